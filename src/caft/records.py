@@ -1,0 +1,138 @@
+"""The nouns of complexity-aware fine-tuning. Plain frozen records that import nothing of ours.
+
+Every room takes records in and hands records out; they meet in the store as tables, one row a
+record. Field names here are the column names there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+COMPLEXITIES = ("easy", "middle", "hard")
+"""The paper's classes, easiest first. A split may define other names, in the same order."""
+
+
+class Target(Enum):
+    """What a training row teaches: the bare answer, or a teacher's rationale that ends in it."""
+
+    answer = "answer"
+    rationale = "rationale"
+
+
+class Mode(Enum):
+    """How a model is asked at test time.
+
+    `answer` takes the answer at once, `rationale` lets it write first, and `routed` picks one of
+    the two for every question by its complexity.
+    """
+
+    answer = "answer"
+    rationale = "rationale"
+    routed = "routed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One question as it came from a source, before any prompt is made of it.
+
+    A question has listed `options` (shown to the model under option ids), or an `answer_set` (a
+    closed set of replies that is not shown, such as the digits), or neither: free text.
+    `gold_index` points into whichever of the two is there, and is None for free text.
+    `origin` names file and line for messages.
+    """
+
+    id: str
+    text: str
+    options: tuple[str, ...] = ()
+    answer_set: tuple[str, ...] = ()
+    gold_index: int | None = None
+    gold_text: str = ""
+    subject: str = ""
+    rationale: str | None = None
+    origin: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerScore:
+    """What a model said about one question when it had to answer at once.
+
+    `predicted` is the greedy token's text, stripped; `valid` says whether it is one of the
+    allowed answers. `estimates` maps estimator names to values, entropies in nats; an estimate
+    that does not exist for the question (option entropy of free text) is None.
+    """
+
+    question_id: str
+    predicted: str
+    valid: bool
+    correct: bool
+    estimates: Mapping[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """The class that a split gave to one question."""
+
+    question_id: str
+    complexity: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rationale:
+    """A teacher's chain of thought for one question, accepted or not.
+
+    `refusal` is empty when the rationale may be trained on, else the reason it may not.
+    Token counts and `usd` are what the teacher charged; a worked solution costs nothing.
+    """
+
+    question_id: str
+    text: str
+    answer: str | None
+    agrees: bool
+    refusal: str = ""
+    source: str = ""
+    finish_reason: str = ""
+    attempt: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    usd: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def accepted(self) -> bool:
+        """Whether a student may be trained on this text."""
+        return not self.refusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One training row: token ids of the prompt, and of the completion that is trained."""
+
+    question_id: str
+    target: Target
+    complexity: str
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+
+    @property
+    def length(self) -> int:
+        """Tokens of the whole row."""
+        return len(self.prompt_ids) + len(self.completion_ids)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """A model's reply to one question in one mode.
+
+    `parsed` is None when no allowed answer could be read off the reply: that is wrong, counted
+    and never dropped. `generated_tokens` counts every token the reply cost (1 for a single-pass
+    answer). `estimates` are the model's own, in answer mode only.
+    """
+
+    question_id: str
+    text: str
+    parsed: str | None
+    correct: bool
+    generated_tokens: int
+    estimates: Mapping[str, float | None] = field(default_factory=dict)

@@ -1,0 +1,87 @@
+"""How scores become classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import pairwise
+
+from caft.errors import UserError
+from caft.records import COMPLEXITIES
+
+
+class Invalid(Enum):
+    """The rule for rows whose greedy token is no allowed answer.
+
+    `by_estimate` places them like all others; `hardest` puts them into the last class, since a
+    model that cannot even answer in form has shown no ease.
+    """
+
+    by_estimate = "by_estimate"
+    hardest = "hardest"
+
+
+def refuse_unordered(name: str, cuts: list[float], classes: list[str]) -> None:
+    """Cut points must rise strictly, one fewer than there are classes."""
+    if len(cuts) != len(classes) - 1:
+        raise UserError(
+            f"{name} has {len(cuts)} cut points for the classes {', '.join(classes)}; "
+            f"give {len(classes) - 1}"
+        )
+    if any(low >= high for low, high in pairwise(cuts)):
+        raise UserError(f"{name} is {cuts}; cut points must rise, such as [0.25, 0.75]")
+
+
+@dataclass(kw_only=True, slots=True)
+class SplitConfig:
+    """What every strategy shares: the classes, easiest first."""
+
+    kind: str
+    classes: list[str] = field(default_factory=lambda: list(COMPLEXITIES))
+    invalid: Invalid = Invalid.by_estimate
+
+    def __post_init__(self) -> None:
+        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
+            raise UserError(f"split.classes is {self.classes}; give two or more different names")
+
+
+@dataclass(kw_only=True, slots=True)
+class EntropySplitConfig(SplitConfig):
+    """Quantiles of an estimate over the training rows (paper: 25 / 50 / 25)."""
+
+    kind: str = "entropy"
+    estimator: str = "answer_entropy"
+    quantiles: list[float] = field(default_factory=lambda: [0.25, 0.75])
+
+    def __post_init__(self) -> None:
+        SplitConfig.__post_init__(self)
+        refuse_unordered("split.quantiles", self.quantiles, self.classes)
+        if not all(0.0 <= quantile <= 1.0 for quantile in self.quantiles):
+            raise UserError(f"split.quantiles is {self.quantiles}; each must lie in 0 to 1")
+
+
+@dataclass(kw_only=True, slots=True)
+class ThresholdSplitConfig(SplitConfig):
+    """Absolute cut points in the estimate's own unit (nats for entropies)."""
+
+    kind: str = "entropy_threshold"
+    estimator: str = "answer_entropy"
+    thresholds: list[float] = field(default_factory=lambda: [0.5, 1.5])
+
+    def __post_init__(self) -> None:
+        SplitConfig.__post_init__(self)
+        refuse_unordered("split.thresholds", self.thresholds, self.classes)
+
+
+@dataclass(kw_only=True, slots=True)
+class RandomSplitConfig(SplitConfig):
+    """The control: classes of the same sizes, drawn by the run's seed."""
+
+    kind: str = "random"
+    quantiles: list[float] = field(default_factory=lambda: [0.25, 0.75])
+
+    def __post_init__(self) -> None:
+        SplitConfig.__post_init__(self)
+        refuse_unordered("split.quantiles", self.quantiles, self.classes)
+        if not all(0.0 <= quantile <= 1.0 for quantile in self.quantiles):
+            raise UserError(f"split.quantiles is {self.quantiles}; each must lie in 0 to 1")

@@ -1,0 +1,1 @@
+"""Prompts, answers and the parsing of replies: pure text, no tokenizer, no disk."""

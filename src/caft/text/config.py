@@ -1,0 +1,68 @@
+"""How a question is put into words: the dials of every prompt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from caft.errors import UserError
+
+
+class PromptStyle(Enum):
+    """`auto` takes the chat template where the model's tokenizer has one."""
+
+    auto = "auto"
+    chat = "chat"
+    completion = "completion"
+
+
+class OptionIds(Enum):
+    """What stands before an option and is asked for as the answer."""
+
+    letters = "letters"
+    digits = "digits"
+
+
+class SystemTurn(Enum):
+    """Where the instruction goes: its own turn, or the top of the user's turn."""
+
+    separate = "separate"
+    in_user_turn = "in_user_turn"
+
+
+@dataclass(kw_only=True, slots=True)
+class PromptConfig:
+    """Wordings. `{subject}`, `{question}` and `{options}` are filled in; braces elsewhere stay.
+
+    `shots` solved examples are put before the question when the base model is scored or
+    evaluated; tuned models never see them. `completion_*` serve models without a chat template.
+    """
+
+    style: PromptStyle = PromptStyle.auto
+    option_ids: OptionIds = OptionIds.letters
+    shots: int = 0
+    system_turn: SystemTurn = SystemTurn.separate
+    system_answer: str = (
+        "You answer multiple choice questions about {subject}. "
+        "Reply with the id of the correct option and nothing else."
+    )
+    system_bracketed: str = (
+        "You answer multiple choice questions about {subject}. "
+        "Reply with the id of the correct option in double square brackets and nothing else."
+    )
+    system_rationale: str = (
+        "You answer multiple choice questions about {subject}. Think step by step, then end "
+        "with the id of the correct option in double square brackets."
+    )
+    user: str = "{question}\n\n{options}"
+    completion_answer: str = "Question: {question}\n{options}\nAnswer:"
+    completion_bracketed: str = "Question: {question}\n{options}\nAnswer in brackets:"
+    completion_rationale: str = "Question: {question}\n{options}\nSolution:"
+    shot_separator: str = "\n\n"
+
+    def __post_init__(self) -> None:
+        if self.shots < 0:
+            raise UserError(f"dataset.prompt.shots is {self.shots}; give 0 or more")
+        for name in ("user", "completion_answer", "completion_bracketed", "completion_rationale"):
+            if "{question}" not in getattr(self, name):
+                raise UserError(f"dataset.prompt.{name} has no {{question}} in it; put it in")

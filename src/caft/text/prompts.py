@@ -1,0 +1,140 @@
+"""Questions in, prompts out. Pure: a tokenizer comes later, in models/encoding.py.
+
+Here a space is the experiment: "A" and " A" are different tokens. A completion prompt therefore
+never ends in white space; whatever follows it starts with one space, in the solved examples, in
+training and at test time alike. A chat prompt ends where the template opens the assistant's
+turn, and the reply follows at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from caft.records import Question
+from caft.text.answers import answer_labels, gold_label
+from caft.text.config import PromptConfig, SystemTurn
+
+
+class Wanted(Enum):
+    """What a prompt asks for: the bare answer, the paper's [[id]], or a solution ending in it."""
+
+    answer = "answer"
+    bracketed = "bracketed"
+    rationale = "rationale"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Either chat `messages`, or a `text` to be completed; the other one is empty.
+
+    `joiner` stands between the prompt and the reply.
+    """
+
+    messages: tuple[Message, ...] = ()
+    text: str = ""
+
+    @property
+    def joiner(self) -> str:
+        """Empty after a chat template, one space after a completion prompt."""
+        return "" if self.messages else " "
+
+
+def bracketed(label: str) -> str:
+    """An answer in the paper's marker."""
+    return f"[[{label}]]"
+
+
+def write_prompt(
+    question: Question,
+    config: PromptConfig,
+    wanted: Wanted,
+    *,
+    chat: bool,
+    shots: Sequence[Question] = (),
+) -> Prompt:
+    """The words that ask `question`, after `shots` solved in the same form.
+
+    A rationale prompt leaves out shots that have no worked solution.
+    """
+    solved = [(shot, solved_reply(shot, config, wanted)) for shot in shots]
+    solved = [(shot, reply) for shot, reply in solved if reply]
+    if chat:
+        return Prompt(messages=_chat_turns(question, config, wanted, solved))
+    blocks = [f"{_completion(shot, config, wanted)} {reply}" for shot, reply in solved]
+    blocks.append(_completion(question, config, wanted))
+    return Prompt(text=config.shot_separator.join(blocks))
+
+
+def solved_reply(question: Question, config: PromptConfig, wanted: Wanted) -> str:
+    """The gold reply in the wanted form; empty where the source has no worked solution."""
+    label = gold_label(question, config.option_ids)
+    if wanted is Wanted.answer:
+        return label
+    if wanted is Wanted.bracketed:
+        return bracketed(label)
+    return close_with_answer(question.rationale, label) if question.rationale else ""
+
+
+def close_with_answer(solution: str, label: str) -> str:
+    """A worked solution that ends in the marker; one that does already is left as it is."""
+    solution = solution.strip()
+    return solution if solution.endswith(bracketed(label)) else f"{solution} {bracketed(label)}"
+
+
+def _chat_turns(
+    question: Question,
+    config: PromptConfig,
+    wanted: Wanted,
+    solved: Sequence[tuple[Question, str]],
+) -> tuple[Message, ...]:
+    turns: list[Message] = []
+    for shot, reply in solved:
+        turns += [Message("user", _fill(config.user, shot, config)), Message("assistant", reply)]
+    turns.append(Message("user", _fill(config.user, question, config)))
+    system = _fill(getattr(config, f"system_{wanted.value}"), question, config)
+    if not system:
+        return tuple(turns)
+    if config.system_turn is SystemTurn.separate:
+        return (Message("system", system), *turns)
+    return (Message("user", f"{system}\n\n{turns[0].content}"), *turns[1:])
+
+
+def _completion(question: Question, config: PromptConfig, wanted: Wanted) -> str:
+    return _fill(getattr(config, f"completion_{wanted.value}"), question, config).rstrip()
+
+
+def _fill(template: str, question: Question, config: PromptConfig) -> str:
+    # One pass over the template: braces inside a question must never be filled in turn.
+    pieces = {
+        "{question}": question.text,
+        "{options}": _option_lines(question, config),
+        "{subject}": question.subject or "general knowledge",
+    }
+    filled, rest = "", template
+    while rest:
+        positions = {name: rest.find(name) for name in pieces if name in rest}
+        if not positions:
+            return (filled + rest).strip("\n")
+        name = min(positions, key=positions.__getitem__)
+        filled += rest[: positions[name]] + pieces[name]
+        rest = rest[positions[name] + len(name) :]
+    return filled.strip("\n")
+
+
+def _option_lines(question: Question, config: PromptConfig) -> str:
+    if not question.options:
+        return ""
+    labels = answer_labels(question, config.option_ids)
+    return "\n".join(
+        f"{label}. {option}" for label, option in zip(labels, question.options, strict=True)
+    )

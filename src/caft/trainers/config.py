@@ -1,0 +1,56 @@
+"""Where the work runs and where its metrics go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from caft.errors import UserError
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainerConfig:
+    """Lightning's devices. `strategy` takes Lightning's own names (auto, ddp, fsdp, ...)."""
+
+    accelerator: str = "auto"
+    devices: int = 1
+    strategy: str = "auto"
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        if self.devices < 1:
+            raise UserError(f"trainer.devices is {self.devices}; give 1 or more")
+
+
+@dataclass(kw_only=True, slots=True)
+class LoggerConfig:
+    """Where metrics of the training steps go."""
+
+    kind: str
+
+
+@dataclass(kw_only=True, slots=True)
+class CsvLoggerConfig(LoggerConfig):
+    """metrics.csv in the run's folder."""
+
+    kind: str = "csv"
+
+
+class WandbMode(Enum):
+    """`auto`: online with a login or WANDB_API_KEY, else offline, and never a question."""
+
+    auto = "auto"
+    online = "online"
+    offline = "offline"
+
+
+@dataclass(kw_only=True, slots=True)
+class WandbLoggerConfig(LoggerConfig):
+    """Weights & Biases."""
+
+    kind: str = "wandb"
+    project: str = "caft"
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] = field(default_factory=list)
+    mode: WandbMode = WandbMode.auto

@@ -1,0 +1,111 @@
+"""What is trained on what, and how: the method's table and the tuner's dials."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from caft.errors import UserError
+from caft.records import Target
+
+
+@dataclass(kw_only=True, slots=True)
+class StageConfig:
+    """One tuning stage: which target each class gets, and for how many epochs.
+
+    A class that is not named is not in the stage.
+    """
+
+    targets: dict[str, Target] = field(default_factory=dict)
+    epochs: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.targets:
+            raise UserError("a method's stage has no targets; name at least one class, such as "
+                            "{easy: answer}")
+        if self.epochs < 1:
+            raise UserError(f"a method's stage has epochs={self.epochs}; give 1 or more")
+
+
+@dataclass(kw_only=True, slots=True)
+class MethodConfig:
+    """A method is data: tuning stages in order. No stage at all is the untuned base model."""
+
+    name: str
+    stages: list[StageConfig] = field(default_factory=list)
+
+
+class Adapter(Enum):
+    """What is trained: low-rank adapters, or every weight."""
+
+    lora = "lora"
+    full = "full"
+
+
+class Schedule(Enum):
+    """The learning rate over the steps of one stage, after the warm-up."""
+
+    constant = "constant"
+    linear = "linear"
+    cosine = "cosine"
+
+
+class AnswerTarget(Enum):
+    """`bare`: the answer at the very position that was scored. `bracketed`: the paper's [[id]]."""
+
+    bare = "bare"
+    bracketed = "bracketed"
+
+
+class Overlong(Enum):
+    """What happens to rows longer than `max_length`; nothing is ever cut."""
+
+    refuse = "refuse"
+    drop = "drop"
+
+
+@dataclass(kw_only=True, slots=True)
+class LoraConfig:
+    """Low-rank adapters on all linear layers unless `modules` names some."""
+
+    r: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+    modules: list[str] = field(default_factory=list)
+    use_dora: bool = False
+    use_rslora: bool = False
+
+    def __post_init__(self) -> None:
+        if self.r < 1:
+            raise UserError(f"tuning.lora.r is {self.r}; give 1 or more")
+
+
+@dataclass(kw_only=True, slots=True)
+class TuningConfig:
+    """AdamW. `batch_size` is rows an optimizer step; `batch_tokens` bounds one forward pass.
+
+    The loss of a step is the mean over its trained tokens, however it was cut into passes.
+    `max_length` is in tokens (None: the model's context).
+    """
+
+    adapter: Adapter = Adapter.lora
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    learning_rate: float = 1e-3
+    schedule: Schedule = Schedule.constant
+    warmup_steps: int = 0
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    batch_size: int = 16
+    batch_tokens: int = 2048
+    max_length: int | None = None
+    overlong: Overlong = Overlong.refuse
+    answer_target: AnswerTarget = AnswerTarget.bare
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "batch_tokens"):
+            if getattr(self, name) < 1:
+                raise UserError(f"tuning.{name} is {getattr(self, name)}; give 1 or more")
+        for name in ("learning_rate", "clip"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"tuning.{name} is {getattr(self, name)}; give more than 0")
