@@ -4,17 +4,40 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
+from typing import Any
 
-from caft.data.config import DatasetConfig
+from caft.data.config import ArithmeticConfig, DatasetConfig, LocalConfig, MmluProConfig
 from caft.errors import UserError
 from caft.evaluate.config import EvaluationConfig
-from caft.models.config import ModelConfig
+from caft.models.config import (
+    EmbeddedModelConfig,
+    HubModelConfig,
+    ModelConfig,
+    TinyModelConfig,
+)
 from caft.report.config import ReportConfig
-from caft.score.config import ScoreConfig
-from caft.split.config import SplitConfig
+from caft.score.config import ModelScoreConfig, PublishedScoreConfig, ScoreConfig
+from caft.split.config import (
+    EntropySplitConfig,
+    RandomSplitConfig,
+    SplitConfig,
+    ThresholdSplitConfig,
+)
 from caft.store.config import StoreConfig
-from caft.teachers.config import TeacherConfig
-from caft.trainers.config import LoggerConfig, TrainerConfig
+from caft.teachers.config import (
+    FileTeacherConfig,
+    LocalModelTeacherConfig,
+    OpenAITeacherConfig,
+    TeacherConfig,
+    WorkedTeacherConfig,
+)
+from caft.trainers.config import (
+    CsvLoggerConfig,
+    LoggerConfig,
+    TrainerConfig,
+    WandbLoggerConfig,
+)
 from caft.tune.config import MethodConfig, TuningConfig
 
 
@@ -61,3 +84,55 @@ class RunConfig:
                         f"method {self.method.name} names the class {complexity!r}; the split "
                         f"has {', '.join(self.split.classes)}: rename it or set split.classes"
                     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContext:
+    """What a run knows beside its config: its output `folder` and how it was asked for.
+
+    `overrides` are the command line's words for this job, `config_yaml` is the resolved config
+    as text, `in_sweep` says that the run is one job of a multirun.
+    """
+
+    folder: Path
+    overrides: tuple[str, ...] = ()
+    config_yaml: str = ""
+    in_sweep: bool = False
+
+
+KINDS: dict[str, dict[str, type[Any]]] = {
+    "model": {
+        "hub": HubModelConfig,
+        "embedded": EmbeddedModelConfig,
+        "tiny": TinyModelConfig,
+    },
+    "dataset": {
+        "arithmetic": ArithmeticConfig,
+        "mmlu_pro": MmluProConfig,
+        "local": LocalConfig,
+    },
+    "split": {
+        "entropy": EntropySplitConfig,
+        "entropy_threshold": ThresholdSplitConfig,
+        "random": RandomSplitConfig,
+    },
+    "score": {"model": ModelScoreConfig, "published": PublishedScoreConfig},
+    "teacher": {
+        "worked": WorkedTeacherConfig,
+        "openai": OpenAITeacherConfig,
+        "local_model": LocalModelTeacherConfig,
+        "file": FileTeacherConfig,
+    },
+    "logger": {"csv": CsvLoggerConfig, "wandb": WandbLoggerConfig},
+}
+"""The class behind every `kind`, group by group: a new kind is one line here."""
+
+ONE_KIND: dict[str, type[Any]] = {
+    "method": MethodConfig,
+    "tuning": TuningConfig,
+    "evaluation": EvaluationConfig,
+    "report": ReportConfig,
+    "trainer": TrainerConfig,
+    "store": StoreConfig,
+}
+"""The groups that come in one kind only."""

@@ -1,0 +1,56 @@
+"""Questions from somewhere, divided and checked: the only rooms' door to data.
+
+In: a dataset config. Out: `QuestionSplits`, the questions of train, validation and test, the
+shots set aside for prompts, what was left out and why, and a fingerprint of it all. The same
+config gives the same questions on every machine; only `dataset.seed` draws.
+
+What can go wrong is the user's to mend, so it is a UserError of one line: a missing file or
+column, a hub that cannot be reached, rows that are wrong (named by file and line), repeats where
+they are refused, more questions asked for than there are.
+
+A new source is one file here and one line in `SOURCES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from caft.data.arithmetic import load_arithmetic
+from caft.data.config import DatasetConfig, LocalConfig
+from caft.data.local import load_local, read_published_scores
+from caft.data.mmlu_pro import load_mmlu_pro
+from caft.data.splits import QuestionSplits
+from caft.errors import UserError
+
+__all__ = ["QuestionSplits", "load_questions", "published_scores"]
+
+SOURCES: dict[str, Callable[[Any], QuestionSplits]] = {
+    "arithmetic": load_arithmetic,
+    "local": load_local,
+    "mmlu_pro": load_mmlu_pro,
+}
+"""What reads each kind of dataset."""
+
+
+def load_questions(config: DatasetConfig) -> QuestionSplits:
+    """All questions of a run. Raises UserError for anything wrong with the source."""
+    if config.kind not in SOURCES:
+        raise UserError(f"dataset.kind is {config.kind!r}; give one of {', '.join(SOURCES)}")
+    return SOURCES[config.kind](config)
+
+
+def published_scores(
+    config: DatasetConfig, entropy_column: str, correct_column: str
+) -> dict[str, tuple[float, bool]]:
+    """Scores that somebody published beside the questions, by question id.
+
+    Entropy in nats and whether the model was correct, for every row of the files, those that
+    duplicates=first leaves out included. Raises UserError for datasets that are not local files.
+    """
+    if not isinstance(config, LocalConfig):
+        raise UserError(
+            f"score=published reads columns of your own files, which dataset={config.name} does "
+            "not have; set dataset=local, or score=model"
+        )
+    return read_published_scores(config, entropy_column, correct_column)

@@ -17,7 +17,11 @@ class Duplicates(Enum):
 
 
 class AnswerForm(Enum):
-    """How a file writes its gold answers; `auto` reads it off the first rows and says so."""
+    """How a file writes its gold answers.
+
+    `auto` takes the one form that fits every row, says so in the log, and refuses where two
+    forms fit and disagree.
+    """
 
     auto = "auto"
     letter = "letter"
@@ -29,8 +33,9 @@ class AnswerForm(Enum):
 class DatasetConfig:
     """What every source shares. Row counts of None take all there is.
 
-    `seed` fixes which questions there are and how they are divided; nothing else draws on it.
-    `answer_set` closes the answers of questions without listed options.
+    A split that has no rows of its own is drawn from the training rows; its count of None takes
+    a tenth of them. `seed` fixes which questions there are and how they are divided; nothing
+    else draws on it. `answer_set` closes the answers of questions without listed options.
     """
 
     kind: str
@@ -48,6 +53,15 @@ class DatasetConfig:
             count = getattr(self, split)
             if count is not None and count < 1:
                 raise UserError(f"dataset.{split} is {count}; give 1 or more, or null for all")
+        self._refuse_unclear_answer_set()
+
+    def _refuse_unclear_answer_set(self) -> None:
+        members = self.answer_set
+        if members and (len(set(members)) < max(2, len(members)) or not all(members)):
+            raise UserError(
+                f"dataset.answer_set is {members}; give two or more different answers, or [] "
+                "for free text"
+            )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -55,16 +69,31 @@ class ArithmeticConfig(DatasetConfig):
     """Chains of additions and subtractions whose answer is one digit; made by our own code.
 
     Operands and intermediate values stay within `lowest`..`highest`, the answer within 1..9.
-    Questions are drawn evenly over 1..`most_steps` operations.
+    Questions are drawn evenly over 1..`most_steps` operations, see data/arithmetic.py. There is
+    no "all there is": the three row counts are numbers.
     """
 
     kind: str = "arithmetic"
+    train: int | None = 900
+    validation: int | None = 150
+    test: int | None = 300
+    answer_set: list[str] = field(default_factory=lambda: list("123456789"))
     most_steps: int = 5
     lowest: int = 1
     highest: int = 20
 
     def __post_init__(self) -> None:
         DatasetConfig.__post_init__(self)
+        if None in (self.train, self.validation, self.test):
+            raise UserError(
+                "dataset.train, dataset.validation or dataset.test is null; arithmetic has no "
+                "natural end: give three numbers"
+            )
+        if self.answer_set != list("123456789"):
+            raise UserError(
+                f"dataset.answer_set is {self.answer_set}; arithmetic answers are the digits 1 "
+                "to 9: leave it out, or list those nine as text"
+            )
         if not 1 <= self.most_steps <= 9:
             raise UserError(f"dataset.most_steps is {self.most_steps}; give 1 to 9")
         if not (0 <= self.lowest <= 1 and 9 <= self.highest <= 99):
@@ -79,7 +108,8 @@ class ColumnsConfig:
     """Column names of a file. None means the file has no such column.
 
     `options` names one column with a list (or a JSON list as text), or several columns joined
-    by commas, one an option, such as `A,B,C,D`.
+    by commas, one an option, such as `A,B,C,D`; there, empty cells at the end mean that the row
+    has fewer options. Without an `id` column, ids are made of the content.
     """
 
     id: str | None = None
@@ -94,7 +124,9 @@ class ColumnsConfig:
 class LocalConfig(DatasetConfig):
     """Your own JSONL, CSV or parquet files.
 
-    Only `train_path` is needed: splits without a file are drawn from it by `seed`.
+    Only `train_path` is needed: splits without a file are drawn from it by `seed`. Relative
+    paths start at the current folder. `first_index` is the number of the first option where
+    answers are indices.
     """
 
     kind: str = "local"
@@ -105,12 +137,21 @@ class LocalConfig(DatasetConfig):
     answer_form: AnswerForm = AnswerForm.auto
     first_index: int = 0
 
+    def __post_init__(self) -> None:
+        DatasetConfig.__post_init__(self)
+        if self.first_index not in (0, 1):
+            raise UserError(f"dataset.first_index is {self.first_index}; give 0 or 1")
+
 
 @dataclass(kw_only=True, slots=True)
 class MmluProConfig(DatasetConfig):
-    """MMLU-Pro from the hub at a pinned revision, or from a folder or file with its columns."""
+    """MMLU-Pro from the hub at a pinned revision, or from a folder or file with its columns.
+
+    Its published rows repeat a few questions under other ids, so the first of each is kept.
+    """
 
     kind: str = "mmlu_pro"
+    duplicates: Duplicates = Duplicates.first
     id: str = "TIGER-Lab/MMLU-Pro"
-    revision: str = "main"
+    revision: str = "527feea0afed1de15a8c115abf7be4c912123315"
     path: str | None = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from caft.errors import UserError
+
 
 @dataclass(kw_only=True, slots=True)
 class ReportConfig:
@@ -11,3 +13,9 @@ class ReportConfig:
 
     html: bool = True
     questions: int = 500
+
+    def __post_init__(self) -> None:
+        if self.questions < 0:
+            raise UserError(
+                f"report.questions is {self.questions}; give 0 (no question table) or more"
+            )

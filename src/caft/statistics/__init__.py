@@ -1,0 +1,46 @@
+"""Intervals, areas under curves and paired tests: numbers in, numbers out. Pure.
+
+In: plain sequences of numbers and booleans. Out: frozen records. Whatever resamples takes a seed
+and gives the same answer for it. A quantity that does not exist (an AUC when nothing went wrong)
+is None with its reason in words, never a NaN.
+"""
+
+from caft.statistics.auc import (
+    AreaUnderCurve,
+    bootstrap_auc_interval,
+    delong_interval,
+    midranks,
+    roc_auc,
+)
+from caft.statistics.calibration import brier_score, expected_calibration_error
+from caft.statistics.detectable import smallest_paired_difference, smallest_unpaired_difference
+from caft.statistics.holm import holm_adjusted
+from caft.statistics.paired import (
+    PairedOutcome,
+    count_paired,
+    mcnemar_exact,
+    paired_difference,
+)
+from caft.statistics.roc import RocPoint, roc_points
+from caft.statistics.wilson import Interval, wilson_interval
+
+__all__ = [
+    "AreaUnderCurve",
+    "Interval",
+    "PairedOutcome",
+    "RocPoint",
+    "bootstrap_auc_interval",
+    "brier_score",
+    "count_paired",
+    "delong_interval",
+    "expected_calibration_error",
+    "holm_adjusted",
+    "mcnemar_exact",
+    "midranks",
+    "paired_difference",
+    "roc_auc",
+    "roc_points",
+    "smallest_paired_difference",
+    "smallest_unpaired_difference",
+    "wilson_interval",
+]

@@ -1,0 +1,22 @@
+"""Finished work, kept by what it depends on: the only place that knows file formats.
+
+In: a stage's name, the table of everything its output depends on, and a function that writes the
+output into a folder. Out: an `Artifact`, taken if it is there, else made, whole or not at all.
+Goes wrong: an unwritable store is a UserError; two jobs that need the same thing wait for each
+other instead of repeating it.
+"""
+
+from caft.store.artifacts import Artifact, Store
+from caft.store.fingerprint import digest, plain, source_digest
+from caft.store.tables import read_table, write_rows, write_table
+
+__all__ = [
+    "Artifact",
+    "Store",
+    "digest",
+    "plain",
+    "read_table",
+    "source_digest",
+    "write_rows",
+    "write_table",
+]

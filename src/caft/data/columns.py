@@ -1,0 +1,240 @@
+"""From rows of a file to questions: the only place that knows what a column means."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from caft.data.config import AnswerForm, ColumnsConfig
+from caft.data.files import Row, Table, refuse_missing_columns
+from caft.data.gold import as_text, choose_form, describe_missed, find_gold
+from caft.data.mistakes import read_each
+from caft.errors import UserError
+from caft.records import Question
+
+LEAST_OPTIONS, MOST_OPTIONS = 2, 26
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How the columns of one set of files are read. `options` holds column names, none, one
+    with a list, or several with one option each.
+    """
+
+    columns: ColumnsConfig
+    options: tuple[str, ...]
+    answer_set: tuple[str, ...] = ()
+    answer_form: AnswerForm = AnswerForm.auto
+    first_index: int = 0
+
+
+def plan_reading(
+    tables: Sequence[Table],
+    columns: ColumnsConfig,
+    *,
+    answer_set: Sequence[str] = (),
+    answer_form: AnswerForm = AnswerForm.auto,
+    first_index: int = 0,
+) -> Reading:
+    """Check the columns of all files and settle how answers are written, once for all of them.
+
+    Raises UserError for a missing column (naming the nearest), and for dials that contradict
+    each other.
+    """
+    reading = Reading(
+        columns=columns,
+        options=option_columns(columns, tables[0]),
+        answer_set=tuple(answer_set),
+        answer_form=answer_form,
+        first_index=first_index,
+    )
+    for table in tables:
+        refuse_missing_columns(table, _wanted_columns(reading))
+    _refuse_contradictions(reading)
+    if not reading.options:
+        return replace(reading, answer_form=AnswerForm.text)
+    if answer_form is not AnswerForm.auto:
+        return reading
+    readable = [_answer_and_options(row, reading) for table in tables for row in table.rows]
+    answers = [pair for pair in readable if pair is not None]
+    if not answers:  # every row has bad options, and reading them will say so
+        return replace(reading, answer_form=AnswerForm.text)
+    form = choose_form(answers, first_index, columns.answer)
+    log.info("answers in column %r are read as %s", columns.answer, form.value)
+    return replace(reading, answer_form=form)
+
+
+def read_questions(table: Table, reading: Reading) -> tuple[Question, ...]:
+    """One question a row, in order. Raises UserError naming wrong rows by file and line."""
+    return read_each(table.rows, lambda row: read_question(row, reading))
+
+
+def read_question(row: Row, reading: Reading) -> Question:
+    """The question of one row, every cell checked."""
+    columns = reading.columns
+    text = _read_text(row, columns.question)
+    if not text:
+        raise UserError(f"{row.origin}: column {columns.question!r} is empty; give a question")
+    question = Question(
+        id="",
+        text=text,
+        options=read_options(row, reading),
+        answer_set=() if reading.options else reading.answer_set,
+        subject=_read_text(row, columns.subject),
+        rationale=_read_text(row, columns.rationale) or None,
+        origin=row.origin,
+    )
+    question = _with_gold(question, row, reading)
+    return replace(question, id=_read_id(row, columns.id) if columns.id else make_id(question))
+
+
+def make_id(question: Question) -> str:
+    """An id made of the content: the same row has it in every file and at every line."""
+    parts = [question.text, *question.options, str(question.gold_index), question.gold_text]
+    return "q" + hashlib.sha256(json.dumps(parts).encode("ascii")).hexdigest()[:12]
+
+
+def option_columns(columns: ColumnsConfig, table: Table) -> tuple[str, ...]:
+    """The columns that hold options: none, the one named, or those named with commas between."""
+    if columns.options is None:
+        return ()
+    if columns.options in table.columns:
+        return (columns.options,)
+    return tuple(name.strip() for name in columns.options.split(","))
+
+
+def read_options(row: Row, reading: Reading) -> tuple[str, ...]:
+    """The options of one row, 2 to 26, none empty."""
+    if not reading.options:
+        return ()
+    values = _option_values(row, reading.options)
+    options = [as_text(value) for value in values]
+    for place, option in enumerate(options, start=1):
+        if option is None:
+            raise UserError(
+                f"{row.origin}: option {place} is {values[place - 1]!r}; options must be text"
+            )
+        if not option:
+            raise UserError(f"{row.origin}: option {place} is empty; give it a text or drop it")
+    if not LEAST_OPTIONS <= len(options) <= MOST_OPTIONS:
+        raise UserError(
+            f"{row.origin}: {len(options)} options; give {LEAST_OPTIONS} to {MOST_OPTIONS}, or "
+            "set dataset.columns.options=null for free text"
+        )
+    return tuple(_refuse_broken_text(option, row.origin) for option in options if option)
+
+
+def _option_values(row: Row, names: Sequence[str]) -> list[object]:
+    if len(names) > 1:
+        cells = [row.values.get(name) for name in names]
+        while cells and cells[-1] in (None, ""):  # a table's way to say: fewer options
+            cells.pop()
+        return cells
+    value = row.values.get(names[0])
+    if isinstance(value, str):
+        value = _parse_json_list(value)
+    if not isinstance(value, list):
+        raise UserError(
+            f"{row.origin}: column {names[0]!r} holds no list of options; give a list, a JSON "
+            'list as text such as ["red", "blue"], or name one column an option: A,B,C,D'
+        )
+    return value
+
+
+def _parse_json_list(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        return None
+
+
+def _answer_and_options(row: Row, reading: Reading) -> tuple[object, tuple[str, ...]] | None:
+    try:
+        options = read_options(row, reading)
+    except UserError:  # named when the row is read as a question
+        return None
+    answer = row.values.get(reading.columns.answer)
+    return None if answer in (None, "") else (answer, options)
+
+
+def _with_gold(question: Question, row: Row, reading: Reading) -> Question:
+    column = reading.columns.answer
+    answer = row.values.get(column)
+    text = as_text(answer)
+    if not text:
+        raise UserError(
+            f"{row.origin}: column {column!r} holds {answer!r}; give the answer as text or number"
+        )
+    choices = question.options or question.answer_set
+    if not choices:
+        return replace(question, gold_text=_refuse_broken_text(text, row.origin))
+    form, first = reading.answer_form, reading.first_index
+    gold = find_gold(answer, choices, form, first)
+    if gold is not None:
+        return replace(question, gold_index=gold)
+    if question.options:
+        raise UserError(f"{row.origin}: {describe_missed(answer, choices, form, first)}")
+    raise UserError(
+        f"{row.origin}: answer {answer!r} is not in dataset.answer_set ({', '.join(choices)})"
+    )
+
+
+def _read_text(row: Row, column: str | None) -> str:
+    value = row.values.get(column) if column else None
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise UserError(
+            f"{row.origin}: column {column!r} holds {value!r} ({type(value).__name__}); give text"
+        )
+    return _refuse_broken_text(value.strip(), row.origin)
+
+
+def _read_id(row: Row, column: str) -> str:
+    value = row.values.get(column)
+    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+        raise UserError(
+            f"{row.origin}: column {column!r} holds {value!r}; give an id as text or whole number"
+        )
+    return _refuse_broken_text(str(value).strip(), row.origin)
+
+
+def _refuse_broken_text(text: str, origin: str) -> str:
+    # JSON may escape half of a surrogate pair: no tokenizer and no file can take that.
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise UserError(f"{origin}: a text holds half a surrogate pair; repair its \\u escapes")
+    return text
+
+
+def _wanted_columns(reading: Reading) -> dict[str, str]:
+    columns = reading.columns
+    named = {
+        "id": columns.id,
+        "question": columns.question,
+        "answer": columns.answer,
+        "subject": columns.subject,
+        "rationale": columns.rationale,
+    }
+    wanted = {f"dataset.columns.{key}": name for key, name in named.items() if name}
+    many = len(reading.options) > 1
+    for place, name in enumerate(reading.options, start=1):
+        wanted[f"dataset.columns.options{f' (name {place})' if many else ''}"] = name
+    return wanted
+
+
+def _refuse_contradictions(reading: Reading) -> None:
+    if reading.options and reading.answer_set:
+        raise UserError(
+            "dataset.answer_set and dataset.columns.options are both set; an answer set is for "
+            "questions without listed options: drop it, or set dataset.columns.options=null"
+        )
+    if not reading.options and reading.answer_form not in (AnswerForm.auto, AnswerForm.text):
+        raise UserError(
+            f"dataset.answer_form is {reading.answer_form.value}, but there are no options to "
+            "point to; name dataset.columns.options, or set dataset.answer_form=text"
+        )

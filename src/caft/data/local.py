@@ -1,0 +1,110 @@
+"""Your own files: JSONL, CSV or parquet, with a mapping of their columns."""
+
+from __future__ import annotations
+
+import math
+
+from caft.data.columns import Reading, plan_reading, read_questions
+from caft.data.config import LocalConfig
+from caft.data.files import Row, Table, read_table, refuse_missing_columns
+from caft.data.hygiene import Pools, divide
+from caft.data.mistakes import read_each, refuse_mistakes
+from caft.data.splits import QuestionSplits
+from caft.errors import UserError
+
+
+def load_local(config: LocalConfig) -> QuestionSplits:
+    """All splits of the files that `config` names. Raises UserError for everything wrong in them.
+
+    Row counts draw a sample by dataset.seed, since real files come sorted; it keeps file order.
+    """
+    tables = read_tables(config)
+    reading = _plan(tables, config)
+    questions = {split: read_questions(table, reading) for split, table in tables.items()}
+    return divide(Pools(**questions), config)
+
+
+def read_tables(config: LocalConfig) -> dict[str, Table]:
+    """The rows of every file that is named, by split."""
+    if config.train_path is None:
+        raise UserError(
+            "dataset.train_path is not set; dataset=local needs one file (.jsonl, .csv, .parquet), "
+            "such as dataset.train_path=questions.jsonl"
+        )
+    paths = {
+        "train": config.train_path,
+        "validation": config.validation_path,
+        "test": config.test_path,
+    }
+    return {
+        split: read_table(path, f"dataset.{split}_path")
+        for split, path in paths.items()
+        if path is not None
+    }
+
+
+def read_published_scores(
+    config: LocalConfig, entropy_column: str, correct_column: str
+) -> dict[str, tuple[float, bool]]:
+    """Entropy in nats and correctness by question id, from every row of every file.
+
+    Rows that `duplicates=first` leaves out are in it too. Raises UserError where a value is no
+    entropy or no truth value, or where one id comes with two different scores.
+    """
+    tables = read_tables(config)
+    reading = _plan(tables, config)
+    scores: dict[str, tuple[float, bool]] = {}
+    mistakes = []
+    for table in tables.values():
+        refuse_missing_columns(
+            table, {"score.entropy_column": entropy_column, "score.correct_column": correct_column}
+        )
+        published = read_each(
+            table.rows, lambda row: _read_score(row, entropy_column, correct_column)
+        )
+        for question, score in zip(read_questions(table, reading), published, strict=True):
+            if scores.setdefault(question.id, score) != score:
+                mistakes.append(f"{question.origin}: id {question.id!r} has two different scores")
+    refuse_mistakes(mistakes, "give every question one published score")
+    return scores
+
+
+def _plan(tables: dict[str, Table], config: LocalConfig) -> Reading:
+    return plan_reading(
+        list(tables.values()),
+        config.columns,
+        answer_set=config.answer_set,
+        answer_form=config.answer_form,
+        first_index=config.first_index,
+    )
+
+
+def _read_score(row: Row, entropy_column: str, correct_column: str) -> tuple[float, bool]:
+    entropy = _as_entropy(row.values.get(entropy_column))
+    if entropy is None:
+        raise UserError(
+            f"{row.origin}: column {entropy_column!r} holds {row.values.get(entropy_column)!r}; "
+            "give an entropy in nats, 0 or more"
+        )
+    correct = _as_truth(row.values.get(correct_column))
+    if correct is None:
+        raise UserError(
+            f"{row.origin}: column {correct_column!r} holds {row.values.get(correct_column)!r}; "
+            "give true or false, or 1 or 0"
+        )
+    return entropy, correct
+
+
+def _as_entropy(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        entropy = float(value)
+    except ValueError:
+        return None
+    return entropy if math.isfinite(entropy) and entropy >= 0 else None
+
+
+def _as_truth(value: object) -> bool | None:
+    truths = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+    return truths.get(str(value).strip().lower())

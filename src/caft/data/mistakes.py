@@ -1,0 +1,33 @@
+"""Many wrong rows, one line: the first is named, the others are counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from caft.errors import UserError
+
+Given = TypeVar("Given")
+Read = TypeVar("Read")
+
+
+def refuse_mistakes(mistakes: Sequence[str], advice: str = "") -> None:
+    """Raise a UserError made of the first mistake, the number of others, and the advice."""
+    if not mistakes:
+        return
+    others = len(mistakes) - 1
+    more = f" ({others} more row{'s' * (others > 1)} like it or otherwise wrong)" if others else ""
+    raise UserError(mistakes[0] + more + (f"; {advice}" if advice else ""))
+
+
+def read_each(items: Iterable[Given], read: Callable[[Given], Read]) -> tuple[Read, ...]:
+    """`read` over every item; what it refuses is collected and refused together at the end."""
+    done: list[Read] = []
+    mistakes: list[str] = []
+    for item in items:
+        try:
+            done.append(read(item))
+        except UserError as mistake:
+            mistakes.append(str(mistake))
+    refuse_mistakes(mistakes)
+    return tuple(done)

@@ -1,0 +1,117 @@
+"""Which replies may teach. Pure: a reply's words in, a Rationale with its verdict out.
+
+A teacher's text ends up in the student's training rows. Whatever is not plainly a finished
+solution in plain text is refused with a reason and kept for the audit; what is merely wrapped
+(thinking blocks, a leaked end token, words after the answer) is taken off.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from caft.records import Question, Rationale
+from caft.teachers.config import Keep
+from caft.text.answers import answer_labels, gold_label
+from caft.text.config import OptionIds
+from caft.text.parsing import answers_agree, drop_thinking, last_marker, read_marker
+from caft.text.prompts import bracketed
+
+LARGEST_TEXT = 100_000
+"""Characters; no solution is longer, and what is gets cut off before it is kept."""
+
+_INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")
+_CONTROL = re.compile(
+    # C0 and C1 but tab and newline; line separators; marks that turn the direction of reading;
+    # half characters and their replacement; tag characters, which hide text from people.
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffd"
+    "\U000e0000-\U000e007f]"
+)
+_TEMPLATE_TOKEN = re.compile(
+    r"<[|\uff5c][^|\uff5c<>\n]{1,40}[|\uff5c]>|\[/?INST\]|<</?SYS>>|</?(?:start|end)_of_turn>"
+)
+_END_TOKEN = re.compile(
+    r"(?:<\|(?:im_end|eot_id|end|endoftext|end_of_text)\|>|</s>|<end_of_turn>)$"
+)
+_DANGLING = re.compile(r"(?:\*\*|__|\$|\\boxed\{|\\\[|\\\(|[(\[{`*_])$")
+_WINDOW, _STEP, _SHINGLE = 500, 100, 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What is asked of a reply; `forbidden` are the student's special tokens as text."""
+
+    keep: Keep
+    option_ids: OptionIds
+    forbidden: Sequence[str] = ()
+
+
+def judge_reply(question: Question, reply: Rationale, rules: Rules) -> Rationale:
+    """The reply (its text as it came) with its answer, its verdict and its text made clean."""
+    text, refusal = clean_text(reply.text, rules.forbidden)
+    labels = answer_labels(question, rules.option_ids)
+    marker = last_marker(text)
+    answer = None if marker is None else read_marker(marker, labels)
+    agrees = answers_agree(answer, gold_label(question, rules.option_ids))
+    refusal = reply.refusal or _refuse_unfinished(reply) or refusal
+    if not refusal and answer is None:
+        refusal = "unparsable"
+    if not refusal and not agrees and rules.keep is Keep.correct:
+        refusal = "wrong"
+    if not refusal and marker is not None and answer is not None:
+        text = end_at_answer(text[: marker.start], answer)
+    return replace(reply, text=text[:LARGEST_TEXT], answer=answer, agrees=agrees, refusal=refusal)
+
+
+def clean_text(text: str, forbidden: Sequence[str]) -> tuple[str, str]:
+    """The text without what is merely wrapped around it, and why it must be refused if it must."""
+    if len(text) > LARGEST_TEXT:
+        return "", "too_large"
+    text = _INVISIBLE.sub("", text.replace("\r\n", "\n")).strip()
+    text = _END_TOKEN.sub("", text).strip()
+    spoken = drop_thinking(text)
+    if spoken is None:
+        return text, "unfinished_thinking"
+    spoken = spoken.strip()
+    return spoken, _refuse_text(spoken, forbidden)
+
+
+def end_at_answer(solution: str, answer: str) -> str:
+    """The solution up to its marker, and the marker in the form that the student is to write."""
+    solution = solution.rstrip()
+    while (shorter := _DANGLING.sub("", solution).rstrip()) != solution:
+        solution = shorter
+    return f"{solution} {bracketed(answer)}".lstrip()
+
+
+def runs_in_circles(text: str) -> bool:
+    """Whether some stretch of 500 characters consists of repeats.
+
+    There, fewer than a quarter of all 20-character pieces are different ones.
+    """
+    starts = range(0, len(text) - _WINDOW + 1, _STEP)
+    return any(_is_repeat(text[start : start + _WINDOW]) for start in starts)
+
+
+def _is_repeat(window: str) -> bool:
+    pieces = [window[at : at + _SHINGLE] for at in range(len(window) - _SHINGLE + 1)]
+    return len(set(pieces)) < len(pieces) / 4
+
+
+def _refuse_unfinished(reply: Rationale) -> str:
+    if reply.finish_reason == "stop":
+        return ""
+    if reply.finish_reason == "length":
+        return "cut_off"
+    return reply.finish_reason if reply.finish_reason == "too_large" else "not_finished"
+
+
+def _refuse_text(text: str, forbidden: Sequence[str]) -> str:
+    if not text:
+        return "empty"
+    if _CONTROL.search(text):
+        return "control_characters"
+    if _TEMPLATE_TOKEN.search(text) or any(token in text for token in forbidden if token.strip()):
+        return "special_token"
+    return "repeated_loop" if runs_in_circles(text) else ""

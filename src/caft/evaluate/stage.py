@@ -1,0 +1,125 @@
+"""Lets a student write to a list of questions, or takes its replies from the store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from caft.models.student import Student
+from caft.records import Prediction, Question
+from caft.store import Artifact, Store, digest, read_table, source_digest, write_table
+from caft.text.config import PromptConfig
+from caft.text.prompts import Wanted
+from caft.trainers.config import TrainerConfig
+
+log = logging.getLogger(__name__)
+_TABLE = "predictions.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """Everything a table of written replies depends on.
+
+    `wanted` is a rationale, or the paper's bracketed answer.
+    """
+
+    student: Student
+    questions: Sequence[Question]
+    shots: Sequence[Question]
+    prompt: PromptConfig
+    wanted: Wanted
+    max_new_tokens: int
+    batch_size: int
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """For the store; greedy replies draw on no seed."""
+        return {
+            "student": self.student.key,
+            "questions": digest(self.questions),
+            "shots": digest(self.shots),
+            "prompt": self.prompt,
+            "wanted": self.wanted,
+            "max_new_tokens": self.max_new_tokens,
+            "batch_size": self.batch_size,
+            "sources": source_digest("evaluate", "models", "text"),
+        }
+
+
+def find_predictions(writing: Writing, store: Store) -> Artifact | None:
+    """The replies, where they have been written before."""
+    return store.find("evaluate", writing.key)
+
+
+def read_predictions(artifact: Artifact) -> list[Prediction]:
+    """The table that a student wrote, in the order of its questions."""
+    return read_table(artifact.folder / _TABLE, Prediction)
+
+
+def write_predictions(
+    writing: Writing, store: Store, trainer: TrainerConfig, title: str
+) -> Artifact:
+    """Greedy replies to every question, or none where the store has them."""
+
+    def produce(folder: Path) -> None:
+        write_table(folder / _TABLE, Prediction, _write(writing, trainer, title, folder))
+
+    return store.obtain("evaluate", writing.key, produce)
+
+
+def _write(
+    writing: Writing, trainer_config: TrainerConfig, title: str, folder: Path
+) -> list[Prediction]:
+    from torch.utils.data import DataLoader
+
+    from caft.evaluate.module import WritingBatch, WritingModule, plan_writing
+    from caft.evaluate.predictions import read_reply
+    from caft.models.encoding import asks_in_chat, end_of_turn
+    from caft.trainers.build import build_trainer
+    from caft.trainers.progress import CountingProgress
+
+    tokenizer = writing.student.tokenizer
+    chat = asks_in_chat(writing.prompt.style, tokenizer)
+    prompts = _encode_prompts(writing, chat)
+    writing.student.refuse_long_prompts(
+        {name: len(ids) for name, ids in prompts}, writing.max_new_tokens
+    )
+
+    def rows_in(batch: WritingBatch) -> int:
+        return len(batch.question_ids)
+
+    bar = CountingProgress(title, len(prompts), rows_in, shown=trainer_config.progress)
+    trainer = build_trainer(trainer_config, folder=folder, callbacks=[bar])
+    module = WritingModule(
+        writing.student.load(),
+        tokenizer,
+        max_new_tokens=writing.max_new_tokens,
+        end_ids=sorted({end_of_turn(tokenizer, chat=kind) for kind in (chat, False)}),
+    )
+    log.info("%s: %d questions", title, len(prompts))
+    loader = DataLoader(plan_writing(prompts, writing.batch_size), batch_size=None)
+    replies = {name: reply for batch in trainer.predict(module, loader) for name, reply in batch}
+    return [
+        read_reply(question, replies[question.id], writing.prompt) for question in writing.questions
+    ]
+
+
+def _encode_prompts(writing: Writing, chat: bool) -> list[tuple[str, tuple[int, ...]]]:
+    from caft.models.encoding import encode_prompt
+    from caft.text.prompts import write_prompt
+
+    return [
+        (
+            question.id,
+            encode_prompt(
+                write_prompt(
+                    question, writing.prompt, writing.wanted, chat=chat, shots=writing.shots
+                ),
+                writing.student.tokenizer,
+            ),
+        )
+        for question in writing.questions
+    ]

@@ -1,0 +1,72 @@
+"""How a command ends: the exit statuses, and the signals that end it early.
+
+0 done; 2 the user must act; 1 a fault of ours; 143 and 130 after SIGTERM and SIGINT.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+DONE = 0
+OUR_FAULT = 1
+USER_MUST_ACT = 2
+
+
+@dataclass
+class Caught:
+    """The last signal that asked the process to end, or None."""
+
+    number: int | None = None
+
+    @property
+    def status(self) -> int:
+        """The shell's convention: 128 plus the signal's number."""
+        assert self.number is not None, "no signal was caught"
+        return 128 + self.number
+
+    @property
+    def name(self) -> str:
+        """Such as SIGTERM."""
+        assert self.number is not None, "no signal was caught"
+        return signal.Signals(self.number).name
+
+
+@contextmanager
+def watch_signals() -> Iterator[Caught]:
+    """Notes SIGTERM and SIGINT and turns them into SystemExit and KeyboardInterrupt.
+
+    While somebody else has taken a signal over, as Lightning does during training to finish the
+    batch first, it is only noted: they end the process in their own time. Lightning then exits
+    with statuses of its own (0 after SIGTERM), which is why the signal is remembered here.
+    """
+    caught = Caught()
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        caught.number = number
+        if signal.getsignal(number) is not end:
+            return
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(caught.status)
+
+    # A shell starts background jobs with SIGINT ignored: what is ignored stays ignored.
+    before = {
+        number: signal.signal(number, end)
+        for number in (signal.SIGTERM, signal.SIGINT)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def say(message: str) -> None:
+    """One line on standard error, whatever line breaks the message has."""
+    print(" ".join(message.split()), file=sys.stderr, flush=True)

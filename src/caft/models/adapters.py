@@ -1,0 +1,62 @@
+"""What is trained: low-rank adapters through peft, or every weight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from caft.errors import UserError
+
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+def add_lora(
+    model: Any,
+    *,
+    r: int,
+    alpha: int,
+    dropout: float,
+    modules: Sequence[str],
+    use_dora: bool,
+    use_rslora: bool,
+) -> Any:
+    """`model` with fresh adapters on `modules`, or on all linear layers but the output head.
+
+    Draws on torch's global generator. UserError where a module name fits nothing.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=r,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=list(modules) or "all-linear",
+        use_dora=use_dora,
+        use_rslora=use_rslora,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise UserError(
+            f"tuning.lora.modules is {list(modules)}: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def load_adapter(model: Any, folder: Path, *, trainable: bool = False) -> Any:
+    """`model` with the adapter that `folder` holds."""
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model, folder, is_trainable=trainable)
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether `folder` holds an adapter rather than a whole model."""
+    return (folder / ADAPTER_CONFIG).exists()
+
+
+def count_parameters(model: Any) -> tuple[int, int]:
+    """All parameters and the trainable ones."""
+    counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(n for n, _ in counts), sum(n for n, trained in counts if trained)

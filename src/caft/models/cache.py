@@ -1,0 +1,54 @@
+"""The folder where models that we make ourselves are written once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from caft.errors import UserError
+
+
+def cache_folder(chosen: str | None) -> Path:
+    """`model.cache`, else `$CAFT_CACHE`, else `caft` in the user's cache folder."""
+    named = chosen or os.environ.get("CAFT_CACHE")
+    if named:
+        return Path(named).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "caft"
+
+
+def write_once(folder: Path, build: Callable[[Path], None]) -> Path:
+    """`folder`, filled by `build` unless it is there already.
+
+    `build` gets an empty folder beside it, which is renamed when it is whole: whoever sees
+    `folder` sees all of it. Jobs that need the same folder at the same time wait for the first.
+    Raises UserError where the cache cannot be written.
+    """
+    if folder.is_dir():
+        return folder
+    from filelock import FileLock
+
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not folder.is_dir():
+                _build_and_rename(folder, build)
+    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+        raise UserError(
+            f"cannot write a model into {folder.parent} ({error.strerror}); "
+            "set model.cache or CAFT_CACHE to a folder that can be written"
+        ) from error
+    return folder
+
+
+def _build_and_rename(folder: Path, build: Callable[[Path], None]) -> None:
+    # Under the lock nobody else builds: a part that is there was left by a killed job.
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    build(part)
+    for path in part.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    part.rename(folder)

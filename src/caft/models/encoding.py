@@ -1,0 +1,153 @@
+"""Prompts and replies as token ids: the seam between the two is where peers go wrong.
+
+Prompt and reply are always tokenised as one text, and the prompt's ids are what the two have in
+common with the prompt alone; a tokenizer that merges across the seam is refused, never patched.
+Exactly one BOS: a chat template writes its own, a completion prompt gets the tokenizer's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from caft.errors import UserError
+from caft.text.config import PromptStyle
+from caft.text.prompts import Prompt
+
+# Templates with a clock or a thinking switch would make scores depend on the day they were made,
+# or put the answer position inside a thinking span.
+_TEMPLATE_SWITCHES = {"date_string": "26 Jul 2024", "enable_thinking": False}
+_PROBE = "caft probe"
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPrompt:
+    """A prompt whose very next token is the answer; `label_ids` holds one token a label."""
+
+    prompt_ids: tuple[int, ...]
+    label_ids: tuple[int, ...]
+
+
+def asks_in_chat(style: PromptStyle, tokenizer: Any) -> bool:
+    """Whether prompts take the chat template; UserError where one is wanted and there is none."""
+    has_template = bool(getattr(tokenizer, "chat_template", None))
+    if style is PromptStyle.chat and not has_template:
+        raise UserError(
+            "dataset.prompt.style is chat, but the model's tokenizer has no chat template; "
+            "use dataset.prompt.style=completion or an instruction-tuned model"
+        )
+    return has_template if style is PromptStyle.auto else style is PromptStyle.chat
+
+
+def render_prompt(prompt: Prompt, tokenizer: Any) -> str:
+    """The exact text the model reads. UserError where the template refuses the turns."""
+    if not prompt.messages:
+        return prompt.text
+    turns = [
+        {"role": turn.role, "content": harmless(turn.content, tokenizer)}
+        for turn in prompt.messages
+    ]
+    return _apply_template(tokenizer, turns, add_generation_prompt=True)
+
+
+def encode_prompt(prompt: Prompt, tokenizer: Any) -> tuple[int, ...]:
+    """Token ids of the prompt alone."""
+    return _encode(render_prompt(prompt, tokenizer), prompt, tokenizer)
+
+
+def encode_answer_prompt(prompt: Prompt, tokenizer: Any, labels: Sequence[str]) -> AnswerPrompt:
+    """The prompt up to the token that is the answer, and that token for every label.
+
+    The labels are found in context: all of them follow the prompt in turn, and what they have in
+    common is the prompt. A tokenizer that writes " 5" as a space and a digit thus keeps the space
+    on the prompt's side. UserError where a label is not exactly one token.
+    """
+    text = render_prompt(prompt, tokenizer) + prompt.joiner
+    rows = [_encode(text + label, prompt, tokenizer) for label in labels]
+    shared = min(len(row) for row in rows) - 1
+    for label, row in zip(labels, rows, strict=True):
+        if len(row) != shared + 1 or row[:shared] != rows[0][:shared]:
+            pieces = tokenizer.convert_ids_to_tokens(row[shared:])
+            raise UserError(
+                f"the answer {label!r} is not one token of this tokenizer here ({pieces}); "
+                "use dataset.prompt.option_ids=letters, fewer options, or another prompt wording"
+            )
+    return AnswerPrompt(rows[0][:shared], tuple(row[shared] for row in rows))
+
+
+def encode_reply(
+    prompt: Prompt, reply: str, tokenizer: Any
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Token ids of the prompt and of the reply that follows it, tokenised as one text.
+
+    The reply's text never brings in special tokens. UserError where the two melt at the seam.
+    """
+    rendered = render_prompt(prompt, tokenizer)
+    alone = _encode(rendered, prompt, tokenizer)
+    whole = _encode(rendered + prompt.joiner + harmless(reply, tokenizer), prompt, tokenizer)
+    if whole[: len(alone)] != alone or len(whole) == len(alone):
+        raise UserError(
+            f"prompt and reply melt into other tokens where they meet (reply {reply[:40]!r}); "
+            "end dataset.prompt's wordings without a space or with a colon"
+        )
+    return alone, whole[len(alone) :]
+
+
+def end_of_turn(tokenizer: Any, *, chat: bool) -> int:
+    """The token that ends a reply: the template's own after a chat turn, else EOS."""
+    if chat:
+        turns = [{"role": "user", "content": _PROBE}, {"role": "assistant", "content": _PROBE}]
+        rendered = _apply_template(tokenizer, turns, add_generation_prompt=False)
+        tail = rendered.rsplit(_PROBE, 1)[1].lstrip()
+        ids = tokenizer(tail, add_special_tokens=False).input_ids
+        if ids and ids[0] in tokenizer.all_special_ids:
+            return int(ids[0])
+    if tokenizer.eos_token_id is None:
+        raise UserError("the tokenizer has no end-of-text token; give a model whose tokenizer has")
+    return int(tokenizer.eos_token_id)
+
+
+def harmless(text: str, tokenizer: Any) -> str:
+    """`text` in which no special token is left: each is broken by a space after its first sign.
+
+    Questions, options and teachers' replies are data; none of them may open or close a turn.
+    """
+    for token in special_tokens(tokenizer):
+        text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text
+
+
+def special_tokens(tokenizer: Any) -> tuple[str, ...]:
+    """Every text that the tokenizer reads as a special token, longest first."""
+    added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    known = added | set(tokenizer.all_special_tokens)
+    return tuple(sorted((token for token in known if len(token) > 1), key=len, reverse=True))
+
+
+def _apply_template(
+    tokenizer: Any, turns: list[dict[str, str]], *, add_generation_prompt: bool
+) -> str:
+    from jinja2 import TemplateError
+
+    try:
+        return str(
+            tokenizer.apply_chat_template(
+                turns,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                **_TEMPLATE_SWITCHES,
+            )
+        )
+    except TemplateError as error:
+        raise UserError(
+            f"the model's chat template refuses the prompt: {error}; "
+            "try dataset.prompt.system_turn=in_user_turn or dataset.prompt.style=completion"
+        ) from error
+
+
+def _encode(text: str, prompt: Prompt, tokenizer: Any) -> tuple[int, ...]:
+    ids = tokenizer(text, add_special_tokens=not prompt.messages).input_ids
+    if not prompt.messages and ids and ids[-1] == tokenizer.eos_token_id:
+        ids = ids[:-1]
+    return tuple(ids)

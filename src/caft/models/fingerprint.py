@@ -1,0 +1,44 @@
+"""What a model is, in sixteen hexadecimal digits."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from caft.models.config import HubModelConfig, ModelConfig
+
+CONTENT_FILES = (
+    "config.json",
+    "generation_config.json",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer*",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "chat_template*",
+    "*.model",
+)
+CODE_FILES = ("*.py",)
+
+
+def model_files(config: ModelConfig) -> tuple[str, ...]:
+    """Patterns of the files at a folder's top level that make up the model."""
+    return CONTENT_FILES + (CODE_FILES if config.trust_remote_code else ())
+
+
+def model_fingerprint(folder: Path, config: ModelConfig) -> str:
+    """Changes whenever the model or its tokenizer would answer otherwise; dtype is not in it.
+
+    Hub models: id and commit (the snapshot folder bears its name). All others: the contents of
+    their files, some 1 s a GB, so that a folder that is written anew is a new model.
+    """
+    if isinstance(config, HubModelConfig) and config.path is None:
+        return hashlib.sha256(f"{config.id}@{folder.name}".encode()).hexdigest()[:16]
+    digest = hashlib.sha256()
+    for path in sorted({path for name in model_files(config) for path in folder.glob(name)}):
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(f"{path.name} {content}\n".encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,77 @@
+"""From a model folder to a tokenizer and a causal LM in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from caft.errors import UserError
+from caft.models.config import Dtype, ModelConfig
+
+if TYPE_CHECKING:
+    import torch
+
+
+def load_tokenizer(folder: Path, config: ModelConfig) -> Any:
+    """The tokenizer that `folder` holds. Raises UserError where it cannot be read."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
+    except (OSError, ValueError, ImportError) as error:
+        raise _unloadable("tokenizer", folder, error) from error
+
+
+def load_model(
+    folder: Path,
+    config: ModelConfig,
+    device: str = "cpu",
+    attn_implementation: str = "sdpa",
+) -> Any:
+    """The causal LM that `folder` holds, in the config's dtype, on `device`, in eval mode.
+
+    Weights come from safetensors only. Raises UserError where the folder cannot be loaded, such
+    as an architecture whose code stands in the folder while trust_remote_code is off.
+    """
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=resolve_dtype(config, device),
+            attn_implementation=attn_implementation,
+            trust_remote_code=config.trust_remote_code,
+            use_safetensors=True,
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise _unloadable("model", folder, error) from error
+    return model.to(device).eval()
+
+
+def resolve_dtype(config: ModelConfig, device: str) -> torch.dtype:
+    """`model.dtype` as torch names it; `auto` asks the device."""
+    import torch
+
+    if config.dtype is Dtype.auto:
+        return torch.bfloat16 if _multiplies_bfloat16(device) else torch.float32
+    return {Dtype.bfloat16: torch.bfloat16, Dtype.float32: torch.float32}[config.dtype]
+
+
+def _multiplies_bfloat16(device: str) -> bool:
+    # Emulated bfloat16 is slower than float32 and less exact: only native units count.
+    import torch
+
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if kind == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False
+
+
+def _unloadable(part: str, folder: Path, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())
+    return UserError(
+        f"the {part} in {folder} cannot be loaded: {reason[:300]}; give another model.path or, "
+        "where the folder's own code is meant, model.trust_remote_code=true"
+    )

@@ -1,0 +1,226 @@
+"""Many rows in one forward pass, without padding and without seeing each other.
+
+Rows are laid end to end in a single sequence; positions start anew in each, and attention runs
+inside each row only. Rows of equal length lie side by side, so that their attention is one
+batched product. A prefix that all rows share (instruction, solved examples) is computed once and
+its keys and values are read by every row.
+
+The attention function is registered with transformers under a name of its own. For a name
+without a mask function transformers builds no mask at all, which is what packing wants, and what
+makes it WRONG for padded batches: generation runs with the model's ordinary attention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import groupby, takewhile
+from typing import Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+PACKED_ATTENTION = "caft_packed"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """`count` rows of `length` tokens each, side by side from token `start` on."""
+
+    start: int
+    count: int
+    length: int
+
+
+@dataclass(slots=True)
+class SharedPrefix:
+    """Keys and values of the tokens that every row starts with, by layer."""
+
+    length: int = 0
+    keys: dict[int, torch.Tensor] = field(default_factory=dict)
+    values: dict[int, torch.Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the rows of a packed sequence lie.
+
+    `capture` is set while the shared prefix itself is computed.
+    """
+
+    runs: tuple[Run, ...]
+    prefix: SharedPrefix | None = None
+    capture: SharedPrefix | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """Rows laid end to end. `input_ids` and `position_ids` are [1, tokens]; `starts` by row."""
+
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    layout: Layout
+    starts: tuple[int, ...]
+
+    def to(self, device: torch.device) -> Pack:
+        """The same pack with its ids on `device`."""
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device),
+            position_ids=self.position_ids.to(device),
+        )
+
+
+def plan_packs(lengths: Sequence[int], most_tokens: int, most_rows: int = 256) -> list[list[int]]:
+    """Row numbers by pack, each pack in order of length and within the budget of tokens.
+
+    A row longer than the budget gets a pack of its own. Sorting makes rows of equal length
+    neighbours; ties keep their order, so the plan is a pure function of the lengths.
+    """
+    packs: list[list[int]] = []
+    room = 0
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if not packs or lengths[row] > room or len(packs[-1]) == most_rows:
+            packs.append([])
+            room = most_tokens
+        packs[-1].append(row)
+        room -= lengths[row]
+    return packs
+
+
+def common_prefix(rows: Sequence[Sequence[int]]) -> int:
+    """How many tokens all rows start with; at least one token of every row is left over."""
+    if len(rows) < 2:
+        return 0
+    first, last = min(rows), max(rows)
+    limit = min(len(row) for row in rows) - 1
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    return min(limit, sum(1 for _ in same))
+
+
+def pack_rows(rows: Sequence[Sequence[int]], first_position: int = 0) -> Pack:
+    """Lay token rows, sorted by length, end to end; each starts at `first_position`."""
+    lengths = [len(row) for row in rows]
+    assert lengths == sorted(lengths), "rows of a pack come in order of length"
+    starts, runs, start = [], [], 0
+    for length, members in groupby(lengths):
+        count = len(list(members))
+        runs.append(Run(start, count, length))
+        starts += [start + index * length for index in range(count)]
+        start += count * length
+    positions = [first_position + index for length in lengths for index in range(length)]
+    return Pack(
+        input_ids=torch.tensor([[token for row in rows for token in row]]),
+        position_ids=torch.tensor([positions]),
+        layout=Layout(tuple(runs)),
+        starts=tuple(starts),
+    )
+
+
+def packed_logits(model: Any, pack: Pack, positions: torch.Tensor) -> torch.Tensor:
+    """Logits [len(positions), vocabulary] at the given tokens of the pack, and nowhere else."""
+    device = pack.input_ids.device
+    output = model(
+        input_ids=pack.input_ids,
+        position_ids=pack.position_ids,
+        use_cache=False,
+        logits_to_keep=positions.to(device),
+        layout=pack.layout,
+    )
+    return output.logits[0]
+
+
+def compute_prefix(model: Any, ids: Sequence[int], device: torch.device) -> SharedPrefix:
+    """Keys and values of a shared prefix, to be read by every row packed with it."""
+    captured = SharedPrefix(length=len(ids))
+    model(
+        input_ids=torch.tensor([list(ids)], device=device),
+        position_ids=torch.arange(len(ids), device=device)[None],
+        use_cache=False,
+        logits_to_keep=1,
+        layout=Layout((Run(0, 1, len(ids)),), capture=captured),
+    )
+    return captured
+
+
+@contextmanager
+def packed_attention(model: Any) -> Iterator[None]:
+    """Switch `model` to packed attention for the body, and back."""
+    ordinary = model.config._attn_implementation
+    model.set_attn_implementation(PACKED_ATTENTION)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(ordinary)
+
+
+def attend_within_rows(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    layout: Layout,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention inside each row. Query [1, heads, tokens, size]; key and value likewise.
+
+    Returns [1, tokens, heads, size], as transformers expects of an attention function.
+    """
+    layer = module.layer_idx
+    assert attention_mask is None
+    assert isinstance(layer, int)
+    if layout.capture is not None:
+        layout.capture.keys[layer] = key
+        layout.capture.values[layer] = value
+    outputs = []
+    for run in layout.runs:
+        rows = [_rows_of(run, tensor) for tensor in (query, key, value)]
+        if layout.prefix is not None:
+            rows[1] = _after_prefix(layout.prefix.keys[layer], rows[1])
+            rows[2] = _after_prefix(layout.prefix.values[layer], rows[2])
+        mask = _mask(run.length, rows[1].shape[2], sliding_window, query.device)
+        attended = scaled_dot_product_attention(
+            *rows,
+            attn_mask=mask,
+            is_causal=mask is None,
+            dropout_p=dropout,
+            scale=scaling,
+            enable_gqa=query.shape[1] != key.shape[1],
+        )
+        outputs.append(attended.transpose(1, 2).flatten(0, 1))
+    return torch.cat(outputs)[None], None
+
+
+def _rows_of(run: Run, tensor: torch.Tensor) -> torch.Tensor:
+    """[1, heads, tokens, size] -> [count, heads, length, size], without a copy."""
+    piece = tensor[0, :, run.start : run.start + run.count * run.length]
+    return piece.unflatten(1, (run.count, run.length)).transpose(0, 1)
+
+
+def _after_prefix(shared: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    return torch.cat([shared.expand(own.shape[0], -1, -1, -1), own], dim=2)
+
+
+def _mask(
+    length: int, reach: int, sliding_window: int | None, device: torch.device
+) -> torch.Tensor | None:
+    """Who sees whom, [length, reach]; None where plain causal attention says it all."""
+    windowed = sliding_window is not None and reach > sliding_window
+    if length == reach and not windowed:
+        return None
+    own = torch.arange(reach - length, reach, device=device)[:, None]
+    seen = torch.arange(reach, device=device)[None, :]
+    mask = seen <= own
+    if windowed:
+        mask &= seen > own - sliding_window
+    return mask
+
+
+AttentionInterface.register(PACKED_ATTENTION, attend_within_rows)

@@ -1,0 +1,101 @@
+"""The model that is tuned: where it lies, what it is called in the store, how it is loaded."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from caft.errors import UserError
+from caft.models.adapters import is_adapter, load_adapter
+from caft.models.config import ModelConfig
+from caft.models.fingerprint import model_fingerprint
+from caft.models.loading import load_model, load_tokenizer, resolve_dtype
+from caft.models.locate import locate_model
+
+
+@dataclass(frozen=True)
+class Student:
+    """A base model, and with `tuned` the folder that a tuning stage left (adapter or weights).
+
+    Nothing is loaded until it is asked for; `load` gives a fresh model every time, so that no
+    stage sees what another one did to it.
+    """
+
+    config: ModelConfig
+    folder: Path
+    device: str
+    tuned: Path | None = None
+    tuned_fingerprint: str | None = None
+    _opened: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def key(self) -> dict[str, Any]:
+        """What outputs of this model depend on, for the store."""
+        return {
+            "model": model_fingerprint(self.folder, self.config),
+            "dtype": str(resolve_dtype(self.config, self.device)),
+            "tuned": self.tuned_fingerprint,
+        }
+
+    @cached_property
+    def parameters(self) -> int:
+        """Weights of the base model, read off the headers of its safetensors files."""
+        return sum(_count_weights(file) for file in sorted(self.folder.glob("*.safetensors")))
+
+    @property
+    def tokenizer(self) -> Any:
+        """The base model's tokenizer, read once."""
+        if "tokenizer" not in self._opened:
+            self._opened["tokenizer"] = load_tokenizer(self.folder, self.config)
+        return self._opened["tokenizer"]
+
+    @cached_property
+    def context(self) -> int | None:
+        """The longest row in tokens that the model was made for, where its config says so."""
+        config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+        context = config.get("max_position_embeddings")
+        return int(context) if context else None
+
+    def load(self, *, trainable: bool = False) -> Any:
+        """A fresh causal LM on the device, in eval mode; tuned where this student is."""
+        if self.tuned is None:
+            return load_model(self.folder, self.config, self.device)
+        if is_adapter(self.tuned):
+            base = load_model(self.folder, self.config, self.device)
+            return load_adapter(base, self.tuned, trainable=trainable)
+        return load_model(self.tuned, self.config, self.device)
+
+    def after_tuning(self, folder: Path, fingerprint: str) -> Student:
+        """The same student as a tuning stage left it."""
+        return replace(self, tuned=folder, tuned_fingerprint=fingerprint)
+
+    def refuse_long_prompts(self, lengths: dict[str, int], reply_tokens: int) -> None:
+        """UserError where a prompt (tokens by question id) leaves no room for the reply."""
+        if self.context is None:
+            return
+        too_long = {name: n for name, n in lengths.items() if n + reply_tokens > self.context}
+        if too_long:
+            name, length = max(too_long.items(), key=lambda item: item[1])
+            raise UserError(
+                f"question {name} makes a prompt of {length} tokens, which leaves less than "
+                f"{reply_tokens} of the model's {self.context}, and {len(too_long) - 1} more; "
+                "use fewer dataset.prompt.shots, drop the rows or take a longer model"
+            )
+
+
+def _count_weights(file: Path) -> int:
+    # The format's header: its length in 8 bytes, then JSON with the shape of every tensor.
+    with file.open("rb") as stream:
+        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    return sum(
+        math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"
+    )
+
+
+def open_student(config: ModelConfig, device: str) -> Student:
+    """Find or make the model's folder; UserError where that cannot be done."""
+    return Student(config, locate_model(config), device)

@@ -1,0 +1,64 @@
+"""What a run has found out so far: filled stage by stage, read by the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from caft.data import QuestionSplits
+from caft.models.student import Student
+from caft.records import AnswerScore, Mode, Prediction, Question, Rationale
+from caft.split import SplitResult
+from caft.store import Artifact
+from caft.tune.stage import TuningNumbers
+
+
+@dataclass(slots=True)
+class Examined:
+    """One model's replies by mode, on validation and on test questions."""
+
+    validation: dict[Mode, Sequence[Prediction]] = field(default_factory=dict)
+    test: dict[Mode, Sequence[Prediction]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Findings:
+    """Everything known so far; a part that was not reached is None or empty."""
+
+    questions: QuestionSplits
+    scores: list[AnswerScore] | None = None
+    split: SplitResult | None = None
+    rationales: list[Rationale] = field(default_factory=list)
+    tuned: Student | None = None
+    tuning: list[TuningNumbers] = field(default_factory=list)
+    base_replies: Examined | None = None
+    tuned_replies: Examined | None = None
+    best_mode: dict[str, str | None] = field(default_factory=dict)
+    parameters: int | None = None
+    revision: str | None = None
+    stages: list[dict[str, Any]] = field(default_factory=list)
+
+    def note(self, name: str, artifact: Artifact) -> None:
+        """Write a stage into the run's list of stages."""
+        self.stages.append(
+            {
+                "name": name,
+                "fingerprint": artifact.fingerprint,
+                "cached": artifact.cached,
+                "seconds": artifact.seconds,
+                "peak_memory_bytes": artifact.peak_memory_bytes,
+            }
+        )
+
+    def scores_of(self, questions: Sequence[Question]) -> list[AnswerScore]:
+        """The scores of one split, in its order."""
+        assert self.scores is not None
+        by_id = {score.question_id: score for score in self.scores}
+        return [by_id[question.id] for question in questions]
+
+    def splits(self) -> Iterator[tuple[str, Sequence[Question]]]:
+        """Names and questions of the three splits."""
+        yield "train", self.questions.train
+        yield "validation", self.questions.validation
+        yield "test", self.questions.test

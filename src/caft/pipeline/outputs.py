@@ -1,0 +1,299 @@
+"""What every run leaves in its folder: the run contract of summary.json, schema 1."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from caft.evaluate.accuracy import summarise_accuracy
+from caft.pipeline.findings import Examined, Findings
+from caft.records import Mode
+from caft.report.comparison import compare_models
+from caft.report.cost import StageTokens, count_cost
+from caft.report.html import render_report
+from caft.report.schema import SCHEMA, check_summary
+from caft.report.score_part import describe_scores
+from caft.report.tables import ReportTables
+from caft.report.terminal import print_summary
+from caft.run_config import RunConfig, RunContext
+from caft.store import write_rows
+
+log = logging.getLogger(__name__)
+_VERSIONS = ("caft", "torch", "transformers", "peft", "pytorch-lightning", "hydra-core")
+
+
+def write_outputs(
+    config: RunConfig, context: RunContext, findings: Findings, *, started: datetime
+) -> None:
+    """summary.json, report.html, tables and adapter into the run's folder; then one screen."""
+    tables = _collect_tables(findings)
+    summary = build_summary(config, context, findings, tables, started)
+    check_summary(summary)
+    folder = context.folder
+    if findings.scores is not None:
+        write_rows(folder / "scores.parquet", _score_rows(findings, tables))
+    if tables.predictions:
+        write_rows(folder / "predictions.parquet", _prediction_rows(tables))
+    if findings.rationales:
+        write_rows(folder / "rationales.parquet", _rationale_rows(findings))
+    if findings.tuned is not None and findings.tuned.tuned is not None:
+        shutil.copytree(findings.tuned.tuned, folder / "adapter", dirs_exist_ok=True)
+    if config.report.html:
+        page = render_report(
+            summary,
+            tables,
+            context.config_yaml,
+            config.name,
+            questions=config.report.questions,
+            option_ids=config.dataset.prompt.option_ids,
+        )
+        (folder / "report.html").write_text(page, encoding="utf-8")
+    # Last: a folder with a summary.json is a finished run.
+    (folder / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    _print(summary, folder)
+
+
+def build_summary(
+    config: RunConfig,
+    context: RunContext,
+    findings: Findings,
+    tables: ReportTables,
+    started: datetime,
+) -> dict[str, Any]:
+    """The contract's keys; parts that the run did not reach are null."""
+    counts = {name: len(questions) for name, questions in findings.splits()}
+    return {
+        "schema": SCHEMA,
+        "run": {
+            "name": config.name,
+            "seed": config.seed,
+            "overrides": list(context.overrides),
+            "git_commit": _git_commit(),
+            "started": started.isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": _versions(),
+            "device": _device_name(config),
+        },
+        "model": {
+            "id": config.model.path or config.model.id,
+            "revision": findings.revision,
+            "parameters": findings.parameters,
+            "trainable_parameters": (
+                findings.tuning[-1].trainable_parameters if findings.tuning else None
+            ),
+        },
+        "dataset": {
+            "name": config.dataset.name,
+            "fingerprint": findings.questions.fingerprint,
+            "counts": counts,
+            "removed": dict(findings.questions.removed),
+        },
+        "score": _score_part(config, findings),
+        "split": _split_part(config, findings),
+        "method": {"name": config.method.name, "stages": _method_stages(config, findings)},
+        "accuracy": _accuracy_part(config, findings, tables),
+        "cost": _cost_part(findings),
+        "stages": findings.stages,
+    }
+
+
+def _score_part(config: RunConfig, findings: Findings) -> dict[str, Any] | None:
+    if findings.scores is None:
+        return None
+    train = findings.scores_of(findings.questions.train)
+    estimator = getattr(config.split, "estimator", "answer_entropy")
+    return describe_scores(train, estimator, config.evaluation.confidence)
+
+
+def _split_part(config: RunConfig, findings: Findings) -> dict[str, Any] | None:
+    if findings.split is None:
+        return None
+    placed = findings.split.complexity_of
+    train = [placed[question.id] for question in findings.questions.train]
+    return {
+        "strategy": config.split.kind,
+        "thresholds": list(findings.split.thresholds),
+        "counts": {name: train.count(name) for name in config.split.classes},
+    }
+
+
+def _method_stages(config: RunConfig, findings: Findings) -> list[dict[str, Any]]:
+    examples: list[int | None] = [numbers.examples for numbers in findings.tuning]
+    examples += [None] * (len(config.method.stages) - len(examples))
+    return [
+        {
+            "targets": {name: target.name for name, target in stage.targets.items()},
+            "epochs": stage.epochs,
+            "examples": count,
+        }
+        for stage, count in zip(config.method.stages, examples, strict=True)
+    ]
+
+
+def _accuracy_part(
+    config: RunConfig, findings: Findings, tables: ReportTables
+) -> dict[str, Any] | None:
+    if findings.base_replies is None:
+        return None
+    part: dict[str, Any] = {
+        "base": _by_mode(config, findings, findings.base_replies),
+        "tuned": (
+            _by_mode(config, findings, findings.tuned_replies) if findings.tuned_replies else None
+        ),
+        "best_mode": {"base": findings.best_mode["base"], "tuned": findings.best_mode["tuned"]},
+        "confidence": config.evaluation.confidence,
+    }
+    base, tuned = findings.best_mode["base"], findings.best_mode["tuned"]
+    if base and tuned:
+        part["comparison"] = compare_models(
+            tables, Mode[base], Mode[tuned], config.evaluation.confidence
+        )
+    return part
+
+
+def _by_mode(config: RunConfig, findings: Findings, replies: Examined) -> dict[str, Any]:
+    assert findings.split is not None
+    subject_of = {question.id: question.subject for question in findings.questions.test}
+    return {
+        mode.name: summarise_accuracy(
+            replies.test[mode],
+            findings.split.complexity_of,
+            subject_of,
+            config.split.classes,
+            config.evaluation.confidence,
+        )
+        if mode in replies.test
+        else None
+        for mode in Mode
+    }
+
+
+def _cost_part(findings: Findings) -> dict[str, Any]:
+    stages = [
+        StageTokens(
+            epochs=numbers.epochs,
+            prompt_tokens=numbers.prompt_tokens,
+            trained_tokens=numbers.trained_tokens,
+            rationale_tokens=numbers.rationale_tokens,
+            parameters=numbers.parameters,
+            trainable_parameters=numbers.trainable_parameters,
+        )
+        for numbers in findings.tuning
+    ]
+    written = [
+        prediction
+        for replies in (findings.base_replies, findings.tuned_replies)
+        if replies is not None
+        for part in (replies.validation, replies.test)
+        for mode, rows in part.items()
+        # Routed replies were all generated in the other two modes.
+        if mode is not Mode.routed
+        for prediction in rows
+    ]
+    return count_cost(findings.rationales, stages, written)
+
+
+def _collect_tables(findings: Findings) -> ReportTables:
+    predictions = {
+        (who, mode): rows
+        for who, replies in (("base", findings.base_replies), ("tuned", findings.tuned_replies))
+        if replies is not None
+        for mode, rows in replies.test.items()
+    }
+    return ReportTables(
+        questions={item.id: item for _, part in findings.splits() for item in part},
+        split_of={item.id: name for name, part in findings.splits() for item in part},
+        scores=findings.scores or (),
+        complexity_of=findings.split.complexity_of if findings.split else {},
+        rationales=findings.rationales,
+        predictions=predictions,
+        curves=[
+            {"stage": number, **row}
+            for number, numbers in enumerate(findings.tuning, start=1)
+            for row in numbers.curve
+        ],
+    )
+
+
+def _score_rows(findings: Findings, tables: ReportTables) -> list[dict[str, Any]]:
+    assert findings.scores is not None
+    return [
+        {
+            "question_id": score.question_id,
+            "split": tables.split_of[score.question_id],
+            "complexity": tables.complexity_of.get(score.question_id),
+            "predicted": score.predicted,
+            "valid": score.valid,
+            "correct": score.correct,
+            **score.estimates,
+        }
+        for score in findings.scores
+    ]
+
+
+def _prediction_rows(tables: ReportTables) -> list[dict[str, Any]]:
+    return [
+        {
+            "question_id": prediction.question_id,
+            "model": who,
+            "mode": mode.name,
+            "complexity": tables.complexity_of[prediction.question_id],
+            "text": prediction.text,
+            "parsed": prediction.parsed,
+            "correct": prediction.correct,
+            "generated_tokens": prediction.generated_tokens,
+        }
+        for (who, mode), rows in tables.predictions.items()
+        for prediction in rows
+    ]
+
+
+def _rationale_rows(findings: Findings) -> list[dict[str, Any]]:
+    from caft.store import plain
+
+    return [plain(rationale) for rationale in findings.rationales]
+
+
+def _git_commit() -> str | None:
+    found = subprocess.run(
+        ["git", "rev-parse", "HEAD"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return found.stdout.strip() or None if found.returncode == 0 else None
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in _VERSIONS:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def _device_name(config: RunConfig) -> str:
+    from caft.trainers.build import pick_device
+
+    device = pick_device(config.trainer)
+    if device != "cuda":
+        return device
+    import torch
+
+    return f"cuda ({torch.cuda.get_device_name()})"
+
+
+def _print(summary: dict[str, Any], folder: Path) -> None:
+    from rich.console import Console
+
+    print_summary(summary, folder, Console())

@@ -1,0 +1,324 @@
+"""One run, told in order. Every stage asks the store first."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from caft.data import QuestionSplits, load_questions, published_scores
+from caft.distill import check_teacher, write_rationales
+from caft.evaluate.config import RoutedBy
+from caft.evaluate.predictions import pick_best_mode, read_single_token, refit_cut, route
+from caft.evaluate.stage import Writing, read_predictions, write_predictions
+from caft.models.student import Student, open_student
+from caft.pipeline.findings import Examined, Findings
+from caft.pipeline.outputs import write_outputs
+from caft.records import AnswerScore, Mode, Prediction, Question, Target, difficulty
+from caft.run_config import RunConfig, RunContext, Until
+from caft.score.config import ModelScoreConfig, PublishedScoreConfig
+from caft.score.stage import Scoring, read_scores, score_questions
+from caft.split import split_questions
+from caft.store import Store
+from caft.text.prompts import Wanted
+from caft.tune.config import AnswerTarget
+from caft.tune.examples import choose_lessons
+from caft.tune.stage import Tuning, read_numbers, read_tuned, tune_student
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What every stage of a run needs: its config, its store, its questions, its student."""
+
+    config: RunConfig
+    context: RunContext
+    questions: QuestionSplits
+    store: Store
+
+    @cached_property
+    def student(self) -> Student:
+        """The base model; found, made or downloaded when the first stage needs it."""
+        from caft.trainers.build import pick_device
+
+        return open_student(self.config.model, pick_device(self.config.trainer))
+
+    @property
+    def held_out(self) -> list[Question]:
+        """Validation and test questions, in this order."""
+        return [*self.questions.validation, *self.questions.test]
+
+
+def run_pipeline(config: RunConfig, context: RunContext) -> int:
+    """Run the stages up to `until`; 0 when done. UserError where the user must act."""
+    started = datetime.now(UTC)
+    place = open_workplace(config, context)
+    if config.dry_run:
+        from caft.pipeline.plan import print_plan
+
+        print_plan(place)
+        return 0
+    findings = Findings(place.questions)
+    for stage in _STORY:
+        _STORY[stage](place, findings)
+        if stage is config.until:
+            break
+    write_outputs(config, context, findings, started=started)
+    return 0
+
+
+def open_workplace(config: RunConfig, context: RunContext) -> Workplace:
+    """Read the questions and check everything that can be checked before a model loads."""
+    questions = load_questions(config.dataset)
+    place = Workplace(config, context, questions, Store(_store_path(config)))
+    if any(Target.rationale in stage.targets.values() for stage in config.method.stages):
+        has_solutions = all(question.rationale for question in questions.train)
+        check_teacher(has_solutions, config.teacher)
+    return place
+
+
+def _store_path(config: RunConfig) -> Path:
+    path = Path(config.store.path).expanduser()
+    # The project's own folder where there is one: runs started elsewhere share their work.
+    root = Path(__file__).parents[3]
+    home = root if (root / "pyproject.toml").exists() else Path.cwd()
+    return path if path.is_absolute() else home / path
+
+
+def score(place: Workplace, findings: Findings) -> None:
+    """How hard is every question for the base model?"""
+    if isinstance(place.config.score, PublishedScoreConfig):
+        findings.scores = _read_published(place, place.config.score)
+        return
+    artifact = score_questions(base_scoring(place), place.store, place.config.trainer)
+    findings.note("score", artifact)
+    findings.scores = read_scores(artifact)
+    _say_reuse("scores", artifact.cached)
+
+
+def base_scoring(place: Workplace) -> Scoring:
+    """The base model's scores of all questions, with its shots."""
+    assert isinstance(place.config.score, ModelScoreConfig)
+    questions = [*place.questions.train, *place.held_out]
+    return Scoring(
+        place.student,
+        questions,
+        place.questions.shots,
+        place.config.dataset.prompt,
+        place.config.score,
+    )
+
+
+def _read_published(place: Workplace, config: PublishedScoreConfig) -> list[AnswerScore]:
+    published = published_scores(place.config.dataset, config.entropy_column, config.correct_column)
+    return [
+        AnswerScore(
+            question_id=question.id,
+            predicted="",
+            valid=True,
+            correct=published[question.id][1],
+            estimates={"answer_entropy": published[question.id][0]},
+        )
+        for question in [*place.questions.train, *place.held_out]
+    ]
+
+
+def split(place: Workplace, findings: Findings) -> None:
+    """Which questions are easy, middle and hard? Cut on training rows only."""
+    parts = [findings.scores_of(questions) for _, questions in findings.splits()]
+    findings.split = split_questions(parts[0], parts[1:], place.config.split, place.config.seed)
+
+
+def distill(place: Workplace, findings: Findings) -> None:
+    """Ask the teacher about the questions that the method wants rationales for, and no others."""
+    asked = questions_for_teacher(place, findings)
+    if asked:
+        findings.rationales = write_rationales(
+            asked,
+            prompt=place.config.dataset.prompt,
+            teacher=place.config.teacher,
+            ledger_path=place.store.ledger_path,
+            show_progress=place.config.trainer.progress,
+        )
+
+
+def questions_for_teacher(place: Workplace, findings: Findings) -> list[Question]:
+    """Training questions whose class some stage trains on rationales."""
+    assert findings.split is not None
+    wanted = {
+        name
+        for stage in place.config.method.stages
+        for name, target in stage.targets.items()
+        if target is Target.rationale
+    }
+    placed = findings.split.complexity_of
+    return [question for question in place.questions.train if placed[question.id] in wanted]
+
+
+def tune(place: Workplace, findings: Findings) -> None:
+    """The method's stages in order, each from where the last one ended."""
+    if not place.config.method.stages:
+        return
+    from caft.trainers.loggers import open_logger
+
+    student = place.student
+    with open_logger(
+        place.config.logger,
+        folder=place.context.folder,
+        name=place.config.name,
+        run_config={"config": place.context.config_yaml},
+    ) as logger:
+        for number in range(len(place.config.method.stages)):
+            work = tuning_of(place, findings, student, number)
+            title = f"tuning, stage {number + 1} of {len(place.config.method.stages)}"
+            artifact = tune_student(work, place.store, place.config.trainer, logger, title)
+            findings.note(f"tune {number + 1}", artifact)
+            findings.tuning.append(read_numbers(artifact))
+            _say_reuse(title, artifact.cached)
+            student = read_tuned(student, artifact)
+    findings.tuned = student
+
+
+def tuning_of(place: Workplace, findings: Findings, student: Student, number: int) -> Tuning:
+    """One stage of the method, with the rows that its table names."""
+    assert findings.split is not None
+    stage = place.config.method.stages[number]
+    lessons = choose_lessons(
+        place.questions.train, findings.split.complexity_of, findings.rationales, stage
+    )
+    return Tuning(
+        student,
+        lessons,
+        stage.epochs,
+        place.config.dataset.prompt,
+        place.config.tuning,
+        place.config.seed,
+    )
+
+
+def evaluate(place: Workplace, findings: Findings) -> None:
+    """Base and tuned model in every mode, on validation and test questions."""
+    findings.base_replies = _examine(place, findings, place.student, "base")
+    if findings.tuned is not None:
+        findings.tuned_replies = _examine(place, findings, findings.tuned, "tuned")
+    for who, replies in (("base", findings.base_replies), ("tuned", findings.tuned_replies)):
+        by_mode = {mode.name: rows for mode, rows in replies.validation.items()} if replies else {}
+        findings.best_mode[who] = pick_best_mode(by_mode)
+
+
+def _examine(place: Workplace, findings: Findings, student: Student, who: str) -> Examined:
+    modes = place.config.evaluation.modes
+    replies: dict[Mode, list[Prediction]] = {}
+    if Mode.answer in modes:
+        replies[Mode.answer] = _answers(place, findings, student, who)
+    if Mode.rationale in modes:
+        work = writing_of(place, student, Wanted.rationale)
+        replies[Mode.rationale] = _written(place, findings, work, f"{who} rationale")
+    if Mode.routed in modes:
+        hard, tokens = _routing(place, findings, replies[Mode.answer], who)
+        replies[Mode.routed] = route(
+            replies[Mode.answer], replies[Mode.rationale], hard, routing_tokens=tokens
+        )
+    border = len(place.questions.validation)
+    return Examined(
+        validation={mode: rows[:border] for mode, rows in replies.items()},
+        test={mode: rows[border:] for mode, rows in replies.items()},
+    )
+
+
+def _answers(place: Workplace, findings: Findings, student: Student, who: str) -> list[Prediction]:
+    if student.tuned is None:
+        # The base model's scores are its answers: the same prompt, the same pass.
+        return [read_single_token(row) for row in findings.scores_of(place.held_out)]
+    if place.config.tuning.answer_target is AnswerTarget.bracketed:
+        work = writing_of(place, student, Wanted.bracketed)
+        return _written(place, findings, work, f"{who} answer")
+    artifact = score_questions(tuned_scoring(place, student), place.store, place.config.trainer)
+    findings.note(f"evaluate {who} answer", artifact)
+    return [read_single_token(row) for row in read_scores(artifact)]
+
+
+def tuned_scoring(place: Workplace, student: Student) -> Scoring:
+    """The tuned model's single-token answers to the held-out questions, without shots."""
+    config = place.config.score
+    dials = config if isinstance(config, ModelScoreConfig) else ModelScoreConfig()
+    return Scoring(student, place.held_out, (), place.config.dataset.prompt, dials)
+
+
+def writing_of(place: Workplace, student: Student, wanted: Wanted) -> Writing:
+    """Greedy replies to the held-out questions; only the base model sees the shots."""
+    evaluation = place.config.evaluation
+    return Writing(
+        student=student,
+        questions=place.held_out,
+        shots=place.questions.shots if student.tuned is None else (),
+        prompt=place.config.dataset.prompt,
+        wanted=wanted,
+        max_new_tokens=evaluation.max_new_tokens,
+        batch_size=evaluation.batch_size,
+    )
+
+
+def _written(place: Workplace, findings: Findings, work: Writing, title: str) -> list[Prediction]:
+    artifact = write_predictions(work, place.store, place.config.trainer, title)
+    findings.note(f"evaluate {title}", artifact)
+    _say_reuse(title, artifact.cached)
+    return read_predictions(artifact)
+
+
+def _routing(
+    place: Workplace, findings: Findings, answers: Sequence[Prediction], who: str
+) -> tuple[set[str], int]:
+    """The questions that go to rationale mode, and the forward passes that deciding cost."""
+    assert findings.split is not None
+    classes = place.config.split.classes
+    if who == "base":
+        return _hardest(findings.split.complexity_of, classes), 0
+    estimator = getattr(place.config.split, "estimator", None)
+    by_tuned = place.config.evaluation.routed_by is RoutedBy.tuned
+    if not by_tuned or estimator is None:
+        return _hardest(findings.split.complexity_of, classes), 1
+    hard_share = _share_of_hardest(place, findings)
+    values = {
+        row.question_id: difficulty(estimator, row.estimates.get(estimator)) or 0.0
+        for row in answers
+    }
+    on_validation = {row.id: values[row.id] for row in place.questions.validation}
+    cut = refit_cut(on_validation, hard_share)
+    return {name for name, value in values.items() if value >= cut}, 0
+
+
+def _hardest(complexity_of: dict[str, str], classes: Sequence[str]) -> set[str]:
+    return {name for name, complexity in complexity_of.items() if complexity == classes[-1]}
+
+
+def _share_of_hardest(place: Workplace, findings: Findings) -> float:
+    assert findings.split is not None
+    placed = findings.split.complexity_of
+    last = place.config.split.classes[-1]
+    train = place.questions.train
+    return sum(placed[question.id] == last for question in train) / len(train)
+
+
+def _say_reuse(what: str, cached: bool) -> None:
+    if cached:
+        log.info("%s: taken from the store", what)
+
+
+def _report(place: Workplace, findings: Findings) -> None:
+    """Written for every run, wherever it stops: see run_pipeline."""
+
+
+_STORY = {
+    Until.score: score,
+    Until.split: split,
+    Until.distill: distill,
+    Until.tune: tune,
+    Until.evaluate: evaluate,
+    Until.report: _report,
+}

@@ -1,0 +1,58 @@
+"""What a run cost, under every way of counting. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from caft.records import Prediction, Rationale
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageTokens:
+    """One tuning stage's rows: token counts of one epoch, and the parameters it moved."""
+
+    epochs: int
+    prompt_tokens: int
+    trained_tokens: int
+    rationale_tokens: int
+    parameters: int
+    trainable_parameters: int
+
+
+def training_flops(stage: StageTokens) -> float:
+    """Floating point operations of one tuning stage.
+
+    2 N a token forward, 2 N backward through the activations, and 2 N more for the gradients of
+    the N' weights that are trained (Kaplan et al. 2020, section 2.1); attention is left out.
+    """
+    tokens = stage.epochs * (stage.prompt_tokens + stage.trained_tokens)
+    return float(tokens) * (4 * stage.parameters + 2 * stage.trainable_parameters)
+
+
+def count_cost(
+    rationales: Sequence[Rationale],
+    stages: Sequence[StageTokens],
+    predictions: Iterable[Prediction],
+) -> dict[str, Any]:
+    """The `cost` part of summary.json.
+
+    Teacher tokens are what the teacher charged, refused replies included and whether bought by
+    this run or an earlier one; `unique_rationale_tokens` are the student's tokens of every
+    trained rationale once; the trained counts multiply by epochs (the paper's way).
+    """
+    bought = [item for item in rationales if item.prompt_tokens or item.completion_tokens]
+    return {
+        "teacher_calls": len(bought),
+        "teacher_prompt_tokens": sum(item.prompt_tokens for item in bought),
+        "teacher_completion_tokens": sum(item.completion_tokens for item in bought),
+        "teacher_usd": float(sum(item.usd for item in bought)),
+        "unique_rationale_tokens": max((stage.rationale_tokens for stage in stages), default=0),
+        "trained_response_tokens": sum(stage.epochs * stage.trained_tokens for stage in stages),
+        "trained_total_tokens": sum(
+            stage.epochs * (stage.prompt_tokens + stage.trained_tokens) for stage in stages
+        ),
+        "train_flops": float(sum(training_flops(stage) for stage in stages)),
+        "evaluation_generated_tokens": sum(item.generated_tokens for item in predictions),
+    }

@@ -1,0 +1,21 @@
+"""Every figure of the report, drawn from plain numbers. Pure.
+
+What distinguishes two marks is never colour alone: position, shape or text says it too.
+"""
+
+from caft.report.figures.accuracy import draw_accuracy
+from caft.report.figures.curves import draw_curves
+from caft.report.figures.figure import Figure
+from caft.report.figures.histogram import draw_histogram
+from caft.report.figures.ledger import LEDGER, draw_ledger
+from caft.report.figures.roc_curve import draw_roc
+
+__all__ = [
+    "LEDGER",
+    "Figure",
+    "draw_accuracy",
+    "draw_curves",
+    "draw_histogram",
+    "draw_ledger",
+    "draw_roc",
+]

@@ -1,0 +1,129 @@
+"""The course of training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from caft.report.figures.figure import Figure
+from caft.report.svg import (
+    Plot,
+    Scale,
+    drawing,
+    element,
+    label,
+    line,
+    nice_ticks,
+    path_through,
+)
+from caft.report.wording import short_count
+
+MOST_POINTS = 200
+_WIDTH, _HEIGHT = 400, 280
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """One measurement; `x` runs on over the stages."""
+
+    stage: str
+    x: float
+    value: float
+
+
+def run_on(curves: Sequence[Mapping[str, Any]], name: str) -> list[CurvePoint]:
+    """The rows that have `name`, with stages that count from their own start put end to end."""
+    points: list[CurvePoint] = []
+    offset = 0.0
+    for row in curves:
+        value, x = row.get(name), row.get("step", row.get("epoch"))
+        if value is None or x is None or not math.isfinite(value):
+            continue
+        stage = str(row.get("stage", ""))
+        if points and stage != points[-1].stage and x + offset <= points[-1].x:
+            offset = points[-1].x
+        points.append(CurvePoint(stage, x + offset, float(value)))
+    return points
+
+
+def average_neighbours(points: Sequence[CurvePoint], most: int = MOST_POINTS) -> list[CurvePoint]:
+    """At most about `most` points: the means of neighbours of one stage."""
+    size = max(1, math.ceil(len(points) / most))
+    merged: list[CurvePoint] = []
+    for stage in dict.fromkeys(point.stage for point in points):
+        own = [point for point in points if point.stage == stage]
+        for start in range(0, len(own), size):
+            block = own[start : start + size]
+            mean = sum(point.value for point in block) / len(block)
+            merged.append(CurvePoint(stage, block[-1].x, mean))
+    return merged
+
+
+def draw_curves(curves: Sequence[Mapping[str, Any]]) -> Figure | None:
+    """Training loss, and validation accuracy where it was measured; None without any."""
+    loss = average_neighbours(run_on(curves, "loss"))
+    validation = average_neighbours(run_on(curves, "validation_accuracy"))
+    axis = "optimizer steps" if any("step" in row for row in curves) else "epochs"
+    panels = []
+    if loss:
+        panels.append(_draw_course("loss", "Training loss, nats a token", loss, axis, None))
+    if validation:
+        name = "Accuracy on validation questions"
+        panels.append(_draw_course("validation", name, validation, axis, 1.0))
+    if not panels:
+        return None
+    kinds = (("loss", loss), ("validation accuracy", validation))
+    return Figure(
+        key="curves",
+        heading="Training",
+        note="Vertical lines stand between the stages.",
+        panels=tuple(panels),
+        columns=("measure", "stage", axis, "value"),
+        rows=tuple(
+            (kind, point.stage, f"{point.x:g}", f"{point.value:.4f}")
+            for kind, points in kinds
+            for point in points
+        ),
+    )
+
+
+def _draw_course(
+    key: str, name: str, points: Sequence[CurvePoint], axis: str, top: float | None
+) -> Markup:
+    highest = top or max(point.value for point in points) * 1.05 or 1.0
+    last = max(point.x for point in points)
+    plot = Plot(Scale(0, last, 52, _WIDTH - 14), Scale(0, highest, 230, 40))
+    ticks = nice_ticks(0, highest)
+    written = [(v, f"{100 * v:.0f}%" if top else f"{v:g}") for v in ticks]
+    stages = list(dict.fromkeys(point.stage for point in points))
+    ends = [max(p.x for p in points if p.stage == stage) for stage in stages]
+    told = (
+        f"{len(stages)} stages; from {points[0].value:.3f} to {points[-1].value:.3f}. "
+        "The numbers follow as a table."
+    )
+    return drawing(
+        f"curve-{key}", _WIDTH, _HEIGHT, name, told,
+        label(name, plot.x.start, 20, "panel-name", "start"),
+        plot.left_axis(written),
+        *(line(plot.x(end), 40, plot.x(end), 230, "cut") for end in ends[:-1]),
+        *(_draw_stage(plot, [p for p in points if p.stage == stage]) for stage in stages),
+        plot.bottom_axis([(v, short_count(v)) for v in nice_ticks(0, last)], axis),
+    )  # fmt: skip
+
+
+def _draw_stage(plot: Plot, points: Sequence[CurvePoint]) -> Markup:
+    places = [(plot.x(point.x), plot.y(point.value)) for point in points]
+    # A long curve needs no dots; each of a few is a measurement that wants to be seen.
+    radius = 4 if len(points) <= 30 else 2
+    shape = "dot curve-dot" if len(points) <= 30 else "hover"
+    dots = [
+        element("circle",
+                element("title", f"stage {p.stage}, {p.x:g}: {p.value:.4f}"),
+                cx=x, cy=y, r=radius, class_=shape)
+        for p, (x, y) in zip(points, places, strict=True)
+    ]  # fmt: skip
+    return element("g", element("path", d=path_through(places), class_="curve"), *dots)

@@ -1,0 +1,199 @@
+"""The report as one HTML page that needs nothing but itself.
+
+Whatever comes from data, teachers or models reaches the page as text: the template escapes
+everything, and a content security policy in the page lets only our own script and style run
+(named by their hashes) and nothing be fetched.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from caft.report import wording
+from caft.report.class_rows import ClassRow, list_class_rows, training_scores
+from caft.report.comparison import DEFAULT_CONFIDENCE, best_mode, find_comparison
+from caft.report.figures import (
+    LEDGER,
+    Figure,
+    draw_accuracy,
+    draw_curves,
+    draw_histogram,
+    draw_ledger,
+    draw_roc,
+)
+from caft.report.findings import find_headlines, find_warnings, main_area, suggest_next
+from caft.report.question_rows import list_question_rows
+from caft.report.schema import Summary
+from caft.report.tables import ReportTables
+from caft.report.teaching import describe_teaching
+from caft.statistics import smallest_paired_difference
+from caft.text.config import OptionIds
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+QUESTIONS_SHOWN = 500
+_SUBJECTS_SHOWN = 100
+_LONGEST_CONFIG = 100_000
+
+
+def render_report(
+    summary: Mapping[str, Any],
+    tables: ReportTables,
+    config_yaml: str,
+    title: str,
+    *,
+    questions: int = QUESTIONS_SHOWN,
+    option_ids: OptionIds = OptionIds.letters,
+) -> str:
+    """One self-contained page under 3 MB, in UTF-8, for a run however far it got.
+
+    `summary` has the keys of `schema.py`; `questions` bounds the rows of the question table (0:
+    no table); `option_ids` are those that the model was shown.
+    """
+    # A part that is missing altogether reads like one that was not reached.
+    summary = {**dict.fromkeys(Summary.__annotations__), **summary}
+    style, script = _read_template("report.css"), _read_template("report.js")
+    page = _environment().get_template("report.html.j2")
+    text = page.render(
+        title=title,
+        summary=summary,
+        config_yaml=wording.clip(config_yaml, _LONGEST_CONFIG),
+        style=Markup(style),
+        script=Markup(script),
+        policy=_security_policy(style, script),
+        figures={figure.key: figure for figure in draw_figures(summary, tables)},
+        **_describe_run(summary, tables, questions, option_ids),
+    )
+    # Half a surrogate pair from broken data cannot be written as UTF-8.
+    return text.strip().encode("utf-8", "replace").decode("utf-8") + "\n"
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("caft.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    names = ("percent", "percent_between", "points_between", "area_between", "p_in_words", "usd",
+             "duration", "memory", "short_count", "count_of", "name_estimator")  # fmt: skip
+    environment.filters.update({name: getattr(wording, name) for name in names})
+    return environment
+
+
+def _read_template(name: str) -> str:
+    return (files("caft.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _security_policy(style: str, script: str) -> str:
+    return (
+        f"default-src 'none'; style-src '{_hash_source(style)}'; "
+        f"script-src '{_hash_source(script)}'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash_source(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _describe_run(
+    summary: Mapping[str, Any], tables: ReportTables, questions: int, option_ids: OptionIds
+) -> dict[str, Any]:
+    accuracy, score = summary.get("accuracy") or {}, summary.get("score")
+    confidence = accuracy.get("confidence", DEFAULT_CONFIDENCE)
+    comparison = find_comparison(summary, tables)
+    split, estimator = summary.get("split"), score["estimator"] if score else None
+    rows, choosable = list_question_rows(tables, accuracy, estimator, option_ids, questions)
+    return {
+        "findings": find_headlines(summary, comparison),
+        "warnings": find_warnings(summary),
+        "advice": suggest_next(summary, comparison),
+        "comparison": comparison,
+        "detectable": _find_detectable(comparison),
+        "confidence": confidence,
+        "best": {who: best_mode(accuracy, who) for who in ("base", "tuned")},
+        "classes": _list_classes(summary, tables, confidence) if split else [],
+        "subjects": _list_subjects(accuracy),
+        "teaching": describe_teaching(tables),
+        "questions": rows,
+        "choosable": choosable,
+        "unit": wording.unit_of(estimator or ""),
+    }
+
+
+def _list_classes(
+    summary: Mapping[str, Any], tables: ReportTables, confidence: float
+) -> list[ClassRow]:
+    split, method = summary["split"], summary.get("method") or {}
+    return list_class_rows(split, method, tables, confidence)
+
+
+def _find_detectable(comparison: Mapping[str, Any] | None) -> float | None:
+    if not comparison:
+        return None
+    differing = (comparison["only_base"] + comparison["only_tuned"]) / comparison["n"]
+    return smallest_paired_difference(comparison["n"], differing)
+
+
+def _list_subjects(accuracy: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Each subject with the base and the tuned model's share in their best modes; largest first."""
+    by_model = []
+    for who in ("base", "tuned"):
+        result = (accuracy.get(who) or {}).get(best_mode(accuracy, who) or "")
+        by_model.append(result["by_subject"] if result else {})
+    base, tuned = by_model
+    names = sorted({*base, *tuned}, key=lambda name: (-_size_of_subject(name, base, tuned), name))
+    return [(name, base.get(name), tuned.get(name)) for name in names[:_SUBJECTS_SHOWN]]
+
+
+def _size_of_subject(name: str, base: Mapping[str, Any], tuned: Mapping[str, Any]) -> int:
+    return int((base.get(name) or tuned[name])["n"])
+
+
+def draw_figures(summary: Mapping[str, Any], tables: ReportTables) -> list[Figure]:
+    """Every figure that the run has numbers for."""
+    figures = _draw_score(summary, tables)
+    accuracy, split = summary.get("accuracy"), summary.get("split")
+    if accuracy:
+        figures.append(draw_accuracy(accuracy, list(split["counts"]) if split else []))
+    curves = draw_curves(tables.curves)
+    if curves:
+        figures.append(curves)
+    cost = summary.get("cost") or {}
+    if any(cost.get(key) for key, _ in LEDGER):
+        figures.append(draw_ledger(cost))
+    return figures
+
+
+def _draw_score(summary: Mapping[str, Any], tables: ReportTables) -> list[Figure]:
+    score, area = summary.get("score"), main_area(summary.get("score"))
+    if not score or area is None:
+        return []
+    rows = [
+        (row.estimates[score["estimator"]], row.correct)
+        for row in training_scores(tables)
+        if row.estimates.get(score["estimator"]) is not None
+    ]
+    if not rows:
+        return []
+    values, correct = [float(value or 0) for value, _ in rows], [right for _, right in rows]
+    split = summary.get("split") or {"thresholds": [], "counts": {}}
+    unit = wording.unit_of(score["estimator"])
+    measure = wording.name_estimator(score["estimator"]) + (f" in {unit}" if unit else "")
+    cuts = split["thresholds"]
+    # A random split has no cut points, and its classes then have no place on the axis.
+    classes = list(split["counts"]) if cuts else []
+    figures = [draw_histogram(values, correct, cuts, classes, measure)]
+    if area["value"] is not None and len(set(correct)) == 2:
+        figures.append(draw_roc(values, [not right for right in correct], cuts, measure, area))
+    return figures

@@ -1,0 +1,161 @@
+"""Rows of the question table: a fair sample, bounded in number and in bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import escape
+
+from caft.records import AnswerScore, Mode, Prediction, Question
+from caft.report.comparison import best_mode
+from caft.report.tables import ReportTables
+from caft.report.wording import clip
+from caft.text.answers import answer_labels, gold_label
+from caft.text.config import OptionIds
+
+MOST_BYTES = 1_800_000
+_LONGEST_TEXT = 600
+_LONGEST_OPTION = 160
+_MARKUP_PER_ROW = 1_200
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What one model said: the answer read off it, and its text where there is more than that."""
+
+    answer: str
+    correct: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuestionRow:
+    """One row; `options` are (id, text, is gold), `outcome` is a word to filter by."""
+
+    id: str
+    subject: str
+    text: str
+    options: tuple[tuple[str, str, bool], ...]
+    gold: str
+    complexity: str
+    estimate: float | None
+    base: Reply | None
+    tuned: Reply | None
+    rationale: str
+
+    @property
+    def outcome(self) -> str:
+        """How the two models fared."""
+        if self.base is None:
+            return ""
+        before = "right" if self.base.correct else "wrong"
+        if self.tuned is None:
+            return before
+        after = "right" if self.tuned.correct else "wrong"
+        return f"still {after}" if before == after else f"{before}, then {after}"
+
+
+def list_question_rows(
+    tables: ReportTables,
+    accuracy: Mapping[str, Any],
+    estimator: str | None,
+    option_ids: OptionIds,
+    limit: int,
+) -> tuple[list[QuestionRow], int]:
+    """At most `limit` rows, fewer where they would not fit, and how many there were to choose from.
+
+    Test questions where a model was examined on them, else all that were scored; ordered from
+    the largest estimate down and taken evenly from that order.
+    """
+    said = _gather(tables, accuracy, estimator)
+    keys = [key for key in (said.base or said.tuned or said.scores) if key in tables.questions]
+    keys.sort(key=lambda key: -said.estimates.get(key, float("-inf")))
+    while True:
+        rows = [_make_row(tables, key, said, option_ids) for key in _take_evenly(keys, limit)]
+        if sum(map(_size_of, rows)) <= MOST_BYTES:
+            return rows, len(keys)
+        limit = len(rows) // 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What was said about each question, by question id."""
+
+    scores: Mapping[str, AnswerScore]
+    estimates: Mapping[str, float]
+    base: Mapping[str, Prediction]
+    tuned: Mapping[str, Prediction]
+    rationales: Mapping[str, str]
+
+
+def _gather(tables: ReportTables, accuracy: Mapping[str, Any], estimator: str | None) -> _Said:
+    scores = {score.question_id: score for score in tables.scores}
+    estimates = {key: score.estimates.get(estimator or "") for key, score in scores.items()}
+    return _Said(
+        scores,
+        {key: value for key, value in estimates.items() if value is not None},
+        _replies_of(tables, accuracy, "base"),
+        _replies_of(tables, accuracy, "tuned"),
+        {row.question_id: row.text for row in tables.rationales if row.accepted},
+    )
+
+
+def _take_evenly(keys: Sequence[str], limit: int) -> list[str]:
+    count = min(limit, len(keys))
+    return [keys[place * len(keys) // count] for place in range(count)]
+
+
+def _replies_of(
+    tables: ReportTables, accuracy: Mapping[str, Any], who: str
+) -> dict[str, Prediction]:
+    mode = best_mode(accuracy, who)
+    rows = tables.predictions.get((who, Mode(mode)), ()) if mode else ()
+    return {row.question_id: row for row in rows}
+
+
+def _make_row(tables: ReportTables, key: str, said: _Said, option_ids: OptionIds) -> QuestionRow:
+    question, score = tables.questions[key], said.scores.get(key)
+    gold = gold_label(question, option_ids)
+    base = _make_reply(said.base.get(key))
+    if base is None and score is not None:
+        base = Reply(clip(score.predicted, 40) or "nothing", score.correct, "")
+    return QuestionRow(
+        id=clip(question.id, 80),
+        subject=clip(question.subject, 80),
+        text=clip(question.text, _LONGEST_TEXT),
+        options=_list_options(question, option_ids, gold),
+        gold=clip(gold, 80),
+        complexity=tables.complexity_of.get(key, ""),
+        estimate=said.estimates.get(key),
+        base=base,
+        tuned=_make_reply(said.tuned.get(key)),
+        rationale=clip(said.rationales.get(key, ""), _LONGEST_TEXT),
+    )
+
+
+def _list_options(
+    question: Question, option_ids: OptionIds, gold: str
+) -> tuple[tuple[str, str, bool], ...]:
+    if not question.options:
+        return ()
+    labels = answer_labels(question, option_ids)
+    return tuple(
+        (name, clip(text, _LONGEST_OPTION), name == gold)
+        for name, text in zip(labels, question.options, strict=True)
+    )
+
+
+def _make_reply(prediction: Prediction | None) -> Reply | None:
+    if prediction is None:
+        return None
+    answer = "unreadable" if prediction.parsed is None else clip(prediction.parsed, 80)
+    text = prediction.text.strip()
+    return Reply(answer, prediction.correct, "" if text == answer else clip(text, _LONGEST_TEXT))
+
+
+def _size_of(row: QuestionRow) -> int:
+    said = [row.text, row.rationale, *(text for _, text, _ in row.options)]
+    said += [reply.text for reply in (row.base, row.tuned) if reply]
+    return _MARKUP_PER_ROW + sum(len(escape(text).encode("utf-8", "replace")) for text in said)

@@ -1,0 +1,285 @@
+"""summary.json, schema 1: the keys that others read, and a check that a summary has them.
+
+Keys here do not change without a schema bump; more keys may be added, and readers ignore those
+they do not know. A part that a run did not reach (until=score) is null, never left out.
+Shares lie in 0 to 1, entropies are in nats, durations in seconds, money in USD.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from types import NoneType, UnionType
+from typing import (
+    Any,
+    Literal,
+    NotRequired,
+    TypedDict,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
+
+SCHEMA = 1
+
+
+class RunPart(TypedDict):
+    """Who ran what, when and where. Times are ISO 8601 with an offset."""
+
+    name: str
+    seed: int
+    overrides: list[str]
+    git_commit: str | None
+    started: str
+    finished: str
+    versions: dict[str, str]
+    device: str
+
+
+class ModelPart(TypedDict):
+    """The student. `parameters` is null where the run never needed the model itself (published
+    scores), `trainable_parameters` where nothing was tuned."""
+
+    id: str
+    revision: str | None
+    parameters: int | None
+    trainable_parameters: int | None
+
+
+class Counts(TypedDict):
+    """Questions of each split."""
+
+    train: int
+    validation: int
+    test: int
+
+
+class DatasetPart(TypedDict):
+    """Which questions. `removed`: rows left out, by reason."""
+
+    name: str
+    fingerprint: str
+    counts: Counts
+    removed: NotRequired[dict[str, int]]
+
+
+class Area(TypedDict):
+    """An area under the ROC curve; all three numbers are null when there is none, with `reason`.
+
+    A positive is a question that the base model answered wrong.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    incorrect: int
+    reason: NotRequired[str]
+
+
+class ScorePart(TypedDict):
+    """What one token of the base model told, on the training questions.
+
+    `option_mass` is the mean probability on the allowed answers (null for free text);
+    `valid_answer_rate` the share of questions whose greedy token is an allowed answer.
+    """
+
+    estimator: str
+    roc_auc: dict[str, Area]
+    option_mass: float | None
+    valid_answer_rate: float | None
+
+
+class SplitPart(TypedDict):
+    """How scores became classes: cut points in the estimator's unit, training rows a class."""
+
+    strategy: str
+    thresholds: list[float]
+    counts: dict[str, int]
+
+
+class StagePart(TypedDict):
+    """One tuning stage of the method. `examples` is null until they are counted."""
+
+    targets: dict[str, str]
+    epochs: int
+    examples: int | None
+
+
+class MethodPart(TypedDict):
+    """The tuning stages in order."""
+
+    name: str
+    stages: list[StagePart]
+
+
+class Share(TypedDict):
+    """A share with its Wilson interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class Accuracy(Share):
+    """Accuracy on the test questions in one mode. Unparsable replies count as wrong."""
+
+    unparsable: int
+    generated_tokens: int
+    by_complexity: dict[str, Share]
+    by_subject: dict[str, Share]
+
+
+class ByMode(TypedDict):
+    """A mode that was not examined is null."""
+
+    answer: Accuracy | None
+    rationale: Accuracy | None
+    routed: Accuracy | None
+
+
+class BestMode(TypedDict):
+    """The mode that was best on the validation questions."""
+
+    base: str | None
+    tuned: str | None
+
+
+class Comparison(Share):
+    """Tuned minus base, each in its best mode, on the same test questions.
+
+    The bounds are the paired bootstrap's, `p_value` is McNemar's exact one; `only_base` and
+    `only_tuned` count the questions that one of the two alone got right.
+    """
+
+    only_base: int
+    only_tuned: int
+    p_value: float
+
+
+class AccuracyPart(TypedDict):
+    """`tuned` is null for a method without stages. `confidence` is that of all intervals."""
+
+    base: ByMode
+    tuned: ByMode | None
+    best_mode: NotRequired[BestMode]
+    comparison: NotRequired[Comparison | None]
+    confidence: NotRequired[float]
+
+
+class CostPart(TypedDict):
+    """The ledger. Trained tokens count every epoch, unique ones count each text once."""
+
+    teacher_calls: int
+    teacher_prompt_tokens: int
+    teacher_completion_tokens: int
+    teacher_usd: float
+    unique_rationale_tokens: int
+    trained_response_tokens: int
+    trained_total_tokens: int
+    train_flops: float
+    evaluation_generated_tokens: int
+
+
+class StageRecord(TypedDict):
+    """One stage of the run. `cached`: taken from the store; memory null where it is unknown."""
+
+    name: str
+    fingerprint: str
+    cached: bool
+    seconds: float
+    peak_memory_bytes: int | None
+
+
+class Summary(TypedDict):
+    """The whole of summary.json."""
+
+    schema: Literal[1]
+    run: RunPart
+    model: ModelPart
+    dataset: DatasetPart
+    score: ScorePart | None
+    split: SplitPart | None
+    method: MethodPart
+    accuracy: AccuracyPart | None
+    cost: CostPart
+    stages: list[StageRecord]
+
+
+def check_summary(summary: Mapping[str, Any]) -> None:
+    """Raise ValueError, naming every place, unless `summary` holds schema 1 and is valid JSON."""
+    problems = _problems(summary, Summary, "summary") + _disorder(summary, "summary")
+    if problems:
+        raise ValueError("; ".join(problems))
+    json.dumps(summary, allow_nan=False)
+
+
+def _problems(value: Any, wanted: Any, place: str) -> list[str]:
+    origin, inner = get_origin(wanted), get_args(wanted)
+    if origin is NotRequired:
+        return _problems(value, inner[0], place)
+    if origin in (Union, UnionType):
+        return _problems_of_optional(value, inner, place)
+    if is_typeddict(wanted):
+        return _problems_of_part(value, wanted, place)
+    if origin in (dict, list):
+        return _problems_of_items(value, origin, inner[-1], place)
+    fits = value in inner if origin is Literal else _is_a(value, wanted)
+    name = wanted if origin is Literal else wanted.__name__
+    return [] if fits else [f"{place} is {value!r}, not {name}"]
+
+
+def _is_a(value: Any, wanted: type) -> bool:
+    # Python counts True as an int and JSON does not; a whole number is a fine float.
+    allowed = (int, float) if wanted is float else wanted
+    return isinstance(value, allowed) and (wanted is bool or not isinstance(value, bool))
+
+
+def _problems_of_optional(value: Any, choices: tuple[Any, ...], place: str) -> list[str]:
+    if value is None and NoneType in choices:
+        return []
+    (wanted,) = (choice for choice in choices if choice is not NoneType)
+    return _problems(value, wanted, place)
+
+
+def _problems_of_part(value: Any, wanted: Any, place: str) -> list[str]:
+    if not isinstance(value, Mapping):
+        return [f"{place} is {value!r}, not a table"]
+    found: list[str] = []
+    for key, hint in get_type_hints(wanted, include_extras=True).items():
+        if key in value:
+            found += _problems(value[key], hint, f"{place}.{key}")
+        elif get_origin(hint) is not NotRequired:
+            found.append(f"{place}.{key} is missing")
+    return found
+
+
+def _problems_of_items(value: Any, container: type, wanted: Any, place: str) -> list[str]:
+    if not isinstance(value, container):
+        return [f"{place} is {value!r}, not a {container.__name__}"]
+    return [
+        problem
+        for key, item in _children(value)
+        for problem in _problems(item, wanted, f"{place}.{key}")
+    ]
+
+
+def _disorder(value: Any, place: str) -> list[str]:
+    """Places whose interval does not hold its own value."""
+    found: list[str] = []
+    if isinstance(value, Mapping):
+        bounds = [value[key] for key in ("low", "value", "high") if _is_a(value.get(key), float)]
+        if len(bounds) == 3 and bounds != sorted(bounds):
+            found.append(f"{place} has low, value, high = {bounds}")
+    for key, item in _children(value):
+        found += _disorder(item, f"{place}.{key}")
+    return found
+
+
+def _children(value: Any) -> Iterable[tuple[Any, Any]]:
+    if isinstance(value, Mapping):
+        return value.items()
+    return enumerate(value) if isinstance(value, list) else ()

@@ -1,0 +1,29 @@
+"""The rows behind a report, question by question."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from caft.records import AnswerScore, Mode, Prediction, Question, Rationale
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportTables:
+    """Everything question by question that a run has produced so far; a missing part is empty.
+
+    `questions`, `split_of` (train, validation or test) and `complexity_of` go by question id.
+    `predictions` goes by ("base" or "tuned", mode) and holds test rows. `curves` holds training
+    metrics in order, each a mapping with `stage`, `step` or `epoch` (counted within the stage or
+    across all of them), `loss` in nats a token and, where it was measured,
+    `validation_accuracy`.
+    """
+
+    questions: Mapping[str, Question] = field(default_factory=dict)
+    split_of: Mapping[str, str] = field(default_factory=dict)
+    scores: Sequence[AnswerScore] = ()
+    complexity_of: Mapping[str, str] = field(default_factory=dict)
+    rationales: Sequence[Rationale] = ()
+    predictions: Mapping[tuple[str, Mode], Sequence[Prediction]] = field(default_factory=dict)
+    curves: Sequence[Mapping[str, Any]] = ()

@@ -1,0 +1,95 @@
+"""Numbers in words: how a person likes to read a share, a token count, a price."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_ESTIMATORS = {
+    "answer_entropy": "answer entropy",
+    "option_entropy": "entropy over the options",
+    "option_mass": "probability on the options",
+    "top1_margin": "top-1 margin",
+}
+
+
+def name_estimator(estimator: str) -> str:
+    """An estimator's name as it stands in a sentence."""
+    return _ESTIMATORS.get(estimator, estimator.replace("_", " "))
+
+
+def unit_of(estimator: str) -> str:
+    """Nats for entropies, nothing for shares and margins."""
+    return "nats" if "entropy" in estimator else ""
+
+
+def percent(share: float) -> str:
+    """0.6234 is 62.3%."""
+    return f"{100 * share:.1f}%"
+
+
+def percent_between(share: Mapping[str, Any]) -> str:
+    """A share with its bounds: 62.3% (56.7 to 67.6)."""
+    return f"{percent(share['value'])} ({100 * share['low']:.1f} to {100 * share['high']:.1f})"
+
+
+def points_between(difference: Mapping[str, Any]) -> str:
+    """A difference of shares in percentage points: +8.1 (2.0 to 14.2) points."""
+    value, low, high = (100 * difference[key] for key in ("value", "low", "high"))
+    return f"{value:+.1f} points ({low:+.1f} to {high:+.1f})"
+
+
+def area_between(area: Mapping[str, Any]) -> str:
+    """An AUC with its bounds: 0.763 (0.731 to 0.795); 'none' where it does not exist."""
+    if area["value"] is None:
+        return "none"
+    return f"{area['value']:.3f} ({area['low']:.3f} to {area['high']:.3f})"
+
+
+def p_in_words(p: float) -> str:
+    """No p-value is 0."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def count_of(number: int, singular: str, plural: str = "") -> str:
+    """1 row, 1,200 rows."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def short_count(number: float) -> str:
+    """12.3k, 4.56M, 7.9e+15."""
+    if number >= 1e15:
+        return f"{number:.2g}"
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{letter}"
+    return f"{number:g}"
+
+
+def usd(amount: float) -> str:
+    """Cents, and more digits where cents would say nothing."""
+    return f"${amount:.4f}" if 0 < amount < 0.1 else f"${amount:,.2f}"
+
+
+def duration(seconds: float) -> str:
+    """3.2 s, 2 min 31 s, 5 h 04 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def memory(size: int | None) -> str:
+    """Bytes as GB (10^9) or MB."""
+    if size is None:
+        return "not measured"
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def clip(text: str, length: int) -> str:
+    """The text's beginning, and how much was left out."""
+    if len(text) <= length:
+        return text
+    return f"{text[:length].rstrip()} … ({len(text) - length:,} more characters)"

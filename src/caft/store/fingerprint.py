@@ -1,0 +1,50 @@
+"""What a stage depends on, as a short name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import caft
+
+
+def digest(value: Any) -> str:
+    """20 hexadecimal digits of SHA-256 over `value` written canonically.
+
+    Takes records, configs, mappings, sequences, enums and plain values. Floats are written by
+    `repr`, so that equal numbers give equal digests on every machine.
+    """
+    text = json.dumps(plain(value), sort_keys=True, ensure_ascii=True, allow_nan=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON's own types; dataclasses become tables of their fields."""
+    if isinstance(value, Enum):
+        return value.name
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, str | int | float | bool) or value is None:
+        return value
+    if isinstance(value, Iterable):
+        return [plain(item) for item in value]
+    raise TypeError(f"cannot write a {type(value).__name__} canonically")
+
+
+def source_digest(*packages: str) -> str:
+    """20 hexadecimal digits over the source text of rooms, such as `score` and `models`."""
+    root = Path(caft.__file__).parent
+    hashed = hashlib.sha256()
+    for package in sorted(packages):
+        for file in sorted((root / package).rglob("*.py")):
+            hashed.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes() + b"\0")
+    return hashed.hexdigest()[:20]

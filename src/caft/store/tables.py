@@ -1,0 +1,88 @@
+"""Records as parquet tables, one row a record, and back."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from caft.store.fingerprint import plain
+
+Record = TypeVar("Record")
+
+
+def write_table(path: Path, kind: type[Record], records: Iterable[Record]) -> None:
+    """Write records of one kind; an empty table keeps its columns."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([(name, _arrow_type(hint)) for name, hint in _columns(kind).items()])
+    pq.write_table(pa.Table.from_pylist([_row(record) for record in records], schema), path)
+
+
+def read_table(path: Path, kind: type[Record]) -> list[Record]:
+    """The records that `write_table` wrote, equal to what went in."""
+    import pyarrow.parquet as pq
+
+    hints = _columns(kind)
+    return [
+        kind(**{name: _restore(value, hints[name]) for name, value in row.items()})
+        for row in pq.read_table(path).to_pylist()
+    ]
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write plain rows with columns as they come, for people to read in other tools."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), path)
+
+
+def _columns(kind: type) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(kind)}
+
+
+def _row(record: Any) -> dict[str, Any]:
+    row = plain(record)
+    # Arrow writes a map as pairs.
+    return {
+        name: list(value.items()) if isinstance(value, dict) else value
+        for name, value in row.items()
+    }
+
+
+def _bare(hint: Any) -> Any:
+    if get_origin(hint) in (Union, types.UnionType):
+        return next(part for part in get_args(hint) if part is not type(None))
+    return hint
+
+
+def _arrow_type(hint: Any) -> Any:
+    import pyarrow as pa
+
+    hint = _bare(hint)
+    if get_origin(hint) is tuple:
+        return pa.list_(_arrow_type(get_args(hint)[0]))
+    if get_origin(hint) is Mapping:
+        return pa.map_(pa.string(), _arrow_type(get_args(hint)[1]))
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return pa.string()
+    return {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}[hint]
+
+
+def _restore(value: Any, hint: Any) -> Any:
+    hint = _bare(hint)
+    if value is None:
+        return None
+    if get_origin(hint) is tuple:
+        return tuple(value)
+    if get_origin(hint) is Mapping:
+        return dict(value)
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return hint[value]
+    return value

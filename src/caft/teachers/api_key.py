@@ -1,0 +1,79 @@
+"""The one secret: read from the environment, handed to the client, written nowhere."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from caft.errors import UserError
+from caft.teachers.config import OpenAITeacherConfig
+
+NO_KEY = "no-key-needed"
+"""What is sent to a loopback endpoint without a key: the protocol wants some word."""
+
+
+class ApiKey:
+    """A key that does not show itself when it is printed, logged or shown in a traceback."""
+
+    def __init__(self, word: str) -> None:
+        self._word = word
+
+    def __repr__(self) -> str:
+        return "ApiKey(hidden)"
+
+    def reveal(self) -> str:
+        """The key itself, for the client and for nobody else."""
+        return self._word
+
+    def scrub(self, text: str) -> str:
+        """`text` without the key: servers like to quote it in their messages."""
+        return text if self._word == NO_KEY else text.replace(self._word, "[key]")
+
+
+def check_endpoint(config: OpenAITeacherConfig) -> None:
+    """Refuse an endpoint that cannot be asked: UserError before anything is loaded or sent."""
+    if not config.base_url:
+        raise UserError(
+            "teacher.base_url is not set; give the endpoint's address, such as "
+            "https://api.openai.com/v1 or http://127.0.0.1:8000/v1"
+        )
+    if not config.model:
+        raise UserError("teacher.model is not set; give the model's name at the endpoint")
+    address = urlsplit(config.base_url)
+    if address.scheme not in ("http", "https") or not address.hostname:
+        raise UserError("teacher.base_url must start with http:// or https:// and name a host")
+    if address.username or address.password or address.query:
+        raise UserError(
+            "teacher.base_url holds a user, a password or a query; secrets come from the "
+            "environment variable that teacher.api_key_env names"
+        )
+    read_key(config, os.environ)
+
+
+def is_loopback(base_url: str | None) -> bool:
+    """Whether an address is this machine."""
+    host = urlsplit(base_url or "").hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def read_key(config: OpenAITeacherConfig, environment: Mapping[str, str]) -> ApiKey:
+    """The key from the variable that the config names; UserError where one is needed."""
+    word = environment.get(config.api_key_env, "").strip()
+    if not word and is_loopback(config.base_url):
+        return ApiKey(NO_KEY)
+    if not word:
+        raise UserError(
+            f"the environment variable {config.api_key_env} is empty, and {config.base_url} is "
+            "not on this machine: export the key there, or name another teacher.api_key_env"
+        )
+    if not (word.isascii() and word.isprintable()) or " " in word or len(word) < 4:
+        raise UserError(
+            f"the environment variable {config.api_key_env} does not hold a key: at least four "
+            "printable ASCII characters without spaces"
+        )
+    return ApiKey(word)

@@ -1,0 +1,399 @@
+"""Asking many things at once: the one front door to a paid endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from caft.errors import UserError
+from caft.teachers.api_key import check_endpoint, read_key
+from caft.teachers.client import Answered, Endpoint, Failed, Remedy
+from caft.teachers.config import OpenAITeacherConfig, Unanswered
+from caft.teachers.ledger import Arrival, Caps, Claimed, Ledger, Spending
+from caft.teachers.pace import LONGEST_RETRY_AFTER, Circuit, Pace, back_off, count_words
+from caft.teachers.prices import cost_usd, find_price, worst_usd
+from caft.teachers.progress import AskProgress, Watcher
+from caft.teachers.replies import Reply, Request, reply_key, write_body
+
+CHARACTERS_A_TOKEN = 4
+POLL_SECONDS = 0.1
+"""Between looks at the ledger while other processes ask what we want."""
+
+T = TypeVar("T")
+
+
+def ask_all(
+    requests: Sequence[Request],
+    config: OpenAITeacherConfig,
+    ledger_path: Path,
+    progress: Watcher | None = None,
+) -> list[Reply]:
+    """One reply for every request, in order; what the ledger has is not asked again.
+
+    Every reply is in the ledger before it counts as done. A request that the endpoint refuses
+    for good comes back with its `failure`. Raises UserError, with every reply kept, where a cap
+    is reached, the endpoint is down or refuses the key, or (unless `unanswered` is drop) where
+    requests stayed without a reply after all retries.
+    """
+    check_endpoint(config)
+    asks = {ask.key: ask for ask in (prepare(request, config) for request in requests)}
+    with Ledger(ledger_path, config.model or "") as ledger:
+        replies = ledger.replies(asks)
+        missing = [ask for key, ask in asks.items() if key not in replies]
+        if missing:
+            replies |= _Asking(missing, config, ledger, len(replies), progress).settle_all()
+    return [replies[prepare(request, config).key] for request in requests]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request made ready: its body, its key in the ledger and the most it can cost."""
+
+    key: str
+    attempt: int
+    body: dict[str, Any]
+    worst_usd: float
+
+
+def prepare(request: Request, config: OpenAITeacherConfig) -> Ask:
+    """The request's body, key and worst cost under this config. Pure."""
+    body = write_body(request, config)
+    worst = worst_usd(find_price(config), body, config.max_tokens)
+    return Ask(reply_key(body, request.attempt), request.attempt, body, worst)
+
+
+class _Asking:
+    """The workers that settle all asks; lives for one `settle_all`."""
+
+    def __init__(
+        self,
+        asks: Sequence[Ask],
+        config: OpenAITeacherConfig,
+        ledger: Ledger,
+        from_ledger: int,
+        watcher: Watcher | None,
+    ) -> None:
+        self.config, self.ledger, self.watcher = config, ledger, watcher
+        self.price = find_price(config)
+        self.caps = Caps(usd=config.budget_usd, calls=config.max_calls)
+        self.open, self.ready = deque(asks), deque[Ask]()
+        self.ahead = max(2, config.concurrency // 2)
+        self.asks = {ask.key: ask for ask in asks}
+        self.replies: dict[str, Reply] = {}
+        self.unanswered: dict[str, str] = {}
+        self.arriving: deque[Arrival] = deque()
+        self.stopped: UserError | None = None
+        self.capped = False
+        self.count = AskProgress(
+            done=from_ledger, total=from_ledger + len(asks), from_ledger=from_ledger
+        )
+        self.started = self.reported = time.monotonic()
+        self.circuit = Circuit(
+            config.circuit_failures, config.circuit_seconds, config.circuit_openings
+        )
+        self.calls_pace = Pace(config.requests_per_minute)
+        self.tokens_pace = Pace(config.tokens_per_minute)
+        self.reply_tokens = config.max_tokens / 4
+        self.dice = random.Random()  # jitter only: two processes must not draw alike
+
+    def settle_all(self) -> dict[str, Reply]:
+        """Ask until every ask is settled; whatever arrived is committed, come what may."""
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        try:
+            asyncio.run(self._run())
+        finally:
+            self.thread.shutdown(wait=True)
+            self.ledger.commit(list(self.arriving))
+            self.ledger.release([ask.key for ask in self.ready])
+        self._report(force=True)
+        self._explain_missing()
+        return self.replies
+
+    async def _run(self) -> None:
+        self.halted, self.arrived = asyncio.Event(), asyncio.Event()
+        self.claiming = asyncio.Lock()
+        self.endpoint = Endpoint(self.config, read_key(self.config, os.environ))
+        try:
+            async with asyncio.TaskGroup() as background:
+                helpers = [background.create_task(self._commit_arrivals())]
+                helpers.append(background.create_task(self._stay_alive()))
+                async with asyncio.TaskGroup() as self.workers:
+                    for _ in range(min(self.config.concurrency, len(self.asks))):
+                        self.workers.create_task(self._work())
+                await self._wait_for_commits()
+                for helper in helpers:
+                    helper.cancel()
+        except* UserError as group:
+            self.stopped = _first_leaf(group)
+        finally:
+            await self.endpoint.close()
+
+    async def _work(self) -> None:
+        while (ask := await self._next_claimed()) is not None:
+            if await self._may_send(ask):
+                await self._settle(ask)
+            else:
+                self.ready.append(ask)  # released, unsent, at the end
+                return
+
+    # Claims
+
+    async def _next_claimed(self) -> Ask | None:
+        while not self.ready:
+            if not await self._claim_more():
+                return None
+        ask = self.ready.popleft()
+        low = len(self.ready) < self.ahead // 2
+        if low and self._may_claim() and not self.claiming.locked():
+            # In good time: a worker should wait for the endpoint and not for the disk.
+            self.workers.create_task(self._claim_more())
+        return ask
+
+    def _may_claim(self) -> bool:
+        return bool(self.open) and not self.capped and not self.halted.is_set()
+
+    async def _claim_more(self) -> bool:
+        """Claim a batch unless some are claimed already; False where nothing is left to send."""
+        async with self.claiming:
+            if len(self.ready) >= self.ahead // 2:
+                return True
+            if not self._may_claim():
+                return bool(self.ready)
+            batch = [self.open.popleft() for _ in range(min(len(self.open), self.ahead))]
+            wanted = [(ask.key, ask.worst_usd) for ask in batch]
+            claimed = await self._in_thread(lambda: self.ledger.claim(wanted, self.caps))
+            await self._sort_claimed(claimed)
+            return True
+
+    async def _sort_claimed(self, claimed: Claimed) -> None:
+        self.ready += [self.asks[key] for key in claimed.taken]
+        for reply in claimed.bought:
+            self._settled(reply, from_ledger=1)
+        self.open.extendleft(self.asks[key] for key in reversed(claimed.capped))
+        self.open += [self.asks[key] for key in claimed.held]
+        if not claimed.taken and not claimed.bought:
+            await self._wait_for_others(claimed)
+
+    async def _wait_for_others(self, claimed: Claimed) -> None:
+        """Nothing could be claimed: what is in flight may yet bring a reply or free money."""
+        spending = claimed.spending
+        only_capped = bool(claimed.capped) and not claimed.held
+        if only_capped and (spending.used_up(self.caps) or not spending.in_flight):
+            self.capped = True
+        else:
+            await self._pause(POLL_SECONDS)
+
+    # One ask
+
+    async def _may_send(self, ask: Ask) -> bool:
+        """Wait for the circuit and the pace; False where the asking has stopped meanwhile."""
+        tokens = len(json.dumps(ask.body)) / CHARACTERS_A_TOKEN + self.reply_tokens
+        now = time.monotonic()
+        await self._pause(max(self.calls_pace.book(now, 1), self.tokens_pace.book(now, tokens)))
+        while not self.halted.is_set() and (wait := self.circuit.ask(time.monotonic())) > 0:
+            self._report()
+            await self._pause(min(wait, 1.0))
+        return not self.halted.is_set()
+
+    async def _settle(self, ask: Ask) -> None:
+        for retry in range(self.config.retries + 1):
+            outcome = await self.endpoint.send(ask.body, ask.key)
+            self.count = replace(self.count, calls=self.count.calls + 1)
+            if isinstance(outcome, Answered):
+                self.circuit.succeed()
+                return self._receive(ask, outcome)
+            self._note_failure(outcome)
+            if outcome.remedy is not Remedy.wait or retry == self.config.retries:
+                return await self._give_up(ask, outcome)
+            if not await self._try_again(ask, outcome, retry):
+                return None
+        return None
+
+    def _receive(self, ask: Ask, answer: Answered) -> None:
+        self.arriving.append(self._write_arrival(ask, answer))
+        self.arrived.set()
+
+    def _write_arrival(self, ask: Ask, answer: Answered) -> Arrival:
+        estimated = answer.prompt_tokens is None or answer.completion_tokens is None
+        prompt, completion = answer.prompt_tokens, answer.completion_tokens
+        if prompt is None:
+            prompt = len(json.dumps(ask.body["messages"])) // CHARACTERS_A_TOKEN
+        if completion is None:
+            # A body that was too large to read was paid for up to the last token.
+            unread = answer.finish_reason == "too_large"
+            completion = self.config.max_tokens if unread else len(answer.text) // 4 + 1
+        self.tokens_pace.correct(completion - self.reply_tokens)
+        self.reply_tokens += 0.1 * (completion - self.reply_tokens)
+        usd = cost_usd(self.price, prompt, completion) if answer.usd is None else answer.usd
+        reply = Reply(
+            key=ask.key, text=answer.text, finish_reason=answer.finish_reason,
+            prompt_tokens=prompt, completion_tokens=completion, usd=usd, seconds=answer.seconds,
+        )  # fmt: skip
+        request = json.dumps(ask.body, ensure_ascii=False)
+        return Arrival(
+            reply=reply, attempt=ask.attempt, request=request,
+            endpoint=self.config.base_url or "", usage_estimated=estimated,
+        )  # fmt: skip
+
+    def _note_failure(self, failed: Failed) -> None:
+        now = time.monotonic()
+        if failed.retry_after is not None:
+            self.calls_pace.hold(now + min(failed.retry_after, LONGEST_RETRY_AFTER))
+        if failed.remedy is Remedy.ask_user:
+            self._stop(failed.reason)
+        elif failed.retry_after is not None and failed.retry_after > LONGEST_RETRY_AFTER:
+            self._stop(f"{failed.reason}, and it asks to wait {failed.retry_after:.0f} s")
+        elif failed.busy:
+            self.circuit.turn_away(now)
+        else:
+            lasting = failed.remedy is Remedy.leave_out
+            self.circuit.fail(now, failed.reason, lasting=lasting)
+            if self.circuit.broken:
+                self._stop(self.circuit.broken)
+
+    async def _try_again(self, ask: Ask, failed: Failed, retry: int) -> bool:
+        """Wait and pay for one more call; False where that is not to be."""
+        unsure = ask.worst_usd if failed.maybe_charged else 0.0
+        draw, first = self.dice.random(), self.config.backoff_seconds
+        await self._pause(back_off(retry, first, failed.retry_after, draw))
+        if self.halted.is_set():
+            await self._in_thread(lambda: self.ledger.give_up(ask.key, failed.reason, unsure))
+            return False
+        again = await self._in_thread(
+            lambda: self.ledger.claim_again(
+                ask.key, failed.reason, unsure, ask.worst_usd, self.caps
+            )
+        )
+        if not again:
+            self.open.append(ask)  # money in flight may yet come free
+        elif not await self._may_send(ask):
+            self.ready.append(ask)
+            return False
+        return again
+
+    async def _give_up(self, ask: Ask, failed: Failed) -> None:
+        unsure = ask.worst_usd if failed.maybe_charged else 0.0
+        await self._in_thread(lambda: self.ledger.give_up(ask.key, failed.reason, unsure))
+        if failed.busy:
+            self.circuit.fail(time.monotonic(), failed.reason)
+        if failed.remedy is Remedy.leave_out or self.config.unanswered is Unanswered.drop:
+            self._settled(Reply(key=ask.key, failure=failed.reason), failed=1)
+        elif failed.remedy is Remedy.wait:
+            self.unanswered[ask.key] = failed.reason
+
+    # Background
+
+    async def _commit_arrivals(self) -> None:
+        while True:
+            await self.arrived.wait()
+            self.arrived.clear()
+            batch = list(self.arriving)
+            await self._in_thread(lambda batch=batch: self.ledger.commit(batch))  # type: ignore[misc]
+            for arrival in batch:
+                self.arriving.popleft()
+                self.count = replace(self.count, usd=self.count.usd + arrival.reply.usd)
+                self._settled(arrival.reply)
+
+    async def _wait_for_commits(self) -> None:
+        while self.arriving:
+            await asyncio.sleep(0.001)
+
+    async def _stay_alive(self) -> None:
+        while True:
+            await asyncio.sleep(self.ledger.lease_seconds / 4)
+            await self._in_thread(self.ledger.renew)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        # One thread: SQLite waits for the disk there, and the calls in flight do not.
+        return await asyncio.get_running_loop().run_in_executor(self.thread, work)
+
+    async def _pause(self, seconds: float) -> None:
+        if seconds > 0:
+            try:
+                await asyncio.wait_for(self.halted.wait(), seconds)
+            except TimeoutError:
+                return
+
+    # The end
+
+    def _stop(self, reason: str) -> None:
+        if self.stopped is None:
+            self.stopped = UserError(
+                f"the teacher at {self.config.base_url} ({self.config.model}): {reason}"
+            )
+        self.halted.set()
+
+    def _settled(self, reply: Reply, *, from_ledger: int = 0, failed: int = 0) -> None:
+        self.replies[reply.key] = reply
+        self.count = replace(
+            self.count,
+            done=self.count.done + 1,
+            from_ledger=self.count.from_ledger + from_ledger,
+            failed=self.count.failed + failed,
+        )
+        self._report()
+
+    def _report(self, *, force: bool = False) -> None:
+        now = time.monotonic()
+        if self.watcher and (force or now - self.reported > 0.2):
+            self.reported = now
+            moment = replace(self.count, seconds=now - self.started, note=self.circuit.note)
+            self.watcher(moment)
+
+    def _explain_missing(self) -> None:
+        missing = [ask for ask in self.asks.values() if ask.key not in self.replies]
+        if not missing:
+            return
+        spending = self.ledger.spending()
+        kept = f"{self.count.done} of {self.count.total} replies are kept"
+        if self.stopped is not None:
+            raise UserError(
+                f"{self.stopped}; {kept}, {len(missing)} are missing: mend it and run the same "
+                "command again"
+            )
+        if self.capped:
+            raise UserError(f"{self._explain_cap(spending, missing)}; {kept}")
+        assert len(self.unanswered) == len(missing), "an ask was lost"
+        reasons = count_words([(reason, False) for reason in self.unanswered.values()])
+        raise UserError(
+            f"{len(missing)} requests have no reply from {self.config.base_url} after all retries "
+            f"({reasons}); {kept}: run the same command again to ask for the rest, or set "
+            "teacher.unanswered=drop to go on without them"
+        )
+
+    def _explain_cap(self, spending: Spending, missing: Sequence[Ask]) -> str:
+        bought = [reply.usd for reply in self.replies.values()]
+        worst = sum(ask.worst_usd for ask in missing)
+        likely = worst if not bought else len(missing) * sum(bought) / len(bought)
+        cost = f"{len(missing)} more replies would cost about {likely:.4f} USD, at most {worst:.4f}"
+        if spending.used_up(self.caps):
+            return (
+                f"teacher.max_calls is {self.caps.calls} and {spending.calls} calls were made; "
+                f"{cost}: set teacher.max_calls={spending.calls + len(missing)} or more, and run "
+                "again"
+            )
+        spent = spending.usd + spending.unsure_usd
+        unsure = f", {spending.unsure_usd:.4f} of it for calls that never came back"
+        return (
+            f"teacher.budget_usd is {self.caps.usd:g} and {spent:.4f} USD are spent"
+            f"{unsure if spending.unsure_usd else ''}, too near to it for a call of "
+            f"{max(ask.worst_usd for ask in missing):.4f} USD at most; {cost}: set "
+            f"teacher.budget_usd={spent + worst:.2f} or more, and run again"
+        )
+
+
+def _first_leaf(group: BaseExceptionGroup[Any]) -> UserError:
+    first = group.exceptions[0]
+    if isinstance(first, BaseExceptionGroup):
+        return _first_leaf(first)
+    assert isinstance(first, UserError)
+    return first

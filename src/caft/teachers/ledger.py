@@ -1,0 +1,381 @@
+"""Every reply that was ever paid for, one row each, and who is asking for what right now.
+
+SQLite with a write-ahead log and a sync to disk at every commit: what was committed survives
+kill -9 and a power cut. It must lie on a local disk; a network file system has no such log.
+
+Before a call is sent its key is claimed and its worst cost reserved, in one transaction with the
+check of the caps: two processes can neither ask for the same thing nor spend the same dollar. A
+claim lives as long as its owner renews it; a dead owner's claims are freed, and what they had
+reserved counts as spent, since nobody knows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from caft.errors import UserError
+from caft.teachers.replies import Reply
+
+LEASE_SECONDS = 60.0
+"""A claim that was not renewed for this long is free again."""
+
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS replies (
+    key TEXT PRIMARY KEY, model TEXT NOT NULL, endpoint TEXT NOT NULL, attempt INTEGER NOT NULL,
+    request TEXT NOT NULL, text TEXT NOT NULL, finish_reason TEXT NOT NULL,
+    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,
+    usage_estimated INTEGER NOT NULL, usd REAL NOT NULL, seconds REAL NOT NULL,
+    arrived REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS replies_by_model ON replies (model, prompt_tokens, completion_tokens);
+CREATE TABLE IF NOT EXISTS claims (
+    key TEXT PRIMARY KEY, model TEXT NOT NULL, owner TEXT NOT NULL, machine TEXT NOT NULL,
+    pid INTEGER NOT NULL, expires REAL NOT NULL, reserved_usd REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS spending (
+    model TEXT PRIMARY KEY, calls INTEGER NOT NULL, usd REAL NOT NULL, unsure_usd REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS failures (
+    key TEXT NOT NULL, model TEXT NOT NULL, reason TEXT NOT NULL, unsure_usd REAL NOT NULL,
+    at REAL NOT NULL
+);
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caps:
+    """Hard limits on what the ledger may hold of one model; None is no limit."""
+
+    usd: float | None = None
+    calls: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spending:
+    """What one model has cost so far.
+
+    `unsure_usd` is for calls that never came back, at their worst; `reserved_usd` for those in
+    flight; `in_flight` counts them.
+    """
+
+    calls: int = 0
+    usd: float = 0.0
+    unsure_usd: float = 0.0
+    reserved_usd: float = 0.0
+    in_flight: int = 0
+
+    def fits(self, caps: Caps, worst: float) -> bool:
+        """Whether one more call of that worst cost stays within the caps."""
+        total = self.usd + self.unsure_usd + self.reserved_usd + worst
+        dear = caps.usd is not None and total > caps.usd + 1e-12
+        return not dear and not self.used_up(caps)
+
+    def used_up(self, caps: Caps) -> bool:
+        """Whether no call at all is left, whatever becomes of those in flight."""
+        return caps.calls is not None and self.calls >= caps.calls
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """A reply on its way into the ledger, with what an auditor will want to know."""
+
+    reply: Reply
+    attempt: int
+    request: str
+    endpoint: str
+    usage_estimated: bool
+
+
+@dataclass(slots=True)
+class Claimed:
+    """What became of the keys that were wanted.
+
+    `taken` are ours to ask, `bought` are answered already, `held` are being asked by others, and
+    `capped` did not fit under the caps, given `spending`.
+    """
+
+    taken: list[str] = field(default_factory=list)
+    bought: list[Reply] = field(default_factory=list)
+    held: list[str] = field(default_factory=list)
+    capped: list[str] = field(default_factory=list)
+    spending: Spending = field(default_factory=Spending)
+
+
+class Ledger:
+    """The ledger at `path`, opened for one asker of one model. Close it: its claims end with it.
+
+    One thread at a time may use it. Raises UserError where the file cannot be read or written.
+    """
+
+    def __init__(self, path: Path, model: str, *, lease_seconds: float = LEASE_SECONDS) -> None:
+        self.path, self.model, self.lease_seconds = path, model, lease_seconds
+        self.owner, self._machine = uuid.uuid4().hex, _name_machine()
+        with self._explained():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(
+                path, timeout=60.0, isolation_level=None, check_same_thread=False
+            )
+            self._start_log()
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._prepare()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free this asker's claims, counting them as spent, and close the file."""
+        with self._writing():
+            self._free("owner = ?", (self.owner,), "the asker stopped")
+        self._db.close()
+
+    def replies(self, keys: Iterable[str]) -> dict[str, Reply]:
+        """The replies that are there already, by key."""
+        wanted, found = list(dict.fromkeys(keys)), {}
+        with self._explained():
+            for start in range(0, len(wanted), 500):
+                for reply in self._select(wanted[start : start + 500]):
+                    found[reply.key] = reply
+        return found
+
+    def token_counts(self) -> list[tuple[int, int, int]]:
+        """(characters of the request, prompt tokens, completion tokens) of the model's replies."""
+        with self._explained():
+            rows = self._db.execute(
+                "SELECT length(request), prompt_tokens, completion_tokens FROM replies "
+                "WHERE model = ? AND usage_estimated = 0 LIMIT 5000",
+                (self.model,),
+            )
+            return [(int(a), int(b), int(c)) for a, b, c in rows]
+
+    def spending(self) -> Spending:
+        """What the model has cost so far, in flight included."""
+        with self._explained():
+            paid = self._db.execute(
+                "SELECT calls, usd, unsure_usd FROM spending WHERE model = ?", (self.model,)
+            ).fetchone()
+            reserved, in_flight = self._db.execute(
+                "SELECT TOTAL(reserved_usd), COUNT(*) FROM claims WHERE model = ?", (self.model,)
+            ).fetchone()
+        calls, usd, unsure = paid or (0, 0.0, 0.0)
+        return Spending(
+            calls=calls, usd=usd, unsure_usd=unsure, reserved_usd=reserved, in_flight=in_flight
+        )
+
+    def claim(self, wanted: Sequence[tuple[str, float]], caps: Caps) -> Claimed:
+        """Claim (key, worst USD) pairs, each counted as one call that is about to be sent."""
+        claimed = Claimed()
+        with self._writing():
+            self._free_dead()
+            bought = {reply.key: reply for reply in self._select([key for key, _ in wanted])}
+            for key, worst in wanted:
+                if key in bought:
+                    claimed.bought.append(bought[key])
+                elif self._is_claimed(key):
+                    claimed.held.append(key)
+                elif not self.spending().fits(caps, worst):
+                    claimed.capped.append(key)
+                else:
+                    self._insert_claim(key, worst)
+                    claimed.taken.append(key)
+            claimed.spending = self.spending()
+        return claimed
+
+    def claim_again(self, key: str, reason: str, unsure: float, worst: float, caps: Caps) -> bool:
+        """After a failed call that may have cost `unsure` USD: whether it may be sent once more.
+
+        The claim is kept if so and given up if not.
+        """
+        with self._writing():
+            self._give_up(key, reason, unsure)
+            if not self.spending().fits(caps, worst):
+                return False
+            self._insert_claim(key, worst)
+        return True
+
+    def give_up(self, key: str, reason: str, unsure: float) -> None:
+        """End a claim without a reply; `unsure` is what the failed call may have cost."""
+        with self._writing():
+            self._give_up(key, reason, unsure)
+
+    def release(self, keys: Sequence[str]) -> None:
+        """End claims whose call was never sent."""
+        with self._writing():
+            for key in keys:
+                self._count(calls=-1 if self._delete_claim(key) else 0)
+
+    def renew(self) -> None:
+        """Tell the others that this asker lives."""
+        with self._writing():
+            self._db.execute(
+                "UPDATE claims SET expires = ? WHERE owner = ?",
+                (time.time() + self.lease_seconds, self.owner),
+            )
+
+    def commit(self, arrivals: Sequence[Arrival]) -> None:
+        """Write replies down for good. Doing it twice does no harm."""
+        with self._writing():
+            for arrival in arrivals:
+                self._insert_reply(arrival)
+                # Without our claim the money was counted before: by us, or as unsure when the
+                # claim was taken for a dead asker's.
+                if self._delete_claim(arrival.reply.key):
+                    self._count(usd=arrival.reply.usd)
+
+    # Inside a transaction
+
+    def _insert_reply(self, arrival: Arrival) -> None:
+        reply = arrival.reply
+        row = (
+            reply.key, self.model, arrival.endpoint, arrival.attempt, arrival.request, reply.text,
+            reply.finish_reason, reply.prompt_tokens, reply.completion_tokens,
+            int(arrival.usage_estimated), reply.usd, reply.seconds, time.time(),
+        )  # fmt: skip
+        self._db.execute(f"INSERT OR IGNORE INTO replies VALUES ({_marks(len(row))})", row)
+
+    def _insert_claim(self, key: str, worst: float) -> None:
+        expires = time.time() + self.lease_seconds
+        row = (key, self.model, self.owner, self._machine, os.getpid(), expires, worst)
+        self._db.execute(f"INSERT INTO claims VALUES ({_marks(len(row))})", row)
+        self._count(calls=1)
+
+    def _delete_claim(self, key: str) -> bool:
+        ours = (key, self.owner)
+        return self._db.execute("DELETE FROM claims WHERE key = ? AND owner = ?", ours).rowcount > 0
+
+    def _is_claimed(self, key: str) -> bool:
+        return bool(self._db.execute("SELECT 1 FROM claims WHERE key = ?", (key,)).fetchone())
+
+    def _give_up(self, key: str, reason: str, unsure: float) -> None:
+        if self._delete_claim(key):
+            self._count(unsure=unsure)
+            self._log_failure(key, self.model, reason, unsure)
+
+    def _free_dead(self) -> None:
+        self._free("expires < ?", (time.time(),), "the asker's lease ran out")
+        pids = self._db.execute(
+            "SELECT DISTINCT pid FROM claims WHERE machine = ?", (self._machine,)
+        ).fetchall()
+        for (pid,) in pids:
+            if not _is_alive(pid):
+                self._free("machine = ? AND pid = ?", (self._machine, pid), "the asker died")
+
+    def _free(self, condition: str, values: tuple[object, ...], reason: str) -> None:
+        rows = self._db.execute(
+            f"SELECT key, model, reserved_usd FROM claims WHERE {condition}", values
+        ).fetchall()
+        for key, model, reserved in rows:
+            self._db.execute("DELETE FROM claims WHERE key = ?", (key,))
+            self._db.execute(
+                "UPDATE spending SET unsure_usd = unsure_usd + ? WHERE model = ?", (reserved, model)
+            )
+            self._log_failure(key, model, reason, reserved)
+
+    def _log_failure(self, key: str, model: str, reason: str, unsure: float) -> None:
+        row = (key, model, reason, unsure, time.time())
+        self._db.execute(f"INSERT INTO failures VALUES ({_marks(len(row))})", row)
+
+    def _count(self, *, calls: int = 0, usd: float = 0.0, unsure: float = 0.0) -> None:
+        self._db.execute(
+            "INSERT INTO spending VALUES (?, ?, ?, ?) ON CONFLICT (model) DO UPDATE SET "
+            "calls = calls + excluded.calls, usd = usd + excluded.usd, "
+            "unsure_usd = unsure_usd + excluded.unsure_usd",
+            (self.model, calls, usd, unsure),
+        )
+
+    def _select(self, keys: Sequence[str]) -> Iterator[Reply]:
+        rows = self._db.execute(
+            "SELECT key, text, finish_reason, prompt_tokens, completion_tokens, usd, seconds "
+            f"FROM replies WHERE key IN ({_marks(len(keys))})",
+            tuple(keys),
+        )
+        for key, text, finish, prompt, completion, usd, seconds in rows:
+            yield Reply(
+                key=key, text=text, finish_reason=finish, prompt_tokens=prompt,
+                completion_tokens=completion, usd=usd, seconds=seconds, from_ledger=True,
+            )  # fmt: skip
+
+    # Edges
+
+    def _start_log(self) -> None:
+        # The only statement that does not wait for another asker who opens the file just now.
+        patience = time.monotonic() + 60.0
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > patience:
+                    raise
+                time.sleep(0.01)
+
+    def _prepare(self) -> None:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version == _VERSION:
+            return
+        if version > _VERSION:
+            raise UserError(
+                f"the teacher's ledger {self.path} was written by a newer CAFT (version "
+                f"{version}, this one knows {_VERSION}); update CAFT or give another store.path"
+            )
+        self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._explained():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise UserError(
+                f"the teacher's ledger {self.path} cannot be used ({error}); make its folder "
+                "writable, free some disk space or give another store.path"
+            ) from error
+
+
+def _marks(count: int) -> str:
+    return ", ".join("?" * count)
+
+
+def _name_machine() -> str:
+    # Process ids mean something only within one machine and one container.
+    space = Path("/proc/self/ns/pid")
+    inside = os.stat(space).st_ino if space.exists() else 0
+    return hashlib.sha256(f"{socket.gethostname()}:{inside}".encode()).hexdigest()[:16]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

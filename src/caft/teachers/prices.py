@@ -1,0 +1,53 @@
+"""What calls cost: USD from tokens. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from caft.errors import UserError
+from caft.teachers.api_key import is_loopback
+from caft.teachers.config import OpenAITeacherConfig, PriceConfig
+
+
+def find_price(config: OpenAITeacherConfig) -> PriceConfig:
+    """The model's price: the teacher's own dials, then its table, then 0 on loopback.
+
+    Raises UserError where none is known, or where a budget has nothing to count.
+    """
+    dials = (config.usd_per_million_prompt_tokens, config.usd_per_million_completion_tokens)
+    if dials != (None, None):
+        price = PriceConfig(prompt=dials[0] or 0.0, completion=dials[1] or 0.0)
+    elif config.model in config.prices:
+        price = config.prices[config.model]
+    elif is_loopback(config.base_url):
+        price = PriceConfig()
+    else:
+        raise UserError(
+            f"no price is known for {config.model} at {config.base_url}; give "
+            "teacher.usd_per_million_prompt_tokens and teacher.usd_per_million_completion_tokens "
+            "(0 where it really costs nothing)"
+        )
+    if config.budget_usd is not None and price.prompt + price.completion == 0:
+        raise UserError(
+            f"teacher.budget_usd is {config.budget_usd:g} but {config.model} has the price 0; "
+            "give teacher.usd_per_million_prompt_tokens and "
+            "teacher.usd_per_million_completion_tokens, or cap calls with teacher.max_calls"
+        )
+    return price
+
+
+def cost_usd(price: PriceConfig, prompt_tokens: float, completion_tokens: float) -> float:
+    """USD for that many tokens."""
+    return (prompt_tokens * price.prompt + completion_tokens * price.completion) / 1e6
+
+
+def worst_usd(price: PriceConfig, body: Mapping[str, Any], max_tokens: int) -> float:
+    """The most that one call can cost.
+
+    A token is at least one byte of the prompt, and the chat template adds some to every turn.
+    """
+    turns = body["messages"]
+    prompt_bytes = len(json.dumps(turns, ensure_ascii=False).encode("utf-8", "replace"))
+    return cost_usd(price, prompt_bytes + 32 * len(turns), max_tokens)

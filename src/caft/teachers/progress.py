@@ -1,0 +1,48 @@
+"""How far the asking is: for a bar, a log or a person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskProgress:
+    """One moment of the asking.
+
+    `done` of `total` requests are settled, `from_ledger` of them without a call. `calls`,
+    `usd` and `seconds` are this run's. `note` says why nothing moves, when nothing does.
+    """
+
+    done: int
+    total: int
+    from_ledger: int = 0
+    failed: int = 0
+    calls: int = 0
+    usd: float = 0.0
+    seconds: float = 0.0
+    note: str = ""
+
+    @property
+    def replies_per_second(self) -> float:
+        """Requests settled by calls, a second; 0 at the start."""
+        return (self.done - self.from_ledger) / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At this rate; None while there is no rate."""
+        rate = self.replies_per_second
+        return (self.total - self.done) / rate if rate > 0 else None
+
+    def line(self) -> str:
+        """One line for a person: how far, how fast, how dear, how long still."""
+        left = "" if self.seconds_left is None else f", {self.seconds_left:.0f} s left"
+        note = f" ({self.note})" if self.note else ""
+        return (
+            f"{self.done}/{self.total} replies, {self.from_ledger} from the ledger, "
+            f"{self.replies_per_second:.1f}/s, {self.usd:.4f} USD{left}{note}"
+        )
+
+
+Watcher = Callable[[AskProgress], None]
+"""Is told of progress a few times a second, from the asking thread: be quick."""

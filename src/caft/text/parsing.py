@@ -1,0 +1,184 @@
+"""Reading the answer off a reply: the last [[...]] decides, and what cannot be read is wrong.
+
+Only the wrapping is forgiven (spaces, markdown, LaTeX, an option's text after its id, case),
+never the choice: a marker that names two options, or something that merely resembles one, is no
+answer. A LaTeX box alone is no marker, since the prompt asked for brackets. Everything here is
+linear in the reply's length: replies come from strangers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from caft.text.quantities import read_quantity, same_quantity
+
+LONGEST_ANSWER = 500
+"""Characters inside a marker, beyond which it is text and no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """One complete [[...]] of a text: `text[start:end]` with its brackets, `content` without."""
+
+    start: int
+    end: int
+    content: str
+
+
+def parse_answer(reply: str, allowed: Sequence[str]) -> str | None:
+    """The answer in the reply's last marker, or None where there is none that can be read.
+
+    With `allowed` the member of it that the marker names; with none (free text) the marker's
+    content without its wrapping. Thinking blocks and quoted lines ("> ...") do not count.
+    """
+    spoken = drop_thinking(reply)
+    marker = None if spoken is None else last_marker(spoken)
+    return None if marker is None else read_marker(marker, allowed)
+
+
+def read_marker(marker: Marker, allowed: Sequence[str]) -> str | None:
+    """The allowed answer that a marker names, or its content where every text is allowed."""
+    if len(marker.content) > LONGEST_ANSWER:
+        return None
+    content = _unwrap(marker.content)
+    if not content:
+        return None
+    return _match_label(content, allowed) if allowed else content
+
+
+def answers_agree(parsed: str | None, gold: str) -> bool:
+    """Whether two answers say the same: as numbers if both are, else as texts.
+
+    Texts are compared without case and spacing. Numbers may have thousands commas, a currency
+    and a unit; a unit or currency that only one side names is ignored, different ones disagree.
+    """
+    if parsed is None:
+        return False
+    if _plain(parsed) == _plain(gold):
+        return True
+    left, right = read_quantity(_unwrap(parsed)), read_quantity(_unwrap(gold))
+    return left is not None and right is not None and same_quantity(left, right)
+
+
+# Thinking and quotes
+
+
+_THINK_TAG = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
+
+
+def drop_thinking(reply: str) -> str | None:
+    """The reply without its thinking blocks; None where a block was never closed.
+
+    Chat templates may open the block inside the prompt: a closing tag without an opening one
+    ends a block that began before the reply.
+    """
+    kept: list[str] = []
+    position, open_block = 0, False
+    for tag in _THINK_TAG.finditer(reply):
+        closes = bool(tag.group(1))
+        if closes and not open_block:
+            kept = []
+        elif not closes and not open_block:
+            kept.append(reply[position : tag.start()])
+        open_block = not closes
+        position = tag.end()
+    return None if open_block else "".join(kept) + reply[position:]
+
+
+_QUOTED_LINE = re.compile(r"^[ \t]*>.*$", re.MULTILINE)
+
+
+def _blank_quotes(text: str) -> str:
+    # Blanks of equal length: positions stay those of the text.
+    return _QUOTED_LINE.sub(lambda line: " " * len(line.group()), text)
+
+
+# Markers
+
+
+_BRACKET = re.compile(r"[\[\]]")
+
+
+def last_marker(text: str) -> Marker | None:
+    """The last complete [[...]], with brackets inside it balanced; quoted lines do not count.
+
+    Doubled brackets must enclose the same thing: the matrix [[1, 2], [3, 4]] is no marker.
+    """
+    last: Marker | None = None
+    opened: list[int] = []
+    inner, inner_encloses = (-1, -1), False
+    visible = _blank_quotes(text)
+    for bracket in _BRACKET.finditer(visible):
+        end = bracket.start()
+        if bracket.group() == "[":
+            opened.append(end)
+        elif opened:
+            start = opened.pop()
+            encloses = inner == (start + 1, end - 1)
+            if encloses and not inner_encloses:  # [[[B]]] holds [[B]], and that counts
+                last = Marker(start, end + 1, visible[start + 2 : end - 1])
+            inner, inner_encloses = (start, end), encloses
+    return last
+
+
+# What stands inside a marker
+
+
+_WRAPPINGS = (
+    re.compile(r"\$([^$]*)\$", re.DOTALL),
+    re.compile(r"\\\((.*)\\\)", re.DOTALL),
+    re.compile(r"\*\*(.*)\*\*", re.DOTALL),
+    re.compile(r"__(.*)__", re.DOTALL),
+    re.compile(r"\*([^*]*)\*", re.DOTALL),
+    re.compile(r"`([^`]*)`", re.DOTALL),
+    re.compile(r"\"([^\"]*)\"", re.DOTALL),
+    re.compile(r"'([^']*)'", re.DOTALL),
+    re.compile(r"[\u201c\u2018]([^\u2019\u201d]*)[\u2019\u201d]", re.DOTALL),
+    re.compile(r"\[([^\[\]]*)\]", re.DOTALL),
+    re.compile(r"\(([^()]*)\)", re.DOTALL),
+    re.compile(
+        r"\\(?:boxed|text|textbf|mathrm|mathbf)\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}", re.DOTALL
+    ),
+)
+
+
+def _unwrap(content: str) -> str:
+    # Every round makes the text shorter, so it ends.
+    content = content[:LONGEST_ANSWER].strip()
+    while content:
+        inner = next((m.group(1) for w in _WRAPPINGS if (m := w.fullmatch(content))), None)
+        if inner is None:
+            return content
+        content = inner.strip()
+    return content
+
+
+_LEAD_IN = re.compile(
+    r"(?:the\s+)?(?:final\s+)?(?:answer|option|choice)(?:\s+is)?\s*[:=]?\s+", re.I
+)
+_ID_THEN_TEXT = re.compile(r"([^\s.):]+)(?:[.:](?=\s|$)|\))\s*(.*)", re.DOTALL)
+
+
+def _match_label(content: str, allowed: Sequence[str]) -> str | None:
+    content = _unwrap(_LEAD_IN.sub("", content, count=1) if _LEAD_IN.match(content) else content)
+    found = _same_label(content, allowed) or _same_label(content.rstrip(".").rstrip(), allowed)
+    if found is not None:
+        return found
+    parts = _ID_THEN_TEXT.fullmatch(content)
+    # "B. text" names B; "A: B" names two options, and two are none.
+    if parts is None or _same_label(_unwrap(parts.group(2)), allowed) is not None:
+        return None
+    return _same_label(_unwrap(parts.group(1).lstrip("(")), allowed)
+
+
+def _same_label(content: str, allowed: Sequence[str]) -> str | None:
+    if content in allowed:
+        return content
+    folded = [label for label in allowed if _plain(label) == _plain(content)]
+    return folded[0] if len(folded) == 1 else None
+
+
+def _plain(text: str) -> str:
+    return " ".join(_unwrap(text).casefold().removesuffix(".").split())

@@ -1,0 +1,66 @@
+"""A Lightning Trainer that does what the config says and nothing on its own account."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, Trainer
+
+from caft.errors import UserError
+from caft.trainers.config import TrainerConfig
+
+
+def pick_device(config: TrainerConfig) -> str:
+    """torch's name of the accelerator that `trainer.accelerator` means; UserError if absent."""
+    allowed = {"auto", "cpu", "cuda", "gpu", "mps"}
+    if config.accelerator not in allowed:
+        raise UserError(
+            f"trainer.accelerator is {config.accelerator!r}; give one of {', '.join(sorted(allowed))}"
+        )
+    present = {"cpu"}
+    if torch.cuda.is_available():
+        present |= {"cuda", "gpu"}
+    if torch.backends.mps.is_available():
+        present.add("mps")
+    if config.accelerator == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if name in present)
+    if config.accelerator not in present:
+        raise UserError(
+            f"trainer.accelerator is {config.accelerator!r}, which this machine lacks; "
+            f"there is {', '.join(sorted(present))}"
+        )
+    return "cuda" if config.accelerator == "gpu" else config.accelerator
+
+
+def build_trainer(
+    config: TrainerConfig,
+    *,
+    folder: Path,
+    epochs: int = 1,
+    logger: Any = False,
+    callbacks: Sequence[Callback] = (),
+) -> Trainer:
+    """A quiet Trainer: no sanity run, no checkpoint and no bar but those of `callbacks`."""
+    # Lightning's hints are about its own loaders and loggers; ours are chosen on purpose.
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    return Trainer(
+        accelerator={"cuda": "gpu"}.get(pick_device(config), pick_device(config)),
+        devices=config.devices,
+        strategy=config.strategy,
+        default_root_dir=folder,
+        max_epochs=epochs,
+        logger=logger,
+        callbacks=list(callbacks),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        inference_mode=True,
+    )

@@ -1,0 +1,68 @@
+"""A progress bar that counts what people count: questions and examples, not batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pytorch_lightning import Callback
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+def open_bar(shown: bool = True) -> Progress:
+    """A bar on stderr; silent where stderr is no terminal, so that logs stay readable."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not (shown and console.is_terminal),
+        transient=True,
+    )
+
+
+class CountingProgress(Callback):  # type: ignore[misc]
+    """Shows `total` items under `title`; `count` tells how many one batch holds."""
+
+    def __init__(
+        self, title: str, total: int, count: Callable[[Any], int], shown: bool = True
+    ) -> None:
+        self.count = count
+        self.bar = open_bar(shown)
+        self.task = self.bar.add_task(title, total=total)
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Lightning's hook."""
+        if trainer.is_global_zero:
+            self.bar.start()
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Lightning's hook."""
+        self.bar.stop()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Lightning's hook."""
+        self.bar.stop()
+
+    def on_predict_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        """Lightning's hook."""
+        self.bar.advance(self.task, self.count(batch))
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        """Lightning's hook."""
+        self.bar.advance(self.task, self.count(batch))

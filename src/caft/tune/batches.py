@@ -1,0 +1,85 @@
+"""Which rows an optimizer step sees, and in which forward passes. Pure.
+
+The order of an epoch is a function of seed and epoch and of nothing else, so that a resumed run
+sees what an uninterrupted one sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from random import Random
+
+import torch
+
+from caft.models.packing import Pack, pack_rows, plan_packs
+from caft.records import Example
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPack:
+    """Rows of one forward pass. `positions` are the tokens whose successors are trained, and
+    `labels` those successors; both [trained tokens]."""
+
+    pack: Pack
+    positions: torch.Tensor
+    labels: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One optimizer step: its forward passes, its rows and its number of trained tokens."""
+
+    packs: tuple[TrainingPack, ...]
+    question_ids: tuple[str, ...]
+    trained_tokens: int
+
+    def to(self, device: torch.device) -> Step:
+        """The same step with its tensors on `device`."""
+        moved = tuple(
+            TrainingPack(item.pack.to(device), item.positions.to(device), item.labels.to(device))
+            for item in self.packs
+        )
+        return replace(self, packs=moved)
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
+    """A permutation of `count` rows that depends on seed and epoch only."""
+    order = list(range(count))
+    Random(f"epoch order {seed} {epoch}").shuffle(order)
+    return order
+
+
+def plan_epoch(
+    examples: Sequence[Example], *, batch_size: int, most_tokens: int, seed: int, epoch: int
+) -> list[Step]:
+    """The steps of one epoch; the last, smaller one is stepped too."""
+    order = epoch_order(len(examples), seed, epoch)
+    return [
+        make_step([examples[row] for row in order[start : start + batch_size]], most_tokens)
+        for start in range(0, len(order), batch_size)
+    ]
+
+
+def make_step(rows: Sequence[Example], most_tokens: int) -> Step:
+    """Rows of one step, packed without padding into passes of at most `most_tokens`."""
+    plan = plan_packs([row.length - 1 for row in rows], most_tokens)
+    packs = tuple(_pack([rows[index] for index in members]) for members in plan)
+    return Step(
+        packs,
+        tuple(row.question_id for row in rows),
+        sum(len(row.completion_ids) for row in rows),
+    )
+
+
+def _pack(rows: Sequence[Example]) -> TrainingPack:
+    # The last token of a row predicts nothing: it is a label only, and never run.
+    tokens = [(row.prompt_ids + row.completion_ids)[:-1] for row in rows]
+    pack = pack_rows(tokens)
+    positions = [
+        start + len(row.prompt_ids) - 1 + index
+        for start, row in zip(pack.starts, rows, strict=True)
+        for index in range(len(row.completion_ids))
+    ]
+    labels = [token for row in rows for token in row.completion_ids]
+    return TrainingPack(pack, torch.tensor(positions), torch.tensor(labels))

@@ -1,0 +1,133 @@
+"""Questions and rationales as training rows. Pure but for the tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from caft.errors import UserError
+from caft.models.encoding import encode_answer_prompt, encode_reply
+from caft.records import Example, Question, Rationale, Target
+from caft.text.answers import answer_labels, gold_label
+from caft.text.config import PromptConfig
+from caft.text.prompts import Prompt, Wanted, bracketed, write_prompt
+from caft.tune.config import AnswerTarget, Overlong, StageConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """One row to be trained, before it is tokenised; `reply` is empty for a bare answer."""
+
+    question: Question
+    target: Target
+    complexity: str
+    rationale: str = ""
+
+
+def choose_lessons(
+    questions: Sequence[Question],
+    complexity_of: Mapping[str, str],
+    rationales: Sequence[Rationale],
+    stage: StageConfig,
+) -> list[Lesson]:
+    """The rows of one stage, in the order of the questions.
+
+    A question whose rationale was refused or never came is left out. UserError where a class
+    that the stage names is left without any row.
+    """
+    texts = {item.question_id: item.text for item in rationales if item.accepted}
+    lessons = []
+    for question in questions:
+        target = stage.targets.get(complexity_of[question.id])
+        if target is None or (target is Target.rationale and question.id not in texts):
+            continue
+        text = texts[question.id] if target is Target.rationale else ""
+        lessons.append(Lesson(question, target, complexity_of[question.id], text))
+    _refuse_empty_classes(lessons, complexity_of, stage)
+    return lessons
+
+
+def _refuse_empty_classes(
+    lessons: Sequence[Lesson], complexity_of: Mapping[str, str], stage: StageConfig
+) -> None:
+    present = {lesson.complexity for lesson in lessons}
+    for name, target in stage.targets.items():
+        if name not in present:
+            reason = (
+                "no accepted rationale is left for it; see the refusals, or use teacher.keep=all"
+                if name in complexity_of.values() and target is Target.rationale
+                else "no training question is in it; move the split's cut points"
+            )
+            raise UserError(f"the method trains the class {name} on {target.name}s, but {reason}")
+
+
+def encode_lesson(
+    lesson: Lesson,
+    config: PromptConfig,
+    answer_target: AnswerTarget,
+    tokenizer: Any,
+    *,
+    chat: bool,
+    end_id: int,
+) -> Example:
+    """The row's tokens; the completion ends in the end-of-turn token, which is trained."""
+    wanted = _wanted(lesson.target, answer_target)
+    prompt = write_prompt(lesson.question, config, wanted, chat=chat)
+    prompt_ids, reply_ids = _encode(lesson, prompt, wanted, config, tokenizer)
+    return Example(
+        question_id=lesson.question.id,
+        target=lesson.target,
+        complexity=lesson.complexity,
+        prompt_ids=prompt_ids,
+        completion_ids=(*reply_ids, end_id),
+    )
+
+
+def _wanted(target: Target, answer_target: AnswerTarget) -> Wanted:
+    return (
+        Wanted.rationale
+        if target is Target.rationale
+        else Wanted[
+            {AnswerTarget.bare: "answer", AnswerTarget.bracketed: "bracketed"}[answer_target]
+        ]
+    )
+
+
+def _encode(
+    lesson: Lesson, prompt: Prompt, wanted: Wanted, config: PromptConfig, tokenizer: Any
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    question = lesson.question
+    gold = gold_label(question, config.option_ids)
+    labels = answer_labels(question, config.option_ids)
+    if wanted is Wanted.answer and labels:
+        # The very position that was scored: see encode_answer_prompt on spaces and digits.
+        encoded = encode_answer_prompt(prompt, tokenizer, labels)
+        return encoded.prompt_ids, (encoded.label_ids[labels.index(gold)],)
+    replies = {
+        Wanted.answer: gold,
+        Wanted.bracketed: bracketed(gold),
+        Wanted.rationale: lesson.rationale,
+    }
+    return encode_reply(prompt, replies[wanted], tokenizer)
+
+
+def fit_to_length(
+    examples: Sequence[Example], max_length: int | None, overlong: Overlong
+) -> tuple[list[Example], list[str]]:
+    """The rows that fit into `max_length` tokens, and the question ids of those that do not.
+
+    Nothing is ever cut: the end of a row is its answer. UserError under the policy `refuse`.
+    """
+    if max_length is None:
+        return list(examples), []
+    long = [example for example in examples if example.length > max_length]
+    if long and overlong is Overlong.refuse:
+        longest = max(long, key=lambda example: example.length)
+        raise UserError(
+            f"question {longest.question_id} makes a training row of {longest.length} tokens, and "
+            f"{len(long) - 1} more exceed the {max_length} allowed; raise tuning.max_length or "
+            "set tuning.overlong=drop"
+        )
+    dropped = [example.question_id for example in long]
+    return [example for example in examples if example.length <= max_length], dropped

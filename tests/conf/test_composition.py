@@ -1,0 +1,128 @@
+"""Every option composes and becomes a typed config, alone and in every combination."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from functools import cache
+from typing import Any
+
+import pytest
+
+from caft.hydra_bridge import compose, find_conf
+from caft.records import Mode, Target
+from caft.run_config import KINDS, ONE_KIND, RunConfig, Until
+from caft.tune.config import StageConfig
+
+GROUPS = ("model", "dataset", "split", "method")
+COMBINATIONS = 504
+"""7 models x 3 datasets x 3 splits x 8 methods. A new file changes this number by hand."""
+
+NEEDED = {"dataset=local": ["dataset.train_path=questions.jsonl"]}
+"""What must be given with an option, since no default would be honest."""
+
+
+def options(group: str) -> list[str]:
+    return sorted(file.stem for file in (find_conf() / group).glob("*.yaml"))
+
+
+def words(group: str, option: str) -> list[str]:
+    word = f"{group}={option}"
+    return [word, *NEEDED.get(word, [])]
+
+
+@cache
+def compose_part(group: str, option: str) -> Any:
+    return getattr(compose(words(group, option)), group)
+
+
+def compose_parts(group: str) -> list[Any]:
+    return [compose_part(group, option) for option in options(group)]
+
+
+def test_the_default_is_typed_to_the_leaves() -> None:
+    config = compose()
+    assert isinstance(config, RunConfig)
+    assert config.name == "smollm2-arithmetic-complexity_aware"
+    assert config.method.stages == [
+        StageConfig(targets={"easy": Target.answer, "middle": Target.answer}, epochs=4),
+        StageConfig(targets={"hard": Target.rationale}, epochs=4),
+    ]
+    assert config.evaluation.modes == [Mode.answer, Mode.rationale, Mode.routed]
+    assert config.until is Until.report
+
+
+@pytest.mark.parametrize(
+    ("group", "option"),
+    [
+        (group, option)
+        for group in (*KINDS, *ONE_KIND)
+        if group != "store"
+        for option in options(group)
+    ],
+)
+def test_each_option_has_the_class_of_its_group(group: str, option: str) -> None:
+    classes = KINDS[group].values() if group in KINDS else [ONE_KIND[group]]
+    assert type(compose_part(group, option)) in classes
+
+
+def test_every_class_has_a_file() -> None:
+    composed = {type(part) for group in KINDS for part in compose_parts(group)}
+    assert composed == {schema for kinds in KINDS.values() for schema in kinds.values()}
+
+
+def test_every_combination_is_a_valid_run() -> None:
+    # A file writes into its own group only (test_conf_files proves it), so the parts that Hydra
+    # composed one by one are the parts that it composes together.
+    default = compose()
+    parts = [compose_parts(group) for group in GROUPS]
+    runs = [
+        dataclasses.replace(default, **dict(zip(GROUPS, chosen, strict=True)))
+        for chosen in itertools.product(*parts)
+    ]
+    assert len(runs) == COMBINATIONS
+
+
+@pytest.mark.slow
+def test_every_combination_composes_through_hydra() -> None:
+    composed = 0
+    for chosen in itertools.product(*(options(group) for group in GROUPS)):
+        asked = [word for pair in zip(GROUPS, chosen, strict=True) for word in words(*pair)]
+        config = compose(asked)
+        assert config.method.name == chosen[GROUPS.index("method")]
+        composed += 1
+    assert composed == COMBINATIONS
+
+
+def test_the_missions_own_command_composes() -> None:
+    config = compose(["model=phi3", "method=complexity_aware"])
+    assert config.model.id == "microsoft/Phi-3-mini-4k-instruct"
+
+
+def test_an_experiment_chooses_options_and_yields_to_the_command_line() -> None:
+    asked = ["experiment=mmlu_pro_local_sft", "dataset.train_path=a.jsonl", "dataset.train=7"]
+    config = compose(asked)
+    assert (config.dataset.kind, config.method.name) == ("local", "sft")
+    assert config.dataset.columns.id == "question_id"
+    assert (config.dataset.train, config.dataset.test) == (7, 100)
+
+
+METHODS = {
+    "base": [],
+    "sft": [{"easy": "answer", "middle": "answer", "hard": "answer"}],
+    "distill": [{"easy": "rationale", "middle": "rationale", "hard": "rationale"}],
+    "complexity_aware": [{"easy": "answer", "middle": "answer"}, {"hard": "rationale"}],
+    "complexity_aware_joint": [{"easy": "answer", "middle": "answer", "hard": "rationale"}],
+    "curriculum": [{"easy": "answer"}, {"middle": "answer"}, {"hard": "answer"}],
+    "reversed": [{"hard": "answer", "middle": "answer"}, {"easy": "rationale"}],
+    "hard_only": [{"hard": "rationale"}],
+}
+"""The paper's section 2, written down a second time."""
+
+
+def test_methods_train_what_the_paper_says() -> None:
+    assert options("method") == sorted(METHODS)
+    for name, stages in METHODS.items():
+        composed = compose([f"method={name}"]).method.stages
+        found = [{name: target.name for name, target in s.targets.items()} for s in composed]
+        assert found == stages, name

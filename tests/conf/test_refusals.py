@@ -1,0 +1,128 @@
+"""Wrong input is refused before anything runs: status 2, one line, the nearest valid name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FrontDoor = Callable[..., int]
+
+REFUSED = {
+    "unknown option": ("method=sftt", "no method 'sftt'; there are base,", "did you mean sft?"),
+    "unknown group": ("modle=phi3", "no setting modle", "did you mean model?"),
+    "unknown added group": ("+modle=phi3", "no setting modle", "did you mean model?"),
+    "unknown added key": ("+foo=1", "no setting foo"),
+    "misspelt key": ("tuning.learning_rat=1", "tuning.learning_rat;", "mean learning_rate?"),
+    "misspelt added key": ("+tuning.learning_rat=1", "tuning.learning_rat;", "learning_rate?"),
+    "misspelt deep key": ("tuning.lora.rr=1", "tuning.lora.rr;", "did you mean r?"),
+    "misspelt key in a list": ("method.stages.0.epocs=1", "did you mean epochs?"),
+    "misspelt sweep": ("multirun_sweeps=method", "there are methods; did you mean methods?"),
+    "key of another kind": ("teacher.base_url=x", "teacher of kind openai has it"),
+    "unknown kind": ("dataset.kind=mmlu", "dataset.kind is 'mmlu'", "did you mean mmlu_pro?"),
+    "kind of another option": ("dataset.kind=local", "dataset.kind=local cannot change"),
+    "text for a number": ("tuning.learning_rate=abc", "tuning.learning_rate is wrong", "'abc'"),
+    "fraction for a count": ("seed=1.5", "seed is wrong", "'1.5'", "Integer"),
+    "nothing for a number": ("seed=", "seed is wrong"),
+    "null for a text": ("name=null", "name is wrong"),
+    "unknown word": ("until=scor", "until is wrong", "[score, split, distill,"),
+    "unknown target": ("method.stages.0.targets.easy=answe", "[answer, rationale]"),
+    "value for a table": ("tuning.lora=3", "tuning.lora is wrong", "LoraConfig"),
+    "list for a table": ("+tuning.lora=[1]", "+tuning.lora=[1]"),
+    "number for a group": ("tuning=3", "name one option a group"),
+    "null for a group": ("model=null", "name one option a group"),
+    "group taken away": ("~model", "no model is chosen", "smollm2"),
+    "missing reference": ("name=${foo.bar}", "foo.bar"),
+    "no key=value": ("foo", "cannot read 'foo'", "key=value"),
+    "open bracket": ("split.quantiles=[0.1", "cannot read 'split.quantiles=[0.1'"),
+    "unknown flag": ("--foo", "unrecognized arguments: --foo", "--help"),
+    "several values without -m": ("method=sft,distill", "add -m"),
+    "sweep without -m": ("multirun_sweeps=methods", "-m is missing"),
+    "quantiles out of order": ("split.quantiles=[0.9,0.1]", "cut points must rise"),
+    "class the split lacks": ("+method.stages.0.targets.simple=answer", "easy, middle, hard"),
+    "epochs of zero": ("method.stages.0.epochs=0", "epochs=0; give 1 or more"),
+    "unknown launcher": ("hydra/launcher=foo", "there are", "basic"),
+    "unknown key of hydra": ("hydra.foo=1", "no setting hydra.foo"),
+    "wrong value with --cfg": (["--cfg", "job", "seed=a"], "seed is wrong"),
+    "no such folder": (["-cd", "nowhere"], "nowhere is no folder"),
+}
+
+
+def wrote_one_line(captured: Any, *parts: str) -> bool:
+    lines = captured.err.splitlines()
+    missing = [part for part in parts if part not in captured.err]
+    assert len(lines) == 1, captured.err
+    assert not missing, captured.err
+    return "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize(
+    ("given", "parts"), [(case[0], case[1:]) for case in REFUSED.values()], ids=list(REFUSED)
+)
+def test_refused_with_one_line(
+    front_door: FrontDoor,
+    started: list[Any],
+    capsys: pytest.CaptureFixture[str],
+    given: str | list[str],
+    parts: tuple[str, ...],
+) -> None:
+    assert front_door(*([given] if isinstance(given, str) else given)) == 2
+    assert wrote_one_line(capsys.readouterr(), *parts)
+    assert not started
+    assert not Path("outputs").exists()
+
+
+IN_A_SWEEP = {
+    "option of the last job": (["method=sft,distil"], "did you mean distill?"),
+    "value of the last job": (["method=sft,distill", "seed=1,a"], "seed is wrong"),
+    "rule of the last job": (["split.quantiles=[0.1,0.9],[0.9,0.1]"], "must rise"),
+    "added key": (["method=sft,distill", "+foo=1"], "no setting foo"),
+    "range that never ends": (["seed=interval(0,1)"], "INTERVAL_SWEEP"),
+    "unknown sweep": (["multirun_sweeps=nope"], "no multirun_sweeps 'nope'"),
+}
+
+
+@pytest.mark.parametrize(("given", "part"), list(IN_A_SWEEP.values()), ids=list(IN_A_SWEEP))
+def test_a_sweep_is_refused_before_its_first_job(
+    front_door: FrontDoor,
+    started: list[Any],
+    capsys: pytest.CaptureFixture[str],
+    given: list[str],
+    part: str,
+) -> None:
+    assert front_door("-m", *given) == 2
+    assert wrote_one_line(capsys.readouterr(), part)
+    assert not started
+    assert not Path("outputs").exists()
+
+
+YAMLS = {
+    "misspelt key": (
+        "defaults: [/schema/method@_here_, _self_]\nname: mine\nstagess: []\n",
+        "no setting method.stagess; method has name, stages; did you mean stages? "
+        "(in method/mine.yaml)",
+    ),
+    "no schema named": ("name: mine\nstagess: []\n", "did you mean stages?"),
+    "no YAML": ("name: mine\n  stages: [}\n", "method/mine.yaml, line 2, is no YAML"),
+    "wrong type": ("name: mine\nstages: 3\n", "method.stages is wrong"),
+    "name left out": ("stages: []\n", "method.name"),
+}
+
+
+@pytest.mark.parametrize(("text", "part"), list(YAMLS.values()), ids=list(YAMLS))
+def test_a_users_own_file_is_refused_by_name(
+    front_door: FrontDoor, capsys: pytest.CaptureFixture[str], text: str, part: str
+) -> None:
+    Path("mine/method").mkdir(parents=True)
+    Path("mine/method/mine.yaml").write_text(text)
+    assert front_door("-cd", "mine", "method=mine") == 2
+    assert wrote_one_line(capsys.readouterr(), part)
+
+
+def test_a_users_own_file_is_an_option(front_door: FrontDoor, started: list[Any]) -> None:
+    Path("mine/method").mkdir(parents=True)
+    Path("mine/method/mine.yaml").write_text("name: mine\nstages: []\n")
+    assert front_door("-cd", "mine", "method=mine") == 0
+    assert started[0][0].method.name == "mine"

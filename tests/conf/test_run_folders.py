@@ -1,0 +1,116 @@
+"""Where runs write: a folder of their own, never over a finished one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+FrontDoor = Callable[..., int]
+
+
+def test_a_run_gets_a_folder_under_the_current_one(
+    front_door: FrontDoor, started: list[Any], tmp_path: Path
+) -> None:
+    assert front_door("seed=7", "until=score") == 0
+    config, context = started[0]
+    assert config.seed == 7
+    assert context.overrides == ("seed=7", "until=score")
+    assert not context.in_sweep
+    assert yaml.safe_load(context.config_yaml)["name"] == config.name
+    assert context.folder.is_relative_to(tmp_path / "outputs")
+    assert (context.folder / ".hydra" / "config.yaml").is_file()
+    assert (context.folder / "run.log").is_file()
+
+
+def test_two_runs_never_share_a_folder(front_door: FrontDoor, started: list[Any]) -> None:
+    front_door()
+    front_door()
+    assert len({context.folder for _, context in started}) == 2
+
+
+def test_jobs_of_a_sweep_sit_one_level_below_it(
+    front_door: FrontDoor, started: list[Any], tmp_path: Path
+) -> None:
+    assert front_door("-m", "method=sft,distill", "store.path=/some/where", "seed=1,2") == 0
+    folders = [context.folder for _, context in started]
+    assert len(set(folders)) == 4
+    assert len({folder.parent for folder in folders}) == 1
+    assert folders[0].parents[2] == tmp_path / "outputs" / "multirun"
+    assert folders[0].name == "0_method=sft_seed=1_store.path=_some_where"
+    assert all(context.in_sweep for _, context in started)
+    assert {(config.method.name, config.seed) for config, _ in started} == {
+        ("sft", 1),
+        ("sft", 2),
+        ("distill", 1),
+        ("distill", 2),
+    }
+
+
+def test_a_written_sweep_runs_from_any_folder(front_door: FrontDoor, started: list[Any]) -> None:
+    assert front_door("-m", "multirun_sweeps=methods") == 0
+    assert [config.method.name for config, _ in started] == ["sft", "distill", "complexity_aware"]
+    assert started[0][1].folder.name == "0_method=sft"
+
+
+def test_the_command_line_wins_over_a_written_sweep(
+    front_door: FrontDoor, started: list[Any]
+) -> None:
+    assert front_door("-m", "multirun_sweeps=methods", "method=base,reversed") == 0
+    assert [config.method.name for config, _ in started] == ["base", "reversed"]
+
+
+def test_a_finished_run_is_not_written_over(
+    front_door: FrontDoor, started: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("done").mkdir()
+    Path("done/summary.json").write_text("{}")
+    assert front_door("hydra.run.dir=done") == 2
+    assert "done holds a finished run" in capsys.readouterr().err
+    assert [path.name for path in Path("done").iterdir()] == ["summary.json"]
+    assert not started
+
+
+def test_a_finished_job_of_a_sweep_is_not_written_over(
+    front_door: FrontDoor, started: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("sweep/1_seed=2").mkdir(parents=True)
+    Path("sweep/1_seed=2/summary.json").write_text("{}")
+    assert front_door("-m", "seed=1,2", "hydra.sweep.dir=sweep") == 2
+    assert "1_seed=2 holds a finished run" in capsys.readouterr().err
+    assert not started
+
+
+@pytest.mark.parametrize("words", [["hydra.run.dir=file/out"], ["-m", "hydra.sweep.dir=file/out"]])
+def test_a_file_in_the_way_is_named(
+    front_door: FrontDoor, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    Path("file").write_text("mine")
+    assert front_door(*words) == 2
+    line = capsys.readouterr().err
+    assert "file/out cannot be made" in line
+    assert line.count("\n") == 1
+    assert Path("file").read_text() == "mine"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write into read-only folders")
+def test_a_read_only_folder_is_named(
+    front_door: FrontDoor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("locked").mkdir(mode=0o500)
+    assert front_door("hydra.run.dir=locked/out") == 2
+    assert "not writable" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_named(
+    front_door: FrontDoor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # /proc passes every check of permissions and refuses all the same.
+    if not Path("/proc/self").exists():
+        pytest.skip("no /proc on this system")
+    assert front_door("hydra.run.dir=/proc/caft") == 2
+    assert capsys.readouterr().err.startswith("cannot write the output folder")

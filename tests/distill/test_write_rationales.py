@@ -1,0 +1,262 @@
+"""Every kind of teacher, from questions to rationales, against a real server and real files."""
+
+import json
+from dataclasses import dataclass
+
+import pytest
+
+from caft.distill import check_teacher, estimate_rationales, write_rationales
+from caft.errors import UserError
+from caft.records import Question
+from caft.teachers.config import (
+    FileTeacherConfig,
+    Keep,
+    LocalModelTeacherConfig,
+    OpenAITeacherConfig,
+    Unanswered,
+    WorkedTeacherConfig,
+)
+from caft.text.config import PromptConfig
+
+
+def question(n, **fields):
+    return Question(
+        id=f"q{n}", text=f"Number {n}?", options=("odd", "even"), gold_index=1 - n % 2, **fields
+    )
+
+
+def ask_server(server, questions, folder, forbidden=(), **dials):
+    return write_rationales(
+        questions, prompt=PromptConfig(), teacher=make(server, **dials),
+        ledger_path=folder / "l", forbidden=forbidden,
+    )  # fmt: skip
+
+
+def make(server, **dials):
+    return OpenAITeacherConfig(**({
+        "name": "fake", "base_url": server.base_url, "model": "fake",
+        "api_key_env": "CAFT_TEST_KEY", "backoff_seconds": 0.01, "timeout_seconds": 5.0,
+    } | dials))  # fmt: skip
+
+
+# An endpoint
+
+
+def test_refused_replies_are_kept_and_asked_again_with_a_new_seed(server, tmp_path):
+    # The server says even, always; on the first try of the fourth question it says nothing.
+    server.write = lambda call: (
+        "" if call.question.startswith("Number 4") and not call.body["seed"] else "[[B]]"
+    )
+    rationales = ask_server(server, [question(n) for n in range(1, 5)], tmp_path, attempts=3)
+    assert [(r.question_id, r.attempt, r.refusal) for r in rationales] == [
+        ("q1", 0, "wrong"), ("q1", 1, "wrong"), ("q1", 2, "wrong"),
+        ("q2", 0, ""),
+        ("q3", 0, "wrong"), ("q3", 1, "wrong"), ("q3", 2, "wrong"),
+        ("q4", 0, "empty"), ("q4", 1, ""),
+    ]  # fmt: skip
+    assert sorted({call.body["seed"] for call in server.log}) == [0, 1, 2]
+    assert len(server.log) == len(rationales)
+
+    again = ask_server(server, [question(n) for n in range(1, 5)], tmp_path, attempts=3)
+    assert len(server.log) == len(rationales)
+    assert again == rationales
+
+
+def test_keep_all_asks_once_and_marks_what_is_wrong(server, tmp_path):
+    rationales = ask_server(server, [question(1), question(2)], tmp_path, attempts=3, keep=Keep.all)
+    assert [(r.accepted, r.agrees, r.answer) for r in rationales] == [
+        (True, True, "A"),
+        (True, False, "A"),
+    ]
+    assert len(server.log) == 2
+
+
+def test_questions_that_two_methods_share_are_bought_once(server, tmp_path):
+    ask_server(server, [question(n) for n in range(1, 20, 2)], tmp_path)
+    ask_server(server, [question(n) for n in range(1, 40, 2)], tmp_path)
+    assert len(server.log) == 20
+
+
+def test_tokens_price_and_source_are_on_the_rationale(server, tmp_path):
+    (r,) = ask_server(server, [question(1)], tmp_path, usd_per_million_completion_tokens=1e4)
+    assert (r.prompt_tokens, r.completion_tokens, r.usd) == (20, 10, 0.1)
+    assert (r.source, r.finish_reason, r.answer) == ("fake", "stop", "A")
+
+
+def test_no_special_token_of_the_student_comes_in(server, tmp_path):
+    server.write = lambda call: "So <|secret|> it is. [[A]]"
+    (r,) = ask_server(server, [question(1)], tmp_path, forbidden=["secret"])
+    assert r.refusal == "special_token"
+
+
+def test_a_request_that_is_refused_for_good_is_not_asked_again(server, tmp_path):
+    server.status, server.message = 400, "too long"
+    (r,) = ask_server(server, [question(1)], tmp_path, attempts=3)
+    assert r.refusal == "no_reply: HTTP 400: too long"
+    assert len(server.log) == 1
+
+
+def test_dropping_what_stays_unanswered_leaves_a_reason(server, tmp_path):
+    server.write = lambda call: 1 / 0
+    (r,) = ask_server(server, [question(1)], tmp_path, retries=1, unanswered=Unanswered.drop)
+    assert r.refusal == "no_reply: connection dropped"
+
+
+def test_the_estimate_sends_nothing_and_knows_the_ledger(server, tmp_path):
+    teacher = make(server, usd_per_million_completion_tokens=1.0, max_tokens=500)
+    pool = [question(n) for n in range(30)]
+
+    def estimate():
+        return estimate_rationales(
+            pool, prompt=PromptConfig(), teacher=teacher, ledger_path=tmp_path / "l"
+        )
+
+    before = estimate()
+    assert (before.from_ledger, before.calls.likely) == (0, 30)
+    assert before.usd.high == pytest.approx(30 * 500e-6)
+    assert not list(tmp_path.iterdir())
+    write_rationales(pool[:25], prompt=PromptConfig(), teacher=teacher, ledger_path=tmp_path / "l")
+    after = estimate()
+    assert (after.from_ledger, after.calls.likely) == (25, 5)
+    assert after.completion_tokens.likely == 5 * 10  # what the 25 replies took
+    assert len(server.log) == 25
+
+
+def test_shots_are_shown_to_the_teacher(server, tmp_path):
+    write_rationales(
+        [question(1)], prompt=PromptConfig(), teacher=make(server), ledger_path=tmp_path / "l",
+        shots=[question(2, rationale="2 is twice 1."), question(4)],
+    )  # fmt: skip
+    turns = [turn["content"].split("\n")[0] for turn in server.log[0].body["messages"][1:]]
+    assert turns == ["Number 2?", "2 is twice 1. [[B]]", "Number 1?"]
+
+
+# Worked solutions
+
+
+def test_worked_solutions_are_closed_with_gold_and_never_made_up(tmp_path):
+    questions = [question(2, rationale="2 is twice 1."), question(3), question(4, rationale=" ")]
+    rationales = write_rationales(
+        questions, prompt=PromptConfig(), teacher=WorkedTeacherConfig(name="worked"),
+        ledger_path=tmp_path / "l",
+    )  # fmt: skip
+    assert rationales[0].text == "2 is twice 1. [[B]]"
+    assert (rationales[0].agrees, rationales[0].usd, rationales[0].source) == (True, 0.0, "worked")
+    assert [(r.text, r.refusal[:8]) for r in rationales[1:]] == [("", "no_reply")] * 2
+    assert not list(tmp_path.iterdir())
+
+
+# A file
+
+
+def write_file(path, *rows):
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows))
+    return FileTeacherConfig(name="file", path=str(path))
+
+
+def from_file(teacher, questions, tmp_path):
+    return write_rationales(
+        questions, prompt=PromptConfig(), teacher=teacher, ledger_path=tmp_path / "l"
+    )
+
+
+def test_rows_of_a_file_are_attempts_in_order(tmp_path):
+    teacher = write_file(
+        tmp_path / "r.jsonl",
+        {"question_id": "q2", "text": "Odd. [[A]]"},
+        "",
+        {"question_id": "q2", "text": "Even. [[B]]"},
+        {"question_id": "q3", "text": "Odd. [[A]]", "finish_reason": "length"},
+        {"question_id": "q9", "text": "nobody asks"},
+    )
+    rationales = from_file(teacher, [question(2), question(3), question(4)], tmp_path)
+    assert [(r.question_id, r.attempt, r.refusal.split(":")[0]) for r in rationales] == [
+        ("q2", 0, "wrong"), ("q2", 1, ""), ("q3", 0, "cut_off"), ("q4", 0, "no_reply"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("row", "words"), [
+    ("{", r"r\.jsonl:2 is no row like"), ("[]", "is no row like"), ({"text": "x"}, "is no row"),
+    ({"question_id": "q1"}, "has no text"), ({"question_id": "q1", "text": 3}, "has no text"),
+    ({"question_id": None, "text": "x"}, "is no row like"),
+])  # fmt: skip
+def test_bad_rows_are_named_by_file_and_line(tmp_path, row, words):
+    teacher = write_file(tmp_path / "r.jsonl", {"question_id": "q1", "text": "x"}, row)
+    with pytest.raises(UserError, match=words):
+        from_file(teacher, [question(1)], tmp_path)
+
+
+def test_a_file_of_other_questions_is_refused(tmp_path):
+    teacher = write_file(tmp_path / "r.jsonl", {"question_id": 7, "text": "x"})
+    with pytest.raises(UserError, match="none of which is asked for, such as 'q1'"):
+        from_file(teacher, [question(1)], tmp_path)
+
+
+# A local model
+
+
+@dataclass
+class Written:
+    text: str
+    tokens: int
+
+
+def test_a_local_model_goes_on_where_it_stopped(tmp_path):
+    teacher = LocalModelTeacherConfig(name="local", id="a/b", max_tokens=9, batch_size=2)
+    batches, moments = [], []
+
+    def generate(prompts):
+        batches.append([prompt.messages[-1].content.split("?")[0] for prompt in prompts])
+        if len(batches) == 2:
+            raise KeyboardInterrupt
+        return [Written("Even. [[B]]" if "2" in words else "Eve", 9) for words in batches[-1]]
+
+    def write():
+        return write_rationales(
+            [question(n) for n in (2, 4, 6)], prompt=PromptConfig(), teacher=teacher,
+            ledger_path=tmp_path / "l", generate=generate, progress=moments.append,
+        )  # fmt: skip
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    rationales = write()
+    assert batches == [["Number 2", "Number 4"], ["Number 6"], ["Number 6"]]
+    assert [(r.refusal, r.completion_tokens) for r in rationales] == [
+        ("", 9),
+        ("cut_off", 9),
+        ("cut_off", 9),
+    ]
+    assert (moments[-1].done, moments[-1].from_ledger) == (3, 2)
+
+
+# Checks before anything loads
+
+
+@pytest.mark.parametrize(("teacher", "words"), [
+    (WorkedTeacherConfig(name="t"), r"has none; .* teacher=openai, openrouter, vllm"),
+    (OpenAITeacherConfig(name="t", model="m"), "base_url is not set"),
+    (OpenAITeacherConfig(name="t", base_url="http://localhost"), "model is not set"),
+    (OpenAITeacherConfig(name="t", base_url="https://a.b.com", model="m"), "OPENAI_API_KEY is"),
+    (FileTeacherConfig(name="t"), "path is not set"),
+    (FileTeacherConfig(name="t", path="missing.jsonl"), "missing.jsonl is no file"),
+    (LocalModelTeacherConfig(name="t"), "needs a model"),
+    (LocalModelTeacherConfig(name="t", path="missing"), "is no folder"),
+])  # fmt: skip
+def test_teachers_that_cannot_do_it_are_refused_early(monkeypatch, teacher, words):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(UserError, match=words):
+        check_teacher(False, teacher)
+
+
+def test_teachers_that_can():
+    check_teacher(True, WorkedTeacherConfig(name="t"))
+    check_teacher(False, OpenAITeacherConfig(name="t", base_url="http://localhost", model="m"))
+
+
+def test_a_paid_endpoint_without_prices_is_refused(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-something")
+    teacher = OpenAITeacherConfig(name="t", base_url="https://a.example.com", model="m")
+    with pytest.raises(UserError, match="no price is known for m"):
+        check_teacher(False, teacher)
+    teacher.usd_per_million_prompt_tokens = 0.0
+    check_teacher(False, teacher)

@@ -1,0 +1,36 @@
+import pytest
+
+from caft.report import wording
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (wording.percent(0.6234), "62.3%"),
+        (wording.percent_between({"value": 0.5, "low": 0.4, "high": 0.6}), "50.0% (40.0 to 60.0)"),
+        (
+            wording.points_between({"value": 0.1, "low": -0.02, "high": 0.2}),
+            "+10.0 points (-2.0 to +20.0)",
+        ),
+        (wording.area_between({"value": None, "low": None, "high": None}), "none"),
+        (wording.p_in_words(0.0), "p < 0.001"),
+        (wording.p_in_words(0.0312), "p = 0.031"),
+        (wording.count_of(1, "class", "classes"), "1 class"),
+        (wording.count_of(1200, "row"), "1,200 rows"),
+        (wording.short_count(999), "999"),
+        (wording.short_count(98_412), "98.4k"),
+        (wording.short_count(7.9e15), "7.9e+15"),
+        (wording.usd(0), "$0.00"),
+        (wording.usd(0.00021), "$0.0002"),
+        (wording.usd(1234.5), "$1,234.50"),
+        (wording.duration(59.94), "59.9 s"),
+        (wording.duration(151), "2 min 31 s"),
+        (wording.duration(3600 * 5 + 240), "5 h 04 min"),
+        (wording.memory(None), "not measured"),
+        (wording.memory(1_912_000_000), "1.91 GB"),
+        (wording.clip("abcdef", 4), "abcd … (2 more characters)"),
+        (wording.clip("abcd", 4), "abcd"),
+    ],
+)
+def test_reads_well(said: str, expected: str) -> None:
+    assert said == expected

@@ -1,0 +1,31 @@
+import numpy as np
+import pytest
+from sklearn.metrics import brier_score_loss
+
+from caft.statistics import brier_score, expected_calibration_error
+
+
+def test_brier_by_hand_and_by_sklearn() -> None:
+    assert brier_score([0.8, 0.4], [True, False]) == pytest.approx((0.04 + 0.16) / 2)
+    generator = np.random.default_rng(0)
+    stated = generator.random(100)
+    happened = generator.random(100) < stated
+    expected = brier_score_loss(happened, stated)
+    assert brier_score(list(stated), list(happened)) == pytest.approx(expected)
+
+
+def test_calibration_error_by_hand() -> None:
+    # Bin [0.9, 1]: 4 rows, said 0.95, right 3 of 4: gap 0.2. Bin [0.2, 0.3): 1 row, gap 0.25.
+    stated, right = [0.95, 0.95, 0.95, 0.95, 0.25], [True, True, True, False, False]
+    expected = (4 * 0.2 + 1 * 0.25) / 5
+    assert expected_calibration_error(stated, right) == pytest.approx(expected)
+
+
+def test_certainty_falls_into_the_last_bin_and_gaps_within_a_bin_cancel() -> None:
+    assert expected_calibration_error([1.0, 1.0], [True, True]) == 0.0
+    assert expected_calibration_error([0.5, 0.5], [True, False], bins=2) == 0.0
+
+
+def test_a_percentage_is_refused() -> None:
+    with pytest.raises(AssertionError, match="outside 0 to 1"):
+        brier_score([80.0], [True])

@@ -1,0 +1,161 @@
+"""An OpenAI-protocol server on loopback that misbehaves by seed and keeps its own log.
+
+A reply counts as bought when it was written in full and valid. Faults are drawn by (seed, what
+is asked, how often it was asked before), so that they do not depend on the order of arrival.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+FAULTS = ("429", "500", "503", "hang", "drop", "half", "malformed")
+
+
+@dataclass
+class Call:
+    question: str
+    body: dict
+    headers: dict
+    fault: str = ""
+    bought: bool = False
+
+
+def solve(call: Call) -> str:
+    return f"I read {call.question!r} and think. [[A]]"
+
+
+@dataclass
+class FakeServer:
+    """`write` makes a reply's text; `status` forces an HTTP status; `raw` forces a whole body."""
+
+    seed: int = 0
+    fault_rate: float = 0.0
+    slow_rate: float = 0.0
+    latency: float = 0.0
+    retry_after: str | None = "0.01"
+    faults: tuple[str, ...] = FAULTS
+    usage: dict | None = field(
+        default_factory=lambda: {"prompt_tokens": 20, "completion_tokens": 10}
+    )
+    finish_reason: str | None = "stop"
+    write: Callable[[Call], str] = solve
+    status: int | None = None
+    message: str = "refused"
+    raw: bytes | None = None
+    log: list[Call] = field(default_factory=list)
+    most_at_once: int = 0
+
+    def __enter__(self):
+        self._loop = asyncio.new_event_loop()
+        self._times: Counter[str] = Counter()
+        self._now = 0
+        started = threading.Event()
+        self._thread = threading.Thread(target=self._serve, args=(started,), daemon=True)
+        self._thread.start()
+        started.wait(10)
+        return self
+
+    def __exit__(self, *_):
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def bought(self) -> Counter[str]:
+        return Counter(call.question for call in list(self.log) if call.bought)
+
+    def _serve(self, started: threading.Event) -> None:
+        asyncio.set_event_loop(self._loop)
+        listening = self._loop.run_until_complete(
+            asyncio.start_server(self._talk, "127.0.0.1", 0, backlog=512)
+        )
+        self.port = listening.sockets[0].getsockname()[1]
+        started.set()
+        self._loop.run_forever()
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        listening.close()
+        self._loop.close()
+
+    async def _talk(self, reader, writer) -> None:
+        try:
+            while await self._exchange(reader, writer):
+                pass
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    async def _exchange(self, reader, writer) -> bool:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        headers = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if line)
+        body = json.loads(await reader.readexactly(int(headers["content-length"])))
+        call = Call(body["messages"][-1]["content"], body, headers)
+        call.fault = self._draw(call.question)
+        self.log.append(call)
+        self._now += 1
+        self.most_at_once = max(self.most_at_once, self._now)
+        try:
+            await asyncio.sleep(self.latency)
+            return await self._reply(call, writer)
+        finally:
+            self._now -= 1
+
+    def _draw(self, question: str) -> str:
+        self._times[question] += 1
+        dice = random.Random(f"{self.seed}/{question}/{self._times[question]}")
+        if dice.random() < self.fault_rate:
+            return dice.choice(self.faults)
+        return "slow" if dice.random() < self.slow_rate else ""
+
+    async def _reply(self, call: Call, writer) -> bool:
+        if self.status is not None or call.fault in {"429", "500", "503"}:
+            await self._refuse(self.status or int(call.fault), writer)
+            return True
+        if call.fault == "hang":
+            await asyncio.sleep(60)
+        if call.fault in {"hang", "drop"}:
+            return False
+        data = self.raw if self.raw is not None else json.dumps(self._completion(call)).encode()
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(data)}\r\n"
+        head += "Content-Type: application/json\r\n\r\n"
+        if call.fault == "half":
+            writer.write(head.encode() + data[: len(data) // 2])
+            await writer.drain()
+            return False
+        if call.fault == "malformed":
+            data = b"{" + data[1:-1] + b"," if len(data) > 2 else b","
+        call.bought = call.fault != "malformed" and self.raw is None
+        await self._send(head.encode() + data, writer, slowly=call.fault == "slow")
+        return True
+
+    async def _send(self, data: bytes, writer, *, slowly: bool) -> None:
+        step = max(1, len(data) // 8) if slowly else len(data)
+        for start in range(0, len(data), step):
+            writer.write(data[start : start + step])
+            await writer.drain()
+            if slowly:
+                await asyncio.sleep(0.01)
+
+    async def _refuse(self, status: int, writer) -> None:
+        data = json.dumps({"error": {"message": self.message, "code": None}}).encode()
+        wait = f"Retry-After: {self.retry_after}\r\n" if self.retry_after else ""
+        head = f"HTTP/1.1 {status} No\r\n{wait}Content-Length: {len(data)}\r\n"
+        writer.write(f"{head}Content-Type: application/json\r\n\r\n".encode() + data)
+        await writer.drain()
+
+    def _completion(self, call: Call) -> dict:
+        message = {"role": "assistant", "content": self.write(call)}
+        choice = {"index": 0, "message": message, "finish_reason": self.finish_reason}
+        return {"id": "x", "object": "chat.completion", "created": 1, "model": "fake",
+                "choices": [choice], "usage": self.usage}  # fmt: skip

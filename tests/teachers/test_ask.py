@@ -1,0 +1,374 @@
+"""Asking an endpoint that fails in every way: nothing lost, nothing bought twice."""
+
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import time
+import traceback
+
+import pytest
+
+from caft.errors import UserError
+from caft.teachers import Ledger, Request, ask_all
+from caft.teachers.config import OpenAITeacherConfig, Unanswered
+
+
+def make_config(server, **dials):
+    defaults = {
+        "name": "fake", "base_url": server.base_url, "model": "fake",
+        "api_key_env": "CAFT_TEST_KEY", "timeout_seconds": 5.0, "concurrency": 16,
+        "backoff_seconds": 0.01, "max_tokens": 100, "circuit_seconds": 0.05,
+    }  # fmt: skip
+    return OpenAITeacherConfig(**(defaults | dials))
+
+
+def ask_for(count, attempt=0):
+    return [Request((("system", "Think."), ("user", f"q{n}")), attempt) for n in range(count)]
+
+
+def rows(ledger_path, columns="key"):
+    with sqlite3.connect(ledger_path) as db:
+        return db.execute(f"SELECT {columns} FROM replies").fetchall()
+
+
+# Faults
+
+
+def test_a_thousand_questions_at_thirty_percent_faults(server, tmp_path):
+    server.seed, server.fault_rate, server.slow_rate = 7, 0.3, 0.05
+    config = make_config(server, concurrency=64, timeout_seconds=0.5, retries=12)
+    seen = []
+    replies = ask_all(ask_for(1000), config, tmp_path / "ledger.sqlite", seen.append)
+
+    assert [reply.text for reply in replies] == [
+        f"I read 'q{n}' and think. [[A]]" for n in range(1000)
+    ]
+    bought = server.bought()
+    assert len(bought) == 1000
+    assert set(bought.values()) == {1}
+    assert len(rows(tmp_path / "ledger.sqlite")) == 1000
+    faults = {call.fault for call in server.log}
+    assert faults == {"", "slow", "429", "500", "503", "hang", "drop", "half", "malformed"}
+    assert len(server.log) > 1300
+    assert seen[-1].done == seen[-1].total == 1000
+    assert seen[-1].calls == len(server.log)
+
+    calls = len(server.log)
+    again = ask_all(ask_for(1000), config, tmp_path / "ledger.sqlite")
+    assert len(server.log) == calls
+    assert all(reply.from_ledger for reply in again)
+
+
+def test_a_question_that_always_fails_stops_the_run_and_keeps_the_rest(server, tmp_path):
+    server.write = lambda call: 1 / 0 if call.question == "q3" else "[[A]]"
+    config = make_config(server, retries=2)
+    with pytest.raises(UserError, match=r"1 requests have no reply .*\(1x connection dropped\)"):
+        ask_all(ask_for(9), config, tmp_path / "l")
+    assert len(rows(tmp_path / "l")) == 8
+    dropped = ask_all(
+        ask_for(9), make_config(server, retries=2, unanswered=Unanswered.drop), tmp_path / "l"
+    )
+    assert [bool(reply.failure) for reply in dropped] == [n == 3 for n in range(9)]
+    assert len(server.bought()) == 8
+
+
+def test_a_slow_disk_at_the_end_makes_no_ask_forgotten(server, tmp_path, monkeypatch):
+    claim = Ledger.claim
+
+    def claim_slowly(ledger, wanted, caps):
+        time.sleep(0.1 if len(wanted) < 2 else 0)
+        return claim(ledger, wanted, caps)
+
+    monkeypatch.setattr(Ledger, "claim", claim_slowly)
+    server.latency = 0.01
+    for count in range(21, 31):
+        config = make_config(server, concurrency=8, model=f"m{count}")
+        assert all(reply.text for reply in ask_all(ask_for(count), config, tmp_path / "l"))
+
+
+def test_identical_requests_are_bought_once(server, tmp_path):
+    replies = ask_all(ask_for(1) * 5, make_config(server), tmp_path / "l")
+    assert len({reply.key for reply in replies}) == 1
+    assert len(server.log) == 1
+
+
+def test_another_attempt_seed_and_setting_is_another_reply(server, tmp_path):
+    config = make_config(server, attempts=2)
+    ask_all(ask_for(1), config, tmp_path / "l")
+    ask_all(ask_for(1, attempt=1), config, tmp_path / "l")
+    ask_all(ask_for(1), make_config(server, max_tokens=101), tmp_path / "l")
+    ask_all(ask_for(1), make_config(server, model="other"), tmp_path / "l")
+    sent = [
+        (c.body["seed"], c.body["temperature"], c.body["max_tokens"], c.body["model"])
+        for c in server.log
+    ]
+    assert sent == [
+        (0, 0.0, 100, "fake"),
+        (1, 0.7, 100, "fake"),
+        (0, 0.0, 101, "fake"),
+        (0, 0.0, 100, "other"),
+    ]
+
+
+def test_a_request_that_the_endpoint_refuses_is_left_out(server, tmp_path):
+    ask_all(ask_for(3), make_config(server), tmp_path / "l")
+    server.status, server.message = 400, "context length exceeded"
+    replies = ask_all(ask_for(5), make_config(server, concurrency=1), tmp_path / "l")
+    assert [reply.failure for reply in replies] == ["", "", ""] + [
+        "HTTP 400: context length exceeded"
+    ] * 2
+
+
+@pytest.mark.parametrize(("status", "calls", "words"), [
+    (401, 1, "key was refused"),
+    (402, 1, "no credit left: refused"),
+    (404, 1, "HTTP 404: refused"),
+    (400, 10, "10 calls in a row failed"),
+])  # fmt: skip
+def test_what_waiting_cannot_mend_stops_the_run_at_once(server, tmp_path, status, calls, words):
+    server.status = status
+    with pytest.raises(UserError, match=words):
+        ask_all(ask_for(50), make_config(server, concurrency=1), tmp_path / "l")
+    assert len(server.log) == calls
+
+
+def test_the_circuit_opens_says_why_and_gives_up(server, tmp_path):
+    server.status, notes = 503, []
+    config = make_config(server, concurrency=4, circuit_openings=3)
+    with pytest.raises(UserError, match=r"\d+ calls in a row failed \(\d+x HTTP 503\)"):
+        ask_all(ask_for(50), config, tmp_path / "l", lambda moment: notes.append(moment.note))
+    # ten failures and what was in flight with the last of them, then one probe an opening
+    assert len(server.log) <= 10 + 3 + 2
+
+
+def test_the_circuit_closes_when_the_endpoint_comes_back(server, tmp_path):
+    server.faults, server.fault_rate, server.retry_after = ("503",), 1.0, None
+
+    def mend(moment):
+        if moment.note:
+            server.fault_rate = 0.0
+
+    config = make_config(server, retries=20, circuit_seconds=0.5)
+    replies = ask_all(ask_for(20), config, tmp_path / "l", mend)
+    assert all(reply.text for reply in replies)
+
+
+def test_a_server_that_asks_for_hours_is_left_for_the_next_run(server, tmp_path):
+    server.status, server.retry_after = 429, "7200"
+    with pytest.raises(UserError, match="asks to wait 7200 s"):
+        ask_all(ask_for(3), make_config(server, concurrency=1), tmp_path / "l")
+
+
+def test_concurrency_is_the_most_at_once(server, tmp_path):
+    server.latency = 0.02
+    ask_all(ask_for(40), make_config(server, concurrency=5), tmp_path / "l")
+    assert server.most_at_once == 5
+
+
+@pytest.mark.parametrize("raw", [
+    b"[" * 100_000, b"{}", b"null", b'{"choices": []}',
+    b'{"choices": [{"message": {"content": 5}}]}',
+    b'{"choices": [{}]}', b'{"error": {"message": "upstream", "code": 502}}', b"\xff\xfe", b"",
+])  # fmt: skip
+def test_bodies_that_are_no_completion_end_in_one_line(server, tmp_path, raw):
+    server.raw = raw
+    with pytest.raises(UserError, match="no reply from"):
+        ask_all(ask_for(1), make_config(server, retries=1), tmp_path / "l")
+    assert len(server.log) == 2
+
+
+@pytest.mark.parametrize(("text", "kept"), [("\ud800x", "\ufffdx"), ("a\x00b", "a\x00b")])
+def test_text_that_nothing_could_store_does_no_harm(server, tmp_path, text, kept):
+    server.write = lambda call: text
+    assert ask_all(ask_for(1), make_config(server), tmp_path / "l")[0].text == kept
+
+
+def test_a_body_without_end_is_not_read_to_its_end(server, tmp_path):
+    server.write = lambda call: "x" * 5_000_000
+    (reply,) = ask_all(ask_for(1), make_config(server), tmp_path / "l")
+    assert (reply.text, reply.finish_reason, reply.completion_tokens) == ("", "too_large", 100)
+
+
+# Money
+
+
+PRICED = {"usd_per_million_prompt_tokens": 1e3, "usd_per_million_completion_tokens": 1e4}
+# A reply of 20 + 10 tokens costs 0.02 + 0.1 = 0.12 USD; at worst 100 tokens come: above 1 USD.
+
+
+def test_the_budget_holds_at_any_concurrency_and_a_higher_one_goes_on(server, tmp_path):
+    server.latency = 0.01
+    with pytest.raises(UserError, match=r"teacher\.budget_usd is 5 and") as caught:
+        ask_all(ask_for(40), make_config(server, budget_usd=5.0, **PRICED), tmp_path / "l")
+    first = server.bought()
+    with Ledger(tmp_path / "l", "fake") as ledger:
+        spending = ledger.spending()
+    assert spending.usd == pytest.approx(0.12 * len(first))
+    assert spending.usd <= 5.0 < spending.usd + 1.3
+    assert (spending.reserved_usd, spending.unsure_usd, spending.calls) == (0, 0, len(first))
+    missing = 40 - len(first)
+    assert f"{missing} more replies would cost about {missing * 0.12:.4f} USD" in str(caught.value)
+    assert f"{len(first)} of 40 replies are kept" in str(caught.value)
+
+    replies = ask_all(ask_for(40), make_config(server, budget_usd=9.0, **PRICED), tmp_path / "l")
+    assert len(replies) == 40
+    assert set(server.bought().values()) == {1}
+
+
+def test_calls_are_capped_exactly_retries_included(server, tmp_path):
+    server.seed, server.fault_rate, server.faults = 3, 0.3, ("500", "429", "malformed")
+    with pytest.raises(UserError, match=r"teacher.max_calls is 30 and 30 calls were made"):
+        ask_all(ask_for(60), make_config(server, max_calls=30), tmp_path / "l")
+    assert len(server.log) == 30
+    assert len(rows(tmp_path / "l")) == len(server.bought())
+    ask_all(ask_for(60), make_config(server, max_calls=300), tmp_path / "l")
+    assert len(server.bought()) == 60
+    assert set(server.bought().values()) == {1}
+
+
+def test_what_is_in_the_ledger_needs_no_budget(server, tmp_path):
+    ask_all(ask_for(5), make_config(server), tmp_path / "l")
+    assert len(ask_all(ask_for(5), make_config(server, max_calls=0), tmp_path / "l")) == 5
+    with pytest.raises(UserError, match="max_calls"):
+        ask_all(ask_for(6), make_config(server, max_calls=0), tmp_path / "l")
+
+
+def test_a_call_that_never_came_back_counts_as_charged(server, tmp_path):
+    server.fault_rate, server.faults = 1.0, ("drop",)
+    with pytest.raises(UserError, match="for calls that never came back"):
+        ask_all(ask_for(1), make_config(server, budget_usd=4.0, **PRICED), tmp_path / "l")
+    assert len(server.log) == 3  # each may have cost 1.1 to 1.3 USD: a fourth could pass 4
+
+
+def test_the_servers_own_charge_is_taken_over_ours(server, tmp_path):
+    server.usage = {"prompt_tokens": 20, "completion_tokens": 10, "cost": 0.5}
+    (reply,) = ask_all(ask_for(1), make_config(server, **PRICED), tmp_path / "l")
+    assert reply.usd == 0.5
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": "many"}, {"prompt_tokens": -1}])
+def test_tokens_that_nobody_counted_are_estimated(server, tmp_path, usage):
+    server.usage = usage
+    (reply,) = ask_all(ask_for(1), make_config(server), tmp_path / "l")
+    assert reply.prompt_tokens > 5
+    assert reply.completion_tokens > 5
+    assert rows(tmp_path / "l", "usage_estimated") == [(1,)]
+
+
+# Processes
+
+
+SCRIPT = """
+    import sys
+    from pathlib import Path
+    from caft.teachers import Request, ask_all
+    from caft.teachers.config import OpenAITeacherConfig
+    url, ledger, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    config = OpenAITeacherConfig(name="fake", base_url=url, model="fake", concurrency=8,
+                                 api_key_env="CAFT_TEST_KEY", max_tokens=100, timeout_seconds=5)
+    requests = [Request((("system", "Think."), ("user", f"q{n}"))) for n in range(count)]
+    print(len(ask_all(requests, config, ledger)))
+"""
+
+
+def start(server, ledger_path, count):
+    command = [
+        sys.executable,
+        "-c",
+        textwrap.dedent(SCRIPT),
+        server.base_url,
+        str(ledger_path),
+        str(count),
+    ]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_kill_9_loses_nothing_that_arrived_and_repeats_no_finished_call(server, tmp_path):
+    server.latency = 0.02
+    process = start(server, tmp_path / "l", 400)
+    while len(server.bought()) < 100:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    delivered = server.bought()
+    with sqlite3.connect(tmp_path / "l") as db:
+        kept = {
+            row[0]
+            for row in db.execute(
+                "SELECT json_extract(request, '$.messages[1].content') FROM replies"
+            )
+        }
+    assert kept <= set(delivered)
+    assert len(delivered) - len(kept) <= 16  # on the wire, or waiting for the disk, at the kill
+
+    replies = ask_all(ask_for(400), make_config(server), tmp_path / "l")
+    assert all(reply.text for reply in replies)
+    finally_bought = server.bought()
+    assert all(finally_bought[question] == 1 for question in kept)
+    assert sum(finally_bought.values()) - 400 <= 16
+
+
+def test_two_processes_never_buy_the_same_reply(server, tmp_path):
+    server.latency = 0.01
+    processes = [start(server, tmp_path / "l", 200) for _ in range(3)]
+    assert [process.communicate(timeout=60)[0].strip() for process in processes] == ["200"] * 3
+    assert len(server.bought()) == 200
+    assert len(server.log) == 200
+
+
+def test_an_interrupt_keeps_what_arrived_and_frees_the_claims(server, tmp_path):
+    server.latency = 0.02
+    process = start(server, tmp_path / "l", 400)
+    while len(server.bought()) < 50:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode not in (0, None)
+    with sqlite3.connect(tmp_path / "l") as db:
+        assert db.execute("SELECT COUNT(*) FROM claims").fetchone() == (0,)
+        assert db.execute("SELECT COUNT(*) FROM replies").fetchone()[0] >= 50 - 8
+
+
+# Secrets
+
+
+KEY = "sk-caft-0123456789-very-secret"
+
+
+def test_the_key_is_in_no_file_and_in_no_exception(server, tmp_path, monkeypatch, caplog, capfd):
+    monkeypatch.setenv("CAFT_TEST_KEY", KEY)
+    caplog.set_level("DEBUG")
+    server.write = lambda call: f"your header says {call.headers['authorization']} [[A]]"
+    (reply,) = ask_all(ask_for(1), make_config(server), tmp_path / "l")
+    assert server.log[0].headers["authorization"].endswith(KEY)
+    assert reply.text == "your header says bearer [key] [[A]]"
+
+    told = []
+    for status in (400, 401, 402, 404, 500):
+        server.status, server.message = status, f"bad key {KEY}!"
+        with pytest.raises(UserError) as caught:
+            ask_all(ask_for(20), make_config(server, retries=0, circuit_openings=1), tmp_path / "l")
+        ours = caught.value.__traceback__.tb_next  # this test's own frame knows the key
+        frames = traceback.TracebackException(UserError, caught.value, ours, capture_locals=True)
+        told += list(frames.format())
+    files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert files
+    assert not [data for data in files if KEY.encode() in data]
+    assert KEY not in "".join(told) + caplog.text + "".join(capfd.readouterr())
+    assert "[key]" in "".join(told)
+
+
+def test_no_key_is_needed_on_loopback(server, tmp_path, monkeypatch):
+    monkeypatch.delenv("CAFT_TEST_KEY", raising=False)
+    ask_all(ask_for(1), make_config(server), tmp_path / "l")
+    assert re.fullmatch(r"bearer [a-z-]+", server.log[0].headers["authorization"])
+
+
+def test_a_proxy_of_the_environment_does_not_see_loopback_calls(server, tmp_path, monkeypatch):
+    monkeypatch.setitem(os.environ, "HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setitem(os.environ, "ALL_PROXY", "http://127.0.0.1:1")
+    assert ask_all(ask_for(1), make_config(server), tmp_path / "l")[0].text

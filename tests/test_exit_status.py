@@ -1,0 +1,50 @@
+"""Signals are remembered, also while Lightning has them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+
+import pytest
+
+from caft.exit_status import say, watch_signals
+
+
+def test_a_signal_ends_the_block_and_the_handler_goes_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended, watch_signals() as caught:
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert (ended.value.code, caught.status, caught.name) == (143, 143, "SIGTERM")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_whoever_takes_a_signal_over_ends_in_their_own_time() -> None:
+    # Lightning does this: its handler calls the one it found, and raises after the batch.
+    with watch_signals() as caught:
+        ours = signal.getsignal(signal.SIGTERM)
+        assert callable(ours)
+
+        def theirs(number: int, frame: FrameType | None) -> None:
+            ours(number, frame)
+
+        signal.signal(signal.SIGTERM, theirs)
+        os.kill(os.getpid(), signal.SIGTERM)
+        finished_the_batch = True
+    assert finished_the_batch
+    assert caught.status == 143
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with watch_signals() as caught:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert caught.number is None
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_message_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    say("two\n  lines")
+    assert capsys.readouterr().err == "two lines\n"

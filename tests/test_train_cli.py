@@ -1,0 +1,155 @@
+"""The front door as a process: exit statuses, one line for errors, signals, help."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+JOBS = '''
+"""Jobs that end in every possible way, by the name of their method."""
+import logging
+import sys
+import time
+from caft.errors import UserError
+from caft.hydra_bridge import main
+
+def run(config, context):
+    logging.getLogger("caft").info("started %s", config.method.name)
+    if config.method.name == "sft":
+        raise UserError("the file rows.jsonl\\nhas no rows")
+    if config.method.name == "distill":
+        raise KeyError("a fault")
+    if config.method.name == "curriculum":
+        time.sleep(60)
+    if config.method.name == "reversed":
+        sys.exit(1)
+    return 0
+
+sys.exit(main(run))
+'''
+
+
+def call(
+    *words: str, folder: Path, script: Path = ROOT / "train.py"
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(script), *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Path:
+    script = tmp_path / "jobs.py"
+    script.write_text(JOBS)
+    return script
+
+
+def test_a_wrong_option_exits_2_with_one_line(tmp_path: Path) -> None:
+    done = call("method=sftt", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert "did you mean sft?" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_fits_80_columns_and_names_every_option(tmp_path: Path) -> None:
+    done = call("--help", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    files = [*ROOT.glob("conf/*/*.yaml"), *ROOT.glob("multirun_sweeps/*.yaml")]
+    shown = [file for file in files if file.parent.name != "hydra"]
+    assert len(shown) >= 30
+    assert [file.stem for file in shown if file.stem not in done.stdout] == []
+
+
+def test_a_config_is_refused_without_importing_anything_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys; from caft.hydra_bridge import main; from train import run; "
+        "assert main(run, ['seed=a']) == 2; "
+        "heavy = {'torch', 'transformers', 'pytorch_lightning', 'peft', 'pyarrow', 'scipy', "
+        "'openai', 'wandb', 'numpy'}; sys.exit(str(sorted(heavy & set(sys.modules))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stderr.splitlines()[1:] == ["[]"]
+
+
+def test_a_users_error_exits_2_and_is_logged(tmp_path: Path, jobs: Path) -> None:
+    done = call("method=sft", "hydra.run.dir=out", folder=tmp_path, script=jobs)
+    assert (done.returncode, done.stdout) == (2, "started sft\n")
+    assert done.stderr == "the file rows.jsonl has no rows\n"
+    assert "ERROR caft.outcome: the file rows.jsonl" in (tmp_path / "out/run.log").read_text()
+
+
+def test_a_fault_of_ours_exits_1_with_its_traceback_in_the_log(tmp_path: Path, jobs: Path) -> None:
+    done = call("method=distill", "hydra.run.dir=out", folder=tmp_path, script=jobs)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("a fault of ours: KeyError: 'a fault'; its traceback is in ")
+    log = (tmp_path / "out/run.log").read_text()
+    assert "Traceback" in log
+    assert "INFO caft: started distill" in log
+
+
+def test_a_failing_job_does_not_stop_its_sweep(tmp_path: Path, jobs: Path) -> None:
+    done = call("-m", "method=sft,distill,base", folder=tmp_path, script=jobs)
+    assert done.returncode == 2
+    assert "started base" in done.stdout
+    lines = done.stderr.splitlines()
+    assert lines[0] == "job 0_method=sft: the file rows.jsonl has no rows"
+    assert lines[1].startswith("job 1_method=distill: a fault of ours: KeyError")
+    assert lines[2:] == ["2 of 3 jobs of this sweep failed"]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_run_with_the_shells_status(
+    tmp_path: Path, jobs: Path, number: signal.Signals, status: int
+) -> None:
+    command = [sys.executable, str(jobs), "-m", "method=curriculum,base"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert any("started curriculum" in line for line in process.stdout)
+        process.send_signal(number)
+        out, errors = process.communicate(timeout=30)
+    assert process.returncode == status
+    assert "started base" not in out
+    assert errors.count("\n") == 1
+    assert errors.startswith(f"stopped by {number.name}")
+
+
+def test_an_exit_that_no_signal_asked_for_keeps_its_status(tmp_path: Path, jobs: Path) -> None:
+    assert call("method=reversed", folder=tmp_path, script=jobs).returncode == 1
+
+
+@pytest.mark.slow
+def test_the_wheel_runs_without_the_project(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(tmp_path)]
+    subprocess.run([*build, str(ROOT)], check=True)
+    with zipfile.ZipFile(next(tmp_path.glob("caft-*.whl"))) as wheel:
+        wheel.extractall(tmp_path / "site")
+    check = (
+        "import caft, sys; from caft.hydra_bridge import compose, find_conf, main; "
+        "assert str(find_conf()).startswith(sys.path[0]), find_conf(); "
+        "assert compose(['method=sft']).method.name == 'sft'; "
+        "sys.exit(main(lambda config, context: 0, ['-m', 'multirun_sweeps=methods']))"
+    )
+    # -P: the current folder stays off the path, and PYTHONPATH comes first.
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", check],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path / "site"), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("outputs/multirun/*/*/*_method=*"))) == 3

@@ -1,0 +1,220 @@
+"""What counts as an answer: written cases, each a reply somebody's model has really given."""
+
+import pytest
+
+from caft.text.parsing import answers_agree, last_marker, parse_answer
+
+LETTERS = ("A", "B", "C", "D")
+DIGITS = tuple("123456789")
+WORDS = ("yes", "no", "maybe")
+
+CLOSED = [
+    # the plain marker
+    ("[[B]]", LETTERS, "B"),
+    ("So the second option is right. [[B]]", LETTERS, "B"),
+    ("[[B]] is the answer.", LETTERS, "B"),
+    ("[[7]]", DIGITS, "7"),
+    ("[[maybe]]", WORDS, "maybe"),
+    ("Step 1.\n\nStep 2.\n\n[[\nC\n]]", LETTERS, "C"),
+    # the last marker decides
+    ("[[A]] at first sight, but then [[C]]", LETTERS, "C"),
+    ("[[A]] [[B]] [[C]] [[D]]", LETTERS, "D"),
+    ("[[A]] and finally [[Z]]", LETTERS, None),
+    ("[[A]] and finally [[]]", LETTERS, None),
+    ("[[A]] and finally [[ ]]", LETTERS, None),
+    ("[[A]], or rather [[B", LETTERS, "A"),
+    ("I end with [[id]] as asked", LETTERS, None),
+    # no marker
+    ("", LETTERS, None),
+    ("The answer is B.", LETTERS, None),
+    ("**B**", LETTERS, None),
+    ("[B]", LETTERS, None),
+    ("[ [B] ]", LETTERS, None),
+    ("[[B] ]", LETTERS, None),
+    ("]]B[[", LETTERS, None),
+    ("\\boxed{B}", LETTERS, None),
+    ("$\\boxed{7}$", DIGITS, None),
+    # wrapping inside and outside
+    ("[[ B ]]", LETTERS, "B"),
+    ("[[\tB\u00a0]]", LETTERS, "B"),
+    ("[[b]]", LETTERS, "B"),
+    ("[[YES]]", WORDS, "yes"),
+    ("[[**B**]]", LETTERS, "B"),
+    ("**[[B]]**", LETTERS, "B"),
+    ("[[*B*]]", LETTERS, "B"),
+    ("[[`B`]]", LETTERS, "B"),
+    ('[["B"]]', LETTERS, "B"),
+    ("[['B']]", LETTERS, "B"),
+    ("[[(B)]]", LETTERS, "B"),
+    ("[[B)]]", LETTERS, "B"),
+    ("[[B.]]", LETTERS, "B"),
+    ("[[B:]]", LETTERS, "B"),
+    ("[[[B]]]", LETTERS, "B"),
+    ("[[[[B]]]]", LETTERS, "B"),
+    ("[[ [B] ]]", LETTERS, "B"),
+    ("\\boxed{[[B]]}", LETTERS, "B"),
+    ("[[\\boxed{B}]]", LETTERS, "B"),
+    ("[[$\\boxed{\\text{B}}$]]", LETTERS, "B"),
+    ("[[\\mathrm{B}]]", LETTERS, "B"),
+    ("\\[ [[C]] \\]", LETTERS, "C"),
+    # an option's text after its id
+    ("[[B. Paris]]", LETTERS, "B"),
+    ("[[B) Paris]]", LETTERS, "B"),
+    ("[[(B) Paris]]", LETTERS, "B"),
+    ("[[B: Paris]]", LETTERS, "B"),
+    ("[[**B**. Paris]]", LETTERS, "B"),
+    ("[[**B. Paris**]]", LETTERS, "B"),
+    ("[[3. the third one]]", DIGITS, "3"),
+    ("[[Option B]]", LETTERS, "B"),
+    ("[[Answer: B]]", LETTERS, "B"),
+    ("[[The final answer is B]]", LETTERS, "B"),
+    # never the choice: two answers, or something that only resembles one
+    ("[[A or B]]", LETTERS, None),
+    ("[[A, B]]", LETTERS, None),
+    ("[[A/B]]", LETTERS, None),
+    ("[[AB]]", LETTERS, None),
+    ("[[A: B]]", LETTERS, None),
+    ("[[A dog]]", LETTERS, None),
+    ("[[not B]]", LETTERS, None),
+    ("[[E]]", LETTERS, None),
+    ("[[Paris]]", LETTERS, None),
+    ("[[10]]", DIGITS, None),
+    ("[[-3]]", DIGITS, None),
+    ("[[3.5]]", DIGITS, None),
+    ("[[3:00]]", DIGITS, None),
+    ("[[3 - 1]]", DIGITS, None),
+    ("[[7 + 2]]", DIGITS, None),
+    ("[[2²]]", ("2", "22"), None),
+    ("[[\u0412]]", LETTERS, None),  # a Cyrillic Ve looks like B
+    ("[[b]]", ("B", "b"), "b"),
+    ("[[YES]]", ("Yes", "yes"), None),
+    # brackets that are no markers
+    ("[[B]] since the matrix [[1, 2], [3, 4]] is regular", LETTERS, "B"),
+    ("[[1, 2], [3, 4]]", DIGITS, None),
+    ("a[b[0]] = 3", DIGITS, None),
+    ("[[B]] and a stray ]", LETTERS, "B"),
+    ("[ [[B]]", LETTERS, "B"),
+    # quotes
+    ("> Which one? [[A]]\nThe second.", LETTERS, None),
+    ("> End with [[A]]\n\nSo it is [[B]].", LETTERS, "B"),
+    ("So it is [[B]].\n> End with [[A]]", LETTERS, "B"),
+    ("  > [[A]]", LETTERS, None),
+    ("5 > 3 hence [[A]]", LETTERS, "A"),
+    # thinking
+    ("<think>maybe [[A]]</think>It is [[B]]", LETTERS, "B"),
+    ("It is [[B]]<think>or [[A]]?</think>", LETTERS, "B"),
+    ("<think>it must be [[A]]</think>", LETTERS, None),
+    ("<think>it must be [[A]]", LETTERS, None),
+    ("[[B]] <think>no, wait", LETTERS, None),
+    ("it is [[A]]</think>[[B]]", LETTERS, "B"),
+    ("it is [[A]]</think>", LETTERS, None),
+    ("<think>a</think><think>[[A]]</think>[[C]]", LETTERS, "C"),
+    ("<THINKING>[[A]]</THINKING>[[D]]", LETTERS, "D"),
+]
+
+FREE = [
+    ("so 18 dollars. [[18]]", "18"),
+    ("[[1,234]]", "1,234"),
+    ("[[ $1,234.50 ]]", "$1,234.50"),
+    ("[[$18$]]", "18"),
+    ("[[**18**]]", "18"),
+    ("[[18 apples]]", "18 apples"),
+    ("[[\\boxed{18}]]", "18"),
+    ("[[x[0]]]", "x[0]"),
+    ("[[f(x)]]", "f(x)"),
+    ("[[]]", None),
+    ("18", None),
+    ("[[" + "x" * 501 + "]]", None),
+]
+
+AGREE = [
+    ("18", "18", True),
+    ("18.0", "18", True),
+    ("018", "18", True),
+    ("18.", "18", True),
+    ("1,234", "1234", True),
+    ("1,234,567.80", "1234567.8", True),
+    ("$1,234", "1234", True),
+    ("\\$5", "5", True),
+    ("$5", "5 dollars", True),
+    ("USD 5", "$5", True),
+    ("-$5", "-5", True),
+    ("$-5", "-5", True),
+    ("\u22125", "-5", True),
+    ("5 apples", "5", True),
+    ("5 apples", "5 apple", True),
+    ("5\\%", "5%", True),
+    ("5%", "5", True),
+    ("60 km/h", "60", True),
+    ("12 m^2", "12", True),
+    ("20 miles per hour", "20", True),
+    ("1/2", "0.5", True),
+    ("\\frac{1}{2}", "0.5", True),
+    (".5", "0.5", True),
+    ("1e3", "1000", True),
+    ("**18**", "18", True),
+    ("Paris", "paris", True),
+    (" New   York. ", "New York", True),
+    ("19", "18", False),
+    ("-5", "5", False),
+    ("5%", "0.05", False),
+    ("$5", "€5", False),
+    ("5 km", "5 miles", False),
+    ("5 million", "5", False),
+    ("5k", "5", False),
+    ("2 dozen", "2", False),
+    ("1,5", "1.5", False),
+    ("1,23,456", "123456", False),
+    ("5-6", "5", False),
+    ("5 or 6", "5", False),
+    ("5 + 0", "5", False),
+    ("5 1/2", "5.5", False),
+    ("1/0", "1", False),
+    ("about 5", "5", False),
+    ("12:30", "12", False),
+    ("Paris", "London", False),
+    (None, "18", False),
+    ("1" * 300, "1", False),
+    ("1e999999999", "1", False),
+]
+
+
+def test_at_least_sixty_replies_are_written_down():
+    assert len(CLOSED) + len(FREE) >= 60
+    assert len({case[:2] for case in CLOSED}) == len(CLOSED)
+
+
+@pytest.mark.parametrize(("reply", "allowed", "answer"), CLOSED)
+def test_closed_answers(reply, allowed, answer):
+    assert parse_answer(reply, allowed) == answer
+
+
+@pytest.mark.parametrize(("reply", "answer"), FREE)
+def test_free_text_answers(reply, answer):
+    assert parse_answer(reply, ()) == answer
+
+
+@pytest.mark.parametrize(("parsed", "gold", "agrees"), AGREE)
+def test_agreement(parsed, gold, agrees):
+    assert answers_agree(parsed, gold) is agrees
+    if parsed is not None:
+        assert answers_agree(gold, parsed) is agrees
+
+
+def test_marker_positions_are_those_of_the_text():
+    text = "> [[A]]\nSo [[ B ]]!"
+    marker = last_marker(text)
+    assert marker is not None
+    assert text[marker.start : marker.end] == "[[ B ]]"
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["[", "]", "[]", "]]", "[[", "<think>", "</think>", "<think>[[A]]", "> ", ">\n", "[[A]] ", "$"],
+)
+@pytest.mark.timeout(20)
+def test_a_hostile_megabyte_is_read_in_linear_time(piece):
+    reply = piece * (1_000_000 // len(piece))
+    assert parse_answer(reply + "\n[[B]]", LETTERS) in {"B", None}
+    assert parse_answer("[[" + reply + "]]", ()) is None or piece in {"[]", "[[A]] ", "</think>"}
+    answers_agree(reply, "18")
