@@ -1,10 +1,9 @@
 """Arithmetic made by our own code: `7 + 2 - 4`, with a one-digit answer and its solution.
 
-A chain is a walk: from one value to the next by adding or subtracting an operand. Read backwards
-from the answer, every value can be reached in the same number of ways, so all chains of n steps
-are numbered 0, 1, 2, ... by the digits of a number, and drawing distinct numbers draws distinct
-questions, every one equally likely. Nothing is generated and thrown away, and how many
-questions exist is known beforehand: 9 x 19^n with values within 1 to 20.
+A chain is a walk: from one value to the next by adding or subtracting an operand. Counting, for
+every value, the chains that end there numbers all chains of n steps 0, 1, 2, ..., and drawing
+distinct numbers draws distinct questions, every one equally likely. Nothing is generated and
+thrown away, and how many questions exist is known beforehand.
 
 How rows are spread: shots get their step counts first, then test, validation and train each
 share theirs evenly over 1..most_steps. Where the short chains are too few for that, every split
@@ -18,6 +17,7 @@ import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import ceil
 
 from caft.data.config import ArithmeticConfig
@@ -53,7 +53,12 @@ def load_arithmetic(config: ArithmeticConfig) -> QuestionSplits:
         splits[split] = _deal(decks, shares, split, config)
         available = [left - taken for left, taken in zip(available, shares, strict=True)]
         waiting -= size
-    return QuestionSplits(**splits)
+    return QuestionSplits(
+        train=splits["train"],
+        validation=splits["validation"],
+        test=splits["test"],
+        shots=splits["shots"],
+    )
 
 
 def spread_shots(shots: int, most_steps: int) -> list[int]:
@@ -81,39 +86,65 @@ def share(size: int, available: Sequence[int], waiting: int) -> list[int]:
     return shares
 
 
-def moves_to(value: int, lowest: int, highest: int) -> list[Move]:
-    """Every last step that ends in `value` with value and operand in bounds.
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Values stay within `lowest`..`highest`, operands within `lowest`..`largest_operand`."""
 
-    As many for one value as for any other: each other value once, and with `lowest` 0 the value
-    itself twice, as + 0 and - 0.
-    """
-    moves = []
-    for before in range(lowest, highest + 1):
-        operand = abs(value - before)
-        if operand < lowest:
-            continue
-        signs = ("+", "-") if operand == 0 else ("+",) if value > before else ("-",)
-        moves += [Move(before, sign, operand) for sign in signs]
-    return moves
+    lowest: int
+    highest: int
+    largest_operand: int
 
 
-def count_chains(steps: int, lowest: int, highest: int) -> int:
-    """How many distinct questions of `steps` steps exist."""
-    return len(ANSWERS) * len(moves_to(ANSWERS[0], lowest, highest)) ** steps
+def bounds_of(config: ArithmeticConfig) -> Bounds:
+    """The generator's limits."""
+    return Bounds(config.lowest, config.highest, config.largest_operand)
 
 
-def chain_number(number: int, steps: int, lowest: int, highest: int) -> tuple[list[Move], int]:
-    """The moves, in order, and the answer of chain `number` (0 to count_chains - 1)."""
-    number, digit = divmod(number, len(ANSWERS))
-    answer = value = ANSWERS[digit]
+@cache
+def moves_to(value: int, bounds: Bounds) -> tuple[Move, ...]:
+    """Every last step that ends in `value`; with `lowest` 0 the value itself, as + 0 and - 0."""
     moves: list[Move] = []
-    for _ in range(steps):
-        choices = moves_to(value, lowest, highest)
-        number, digit = divmod(number, len(choices))
-        moves.insert(0, choices[digit])
-        value = choices[digit].before
-    assert number == 0, "chain numbers end at count_chains"
-    return moves, answer
+    for before in range(bounds.lowest, bounds.highest + 1):
+        operand = abs(value - before)
+        if bounds.lowest <= operand <= bounds.largest_operand:
+            signs = ("+", "-") if operand == 0 else ("+",) if value > before else ("-",)
+            moves += [Move(before, sign, operand) for sign in signs]
+    return tuple(moves)
+
+
+@cache
+def count_ways(value: int, steps: int, bounds: Bounds) -> int:
+    """How many chains of `steps` steps end in `value`."""
+    if steps == 0:
+        return 1
+    return sum(count_ways(move.before, steps - 1, bounds) for move in moves_to(value, bounds))
+
+
+def count_chains(steps: int, bounds: Bounds) -> int:
+    """How many distinct questions of `steps` steps exist."""
+    return sum(count_ways(answer, steps, bounds) for answer in ANSWERS)
+
+
+def chain_number(number: int, steps: int, bounds: Bounds) -> tuple[list[Move], int]:
+    """The moves, in order, and the answer of chain `number` (0 to count_chains - 1)."""
+    for answer in ANSWERS:
+        ways = count_ways(answer, steps, bounds)
+        if number < ways:
+            return _walk(number, answer, steps, bounds), answer
+        number -= ways
+    raise AssertionError("chain numbers end at count_chains")
+
+
+def _walk(number: int, value: int, steps: int, bounds: Bounds) -> list[Move]:
+    """The chain with this number among those of `steps` steps that end in `value`."""
+    if steps == 0:
+        return []
+    for move in moves_to(value, bounds):
+        ways = count_ways(move.before, steps - 1, bounds)
+        if number < ways:
+            return [*_walk(number, move.before, steps - 1, bounds), move]
+        number -= ways
+    raise AssertionError("chain numbers end at count_ways")
 
 
 def write_question(moves: Sequence[Move], answer: int) -> Question:
@@ -129,6 +160,7 @@ def write_question(moves: Sequence[Move], answer: int) -> Question:
         text=text,
         answer_set=tuple(str(digit) for digit in ANSWERS),
         gold_index=ANSWERS.index(answer),
+        gold_text=str(answer),
         subject=f"{len(moves)} step{'s' * (len(moves) > 1)}",
         rationale=solution,
         origin=f"arithmetic: {text}",
@@ -139,14 +171,14 @@ class _Deck:
     """All chains of one step count in an order fixed by the seed, dealt from the top."""
 
     def __init__(self, config: ArithmeticConfig, steps: int) -> None:
-        self.size = count_chains(steps, config.lowest, config.highest)
-        self._bounds = (config.lowest, config.highest)
+        self._bounds = bounds_of(config)
+        self.size = count_chains(steps, self._bounds)
         self._steps = steps
         self._numbers = draw_distinct(_seeded(config.seed, f"{steps} steps"), self.size)
 
     def deal(self) -> Question:
         """The next question that was not dealt before."""
-        return write_question(*chain_number(next(self._numbers), self._steps, *self._bounds))
+        return write_question(*chain_number(next(self._numbers), self._steps, self._bounds))
 
 
 def draw_distinct(chance: random.Random, size: int) -> Iterator[int]:
@@ -188,5 +220,6 @@ def _refuse_too_few(wanted: int, available: Sequence[int], config: ArithmeticCon
             f"dataset.train, validation, test and prompt.shots ask for "
             f"{wanted + config.prompt.shots} questions; only {sum(available) + config.prompt.shots}"
             f" distinct ones of 1 to {config.most_steps} steps stay within {config.lowest} to "
-            f"{config.highest}: ask for fewer, or raise dataset.highest or dataset.most_steps"
+            f"{config.highest} with operands up to {config.largest_operand}: ask for fewer, or "
+            "raise dataset.largest_operand, dataset.highest or dataset.most_steps"
         )

@@ -22,8 +22,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """How the columns of one set of files are read. `options` holds column names, none, one
-    with a list, or several with one option each.
+    """How the columns of one set of files are read.
+
+    `options` holds column names: none, one with a list, or several with one option each.
     """
 
     columns: ColumnsConfig

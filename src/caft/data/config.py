@@ -36,6 +36,7 @@ class DatasetConfig:
     A split that has no rows of its own is drawn from the training rows; its count of None takes
     a tenth of them. `seed` fixes which questions there are and how they are divided; nothing
     else draws on it. `answer_set` closes the answers of questions without listed options.
+    `max_new_tokens` is the longest rationale that a model may write to such questions.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class DatasetConfig:
     test: int | None = None
     duplicates: Duplicates = Duplicates.refuse
     answer_set: list[str] = field(default_factory=list)
+    max_new_tokens: int = 1024
     prompt: PromptConfig = field(default_factory=PromptConfig)
 
     def __post_init__(self) -> None:
@@ -68,19 +70,21 @@ class DatasetConfig:
 class ArithmeticConfig(DatasetConfig):
     """Chains of additions and subtractions whose answer is one digit; made by our own code.
 
-    Operands and intermediate values stay within `lowest`..`highest`, the answer within 1..9.
+    Values on the way stay within `lowest`..`highest`, operands within
+    `lowest`..`largest_operand`, the answer within 1..9.
     Questions are drawn evenly over 1..`most_steps` operations, see data/arithmetic.py. There is
     no "all there is": the three row counts are numbers.
     """
 
     kind: str = "arithmetic"
-    train: int | None = 900
-    validation: int | None = 150
-    test: int | None = 300
+    train: int | None = 600
+    validation: int | None = 100
+    test: int | None = 200
     answer_set: list[str] = field(default_factory=lambda: list("123456789"))
     most_steps: int = 5
-    lowest: int = 1
-    highest: int = 20
+    lowest: int = 0
+    highest: int = 30
+    largest_operand: int = 9
 
     def __post_init__(self) -> None:
         DatasetConfig.__post_init__(self)
@@ -100,6 +104,10 @@ class ArithmeticConfig(DatasetConfig):
             raise UserError(
                 f"dataset.lowest and dataset.highest are {self.lowest} and {self.highest}; "
                 "lowest may be 0 or 1, highest 9 to 99"
+            )
+        if not 1 <= self.largest_operand <= self.highest:
+            raise UserError(
+                f"dataset.largest_operand is {self.largest_operand}; give 1 to dataset.highest"
             )
 
 
@@ -153,5 +161,5 @@ class MmluProConfig(DatasetConfig):
     kind: str = "mmlu_pro"
     duplicates: Duplicates = Duplicates.first
     id: str = "TIGER-Lab/MMLU-Pro"
-    revision: str = "527feea0afed1de15a8c115abf7be4c912123315"
+    revision: str = "b189ec765aa7ed75c8acfea42df31fdae71f97be"
     path: str | None = None

@@ -76,7 +76,13 @@ def download_files(config: MmluProConfig) -> dict[str, Path]:
     with a short timeout, because a download itself retries a dead line for minutes.
     """
     from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError
+
+    # HTTPError is that of the HTTP library the hub client happens to use: dead lines, timeouts
+    # and refusals of the hub are all of this class or an OSError.
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]
+        HTTPError,
+        LocalEntryNotFoundError,
+    )
 
     def fetch(file: str, *, cached: bool) -> Path:
         return Path(

@@ -72,7 +72,7 @@ def route(
 
 
 def refit_cut(values: Mapping[str, float], hard_share: float) -> float:
-    """The value above which `hard_share` of the rows lie: the cut for another model's entropy."""
+    """The value from which on `hard_share` of the rows lie: the cut for another model's entropy."""
     ordered = sorted(values.values())
     if not ordered:
         return float("inf")

@@ -58,7 +58,7 @@ class EmbeddedModelConfig(ModelConfig):
 
 @dataclass(kw_only=True, slots=True)
 class TinyModelConfig(ModelConfig):
-    """A randomly initialised model of a few thousand parameters, for tests and dry practice."""
+    """A randomly initialised model of some 200,000 parameters, for tests and dry practice."""
 
     kind: str = "tiny"
     architecture: Architecture = Architecture.llama

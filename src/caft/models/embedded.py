@@ -34,11 +34,12 @@ log = logging.getLogger(__name__)
 
 
 def locate_embedded_model(config: EmbeddedModelConfig) -> Path:
-    """The exported model's folder; exports it the first time. Raises UserError where the
+    """The exported model's folder; exports it the first time.
 
-    package is missing.
+    Raises UserError where the package, or the one that reads its format, is missing.
     """
     gguf = find_gguf()
+    _refuse_missing_reader()
     version = importlib.metadata.version(PACKAGE)
     name = f"smollm2-135m-instruct-{version}-format{EXPORT_FORMAT}"
     return write_once(
@@ -68,7 +69,6 @@ def find_gguf() -> Path:
 
 def export_gguf(gguf: Path, folder: Path) -> None:
     """Write `gguf` into `folder` as config, safetensors (float32) and tokenizer."""
-    _refuse_missing_reader()
     log.info("Exporting %s into the model cache; this happens once and takes ~15 s", gguf.name)
     tokenizer = read_gguf_tokenizer(gguf)
     model = _rebuild_without_quantization(read_gguf_model(gguf))
@@ -110,7 +110,7 @@ def _rebuild_without_quantization(loaded: Any) -> Any:
     from transformers import AutoModelForCausalLM
 
     values = loaded.config.to_dict()
-    for name in ("quantization_config", "_name_or_path"):
+    for name in ("quantization_config", "_model_name_or_path"):
         values.pop(name, None)
     model = AutoModelForCausalLM.from_config(type(loaded.config)(**values), dtype=loaded.dtype)
     model.load_state_dict(loaded.state_dict())

@@ -1,12 +1,26 @@
-"""Greedy replies, batch by batch."""
+"""Greedy replies, all rows of a batch at once; a row that ends is put away and costs no more."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
-from transformers import StoppingCriteria, StoppingCriteriaList
+
+from caft.models.decoding import ReplyCache, SharedPrefix
+from caft.models.packing import (
+    Layout,
+    Pack,
+    common_prefix,
+    compute_prefix,
+    pack_rows,
+    packed_attention,
+    packed_logits,
+)
+
+# The marker may be spread over several tokens: only the last few can have closed it.
+_MARKER_TOKENS = 16
 
 
 class Reply(NamedTuple):
@@ -14,20 +28,6 @@ class Reply(NamedTuple):
 
     text: str
     tokens: int
-
-
-class _StopAfterMarker(StoppingCriteria):  # type: ignore[misc]
-    """Ends a row as soon as its reply holds a closed [[...]]: after it nothing can count."""
-
-    def __init__(self, tokenizer: Any, prompt_length: int) -> None:
-        self.tokenizer = tokenizer
-        self.prompt_length = prompt_length
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        # The marker may be spread over several tokens: only the last few can have closed it.
-        tails = self.tokenizer.batch_decode(input_ids[:, self.prompt_length :][:, -16:])
-        done = [has_closed_marker(tail) for tail in tails]
-        return torch.tensor(done, device=input_ids.device)
 
 
 def has_closed_marker(tail: str) -> bool:
@@ -45,48 +45,59 @@ def generate_replies(
     end_ids: Sequence[int],
     stop_after_marker: bool = True,
 ) -> list[Reply]:
-    """Greedy replies to token prompts, in one left-padded batch, in order.
+    """Greedy replies to token prompts, in order.
 
     A reply ends with one of `end_ids`, after its first closed marker, or at `max_new_tokens`.
     """
-    width = max(len(prompt) for prompt in prompts)
-    # Padding that is no end token: a row that ended is told from one that was filled up.
-    pad = next(
-        token
-        for token in (tokenizer.pad_token_id, *range(len(end_ids) + 1))
-        if token is not None and token not in end_ids
+    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
+    written: dict[int, list[int]] = {row: [] for row in order}
+    with torch.inference_mode(), packed_attention(model):
+        cache, tokens = _read_prompts(model, [prompts[row] for row in order], max_new_tokens)
+        rows = order
+        while True:
+            going = []
+            for place, (row, token) in enumerate(zip(rows, tokens, strict=True)):
+                written[row].append(token)
+                closed = stop_after_marker and has_closed_marker(
+                    tokenizer.decode(written[row][-_MARKER_TOKENS:])
+                )
+                if token not in end_ids and not closed:
+                    going.append(place)
+            if not going or cache.step == max_new_tokens - 1:
+                break
+            if len(going) < len(rows):
+                cache.select(going)
+                rows = [rows[place] for place in going]
+            tokens = _write_tokens(model, cache, [written[row][-1] for row in rows])
+    return [
+        Reply(tokenizer.decode(written[row], skip_special_tokens=True), len(written[row]))
+        for row in range(len(prompts))
+    ]
+
+
+def _read_prompts(
+    model: Any, prompts: Sequence[Sequence[int]], room: int
+) -> tuple[ReplyCache, list[int]]:
+    """The cache that prompts, sorted by length, leave behind; and every reply's first token."""
+    shared = common_prefix(prompts)
+    prefix = compute_prefix(model, prompts[0][:shared], model.device) if shared else SharedPrefix()
+    pack = pack_rows([prompt[shared:] for prompt in prompts], shared).to(model.device)
+    lengths = torch.tensor([len(prompt) - shared for prompt in prompts], device=model.device)
+    cache = ReplyCache(prefix, lengths, width=int(lengths.max()), room=room)
+    layout = replace(pack.layout, prefix=prefix, keep=cache)
+    ends = torch.tensor(pack.starts, device=model.device) + lengths - 1
+    logits = packed_logits(model, replace(pack, layout=layout), ends)
+    return cache, logits.argmax(dim=-1).tolist()
+
+
+def _write_tokens(model: Any, cache: ReplyCache, newest: Sequence[int]) -> list[int]:
+    """One step: every row's newest token in, its next one out."""
+    pack = Pack(
+        input_ids=torch.tensor([list(newest)], device=model.device),
+        position_ids=cache.positions[None],
+        layout=Layout((), replies=cache),
+        starts=tuple(range(len(newest))),
     )
-    device = model.device
-    ids = torch.full((len(prompts), width), pad)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        ids[row, width - len(prompt) :] = torch.tensor(list(prompt))
-        mask[row, width - len(prompt) :] = 1
-    stopping = [_StopAfterMarker(tokenizer, width)] if stop_after_marker else []
-    with torch.inference_mode():
-        written = model.generate(
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
-            do_sample=False,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            max_new_tokens=max_new_tokens,
-            eos_token_id=list(end_ids),
-            pad_token_id=pad,
-            stopping_criteria=StoppingCriteriaList(stopping),
-        )
-    return [_read_reply(row, tokenizer, end_ids, pad) for row in written[:, width:].tolist()]
-
-
-def _read_reply(row: list[int], tokenizer: Any, end_ids: Sequence[int], pad: int) -> Reply:
-    ends = [position for position, token in enumerate(row) if token in end_ids]
-    if ends:
-        written = row[: ends[0] + 1]
-    else:
-        # A row that a marker ended is filled up with padding while others go on.
-        length = len(row)
-        while length and row[length - 1] == pad:
-            length -= 1
-        written = row[:length]
-    return Reply(tokenizer.decode(written, skip_special_tokens=True), len(written))
+    logits = packed_logits(model, pack, torch.arange(len(newest)))
+    cache.step += 1
+    return logits.argmax(dim=-1).tolist()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ def load_tokenizer(folder: Path, config: ModelConfig) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # the tokenizers library raises nothing narrower
         raise _unloadable("tokenizer", folder, error) from error
 
 
@@ -31,20 +33,26 @@ def load_model(
     """The causal LM that `folder` holds, in the config's dtype, on `device`, in eval mode.
 
     Weights come from safetensors only. Raises UserError where the folder cannot be loaded, such
-    as an architecture whose code stands in the folder while trust_remote_code is off.
+    as an architecture whose code stands in the folder while trust_remote_code is off, or where
+    weights do not fit config.json.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=resolve_dtype(config, device),
-            attn_implementation=attn_implementation,
-            trust_remote_code=config.trust_remote_code,
-            use_safetensors=True,
-        )
-    except (OSError, ValueError, ImportError) as error:
+        with _quiet_loading():
+            model, report = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=resolve_dtype(config, device),
+                attn_implementation=attn_implementation,
+                trust_remote_code=config.trust_remote_code,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
+    except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
         raise _unloadable("model", folder, error) from error
+    _refuse_random_weights(report, folder)
     return model.to(device).eval()
 
 
@@ -63,14 +71,38 @@ def _multiplies_bfloat16(device: str) -> bool:
 
     kind = torch.device(device).type
     if kind == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if kind == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return False
 
 
+def _refuse_random_weights(report: Mapping[str, Any], folder: Path) -> None:
+    # transformers draws such weights at random and only warns.
+    unfit = [name for name, *_ in report["mismatched_keys"]]
+    random = sorted({*report["missing_keys"], *unfit})
+    if random:
+        raise UserError(
+            f"the model in {folder} lacks weights of the shape that config.json asks for "
+            f"({len(random)}, such as {random[0]}); save config and weights together again"
+        )
+
+
+@contextmanager
+def _quiet_loading() -> Iterator[None]:
+    # The loading report is a table of warnings; what matters in it becomes one line of ours.
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
 def _unloadable(part: str, folder: Path, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
     return UserError(
         f"the {part} in {folder} cannot be loaded: {reason[:300]}; give another model.path or, "
         "where the folder's own code is meant, model.trust_remote_code=true"

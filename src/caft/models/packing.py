@@ -14,13 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import groupby, takewhile
 from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
+
+from caft.models.decoding import ReplyCache, SharedPrefix
 
 PACKED_ATTENTION = "caft_packed"
 
@@ -34,25 +36,19 @@ class Run:
     length: int
 
 
-@dataclass(slots=True)
-class SharedPrefix:
-    """Keys and values of the tokens that every row starts with, by layer."""
-
-    length: int = 0
-    keys: dict[int, torch.Tensor] = field(default_factory=dict)
-    values: dict[int, torch.Tensor] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Where the rows of a packed sequence lie.
 
-    `capture` is set while the shared prefix itself is computed.
+    Keys and values are handed to `keep` where they are wanted later: those of a shared prefix,
+    or of prompts that are going to be replied to. With `replies` the sequence is the newest
+    token of every reply instead, and each looks back over its own row.
     """
 
     runs: tuple[Run, ...]
     prefix: SharedPrefix | None = None
-    capture: SharedPrefix | None = None
+    keep: SharedPrefix | ReplyCache | None = None
+    replies: ReplyCache | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +136,7 @@ def compute_prefix(model: Any, ids: Sequence[int], device: torch.device) -> Shar
         position_ids=torch.arange(len(ids), device=device)[None],
         use_cache=False,
         logits_to_keep=1,
-        layout=Layout((Run(0, 1, len(ids)),), capture=captured),
+        layout=Layout((Run(0, 1, len(ids)),), keep=captured),
     )
     return captured
 
@@ -176,13 +172,15 @@ def attend_within_rows(
     layer = module.layer_idx
     assert attention_mask is None
     assert isinstance(layer, int)
-    if layout.capture is not None:
-        layout.capture.keys[layer] = key
-        layout.capture.values[layer] = value
+    if layout.replies is not None:
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        return layout.replies.attend(layer, query, key, value, scale, sliding_window), None
+    if layout.keep is not None:
+        layout.keep.keep(layer, key, value)
     outputs = []
     for run in layout.runs:
         rows = [_rows_of(run, tensor) for tensor in (query, key, value)]
-        if layout.prefix is not None:
+        if layout.prefix is not None and layout.prefix.length:
             rows[1] = _after_prefix(layout.prefix.keys[layer], rows[1])
             rows[2] = _after_prefix(layout.prefix.values[layer], rows[2])
         mask = _mask(run.length, rows[1].shape[2], sliding_window, query.device)

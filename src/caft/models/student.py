@@ -47,6 +47,12 @@ class Student:
         return sum(_count_weights(file) for file in sorted(self.folder.glob("*.safetensors")))
 
     @property
+    def revision(self) -> str | None:
+        """The commit of a hub model, whose snapshot folder bears its name; else None."""
+        is_snapshot = self.config.kind == "hub" and self.config.path is None
+        return self.folder.name if is_snapshot else None
+
+    @property
     def tokenizer(self) -> Any:
         """The base model's tokenizer, read once."""
         if "tokenizer" not in self._opened:

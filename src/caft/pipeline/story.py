@@ -12,9 +12,11 @@ from typing import Any
 
 from caft.data import QuestionSplits, load_questions, published_scores
 from caft.distill import check_teacher, write_rationales
+from caft.evaluate.accuracy import pick_best_mode
 from caft.evaluate.config import RoutedBy
-from caft.evaluate.predictions import pick_best_mode, read_single_token, refit_cut, route
+from caft.evaluate.predictions import read_single_token, refit_cut, route
 from caft.evaluate.stage import Writing, read_predictions, write_predictions
+from caft.models.encoding import special_tokens
 from caft.models.student import Student, open_student
 from caft.pipeline.findings import Examined, Findings
 from caft.pipeline.outputs import write_outputs
@@ -23,7 +25,8 @@ from caft.run_config import RunConfig, RunContext, Until
 from caft.score.config import ModelScoreConfig, PublishedScoreConfig
 from caft.score.stage import Scoring, read_scores, score_questions
 from caft.split import split_questions
-from caft.store import Store
+from caft.pipeline.teaching import LocalTeacher, watch_asking
+from caft.store import Store, digest, measured
 from caft.text.prompts import Wanted
 from caft.tune.config import AnswerTarget
 from caft.tune.examples import choose_lessons
@@ -68,8 +71,16 @@ def run_pipeline(config: RunConfig, context: RunContext) -> int:
         _STORY[stage](place, findings)
         if stage is config.until:
             break
+    _describe_model(place, findings)
     write_outputs(config, context, findings, started=started)
     return 0
+
+
+def _describe_model(place: Workplace, findings: Findings) -> None:
+    # Published scores may never have needed the model itself.
+    if "student" in place.__dict__:
+        findings.parameters = place.student.parameters
+        findings.revision = place.student.revision
 
 
 def open_workplace(config: RunConfig, context: RunContext) -> Workplace:
@@ -137,14 +148,28 @@ def split(place: Workplace, findings: Findings) -> None:
 def distill(place: Workplace, findings: Findings) -> None:
     """Ask the teacher about the questions that the method wants rationales for, and no others."""
     asked = questions_for_teacher(place, findings)
-    if asked:
+    if not asked:
+        return
+    with measured() as effort, watch_asking(place.config.trainer.progress) as watcher:
         findings.rationales = write_rationales(
             asked,
             prompt=place.config.dataset.prompt,
             teacher=place.config.teacher,
             ledger_path=place.store.ledger_path,
-            show_progress=place.config.trainer.progress,
+            forbidden=special_tokens(place.student.tokenizer),
+            shots=place.questions.shots,
+            progress=watcher.show,
+            generate=LocalTeacher(place.config).generate,
         )
+    findings.stages.append(
+        {
+            "name": "distill",
+            "fingerprint": digest(findings.rationales),
+            "cached": watcher.calls == 0,
+            "seconds": effort.seconds,
+            "peak_memory_bytes": effort.peak_memory_bytes,
+        }
+    )
 
 
 def questions_for_teacher(place: Workplace, findings: Findings) -> list[Question]:

@@ -8,6 +8,7 @@ other instead of repeating it.
 
 from caft.store.artifacts import Artifact, Store
 from caft.store.fingerprint import digest, plain, source_digest
+from caft.store.measure import measured
 from caft.store.tables import read_table, write_rows, write_table
 
 __all__ = [

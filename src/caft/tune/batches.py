@@ -18,8 +18,11 @@ from caft.records import Example
 
 @dataclass(frozen=True, slots=True)
 class TrainingPack:
-    """Rows of one forward pass. `positions` are the tokens whose successors are trained, and
-    `labels` those successors; both [trained tokens]."""
+    """Rows of one forward pass.
+
+    `positions` are the tokens whose successors are trained, and `labels` those successors; both
+    [trained tokens].
+    """
 
     pack: Pack
     positions: torch.Tensor

@@ -117,7 +117,8 @@ def fit_to_length(
 ) -> tuple[list[Example], list[str]]:
     """The rows that fit into `max_length` tokens, and the question ids of those that do not.
 
-    Nothing is ever cut: the end of a row is its answer. UserError under the policy `refuse`.
+    Nothing is ever cut: the end of a row is its answer. UserError under the policy `refuse`, and
+    where dropping leaves a class without any row.
     """
     if max_length is None:
         return list(examples), []
@@ -129,5 +130,11 @@ def fit_to_length(
             f"{len(long) - 1} more exceed the {max_length} allowed; raise tuning.max_length or "
             "set tuning.overlong=drop"
         )
-    dropped = [example.question_id for example in long]
-    return [example for example in examples if example.length <= max_length], dropped
+    kept = [example for example in examples if example.length <= max_length]
+    emptied = {row.complexity for row in long} - {row.complexity for row in kept}
+    if emptied:
+        raise UserError(
+            f"every row of the class {', '.join(sorted(emptied))} is longer than the {max_length} "
+            "tokens allowed, and nothing of it would be trained; raise tuning.max_length"
+        )
+    return kept, [example.question_id for example in long]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from caft.records import Example
@@ -21,7 +22,7 @@ class EpochLoader:
         self.epoch = 0
 
     def __len__(self) -> int:
-        return -(-len(self.examples) // self.batch_size)
+        return math.ceil(len(self.examples) / self.batch_size)
 
     def __iter__(self) -> Iterator[Step]:
         steps = plan_epoch(

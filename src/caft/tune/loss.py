@@ -15,7 +15,7 @@ def summed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Te
     Float32, whatever the logits are. A mean over micro-batches would weigh short ones too much;
     the caller divides the sum by the trained tokens of the optimizer step.
     """
-    pieces = zip(logits.split(_CHUNK), labels.split(_CHUNK), strict=True)
+    pieces = zip(torch.split(logits, _CHUNK), torch.split(labels, _CHUNK), strict=True)
     return torch.stack(
         [cross_entropy(some.float(), truth, reduction="sum") for some, truth in pieces]
     ).sum()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -84,10 +85,11 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         return total
 
     def _refuse_bad_loss(self, loss: float, batch: Step) -> None:
-        if loss != loss or loss in (float("inf"), float("-inf")):
+        if not math.isfinite(loss):
+            more = ", ..." if len(batch.question_ids) > 5 else ""
             raise UserError(
                 f"the loss is {loss} at step {self.steps_done + 1} of {self.steps} (questions "
-                f"{', '.join(batch.question_ids[:5])}, ...; learning rate "
+                f"{', '.join(batch.question_ids[:5])}{more}; learning rate "
                 f"{self.config.learning_rate}); lower tuning.learning_rate or use "
                 "model.dtype=float32"
             )

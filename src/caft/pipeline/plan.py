@@ -1,0 +1,231 @@
+"""`dry_run=true`: what would run, what is there already, and what it would cost. Runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from caft.distill import estimate_rationales
+from caft.models.locate import find_model
+from caft.models.student import Student
+from caft.pipeline.findings import Findings
+from caft.pipeline.story import (
+    Workplace,
+    base_scoring,
+    questions_for_teacher,
+    split,
+    tuned_scoring,
+    tuning_of,
+    writing_of,
+)
+from caft.records import Mode, Question, Target
+from caft.run_config import Until
+from caft.score.config import PublishedScoreConfig
+from caft.score.stage import find_scores, read_scores
+from caft.store import Artifact
+from caft.text.prompts import Wanted, write_prompt
+from caft.evaluate.stage import find_predictions
+from caft.tune.config import AnswerTarget
+from caft.tune.stage import find_tuning, read_tuned
+
+CACHED, RUNS, READS = "cached", "would run", "read anew"
+_CHARACTERS_A_TOKEN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStage:
+    """One line of the plan: the stage, whether it is in the store, and the work it holds."""
+
+    name: str
+    state: str
+    work: str
+
+
+def print_plan(place: Workplace) -> None:
+    """Print the plan as a table of at most 80 columns."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("stage", "state", "work"):
+        table.add_column(column, overflow="fold")
+    for stage in plan_run(place):
+        table.add_row(stage.name, stage.state, stage.work)
+    questions = place.questions
+    console.print(
+        f"{place.config.name}: {len(questions.train)} training, {len(questions.validation)} "
+        f"validation and {len(questions.test)} test questions. Nothing was run.",
+        width=min(80, console.width),
+    )
+    console.print(table, width=min(80, console.width))
+
+
+def plan_run(place: Workplace) -> list[PlannedStage]:
+    """The stages up to `until`, in order."""
+    findings = Findings(place.questions)
+    here = find_model(place.config.model) is not None
+    plan = [] if here else [PlannedStage("model", RUNS, _fetching(place))]
+    steps = {
+        Until.score: _plan_score,
+        Until.split: _plan_split,
+        Until.distill: _plan_distill,
+        Until.tune: _plan_tune,
+        Until.evaluate: _plan_evaluate,
+    }
+    for name, step in steps.items():
+        plan += step(place, findings, here)
+        if name is place.config.until:
+            break
+    return plan
+
+
+def _fetching(place: Workplace) -> str:
+    model = place.config.model
+    return f"download {model.id}" if model.kind == "hub" else f"make {model.name} once"
+
+
+def _plan_score(place: Workplace, findings: Findings, here: bool) -> list[PlannedStage]:
+    questions = [*place.questions.train, *place.held_out]
+    if isinstance(place.config.score, PublishedScoreConfig):
+        from caft.pipeline.story import score
+
+        score(place, findings)
+        return [PlannedStage("score", READS, f"{len(questions)} published scores")]
+    artifact = find_scores(base_scoring(place), place.store) if here else None
+    if artifact:
+        findings.scores = read_scores(artifact)
+    tokens = _prompt_tokens(place, questions, Wanted.answer, shots=place.questions.shots)
+    work = f"{len(questions)} questions, 1 forward pass each, about {tokens:,} tokens"
+    return [PlannedStage("score", _state(artifact), work)]
+
+
+def _plan_split(place: Workplace, findings: Findings, here: bool) -> list[PlannedStage]:
+    if findings.scores is None:
+        return [PlannedStage("split", RUNS, "cut points are known after scoring")]
+    split(place, findings)
+    assert findings.split is not None
+    placed = [findings.split.complexity_of[item.id] for item in place.questions.train]
+    counts = ", ".join(f"{placed.count(name)} {name}" for name in place.config.split.classes)
+    return [PlannedStage("split", READS, counts)]
+
+
+def _plan_distill(place: Workplace, findings: Findings, here: bool) -> list[PlannedStage]:
+    asked = _asked(place, findings)
+    if not asked:
+        return [PlannedStage("distill", READS, "the method asks for no rationale")]
+    estimate = estimate_rationales(
+        asked,
+        prompt=place.config.dataset.prompt,
+        teacher=place.config.teacher,
+        ledger_path=place.store.ledger_path,
+        shots=place.questions.shots,
+    )
+    state = CACHED if estimate.calls.high == 0 else RUNS
+    return [PlannedStage("distill", state, f"{place.config.teacher.name}: {estimate.line()}")]
+
+
+def _asked(place: Workplace, findings: Findings) -> Sequence[Question]:
+    """The questions for the teacher; before scoring, as many of average length."""
+    if findings.split is not None:
+        return questions_for_teacher(place, findings)
+    wanted = {
+        name
+        for stage in place.config.method.stages
+        for name, target in stage.targets.items()
+        if target is Target.rationale
+    }
+    share = sum(_expected_share(place, name) for name in wanted)
+    return place.questions.train[: round(share * len(place.questions.train))]
+
+
+def _expected_share(place: Workplace, complexity: str) -> float:
+    """The share of training rows that quantiles give a class; all of them where none are given."""
+    quantiles = getattr(place.config.split, "quantiles", None)
+    if quantiles is None:
+        return 1.0 / len(place.config.split.classes)
+    bounds = [0.0, *quantiles, 1.0]
+    index = place.config.split.classes.index(complexity)
+    return float(bounds[index + 1] - bounds[index])
+
+
+def _plan_tune(place: Workplace, findings: Findings, here: bool) -> list[PlannedStage]:
+    student: Student | None = place.student if here else None
+    free = place.config.teacher.kind == "worked"
+    if findings.split is not None and free:
+        from caft.pipeline.story import distill
+
+        distill(place, findings)
+    plan = []
+    for number, stage in enumerate(place.config.method.stages):
+        targets = ", ".join(f"{name}: {target.name}" for name, target in stage.targets.items())
+        known = student is not None and findings.split is not None
+        known = known and (free or Target.rationale not in stage.targets.values())
+        artifact, rows = None, _expected_rows(place, findings, number)
+        if known and student is not None:
+            tuning = tuning_of(place, findings, student, number)
+            artifact, rows = find_tuning(tuning, place.store), len(tuning.lessons)
+        student = read_tuned(student, artifact) if student and artifact else None
+        work = f"{{{targets}}}: about {rows} rows x {stage.epochs} epochs"
+        plan.append(PlannedStage(f"tune {number + 1}", _state(artifact), work))
+    findings.tuned = student if place.config.method.stages else None
+    return plan
+
+
+def _expected_rows(place: Workplace, findings: Findings, number: int) -> int:
+    targets = place.config.method.stages[number].targets
+    if findings.split is not None:
+        placed = findings.split.complexity_of
+        return sum(placed[question.id] in targets for question in place.questions.train)
+    share = sum(_expected_share(place, name) for name in targets)
+    return round(share * len(place.questions.train))
+
+
+def _plan_evaluate(place: Workplace, findings: Findings, here: bool) -> list[PlannedStage]:
+    plan = []
+    if Mode.rationale in place.config.evaluation.modes:
+        base = place.student if here else None
+        plan.append(_plan_writing(place, base, Wanted.rationale, "base rationale"))
+    if not place.config.method.stages:
+        return plan
+    if Mode.answer in place.config.evaluation.modes:
+        plan.append(_plan_answers(place, findings.tuned))
+    if Mode.rationale in place.config.evaluation.modes:
+        plan.append(_plan_writing(place, findings.tuned, Wanted.rationale, "tuned rationale"))
+    return plan
+
+
+def _plan_answers(place: Workplace, tuned: Student | None) -> PlannedStage:
+    if place.config.tuning.answer_target is AnswerTarget.bracketed:
+        return _plan_writing(place, tuned, Wanted.bracketed, "tuned answer")
+    artifact = find_scores(tuned_scoring(place, tuned), place.store) if tuned else None
+    work = f"{len(place.held_out)} questions, 1 forward pass each"
+    return PlannedStage("evaluate tuned answer", _state(artifact), work)
+
+
+def _plan_writing(
+    place: Workplace, student: Student | None, wanted: Wanted, title: str
+) -> PlannedStage:
+    artifact = None
+    if student is not None:
+        artifact = find_predictions(writing_of(place, student, wanted), place.store)
+    most = place.config.evaluation.max_new_tokens
+    work = f"{len(place.held_out)} replies of at most {most} tokens"
+    return PlannedStage(f"evaluate {title}", _state(artifact), work)
+
+
+def _state(artifact: Artifact | None) -> str:
+    return CACHED if artifact else RUNS
+
+
+def _prompt_tokens(
+    place: Workplace, questions: Sequence[Question], wanted: Wanted, *, shots: Sequence[Question]
+) -> int:
+    """About how many tokens the prompts have; shots are run once, as a shared prefix."""
+    config = place.config.dataset.prompt
+    bare = [write_prompt(question, config, wanted, chat=True) for question in questions]
+    once = write_prompt(questions[0], config, wanted, chat=True, shots=shots)
+    characters = sum(len(turn.content) for prompt in [*bare, once] for turn in prompt.messages)
+    return characters // _CHARACTERS_A_TOKEN
+

@@ -1,0 +1,84 @@
+"""What the room `distill` is handed: a bar to report to, and a teacher that runs in process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+from caft.models.config import HubModelConfig
+from caft.models.student import Student, open_student
+from caft.run_config import RunConfig
+from caft.teachers.config import LocalModelTeacherConfig
+from caft.teachers.progress import AskProgress
+from caft.text.prompts import Prompt
+
+
+class AskingBar:
+    """Shows how far the asking is, and remembers how many calls it took."""
+
+    def __init__(self, bar: Any) -> None:
+        self.calls = 0
+        self._bar = bar
+        self._task: Any = None
+
+    def show(self, progress: AskProgress) -> None:
+        """Told a few times a second."""
+        self.calls = progress.calls
+        if self._task is None:
+            self._task = self._bar.add_task("asking the teacher", total=progress.total)
+        title = f"teacher, {progress.usd:.2f} USD {progress.note}".strip()
+        self._bar.update(self._task, completed=progress.done, description=title)
+
+
+@contextmanager
+def watch_asking(shown: bool) -> Iterator[AskingBar]:
+    """A bar on stderr for the body."""
+    from caft.trainers.progress import open_bar
+
+    with open_bar(shown) as bar:
+        yield AskingBar(bar)
+
+
+class LocalTeacher:
+    """The model of `teacher=local_model`, loaded when the first reply is due."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self._run = config
+
+    @cached_property
+    def _teacher(self) -> LocalModelTeacherConfig:
+        assert isinstance(self._run.teacher, LocalModelTeacherConfig)
+        return self._run.teacher
+
+    @cached_property
+    def _student(self) -> Student:
+        from caft.trainers.build import pick_device
+
+        teacher = self._teacher
+        named = HubModelConfig(
+            name="teacher", id=teacher.id or "", revision=teacher.revision, path=teacher.path
+        )
+        return open_student(named, pick_device(self._run.trainer))
+
+    @cached_property
+    def _model(self) -> Any:
+        return self._student.load()
+
+    def generate(self, prompts: Sequence[Prompt]) -> list[Any]:
+        """Greedy replies to chat prompts, as distill's `Generate` wants them."""
+        from caft.models.encoding import encode_prompt, end_of_turn
+        from caft.models.generation import generate_replies
+
+        tokenizer = self._student.tokenizer
+        return list(
+            generate_replies(
+                self._model,
+                tokenizer,
+                [encode_prompt(prompt, tokenizer) for prompt in prompts],
+                max_new_tokens=self._teacher.max_tokens,
+                end_ids=[end_of_turn(tokenizer, chat=True)],
+                stop_after_marker=False,
+            )
+        )

@@ -1,0 +1,102 @@
+"""Reading files as people write them: BOM, CRLF, quotes over lines, and what is broken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from caft.data.files import read_table, refuse_missing_columns
+from caft.errors import UserError
+
+
+def write(folder: Path, name: str, data: bytes | str) -> str:
+    path = folder / name
+    path.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
+    return str(path)
+
+
+def refused(path: str) -> str:
+    with pytest.raises(UserError) as error:
+        read_table(path, "dataset.train_path")
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_jsonl_with_bom_crlf_blank_lines_and_line_separators(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.jsonl", '\ufeff{"q": "x\u2028y"}\r\n\r\n  \n{"q": "é", "r": 1}\r\n')
+    table = read_table(path, "key")
+    assert [row.origin for row in table.rows] == ["a.jsonl:1", "a.jsonl:4"]
+    assert [row.values for row in table.rows] == [{"q": "x\u2028y"}, {"q": "é", "r": 1}]
+    assert table.columns == ("q", "r")
+
+
+def test_csv_cells_over_several_lines_keep_their_line_numbers(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", '\ufeffq,a\r\n"two\r\nlines, one ""cell""",x\r\nz,y\r\n')
+    table = read_table(path, "key")
+    assert table.rows[0].values == {"q": 'two\r\nlines, one "cell"', "a": "x"}
+    assert [row.origin for row in table.rows] == ["a.csv:2", "a.csv:4"]
+
+
+def test_parquet_rows_count_from_one(tmp_path: Path) -> None:
+    data = pyarrow.table({"q": ["x", "y"], "options": [["a", "b"], None]})
+    pyarrow.parquet.write_table(data, tmp_path / "a.parquet")
+    table = read_table(str(tmp_path / "a.parquet"), "key")
+    assert [row.origin for row in table.rows] == ["a.parquet:1", "a.parquet:2"]
+    assert table.rows[0].values == {"q": "x", "options": ["a", "b"]}
+
+
+def test_missing_file_names_key_and_nearest(tmp_path: Path) -> None:
+    write(tmp_path, "questions.jsonl", "{}")
+    message = refused(str(tmp_path / "question.jsonl"))
+    assert message.startswith("dataset.train_path=")
+    assert "no such file" in message
+    assert "did you mean" in message
+    assert "questions.jsonl" in message
+    assert "no such file" in refused(str(tmp_path / "nowhere" / "x.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "named"),
+    [
+        ("a.jsonl", '{"q": 1}\n{"q": \n', "a.jsonl:2: not JSON"),
+        ("a.jsonl", '{"q": 1}\n[1, 2]\n', "a.jsonl:2: a JSON list"),
+        ("a.jsonl", b'{"q": "ok"}\n{"q": "\xff"}\n', "a.jsonl:2: not UTF-8 (byte 0xff"),
+        ("a.jsonl", '{"q": 1}'.encode("utf-16"), "a.jsonl:1: not UTF-8"),
+        ("a.jsonl", "[" * 100_000, "a.jsonl:1: "),
+        ("a.jsonl", "", "has no rows"),
+        ("a.jsonl", "\n\n", "has no rows"),
+        ("a.csv", "", "has no rows"),
+        ("a.csv", "q,a\n", "has no rows"),
+        ("a.csv", "q,a\nx,y\nx,y,z\n", "a.csv:3: 3 cells, but the header has 2"),
+        ("a.csv", "q,q\nx,y\n", "a.csv:1: the column name 'q'"),
+        ("a.csv", 'q,a\nx,y\n"x,y\n', "a.csv:3: not readable as CSV"),
+        ("a.csv", b"q,a\nx,y\nx,\xe9\n", "a.csv:3: not UTF-8 (byte 0xe9"),
+        ("a.parquet", "no parquet", "a.parquet: not readable as parquet"),
+        ("a.xlsx", "x", "ends in '.xlsx'; give a file that ends in .jsonl, .csv, .parquet"),
+    ],
+)
+def test_broken_files_are_named_by_line(
+    tmp_path: Path, name: str, data: bytes | str, named: str
+) -> None:
+    assert named in refused(write(tmp_path, name, data))
+
+
+def test_several_broken_lines_are_counted(tmp_path: Path) -> None:
+    message = refused(write(tmp_path, "a.jsonl", '{"q": 1}\nx\n{"q": 2}\ny\nz\n'))
+    assert message.startswith("a.jsonl:2: not JSON")
+    assert "(2 more rows" in message
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    assert "is a folder" in refused(str(tmp_path))
+
+
+def test_renamed_column_is_suggested(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path, "a.jsonl", '{"question": "x", "answr": "y"}'), "key")
+    with pytest.raises(UserError) as error:
+        refuse_missing_columns(table, {"dataset.columns.answer": "answer"})
+    assert "did you mean 'answr'?" in str(error.value)
+    assert "it has question, answr" in str(error.value)

@@ -1,0 +1,351 @@
+"""Users' own files through the front door: every way to write options and answers."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from caft.data import QuestionSplits, load_questions, published_scores
+from caft.data.config import (
+    AnswerForm,
+    ArithmeticConfig,
+    ColumnsConfig,
+    DatasetConfig,
+    Duplicates,
+    LocalConfig,
+)
+from caft.errors import UserError
+from caft.records import Question
+
+COLOURS = ["red", "green", "blue"]
+
+
+def rows_of(*answers: object, **more: object) -> list[dict[str, object]]:
+    return [
+        {"question": f"Which one, {number}?", "options": COLOURS, "answer": answer, **more}
+        for number, answer in enumerate(answers)
+    ]
+
+
+def write_jsonl(folder: Path, rows: list[dict[str, object]], name: str = "q.jsonl") -> str:
+    path = folder / name
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def load(path: str, **dials: object) -> QuestionSplits:
+    return load_questions(LocalConfig(name="local", train_path=path, **dials))  # type: ignore[arg-type]
+
+
+def everything(splits: QuestionSplits) -> list[Question]:
+    """All questions in file order."""
+    found = [*splits.train, *splits.validation, *splits.test]
+    return sorted(found, key=lambda question: int(question.origin.split(":")[1]))
+
+
+def golds(splits: QuestionSplits) -> list[int | None]:
+    return [question.gold_index for question in everything(splits)]
+
+
+def refused(path: str, **dials: object) -> str:
+    with pytest.raises(UserError) as error:
+        load(path, **dials)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("answers", "dials"),
+    [
+        (["C", "a", "B"], {}),
+        ([2, 0, 1], {}),
+        (["2", "0", "1"], {}),
+        ([2.0, 0.0, 1.0], {}),
+        (["blue", "red", "green "], {}),
+        (["C", "A", "B"], {"answer_form": AnswerForm.letter}),
+        ([3, 1, 2], {"answer_form": AnswerForm.index, "first_index": 1}),
+        ([3, 1, 2], {"first_index": 1}),
+    ],
+)
+def test_answers_in_every_form(
+    tmp_path: Path, answers: list[object], dials: dict[str, object]
+) -> None:
+    assert golds(load(write_jsonl(tmp_path, rows_of(*answers)), **dials)) == [2, 0, 1]
+
+
+def test_same_questions_from_jsonl_csv_and_parquet(tmp_path: Path) -> None:
+    rows = rows_of("A", "C", "B", "A", topic="colours")
+    jsonl = write_jsonl(tmp_path, rows)
+    with (tmp_path / "list.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["question", "options", "answer", "topic"])
+        writer.writeheader()
+        writer.writerows({**row, "options": json.dumps(row["options"])} for row in rows)
+    with (tmp_path / "wide.csv").open("w", newline="", encoding="utf-8") as file:
+        wide = csv.writer(file)
+        wide.writerow(["question", "o1", "o2", "o3", "o4", "answer", "topic"])
+        wide.writerows([r["question"], *COLOURS, "", r["answer"], r["topic"]] for r in rows)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "list.parquet")
+
+    columns, wide_columns = (
+        ColumnsConfig(subject="topic"),
+        ColumnsConfig(subject="topic", options="o1, o2,o3,o4"),
+    )
+    loaded = load(jsonl, columns=columns)
+    assert loaded.train[0].subject == "colours"
+    for path, how in (("list.csv", columns), ("wide.csv", wide_columns), ("list.parquet", columns)):
+        assert load(str(tmp_path / path), columns=how).fingerprint == loaded.fingerprint
+
+
+def test_origin_names_file_and_line(tmp_path: Path) -> None:
+    splits = load(write_jsonl(tmp_path, rows_of("A", "B", "C")))
+    assert [question.origin for question in everything(splits)] == [
+        "q.jsonl:1",
+        "q.jsonl:2",
+        "q.jsonl:3",
+    ]
+
+
+def test_ids_made_of_content_do_not_move(tmp_path: Path) -> None:
+    first = everything(load(write_jsonl(tmp_path, rows_of("A", "B", "C"))))
+    # the same rows further down in another file
+    rows = [{"question": "new?", "options": ["x", "y"], "answer": "A"}, *rows_of("A", "B", "C")]
+    later = everything(load(write_jsonl(tmp_path, rows, "other.jsonl")))
+    assert [question.id for question in later[1:]] == [question.id for question in first]
+    assert len({question.id for question in later}) == 4
+
+
+def test_ids_rationale_and_subject_from_columns(tmp_path: Path) -> None:
+    rows = [
+        {**row, "n": number, "why": why}
+        for number, (row, why) in enumerate(
+            zip(rows_of("A", "B", "C"), ["Because.", "", None], strict=True)
+        )
+    ]
+    columns = ColumnsConfig(id="n", rationale="why")
+    found = everything(load(write_jsonl(tmp_path, rows), columns=columns))
+    assert [question.id for question in found] == ["0", "1", "2"]
+    assert [question.rationale for question in found] == ["Because.", None, None]
+
+
+def test_free_text_and_closed_answer_sets(tmp_path: Path) -> None:
+    rows = [{"question": f"{n} + 1?", "answer": n + 1} for n in range(4)]
+    path = write_jsonl(tmp_path, rows)
+    free = everything(load(path, columns=ColumnsConfig(options=None)))
+    assert [(question.gold_text, question.gold_index) for question in free] == [
+        ("1", None),
+        ("2", None),
+        ("3", None),
+        ("4", None),
+    ]
+    closed = load(path, columns=ColumnsConfig(options=None), answer_set=list("4321"))
+    assert golds(closed) == [3, 2, 1, 0]
+    assert everything(closed)[0].answer_set == ("4", "3", "2", "1")
+    message = refused(path, columns=ColumnsConfig(options=None), answer_set=list("123"))
+    assert "q.jsonl:4: answer 4 is not in dataset.answer_set (1, 2, 3)" in message
+
+
+def test_numbers_that_are_options_too_are_not_guessed(tmp_path: Path) -> None:
+    rows = [{"question": f"{n}?", "options": ["1", "2", "0"], "answer": str(n)} for n in (0, 1, 2)]
+    path = write_jsonl(tmp_path, rows)
+    message = refused(path)
+    assert "index and as text" in message
+    assert "dataset.answer_form" in message
+    assert golds(load(path, answer_form=AnswerForm.text)) == [2, 0, 1]
+    assert golds(load(path, answer_form=AnswerForm.index)) == [0, 1, 2]
+
+
+def test_letters_that_are_options_too_are_not_guessed(tmp_path: Path) -> None:
+    rows = [{"question": f"{n}?", "options": ["B", "A"], "answer": "AB"[n % 2]} for n in range(4)]
+    assert "letter and as text" in refused(write_jsonl(tmp_path, rows))
+
+
+def test_forms_that_agree_on_every_row_are_no_quarrel(tmp_path: Path) -> None:
+    rows = [{"question": f"{n}?", "options": ["A", "B"], "answer": "AB"[n % 2]} for n in range(4)]
+    assert golds(load(write_jsonl(tmp_path, rows))) == [0, 1, 0, 1]
+
+
+def test_indices_that_may_start_at_one_are_not_guessed(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path, rows_of(1, 2, 1))
+    message = refused(path)
+    assert "dataset.first_index" in message
+    assert golds(load(path, answer_form=AnswerForm.index)) == [1, 2, 1]
+
+
+def test_the_form_is_settled_over_all_files_together(tmp_path: Path) -> None:
+    train = write_jsonl(tmp_path, rows_of(1, 2, 1))
+    test = write_jsonl(
+        tmp_path, [{"question": "z?", "options": COLOURS, "answer": 0}], "test.jsonl"
+    )
+    splits = load(train, test_path=test, validation=1)
+    assert splits.test[0].gold_index == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"answer": "D"}, "q.jsonl:3: answer 'D' is not among the 3 options; read as letter"),
+        ({"answer": None}, "q.jsonl:3: column 'answer' holds None"),
+        ({"answer": ["A"]}, "q.jsonl:3: column 'answer' holds ['A']"),
+        ({"answer": True}, "q.jsonl:3: column 'answer' holds True"),
+        ({"question": ""}, "q.jsonl:3: column 'question' is empty"),
+        ({"question": "  \n"}, "q.jsonl:3: column 'question' is empty"),
+        ({"question": None}, "q.jsonl:3: column 'question' is empty"),
+        ({"question": 7}, "q.jsonl:3: column 'question' holds 7 (int); give text"),
+        ({"options": ["red"]}, "q.jsonl:3: 1 options; give 2 to 26"),
+        ({"options": []}, "q.jsonl:3: 0 options"),
+        ({"options": [f"o{n}" for n in range(27)]}, "q.jsonl:3: 27 options; give 2 to 26"),
+        ({"options": ["red", " "]}, "q.jsonl:3: option 2 is empty"),
+        ({"options": ["red", None]}, "q.jsonl:3: option 2 is None"),
+        ({"options": ["red", {"x": 1}]}, "q.jsonl:3: option 2 is {'x': 1}"),
+        ({"options": "red or green"}, "q.jsonl:3: column 'options' holds no list"),
+        ({"options": {"A": "red"}}, "q.jsonl:3: column 'options' holds no list"),
+        ({"question": "half \ud800"}, "q.jsonl:3: a text holds half a surrogate pair"),
+    ],
+)
+def test_a_wrong_row_is_named_by_file_and_line(
+    tmp_path: Path, change: dict[str, object], named: str
+) -> None:
+    rows = rows_of("A", "B", "C", "A")
+    rows[2].update(change)
+    message = refused(write_jsonl(tmp_path, rows))
+    assert message.startswith(named)
+
+
+def test_twenty_six_options_are_fine(tmp_path: Path) -> None:
+    options = [f"option {n}" for n in range(26)]
+    rows = [{"question": f"{n}?", "options": options, "answer": "Z"} for n in range(3)]
+    assert golds(load(write_jsonl(tmp_path, rows))) == [25, 25, 25]
+
+
+def test_several_wrong_rows_are_counted(tmp_path: Path) -> None:
+    rows = rows_of("A", "X", "B", "Y", "C", "Q", "A", "B")
+    message = refused(write_jsonl(tmp_path, rows))
+    assert message.startswith("q.jsonl:2: answer 'X'")
+    assert "(2 more rows" in message
+
+
+def test_near_misses_of_option_texts_are_suggested(tmp_path: Path) -> None:
+    message = refused(write_jsonl(tmp_path, rows_of("red", "gren", "blue")))
+    assert "q.jsonl:2: answer 'gren'" in message
+    assert "did you mean 'green'?" in message
+
+
+def test_an_answer_that_is_two_options_is_refused(tmp_path: Path) -> None:
+    rows = rows_of("red", "red", "red")
+    rows[1]["options"] = ["red", "red", "blue"]
+    message = refused(write_jsonl(tmp_path, rows), answer_form=AnswerForm.text)
+    assert message.startswith("q.jsonl:2: answer 'red' is the text of two options")
+
+
+@pytest.mark.parametrize(
+    ("dials", "named"),
+    [
+        ({"columns": ColumnsConfig(answer="anser")}, "did you mean 'answer'?"),
+        ({"columns": ColumnsConfig(subject="topic")}, "dataset.columns.subject is 'topic'"),
+        ({"columns": ColumnsConfig(options="A,B,C")}, "dataset.columns.options (name 1) is 'A'"),
+        ({"columns": ColumnsConfig(id="id")}, "dataset.columns.id is 'id'"),
+        ({"answer_set": ["A", "B"]}, "both set"),
+        (
+            {"columns": ColumnsConfig(options=None), "answer_form": AnswerForm.letter},
+            "dataset.answer_form is letter",
+        ),
+        ({"test_path": "no/such/file.jsonl"}, "dataset.test_path=no/such/file.jsonl"),
+    ],
+)
+def test_dials_that_do_not_fit_the_file(
+    tmp_path: Path, dials: dict[str, object], named: str
+) -> None:
+    assert named in refused(write_jsonl(tmp_path, rows_of("A", "B", "C")), **dials)
+
+
+def test_duplicate_ids(tmp_path: Path) -> None:
+    rows = [{**row, "n": n} for row, n in zip(rows_of(*"ABCABC"), [1, 2, 3, 2, 4, 5], strict=True)]
+    path, columns = write_jsonl(tmp_path, rows), ColumnsConfig(id="n")
+    message = refused(path, columns=columns)
+    assert message.startswith("q.jsonl:4: id '2' repeats q.jsonl:2")
+    assert "dataset.duplicates=first" in message
+    splits = load(path, columns=columns, duplicates=Duplicates.first)
+    assert [question.id for question in everything(splits)] == ["1", "2", "3", "4", "5"]
+    assert splits.removed == {"train rows: id repeated": 1}
+
+
+@pytest.mark.parametrize("id", [None, "", True, 1.5, ["x"]])
+def test_ids_of_wrong_types(tmp_path: Path, id: object) -> None:
+    rows = [{**row, "n": n} for row, n in zip(rows_of("A", "B", "C"), [1, id, 3], strict=True)]
+    path = write_jsonl(tmp_path, rows)
+    assert refused(path, columns=ColumnsConfig(id="n")).startswith("q.jsonl:2: column 'n' holds")
+
+
+def test_no_file_and_an_unknown_kind() -> None:
+    with pytest.raises(UserError, match=r"dataset\.train_path is not set"):
+        load_questions(LocalConfig(name="local"))
+    with pytest.raises(UserError, match="give one of arithmetic, local, mmlu_pro"):
+        load_questions(DatasetConfig(kind="imaginary", name="x"))
+    with pytest.raises(UserError, match=r"dataset\.first_index is 2"):
+        LocalConfig(name="local", first_index=2)
+
+
+def test_relative_paths_start_at_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_jsonl(tmp_path, rows_of("A", "B", "C"))
+    monkeypatch.chdir(tmp_path)
+    assert len(everything(load("q.jsonl"))) == 3
+
+
+PUBLISHED = ColumnsConfig(id="n")
+
+
+def scored_rows() -> list[dict[str, object]]:
+    return [
+        {**row, "n": n, "entropy": n / 2, "correct": n % 2 == 0}
+        for n, row in enumerate(rows_of("A", "B", "C"))
+    ]
+
+
+def scores(path: str) -> dict[str, tuple[float, bool]]:
+    config = LocalConfig(name="local", train_path=path, columns=PUBLISHED)
+    return published_scores(config, "entropy", "correct")
+
+
+def test_published_scores_by_id(tmp_path: Path) -> None:
+    expected = {"0": (0.0, True), "1": (0.5, False), "2": (1.0, True)}
+    assert scores(write_jsonl(tmp_path, scored_rows())) == expected
+    as_text = [
+        {**r, "entropy": str(r["entropy"]), "correct": str(r["correct"])} for r in scored_rows()
+    ]
+    assert scores(write_jsonl(tmp_path, as_text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"entropy": -0.1}, "q.jsonl:2: column 'entropy' holds -0.1"),
+        ({"entropy": float("nan")}, "q.jsonl:2: column 'entropy' holds nan"),
+        ({"entropy": None}, "q.jsonl:2: column 'entropy' holds None"),
+        ({"entropy": "high"}, "q.jsonl:2: column 'entropy' holds 'high'"),
+        ({"correct": "perhaps"}, "q.jsonl:2: column 'correct' holds 'perhaps'"),
+        ({"n": 0}, "q.jsonl:2: id '0' has two different scores"),
+    ],
+)
+def test_scores_that_are_none_are_refused(
+    tmp_path: Path, change: dict[str, object], named: str
+) -> None:
+    rows = scored_rows()
+    rows[1].update(change)
+    with pytest.raises(UserError) as error:
+        scores(write_jsonl(tmp_path, rows))
+    assert str(error.value).startswith(named)
+
+
+def test_scores_need_their_columns_and_local_files(tmp_path: Path) -> None:
+    config = LocalConfig(name="local", train_path=write_jsonl(tmp_path, rows_of("A", "B")))
+    with pytest.raises(UserError, match=r"score\.entropy_column is 'h'"):
+        published_scores(config, "h", "answer")
+    with pytest.raises(UserError, match="dataset=arithmetic does not have"):
+        published_scores(ArithmeticConfig(name="arithmetic"), "h", "c")

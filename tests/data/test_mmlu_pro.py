@@ -1,0 +1,163 @@
+"""MMLU-Pro on small files with the hub's own columns, and a hub that cannot be reached."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from caft.data import QuestionSplits, load_questions
+from caft.data.config import MmluProConfig
+from caft.errors import UserError
+from caft.text.config import PromptConfig
+
+SCHEMA = pyarrow.schema(
+    [
+        ("question_id", pyarrow.int64()),
+        ("question", pyarrow.string()),
+        ("options", pyarrow.list_(pyarrow.string())),
+        ("answer", pyarrow.string()),
+        ("answer_index", pyarrow.int64()),
+        ("cot_content", pyarrow.string()),
+        ("category", pyarrow.string()),
+        ("src", pyarrow.string()),
+    ]
+)
+
+
+def row(number: int, solution: str = "", **change: object) -> dict[str, object]:
+    return {
+        "question_id": number,
+        "question": f"Question {number}?",
+        "options": [f"option {place}" for place in range(3 + number % 8)],
+        "answer": "ABC"[number % 3],
+        "answer_index": number % 3,
+        "cot_content": solution,
+        "category": "law",
+        "src": "ori_mmlu-jurisprudence",
+        **change,
+    }
+
+
+def write(path: Path, rows: list[dict[str, object]]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, SCHEMA), path)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A folder laid out as on the hub."""
+    solution = "A: Let's think step by step. It is so. The answer is (A)."
+    write(
+        tmp_path / "data" / "validation-00000-of-00001.parquet",
+        [row(number, solution) for number in range(6)],
+    )
+    write(
+        tmp_path / "data" / "test-00000-of-00001.parquet",
+        [row(number) for number in range(70, 130)],
+    )
+    return tmp_path
+
+
+def load(path: Path, **dials: object) -> QuestionSplits:
+    return load_questions(MmluProConfig(name="mmlu_pro", path=str(path), **dials))  # type: ignore[arg-type]
+
+
+def test_test_rows_are_divided_and_validation_rows_are_shots(copy: Path) -> None:
+    splits = load(copy, prompt=PromptConfig(shots=3))
+    sizes = [len(getattr(splits, name)) for name in ("train", "validation", "test", "shots")]
+    assert sizes == [48, 6, 6, 3]
+    assert all(int(question.id) < 6 for question in splits.shots)
+    questions = [*splits.train, *splits.validation, *splits.test]
+    assert {int(question.id) for question in questions} == set(range(70, 130))
+    for question in questions:
+        assert question.gold_index == int(question.id) % 3
+        assert len(question.options) == 3 + int(question.id) % 8
+        assert question.subject == "law"
+        assert question.rationale is None
+
+
+def test_shots_carry_the_worked_solution_without_its_opener(copy: Path) -> None:
+    shot = load(copy, prompt=PromptConfig(shots=1)).shots[0]
+    assert shot.rationale == "Let's think step by step. It is so. The answer is (A)."
+
+
+def test_one_file_is_enough(copy: Path) -> None:
+    splits = load(
+        copy / "data" / "test-00000-of-00001.parquet", test=10, prompt=PromptConfig(shots=2)
+    )
+    sizes = [len(getattr(splits, name)) for name in ("train", "validation", "test", "shots")]
+    assert sizes == [42, 6, 10, 2]
+
+
+def test_repeated_rows_are_dropped_by_default(copy: Path) -> None:
+    rows = [row(number) for number in range(70, 90)]
+    rows.append(row(90, question="Question 70?", options=rows[0]["options"]))
+    write(copy / "data" / "test-00000-of-00001.parquet", rows)
+    assert load(copy).removed == {"train rows: question repeated": 1}
+
+
+def test_more_shots_than_validation_rows(copy: Path) -> None:
+    with pytest.raises(UserError, match=r"dataset\.prompt\.shots is 7, but 6 questions"):
+        load(copy, prompt=PromptConfig(shots=7))
+
+
+def test_rows_that_contradict_themselves_are_named(copy: Path) -> None:
+    write(copy / "data" / "test-00000-of-00001.parquet", [row(70), row(71, answer="A")])
+    with pytest.raises(UserError, match=r"test-00000-of-00001\.parquet:2: answer 'A' and answer_i"):
+        load(copy)
+
+
+def test_other_files_are_refused(copy: Path, tmp_path: Path) -> None:
+    path = tmp_path / "other.jsonl"
+    path.write_text('{"question": "x", "answer": "A"}\n')
+    with pytest.raises(UserError, match="it has question, answer"):
+        load(path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"holds no test-\*\.parquet"):
+        load(tmp_path / "empty")
+    with pytest.raises(UserError, match="no such file"):
+        load(tmp_path / "nowhere.parquet")
+
+
+UNREACHABLE = """
+from caft.data import load_questions
+from caft.data.config import MmluProConfig
+from caft.errors import UserError
+try:
+    load_questions(MmluProConfig(name="mmlu_pro"))
+except UserError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    "hub", [{"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": "1"}], ids=["dead", "offline"]
+)
+def test_an_unreachable_hub_is_one_line(tmp_path: Path, hub: dict[str, str]) -> None:
+    # The hub client reads its environment on import, so it is asked in a process of its own.
+    done = subprocess.run(
+        [sys.executable, "-c", UNREACHABLE],
+        env={**os.environ, **hub, "HF_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    (line,) = done.stdout.splitlines()
+    assert "TIGER-Lab/MMLU-Pro" in line
+    assert "dataset.path=" in line
+
+
+def test_the_front_door_loads_no_framework() -> None:
+    code = (
+        "import sys, caft.data\n"
+        "print([m for m in ('pyarrow', 'huggingface_hub', 'torch') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
