@@ -27,7 +27,7 @@ class EvaluationConfig:
     modes: list[Mode] = field(default_factory=lambda: [Mode.answer, Mode.rationale, Mode.routed])
     routed_by: RoutedBy = RoutedBy.base
     max_new_tokens: int = 1024
-    batch_size: int = 32
+    batch_size: int = 128
     confidence: float = 0.95
 
     def __post_init__(self) -> None:

@@ -100,8 +100,9 @@ def _write(
         end_ids=sorted({end_of_turn(tokenizer, chat=kind) for kind in (chat, False)}),
     )
     log.info("%s: %d questions", title, len(prompts))
-    loader = DataLoader(plan_writing(prompts, writing.batch_size), batch_size=None)
-    replies = {name: reply for batch in trainer.predict(module, loader) for name, reply in batch}
+    batches: Any = plan_writing(prompts, writing.batch_size)
+    written = trainer.predict(module, DataLoader(batches, batch_size=None))
+    replies = {name: reply for batch in written for name, reply in batch}
     return [
         read_reply(question, replies[question.id], writing.prompt) for question in writing.questions
     ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,28 @@ def add_lora(
         raise UserError(
             f"tuning.lora.modules is {list(modules)}: {str(error).splitlines()[0]}"
         ) from error
+
+
+@contextmanager
+def compute_in_weights_dtype(model: Any) -> Iterator[None]:
+    """Forward passes of the body multiply in the base model's dtype.
+
+    Adapters keep float32 weights, since an update of a thousandth is lost in bfloat16; but peft
+    would also copy every activation to float32 for them. Under autocast the small weights are
+    cast instead, once a pass.
+    """
+    import torch
+
+    if model.dtype != torch.bfloat16:
+        yield
+        return
+    with ExitStack() as stack:
+        if hasattr(model, "peft_config"):
+            from peft.helpers import disable_input_dtype_casting
+
+            stack.enter_context(disable_input_dtype_casting(model))
+        stack.enter_context(torch.autocast(model.device.type, dtype=torch.bfloat16))
+        yield
 
 
 def load_adapter(model: Any, folder: Path, *, trainable: bool = False) -> Any:

@@ -43,7 +43,7 @@ def asks_in_chat(style: PromptStyle, tokenizer: Any) -> bool:
 def render_prompt(prompt: Prompt, tokenizer: Any) -> str:
     """The exact text the model reads. UserError where the template refuses the turns."""
     if not prompt.messages:
-        return prompt.text
+        return harmless(prompt.text, tokenizer)
     turns = [
         {"role": turn.role, "content": harmless(turn.content, tokenizer)}
         for turn in prompt.messages
@@ -61,11 +61,15 @@ def encode_answer_prompt(prompt: Prompt, tokenizer: Any, labels: Sequence[str]) 
 
     The labels are found in context: all of them follow the prompt in turn, and what they have in
     common is the prompt. A tokenizer that writes " 5" as a space and a digit thus keeps the space
-    on the prompt's side. UserError where a label is not exactly one token.
+    on the prompt's side. UserError where a label is not exactly one token of its own, or melts
+    with the prompt's end.
     """
-    text = render_prompt(prompt, tokenizer) + prompt.joiner
-    rows = [_encode(text + label, prompt, tokenizer) for label in labels]
+    rendered = render_prompt(prompt, tokenizer)
+    alone = _encode(rendered, prompt, tokenizer)
+    rows = [_encode(rendered + prompt.joiner + label, prompt, tokenizer) for label in labels]
     shared = min(len(row) for row in rows) - 1
+    if rows[0][: len(alone)] != alone or shared < len(alone):
+        raise _melted(labels[0])
     for label, row in zip(labels, rows, strict=True):
         if len(row) != shared + 1 or row[:shared] != rows[0][:shared]:
             pieces = tokenizer.convert_ids_to_tokens(row[shared:])
@@ -73,7 +77,13 @@ def encode_answer_prompt(prompt: Prompt, tokenizer: Any, labels: Sequence[str]) 
                 f"the answer {label!r} is not one token of this tokenizer here ({pieces}); "
                 "use dataset.prompt.option_ids=letters, fewer options, or another prompt wording"
             )
-    return AnswerPrompt(rows[0][:shared], tuple(row[shared] for row in rows))
+    label_ids = tuple(row[shared] for row in rows)
+    if len(set(label_ids)) < len(label_ids):
+        raise UserError(
+            f"this tokenizer writes two of the answers {', '.join(labels)} as the same token; "
+            "give answers that differ in more than case or accents"
+        )
+    return AnswerPrompt(rows[0][:shared], label_ids)
 
 
 def encode_reply(
@@ -87,11 +97,15 @@ def encode_reply(
     alone = _encode(rendered, prompt, tokenizer)
     whole = _encode(rendered + prompt.joiner + harmless(reply, tokenizer), prompt, tokenizer)
     if whole[: len(alone)] != alone or len(whole) == len(alone):
-        raise UserError(
-            f"prompt and reply melt into other tokens where they meet (reply {reply[:40]!r}); "
-            "end dataset.prompt's wordings without a space or with a colon"
-        )
+        raise _melted(reply)
     return alone, whole[len(alone) :]
+
+
+def _melted(reply: str) -> UserError:
+    return UserError(
+        f"prompt and reply melt into other tokens where they meet (reply {reply[:40]!r}); "
+        "end dataset.prompt's wordings without a space or with a colon"
+    )
 
 
 def end_of_turn(tokenizer: Any, *, chat: bool) -> int:

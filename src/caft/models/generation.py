@@ -18,6 +18,7 @@ from caft.models.packing import (
     packed_attention,
     packed_logits,
 )
+from caft.text.parsing import last_marker
 
 # The marker may be spread over several tokens: only the last few can have closed it.
 _MARKER_TOKENS = 16
@@ -31,9 +32,8 @@ class Reply(NamedTuple):
 
 
 def has_closed_marker(tail: str) -> bool:
-    """Whether a reply's tail ends a [[...]] marker."""
-    opened = tail.rfind("[[")
-    return opened >= 0 and "]]" in tail[opened + 2 :]
+    """Whether a reply's tail holds a whole [[...]] as the parser sees it: no matrix, no quote."""
+    return last_marker(tail) is not None
 
 
 def generate_replies(

@@ -36,7 +36,7 @@ def locate_hub_model(config: HubModelConfig) -> Path:
     What the local cache holds whole is taken without asking the hub, so it works offline.
     Raises UserError where the hub cannot be reached, or does not give the model.
     """
-    folder = _cached_snapshot(config)
+    folder = cached_snapshot(config)
     if folder is None:
         info = ask_hub(config)
         _refuse_pickled_repository(config, info)
@@ -129,7 +129,7 @@ def _refusal_types() -> tuple[type[Exception], ...]:
     return (http_error, errors.XetDownloadError, errors.HFValidationError, OSError)
 
 
-def _cached_snapshot(config: HubModelConfig) -> Path | None:
+def cached_snapshot(config: HubModelConfig) -> Path | None:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 

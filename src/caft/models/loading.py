@@ -95,10 +95,13 @@ def _quiet_loading() -> Iterator[None]:
 
     before = logging.get_verbosity()
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(before)
+        # It also switched off the bars of downloads, which people want to see.
+        logging.enable_progress_bar()
 
 
 def _unloadable(part: str, folder: Path, error: Exception) -> UserError:

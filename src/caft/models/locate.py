@@ -36,3 +36,12 @@ def locate_model(config: ModelConfig) -> Path:
     from caft.models.hub import locate_hub_model
 
     return locate_hub_model(config)
+
+
+def find_model(config: ModelConfig) -> Path | None:
+    """Like `locate_model`, but downloads nothing: None for a hub model that is not here yet."""
+    if config.path is None and isinstance(config, HubModelConfig):
+        from caft.models.hub import cached_snapshot
+
+        return cached_snapshot(config)
+    return locate_model(config)

@@ -90,7 +90,9 @@ def common_prefix(rows: Sequence[Sequence[int]]) -> int:
     """How many tokens all rows start with; at least one token of every row is left over."""
     if len(rows) < 2:
         return 0
-    first, last = min(rows), max(rows)
+    # All rows agree as far as the first and the last of them in dictionary order do.
+    ordered = sorted(tuple(row) for row in rows)
+    first, last = ordered[0], ordered[-1]
     limit = min(len(row) for row in rows) - 1
     same = takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
     return min(limit, sum(1 for _ in same))
@@ -125,7 +127,8 @@ def packed_logits(model: Any, pack: Pack, positions: torch.Tensor) -> torch.Tens
         logits_to_keep=positions.to(device),
         layout=pack.layout,
     )
-    return output.logits[0]
+    logits: torch.Tensor = output.logits[0]
+    return logits
 
 
 def compute_prefix(model: Any, ids: Sequence[int], device: torch.device) -> SharedPrefix:
@@ -179,13 +182,15 @@ def attend_within_rows(
         layout.keep.keep(layer, key, value)
     outputs = []
     for run in layout.runs:
-        rows = [_rows_of(run, tensor) for tensor in (query, key, value)]
+        own, keys, values = (_rows_of(run, tensor) for tensor in (query, key, value))
         if layout.prefix is not None and layout.prefix.length:
-            rows[1] = _after_prefix(layout.prefix.keys[layer], rows[1])
-            rows[2] = _after_prefix(layout.prefix.values[layer], rows[2])
-        mask = _mask(run.length, rows[1].shape[2], sliding_window, query.device)
+            keys = _after_prefix(layout.prefix.keys[layer], keys)
+            values = _after_prefix(layout.prefix.values[layer], values)
+        mask = _mask(run.length, keys.shape[2], sliding_window, query.device)
         attended = scaled_dot_product_attention(
-            *rows,
+            own,
+            keys,
+            values,
             attn_mask=mask,
             is_causal=mask is None,
             dropout_p=dropout,
@@ -199,7 +204,8 @@ def attend_within_rows(
 def _rows_of(run: Run, tensor: torch.Tensor) -> torch.Tensor:
     """[1, heads, tokens, size] -> [count, heads, length, size], without a copy."""
     piece = tensor[0, :, run.start : run.start + run.count * run.length]
-    return piece.unflatten(1, (run.count, run.length)).transpose(0, 1)
+    rows = piece.view(piece.shape[0], run.count, run.length, piece.shape[2])
+    return rows.transpose(0, 1)
 
 
 def _after_prefix(shared: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
@@ -210,15 +216,12 @@ def _mask(
     length: int, reach: int, sliding_window: int | None, device: torch.device
 ) -> torch.Tensor | None:
     """Who sees whom, [length, reach]; None where plain causal attention says it all."""
-    windowed = sliding_window is not None and reach > sliding_window
-    if length == reach and not windowed:
+    window = sliding_window if sliding_window is not None else reach
+    if length == reach <= window:
         return None
     own = torch.arange(reach - length, reach, device=device)[:, None]
     seen = torch.arange(reach, device=device)[None, :]
-    mask = seen <= own
-    if windowed:
-        mask &= seen > own - sliding_window
-    return mask
+    return (seen <= own) & (seen > own - window)
 
 
 AttentionInterface.register(PACKED_ATTENTION, attend_within_rows)

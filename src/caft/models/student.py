@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,6 @@ from caft.models.adapters import is_adapter, load_adapter
 from caft.models.config import ModelConfig
 from caft.models.fingerprint import model_fingerprint
 from caft.models.loading import load_model, load_tokenizer, resolve_dtype
-from caft.models.locate import locate_model
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ class Student:
 
     def load(self, *, trainable: bool = False) -> Any:
         """A fresh causal LM on the device, in eval mode; tuned where this student is."""
+        # Lightning leaves cycles behind: without this, every stage would add its model to the last.
+        gc.collect()
         if self.tuned is None:
             return load_model(self.folder, self.config, self.device)
         if is_adapter(self.tuned):
@@ -100,8 +102,3 @@ def _count_weights(file: Path) -> int:
     return sum(
         math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"
     )
-
-
-def open_student(config: ModelConfig, device: str) -> Student:
-    """Find or make the model's folder; UserError where that cannot be done."""
-    return Student(config, locate_model(config), device)

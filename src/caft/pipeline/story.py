@@ -17,7 +17,8 @@ from caft.evaluate.config import RoutedBy
 from caft.evaluate.predictions import read_single_token, refit_cut, route
 from caft.evaluate.stage import Writing, read_predictions, write_predictions
 from caft.models.encoding import special_tokens
-from caft.models.student import Student, open_student
+from caft.models.locate import locate_model
+from caft.models.student import Student
 from caft.pipeline.findings import Examined, Findings
 from caft.pipeline.outputs import write_outputs
 from caft.records import AnswerScore, Mode, Prediction, Question, Target, difficulty
@@ -47,9 +48,11 @@ class Workplace:
     @cached_property
     def student(self) -> Student:
         """The base model; found, made or downloaded when the first stage needs it."""
+        # Before torch is imported: a model that cannot be had is known within seconds.
+        folder = locate_model(self.config.model)
         from caft.trainers.build import pick_device
 
-        return open_student(self.config.model, pick_device(self.config.trainer))
+        return Student(self.config.model, folder, pick_device(self.config.trainer))
 
     @property
     def held_out(self) -> list[Question]:

@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from caft.models.config import HubModelConfig
-from caft.models.student import Student, open_student
+from caft.models.locate import locate_model
+from caft.models.student import Student
 from caft.run_config import RunConfig
 from caft.teachers.config import LocalModelTeacherConfig
 from caft.teachers.progress import AskProgress
@@ -60,7 +61,7 @@ class LocalTeacher:
         named = HubModelConfig(
             name="teacher", id=teacher.id or "", revision=teacher.revision, path=teacher.path
         )
-        return open_student(named, pick_device(self._run.trainer))
+        return Student(named, locate_model(named), pick_device(self._run.trainer))
 
     @cached_property
     def _model(self) -> Any:

@@ -10,10 +10,10 @@ import torch
 from pytorch_lightning import LightningModule
 
 from caft.errors import UserError
+from caft.models.decoding import SharedPrefix
 from caft.models.estimates import estimate_complexity
 from caft.models.packing import (
     Pack,
-    SharedPrefix,
     common_prefix,
     compute_prefix,
     pack_rows,
@@ -37,8 +37,10 @@ class ScoringPack:
 
 
 class NextToken(NamedTuple):
-    """What one forward pass says about one question. No record: Lightning rebuilds what
-    `predict_step` returns, and refuses frozen dataclasses."""
+    """What one forward pass says about one question.
+
+    No record: Lightning rebuilds what `predict_step` returns, and refuses frozen dataclasses.
+    """
 
     question_id: str
     token: int

@@ -65,8 +65,12 @@ def first_line(reply: str) -> str:
 def _write_free_answers(
     rows: Sequence[ScoringRow], model: Any, tokenizer: Any, most_tokens: int
 ) -> dict[str, str]:
+    if not rows:
+        return {}
+    # A completion may end like a text or, where the model knows turns, like a turn.
+    styles = {False, bool(tokenizer.chat_template)}
+    ends = sorted({end_of_turn(tokenizer, chat=chat) for chat in styles})
     written: dict[str, str] = {}
-    ends = sorted({end_of_turn(tokenizer, chat=chat) for chat in (False, True)}) if rows else []
     for start in range(0, len(rows), _FREE_TEXT_BATCH):
         batch = rows[start : start + _FREE_TEXT_BATCH]
         replies = generate_replies(

@@ -92,7 +92,9 @@ def _score(scoring: Scoring, trainer_config: TrainerConfig, folder: Path) -> lis
     return read_answers(rows, said, module.model, tokenizer, scoring.config.free_answer_tokens)
 
 
-def _loader(packs: Sequence[Any]) -> Any:
+def _loader(packs: list[Any]) -> Any:
     from torch.utils.data import DataLoader
 
-    return DataLoader(list(packs), batch_size=None, shuffle=False)
+    # A list has all that a data set of torch needs, but not its type.
+    dataset: Any = packs
+    return DataLoader(dataset, batch_size=None, shuffle=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import pairwise
+from math import isfinite
 
 from caft.errors import UserError
 from caft.records import COMPLEXITIES
@@ -28,6 +29,8 @@ def refuse_unordered(name: str, cuts: list[float], classes: list[str]) -> None:
             f"{name} has {len(cuts)} cut points for the classes {', '.join(classes)}; "
             f"give {len(classes) - 1}"
         )
+    if not all(isfinite(cut) for cut in cuts):
+        raise UserError(f"{name} is {cuts}; give finite numbers")
     if any(low >= high for low, high in pairwise(cuts)):
         raise UserError(f"{name} is {cuts}; cut points must rise, such as [0.25, 0.75]")
 

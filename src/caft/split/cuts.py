@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil
 from random import Random
 
 import numpy as np
@@ -52,18 +54,19 @@ def quantile_cuts(values: Sequence[float], quantiles: Sequence[float]) -> tuple[
 def place_by_cuts(
     values: Sequence[float], cuts: Sequence[float], classes: Sequence[str]
 ) -> list[str]:
-    """easy < first cut <= middle < second cut <= hard."""
+    """Classes in the order of `values`: easy < first cut <= middle < second cut <= hard."""
     return [classes[bisect_right(cuts, value)] for value in values]
 
 
 def place_at_random(
     count: int, quantiles: Sequence[float], classes: Sequence[str], random: Random
 ) -> list[str]:
-    """Classes of the sizes that `quantiles` give to `count` rows, in a drawn order."""
-    bounds = [0, *(round(quantile * count) for quantile in quantiles), count]
+    """Classes in a drawn order, of the sizes that `quantile_cuts` gives to different values."""
+    last = max(count - 1, 0)
+    bounds = [0, *(ceil(quantile * last) for quantile in quantiles), count]
     drawn = [
         name
-        for name, low, high in zip(classes, bounds, bounds[1:], strict=True)
+        for name, (low, high) in zip(classes, pairwise(bounds), strict=True)
         for _ in range(high - low)
     ]
     random.shuffle(drawn)

@@ -15,6 +15,7 @@ __all__ = [
     "Artifact",
     "Store",
     "digest",
+    "measured",
     "plain",
     "read_table",
     "source_digest",

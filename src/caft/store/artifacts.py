@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from caft.errors import UserError
 from caft.store.fingerprint import digest, plain
-from caft.store.measure import measured
+from caft.store.measure import Effort, measured
 
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
@@ -86,9 +86,7 @@ class Store:
             unfinished.mkdir(parents=True, exist_ok=True)
             with measured() as effort:
                 produce(unfinished)
-            _write_manifest(
-                unfinished, stage, fingerprint, key, effort.seconds, effort.peak_memory_bytes
-            )
+            _write_manifest(unfinished, stage, key, effort)
             self._publish(unfinished, self.path / stage / fingerprint)
         made = self._read(stage, fingerprint, cached=False)
         assert made is not None
@@ -135,15 +133,13 @@ class Store:
         _make_durable(folder.parent)
 
 
-def _write_manifest(
-    folder: Path, stage: str, fingerprint: str, key: Mapping[str, Any], seconds: float, peak: int
-) -> None:
+def _write_manifest(folder: Path, stage: str, key: Mapping[str, Any], effort: Effort) -> None:
     manifest = {
         "stage": stage,
-        "fingerprint": fingerprint,
+        "fingerprint": digest(key),
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "seconds": seconds,
-        "peak_memory_bytes": peak,
+        "seconds": effort.seconds,
+        "peak_memory_bytes": effort.peak_memory_bytes,
         "key": plain(key),
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")

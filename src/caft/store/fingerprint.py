@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
@@ -31,10 +31,11 @@ def plain(value: Any) -> Any:
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, str | int | float | bool) or value is None:
-        return value
+    if isinstance(value, str | int | float | bool | Path | None):
+        return str(value) if isinstance(value, Path) else value
+    if isinstance(value, Set):
+        # A set's order is another one in every process.
+        return sorted((plain(item) for item in value), key=repr)
     if isinstance(value, Iterable):
         return [plain(item) for item in value]
     raise TypeError(f"cannot write a {type(value).__name__} canonically")

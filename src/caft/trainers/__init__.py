@@ -3,5 +3,5 @@
 Three rooms drive Lightning and never import each other; what they share about it stands here:
 `build` (a Trainer from its config), `progress` (bars that count questions), `loggers`. Importing
 this front door imports none of it, so that a wrong config is answered at once.
-See docs/decisions/0002-trainers.md.
+See docs/decisions/0001-trainers.md.
 """

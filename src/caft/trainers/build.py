@@ -16,11 +16,12 @@ from caft.trainers.config import TrainerConfig
 
 
 def pick_device(config: TrainerConfig) -> str:
-    """torch's name of the accelerator that `trainer.accelerator` means; UserError if absent."""
+    """The name in torch of the accelerator that `trainer.accelerator` means; UserError if absent."""
     allowed = {"auto", "cpu", "cuda", "gpu", "mps"}
     if config.accelerator not in allowed:
         raise UserError(
-            f"trainer.accelerator is {config.accelerator!r}; give one of {', '.join(sorted(allowed))}"
+            f"trainer.accelerator is {config.accelerator!r}; "
+            f"give one of {', '.join(sorted(allowed))}"
         )
     present = {"cpu"}
     if torch.cuda.is_available():
@@ -48,9 +49,12 @@ def build_trainer(
     """A quiet Trainer: no sanity run, no checkpoint and no bar but those of `callbacks`."""
     # Lightning's hints are about its own loaders and loggers; ours are chosen on purpose.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
+    # Lightning and peft ask transformers by an old name.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+    device = pick_device(config)
     return Trainer(
-        accelerator={"cuda": "gpu"}.get(pick_device(config), pick_device(config)),
+        accelerator="gpu" if device == "cuda" else device,
         devices=config.devices,
         strategy=config.strategy,
         default_root_dir=folder,
@@ -63,4 +67,6 @@ def build_trainer(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         inference_mode=True,
+        # A stage may have fewer steps than the fifty between which Lightning logs nothing.
+        log_every_n_steps=1,
     )

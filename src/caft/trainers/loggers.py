@@ -31,7 +31,7 @@ def log_summary(logger: Any, numbers: Mapping[str, float]) -> None:
 
 
 def _open_csv(
-    config: CsvLoggerConfig, folder: Path, name: str, run_config: Mapping[str, Any]
+    _config: CsvLoggerConfig, folder: Path, _name: str, _run_config: Mapping[str, Any]
 ) -> tuple[Any, Callable[[int], None]]:
     from pytorch_lightning.loggers import CSVLogger
 
@@ -51,6 +51,7 @@ def _open_wandb(
 
     # The run is opened here and handed in: Lightning's own `offline` sets the mode for the whole
     # process, and the next job of a sweep would inherit it.
+    mode: Any = wandb_mode(config.mode)
     run = wandb.init(
         project=config.project,
         entity=config.entity,
@@ -58,7 +59,7 @@ def _open_wandb(
         tags=list(config.tags),
         name=name,
         dir=str(folder),
-        mode=wandb_mode(config.mode),
+        mode=mode,
         config=dict(run_config),
         reinit="finish_previous",
     )

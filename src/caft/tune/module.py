@@ -10,6 +10,7 @@ import torch
 from pytorch_lightning import LightningModule
 
 from caft.errors import UserError
+from caft.models.adapters import compute_in_weights_dtype
 from caft.models.packing import packed_attention, packed_logits
 from caft.tune.batches import Step
 from caft.tune.config import TuningConfig
@@ -78,7 +79,8 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         total = 0.0
         with packed_attention(self.model):
             for item in batch.packs:
-                logits = packed_logits(self.model, item.pack, item.positions)
+                with compute_in_weights_dtype(self.model):
+                    logits = packed_logits(self.model, item.pack, item.positions)
                 loss = summed_cross_entropy(logits, item.labels) / batch.trained_tokens
                 self.manual_backward(loss)
                 total += float(loss.detach())

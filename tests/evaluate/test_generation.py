@@ -1,0 +1,172 @@
+"""Greedy replies of a tiny Llama: a batch says what each prompt says alone, and tokens are counted.
+
+The model's output head is rewritten so that the next token is a table of the last one: replies
+are then known beforehand. Where batching is tested, the random model is left as it is.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from caft.evaluate.module import WritingModule, plan_writing
+from caft.models.generation import generate_replies, has_closed_marker
+from caft.trainers.build import build_trainer
+from caft.trainers.config import TrainerConfig
+
+TOKENS = ("<pad>", "<end>", "<stop>", "a", "b", "c", "[[", "]]", "A", " ", "d", "e", "f", "g")
+SIZE = 32
+
+
+def ids(*tokens: str) -> list[int]:
+    return [TOKENS.index(token) for token in tokens]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    inner = Tokenizer(models.WordLevel({t: i for i, t in enumerate(TOKENS)}, unk_token="<pad>"))
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex("."), behavior="isolated")
+    inner.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        eos_token="<stop>",
+        pad_token="<pad>",
+        extra_special_tokens=["<end>"],
+    )
+
+
+def make_model(architecture: str = "llama") -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(
+        architecture,
+        vocab_size=len(TOKENS),
+        hidden_size=SIZE,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=64,
+        initializer_range=0.3,
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    torch.manual_seed(4)
+    return AutoModelForCausalLM.from_config(config).float().eval()
+
+
+def reciting_model(successors: dict[str, str]) -> Any:
+    """A model that follows every token by its successor in the table."""
+    model = make_model()
+    with torch.no_grad():
+        for weight in model.model.layers.parameters():
+            weight.zero_()
+        model.model.embed_tokens.weight.copy_(torch.eye(len(TOKENS), SIZE))
+        model.lm_head.weight.zero_()
+        for token, successor in successors.items():
+            model.lm_head.weight[TOKENS.index(successor), TOKENS.index(token)] = 1.0
+    return model
+
+
+def write(model: Any, tokenizer: Any, prompts: list[list[int]], **dials: Any) -> list[Any]:
+    return generate_replies(
+        model, tokenizer, prompts, **{"max_new_tokens": 12, "end_ids": [1, 2], **dials}
+    )
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "phi3"])
+def test_a_batch_of_prompts_of_all_lengths_says_what_each_says_alone(tokenizer, architecture):
+    model = make_model(architecture)
+    generator = torch.Generator().manual_seed(0)
+    prompts = [
+        torch.randint(3, len(TOKENS), (length,), generator=generator).tolist()
+        for length in (1, 9, 4, 17, 2, 30)
+    ]
+    together = write(model, tokenizer, prompts)
+    alone = [write(model, tokenizer, [prompt])[0] for prompt in prompts]
+    assert together == alone
+    # Were all replies the same, the padding could not have been seen to matter.
+    assert len({reply.text for reply in alone}) > 3
+
+
+@pytest.mark.parametrize("end", ["<end>", "<stop>"])
+def test_either_end_token_ends_a_reply_and_is_counted_but_not_shown(tokenizer, end):
+    model = reciting_model({"a": "b", "b": "c", "c": end, end: "d", "d": "d"})
+    (reply,) = write(model, tokenizer, [ids("a")])
+    assert reply == ("bc", 3)
+
+
+def test_a_reply_without_end_stops_at_the_limit(tokenizer):
+    model = reciting_model({"a": "a"})
+    assert write(model, tokenizer, [ids("a")], max_new_tokens=5) == [("aaaaa", 5)]
+
+
+# "a" opens a marker that closes two tokens later; without a stop, spaces would follow for ever.
+MARKER = {"a": "[[", "[[": "A", "A": "]]", "]]": " ", " ": " ", "c": "c"}
+
+
+def test_a_closed_marker_ends_its_row_while_others_go_on(tokenizer):
+    replies = write(reciting_model(MARKER), tokenizer, [ids("a"), ids("c")])
+    assert replies == [("[[A]]", 3), ("c" * 12, 12)]
+
+
+def test_without_that_stop_the_row_goes_on(tokenizer):
+    prompts = [ids("a")]
+    replies = write(reciting_model(MARKER), tokenizer, prompts, stop_after_marker=False)
+    assert replies == [("[[A]]" + " " * 9, 12)]
+
+
+def test_a_marker_that_the_prompt_opened_is_none_of_the_reply(tokenizer):
+    # The reply "A]] ..." closes what only the prompt's own end has opened.
+    (reply,) = write(reciting_model(MARKER), tokenizer, [ids("[[")])
+    assert reply.tokens == 12
+
+
+def test_a_tokenizer_whose_padding_is_its_end_token_counts_the_same(tokenizer):
+    successors = {**MARKER, "b": "d", "d": "<stop>"}
+    prompts = [ids("a"), ids("c"), ids("e", "e", "b")]
+    usual = write(reciting_model(successors), tokenizer, prompts)
+    assert [reply.tokens for reply in usual] == [3, 12, 2]
+    frugal = deepcopy(tokenizer)
+    frugal.pad_token = "<stop>"
+    assert write(reciting_model(successors), frugal, prompts) == usual
+    frugal.pad_token = None
+    assert write(reciting_model(successors), frugal, prompts) == usual
+
+
+def test_replies_come_through_lightning_by_question_whatever_their_length(tokenizer, tmp_path):
+    model = make_model()
+    prompts = {"q1": ids("a", "b", "c"), "q2": ids("d"), "q3": ids("e", "f"), "q4": ids(*"gfed")}
+    batches: Any = plan_writing([(name, tuple(row)) for name, row in prompts.items()], 3)
+    assert [batch.question_ids for batch in batches] == [("q2", "q3", "q1"), ("q4",)]
+    module = WritingModule(model, tokenizer, max_new_tokens=12, end_ids=[1, 2])
+    trainer = build_trainer(TrainerConfig(accelerator="cpu", progress=False), folder=tmp_path)
+    written = trainer.predict(module, DataLoader(batches, batch_size=None))
+    replies = {name: reply for batch in written for name, reply in batch}
+    for name, prompt in prompts.items():
+        assert replies[name] == write(model, tokenizer, [prompt])[0]
+
+
+def test_greedy_means_greedy_whatever_the_model_folder_recommends(tokenizer):
+    model, advised = make_model(), make_model()
+    recommended = {"do_sample": True, "temperature": 5.0, "top_k": 3, "repetition_penalty": 2.0}
+    advised.generation_config.update(**recommended)
+    prompts = [ids("a", "b"), ids("d"), ids("c", "c")]
+    assert write(advised, tokenizer, prompts) == write(model, tokenizer, prompts)
+
+
+@pytest.mark.parametrize(
+    ("tail", "closed"),
+    [("so [[A]]", True), ("[[A]", False), ("[A]]", False), ("x]] [[", False), ("[[A]] and", True)],
+)
+def test_what_a_closed_marker_is(tail, closed):
+    assert has_closed_marker(tail) is closed

@@ -1,0 +1,88 @@
+"""Replies and scores become Predictions: what counts as an answer, and what it cost."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from caft.evaluate.predictions import read_reply, read_single_token, refit_cut, route
+from caft.models.generation import Reply
+from caft.records import AnswerScore, Prediction, Question
+from caft.text.config import OptionIds, PromptConfig
+
+COLOURS = Question(id="q1", text="Which?", options=("red", "blue", "green"), gold_index=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed", "correct"),
+    [
+        ("It is blue. [[B]]", "B", True),
+        ("First [[B]], but no: [[A]]", "A", False),
+        ("It is [[D]]", None, False),
+        ("The answer is B", None, False),
+        ("It is [[B", None, False),
+        ("", None, False),
+    ],
+)
+def test_only_the_last_marker_of_a_reply_counts(text, parsed, correct):
+    prediction = read_reply(COLOURS, Reply(text, 9), PromptConfig())
+    assert prediction == Prediction(
+        question_id="q1", text=text, parsed=parsed, correct=correct, generated_tokens=9
+    )
+
+
+def test_option_ids_of_the_prompt_decide_what_is_right():
+    digits = PromptConfig(option_ids=OptionIds.digits)
+    assert read_reply(COLOURS, Reply("[[2]]", 3), digits).correct
+    assert read_reply(COLOURS, Reply("[[B]]", 3), digits).parsed is None
+
+
+def test_free_text_is_compared_with_the_gold_text():
+    free = Question(id="q2", text="How many?", gold_text="1,200")
+    assert read_reply(free, Reply("so [[1200]]", 4), PromptConfig()).correct
+
+
+@pytest.mark.parametrize("valid", [True, False])
+def test_a_score_is_an_answer_of_one_token(valid):
+    score = AnswerScore(
+        question_id="q1", predicted="B", valid=valid, correct=valid, estimates={"entropy": 0.5}
+    )
+    prediction = read_single_token(score)
+    assert prediction.parsed == ("B" if valid else None)
+    assert (prediction.correct, prediction.generated_tokens) == (valid, 1)
+    assert prediction.estimates == {"entropy": 0.5}
+
+
+def prediction(name: str, text: str, tokens: int) -> Prediction:
+    return Prediction(
+        question_id=name, text=text, parsed=None, correct=False, generated_tokens=tokens
+    )
+
+
+@pytest.mark.parametrize(
+    ("routing_tokens", "tokens"),
+    [
+        # Another model's pass is paid for every question, beside the reply that is taken.
+        (1, [1 + 1, 50 + 1, 1 + 1]),
+        # The own answer pass told: it is the answer, or it comes before the rationale.
+        (0, [1, 50 + 1, 1]),
+    ],
+)
+def test_routing_takes_one_reply_and_counts_every_pass(routing_tokens, tokens):
+    answers = [prediction(name, "short", 1) for name in "abc"]
+    rationales = [prediction(name, "long", 50) for name in "abc"]
+    routed = route(answers, rationales, {"b", "elsewhere"}, routing_tokens=routing_tokens)
+    assert [row.text for row in routed] == ["short", "long", "short"]
+    assert [row.generated_tokens for row in routed] == tokens
+
+
+@pytest.mark.parametrize(("share", "hard"), [(0.0, 0), (0.25, 2), (0.5, 4), (1.0, 8)])
+def test_a_refitted_cut_sends_the_same_share_to_hard(share, hard):
+    values = {f"q{number}": float(number % 8) for number in (3, 1, 7, 0, 5, 2, 6, 4)}
+    cut = refit_cut(values, share)
+    assert sum(value >= cut for value in values.values()) == hard
+
+
+def test_without_validation_rows_nothing_is_hard():
+    assert refit_cut({}, 0.5) == math.inf

@@ -1,0 +1,198 @@
+"""Packed rows give what each row gives alone: logits and gradients, for three architectures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from caft.models.packing import (
+    common_prefix,
+    compute_prefix,
+    pack_rows,
+    packed_attention,
+    packed_logits,
+    plan_packs,
+)
+
+VOCABULARY = 97
+CPU = torch.device("cpu")
+SHAPES: dict[str, dict[str, Any]] = {
+    "llama": {"model_type": "llama"},
+    "llama_shared_heads": {"model_type": "llama", "num_key_value_heads": 1},
+    "qwen2": {"model_type": "qwen2", "num_key_value_heads": 2},
+    "qwen2_window": {
+        "model_type": "qwen2",
+        "num_key_value_heads": 2,
+        "use_sliding_window": True,
+        "sliding_window": 5,
+        "max_window_layers": 1,
+    },
+    "phi3": {"model_type": "phi3", "sliding_window": None},
+    "phi3_window": {"model_type": "phi3", "sliding_window": 5},
+}
+
+
+def make_model(shape: str) -> Any:
+    settings = {"num_key_value_heads": 4, **SHAPES[shape]}
+    config = AutoConfig.for_model(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=128,
+        initializer_range=0.3,
+        pad_token_id=0,
+        **settings,
+    )
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def model(request: pytest.FixtureRequest) -> Any:
+    return make_model(request.param)
+
+
+def make_rows(lengths: Sequence[int], start: Sequence[int] = ()) -> list[tuple[int, ...]]:
+    random = Random(5)
+    return [(*start, *(random.randrange(1, VOCABULARY) for _ in range(n))) for n in lengths]
+
+
+def logits_alone(model: Any, row: Sequence[int]) -> torch.Tensor:
+    return model(input_ids=torch.tensor([list(row)])).logits[0]
+
+
+def logits_packed(model: Any, rows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+    pack = pack_rows(rows)
+    with packed_attention(model):
+        logits = packed_logits(model, pack, torch.arange(pack.input_ids.shape[1]))
+    return list(logits.split([len(row) for row in rows]))
+
+
+LENGTHS = [1, 3, 3, 3, 7, 12, 12]
+
+
+@torch.no_grad()
+def test_packed_logits_are_those_of_each_row_alone(model: Any) -> None:
+    rows = make_rows(LENGTHS)
+    for row, packed in zip(rows, logits_packed(model, rows), strict=True):
+        torch.testing.assert_close(packed, logits_alone(model, row), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shared", [3, 20])
+def test_a_shared_prefix_changes_nothing(model: Any, shared: int) -> None:
+    rows = make_rows(LENGTHS, start=make_rows([shared])[0])
+    pack = pack_rows([row[shared:] for row in rows], first_position=shared)
+    with packed_attention(model):
+        prefix = compute_prefix(model, rows[0][:shared], CPU)
+        behind = replace(pack, layout=replace(pack.layout, prefix=prefix))
+        logits = packed_logits(model, behind, torch.arange(pack.input_ids.shape[1]))
+    for row, packed in zip(rows, logits.split(LENGTHS), strict=True):
+        alone = logits_alone(model, row)[shared:]
+        torch.testing.assert_close(packed, alone, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_rows_do_not_see_each_other(model: Any) -> None:
+    rows = make_rows(LENGTHS)
+    before = logits_packed(model, rows)
+    for changed in range(len(rows)):
+        others = list(rows)
+        others[changed] = tuple(token % (VOCABULARY - 1) + 1 for token in rows[changed])
+        after = logits_packed(model, others)
+        for index in range(len(rows)):
+            same = torch.allclose(before[index], after[index], atol=1e-6, rtol=0)
+            assert same == (index != changed)
+
+
+@torch.no_grad()
+def test_only_the_positions_asked_for_come_back(model: Any) -> None:
+    rows = make_rows(LENGTHS)
+    pack = pack_rows(rows)
+    ends = torch.tensor([start + len(row) - 1 for start, row in zip(pack.starts, rows)])
+    with packed_attention(model):
+        logits = packed_logits(model, pack, ends)
+    assert logits.shape == (len(rows), VOCABULARY)
+    expected = torch.stack([whole[-1] for whole in logits_packed(model, rows)])
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_gradients_are_those_of_each_row_alone(model: Any) -> None:
+    rows = make_rows([4, 4, 9])
+
+    def gradients(logits: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+        model.zero_grad()
+        losses = [
+            torch.nn.functional.cross_entropy(part[:-1], torch.tensor(row[1:]), reduction="sum")
+            for part, row in zip(logits, rows, strict=True)
+        ]
+        torch.stack(losses).sum().backward()
+        return {name: value.grad.clone() for name, value in model.named_parameters()}
+
+    alone = gradients([logits_alone(model, row) for row in rows])
+    packed = gradients(logits_packed(model, rows))
+    assert len(alone) > 10
+    for name, expected in alone.items():
+        scale = float(expected.abs().max())
+        torch.testing.assert_close(packed[name], expected, atol=1e-5 * max(scale, 1.0), rtol=1e-4)
+
+
+def test_the_window_is_narrow_enough_to_matter() -> None:
+    # Else the tests above would pass on a model that ignores its window.
+    row = make_rows([12])[0]
+    for name in ("qwen2", "phi3"):
+        with torch.no_grad():
+            narrow = logits_alone(make_model(f"{name}_window"), row)
+            wide = logits_alone(make_model(name), row)
+        assert torch.allclose(narrow[:5], wide[:5], atol=1e-5)
+        assert not torch.allclose(narrow[-1], wide[-1], atol=1e-3)
+
+
+def test_the_model_gets_its_own_attention_back_even_after_a_fault() -> None:
+    model = make_model("llama")
+    with pytest.raises(ZeroDivisionError), packed_attention(model):
+        raise ZeroDivisionError
+    assert model.config._attn_implementation == "eager"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_row_is_in_one_pack_within_the_budget(seed: int) -> None:
+    random = Random(seed)
+    lengths = [random.randrange(1, 60) for _ in range(80)]
+    packs = plan_packs(lengths, most_tokens=50, most_rows=6)
+    assert sorted(row for pack in packs for row in pack) == list(range(80))
+    for pack in packs:
+        assert len(pack) <= 6
+        assert sum(lengths[row] for row in pack) <= 50 or len(pack) == 1
+    laid_out = [lengths[row] for pack in packs for row in pack]
+    assert laid_out == sorted(lengths)
+
+
+def test_packs_by_hand() -> None:
+    assert plan_packs([5, 2, 9, 2, 3], most_tokens=7) == [[1, 3, 4], [0], [2]]
+    assert plan_packs([1, 1, 1], most_tokens=9, most_rows=2) == [[0, 1], [2]]
+    assert plan_packs([], most_tokens=9) == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "shared"),
+    [
+        ([], 0),
+        ([(1, 2, 3)], 0),
+        ([(1, 2, 3), (1, 2, 4)], 2),
+        ([(1, 2, 3), (1, 2, 3)], 2),  # one token of every row is left over
+        ([(1, 2), (1, 2, 3, 4)], 1),
+        ([(1, 2, 3), (9, 2, 3), (1, 2, 3)], 0),
+        ([[1, 2, 3], (1, 2, 4)], 2),
+    ],
+)
+def test_common_prefix(rows: list[Sequence[int]], shared: int) -> None:
+    assert common_prefix(rows) == shared

@@ -1,0 +1,82 @@
+"""The ledger of a run, added up by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from caft.records import Prediction, Rationale
+from caft.report.cost import StageTokens, count_cost, training_flops
+
+ANSWERS = StageTokens(
+    epochs=4,
+    prompt_tokens=100,
+    trained_tokens=10,
+    rationale_tokens=0,
+    parameters=1000,
+    trainable_parameters=30,
+)
+RATIONALES = StageTokens(
+    epochs=2,
+    prompt_tokens=50,
+    trained_tokens=200,
+    rationale_tokens=200,
+    parameters=1000,
+    trainable_parameters=30,
+)
+
+
+def bought(name: str, refusal: str = "", **numbers: float) -> Rationale:
+    return Rationale(
+        question_id=name, text="", answer=None, agrees=False, refusal=refusal, **numbers
+    )
+
+
+def reply(tokens: int) -> Prediction:
+    return Prediction(question_id="a", text="", parsed=None, correct=False, generated_tokens=tokens)
+
+
+def test_flops_of_one_stage_by_hand():
+    # 4 epochs x 110 tokens x (2 N forward + 2 N backward + 2 N' for the adapter's gradients)
+    assert training_flops(ANSWERS) == 440 * (4 * 1000 + 2 * 30)
+
+
+def test_full_tuning_costs_the_usual_six_n_a_token():
+    full = StageTokens(
+        epochs=1,
+        prompt_tokens=3,
+        trained_tokens=4,
+        rationale_tokens=0,
+        parameters=10,
+        trainable_parameters=10,
+    )
+    assert training_flops(full) == 6 * 10 * 7
+
+
+def test_every_count_by_hand():
+    replies = [
+        bought("a", prompt_tokens=10, completion_tokens=20, usd=0.25),
+        bought("b", "cut off", prompt_tokens=11, completion_tokens=40, usd=0.5),
+    ]
+    assert count_cost(replies, [ANSWERS, RATIONALES], [reply(1), reply(7)]) == {
+        "teacher_calls": 2,
+        "teacher_prompt_tokens": 21,
+        "teacher_completion_tokens": 60,
+        "teacher_usd": pytest.approx(0.75),
+        "unique_rationale_tokens": 200,
+        "trained_response_tokens": 4 * 10 + 2 * 200,
+        "trained_total_tokens": 4 * 110 + 2 * 250,
+        "train_flops": 440 * 4060 + 500 * 4060,
+        "evaluation_generated_tokens": 8,
+    }
+
+
+def test_worked_solutions_are_no_calls_and_cost_nothing():
+    cost = count_cost([bought("a"), bought("b")], [RATIONALES], [])
+    assert (cost["teacher_calls"], cost["teacher_usd"]) == (0, 0.0)
+    assert cost["unique_rationale_tokens"] == 200
+
+
+def test_an_untuned_base_model_costs_its_evaluation_only():
+    cost = count_cost([], [], [reply(3)])
+    assert cost.pop("evaluation_generated_tokens") == 3
+    assert set(cost.values()) == {0}

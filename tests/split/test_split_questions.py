@@ -1,0 +1,190 @@
+"""Classes by cut points that are worked out by hand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from random import Random
+
+import pytest
+
+from caft.errors import UserError
+from caft.records import AnswerScore
+from caft.split import SplitResult, split_questions
+from caft.split.config import (
+    EntropySplitConfig,
+    Invalid,
+    RandomSplitConfig,
+    SplitConfig,
+    ThresholdSplitConfig,
+)
+from caft.split.cuts import place_at_random, place_by_cuts, quantile_cuts
+
+
+def scores(
+    values: Sequence[float | None], part: str = "train", name: str = "answer_entropy"
+) -> list[AnswerScore]:
+    return [
+        AnswerScore(
+            question_id=f"{part}{index}",
+            predicted="A",
+            valid=True,
+            correct=True,
+            estimates={name: value},
+        )
+        for index, value in enumerate(values)
+    ]
+
+
+def split(
+    train: Sequence[AnswerScore],
+    config: SplitConfig,
+    others: Sequence[Sequence[AnswerScore]] = (),
+    seed: int = 0,
+) -> SplitResult:
+    return split_questions(train, others, config, seed)
+
+
+def classes(result: SplitResult, part: str = "train") -> list[str]:
+    return [name for id_, name in result.complexity_of.items() if id_.startswith(part)]
+
+
+def test_cut_points_by_hand() -> None:
+    # Linear interpolation: 0.25 * 4 = 1 is the second of five values, 0.25 * 3 = 0.75 lies
+    # three quarters of the way from the first of four to the second.
+    assert quantile_cuts([0.0, 1.0, 2.0, 3.0, 4.0], [0.25, 0.75]) == (1.0, 3.0)
+    assert quantile_cuts([4.0, 0.0, 1.0, 8.0], [0.25, 0.75]) == (0.75, 5.0)
+
+
+def test_a_value_on_a_cut_belongs_to_the_harder_class() -> None:
+    result = split(scores([0.0, 1.0, 2.0, 3.0, 4.0]), EntropySplitConfig())
+    assert result.thresholds == (1.0, 3.0)
+    assert classes(result) == ["easy", "middle", "middle", "hard", "hard"]
+
+
+def test_a_quarter_a_half_a_quarter() -> None:
+    result = split(scores([index / 7 for index in range(100)]), EntropySplitConfig())
+    assert Counter(classes(result)) == {"easy": 25, "middle": 50, "hard": 25}
+
+
+def test_equal_values_share_a_class_whatever_that_does_to_the_sizes() -> None:
+    result = split(scores([0.0] * 6 + [1.0] * 2), EntropySplitConfig())
+    # Both cuts: 0.25 * 7 = 1.75 -> 0; 0.75 * 7 = 5.25 -> 0.25 of the way from 0 to 1.
+    assert result.thresholds == (0.0, 0.25)
+    assert classes(result) == ["middle"] * 6 + ["hard"] * 2
+    assert set(classes(split(scores([0.5] * 9), EntropySplitConfig()))) == {"hard"}
+
+
+def test_only_training_rows_move_the_cuts() -> None:
+    train = scores([0.0, 1.0, 2.0, 3.0, 4.0])
+    config = EntropySplitConfig()
+    near = split(train, config, [scores([0.5], "val"), scores([2.0, 2.0], "test")])
+    far = split(train, config, [scores([900.0], "val"), scores([0.0, 3.0], "test")])
+    assert near.thresholds == far.thresholds == split(train, config).thresholds
+    assert classes(near) == classes(far)
+    assert (classes(near, "val"), classes(far, "val")) == (["easy"], ["hard"])
+    assert classes(far, "test") == ["easy", "hard"]
+
+
+def test_every_question_is_in_exactly_one_class() -> None:
+    parts = [scores([0.1, 0.2, 0.9]), scores([0.3], "val"), scores([0.4, 0.0], "test")]
+    for config in (EntropySplitConfig(), ThresholdSplitConfig(), RandomSplitConfig()):
+        placements = split(parts[0], config, parts[1:]).placements
+        assert [place.question_id for place in placements] == [
+            score.question_id for part in parts for score in part
+        ]
+
+
+def test_absolute_cuts() -> None:
+    config = ThresholdSplitConfig(thresholds=[0.5, 1.5])
+    result = split(scores([0.49, 0.5, 1.49, 1.5]), config, [scores([9.0], "test")])
+    assert result.thresholds == (0.5, 1.5)
+    assert classes(result) == ["easy", "middle", "middle", "hard"]
+    assert classes(result, "test") == ["hard"]
+
+
+def test_an_estimate_that_falls_with_difficulty_is_turned() -> None:
+    train = scores([0.95, 0.8, 0.6, 0.3, 0.1], name="top1_probability")
+    by_quantile = split(train, EntropySplitConfig(estimator="top1_probability"))
+    assert classes(by_quantile) == ["easy", "middle", "middle", "hard", "hard"]
+    assert by_quantile.thresholds == (0.8, 0.3)  # in the estimate's own direction
+    config = ThresholdSplitConfig(estimator="top1_probability", thresholds=[0.2, 0.9])
+    assert classes(split(train, config)) == ["easy", "middle", "middle", "middle", "hard"]
+
+
+def test_other_classes_than_three() -> None:
+    config = EntropySplitConfig(classes=["low", "high"], quantiles=[0.5])
+    assert classes(split(scores([3.0, 1.0, 2.0]), config)) == ["high", "low", "high"]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5, 7, 100, 602])
+def test_random_classes_have_the_sizes_that_entropy_gives(count: int) -> None:
+    for quantiles in ([0.25, 0.75], [0.0, 0.5], [0.1, 1.0], [0.33, 0.34]):
+        values = [index * 0.37 for index in range(count)]
+        config = EntropySplitConfig(quantiles=quantiles)
+        cut = classes(split(scores(values), config)) if count else []
+        drawn = classes(split(scores(values), RandomSplitConfig(quantiles=quantiles)))
+        assert Counter(drawn) == Counter(cut)
+
+
+def test_random_classes_depend_on_the_seed_alone() -> None:
+    low, high = scores([0.1] * 50), scores([2.0 * index for index in range(50)])
+    config = RandomSplitConfig()
+    assert classes(split(low, config, seed=1)) == classes(split(high, config, seed=1))
+    assert classes(split(low, config, seed=1)) != classes(split(low, config, seed=2))
+    assert split(low, config).thresholds == ()
+
+
+def test_entropy_does_not_depend_on_the_seed() -> None:
+    train = scores([0.1, 0.7, 0.3, 0.2])
+    assert split(train, EntropySplitConfig(), seed=1) == split(train, EntropySplitConfig(), seed=2)
+
+
+@pytest.mark.parametrize("config", [EntropySplitConfig, ThresholdSplitConfig, RandomSplitConfig])
+def test_invalid_rows_can_be_put_among_the_hardest(config: type[SplitConfig]) -> None:
+    train = scores([index / 10 for index in range(20)])
+    declined = AnswerScore(
+        question_id="train0", predicted="Sure", valid=False, correct=False,
+        estimates={"answer_entropy": 0.0},
+    )  # fmt: skip
+    train[0] = declined
+    by_estimate = split(train, config(kind=config().kind))  # type: ignore[call-arg]
+    hardest = split(train, config(kind=config().kind, invalid=Invalid.hardest))  # type: ignore[call-arg]
+    assert hardest.complexity_of["train0"] == "hard"
+    assert hardest.thresholds == by_estimate.thresholds
+    rest = [name for name in by_estimate.complexity_of if name != "train0"]
+    assert all(hardest.complexity_of[each] == by_estimate.complexity_of[each] for each in rest)
+
+
+def test_a_missing_estimate_names_the_question_and_what_there_is() -> None:
+    with pytest.raises(UserError, match="entropie, which question train0 .* answer_entropy"):
+        split(scores([0.1]), EntropySplitConfig(estimator="entropie"))
+    with pytest.raises(UserError, match="which question test0 has no value"):
+        split(scores([0.1]), EntropySplitConfig(), [scores([None], "test")])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: EntropySplitConfig(quantiles=[0.75, 0.25]), "must rise"),
+        (lambda: EntropySplitConfig(quantiles=[0.5, 0.5]), "must rise"),
+        (lambda: EntropySplitConfig(quantiles=[0.5]), "1 cut points .* give 2"),
+        (lambda: EntropySplitConfig(quantiles=[25, 75]), "in 0 to 1"),
+        (lambda: EntropySplitConfig(quantiles=[0.2, float("nan")]), "finite"),
+        (lambda: RandomSplitConfig(quantiles=[0.9, 0.1]), "must rise"),
+        (lambda: ThresholdSplitConfig(thresholds=[2.0, 1.0]), "must rise"),
+        (lambda: ThresholdSplitConfig(thresholds=[0.5, float("nan")]), "finite"),
+        (lambda: EntropySplitConfig(classes=["easy", "easy"]), "different names"),
+    ],
+)
+def test_refused_settings(make: object, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make()  # type: ignore[operator]
+
+
+def test_placing_by_hand() -> None:
+    assert place_by_cuts([0.9, 1.0, 2.0], [1.0, 2.0], "abc") == ["a", "b", "c"]
+
+
+def test_drawing_no_rows() -> None:
+    assert place_at_random(0, [0.1, 1.0], "abc", Random(0)) == []

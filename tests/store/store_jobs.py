@@ -1,0 +1,34 @@
+"""Jobs for other processes: `python store_jobs.py STORE LOG WHAT`; each says in LOG what it did."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from caft.store import Store
+
+KEY = {"stage": "shared", "numbers": {3, 1, 2}, "words": {"a", "b", "c"}}
+
+
+def main(store_path: str, log: str, what: str) -> None:
+    def note(word: str) -> None:
+        with Path(log).open("a", encoding="utf-8") as stream:
+            stream.write(f"{word}\n")
+
+    def produce(folder: Path) -> None:
+        note("produced")
+        (folder / "half").write_text("half")
+        if what == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.5)
+        (folder / "whole").write_text("whole")
+
+    artifact = Store(Path(store_path)).obtain("job", KEY, produce)
+    note("cached" if artifact.cached else "made")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

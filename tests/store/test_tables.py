@@ -1,0 +1,145 @@
+"""Every record comes back equal, whatever stands in it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from caft.records import (
+    AnswerScore,
+    Example,
+    Placement,
+    Prediction,
+    Question,
+    Rationale,
+    Target,
+)
+from caft.store import read_table, write_rows, write_table
+
+QUESTION = Question(
+    id="q1",
+    text="Is “½” > 0.3?\n\ttab, null \x00, 漢字, 🙂",
+    options=("yes, it is", "", "[1, 2]"),
+    gold_index=0,
+    subject="math",
+    rationale="Because.\n[[A]]",
+    origin="file.jsonl:3",
+)
+RECORDS: list[Any] = [
+    QUESTION,
+    Question(id="bare", text="?"),
+    replace(QUESTION, options=(), answer_set=("1", "2"), rationale=None),
+    AnswerScore(
+        question_id="q1",
+        predicted="A",
+        valid=True,
+        correct=False,
+        estimates={"answer_entropy": 0.1 + 0.2, "option_entropy": None, "tiny": 5e-324},
+    ),
+    AnswerScore(question_id="q2", predicted="", valid=False, correct=False),
+    Placement(question_id="q1", complexity="hard"),
+    Rationale(question_id="q1", text="a\n[[B]]", answer="B", agrees=True, usd=0.00012, seconds=1.5),
+    Rationale(question_id="q2", text="", answer=None, agrees=False, refusal="no answer"),
+    Example(
+        question_id="q1",
+        target=Target.rationale,
+        complexity="hard",
+        prompt_ids=(1, 2, 151_935),
+        completion_ids=(),
+    ),
+    Prediction(question_id="q1", text="[[A]]", parsed=None, correct=False, generated_tokens=3),
+    Prediction(
+        question_id="q1",
+        text="A",
+        parsed="A",
+        correct=True,
+        generated_tokens=1,
+        estimates={"answer_entropy": math.inf},
+    ),
+]
+KINDS = sorted({type(record) for record in RECORDS}, key=lambda kind: kind.__name__)
+
+
+def test_every_kind_of_record_is_here() -> None:
+    import caft.records
+
+    records = {
+        value
+        for value in vars(caft.records).values()
+        if isinstance(value, type)
+        and hasattr(value, "__dataclass_fields__")
+        and value.__module__ == "caft.records"
+    }
+    assert records == set(KINDS)
+    assert len(records) == 6
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_records_come_back_equal_and_in_order(kind: type, tmp_path: Path) -> None:
+    records = [record for record in RECORDS if type(record) is kind] * 2
+    write_table(tmp_path / "t.parquet", kind, records)
+    assert read_table(tmp_path / "t.parquet", kind) == records
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_an_empty_table_keeps_its_columns(kind: type, tmp_path: Path) -> None:
+    write_table(tmp_path / "t.parquet", kind, iter(()))
+    assert read_table(tmp_path / "t.parquet", kind) == []
+    assert pq.read_schema(tmp_path / "t.parquet").names == list(kind.__dataclass_fields__)
+
+
+def test_a_column_of_nothing_but_none_keeps_its_type(tmp_path: Path) -> None:
+    records = [Question(id=str(index), text="?") for index in range(3)]
+    write_table(tmp_path / "t.parquet", Question, records)
+    assert read_table(tmp_path / "t.parquet", Question) == records
+    assert str(pq.read_schema(tmp_path / "t.parquet").field("gold_index").type) == "int64"
+
+
+def test_a_value_that_is_no_number_stays_none_of_one(tmp_path: Path) -> None:
+    score = replace(RECORDS[3], estimates={"answer_entropy": math.nan})
+    write_table(tmp_path / "t.parquet", AnswerScore, [score])
+    (back,) = read_table(tmp_path / "t.parquet", AnswerScore)
+    assert math.isnan(back.estimates["answer_entropy"])
+
+
+def test_a_folder_that_looks_like_a_partition_adds_no_column(tmp_path: Path) -> None:
+    folder = tmp_path / "method=sft,seed=1"
+    folder.mkdir()
+    write_table(folder / "t.parquet", Placement, [RECORDS[5]])
+    assert read_table(folder / "t.parquet", Placement) == [RECORDS[5]]
+
+
+def test_a_value_of_the_wrong_type_is_not_bent(tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    with pytest.raises((pa.ArrowInvalid, pa.ArrowTypeError)):
+        write_table(tmp_path / "t.parquet", Placement, [Placement(question_id=3, complexity="x")])  # type: ignore[arg-type]
+
+
+class Colour(Enum):
+    red = "the value is not the name"
+
+
+@dataclass(frozen=True)
+class Painted:
+    colour: Colour
+    other: Colour | None
+
+
+def test_enums_are_written_by_name(tmp_path: Path) -> None:
+    painted = [Painted(Colour.red, None), Painted(Colour.red, Colour.red)]
+    write_table(tmp_path / "t.parquet", Painted, painted)
+    assert read_table(tmp_path / "t.parquet", Painted) == painted
+    assert pq.read_table(tmp_path / "t.parquet")["colour"].to_pylist() == ["red", "red"]
+
+
+def test_plain_rows_are_for_other_tools(tmp_path: Path) -> None:
+    rows = [{"id": "a", "value": 1.5}, {"id": "b", "value": None}]
+    write_rows(tmp_path / "t.parquet", rows)
+    assert pq.read_table(tmp_path / "t.parquet").to_pylist() == rows

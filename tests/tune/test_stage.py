@@ -1,0 +1,124 @@
+"""A stage from lessons to a folder of weights, on a tiny model: kept, repeatable, stackable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from caft.models.config import TinyModelConfig
+from caft.models.locate import locate_model
+from caft.models.student import Student
+from caft.records import Question, Target
+from caft.store import Store
+from caft.text.config import PromptConfig
+from caft.trainers.config import TrainerConfig
+from caft.tune.config import Adapter, LoraConfig, Overlong, TuningConfig
+from caft.tune.examples import Lesson
+from caft.tune.stage import Tuning, find_tuning, read_numbers, read_tuned, tune_student
+
+QUIET = TrainerConfig(accelerator="cpu", progress=False)
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory) -> Student:
+    cache = str(tmp_path_factory.mktemp("models"))
+    config = TinyModelConfig(name="tiny", id="tiny", cache=cache)
+    return Student(config, locate_model(config), "cpu")
+
+
+def lessons() -> list[Lesson]:
+    answers = [
+        Question(id=f"a{n}", text=f"Pick {n}", options=("red", "blue"), gold_index=n % 2)
+        for n in range(5)
+    ]
+    hard = Question(id="h", text="Pick well", options=("red", "blue"), gold_index=1)
+    return [
+        *(Lesson(question, Target.answer, "easy") for question in answers),
+        Lesson(hard, Target.rationale, "hard", "Step by step: [[B]]"),
+    ]
+
+
+@pytest.fixture
+def work(student) -> Callable[..., Tuning]:
+    def describe(**dials: Any) -> Tuning:
+        config = TuningConfig(**{"batch_size": 4, "lora": LoraConfig(dropout=0.1), **dials})
+        return Tuning(student, lessons(), 2, PromptConfig(), config, seed=5)
+
+    return describe
+
+
+def weights_in(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    (file,) = folder.glob("*.safetensors")
+    return load_file(file)
+
+
+def train(work: Tuning, store: Path) -> Any:
+    return tune_student(work, Store(store), QUIET, False, "tuning")
+
+
+def test_numbers_say_what_was_trained(work, tmp_path):
+    artifact = train(work(), tmp_path)
+    numbers = read_numbers(artifact)
+    assert (numbers.examples, numbers.dropped, numbers.epochs) == (6, [], 2)
+    # An answer row trains its option and the end of the turn.
+    assert numbers.trained_tokens == 5 * 2 + numbers.rationale_tokens
+    assert numbers.rationale_tokens > 2
+    assert 0 < numbers.trainable_parameters < numbers.parameters
+    assert [row["step"] for row in numbers.curve] == [1, 2, 3, 4]
+
+
+def test_same_seed_same_weights_to_the_bit_and_the_store_asks_once(work, tmp_path):
+    torch.manual_seed(1)
+    first = train(work(), tmp_path / "one")
+    torch.manual_seed(2)
+    second = train(work(), tmp_path / "two")
+    other = train(replace(work(), seed=6), tmp_path / "two")
+    assert first.fingerprint == second.fingerprint != other.fingerprint
+    weights, again, moved = (weights_in(a.folder / "adapter") for a in (first, second, other))
+    assert weights
+    assert all(weights[name].equal(again[name]) for name in weights)
+    assert any(not weights[name].equal(moved[name]) for name in weights)
+    assert train(work(), tmp_path / "one").cached
+    assert find_tuning(work(), Store(tmp_path / "one")) is not None
+
+
+def test_a_second_stage_goes_on_from_the_first_and_keeps_the_adapter_small(work, tmp_path):
+    first = train(work(), tmp_path)
+    tuned = read_tuned(work().student, first)
+    second = train(replace(work(), student=tuned), tmp_path)
+    assert second.fingerprint != first.fingerprint
+    before, after = (weights_in(a.folder / "adapter") for a in (first, second))
+    assert set(before) == set(after)
+    assert all("lora_" in name for name in after)
+    assert all(not before[name].equal(after[name]) for name in after)
+    # The second stage's first loss is the tuned model's, not a fresh adapter's.
+    curves = [read_numbers(artifact).curve for artifact in (first, second)]
+    assert curves[1][0]["loss"] < curves[0][0]["loss"]
+
+
+@pytest.mark.parametrize("adapter", Adapter)
+def test_weights_load_again_and_answer_otherwise_than_the_base_model(work, tmp_path, adapter):
+    tuning = work(adapter=adapter)
+    artifact = train(tuning, tmp_path)
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.inference_mode():
+        base = tuning.student.load()(input_ids=ids).logits
+        tuned = read_tuned(tuning.student, artifact).load()(input_ids=ids).logits
+    assert not torch.allclose(base, tuned, atol=1e-3)
+
+
+def test_dropped_rows_are_named_and_not_counted(work, tmp_path):
+    tuning = work(max_length=500, overlong=Overlong.drop)
+    lesson = tuning.lessons[0]
+    long = replace(lesson, question=replace(lesson.question, id="long", text="word " * 600))
+    artifact = train(replace(tuning, lessons=[long, *tuning.lessons]), tmp_path)
+    numbers = read_numbers(artifact)
+    assert (numbers.examples, numbers.dropped) == (6, ["long"])
+    assert len(numbers.curve) == 4
