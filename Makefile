@@ -5,6 +5,7 @@
 #   make test-all   the slow tests too
 #   make check      ruff, mypy, import-linter
 #   make format     let ruff put the sources in order
+#   make store      list finished stages; prune with: python -m caft.store prune --days 30
 #   make clean      remove what tools left; outputs/ and the store stay
 #
 # Another interpreter: make demo PYTHON=python3.12
@@ -13,7 +14,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all check format clean setup
+.PHONY: demo test test-all check format store clean setup
 .DELETE_ON_ERROR:
 
 demo: setup
@@ -34,6 +35,9 @@ check: setup
 format: setup
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+store: setup
+	$(BIN)/python -m caft.store list
 
 clean:
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

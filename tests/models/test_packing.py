@@ -117,7 +117,9 @@ def test_rows_do_not_see_each_other(model: Any) -> None:
 def test_only_the_positions_asked_for_come_back(model: Any) -> None:
     rows = make_rows(LENGTHS)
     pack = pack_rows(rows)
-    ends = torch.tensor([start + len(row) - 1 for start, row in zip(pack.starts, rows)])
+    ends = torch.tensor(
+        [start + len(row) - 1 for start, row in zip(pack.starts, rows, strict=True)]
+    )
     with packed_attention(model):
         logits = packed_logits(model, pack, ends)
     assert logits.shape == (len(rows), VOCABULARY)

@@ -157,7 +157,7 @@ def test_invalid_rows_can_be_put_among_the_hardest(config: type[SplitConfig]) ->
 
 
 def test_a_missing_estimate_names_the_question_and_what_there_is() -> None:
-    with pytest.raises(UserError, match="entropie, which question train0 .* answer_entropy"):
+    with pytest.raises(UserError, match=r"entropie, which question train0 .* answer_entropy"):
         split(scores([0.1]), EntropySplitConfig(estimator="entropie"))
     with pytest.raises(UserError, match="which question test0 has no value"):
         split(scores([0.1]), EntropySplitConfig(), [scores([None], "test")])

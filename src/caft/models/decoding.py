@@ -75,17 +75,18 @@ class ReplyCache:
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
+        *,
         scaling: float,
         sliding_window: int | None,
     ) -> torch.Tensor:
-        """Every row's new token looks back over its row: [1, heads, rows, size] -> the same,
-        as [1, rows, heads, size]."""
+        """Every row's new token looks back over its row.
+
+        In: [1, heads, rows, size]. Out: [1, rows, heads, size].
+        """
         column = self.width + self.step
         self.keys[layer][:, :, column] = key[0].transpose(0, 1)
         self.values[layer][:, :, column] = value[0].transpose(0, 1)
-        keys, values = (
-            kept[layer][:, :, : column + 1] for kept in (self.keys, self.values)
-        )
+        keys, values = (kept[layer][:, :, : column + 1] for kept in (self.keys, self.values))
         rows, heads, _, size = keys.shape
         # Heads that share a key stand side by side, so that keys are never repeated.
         asked = query[0].transpose(0, 1).reshape(rows, heads, -1, size)

@@ -130,6 +130,7 @@ def _refusal_types() -> tuple[type[Exception], ...]:
 
 
 def cached_snapshot(config: HubModelConfig) -> Path | None:
+    """The snapshot folder, where the local cache holds it whole; the hub is not asked."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 

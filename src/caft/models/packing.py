@@ -177,7 +177,9 @@ def attend_within_rows(
     assert isinstance(layer, int)
     if layout.replies is not None:
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        return layout.replies.attend(layer, query, key, value, scale, sliding_window), None
+        return layout.replies.attend(
+            layer, query, key, value, scaling=scale, sliding_window=sliding_window
+        ), None
     if layout.keep is not None:
         layout.keep.keep(layer, key, value)
     outputs = []

@@ -38,6 +38,7 @@ class Findings:
     parameters: int | None = None
     revision: str | None = None
     stages: list[dict[str, Any]] = field(default_factory=list)
+    logger: Any = None
 
     def note(self, name: str, artifact: Artifact) -> None:
         """Write a stage into the run's list of stages."""

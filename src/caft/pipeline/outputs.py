@@ -7,6 +7,7 @@ import logging
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,6 +25,7 @@ from caft.report.tables import ReportTables
 from caft.report.terminal import print_summary
 from caft.run_config import RunConfig, RunContext
 from caft.store import write_rows
+from caft.trainers.loggers import log_summary
 
 log = logging.getLogger(__name__)
 _VERSIONS = ("caft", "torch", "transformers", "peft", "pytorch-lightning", "hydra-core")
@@ -57,7 +59,23 @@ def write_outputs(
         (folder / "report.html").write_text(page, encoding="utf-8")
     # Last: a folder with a summary.json is a finished run.
     (folder / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    if findings.logger is not None:
+        log_summary(findings.logger, summary_numbers(summary))
     _print(summary, folder)
+
+
+def summary_numbers(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Final numbers under the names that summary.json gives them, such as `cost/teacher_usd`."""
+    parts = {name: summary[name] for name in ("score", "accuracy", "cost")}
+    return dict(_flatten(parts, ""))
+
+
+def _flatten(part: Mapping[str, Any], path: str) -> Iterator[tuple[str, float]]:
+    for name, value in part.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{path}{name}/")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield f"{path}{name}", float(value)
 
 
 def build_summary(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caft.distill import estimate_rationales
+from caft.evaluate.stage import find_predictions
 from caft.models.locate import find_model
 from caft.models.student import Student
 from caft.pipeline.findings import Findings
@@ -24,7 +25,6 @@ from caft.score.config import PublishedScoreConfig
 from caft.score.stage import find_scores, read_scores
 from caft.store import Artifact
 from caft.text.prompts import Wanted, write_prompt
-from caft.evaluate.stage import find_predictions
 from caft.tune.config import AnswerTarget
 from caft.tune.stage import find_tuning, read_tuned
 
@@ -75,7 +75,7 @@ def plan_run(place: Workplace) -> list[PlannedStage]:
         Until.evaluate: _plan_evaluate,
     }
     for name, step in steps.items():
-        plan += step(place, findings, here)
+        plan += step(place, findings, place.student if here else None)
         if name is place.config.until:
             break
     return plan
@@ -86,14 +86,16 @@ def _fetching(place: Workplace) -> str:
     return f"download {model.id}" if model.kind == "hub" else f"make {model.name} once"
 
 
-def _plan_score(place: Workplace, findings: Findings, here: bool) -> list[PlannedStage]:
+def _plan_score(
+    place: Workplace, findings: Findings, student: Student | None
+) -> list[PlannedStage]:
     questions = [*place.questions.train, *place.held_out]
     if isinstance(place.config.score, PublishedScoreConfig):
         from caft.pipeline.story import score
 
         score(place, findings)
         return [PlannedStage("score", READS, f"{len(questions)} published scores")]
-    artifact = find_scores(base_scoring(place), place.store) if here else None
+    artifact = find_scores(base_scoring(place), place.store) if student else None
     if artifact:
         findings.scores = read_scores(artifact)
     tokens = _prompt_tokens(place, questions, Wanted.answer, shots=place.questions.shots)
@@ -101,7 +103,9 @@ def _plan_score(place: Workplace, findings: Findings, here: bool) -> list[Planne
     return [PlannedStage("score", _state(artifact), work)]
 
 
-def _plan_split(place: Workplace, findings: Findings, here: bool) -> list[PlannedStage]:
+def _plan_split(
+    place: Workplace, findings: Findings, _student: Student | None
+) -> list[PlannedStage]:
     if findings.scores is None:
         return [PlannedStage("split", RUNS, "cut points are known after scoring")]
     split(place, findings)
@@ -111,7 +115,9 @@ def _plan_split(place: Workplace, findings: Findings, here: bool) -> list[Planne
     return [PlannedStage("split", READS, counts)]
 
 
-def _plan_distill(place: Workplace, findings: Findings, here: bool) -> list[PlannedStage]:
+def _plan_distill(
+    place: Workplace, findings: Findings, _student: Student | None
+) -> list[PlannedStage]:
     asked = _asked(place, findings)
     if not asked:
         return [PlannedStage("distill", READS, "the method asks for no rationale")]
@@ -150,8 +156,7 @@ def _expected_share(place: Workplace, complexity: str) -> float:
     return float(bounds[index + 1] - bounds[index])
 
 
-def _plan_tune(place: Workplace, findings: Findings, here: bool) -> list[PlannedStage]:
-    student: Student | None = place.student if here else None
+def _plan_tune(place: Workplace, findings: Findings, student: Student | None) -> list[PlannedStage]:
     free = place.config.teacher.kind == "worked"
     if findings.split is not None and free:
         from caft.pipeline.story import distill
@@ -182,11 +187,12 @@ def _expected_rows(place: Workplace, findings: Findings, number: int) -> int:
     return round(share * len(place.questions.train))
 
 
-def _plan_evaluate(place: Workplace, findings: Findings, here: bool) -> list[PlannedStage]:
+def _plan_evaluate(
+    place: Workplace, findings: Findings, student: Student | None
+) -> list[PlannedStage]:
     plan = []
     if Mode.rationale in place.config.evaluation.modes:
-        base = place.student if here else None
-        plan.append(_plan_writing(place, base, Wanted.rationale, "base rationale"))
+        plan.append(_plan_writing(place, student, Wanted.rationale, "base rationale"))
     if not place.config.method.stages:
         return plan
     if Mode.answer in place.config.evaluation.modes:
@@ -228,4 +234,3 @@ def _prompt_tokens(
     once = write_prompt(questions[0], config, wanted, chat=True, shots=shots)
     characters = sum(len(turn.content) for prompt in [*bare, once] for turn in prompt.messages)
     return characters // _CHARACTERS_A_TOKEN
-

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from caft.data import QuestionSplits, load_questions, published_scores
 from caft.distill import check_teacher, write_rationales
+from caft.errors import UserError
 from caft.evaluate.accuracy import pick_best_mode
 from caft.evaluate.config import RoutedBy
 from caft.evaluate.predictions import read_single_token, refit_cut, route
@@ -21,16 +23,16 @@ from caft.models.locate import locate_model
 from caft.models.student import Student
 from caft.pipeline.findings import Examined, Findings
 from caft.pipeline.outputs import write_outputs
+from caft.pipeline.teaching import LocalTeacher, watch_asking
 from caft.records import AnswerScore, Mode, Prediction, Question, Target, difficulty
 from caft.run_config import RunConfig, RunContext, Until
 from caft.score.config import ModelScoreConfig, PublishedScoreConfig
 from caft.score.stage import Scoring, read_scores, score_questions
 from caft.split import split_questions
-from caft.pipeline.teaching import LocalTeacher, watch_asking
 from caft.store import Store, digest, measured
 from caft.text.prompts import Wanted
-from caft.tune.config import AnswerTarget
-from caft.tune.examples import choose_lessons
+from caft.tune.config import AnswerTarget, StageConfig
+from caft.tune.examples import Lesson, choose_lessons
 from caft.tune.stage import Tuning, read_numbers, read_tuned, tune_student
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,7 @@ class Workplace:
     context: RunContext
     questions: QuestionSplits
     store: Store
+    until_the_end: ExitStack = field(default_factory=ExitStack)
 
     @cached_property
     def student(self) -> Student:
@@ -70,13 +73,28 @@ def run_pipeline(config: RunConfig, context: RunContext) -> int:
         print_plan(place)
         return 0
     findings = Findings(place.questions)
-    for stage in _STORY:
-        _STORY[stage](place, findings)
-        if stage is config.until:
-            break
-    _describe_model(place, findings)
-    write_outputs(config, context, findings, started=started)
+    with place.until_the_end:
+        for stage, tell in _STORY.items():
+            tell(place, findings)
+            if stage is config.until:
+                break
+        _describe_model(place, findings)
+        write_outputs(config, context, findings, started=started)
     return 0
+
+
+def _open_logger(place: Workplace) -> Any:
+    """Open for the rest of the run; a run that fails is marked as failed."""
+    from caft.trainers.loggers import open_logger
+
+    return place.until_the_end.enter_context(
+        open_logger(
+            place.config.logger,
+            folder=place.context.folder,
+            name=place.config.name,
+            run_config={"config": place.context.config_yaml},
+        )
+    )
 
 
 def _describe_model(place: Workplace, findings: Findings) -> None:
@@ -105,7 +123,7 @@ def _store_path(config: RunConfig) -> Path:
 
 
 def score(place: Workplace, findings: Findings) -> None:
-    """How hard is every question for the base model?"""
+    """Let the base model answer every question with one token."""
     if isinstance(place.config.score, PublishedScoreConfig):
         findings.scores = _read_published(place, place.config.score)
         return
@@ -143,13 +161,14 @@ def _read_published(place: Workplace, config: PublishedScoreConfig) -> list[Answ
 
 
 def split(place: Workplace, findings: Findings) -> None:
-    """Which questions are easy, middle and hard? Cut on training rows only."""
+    """Sort questions into easy, middle and hard, cut on training rows only."""
     parts = [findings.scores_of(questions) for _, questions in findings.splits()]
     findings.split = split_questions(parts[0], parts[1:], place.config.split, place.config.seed)
 
 
 def distill(place: Workplace, findings: Findings) -> None:
     """Ask the teacher about the questions that the method wants rationales for, and no others."""
+    _refuse_empty_classes(place, findings)
     asked = questions_for_teacher(place, findings)
     if not asked:
         return
@@ -175,6 +194,20 @@ def distill(place: Workplace, findings: Findings) -> None:
     )
 
 
+def _refuse_empty_classes(place: Workplace, findings: Findings) -> None:
+    # Before a teacher is paid and an earlier stage is tuned for a method that cannot be finished.
+    assert findings.split is not None
+    placed = findings.split.complexity_of
+    present = {placed[question.id] for question in place.questions.train}
+    for stage in place.config.method.stages:
+        for name in stage.targets:
+            if name not in present:
+                raise UserError(
+                    f"the method {place.config.method.name} trains the class {name}, but no "
+                    "training question is in it; move the split's cut points"
+                )
+
+
 def questions_for_teacher(place: Workplace, findings: Findings) -> list[Question]:
     """Training questions whose class some stage trains on rationales."""
     assert findings.split is not None
@@ -192,36 +225,36 @@ def tune(place: Workplace, findings: Findings) -> None:
     """The method's stages in order, each from where the last one ended."""
     if not place.config.method.stages:
         return
-    from caft.trainers.loggers import open_logger
-
+    for stage in place.config.method.stages:
+        # A class whose rationales were all refused is found out before the first stage is tuned.
+        lessons_of(place, findings, stage)
     student = place.student
-    with open_logger(
-        place.config.logger,
-        folder=place.context.folder,
-        name=place.config.name,
-        run_config={"config": place.context.config_yaml},
-    ) as logger:
-        for number in range(len(place.config.method.stages)):
-            work = tuning_of(place, findings, student, number)
-            title = f"tuning, stage {number + 1} of {len(place.config.method.stages)}"
-            artifact = tune_student(work, place.store, place.config.trainer, logger, title)
-            findings.note(f"tune {number + 1}", artifact)
-            findings.tuning.append(read_numbers(artifact))
-            _say_reuse(title, artifact.cached)
-            student = read_tuned(student, artifact)
+    findings.logger = _open_logger(place)
+    for number in range(len(place.config.method.stages)):
+        work = tuning_of(place, findings, student, number)
+        title = f"tuning, stage {number + 1} of {len(place.config.method.stages)}"
+        artifact = tune_student(work, place.store, place.config.trainer, findings.logger, title)
+        findings.note(f"tune {number + 1}", artifact)
+        findings.tuning.append(read_numbers(artifact))
+        _say_reuse(title, artifact.cached)
+        student = read_tuned(student, artifact)
     findings.tuned = student
+
+
+def lessons_of(place: Workplace, findings: Findings, stage: StageConfig) -> list[Lesson]:
+    """The rows of one stage; UserError where a class that it names is left without any."""
+    assert findings.split is not None
+    return choose_lessons(
+        place.questions.train, findings.split.complexity_of, findings.rationales, stage
+    )
 
 
 def tuning_of(place: Workplace, findings: Findings, student: Student, number: int) -> Tuning:
     """One stage of the method, with the rows that its table names."""
-    assert findings.split is not None
     stage = place.config.method.stages[number]
-    lessons = choose_lessons(
-        place.questions.train, findings.split.complexity_of, findings.rationales, stage
-    )
     return Tuning(
         student,
-        lessons,
+        lessons_of(place, findings, stage),
         stage.epochs,
         place.config.dataset.prompt,
         place.config.tuning,

@@ -39,8 +39,11 @@ class RunPart(TypedDict):
 
 
 class ModelPart(TypedDict):
-    """The student. `parameters` is null where the run never needed the model itself (published
-    scores), `trainable_parameters` where nothing was tuned."""
+    """The student.
+
+    `parameters` is null where the run never needed the model itself (published scores),
+    `trainable_parameters` where nothing was tuned.
+    """
 
     id: str
     revision: str | None

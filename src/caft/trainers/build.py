@@ -16,7 +16,7 @@ from caft.trainers.config import TrainerConfig
 
 
 def pick_device(config: TrainerConfig) -> str:
-    """The name in torch of the accelerator that `trainer.accelerator` means; UserError if absent."""
+    """The name in torch of what `trainer.accelerator` means; UserError if absent."""
     allowed = {"auto", "cpu", "cuda", "gpu", "mps"}
     if config.accelerator not in allowed:
         raise UserError(

@@ -107,6 +107,11 @@ class TuningConfig:
         for name in ("batch_size", "batch_tokens"):
             if getattr(self, name) < 1:
                 raise UserError(f"tuning.{name} is {getattr(self, name)}; give 1 or more")
+        for name in ("warmup_steps", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise UserError(f"tuning.{name} is {getattr(self, name)}; give 0 or more")
+        if self.max_length is not None and self.max_length < 2:
+            raise UserError(f"tuning.max_length is {self.max_length}; give 2 or more, or null")
         for name in ("learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise UserError(f"tuning.{name} is {getattr(self, name)}; give more than 0")

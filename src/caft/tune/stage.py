@@ -103,57 +103,71 @@ def _train(
     tuning: Tuning, trainer_config: TrainerConfig, logger: Any, title: str, folder: Path
 ) -> TuningNumbers:
     import torch
-    from pytorch_lightning import seed_everything
 
-    from caft.models.adapters import count_parameters
+    examples, dropped = _encode(tuning)
+    if dropped:
+        log.warning("%d rows are too long and left out: %s", len(dropped), ", ".join(dropped[:5]))
+    # The process's own random state is left as it was: the next stage must not depend on it.
+    with torch.random.fork_rng():
+        torch.manual_seed(tuning.seed)
+        model = _trainable(tuning)
+        curve = _fit(model, examples, tuning, trainer_config, logger, title, folder)
+    model.save_pretrained(folder / _WEIGHTS, safe_serialization=True)
+    if tuning.config.adapter is Adapter.full:
+        tuning.student.tokenizer.save_pretrained(folder / _WEIGHTS)
+    return _count(model, examples, dropped, tuning.epochs, curve)
+
+
+def _fit(  # noqa: PLR0917
+    model: Any,
+    examples: Sequence[Example],
+    tuning: Tuning,
+    trainer_config: TrainerConfig,
+    logger: Any,
+    title: str,
+    folder: Path,
+) -> list[dict[str, float]]:
     from caft.trainers.build import build_trainer
     from caft.trainers.progress import CountingProgress
     from caft.tune.batches import Step
     from caft.tune.loader import EpochLoader
     from caft.tune.module import TuningModule
 
-    examples, dropped = _encode(tuning)
-    if dropped:
-        log.warning("%d rows are too long and left out: %s", len(dropped), ", ".join(dropped[:5]))
-    config = tuning.config
-    seed_everything(tuning.seed, verbose=False)
-    model = _trainable(tuning)
+    config, epochs = tuning.config, tuning.epochs
     loader = EpochLoader(examples, config.batch_size, config.batch_tokens, tuning.seed)
     curve: list[dict[str, float]] = []
-    module = TuningModule(model, config, steps=len(loader) * tuning.epochs, record=curve.append)
+    module = TuningModule(model, config, steps=len(loader) * epochs, record=curve.append)
 
     def rows_in(batch: Step) -> int:
         return len(batch.question_ids)
 
-    log.info(
-        "%s: %d rows x %d epochs, %d optimizer steps",
-        title,
-        len(examples),
-        tuning.epochs,
-        module.steps,
-    )
-    bar = CountingProgress(
-        title, len(examples) * tuning.epochs, rows_in, shown=trainer_config.progress
-    )
+    log.info("%s: %d rows x %d epochs, %d steps", title, len(examples), epochs, module.steps)
+    bar = CountingProgress(title, len(examples) * epochs, rows_in, shown=trainer_config.progress)
     trainer = build_trainer(
-        trainer_config, folder=folder, epochs=tuning.epochs, logger=logger, callbacks=[bar]
+        trainer_config, folder=folder, epochs=epochs, logger=logger, callbacks=[bar]
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(tuning.seed)
-        trainer.fit(module, loader)
-    model.save_pretrained(folder / _WEIGHTS, safe_serialization=True)
-    if config.adapter is Adapter.full:
-        tuning.student.tokenizer.save_pretrained(folder / _WEIGHTS)
+    trainer.fit(module, loader)
+    return curve
+
+
+def _count(
+    model: Any,
+    examples: Sequence[Example],
+    dropped: list[str],
+    epochs: int,
+    curve: list[dict[str, float]],
+) -> TuningNumbers:
+    from caft.models.adapters import count_parameters
+
     parameters, trainable = count_parameters(model)
+    rationales = [row for row in examples if row.target is Target.rationale]
     return TuningNumbers(
         examples=len(examples),
         dropped=dropped,
-        epochs=tuning.epochs,
+        epochs=epochs,
         prompt_tokens=sum(len(row.prompt_ids) for row in examples),
         trained_tokens=sum(len(row.completion_ids) for row in examples),
-        rationale_tokens=sum(
-            len(row.completion_ids) for row in examples if row.target is Target.rationale
-        ),
+        rationale_tokens=sum(len(row.completion_ids) for row in rationales),
         parameters=parameters,
         trainable_parameters=trainable,
         curve=curve,

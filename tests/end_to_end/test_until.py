@@ -1,0 +1,41 @@
+"""A run that is to stop early stops there, and writes down what it knows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from caft.report.schema import check_summary
+
+STAGES = ["score", "distill", "tune 1", "tune 2"]
+REACHED = {"score": STAGES[:1], "split": STAGES[:1], "distill": STAGES[:2], "tune": STAGES}
+
+
+@pytest.mark.parametrize("until", [*REACHED, "evaluate"])
+def test_nothing_after_the_named_stage_is_run(
+    shared: Any, whole_run: Any, small: Any, until: str
+) -> None:
+    run = shared.run(*small.words, small.two_stages, f"until={until}")
+    assert (run.status, run.err) == (0, "")
+    assert run.stages == REACHED.get(until, whole_run.stages)
+    check_summary(run.summary)
+    known, whole = run.summary, whole_run.summary
+    for part, first in (("score", "score"), ("split", "split"), ("accuracy", "evaluate")):
+        order = ["score", "split", "distill", "tune", "evaluate"]
+        reached = order.index(until) >= order.index(first)
+        assert known[part] == (whole[part] if reached else None)
+    tuned = until in ("tune", "evaluate")
+    assert (run.folder / "adapter").is_dir() == tuned
+    assert (run.folder / "predictions.parquet").exists() == (until == "evaluate")
+    assert (run.folder / "rationales.parquet").exists() == (until in ("distill", "tune", "evaluate"))
+    assert (run.folder / "report.html").is_file()
+    examples = [stage["examples"] for stage in known["method"]["stages"]]
+    assert examples == ([30, 10] if tuned else [None, None])
+
+
+def test_until_score_in_an_empty_store_makes_scores_only(workshop: Any, small: Any) -> None:
+    run = workshop.run(*small.words, "until=score")
+    assert run.status == 0
+    assert [made.split("/")[0] for made in workshop.made()] == ["score"]
+    assert run.rows("scores")[0]["complexity"] is None

@@ -1,0 +1,229 @@
+"""Scores against a plain loop over transformers, one unpadded row at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from caft.errors import UserError
+from caft.models.config import Architecture, TinyModelConfig
+from caft.models.tiny import make_config
+from caft.models.tiny_tokenizers import make_tokenizer
+from caft.records import AnswerScore, Question
+from caft.score.module import NextToken, ScoringModule, plan_scoring
+from caft.score.prepare import ScoringRow, prepare_rows
+from caft.score.read import first_line, read_answers
+from caft.text.config import PromptConfig, PromptStyle
+from caft.trainers.build import build_trainer
+from caft.trainers.config import TrainerConfig
+
+CHAT, COMPLETION = PromptStyle.chat, PromptStyle.completion
+
+
+@pytest.fixture(scope="module", params=list(Architecture), ids=lambda each: each.value)
+def student(request: pytest.FixtureRequest) -> tuple[Any, Any]:
+    return make_student(request.param)
+
+
+def make_student(architecture: Architecture) -> tuple[Any, Any]:
+    tokenizer = make_tokenizer(architecture)
+    config = make_config(TinyModelConfig(name="t", id="t", architecture=architecture), tokenizer)
+    torch.manual_seed(4)
+    return AutoModelForCausalLM.from_config(config).float().eval(), tokenizer
+
+
+QUESTIONS = [
+    Question(
+        id=f"q{number}",
+        text=f"What is {number} + 3?" + " Mind the step." * (number % 4),
+        options=tuple(str(number + offset) for offset in range(2 + number % 3)),
+        gold_index=number % 2,
+        subject="math",
+    )
+    for number in range(12)
+]
+CLOSED = Question(id="closed", text="9 - 4 =", answer_set=tuple("123456789"), gold_index=4)
+FREE = Question(id="free", text="Who wrote Emma?", gold_text="Jane Austen")
+
+
+def score(
+    model: Any,
+    tokenizer: Any,
+    folder: Path,
+    *,
+    questions: Sequence[Question] = QUESTIONS,
+    style: PromptStyle = CHAT,
+    batch_tokens: int = 2048,
+    shots: Sequence[Question] = (),
+) -> list[AnswerScore]:
+    rows = prepare_rows(questions, PromptConfig(style=style), tokenizer, shots)
+    prefix_ids, packs = plan_scoring(rows, batch_tokens)
+    module = ScoringModule(model, prefix_ids)
+    trainer = build_trainer(TrainerConfig(accelerator="cpu", progress=False), folder=folder)
+    loader = torch.utils.data.DataLoader(packs, batch_size=None)
+    said = {item.question_id: item for batch in trainer.predict(module, loader) for item in batch}
+    return read_answers(rows, said, model, tokenizer, free_answer_tokens=6)
+
+
+def score_plainly(model: Any, row: ScoringRow) -> tuple[int, dict[str, float]]:
+    """One row, one forward pass, float64 from the logits on."""
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([row.prompt_ids])).logits[0, -1]
+    p = torch.softmax(logits.double(), -1)
+    first, second = p.sort(descending=True).values[:2]
+    estimates = {
+        "answer_entropy": float(-(p * p.log()).sum()),
+        "top1_probability": float(first),
+        "top1_margin": float(first - second),
+    }
+    if row.label_ids:
+        own = p[list(row.label_ids)]
+        among = own / own.sum()
+        estimates["option_mass"] = float(own.sum())
+        estimates["option_entropy"] = float(-(among * among.log()).sum())
+    return int(logits.argmax()), estimates
+
+
+@pytest.mark.parametrize("style", [CHAT, COMPLETION])
+def test_scores_are_those_of_a_plain_loop(
+    student: tuple[Any, Any], tmp_path: Path, style: PromptStyle
+) -> None:
+    model, tokenizer = student
+    questions = [*QUESTIONS, CLOSED]
+    rows = prepare_rows(questions, PromptConfig(style=style), tokenizer, QUESTIONS[:1])
+    scores = score(
+        model, tokenizer, tmp_path, questions=questions, style=style, shots=QUESTIONS[:1]
+    )
+    assert [each.question_id for each in scores] == [each.id for each in questions]
+    for row, each in zip(rows, scores, strict=True):
+        token, estimates = score_plainly(model, row)
+        assert each.estimates == pytest.approx(estimates, abs=2e-5)
+        assert each.valid == (token in row.label_ids)
+        said = dict(zip(row.label_ids, row.labels, strict=True)).get(token)
+        assert each.correct == (said == row.gold)
+        assert each.predicted == (said or tokenizer.decode([token]).strip())
+
+
+def test_entropies_differ_from_question_to_question(
+    student: tuple[Any, Any], tmp_path: Path
+) -> None:
+    # Else the tests here would pass on a score that never looks at the question.
+    entropies = {round(s.estimates["answer_entropy"], 4) for s in score(*student, tmp_path)}
+    assert len(entropies) > len(QUESTIONS) // 2
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 60, 10_000])
+def test_the_size_of_a_pass_changes_no_score(
+    student: tuple[Any, Any], tmp_path: Path, batch_tokens: int
+) -> None:
+    expected = score(*student, tmp_path)
+    scores = score(*student, tmp_path, batch_tokens=batch_tokens)
+    for one, other in zip(scores, expected, strict=True):
+        assert replace(one, estimates={}) == replace(other, estimates={})
+        assert one.estimates == pytest.approx(other.estimates, abs=1e-5)
+
+
+def test_a_score_does_not_depend_on_the_other_questions(
+    student: tuple[Any, Any], tmp_path: Path
+) -> None:
+    together = score(*student, tmp_path)
+    reverse = score(*student, tmp_path, questions=QUESTIONS[::-1])
+    assert [each.question_id for each in reverse] == [each.id for each in QUESTIONS[::-1]]
+    alone = score(*student, tmp_path, questions=QUESTIONS[5:6])
+    for other in (reverse[-6], alone[0]):
+        assert other.estimates == pytest.approx(together[5].estimates, abs=1e-5)
+
+
+def test_the_shared_prefix_is_run_once_and_the_rest_packed() -> None:
+    start = tuple(range(20))
+    rows = [ScoringRow(str(n), (*start, 50 + n, *[7] * n), (), (), "") for n in range(3)]
+    prefix_ids, packs = plan_scoring(rows[::-1], most_tokens=4)
+    assert prefix_ids == start
+    assert [[row.question_id for row in pack.rows] for pack in packs] == [["0", "1"], ["2"]]
+    assert packs[0].pack.input_ids.tolist() == [[50, 51, 7]]
+    assert packs[0].pack.position_ids.tolist() == [[20, 20, 21]]
+    assert packs[0].positions.tolist() == [0, 2]
+
+
+def test_a_short_common_start_is_not_shared() -> None:
+    rows = [ScoringRow(str(n), (1, 2, 3, n), (), (), "") for n in range(2)]
+    prefix_ids, packs = plan_scoring(rows, most_tokens=100)
+    assert prefix_ids == ()
+    assert packs[0].pack.input_ids.tolist() == [[1, 2, 3, 0, 1, 2, 3, 1]]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_logits_that_are_not_finite_name_a_question(tmp_path: Path, bad: float) -> None:
+    model, tokenizer = make_student(Architecture.llama)
+    with torch.no_grad():
+        model.lm_head.weight[9] = bad
+    with pytest.raises(UserError, match=r"question q\d+: the model's logits are not finite"):
+        score(model, tokenizer, tmp_path)
+
+
+@pytest.mark.parametrize("style", [CHAT, COMPLETION])
+def test_free_text_is_written_out_and_compared(
+    student: tuple[Any, Any], tmp_path: Path, style: PromptStyle
+) -> None:
+    model, tokenizer = student
+    questions = [QUESTIONS[0], FREE, CLOSED]
+    free = score(model, tokenizer, tmp_path, questions=questions, style=style)[1]
+    row = prepare_rows([FREE], PromptConfig(style=style), tokenizer, [])[0]
+    _, estimates = score_plainly(model, row)
+    assert free.estimates["option_entropy"] is None
+    assert free.estimates["option_mass"] is None
+    given = {name: value for name, value in free.estimates.items() if value is not None}
+    assert given == pytest.approx(estimates, abs=2e-5)
+    # The model's own greedy words are right when they are gold, and only then.
+    assert not free.correct
+    if free.valid:
+        told = replace(FREE, gold_text=free.predicted)
+        assert score(model, tokenizer, tmp_path, questions=[told], style=style)[0].correct
+
+
+def test_free_text_of_a_base_model_without_a_template(tmp_path: Path) -> None:
+    model, tokenizer = make_student(Architecture.llama)
+    tokenizer.chat_template = None
+    (free,) = score(model, tokenizer, tmp_path, questions=[FREE], style=PromptStyle.auto)
+    assert free.estimates["answer_entropy"] is not None
+
+
+def test_a_token_that_is_no_label_is_invalid_and_wrong() -> None:
+    tokenizer = make_tokenizer(Architecture.qwen2)
+    row = prepare_rows(QUESTIONS[:1], PromptConfig(), tokenizer, [])[0]
+    other = tokenizer.convert_tokens_to_ids("Z")
+    said = {"q0": NextToken("q0", other, {"answer_entropy": 0.5})}
+    assert read_answers([row], said, None, tokenizer, 1) == [
+        AnswerScore(
+            question_id="q0",
+            predicted="Z",
+            valid=False,
+            correct=False,
+            estimates={"answer_entropy": 0.5},
+        )
+    ]
+
+
+def test_the_right_and_the_wrong_label() -> None:
+    tokenizer = make_tokenizer(Architecture.qwen2)
+    row = prepare_rows(QUESTIONS[:1], PromptConfig(), tokenizer, [])[0]
+    read = [
+        read_answers([row], {"q0": NextToken("q0", token, {})}, None, tokenizer, 1)[0]
+        for token in row.label_ids
+    ]
+    assert [(each.predicted, each.correct) for each in read] == [("A", True), ("B", False)]
+
+
+@pytest.mark.parametrize(
+    ("reply", "line"),
+    [("\n Jane Austen \nQuestion:", "Jane Austen"), ("", ""), (" \n ", ""), ("x", "x")],
+)
+def test_a_free_answer_is_the_first_line(reply: str, line: str) -> None:
+    assert first_line(reply) == line
