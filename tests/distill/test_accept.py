@@ -64,10 +64,16 @@ def test_accepted_and_ending_in_the_answer(text, clean):
     ("Wait, is it Rome? No. " * 60 + "[[B]]", "stop", "repeated_loop"),
 ])  # fmt: skip
 def test_refused_with_the_reason(text, finish, refusal):
-    for keep in Keep if refusal != "wrong" else [Keep.correct]:
+    for keep in [Keep.correct] if refusal in ("wrong", "unparsable") else Keep:
         verdict = judge(text, finish, keep)
         assert verdict.refusal == refusal
         assert not verdict.accepted
+
+
+def test_keep_all_keeps_a_reply_without_an_answer_and_says_so():
+    verdict = judge("It is Paris, I believe.", "stop", Keep.all)
+    assert (verdict.accepted, verdict.answer, verdict.agrees) == (True, None, False)
+    assert verdict.text == "It is Paris, I believe."
 
 
 def test_keeping_all_keeps_wrong_ones_marked():

@@ -72,6 +72,6 @@ def test_a_job_that_fails_does_not_stop_the_others(
     assert run.status == 2
     assert [path.parent.name[0] for path in run.folder.glob("*/summary.json")] == ["1"]
     lines = run.err.splitlines()
-    assert "job 0_method=complexity_aware" in lines[0]
+    assert lines[0].startswith("job 0_")
     assert "no training question is in it" in lines[0]
     assert lines[-1] == "1 of 2 jobs of this sweep failed"

@@ -55,10 +55,8 @@ def judge_reply(question: Question, reply: Rationale, rules: Rules) -> Rationale
     answer = None if marker is None else read_marker(marker, labels)
     agrees = answers_agree(answer, gold_label(question, rules.option_ids))
     refusal = reply.refusal or _refuse_unfinished(reply) or refusal
-    if not refusal and answer is None:
-        refusal = "unparsable"
     if not refusal and not agrees and rules.keep is Keep.correct:
-        refusal = "wrong"
+        refusal = "unparsable" if answer is None else "wrong"
     if not refusal and marker is not None and answer is not None:
         text = end_at_answer(text[: marker.start], answer)
     return replace(reply, text=text[:LARGEST_TEXT], answer=answer, agrees=agrees, refusal=refusal)

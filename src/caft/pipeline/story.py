@@ -108,7 +108,9 @@ def open_workplace(config: RunConfig, context: RunContext) -> Workplace:
     """Read the questions and check everything that can be checked before a model loads."""
     questions = load_questions(config.dataset)
     place = Workplace(config, context, questions, Store(_store_path(config)))
-    if any(Target.rationale in stage.targets.values() for stage in config.method.stages):
+    wants_teacher = any(Target.rationale in stage.targets.values() for stage in config.method.stages)
+    # Whoever stops after the scores, to see what they are worth, needs no teacher yet.
+    if wants_teacher and config.until not in (Until.score, Until.split):
         has_solutions = all(question.rationale for question in questions.train)
         check_teacher(has_solutions, config.teacher)
     return place

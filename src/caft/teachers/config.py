@@ -10,7 +10,11 @@ from caft.errors import UserError
 
 
 class Keep(Enum):
-    """Which rationales may be trained on: those that agree with gold, or every parsable one."""
+    """Which rationales may be trained on.
+
+    `correct`: those whose [[answer]] agrees with gold. `all`: every finished reply that is no
+    loop and no attack; one that is wrong, or names no answer at all, is marked as such.
+    """
 
     correct = "correct"
     all = "all"
