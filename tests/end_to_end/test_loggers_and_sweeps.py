@@ -39,7 +39,7 @@ def sweep(shared: Any, whole_run: Any, small: Any) -> Any:
         *small.words,
         "method=sft,distill,complexity_aware",
         "method.stages.0.epochs=1",
-        "evaluation.modes=[answer]",
+        "until=tune",
     )
 
 
@@ -58,9 +58,7 @@ def test_a_sweep_over_methods_leaves_a_folder_a_job(sweep: Any) -> None:
     assert names == ["sft", "distill", "complexity_aware"]
 
 
-def test_a_job_that_fails_does_not_stop_the_others(
-    shared: Any, whole_run: Any, small: Any
-) -> None:
+def test_a_job_that_fails_does_not_stop_the_others(shared: Any, whole_run: Any, small: Any) -> None:
     run = shared.run(
         "-m",
         *small.words,

@@ -95,11 +95,12 @@ def test_a_finished_run_is_not_written_over(whole_run: Any, shared: Any, small: 
     [
         ("trainer.accelerator=abacus", "trainer.accelerator is 'abacus'"),
         ("split.estimator=entropi", "split.estimator is entropi"),
-        ("dataset.prompt.style=chat", "has no chat template"),
         ("tuning.lora.modules=[nowhere]", "tuning.lora.modules is ['nowhere']"),
         ("tuning.max_length=5", "exceed the 5 allowed"),
     ],
 )
-def test_dials_that_do_not_fit(shared: Any, whole_run: Any, small: Any, word: str, said: str) -> None:
+def test_dials_that_do_not_fit(
+    shared: Any, whole_run: Any, small: Any, word: str, said: str
+) -> None:
     line = refuse(shared.run(*small.words, small.two_stages, word))
     assert said in line

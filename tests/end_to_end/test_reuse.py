@@ -114,9 +114,7 @@ def test_a_dry_run_writes_nothing_and_names_every_stage(workshop: Any, small: An
     assert all("would run" in line for line in lines)
 
 
-def test_a_dry_run_after_a_run_says_what_is_cached(
-    shared: Any, whole_run: Any, small: Any
-) -> None:
+def test_a_dry_run_after_a_run_says_what_is_cached(shared: Any, whole_run: Any, small: Any) -> None:
     made = shared.made()
     dry = shared.run(*small.words, small.two_stages, "dry_run=true")
     assert (dry.status, shared.made()) == (0, made)

@@ -28,7 +28,9 @@ def test_nothing_after_the_named_stage_is_run(
     tuned = until in ("tune", "evaluate")
     assert (run.folder / "adapter").is_dir() == tuned
     assert (run.folder / "predictions.parquet").exists() == (until == "evaluate")
-    assert (run.folder / "rationales.parquet").exists() == (until in ("distill", "tune", "evaluate"))
+    assert (run.folder / "rationales.parquet").exists() == (
+        until in ("distill", "tune", "evaluate")
+    )
     assert (run.folder / "report.html").is_file()
     examples = [stage["examples"] for stage in known["method"]["stages"]]
     assert examples == ([30, 10] if tuned else [None, None])

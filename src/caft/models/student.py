@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import math
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ from caft.errors import UserError
 from caft.models.adapters import is_adapter, load_adapter
 from caft.models.config import ModelConfig
 from caft.models.fingerprint import model_fingerprint
-from caft.models.loading import load_model, load_tokenizer, resolve_dtype
+from caft.models.loading import load_model, load_tokenizer, release_memory, resolve_dtype
 
 
 @dataclass(frozen=True)
@@ -68,8 +67,7 @@ class Student:
 
     def load(self, *, trainable: bool = False) -> Any:
         """A fresh causal LM on the device, in eval mode; tuned where this student is."""
-        # Lightning leaves cycles behind: without this, every stage would add its model to the last.
-        gc.collect()
+        release_memory()
         if self.tuned is None:
             return load_model(self.folder, self.config, self.device)
         if is_adapter(self.tuned):

@@ -17,8 +17,13 @@ from caft.errors import UserError
 from caft.evaluate.accuracy import pick_best_mode
 from caft.evaluate.config import RoutedBy
 from caft.evaluate.predictions import read_single_token, refit_cut, route
-from caft.evaluate.stage import Writing, read_predictions, write_predictions
-from caft.models.encoding import special_tokens
+from caft.evaluate.stage import (
+    Writing,
+    find_predictions,
+    read_predictions,
+    write_predictions,
+)
+from caft.models.encoding import asks_in_chat, encode_prompt, special_tokens
 from caft.models.locate import locate_model
 from caft.models.student import Student
 from caft.pipeline.findings import Examined, Findings
@@ -30,7 +35,7 @@ from caft.score.config import ModelScoreConfig, PublishedScoreConfig
 from caft.score.stage import Scoring, read_scores, score_questions
 from caft.split import split_questions
 from caft.store import Store, digest, measured
-from caft.text.prompts import Wanted
+from caft.text.prompts import Wanted, write_prompt
 from caft.tune.config import AnswerTarget, StageConfig
 from caft.tune.examples import Lesson, choose_lessons
 from caft.tune.stage import Tuning, read_numbers, read_tuned, tune_student
@@ -72,6 +77,7 @@ def run_pipeline(config: RunConfig, context: RunContext) -> int:
 
         print_plan(place)
         return 0
+    refuse_prompts_without_room(place)
     findings = Findings(place.questions)
     with place.until_the_end:
         for stage, tell in _STORY.items():
@@ -81,6 +87,29 @@ def run_pipeline(config: RunConfig, context: RunContext) -> int:
         _describe_model(place, findings)
         write_outputs(config, context, findings, started=started)
     return 0
+
+
+def refuse_prompts_without_room(place: Workplace) -> None:
+    """UserError where a rationale would not fit behind its prompt: now, not after the tuning."""
+    reaches = place.config.until in (Until.evaluate, Until.report)
+    if not reaches or Mode.rationale not in place.config.evaluation.modes:
+        return
+    # The base model's prompts are the longest: only they have shots.
+    work = writing_of(place, place.student, Wanted.rationale)
+    if find_predictions(work, place.store):
+        return
+    tokenizer = place.student.tokenizer
+    chat = asks_in_chat(work.prompt.style, tokenizer)
+    lengths = {
+        question.id: len(
+            encode_prompt(
+                write_prompt(question, work.prompt, work.wanted, chat=chat, shots=work.shots),
+                tokenizer,
+            )
+        )
+        for question in work.questions
+    }
+    place.student.refuse_long_prompts(lengths, work.max_new_tokens)
 
 
 def _open_logger(place: Workplace) -> Any:
@@ -108,7 +137,9 @@ def open_workplace(config: RunConfig, context: RunContext) -> Workplace:
     """Read the questions and check everything that can be checked before a model loads."""
     questions = load_questions(config.dataset)
     place = Workplace(config, context, questions, Store(_store_path(config)))
-    wants_teacher = any(Target.rationale in stage.targets.values() for stage in config.method.stages)
+    wants_teacher = any(
+        Target.rationale in stage.targets.values() for stage in config.method.stages
+    )
     # Whoever stops after the scores, to see what they are worth, needs no teacher yet.
     if wants_teacher and config.until not in (Until.score, Until.split):
         has_solutions = all(question.rationale for question in questions.train)

@@ -89,6 +89,8 @@ def _score(scoring: Scoring, trainer_config: TrainerConfig, folder: Path) -> lis
     module = ScoringModule(scoring.student.load(), prefix_ids)
     batches = trainer.predict(module, _loader(packs))
     said: dict[str, NextToken] = {item.question_id: item for batch in batches for item in batch}
+    # Lightning takes the model off its device when it is done; free text is still to be written.
+    module.model.to(scoring.student.device)
     return read_answers(rows, said, module.model, tokenizer, scoring.config.free_answer_tokens)
 
 
