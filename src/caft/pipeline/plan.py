@@ -82,8 +82,7 @@ def plan_run(place: Workplace) -> list[PlannedStage]:
 
 
 def _fetching(place: Workplace) -> str:
-    model = place.config.model
-    return f"download {model.id}" if model.kind == "hub" else f"make {model.name} once"
+    return f"download {place.config.model.id}"
 
 
 def _plan_score(
@@ -128,7 +127,7 @@ def _plan_distill(
         ledger_path=place.store.ledger_path,
         shots=place.questions.shots,
     )
-    state = CACHED if estimate.calls.high == 0 else RUNS
+    state = RUNS if estimate.calls.high else CACHED if estimate.from_ledger else READS
     return [PlannedStage("distill", state, f"{place.config.teacher.name}: {estimate.line()}")]
 
 

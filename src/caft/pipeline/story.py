@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -29,12 +29,20 @@ from caft.models.student import Student
 from caft.pipeline.findings import Examined, Findings
 from caft.pipeline.outputs import write_outputs
 from caft.pipeline.teaching import LocalTeacher, watch_asking
-from caft.records import AnswerScore, Mode, Prediction, Question, Target, difficulty
+from caft.records import (
+    AnswerScore,
+    Mode,
+    Prediction,
+    Question,
+    Rationale,
+    Target,
+    difficulty,
+)
 from caft.run_config import RunConfig, RunContext, Until
 from caft.score.config import ModelScoreConfig, PublishedScoreConfig
 from caft.score.stage import Scoring, read_scores, score_questions
 from caft.split import split_questions
-from caft.store import Store, digest, measured
+from caft.store import Store, digest, measured, write_table
 from caft.text.prompts import Wanted, write_prompt
 from caft.tune.config import AnswerTarget, StageConfig
 from caft.tune.examples import Lesson, choose_lessons
@@ -216,14 +224,15 @@ def distill(place: Workplace, findings: Findings) -> None:
             progress=watcher.show,
             generate=LocalTeacher(place.config).generate,
         )
-    findings.stages.append(
-        {
-            "name": "distill",
-            "fingerprint": digest(findings.rationales),
-            "cached": watcher.calls == 0,
-            "seconds": effort.seconds,
-            "peak_memory_bytes": effort.peak_memory_bytes,
-        }
+    # Replies that were paid for are kept by the ledger; the store keeps what was made of them.
+    artifact = place.store.obtain(
+        "distill",
+        {"rationales": digest(findings.rationales)},
+        lambda folder: write_table(folder / "rationales.parquet", Rationale, findings.rationales),
+    )
+    findings.note(
+        "distill",
+        replace(artifact, seconds=effort.seconds, peak_memory_bytes=effort.peak_memory_bytes),
     )
 
 

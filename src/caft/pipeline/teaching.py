@@ -17,16 +17,14 @@ from caft.text.prompts import Prompt
 
 
 class AskingBar:
-    """Shows how far the asking is, and remembers how many calls it took."""
+    """Shows how far the asking is."""
 
     def __init__(self, bar: Any) -> None:
-        self.calls = 0
         self._bar = bar
         self._task: Any = None
 
     def show(self, progress: AskProgress) -> None:
         """Told a few times a second."""
-        self.calls = progress.calls
         if self._task is None:
             self._task = self._bar.add_task("asking the teacher", total=progress.total)
         title = f"teacher, {progress.usd:.2f} USD {progress.note}".strip()

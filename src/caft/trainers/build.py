@@ -38,6 +38,14 @@ def pick_device(config: TrainerConfig) -> str:
     return "cuda" if config.accelerator == "gpu" else config.accelerator
 
 
+def _refuse_unknown_strategy(strategy: str) -> None:
+    from pytorch_lightning.strategies import StrategyRegistry
+
+    known = ["auto", *StrategyRegistry.available_strategies()]
+    if strategy not in known:
+        raise UserError(f"trainer.strategy is {strategy!r}; give one of {', '.join(sorted(known))}")
+
+
 def build_trainer(
     config: TrainerConfig,
     *,
@@ -53,6 +61,7 @@ def build_trainer(
     # Lightning and peft ask transformers by an old name.
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
     device = pick_device(config)
+    _refuse_unknown_strategy(config.strategy)
     return Trainer(
         accelerator="gpu" if device == "cuda" else device,
         devices=config.devices,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,9 @@ def _open_csv(
     _config: CsvLoggerConfig, folder: Path, _name: str, _run_config: Mapping[str, Any]
 ) -> tuple[Any, Callable[[int], None]]:
     from pytorch_lightning.loggers import CSVLogger
+
+    # The folder is the run's own, and it is new: nothing of an earlier run can be in it.
+    warnings.filterwarnings("ignore", message="Experiment logs directory")
 
     logger = CSVLogger(folder, name="", version="")
 

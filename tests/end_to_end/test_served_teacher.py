@@ -1,0 +1,96 @@
+"""The real protocol: `transformers serve` with SmolLM2 on loopback writes the rationales."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from caft.errors import UserError
+from caft.models.config import EmbeddedModelConfig
+from caft.models.locate import locate_model
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+ROWS = [
+    {
+        "question": f"Which of these numbers is the largest, in round {number}?",
+        "options": [str(number), str(number + 5), str(number - 3), str(number + 1)],
+        "answer": "B",
+    }
+    for number in range(10, 40)
+]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    if importlib.util.find_spec("uvicorn") is None:
+        pytest.skip("transformers[serving] is not installed: pip install -e '.[serving]'")
+    try:
+        model = locate_model(EmbeddedModelConfig(name="smollm2", id="smollm2"))
+    except UserError as error:
+        pytest.skip(f"the embedded model is not here: {error}")
+    cache = tmp_path_factory.mktemp("hub")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(model)]
+    with subprocess.Popen(
+        [*command, "--host", "127.0.0.1", "--port", str(port)],
+        # The server answers 500 to a list of models where its cache folder does not exist.
+        env={**os.environ, "HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as server:
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/health", server)
+            yield f"http://127.0.0.1:{port}/v1", model
+        finally:
+            server.terminate()
+
+
+def _wait_for(address: str, server: subprocess.Popen[Any]) -> None:
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        assert server.poll() is None, "the server ended"
+        try:
+            with urllib.request.urlopen(address, timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(1)
+    raise AssertionError("the server did not answer within four minutes")
+
+
+def test_complexity_aware_tuning_on_a_served_teacher(
+    served: tuple[str, Path], workshop: Any, tmp_path: Path
+) -> None:
+    address, model = served
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("\n".join(map(json.dumps, ROWS)), encoding="utf-8")
+    words = [
+        "model=tiny", "model.architecture=qwen2", "model.dtype=float32",
+        "dataset=local", f"dataset.train_path={rows}", "dataset.train=16",
+        "dataset.validation=4", "dataset.test=8", "dataset.max_new_tokens=8",
+        "teacher=transformers_serve", f"teacher.base_url={address}", f"teacher.model={model}",
+        "teacher.keep=all", "teacher.max_tokens=96",
+    ]  # fmt: skip
+    run = workshop.run(*words)
+    assert run.status == 0, run.err
+    asked = run.summary["split"]["counts"]["hard"]
+    cost = run.summary["cost"]
+    assert cost["teacher_calls"] == asked
+    assert cost["teacher_completion_tokens"] > 0
+    assert cost["unique_rationale_tokens"] > 0
+    assert {row["source"] for row in run.rows("rationales")} != {"worked"}
+    again = workshop.run(*words)
+    assert "distill" in again.cached
