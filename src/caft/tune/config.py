@@ -97,7 +97,7 @@ class TuningConfig:
     weight_decay: float = 0.0
     clip: float = 1.0
     batch_size: int = 16
-    batch_tokens: int = 1024
+    batch_tokens: int = 512
     max_length: int | None = None
     overlong: Overlong = Overlong.refuse
     answer_target: AnswerTarget = AnswerTarget.bare

@@ -11,6 +11,7 @@ from pytorch_lightning import LightningModule
 
 from caft.errors import UserError
 from caft.models.adapters import compute_in_weights_dtype
+from caft.models.loading import release_memory
 from caft.models.packing import packed_attention, packed_logits
 from caft.tune.batches import Step
 from caft.tune.config import TuningConfig
@@ -44,6 +45,10 @@ class TuningModule(LightningModule):  # type: ignore[misc]
     def on_fit_start(self) -> None:
         """Lightning's hook. `from_pretrained` returns eval mode and Lightning keeps it."""
         self.model.train()
+
+    def on_train_epoch_end(self) -> None:
+        """Lightning's hook. Rows of many lengths leave gaps in memory that only grow."""
+        release_memory()
 
     def transfer_batch_to_device(
         self, batch: Step, device: torch.device, dataloader_idx: int
