@@ -46,7 +46,7 @@ def test_the_default_is_typed_to_the_leaves() -> None:
     assert config.name == "smollm2-arithmetic-complexity_aware"
     assert config.method.stages == [
         StageConfig(targets={"easy": Target.answer, "middle": Target.answer}, epochs=4),
-        StageConfig(targets={"hard": Target.rationale}, epochs=4),
+        StageConfig(targets={"hard": Target.rationale}, epochs=6),
     ]
     assert config.evaluation.modes == [Mode.answer, Mode.rationale, Mode.routed]
     assert config.until is Until.report

@@ -1,7 +1,8 @@
 import pytest
 
 from caft.records import Mode, Prediction
-from caft.report import ReportTables, compare_models
+from caft.report.comparison import compare_models
+from caft.report.tables import ReportTables
 
 
 def reply(question: str, correct: bool) -> Prediction:

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from caft.records import AnswerScore, Prediction, Question, Rationale
-from caft.report import ReportTables, render_report
+from caft.report.html import render_report
+from caft.report.tables import ReportTables
 
 HOSTILE = (
     "</script></title></style></textarea><script>document.title='pwned'</script>"

@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.console import Console
 
-from caft.report import print_summary
+from caft.report.terminal import print_summary
 
 
 def show(summary: dict[str, Any], folder: Path) -> list[str]:

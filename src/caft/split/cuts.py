@@ -9,8 +9,6 @@ from itertools import pairwise
 from math import ceil
 from random import Random
 
-import numpy as np
-
 from caft.errors import UserError
 from caft.records import AnswerScore, Placement, difficulty
 
@@ -48,6 +46,8 @@ def estimate_values(scores: Sequence[AnswerScore], estimator: str) -> list[float
 
 def quantile_cuts(values: Sequence[float], quantiles: Sequence[float]) -> tuple[float, ...]:
     """Cut points at `quantiles` of the values, interpolated linearly."""
+    import numpy as np
+
     return tuple(float(cut) for cut in np.quantile(np.asarray(values), list(quantiles)))
 
 
