@@ -83,7 +83,7 @@ def _write(
 
     tokenizer = writing.student.tokenizer
     chat = asks_in_chat(writing.prompt.style, tokenizer)
-    prompts = _encode_prompts(writing, chat)
+    prompts = encode_prompts(writing)
     writing.student.refuse_long_prompts(
         {name: len(ids) for name, ids in prompts}, writing.max_new_tokens
     )
@@ -108,10 +108,12 @@ def _write(
     ]
 
 
-def _encode_prompts(writing: Writing, chat: bool) -> list[tuple[str, tuple[int, ...]]]:
-    from caft.models.encoding import encode_prompt
+def encode_prompts(writing: Writing) -> list[tuple[str, tuple[int, ...]]]:
+    """Question ids and prompt tokens, in the order of the questions."""
+    from caft.models.encoding import asks_in_chat, encode_prompt
     from caft.text.prompts import write_prompt
 
+    chat = asks_in_chat(writing.prompt.style, writing.student.tokenizer)
     return [
         (
             question.id,

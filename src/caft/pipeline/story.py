@@ -19,11 +19,12 @@ from caft.evaluate.config import RoutedBy
 from caft.evaluate.predictions import read_single_token, refit_cut, route
 from caft.evaluate.stage import (
     Writing,
+    encode_prompts,
     find_predictions,
     read_predictions,
     write_predictions,
 )
-from caft.models.encoding import asks_in_chat, encode_prompt, special_tokens
+from caft.models.encoding import special_tokens
 from caft.models.locate import locate_model
 from caft.models.student import Student
 from caft.pipeline.findings import Examined, Findings
@@ -43,7 +44,7 @@ from caft.score.config import ModelScoreConfig, PublishedScoreConfig
 from caft.score.stage import Scoring, read_scores, score_questions
 from caft.split import split_questions
 from caft.store import Store, digest, measured, write_table
-from caft.text.prompts import Wanted, write_prompt
+from caft.text.prompts import Wanted
 from caft.tune.config import AnswerTarget, StageConfig
 from caft.tune.examples import Lesson, choose_lessons
 from caft.tune.stage import Tuning, read_numbers, read_tuned, tune_student
@@ -106,17 +107,7 @@ def refuse_prompts_without_room(place: Workplace) -> None:
     work = writing_of(place, place.student, Wanted.rationale)
     if find_predictions(work, place.store):
         return
-    tokenizer = place.student.tokenizer
-    chat = asks_in_chat(work.prompt.style, tokenizer)
-    lengths = {
-        question.id: len(
-            encode_prompt(
-                write_prompt(question, work.prompt, work.wanted, chat=chat, shots=work.shots),
-                tokenizer,
-            )
-        )
-        for question in work.questions
-    }
+    lengths = {name: len(ids) for name, ids in encode_prompts(work)}
     place.student.refuse_long_prompts(lengths, work.max_new_tokens)
 
 
