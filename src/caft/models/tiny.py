@@ -9,6 +9,7 @@ from typing import Any
 from caft.models import tiny_tokenizers
 from caft.models.cache import cache_folder, write_once
 from caft.models.config import Architecture, TinyModelConfig
+from caft.models.loading import quiet_transformers
 from caft.models.tiny_tokenizers import CONTEXT, FAMILIES, make_tokenizer
 
 HEAD_SIZE = 16
@@ -37,8 +38,9 @@ def make_tiny(config: TinyModelConfig, folder: Path) -> None:
     model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(
         [family.end, family.stop]
     )
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with quiet_transformers():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
 
 def make_config(config: TinyModelConfig, tokenizer: Any) -> Any:

@@ -104,6 +104,8 @@ def _train(
 ) -> TuningNumbers:
     import torch
 
+    from caft.models.loading import quiet_transformers
+
     examples, dropped = _encode(tuning)
     if dropped:
         log.warning("%d rows are too long and left out: %s", len(dropped), ", ".join(dropped[:5]))
@@ -112,7 +114,8 @@ def _train(
         torch.manual_seed(tuning.seed)
         model = _trainable(tuning)
         curve = _fit(model, examples, tuning, trainer_config, logger, title, folder)
-    model.save_pretrained(folder / _WEIGHTS, safe_serialization=True)
+    with quiet_transformers():
+        model.save_pretrained(folder / _WEIGHTS, safe_serialization=True)
     if tuning.config.adapter is Adapter.full:
         tuning.student.tokenizer.save_pretrained(folder / _WEIGHTS)
     return _count(model, examples, dropped, tuning.epochs, curve)
