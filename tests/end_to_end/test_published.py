@@ -82,7 +82,7 @@ def test_the_published_rows_have_their_published_area(
         (tmp_path / f"{name}.jsonl").write_text(line + "\n", encoding="utf-8")
     run = workshop.run(
         "dataset=local",
-        "experiment=mmlu_pro_local_sft",
+        "experiment=mmlu_pro_local",
         "dataset.train=null",
         "dataset.validation=1",
         "dataset.test=1",
