@@ -60,8 +60,9 @@ def render_report(
     # A part that is missing altogether reads like one that was not reached.
     summary = {**dict.fromkeys(Summary.__annotations__), **summary}
     style, script = _read_template("report.css"), _read_template("report.js")
-    page = _environment().get_template("report.html.j2")
+    page = _environment().get_template("run.html.j2")
     text = page.render(
+        summary,
         title=title,
         summary=summary,
         config_yaml=wording.clip(config_yaml, _LONGEST_CONFIG),
