@@ -104,7 +104,7 @@ def list_question_rows(
             packed = pack_rows(rows, classes)
             if len(packed) <= MOST_BYTES:
                 return QuestionRows(rows, packed, len(keys))
-        chosen = _take_evenly(keys, len(chosen) // 2)
+        chosen = _take_evenly(keys, int(0.95 * len(chosen) * MOST_BYTES / len(packed)))
 
 
 @dataclass(frozen=True, slots=True)

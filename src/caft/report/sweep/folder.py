@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,19 +44,28 @@ def _write(path: Path, text: str) -> None:
 
 
 def read_sweep(folder: Path) -> Sweep:
-    """The jobs one level below `folder`, in the order of their numbers."""
+    """The jobs of `folder`: those of its ledger jobs.json, or else the folders one level below."""
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; name the folder of a sweep")
-    jobs = [path for path in folder.iterdir() if path.is_dir() and _is_job(path)]
-    if not jobs:
+    ledger = _read_json(folder / "jobs.json") or {"jobs": _list_folders(folder)}
+    if not ledger["jobs"]:
         raise UserError(
             f"{folder} holds no job of a sweep; name a folder that python train.py -m has filled, "
             "one level above its jobs"
         )
     return Sweep(
-        name=folder.resolve().name,
-        jobs=[_read_job(path) for path in sorted(jobs, key=_place_of)],
+        name=ledger.get("sweep") or folder.resolve().name,
+        jobs=[_read_job(folder, entry) for entry in ledger["jobs"]],
     )
+
+
+def _list_folders(folder: Path) -> list[dict[str, Any]]:
+    """What a ledger would say, for a sweep that has none."""
+    jobs = [path for path in folder.iterdir() if path.is_dir() and _is_job(path)]
+    return [
+        {"number": number, "folder": path.name, "state": "not finished"}
+        for number, path in enumerate(sorted(jobs, key=_place_of))
+    ]
 
 
 def _is_job(folder: Path) -> bool:
@@ -66,20 +77,29 @@ def _place_of(folder: Path) -> tuple[int, str]:
     return (int(number[0]) if number else 10**9, folder.name)
 
 
-def _read_job(folder: Path) -> Job:
+def _read_job(sweep: Path, entry: Mapping[str, Any]) -> Job:
+    folder = sweep / entry["folder"]
     summary = _read_json(folder / "summary.json")
-    if summary is None:
-        return Job(folder=folder.name, state="not finished", words=_read_words(folder))
-    asked, kept = _count_rationales(folder)
-    return Job(
-        folder=folder.name,
-        state=FINISHED,
-        words=tuple(summary["run"]["overrides"]),
-        summary=summary,
-        outcomes=_read_outcomes(folder, summary),
-        asked=asked,
-        kept=kept,
+    words = entry.get("overrides")
+    if words is None:
+        words = summary["run"]["overrides"] if summary else _read_words(folder)
+    job = Job(
+        number=entry["number"],
+        folder=entry["folder"],
+        # The ledger may be a moment behind: a summary is what makes a job finished.
+        state=FINISHED if summary else _state_without_summary(entry["state"]),
+        error=entry.get("error") or "",
+        words=tuple(words),
     )
+    if summary is None:
+        return job
+    asked, kept = _count_rationales(folder)
+    outcomes = _read_outcomes(folder, summary)
+    return replace(job, summary=summary, outcomes=outcomes, asked=asked, kept=kept)
+
+
+def _state_without_summary(state: str) -> str:
+    return "not finished" if state == "done" else str(state)
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -16,15 +16,17 @@ _NO_SETTINGS = ("seed", "name", "store", "logger", "trainer", "hydra", "report")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One job's folder. `summary` is None until it is finished.
+    """One job's folder. `summary` is None until it is finished; `error` says why it failed.
 
     `outcomes` tells by test question whether the tuned model (the base model, where nothing was
     tuned) was right in the mode that was chosen on validation questions. `asked` and `kept`
     count rationales: those that were asked for and those that may be trained on.
     """
 
+    number: int
     folder: str
     state: str = FINISHED
+    error: str = ""
     words: tuple[str, ...] = ()
     summary: Mapping[str, Any] | None = None
     outcomes: Mapping[str, bool] = field(default_factory=dict)

@@ -14,10 +14,12 @@ from caft.report.schema import Area, Share
 
 
 class JobPart(TypedDict):
-    """One job: its folder's name, state, settings that set it apart, and what came out."""
+    """One job: its number, folder, state, settings that set it apart, and what came out."""
 
+    number: int
     folder: str
     state: str
+    error: str
     settings: dict[str, str]
     seed: int | None
     arm: str | None

@@ -97,8 +97,10 @@ def _describe_job(job: Job, settings: dict[str, str], arm: str | None) -> dict[s
     summary, result = job.summary, job.result
     share = {key: result[key] for key in ("value", "low", "high", "n")} if result else None
     return {
+        "number": job.number,
         "folder": job.folder,
         "state": job.state,
+        "error": job.error,
         "settings": settings,
         "seed": job.seed if summary else None,
         "arm": arm,

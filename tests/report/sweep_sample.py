@@ -76,6 +76,7 @@ def make_job(finished_run: Any) -> Callable[..., Job]:
             "train_flops": 1e13 + 1e10 * kept,
         }
         return Job(
+            number=number,
             folder=f"{number}_method={method}_seed={seed}_split={split}",
             words=tuple(summary["run"]["overrides"]),
             summary=summary,
@@ -124,10 +125,19 @@ def write_job(folder: Path, job: Job) -> None:
         write_rows(home / "rationales.parquet", [{"refusal": text} for text in refusals])
 
 
+@pytest.fixture(scope="session")
+def make_sweep(finished_sweep: Sweep) -> Callable[[Path], Path]:
+    """Writes the sweep to disk, with one more job that is not finished."""
+
+    def make(folder: Path) -> Path:
+        for job in finished_sweep.jobs:
+            write_job(folder, job)
+        write_job(folder, Job(number=12, folder="12_method=sft_seed=4", state="not finished"))
+        return folder
+
+    return make
+
+
 @pytest.fixture
-def sweep_folder(finished_sweep: Sweep, tmp_path: Path) -> Path:
-    """The sweep on disk, with one more job that is not finished."""
-    for job in finished_sweep.jobs:
-        write_job(tmp_path / "sweep", job)
-    write_job(tmp_path / "sweep", Job(folder="12_method=sft_seed=4", state="not finished"))
-    return tmp_path / "sweep"
+def sweep_folder(make_sweep: Callable[[Path], Path], tmp_path: Path) -> Path:
+    return make_sweep(tmp_path / "sweep")
