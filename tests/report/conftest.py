@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,17 @@ import pytest
 
 from caft.records import COMPLEXITIES, AnswerScore, Mode, Prediction, Question, Rationale
 from caft.report.comparison import compare_models
+from caft.report.html import render_report
 from caft.report.tables import ReportTables
 from caft.statistics import roc_auc, wilson_interval
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from browser_fixtures import chromium, open_page
+from hostile import HOSTILE, spoil_run
+from sweep_sample import finished_sweep, make_job, make_sweep, sweep_folder
+
+__all__ = ["chromium", "finished_sweep", "make_job", "make_sweep", "open_page", "sweep_folder"]
 
 COUNTS = {"train": 600, "validation": 100, "test": 300}
 CUTS = [1.1, 1.75]
@@ -294,3 +305,19 @@ def finished_run() -> SampleRun:
 def sample(finished_run: SampleRun) -> SampleRun:
     """A run of its own for every test, free to be spoilt."""
     return SampleRun(copy.deepcopy(finished_run.summary), finished_run.tables)
+
+
+@pytest.fixture(scope="session")
+def hostile() -> str:
+    return HOSTILE
+
+
+@pytest.fixture(scope="session")
+def page(finished_run: SampleRun) -> str:
+    return render_report(finished_run.summary, finished_run.tables, "seed: 42\n", "A run")
+
+
+@pytest.fixture(scope="session")
+def hostile_page(finished_run: SampleRun) -> str:
+    summary, tables = spoil_run(finished_run)
+    return render_report(summary, tables, HOSTILE, HOSTILE)

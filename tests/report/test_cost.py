@@ -63,6 +63,7 @@ def test_every_count_by_hand():
         "teacher_completion_tokens": 60,
         "teacher_usd": pytest.approx(0.75),
         "unique_rationale_tokens": 200,
+        "trained_rationale_tokens": 2 * 200,
         "trained_response_tokens": 4 * 10 + 2 * 200,
         "trained_total_tokens": 4 * 110 + 2 * 250,
         "train_flops": 440 * 4060 + 500 * 4060,

@@ -1,7 +1,12 @@
+import base64
+import gzip
+import json
+import random
+from dataclasses import replace
 from typing import Any
 
 from caft.records import AnswerScore, Mode, Prediction, Question
-from caft.report.question_rows import MOST_BYTES, list_question_rows
+from caft.report.question_rows import list_question_rows
 from caft.report.tables import ReportTables
 from caft.text.config import OptionIds
 
@@ -21,7 +26,10 @@ def make_tables(count: int, text: str = "What?") -> ReportTables:
 
 
 def list_rows(tables: ReportTables, limit: int, accuracy: Any = None) -> tuple[list[Any], int]:
-    return list_question_rows(tables, accuracy or {}, "answer_entropy", OptionIds.letters, limit)
+    found = list_question_rows(tables, accuracy or {}, "answer_entropy", OptionIds.letters, limit)
+    unpacked = json.loads(gzip.decompress(base64.b64decode(found.packed)))
+    assert [row["id"] for row in unpacked] == [row.id for row in found.rows]
+    return list(found.rows), found.choosable
 
 
 def test_a_sample_is_even_over_the_estimate_and_starts_at_the_top() -> None:
@@ -77,7 +85,38 @@ def test_questions_without_an_estimate_come_last() -> None:
     assert rows[1].base.answer == "nothing"
 
 
-def test_long_texts_give_fewer_rows_rather_than_a_page_that_does_not_open() -> None:
-    rows, _ = list_rows(make_tables(4000, text="&" * 5000), 4000)
-    assert 100 < len(rows) < 4000
-    assert sum(len(row.text) for row in rows) * 5 < MOST_BYTES
+def make_noise(count: int, length: int) -> ReportTables:
+    """Texts that no compression makes smaller."""
+    tables, dice = make_tables(count), random.Random(3)
+    letters = [chr(code) for code in range(0x4E00, 0x9000)]
+    noise = {
+        key: replace(question, text="".join(dice.choices(letters, k=length)))
+        for key, question in tables.questions.items()
+    }
+    return replace(tables, questions=noise)
+
+
+def test_long_texts_are_cut_shorter_before_questions_are_left_out() -> None:
+    rows, _ = list_rows(make_noise(2000, 700), 2000)
+    assert len(rows) == 2000
+    assert max(len(row.text) for row in rows) < 400
+
+
+def test_rows_that_do_not_fit_even_so_are_taken_evenly() -> None:
+    rows, choosable = list_rows(make_noise(6000, 200), 6000)
+    assert choosable == 6000
+    assert 2000 < len(rows) < 6000
+    assert rows[0].estimate == 5999.0
+    assert rows[-1].estimate < 5
+
+
+def test_packed_rows_know_the_order_of_the_classes_and_lose_half_letters_only() -> None:
+    tables = make_tables(3, text="half \ud800 a pair")
+    placed = {"q00000": "easy", "q00001": "middle", "q00002": "hard"}
+    found = list_question_rows(replace(tables, complexity_of=placed), {}, "answer_entropy",
+                               OptionIds.letters, 3)  # fmt: skip
+    unpacked = json.loads(gzip.decompress(base64.b64decode(found.packed)))
+    assert [(row["complexity"], row["place"]) for row in unpacked] == [
+        ("hard", 2), ("middle", 1), ("easy", 0)
+    ]  # fmt: skip
+    assert unpacked[0]["text"] == "half ? a pair"

@@ -40,7 +40,8 @@ def count_cost(
 
     Teacher tokens are what the teacher charged, refused replies included and whether bought by
     this run or an earlier one; `unique_rationale_tokens` are the student's tokens of every
-    trained rationale once; the trained counts multiply by epochs (the paper's way).
+    trained rationale once; the trained counts multiply by epochs (the paper's way), those of
+    rationales being a part of those of all responses.
     """
     bought = [item for item in rationales if item.prompt_tokens or item.completion_tokens]
     return {
@@ -49,6 +50,7 @@ def count_cost(
         "teacher_completion_tokens": sum(item.completion_tokens for item in bought),
         "teacher_usd": float(sum(item.usd for item in bought)),
         "unique_rationale_tokens": max((stage.rationale_tokens for stage in stages), default=0),
+        "trained_rationale_tokens": sum(stage.epochs * stage.rationale_tokens for stage in stages),
         "trained_response_tokens": sum(stage.epochs * stage.trained_tokens for stage in stages),
         "trained_total_tokens": sum(
             stage.epochs * (stage.prompt_tokens + stage.trained_tokens) for stage in stages

@@ -230,12 +230,12 @@ def suggest_next(summary: Mapping[str, Any], comparison: Mapping[str, Any] | Non
 
 
 def _ask_about_routing(summary: Mapping[str, Any]) -> str:
-    if _routes(summary):
+    if routes_by_class(summary):
         return "Is it the routing? Rerun with -m split=entropy,random seed=1,2,3"
     return "Is routing better? Rerun with -m method=sft,distill,complexity_aware"
 
 
-def _routes(summary: Mapping[str, Any]) -> bool:
+def routes_by_class(summary: Mapping[str, Any]) -> bool:
     """Whether the method treats classes differently."""
     stages = (summary.get("method") or {}).get("stages") or []
     classes = set((summary.get("split") or {}).get("counts") or {})

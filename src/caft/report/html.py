@@ -1,19 +1,9 @@
-"""The report as one HTML page that needs nothing but itself.
-
-Whatever comes from data, teachers or models reaches the page as text: the template escapes
-everything, and a content security policy in the page lets only our own script and style run
-(named by their hashes) and nothing be fetched.
-"""
+"""The report of one run as one HTML page that needs nothing but itself."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any
-
-from markupsafe import Markup
+from typing import Any
 
 from caft.report import wording
 from caft.report.class_rows import ClassRow, list_class_rows, training_scores
@@ -28,6 +18,7 @@ from caft.report.figures import (
     draw_roc,
 )
 from caft.report.findings import find_headlines, find_warnings, main_area, suggest_next
+from caft.report.page import render_page
 from caft.report.question_rows import list_question_rows
 from caft.report.schema import Summary
 from caft.report.tables import ReportTables
@@ -35,10 +26,8 @@ from caft.report.teaching import describe_teaching
 from caft.statistics import smallest_paired_difference
 from caft.text.config import OptionIds
 
-if TYPE_CHECKING:
-    from jinja2 import Environment
-
-QUESTIONS_SHOWN = 500
+QUESTIONS_SHOWN = 12_000
+SHOWN_WITHOUT_SCRIPTS = 25
 _SUBJECTS_SHOWN = 100
 _LONGEST_CONFIG = 100_000
 
@@ -59,51 +48,15 @@ def render_report(
     """
     # A part that is missing altogether reads like one that was not reached.
     summary = {**dict.fromkeys(Summary.__annotations__), **summary}
-    style, script = _read_template("report.css"), _read_template("report.js")
-    page = _environment().get_template("report.html.j2")
-    text = page.render(
-        title=title,
-        summary=summary,
-        config_yaml=wording.clip(config_yaml, _LONGEST_CONFIG),
-        style=Markup(style),
-        script=Markup(script),
-        policy=_security_policy(style, script),
-        figures={figure.key: figure for figure in draw_figures(summary, tables)},
+    values = {
+        **summary,
+        "title": title,
+        "summary": summary,
+        "config_yaml": wording.clip(config_yaml, _LONGEST_CONFIG),
+        "figures": {figure.key: figure for figure in draw_figures(summary, tables)},
         **_describe_run(summary, tables, questions, option_ids),
-    )
-    # Half a surrogate pair from broken data cannot be written as UTF-8.
-    return text.strip().encode("utf-8", "replace").decode("utf-8") + "\n"
-
-
-def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("caft.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    names = ("percent", "percent_between", "points_between", "area_between", "p_in_words", "usd",
-             "duration", "memory", "short_count", "count_of", "name_estimator")  # fmt: skip
-    environment.filters.update({name: getattr(wording, name) for name in names})
-    return environment
-
-
-def _read_template(name: str) -> str:
-    return (files("caft.report") / "templates" / name).read_text(encoding="utf-8")
-
-
-def _security_policy(style: str, script: str) -> str:
-    return (
-        f"default-src 'none'; style-src '{_hash_source(style)}'; "
-        f"script-src '{_hash_source(script)}'; base-uri 'none'; form-action 'none'"
-    )
-
-
-def _hash_source(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+    }
+    return render_page("run.html.j2", ("tables.js", "values.js", "questions.js"), values)
 
 
 def _describe_run(
@@ -113,7 +66,7 @@ def _describe_run(
     confidence = accuracy.get("confidence", DEFAULT_CONFIDENCE)
     comparison = find_comparison(summary, tables)
     split, estimator = summary.get("split"), score["estimator"] if score else None
-    rows, choosable = list_question_rows(tables, accuracy, estimator, option_ids, questions)
+    listed = list_question_rows(tables, accuracy, estimator, option_ids, questions)
     return {
         "findings": find_headlines(summary, comparison),
         "warnings": find_warnings(summary),
@@ -125,8 +78,10 @@ def _describe_run(
         "classes": _list_classes(summary, tables, confidence) if split else [],
         "subjects": _list_subjects(accuracy),
         "teaching": describe_teaching(tables),
-        "questions": rows,
-        "choosable": choosable,
+        "questions": listed.rows,
+        "packed_questions": listed.packed,
+        "choosable": listed.choosable,
+        "shown_without_scripts": SHOWN_WITHOUT_SCRIPTS,
         "unit": wording.unit_of(estimator or ""),
     }
 

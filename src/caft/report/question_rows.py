@@ -1,12 +1,13 @@
-"""Rows of the question table: a fair sample, bounded in number and in bytes."""
+"""Rows of the question browser: all questions where they fit, else a fair sample of them."""
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
-
-from markupsafe import escape
 
 from caft.records import AnswerScore, Mode, Prediction, Question
 from caft.report.comparison import best_mode
@@ -15,10 +16,10 @@ from caft.report.wording import clip
 from caft.text.answers import answer_labels, gold_label
 from caft.text.config import OptionIds
 
-MOST_BYTES = 1_800_000
-_LONGEST_TEXT = 600
-_LONGEST_OPTION = 160
-_MARKUP_PER_ROW = 1_200
+MOST_BYTES = 2_200_000
+"""Of the packed rows, so that the whole page stays under 3 MB."""
+_LENGTHS = (600, 300, 150)
+"""Characters of a text that are kept: shorter texts come before fewer questions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +58,36 @@ class QuestionRow:
         return f"still {after}" if before == after else f"{before}, then {after}"
 
 
+@dataclass(frozen=True, slots=True)
+class QuestionRows:
+    """Rows, the same packed for the page, and how many questions there were to choose from."""
+
+    rows: Sequence[QuestionRow]
+    packed: str
+    choosable: int
+
+
+def pack_rows(rows: Sequence[QuestionRow], classes: Sequence[str]) -> str:
+    """The rows as JSON, gzip and base64: nothing of it can be read as markup."""
+    place_of = {name: place for place, name in enumerate(classes)}
+    plain = [
+        {**asdict(row), "outcome": row.outcome, "place": place_of.get(row.complexity, "")}
+        for row in rows
+    ]
+    written = json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
+    # Half a surrogate pair from broken data cannot be written as UTF-8.
+    squeezed = gzip.compress(written.encode("utf-8", "replace"), mtime=0)
+    return base64.b64encode(squeezed).decode("ascii")
+
+
 def list_question_rows(
     tables: ReportTables,
     accuracy: Mapping[str, Any],
     estimator: str | None,
     option_ids: OptionIds,
     limit: int,
-) -> tuple[list[QuestionRow], int]:
-    """At most `limit` rows, fewer where they would not fit, and how many there were to choose from.
+) -> QuestionRows:
+    """At most `limit` rows; where they do not fit, with shorter texts, and then fewer of them.
 
     Test questions where a model was examined on them, else all that were scored; ordered from
     the largest estimate down and taken evenly from that order.
@@ -72,11 +95,16 @@ def list_question_rows(
     said = _gather(tables, accuracy, estimator)
     keys = [key for key in (said.base or said.tuned or said.scores) if key in tables.questions]
     keys.sort(key=lambda key: -said.estimates.get(key, float("-inf")))
+    # Classes in the order of their lowest estimates, which is from easy to hard.
+    classes = list(dict.fromkeys(tables.complexity_of.get(key, "") for key in reversed(keys)))
+    chosen = _take_evenly(keys, limit)
     while True:
-        rows = [_make_row(tables, key, said, option_ids) for key in _take_evenly(keys, limit)]
-        if sum(map(_size_of, rows)) <= MOST_BYTES:
-            return rows, len(keys)
-        limit = len(rows) // 2
+        for length in _LENGTHS:
+            rows = [_make_row(tables, key, said, option_ids, length) for key in chosen]
+            packed = pack_rows(rows, classes)
+            if len(packed) <= MOST_BYTES:
+                return QuestionRows(rows, packed, len(keys))
+        chosen = _take_evenly(keys, int(0.95 * len(chosen) * MOST_BYTES / len(packed)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,47 +143,43 @@ def _replies_of(
     return {row.question_id: row for row in rows}
 
 
-def _make_row(tables: ReportTables, key: str, said: _Said, option_ids: OptionIds) -> QuestionRow:
+def _make_row(
+    tables: ReportTables, key: str, said: _Said, option_ids: OptionIds, length: int
+) -> QuestionRow:
     question, score = tables.questions[key], said.scores.get(key)
     gold = gold_label(question, option_ids)
-    base = _make_reply(said.base.get(key))
+    base = _make_reply(said.base.get(key), length)
     if base is None and score is not None:
         base = Reply(clip(score.predicted, 40) or "nothing", score.correct, "")
     return QuestionRow(
         id=clip(question.id, 80),
         subject=clip(question.subject, 80),
-        text=clip(question.text, _LONGEST_TEXT),
-        options=_list_options(question, option_ids, gold),
+        text=clip(question.text, length),
+        options=_list_options(question, option_ids, gold, length),
         gold=clip(gold, 80),
         complexity=tables.complexity_of.get(key, ""),
         estimate=said.estimates.get(key),
         base=base,
-        tuned=_make_reply(said.tuned.get(key)),
-        rationale=clip(said.rationales.get(key, ""), _LONGEST_TEXT),
+        tuned=_make_reply(said.tuned.get(key), length),
+        rationale=clip(said.rationales.get(key, ""), length),
     )
 
 
 def _list_options(
-    question: Question, option_ids: OptionIds, gold: str
+    question: Question, option_ids: OptionIds, gold: str, length: int
 ) -> tuple[tuple[str, str, bool], ...]:
     if not question.options:
         return ()
     labels = answer_labels(question, option_ids)
     return tuple(
-        (name, clip(text, _LONGEST_OPTION), name == gold)
+        (name, clip(text, length // 4), name == gold)
         for name, text in zip(labels, question.options, strict=True)
     )
 
 
-def _make_reply(prediction: Prediction | None) -> Reply | None:
+def _make_reply(prediction: Prediction | None, length: int) -> Reply | None:
     if prediction is None:
         return None
     answer = "unreadable" if prediction.parsed is None else clip(prediction.parsed, 80)
     text = prediction.text.strip()
-    return Reply(answer, prediction.correct, "" if text == answer else clip(text, _LONGEST_TEXT))
-
-
-def _size_of(row: QuestionRow) -> int:
-    said = [row.text, row.rationale, *(text for _, text, _ in row.options)]
-    said += [reply.text for reply in (row.base, row.tuned) if reply]
-    return _MARKUP_PER_ROW + sum(len(escape(text).encode("utf-8", "replace")) for text in said)
+    return Reply(answer, prediction.correct, "" if text == answer else clip(text, length))

@@ -181,6 +181,7 @@ class CostPart(TypedDict):
     teacher_completion_tokens: int
     teacher_usd: float
     unique_rationale_tokens: int
+    trained_rationale_tokens: NotRequired[int]
     trained_response_tokens: int
     trained_total_tokens: int
     train_flops: float
@@ -214,10 +215,15 @@ class Summary(TypedDict):
 
 def check_summary(summary: Mapping[str, Any]) -> None:
     """Raise ValueError, naming every place, unless `summary` holds schema 1 and is valid JSON."""
-    problems = _problems(summary, Summary, "summary") + _disorder(summary, "summary")
+    check_part(summary, Summary, "summary")
+
+
+def check_part(part: Mapping[str, Any], wanted: Any, place: str) -> None:
+    """Raise ValueError, naming every place, unless `part` is a valid table of `wanted` and JSON."""
+    problems = _problems(part, wanted, place) + _disorder(part, place)
     if problems:
         raise ValueError("; ".join(problems))
-    json.dumps(summary, allow_nan=False)
+    json.dumps(part, allow_nan=False)
 
 
 def _problems(value: Any, wanted: Any, place: str) -> list[str]:

@@ -34,9 +34,13 @@ def percent_between(share: Mapping[str, Any]) -> str:
 
 
 def points_between(difference: Mapping[str, Any]) -> str:
-    """A difference of shares in percentage points: +8.1 (2.0 to 14.2) points."""
-    value, low, high = (100 * difference[key] for key in ("value", "low", "high"))
-    return f"{value:+.1f} points ({low:+.1f} to {high:+.1f})"
+    """A difference of shares in percentage points: +8.1 points (+2.0 to +14.2)."""
+    return points_between_bounds(difference["value"], difference["low"], difference["high"])
+
+
+def points_between_bounds(value: float, low: float, high: float) -> str:
+    """The same from three numbers."""
+    return f"{100 * value:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def area_between(area: Mapping[str, Any]) -> str:

@@ -21,23 +21,34 @@ from caft.statistics.paired import (
     mcnemar_exact,
     paired_difference,
 )
+from caft.statistics.pareto import pareto_front
 from caft.statistics.roc import RocPoint, roc_points
+from caft.statistics.seeds import mean_over_seeds, percentile_interval, resample_means
+from caft.statistics.verdict import FEWEST_SEEDS, WORTHWHILE_GAIN, Verdict, judge_difference
 from caft.statistics.wilson import Interval, wilson_interval
 
 __all__ = [
+    "FEWEST_SEEDS",
+    "WORTHWHILE_GAIN",
     "AreaUnderCurve",
     "Interval",
     "PairedOutcome",
     "RocPoint",
+    "Verdict",
     "bootstrap_auc_interval",
     "brier_score",
     "count_paired",
     "delong_interval",
     "expected_calibration_error",
     "holm_adjusted",
+    "judge_difference",
     "mcnemar_exact",
+    "mean_over_seeds",
     "midranks",
     "paired_difference",
+    "pareto_front",
+    "percentile_interval",
+    "resample_means",
     "roc_auc",
     "roc_points",
     "smallest_paired_difference",

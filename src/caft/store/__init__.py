@@ -9,7 +9,7 @@ other instead of repeating it.
 from caft.store.artifacts import Artifact, Store
 from caft.store.fingerprint import digest, plain, source_digest
 from caft.store.measure import measured
-from caft.store.tables import read_table, write_rows, write_table
+from caft.store.tables import read_rows, read_table, write_rows, write_table
 
 __all__ = [
     "Artifact",
@@ -17,6 +17,7 @@ __all__ = [
     "digest",
     "measured",
     "plain",
+    "read_rows",
     "read_table",
     "source_digest",
     "write_rows",

@@ -42,6 +42,16 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), path)
 
 
+def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Plain rows as `write_rows` wrote them, or only some of their columns."""
+    import pyarrow.parquet as pq
+
+    rows: list[dict[str, Any]] = pq.read_table(
+        path, columns=None if columns is None else list(columns)
+    ).to_pylist()
+    return rows
+
+
 def _columns(kind: type) -> dict[str, Any]:
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in fields(kind)}

@@ -5,17 +5,23 @@ What distinguishes two marks is never colour alone: position, shape or text says
 
 from caft.report.figures.accuracy import draw_accuracy
 from caft.report.figures.curves import draw_curves
+from caft.report.figures.cut_points import CutArm, draw_cut_points
 from caft.report.figures.figure import Figure
 from caft.report.figures.histogram import draw_histogram
 from caft.report.figures.ledger import LEDGER, draw_ledger
+from caft.report.figures.pareto import PricedArm, draw_pareto
 from caft.report.figures.roc_curve import draw_roc
 
 __all__ = [
     "LEDGER",
+    "CutArm",
     "Figure",
+    "PricedArm",
     "draw_accuracy",
     "draw_curves",
+    "draw_cut_points",
     "draw_histogram",
     "draw_ledger",
+    "draw_pareto",
     "draw_roc",
 ]

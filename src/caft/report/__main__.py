@@ -1,0 +1,49 @@
+"""Write the report of a sweep, finished or not.
+
+python -m caft.report SWEEP_DIR                                  report.html and summary.json
+python -m caft.report SWEEP_DIR --wandb ENTITY/PROJECT [--draft] a W&B report as well
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from caft.errors import UserError
+from caft.exit_status import DONE, USER_MUST_ACT, say
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status and prints where the report is."""
+    parser = argparse.ArgumentParser(
+        prog="python -m caft.report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path, metavar="SWEEP_DIR")
+    parser.add_argument("--wandb", metavar="ENTITY/PROJECT", help="needs the extra: caft[report]")
+    parser.add_argument("--draft", action="store_true", help="keep the W&B report a draft")
+    given = parser.parse_args(arguments)
+    if given.draft and not given.wandb:
+        parser.error("--draft is for a W&B report; give --wandb ENTITY/PROJECT as well")
+    try:
+        _write(given.folder, given.wandb, draft=given.draft)
+    except UserError as error:
+        say(str(error))
+        return USER_MUST_ACT
+    return DONE
+
+
+def _write(folder: Path, project: str | None, *, draft: bool) -> None:
+    from caft.report.sweep import write_sweep_report
+
+    print(write_sweep_report(folder))
+    if project is not None:
+        from caft.report.wandb_report import publish_report
+
+        print(publish_report(folder, project, draft=draft))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,72 @@
+"""What every page is made of: templates, one style, one script, and a policy that names them.
+
+Whatever comes from data, teachers or models reaches a page as text: the templates escape
+everything, and the content security policy lets only our own script and style run (named by
+their hashes) and nothing be fetched.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from caft.report import wording
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_FILTERS = ("percent", "percent_between", "points_between", "area_between", "p_in_words", "usd",
+            "duration", "memory", "short_count", "count_of", "name_estimator")  # fmt: skip
+
+
+def render_page(template: str, scripts: Sequence[str], values: Mapping[str, Any]) -> str:
+    """One self-contained page in valid UTF-8; `scripts` are names of files in templates/."""
+    style = read_template("report.css")
+    script = "\n".join(read_template(name) for name in scripts)
+    text = (
+        _environment()
+        .get_template(template)
+        .render(
+            values,
+            style=Markup(style),
+            script=Markup(script),
+            policy=_security_policy(style, script),
+        )
+    )
+    # Half a surrogate pair from broken data cannot be written as UTF-8.
+    return text.strip().encode("utf-8", "replace").decode("utf-8") + "\n"
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("caft.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update({name: getattr(wording, name) for name in _FILTERS})
+    return environment
+
+
+def read_template(name: str) -> str:
+    """The text of a file in templates/."""
+    return (files("caft.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _security_policy(style: str, script: str) -> str:
+    return (
+        f"default-src 'none'; style-src '{_hash_source(style)}'; "
+        f"script-src '{_hash_source(script)}'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash_source(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -1,0 +1,16 @@
+"""The report of a whole sweep: one page and one summary.json for all of its jobs.
+
+In: a sweep's folder, finished or not. Out: report.html and summary.json (see `schema.py`) beside
+the jobs' folders. A job that is not finished is listed and left out of every number; goes wrong:
+a folder without any job is a UserError.
+
+`folder` reads and writes; everything else is pure: `jobs` and `arms` say what there is to
+compare, `comparisons` and `routing` compare it, `savings` counts what it cost, `answers` says it
+in sentences, `summary` and `page` put it together.
+"""
+
+from caft.report.sweep.folder import read_sweep, write_sweep_report
+from caft.report.sweep.jobs import Job, Sweep
+from caft.report.sweep.summary import summarise_sweep
+
+__all__ = ["Job", "Sweep", "read_sweep", "summarise_sweep", "write_sweep_report"]

@@ -1,0 +1,166 @@
+"""A sweep's findings: one plain sentence a question."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from caft.report.findings import Finding, Tone
+from caft.report.sweep.arms import Arm
+from caft.report.sweep.comparisons import ArmComparison
+from caft.report.sweep.jobs import FINISHED, Sweep
+from caft.report.sweep.routing import ASKED, RoutingAnswer
+from caft.report.sweep.savings import Saving, pick_reference
+from caft.report.wording import count_of, p_in_words, percent, points_between_bounds
+from caft.statistics import Verdict
+
+_TONES = {Verdict.yes: Tone.good, Verdict.no: Tone.bad, Verdict.unclear: Tone.unclear}
+
+
+def find_answers(
+    arms: Sequence[Arm],
+    comparisons: Sequence[ArmComparison],
+    routing: RoutingAnswer,
+    savings: Sequence[Saving],
+) -> list[Finding]:
+    """Routing first, then which arm is best, then what it saves; as far as there are numbers."""
+    found = [_find_routing(routing)]
+    if arms:
+        found.append(_find_best(arms, comparisons))
+    if len(arms) > 1 and savings:
+        found.append(_find_saving(arms, comparisons, savings))
+    return found
+
+
+def _find_routing(routing: RoutingAnswer) -> Finding:
+    word, _, rest = routing.sentence.partition(": ")
+    figure = f"{count_of(len(routing.tests), 'comparison')} at an equal budget"
+    return Finding(ASKED, word, figure, _capital(rest), _TONES[routing.verdict])
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _find_best(arms: Sequence[Arm], comparisons: Sequence[ArmComparison]) -> Finding:
+    ranked = sorted(arms, key=lambda arm: -arm.accuracy)
+    best = ranked[0]
+    figure = f"{percent(best.accuracy)} over {count_of(len(best.jobs), 'seed')}"
+    asked = "Which setting is the most accurate?"
+    if len(ranked) == 1:
+        return Finding(asked, best.name, figure, "It is the only one so far.", Tone.plain)
+    rivals = _not_clearly_worse(best, comparisons)
+    compared = {name for pair in comparisons for name in (pair.first, pair.second)}
+    if best.name not in compared:
+        detail = "No other setting answered the same test questions."
+        return Finding(asked, best.name, figure, detail, Tone.unclear)
+    if not rivals:
+        detail = "It is clearly ahead of every other setting, by test and by interval."
+        return Finding(asked, best.name, figure, detail, Tone.good)
+    detail = f"It is not clearly ahead of {_list_names(rivals)}: the order may be chance."
+    return Finding(
+        asked, "Several are level", figure, f"{best.name} comes first. {detail}", Tone.unclear
+    )
+
+
+def _not_clearly_worse(best: Arm, comparisons: Sequence[ArmComparison]) -> list[str]:
+    return [
+        pair.first if pair.second == best.name else pair.second
+        for pair in comparisons
+        if best.name in (pair.first, pair.second) and not pair.clear
+    ]
+
+
+def _list_names(names: Sequence[str]) -> str:
+    if len(names) > 3:
+        return f"{', '.join(names[:3])} and {len(names) - 3} more"
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _find_saving(
+    arms: Sequence[Arm], comparisons: Sequence[ArmComparison], savings: Sequence[Saving]
+) -> Finding:
+    """The cheapest arm that is not clearly worse than the one that is taught most."""
+    reference = pick_reference(arms)
+    assert reference is not None
+    asked = f"What can be saved against {reference.name}?"
+    level = [
+        arm
+        for arm in arms
+        if arm is not reference and not _clearly_below(arm, reference, comparisons)
+    ]
+    counted = next((s for s in savings if s.key == "unique_rationale_tokens"), savings[0])
+    amounts = dict(zip((arm.name for arm in arms), counted.amounts, strict=True))
+    if not level:
+        detail = "Every cheaper setting is clearly less accurate, or answered other questions."
+        return Finding(asked, "Nothing", "no setting keeps up", detail, Tone.unclear)
+    cheapest = min(level, key=lambda arm: amounts[arm.name])
+    place = [arm.name for arm in arms].index(cheapest.name)
+    told = "; ".join(
+        f"{saving.name} {percent(share)}"
+        for saving in savings
+        if (share := saving.saved[place]) is not None
+    )
+    return Finding(
+        asked,
+        f"{percent(counted.saved[place] or 0.0)} of the {counted.name}",
+        f"with {cheapest.name}",
+        f"Not clearly less accurate ({_say_difference(cheapest, reference, comparisons)}). "
+        f"Saved by way of counting: {told}.",
+        Tone.plain,
+    )
+
+
+def _pair_of(
+    one: Arm, two: Arm, comparisons: Sequence[ArmComparison]
+) -> tuple[ArmComparison | None, int]:
+    for pair in comparisons:
+        if {pair.first, pair.second} == {one.name, two.name}:
+            return pair, 1 if pair.second == one.name else -1
+    return None, 1
+
+
+def _clearly_below(arm: Arm, other: Arm, comparisons: Sequence[ArmComparison]) -> bool:
+    pair, _ = _pair_of(arm, other, comparisons)
+    return pair is None or (pair.clear and arm.accuracy < other.accuracy)
+
+
+def _say_difference(arm: Arm, other: Arm, comparisons: Sequence[ArmComparison]) -> str:
+    pair, sign = _pair_of(arm, other, comparisons)
+    assert pair is not None
+    bounds = sorted((sign * pair.difference.low, sign * pair.difference.high))
+    difference = points_between_bounds(sign * pair.difference.value, *bounds)
+    return f"{difference}, {p_in_words(pair.p_adjusted)} after Holm's correction"
+
+
+def find_sweep_warnings(sweep: Sweep, arms: Sequence[Arm]) -> list[str]:
+    """What a reader must know before believing the numbers."""
+    warnings = []
+    open_jobs = Counter(job.state for job in sweep.jobs if job.state != FINISHED)
+    if open_jobs:
+        states = ", ".join(f"{number} {state}" for state, number in open_jobs.items())
+        warnings.append(
+            f"{sum(open_jobs.values())} of {len(sweep.jobs)} jobs are in no number here: {states}."
+        )
+    alone = [arm.name for arm in arms if len(arm.jobs) == 1]
+    if alone:
+        warnings.append(
+            f"One seed only: {_list_names(alone)}. Its interval is that of the questions alone."
+        )
+    if len({arm.questions for arm in arms}) > 1:
+        warnings.append(
+            "Not all settings answered the same test questions; only those that did are compared."
+        )
+    if len({mode for arm in arms for mode in modes_of(arm)}) > 1:
+        warnings.append(
+            "Settings answer in different modes and so spend different tokens a question; "
+            "the table of accuracy by mode compares like with like."
+        )
+    return warnings
+
+
+def modes_of(arm: Arm) -> list[str]:
+    """The modes that its jobs were examined in, chosen on validation questions."""
+    from caft.report.sweep.jobs import examined_model
+
+    return sorted({mode for job in arm.jobs if (mode := examined_model(job.summary)[1])})

@@ -1,0 +1,114 @@
+"""Arms: jobs that differ in nothing but their seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from caft.report.sweep.jobs import Job, name_settings, varying_settings
+
+EQUAL_BUDGET = 0.02
+"""Two budgets are equal when they differ by no more than this share of the larger."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """The evaluated jobs of one setting, one a seed, in the order of their seeds."""
+
+    name: str
+    settings: Mapping[str, str]
+    jobs: tuple[Job, ...]
+
+    @property
+    def first(self) -> Mapping[str, Any]:
+        """The summary of its first job: all but seeds and outcomes is the same in the others."""
+        summary = self.jobs[0].summary
+        assert summary is not None
+        return summary
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds that it was run with."""
+        return [job.seed for job in self.jobs]
+
+    @property
+    def shares(self) -> list[float]:
+        """Test accuracy of every seed."""
+        return [float(job.result["value"]) for job in self.jobs if job.result]
+
+    @property
+    def accuracy(self) -> float:
+        """Mean test accuracy over the seeds."""
+        return sum(self.shares) / len(self.shares)
+
+    @property
+    def questions(self) -> tuple[Any, ...]:
+        """What must be equal for a comparison question by question."""
+        return self.first["dataset"]["fingerprint"], frozenset(self.jobs[0].outcomes)
+
+    @property
+    def strategy(self) -> str:
+        """How its questions were sorted into classes."""
+        return str((self.first.get("split") or {}).get("strategy", ""))
+
+    def mean_cost(self, key: str) -> float:
+        """A number of the cost part, or of `extra_counts`, averaged over the seeds."""
+        return sum(count_of_cost(job, key) for job in self.jobs) / len(self.jobs)
+
+
+def find_arms(jobs: Sequence[Job]) -> list[Arm]:
+    """Evaluated jobs by their settings, in the order of the jobs; of two equal ones the later."""
+    by_settings: dict[tuple[tuple[str, str], ...], dict[int, Job]] = {}
+    for job, settings in zip(jobs, varying_settings(jobs), strict=True):
+        if job.result and job.outcomes:
+            by_settings.setdefault(tuple(settings.items()), {})[job.seed] = job
+    return [
+        Arm(
+            name=name_settings(dict(settings)) or _name_of_method(of_seed),
+            settings=dict(settings),
+            jobs=tuple(of_seed[seed] for seed in sorted(of_seed)),
+        )
+        for settings, of_seed in by_settings.items()
+    ]
+
+
+def _name_of_method(of_seed: Mapping[int, Job]) -> str:
+    summary = next(iter(of_seed.values())).summary
+    assert summary is not None
+    return str(summary["method"]["name"])
+
+
+def count_of_cost(job: Job, key: str) -> float:
+    """One number of what a job cost; beside the cost part's keys also the three below."""
+    assert job.summary is not None
+    cost = job.summary["cost"]
+    if key == "rationales_asked":
+        return job.asked
+    if key == "rationales_kept":
+        return job.kept
+    if key == "teacher_tokens":
+        return float(cost["teacher_prompt_tokens"] + cost["teacher_completion_tokens"])
+    return float(cost.get(key) or 0)
+
+
+def equal_budgets(first: Arm, second: Arm) -> tuple[str, ...]:
+    """In which ways of counting two arms had about as much of the teacher: calls, tokens."""
+    of_calls = _are_close(first, second, "rationales_asked") and _are_close(
+        first, second, "rationales_kept"
+    )
+    # What was bought decides; free solutions are counted in the student's tokens.
+    bought = first.mean_cost("teacher_completion_tokens") > 0
+    of_tokens = _are_close(
+        first, second, "teacher_completion_tokens" if bought else "unique_rationale_tokens"
+    )
+    return tuple(
+        name
+        for name, equal in (("teacher calls", of_calls), ("teacher tokens", of_tokens))
+        if equal
+    )
+
+
+def _are_close(first: Arm, second: Arm, key: str) -> bool:
+    one, two = first.mean_cost(key), second.mean_cost(key)
+    return abs(one - two) <= EQUAL_BUDGET * max(one, two)

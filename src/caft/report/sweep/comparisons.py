@@ -1,0 +1,113 @@
+"""Arms of a sweep against each other, on the same test questions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from caft.report.sweep.arms import Arm
+from caft.statistics import (
+    Interval,
+    count_paired,
+    holm_adjusted,
+    mcnemar_exact,
+    percentile_interval,
+    resample_means,
+    smallest_paired_difference,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmComparison:
+    """Second minus first arm.
+
+    `difference` is that of the mean accuracies, with the bootstrap's bounds over questions and
+    seeds. `only_first` and `only_second` count the replies that one of the two alone got right,
+    pooled over the seeds that are paired; `p_value` is McNemar's exact one on them and
+    `p_adjusted` Holm's over all comparisons that were made together. Pooling counts a question
+    once a seed, so a small p beside an interval around 0 is no finding: believe it only where
+    both agree. `detectable` is the least difference that this many questions would reveal.
+    """
+
+    first: str
+    second: str
+    difference: Interval
+    seeds: int
+    only_first: int
+    only_second: int
+    p_value: float
+    p_adjusted: float
+    detectable: float | None
+
+    @property
+    def clear(self) -> bool:
+        """Whether test and interval agree that there is a difference."""
+        apart = self.difference.low > 0 or self.difference.high < 0
+        return apart and self.p_adjusted < 0.05
+
+
+def compare_all(arms: Sequence[Arm], confidence: float) -> list[ArmComparison]:
+    """Every pair of arms that answered the same test questions."""
+    return compare_pairs(list(combinations(arms, 2)), confidence)
+
+
+def compare_pairs(pairs: Sequence[tuple[Arm, Arm]], confidence: float) -> list[ArmComparison]:
+    """The pairs whose arms answered the same questions, with Holm's correction over them."""
+    found: list[ArmComparison] = []
+    comparable = [(one, two) for one, two in pairs if one.questions == two.questions]
+    for questions in dict.fromkeys(one.questions for one, _ in comparable):
+        group = [pair for pair in comparable if pair[0].questions == questions]
+        found += _compare_group(group, confidence)
+    adjusted = holm_adjusted([comparison.p_value for comparison in found])
+    return [
+        replace(comparison, p_adjusted=p) for comparison, p in zip(found, adjusted, strict=True)
+    ]
+
+
+def _compare_group(pairs: Sequence[tuple[Arm, Arm]], confidence: float) -> list[ArmComparison]:
+    arms = {arm.name: arm for pair in pairs for arm in pair}
+    resampled = resample_means({name: outcome_rows(arm) for name, arm in arms.items()})
+    compared = []
+    for first, second in pairs:
+        value = second.accuracy - first.accuracy
+        drawn = resampled[second.name] - resampled[first.name]
+        questions = len(first.jobs[0].outcomes)
+        interval = percentile_interval(value, drawn, questions, confidence)
+        compared.append(_pool_seeds(first, second, interval))
+    return compared
+
+
+def outcome_rows(arm: Arm) -> list[list[bool]]:
+    """One row of outcomes a seed, in the order of the questions' ids."""
+    order = sorted(arm.jobs[0].outcomes)
+    return [[job.outcomes[question] for question in order] for job in arm.jobs]
+
+
+def _pool_seeds(first: Arm, second: Arm, difference: Interval) -> ArmComparison:
+    pairs = pair_seeds(first, second)
+    one = [right for row, _ in pairs for right in row]
+    two = [right for _, row in pairs for right in row]
+    outcome = count_paired(one, two)
+    differing = (outcome.only_first + outcome.only_second) / outcome.n
+    p_value = mcnemar_exact(outcome.only_first, outcome.only_second)
+    return ArmComparison(
+        first=first.name,
+        second=second.name,
+        difference=difference,
+        seeds=min(len(first.jobs), len(second.jobs)),
+        only_first=outcome.only_first,
+        only_second=outcome.only_second,
+        p_value=p_value,
+        p_adjusted=p_value,
+        detectable=smallest_paired_difference(difference.n, differing),
+    )
+
+
+def pair_seeds(first: Arm, second: Arm) -> list[tuple[list[bool], list[bool]]]:
+    """Outcome rows of both arms, seed beside equal seed, or in order where none is equal."""
+    rows = (outcome_rows(first), outcome_rows(second))
+    shared = [seed for seed in first.seeds if seed in second.seeds]
+    if not shared:
+        return list(zip(*rows, strict=False))
+    return [(rows[0][first.seeds.index(s)], rows[1][second.seeds.index(s)]) for s in shared]

@@ -1,0 +1,88 @@
+"""The jobs of a sweep, and what sets them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from caft.report.comparison import best_mode
+
+FINISHED = "finished"
+
+# Where a job writes and how it is run make no other experiment of it.
+_NO_SETTINGS = ("seed", "name", "store", "logger", "trainer", "hydra", "report")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One job's folder. `summary` is None until it is finished; `error` says why it failed.
+
+    `outcomes` tells by test question whether the tuned model (the base model, where nothing was
+    tuned) was right in the mode that was chosen on validation questions. `asked` and `kept`
+    count rationales: those that were asked for and those that may be trained on.
+    """
+
+    number: int
+    folder: str
+    state: str = FINISHED
+    error: str = ""
+    words: tuple[str, ...] = ()
+    summary: Mapping[str, Any] | None = None
+    outcomes: Mapping[str, bool] = field(default_factory=dict)
+    asked: int = 0
+    kept: int = 0
+
+    @property
+    def seed(self) -> int:
+        """The seed of a finished job."""
+        assert self.summary is not None
+        return int(self.summary["run"]["seed"])
+
+    @property
+    def result(self) -> Mapping[str, Any] | None:
+        """Accuracy in the mode that `outcomes` are in; None where nothing was evaluated."""
+        who, mode = examined_model(self.summary)
+        accuracy = (self.summary or {}).get("accuracy") or {}
+        found: Mapping[str, Any] | None = (accuracy.get(who) or {}).get(mode)
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """All jobs of one folder, in order. `question` is what the sweep was started to find out."""
+
+    name: str
+    jobs: Sequence[Job]
+    question: str = ""
+
+
+def examined_model(summary: Mapping[str, Any] | None) -> tuple[str, str | None]:
+    """Whose replies count, and in which mode: the tuned model's, or the base one's alone."""
+    accuracy = (summary or {}).get("accuracy") or {}
+    who = "tuned" if accuracy.get("tuned") else "base"
+    return who, best_mode(accuracy, who)
+
+
+def varying_settings(jobs: Sequence[Job]) -> list[dict[str, str]]:
+    """Each job's words, as key and value, whose value differs between jobs; seeds left out."""
+    given = [dict(_read_word(word) for word in job.words) for job in jobs]
+    keys = dict.fromkeys(key for words in given for key in words)
+    varying = [
+        key
+        for key in keys
+        if key.split(".")[0] not in _NO_SETTINGS and len({words.get(key) for words in given}) > 1
+    ]
+    return [{key: words[key] for key in varying if key in words} for words in given]
+
+
+def _read_word(word: str) -> tuple[str, str]:
+    key, _, value = word.lstrip("+~").partition("=")
+    return key, value
+
+
+def name_settings(settings: Mapping[str, str]) -> str:
+    """Options of a group by their own name, single values with their key."""
+    return ", ".join(
+        value if "." not in key else f"{key}={value}" for key, value in settings.items()
+    )

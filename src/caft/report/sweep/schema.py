@@ -1,0 +1,116 @@
+"""A sweep's summary.json, schema 1: the keys that others read.
+
+`kind` sets it apart from a run's. Shares lie in 0 to 1, money is in USD; what does not exist is
+null. `accuracy` of an arm is the mean over its seeds in the mode chosen on validation questions,
+with the bootstrap's bounds over questions and seeds; `over_seeds` has Student's bounds instead,
+and is null for one seed.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+from caft.report.schema import Area, Share
+
+
+class JobPart(TypedDict):
+    """One job: its number, folder, state, settings that set it apart, and what came out."""
+
+    number: int
+    folder: str
+    state: str
+    error: str
+    settings: dict[str, str]
+    seed: int | None
+    arm: str | None
+    mode: str | None
+    accuracy: Share | None
+    roc_auc: Area | None
+    cost: dict[str, float] | None
+    seconds: float | None
+
+
+class ArmPart(TypedDict):
+    """Jobs that differ in their seed only. `by_mode`: mean accuracy of the tuned model."""
+
+    name: str
+    settings: dict[str, str]
+    strategy: str
+    method: str
+    seeds: list[int]
+    modes: list[str]
+    accuracy: Share
+    over_seeds: Share | None
+    by_mode: dict[str, float]
+    tokens_a_question: float
+    thresholds: list[float]
+    cost: dict[str, float]
+
+
+class ComparisonPart(Share):
+    """Second minus first arm; see `comparisons.py` for what the numbers mean."""
+
+    first: str
+    second: str
+    seeds: int
+    only_first: int
+    only_second: int
+    p_value: float
+    p_adjusted: float
+    detectable: float | None
+
+
+class RoutingTestPart(ComparisonPart):
+    """A routed arm against its random control at an equal budget."""
+
+    strategy: str
+    equal_in: list[str]
+    verdict: str
+
+
+class RoutingPart(TypedDict):
+    """The answer in a word (yes, no, not enough data to tell) and a sentence."""
+
+    verdict: str
+    sentence: str
+    tests: list[RoutingTestPart]
+
+
+class SavingPart(TypedDict):
+    """One way of counting: amount and share saved against the reference, by arm."""
+
+    name: str
+    amounts: dict[str, float]
+    saved: dict[str, float | None]
+
+
+class SavingsPart(TypedDict):
+    """Every way of counting."""
+
+    reference: str
+    counts: dict[str, SavingPart]
+
+
+class AnswerPart(TypedDict):
+    """One plain sentence a question."""
+
+    asked: str
+    answer: str
+
+
+class SweepSummary(TypedDict):
+    """The whole of a sweep's summary.json."""
+
+    schema: Literal[1]
+    kind: Literal["sweep"]
+    name: str
+    question: str
+    written: str
+    confidence: float
+    counts: dict[str, int]
+    jobs: list[JobPart]
+    arms: list[ArmPart]
+    comparisons: list[ComparisonPart]
+    routing: RoutingPart
+    savings: SavingsPart | None
+    answers: list[AnswerPart]

@@ -1,0 +1,34 @@
+"""Yes, no, or not enough data: what a paired difference says about "is it better?"."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from caft.statistics.wilson import Interval
+
+ALPHA = 0.05
+WORTHWHILE_GAIN = 0.02
+"""A gain below two points of accuracy is nothing that anybody would route for."""
+FEWEST_SEEDS = 3
+
+
+class Verdict(Enum):
+    """Whether the second of two arms is better than the first."""
+
+    yes = "yes"
+    no = "no"
+    unclear = "not enough data to tell"
+
+
+def judge_difference(difference: Interval, p_adjusted: float, seeds: int) -> Verdict:
+    """Yes needs a small p and an interval above 0; no needs an interval without a real gain.
+
+    `difference` is over questions and seeds, `p_adjusted` already corrected for all comparisons
+    of the question, `seeds` the fewer of the two arms'. An interval that reaches from no gain to
+    a worthwhile one says nothing, and neither do fewer than three seeds.
+    """
+    if seeds < FEWEST_SEEDS:
+        return Verdict.unclear
+    if difference.low > 0 and p_adjusted < ALPHA:
+        return Verdict.yes
+    return Verdict.no if difference.high < WORTHWHILE_GAIN else Verdict.unclear

@@ -1,0 +1,143 @@
+"""A sweep whose truth is known: outcomes are drawn around an accuracy that each arm is given."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from caft.report.sweep.jobs import Job, Sweep
+from caft.statistics import wilson_interval
+from caft.store import write_rows
+
+QUESTIONS = 300
+STAGES = {
+    "sft": [{"targets": {"easy": "answer", "middle": "answer", "hard": "answer"}, "epochs": 6}],
+    "distill": [
+        {"targets": {"easy": "rationale", "middle": "rationale", "hard": "rationale"}, "epochs": 6}
+    ],
+    "complexity_aware": [
+        {"targets": {"easy": "answer", "middle": "answer"}, "epochs": 3},
+        {"targets": {"hard": "rationale"}, "epochs": 3},
+    ],
+}
+RATIONALES = {"sft": 0, "distill": 600, "complexity_aware": 150}
+TOKENS_A_RATIONALE = 60
+
+
+@pytest.fixture(scope="session")
+def make_job(finished_run: Any) -> Callable[..., Job]:
+    def make(
+        number: int,
+        *,
+        method: str,
+        split: str = "entropy",
+        seed: int = 1,
+        accuracy: float = 0.5,
+        rationales: int | None = None,
+        tokens: int = TOKENS_A_RATIONALE,
+        cuts: Sequence[float] = (0.5, 1.5),
+        words: Sequence[str] = (),
+    ) -> Job:
+        summary = copy.deepcopy(finished_run.summary)
+        # Hard questions are hard for every arm: that is what makes a paired test worth it.
+        hardness = np.random.default_rng(5).normal(0, 0.25, QUESTIONS)
+        noise = np.random.default_rng([number, seed]).normal(0, 0.25, QUESTIONS)
+        mark = np.quantile(hardness + noise, accuracy)
+        right = (hardness + noise < mark).tolist()
+        share = wilson_interval(sum(right), QUESTIONS)
+        result = {"value": share.value, "low": share.low, "high": share.high, "n": QUESTIONS,
+                  "unparsable": 0, "generated_tokens": 30 * QUESTIONS, "by_complexity": {},
+                  "by_subject": {}}  # fmt: skip
+        kept = RATIONALES[method] if rationales is None else rationales
+        summary["run"] |= {
+            "seed": seed,
+            "overrides": [f"method={method}", f"split={split}", f"seed={seed}", *words],
+        }
+        summary["method"] = {
+            "name": method, "stages": [{**stage, "examples": 10} for stage in STAGES[method]]
+        }  # fmt: skip
+        summary["split"] |= {"strategy": split, "thresholds": [] if split == "random" else [*cuts]}
+        summary["accuracy"]["tuned"] = {"answer": None, "rationale": result, "routed": None}
+        summary["accuracy"]["best_mode"]["tuned"] = "rationale"
+        summary["cost"] |= {
+            "teacher_calls": kept,
+            "teacher_prompt_tokens": 80 * kept,
+            "teacher_completion_tokens": tokens * kept,
+            "teacher_usd": 0.0002 * kept,
+            "unique_rationale_tokens": tokens * kept,
+            "trained_rationale_tokens": tokens * kept * STAGES[method][-1]["epochs"],
+            "trained_total_tokens": 90_000 + 90 * kept,
+            "train_flops": 1e13 + 1e10 * kept,
+        }
+        return Job(
+            number=number,
+            folder=f"{number}_method={method}_seed={seed}_split={split}",
+            words=tuple(summary["run"]["overrides"]),
+            summary=summary,
+            outcomes={f"q{k:03}": flag for k, flag in enumerate(right)},
+            asked=kept,
+            kept=kept,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def finished_sweep(make_job: Callable[..., Job]) -> Sweep:
+    """Two baselines, and routing that beats its random control by far; three seeds each."""
+    arms = (
+        ("sft", "entropy", 0.45),
+        ("distill", "entropy", 0.63),
+        ("complexity_aware", "entropy", 0.62),
+        ("complexity_aware", "random", 0.47),
+    )
+    jobs = [
+        make_job(3 * place + seed - 1, method=method, split=split, seed=seed,
+                 accuracy=accuracy + 0.01 * (seed - 2))
+        for place, (method, split, accuracy) in enumerate(arms)
+        for seed in (1, 2, 3)
+    ]  # fmt: skip
+    return Sweep(name="10-02-11", jobs=jobs)
+
+
+def write_job(folder: Path, job: Job) -> None:
+    """A job's folder as a run leaves it, as far as a sweep's report reads it."""
+    home = folder / job.folder
+    home.mkdir(parents=True)
+    (home / "run.log").write_text("")
+    if job.summary is None:
+        return
+    (home / "summary.json").write_text(json.dumps(job.summary))
+    rows = [
+        {"question_id": key, "model": "tuned", "mode": mode, "correct": right}
+        for key, flag in job.outcomes.items()
+        for mode, right in (("rationale", flag), ("answer", not flag))
+    ]
+    write_rows(home / "predictions.parquet", rows)
+    if job.asked:
+        refusals = [""] * job.kept + ["cut off"] * (job.asked - job.kept)
+        write_rows(home / "rationales.parquet", [{"refusal": text} for text in refusals])
+
+
+@pytest.fixture(scope="session")
+def make_sweep(finished_sweep: Sweep) -> Callable[[Path], Path]:
+    """Writes the sweep to disk, with one more job that is not finished."""
+
+    def make(folder: Path) -> Path:
+        for job in finished_sweep.jobs:
+            write_job(folder, job)
+        write_job(folder, Job(number=12, folder="12_method=sft_seed=4", state="not finished"))
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def sweep_folder(make_sweep: Callable[[Path], Path], tmp_path: Path) -> Path:
+    return make_sweep(tmp_path / "sweep")

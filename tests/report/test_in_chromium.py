@@ -1,0 +1,189 @@
+"""What only a browser can tell: what runs, what fits, what is reachable, what stays fluid."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from caft.records import COMPLEXITIES, AnswerScore, Prediction, Question
+from caft.report.html import render_report
+from caft.report.sweep import write_sweep_report
+from caft.report.tables import ReportTables
+
+PHONE = {"viewport": {"width": 390, "height": 844}}
+MANY = 12_000
+
+
+@pytest.fixture(scope="module")
+def sweep_page(make_sweep: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = make_sweep(tmp_path_factory.mktemp("sweep"))
+    return write_sweep_report(folder).read_text(encoding="utf-8")
+
+
+def without_policy(html: str) -> str:
+    return re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", html)
+
+
+# Escaping must hold by itself, and so must the policy: each is tried without the other.
+@pytest.mark.parametrize("guard", [str, without_policy], ids=["policy", "no policy"])
+def test_hostile_strings_run_nothing(
+    hostile_page: str, open_page: Callable[..., Any], guard: Callable[[str], str]
+) -> None:
+    page = open_page(guard(hostile_page))
+    assert page.title().startswith("</script></title>")
+    assert page.locator("img, iframe, svg[onload], script").count() == 2
+    assert page.locator("#question-shown").inner_text() == "1 to 50 of 300 of 300 questions"
+    # Rows that scripts make are text as well, and so is what is opened only later.
+    page.locator("#question-table details summary").first.click()
+    page.locator("#question-table details .options").first.wait_for()
+    assert "<img src=x" in page.locator("#question-table details").first.inner_text()
+    assert page.locator("#question-table img, #question-table script").count() == 0
+    assert page.title().startswith("</script></title>")
+
+
+def test_the_policy_stops_a_script_that_escaping_let_through(
+    page: str, open_page: Callable[..., Any]
+) -> None:
+    broken = page.replace("</main>", "<script>document.title='pwned'</script></main>")
+    assert open_page(broken).title() == "A run"
+    assert open_page(without_policy(broken)).title() == "pwned"
+
+
+def test_nothing_is_fetched(page: str, sweep_page: str, open_page: Callable[..., Any]) -> None:
+    for html in (page, sweep_page):
+        opened = open_page(html)
+        assert [url.partition(":")[0] for url in opened.asked_for] == ["file"]
+
+
+@pytest.mark.parametrize(
+    "dials",
+    [{}, {"color_scheme": "dark"}, PHONE],
+    ids=["light", "dark", "phone"],
+)
+def test_axe_finds_nothing_serious(
+    page: str, sweep_page: str, open_page: Callable[..., Any], dials: Mapping[str, Any]
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is missing")
+    for html in (page, sweep_page):
+        opened = open_page(html, **dials)
+        opened.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        found = axe.Axe().run(opened).response
+        assert len(found["passes"]) > 20
+        assert serious(found["violations"]) == []
+
+
+def serious(violations: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [
+        f"{violation['id']}: {node['html'][:200]}"
+        for violation in violations
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"]
+    ]
+
+
+def test_a_phone_scrolls_in_one_direction_only(
+    page: str, sweep_page: str, hostile_page: str, open_page: Callable[..., Any]
+) -> None:
+    for html in (page, sweep_page, hostile_page):
+        opened = open_page(html, **PHONE)
+        assert opened.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_tables_sort_by_keyboard_with_what_is_missing_last(
+    sweep_page: str, open_page: Callable[..., Any]
+) -> None:
+    opened = open_page(sweep_page)
+    button = opened.locator("#jobs thead button", has_text="accuracy")
+    cells = opened.locator("#jobs tbody td[data-name=accuracy]")
+    button.focus()
+    for _ in range(2):
+        opened.keyboard.press("Enter")
+        shares = [cell.split("%")[0] for cell in cells.all_inner_texts()]
+        assert shares.pop() == ""
+        numbers = [float(share) for share in shares]
+        falling = button.evaluate("b => b.parentNode.getAttribute('aria-sort')") == "descending"
+        assert numbers == sorted(numbers, reverse=falling)
+    assert falling
+
+
+def test_a_mark_shows_its_value_under_the_pointer(page: str, open_page: Callable[..., Any]) -> None:
+    opened = open_page(page)
+    opened.locator(".histogram .mark").nth(8).hover()
+    assert re.fullmatch(
+        r"\d\.\d\d to \d\.\d\d: \d+ right, \d+ wrong \(.+\)", opened.locator(".value").inner_text()
+    )
+
+
+def many_questions() -> ReportTables:
+    keys = [f"q{k:05}" for k in range(MANY)]
+    return ReportTables(
+        questions={
+            key: Question(
+                id=key, text=f"Question {k}: which of these {k % 97} is it? " + "Some words. " * 20,
+                options=("one", "two", "three", "four"), gold_index=k % 4, subject="law")
+            for k, key in enumerate(keys)
+        },
+        split_of=dict.fromkeys(keys, "test"),
+        complexity_of={key: COMPLEXITIES[k * 3 // MANY] for k, key in enumerate(keys)},
+        scores=[
+            AnswerScore(question_id=key, predicted="A", valid=True, correct=k % 4 == 0,
+                        estimates={"answer_entropy": k / MANY})
+            for k, key in enumerate(keys)
+        ],
+    )  # fmt: skip
+
+
+def reply(row: AnswerScore, *, correct: bool) -> Prediction:
+    return Prediction(question_id=row.question_id, text="[[B]]", parsed="B", correct=correct,
+                      generated_tokens=3)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def large_page(finished_run: Any) -> str:
+    tables = many_questions()
+    asked = zip(finished_run.tables.predictions, (2, 3, 4, 5, 6, 7), strict=True)
+    replies = {
+        key: [reply(row, correct=k % divisor == 0) for k, row in enumerate(tables.scores)]
+        for key, divisor in asked
+    }
+    return render_report(finished_run.summary, replace(tables, predictions=replies), "", "Large")
+
+
+def test_twelve_thousand_questions_are_all_there_and_few_in_the_document(
+    large_page: str, open_page: Callable[..., Any]
+) -> None:
+    assert len(large_page.encode()) < 3_000_000
+    opened = open_page(large_page)
+    shown, rows = opened.locator("#question-shown"), opened.locator("#question-table tbody tr")
+    assert shown.inner_text() == "1 to 50 of 12000 of 12000 questions"
+    assert rows.count() == 50
+
+    opened.get_by_label("Find words").fill("question 11986:")
+    assert shown.inner_text() == "1 of 12000 questions"
+    assert "Question 11986:" in rows.inner_text()
+    opened.get_by_label("Find words").fill("")
+    opened.locator("select[name=complexity]").select_option("hard")
+    assert shown.inner_text() == "1 to 50 of 4000 of 12000 questions"
+    opened.locator("select[name=outcome]").select_option("wrong, then right")
+    count = int(re.search(r"of (\d+) of", shown.inner_text())[1])  # type: ignore[index]
+    base, tuned = 2, 7
+    assert count == sum(k % base != 0 and k % tuned == 0 for k in range(8000, MANY))
+
+
+def test_questions_turn_and_sort_as_a_whole(large_page: str, open_page: Callable[..., Any]) -> None:
+    opened = open_page(large_page)
+    estimates = opened.locator("#question-table td[data-name=nats]")
+    assert estimates.first.inner_text() == "1.000"
+    previous, following = (opened.get_by_role("button", name=f"{word} questions")
+                           for word in ("Previous", "Next"))  # fmt: skip
+    assert previous.is_disabled()
+    following.click()
+    assert opened.locator("#question-shown").inner_text().startswith("51 to 100 of")
+    opened.get_by_role("button", name="nats").click()
+    assert opened.locator("#question-shown").inner_text().startswith("1 to 50 of")
+    assert estimates.first.inner_text() == "0.000"

@@ -1,0 +1,213 @@
+"""One report for a whole sweep: numbers, verdicts and the page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from caft.errors import UserError
+from caft.report.__main__ import main
+from caft.report.schema import check_part
+from caft.report.sweep import write_sweep_report
+from caft.report.sweep.arms import equal_budgets, find_arms
+from caft.report.sweep.comparisons import compare_all, pair_seeds
+from caft.report.sweep.jobs import Job, Sweep, name_settings, varying_settings
+from caft.report.sweep.schema import SweepSummary
+from caft.report.sweep.summary import examine_sweep, summarise_sweep
+from caft.statistics import Verdict, mcnemar_exact
+
+WRITTEN = "2026-11-24T10:00:00+00:00"
+
+
+def test_arms_are_what_differs_beside_the_seed(finished_sweep: Sweep) -> None:
+    arms = find_arms(finished_sweep.jobs)
+    assert [arm.name for arm in arms] == [
+        "sft, entropy", "distill, entropy", "complexity_aware, entropy", "complexity_aware, random"
+    ]  # fmt: skip
+    assert [arm.seeds for arm in arms] == [[1, 2, 3]] * 4
+    assert arms[0].accuracy == pytest.approx(0.45)
+
+
+def test_settings_that_all_jobs_share_are_not_named() -> None:
+    lines = (
+        "model=tiny split.quantiles=[.25,.75] seed=1 store.path=a",
+        "model=tiny split.quantiles=[.5,.75] seed=2 store.path=b",
+        "model=tiny",
+    )
+    jobs = [Job(number=k, folder=str(k), words=tuple(line.split())) for k, line in enumerate(lines)]
+    settings = varying_settings(jobs)
+    assert settings == [
+        {"split.quantiles": "[.25,.75]"}, {"split.quantiles": "[.5,.75]"}, {}
+    ]  # fmt: skip
+    assert name_settings({"method": "sft", **settings[0]}) == "sft, split.quantiles=[.25,.75]"
+
+
+def test_pairs_pool_discordant_replies_over_equal_seeds(finished_sweep: Sweep) -> None:
+    arms = find_arms(finished_sweep.jobs)
+    (found,) = compare_all(arms[2:], 0.95)
+    rows = [
+        (one.outcomes[key], two.outcomes[key])
+        for one, two in zip(arms[2].jobs, arms[3].jobs, strict=True)
+        for key in one.outcomes
+    ]
+    assert (found.only_first, found.only_second) == (
+        rows.count((True, False)), rows.count((False, True))
+    )  # fmt: skip
+    assert found.p_value == mcnemar_exact(found.only_first, found.only_second)
+    assert found.difference.value == pytest.approx(-0.15)
+    assert found.difference.low < -0.15 < found.difference.high < 0
+    assert found.clear
+
+
+def test_seeds_are_paired_by_number_and_else_by_order(make_job: Callable[..., Job]) -> None:
+    jobs = [make_job(k, method="sft", seed=seed) for k, seed in enumerate((1, 2))]
+    jobs += [make_job(k, method="distill", seed=seed) for k, seed in enumerate((2, 3), start=2)]
+    first, second = find_arms(jobs)
+    ((one, two),) = pair_seeds(first, second)
+    assert one == list(jobs[1].outcomes.values())
+    assert two == list(jobs[2].outcomes.values())
+    assert len(pair_seeds(first, replace(second, jobs=(jobs[3],)))) == 1
+
+
+def test_holm_counts_all_pairs(finished_sweep: Sweep) -> None:
+    found = compare_all(find_arms(finished_sweep.jobs), 0.95)
+    assert len(found) == 6
+    smallest = min(found, key=lambda pair: pair.p_value)
+    assert smallest.p_adjusted == pytest.approx(6 * smallest.p_value)
+
+
+def test_other_questions_are_never_compared(make_job: Callable[..., Job]) -> None:
+    one, two = make_job(0, method="sft"), make_job(1, method="distill")
+    two.summary["dataset"]["fingerprint"] = "other"  # type: ignore[index]
+    found = examine_sweep(Sweep(name="x", jobs=[one, two]))
+    assert found.comparisons == []
+    assert any("only those that did are compared" in warning for warning in found.warnings)
+
+
+def routing_of(
+    make_job: Callable[..., Job], routed: float, control: float, seeds: int, **dials: Any
+) -> Any:
+    jobs = []
+    for seed in range(1, seeds + 1):
+        jobs.append(make_job(seed, method="complexity_aware", seed=seed, accuracy=routed))
+        jobs.append(make_job(seed + 50, method="complexity_aware", split="random", seed=seed,
+                             accuracy=control, **dials))  # fmt: skip
+    return examine_sweep(Sweep(name="x", jobs=jobs)).routing
+
+
+def test_a_large_gain_over_random_is_a_yes(make_job: Callable[..., Job]) -> None:
+    answer = routing_of(make_job, 0.62, 0.47, seeds=3)
+    assert answer.verdict is Verdict.yes
+    assert answer.sentence.startswith("Yes: at equal teacher calls and teacher tokens, ")
+    assert "300 test questions and 3 seeds" in answer.sentence
+
+
+def test_a_loss_is_a_no_and_a_draw_of_few_questions_is_neither(
+    make_job: Callable[..., Job],
+) -> None:
+    assert routing_of(make_job, 0.45, 0.6, seeds=3).verdict is Verdict.no
+    draw = routing_of(make_job, 0.5, 0.5, seeds=3)
+    assert draw.verdict is Verdict.unclear
+    assert draw.sentence.startswith("Not enough data to tell: ")
+
+
+def test_two_seeds_are_not_enough_however_large_the_gain(make_job: Callable[..., Job]) -> None:
+    answer = routing_of(make_job, 0.8, 0.4, seeds=2)
+    assert answer.verdict is Verdict.unclear
+    assert "fewer than 3 seeds" in answer.sentence
+
+
+def test_unequal_budgets_are_not_compared(make_job: Callable[..., Job]) -> None:
+    answer = routing_of(make_job, 0.8, 0.4, seeds=3, rationales=300)
+    assert answer.tests == ()
+    assert "no random arm had the same method and the same teacher calls" in answer.sentence
+
+
+def test_equal_tokens_with_fewer_calls_are_an_equal_budget(make_job: Callable[..., Job]) -> None:
+    jobs = [
+        make_job(0, method="complexity_aware"),
+        make_job(1, method="complexity_aware", split="random", rationales=300, tokens=30),
+        make_job(2, method="complexity_aware", split="random", words=("a.b=1",), tokens=70),
+    ]
+    arm, of_tokens, of_calls = find_arms(jobs)
+    assert equal_budgets(arm, of_tokens) == ("teacher tokens",)
+    assert equal_budgets(arm, of_calls) == ("teacher calls",)
+
+
+def test_summary_holds_its_schema_and_counts_savings_by_hand(finished_sweep: Sweep) -> None:
+    found = examine_sweep(finished_sweep)
+    summary = summarise_sweep(found, WRITTEN)
+    check_part(summary, SweepSummary, "summary")
+    assert summary["savings"]["reference"] == "distill, entropy"
+    counts = summary["savings"]["counts"]
+    routed = "complexity_aware, entropy"
+    assert counts["teacher_calls"]["saved"][routed] == pytest.approx(1 - 150 / 600)
+    # Half of the epochs on a quarter of the tokens: the paper's way of counting.
+    assert counts["trained_rationale_tokens"]["saved"][routed] == pytest.approx(1 - 1 / 8)
+    assert counts["unique_rationale_tokens"]["saved"][routed] == pytest.approx(1 - 1 / 4)
+    assert summary["routing"]["verdict"] == "yes"
+    assert [answer["asked"] for answer in summary["answers"]] == [
+        "Does entropy routing beat random routing at an equal budget?",
+        "Which setting is the most accurate?",
+        "What can be saved against distill, entropy?",
+    ]
+    assert "Several are level" in summary["answers"][1]["answer"]
+
+
+def test_a_folder_in_the_middle_of_its_sweep(sweep_folder: Path) -> None:
+    page = write_sweep_report(sweep_folder)
+    summary = json.loads((sweep_folder / "summary.json").read_text())
+    check_part(summary, SweepSummary, "summary")
+    assert summary["counts"] == {"finished": 12, "not finished": 1}
+    assert summary["jobs"][2]["accuracy"]["value"] == pytest.approx(0.46)
+    assert summary["jobs"][-1]["accuracy"] is None
+    html = page.read_text(encoding="utf-8")
+    assert "1 of 13 jobs are in no number here: 1 not finished." in html
+    assert html.count('href="') == 13
+    assert len(html) < 3_000_000
+    # Again, over its own report: neither is taken for a job.
+    write_sweep_report(sweep_folder)
+
+
+def test_jobs_that_only_began_are_a_report_too(tmp_path: Path) -> None:
+    (tmp_path / "0_seed=1" / ".hydra").mkdir(parents=True)
+    (tmp_path / "0_seed=1" / ".hydra" / "overrides.yaml").write_text("- seed=1\n- 'model=tiny'\n")
+    html = write_sweep_report(tmp_path).read_text(encoding="utf-8")
+    assert "Not enough data to tell" in html
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["arms"] == []
+    assert summary["savings"] is None
+
+
+def test_a_ledger_says_what_became_of_each_job(sweep_folder: Path) -> None:
+    def entry(number: int, folder: str, state: str, **more: object) -> dict[str, object]:
+        words = folder.split("_")[1:]
+        return {"number": number, "folder": folder, "overrides": words, "state": state, **more}
+
+    done = sorted(path.name for path in sweep_folder.iterdir() if path.name.startswith("0_"))
+    jobs = [
+        entry(0, done[0], "running"),
+        entry(1, "1_method=nix", "failed", error="no such <method>"),
+        entry(2, "2_method=sft", "waiting"),
+    ]
+    (sweep_folder / "jobs.json").write_text(json.dumps({"sweep": "mine", "jobs": jobs}))
+    html = write_sweep_report(sweep_folder).read_text(encoding="utf-8")
+    summary = json.loads((sweep_folder / "summary.json").read_text())
+    assert summary["name"] == "mine"
+    assert [job["state"] for job in summary["jobs"]] == ["finished", "failed", "waiting"]
+    assert summary["jobs"][1]["error"] == "no such <method>"
+    assert "no such &lt;method&gt;" in html
+
+
+def test_a_folder_without_jobs_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match="holds no job of a sweep"):
+        write_sweep_report(tmp_path)
+    assert main([str(tmp_path / "nowhere")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
