@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from caft.errors import UserError
+from caft.models.lean_lora import is_lean, make_lora_lean
 
 ADAPTER_CONFIG = "adapter_config.json"
 
@@ -38,11 +39,13 @@ def add_lora(
         task_type="CAUSAL_LM",
     )
     try:
-        return get_peft_model(model, config)
+        adapted = get_peft_model(model, config)
     except ValueError as error:
         raise UserError(
             f"tuning.lora.modules is {list(modules)}: {str(error).splitlines()[0]}"
         ) from error
+    make_lora_lean(adapted)
+    return adapted
 
 
 @contextmanager
@@ -51,11 +54,11 @@ def compute_in_weights_dtype(model: Any) -> Iterator[None]:
 
     Adapters keep float32 weights, since an update of a thousandth is lost in bfloat16; but peft
     would also copy every activation to float32 for them. Under autocast the small weights are
-    cast instead, once a pass.
+    cast instead, once a pass. Lean adapters cast by themselves.
     """
     import torch
 
-    if model.dtype != torch.bfloat16:
+    if model.dtype != torch.bfloat16 or is_lean(model):
         yield
         return
     with ExitStack() as stack:
@@ -71,7 +74,9 @@ def load_adapter(model: Any, folder: Path, *, trainable: bool = False) -> Any:
     """`model` with the adapter that `folder` holds."""
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(model, folder, is_trainable=trainable)
+    adapted = PeftModel.from_pretrained(model, folder, is_trainable=trainable)
+    make_lora_lean(adapted)
+    return adapted
 
 
 def is_adapter(folder: Path) -> bool:
