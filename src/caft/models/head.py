@@ -1,0 +1,89 @@
+"""The output head and the loss behind it, without logits of all trained tokens at once.
+
+A vocabulary of 200,000 makes the logits of one long rationale the largest thing in memory, in
+two dtypes and once more for their gradient. Here they exist for a chunk of tokens at a time, and
+the gradient of the hidden states is made while they are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+# Logits that are held in float32 at a time: 64 MiB of them.
+_CHUNK = 2**24
+# Settings of architectures that do something to the head's logits before they give them out.
+_AFTER_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+
+
+def has_plain_head(model: Any) -> bool:
+    """Whether the model's logits are what one linear layer without a bias makes of its states."""
+    head = model.get_output_embeddings()
+    changed = any(getattr(model.config, name, None) for name in _AFTER_THE_HEAD)
+    return type(head) is torch.nn.Linear and head.bias is None and not changed
+
+
+@contextmanager
+def without_head(model: Any) -> Iterator[None]:
+    """For the body, the model's "logits" are the hidden states that its head would read."""
+    head = model.get_output_embeddings()
+    head.forward = lambda hidden: hidden
+    try:
+        yield
+    finally:
+        del head.forward
+
+
+def summed_head_loss(model: Any, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Sum of -ln p(label) in nats; hidden [trained tokens, size], labels [trained tokens]."""
+    loss: torch.Tensor = _HeadLoss.apply(hidden, model.get_output_embeddings().weight, labels)
+    return loss
+
+
+class _HeadLoss(torch.autograd.Function):
+    """Cross-entropy of hidden W^T, summed in float32; its gradients are made on the way."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor
+    ) -> torch.Tensor:
+        """In: hidden [tokens, size], weight [vocabulary, size], labels [tokens]."""
+        of_hidden, of_weight, _ = ctx.needs_input_grad
+        head = weight.to(hidden.dtype)
+        grad_hidden = torch.empty_like(hidden) if of_hidden else None
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if of_weight else None
+        total = hidden.new_zeros((), dtype=torch.float32)
+        rows = max(1, _CHUNK // weight.shape[0])
+        for start in range(0, len(labels), rows):
+            chunk, truth = hidden[start : start + rows], labels[start : start + rows, None]
+            log_p = (chunk @ head.T).float()
+            log_p -= log_p.logsumexp(dim=-1, keepdim=True)
+            total -= log_p.gather(1, truth).sum()
+            if not (of_hidden or of_weight):
+                continue
+            # d loss / d logits = p - 1 at the label, p elsewhere.
+            grad = log_p.exp_()
+            grad.scatter_add_(1, truth, grad.new_full(truth.shape, -1.0))
+            grad = grad.to(hidden.dtype)
+            if grad_hidden is not None:
+                grad_hidden[start : start + rows] = grad @ head
+            if grad_weight is not None:
+                grad_weight += grad.T @ chunk
+        ctx.save_for_backward(grad_hidden, grad_weight)
+        ctx.dtype = weight.dtype
+        return total
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Scaled by what comes from behind, such as one over the step's trained tokens."""
+        grad_hidden, grad_weight = ctx.saved_tensors
+        return (
+            None if grad_hidden is None else grad_hidden * grad,
+            None if grad_weight is None else (grad_weight * grad).to(ctx.dtype),
+            None,
+        )
