@@ -210,7 +210,7 @@ class _Asking:
             self.count = replace(self.count, calls=self.count.calls + 1)
             if isinstance(outcome, Answered):
                 self.circuit.succeed()
-                return self._receive(ask, outcome)
+                return await self._receive(ask, outcome)
             self._note_failure(outcome)
             if outcome.remedy is not Remedy.wait or retry == self.config.retries:
                 return await self._give_up(ask, outcome)
@@ -218,9 +218,12 @@ class _Asking:
                 return None
         return None
 
-    def _receive(self, ask: Ask, answer: Answered) -> None:
+    async def _receive(self, ask: Ask, answer: Answered) -> None:
         self.arriving.append(self._write_arrival(ask, answer))
         self.arrived.set()
+        if len(self.arriving) >= self.config.concurrency:
+            # The disk is slower than the endpoint: buy nothing that could be lost unwritten.
+            await self._wait_for_commits()
 
     def _write_arrival(self, ask: Ask, answer: Answered) -> Arrival:
         estimated = answer.prompt_tokens is None or answer.completion_tokens is None
