@@ -230,6 +230,10 @@ def test_the_budget_holds_at_any_concurrency_and_a_higher_one_goes_on(server, tm
     missing = 40 - len(first)
     assert f"{missing} more replies would cost about {missing * 0.12:.4f} USD" in str(caught.value)
     assert f"{len(first)} of 40 replies are kept" in str(caught.value)
+    # What it tells to set is enough even if every call costs its worst.
+    enough = float(re.search(r"set teacher.budget_usd=([\d.]+)", str(caught.value))[1])
+    worst = float(re.search(r"at most ([\d.]+): set", str(caught.value))[1])
+    assert enough >= spending.usd + worst - 1e-4
 
     replies = ask_all(ask_for(40), make_config(server, budget_usd=9.0, **PRICED), tmp_path / "l")
     assert len(replies) == 40

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import random
 import time
@@ -390,8 +391,14 @@ class _Asking:
             f"teacher.budget_usd is {self.caps.usd:g} and {spent:.4f} USD are spent"
             f"{unsure if spending.unsure_usd else ''}, too near to it for a call of "
             f"{max(ask.worst_usd for ask in missing):.4f} USD at most; {cost}: set "
-            f"teacher.budget_usd={spent + worst:.2f} or more, and run again"
+            f"teacher.budget_usd={_round_up(spent + worst)} or more, and run again"
         )
+
+
+def _round_up(usd: float) -> str:
+    """Whole cents, and more digits where cents would say nothing; never less than `usd`."""
+    digits = 2 if usd >= 0.1 else 6
+    return f"{math.ceil(usd * 10**digits) / 10**digits:.{digits}f}"
 
 
 def _first_leaf(group: BaseExceptionGroup[Any]) -> UserError:

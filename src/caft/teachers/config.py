@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 from caft.errors import UserError
 
-
 _VARIABLE = re.compile("[A-Z_][A-Z0-9_]*")
 _SECRET = re.compile("api.?key|authori[sz]ation|password|secret|bearer|access.?token", re.I)
 
