@@ -120,7 +120,7 @@ class _Asking:
         return self.replies
 
     async def _run(self) -> None:
-        self.halted, self.arrived = asyncio.Event(), asyncio.Event()
+        self.halted, self.arrived, self.written = (asyncio.Event() for _ in range(3))
         self.claiming = asyncio.Lock()
         self.endpoint = Endpoint(self.config, read_key(self.config, os.environ))
         try:
@@ -224,7 +224,8 @@ class _Asking:
         self.arrived.set()
         if len(self.arriving) >= self.config.concurrency:
             # The disk is slower than the endpoint: buy nothing that could be lost unwritten.
-            await self._wait_for_commits()
+            self.written.clear()
+            await self.written.wait()
 
     def _write_arrival(self, ask: Ask, answer: Answered) -> Arrival:
         estimated = answer.prompt_tokens is None or answer.completion_tokens is None
@@ -306,6 +307,7 @@ class _Asking:
                 self.arriving.popleft()
                 self.count = replace(self.count, usd=self.count.usd + arrival.reply.usd)
                 self._settled(arrival.reply)
+            self.written.set()
 
     async def _wait_for_commits(self) -> None:
         while self.arriving:
