@@ -176,6 +176,9 @@ class _Asking:
             return True
 
     async def _sort_claimed(self, claimed: Claimed) -> None:
+        # The endpoint's limits are one key's, however many jobs of a sweep ask with it.
+        self.calls_pace.share(claimed.askers)
+        self.tokens_pace.share(claimed.askers)
         self.ready += [self.asks[key] for key in claimed.taken]
         for reply in claimed.bought:
             self._settled(reply, from_ledger=1)

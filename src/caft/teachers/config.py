@@ -129,6 +129,9 @@ class OpenAITeacherConfig(TeacherConfig):
     request sent is a call, a retry too. A call that never came back counts as if it had been
     charged in full.
 
+    `requests_per_minute` and `tokens_per_minute` are shared by all who ask the model through the
+    same ledger at the same time, in equal parts.
+
     The first attempt at a question is drawn at `temperature` (null: not sent), later ones at
     `reask_temperature`; attempt k sends the seed `seed + k` (null: not sent). `extra` is put
     into the request's body as it is, such as a provider's routing; it never holds a key.
