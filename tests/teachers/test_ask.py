@@ -2,9 +2,11 @@
 
 import os
 import re
+import socket
 import sqlite3
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -142,6 +144,16 @@ def test_the_circuit_opens_says_why_and_gives_up(server, tmp_path):
     assert len(server.log) <= 10 + 3 + 2
 
 
+@pytest.mark.timeout(60)
+def test_an_address_where_nobody_listens_is_not_waited_for(server, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+    config = make_config(server, base_url=url, circuit_seconds=600.0)
+    with pytest.raises(UserError, match=r"calls in a row failed \(\d+x cannot connect\)"):
+        ask_all(ask_for(30), config, tmp_path / "l")
+
+
 def test_the_circuit_closes_when_the_endpoint_comes_back(server, tmp_path):
     server.faults, server.fault_rate, server.retry_after = ("503",), 1.0, None
 
@@ -182,8 +194,15 @@ def test_requests_and_tokens_a_minute_are_never_exceeded(server, tmp_path):
 
 
 def test_concurrency_is_the_most_at_once(server, tmp_path):
-    server.latency = 0.02
-    ask_all(ask_for(40), make_config(server, concurrency=5), tmp_path / "l")
+    server.limit = 0  # replies are held back until five calls are there
+    config = make_config(server, concurrency=5, timeout_seconds=60.0)
+    with ThreadPoolExecutor(1) as thread:
+        asking = thread.submit(ask_all, ask_for(40), config, tmp_path / "l")
+        deadline = time.monotonic() + 60.0
+        while len(server.log) < 5 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        server.limit = None
+        asking.result()
     assert server.most_at_once == 5
 
 

@@ -93,7 +93,7 @@ class _Asking:
         self.unanswered: dict[str, str] = {}
         self.arriving: deque[Arrival] = deque()
         self.stopped: UserError | None = None
-        self.capped = False
+        self.capped = self.lives = False
         self.count = AskProgress(
             done=from_ledger, total=from_ledger + len(asks), from_ledger=from_ledger
         )
@@ -212,6 +212,7 @@ class _Asking:
         for retry in range(self.config.retries + 1):
             outcome = await self.endpoint.send(ask.body, ask.key)
             self.count = replace(self.count, calls=self.count.calls + 1)
+            self.lives |= isinstance(outcome, Answered) or not outcome.unreachable
             if isinstance(outcome, Answered):
                 self.circuit.succeed()
                 return await self._receive(ask, outcome)
@@ -263,7 +264,8 @@ class _Asking:
         elif failed.busy:
             self.circuit.turn_away(now)
         else:
-            lasting = failed.remedy is Remedy.leave_out
+            # An address that never answered is a wrong one, or a server that was not started.
+            lasting = failed.remedy is Remedy.leave_out or (failed.unreachable and not self.lives)
             self.circuit.fail(now, failed.reason, lasting=lasting)
             if self.circuit.broken:
                 self._stop(self.circuit.broken)
