@@ -94,6 +94,7 @@ class Rationale:
 
     `refusal` is empty when the rationale may be trained on, else the reason it may not.
     Token counts and `usd` are what the teacher charged; a worked solution costs nothing.
+    `ledger_key` names the row of the ledger that holds the reply as it came and what was sent.
     """
 
     question_id: str
@@ -108,6 +109,7 @@ class Rationale:
     completion_tokens: int = 0
     usd: float = 0.0
     seconds: float = 0.0
+    ledger_key: str = ""
 
     @property
     def accepted(self) -> bool:

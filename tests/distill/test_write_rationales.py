@@ -8,6 +8,7 @@ import pytest
 from caft.distill import check_teacher, estimate_rationales, write_rationales
 from caft.errors import UserError
 from caft.records import Question
+from caft.teachers import Ledger
 from caft.teachers.config import (
     FileTeacherConfig,
     Keep,
@@ -62,6 +63,16 @@ def test_refused_replies_are_kept_and_asked_again_with_a_new_seed(server, tmp_pa
     assert again == rationales
 
 
+def test_an_endpoint_that_repeats_itself_when_asked_again_is_told_of(server, tmp_path, caplog):
+    server.write = lambda call: "[[B]]"
+    ask_server(server, [question(n) for n in (1, 3, 5)], tmp_path, attempts=2)
+    assert "3 of 3 refused replies came back word for word" in caplog.text
+    caplog.clear()
+    server.write = lambda call: f"Draw {call.body['seed']}. [[B]]"
+    ask_server(server, [question(n) for n in (7, 9, 11)], tmp_path, attempts=2)
+    assert not caplog.text
+
+
 def test_keep_all_asks_once_and_marks_what_is_wrong(server, tmp_path):
     rationales = ask_server(server, [question(1), question(2)], tmp_path, attempts=3, keep=Keep.all)
     assert [(r.accepted, r.agrees, r.answer) for r in rationales] == [
@@ -81,6 +92,8 @@ def test_tokens_price_and_source_are_on_the_rationale(server, tmp_path):
     (r,) = ask_server(server, [question(1)], tmp_path, usd_per_million_completion_tokens=1e4)
     assert (r.prompt_tokens, r.completion_tokens, r.usd) == (20, 10, 0.1)
     assert (r.source, r.finish_reason, r.answer) == ("fake", "stop", "A")
+    with Ledger(tmp_path / "l", "fake") as ledger:
+        assert ledger.replies([r.ledger_key])[r.ledger_key].text.startswith("I read")
 
 
 def test_no_special_token_of_the_student_comes_in(server, tmp_path):
@@ -120,6 +133,16 @@ def test_the_estimate_sends_nothing_and_knows_the_ledger(server, tmp_path):
     assert (after.from_ledger, after.calls.likely) == (25, 5)
     assert after.completion_tokens.likely == 5 * 10  # what the 25 replies took
     assert len(server.log) == 25
+    assert after.note == ""
+    # 25 replies of 10 tokens cost 250e-6 USD, five more 50e-6.
+    for calls, usd, note in (
+        (30, 301e-6, ""),
+        (28, 301e-6, "teacher.max_calls=28 leaves 3 calls"),
+        (None, 251e-6, "teacher.budget_usd=0.000251 leaves 0.0000 USD"),
+    ):
+        teacher.max_calls, teacher.budget_usd = calls, usd
+        assert estimate().note == note
+    assert estimate().line().endswith("USD; teacher.budget_usd=0.000251 leaves 0.0000 USD")
 
 
 def test_shots_are_shown_to_the_teacher(server, tmp_path):

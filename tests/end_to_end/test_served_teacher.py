@@ -18,8 +18,10 @@ from typing import Any
 import pytest
 
 from caft.errors import UserError
+from caft.hydra_bridge import compose
 from caft.models.config import EmbeddedModelConfig
 from caft.models.locate import locate_model
+from caft.teachers import Request, ask_all
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ROWS = [
@@ -94,3 +96,15 @@ def test_complexity_aware_tuning_on_a_served_teacher(
     assert {row["source"] for row in run.rows("rationales")} != {"worked"}
     again = workshop.run(*words)
     assert "distill" in again.cached
+
+
+def test_a_refused_reply_asked_for_again_is_drawn_anew(
+    served: tuple[str, Path], tmp_path: Path
+) -> None:
+    address, model = served
+    words = [f"teacher.base_url={address}", f"teacher.model={model}", "teacher.max_tokens=24"]
+    teacher = compose(["teacher=transformers_serve", *words]).teacher
+    turns = (("user", "Tell me about a cat, in one sentence."),)
+    replies = ask_all([Request(turns, attempt) for attempt in range(4)], teacher, tmp_path / "l")
+    assert all(reply.text for reply in replies)
+    assert len({reply.text for reply in replies}) == 4

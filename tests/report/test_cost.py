@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from caft.records import Prediction, Rationale
@@ -11,7 +13,7 @@ ANSWERS = StageTokens(
     epochs=4,
     prompt_tokens=100,
     trained_tokens=10,
-    rationale_tokens=0,
+    rationale_tokens={},
     parameters=1000,
     trainable_parameters=30,
 )
@@ -19,7 +21,7 @@ RATIONALES = StageTokens(
     epochs=2,
     prompt_tokens=50,
     trained_tokens=200,
-    rationale_tokens=200,
+    rationale_tokens={"a": 80, "b": 120},
     parameters=1000,
     trainable_parameters=30,
 )
@@ -45,7 +47,7 @@ def test_full_tuning_costs_the_usual_six_n_a_token():
         epochs=1,
         prompt_tokens=3,
         trained_tokens=4,
-        rationale_tokens=0,
+        rationale_tokens={},
         parameters=10,
         trainable_parameters=10,
     )
@@ -75,6 +77,13 @@ def test_worked_solutions_are_no_calls_and_cost_nothing():
     cost = count_cost([bought("a"), bought("b")], [RATIONALES], [])
     assert (cost["teacher_calls"], cost["teacher_usd"]) == (0, 0.0)
     assert cost["unique_rationale_tokens"] == 200
+
+
+def test_a_rationale_counts_once_however_many_stages_train_it():
+    middle = replace(ANSWERS, rationale_tokens={"c": 30, "d": 40})
+    both = replace(RATIONALES, rationale_tokens={"b": 120, "c": 30})
+    cost = count_cost([], [middle, RATIONALES, both], [])
+    assert cost["unique_rationale_tokens"] == 80 + 120 + 30 + 40
 
 
 def test_an_untuned_base_model_costs_its_evaluation_only():

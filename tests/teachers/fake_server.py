@@ -10,6 +10,7 @@ import asyncio
 import json
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ class Call:
     headers: dict
     fault: str = ""
     bought: bool = False
+    at: float = field(default_factory=time.monotonic)
 
 
 def solve(call: Call) -> str:
@@ -32,7 +34,10 @@ def solve(call: Call) -> str:
 
 @dataclass
 class FakeServer:
-    """`write` makes a reply's text; `status` forces an HTTP status; `raw` forces a whole body."""
+    """`write` makes a reply's text; `status` forces an HTTP status; `raw` forces a whole body.
+
+    After `limit` replies it takes calls and answers none, until `limit` is None again.
+    """
 
     seed: int = 0
     fault_rate: float = 0.0
@@ -48,6 +53,7 @@ class FakeServer:
     status: int | None = None
     message: str = "refused"
     raw: bytes | None = None
+    limit: int | None = None
     log: list[Call] = field(default_factory=list)
     most_at_once: int = 0
 
@@ -107,6 +113,10 @@ class FakeServer:
         self.most_at_once = max(self.most_at_once, self._now)
         try:
             await asyncio.sleep(self.latency)
+            while self.limit is not None and self.bought().total() >= self.limit:
+                await asyncio.sleep(0.01)
+            if reader.at_eof():  # who asked is gone
+                return False
             return await self._reply(call, writer)
         finally:
             self._now -= 1

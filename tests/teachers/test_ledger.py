@@ -52,6 +52,16 @@ def test_both_askers_count_against_one_cap(pair):
     assert one.spending() == Spending(calls=4, usd=0.5, reserved_usd=2.0, in_flight=2)
 
 
+def test_askers_at_work_are_counted(tmp_path, pair):
+    one, two = pair
+    assert claim(one, "a").askers == 1
+    assert claim(two, "b").askers == 2
+    with Ledger(tmp_path / "l", "other") as other:
+        assert claim(other, "z").askers == 1
+    one.commit([arrival("a")])
+    assert claim(two, "c").askers == 1
+
+
 def test_another_model_has_its_own_spending(tmp_path, pair):
     claim(pair[0], "a", calls=1)
     with Ledger(tmp_path / "l", "other") as other:

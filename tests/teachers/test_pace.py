@@ -17,6 +17,14 @@ def test_tokens_are_booked_by_their_number_and_corrected():
     assert pace.book(0.0, 1) == 5.0
 
 
+def test_askers_share_a_limit_in_equal_parts():
+    pace = Pace(60)
+    pace.share(3)
+    assert [pace.book(0.0, 1) for _ in range(3)] == [0.0, 3.0, 6.0]
+    pace.share(1)
+    assert [pace.book(9.0, 1) for _ in range(3)] == [0.0, 1.0, 2.0]
+
+
 def test_no_limit_never_waits_but_a_server_can_hold_it():
     pace = Pace(None)
     assert pace.book(0.0, 1e9) == pace.book(0.0, 1) == 0.0

@@ -22,14 +22,25 @@ def make(**dials):
     ({"model": None}, "teacher.model is not set"),
     ({"base_url": "api.example.com"}, "must start with http"),
     ({"base_url": "ftp://api.example.com"}, "must start with http"),
-    ({"base_url": "https://me:hunter2@api.example.com"}, "holds a user"),
-    ({"base_url": "https://api.example.com/v1?key=hunter2"}, "holds a user"),
     ({}, "OPENAI_API_KEY is empty"),
 ])  # fmt: skip
 def test_endpoints_that_cannot_be_asked(monkeypatch, dials, words):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with pytest.raises(UserError, match=words) as caught:
+    with pytest.raises(UserError, match=words):
         check_endpoint(make(**dials))
+
+
+@pytest.mark.parametrize(("dials", "words"), [
+    ({"base_url": "https://me:hunter2@api.example.com"}, "holds a user"),
+    ({"base_url": "https://hunter2@api.example.com"}, "holds a user"),
+    ({"base_url": "https://api.example.com/v1?key=hunter2"}, "holds a user"),
+    ({"api_key_env": "sk-hunter2"}, "give the NAME"), ({"api_key_env": "hf_hunter2"}, "the NAME"),
+    ({"extra": {"api_key": "hunter2"}}, "extra sets api_key"),
+    ({"extra": {"more": [{"Authorization": "Bearer hunter2"}]}}, "extra sets Authorization"),
+])  # fmt: skip
+def test_secrets_in_a_config_are_refused_without_being_repeated(dials, words):
+    with pytest.raises(UserError, match=words) as caught:
+        make(**dials)
     assert "hunter2" not in str(caught.value)
 
 

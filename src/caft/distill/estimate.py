@@ -40,7 +40,7 @@ class Range:
 class Estimate:
     """What asking `questions` questions would take; `from_ledger` of them are paid already.
 
-    Tokens and USD are for the calls still to be made.
+    Tokens and USD are for the calls still to be made; `note` is for people.
     """
 
     questions: int
@@ -49,6 +49,7 @@ class Estimate:
     prompt_tokens: Range
     completion_tokens: Range
     usd: Range
+    note: str = ""
 
     def line(self) -> str:
         """One line for a person."""
@@ -56,6 +57,7 @@ class Estimate:
             f"{self.questions} questions, {self.from_ledger} replies in the ledger; "
             f"{_words(self.calls, '.0f')} calls, {_words(self.prompt_tokens, '.0f')} tokens in, "
             f"{_words(self.completion_tokens, '.0f')} tokens out, {_words(self.usd, '.4f')} USD"
+            f"{self.note and '; ' + self.note}"
         )
 
 

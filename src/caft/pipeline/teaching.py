@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -15,20 +17,36 @@ from caft.teachers.config import LocalModelTeacherConfig
 from caft.teachers.progress import AskProgress
 from caft.text.prompts import Prompt
 
+log = logging.getLogger(__name__)
+
+LINE_SECONDS = 30.0
+"""Between lines in the run's log, for those who look in the morning."""
+
 
 class AskingBar:
-    """Shows how far the asking is."""
+    """Shows how far the asking is: a bar on a terminal, now and then a line in the log."""
 
     def __init__(self, bar: Any) -> None:
         self._bar = bar
         self._task: Any = None
+        self._last_line = time.monotonic()
 
     def show(self, progress: AskProgress) -> None:
-        """Told a few times a second."""
+        """Told a few times a second; once more when an attempt at all questions has ended."""
         if self._task is None:
-            self._task = self._bar.add_task("asking the teacher", total=progress.total)
-        title = f"teacher, {progress.usd:.2f} USD {progress.note}".strip()
-        self._bar.update(self._task, completed=progress.done, description=title)
+            self._task = self._bar.add_task("asking the teacher")
+        title = f"teacher, {progress.replies_per_second:.1f}/s, {progress.usd:.4f} USD"
+        self._bar.update(
+            self._task,
+            total=progress.total,
+            completed=progress.done,
+            description=f"{title} {progress.note}".strip(),
+        )
+        now = time.monotonic()
+        ended = progress.done == progress.total and progress.calls > 0
+        if ended or now - self._last_line > LINE_SECONDS:
+            self._last_line = now
+            log.info("teacher: %s", progress.line())
 
 
 @contextmanager

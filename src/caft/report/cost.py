@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,15 @@ from caft.records import Prediction, Rationale
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageTokens:
-    """One tuning stage's rows: token counts of one epoch, and the parameters it moved."""
+    """One tuning stage's rows: token counts of one epoch, and the parameters it moved.
+
+    `rationale_tokens` go by question id: two stages may train the same rationale, or others.
+    """
 
     epochs: int
     prompt_tokens: int
     trained_tokens: int
-    rationale_tokens: int
+    rationale_tokens: Mapping[str, int]
     parameters: int
     trainable_parameters: int
 
@@ -43,14 +46,17 @@ def count_cost(
     trained rationale once; the trained counts multiply by epochs (the paper's way), those of
     rationales being a part of those of all responses.
     """
+    unique = {name: count for stage in stages for name, count in stage.rationale_tokens.items()}
     bought = [item for item in rationales if item.prompt_tokens or item.completion_tokens]
     return {
         "teacher_calls": len(bought),
         "teacher_prompt_tokens": sum(item.prompt_tokens for item in bought),
         "teacher_completion_tokens": sum(item.completion_tokens for item in bought),
         "teacher_usd": float(sum(item.usd for item in bought)),
-        "unique_rationale_tokens": max((stage.rationale_tokens for stage in stages), default=0),
-        "trained_rationale_tokens": sum(stage.epochs * stage.rationale_tokens for stage in stages),
+        "unique_rationale_tokens": sum(unique.values()),
+        "trained_rationale_tokens": sum(
+            stage.epochs * sum(stage.rationale_tokens.values()) for stage in stages
+        ),
         "trained_response_tokens": sum(stage.epochs * stage.trained_tokens for stage in stages),
         "trained_total_tokens": sum(
             stage.epochs * (stage.prompt_tokens + stage.trained_tokens) for stage in stages

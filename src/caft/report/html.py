@@ -77,7 +77,7 @@ def _describe_run(
         "best": {who: best_mode(accuracy, who) for who in ("base", "tuned")},
         "classes": _list_classes(summary, tables, confidence) if split else [],
         "subjects": _list_subjects(accuracy),
-        "teaching": describe_teaching(tables),
+        "teaching": describe_teaching(tables, list(split["counts"]) if split else ()),
         "questions": listed.rows,
         "packed_questions": listed.packed,
         "choosable": listed.choosable,

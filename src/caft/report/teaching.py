@@ -1,17 +1,19 @@
-"""What the teacher delivered: accepted, refused and why, with a few of each to read."""
+"""What the teacher delivered: what was refused and why, what it cost the classes, ten to read."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 
 from caft.records import Rationale
 from caft.report.tables import ReportTables
 from caft.report.wording import clip
 
-ACCEPTED_SHOWN = 3
-REFUSED_SHOWN = 2
+SHOWN = 10
+"""So many accepted and so many refused rationales are there to read."""
+
 MOST_REASONS = 12
 _LONGEST = 2_000
 
@@ -28,36 +30,75 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class ClassChange:
+    """How many questions of a class the teacher was asked, and how many are left to train on."""
+
+    name: str
+    asked: int
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
 class Teaching:
-    """Counts over all rationales; `reasons` by falling count."""
+    """Counts over all rationales, a question's every attempt among them.
+
+    `reasons` by falling count; `changes` of the classes that the teacher was asked about.
+    """
 
     sources: tuple[str, ...]
     total: int
     accepted: int
     reasons: tuple[tuple[str, int], ...]
+    changes: tuple[ClassChange, ...]
     samples: tuple[Sample, ...]
 
 
-def describe_teaching(tables: ReportTables) -> Teaching | None:
-    """None for a run that asked no teacher."""
+def describe_teaching(tables: ReportTables, classes: Sequence[str] = ()) -> Teaching | None:
+    """None for a run that asked no teacher. `classes` are the split's, in its order."""
     rows = tables.rationales
     if not rows:
         return None
-    reasons = Counter(row.refusal for row in rows if not row.accepted).most_common(MOST_REASONS)
-    shown = _first([row for row in rows if row.accepted], ACCEPTED_SHOWN)
-    for reason, _ in reasons:
-        shown += _first([row for row in rows if row.refusal == reason], REFUSED_SHOWN)
+    reasons = Counter(row.refusal for row in rows if not row.accepted)
+    shown = _spread([row for row in rows if row.accepted], SHOWN) + _some_refused(rows)
     return Teaching(
         sources=tuple(sorted({row.source for row in rows if row.source})),
         total=len(rows),
         accepted=sum(row.accepted for row in rows),
-        reasons=tuple(reasons),
+        reasons=tuple(reasons.most_common(MOST_REASONS)),
+        changes=tuple(_count_changes(tables, classes)),
         samples=tuple(_show(row, tables) for row in shown),
     )
 
 
-def _first(rows: Sequence[Rationale], count: int) -> list[Rationale]:
-    return list(rows[:count])
+def _count_changes(tables: ReportTables, classes: Sequence[str]) -> Iterator[ClassChange]:
+    asked: dict[str, set[str]] = defaultdict(set)
+    left: dict[str, set[str]] = defaultdict(set)
+    for row in tables.rationales:
+        name = tables.complexity_of.get(row.question_id)
+        if name is not None:
+            asked[name].add(row.question_id)
+            if row.accepted:
+                left[name].add(row.question_id)
+    for name in (*classes, *sorted(asked.keys() - set(classes))):
+        if name in asked:
+            yield ClassChange(name, len(asked[name]), len(left[name]))
+
+
+def _some_refused(rows: Sequence[Rationale]) -> list[Rationale]:
+    """One of every reason, then a second of every reason, and so on: none hides another."""
+    by_reason: dict[str, list[Rationale]] = defaultdict(list)
+    for row in rows:
+        if not row.accepted:
+            by_reason[row.refusal].append(row)
+    ranked = sorted(by_reason.values(), key=len, reverse=True)
+    rounds = zip_longest(*(_spread(own, SHOWN) for own in ranked))
+    return [row for row in chain.from_iterable(rounds) if row is not None][:SHOWN]
+
+
+def _spread(rows: Sequence[Rationale], count: int) -> list[Rationale]:
+    """Up to `count` rows at even distances, so that a run's end is seen as well as its start."""
+    count = min(count, len(rows))
+    return [rows[number * len(rows) // count] for number in range(count)]
 
 
 def _show(row: Rationale, tables: ReportTables) -> Sample:

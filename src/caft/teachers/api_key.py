@@ -44,11 +44,6 @@ def check_endpoint(config: OpenAITeacherConfig) -> None:
     address = urlsplit(config.base_url)
     if address.scheme not in ("http", "https") or not address.hostname:
         raise UserError("teacher.base_url must start with http:// or https:// and name a host")
-    if address.username or address.password or address.query:
-        raise UserError(
-            "teacher.base_url holds a user, a password or a query; secrets come from the "
-            "environment variable that teacher.api_key_env names"
-        )
     read_key(config, os.environ)
 
 

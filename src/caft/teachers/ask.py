@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import random
 import time
@@ -92,7 +93,7 @@ class _Asking:
         self.unanswered: dict[str, str] = {}
         self.arriving: deque[Arrival] = deque()
         self.stopped: UserError | None = None
-        self.capped = False
+        self.capped = self.lives = False
         self.count = AskProgress(
             done=from_ledger, total=from_ledger + len(asks), from_ledger=from_ledger
         )
@@ -119,7 +120,7 @@ class _Asking:
         return self.replies
 
     async def _run(self) -> None:
-        self.halted, self.arrived = asyncio.Event(), asyncio.Event()
+        self.halted, self.arrived, self.written = (asyncio.Event() for _ in range(3))
         self.claiming = asyncio.Lock()
         self.endpoint = Endpoint(self.config, read_key(self.config, os.environ))
         try:
@@ -175,6 +176,9 @@ class _Asking:
             return True
 
     async def _sort_claimed(self, claimed: Claimed) -> None:
+        # The endpoint's limits are one key's, however many jobs of a sweep ask with it.
+        self.calls_pace.share(claimed.askers)
+        self.tokens_pace.share(claimed.askers)
         self.ready += [self.asks[key] for key in claimed.taken]
         for reply in claimed.bought:
             self._settled(reply, from_ledger=1)
@@ -208,9 +212,10 @@ class _Asking:
         for retry in range(self.config.retries + 1):
             outcome = await self.endpoint.send(ask.body, ask.key)
             self.count = replace(self.count, calls=self.count.calls + 1)
+            self.lives |= isinstance(outcome, Answered) or not outcome.unreachable
             if isinstance(outcome, Answered):
                 self.circuit.succeed()
-                return self._receive(ask, outcome)
+                return await self._receive(ask, outcome)
             self._note_failure(outcome)
             if outcome.remedy is not Remedy.wait or retry == self.config.retries:
                 return await self._give_up(ask, outcome)
@@ -218,9 +223,13 @@ class _Asking:
                 return None
         return None
 
-    def _receive(self, ask: Ask, answer: Answered) -> None:
+    async def _receive(self, ask: Ask, answer: Answered) -> None:
         self.arriving.append(self._write_arrival(ask, answer))
         self.arrived.set()
+        if len(self.arriving) >= self.config.concurrency:
+            # The disk is slower than the endpoint: buy nothing that could be lost unwritten.
+            self.written.clear()
+            await self.written.wait()
 
     def _write_arrival(self, ask: Ask, answer: Answered) -> Arrival:
         estimated = answer.prompt_tokens is None or answer.completion_tokens is None
@@ -255,7 +264,8 @@ class _Asking:
         elif failed.busy:
             self.circuit.turn_away(now)
         else:
-            lasting = failed.remedy is Remedy.leave_out
+            # An address that never answered is a wrong one, or a server that was not started.
+            lasting = failed.remedy is Remedy.leave_out or (failed.unreachable and not self.lives)
             self.circuit.fail(now, failed.reason, lasting=lasting)
             if self.circuit.broken:
                 self._stop(self.circuit.broken)
@@ -302,6 +312,7 @@ class _Asking:
                 self.arriving.popleft()
                 self.count = replace(self.count, usd=self.count.usd + arrival.reply.usd)
                 self._settled(arrival.reply)
+            self.written.set()
 
     async def _wait_for_commits(self) -> None:
         while self.arriving:
@@ -387,8 +398,14 @@ class _Asking:
             f"teacher.budget_usd is {self.caps.usd:g} and {spent:.4f} USD are spent"
             f"{unsure if spending.unsure_usd else ''}, too near to it for a call of "
             f"{max(ask.worst_usd for ask in missing):.4f} USD at most; {cost}: set "
-            f"teacher.budget_usd={spent + worst:.2f} or more, and run again"
+            f"teacher.budget_usd={_round_up(spent + worst)} or more, and run again"
         )
+
+
+def _round_up(usd: float) -> str:
+    """Whole cents, and more digits where cents would say nothing; never less than `usd`."""
+    digits = 2 if usd >= 0.1 else 6
+    return f"{math.ceil(usd * 10**digits) / 10**digits:.{digits}f}"
 
 
 def _first_leaf(group: BaseExceptionGroup[Any]) -> UserError:

@@ -53,13 +53,15 @@ class Failed:
     """A call without a reply: why, in words without secrets.
 
     `maybe_charged` where the server may have done the work; `busy` where it lives and only asks
-    for fewer calls. `retry_after` is how many seconds it asks to wait, if it does.
+    for fewer calls; `unreachable` where nobody listens. `retry_after` is how many seconds it asks
+    to wait, if it does.
     """
 
     reason: str
     remedy: Remedy = Remedy.wait
     maybe_charged: bool = False
     busy: bool = False
+    unreachable: bool = False
     retry_after: float | None = None
 
 
@@ -105,7 +107,7 @@ class Endpoint:
             # A refused connection was never a call; a dropped one may have been.
             refused = "connect" in type(error.__cause__ or error).__name__.lower()
             word = "cannot connect" if refused else "connection dropped"
-            return Failed(reason=word, maybe_charged=not refused)
+            return Failed(reason=word, maybe_charged=not refused, unreachable=refused)
         return self._read_body(raw, time.monotonic() - started)
 
     async def _exchange(self, body: Mapping[str, Any], key: str) -> bytes | None:

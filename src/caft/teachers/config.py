@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
+from urllib.parse import urlsplit
 
 from caft.errors import UserError
+
+_VARIABLE = re.compile("[A-Z_][A-Z0-9_]*")
+_SECRET = re.compile("api.?key|authori[sz]ation|password|secret|bearer|access.?token", re.I)
 
 
 class Keep(Enum):
@@ -123,6 +129,9 @@ class OpenAITeacherConfig(TeacherConfig):
     request sent is a call, a retry too. A call that never came back counts as if it had been
     charged in full.
 
+    `requests_per_minute` and `tokens_per_minute` are shared by all who ask the model through the
+    same ledger at the same time, in equal parts.
+
     The first attempt at a question is drawn at `temperature` (null: not sent), later ones at
     `reask_temperature`; attempt k sends the seed `seed + k` (null: not sent). `extra` is put
     into the request's body as it is, such as a provider's routing; it never holds a key.
@@ -174,6 +183,28 @@ class OpenAITeacherConfig(TeacherConfig):
             if value is not None and value <= 0:
                 raise UserError(f"teacher.{name} is {value}; give more than 0")
         self._refuse_bad_sampling()
+        self._refuse_secrets()
+
+    def _refuse_secrets(self) -> None:
+        # Here and not when the endpoint is checked: by then the config has been written down.
+        # None of these messages repeats what was given.
+        if not _VARIABLE.fullmatch(self.api_key_env):
+            raise UserError(
+                "teacher.api_key_env is no name of an environment variable; give the NAME of the "
+                "one that holds the key, such as OPENAI_API_KEY, and never the key itself"
+            )
+        address = urlsplit(self.base_url or "")
+        if "@" in address.netloc or address.query or address.fragment:
+            raise UserError(
+                "teacher.base_url holds a user, a password or a query; secrets come from the "
+                "environment variable that teacher.api_key_env names"
+            )
+        for name in _names_in(self.extra):
+            if _SECRET.search(name):
+                raise UserError(
+                    f"teacher.extra sets {name}, and what it holds is written down; keys come "
+                    "from the environment variable that teacher.api_key_env names"
+                )
 
     def _refuse_bad_sampling(self) -> None:
         if self.top_p is not None and not 0 < self.top_p <= 1:
@@ -186,3 +217,13 @@ class OpenAITeacherConfig(TeacherConfig):
         for name in ("model", "messages", "stream", "n"):
             if name in self.extra:
                 raise UserError(f"teacher.extra sets {name}, which CAFT sets itself; leave it out")
+
+
+def _names_in(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield str(name)
+            yield from _names_in(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _names_in(inner)

@@ -102,7 +102,8 @@ class Claimed:
     """What became of the keys that were wanted.
 
     `taken` are ours to ask, `bought` are answered already, `held` are being asked by others, and
-    `capped` did not fit under the caps, given `spending`.
+    `capped` did not fit under the caps, given `spending`. `askers` of the same model are at work,
+    this one included.
     """
 
     taken: list[str] = field(default_factory=list)
@@ -110,6 +111,7 @@ class Claimed:
     held: list[str] = field(default_factory=list)
     capped: list[str] = field(default_factory=list)
     spending: Spending = field(default_factory=Spending)
+    askers: int = 1
 
 
 class Ledger:
@@ -196,7 +198,7 @@ class Ledger:
                 else:
                     self._insert_claim(key, worst)
                     claimed.taken.append(key)
-            claimed.spending = self.spending()
+            claimed.spending, claimed.askers = self.spending(), self._count_askers()
         return claimed
 
     def claim_again(self, key: str, reason: str, unsure: float, worst: float, caps: Caps) -> bool:
@@ -250,6 +252,13 @@ class Ledger:
             int(arrival.usage_estimated), reply.usd, reply.seconds, time.time(),
         )  # fmt: skip
         self._db.execute(f"INSERT OR IGNORE INTO replies VALUES ({_marks(len(row))})", row)
+
+    def _count_askers(self) -> int:
+        (others,) = self._db.execute(
+            "SELECT COUNT(DISTINCT owner) FROM claims WHERE model = ? AND owner != ?",
+            (self.model, self.owner),
+        ).fetchone()
+        return int(others) + 1
 
     def _insert_claim(self, key: str, worst: float) -> None:
         expires = time.time() + self.lease_seconds

@@ -22,11 +22,16 @@ def back_off(retry: int, first: float, asked: float | None, draw: float) -> floa
 
 
 class Pace:
-    """Spreads units evenly over a minute; None is no limit. Per process, not per ledger."""
+    """Spreads units evenly over a minute; None is no limit."""
 
     def __init__(self, per_minute: float | None) -> None:
-        self._seconds_a_unit = 60.0 / per_minute if per_minute else 0.0
+        self._alone = 60.0 / per_minute if per_minute else 0.0
+        self._seconds_a_unit = self._alone
         self._free_at = 0.0
+
+    def share(self, askers: int) -> None:
+        """From now on take an equal part: so many askers share the limit."""
+        self._seconds_a_unit = self._alone * max(1, askers)
 
     def book(self, now: float, units: float) -> float:
         """Take `units` and return the seconds to wait before they may be used."""

@@ -55,7 +55,8 @@ class Tuning:
 class TuningNumbers:
     """What a stage trained on and how its loss went. Token counts are of one epoch.
 
-    `trained_tokens` are completion tokens; `rationale_tokens` those of rationale rows;
+    `trained_tokens` are completion tokens; `rationale_tokens` those of rationale rows, by
+    question id, since two stages may train the same rationale;
     `curve` has one row an optimizer step: step, epoch, loss (nats a token), gradient_norm,
     learning_rate.
     """
@@ -65,7 +66,7 @@ class TuningNumbers:
     epochs: int
     prompt_tokens: int
     trained_tokens: int
-    rationale_tokens: int
+    rationale_tokens: dict[str, int]
     parameters: int
     trainable_parameters: int
     curve: list[dict[str, float]]
@@ -170,7 +171,7 @@ def _count(
         epochs=epochs,
         prompt_tokens=sum(len(row.prompt_ids) for row in examples),
         trained_tokens=sum(len(row.completion_ids) for row in examples),
-        rationale_tokens=sum(len(row.completion_ids) for row in rationales),
+        rationale_tokens={row.question_id: len(row.completion_ids) for row in rationales},
         parameters=parameters,
         trainable_parameters=trainable,
         curve=curve,

@@ -1,0 +1,98 @@
+"""`teacher=local_model`: a causal LM in this process, whose replies the ledger keeps as well."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from caft.distill.accept import judge_reply
+from caft.distill.job import Generate, Job, WrittenReply, ask_words, from_reply
+from caft.errors import UserError
+from caft.records import Rationale
+from caft.teachers.config import LocalModelTeacherConfig
+from caft.teachers.ledger import Arrival, Caps, Ledger
+from caft.teachers.progress import AskProgress
+from caft.teachers.replies import Reply, reply_key
+from caft.text.prompts import Prompt
+
+
+def check_local(_questions_have_rationales: bool, teacher: LocalModelTeacherConfig) -> None:
+    """UserError where no model is named, or no folder is there."""
+    if not teacher.id and not teacher.path:
+        raise UserError(
+            "teacher=local_model needs a model; give a hub id (teacher.id=) or a folder "
+            "(teacher.path=)"
+        )
+    if teacher.path and not Path(teacher.path).is_dir():
+        raise UserError(f"teacher.path={teacher.path} is no folder; give one with a HF model")
+
+
+def write_locally(job: Job, teacher: LocalModelTeacherConfig) -> list[Rationale]:
+    """Batch by batch into the ledger, so that an interrupted night goes on where it stopped."""
+    assert job.generate is not None, "a local_model teacher needs its loaded model's generate"
+    name = _local_name(teacher)
+    prompts = [ask_words(question, job) for question in job.questions]
+    keys = [_local_key(prompt, teacher) for prompt in prompts]
+    with Ledger(job.ledger_path, name) as ledger:
+        replies = ledger.replies(keys)
+        missing = [
+            (k, p) for k, p in dict(zip(keys, prompts, strict=True)).items() if k not in replies
+        ]
+        for start in range(0, len(missing), teacher.batch_size):
+            batch = missing[start : start + teacher.batch_size]
+            ledger.claim([(key, 0.0) for key, _ in batch], Caps())
+            arrivals = _generate_batch(batch, job.generate, teacher)
+            ledger.commit(arrivals)
+            replies |= {arrival.reply.key: arrival.reply for arrival in arrivals}
+            _report_local(job, len(replies), len(missing))
+    return [
+        judge_reply(question, from_reply(question, replies[key], name, 0), job.rules)
+        for question, key in zip(job.questions, keys, strict=True)
+    ]
+
+
+def _generate_batch(
+    batch: Sequence[tuple[str, Prompt]], generate: Generate, teacher: LocalModelTeacherConfig
+) -> list[Arrival]:
+    written = generate([prompt for _, prompt in batch])
+    return [
+        Arrival(
+            reply=Reply(
+                key=key,
+                text=reply.text,
+                finish_reason=_local_finish(reply, teacher.max_tokens),
+                completion_tokens=reply.tokens,
+            ),
+            attempt=0,
+            request=json.dumps([[turn.role, turn.content] for turn in prompt.messages]),
+            endpoint="in process",
+            usage_estimated=True,
+        )
+        for (key, prompt), reply in zip(batch, written, strict=True)
+    ]
+
+
+def _local_finish(reply: WrittenReply, max_tokens: int) -> str:
+    # A reply of full length that closes its marker with the very last token is complete.
+    ended = reply.tokens < max_tokens or reply.text.rstrip().endswith("]]")
+    return "stop" if ended else "length"
+
+
+def _local_name(teacher: LocalModelTeacherConfig) -> str:
+    return f"local:{teacher.path or f'{teacher.id}@{teacher.revision}'}"
+
+
+def _local_key(prompt: Prompt, teacher: LocalModelTeacherConfig) -> str:
+    body = {
+        "model": _local_name(teacher),
+        "messages": [[turn.role, turn.content] for turn in prompt.messages],
+        "max_tokens": teacher.max_tokens,
+    }
+    return reply_key(body, 0)
+
+
+def _report_local(job: Job, done: int, missing: int) -> None:
+    if job.progress:
+        total = len(job.questions)
+        job.progress(AskProgress(done=done, total=total, from_ledger=total - missing))

@@ -1,0 +1,182 @@
+"""Askers that are killed, interrupted or many at once, measured by the server's own log."""
+
+import json
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from caft.teachers import Ledger, Request, ask_all
+from caft.teachers.config import OpenAITeacherConfig
+
+AT_ONCE = 8
+SCRIPT = """
+    import json, sys
+    from pathlib import Path
+    from caft.errors import UserError
+    from caft.exit_status import watch_signals
+    from caft.teachers import Request, ask_all
+    from caft.teachers.config import OpenAITeacherConfig
+    ledger, count, dials = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
+    requests = [Request((("system", "Think."), ("user", f"q{n}"))) for n in range(count)]
+    with watch_signals():
+        try:
+            print(len(ask_all(requests, OpenAITeacherConfig(**dials), ledger)))
+        except UserError as error:
+            raise SystemExit(str(error))
+"""
+
+
+def dials(server, **more):
+    return {
+        "name": "fake", "base_url": server.base_url, "model": "fake", "concurrency": AT_ONCE,
+        "api_key_env": "CAFT_TEST_KEY", "max_tokens": 100, "timeout_seconds": 30,
+    } | more  # fmt: skip
+
+
+@pytest.fixture
+def start(server, tmp_path):
+    """Starts an asker of `count` questions in a process of its own."""
+    running = []
+
+    def start_one(count, **more):
+        words = [str(tmp_path / "l"), str(count), json.dumps(dials(server, **more))]
+        command = [sys.executable, "-c", textwrap.dedent(SCRIPT), *words]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        running.append(subprocess.Popen(command, text=True, **pipes))
+        return running[-1]
+
+    yield start_one
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """The questions whose replies are in the ledger, or what another query finds there."""
+
+    def read(query="SELECT json_extract(request, '$.messages[1].content') FROM replies"):
+        try:
+            with sqlite3.connect(f"file:{tmp_path / 'l'}?mode=rw", uri=True) as db:
+                return {row[0] for row in db.execute(query)}
+        except sqlite3.OperationalError:  # there is no ledger yet
+            return set()
+
+    return read
+
+
+def wait_until(true):
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def finish(server, tmp_path, count, **more):
+    requests = [Request((("system", "Think."), ("user", f"q{n}"))) for n in range(count)]
+    replies = ask_all(requests, OpenAITeacherConfig(**dials(server, **more)), tmp_path / "l")
+    assert all(reply.text for reply in replies)
+    assert len(server.bought()) == count
+
+
+def test_what_arrived_is_kept_although_nothing_ever_happens_again(server, tmp_path, start, kept):
+    server.limit = 37
+    process = start(200)
+    wait_until(lambda: len(kept()) == 37)
+    kill(process)
+    server.limit = None
+    finish(server, tmp_path, 200)
+    assert set(server.bought().values()) == {1}
+    assert len(server.log) <= 200 + AT_ONCE  # those that it waited for when it died
+
+
+def kill(process):
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    time.sleep(0.05)  # until the server has noticed
+
+
+def test_killed_at_random_moments_no_finished_call_is_repeated(server, tmp_path, start, kept):
+    server.latency, dice = 0.02, random.Random(4)
+    safe, before = set(), 0
+
+    def reached(number):
+        return lambda: server.bought().total() >= number
+
+    for number in sorted(dice.sample(range(5, 290), 8)):
+        process = start(300)
+        wait_until(reached(number))
+        time.sleep(dice.random() * 0.02)
+        kill(process)
+        # What was in the ledger at the last kill was not asked for since.
+        assert not safe & {call.question for call in server.log[before:]}
+        safe, before = kept(), len(server.log)
+        assert safe <= set(server.bought())
+    finish(server, tmp_path, 300)
+    assert not safe & {call.question for call in server.log[before:]}
+    # On the wire, or on the way to the disk, at each of the kills.
+    assert server.bought().total() - 300 <= 8 * 2 * AT_ONCE
+
+
+def test_three_processes_never_buy_the_same_reply(server, start):
+    server.latency = 0.01
+    processes = [start(150) for _ in range(3)]
+    assert [process.communicate(timeout=60)[0].strip() for process in processes] == ["150"] * 3
+    assert len(server.bought()) == len(server.log) == 150
+
+
+def test_one_of_two_is_killed_while_it_holds_claims(server, start, kept):
+    server.limit = 20
+    doomed = start(120)
+    wait_until(lambda: len(kept()) == 20 and len(server.log) == 20 + AT_ONCE)
+    other = start(120)
+    wait_until(lambda: len(server.log) == 20 + 2 * AT_ONCE)
+    kill(doomed)
+    server.limit = None
+    assert other.communicate(timeout=60)[0].strip() == "120"
+    assert len(server.bought()) == 120
+    assert set(server.bought().values()) == {1}
+    assert len(server.log) == 120 + AT_ONCE
+
+
+def test_calls_in_flight_of_all_processes_count_against_the_cap(server, tmp_path, start):
+    server.latency = 0.01
+    processes = [start(150, max_calls=70) for _ in range(3)]
+    told = [process.communicate(timeout=60)[1] for process in processes]
+    assert [process.returncode for process in processes] == [1] * 3
+    assert all("teacher.max_calls is 70 and 70 calls were made" in line for line in told)
+    assert len(server.log) == len(server.bought()) == 70
+    finish(server, tmp_path, 150, max_calls=150)
+    assert len(server.log) == 150
+
+
+def test_dollars_in_flight_of_all_processes_count_against_the_budget(server, tmp_path, start):
+    # A reply costs 0.12 USD and could cost more than 1.1: near the cap only a few may be in flight.
+    server.latency = 0.01
+    money = {"usd_per_million_prompt_tokens": 1e3, "usd_per_million_completion_tokens": 1e4}
+    processes = [start(150, budget_usd=6.0, **money) for _ in range(3)]
+    told = [process.communicate(timeout=60)[1] for process in processes]
+    assert all("teacher.budget_usd is 6 and" in line for line in told)
+    with Ledger(tmp_path / "l", "fake") as ledger:
+        spending = ledger.spending()
+    assert spending.usd == pytest.approx(0.12 * len(server.log))
+    assert 6.0 - 1.3 < spending.usd <= 6.0
+    assert (spending.unsure_usd, spending.in_flight) == (0.0, 0)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, -2), (signal.SIGTERM, 143)])
+def test_a_signal_keeps_what_arrived_and_frees_the_claims(server, start, kept, number, status):
+    server.latency = 0.02
+    process = start(400)
+    wait_until(lambda: server.bought().total() >= 50)
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == status
+    assert len(kept()) >= 50 - AT_ONCE
+    assert not kept("SELECT key FROM claims")
