@@ -100,7 +100,12 @@ def test_the_missions_own_command_composes() -> None:
 
 
 def test_an_experiment_chooses_options_and_yields_to_the_command_line() -> None:
-    asked = ["experiment=mmlu_pro_local", "method=sft", "dataset.train_path=a.jsonl", "dataset.train=7"]
+    asked = [
+        "experiment=mmlu_pro_local",
+        "method=sft",
+        "dataset.train_path=a.jsonl",
+        "dataset.train=7",
+    ]
     config = compose(asked)
     assert (config.dataset.kind, config.method.name) == ("local", "sft")
     assert config.dataset.columns.id == "question_id"
