@@ -64,7 +64,8 @@ def train(model: Any, folder: Any, *, epochs: int = 1, record: Any = None, **dia
         if record:
             record(numbers)
 
-    module = TuningModule(model, config, steps=len(loader) * epochs, record=note)
+    steps = len(loader) * epochs
+    module = TuningModule(model, config, steps=steps, steps_an_epoch=len(loader), record=note)
     trainer = build_trainer(
         TrainerConfig(accelerator="cpu", progress=False), folder=folder, epochs=epochs
     )
@@ -135,6 +136,40 @@ def test_a_loss_that_is_no_number_stops_before_the_step_and_names_it(tmp_path):
     assert "\n" not in message
     for name, weight in weights_of(model).items():
         assert weight.equal(kept[name]) or "lm_head" in name
+
+
+def test_a_gradient_that_is_no_number_stops_at_its_own_step_with_the_scheduled_rate(tmp_path):
+    model = make_model()
+
+    def overflow(numbers: dict[str, float]) -> None:
+        if numbers["step"] == 1:
+            for weight in model.parameters():
+                if weight.requires_grad:
+                    weight.register_hook(lambda gradient: gradient * float("inf"))
+
+    before = {}
+
+    def note(numbers: dict[str, float]) -> None:
+        overflow(numbers)
+        before.update(weights_of(model))
+
+    with pytest.raises(UserError) as caught:
+        train(model, tmp_path, record=note, schedule=Schedule.linear, warmup_steps=2)
+    # Ten rows are three steps; the second of two warm-up steps has the full rate.
+    assert "the gradient is nan at step 2 of 3" in str(caught.value)
+    assert "learning rate 0.01)" in str(caught.value)
+    assert all(weight.equal(before[name]) for name, weight in weights_of(model).items())
+
+
+def test_running_out_of_memory_says_what_to_lower(tmp_path):
+    model = make_model()
+
+    def refuse(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    model.get_base_model().model.layers[1].register_forward_hook(refuse)
+    with pytest.raises(UserError, match=r"out of memory at step 1 of 3.*tuning\.batch_tokens"):
+        train(model, tmp_path, batch_tokens=64)
 
 
 @pytest.mark.parametrize("clip", [1e-3, 1e6])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from caft.errors import UserError
 from caft.models.lean_lora import is_lean, make_lora_lean
 
 ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+BASE_MODEL = "base_model.json"
 
 
 def add_lora(
@@ -49,16 +52,17 @@ def add_lora(
 
 
 @contextmanager
-def compute_in_weights_dtype(model: Any) -> Iterator[None]:
-    """Forward passes of the body multiply in the base model's dtype.
+def compute_in_weights_dtype(model: Any, dtype: Any = None) -> Iterator[None]:
+    """Forward passes of the body multiply in `dtype`, by default in the base model's.
 
-    Adapters keep float32 weights, since an update of a thousandth is lost in bfloat16; but peft
-    would also copy every activation to float32 for them. Under autocast the small weights are
-    cast instead, once a pass. Lean adapters cast by themselves.
+    Full tuning keeps float32 weights of a model that multiplies in bfloat16. Adapters keep
+    float32 weights too, since an update of a thousandth is lost in bfloat16; but peft would also
+    copy every activation to float32 for them. Under autocast the small weights are cast instead,
+    once a pass. Lean adapters cast by themselves.
     """
     import torch
 
-    if model.dtype != torch.bfloat16 or is_lean(model):
+    if (dtype or model.dtype) != torch.bfloat16 or is_lean(model):
         yield
         return
     with ExitStack() as stack:
@@ -70,13 +74,96 @@ def compute_in_weights_dtype(model: Any) -> Iterator[None]:
         yield
 
 
+def prepare_checkpointing(model: Any) -> None:
+    """Keep only the inputs of layers, and run them again on the way back.
+
+    It works in training mode only, which `from_pretrained` does not return.
+    """
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.enable_input_require_grads()
+
+
 def load_adapter(model: Any, folder: Path, *, trainable: bool = False) -> Any:
-    """`model` with the adapter that `folder` holds."""
+    """`model` with the adapter that `folder` holds; UserError where it does not fit the model."""
     from peft import PeftModel
 
+    _refuse_other_shapes(model, folder)
     adapted = PeftModel.from_pretrained(model, folder, is_trainable=trainable)
+    for config in adapted.peft_config.values():
+        # A hub id here would have peft look it up there whenever the adapter is saved.
+        config.base_model_name_or_path = model.name_or_path
     make_lora_lean(adapted)
     return adapted
+
+
+def _refuse_other_shapes(model: Any, folder: Path) -> None:
+    from safetensors import safe_open
+
+    layers = dict(model.named_modules())
+    with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118 (not a mapping)
+            layer, found, matrix = name.removeprefix("base_model.model.").partition(".lora_")
+            if not found or not matrix.startswith(("A.weight", "B.weight")):
+                continue
+            shape, side = file.get_slice(name).get_shape(), matrix[0]
+            size = shape[1] if side == "A" else shape[0]
+            attribute = "in_features" if side == "A" else "out_features"
+            given = getattr(layers.get(layer), attribute, None)
+            if given != size:
+                raise UserError(
+                    f"the adapter in {folder} is one for another base model: its layer {layer} "
+                    f"wants {attribute}={size}, and this model has {given}; name the model it was "
+                    "trained on, or another adapter"
+                )
+
+
+def save_tuned(model: Any, folder: Path, *, dtype: Any, base: Mapping[str, Any]) -> None:
+    """Write an adapter in PEFT's format, or all weights in `dtype`, which is the base model's.
+
+    `base` tells which model it belongs to: id, revision (or None) and fingerprint.
+    """
+    if not hasattr(model, "peft_config"):
+        model.to(dtype).save_pretrained(folder)
+        return
+    model.save_pretrained(folder, safe_serialization=True)
+    # peft's own card names the folder of this machine; ours is written when the run ends.
+    (folder / "README.md").unlink(missing_ok=True)
+    path = folder / ADAPTER_CONFIG
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config.update(base_model_name_or_path=base["id"], revision=base["revision"])
+    path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+    (folder / BASE_MODEL).write_text(json.dumps(dict(base), indent=1), encoding="utf-8")
+
+
+def refuse_other_base(folder: Path, base: Mapping[str, Any]) -> None:
+    """UserError where `folder` is no adapter, or says that it belongs to another base model.
+
+    An adapter of ours knows its base model's fingerprint, any other its name at most.
+    """
+    if not is_adapter(folder) or not (folder / ADAPTER_WEIGHTS).is_file():
+        raise UserError(
+            f"tuning.start_from is {folder}, which holds no {ADAPTER_CONFIG} with "
+            f"{ADAPTER_WEIGHTS}; give the adapter/ folder of a run, or one that peft saved"
+        )
+    if (folder / BASE_MODEL).is_file():
+        told = json.loads((folder / BASE_MODEL).read_text(encoding="utf-8"))
+        fits = told["fingerprint"] == base["fingerprint"]
+        name = told["id"]
+    else:
+        config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        name = config.get("base_model_name_or_path") or base["id"]
+        # A folder's name tells nothing; a hub id has one slash.
+        fits = name.count("/") != 1 or name == base["id"]
+    if not fits:
+        raise UserError(
+            f"the adapter in {folder} was trained on {name}, and the model is {base['id']}; "
+            "choose that model, or another tuning.start_from"
+        )
+
+
+def merge_adapter(model: Any, dtype: Any) -> Any:
+    """The plain model with the adapter added to its weights; summed in float32, then in `dtype`."""
+    return model.float().merge_and_unload().to(dtype)
 
 
 def is_adapter(folder: Path) -> bool:

@@ -6,6 +6,7 @@ import ctypes
 import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +32,12 @@ def load_model(
     config: ModelConfig,
     device: str = "cpu",
     attn_implementation: str = "sdpa",
+    *,
+    four_bits: bool = False,
 ) -> Any:
     """The causal LM that `folder` holds, in the config's dtype, on `device`, in eval mode.
+
+    With `four_bits` its linear layers are quantised to NF4 (bitsandbytes, CUDA only).
 
     Weights come from safetensors only. Raises UserError where the folder cannot be loaded, such
     as an architecture whose code stands in the folder while trust_remote_code is off, or where
@@ -51,11 +56,41 @@ def load_model(
                 use_safetensors=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
+                **(_quantised(config, device) if four_bits else {}),
             )
     except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
         raise _unloadable("model", folder, error) from error
     _refuse_random_weights(report, folder)
-    return model.to(device).eval()
+    return (model if four_bits else model.to(device)).eval()
+
+
+def refuse_missing_quantisation() -> None:
+    """UserError unless this machine can hold a model in 4 bits."""
+    if find_spec("bitsandbytes") is None:
+        raise UserError(
+            "tuning.adapter=qlora needs bitsandbytes, which is not installed; "
+            "pip install 'caft[qlora]', or use tuning.adapter=lora"
+        )
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UserError(
+            "tuning.adapter=qlora needs a CUDA device, which this machine lacks; "
+            "use tuning.adapter=lora"
+        )
+
+
+def _quantised(config: ModelConfig, device: str) -> dict[str, Any]:
+    # Dettmers et al. 2023 (QLoRA): NF4 weights, quantised scales, products in the model's dtype.
+    from transformers import BitsAndBytesConfig
+
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=resolve_dtype(config, device),
+    )
+    return {"quantization_config": settings, "device_map": {"": device}}
 
 
 def release_memory() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from caft.errors import UserError
 from caft.models.adapters import is_adapter, load_adapter
-from caft.models.config import ModelConfig
+from caft.models.config import Dtype, ModelConfig
 from caft.models.fingerprint import model_fingerprint
 from caft.models.loading import load_model, load_tokenizer, release_memory, resolve_dtype
 
@@ -52,6 +52,15 @@ class Student:
         return self.folder.name if is_snapshot else None
 
     @property
+    def base(self) -> dict[str, Any]:
+        """What an adapter has to know of its base model."""
+        return {
+            "id": self.config.path or self.config.id,
+            "revision": self.revision,
+            "fingerprint": self.key["model"],
+        }
+
+    @property
     def tokenizer(self) -> Any:
         """The base model's tokenizer, read once."""
         if "tokenizer" not in self._opened:
@@ -65,15 +74,22 @@ class Student:
         context = config.get("max_position_embeddings")
         return int(context) if context else None
 
-    def load(self, *, trainable: bool = False) -> Any:
-        """A fresh causal LM on the device, in eval mode; tuned where this student is."""
+    def load(
+        self, *, trainable: bool = False, float32: bool = False, four_bits: bool = False
+    ) -> Any:
+        """A fresh causal LM on the device, in eval mode; tuned where this student is.
+
+        `float32` has weights of that type whatever the config says: training needs them, since
+        bfloat16 weights swallow small updates. `four_bits` quantises the base model (CUDA).
+        """
         release_memory()
+        config = replace(self.config, dtype=Dtype.float32) if float32 else self.config
+        if self.tuned is not None and not is_adapter(self.tuned):
+            return load_model(self.tuned, config, self.device)
+        base = load_model(self.folder, config, self.device, four_bits=four_bits)
         if self.tuned is None:
-            return load_model(self.folder, self.config, self.device)
-        if is_adapter(self.tuned):
-            base = load_model(self.folder, self.config, self.device)
-            return load_adapter(base, self.tuned, trainable=trainable)
-        return load_model(self.tuned, self.config, self.device)
+            return base
+        return load_adapter(base, self.tuned, trainable=trainable)
 
     def after_tuning(self, folder: Path, fingerprint: str) -> Student:
         """The same student as a tuning stage left it."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import platform
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -14,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from caft.evaluate.accuracy import summarise_accuracy
+from caft.pipeline.delivery import deliver
 from caft.pipeline.findings import Examined, Findings
 from caft.records import Mode
+from caft.report.card import write_card
 from caft.report.comparison import compare_models
 from caft.report.cost import StageTokens, count_cost
 from caft.report.html import render_report
@@ -26,6 +27,8 @@ from caft.report.terminal import print_summary
 from caft.run_config import RunConfig, RunContext
 from caft.store import write_rows
 from caft.trainers.loggers import log_summary
+from caft.tune.config import Select
+from caft.tune.course import accuracies, best_epoch, questions_asked
 
 log = logging.getLogger(__name__)
 _VERSIONS = ("caft", "torch", "transformers", "peft", "pytorch-lightning", "hydra-core")
@@ -46,7 +49,7 @@ def write_outputs(
     if findings.rationales:
         write_rows(folder / "rationales.parquet", _rationale_rows(findings))
     if findings.tuned is not None and findings.tuned.tuned is not None:
-        shutil.copytree(findings.tuned.tuned, folder / "adapter", dirs_exist_ok=True)
+        deliver(findings.tuned, folder, write_card(summary), merge=config.tuning.merge)
     if config.report.html:
         page = render_report(
             summary,
@@ -116,6 +119,7 @@ def build_summary(
         "score": _score_part(config, findings),
         "split": _split_part(config, findings),
         "method": {"name": config.method.name, "stages": _method_stages(config, findings)},
+        "tuning": _tuning_part(config, findings),
         "accuracy": _accuracy_part(config, findings, tables),
         "cost": _cost_part(findings),
         "stages": findings.stages,
@@ -153,6 +157,25 @@ def _method_stages(config: RunConfig, findings: Findings) -> list[dict[str, Any]
         }
         for stage, count in zip(config.method.stages, examples, strict=True)
     ]
+
+
+def _tuning_part(config: RunConfig, findings: Findings) -> list[dict[str, Any]]:
+    parts = []
+    for numbers in findings.tuning:
+        measured, best = accuracies(numbers.curve), best_epoch(numbers.curve)
+        takes_best = config.tuning.select is Select.best and best is not None
+        parts.append(
+            {
+                "epochs": numbers.epochs,
+                "by_epoch": measured,
+                "best_epoch": best,
+                "best": max(measured, default=None),
+                "final": measured[-1] if measured else None,
+                "questions": questions_asked(numbers.curve),
+                "selected": best if takes_best else numbers.epochs,
+            }
+        )
+    return parts
 
 
 def _accuracy_part(

@@ -26,7 +26,7 @@ from caft.score.stage import find_scores, read_scores
 from caft.store import Artifact
 from caft.text.prompts import Wanted, write_prompt
 from caft.tune.config import AnswerTarget
-from caft.tune.stage import find_tuning, read_tuned
+from caft.tune.stage import find_tuning, read_tuned, starting_student
 
 CACHED, RUNS, READS = "cached", "would run", "read anew"
 _CHARACTERS_A_TOKEN = 4
@@ -162,6 +162,7 @@ def _plan_tune(place: Workplace, findings: Findings, student: Student | None) ->
 
         distill(place, findings)
     plan = []
+    student = starting_student(student, place.config.tuning) if student else None
     for number, stage in enumerate(place.config.method.stages):
         targets = ", ".join(f"{name}: {target.name}" for name, target in stage.targets.items())
         known = student is not None and findings.split is not None

@@ -47,7 +47,14 @@ from caft.store import Store, digest, measured, write_table
 from caft.text.prompts import Wanted
 from caft.tune.config import AnswerTarget, StageConfig
 from caft.tune.examples import Lesson, choose_lessons
-from caft.tune.stage import Tuning, read_numbers, read_tuned, tune_student
+from caft.tune.stage import (
+    Tuning,
+    Validation,
+    read_numbers,
+    read_tuned,
+    starting_student,
+    tune_student,
+)
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +94,8 @@ def run_pipeline(config: RunConfig, context: RunContext) -> int:
         print_plan(place)
         return 0
     refuse_prompts_without_room(place)
+    if config.method.stages and config.until not in (Until.score, Until.split, Until.distill):
+        starting_student(place.student, config.tuning)
     findings = Findings(place.questions)
     with place.until_the_end:
         for stage, tell in _STORY.items():
@@ -261,7 +270,7 @@ def tune(place: Workplace, findings: Findings) -> None:
     for stage in place.config.method.stages:
         # A class whose rationales were all refused is found out before the first stage is tuned.
         lessons_of(place, findings, stage)
-    student = place.student
+    student = starting_student(place.student, place.config.tuning)
     findings.logger = _open_logger(place)
     for number in range(len(place.config.method.stages)):
         work = tuning_of(place, findings, student, number)
@@ -292,6 +301,25 @@ def tuning_of(place: Workplace, findings: Findings, student: Student, number: in
         place.config.dataset.prompt,
         place.config.tuning,
         place.config.seed,
+        _validation_of(place, findings, stage),
+    )
+
+
+def _validation_of(place: Workplace, findings: Findings, stage: StageConfig) -> Validation:
+    """Validation questions, each asked as the stage trains its class.
+
+    A class that the stage does not train is asked as the hardest one that it does.
+    """
+    assert findings.split is not None
+    named = [name for name in place.config.split.classes if name in stage.targets]
+    otherwise = stage.targets[named[-1]]
+    placed = findings.split.complexity_of
+    return Validation(
+        [
+            (question, stage.targets.get(placed[question.id], otherwise))
+            for question in place.questions.validation
+        ],
+        place.config.evaluation.max_new_tokens,
     )
 
 

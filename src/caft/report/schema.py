@@ -118,6 +118,22 @@ class MethodPart(TypedDict):
     stages: list[StagePart]
 
 
+class TuningPart(TypedDict):
+    """How one tuning stage did on validation questions, asked as the stage trains their class.
+
+    `best_epoch` is the first of the best ones; `selected` is the epoch whose weights went on.
+    All are null where nothing was measured.
+    """
+
+    epochs: int
+    by_epoch: list[float]
+    best_epoch: int | None
+    best: float | None
+    final: float | None
+    questions: int
+    selected: int
+
+
 class Share(TypedDict):
     """A share with its Wilson interval."""
 
@@ -208,6 +224,7 @@ class Summary(TypedDict):
     score: ScorePart | None
     split: SplitPart | None
     method: MethodPart
+    tuning: NotRequired[list[TuningPart]]
     accuracy: AccuracyPart | None
     cost: CostPart
     stages: list[StageRecord]

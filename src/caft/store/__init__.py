@@ -7,19 +7,25 @@ other instead of repeating it.
 """
 
 from caft.store.artifacts import Artifact, Store
-from caft.store.fingerprint import digest, plain, source_digest
+from caft.store.checkpoints import Checkpoints
+from caft.store.durable import make_durable, write_durably
+from caft.store.fingerprint import digest, file_digest, plain, source_digest
 from caft.store.measure import measured
 from caft.store.tables import read_rows, read_table, write_rows, write_table
 
 __all__ = [
     "Artifact",
+    "Checkpoints",
     "Store",
     "digest",
+    "file_digest",
+    "make_durable",
     "measured",
     "plain",
     "read_rows",
     "read_table",
     "source_digest",
+    "write_durably",
     "write_rows",
     "write_table",
 ]

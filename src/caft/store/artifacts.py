@@ -16,6 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from caft.errors import UserError
+from caft.store.durable import make_durable
 from caft.store.fingerprint import digest, plain
 from caft.store.measure import Effort, measured
 
@@ -128,9 +129,9 @@ class Store:
 
     def _publish(self, unfinished: Path, folder: Path) -> None:
         for path in [*unfinished.rglob("*"), unfinished]:
-            _make_durable(path)
+            make_durable(path)
         unfinished.rename(folder)
-        _make_durable(folder.parent)
+        make_durable(folder.parent)
 
 
 def _write_manifest(folder: Path, stage: str, key: Mapping[str, Any], effort: Effort) -> None:
@@ -143,11 +144,3 @@ def _write_manifest(folder: Path, stage: str, key: Mapping[str, Any], effort: Ef
         "key": plain(key),
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-
-
-def _make_durable(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -49,3 +49,13 @@ def source_digest(*packages: str) -> str:
         for file in sorted((root / package).rglob("*.py")):
             hashed.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes() + b"\0")
     return hashed.hexdigest()[:20]
+
+
+def file_digest(folder: Path) -> str:
+    """20 hexadecimal digits over the contents of a folder's files, without its subfolders."""
+    hashed = hashlib.sha256()
+    for path in sorted(item for item in folder.iterdir() if item.is_file()):
+        with path.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        hashed.update(f"{path.name} {content}\n".encode())
+    return hashed.hexdigest()[:20]

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from caft.errors import UserError
 from caft.trainers.config import TrainerConfig
@@ -38,14 +39,6 @@ def pick_device(config: TrainerConfig) -> str:
     return "cuda" if config.accelerator == "gpu" else config.accelerator
 
 
-def _refuse_unknown_strategy(strategy: str) -> None:
-    from pytorch_lightning.strategies import StrategyRegistry
-
-    known = ["auto", *StrategyRegistry.available_strategies()]
-    if strategy not in known:
-        raise UserError(f"trainer.strategy is {strategy!r}; give one of {', '.join(sorted(known))}")
-
-
 def build_trainer(
     config: TrainerConfig,
     *,
@@ -53,19 +46,25 @@ def build_trainer(
     epochs: int = 1,
     logger: Any = False,
     callbacks: Sequence[Callback] = (),
+    ranks: int = 1,
 ) -> Trainer:
-    """A quiet Trainer: no sanity run, no checkpoint and no bar but those of `callbacks`."""
+    """A quiet Trainer: no sanity run, no checkpoint and no bar but those of `callbacks`.
+
+    With `ranks` above 1 this process is one of them, and they have been started: see ranks.py.
+    Scoring and evaluation run on one device, whatever `trainer.devices` is.
+    """
     # Lightning's hints are about its own loaders and loggers; ours are chosen on purpose.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
     # Lightning and peft ask transformers by an old name.
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
     device = pick_device(config)
-    _refuse_unknown_strategy(config.strategy)
     return Trainer(
         accelerator="gpu" if device == "cuda" else device,
-        devices=config.devices,
-        strategy=config.strategy,
+        devices=ranks,
+        strategy="ddp" if ranks > 1 else "auto",
+        # Under Slurm, too, the processes of a run are ours.
+        plugins=[LightningEnvironment()],
         default_root_dir=folder,
         max_epochs=epochs,
         logger=logger,

@@ -7,10 +7,15 @@ from enum import Enum
 
 from caft.errors import UserError
 
+STRATEGIES = ("auto", "ddp")
+
 
 @dataclass(kw_only=True, slots=True)
 class TrainerConfig:
-    """Lightning's devices. `strategy` takes Lightning's own names (auto, ddp, fsdp, ...)."""
+    """Lightning's devices. `devices` above 1 are for tuning, one process each (`ddp`).
+
+    Scoring and evaluation run on one of them.
+    """
 
     accelerator: str = "auto"
     devices: int = 1
@@ -20,6 +25,12 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         if self.devices < 1:
             raise UserError(f"trainer.devices is {self.devices}; give 1 or more")
+        if self.strategy not in STRATEGIES:
+            raise UserError(
+                f"trainer.strategy is {self.strategy!r}; give {' or '.join(STRATEGIES)} (sharded "
+                "weights are not supported: for a model that is too large for one device use "
+                "tuning=qlora or tuning.gradient_checkpointing=true)"
+            )
 
 
 @dataclass(kw_only=True, slots=True)

@@ -15,6 +15,8 @@ import torch
 from caft.models.packing import Pack, pack_rows, plan_packs
 from caft.records import Example
 
+EVERY_ROW = slice(None)
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingPack:
@@ -54,20 +56,31 @@ def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
 
 
 def plan_epoch(
-    examples: Sequence[Example], *, batch_size: int, most_tokens: int, seed: int, epoch: int
+    examples: Sequence[Example],
+    *,
+    batch_size: int,
+    most_tokens: int,
+    seed: int,
+    epoch: int,
+    share: slice = EVERY_ROW,
 ) -> list[Step]:
     """The steps of one epoch; the last, smaller one is stepped too."""
     order = epoch_order(len(examples), seed, epoch)
     return [
-        make_step([examples[row] for row in order[start : start + batch_size]], most_tokens)
+        make_step([examples[row] for row in order[start : start + batch_size]], most_tokens, share)
         for start in range(0, len(order), batch_size)
     ]
 
 
-def make_step(rows: Sequence[Example], most_tokens: int) -> Step:
-    """Rows of one step, packed without padding into passes of at most `most_tokens`."""
-    plan = plan_packs([row.length - 1 for row in rows], most_tokens)
-    packs = tuple(_pack([rows[index] for index in members]) for members in plan)
+def make_step(rows: Sequence[Example], most_tokens: int, share: slice = EVERY_ROW) -> Step:
+    """Rows of one step, packed without padding into passes of at most `most_tokens`.
+
+    Of several devices each runs a `share` of the rows, which may be none; the ids and the number
+    of trained tokens are those of all rows, so that the shares' losses add up to the step's.
+    """
+    own = rows[share]
+    plan = plan_packs([row.length - 1 for row in own], most_tokens)
+    packs = tuple(_pack([own[index] for index in members]) for members in plan)
     return Step(
         packs,
         tuple(row.question_id for row in rows),

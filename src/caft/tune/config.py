@@ -37,10 +37,18 @@ class MethodConfig:
 
 
 class Adapter(Enum):
-    """What is trained: low-rank adapters, or every weight."""
+    """What is trained: low-rank adapters, the same on a base in 4 bits (CUDA), or every weight."""
 
     lora = "lora"
+    qlora = "qlora"
     full = "full"
+
+
+class Select(Enum):
+    """Which epoch's weights a stage hands over: the last, or the best on validation questions."""
+
+    final = "final"
+    best = "best"
 
 
 class Schedule(Enum):
@@ -86,7 +94,12 @@ class TuningConfig:
     """AdamW. `batch_size` is rows an optimizer step; `batch_tokens` bounds one forward pass.
 
     The loss of a step is the mean over its trained tokens, however it was cut into passes.
-    `max_length` is in tokens (None: the model's context).
+    `max_length` is in tokens (None: the model's context). After every epoch the validation
+    questions are answered; where a stage trains rationales, `validation_replies` of them at most,
+    since a written reply costs as many passes as it has tokens. `patience` epochs without a
+    better accuracy end a stage. `checkpoint_seconds` lie between two checkpoints at least; an
+    interrupted stage goes on from the last one. `merge` also writes a whole model without
+    adapter; `start_from` is an adapter's folder that the first stage goes on from.
     """
 
     adapter: Adapter = Adapter.lora
@@ -102,12 +115,19 @@ class TuningConfig:
     overlong: Overlong = Overlong.refuse
     answer_target: AnswerTarget = AnswerTarget.bare
     gradient_checkpointing: bool = False
+    validate: bool = True
+    validation_replies: int = 24
+    select: Select = Select.final
+    patience: int | None = None
+    checkpoint_seconds: float = 60.0
+    merge: bool = False
+    start_from: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "batch_tokens"):
             if getattr(self, name) < 1:
                 raise UserError(f"tuning.{name} is {getattr(self, name)}; give 1 or more")
-        for name in ("warmup_steps", "weight_decay"):
+        for name in ("warmup_steps", "weight_decay", "validation_replies", "checkpoint_seconds"):
             if getattr(self, name) < 0:
                 raise UserError(f"tuning.{name} is {getattr(self, name)}; give 0 or more")
         if self.max_length is not None and self.max_length < 2:
@@ -115,3 +135,14 @@ class TuningConfig:
         for name in ("learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise UserError(f"tuning.{name} is {getattr(self, name)}; give more than 0")
+        if self.patience is not None and self.patience < 1:
+            raise UserError(f"tuning.patience is {self.patience}; give 1 or more, or null")
+        if not self.validate and (self.patience or self.select is Select.best):
+            raise UserError(
+                "tuning.patience and tuning.select=best go by validation accuracy; "
+                "set tuning.validate=true, or leave them out"
+            )
+        if self.start_from is not None and self.adapter is Adapter.full:
+            raise UserError(
+                "tuning.start_from is an adapter, and tuning=full trains none; use tuning=lora"
+            )

@@ -72,7 +72,7 @@ def encode_lesson(
     end_id: int,
 ) -> Example:
     """The row's tokens; the completion ends in the end-of-turn token, which is trained."""
-    wanted = _wanted(lesson.target, answer_target)
+    wanted = wanted_of(lesson.target, answer_target)
     prompt = write_prompt(lesson.question, config, wanted, chat=chat)
     prompt_ids, reply_ids = _encode(lesson, prompt, wanted, config, tokenizer)
     return Example(
@@ -84,7 +84,8 @@ def encode_lesson(
     )
 
 
-def _wanted(target: Target, answer_target: AnswerTarget) -> Wanted:
+def wanted_of(target: Target, answer_target: AnswerTarget) -> Wanted:
+    """What a prompt asks for so that the target follows."""
     return (
         Wanted.rationale
         if target is Target.rationale

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -13,17 +13,26 @@ from caft.errors import UserError
 from caft.models.adapters import compute_in_weights_dtype
 from caft.models.loading import release_memory
 from caft.models.packing import packed_attention, packed_logits
+from caft.trainers.ranks import Ranks
 from caft.tune.batches import Step
-from caft.tune.config import TuningConfig
+from caft.tune.config import Select, TuningConfig
+from caft.tune.course import Row, accuracies, best_epoch, is_out_of_patience
 from caft.tune.loss import summed_cross_entropy
 from caft.tune.schedule import learning_rate_factor
+from caft.tune.stopping import explain_memory, explain_no_number, is_out_of_memory
+
+Weights = Mapping[str, torch.Tensor]
 
 
 class TuningModule(LightningModule):  # type: ignore[misc]
     """Wraps the student for `Trainer.fit`.
 
-    Lightning averages micro-batches, which is wrong where they hold different numbers of trained
-    tokens; the optimization is therefore manual.
+    Lightning averages micro-batches, and DDP averages devices; both are wrong where parts hold
+    different numbers of trained tokens. The optimization is therefore manual, and gradients of
+    several devices are summed here.
+
+    `record` gets every row of the curve. `validate` gives the accuracy and the number of
+    questions asked; `keep` is called where the stage may be interrupted, with whether it must end.
     """
 
     def __init__(
@@ -32,23 +41,86 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         config: TuningConfig,
         *,
         steps: int,
-        record: Callable[[dict[str, float]], None],
+        record: Callable[[Row], None],
+        steps_an_epoch: int | None = None,
+        compute_dtype: torch.dtype | None = None,
+        ranks: Ranks | None = None,
+        validate: Callable[[], tuple[float, int]] | None = None,
+        keep: Callable[[bool], None] | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.model = model
         self.config = config
         self.steps = steps
+        self.steps_an_epoch = steps_an_epoch or steps
         self.record = record
+        self.compute_dtype = compute_dtype
+        self.ranks = ranks or Ranks()
+        self.validate = validate
+        self.keep = keep
         self.steps_done = 0
+        self.curve: list[Row] = []
+        self.best: dict[str, torch.Tensor] | None = None
+        self.optimizer_state: dict[str, Any] | None = None
+        self.random_state: torch.Tensor | None = None
+
+    @property
+    def trained(self) -> dict[str, torch.nn.Parameter]:
+        """The weights that are trained, by name."""
+        return {name: w for name, w in self.model.named_parameters() if w.requires_grad}
 
     def on_fit_start(self) -> None:
         """Lightning's hook. `from_pretrained` returns eval mode and Lightning keeps it."""
         self.model.train()
+        self._finish_interrupted_epoch()
+
+    def _finish_interrupted_epoch(self) -> None:
+        # Interrupted between an epoch's last step and its validation, or just after it.
+        epochs, rest = divmod(self.steps_done, self.steps_an_epoch)
+        if rest == 0 and epochs > len(accuracies(self.curve)):
+            self._examine(epochs)
+        elif is_out_of_patience(self.curve, self.config.patience):
+            self.trainer.should_stop = True
+
+    def on_train_start(self) -> None:
+        """Lightning's hook: the optimizer is there, and nothing has been drawn at random."""
+        optimizer: Any = self.optimizers()
+        if self.optimizer_state is not None:
+            optimizer.optimizer.load_state_dict(self.optimizer_state)
+            self.optimizer_state = None
+        if self.random_state is not None:
+            restore_random_state(self.random_state)
+            self.random_state = None
 
     def on_train_epoch_end(self) -> None:
         """Lightning's hook. Rows of many lengths leave gaps in memory that only grow."""
+        self._examine(self.steps_done // self.steps_an_epoch)
         release_memory()
+
+    def _examine(self, epoch: int) -> None:
+        if self.validate is None:
+            return
+        self.model.eval()
+        with compute_in_weights_dtype(self.model, self.compute_dtype):
+            accuracy, questions = self.validate()
+        self.model.train()
+        self._note(
+            {
+                "step": self.steps_done,
+                "epoch": epoch,
+                "validation_accuracy": accuracy,
+                "validation_questions": questions,
+            }
+        )
+        if self.config.select is Select.best and best_epoch(self.curve) == epoch:
+            self.best = {name: w.detach().clone() for name, w in self.trained.items()}
+        if is_out_of_patience(self.curve, self.config.patience):
+            self.trainer.should_stop = True
+
+    def _note(self, row: Row) -> None:
+        self.curve.append(row)
+        self.record(row)
 
     def transfer_batch_to_device(
         self, batch: Step, device: torch.device, dataloader_idx: int
@@ -58,48 +130,71 @@ class TuningModule(LightningModule):  # type: ignore[misc]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW over what is trainable."""
-        trained = [weight for weight in self.model.parameters() if weight.requires_grad]
         return torch.optim.AdamW(
-            trained, lr=self.config.learning_rate, weight_decay=self.config.weight_decay
+            self.trained.values(),
+            lr=self.config.learning_rate,
+            weight_decay=self.config.weight_decay,
         )
 
     def training_step(self, batch: Step, batch_idx: int) -> None:
         """Forward and backward over every pack of the step, then one update."""
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
-        loss = self._accumulate(batch)
-        self._refuse_bad_loss(loss, batch)
-        norm = torch.nn.utils.clip_grad_norm_(
-            [weight for weight in self.model.parameters() if weight.requires_grad],
-            self.config.clip,
-        )
         rate = self._set_learning_rate(optimizer)
+        loss = self._accumulate_or_explain(batch)
+        # Only the first process says when to stop, so that all stop after the same step.
+        mine = self.ranks.rank == 0 and self._asked_to_stop()
+        loss, stop = self.ranks.add(loss, float(mine))
+        self._refuse_no_number("loss", loss, rate, batch)
+        trained = list(self.trained.values())
+        self.ranks.add_gradients(trained)
+        norm = float(torch.nn.utils.clip_grad_norm_(trained, self.config.clip))
+        self._refuse_no_number("gradient", norm, rate, batch)
         optimizer.step()
         self.steps_done += 1
-        metrics = {"loss": loss, "gradient_norm": float(norm), "learning_rate": rate}
-        self.record({"step": self.steps_done, "epoch": self.current_epoch + 1, **metrics})
-        self.log_dict({f"train/{name}": value for name, value in metrics.items()})
+        metrics = {"loss": loss, "gradient_norm": norm, "learning_rate": rate}
+        epoch = (self.steps_done - 1) // self.steps_an_epoch + 1
+        self._note({"step": self.steps_done, "epoch": epoch, **metrics})
+        if self.keep is not None:
+            self.keep(stop > 0)
+
+    def _asked_to_stop(self) -> bool:
+        return self.trainer.received_sigterm or self.ranks.asked_to_stop()
+
+    def _refuse_no_number(self, what: str, value: float, rate: float, batch: Step) -> None:
+        if not math.isfinite(value):
+            raise UserError(
+                explain_no_number(
+                    what,
+                    value,
+                    rate,
+                    batch.question_ids,
+                    step=self.steps_done + 1,
+                    steps=self.steps,
+                )
+            )
+
+    def _accumulate_or_explain(self, batch: Step) -> float:
+        try:
+            return self._accumulate(batch)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            longest = max(item.pack.input_ids.shape[1] for item in batch.packs)
+            raise UserError(
+                explain_memory(self.config, longest, self.steps_done + 1, self.steps)
+            ) from error
 
     def _accumulate(self, batch: Step) -> float:
         total = 0.0
         with packed_attention(self.model):
             for item in batch.packs:
-                with compute_in_weights_dtype(self.model):
+                with compute_in_weights_dtype(self.model, self.compute_dtype):
                     logits = packed_logits(self.model, item.pack, item.positions)
                 loss = summed_cross_entropy(logits, item.labels) / batch.trained_tokens
                 self.manual_backward(loss)
                 total += float(loss.detach())
         return total
-
-    def _refuse_bad_loss(self, loss: float, batch: Step) -> None:
-        if not math.isfinite(loss):
-            more = ", ..." if len(batch.question_ids) > 5 else ""
-            raise UserError(
-                f"the loss is {loss} at step {self.steps_done + 1} of {self.steps} (questions "
-                f"{', '.join(batch.question_ids[:5])}{more}; learning rate "
-                f"{self.config.learning_rate}); lower tuning.learning_rate or use "
-                "model.dtype=float32"
-            )
 
     def _set_learning_rate(self, optimizer: Any) -> float:
         factor = learning_rate_factor(
@@ -109,3 +204,19 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         for group in optimizer.param_groups:
             group["lr"] = rate
         return rate
+
+
+def random_state() -> torch.Tensor:
+    """The state of the generators that dropout draws on: the CPU's and this device's."""
+    states = [torch.get_rng_state()]
+    if torch.cuda.is_available():
+        states.append(torch.cuda.get_rng_state())
+    return torch.cat(states)
+
+
+def restore_random_state(state: torch.Tensor) -> None:
+    """Undo every draw since `random_state` was taken."""
+    size = torch.get_rng_state().numel()
+    torch.set_rng_state(state[:size])
+    if torch.cuda.is_available() and state.numel() > size:
+        torch.cuda.set_rng_state(state[size:])

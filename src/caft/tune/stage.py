@@ -8,22 +8,50 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from caft.models.student import Student
-from caft.records import Example, Target
-from caft.store import Artifact, Store, digest, source_digest
+from caft.records import Example, Question, Target
+from caft.store import (
+    Artifact,
+    Store,
+    digest,
+    file_digest,
+    make_durable,
+    source_digest,
+    write_durably,
+)
 from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
 from caft.tune.config import Adapter, TuningConfig
 from caft.tune.examples import Lesson
 
+if TYPE_CHECKING:
+    from caft.tune.course import Row
+    from caft.tune.training import Job, Trained
+    from caft.tune.validation import Examination
+
 log = logging.getLogger(__name__)
 _NUMBERS = "tuning.json"
 _WEIGHTS = "adapter"
+_CHECKPOINTS = "checkpoints"
+
+
+# Dials that change how a stage is watched or kept, and no weight of it.
+_WITHOUT_EFFECT = ("checkpoint_seconds", "merge", "start_from")
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """Questions that are asked after every epoch, each with the target its class is trained on."""
+
+    questions: Sequence[tuple[Question, Target]] = ()
+    max_new_tokens: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +64,7 @@ class Tuning:
     prompt: PromptConfig
     config: TuningConfig
     seed: int
+    validation: Validation = field(default_factory=Validation)
 
     @property
     def key(self) -> dict[str, Any]:
@@ -45,8 +74,13 @@ class Tuning:
             "lessons": digest(self.lessons),
             "epochs": self.epochs,
             "prompt": self.prompt,
-            "config": self.config,
+            "config": {
+                dial.name: getattr(self.config, dial.name)
+                for dial in fields(self.config)
+                if dial.name not in _WITHOUT_EFFECT
+            },
             "seed": self.seed,
+            "validation": digest(self.validation) if self.config.validate else None,
             "sources": source_digest("tune", "models", "text"),
         }
 
@@ -57,8 +91,9 @@ class TuningNumbers:
 
     `trained_tokens` are completion tokens; `rationale_tokens` those of rationale rows, by
     question id, since two stages may train the same rationale;
-    `curve` has one row an optimizer step: step, epoch, loss (nats a token), gradient_norm,
-    learning_rate.
+    `epochs` are those that were run, which patience may have cut short. `curve` has one row an
+    optimizer step: step, epoch, loss (nats a token), gradient_norm, learning_rate; and one an
+    epoch with validation_accuracy and validation_questions.
     """
 
     examples: int
@@ -87,83 +122,114 @@ def read_tuned(student: Student, artifact: Artifact) -> Student:
     return student.after_tuning(artifact.folder / _WEIGHTS, artifact.fingerprint)
 
 
+def starting_student(student: Student, config: TuningConfig) -> Student:
+    """The student that a method's first stage starts from: the base model, or an adapter of it.
+
+    UserError, before any model loads, where the adapter belongs to another base model or this
+    machine cannot tune as asked.
+    """
+    from caft.models.adapters import refuse_other_base
+
+    if config.adapter is Adapter.qlora:
+        from caft.models.loading import refuse_missing_quantisation
+
+        refuse_missing_quantisation()
+    if config.start_from is None:
+        return student
+    folder = Path(config.start_from).expanduser().absolute()
+    refuse_other_base(folder, student.base)
+    return student.after_tuning(folder, file_digest(folder))
+
+
 def tune_student(
     tuning: Tuning, store: Store, trainer: TrainerConfig, logger: Any, title: str
 ) -> Artifact:
-    """Train one stage, or take its weights from the store."""
+    """Train one stage, go on with an interrupted one, or take its weights from the store."""
 
     def produce(folder: Path) -> None:
-        numbers = _train(tuning, trainer, logger, title, folder)
-        text = json.dumps(asdict(numbers), indent=1)
-        (folder / _NUMBERS).write_text(text, encoding="utf-8")
+        if not (folder / _NUMBERS).exists():
+            _train(tuning, trainer, logger, title, folder)
+        for part in (_CHECKPOINTS, "lightning_logs"):
+            shutil.rmtree(folder / part, ignore_errors=True)
 
-    return store.obtain("tune", tuning.key, produce)
+    return store.obtain("tune", tuning.key, produce, resumable=True)
 
 
-def _train(
-    tuning: Tuning, trainer_config: TrainerConfig, logger: Any, title: str, folder: Path
-) -> TuningNumbers:
-    import torch
-
-    from caft.models.loading import quiet_transformers
+def _train(tuning: Tuning, trainer: TrainerConfig, logger: Any, title: str, folder: Path) -> None:
+    from caft.tune.course import accuracies
+    from caft.tune.training import Job
 
     examples, dropped = _encode(tuning)
     if dropped:
         log.warning("%d rows are too long and left out: %s", len(dropped), ", ".join(dropped[:5]))
-    # The process's own random state is left as it was: the next stage must not depend on it.
-    with torch.random.fork_rng():
-        torch.manual_seed(tuning.seed)
-        model = _trainable(tuning)
-        curve = _fit(model, examples, tuning, trainer_config, logger, title, folder)
-    with quiet_transformers():
-        model.save_pretrained(folder / _WEIGHTS, safe_serialization=True)
-    if tuning.config.adapter is Adapter.full:
-        tuning.student.tokenizer.save_pretrained(folder / _WEIGHTS)
-    return _count(model, examples, dropped, tuning.epochs, curve)
-
-
-def _fit(  # noqa: PLR0917
-    model: Any,
-    examples: Sequence[Example],
-    tuning: Tuning,
-    trainer_config: TrainerConfig,
-    logger: Any,
-    title: str,
-    folder: Path,
-) -> list[dict[str, float]]:
-    from caft.trainers.build import build_trainer
-    from caft.trainers.progress import CountingProgress
-    from caft.tune.batches import Step
-    from caft.tune.loader import EpochLoader
-    from caft.tune.module import TuningModule
-
-    config, epochs = tuning.config, tuning.epochs
-    loader = EpochLoader(examples, config.batch_size, config.batch_tokens, tuning.seed)
-    curve: list[dict[str, float]] = []
-    module = TuningModule(model, config, steps=len(loader) * epochs, record=curve.append)
-
-    def rows_in(batch: Step) -> int:
-        return len(batch.question_ids)
-
-    log.info("%s: %d rows x %d epochs, %d steps", title, len(examples), epochs, module.steps)
-    bar = CountingProgress(title, len(examples) * epochs, rows_in, shown=trainer_config.progress)
-    trainer = build_trainer(
-        trainer_config, folder=folder, epochs=epochs, logger=logger, callbacks=[bar]
+    job = Job(
+        student=tuning.student,
+        examples=examples,
+        examination=_examination(tuning) if tuning.config.validate else None,
+        epochs=tuning.epochs,
+        config=tuning.config,
+        seed=tuning.seed,
+        trainer=trainer,
+        folder=folder,
+        weights=_WEIGHTS,
     )
-    trainer.fit(module, loader)
-    return curve
+    log.info("%s: %d rows x %d epochs", title, len(examples), tuning.epochs)
+    trained = _watch(job, logger, title)
+    for path in [*(folder / _WEIGHTS).iterdir(), folder / _WEIGHTS]:
+        make_durable(path)
+    epochs = len(accuracies(trained.curve)) or tuning.epochs
+    numbers = _count(examples, dropped, epochs, trained)
+    # Last: a folder with numbers is a finished stage, whatever happens before it is published.
+    write_durably(folder / _NUMBERS, json.dumps(asdict(numbers), indent=1))
+
+
+def _watch(job: Job, logger: Any, title: str) -> Trained:
+    """Train here, or in a process a device; the bar, the log and the logger are here anyway."""
+    from caft.trainers.progress import open_bar
+    from caft.trainers.ranks import Ranks, run_ranks
+    from caft.tune.training import train
+
+    rows = len(job.examples)
+    with open_bar(job.trainer.progress) as bar:
+        task = bar.add_task(title, total=rows * job.epochs)
+
+        def tell(row: Row) -> None:
+            done = _rows_done(int(row["step"]), rows, job.config.batch_size)
+            bar.update(task, completed=done)
+            if "validation_accuracy" in row:
+                log.info(
+                    "epoch %d: validation accuracy %.1f%% of %d questions",
+                    row["epoch"],
+                    100 * row["validation_accuracy"],
+                    row["validation_questions"],
+                )
+            if logger:
+                logger.log_metrics(_metrics(row), step=int(row["step"]) - 1)
+
+        if job.trainer.devices == 1:
+            return train(Ranks(), tell, job)
+        trained: Trained = run_ranks(train, (job,), job.trainer.devices, tell)
+        return trained
+
+
+def _rows_done(step: int, rows: int, batch_size: int) -> int:
+    epochs, rest = divmod(step, math.ceil(rows / batch_size))
+    return epochs * rows + rest * batch_size
+
+
+def _metrics(row: Row) -> dict[str, float]:
+    group = "validation" if "validation_accuracy" in row else "train"
+    named = {
+        f"{group}/{name.removeprefix('validation_')}": value
+        for name, value in row.items()
+        if name not in ("step", "epoch")
+    }
+    return {**named, "epoch": row["epoch"] - 1}
 
 
 def _count(
-    model: Any,
-    examples: Sequence[Example],
-    dropped: list[str],
-    epochs: int,
-    curve: list[dict[str, float]],
+    examples: Sequence[Example], dropped: list[str], epochs: int, trained: Trained
 ) -> TuningNumbers:
-    from caft.models.adapters import count_parameters
-
-    parameters, trainable = count_parameters(model)
     rationales = [row for row in examples if row.target is Target.rationale]
     return TuningNumbers(
         examples=len(examples),
@@ -172,46 +238,65 @@ def _count(
         prompt_tokens=sum(len(row.prompt_ids) for row in examples),
         trained_tokens=sum(len(row.completion_ids) for row in examples),
         rationale_tokens={row.question_id: len(row.completion_ids) for row in rationales},
-        parameters=parameters,
-        trainable_parameters=trainable,
-        curve=curve,
+        parameters=trained.parameters,
+        trainable_parameters=trained.trainable_parameters,
+        curve=trained.curve,
     )
 
 
 def _encode(tuning: Tuning) -> tuple[list[Example], list[str]]:
+    """The stage's rows as tokens, checked, and the ids of those that are too long."""
     from caft.models.encoding import asks_in_chat, end_of_turn
-    from caft.tune.examples import encode_lesson, fit_to_length
+    from caft.tune.check import check_examples, check_prompts, render_example
+    from caft.tune.examples import encode_lesson, fit_to_length, wanted_of
+    from caft.tune.validation import ask
 
-    tokenizer = tuning.student.tokenizer
+    tokenizer, answer_target = tuning.student.tokenizer, tuning.config.answer_target
     chat = asks_in_chat(tuning.prompt.style, tokenizer)
     end_id = end_of_turn(tokenizer, chat=chat)
     examples = [
-        encode_lesson(
-            lesson, tuning.prompt, tuning.config.answer_target, tokenizer, chat=chat, end_id=end_id
-        )
+        encode_lesson(lesson, tuning.prompt, answer_target, tokenizer, chat=chat, end_id=end_id)
         for lesson in tuning.lessons
     ]
-    limits = [limit for limit in (tuning.config.max_length, tuning.student.context) if limit]
-    return fit_to_length(examples, min(limits, default=None), tuning.config.overlong)
-
-
-def _trainable(tuning: Tuning) -> Any:
-    from caft.models.adapters import add_lora
-
-    config = tuning.config
-    model = tuning.student.load(trainable=True)
-    if config.adapter is Adapter.lora and tuning.student.tuned is None:
-        lora = config.lora
-        model = add_lora(
-            model,
-            r=lora.r,
-            alpha=lora.alpha,
-            dropout=lora.dropout,
-            modules=lora.modules,
-            use_dora=lora.use_dora,
-            use_rslora=lora.use_rslora,
+    check_examples(examples, tokenizer, end_id)
+    asked = [
+        ask(
+            item.question,
+            wanted_of(item.target, answer_target),
+            tuning.prompt,
+            tokenizer,
+            chat=chat,
         )
-    if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-        model.enable_input_require_grads()
-    return model
+        for item in tuning.lessons
+    ]
+    check_prompts(examples, [item.prompt_ids for item in asked])
+    limits = [limit for limit in (tuning.config.max_length, tuning.student.context) if limit]
+    kept, dropped = fit_to_length(examples, min(limits, default=None), tuning.config.overlong)
+    log.info(
+        "a training row, what is trained between marks:\n%s", render_example(kept[0], tokenizer)
+    )
+    return kept, dropped
+
+
+def _examination(tuning: Tuning) -> Examination:
+    from caft.models.encoding import asks_in_chat, end_of_turn
+    from caft.tune.examples import wanted_of
+    from caft.tune.validation import Examination, ask, choose_asked
+
+    tokenizer, config = tuning.student.tokenizer, tuning.config
+    chat = asks_in_chat(tuning.prompt.style, tokenizer)
+    questions = [
+        (question, wanted_of(target, config.answer_target))
+        for question, target in tuning.validation.questions
+    ]
+    chosen = choose_asked(questions, tuning.prompt, config.validation_replies)
+    return Examination(
+        asked=tuple(
+            ask(question, wanted, tuning.prompt, tokenizer, chat=chat)
+            for question, wanted in chosen
+        ),
+        prompt=tuning.prompt,
+        max_new_tokens=tuning.validation.max_new_tokens,
+        end_ids=tuple(sorted({end_of_turn(tokenizer, chat=kind) for kind in (chat, False)})),
+        tokens_a_pass=config.batch_tokens,
+    )

@@ -80,7 +80,7 @@ def draw_curves(curves: Sequence[Mapping[str, Any]]) -> Figure | None:
     return Figure(
         key="curves",
         heading="Training",
-        note="Vertical lines stand between the stages.",
+        note=" ".join(["Vertical lines stand between the stages.", *tell_validation(curves)]),
         panels=tuple(panels),
         columns=("measure", "stage", axis, "value"),
         rows=tuple(
@@ -89,6 +89,39 @@ def draw_curves(curves: Sequence[Mapping[str, Any]]) -> Figure | None:
             for point in points
         ),
     )
+
+
+def tell_validation(curves: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Best and final validation accuracy of every stage, and whether it over-fitted.
+
+    That is said where the last epoch lies below the best by more than a standard error of it,
+    sqrt(p (1 - p) / n).
+    """
+    told = []
+    for stage in dict.fromkeys(str(row.get("stage", "")) for row in curves):
+        rows = [
+            row
+            for row in curves
+            if str(row.get("stage", "")) == stage and "validation_accuracy" in row
+        ]
+        if rows:
+            told.append(_tell_stage(stage, rows))
+    return told
+
+
+def _tell_stage(stage: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    measured = [float(row["validation_accuracy"]) for row in rows]
+    best, final = max(measured), measured[-1]
+    epoch = rows[measured.index(best)].get("epoch", measured.index(best) + 1)
+    asked = int(rows[-1].get("validation_questions", 0))
+    told = f"Stage {stage}: best {best:.1%} after epoch {epoch:g}, final {final:.1%}"
+    told += f" ({asked} validation questions)." if asked else "."
+    if asked and best - final > math.sqrt(best * (1 - best) / asked) and best > final:
+        told += (
+            f" It over-fits after epoch {epoch:g}: fewer epochs, tuning.select=best or "
+            "tuning.patience would keep the better weights."
+        )
+    return told
 
 
 def _draw_course(

@@ -1,0 +1,133 @@
+"""Checkpoints of unfinished work: each whole or not there, and a damaged one is recognised.
+
+A checkpoint is a folder with the state and its SHA-256, written under another name, made durable
+and renamed. The newest two are kept: where one is damaged, work goes on from the one before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from caft.errors import UserError
+from caft.store.durable import make_durable
+
+log = logging.getLogger(__name__)
+_STATE = "state"
+_SUM = "sha256"
+_KEPT = 2
+
+
+class Checkpoints:
+    """The checkpoints of one piece of work, by the number of steps that it had done."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, step: int, write: Callable[[BinaryIO], None]) -> None:
+        """Keep what `write` puts into a stream as the checkpoint of `step`.
+
+        UserError where it cannot be written (disk full); the ones before stay as they were.
+        """
+        fresh = self.folder / f".writing-{step:09d}"
+        try:
+            shutil.rmtree(fresh, ignore_errors=True)
+            fresh.mkdir(parents=True)
+            _write_state(fresh, write)
+            for path in (*fresh.iterdir(), fresh):
+                make_durable(path)
+            fresh.rename(self._folder_of(step))
+            make_durable(self.folder)
+        except OSError as error:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise UserError(self._explain(step, error)) from error
+        for old in self.steps()[:-_KEPT]:
+            shutil.rmtree(self._folder_of(old))
+
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint, in order; damaged ones are among them."""
+        return sorted(int(path.name.rpartition("-")[2]) for path in self.folder.glob("step-*"))
+
+    def newest(self) -> Path | None:
+        """The state of the newest sound checkpoint; damaged ones are named and put away."""
+        for step in reversed(self.steps()):
+            folder = self._folder_of(step)
+            if _is_sound(folder):
+                return folder / _STATE
+            log.warning(
+                "the checkpoint %s is damaged (its SHA-256 is another one): it is skipped, and "
+                "work goes on from the one before",
+                folder,
+            )
+            shutil.rmtree(folder)
+        return None
+
+    def describe_last(self) -> str:
+        """Which checkpoint work would go on from, for messages."""
+        steps = self.steps()
+        return (
+            f"the last good checkpoint is that of step {steps[-1]}"
+            if steps
+            else ("there is no checkpoint yet")
+        )
+
+    def remove(self) -> None:
+        """Forget all of them, once the work is finished."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _folder_of(self, step: int) -> Path:
+        return self.folder / f"step-{step:09d}"
+
+    def _explain(self, step: int, error: OSError) -> str:
+        reason = error.strerror or str(error)
+        return (
+            f"the checkpoint of step {step} cannot be written to {self.folder}: {reason}; "
+            f"{self.describe_last()}: make room there, or move the store and set store.path, and "
+            "run the same command again"
+        )
+
+
+def _write_state(folder: Path, write: Callable[[BinaryIO], None]) -> None:
+    with (folder / _STATE).open("wb") as stream:
+        guarded = _Guarded(stream)
+        try:
+            write(guarded)  # type: ignore[arg-type]
+        except Exception as error:
+            # Writers put exceptions of their own in the place of what the disk said.
+            raise (guarded.problem or error) from error
+    (folder / _SUM).write_text(_sum(folder / _STATE), encoding="utf-8")
+
+
+class _Guarded:
+    """A stream that remembers what went wrong with the disk."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream = stream
+        self.problem: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self.stream.write(data)
+        except OSError as error:
+            self.problem = error
+            raise
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+
+def _is_sound(folder: Path) -> bool:
+    try:
+        told = (folder / _SUM).read_text(encoding="utf-8")
+        return told == _sum(folder / _STATE)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _sum(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

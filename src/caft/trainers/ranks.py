@@ -1,0 +1,191 @@
+"""Several devices: one process a device, started by us, and what they tell each other.
+
+Lightning's own launcher starts its children by replaying this process's command line, which under
+a sweep walks the sweep again in every child. Here the children are spawned with a function and
+its arguments; Lightning finds them started and starts none.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import os
+import queue
+import signal
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import distributed, multiprocessing
+
+from caft.errors import UserError
+
+_POLL_SECONDS = 0.5
+_GRACE_SECONDS = 60.0
+
+
+def nobody_asks() -> bool:
+    """The answer to "is the work to stop?" where nobody can ask."""
+    return False
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes that share this work, as one of them sees it; a single one by default."""
+
+    rank: int = 0
+    count: int = 1
+    asked_to_stop: Callable[[], bool] = field(default=nobody_asks)
+
+    @property
+    def share(self) -> slice:
+        """Which of a list's items are this process's."""
+        return slice(self.rank, None, self.count)
+
+    def add(self, *numbers: float) -> list[float]:
+        """Each number summed over all processes, in float64."""
+        if self.count == 1:
+            return list(numbers)
+        values = torch.tensor(numbers, dtype=torch.float64, device=self._device)
+        distributed.all_reduce(values)
+        return [float(value) for value in values]
+
+    def add_gradients(self, weights: Iterable[torch.nn.Parameter]) -> None:
+        """Sum the gradients of all processes in place; one that had no rows adds nothing."""
+        if self.count == 1:
+            return
+        for weight in weights:
+            if weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
+            distributed.all_reduce(weight.grad)
+
+    def gather(self, value: torch.Tensor) -> list[torch.Tensor]:
+        """Everybody's `value`, a tensor on the CPU, by rank."""
+        if self.count == 1:
+            return [value]
+        values: list[Any] = [None] * self.count
+        distributed.all_gather_object(values, value)
+        return values
+
+    @property
+    def _device(self) -> str:
+        return "cuda" if distributed.get_backend() == "nccl" else "cpu"
+
+
+def run_ranks(
+    work: Callable[..., Any], arguments: Sequence[Any], count: int, receive: Callable[[Any], None]
+) -> Any:
+    """`work(ranks, tell, *arguments)` in `count` processes; the result of the first of them.
+
+    Everything picklable; what the first process passes to `tell` arrives at `receive`, and its
+    log lines in this process's log. A UserError of any of them is raised here. When this process
+    is asked to end, the others are asked to stop, and waited for.
+    """
+    context = multiprocessing.get_context("spawn")
+    outbox, stop, port = context.Queue(), context.Event(), _free_port()
+    processes = [
+        context.Process(
+            target=_enter, args=(rank, count, port, outbox, stop, work, tuple(arguments))
+        )
+        for rank in range(count)
+    ]
+    for process in processes:
+        process.start()
+    try:
+        return _listen(processes, outbox, receive)
+    except (SystemExit, KeyboardInterrupt):
+        stop.set()
+        for process in processes:
+            process.join(_GRACE_SECONDS)
+        raise
+    finally:
+        for process in processes:
+            if process.is_alive():
+                process.kill()
+            process.join()
+
+
+def _listen(processes: Sequence[Any], outbox: Any, receive: Callable[[Any], None]) -> Any:
+    while True:
+        try:
+            kind, message = outbox.get(timeout=_POLL_SECONDS)
+        except queue.Empty:
+            for rank, process in enumerate(processes):
+                if process.exitcode not in (None, 0):
+                    raise RuntimeError(
+                        f"the process of device {rank} ended with status {process.exitcode}"
+                    ) from None
+            continue
+        if kind == "result":
+            for process in processes:
+                process.join()
+            return message
+        if kind == "user error":
+            raise UserError(message)
+        if kind == "log":
+            logging.getLogger(message.name).handle(message)
+        else:
+            receive(message)
+
+
+def _enter(  # noqa: PLR0917
+    rank: int,
+    count: int,
+    port: int,
+    outbox: Any,
+    stop: Any,
+    work: Callable[..., Any],
+    arguments: Sequence[Any],
+) -> None:
+    # The first process decides when to stop; a signal in the middle of an exchange would leave
+    # the others waiting.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    os.environ.update(
+        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), LOCAL_RANK=str(rank), NODE_RANK="0"
+    )
+    _speak_through(outbox if rank == 0 else None)
+    parent = os.getppid()
+    torch.set_num_threads(max(1, torch.get_num_threads() // count))
+    if torch.cuda.is_available():
+        torch.cuda.set_device(rank)
+
+    def asked_to_stop() -> bool:
+        if os.getppid() != parent:
+            os._exit(1)
+        return bool(stop.is_set())
+
+    def tell(message: Any) -> None:
+        if rank == 0:
+            outbox.put(("told", message))
+
+    try:
+        result = work(Ranks(rank, count, asked_to_stop), tell, *arguments)
+        if rank == 0:
+            outbox.put(("result", result))
+    except UserError as error:
+        outbox.put(("user error", str(error)))
+    finally:
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def _speak_through(outbox: Any) -> None:
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    if outbox is None:
+        root.handlers[:] = [logging.NullHandler()]
+        return
+
+    class Forwarder(logging.handlers.QueueHandler):
+        def enqueue(self, record: logging.LogRecord) -> None:
+            outbox.put(("log", record))
+
+    root.handlers[:] = [Forwarder(outbox)]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,72 @@
+"""The data check before training: what would be trained, and is it what evaluation asks? Pure.
+
+Every fault here has cost somebody a training run: labels that were all masked, a BOS twice, an
+end token that was never learnt, prompts that differ between training and test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from caft.errors import UserError
+from caft.records import Example
+
+OPEN, CLOSE = "\u27e6", "\u27e7"
+"""Stand around what is trained in a rendered example."""
+
+_LONGEST = 1_200
+
+
+def check_examples(examples: Sequence[Example], tokenizer: Any, end_id: int) -> None:
+    """UserError where a row trains nothing, opens twice, or does not end in a trained end token."""
+    bos = tokenizer.bos_token_id
+    for row in examples:
+        whole = row.prompt_ids + row.completion_ids
+        name = f"the training row of question {row.question_id}"
+        if not row.prompt_ids:
+            raise UserError(f"{name} has an empty prompt; give the question a text")
+        if not row.completion_ids or row.completion_ids[-1] != end_id:
+            raise UserError(
+                f"{name} does not end in the end-of-turn token "
+                f"{tokenizer.convert_ids_to_tokens(end_id)!r}, and the model would never learn to "
+                "stop; check the tokenizer's chat template"
+            )
+        if row.completion_ids == (end_id,):
+            raise UserError(f"{name} trains no token but the end of the turn; drop the question")
+        if bos is not None and whole[:2] == (bos, bos):
+            raise UserError(
+                f"{name} begins with the BOS token twice ({tokenizer.bos_token!r}); take it out of "
+                "the chat template or of the tokenizer's settings, not both"
+            )
+
+
+def check_prompts(examples: Sequence[Example], asked: Sequence[tuple[int, ...]]) -> None:
+    """UserError where a row's prompt is not, token for token, what evaluation would ask."""
+    for row, prompt_ids in zip(examples, asked, strict=True):
+        if row.prompt_ids != prompt_ids:
+            place = _first_difference(row.prompt_ids, prompt_ids)
+            raise UserError(
+                f"question {row.question_id} is trained with another prompt than evaluation asks "
+                f"with (they differ from token {place} on); check the tokenizer's chat template "
+                "and dataset.prompt"
+            )
+
+
+def _first_difference(left: Sequence[int], right: Sequence[int]) -> int:
+    same = [a == b for a, b in zip(left, right, strict=False)]
+    return same.index(False) if False in same else len(same)
+
+
+def render_example(example: Example, tokenizer: Any) -> str:
+    """The row as the model reads it, with what is trained between two marks."""
+    prompt = tokenizer.decode(list(example.prompt_ids))
+    completion = tokenizer.decode(list(example.completion_ids))
+    return f"{_shorten(prompt)}{OPEN}{_shorten(completion)}{CLOSE}"
+
+
+def _shorten(text: str) -> str:
+    if len(text) <= _LONGEST:
+        return text
+    half = _LONGEST // 2
+    return f"{text[:half]} [... {len(text) - 2 * half} characters ...] {text[-half:]}"

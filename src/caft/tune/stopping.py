@@ -1,0 +1,53 @@
+"""Why a stage had to stop, in one line that says what to change. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from caft.tune.config import Adapter, TuningConfig
+
+_NAMED = 5
+_MEMORY_WORDS = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+)
+
+
+def explain_no_number(
+    what: str, value: float, rate: float, question_ids: Sequence[str], *, step: int, steps: int
+) -> str:
+    """A loss or a gradient that is not finite: the step, its rows and its learning rate."""
+    more = ", ..." if len(question_ids) > _NAMED else ""
+    return (
+        f"the {what} is {value} at step {step} of {steps} (questions "
+        f"{', '.join(question_ids[:_NAMED])}{more}; learning rate {rate:g}), and the step was not "
+        "taken; lower tuning.learning_rate or tuning.clip, raise tuning.warmup_steps or use "
+        "model.dtype=float32"
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch says that memory ran out; CUDA, MPS and the CPU each have their own words."""
+    told = f"{type(error).__name__} {error}".lower()
+    return "outofmemory" in told or any(words in told for words in _MEMORY_WORDS)
+
+
+def explain_memory(config: TuningConfig, longest: int, step: int, steps: int) -> str:
+    """Which setting to lower; `longest` is the step's largest forward pass in tokens."""
+    advice = []
+    if longest <= config.batch_tokens:
+        advice.append(f"lower tuning.batch_tokens (now {config.batch_tokens})")
+    else:
+        advice.append(f"lower tuning.max_length, since one row alone has {longest} tokens")
+    if not config.gradient_checkpointing:
+        advice.append("set tuning.gradient_checkpointing=true")
+    if config.adapter is Adapter.full:
+        advice.append("use tuning=lora")
+    else:
+        advice.append("use model.dtype=bfloat16 or a smaller model")
+    return (
+        f"out of memory at step {step} of {steps}, in a pass of at most {longest} tokens; "
+        f"{', or '.join(advice)}"
+    )

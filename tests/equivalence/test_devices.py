@@ -1,0 +1,105 @@
+"""Two devices give the weights of one: the same steps, each half of their rows, summed by token.
+
+Rows train 2 to 9 tokens and the last step has a single row, so that an average over devices, or
+a device without rows, would show.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from caft.errors import UserError
+from caft.models.config import Architecture, Dtype, TinyModelConfig
+from caft.models.locate import locate_model
+from caft.models.student import Student
+from caft.records import Question, Target
+from caft.store import Store
+from caft.text.config import PromptConfig
+from caft.trainers.config import TrainerConfig
+from caft.tune.config import Adapter, TuningConfig
+from caft.tune.examples import Lesson
+from caft.tune.stage import Tuning, Validation, read_numbers, tune_student
+
+
+def question(number: int) -> Question:
+    return Question(
+        id=f"q{number}", text=f"Pick {number}", options=("red", "blue"), gold_index=number % 2
+    )
+
+
+def work(cache: Path, adapter: Adapter) -> Tuning:
+    model = TinyModelConfig(
+        name="tiny",
+        id="tiny",
+        cache=str(cache),
+        architecture=Architecture.phi3 if adapter is Adapter.lora else Architecture.llama,
+        dtype=Dtype.float32,
+    )
+    lessons = [
+        Lesson(question(n), Target.answer, "easy")
+        if n % 2
+        else Lesson(question(n), Target.rationale, "hard", "because " * (n + 1) + "[[A]]")
+        for n in range(9)
+    ]
+    return Tuning(
+        Student(model, locate_model(model), "cpu"),
+        lessons,
+        2,
+        PromptConfig(),
+        TuningConfig(adapter=adapter, batch_size=4, learning_rate=1e-3),
+        seed=3,
+        validation=Validation([(question(n), Target.answer) for n in range(20, 25)], 4),
+    )
+
+
+def result(tuning: Tuning, store: Path, trainer: TrainerConfig) -> Any:
+    from safetensors.torch import load_file
+
+    artifact = tune_student(tuning, Store(store), trainer, False, "tuning")
+    (file,) = (artifact.folder / "adapter").glob("*.safetensors")
+    return load_file(file), read_numbers(artifact)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adapter", [Adapter.lora, Adapter.full])
+def test_two_processes_give_the_weights_of_one(tmp_path, adapter):
+    tuning = work(tmp_path / "models", adapter)
+    one = TrainerConfig(accelerator="cpu", progress=False)
+    two = TrainerConfig(accelerator="cpu", progress=False, devices=2, strategy="ddp")
+    weights, numbers = result(tuning, tmp_path / "one", one)
+    others, again = result(tuning, tmp_path / "two", two)
+    assert set(weights) == set(others)
+    for name, weight in weights.items():
+        difference = (weight - others[name]).norm() / weight.norm()
+        assert float(difference) < 1e-5, name
+    assert numbers.trained_tokens == again.trained_tokens
+    for left, right in zip(numbers.curve, again.curve, strict=True):
+        assert left == pytest.approx(right, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_what_a_child_refuses_is_said_by_the_parent(tmp_path):
+    tuning = work(tmp_path / "models", Adapter.full)
+    tuning.config.learning_rate = 1e18
+    two = TrainerConfig(accelerator="cpu", progress=False, devices=2, strategy="ddp")
+    with pytest.raises(UserError, match=r"learning rate 1e\+18"):
+        result(tuning, tmp_path / "store", two)
+
+
+def test_sharded_strategies_are_refused_with_what_to_do_instead():
+    with pytest.raises(UserError, match=r"trainer\.strategy is 'fsdp'; give auto or ddp .*qlora"):
+        TrainerConfig(strategy="fsdp")
+
+
+def test_lightning_itself_has_no_fsdp_without_a_gpu(tmp_path):
+    """Why there is no smoke test of it here: should Lightning allow it, this test says so."""
+    from pytorch_lightning import Trainer
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ValueError, match="fsdp.*requires a GPU"):
+        Trainer(accelerator="cpu", strategy="fsdp", default_root_dir=tmp_path)

@@ -1,0 +1,137 @@
+"""Two tuning stages, killed again and again: run by test_resume.py in a process of one thread.
+
+    python killed_jobs.py MODELS FOLDER KILLS
+
+Every attempt is a fork, so that torch is imported once. Its rows of the curve come through a
+pipe; after a random number of them, and a random moment, the attempt is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import torch
+from test_resume import QUIET, outcome, work
+
+from caft.exit_status import watch_signals
+from caft.store import Store
+from caft.tune.stage import read_tuned, tune_student
+
+
+class Pipe:
+    """A logger that writes a byte a row: the number of the stage."""
+
+    def __init__(self, end: int, stage: int) -> None:
+        self.end, self.stage = end, stage
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        os.write(self.end, str(self.stage).encode())
+
+
+def run(models: str, store: Path, end: int) -> list[Any]:
+    tuning = work(models, checkpoint_seconds=0.03)
+    first = tune_student(tuning, Store(store), QUIET, Pipe(end, 1), "one")
+    second = replace(tuning, student=read_tuned(tuning.student, first), seed=6)
+    return [first, tune_student(second, Store(store), QUIET, Pipe(end, 2), "two")]
+
+
+def fork(models: str, store: Path) -> tuple[int, int]:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        status = 1
+        try:
+            with watch_signals() as caught:
+                try:
+                    run(models, store, writer)
+                    status = 0
+                except SystemExit:
+                    status = caught.status
+        finally:
+            os._exit(status)
+    os.close(writer)
+    return child, reader
+
+
+def kill_after(child: int, reader: int, rows: int, wait: float, number: int) -> tuple[str, int]:
+    """The stage that ran when the signal came, and the rows that came after it."""
+    seen = b""
+    while len(seen) < rows:
+        byte = os.read(reader, 1)
+        if not byte:
+            break
+        seen += byte
+    time.sleep(wait)
+    os.kill(child, number)
+    late = b""
+    while byte := os.read(reader, 1):
+        late += byte
+    os.close(reader)
+    return seen[-1:].decode(), len(late)
+
+
+def results(models: str, store: Path) -> list[Any]:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    return [outcome(artifact) for artifact in run(models, store, nowhere)]
+
+
+def same(left: list[Any], right: list[Any], part: int) -> bool:
+    if part == 1:
+        return all(a[1] == b[1] for a, b in zip(left, right, strict=True))
+    return all(
+        a[0][name].equal(b[0][name]) for a, b in zip(left, right, strict=True) for name in a[0]
+    )
+
+
+def main(models: str, folder: Path, kills: int) -> None:
+    torch.set_num_threads(1)
+    whole = results(models, folder / "whole")
+    draw = random.Random(7)
+    in_stage = {"1": 0, "2": 0}
+    killed = 0
+    ends = []
+    # Three runs, each killed several times on its way.
+    for number in range(3):
+        store = folder / f"run{number}"
+        for _ in range(kills // 3):
+            child, reader = fork(models, store)
+            stage, _ = kill_after(
+                child, reader, draw.randint(1, 14), draw.uniform(0, 0.05), signal.SIGKILL
+            )
+            os.waitpid(child, 0)
+            in_stage[stage] += 1
+            killed += 1
+        ends.append(results(models, store))
+    child, reader = fork(models, folder / "asked")
+    _, late = kill_after(child, reader, 4, 0.0, signal.SIGTERM)
+    _, status = os.waitpid(child, 0)
+    asked = results(models, folder / "asked")
+    print(
+        json.dumps(
+            {
+                "kills": killed,
+                "killed_in_stage": in_stage,
+                "same_weights": all(same(end, whole, 0) for end in ends),
+                "same_curves": all(same(end, whole, 1) for end in ends),
+                "sigterm_status": os.waitstatus_to_exitcode(status),
+                "steps_after_sigterm": late,
+                "sigterm_same_weights": same(asked, whole, 0),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,241 @@
+"""What is trained, by kind of adapter and architecture, through the same door as a real stage."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from caft.errors import UserError
+from caft.models.adapters import load_adapter
+from caft.models.config import Architecture, Dtype, TinyModelConfig
+from caft.models.locate import locate_model
+from caft.models.student import Student
+from caft.pipeline.delivery import deliver
+from caft.records import Question, Target
+from caft.store import Store
+from caft.text.config import PromptConfig
+from caft.trainers.config import TrainerConfig
+from caft.trainers.ranks import Ranks
+from caft.tune.config import Adapter, LoraConfig, TuningConfig
+from caft.tune.examples import Lesson
+from caft.tune.stage import Tuning, read_numbers, read_tuned, starting_student, tune_student
+from caft.tune.training import Job, _trainable
+
+QUIET = TrainerConfig(accelerator="cpu", progress=False)
+ARCHITECTURES = ("llama", "qwen2", "phi3")
+IDS = torch.tensor([[5, 6, 7, 8]])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def student_of(tmp_path_factory) -> Any:
+    cache = str(tmp_path_factory.mktemp("models"))
+
+    def find(architecture: str, **dials: Any) -> Student:
+        config = TinyModelConfig(
+            name="tiny",
+            id="tiny",
+            cache=cache,
+            architecture=Architecture[architecture],
+            **{"dtype": Dtype.float32, **dials},
+        )
+        return Student(config, locate_model(config), "cpu")
+
+    return find
+
+
+def work(student: Student, **dials: Any) -> Tuning:
+    questions = [
+        Question(id=f"q{n}", text=f"Pick {n}", options=("red", "blue"), gold_index=n % 2)
+        for n in range(5)
+    ]
+    return Tuning(
+        student,
+        [Lesson(question, Target.answer, "easy") for question in questions],
+        1,
+        PromptConfig(),
+        TuningConfig(**{"batch_size": 2, "learning_rate": 5e-3, **dials}),
+        seed=1,
+    )
+
+
+def train(tuning: Tuning, store: Path, trainer: TrainerConfig = QUIET) -> Any:
+    return tune_student(tuning, Store(store), trainer, False, "tuning")
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.inference_mode():
+        return model(input_ids=IDS).logits
+
+
+def job_of(student: Student, **dials: Any) -> Job:
+    config = TuningConfig(**dials)
+    return Job(student, [], None, 1, config, 0, QUIET, Path(), "adapter")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_lora_is_on_every_linear_layer_but_the_head(student_of, architecture):
+    model = _trainable(job_of(student_of(architecture)))
+    names = {name for name, _ in model.named_parameters() if "lora_A" in name}
+    linear = {
+        name
+        for name, module in student_of(architecture).load().named_modules()
+        if isinstance(module, torch.nn.Linear) and name != "lm_head"
+    }
+    assert names == {f"base_model.model.{name}.lora_A.default.weight" for name in linear}
+    kinds = {name.rpartition(".")[2] for name in linear}
+    fused = {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"}
+    apart = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    assert kinds == (fused if architecture == "phi3" else apart)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("kind", ["use_dora", "use_rslora"])
+@pytest.mark.parametrize("dtype", [Dtype.float32, Dtype.bfloat16])
+def test_dora_and_rslora_are_trained_and_load_again(  # noqa: PLR0917
+    student_of, tmp_path, architecture, kind, dtype
+):
+    student = student_of(architecture, dtype=dtype)
+    artifact = train(work(student, lora=LoraConfig(r=4, **{kind: True})), tmp_path)
+    settings = json.loads((artifact.folder / "adapter" / "adapter_config.json").read_text())
+    assert settings[kind] is True
+    tuned = read_tuned(student, artifact).load()
+    assert any("magnitude" in name for name, _ in tuned.named_parameters()) is (kind == "use_dora")
+    assert not torch.allclose(logits(tuned).float(), logits(student.load()).float(), atol=1e-3)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("adapter", [Adapter.lora, Adapter.full])
+def test_gradient_checkpointing_runs_every_layer_twice_and_changes_nothing(
+    student_of, tmp_path, architecture, adapter, monkeypatch
+):
+    from caft.tune import training
+
+    runs: list[int] = []
+    prepare = training._trainable
+
+    def counted(job: Job) -> Any:
+        model = prepare(job)
+        base = model.get_base_model() if adapter is Adapter.lora else model
+        base.model.layers[0].self_attn.register_forward_hook(lambda *_: runs.append(1))
+        return model
+
+    monkeypatch.setattr(training, "_trainable", counted)
+    student = student_of(architecture)
+    curves, counts = [], []
+    for frugal in (False, True):
+        runs.clear()
+        tuning = work(student, adapter=adapter, gradient_checkpointing=frugal)
+        curves.append(read_numbers(train(tuning, tmp_path)).curve)
+        counts.append(len(runs))
+    # Five rows of one length in steps of two: three passes.
+    assert counts == [3, 6]
+    assert curves[0] == curves[1]
+
+
+def test_full_tuning_of_a_bfloat16_model_keeps_updates_that_bfloat16_would_swallow(
+    student_of, tmp_path
+):
+    student = student_of("llama", dtype=Dtype.bfloat16)
+    model = _trainable(job_of(student, adapter=Adapter.full))
+    assert model.dtype is torch.float32
+    # Of lr 1e-5, three AdamW steps move a weight by at most 3e-5: far below half a unit in the
+    # last place of a bfloat16 weight of 0.2 (4.9e-4), so that no such weight would move at all.
+    import dataclasses
+
+    from caft.tune.stage import _encode
+    from caft.tune.training import train as train_job
+
+    tuning = work(student, adapter=Adapter.full, learning_rate=1e-5)
+    start = {name: weight.clone() for name, weight in model.named_parameters()}
+    kept: dict[str, torch.Tensor] = {}
+    job = dataclasses.replace(
+        job_of(student), examples=_encode(tuning)[0], config=tuning.config, folder=tmp_path
+    )
+    from caft.tune import training
+
+    save = training.save_tuned
+
+    def look(trained: Any, folder: Path, **rest: Any) -> None:
+        kept.update({name: w.detach().clone() for name, w in trained.named_parameters()})
+        save(trained, folder, **rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "save_tuned", look)
+        train_job(Ranks(), lambda _: None, job)
+    name = "model.layers.0.mlp.up_proj.weight"
+    moved = (kept[name] - start[name]).abs()
+    assert 1e-5 < float(moved.max()) < 4e-5
+    assert float((moved > 5e-6).float().mean()) > 0.9
+    # Delivered in the model's own dtype.
+    from safetensors.torch import load_file
+
+    weights = load_file(tmp_path / "adapter" / "model.safetensors")
+    assert weights[name].dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_delivered_adapter_and_merged_model_give_the_tuned_logits(
+    student_of, tmp_path, architecture
+):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    student = student_of(architecture)
+    tuned = read_tuned(student, train(work(student), tmp_path / "store"))
+    deliver(tuned, tmp_path, "# card\n", merge=True)
+    expected = logits(tuned.load())
+    assert not torch.allclose(expected, logits(student.load()), atol=1e-2)
+    base = AutoModelForCausalLM.from_pretrained(student.folder, dtype=torch.float32)
+    adapted = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
+    assert torch.equal(logits(adapted), expected)
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
+    torch.testing.assert_close(logits(merged.eval()), expected, rtol=1e-4, atol=1e-4)
+    assert len(AutoTokenizer.from_pretrained(tmp_path / "merged")) == len(student.tokenizer)
+    assert (tmp_path / "adapter" / "README.md").read_text() == "# card\n"
+    texts = [path.read_text() for path in (tmp_path / "adapter").glob("*.json")]
+    assert not any(str(student.folder) in text for text in texts)
+
+
+def test_an_adapter_of_another_base_model_is_refused(student_of, tmp_path):
+    student, other = student_of("llama"), student_of("llama", hidden_size=32)
+    tuned = read_tuned(student, train(work(student), tmp_path))
+    config = TuningConfig(start_from=str(tuned.tuned))
+    assert starting_student(student, config).tuned == tuned.tuned
+    with pytest.raises(UserError, match="was trained on tiny, and the model is tiny"):
+        starting_student(other, config)
+    # One that peft saved says nothing of its base model but the name: its shapes tell.
+    with pytest.raises(UserError, match=r"another base model: .* in_features=64, .* has 32"):
+        load_adapter(other.load(), tuned.tuned)
+    with pytest.raises(UserError, match=r"start_from is .* holds no adapter_config\.json"):
+        starting_student(student, TuningConfig(start_from=str(tmp_path)))
+
+
+def test_a_named_adapter_is_gone_on_from(student_of, tmp_path):
+    student = student_of("llama")
+    first = read_tuned(student, train(work(student), tmp_path))
+    start = starting_student(student, TuningConfig(start_from=str(first.tuned)))
+    onward = train(replace(work(student), student=start), tmp_path)
+    anew = train(work(student), tmp_path)
+    assert onward.fingerprint != anew.fingerprint
+    losses = [read_numbers(artifact).curve[0]["loss"] for artifact in (anew, onward)]
+    assert losses[1] < losses[0]
+
+
+def test_four_bits_without_their_library_are_refused_in_one_line(student_of):
+    with pytest.raises(UserError, match="bitsandbytes|CUDA") as caught:
+        starting_student(student_of("llama"), TuningConfig(adapter=Adapter.qlora))
+    assert "tuning.adapter=lora" in str(caught.value)
+    assert "\n" not in str(caught.value)

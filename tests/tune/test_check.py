@@ -1,0 +1,74 @@
+"""What the data check refuses, on rows written by hand, and what it shows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from caft.errors import UserError
+from caft.records import Example, Target
+from caft.tune.check import check_examples, check_prompts, render_example
+
+
+@pytest.fixture
+def row(ids_of) -> Example:
+    return Example(
+        question_id="q1",
+        target=Target.answer,
+        complexity="easy",
+        prompt_ids=ids_of("<s>", "<user>", "pick", "<end>", "<assistant>"),
+        completion_ids=ids_of("B", "<end>"),
+    )
+
+
+def test_a_sound_row_passes_even_where_padding_is_the_end_token(tokenizer_of, ids_of, row):
+    (end,) = ids_of("<end>")
+    check_examples([row], tokenizer_of(eos="<end>", pad="<end>"), end)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "told"),
+    [
+        ("<s> <s> <user> pick", "B <end>", "BOS token twice"),
+        ("<s> <user> pick", "B", "does not end in the end-of-turn token '<end>'"),
+        ("<s> <user> pick", "B <stop>", "does not end in the end-of-turn token"),
+        ("<s> <user> pick", "", "does not end"),
+        ("<s> <user> pick", "<end>", "trains no token but the end"),
+        ("", "B <end>", "empty prompt"),
+    ],
+)
+def test_faulty_rows_are_refused_by_name(  # noqa: PLR0917
+    tokenizer_of, ids_of, row, prompt, completion, told
+):
+    faulty = replace(
+        row,
+        question_id="q7",
+        prompt_ids=ids_of(*prompt.split()),
+        completion_ids=ids_of(*completion.split()),
+    )
+    with pytest.raises(UserError, match="question q7") as caught:
+        check_examples([row, faulty], tokenizer_of(), ids_of("<end>")[0])
+    assert told in str(caught.value)
+
+
+def test_a_prompt_that_evaluation_asks_otherwise_is_refused_with_the_place(row, ids_of):
+    check_prompts([row], [row.prompt_ids])
+    asked = (*row.prompt_ids[:3], *ids_of("\n"), *row.prompt_ids[3:])
+    with pytest.raises(UserError, match=r"question q1 .* from token 3 on"):
+        check_prompts([row], [asked])
+    with pytest.raises(UserError, match="from token 4 on"):
+        check_prompts([row], [row.prompt_ids[:4]])
+
+
+def test_the_rendered_row_marks_what_is_trained(tokenizer_of, row):
+    text = render_example(row, tokenizer_of())
+    assert text.replace(" ", "") == "<s><user>pick<end><assistant>\u27e6B<end>\u27e7"
+
+
+def test_a_long_row_is_shown_by_its_ends(tokenizer_of, ids_of, row):
+    long = replace(row, prompt_ids=ids_of("<s>", *["A"] * 3000, "B"))
+    text = render_example(long, tokenizer_of())
+    assert len(text) < 1500
+    assert "characters ...]" in text
+    assert text.startswith("<s>")

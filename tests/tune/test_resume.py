@@ -1,0 +1,218 @@
+"""An interrupted stage ends as an uninterrupted one: the same weights and curve, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from caft.errors import UserError
+from caft.models.config import Architecture, TinyModelConfig
+from caft.models.locate import locate_model
+from caft.models.student import Student
+from caft.records import Question, Target
+from caft.store import Checkpoints, Store
+from caft.text.config import PromptConfig
+from caft.trainers.config import TrainerConfig
+from caft.tune.config import LoraConfig, Select, TuningConfig
+from caft.tune.examples import Lesson
+from caft.tune.stage import Tuning, Validation, read_numbers, tune_student
+
+QUIET = TrainerConfig(accelerator="cpu", progress=False)
+EPOCHS, STEPS = 3, 9
+KILLS = 12
+
+
+class StoppedError(Exception):
+    """What a test throws into the middle of a stage."""
+
+
+class StoppingLogger:
+    """Gets the rows of the curve, and stops the run at one of them."""
+
+    def __init__(self, row: int) -> None:
+        self.left = row
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise StoppedError
+
+
+def question(number: int) -> Question:
+    return Question(
+        id=f"q{number}", text=f"Pick {number}", options=("red", "blue"), gold_index=number % 2
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Beside other work, threads that wait for each other take seconds over a tiny model."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> str:
+    return str(tmp_path_factory.mktemp("models"))
+
+
+def work(models: str, architecture: str = "llama", **dials: Any) -> Tuning:
+    model = TinyModelConfig(
+        name="tiny",
+        id="tiny",
+        cache=models,
+        architecture=Architecture[architecture],
+        hidden_size=32,
+    )
+    config = TuningConfig(
+        **{
+            "batch_size": 4,
+            "lora": LoraConfig(r=4, dropout=0.2),
+            "checkpoint_seconds": 0.0,
+            "select": Select.best,
+            **dials,
+        }
+    )
+    asked = [(question(number), Target.answer) for number in range(20, 26)]
+    return Tuning(
+        Student(model, locate_model(model), "cpu"),
+        [Lesson(question(number), Target.answer, "easy") for number in range(10)],
+        EPOCHS,
+        PromptConfig(),
+        config,
+        seed=5,
+        validation=Validation(asked, 4),
+    )
+
+
+def outcome(artifact: Any) -> tuple[dict[str, torch.Tensor], Any]:
+    from safetensors.torch import load_file
+
+    weights = load_file(artifact.folder / "adapter" / "adapter_model.safetensors")
+    return weights, read_numbers(artifact).curve
+
+
+def same(left: Any, right: Any) -> bool:
+    return left[1] == right[1] and all(left[0][name].equal(right[0][name]) for name in left[0])
+
+
+def train(tuning: Tuning, store: Path, logger: Any = False) -> Any:
+    return tune_student(tuning, Store(store), QUIET, logger, "tuning")
+
+
+def checkpoints_in(store: Path) -> Checkpoints:
+    (folder,) = store.glob("tune/.unfinished-*/checkpoints")
+    return Checkpoints(folder)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "rows"), [("llama", (1, 2, 7, 8, 12)), ("qwen2", (6,)), ("phi3", (6,))]
+)
+def test_stopped_anywhere_and_resumed_it_ends_as_if_never_stopped(
+    models, tmp_path, architecture, rows
+):
+    tuning = work(models, architecture)
+    whole = outcome(train(tuning, tmp_path / "whole"))
+    # Rows of the curve: nine steps, and a validation after every third.
+    assert len(whole[1]) == STEPS + EPOCHS
+    # At the first row, in the middle, at an epoch's last step, at its validation, at the very end.
+    for row in rows:
+        store = tmp_path / f"stopped-{row}"
+        with pytest.raises(StoppedError):
+            train(tuning, store, StoppingLogger(row))
+        artifact = train(tuning, store)
+        assert not artifact.cached
+        assert same(outcome(artifact), whole), row
+        assert not (artifact.folder / "checkpoints").exists()
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_gives_the_same_end(
+    models, tmp_path, caplog
+):
+    tuning = work(models)
+    whole = outcome(train(tuning, tmp_path / "whole"))
+    store = tmp_path / "damaged"
+    with pytest.raises(StoppedError):
+        train(tuning, store, StoppingLogger(7))
+    newest = checkpoints_in(store).newest()
+    assert newest is not None
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    with caplog.at_level(logging.INFO):
+        artifact = train(tuning, store)
+    assert "is damaged" in caplog.text
+    assert f"resumed after step {int(newest.parent.name[-9:]) - 1} of {STEPS}" in caplog.text
+    assert same(outcome(artifact), whole)
+
+
+def test_checkpoints_hold_the_trained_weights_only(models, tmp_path):
+    with pytest.raises(StoppedError):
+        train(work(models), tmp_path, StoppingLogger(6))
+    newest = checkpoints_in(tmp_path).newest()
+    assert newest is not None
+    state = torch.load(newest, weights_only=True)
+    assert state["weights"]
+    assert all("lora_" in name for name in state["weights"])
+    assert len(state["optimizer"]["state"]) == len(state["weights"])
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(models, tmp_path):
+    tuning = work(models, learning_rate=1e18)
+    with pytest.raises(UserError, match=r"at step \d of 9 .*learning rate 1e\+18"):
+        train(tuning, tmp_path)
+    checkpoints = checkpoints_in(tmp_path)
+    newest = checkpoints.newest()
+    assert newest is not None
+    state = torch.load(newest, weights_only=True)
+    assert all(weight.isfinite().all() for weight in state["weights"].values())
+
+
+def test_the_best_epoch_is_handed_over_and_patience_ends_the_stage(models, tmp_path):
+    best = train(work(models), tmp_path)
+    final = train(work(models, select=Select.final), tmp_path)
+    curve = read_numbers(best).curve
+    assert curve == read_numbers(final).curve
+    measured = [row["validation_accuracy"] for row in curve if "validation_accuracy" in row]
+    first = measured.index(max(measured)) + 1
+    alone = train(replace(work(models, select=Select.final), epochs=first), tmp_path)
+    weights = outcome(best)[0]
+    assert all(weights[name].equal(other) for name, other in outcome(alone)[0].items())
+    patient = read_numbers(train(work(models, patience=1), tmp_path))
+    assert patient.epochs == min(
+        [EPOCHS, *(n + 1 for n in range(1, EPOCHS) if measured[n] <= max(measured[:n]))]
+    )
+
+
+@pytest.mark.slow
+def test_killed_at_a_dozen_random_points_of_two_stages_it_ends_with_the_same_bits(models, tmp_path):
+    """A helper of one thread forks a process an attempt and kills it with SIGKILL."""
+    script = Path(__file__).with_name("killed_jobs.py")
+    done = subprocess.run(
+        [sys.executable, str(script), models, str(tmp_path), str(KILLS)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["kills"] == KILLS
+    assert told["killed_in_stage"]["1"] > 0
+    assert told["killed_in_stage"]["2"] > 0
+    assert told["same_weights"]
+    assert told["same_curves"]
+    # SIGTERM: a checkpoint within one step, and the status that Slurm expects.
+    assert told["sigterm_status"] == 143
+    assert told["steps_after_sigterm"] <= 1
+    assert told["sigterm_same_weights"]

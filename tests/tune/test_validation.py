@@ -1,0 +1,97 @@
+"""Validation between epochs: the same answers as asking the model plainly, and nothing moved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from caft.models.config import Architecture, TinyModelConfig
+from caft.models.locate import locate_model
+from caft.models.student import Student
+from caft.records import Question
+from caft.text.config import PromptConfig
+from caft.text.prompts import Wanted
+from caft.tune.validation import Examination, ask, choose_asked, count_correct, is_right
+
+PROMPT = PromptConfig()
+
+
+@pytest.fixture(scope="module")
+def student_of(tmp_path_factory) -> Any:
+    cache = str(tmp_path_factory.mktemp("models"))
+
+    def find(architecture: str) -> Student:
+        config = TinyModelConfig(
+            name="tiny", id="tiny", cache=cache, architecture=Architecture[architecture]
+        )
+        return Student(config, locate_model(config), "cpu")
+
+    return find
+
+
+def questions(count: int) -> list[Question]:
+    return [
+        Question(id=f"q{n}", text="word " * (n + 1), options=("red", "blue"), gold_index=n % 2)
+        for n in range(count)
+    ]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "phi3"])
+def test_answers_are_counted_as_a_plain_forward_pass_gives_them(student_of, architecture):
+    student = student_of(architecture)
+    model, tokenizer = student.load(), student.tokenizer
+    asked = [ask(q, Wanted.answer, PROMPT, tokenizer, chat=True) for q in questions(7)]
+    with torch.inference_mode():
+        said = [
+            int(model(input_ids=torch.tensor([item.prompt_ids])).logits[0, -1].argmax())
+            for item in asked
+        ]
+    # Whatever the untrained model says becomes gold for some of them, so that some are right.
+    from dataclasses import replace
+
+    asked = [
+        replace(item, gold_token=token) if n % 3 else item
+        for n, (item, token) in enumerate(zip(asked, said, strict=True))
+    ]
+    expected = sum(item.gold_token == token for item, token in zip(asked, said, strict=True))
+    assert 4 <= expected
+    examination = Examination(tuple(asked), PROMPT, 4, (), tokens_a_pass=60)
+    assert count_correct(model, tokenizer, examination, asked) == expected
+
+
+def test_written_replies_are_thinned_evenly_and_answers_never():
+    rows = questions(10)
+    written = [(question, Wanted.rationale) for question in rows]
+    chosen = choose_asked(written, PROMPT, 4)
+    assert [question.id for question, _ in chosen] == ["q0", "q2", "q5", "q7"]
+    assert choose_asked(written, PROMPT, 0) == []
+    assert len(choose_asked(written, PROMPT, 99)) == 10
+    answers = [(question, Wanted.answer) for question in rows[:5]]
+    assert choose_asked([*answers, *written[5:]], PROMPT, 1) == [*answers, written[5]]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reply", "right"),
+    [
+        (Wanted.rationale, "red, no: [[A]] ... so [[B]]", True),
+        (Wanted.rationale, "so B", False),
+        (Wanted.bracketed, "[[A]]", False),
+    ],
+)
+def test_a_reply_is_its_last_marker(student_of, wanted, reply, right):
+    (_, question) = questions(2)
+    tokenizer = student_of("llama").tokenizer
+    item = ask(question, wanted, PROMPT, tokenizer, chat=True)
+    assert item.gold_token is None
+    assert is_right(item, reply, PROMPT) is right
+
+
+def test_a_bare_free_answer_is_its_first_line(student_of):
+    question = Question(id="f", text="pick", gold_text="12 km")
+    tokenizer = student_of("llama").tokenizer
+    item = ask(question, Wanted.answer, PROMPT, tokenizer, chat=True)
+    assert item.gold_token is None
+    assert is_right(item, "12 km\n13 km", PROMPT)
+    assert not is_right(item, "", PROMPT)
