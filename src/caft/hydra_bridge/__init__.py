@@ -9,6 +9,6 @@ runs what is missing.
 
 from caft.hydra_bridge.command import main
 from caft.hydra_bridge.composing import build_run_config, compose, find_conf
-from caft.hydra_bridge.jobs import main_job
+from caft.hydra_bridge.jobs import main_job, start_child
 
-__all__ = ["build_run_config", "compose", "find_conf", "main", "main_job"]
+__all__ = ["build_run_config", "compose", "find_conf", "main", "main_job", "start_child"]

@@ -48,7 +48,6 @@ def register_schemas() -> None:
             store.store(group=f"schema/{group}", name=kind, node=schema)
     for group, schema in ONE_KIND.items():
         store.store(group="schema", name=group, node=schema)
-    store.store(group="hydra/sweeper", name="caft", node=SweeperConfig)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -81,7 +80,10 @@ def start_hydra(args: argparse.Namespace) -> Hydra:
         if not folder.is_dir():
             raise UserError(f"--config-dir {args.config_dir} is no folder; give one that exists")
         search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
-    return Hydra.create_main_hydra2("run", search_path)
+    hydra = Hydra.create_main_hydra2("run", search_path)
+    # In the place of Hydra's own, which is registered when Hydra looks for its plugins.
+    ConfigStore.instance().store(group="hydra/sweeper", name="basic", node=SweeperConfig)
+    return hydra
 
 
 def name_job_folder(overrides: str, *, _root_: DictConfig) -> str:

@@ -108,6 +108,8 @@ def _parse(hydra: Hydra, words: Sequence[str]) -> list[Override]:
 
 def _check_jobs(hydra: Hydra, master: DictConfig) -> list[tuple[ledger.Job, Words]]:
     """Every job, composed and typed; the same config twice is one job."""
+    if searches(master):
+        build_run_config(without_hydra(master))
     jobs: dict[str, tuple[ledger.Job, Words]] = {}
     for words in list_jobs(hydra, master):
         composed = hydra.config_loader.load_sweep_config(master, list(words.all))
