@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -22,6 +22,8 @@ class Caught:
     """The last signal that asked the process to end, or None."""
 
     number: int | None = None
+    tell: Callable[[int], None] | None = None
+    """Called with the first signal, before it ends anything: to pass it on to other processes."""
 
     @property
     def status(self) -> int:
@@ -47,7 +49,9 @@ def watch_signals() -> Iterator[Caught]:
     caught = Caught()
 
     def end(number: int, _frame: FrameType | None) -> None:
-        caught.number = number
+        tell, caught.tell, caught.number = caught.tell, None, number
+        if tell:
+            tell(number)
         if signal.getsignal(number) is not end:
             return
         if number == signal.SIGINT:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from caft.hydra_bridge import main
+from caft.hydra_bridge import main, main_job
 from caft.run_config import RunConfig, RunContext
 
 Jobs = list[tuple[RunConfig, RunContext]]
@@ -33,7 +33,10 @@ def front_door(
         started.append((config, context))
         return 0
 
-    yield lambda *words: main(note, words)
+    def start(folder: Path, *, console: Path | None, env: Mapping[str, str]) -> int:
+        return main_job(note, folder)
+
+    yield lambda *words: main(note, words, start=start)
     root.handlers[:], outcome.handlers[:] = before[0], before[2]
     root.setLevel(before[1])
     outcome.propagate = before[3]

@@ -19,7 +19,7 @@ REFUSED = {
     "misspelt added key": ("+tuning.learning_rat=1", "tuning.learning_rat;", "learning_rate?"),
     "misspelt deep key": ("tuning.lora.rr=1", "tuning.lora.rr;", "did you mean r?"),
     "misspelt key in a list": ("method.stages.0.epocs=1", "did you mean epochs?"),
-    "misspelt sweep": ("multirun_sweeps=method", "there are methods; did you mean methods?"),
+    "misspelt sweep": ("multirun_sweeps=method", "did you mean methods?"),
     "key of another kind": ("teacher.base_url=x", "teacher of kind openai has it"),
     "unknown kind": ("dataset.kind=mmlu", "dataset.kind is 'mmlu'", "did you mean mmlu_pro?"),
     "kind of another option": ("dataset.kind=local", "dataset.kind=local cannot change"),
@@ -79,8 +79,13 @@ IN_A_SWEEP = {
     "value of the last job": (["method=sft,distill", "seed=1,a"], "seed is wrong"),
     "rule of the last job": (["split.quantiles=[0.1,0.9],[0.9,0.1]"], "must rise"),
     "added key": (["method=sft,distill", "+foo=1"], "no setting foo"),
-    "range that never ends": (["seed=interval(0,1)"], "INTERVAL_SWEEP"),
+    "range that never ends": (["seed=interval(0,1)"], "has no end of values; list them"),
     "unknown sweep": (["multirun_sweeps=nope"], "no multirun_sweeps 'nope'"),
+    "misspelt launcher": (["hydra/launcher=baisc"], "did you mean basic?"),
+    "case that cannot be": (['hydra.sweeper.cases=[["method=sft"],["method=sftt"]]'], "mean sft?"),
+    "wrong key in a case": (['hydra.sweeper.cases=[["sede=1"]]'], "no setting sede"),
+    "cases that are no list": (["hydra.sweeper.cases=3"], "hydra.sweeper.cases"),
+    "wrong value of a search": (["multirun_sweeps=tune_lr", "seed=a"], "seed is wrong"),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,13 @@ def test_jobs_of_a_sweep_sit_one_level_below_it(
     folders = [context.folder for _, context in started]
     assert len(set(folders)) == 4
     assert len({folder.parent for folder in folders}) == 1
-    assert folders[0].parents[2] == tmp_path / "outputs" / "multirun"
-    assert folders[0].name == "0_method=sft_seed=1_store.path=_some_where"
+    assert folders[0].parents[1] == tmp_path / "outputs" / "multirun"
+    # What all jobs share sets none apart.
+    assert re.fullmatch(r"method,seed-\w{8}", folders[0].parent.name)
+    assert re.fullmatch(r"method=sft,seed=1-\w{8}", folders[0].name)
     assert all(context.in_sweep for _, context in started)
+    assert len({context.run_id for _, context in started}) == 4
+    assert {context.sweep for _, context in started} == {folders[0].parent.name}
     assert {(config.method.name, config.seed) for config, _ in started} == {
         ("sft", 1),
         ("sft", 2),
@@ -52,15 +57,22 @@ def test_jobs_of_a_sweep_sit_one_level_below_it(
 
 
 def test_a_written_sweep_runs_from_any_folder(front_door: FrontDoor, started: list[Any]) -> None:
-    assert front_door("-m", "multirun_sweeps=methods") == 0
-    assert [config.method.name for config, _ in started] == ["sft", "distill", "complexity_aware"]
-    assert started[0][1].folder.name == "0_method=sft"
+    assert front_door("-m", "multirun_sweeps=distill_fraction") == 0
+    assert [config.method.name for config, _ in started] == [
+        "sft",
+        *["complexity_aware"] * 3,
+        "distill",
+    ]
+    shares = [getattr(config.split, "quantiles")[-1] for config, _ in started[1:4]]
+    assert shares == [0.9, 0.75, 0.5]
+    assert started[0][1].folder.name.startswith("method=sft-")
+    assert started[0][1].folder.parent.name.startswith("distill_fraction-")
 
 
 def test_the_command_line_wins_over_a_written_sweep(
     front_door: FrontDoor, started: list[Any]
 ) -> None:
-    assert front_door("-m", "multirun_sweeps=methods", "method=base,reversed") == 0
+    assert front_door("-m", "multirun_sweeps=methods", "method=base,reversed", "seed=1") == 0
     assert [config.method.name for config, _ in started] == ["base", "reversed"]
 
 
@@ -72,16 +84,6 @@ def test_a_finished_run_is_not_written_over(
     assert front_door("hydra.run.dir=done") == 2
     assert "done holds a finished run" in capsys.readouterr().err
     assert [path.name for path in Path("done").iterdir()] == ["summary.json"]
-    assert not started
-
-
-def test_a_finished_job_of_a_sweep_is_not_written_over(
-    front_door: FrontDoor, started: list[Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    Path("sweep/1_seed=2").mkdir(parents=True)
-    Path("sweep/1_seed=2/summary.json").write_text("{}")
-    assert front_door("-m", "seed=1,2", "hydra.sweep.dir=sweep") == 2
-    assert "1_seed=2 holds a finished run" in capsys.readouterr().err
     assert not started
 
 

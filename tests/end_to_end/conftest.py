@@ -7,7 +7,7 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from caft.hydra_bridge import main
+from caft.hydra_bridge import main, main_job
 from caft.pipeline import run_pipeline
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "teachers"))
@@ -95,6 +95,11 @@ class Workshop:
         return sorted(f"{path.parts[-3]}/{path.parts[-2]}" for path in manifests)
 
 
+def _start_here(folder: Path, *, console: Path | None, env: Mapping[str, str]) -> int:
+    """A sweep's job in this process: a fresh one takes seconds to import torch."""
+    return main_job(run_pipeline, folder)
+
+
 def call(words: Sequence[str]) -> tuple[int, str, str]:
     """Status, stdout and stderr of the front door; logging is left as it was."""
     root, outcome = logging.getLogger(), logging.getLogger("caft.outcome")
@@ -102,7 +107,7 @@ def call(words: Sequence[str]) -> tuple[int, str, str]:
     out, err = io.StringIO(), io.StringIO()
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            status = main(run_pipeline, words)
+            status = main(run_pipeline, words, start=_start_here)
     finally:
         for handler in {*root.handlers, *outcome.handlers} - {*before[0], *before[2]}:
             handler.close()

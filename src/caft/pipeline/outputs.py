@@ -140,7 +140,7 @@ def _split_part(config: RunConfig, findings: Findings) -> dict[str, Any] | None:
     placed = findings.split.complexity_of
     train = [placed[question.id] for question in findings.questions.train]
     return {
-        "strategy": config.split.kind,
+        "strategy": config.split.strategy,
         "thresholds": list(findings.split.thresholds),
         "counts": {name: train.count(name) for name in config.split.classes},
     }
@@ -190,6 +190,7 @@ def _accuracy_part(
         ),
         "best_mode": {"base": findings.best_mode["base"], "tuned": findings.best_mode["tuned"]},
         "confidence": config.evaluation.confidence,
+        "validation": _validation_part(findings),
     }
     base, tuned = findings.best_mode["base"], findings.best_mode["tuned"]
     if base and tuned:
@@ -197,6 +198,18 @@ def _accuracy_part(
             tables, Mode[base], Mode[tuned], config.evaluation.confidence
         )
     return part
+
+
+def _validation_part(findings: Findings) -> dict[str, dict[str, float]]:
+    replies = {"base": findings.base_replies, "tuned": findings.tuned_replies}
+    return {
+        who: {
+            mode.name: sum(row.correct for row in rows) / len(rows)
+            for mode, rows in examined.validation.items()
+        }
+        for who, examined in replies.items()
+        if examined is not None
+    }
 
 
 def _by_mode(config: RunConfig, findings: Findings, replies: Examined) -> dict[str, Any]:

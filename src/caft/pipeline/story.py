@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from caft.models.encoding import special_tokens
 from caft.models.locate import locate_model
 from caft.models.student import Student
 from caft.pipeline.findings import Examined, Findings
+from caft.pipeline.matching import match_budget, taught_class
 from caft.pipeline.outputs import write_outputs
 from caft.pipeline.teaching import LocalTeacher, watch_asking
 from caft.records import (
@@ -148,6 +149,7 @@ def open_workplace(config: RunConfig, context: RunContext) -> Workplace:
     wants_teacher = any(
         Target.rationale in stage.targets.values() for stage in config.method.stages
     )
+    taught_class(place)
     # Whoever stops after the scores, to see what they are worth, needs no teacher yet.
     if wants_teacher and config.until not in (Until.score, Until.split):
         has_solutions = all(question.rationale for question in questions.train)
@@ -213,9 +215,10 @@ def distill(place: Workplace, findings: Findings) -> None:
     asked = questions_for_teacher(place, findings)
     if not asked:
         return
+    taught = taught_class(place)
     with measured() as effort, watch_asking(place.config.trainer.progress) as watcher:
-        findings.rationales = write_rationales(
-            asked,
+        ask = partial(
+            write_rationales,
             prompt=place.config.dataset.prompt,
             teacher=place.config.teacher,
             ledger_path=place.store.ledger_path,
@@ -224,6 +227,8 @@ def distill(place: Workplace, findings: Findings) -> None:
             progress=watcher.show,
             generate=LocalTeacher(place.config).generate,
         )
+        matched = taught and match_budget(place, findings, taught, ask)
+        findings.rationales = matched or ask(asked)
     # Replies that were paid for are kept by the ledger; the store keeps what was made of them.
     artifact = place.store.obtain(
         "distill",

@@ -180,13 +180,17 @@ class Comparison(Share):
 
 
 class AccuracyPart(TypedDict):
-    """`tuned` is null for a method without stages. `confidence` is that of all intervals."""
+    """`tuned` is null for a method without stages. `confidence` is that of all intervals.
+
+    `validation` has the share of right answers on validation questions, by model and mode.
+    """
 
     base: ByMode
     tuned: ByMode | None
     best_mode: NotRequired[BestMode]
     comparison: NotRequired[Comparison | None]
     confidence: NotRequired[float]
+    validation: NotRequired[dict[str, dict[str, float]]]
 
 
 class CostPart(TypedDict):

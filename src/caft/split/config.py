@@ -22,6 +22,18 @@ class Invalid(Enum):
     hardest = "hardest"
 
 
+class Match(Enum):
+    """What the random control has in common with routing by entropy.
+
+    `sizes`: the classes' sizes. `calls`, `tokens`: what the teacher is asked and what is kept of
+    its replies, counted in questions or in tokens.
+    """
+
+    sizes = "sizes"
+    calls = "calls"
+    tokens = "tokens"
+
+
 def refuse_unordered(name: str, cuts: list[float], classes: list[str]) -> None:
     """Cut points must rise strictly, one fewer than there are classes."""
     if len(cuts) != len(classes) - 1:
@@ -46,6 +58,11 @@ class SplitConfig:
     def __post_init__(self) -> None:
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
             raise UserError(f"split.classes is {self.classes}; give two or more different names")
+
+    @property
+    def strategy(self) -> str:
+        """The name in summaries."""
+        return self.kind
 
 
 @dataclass(kw_only=True, slots=True)
@@ -78,10 +95,20 @@ class ThresholdSplitConfig(SplitConfig):
 
 @dataclass(kw_only=True, slots=True)
 class RandomSplitConfig(SplitConfig):
-    """The control: classes of the same sizes, drawn by the run's seed."""
+    """The control: classes drawn by the run's seed, at the price of routing by an estimate.
+
+    `reference` is the estimate whose routing sets the budget of match=calls and match=tokens.
+    """
 
     kind: str = "random"
     quantiles: list[float] = field(default_factory=lambda: [0.25, 0.75])
+    match: Match = Match.sizes
+    reference: str = "answer_entropy"
+
+    @property
+    def strategy(self) -> str:
+        """`random`, `random_calls` or `random_tokens`."""
+        return self.kind if self.match is Match.sizes else f"{self.kind}_{self.match.value}"
 
     def __post_init__(self) -> None:
         SplitConfig.__post_init__(self)

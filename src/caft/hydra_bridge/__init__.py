@@ -1,0 +1,14 @@
+"""The only place that imports Hydra or OmegaConf: words of a command line in, typed RunConfig out.
+
+Hydra composes, we do the rest: every job is composed and typed before the first one runs, so a
+misspelt key in the last job of a sweep costs a second and not a night. Whatever is wrong with
+the input ends in one line on standard error and exit status 2. Jobs of a sweep run in processes
+of their own, started from frozen configs; a ledger says how each one stands, and the same command
+runs what is missing.
+"""
+
+from caft.hydra_bridge.command import main
+from caft.hydra_bridge.composing import build_run_config, compose, find_conf
+from caft.hydra_bridge.jobs import main_job, start_child
+
+__all__ = ["build_run_config", "compose", "find_conf", "main", "main_job", "start_child"]

@@ -1,0 +1,115 @@
+"""The front door's command line: flags, one run, many jobs, and how each of them ends."""
+
+from __future__ import annotations
+
+import argparse
+import traceback
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from caft.errors import UserError
+from caft.exit_status import DONE, OUR_FAULT, USER_MUST_ACT, Caught, say
+from caft.hydra_bridge.composing import (
+    build_run_config,
+    compose_words,
+    refuse_flags,
+    start_hydra,
+    without_hydra,
+)
+from caft.hydra_bridge.folders import refuse_finished_folder, refuse_unwritable_folder
+from caft.hydra_bridge.jobs import Start, start_child
+from caft.hydra_bridge.running import Run, end_on_signals, guard
+from caft.hydra_bridge.sweep import run_sweep
+from caft.hydra_bridge.wording import explain
+from caft.run_config import RunContext
+
+
+def main(run: Run, arguments: Sequence[str] | None = None, *, start: Start = start_child) -> int:
+    """Compose, type and `run` what the command line asks for; returns the exit status.
+
+    With -m every job goes to `start`, by default a fresh process a job.
+    """
+    return end_on_signals(
+        partial(_answer, run, arguments, start), "the same command goes on from the finished stages"
+    )
+
+
+def _answer(run: Run, arguments: Sequence[str] | None, start: Start, caught: Caught) -> int:
+    try:
+        return _obey(run, arguments, start, caught)
+    except (UserError, HydraException, OmegaConfBaseException, YAMLError) as error:
+        say(explain(error))
+        return USER_MUST_ACT
+    except OSError as error:  # a run's own errors end in guard
+        say(f"cannot write the output folder: {error}; give another hydra.run.dir")
+        return USER_MUST_ACT
+    except Exception:
+        traceback.print_exc()
+        return OUR_FAULT
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _obey(run: Run, arguments: Sequence[str] | None, start: Start, caught: Caught) -> int:
+    parser = get_args_parser()
+    parser.error = refuse_flags  # type: ignore[method-assign]
+    args = parser.parse_intermixed_args(arguments)
+    hydra = start_hydra(args)
+    if _show(hydra, args, parser):
+        return DONE
+    if args.multirun:
+        words = [*args.overrides, "hydra.mode=MULTIRUN"]
+        return run_sweep(hydra, args.config_name, words, start, caught)
+    words = [*args.overrides, "hydra.mode=RUN"]
+    _check_run(hydra, args.config_name, words)
+    return int(hydra.run(args.config_name, partial(_run, run), words).return_value)
+
+
+def _show(hydra: Hydra, args: argparse.Namespace, parser: argparse.ArgumentParser) -> bool:
+    name, overrides = args.config_name, args.overrides
+    if args.help:
+        hydra.app_help(name, parser, args)
+    elif args.hydra_help:
+        hydra.hydra_help(name, parser, args)
+    elif args.cfg:
+        build_run_config(without_hydra(compose_words(hydra, name, overrides, RunMode.RUN)))
+        hydra.show_cfg(name, overrides, args.cfg, args.package, args.resolve)
+    elif args.info:
+        hydra.show_info(args.info, name, overrides)
+    elif args.shell_completion:
+        hydra.shell_completion(name, overrides)
+    else:
+        return False
+    return True
+
+
+def _check_run(hydra: Hydra, name: str, overrides: Sequence[str]) -> None:
+    composed = compose_words(hydra, name, overrides, RunMode.RUN)
+    if composed.hydra.runtime.choices.get("multirun_sweeps"):
+        raise UserError("a sweep is asked for and -m is missing; give python train.py -m ...")
+    build_run_config(without_hydra(composed))
+    folder = Path(composed.hydra.run.dir)
+    refuse_finished_folder(folder)
+    refuse_unwritable_folder(folder)
+
+
+def _run(run: Run, composed: DictConfig) -> int:
+    """One run, in the folder that Hydra made for it. Returns its exit status, raises no error."""
+    job = HydraConfig.get()
+    context = RunContext(
+        folder=Path(job.runtime.output_dir),
+        overrides=tuple(job.overrides.task),
+        config_yaml=OmegaConf.to_yaml(composed, resolve=True),
+    )
+    return guard(run, lambda: build_run_config(composed), context)

@@ -1,0 +1,183 @@
+"""Words of a command line in, a typed RunConfig out: Hydra composes, we check every key."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import textwrap
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra import version as hydra_version
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+import caft
+from caft.errors import UserError
+from caft.hydra_bridge.folders import name_job
+from caft.hydra_bridge.wording import did_you_mean, explain
+from caft.run_config import KINDS, ONE_KIND, RunConfig
+
+
+def find_conf() -> Path:
+    """The folder of YAML files: inside an installed package, or beside src/ in the project."""
+    package = Path(caft.__file__).resolve().parent
+    shipped = package / "conf"
+    return shipped if shipped.is_dir() else package.parents[1] / "conf"
+
+
+@cache
+def register_schemas() -> None:
+    """One typed node a kind, as `schema/dataset/arithmetic` or, of one kind only, `schema/tuning`.
+
+    Group files name theirs first, and then an unknown key or a wrong type cannot be composed.
+    """
+    store = ConfigStore.instance()
+    for group, kinds in KINDS.items():
+        for kind, schema in kinds.items():
+            store.store(group=f"schema/{group}", name=kind, node=schema)
+    for group, schema in ONE_KIND.items():
+        store.store(group="schema", name=group, node=schema)
+
+
+@dataclasses.dataclass(kw_only=True)
+class SweeperConfig:
+    """A grid, as Hydra's basic sweeper has it, times a list of `cases`.
+
+    A case is a list of overrides that go together, such as [split=random, split.match=tokens];
+    each makes a job for every combination of `params`.
+    """
+
+    _target_: str = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+    max_batch_size: int | None = None
+    params: dict[str, str] | None = None
+    cases: list[list[str]] | None = None
+
+
+def start_hydra(args: argparse.Namespace) -> Hydra:
+    """Hydra with our conf/, our schemas and our resolvers."""
+    if args.config_path or args.experimental_rerun:
+        refuse_flags("--config-path and --experimental-rerun are not offered; --config-dir is")
+    args.config_name = args.config_name or "config"
+    hydra_version.setbase("1.3")
+    register_schemas()
+    OmegaConf.register_new_resolver("caft_root", lambda: str(find_conf().parent), replace=True)
+    OmegaConf.register_new_resolver("caft_options", list_options, replace=True)
+    OmegaConf.register_new_resolver("caft_job_folder", name_job_folder, replace=True)
+    search_path = create_config_search_path(str(find_conf()))
+    if args.config_dir is not None:
+        folder = Path(args.config_dir).absolute()
+        if not folder.is_dir():
+            raise UserError(f"--config-dir {args.config_dir} is no folder; give one that exists")
+        search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
+    hydra = Hydra.create_main_hydra2("run", search_path)
+    # In the place of Hydra's own, which is registered when Hydra looks for its plugins.
+    ConfigStore.instance().store(group="hydra/sweeper", name="basic", node=SweeperConfig)
+    return hydra
+
+
+def name_job_folder(overrides: str, *, _root_: DictConfig) -> str:
+    """A sweep job's folder, one level below the sweep's: what sets it apart, and its digest."""
+    return name_job(overrides, build_run_config(without_hydra(_root_)))
+
+
+def list_options() -> str:
+    """Every group with its options, wrapped to 80 columns, as the help prints it."""
+    conf = find_conf()
+    fields = [field.name for field in dataclasses.fields(RunConfig)]
+    folders = [conf / name for name in (*fields, "experiment")]
+    folders.append(conf.parent / "multirun_sweeps")
+    return "\n".join(_option_line(folder) for folder in folders if folder.is_dir())
+
+
+def _option_line(folder: Path) -> str:
+    options = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
+    return textwrap.fill(
+        options, 79, initial_indent=f"  {folder.name + '=':<18}", subsequent_indent=" " * 20
+    )
+
+
+def compose_words(hydra: Hydra, name: str, overrides: Sequence[str], mode: RunMode) -> DictConfig:
+    """The config with Hydra's own part in it."""
+    try:
+        composed: DictConfig = hydra.compose_config(name, list(overrides), mode)
+        return composed
+    except OmegaConfBaseException:
+        raise
+    except ValueError as error:  # Hydra's own, for a group that is given a number or nothing
+        raise UserError(f"{error}; name one option a group, such as model=tiny") from error
+
+
+def without_hydra(composed: DictConfig) -> DictConfig:
+    """What a run depends on."""
+    config = composed.copy()
+    with open_dict(config):
+        del config["hydra"]
+    return config
+
+
+def build_run_config(composed: DictConfig) -> RunConfig:
+    """The typed config, after one more merge into the schemas.
+
+    Composing alone lets `+foo=1` through; this merge does not. Raises UserError or an OmegaConf
+    error, which `explain` puts into a line.
+    """
+    typed = OmegaConf.structured(RunConfig)
+    for group in (*KINDS, *ONE_KIND):
+        typed[group] = OmegaConf.structured(_find_schema(group, composed))
+    values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    built = OmegaConf.to_object(OmegaConf.merge(typed, values))
+    assert isinstance(built, RunConfig)
+    return built
+
+
+def _find_schema(group: str, composed: DictConfig) -> type[Any]:
+    node = composed.get(group)
+    if not isinstance(node, DictConfig):
+        options = sorted(file.stem for file in (find_conf() / group).glob("*.yaml"))
+        raise UserError(f"no {group} is chosen; give {group}= one of {', '.join(options)}")
+    if group in ONE_KIND:
+        return ONE_KIND[group]
+    kinds, kind = KINDS[group], node.get("kind")
+    if kind not in kinds:
+        raise UserError(
+            f"{group}.kind is {kind!r}; there are {', '.join(kinds)}"
+            f"{did_you_mean(str(kind), kinds)}"
+        )
+    composed_as = OmegaConf.get_type(node)
+    if composed_as in kinds.values() and composed_as is not kinds[kind]:
+        raise UserError(
+            f"{group}.kind={kind} cannot change a {group} of another kind; "
+            f"choose an option of that kind with {group}="
+        )
+    return kinds[kind]
+
+
+def compose(overrides: Sequence[str] = ()) -> RunConfig:
+    """The typed config that `overrides` make, as `main` would hand it to a run.
+
+    For tests, benchmarks and notebooks. Raises UserError, in the words of the command line.
+    """
+    try:
+        hydra = start_hydra(get_args_parser().parse_args([]))
+        composed = compose_words(hydra, "config", [*overrides, "hydra.mode=RUN"], RunMode.RUN)
+        return build_run_config(without_hydra(composed))
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        raise UserError(explain(error)) from error
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def refuse_flags(message: str) -> NoReturn:
+    """For a command line that cannot be read."""
+    raise UserError(f"{message}; see python train.py --help")

@@ -1,0 +1,275 @@
+"""One job of a sweep: frozen, then run by a fresh process of its own, whatever the launcher.
+
+The process is started from the frozen config and not from the sweep's command line. Workers that
+a launcher reuses thus carry nothing from job to job, and the children that Lightning's DDP makes
+replay the job, never the sweep.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from filelock import FileLock, Timeout
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import configure_log
+from omegaconf import DictConfig, OmegaConf
+
+from caft.exit_status import DONE, say
+from caft.hydra_bridge import ledger
+from caft.hydra_bridge.composing import build_run_config
+from caft.hydra_bridge.folders import digest_config, is_finished
+from caft.hydra_bridge.running import Run, end_on_signals, guard
+from caft.run_config import RunContext
+
+COMMAND = (sys.executable, "-m", "caft.job")
+"""What runs the job of a folder, given as its one argument."""
+
+FROZEN = ".hydra/frozen.json"
+ERROR = ".hydra/error.txt"
+_ONE_BY_ONE = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+_ELSEWHERE = "SlurmLauncher"
+
+
+class Start(Protocol):
+    """Runs the frozen job of a folder to its end and returns its exit status."""
+
+    def __call__(self, folder: Path, *, console: Path | None, env: Mapping[str, str]) -> int: ...  # noqa: D102
+
+
+class JobError(RuntimeError):
+    """Tells a sweeper that searches that there is no value for this job."""
+
+
+def run_job(start: Start, composed: DictConfig) -> float | None:
+    """What launchers call. Returns the validation accuracy, for sweepers that search by it."""
+    job = HydraConfig.get()
+    folder = Path(job.runtime.output_dir)
+    if (folder.parent / ledger.STOP_FILE).exists():
+        raise JobError("the sweep is being stopped")
+    if not is_finished(folder):
+        _run(start, composed, job, folder)
+    return read_objective(folder)
+
+
+def _run(start: Start, composed: DictConfig, job: DictConfig, folder: Path) -> None:
+    digest = freeze(composed, job, folder)
+    entry = ledger.begin(folder, list(job.overrides.task), digest)
+    launcher = str(job.launcher._target_)
+    console = None if launcher == _ONE_BY_ONE else folder / "console.log"
+    shared = console is not None and not launcher.endswith(_ELSEWHERE)
+    began = time.monotonic()
+    with _deaf_to_interrupts(), _own_device(folder.parent, composed, shared=shared) as env:
+        status = start(folder, console=console, env=env)
+    entry = ledger.end(folder, entry, status, _read_error(folder))
+    _say_outcome(folder, entry, time.monotonic() - began, console)
+    if status != DONE:
+        raise JobError(f"{folder.name} ended with exit status {status}")
+
+
+def _say_outcome(folder: Path, entry: ledger.Job, seconds: float, console: Path | None) -> None:
+    if entry.state == ledger.DONE_STATE:
+        print(f"job {folder.name}: done in {seconds:.0f} s{_reused(folder)}", flush=True)
+    elif entry.state == ledger.FAILED and (console or entry.exit_status not in (1, 2)):
+        # A job that shares our console has said it already.
+        say(f"job {folder.name}: {entry.error or 'failed'}; its log is {folder / 'run.log'}")
+
+
+def _reused(folder: Path) -> str:
+    summary = read_summary(folder)
+    cached = [stage["name"] for stage in summary.get("stages", []) if stage["cached"]]
+    return f"; taken from the store: {', '.join(cached)}" if cached else ""
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """A finished job's summary.json; empty where there is none."""
+    try:
+        summary: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        return summary
+    except (OSError, ValueError):
+        return {}
+
+
+def read_objective(folder: Path) -> float | None:
+    """Validation accuracy of the tuned model (else the base) in its best mode; never the test's."""
+    accuracy = read_summary(folder).get("accuracy") or {}
+    for who in ("tuned", "base"):
+        mode = (accuracy.get("best_mode") or {}).get(who)
+        if mode:
+            return float(accuracy["validation"][who][mode])
+    return None
+
+
+def freeze(composed: DictConfig, job: DictConfig, folder: Path) -> str:
+    """Write everything that the job's process needs, and return the config's digest."""
+    digest = digest_config(build_run_config(composed))
+    frozen = {
+        "config": OmegaConf.to_container(composed, resolve=True, enum_to_str=True),
+        "logging": OmegaConf.to_container(job.job_logging, resolve=True),
+        "verbose": OmegaConf.to_container(job, resolve=False)["verbose"],  # type: ignore[call-overload, index]
+        "overrides": list(job.overrides.task),
+        "digest": digest,
+    }
+    path = folder / FROZEN
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(frozen, indent=1), encoding="utf-8")
+    (folder / ERROR).unlink(missing_ok=True)
+    return digest
+
+
+def start_child(
+    folder: Path,
+    *,
+    console: Path | None,
+    env: Mapping[str, str],
+    command: Sequence[str] = COMMAND,
+) -> int:
+    """Run the job in a process, and process group, of its own. Negative: ended by a signal."""
+    out = console.open("ab") if console else None
+    try:
+        process = subprocess.Popen(
+            [*command, str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT if out else None,
+            env={**os.environ, **env},
+            # Ctrl-C in a terminal reaches the sweep alone, which passes it on once.
+            process_group=0,
+        )
+    finally:
+        if out:
+            out.close()
+    own = ledger.read_job(folder)
+    if own is not None:
+        ledger.note_job(folder, replace(own, process=process.pid))
+    try:
+        return process.wait()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+
+
+# --- In the job's own process ------------------------------------------------------------------
+
+
+def main_job(run: Run, folder: Path) -> int:
+    """Run the frozen job of `folder`; its exit status. Called in a process of its own."""
+    return end_on_signals(lambda _caught: _run_frozen(run, folder))
+
+
+def _run_frozen(run: Run, folder: Path) -> int:
+    frozen = json.loads((folder / FROZEN).read_text(encoding="utf-8"))
+    composed = OmegaConf.create(frozen["config"])
+    context = RunContext(
+        folder=folder,
+        overrides=tuple(frozen["overrides"]),
+        config_yaml=OmegaConf.to_yaml(composed),
+        in_sweep=True,
+        run_id=frozen["digest"],
+        sweep=folder.parent.name,
+    )
+    if int(os.environ.get("LOCAL_RANK", "0")) > 0:
+        # A rank that DDP made: the first one has the log, the lock and the word.
+        return run(build_run_config(composed), context)
+    configure_log(OmegaConf.create(frozen["logging"]), frozen["verbose"])
+
+    def keep_error(message: str) -> None:
+        (folder / ERROR).write_text(message, encoding="utf-8")
+
+    with _alone_in(folder):
+        if is_finished(folder):
+            return DONE
+        return guard(run, lambda: build_run_config(composed), context, tell=keep_error)
+
+
+def _read_error(folder: Path) -> str | None:
+    try:
+        return (folder / ERROR).read_text(encoding="utf-8") or None
+    except OSError:
+        return None
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Two processes never run the same job: a sweep that was killed may have left one behind."""
+    lock = FileLock(folder / ".hydra" / "job.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"job {folder.name} is being run by another process; waiting for it", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+# --- Devices and signals of launchers that run jobs side by side -------------------------------
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """In a launcher's worker, Ctrl-C is left to the sweep, which stops the jobs."""
+    in_worker = os.environ.get("LOKY_PARENT") or "joblib.externals.loky" in str(sys.argv)
+    if not in_worker or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def device_groups(visible: Sequence[str], per_job: int) -> list[str]:
+    """Values of CUDA_VISIBLE_DEVICES, one a job: neighbours together, leftovers unused."""
+    starts = range(0, len(visible) - per_job + 1, per_job)
+    return [",".join(visible[start : start + per_job]) for start in starts]
+
+
+def _visible_devices() -> list[str]:
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name for name in named.split(",") if name.strip()]
+    # Asking torch would take seconds and memory in a process that only waits.
+    return [str(number) for number in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
+
+
+@contextmanager
+def _own_device(sweep: Path, composed: DictConfig, *, shared: bool) -> Iterator[dict[str, str]]:
+    """The environment that gives a job devices which no other job of this machine's sweep has.
+
+    The system frees a lock with the process that held it, so a killed job blocks no device.
+    """
+    trainer = composed.trainer
+    per_job = trainer.devices if isinstance(trainer.devices, int) and trainer.devices > 0 else 1
+    groups = device_groups(_visible_devices(), per_job) if shared else []
+    if not groups or trainer.accelerator == "cpu":
+        yield {}
+        return
+    locks = sweep / ".devices"
+    locks.mkdir(exist_ok=True)
+    while True:
+        for group in groups:
+            lock = FileLock(locks / f"{group.replace(',', '+')}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                continue
+            try:
+                yield {"CUDA_VISIBLE_DEVICES": group}
+            finally:
+                lock.release()
+            return
+        time.sleep(1.0)

@@ -1,0 +1,59 @@
+"""How one run ends: its exit status, and one line where somebody must act. No Hydra in here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from caft.errors import UserError
+from caft.exit_status import OUR_FAULT, USER_MUST_ACT, Caught, say, watch_signals
+from caft.run_config import RunConfig, RunContext
+
+Run = Callable[[RunConfig, RunContext], int]
+"""What is run once a config is valid; returns an exit status."""
+
+outcome = logging.getLogger("caft.outcome")
+outcome.addHandler(logging.NullHandler())
+
+
+def guard(
+    run: Run,
+    build: Callable[[], RunConfig],
+    context: RunContext,
+    tell: Callable[[str], None] | None = None,
+) -> int:
+    """The exit status of a run; raises nothing but what a signal raises. `tell` gets the error."""
+    whose = f"job {context.folder.name}: " if context.in_sweep else ""
+    try:
+        return run(build(), context)
+    except UserError as error:
+        message, status = str(error), USER_MUST_ACT
+        outcome.error("%s", error)
+    except Exception as error:
+        outcome.exception("a fault of ours")
+        message, status = _name_fault(error, context), OUR_FAULT
+    if tell:
+        tell(message)
+    say(f"{whose}{message}")
+    return status
+
+
+def _name_fault(error: Exception, context: RunContext) -> str:
+    return (
+        f"a fault of ours: {type(error).__name__}: {error}; "
+        f"its traceback is in {context.folder / 'run.log'}"
+    )
+
+
+def end_on_signals(work: Callable[[Caught], int], last_words: str = "") -> int:
+    """The status of `work`; after SIGTERM or SIGINT the shell's, with `last_words` where given."""
+    with watch_signals() as caught:
+        try:
+            return work(caught)
+        except (KeyboardInterrupt, SystemExit):
+            if caught.number is None:
+                raise
+            outcome.error("stopped by %s", caught.name)
+            if last_words:
+                say(f"stopped by {caught.name}; {last_words}")
+            return caught.status

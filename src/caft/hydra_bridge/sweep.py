@@ -1,0 +1,205 @@
+"""Many jobs of one command: listed, checked, run by Hydra's launchers, and taken up again."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.hydra import Hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.core.utils import configure_log
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from caft.errors import UserError
+from caft.exit_status import Caught, say
+from caft.hydra_bridge import ledger
+from caft.hydra_bridge.composing import build_run_config, compose_words, without_hydra
+from caft.hydra_bridge.folders import digest_config, name_sweep, refuse_unwritable_folder
+from caft.hydra_bridge.jobs import Start, run_job
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A job's overrides: all of them, and those that it does not share with all others."""
+
+    all: tuple[str, ...]
+    own: tuple[str, ...]
+
+
+def run_sweep(
+    hydra: Hydra, name: str, overrides: Sequence[str], start: Start, caught: Caught
+) -> int:
+    """Run what is missing of a sweep; 1 where a job met a fault, else 2 where the user must act.
+
+    Everything is checked before the first job starts. A job that fails stops no other one.
+    """
+    master = _compose_sweep(hydra, name, overrides)
+    folder = Path(master.hydra.sweep.dir)
+    refuse_unwritable_folder(folder)
+    planned = _check_jobs(hydra, master)
+    missing = ledger.plan_jobs(folder, [job for job, _ in planned])
+    _say_plan(folder, len(planned), len(missing))
+    caught.tell = partial(ledger.stop_jobs, folder)
+    configure_log(master.hydra.hydra_logging, master.hydra.verbose)
+    try:
+        words = {job.folder: list(words.all) for job, words in planned}
+        _launch(hydra, master, start, [words[job.folder] for job in missing])
+    finally:
+        caught.tell = None
+        ledger.settle(folder)
+        if not _is_dry(master):
+            _write_report(folder)
+    return _conclude(folder, {job.folder for job, _ in planned})
+
+
+def _launch(hydra: Hydra, master: DictConfig, start: Start, jobs: list[list[str]]) -> None:
+    callbacks = Callbacks(master)
+    context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
+    task = partial(run_job, start)
+    plugins = Plugins.instance()
+    OmegaConf.save(master, Path(master.hydra.sweep.dir) / "multirun.yaml")
+    if searches(master):
+        sweeper = plugins.instantiate_sweeper(
+            config=master, hydra_context=context, task_function=task
+        )
+        sweeper.sweep(arguments=list(master.hydra.overrides.task))
+    elif jobs:
+        launcher = plugins.instantiate_launcher(
+            config=master, hydra_context=context, task_function=task
+        )
+        launcher.launch(jobs, initial_job_idx=0)
+
+
+def _compose_sweep(hydra: Hydra, name: str, overrides: Sequence[str]) -> DictConfig:
+    """The sweep's own config, its folder named, and jobs named by what sets them apart."""
+    master = compose_words(hydra, name, overrides, RunMode.MULTIRUN)
+    swept, shared = _sort_keys(hydra, master)
+    more = [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(shared)}]"]
+    if not master.hydra.sweep.dir:
+        title = master.hydra.runtime.choices.get("multirun_sweeps") or ",".join(swept)
+        base = OmegaConf.to_container(without_hydra(master), resolve=False, enum_to_str=True)
+        assert isinstance(base, dict)
+        folder = f"outputs/multirun/{name_sweep(title, {str(k): v for k, v in base.items()})}"
+        more.append(f"hydra.sweep.dir='{folder}'")
+    return compose_words(hydra, name, [*overrides, *more], RunMode.MULTIRUN)
+
+
+def _sort_keys(hydra: Hydra, master: DictConfig) -> tuple[list[str], list[str]]:
+    """The command line's keys: those with several values, and those with one for all jobs."""
+    words = _parse(hydra, master.hydra.overrides.task)
+    swept = [override.key_or_group for override in words if override.is_sweep_override()]
+    shared = [override.key_or_group for override in words if not override.is_sweep_override()]
+    return swept, ["multirun_sweeps", *(key for key in shared if key != "multirun_sweeps")]
+
+
+def _parse(hydra: Hydra, words: Sequence[str]) -> list[Override]:
+    parser = OverridesParser.create(config_loader=hydra.config_loader)
+    parsed: list[Override] = parser.parse_overrides(list(words))
+    return parsed
+
+
+def _check_jobs(hydra: Hydra, master: DictConfig) -> list[tuple[ledger.Job, Words]]:
+    """Every job, composed and typed; the same config twice is one job."""
+    if searches(master):
+        build_run_config(without_hydra(master))
+    jobs: dict[str, tuple[ledger.Job, Words]] = {}
+    for words in list_jobs(hydra, master):
+        composed = hydra.config_loader.load_sweep_config(master, list(words.all))
+        with open_dict(composed):
+            composed.hydra.job.num = len(jobs)
+        config = build_run_config(without_hydra(composed))
+        folder = str(composed.hydra.sweep.subdir)
+        refuse_unwritable_folder(Path(master.hydra.sweep.dir) / folder)
+        job = ledger.Job(
+            number=len(jobs),
+            folder=folder,
+            overrides=list(words.own),
+            digest=digest_config(config),
+        )
+        jobs.setdefault(folder, (job, words))
+    return list(jobs.values())
+
+
+def searches(master: DictConfig) -> bool:
+    """Whether the sweeper decides on its jobs as it goes, so that none are known beforehand."""
+    return not str(master.hydra.sweeper._target_).endswith(f".{BasicSweeper.__name__}")
+
+
+def list_jobs(hydra: Hydra, master: DictConfig) -> list[Words]:
+    """The overrides of every job: each of the sweeper's cases times the grid.
+
+    Where a key is given twice the later one wins: cases, then params, then the command line.
+    """
+    if searches(master):
+        return []
+    sweeper = master.hydra.sweeper
+    params = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
+    grid = _parse(hydra, [*params, *master.hydra.overrides.task])
+    jobs: list[Words] = []
+    for case in sweeper.get("cases") or [[]]:
+        axes = {override.get_key_element(): _choices(override) for override in _parse(hydra, case)}
+        of_case = set(axes)
+        for override in grid:
+            of_case.discard(override.get_key_element())
+            axes[override.get_key_element()] = _choices(override)
+        varying = {key for key, choices in axes.items() if len(choices) > 1} | of_case
+        for chosen in itertools.product(*axes.values()):
+            pairs = zip(axes, chosen, strict=True)
+            jobs.append(Words(chosen, tuple(word for key, word in pairs if key in varying)))
+    return jobs
+
+
+def _choices(override: Override) -> list[str]:
+    if not override.is_sweep_override():
+        return [str(override.input_line)]
+    if not override.is_discrete_sweep():
+        raise UserError(
+            f"{override.input_line} has no end of values; list them, as in seed=1,2,3, or search "
+            "with a sweeper such as hydra/sweeper=optuna"
+        )
+    key = override.get_key_element()
+    return [f"{key}={value}" for value in override.sweep_string_iterator()]
+
+
+def _is_dry(master: DictConfig) -> bool:
+    return bool(master.get("dry_run"))
+
+
+def _say_plan(folder: Path, planned: int, missing: int) -> None:
+    if not planned:
+        print(f"sweep {folder}", flush=True)
+        return
+    there = f", {planned - missing} of them finished before" if missing < planned else ""
+    print(f"sweep {folder}: {planned} jobs{there}", flush=True)
+
+
+def _conclude(folder: Path, planned: set[str]) -> int:
+    jobs = ledger.read_ledger(folder)
+    ledger.write_ledger(folder, jobs)
+    if planned:
+        jobs = [job for job in jobs if job.folder in planned]
+    failed = [job for job in jobs if job.state in (ledger.FAILED, ledger.STOPPED)]
+    if failed:
+        say(
+            f"{len(failed)} of {len(jobs)} jobs of this sweep failed; the same command runs "
+            f"them again, each one's log is in its folder under {folder}"
+        )
+    return ledger.worst_status(jobs)
+
+
+def _write_report(folder: Path) -> None:
+    """The sweep's own report; whatever goes wrong in it, the jobs' results are there."""
+    try:
+        from caft.report.sweep import write_sweep_report  # type: ignore[import-untyped]
+
+        print(f"sweep report: {write_sweep_report(folder)}", flush=True)
+    except Exception as error:
+        say(f"the sweep's report was not written: {type(error).__name__}: {error}")

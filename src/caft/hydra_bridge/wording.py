@@ -1,0 +1,126 @@
+"""Errors of Hydra and OmegaConf in one line: what was given, what is allowed, what was meant."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Iterable
+
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+    ValidationError,
+)
+from yaml import MarkedYAMLError
+
+from caft.errors import UserError
+from caft.run_config import KINDS, RunConfig
+
+LAUNCHERS_AND_SWEEPERS = ("joblib", "submitit_local", "submitit_slurm", "optuna")
+"""Options of Hydra's own groups that come with packages of the extra `sweep`."""
+
+GLOBAL_GROUPS = ("experiment", "multirun_sweeps")
+"""Groups whose files set values anywhere; they are no part of RunConfig."""
+
+
+def explain(error: BaseException) -> str:
+    """What was given, what is allowed and, where a name is near, what was probably meant."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, HydraException):
+        return _explain_hydra(error)
+    if isinstance(error, OmegaConfBaseException):
+        return _explain_omegaconf(error)
+    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"{mark.name}, line {mark.line + 1}, is no YAML: {error.problem}"
+    return _first_line(error)
+
+
+def _explain_hydra(error: HydraException) -> str:
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, OmegaConfBaseException):
+        return f"{_explain_omegaconf(cause)}{_where(str(error))}"
+    match error:
+        case MissingConfigException():
+            return _explain_choice(error)
+        case OverrideParseException():
+            return (
+                f"cannot read {error.override!r}; write key=value, and put quotes round a value "
+                "with commas, spaces or brackets"
+            )
+        case ConfigCompositionException() if "--multirun" in str(error):
+            return f"{_first_line(error)}; add -m to sweep over it, or write a list as [a,b]"
+    return _first_line(error)
+
+
+def _explain_omegaconf(error: OmegaConfBaseException) -> str:
+    match error:
+        case ConfigKeyError() | ConfigAttributeError():
+            return _explain_key(error)
+        case MissingMandatoryValue():
+            return f"{error.full_key} is missing; give {error.full_key}=..."
+        case ValidationError() if error.full_key:
+            return f"{error.full_key} is wrong: {_first_line(error)}"
+    return _first_line(error)
+
+
+def _explain_choice(error: MissingConfigException) -> str:
+    group, _, option = (error.missing_cfg_file or "").rpartition("/")
+    if not error.options:
+        return _first_line(error)
+    options = sorted(error.options)
+    hint = did_you_mean(option, options)
+    if option in LAUNCHERS_AND_SWEEPERS:
+        hint = "; the others come with: pip install 'caft[sweep]'"
+    return f"no {group} {option!r}; there are {', '.join(options)}{hint}"
+
+
+def _explain_key(error: OmegaConfBaseException) -> str:
+    full_key, key, parent = str(error.full_key), str(error.key), error.parent_node
+    names = [str(name) for name in parent if name != "hydra"] if parent is not None else []
+    owner, _, _ = full_key.rpartition(".")
+    if not owner:
+        names = sorted({*names, *(field.name for field in dataclasses.fields(RunConfig))})
+        names += GLOBAL_GROUPS
+    hint = did_you_mean(key, names) or _name_other_kinds(owner, key)
+    if owner and error.object_type is dict:
+        hint += f"; to add a name of your own put + before it: +{full_key}=..."
+    return (
+        f"there is no setting {full_key}; {owner or 'a run'} has {', '.join(names) or 'none'}{hint}"
+    )
+
+
+def _name_other_kinds(group: str, key: str) -> str:
+    """Which kinds of the group do have the key: `teacher.base_url` while teacher=worked."""
+    kinds = KINDS.get(group, {}).items()
+    having = [kind for kind, schema in kinds if key in schema.__dataclass_fields__]
+    return f"; {group} of kind {' or '.join(having)} has it" if having else ""
+
+
+def _where(message: str) -> str:
+    in_file = re.match(r"In '([^']+)'", message)
+    in_word = re.match(r"Error merging override (.+)", message)
+    if in_file:
+        return f" (in {in_file[1]}.yaml)"
+    return f" (in {in_word[1]})" if in_word else ""
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """A hint where one of `names` is near; empty where none is."""
+    near = difflib.get_close_matches(name, list(names), n=1)
+    return f"; did you mean {near[0]}?" if near else ""

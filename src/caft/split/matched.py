@@ -1,0 +1,99 @@
+"""A random arm at the price of the entropy arm. Pure.
+
+Without it nobody can tell whether entropy helped or the rationales alone did (the paper has no
+such arm). The random arm takes questions in a seeded order until the entropy arm's budget is
+reached: as many teacher calls or as many teacher tokens, matching both what was asked and what
+was kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from caft.records import Question, Rationale
+from caft.split.config import Match
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What asking a question costs, and what the part of it costs that may be trained on.
+
+    Calls and kept questions, or tokens, by the rule of `price_questions`.
+    """
+
+    asked: float
+    kept: float
+
+
+def price_questions(
+    rationales: Iterable[Rationale], match: Match, text_tokens: Mapping[str, int]
+) -> dict[str, Price]:
+    """The price of every question that `rationales` (all its attempts) are about.
+
+    With `calls`: 1 asked, 1 or 0 kept. With `tokens`: what the teacher wrote, as it charged or,
+    where it says nothing (worked solutions), as the student reads it; and what the student reads
+    of the accepted text. `text_tokens` are the student's tokens by text.
+    """
+    prices: dict[str, Price] = {}
+    for rationale in rationales:
+        before = prices.get(rationale.question_id, Price(0.0, 0.0))
+        if match is Match.calls:
+            price = Price(1.0, max(before.kept, float(rationale.accepted)))
+        else:
+            read = text_tokens[rationale.text]
+            price = Price(
+                before.asked + (rationale.completion_tokens or read),
+                before.kept + (read if rationale.accepted else 0),
+            )
+        prices[rationale.question_id] = price
+    return prices
+
+
+def total(prices: Iterable[Price]) -> Price:
+    """The sum of both parts."""
+    listed = list(prices)
+    return Price(sum(price.asked for price in listed), sum(price.kept for price in listed))
+
+
+def shuffle_questions(questions: Sequence[Question], seed: int) -> list[Question]:
+    """The order in which the random arm takes questions: a function of `seed` alone."""
+    order = list(questions)
+    Random(f"matched split {seed}").shuffle(order)
+    return order
+
+
+def count_needed(costs: Sequence[float], budget: float) -> int:
+    """How many from the front reach `budget`; all of them where even those do not."""
+    spent = 0.0
+    for count, cost in enumerate(costs):
+        if spent >= budget:
+            return count
+        spent += cost
+    return len(costs)
+
+
+def next_count(costs: Sequence[float], budget: float, most: int) -> int:
+    """How many to have asked next, given the first questions' `costs`: never far too many."""
+    missing = budget - sum(costs)
+    mean = sum(costs) / len(costs)
+    step = int(missing / mean) if mean else most
+    return min(most, len(costs) + max(1, step))
+
+
+def place_matched(
+    order: Sequence[str], taken: int, taught: str, sizes: Mapping[str, int]
+) -> dict[str, str]:
+    """The first `taken` ids in the class that is taught rationales, the others in the rest.
+
+    `sizes` are the entropy arm's class sizes: the rest is divided as they are.
+    """
+    placed = dict.fromkeys(order[:taken], taught)
+    others = [name for name in sizes if name != taught]
+    remaining, left = list(order[taken:]), sum(sizes[name] for name in others)
+    for name in others:
+        share = round(len(remaining) * sizes[name] / left) if left else len(remaining)
+        placed |= dict.fromkeys(remaining[:share], name)
+        remaining, left = remaining[share:], left - sizes[name]
+    return placed
