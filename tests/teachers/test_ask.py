@@ -39,7 +39,7 @@ def rows(ledger_path, columns="key"):
 def test_a_thousand_questions_at_thirty_percent_faults(server, tmp_path):
     server.seed, server.fault_rate, server.slow_rate = 7, 0.3, 0.05
     # Long beside a busy machine's pauses: a reply that comes after its timeout is bought again.
-    config = make_config(server, concurrency=64, timeout_seconds=2.0, retries=12)
+    config = make_config(server, concurrency=64, timeout_seconds=5.0, retries=12)
     seen = []
     replies = ask_all(ask_for(1000), config, tmp_path / "ledger.sqlite", seen.append)
 
