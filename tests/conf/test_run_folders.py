@@ -63,7 +63,7 @@ def test_a_written_sweep_runs_from_any_folder(front_door: FrontDoor, started: li
         *["complexity_aware"] * 3,
         "distill",
     ]
-    shares = [getattr(config.split, "quantiles")[-1] for config, _ in started[1:4]]
+    shares = [config.split.quantiles[-1] for config, _ in started[1:4]]
     assert shares == [0.9, 0.75, 0.5]
     assert started[0][1].folder.name.startswith("method=sft-")
     assert started[0][1].folder.parent.name.startswith("distill_fraction-")

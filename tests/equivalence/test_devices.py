@@ -101,5 +101,5 @@ def test_lightning_itself_has_no_fsdp_without_a_gpu(tmp_path):
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    with pytest.raises(ValueError, match="fsdp.*requires a GPU"):
+    with pytest.raises(ValueError, match=r"fsdp.*requires a GPU"):
         Trainer(accelerator="cpu", strategy="fsdp", default_root_dir=tmp_path)

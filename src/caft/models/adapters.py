@@ -101,7 +101,7 @@ def _refuse_other_shapes(model: Any, folder: Path) -> None:
 
     layers = dict(model.named_modules())
     with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as file:
-        for name in file.keys():  # noqa: SIM118 (not a mapping)
+        for name in sorted(file.keys()):
             layer, found, matrix = name.removeprefix("base_model.model.").partition(".lora_")
             if not found or not matrix.startswith(("A.weight", "B.weight")):
                 continue

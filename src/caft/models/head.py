@@ -40,7 +40,8 @@ def without_head(model: Any) -> Iterator[None]:
 
 def summed_head_loss(model: Any, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Sum of -ln p(label) in nats; hidden [trained tokens, size], labels [trained tokens]."""
-    loss: torch.Tensor = _HeadLoss.apply(hidden, model.get_output_embeddings().weight, labels)
+    head_loss: Any = _HeadLoss
+    loss: torch.Tensor = head_loss.apply(hidden, model.get_output_embeddings().weight, labels)
     return loss
 
 

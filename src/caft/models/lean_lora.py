@@ -96,7 +96,8 @@ def _forward(layer: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Te
         return plain
     name = layer.active_adapters[0]
     base = layer.base_layer
-    out: torch.Tensor = _LayerWithAdapter.apply(
+    layer_with_adapter: Any = _LayerWithAdapter
+    out: torch.Tensor = layer_with_adapter.apply(
         x,
         base.weight,
         base.bias,

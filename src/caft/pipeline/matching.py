@@ -104,7 +104,7 @@ def _price(place: Workplace, rationales: Sequence[Rationale]) -> dict[str, Price
     return price_questions(rationales, split.match, read)
 
 
-def _settle(
+def _settle(  # noqa: PLR0917
     place: Workplace,
     findings: Findings,
     reference: SplitResult,

@@ -11,10 +11,11 @@ from pytorch_lightning import LightningModule
 
 from caft.errors import UserError
 from caft.models.adapters import compute_in_weights_dtype
+from caft.models.head import has_plain_head, summed_head_loss, without_head
 from caft.models.loading import release_memory
 from caft.models.packing import packed_attention, packed_logits
 from caft.trainers.ranks import Ranks
-from caft.tune.batches import Step
+from caft.tune.batches import Step, TrainingPack
 from caft.tune.config import Select, TuningConfig
 from caft.tune.course import Row, accuracies, best_epoch, is_out_of_patience
 from caft.tune.loss import summed_cross_entropy
@@ -190,11 +191,18 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         with packed_attention(self.model):
             for item in batch.packs:
                 with compute_in_weights_dtype(self.model, self.compute_dtype):
-                    logits = packed_logits(self.model, item.pack, item.positions)
-                loss = summed_cross_entropy(logits, item.labels) / batch.trained_tokens
+                    loss = self._summed_loss(item) / batch.trained_tokens
                 self.manual_backward(loss)
                 total += float(loss.detach())
         return total
+
+    def _summed_loss(self, item: TrainingPack) -> torch.Tensor:
+        if not has_plain_head(self.model):
+            logits = packed_logits(self.model, item.pack, item.positions)
+            return summed_cross_entropy(logits, item.labels)
+        with without_head(self.model):
+            hidden = packed_logits(self.model, item.pack, item.positions)
+        return summed_head_loss(self.model, hidden, item.labels)
 
     def _set_learning_rate(self, optimizer: Any) -> float:
         factor = learning_rate_factor(
