@@ -19,7 +19,7 @@ from caft.pipeline import run_pipeline
 words = [
     "dataset=local",
     f"dataset.train_path={os.environ['CAFT_CSV']}",
-    "dataset.columns.options=[A,B,C,D]",
+    "dataset.columns.options='A,B,C,D'",
     *os.environ.get("CAFT_WORDS", "").split(),
 ]
 
