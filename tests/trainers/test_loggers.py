@@ -12,39 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import wandb
-from pytorch_lightning import LightningModule
-from torch.utils.data import DataLoader
 
-from caft.trainers.build import build_trainer
-from caft.trainers.config import CsvLoggerConfig, TrainerConfig, WandbLoggerConfig, WandbMode
-from caft.trainers.loggers import Product, RunIdentity, log_curve, open_logger
+from caft.trainers.config import CsvLoggerConfig, WandbLoggerConfig, WandbMode
+from caft.trainers.loggers import Product, RunIdentity, open_logger
 from caft.trainers.wandb_logger import make_tags, name_run, wandb_mode
 
 
-class ThreeSteps(LightningModule):
-    """Logs one number a step, as tuning does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.automatic_optimization = False
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-
-    def configure_optimizers(self) -> Any:
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-    def training_step(self, batch: Any, batch_idx: int) -> None:
-        optimizer: Any = self.optimizers()
-        optimizer.step()
-        self.log_dict({"train/loss": 3.0 - batch_idx})
-
-
-def fit(logger: Any, folder: Path) -> None:
-    trainer = build_trainer(
-        TrainerConfig(accelerator="cpu", progress=False), folder=folder, logger=logger
-    )
-    trainer.fit(ThreeSteps(), DataLoader([torch.zeros(1)] * 3, batch_size=None))
+def tune(logger: Any) -> None:
+    """Three steps of one stage."""
+    for step in range(3):
+        logger.log_metrics({"train/loss": 3.0 - step, "epoch": 0}, step=step)
 
 
 def read_metrics(folder: Path) -> list[dict[str, str]]:
@@ -54,8 +32,8 @@ def read_metrics(folder: Path) -> list[dict[str, str]]:
 
 def test_csv_has_every_step_of_both_stages_in_the_runs_own_folder(tmp_path):
     with open_logger(CsvLoggerConfig(), RunIdentity(name="x", folder=tmp_path)) as logger:
-        fit(logger.for_stage(1), tmp_path)
-        fit(logger.for_stage(2), tmp_path)
+        tune(logger.for_stage(1))
+        tune(logger.for_stage(2))
     losses = [row["train/loss"] for row in read_metrics(tmp_path)]
     assert [float(loss) for loss in losses] == [3.0, 2.0, 1.0, 3.0, 2.0, 1.0]
 
@@ -73,17 +51,9 @@ def test_csv_keeps_the_metrics_of_a_run_that_fails(tmp_path):
     assert [float(row["train/loss"]) for row in read_metrics(tmp_path)] == [1.5]
 
 
-def test_a_curve_from_the_store_reads_like_one_that_was_tuned_now(tmp_path):
-    curve = [{"step": 1, "epoch": 1, "loss": 2.5}, {"step": 2, "epoch": 1, "loss": 2.0}]
-    with open_logger(CsvLoggerConfig(), RunIdentity(name="x", folder=tmp_path)) as logger:
-        log_curve(logger.for_stage(1), curve)
-    rows = read_metrics(tmp_path)
-    assert [(row["step"], row["train/loss"]) for row in rows] == [("0", "2.5"), ("1", "2.0")]
-
-
 def test_csv_takes_final_numbers_that_no_step_had(tmp_path):
     with open_logger(CsvLoggerConfig(), RunIdentity(name="x", folder=tmp_path)) as logger:
-        fit(logger.for_stage(1), tmp_path)
+        tune(logger.for_stage(1))
         logger.log_summary({"accuracy": 0.75})
     rows = read_metrics(tmp_path)
     assert [row["accuracy"] for row in rows if row["accuracy"]] == ["0.75"]
@@ -142,8 +112,8 @@ def test_wandb_jobs_of_one_process_are_runs_of_their_own_and_leak_nothing(tmp_pa
     ids = []
     for folder in folders[:2]:
         with open_offline(folder, folder.name) as logger:
-            fit(logger.for_stage(1), folder)
-            fit(logger.for_stage(2), folder)
+            tune(logger.for_stage(1))
+            tune(logger.for_stage(2))
             logger.log_stage("tune 1", {"seconds": 2.5, "cached": 0.0})
             logger.log_summary({"accuracy/base/answer/value": 0.75})
             ids.append(logger.run.id)

@@ -44,12 +44,13 @@ from caft.score.stage import Scoring, read_scores, score_questions
 from caft.split import split_questions
 from caft.store import Store, digest, measured, plain, write_table
 from caft.text.prompts import Wanted
-from caft.trainers.loggers import RunIdentity, RunLogger, log_curve, open_logger
+from caft.trainers.loggers import RunIdentity, RunLogger, open_logger
 from caft.tune.config import AnswerTarget, StageConfig
 from caft.tune.examples import Lesson, choose_lessons
 from caft.tune.stage import (
     Tuning,
     Validation,
+    log_row,
     read_numbers,
     read_tuned,
     starting_student,
@@ -282,7 +283,8 @@ def tune(place: Workplace, findings: Findings) -> None:
         findings.note(f"tune {number + 1}", artifact)
         findings.tuning.append(read_numbers(artifact))
         if artifact.cached:
-            log_curve(logger, findings.tuning[-1].curve)
+            for row in findings.tuning[-1].curve:
+                log_row(logger, row)
         _say_reuse(title, artifact.cached)
         student = read_tuned(student, artifact)
     findings.tuned = student

@@ -50,7 +50,7 @@ class RunLogger(Protocol):
     """What every tracker offers; one that has no place for something leaves it out."""
 
     def for_stage(self, number: int, /) -> Any:
-        """A Lightning logger for the steps of one tuning stage, counted from 1."""
+        """What takes the metrics of one tuning stage, counted from 1, as Lightning's loggers do."""
 
     def log_stage(self, name: str, numbers: Mapping[str, float]) -> None:
         """What one stage of the run took: seconds, peak_memory_bytes, cached."""
@@ -81,13 +81,6 @@ def open_logger(config: LoggerConfig, identity: RunIdentity) -> Iterator[RunLogg
         logger.finish(1)
         raise
     logger.finish(0)
-
-
-def log_curve(logger: Any, curve: Sequence[Mapping[str, float]]) -> None:
-    """The steps of a stage that was taken from the store, as if it had been tuned now."""
-    for row in curve:
-        metrics = {f"train/{key}": value for key, value in row.items() if key != "step"}
-        logger.log_metrics(metrics, step=int(row["step"]) - 1)
 
 
 class CsvRunLogger:

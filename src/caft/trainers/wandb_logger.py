@@ -5,13 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import wandb
-from pytorch_lightning.loggers.logger import Logger
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from caft.trainers.config import WandbLoggerConfig, WandbMode
 from caft.trainers.loggers import Product, RunIdentity
@@ -24,7 +21,8 @@ _LONGEST_TAG = 64
 def open_wandb(config: WandbLoggerConfig, identity: RunIdentity) -> WandbRunLogger:
     """Start the run, or go on with the one that the same job began earlier."""
     # Only the first process of several speaks for the job; the others would make runs of theirs.
-    mode: Any = wandb_mode(config.mode) if rank_zero_only.rank in (0, None) else "disabled"
+    first = os.environ.get("LOCAL_RANK", "0") == "0"
+    mode: Any = wandb_mode(config.mode) if first else "disabled"
     run = wandb.init(
         project=config.project,
         entity=config.entity,
@@ -55,38 +53,21 @@ def make_tags(own: Sequence[str], overrides: Sequence[str]) -> list[str]:
     return [tag[:_LONGEST_TAG] for tag in dict.fromkeys([*own, *words]) if tag]
 
 
-class StageLogger(Logger):  # type: ignore[misc]
-    """Lightning's logger for one tuning stage: names and steps of its own.
+class StageLogger:
+    """Takes the metrics of one tuning stage, under names and over steps of its own.
 
     Every stage counts its steps from 0, and under one name two stages would lie on each other.
     """
 
     def __init__(self, run: Any, number: int) -> None:
-        super().__init__()
         self._run = run
         self._prefix = f"tune_{number}"
         run.define_metric(f"{self._prefix}/*", step_metric=f"{self._prefix}/step")
 
-    @property
-    def name(self) -> str:
-        """The stage."""
-        return self._prefix
-
-    @property
-    def version(self) -> str:
-        """W&B's id of the run."""
-        return str(self._run.id)
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """One row; `train/loss` of the first stage is `tune_1/loss`."""
-        if rank_zero_only.rank not in (0, None):
-            return
         named = {f"{self._prefix}/{key.removeprefix('train/')}": v for key, v in metrics.items()}
-        counted = {} if step is None else {f"{self._prefix}/step": step + 1}
-        self._run.log({**named, **counted})
-
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *_: Any, **__: Any) -> None:
-        """The config has them all."""
+        self._run.log({**named, f"{self._prefix}/step": step + 1})
 
 
 class WandbRunLogger:
