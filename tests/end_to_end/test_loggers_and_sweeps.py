@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +21,47 @@ def test_wandb_without_a_login_leaves_an_offline_run_that_is_finished(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("WANDB_SILENT", "true")
-    run = workshop.run(
-        *small.words, "method=sft", small.one_stage, "logger=wandb", "evaluation.modes=[answer]"
-    )
+    run = workshop.run(*small.words, small.two_stages, "logger=wandb", "evaluation.modes=[answer]")
     assert run.status == 0, run.err
     import wandb
 
     assert wandb.run is None
     (offline,) = run.folder.glob("wandb/offline-run-*")
-    # The record of a run's end is the last that a finished run writes.
-    (log,) = offline.glob("run-*.wandb")
-    assert log.stat().st_size > 0
+    records = read_back(offline)
+    assert records("exit") == [{}]
+    (started,) = records("run")
+    assert started["job_type"] == "complexity_aware"
+    assert "model=tiny" in started["tags"]
+    assert not any("store.path" in tag for tag in started["tags"])
+    assert started["config"]["update"]["method"]["stages"][1]["targets"] == {"hard": "rationale"}
+    rows = [record["item"] for record in records("history")]
+    for stage in (1, 2):
+        assert any(f"tune_{stage}/loss" in row for row in rows)
+    assert {"scores.nrows", "predictions.nrows", "rationales.nrows"} <= {
+        name for row in rows for name in row
+    }
+    artifacts = records("artifact")
+    made_from = {a["type"]: json.loads(a["metadata"])["made_from"] for a in artifacts
+                 if a["type"] != "run_table"}  # fmt: skip
+    assert {kind: list(lineage) for kind, lineage in made_from.items()} == {
+        "dataset": [],
+        "scores": ["dataset"],
+        "rationales": ["dataset", "scores"],
+        "adapter": ["dataset", "scores", "rationales"],
+    }
+    numbers = {key: value for part in records("summary") for key, value in part["update"].items()}
+    answer = run.summary["accuracy"]["tuned"]["answer"]["value"]
+    assert numbers["accuracy/tuned/answer/value"] == answer
     check_summary(run.summary)
     assert not (run.folder / "metrics.csv").exists()
+
+
+def read_back(offline: Path) -> Callable[[str], list[Any]]:
+    """What an offline run wrote, by the kind of record, as wandb's own reader prints it."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(offline)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    records = [json.loads(line) for line in printed.splitlines()]
+    return lambda kind: [record[kind] for record in records if record["type"] == kind]
 
 
 @pytest.fixture(scope="session")

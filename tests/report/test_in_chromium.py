@@ -37,7 +37,7 @@ def test_hostile_strings_run_nothing(
     page = open_page(guard(hostile_page))
     assert page.title().startswith("</script></title>")
     assert page.locator("img, iframe, svg[onload], script").count() == 2
-    assert page.locator("#question-shown").inner_text() == "1 to 50 of 300 of 300 questions"
+    assert page.locator("#question-shown").inner_text() == "1 to 50 of 300 questions"
     # Rows that scripts make are text as well, and so is what is opened only later.
     page.locator("#question-table details summary").first.click()
     page.locator("#question-table details .options").first.wait_for()
@@ -160,7 +160,7 @@ def test_twelve_thousand_questions_are_all_there_and_few_in_the_document(
     assert len(large_page.encode()) < 3_000_000
     opened = open_page(large_page)
     shown, rows = opened.locator("#question-shown"), opened.locator("#question-table tbody tr")
-    assert shown.inner_text() == "1 to 50 of 12000 of 12000 questions"
+    assert shown.inner_text() == "1 to 50 of 12000 questions"
     assert rows.count() == 50
 
     opened.get_by_label("Find words").fill("question 11986:")

@@ -7,41 +7,22 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from pytorch_lightning import LightningModule
-from torch.utils.data import DataLoader
+import wandb
 
-from caft.trainers.build import build_trainer
-from caft.trainers.config import CsvLoggerConfig, TrainerConfig, WandbLoggerConfig, WandbMode
-from caft.trainers.loggers import log_summary, open_logger, wandb_mode
+from caft.trainers.config import CsvLoggerConfig, WandbLoggerConfig, WandbMode
+from caft.trainers.loggers import Product, RunIdentity, open_logger
+from caft.trainers.wandb_logger import make_tags, name_run, wandb_mode
 
 
-class ThreeSteps(LightningModule):
-    """Logs one number a step, as tuning does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.automatic_optimization = False
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-
-    def configure_optimizers(self) -> Any:
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-    def training_step(self, batch: Any, batch_idx: int) -> None:
-        optimizer: Any = self.optimizers()
-        optimizer.step()
-        self.log_dict({"train/loss": 3.0 - batch_idx})
-
-
-def fit(logger: Any, folder: Path) -> None:
-    trainer = build_trainer(
-        TrainerConfig(accelerator="cpu", progress=False), folder=folder, logger=logger
-    )
-    trainer.fit(ThreeSteps(), DataLoader([torch.zeros(1)] * 3, batch_size=None))
+def tune(logger: Any) -> None:
+    """Three steps of one stage."""
+    for step in range(3):
+        logger.log_metrics({"train/loss": 3.0 - step, "epoch": 0}, step=step)
 
 
 def read_metrics(folder: Path) -> list[dict[str, str]]:
@@ -50,9 +31,9 @@ def read_metrics(folder: Path) -> list[dict[str, str]]:
 
 
 def test_csv_has_every_step_of_both_stages_in_the_runs_own_folder(tmp_path):
-    with open_logger(CsvLoggerConfig(), folder=tmp_path, name="x", run_config={}) as logger:
-        fit(logger, tmp_path)
-        fit(logger, tmp_path)
+    with open_logger(CsvLoggerConfig(), RunIdentity(name="x", folder=tmp_path)) as logger:
+        tune(logger.for_stage(1))
+        tune(logger.for_stage(2))
     losses = [row["train/loss"] for row in read_metrics(tmp_path)]
     assert [float(loss) for loss in losses] == [3.0, 2.0, 1.0, 3.0, 2.0, 1.0]
 
@@ -60,20 +41,20 @@ def test_csv_has_every_step_of_both_stages_in_the_runs_own_folder(tmp_path):
 def fail_in(opened: Any) -> Any:
     """Log one number into the opened logger, and fail; returns what was opened."""
     with pytest.raises(ZeroDivisionError), opened as logger:  # noqa: PT012
-        logger.log_metrics({"train/loss": 1.5}, step=0)
+        logger.for_stage(1).log_metrics({"train/loss": 1.5}, step=0)
         raise ZeroDivisionError
     return logger
 
 
 def test_csv_keeps_the_metrics_of_a_run_that_fails(tmp_path):
-    fail_in(open_logger(CsvLoggerConfig(), folder=tmp_path, name="x", run_config={}))
+    fail_in(open_logger(CsvLoggerConfig(), RunIdentity(name="x", folder=tmp_path)))
     assert [float(row["train/loss"]) for row in read_metrics(tmp_path)] == [1.5]
 
 
 def test_csv_takes_final_numbers_that_no_step_had(tmp_path):
-    with open_logger(CsvLoggerConfig(), folder=tmp_path, name="x", run_config={}) as logger:
-        fit(logger, tmp_path)
-        log_summary(logger, {"accuracy": 0.75})
+    with open_logger(CsvLoggerConfig(), RunIdentity(name="x", folder=tmp_path)) as logger:
+        tune(logger.for_stage(1))
+        logger.log_summary({"accuracy": 0.75})
     rows = read_metrics(tmp_path)
     assert [row["accuracy"] for row in rows if row["accuracy"]] == ["0.75"]
     assert len([row for row in rows if row["train/loss"]]) == 3
@@ -96,22 +77,27 @@ def bare_home(tmp_path, monkeypatch):
     return home
 
 
-def open_offline(folder: Path, name: str) -> Any:
+def open_offline(folder: Path, name: str, run_id: str = "1a2b") -> Any:
     folder.mkdir(exist_ok=True)
-    return open_logger(
-        WandbLoggerConfig(group="sweep", tags=["a tag"]),
-        folder=folder,
+    identity = RunIdentity(
         name=name,
-        run_config={"config": "model: tiny"},
+        folder=folder,
+        run_id=run_id,
+        sweep="night",
+        kind="sft",
+        overrides=("method=sft", "seed=1", "store.path=/elsewhere"),
+        config={"model": {"kind": "tiny"}, "seed": 1, "stages": [{"epochs": 2}]},
     )
+    return open_logger(WandbLoggerConfig(tags=["a tag"]), identity)
 
 
 def records_of(folder: Path, kind: str) -> list[Any]:
-    """What an offline run wrote of one kind, as wandb's own reader prints it."""
-    (run,) = folder.glob("wandb/offline-run-*")
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(run)]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    records = [json.loads(line) for line in printed.splitlines()]
+    """What offline runs wrote of one kind, as wandb's own reader prints it."""
+    records = []
+    for run in sorted(folder.glob("wandb/offline-run-*")):
+        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(run)]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        records += [json.loads(line) for line in printed.splitlines()]
     return [record[kind] for record in records if record["type"] == kind]
 
 
@@ -121,31 +107,85 @@ def exit_code_of(folder: Path) -> int:
 
 
 def test_wandb_jobs_of_one_process_are_runs_of_their_own_and_leak_nothing(tmp_path, bare_home):
-    pytest.importorskip("wandb")
-    import wandb
-
     before = dict(os.environ)
     folders = [tmp_path / name for name in ("first", "second", "failed")]
     ids = []
     for folder in folders[:2]:
         with open_offline(folder, folder.name) as logger:
-            fit(logger, folder)
-            log_summary(logger, {"accuracy": 0.75})
-            ids.append(logger.experiment.id)
-    ids.append(fail_in(open_offline(folders[2], "failed")).experiment.id)
+            tune(logger.for_stage(1))
+            tune(logger.for_stage(2))
+            logger.log_stage("tune 1", {"seconds": 2.5, "cached": 0.0})
+            logger.log_summary({"accuracy/base/answer/value": 0.75})
+            ids.append(logger.run.id)
+    ids.append(fail_in(open_offline(folders[2], "failed")).run.id)
     assert wandb.run is None
     assert len(set(ids)) == 3
     assert [exit_code_of(folder) for folder in folders] == [0, 0, 1]
 
     (run,) = records_of(folders[1], "run")
-    assert (run["display_name"], run["run_group"], run["tags"]) == ("second", "sweep", ["a tag"])
-    assert run["config"]["update"]["config"] == "model: tiny"
+    assert (run["display_name"], run["run_group"], run["job_type"]) == ("second", "night", "sft")
+    assert run["tags"] == ["a tag", "method=sft", "seed=1"]
     rows = [record["item"] for record in records_of(folders[1], "history")]
-    assert [row["train/loss"] for row in rows if "train/loss" in row] == [3, 2, 1]
-    assert [row["accuracy"] for row in rows if "accuracy" in row] == [0.75]
+    for stage in ("tune_1", "tune_2"):
+        own = [row for row in rows if f"{stage}/loss" in row]
+        assert [row[f"{stage}/loss"] for row in own] == [3, 2, 1]
+        assert [row[f"{stage}/step"] for row in own] == [1, 2, 3]
+    summary = summary_of(folders[1])
+    assert summary["accuracy/base/answer/value"] == 0.75
+    assert summary["stages/tune_1/seconds"] == 2.5
     leaked = {name for name, value in os.environ.items() if before.get(name) != value}
     # wandb's own note of its background service, which its client library reads back.
     assert leaked <= {"WANDB_SERVICE"}
+
+
+def summary_of(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for record in records_of(folder, "summary"):
+        found |= record["update"]
+    return found
+
+
+def test_a_job_that_is_started_again_goes_on_with_its_run(tmp_path, bare_home):
+    folder = tmp_path / "job"
+    fail_in(open_offline(folder, "x"))
+    with open_offline(folder, "x"):
+        pass
+    first, second = records_of(folder, "run")
+    assert first["run_id"] == second["run_id"]
+    # Another job in this folder, and this job in another folder, are other runs.
+    identity = RunIdentity(name="x", folder=folder, run_id="1a2b")
+    assert first["run_id"] == name_run(identity)
+    others = (replace(identity, run_id="3c4d"), replace(identity, folder=tmp_path / "other"))
+    assert len({name_run(item) for item in (identity, *others)}) == 3
+
+
+def test_tables_products_and_config_arrive_as_values(tmp_path, bare_home):
+    scores = tmp_path / "scores.parquet"
+    scores.write_bytes(b"rows")
+    with open_offline(tmp_path / "run", "x") as logger:
+        logger.log_table("scores", [{"question_id": "q1", "answer_entropy": None}] * 30_000)
+        logger.log_table("nothing", [])
+        logger.log_product(Product(kind="dataset", name="my data!", fingerprint="d1", taken=True))
+        logger.log_product(
+            Product(kind="scores", name="scores-tiny", fingerprint="s1", files=(scores,),
+                    made_from={"dataset": "d1"})
+        )  # fmt: skip
+    made = {record["name"]: record for record in records_of(tmp_path / "run", "artifact")}
+    assert {"my-data-", "scores-tiny"} <= set(made)
+    assert made["scores-tiny"]["type"] == "scores"
+    metadata = json.loads(made["scores-tiny"]["metadata"])
+    assert (metadata["fingerprint"], metadata["made_from"]) == ("s1", {"dataset": "d1"})
+    rows = [record["item"] for record in records_of(tmp_path / "run", "history")]
+    (table,) = [row for row in rows if "scores.nrows" in row]
+    assert (table["scores._type"], table["scores.nrows"]) == ("table-file", 20_000)
+    (run,) = records_of(tmp_path / "run", "run")
+    config = run["config"]["update"]
+    assert (config["model"], config["stages"]) == ({"kind": "tiny"}, [{"epochs": 2}])
+
+
+def test_tags_fit_into_what_wandb_takes():
+    tags = make_tags(["mine", "mine"], ["hydra.verbose=true", "logger=wandb", "x=" + "y" * 90])
+    assert tags == ["mine", "x=" + "y" * 62]
 
 
 def test_auto_is_online_with_a_login_and_offline_without(bare_home, monkeypatch):

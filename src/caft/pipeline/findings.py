@@ -11,6 +11,7 @@ from caft.models.student import Student
 from caft.records import AnswerScore, Mode, Prediction, Question, Rationale
 from caft.split import SplitResult
 from caft.store import Artifact
+from caft.trainers.loggers import RunLogger
 from caft.tune.stage import TuningNumbers
 
 
@@ -38,7 +39,7 @@ class Findings:
     parameters: int | None = None
     revision: str | None = None
     stages: list[dict[str, Any]] = field(default_factory=list)
-    logger: Any = None
+    logger: RunLogger | None = None
 
     def note(self, name: str, artifact: Artifact) -> None:
         """Write a stage into the run's list of stages."""

@@ -6,7 +6,6 @@ import json
 import logging
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any
 from caft.evaluate.accuracy import summarise_accuracy
 from caft.pipeline.delivery import deliver
 from caft.pipeline.findings import Examined, Findings
+from caft.pipeline.rows import prediction_rows, rationale_rows, score_rows
+from caft.pipeline.tracking import track_run
 from caft.records import Mode
 from caft.report.card import write_card
 from caft.report.comparison import compare_models
@@ -26,7 +27,6 @@ from caft.report.tables import ReportTables
 from caft.report.terminal import print_summary
 from caft.run_config import RunConfig, RunContext
 from caft.store import write_rows
-from caft.trainers.loggers import log_summary
 from caft.tune.config import Select
 from caft.tune.course import accuracies, best_epoch, questions_asked
 
@@ -43,11 +43,11 @@ def write_outputs(
     check_summary(summary)
     folder = context.folder
     if findings.scores is not None:
-        write_rows(folder / "scores.parquet", _score_rows(findings, tables))
+        write_rows(folder / "scores.parquet", score_rows(findings, tables))
     if tables.predictions:
-        write_rows(folder / "predictions.parquet", _prediction_rows(tables))
+        write_rows(folder / "predictions.parquet", prediction_rows(tables))
     if findings.rationales:
-        write_rows(folder / "rationales.parquet", _rationale_rows(findings))
+        write_rows(folder / "rationales.parquet", rationale_rows(findings))
     if findings.tuned is not None and findings.tuned.tuned is not None:
         deliver(findings.tuned, folder, write_card(summary), merge=config.tuning.merge)
     if config.report.html:
@@ -62,23 +62,8 @@ def write_outputs(
         (folder / "report.html").write_text(page, encoding="utf-8")
     # Last: a folder with a summary.json is a finished run.
     (folder / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
-    if findings.logger is not None:
-        log_summary(findings.logger, summary_numbers(summary))
+    track_run(findings, tables, summary, folder)
     _print(summary, folder)
-
-
-def summary_numbers(summary: Mapping[str, Any]) -> dict[str, float]:
-    """Final numbers under the names that summary.json gives them, such as `cost/teacher_usd`."""
-    parts = {name: summary[name] for name in ("score", "accuracy", "cost")}
-    return dict(_flatten(parts, ""))
-
-
-def _flatten(part: Mapping[str, Any], path: str) -> Iterator[tuple[str, float]]:
-    for name, value in part.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{path}{name}/")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield f"{path}{name}", float(value)
 
 
 def build_summary(
@@ -274,45 +259,6 @@ def _collect_tables(findings: Findings) -> ReportTables:
             for row in numbers.curve
         ],
     )
-
-
-def _score_rows(findings: Findings, tables: ReportTables) -> list[dict[str, Any]]:
-    assert findings.scores is not None
-    return [
-        {
-            "question_id": score.question_id,
-            "split": tables.split_of[score.question_id],
-            "complexity": tables.complexity_of.get(score.question_id),
-            "predicted": score.predicted,
-            "valid": score.valid,
-            "correct": score.correct,
-            **score.estimates,
-        }
-        for score in findings.scores
-    ]
-
-
-def _prediction_rows(tables: ReportTables) -> list[dict[str, Any]]:
-    return [
-        {
-            "question_id": prediction.question_id,
-            "model": who,
-            "mode": mode.name,
-            "complexity": tables.complexity_of[prediction.question_id],
-            "text": prediction.text,
-            "parsed": prediction.parsed,
-            "correct": prediction.correct,
-            "generated_tokens": prediction.generated_tokens,
-        }
-        for (who, mode), rows in tables.predictions.items()
-        for prediction in rows
-    ]
-
-
-def _rationale_rows(findings: Findings) -> list[dict[str, Any]]:
-    from caft.store import plain
-
-    return [plain(rationale) for rationale in findings.rationales]
 
 
 def _git_commit() -> str | None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 from caft.data import QuestionSplits, load_questions, published_scores
 from caft.distill import check_teacher, write_rationales
@@ -44,13 +43,15 @@ from caft.run_config import RunConfig, RunContext, Until
 from caft.score.config import ModelScoreConfig, PublishedScoreConfig
 from caft.score.stage import Scoring, read_scores, score_questions
 from caft.split import split_questions
-from caft.store import Store, digest, measured, write_table
+from caft.store import Store, digest, measured, plain, write_table
 from caft.text.prompts import Wanted
+from caft.trainers.loggers import RunIdentity, RunLogger, open_logger
 from caft.tune.config import AnswerTarget, StageConfig
 from caft.tune.examples import Lesson, choose_lessons
 from caft.tune.stage import (
     Tuning,
     Validation,
+    log_row,
     read_numbers,
     read_tuned,
     starting_student,
@@ -99,6 +100,7 @@ def run_pipeline(config: RunConfig, context: RunContext) -> int:
         starting_student(place.student, config.tuning)
     findings = Findings(place.questions)
     with place.until_the_end:
+        findings.logger = _open_logger(place)
         for stage, tell in _STORY.items():
             tell(place, findings)
             if stage is config.until:
@@ -121,18 +123,19 @@ def refuse_prompts_without_room(place: Workplace) -> None:
     place.student.refuse_long_prompts(lengths, work.max_new_tokens)
 
 
-def _open_logger(place: Workplace) -> Any:
+def _open_logger(place: Workplace) -> RunLogger:
     """Open for the rest of the run; a run that fails is marked as failed."""
-    from caft.trainers.loggers import open_logger
-
-    return place.until_the_end.enter_context(
-        open_logger(
-            place.config.logger,
-            folder=place.context.folder,
-            name=place.config.name,
-            run_config={"config": place.context.config_yaml},
-        )
+    config, context = place.config, place.context
+    identity = RunIdentity(
+        name=config.name,
+        folder=context.folder,
+        run_id=context.run_id,
+        sweep=context.sweep,
+        kind=config.method.name if config.until is Until.report else config.until.name,
+        overrides=context.overrides,
+        config=plain(config),
     )
+    return place.until_the_end.enter_context(open_logger(config.logger, identity))
 
 
 def _describe_model(place: Workplace, findings: Findings) -> None:
@@ -276,13 +279,17 @@ def tune(place: Workplace, findings: Findings) -> None:
         # A class whose rationales were all refused is found out before the first stage is tuned.
         lessons_of(place, findings, stage)
     student = starting_student(place.student, place.config.tuning)
-    findings.logger = _open_logger(place)
+    assert findings.logger is not None
     for number in range(len(place.config.method.stages)):
         work = tuning_of(place, findings, student, number)
         title = f"tuning, stage {number + 1} of {len(place.config.method.stages)}"
-        artifact = tune_student(work, place.store, place.config.trainer, findings.logger, title)
+        logger = findings.logger.for_stage(number + 1)
+        artifact = tune_student(work, place.store, place.config.trainer, logger, title)
         findings.note(f"tune {number + 1}", artifact)
         findings.tuning.append(read_numbers(artifact))
+        if artifact.cached:
+            for row in findings.tuning[-1].curve:
+                log_row(logger, row)
         _say_reuse(title, artifact.cached)
         student = read_tuned(student, artifact)
     findings.tuned = student

@@ -7,11 +7,15 @@ python -m caft.report SWEEP_DIR --wandb ENTITY/PROJECT [--draft] a W&B report as
 from __future__ import annotations
 
 import argparse
+import json
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 from caft.errors import UserError
 from caft.exit_status import DONE, USER_MUST_ACT, say
+
+_WIDEST = 80
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _write(folder: Path, project: str | None, *, draft: bool) -> None:
     from caft.report.sweep import write_sweep_report
 
-    print(write_sweep_report(folder))
+    page = write_sweep_report(folder)
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    for finding in summary["answers"]:
+        print(textwrap.fill(f"{finding['asked']} {finding['answer']}", _WIDEST), end="\n\n")
+    print(page)
     if project is not None:
         from caft.report.wandb_report import publish_report
 

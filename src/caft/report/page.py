@@ -42,6 +42,11 @@ def render_page(template: str, scripts: Sequence[str], values: Mapping[str, Any]
     return text.strip().encode("utf-8", "replace").decode("utf-8") + "\n"
 
 
+def render_fragment(template: str, values: Mapping[str, Any]) -> Markup:
+    """A piece of a page, escaped like all of them."""
+    return Markup(_environment().get_template(template).render(values))
+
+
 def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

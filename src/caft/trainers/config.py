@@ -57,7 +57,11 @@ class WandbMode(Enum):
 
 @dataclass(kw_only=True, slots=True)
 class WandbLoggerConfig(LoggerConfig):
-    """Weights & Biases."""
+    """Weights & Biases. `group` is the sweep where none is named.
+
+    `artifacts` keeps scores, rationales and the adapter there as well, with their lineage; of the
+    dataset only its name, counts and fingerprint.
+    """
 
     kind: str = "wandb"
     project: str = "caft"
@@ -65,3 +69,4 @@ class WandbLoggerConfig(LoggerConfig):
     group: str | None = None
     tags: list[str] = field(default_factory=list)
     mode: WandbMode = WandbMode.auto
+    artifacts: bool = True

@@ -1,101 +1,140 @@
-"""Where the metrics of training steps go: one Lightning logger a run, finished whatever happens."""
+"""Where a run's metrics go: one logger a run, finished whatever happens."""
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from caft.trainers.config import CsvLoggerConfig, LoggerConfig, WandbLoggerConfig, WandbMode
+from caft.trainers.config import CsvLoggerConfig, LoggerConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunIdentity:
+    """What a tracker is told about a run beside its numbers.
+
+    `run_id` is the same whenever the same job is started again, so that its metrics go on where
+    they stopped; `sweep` is the sweep that it belongs to, and `kind` what sort of job it is.
+    """
+
+    name: str
+    folder: Path
+    run_id: str = ""
+    sweep: str = ""
+    kind: str = ""
+    overrides: Sequence[str] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """Something that a run made or took from the store: files with what they were made from.
+
+    `kind` is dataset, scores, rationales or adapter; `made_from` maps kinds to fingerprints.
+    A product without files is known by its metadata alone.
+    """
+
+    kind: str
+    name: str
+    fingerprint: str
+    files: Sequence[Path] = ()
+    made_from: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    taken: bool = False
+
+
+class RunLogger(Protocol):
+    """What every tracker offers; one that has no place for something leaves it out."""
+
+    def for_stage(self, number: int, /) -> Any:
+        """What takes the metrics of one tuning stage, counted from 1, as Lightning's loggers do."""
+
+    def log_stage(self, name: str, numbers: Mapping[str, float]) -> None:
+        """What one stage of the run took: seconds, peak_memory_bytes, cached."""
+
+    def log_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Rows with equal columns, to be looked at."""
+
+    def log_series(self, step: str, rows: Sequence[Mapping[str, float]]) -> None:
+        """A curve: rows of numbers over the one called `step`."""
+
+    def log_product(self, product: Product) -> None:
+        """Files with their lineage."""
+
+    def log_summary(self, numbers: Mapping[str, float]) -> None:
+        """Final numbers of the run, under the names that summary.json gives them."""
+
+    def finish(self, status: int) -> None:
+        """The run is over; 0 means that it went well."""
 
 
 @contextmanager
-def open_logger(
-    config: LoggerConfig, *, folder: Path, name: str, run_config: Mapping[str, Any]
-) -> Iterator[Any]:
-    """A Lightning logger for the body. A body that fails leaves a run that is marked as failed."""
-    logger, finish = _OPENERS[config.kind](config, folder, name, run_config)
+def open_logger(config: LoggerConfig, identity: RunIdentity) -> Iterator[RunLogger]:
+    """A logger for the body. A body that fails leaves a run that is marked as failed."""
+    logger = _OPENERS[config.kind](config, identity)
     try:
         yield logger
     except BaseException:
-        finish(1)
+        logger.finish(1)
         raise
-    finish(0)
+    logger.finish(0)
 
 
-def log_summary(logger: Any, numbers: Mapping[str, float]) -> None:
-    """Final numbers of a run, under the names that summary.json gives them."""
-    logger.log_metrics(dict(numbers))
+class CsvRunLogger:
+    """metrics.csv in the run's folder: tuning steps, and the final numbers where there were any.
+
+    Tables and products lie in the folder anyway.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._logger: Any = None
+
+    def for_stage(self, _number: int, /) -> Any:
+        """One file for all stages."""
+        # Not before: importing Lightning takes seconds, and many runs tune nothing.
+        if self._logger is None:
+            from pytorch_lightning.loggers import CSVLogger
+
+            # The folder is the run's own, and it is new: nothing of an earlier run can be in it.
+            warnings.filterwarnings("ignore", message="Experiment logs directory")
+            self._logger = CSVLogger(self._folder, name="", version="")
+        return self._logger
+
+    def log_stage(self, name: str, numbers: Mapping[str, float]) -> None:
+        """In summary.json."""
+
+    def log_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """In the folder."""
+
+    def log_series(self, step: str, rows: Sequence[Mapping[str, float]]) -> None:
+        """In report.html."""
+
+    def log_product(self, product: Product) -> None:
+        """In the folder."""
+
+    def log_summary(self, numbers: Mapping[str, float]) -> None:
+        """A last row."""
+        if self._logger is not None:
+            self._logger.log_metrics(dict(numbers))
+
+    def finish(self, status: int) -> None:
+        """Write what is still in memory."""
+        if self._logger is not None:
+            self._logger.finalize("success" if status == 0 else "failed")
 
 
-def _open_csv(
-    _config: CsvLoggerConfig, folder: Path, _name: str, _run_config: Mapping[str, Any]
-) -> tuple[Any, Callable[[int], None]]:
-    from pytorch_lightning.loggers import CSVLogger
-
-    # The folder is the run's own, and it is new: nothing of an earlier run can be in it.
-    warnings.filterwarnings("ignore", message="Experiment logs directory")
-
-    logger = CSVLogger(folder, name="", version="")
-
-    def finish(status: int) -> None:
-        logger.finalize("success" if status == 0 else "failed")
-
-    return logger, finish
+def _open_csv(_config: CsvLoggerConfig, identity: RunIdentity) -> RunLogger:
+    return CsvRunLogger(identity.folder)
 
 
-def _open_wandb(
-    config: WandbLoggerConfig, folder: Path, name: str, run_config: Mapping[str, Any]
-) -> tuple[Any, Callable[[int], None]]:
-    import wandb
-    from pytorch_lightning.loggers import WandbLogger
+def _open_wandb(config: Any, identity: RunIdentity) -> RunLogger:
+    from caft.trainers.wandb_logger import open_wandb
 
-    # The run is opened here and handed in: Lightning's own `offline` sets the mode for the whole
-    # process, and the next job of a sweep would inherit it.
-    mode: Any = wandb_mode(config.mode)
-    run = wandb.init(
-        project=config.project,
-        entity=config.entity,
-        group=config.group,
-        tags=list(config.tags),
-        name=name,
-        dir=str(folder),
-        mode=mode,
-        config=dict(run_config),
-        reinit="finish_previous",
-    )
-
-    def finish(status: int) -> None:
-        run.finish(exit_code=status)
-
-    return WandbLogger(experiment=run, save_dir=str(folder)), finish
+    return open_wandb(config, identity)
 
 
-def wandb_mode(mode: WandbMode) -> str:
-    """`auto` is online with a key or a login, else offline: a run never stops to ask."""
-    if mode is not WandbMode.auto:
-        return mode.name
-    if os.environ.get("WANDB_MODE"):
-        return os.environ["WANDB_MODE"]
-    return "online" if _has_login() else "offline"
-
-
-def _has_login() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    import netrc
-
-    try:
-        hosts = netrc.netrc().hosts
-    except (FileNotFoundError, netrc.NetrcParseError):
-        return False
-    return any("wandb" in host for host in hosts)
-
-
-_OPENERS: dict[str, Callable[..., tuple[Any, Callable[[int], None]]]] = {
-    "csv": _open_csv,
-    "wandb": _open_wandb,
-}
+_OPENERS: dict[str, Callable[..., RunLogger]] = {"csv": _open_csv, "wandb": _open_wandb}

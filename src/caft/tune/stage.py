@@ -204,7 +204,7 @@ def _watch(job: Job, logger: Any, title: str) -> Trained:
                     row["validation_questions"],
                 )
             if logger:
-                logger.log_metrics(_metrics(row), step=int(row["step"]) - 1)
+                log_row(logger, row)
 
         if job.trainer.devices == 1:
             return train(Ranks(), tell, job)
@@ -215,6 +215,11 @@ def _watch(job: Job, logger: Any, title: str) -> Trained:
 def _rows_done(step: int, rows: int, batch_size: int) -> int:
     epochs, rest = divmod(step, math.ceil(rows / batch_size))
     return epochs * rows + rest * batch_size
+
+
+def log_row(logger: Any, row: Row) -> None:
+    """One row of a curve, now or out of the store; loggers count steps from 0."""
+    logger.log_metrics(_metrics(row), step=int(row["step"]) - 1)
 
 
 def _metrics(row: Row) -> dict[str, float]:

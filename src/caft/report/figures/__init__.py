@@ -4,6 +4,7 @@ What distinguishes two marks is never colour alone: position, shape or text says
 """
 
 from caft.report.figures.accuracy import draw_accuracy
+from caft.report.figures.calibration import draw_calibration
 from caft.report.figures.curves import draw_curves
 from caft.report.figures.cut_points import CutArm, draw_cut_points
 from caft.report.figures.figure import Figure
@@ -18,6 +19,7 @@ __all__ = [
     "Figure",
     "PricedArm",
     "draw_accuracy",
+    "draw_calibration",
     "draw_curves",
     "draw_cut_points",
     "draw_histogram",

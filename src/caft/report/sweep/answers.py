@@ -14,6 +14,7 @@ from caft.report.sweep.savings import Saving, pick_reference
 from caft.report.wording import count_of, p_in_words, percent, points_between_bounds
 from caft.statistics import Verdict
 
+_COUNTED = "unique_rationale_tokens"
 _TONES = {Verdict.yes: Tone.good, Verdict.no: Tone.bad, Verdict.unclear: Tone.unclear}
 
 
@@ -27,7 +28,7 @@ def find_answers(
     found = [_find_routing(routing)]
     if arms:
         found.append(_find_best(arms, comparisons))
-    if len(arms) > 1 and savings:
+    if len(arms) > 1 and any(saving.key == _COUNTED for saving in savings):
         found.append(_find_saving(arms, comparisons, savings))
     return found
 
@@ -57,10 +58,11 @@ def _find_best(arms: Sequence[Arm], comparisons: Sequence[ArmComparison]) -> Fin
     if not rivals:
         detail = "It is clearly ahead of every other setting, by test and by interval."
         return Finding(asked, best.name, figure, detail, Tone.good)
-    detail = f"It is not clearly ahead of {_list_names(rivals)}: the order may be chance."
-    return Finding(
-        asked, "Several are level", figure, f"{best.name} comes first. {detail}", Tone.unclear
+    detail = (
+        f"{best.name} comes first, but not clearly ahead of {_list_names(rivals)}: the order may "
+        "be chance."
     )
+    return Finding(asked, "Several are level", figure, detail, Tone.unclear)
 
 
 def _not_clearly_worse(best: Arm, comparisons: Sequence[ArmComparison]) -> list[str]:
@@ -80,20 +82,17 @@ def _list_names(names: Sequence[str]) -> str:
 def _find_saving(
     arms: Sequence[Arm], comparisons: Sequence[ArmComparison], savings: Sequence[Saving]
 ) -> Finding:
-    """The cheapest arm that is not clearly worse than the one that is taught most."""
+    """The cheapest arm whose interval does not lie below the arm that is taught most."""
     reference = pick_reference(arms)
     assert reference is not None
     asked = f"What can be saved against {reference.name}?"
-    level = [
-        arm
-        for arm in arms
-        if arm is not reference and not _clearly_below(arm, reference, comparisons)
-    ]
-    counted = next((s for s in savings if s.key == "unique_rationale_tokens"), savings[0])
+    level = [arm for arm in arms if arm is not reference and _keeps_up(arm, reference, comparisons)]
+    counted = next(saving for saving in savings if saving.key == _COUNTED)
     amounts = dict(zip((arm.name for arm in arms), counted.amounts, strict=True))
+    level = [arm for arm in level if amounts[arm.name] < amounts[reference.name]]
     if not level:
-        detail = "Every cheaper setting is clearly less accurate, or answered other questions."
-        return Finding(asked, "Nothing", "no setting keeps up", detail, Tone.unclear)
+        detail = "Every cheaper setting is less accurate, or answered other questions."
+        return Finding(asked, "Nothing", "no cheaper setting keeps up", detail, Tone.unclear)
     cheapest = min(level, key=lambda arm: amounts[arm.name])
     place = [arm.name for arm in arms].index(cheapest.name)
     told = "; ".join(
@@ -105,7 +104,7 @@ def _find_saving(
         asked,
         f"{percent(counted.saved[place] or 0.0)} of the {counted.name}",
         f"with {cheapest.name}",
-        f"Not clearly less accurate ({_say_difference(cheapest, reference, comparisons)}). "
+        f"No loss is shown ({_say_difference(cheapest, reference, comparisons)}). "
         f"Saved by way of counting: {told}.",
         Tone.plain,
     )
@@ -120,9 +119,9 @@ def _pair_of(
     return None, 1
 
 
-def _clearly_below(arm: Arm, other: Arm, comparisons: Sequence[ArmComparison]) -> bool:
-    pair, _ = _pair_of(arm, other, comparisons)
-    return pair is None or (pair.clear and arm.accuracy < other.accuracy)
+def _keeps_up(arm: Arm, other: Arm, comparisons: Sequence[ArmComparison]) -> bool:
+    pair, sign = _pair_of(arm, other, comparisons)
+    return pair is not None and max(sign * pair.difference.low, sign * pair.difference.high) >= 0
 
 
 def _say_difference(arm: Arm, other: Arm, comparisons: Sequence[ArmComparison]) -> str:

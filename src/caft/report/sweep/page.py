@@ -33,7 +33,7 @@ def render_sweep(found: SweepFindings, summary: Mapping[str, Any]) -> str:
         "modes": [mode.name for mode in Mode if any(mode.name in arm["by_mode"] for arm in arms)],
         "settings": list(dict.fromkeys(key for job in summary["jobs"] for key in job["settings"])),
         "comparisons": sorted(summary["comparisons"], key=lambda pair: pair["p_adjusted"]),
-        "figures": {figure.key: figure for figure in _draw_figures(found, arms)},
+        "figures": {figure.key: figure for figure in draw_sweep(found, arms)},
         "address_of": {job["folder"]: f"{quote(job['folder'])}/report.html"
                        for job in summary["jobs"]},
         "amounts": {"teacher_usd": wording.usd},
@@ -51,7 +51,8 @@ def _suggest_next(found: SweepFindings, summary: Mapping[str, Any]) -> str:
     return "The pages of the single jobs hold their questions and replies."
 
 
-def _draw_figures(found: SweepFindings, arms: Sequence[Mapping[str, Any]]) -> list[Figure]:
+def draw_sweep(found: SweepFindings, arms: Sequence[Mapping[str, Any]]) -> list[Figure]:
+    """Accuracy against price and against the cut points; `arms` as `describe_arm` makes them."""
     if not arms:
         return []
     priced = [

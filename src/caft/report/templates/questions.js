@@ -113,7 +113,8 @@
     table.tBodies[0].replaceChildren(body);
     var last = Math.min(first + PAGE, found.length);
     var some = found.length > PAGE ? (first + 1) + " to " + last + " of " : "";
-    shown.textContent = some + found.length + " of " + rows.length + " questions";
+    var left = found.length < rows.length ? found.length + " of " : "";
+    shown.textContent = some + left + rows.length + " questions";
     turn.hidden = found.length <= PAGE;
     turn.elements.namedItem("previous").disabled = first === 0;
     turn.elements.namedItem("next").disabled = last >= found.length;

@@ -1,0 +1,75 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+# ---
+
+# %% [markdown]
+# # Does entropy predict this model's mistakes?
+# Reads one finished run (`python train.py until=score` is enough): how its estimate is spread over
+# right and wrong answers, how well it finds mistakes, whether the model's probabilities keep their
+# word, and where by subject it works. Name the run's folder in `CAFT_RUN`.
+
+# %%
+import os
+from pathlib import Path
+
+from caft.report.class_rows import training_scores
+from caft.report.figures import draw_calibration
+from caft.report.finished import read_run
+from caft.report.html import draw_figures
+from caft.report.show import show_figure, show_table
+from caft.report.subjects import measure_by_subject
+
+run = read_run(Path(os.environ["CAFT_RUN"]))
+scores = training_scores(run.tables)
+figures = {figure.key: figure for figure in draw_figures(run.summary, run.tables)}
+len(scores), run.estimator
+
+# %% [markdown]
+# ## Right answers and mistakes
+
+# %%
+show_figure(figures["histogram"])
+
+# %% [markdown]
+# ## Every estimate against the mistakes
+# No AUC means that the model got everything right, or everything wrong; the reason is given.
+
+# %%
+show_table([{"estimate": name, **area} for name, area in run.summary["score"]["roc_auc"].items()])
+
+# %%
+show_figure(figures["roc"]) if "roc" in figures else "no ROC curve: see the reason above"
+
+# %% [markdown]
+# ## Calibration of the one token
+
+# %%
+show_figure(
+    draw_calibration(
+        [score.estimates["top1_probability"] for score in scores],
+        [score.correct for score in scores],
+    )
+)
+
+# %% [markdown]
+# ## By subject
+
+# %%
+subject_of = {question.id: question.subject for question in run.tables.questions.values()}
+areas = measure_by_subject(scores, subject_of, run.estimator)
+show_table(
+    [
+        {
+            "subject": subject,
+            "AUC": area.value,
+            "low": area.low,
+            "high": area.high,
+            "questions": area.n,
+            "wrong": area.positives,
+            "reason": area.reason,
+        }
+        for subject, area in areas.items()
+    ]
+)

@@ -1,0 +1,50 @@
+"""The tables that a run leaves in its folder, row by row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from caft.pipeline.findings import Findings
+from caft.report.tables import ReportTables
+from caft.store import plain
+
+
+def score_rows(findings: Findings, tables: ReportTables) -> list[dict[str, Any]]:
+    """scores.parquet: every question with what one token told."""
+    assert findings.scores is not None
+    return [
+        {
+            "question_id": score.question_id,
+            "split": tables.split_of[score.question_id],
+            "complexity": tables.complexity_of.get(score.question_id),
+            "subject": tables.questions[score.question_id].subject,
+            "predicted": score.predicted,
+            "valid": score.valid,
+            "correct": score.correct,
+            **score.estimates,
+        }
+        for score in findings.scores
+    ]
+
+
+def prediction_rows(tables: ReportTables) -> list[dict[str, Any]]:
+    """predictions.parquet: every reply to a test question."""
+    return [
+        {
+            "question_id": prediction.question_id,
+            "model": who,
+            "mode": mode.name,
+            "complexity": tables.complexity_of[prediction.question_id],
+            "text": prediction.text,
+            "parsed": prediction.parsed,
+            "correct": prediction.correct,
+            "generated_tokens": prediction.generated_tokens,
+        }
+        for (who, mode), rows in tables.predictions.items()
+        for prediction in rows
+    ]
+
+
+def rationale_rows(findings: Findings) -> list[dict[str, Any]]:
+    """rationales.parquet: accepted or not."""
+    return [plain(rationale) for rationale in findings.rationales]

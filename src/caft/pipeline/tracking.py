@@ -1,0 +1,107 @@
+"""What a run tells its logger at the end: numbers, tables, and products with their lineage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from caft.pipeline.findings import Findings
+from caft.pipeline.rows import prediction_rows, rationale_rows, score_rows
+from caft.records import difficulty
+from caft.report.tables import ReportTables
+from caft.trainers.loggers import Product
+
+_RATIONALES_SHOWN = 200
+
+
+def track_run(
+    findings: Findings, tables: ReportTables, summary: Mapping[str, Any], folder: Path
+) -> None:
+    """`folder` is the run's own, already filled."""
+    logger = findings.logger
+    assert logger is not None
+    for stage in summary["stages"]:
+        numbers = {key: stage[key] for key in ("seconds", "peak_memory_bytes") if stage[key]}
+        logger.log_stage(stage["name"], {**numbers, "cached": float(stage["cached"])})
+    logger.log_series("roc/false_positive_rate", list_roc(summary, tables))
+    if findings.scores is not None:
+        logger.log_table("scores", score_rows(findings, tables))
+    logger.log_table("predictions", prediction_rows(tables))
+    logger.log_table("rationales", rationale_rows(findings)[:_RATIONALES_SHOWN])
+    for product in list_products(summary, folder):
+        logger.log_product(product)
+    logger.log_summary(summary_numbers(summary))
+
+
+def list_roc(summary: Mapping[str, Any], tables: ReportTables) -> list[dict[str, float]]:
+    """The ROC curve of the estimate in use against the base model's mistakes, thinned."""
+    from caft.report.class_rows import training_scores
+    from caft.report.figures.roc_curve import thin
+    from caft.statistics import roc_points
+
+    estimator = (summary["score"] or {}).get("estimator", "")
+    known = [
+        (difficulty(estimator, row.estimates[estimator]) or 0.0, not row.correct)
+        for row in training_scores(tables)
+        if row.estimates.get(estimator) is not None
+    ]
+    if len({wrong for _, wrong in known}) < 2:
+        return []
+    points = roc_points([value for value, _ in known], [wrong for _, wrong in known])
+    return [
+        {
+            "roc/false_positive_rate": point.false_positive_rate,
+            "roc/true_positive_rate": point.true_positive_rate,
+        }
+        for point in thin(points)
+    ]
+
+
+def list_products(summary: Mapping[str, Any], folder: Path) -> Iterator[Product]:
+    """Dataset, scores, rationales and adapter, each with the fingerprints of those before it."""
+    model, dataset = summary["model"]["id"], summary["dataset"]
+    made_from = {"dataset": dataset["fingerprint"]}
+    yield Product(
+        kind="dataset",
+        name=dataset["name"],
+        fingerprint=dataset["fingerprint"],
+        metadata={"counts": dataset["counts"]},
+        taken=True,
+    )
+    prefix = f"{Path(model).name}-{dataset['name']}"
+    for kind, stage, path in (
+        ("scores", "score", folder / "scores.parquet"),
+        ("rationales", "distill", folder / "rationales.parquet"),
+        ("adapter", "tune", folder / "adapter"),
+    ):
+        # The adapter is that of the last tuning stage.
+        made = [row for row in summary["stages"] if row["name"].split()[0] == stage]
+        if not made or not path.exists():
+            continue
+        yield Product(
+            kind=kind,
+            name=f"{kind}-{prefix}" if kind != "adapter" else f"adapter-{summary['run']['name']}",
+            fingerprint=made[-1]["fingerprint"],
+            files=(path,),
+            made_from=dict(made_from),
+            metadata={"model": model},
+            taken=bool(made[-1]["cached"]),
+        )
+        made_from[kind] = made[-1]["fingerprint"]
+
+
+def summary_numbers(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Final numbers under the names that summary.json gives them, such as `cost/teacher_usd`."""
+    parts = {name: summary[name] for name in ("score", "split", "accuracy", "cost")}
+    return dict(_flatten(parts, ""))
+
+
+def _flatten(part: Mapping[Any, Any], path: str) -> Iterator[tuple[str, float]]:
+    for name, value in part.items():
+        if isinstance(value, list):
+            yield from _flatten(dict(enumerate(value)), f"{path}{name}/")
+        elif isinstance(value, Mapping):
+            yield from _flatten(value, f"{path}{name}/")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield f"{path}{name}", float(value)

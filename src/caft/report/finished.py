@@ -1,0 +1,79 @@
+"""A finished run, read back from its folder: for notebooks and for whoever asks afterwards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from caft.errors import UserError
+from caft.records import AnswerScore, Mode, Prediction, Question
+from caft.report.tables import ReportTables
+
+_NO_ESTIMATES = ("question_id", "split", "complexity", "subject", "predicted", "valid", "correct")
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """summary.json and the rows behind it; of the questions only ids and subjects are known."""
+
+    summary: Mapping[str, Any]
+    tables: ReportTables
+
+    @property
+    def estimator(self) -> str:
+        """The estimate that its split goes by."""
+        return str(self.summary["score"]["estimator"])
+
+
+def read_run(folder: Path) -> FinishedRun:
+    """UserError where `folder` holds no finished run with scores."""
+    if not (folder / "summary.json").exists() or not (folder / "scores.parquet").exists():
+        raise UserError(
+            f"{folder} holds no finished run with scores; name a folder with summary.json and "
+            "scores.parquet"
+        )
+    from caft.store import read_rows
+
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    scored = read_rows(folder / "scores.parquet")
+    examined = folder / "predictions.parquet"
+    tables = ReportTables(
+        questions={
+            row["question_id"]: Question(id=row["question_id"], text="", subject=row["subject"])
+            for row in scored
+        },
+        split_of={row["question_id"]: row["split"] for row in scored},
+        scores=[_read_score(row) for row in scored],
+        complexity_of={row["question_id"]: row["complexity"] for row in scored},
+        predictions=_read_predictions(read_rows(examined) if examined.exists() else []),
+    )
+    return FinishedRun(summary, tables)
+
+
+def _read_score(row: Mapping[str, Any]) -> AnswerScore:
+    return AnswerScore(
+        question_id=row["question_id"],
+        predicted=row["predicted"],
+        valid=row["valid"],
+        correct=row["correct"],
+        estimates={name: value for name, value in row.items() if name not in _NO_ESTIMATES},
+    )
+
+
+def _read_predictions(
+    rows: list[dict[str, Any]],
+) -> dict[tuple[str, Mode], list[Prediction]]:
+    found: dict[tuple[str, Mode], list[Prediction]] = {}
+    for row in rows:
+        prediction = Prediction(
+            question_id=row["question_id"],
+            text=row["text"],
+            parsed=row["parsed"],
+            correct=row["correct"],
+            generated_tokens=row["generated_tokens"],
+        )
+        found.setdefault((row["model"], Mode[row["mode"]]), []).append(prediction)
+    return found

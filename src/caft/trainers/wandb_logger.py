@@ -1,0 +1,158 @@
+"""A run in Weights & Biases: offline without a login, never a question, nothing left behind."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import wandb
+
+from caft.trainers.config import WandbLoggerConfig, WandbMode
+from caft.trainers.loggers import Product, RunIdentity
+
+MOST_ROWS = 20_000
+"""Of one table: more than W&B shows, and uploading replies costs everybody's patience."""
+_LONGEST_TAG = 64
+
+
+def open_wandb(config: WandbLoggerConfig, identity: RunIdentity) -> WandbRunLogger:
+    """Start the run, or go on with the one that the same job began earlier."""
+    # Only the first process of several speaks for the job; the others would make runs of theirs.
+    first = os.environ.get("LOCAL_RANK", "0") == "0"
+    mode: Any = wandb_mode(config.mode) if first else "disabled"
+    run = wandb.init(
+        project=config.project,
+        entity=config.entity,
+        group=config.group or identity.sweep or None,
+        job_type=identity.kind or None,
+        tags=make_tags(config.tags, identity.overrides),
+        name=identity.name,
+        id=name_run(identity),
+        resume="allow",
+        dir=str(identity.folder),
+        mode=mode,
+        config=dict(identity.config),
+        # Without this, the next job of one process would write into this run.
+        reinit="finish_previous",
+    )
+    return WandbRunLogger(run, artifacts=config.artifacts)
+
+
+def name_run(identity: RunIdentity) -> str:
+    """The same for the same job in the same folder, whenever and however often it is started."""
+    place = f"{identity.folder.resolve()}\n{identity.run_id}"
+    return hashlib.sha256(place.encode()).hexdigest()[:20]
+
+
+def make_tags(own: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """The config's tags, then the words that set the job apart; W&B takes up to 64 letters each."""
+    words = [word for word in overrides if not word.startswith(("hydra.", "store.", "logger"))]
+    return [tag[:_LONGEST_TAG] for tag in dict.fromkeys([*own, *words]) if tag]
+
+
+class StageLogger:
+    """Takes the metrics of one tuning stage, under names and over steps of its own.
+
+    Every stage counts its steps from 0, and under one name two stages would lie on each other.
+    """
+
+    def __init__(self, run: Any, number: int) -> None:
+        self._run = run
+        self._prefix = f"tune_{number}"
+        run.define_metric(f"{self._prefix}/*", step_metric=f"{self._prefix}/step")
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """One row; `train/loss` of the first stage is `tune_1/loss`."""
+        named = {f"{self._prefix}/{key.removeprefix('train/')}": v for key, v in metrics.items()}
+        self._run.log({**named, f"{self._prefix}/step": step + 1})
+
+
+class WandbRunLogger:
+    """See `RunLogger`."""
+
+    def __init__(self, run: Any, *, artifacts: bool) -> None:
+        self.run = run
+        self._artifacts = artifacts
+
+    def for_stage(self, number: int, /) -> StageLogger:
+        """Metrics as tune_1/loss, tune_1/learning_rate and so on over tune_1/step."""
+        return StageLogger(self.run, number)
+
+    def log_stage(self, name: str, numbers: Mapping[str, float]) -> None:
+        """As stages/tune_1/seconds and so on, in the summary."""
+        place = f"stages/{name.replace(' ', '_')}"
+        self.run.summary.update({f"{place}/{key}": value for key, value in numbers.items()})
+
+    def log_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """At most MOST_ROWS rows, evenly taken."""
+        if not rows:
+            return
+        count = min(len(rows), MOST_ROWS)
+        shown = [rows[place * len(rows) // count] for place in range(count)]
+        columns = list(rows[0])
+        data = [[row.get(column) for column in columns] for row in shown]
+        self.run.log({name: wandb.Table(columns=columns, data=data, allow_mixed_types=True)})
+
+    def log_series(self, step: str, rows: Sequence[Mapping[str, float]]) -> None:
+        """History rows over an axis of their own."""
+        for name in rows[0] if rows else ():
+            if name != step:
+                self.run.define_metric(name, step_metric=step)
+        for row in rows:
+            self.run.log(dict(row))
+
+    def log_product(self, product: Product) -> None:
+        """An artifact; what came from the store is an input of the run, the rest its output."""
+        if not self._artifacts:
+            return
+        artifact = wandb.Artifact(
+            re.sub(r"[^\w.-]+", "-", product.name)[:128],
+            type=product.kind,
+            metadata={
+                **product.metadata,
+                "fingerprint": product.fingerprint,
+                "made_from": dict(product.made_from),
+            },
+        )
+        for path in product.files:
+            if path.is_dir():
+                artifact.add_dir(str(path))
+            else:
+                artifact.add_file(str(path))
+        # Offline W&B knows no inputs; the fingerprints in the metadata tell the lineage there.
+        if product.taken and not self.run.offline:
+            self.run.use_artifact(artifact)
+        else:
+            self.run.log_artifact(artifact)
+
+    def log_summary(self, numbers: Mapping[str, float]) -> None:
+        """Under the same names as in summary.json."""
+        self.run.summary.update(dict(numbers))
+
+    def finish(self, status: int) -> None:
+        """A run that failed is shown as failed."""
+        self.run.finish(exit_code=status)
+
+
+def wandb_mode(mode: WandbMode) -> str:
+    """`auto` is online with a key or a login, else offline: a run never stops to ask."""
+    if mode is not WandbMode.auto:
+        return mode.name
+    if os.environ.get("WANDB_MODE"):
+        return os.environ["WANDB_MODE"]
+    return "online" if _has_login() else "offline"
+
+
+def _has_login() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    import netrc
+
+    try:
+        hosts = netrc.netrc().hosts
+    except (FileNotFoundError, netrc.NetrcParseError):
+        return False
+    return any("wandb" in host for host in hosts)
