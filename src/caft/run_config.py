@@ -7,7 +7,14 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from caft.data.config import ArithmeticConfig, DatasetConfig, LocalConfig, MmluProConfig
+from caft.data.config import (
+    ArithmeticConfig,
+    DatasetConfig,
+    Gsm8kConfig,
+    LocalConfig,
+    MedmcqaConfig,
+    MmluProConfig,
+)
 from caft.errors import UserError
 from caft.evaluate.config import EvaluationConfig
 from caft.models.config import (
@@ -112,6 +119,8 @@ KINDS: dict[str, dict[str, type[Any]]] = {
     "dataset": {
         "arithmetic": ArithmeticConfig,
         "mmlu_pro": MmluProConfig,
+        "medmcqa": MedmcqaConfig,
+        "gsm8k": Gsm8kConfig,
         "local": LocalConfig,
     },
     "split": {

@@ -18,7 +18,9 @@ from typing import Any
 
 from caft.data.arithmetic import load_arithmetic
 from caft.data.config import DatasetConfig, LocalConfig
+from caft.data.gsm8k import load_gsm8k
 from caft.data.local import load_local, read_published_scores
+from caft.data.medmcqa import load_medmcqa
 from caft.data.mmlu_pro import load_mmlu_pro
 from caft.data.splits import QuestionSplits
 from caft.errors import UserError
@@ -27,7 +29,9 @@ __all__ = ["QuestionSplits", "load_questions", "published_scores"]
 
 SOURCES: dict[str, Callable[[Any], QuestionSplits]] = {
     "arithmetic": load_arithmetic,
+    "gsm8k": load_gsm8k,
     "local": load_local,
+    "medmcqa": load_medmcqa,
     "mmlu_pro": load_mmlu_pro,
 }
 """What reads each kind of dataset."""

@@ -152,14 +152,41 @@ class LocalConfig(DatasetConfig):
 
 
 @dataclass(kw_only=True, slots=True)
-class MmluProConfig(DatasetConfig):
-    """MMLU-Pro from the hub at a pinned revision, or from a folder or file with its columns.
+class HubDatasetConfig(DatasetConfig):
+    """A published dataset, from the hub at a pinned revision or from the copy at `path`.
 
-    Its published rows repeat a few questions under other ids, so the first of each is kept.
+    `path` is a folder laid out as on the hub, or one file of rows. Published rows repeat a few
+    questions, so the first of each is kept.
     """
 
-    kind: str = "mmlu_pro"
     duplicates: Duplicates = Duplicates.first
+    id: str
+    revision: str
+    path: str | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class MmluProConfig(HubDatasetConfig):
+    """MMLU-Pro: 12,032 questions in 14 categories, 3 to 10 options."""
+
+    kind: str = "mmlu_pro"
     id: str = "TIGER-Lab/MMLU-Pro"
     revision: str = "b189ec765aa7ed75c8acfea42df31fdae71f97be"
-    path: str | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class MedmcqaConfig(HubDatasetConfig):
+    """MedMCQA: 182,822 training and 4,183 validation questions with 4 options."""
+
+    kind: str = "medmcqa"
+    id: str = "openlifescienceai/medmcqa"
+    revision: str = "91c6572c454088bf71b679ad90aa8dffcd0d5868"
+
+
+@dataclass(kw_only=True, slots=True)
+class Gsm8kConfig(HubDatasetConfig):
+    """GSM8K: 7,473 training and 1,319 test problems; answers are numbers."""
+
+    kind: str = "gsm8k"
+    id: str = "openai/gsm8k"
+    revision: str = "cc7b047b6e5bb11b4f1af84efc572db110a51b3c"

@@ -65,11 +65,14 @@ def shuffle_questions(questions: Sequence[Question], seed: int) -> list[Question
 
 
 def count_needed(costs: Sequence[float], budget: float) -> int:
-    """How many from the front reach `budget`; all of them where even those do not."""
+    """How many from the front reach `budget`; all of them where even those do not.
+
+    The last one stays out where the sum is nearer to the budget without it.
+    """
     spent = 0.0
     for count, cost in enumerate(costs):
-        if spent >= budget:
-            return count
+        if spent + cost >= budget:
+            return count + (budget - spent >= cost / 2)
         spent += cost
     return len(costs)
 
