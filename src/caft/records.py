@@ -13,7 +13,9 @@ from enum import Enum
 COMPLEXITIES = ("easy", "middle", "hard")
 """The paper's classes, easiest first. A split may define other names, in the same order."""
 
-LOWER_IS_HARDER = frozenset({"option_mass", "top1_margin", "top1_probability"})
+LOWER_IS_HARDER = frozenset(
+    {"option_mass", "top1_margin", "top1_probability", "cot_margin", "cot_answer_margin"}
+)
 """Estimates that fall as a question gets harder; all others rise."""
 
 
@@ -71,6 +73,8 @@ class AnswerScore:
     `predicted` is the greedy token's text, stripped; `valid` says whether it is one of the
     allowed answers. `estimates` maps estimator names to values, entropies in nats; an estimate
     that does not exist for the question (option entropy of free text) is None.
+    `option_probabilities` are the allowed answers' shares of the full vocabulary, in order; empty
+    for free text.
     """
 
     question_id: str
@@ -78,6 +82,42 @@ class AnswerScore:
     valid: bool
     correct: bool
     estimates: Mapping[str, float | None] = field(default_factory=dict)
+    option_probabilities: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """A student's own chain of thought for one question, token by token.
+
+    `pieces` are the tokens' texts, end token included; `entropies` (nats, full vocabulary) and
+    `margins` (top-1 minus top-2 probability) are those of the distribution that each token was
+    taken from. `parsed` is the answer at its end, None where none can be read.
+    """
+
+    question_id: str
+    pieces: tuple[str, ...]
+    entropies: tuple[float, ...]
+    margins: tuple[float, ...]
+    parsed: str | None
+    correct: bool
+
+    @property
+    def text(self) -> str:
+        """The reply as it was written."""
+        return "".join(self.pieces)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What a judge said about one question for one estimator; `value` None where unreadable."""
+
+    question_id: str
+    estimator: str
+    value: float | None
+    text: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

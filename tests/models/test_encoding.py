@@ -275,3 +275,10 @@ def test_the_style_follows_the_tokenizer_unless_told() -> None:
     assert not asks_in_chat(PromptStyle.completion, chat)
     with pytest.raises(UserError, match="has no chat template"):
         asks_in_chat(PromptStyle.chat, base)
+
+
+def test_a_thinking_span_is_opened_only_where_it_is_asked_for() -> None:
+    tokenizer = word_tokenizer([], eos_token="<eos>")
+    tokenizer.chat_template = "{% if enable_thinking %}<think>{% endif %}"
+    assert render_prompt(CHAT, tokenizer, thinking=True) == "<think>"
+    assert render_prompt(CHAT, tokenizer) == ""

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from caft.records import Prediction, Rationale
+from caft.records import Judgement, Prediction, Rationale
 from caft.report.cost import StageTokens, count_cost, training_flops
 
 ANSWERS = StageTokens(
@@ -64,6 +64,10 @@ def test_every_count_by_hand():
         "teacher_prompt_tokens": 21,
         "teacher_completion_tokens": 60,
         "teacher_usd": pytest.approx(0.75),
+        "judge_calls": 0,
+        "judge_prompt_tokens": 0,
+        "judge_completion_tokens": 0,
+        "judge_usd": 0.0,
         "unique_rationale_tokens": 200,
         "trained_rationale_tokens": 2 * 200,
         "trained_response_tokens": 4 * 10 + 2 * 200,
@@ -90,3 +94,14 @@ def test_an_untuned_base_model_costs_its_evaluation_only():
     cost = count_cost([], [], [reply(3)])
     assert cost.pop("evaluation_generated_tokens") == 3
     assert set(cost.values()) == {0}
+
+
+def test_a_judge_is_counted_apart_from_the_teacher():
+    judged = [
+        Judgement(question_id="a", estimator="judge_steps", value=3.0, text="[[3]]",
+                  prompt_tokens=30, completion_tokens=5, usd=0.125),
+        Judgement(question_id="b", estimator="judge_steps", value=None, text="refused"),
+    ]  # fmt: skip
+    cost = count_cost([], [], [], judged)
+    assert (cost["judge_calls"], cost["judge_usd"], cost["teacher_usd"]) == (1, 0.125, 0.0)
+    assert (cost["judge_prompt_tokens"], cost["judge_completion_tokens"]) == (30, 5)

@@ -14,13 +14,22 @@ from transformers import AutoModelForCausalLM
 
 from caft.errors import UserError
 from caft.models.config import Architecture, TinyModelConfig
+from caft.models.encoding import end_of_turn
 from caft.models.tiny import make_config
 from caft.models.tiny_tokenizers import make_tokenizer
 from caft.records import AnswerScore, Question
-from caft.score.module import NextToken, ScoringModule, plan_scoring
+from caft.score.module import (
+    NextToken,
+    ReplyModule,
+    ScoringModule,
+    WrittenReply,
+    plan_replies,
+    plan_scoring,
+)
 from caft.score.prepare import ScoringRow, prepare_rows
-from caft.score.read import first_line, read_answers
+from caft.score.read import answer_span, estimate_answer, first_line, read_answers, without_end
 from caft.text.config import PromptConfig, PromptStyle
+from caft.text.prompts import Wanted
 from caft.trainers.build import build_trainer
 from caft.trainers.config import TrainerConfig
 
@@ -69,7 +78,20 @@ def score(
     trainer = build_trainer(TrainerConfig(accelerator="cpu", progress=False), folder=folder)
     loader = torch.utils.data.DataLoader(packs, batch_size=None)
     said = {item.question_id: item for batch in trainer.predict(module, loader) for item in batch}
-    return read_answers(rows, said, model, tokenizer, free_answer_tokens=6)
+    ends = sorted(
+        {end_of_turn(tokenizer, chat=bool(tokenizer.chat_template)), tokenizer.eos_token_id}
+    )
+    prompts = [(row.question_id, row.prompt_ids) for row in rows if not row.labels]
+    writer = ReplyModule(model, tokenizer, max_new_tokens=6, end_ids=ends, stop_after_marker=False)
+    replies = [
+        reply for batch in plan_replies(prompts, 4) for reply in writer.predict_step(batch, 0)
+    ]
+    written = {reply.question_id: without_end(reply, ends) for reply in replies}
+    return read_answers(rows, said, written, tokenizer)
+
+
+def bare(each: AnswerScore) -> AnswerScore:
+    return replace(each, estimates={}, option_probabilities=())
 
 
 def score_plainly(model: Any, row: ScoringRow) -> tuple[int, dict[str, float]]:
@@ -88,6 +110,7 @@ def score_plainly(model: Any, row: ScoringRow) -> tuple[int, dict[str, float]]:
         among = own / own.sum()
         estimates["option_mass"] = float(own.sum())
         estimates["option_entropy"] = float(-(among * among.log()).sum())
+        estimates["gold_cross_entropy"] = float(-own[row.labels.index(row.gold)].log())
     return int(logits.argmax()), estimates
 
 
@@ -105,6 +128,9 @@ def test_scores_are_those_of_a_plain_loop(
     for row, each in zip(rows, scores, strict=True):
         token, estimates = score_plainly(model, row)
         assert each.estimates == pytest.approx(estimates, abs=2e-5)
+        assert sum(each.option_probabilities) == pytest.approx(estimates["option_mass"], abs=2e-5)
+        gold = each.option_probabilities[row.labels.index(row.gold)]
+        assert -math.log(gold) == pytest.approx(estimates["gold_cross_entropy"], abs=2e-5)
         assert each.valid == (token in row.label_ids)
         said = dict(zip(row.label_ids, row.labels, strict=True)).get(token)
         assert each.correct == (said == row.gold)
@@ -126,7 +152,8 @@ def test_the_size_of_a_pass_changes_no_score(
     expected = score(*student, tmp_path)
     scores = score(*student, tmp_path, batch_tokens=batch_tokens)
     for one, other in zip(scores, expected, strict=True):
-        assert replace(one, estimates={}) == replace(other, estimates={})
+        assert bare(one) == bare(other)
+        assert one.option_probabilities == pytest.approx(other.option_probabilities, abs=1e-6)
         assert one.estimates == pytest.approx(other.estimates, abs=1e-5)
 
 
@@ -176,16 +203,102 @@ def test_free_text_is_written_out_and_compared(
     questions = [QUESTIONS[0], FREE, CLOSED]
     free = score(model, tokenizer, tmp_path, questions=questions, style=style)[1]
     row = prepare_rows([FREE], PromptConfig(style=style), tokenizer, [])[0]
-    _, estimates = score_plainly(model, row)
     assert free.estimates["option_entropy"] is None
     assert free.estimates["option_mass"] is None
-    given = {name: value for name, value in free.estimates.items() if value is not None}
-    assert given == pytest.approx(estimates, abs=2e-5)
+    assert free.estimates["answer_entropy"] == pytest.approx(
+        estimate_plainly(model, tokenizer, row, free.predicted)[0], abs=2e-5
+    )
     # The model's own greedy words are right when they are gold, and only then.
     assert not free.correct
     if free.valid:
         told = replace(FREE, gold_text=free.predicted)
         assert score(model, tokenizer, tmp_path, questions=[told], style=style)[0].correct
+
+
+def estimate_plainly(model: Any, tokenizer: Any, row: ScoringRow, answer: str) -> list[float]:
+    """Entropies of the first line's tokens, greedy, one forward pass over everything a token."""
+    ids, entropies, text = list(row.prompt_ids), [], ""
+    for _ in range(6):
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([ids])).logits[0, -1]
+        p = torch.softmax(logits.double(), -1)
+        ids.append(int(logits.argmax()))
+        entropies.append(float(-(p * p.log()).sum()))
+        text = tokenizer.decode(ids[len(row.prompt_ids) :])
+        if not text.strip():
+            entropies.clear()  # white space before the answer is not the answer
+        elif "\n" in text.lstrip():
+            break
+    if not answer:
+        return [score_plainly(model, row)[1]["answer_entropy"]]
+    return entropies
+
+
+def test_the_spread_of_every_written_token_is_that_of_a_plain_loop(
+    student: tuple[Any, Any],
+) -> None:
+    model, tokenizer = student
+    rows = prepare_rows(QUESTIONS[:3], PromptConfig(style=CHAT), tokenizer, [])
+    writer = ReplyModule(model, tokenizer, max_new_tokens=5, end_ids=[], stop_after_marker=False)
+    batches = plan_replies([(row.question_id, row.prompt_ids) for row in rows], 3)
+    replies = {reply.question_id: reply for reply in writer.predict_step(batches[0], 0)}
+    for row in rows:
+        ids, reply = list(row.prompt_ids), replies[row.question_id]
+        for place in range(5):
+            with torch.no_grad():
+                p = torch.softmax(model(torch.tensor([ids])).logits[0, -1].double(), -1)
+            first, second = p.sort(descending=True).values[:2].tolist()
+            assert reply.entropies[place] == pytest.approx(float(-(p * p.log()).sum()), abs=2e-5)
+            assert reply.top1[place] == pytest.approx(first, abs=2e-5)
+            assert reply.margins[place] == pytest.approx(first - second, abs=2e-5)
+            ids.append(reply.ids[place])
+
+
+def test_the_entropies_of_an_answer_are_those_of_its_own_tokens() -> None:
+    # "\n", " 4", "2", "\n", "Question": the answer is 42, its entropies 0.5 and 0.25.
+    reply = WrittenReply("q", [1, 2, 3, 4, 5], [3.0, 0.5, 0.25, 2.0, 4.0],
+                         [0.1, 0.8, 0.9, 0.2, 0.1], [0.0, 0.7, 0.8, 0.1, 0.0])  # fmt: skip
+    span = answer_span(["\n", " 4", "2", "\n", "Question"])
+    assert span == slice(1, 3)
+    assert estimate_answer(reply, span) == {
+        "answer_entropy": 0.5, "top1_probability": 0.8, "top1_margin": 0.7,
+        "answer_mean_entropy": 0.375, "answer_sum_entropy": 0.75,
+    }  # fmt: skip
+    assert estimate_answer(reply, answer_span(["\n", " ", "", " ", "\n"])) == {}
+
+
+@pytest.mark.parametrize(
+    ("pieces", "span"),
+    [
+        (["42"], slice(0, 1)),
+        (["4", "2\n", "x"], slice(0, 2)),
+        (["\n4", "2", "\n"], slice(0, 2)),
+        (["4", "\nQ", "2"], slice(0, 1)),
+        ([], slice(0, 0)),
+    ],
+)
+def test_where_an_answer_ends(pieces: list[str], span: slice) -> None:
+    assert answer_span(pieces) == span
+
+
+def test_an_end_token_is_no_word_of_the_reply() -> None:
+    reply = WrittenReply("q", [7, 9], [0.5, 0.1], [0.6, 0.9], [0.2, 0.8])
+    assert without_end(reply, [9]) == WrittenReply("q", [7], [0.5], [0.6], [0.2])
+    assert without_end(reply, [7]) == reply
+
+
+def test_a_model_may_decline_and_declining_is_one_more_reply(student: tuple[Any, Any]) -> None:
+    _, tokenizer = student
+    config = PromptConfig(style=CHAT)
+    texts = set()
+    for wanted in (Wanted.answer, Wanted.fallback_certain, Wanted.fallback_known):
+        row = prepare_rows(QUESTIONS[:1], config, tokenizer, [], wanted)[0]
+        texts.add(tokenizer.decode(row.prompt_ids))
+        assert row.labels == (("A", "B") if wanted is Wanted.answer else ("A", "B", "0"))
+    assert len(texts) == 3
+    zero = replace(CLOSED, answer_set=tuple("0123"), gold_index=1)
+    with pytest.raises(UserError, match="question closed has 0 among its answers"):
+        prepare_rows([zero], config, tokenizer, [], Wanted.fallback_known)
 
 
 def test_free_text_of_a_base_model_without_a_template(tmp_path: Path) -> None:
@@ -200,13 +313,13 @@ def test_a_token_that_is_no_label_is_invalid_and_wrong() -> None:
     row = prepare_rows(QUESTIONS[:1], PromptConfig(), tokenizer, [])[0]
     other = tokenizer.convert_tokens_to_ids("Z")
     said = {"q0": NextToken("q0", other, {"answer_entropy": 0.5})}
-    assert read_answers([row], said, None, tokenizer, 1) == [
+    assert read_answers([row], said, {}, tokenizer) == [
         AnswerScore(
             question_id="q0",
             predicted="Z",
             valid=False,
             correct=False,
-            estimates={"answer_entropy": 0.5},
+            estimates={"answer_entropy": 0.5, "gold_cross_entropy": None},
         )
     ]
 
@@ -215,7 +328,7 @@ def test_the_right_and_the_wrong_label() -> None:
     tokenizer = make_tokenizer(Architecture.qwen2)
     row = prepare_rows(QUESTIONS[:1], PromptConfig(), tokenizer, [])[0]
     read = [
-        read_answers([row], {"q0": NextToken("q0", token, {})}, None, tokenizer, 1)[0]
+        read_answers([row], {"q0": NextToken("q0", token, {})}, {}, tokenizer)[0]
         for token in row.label_ids
     ]
     assert [(each.predicted, each.correct) for each in read] == [("A", True), ("B", False)]

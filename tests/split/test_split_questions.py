@@ -157,10 +157,46 @@ def test_invalid_rows_can_be_put_among_the_hardest(config: type[SplitConfig]) ->
 
 
 def test_a_missing_estimate_names_the_question_and_what_there_is() -> None:
-    with pytest.raises(UserError, match=r"entropie, which question train0 .* answer_entropy"):
-        split(scores([0.1]), EntropySplitConfig(estimator="entropie"))
+    with pytest.raises(UserError, match=r"top1_margin, which question train0 .* answer_entropy"):
+        split(scores([0.1]), EntropySplitConfig(estimator="top1_margin"))
     with pytest.raises(UserError, match="which question test0 has no value"):
         split(scores([0.1]), EntropySplitConfig(), [scores([None], "test")])
+
+
+def with_both(
+    rows: Sequence[tuple[float | None, float]], part: str, name: str
+) -> list[AnswerScore]:
+    return [
+        AnswerScore(question_id=f"{part}{place}", predicted="A", valid=True, correct=True,
+                    estimates={name: value, "answer_entropy": entropy})
+        for place, (value, entropy) in enumerate(rows)
+    ]  # fmt: skip
+
+
+def test_an_unreadable_judgement_is_hard_and_counted() -> None:
+    train = scores([1.0, 2.0, None, 3.0, 4.0], name="judge_steps")
+    result = split(train, EntropySplitConfig(estimator="judge_steps"))
+    # The unreadable row counts as 5 for the cuts: of 1, 2, 3, 4, 5 they are 2 and 4.
+    assert result.thresholds == (2.0, 4.0)
+    assert classes(result) == ["easy", "middle", "hard", "middle", "hard"]
+    assert result.unreadable == 1
+    far = ThresholdSplitConfig(estimator="judge_steps", thresholds=[1.5, 100.0])
+    assert classes(split(train, far)) == ["easy", "middle", "hard", "middle", "middle"]
+    with pytest.raises(UserError, match="judge_steps, which question train0 has no value"):
+        split(scores([None, None], name="judge_steps"), EntropySplitConfig(estimator="judge_steps"))
+
+
+def test_what_is_not_known_at_test_time_is_placed_by_the_entropy() -> None:
+    lengths = [(10.0, 2.0), (20.0, 0.5), (30.0, 1.0), (40.0, 1.5), (50.0, 0.0)]
+    train = with_both(lengths, "train", "rationale_length")
+    test = with_both([(None, 0.1), (99.0, 0.7), (None, 1.9)], "test", "rationale_length")
+    result = split(train, EntropySplitConfig(estimator="rationale_length"), [test])
+    assert classes(result) == ["easy", "middle", "middle", "hard", "hard"]
+    # Shares below the cuts are 0.2 and 0.6: entropies 0, .5, 1, 1.5, 2 are cut at 0.4 and 1.2.
+    # A length that is there by chance is not looked at.
+    assert classes(result, "test") == ["easy", "middle", "hard"]
+    assert result.held_out_by == "answer_entropy"
+    assert split(train, EntropySplitConfig(), [test]).held_out_by == ""
 
 
 @pytest.mark.parametrize(
@@ -175,6 +211,8 @@ def test_a_missing_estimate_names_the_question_and_what_there_is() -> None:
         (lambda: ThresholdSplitConfig(thresholds=[2.0, 1.0]), "must rise"),
         (lambda: ThresholdSplitConfig(thresholds=[0.5, float("nan")]), "finite"),
         (lambda: EntropySplitConfig(classes=["easy", "easy"]), "different names"),
+        (lambda: EntropySplitConfig(estimator="cot_mean_entropi"), "did you mean cot_mean_entropy"),
+        (lambda: ThresholdSplitConfig(estimator="random"), "give split=random"),
     ],
 )
 def test_refused_settings(make: object, message: str) -> None:

@@ -6,6 +6,17 @@ work (`check_teacher`, before any model loads), a cap that is reached, an endpoi
 """
 
 from caft.distill.estimate import Estimate
-from caft.distill.stage import check_teacher, estimate_rationales, write_rationales
+from caft.distill.stage import (
+    check_teacher,
+    estimate_prompts,
+    estimate_rationales,
+    write_rationales,
+)
 
-__all__ = ["Estimate", "check_teacher", "estimate_rationales", "write_rationales"]
+__all__ = [
+    "Estimate",
+    "check_teacher",
+    "estimate_prompts",
+    "estimate_rationales",
+    "write_rationales",
+]

@@ -70,7 +70,14 @@ def estimate_rationales(
         write_prompt(question, prompt, Wanted.rationale, chat=True, shots=shots)
         for question in questions
     ]
-    return _KINDS[teacher.kind].estimate(asked, teacher, ledger_path)
+    return estimate_prompts(asked, teacher=teacher, ledger_path=ledger_path)
+
+
+def estimate_prompts(
+    prompts: Sequence[Prompt], *, teacher: TeacherConfig, ledger_path: Path
+) -> Estimate:
+    """What any prompts to a teacher, or to a judge, would cost now."""
+    return _KINDS[teacher.kind].estimate(prompts, teacher, ledger_path)
 
 
 def _estimate_free(

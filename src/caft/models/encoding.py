@@ -17,8 +17,9 @@ from caft.text.prompts import Prompt
 
 # Templates with a clock or a thinking switch would make scores depend on the day they were made,
 # or put the answer position inside a thinking span.
-_TEMPLATE_SWITCHES = {"date_string": "26 Jul 2024", "enable_thinking": False}
+_TEMPLATE_SWITCHES = {"date_string": "26 Jul 2024"}
 _PROBE = "caft probe"
+_PIECE_WINDOW = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +41,41 @@ def asks_in_chat(style: PromptStyle, tokenizer: Any) -> bool:
     return has_template if style is PromptStyle.auto else style is PromptStyle.chat
 
 
-def render_prompt(prompt: Prompt, tokenizer: Any) -> str:
-    """The exact text the model reads. UserError where the template refuses the turns."""
+def render_prompt(prompt: Prompt, tokenizer: Any, *, thinking: bool = False) -> str:
+    """The exact text the model reads. UserError where the template refuses the turns.
+
+    `thinking` lets templates that have the switch open a thinking span.
+    """
     if not prompt.messages:
         return harmless(prompt.text, tokenizer)
     turns = [
         {"role": turn.role, "content": harmless(turn.content, tokenizer)}
         for turn in prompt.messages
     ]
-    return _apply_template(tokenizer, turns, add_generation_prompt=True)
+    return _apply_template(tokenizer, turns, add_generation_prompt=True, thinking=thinking)
 
 
-def encode_prompt(prompt: Prompt, tokenizer: Any) -> tuple[int, ...]:
+def encode_prompt(prompt: Prompt, tokenizer: Any, *, thinking: bool = False) -> tuple[int, ...]:
     """Token ids of the prompt alone."""
-    return _encode(render_prompt(prompt, tokenizer), prompt, tokenizer)
+    return _encode(render_prompt(prompt, tokenizer, thinking=thinking), prompt, tokenizer)
+
+
+def token_pieces(ids: Sequence[int], tokenizer: Any) -> tuple[str, ...]:
+    """The text that each token adds; joined they are the whole text, special tokens included.
+
+    Tokens that hold only a part of a character add nothing until its last one comes.
+    """
+    pieces, start, told = [], 0, ""
+    for end in range(1, len(ids) + 1):
+        # A few tokens back are enough for spaces and broken characters; all of them would make
+        # a long reply quadratic.
+        text = tokenizer.decode(ids[start:end], clean_up_tokenization_spaces=False)
+        broken = text.endswith("\ufffd") and end < len(ids)
+        pieces.append("" if broken else text[len(told) :])
+        if not broken:
+            start = max(start, end - _PIECE_WINDOW)
+            told = tokenizer.decode(ids[start:end], clean_up_tokenization_spaces=False)
+    return tuple(pieces)
 
 
 def encode_answer_prompt(prompt: Prompt, tokenizer: Any, labels: Sequence[str]) -> AnswerPrompt:
@@ -140,7 +162,11 @@ def special_tokens(tokenizer: Any) -> tuple[str, ...]:
 
 
 def _apply_template(
-    tokenizer: Any, turns: list[dict[str, str]], *, add_generation_prompt: bool
+    tokenizer: Any,
+    turns: list[dict[str, str]],
+    *,
+    add_generation_prompt: bool,
+    thinking: bool = False,
 ) -> str:
     from jinja2 import TemplateError
 
@@ -150,6 +176,7 @@ def _apply_template(
                 turns,
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
+                enable_thinking=thinking,
                 **_TEMPLATE_SWITCHES,
             )
         )

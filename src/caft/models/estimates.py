@@ -30,6 +30,14 @@ def estimate_complexity(logits: torch.Tensor, label_ids: Sequence[int]) -> dict[
     return estimates
 
 
+def label_log_probabilities(logits: torch.Tensor, label_ids: Sequence[int]) -> tuple[float, ...]:
+    """Ln p of every label over the full vocabulary, from logits [vocabulary]; () without labels."""
+    if not label_ids:
+        return ()
+    log_p = torch.log_softmax(logits.float(), dim=-1)
+    return tuple(log_p[torch.tensor(list(label_ids), device=log_p.device)].tolist())
+
+
 def entropy_of(log_p: torch.Tensor) -> float:
     """H = -sum p ln p in nats of log-probabilities [outcomes]; outcomes of p = 0 add nothing."""
     return float(torch.special.entr(log_p.exp()).sum())

@@ -24,11 +24,24 @@ from caft.text.parsing import last_marker
 _MARKER_TOKENS = 16
 
 
+class TokenSpread(NamedTuple):
+    """A written token, and the distribution it was taken from: entropy in nats, top-2 margin."""
+
+    token: int
+    entropy: float
+    top1: float
+    margin: float
+
+
 class Reply(NamedTuple):
-    """What a model wrote: text without special tokens, and the tokens it took, end included."""
+    """What a model wrote: text without special tokens, and the tokens it took, end included.
+
+    `spread` has an entry a token where it was asked for.
+    """
 
     text: str
     tokens: int
+    spread: tuple[TokenSpread, ...] = ()
 
 
 def has_closed_marker(tail: str) -> bool:
@@ -44,6 +57,7 @@ def generate_replies(
     max_new_tokens: int,
     end_ids: Sequence[int],
     stop_after_marker: bool = True,
+    with_spread: bool = False,
 ) -> list[Reply]:
     """Greedy replies to token prompts, in order.
 
@@ -51,10 +65,15 @@ def generate_replies(
     """
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     written: dict[int, list[int]] = {row: [] for row in order}
+    spread: dict[int, list[TokenSpread]] = {row: [] for row in order}
     with torch.inference_mode(), packed_attention(model):
-        cache, tokens = _read_prompts(model, [prompts[row] for row in order], max_new_tokens)
+        cache, logits = _read_prompts(model, [prompts[row] for row in order], max_new_tokens)
         rows = order
         while True:
+            tokens = logits.argmax(dim=-1).tolist()
+            if with_spread:
+                for row, found in zip(rows, measure_spread(logits, tokens), strict=True):
+                    spread[row].append(found)
             going = []
             for place, (row, token) in enumerate(zip(rows, tokens, strict=True)):
                 written[row].append(token)
@@ -68,17 +87,32 @@ def generate_replies(
             if len(going) < len(rows):
                 cache.select(going)
                 rows = [rows[place] for place in going]
-            tokens = _write_tokens(model, cache, [written[row][-1] for row in rows])
+            logits = _write_tokens(model, cache, [written[row][-1] for row in rows])
     return [
-        Reply(tokenizer.decode(written[row], skip_special_tokens=True), len(written[row]))
+        Reply(
+            tokenizer.decode(written[row], skip_special_tokens=True),
+            len(written[row]),
+            tuple(spread[row]),
+        )
         for row in range(len(prompts))
+    ]
+
+
+def measure_spread(logits: torch.Tensor, tokens: Sequence[int]) -> list[TokenSpread]:
+    """Entropy, top-1 probability and top-2 margin of every row of logits [rows, vocabulary]."""
+    log_p = torch.log_softmax(logits.float(), dim=-1)
+    entropies = torch.special.entr(log_p.exp()).sum(dim=-1).tolist()
+    best = log_p.topk(2, dim=-1).values.exp().tolist()
+    return [
+        TokenSpread(token, entropy, first, first - second)
+        for token, entropy, (first, second) in zip(tokens, entropies, best, strict=True)
     ]
 
 
 def _read_prompts(
     model: Any, prompts: Sequence[Sequence[int]], room: int
-) -> tuple[ReplyCache, list[int]]:
-    """The cache that prompts, sorted by length, leave behind; and every reply's first token."""
+) -> tuple[ReplyCache, torch.Tensor]:
+    """The cache that prompts, sorted by length, leave behind; logits of every first token."""
     shared = common_prefix(prompts)
     prefix = compute_prefix(model, prompts[0][:shared], model.device) if shared else SharedPrefix()
     pack = pack_rows([prompt[shared:] for prompt in prompts], shared).to(model.device)
@@ -86,12 +120,11 @@ def _read_prompts(
     cache = ReplyCache(prefix, lengths, width=int(lengths.max()), room=room)
     layout = replace(pack.layout, prefix=prefix, keep=cache)
     ends = torch.tensor(pack.starts, device=model.device) + lengths - 1
-    logits = packed_logits(model, replace(pack, layout=layout), ends)
-    return cache, logits.argmax(dim=-1).tolist()
+    return cache, packed_logits(model, replace(pack, layout=layout), ends)
 
 
-def _write_tokens(model: Any, cache: ReplyCache, newest: Sequence[int]) -> list[int]:
-    """One step: every row's newest token in, its next one out."""
+def _write_tokens(model: Any, cache: ReplyCache, newest: Sequence[int]) -> torch.Tensor:
+    """One step: every row's newest token in, logits [rows, vocabulary] of its next one out."""
     pack = Pack(
         input_ids=torch.tensor([list(newest)], device=model.device),
         position_ids=cache.positions[None],
@@ -100,4 +133,4 @@ def _write_tokens(model: Any, cache: ReplyCache, newest: Sequence[int]) -> list[
     )
     logits = packed_logits(model, pack, torch.arange(len(newest)))
     cache.step += 1
-    return logits.argmax(dim=-1).tolist()
+    return logits

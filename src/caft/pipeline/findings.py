@@ -8,7 +8,15 @@ from typing import Any
 
 from caft.data import QuestionSplits
 from caft.models.student import Student
-from caft.records import AnswerScore, Mode, Prediction, Question, Rationale
+from caft.records import (
+    AnswerScore,
+    Chain,
+    Judgement,
+    Mode,
+    Prediction,
+    Question,
+    Rationale,
+)
 from caft.split import SplitResult
 from caft.store import Artifact
 from caft.trainers.loggers import RunLogger
@@ -29,6 +37,9 @@ class Findings:
 
     questions: QuestionSplits
     scores: list[AnswerScore] | None = None
+    fallback: list[AnswerScore] = field(default_factory=list)
+    chains: list[Chain] = field(default_factory=list)
+    judgements: list[Judgement] = field(default_factory=list)
     split: SplitResult | None = None
     rationales: list[Rationale] = field(default_factory=list)
     tuned: Student | None = None

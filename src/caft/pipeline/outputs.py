@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from caft.estimators import STAND_IN
 from caft.evaluate.accuracy import summarise_accuracy
 from caft.pipeline.delivery import deliver
 from caft.pipeline.findings import Examined, Findings
@@ -22,10 +23,12 @@ from caft.report.comparison import compare_models
 from caft.report.cost import StageTokens, count_cost
 from caft.report.html import render_report
 from caft.report.schema import SCHEMA, check_summary
-from caft.report.score_part import describe_scores
+from caft.report.score_part import ScoreContext, describe_scores
 from caft.report.tables import ReportTables
 from caft.report.terminal import print_summary
 from caft.run_config import RunConfig, RunContext
+from caft.score.config import Fallback
+from caft.split import split_questions
 from caft.store import write_rows
 from caft.tune.config import Select
 from caft.tune.course import accuracies, best_epoch, questions_asked
@@ -115,8 +118,20 @@ def _score_part(config: RunConfig, findings: Findings) -> dict[str, Any] | None:
     if findings.scores is None:
         return None
     train = findings.scores_of(findings.questions.train)
-    estimator = getattr(config.split, "estimator", "answer_entropy")
-    return describe_scores(train, estimator, config.evaluation.confidence)
+    estimator = getattr(config.split, "estimator", STAND_IN)
+    # Whoever stops after scoring sees the classes too that a split would make.
+    placed = findings.split or split_questions(train, (), config.split, config.seed)
+    context = ScoreContext(
+        subject_of={item.id: item.subject for item in findings.questions.train},
+        gold_of={item.id: item.gold_index for item in findings.questions.train},
+        complexity_of=placed.complexity_of,
+        classes=config.split.classes,
+        source=config.score.kind,
+        fallback=findings.fallback,
+        fallback_wording=getattr(config.score, "fallback", Fallback.certain).name,
+        chains=findings.chains,
+    )
+    return describe_scores(train, estimator, config.evaluation.confidence, context)
 
 
 def _split_part(config: RunConfig, findings: Findings) -> dict[str, Any] | None:
@@ -128,6 +143,8 @@ def _split_part(config: RunConfig, findings: Findings) -> dict[str, Any] | None:
         "strategy": config.split.strategy,
         "thresholds": list(findings.split.thresholds),
         "counts": {name: train.count(name) for name in config.split.classes},
+        "held_out_by": findings.split.held_out_by or None,
+        "unreadable": findings.split.unreadable,
     }
 
 
@@ -236,7 +253,7 @@ def _cost_part(findings: Findings) -> dict[str, Any]:
         if mode is not Mode.routed
         for prediction in rows
     ]
-    return count_cost(findings.rationales, stages, written)
+    return count_cost(findings.rationales, stages, written, findings.judgements)
 
 
 def _collect_tables(findings: Findings) -> ReportTables:

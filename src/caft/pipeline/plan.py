@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from caft.distill import estimate_rationales
+from caft.distill import estimate_prompts, estimate_rationales
+from caft.distill.estimate import Estimate
+from caft.estimators import ESTIMATORS, STAND_IN, Need
 from caft.evaluate.stage import find_predictions
 from caft.models.locate import find_model
 from caft.models.student import Student
+from caft.pipeline.estimating import (
+    chaining_of,
+    fallback_scoring,
+    find_judge,
+    judged_estimators,
+    wanted_needs,
+)
 from caft.pipeline.findings import Findings
 from caft.pipeline.story import (
     Workplace,
@@ -21,8 +30,8 @@ from caft.pipeline.story import (
 )
 from caft.records import Mode, Question, Target
 from caft.run_config import Until
-from caft.score.config import PublishedScoreConfig
-from caft.score.stage import find_scores, read_scores
+from caft.score.config import ModelScoreConfig, PublishedScoreConfig
+from caft.score.stage import find_chains, find_scores, judge_prompts, read_scores
 from caft.store import Artifact
 from caft.text.prompts import Wanted, write_prompt
 from caft.tune.config import AnswerTarget
@@ -99,7 +108,64 @@ def _plan_score(
         findings.scores = read_scores(artifact)
     tokens = _prompt_tokens(place, questions, Wanted.answer, shots=place.questions.shots)
     work = f"{len(questions)} questions, 1 forward pass each, about {tokens:,} tokens"
-    return [PlannedStage("score", _state(artifact), work)]
+    plan = [PlannedStage("score", _state(artifact), work)]
+    for need in wanted_needs(place.config):
+        if need in _NEEDS:
+            plan.append(_NEEDS[need](place, questions, student))
+    chosen = getattr(place.config.split, "estimator", STAND_IN)
+    if ESTIMATORS[chosen].need is not Need.single_token:
+        # Its classes are known once it is gathered.
+        findings.scores = None
+    return plan
+
+
+def _plan_fallback(
+    place: Workplace, questions: Sequence[Question], student: Student | None
+) -> PlannedStage:
+    artifact = find_scores(fallback_scoring(place), place.store) if student else None
+    work = f"{len(questions)} questions, 1 more forward pass each"
+    return PlannedStage("score fallback", _state(artifact), work)
+
+
+def _plan_chains(
+    place: Workplace, questions: Sequence[Question], student: Student | None
+) -> PlannedStage:
+    artifact = find_chains(chaining_of(place), place.store) if student else None
+    assert isinstance(place.config.score, ModelScoreConfig)
+    most = place.config.score.chain.max_new_tokens
+    work = f"{len(questions)} chains of thought of at most {most} tokens"
+    return PlannedStage("score chains", _state(artifact), work)
+
+
+def _plan_all_rationales(
+    place: Workplace, _questions: Sequence[Question], _student: Student | None
+) -> PlannedStage:
+    estimate = _estimate_asking(place, place.questions.train)
+    state = RUNS if estimate.calls.high else CACHED if estimate.from_ledger else READS
+    work = f"EVERY training question, for rationale_length. {place.config.teacher.name}: "
+    return PlannedStage("score rationales", state, work + estimate.line())
+
+
+def _plan_judge(
+    place: Workplace, questions: Sequence[Question], _student: Student | None
+) -> PlannedStage:
+    judge = find_judge(place.config)
+    names = judged_estimators(place.config)
+    estimate = estimate_prompts(
+        judge_prompts(questions, names, place.config.dataset.prompt),
+        teacher=judge,
+        ledger_path=place.store.ledger_path,
+    )
+    state = RUNS if estimate.calls.high else CACHED
+    return PlannedStage("score judge", state, f"{judge.model}: {estimate.line()}")
+
+
+_NEEDS = {
+    Need.fallback: _plan_fallback,
+    Need.chain: _plan_chains,
+    Need.rationale: _plan_all_rationales,
+    Need.judge: _plan_judge,
+}
 
 
 def _plan_split(
@@ -120,15 +186,21 @@ def _plan_distill(
     asked = _asked(place, findings)
     if not asked:
         return [PlannedStage("distill", READS, "the method asks for no rationale")]
-    estimate = estimate_rationales(
+    if Need.rationale in wanted_needs(place.config):
+        return [PlannedStage("distill", READS, "every rationale was bought to score")]
+    estimate = _estimate_asking(place, asked)
+    state = RUNS if estimate.calls.high else CACHED if estimate.from_ledger else READS
+    return [PlannedStage("distill", state, f"{place.config.teacher.name}: {estimate.line()}")]
+
+
+def _estimate_asking(place: Workplace, asked: Sequence[Question]) -> Estimate:
+    return estimate_rationales(
         asked,
         prompt=place.config.dataset.prompt,
         teacher=place.config.teacher,
         ledger_path=place.store.ledger_path,
         shots=place.questions.shots,
     )
-    state = RUNS if estimate.calls.high else CACHED if estimate.from_ledger else READS
-    return [PlannedStage("distill", state, f"{place.config.teacher.name}: {estimate.line()}")]
 
 
 def _asked(place: Workplace, findings: Findings) -> Sequence[Question]:

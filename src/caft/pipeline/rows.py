@@ -22,6 +22,7 @@ def score_rows(findings: Findings, tables: ReportTables) -> list[dict[str, Any]]
             "valid": score.valid,
             "correct": score.correct,
             **score.estimates,
+            "option_probabilities": list(score.option_probabilities),
         }
         for score in findings.scores
     ]

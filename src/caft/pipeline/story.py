@@ -13,6 +13,7 @@ from pathlib import Path
 from caft.data import QuestionSplits, load_questions, published_scores
 from caft.distill import check_teacher, write_rationales
 from caft.errors import UserError
+from caft.estimators import ESTIMATORS, STAND_IN, Need
 from caft.evaluate.accuracy import pick_best_mode
 from caft.evaluate.config import RoutedBy
 from caft.evaluate.predictions import read_single_token, refit_cut, route
@@ -26,6 +27,12 @@ from caft.evaluate.stage import (
 from caft.models.encoding import special_tokens
 from caft.models.locate import locate_model
 from caft.models.student import Student
+from caft.pipeline.estimating import (
+    check_estimators,
+    gather_estimates,
+    refuse_unfit_prompts,
+    wanted_needs,
+)
 from caft.pipeline.findings import Examined, Findings
 from caft.pipeline.matching import match_budget, taught_class
 from caft.pipeline.outputs import write_outputs
@@ -112,6 +119,7 @@ def run_pipeline(config: RunConfig, context: RunContext) -> int:
 
 def refuse_prompts_without_room(place: Workplace) -> None:
     """UserError where a rationale would not fit behind its prompt: now, not after the tuning."""
+    refuse_unfit_prompts(place)
     reaches = place.config.until in (Until.evaluate, Until.report)
     if not reaches or Mode.rationale not in place.config.evaluation.modes:
         return
@@ -153,8 +161,10 @@ def open_workplace(config: RunConfig, context: RunContext) -> Workplace:
         Target.rationale in stage.targets.values() for stage in config.method.stages
     )
     taught_class(place)
+    check_estimators(config, [*questions.train, *place.held_out])
     # Whoever stops after the scores, to see what they are worth, needs no teacher yet.
-    if wants_teacher and config.until not in (Until.score, Until.split):
+    stops_early = config.until in (Until.score, Until.split)
+    if (wants_teacher and not stops_early) or Need.rationale in wanted_needs(config):
         has_solutions = all(question.rationale for question in questions.train)
         check_teacher(has_solutions, config.teacher)
     return place
@@ -169,7 +179,7 @@ def _store_path(config: RunConfig) -> Path:
 
 
 def score(place: Workplace, findings: Findings) -> None:
-    """Let the base model answer every question with one token."""
+    """Let the base model answer every question with one token; gather what estimators need."""
     if isinstance(place.config.score, PublishedScoreConfig):
         findings.scores = _read_published(place, place.config.score)
         return
@@ -177,6 +187,7 @@ def score(place: Workplace, findings: Findings) -> None:
     findings.note("score", artifact)
     findings.scores = read_scores(artifact)
     _say_reuse("scores", artifact.cached)
+    gather_estimates(place, findings, buy_rationales)
 
 
 def base_scoring(place: Workplace) -> Scoring:
@@ -216,9 +227,19 @@ def distill(place: Workplace, findings: Findings) -> None:
     """Ask the teacher about the questions that the method wants rationales for, and no others."""
     _refuse_empty_classes(place, findings)
     asked = questions_for_teacher(place, findings)
-    if not asked:
-        return
     taught = taught_class(place)
+    # An estimator may have had every rationale bought already.
+    if asked and (taught or not findings.rationales):
+        buy_rationales(place, findings, asked, taught)
+
+
+def buy_rationales(
+    place: Workplace, findings: Findings, asked: Sequence[Question], taught: str | None = None
+) -> None:
+    """A rationale for every question that is asked, or the reason why there is none.
+
+    `taught` is the class whose budget is to be matched, see matching.py.
+    """
     with measured() as effort, watch_asking(place.config.trainer.progress) as watcher:
         ask = partial(
             write_rationales,
@@ -417,6 +438,9 @@ def _routing(
     by_tuned = place.config.evaluation.routed_by is RoutedBy.tuned
     if not by_tuned or estimator is None:
         return _hardest(findings.split.complexity_of, classes), 1
+    # The tuned model is asked with one token: what that does not tell, the stand-in tells.
+    single = ESTIMATORS[estimator].need is Need.single_token
+    estimator = estimator if single and ESTIMATORS[estimator].known_at_test else STAND_IN
     hard_share = _share_of_hardest(place, findings)
     values = {
         row.question_id: difficulty(estimator, row.estimates.get(estimator)) or 0.0

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from caft.records import Prediction, Rationale
+from caft.records import Judgement, Prediction, Rationale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,21 +38,28 @@ def count_cost(
     rationales: Sequence[Rationale],
     stages: Sequence[StageTokens],
     predictions: Iterable[Prediction],
+    judgements: Sequence[Judgement] = (),
 ) -> dict[str, Any]:
     """The `cost` part of summary.json.
 
     Teacher tokens are what the teacher charged, refused replies included and whether bought by
     this run or an earlier one; `unique_rationale_tokens` are the student's tokens of every
     trained rationale once; the trained counts multiply by epochs (the paper's way), those of
-    rationales being a part of those of all responses.
+    rationales being a part of those of all responses. What a judge charged for complexity
+    estimates stands beside it, under `judge_*`.
     """
     unique = {name: count for stage in stages for name, count in stage.rationale_tokens.items()}
     bought = [item for item in rationales if item.prompt_tokens or item.completion_tokens]
+    judged = [item for item in judgements if item.prompt_tokens or item.completion_tokens]
     return {
         "teacher_calls": len(bought),
         "teacher_prompt_tokens": sum(item.prompt_tokens for item in bought),
         "teacher_completion_tokens": sum(item.completion_tokens for item in bought),
         "teacher_usd": float(sum(item.usd for item in bought)),
+        "judge_calls": len(judged),
+        "judge_prompt_tokens": sum(item.prompt_tokens for item in judged),
+        "judge_completion_tokens": sum(item.completion_tokens for item in judged),
+        "judge_usd": float(sum(item.usd for item in judged)),
         "unique_rationale_tokens": sum(unique.values()),
         "trained_rationale_tokens": sum(
             stage.epochs * sum(stage.rationale_tokens.values()) for stage in stages

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from caft.estimators import ESTIMATORS, Estimator
 from caft.report.comparison import best_mode, best_result
 from caft.report.wording import (
     area_between,
@@ -139,6 +140,8 @@ def _find_cost(summary: Mapping[str, Any]) -> Finding | None:
     seconds = sum(stage["seconds"] for stage in stages if not stage["cached"])
     cached = sum(1 for stage in stages if stage["cached"])
     calls = count_of(cost["teacher_calls"], "teacher call")
+    if cost.get("judge_calls"):
+        calls += f", {count_of(cost['judge_calls'], 'judge call')}"
     detail = (
         f"{short_count(cost['trained_response_tokens'])} response tokens trained "
         f"({short_count(cost['trained_total_tokens'])} with prompts), "
@@ -146,7 +149,8 @@ def _find_cost(summary: Mapping[str, Any]) -> Finding | None:
     )
     if cached:
         detail += f" {count_of(cached, 'stage')} of {len(stages)} taken from the store."
-    figure = f"{usd(cost['teacher_usd'])} · {duration(seconds)}"
+    spent = cost["teacher_usd"] + cost.get("judge_usd", 0.0)
+    figure = f"{usd(spent)} · {duration(seconds)}"
     return Finding("What did it cost?", calls, figure, detail, Tone.plain)
 
 
@@ -168,11 +172,27 @@ def _warn_of_score(score: Mapping[str, Any] | None) -> list[str]:
         low.append(f"only {percent(mass)} of the probability lies on the allowed answers")
     if valid is not None and valid < LOW_VALID_RATE:
         low.append(f"only {percent(valid)} of the one-token replies are allowed answers")
-    warnings = _warn_of_area(score["estimator"], main_area(score))
+    warnings = _warn_of_source(score) + _warn_of_area(score["estimator"], main_area(score))
+    if estimator_of(score).circular:
+        warnings.append(
+            f"{_capital(name_estimator(score['estimator']))} has looked at the gold answers: its "
+            "AUC proves nothing, and a split by it is an oracle's."
+        )
     if low:
         said = " and ".join(low)
         warnings.append(f"{_capital(said)}: the format, not the knowledge, is being measured.")
     return warnings
+
+
+def estimator_of(score: Mapping[str, Any]) -> Estimator:
+    """The estimator that the split goes by."""
+    return ESTIMATORS.get(score["estimator"]) or Estimator(name=score["estimator"], title="")
+
+
+def _warn_of_source(score: Mapping[str, Any]) -> list[str]:
+    if score.get("source") != "published":
+        return []
+    return ["Entropies and answers are published ones, of whoever's model made them, not this one."]
 
 
 def _warn_of_area(estimator: str, area: Mapping[str, Any] | None) -> list[str]:
@@ -195,8 +215,21 @@ def _capital(text: str) -> str:
 
 
 def _warn_of_classes(split: Mapping[str, Any] | None) -> list[str]:
-    counts = split["counts"] if split else {}
-    return [f"The class {name} holds no training question." for name, n in counts.items() if n == 0]
+    if not split:
+        return []
+    counts = split["counts"].items()
+    warnings = [f"The class {name} holds no training question." for name, n in counts if n == 0]
+    if split.get("held_out_by"):
+        warnings.append(
+            "The split's estimator does not exist for validation and test questions: they are "
+            f"placed by {name_estimator(split['held_out_by'])}, at the training classes' shares."
+        )
+    if split.get("unreadable"):
+        warnings.append(
+            f"{count_of(split['unreadable'], 'question')} without a readable estimate "
+            f"{'is' if split['unreadable'] == 1 else 'are'} placed in {list(split['counts'])[-1]}."
+        )
+    return warnings
 
 
 def _warn_of_replies(accuracy: Mapping[str, Any]) -> list[str]:

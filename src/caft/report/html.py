@@ -23,6 +23,7 @@ from caft.report.question_rows import list_question_rows
 from caft.report.schema import Summary
 from caft.report.tables import ReportTables
 from caft.report.teaching import describe_teaching
+from caft.report.validation import list_area_rows, list_facts
 from caft.statistics import smallest_paired_difference
 from caft.text.config import OptionIds
 
@@ -72,6 +73,8 @@ def _describe_run(
         "warnings": find_warnings(summary),
         "advice": suggest_next(summary, comparison),
         "comparison": comparison,
+        "area_rows": list_area_rows(score) if score else [],
+        "score_facts": list_facts(score) if score else [],
         "detectable": _find_detectable(comparison),
         "confidence": confidence,
         "best": {who: best_mode(accuracy, who) for who in ("base", "tuned")},

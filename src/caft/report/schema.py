@@ -71,7 +71,9 @@ class DatasetPart(TypedDict):
 class Area(TypedDict):
     """An area under the ROC curve; all three numbers are null when there is none, with `reason`.
 
-    A positive is a question that the base model answered wrong.
+    A positive is a question that the base model answered wrong. Bounds are the percentile
+    bootstrap's over questions, or DeLong's where every resample has the same area. `circular`
+    stands where the estimate has looked at the gold answer: its area proves nothing.
     """
 
     value: float | None
@@ -80,27 +82,99 @@ class Area(TypedDict):
     n: int
     incorrect: int
     reason: NotRequired[str]
+    circular: NotRequired[bool]
+
+
+class AreaDifference(TypedDict):
+    """Area of `second` minus area of `first` over the same questions (paired bootstrap)."""
+
+    first: str
+    second: str
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class Calibration(TypedDict):
+    """How well the probabilities of the options, among themselves, keep their word.
+
+    `ece` is over the likeliest option in 10 bins; `brier` is over all options (0 to 2), and
+    `brier_of_guessing` what equal probabilities would score.
+    """
+
+    ece: float
+    brier: float
+    brier_of_guessing: float
+    confidence: float
+    accuracy: float
+    n: int
+
+
+class FallbackPart(TypedDict):
+    """The rows of the prompt that lets the model decline; none is left out."""
+
+    wording: str
+    n: int
+    declined: int
+    correct: int
+    invalid: int
+
+
+class ChainPart(TypedDict):
+    """The base model's own chains of thought, and the tokens they took."""
+
+    n: int
+    correct: int
+    unparsable: int
+    tokens: int
+
+
+class Share(TypedDict):
+    """A share with its Wilson interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
 
 
 class ScorePart(TypedDict):
-    """What one token of the base model told, on the training questions.
+    """What the base model told, on the training questions.
 
+    `roc_auc` goes by estimator, with `random` (a number drawn by lot) as the control.
     `option_mass` is the mean probability on the allowed answers (null for free text);
     `valid_answer_rate` the share of questions whose greedy token is an allowed answer.
+    `source` is model or published; published answers are those of the publisher's model.
     """
 
     estimator: str
     roc_auc: dict[str, Area]
     option_mass: float | None
     valid_answer_rate: float | None
+    source: NotRequired[str]
+    differences: NotRequired[list[AreaDifference]]
+    by_subject: NotRequired[dict[str, Area]]
+    calibration: NotRequired[Calibration | None]
+    accuracy: NotRequired[Share]
+    accuracy_by_class: NotRequired[dict[str, Share]]
+    fallback: NotRequired[FallbackPart | None]
+    chain: NotRequired[ChainPart | None]
 
 
 class SplitPart(TypedDict):
-    """How scores became classes: cut points in the estimator's unit, training rows a class."""
+    """How scores became classes: cut points in the estimator's unit, training rows a class.
+
+    `held_out_by` names the estimator that placed validation and test questions where the split's
+    own does not exist for them; `unreadable` counts rows without a readable estimate, which are
+    in the last class.
+    """
 
     strategy: str
     thresholds: list[float]
     counts: dict[str, int]
+    held_out_by: NotRequired[str | None]
+    unreadable: NotRequired[int]
 
 
 class StagePart(TypedDict):
@@ -132,15 +206,6 @@ class TuningPart(TypedDict):
     final: float | None
     questions: int
     selected: int
-
-
-class Share(TypedDict):
-    """A share with its Wilson interval."""
-
-    value: float
-    low: float
-    high: float
-    n: int
 
 
 class Accuracy(Share):
@@ -200,6 +265,10 @@ class CostPart(TypedDict):
     teacher_prompt_tokens: int
     teacher_completion_tokens: int
     teacher_usd: float
+    judge_calls: NotRequired[int]
+    judge_prompt_tokens: NotRequired[int]
+    judge_completion_tokens: NotRequired[int]
+    judge_usd: NotRequired[float]
     unique_rationale_tokens: int
     trained_rationale_tokens: NotRequired[int]
     trained_response_tokens: int

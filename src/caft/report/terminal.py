@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from caft.report.comparison import best_mode
 from caft.report.findings import Finding, Tone, find_headlines, find_warnings, suggest_next
-from caft.report.wording import percent
+from caft.report.validation import area_gap, list_area_rows, list_facts
+from caft.report.wording import area_between, percent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,6 +36,9 @@ def print_summary(summary: Mapping[str, Any], folder: Path, console: Console) ->
         console.print(Padding(Text(finding.detail), (0, 0, 0, 2)), width=width)
     if summary.get("accuracy"):
         console.print(_tabulate(summary["accuracy"]), width=width)
+    elif summary.get("score"):
+        # Nothing has been spent yet: what the scores are worth is what this run was asked.
+        _print_validation(summary["score"], console, width)
     for warning in find_warnings(summary):
         console.print(Text(f"! {warning}", style="yellow"), width=width)
     console.print(Text.assemble(("Next    ", "bold"), suggest_next(summary)), width=width)
@@ -43,6 +47,25 @@ def print_summary(summary: Mapping[str, Any], folder: Path, console: Console) ->
     # A path is never wrapped: it is there to be clicked or copied.
     label = Text.assemble(("Report  ", "bold"), str(place))
     console.print(label, soft_wrap=True)
+
+
+def _print_validation(score: Mapping[str, Any], console: Console, width: int) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("predicts mistakes")
+    table.add_column("ROC AUC", justify="right")
+    table.add_column("against the one in use", justify="right")
+    rows = [row for row in list_area_rows(score) if row.area["value"] is not None]
+    for row in rows:
+        gap = "in use" if row.in_use else area_gap(row.against)
+        table.add_row(Text(row.title), area_between(row.area), gap)
+    if rows:
+        console.print(table, width=width)
+    for name, words in list_facts(score):
+        console.print(Text(f"{name}: {words}"), width=width)
 
 
 def _say_what_was_asked(summary: Mapping[str, Any]) -> str:

@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_ESTIMATORS = {
-    "answer_entropy": "answer entropy",
-    "option_entropy": "entropy over the options",
-    "option_mass": "probability on the options",
-    "top1_margin": "top-1 margin",
-}
+from caft.estimators import ESTIMATORS
 
 
 def name_estimator(estimator: str) -> str:
-    """An estimator's name as it stands in a sentence."""
-    return _ESTIMATORS.get(estimator, estimator.replace("_", " "))
+    """An estimator's name as it stands in a sentence; a circular one is called so."""
+    if estimator in ESTIMATORS:
+        return ESTIMATORS[estimator].title
+    return estimator.replace("_", " ")
 
 
 def unit_of(estimator: str) -> str:
     """Nats for entropies, nothing for shares and margins."""
-    return "nats" if "entropy" in estimator else ""
+    return ESTIMATORS[estimator].unit if estimator in ESTIMATORS else ""
 
 
 def percent(share: float) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
 
 from caft.errors import UserError
+from caft.estimators import find_estimator
+from caft.teachers.config import OpenAITeacherConfig
+from caft.text.prompts import Wanted
 
 
 @dataclass(kw_only=True, slots=True)
@@ -14,22 +18,68 @@ class ScoreConfig:
     kind: str
 
 
+class Fallback(Enum):
+    """When the fallback prompt lets the model reply 0; the paper tried both.
+
+    Where it is not certain of the answer, or where it does not know it.
+    """
+
+    certain = "certain"
+    known = "known"
+
+    @property
+    def wanted(self) -> Wanted:
+        """The prompt with this wording."""
+        return Wanted[f"fallback_{self.name}"]
+
+
+@dataclass(kw_only=True, slots=True)
+class ChainConfig:
+    """The student's own chains of thought, for the estimators cot_*.
+
+    `thinking` opens the thinking span of models that have one; the estimates are then those of
+    the span's tokens.
+    """
+
+    max_new_tokens: int = 512
+    batch_size: int = 32
+    thinking: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("max_new_tokens", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"score.chain.{name} is {getattr(self, name)}; give 1 or more")
+
+
+def _unnamed_judge() -> OpenAITeacherConfig:
+    return OpenAITeacherConfig(name="judge", max_tokens=512)
+
+
 @dataclass(kw_only=True, slots=True)
 class ModelScoreConfig(ScoreConfig):
     """The student answers every question with one token; one forward pass a question.
 
-    `batch_tokens` bounds the tokens of one forward pass; rows are packed without padding.
-    `free_answer_tokens` bounds a free-text answer, which is written out to see if it is right.
+    `estimators` are gathered and validated besides the one that splits; those of the one forward
+    pass are always there. `batch_tokens` bounds the tokens of one forward pass; rows are packed
+    without padding. `free_answer_tokens` bounds a free-text answer, which is written out to see
+    if it is right. `judge` is the endpoint for the estimators judge_*, with a budget of its own;
+    where its model is not named, the teacher's endpoint judges.
     """
 
     kind: str = "model"
+    estimators: list[str] = field(default_factory=list)
     batch_tokens: int = 2048
     free_answer_tokens: int = 16
+    fallback: Fallback = Fallback.certain
+    chain: ChainConfig = field(default_factory=ChainConfig)
+    judge: OpenAITeacherConfig = field(default_factory=_unnamed_judge)
 
     def __post_init__(self) -> None:
         for name in ("batch_tokens", "free_answer_tokens"):
             if getattr(self, name) < 1:
                 raise UserError(f"score.{name} is {getattr(self, name)}; give 1 or more")
+        for name in self.estimators:
+            find_estimator("score.estimators", name)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -6,16 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from caft.errors import UserError
 from caft.models.encoding import asks_in_chat, encode_answer_prompt, encode_prompt
 from caft.records import Question
 from caft.text.answers import answer_labels, gold_label
 from caft.text.config import PromptConfig
-from caft.text.prompts import Wanted, write_prompt
+from caft.text.prompts import DECLINED, Prompt, Wanted, write_prompt
 
 
 @dataclass(frozen=True, slots=True)
 class ScoringRow:
-    """One question, ready for one forward pass. Free text has no labels."""
+    """One question, ready for one forward pass. Free text has no labels.
+
+    Where the model may decline, `DECLINED` is the last label.
+    """
 
     question_id: str
     prompt_ids: tuple[int, ...]
@@ -29,23 +33,34 @@ def prepare_rows(
     config: PromptConfig,
     tokenizer: Any,
     shots: Sequence[Question],
+    wanted: Wanted = Wanted.answer,
 ) -> list[ScoringRow]:
-    """A row for every question, in order."""
+    """A row for every question, in order; `wanted` is the answer or one of the fallbacks."""
     chat = asks_in_chat(config.style, tokenizer)
-    return [_prepare(question, config, tokenizer, shots, chat) for question in questions]
+    rows = []
+    for question in questions:
+        prompt = write_prompt(question, config, wanted, chat=chat, shots=shots)
+        labels = answer_labels(question, config.option_ids)
+        if labels and wanted.may_decline:
+            labels = _with_declining(question, labels)
+        gold = gold_label(question, config.option_ids)
+        rows.append(_encode_row(question, prompt, labels, gold, tokenizer))
+    return rows
 
 
-def _prepare(
-    question: Question,
-    config: PromptConfig,
-    tokenizer: Any,
-    shots: Sequence[Question],
-    chat: bool,
+def _encode_row(
+    question: Question, prompt: Prompt, labels: tuple[str, ...], gold: str, tokenizer: Any
 ) -> ScoringRow:
-    prompt = write_prompt(question, config, Wanted.answer, chat=chat, shots=shots)
-    labels = answer_labels(question, config.option_ids)
-    gold = gold_label(question, config.option_ids)
     if not labels:
         return ScoringRow(question.id, encode_prompt(prompt, tokenizer), (), (), gold)
     encoded = encode_answer_prompt(prompt, tokenizer, labels)
     return ScoringRow(question.id, encoded.prompt_ids, labels, encoded.label_ids, gold)
+
+
+def _with_declining(question: Question, labels: tuple[str, ...]) -> tuple[str, ...]:
+    if DECLINED in labels:
+        raise UserError(
+            f"question {question.id} has {DECLINED} among its answers, which is how the fallback "
+            "prompt lets a model decline; take another estimator than fallback_*"
+        )
+    return (*labels, DECLINED)

@@ -1,32 +1,30 @@
-"""From the next token to an AnswerScore: what was said, and was it right."""
+"""From the next token to an AnswerScore: what was said, and was it right. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
-from caft.models.encoding import end_of_turn
-from caft.models.generation import generate_replies
-from caft.records import AnswerScore
-from caft.score.module import NextToken
+from caft.models.encoding import token_pieces
+from caft.records import AnswerScore, Chain, Question
+from caft.score.module import NextToken, WrittenReply
 from caft.score.prepare import ScoringRow
-from caft.text.parsing import answers_agree
-
-_FREE_TEXT_BATCH = 32
+from caft.text.answers import answer_labels, gold_label
+from caft.text.config import PromptConfig
+from caft.text.parsing import answers_agree, parse_answer
 
 
 def read_answers(
     rows: Sequence[ScoringRow],
     said: Mapping[str, NextToken],
-    model: Any,
+    written: Mapping[str, WrittenReply],
     tokenizer: Any,
-    free_answer_tokens: int,
 ) -> list[AnswerScore]:
-    """A score for every row, in order. Free text is written out greedily to see if it is right."""
-    free = [row for row in rows if not row.labels]
-    written = _write_free_answers(free, model, tokenizer, free_answer_tokens)
+    """A score for every row, in order; `written` are the free-text answers, end tokens left out."""
     return [
-        _read_free_text(row, said[row.question_id], written[row.question_id])
+        _read_free_text(row, said[row.question_id], written[row.question_id], tokenizer)
         if row.question_id in written
         else _read_label(row, said[row.question_id], tokenizer)
         for row in rows
@@ -36,24 +34,64 @@ def read_answers(
 def _read_label(row: ScoringRow, said: NextToken, tokenizer: Any) -> AnswerScore:
     label_of = dict(zip(row.label_ids, row.labels, strict=True))
     label = label_of.get(said.token)
+    gold = dict(zip(row.labels, said.label_log_p, strict=False)).get(row.gold)
     return AnswerScore(
         question_id=row.question_id,
         predicted=tokenizer.decode([said.token]).strip() if label is None else label,
         valid=label is not None,
         correct=label == row.gold,
-        estimates=said.estimates,
+        estimates={**said.estimates, "gold_cross_entropy": None if gold is None else -gold},
+        option_probabilities=tuple(math.exp(log_p) for log_p in said.label_log_p),
     )
 
 
-def _read_free_text(row: ScoringRow, said: NextToken, reply: str) -> AnswerScore:
-    answer = first_line(reply)
+def _read_free_text(
+    row: ScoringRow, said: NextToken, reply: WrittenReply, tokenizer: Any
+) -> AnswerScore:
+    pieces = token_pieces(reply.ids, tokenizer)
+    answer = first_line("".join(pieces))
     return AnswerScore(
         question_id=row.question_id,
         predicted=answer,
         valid=bool(answer),
         correct=bool(answer) and answers_agree(answer, row.gold),
-        estimates=said.estimates,
+        estimates={**said.estimates, **estimate_answer(reply, answer_span(pieces))},
     )
+
+
+def estimate_answer(reply: WrittenReply, span: slice) -> dict[str, float | None]:
+    """Estimates at the answer's own tokens: the first one's, and mean and sum over all (nats).
+
+    Nothing for a reply without an answer: what the forward pass said then stands.
+    """
+    entropies = reply.entropies[span]
+    if not entropies:
+        return {}
+    return {
+        "answer_entropy": entropies[0],
+        "top1_probability": reply.top1[span][0],
+        "top1_margin": reply.margins[span][0],
+        "answer_mean_entropy": fmean(entropies),
+        "answer_sum_entropy": sum(entropies),
+    }
+
+
+def answer_span(pieces: Sequence[str]) -> slice:
+    """The tokens of a bare answer: its first line that is not blank, without the break behind it.
+
+    Tokens of white space before the answer are not the answer: their entropy says whether the
+    model likes line breaks.
+    """
+    first = next((place for place, piece in enumerate(pieces) if piece.strip()), len(pieces))
+    stop = first
+    while stop < len(pieces):
+        begun = pieces[stop].lstrip() if stop == first else pieces[stop]
+        if begun.startswith(("\n", "\r")):
+            break
+        stop += 1
+        if "\n" in begun or "\r" in begun:
+            break
+    return slice(first, stop)
 
 
 def first_line(reply: str) -> str:
@@ -62,25 +100,26 @@ def first_line(reply: str) -> str:
     return stripped.splitlines()[0].strip() if stripped else ""
 
 
-def _write_free_answers(
-    rows: Sequence[ScoringRow], model: Any, tokenizer: Any, most_tokens: int
-) -> dict[str, str]:
-    if not rows:
-        return {}
-    # A completion may end like a text or, where the model knows turns, like a turn.
-    styles = {False, bool(tokenizer.chat_template)}
-    ends = sorted({end_of_turn(tokenizer, chat=chat) for chat in styles})
-    written: dict[str, str] = {}
-    for start in range(0, len(rows), _FREE_TEXT_BATCH):
-        batch = rows[start : start + _FREE_TEXT_BATCH]
-        replies = generate_replies(
-            model,
-            tokenizer,
-            [row.prompt_ids for row in batch],
-            max_new_tokens=most_tokens,
-            end_ids=ends,
-            stop_after_marker=False,
-        )
-        for row, reply in zip(batch, replies, strict=True):
-            written[row.question_id] = reply.text
-    return written
+def read_chain(
+    question: Question, reply: WrittenReply, prompt: PromptConfig, tokenizer: Any
+) -> Chain:
+    """A reply as a chain of thought, with the answer at its end."""
+    pieces = token_pieces(reply.ids, tokenizer)
+    parsed = parse_answer("".join(pieces), answer_labels(question, prompt.option_ids))
+    return Chain(
+        question_id=question.id,
+        pieces=pieces,
+        entropies=tuple(reply.entropies),
+        margins=tuple(reply.margins),
+        parsed=parsed,
+        correct=answers_agree(parsed, gold_label(question, prompt.option_ids)),
+    )
+
+
+def without_end(reply: WrittenReply, end_ids: Collection[int]) -> WrittenReply:
+    """The reply without its end token, which is no word of it."""
+    if not reply.ids or reply.ids[-1] not in end_ids:
+        return reply
+    return WrittenReply(
+        reply.question_id, reply.ids[:-1], reply.entropies[:-1], reply.top1[:-1], reply.margins[:-1]
+    )

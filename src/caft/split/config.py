@@ -8,6 +8,7 @@ from itertools import pairwise
 from math import isfinite
 
 from caft.errors import UserError
+from caft.estimators import find_estimator
 from caft.records import COMPLEXITIES
 
 
@@ -75,6 +76,7 @@ class EntropySplitConfig(SplitConfig):
 
     def __post_init__(self) -> None:
         SplitConfig.__post_init__(self)
+        find_estimator("split.estimator", self.estimator)
         refuse_unordered("split.quantiles", self.quantiles, self.classes)
         if not all(0.0 <= quantile <= 1.0 for quantile in self.quantiles):
             raise UserError(f"split.quantiles is {self.quantiles}; each must lie in 0 to 1")
@@ -90,6 +92,7 @@ class ThresholdSplitConfig(SplitConfig):
 
     def __post_init__(self) -> None:
         SplitConfig.__post_init__(self)
+        find_estimator("split.estimator", self.estimator)
         refuse_unordered("split.thresholds", self.thresholds, self.classes)
 
 

@@ -6,19 +6,26 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil
+from math import ceil, inf
 from random import Random
 
 from caft.errors import UserError
+from caft.estimators import ESTIMATORS
 from caft.records import AnswerScore, Placement, difficulty
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitResult:
-    """A class for every question. `thresholds` is empty where nothing was cut (random)."""
+    """A class for every question. `thresholds` is empty where nothing was cut (random).
+
+    `held_out_by` names the estimator that placed the rows outside of training where it is another
+    one. `unreadable` counts rows whose estimate could not be read: they are in the last class.
+    """
 
     placements: tuple[Placement, ...]
     thresholds: tuple[float, ...]
+    held_out_by: str = ""
+    unreadable: int = 0
 
     @property
     def complexity_of(self) -> dict[str, str]:
@@ -29,18 +36,23 @@ class SplitResult:
 def estimate_values(scores: Sequence[AnswerScore], estimator: str) -> list[float]:
     """One estimate of every score, turned so that more means harder.
 
-    UserError where the estimator or a value is missing.
+    A row whose reply could not be read, of a model, a judge or a teacher, counts as infinitely
+    hard. UserError where the estimator or a value is missing without such a reason.
     """
+    known = [difficulty(estimator, score.estimates.get(estimator)) for score in scores]
+    excused = ESTIMATORS[estimator].may_be_missing and any(value is not None for value in known)
     values = []
-    for score in scores:
-        value = difficulty(estimator, score.estimates.get(estimator))
-        if value is None:
-            known = [name for name, given in score.estimates.items() if given is not None]
+    for score, value in zip(scores, known, strict=True):
+        if value is None and excused:
+            values.append(inf)
+        elif value is None:
+            there = [name for name, given in score.estimates.items() if given is not None]
             raise UserError(
                 f"split.estimator is {estimator}, which question {score.question_id} has no value "
-                f"of; there is {', '.join(known)}"
+                f"of; there is {', '.join(there)}"
             )
-        values.append(value)
+        else:
+            values.append(value)
     return values
 
 
@@ -48,7 +60,18 @@ def quantile_cuts(values: Sequence[float], quantiles: Sequence[float]) -> tuple[
     """Cut points at `quantiles` of the values, interpolated linearly."""
     import numpy as np
 
-    return tuple(float(cut) for cut in np.quantile(np.asarray(values), list(quantiles)))
+    # An unreadable row lies above all others, at a distance that keeps the cut a number.
+    above = max((value for value in values if value != inf), default=0.0) + 1.0
+    told = np.asarray([min(value, above) for value in values])
+    return tuple(float(cut) for cut in np.quantile(told, list(quantiles)))
+
+
+def shares_below(placed: Sequence[str], classes: Sequence[str]) -> list[float]:
+    """The share of rows in the classes below each cut, from how rows were placed."""
+    return [
+        sum(classes.index(name) <= cut for name in placed) / len(placed)
+        for cut in range(len(classes) - 1)
+    ]
 
 
 def place_by_cuts(

@@ -12,7 +12,11 @@ from caft.statistics.auc import (
     midranks,
     roc_auc,
 )
-from caft.statistics.calibration import brier_score, expected_calibration_error
+from caft.statistics.calibration import (
+    brier_score,
+    expected_calibration_error,
+    multiclass_brier_score,
+)
 from caft.statistics.detectable import smallest_paired_difference, smallest_unpaired_difference
 from caft.statistics.holm import holm_adjusted
 from caft.statistics.paired import (
@@ -21,6 +25,7 @@ from caft.statistics.paired import (
     mcnemar_exact,
     paired_difference,
 )
+from caft.statistics.paired_auc import ResampledAreas, resample_areas
 from caft.statistics.pareto import pareto_front
 from caft.statistics.roc import RocPoint, roc_points
 from caft.statistics.seeds import mean_over_seeds, percentile_interval, resample_means
@@ -33,6 +38,7 @@ __all__ = [
     "AreaUnderCurve",
     "Interval",
     "PairedOutcome",
+    "ResampledAreas",
     "RocPoint",
     "Verdict",
     "bootstrap_auc_interval",
@@ -45,7 +51,9 @@ __all__ = [
     "mcnemar_exact",
     "mean_over_seeds",
     "midranks",
+    "multiclass_brier_score",
     "paired_difference",
+    "resample_areas",
     "pareto_front",
     "percentile_interval",
     "resample_means",

@@ -13,6 +13,23 @@ def brier_score(probabilities: Sequence[float], outcomes: Sequence[bool]) -> flo
     return float(((stated - happened) ** 2).mean())
 
 
+def multiclass_brier_score(probabilities: Sequence[Sequence[float]], gold: Sequence[int]) -> float:
+    """Mean over rows of the squared distance between a row's probabilities and the truth.
+
+    Brier (1950) over all classes: 0 is perfect, 2 is certain and wrong; k equal options score
+    1 - 1/k. Rows may have different numbers of options; each row's probabilities sum to 1.
+    """
+    assert len(probabilities) == len(gold) > 0, f"{len(probabilities)} rows for {len(gold)} answers"
+    return float(
+        np.mean([_distance(row, right) for row, right in zip(probabilities, gold, strict=True)])
+    )
+
+
+def _distance(row: Sequence[float], gold: int) -> float:
+    assert abs(sum(row) - 1) < 1e-6, f"probabilities sum to {sum(row)}"
+    return sum((share - (place == gold)) ** 2 for place, share in enumerate(row))
+
+
 def expected_calibration_error(
     probabilities: Sequence[float], outcomes: Sequence[bool], bins: int = 10
 ) -> float:

@@ -10,12 +10,14 @@ from caft.store.artifacts import Artifact, Store
 from caft.store.checkpoints import Checkpoints
 from caft.store.durable import make_durable, write_durably
 from caft.store.fingerprint import digest, file_digest, plain, source_digest
+from caft.store.journal import Journal
 from caft.store.measure import measured
 from caft.store.tables import read_rows, read_table, write_rows, write_table
 
 __all__ = [
     "Artifact",
     "Checkpoints",
+    "Journal",
     "Store",
     "digest",
     "file_digest",

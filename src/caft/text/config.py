@@ -36,6 +36,7 @@ class PromptConfig:
 
     `shots` solved examples are put before the question when the base model is scored or
     evaluated; tuned models never see them. `completion_*` serve models without a chat template.
+    `*_fallback_*` let the model reply 0 instead, where it is not certain or does not know.
     """
 
     style: PromptStyle = PromptStyle.auto
@@ -54,15 +55,27 @@ class PromptConfig:
         "You answer multiple choice questions about {subject}. Think step by step, then end "
         "with the id of the correct option in double square brackets."
     )
+    system_fallback_certain: str = (
+        "You answer multiple choice questions about {subject}. Reply with the id of the correct "
+        "option if you are certain of it and with 0 if you are not, and nothing else."
+    )
+    system_fallback_known: str = (
+        "You answer multiple choice questions about {subject}. Reply with the id of the correct "
+        "option if you know it and with 0 if you do not, and nothing else."
+    )
     user: str = "{question}\n\n{options}"
     completion_answer: str = "Question: {question}\n{options}\nAnswer:"
     completion_bracketed: str = "Question: {question}\n{options}\nAnswer in brackets:"
     completion_rationale: str = "Question: {question}\n{options}\nSolution:"
+    completion_fallback_certain: str = (
+        "Question: {question}\n{options}\nAnswer, or 0 if not certain:"
+    )
+    completion_fallback_known: str = "Question: {question}\n{options}\nAnswer, or 0 if not known:"
     shot_separator: str = "\n\n"
 
     def __post_init__(self) -> None:
         if self.shots < 0:
             raise UserError(f"dataset.prompt.shots is {self.shots}; give 0 or more")
-        for name in ("user", "completion_answer", "completion_bracketed", "completion_rationale"):
+        for name in ("user", *(name for name in self.__slots__ if name.startswith("completion_"))):
             if "{question}" not in getattr(self, name):
                 raise UserError(f"dataset.prompt.{name} has no {{question}} in it; put it in")

@@ -18,11 +18,26 @@ from caft.text.config import PromptConfig, SystemTurn
 
 
 class Wanted(Enum):
-    """What a prompt asks for: the bare answer, the paper's [[id]], or a solution ending in it."""
+    """What a prompt asks for: the bare answer, the paper's [[id]], or a solution ending in it.
+
+    The two fallbacks want the bare answer too, or `DECLINED` where the model is not certain of
+    it, or does not know it: both of the paper's ways to let a model decline.
+    """
 
     answer = "answer"
     bracketed = "bracketed"
     rationale = "rationale"
+    fallback_certain = "fallback_certain"
+    fallback_known = "fallback_known"
+
+    @property
+    def may_decline(self) -> bool:
+        """Whether `DECLINED` is an allowed reply."""
+        return self in (Wanted.fallback_certain, Wanted.fallback_known)
+
+
+DECLINED = "0"
+"""The reply of a model that was allowed to decline and does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +93,7 @@ def write_prompt(
 def solved_reply(question: Question, config: PromptConfig, wanted: Wanted) -> str:
     """The gold reply in the wanted form; empty where the source has no worked solution."""
     label = gold_label(question, config.option_ids)
-    if wanted is Wanted.answer:
+    if wanted is Wanted.answer or wanted.may_decline:
         return label
     if wanted is Wanted.bracketed:
         return bracketed(label)

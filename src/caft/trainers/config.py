@@ -12,9 +12,9 @@ STRATEGIES = ("auto", "ddp")
 
 @dataclass(kw_only=True, slots=True)
 class TrainerConfig:
-    """Lightning's devices. `devices` above 1 are for tuning, one process each (`ddp`).
+    """Lightning's devices. `devices` above 1 are for scoring and tuning, one process each (`ddp`).
 
-    Scoring and evaluation run on one of them.
+    Evaluation runs on one of them.
     """
 
     accelerator: str = "auto"

@@ -1,0 +1,100 @@
+"""From the tokens of a student's own chain of thought to estimates. Pure.
+
+The span that counts is the thinking span of a model that has one, else the whole reply. The
+answer's token is the first inside the last [[...]] behind that span; the gold answer is never
+looked at. Aggregates as in the paper's comparison of CoT entropies (our notes, section 3).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from statistics import fmean
+
+from caft.records import Chain
+from caft.text.parsing import last_marker
+
+_OPENS, _CLOSES = re.compile(r"<think(?:ing)?>", re.I), re.compile(r"</think(?:ing)?>", re.I)
+_ENDS_SENTENCE = re.compile(r"[.!?][\"')\]]*$")
+
+
+def estimate_chain(chain: Chain) -> dict[str, float | None]:
+    """Every cot_* estimate; entropies in nats. None where there is nothing to take it from."""
+    span = find_reasoning(chain.pieces)
+    entropies, margins = chain.entropies[span], chain.margins[span]
+    answer = find_answer_token(chain.pieces)
+    sentences = [entropies[start:stop] for start, stop in split_sentences(chain.pieces[span])]
+    return {
+        "cot_answer_entropy": None if answer is None else chain.entropies[answer],
+        "cot_answer_margin": None if answer is None else chain.margins[answer],
+        "cot_mean_entropy": fmean(entropies) if entropies else None,
+        "cot_max_entropy": max(entropies, default=None),
+        "cot_sum_entropy": sum(entropies) if entropies else None,
+        "cot_sentence_mean_of_means": fmean(map(fmean, sentences)) if sentences else None,
+        "cot_sentence_mean_of_max": fmean(map(max, sentences)) if sentences else None,
+        "cot_margin": fmean(margins) if margins else None,
+    }
+
+
+def find_reasoning(pieces: Sequence[str]) -> slice:
+    """The tokens that count: inside the thinking tags, or all where there are none.
+
+    A template may open the span in the prompt, and a reply may be cut before it closes.
+    """
+    text = "".join(pieces)
+    opened, closed = _OPENS.search(text), _CLOSES.search(text)
+    if not opened and not closed:
+        return slice(0, len(pieces))
+    first = _token_at(pieces, opened.end()) if opened else 0
+    return slice(first, _token_at(pieces, closed.start()) if closed else len(pieces))
+
+
+def find_answer_token(pieces: Sequence[str]) -> int | None:
+    """The place of the answer's first token; None where no [[...]] can be read.
+
+    Behind a thinking span only what follows it is an answer.
+    """
+    text = "".join(pieces)
+    thought = _CLOSES.search(text)
+    if not thought and _OPENS.search(text):
+        return None
+    offset = thought.end() if thought else 0
+    marker = last_marker(text[offset:])
+    if marker is None or not marker.content.strip():
+        return None
+    blanks = len(marker.content) - len(marker.content.lstrip())
+    return _token_at(pieces, offset + marker.start + 2 + blanks)
+
+
+def _token_at(pieces: Sequence[str], character: int) -> int:
+    """The token that holds the character, or the number of tokens behind the last one."""
+    end = 0
+    for place, piece in enumerate(pieces):
+        end += len(piece)
+        if end > character:
+            return place
+    return len(pieces)
+
+
+def split_sentences(pieces: Sequence[str]) -> list[tuple[int, int]]:
+    """Where sentences start and stop, in tokens; together they cover all of them.
+
+    A sentence ends with a line break, or with . ! or ? where white space or nothing follows: the
+    point in 3.5 ends none. White space alone belongs to the sentence before it.
+    """
+    bounds: list[tuple[int, int]] = []
+    start, said = 0, ""
+    for place, piece in enumerate(pieces):
+        said += piece
+        rest = "".join(pieces[place + 1 : place + 3])
+        ends = "\n" in piece or (
+            bool(_ENDS_SENTENCE.search(said.rstrip())) and (not rest or rest[0].isspace())
+        )
+        if not ends and place < len(pieces) - 1:
+            continue
+        if not said.strip() and bounds:
+            bounds[-1] = (bounds[-1][0], place + 1)
+        else:
+            bounds.append((start, place + 1))
+        start, said = place + 1, ""
+    return bounds

@@ -1,0 +1,105 @@
+"""Several scores of the same rows: their areas under the ROC curve, resampled together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from caft.statistics.auc import Flags, Floats
+from caft.statistics.wilson import Interval
+
+_CELLS_AT_ONCE = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ResampledAreas:
+    """Areas by name: the observed `values`, and `draws` of the same resampled rows for all."""
+
+    values: Mapping[str, float]
+    draws: Mapping[str, Floats]
+    n: int
+    confidence: float
+
+    def interval(self, name: str) -> Interval:
+        """One area with its percentile bounds."""
+        return self._interval(self.values[name], self.draws[name])
+
+    def difference(self, first: str, second: str) -> Interval:
+        """The second area minus the first, on the same rows (paired bootstrap)."""
+        return self._interval(
+            self.values[second] - self.values[first], self.draws[second] - self.draws[first]
+        )
+
+    def _interval(self, value: float, draws: Floats) -> Interval:
+        tails = [(1 - self.confidence) / 2, (1 + self.confidence) / 2]
+        low, high = (float(bound) for bound in np.quantile(draws, tails))
+        # Few rows can make an interval that misses what was observed.
+        return Interval(value, min(low, value), max(high, value), self.n)
+
+
+def resample_areas(
+    scores: Mapping[str, Sequence[float]],
+    positives: Sequence[bool],
+    confidence: float = 0.95,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> ResampledAreas:
+    """Areas of scores over the same rows, with `resamples` bootstrap draws of the rows.
+
+    Positives and negatives are drawn each among themselves, and every score sees the same draw,
+    so that differences between scores are paired. Both kinds must occur.
+    """
+    flags = np.asarray(positives, dtype=bool)
+    assert flags.any(), "no positives"
+    assert not flags.all(), "no negatives"
+    generator = np.random.default_rng(seed)
+    ordered = {
+        name: _Ordered(np.asarray(row, dtype=np.float64), flags) for name, row in scores.items()
+    }
+    draws: dict[str, list[Floats]] = {name: [] for name in scores}
+    block = max(1, _CELLS_AT_ONCE // flags.size)
+    for start in range(0, resamples, block):
+        times = _draw_rows(flags, min(block, resamples - start), generator)
+        for name, order in ordered.items():
+            draws[name].append(order.areas(times))
+    once = np.ones((1, flags.size), dtype=np.int64)
+    return ResampledAreas(
+        values={name: float(order.areas(once)[0]) for name, order in ordered.items()},
+        draws={name: np.concatenate(parts) for name, parts in draws.items()},
+        n=int(flags.size),
+        confidence=confidence,
+    )
+
+
+def _draw_rows(flags: Flags, count: int, generator: np.random.Generator) -> np.ndarray:
+    """How often each row is drawn, [count, rows]."""
+    times = np.empty((count, flags.size), dtype=np.int64)
+    for kind in (flags, ~flags):
+        size = int(kind.sum())
+        times[:, kind] = generator.multinomial(size, np.full(size, 1 / size), count)
+    return times
+
+
+class _Ordered:
+    """Rows in rising order of one score, equal scores in one group."""
+
+    def __init__(self, values: Floats, flags: Flags) -> None:
+        self.order = np.argsort(values, kind="stable")
+        in_order = values[self.order]
+        self.starts = np.flatnonzero(np.r_[True, in_order[1:] != in_order[:-1]])
+        self.flags = flags[self.order]
+
+    def areas(self, times_BR: np.ndarray) -> Floats:  # noqa: N803
+        """One area a draw; B draws of how often each of R rows occurs."""
+        drawn = times_BR[:, self.order]
+        groups = [
+            np.add.reduceat(drawn * kind, self.starts, axis=1) for kind in (self.flags, ~self.flags)
+        ]
+        positives, negatives = groups
+        below = np.cumsum(negatives, axis=1) - negatives / 2
+        pairs = positives[0].sum() * negatives[0].sum()
+        areas: Floats = (positives * below).sum(axis=1) / pairs
+        return areas

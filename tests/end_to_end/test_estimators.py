@@ -1,0 +1,133 @@
+"""Every kind of estimator cuts by a word of the command line, and its price is in the bill."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+SCORE_ONLY = ("until=split", "dataset.train=30", "dataset.validation=6", "dataset.test=6")
+
+
+def judge(server: Any, *more: str) -> tuple[str, ...]:
+    return (
+        f"score.judge.base_url={server.base_url}",
+        "score.judge.model=fake",
+        "score.judge.usd_per_million_completion_tokens=1000",
+        *more,
+    )
+
+
+@pytest.mark.parametrize(
+    ("estimator", "stages"),
+    [
+        ("option_entropy", ["score"]),
+        ("gold_cross_entropy", ["score"]),
+        ("fallback_entropy", ["score", "score fallback"]),
+        ("cot_mean_entropy", ["score", "score chains"]),
+        ("rationale_length", ["score", "distill"]),
+    ],
+)
+def test_the_stages_are_those_that_the_estimator_needs(
+    shared: Any, small: Any, estimator: str, stages: list[str]
+) -> None:
+    run = shared.run(*small.words, *SCORE_ONLY, f"split.estimator={estimator}")
+    assert (run.status, run.err) == (0, "")
+    assert run.stages == stages
+    score, split = run.summary["score"], run.summary["split"]
+    assert score["estimator"] == estimator
+    assert score["roc_auc"][estimator]["n"] == 30
+    assert sum(split["counts"].values()) == 30
+    known = estimator not in ("gold_cross_entropy", "rationale_length")
+    assert split["held_out_by"] == (None if known else "answer_entropy")
+    assert {row["complexity"] for row in run.rows("scores")} <= {"easy", "middle", "hard"}
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    for text in (run.out.replace("\n", " "), page):
+        assert ("placed by answer entropy" in text) == (not known)
+        if estimator == "gold_cross_entropy":
+            assert "cross-entropy of the gold answer (circular)" in text
+
+
+def test_both_fallback_wordings_are_passes_of_their_own(shared: Any, small: Any) -> None:
+    words = (*small.words, *SCORE_ONLY, "score.estimators=[fallback_entropy]")
+    runs = [shared.run(*words, f"score.fallback={wording}") for wording in ("certain", "known")]
+    assert [run.summary["score"]["fallback"]["wording"] for run in runs] == ["certain", "known"]
+    assert all(run.summary["score"]["fallback"]["n"] == 30 for run in runs)
+    assert runs[0].fingerprint("score fallback") != runs[1].fingerprint("score fallback")
+    assert runs[0].fingerprint("score") == runs[1].fingerprint("score")
+
+
+def test_a_judge_is_paid_once_and_stands_in_the_bill(
+    workshop: Any, small: Any, server: Any
+) -> None:
+    # Every third question is unreadable for the judge.
+    server.write = lambda call: f"[[{len(call.question) % 4}]]" if len(call.question) % 3 else "hm"
+    words = (*small.words, *SCORE_ONLY, "split.estimator=judge_steps", *judge(server))
+    plan = workshop.run(*words, "dry_run=true")
+    assert "score judge" in plan.out
+    assert server.log == []
+    run = workshop.run(*words)
+    assert run.status == 0, run.err
+    assert len(server.log) == 42
+    cost = run.summary["cost"]
+    assert (cost["judge_calls"], cost["teacher_calls"]) == (42, 0)
+    assert cost["judge_usd"] == pytest.approx(42 * 10 * 1000 / 1e6)
+    assert "42 judge calls" in run.out
+    unread = [row for row in run.rows("scores") if row["judge_steps"] is None]
+    assert run.summary["split"]["unreadable"] == len(unread)
+    assert {row["complexity"] for row in unread} <= {"hard"}
+    again = workshop.run(*words)
+    assert len(server.log) == 42
+    assert again.summary["split"] == run.summary["split"]
+
+
+def test_the_teachers_endpoint_judges_where_no_other_is_named(
+    workshop: Any, small: Any, server: Any
+) -> None:
+    server.write = lambda call: "[[undergraduate]]"
+    run = workshop.run(
+        *small.words, *SCORE_ONLY, "score.estimators=[judge_education]",
+        "teacher=vllm", f"teacher.base_url={server.base_url}", "teacher.model=fake",
+    )  # fmt: skip
+    assert run.status == 0, run.err
+    assert {row["judge_education"] for row in run.rows("scores")} == {2.0}
+
+
+def test_lengths_buy_every_rationale_and_the_dry_run_says_so(
+    workshop: Any, small: Any, server: Any
+) -> None:
+    words = (
+        *small.words, "dataset.train=30", "split.estimator=rationale_length", "teacher=vllm",
+        f"teacher.base_url={server.base_url}", "teacher.model=fake", "teacher.keep=all",
+    )  # fmt: skip
+    plan = workshop.run(*words, "dry_run=true")
+    assert "EVERY training question" in " ".join(plan.out.split())
+    assert server.log == []
+    run = workshop.run(*words, "until=score")
+    assert run.status == 0, run.err
+    assert len(server.log) == 30
+    assert run.summary["cost"]["teacher_calls"] == 30
+    further = workshop.run(*words, "until=distill")
+    assert len(server.log) == 30
+    assert further.summary["cost"]["teacher_calls"] == 30
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["split.estimator=judge_steps"], "give score.judge.base_url="),
+        (["split.estimator=answer_mean_entropy"], "for free-text answers"),
+        (["score.estimators=[cot_meen_entropy]"], "did you mean cot_mean_entropy"),
+        (["split.estimator=entropy"], "did you mean"),
+        (["score.estimators=[cot_mean_entropy]", "score.chain.max_new_tokens=2040"],
+         "which leaves less than 2040"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_had_is_refused_before_anything_is_scored(
+    workshop: Any, small: Any, words: list[str], said: str
+) -> None:
+    run = workshop.run(*small.words, "until=score", *words)
+    assert run.status == 2
+    assert run.err.count("\n") == 1
+    assert said in run.err
+    assert workshop.made() == []

@@ -1,0 +1,107 @@
+"""Aggregates over token entropies, worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from caft.models.config import Architecture
+from caft.models.encoding import token_pieces
+from caft.models.tiny_tokenizers import make_tokenizer
+from caft.records import Chain
+from caft.score.chains import estimate_chain, find_answer_token, find_reasoning, split_sentences
+
+
+def chain(*tokens: tuple[str, float, float]) -> Chain:
+    pieces, entropies, margins = zip(*tokens, strict=True) if tokens else ((), (), ())
+    return Chain(question_id="q", pieces=pieces, entropies=entropies, margins=margins,
+                 parsed=None, correct=False)  # fmt: skip
+
+
+def test_every_aggregate_by_hand() -> None:
+    written = chain(
+        ("Add", 1.0, 0.5), (" 3.", 2.0, 0.25), ("5", 0.0, 1.0), (".", 1.0, 0.25),
+        (" So", 3.0, 0.0), (" [[", 0.5, 0.5), ("B", 0.25, 0.75), ("]]", 0.25, 0.75),
+    )  # fmt: skip
+    estimates = estimate_chain(written)
+    # Sentences "Add 3.5." (1, 2, 0, 1) and " So [[B]]" (3, 0.5, 0.25, 0.25).
+    assert estimates == {
+        "cot_answer_entropy": 0.25,
+        "cot_answer_margin": 0.75,
+        "cot_mean_entropy": 8.0 / 8,
+        "cot_max_entropy": 3.0,
+        "cot_sum_entropy": 8.0,
+        "cot_sentence_mean_of_means": (1.0 + 1.0) / 2,
+        "cot_sentence_mean_of_max": (2.0 + 3.0) / 2,
+        "cot_margin": 4.0 / 8,
+    }
+
+
+def test_a_thinking_model_is_measured_inside_its_span() -> None:
+    written = chain(
+        ("<think>", 9.0, 0.0), ("Hm", 1.0, 0.5), (" [[A]]", 3.0, 0.5), ("</think>", 9.0, 0.0),
+        (" Sure", 5.0, 0.1), (" [[", 5.0, 0.1), ("B", 0.75, 0.25), ("]]", 5.0, 0.1),
+    )  # fmt: skip
+    estimates = estimate_chain(written)
+    assert (estimates["cot_mean_entropy"], estimates["cot_sum_entropy"]) == (2.0, 4.0)
+    # What looks like an answer among the thoughts is none.
+    assert (estimates["cot_answer_entropy"], estimates["cot_answer_margin"]) == (0.75, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "span"),
+    [
+        (["a", "b"], slice(0, 2)),
+        (["<think>", "a", "</think>", "b"], slice(1, 2)),
+        (["a", "</think>", "b"], slice(0, 1)),
+        (["<think>", "a", "b"], slice(1, 3)),
+        (["<thi", "nk>", "a", "</", "think>", "b"], slice(2, 3)),
+        ([], slice(0, 0)),
+    ],
+)
+def test_the_reasoning_of_a_reply(pieces: list[str], span: slice) -> None:
+    assert find_reasoning(pieces) == span
+
+
+@pytest.mark.parametrize(
+    ("pieces", "place"),
+    [
+        (["So ", "[[", "A", "]]"], 2),
+        (["[[", " ", "A", "]]"], 2),
+        (["[[A]]", " no, ", "[[B]]"], 2),
+        (["no answer"], None),
+        (["[[", "]]"], None),
+        (["<think>", "[[A]]"], None),
+        (["[[A]]", "</think>", "none"], None),
+    ],
+)
+def test_the_token_of_the_answer(pieces: list[str], place: int | None) -> None:
+    assert find_answer_token(pieces) == place
+
+
+@pytest.mark.parametrize(
+    ("pieces", "bounds"),
+    [
+        (["One.", " Two"], [(0, 1), (1, 2)]),
+        (["3", ".", "5", " is"], [(0, 4)]),
+        (["One", ".", "\n\n", "Two", "!"], [(0, 3), (3, 5)]),
+        (["a\n", "b\n", "c"], [(0, 1), (1, 2), (2, 3)]),
+        (["(Really?)", " Yes"], [(0, 1), (1, 2)]),
+        ([], []),
+    ],
+)
+def test_sentences(pieces: list[str], bounds: list[tuple[int, int]]) -> None:
+    assert split_sentences(pieces) == bounds
+
+
+def test_nothing_written_has_no_estimates() -> None:
+    assert set(estimate_chain(chain()).values()) == {None}
+
+
+@pytest.mark.parametrize("architecture", list(Architecture))
+def test_pieces_are_the_text_token_by_token(architecture: Architecture) -> None:
+    tokenizer = make_tokenizer(architecture)
+    text = "First 12 + 7 = 19.\nSo  the answer é 日本 is [[B]]. " * 3
+    ids = tokenizer(text, add_special_tokens=False).input_ids
+    pieces = token_pieces(ids, tokenizer)
+    assert len(pieces) == len(ids)
+    assert "".join(pieces) == tokenizer.decode(ids, clean_up_tokenization_spaces=False)

@@ -1,0 +1,213 @@
+"""Scoring that is cut off goes on where it stopped, and several processes are like one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from caft.errors import UserError
+from caft.models.config import Architecture, Dtype, TinyModelConfig
+from caft.models.locate import locate_model
+from caft.models.student import Student
+from caft.records import AnswerScore, Question
+from caft.score.config import ChainConfig, ModelScoreConfig
+from caft.score.module import ScoringModule
+from caft.score.stage import (
+    Chaining,
+    Scoring,
+    read_chains,
+    read_scores,
+    score_questions,
+    write_chains,
+)
+from caft.store import Journal, Store
+from caft.text.config import PromptConfig
+from caft.trainers.config import TrainerConfig
+
+ONE = TrainerConfig(accelerator="cpu", progress=False)
+TWO = TrainerConfig(accelerator="cpu", progress=False, devices=2, strategy="ddp")
+QUESTIONS = [
+    Question(
+        id=f"q{number}",
+        text=f"What is {number} + 3?" + " Mind the step." * (number % 4),
+        options=tuple(str(number + offset) for offset in range(2 + number % 3)),
+        gold_index=number % 2,
+    )
+    for number in range(24)
+]
+FREE = [Question(id=f"f{n}", text=f"Who wrote book {n}?", gold_text="Emma") for n in range(6)]
+
+
+@pytest.fixture
+def student(tmp_path_factory: pytest.TempPathFactory) -> Student:
+    cache = str(tmp_path_factory.mktemp("models"))
+    config = TinyModelConfig(
+        name="tiny", id="tiny", architecture=Architecture.llama, dtype=Dtype.float32, cache=cache
+    )
+    return Student(config, locate_model(config), "cpu")
+
+
+def scoring(student: Student, questions: list[Question] = QUESTIONS) -> Scoring:
+    config = ModelScoreConfig(batch_tokens=120, free_answer_tokens=4)
+    return Scoring(student, questions, (), PromptConfig(), config)
+
+
+def score(
+    student: Student, folder: Path, trainer: TrainerConfig = ONE, **more: Any
+) -> list[AnswerScore]:
+    return read_scores(score_questions(scoring(student, **more), Store(folder), trainer))
+
+
+def count_passes(monkeypatch: pytest.MonkeyPatch, *, most: int | None = None) -> list[list[str]]:
+    """The questions of every forward pass from now on; the pass after `most` is interrupted."""
+    passes: list[list[str]] = []
+    step = ScoringModule.predict_step
+
+    def counted(self: ScoringModule, batch: Any, batch_idx: int) -> Any:
+        if most is not None and len(passes) == most:
+            raise KeyboardInterrupt
+        passes.append([row.question_id for row in batch.rows])
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(ScoringModule, "predict_step", counted)
+    return passes
+
+
+def test_an_interrupted_scoring_repeats_nothing(
+    student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = score(student, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        before = count_passes(patch, most=3)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            score(student, tmp_path / "cut")
+    with monkeypatch.context() as patch:
+        after = count_passes(patch)
+        resumed = score(student, tmp_path / "cut")
+    asked = [name for each in (*before, *after) for name in each]
+    assert sorted(asked) == sorted(question.id for question in QUESTIONS)
+    assert len(before) == 3
+    assert resumed == whole
+    left = list((tmp_path / "cut" / "score").rglob("*.jsonl"))
+    assert left == []
+
+
+def test_a_torn_line_is_asked_again_and_nothing_else(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "scoring")
+    journal.append([{"question_id": "a", "x": 0.1}, {"question_id": "b", "x": 1e-300}])
+    journal.append([{"question_id": "c", "x": 2.0}])
+    (file,) = tmp_path.glob("*.jsonl")
+    file.write_text(file.read_text()[:-5])
+    again = Journal(tmp_path, "scoring")
+    assert [row["question_id"] for row in again.read()] == ["a", "b"]
+    again.append([{"question_id": "c", "x": 3.0}])
+    assert [row["x"] for row in Journal(tmp_path, "scoring").read()] == [0.1, 1e-300, 3.0]
+    again.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_chains_keep_the_spread_of_every_token(student: Student, tmp_path: Path) -> None:
+    work = Chaining(student, QUESTIONS[:3], (), PromptConfig(), ChainConfig(max_new_tokens=5))
+    chains = read_chains(write_chains(work, Store(tmp_path), ONE))
+    assert [chain.question_id for chain in chains] == ["q0", "q1", "q2"]
+    for chain in chains:
+        assert len(chain.pieces) == len(chain.entropies) == len(chain.margins) <= 5
+        assert all(entropy > 0 for entropy in chain.entropies)
+    again = write_chains(work, Store(tmp_path), ONE)
+    assert again.cached
+    assert read_chains(again) == chains
+
+
+def test_logits_that_are_not_finite_stop_before_the_table(
+    student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = Student.load
+    monkeypatch.setattr(Student, "load", lambda self: spoil(load(self)))
+    with pytest.raises(UserError, match=r"question q\d+: the model's logits are not finite"):
+        score(student, tmp_path)
+    assert list((tmp_path / "score").glob("[!.]*")) == []
+
+
+def spoil(model: Any) -> Any:
+    model.lm_head.weight.data[3] = float("nan")
+    return model
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_table_of_one(student: Student, tmp_path: Path) -> None:
+    questions = [*QUESTIONS, *FREE]
+    one = score(student, tmp_path / "one", questions=questions)
+    two = score(student, tmp_path / "two", TWO, questions=questions)
+    assert [each.question_id for each in two] == [question.id for question in questions]
+    for first, second in zip(one, two, strict=True):
+        assert (first.predicted, first.valid, first.correct) == (
+            second.predicted, second.valid, second.correct,
+        )  # fmt: skip
+        assert second.estimates == pytest.approx(first.estimates, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_refusal_in_a_child_process_is_one_line_here(student: Student, tmp_path: Path) -> None:
+    spoilt = student.load()
+    spoil(spoilt)
+    folder = tmp_path / "spoilt"
+    spoilt.save_pretrained(folder)
+    student.tokenizer.save_pretrained(folder)
+    config = TinyModelConfig(name="t", id="t", path=str(folder), dtype=Dtype.float32)
+    with pytest.raises(UserError, match=r"question q\d+: the model's logits are not finite"):
+        score(Student(config, folder, "cpu"), tmp_path / "store", TWO)
+
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+def test_a_killed_scoring_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    words = [
+        "model=tiny", "model.dtype=float32", "trainer.accelerator=cpu", "trainer.progress=false",
+        "dataset.train=1500", "dataset.validation=8", "dataset.test=8", "score.batch_tokens=16",
+        "until=score", "report.html=false",
+    ]  # fmt: skip
+
+    def start(name: str, store: str) -> subprocess.Popen[str]:
+        command = [sys.executable, str(ROOT / "train.py"), *words, f"hydra.run.dir={name}",
+                   f"store.path={tmp_path / store}"]  # fmt: skip
+        return subprocess.Popen(
+            command, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def journaled() -> list[str]:
+        files = (tmp_path / "cut" / "score").glob(".unfinished-*/scoring-*.jsonl")
+        lines = [line for file in sorted(files) for line in file.read_text().split("\n")[:-1]]
+        return [row["question_id"] for line in lines for row in json.loads(line)]
+
+    with start("first", "cut") as process:
+        end = time.monotonic() + 300
+        while len(journaled()) < 20:
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    kept = journaled()
+    assert 20 <= len(kept) < 1516
+    with start("second", "cut") as process:
+        out, errors = process.communicate(timeout=400)
+    assert process.returncode == 0, errors
+    assert f"{len(kept)} results of an interrupted attempt are taken over" in out + errors
+    with start("whole", "whole") as process:
+        process.communicate(timeout=400)
+    tables = [
+        read_scores(store.artifacts()[0])
+        for store in (Store(tmp_path / "cut"), Store(tmp_path / "whole"))
+    ]
+    assert tables[0] == tables[1]
