@@ -254,7 +254,7 @@ class Predicting:
 
 
 def predict_share(ranks: Ranks, _tell: Callable[[Any], None], job: Predicting) -> None:
-    """This process's share of the batches: every n-th one. Results stand in the journal."""
+    """Run every n-th batch, as one of n processes. Results stand in the journal."""
     own: Any = job.batches[ranks.share]
     bar = CountingProgress(
         job.title,

@@ -115,6 +115,7 @@ class RandomSplitConfig(SplitConfig):
 
     def __post_init__(self) -> None:
         SplitConfig.__post_init__(self)
+        find_estimator("split.reference", self.reference)
         refuse_unordered("split.quantiles", self.quantiles, self.classes)
         if not all(0.0 <= quantile <= 1.0 for quantile in self.quantiles):
             raise UserError(f"split.quantiles is {self.quantiles}; each must lie in 0 to 1")
