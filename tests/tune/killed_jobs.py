@@ -22,11 +22,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
-from test_resume import QUIET, outcome, work
+from test_resume import EPOCHS, QUIET, STEPS, outcome, work
 
 from caft.exit_status import watch_signals
 from caft.store import Store
 from caft.tune.stage import read_tuned, tune_student
+
+ROWS_A_STAGE = STEPS + EPOCHS
 
 
 class Pipe:
@@ -40,7 +42,7 @@ class Pipe:
 
 
 def run(models: str, store: Path, end: int) -> list[Any]:
-    tuning = work(models, checkpoint_seconds=0.03)
+    tuning = work(models, checkpoint_seconds=0.01)
     first = tune_student(tuning, Store(store), QUIET, Pipe(end, 1), "one")
     second = replace(tuning, student=read_tuned(tuning.student, first), seed=6)
     return [first, tune_student(second, Store(store), QUIET, Pipe(end, 2), "two")]
@@ -65,21 +67,27 @@ def fork(models: str, store: Path) -> tuple[int, int]:
     return child, reader
 
 
-def kill_after(child: int, reader: int, rows: int, wait: float, number: int) -> tuple[str, int]:
-    """The stage that ran when the signal came, and the rows that came after it."""
-    seen = b""
-    while len(seen) < rows:
+def kill_after(
+    child: int, reader: int, place: int, *, wait: float, number: int
+) -> tuple[int, str, int]:
+    """The place of the signal, the stage that ran then, and the rows that came after it.
+
+    Places count rows over both stages. A resumed stage tells its earlier rows again.
+    """
+    seen, reached = b"", 0
+    while reached < place:
         byte = os.read(reader, 1)
         if not byte:
             break
         seen += byte
+        reached = (int(byte) - 1) * ROWS_A_STAGE + seen.count(byte)
     time.sleep(wait)
     os.kill(child, number)
     late = b""
     while byte := os.read(reader, 1):
         late += byte
     os.close(reader)
-    return seen[-1:].decode(), len(late)
+    return reached, seen[-1:].decode() or "1", len(late)
 
 
 def results(models: str, store: Path) -> list[Any]:
@@ -100,28 +108,34 @@ def main(models: str, folder: Path, kills: int) -> None:
     whole = results(models, folder / "whole")
     draw = random.Random(7)
     in_stage = {"1": 0, "2": 0}
-    killed = 0
-    ends = []
-    # Three runs, each killed several times on its way.
-    for number in range(3):
-        store = folder / f"run{number}"
-        for _ in range(kills // 3):
-            child, reader = fork(models, store)
-            stage, _ = kill_after(
-                child, reader, draw.randint(1, 14), draw.uniform(0, 0.05), signal.SIGKILL
-            )
-            os.waitpid(child, 0)
+    ends: list[Any] = []
+    # A run is killed until it ends in spite of it; then comes the next one.
+    place = 0
+    while sum(in_stage.values()) < kills:
+        store = folder / f"run{len(ends)}"
+        child, reader = fork(models, store)
+        place, stage, _ = kill_after(
+            child,
+            reader,
+            place + draw.randint(1, 5),
+            wait=draw.uniform(0, 0.02),
+            number=signal.SIGKILL,
+        )
+        _, status = os.waitpid(child, 0)
+        if os.waitstatus_to_exitcode(status) == 0:
+            ends.append(results(models, store))
+            place = 0
+        else:
             in_stage[stage] += 1
-            killed += 1
-        ends.append(results(models, store))
+    ends.append(results(models, store))
     child, reader = fork(models, folder / "asked")
-    _, late = kill_after(child, reader, 4, 0.0, signal.SIGTERM)
+    _, _, late = kill_after(child, reader, 4, wait=0.0, number=signal.SIGTERM)
     _, status = os.waitpid(child, 0)
     asked = results(models, folder / "asked")
     print(
         json.dumps(
             {
-                "kills": killed,
+                "kills": sum(in_stage.values()),
                 "killed_in_stage": in_stage,
                 "same_weights": all(same(end, whole, 0) for end in ends),
                 "same_curves": all(same(end, whole, 1) for end in ends),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -49,8 +50,6 @@ def test_answers_are_counted_as_a_plain_forward_pass_gives_them(student_of, arch
             for item in asked
         ]
     # Whatever the untrained model says becomes gold for some of them, so that some are right.
-    from dataclasses import replace
-
     asked = [
         replace(item, gold_token=token) if n % 3 else item
         for n, (item, token) in enumerate(zip(asked, said, strict=True))

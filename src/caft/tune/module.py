@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -175,9 +176,14 @@ class TuningModule(LightningModule):  # type: ignore[misc]
                 )
             )
 
+    def _unaveraged(self) -> Any:
+        # DDP would average the gradients of every pass; they are summed once, after the last.
+        return nullcontext() if self.ranks.count == 1 else self.trainer.strategy.model.no_sync()
+
     def _accumulate_or_explain(self, batch: Step) -> float:
         try:
-            return self._accumulate(batch)
+            with self._unaveraged():
+                return self._accumulate(batch)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
