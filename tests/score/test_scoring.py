@@ -160,7 +160,7 @@ def test_the_shared_prefix_is_run_once_and_the_rest_packed() -> None:
     assert prefix_ids == start
     assert [[row.question_id for row in pack.rows] for pack in packs] == [["0", "1"], ["2"]]
     assert packs[0].lay_out()[0].input_ids.tolist() == [[50, 51, 7]]
-    assert packs[0].pack.position_ids.tolist() == [[20, 20, 21]]
+    assert packs[0].lay_out()[0].position_ids.tolist() == [[20, 20, 21]]
     assert packs[0].lay_out()[1].tolist() == [0, 2]
 
 
