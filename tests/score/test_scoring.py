@@ -137,6 +137,18 @@ def test_scores_are_those_of_a_plain_loop(
         assert each.predicted == (said or tokenizer.decode([token]).strip())
 
 
+def test_what_a_subject_shares_is_run_once_a_pack(student: tuple[Any, Any], tmp_path: Path) -> None:
+    model, tokenizer = student
+    subjects = ("the history of mathematics", "law", "the history of mathematics of Rome")
+    questions = [replace(each, subject=subjects[n % 3]) for n, each in enumerate(QUESTIONS)]
+    rows = prepare_rows(questions, PromptConfig(style=CHAT), tokenizer, [])
+    _, (pack,) = plan_scoring(rows, most_tokens=10_000)
+    assert sum(count for stem, count in pack.bundles if stem >= 16) == len(rows)
+    assert len(pack.bundles) == len(subjects)
+    for row, each in zip(rows, score(model, tokenizer, tmp_path, questions=questions), strict=True):
+        assert each.estimates == pytest.approx(score_plainly(model, row)[1], abs=2e-5)
+
+
 def test_entropies_differ_from_question_to_question(
     student: tuple[Any, Any], tmp_path: Path
 ) -> None:
@@ -174,16 +186,16 @@ def test_the_shared_prefix_is_run_once_and_the_rest_packed() -> None:
     prefix_ids, packs = plan_scoring(rows[::-1], most_tokens=4)
     assert prefix_ids == start
     assert [[row.question_id for row in pack.rows] for pack in packs] == [["0", "1"], ["2"]]
-    assert packs[0].pack.input_ids.tolist() == [[50, 51, 7]]
-    assert packs[0].pack.position_ids.tolist() == [[20, 20, 21]]
-    assert packs[0].positions.tolist() == [0, 2]
+    assert packs[0].lay_out()[0].input_ids.tolist() == [[50, 51, 7]]
+    assert packs[0].lay_out()[0].position_ids.tolist() == [[20, 20, 21]]
+    assert packs[0].lay_out()[1].tolist() == [0, 2]
 
 
 def test_a_short_common_start_is_not_shared() -> None:
     rows = [ScoringRow(str(n), (1, 2, 3, n), (), (), "") for n in range(2)]
     prefix_ids, packs = plan_scoring(rows, most_tokens=100)
     assert prefix_ids == ()
-    assert packs[0].pack.input_ids.tolist() == [[1, 2, 3, 0, 1, 2, 3, 1]]
+    assert packs[0].lay_out()[0].input_ids.tolist() == [[1, 2, 3, 0, 1, 2, 3, 1]]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

@@ -3,7 +3,9 @@
 Rows are laid end to end in a single sequence; positions start anew in each, and attention runs
 inside each row only. Rows of equal length lie side by side, so that their attention is one
 batched product. A prefix that all rows share (instruction, solved examples) is computed once and
-its keys and values are read by every row.
+its keys and values are read by every row. Rows of a pack that share more than that (a system turn
+that names their subject) have it as a stem: it lies before them in the pack and is run once for
+all of them.
 
 The attention function is registered with transformers under a name of its own. For a name
 without a mask function transformers builds no mask at all, which is what packing wants, and what
@@ -22,6 +24,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from caft.models.attention import KeysAndValues, attend_short_rows
 from caft.models.decoding import ReplyCache, SharedPrefix
 
 PACKED_ATTENTION = "caft_packed"
@@ -29,11 +32,15 @@ PACKED_ATTENTION = "caft_packed"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """`count` rows of `length` tokens each, side by side from token `start` on."""
+    """`count` rows of `length` tokens each, side by side from token `start` on.
+
+    All of them read the tokens of `stem`, a run of one, before their own.
+    """
 
     start: int
     count: int
     length: int
+    stem: Run | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +124,72 @@ def pack_rows(rows: Sequence[Sequence[int]], first_position: int = 0) -> Pack:
     )
 
 
+def pack_behind_stems(
+    bundles: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]], first_position: int = 0
+) -> Pack:
+    """Lay bundles end to end: a stem's tokens, then what each of its rows adds, by length.
+
+    A stem may be empty. `starts` are where the rows' own tokens start, bundle by bundle.
+    """
+    pieces, runs, starts, offset = [], [], [], 0
+    for stem_ids, rows in bundles:
+        stem = Run(offset, 1, len(stem_ids)) if stem_ids else None
+        if stem is not None:
+            pieces.append(pack_rows([stem_ids], first_position))
+            runs.append(stem)
+            offset += stem.length
+        piece = pack_rows(rows, first_position + len(stem_ids))
+        pieces.append(piece)
+        runs += [replace(run, start=run.start + offset, stem=stem) for run in piece.layout.runs]
+        starts += [start + offset for start in piece.starts]
+        offset += piece.input_ids.shape[1]
+    return Pack(
+        input_ids=torch.cat([piece.input_ids for piece in pieces], dim=1),
+        position_ids=torch.cat([piece.position_ids for piece in pieces], dim=1),
+        layout=Layout(tuple(runs)),
+        starts=tuple(starts),
+    )
+
+
 def packed_logits(model: Any, pack: Pack, positions: torch.Tensor) -> torch.Tensor:
     """Logits [len(positions), vocabulary] at the given tokens of the pack, and nowhere else."""
-    device = pack.input_ids.device
-    output = model(
-        input_ids=pack.input_ids,
-        position_ids=pack.position_ids,
-        use_cache=False,
-        logits_to_keep=positions.to(device),
-        layout=pack.layout,
-    )
+    positions = positions.to(pack.input_ids.device)
+    with _last_mlp_at(model, positions, pack.input_ids.shape[1]):
+        output = model(
+            input_ids=pack.input_ids,
+            position_ids=pack.position_ids,
+            use_cache=False,
+            logits_to_keep=positions,
+            layout=pack.layout,
+        )
     logits: torch.Tensor = output.logits[0]
     return logits
+
+
+@contextmanager
+def _last_mlp_at(model: Any, positions: torch.Tensor, tokens: int) -> Iterator[None]:
+    """Run the last layer's MLP at `positions` of `tokens` only: nobody reads the others.
+
+    Without gradients only: checkpointing would run the layer again after the body.
+    """
+    layers = getattr(model.get_decoder(), "layers", None)
+    mlp = getattr(layers[-1], "mlp", None) if layers is not None else None
+    if mlp is None or torch.is_grad_enabled() or len(positions) == tokens:
+        yield
+        return
+
+    def scatter(said: torch.Tensor) -> torch.Tensor:
+        return said.new_zeros(1, tokens, said.shape[-1]).index_copy_(1, positions, said)
+
+    hooks = (
+        mlp.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, positions],)),
+        mlp.register_forward_hook(lambda _, __, said: scatter(said)),
+    )
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def compute_prefix(model: Any, ids: Sequence[int], device: torch.device) -> SharedPrefix:
@@ -175,32 +236,81 @@ def attend_within_rows(
     layer = module.layer_idx
     assert attention_mask is None
     assert isinstance(layer, int)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if layout.replies is not None:
-        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         return layout.replies.attend(
             layer, query, key, value, scaling=scale, sliding_window=sliding_window
         ), None
     if layout.keep is not None:
         layout.keep.keep(layer, key, value)
-    outputs = []
-    for run in layout.runs:
-        own, keys, values = (_rows_of(run, tensor) for tensor in (query, key, value))
-        if layout.prefix is not None and layout.prefix.length:
-            keys = _after_prefix(layout.prefix.keys[layer], keys)
-            values = _after_prefix(layout.prefix.values[layer], values)
-        mask = _mask(run.length, keys.shape[2], sliding_window, query.device)
-        attended = scaled_dot_product_attention(
-            own,
-            keys,
-            values,
-            attn_mask=mask,
-            is_causal=mask is None,
-            dropout_p=dropout,
-            scale=scaling,
-            enable_gqa=query.shape[1] != key.shape[1],
+    attended = [
+        _attend_run(
+            run,
+            query,
+            key,
+            value,
+            _read_before(run, layout, layer, key, value),
+            scaling=scale,
+            dropout=dropout,
+            window=sliding_window,
         )
-        outputs.append(attended.transpose(1, 2).flatten(0, 1))
-    return torch.cat(outputs)[None], None
+        for run in layout.runs
+    ]
+    return torch.cat(attended)[None], None
+
+
+def _attend_run(
+    run: Run,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    before: KeysAndValues | None,
+    *,
+    scaling: float,
+    dropout: float,
+    window: int | None,
+) -> torch.Tensor:
+    """What the tokens of a run say, [count * length, heads, size]."""
+    own, keys, values = (_rows_of(run, tensor) for tensor in (query, key, value))
+    reach = run.length + (0 if before is None else before[0].shape[2])
+    if _pays_written_out(query) and dropout == 0 and (window is None or reach <= window):
+        return attend_short_rows(own, keys, values, before, scaling).flatten(0, 1)
+    if before is not None:
+        keys, values = (_behind(*pair) for pair in zip(before, (keys, values), strict=True))
+    mask = _mask(run.length, reach, window, query.device)
+    attended = scaled_dot_product_attention(
+        own,
+        keys,
+        values,
+        attn_mask=mask,
+        is_causal=mask is None,
+        dropout_p=dropout,
+        scale=scaling,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    return attended.transpose(1, 2).flatten(0, 1)
+
+
+def _pays_written_out(query: torch.Tensor) -> bool:
+    # In float32, and on an accelerator, the fused kernel is the faster one; and it alone knows
+    # gradients without keeping the weights.
+    measured = query.device.type == "cpu" and query.dtype == torch.bfloat16
+    return measured and not torch.is_grad_enabled()
+
+
+def _read_before(
+    run: Run, layout: Layout, layer: int, key: torch.Tensor, value: torch.Tensor
+) -> KeysAndValues | None:
+    """Keys and values [1, heads, tokens, size] that all rows of a run read before their own."""
+    before = []
+    if layout.prefix is not None and layout.prefix.length:
+        before.append((layout.prefix.keys[layer], layout.prefix.values[layer]))
+    if run.stem is not None:
+        before.append((_rows_of(run.stem, key), _rows_of(run.stem, value)))
+    if len(before) < 2:
+        return before[0] if before else None
+    keys, values = (torch.cat(parts, dim=2) for parts in zip(*before, strict=True))
+    return keys, values
 
 
 def _rows_of(run: Run, tensor: torch.Tensor) -> torch.Tensor:
@@ -210,7 +320,7 @@ def _rows_of(run: Run, tensor: torch.Tensor) -> torch.Tensor:
     return rows.transpose(0, 1)
 
 
-def _after_prefix(shared: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+def _behind(shared: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
     return torch.cat([shared.expand(own.shape[0], -1, -1, -1), own], dim=2)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -23,12 +24,12 @@ from caft.models.packing import (
     Pack,
     common_prefix,
     compute_prefix,
-    pack_rows,
+    pack_behind_stems,
     packed_attention,
     packed_logits,
-    plan_packs,
 )
 from caft.models.student import Student
+from caft.models.stems import SHORTEST_STEM, Bundle, find_bundles, plan_bundled_packs
 from caft.score.prepare import ScoringRow
 from caft.store import Journal
 from caft.trainers.build import build_trainer
@@ -36,17 +37,32 @@ from caft.trainers.config import TrainerConfig
 from caft.trainers.progress import CountingProgress
 from caft.trainers.ranks import Ranks
 
-# A shorter prefix saves less than reading it back costs.
-_SHORTEST_SHARED_PREFIX = 16
+# Bounds the logits of a pack, whatever the vocabulary: 50 MB of bfloat16 for 200,000 tokens.
+_MOST_ROWS = 128
 
 
 @dataclass(frozen=True, slots=True)
 class ScoringPack:
-    """Rows that share one forward pass; `positions` are their answer positions in the pack."""
+    """Rows that share one forward pass, bundle by bundle, behind the same `prefix` tokens.
+
+    `bundles` are pairs of a stem's length and its number of rows. Tensors are made when the
+    pack's turn comes: those of all packs together would be most of the memory of scoring.
+    """
 
     rows: tuple[ScoringRow, ...]
-    pack: Pack
-    positions: torch.Tensor
+    bundles: tuple[tuple[int, int], ...]
+    prefix: int
+
+    def lay_out(self) -> tuple[Pack, torch.Tensor]:
+        """The pack, and the answer positions of its rows in it, [rows]."""
+        left = iter([row.prompt_ids[self.prefix :] for row in self.rows])
+        bundles, own_lengths = [], []
+        for stem, count in self.bundles:
+            members = list(islice(left, count))
+            bundles.append((members[0][:stem], [ids[stem:] for ids in members]))
+            own_lengths += [len(ids) - stem for ids in members]
+        pack = pack_behind_stems(bundles, first_position=self.prefix)
+        return pack, torch.tensor(pack.starts) + torch.tensor(own_lengths) - 1
 
 
 class NextToken(NamedTuple):
@@ -74,13 +90,15 @@ class ScoringModule(LightningModule):  # type: ignore[misc]
     def transfer_batch_to_device(
         self, batch: ScoringPack, device: torch.device, dataloader_idx: int
     ) -> ScoringPack:
-        """Lightning's hook: a pack knows its own tensors."""
-        return replace(batch, pack=batch.pack.to(device))
+        """Lightning's hook: a pack's tensors are made in `predict_step`."""
+        return batch
 
     def predict_step(self, batch: ScoringPack, batch_idx: int) -> list[NextToken]:
         """One forward pass; the logits of the answer positions only, [rows, vocabulary]."""
+        pack, positions = batch.lay_out()
         with packed_attention(self.model):
-            logits = packed_logits(self.model, self._behind_prefix(batch.pack), batch.positions)
+            behind = self._behind_prefix(pack.to(self.device))
+            logits = packed_logits(self.model, behind, positions)
         return [
             _read_next_token(row, row_logits)
             for row, row_logits in zip(batch.rows, logits, strict=True)
@@ -100,23 +118,19 @@ def plan_scoring(
     """The prefix that all prompts share, and the packs of what follows it in each."""
     prompts = [row.prompt_ids for row in rows]
     shared = common_prefix(prompts)
-    if shared < _SHORTEST_SHARED_PREFIX:
+    if shared < SHORTEST_STEM:
         shared = 0
-    lengths = [len(prompt) - shared for prompt in prompts]
-    packs = [
-        _pack(tuple(rows[index] for index in members), shared)
-        for members in plan_packs(lengths, most_tokens)
-    ]
-    return prompts[0][:shared], packs
+    rest = [prompt[shared:] for prompt in prompts]
+    plan = plan_bundled_packs(rest, find_bundles(rest), most_tokens, _MOST_ROWS)
+    return prompts[0][:shared], [_pack(pack, rows, shared) for pack in plan]
 
 
-def _pack(rows: tuple[ScoringRow, ...], shared: int) -> ScoringPack:
-    pack = pack_rows([row.prompt_ids[shared:] for row in rows], first_position=shared)
-    ends = [
-        start + len(row.prompt_ids) - shared - 1
-        for start, row in zip(pack.starts, rows, strict=True)
-    ]
-    return ScoringPack(rows, pack, torch.tensor(ends))
+def _pack(bundles: Sequence[Bundle], rows: Sequence[ScoringRow], prefix: int) -> ScoringPack:
+    return ScoringPack(
+        rows=tuple(rows[row] for bundle in bundles for row in bundle.members),
+        bundles=tuple((bundle.stem, len(bundle.members)) for bundle in bundles),
+        prefix=prefix,
+    )
 
 
 def _read_next_token(row: ScoringRow, logits: torch.Tensor) -> NextToken:

