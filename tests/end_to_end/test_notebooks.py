@@ -82,7 +82,7 @@ def test_published_scores_of_the_authors(monkeypatch: pytest.MonkeyPatch) -> Non
     if not PUBLISHED.exists():
         pytest.skip(f"no published entropies here ({PUBLISHED})")
     shown = execute("03_published_scores", monkeypatch, CAFT_PUBLISHED=PUBLISHED)
-    assert "AUC 0.710" in shown
+    assert "value=0.7105" in shown
 
 
 def test_bring_your_own_data(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

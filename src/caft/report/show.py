@@ -12,7 +12,7 @@ from caft.report.figures import Figure
 from caft.report.page import read_template, render_fragment
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Shown:
     """HTML that a notebook shows as it is."""
 
