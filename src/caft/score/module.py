@@ -28,8 +28,8 @@ from caft.models.packing import (
     packed_attention,
     packed_logits,
 )
-from caft.models.student import Student
 from caft.models.stems import SHORTEST_STEM, Bundle, find_bundles, plan_bundled_packs
+from caft.models.student import Student
 from caft.score.prepare import ScoringRow
 from caft.store import Journal
 from caft.trainers.build import build_trainer
