@@ -12,11 +12,15 @@ What all rows read before their own tokens is read by all of them in one product
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import torch
+from torch.autograd.function import once_differentiable
 
 KeysAndValues = tuple[torch.Tensor, torch.Tensor]
 QUERY_BLOCK = 128
+LONGEST_TRAINED_ROW = 1024
+"""Tokens; the way back holds the weights of whole rows, which grow with the square of it."""
 
 
 def attend_short_rows(
@@ -43,6 +47,61 @@ def attend_short_rows(
         own = _attend_block(block, keys[:, :, :end], values[:, :, :end], before, scaling)
         said[:, start:end] = own.flatten(1, 2).transpose(1, 2)
     return said
+
+
+def attend_trained_rows(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float
+) -> torch.Tensor:
+    """The same within rows alone, and with gradients; rows of at most LONGEST_TRAINED_ROW."""
+    trained: Any = _TrainedRows
+    said: torch.Tensor = trained.apply(query, keys, values, scaling)
+    return said
+
+
+class _TrainedRows(torch.autograd.Function):
+    """Weights are not kept for the way back but made again, as the fused kernels do."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float
+    ) -> torch.Tensor:
+        said = attend_short_rows(query, keys, values, None, scaling)
+        ctx.save_for_backward(query, keys, values, said)
+        ctx.scaling = scaling
+        return said
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        query, keys, values, said = ctx.saved_tensors
+        rows, heads, length, size = query.shape
+        # Queries whose heads share a key, one below the other: [rows * kv_heads, queries, size].
+        flat = (rows * keys.shape[1], heads // keys.shape[1] * length, size)
+        asked = query.reshape(flat)
+        grad, said = (part.transpose(1, 2).reshape(flat) for part in (grad, said))
+        keys, values = keys.flatten(0, 1), values.flatten(0, 1)
+        weights = _causal_weights(asked, keys, ctx.scaling)
+        # The softmax's own way back: what a query's weights lose together is what it said.
+        lost = (grad.float() * said).sum(-1, keepdim=True)
+        of_scores = (torch.bmm(grad, values.mT) - lost).mul_(weights).mul_(ctx.scaling)
+        of_scores = of_scores.to(query.dtype)
+        weights = weights.to(query.dtype)
+        kv_shape = (rows, -1, length, size)
+        return (
+            torch.bmm(of_scores, keys).view(query.shape),
+            torch.bmm(of_scores.mT, asked).view(kv_shape),
+            torch.bmm(weights.mT, grad).view(kv_shape),
+            None,
+        )
+
+
+def _causal_weights(queries: torch.Tensor, keys: torch.Tensor, scaling: float) -> torch.Tensor:
+    """Float32 [batch, queries, keys]; queries are whole rows, one below the other."""
+    length = keys.shape[1]
+    scores = _scaled_product(queries, keys, scaling).float()
+    ahead = torch.ones(length, length, dtype=torch.bool, device=keys.device).triu(1)
+    scores.view(len(keys), -1, length, length).masked_fill_(ahead, -torch.inf)
+    return torch.softmax(scores, dim=-1)
 
 
 def _attend_block(

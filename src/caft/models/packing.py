@@ -24,7 +24,12 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from caft.models.attention import KeysAndValues, attend_short_rows
+from caft.models.attention import (
+    LONGEST_TRAINED_ROW,
+    KeysAndValues,
+    attend_short_rows,
+    attend_trained_rows,
+)
 from caft.models.decoding import ReplyCache, SharedPrefix
 
 PACKED_ATTENTION = "caft_packed"
@@ -274,7 +279,10 @@ def _attend_run(
     own, keys, values = (_rows_of(run, tensor) for tensor in (query, key, value))
     reach = run.length + (0 if before is None else before[0].shape[2])
     if _pays_written_out(query) and dropout == 0 and (window is None or reach <= window):
-        return attend_short_rows(own, keys, values, before, scaling).flatten(0, 1)
+        if not torch.is_grad_enabled():
+            return attend_short_rows(own, keys, values, before, scaling).flatten(0, 1)
+        if before is None and run.length <= LONGEST_TRAINED_ROW:
+            return attend_trained_rows(own, keys, values, scaling).flatten(0, 1)
     if before is not None:
         keys, values = (_behind(*pair) for pair in zip(before, (keys, values), strict=True))
     mask = _mask(run.length, reach, window, query.device)
@@ -292,10 +300,8 @@ def _attend_run(
 
 
 def _pays_written_out(query: torch.Tensor) -> bool:
-    # In float32, and on an accelerator, the fused kernel is the faster one; and it alone knows
-    # gradients without keeping the weights.
-    measured = query.device.type == "cpu" and query.dtype == torch.bfloat16
-    return measured and not torch.is_grad_enabled()
+    # In float32, and on an accelerator, the fused kernel is the faster one.
+    return query.device.type == "cpu" and query.dtype == torch.bfloat16
 
 
 def _read_before(
