@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import resource
 import subprocess
 import sys
 from dataclasses import replace
@@ -192,6 +193,28 @@ def test_the_best_epoch_is_handed_over_and_patience_ends_the_stage(models, tmp_p
     assert patient.epochs == min(
         [EPOCHS, *(n + 1 for n in range(1, EPOCHS) if measured[n] <= max(measured[:n]))]
     )
+
+
+class FillingLogger:
+    """At the last row of the curve the disk is full: no file may grow beyond a few bytes."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        if (step, "validation/accuracy" in metrics) == (STEPS - 1, True):
+            hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, hard))
+
+
+def test_a_disk_that_is_full_at_the_end_keeps_the_last_checkpoint(models, tmp_path):
+    tuning = work(models)
+    whole = outcome(train(tuning, tmp_path / "whole"))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(UserError, match=r"cannot be written .*File too large; make room"):
+            train(tuning, tmp_path / "full", FillingLogger())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert checkpoints_in(tmp_path / "full").steps() == [STEPS - 1, STEPS]
+    assert same(outcome(train(tuning, tmp_path / "full")), whole)
 
 
 @pytest.mark.slow

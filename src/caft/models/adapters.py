@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -122,10 +123,11 @@ def save_tuned(model: Any, folder: Path, *, dtype: Any, base: Mapping[str, Any])
 
     `base` tells which model it belongs to: id, revision (or None) and fingerprint.
     """
-    if not hasattr(model, "peft_config"):
-        model.to(dtype).save_pretrained(folder)
-        return
-    model.save_pretrained(folder, safe_serialization=True)
+    with _disk_errors_as_such():
+        if not hasattr(model, "peft_config"):
+            model.to(dtype).save_pretrained(folder)
+            return
+        model.save_pretrained(folder, safe_serialization=True)
     # peft's own card names the folder of this machine; ours is written when the run ends.
     (folder / "README.md").unlink(missing_ok=True)
     path = folder / ADAPTER_CONFIG
@@ -133,6 +135,20 @@ def save_tuned(model: Any, folder: Path, *, dtype: Any, base: Mapping[str, Any])
     config.update(base_model_name_or_path=base["id"], revision=base["revision"])
     path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
     (folder / BASE_MODEL).write_text(json.dumps(dict(base), indent=1), encoding="utf-8")
+
+
+@contextmanager
+def _disk_errors_as_such() -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        # It writes in Rust, and tells the system's error number in words only.
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), str(error)) from error
 
 
 def refuse_other_base(folder: Path, base: Mapping[str, Any]) -> None:

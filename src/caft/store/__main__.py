@@ -12,7 +12,7 @@ import shutil
 import time
 from pathlib import Path
 
-from caft.store.artifacts import Artifact, Store
+from caft.store.artifacts import Store
 
 
 def main() -> None:
@@ -34,31 +34,40 @@ def main() -> None:
 
 
 def list_artifacts(store: Store) -> None:
-    """One line an artefact, oldest first, and the total."""
+    """One line an artefact, oldest first, and the total; then what was interrupted."""
     artifacts = store.artifacts()
     for artifact in artifacts:
         print(
-            f"{artifact.stage:9} {artifact.fingerprint}  {_age_days(artifact):6.1f} days  "
-            f"{_megabytes(artifact):8.1f} MB  made in {artifact.seconds:.0f} s"
+            f"{artifact.stage:9} {artifact.fingerprint}  {_age_days(artifact.folder):6.1f} days  "
+            f"{_megabytes(artifact.folder):8.1f} MB  made in {artifact.seconds:.0f} s"
         )
-    print(f"{len(artifacts)} artefacts, {sum(map(_megabytes, artifacts)):.1f} MB")
+    total = sum(_megabytes(artifact.folder) for artifact in artifacts)
+    print(f"{len(artifacts)} artefacts, {total:.1f} MB")
+    unfinished = store.unfinished()
+    if unfinished:
+        print(f"{len(unfinished)} interrupted, {sum(map(_megabytes, unfinished)):.1f} MB")
 
 
 def prune_artifacts(store: Store, days: float) -> None:
-    """Remove artefacts older than `days`."""
-    old = [artifact for artifact in store.artifacts() if _age_days(artifact) > days]
+    """Remove artefacts older than `days`, and checkpoints of work interrupted before then."""
+    folders = [artifact.folder for artifact in store.artifacts()]
+    unfinished = store.unfinished()
+    old = [folder for folder in (*folders, *unfinished) if _age_days(folder) > days]
     freed = sum(map(_megabytes, old))
-    for artifact in old:
-        shutil.rmtree(artifact.folder)
-    print(f"removed {len(old)} artefacts, {freed:.1f} MB")
+    for folder in old:
+        shutil.rmtree(folder)
+    gone = sum(folder in folders for folder in old)
+    print(f"removed {gone} artefacts and {len(old) - gone} interrupted ones, {freed:.1f} MB")
 
 
-def _age_days(artifact: Artifact) -> float:
-    return (time.time() - artifact.folder.stat().st_mtime) / 86400
+def _age_days(folder: Path) -> float:
+    # Work that goes on writes files; the folder's own time stays that of its last new name.
+    newest = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+    return (time.time() - newest) / 86400
 
 
-def _megabytes(artifact: Artifact) -> float:
-    return sum(path.stat().st_size for path in artifact.folder.rglob("*") if path.is_file()) / 1e6
+def _megabytes(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -22,6 +23,9 @@ from caft.store.measure import Effort, measured
 
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
+UNFINISHED = ".unfinished-"
+# No room, a quota that is used up, a file that grew too large.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +85,11 @@ class Store:
             found = self._read(stage, fingerprint, cached=True)
             if found:
                 return found
-            unfinished = self.path / stage / f".unfinished-{fingerprint}"
+            unfinished = self.path / stage / f"{UNFINISHED}{fingerprint}"
             if not resumable:
                 shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True, exist_ok=True)
-            with measured() as effort:
+            with measured() as effort, _disk_may_be_full(unfinished):
                 produce(unfinished)
             _write_manifest(unfinished, stage, key, effort)
             self._publish(unfinished, self.path / stage / fingerprint)
@@ -100,6 +104,10 @@ class Store:
         found = [self._read(folder.parent.name, folder.name, cached=True) for folder in folders]
         kept = [artifact for artifact in found if artifact]
         return sorted(kept, key=lambda artifact: artifact.folder.stat().st_mtime)
+
+    def unfinished(self) -> list[Path]:
+        """Folders of work that was interrupted, checkpoints and all."""
+        return sorted(self.path.glob(f"*/{UNFINISHED}*"))
 
     def _read(self, stage: str, fingerprint: str, *, cached: bool) -> Artifact | None:
         folder = self.path / stage / fingerprint
@@ -132,6 +140,20 @@ class Store:
             make_durable(path)
         unfinished.rename(folder)
         make_durable(folder.parent)
+
+
+@contextmanager
+def _disk_may_be_full(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise UserError(
+            f"what was made cannot be written to {folder}: {os.strerror(error.errno)}; make room "
+            "there, or move the store and set store.path, and run the same command again (a stage "
+            "that keeps checkpoints goes on from its last one)"
+        ) from error
 
 
 def _write_manifest(folder: Path, stage: str, key: Mapping[str, Any], effort: Effort) -> None:
