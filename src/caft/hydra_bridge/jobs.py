@@ -82,7 +82,9 @@ def _say_outcome(folder: Path, entry: ledger.Job, seconds: float, console: Path 
         print(f"job {folder.name}: done in {seconds:.0f} s{_reused(folder)}", flush=True)
     elif entry.state == ledger.FAILED and (console or entry.exit_status not in (1, 2)):
         # A job that shares our console has said it already.
-        say(f"job {folder.name}: {entry.error or 'failed'}; its log is {folder / 'run.log'}")
+        message = entry.error or "failed"
+        log = "" if "run.log" in message else f"; its log is {folder / 'run.log'}"
+        say(f"job {folder.name}: {message}{log}")
 
 
 def _reused(folder: Path) -> str:
@@ -185,7 +187,7 @@ def _run_frozen(run: Run, folder: Path) -> int:
     configure_log(OmegaConf.create(frozen["logging"]), frozen["verbose"])
 
     def keep_error(message: str) -> None:
-        (folder / ERROR).write_text(message, encoding="utf-8")
+        (folder / ERROR).write_text(" ".join(message.split()), encoding="utf-8")
 
     with _alone_in(folder):
         if is_finished(folder):

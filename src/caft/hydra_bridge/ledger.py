@@ -130,7 +130,7 @@ def begin(folder: Path, overrides: Sequence[str], digest: str) -> Job:
 
 def end(folder: Path, job: Job, status: int, error: str | None) -> Job:
     """The entry of a job whose process ended with `status` (negative: by a signal)."""
-    asked_to_stop = abs(status) in (signal.SIGTERM, signal.SIGINT) or status in (130, 143)
+    asked_to_stop = status in (-signal.SIGTERM, -signal.SIGINT, 130, 143)
     job = replace(
         job,
         state=DONE_STATE if status == DONE else STOPPED if asked_to_stop else FAILED,

@@ -69,9 +69,11 @@ class Tuning:
     @property
     def key(self) -> dict[str, Any]:
         """For the store; shots are not in it, since tuned models never see them."""
+        # Not the class's name: a cut that moves no row to another target changes no weight.
+        rows = [(lesson.question, lesson.target, lesson.rationale) for lesson in self.lessons]
         return {
             "student": self.student.key,
-            "lessons": digest(self.lessons),
+            "lessons": digest(rows),
             "epochs": self.epochs,
             "prompt": self.prompt,
             "config": {

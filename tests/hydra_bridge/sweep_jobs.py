@@ -1,0 +1,70 @@
+"""A front door whose jobs end in every possible way, by their seed; started as a script.
+
+Each job notes in its folder what it saw; 1 and 2 finish, 3 needs the user, 4 is a fault, 5 is
+killed, 6 waits to be stopped, 7 needs the user until `mended` stands in the current folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+from caft.errors import UserError
+from caft.hydra_bridge import main, main_job, start_child
+from caft.run_config import RunConfig, RunContext
+
+
+def run(config: RunConfig, context: RunContext) -> int:
+    note = {
+        "pid": os.getpid(),
+        "parent": os.getppid(),
+        "rank": os.environ.get("LOCAL_RANK"),
+        "devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "run_id": context.run_id,
+        "argv": sys.argv,
+    }
+    with (context.folder / "seen.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(note) + "\n")
+    print(f"started {config.seed}", flush=True)
+    if config.seed == 3 or (config.seed == 7 and not Path("mended").exists()):
+        raise UserError("the file rows.jsonl has no rows")
+    if config.seed == 4:
+        raise KeyError("a fault")
+    if config.seed == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if config.seed == 6:
+        time.sleep(120)
+    if config.name == "ddp":
+        train_on_two_processes()
+    (context.folder / "summary.json").write_text(json.dumps({"lr": config.tuning.learning_rate}))
+    return 0
+
+
+def train_on_two_processes() -> None:
+    from pytorch_lightning import Trainer
+    from pytorch_lightning.demos.boring_classes import BoringModel
+
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=2,
+        strategy="ddp",
+        max_steps=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(BoringModel())
+    assert trainer.world_size == 2
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--job":
+        sys.exit(main_job(run, Path(sys.argv[2])))
+    command = [sys.executable, __file__, "--job"]
+    sys.exit(main(run, start=partial(start_child, command=command)))

@@ -1,0 +1,125 @@
+"""Which jobs a sweep has, and how devices are shared out; nothing is run."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+
+from caft.hydra_bridge.composing import compose_words, find_conf, start_hydra
+from caft.hydra_bridge.jobs import device_groups
+from caft.hydra_bridge.ledger import Job, end, worst_status
+from caft.hydra_bridge.sweep import Words, list_jobs, searches
+
+JOBS = {
+    "methods": 8 * 3,
+    "routing_control": 4 * 5,
+    "entropy_thresholds": 5 + 3,
+    "split_strategies": 8,
+    "distill_fraction": 5,
+    "epochs": 3 * 3,
+    "models": 3,
+}
+
+
+@cache
+def jobs(*words: str) -> list[Words]:
+    try:
+        hydra = start_hydra(get_args_parser().parse_args([]))
+        overrides = [*words, "hydra.mode=MULTIRUN"]
+        master = compose_words(hydra, "config", overrides, RunMode.MULTIRUN)
+        assert not searches(master)
+        return list_jobs(hydra, master)
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def own(*words: str) -> list[tuple[str, ...]]:
+    return [job.own for job in jobs(*words)]
+
+
+def test_there_is_a_count_for_every_sweep() -> None:
+    files = (find_conf().parent / "multirun_sweeps").glob("*.yaml")
+    assert {file.stem for file in files} == {*JOBS, "tune_lr"}
+
+
+@pytest.mark.parametrize("name", list(JOBS))
+def test_a_sweep_has_as_many_jobs_as_its_header_says(name: str) -> None:
+    listed = jobs(f"multirun_sweeps={name}")
+    assert len({job.all for job in listed}) == len(listed) == JOBS[name]
+
+
+def test_the_controls_arms_differ_in_routing_alone() -> None:
+    arms = {job[:-1] for job in own("multirun_sweeps=routing_control")}
+    assert arms == {
+        ("method=complexity_aware", "split=entropy"),
+        ("method=reversed", "split=entropy"),
+        ("method=complexity_aware", "split=random", "split.match=calls"),
+        ("method=complexity_aware", "split=random", "split.match=tokens"),
+    }
+
+
+def test_a_grid_is_each_value_with_each_other() -> None:
+    assert own("method=sft,base", "seed=range(2)", "until=score") == [
+        ("method=sft", "seed=0"),
+        ("method=sft", "seed=1"),
+        ("method=base", "seed=0"),
+        ("method=base", "seed=1"),
+    ]
+    assert jobs("method=sft,base", "until=score")[0].all == ("method=sft", "until=score")
+
+
+def test_cases_go_together_and_meet_the_grid() -> None:
+    cases = 'hydra.sweeper.cases=[["method=sft"],["split=random","seed=3"]]'
+    assert own(cases, "dataset.seed=1,2") == [
+        ("method=sft", "dataset.seed=1"),
+        ("method=sft", "dataset.seed=2"),
+        ("split=random", "seed=3", "dataset.seed=1"),
+        ("split=random", "seed=3", "dataset.seed=2"),
+    ]
+
+
+def test_the_command_line_wins_over_cases_and_params() -> None:
+    listed = own("multirun_sweeps=routing_control", "seed=7")
+    assert len(listed) == 4
+    assert all("seed=7" in job.all for job in jobs("multirun_sweeps=routing_control", "seed=7"))
+    assert not any("seed=7" in job for job in listed)
+
+
+def test_devices_are_shared_out_by_neighbours() -> None:
+    assert device_groups(["0", "1", "2"], 1) == ["0", "1", "2"]
+    assert device_groups(["0", "1", "2", "3", "4"], 2) == ["0,1", "2,3"]
+    assert device_groups(["GPU-a"], 2) == []
+    assert device_groups([], 1) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "shells"),
+    [
+        (0, "done", 0),
+        (2, "failed", 2),
+        (1, "failed", 1),
+        (143, "stopped", 143),
+        (-2, "stopped", 130),
+        (-9, "failed", 137),
+    ],
+)
+def test_how_a_process_ended_is_how_its_job_ended(
+    tmp_path_factory: pytest.TempPathFactory, status: int, state: str, shells: int
+) -> None:
+    folder = tmp_path_factory.mktemp("sweep") / "job"
+    folder.mkdir()
+    job = end(folder, Job(folder="job", state="running"), status, None)
+    assert (job.state, job.exit_status) == (state, shells)
+
+
+def test_a_sweeps_status_is_a_fault_before_it_is_the_users() -> None:
+    def ended(*statuses: int) -> int:
+        return worst_status(
+            [Job(folder="j", state="failed" if s else "done", exit_status=s) for s in statuses]
+        )
+
+    assert [ended(0, 0), ended(0, 2), ended(2, 1, 0), ended(2, 137)] == [0, 2, 1, 1]

@@ -1,0 +1,166 @@
+"""Sweeps as processes: a process a job, a ledger, what is missing and nothing else, signals."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).parent / "sweep_jobs.py"
+JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A sweep that has ended, in the folder `sweep`."""
+
+    status: int
+    out: str
+    err: str
+    folder: Path
+
+    @property
+    def jobs(self) -> dict[str, dict[str, Any]]:
+        """The ledger's entries by the job's own words."""
+        ledger = json.loads((self.folder / "jobs.json").read_text())
+        return {",".join(job["overrides"]): job for job in ledger["jobs"]}
+
+    @property
+    def states(self) -> dict[str, str]:
+        return {words: job["state"] for words, job in self.jobs.items()}
+
+    def seen(self, words: str) -> list[dict[str, Any]]:
+        """What the processes of one job noted, one entry a start."""
+        lines = (self.folder / self.jobs[words]["folder"] / "seen.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+
+def sweep(folder: Path, *words: str, **more: Any) -> Swept:
+    command = [sys.executable, str(SCRIPT), "-m", *words, "hydra.sweep.dir=sweep"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, **more)
+    return Swept(done.returncode, done.stdout, done.stderr, folder / "sweep")
+
+
+def test_the_same_command_runs_what_is_missing_and_nothing_else(tmp_path: Path) -> None:
+    first = sweep(tmp_path, "seed=1,7,2")
+    assert first.status == 2
+    assert first.states == {"seed=1": "done", "seed=7": "failed", "seed=2": "done"}
+    failed = first.jobs["seed=7"]
+    assert (failed["exit_status"], failed["error"]) == (2, "the file rows.jsonl has no rows")
+    assert "no rows" in (first.folder / failed["log"]).read_text()
+    finished = first.folder / first.jobs["seed=1"]["folder"]
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+
+    (tmp_path / "mended").touch()
+    second = sweep(tmp_path, "seed=1,7,2")
+    assert second.status == 0, second.err
+    assert set(second.states.values()) == {"done"}
+    assert "3 jobs, 2 of them finished before" in second.out
+    assert [len(second.seen(f"seed={seed}")) for seed in (1, 7, 2)] == [1, 2, 1]
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
+    # The second start of a job is the same job to whoever logs it.
+    assert len({entry["run_id"] for entry in second.seen("seed=7")}) == 1
+
+    third = sweep(tmp_path, "seed=1,7,2")
+    assert (third.status, "started" in third.out) == (0, False)
+
+
+def test_a_changed_config_is_a_new_job(tmp_path: Path) -> None:
+    sweep(tmp_path, "seed=1,2")
+    changed = sweep(tmp_path, "seed=1,2", "tuning.learning_rate=1e-4", "trainer.progress=false")
+    assert changed.status == 0
+    rates = [
+        json.loads(path.read_text())["lr"] for path in changed.folder.glob("seed*/summary.json")
+    ]
+    assert sorted(rates) == [1e-4, 1e-4, 1e-3, 1e-3]
+    # What changes no result makes no other job.
+    again = sweep(tmp_path, "seed=1,2", "store.path=elsewhere", "trainer.progress=false")
+    assert "started" not in again.out
+
+
+def test_every_job_has_a_process_of_its_own_whatever_the_launcher(tmp_path: Path) -> None:
+    one_by_one = sweep(tmp_path, "seed=1,2")
+    side_by_side = sweep(tmp_path, "seed=8,9,10", *JOBLIB)
+    for done, seeds in ((one_by_one, (1, 2)), (side_by_side, (8, 9, 10))):
+        assert done.status == 0, done.err
+        starts = [done.seen(f"seed={seed}") for seed in seeds]
+        assert [len(entries) for entries in starts] == [1] * len(seeds)
+        assert len({entries[0]["pid"] for entries in starts}) == len(seeds)
+        # Started from its frozen config, not from the sweep's words.
+        assert all(entries[0]["argv"][1] == "--job" for entries in starts)
+    console = side_by_side.folder / side_by_side.jobs["seed=8"]["folder"] / "console.log"
+    assert console.read_text() == "started 8\n"
+
+
+def test_a_job_that_is_killed_is_told_from_one_that_fails(tmp_path: Path) -> None:
+    done = sweep(tmp_path, "seed=5,3,1")
+    assert done.status == 1
+    assert done.states == {"seed=5": "failed", "seed=3": "failed", "seed=1": "done"}
+    assert "ended by SIGKILL; out of memory?" in done.jobs["seed=5"]["error"]
+    assert "ended by SIGKILL" in done.err
+    assert "2 of 3 jobs of this sweep failed" in done.err
+
+
+def test_jobs_side_by_side_have_devices_of_their_own(tmp_path: Path) -> None:
+    import os
+
+    env = {**os.environ, "CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b"}
+    done = sweep(tmp_path, "seed=1,2,8,9", *JOBLIB, env=env)
+    seen = [done.seen(f"seed={seed}")[0]["devices"] for seed in (1, 2, 8, 9)]
+    assert set(seen) <= {"GPU-a", "GPU-b"}
+
+
+def test_a_report_that_cannot_be_written_fails_no_sweep(tmp_path: Path) -> None:
+    (tmp_path / "sweep" / "report.html").mkdir(parents=True)
+    done = sweep(tmp_path, "seed=1")
+    assert done.status == 0
+    assert done.err.startswith("the sweep's report was not written: ")
+
+
+@pytest.mark.parametrize("launcher", [(), JOBLIB], ids=["basic", "joblib"])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_every_job_and_the_same_command_goes_on(
+    tmp_path: Path, launcher: tuple[str, ...], number: signal.Signals, status: int
+) -> None:
+    words = ["-m", "seed=1,6,2", "hydra.sweep.dir=sweep", *launcher]
+    command = [sys.executable, str(SCRIPT), *words]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        while not any((tmp_path / "sweep").glob("seed=6-*/seen.jsonl")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=300)
+    assert process.returncode == status
+    assert errors.startswith(f"stopped by {number.name}")
+    ended = Swept(status, "", errors, tmp_path / "sweep")
+    assert ended.states["seed=6"] == "stopped"
+    (seen,) = ended.seen("seed=6")
+    assert not Path(f"/proc/{seen['pid']}").exists()
+
+
+@pytest.mark.slow
+def test_submitit_runs_jobs_on_this_machine(tmp_path: Path) -> None:
+    done = sweep(tmp_path, "seed=1,3", "hydra/launcher=submitit_local")
+    assert done.status == 2, done.err
+    assert done.states == {"seed=1": "done", "seed=3": "failed"}
+    assert sweep(tmp_path, "seed=1", "hydra/launcher=submitit_local").status == 0
+
+
+@pytest.mark.slow
+def test_two_processes_train_in_each_of_two_jobs(tmp_path: Path) -> None:
+    done = sweep(tmp_path, "seed=1,2", "name=ddp")
+    assert done.status == 0, done.err
+    for seed in (1, 2):
+        entries = done.seen(f"seed={seed}")
+        # Two ranks of one job, the second one replaying the job's own command.
+        assert [entry["rank"] for entry in entries] == [None, "1"]
+        assert len({tuple(entry["argv"]) for entry in entries}) == 1
+        assert entries[1]["parent"] == entries[0]["pid"]
+    assert len(list(done.folder.glob("*/summary.json"))) == 2
