@@ -12,7 +12,9 @@ import pytest
 
 from caft.records import COMPLEXITIES, AnswerScore, Prediction, Question
 from caft.report.html import render_report
-from caft.report.sweep import write_sweep_report
+from caft.report.sweep import Job, Sweep, write_sweep_report
+from caft.report.sweep.page import render_sweep
+from caft.report.sweep.summary import examine_sweep, summarise_sweep
 from caft.report.tables import ReportTables
 
 PHONE = {"viewport": {"width": 390, "height": 844}}
@@ -44,6 +46,29 @@ def test_hostile_strings_run_nothing(
     assert "<img src=x" in page.locator("#question-table details").first.inner_text()
     assert page.locator("#question-table img, #question-table script").count() == 0
     assert page.title().startswith("</script></title>")
+
+
+@pytest.mark.parametrize("guard", [str, without_policy], ids=["policy", "no policy"])
+def test_a_hostile_sweep_runs_nothing(
+    make_job: Callable[..., Job],
+    hostile: str,
+    open_page: Callable[..., Any],
+    guard: Callable[[str], str],
+) -> None:
+    jobs = [
+        replace(make_job(k, method="complexity_aware", split=split, cuts=(0.1 * k, 2.0)),
+                words=(f"method={hostile}", f"split={split}{hostile}"), folder=f"{k}{hostile}")
+        for k, split in enumerate(("entropy", "random"))
+    ]  # fmt: skip
+    for job in jobs:
+        job.summary["method"]["name"] = hostile  # type: ignore[index]
+    jobs.append(Job(number=2, folder=hostile, state=hostile, error=hostile, words=(hostile,)))
+    found = examine_sweep(Sweep(name=hostile, jobs=jobs, question=hostile))
+    page = open_page(guard(render_sweep(found, summarise_sweep(found, "2026-11-24T10:00"))))
+    assert page.title().startswith("</script></title>")
+    assert page.locator("img, iframe, svg[onload], script").count() == 1
+    assert page.locator("#jobs tbody tr").count() == 3
+    assert page.locator("[onmouseover], [onerror], [onload]").count() == 0
 
 
 def test_the_policy_stops_a_script_that_escaping_let_through(

@@ -34,7 +34,7 @@ def render_sweep(found: SweepFindings, summary: Mapping[str, Any]) -> str:
         "settings": list(dict.fromkeys(key for job in summary["jobs"] for key in job["settings"])),
         "comparisons": sorted(summary["comparisons"], key=lambda pair: pair["p_adjusted"]),
         "figures": {figure.key: figure for figure in draw_sweep(found, arms)},
-        "address_of": {job["folder"]: f"{quote(job['folder'])}/report.html"
+        "address_of": {job["folder"]: f"{quote(job['folder'], errors='replace')}/report.html"
                        for job in summary["jobs"]},
         "amounts": {"teacher_usd": wording.usd},
     }  # fmt: skip
