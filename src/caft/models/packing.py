@@ -24,7 +24,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from caft.models.attention import KeysAndValues, attend_short_rows
+from caft.models.attention import KeysAndValues, attend_short_rows, put_before
 from caft.models.decoding import ReplyCache, SharedPrefix
 
 PACKED_ATTENTION = "caft_packed"
@@ -276,7 +276,7 @@ def _attend_run(
     if _pays_written_out(query) and dropout == 0 and (window is None or reach <= window):
         return attend_short_rows(own, keys, values, before, scaling).flatten(0, 1)
     if before is not None:
-        keys, values = (_behind(*pair) for pair in zip(before, (keys, values), strict=True))
+        keys, values = put_before(before[0], keys), put_before(before[1], values)
     mask = _mask(run.length, reach, window, query.device)
     attended = scaled_dot_product_attention(
         own,
@@ -318,10 +318,6 @@ def _rows_of(run: Run, tensor: torch.Tensor) -> torch.Tensor:
     piece = tensor[0, :, run.start : run.start + run.count * run.length]
     rows = piece.view(piece.shape[0], run.count, run.length, piece.shape[2])
     return rows.transpose(0, 1)
-
-
-def _behind(shared: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-    return torch.cat([shared.expand(own.shape[0], -1, -1, -1), own], dim=2)
 
 
 def _mask(
