@@ -6,7 +6,8 @@ batched products and a softmax do the same in about half of that. They hold the 
 `QUERY_BLOCK` queries at once, so memory grows with a row's length and not with its square, and
 queries of a block are spared the keys behind it.
 
-What all rows read before their own tokens is read by all of them in one product, without copies.
+What all rows read before their own tokens is put before each where it is short; where it is longer
+than the rows, all of them read it in one product, without copies.
 """
 
 from __future__ import annotations
@@ -38,13 +39,19 @@ def attend_short_rows(
     """
     rows, heads, length, size = query.shape
     kv_heads = keys.shape[1]
+    if before is not None and before[0].shape[2] <= length:
+        keys, values = put_before(before[0], keys), put_before(before[1], values)
+        before = None
+    first = keys.shape[2] - length
     # Heads that share a key stand side by side, so that keys are never repeated.
     asked = query.view(rows, kv_heads, heads // kv_heads, length, size)
     said = query.new_empty(rows, length, heads, size)
     for start in range(0, length, QUERY_BLOCK):
         end = min(start + QUERY_BLOCK, length)
         block = asked[:, :, :, start:end]
-        own = _attend_block(block, keys[:, :, :end], values[:, :, :end], before, scaling)
+        own = _attend_block(
+            block, keys[:, :, : first + end], values[:, :, : first + end], before, scaling
+        )
         said[:, start:end] = own.flatten(1, 2).transpose(1, 2)
     return said
 
@@ -102,6 +109,11 @@ def _causal_weights(queries: torch.Tensor, keys: torch.Tensor, scaling: float) -
     ahead = torch.ones(length, length, dtype=torch.bool, device=keys.device).triu(1)
     scores.view(len(keys), -1, length, length).masked_fill_(ahead, -torch.inf)
     return torch.softmax(scores, dim=-1)
+
+
+def put_before(shared: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    """Keys or values of all rows [1, kv_heads, tokens, size], before each row's own."""
+    return torch.cat([shared.expand(own.shape[0], -1, -1, -1), own], dim=2)
 
 
 def _attend_block(

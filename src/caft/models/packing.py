@@ -29,6 +29,7 @@ from caft.models.attention import (
     KeysAndValues,
     attend_short_rows,
     attend_trained_rows,
+    put_before,
 )
 from caft.models.decoding import ReplyCache, SharedPrefix
 
@@ -284,7 +285,7 @@ def _attend_run(
         if before is None and run.length <= LONGEST_TRAINED_ROW:
             return attend_trained_rows(own, keys, values, scaling).flatten(0, 1)
     if before is not None:
-        keys, values = (_behind(*pair) for pair in zip(before, (keys, values), strict=True))
+        keys, values = put_before(before[0], keys), put_before(before[1], values)
     mask = _mask(run.length, reach, window, query.device)
     attended = scaled_dot_product_attention(
         own,
@@ -324,10 +325,6 @@ def _rows_of(run: Run, tensor: torch.Tensor) -> torch.Tensor:
     piece = tensor[0, :, run.start : run.start + run.count * run.length]
     rows = piece.view(piece.shape[0], run.count, run.length, piece.shape[2])
     return rows.transpose(0, 1)
-
-
-def _behind(shared: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-    return torch.cat([shared.expand(own.shape[0], -1, -1, -1), own], dim=2)
 
 
 def _mask(
