@@ -78,7 +78,11 @@ def sweep(shared: Any, whole_run: Any, small: Any) -> Any:
 def test_a_sweep_over_methods_leaves_a_folder_a_job(sweep: Any) -> None:
     assert sweep.status == 0, sweep.err
     folders = sorted(path.parent for path in sweep.folder.glob("*/summary.json"))
-    assert [folder.name.split("_")[0] for folder in folders] == ["0", "1", "2"]
+    assert [folder.name.rpartition("-")[0] for folder in folders] == [
+        "method=complexity_aware",
+        "method=distill",
+        "method=sft",
+    ]
     names = []
     for folder in folders:
         job = type(sweep)(0, folder, "", "")
@@ -87,7 +91,7 @@ def test_a_sweep_over_methods_leaves_a_folder_a_job(sweep: Any) -> None:
         assert job.summary["stages"][0]["cached"]
         assert (folder / "run.log").is_file()
         assert (folder / "adapter").is_dir()
-    assert names == ["sft", "distill", "complexity_aware"]
+    assert names == ["complexity_aware", "distill", "sft"]
 
 
 def test_a_job_that_fails_does_not_stop_the_others(shared: Any, whole_run: Any, small: Any) -> None:
@@ -100,7 +104,8 @@ def test_a_job_that_fails_does_not_stop_the_others(shared: Any, whole_run: Any, 
         "evaluation.modes=[answer]",
     )
     assert run.status == 2
-    assert [path.parent.name[0] for path in run.folder.glob("*/summary.json")] == ["1"]
+    (finished,) = run.folder.glob("*/summary.json")
+    assert finished.parent.name.startswith("method=base-")
     lines = run.err.splitlines()
     assert lines[0].startswith("job 0_")
     assert "no training question is in it" in lines[0]

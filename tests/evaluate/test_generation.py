@@ -102,12 +102,13 @@ def test_a_batch_of_prompts_of_all_lengths_says_what_each_says_alone(tokenizer, 
 def test_either_end_token_ends_a_reply_and_is_counted_but_not_shown(tokenizer, end):
     model = reciting_model({"a": "b", "b": "c", "c": end, end: "d", "d": "d"})
     (reply,) = write(model, tokenizer, [ids("a")])
-    assert reply == ("bc", 3)
+    assert reply[:2] == ("bc", 3)
 
 
 def test_a_reply_without_end_stops_at_the_limit(tokenizer):
     model = reciting_model({"a": "a"})
-    assert write(model, tokenizer, [ids("a")], max_new_tokens=5) == [("aaaaa", 5)]
+    (reply,) = write(model, tokenizer, [ids("a")], max_new_tokens=5)
+    assert reply[:2] == ("aaaaa", 5)
 
 
 # "a" opens a marker that closes two tokens later; without a stop, spaces would follow for ever.
@@ -116,13 +117,13 @@ MARKER = {"a": "[[", "[[": "A", "A": "]]", "]]": " ", " ": " ", "c": "c"}
 
 def test_a_closed_marker_ends_its_row_while_others_go_on(tokenizer):
     replies = write(reciting_model(MARKER), tokenizer, [ids("a"), ids("c")])
-    assert replies == [("[[A]]", 3), ("c" * 12, 12)]
+    assert [reply[:2] for reply in replies] == [("[[A]]", 3), ("c" * 12, 12)]
 
 
 def test_without_that_stop_the_row_goes_on(tokenizer):
     prompts = [ids("a")]
     replies = write(reciting_model(MARKER), tokenizer, prompts, stop_after_marker=False)
-    assert replies == [("[[A]]" + " " * 9, 12)]
+    assert [reply[:2] for reply in replies] == [("[[A]]" + " " * 9, 12)]
 
 
 def test_a_marker_that_the_prompt_opened_is_none_of_the_reply(tokenizer):

@@ -12,7 +12,8 @@ import pytest
 DESKTOP = {"width": 1280, "height": 900}
 
 
-@pytest.fixture(scope="session")
+# A module, not a session: while it is open, nothing else in the process may run asyncio.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     found = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -13,7 +13,9 @@ import pytest
 
 from caft.records import (
     AnswerScore,
+    Chain,
     Example,
+    Judgement,
     Placement,
     Prediction,
     Question,
@@ -53,6 +55,15 @@ RECORDS: list[Any] = [
         prompt_ids=(1, 2, 151_935),
         completion_ids=(),
     ),
+    Chain(
+        question_id="q1",
+        pieces=("So", " [[A]]", "<end>"),
+        entropies=(0.1 + 0.2, 0.0, math.inf),
+        margins=(0.5, 1.0, 5e-324),
+        parsed=None,
+        correct=False,
+    ),
+    Judgement(question_id="q1", estimator="judge_steps", value=None, text="many", usd=0.00012),
     Prediction(question_id="q1", text="[[A]]", parsed=None, correct=False, generated_tokens=3),
     Prediction(
         question_id="q1",
@@ -77,7 +88,7 @@ def test_every_kind_of_record_is_here() -> None:
         and value.__module__ == "caft.records"
     }
     assert records == set(KINDS)
-    assert len(records) == 6
+    assert len(records) == 8
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
