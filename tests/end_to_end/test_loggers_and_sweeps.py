@@ -107,6 +107,6 @@ def test_a_job_that_fails_does_not_stop_the_others(shared: Any, whole_run: Any, 
     (finished,) = run.folder.glob("*/summary.json")
     assert finished.parent.name.startswith("method=base-")
     lines = run.err.splitlines()
-    assert lines[0].startswith("job 0_")
+    assert lines[0].startswith("job method=complexity_aware-")
     assert "no training question is in it" in lines[0]
-    assert lines[-1] == "1 of 2 jobs of this sweep failed"
+    assert lines[-1].startswith("1 of 2 jobs of this sweep failed; the same command runs ")
