@@ -468,15 +468,11 @@ def _say_reuse(what: str, cached: bool) -> None:
         log.info("%s: taken from the store", what)
 
 
-def _report(place: Workplace, findings: Findings) -> None:
-    """Written for every run, wherever it stops: see run_pipeline."""
-
-
 _STORY = {
     Until.score: score,
     Until.split: split,
     Until.distill: distill,
     Until.tune: tune,
     Until.evaluate: evaluate,
-    Until.report: _report,
+    # The report is written for every run, wherever it stops: see run_pipeline.
 }
