@@ -122,6 +122,15 @@ def test_a_request_that_the_endpoint_refuses_is_left_out(server, tmp_path):
     ] * 2
 
 
+def test_an_endpoint_that_refuses_everything_stops_the_run_even_with_nothing_left_to_ask(
+    server, tmp_path
+):
+    server.status, server.latency = 400, 0.2  # all twelve are under way before the tenth refusal
+    with pytest.raises(UserError, match=r"10 calls in a row failed .* 0 of 12 replies are kept"):
+        ask_all(ask_for(12), make_config(server), tmp_path / "l")
+    assert len(server.log) == 12
+
+
 @pytest.mark.parametrize(("status", "calls", "words"), [
     (401, 1, "key was refused"),
     (402, 1, "no credit left: refused"),

@@ -361,16 +361,17 @@ class _Asking:
             self.watcher(moment)
 
     def _explain_missing(self) -> None:
+        if self.stopped is not None:
+            bought = self.count.done - self.count.failed
+            raise UserError(
+                f"{self.stopped}; {bought} of {self.count.total} replies are kept, "
+                f"{self.count.total - bought} are missing: mend it and run the same command again"
+            )
         missing = [ask for ask in self.asks.values() if ask.key not in self.replies]
         if not missing:
             return
         spending = self.ledger.spending()
         kept = f"{self.count.done} of {self.count.total} replies are kept"
-        if self.stopped is not None:
-            raise UserError(
-                f"{self.stopped}; {kept}, {len(missing)} are missing: mend it and run the same "
-                "command again"
-            )
         if self.capped:
             raise UserError(f"{self._explain_cap(spending, missing)}; {kept}")
         assert len(self.unanswered) == len(missing), "an ask was lost"
