@@ -41,3 +41,17 @@ def test_until_score_in_an_empty_store_makes_scores_only(workshop: Any, small: A
     assert run.status == 0
     assert [made.split("/")[0] for made in workshop.made()] == ["score"]
     assert run.rows("scores")[0]["complexity"] is None
+
+
+def test_a_page_that_cannot_be_drawn_costs_no_numbers(
+    workshop: Any, small: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> str:
+        raise ZeroDivisionError("a figure without width")
+
+    monkeypatch.setattr("caft.pipeline.outputs.render_report", fail)
+    run = workshop.run(*small.words, "until=score")
+    assert run.status == 0
+    check_summary(run.summary)
+    assert "a figure without width" in run.err + run.out
+    assert str(run.folder / "summary.json") in "".join(run.out.split())

@@ -54,6 +54,17 @@ def write_outputs(
     if findings.tuned is not None and findings.tuned.tuned is not None:
         deliver(findings.tuned, folder, write_card(summary), merge=config.tuning.merge)
     if config.report.html:
+        _write_page(config, context, summary, tables)
+    # Last: a folder with a summary.json is a finished run.
+    (folder / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    track_run(findings, tables, summary, folder)
+    _print(summary, folder)
+
+
+def _write_page(
+    config: RunConfig, context: RunContext, summary: dict[str, Any], tables: ReportTables
+) -> None:
+    try:
         page = render_report(
             summary,
             tables,
@@ -62,11 +73,11 @@ def write_outputs(
             questions=config.report.questions,
             option_ids=config.dataset.prompt.option_ids,
         )
-        (folder / "report.html").write_text(page, encoding="utf-8")
-    # Last: a folder with a summary.json is a finished run.
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
-    track_run(findings, tables, summary, folder)
-    _print(summary, folder)
+    except Exception:
+        # The numbers are worth more than the page that shows them.
+        log.exception("report.html could not be drawn; summary.json and the tables are complete")
+    else:
+        (context.folder / "report.html").write_text(page, encoding="utf-8")
 
 
 def build_summary(

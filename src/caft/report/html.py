@@ -17,7 +17,13 @@ from caft.report.figures import (
     draw_ledger,
     draw_roc,
 )
-from caft.report.findings import find_headlines, find_warnings, main_area, suggest_next
+from caft.report.findings import (
+    estimator_of,
+    find_headlines,
+    find_warnings,
+    main_area,
+    suggest_next,
+)
 from caft.report.page import render_page
 from caft.report.question_rows import list_question_rows
 from caft.report.schema import Summary
@@ -151,7 +157,9 @@ def _draw_score(summary: Mapping[str, Any], tables: ReportTables) -> list[Figure
     cuts = split["thresholds"]
     # A random split has no cut points, and its classes then have no place on the axis.
     classes = list(split["counts"]) if cuts else []
-    figures = [draw_histogram(values, correct, cuts, classes, measure)]
+    falls = estimator_of(score).lower_is_harder
+    figures = [draw_histogram(values, correct, cuts, classes, measure, lower_is_harder=falls)]
     if area["value"] is not None and len(set(correct)) == 2:
-        figures.append(draw_roc(values, [not right for right in correct], cuts, measure, area))
+        wrong = [not right for right in correct]
+        figures.append(draw_roc(values, wrong, cuts, measure, area, lower_is_harder=falls))
     return figures

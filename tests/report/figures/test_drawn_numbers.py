@@ -59,6 +59,20 @@ def test_operating_points_say_what_a_cut_catches() -> None:
     assert figure.rows[0] == ("inf", "0.0%", "0.0%")
 
 
+def test_an_estimate_that_falls_as_questions_get_harder_is_drawn_that_way() -> None:
+    margins, wrong = [0.9, 0.8, 0.7, 0.6], [False, True, False, True]
+    mirrored = {"value": 0.75, "low": 0.3, "high": 1.0}
+    roc = draw_roc(margins, wrong, [0.65], "margin", mirrored, lower_is_harder=True)
+    assert "At or below 0.65: 50.0% of the mistakes, 0.0% of the right answers" in titles(
+        roc.panels[0]
+    )
+    assert roc.rows[:2] == (("-inf", "0.0%", "0.0%"), ("0.6", "0.0%", "50.0%"))
+    shown = draw_histogram(margins, [not each for each in wrong], [0.75, 0.3],
+                           ["easy", "middle", "hard"], "margin", lower_is_harder=True)  # fmt: skip
+    places = [shown.panels[0].index(f">{name}</text>") for name in ("hard", "middle", "easy")]
+    assert places == sorted(places)
+
+
 def test_thinning_keeps_both_ends() -> None:
     points = roc_points([float(k) for k in range(5000)], [k % 3 == 0 for k in range(5000)])
     kept = thin(points)

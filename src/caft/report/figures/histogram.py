@@ -46,8 +46,15 @@ def draw_histogram(
     cuts: Sequence[float],
     classes: Sequence[str],
     measure: str,
+    *,
+    lower_is_harder: bool = False,
 ) -> Figure:
-    """Right answers above the line and mistakes below it, with the classes' cut points."""
+    """Right answers above the line and mistakes below it, with the classes' cut points.
+
+    `cuts` and `classes` go from easy to hard, which is leftwards where `lower_is_harder`.
+    """
+    if lower_is_harder:
+        cuts, classes = cuts[::-1], classes[::-1]
     bins = count_bins(values, correct)
     tallest_right = max(1, *(b.right for b in bins))
     tallest_wrong = max(1, *(b.wrong for b in bins))

@@ -22,9 +22,12 @@ def draw_roc(
     cuts: Sequence[float],
     measure: str,
     area: Mapping[str, Any],
+    *,
+    lower_is_harder: bool = False,
 ) -> Figure:
     """The ROC curve of an estimate against mistakes; both kinds must occur."""
-    points = roc_points(values, wrong)
+    sign = -1 if lower_is_harder else 1
+    points = roc_points([sign * value for value in values], wrong)
     side = 340
     plot = Plot(Scale(0, 1, 52, side - 14), Scale(0, 1, side - 54, 14))
     curve = [(plot.x(p.false_positive_rate), plot.y(p.true_positive_rate)) for p in thin(points)]
@@ -40,7 +43,7 @@ def draw_roc(
         element("path", d=path_through([*curve, (plot.x(1), plot.y(0))]) + "Z", class_="under"),
         line(plot.x(0), plot.y(0), plot.x(1), plot.y(1), "diagonal"),
         element("path", element("title", said), d=path_through(curve), class_="curve"),
-        *(_draw_operating_point(plot, points, cut) for cut in cuts),
+        *(_draw_operating_point(plot, points, cut, sign) for cut in cuts),
         label(f"AUC {area['value']:.3f}", plot.x(0.97), plot.y(0.105), "big", "end"),
         label(f"{area['low']:.3f} to {area['high']:.3f}", plot.x(0.97), plot.y(0.04), "tick",
               "end"),
@@ -49,17 +52,18 @@ def draw_roc(
     return Figure(
         key="roc",
         heading="How well it finds mistakes",
-        note="Share of mistakes found (upwards) when all questions at or above a threshold are "
-        "flagged." + (" Dots are the split's cut points." if cuts else ""),
+        note="Share of mistakes found (upwards) when all questions "
+        f"at or {'below' if lower_is_harder else 'above'} a threshold are flagged."
+        + (" Dots are the split's cut points." if cuts else ""),
         panels=(panel,),
         columns=("threshold", "right answers flagged", "mistakes found"),
-        rows=tuple(_write_row(point) for point in thin(points)),
+        rows=tuple(_write_row(point, sign) for point in thin(points)),
     )
 
 
-def _write_row(point: RocPoint) -> tuple[str, ...]:
+def _write_row(point: RocPoint, sign: int) -> tuple[str, ...]:
     rates = (point.false_positive_rate, point.true_positive_rate)
-    return (f"{point.threshold:.4g}", *map(percent, rates))
+    return (f"{sign * point.threshold:.4g}", *map(percent, rates))
 
 
 def thin(points: Sequence[RocPoint]) -> list[RocPoint]:
@@ -69,10 +73,11 @@ def thin(points: Sequence[RocPoint]) -> list[RocPoint]:
     return kept if kept[-1] is points[-1] else [*kept, points[-1]]
 
 
-def _draw_operating_point(plot: Plot, points: Sequence[RocPoint], cut: float) -> Markup:
-    at = [p for p in points if p.threshold >= cut][-1]
+def _draw_operating_point(plot: Plot, points: Sequence[RocPoint], cut: float, sign: int) -> Markup:
+    at = [p for p in points if p.threshold >= sign * cut][-1]
     said = (
-        f"At or above {cut:.4g}: {percent(at.true_positive_rate)} of the mistakes, "
+        f"At or {'below' if sign < 0 else 'above'} {cut:.4g}: "
+        f"{percent(at.true_positive_rate)} of the mistakes, "
         f"{percent(at.false_positive_rate)} of the right answers"
     )
     x, y = plot.x(at.false_positive_rate), plot.y(at.true_positive_rate)
