@@ -97,10 +97,14 @@ def test_a_finished_run_is_not_written_over(whole_run: Any, shared: Any, small: 
         ("split.estimator=entropi", "split.estimator is entropi"),
         ("tuning.lora.modules=[nowhere]", "tuning.lora.modules is ['nowhere']"),
         ("tuning.max_length=5", "exceed the 5 allowed"),
+        (
+            "split=random split.match=calls split.reference=rationale_length",
+            "buys every question's rationale",
+        ),
     ],
 )
 def test_dials_that_do_not_fit(
     shared: Any, whole_run: Any, small: Any, word: str, said: str
 ) -> None:
-    line = refuse(shared.run(*small.words, small.two_stages, word))
+    line = refuse(shared.run(*small.words, small.two_stages, *word.split()))
     assert said in line

@@ -84,7 +84,10 @@ def test_empty_classes_and_unreadable_replies_are_warned_of(sample: Any) -> None
     sample.summary["accuracy"]["tuned"]["rationale"]["unparsable"] = 40
     first, second = find_warnings(sample.summary)
     assert first == "The class hard holds no training question."
-    assert second.startswith("40 of 300 replies of the tuned model in rationale mode")
+    assert second == (
+        "Replies without a readable answer, each counted as wrong: 40 of 300 of the tuned model in "
+        "rationale mode."
+    )
 
 
 def test_advice_fits_one_line_and_asks_about_routing_only_where_there_was_some(

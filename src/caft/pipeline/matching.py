@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from caft.errors import UserError
+from caft.estimators import ESTIMATORS, STAND_IN, Need
 from caft.pipeline.findings import Findings
 from caft.records import Placement, Question, Rationale, Target
 from caft.split import SplitResult, split_questions
@@ -37,7 +38,8 @@ OVER_BUDGET = "over_budget: the entropy arm kept no more"
 def taught_class(place: Workplace) -> str | None:
     """The one class whose budget is to be matched; None where there is nothing to match.
 
-    UserError where rationales go to several classes but not to all.
+    UserError where rationales go to several classes but not to all, and where the entropy arm's
+    estimator buys every rationale, so that its budget leaves nothing to choose.
     """
     split = place.config.split
     if not isinstance(split, RandomSplitConfig) or split.match is Match.sizes:
@@ -51,6 +53,12 @@ def taught_class(place: Workplace) -> str | None:
             f"split.match={split.match.value} needs a method that wants rationales for one class; "
             f"{place.config.method.name} wants them for {', '.join(sorted(taught))}: set "
             "split.match=sizes"
+        )
+    if ESTIMATORS[split.reference].need is Need.rationale:
+        raise UserError(
+            f"split.match={split.match.value} with split.reference={split.reference}: that "
+            "estimator buys every question's rationale, and its budget leaves nothing to draw; set "
+            f"split.match=sizes, or split.reference={STAND_IN}"
         )
     return taught.pop()
 

@@ -233,15 +233,15 @@ def _warn_of_classes(split: Mapping[str, Any] | None) -> list[str]:
 
 
 def _warn_of_replies(accuracy: Mapping[str, Any]) -> list[str]:
-    warnings = []
-    for who in ("base", "tuned"):
-        for mode, result in (accuracy.get(who) or {}).items():
-            if result and result["unparsable"] > MANY_UNPARSABLE * result["n"]:
-                warnings.append(
-                    f"{result['unparsable']:,} of {result['n']:,} replies of the {who} model in "
-                    f"{mode} mode hold no readable answer; each counts as wrong."
-                )
-    return warnings
+    unread = [
+        f"{result['unparsable']:,} of {result['n']:,} of the {who} model in {mode} mode"
+        for who in ("base", "tuned")
+        for mode, result in (accuracy.get(who) or {}).items()
+        if result and result["unparsable"] > MANY_UNPARSABLE * result["n"]
+    ]
+    if not unread:
+        return []
+    return [f"Replies without a readable answer, each counted as wrong: {', '.join(unread)}."]
 
 
 def suggest_next(summary: Mapping[str, Any], comparison: Mapping[str, Any] | None = None) -> str:
