@@ -3,6 +3,7 @@
 import pytest
 
 from caft.errors import UserError
+from caft.score.config import JudgeConfig
 from caft.teachers.api_key import ApiKey, check_endpoint, is_loopback, read_key
 from caft.teachers.client import classify_status, read_retry_after
 from caft.teachers.config import MaxTokensField, OpenAITeacherConfig, PriceConfig
@@ -28,6 +29,15 @@ def test_endpoints_that_cannot_be_asked(monkeypatch, dials, words):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(UserError, match=words):
         check_endpoint(make(**dials))
+
+
+def test_a_judges_dials_are_named_where_they_stand():
+    with pytest.raises(UserError, match=r"^score\.judge\.base_url is not set"):
+        check_endpoint(JudgeConfig(model="m"))
+    with pytest.raises(UserError, match=r"give score\.judge\.usd_per_million_prompt_tokens and"):
+        find_price(JudgeConfig(base_url=FAR, model="m"))
+    with pytest.raises(UserError, match=r"^score\.judge\.concurrency is 0"):
+        JudgeConfig(concurrency=0)
 
 
 @pytest.mark.parametrize(("dials", "words"), [

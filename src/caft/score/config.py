@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import ClassVar
 
 from caft.errors import UserError
 from caft.estimators import find_estimator
@@ -51,8 +52,14 @@ class ChainConfig:
                 raise UserError(f"score.chain.{name} is {getattr(self, name)}; give 1 or more")
 
 
-def _unnamed_judge() -> OpenAITeacherConfig:
-    return OpenAITeacherConfig(name="judge", max_tokens=512)
+@dataclass(kw_only=True, slots=True)
+class JudgeConfig(OpenAITeacherConfig):
+    """The endpoint that judges questions: a teacher's dials, with a budget of its own."""
+
+    group: ClassVar[str] = "score.judge"
+
+    name: str = "judge"
+    max_tokens: int = 512
 
 
 @dataclass(kw_only=True, slots=True)
@@ -72,7 +79,7 @@ class ModelScoreConfig(ScoreConfig):
     free_answer_tokens: int = 16
     fallback: Fallback = Fallback.certain
     chain: ChainConfig = field(default_factory=ChainConfig)
-    judge: OpenAITeacherConfig = field(default_factory=_unnamed_judge)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
 
     def __post_init__(self) -> None:
         for name in ("batch_tokens", "free_answer_tokens"):

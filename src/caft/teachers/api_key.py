@@ -36,14 +36,16 @@ def check_endpoint(config: OpenAITeacherConfig) -> None:
     """Refuse an endpoint that cannot be asked: UserError before anything is loaded or sent."""
     if not config.base_url:
         raise UserError(
-            "teacher.base_url is not set; give the endpoint's address, such as "
+            f"{config.group}.base_url is not set; give the endpoint's address, such as "
             "https://api.openai.com/v1 or http://127.0.0.1:8000/v1"
         )
     if not config.model:
-        raise UserError("teacher.model is not set; give the model's name at the endpoint")
+        raise UserError(f"{config.group}.model is not set; give the model's name at the endpoint")
     address = urlsplit(config.base_url)
     if address.scheme not in ("http", "https") or not address.hostname:
-        raise UserError("teacher.base_url must start with http:// or https:// and name a host")
+        raise UserError(
+            f"{config.group}.base_url must start with http:// or https:// and name a host"
+        )
     read_key(config, os.environ)
 
 
@@ -64,7 +66,7 @@ def read_key(config: OpenAITeacherConfig, environment: Mapping[str, str]) -> Api
     if not word:
         raise UserError(
             f"the environment variable {config.api_key_env} is empty, and {config.base_url} is "
-            "not on this machine: export the key there, or name another teacher.api_key_env"
+            f"not on this machine: export the key there, or name another {config.group}.api_key_env"
         )
     if not (word.isascii() and word.isprintable()) or " " in word or len(word) < 4:
         raise UserError(

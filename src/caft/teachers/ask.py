@@ -338,8 +338,9 @@ class _Asking:
 
     def _stop(self, reason: str) -> None:
         if self.stopped is None:
+            role = self.config.group.rpartition(".")[2]
             self.stopped = UserError(
-                f"the teacher at {self.config.base_url} ({self.config.model}): {reason}"
+                f"the {role} at {self.config.base_url} ({self.config.model}): {reason}"
             )
         self.halted.set()
 
@@ -379,27 +380,28 @@ class _Asking:
         raise UserError(
             f"{len(missing)} requests have no reply from {self.config.base_url} after all retries "
             f"({reasons}); {kept}: run the same command again to ask for the rest, or set "
-            "teacher.unanswered=drop to go on without them"
+            f"{self.config.group}.unanswered=drop to go on without them"
         )
 
     def _explain_cap(self, spending: Spending, missing: Sequence[Ask]) -> str:
+        group = self.config.group
         bought = [reply.usd for reply in self.replies.values()]
         worst = sum(ask.worst_usd for ask in missing)
         likely = worst if not bought else len(missing) * sum(bought) / len(bought)
         cost = f"{len(missing)} more replies would cost about {likely:.4f} USD, at most {worst:.4f}"
         if spending.used_up(self.caps):
             return (
-                f"teacher.max_calls is {self.caps.calls} and {spending.calls} calls were made; "
-                f"{cost}: set teacher.max_calls={spending.calls + len(missing)} or more, and run "
+                f"{group}.max_calls is {self.caps.calls} and {spending.calls} calls were made; "
+                f"{cost}: set {group}.max_calls={spending.calls + len(missing)} or more, and run "
                 "again"
             )
         spent = spending.usd + spending.unsure_usd
         unsure = f", {spending.unsure_usd:.4f} of it for calls that never came back"
         return (
-            f"teacher.budget_usd is {self.caps.usd:g} and {spent:.4f} USD are spent"
+            f"{group}.budget_usd is {self.caps.usd:g} and {spent:.4f} USD are spent"
             f"{unsure if spending.unsure_usd else ''}, too near to it for a call of "
             f"{max(ask.worst_usd for ask in missing):.4f} USD at most; {cost}: set "
-            f"teacher.budget_usd={_round_up(spent + worst)} or more, and run again"
+            f"{group}.budget_usd={_round_up(spent + worst)} or more, and run again"
         )
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from caft.errors import UserError
@@ -44,17 +44,19 @@ class MaxTokensField(Enum):
     max_completion_tokens = "max_completion_tokens"
 
 
-def refuse_below(teacher: object, least: float, *names: str) -> None:
+def refuse_below(teacher: TeacherConfig, least: float, *names: str) -> None:
     """A dial of `teacher` that is set must be at least `least`."""
     for name in names:
         value = getattr(teacher, name)
         if value is not None and value < least:
-            raise UserError(f"teacher.{name} is {value}; give {least:g} or more")
+            raise UserError(f"{teacher.group}.{name} is {value}; give {least:g} or more")
 
 
 @dataclass(kw_only=True, slots=True)
 class TeacherConfig:
-    """What every teacher shares."""
+    """What every teacher shares. `group` is where its dials stand, for messages."""
+
+    group: ClassVar[str] = "teacher"
 
     kind: str
     name: str
@@ -181,7 +183,7 @@ class OpenAITeacherConfig(TeacherConfig):
         for name in ("timeout_seconds", "requests_per_minute", "tokens_per_minute"):
             value = getattr(self, name)
             if value is not None and value <= 0:
-                raise UserError(f"teacher.{name} is {value}; give more than 0")
+                raise UserError(f"{self.group}.{name} is {value}; give more than 0")
         self._refuse_bad_sampling()
         self._refuse_secrets()
 
@@ -190,33 +192,37 @@ class OpenAITeacherConfig(TeacherConfig):
         # None of these messages repeats what was given.
         if not _VARIABLE.fullmatch(self.api_key_env):
             raise UserError(
-                "teacher.api_key_env is no name of an environment variable; give the NAME of the "
-                "one that holds the key, such as OPENAI_API_KEY, and never the key itself"
+                f"{self.group}.api_key_env is no name of an environment variable; give the NAME of "
+                "the one that holds the key, such as OPENAI_API_KEY, and never the key itself"
             )
         address = urlsplit(self.base_url or "")
         if "@" in address.netloc or address.query or address.fragment:
             raise UserError(
-                "teacher.base_url holds a user, a password or a query; secrets come from the "
-                "environment variable that teacher.api_key_env names"
+                f"{self.group}.base_url holds a user, a password or a query; secrets come from "
+                f"the environment variable that {self.group}.api_key_env names"
             )
         for name in _names_in(self.extra):
             if _SECRET.search(name):
                 raise UserError(
-                    f"teacher.extra sets {name}, and what it holds is written down; keys come "
-                    "from the environment variable that teacher.api_key_env names"
+                    f"{self.group}.extra sets {name}, and what it holds is written down; keys "
+                    f"come from the environment variable that {self.group}.api_key_env names"
                 )
 
     def _refuse_bad_sampling(self) -> None:
         if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise UserError(f"teacher.top_p is {self.top_p}; give more than 0, up to 1, or null")
+            raise UserError(
+                f"{self.group}.top_p is {self.top_p}; give more than 0, up to 1, or null"
+            )
         if self.attempts > 1 and self.reask_temperature == 0 and self.temperature is not None:
             raise UserError(
-                f"teacher.attempts is {self.attempts} with teacher.reask_temperature=0, which "
-                "would buy the same reply again; give a temperature above 0, such as 0.7"
+                f"{self.group}.attempts is {self.attempts} with {self.group}.reask_temperature=0, "
+                "which would buy the same reply again; give a temperature above 0, such as 0.7"
             )
         for name in ("model", "messages", "stream", "n"):
             if name in self.extra:
-                raise UserError(f"teacher.extra sets {name}, which CAFT sets itself; leave it out")
+                raise UserError(
+                    f"{self.group}.extra sets {name}, which CAFT sets itself; leave it out"
+                )
 
 
 def _names_in(value: object) -> Iterator[str]:

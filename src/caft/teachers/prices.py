@@ -26,14 +26,15 @@ def find_price(config: OpenAITeacherConfig) -> PriceConfig:
     else:
         raise UserError(
             f"no price is known for {config.model} at {config.base_url}; give "
-            "teacher.usd_per_million_prompt_tokens and teacher.usd_per_million_completion_tokens "
-            "(0 where it really costs nothing)"
+            f"{config.group}.usd_per_million_prompt_tokens and "
+            f"{config.group}.usd_per_million_completion_tokens (0 where it really costs nothing)"
         )
     if config.budget_usd is not None and price.prompt + price.completion == 0:
         raise UserError(
-            f"teacher.budget_usd is {config.budget_usd:g} but {config.model} has the price 0; "
-            "give teacher.usd_per_million_prompt_tokens and "
-            "teacher.usd_per_million_completion_tokens, or cap calls with teacher.max_calls"
+            f"{config.group}.budget_usd is {config.budget_usd:g} but {config.model} has the price "
+            f"0; give {config.group}.usd_per_million_prompt_tokens and "
+            f"{config.group}.usd_per_million_completion_tokens, or cap calls with "
+            f"{config.group}.max_calls"
         )
     return price
 
