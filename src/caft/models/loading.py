@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -61,6 +62,8 @@ def load_model(
     except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
         raise _unloadable("model", folder, error) from error
     _refuse_random_weights(report, folder)
+    # Lightning and peft ask the model by an old name, for as long as it lives.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
     return (model if four_bits else model.to(device)).eval()
 
 

@@ -36,9 +36,14 @@ class Student:
         """What outputs of this model depend on, for the store."""
         return {
             "model": model_fingerprint(self.folder, self.config),
-            "dtype": str(resolve_dtype(self.config, self.device)),
+            "dtype": self.dtype,
             "tuned": self.tuned_fingerprint,
         }
+
+    @property
+    def dtype(self) -> str:
+        """What the base model multiplies in, such as "bfloat16"."""
+        return str(resolve_dtype(self.config, self.device)).removeprefix("torch.")
 
     @cached_property
     def parameters(self) -> int:

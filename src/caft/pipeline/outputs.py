@@ -311,14 +311,16 @@ def _versions() -> dict[str, str]:
 
 
 def _device_name(config: RunConfig) -> str:
+    """The device and the dtype in which the student multiplies, such as "cpu, float32"."""
+    import torch
+
+    from caft.models.loading import resolve_dtype
     from caft.trainers.build import pick_device
 
     device = pick_device(config.trainer)
-    if device != "cuda":
-        return device
-    import torch
-
-    return f"cuda ({torch.cuda.get_device_name()})"
+    dtype = str(resolve_dtype(config.model, device)).removeprefix("torch.")
+    name = f"cuda ({torch.cuda.get_device_name()})" if device == "cuda" else device
+    return f"{name}, {dtype}"
 
 
 def _print(summary: dict[str, Any], folder: Path) -> None:

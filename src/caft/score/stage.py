@@ -118,9 +118,10 @@ def _score(scoring: Scoring, work: Work) -> list[AnswerScore]:
     rows, free = refuse_unfit_rows(scoring)
     prefix_ids, packs = plan_scoring(rows, scoring.config.batch_tokens)
     log.info(
-        "scoring %d questions in %d forward passes (shared prefix: %d tokens)",
+        "scoring %d questions in %d forward passes of %s (shared prefix: %d tokens)",
         len(rows),
         len(packs),
+        scoring.student.dtype,
         len(prefix_ids),
     )
     batches = [(tuple(row.question_id for row in pack.rows), pack) for pack in packs]

@@ -56,8 +56,6 @@ def build_trainer(
     # Lightning's hints are about its own loaders and loggers; ours are chosen on purpose.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
-    # Lightning and peft ask transformers by an old name.
-    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
     device = pick_device(config)
     return Trainer(
         accelerator="gpu" if device == "cuda" else device,
