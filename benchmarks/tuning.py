@@ -34,19 +34,6 @@ from random import Random
 from typing import Any
 
 DATA = Path(__file__).parents[1] / "../shared/data/mmlu_pro_qwen_train.jsonl"
-SHAPES: dict[str, dict[str, int]] = {
-    "phi3": {"hidden": 3072, "mlp": 8192, "layers": 32, "heads": 32, "shared": 32, "words": 32064},
-    "qwen2": {
-        "hidden": 2048,
-        "mlp": 11008,
-        "layers": 36,
-        "heads": 16,
-        "shared": 2,
-        "words": 151936,
-    },
-    "llama": {"hidden": 3072, "mlp": 8192, "layers": 28, "heads": 24, "shared": 8, "words": 128256},
-    "tiny": {"hidden": 64, "mlp": 128, "layers": 2, "heads": 4, "shared": 2, "words": 50_000},
-}
 STEP_ROWS = 8
 WAYS = ("ours", "trl1", "trl8")
 Rows = list[tuple[list[int], list[int]]]
@@ -56,17 +43,14 @@ def read_rows(targets: str, count: int) -> Rows:
     """Prompt and completion tokens of every row, as the package writes them."""
     from caft.data.arithmetic import load_arithmetic
     from caft.data.config import ArithmeticConfig
-    from caft.models.config import EmbeddedModelConfig
     from caft.models.encoding import end_of_turn
-    from caft.models.loading import load_tokenizer
-    from caft.models.locate import locate_model
     from caft.records import Question, Target
     from caft.text.config import PromptConfig, PromptStyle
     from caft.tune.config import AnswerTarget
     from caft.tune.examples import Lesson, encode_lesson
+    from models import embedded_tokenizer
 
-    config = EmbeddedModelConfig(name="smollm2", id="smollm2")
-    tokenizer = load_tokenizer(locate_model(config), config)
+    tokenizer = embedded_tokenizer()
     if targets == "long":
         draw = Random(0)
         return [
@@ -101,34 +85,6 @@ def read_rows(targets: str, count: int) -> Rows:
         for lesson in lessons
     ]
     return [(list(row.prompt_ids), list(row.completion_ids)) for row in examples]
-
-
-def make_model(options: argparse.Namespace) -> Any:
-    """The embedded model, or a randomly initialised one of the named class and shape."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    if options.model == "smollm2":
-        from caft.models.config import EmbeddedModelConfig
-        from caft.models.loading import load_model
-        from caft.models.locate import locate_model
-
-        config = EmbeddedModelConfig(name="smollm2", id="smollm2")
-        return load_model(locate_model(config), config, options.device)
-    shape = SHAPES["tiny" if options.tiny else options.model]
-    config = AutoConfig.for_model(
-        options.model,
-        hidden_size=shape["hidden"],
-        intermediate_size=shape["mlp"],
-        num_hidden_layers=shape["layers"],
-        num_attention_heads=shape["heads"],
-        num_key_value_heads=shape["heads"] if options.model == "phi3" else shape["kv"],
-        vocab_size=shape["words"],
-        max_position_embeddings=4096,
-        pad_token_id=0,
-    )
-    with torch.device(options.device):
-        return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
 
 
 def adapt(model: Any, *, lean: bool) -> Any:
@@ -186,19 +142,17 @@ def run_ours(model: Any, rows: Rows, options: argparse.Namespace) -> list[float]
 
 def run_trl(model: Any, rows: Rows, options: argparse.Namespace, batch: int) -> list[float]:
     """Losses by step of SFTTrainer on the same tokens."""
+    import torch
     from datasets import Dataset
     from torch.utils.data import SequentialSampler
     from trl import SFTConfig, SFTTrainer
 
-    from caft.models.config import EmbeddedModelConfig
-    from caft.models.loading import load_tokenizer
-    from caft.models.locate import locate_model
+    from models import embedded_tokenizer
 
     class InOrder(SFTTrainer):  # type: ignore[misc]
         def _get_train_sampler(self, *_: Any) -> Any:
             return SequentialSampler(self.train_dataset)
 
-    config = EmbeddedModelConfig(name="smollm2", id="smollm2")
     trainer = InOrder(
         model=adapt(model, lean=False),
         args=SFTConfig(
@@ -213,7 +167,7 @@ def run_trl(model: Any, rows: Rows, options: argparse.Namespace, batch: int) -> 
             logging_steps=1,
             save_strategy="no",
             report_to=[],
-            bf16=True,
+            bf16=model.dtype == torch.bfloat16,
             use_cpu=options.device == "cpu",
             max_length=None,
             completion_only_loss=True,
@@ -229,7 +183,7 @@ def run_trl(model: Any, rows: Rows, options: argparse.Namespace, batch: int) -> 
                 for prompt, completion in rows
             ]
         ),
-        processing_class=load_tokenizer(locate_model(config), config),
+        processing_class=embedded_tokenizer(),
     )
     trainer.train()
     return [row["loss"] for row in trainer.state.log_history if "loss" in row]
@@ -238,7 +192,10 @@ def run_trl(model: Any, rows: Rows, options: argparse.Namespace, batch: int) -> 
 def run_job(options: argparse.Namespace) -> None:
     """One way, alone in its process: seconds, losses and the peak of memory as one JSON line."""
     rows: Rows = json.loads(Path(options.file).read_text(encoding="utf-8"))
-    model = make_model(options)
+    from models import choose_dtype, make_model
+
+    dtype = choose_dtype(options.dtype, options.device)
+    model = make_model(options.model, options.device, dtype, tiny=options.tiny)
     start = time.perf_counter()
     if options.job == "ours":
         losses = run_ours(model, rows, options)
@@ -302,6 +259,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--model", choices=("smollm2", "llama", "qwen2", "phi3"), default="smollm2")
     parser.add_argument("--tiny", action="store_true", help="a shape for a smoke test")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=("auto", "bfloat16", "float32"), default="auto")
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--batch-tokens", type=int, default=2048, help="of ours, a forward pass")
     for internal in ("--job", "--file", "--folder"):
