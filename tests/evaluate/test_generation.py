@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from caft.evaluate.module import WritingModule, plan_writing
 from caft.models.generation import generate_replies, has_closed_marker
 from caft.trainers.build import build_trainer
 from caft.trainers.config import TrainerConfig
+from caft.trainers.replies import ReplyConfig, ReplyModule, plan_replies
 
 TOKENS = ("<pad>", "<end>", "<stop>", "a", "b", "c", "[[", "]]", "A", " ", "d", "e", "f", "g")
 SIZE = 32
@@ -147,14 +147,15 @@ def test_a_tokenizer_whose_padding_is_its_end_token_counts_the_same(tokenizer):
 def test_replies_come_through_lightning_by_question_whatever_their_length(tokenizer, tmp_path):
     model = make_model()
     prompts = {"q1": ids("a", "b", "c"), "q2": ids("d"), "q3": ids("e", "f"), "q4": ids(*"gfed")}
-    batches: Any = plan_writing([(name, tuple(row)) for name, row in prompts.items()], 3)
+    batches: Any = plan_replies([(name, tuple(row)) for name, row in prompts.items()], 3)
     assert [batch.question_ids for batch in batches] == [("q2", "q3", "q1"), ("q4",)]
-    module = WritingModule(model, tokenizer, max_new_tokens=12, end_ids=[1, 2])
+    module = ReplyModule(model, tokenizer, ReplyConfig(max_new_tokens=12, end_ids=(1, 2)))
     trainer = build_trainer(TrainerConfig(accelerator="cpu", progress=False), folder=tmp_path)
     written = trainer.predict(module, DataLoader(batches, batch_size=None))
-    replies = {name: reply for batch in written for name, reply in batch}
+    replies = {reply.question_id: reply for batch in written for reply in batch}
     for name, prompt in prompts.items():
-        assert replies[name] == write(model, tokenizer, [prompt])[0]
+        (alone,) = write(model, tokenizer, [prompt])
+        assert (replies[name].text, replies[name].tokens) == (alone.text, alone.tokens)
 
 
 def test_greedy_means_greedy_whatever_the_model_folder_recommends(tokenizer):

@@ -18,20 +18,14 @@ from caft.models.encoding import end_of_turn
 from caft.models.tiny import make_config
 from caft.models.tiny_tokenizers import make_tokenizer
 from caft.records import AnswerScore, Question
-from caft.score.module import (
-    NextToken,
-    ReplyModule,
-    ScoringModule,
-    WrittenReply,
-    plan_replies,
-    plan_scoring,
-)
+from caft.score.module import NextToken, ScoringModule, plan_scoring
 from caft.score.prepare import ScoringRow, prepare_rows
 from caft.score.read import answer_span, estimate_answer, first_line, read_answers, without_end
 from caft.text.config import PromptConfig, PromptStyle
 from caft.text.prompts import Wanted
 from caft.trainers.build import build_trainer
 from caft.trainers.config import TrainerConfig
+from caft.trainers.replies import ReplyConfig, ReplyModule, WrittenReply, plan_replies
 
 CHAT, COMPLETION = PromptStyle.chat, PromptStyle.completion
 
@@ -82,12 +76,21 @@ def score(
         {end_of_turn(tokenizer, chat=bool(tokenizer.chat_template)), tokenizer.eos_token_id}
     )
     prompts = [(row.question_id, row.prompt_ids) for row in rows if not row.labels]
-    writer = ReplyModule(model, tokenizer, max_new_tokens=6, end_ids=ends, stop_after_marker=False)
+    writer = ReplyModule(model, tokenizer, spread_of(6, ends))
     replies = [
         reply for batch in plan_replies(prompts, 4) for reply in writer.predict_step(batch, 0)
     ]
     written = {reply.question_id: without_end(reply, ends) for reply in replies}
     return read_answers(rows, said, written, tokenizer)
+
+
+def spread_of(max_new_tokens: int, end_ids: Sequence[int] = ()) -> ReplyConfig:
+    return ReplyConfig(
+        max_new_tokens=max_new_tokens,
+        end_ids=tuple(end_ids),
+        stop_after_marker=False,
+        with_spread=True,
+    )
 
 
 def bare(each: AnswerScore) -> AnswerScore:
@@ -251,7 +254,7 @@ def test_the_spread_of_every_written_token_is_that_of_a_plain_loop(
 ) -> None:
     model, tokenizer = student
     rows = prepare_rows(QUESTIONS[:3], PromptConfig(style=CHAT), tokenizer, [])
-    writer = ReplyModule(model, tokenizer, max_new_tokens=5, end_ids=[], stop_after_marker=False)
+    writer = ReplyModule(model, tokenizer, spread_of(5))
     batches = plan_replies([(row.question_id, row.prompt_ids) for row in rows], 3)
     replies = {reply.question_id: reply for reply in writer.predict_step(batches[0], 0)}
     for row in rows:
@@ -268,7 +271,7 @@ def test_the_spread_of_every_written_token_is_that_of_a_plain_loop(
 
 def test_the_entropies_of_an_answer_are_those_of_its_own_tokens() -> None:
     # "\n", " 4", "2", "\n", "Question": the answer is 42, its entropies 0.5 and 0.25.
-    reply = WrittenReply("q", [1, 2, 3, 4, 5], [3.0, 0.5, 0.25, 2.0, 4.0],
+    reply = WrittenReply("q", "", 5, [1, 2, 3, 4, 5], [3.0, 0.5, 0.25, 2.0, 4.0],
                          [0.1, 0.8, 0.9, 0.2, 0.1], [0.0, 0.7, 0.8, 0.1, 0.0])  # fmt: skip
     span = answer_span(["\n", " 4", "2", "\n", "Question"])
     assert span == slice(1, 3)
@@ -294,8 +297,8 @@ def test_where_an_answer_ends(pieces: list[str], span: slice) -> None:
 
 
 def test_an_end_token_is_no_word_of_the_reply() -> None:
-    reply = WrittenReply("q", [7, 9], [0.5, 0.1], [0.6, 0.9], [0.2, 0.8])
-    assert without_end(reply, [9]) == WrittenReply("q", [7], [0.5], [0.6], [0.2])
+    reply = WrittenReply("q", "so", 2, [7, 9], [0.5, 0.1], [0.6, 0.9], [0.2, 0.8])
+    assert without_end(reply, [9]) == WrittenReply("q", "so", 2, [7], [0.5], [0.6], [0.2])
     assert without_end(reply, [7]) == reply
 
 

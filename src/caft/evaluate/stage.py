@@ -14,6 +14,7 @@ from caft.store import Artifact, Store, digest, read_table, source_digest, write
 from caft.text.config import PromptConfig
 from caft.text.prompts import Wanted
 from caft.trainers.config import TrainerConfig
+from caft.trainers.predicting import Predictor
 
 log = logging.getLogger(__name__)
 _TABLE = "predictions.parquet"
@@ -65,21 +66,17 @@ def write_predictions(
     """Greedy replies to every question, or none where the store has them."""
 
     def produce(folder: Path) -> None:
-        write_table(folder / _TABLE, Prediction, _write(writing, trainer, title, folder))
+        predictor = Predictor(writing.student, trainer, folder)
+        write_table(folder / _TABLE, Prediction, _write(writing, predictor, title))
+        predictor.forget()
 
-    return store.obtain("evaluate", writing.key, produce)
+    return store.obtain("evaluate", writing.key, produce, resumable=True)
 
 
-def _write(
-    writing: Writing, trainer_config: TrainerConfig, title: str, folder: Path
-) -> list[Prediction]:
-    from torch.utils.data import DataLoader
-
-    from caft.evaluate.module import WritingBatch, WritingModule, plan_writing
+def _write(writing: Writing, predictor: Predictor, title: str) -> list[Prediction]:
     from caft.evaluate.predictions import read_reply
     from caft.models.encoding import asks_in_chat, end_of_turn
-    from caft.trainers.build import build_trainer
-    from caft.trainers.progress import CountingProgress
+    from caft.trainers.replies import ReplyConfig
 
     tokenizer = writing.student.tokenizer
     chat = asks_in_chat(writing.prompt.style, tokenizer)
@@ -87,24 +84,12 @@ def _write(
     writing.student.refuse_long_prompts(
         {name: len(ids) for name, ids in prompts}, writing.max_new_tokens
     )
-
-    def rows_in(batch: WritingBatch) -> int:
-        return len(batch.question_ids)
-
-    bar = CountingProgress(title, len(prompts), rows_in, shown=trainer_config.progress)
-    trainer = build_trainer(trainer_config, folder=folder, callbacks=[bar])
-    module = WritingModule(
-        writing.student.load(),
-        tokenizer,
-        max_new_tokens=writing.max_new_tokens,
-        end_ids=sorted({end_of_turn(tokenizer, chat=kind) for kind in (chat, False)}),
-    )
     log.info("%s: %d questions", title, len(prompts))
-    batches: Any = plan_writing(prompts, writing.batch_size)
-    written = trainer.predict(module, DataLoader(batches, batch_size=None))
-    replies = {name: reply for batch in written for name, reply in batch}
+    ends = sorted({end_of_turn(tokenizer, chat=kind) for kind in (chat, False)})
+    config = ReplyConfig(max_new_tokens=writing.max_new_tokens, end_ids=tuple(ends))
+    written = predictor.write(title, prompts, writing.batch_size, config)
     return [
-        read_reply(question, replies[question.id], writing.prompt) for question in writing.questions
+        read_reply(question, written[question.id], writing.prompt) for question in writing.questions
     ]
 
 

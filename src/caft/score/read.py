@@ -9,11 +9,12 @@ from typing import Any
 
 from caft.models.encoding import token_pieces
 from caft.records import AnswerScore, Chain, Question
-from caft.score.module import NextToken, WrittenReply
+from caft.score.module import NextToken
 from caft.score.prepare import ScoringRow
 from caft.text.answers import answer_labels, gold_label
 from caft.text.config import PromptConfig
 from caft.text.parsing import answers_agree, parse_answer
+from caft.trainers.replies import WrittenReply
 
 
 def read_answers(
@@ -120,6 +121,9 @@ def without_end(reply: WrittenReply, end_ids: Collection[int]) -> WrittenReply:
     """The reply without its end token, which is no word of it."""
     if not reply.ids or reply.ids[-1] not in end_ids:
         return reply
-    return WrittenReply(
-        reply.question_id, reply.ids[:-1], reply.entropies[:-1], reply.top1[:-1], reply.margins[:-1]
+    return reply._replace(
+        ids=reply.ids[:-1],
+        entropies=reply.entropies[:-1],
+        top1=reply.top1[:-1],
+        margins=reply.margins[:-1],
     )

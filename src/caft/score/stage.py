@@ -7,7 +7,7 @@ is kept as it comes: an interrupted stage goes on where it stopped.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,6 @@ from caft.records import AnswerScore, Chain, Judgement, Question
 from caft.score.config import ChainConfig, ModelScoreConfig
 from caft.store import (
     Artifact,
-    Journal,
     Store,
     digest,
     read_table,
@@ -33,9 +32,11 @@ from caft.text.config import PromptConfig
 from caft.text.judging import read_judgement, write_judge_prompt
 from caft.text.prompts import Prompt, Wanted, write_prompt
 from caft.trainers.config import TrainerConfig
+from caft.trainers.predicting import Predictor
 
 if TYPE_CHECKING:
     from caft.score.prepare import ScoringRow
+    from caft.trainers.replies import WrittenReply
 
 log = logging.getLogger(__name__)
 _SCORES, _CHAINS, _JUDGEMENTS = "scores.parquet", "chains.parquet", "judgements.parquet"
@@ -84,9 +85,9 @@ def score_questions(scoring: Scoring, store: Store, trainer: TrainerConfig) -> A
     """One forward pass a question, or none where the store has the scores."""
 
     def produce(folder: Path) -> None:
-        work = Work(scoring.student, trainer, folder)
-        write_table(folder / _SCORES, AnswerScore, _score(scoring, work))
-        work.forget()
+        predictor = Predictor(scoring.student, trainer, folder)
+        write_table(folder / _SCORES, AnswerScore, _score(scoring, predictor))
+        predictor.forget()
 
     return store.obtain("score", scoring.key, produce, resumable=True)
 
@@ -111,7 +112,7 @@ def refuse_unfit_rows(scoring: Scoring) -> tuple[list[ScoringRow], list[ScoringR
     return rows, free
 
 
-def _score(scoring: Scoring, work: Work) -> list[AnswerScore]:
+def _score(scoring: Scoring, predictor: Predictor) -> list[AnswerScore]:
     from caft.score.module import NextToken, ScoringModule, plan_scoring
     from caft.score.read import read_answers
 
@@ -124,35 +125,37 @@ def _score(scoring: Scoring, work: Work) -> list[AnswerScore]:
         scoring.student.dtype,
         len(prefix_ids),
     )
-    batches = [(tuple(row.question_id for row in pack.rows), pack) for pack in packs]
-    results = work.predict("scoring", partial(ScoringModule, prefix_ids=prefix_ids), batches)
+    make_module = partial(ScoringModule, prefix_ids=prefix_ids)
+    results = predictor.predict("scoring", make_module, packs)
     said = {
         name: NextToken(**{**row, "label_log_p": tuple(row["label_log_p"])})
         for name, row in results.items()
     }
     written = _write_free_answers(
-        scoring, [(row.question_id, row.prompt_ids) for row in free], work
+        scoring, [(row.question_id, row.prompt_ids) for row in free], predictor
     )
     return read_answers(rows, said, written, scoring.student.tokenizer)
 
 
 def _write_free_answers(
-    scoring: Scoring, prompts: Sequence[tuple[str, tuple[int, ...]]], work: Work
-) -> dict[str, Any]:
+    scoring: Scoring, prompts: Sequence[tuple[str, tuple[int, ...]]], predictor: Predictor
+) -> dict[str, WrittenReply]:
     from caft.models.encoding import end_of_turn
+    from caft.score.read import without_end
+    from caft.trainers.replies import ReplyConfig
 
     tokenizer = scoring.student.tokenizer
     # A completion may end like a text or, where the model knows turns, like a turn.
     styles = {False, bool(tokenizer.chat_template)}
     ends = sorted({end_of_turn(tokenizer, chat=chat) for chat in styles})
-    return work.write(
-        "answers",
-        prompts,
-        _FREE_TEXT_BATCH,
+    how = ReplyConfig(
         max_new_tokens=scoring.config.free_answer_tokens,
-        end_ids=ends,
+        end_ids=tuple(ends),
         stop_after_marker=False,
+        with_spread=True,
     )
+    replies = predictor.write("answers", prompts, _FREE_TEXT_BATCH, how)
+    return {name: without_end(reply, ends) for name, reply in replies.items()}
 
 
 # Chains of thought
@@ -195,32 +198,33 @@ def write_chains(chaining: Chaining, store: Store, trainer: TrainerConfig) -> Ar
     """The student's own greedy chain of thought for every question, with its entropies."""
 
     def produce(folder: Path) -> None:
-        work = Work(chaining.student, trainer, folder)
-        write_table(folder / _CHAINS, Chain, _write_chains(chaining, work))
-        work.forget()
+        predictor = Predictor(chaining.student, trainer, folder)
+        write_table(folder / _CHAINS, Chain, _write_chains(chaining, predictor))
+        predictor.forget()
 
     return store.obtain("chain", chaining.key, produce, resumable=True)
 
 
-def _write_chains(chaining: Chaining, work: Work) -> list[Chain]:
+def _write_chains(chaining: Chaining, predictor: Predictor) -> list[Chain]:
     from caft.models.encoding import asks_in_chat, end_of_turn
-    from caft.score.read import read_chain
+    from caft.score.read import read_chain, without_end
+    from caft.trainers.replies import ReplyConfig
 
     tokenizer, config = chaining.student.tokenizer, chaining.config
     prompts = refuse_long_chains(chaining)
     chat = asks_in_chat(chaining.prompt.style, tokenizer)
     log.info("writing %d chains of thought", len(prompts))
-    written = work.write(
-        "chains",
-        prompts,
-        config.batch_size,
+    ends = sorted({end_of_turn(tokenizer, chat=kind) for kind in (chat, False)})
+    how = ReplyConfig(
         max_new_tokens=config.max_new_tokens,
-        end_ids=sorted({end_of_turn(tokenizer, chat=kind) for kind in (chat, False)}),
+        end_ids=tuple(ends),
         # What looks like an answer inside a thinking span ends nothing.
         stop_after_marker=not config.thinking,
+        with_spread=True,
     )
+    written = predictor.write("chains", prompts, config.batch_size, how)
     return [
-        read_chain(question, written[question.id], chaining.prompt, tokenizer)
+        read_chain(question, without_end(written[question.id], ends), chaining.prompt, tokenizer)
         for question in chaining.questions
     ]
 
@@ -243,97 +247,6 @@ def refuse_long_chains(chaining: Chaining) -> list[tuple[str, tuple[int, ...]]]:
         {name: len(ids) for name, ids in encoded}, config.max_new_tokens
     )
     return encoded
-
-
-# The work itself, on one device or several
-
-
-class Work:
-    """One stage's predictions, kept in its unfinished folder until it is finished."""
-
-    def __init__(self, student: Student, trainer: TrainerConfig, folder: Path) -> None:
-        self.student, self.trainer, self.folder = student, trainer, folder
-        self._journals: list[Journal] = []
-
-    def predict(
-        self,
-        title: str,
-        make_module: Callable[[Any], Any],
-        batches: Sequence[tuple[Sequence[str], Any]],
-    ) -> dict[str, dict[str, Any]]:
-        """Results by question id, of batches that come with the ids of their questions.
-
-        Batches whose questions are all in the journal of an interrupted attempt are not run.
-        """
-        journal = self._open(title)
-        done = {row["question_id"] for row in journal.read()}
-        open_batches = [(ids, batch) for ids, batch in batches if not done.issuperset(ids)]
-        if done:
-            log.info("%s: %d results of an interrupted attempt are taken over", title, len(done))
-        if open_batches:
-            self._run(title, make_module, [batch for _, batch in open_batches], journal)
-        results = {row["question_id"]: row for row in journal.read()}
-        assert all(name in results for ids, _ in batches for name in ids), (
-            f"{title}: rows are missing"
-        )
-        return results
-
-    def write(
-        self,
-        title: str,
-        prompts: Sequence[tuple[str, tuple[int, ...]]],
-        batch_size: int,
-        *,
-        max_new_tokens: int,
-        end_ids: Sequence[int],
-        stop_after_marker: bool,
-    ) -> dict[str, Any]:
-        """Greedy replies by question id, their end tokens left out."""
-        from caft.score.module import ReplyModule, WrittenReply, plan_replies
-        from caft.score.read import without_end
-
-        batches = [(batch.question_ids, batch) for batch in plan_replies(prompts, batch_size)]
-
-        make_module = partial(
-            ReplyModule,
-            tokenizer=self.student.tokenizer,
-            max_new_tokens=max_new_tokens,
-            end_ids=end_ids,
-            stop_after_marker=stop_after_marker,
-        )
-        results = self.predict(title, make_module, batches)
-        return {name: without_end(WrittenReply(**row), end_ids) for name, row in results.items()}
-
-    def forget(self) -> None:
-        """The stage's table holds everything: its journals are in the way now."""
-        for journal in self._journals:
-            journal.remove()
-
-    def _run(
-        self,
-        title: str,
-        make_module: Callable[[Any], Any],
-        batches: Sequence[Any],
-        journal: Journal,
-    ) -> None:
-        from caft.score.module import Predicting, predict_share
-        from caft.trainers.ranks import Ranks, run_ranks
-
-        job = Predicting(title, self.student, make_module, tuple(batches), journal, self.trainer)
-        count = min(self.trainer.devices, len(batches))
-        if count == 1:
-            predict_share(Ranks(), _hear_nothing, job)
-        else:
-            run_ranks(predict_share, (job,), count, _hear_nothing)
-
-    def _open(self, title: str) -> Journal:
-        journal = Journal(self.folder, title)
-        self._journals.append(journal)
-        return journal
-
-
-def _hear_nothing(_message: Any) -> None:
-    """Processes that predict tell their journals everything."""
 
 
 # A judge

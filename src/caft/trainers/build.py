@@ -51,7 +51,6 @@ def build_trainer(
     """A quiet Trainer: no sanity run, no checkpoint and no bar but those of `callbacks`.
 
     With `ranks` above 1 this process is one of them, and they have been started: see ranks.py.
-    Scoring and evaluation run on one device, whatever `trainer.devices` is.
     """
     # Lightning's hints are about its own loaders and loggers; ours are chosen on purpose.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)

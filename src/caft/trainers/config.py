@@ -12,10 +12,7 @@ STRATEGIES = ("auto", "ddp")
 
 @dataclass(kw_only=True, slots=True)
 class TrainerConfig:
-    """Lightning's devices. `devices` above 1 are for scoring and tuning, one process each (`ddp`).
-
-    Evaluation runs on one of them.
-    """
+    """Lightning's devices; above 1, scoring, tuning and evaluation take a process each (`ddp`)."""
 
     accelerator: str = "auto"
     devices: int = 1

@@ -1,0 +1,100 @@
+"""A stage's predictions, batch by batch: on one device or several, taken up again after a kill."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from caft.models.student import Student
+from caft.store import Journal
+from caft.trainers.config import TrainerConfig
+
+if TYPE_CHECKING:
+    from caft.trainers.replies import ReplyConfig, WrittenReply
+
+log = logging.getLogger(__name__)
+
+
+class Batch(Protocol):
+    """What a module takes at once, with the questions that it answers."""
+
+    @property
+    def question_ids(self) -> tuple[str, ...]:
+        """In the batch's own order."""
+        ...
+
+
+class Predictor:
+    """Lets a student predict, and keeps what comes in the stage's unfinished folder."""
+
+    def __init__(self, student: Student, trainer: TrainerConfig, folder: Path) -> None:
+        self.student, self.trainer, self.folder = student, trainer, folder
+        self._journals: list[Journal] = []
+
+    def predict(
+        self, title: str, make_module: Callable[[Any], Any], batches: Sequence[Batch]
+    ) -> dict[str, dict[str, Any]]:
+        """Results by question id.
+
+        Batches whose questions are all in the journal of an interrupted attempt are not run.
+        """
+        journal = self._open(title)
+        done = {row["question_id"] for row in journal.read()}
+        left = [batch for batch in batches if not done.issuperset(batch.question_ids)]
+        if done:
+            log.info("%s: %d results of an interrupted attempt are taken over", title, len(done))
+        if left:
+            self._run(title, make_module, left, journal)
+        results = {row["question_id"]: row for row in journal.read()}
+        assert all(name in results for batch in batches for name in batch.question_ids), (
+            f"{title}: rows are missing"
+        )
+        return results
+
+    def write(
+        self,
+        title: str,
+        prompts: Sequence[tuple[str, tuple[int, ...]]],
+        batch_size: int,
+        config: ReplyConfig,
+    ) -> dict[str, WrittenReply]:
+        """Greedy replies by question id."""
+        from caft.trainers.replies import ReplyModule, WrittenReply, plan_replies
+
+        make_module = partial(ReplyModule, tokenizer=self.student.tokenizer, config=config)
+        results = self.predict(title, make_module, plan_replies(prompts, batch_size))
+        return {name: WrittenReply(**row) for name, row in results.items()}
+
+    def forget(self) -> None:
+        """The stage's table holds everything: its journals are in the way now."""
+        for journal in self._journals:
+            journal.remove()
+
+    def _run(
+        self,
+        title: str,
+        make_module: Callable[[Any], Any],
+        batches: Sequence[Batch],
+        journal: Journal,
+    ) -> None:
+        from caft.trainers.ranks import Ranks, run_ranks
+        from caft.trainers.shares import Predicting, predict_share
+
+        job = Predicting(title, self.student, make_module, tuple(batches), journal, self.trainer)
+        count = min(self.trainer.devices, len(batches))
+        if count == 1:
+            predict_share(Ranks(), _hear_nothing, job)
+        else:
+            run_ranks(predict_share, (job,), count, _hear_nothing)
+
+    def _open(self, title: str) -> Journal:
+        journal = Journal(self.folder, title)
+        self._journals.append(journal)
+        return journal
+
+
+def _hear_nothing(_message: Any) -> None:
+    """Processes that predict tell their journals everything."""

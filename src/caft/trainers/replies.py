@@ -1,0 +1,100 @@
+"""The causal LM under Lightning: batches of prompts in, greedy replies out.
+
+Free-text answers, chains of thought and the replies of an evaluation are all written this way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from pytorch_lightning import LightningModule
+
+from caft.models.generation import Reply, generate_replies
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyBatch:
+    """Prompts of similar length, with the question each belongs to."""
+
+    question_ids: tuple[str, ...]
+    prompts: tuple[tuple[int, ...], ...]
+
+
+class WrittenReply(NamedTuple):
+    """A greedy reply: its text and how many tokens it took, the end token included.
+
+    Where the spread was asked for, also the tokens one by one, each with its distribution's
+    entropy (nats), top-1 probability and top-2 margin. No record: Lightning rebuilds what
+    `predict_step` returns, and refuses frozen dataclasses.
+    """
+
+    question_id: str
+    text: str
+    tokens: int
+    ids: list[int]
+    entropies: list[float]
+    top1: list[float]
+    margins: list[float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyConfig:
+    """How replies are written: when one ends, and what is kept of it."""
+
+    max_new_tokens: int
+    end_ids: tuple[int, ...]
+    stop_after_marker: bool = True
+    with_spread: bool = False
+
+
+class ReplyModule(LightningModule):  # type: ignore[misc]
+    """Wraps the student for `Trainer.predict`."""
+
+    def __init__(self, model: Any, tokenizer: Any, config: ReplyConfig) -> None:
+        super().__init__()
+        self.model, self.tokenizer, self.config = model, tokenizer, config
+
+    def transfer_batch_to_device(
+        self, batch: ReplyBatch, device: Any, dataloader_idx: int
+    ) -> ReplyBatch:
+        """Lightning's hook: prompts become tensors in models/generation.py."""
+        return batch
+
+    def predict_step(self, batch: ReplyBatch, batch_idx: int) -> list[WrittenReply]:
+        """A greedy reply for every prompt of the batch."""
+        replies = generate_replies(
+            self.model,
+            self.tokenizer,
+            batch.prompts,
+            max_new_tokens=self.config.max_new_tokens,
+            end_ids=self.config.end_ids,
+            stop_after_marker=self.config.stop_after_marker,
+            with_spread=self.config.with_spread,
+        )
+        return [_keep(name, reply) for name, reply in zip(batch.question_ids, replies, strict=True)]
+
+
+def _keep(question_id: str, reply: Reply) -> WrittenReply:
+    return WrittenReply(
+        question_id,
+        reply.text,
+        reply.tokens,
+        [each.token for each in reply.spread],
+        [each.entropy for each in reply.spread],
+        [each.top1 for each in reply.spread],
+        [each.margin for each in reply.spread],
+    )
+
+
+def plan_replies(
+    prompts: Sequence[tuple[str, tuple[int, ...]]], batch_size: int
+) -> list[ReplyBatch]:
+    """Batches in order of prompt length, from question ids with their prompt tokens."""
+    ordered = sorted(prompts, key=lambda item: len(item[1]))
+    pieces = [ordered[at : at + batch_size] for at in range(0, len(ordered), batch_size)]
+    return [
+        ReplyBatch(tuple(name for name, _ in piece), tuple(ids for _, ids in piece))
+        for piece in pieces
+    ]

@@ -1,0 +1,68 @@
+"""An evaluation that is cut off goes on where it stopped, and two processes are like one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from caft.evaluate.stage import Writing, read_predictions, write_predictions
+from caft.models.config import Architecture, Dtype, TinyModelConfig
+from caft.models.locate import locate_model
+from caft.models.student import Student
+from caft.records import Prediction, Question
+from caft.store import Store
+from caft.text.config import PromptConfig
+from caft.text.prompts import Wanted
+from caft.trainers.config import TrainerConfig
+from caft.trainers.replies import ReplyModule
+
+QUESTIONS = [
+    Question(id=f"q{n}", text=f"What is {n} + 3?" + " Well?" * (n % 5), gold_text=str(n + 3))
+    for n in range(10)
+]
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Student:
+    cache = str(tmp_path_factory.mktemp("models"))
+    config = TinyModelConfig(
+        name="tiny", id="tiny", architecture=Architecture.qwen2, dtype=Dtype.float32, cache=cache
+    )
+    return Student(config, locate_model(config), "cpu")
+
+
+def write(student: Student, folder: Path, devices: int = 1) -> list[Prediction]:
+    writing = Writing(student, QUESTIONS, (), PromptConfig(), Wanted.rationale, 6, 3)
+    strategy = "ddp" if devices > 1 else "auto"
+    trainer = TrainerConfig(accelerator="cpu", progress=False, devices=devices, strategy=strategy)
+    return read_predictions(write_predictions(writing, Store(folder), trainer, "base rationale"))
+
+
+def test_an_interrupted_evaluation_repeats_no_reply(
+    student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = write(student, tmp_path / "whole")
+    asked: list[str] = []
+    step = ReplyModule.predict_step
+
+    def counted(self: ReplyModule, batch: Any, batch_idx: int) -> Any:
+        if len(asked) == 6:
+            raise KeyboardInterrupt
+        asked.extend(batch.question_ids)
+        return step(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ReplyModule, "predict_step", counted)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            write(student, tmp_path / "cut")
+        before, asked[:] = set(asked), []
+        assert write(student, tmp_path / "cut") == whole
+    assert len(before) == 6
+    assert sorted(asked) == sorted({question.id for question in QUESTIONS} - before)
+
+
+@pytest.mark.slow
+def test_two_processes_write_what_one_does(student: Student, tmp_path: Path) -> None:
+    assert write(student, tmp_path / "two", devices=2) == write(student, tmp_path / "one")
