@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from caft.evaluate.predictions import read_reply, read_single_token, refit_cut, route
+from caft.evaluate.predictions import Routing, read_reply, read_single_token, refit_cut, route
 from caft.models.generation import Reply
 from caft.records import AnswerScore, Prediction, Question
 from caft.text.config import OptionIds, PromptConfig
@@ -61,18 +61,22 @@ def prediction(name: str, text: str, tokens: int) -> Prediction:
 
 
 @pytest.mark.parametrize(
-    ("routing_tokens", "tokens"),
+    ("cost", "tokens"),
     [
         # Another model's pass is paid for every question, beside the reply that is taken.
-        (1, [1 + 1, 50 + 1, 1 + 1]),
+        ({"tokens": {"a": 1, "b": 1, "c": 1}}, [1 + 1, 50 + 1, 1 + 1]),
+        # A chain of thought told, of another length for every question.
+        ({"tokens": {"a": 30, "b": 40, "c": 20}}, [1 + 30, 50 + 40, 1 + 20]),
         # The own answer pass told: it is the answer, or it comes before the rationale.
-        (0, [1, 50 + 1, 1]),
+        ({"by_own_answer": True}, [1, 50 + 1, 1]),
+        # Drawn by lot.
+        ({}, [1, 50, 1]),
     ],
 )
-def test_routing_takes_one_reply_and_counts_every_pass(routing_tokens, tokens):
+def test_routing_takes_one_reply_and_counts_every_pass(cost, tokens):
     answers = [prediction(name, "short", 1) for name in "abc"]
     rationales = [prediction(name, "long", 50) for name in "abc"]
-    routed = route(answers, rationales, {"b", "elsewhere"}, routing_tokens=routing_tokens)
+    routed = route(answers, rationales, Routing({"b", "elsewhere"}, **cost))
     assert [row.text for row in routed] == ["short", "long", "short"]
     assert [row.generated_tokens for row in routed] == tokens
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from caft.records import AnswerScore, Prediction, Question
@@ -48,25 +48,36 @@ def read_single_token(score: AnswerScore) -> Prediction:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """Which questions are hard, and what it cost to know.
+
+    `tokens` are those generated for deciding alone, by question: one where another model's next
+    token told, the length of a chain of thought, a judge's reply. Where the answer's own pass
+    told (`by_own_answer`), it is paid for even if a rationale follows.
+    """
+
+    hard: Collection[str]
+    tokens: Mapping[str, int] = field(default_factory=dict)
+    by_own_answer: bool = False
+
+
 def route(
     answers: Sequence[Prediction],
     rationales: Sequence[Prediction],
-    hard: Collection[str],
-    *,
-    routing_tokens: int,
+    routing: Routing,
 ) -> list[Prediction]:
-    """The rationale reply for the questions in `hard`, the answer for all others.
+    """The rationale reply for the hard questions, the answer for all others.
 
-    `routing_tokens` is what deciding cost for every question: 1 where a model other than the
-    answering one was asked for its entropy, 0 where the answer's own pass told.
+    Their tokens hold what deciding cost.
     """
     chosen = []
     for answer, rationale in zip(answers, rationales, strict=True):
-        assert answer.question_id == rationale.question_id
-        # The tuned model's own entropy costs its answer pass even where a rationale follows.
-        taken = rationale if answer.question_id in hard else answer
-        wasted = 1 if taken is rationale and routing_tokens == 0 else 0
-        tokens = taken.generated_tokens + routing_tokens + wasted
+        name = answer.question_id
+        assert name == rationale.question_id
+        taken = rationale if name in routing.hard else answer
+        wasted = taken is rationale and routing.by_own_answer
+        tokens = taken.generated_tokens + routing.tokens.get(name, 0) + wasted
         chosen.append(replace(taken, generated_tokens=tokens))
     return chosen
 

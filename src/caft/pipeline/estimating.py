@@ -200,6 +200,19 @@ def _gather_judgements(place: Workplace, findings: Findings) -> None:
         _add(findings, name, {row.question_id: row.value for row in rows})
 
 
+def tokens_to_estimate(
+    findings: Findings, estimator: str, question_ids: Sequence[str]
+) -> dict[str, int]:
+    """Tokens that were generated to estimate each question's difficulty, whoever wrote them."""
+    need = ESTIMATORS[estimator].need
+    if need is Need.chain:
+        return {chain.question_id: len(chain.pieces) for chain in findings.chains}
+    if need is Need.judge:
+        rows = [row for row in findings.judgements if row.estimator == estimator]
+        return {row.question_id: row.completion_tokens for row in rows}
+    return dict.fromkeys(question_ids, 1)
+
+
 def _of_effort(artifact: Artifact, seconds: float, peak: int) -> Artifact:
     return replace(artifact, seconds=seconds, peak_memory_bytes=peak)
 

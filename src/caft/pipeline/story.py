@@ -16,7 +16,7 @@ from caft.errors import UserError
 from caft.estimators import ESTIMATORS, STAND_IN, Need
 from caft.evaluate.accuracy import pick_best_mode
 from caft.evaluate.config import RoutedBy
-from caft.evaluate.predictions import read_single_token, refit_cut, route
+from caft.evaluate.predictions import Routing, read_single_token, refit_cut, route
 from caft.evaluate.stage import (
     Writing,
     encode_prompts,
@@ -31,6 +31,7 @@ from caft.pipeline.estimating import (
     check_estimators,
     gather_estimates,
     refuse_unfit_prompts,
+    tokens_to_estimate,
     wanted_needs,
 )
 from caft.pipeline.findings import Examined, Findings
@@ -375,10 +376,8 @@ def _examine(place: Workplace, findings: Findings, student: Student, who: str) -
         work = writing_of(place, student, Wanted.rationale)
         replies[Mode.rationale] = _written(place, findings, work, f"{who} rationale")
     if Mode.routed in modes:
-        hard, tokens = _routing(place, findings, replies[Mode.answer], who)
-        replies[Mode.routed] = route(
-            replies[Mode.answer], replies[Mode.rationale], hard, routing_tokens=tokens
-        )
+        routing = _routing(place, findings, replies[Mode.answer], who)
+        replies[Mode.routed] = route(replies[Mode.answer], replies[Mode.rationale], routing)
     border = len(place.questions.validation)
     return Examined(
         validation={mode: rows[:border] for mode, rows in replies.items()},
@@ -428,16 +427,14 @@ def _written(place: Workplace, findings: Findings, work: Writing, title: str) ->
 
 def _routing(
     place: Workplace, findings: Findings, answers: Sequence[Prediction], who: str
-) -> tuple[set[str], int]:
-    """The questions that go to rationale mode, and the forward passes that deciding cost."""
+) -> Routing:
+    """The questions that go to rationale mode, and what deciding cost."""
     assert findings.split is not None
-    classes = place.config.split.classes
-    if who == "base":
-        return _hardest(findings.split.complexity_of, classes), 0
     estimator = getattr(place.config.split, "estimator", None)
     by_tuned = place.config.evaluation.routed_by is RoutedBy.tuned
-    if not by_tuned or estimator is None:
-        return _hardest(findings.split.complexity_of, classes), 1
+    if who == "base" or not by_tuned or estimator is None:
+        hard = _hardest(findings.split.complexity_of, place.config.split.classes)
+        return Routing(hard, *_cost_of_deciding(findings, estimator, answers, who))
     # The tuned model is asked with one token: what that does not tell, the stand-in tells.
     single = ESTIMATORS[estimator].need is Need.single_token
     estimator = estimator if single and ESTIMATORS[estimator].known_at_test else STAND_IN
@@ -448,7 +445,20 @@ def _routing(
     }
     on_validation = {row.id: values[row.id] for row in place.questions.validation}
     cut = refit_cut(on_validation, hard_share)
-    return {name for name, value in values.items() if value >= cut}, 0
+    return Routing({name for name, value in values.items() if value >= cut}, by_own_answer=True)
+
+
+def _cost_of_deciding(
+    findings: Findings, estimator: str | None, answers: Sequence[Prediction], who: str
+) -> tuple[dict[str, int], bool]:
+    """Tokens by question, and whether the answer's own pass told."""
+    assert findings.split is not None
+    if estimator is None:
+        return {}, False  # drawn by lot
+    estimator = findings.split.held_out_by or estimator
+    if who == "base" and ESTIMATORS[estimator].need is Need.single_token:
+        return {}, True
+    return tokens_to_estimate(findings, estimator, [row.question_id for row in answers]), False
 
 
 def _hardest(complexity_of: dict[str, str], classes: Sequence[str]) -> set[str]:
