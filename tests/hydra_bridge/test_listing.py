@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
+from pathlib import Path
 
 import pytest
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
-from caft.hydra_bridge.composing import compose_words, find_conf, start_hydra
+from caft.hydra_bridge.composing import compose_words, find_conf, read_question, start_hydra
 from caft.hydra_bridge.jobs import device_groups
-from caft.hydra_bridge.ledger import Job, end, worst_status
+from caft.hydra_bridge.ledger import Job, end, note_job, plan_jobs, worst_status
 from caft.hydra_bridge.sweep import Words, list_jobs, searches
 
 JOBS = {
@@ -44,6 +46,26 @@ def own(*words: str) -> list[tuple[str, ...]]:
 def test_there_is_a_count_for_every_sweep() -> None:
     files = (find_conf().parent / "multirun_sweeps").glob("*.yaml")
     assert {file.stem for file in files} == {*JOBS, "tune_lr"}
+
+
+@pytest.mark.parametrize("name", [*JOBS, "tune_lr"])
+def test_a_sweeps_header_says_what_it_asks(name: str) -> None:
+    question = read_question(name)
+    assert "?" in question
+    assert "#" not in question
+
+
+def test_a_sweep_without_a_file_asks_nothing() -> None:
+    assert read_question(None) == read_question("mine") == ""
+
+
+def test_whoever_writes_the_ledger_keeps_the_question(tmp_path: Path) -> None:
+    plan_jobs(tmp_path, [Job(folder="a"), Job(folder="b")], "Why?")
+    (tmp_path / "a").mkdir()
+    note_job(tmp_path / "a", Job(folder="a", state="running"))
+    ledger = json.loads((tmp_path / "jobs.json").read_text())
+    assert ledger["question"] == "Why?"
+    assert [job["state"] for job in ledger["jobs"]] == ["running", "waiting"]
 
 
 @pytest.mark.parametrize("name", list(JOBS))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import textwrap
 from collections.abc import Sequence
 from functools import cache
@@ -98,6 +99,15 @@ def list_options() -> str:
     folders = [conf / name for name in (*fields, "experiment")]
     folders.append(conf.parent / "multirun_sweeps")
     return "\n".join(_option_line(folder) for folder in folders if folder.is_dir())
+
+
+def read_question(sweep: str | None) -> str:
+    """What a file of multirun_sweeps/ asks, from its header; "" for a sweep without a file."""
+    file = find_conf().parent / "multirun_sweeps" / f"{sweep}.yaml"
+    if not file.is_file():
+        return ""
+    header = re.search(r"# Question: (.*?)\n# Axes:", file.read_text(encoding="utf-8"), re.DOTALL)
+    return " ".join(header[1].replace("\n#", "").split()) if header else ""
 
 
 def _option_line(folder: Path) -> str:

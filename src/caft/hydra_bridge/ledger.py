@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from caft.exit_status import DONE, OUR_FAULT, USER_MUST_ACT
 from caft.hydra_bridge.folders import is_finished
@@ -46,7 +47,7 @@ class Job:
     host: str | None = None
 
 
-def plan_jobs(folder: Path, jobs: Sequence[Job]) -> list[Job]:
+def plan_jobs(folder: Path, jobs: Sequence[Job], question: str = "") -> list[Job]:
     """Write the ledger before anything runs, and return the jobs that are still to be run."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / STOP_FILE).unlink(missing_ok=True)
@@ -56,7 +57,7 @@ def plan_jobs(folder: Path, jobs: Sequence[Job]) -> list[Job]:
     # Jobs of an earlier, wider sweep keep their lines.
     others = [job for name, job in before.items() if name not in names]
     planned += [replace(job, number=n) for n, job in enumerate(others, start=len(planned))]
-    write_ledger(folder, planned)
+    write_ledger(folder, planned, question)
     return [job for job in planned[: len(jobs)] if job.state != DONE_STATE]
 
 
@@ -70,11 +71,7 @@ def _carry_over(folder: Path, job: Job, before: Job | None) -> Job:
 
 def read_ledger(folder: Path) -> list[Job]:
     """The jobs of jobs.json, each as its own job.json has it by now."""
-    try:
-        written = json.loads((folder / "jobs.json").read_text(encoding="utf-8"))["jobs"]
-    except (OSError, ValueError, KeyError):
-        written = []
-    jobs = [_parse(entry) for entry in written]
+    jobs = [_parse(entry) for entry in _read_table(folder).get("jobs", [])]
     jobs = [_merge(job, read_job(folder / job.folder)) for job in jobs]
     known = {job.folder for job in jobs}
     # A sweeper that searches decides on its jobs as it goes.
@@ -93,10 +90,20 @@ def _merge(planned: Job, own: Job | None) -> Job:
     return replace(own, number=planned.number, overrides=planned.overrides or own.overrides)
 
 
-def write_ledger(folder: Path, jobs: Iterable[Job]) -> None:
-    """jobs.json, whole or not at all."""
-    table = {"sweep": folder.name, "jobs": [asdict(job) for job in jobs]}
+def write_ledger(folder: Path, jobs: Iterable[Job], question: str | None = None) -> None:
+    """jobs.json, whole or not at all. `question` is what the sweep asks, once for all writers."""
+    if question is None:
+        question = _read_table(folder).get("question", "")
+    table = {"sweep": folder.name, "question": question, "jobs": [asdict(job) for job in jobs]}
     _write(folder / "jobs.json", table)
+
+
+def _read_table(folder: Path) -> dict[str, Any]:
+    try:
+        table = json.loads((folder / "jobs.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return table if isinstance(table, dict) else {}
 
 
 def read_job(folder: Path) -> Job | None:

@@ -21,7 +21,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from caft.errors import UserError
 from caft.exit_status import Caught, say
 from caft.hydra_bridge import ledger
-from caft.hydra_bridge.composing import build_run_config, compose_words, without_hydra
+from caft.hydra_bridge.composing import (
+    build_run_config,
+    compose_words,
+    read_question,
+    without_hydra,
+)
 from caft.hydra_bridge.folders import digest_config, name_sweep, refuse_unwritable_folder
 from caft.hydra_bridge.jobs import Start, run_job
 
@@ -45,7 +50,8 @@ def run_sweep(
     folder = Path(master.hydra.sweep.dir)
     refuse_unwritable_folder(folder)
     planned = _check_jobs(hydra, master)
-    missing = ledger.plan_jobs(folder, [job for job, _ in planned])
+    question = read_question(master.hydra.runtime.choices.get("multirun_sweeps"))
+    missing = ledger.plan_jobs(folder, [job for job, _ in planned], question)
     _say_plan(folder, len(planned), len(missing))
     caught.tell = partial(ledger.stop_jobs, folder)
     configure_log(master.hydra.hydra_logging, master.hydra.verbose)

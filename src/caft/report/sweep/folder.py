@@ -55,6 +55,7 @@ def read_sweep(folder: Path) -> Sweep:
         )
     return Sweep(
         name=ledger.get("sweep") or folder.resolve().name,
+        question=ledger.get("question", ""),
         jobs=[_read_job(folder, entry) for entry in ledger["jobs"]],
     )
 
