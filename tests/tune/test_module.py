@@ -53,7 +53,15 @@ def rows(count: int = 10) -> list[Example]:
     ]
 
 
-def train(model: Any, folder: Any, *, epochs: int = 1, record: Any = None, **dials: Any) -> Any:
+def train(
+    model: Any,
+    folder: Any,
+    *,
+    epochs: int = 1,
+    record: Any = None,
+    validate: Any = None,
+    **dials: Any,
+) -> Any:
     """The curve and the module after `epochs` over ten rows, four a step."""
     config = TuningConfig(**{"batch_size": 4, "batch_tokens": 8, "learning_rate": 1e-2, **dials})
     loader = EpochLoader(rows(), config.batch_size, config.batch_tokens, seed=0)
@@ -65,7 +73,9 @@ def train(model: Any, folder: Any, *, epochs: int = 1, record: Any = None, **dia
             record(numbers)
 
     steps = len(loader) * epochs
-    module = TuningModule(model, config, steps=steps, steps_an_epoch=len(loader), record=note)
+    module = TuningModule(
+        model, config, steps=steps, steps_an_epoch=len(loader), record=note, validate=validate
+    )
     trainer = build_trainer(
         TrainerConfig(accelerator="cpu", progress=False), folder=folder, epochs=epochs
     )
@@ -170,6 +180,15 @@ def test_running_out_of_memory_says_what_to_lower(tmp_path):
     model.get_base_model().model.layers[1].register_forward_hook(refuse)
     with pytest.raises(UserError, match=r"out of memory at step 1 of 3.*tuning\.batch_tokens"):
         train(model, tmp_path, batch_tokens=64)
+
+
+def test_running_out_of_memory_between_epochs_says_so(tmp_path):
+    def refuse() -> tuple[float, int]:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    said = r"in the validation after epoch 1; lower tuning\.validation_replies"
+    with pytest.raises(UserError, match=said):
+        train(make_model(), tmp_path, validate=refuse)
 
 
 @pytest.mark.parametrize("clip", [1e-3, 1e6])

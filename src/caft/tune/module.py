@@ -21,7 +21,12 @@ from caft.tune.config import Select, TuningConfig
 from caft.tune.course import Row, accuracies, best_epoch, is_out_of_patience
 from caft.tune.loss import summed_cross_entropy
 from caft.tune.schedule import learning_rate_factor
-from caft.tune.stopping import explain_memory, explain_no_number, is_out_of_memory
+from caft.tune.stopping import (
+    explain_examination_memory,
+    explain_memory,
+    explain_no_number,
+    is_out_of_memory,
+)
 
 Weights = Mapping[str, torch.Tensor]
 
@@ -104,8 +109,7 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         if self.validate is None:
             return
         self.model.eval()
-        with compute_in_weights_dtype(self.model, self.compute_dtype):
-            accuracy, questions = self.validate()
+        accuracy, questions = self._validate_or_explain(epoch, self.validate)
         self.model.train()
         self._note(
             {
@@ -119,6 +123,17 @@ class TuningModule(LightningModule):  # type: ignore[misc]
             self.best = {name: w.detach().clone() for name, w in self.trained.items()}
         if is_out_of_patience(self.curve, self.config.patience):
             self.trainer.should_stop = True
+
+    def _validate_or_explain(
+        self, epoch: int, validate: Callable[[], tuple[float, int]]
+    ) -> tuple[float, int]:
+        try:
+            with compute_in_weights_dtype(self.model, self.compute_dtype):
+                return validate()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise UserError(explain_examination_memory(epoch)) from error
 
     def _note(self, row: Row) -> None:
         self.curve.append(row)

@@ -279,9 +279,13 @@ def _encode(tuning: Tuning) -> tuple[list[Example], list[str]]:
     check_prompts(examples, [item.prompt_ids for item in asked])
     limits = [limit for limit in (tuning.config.max_length, tuning.student.context) if limit]
     kept, dropped = fit_to_length(examples, min(limits, default=None), tuning.config.overlong)
-    log.info(
-        "a training row, what is trained between marks:\n%s", render_example(kept[0], tokenizer)
-    )
+    # One row of every target: a joint stage trains two kinds.
+    for row in {row.target: row for row in reversed(kept)}.values():
+        log.info(
+            "a training row (%s), what is trained between marks:\n%s",
+            row.target.value,
+            render_example(row, tokenizer),
+        )
     return kept, dropped
 
 

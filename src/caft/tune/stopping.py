@@ -34,6 +34,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     return "outofmemory" in told or any(words in told for words in _MEMORY_WORDS)
 
 
+def explain_examination_memory(epoch: int) -> str:
+    """What to lower where memory ran out between epochs."""
+    return (
+        f"out of memory in the validation after epoch {epoch}; lower "
+        "tuning.validation_replies or evaluation.max_new_tokens, or set tuning.validate=false"
+    )
+
+
 def explain_memory(config: TuningConfig, longest: int, step: int, steps: int) -> str:
     """Which setting to lower; `longest` is the step's largest forward pass in tokens."""
     advice = []
