@@ -174,6 +174,20 @@ def test_a_folder_in_the_middle_of_its_sweep(sweep_folder: Path) -> None:
     write_sweep_report(sweep_folder)
 
 
+def test_the_tables_as_markdown(sweep_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(sweep_folder), "--markdown"]) == 0
+    text = capsys.readouterr().out
+    summary = json.loads((sweep_folder / "summary.json").read_text())
+    tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("| ")]
+    assert [table[0].split(" | ")[0] for table in tables] == ["| setting", "| routed", "| setting"]
+    for table in tables:
+        assert {line.replace("\\|", "").count("|") for line in table} == {table[0].count("|")}
+    best = summary["arms"][0]
+    assert tables[0][2].startswith(f"| {best['name']} | {100 * best['accuracy']['value']:.1f}% (")
+    assert "- Jobs: 12 finished of 13" in text
+    assert summary["answers"][0]["answer"] in text
+
+
 def test_jobs_that_only_began_are_a_report_too(tmp_path: Path) -> None:
     (tmp_path / "0_seed=1" / ".hydra").mkdir(parents=True)
     (tmp_path / "0_seed=1" / ".hydra" / "overrides.yaml").write_text("- seed=1\n- 'model=tiny'\n")

@@ -1,6 +1,7 @@
 """Write the report of a sweep, finished or not.
 
 python -m caft.report SWEEP_DIR                                  report.html and summary.json
+python -m caft.report SWEEP_DIR --markdown                       its tables, to paste somewhere
 python -m caft.report SWEEP_DIR --wandb ENTITY/PROJECT [--draft] a W&B report as well
 """
 
@@ -11,6 +12,7 @@ import json
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from caft.errors import UserError
 from caft.exit_status import DONE, USER_MUST_ACT, say
@@ -26,31 +28,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", type=Path, metavar="SWEEP_DIR")
+    parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     parser.add_argument("--wandb", metavar="ENTITY/PROJECT", help="needs the extra: caft[report]")
     parser.add_argument("--draft", action="store_true", help="keep the W&B report a draft")
     given = parser.parse_args(arguments)
     if given.draft and not given.wandb:
         parser.error("--draft is for a W&B report; give --wandb ENTITY/PROJECT as well")
     try:
-        _write(given.folder, given.wandb, draft=given.draft)
+        _write(given.folder, given.wandb, draft=given.draft, markdown=given.markdown)
     except UserError as error:
         say(str(error))
         return USER_MUST_ACT
     return DONE
 
 
-def _write(folder: Path, project: str | None, *, draft: bool) -> None:
+def _write(folder: Path, project: str | None, *, draft: bool, markdown: bool) -> None:
     from caft.report.sweep import write_sweep_report
 
     page = write_sweep_report(folder)
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    for finding in summary["answers"]:
-        print(textwrap.fill(f"{finding['asked']} {finding['answer']}", _WIDEST), end="\n\n")
-    print(page)
+    summary = _read(folder)
+    if markdown:
+        from caft.report.sweep.markdown import write_markdown
+
+        finished = [job["folder"] for job in summary["jobs"] if job["accuracy"]]
+        print(write_markdown(summary, [_read(folder / name) for name in finished]), end="")
+    else:
+        for finding in summary["answers"]:
+            print(textwrap.fill(f"{finding['asked']} {finding['answer']}", _WIDEST), end="\n\n")
+        print(page)
     if project is not None:
         from caft.report.wandb_report import publish_report
 
         print(publish_report(folder, project, draft=draft))
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    return summary
 
 
 if __name__ == "__main__":

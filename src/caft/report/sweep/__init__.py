@@ -6,7 +6,7 @@ a folder without any job is a UserError.
 
 `folder` reads and writes; everything else is pure: `jobs` and `arms` say what there is to
 compare, `comparisons` and `routing` compare it, `savings` counts what it cost, `answers` says it
-in sentences, `summary` and `page` put it together.
+in sentences, `summary`, `page` and `markdown` put it together.
 """
 
 from caft.report.sweep.folder import read_sweep, write_sweep_report

@@ -1,0 +1,116 @@
+"""A sweep's tables as Markdown, to paste where people read: a paper's draft, an issue, a README."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from caft.report.wording import (
+    p_in_words,
+    percent,
+    percent_between,
+    points_between,
+    short_count,
+    usd,
+)
+
+
+def write_markdown(summary: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
+    """Question, answers, settings, controls and cost; where the numbers come from at the end.
+
+    `summary` is the sweep's (see `schema.py`), `runs` are the summaries of its finished jobs.
+    """
+    parts = [
+        summary["question"],
+        *(f"**{item['asked']}** {item['answer']}" for item in summary["answers"]),
+        _tabulate_settings(summary),
+        _tabulate_routing(summary),
+        _tabulate_cost(summary),
+        _tell_origin(summary, runs),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _tabulate_settings(summary: Mapping[str, Any]) -> str:
+    modes = sorted({mode for arm in summary["arms"] for mode in arm["by_mode"]})
+    head = ["setting", "accuracy", "seeds", *(f"{mode} mode" for mode in modes), "tokens"]
+    rows = [
+        [
+            arm["name"],
+            percent_between(arm["accuracy"]),
+            str(len(arm["seeds"])),
+            *(percent(arm["by_mode"][mode]) if mode in arm["by_mode"] else "" for mode in modes),
+            f"{arm['tokens_a_question']:.1f}",
+        ]
+        for arm in summary["arms"]
+    ]
+    note = (
+        "Test accuracy in the mode that was best on validation questions, mean over the seeds, "
+        f"{100 * summary['confidence']:g}% bootstrap interval over questions and seeds; tokens "
+        "generated a question."
+    )
+    return f"{_table(head, rows)}\n\n{note}" if rows else ""
+
+
+def _tabulate_routing(summary: Mapping[str, Any]) -> str:
+    head = ["routed", "random", "equal in", "routed minus random", "p, Holm", "better?"]
+    rows = [
+        [
+            test["second"],
+            test["first"],
+            ", ".join(test["equal_in"]),
+            points_between(test),
+            p_in_words(test["p_adjusted"]),
+            test["verdict"],
+        ]
+        for test in summary["routing"]["tests"]
+    ]
+    return _table(head, rows) if rows else ""
+
+
+def _tabulate_cost(summary: Mapping[str, Any]) -> str:
+    savings = summary["savings"]
+    if not savings:
+        return ""
+    counts = savings["counts"]
+    head = ["setting", *(count["name"] for count in counts.values())]
+    rows = [
+        [arm["name"], *(_amount(key, count, arm["name"]) for key, count in counts.items())]
+        for arm in summary["arms"]
+    ]
+    note = f"Means over the seeds; in brackets the difference to {savings['reference']}."
+    return f"{_table(head, rows)}\n\n{note}"
+
+
+def _amount(key: str, count: Mapping[str, Any], arm: str) -> str:
+    amount, saved = count["amounts"][arm], count["saved"][arm]
+    told = usd(amount) if key == "teacher_usd" else short_count(amount)
+    return told if not saved else f"{told} ({-100 * saved:+.1f}%)"
+
+
+def _tell_origin(summary: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
+    if not runs:
+        return ""
+    words = [set(run["run"]["overrides"]) for run in runs]
+    shared = [word for word in runs[0]["run"]["overrides"] if word in set.intersection(*words)]
+    facts = {
+        "Shared by all jobs": " ".join(f"`{word}`" for word in shared) or "nothing",
+        "Seeds": _list({run["run"]["seed"] for run in runs}),
+        "Commit": _list({(run["run"]["git_commit"] or "none")[:12] for run in runs}),
+        "Device": _list({run["run"]["device"] for run in runs}),
+        "Finished": max(run["run"]["finished"] for run in runs)[:16].replace("T", " ") + " UTC",
+        "Jobs": f"{len(runs)} finished of {len(summary['jobs'])}",
+    }
+    return "\n".join(f"- {name}: {fact}" for name, fact in facts.items())
+
+
+def _list(values: Iterable[Any]) -> str:
+    return ", ".join(map(str, sorted(values)))
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    # A bar in a setting's name would end its cell.
+    return "\n".join(
+        "| " + " | ".join(c.replace("|", "\\|") for c in line) + " |" for line in lines
+    )
