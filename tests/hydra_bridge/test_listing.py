@@ -10,9 +10,10 @@ import pytest
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from caft.hydra_bridge.composing import compose_words, find_conf, read_question, start_hydra
-from caft.hydra_bridge.jobs import device_groups
+from caft.hydra_bridge.jobs import device_groups, own_device
 from caft.hydra_bridge.ledger import Job, end, note_job, plan_jobs, worst_status
 from caft.hydra_bridge.sweep import Words, list_jobs, searches
 
@@ -145,3 +146,19 @@ def test_a_sweeps_status_is_a_fault_before_it_is_the_users() -> None:
         )
 
     assert [ended(0, 0), ended(0, 2), ended(2, 1, 0), ended(2, 137)] == [0, 2, 1, 1]
+
+
+def test_jobs_that_run_at_once_never_share_a_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7,8")
+    job = OmegaConf.create({"trainer": {"devices": 2, "accelerator": "auto"}})
+    with own_device(tmp_path, job, shared=True) as first:
+        with own_device(tmp_path, job, shared=True) as second:
+            given = [first["CUDA_VISIBLE_DEVICES"], second["CUDA_VISIBLE_DEVICES"]]
+            assert given == ["4,5", "6,7"]
+        with own_device(tmp_path, job, shared=True) as third:
+            assert third == second
+    job.trainer.accelerator = "cpu"
+    with own_device(tmp_path, job, shared=True) as none:
+        assert none == {}

@@ -69,7 +69,7 @@ def _run(start: Start, composed: DictConfig, job: DictConfig, folder: Path) -> N
     console = None if launcher == _ONE_BY_ONE else folder / "console.log"
     shared = console is not None and not launcher.endswith(_ELSEWHERE)
     began = time.monotonic()
-    with _deaf_to_interrupts(), _own_device(folder.parent, composed, shared=shared) as env:
+    with _deaf_to_interrupts(), own_device(folder.parent, composed, shared=shared) as env:
         status = start(folder, console=console, env=env)
     entry = ledger.end(folder, entry, status, _read_error(folder))
     _say_outcome(folder, entry, time.monotonic() - began, console)
@@ -249,7 +249,7 @@ def _visible_devices() -> list[str]:
 
 
 @contextmanager
-def _own_device(sweep: Path, composed: DictConfig, *, shared: bool) -> Iterator[dict[str, str]]:
+def own_device(sweep: Path, composed: DictConfig, *, shared: bool) -> Iterator[dict[str, str]]:
     """The environment that gives a job devices which no other job of this machine's sweep has.
 
     The system frees a lock with the process that held it, so a killed job blocks no device.
