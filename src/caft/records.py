@@ -89,9 +89,10 @@ class AnswerScore:
 class Chain:
     """A student's own chain of thought for one question, token by token.
 
-    `pieces` are the tokens' texts, end token included; `entropies` (nats, full vocabulary) and
+    `pieces` are the tokens' texts without the end token; `entropies` (nats, full vocabulary) and
     `margins` (top-1 minus top-2 probability) are those of the distribution that each token was
-    taken from. `parsed` is the answer at its end, None where none can be read.
+    taken from. `parsed` is the answer at its end, None where none can be read; `generated_tokens`
+    counts the end token, too.
     """
 
     question_id: str
@@ -100,6 +101,7 @@ class Chain:
     margins: tuple[float, ...]
     parsed: str | None
     correct: bool
+    generated_tokens: int = 0
 
     @property
     def text(self) -> str:

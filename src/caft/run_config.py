@@ -16,7 +16,7 @@ from caft.data.config import (
     MmluProConfig,
 )
 from caft.errors import UserError
-from caft.evaluate.config import EvaluationConfig
+from caft.evaluate.config import EvaluationConfig, RoutedBy
 from caft.models.config import (
     EmbeddedModelConfig,
     HubModelConfig,
@@ -45,7 +45,7 @@ from caft.trainers.config import (
     TrainerConfig,
     WandbLoggerConfig,
 )
-from caft.tune.config import MethodConfig, TuningConfig
+from caft.tune.config import AnswerTarget, MethodConfig, TuningConfig
 
 
 class Until(Enum):
@@ -82,6 +82,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         self._refuse_unknown_classes()
+        self._refuse_routing_without_estimates()
 
     def _refuse_unknown_classes(self) -> None:
         for stage in self.method.stages:
@@ -91,6 +92,15 @@ class RunConfig:
                         f"method {self.method.name} names the class {complexity!r}; the split "
                         f"has {', '.join(self.split.classes)}: rename it or set split.classes"
                     )
+
+    def _refuse_routing_without_estimates(self) -> None:
+        by_tuned = self.evaluation.routed_by is RoutedBy.tuned
+        if by_tuned and self.tuning.answer_target is AnswerTarget.bracketed:
+            raise UserError(
+                "evaluation.routed_by=tuned needs the entropy of a one-token answer, and "
+                "tuning.answer_target=bracketed trains written ones; set evaluation.routed_by=base "
+                "or tuning.answer_target=bare"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

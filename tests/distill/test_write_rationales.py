@@ -36,7 +36,7 @@ def ask_server(server, questions, folder, forbidden=(), **dials):
 def make(server, **dials):
     return OpenAITeacherConfig(**({
         "name": "fake", "base_url": server.base_url, "model": "fake",
-        "api_key_env": "CAFT_TEST_KEY", "backoff_seconds": 0.01, "timeout_seconds": 5.0,
+        "api_key_env": "CAFT_TEST_KEY", "backoff_seconds": 0.01, "timeout_seconds": 60.0,
     } | dials))  # fmt: skip
 
 

@@ -51,7 +51,7 @@ def test_a_page_that_cannot_be_drawn_costs_no_numbers(
 
     monkeypatch.setattr("caft.pipeline.outputs.render_report", fail)
     run = workshop.run(*small.words, "until=score")
-    assert run.status == 0
+    assert run.status == 1
     check_summary(run.summary)
     assert "a figure without width" in run.err + run.out
     assert str(run.folder / "summary.json") in "".join(run.out.split())

@@ -124,6 +124,13 @@ def test_a_report_that_cannot_be_written_fails_no_sweep(tmp_path: Path) -> None:
     assert done.err.startswith("the sweep's report was not written: ")
 
 
+def is_under_way(folder: Path, words: str) -> bool:
+    """Whether the job has noted itself, and whoever started it has noted its process."""
+    return any(file.read_text() for file in folder.glob(f"{words}-*/seen.jsonl")) and any(
+        json.loads(file.read_text())["process"] for file in folder.glob(f"{words}-*/job.json")
+    )
+
+
 @pytest.mark.parametrize("launcher", [(), JOBLIB], ids=["basic", "joblib"])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_every_job_and_the_same_command_goes_on(
@@ -132,7 +139,7 @@ def test_a_signal_ends_every_job_and_the_same_command_goes_on(
     words = ["-m", "seed=1,6,2", "hydra.sweep.dir=sweep", *launcher]
     command = [sys.executable, str(SCRIPT), *words]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
-        while not any((tmp_path / "sweep").glob("seed=6-*/seen.jsonl")):
+        while not is_under_way(tmp_path / "sweep", "seed=6"):
             assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(number)

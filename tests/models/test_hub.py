@@ -21,8 +21,10 @@ COMMIT = "c0ffee" * 6 + "abcd"
 ASK = """
 import sys
 from caft.errors import UserError
-from caft.models import locate_model
+from caft.models import hub, locate_model
 from caft.models.config import HubModelConfig
+if sys.argv[3]:  # a busy machine takes longer to answer than a user is made to wait
+    hub.REQUEST_SECONDS = hub.ANSWER_SECONDS = float(sys.argv[3])
 try:
     print(locate_model(HubModelConfig(name="m", id=sys.argv[1], revision=sys.argv[2])))
 except UserError as error:
@@ -129,8 +131,15 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHub]:
 
 
 def ask(
-    endpoint: str, home: Path, id: str, revision: str = "main", **more: str
+    endpoint: str,
+    home: Path,
+    id: str,
+    revision: str = "main",
+    *,
+    patience: str = "60",
+    **more: str,
 ) -> subprocess.CompletedProcess[str]:
+    """What comes of locating a model; `patience` for the hub in seconds, "" for CAFT's own."""
     # A process of its own: the hub client reads its environment once, when it is imported.
     kept = {
         name: value
@@ -139,7 +148,7 @@ def ask(
     }
     env = {**kept, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", **more}
     return subprocess.run(
-        [sys.executable, "-c", ASK, id, revision],
+        [sys.executable, "-c", ASK, id, revision, patience],
         env=env,
         capture_output=True,
         text=True,
@@ -179,15 +188,15 @@ def test_what_the_hub_refuses(
 def test_nobody_listens(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    line = refusal(ask(f"http://127.0.0.1:{port}", tmp_path, "fake/model"), "fake/model")
+        endpoint = f"http://127.0.0.1:{free.getsockname()[1]}"
+        line = refusal(ask(endpoint, tmp_path, "fake/model"), "fake/model")
     assert "the hub does not answer" in line
 
 
 def test_somebody_listens_and_never_answers(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        line = refusal(ask(endpoint, tmp_path, "fake/model"), "fake/model")
+        line = refusal(ask(endpoint, tmp_path, "fake/model", patience=""), "fake/model")
     assert "the hub does not answer" in line
 
 

@@ -114,6 +114,7 @@ def write_job(folder: Path, job: Job) -> None:
     if job.summary is None:
         return
     (home / "summary.json").write_text(json.dumps(job.summary))
+    (home / "report.html").touch()
     rows = [
         {"question_id": key, "model": "tuned", "mode": mode, "correct": right}
         for key, flag in job.outcomes.items()

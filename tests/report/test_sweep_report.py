@@ -169,6 +169,8 @@ def test_a_folder_in_the_middle_of_its_sweep(sweep_folder: Path) -> None:
     html = page.read_text(encoding="utf-8")
     assert "1 of 13 jobs are in no number here: 1 not finished." in html
     assert html.count('href="') == 13
+    next(sweep_folder.glob("0_*/report.html")).unlink()
+    assert write_sweep_report(sweep_folder).read_text(encoding="utf-8").count('href="') == 12
     assert len(html) < 3_000_000
     # Again, over its own report: neither is taken for a job.
     write_sweep_report(sweep_folder)

@@ -186,7 +186,7 @@ def test_a_killed_scoring_goes_on_where_it_stopped(tmp_path: Path) -> None:
         )  # fmt: skip
 
     def journaled() -> list[str]:
-        files = (tmp_path / "cut" / "score").glob(".unfinished-*/scoring-*.jsonl")
+        files = (tmp_path / "cut" / "score").glob(".unfinished-*/predictions-*.jsonl")
         lines = [line for file in sorted(files) for line in file.read_text().split("\n")[:-1]]
         return [row["question_id"] for line in lines for row in json.loads(line)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -53,10 +54,12 @@ def test_other_keys_and_other_stages_are_other_artefacts(store: Store) -> None:
         store.obtain("tune", KEY, write("c")),
     ]
     assert [(other.folder / "text").read_text() for other in others] == ["b", "c"]
-    assert [each.folder for each in store.artifacts()] == [
-        each.folder
-        for each in sorted([first, *others], key=lambda each: each.folder.stat().st_mtime)
-    ]
+    # Made this quickly, they may all have one time.
+    newest_first = [first, *others]
+    for age, made in enumerate(newest_first):
+        os.utime(made.folder, (1000 - age, 1000 - age))
+    oldest_first = [each.folder for each in reversed(newest_first)]
+    assert [each.folder for each in store.artifacts()] == oldest_first
 
 
 def test_what_fails_leaves_nothing_to_be_seen(store: Store) -> None:

@@ -36,7 +36,8 @@ def solve(call: Call) -> str:
 class FakeServer:
     """`write` makes a reply's text; `status` forces an HTTP status; `raw` forces a whole body.
 
-    After `limit` replies it takes calls and answers none, until `limit` is None again.
+    Until `together` calls are there it answers none. After `limit` replies it takes calls and
+    answers none, until `limit` is None again.
     """
 
     seed: int = 0
@@ -53,6 +54,7 @@ class FakeServer:
     status: int | None = None
     message: str = "refused"
     raw: bytes | None = None
+    together: int = 0
     limit: int | None = None
     log: list[Call] = field(default_factory=list)
     most_at_once: int = 0
@@ -60,7 +62,7 @@ class FakeServer:
     def __enter__(self):
         self._loop = asyncio.new_event_loop()
         self._times: Counter[str] = Counter()
-        self._now = 0
+        self.under_way = 0
         started = threading.Event()
         self._thread = threading.Thread(target=self._serve, args=(started,), daemon=True)
         self._thread.start()
@@ -109,17 +111,21 @@ class FakeServer:
         call = Call(body["messages"][-1]["content"], body, headers)
         call.fault = self._draw(call.question)
         self.log.append(call)
-        self._now += 1
-        self.most_at_once = max(self.most_at_once, self._now)
+        self.under_way += 1
+        self.most_at_once = max(self.most_at_once, self.under_way)
         try:
             await asyncio.sleep(self.latency)
-            while self.limit is not None and self.bought().total() >= self.limit:
+            while self._holds_back() and not reader.at_eof():
                 await asyncio.sleep(0.01)
             if reader.at_eof():  # who asked is gone
                 return False
             return await self._reply(call, writer)
         finally:
-            self._now -= 1
+            self.under_way -= 1
+
+    def _holds_back(self) -> bool:
+        full = self.limit is not None and self.bought().total() >= self.limit
+        return full or len(self.log) < self.together
 
     def _draw(self, question: str) -> str:
         self._times[question] += 1

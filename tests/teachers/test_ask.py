@@ -6,9 +6,9 @@ import socket
 import sqlite3
 import time
 import traceback
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from fake_server import FAULTS
 
 from caft.errors import UserError
 from caft.teachers import Ledger, Request, ask_all
@@ -18,7 +18,7 @@ from caft.teachers.config import OpenAITeacherConfig, Unanswered
 def make_config(server, **dials):
     defaults = {
         "name": "fake", "base_url": server.base_url, "model": "fake",
-        "api_key_env": "CAFT_TEST_KEY", "timeout_seconds": 5.0, "concurrency": 16,
+        "api_key_env": "CAFT_TEST_KEY", "timeout_seconds": 60.0, "concurrency": 16,
         "backoff_seconds": 0.01, "max_tokens": 100, "circuit_seconds": 0.05,
     }  # fmt: skip
     return OpenAITeacherConfig(**(defaults | dials))
@@ -38,8 +38,9 @@ def rows(ledger_path, columns="key"):
 
 def test_a_thousand_questions_at_thirty_percent_faults(server, tmp_path):
     server.seed, server.fault_rate, server.slow_rate = 7, 0.3, 0.05
+    server.faults = (*FAULTS, *[fault for fault in FAULTS if fault != "hang"] * 4)
     # Long beside a busy machine's pauses: a reply that comes after its timeout is bought again.
-    config = make_config(server, concurrency=64, timeout_seconds=5.0, retries=12)
+    config = make_config(server, concurrency=64, timeout_seconds=15.0, retries=12)
     seen = []
     replies = ask_all(ask_for(1000), config, tmp_path / "ledger.sqlite", seen.append)
 
@@ -125,10 +126,19 @@ def test_a_request_that_the_endpoint_refuses_is_left_out(server, tmp_path):
 def test_an_endpoint_that_refuses_everything_stops_the_run_even_with_nothing_left_to_ask(
     server, tmp_path
 ):
-    server.status, server.latency = 400, 0.2  # all twelve are under way before the tenth refusal
+    server.status, server.together = 400, 12  # all are under way before the first refusal
     with pytest.raises(UserError, match=r"10 calls in a row failed .* 0 of 12 replies are kept"):
         ask_all(ask_for(12), make_config(server), tmp_path / "l")
     assert len(server.log) == 12
+
+
+def test_questions_that_are_refused_for_good_stop_no_later_run(server, tmp_path):
+    ask_all(ask_for(84), make_config(server), tmp_path / "l")
+    server.status, server.message = 400, "content filter"
+    for _ in range(2):  # the second run asks for nothing but what was refused
+        replies = ask_all(ask_for(96), make_config(server), tmp_path / "l")
+        refused = [reply.failure for reply in replies if reply.failure]
+        assert refused == ["HTTP 400: content filter"] * 12
 
 
 @pytest.mark.parametrize(("status", "calls", "words"), [
@@ -158,9 +168,9 @@ def test_an_address_where_nobody_listens_is_not_waited_for(server, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
-    config = make_config(server, base_url=url, circuit_seconds=600.0)
-    with pytest.raises(UserError, match=r"calls in a row failed \(\d+x cannot connect\)"):
-        ask_all(ask_for(30), config, tmp_path / "l")
+        config = make_config(server, base_url=url, circuit_seconds=600.0)
+        with pytest.raises(UserError, match=r"calls in a row failed \(\d+x cannot connect\)"):
+            ask_all(ask_for(30), config, tmp_path / "l")
 
 
 def test_the_circuit_closes_when_the_endpoint_comes_back(server, tmp_path):
@@ -203,15 +213,8 @@ def test_requests_and_tokens_a_minute_are_never_exceeded(server, tmp_path):
 
 
 def test_concurrency_is_the_most_at_once(server, tmp_path):
-    server.limit = 0  # replies are held back until five calls are there
-    config = make_config(server, concurrency=5, timeout_seconds=60.0)
-    with ThreadPoolExecutor(1) as thread:
-        asking = thread.submit(ask_all, ask_for(40), config, tmp_path / "l")
-        deadline = time.monotonic() + 60.0
-        while len(server.log) < 5 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        server.limit = None
-        asking.result()
+    server.together = 5
+    ask_all(ask_for(40), make_config(server, concurrency=5), tmp_path / "l")
     assert server.most_at_once == 5
 
 
@@ -326,8 +329,9 @@ def test_the_key_is_in_no_file_and_in_no_exception(server, tmp_path, monkeypatch
     told = []
     for status in (400, 401, 402, 404, 500):
         server.status, server.message = status, f"bad key {KEY}!"
+        config = make_config(server, retries=0, circuit_openings=1)
         with pytest.raises(UserError) as caught:
-            ask_all(ask_for(20), make_config(server, retries=0, circuit_openings=1), tmp_path / "l")
+            ask_all(ask_for(20, attempt=1), config, tmp_path / "l")
         ours = caught.value.__traceback__.tb_next  # this test's own frame knows the key
         frames = traceback.TracebackException(UserError, caught.value, ours, capture_locals=True)
         told += list(frames.format())

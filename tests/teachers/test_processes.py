@@ -88,18 +88,19 @@ def finish(server, tmp_path, count, **more):
 def test_what_arrived_is_kept_although_nothing_ever_happens_again(server, tmp_path, start, kept):
     server.limit = 37
     process = start(200)
-    wait_until(lambda: len(kept()) == 37)
-    kill(process)
+    wait_until(lambda: len(kept()) == 37 and len(server.log) == 37 + AT_ONCE)
+    kill(server, process)
     server.limit = None
     finish(server, tmp_path, 200)
     assert set(server.bought().values()) == {1}
     assert len(server.log) <= 200 + AT_ONCE  # those that it waited for when it died
 
 
-def kill(process):
+def kill(server, process, others=0):
+    """Kill it and wait until the server has noticed; `others` calls of the living stay."""
     process.send_signal(signal.SIGKILL)
     process.wait()
-    time.sleep(0.05)  # until the server has noticed
+    wait_until(lambda: server.under_way <= others)
 
 
 def test_killed_at_random_moments_no_finished_call_is_repeated(server, tmp_path, start, kept):
@@ -113,7 +114,7 @@ def test_killed_at_random_moments_no_finished_call_is_repeated(server, tmp_path,
         process = start(300)
         wait_until(reached(number))
         time.sleep(dice.random() * 0.02)
-        kill(process)
+        kill(server, process)
         # What was in the ledger at the last kill was not asked for since.
         assert not safe & {call.question for call in server.log[before:]}
         safe, before = kept(), len(server.log)
@@ -137,7 +138,7 @@ def test_one_of_two_is_killed_while_it_holds_claims(server, start, kept):
     wait_until(lambda: len(kept()) == 20 and len(server.log) == 20 + AT_ONCE)
     other = start(120)
     wait_until(lambda: len(server.log) == 20 + 2 * AT_ONCE)
-    kill(doomed)
+    kill(server, doomed, others=AT_ONCE)
     server.limit = None
     assert other.communicate(timeout=60)[0].strip() == "120"
     assert len(server.bought()) == 120

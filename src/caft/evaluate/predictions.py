@@ -54,7 +54,8 @@ class Routing:
 
     `tokens` are those generated for deciding alone, by question: one where another model's next
     token told, the length of a chain of thought, a judge's reply. Where the answer's own pass
-    told (`by_own_answer`), it is paid for even if a rationale follows.
+    told (`by_own_answer`), it is paid for even if a rationale follows, and so is what was written
+    to decide even where the reply repeats it.
     """
 
     hard: Collection[str]
@@ -76,8 +77,9 @@ def route(
         name = answer.question_id
         assert name == rationale.question_id
         taken = rationale if name in routing.hard else answer
-        wasted = taken is rationale and routing.by_own_answer
-        tokens = taken.generated_tokens + routing.tokens.get(name, 0) + wasted
+        tokens = taken.generated_tokens + routing.tokens.get(name, 0)
+        if taken is rationale and routing.by_own_answer:
+            tokens += answer.generated_tokens
         chosen.append(replace(taken, generated_tokens=tokens))
     return chosen
 

@@ -14,7 +14,7 @@ from caft.store import Artifact, Store, digest, read_table, source_digest, write
 from caft.text.config import PromptConfig
 from caft.text.prompts import Wanted
 from caft.trainers.config import TrainerConfig
-from caft.trainers.predicting import Predictor
+from caft.trainers.predicting import WRITING_SOURCES, Predictor
 
 log = logging.getLogger(__name__)
 _TABLE = "predictions.parquet"
@@ -46,7 +46,7 @@ class Writing:
             "wanted": self.wanted,
             "max_new_tokens": self.max_new_tokens,
             "batch_size": self.batch_size,
-            "sources": source_digest("evaluate", "models", "text"),
+            "sources": source_digest("evaluate", "models", "text", *WRITING_SOURCES),
         }
 
 
@@ -87,7 +87,7 @@ def _write(writing: Writing, predictor: Predictor, title: str) -> list[Predictio
     log.info("%s: %d questions", title, len(prompts))
     ends = sorted({end_of_turn(tokenizer, chat=kind) for kind in (chat, False)})
     config = ReplyConfig(max_new_tokens=writing.max_new_tokens, end_ids=tuple(ends))
-    written = predictor.write(title, prompts, writing.batch_size, config)
+    written = predictor.write(prompts, writing.batch_size, config, title=title)
     return [
         read_reply(question, written[question.id], writing.prompt) for question in writing.questions
     ]

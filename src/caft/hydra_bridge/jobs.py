@@ -151,10 +151,10 @@ def start_child(
     finally:
         if out:
             out.close()
-    own = ledger.read_job(folder)
-    if own is not None:
-        ledger.note_job(folder, replace(own, process=process.pid))
     try:
+        own = ledger.read_job(folder)
+        if own is not None:
+            ledger.note_job(folder, replace(own, process=process.pid))
         return process.wait()
     finally:
         if process.poll() is None:

@@ -47,7 +47,7 @@ class Job:
     host: str | None = None
 
 
-def plan_jobs(folder: Path, jobs: Sequence[Job], question: str = "") -> list[Job]:
+def plan_jobs(folder: Path, jobs: Sequence[Job], question: str | None = None) -> list[Job]:
     """Write the ledger before anything runs, and return the jobs that are still to be run."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / STOP_FILE).unlink(missing_ok=True)
@@ -189,6 +189,8 @@ def settle(folder: Path) -> None:
     for job in read_ledger(folder):
         if _is_here(job) and not _is_alive(job.process):
             note_job(folder / job.folder, replace(job, state=STOPPED, process=None))
+    # A worker that was stopped may have noted its job and not got as far as the ledger.
+    write_ledger(folder, read_ledger(folder))
 
 
 def _is_here(job: Job) -> bool:

@@ -51,7 +51,7 @@ def run_sweep(
     refuse_unwritable_folder(folder)
     planned = _check_jobs(hydra, master)
     question = read_question(master.hydra.runtime.choices.get("multirun_sweeps"))
-    missing = ledger.plan_jobs(folder, [job for job, _ in planned], question)
+    missing = ledger.plan_jobs(folder, [job for job, _ in planned], question or None)
     _say_plan(folder, len(planned), len(missing))
     caught.tell = partial(ledger.stop_jobs, folder)
     configure_log(master.hydra.hydra_logging, master.hydra.verbose)

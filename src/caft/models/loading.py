@@ -116,6 +116,11 @@ def resolve_dtype(config: ModelConfig, device: str) -> torch.dtype:
     return {Dtype.bfloat16: torch.bfloat16, Dtype.float32: torch.float32}[config.dtype]
 
 
+def name_dtype(config: ModelConfig, device: str) -> str:
+    """The same as people write it, such as "bfloat16"."""
+    return str(resolve_dtype(config, device)).removeprefix("torch.")
+
+
 def _multiplies_bfloat16(device: str) -> bool:
     # Emulated bfloat16 is slower than float32 and less exact: only native units count.
     import torch

@@ -13,7 +13,7 @@ from caft.errors import UserError
 from caft.models.adapters import is_adapter, load_adapter
 from caft.models.config import Dtype, ModelConfig
 from caft.models.fingerprint import model_fingerprint
-from caft.models.loading import load_model, load_tokenizer, release_memory, resolve_dtype
+from caft.models.loading import load_model, load_tokenizer, name_dtype, release_memory
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Student:
     @property
     def dtype(self) -> str:
         """What the base model multiplies in, such as "bfloat16"."""
-        return str(resolve_dtype(self.config, self.device)).removeprefix("torch.")
+        return name_dtype(self.config, self.device)
 
     @cached_property
     def parameters(self) -> int:

@@ -184,7 +184,7 @@ def _gather_judgements(place: Workplace, findings: Findings) -> None:
     from caft.pipeline.teaching import watch_asking
 
     names = judged_estimators(place.config)
-    with measured() as effort, watch_asking(place.config.trainer.progress) as watcher:
+    with measured() as effort, watch_asking(place.config.trainer.progress, "judge") as watcher:
         findings.judgements = ask_judge(
             [*place.questions.train, *place.held_out],
             names,
@@ -206,7 +206,7 @@ def tokens_to_estimate(
     """Tokens that were generated to estimate each question's difficulty, whoever wrote them."""
     need = ESTIMATORS[estimator].need
     if need is Need.chain:
-        return {chain.question_id: len(chain.pieces) for chain in findings.chains}
+        return {chain.question_id: chain.generated_tokens for chain in findings.chains}
     if need is Need.judge:
         rows = [row for row in findings.judgements if row.estimator == estimator]
         return {row.question_id: row.completion_tokens for row in rows}

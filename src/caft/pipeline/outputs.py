@@ -39,8 +39,11 @@ _VERSIONS = ("caft", "torch", "transformers", "peft", "pytorch-lightning", "hydr
 
 def write_outputs(
     config: RunConfig, context: RunContext, findings: Findings, *, started: datetime
-) -> None:
-    """summary.json, report.html, tables and adapter into the run's folder; then one screen."""
+) -> bool:
+    """summary.json, report.html, tables and adapter into the run's folder; then one screen.
+
+    Returns whether the page could be drawn: a fault in it is ours, and costs no numbers.
+    """
     tables = _collect_tables(findings)
     summary = build_summary(config, context, findings, tables, started)
     check_summary(summary)
@@ -53,17 +56,17 @@ def write_outputs(
         write_rows(folder / "rationales.parquet", rationale_rows(findings))
     if findings.tuned is not None and findings.tuned.tuned is not None:
         deliver(findings.tuned, folder, write_card(summary), merge=config.tuning.merge)
-    if config.report.html:
-        _write_page(config, context, summary, tables)
+    drawn = not config.report.html or _write_page(config, context, summary, tables)
     # Last: a folder with a summary.json is a finished run.
     (folder / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
     track_run(findings, tables, summary, folder)
     _print(summary, folder)
+    return drawn
 
 
 def _write_page(
     config: RunConfig, context: RunContext, summary: dict[str, Any], tables: ReportTables
-) -> None:
+) -> bool:
     try:
         page = render_report(
             summary,
@@ -76,8 +79,9 @@ def _write_page(
     except Exception:
         # The numbers are worth more than the page that shows them.
         log.exception("report.html could not be drawn; summary.json and the tables are complete")
-    else:
-        (context.folder / "report.html").write_text(page, encoding="utf-8")
+        return False
+    (context.folder / "report.html").write_text(page, encoding="utf-8")
+    return True
 
 
 def build_summary(
@@ -260,7 +264,7 @@ def _cost_part(findings: Findings) -> dict[str, Any]:
         if replies is not None
         for part in (replies.validation, replies.test)
         for mode, rows in part.items()
-        # Routed replies were all generated in the other two modes.
+        # Routed replies were generated in the other two modes, and what decided while scoring.
         if mode is not Mode.routed
         for prediction in rows
     ]
@@ -314,11 +318,11 @@ def _device_name(config: RunConfig) -> str:
     """The device and the dtype in which the student multiplies, such as "cpu, float32"."""
     import torch
 
-    from caft.models.loading import resolve_dtype
+    from caft.models.loading import name_dtype
     from caft.trainers.build import pick_device
 
     device = pick_device(config.trainer)
-    dtype = str(resolve_dtype(config.model, device)).removeprefix("torch.")
+    dtype = name_dtype(config.model, device)
     name = f"cuda ({torch.cuda.get_device_name()})" if device == "cuda" else device
     return f"{name}, {dtype}"
 

@@ -13,10 +13,9 @@ from pathlib import Path
 from caft.data import QuestionSplits, load_questions, published_scores
 from caft.distill import check_teacher, write_rationales
 from caft.errors import UserError
-from caft.estimators import ESTIMATORS, STAND_IN, Need
+from caft.estimators import Need
 from caft.evaluate.accuracy import pick_best_mode
-from caft.evaluate.config import RoutedBy
-from caft.evaluate.predictions import Routing, read_single_token, refit_cut, route
+from caft.evaluate.predictions import read_single_token, route
 from caft.evaluate.stage import (
     Writing,
     encode_prompts,
@@ -24,6 +23,7 @@ from caft.evaluate.stage import (
     read_predictions,
     write_predictions,
 )
+from caft.exit_status import DONE, OUR_FAULT
 from caft.models.encoding import special_tokens
 from caft.models.locate import locate_model
 from caft.models.student import Student
@@ -31,12 +31,12 @@ from caft.pipeline.estimating import (
     check_estimators,
     gather_estimates,
     refuse_unfit_prompts,
-    tokens_to_estimate,
     wanted_needs,
 )
 from caft.pipeline.findings import Examined, Findings
 from caft.pipeline.matching import match_budget, taught_class
 from caft.pipeline.outputs import write_outputs
+from caft.pipeline.routing import choose_routing
 from caft.pipeline.teaching import LocalTeacher, watch_asking
 from caft.records import (
     AnswerScore,
@@ -45,7 +45,6 @@ from caft.records import (
     Question,
     Rationale,
     Target,
-    difficulty,
 )
 from caft.run_config import RunConfig, RunContext, Until
 from caft.score.config import ModelScoreConfig, PublishedScoreConfig
@@ -95,14 +94,17 @@ class Workplace:
 
 
 def run_pipeline(config: RunConfig, context: RunContext) -> int:
-    """Run the stages up to `until`; 0 when done. UserError where the user must act."""
+    """Run the stages up to `until`; 0 when done. UserError where the user must act.
+
+    OUR_FAULT where all is done but the page that shows it.
+    """
     started = datetime.now(UTC)
     place = open_workplace(config, context)
     if config.dry_run:
         from caft.pipeline.plan import print_plan
 
         print_plan(place)
-        return 0
+        return DONE
     refuse_prompts_without_room(place)
     if config.method.stages and config.until not in (Until.score, Until.split, Until.distill):
         starting_student(place.student, config.tuning)
@@ -114,8 +116,8 @@ def run_pipeline(config: RunConfig, context: RunContext) -> int:
             if stage is config.until:
                 break
         _describe_model(place, findings)
-        write_outputs(config, context, findings, started=started)
-    return 0
+        drawn = write_outputs(config, context, findings, started=started)
+    return DONE if drawn else OUR_FAULT
 
 
 def refuse_prompts_without_room(place: Workplace) -> None:
@@ -376,8 +378,10 @@ def _examine(place: Workplace, findings: Findings, student: Student, who: str) -
         work = writing_of(place, student, Wanted.rationale)
         replies[Mode.rationale] = _written(place, findings, work, f"{who} rationale")
     if Mode.routed in modes:
-        routing = _routing(place, findings, replies[Mode.answer], who)
-        replies[Mode.routed] = route(replies[Mode.answer], replies[Mode.rationale], routing)
+        routed_by = place.config.evaluation.routed_by
+        answers = replies[Mode.answer]
+        routing = choose_routing(place.config.split, routed_by, findings, answers, who)
+        replies[Mode.routed] = route(answers, replies[Mode.rationale], routing)
     border = len(place.questions.validation)
     return Examined(
         validation={mode: rows[:border] for mode, rows in replies.items()},
@@ -423,54 +427,6 @@ def _written(place: Workplace, findings: Findings, work: Writing, title: str) ->
     findings.note(f"evaluate {title}", artifact)
     _say_reuse(title, artifact.cached)
     return read_predictions(artifact)
-
-
-def _routing(
-    place: Workplace, findings: Findings, answers: Sequence[Prediction], who: str
-) -> Routing:
-    """The questions that go to rationale mode, and what deciding cost."""
-    assert findings.split is not None
-    estimator = getattr(place.config.split, "estimator", None)
-    by_tuned = place.config.evaluation.routed_by is RoutedBy.tuned
-    if who == "base" or not by_tuned or estimator is None:
-        hard = _hardest(findings.split.complexity_of, place.config.split.classes)
-        return Routing(hard, *_cost_of_deciding(findings, estimator, answers, who))
-    # The tuned model is asked with one token: what that does not tell, the stand-in tells.
-    single = ESTIMATORS[estimator].need is Need.single_token
-    estimator = estimator if single and ESTIMATORS[estimator].known_at_test else STAND_IN
-    hard_share = _share_of_hardest(place, findings)
-    values = {
-        row.question_id: difficulty(estimator, row.estimates.get(estimator)) or 0.0
-        for row in answers
-    }
-    on_validation = {row.id: values[row.id] for row in place.questions.validation}
-    cut = refit_cut(on_validation, hard_share)
-    return Routing({name for name, value in values.items() if value >= cut}, by_own_answer=True)
-
-
-def _cost_of_deciding(
-    findings: Findings, estimator: str | None, answers: Sequence[Prediction], who: str
-) -> tuple[dict[str, int], bool]:
-    """Tokens by question, and whether the answer's own pass told."""
-    assert findings.split is not None
-    if estimator is None:
-        return {}, False  # drawn by lot
-    estimator = findings.split.held_out_by or estimator
-    if who == "base" and ESTIMATORS[estimator].need is Need.single_token:
-        return {}, True
-    return tokens_to_estimate(findings, estimator, [row.question_id for row in answers]), False
-
-
-def _hardest(complexity_of: dict[str, str], classes: Sequence[str]) -> set[str]:
-    return {name for name, complexity in complexity_of.items() if complexity == classes[-1]}
-
-
-def _share_of_hardest(place: Workplace, findings: Findings) -> float:
-    assert findings.split is not None
-    placed = findings.split.complexity_of
-    last = place.config.split.classes[-1]
-    train = place.questions.train
-    return sum(placed[question.id] == last for question in train) / len(train)
 
 
 def _say_reuse(what: str, cached: bool) -> None:

@@ -26,16 +26,16 @@ LINE_SECONDS = 30.0
 class AskingBar:
     """Shows how far the asking is: a bar on a terminal, now and then a line in the log."""
 
-    def __init__(self, bar: Any) -> None:
-        self._bar = bar
+    def __init__(self, bar: Any, who: str = "teacher") -> None:
+        self._bar, self._who = bar, who
         self._task: Any = None
         self._last_line = time.monotonic()
 
     def show(self, progress: AskProgress) -> None:
         """Told a few times a second; once more when an attempt at all questions has ended."""
         if self._task is None:
-            self._task = self._bar.add_task("asking the teacher")
-        title = f"teacher, {progress.replies_per_second:.1f}/s, {progress.usd:.4f} USD"
+            self._task = self._bar.add_task(f"asking the {self._who}")
+        title = f"{self._who}, {progress.replies_per_second:.1f}/s, {progress.usd:.4f} USD"
         self._bar.update(
             self._task,
             total=progress.total,
@@ -46,16 +46,16 @@ class AskingBar:
         ended = progress.done == progress.total and progress.calls > 0
         if ended or now - self._last_line > LINE_SECONDS:
             self._last_line = now
-            log.info("teacher: %s", progress.line())
+            log.info("%s: %s", self._who, progress.line())
 
 
 @contextmanager
-def watch_asking(shown: bool) -> Iterator[AskingBar]:
-    """A bar on stderr for the body."""
+def watch_asking(shown: bool, who: str = "teacher") -> Iterator[AskingBar]:
+    """A bar on stderr for the body, while `who` is asked."""
     from caft.trainers.progress import open_bar
 
     with open_bar(shown) as bar:
-        yield AskingBar(bar)
+        yield AskingBar(bar, who)
 
 
 class LocalTeacher:

@@ -48,9 +48,10 @@ def _write(folder: Path, project: str | None, *, draft: bool, markdown: bool) ->
     page = write_sweep_report(folder)
     summary = _read(folder)
     if markdown:
+        from caft.report.sweep.jobs import FINISHED
         from caft.report.sweep.markdown import write_markdown
 
-        finished = [job["folder"] for job in summary["jobs"] if job["accuracy"]]
+        finished = [job["folder"] for job in summary["jobs"] if job["state"] == FINISHED]
         print(write_markdown(summary, [_read(folder / name) for name in finished]), end="")
     else:
         for finding in summary["answers"]:

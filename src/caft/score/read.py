@@ -112,6 +112,7 @@ def read_chain(
         pieces=pieces,
         entropies=tuple(reply.entropies),
         margins=tuple(reply.margins),
+        generated_tokens=reply.tokens,
         parsed=parsed,
         correct=answers_agree(parsed, gold_label(question, prompt.option_ids)),
     )

@@ -32,7 +32,7 @@ from caft.text.config import PromptConfig
 from caft.text.judging import read_judgement, write_judge_prompt
 from caft.text.prompts import Prompt, Wanted, write_prompt
 from caft.trainers.config import TrainerConfig
-from caft.trainers.predicting import Predictor
+from caft.trainers.predicting import WRITING_SOURCES, Predictor
 
 if TYPE_CHECKING:
     from caft.score.prepare import ScoringRow
@@ -67,7 +67,7 @@ class Scoring:
             "prompt": self.prompt,
             "wanted": self.wanted,
             "free_answer_tokens": self.config.free_answer_tokens,
-            "sources": source_digest("score", "models", "text"),
+            "sources": source_digest("score", "models", "text", *WRITING_SOURCES),
         }
 
 
@@ -126,7 +126,7 @@ def _score(scoring: Scoring, predictor: Predictor) -> list[AnswerScore]:
         len(prefix_ids),
     )
     make_module = partial(ScoringModule, prefix_ids=prefix_ids)
-    results = predictor.predict("scoring", make_module, packs)
+    results = predictor.predict(make_module, packs, title="scoring")
     said = {
         name: NextToken(**{**row, "label_log_p": tuple(row["label_log_p"])})
         for name, row in results.items()
@@ -148,13 +148,13 @@ def _write_free_answers(
     # A completion may end like a text or, where the model knows turns, like a turn.
     styles = {False, bool(tokenizer.chat_template)}
     ends = sorted({end_of_turn(tokenizer, chat=chat) for chat in styles})
-    how = ReplyConfig(
+    reply = ReplyConfig(
         max_new_tokens=scoring.config.free_answer_tokens,
         end_ids=tuple(ends),
         stop_after_marker=False,
         with_spread=True,
     )
-    replies = predictor.write("answers", prompts, _FREE_TEXT_BATCH, how)
+    replies = predictor.write(prompts, _FREE_TEXT_BATCH, reply, title="answers")
     return {name: without_end(reply, ends) for name, reply in replies.items()}
 
 
@@ -180,7 +180,7 @@ class Chaining:
             "shots": digest(self.shots),
             "prompt": self.prompt,
             "config": self.config,
-            "sources": source_digest("score", "models", "text"),
+            "sources": source_digest("score", "models", "text", *WRITING_SOURCES),
         }
 
 
@@ -215,14 +215,14 @@ def _write_chains(chaining: Chaining, predictor: Predictor) -> list[Chain]:
     chat = asks_in_chat(chaining.prompt.style, tokenizer)
     log.info("writing %d chains of thought", len(prompts))
     ends = sorted({end_of_turn(tokenizer, chat=kind) for kind in (chat, False)})
-    how = ReplyConfig(
+    reply = ReplyConfig(
         max_new_tokens=config.max_new_tokens,
         end_ids=tuple(ends),
         # What looks like an answer inside a thinking span ends nothing.
         stop_after_marker=not config.thinking,
         with_spread=True,
     )
-    written = predictor.write("chains", prompts, config.batch_size, how)
+    written = predictor.write(prompts, config.batch_size, reply, title="chains")
     return [
         read_chain(question, without_end(written[question.id], ends), chaining.prompt, tokenizer)
         for question in chaining.questions

@@ -41,12 +41,15 @@ def plain(value: Any) -> Any:
     raise TypeError(f"cannot write a {type(value).__name__} canonically")
 
 
-def source_digest(*packages: str) -> str:
-    """20 hexadecimal digits over the source text of rooms, such as `score` and `models`."""
+def source_digest(*names: str) -> str:
+    """20 hexadecimal digits over the sources of rooms and files: `score`, `trainers/build.py`."""
     root = Path(caft.__file__).parent
     hashed = hashlib.sha256()
-    for package in sorted(packages):
-        for file in sorted((root / package).rglob("*.py")):
+    for name in sorted(names):
+        path = root / name
+        files = [path] if path.is_file() else sorted(path.rglob("*.py"))
+        assert files, f"no source in {name}"
+        for file in files:
             hashed.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes() + b"\0")
     return hashed.hexdigest()[:20]
 

@@ -94,6 +94,7 @@ class _Asking:
         self.arriving: deque[Arrival] = deque()
         self.stopped: UserError | None = None
         self.capped = self.lives = False
+        self.answered = from_ledger > 0
         self.count = AskProgress(
             done=from_ledger, total=from_ledger + len(asks), from_ledger=from_ledger
         )
@@ -214,6 +215,7 @@ class _Asking:
             self.count = replace(self.count, calls=self.count.calls + 1)
             self.lives |= isinstance(outcome, Answered) or not outcome.unreachable
             if isinstance(outcome, Answered):
+                self.answered = True
                 self.circuit.succeed()
                 return await self._receive(ask, outcome)
             self._note_failure(outcome)
@@ -263,6 +265,8 @@ class _Asking:
             self._stop(f"{failed.reason}, and it asks to wait {failed.retry_after:.0f} s")
         elif failed.busy:
             self.circuit.turn_away(now)
+        elif failed.remedy is Remedy.leave_out and self.answered:
+            self.circuit.succeed()  # it lives, and says so of this one request
         else:
             # An address that never answered is a wrong one, or a server that was not started.
             lasting = failed.remedy is Remedy.leave_out or (failed.unreachable and not self.lives)
@@ -362,17 +366,17 @@ class _Asking:
             self.watcher(moment)
 
     def _explain_missing(self) -> None:
+        bought = self.count.done - self.count.failed
+        kept = f"{bought} of {self.count.total} replies are kept"
         if self.stopped is not None:
-            bought = self.count.done - self.count.failed
             raise UserError(
-                f"{self.stopped}; {bought} of {self.count.total} replies are kept, "
-                f"{self.count.total - bought} are missing: mend it and run the same command again"
+                f"{self.stopped}; {kept}, {self.count.total - bought} are missing: mend it and run "
+                "the same command again"
             )
         missing = [ask for ask in self.asks.values() if ask.key not in self.replies]
         if not missing:
             return
         spending = self.ledger.spending()
-        kept = f"{self.count.done} of {self.count.total} replies are kept"
         if self.capped:
             raise UserError(f"{self._explain_cap(spending, missing)}; {kept}")
         assert len(self.unanswered) == len(missing), "an ask was lost"

@@ -142,7 +142,9 @@ class OpenAITeacherConfig(TeacherConfig):
     that are no JSON, each after a jittered wait that doubles from `backoff_seconds` and is never
     shorter than the server's Retry-After. After `circuit_failures` failed calls in a row nothing
     is sent for `circuit_seconds` (doubling up to ten minutes), then one probe; after
-    `circuit_openings` openings without a single reply between them the run stops.
+    `circuit_openings` openings without a single reply between them the run stops. So it does, at
+    once, where as many requests were refused for good and none was ever answered; an endpoint that
+    has answered may refuse as many as it likes, and each is left out.
     """
 
     kind: str = "openai"

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from caft.trainers.replies import ReplyConfig, WrittenReply
 
 log = logging.getLogger(__name__)
+WRITING_SOURCES = ("trainers/predicting.py", "trainers/replies.py")
+"""What written replies and their journals depend on besides rooms, for `source_digest`."""
 
 
 class Batch(Protocol):
@@ -35,13 +37,18 @@ class Predictor:
         self._journals: list[Journal] = []
 
     def predict(
-        self, title: str, make_module: Callable[[Any], Any], batches: Sequence[Batch]
+        self,
+        make_module: Callable[[Any], Any],
+        batches: Sequence[Batch],
+        *,
+        title: str,
+        journal_name: str = "predictions",
     ) -> dict[str, dict[str, Any]]:
-        """Results by question id.
+        """Results by question id; `title` is shown, `journal_name` stands in the folder.
 
         Batches whose questions are all in the journal of an interrupted attempt are not run.
         """
-        journal = self._open(title)
+        journal = self._open(journal_name)
         done = {row["question_id"] for row in journal.read()}
         left = [batch for batch in batches if not done.issuperset(batch.question_ids)]
         if done:
@@ -56,16 +63,18 @@ class Predictor:
 
     def write(
         self,
-        title: str,
         prompts: Sequence[tuple[str, tuple[int, ...]]],
         batch_size: int,
         config: ReplyConfig,
+        *,
+        title: str,
     ) -> dict[str, WrittenReply]:
         """Greedy replies by question id."""
         from caft.trainers.replies import ReplyModule, WrittenReply, plan_replies
 
         make_module = partial(ReplyModule, tokenizer=self.student.tokenizer, config=config)
-        results = self.predict(title, make_module, plan_replies(prompts, batch_size))
+        batches = plan_replies(prompts, batch_size)
+        results = self.predict(make_module, batches, title=title, journal_name="replies")
         return {name: WrittenReply(**row) for name, row in results.items()}
 
     def forget(self) -> None:
@@ -90,8 +99,8 @@ class Predictor:
         else:
             run_ranks(predict_share, (job,), count, _hear_nothing)
 
-    def _open(self, title: str) -> Journal:
-        journal = Journal(self.folder, title)
+    def _open(self, name: str) -> Journal:
+        journal = Journal(self.folder, name)
         self._journals.append(journal)
         return journal
 

@@ -37,8 +37,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 def explain_examination_memory(epoch: int) -> str:
     """What to lower where memory ran out between epochs."""
     return (
-        f"out of memory in the validation after epoch {epoch}; lower "
-        "tuning.validation_replies or evaluation.max_new_tokens, or set tuning.validate=false"
+        f"out of memory in the validation after epoch {epoch}; lower tuning.batch_tokens for "
+        "answers, tuning.validation_replies or evaluation.max_new_tokens for replies that are "
+        "written out, or set tuning.validate=false"
     )
 
 

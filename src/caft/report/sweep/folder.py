@@ -91,6 +91,7 @@ def _read_job(sweep: Path, entry: Mapping[str, Any]) -> Job:
         state=FINISHED if summary else _state_without_summary(entry["state"]),
         error=entry.get("error") or "",
         words=tuple(words),
+        has_page=(folder / "report.html").is_file(),
     )
     if summary is None:
         return job

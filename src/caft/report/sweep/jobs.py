@@ -20,7 +20,8 @@ class Job:
 
     `outcomes` tells by test question whether the tuned model (the base model, where nothing was
     tuned) was right in the mode that was chosen on validation questions. `asked` and `kept`
-    count rationales: those that were asked for and those that may be trained on.
+    count rationales: those that were asked for and those that may be trained on. `has_page` says
+    whether it left a report.html.
     """
 
     number: int
@@ -32,6 +33,7 @@ class Job:
     outcomes: Mapping[str, bool] = field(default_factory=dict)
     asked: int = 0
     kept: int = 0
+    has_page: bool = False
 
     @property
     def seed(self) -> int:

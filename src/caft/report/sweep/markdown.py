@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from caft.records import Mode
 from caft.report.wording import (
     p_in_words,
     percent,
@@ -32,7 +33,8 @@ def write_markdown(summary: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]
 
 
 def _tabulate_settings(summary: Mapping[str, Any]) -> str:
-    modes = sorted({mode for arm in summary["arms"] for mode in arm["by_mode"]})
+    known = {mode for arm in summary["arms"] for mode in arm["by_mode"]}
+    modes = [mode.name for mode in Mode if mode.name in known]
     head = ["setting", "accuracy", "seeds", *(f"{mode} mode" for mode in modes), "tokens"]
     rows = [
         [
@@ -105,7 +107,7 @@ def _tell_origin(summary: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) 
 
 
 def _list(values: Iterable[Any]) -> str:
-    return ", ".join(map(str, sorted(values)))
+    return "; ".join(map(str, sorted(values)))
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -34,8 +34,8 @@ def render_sweep(found: SweepFindings, summary: Mapping[str, Any]) -> str:
         "settings": list(dict.fromkeys(key for job in summary["jobs"] for key in job["settings"])),
         "comparisons": sorted(summary["comparisons"], key=lambda pair: pair["p_adjusted"]),
         "figures": {figure.key: figure for figure in draw_sweep(found, arms)},
-        "address_of": {job["folder"]: f"{quote(job['folder'], errors='replace')}/report.html"
-                       for job in summary["jobs"]},
+        "address_of": {job.folder: f"{quote(job.folder, errors='replace')}/report.html"
+                       for job in found.sweep.jobs if job.has_page},
         "amounts": {"teacher_usd": wording.usd},
     }  # fmt: skip
     return render_page("sweep.html.j2", ("tables.js", "values.js"), values)

@@ -1,0 +1,113 @@
+"""What it costs to know which questions are hard, for every kind of estimator."""
+
+from __future__ import annotations
+
+import pytest
+
+from caft.data import QuestionSplits
+from caft.evaluate.config import RoutedBy
+from caft.pipeline.findings import Findings
+from caft.pipeline.routing import choose_routing
+from caft.records import Chain, Judgement, Placement, Prediction, Question
+from caft.split import SplitResult
+from caft.split.config import EntropySplitConfig, RandomSplitConfig, SplitConfig
+
+TRAIN, VALIDATION, TEST = ("t1", "t2", "t3", "t4"), ("v1", "v2", "v3", "v4"), ("x1", "x2")
+HELD_OUT = VALIDATION + TEST
+HARD = {"t4", "v1", "x2"}
+
+
+def questions(names: tuple[str, ...]) -> tuple[Question, ...]:
+    return tuple(Question(id=name, text="?", gold_text="1") for name in names)
+
+
+def find(held_out_by: str = "") -> Findings:
+    findings = Findings(
+        QuestionSplits(
+            train=questions(TRAIN), validation=questions(VALIDATION), test=questions(TEST)
+        )
+    )
+    placements = tuple(
+        Placement(question_id=name, complexity="hard" if name in HARD else "easy")
+        for name in TRAIN + HELD_OUT
+    )
+    findings.split = SplitResult(placements=placements, thresholds=(), held_out_by=held_out_by)
+    findings.chains = [
+        Chain(question_id=name, pieces=(), entropies=(), margins=(), parsed=None, correct=False,
+              generated_tokens=30 + number)
+        for number, name in enumerate(HELD_OUT)
+    ]  # fmt: skip
+    findings.judgements = [
+        Judgement(
+            question_id=name, estimator=estimator, value=1.0, text="1", completion_tokens=cost
+        )
+        for estimator, cost in (("judge_steps", 7), ("judge_education", 9))
+        for name in HELD_OUT
+    ]
+    return findings
+
+
+def answers() -> list[Prediction]:
+    return [
+        Prediction(
+            question_id=name, text="1", parsed="1", correct=True, generated_tokens=1,
+            estimates={"answer_entropy": float(number), "top1_margin": float(number)},
+        )
+        for number, name in enumerate(HELD_OUT)
+    ]  # fmt: skip
+
+
+def by(estimator: str) -> SplitConfig:
+    return EntropySplitConfig(estimator=estimator)
+
+
+ONE_EACH = dict.fromkeys(HELD_OUT, 1)
+
+
+@pytest.mark.parametrize(
+    ("who", "split", "held_out_by", "tokens", "by_own_answer"),
+    [
+        ("base", by("answer_entropy"), "", {}, True),
+        ("tuned", by("answer_entropy"), "", ONE_EACH, False),
+        ("base", by("fallback_entropy"), "", ONE_EACH, False),
+        ("base", by("judge_steps"), "", dict.fromkeys(HELD_OUT, 7), False),
+        ("tuned", by("judge_education"), "", dict.fromkeys(HELD_OUT, 9), False),
+        # Not known at test time: the stand-in placed them, and that is one token.
+        ("base", by("rationale_length"), "answer_entropy", {}, True),
+        ("tuned", by("rationale_length"), "answer_entropy", ONE_EACH, False),
+        ("base", RandomSplitConfig(), "", {}, False),
+        ("tuned", RandomSplitConfig(), "", {}, False),
+    ],
+)
+def test_the_classes_route_at_their_estimators_price(
+    who: str, split: SplitConfig, held_out_by: str, tokens: dict[str, int], by_own_answer: bool
+) -> None:
+    routing = choose_routing(split, RoutedBy.base, find(held_out_by), answers(), who)
+    assert routing.hard == {"v1", "x2"}
+    assert (routing.tokens, routing.by_own_answer) == (tokens, by_own_answer)
+
+
+@pytest.mark.parametrize("who", ["base", "tuned"])
+def test_a_chain_of_thought_costs_every_token_of_it(who: str) -> None:
+    routing = choose_routing(by("cot_mean_entropy"), RoutedBy.base, find(), answers(), who)
+    assert routing.tokens == {name: 30 + number for number, name in enumerate(HELD_OUT)}
+
+
+@pytest.mark.parametrize(
+    ("estimator", "hard"),
+    [
+        # A quarter of the training questions is hard: the cut lies below one validation question.
+        ("answer_entropy", {"v4", "x1", "x2"}),
+        ("top1_margin", {"v1"}),
+        ("cot_mean_entropy", {"v4", "x1", "x2"}),
+    ],
+)
+def test_the_tuned_models_own_estimates_route_with_a_cut_of_their_own(
+    estimator: str, hard: set[str]
+) -> None:
+    routing = choose_routing(by(estimator), RoutedBy.tuned, find(), answers(), "tuned")
+    assert routing.hard == hard
+    assert (routing.tokens, routing.by_own_answer) == ({}, True)
+    # The base model is not asked to route itself by another model's estimates.
+    base = choose_routing(by(estimator), RoutedBy.tuned, find(), answers(), "base")
+    assert base.hard == {"v1", "x2"}
