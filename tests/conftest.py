@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 # A shell starts background jobs with SIGINT ignored, and every child inherits that: a command
 # under test would then, rightly, not hear its Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# On a busy machine W&B's service takes longer to start than the 30 seconds it is given.
+os.environ.setdefault("WANDB__SERVICE_WAIT", "300")
