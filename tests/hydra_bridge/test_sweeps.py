@@ -87,7 +87,9 @@ def test_a_changed_config_is_a_new_job(tmp_path: Path) -> None:
 
 def test_every_job_has_a_process_of_its_own_whatever_the_launcher(tmp_path: Path) -> None:
     one_by_one = sweep(tmp_path, "seed=1,2")
-    side_by_side = sweep(tmp_path, "seed=8,9,10", *JOBLIB)
+    # A worker composes the job once more, and must know what a case is.
+    cases = 'hydra.sweeper.cases=[["seed=8"],["seed=9"],["seed=10"]]'
+    side_by_side = sweep(tmp_path, cases, *JOBLIB)
     for done, seeds in ((one_by_one, (1, 2)), (side_by_side, (8, 9, 10))):
         assert done.status == 0, done.err
         starts = [done.seen(f"seed={seed}") for seed in seeds]
