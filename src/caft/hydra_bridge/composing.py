@@ -29,6 +29,9 @@ from caft.hydra_bridge.folders import name_job
 from caft.hydra_bridge.wording import did_you_mean, explain
 from caft.run_config import KINDS, ONE_KIND, RunConfig
 
+OWN_SWEEPER = "cases"
+"""Our sweeper under a name of its own: a launcher's worker registers Hydra's `basic` once more."""
+
 
 def find_conf() -> Path:
     """The folder of YAML files: inside an installed package, or beside src/ in the project."""
@@ -44,8 +47,7 @@ def register_schemas() -> None:
     Group files name theirs first, and then an unknown key or a wrong type cannot be composed.
     """
     store = ConfigStore.instance()
-    # Under a name of its own: workers of a launcher register Hydra's `basic` once more.
-    store.store(group="hydra/sweeper", name="cases", node=SweeperConfig)
+    store.store(group="hydra/sweeper", name=OWN_SWEEPER, node=SweeperConfig)
     for group, kinds in KINDS.items():
         for kind, schema in kinds.items():
             store.store(group=f"schema/{group}", name=kind, node=schema)
@@ -83,7 +85,10 @@ def start_hydra(args: argparse.Namespace) -> Hydra:
         if not folder.is_dir():
             raise UserError(f"--config-dir {args.config_dir} is no folder; give one that exists")
         search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
-    return Hydra.create_main_hydra2("run", search_path)
+    hydra = Hydra.create_main_hydra2("run", search_path)
+    # In the place of Hydra's own, which is registered when Hydra looks for its plugins.
+    ConfigStore.instance().store(group="hydra/sweeper", name="basic", node=SweeperConfig)
+    return hydra
 
 
 def name_job_folder(overrides: str, *, _root_: DictConfig) -> str:

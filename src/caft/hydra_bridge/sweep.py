@@ -22,6 +22,7 @@ from caft.errors import UserError
 from caft.exit_status import Caught, say
 from caft.hydra_bridge import ledger
 from caft.hydra_bridge.composing import (
+    OWN_SWEEPER,
     build_run_config,
     compose_words,
     read_question,
@@ -89,6 +90,8 @@ def _compose_sweep(hydra: Hydra, name: str, overrides: Sequence[str]) -> DictCon
     master = compose_words(hydra, name, overrides, RunMode.MULTIRUN)
     swept, shared = _sort_keys(hydra, master)
     more = [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(shared)}]"]
+    if master.hydra.runtime.choices["hydra/sweeper"] == "basic":
+        more.append(f"hydra/sweeper={OWN_SWEEPER}")
     if not master.hydra.sweep.dir:
         title = master.hydra.runtime.choices.get("multirun_sweeps") or ",".join(swept)
         base = OmegaConf.to_container(without_hydra(master), resolve=False, enum_to_str=True)
