@@ -14,12 +14,13 @@ from caft.errors import UserError
 from caft.report.__main__ import main
 from caft.report.schema import check_part
 from caft.report.sweep import write_sweep_report
+from caft.report.sweep.answers import keeps_up
 from caft.report.sweep.arms import equal_budgets, find_arms
-from caft.report.sweep.comparisons import compare_all, pair_seeds
+from caft.report.sweep.comparisons import ArmComparison, compare_all, pair_seeds
 from caft.report.sweep.jobs import Job, Sweep, name_settings, varying_settings
 from caft.report.sweep.schema import SweepSummary
 from caft.report.sweep.summary import examine_sweep, summarise_sweep
-from caft.statistics import Verdict, mcnemar_exact
+from caft.statistics import Interval, Verdict, mcnemar_exact
 
 WRITTEN = "2026-11-24T10:00:00+00:00"
 
@@ -137,6 +138,29 @@ def test_equal_tokens_with_fewer_calls_are_an_equal_budget(make_job: Callable[..
     arm, of_tokens, of_calls = find_arms(jobs)
     assert equal_budgets(arm, of_tokens) == ("teacher tokens",)
     assert equal_budgets(arm, of_calls) == ("teacher calls",)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "p", "kept_up"),
+    [
+        ((0.01, -0.05, 0.07), 1.0, True),
+        ((-0.01, -0.07, 0.05), 0.9, True),
+        ((-0.10, -0.21, -0.01), 0.2, False),
+        # The test alone, with an interval that only touches 0 or even passes it.
+        ((-0.10, -0.21, 0.0), 0.003, False),
+        ((-0.10, -0.21, 0.01), 0.003, False),
+        ((0.10, 0.01, 0.21), 0.003, True),
+    ],
+)
+def test_a_loss_that_either_test_or_interval_shows_is_no_saving(
+    make_job: Callable[..., Job], bounds: tuple[float, float, float], p: float, kept_up: bool
+) -> None:
+    taught, cheap = find_arms([make_job(0, method="distill"), make_job(1, method="sft")])
+    pair = ArmComparison(
+        first=taught.name, second=cheap.name, difference=Interval(*bounds, 100), seeds=3,
+        only_first=1, only_second=1, p_value=p, p_adjusted=p, detectable=None,
+    )  # fmt: skip
+    assert keeps_up(cheap, taught, [pair]) is kept_up
 
 
 def test_summary_holds_its_schema_and_counts_savings_by_hand(finished_sweep: Sweep) -> None:

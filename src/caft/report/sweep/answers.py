@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from caft.report.findings import Finding, Tone
+from caft.report.findings import SIGNIFICANT, Finding, Tone
 from caft.report.sweep.arms import Arm
 from caft.report.sweep.comparisons import ArmComparison
 from caft.report.sweep.jobs import FINISHED, Sweep
@@ -82,11 +82,11 @@ def _list_names(names: Sequence[str]) -> str:
 def _find_saving(
     arms: Sequence[Arm], comparisons: Sequence[ArmComparison], savings: Sequence[Saving]
 ) -> Finding:
-    """The cheapest arm whose interval does not lie below the arm that is taught most."""
+    """The cheapest arm that keeps up with the arm that is taught most."""
     reference = pick_reference(arms)
     assert reference is not None
     asked = f"What can be saved against {reference.name}?"
-    level = [arm for arm in arms if arm is not reference and _keeps_up(arm, reference, comparisons)]
+    level = [arm for arm in arms if arm is not reference and keeps_up(arm, reference, comparisons)]
     counted = next(saving for saving in savings if saving.key == _COUNTED)
     amounts = dict(zip((arm.name for arm in arms), counted.amounts, strict=True))
     level = [arm for arm in level if amounts[arm.name] < amounts[reference.name]]
@@ -104,7 +104,8 @@ def _find_saving(
         asked,
         f"{percent(counted.saved[place] or 0.0)} of the {counted.name}",
         f"with {cheapest.name}",
-        f"No loss is shown ({_say_difference(cheapest, reference, comparisons)}). "
+        f"No loss is shown ({_say_difference(cheapest, reference, comparisons)}); how large a one "
+        "may hide there, the interval tells. "
         f"Saved by way of counting: {told}.",
         Tone.plain,
     )
@@ -119,9 +120,13 @@ def _pair_of(
     return None, 1
 
 
-def _keeps_up(arm: Arm, other: Arm, comparisons: Sequence[ArmComparison]) -> bool:
+def keeps_up(arm: Arm, other: Arm, comparisons: Sequence[ArmComparison]) -> bool:
+    """Neither the interval nor the test shows a loss."""
     pair, sign = _pair_of(arm, other, comparisons)
-    return pair is not None and max(sign * pair.difference.low, sign * pair.difference.high) >= 0
+    if pair is None:
+        return False
+    lost = sign * pair.difference.value < 0 and pair.p_adjusted < SIGNIFICANT
+    return not lost and max(sign * pair.difference.low, sign * pair.difference.high) > 0
 
 
 def _say_difference(arm: Arm, other: Arm, comparisons: Sequence[ArmComparison]) -> str:
