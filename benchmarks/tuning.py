@@ -191,9 +191,9 @@ def run_trl(model: Any, rows: Rows, options: argparse.Namespace, batch: int) -> 
 
 def run_job(options: argparse.Namespace) -> None:
     """One way, alone in its process: seconds, losses and the peak of memory as one JSON line."""
-    rows: Rows = json.loads(Path(options.file).read_text(encoding="utf-8"))
     from models import choose_dtype, make_model
 
+    rows: Rows = json.loads(Path(options.file).read_text(encoding="utf-8"))
     dtype = choose_dtype(options.dtype, options.device)
     model = make_model(options.model, options.device, dtype, tiny=options.tiny)
     start = time.perf_counter()

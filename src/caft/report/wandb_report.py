@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from caft.errors import UserError
-from caft.report.wording import area_between, p_in_words, percent_between, points_between, usd
+from caft.report.sweep.markdown import tabulate, tabulate_tests
+from caft.report.wording import area_between, percent_between, usd
 
 _PRICES = (
     ("cost/teacher_completion_tokens", "teacher tokens"),
@@ -105,31 +106,13 @@ def tabulate_arms(arms: Sequence[Mapping[str, Any]]) -> str:
     ]
     head = ("setting", "seeds", "accuracy", "mode", "rationales", "trained tokens", "USD",
             "cut points")  # fmt: skip
-    return _tabulate(head, rows)
+    return tabulate(head, rows, _escape)
 
 
 def tabulate_routing(routing: Mapping[str, Any]) -> str:
     """The answer in a sentence, and its tests in Markdown."""
-    rows = [
-        (
-            test["second"],
-            test["first"],
-            ", ".join(test["equal_in"]),
-            points_between(test),
-            p_in_words(test["p_adjusted"]),
-            test["verdict"],
-        )
-        for test in routing["tests"]
-    ]
-    head = ("routed", "random", "equal in", "routed minus random", "p, Holm", "better?")
-    return f"**{_escape(routing['sentence'])}**\n\n{_tabulate(head, rows)}"
-
-
-def _tabulate(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    if not rows:
-        return ""
-    lines = [head, ["---"] * len(head), *([_escape(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    tests = tabulate_tests(routing["tests"], _escape)
+    return f"**{_escape(routing['sentence'])}**\n\n{tests}"
 
 
 def _escape(text: str) -> str:

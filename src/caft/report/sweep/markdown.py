@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from caft.records import Mode
@@ -16,6 +16,23 @@ from caft.report.wording import (
 )
 
 
+def _escape_bar(text: str) -> str:
+    # A bar in a setting's name would end its cell.
+    return text.replace("|", "\\|")
+
+
+def tabulate(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    escape: Callable[[str], str] = _escape_bar,
+) -> str:
+    """A table in Markdown, its cells escaped; "" without rows."""
+    if not rows:
+        return ""
+    lines = [head, ["---"] * len(head), *([escape(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def write_markdown(summary: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
     """Question, answers, settings, controls and cost; where the numbers come from at the end.
 
@@ -25,7 +42,7 @@ def write_markdown(summary: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]
         summary["question"],
         *(f"**{item['asked']}** {item['answer']}" for item in summary["answers"]),
         _tabulate_settings(summary),
-        _tabulate_routing(summary),
+        tabulate_tests(summary["routing"]["tests"]),
         _tabulate_cost(summary),
         _tell_origin(summary, runs),
     ]
@@ -51,10 +68,13 @@ def _tabulate_settings(summary: Mapping[str, Any]) -> str:
         f"{100 * summary['confidence']:g}% bootstrap interval over questions and seeds; tokens "
         "generated a question."
     )
-    return f"{_table(head, rows)}\n\n{note}" if rows else ""
+    return f"{tabulate(head, rows)}\n\n{note}" if rows else ""
 
 
-def _tabulate_routing(summary: Mapping[str, Any]) -> str:
+def tabulate_tests(
+    tests: Sequence[Mapping[str, Any]], escape: Callable[[str], str] = _escape_bar
+) -> str:
+    """The routed arms against their random controls; "" without any."""
     head = ["routed", "random", "equal in", "routed minus random", "p, Holm", "better?"]
     rows = [
         [
@@ -65,9 +85,9 @@ def _tabulate_routing(summary: Mapping[str, Any]) -> str:
             p_in_words(test["p_adjusted"]),
             test["verdict"],
         ]
-        for test in summary["routing"]["tests"]
+        for test in tests
     ]
-    return _table(head, rows) if rows else ""
+    return tabulate(head, rows, escape)
 
 
 def _tabulate_cost(summary: Mapping[str, Any]) -> str:
@@ -81,7 +101,7 @@ def _tabulate_cost(summary: Mapping[str, Any]) -> str:
         for arm in summary["arms"]
     ]
     note = f"Means over the seeds; in brackets the difference to {savings['reference']}."
-    return f"{_table(head, rows)}\n\n{note}"
+    return f"{tabulate(head, rows)}\n\n{note}"
 
 
 def _amount(key: str, count: Mapping[str, Any], arm: str) -> str:
@@ -108,11 +128,3 @@ def _tell_origin(summary: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) 
 
 def _list(values: Iterable[Any]) -> str:
     return "; ".join(map(str, sorted(values)))
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    # A bar in a setting's name would end its cell.
-    return "\n".join(
-        "| " + " | ".join(c.replace("|", "\\|") for c in line) + " |" for line in lines
-    )
