@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from types import FrameType
 
 import pytest
@@ -33,6 +34,24 @@ def test_whoever_takes_a_signal_over_ends_in_their_own_time() -> None:
         finished_the_batch = True
     assert finished_the_batch
     assert caught.status == 143
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_python_cleans_up_ends_the_block_too(number: signal.Signals) -> None:
+    """Python drops what is raised in a finalizer, and a signal may come just then."""
+    going_on = []
+
+    class Cleaned:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), number)
+            going_on.append("a moment in which the handler runs")
+
+    with pytest.raises((SystemExit, KeyboardInterrupt)), watch_signals() as caught:
+        Cleaned()
+        going_on.append("as if nothing had happened")
+        time.sleep(30)
+    assert going_on == ["as if nothing had happened"]
+    assert caught.number == number
 
 
 def test_an_ignored_signal_stays_ignored() -> None:

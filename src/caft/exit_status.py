@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Timer
 from types import FrameType
+
+_AGAIN_SECONDS = 0.05
 
 DONE = 0
 OUR_FAULT = 1
@@ -45,8 +49,12 @@ def watch_signals() -> Iterator[Caught]:
     While somebody else has taken a signal over, as Lightning does during training to finish the
     batch first, it is only noted: they end the process in their own time. Lightning then exits
     with statuses of its own (0 after SIGTERM), which is why the signal is remembered here.
+
+    Python ignores what is raised while it cleans up an object or a lock of its import system; a
+    signal that came at such a moment is sent again.
     """
     caught = Caught()
+    raised: list[BaseException] = []
 
     def end(number: int, _frame: FrameType | None) -> None:
         tell, caught.tell, caught.number = caught.tell, None, number
@@ -54,10 +62,20 @@ def watch_signals() -> Iterator[Caught]:
             tell(number)
         if signal.getsignal(number) is not end:
             return
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise SystemExit(caught.status)
+        raised[:] = [KeyboardInterrupt() if number == signal.SIGINT else SystemExit(caught.status)]
+        raise raised[0]
 
+    def send_again(ignored: sys.UnraisableHookArgs) -> None:
+        if caught.number is None or ignored.exc_value not in raised:
+            hook_before(ignored)
+            return
+        # Not here: what a hook raises is ignored, too.
+        timer = Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), caught.number))
+        timer.daemon = True
+        timer.start()
+
+    hook_before = sys.unraisablehook
+    sys.unraisablehook = send_again
     # A shell starts background jobs with SIGINT ignored: what is ignored stays ignored.
     before = {
         number: signal.signal(number, end)
@@ -67,6 +85,7 @@ def watch_signals() -> Iterator[Caught]:
     try:
         yield caught
     finally:
+        sys.unraisablehook = hook_before
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -81,10 +81,23 @@ def test_a_resumable_stage_finds_what_it_left(store: Store) -> None:
     seen: list[str] = []
 
     def go_on(folder: Path) -> None:
-        seen.extend(path.read_text() for path in folder.iterdir())
+        seen.append((folder / "text").read_text())
 
     assert not store.obtain("tune", KEY, go_on, resumable=True).cached
     assert seen == ["half"]
+
+
+def test_the_seconds_of_every_attempt_count_up_to_its_last_write(store: Store) -> None:
+    for began in (1000, 2000):
+        with pytest.raises(RuntimeError):
+            store.obtain("tune", KEY, fail, resumable=True)
+        # An attempt of a minute that was killed: nobody noted its end.
+        (unfinished,) = store.unfinished()
+        os.utime(unfinished / ".attempt", (began, began))
+        os.utime(unfinished / "text", (began + 60, began + 60))
+    made = store.obtain("tune", KEY, write("whole"), resumable=True)
+    assert 120 <= made.seconds < 1000
+    assert [path.name for path in made.folder.glob(".*")] == []
 
 
 def test_the_manifest_says_what_the_artefact_depends_on(store: Store) -> None:

@@ -24,13 +24,18 @@ from caft.store.measure import Effort, measured
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 UNFINISHED = ".unfinished-"
+_ATTEMPT = ".attempt"
 # No room, a quota that is used up, a file that grew too large.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A finished stage's folder. `seconds` and `peak_memory_bytes` are of the run that made it."""
+    """A finished stage's folder.
+
+    `seconds` are those of every attempt at it, each up to the last thing that it kept;
+    `peak_memory_bytes` is that of the attempt that finished it.
+    """
 
     stage: str
     fingerprint: str
@@ -75,7 +80,8 @@ class Store:
         """Take the artefact or make it with `produce(folder)`.
 
         `produce` starts in an empty folder; with `resumable` it finds there what an interrupted
-        attempt left. Nothing becomes visible unless `produce` returns.
+        attempt left, beside a hidden note of the store's. Nothing becomes visible unless `produce`
+        returns.
         """
         fingerprint = digest(key)
         found = self._read(stage, fingerprint, cached=True)
@@ -90,7 +96,10 @@ class Store:
                 shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True, exist_ok=True)
             with measured() as effort, _disk_may_be_full(unfinished):
+                earlier = _begin_attempt(unfinished) if resumable else 0.0
                 produce(unfinished)
+            effort.seconds += earlier
+            (unfinished / _ATTEMPT).unlink(missing_ok=True)
             _write_manifest(unfinished, stage, key, effort)
             self._publish(unfinished, self.path / stage / fingerprint)
         made = self._read(stage, fingerprint, cached=False)
@@ -154,6 +163,20 @@ def _disk_may_be_full(folder: Path) -> Iterator[None]:
             "there, or move the store and set store.path, and run the same command again (a stage "
             "that keeps checkpoints goes on from its last one)"
         ) from error
+
+
+def _begin_attempt(folder: Path) -> float:
+    """The seconds of earlier attempts, which are noted with the moment that this one begins.
+
+    An attempt may have been killed: it lasted, as far as it counts, until its last write.
+    """
+    note = folder / _ATTEMPT
+    earlier = 0.0
+    if note.exists():
+        last = max(path.stat().st_mtime for path in folder.rglob("*"))
+        earlier = float(note.read_text(encoding="utf-8") or 0) + last - note.stat().st_mtime
+    note.write_text(str(earlier), encoding="utf-8")
+    return earlier
 
 
 def _write_manifest(folder: Path, stage: str, key: Mapping[str, Any], effort: Effort) -> None:
