@@ -46,10 +46,13 @@ def test_a_signal_while_python_cleans_up_ends_the_block_too(number: signal.Signa
             os.kill(os.getpid(), number)
             going_on.append("a moment in which the handler runs")
 
-    with pytest.raises((SystemExit, KeyboardInterrupt)), watch_signals() as caught:
+    def work() -> None:
         Cleaned()
         going_on.append("as if nothing had happened")
         time.sleep(30)
+
+    with pytest.raises((SystemExit, KeyboardInterrupt)), watch_signals() as caught:
+        work()
     assert going_on == ["as if nothing had happened"]
     assert caught.number == number
 
