@@ -122,7 +122,7 @@ def test_however_cut_a_step_is_the_plain_step(model_of, architecture, tmp_path):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_gradient_checkpointing_changes_memory_only(model_of, architecture, tmp_path):
+def test_gradient_checkpointing_changes_memory_and_rounding_only(model_of, architecture, tmp_path):
     ordinary, frugal = model_of(architecture), model_of(architecture)
     frugal.gradient_checkpointing_enable({"use_reentrant": False})
     runs = []
@@ -130,6 +130,7 @@ def test_gradient_checkpointing_changes_memory_only(model_of, architecture, tmp_
     losses = [step_in_passes(model, 4, tmp_path) for model in (ordinary, frugal)]
     # Every layer ran twice a pass: forward, and once more on the way back.
     assert len(runs) == 2 * 4
-    assert losses[0] == losses[1]
+    # To rounding: only without checkpoints the last MLP runs at trained tokens alone.
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     for name, weight in frugal.state_dict().items():
-        assert torch.equal(weight, ordinary.state_dict()[name])
+        torch.testing.assert_close(weight, ordinary.state_dict()[name], rtol=1e-5, atol=2e-6)

@@ -118,7 +118,7 @@ def test_dora_and_rslora_are_trained_and_load_again(
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("adapter", [Adapter.lora, Adapter.full])
-def test_gradient_checkpointing_runs_every_layer_twice_and_changes_nothing(
+def test_gradient_checkpointing_runs_every_layer_twice_and_changes_rounding_only(
     student_of, tmp_path, architecture, adapter, monkeypatch
 ):
     from caft.tune import training
@@ -142,7 +142,8 @@ def test_gradient_checkpointing_runs_every_layer_twice_and_changes_nothing(
         counts.append(len(runs))
     # Five rows of one length in steps of two: three passes.
     assert counts == [3, 6]
-    assert curves[0] == curves[1]
+    for plain, checkpointed in zip(*curves, strict=True):
+        assert plain == pytest.approx(checkpointed, rel=1e-4)
 
 
 def test_full_tuning_of_a_bfloat16_model_keeps_updates_that_bfloat16_would_swallow(
