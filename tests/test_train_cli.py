@@ -147,16 +147,22 @@ def test_the_wheel_runs_without_the_project(tmp_path: Path) -> None:
         "import caft, sys; from caft.hydra_bridge import compose, find_conf, main; "
         "assert str(find_conf()).startswith(sys.path[0]), find_conf(); "
         "assert compose(['method=sft']).method.name == 'sft'; "
-        "sys.exit(main(lambda config, context: 0, ['-m', 'multirun_sweeps=methods']))"
+        "words = ['multirun_sweeps=models', 'until=score', 'dataset.train=20', 'dataset.test=5']; "
+        "sys.exit(main(lambda config, context: 0, ['-m', *words]))"
     )
     # -P: the current folder stays off the path, and PYTHONPATH comes first.
     done = subprocess.run(
         [sys.executable, "-P", "-c", check],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(tmp_path / "site"), "PATH": "/usr/bin:/bin"},
+        env={
+            "PYTHONPATH": str(tmp_path / "site"),
+            "PATH": "/usr/bin:/bin",
+            "CAFT_CACHE": str(tmp_path / "cache"),
+        },
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert len(list(tmp_path.glob("outputs/multirun/*/*/*_method=*"))) == 3
+    jobs = tmp_path.glob("outputs/multirun/*/*/scores.parquet")
+    assert len(list(jobs)) == 3

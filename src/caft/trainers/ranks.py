@@ -13,6 +13,7 @@ import os
 import queue
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -97,8 +98,7 @@ def run_ranks(
         return _listen(processes, outbox, receive)
     except (SystemExit, KeyboardInterrupt):
         stop.set()
-        for process in processes:
-            process.join(_GRACE_SECONDS)
+        _let_finish(processes, outbox, receive)
         raise
     finally:
         for process in processes:
@@ -124,10 +124,28 @@ def _listen(processes: Sequence[Any], outbox: Any, receive: Callable[[Any], None
             return message
         if kind == "user error":
             raise UserError(message)
-        if kind == "log":
-            logging.getLogger(message.name).handle(message)
+        _pass_on(kind, message, receive)
+
+
+def _let_finish(processes: Sequence[Any], outbox: Any, receive: Callable[[Any], None]) -> None:
+    """Hear them out: a process ends only when what it has put into its outbox is taken."""
+    deadline = time.monotonic() + _GRACE_SECONDS
+    while time.monotonic() < deadline:
+        ended = not any(process.is_alive() for process in processes)
+        try:
+            kind, message = outbox.get(timeout=_POLL_SECONDS)
+        except queue.Empty:
+            if ended:
+                return
         else:
-            receive(message)
+            _pass_on(kind, message, receive)
+
+
+def _pass_on(kind: str, message: Any, receive: Callable[[Any], None]) -> None:
+    if kind == "log":
+        logging.getLogger(message.name).handle(message)
+    elif kind == "told":
+        receive(message)
 
 
 def _enter(  # noqa: PLR0917
