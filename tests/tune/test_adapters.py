@@ -102,6 +102,42 @@ def test_lora_is_on_every_linear_layer_but_the_head(student_of, architecture):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_qlora_trains_the_adapters_of_lora_on_four_bits(
+    student_of, tmp_path, architecture, monkeypatch
+):
+    """On the CPU kernels of bitsandbytes; the front door asks for CUDA."""
+    from bitsandbytes.nn import Linear4bit
+
+    from caft.tune import training
+
+    models: list[Any] = []
+
+    def kept(job: Job) -> Any:
+        models.append(_trainable(job))
+        return models[-1]
+
+    monkeypatch.setattr(training, "_trainable", kept)
+    student = student_of(architecture)
+    found = {
+        adapter: train(work(student, adapter=adapter), tmp_path)
+        for adapter in (Adapter.lora, Adapter.qlora)
+    }
+    quantised = [module for module in models[1].modules() if isinstance(module, Linear4bit)]
+    assert len(quantised) == sum("lora_A" in name for name, _ in models[1].named_parameters())
+    lora, qlora = (read_numbers(artifact) for artifact in found.values())
+    assert (qlora.parameters, qlora.trainable_parameters) == (
+        lora.parameters,
+        lora.trainable_parameters,
+    )
+    # Before the first step both are the base model; four bits of it are a little off.
+    assert qlora.curve[0]["loss"] != lora.curve[0]["loss"]
+    assert qlora.curve[0]["loss"] == pytest.approx(lora.curve[0]["loss"], rel=0.2)
+    # What was trained on four bits answers on the model's own weights.
+    tuned = read_tuned(student, found[Adapter.qlora]).load()
+    assert not torch.allclose(logits(tuned), logits(student.load()), atol=1e-3)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("kind", ["use_dora", "use_rslora"])
 @pytest.mark.parametrize("dtype", [Dtype.float32, Dtype.bfloat16])
 def test_dora_and_rslora_are_trained_and_load_again(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -189,5 +190,11 @@ def is_adapter(folder: Path) -> bool:
 
 def count_parameters(model: Any) -> tuple[int, int]:
     """All parameters and the trainable ones."""
-    counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    counts = [(_numbers_in(p), p.requires_grad) for p in model.parameters()]
     return sum(n for n, _ in counts), sum(n for n, trained in counts if trained)
+
+
+def _numbers_in(weight: Any) -> int:
+    # bitsandbytes packs a weight's 4-bit numbers into bytes and keeps the shape that it had.
+    state = getattr(weight, "quant_state", None)
+    return math.prod(state.shape) if state is not None else weight.numel()
