@@ -14,7 +14,7 @@ makes it WRONG for padded batches: generation runs with the model's ordinary att
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby, takewhile
@@ -51,7 +51,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the rows of a packed sequence lie.
+    """Where the rows of a packed sequence lie: its runs, end to end.
 
     Keys and values are handed to `keep` where they are wanted later: those of a shared prefix,
     or of prompts that are going to be replied to. With `replies` the sequence is the newest
@@ -251,27 +251,28 @@ def attend_within_rows(
         ), None
     if layout.keep is not None:
         layout.keep.keep(layer, key, value)
+    queries, keys, values = (_split_runs(part, layout.runs) for part in (query, key, value))
+    cached = dict(zip(layout.runs, zip(keys, values, strict=True), strict=True))
     attended = [
         _attend_run(
             run,
-            query,
-            key,
-            value,
-            _read_before(run, layout, layer, key, value),
+            own,
+            *cached[run],
+            _read_before(run, layout, layer, cached),
             scaling=scale,
             dropout=dropout,
             window=sliding_window,
         )
-        for run in layout.runs
+        for run, own in zip(layout.runs, queries, strict=True)
     ]
     return torch.cat(attended)[None], None
 
 
 def _attend_run(
     run: Run,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
+    own: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
     before: KeysAndValues | None,
     *,
     scaling: float,
@@ -279,16 +280,15 @@ def _attend_run(
     window: int | None,
 ) -> torch.Tensor:
     """What the tokens of a run say, [count * length, heads, size]."""
-    own, keys, values = (_rows_of(run, tensor) for tensor in (query, key, value))
     reach = run.length + (0 if before is None else before[0].shape[2])
-    if _pays_written_out(query) and dropout == 0 and (window is None or reach <= window):
+    if _pays_written_out(own) and dropout == 0 and (window is None or reach <= window):
         if not torch.is_grad_enabled():
             return attend_short_rows(own, keys, values, before, scaling).flatten(0, 1)
         if before is None and run.length <= LONGEST_TRAINED_ROW:
             return attend_trained_rows(own, keys, values, scaling).flatten(0, 1)
     if before is not None:
         keys, values = put_before(before[0], keys), put_before(before[1], values)
-    mask = _mask(run.length, reach, window, query.device)
+    mask = _mask(run.length, reach, window, own.device)
     attended = scaled_dot_product_attention(
         own,
         keys,
@@ -297,7 +297,7 @@ def _attend_run(
         is_causal=mask is None,
         dropout_p=dropout,
         scale=scaling,
-        enable_gqa=query.shape[1] != key.shape[1],
+        enable_gqa=own.shape[1] != keys.shape[1],
     )
     return attended.transpose(1, 2).flatten(0, 1)
 
@@ -308,25 +308,34 @@ def _pays_written_out(query: torch.Tensor) -> bool:
 
 
 def _read_before(
-    run: Run, layout: Layout, layer: int, key: torch.Tensor, value: torch.Tensor
+    run: Run, layout: Layout, layer: int, cached: Mapping[Run, KeysAndValues]
 ) -> KeysAndValues | None:
-    """Keys and values [1, heads, tokens, size] that all rows of a run read before their own."""
+    """Keys and values [1, heads, tokens, size] that all rows of a run read before their own.
+
+    `cached` are the keys and values of every run itself.
+    """
     before = []
     if layout.prefix is not None and layout.prefix.length:
         before.append((layout.prefix.keys[layer], layout.prefix.values[layer]))
     if run.stem is not None:
-        before.append((_rows_of(run.stem, key), _rows_of(run.stem, value)))
+        before.append(cached[run.stem])
     if len(before) < 2:
         return before[0] if before else None
     keys, values = (torch.cat(parts, dim=2) for parts in zip(*before, strict=True))
     return keys, values
 
 
-def _rows_of(run: Run, tensor: torch.Tensor) -> torch.Tensor:
-    """[1, heads, tokens, size] -> [count, heads, length, size], without a copy."""
-    piece = tensor[0, :, run.start : run.start + run.count * run.length]
-    rows = piece.view(piece.shape[0], run.count, run.length, piece.shape[2])
-    return rows.transpose(0, 1)
+def _split_runs(tensor: torch.Tensor, runs: Sequence[Run]) -> list[torch.Tensor]:
+    """[1, heads, tokens, size] -> [count, heads, length, size] of every run, without a copy.
+
+    All runs at once: on the way back their gradients are then laid end to end. Each run by itself
+    would have gradients of all tokens, nearly all of them zero, to be added up.
+    """
+    pieces = torch.split(tensor[0], [run.count * run.length for run in runs], dim=1)
+    return [
+        piece.view(piece.shape[0], run.count, run.length, piece.shape[2]).transpose(0, 1)
+        for run, piece in zip(runs, pieces, strict=True)
+    ]
 
 
 def _mask(
