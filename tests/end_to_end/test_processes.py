@@ -64,7 +64,7 @@ def test_two_devices_stop_at_a_signal_and_go_on_to_the_same_weights(
         assert process.stdout is not None
         assert any("epoch 2: validation" in line for line in process.stdout)
         process.send_signal(signal.SIGTERM)
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=300)
     assert process.returncode == 143, said
     assert "whose checkpoint is kept" in said
     for store in ("stopped", "whole"):
