@@ -42,6 +42,14 @@ class Caught:
         return signal.Signals(self.number).name
 
 
+_watching: list[Caught] = []
+
+
+def asked_to_end() -> bool:
+    """Whether a signal has come, for long work that ends between two steps of its own."""
+    return any(caught.number is not None for caught in _watching)
+
+
 @contextmanager
 def watch_signals() -> Iterator[Caught]:
     """Notes SIGTERM and SIGINT and turns them into SystemExit and KeyboardInterrupt.
@@ -55,6 +63,7 @@ def watch_signals() -> Iterator[Caught]:
     """
     caught = Caught()
     raised: list[BaseException] = []
+    again: list[Timer] = []
 
     def end(number: int, _frame: FrameType | None) -> None:
         tell, caught.tell, caught.number = caught.tell, None, number
@@ -70,9 +79,9 @@ def watch_signals() -> Iterator[Caught]:
             hook_before(ignored)
             return
         # Not here: what a hook raises is ignored, too.
-        timer = Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), caught.number))
-        timer.daemon = True
-        timer.start()
+        again.append(Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), caught.number)))
+        again[-1].daemon = True
+        again[-1].start()
 
     hook_before = sys.unraisablehook
     sys.unraisablehook = send_again
@@ -82,10 +91,14 @@ def watch_signals() -> Iterator[Caught]:
         for number in (signal.SIGTERM, signal.SIGINT)
         if signal.getsignal(number) is not signal.SIG_IGN
     }
+    _watching.append(caught)
     try:
         yield caught
     finally:
+        _watching.remove(caught)
         sys.unraisablehook = hook_before
+        for timer in again:
+            timer.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
 

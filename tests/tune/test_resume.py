@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import resource
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 from caft.errors import UserError
+from caft.exit_status import Caught, watch_signals
 from caft.models.config import Architecture, TinyModelConfig
 from caft.models.locate import locate_model
 from caft.models.student import Student
@@ -193,6 +195,25 @@ def test_the_best_epoch_is_handed_over_and_patience_ends_the_stage(models, tmp_p
     assert patient.epochs == min(
         [EPOCHS, *(n + 1 for n in range(1, EPOCHS) if measured[n] <= max(measured[:n]))]
     )
+
+
+class AskedLogger:
+    """At the first row a signal comes, and some library drops what it raises."""
+
+    def __init__(self, caught: Caught) -> None:
+        self.caught = caught
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        self.caught.number = signal.SIGTERM
+
+
+def test_a_signal_that_somebody_swallowed_ends_the_stage_after_its_step(models, tmp_path):
+    tuning = work(models)
+    whole = outcome(train(tuning, tmp_path / "whole"))
+    with watch_signals() as caught, pytest.raises(SystemExit):
+        train(tuning, tmp_path / "asked", AskedLogger(caught))
+    assert checkpoints_in(tmp_path / "asked").steps()[-1] == 2
+    assert same(outcome(train(tuning, tmp_path / "asked")), whole)
 
 
 class FillingLogger:

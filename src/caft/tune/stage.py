@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from caft.exit_status import asked_to_end
 from caft.models.student import Student
 from caft.records import Example, Question, Target
 from caft.store import (
@@ -209,7 +210,7 @@ def _watch(job: Job, logger: Any, title: str) -> Trained:
                 log_row(logger, row)
 
         if job.trainer.devices == 1:
-            return train(Ranks(), tell, job)
+            return train(Ranks(asked_to_stop=asked_to_end), tell, job)
         trained: Trained = run_ranks(train, (job,), job.trainer.devices, tell)
         return trained
 
