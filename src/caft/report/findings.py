@@ -21,11 +21,11 @@ from caft.report.wording import (
     short_count,
     usd,
 )
+from caft.statistics import ALPHA
 
 LOW_OPTION_MASS = 0.5
 LOW_VALID_RATE = 0.9
 MANY_UNPARSABLE = 0.1
-SIGNIFICANT = 0.05
 
 
 class Tone(Enum):
@@ -89,7 +89,7 @@ def _judge_gain(
     base: Mapping[str, Any], tuned: Mapping[str, Any], comparison: Mapping[str, Any] | None
 ) -> Tone:
     if comparison:
-        clear, gain = comparison["p_value"] < SIGNIFICANT, comparison["value"]
+        clear, gain = comparison["p_value"] < ALPHA, comparison["value"]
     else:
         clear = tuned["low"] > base["high"] or tuned["high"] < base["low"]
         gain = tuned["value"] - base["value"]

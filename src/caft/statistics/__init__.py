@@ -29,10 +29,11 @@ from caft.statistics.paired_auc import ResampledAreas, resample_areas
 from caft.statistics.pareto import pareto_front
 from caft.statistics.roc import RocPoint, roc_points
 from caft.statistics.seeds import mean_over_seeds, percentile_interval, resample_means
-from caft.statistics.verdict import FEWEST_SEEDS, WORTHWHILE_GAIN, Verdict, judge_difference
+from caft.statistics.verdict import ALPHA, FEWEST_SEEDS, WORTHWHILE_GAIN, Verdict, judge_difference
 from caft.statistics.wilson import Interval, wilson_interval
 
 __all__ = [
+    "ALPHA",
     "FEWEST_SEEDS",
     "WORTHWHILE_GAIN",
     "AreaUnderCurve",

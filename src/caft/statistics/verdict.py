@@ -7,6 +7,7 @@ from enum import Enum
 from caft.statistics.wilson import Interval
 
 ALPHA = 0.05
+"""A p below it is called significant, everywhere."""
 WORTHWHILE_GAIN = 0.02
 """A gain below two points of accuracy is nothing that anybody would route for."""
 FEWEST_SEEDS = 3

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from caft.report.findings import SIGNIFICANT, Finding, Tone
+from caft.report.findings import Finding, Tone
 from caft.report.sweep.arms import Arm
 from caft.report.sweep.comparisons import ArmComparison
 from caft.report.sweep.jobs import FINISHED, Sweep
 from caft.report.sweep.routing import ASKED, RoutingAnswer
 from caft.report.sweep.savings import Saving, pick_reference
 from caft.report.wording import count_of, p_in_words, percent, points_between_bounds
-from caft.statistics import Verdict
+from caft.statistics import ALPHA, Verdict
 
 _COUNTED = "unique_rationale_tokens"
 _TONES = {Verdict.yes: Tone.good, Verdict.no: Tone.bad, Verdict.unclear: Tone.unclear}
@@ -125,7 +125,7 @@ def keeps_up(arm: Arm, other: Arm, comparisons: Sequence[ArmComparison]) -> bool
     pair, sign = _pair_of(arm, other, comparisons)
     if pair is None:
         return False
-    lost = sign * pair.difference.value < 0 and pair.p_adjusted < SIGNIFICANT
+    lost = sign * pair.difference.value < 0 and pair.p_adjusted < ALPHA
     return not lost and max(sign * pair.difference.low, sign * pair.difference.high) > 0
 
 

@@ -8,6 +8,7 @@ from itertools import combinations
 
 from caft.report.sweep.arms import Arm
 from caft.statistics import (
+    ALPHA,
     Interval,
     count_paired,
     holm_adjusted,
@@ -44,7 +45,7 @@ class ArmComparison:
     def clear(self) -> bool:
         """Whether test and interval agree that there is a difference."""
         apart = self.difference.low > 0 or self.difference.high < 0
-        return apart and self.p_adjusted < 0.05
+        return apart and self.p_adjusted < ALPHA
 
 
 def compare_all(arms: Sequence[Arm], confidence: float) -> list[ArmComparison]:

@@ -57,6 +57,7 @@ class ComparisonPart(Share):
     only_second: int
     p_value: float
     p_adjusted: float
+    clear: bool
     detectable: float | None
 
 

@@ -171,6 +171,7 @@ def _describe_comparison(pair: ArmComparison) -> dict[str, Any]:
         "only_second": pair.only_second,
         "p_value": pair.p_value,
         "p_adjusted": pair.p_adjusted,
+        "clear": pair.clear,
         "detectable": pair.detectable,
     }
 
