@@ -95,7 +95,7 @@ def watch_signals() -> Iterator[Caught]:
     try:
         yield caught
     finally:
-        _watching.remove(caught)
+        _watching.pop()
         sys.unraisablehook = hook_before
         for timer in again:
             timer.cancel()
