@@ -20,9 +20,8 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 demo: setup
 	$(BIN)/python train.py
 
-# One thread a process: threads of tiny models only wait for each other. A file's tests share what
-# they make, so a file stays with one process.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+# A file's tests share what they make, so a file stays with one process.
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
 
 test: setup
 	$(PYTEST) -m "not slow"

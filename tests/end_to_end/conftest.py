@@ -120,16 +120,10 @@ def call(words: Sequence[str]) -> tuple[int, str, str]:
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Tiny models are made once a session, in a folder of its own."""
-    import torch
-
-    # Beside other work, threads that wait for each other take seconds over a tiny model.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CAFT_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.chdir(tmp_path_factory.mktemp("elsewhere"))
         yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

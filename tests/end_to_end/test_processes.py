@@ -25,7 +25,7 @@ def test_a_signal_during_tuning_keeps_the_finished_stages(
     with subprocess.Popen(
         command,
         cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -54,7 +54,7 @@ def test_two_devices_stop_at_a_signal_and_go_on_to_the_same_weights(
         return subprocess.Popen(
             [sys.executable, str(ROOT / "train.py"), *words, f"store.path={tmp_path / store}"],
             cwd=tmp_path,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

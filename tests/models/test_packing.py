@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from random import Random
@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from caft.models.adapters import prepare_checkpointing
 from caft.models.packing import (
     Run,
     common_prefix,
@@ -39,15 +40,6 @@ SHAPES: dict[str, dict[str, Any]] = {
     "phi3": {"model_type": "phi3", "sliding_window": None},
     "phi3_window": {"model_type": "phi3", "sliding_window": 5},
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Two threads add up in an order of their own, which is rounding beyond the bounds below."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make_model(shape: str) -> Any:
@@ -234,13 +226,14 @@ def test_gradients_are_those_of_each_row_alone(model: Any, trained: str) -> None
     ]
     if trained.endswith("checkpointed"):
         model.train()
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        prepare_checkpointing(model)
     try:
         with packed_attention(model):
             logits = packed_logits(model, pack, torch.cat(positions))
             packed = gradients(logits.split([len(part) for part in positions]))
     finally:
         model.gradient_checkpointing_disable()
+        model.disable_input_require_grads()
         model.eval()
     assert len(alone) > 10
     for name, expected in alone.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -181,7 +180,7 @@ def test_a_killed_scoring_goes_on_where_it_stopped(tmp_path: Path) -> None:
         command = [sys.executable, str(ROOT / "train.py"), *words, f"hydra.run.dir={name}",
                    f"store.path={tmp_path / store}"]  # fmt: skip
         return subprocess.Popen(
-            command, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True,
+            command, cwd=tmp_path, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 

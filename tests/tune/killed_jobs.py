@@ -19,9 +19,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-os.environ["OMP_NUM_THREADS"] = "1"
 
-import torch
 from test_resume import EPOCHS, QUIET, STEPS, outcome, work
 
 from caft.exit_status import watch_signals
@@ -104,7 +102,6 @@ def same(left: list[Any], right: list[Any], part: int) -> bool:
 
 
 def main(models: str, folder: Path, kills: int) -> None:
-    torch.set_num_threads(1)
     whole = results(models, folder / "whole")
     draw = random.Random(7)
     in_stage = {"1": 0, "2": 0}

@@ -31,14 +31,6 @@ ARCHITECTURES = ("llama", "qwen2", "phi3")
 IDS = torch.tensor([[5, 6, 7, 8]])
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def student_of(tmp_path_factory) -> Any:
     cache = str(tmp_path_factory.mktemp("models"))
@@ -154,7 +146,7 @@ def test_dora_and_rslora_are_trained_and_load_again(
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("adapter", [Adapter.lora, Adapter.full])
-def test_gradient_checkpointing_runs_every_layer_twice_and_changes_rounding_only(
+def test_gradient_checkpointing_runs_layers_twice_and_changes_nothing(
     student_of, tmp_path, architecture, adapter, monkeypatch
 ):
     from caft.tune import training
@@ -178,8 +170,7 @@ def test_gradient_checkpointing_runs_every_layer_twice_and_changes_rounding_only
         counts.append(len(runs))
     # Five rows of one length in steps of two: three passes.
     assert counts == [3, 6]
-    for plain, checkpointed in zip(*curves, strict=True):
-        assert plain == pytest.approx(checkpointed, rel=1e-4)
+    assert curves[0] == curves[1]
 
 
 def test_full_tuning_of_a_bfloat16_model_keeps_updates_that_bfloat16_would_swallow(

@@ -19,7 +19,6 @@ from caft.tune.config import TuningConfig
 from caft.tune.module import TuningModule
 
 prompt, completion = map(int, sys.argv[1:])
-torch.set_num_threads(1)
 config = AutoConfig.for_model(
     "llama", vocab_size=200_000, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
     num_attention_heads=1, max_position_embeddings=2048,

@@ -55,15 +55,6 @@ def question(number: int) -> Question:
     )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Beside other work, threads that wait for each other take seconds over a tiny model."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> str:
     return str(tmp_path_factory.mktemp("models"))

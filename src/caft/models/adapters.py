@@ -79,10 +79,14 @@ def compute_in_weights_dtype(model: Any, dtype: Any = None) -> Iterator[None]:
 def prepare_checkpointing(model: Any) -> None:
     """Keep only the inputs of layers, and run them again on the way back.
 
-    It works in training mode only, which `from_pretrained` does not return.
+    The last layer's turn comes right after its own forward pass, so it is kept: to run it again
+    would save no memory. It works in training mode only, which `from_pretrained` does not return.
     """
     model.gradient_checkpointing_enable({"use_reentrant": False})
     model.enable_input_require_grads()
+    layers = getattr(model.get_decoder(), "layers", None)
+    if layers is not None:
+        layers[-1].gradient_checkpointing = False
 
 
 def load_adapter(model: Any, folder: Path, *, trainable: bool = False) -> Any:

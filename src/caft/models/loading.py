@@ -62,8 +62,9 @@ def load_model(
     except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
         raise _unloadable("model", folder, error) from error
     _refuse_random_weights(report, folder)
-    # Lightning and peft ask the model by an old name, for as long as it lives.
-    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+    # Lightning and peft ask the model by old names, for as long as it lives, and we switch
+    # checkpointing on by the one that every version 5 has.
+    warnings.filterwarnings("ignore", message=r"`\w*gradient_checkpointing\w*` is deprecated")
     return (model if four_bits else model.to(device)).eval()
 
 

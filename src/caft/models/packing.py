@@ -174,15 +174,10 @@ def packed_logits(model: Any, pack: Pack, positions: torch.Tensor) -> torch.Tens
 
 @contextmanager
 def _last_mlp_at(model: Any, positions: torch.Tensor, tokens: int) -> Iterator[None]:
-    """Run the last layer's MLP at `positions` of `tokens` only: nobody reads the others.
-
-    Not with gradient checkpointing, which runs the layer again after the body.
-    """
+    """Run the last layer's MLP at `positions` of `tokens` only: nobody reads the others."""
     layers = getattr(model.get_decoder(), "layers", None)
-    last = layers[-1] if layers is not None else None
-    mlp = getattr(last, "mlp", None)
-    runs_twice = torch.is_grad_enabled() and getattr(last, "gradient_checkpointing", False)
-    if mlp is None or runs_twice or len(positions) == tokens:
+    mlp = getattr(layers[-1], "mlp", None) if layers is not None else None
+    if mlp is None or len(positions) == tokens:
         yield
         return
 
