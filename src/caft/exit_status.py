@@ -12,9 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Timer
+from time import monotonic
 from types import FrameType
 
 _AGAIN_SECONDS = 0.05
+# A terminal's Ctrl-C reaches a job twice, by itself and through its sweep.
+_SAME_SIGNAL_SECONDS = 1.0
+
+_STEP_FIRST = b"stopping after this step, whose work is kept; once more stops at once\n"
 
 DONE = 0
 OUR_FAULT = 1
@@ -43,6 +48,7 @@ class Caught:
 
 
 _watching: list[Caught] = []
+_ends_by_itself: list[None] = []
 
 
 def asked_to_end() -> bool:
@@ -50,13 +56,29 @@ def asked_to_end() -> bool:
     return any(caught.number is not None for caught in _watching)
 
 
+def end_if_asked() -> None:
+    """Raises SystemExit where a signal was only noted: to be called between two steps."""
+    if asked_to_end():
+        raise SystemExit(DONE)
+
+
+@contextmanager
+def ends_by_itself() -> Iterator[None]:
+    """For work that asks `asked_to_end`: its first signal is only noted, the next one raises."""
+    _ends_by_itself.append(None)
+    try:
+        yield
+    finally:
+        _ends_by_itself.pop()
+
+
 @contextmanager
 def watch_signals() -> Iterator[Caught]:
     """Notes SIGTERM and SIGINT and turns them into SystemExit and KeyboardInterrupt.
 
-    While somebody else has taken a signal over, as Lightning does during training to finish the
-    batch first, it is only noted: they end the process in their own time. Lightning then exits
-    with statuses of its own (0 after SIGTERM), which is why the signal is remembered here.
+    While somebody else has taken a signal over, as Lightning does with SIGTERM, or inside
+    `ends_by_itself`, it is only noted: they end the process in their own time. Lightning then
+    exits with statuses of its own (0 after SIGTERM), which is why the signal is remembered here.
 
     Python ignores what is raised while it cleans up an object or a lock of its import system; a
     signal that came at such a moment is sent again.
@@ -65,11 +87,18 @@ def watch_signals() -> Iterator[Caught]:
     raised: list[BaseException] = []
     again: list[Timer] = []
 
+    came: list[float] = []
+
     def end(number: int, _frame: FrameType | None) -> None:
+        came.append(monotonic())
         tell, caught.tell, caught.number = caught.tell, None, number
         if tell:
             tell(number)
         if signal.getsignal(number) is not end:
+            return
+        if _ends_by_itself and came[-1] - came[0] < _SAME_SIGNAL_SECONDS:
+            if len(came) == 1:
+                os.write(2, _STEP_FIRST)
             return
         raised[:] = [KeyboardInterrupt() if number == signal.SIGINT else SystemExit(caught.status)]
         raise raised[0]

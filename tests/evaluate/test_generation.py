@@ -13,10 +13,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from caft.errors import UserError
 from caft.models.generation import generate_replies, has_closed_marker
 from caft.trainers.build import build_trainer
 from caft.trainers.config import TrainerConfig
-from caft.trainers.replies import ReplyConfig, ReplyModule, plan_replies
+from caft.trainers.replies import ReplyBatch, ReplyConfig, ReplyModule, plan_replies
 
 TOKENS = ("<pad>", "<end>", "<stop>", "a", "b", "c", "[[", "]]", "A", " ", "d", "e", "f", "g")
 SIZE = 32
@@ -172,3 +173,40 @@ def test_greedy_means_greedy_whatever_the_model_folder_recommends(tokenizer):
 )
 def test_what_a_closed_marker_is(tail, closed):
     assert has_closed_marker(tail) is closed
+
+
+def test_logits_that_are_no_numbers_name_the_question(tokenizer):
+    model = reciting_model({"a": "b", "b": "c", "c": "d", "d": "d"})
+    with torch.no_grad():
+        model.model.embed_tokens.weight[TOKENS.index("c")] = float("nan")
+    assert write(model, tokenizer, [ids("d")], names=["q0"])[0].tokens == 12
+    with pytest.raises(UserError, match=r"^question q1: the model's logits are not finite"):
+        write(model, tokenizer, [ids("d"), ids("a")], names=["q0", "q1"])
+
+
+def test_a_batch_that_memory_does_not_hold_is_written_in_halves(tokenizer, monkeypatch):
+    model = make_model()
+    batch = ReplyBatch(tuple("vwxyz"), tuple((token,) for token in range(3, 8)))
+    module = ReplyModule(model, tokenizer, ReplyConfig(max_new_tokens=4, end_ids=(1, 2)))
+    whole = module.predict_step(batch, 0)
+    written: list[int] = []
+
+    def crowded(model: Any, tokenizer: Any, prompts: Any, **dials: Any) -> Any:
+        if len(prompts) > 1:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20 GiB")
+        written.append(len(prompts))
+        return generate_replies(model, tokenizer, prompts, **dials)
+
+    monkeypatch.setattr("caft.trainers.replies.generate_replies", crowded)
+    assert module.predict_step(batch, 0) == whole
+    assert written == [1] * 5
+
+
+def test_one_reply_that_memory_does_not_hold_says_what_to_lower(tokenizer, monkeypatch):
+    def full(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 20 GiB")
+
+    monkeypatch.setattr("caft.trainers.replies.generate_replies", full)
+    module = ReplyModule(make_model(), tokenizer, ReplyConfig(max_new_tokens=4, end_ids=(1,)))
+    with pytest.raises(UserError, match=r"question v alone .* lower evaluation\.max_new_tokens"):
+        module.predict_step(ReplyBatch(("v", "w"), ((3,), (4,))), 0)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from caft.evaluate.stage import Writing, read_predictions, write_predictions
+from caft.exit_status import watch_signals
+from caft.models import generation
 from caft.models.config import Architecture, Dtype, TinyModelConfig
 from caft.models.locate import locate_model
 from caft.models.student import Student
@@ -61,6 +65,26 @@ def test_an_interrupted_evaluation_repeats_no_reply(
         assert write(student, tmp_path / "cut") == whole
     assert len(before) == 6
     assert sorted(asked) == sorted({question.id for question in QUESTIONS} - before)
+
+
+def test_a_signal_ends_an_evaluation_between_two_tokens(
+    student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens: list[int] = []
+    write_token = generation._write_tokens
+
+    def signalled(*arguments: Any) -> Any:
+        tokens.append(1)
+        if len(tokens) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return write_token(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(generation, "_write_tokens", signalled)
+        with pytest.raises(SystemExit), watch_signals() as caught:
+            write(student, tmp_path / "cut")
+    assert (len(tokens), caught.status) == (3, 143)
+    assert write(student, tmp_path / "cut") == write(student, tmp_path / "whole")
 
 
 @pytest.mark.slow

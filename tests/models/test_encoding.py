@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
+from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from caft.errors import UserError
@@ -241,6 +241,20 @@ def test_the_templates_end_wins_over_eos() -> None:
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}\n<end>{% endfor %}"
     assert tokens(tokenizer, [end_of_turn(tokenizer, chat=True)]) == ["<end>"]
     assert tokens(tokenizer, [end_of_turn(tokenizer, chat=False)]) == ["<eos>"]
+
+
+def test_an_end_of_turn_that_only_the_added_tokens_declare() -> None:
+    """As Phi-3 and Phi-4-mini have it: EOS ends a text, and <|end|> has no name of its own."""
+    tokenizer = word_tokenizer([], eos_token="<|endoftext|>")
+    tokenizer.add_tokens([AddedToken("<|end|>", special=True)])
+    tokenizer.chat_template = (
+        "{% for message in messages %}<|{{ message.role }}|>\n{{ message.content }}<|end|>\n"
+        "{% endfor %}"
+    )
+    end = tokenizer.convert_tokens_to_ids("<|end|>")
+    assert end not in tokenizer.all_special_ids
+    assert end_of_turn(tokenizer, chat=True) == end
+    assert end_of_turn(tokenizer, chat=False) == tokenizer.eos_token_id
 
 
 def test_without_any_end_token_the_user_is_told() -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from caft.errors import UserError
 from caft.models.adapters import prepare_checkpointing
 from caft.models.packing import (
     Run,
@@ -22,6 +23,7 @@ from caft.models.packing import (
     packed_attention,
     packed_logits,
     plan_packs,
+    refuse_unpackable,
 )
 
 VOCABULARY = 97
@@ -239,6 +241,27 @@ def test_gradients_are_those_of_each_row_alone(model: Any, trained: str) -> None
     for name, expected in alone.items():
         scale = float(expected.abs().max())
         torch.testing.assert_close(packed[name], expected, atol=1e-5 * max(scale, 1.0), rtol=1e-4)
+
+
+def test_every_shape_here_may_be_packed(model: Any) -> None:
+    refuse_unpackable(model, "the model")
+
+
+def test_a_model_whose_convolutions_run_across_rows_is_refused() -> None:
+    config = AutoConfig.for_model(
+        "lfm2",
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        layer_types=["conv", "full_attention"],
+    )
+    torch.manual_seed(0)
+    hybrid = AutoModelForCausalLM.from_config(config).eval()
+    with pytest.raises(UserError, match=r"^the model LFM lets a row of a pack feel its neighbour"):
+        refuse_unpackable(hybrid, "the model LFM")
 
 
 def test_the_window_is_narrow_enough_to_matter() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from caft.errors import UserError
+from caft.exit_status import watch_signals
 from caft.models.config import Architecture, Dtype, TinyModelConfig
 from caft.models.locate import locate_model
 from caft.models.student import Student
@@ -97,6 +99,30 @@ def test_an_interrupted_scoring_repeats_nothing(
     assert resumed == whole
     left = list((tmp_path / "cut" / "score").rglob("*.jsonl"))
     assert left == []
+
+
+def test_a_signal_ends_scoring_after_the_pass_in_progress(
+    student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning takes SIGTERM over and its predict loop never asks whether it came."""
+    whole = score(student, tmp_path / "whole")
+    step = ScoringModule.predict_step
+    passes: list[int] = []
+
+    def signalled(self: ScoringModule, batch: Any, batch_idx: int) -> Any:
+        passes.append(len(batch.rows))
+        if len(passes) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ScoringModule, "predict_step", signalled)
+        with pytest.raises(SystemExit), watch_signals() as caught:
+            score(student, tmp_path / "cut")
+    assert (len(passes), caught.status) == (2, 143)
+    after = count_passes(monkeypatch)
+    assert score(student, tmp_path / "cut") == whole
+    assert sum(map(len, after)) == len(QUESTIONS) - sum(passes)
 
 
 def test_a_torn_line_is_asked_again_and_nothing_else(tmp_path: Path) -> None:

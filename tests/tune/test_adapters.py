@@ -173,6 +173,16 @@ def test_gradient_checkpointing_runs_layers_twice_and_changes_nothing(
     assert curves[0] == curves[1]
 
 
+@pytest.mark.parametrize("lora", [LoraConfig(use_dora=True), LoraConfig(dropout=0.2)])
+def test_what_is_not_lean_is_checkpointed_in_bfloat16_too(student_of, tmp_path, lora):
+    student = student_of("llama", dtype=Dtype.bfloat16)
+    curves = [
+        read_numbers(train(work(student, lora=lora, gradient_checkpointing=frugal), tmp_path)).curve
+        for frugal in (False, True)
+    ]
+    assert curves[0] == curves[1]
+
+
 def test_full_tuning_of_a_bfloat16_model_keeps_updates_that_bfloat16_would_swallow(
     student_of, tmp_path
 ):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from caft.errors import UserError
+from caft.models.loading import is_out_of_memory
 from caft.tune.config import Adapter, Select, TuningConfig
 from caft.tune.course import accuracies, best_epoch, is_out_of_patience, questions_asked
-from caft.tune.stopping import explain_memory, is_out_of_memory
+from caft.tune.stopping import explain_memory
 
 
 def curve(*measured: float) -> list[dict[str, float]]:

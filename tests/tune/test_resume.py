@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import resource
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from caft.records import Question, Target
 from caft.store import Checkpoints, Store
 from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
+from caft.tune import training
 from caft.tune.config import LoraConfig, Select, TuningConfig
 from caft.tune.examples import Lesson
 from caft.tune.stage import Tuning, Validation, read_numbers, tune_student
@@ -205,6 +207,43 @@ def test_a_signal_that_somebody_swallowed_ends_the_stage_after_its_step(models, 
         train(tuning, tmp_path / "asked", AskedLogger(caught))
     assert checkpoints_in(tmp_path / "asked").steps()[-1] == 2
     assert same(outcome(train(tuning, tmp_path / "asked")), whole)
+
+
+class InterruptingLogger:
+    """Ctrl-C at the first row, which is before the step's checkpoint."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_lets_the_step_end_and_keeps_its_checkpoint(models, tmp_path):
+    tuning = work(models, checkpoint_seconds=3600.0)
+    whole = outcome(train(tuning, tmp_path / "whole"))
+    with watch_signals() as caught, pytest.raises(SystemExit):
+        train(tuning, tmp_path / "asked", InterruptingLogger())
+    assert caught.status == 130
+    assert checkpoints_in(tmp_path / "asked").steps() == [2]
+    assert same(outcome(train(tuning, tmp_path / "asked")), whole)
+
+
+def test_a_signal_during_validation_keeps_the_epochs_last_step(models, tmp_path, monkeypatch):
+    tuning = work(models, checkpoint_seconds=3600.0)
+    whole = outcome(train(tuning, tmp_path / "whole"))
+    store = tmp_path / "asked"
+    count = training.count_correct
+    with monkeypatch.context() as patch:
+
+        def signalled(*arguments: Any) -> int:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return count(*arguments)
+
+        patch.setattr(training, "count_correct", signalled)
+        # The second time the stage has just resumed and nothing is new.
+        for _ in range(2):
+            with watch_signals(), pytest.raises(SystemExit):
+                train(tuning, store)
+            assert checkpoints_in(store).steps() == [STEPS // EPOCHS]
+    assert same(outcome(train(tuning, store)), whole)
 
 
 class FillingLogger:

@@ -75,7 +75,7 @@ def write_predictions(
 
 def _write(writing: Writing, predictor: Predictor, title: str) -> list[Prediction]:
     from caft.evaluate.predictions import read_reply
-    from caft.models.encoding import asks_in_chat, end_of_turn
+    from caft.models.encoding import asks_in_chat
     from caft.trainers.replies import ReplyConfig
 
     tokenizer = writing.student.tokenizer
@@ -85,8 +85,9 @@ def _write(writing: Writing, predictor: Predictor, title: str) -> list[Predictio
         {name: len(ids) for name, ids in prompts}, writing.max_new_tokens
     )
     log.info("%s: %d questions", title, len(prompts))
-    ends = sorted({end_of_turn(tokenizer, chat=kind) for kind in (chat, False)})
-    config = ReplyConfig(max_new_tokens=writing.max_new_tokens, end_ids=tuple(ends))
+    config = ReplyConfig(
+        max_new_tokens=writing.max_new_tokens, end_ids=writing.student.end_ids(chat=chat)
+    )
     written = predictor.write(prompts, writing.batch_size, config, title=title)
     return [
         read_reply(question, written[question.id], writing.prompt) for question in writing.questions

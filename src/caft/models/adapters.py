@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,21 +58,31 @@ def compute_in_weights_dtype(model: Any, dtype: Any = None) -> Iterator[None]:
     """Forward passes of the body multiply in `dtype`, by default in the base model's.
 
     Full tuning keeps float32 weights of a model that multiplies in bfloat16. Adapters keep
-    float32 weights too, since an update of a thousandth is lost in bfloat16; but peft would also
-    copy every activation to float32 for them. Under autocast the small weights are cast instead,
-    once a pass. Lean adapters cast by themselves.
+    float32 weights too, since an update of a thousandth is lost in bfloat16; under autocast they
+    are cast, once a pass. Lean adapters cast by themselves.
     """
     import torch
 
     if (dtype or model.dtype) != torch.bfloat16 or is_lean(model):
         yield
         return
-    with ExitStack() as stack:
-        if hasattr(model, "peft_config"):
-            from peft.helpers import disable_input_dtype_casting
+    with keep_activations(model), torch.autocast(model.device.type, dtype=torch.bfloat16):
+        yield
 
-            stack.enter_context(disable_input_dtype_casting(model))
-        stack.enter_context(torch.autocast(model.device.type, dtype=torch.bfloat16))
+
+@contextmanager
+def keep_activations(model: Any) -> Iterator[None]:
+    """Adapters do not copy activations to their own float32, as peft would have it.
+
+    To be held until the way back is done: checkpointed layers run again there, and must do what
+    they did.
+    """
+    if not hasattr(model, "peft_config"):
+        yield
+        return
+    from peft.helpers import disable_input_dtype_casting
+
+    with disable_input_dtype_casting(model):
         yield
 
 

@@ -137,7 +137,8 @@ def end_of_turn(tokenizer: Any, *, chat: bool) -> int:
         rendered = _apply_template(tokenizer, turns, add_generation_prompt=False)
         tail = rendered.rsplit(_PROBE, 1)[1].lstrip()
         ids = tokenizer(tail, add_special_tokens=False).input_ids
-        if ids and ids[0] in tokenizer.all_special_ids:
+        # `all_special_ids` lacks those that only the added tokens declare, such as Phi-3's <|end|>.
+        if ids and tokenizer.convert_ids_to_tokens(ids[0]) in special_tokens(tokenizer):
             return int(ids[0])
     if tokenizer.eos_token_id is None:
         raise UserError("the tokenizer has no end-of-text token; give a model whose tokenizer has")

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from caft.errors import UserError
+from caft.exit_status import end_if_asked
 from caft.models.decoding import ReplyCache, SharedPrefix
 from caft.models.packing import (
     Layout,
@@ -58,10 +60,13 @@ def generate_replies(
     end_ids: Sequence[int],
     stop_after_marker: bool = True,
     with_spread: bool = False,
+    names: Sequence[str] = (),
 ) -> list[Reply]:
     """Greedy replies to token prompts, in order.
 
     A reply ends with one of `end_ids`, after its first closed marker, or at `max_new_tokens`.
+    UserError, with the prompt's name out of `names`, where logits are not finite. SystemExit
+    between two tokens where a signal was noted.
     """
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     written: dict[int, list[int]] = {row: [] for row in order}
@@ -70,7 +75,12 @@ def generate_replies(
         cache, logits = _read_prompts(model, [prompts[row] for row in order], max_new_tokens)
         rows = order
         while True:
-            tokens = logits.argmax(dim=-1).tolist()
+            end_if_asked()
+            highest, likeliest = logits.max(dim=-1)
+            if not torch.isfinite(highest).all():
+                place = torch.isfinite(highest).tolist().index(False)
+                raise logits_not_finite(names[rows[place]] if names else f"no. {rows[place]}")
+            tokens = likeliest.tolist()
             if with_spread:
                 for row, found in zip(rows, measure_spread(logits, tokens), strict=True):
                     spread[row].append(found)
@@ -96,6 +106,14 @@ def generate_replies(
         )
         for row in range(len(prompts))
     ]
+
+
+def logits_not_finite(question: str) -> UserError:
+    """To be raised where a model computes no numbers for a question."""
+    return UserError(
+        f"question {question}: the model's logits are not finite; "
+        "try model.dtype=float32, and check the weights"
+    )
 
 
 def measure_spread(logits: torch.Tensor, tokens: Sequence[int]) -> list[TokenSpread]:

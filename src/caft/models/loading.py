@@ -17,6 +17,13 @@ from caft.models.config import Dtype, ModelConfig
 if TYPE_CHECKING:
     import torch
 
+_MEMORY_WORDS = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+)
+
 
 def load_tokenizer(folder: Path, config: ModelConfig) -> Any:
     """The tokenizer that `folder` holds. Raises UserError where it cannot be read."""
@@ -59,13 +66,22 @@ def load_model(
                 ignore_mismatched_sizes=True,
                 **(_quantised(config, device) if four_bits else {}),
             )
+            if not four_bits:
+                model = model.to(device)
     except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
         raise _unloadable("model", folder, error) from error
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"the model in {folder} does not fit into the memory of {device}; use "
+            "model.dtype=bfloat16 or a smaller model"
+        ) from error
     _refuse_random_weights(report, folder)
     # Lightning and peft ask the model by old names, for as long as it lives, and we switch
     # checkpointing on by the one that every version 5 has.
     warnings.filterwarnings("ignore", message=r"`\w*gradient_checkpointing\w*` is deprecated")
-    return (model if four_bits else model.to(device)).eval()
+    return model.eval()
 
 
 def refuse_missing_quantisation() -> None:
@@ -106,6 +122,12 @@ def release_memory() -> None:
     gc.collect()
     with suppress(OSError, AttributeError):  # not a C library that knows how to trim
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch says that memory ran out; CUDA, MPS and the CPU each have their own words."""
+    told = f"{type(error).__name__} {error}".lower()
+    return "outofmemory" in told or any(words in told for words in _MEMORY_WORDS)
 
 
 def resolve_dtype(config: ModelConfig, device: str) -> torch.dtype:

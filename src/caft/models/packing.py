@@ -24,6 +24,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from caft.errors import UserError
 from caft.models.attention import (
     LONGEST_TRAINED_ROW,
     KeysAndValues,
@@ -34,6 +35,8 @@ from caft.models.attention import (
 from caft.models.decoding import ReplyCache, SharedPrefix
 
 PACKED_ATTENTION = "caft_packed"
+# Of experts that are chosen token by token, products come in other shapes beside another row.
+_ROUNDING = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +209,33 @@ def compute_prefix(model: Any, ids: Sequence[int], device: torch.device) -> Shar
         layout=Layout((Run(0, 1, len(ids)),), keep=captured),
     )
     return captured
+
+
+def refuse_unpackable(model: Any, name: str) -> None:
+    """UserError where a row of a pack feels its neighbour, or the model knows no packs.
+
+    Attention is ours to keep inside a row; a convolution or a state that runs along the sequence
+    (LFM2, Mamba, linear attention) is not. Two passes of four tokens tell.
+    """
+    first, neighbour, other = [1, 2], [3, 4], [5, 6]
+    try:
+        with torch.inference_mode(), packed_attention(model):
+            alike = [
+                packed_logits(model, pack_rows([before, first]).to(model.device), torch.tensor([3]))
+                for before in (neighbour, other)
+            ]
+    except TypeError as error:
+        raise UserError(f"{name} cannot run several rows at once: {error}") from error
+    said, said_again = (logits.float() for logits in alike)
+    if not torch.isfinite(said).all():
+        return  # scoring names the question
+    felt = float((said - said_again).norm() / said.norm())
+    if felt > _ROUNDING:
+        raise UserError(
+            f"{name} lets a row of a pack feel its neighbour (by {felt:.0%}), as models with "
+            "convolutions, recurrent states or linear attention do, and its scores and tuning "
+            "would be wrong; give a model that has attention only"
+        )
 
 
 @contextmanager

@@ -79,6 +79,19 @@ class Student:
         context = config.get("max_position_embeddings")
         return int(context) if context else None
 
+    def end_ids(self, *, chat: bool) -> tuple[int, ...]:
+        """Tokens that end a reply, sorted: of a text, of a turn, and those that the model names.
+
+        Several may: Phi-3's generation config has the end of a text and two ends of a turn.
+        """
+        from caft.models.encoding import end_of_turn
+
+        ends = {end_of_turn(self.tokenizer, chat=kind) for kind in (chat, False)}
+        file = self.folder / "generation_config.json"
+        named = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        also = named.get("eos_token_id") or []
+        return tuple(sorted(ends | {*(also if isinstance(also, list) else [also])}))
+
     def load(
         self, *, trainable: bool = False, float32: bool = False, four_bits: bool = False
     ) -> Any:
@@ -87,11 +100,14 @@ class Student:
         `float32` has weights of that type whatever the config says: training needs them, since
         bfloat16 weights swallow small updates. `four_bits` quantises the base model (CUDA).
         """
+        from caft.models.packing import refuse_unpackable
+
         release_memory()
         config = replace(self.config, dtype=Dtype.float32) if float32 else self.config
         if self.tuned is not None and not is_adapter(self.tuned):
             return load_model(self.tuned, config, self.device)
         base = load_model(self.folder, config, self.device, four_bits=four_bits)
+        refuse_unpackable(base, f"the model {self.base['id']}")
         if self.tuned is None:
             return base
         return load_adapter(base, self.tuned, trainable=trainable)

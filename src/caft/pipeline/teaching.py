@@ -85,7 +85,7 @@ class LocalTeacher:
 
     def generate(self, prompts: Sequence[Prompt]) -> list[Any]:
         """Greedy replies to chat prompts, as distill's `Generate` wants them."""
-        from caft.models.encoding import encode_prompt, end_of_turn
+        from caft.models.encoding import encode_prompt
         from caft.models.generation import generate_replies
 
         tokenizer = self._student.tokenizer
@@ -95,7 +95,7 @@ class LocalTeacher:
                 tokenizer,
                 [encode_prompt(prompt, tokenizer) for prompt in prompts],
                 max_new_tokens=self._teacher.max_tokens,
-                end_ids=[end_of_turn(tokenizer, chat=True)],
+                end_ids=self._student.end_ids(chat=True),
                 stop_after_marker=False,
             )
         )

@@ -13,6 +13,8 @@ from pytorch_lightning import LightningModule
 from caft.errors import UserError
 from caft.models.decoding import SharedPrefix
 from caft.models.estimates import estimate_complexity, label_log_probabilities
+from caft.models.generation import logits_not_finite
+from caft.models.loading import is_out_of_memory
 from caft.models.packing import (
     Pack,
     common_prefix,
@@ -88,9 +90,17 @@ class ScoringModule(LightningModule):  # type: ignore[misc]
     def predict_step(self, batch: ScoringPack, batch_idx: int) -> list[NextToken]:
         """One forward pass; the logits of the answer positions only, [rows, vocabulary]."""
         pack, positions = batch.lay_out()
-        with packed_attention(self.model):
-            behind = self._behind_prefix(pack.to(self.device))
-            logits = packed_logits(self.model, behind, positions)
+        try:
+            with packed_attention(self.model):
+                behind = self._behind_prefix(pack.to(self.device))
+                logits = packed_logits(self.model, behind, positions)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise UserError(
+                f"out of memory in a pass of {pack.input_ids.shape[1]} tokens of scoring; "
+                "lower score.batch_tokens, or use model.dtype=bfloat16 or a smaller model"
+            ) from error
         return [
             _read_next_token(row, row_logits)
             for row, row_logits in zip(batch.rows, logits, strict=True)
@@ -127,10 +137,7 @@ def _pack(bundles: Sequence[Bundle], rows: Sequence[ScoringRow], prefix: int) ->
 
 def _read_next_token(row: ScoringRow, logits: torch.Tensor) -> NextToken:
     if not torch.isfinite(logits).all():
-        raise UserError(
-            f"question {row.question_id}: the model's logits are not finite; "
-            "try model.dtype=float32, and check the weights"
-        )
+        raise logits_not_finite(row.question_id)
     return NextToken(
         row.question_id,
         int(logits.argmax()),

@@ -140,17 +140,14 @@ def _score(scoring: Scoring, predictor: Predictor) -> list[AnswerScore]:
 def _write_free_answers(
     scoring: Scoring, prompts: Sequence[tuple[str, tuple[int, ...]]], predictor: Predictor
 ) -> dict[str, WrittenReply]:
-    from caft.models.encoding import end_of_turn
     from caft.score.read import without_end
     from caft.trainers.replies import ReplyConfig
 
-    tokenizer = scoring.student.tokenizer
     # A completion may end like a text or, where the model knows turns, like a turn.
-    styles = {False, bool(tokenizer.chat_template)}
-    ends = sorted({end_of_turn(tokenizer, chat=chat) for chat in styles})
+    ends = scoring.student.end_ids(chat=bool(scoring.student.tokenizer.chat_template))
     reply = ReplyConfig(
         max_new_tokens=scoring.config.free_answer_tokens,
-        end_ids=tuple(ends),
+        end_ids=ends,
         stop_after_marker=False,
         with_spread=True,
     )
@@ -206,7 +203,7 @@ def write_chains(chaining: Chaining, store: Store, trainer: TrainerConfig) -> Ar
 
 
 def _write_chains(chaining: Chaining, predictor: Predictor) -> list[Chain]:
-    from caft.models.encoding import asks_in_chat, end_of_turn
+    from caft.models.encoding import asks_in_chat
     from caft.score.read import read_chain, without_end
     from caft.trainers.replies import ReplyConfig
 
@@ -214,10 +211,10 @@ def _write_chains(chaining: Chaining, predictor: Predictor) -> list[Chain]:
     prompts = refuse_long_chains(chaining)
     chat = asks_in_chat(chaining.prompt.style, tokenizer)
     log.info("writing %d chains of thought", len(prompts))
-    ends = sorted({end_of_turn(tokenizer, chat=kind) for kind in (chat, False)})
+    ends = chaining.student.end_ids(chat=chat)
     reply = ReplyConfig(
         max_new_tokens=config.max_new_tokens,
-        end_ids=tuple(ends),
+        end_ids=ends,
         # What looks like an answer inside a thinking span ends nothing.
         stop_after_marker=not config.thinking,
         with_spread=True,

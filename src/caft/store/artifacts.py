@@ -17,6 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from caft.errors import UserError
+from caft.exit_status import end_if_asked
 from caft.store.durable import make_durable
 from caft.store.fingerprint import digest, plain
 from caft.store.measure import Effort, measured
@@ -81,7 +82,7 @@ class Store:
 
         `produce` starts in an empty folder; with `resumable` it finds there what an interrupted
         attempt left, beside a hidden note of the store's. Nothing becomes visible unless `produce`
-        returns.
+        returns. Raises SystemExit where a signal came while the stage before could not end.
         """
         fingerprint = digest(key)
         found = self._read(stage, fingerprint, cached=True)
@@ -91,6 +92,7 @@ class Store:
             found = self._read(stage, fingerprint, cached=True)
             if found:
                 return found
+            end_if_asked()
             unfinished = self.path / stage / f"{UNFINISHED}{fingerprint}"
             if not resumable:
                 shutil.rmtree(unfinished, ignore_errors=True)

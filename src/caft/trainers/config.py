@@ -25,7 +25,7 @@ class TrainerConfig:
         if self.strategy not in STRATEGIES:
             raise UserError(
                 f"trainer.strategy is {self.strategy!r}; give {' or '.join(STRATEGIES)} (sharded "
-                "weights are not supported: for a model that is too large for one device use "
+                "weights are not supported; where scoring fits a device and tuning does not, use "
                 "tuning=qlora or tuning.gradient_checkpointing=true)"
             )
 

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from caft.exit_status import asked_to_end
 from caft.models.student import Student
 from caft.store import Journal
 from caft.trainers.config import TrainerConfig
@@ -95,7 +96,7 @@ class Predictor:
         job = Predicting(title, self.student, make_module, tuple(batches), journal, self.trainer)
         count = min(self.trainer.devices, len(batches))
         if count == 1:
-            predict_share(Ranks(), _hear_nothing, job)
+            predict_share(Ranks(asked_to_stop=asked_to_end), _hear_nothing, job)
         else:
             run_ranks(predict_share, (job,), count, _hear_nothing)
 

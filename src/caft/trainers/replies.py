@@ -5,13 +5,18 @@ Free-text answers, chains of thought and the replies of an evaluation are all wr
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from pytorch_lightning import LightningModule
 
+from caft.errors import UserError
 from caft.models.generation import Reply, generate_replies
+from caft.models.loading import is_out_of_memory, release_memory
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,25 @@ class ReplyModule(LightningModule):  # type: ignore[misc]
         return batch
 
     def predict_step(self, batch: ReplyBatch, batch_idx: int) -> list[WrittenReply]:
-        """A greedy reply for every prompt of the batch."""
+        """A greedy reply for every prompt of the batch, in halves where memory runs out."""
+        try:
+            return self._write(batch)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(batch.prompts) == 1:
+                raise UserError(
+                    f"out of memory while question {batch.question_ids[0]} alone is replied to in "
+                    f"at most {self.config.max_new_tokens} tokens; lower "
+                    "evaluation.max_new_tokens or score.chain.max_new_tokens, or use "
+                    "model.dtype=bfloat16 or a smaller model"
+                ) from error
+        # Outside the handler, which holds on to what the failed attempt had in memory.
+        release_memory()
+        log.info("out of memory with %d replies at once: halving", len(batch.prompts))
+        return [reply for half in _halves(batch) for reply in self.predict_step(half, batch_idx)]
+
+    def _write(self, batch: ReplyBatch) -> list[WrittenReply]:
         replies = generate_replies(
             self.model,
             self.tokenizer,
@@ -72,8 +95,17 @@ class ReplyModule(LightningModule):  # type: ignore[misc]
             end_ids=self.config.end_ids,
             stop_after_marker=self.config.stop_after_marker,
             with_spread=self.config.with_spread,
+            names=batch.question_ids,
         )
         return [_keep(name, reply) for name, reply in zip(batch.question_ids, replies, strict=True)]
+
+
+def _halves(batch: ReplyBatch) -> tuple[ReplyBatch, ReplyBatch]:
+    middle = len(batch.prompts) // 2
+    return (
+        ReplyBatch(batch.question_ids[:middle], batch.prompts[:middle]),
+        ReplyBatch(batch.question_ids[middle:], batch.prompts[middle:]),
+    )
 
 
 def _keep(question_id: str, reply: Reply) -> WrittenReply:

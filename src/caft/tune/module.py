@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
 
 from caft.errors import UserError
-from caft.models.adapters import compute_in_weights_dtype
+from caft.models.adapters import compute_in_weights_dtype, keep_activations
 from caft.models.head import has_plain_head, summed_head_loss, without_head
-from caft.models.loading import release_memory
+from caft.models.loading import is_out_of_memory, release_memory
 from caft.models.packing import packed_attention, packed_logits
 from caft.trainers.ranks import Ranks
 from caft.tune.batches import Step, TrainingPack
@@ -25,7 +25,6 @@ from caft.tune.stopping import (
     explain_examination_memory,
     explain_memory,
     explain_no_number,
-    is_out_of_memory,
 )
 
 Weights = Mapping[str, torch.Tensor]
@@ -130,6 +129,12 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         try:
             with compute_in_weights_dtype(self.model, self.compute_dtype):
                 return validate()
+        except SystemExit:
+            # Asked to end between two tokens: no weight has moved since the epoch's last step. A
+            # stage that has just resumed has that checkpoint already.
+            if self.keep is not None and self.optimizer_state is None:
+                self.keep(True)
+            raise
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -158,7 +163,8 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
         rate = self._set_learning_rate(optimizer)
-        loss = self._accumulate_or_explain(batch)
+        with self._explained_memory(batch), self._unaveraged():
+            loss = self._accumulate(batch)
         # Only the first process says when to stop, so that all stop after the same step.
         mine = self.ranks.rank == 0 and self._asked_to_stop()
         loss, stop = self.ranks.add(loss, float(mine))
@@ -167,7 +173,9 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         self.ranks.add_gradients(trained)
         norm = float(torch.nn.utils.clip_grad_norm_(trained, self.config.clip))
         self._refuse_no_number("gradient", norm, rate, batch)
-        optimizer.step()
+        with self._explained_memory(batch):
+            # AdamW takes the memory of its state with the first step.
+            optimizer.step()
         self.steps_done += 1
         metrics = {"loss": loss, "gradient_norm": norm, "learning_rate": rate}
         epoch = (self.steps_done - 1) // self.steps_an_epoch + 1
@@ -195,10 +203,10 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         # DDP would average the gradients of every pass; they are summed once, after the last.
         return nullcontext() if self.ranks.count == 1 else self.trainer.strategy.model.no_sync()
 
-    def _accumulate_or_explain(self, batch: Step) -> float:
+    @contextmanager
+    def _explained_memory(self, batch: Step) -> Iterator[None]:
         try:
-            with self._unaveraged():
-                return self._accumulate(batch)
+            yield
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -209,7 +217,7 @@ class TuningModule(LightningModule):  # type: ignore[misc]
 
     def _accumulate(self, batch: Step) -> float:
         total = 0.0
-        with packed_attention(self.model):
+        with packed_attention(self.model), keep_activations(self.model):
             for item in batch.packs:
                 with compute_in_weights_dtype(self.model, self.compute_dtype):
                     loss = self._summed_loss(item) / batch.trained_tokens

@@ -291,7 +291,7 @@ def _encode(tuning: Tuning) -> tuple[list[Example], list[str]]:
 
 
 def _examination(tuning: Tuning) -> Examination:
-    from caft.models.encoding import asks_in_chat, end_of_turn
+    from caft.models.encoding import asks_in_chat
     from caft.tune.examples import wanted_of
     from caft.tune.validation import Examination, ask, choose_asked
 
@@ -309,6 +309,6 @@ def _examination(tuning: Tuning) -> Examination:
         ),
         prompt=tuning.prompt,
         max_new_tokens=tuning.validation.max_new_tokens,
-        end_ids=tuple(sorted({end_of_turn(tokenizer, chat=kind) for kind in (chat, False)})),
+        end_ids=tuning.student.end_ids(chat=chat),
         tokens_a_pass=config.batch_tokens,
     )

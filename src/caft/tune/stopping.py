@@ -6,32 +6,17 @@ from collections.abc import Sequence
 
 from caft.tune.config import Adapter, TuningConfig
 
-_NAMED = 5
-_MEMORY_WORDS = (
-    "out of memory",
-    "can't allocate memory",
-    "cannot allocate memory",
-    "not enough memory",
-)
-
 
 def explain_no_number(
     what: str, value: float, rate: float, question_ids: Sequence[str], *, step: int, steps: int
 ) -> str:
     """A loss or a gradient that is not finite: the step, its rows and its learning rate."""
-    more = ", ..." if len(question_ids) > _NAMED else ""
     return (
-        f"the {what} is {value} at step {step} of {steps} (questions "
-        f"{', '.join(question_ids[:_NAMED])}{more}; learning rate {rate:g}), and the step was not "
-        "taken; lower tuning.learning_rate or tuning.clip, raise tuning.warmup_steps or use "
+        f"the {what} is {value} at step {step} of {steps} (questions {', '.join(question_ids)}; "
+        f"learning rate {rate:g}), and the step was not taken; the last checkpoint is kept; lower "
+        "tuning.learning_rate or tuning.clip, raise tuning.warmup_steps or use "
         "model.dtype=float32"
     )
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch says that memory ran out; CUDA, MPS and the CPU each have their own words."""
-    told = f"{type(error).__name__} {error}".lower()
-    return "outofmemory" in told or any(words in told for words in _MEMORY_WORDS)
 
 
 def explain_examination_memory(epoch: int) -> str:
@@ -54,8 +39,10 @@ def explain_memory(config: TuningConfig, longest: int, step: int, steps: int) ->
         advice.append("set tuning.gradient_checkpointing=true")
     if config.adapter is Adapter.full:
         advice.append("use tuning=lora")
+    elif config.adapter is Adapter.qlora:
+        advice.append("use a smaller model")
     else:
-        advice.append("use model.dtype=bfloat16 or a smaller model")
+        advice.append("use model.dtype=bfloat16, tuning=qlora or a smaller model")
     return (
         f"out of memory at step {step} of {steps}, in a pass of at most {longest} tokens; "
         f"{', or '.join(advice)}"

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 import torch
 
+from caft.exit_status import ends_by_itself
 from caft.models.adapters import (
     add_lora,
     count_parameters,
@@ -142,7 +143,8 @@ def _fit(model: Any, ranks: Ranks, tell: Callable[[Row], None], job: Job) -> Tun
         epochs=job.epochs - loader.first_epoch,
         ranks=ranks.count,
     )
-    trainer.fit(module, loader)
+    with ends_by_itself():
+        trainer.fit(module, loader)
     return module
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from caft.exit_status import end_if_asked
 from caft.models.encoding import encode_answer_prompt, encode_prompt
 from caft.models.generation import generate_replies
 from caft.models.packing import pack_rows, packed_attention, packed_logits, plan_packs
@@ -90,6 +91,7 @@ def _count_at_once(model: Any, asked: Sequence[AskedQuestion], tokens_a_pass: in
     right = 0
     with packed_attention(model):
         for members in plan_packs([len(item.prompt_ids) for item in asked], tokens_a_pass):
+            end_if_asked()
             rows = [asked[index] for index in members]
             pack = pack_rows([row.prompt_ids for row in rows])
             ends = [
@@ -117,6 +119,7 @@ def _count_written(
                 max_new_tokens=examination.max_new_tokens,
                 end_ids=examination.end_ids,
                 stop_after_marker=not bare,
+                names=[item.question.id for item in batch],
             )
             right += sum(
                 is_right(item, reply.text, examination.prompt)
