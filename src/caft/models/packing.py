@@ -35,8 +35,8 @@ from caft.models.attention import (
 from caft.models.decoding import ReplyCache, SharedPrefix
 
 PACKED_ATTENTION = "caft_packed"
-# Of experts that are chosen token by token, products come in other shapes beside another row.
-_ROUNDING = 0.03
+# Where experts are chosen token by token, products come in other shapes beside another row.
+_LEAST_FELT = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +221,9 @@ def refuse_unpackable(model: Any, name: str) -> None:
     try:
         with torch.inference_mode(), packed_attention(model):
             alike = [
-                packed_logits(model, pack_rows([before, first]).to(model.device), torch.tensor([3]))
+                packed_logits(
+                    model, pack_rows([before, first]).to(model.device), torch.tensor([2, 3])
+                )
                 for before in (neighbour, other)
             ]
     except TypeError as error:
@@ -230,11 +232,11 @@ def refuse_unpackable(model: Any, name: str) -> None:
     if not torch.isfinite(said).all():
         return  # scoring names the question
     felt = float((said - said_again).norm() / said.norm())
-    if felt > _ROUNDING:
+    if felt > max(4 * torch.finfo(alike[0].dtype).eps, _LEAST_FELT):
         raise UserError(
-            f"{name} lets a row of a pack feel its neighbour (by {felt:.0%}), as models with "
-            "convolutions, recurrent states or linear attention do, and its scores and tuning "
-            "would be wrong; give a model that has attention only"
+            f"{name} lets a row of a pack feel its neighbour, as models with convolutions, "
+            "recurrent states or linear attention do, and its scores and tuning would be wrong; "
+            "give a model that has attention only"
         )
 
 
