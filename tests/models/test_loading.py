@@ -10,6 +10,8 @@ import torch
 from caft.errors import UserError
 from caft.models import load_model, load_tokenizer, locate_model, resolve_dtype
 from caft.models.config import Architecture, Dtype, HubModelConfig, TinyModelConfig
+from caft.models.encoding import end_of_turn
+from caft.models.student import Student
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +43,31 @@ def test_auto_is_one_of_the_two_and_float32_where_nothing_is_known(tmp_path: Pat
     config = config_for(tmp_path, Dtype.auto)
     assert resolve_dtype(config, "cpu") in (torch.float32, torch.bfloat16)
     assert resolve_dtype(config, "meta") is torch.float32
+
+
+def test_a_model_that_no_device_holds_is_the_users_to_change(
+    llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 12.00 GiB")
+
+    monkeypatch.setattr(torch.nn.Module, "to", refuse)
+    with pytest.raises(UserError, match=r"does not fit into the memory of cpu; use model\.dtype"):
+        load_model(llama, config_for(llama))
+
+
+@pytest.mark.parametrize(("named", "more"), [(None, set()), (7, {7}), ([8, 7], {7, 8})])
+def test_replies_end_where_the_generation_config_says_too(
+    llama: Path, tmp_path: Path, named: object, more: set[int]
+) -> None:
+    folder = shutil.copytree(llama, tmp_path / "model")
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": named}))
+    student = Student(config_for(folder), folder, "cpu")
+    own = {
+        end_of_turn(student.tokenizer, chat=True),
+        end_of_turn(student.tokenizer, chat=False),
+    }
+    assert set(student.end_ids(chat=True)) == own | more
 
 
 def test_attention_can_be_chosen(llama: Path) -> None:

@@ -182,6 +182,15 @@ def test_running_out_of_memory_says_what_to_lower(tmp_path):
         train(model, tmp_path, batch_tokens=64)
 
 
+def test_running_out_of_memory_for_the_optimizers_state_says_so_too(tmp_path, monkeypatch):
+    def refuse(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 12.00 GiB")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", refuse)
+    with pytest.raises(UserError, match=r"out of memory at step 1 of 3"):
+        train(make_model(), tmp_path)
+
+
 def test_running_out_of_memory_between_epochs_says_so(tmp_path):
     def refuse() -> tuple[float, int]:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
