@@ -60,6 +60,7 @@ class ReplyModule(LightningModule):  # type: ignore[misc]
     def __init__(self, model: Any, tokenizer: Any, config: ReplyConfig) -> None:
         super().__init__()
         self.model, self.tokenizer, self.config = model, tokenizer, config
+        self._most: int | None = None
 
     def transfer_batch_to_device(
         self, batch: ReplyBatch, device: Any, dataloader_idx: int
@@ -69,21 +70,24 @@ class ReplyModule(LightningModule):  # type: ignore[misc]
 
     def predict_step(self, batch: ReplyBatch, batch_idx: int) -> list[WrittenReply]:
         """A greedy reply for every prompt of the batch, in halves where memory runs out."""
-        try:
-            return self._write(batch)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            if len(batch.prompts) == 1:
-                raise UserError(
-                    f"out of memory while question {batch.question_ids[0]} alone is replied to in "
-                    f"at most {self.config.max_new_tokens} tokens; lower "
-                    "evaluation.max_new_tokens or score.chain.max_new_tokens, or use "
-                    "model.dtype=bfloat16 or a smaller model"
-                ) from error
-        # Outside the handler, which holds on to what the failed attempt had in memory.
-        release_memory()
-        log.info("out of memory with %d replies at once: halving", len(batch.prompts))
+        size = len(batch.prompts)
+        if self._most is None or size <= self._most:
+            try:
+                return self._write(batch)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                if size == 1:
+                    raise UserError(
+                        f"out of memory while question {batch.question_ids[0]} alone is replied to "
+                        f"in at most {self.config.max_new_tokens} tokens; lower "
+                        "evaluation.max_new_tokens or score.chain.max_new_tokens, or use "
+                        "model.dtype=bfloat16 or a smaller model"
+                    ) from error
+            # Outside the handler, which holds on to what the failed attempt had in memory.
+            release_memory()
+            self._most = size // 2
+            log.info("out of memory with %d replies at once; now %d", size, self._most)
         return [reply for half in _halves(batch) for reply in self.predict_step(half, batch_idx)]
 
     def _write(self, batch: ReplyBatch) -> list[WrittenReply]:
