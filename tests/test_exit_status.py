@@ -9,7 +9,14 @@ from types import FrameType
 
 import pytest
 
-from caft.exit_status import say, watch_signals
+from caft.exit_status import (
+    asked_to_end,
+    end_if_asked,
+    ends_by_itself,
+    say,
+    take_signals_back,
+    watch_signals,
+)
 
 
 def test_a_signal_ends_the_block_and_the_handler_goes_back() -> None:
@@ -34,6 +41,35 @@ def test_whoever_takes_a_signal_over_ends_in_their_own_time() -> None:
         finished_the_batch = True
     assert finished_the_batch
     assert caught.status == 143
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_work_that_ends_by_itself_is_asked_and_not_torn(
+    number: signal.Signals, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with watch_signals() as caught, ends_by_itself():
+        assert not asked_to_end()
+        os.kill(os.getpid(), number)
+        assert asked_to_end()
+        # A cluster may repeat itself.
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert caught.name == "SIGTERM"
+        with pytest.raises(SystemExit):
+            end_if_asked()
+        # A person who presses Ctrl-C again means it.
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert capfd.readouterr().err.count("stopping after this step") == 1
+
+
+def test_signals_are_taken_back_from_a_library() -> None:
+    with watch_signals() as caught:
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert caught.number is None
+        take_signals_back()
+        with pytest.raises(SystemExit):
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -12,14 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Timer
-from time import monotonic
 from types import FrameType
 
 _AGAIN_SECONDS = 0.05
-# A terminal's Ctrl-C reaches a job twice, by itself and through its sweep.
-_SAME_SIGNAL_SECONDS = 1.0
 
-_STEP_FIRST = b"stopping after this step, whose work is kept; once more stops at once\n"
+_STEP_FIRST = b"stopping after this step, whose work is kept; Ctrl-C stops at once\n"
 
 DONE = 0
 OUR_FAULT = 1
@@ -33,6 +30,8 @@ class Caught:
     number: int | None = None
     tell: Callable[[int], None] | None = None
     """Called with the first signal, before it ends anything: to pass it on to other processes."""
+    listen: Callable[[], None] = lambda: None
+    """Installs the handlers, again where a library has put its own in their place."""
 
     @property
     def status(self) -> int:
@@ -62,9 +61,15 @@ def end_if_asked() -> None:
         raise SystemExit(DONE)
 
 
+def take_signals_back() -> None:
+    """From a library that would end the work at places of its own choice."""
+    if _watching:
+        _watching[-1].listen()
+
+
 @contextmanager
 def ends_by_itself() -> Iterator[None]:
-    """For work that asks `asked_to_end`: its first signal is only noted, the next one raises."""
+    """For work that asks `asked_to_end`: signals are only noted, but for a second Ctrl-C."""
     _ends_by_itself.append(None)
     try:
         yield
@@ -77,8 +82,8 @@ def watch_signals() -> Iterator[Caught]:
     """Notes SIGTERM and SIGINT and turns them into SystemExit and KeyboardInterrupt.
 
     While somebody else has taken a signal over, as Lightning does with SIGTERM, or inside
-    `ends_by_itself`, it is only noted: they end the process in their own time. Lightning then
-    exits with statuses of its own (0 after SIGTERM), which is why the signal is remembered here.
+    `ends_by_itself`, it is only noted: they end the process in their own time, with statuses of
+    their own, which is why the signal is remembered here.
 
     Python ignores what is raised while it cleans up an object or a lock of its import system; a
     signal that came at such a moment is sent again.
@@ -87,17 +92,15 @@ def watch_signals() -> Iterator[Caught]:
     raised: list[BaseException] = []
     again: list[Timer] = []
 
-    came: list[float] = []
-
     def end(number: int, _frame: FrameType | None) -> None:
-        came.append(monotonic())
+        first = caught.number is None
         tell, caught.tell, caught.number = caught.tell, None, number
         if tell:
             tell(number)
         if signal.getsignal(number) is not end:
             return
-        if _ends_by_itself and came[-1] - came[0] < _SAME_SIGNAL_SECONDS:
-            if len(came) == 1:
+        if _ends_by_itself and (first or number == signal.SIGTERM):
+            if first:
                 os.write(2, _STEP_FIRST)
             return
         raised[:] = [KeyboardInterrupt() if number == signal.SIGINT else SystemExit(caught.status)]
@@ -116,10 +119,17 @@ def watch_signals() -> Iterator[Caught]:
     sys.unraisablehook = send_again
     # A shell starts background jobs with SIGINT ignored: what is ignored stays ignored.
     before = {
-        number: signal.signal(number, end)
+        number: handler
         for number in (signal.SIGTERM, signal.SIGINT)
-        if signal.getsignal(number) is not signal.SIG_IGN
+        if (handler := signal.getsignal(number)) is not signal.SIG_IGN
     }
+
+    def listen() -> None:
+        for number in before:
+            signal.signal(number, end)
+
+    caught.listen = listen
+    listen()
     _watching.append(caught)
     try:
         yield caught

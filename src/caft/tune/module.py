@@ -11,6 +11,7 @@ import torch
 from pytorch_lightning import LightningModule
 
 from caft.errors import UserError
+from caft.exit_status import take_signals_back
 from caft.models.adapters import compute_in_weights_dtype, keep_activations
 from caft.models.head import has_plain_head, summed_head_loss, without_head
 from caft.models.loading import is_out_of_memory, release_memory
@@ -77,7 +78,12 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         return {name: w for name, w in self.model.named_parameters() if w.requires_grad}
 
     def on_fit_start(self) -> None:
-        """Lightning's hook. `from_pretrained` returns eval mode and Lightning keeps it."""
+        """Lightning's hook. `from_pretrained` returns eval mode and Lightning keeps it.
+
+        Lightning's own handler of SIGTERM ends the training after any batch or epoch, whether
+        there is a checkpoint or not; here `keep` ends it, behind one.
+        """
+        take_signals_back()
         self.model.train()
         self._finish_interrupted_epoch()
 
@@ -103,6 +109,9 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         """Lightning's hook. Rows of many lengths leave gaps in memory that only grow."""
         self._examine(self.steps_done // self.steps_an_epoch)
         release_memory()
+        (stop,) = self.ranks.add(float(self._i_am_asked_to_stop()))
+        if stop and self.keep is not None:
+            self.keep(True)
 
     def _examine(self, epoch: int) -> None:
         if self.validate is None:
@@ -165,9 +174,7 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         rate = self._set_learning_rate(optimizer)
         with self._explained_memory(batch), self._unaveraged():
             loss = self._accumulate(batch)
-        # Only the first process says when to stop, so that all stop after the same step.
-        mine = self.ranks.rank == 0 and self._asked_to_stop()
-        loss, stop = self.ranks.add(loss, float(mine))
+        loss, stop = self.ranks.add(loss, float(self._i_am_asked_to_stop()))
         self._refuse_no_number("loss", loss, rate, batch)
         trained = list(self.trained.values())
         self.ranks.add_gradients(trained)
@@ -183,8 +190,9 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         if self.keep is not None:
             self.keep(stop > 0)
 
-    def _asked_to_stop(self) -> bool:
-        return self.trainer.received_sigterm or self.ranks.asked_to_stop()
+    def _i_am_asked_to_stop(self) -> bool:
+        # Only the first process says when to stop, so that all stop after the same step.
+        return self.ranks.rank == 0 and self.ranks.asked_to_stop()
 
     def _refuse_no_number(self, what: str, value: float, rate: float, batch: Step) -> None:
         if not math.isfinite(value):
