@@ -7,6 +7,7 @@ import logging
 import platform
 import subprocess
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from caft.estimators import STAND_IN
 from caft.evaluate.accuracy import summarise_accuracy
 from caft.pipeline.delivery import deliver
 from caft.pipeline.findings import Examined, Findings
+from caft.pipeline.recipe import describe_recipe
 from caft.pipeline.rows import prediction_rows, rationale_rows, score_rows
 from caft.pipeline.tracking import track_run
 from caft.records import Mode
@@ -55,7 +57,9 @@ def write_outputs(
     if findings.rationales:
         write_rows(folder / "rationales.parquet", rationale_rows(findings))
     if findings.tuned is not None and findings.tuned.tuned is not None:
-        deliver(findings.tuned, folder, write_card(summary), merge=config.tuning.merge)
+        recipe = describe_recipe(config, findings.tuned, findings.questions.train[0])
+        card = partial(write_card, summary, recipe)
+        deliver(findings.tuned, folder, card, merge=config.tuning.merge)
     drawn = not config.report.html or _write_page(config, context, summary, tables)
     # Last: a folder with a summary.json is a finished run.
     (folder / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
