@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from caft.models.adapters import is_adapter, merge_adapter
+from caft.models.adapters import is_adapter, merge_adapter, save_tuned
 from caft.models.loading import resolve_dtype
 from caft.models.student import Student
 from caft.report.card import Weights
@@ -27,11 +27,14 @@ def deliver(tuned: Student, folder: Path, card: Callable[[Weights], str], *, mer
         _copy(tuned.tuned, folder / "merged", card(weights))
         return
     dtype = resolve_dtype(tuned.config, tuned.device)
-    merge_adapter(tuned.load(), dtype).save_pretrained(folder / "merged")
+    save_tuned(merge_adapter(tuned.load(), dtype), folder / "merged", dtype=dtype, base=tuned.base)
     tuned.tokenizer.save_pretrained(folder / "merged")
     (folder / "merged" / "README.md").write_text(card(Weights.merged), encoding="utf-8")
 
 
 def _copy(weights: Path, folder: Path, card: str) -> None:
-    shutil.copytree(weights, folder, dirs_exist_ok=True)
+    folder.mkdir(exist_ok=True)
+    # Not copytree: it gathers the errors of single files, and a full disk is then none that counts.
+    for path in weights.iterdir():
+        shutil.copy2(path, folder)
     (folder / "README.md").write_text(card, encoding="utf-8")
