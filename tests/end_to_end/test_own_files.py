@@ -97,6 +97,9 @@ def test_full_tuning_leaves_a_model_that_loads_by_itself(
     with torch.no_grad():
         logits = tuned(**tokenizer("Which colour?", return_tensors="pt")).logits
     assert torch.isfinite(logits).all()
+    card = (run.folder / "adapter" / "README.md").read_text()
+    assert "library_name: transformers\n" in card
+    assert "tags: [caft, full]\n" in card
 
 
 def test_free_text_answers_run_through(workshop: Any, small: Any, tmp_path: Path) -> None:

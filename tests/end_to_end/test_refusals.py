@@ -52,6 +52,22 @@ def test_a_prompt_that_leaves_no_room_for_a_rationale_is_refused_before_scoring(
     assert workshop.made() == []
 
 
+@pytest.mark.parametrize("dial", ["split.estimator=", "score.estimators="])
+@pytest.mark.parametrize("estimator", ["fallback_entropy", "fallback_declines"])
+def test_declining_is_no_reply_where_every_text_is_an_answer(
+    workshop: Any, small: Any, tmp_path: Path, dial: str, estimator: str
+) -> None:
+    rows = [{"question": f"{n} minus {n}?", "answer": "0"} for n in range(30)]
+    file = tmp_path / "free.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    value = estimator if dial.startswith("split") else f"[{estimator}]"
+    words = (*local(small, file), "dataset.columns.options=null", "until=score")
+    # Before the model is even looked for.
+    line = refuse(workshop.run(*words, f"model.path={tmp_path / 'nowhere'}", f"{dial}{value}"))
+    assert f"the estimator {estimator} needs questions with options" in line
+    assert "is free text; take answer_entropy" in line
+
+
 def write_rows(path: Path, *, long_row: int, words: int) -> Path:
     rows = [
         {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from caft.records import AnswerScore, Chain
@@ -32,10 +34,52 @@ def test_every_estimate_is_measured_with_random_beside_it() -> None:
     assert measured.areas["option_entropy"]["reason"] == "none of the 40 rows has this score"
     assert (measured.areas["judge_steps"]["n"], measured.areas["answer_entropy"]["n"]) == (32, 40)
     assert all(a["low"] <= a["value"] <= a["high"] for a in measured.areas.values() if a["value"])
-    # Pairs are over the questions that have all four; the one without values is in none.
+    # The one without values is in no pair.
     assert len(measured.differences) == 6
-    assert {pair["n"] for pair in measured.differences} == {32}
+    assert measured.not_compared == []
     assert measure_areas(ROWS, 0.95) == measured
+
+
+def test_pairs_are_compared_over_the_questions_that_have_both() -> None:
+    pairs = {(row["first"], row["second"]): row for row in measure_areas(ROWS, 0.95).differences}
+    assert {pair: row["n"] for pair, row in pairs.items()} == {
+        ("answer_entropy", "top1_margin"): 40,
+        ("answer_entropy", "judge_steps"): 32,
+        ("answer_entropy", "random"): 40,
+        ("top1_margin", "judge_steps"): 32,
+        ("top1_margin", "random"): 40,
+        ("judge_steps", "random"): 32,
+    }
+    # A sparse estimate beside two others changes nothing of those two.
+    without = [replace(row, estimates={**row.estimates, "judge_steps": None}) for row in ROWS]
+    alone = {(row["first"], row["second"]): row for row in measure_areas(without, 0.95).differences}
+    pair = ("answer_entropy", "top1_margin")
+    assert pairs[pair] == alone[pair]
+    # By hand: areas over the 32 questions, not those over all 40.
+    common = [row for row in ROWS if row.estimates["judge_steps"] is not None]
+    areas = measure_areas(common, 0.95).areas
+    by_hand = areas["judge_steps"]["value"] - areas["answer_entropy"]["value"]
+    assert pairs["answer_entropy", "judge_steps"]["value"] == pytest.approx(by_hand)
+
+
+def test_two_estimates_without_a_common_area_say_why() -> None:
+    rows = [
+        scored(f"q{n}", n % 2 == 0, answer_entropy=float(n % 5),
+               judge_steps=float(n % 7) if n < 10 else None,
+               cot_margin=float(n % 3) if n >= 10 else None,
+               cot_mean_entropy=float(n) if n % 2 == 0 or n == 19 else None)
+        for n in range(20)
+    ]  # fmt: skip
+    part = describe_scores(rows, "judge_steps", 0.95)
+    assert part["not_compared"] == [
+        {"first": "judge_steps", "second": "cot_margin", "n": 0, "reason": "no question has both"},
+        {"first": "judge_steps", "second": "cot_mean_entropy", "n": 5,
+         "reason": "the 5 questions that have both are all right"},
+    ]  # fmt: skip
+    assert len(part["differences"]) == 8
+    gaps = {row.name: area_gap(row.against) for row in list_area_rows(part)}
+    assert gaps["cot_margin"] == "none: no question has both"
+    assert gaps["answer_entropy"].endswith(", n=10)")
 
 
 def test_bounds_of_perfect_order_are_no_certainty() -> None:
@@ -110,4 +154,5 @@ def test_rows_start_with_the_one_in_use_and_end_with_the_control() -> None:
     assert back is not None
     assert forth["value"] == -back["value"]
     assert forth["low"] == -back["high"]
-    assert area_gap({"value": 0.0214, "low": -0.01, "high": 0.05}) == "+0.021 (-0.010 to +0.050)"
+    gap = {"value": 0.0214, "low": -0.01, "high": 0.05, "n": 1200}
+    assert area_gap(gap) == "+0.021 (-0.010 to +0.050, n=1,200)"

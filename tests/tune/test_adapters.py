@@ -233,7 +233,7 @@ def test_delivered_adapter_and_merged_model_give_the_tuned_logits(
 
     student = student_of(architecture)
     tuned = read_tuned(student, train(work(student), tmp_path / "store"))
-    deliver(tuned, tmp_path, "# card\n", merge=True)
+    deliver(tuned, tmp_path, lambda weights: f"# {weights.name}\n", merge=True)
     expected = logits(tuned.load())
     assert not torch.allclose(expected, logits(student.load()), atol=1e-2)
     base = AutoModelForCausalLM.from_pretrained(student.folder, dtype=torch.float32)
@@ -242,7 +242,8 @@ def test_delivered_adapter_and_merged_model_give_the_tuned_logits(
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
     torch.testing.assert_close(logits(merged.eval()), expected, rtol=1e-4, atol=1e-4)
     assert len(AutoTokenizer.from_pretrained(tmp_path / "merged")) == len(student.tokenizer)
-    assert (tmp_path / "adapter" / "README.md").read_text() == "# card\n"
+    cards = {name: (tmp_path / name / "README.md").read_text() for name in ("adapter", "merged")}
+    assert cards == {"adapter": "# adapter\n", "merged": "# merged\n"}
     texts = [path.read_text() for path in (tmp_path / "adapter").glob("*.json")]
     assert not any(str(student.folder) in text for text in texts)
 

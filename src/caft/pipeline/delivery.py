@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
-from caft.models.adapters import is_adapter, merge_adapter
+from caft.models.adapters import is_adapter, merge_adapter, save_tuned
 from caft.models.loading import resolve_dtype
 from caft.models.student import Student
+from caft.report.card import Weights
 
 
-def deliver(tuned: Student, folder: Path, card: str, *, merge: bool) -> None:
+def deliver(tuned: Student, folder: Path, card: Callable[[Weights], str], *, merge: bool) -> None:
     """Copy the tuned weights to `folder`/adapter; with `merge`, a whole model to `folder`/merged.
 
     The merged model needs neither peft nor the base model: transformers, vLLM and lm-eval load it.
+    `card` writes the text that goes with each kind of weights.
     """
     assert tuned.tuned is not None
-    shutil.copytree(tuned.tuned, folder / "adapter", dirs_exist_ok=True)
-    (folder / "adapter" / "README.md").write_text(card, encoding="utf-8")
+    weights = Weights.adapter if is_adapter(tuned.tuned) else Weights.full
+    _copy(tuned.tuned, folder / "adapter", card(weights))
     if not merge:
         return
-    if is_adapter(tuned.tuned):
-        dtype = resolve_dtype(tuned.config, tuned.device)
-        merge_adapter(tuned.load(), dtype).save_pretrained(folder / "merged")
-        tuned.tokenizer.save_pretrained(folder / "merged")
-    else:
-        shutil.copytree(tuned.tuned, folder / "merged", dirs_exist_ok=True)
-    (folder / "merged" / "README.md").write_text(card, encoding="utf-8")
+    if weights is Weights.full:
+        _copy(tuned.tuned, folder / "merged", card(weights))
+        return
+    dtype = resolve_dtype(tuned.config, tuned.device)
+    save_tuned(merge_adapter(tuned.load(), dtype), folder / "merged", dtype=dtype, base=tuned.base)
+    tuned.tokenizer.save_pretrained(folder / "merged")
+    (folder / "merged" / "README.md").write_text(card(Weights.merged), encoding="utf-8")
+
+
+def _copy(weights: Path, folder: Path, card: str) -> None:
+    folder.mkdir(exist_ok=True)
+    # Not copytree: it gathers the errors of single files, and a full disk is then none that counts.
+    for path in weights.iterdir():
+        shutil.copy2(path, folder)
+    (folder / "README.md").write_text(card, encoding="utf-8")

@@ -77,13 +77,12 @@ def _refuse_without_values(name: str, questions: Sequence[Question]) -> None:
             f"the estimator {name} is for free-text answers, and these questions have one-token "
             "answers; take answer_entropy, which is the same thing here"
         )
-    if (
-        name in ("option_entropy", "option_mass", "gold_cross_entropy", "fallback_declines")
-        and free
-    ):
+    chooses = name in ("option_entropy", "option_mass", "gold_cross_entropy")
+    # Declining is one more answer to choose from; where every text is an answer, 0 is one, too.
+    if (chooses or ESTIMATORS[name].need is Need.fallback) and free:
         raise UserError(
-            f"the estimator {name} needs answers of one token to choose from, and question "
-            f"{free[0].id} is free text; take answer_entropy or answer_mean_entropy"
+            f"the estimator {name} needs questions with options, or a closed set of answers, and "
+            f"question {free[0].id} is free text; take answer_entropy or answer_mean_entropy"
         )
 
 
@@ -130,13 +129,9 @@ def _gather_fallback(place: Workplace, findings: Findings) -> None:
     findings.fallback = read_scores(artifact)
     entropies = {row.question_id: row.estimates["answer_entropy"] for row in findings.fallback}
     _add(findings, "fallback_entropy", entropies)
-    declines = {row.question_id: _last(row.option_probabilities) for row in findings.fallback}
+    # Declining is the last of the allowed replies.
+    declines = {row.question_id: row.option_probabilities[-1] for row in findings.fallback}
     _add(findings, "fallback_declines", declines)
-
-
-def _last(probabilities: Sequence[float]) -> float | None:
-    # Declining is the last of the allowed replies; free text has none.
-    return probabilities[-1] if probabilities else None
 
 
 def fallback_scoring(place: Workplace) -> Scoring:

@@ -7,6 +7,7 @@ import logging
 import platform
 import subprocess
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from caft.estimators import STAND_IN
 from caft.evaluate.accuracy import summarise_accuracy
 from caft.pipeline.delivery import deliver
 from caft.pipeline.findings import Examined, Findings
+from caft.pipeline.recipe import describe_recipe
 from caft.pipeline.rows import prediction_rows, rationale_rows, score_rows
 from caft.pipeline.tracking import track_run
 from caft.records import Mode
@@ -29,11 +31,14 @@ from caft.report.terminal import print_summary
 from caft.run_config import RunConfig, RunContext
 from caft.score.config import Fallback
 from caft.split import split_questions
-from caft.store import write_rows
+from caft.store import disk_may_be_full, write_durably, write_rows
 from caft.tune.config import Select
 from caft.tune.course import accuracies, best_epoch, questions_asked
 
 log = logging.getLogger(__name__)
+_WHERE_THERE_IS_NO_ROOM = (
+    "make room there and run the same command again (it takes finished stages from the store)"
+)
 _VERSIONS = ("caft", "torch", "transformers", "peft", "pytorch-lightning", "hydra-core")
 
 
@@ -43,10 +48,25 @@ def write_outputs(
     """summary.json, report.html, tables and adapter into the run's folder; then one screen.
 
     Returns whether the page could be drawn: a fault in it is ours, and costs no numbers.
+    UserError where the folder's disk is full.
     """
     tables = _collect_tables(findings)
     summary = build_summary(config, context, findings, tables, started)
     check_summary(summary)
+    with disk_may_be_full(context.folder, _WHERE_THERE_IS_NO_ROOM):
+        drawn = _write_files(config, context, findings, tables, summary)
+        track_run(findings, tables, summary, context.folder)
+    _print(summary, context.folder)
+    return drawn
+
+
+def _write_files(
+    config: RunConfig,
+    context: RunContext,
+    findings: Findings,
+    tables: ReportTables,
+    summary: dict[str, Any],
+) -> bool:
     folder = context.folder
     if findings.scores is not None:
         write_rows(folder / "scores.parquet", score_rows(findings, tables))
@@ -55,12 +75,12 @@ def write_outputs(
     if findings.rationales:
         write_rows(folder / "rationales.parquet", rationale_rows(findings))
     if findings.tuned is not None and findings.tuned.tuned is not None:
-        deliver(findings.tuned, folder, write_card(summary), merge=config.tuning.merge)
+        recipe = describe_recipe(config, findings.tuned, findings.questions.train[0])
+        card = partial(write_card, summary, recipe)
+        deliver(findings.tuned, folder, card, merge=config.tuning.merge)
     drawn = not config.report.html or _write_page(config, context, summary, tables)
-    # Last: a folder with a summary.json is a finished run.
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
-    track_run(findings, tables, summary, folder)
-    _print(summary, folder)
+    # Last, and whole: a folder with a summary.json is a finished run.
+    write_durably(folder / "summary.json", json.dumps(summary, indent=1))
     return drawn
 
 

@@ -1,34 +1,130 @@
-"""The model card that goes with the weights: data, method, base model, numbers. Pure."""
+"""The model card that goes with the weights: data, method, base model, prompt, numbers. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
+from caft.estimators import ESTIMATORS, Need
 
-def write_card(summary: Mapping[str, Any]) -> str:
-    """README.md in the hub's format, from a run's summary."""
+
+class Weights(Enum):
+    """What lies beside the card: an adapter, a model of which all was tuned, or both made one."""
+
+    adapter = "adapter"
+    full = "full"
+    merged = "merged"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What a card says of how the weights were made, beyond the run's summary.
+
+    `kinds` are the adapter's, such as ("lora", "dora"), or ("full",) where there is none; `rank`
+    and `alpha` are None there, and for adapters that are no LoRA. `went_on`: tuning started from
+    an adapter, whose shape this is.
+    `dataset_id` and `dataset_revision` are the hub's, None where the questions came from files.
+    `prompts` are the rendered texts by what they ask for, with the names of its parts in braces
+    instead of a question; `template_switches` are what the chat template was told, None where
+    none was used.
+    """
+
+    kinds: Sequence[str]
+    rank: int | None = None
+    alpha: int | None = None
+    went_on: bool = False
+    learning_rate: float
+    dataset_id: str | None = None
+    dataset_revision: str | None = None
+    prompts: Mapping[str, str]
+    template_switches: Mapping[str, Any] | None = None
+
+
+def write_card(summary: Mapping[str, Any], recipe: Recipe, weights: Weights) -> str:
+    """README.md in the hub's format, for the weights of a run that has tuned."""
     parts = [
-        _front_matter(summary),
+        _front_matter(summary, recipe, weights),
         f"# {summary['run']['name']}",
-        "Made by complexity-aware fine-tuning ([arXiv 2506.21220]"
-        "(https://arxiv.org/abs/2506.21220)): the base model's entropy at the answer token sorts "
-        "training questions into classes, and each class is trained on a target of its own.",
+        "Made with CAFT, complexity-aware fine-tuning ([arXiv 2506.21220]"
+        f"(https://arxiv.org/abs/2506.21220)): {_routing(summary)}",
+        "## Weights\n\n" + _weights(recipe, weights),
         "## Base model\n\n" + _base_model(summary["model"]),
-        "## Data\n\n" + _data(summary),
-        "## Method\n\n" + _method(summary),
+        "## Data\n\n" + _data(summary, recipe),
+        "## Method\n\n" + _method(summary, recipe),
+        "## Prompt\n\n" + _prompt(recipe),
         "## Accuracy\n\n" + _accuracy(summary.get("accuracy")),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _front_matter(summary: Mapping[str, Any]) -> str:
+def _front_matter(summary: Mapping[str, Any], recipe: Recipe, weights: Weights) -> str:
     model = summary["model"]
-    lines = ["library_name: peft", "pipeline_tag: text-generation"]
+    is_adapter = weights is Weights.adapter
+    lines = []
     # The hub refuses a base model that is no hub id.
     if str(model["id"]).count("/") == 1 and not str(model["id"]).startswith(("/", ".", "~")):
-        lines.insert(0, f"base_model: {model['id']}")
-    return "---\n" + "\n".join([*lines, "tags: [caft, lora]"]) + "\n---"
+        relation = "adapter" if is_adapter else "finetune"
+        lines += [f"base_model: {model['id']}", f"base_model_relation: {relation}"]
+    if recipe.dataset_id:
+        lines.append(f"datasets: [{recipe.dataset_id}]")
+    lines += [
+        # By this the hub offers a way to load it.
+        f"library_name: {'peft' if is_adapter else 'transformers'}",
+        "pipeline_tag: text-generation",
+        f"tags: [{', '.join(['caft', *recipe.kinds])}]",
+    ]
+    return "---\n" + "\n".join(lines) + "\n---"
+
+
+def _routing(summary: Mapping[str, Any]) -> str:
+    """How training questions got their targets, as the end of a sentence."""
+    split = summary["split"]
+    if not _routes(summary):
+        return "every training question has the same target, and none is routed by complexity."
+    then = "into classes, and the method trains each class as the list below says."
+    if split["strategy"].startswith("random"):
+        return f"training questions are drawn by lot {then} This is the control of routing."
+    return f"{_name_estimate(summary['score'])} sorts training questions {then}"
+
+
+def _routes(summary: Mapping[str, Any]) -> bool:
+    """Whether it matters to training which class a question is in."""
+    classes = set(summary["split"]["counts"])
+    return any(
+        set(stage["targets"]) != classes or len(set(stage["targets"].values())) > 1
+        for stage in summary["method"]["stages"]
+    )
+
+
+def _name_estimate(score: Mapping[str, Any]) -> str:
+    estimator = ESTIMATORS[score["estimator"]]
+    if score["source"] == "published":
+        return f"the {estimator.title} of the publisher's model, published with the questions,"
+    if estimator.name == "answer_entropy":
+        return "the base model's entropy at the answer token"
+    whose = "the" if estimator.need in (Need.rationale, Need.judge) else "the base model's"
+    return f"{whose} {estimator.title}"
+
+
+def _weights(recipe: Recipe, weights: Weights) -> str:
+    if weights is Weights.full:
+        return "A whole model, of which every weight was tuned."
+    size = f"; r {recipe.rank}, alpha {recipe.alpha}" if recipe.rank is not None else ""
+    shape = ", ".join(recipe.kinds) + size
+    went_on = (
+        " Tuning went on from an adapter that was there before, and this is its shape."
+        if recipe.went_on
+        else ""
+    )
+    if weights is Weights.merged:
+        return (
+            f"A whole model: the adapter ({shape}) is merged into the base model's weights, and "
+            f"PEFT is not needed.{went_on}"
+        )
+    return f"An adapter of the base model in PEFT's format ({shape}).{went_on}"
 
 
 def _base_model(model: Mapping[str, Any]) -> str:
@@ -46,17 +142,26 @@ def _is_path(name: str) -> bool:
     return str(name).startswith(("/", ".", "~")) or str(name).count("/") > 1
 
 
-def _data(summary: Mapping[str, Any]) -> str:
+def _data(summary: Mapping[str, Any], recipe: Recipe) -> str:
     dataset, counts = summary["dataset"], summary["dataset"]["counts"]
+    source = (
+        f"`{recipe.dataset_id}` at revision `{recipe.dataset_revision}`, "
+        if recipe.dataset_id
+        else ""
+    )
     return (
-        f"`{dataset['name']}` (fingerprint `{dataset['fingerprint']}`): {counts['train']} training,"
-        f" {counts['validation']} validation and {counts['test']} test questions."
+        f"`{dataset['name']}` ({source}fingerprint `{dataset['fingerprint']}`): {counts['train']} "
+        f"training, {counts['validation']} validation and {counts['test']} test questions."
     )
 
 
-def _method(summary: Mapping[str, Any]) -> str:
-    method, split = summary["method"], summary.get("split")
-    lines = [f"`{method['name']}`, seed {summary['run']['seed']}:", ""]
+def _method(summary: Mapping[str, Any], recipe: Recipe) -> str:
+    method = summary["method"]
+    lines = [
+        f"`{method['name']}`, seed {summary['run']['seed']}, learning rate "
+        f"{recipe.learning_rate:g}:",
+        "",
+    ]
     for number, stage in enumerate(method["stages"], start=1):
         targets = ", ".join(f"{name}: {target}" for name, target in stage["targets"].items())
         examples = f", {stage['examples']} rows" if stage["examples"] else ""
@@ -68,10 +173,44 @@ def _method(summary: Mapping[str, Any]) -> str:
                 f"{part['best']:.1%} after epoch {part['best_epoch']}, final {part['final']:.1%}; "
                 f"the weights are those of epoch {part['selected']}"
             )
-    if split:
-        counts = ", ".join(f"{count} {name}" for name, count in split["counts"].items())
-        lines += ["", f"Split `{split['strategy']}`: {counts} training questions."]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", _split(summary)])
+
+
+def _split(summary: Mapping[str, Any]) -> str:
+    split = summary["split"]
+    counts = ", ".join(f"{count} {name}" for name, count in split["counts"].items())
+    by_lot = split["strategy"].startswith("random")
+    estimate = "" if by_lot else f" by `{summary['score']['estimator']}`"
+    unused = "" if _routes(summary) else ", which training did not look at"
+    return f"Split `{split['strategy']}`{estimate}{unused}: {counts} training questions."
+
+
+_ASKED = {
+    "answer": "the bare answer",
+    "bracketed": "the answer in brackets",
+    "rationale": "a rationale",
+}
+
+
+def _prompt(recipe: Recipe) -> str:
+    if recipe.template_switches is None:
+        how = "No chat template was used; the reply follows after one space."
+    else:
+        switches = " and ".join(
+            f"`{name}={value!r}`" for name, value in recipe.template_switches.items()
+        )
+        how = f"The chat template was rendered with {switches}; the reply follows at once."
+    parts = [f"Whoever serves these weights must render prompts as training did. {how}"]
+    for asked_for, text in recipe.prompts.items():
+        parts.append(f"Asked for {_ASKED[asked_for]}, the model reads:\n\n{_fenced(text)}")
+    return "\n\n".join(parts)
+
+
+def _fenced(text: str) -> str:
+    """A block of code that no backticks of the text can end."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{text}\n{fence}"
 
 
 def _accuracy(accuracy: Mapping[str, Any] | None) -> str:

@@ -86,7 +86,10 @@ class Area(TypedDict):
 
 
 class AreaDifference(TypedDict):
-    """Area of `second` minus area of `first` over the same questions (paired bootstrap)."""
+    """Area of `second` minus area of `first` over the `n` questions that have both estimates.
+
+    Bounds are the paired bootstrap's.
+    """
 
     first: str
     second: str
@@ -94,6 +97,15 @@ class AreaDifference(TypedDict):
     low: float
     high: float
     n: int
+
+
+class Uncompared(TypedDict):
+    """Two estimates that have an area each, and none over the `n` questions that have both."""
+
+    first: str
+    second: str
+    n: int
+    reason: str
 
 
 class Calibration(TypedDict):
@@ -154,6 +166,7 @@ class ScorePart(TypedDict):
     valid_answer_rate: float | None
     source: NotRequired[str]
     differences: NotRequired[list[AreaDifference]]
+    not_compared: NotRequired[list[Uncompared]]
     by_subject: NotRequired[dict[str, Area]]
     calibration: NotRequired[Calibration | None]
     accuracy: NotRequired[Share]

@@ -58,6 +58,7 @@ def describe_scores(
         "source": known.source,
         "roc_auc": measured.areas,
         "differences": measured.differences,
+        "not_compared": measured.not_compared,
         "by_subject": _measure_subjects(scores, estimator, confidence, known),
         "calibration": measure_calibration(scores, known.gold_of),
         "option_mass": sum(told) / len(told) if told else None,
@@ -74,17 +75,21 @@ def describe_scores(
 
 @dataclass(frozen=True, slots=True)
 class MeasuredAreas:
-    """An area by estimator, `random` last, and the difference of every two of them."""
+    """An area by estimator, `random` last, and the difference of every two of them.
+
+    `not_compared` are the pairs whose common questions have no area, with the reason.
+    """
 
     areas: dict[str, dict[str, Any]]
     differences: list[dict[str, Any]]
+    not_compared: list[dict[str, Any]]
 
 
 def measure_areas(scores: Sequence[AnswerScore], confidence: float) -> MeasuredAreas:
     """ROC AUC of every estimate, oriented so that more means harder, against mistakes.
 
     Intervals are percentile bootstraps over questions; differences are paired, over the
-    questions that have every estimate. `random` is a number drawn by lot for every question.
+    questions that have both estimates. `random` is a number drawn by lot for every question.
     """
     names = list(dict.fromkeys(name for score in scores for name in score.estimates))
     values = {
@@ -98,7 +103,12 @@ def measure_areas(scores: Sequence[AnswerScore], confidence: float) -> MeasuredA
     for resampled in _resample_by_rows(told, wrong, confidence):
         for name in resampled.values:
             _take_bootstrap(areas[name], resampled.interval(name))
-    return MeasuredAreas(areas, _compare_all(told, wrong, confidence))
+    compared = _compare_all(told, wrong, confidence)
+    return MeasuredAreas(
+        areas,
+        differences=[pair for pair in compared if "value" in pair],
+        not_compared=[pair for pair in compared if "value" not in pair],
+    )
 
 
 def _describe_area(
@@ -147,19 +157,40 @@ def _resample(
 def _compare_all(
     values: Mapping[str, Sequence[float | None]], wrong: Sequence[bool], confidence: float
 ) -> list[dict[str, Any]]:
-    rows = [
-        place
-        for place in range(len(wrong))
-        if all(row[place] is not None for row in values.values())
-    ]
-    outcomes = {wrong[place] for place in rows}
-    if len(outcomes) < 2 or len(values) < 2:
-        return []
-    resampled = _resample(rows, values, wrong, confidence)
+    """Every two estimates over the questions that have both, in order.
+
+    A pair's rows are its own: one estimate that few questions have spoils no other comparison.
+    """
+    having = {
+        name: {place for place, value in enumerate(row) if value is not None}
+        for name, row in values.items()
+    }
+    pairs_of: dict[tuple[int, ...], list[tuple[str, str]]] = defaultdict(list)
+    for first, second in combinations(values, 2):
+        pairs_of[tuple(sorted(having[first] & having[second]))].append((first, second))
+    found = {}
+    for rows, pairs in pairs_of.items():
+        reason = _reason_for_no_area([wrong[place] for place in rows])
+        if reason:
+            found.update({pair: {"n": len(rows), "reason": reason} for pair in pairs})
+            continue
+        named = {name: values[name] for pair in pairs for name in pair}
+        resampled = _resample(rows, named, wrong, confidence)
+        found.update({pair: _numbers(resampled.difference(*pair)) for pair in pairs})
     return [
-        {"first": first, "second": second, **_numbers(resampled.difference(first, second))}
+        {"first": first, "second": second, **found[first, second]}
         for first, second in combinations(values, 2)
     ]
+
+
+def _reason_for_no_area(wrong: Sequence[bool]) -> str:
+    if not wrong:
+        return "no question has both"
+    if len(set(wrong)) == 1:
+        return (
+            f"the {len(wrong)} questions that have both are all {'wrong' if wrong[0] else 'right'}"
+        )
+    return ""
 
 
 def _measure_subjects(

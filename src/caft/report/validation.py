@@ -14,7 +14,8 @@ from caft.report.wording import name_estimator, percent_between
 class AreaRow:
     """One estimate: its area, and how much more or less than the one in use it has.
 
-    `against` and `against_random` are None where there is nothing to compare.
+    `against` and `against_random` have the reason instead of numbers where the two share no area,
+    and are None where there is nothing to compare.
     """
 
     name: str
@@ -48,7 +49,13 @@ def _rank(row: AreaRow) -> tuple[bool, bool, bool, float]:
 
 
 def find_difference(score: Mapping[str, Any], first: str, second: str) -> dict[str, Any] | None:
-    """Area of `second` minus area of `first`, however the summary has stored the pair."""
+    """Area of `second` minus area of `first`, however the summary has stored the pair.
+
+    For two that could not be compared, the entry with the reason.
+    """
+    for pair in score.get("not_compared") or ():
+        if {pair["first"], pair["second"]} == {first, second}:
+            return dict(pair)
     for pair in score.get("differences") or ():
         if (pair["first"], pair["second"]) == (first, second):
             return dict(pair)
@@ -59,10 +66,13 @@ def find_difference(score: Mapping[str, Any], first: str, second: str) -> dict[s
 
 
 def area_gap(difference: Mapping[str, Any] | None) -> str:
-    """+0.021 (-0.010 to +0.052); nothing where there is nothing to compare."""
+    """+0.021 (-0.010 to +0.052, n=200), or why there is none; nothing with nothing to compare."""
     if difference is None:
         return ""
-    return f"{difference['value']:+.3f} ({difference['low']:+.3f} to {difference['high']:+.3f})"
+    if "reason" in difference:
+        return f"none: {difference['reason']}"
+    value, low, high = (difference[key] for key in ("value", "low", "high"))
+    return f"{value:+.3f} ({low:+.3f} to {high:+.3f}, n={difference['n']:,})"
 
 
 def list_facts(score: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -41,7 +41,7 @@ def prepare_rows(
     for question in questions:
         prompt = write_prompt(question, config, wanted, chat=chat, shots=shots)
         labels = answer_labels(question, config.option_ids)
-        if labels and wanted.may_decline:
+        if wanted.may_decline:
             labels = _with_declining(question, labels)
         gold = gold_label(question, config.option_ids)
         rows.append(_encode_row(question, prompt, labels, gold, tokenizer))
@@ -58,6 +58,7 @@ def _encode_row(
 
 
 def _with_declining(question: Question, labels: tuple[str, ...]) -> tuple[str, ...]:
+    assert labels, "free text is refused before"
     if DECLINED in labels:
         raise UserError(
             f"question {question.id} has {DECLINED} among its answers, which is how the fallback "

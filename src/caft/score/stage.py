@@ -103,8 +103,7 @@ def refuse_unfit_rows(scoring: Scoring) -> tuple[list[ScoringRow], list[ScoringR
     rows = prepare_rows(
         scoring.questions, scoring.prompt, scoring.student.tokenizer, scoring.shots, scoring.wanted
     )
-    # Not for the fallback: only its entropy is wanted.
-    free = [row for row in rows if not row.labels and not scoring.wanted.may_decline]
+    free = [row for row in rows if not row.labels]
     scoring.student.refuse_long_prompts(
         {row.question_id: len(row.prompt_ids) for row in rows},
         reply_tokens=scoring.config.free_answer_tokens if free else 1,

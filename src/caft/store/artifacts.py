@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
@@ -20,14 +19,17 @@ from caft.errors import UserError
 from caft.exit_status import end_if_asked
 from caft.store.durable import make_durable
 from caft.store.fingerprint import digest, plain
+from caft.store.full_disk import disk_may_be_full
 from caft.store.measure import Effort, measured
 
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 UNFINISHED = ".unfinished-"
 _ATTEMPT = ".attempt"
-# No room, a quota that is used up, a file that grew too large.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_WHERE_THERE_IS_NO_ROOM = (
+    "make room there, or move the store and set store.path, and run the same command again (a "
+    "stage that keeps checkpoints goes on from its last one)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class Store:
             if not resumable:
                 shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True, exist_ok=True)
-            with measured() as effort, _disk_may_be_full(unfinished):
+            with measured() as effort, disk_may_be_full(unfinished, _WHERE_THERE_IS_NO_ROOM):
                 earlier = _begin_attempt(unfinished) if resumable else 0.0
                 produce(unfinished)
             effort.seconds += earlier
@@ -151,20 +153,6 @@ class Store:
             make_durable(path)
         unfinished.rename(folder)
         make_durable(folder.parent)
-
-
-@contextmanager
-def _disk_may_be_full(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise UserError(
-            f"what was made cannot be written to {folder}: {os.strerror(error.errno)}; make room "
-            "there, or move the store and set store.path, and run the same command again (a stage "
-            "that keeps checkpoints goes on from its last one)"
-        ) from error
 
 
 def _begin_attempt(folder: Path) -> float:

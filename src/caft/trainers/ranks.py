@@ -14,6 +14,7 @@ import queue
 import signal
 import socket
 import time
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,8 +82,9 @@ def run_ranks(
     """`work(ranks, tell, *arguments)` in `count` processes; the result of the first of them.
 
     Everything picklable; what the first process passes to `tell` arrives at `receive`, and its
-    log lines in this process's log. A UserError of any of them is raised here. When this process
-    is asked to end, the others are asked to stop, and waited for.
+    log lines in this process's log. The first error of any of them is raised here: a UserError and
+    an error of the system as such, any other as a RuntimeError; its note is the child's
+    traceback. When this process is asked to end, the others are asked to stop, and waited for.
     """
     context = multiprocessing.get_context("spawn")
     outbox, stop, port = context.Queue(), context.Event(), _free_port()
@@ -122,9 +124,41 @@ def _listen(processes: Sequence[Any], outbox: Any, receive: Callable[[Any], None
             for process in processes:
                 process.join()
             return message
-        if kind == "user error":
-            raise UserError(message)
+        if kind == "failure":
+            raise message.restore()
         _pass_on(kind, message, receive)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """An error that ended a child's work, in parts that travel: errors themselves may not."""
+
+    message: str
+    traceback: str
+    by_user: bool = False
+    system: tuple[int, str | None, Any] | None = None
+
+    @classmethod
+    def of(cls, rank: int, error: Exception) -> _Failure:
+        """What the process of device `rank` has to say of its error."""
+        told = f"in the process of device {rank}:\n{''.join(traceback.format_exception(error))}"
+        if isinstance(error, UserError):
+            return cls(str(error), told, by_user=True)
+        if isinstance(error, OSError) and error.errno is not None:
+            return cls(str(error), told, system=(error.errno, error.strerror, error.filename))
+        return cls(f"the process of device {rank}: {type(error).__name__}: {error}", told)
+
+    def restore(self) -> Exception:
+        """The same kind of error, with the child's traceback as its note."""
+        error = (
+            UserError(self.message)
+            if self.by_user
+            else OSError(*self.system)
+            if self.system
+            else RuntimeError(self.message)
+        )
+        error.add_note(self.traceback)
+        return error
 
 
 def _let_finish(processes: Sequence[Any], outbox: Any, receive: Callable[[Any], None]) -> None:
@@ -182,8 +216,11 @@ def _enter(  # noqa: PLR0917
         result = work(Ranks(rank, count, asked_to_stop), tell, *arguments)
         if rank == 0:
             outbox.put(("result", result))
-    except UserError as error:
-        outbox.put(("user error", str(error)))
+    except Exception as error:
+        outbox.put(("failure", _Failure.of(rank, error)))
+        # Until it is on its way: the others fail, too, once they miss this process.
+        outbox.close()
+        outbox.join_thread()
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()

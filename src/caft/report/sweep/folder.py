@@ -12,6 +12,7 @@ from typing import Any
 
 from caft.errors import UserError
 from caft.report.sweep.jobs import FINISHED, Job, Sweep, examined_model
+from caft.store import disk_may_be_full
 
 _MARKS_OF_A_JOB = ("summary.json", "run.log", ".hydra")
 
@@ -19,7 +20,8 @@ _MARKS_OF_A_JOB = ("summary.json", "run.log", ".hydra")
 def write_sweep_report(folder: Path) -> Path:
     """Write report.html and summary.json of the sweep in `folder`; returns the page's path.
 
-    May be called at any time, also while jobs are running. UserError where there is no job.
+    May be called at any time, also while jobs are running. UserError where there is no job,
+    and where the disk is full.
     """
     from caft.report.schema import check_part
     from caft.report.sweep.page import render_sweep
@@ -31,8 +33,10 @@ def write_sweep_report(folder: Path) -> Path:
     summary = summarise_sweep(found, written)
     check_part(summary, SweepSummary, "summary")
     page = folder / "report.html"
-    _write(page, render_sweep(found, summary))
-    _write(folder / "summary.json", json.dumps(summary, indent=1))
+    text = render_sweep(found, summary)
+    with disk_may_be_full(folder, "make room there and write the report again"):
+        _write(page, text)
+        _write(folder / "summary.json", json.dumps(summary, indent=1))
     return page
 
 

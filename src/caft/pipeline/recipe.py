@@ -1,0 +1,91 @@
+"""How the weights of a run were made, for the card that goes with them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from caft.data.config import HubDatasetConfig
+from caft.models.adapters import ADAPTER_CONFIG, is_adapter
+from caft.models.encoding import asks_in_chat, render_prompt
+from caft.models.student import Student
+from caft.records import Question
+from caft.report.card import Recipe
+from caft.run_config import RunConfig
+from caft.text.prompts import Wanted, write_prompt
+from caft.tune.config import Adapter
+from caft.tune.examples import wanted_of
+
+
+def describe_recipe(config: RunConfig, tuned: Student, question: Question) -> Recipe:
+    """The recipe of `tuned`; `question` is any of those that it was trained on."""
+    assert tuned.tuned is not None
+    tokenizer = _Listener(tuned.tokenizer)
+    chat = asks_in_chat(config.dataset.prompt.style, tokenizer)
+    prompts = {
+        wanted.value: render_prompt(
+            write_prompt(_without_content(question), config.dataset.prompt, wanted, chat=chat),
+            tokenizer,
+        )
+        for wanted in _trained_prompts(config)
+    }
+    dataset = config.dataset
+    hub = dataset if isinstance(dataset, HubDatasetConfig) and dataset.path is None else None
+    return Recipe(
+        **_shape(tuned.tuned, config),
+        went_on=config.tuning.start_from is not None,
+        learning_rate=config.tuning.learning_rate,
+        dataset_id=hub.id if hub else None,
+        dataset_revision=hub.revision if hub else None,
+        prompts=prompts,
+        template_switches=tokenizer.told if chat else None,
+    )
+
+
+def _trained_prompts(config: RunConfig) -> list[Wanted]:
+    targets = [target for stage in config.method.stages for target in stage.targets.values()]
+    asked = [wanted_of(target, config.tuning.answer_target) for target in targets]
+    return list(dict.fromkeys(asked))
+
+
+def _without_content(question: Question) -> Question:
+    """The form of a question with names in the places of its texts: a card quotes no data."""
+    return replace(
+        question,
+        text="{question}",
+        options=tuple(f"{{option {n}}}" for n, _ in enumerate(question.options, start=1)),
+        subject="{subject}" if question.subject else "",
+    )
+
+
+def _shape(folder: Path, config: RunConfig) -> dict[str, Any]:
+    """Read off the adapter itself: one that tuning started from has a shape of its own."""
+    if not is_adapter(folder):
+        return {"kinds": (config.tuning.adapter.value,)}
+    told = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    in_four_bits = config.tuning.adapter is Adapter.qlora
+    # peft has other adapters than LoRA, and tuning may go on from one.
+    kinds = ["qlora" if in_four_bits else told["peft_type"].lower()]
+    kinds += [name for name in ("dora", "rslora") if told.get(f"use_{name}")]
+    return {"kinds": tuple(kinds), "rank": told.get("r"), "alpha": told.get("lora_alpha")}
+
+
+class _Listener:
+    """A tokenizer that keeps in `told` what its chat template is told besides the turns."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self.told: dict[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+    def apply_chat_template(
+        self, turns: Any, *, tokenize: bool, add_generation_prompt: bool, **told: Any
+    ) -> Any:
+        self.told = told
+        return self._tokenizer.apply_chat_template(
+            turns, tokenize=tokenize, add_generation_prompt=add_generation_prompt, **told
+        )
