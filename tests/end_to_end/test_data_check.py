@@ -1,0 +1,82 @@
+"""Rows that cannot be trained stop a run before its first stage trains, not between two stages."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from caft.pipeline import checking
+
+# In tokens: above every answer row, and between the rationale rows of one term and of more.
+BETWEEN = 40
+
+
+def refuse(run: Any) -> str:
+    assert run.status == 2, run.err
+    assert run.err.count("\n") == 1, run.err
+    return run.err
+
+
+def test_a_row_of_the_last_stage_stops_the_run_before_the_first_trains(
+    shared: Any, whole_run: Any, small: Any
+) -> None:
+    made = shared.made()
+    line = refuse(shared.run(*small.words, small.two_stages, f"tuning.max_length={BETWEEN}"))
+    (name,) = re.findall(r"question (\S+) makes a training row of", line)
+    placed = {row["question_id"]: row["complexity"] for row in whole_run.rows("scores")}
+    assert placed[name] == "hard"
+    assert shared.made() == made
+
+
+def test_a_stage_in_the_store_is_not_checked_again_and_the_next_one_is(
+    shared: Any, whole_run: Any, small: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[int] = []
+
+    def encode(work: Any) -> Any:
+        checked.append(len(work.lessons))
+        return encode_rows(work)
+
+    encode_rows = checking.encode_rows
+    monkeypatch.setattr(checking, "encode_rows", encode)
+    assert shared.run(*small.words, small.two_stages, "until=tune").status == 0
+    assert checked == []
+    longer = small.two_stages.replace("{hard:rationale},epochs:1", "{hard:rationale},epochs:2")
+    run = shared.run(*small.words, longer, "until=tune")
+    assert (run.status, run.cached) == (0, ["score", "distill", "tune 1"])
+    assert checked == [10]
+
+
+def with_shots(work_of: Any) -> Any:
+    """Evaluation as it would be if tuned models were shown solved questions, too."""
+
+    def describe(place: Any, *rest: Any) -> Any:
+        return replace(work_of(place, *rest), shots=place.questions.shots)
+
+    return describe
+
+
+@pytest.mark.parametrize(
+    ("work_of", "word"),
+    [
+        ("tuned_scoring", "tuning.answer_target=bare"),
+        ("writing_of", "tuning.answer_target=bracketed"),
+        ("writing_of", "tuning.answer_target=bare"),
+    ],
+)
+def test_prompts_that_evaluation_sends_otherwise_are_refused(  # noqa: PLR0917
+    shared: Any,
+    whole_run: Any,
+    small: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    work_of: str,
+    word: str,
+) -> None:
+    made = shared.made()
+    monkeypatch.setattr(checking, work_of, with_shots(getattr(checking, work_of)))
+    words = (*small.words, small.two_stages, "tuning.learning_rate=0.5", word)
+    assert "is trained with another prompt than evaluation" in refuse(shared.run(*words))
+    assert shared.made() == made
