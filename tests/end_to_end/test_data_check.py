@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from caft.hydra_bridge import compose
+from caft.models.locate import locate_model
 from caft.pipeline import checking
 
 # In tokens: above every answer row, and between the rationale rows of one term and of more.
@@ -80,3 +84,21 @@ def test_prompts_that_evaluation_sends_otherwise_are_refused(  # noqa: PLR0917
     words = (*small.words, small.two_stages, "tuning.learning_rate=0.5", word)
     assert "is trained with another prompt than evaluation" in refuse(shared.run(*words))
     assert shared.made() == made
+
+
+def test_a_chat_template_without_a_bos_is_told_once_and_not_refused(
+    workshop: Any, small: Any, tmp_path: Path
+) -> None:
+    config = compose([*small.tiny, "dataset=arithmetic"])
+    folder = shutil.copytree(locate_model(config.model), tmp_path / "model")
+    template = folder / "chat_template.jinja"
+    text = template.read_text(encoding="utf-8")
+    assert text.startswith("{{ bos_token }}")
+    template.write_text(text.removeprefix("{{ bos_token }}"), encoding="utf-8")
+    chat = (f"model.path={folder}", "dataset.prompt.style=chat")
+    words = (*small.words, *chat, small.two_stages)
+    # Refused when the first stage loads the model: what comes before has come by then.
+    run = workshop.run(*words, "tuning.lora.modules=[nowhere]")
+    assert "tuning.lora.modules is ['nowhere']" in refuse(run)
+    log = (run.folder / "run.log").read_text(encoding="utf-8")
+    assert log.count("begins without the BOS token") == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from caft.evaluate.stage import encode_prompts
 from caft.pipeline.findings import Findings
@@ -13,7 +13,7 @@ from caft.pipeline.story import tuned_scoring, tuning_of, writing_of
 from caft.records import Example, Question, Target
 from caft.score.stage import encode_questions
 from caft.text.prompts import Wanted
-from caft.tune.check import check_prompts
+from caft.tune.check import check_prompts, find_bare_start
 from caft.tune.examples import wanted_of
 from caft.tune.stage import (
     TrainingRows,
@@ -37,6 +37,8 @@ def check_stages(place: Workplace, findings: Findings) -> None:
     another prompt than evaluation will send. Stages in the store were checked when they were made.
     """
     _encode_stages(place, findings, len(place.config.method.stages))
+    examples = [row for rows in findings.rows.values() for row in rows.examples]
+    _warn_of_bare_start(examples, place.student.tokenizer)
 
 
 def check_answer_stages(place: Workplace, findings: Findings) -> None:
@@ -94,3 +96,12 @@ def _prompts_of_evaluation(
         return [ids for _, ids in encode_prompts(work)]
     scoring = replace(tuned_scoring(place, tuned), questions=questions)
     return [row.prompt_ids for row in encode_questions(scoring)]
+
+
+def _warn_of_bare_start(examples: Sequence[Example], tokenizer: Any) -> None:
+    if find_bare_start(examples, tokenizer):
+        log.warning(
+            "the chat template begins without the BOS token (%r) that the tokenizer puts before "
+            "other texts; some models are made that way, but see that this one is",
+            tokenizer.bos_token,
+        )

@@ -1,7 +1,7 @@
 """The data check before training: what would be trained, and is it what evaluation asks? Pure.
 
-Every fault here has cost somebody a training run: labels that were all masked, a BOS twice, an
-end token that was never learnt, prompts that differ between training and test.
+Every fault here has cost somebody a training run: labels that were all masked, a BOS twice or
+not at all, an end token that was never learnt, prompts that differ between training and test.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ OPEN, CLOSE = "\u27e6", "\u27e7"
 """Stand around what is trained in a rendered example."""
 
 _LONGEST = 1_200
+_PROBE = "caft probe"
 
 
 def check_examples(examples: Sequence[Example], tokenizer: Any, end_id: int) -> None:
@@ -39,6 +40,28 @@ def check_examples(examples: Sequence[Example], tokenizer: Any, end_id: int) -> 
                 f"{name} begins with the BOS token twice ({tokenizer.bos_token!r}); take it out of "
                 "the chat template or of the tokenizer's settings, not both"
             )
+
+
+def find_bare_start(examples: Sequence[Example], tokenizer: Any) -> Example | None:
+    """The first row without the BOS that the tokenizer itself puts before plain text, if any.
+
+    A fault in a completion. A chat template may leave it out on purpose, as Phi-3's does.
+    """
+    bos = tokenizer.bos_token_id
+    if bos is None or tokenizer(_PROBE).input_ids[:1] != [bos]:
+        return None
+    return next((row for row in examples if row.prompt_ids[:1] != (bos,)), None)
+
+
+def refuse_bare_start(examples: Sequence[Example], tokenizer: Any) -> None:
+    """UserError where a completion row lacks the tokenizer's own BOS."""
+    row = find_bare_start(examples, tokenizer)
+    if row is not None:
+        raise UserError(
+            f"the training row of question {row.question_id} begins without the BOS token "
+            f"({tokenizer.bos_token!r}) that the tokenizer puts before other texts; check the "
+            "settings of the model's tokenizer"
+        )
 
 
 def check_prompts(examples: Sequence[Example], asked: Sequence[tuple[int, ...]]) -> None:

@@ -279,7 +279,7 @@ def encode_rows(tuning: Tuning) -> TrainingRows:
     UserError where a row could not be trained as it should be, or is longer than allowed.
     """
     from caft.models.encoding import asks_in_chat, end_of_turn
-    from caft.tune.check import check_examples
+    from caft.tune.check import check_examples, refuse_bare_start
     from caft.tune.examples import encode_lesson, fit_to_length
 
     tokenizer, answer_target = tuning.student.tokenizer, tuning.config.answer_target
@@ -290,6 +290,8 @@ def encode_rows(tuning: Tuning) -> TrainingRows:
         for lesson in tuning.lessons
     ]
     check_examples(examples, tokenizer, end_id)
+    if not chat:
+        refuse_bare_start(examples, tokenizer)
     limits = [limit for limit in (tuning.config.max_length, tuning.student.context) if limit]
     kept, dropped = fit_to_length(examples, min(limits, default=None), tuning.config.overlong)
     return TrainingRows(kept, dropped)
