@@ -102,3 +102,21 @@ def test_a_chat_template_without_a_bos_is_told_once_and_not_refused(
     assert "tuning.lora.modules is ['nowhere']" in refuse(run)
     log = (run.folder / "run.log").read_text(encoding="utf-8")
     assert log.count("begins without the BOS token") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "stage"),
+    [
+        (("tuning.select=best",), 2),
+        (("tuning.patience=2",), 2),
+        (("tuning.select=best", "tuning.answer_target=bracketed"), 1),
+    ],
+)
+def test_a_best_epoch_that_nothing_would_measure_is_refused_before_scoring(
+    workshop: Any, small: Any, words: tuple[str, ...], stage: int
+) -> None:
+    asked = (*small.words, small.two_stages, "tuning.validation_replies=0", *words)
+    line = refuse(workshop.run(*asked))
+    assert line.startswith(words[0])
+    assert f"stage {stage} of the method" in line
+    assert workshop.made() == []

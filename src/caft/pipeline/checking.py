@@ -13,7 +13,7 @@ from caft.pipeline.story import tuned_scoring, tuning_of, writing_of
 from caft.records import Example, Question, Target
 from caft.score.stage import encode_questions
 from caft.text.prompts import Wanted
-from caft.tune.check import check_prompts, find_bare_start
+from caft.tune.check import check_prompts, find_bare_start, refuse_unmeasured
 from caft.tune.examples import wanted_of
 from caft.tune.stage import (
     TrainingRows,
@@ -57,6 +57,8 @@ def _encode_stages(place: Workplace, findings: Findings, count: int) -> None:
         if artifact:
             student = read_tuned(student, artifact)
         elif number not in findings.rows:
+            # A stage of both targets may have no validation question that is answered at once.
+            refuse_unmeasured(work.validation.questions, work.prompt, work.config, number + 1)
             rows = encode_rows(work)
             _tell_dropped(rows, number)
             questions = {lesson.question.id: lesson.question for lesson in work.lessons}

@@ -53,6 +53,7 @@ from caft.split import split_questions
 from caft.store import Store, digest, measured, plain, write_table
 from caft.text.prompts import Wanted
 from caft.trainers.loggers import RunIdentity, RunLogger, open_logger
+from caft.tune.check import refuse_unmeasured
 from caft.tune.config import AnswerTarget, StageConfig
 from caft.tune.examples import Lesson, choose_lessons
 from caft.tune.stage import (
@@ -170,12 +171,26 @@ def open_workplace(config: RunConfig, context: RunContext) -> Workplace:
     )
     taught_class(place)
     check_estimators(config, [*questions.train, *place.held_out])
+    if _tunes(config):
+        _refuse_unmeasured_stages(place)
     # Whoever stops after the scores, to see what they are worth, needs no teacher yet.
     stops_early = config.until in (Until.score, Until.split)
     if (wants_teacher and not stops_early) or Need.rationale in wanted_needs(config):
         has_solutions = all(question.rationale for question in questions.train)
         check_teacher(has_solutions, config.teacher)
     return place
+
+
+def _refuse_unmeasured_stages(place: Workplace) -> None:
+    config = place.config
+    for number, stage in enumerate(config.method.stages, start=1):
+        # Classes are not known yet: as if every question could be asked for every target.
+        questions = [
+            (question, target)
+            for question in place.questions.validation
+            for target in dict.fromkeys(stage.targets.values())
+        ]
+        refuse_unmeasured(questions, config.dataset.prompt, config.tuning, number)
 
 
 def _store_path(config: RunConfig) -> Path:
