@@ -54,6 +54,22 @@ def test_a_stage_in_the_store_is_not_checked_again_and_the_next_one_is(
     assert checked == [10]
 
 
+def test_rows_left_out_are_told_also_when_the_stages_come_from_the_store(
+    shared: Any, whole_run: Any, small: Any
+) -> None:
+    dials = (f"tuning.max_length={BETWEEN}", "tuning.overlong=drop", "until=tune")
+    runs = [shared.run(*small.words, small.two_stages, *dials) for _ in range(2)]
+    assert runs[1].cached == ["score", "distill", "tune 1", "tune 2"]
+    assert "tune 2" not in runs[0].cached
+    for run in runs:
+        first, second = run.summary["tuning"]
+        assert (first["dropped"], first["dropped_ids"]) == (0, [])
+        assert second["dropped"] == len(set(second["dropped_ids"])) == 6
+        told = "Stage 2 trained 4 rows; 6 more were too long and left out: "
+        assert told + second["dropped_ids"][0] in " ".join(run.out.split())
+        assert told in (run.folder / "report.html").read_text(encoding="utf-8")
+
+
 def with_shots(work_of: Any) -> Any:
     """Evaluation as it would be if tuned models were shown solved questions, too."""
 
