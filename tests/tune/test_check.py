@@ -14,9 +14,10 @@ from caft.tune.check import (
     check_prompts,
     find_bare_start,
     refuse_bare_start,
+    refuse_unmeasured,
     render_example,
 )
-from caft.tune.config import AnswerTarget
+from caft.tune.config import AnswerTarget, Select, TuningConfig
 from caft.tune.examples import Lesson, encode_lesson
 
 
@@ -87,6 +88,16 @@ def test_a_chat_template_that_leaves_the_bos_out_is_noticed(tokenizer_of, ids_of
     assert begins_bare(forgetful, chat=True)
     assert not begins_bare(forgetful, chat=False)
     assert not begins_bare(tokenizer_of(), chat=True)
+
+
+def test_one_answer_is_enough_to_measure_by_and_free_text_is_none(wording, colours):
+    best = TuningConfig(validation_replies=0, select=Select.best)
+    taught = (colours, Target.rationale)
+    free = (replace(colours, options=(), gold_index=None, gold_text="So"), Target.answer)
+    refuse_unmeasured([taught, (colours, Target.answer)], wording, best, 1)
+    refuse_unmeasured([taught, free], wording, TuningConfig(validation_replies=0), 1)
+    with pytest.raises(UserError, match=r"tuning\.select=best goes by .* stage 3 of the method"):
+        refuse_unmeasured([taught, free], wording, best, 3)
 
 
 def test_a_prompt_that_evaluation_asks_otherwise_is_refused_with_the_place(row, ids_of):
