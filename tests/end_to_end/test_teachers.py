@@ -125,6 +125,15 @@ def test_classes_that_the_method_answers_are_never_paid_for(
     assert {by_id[row["question_id"]] for row in texts(run)} == {"hard"}
 
 
+def test_answer_rows_are_checked_before_the_teacher_is_paid(
+    workshop: Any, words: tuple[str, ...], server: Any, small: Any
+) -> None:
+    run = workshop.run(*words, small.two_stages, "tuning.max_length=10")
+    assert run.status == 2
+    assert "exceed the 10 allowed" in run.err
+    assert server.log == []
+
+
 def test_an_empty_class_is_refused_before_the_teacher_is_paid(
     workshop: Any, words: tuple[str, ...], server: Any, small: Any
 ) -> None:

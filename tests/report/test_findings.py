@@ -90,6 +90,23 @@ def test_empty_classes_and_unreadable_replies_are_warned_of(sample: Any) -> None
     )
 
 
+def test_rows_that_were_too_long_are_counted_and_named_by_stage(sample: Any) -> None:
+    first, second = sample.summary["method"]["stages"]
+    first["examples"], second["examples"] = 400, 1
+    ids = [f"q{number}" for number in range(7)]
+    sample.summary["tuning"] = [
+        {"dropped": 7, "dropped_ids": ids},
+        {"dropped": 1, "dropped_ids": ["long"]},
+    ]
+    assert find_warnings(sample.summary) == (
+        "Stage 1 trained 400 rows; 7 more were too long and left out: q0, q1, q2, q3, q4 and 2 "
+        "more, all in summary.json.",
+        "Stage 2 trained 1 row; 1 more was too long and left out: long.",
+    )
+    sample.summary["tuning"] = [{"dropped": 0, "dropped_ids": []}, {}]
+    assert find_warnings(sample.summary) == ()
+
+
 def test_advice_fits_one_line_and_asks_about_routing_only_where_there_was_some(
     sample: Any,
 ) -> None:

@@ -193,14 +193,17 @@ def test_full_tuning_of_a_bfloat16_model_keeps_updates_that_bfloat16_would_swall
     # last place of a bfloat16 weight of 0.2 (4.9e-4), so that no such weight would move at all.
     import dataclasses
 
-    from caft.tune.stage import _encode
+    from caft.tune.stage import encode_rows
     from caft.tune.training import train as train_job
 
     tuning = work(student, adapter=Adapter.full, learning_rate=1e-5)
     start = {name: weight.clone() for name, weight in model.named_parameters()}
     kept: dict[str, torch.Tensor] = {}
     job = dataclasses.replace(
-        job_of(student), examples=_encode(tuning)[0], config=tuning.config, folder=tmp_path
+        job_of(student),
+        examples=encode_rows(tuning).examples,
+        config=tuning.config,
+        folder=tmp_path,
     )
     from caft.tune import training
 

@@ -5,10 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 from caft.errors import UserError
 from caft.records import Example, Target
-from caft.tune.check import check_examples, check_prompts, render_example
+from caft.tune.check import (
+    check_examples,
+    check_prompts,
+    find_bare_start,
+    refuse_bare_start,
+    refuse_unmeasured,
+    render_example,
+)
+from caft.tune.config import AnswerTarget, Select, TuningConfig
+from caft.tune.examples import Lesson, encode_lesson
 
 
 @pytest.fixture
@@ -50,6 +60,44 @@ def test_faulty_rows_are_refused_by_name(  # noqa: PLR0917
     with pytest.raises(UserError, match="question q7") as caught:
         check_examples([row, faulty], tokenizer_of(), ids_of("<end>")[0])
     assert told in str(caught.value)
+
+
+def test_a_completion_without_the_bos_that_the_tokenizer_writes_is_refused(
+    tokenizer_of, ids_of, row
+):
+    bare = replace(row, question_id="q7", prompt_ids=row.prompt_ids[1:])
+    refuse_bare_start([row], tokenizer_of(chat=False))
+    with pytest.raises(UserError, match=r"question q7 begins without the BOS token \('<s>'\)"):
+        refuse_bare_start([row, bare], tokenizer_of(chat=False))
+    # A tokenizer that knows a BOS and writes none is right about its own model.
+    silent = tokenizer_of(chat=False)
+    silent.backend_tokenizer.post_processor = TemplateProcessing(single="$A", pair="$A $B:1")
+    refuse_bare_start([bare], silent)
+
+
+def test_a_chat_template_that_leaves_the_bos_out_is_noticed(tokenizer_of, ids_of, wording, colours):
+    (end_id,) = ids_of("<end>")
+
+    def begins_bare(tokenizer, *, chat):
+        lesson = Lesson(colours, Target.answer, "easy")
+        row = encode_lesson(lesson, wording, AnswerTarget.bare, tokenizer, chat=chat, end_id=end_id)
+        return find_bare_start([row], tokenizer) is not None
+
+    forgetful = tokenizer_of()
+    forgetful.chat_template = forgetful.chat_template.removeprefix("{{ bos_token }}")
+    assert begins_bare(forgetful, chat=True)
+    assert not begins_bare(forgetful, chat=False)
+    assert not begins_bare(tokenizer_of(), chat=True)
+
+
+def test_one_answer_is_enough_to_measure_by_and_free_text_is_none(wording, colours):
+    best = TuningConfig(validation_replies=0, select=Select.best)
+    taught = (colours, Target.rationale)
+    free = (replace(colours, options=(), gold_index=None, gold_text="So"), Target.answer)
+    refuse_unmeasured([taught, (colours, Target.answer)], wording, best, 1)
+    refuse_unmeasured([taught, free], wording, TuningConfig(validation_replies=0), 1)
+    with pytest.raises(UserError, match=r"tuning\.select=best goes by .* stage 3 of the method"):
+        refuse_unmeasured([taught, free], wording, best, 3)
 
 
 def test_a_prompt_that_evaluation_asks_otherwise_is_refused_with_the_place(row, ids_of):

@@ -20,7 +20,7 @@ from caft.records import (
 from caft.split import SplitResult
 from caft.store import Artifact
 from caft.trainers.loggers import RunLogger
-from caft.tune.stage import TuningNumbers
+from caft.tune.stage import TrainingRows, TuningNumbers
 
 
 @dataclass(slots=True)
@@ -33,7 +33,10 @@ class Examined:
 
 @dataclass(slots=True)
 class Findings:
-    """Everything known so far; a part that was not reached is None or empty."""
+    """Everything known so far; a part that was not reached is None or empty.
+
+    `rows` are the tokens of tuning stages, by number from 0 on, until each is trained.
+    """
 
     questions: QuestionSplits
     scores: list[AnswerScore] | None = None
@@ -42,6 +45,7 @@ class Findings:
     judgements: list[Judgement] = field(default_factory=list)
     split: SplitResult | None = None
     rationales: list[Rationale] = field(default_factory=list)
+    rows: dict[int, TrainingRows] = field(default_factory=dict)
     tuned: Student | None = None
     tuning: list[TuningNumbers] = field(default_factory=list)
     base_replies: Examined | None = None

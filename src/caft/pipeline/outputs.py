@@ -210,6 +210,8 @@ def _tuning_part(config: RunConfig, findings: Findings) -> list[dict[str, Any]]:
                 "final": measured[-1] if measured else None,
                 "questions": questions_asked(numbers.curve),
                 "selected": best if takes_best else numbers.epochs,
+                "dropped": len(numbers.dropped),
+                "dropped_ids": numbers.dropped,
             }
         )
     return parts

@@ -53,6 +53,7 @@ from caft.split import split_questions
 from caft.store import Store, digest, measured, plain, write_table
 from caft.text.prompts import Wanted
 from caft.trainers.loggers import RunIdentity, RunLogger, open_logger
+from caft.tune.check import refuse_unmeasured
 from caft.tune.config import AnswerTarget, StageConfig
 from caft.tune.examples import Lesson, choose_lessons
 from caft.tune.stage import (
@@ -106,7 +107,7 @@ def run_pipeline(config: RunConfig, context: RunContext) -> int:
         print_plan(place)
         return DONE
     refuse_prompts_without_room(place)
-    if config.method.stages and config.until not in (Until.score, Until.split, Until.distill):
+    if _tunes(config):
         starting_student(place.student, config.tuning)
     findings = Findings(place.questions)
     with place.until_the_end:
@@ -118,6 +119,11 @@ def run_pipeline(config: RunConfig, context: RunContext) -> int:
         _describe_model(place, findings)
         drawn = write_outputs(config, context, findings, started=started)
     return DONE if drawn else OUR_FAULT
+
+
+def _tunes(config: RunConfig) -> bool:
+    stops_before = config.until in (Until.score, Until.split, Until.distill)
+    return bool(config.method.stages) and not stops_before
 
 
 def refuse_prompts_without_room(place: Workplace) -> None:
@@ -165,12 +171,26 @@ def open_workplace(config: RunConfig, context: RunContext) -> Workplace:
     )
     taught_class(place)
     check_estimators(config, [*questions.train, *place.held_out])
+    if _tunes(config):
+        _refuse_unmeasured_stages(place)
     # Whoever stops after the scores, to see what they are worth, needs no teacher yet.
     stops_early = config.until in (Until.score, Until.split)
     if (wants_teacher and not stops_early) or Need.rationale in wanted_needs(config):
         has_solutions = all(question.rationale for question in questions.train)
         check_teacher(has_solutions, config.teacher)
     return place
+
+
+def _refuse_unmeasured_stages(place: Workplace) -> None:
+    config = place.config
+    for number, stage in enumerate(config.method.stages, start=1):
+        # Classes are not known yet: as if every question could be asked for every target.
+        questions = [
+            (question, target)
+            for question in place.questions.validation
+            for target in dict.fromkeys(stage.targets.values())
+        ]
+        refuse_unmeasured(questions, config.dataset.prompt, config.tuning, number)
 
 
 def _store_path(config: RunConfig) -> Path:
@@ -233,6 +253,11 @@ def distill(place: Workplace, findings: Findings) -> None:
     taught = taught_class(place)
     # An estimator may have had every rationale bought already.
     if asked and (taught or not findings.rationales):
+        # A matched budget moves questions to other classes while it is asked.
+        if _tunes(place.config) and not taught:
+            from caft.pipeline.checking import check_answer_stages
+
+            check_answer_stages(place, findings)
         buy_rationales(place, findings, asked, taught)
 
 
@@ -299,16 +324,18 @@ def tune(place: Workplace, findings: Findings) -> None:
     """The method's stages in order, each from where the last one ended."""
     if not place.config.method.stages:
         return
-    for stage in place.config.method.stages:
-        # A class whose rationales were all refused is found out before the first stage is tuned.
-        lessons_of(place, findings, stage)
+    from caft.pipeline.checking import check_stages
+
+    # A row that cannot be trained is found out before the first stage is, not hours later.
+    check_stages(place, findings)
     student = starting_student(place.student, place.config.tuning)
     assert findings.logger is not None
     for number in range(len(place.config.method.stages)):
         work = tuning_of(place, findings, student, number)
         title = f"tuning, stage {number + 1} of {len(place.config.method.stages)}"
         logger = findings.logger.for_stage(number + 1)
-        artifact = tune_student(work, place.store, place.config.trainer, logger, title)
+        rows = findings.rows.pop(number, None)
+        artifact = tune_student(work, place.store, place.config.trainer, logger, title, rows=rows)
         findings.note(f"tune {number + 1}", artifact)
         findings.tuning.append(read_numbers(artifact))
         if artifact.cached:

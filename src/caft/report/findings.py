@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -26,6 +26,7 @@ from caft.statistics import ALPHA
 LOW_OPTION_MASS = 0.5
 LOW_VALID_RATE = 0.9
 MANY_UNPARSABLE = 0.1
+_NAMED = 5
 
 
 class Tone(Enum):
@@ -159,6 +160,7 @@ def find_warnings(summary: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         *_warn_of_score(summary.get("score")),
         *_warn_of_classes(summary.get("split")),
+        *_warn_of_dropped_rows(summary),
         *_warn_of_replies(summary.get("accuracy") or {}),
     )
 
@@ -230,6 +232,25 @@ def _warn_of_classes(split: Mapping[str, Any] | None) -> list[str]:
             f"{'is' if split['unreadable'] == 1 else 'are'} placed in {list(split['counts'])[-1]}."
         )
     return warnings
+
+
+def _warn_of_dropped_rows(summary: Mapping[str, Any]) -> list[str]:
+    stages = (summary.get("method") or {}).get("stages") or []
+    return [
+        f"Stage {number} trained {count_of(stage['examples'], 'row')}; {tuned['dropped']:,} more "
+        f"{'was' if tuned['dropped'] == 1 else 'were'} too long and left out: "
+        f"{_name_some(tuned['dropped_ids'])}."
+        for number, (stage, tuned) in enumerate(
+            zip(stages, summary.get("tuning") or [], strict=False), start=1
+        )
+        if tuned.get("dropped")
+    ]
+
+
+def _name_some(ids: Sequence[str]) -> str:
+    more = len(ids) - _NAMED
+    named = ", ".join(ids[:_NAMED])
+    return f"{named} and {more:,} more, all in summary.json" if more > 0 else named
 
 
 def _warn_of_replies(accuracy: Mapping[str, Any]) -> list[str]:

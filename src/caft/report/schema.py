@@ -209,7 +209,8 @@ class TuningPart(TypedDict):
     """How one tuning stage did on validation questions, asked as the stage trains their class.
 
     `best_epoch` is the first of the best ones; `selected` is the epoch whose weights went on.
-    All are null where nothing was measured.
+    All are null where nothing was measured. `dropped` counts the rows that were longer than the
+    tokens allowed and left out, `dropped_ids` are their questions.
     """
 
     epochs: int
@@ -219,6 +220,8 @@ class TuningPart(TypedDict):
     final: float | None
     questions: int
     selected: int
+    dropped: NotRequired[int]
+    dropped_ids: NotRequired[list[str]]
 
 
 class Accuracy(Share):

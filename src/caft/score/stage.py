@@ -92,17 +92,24 @@ def score_questions(scoring: Scoring, store: Store, trainer: TrainerConfig) -> A
     return store.obtain("score", scoring.key, produce, resumable=True)
 
 
-def refuse_unfit_rows(scoring: Scoring) -> tuple[list[ScoringRow], list[ScoringRow]]:
-    """All rows, and those whose free-text answers are written out; before any model loads.
+def encode_questions(scoring: Scoring) -> list[ScoringRow]:
+    """The rows that a scoring sends, in the order of its questions.
 
-    UserError for an answer label of several tokens, a template that refuses the turns, a prompt
-    that leaves no room.
+    UserError for an answer label of several tokens and a template that refuses the turns.
     """
     from caft.score.prepare import prepare_rows
 
-    rows = prepare_rows(
+    return prepare_rows(
         scoring.questions, scoring.prompt, scoring.student.tokenizer, scoring.shots, scoring.wanted
     )
+
+
+def refuse_unfit_rows(scoring: Scoring) -> tuple[list[ScoringRow], list[ScoringRow]]:
+    """All rows, and those whose free-text answers are written out; before any model loads.
+
+    UserError for what `encode_questions` refuses, and a prompt that leaves no room.
+    """
+    rows = encode_questions(scoring)
     free = [row for row in rows if not row.labels]
     scoring.student.refuse_long_prompts(
         {row.question_id: len(row.prompt_ids) for row in rows},

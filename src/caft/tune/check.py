@@ -1,7 +1,7 @@
 """The data check before training: what would be trained, and is it what evaluation asks? Pure.
 
-Every fault here has cost somebody a training run: labels that were all masked, a BOS twice, an
-end token that was never learnt, prompts that differ between training and test.
+Every fault here has cost somebody a training run: labels that were all masked, a BOS twice or
+not at all, an end token that was never learnt, prompts that differ between training and test.
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from caft.errors import UserError
-from caft.records import Example
+from caft.records import Example, Question, Target
+from caft.text.config import PromptConfig
+from caft.tune.config import Select, TuningConfig
+from caft.tune.examples import wanted_of
 
 OPEN, CLOSE = "\u27e6", "\u27e7"
 """Stand around what is trained in a rendered example."""
 
 _LONGEST = 1_200
+_PROBE = "caft probe"
 
 
 def check_examples(examples: Sequence[Example], tokenizer: Any, end_id: int) -> None:
@@ -39,6 +43,54 @@ def check_examples(examples: Sequence[Example], tokenizer: Any, end_id: int) -> 
                 f"{name} begins with the BOS token twice ({tokenizer.bos_token!r}); take it out of "
                 "the chat template or of the tokenizer's settings, not both"
             )
+
+
+def refuse_unmeasured(
+    questions: Sequence[tuple[Question, Target]],
+    prompt: PromptConfig,
+    config: TuningConfig,
+    stage: int,
+) -> None:
+    """UserError where a stage is to go by its validation accuracy, and nothing would be asked.
+
+    `questions` are the validation questions with their targets, `stage` counts from 1 on.
+    """
+    wants_best = config.select is Select.best
+    if config.validation_replies or not (wants_best or config.patience):
+        return
+    # It imports torch, which a run that is refused early should not wait for.
+    from caft.tune.validation import choose_asked
+
+    wanted = [(question, wanted_of(target, config.answer_target)) for question, target in questions]
+    if not choose_asked(wanted, prompt, config.validation_replies):
+        dial = "tuning.select=best" if wants_best else f"tuning.patience={config.patience}"
+        raise UserError(
+            f"{dial} goes by validation accuracy, but tuning.validation_replies is 0 and stage "
+            f"{stage} of the method is validated by written replies only; set "
+            "tuning.validation_replies=1 or more, or leave the other out"
+        )
+
+
+def find_bare_start(examples: Sequence[Example], tokenizer: Any) -> Example | None:
+    """The first row without the BOS that the tokenizer itself puts before plain text, if any.
+
+    A fault in a completion. A chat template may leave it out on purpose, as Phi-3's does.
+    """
+    bos = tokenizer.bos_token_id
+    if bos is None or tokenizer(_PROBE).input_ids[:1] != [bos]:
+        return None
+    return next((row for row in examples if row.prompt_ids[:1] != (bos,)), None)
+
+
+def refuse_bare_start(examples: Sequence[Example], tokenizer: Any) -> None:
+    """UserError where a completion row lacks the tokenizer's own BOS."""
+    row = find_bare_start(examples, tokenizer)
+    if row is not None:
+        raise UserError(
+            f"the training row of question {row.question_id} begins without the BOS token "
+            f"({tokenizer.bos_token!r}) that the tokenizer puts before other texts; check the "
+            "settings of the model's tokenizer"
+        )
 
 
 def check_prompts(examples: Sequence[Example], asked: Sequence[tuple[int, ...]]) -> None:

@@ -110,6 +110,14 @@ class TuningNumbers:
     curve: list[dict[str, float]]
 
 
+@dataclass(frozen=True, slots=True)
+class TrainingRows:
+    """A stage's lessons as tokens, checked, and the question ids of those that are too long."""
+
+    examples: list[Example]
+    dropped: list[str]
+
+
 def find_tuning(tuning: Tuning, store: Store) -> Artifact | None:
     """The tuned weights, where they have been made before."""
     return store.find("tune", tuning.key)
@@ -145,29 +153,43 @@ def starting_student(student: Student, config: TuningConfig) -> Student:
 
 
 def tune_student(
-    tuning: Tuning, store: Store, trainer: TrainerConfig, logger: Any, title: str
+    tuning: Tuning,
+    store: Store,
+    trainer: TrainerConfig,
+    logger: Any,
+    title: str,
+    *,
+    rows: TrainingRows | None = None,
 ) -> Artifact:
-    """Train one stage, go on with an interrupted one, or take its weights from the store."""
+    """Train one stage, go on with an interrupted one, or take its weights from the store.
+
+    `rows` are the stage's own where `encode_rows` has made them already.
+    """
 
     def produce(folder: Path) -> None:
         if not (folder / _NUMBERS).exists():
-            _train(tuning, trainer, logger, title, folder)
+            _train(tuning, rows or encode_rows(tuning), trainer, logger, title, folder)
         for part in (_CHECKPOINTS, "lightning_logs"):
             shutil.rmtree(folder / part, ignore_errors=True)
 
     return store.obtain("tune", tuning.key, produce, resumable=True)
 
 
-def _train(tuning: Tuning, trainer: TrainerConfig, logger: Any, title: str, folder: Path) -> None:
+def _train(  # noqa: PLR0917
+    tuning: Tuning,
+    rows: TrainingRows,
+    trainer: TrainerConfig,
+    logger: Any,
+    title: str,
+    folder: Path,
+) -> None:
     from caft.tune.course import accuracies
     from caft.tune.training import Job
 
-    examples, dropped = _encode(tuning)
-    if dropped:
-        log.warning("%d rows are too long and left out: %s", len(dropped), ", ".join(dropped[:5]))
+    _show_rows(rows.examples, tuning.student.tokenizer)
     job = Job(
         student=tuning.student,
-        examples=examples,
+        examples=rows.examples,
         examination=_examination(tuning) if tuning.config.validate else None,
         epochs=tuning.epochs,
         config=tuning.config,
@@ -176,12 +198,12 @@ def _train(tuning: Tuning, trainer: TrainerConfig, logger: Any, title: str, fold
         folder=folder,
         weights=_WEIGHTS,
     )
-    log.info("%s: %d rows x %d epochs", title, len(examples), tuning.epochs)
+    log.info("%s: %d rows x %d epochs", title, len(rows.examples), tuning.epochs)
     trained = _watch(job, logger, title)
     for path in [*(folder / _WEIGHTS).iterdir(), folder / _WEIGHTS]:
         make_durable(path)
     epochs = len(accuracies(trained.curve)) or tuning.epochs
-    numbers = _count(examples, dropped, epochs, trained)
+    numbers = _count(rows, epochs, trained)
     # Last: a folder with numbers is a finished stage, whatever happens before it is published.
     write_durably(folder / _NUMBERS, json.dumps(asdict(numbers), indent=1))
 
@@ -235,13 +257,12 @@ def _metrics(row: Row) -> dict[str, float]:
     return {**named, "epoch": row["epoch"] - 1}
 
 
-def _count(
-    examples: Sequence[Example], dropped: list[str], epochs: int, trained: Trained
-) -> TuningNumbers:
+def _count(rows: TrainingRows, epochs: int, trained: Trained) -> TuningNumbers:
+    examples = rows.examples
     rationales = [row for row in examples if row.target is Target.rationale]
     return TuningNumbers(
         examples=len(examples),
-        dropped=dropped,
+        dropped=rows.dropped,
         epochs=epochs,
         prompt_tokens=sum(len(row.prompt_ids) for row in examples),
         trained_tokens=sum(len(row.completion_ids) for row in examples),
@@ -252,12 +273,14 @@ def _count(
     )
 
 
-def _encode(tuning: Tuning) -> tuple[list[Example], list[str]]:
-    """The stage's rows as tokens, checked, and the ids of those that are too long."""
+def encode_rows(tuning: Tuning) -> TrainingRows:
+    """The stage's lessons as tokens; no model is loaded.
+
+    UserError where a row could not be trained as it should be, or is longer than allowed.
+    """
     from caft.models.encoding import asks_in_chat, end_of_turn
-    from caft.tune.check import check_examples, check_prompts, render_example
-    from caft.tune.examples import encode_lesson, fit_to_length, wanted_of
-    from caft.tune.validation import ask
+    from caft.tune.check import check_examples, refuse_bare_start
+    from caft.tune.examples import encode_lesson, fit_to_length
 
     tokenizer, answer_target = tuning.student.tokenizer, tuning.config.answer_target
     chat = asks_in_chat(tuning.prompt.style, tokenizer)
@@ -267,27 +290,23 @@ def _encode(tuning: Tuning) -> tuple[list[Example], list[str]]:
         for lesson in tuning.lessons
     ]
     check_examples(examples, tokenizer, end_id)
-    asked = [
-        ask(
-            item.question,
-            wanted_of(item.target, answer_target),
-            tuning.prompt,
-            tokenizer,
-            chat=chat,
-        )
-        for item in tuning.lessons
-    ]
-    check_prompts(examples, [item.prompt_ids for item in asked])
+    if not chat:
+        refuse_bare_start(examples, tokenizer)
     limits = [limit for limit in (tuning.config.max_length, tuning.student.context) if limit]
     kept, dropped = fit_to_length(examples, min(limits, default=None), tuning.config.overlong)
+    return TrainingRows(kept, dropped)
+
+
+def _show_rows(examples: Sequence[Example], tokenizer: Any) -> None:
+    from caft.tune.check import render_example
+
     # One row of every target: a joint stage trains two kinds.
-    for row in {row.target: row for row in reversed(kept)}.values():
+    for row in {row.target: row for row in reversed(examples)}.values():
         log.info(
             "a training row (%s), what is trained between marks:\n%s",
             row.target.value,
             render_example(row, tokenizer),
         )
-    return kept, dropped
 
 
 def _examination(tuning: Tuning) -> Examination:
