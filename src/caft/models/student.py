@@ -76,7 +76,8 @@ class Student:
     def context(self) -> int | None:
         """The longest row in tokens that the model was made for, where its config says so."""
         config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
-        context = config.get("max_position_embeddings")
+        # GPT-2 has a word of its own.
+        context = config.get("max_position_embeddings") or config.get("n_positions")
         return int(context) if context else None
 
     def end_ids(self, *, chat: bool) -> tuple[int, ...]:
