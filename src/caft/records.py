@@ -92,7 +92,7 @@ class Chain:
     `pieces` are the tokens' texts without the end token; `entropies` (nats, full vocabulary) and
     `margins` (top-1 minus top-2 probability) are those of the distribution that each token was
     taken from. `parsed` is the answer at its end, None where none can be read; `generated_tokens`
-    counts the end token, too.
+    counts the end token, too. `opened` says that the prompt had opened the thinking span already.
     """
 
     question_id: str
@@ -102,6 +102,7 @@ class Chain:
     parsed: str | None
     correct: bool
     generated_tokens: int = 0
+    opened: bool = False
 
     @property
     def text(self) -> str:

@@ -7,8 +7,11 @@ import pytest
 from caft.models.config import Architecture
 from caft.models.encoding import token_pieces
 from caft.models.tiny_tokenizers import make_tokenizer
-from caft.records import Chain
+from caft.records import Chain, Question
 from caft.score.chains import estimate_chain, find_answer_token, find_reasoning, split_sentences
+from caft.score.read import read_chain
+from caft.text.config import PromptConfig
+from caft.trainers.replies import WrittenReply
 
 
 def chain(*tokens: tuple[str, float, float]) -> Chain:
@@ -76,6 +79,34 @@ def test_the_reasoning_of_a_reply(pieces: list[str], span: slice) -> None:
 )
 def test_the_token_of_the_answer(pieces: list[str], place: int | None) -> None:
     assert find_answer_token(pieces) == place
+
+
+@pytest.mark.parametrize(
+    ("reply", "parsed"),
+    [
+        ("Perhaps [[B]], but wait", None),
+        ("Perhaps [[B]]. </think> So [[A]]", "A"),
+        ("Perhaps [[B]]. </think> So", None),
+    ],
+)
+def test_what_stands_in_a_span_that_the_prompt_opened_is_no_answer(
+    reply: str, parsed: str | None
+) -> None:
+    tokenizer = make_tokenizer(Architecture.llama)
+    ids = tokenizer(reply, add_special_tokens=False).input_ids
+    spread = [0.5] * len(ids)
+    written = WrittenReply("q", reply, len(ids), ids, spread, spread, spread)
+    question = Question(id="q", text="?", options=("red", "blue"), gold_index=1)
+
+    def read(*, opened: bool) -> Chain:
+        return read_chain(question, written, PromptConfig(), tokenizer, opened=opened)
+
+    assert read(opened=True).parsed == parsed
+    estimates = estimate_chain(read(opened=True))
+    assert (estimates["cot_answer_entropy"] is None) is (parsed is None)
+    # A reply whose own text is all there is goes by that.
+    cut = "</think>" not in reply
+    assert read(opened=False).parsed == ("B" if cut else parsed)
 
 
 @pytest.mark.parametrize(

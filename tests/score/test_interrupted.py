@@ -32,6 +32,7 @@ from caft.score.stage import (
 from caft.store import Journal, Store
 from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
+from caft.trainers.predicting import Predictor
 
 ONE = TrainerConfig(accelerator="cpu", progress=False)
 TWO = TrainerConfig(accelerator="cpu", progress=False, devices=2, strategy="ddp")
@@ -149,6 +150,25 @@ def test_chains_keep_the_spread_of_every_token(student: Student, tmp_path: Path)
     again = write_chains(work, Store(tmp_path), ONE)
     assert again.cached
     assert read_chains(again) == chains
+
+
+def test_a_span_that_the_template_opens_is_known_and_no_marker_in_it_ends_the_chain(
+    student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stops: list[bool] = []
+    write = Predictor.write
+
+    def watched(self: Predictor, prompts: Any, batch: int, reply: Any, title: str) -> Any:
+        stops.append(reply.stop_after_marker)
+        return write(self, prompts, batch, reply, title=title)
+
+    monkeypatch.setattr(Predictor, "write", watched)
+    work = Chaining(student, QUESTIONS[:2], (), PromptConfig(), ChainConfig(max_new_tokens=3))
+    plain = read_chains(write_chains(work, Store(tmp_path / "plain"), ONE))
+    student.tokenizer.chat_template += "{% if add_generation_prompt %}<think>\n{% endif %}"
+    opened = read_chains(write_chains(work, Store(tmp_path / "opened"), ONE))
+    assert [chain.opened for chain in plain + opened] == [False, False, True, True]
+    assert stops == [True, False]
 
 
 def test_logits_that_are_not_finite_stop_before_the_table(

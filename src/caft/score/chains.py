@@ -22,7 +22,7 @@ def estimate_chain(chain: Chain) -> dict[str, float | None]:
     """Every cot_* estimate; entropies in nats. None where there is nothing to take it from."""
     span = find_reasoning(chain.pieces)
     entropies, margins = chain.entropies[span], chain.margins[span]
-    answer = find_answer_token(chain.pieces)
+    answer = find_answer_token(chain.pieces, opened=chain.opened)
     sentences = [entropies[start:stop] for start, stop in split_sentences(chain.pieces[span])]
     return {
         "cot_answer_entropy": None if answer is None else chain.entropies[answer],
@@ -49,14 +49,15 @@ def find_reasoning(pieces: Sequence[str]) -> slice:
     return slice(first, _token_at(pieces, closed.start()) if closed else len(pieces))
 
 
-def find_answer_token(pieces: Sequence[str]) -> int | None:
+def find_answer_token(pieces: Sequence[str], *, opened: bool = False) -> int | None:
     """The place of the answer's first token; None where no [[...]] can be read.
 
-    Behind a thinking span only what follows it is an answer.
+    Behind a thinking span only what follows it is an answer; where the prompt has `opened` the
+    span, a reply that never closes it has none.
     """
     text = "".join(pieces)
     thought = _CLOSES.search(text)
-    if not thought and _OPENS.search(text):
+    if not thought and (opened or _OPENS.search(text)):
         return None
     offset = thought.end() if thought else 0
     marker = last_marker(text[offset:])

@@ -102,11 +102,15 @@ def first_line(reply: str) -> str:
 
 
 def read_chain(
-    question: Question, reply: WrittenReply, prompt: PromptConfig, tokenizer: Any
+    question: Question, reply: WrittenReply, prompt: PromptConfig, tokenizer: Any, *, opened: bool
 ) -> Chain:
-    """A reply as a chain of thought, with the answer at its end."""
+    """A reply as a chain of thought, with the answer at its end.
+
+    `opened` as in `Chain`: what stands in the span is no answer, even if the reply is cut there.
+    """
     pieces = token_pieces(reply.ids, tokenizer)
-    parsed = parse_answer("".join(pieces), answer_labels(question, prompt.option_ids))
+    text = ("<think>" if opened else "") + "".join(pieces)
+    parsed = parse_answer(text, answer_labels(question, prompt.option_ids))
     return Chain(
         question_id=question.id,
         pieces=pieces,
@@ -115,6 +119,7 @@ def read_chain(
         generated_tokens=reply.tokens,
         parsed=parsed,
         correct=answers_agree(parsed, gold_label(question, prompt.option_ids)),
+        opened=opened,
     )
 
 

@@ -30,6 +30,7 @@ from caft.teachers.progress import Watcher
 from caft.teachers.replies import Reply, Request
 from caft.text.config import PromptConfig
 from caft.text.judging import read_judgement, write_judge_prompt
+from caft.text.parsing import opens_thinking
 from caft.text.prompts import Prompt, Wanted, write_prompt
 from caft.trainers.config import TrainerConfig
 from caft.trainers.predicting import WRITING_SOURCES, Predictor
@@ -215,6 +216,8 @@ def _write_chains(chaining: Chaining, predictor: Predictor) -> list[Chain]:
 
     tokenizer, config = chaining.student.tokenizer, chaining.config
     prompts = refuse_long_chains(chaining)
+    # Some templates open the span whatever they are told.
+    opened = {name: opens_thinking(tokenizer.decode(ids)) for name, ids in prompts}
     chat = asks_in_chat(chaining.prompt.style, tokenizer)
     log.info("writing %d chains of thought", len(prompts))
     ends = chaining.student.end_ids(chat=chat)
@@ -222,12 +225,18 @@ def _write_chains(chaining: Chaining, predictor: Predictor) -> list[Chain]:
         max_new_tokens=config.max_new_tokens,
         end_ids=ends,
         # What looks like an answer inside a thinking span ends nothing.
-        stop_after_marker=not config.thinking,
+        stop_after_marker=not (config.thinking or any(opened.values())),
         with_spread=True,
     )
     written = predictor.write(prompts, config.batch_size, reply, title="chains")
     return [
-        read_chain(question, without_end(written[question.id], ends), chaining.prompt, tokenizer)
+        read_chain(
+            question,
+            without_end(written[question.id], ends),
+            chaining.prompt,
+            tokenizer,
+            opened=opened[question.id],
+        )
         for question in chaining.questions
     ]
 
