@@ -156,6 +156,7 @@ def _split_part(config: RunConfig, findings: Findings) -> dict[str, Any] | None:
     train = [placed[question.id] for question in findings.questions.train]
     return {
         "strategy": config.split.strategy,
+        "estimator": getattr(config.split, "estimator", None),
         "thresholds": list(findings.split.thresholds),
         "counts": {name: train.count(name) for name in config.split.classes},
         "held_out_by": findings.split.held_out_by or None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from caft.statistics.wilson import Interval
 
 Floats: TypeAlias = NDArray[np.float64]
+Name = TypeVar("Name")
 
 _RESAMPLED_AT_ONCE = 200
 
@@ -33,8 +34,8 @@ def mean_over_seeds(values: Sequence[float], confidence: float = 0.95) -> Interv
 
 
 def resample_means(
-    arms: Mapping[str, Sequence[Sequence[bool]]], *, resamples: int = 2000, seed: int = 0
-) -> dict[str, Floats]:
+    arms: Mapping[Name, Sequence[Sequence[bool]]], *, resamples: int = 2000, seed: int = 0
+) -> dict[Name, Floats]:
     """Accuracies of every arm under the bootstrap over questions and seeds, one a resample.
 
     An arm holds one row of outcomes a seed, in the same order of questions everywhere. A resample
@@ -47,7 +48,7 @@ def resample_means(
     (questions,) = {table.shape[1] for table in tables.values()}
     assert questions > 0, "no questions"
     generator = np.random.default_rng(seed)
-    drawn: dict[str, list[Floats]] = {name: [] for name in tables}
+    drawn: dict[Name, list[Floats]] = {name: [] for name in tables}
     # In blocks: resamples x questions at once would be gigabytes for a large test set.
     for start in range(0, resamples, _RESAMPLED_AT_ONCE):
         block = min(_RESAMPLED_AT_ONCE, resamples - start)

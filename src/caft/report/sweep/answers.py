@@ -9,23 +9,28 @@ from caft.report.findings import Finding, Tone
 from caft.report.sweep.arms import Arm
 from caft.report.sweep.comparisons import ArmComparison
 from caft.report.sweep.jobs import FINISHED, Sweep
-from caft.report.sweep.routing import ASKED, RoutingAnswer
+from caft.report.sweep.routing import RoutingAnswer, capitalise
 from caft.report.sweep.savings import Saving, pick_reference
 from caft.report.wording import count_of, p_in_words, percent, points_between_bounds
 from caft.statistics import ALPHA, Verdict
 
 _COUNTED = "unique_rationale_tokens"
-_TONES = {Verdict.yes: Tone.good, Verdict.no: Tone.bad, Verdict.unclear: Tone.unclear}
+_TONES = {
+    Verdict.yes: Tone.good,
+    Verdict.no: Tone.bad,
+    Verdict.mixed: Tone.unclear,
+    Verdict.unclear: Tone.unclear,
+}
 
 
 def find_answers(
     arms: Sequence[Arm],
     comparisons: Sequence[ArmComparison],
-    routing: RoutingAnswer,
+    routing: Sequence[RoutingAnswer],
     savings: Sequence[Saving],
 ) -> list[Finding]:
     """Routing first, then which arm is best, then what it saves; as far as there are numbers."""
-    found = [_find_routing(routing)]
+    found = [_find_routing(answer) for answer in routing]
     if arms:
         found.append(_find_best(arms, comparisons))
     if len(arms) > 1 and any(saving.key == _COUNTED for saving in savings):
@@ -33,14 +38,10 @@ def find_answers(
     return found
 
 
-def _find_routing(routing: RoutingAnswer) -> Finding:
-    word, _, rest = routing.sentence.partition(": ")
-    figure = f"{count_of(len(routing.tests), 'comparison')} at an equal budget"
-    return Finding(ASKED, word, figure, _capital(rest), _TONES[routing.verdict])
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _find_routing(answer: RoutingAnswer) -> Finding:
+    word, _, rest = answer.sentence.partition(": ")
+    figure = f"{count_of(len(answer.tests), 'comparison')} at an equal budget"
+    return Finding(answer.asked, word, figure, capitalise(rest), _TONES[answer.verdict])
 
 
 def _find_best(arms: Sequence[Arm], comparisons: Sequence[ArmComparison]) -> Finding:
@@ -69,8 +70,14 @@ def _not_clearly_worse(best: Arm, comparisons: Sequence[ArmComparison]) -> list[
     return [
         pair.first if pair.second == best.name else pair.second
         for pair in comparisons
-        if best.name in (pair.first, pair.second) and not pair.clear
+        if best.name in (pair.first, pair.second) and not _is_ahead(best, pair)
     ]
+
+
+def _is_ahead(arm: Arm, pair: ArmComparison) -> bool:
+    """Clearly so, and in the mode of the comparison, which need not be the arm's own."""
+    gain = pair.difference.value if pair.second == arm.name else -pair.difference.value
+    return pair.clear and gain > 0
 
 
 def _list_names(names: Sequence[str]) -> str:
@@ -155,16 +162,9 @@ def find_sweep_warnings(sweep: Sweep, arms: Sequence[Arm]) -> list[str]:
         warnings.append(
             "Not all settings answered the same test questions; only those that did are compared."
         )
-    if len({mode for arm in arms for mode in modes_of(arm)}) > 1:
+    if len({mode for arm in arms for mode in arm.modes}) > 1:
         warnings.append(
-            "Settings answer in different modes and so spend different tokens a question; "
-            "the table of accuracy by mode compares like with like."
+            "Settings answer in different modes and so spend different tokens a question; pairs "
+            "with the same stages, and routing, are compared in one common mode."
         )
     return warnings
-
-
-def modes_of(arm: Arm) -> list[str]:
-    """The modes that its jobs were examined in, chosen on validation questions."""
-    from caft.report.sweep.jobs import examined_model
-
-    return sorted({mode for job in arm.jobs if (mode := examined_model(job.summary)[1])})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from caft.report.sweep.jobs import Job, name_settings, varying_settings
@@ -52,6 +52,30 @@ class Arm:
         """How its questions were sorted into classes."""
         return str((self.first.get("split") or {}).get("strategy", ""))
 
+    @property
+    def estimator(self) -> str | None:
+        """The estimate that sorted them; None where classes were drawn by lot, or none made."""
+        split, score = self.first.get("split"), self.first.get("score")
+        if not split or self.strategy.startswith("random"):
+            return None
+        # Summaries once named it among the scores only.
+        found: str | None = split.get("estimator") or (score or {}).get("estimator")
+        return found
+
+    @property
+    def stages(self) -> list[tuple[dict[str, str], int]]:
+        """What each tuning stage trained the classes on, and its epochs."""
+        return [(stage["targets"], stage["epochs"]) for stage in self.first["method"]["stages"]]
+
+    @property
+    def modes(self) -> list[str]:
+        """The modes that count for its jobs."""
+        return sorted({job.mode for job in self.jobs if job.mode})
+
+    def examine_in(self, mode: str) -> Arm:
+        """The same arm with every job's replies taken in `mode`."""
+        return replace(self, jobs=tuple(replace(job, examined_in=mode) for job in self.jobs))
+
     def mean_cost(self, key: str) -> float:
         """A number of the cost part, or of `extra_counts`, averaged over the seeds."""
         return sum(count_of_cost(job, key) for job in self.jobs) / len(self.jobs)
@@ -77,6 +101,39 @@ def _name_of_method(of_seed: Mapping[int, Job]) -> str:
     summary = next(iter(of_seed.values())).summary
     assert summary is not None
     return str(summary["method"]["name"])
+
+
+def pick_common_mode(first: Arm, second: Arm) -> str | None:
+    """The mode that is best on validation questions over both arms and all of their seeds.
+
+    Each arm in its own best mode would be a lottery: a few validation questions draw the mode,
+    and modes may lie further apart than arms. The arms weigh equally; of equally good modes it is
+    the cheaper one in tokens. Without validation numbers: the mode that all jobs have chosen, if
+    it is one. None where there is no common mode.
+    """
+    jobs = (*first.jobs, *second.jobs)
+    measured = [
+        mode
+        for mode in jobs[0].validation
+        if all(mode in job.validation and job.results.get(mode) and mode in job.replies
+               for job in jobs)
+    ]  # fmt: skip
+    if measured:
+        return max(measured, key=lambda mode: _merit_of_mode(mode, first, second))
+    chosen = {job.mode for job in jobs}
+    return chosen.pop() if len(chosen) == 1 else None
+
+
+def _merit_of_mode(mode: str, first: Arm, second: Arm) -> tuple[float, float]:
+    means = [
+        (
+            sum(job.validation[mode] for job in arm.jobs) / len(arm.jobs),
+            sum(job.results[mode]["generated_tokens"] for job in arm.jobs) / len(arm.jobs),
+        )
+        for arm in (first, second)
+    ]
+    # Sums of shares such as .1 and .2 differ in their last bits, and would break a tie.
+    return round(sum(share for share, _ in means), 9), -sum(tokens for _, tokens in means)
 
 
 def count_of_cost(job: Job, key: str) -> float:

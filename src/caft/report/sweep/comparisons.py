@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from caft.report.sweep.arms import Arm
+from caft.report.sweep.arms import Arm, pick_common_mode
 from caft.statistics import (
     ALPHA,
     Interval,
@@ -29,10 +29,12 @@ class ArmComparison:
     `p_adjusted` Holm's over all comparisons that were made together. Pooling counts a question
     once a seed, so a small p beside an interval around 0 is no finding: believe it only where
     both agree. `detectable` is the least difference that this many questions would reveal.
+    `mode` is the one mode that both are examined in, None where their jobs differ in it.
     """
 
     first: str
     second: str
+    mode: str | None
     difference: Interval
     seeds: int
     only_first: int
@@ -50,7 +52,17 @@ class ArmComparison:
 
 def compare_all(arms: Sequence[Arm], confidence: float) -> list[ArmComparison]:
     """Every pair of arms that answered the same test questions."""
-    return compare_pairs(list(combinations(arms, 2)), confidence)
+    return compare_pairs([_like_for_like(*pair) for pair in combinations(arms, 2)], confidence)
+
+
+def _like_for_like(first: Arm, second: Arm) -> tuple[Arm, Arm]:
+    """Both in one mode where they were tuned in the same stages.
+
+    Elsewhere the mode is part of the method: a model that never saw a rationale is not asked for
+    one, so that each keeps the mode that its own validation questions chose.
+    """
+    mode = pick_common_mode(first, second) if first.stages == second.stages else None
+    return (first.examine_in(mode), second.examine_in(mode)) if mode else (first, second)
 
 
 def compare_pairs(pairs: Sequence[tuple[Arm, Arm]], confidence: float) -> list[ArmComparison]:
@@ -67,16 +79,21 @@ def compare_pairs(pairs: Sequence[tuple[Arm, Arm]], confidence: float) -> list[A
 
 
 def _compare_group(pairs: Sequence[tuple[Arm, Arm]], confidence: float) -> list[ArmComparison]:
-    arms = {arm.name: arm for pair in pairs for arm in pair}
-    resampled = resample_means({name: outcome_rows(arm) for name, arm in arms.items()})
+    arms = {_key_of(arm): arm for pair in pairs for arm in pair}
+    resampled = resample_means({key: outcome_rows(arm) for key, arm in arms.items()})
     compared = []
     for first, second in pairs:
         value = second.accuracy - first.accuracy
-        drawn = resampled[second.name] - resampled[first.name]
+        drawn = resampled[_key_of(second)] - resampled[_key_of(first)]
         questions = len(first.jobs[0].outcomes)
         interval = percentile_interval(value, drawn, questions, confidence)
         compared.append(_pool_seeds(first, second, interval))
     return compared
+
+
+def _key_of(arm: Arm) -> tuple[str, ...]:
+    """An arm as it is examined: one arm may be compared in several modes."""
+    return (arm.name, *(str(job.mode) for job in arm.jobs))
 
 
 def outcome_rows(arm: Arm) -> list[list[bool]]:
@@ -92,9 +109,11 @@ def _pool_seeds(first: Arm, second: Arm, difference: Interval) -> ArmComparison:
     outcome = count_paired(one, two)
     differing = (outcome.only_first + outcome.only_second) / outcome.n
     p_value = mcnemar_exact(outcome.only_first, outcome.only_second)
+    modes = {*first.modes, *second.modes}
     return ArmComparison(
         first=first.name,
         second=second.name,
+        mode=modes.pop() if len(modes) == 1 else None,
         difference=difference,
         seeds=min(len(first.jobs), len(second.jobs)),
         only_first=outcome.only_first,
