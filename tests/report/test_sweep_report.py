@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sweep_sample import write_job
 
 from caft.errors import UserError
 from caft.report.__main__ import main
@@ -405,6 +406,35 @@ def test_a_ledger_says_what_became_of_each_job(sweep_folder: Path) -> None:
     assert [job["state"] for job in summary["jobs"]] == ["finished", "failed", "waiting"]
     assert summary["jobs"][1]["error"] == "no such <method>"
     assert "no such &lt;method&gt;" in html
+
+
+def test_jobs_of_a_config_that_has_changed_are_left_out(
+    make_job: Callable[..., Job], tmp_path: Path
+) -> None:
+    entries = []
+    for number, (accuracy, state) in enumerate(((0.6, "done"), (0.4, "done"), (0.4, "failed"))):
+        job = make_job(number, method="sft", accuracy=accuracy)
+        write_job(tmp_path, job if state == "done" else replace(job, summary=None))
+        entries.append({"number": number, "folder": job.folder, "overrides": ["seed=1"],
+                        "state": state, "superseded": number > 0})  # fmt: skip
+    (tmp_path / "jobs.json").write_text(json.dumps({"sweep": "mine", "jobs": entries}))
+    html = write_sweep_report(tmp_path).read_text(encoding="utf-8")
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["counts"], summary["superseded"]) == ({"finished": 1}, 2)
+    assert [arm["accuracy"]["value"] for arm in summary["arms"]] == [pytest.approx(0.6)]
+    assert "2 earlier jobs left out" in html
+    assert "runs what is missing" not in html
+
+
+def test_of_two_equal_jobs_the_one_that_finished_last_counts(
+    make_job: Callable[..., Job],
+) -> None:
+    new, old = (make_job(k, method="sft", accuracy=value) for k, value in enumerate((0.6, 0.4)))
+    new.summary["run"]["finished"] = "2026-11-25T10:00:00+00:00"  # type: ignore[index]
+    old.summary["run"]["finished"] = "2026-11-25T10:00:00+02:00"  # type: ignore[index]
+    found = examine_sweep(Sweep(name="x", jobs=[new, old]))
+    assert [arm.accuracy for arm in found.arms] == [pytest.approx(0.6)]
+    assert any("1 job left out: another one" in warning for warning in found.warnings)
 
 
 def test_a_folder_without_jobs_is_refused_in_one_line(

@@ -153,6 +153,18 @@ def find_sweep_warnings(sweep: Sweep, arms: Sequence[Arm]) -> list[str]:
         warnings.append(
             f"{sum(open_jobs.values())} of {len(sweep.jobs)} jobs are in no number here: {states}."
         )
+    if sweep.superseded:
+        warnings.append(
+            f"{count_of(sweep.superseded, 'earlier job')} left out: with the config as it is now, "
+            "the same words make other jobs."
+        )
+    evaluated = [job for job in sweep.jobs if job.result and job.outcomes]
+    repeated = len(evaluated) - sum(len(arm.jobs) for arm in arms)
+    if repeated:
+        warnings.append(
+            f"{count_of(repeated, 'job')} left out: another one with equal settings and seed "
+            "finished later."
+        )
     alone = [arm.name for arm in arms if len(arm.jobs) == 1]
     if alone:
         warnings.append(

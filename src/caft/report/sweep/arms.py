@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from caft.report.sweep.jobs import Job, name_settings, varying_settings
@@ -82,11 +83,16 @@ class Arm:
 
 
 def find_arms(jobs: Sequence[Job]) -> list[Arm]:
-    """Evaluated jobs by their settings, in the order of the jobs; of two equal ones the later."""
+    """Evaluated jobs by their settings, in the order of the jobs.
+
+    Of two with equal settings and seed it is the one that finished last: the order in which a
+    ledger lists them says nothing about their age.
+    """
     by_settings: dict[tuple[tuple[str, str], ...], dict[int, Job]] = {}
     for job, settings in zip(jobs, varying_settings(jobs), strict=True):
         if job.result and job.outcomes:
-            by_settings.setdefault(tuple(settings.items()), {})[job.seed] = job
+            of_seed = by_settings.setdefault(tuple(settings.items()), {})
+            of_seed[job.seed] = max(of_seed.get(job.seed, job), job, key=_finish_of)
     return [
         Arm(
             name=name_settings(dict(settings)) or _name_of_method(of_seed),
@@ -95,6 +101,11 @@ def find_arms(jobs: Sequence[Job]) -> list[Arm]:
         )
         for settings, of_seed in by_settings.items()
     ]
+
+
+def _finish_of(job: Job) -> datetime:
+    assert job.summary is not None
+    return datetime.fromisoformat(job.summary["run"]["finished"])
 
 
 def _name_of_method(of_seed: Mapping[int, Job]) -> str:

@@ -53,10 +53,12 @@ def read_sweep(folder: Path) -> Sweep:
             f"{folder} holds no job of a sweep; name a folder that python train.py -m has filled, "
             "one level above its jobs"
         )
+    current = [entry for entry in ledger["jobs"] if not entry.get("superseded")]
     return Sweep(
         name=ledger.get("sweep") or folder.resolve().name,
         question=ledger.get("question", ""),
-        jobs=[_read_job(folder, entry) for entry in ledger["jobs"]],
+        jobs=[_read_job(folder, entry) for entry in current],
+        superseded=len(ledger["jobs"]) - len(current),
     )
 
 

@@ -76,11 +76,16 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """All jobs of one folder, in order. `question` is what the sweep was started to find out."""
+    """All jobs of one folder, in order. `question` is what the sweep was started to find out.
+
+    `superseded` counts jobs that are left out: the same words, with a config that has changed
+    since, are another job by now.
+    """
 
     name: str
     jobs: Sequence[Job]
     question: str = ""
+    superseded: int = 0
 
 
 def examined_model(summary: Mapping[str, Any] | None) -> tuple[str, str | None]:

@@ -119,7 +119,11 @@ class AnswerPart(TypedDict):
 
 
 class SweepSummary(TypedDict):
-    """The whole of a sweep's summary.json."""
+    """The whole of a sweep's summary.json.
+
+    `superseded` counts jobs that are in none of its lists: their words, with the config as it is
+    by now, are other jobs.
+    """
 
     schema: Literal[1]
     kind: Literal["sweep"]
@@ -127,6 +131,7 @@ class SweepSummary(TypedDict):
     question: str
     written: str
     confidence: float
+    superseded: int
     counts: dict[str, int]
     jobs: list[JobPart]
     arms: list[ArmPart]

@@ -71,6 +71,7 @@ def summarise_sweep(found: SweepFindings, written: str) -> dict[str, Any]:
         "question": sweep.question,
         "written": written,
         "confidence": found.confidence,
+        "superseded": sweep.superseded,
         "counts": dict(Counter(job.state for job in sweep.jobs)),
         "jobs": _describe_jobs(found),
         "arms": [describe_arm(arm, found.confidence) for arm in found.arms],
