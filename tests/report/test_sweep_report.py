@@ -23,7 +23,7 @@ from caft.report.sweep.markdown import tabulate_tests
 from caft.report.sweep.page import render_sweep
 from caft.report.sweep.schema import SweepSummary
 from caft.report.sweep.summary import examine_sweep, summarise_sweep
-from caft.statistics import Interval, Verdict, mcnemar_exact
+from caft.statistics import Interval, Verdict, mcnemar_exact, sign_flip_exact
 
 WRITTEN = "2026-11-24T10:00:00+00:00"
 
@@ -62,10 +62,34 @@ def test_pairs_pool_discordant_replies_over_equal_seeds(finished_sweep: Sweep) -
     assert (found.only_first, found.only_second) == (
         rows.count((True, False)), rows.count((False, True))
     )  # fmt: skip
-    assert found.p_value == mcnemar_exact(found.only_first, found.only_second)
+    # As one observation a question, and not one a reply.
+    by_question = [
+        sum(two.outcomes[key] - one.outcomes[key]
+            for one, two in zip(arms[2].jobs, arms[3].jobs, strict=True))
+        for key in arms[2].jobs[0].outcomes
+    ]  # fmt: skip
+    assert found.p_value == sign_flip_exact(by_question)
+    assert found.p_value > mcnemar_exact(found.only_first, found.only_second)
     assert found.difference.value == pytest.approx(-0.15)
     assert found.difference.low < -0.15 < found.difference.high < 0
     assert found.clear
+
+
+def test_replies_repeated_under_every_seed_count_once(make_job: Callable[..., Job]) -> None:
+    # An untuned model says the same under every seed.
+    jobs = []
+    for method, accuracy in (("sft", 0.45), ("distill", 0.5)):
+        job = make_job(0 if method == "sft" else 1, method=method, accuracy=accuracy)
+        for seed in (1, 2, 3):
+            run = job.summary["run"] | {"seed": seed}  # type: ignore[index]
+            jobs.append(replace(job, summary=job.summary | {"run": run}))  # type: ignore[operator]
+    arms = find_arms(jobs)
+    (thrice,) = compare_all(arms, 0.95)
+    (once,) = compare_all([replace(arm, jobs=arm.jobs[:1]) for arm in arms], 0.95)
+    assert thrice.only_second == 3 * once.only_second > 0
+    assert thrice.p_value == pytest.approx(once.p_value, rel=1e-12)
+    assert once.p_value == pytest.approx(mcnemar_exact(once.only_first, once.only_second))
+    assert thrice.difference == once.difference
 
 
 def test_seeds_are_paired_by_number_and_else_by_order(make_job: Callable[..., Job]) -> None:

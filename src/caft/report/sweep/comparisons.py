@@ -11,11 +11,12 @@ from caft.statistics import (
     ALPHA,
     Interval,
     count_paired,
+    difference_interval,
     holm_adjusted,
-    mcnemar_exact,
-    percentile_interval,
     resample_means,
+    sign_flip_exact,
     smallest_paired_difference,
+    sum_differences,
 )
 
 
@@ -24,12 +25,14 @@ class ArmComparison:
     """Second minus first arm.
 
     `difference` is that of the mean accuracies, with the bootstrap's bounds over questions and
-    seeds. `only_first` and `only_second` count the replies that one of the two alone got right,
-    pooled over the seeds that are paired; `p_value` is McNemar's exact one on them and
-    `p_adjusted` Holm's over all comparisons that were made together. Pooling counts a question
-    once a seed, so a small p beside an interval around 0 is no finding: believe it only where
-    both agree. `detectable` is the least difference that this many questions would reveal.
-    `mode` is the one mode that both are examined in, None where their jobs differ in it.
+    seeds: other questions and other seeds. `only_first` and `only_second` count the replies that
+    one of the two alone got right, over the seeds that are paired. `p_value` is the exact test
+    that flips the sign of each question's difference, summed over those seeds (McNemar's for one
+    seed), and `p_adjusted` Holm's over all comparisons that were made together. The test speaks
+    of other questions put to these very models and the interval of other seeds too, so that a
+    small p beside an interval around 0 is no finding. `detectable` is the least difference that
+    this many questions would reveal. `mode` is the one mode that both are examined in, None where
+    their jobs differ in it.
     """
 
     first: str
@@ -83,11 +86,8 @@ def _compare_group(pairs: Sequence[tuple[Arm, Arm]], confidence: float) -> list[
     resampled = resample_means({key: outcome_rows(arm) for key, arm in arms.items()})
     compared = []
     for first, second in pairs:
-        value = second.accuracy - first.accuracy
-        drawn = resampled[_key_of(second)] - resampled[_key_of(first)]
-        questions = len(first.jobs[0].outcomes)
-        interval = percentile_interval(value, drawn, questions, confidence)
-        compared.append(_pool_seeds(first, second, interval))
+        means = resampled[_key_of(first)], resampled[_key_of(second)]
+        compared.append(_pool_seeds(first, second, difference_interval(*means, confidence)))
     return compared
 
 
@@ -108,7 +108,7 @@ def _pool_seeds(first: Arm, second: Arm, difference: Interval) -> ArmComparison:
     two = [right for _, row in pairs for right in row]
     outcome = count_paired(one, two)
     differing = (outcome.only_first + outcome.only_second) / outcome.n
-    p_value = mcnemar_exact(outcome.only_first, outcome.only_second)
+    p_value = sign_flip_exact(sum_differences(pairs))
     modes = {*first.modes, *second.modes}
     return ArmComparison(
         first=first.name,

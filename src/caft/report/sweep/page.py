@@ -11,6 +11,7 @@ from caft.report import wording
 from caft.report.figures import CutArm, Figure, PricedArm, draw_cut_points, draw_pareto
 from caft.report.page import render_page
 from caft.report.sweep.summary import SweepFindings
+from caft.statistics import ALPHA
 
 _BOUGHT = (("teacher_tokens", "teacher tokens"), ("teacher_calls", "teacher calls"))
 _FREE = (
@@ -32,6 +33,7 @@ def render_sweep(found: SweepFindings, summary: Mapping[str, Any]) -> str:
         "number_of": {arm["name"]: number for number, arm in enumerate(arms, start=1)},
         "modes": [mode.name for mode in Mode if any(mode.name in arm["by_mode"] for arm in arms)],
         "settings": list(dict.fromkeys(key for job in summary["jobs"] for key in job["settings"])),
+        "alpha": ALPHA,
         "comparisons": sorted(summary["comparisons"], key=lambda pair: pair["p_adjusted"]),
         "figures": {figure.key: figure for figure in draw_sweep(found, arms)},
         "address_of": {job.folder: f"{quote(job.folder, errors='replace')}/report.html"

@@ -15,7 +15,7 @@ from caft.report.sweep.comparisons import ArmComparison, compare_all, outcome_ro
 from caft.report.sweep.jobs import Job, Sweep, varying_settings
 from caft.report.sweep.routing import RoutingAnswer, answer_routing
 from caft.report.sweep.savings import WAYS_OF_COUNTING, Saving, count_savings, pick_reference
-from caft.statistics import Interval, mean_over_seeds, percentile_interval, resample_means
+from caft.statistics import Interval, mean_interval, mean_over_seeds, resample_means
 
 _COSTS = (*(key for key, _ in WAYS_OF_COUNTING), "trained_response_tokens", "rationales_kept")
 
@@ -134,8 +134,8 @@ def describe_arm(arm: Arm, confidence: float) -> dict[str, Any]:
 
 
 def _over_questions_and_seeds(arm: Arm, confidence: float) -> Interval:
-    drawn = resample_means({arm.name: outcome_rows(arm)})[arm.name]
-    return percentile_interval(arm.accuracy, drawn, len(arm.jobs[0].outcomes), confidence)
+    resampled = resample_means({arm.name: outcome_rows(arm)})
+    return mean_interval(resampled[arm.name], confidence)
 
 
 def _as_share(interval: Interval) -> dict[str, Any]:
