@@ -117,6 +117,52 @@ def test_other_questions_are_never_compared(make_job: Callable[..., Job]) -> Non
     assert any("only those that did are compared" in warning for warning in found.warnings)
 
 
+def with_questions(job: Job, fingerprint: str, of_test: str) -> Job:
+    """The job with other training rows, or other test questions under the same ids."""
+    dataset = job.summary["dataset"] | {  # type: ignore[index]
+        "fingerprint": fingerprint, "test_fingerprint": of_test
+    }  # fmt: skip
+    return replace(job, summary=job.summary | {"dataset": dataset})  # type: ignore[operator]
+
+
+def test_the_same_test_questions_are_compared_whatever_was_trained(
+    make_job: Callable[..., Job],
+) -> None:
+    jobs = [make_job(k, method="sft", words=(f"dataset.train={n}",), accuracy=accuracy)
+            for k, (n, accuracy) in enumerate(((300, 0.8), (100, 0.4), (500, 0.4)))]  # fmt: skip
+    jobs = [with_questions(jobs[0], "a", "same"), with_questions(jobs[1], "b", "same"),
+            with_questions(jobs[2], "c", "other")]  # fmt: skip
+    found = examine_sweep(Sweep(name="x", jobs=jobs))
+    names = [arm.name for arm in found.arms]
+    assert [(pair.first, pair.second) for pair in found.comparisons] == [(names[0], names[1])]
+    assert (
+        "clearly ahead of the 1 setting that it could be compared with (1 answered other"
+        in found.answers[1].detail
+    )
+    # Nobody else's questions: said, and not called a win.
+    (alone,) = [
+        answer for answer in examine_sweep(Sweep(name="x", jobs=[jobs[0], jobs[2]])).answers
+        if answer.asked.startswith("Which")
+    ]  # fmt: skip
+    assert alone.detail == "No other setting answered the same test questions."
+
+
+def test_the_best_by_its_own_mode_is_not_ahead_where_the_common_mode_says_otherwise(
+    make_job: Callable[..., Job],
+) -> None:
+    jobs = [
+        make_job(0, method="sft", accuracy=0.7, in_answer_mode=0.1, words=("tuning.rank=8",),
+                 validation={"rationale": 0.5, "answer": 0.3}),
+        make_job(1, method="sft", accuracy=0.1, in_answer_mode=0.6, words=("tuning.rank=4",),
+                 validation={"rationale": 0.3, "answer": 0.9}),
+    ]  # fmt: skip
+    found = examine_sweep(Sweep(name="x", jobs=jobs))
+    assert [arm.accuracy for arm in found.arms] == pytest.approx([0.7, 0.6])
+    (pair,) = found.comparisons
+    assert (pair.mode, pair.clear) == ("answer", True)
+    assert found.answers[1].answer == "Several are level"
+
+
 def routing_of(
     make_job: Callable[..., Job], routed: float, control: float, seeds: int, **dials: Any
 ) -> Any:

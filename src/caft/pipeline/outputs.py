@@ -116,6 +116,7 @@ def build_summary(
         "dataset": {
             "name": config.dataset.name,
             "fingerprint": findings.questions.fingerprint,
+            "test_fingerprint": findings.questions.test_fingerprint,
             "counts": counts,
             "removed": dict(findings.questions.removed),
         },

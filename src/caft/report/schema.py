@@ -60,10 +60,14 @@ class Counts(TypedDict):
 
 
 class DatasetPart(TypedDict):
-    """Which questions. `removed`: rows left out, by reason."""
+    """Which questions. `removed`: rows left out, by reason.
+
+    `fingerprint` covers all questions and their split, `test_fingerprint` the test questions.
+    """
 
     name: str
     fingerprint: str
+    test_fingerprint: NotRequired[str]
     counts: Counts
     removed: NotRequired[dict[str, int]]
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import combinations
 
 from caft.report.findings import Finding, Tone
-from caft.report.sweep.arms import Arm
+from caft.report.sweep.arms import Arm, share_questions
 from caft.report.sweep.comparisons import ArmComparison
 from caft.report.sweep.jobs import FINISHED, Sweep
 from caft.report.sweep.routing import RoutingAnswer, capitalise
@@ -52,12 +53,18 @@ def _find_best(arms: Sequence[Arm], comparisons: Sequence[ArmComparison]) -> Fin
     if len(ranked) == 1:
         return Finding(asked, best.name, figure, "It is the only one so far.", Tone.plain)
     rivals = _not_clearly_worse(best, comparisons)
-    compared = {name for pair in comparisons for name in (pair.first, pair.second)}
-    if best.name not in compared:
+    compared = sum(best.name in (pair.first, pair.second) for pair in comparisons)
+    if not compared:
         detail = "No other setting answered the same test questions."
         return Finding(asked, best.name, figure, detail, Tone.unclear)
     if not rivals:
-        detail = "It is clearly ahead of every other setting, by test and by interval."
+        whom = "every other setting"
+        if compared < len(arms) - 1:
+            whom = (
+                f"the {count_of(compared, 'setting')} that it could be compared with "
+                f"({len(arms) - 1 - compared} answered other test questions)"
+            )
+        detail = f"It is clearly ahead of {whom}, by test and by interval."
         return Finding(asked, best.name, figure, detail, Tone.good)
     detail = (
         f"{best.name} comes first, but not clearly ahead of {_list_names(rivals)}: the order may "
@@ -170,7 +177,7 @@ def find_sweep_warnings(sweep: Sweep, arms: Sequence[Arm]) -> list[str]:
         warnings.append(
             f"One seed only: {_list_names(alone)}. Its interval is that of the questions alone."
         )
-    if len({arm.questions for arm in arms}) > 1:
+    if not all(share_questions(one, two) for one, two in combinations(arms, 2)):
         warnings.append(
             "Not all settings answered the same test questions; only those that did are compared."
         )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from caft.report.sweep.arms import Arm, pick_common_mode
+from caft.report.sweep.arms import Arm, pick_common_mode, share_questions
 from caft.statistics import (
     ALPHA,
     Interval,
@@ -71,7 +71,7 @@ def _like_for_like(first: Arm, second: Arm) -> tuple[Arm, Arm]:
 def compare_pairs(pairs: Sequence[tuple[Arm, Arm]], confidence: float) -> list[ArmComparison]:
     """The pairs whose arms answered the same questions, with Holm's correction over them."""
     found: list[ArmComparison] = []
-    comparable = [(one, two) for one, two in pairs if one.questions == two.questions]
+    comparable = [(one, two) for one, two in pairs if share_questions(one, two)]
     for questions in dict.fromkeys(one.questions for one, _ in comparable):
         group = [pair for pair in comparable if pair[0].questions == questions]
         found += _compare_group(group, confidence)
