@@ -20,7 +20,7 @@ from caft.report.sweep.arms import equal_budgets, find_arms, pick_common_mode
 from caft.report.sweep.comparisons import ArmComparison, compare_all, pair_seeds
 from caft.report.sweep.jobs import Job, Sweep, name_settings, varying_settings
 from caft.report.sweep.markdown import tabulate_tests
-from caft.report.sweep.page import render_sweep
+from caft.report.sweep.page import draw_sweep, render_sweep
 from caft.report.sweep.schema import SweepSummary
 from caft.report.sweep.summary import examine_sweep, summarise_sweep
 from caft.statistics import Interval, Verdict, mcnemar_exact, sign_flip_exact
@@ -415,6 +415,18 @@ def test_summary_holds_its_schema_and_counts_savings_by_hand(finished_sweep: Swe
         "What can be saved against distill, entropy?",
     ]
     assert "Several are level" in summary["answers"][1]["answer"]
+
+
+def test_cut_points_are_drawn_in_the_unit_of_what_was_cut(make_job: Callable[..., Job]) -> None:
+    cuts = [("answer_entropy", (0.5, 1.5)), ("answer_entropy", (0.9, 1.5)),
+            ("rationale_length", (40, 90)), ("rationale_length", (60, 90))]  # fmt: skip
+    jobs = [make_job(k, method="complexity_aware", estimator=name, cuts=at, words=(f"a.b={k}",))
+            for k, (name, at) in enumerate(cuts)]  # fmt: skip
+    found = examine_sweep(Sweep(name="x", jobs=jobs))
+    figure = draw_sweep(summarise_sweep(found, WRITTEN)["arms"])[-1]
+    assert [row[2] for row in figure.rows] == [
+        "answer entropy, nats"
+    ] * 2 + ["length of the teacher's rationale, tokens"] * 2  # fmt: skip
 
 
 def test_a_folder_in_the_middle_of_its_sweep(sweep_folder: Path) -> None:
