@@ -264,14 +264,12 @@ OF_TOKENS = {"split": "random_tokens", "words": ("split.match=tokens",), "ration
 @pytest.mark.parametrize(
     ("against_calls", "against_tokens", "verdict", "said"),
     [
-        (0.47, 0.47, Verdict.yes, ("Yes: at equal teacher calls yes, ",
-                                   "At equal teacher tokens yes, ")),
+        (0.47, 0.47, Verdict.yes, ("Yes: at equal teacher calls, ", "At equal teacher tokens, ")),
         (0.47, 0.61, Verdict.unclear, ("Not enough data to tell: at equal teacher calls yes, ",
                                        "At equal teacher tokens not enough data to tell, ")),
         (0.47, 0.75, Verdict.mixed, ("It depends: at equal teacher calls yes, ",
                                      "At equal teacher tokens no, ")),
-        (0.75, 0.75, Verdict.no, ("No: at equal teacher calls no, ",
-                                  "At equal teacher tokens no, ")),
+        (0.75, 0.75, Verdict.no, ("No: at equal teacher calls, ", "At equal teacher tokens, ")),
     ],
 )  # fmt: skip
 def test_yes_needs_every_control(

@@ -148,6 +148,8 @@ def _say_difference(arm: Arm, other: Arm, comparisons: Sequence[ArmComparison]) 
     assert pair is not None
     bounds = sorted((sign * pair.difference.low, sign * pair.difference.high))
     difference = points_between_bounds(sign * pair.difference.value, *bounds)
+    if pair.mode:
+        difference += f" in {pair.mode} mode"
     return f"{difference}, {p_in_words(pair.p_adjusted)} after Holm's correction"
 
 

@@ -131,24 +131,27 @@ def _judge_together(verdicts: Sequence[Verdict]) -> Verdict:
 def _say_budgets(tests: Sequence[RoutingTest], verdict: Verdict) -> str:
     """A sentence for each way in which budgets are equal."""
     budgets = dict.fromkeys(test.equal_in for test in tests)
+    by_budget = [[test for test in tests if test.equal_in == equal] for equal in budgets]
+    verdicts = [_judge_together([test.verdict for test in group]) for group in by_budget]
+    # The word that opens the answer need not be said again where all budgets agree.
+    agree = len(set(verdicts)) == 1
     said = [
-        _say_budget([test for test in tests if test.equal_in == equal], alone=len(budgets) == 1)
-        for equal in budgets
+        _say_budget(group, of_budget, "" if agree else f" {of_budget.value}")
+        for group, of_budget in zip(by_budget, verdicts, strict=True)
     ]
     if verdict is Verdict.yes and not any("teacher tokens" in equal for equal in budgets):
         said.append("no random arm had as many teacher tokens.")
     return " ".join([said[0], *map(capitalise, said[1:])])
 
 
-def _say_budget(tests: Sequence[RoutingTest], *, alone: bool) -> str:
+def _say_budget(tests: Sequence[RoutingTest], verdict: Verdict, word: str) -> str:
     """The verdict at one budget, with the numbers of the test that supports it least."""
-    verdict = _judge_together([test.verdict for test in tests])
     agreeing = [test for test in tests if test.verdict is verdict] or tests
     told = max(agreeing, key=lambda test: test.comparison.p_adjusted)
     budget = f"at equal {' and '.join(told.equal_in)}"
     if len(tests) > 1:
         budget += f", in the weakest of {count_of(len(tests), 'comparison')}"
-    return f"{budget}{'' if alone else f' {verdict.value}'}, {_say_test(told)}"
+    return f"{budget}{word}, {_say_test(told)}"
 
 
 def capitalise(text: str) -> str:
