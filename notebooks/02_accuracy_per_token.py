@@ -39,7 +39,7 @@ show_table(
 # ## Accuracy against price, and against the cut points
 
 # %%
-for figure in draw_sweep(found, arms):
+for figure in draw_sweep(arms):
     display(show_figure(figure))
 
 # %% [markdown]

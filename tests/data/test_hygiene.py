@@ -166,6 +166,17 @@ def test_one_id_for_two_questions_is_refused() -> None:
         )
 
 
+def test_test_questions_have_a_fingerprint_of_their_own() -> None:
+    one, two, three = ask("1"), ask("2", "other"), ask("3", "third")
+
+    def fingerprint(*test: Question, train: tuple[Question, ...] = ()) -> str:
+        return QuestionSplits(train=train, validation=(), test=test).test_fingerprint
+
+    assert fingerprint(one, two) == fingerprint(two, one, train=(three,))
+    assert fingerprint(one, two) != fingerprint(one)
+    assert fingerprint(one) != fingerprint(ask("1", "other"))
+
+
 def test_fingerprint_sees_content_and_split_but_not_origin() -> None:
     one, two = ask("1"), ask("2")
 

@@ -35,7 +35,7 @@ def test_the_stages_are_those_that_the_estimator_needs(
     assert (run.status, run.err) == (0, "")
     assert run.stages == stages
     score, split = run.summary["score"], run.summary["split"]
-    assert score["estimator"] == estimator
+    assert score["estimator"] == split["estimator"] == estimator
     assert score["roc_auc"][estimator]["n"] == 30
     assert sum(split["counts"].values()) == 30
     known = estimator not in ("gold_cross_entropy", "rationale_length")

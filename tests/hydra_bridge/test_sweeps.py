@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from caft.hydra_bridge import ledger
+
 SCRIPT = Path(__file__).parent / "sweep_jobs.py"
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 
@@ -29,8 +31,8 @@ class Swept:
     @property
     def jobs(self) -> dict[str, dict[str, Any]]:
         """The ledger's entries by the job's own words."""
-        ledger = json.loads((self.folder / "jobs.json").read_text())
-        return {",".join(job["overrides"]): job for job in ledger["jobs"]}
+        table = json.loads((self.folder / "jobs.json").read_text())
+        return {",".join(job["overrides"]): job for job in table["jobs"]}
 
     @property
     def states(self) -> dict[str, str]:
@@ -80,9 +82,35 @@ def test_a_changed_config_is_a_new_job(tmp_path: Path) -> None:
         json.loads(path.read_text())["lr"] for path in changed.folder.glob("seed*/summary.json")
     ]
     assert sorted(rates) == [1e-4, 1e-4, 1e-3, 1e-3]
+    assert superseded(changed) == {1e-3: True, 1e-4: False}
     # What changes no result makes no other job.
     again = sweep(tmp_path, "seed=1,2", "store.path=elsewhere", "trainer.progress=false")
     assert "started" not in again.out
+    # The old config again: its jobs are the present ones, and stay so when a job notes itself.
+    assert superseded(again) == {1e-3: False, 1e-4: True}
+    ledger.write_ledger(again.folder, ledger.read_ledger(again.folder))
+    assert superseded(again) == {1e-3: False, 1e-4: True}
+
+
+def superseded(swept: Swept) -> dict[float, bool]:
+    """By learning rate, whether its jobs, seeds 1 and 2, are marked in the ledger."""
+    marks: dict[float, set[bool]] = {}
+    for job in json.loads((swept.folder / "jobs.json").read_text())["jobs"]:
+        summary = json.loads((swept.folder / job["folder"] / "summary.json").read_text())
+        marks.setdefault(summary["lr"], set()).add(job["superseded"])
+    assert all(len(same) == 1 for same in marks.values())
+    return {rate: same.pop() for rate, same in marks.items()}
+
+
+def test_a_failed_job_of_a_changed_config_is_no_longer_missing(tmp_path: Path) -> None:
+    from caft.report.sweep import read_sweep
+
+    assert sweep(tmp_path, "seed=1,7").status == 2
+    (tmp_path / "mended").touch()
+    changed = sweep(tmp_path, "seed=1,7", "tuning.learning_rate=1e-4")
+    assert changed.status == 0
+    found = read_sweep(changed.folder)
+    assert ([job.state for job in found.jobs], found.superseded) == (["finished"] * 2, 2)
 
 
 def test_every_job_has_a_process_of_its_own_whatever_the_launcher(tmp_path: Path) -> None:

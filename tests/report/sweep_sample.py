@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,14 @@ RATIONALES = {"sft": 0, "distill": 600, "complexity_aware": 150}
 TOKENS_A_RATIONALE = 60
 
 
+def count_replies(mode: str, replies: Mapping[str, bool]) -> dict[str, Any]:
+    share = wilson_interval(sum(replies.values()), QUESTIONS)
+    tokens = {"answer": 1, "rationale": 30}[mode] * QUESTIONS
+    return {"value": share.value, "low": share.low, "high": share.high, "n": QUESTIONS,
+            "unparsable": 0, "generated_tokens": tokens, "by_complexity": {},
+            "by_subject": {}}  # fmt: skip
+
+
 @pytest.fixture(scope="session")
 def make_job(finished_run: Any) -> Callable[..., Job]:
     def make(
@@ -43,17 +51,21 @@ def make_job(finished_run: Any) -> Callable[..., Job]:
         tokens: int = TOKENS_A_RATIONALE,
         cuts: Sequence[float] = (0.5, 1.5),
         words: Sequence[str] = (),
+        estimator: str | None = "answer_entropy",
+        in_answer_mode: float | None = None,
+        validation: Mapping[str, float] | None = None,
     ) -> Job:
         summary = copy.deepcopy(finished_run.summary)
         # Hard questions are hard for every arm: that is what makes a paired test worth it.
         hardness = np.random.default_rng(5).normal(0, 0.25, QUESTIONS)
-        noise = np.random.default_rng([number, seed]).normal(0, 0.25, QUESTIONS)
-        mark = np.quantile(hardness + noise, accuracy)
-        right = (hardness + noise < mark).tolist()
-        share = wilson_interval(sum(right), QUESTIONS)
-        result = {"value": share.value, "low": share.low, "high": share.high, "n": QUESTIONS,
-                  "unparsable": 0, "generated_tokens": 30 * QUESTIONS, "by_complexity": {},
-                  "by_subject": {}}  # fmt: skip
+        felt = hardness + np.random.default_rng([number, seed]).normal(0, 0.25, QUESTIONS)
+        ids = [f"q{k:03}" for k in range(QUESTIONS)]
+        shares = {"answer": in_answer_mode, "rationale": accuracy}
+        replies = {
+            mode: dict(zip(ids, (felt < np.quantile(felt, share)).tolist(), strict=True))
+            for mode, share in shares.items()
+            if share is not None
+        }
         kept = RATIONALES[method] if rationales is None else rationales
         summary["run"] |= {
             "seed": seed,
@@ -62,9 +74,19 @@ def make_job(finished_run: Any) -> Callable[..., Job]:
         summary["method"] = {
             "name": method, "stages": [{**stage, "examples": 10} for stage in STAGES[method]]
         }  # fmt: skip
-        summary["split"] |= {"strategy": split, "thresholds": [] if split == "random" else [*cuts]}
-        summary["accuracy"]["tuned"] = {"answer": None, "rationale": result, "routed": None}
-        summary["accuracy"]["best_mode"]["tuned"] = "rationale"
+        drawn = split.startswith("random")
+        summary["split"] |= {
+            "strategy": split,
+            "estimator": None if drawn else estimator,
+            "thresholds": [] if drawn else [*cuts],
+        }
+        validation = validation or dict.fromkeys(replies, 0.5) | {"rationale": 0.6}
+        summary["accuracy"] |= {
+            "tuned": {"answer": None, "rationale": None, "routed": None}
+            | {mode: count_replies(mode, of_mode) for mode, of_mode in replies.items()},
+            "best_mode": {"base": "answer", "tuned": max(validation, key=validation.__getitem__)},
+            "validation": {"tuned": validation},
+        }
         summary["cost"] |= {
             "teacher_calls": kept,
             "teacher_prompt_tokens": 80 * kept,
@@ -80,7 +102,7 @@ def make_job(finished_run: Any) -> Callable[..., Job]:
             folder=f"{number}_method={method}_seed={seed}_split={split}",
             words=tuple(summary["run"]["overrides"]),
             summary=summary,
-            outcomes={f"q{k:03}": flag for k, flag in enumerate(right)},
+            replies=replies,
             asked=kept,
             kept=kept,
         )
@@ -117,8 +139,8 @@ def write_job(folder: Path, job: Job) -> None:
     (home / "report.html").touch()
     rows = [
         {"question_id": key, "model": "tuned", "mode": mode, "correct": right}
-        for key, flag in job.outcomes.items()
-        for mode, right in (("rationale", flag), ("answer", not flag))
+        for mode, replies in job.replies.items()
+        for key, right in replies.items()
     ]
     write_rows(home / "predictions.parquet", rows)
     if job.asked:

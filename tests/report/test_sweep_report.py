@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sweep_sample import write_job
 
 from caft.errors import UserError
 from caft.report.__main__ import main
 from caft.report.schema import check_part
 from caft.report.sweep import write_sweep_report
 from caft.report.sweep.answers import keeps_up
-from caft.report.sweep.arms import equal_budgets, find_arms
+from caft.report.sweep.arms import equal_budgets, find_arms, pick_common_mode
 from caft.report.sweep.comparisons import ArmComparison, compare_all, pair_seeds
 from caft.report.sweep.jobs import Job, Sweep, name_settings, varying_settings
+from caft.report.sweep.markdown import tabulate_tests
+from caft.report.sweep.page import draw_sweep, render_sweep
 from caft.report.sweep.schema import SweepSummary
 from caft.report.sweep.summary import examine_sweep, summarise_sweep
-from caft.statistics import Interval, Verdict, mcnemar_exact
+from caft.statistics import Interval, Verdict, mcnemar_exact, sign_flip_exact
 
 WRITTEN = "2026-11-24T10:00:00+00:00"
 
@@ -59,10 +62,34 @@ def test_pairs_pool_discordant_replies_over_equal_seeds(finished_sweep: Sweep) -
     assert (found.only_first, found.only_second) == (
         rows.count((True, False)), rows.count((False, True))
     )  # fmt: skip
-    assert found.p_value == mcnemar_exact(found.only_first, found.only_second)
+    # As one observation a question, and not one a reply.
+    by_question = [
+        sum(two.outcomes[key] - one.outcomes[key]
+            for one, two in zip(arms[2].jobs, arms[3].jobs, strict=True))
+        for key in arms[2].jobs[0].outcomes
+    ]  # fmt: skip
+    assert found.p_value == sign_flip_exact(by_question)
+    assert found.p_value > mcnemar_exact(found.only_first, found.only_second)
     assert found.difference.value == pytest.approx(-0.15)
     assert found.difference.low < -0.15 < found.difference.high < 0
     assert found.clear
+
+
+def test_replies_repeated_under_every_seed_count_once(make_job: Callable[..., Job]) -> None:
+    # An untuned model says the same under every seed.
+    jobs = []
+    for method, accuracy in (("sft", 0.45), ("distill", 0.5)):
+        job = make_job(0 if method == "sft" else 1, method=method, accuracy=accuracy)
+        for seed in (1, 2, 3):
+            run = job.summary["run"] | {"seed": seed}  # type: ignore[index]
+            jobs.append(replace(job, summary=job.summary | {"run": run}))  # type: ignore[operator]
+    arms = find_arms(jobs)
+    (thrice,) = compare_all(arms, 0.95)
+    (once,) = compare_all([replace(arm, jobs=arm.jobs[:1]) for arm in arms], 0.95)
+    assert thrice.only_second == 3 * once.only_second > 0
+    assert thrice.p_value == pytest.approx(once.p_value, rel=1e-12)
+    assert once.p_value == pytest.approx(mcnemar_exact(once.only_first, once.only_second))
+    assert thrice.difference == once.difference
 
 
 def test_seeds_are_paired_by_number_and_else_by_order(make_job: Callable[..., Job]) -> None:
@@ -90,6 +117,52 @@ def test_other_questions_are_never_compared(make_job: Callable[..., Job]) -> Non
     assert any("only those that did are compared" in warning for warning in found.warnings)
 
 
+def with_questions(job: Job, fingerprint: str, of_test: str) -> Job:
+    """The job with other training rows, or other test questions under the same ids."""
+    dataset = job.summary["dataset"] | {  # type: ignore[index]
+        "fingerprint": fingerprint, "test_fingerprint": of_test
+    }  # fmt: skip
+    return replace(job, summary=job.summary | {"dataset": dataset})  # type: ignore[operator]
+
+
+def test_the_same_test_questions_are_compared_whatever_was_trained(
+    make_job: Callable[..., Job],
+) -> None:
+    jobs = [make_job(k, method="sft", words=(f"dataset.train={n}",), accuracy=accuracy)
+            for k, (n, accuracy) in enumerate(((300, 0.8), (100, 0.4), (500, 0.4)))]  # fmt: skip
+    jobs = [with_questions(jobs[0], "a", "same"), with_questions(jobs[1], "b", "same"),
+            with_questions(jobs[2], "c", "other")]  # fmt: skip
+    found = examine_sweep(Sweep(name="x", jobs=jobs))
+    names = [arm.name for arm in found.arms]
+    assert [(pair.first, pair.second) for pair in found.comparisons] == [(names[0], names[1])]
+    assert (
+        "clearly ahead of the 1 setting that it could be compared with (1 answered other"
+        in found.answers[1].detail
+    )
+    # Nobody else's questions: said, and not called a win.
+    (alone,) = [
+        answer for answer in examine_sweep(Sweep(name="x", jobs=[jobs[0], jobs[2]])).answers
+        if answer.asked.startswith("Which")
+    ]  # fmt: skip
+    assert alone.detail == "No other setting answered the same test questions."
+
+
+def test_the_best_by_its_own_mode_is_not_ahead_where_the_common_mode_says_otherwise(
+    make_job: Callable[..., Job],
+) -> None:
+    jobs = [
+        make_job(0, method="sft", accuracy=0.7, in_answer_mode=0.1, words=("tuning.rank=8",),
+                 validation={"rationale": 0.5, "answer": 0.3}),
+        make_job(1, method="sft", accuracy=0.1, in_answer_mode=0.6, words=("tuning.rank=4",),
+                 validation={"rationale": 0.3, "answer": 0.9}),
+    ]  # fmt: skip
+    found = examine_sweep(Sweep(name="x", jobs=jobs))
+    assert [arm.accuracy for arm in found.arms] == pytest.approx([0.7, 0.6])
+    (pair,) = found.comparisons
+    assert (pair.mode, pair.clear) == ("answer", True)
+    assert found.answers[1].answer == "Several are level"
+
+
 def routing_of(
     make_job: Callable[..., Job], routed: float, control: float, seeds: int, **dials: Any
 ) -> Any:
@@ -98,7 +171,7 @@ def routing_of(
         jobs.append(make_job(seed, method="complexity_aware", seed=seed, accuracy=routed))
         jobs.append(make_job(seed + 50, method="complexity_aware", split="random", seed=seed,
                              accuracy=control, **dials))  # fmt: skip
-    return examine_sweep(Sweep(name="x", jobs=jobs)).routing
+    return examine_sweep(Sweep(name="x", jobs=jobs)).routing[0]
 
 
 def test_a_large_gain_over_random_is_a_yes(make_job: Callable[..., Job]) -> None:
@@ -126,7 +199,7 @@ def test_two_seeds_are_not_enough_however_large_the_gain(make_job: Callable[...,
 def test_unequal_budgets_are_not_compared(make_job: Callable[..., Job]) -> None:
     answer = routing_of(make_job, 0.8, 0.4, seeds=3, rationales=300)
     assert answer.tests == ()
-    assert "no random arm had the same method and the same teacher calls" in answer.sentence
+    assert "and the same teacher calls or tokens" in answer.sentence
 
 
 def test_equal_tokens_with_fewer_calls_are_an_equal_budget(make_job: Callable[..., Job]) -> None:
@@ -138,6 +211,165 @@ def test_equal_tokens_with_fewer_calls_are_an_equal_budget(make_job: Callable[..
     arm, of_tokens, of_calls = find_arms(jobs)
     assert equal_budgets(arm, of_tokens) == ("teacher tokens",)
     assert equal_budgets(arm, of_calls) == ("teacher calls",)
+
+
+def routing_sweep(make_job: Callable[..., Job], *arms: dict[str, Any]) -> Any:
+    """What a sweep of these arms says, three seeds each; an arm is what `make_job` takes."""
+    jobs = [
+        make_job(10 * place + seed, method="complexity_aware", seed=seed, **arm)
+        for place, arm in enumerate(arms)
+        for seed in (1, 2, 3)
+    ]
+    return examine_sweep(Sweep(name="x", jobs=jobs))
+
+
+def test_a_win_of_another_estimate_is_none_of_entropy(make_job: Callable[..., Job]) -> None:
+    found = routing_sweep(
+        make_job,
+        {"accuracy": 0.48},
+        {"accuracy": 0.65, "estimator": "gold_cross_entropy",
+         "words": ("split.estimator=gold_cross_entropy",)},
+        {"accuracy": 0.47, "split": "random"},
+    )  # fmt: skip
+    entropy, circular = found.routing
+    assert entropy.verdict is Verdict.unclear
+    assert [test.estimator for test in entropy.tests] == ["answer_entropy"]
+    assert circular.verdict is Verdict.yes
+    assert "gold_cross_entropy minus" in circular.sentence
+    summary = summarise_sweep(found, WRITTEN)
+    assert summary["routing"]["verdict"] == "not enough data to tell"
+    assert [other["estimator"] for other in summary["routing"]["others"]] == ["gold_cross_entropy"]
+    assert summary["answers"][1]["asked"] == (
+        "Does routing by cross-entropy of the gold answer (circular) beat random routing at an "
+        "equal budget?"
+    )
+    assert "cross-entropy of the gold answer (circular): Yes: at equal" in render_sweep(
+        found, summary
+    )
+
+
+def test_older_summaries_name_the_estimate_among_the_scores(make_job: Callable[..., Job]) -> None:
+    jobs = [make_job(0, method="sft"), make_job(1, method="sft", split="random")]
+    for job in jobs:
+        del job.summary["split"]["estimator"]  # type: ignore[index]
+        job.summary["score"]["estimator"] = "option_entropy"  # type: ignore[index]
+    assert [arm.estimator for arm in find_arms(jobs)] == ["option_entropy", None]
+
+
+OF_CALLS = {"split": "random_calls", "words": ("split.match=calls",), "tokens": 40}
+OF_TOKENS = {"split": "random_tokens", "words": ("split.match=tokens",), "rationales": 180,
+             "tokens": 50}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("against_calls", "against_tokens", "verdict", "said"),
+    [
+        (0.47, 0.47, Verdict.yes, ("Yes: at equal teacher calls, ", "At equal teacher tokens, ")),
+        (0.47, 0.61, Verdict.unclear, ("Not enough data to tell: at equal teacher calls yes, ",
+                                       "At equal teacher tokens not enough data to tell, ")),
+        (0.47, 0.75, Verdict.mixed, ("It depends: at equal teacher calls yes, ",
+                                     "At equal teacher tokens no, ")),
+        (0.75, 0.75, Verdict.no, ("No: at equal teacher calls, ", "At equal teacher tokens, ")),
+    ],
+)  # fmt: skip
+def test_yes_needs_every_control(
+    make_job: Callable[..., Job],
+    against_calls: float,
+    against_tokens: float,
+    verdict: Verdict,
+    said: tuple[str, str],
+) -> None:
+    (answer,) = routing_sweep(
+        make_job,
+        {"accuracy": 0.62},
+        OF_CALLS | {"accuracy": against_calls},
+        OF_TOKENS | {"accuracy": against_tokens},
+    ).routing
+    assert {test.equal_in for test in answer.tests} == {("teacher calls",), ("teacher tokens",)}
+    assert answer.verdict is verdict
+    assert answer.sentence.startswith(said[0])
+    assert said[1] in answer.sentence
+
+
+def test_a_yes_at_equal_calls_alone_says_what_it_lacks(make_job: Callable[..., Job]) -> None:
+    (answer,) = routing_sweep(make_job, {"accuracy": 0.62}, OF_CALLS | {"accuracy": 0.47}).routing
+    assert answer.sentence.startswith("Yes: at equal teacher calls, ")
+    assert answer.sentence.endswith("No random arm had as many teacher tokens.")
+
+
+def test_arms_that_differ_beside_the_routing_are_no_rivals(make_job: Callable[..., Job]) -> None:
+    fast = ("tuning.learning_rate=1e-3",)
+    (answer,) = routing_sweep(
+        make_job,
+        {"accuracy": 0.62, "words": fast},
+        {"accuracy": 0.47, "split": "random", "words": ("tuning.learning_rate=1e-4",)},
+    ).routing
+    assert answer.tests == ()
+    assert "the same other settings" in answer.sentence
+    (answer,) = routing_sweep(
+        make_job,
+        {"accuracy": 0.62, "words": fast},
+        {"accuracy": 0.47, "split": "random", "words": fast},
+    ).routing
+    assert answer.verdict is Verdict.yes
+
+
+def test_arms_are_tested_in_one_mode_that_both_choose_together(
+    make_job: Callable[..., Job],
+) -> None:
+    # Apart, entropy would be examined in rationale mode and its control in answer mode: 62%
+    # against 20%. Together answer mode has (.50 + .40) / 2, rationale mode (.55 + .39) / 2.
+    found = routing_sweep(
+        make_job,
+        {"accuracy": 0.62, "in_answer_mode": 0.2, "validation": {"answer": 0.5, "rationale": 0.55}},
+        {"accuracy": 0.62, "in_answer_mode": 0.2, "split": "random",
+         "validation": {"answer": 0.4, "rationale": 0.39}},
+    )  # fmt: skip
+    (test,) = found.routing[0].tests
+    assert test.comparison.mode == "rationale"
+    assert test.comparison.difference.value == pytest.approx(0)
+    assert "in rationale mode over 300 test questions" in found.routing[0].sentence
+    # Pairs that were tuned in the same stages are compared so as well; the table of settings
+    # keeps each one's own mode.
+    (pair,) = found.comparisons
+    assert (pair.mode, pair.difference.value) == ("rationale", pytest.approx(0))
+    assert [arm.modes for arm in found.arms] == [["rationale"], ["answer"]]
+    assert [arm.accuracy for arm in found.arms] == pytest.approx([0.62, 0.2])
+    summary = summarise_sweep(found, WRITTEN)
+    assert "| rationale | " in tabulate_tests(summary["routing"]["tests"])
+
+
+def test_of_equally_good_modes_the_cheaper_one(make_job: Callable[..., Job]) -> None:
+    level = {"in_answer_mode": 0.2, "validation": {"rationale": 0.3, "answer": 0.3}}
+    arms = find_arms([
+        make_job(0, method="sft", **level), make_job(1, method="sft", split="random", **level)
+    ])  # fmt: skip
+    assert pick_common_mode(*arms) == "answer"
+
+
+def test_without_validation_numbers_only_a_mode_that_all_chose_is_common(
+    make_job: Callable[..., Job],
+) -> None:
+    jobs = [
+        make_job(k, method="sft", split=split, in_answer_mode=0.2)
+        for k, split in enumerate(("entropy", "random"))
+    ]
+    for job in jobs:
+        del job.summary["accuracy"]["validation"]  # type: ignore[index]
+    assert pick_common_mode(*find_arms(jobs)) == "rationale"
+    jobs[1].summary["accuracy"]["best_mode"]["tuned"] = "answer"  # type: ignore[index]
+    assert pick_common_mode(*find_arms(jobs)) is None
+
+
+def test_other_stages_keep_the_mode_that_belongs_to_them(make_job: Callable[..., Job]) -> None:
+    both = {"accuracy": 0.6, "in_answer_mode": 0.5}
+    one, two = find_arms([
+        make_job(0, method="sft", **both, validation={"answer": 0.9, "rationale": 0.1}),
+        make_job(1, method="distill", **both, validation={"answer": 0.1, "rationale": 0.2}),
+    ])  # fmt: skip
+    (pair,) = compare_all([one, two], 0.95)
+    assert pair.mode is None
+    assert pair.difference.value == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +389,7 @@ def test_a_loss_that_either_test_or_interval_shows_is_no_saving(
 ) -> None:
     taught, cheap = find_arms([make_job(0, method="distill"), make_job(1, method="sft")])
     pair = ArmComparison(
-        first=taught.name, second=cheap.name, difference=Interval(*bounds, 100), seeds=3,
+        first=taught.name, second=cheap.name, mode=None, difference=Interval(*bounds, 100), seeds=3,
         only_first=1, only_second=1, p_value=p, p_adjusted=p, detectable=None,
     )  # fmt: skip
     assert keeps_up(cheap, taught, [pair]) is kept_up
@@ -181,6 +413,18 @@ def test_summary_holds_its_schema_and_counts_savings_by_hand(finished_sweep: Swe
         "What can be saved against distill, entropy?",
     ]
     assert "Several are level" in summary["answers"][1]["answer"]
+
+
+def test_cut_points_are_drawn_in_the_unit_of_what_was_cut(make_job: Callable[..., Job]) -> None:
+    cuts = [("answer_entropy", (0.5, 1.5)), ("answer_entropy", (0.9, 1.5)),
+            ("rationale_length", (40, 90)), ("rationale_length", (60, 90))]  # fmt: skip
+    jobs = [make_job(k, method="complexity_aware", estimator=name, cuts=at, words=(f"a.b={k}",))
+            for k, (name, at) in enumerate(cuts)]  # fmt: skip
+    found = examine_sweep(Sweep(name="x", jobs=jobs))
+    figure = draw_sweep(summarise_sweep(found, WRITTEN)["arms"])[-1]
+    assert [row[2] for row in figure.rows] == [
+        "answer entropy, nats"
+    ] * 2 + ["length of the teacher's rationale, tokens"] * 2  # fmt: skip
 
 
 def test_a_folder_in_the_middle_of_its_sweep(sweep_folder: Path) -> None:
@@ -242,6 +486,35 @@ def test_a_ledger_says_what_became_of_each_job(sweep_folder: Path) -> None:
     assert [job["state"] for job in summary["jobs"]] == ["finished", "failed", "waiting"]
     assert summary["jobs"][1]["error"] == "no such <method>"
     assert "no such &lt;method&gt;" in html
+
+
+def test_jobs_of_a_config_that_has_changed_are_left_out(
+    make_job: Callable[..., Job], tmp_path: Path
+) -> None:
+    entries = []
+    for number, (accuracy, state) in enumerate(((0.6, "done"), (0.4, "done"), (0.4, "failed"))):
+        job = make_job(number, method="sft", accuracy=accuracy)
+        write_job(tmp_path, job if state == "done" else replace(job, summary=None))
+        entries.append({"number": number, "folder": job.folder, "overrides": ["seed=1"],
+                        "state": state, "superseded": number > 0})  # fmt: skip
+    (tmp_path / "jobs.json").write_text(json.dumps({"sweep": "mine", "jobs": entries}))
+    html = write_sweep_report(tmp_path).read_text(encoding="utf-8")
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["counts"], summary["superseded"]) == ({"finished": 1}, 2)
+    assert [arm["accuracy"]["value"] for arm in summary["arms"]] == [pytest.approx(0.6)]
+    assert "2 earlier jobs left out" in html
+    assert "runs what is missing" not in html
+
+
+def test_of_two_equal_jobs_the_one_that_finished_last_counts(
+    make_job: Callable[..., Job],
+) -> None:
+    new, old = (make_job(k, method="sft", accuracy=value) for k, value in enumerate((0.6, 0.4)))
+    new.summary["run"]["finished"] = "2026-11-25T10:00:00+00:00"  # type: ignore[index]
+    old.summary["run"]["finished"] = "2026-11-25T10:00:00+02:00"  # type: ignore[index]
+    found = examine_sweep(Sweep(name="x", jobs=[new, old]))
+    assert [arm.accuracy for arm in found.arms] == [pytest.approx(0.6)]
+    assert any("1 job left out: another one" in warning for warning in found.warnings)
 
 
 def test_a_folder_without_jobs_is_refused_in_one_line(

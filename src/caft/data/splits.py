@@ -15,7 +15,8 @@ class QuestionSplits:
     """The questions of one run, divided.
 
     `shots` are solved examples for prompts: set aside, never scored and never trained. `removed`
-    counts what was left out, reason by reason. `fingerprint` is a SHA-256 over all content.
+    counts what was left out, reason by reason. `fingerprint` is a SHA-256 over all content,
+    `test_fingerprint` one over the test questions alone.
     """
 
     train: tuple[Question, ...]
@@ -35,6 +36,15 @@ class QuestionSplits:
             for question in getattr(self, split):
                 digest.update(f"{split} {describe_content(question)}\n".encode("ascii"))
         return digest.hexdigest()
+
+    @property
+    def test_fingerprint(self) -> str:
+        """SHA-256, in hex, over the content of the test questions, in whatever order they come.
+
+        Runs that share it answered the same questions, whatever they were trained on.
+        """
+        lines = sorted(describe_content(question) for question in self.test)
+        return hashlib.sha256("\n".join(lines).encode("ascii")).hexdigest()
 
 
 def describe_content(question: Question) -> str:

@@ -30,7 +30,8 @@ _SECONDS_BETWEEN_LOOKS = 0.1
 class Job:
     """One entry. `folder` and `log` are relative to the sweep's; times are ISO, in UTC.
 
-    `overrides` are the words that the job does not share with all others.
+    `overrides` are the words that the job does not share with all others. `superseded`: a file of
+    the config has changed since, and the same words now mean another job.
     """
 
     number: int = 0
@@ -45,6 +46,7 @@ class Job:
     log: str = ""
     process: int | None = None
     host: str | None = None
+    superseded: bool = False
 
 
 def plan_jobs(folder: Path, jobs: Sequence[Job], question: str | None = None) -> list[Job]:
@@ -54,9 +56,13 @@ def plan_jobs(folder: Path, jobs: Sequence[Job], question: str | None = None) ->
     before = {job.folder: job for job in read_ledger(folder)}
     planned = [_carry_over(folder, job, before.get(job.folder)) for job in jobs]
     names = {job.folder for job in planned}
+    words = {frozenset(job.overrides) for job in planned}
     # Jobs of an earlier, wider sweep keep their lines.
     others = [job for name, job in before.items() if name not in names]
-    planned += [replace(job, number=n) for n, job in enumerate(others, start=len(planned))]
+    planned += [
+        replace(job, number=n, superseded=frozenset(job.overrides) in words)
+        for n, job in enumerate(others, start=len(planned))
+    ]
     write_ledger(folder, planned, question)
     return [job for job in planned[: len(jobs)] if job.state != DONE_STATE]
 
@@ -66,7 +72,15 @@ def _carry_over(folder: Path, job: Job, before: Job | None) -> Job:
     if not is_finished(folder / job.folder):
         return job
     known = before or read_job(folder / job.folder) or job
-    return replace(known, number=job.number, state=DONE_STATE, exit_status=DONE, error=None)
+    return replace(
+        known,
+        number=job.number,
+        state=DONE_STATE,
+        exit_status=DONE,
+        error=None,
+        # An edit that was taken back makes the old job the planned one again.
+        superseded=False,
+    )
 
 
 def read_ledger(folder: Path) -> list[Job]:
@@ -87,7 +101,12 @@ def _started(job: Job) -> str:
 def _merge(planned: Job, own: Job | None) -> Job:
     if own is None:
         return planned
-    return replace(own, number=planned.number, overrides=planned.overrides or own.overrides)
+    return replace(
+        own,
+        number=planned.number,
+        overrides=planned.overrides or own.overrides,
+        superseded=planned.superseded,
+    )
 
 
 def write_ledger(folder: Path, jobs: Iterable[Job], question: str | None = None) -> None:

@@ -136,6 +136,7 @@ def build_summary(
         "dataset": {
             "name": config.dataset.name,
             "fingerprint": findings.questions.fingerprint,
+            "test_fingerprint": findings.questions.test_fingerprint,
             "counts": counts,
             "removed": dict(findings.questions.removed),
         },
@@ -176,6 +177,7 @@ def _split_part(config: RunConfig, findings: Findings) -> dict[str, Any] | None:
     train = [placed[question.id] for question in findings.questions.train]
     return {
         "strategy": config.split.strategy,
+        "estimator": getattr(config.split, "estimator", None),
         "thresholds": list(findings.split.thresholds),
         "counts": {name: train.count(name) for name in config.split.classes},
         "held_out_by": findings.split.held_out_by or None,

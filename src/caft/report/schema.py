@@ -60,10 +60,14 @@ class Counts(TypedDict):
 
 
 class DatasetPart(TypedDict):
-    """Which questions. `removed`: rows left out, by reason."""
+    """Which questions. `removed`: rows left out, by reason.
+
+    `fingerprint` covers all questions and their split, `test_fingerprint` the test questions.
+    """
 
     name: str
     fingerprint: str
+    test_fingerprint: NotRequired[str]
     counts: Counts
     removed: NotRequired[dict[str, int]]
 
@@ -178,12 +182,14 @@ class ScorePart(TypedDict):
 class SplitPart(TypedDict):
     """How scores became classes: cut points in the estimator's unit, training rows a class.
 
+    `estimator` is what was cut, null where classes were drawn by lot.
     `held_out_by` names the estimator that placed validation and test questions where the split's
     own does not exist for them; `unreadable` counts rows without a readable estimate, which are
     in the last class.
     """
 
     strategy: str
+    estimator: NotRequired[str | None]
     thresholds: list[float]
     counts: dict[str, int]
     held_out_by: NotRequired[str | None]

@@ -17,6 +17,7 @@ from caft.statistics.calibration import (
     expected_calibration_error,
     multiclass_brier_score,
 )
+from caft.statistics.clustered import sign_flip_exact, sum_differences
 from caft.statistics.detectable import smallest_paired_difference, smallest_unpaired_difference
 from caft.statistics.holm import holm_adjusted
 from caft.statistics.paired import (
@@ -28,7 +29,13 @@ from caft.statistics.paired import (
 from caft.statistics.paired_auc import ResampledAreas, resample_areas
 from caft.statistics.pareto import pareto_front
 from caft.statistics.roc import RocPoint, roc_points
-from caft.statistics.seeds import mean_over_seeds, percentile_interval, resample_means
+from caft.statistics.seeds import (
+    ResampledMean,
+    difference_interval,
+    mean_interval,
+    mean_over_seeds,
+    resample_means,
+)
 from caft.statistics.verdict import ALPHA, FEWEST_SEEDS, WORTHWHILE_GAIN, Verdict, judge_difference
 from caft.statistics.wilson import Interval, wilson_interval
 
@@ -40,27 +47,31 @@ __all__ = [
     "Interval",
     "PairedOutcome",
     "ResampledAreas",
+    "ResampledMean",
     "RocPoint",
     "Verdict",
     "bootstrap_auc_interval",
     "brier_score",
     "count_paired",
     "delong_interval",
+    "difference_interval",
     "expected_calibration_error",
     "holm_adjusted",
     "judge_difference",
     "mcnemar_exact",
+    "mean_interval",
     "mean_over_seeds",
     "midranks",
     "multiclass_brier_score",
     "paired_difference",
     "resample_areas",
     "pareto_front",
-    "percentile_interval",
     "resample_means",
     "roc_auc",
     "roc_points",
+    "sign_flip_exact",
     "smallest_paired_difference",
     "smallest_unpaired_difference",
+    "sum_differences",
     "wilson_interval",
 ]

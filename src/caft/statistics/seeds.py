@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caft.statistics.wilson import Interval
+from caft.statistics.wilson import Interval, normal_quantile
 
 Floats: TypeAlias = NDArray[np.float64]
+Name = TypeVar("Name")
 
 _RESAMPLED_AT_ONCE = 200
 
@@ -21,41 +23,86 @@ def mean_over_seeds(values: Sequence[float], confidence: float = 0.95) -> Interv
 
     It says how far tuning again with other seeds would move the mean, on the same questions.
     """
-    from scipy.stats import t
-
     n = len(values)
     if n < 2:
         return None
     mean = math.fsum(values) / n
     variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
-    reach = float(t.ppf(0.5 + confidence / 2, n - 1)) * math.sqrt(variance / n)
+    reach = _student_quantile(confidence, n - 1) * math.sqrt(variance / n)
     return Interval(mean, mean - reach, mean + reach, n)
 
 
+def _student_quantile(confidence: float, degrees: float) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf(0.5 + confidence / 2, degrees))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResampledMean:
+    """An arm's accuracy under resampled questions, and what resampled seeds add to it.
+
+    `shares` is the accuracy of every seed; `of_seeds` is centred at 0. The two are apart since
+    only the second needs widening: questions are hundreds, seeds are three.
+    """
+
+    shares: Floats
+    questions: int
+    of_questions: Floats
+    of_seeds: Floats
+
+    @property
+    def value(self) -> float:
+        """Mean accuracy over the seeds, on the questions as they are."""
+        return float(self.shares.mean())
+
+    @property
+    def variance_of_seeds(self) -> float:
+        """Estimated variance of the mean over seeds, from seed to seed; 0 for one seed."""
+        return float(self.shares.var(ddof=1) / self.shares.size) if self.shares.size > 1 else 0.0
+
+
 def resample_means(
-    arms: Mapping[str, Sequence[Sequence[bool]]], *, resamples: int = 2000, seed: int = 0
-) -> dict[str, Floats]:
-    """Accuracies of every arm under the bootstrap over questions and seeds, one a resample.
+    arms: Mapping[Name, Sequence[Sequence[bool]]], *, resamples: int = 2000, seed: int = 0
+) -> dict[Name, ResampledMean]:
+    """Accuracies of every arm under the bootstrap over questions and seeds.
 
     An arm holds one row of outcomes a seed, in the same order of questions everywhere. A resample
     draws questions once for all arms, which keeps their comparison paired, and seeds for each
-    arm by itself, since equal numbers give different arms nothing in common. With S seeds the
-    spread between them comes out (S - 1) / S too small, as it does in any bootstrap; with one
-    seed it is not in it at all.
+    arm by itself, since equal numbers give different arms nothing in common.
     """
     tables = {name: np.array(rows, dtype=np.float64) for name, rows in arms.items()}
     (questions,) = {table.shape[1] for table in tables.values()}
     assert questions > 0, "no questions"
     generator = np.random.default_rng(seed)
-    drawn: dict[str, list[Floats]] = {name: [] for name in tables}
+    drawn: dict[Name, list[Floats]] = {name: [] for name in tables}
     # In blocks: resamples x questions at once would be gigabytes for a large test set.
     for start in range(0, resamples, _RESAMPLED_AT_ONCE):
         block = min(_RESAMPLED_AT_ONCE, resamples - start)
         of_questions = _draw_shares(generator, questions, block)
         for name, table in tables.items():
-            of_seeds = _draw_shares(generator, table.shape[0], block)
-            drawn[name].append(((of_seeds @ table) * of_questions).sum(axis=1))
-    return {name: np.concatenate(blocks) for name, blocks in drawn.items()}
+            drawn[name].append(of_questions @ table.mean(axis=0))
+    return {
+        name: ResampledMean(
+            shares=table.mean(axis=1),
+            questions=questions,
+            of_questions=np.concatenate(drawn[name]),
+            of_seeds=_resample_seeds(generator, table.mean(axis=1), resamples),
+        )
+        for name, table in tables.items()
+    }
+
+
+def _resample_seeds(generator: np.random.Generator, shares: Floats, resamples: int) -> Floats:
+    """How far resampled seeds move the mean, with the spread that the seeds really have.
+
+    The plain bootstrap of S seeds has (S - 1) / S of their variance: it is scaled up.
+    """
+    seeds = shares.size
+    if seeds == 1:
+        return np.zeros(resamples)
+    moved: Floats = _draw_shares(generator, seeds, resamples) @ (shares - shares.mean())
+    return moved * math.sqrt(seeds / (seeds - 1))
 
 
 def _draw_shares(generator: np.random.Generator, items: int, resamples: int) -> Floats:
@@ -64,9 +111,57 @@ def _draw_shares(generator: np.random.Generator, items: int, resamples: int) -> 
     return shares
 
 
-def percentile_interval(
-    value: float, resampled: Floats, n: int, confidence: float = 0.95
+def mean_interval(mean: ResampledMean, confidence: float = 0.95) -> Interval:
+    """An arm's accuracy with bounds over questions and seeds, within 0 to 1."""
+    drawn = _widen(mean.value, mean.of_questions, mean.of_seeds, [mean], confidence)
+    return _percentile_interval(mean.value, drawn.clip(0, 1), mean.questions, confidence)
+
+
+def difference_interval(
+    first: ResampledMean, second: ResampledMean, confidence: float = 0.95
 ) -> Interval:
-    """An estimate with the percentile bounds of its resamples, which always hold it."""
-    low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
+    """Accuracy of the second arm minus the first, with bounds over questions and seeds.
+
+    Both come from one call of `resample_means`. The seeds' spread holds some of the questions'
+    too, so that the interval is rather too wide than too narrow.
+    """
+    value = second.value - first.value
+    of_questions = second.of_questions - first.of_questions
+    of_seeds = second.of_seeds - first.of_seeds
+    drawn = _widen(value, of_questions, of_seeds, [first, second], confidence)
+    return _percentile_interval(value, drawn.clip(-1, 1), first.questions, confidence)
+
+
+def _widen(
+    value: float,
+    of_questions: Floats,
+    of_seeds: Floats,
+    means: Sequence[ResampledMean],
+    confidence: float,
+) -> Floats:
+    """Resamples around `value`, spread by Student's quantile over the normal one.
+
+    A spread that is known from three seeds is hardly known. Percentile bounds of few observations
+    are too narrow twice over: the variance lacks a factor S / (S - 1), see `_resample_seeds`, and
+    they stand where z does and not t (Hesterberg, 2015, What Teachers Should Know About the
+    Bootstrap). The degrees of freedom are Satterthwaite's (1946), of the questions' variance and
+    each arm's over its seeds: many where the questions make the interval wide, two where the
+    three seeds of one arm do.
+    """
+    known = [(float(of_questions.var()), means[0].questions - 1)]
+    known += [(mean.variance_of_seeds, mean.shares.size - 1) for mean in means]
+    known = [(variance, degrees) for variance, degrees in known if variance > 0 and degrees > 0]
+    widening = 1.0
+    if known:
+        whole = sum(variance for variance, _ in known)
+        shares = [(variance / whole, degrees) for variance, degrees in known]
+        degrees = 1 / sum(share**2 / degrees for share, degrees in shares)
+        widening = _student_quantile(confidence, degrees) / normal_quantile(confidence)
+    drawn: Floats = value + widening * (of_questions + of_seeds - value)
+    return drawn
+
+
+def _percentile_interval(value: float, drawn: Floats, n: int, confidence: float) -> Interval:
+    # Few resamples of very few questions may miss the estimate itself.
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(value, min(value, float(low)), max(value, float(high)), n)

@@ -14,10 +14,14 @@ FEWEST_SEEDS = 3
 
 
 class Verdict(Enum):
-    """Whether the second of two arms is better than the first."""
+    """Whether the second of two arms is better than the first.
+
+    `mixed` is no verdict on a single pair: some of several comparisons say yes and some no.
+    """
 
     yes = "yes"
     no = "no"
+    mixed = "it depends"
     unclear = "not enough data to tell"
 
 

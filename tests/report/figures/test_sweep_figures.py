@@ -36,17 +36,42 @@ def test_arms_that_cost_the_same_have_no_figure() -> None:
     assert draw_pareto(priced((0.5, 10, 1), (0.6, 10, 1)), WAYS) is None
 
 
-def cut(number: int, value: float, *cuts: float) -> CutArm:
-    return CutArm(number=number, name=f"arm {number}", method="m", accuracy=share(value),
-                  cuts=cuts)  # fmt: skip
+def cut(number: int, value: float, *cuts: float, measure: str = "entropy, nats") -> CutArm:
+    return CutArm(number=number, name=f"arm {number}", method="m", measure=measure,
+                  accuracy=share(value), cuts=cuts)  # fmt: skip
 
 
 def test_cut_points_that_vary_have_a_panel_each() -> None:
     arms = [cut(1, 0.5, 0.4, 1.5), cut(2, 0.55, 0.8, 1.5), cut(3, 0.6, 0.6, 1.5)]
-    figure = draw_cut_points(arms, "nats")
+    figure = draw_cut_points(arms)
     assert figure is not None
     (panel,) = figure.panels
     assert "arm 2, cut at 0.8: 55.0% (51.0 to 59.0)" in panel
-    assert figure.rows[0] == ("1. arm 1", "50.0% (46.0 to 54.0)", "0.4", "1.5")
-    assert draw_cut_points([cut(1, 0.5, 0.4), cut(2, 0.6, 0.4)], "nats") is None
-    assert draw_cut_points([], "nats") is None
+    assert figure.rows[0] == (
+        "1. arm 1", "50.0% (46.0 to 54.0)", "entropy, nats", "0.4", "1.5"
+    )  # fmt: skip
+    assert draw_cut_points([cut(1, 0.5, 0.4), cut(2, 0.6, 0.4)]) is None
+    assert draw_cut_points([]) is None
+
+
+def test_nats_and_tokens_share_no_axis() -> None:
+    arms = [
+        cut(1, 0.5, 0.4, 1.5), cut(2, 0.55, 0.8, 1.5),
+        cut(3, 0.6, 40, measure="length, tokens"), cut(4, 0.6, 60, measure="length, tokens"),
+        cut(5, 0.6, 0.3, 0.4, measure="margin"),
+    ]  # fmt: skip
+    figure = draw_cut_points(arms)
+    assert figure is not None
+    in_nats, in_tokens = figure.panels
+    assert [name in in_nats for name in ("arm 1,", "arm 2,", "arm 3,", "arm 4,")] == [
+        True, True, False, False
+    ]  # fmt: skip
+    assert [name in in_tokens for name in ("arm 1,", "arm 2,", "arm 3,", "arm 4,")] == [
+        False, False, True, True
+    ]  # fmt: skip
+    assert ">entropy, nats</text>" in in_nats
+    assert ">length, tokens</text>" in in_tokens
+    assert ("cuts-1" in in_nats, "cuts-1" in in_tokens) == (True, False)
+    # One value alone is no course.
+    assert [row[0] for row in figure.rows] == ["1. arm 1", "2. arm 2", "3. arm 3", "4. arm 4"]
+    assert figure.rows[2][2:] == ("length, tokens", "40", "")

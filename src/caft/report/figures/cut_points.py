@@ -18,42 +18,60 @@ _WIDTH, _HEIGHT = 400, 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CutArm:
-    """One arm: its number, a share with its bounds, cut points and how its classes were made."""
+    """One arm: its number, a share with its bounds, and the cut points that made its classes.
+
+    `measure` is what was cut, with its unit: numbers of two measures share no axis.
+    """
 
     number: int
     name: str
     method: str
+    measure: str
     accuracy: Mapping[str, Any]
     cuts: Sequence[float]
 
 
-def draw_cut_points(arms: Sequence[CutArm], measure: str) -> Figure | None:
-    """A panel for each cut point of which the arms tried several values; None without any."""
-    several = [arm for arm in arms if arm.cuts and len(arm.cuts) == len(arms[0].cuts)]
-    places = range(len(several[0].cuts)) if several else range(0)
-    shown = [k for k in places if len({round(arm.cuts[k], 9) for arm in several}) > 1]
-    if not shown:
+def draw_cut_points(arms: Sequence[CutArm]) -> Figure | None:
+    """A panel for each measure and cut point of which several values were tried; None without."""
+    drawn: list[CutArm] = []
+    panels: list[Markup] = []
+    for measure in dict.fromkeys(arm.measure for arm in arms):
+        of_measure = [arm for arm in arms if arm.measure == measure and arm.cuts]
+        several = [arm for arm in of_measure if len(arm.cuts) == len(of_measure[0].cuts)]
+        shown = [
+            k
+            for k in range(len(several[0].cuts) if several else 0)
+            if len({round(arm.cuts[k], 9) for arm in several}) > 1
+        ]
+        drawn += several if shown else []
+        panels += [
+            _draw_panel(several, k, f"cuts-{len(panels) + place}")
+            for place, k in enumerate(shown, start=1)
+        ]
+    if not panels:
         return None
+    places = range(max(len(arm.cuts) for arm in drawn))
     return Figure(
         key="cuts",
         heading="Accuracy against the cut points",
-        note="One line a method; numbers are those of the table of settings, whiskers the "
-        "intervals.",
-        panels=tuple(_draw_panel(several, k, measure) for k in shown),
-        columns=("setting", "accuracy", *(f"cut point {k + 1}" for k in places)),
+        note="One panel for each estimate and cut point, one line a method; numbers are those of "
+        "the table of settings, whiskers the intervals.",
+        panels=tuple(panels),
+        columns=("setting", "accuracy", "estimate", *(f"cut point {k + 1}" for k in places)),
         rows=tuple(
-            (f"{arm.number}. {arm.name}", percent_between(arm.accuracy),
-             *(f"{cut:.4g}" for cut in arm.cuts))
-            for arm in several
+            (f"{arm.number}. {arm.name}", percent_between(arm.accuracy), arm.measure,
+             *(f"{arm.cuts[k]:.4g}" if k < len(arm.cuts) else "" for k in places))
+            for arm in drawn
         ),
     )  # fmt: skip
 
 
-def _draw_panel(arms: Sequence[CutArm], k: int, measure: str) -> Markup:
+def _draw_panel(arms: Sequence[CutArm], k: int, key: str) -> Markup:
     low, high = min(arm.cuts[k] for arm in arms), max(arm.cuts[k] for arm in arms)
     margin = (high - low) * 0.06
     x = Scale(low - margin, high + margin, 60, _WIDTH - 22)
     plot = Plot(x, fit_shares([arm.accuracy for arm in arms]))
+    measure = arms[0].measure
     words = f"cut point {k + 1}, {measure}"
     methods = dict.fromkeys(arm.method for arm in arms)
     lines = [
@@ -64,7 +82,7 @@ def _draw_panel(arms: Sequence[CutArm], k: int, measure: str) -> Markup:
         f"{a.name}, cut at {a.cuts[k]:.4g}: {percent_between(a.accuracy)}" for a in arms
     )
     return drawing(
-        f"cuts-{k + 1}", _WIDTH, _HEIGHT, f"Accuracy by {words}", told,
+        key, _WIDTH, _HEIGHT, f"Accuracy by {words}", told,
         label(f"cut point {k + 1}", x.start, 20, "panel-name", "start"),
         plot.left_axis(share_ticks(plot.y)),
         *(element("path", d=path_through([(plot.x(c), plot.y(v)) for c, v in points]),

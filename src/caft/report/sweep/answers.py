@@ -4,28 +4,34 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import combinations
 
 from caft.report.findings import Finding, Tone
-from caft.report.sweep.arms import Arm
+from caft.report.sweep.arms import Arm, share_questions
 from caft.report.sweep.comparisons import ArmComparison
 from caft.report.sweep.jobs import FINISHED, Sweep
-from caft.report.sweep.routing import ASKED, RoutingAnswer
+from caft.report.sweep.routing import RoutingAnswer, capitalise
 from caft.report.sweep.savings import Saving, pick_reference
 from caft.report.wording import count_of, p_in_words, percent, points_between_bounds
 from caft.statistics import ALPHA, Verdict
 
 _COUNTED = "unique_rationale_tokens"
-_TONES = {Verdict.yes: Tone.good, Verdict.no: Tone.bad, Verdict.unclear: Tone.unclear}
+_TONES = {
+    Verdict.yes: Tone.good,
+    Verdict.no: Tone.bad,
+    Verdict.mixed: Tone.unclear,
+    Verdict.unclear: Tone.unclear,
+}
 
 
 def find_answers(
     arms: Sequence[Arm],
     comparisons: Sequence[ArmComparison],
-    routing: RoutingAnswer,
+    routing: Sequence[RoutingAnswer],
     savings: Sequence[Saving],
 ) -> list[Finding]:
     """Routing first, then which arm is best, then what it saves; as far as there are numbers."""
-    found = [_find_routing(routing)]
+    found = [_find_routing(answer) for answer in routing]
     if arms:
         found.append(_find_best(arms, comparisons))
     if len(arms) > 1 and any(saving.key == _COUNTED for saving in savings):
@@ -33,14 +39,10 @@ def find_answers(
     return found
 
 
-def _find_routing(routing: RoutingAnswer) -> Finding:
-    word, _, rest = routing.sentence.partition(": ")
-    figure = f"{count_of(len(routing.tests), 'comparison')} at an equal budget"
-    return Finding(ASKED, word, figure, _capital(rest), _TONES[routing.verdict])
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _find_routing(answer: RoutingAnswer) -> Finding:
+    word, _, rest = answer.sentence.partition(": ")
+    figure = f"{count_of(len(answer.tests), 'comparison')} at an equal budget"
+    return Finding(answer.asked, word, figure, capitalise(rest), _TONES[answer.verdict])
 
 
 def _find_best(arms: Sequence[Arm], comparisons: Sequence[ArmComparison]) -> Finding:
@@ -51,12 +53,18 @@ def _find_best(arms: Sequence[Arm], comparisons: Sequence[ArmComparison]) -> Fin
     if len(ranked) == 1:
         return Finding(asked, best.name, figure, "It is the only one so far.", Tone.plain)
     rivals = _not_clearly_worse(best, comparisons)
-    compared = {name for pair in comparisons for name in (pair.first, pair.second)}
-    if best.name not in compared:
+    compared = sum(best.name in (pair.first, pair.second) for pair in comparisons)
+    if not compared:
         detail = "No other setting answered the same test questions."
         return Finding(asked, best.name, figure, detail, Tone.unclear)
     if not rivals:
-        detail = "It is clearly ahead of every other setting, by test and by interval."
+        whom = "every other setting"
+        if compared < len(arms) - 1:
+            whom = (
+                f"the {count_of(compared, 'setting')} that it could be compared with "
+                f"({len(arms) - 1 - compared} answered other test questions)"
+            )
+        detail = f"It is clearly ahead of {whom}, by test and by interval."
         return Finding(asked, best.name, figure, detail, Tone.good)
     detail = (
         f"{best.name} comes first, but not clearly ahead of {_list_names(rivals)}: the order may "
@@ -69,8 +77,14 @@ def _not_clearly_worse(best: Arm, comparisons: Sequence[ArmComparison]) -> list[
     return [
         pair.first if pair.second == best.name else pair.second
         for pair in comparisons
-        if best.name in (pair.first, pair.second) and not pair.clear
+        if best.name in (pair.first, pair.second) and not _is_ahead(best, pair)
     ]
+
+
+def _is_ahead(arm: Arm, pair: ArmComparison) -> bool:
+    """Clearly so, and in the mode of the comparison, which need not be the arm's own."""
+    gain = pair.difference.value if pair.second == arm.name else -pair.difference.value
+    return pair.clear and gain > 0
 
 
 def _list_names(names: Sequence[str]) -> str:
@@ -134,6 +148,8 @@ def _say_difference(arm: Arm, other: Arm, comparisons: Sequence[ArmComparison]) 
     assert pair is not None
     bounds = sorted((sign * pair.difference.low, sign * pair.difference.high))
     difference = points_between_bounds(sign * pair.difference.value, *bounds)
+    if pair.mode:
+        difference += f" in {pair.mode} mode"
     return f"{difference}, {p_in_words(pair.p_adjusted)} after Holm's correction"
 
 
@@ -146,25 +162,30 @@ def find_sweep_warnings(sweep: Sweep, arms: Sequence[Arm]) -> list[str]:
         warnings.append(
             f"{sum(open_jobs.values())} of {len(sweep.jobs)} jobs are in no number here: {states}."
         )
+    if sweep.superseded:
+        warnings.append(
+            f"{count_of(sweep.superseded, 'earlier job')} left out: with the config as it is now, "
+            "the same words make other jobs."
+        )
+    evaluated = [job for job in sweep.jobs if job.result and job.outcomes]
+    repeated = len(evaluated) - sum(len(arm.jobs) for arm in arms)
+    if repeated:
+        warnings.append(
+            f"{count_of(repeated, 'job')} left out: another one with equal settings and seed "
+            "finished later."
+        )
     alone = [arm.name for arm in arms if len(arm.jobs) == 1]
     if alone:
         warnings.append(
             f"One seed only: {_list_names(alone)}. Its interval is that of the questions alone."
         )
-    if len({arm.questions for arm in arms}) > 1:
+    if not all(share_questions(one, two) for one, two in combinations(arms, 2)):
         warnings.append(
             "Not all settings answered the same test questions; only those that did are compared."
         )
-    if len({mode for arm in arms for mode in modes_of(arm)}) > 1:
+    if len({mode for arm in arms for mode in arm.modes}) > 1:
         warnings.append(
-            "Settings answer in different modes and so spend different tokens a question; "
-            "the table of accuracy by mode compares like with like."
+            "Settings answer in different modes and so spend different tokens a question; pairs "
+            "with the same stages, and routing, are compared in one common mode."
         )
     return warnings
-
-
-def modes_of(arm: Arm) -> list[str]:
-    """The modes that its jobs were examined in, chosen on validation questions."""
-    from caft.report.sweep.jobs import examined_model
-
-    return sorted({mode for job in arm.jobs if (mode := examined_model(job.summary)[1])})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from caft.report.sweep.jobs import Job, name_settings, varying_settings
@@ -43,14 +44,38 @@ class Arm:
         return sum(self.shares) / len(self.shares)
 
     @property
-    def questions(self) -> tuple[Any, ...]:
-        """What must be equal for a comparison question by question."""
-        return self.first["dataset"]["fingerprint"], frozenset(self.jobs[0].outcomes)
+    def questions(self) -> frozenset[str]:
+        """The ids of the test questions that it answered."""
+        return frozenset(self.jobs[0].outcomes)
 
     @property
     def strategy(self) -> str:
         """How its questions were sorted into classes."""
         return str((self.first.get("split") or {}).get("strategy", ""))
+
+    @property
+    def estimator(self) -> str | None:
+        """The estimate that sorted them; None where classes were drawn by lot, or none made."""
+        split, score = self.first.get("split"), self.first.get("score")
+        if not split or self.strategy.startswith("random"):
+            return None
+        # Summaries once named it among the scores only.
+        found: str | None = split.get("estimator") or (score or {}).get("estimator")
+        return found
+
+    @property
+    def stages(self) -> list[tuple[dict[str, str], int]]:
+        """What each tuning stage trained the classes on, and its epochs."""
+        return [(stage["targets"], stage["epochs"]) for stage in self.first["method"]["stages"]]
+
+    @property
+    def modes(self) -> list[str]:
+        """The modes that count for its jobs."""
+        return sorted({job.mode for job in self.jobs if job.mode})
+
+    def examine_in(self, mode: str) -> Arm:
+        """The same arm with every job's replies taken in `mode`."""
+        return replace(self, jobs=tuple(replace(job, examined_in=mode) for job in self.jobs))
 
     def mean_cost(self, key: str) -> float:
         """A number of the cost part, or of `extra_counts`, averaged over the seeds."""
@@ -58,11 +83,16 @@ class Arm:
 
 
 def find_arms(jobs: Sequence[Job]) -> list[Arm]:
-    """Evaluated jobs by their settings, in the order of the jobs; of two equal ones the later."""
+    """Evaluated jobs by their settings, in the order of the jobs.
+
+    Of two with equal settings and seed it is the one that finished last: the order in which a
+    ledger lists them says nothing about their age.
+    """
     by_settings: dict[tuple[tuple[str, str], ...], dict[int, Job]] = {}
     for job, settings in zip(jobs, varying_settings(jobs), strict=True):
         if job.result and job.outcomes:
-            by_settings.setdefault(tuple(settings.items()), {})[job.seed] = job
+            of_seed = by_settings.setdefault(tuple(settings.items()), {})
+            of_seed[job.seed] = max(of_seed.get(job.seed, job), job, key=_finish_of)
     return [
         Arm(
             name=name_settings(dict(settings)) or _name_of_method(of_seed),
@@ -73,10 +103,61 @@ def find_arms(jobs: Sequence[Job]) -> list[Arm]:
     ]
 
 
+def _finish_of(job: Job) -> datetime:
+    assert job.summary is not None
+    return datetime.fromisoformat(job.summary["run"]["finished"])
+
+
 def _name_of_method(of_seed: Mapping[int, Job]) -> str:
     summary = next(iter(of_seed.values())).summary
     assert summary is not None
     return str(summary["method"]["name"])
+
+
+def share_questions(first: Arm, second: Arm) -> bool:
+    """Whether both answered the same test questions; training rows may differ.
+
+    Equal ids alone prove nothing: files may number their rows. Older summaries have a fingerprint
+    of all questions only, and where it differs nobody can tell.
+    """
+    one, two = first.first["dataset"], second.first["dataset"]
+    same = one["fingerprint"] == two["fingerprint"] or (
+        "test_fingerprint" in one and one["test_fingerprint"] == two.get("test_fingerprint")
+    )
+    return same and first.questions == second.questions
+
+
+def pick_common_mode(first: Arm, second: Arm) -> str | None:
+    """The mode that is best on validation questions over both arms and all of their seeds.
+
+    Each arm in its own best mode would be a lottery: a few validation questions draw the mode,
+    and modes may lie further apart than arms. The arms weigh equally; of equally good modes it is
+    the cheaper one in tokens. Without validation numbers: the mode that all jobs have chosen, if
+    it is one. None where there is no common mode.
+    """
+    jobs = (*first.jobs, *second.jobs)
+    measured = [
+        mode
+        for mode in jobs[0].validation
+        if all(mode in job.validation and job.results.get(mode) and mode in job.replies
+               for job in jobs)
+    ]  # fmt: skip
+    if measured:
+        return max(measured, key=lambda mode: _merit_of_mode(mode, first, second))
+    chosen = {job.mode for job in jobs}
+    return chosen.pop() if len(chosen) == 1 else None
+
+
+def _merit_of_mode(mode: str, first: Arm, second: Arm) -> tuple[float, float]:
+    means = [
+        (
+            sum(job.validation[mode] for job in arm.jobs) / len(arm.jobs),
+            sum(job.results[mode]["generated_tokens"] for job in arm.jobs) / len(arm.jobs),
+        )
+        for arm in (first, second)
+    ]
+    # Sums of shares such as .1 and .2 differ in their last bits, and would break a tie.
+    return round(sum(share for share, _ in means), 9), -sum(tokens for _, tokens in means)
 
 
 def count_of_cost(job: Job, key: str) -> float:

@@ -57,10 +57,12 @@ def read_sweep(folder: Path) -> Sweep:
             f"{folder} holds no job of a sweep; name a folder that python train.py -m has filled, "
             "one level above its jobs"
         )
+    current = [entry for entry in ledger["jobs"] if not entry.get("superseded")]
     return Sweep(
         name=ledger.get("sweep") or folder.resolve().name,
         question=ledger.get("question", ""),
-        jobs=[_read_job(folder, entry) for entry in ledger["jobs"]],
+        jobs=[_read_job(folder, entry) for entry in current],
+        superseded=len(ledger["jobs"]) - len(current),
     )
 
 
@@ -100,8 +102,8 @@ def _read_job(sweep: Path, entry: Mapping[str, Any]) -> Job:
     if summary is None:
         return job
     asked, kept = _count_rationales(folder)
-    outcomes = _read_outcomes(folder, summary)
-    return replace(job, summary=summary, outcomes=outcomes, asked=asked, kept=kept)
+    replies = _read_replies(folder, summary)
+    return replace(job, summary=summary, replies=replies, asked=asked, kept=kept)
 
 
 def _state_without_summary(state: str) -> str:
@@ -125,18 +127,17 @@ def _read_words(folder: Path) -> tuple[str, ...]:
     return tuple(line[2:].strip("'\"") for line in lines if line.startswith("- "))
 
 
-def _read_outcomes(folder: Path, summary: dict[str, Any]) -> dict[str, bool]:
+def _read_replies(folder: Path, summary: dict[str, Any]) -> dict[str, dict[str, bool]]:
     from caft.store import read_rows
 
-    path, (who, mode) = folder / "predictions.parquet", examined_model(summary)
-    if mode is None or not path.exists():
+    path, (who, _) = folder / "predictions.parquet", examined_model(summary)
+    if not path.exists():
         return {}
-    rows = read_rows(path, ("question_id", "model", "mode", "correct"))
-    return {
-        row["question_id"]: row["correct"]
-        for row in rows
-        if (row["model"], row["mode"]) == (who, mode)
-    }
+    replies: dict[str, dict[str, bool]] = {}
+    for row in read_rows(path, ("question_id", "model", "mode", "correct")):
+        if row["model"] == who:
+            replies.setdefault(row["mode"], {})[row["question_id"]] = row["correct"]
+    return replies
 
 
 def _count_rationales(folder: Path) -> tuple[int, int]:

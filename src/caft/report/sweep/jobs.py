@@ -18,10 +18,10 @@ _NO_SETTINGS = ("seed", "name", "store", "logger", "trainer", "hydra", "report")
 class Job:
     """One job's folder. `summary` is None until it is finished; `error` says why it failed.
 
-    `outcomes` tells by test question whether the tuned model (the base model, where nothing was
-    tuned) was right in the mode that was chosen on validation questions. `asked` and `kept`
-    count rationales: those that were asked for and those that may be trained on. `has_page` says
-    whether it left a report.html.
+    `replies` tells by mode and test question whether the tuned model (the base model, where
+    nothing was tuned) was right. `examined_in` is the mode that counts; None is the one that was
+    chosen on validation questions. `asked` and `kept` count rationales: those that were asked for
+    and those that may be trained on. `has_page` says whether it left a report.html.
     """
 
     number: int
@@ -30,7 +30,8 @@ class Job:
     error: str = ""
     words: tuple[str, ...] = ()
     summary: Mapping[str, Any] | None = None
-    outcomes: Mapping[str, bool] = field(default_factory=dict)
+    replies: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
+    examined_in: str | None = None
     asked: int = 0
     kept: int = 0
     has_page: bool = False
@@ -42,21 +43,49 @@ class Job:
         return int(self.summary["run"]["seed"])
 
     @property
+    def mode(self) -> str | None:
+        """The mode that counts; None where nobody chose one."""
+        return self.examined_in or examined_model(self.summary)[1]
+
+    @property
+    def outcomes(self) -> Mapping[str, bool]:
+        """By test question, whether the reply was right in the mode that counts."""
+        return self.replies.get(self.mode or "", {})
+
+    @property
     def result(self) -> Mapping[str, Any] | None:
         """Accuracy in the mode that `outcomes` are in; None where nothing was evaluated."""
-        who, mode = examined_model(self.summary)
+        return self.results.get(self.mode or "")
+
+    @property
+    def results(self) -> Mapping[str, Mapping[str, Any]]:
+        """Accuracy on the test questions in every mode that was examined."""
         accuracy = (self.summary or {}).get("accuracy") or {}
-        found: Mapping[str, Any] | None = (accuracy.get(who) or {}).get(mode)
+        of_model = accuracy.get(examined_model(self.summary)[0]) or {}
+        return {mode: result for mode, result in of_model.items() if result}
+
+    @property
+    def validation(self) -> Mapping[str, float]:
+        """Share of right answers on the validation questions, by mode."""
+        accuracy = (self.summary or {}).get("accuracy") or {}
+        found: Mapping[str, float] = (accuracy.get("validation") or {}).get(
+            examined_model(self.summary)[0], {}
+        )
         return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """All jobs of one folder, in order. `question` is what the sweep was started to find out."""
+    """All jobs of one folder, in order. `question` is what the sweep was started to find out.
+
+    `superseded` counts jobs that are left out: the same words, with a config that has changed
+    since, are another job by now.
+    """
 
     name: str
     jobs: Sequence[Job]
     question: str = ""
+    superseded: int = 0
 
 
 def examined_model(summary: Mapping[str, Any] | None) -> tuple[str, str | None]:

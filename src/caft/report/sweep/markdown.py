@@ -75,12 +75,13 @@ def tabulate_tests(
     tests: Sequence[Mapping[str, Any]], escape: Callable[[str], str] = _escape_bar
 ) -> str:
     """The routed arms against their random controls; "" without any."""
-    head = ["routed", "random", "equal in", "routed minus random", "p, Holm", "better?"]
+    head = ["routed", "random", "equal in", "mode", "routed minus random", "p, Holm", "better?"]
     rows = [
         [
             test["second"],
             test["first"],
             ", ".join(test["equal_in"]),
+            test["mode"],
             points_between(test),
             p_in_words(test["p_adjusted"]),
             test["verdict"],

@@ -11,6 +11,7 @@ from caft.report import wording
 from caft.report.figures import CutArm, Figure, PricedArm, draw_cut_points, draw_pareto
 from caft.report.page import render_page
 from caft.report.sweep.summary import SweepFindings
+from caft.statistics import ALPHA
 
 _BOUGHT = (("teacher_tokens", "teacher tokens"), ("teacher_calls", "teacher calls"))
 _FREE = (
@@ -32,8 +33,9 @@ def render_sweep(found: SweepFindings, summary: Mapping[str, Any]) -> str:
         "number_of": {arm["name"]: number for number, arm in enumerate(arms, start=1)},
         "modes": [mode.name for mode in Mode if any(mode.name in arm["by_mode"] for arm in arms)],
         "settings": list(dict.fromkeys(key for job in summary["jobs"] for key in job["settings"])),
+        "alpha": ALPHA,
         "comparisons": sorted(summary["comparisons"], key=lambda pair: pair["p_adjusted"]),
-        "figures": {figure.key: figure for figure in draw_sweep(found, arms)},
+        "figures": {figure.key: figure for figure in draw_sweep(arms)},
         "address_of": {job.folder: f"{quote(job.folder, errors='replace')}/report.html"
                        for job in found.sweep.jobs if job.has_page},
         "amounts": {"teacher_usd": wording.usd},
@@ -51,7 +53,7 @@ def _suggest_next(found: SweepFindings, summary: Mapping[str, Any]) -> str:
     return "The pages of the single jobs hold their questions and replies."
 
 
-def draw_sweep(found: SweepFindings, arms: Sequence[Mapping[str, Any]]) -> list[Figure]:
+def draw_sweep(arms: Sequence[Mapping[str, Any]]) -> list[Figure]:
     """Accuracy against price and against the cut points; `arms` as `describe_arm` makes them."""
     if not arms:
         return []
@@ -60,17 +62,20 @@ def draw_sweep(found: SweepFindings, arms: Sequence[Mapping[str, Any]]) -> list[
         for number, arm in enumerate(arms, start=1)
     ]
     cut = [
-        CutArm(number=number, name=arm["name"], method=arm["method"], accuracy=arm["accuracy"],
+        CutArm(number=number, name=arm["name"], method=arm["method"],
+               measure=_name_measure(arm["estimator"]), accuracy=arm["accuracy"],
                cuts=arm["thresholds"])
         for number, arm in enumerate(arms, start=1)
         if arm["thresholds"]
     ]  # fmt: skip
     # Solutions that come with the data are free: they are counted in the student's tokens.
     of_teacher = _BOUGHT if any(arm["cost"]["teacher_calls"] for arm in arms) else _FREE
-    score = found.arms[0].first.get("score")
-    unit = wording.unit_of(score["estimator"]) if score else ""
-    figures = (
-        draw_pareto(priced, (*of_teacher, *_ALWAYS)),
-        draw_cut_points(cut, unit or "estimate"),
-    )
+    figures = (draw_pareto(priced, (*of_teacher, *_ALWAYS)), draw_cut_points(cut))
     return [figure for figure in figures if figure]
+
+
+def _name_measure(estimator: str | None) -> str:
+    """Such as "answer entropy, nats"; an older summary may not name its estimate."""
+    if estimator is None:
+        return "estimate"
+    return ", ".join(filter(None, (wording.name_estimator(estimator), wording.unit_of(estimator))))

@@ -36,6 +36,7 @@ class ArmPart(TypedDict):
     name: str
     settings: dict[str, str]
     strategy: str
+    estimator: str | None
     method: str
     seeds: list[int]
     modes: list[str]
@@ -48,10 +49,14 @@ class ArmPart(TypedDict):
 
 
 class ComparisonPart(Share):
-    """Second minus first arm; see `comparisons.py` for what the numbers mean."""
+    """Second minus first arm; see `comparisons.py` for what the numbers mean.
+
+    `mode` is the one that both are examined in, null where each is in its own.
+    """
 
     first: str
     second: str
+    mode: str | None
     seeds: int
     only_first: int
     only_second: int
@@ -65,15 +70,29 @@ class RoutingTestPart(ComparisonPart):
     """A routed arm against its random control at an equal budget."""
 
     strategy: str
+    estimator: str | None
     equal_in: list[str]
     verdict: str
 
 
+class OtherRoutingPart(TypedDict):
+    """The same answer for an estimate that is not the paper's."""
+
+    estimator: str
+    verdict: str
+    sentence: str
+
+
 class RoutingPart(TypedDict):
-    """The answer in a word (yes, no, not enough data to tell) and a sentence."""
+    """Whether routing by answer entropy beats its random controls: in a word, and plainly.
+
+    The word is yes, no, it depends (one control says yes and one no) or not enough data to tell.
+    `tests` holds those of all estimates.
+    """
 
     verdict: str
     sentence: str
+    others: list[OtherRoutingPart]
     tests: list[RoutingTestPart]
 
 
@@ -100,7 +119,11 @@ class AnswerPart(TypedDict):
 
 
 class SweepSummary(TypedDict):
-    """The whole of a sweep's summary.json."""
+    """The whole of a sweep's summary.json.
+
+    `superseded` counts jobs that are in none of its lists: their words, with the config as it is
+    by now, are other jobs.
+    """
 
     schema: Literal[1]
     kind: Literal["sweep"]
@@ -108,6 +131,7 @@ class SweepSummary(TypedDict):
     question: str
     written: str
     confidence: float
+    superseded: int
     counts: dict[str, int]
     jobs: list[JobPart]
     arms: list[ArmPart]

@@ -9,13 +9,13 @@ from typing import Any
 
 from caft.report.comparison import DEFAULT_CONFIDENCE
 from caft.report.findings import Finding, main_area
-from caft.report.sweep.answers import find_answers, find_sweep_warnings, modes_of
+from caft.report.sweep.answers import find_answers, find_sweep_warnings
 from caft.report.sweep.arms import Arm, count_of_cost, find_arms
 from caft.report.sweep.comparisons import ArmComparison, compare_all, outcome_rows
-from caft.report.sweep.jobs import Job, Sweep, examined_model, varying_settings
+from caft.report.sweep.jobs import Job, Sweep, varying_settings
 from caft.report.sweep.routing import RoutingAnswer, answer_routing
 from caft.report.sweep.savings import WAYS_OF_COUNTING, Saving, count_savings, pick_reference
-from caft.statistics import Interval, mean_over_seeds, percentile_interval, resample_means
+from caft.statistics import Interval, mean_interval, mean_over_seeds, resample_means
 
 _COSTS = (*(key for key, _ in WAYS_OF_COUNTING), "trained_response_tokens", "rationales_kept")
 
@@ -27,7 +27,7 @@ class SweepFindings:
     sweep: Sweep
     arms: Sequence[Arm]
     comparisons: Sequence[ArmComparison]
-    routing: RoutingAnswer
+    routing: Sequence[RoutingAnswer]
     reference: Arm | None
     savings: Sequence[Saving]
     answers: Sequence[Finding]
@@ -71,6 +71,7 @@ def summarise_sweep(found: SweepFindings, written: str) -> dict[str, Any]:
         "question": sweep.question,
         "written": written,
         "confidence": found.confidence,
+        "superseded": sweep.superseded,
         "counts": dict(Counter(job.state for job in sweep.jobs)),
         "jobs": _describe_jobs(found),
         "arms": [describe_arm(arm, found.confidence) for arm in found.arms],
@@ -104,7 +105,7 @@ def _describe_job(job: Job, settings: dict[str, str], arm: str | None) -> dict[s
         "settings": settings,
         "seed": job.seed if summary else None,
         "arm": arm,
-        "mode": examined_model(summary)[1],
+        "mode": job.mode,
         "accuracy": share,
         "roc_auc": main_area(summary.get("score")) if summary else None,
         "cost": {key: count_of_cost(job, key) for key in _COSTS} if summary else None,
@@ -119,9 +120,10 @@ def describe_arm(arm: Arm, confidence: float) -> dict[str, Any]:
         "name": arm.name,
         "settings": dict(arm.settings),
         "strategy": arm.strategy,
+        "estimator": arm.estimator,
         "method": arm.first["method"]["name"],
         "seeds": arm.seeds,
-        "modes": modes_of(arm),
+        "modes": arm.modes,
         "accuracy": _as_share(_over_questions_and_seeds(arm, confidence)),
         "over_seeds": _as_share(over_seeds) if over_seeds else None,
         "by_mode": _accuracy_by_mode(arm),
@@ -132,8 +134,8 @@ def describe_arm(arm: Arm, confidence: float) -> dict[str, Any]:
 
 
 def _over_questions_and_seeds(arm: Arm, confidence: float) -> Interval:
-    drawn = resample_means({arm.name: outcome_rows(arm)})[arm.name]
-    return percentile_interval(arm.accuracy, drawn, len(arm.jobs[0].outcomes), confidence)
+    resampled = resample_means({arm.name: outcome_rows(arm)})
+    return mean_interval(resampled[arm.name], confidence)
 
 
 def _as_share(interval: Interval) -> dict[str, Any]:
@@ -146,13 +148,10 @@ def _as_share(interval: Interval) -> dict[str, Any]:
 
 
 def _accuracy_by_mode(arm: Arm) -> dict[str, float]:
-    who, _ = examined_model(arm.first)
     values: dict[str, list[float]] = {}
     for job in arm.jobs:
-        assert job.summary is not None
-        for mode, result in (job.summary["accuracy"].get(who) or {}).items():
-            if result:
-                values.setdefault(mode, []).append(result["value"])
+        for mode, result in job.results.items():
+            values.setdefault(mode, []).append(result["value"])
     return {mode: sum(shares) / len(shares) for mode, shares in values.items()}
 
 
@@ -165,6 +164,7 @@ def _describe_comparison(pair: ArmComparison) -> dict[str, Any]:
     return {
         "first": pair.first,
         "second": pair.second,
+        "mode": pair.mode,
         **_as_share(pair.difference),
         "seeds": pair.seeds,
         "only_first": pair.only_first,
@@ -176,18 +176,29 @@ def _describe_comparison(pair: ArmComparison) -> dict[str, Any]:
     }
 
 
-def _describe_routing(routing: RoutingAnswer) -> dict[str, Any]:
+def _describe_routing(routing: Sequence[RoutingAnswer]) -> dict[str, Any]:
+    of_entropy, *others = routing
     return {
-        "verdict": routing.verdict.value,
-        "sentence": routing.sentence,
+        "verdict": of_entropy.verdict.value,
+        "sentence": of_entropy.sentence,
+        "others": [
+            {
+                "estimator": answer.estimator,
+                "verdict": answer.verdict.value,
+                "sentence": answer.sentence,
+            }
+            for answer in others
+        ],
         "tests": [
             {
                 **_describe_comparison(test.comparison),
                 "strategy": test.strategy,
+                "estimator": test.estimator,
                 "equal_in": list(test.equal_in),
                 "verdict": test.verdict.value,
             }
-            for test in routing.tests
+            for answer in routing
+            for test in answer.tests
         ],
     }
 
