@@ -6,11 +6,26 @@ from typing import Any
 
 import pytest
 
-from caft.hydra_bridge import compose
+from caft.hydra_bridge import compose, find_conf
 from caft.records import Target
 from caft.run_config import RunConfig
 from caft.teachers.config import Keep
 from caft.tune.config import Adapter, AnswerTarget, Schedule
+
+EXPERIMENTS = ("paper_v2_phi", "paper_v2_qwen", "paper_v4_gsm8k_llama", "paper_v4_medmcqa_phi")
+EVERYTHING = ("easy", "middle", "hard")
+METHODS = {
+    "base": [],
+    "sft": [(dict.fromkeys(EVERYTHING, "answer"), 20)],
+    "distill": [(dict.fromkeys(EVERYTHING, "rationale"), 20)],
+    "complexity_aware": [({"easy": "answer", "middle": "answer"}, 10), ({"hard": "rationale"}, 10)],
+    "complexity_aware_joint": [({"easy": "answer", "middle": "answer", "hard": "rationale"}, 20)],
+    "curriculum": [({"easy": "answer"}, 3), ({"middle": "answer"}, 3), ({"hard": "answer"}, 4)],
+    "reversed": [({"hard": "answer", "middle": "answer"}, 10), ({"easy": "rationale"}, 10)],
+    "hard_only": [({"hard": "rationale"}, 20)],
+}
+"""Targets and epochs of section 2. The paper has no joint stage, which is trained as long as its
+other single ones, and hard_only in v4 alone."""
 
 V2_STAGES = [({"easy": "answer", "middle": "answer"}, 10), ({"hard": "rationale"}, 10)]
 V4_STAGES = [({"hard": "rationale"}, 20)]
@@ -21,6 +36,30 @@ def stages(config: RunConfig) -> list[Any]:
         ({name: target.name for name, target in stage.targets.items()}, stage.epochs)
         for stage in config.method.stages
     ]
+
+
+def test_there_are_no_other_paper_files_and_methods() -> None:
+    files = (find_conf() / "experiment").glob("paper_*.yaml")
+    assert sorted(file.stem for file in files) == list(EXPERIMENTS)
+    assert {file.stem for file in (find_conf() / "method").glob("*.yaml")} == set(METHODS)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("method", list(METHODS))
+def test_a_method_beside_an_experiment_keeps_its_targets_at_the_papers_epochs(
+    experiment: str, method: str
+) -> None:
+    config = compose([f"experiment={experiment}", f"method={method}"])
+    assert config.method.name == method
+    assert stages(config) == METHODS[method]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("split", ["entropy", "entropy_threshold", "random"])
+def test_an_experiment_leaves_the_split_to_the_command_line(experiment: str, split: str) -> None:
+    config = compose([f"experiment={experiment}", f"split={split}"])
+    assert config.split.kind == split
+    assert getattr(config.split, "quantiles", [0.25, 0.75]) == [0.25, 0.75]
 
 
 @pytest.mark.parametrize(

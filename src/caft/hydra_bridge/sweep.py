@@ -50,7 +50,7 @@ def run_sweep(
     master = _compose_sweep(hydra, name, overrides)
     folder = Path(master.hydra.sweep.dir)
     refuse_unwritable_folder(folder)
-    planned = _check_jobs(hydra, master)
+    planned = check_jobs(hydra, master)
     question = read_question(master.hydra.runtime.choices.get("multirun_sweeps"))
     missing = ledger.plan_jobs(folder, [job for job, _ in planned], question or None)
     _say_plan(folder, len(planned), len(missing))
@@ -115,7 +115,7 @@ def _parse(hydra: Hydra, words: Sequence[str]) -> list[Override]:
     return parsed
 
 
-def _check_jobs(hydra: Hydra, master: DictConfig) -> list[tuple[ledger.Job, Words]]:
+def check_jobs(hydra: Hydra, master: DictConfig) -> list[tuple[ledger.Job, Words]]:
     """Every job, composed and typed; the same config twice is one job."""
     if searches(master):
         build_run_config(without_hydra(master))
