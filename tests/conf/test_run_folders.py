@@ -87,6 +87,15 @@ def test_a_finished_run_is_not_written_over(
     assert not started
 
 
+def test_a_folder_whose_summary_was_cut_off_is_no_finished_run(
+    front_door: FrontDoor, started: list[Any]
+) -> None:
+    Path("cut").mkdir()
+    Path("cut/summary.json").write_text('{"run": ')
+    assert front_door("hydra.run.dir=cut") == 0
+    assert len(started) == 1
+
+
 @pytest.mark.parametrize("words", [["hydra.run.dir=file/out"], ["-m", "hydra.sweep.dir=file/out"]])
 def test_a_file_in_the_way_is_named(
     front_door: FrontDoor, capsys: pytest.CaptureFixture[str], words: list[str]

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from caft.exit_status import DONE, say
 from caft.hydra_bridge import ledger
 from caft.hydra_bridge.composing import build_run_config
-from caft.hydra_bridge.folders import digest_config, is_finished
+from caft.hydra_bridge.folders import digest_config, is_finished, read_summary
 from caft.hydra_bridge.running import Run, end_on_signals, guard
 from caft.run_config import RunContext
 
@@ -88,23 +88,14 @@ def _say_outcome(folder: Path, entry: ledger.Job, seconds: float, console: Path 
 
 
 def _reused(folder: Path) -> str:
-    summary = read_summary(folder)
+    summary = read_summary(folder) or {}
     cached = [stage["name"] for stage in summary.get("stages", []) if stage["cached"]]
     return f"; taken from the store: {', '.join(cached)}" if cached else ""
 
 
-def read_summary(folder: Path) -> dict[str, Any]:
-    """A finished job's summary.json; empty where there is none."""
-    try:
-        summary: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        return summary
-    except (OSError, ValueError):
-        return {}
-
-
 def read_objective(folder: Path) -> float | None:
     """Validation accuracy of the tuned model (else the base) in its best mode; never the test's."""
-    accuracy = read_summary(folder).get("accuracy") or {}
+    accuracy = (read_summary(folder) or {}).get("accuracy") or {}
     for who in ("tuned", "base"):
         mode = (accuracy.get("best_mode") or {}).get(who)
         if mode:

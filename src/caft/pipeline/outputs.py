@@ -29,7 +29,7 @@ from caft.report.terminal import print_summary
 from caft.run_config import RunConfig, RunContext
 from caft.score.config import Fallback
 from caft.split import split_questions
-from caft.store import write_rows
+from caft.store import write_durably, write_rows
 from caft.tune.config import Select
 from caft.tune.course import accuracies, best_epoch, questions_asked
 
@@ -57,8 +57,8 @@ def write_outputs(
     if findings.tuned is not None and findings.tuned.tuned is not None:
         deliver(findings.tuned, folder, write_card(summary), merge=config.tuning.merge)
     drawn = not config.report.html or _write_page(config, context, summary, tables)
-    # Last: a folder with a summary.json is a finished run.
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    # Before the logger is told: an upload may hang, and the numbers are there.
+    write_durably(folder / "summary.json", json.dumps(summary, indent=1))
     track_run(findings, tables, summary, folder)
     _print(summary, folder)
     return drawn
