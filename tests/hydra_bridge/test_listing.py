@@ -14,8 +14,8 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from caft.hydra_bridge.composing import compose_words, find_conf, read_question, start_hydra
-from caft.hydra_bridge.jobs import device_groups, own_device
-from caft.hydra_bridge.ledger import Job, end, note_job, plan_jobs, worst_status
+from caft.hydra_bridge.jobs import JobError, device_groups, own_device
+from caft.hydra_bridge.ledger import STOP_FILE, Job, end, note_job, plan_jobs, worst_status
 from caft.hydra_bridge.sweep import Words, check_jobs, list_jobs, searches
 
 JOBS = {
@@ -186,6 +186,13 @@ def test_jobs_that_run_at_once_never_share_a_device(
             assert given == ["4,5", "6,7"]
         with own_device(tmp_path, job, shared=True) as third:
             assert third == second
+        (tmp_path / STOP_FILE).touch()
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+        with (
+            pytest.raises(JobError, match="being stopped"),
+            own_device(tmp_path, job, shared=True),
+        ):
+            pytest.fail("it has the first job's devices")
     job.trainer.accelerator = "cpu"
     with own_device(tmp_path, job, shared=True) as none:
         assert none == {}

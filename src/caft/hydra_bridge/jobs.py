@@ -38,7 +38,6 @@ COMMAND = (sys.executable, "-m", "caft.job")
 FROZEN = ".hydra/frozen.json"
 ERROR = ".hydra/error.txt"
 _ONE_BY_ONE = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
-_ELSEWHERE = "SlurmLauncher"
 
 
 class Start(Protocol):
@@ -55,21 +54,30 @@ def run_job(start: Start, composed: DictConfig) -> float | None:
     """What launchers call. Returns the validation accuracy, for sweepers that search by it."""
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
-    if (folder.parent / ledger.STOP_FILE).exists():
-        raise JobError("the sweep is being stopped")
+    _refuse_while_stopping(folder.parent)
     if not is_finished(folder):
         _run(start, composed, job, folder)
     return read_objective(folder)
 
 
+def _refuse_while_stopping(sweep: Path) -> None:
+    if (sweep / ledger.STOP_FILE).exists():
+        raise JobError("the sweep is being stopped")
+
+
+def runs_elsewhere(launcher: str) -> bool:
+    """Whether a launcher, given by its target, hands jobs to a cluster's queue."""
+    return launcher.endswith("SlurmLauncher")
+
+
 def _run(start: Start, composed: DictConfig, job: DictConfig, folder: Path) -> None:
     digest = freeze(composed, job, folder)
-    entry = ledger.begin(folder, list(job.overrides.task), digest)
     launcher = str(job.launcher._target_)
     console = None if launcher == _ONE_BY_ONE else folder / "console.log"
-    shared = console is not None and not launcher.endswith(_ELSEWHERE)
-    began = time.monotonic()
+    shared = console is not None and not runs_elsewhere(launcher)
     with _deaf_to_interrupts(), own_device(folder.parent, composed, shared=shared) as env:
+        entry = ledger.begin(folder, list(job.overrides.task), digest)
+        began = time.monotonic()
         status = start(folder, console=console, env=env)
     entry = ledger.end(folder, entry, status, _read_error(folder))
     _say_outcome(folder, entry, time.monotonic() - began, console)
@@ -244,6 +252,7 @@ def own_device(sweep: Path, composed: DictConfig, *, shared: bool) -> Iterator[d
     """The environment that gives a job devices which no other job of this machine's sweep has.
 
     The system frees a lock with the process that held it, so a killed job blocks no device.
+    Raises JobError where the sweep is stopped while a job waits.
     """
     trainer = composed.trainer
     per_job = trainer.devices if isinstance(trainer.devices, int) and trainer.devices > 0 else 1
@@ -254,6 +263,7 @@ def own_device(sweep: Path, composed: DictConfig, *, shared: bool) -> Iterator[d
     locks = sweep / ".devices"
     locks.mkdir(exist_ok=True)
     while True:
+        _refuse_while_stopping(sweep)
         for group in groups:
             lock = FileLock(locks / f"{group.replace(',', '+')}.lock")
             try:
