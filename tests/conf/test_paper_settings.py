@@ -6,11 +6,26 @@ from typing import Any
 
 import pytest
 
-from caft.hydra_bridge import compose
+from caft.hydra_bridge import compose, find_conf
 from caft.records import Target
 from caft.run_config import RunConfig
 from caft.teachers.config import Keep
 from caft.tune.config import Adapter, AnswerTarget, Schedule
+
+EXPERIMENTS = ("paper_v2_phi", "paper_v2_qwen", "paper_v4_gsm8k_llama", "paper_v4_medmcqa_phi")
+EVERYTHING = ("easy", "middle", "hard")
+METHODS = {
+    "base": [],
+    "sft": [(dict.fromkeys(EVERYTHING, "answer"), 20)],
+    "distill": [(dict.fromkeys(EVERYTHING, "rationale"), 20)],
+    "complexity_aware": [({"easy": "answer", "middle": "answer"}, 10), ({"hard": "rationale"}, 10)],
+    "complexity_aware_joint": [({"easy": "answer", "middle": "answer", "hard": "rationale"}, 20)],
+    "curriculum": [({"easy": "answer"}, 3), ({"middle": "answer"}, 3), ({"hard": "answer"}, 4)],
+    "reversed": [({"hard": "answer", "middle": "answer"}, 10), ({"easy": "rationale"}, 10)],
+    "hard_only": [({"hard": "rationale"}, 20)],
+}
+"""Targets and epochs of section 2. The paper has no joint stage, which is trained as long as its
+other single ones, and hard_only in v4 alone."""
 
 V2_STAGES = [({"easy": "answer", "middle": "answer"}, 10), ({"hard": "rationale"}, 10)]
 V4_STAGES = [({"hard": "rationale"}, 20)]
@@ -21,6 +36,30 @@ def stages(config: RunConfig) -> list[Any]:
         ({name: target.name for name, target in stage.targets.items()}, stage.epochs)
         for stage in config.method.stages
     ]
+
+
+def test_there_are_no_other_paper_files_and_methods() -> None:
+    files = (find_conf() / "experiment").glob("paper_*.yaml")
+    assert sorted(file.stem for file in files) == list(EXPERIMENTS)
+    assert {file.stem for file in (find_conf() / "method").glob("*.yaml")} == set(METHODS)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("method", list(METHODS))
+def test_a_method_beside_an_experiment_keeps_its_targets_at_the_papers_epochs(
+    experiment: str, method: str
+) -> None:
+    config = compose([f"experiment={experiment}", f"method={method}"])
+    assert config.method.name == method
+    assert stages(config) == METHODS[method]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("split", ["entropy", "entropy_threshold", "random"])
+def test_an_experiment_leaves_the_split_to_the_command_line(experiment: str, split: str) -> None:
+    config = compose([f"experiment={experiment}", f"split={split}"])
+    assert config.split.kind == split
+    assert getattr(config.split, "quantiles", [0.25, 0.75]) == [0.25, 0.75]
 
 
 @pytest.mark.parametrize(
@@ -39,30 +78,37 @@ def test_version_2(name: str, student: str) -> None:
     assert (tuning.adapter, tuning.schedule) == (Adapter.full, Schedule.constant)
     assert (tuning.learning_rate, tuning.batch_size, tuning.clip) == (1e-5, 16, 1.0)
     assert tuning.answer_target is AnswerTarget.bracketed
-    assert config.teacher.model == "deepseek/deepseek-chat"
+    assert (config.teacher.model, config.teacher.keep) == ("deepseek/deepseek-chat", Keep.all)
     assert_shared(config)
     # 25 / 50 / 25 of 3,600: the paper's 900 hard rows, and 100 validation rows a class.
     assert (config.dataset.train, config.dataset.validation) == (3600, 300)
 
 
 @pytest.mark.parametrize(
-    ("name", "student", "dataset", "teacher"),
+    ("name", "student", "dataset", "teacher", "keep", "modules"),
     [
         (
             "paper_v4_medmcqa_phi",
             "microsoft/Phi-4-mini-instruct",
             "medmcqa",
             "deepseek/deepseek-chat-v3.1",
+            Keep.correct,
+            # Its q, k and v are one projection, and so are gate and up.
+            "qkv_proj o_proj gate_up_proj down_proj",
         ),
         (
             "paper_v4_gsm8k_llama",
             "meta-llama/Llama-3.2-3B-Instruct",
             "gsm8k",
             "meta-llama/llama-4-maverick",
+            Keep.all,
+            "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj",
         ),
     ],
 )
-def test_version_4(name: str, student: str, dataset: str, teacher: str) -> None:
+def test_version_4(  # noqa: PLR0917
+    name: str, student: str, dataset: str, teacher: str, keep: Keep, modules: str
+) -> None:
     config = compose([f"experiment={name}"])
     assert (config.model.id, config.dataset.name) == (student, dataset)
     assert stages(config) == V4_STAGES
@@ -70,7 +116,9 @@ def test_version_4(name: str, student: str, dataset: str, teacher: str) -> None:
     assert (tuning.adapter, tuning.schedule) == (Adapter.lora, Schedule.constant)
     assert (tuning.lora.r, tuning.lora.alpha, tuning.lora.dropout) == (64, 128, 0.05)
     assert (tuning.learning_rate, tuning.batch_size) == (1e-4, 256)
-    assert (config.teacher.model, config.teacher.keep) == (teacher, Keep.correct)
+    assert tuning.lora.modules == modules.split()
+    assert tuning.answer_target is AnswerTarget.bracketed
+    assert (config.teacher.model, config.teacher.keep) == (teacher, keep)
     assert_shared(config)
 
 
@@ -78,7 +126,9 @@ def assert_shared(config: RunConfig) -> None:
     assert config.seed == 42
     assert config.split.quantiles == [0.25, 0.75]
     assert config.split.classes == ["easy", "middle", "hard"]
-    assert config.teacher.kind == "openai"
+    assert (config.teacher.kind, config.teacher.attempts) == ("openai", 1)
+    # What a student was taught to write is not cut when it writes it.
+    assert config.evaluation.max_new_tokens == config.teacher.max_tokens == 2048
     assert any(Target.rationale in stage.targets.values() for stage in config.method.stages)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from caft.hydra_bridge import sweep
 
 FrontDoor = Callable[..., int]
 
@@ -85,6 +88,29 @@ def test_a_finished_run_is_not_written_over(
     assert "done holds a finished run" in capsys.readouterr().err
     assert [path.name for path in Path("done").iterdir()] == ["summary.json"]
     assert not started
+
+
+def test_a_folder_whose_summary_was_cut_off_is_no_finished_run(
+    front_door: FrontDoor, started: list[Any]
+) -> None:
+    Path("cut").mkdir()
+    Path("cut/summary.json").write_text('{"run": ')
+    assert front_door("hydra.run.dir=cut") == 0
+    assert len(started) == 1
+
+
+def test_ctrl_c_where_a_cluster_runs_the_jobs_stops_none_of_them(
+    front_door: FrontDoor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sweep, "_launch", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    words = ("-m", "seed=1,2", "hydra.sweep.dir=sweep")
+    assert front_door(*words, "hydra/launcher=submitit_slurm") == 130
+    assert "jobs in the cluster's queue go on by themselves" in capsys.readouterr().err
+    # A job that the cluster starts again would find it and refuse to go on.
+    assert not Path("sweep/.stopping").exists()
+    assert front_door(*words) == 130
+    assert "cluster" not in capsys.readouterr().err
+    assert Path("sweep/.stopping").exists()
 
 
 @pytest.mark.parametrize("words", [["hydra.run.dir=file/out"], ["-m", "hydra.sweep.dir=file/out"]])

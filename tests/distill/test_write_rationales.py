@@ -281,5 +281,27 @@ def test_a_paid_endpoint_without_prices_is_refused(monkeypatch):
     teacher = OpenAITeacherConfig(name="t", base_url="https://a.example.com", model="m")
     with pytest.raises(UserError, match="no price is known for m"):
         check_teacher(False, teacher)
+    check_teacher(False, teacher, pays=False)
     teacher.usd_per_million_prompt_tokens = 0.0
     check_teacher(False, teacher)
+
+
+def test_an_estimate_without_prices_counts_tokens_and_names_the_settings(monkeypatch, tmp_path):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-something")
+    teacher = OpenAITeacherConfig(
+        name="t", base_url="https://a.example.com", model="m", budget_usd=5
+    )
+    estimate = estimate_rationales(
+        [question(1)], prompt=PromptConfig(), teacher=teacher, ledger_path=tmp_path / "l"
+    )
+    assert (estimate.usd, estimate.calls.likely) == (None, 1)
+    assert estimate.completion_tokens.likely == 731
+    assert estimate.line().endswith(
+        "tokens out, USD unknown; no run starts without teacher.usd_per_million_prompt_tokens and "
+        "teacher.usd_per_million_completion_tokens"
+    )
+    teacher.usd_per_million_completion_tokens = 1.0
+    priced = estimate_rationales(
+        [question(1)], prompt=PromptConfig(), teacher=teacher, ledger_path=tmp_path / "l"
+    )
+    assert priced.usd.likely == pytest.approx(731e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ def write_numbers(path: Path, *, solutions: bool = False) -> Path:
     rows = []
     for number in range(40):
         row = {
+            "id": f"n{number:02}",
             "question": f"Is number {number:02} even?",
             "options": ["yes", "no"],
             "answer": "AB"[number % 2],
@@ -204,3 +206,98 @@ def test_a_dataset_that_has_them_teaches_for_free(
     assert len(rows) == 32
     assert {row["text"][:-5].strip() for row in rows} == {"Look at the last digit."}
     assert run.summary["cost"]["teacher_usd"] == 0
+
+
+def test_the_papers_own_command_says_what_it_would_do_before_prices_are_known(
+    workshop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENROUTER_API_KEY", "sk-nobody")
+    rows = [
+        {
+            "question_id": number,
+            "question": f"Is number {number} even?",
+            "options": ["yes", "no", "nobody knows"],
+            "answer": "AB"[number % 2],
+            "answer_index": number % 2,
+            "cot_content": "",
+            "category": "math",
+        }
+        for number in range(60)
+    ]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    sizes = ("dataset.train=40", "dataset.validation=8", "dataset.test=8")
+    words = ("experiment=paper_v2_qwen", f"dataset.path={file}", *sizes)
+    dry = workshop.run(*words, "dry_run=true")
+    assert dry.status == 0, dry.err
+    # The table folds its lines wherever a column ends.
+    said = "".join(dry.out.split())
+    assert "10questions,0repliesintheledger" in said
+    assert "USDunknown;norunstartswithoutteacher.usd_per_million_prompt_tokens" in said
+    run = workshop.run(*words)
+    assert run.status == 2
+    assert "no price is known for deepseek/deepseek-chat" in run.err
+
+
+def hard_numbers(workshop: Any, words: tuple[str, ...]) -> list[int]:
+    rows = workshop.run(*words, "until=split").rows("scores")
+    hard = [row for row in rows if (row["split"], row["complexity"]) == ("train", "hard")]
+    return sorted(int(row["question_id"].removeprefix("n")) for row in hard)
+
+
+def teach_worse_where_it_is_hard(hard: list[int]) -> Any:
+    """Of four hard questions one is right at once, one when asked again and two never.
+
+    Of four others one is right only when asked again.
+    """
+
+    def write(call: Any) -> str:
+        number, again = int(call.question.split("number ")[1][:2]), call.body["seed"] > 0
+        right = (
+            [True, again, False, False][hard.index(number) % 4]
+            if number in hard
+            else again or number % 4 > 0
+        )
+        return f"{'I look closely. ' * (number % 5)}So. [[{'AB'[(number + (not right)) % 2]}]]"
+
+    return write
+
+
+@pytest.mark.parametrize("match", ["calls", "tokens"])
+def test_a_random_arm_whose_teacher_is_asked_again_costs_and_keeps_what_the_entropy_arm_does(
+    workshop: Any, words: tuple[str, ...], server: Any, small: Any, match: str
+) -> None:
+    words = (*words, small.two_stages, "dataset.columns.id=id", "teacher.attempts=2")
+    matched = (*words, "split=random", f"split.match={match}")
+    unscored = workshop.run(*matched, "dry_run=true")
+    # A quarter of 32 twice, of which a quarter is the same.
+    assert "asmanydrawn:14questions" in "".join(unscored.out.split())
+    hard = hard_numbers(workshop, words)
+    assert len(hard) == 8
+    server.write = teach_worse_where_it_is_hard(hard)
+    scored = "".join(workshop.run(*matched, "dry_run=true").out.split())
+    told = re.search(r"asmanydrawn:(\d+)questions,0replies", scored)
+    assert told
+    assert 8 < int(told[1]) <= 16
+    assert server.log == []
+
+    entropy = workshop.run(*words, "until=distill")
+    budget = entropy.summary["cost"]
+    assert budget["teacher_calls"] == 2 + 2 * 2 + 4 * 2
+    kept = [row for row in texts(entropy) if not row["refusal"]]
+    assert len(kept) == 4
+    for seed in (1, 2):
+        run = workshop.run(*matched, f"seed={seed}", "until=distill")
+        assert run.status == 0, run.err
+        cost = run.summary["cost"]
+        # One question is two calls of ten tokens at most.
+        assert abs(cost["teacher_calls"] - budget["teacher_calls"]) <= 2
+        spent = cost["teacher_completion_tokens"] - budget["teacher_completion_tokens"]
+        assert abs(spent) <= 2 * 10
+        ours = [row for row in texts(run) if not row["refusal"]]
+        if match == "calls":
+            assert len(ours) == len(kept)
+        else:
+            longest = max(len(row["text"]) for row in [*ours, *kept])
+            lengths = [sum(len(row["text"]) for row in rows) for rows in (ours, kept)]
+            assert abs(lengths[0] - lengths[1]) <= longest

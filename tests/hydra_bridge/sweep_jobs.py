@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from caft.errors import UserError
+from caft.exit_status import DONE, OUR_FAULT
 from caft.hydra_bridge import main, main_job, start_child
 from caft.run_config import RunConfig, RunContext
 
@@ -42,7 +43,12 @@ def run(config: RunConfig, context: RunContext) -> int:
     if config.name == "ddp":
         train_on_two_processes()
     (context.folder / "summary.json").write_text(json.dumps({"lr": config.tuning.learning_rate}))
-    return 0
+    if Path("mended").exists():
+        return DONE
+    if config.seed == 12:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(120)
+    return OUR_FAULT if config.seed == 11 else DONE
 
 
 def train_on_two_processes() -> None:

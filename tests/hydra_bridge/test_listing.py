@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra._internal.utils import get_args_parser
@@ -13,9 +14,9 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from caft.hydra_bridge.composing import compose_words, find_conf, read_question, start_hydra
-from caft.hydra_bridge.jobs import device_groups, own_device
-from caft.hydra_bridge.ledger import Job, end, note_job, plan_jobs, worst_status
-from caft.hydra_bridge.sweep import Words, list_jobs, searches
+from caft.hydra_bridge.jobs import JobError, device_groups, own_device
+from caft.hydra_bridge.ledger import STOP_FILE, Job, end, note_job, plan_jobs, worst_status
+from caft.hydra_bridge.sweep import Words, check_jobs, list_jobs, searches
 
 JOBS = {
     "methods": 8 * 3,
@@ -73,6 +74,32 @@ def test_whoever_writes_the_ledger_keeps_the_question(tmp_path: Path) -> None:
 def test_a_sweep_has_as_many_jobs_as_its_header_says(name: str) -> None:
     listed = jobs(f"multirun_sweeps={name}")
     assert len({job.all for job in listed}) == len(listed) == JOBS[name]
+
+
+def paper_experiments() -> list[Any]:
+    """One of each of the paper's versions; the others, which are alike, among the slow tests."""
+    names = sorted(file.stem for file in find_conf().glob("experiment/paper_*.yaml"))
+    fast = ("paper_v2_qwen", "paper_v4_gsm8k_llama")
+    assert set(fast) < set(names)
+    return [pytest.param(n, marks=() if n in fast else pytest.mark.slow) for n in names]
+
+
+@pytest.mark.parametrize("experiment", paper_experiments())
+@pytest.mark.parametrize("name", [*JOBS, "tune_lr"])
+def test_every_job_of_every_sweep_composes_beside_the_papers_settings(
+    name: str, experiment: str
+) -> None:
+    words = [f"multirun_sweeps={name}", f"experiment={experiment}", "seed=42"]
+    try:
+        hydra = start_hydra(get_args_parser().parse_args([]))
+        overrides = [*words, "hydra.mode=MULTIRUN", "hydra.sweep.dir=sweep"]
+        master = compose_words(hydra, "config", overrides, RunMode.MULTIRUN)
+        listed = check_jobs(hydra, master)
+    finally:
+        GlobalHydra.instance().clear()
+    # Jobs of the same config are one job: all of them differ.
+    seeds = {"methods": 3, "routing_control": 5}.get(name, 1)
+    assert len(listed) == (JOBS[name] // seeds if name in JOBS else 0)
 
 
 def test_the_controls_arms_differ_in_routing_alone() -> None:
@@ -159,6 +186,13 @@ def test_jobs_that_run_at_once_never_share_a_device(
             assert given == ["4,5", "6,7"]
         with own_device(tmp_path, job, shared=True) as third:
             assert third == second
+        (tmp_path / STOP_FILE).touch()
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+        with (
+            pytest.raises(JobError, match="being stopped"),
+            own_device(tmp_path, job, shared=True),
+        ):
+            pytest.fail("it has the first job's devices")
     job.trainer.accelerator = "cpu"
     with own_device(tmp_path, job, shared=True) as none:
         assert none == {}

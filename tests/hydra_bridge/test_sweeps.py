@@ -74,6 +74,28 @@ def test_the_same_command_runs_what_is_missing_and_nothing_else(tmp_path: Path) 
     assert (third.status, "started" in third.out) == (0, False)
 
 
+def test_numbers_alone_do_not_make_a_job_finished(tmp_path: Path) -> None:
+    # A job whose page failed (11), and one that was stopped after its summary (12).
+    first = sweep(tmp_path, "seed=1,11,12")
+    assert first.status == 1
+    assert first.states == {"seed=1": "done", "seed=11": "failed", "seed=12": "stopped"}
+    summaries = {
+        seed: first.folder / first.jobs[f"seed={seed}"]["folder"] / "summary.json"
+        for seed in (1, 11, 12)
+    }
+    assert all(path.exists() for path in summaries.values())
+
+    (tmp_path / "mended").touch()
+    second = sweep(tmp_path, "seed=1,11,12")
+    assert (second.status, set(second.states.values())) == (0, {"done"})
+    assert [len(second.seen(f"seed={seed}")) for seed in summaries] == [1, 2, 2]
+
+    # What a full disk leaves.
+    summaries[1].write_text("")
+    third = sweep(tmp_path, "seed=1,11,12")
+    assert [len(third.seen(f"seed={seed}")) for seed in summaries] == [2, 2, 2]
+
+
 def test_a_changed_config_is_a_new_job(tmp_path: Path) -> None:
     sweep(tmp_path, "seed=1,2")
     changed = sweep(tmp_path, "seed=1,2", "tuning.learning_rate=1e-4", "trainer.progress=false")

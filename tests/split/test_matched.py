@@ -43,10 +43,10 @@ ASKED = [
 READ = {row.text: len(row.text.split()) for row in ASKED}
 
 
-def test_calls_count_questions_and_tokens_count_every_attempt() -> None:
+def test_calls_and_tokens_count_every_attempt() -> None:
     assert price_questions(ASKED, Match.calls, {}) == {
         "kept at once": Price(1, 1),
-        "kept at last": Price(1, 1),
+        "kept at last": Price(2, 1),
         "refused": Price(1, 0),
         "worked solution": Price(1, 1),
     }

@@ -13,11 +13,11 @@ from caft.distill.estimate import Estimate, Tariff, estimate_cost
 from caft.distill.job import Job, ask_words, from_reply
 from caft.records import Rationale
 from caft.teachers.api_key import check_endpoint
-from caft.teachers.ask import ask_all, prepare
+from caft.teachers.ask import ask_all
 from caft.teachers.config import OpenAITeacherConfig
 from caft.teachers.ledger import Ledger, Spending
-from caft.teachers.prices import find_price
-from caft.teachers.replies import Request
+from caft.teachers.prices import look_up_price, price_settings
+from caft.teachers.replies import Request, reply_key, write_body
 from caft.text.prompts import Prompt
 
 log = logging.getLogger(__name__)
@@ -27,9 +27,9 @@ FEW = 3
 
 
 def check_openai(_questions_have_rationales: bool, teacher: OpenAITeacherConfig) -> None:
-    """UserError for an endpoint that cannot be asked, or whose prices nobody knows."""
+    """UserError for an endpoint that cannot be asked, or whose budget has nothing to count."""
     check_endpoint(teacher)
-    find_price(teacher)
+    look_up_price(teacher)
 
 
 def ask_endpoint(job: Job, teacher: OpenAITeacherConfig) -> list[Rationale]:
@@ -76,14 +76,14 @@ def estimate_asking(
     prompts: Sequence[Prompt], teacher: OpenAITeacherConfig, ledger_path: Path
 ) -> Estimate:
     """What the calls that the ledger does not have would cost, beside what the caps leave."""
-    asks = [prepare(_request(prompt, 0), teacher) for prompt in prompts]
-    keys = [ask.key for ask in asks]
-    paid, seen, spent = _look_into_ledger(ledger_path, teacher.model or "", keys)
-    missing = {ask.key: len(json.dumps(ask.body)) for ask in asks if ask.key not in paid}
-    price = find_price(teacher)
+    bodies = [write_body(_request(prompt, 0), teacher) for prompt in prompts]
+    asks = {reply_key(body, 0): body for body in bodies}
+    paid, seen, spent = _look_into_ledger(ledger_path, teacher.model or "", list(asks))
+    missing = {key: len(json.dumps(body)) for key, body in asks.items() if key not in paid}
+    price = look_up_price(teacher)
     tariff = Tariff(
-        usd_per_million_prompt=price.prompt,
-        usd_per_million_completion=price.completion,
+        usd_per_million_prompt=price.prompt if price else None,
+        usd_per_million_completion=price.completion if price else None,
         max_tokens=teacher.max_tokens,
         attempts=teacher.attempts,
     )
@@ -92,9 +92,11 @@ def estimate_asking(
 
 
 def _describe_caps(estimate: Estimate, teacher: OpenAITeacherConfig, spent: Spending) -> str:
-    """What the caps leave, where that may not be enough."""
+    """What the caps leave, where that may not be enough, and prices that are missing."""
     notes = []
-    if teacher.budget_usd is not None:
+    if estimate.usd is None:
+        notes.append(f"no run starts without {price_settings(teacher)}")
+    elif teacher.budget_usd is not None:
         left = max(0.0, teacher.budget_usd - spent.usd - spent.unsure_usd)
         if estimate.usd.high > left:
             notes.append(f"teacher.budget_usd={teacher.budget_usd:g} leaves {left:.4f} USD")

@@ -40,7 +40,8 @@ class Range:
 class Estimate:
     """What asking `questions` questions would take; `from_ledger` of them are paid already.
 
-    Tokens and USD are for the calls still to be made; `note` is for people.
+    Tokens and USD are for the calls still to be made, `usd` None where no price is known; `note`
+    is for people.
     """
 
     questions: int
@@ -48,25 +49,29 @@ class Estimate:
     calls: Range
     prompt_tokens: Range
     completion_tokens: Range
-    usd: Range
+    usd: Range | None
     note: str = ""
 
     def line(self) -> str:
         """One line for a person."""
+        usd = "USD unknown" if self.usd is None else f"{_words(self.usd, '.4f')} USD"
         return (
             f"{self.questions} questions, {self.from_ledger} replies in the ledger; "
             f"{_words(self.calls, '.0f')} calls, {_words(self.prompt_tokens, '.0f')} tokens in, "
-            f"{_words(self.completion_tokens, '.0f')} tokens out, {_words(self.usd, '.4f')} USD"
+            f"{_words(self.completion_tokens, '.0f')} tokens out, {usd}"
             f"{self.note and '; ' + self.note}"
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tariff:
-    """USD per million tokens, the longest reply in tokens, and how often a question is asked."""
+    """The longest reply in tokens, how often a question is asked, and what that costs.
 
-    usd_per_million_prompt: float
-    usd_per_million_completion: float
+    USD are per million tokens; None where no price is known.
+    """
+
+    usd_per_million_prompt: float | None
+    usd_per_million_completion: float | None
     max_tokens: int
     attempts: int
 
@@ -101,17 +106,21 @@ def estimate_cost(
     mean = sum(request_characters) / count if count else 0.0
     prompt = once.times(_prompt_tokens(mean, seen))
     completion = once.times(_completion_tokens(tariff.max_tokens, seen))
-    usd = _scale(prompt, tariff.usd_per_million_prompt / 1e6).plus(
-        _scale(completion, tariff.usd_per_million_completion / 1e6)
-    )
     return Estimate(
         questions=count + from_ledger,
         from_ledger=from_ledger,
         calls=once,
         prompt_tokens=prompt,
         completion_tokens=completion,
-        usd=usd,
+        usd=_price(prompt, completion, tariff),
     )
+
+
+def _price(prompt: Range, completion: Range, tariff: Tariff) -> Range | None:
+    of_prompt, of_completion = tariff.usd_per_million_prompt, tariff.usd_per_million_completion
+    if of_prompt is None or of_completion is None:
+        return None
+    return _scale(prompt, of_prompt / 1e6).plus(_scale(completion, of_completion / 1e6))
 
 
 def _prompt_tokens(characters: float, seen: Sequence[tuple[int, int, int]]) -> Range:

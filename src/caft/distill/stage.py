@@ -16,6 +16,7 @@ from caft.distill.local import check_local, write_locally
 from caft.distill.worked import check_worked, write_worked
 from caft.records import Question, Rationale
 from caft.teachers.config import TeacherConfig
+from caft.teachers.prices import find_price
 from caft.teachers.progress import Watcher
 from caft.text.config import PromptConfig
 from caft.text.prompts import Prompt, Wanted, write_prompt
@@ -52,9 +53,17 @@ def write_rationales(
     return _KINDS[teacher.kind].write(job, teacher)
 
 
-def check_teacher(questions_have_rationales: bool, teacher: TeacherConfig) -> None:
-    """Refuse a teacher that cannot do its work, before any model loads: UserError."""
-    _KINDS[teacher.kind].check(questions_have_rationales, teacher)
+def check_teacher(
+    questions_have_rationales: bool, teacher: TeacherConfig, *, pays: bool = True
+) -> None:
+    """Refuse a teacher that cannot do its work, before any model loads: UserError.
+
+    Who only wants to know what it would do, and `pays` nothing, needs no price.
+    """
+    kind = _KINDS[teacher.kind]
+    kind.check(questions_have_rationales, teacher)
+    if pays:
+        kind.check_price(teacher)
 
 
 def estimate_rationales(
@@ -86,16 +95,21 @@ def _estimate_free(
     return estimate_nothing(len(prompts))
 
 
+def _is_free(_teacher: TeacherConfig) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class _Kind:
     check: Callable[[bool, Any], None]
     write: Callable[[Job, Any], list[Rationale]]
     estimate: Callable[[Sequence[Prompt], Any, Path], Estimate] = _estimate_free
+    check_price: Callable[[Any], object] = _is_free
 
 
 _KINDS = {
     "worked": _Kind(check_worked, write_worked),
     "file": _Kind(check_file, write_from_file),
-    "openai": _Kind(check_openai, ask_endpoint, estimate_asking),
+    "openai": _Kind(check_openai, ask_endpoint, estimate_asking, find_price),
     "local_model": _Kind(check_local, write_locally),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -15,6 +16,9 @@ SHORT = 8
 """Hexadecimal digits of a digest in a folder's name."""
 
 _LONGEST = 80
+
+UNFINISHED = ".hydra/unfinished"
+"""In a run's folder from its start to its end."""
 
 
 def digest_config(config: RunConfig) -> str:
@@ -45,9 +49,33 @@ def _name(words: str, digest_of: str) -> str:
     return f"{readable}-{digest_of[:SHORT]}" if readable else digest_of[:SHORT]
 
 
+def mark_unfinished(folder: Path) -> None:
+    """Called before a run, which is not finished by having its numbers.
+
+    One whose page failed, or that was stopped while it told its logger, has them too.
+    """
+    mark = folder / UNFINISHED
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+
+
+def mark_finished(folder: Path) -> None:
+    """Called last of all; a mark can be taken away on a full disk, too."""
+    (folder / UNFINISHED).unlink(missing_ok=True)
+
+
 def is_finished(folder: Path) -> bool:
     """Whether a run has ended there with all its outputs."""
-    return (folder / "summary.json").exists()
+    return not (folder / UNFINISHED).exists() and read_summary(folder) is not None
+
+
+def read_summary(folder: Path) -> dict[str, Any] | None:
+    """A run's summary.json; None where there is none that can be read."""
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return summary if isinstance(summary, dict) else None
 
 
 def refuse_finished_folder(folder: Path) -> None:

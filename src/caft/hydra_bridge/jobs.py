@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from caft.exit_status import DONE, say
 from caft.hydra_bridge import ledger
 from caft.hydra_bridge.composing import build_run_config
-from caft.hydra_bridge.folders import digest_config, is_finished
+from caft.hydra_bridge.folders import digest_config, is_finished, read_summary
 from caft.hydra_bridge.running import Run, end_on_signals, guard
 from caft.run_config import RunContext
 
@@ -38,7 +38,6 @@ COMMAND = (sys.executable, "-m", "caft.job")
 FROZEN = ".hydra/frozen.json"
 ERROR = ".hydra/error.txt"
 _ONE_BY_ONE = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
-_ELSEWHERE = "SlurmLauncher"
 
 
 class Start(Protocol):
@@ -55,21 +54,30 @@ def run_job(start: Start, composed: DictConfig) -> float | None:
     """What launchers call. Returns the validation accuracy, for sweepers that search by it."""
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
-    if (folder.parent / ledger.STOP_FILE).exists():
-        raise JobError("the sweep is being stopped")
+    _refuse_while_stopping(folder.parent)
     if not is_finished(folder):
         _run(start, composed, job, folder)
     return read_objective(folder)
 
 
+def _refuse_while_stopping(sweep: Path) -> None:
+    if (sweep / ledger.STOP_FILE).exists():
+        raise JobError("the sweep is being stopped")
+
+
+def runs_elsewhere(launcher: str) -> bool:
+    """Whether a launcher, given by its target, hands jobs to a cluster's queue."""
+    return launcher.endswith("SlurmLauncher")
+
+
 def _run(start: Start, composed: DictConfig, job: DictConfig, folder: Path) -> None:
     digest = freeze(composed, job, folder)
-    entry = ledger.begin(folder, list(job.overrides.task), digest)
     launcher = str(job.launcher._target_)
     console = None if launcher == _ONE_BY_ONE else folder / "console.log"
-    shared = console is not None and not launcher.endswith(_ELSEWHERE)
-    began = time.monotonic()
+    shared = console is not None and not runs_elsewhere(launcher)
     with _deaf_to_interrupts(), own_device(folder.parent, composed, shared=shared) as env:
+        entry = ledger.begin(folder, list(job.overrides.task), digest)
+        began = time.monotonic()
         status = start(folder, console=console, env=env)
     entry = ledger.end(folder, entry, status, _read_error(folder))
     _say_outcome(folder, entry, time.monotonic() - began, console)
@@ -88,23 +96,14 @@ def _say_outcome(folder: Path, entry: ledger.Job, seconds: float, console: Path 
 
 
 def _reused(folder: Path) -> str:
-    summary = read_summary(folder)
+    summary = read_summary(folder) or {}
     cached = [stage["name"] for stage in summary.get("stages", []) if stage["cached"]]
     return f"; taken from the store: {', '.join(cached)}" if cached else ""
 
 
-def read_summary(folder: Path) -> dict[str, Any]:
-    """A finished job's summary.json; empty where there is none."""
-    try:
-        summary: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        return summary
-    except (OSError, ValueError):
-        return {}
-
-
 def read_objective(folder: Path) -> float | None:
     """Validation accuracy of the tuned model (else the base) in its best mode; never the test's."""
-    accuracy = read_summary(folder).get("accuracy") or {}
+    accuracy = (read_summary(folder) or {}).get("accuracy") or {}
     for who in ("tuned", "base"):
         mode = (accuracy.get("best_mode") or {}).get(who)
         if mode:
@@ -253,6 +252,7 @@ def own_device(sweep: Path, composed: DictConfig, *, shared: bool) -> Iterator[d
     """The environment that gives a job devices which no other job of this machine's sweep has.
 
     The system frees a lock with the process that held it, so a killed job blocks no device.
+    Raises JobError where the sweep is stopped while a job waits.
     """
     trainer = composed.trainer
     per_job = trainer.devices if isinstance(trainer.devices, int) and trainer.devices > 0 else 1
@@ -263,6 +263,7 @@ def own_device(sweep: Path, composed: DictConfig, *, shared: bool) -> Iterator[d
     locks = sweep / ".devices"
     locks.mkdir(exist_ok=True)
     while True:
+        _refuse_while_stopping(sweep)
         for group in groups:
             lock = FileLock(locks / f"{group.replace(',', '+')}.lock")
             try:

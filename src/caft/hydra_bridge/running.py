@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable
 
 from caft.errors import UserError
-from caft.exit_status import OUR_FAULT, USER_MUST_ACT, Caught, say, watch_signals
+from caft.exit_status import DONE, OUR_FAULT, USER_MUST_ACT, Caught, say, watch_signals
+from caft.hydra_bridge.folders import mark_finished, mark_unfinished
 from caft.run_config import RunConfig, RunContext
 
 Run = Callable[[RunConfig, RunContext], int]
@@ -25,7 +26,11 @@ def guard(
     """The exit status of a run; raises nothing but what a signal raises. `tell` gets the error."""
     whose = f"job {context.folder.name}: " if context.in_sweep else ""
     try:
-        return run(build(), context)
+        mark_unfinished(context.folder)
+        status = run(build(), context)
+        if status == DONE:
+            mark_finished(context.folder)
+        return status
     except UserError as error:
         message, status = str(error), USER_MUST_ACT
         outcome.error("%s", error)

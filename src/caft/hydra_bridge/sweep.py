@@ -29,7 +29,7 @@ from caft.hydra_bridge.composing import (
     without_hydra,
 )
 from caft.hydra_bridge.folders import digest_config, name_sweep, refuse_unwritable_folder
-from caft.hydra_bridge.jobs import Start, run_job
+from caft.hydra_bridge.jobs import Start, run_job, runs_elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +50,21 @@ def run_sweep(
     master = _compose_sweep(hydra, name, overrides)
     folder = Path(master.hydra.sweep.dir)
     refuse_unwritable_folder(folder)
-    planned = _check_jobs(hydra, master)
+    planned = check_jobs(hydra, master)
     question = read_question(master.hydra.runtime.choices.get("multirun_sweeps"))
     missing = ledger.plan_jobs(folder, [job for job, _ in planned], question or None)
     _say_plan(folder, len(planned), len(missing))
-    caught.tell = partial(ledger.stop_jobs, folder)
+    elsewhere = runs_elsewhere(str(master.hydra.launcher._target_))
+    # A cluster's queue runs its jobs whoever waits for them here.
+    caught.tell = None if elsewhere else partial(ledger.stop_jobs, folder)
     configure_log(master.hydra.hydra_logging, master.hydra.verbose)
     try:
         words = {job.folder: list(words.all) for job, words in planned}
         _launch(hydra, master, start, [words[job.folder] for job in missing])
+    except (KeyboardInterrupt, SystemExit):
+        if elsewhere:
+            say("jobs in the cluster's queue go on by themselves; scancel ends them")
+        raise
     finally:
         caught.tell = None
         ledger.settle(folder)
@@ -115,7 +121,7 @@ def _parse(hydra: Hydra, words: Sequence[str]) -> list[Override]:
     return parsed
 
 
-def _check_jobs(hydra: Hydra, master: DictConfig) -> list[tuple[ledger.Job, Words]]:
+def check_jobs(hydra: Hydra, master: DictConfig) -> list[tuple[ledger.Job, Words]]:
     """Every job, composed and typed; the same config twice is one job."""
     if searches(master):
         build_run_config(without_hydra(master))

@@ -66,7 +66,8 @@ def check_estimators(config: RunConfig, questions: Sequence[Question]) -> None:
     if Need.judge in wanted_needs(config):
         judge = find_judge(config)
         check_endpoint(judge)
-        find_price(judge)
+        if not config.dry_run:
+            find_price(judge)
 
 
 def _refuse_without_values(name: str, questions: Sequence[Question]) -> None:

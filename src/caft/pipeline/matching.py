@@ -66,7 +66,7 @@ def taught_class(place: Workplace) -> str | None:
 def match_budget(place: Workplace, findings: Findings, taught: str, ask: Ask) -> list[Rationale]:
     """Ask what the budget allows, place the questions by it, and return their rationales."""
     assert isinstance(place.config.split, RandomSplitConfig)
-    reference = _entropy_arm(place, findings)
+    reference = entropy_arm(place, findings)
     train = place.questions.train
     theirs = [item for item in train if reference.complexity_of[item.id] == taught]
     budget = total(_price(place, ask(theirs)).values())
@@ -90,7 +90,23 @@ def match_budget(place: Workplace, findings: Findings, taught: str, ask: Ask) ->
     ]
 
 
-def _entropy_arm(place: Workplace, findings: Findings) -> SplitResult:
+def likely_asked(place: Workplace, findings: Findings, taught: str) -> list[Question] | None:
+    """About what matching will ask: the entropy arm's questions and as many in the drawn order.
+
+    None where the reference has no values yet.
+    """
+    split = place.config.split
+    assert isinstance(split, RandomSplitConfig)
+    if findings.scores is None or ESTIMATORS[split.reference].need is not Need.single_token:
+        return None
+    placed = entropy_arm(place, findings).complexity_of
+    theirs = [item for item in place.questions.train if placed[item.id] == taught]
+    drawn = shuffle_questions(place.questions.train, place.config.seed)[: len(theirs)]
+    return list({item.id: item for item in [*theirs, *drawn]}.values())
+
+
+def entropy_arm(place: Workplace, findings: Findings) -> SplitResult:
+    """The split whose bill is the budget."""
     split = place.config.split
     assert isinstance(split, RandomSplitConfig)
     entropy = EntropySplitConfig(

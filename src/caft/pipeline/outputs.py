@@ -79,7 +79,7 @@ def _write_files(
         card = partial(write_card, summary, recipe)
         deliver(findings.tuned, folder, card, merge=config.tuning.merge)
     drawn = not config.report.html or _write_page(config, context, summary, tables)
-    # Last, and whole: a folder with a summary.json is a finished run.
+    # Before the logger is told: an upload may hang, and the numbers are there.
     write_durably(folder / "summary.json", json.dumps(summary, indent=1))
     return drawn
 

@@ -19,6 +19,7 @@ from caft.pipeline.estimating import (
     wanted_needs,
 )
 from caft.pipeline.findings import Findings
+from caft.pipeline.matching import likely_asked, taught_class
 from caft.pipeline.story import (
     Workplace,
     base_scoring,
@@ -190,7 +191,10 @@ def _plan_distill(
         return [PlannedStage("distill", READS, "every rationale was bought to score")]
     estimate = _estimate_asking(place, asked)
     state = RUNS if estimate.calls.high else CACHED if estimate.from_ledger else READS
-    return [PlannedStage("distill", state, f"{place.config.teacher.name}: {estimate.line()}")]
+    whose = place.config.teacher.name
+    if taught_class(place):
+        whose += ", about the entropy arm's questions, whose bill is the budget, and as many drawn"
+    return [PlannedStage("distill", state, f"{whose}: {estimate.line()}")]
 
 
 def _estimate_asking(place: Workplace, asked: Sequence[Question]) -> Estimate:
@@ -205,6 +209,8 @@ def _estimate_asking(place: Workplace, asked: Sequence[Question]) -> Estimate:
 
 def _asked(place: Workplace, findings: Findings) -> Sequence[Question]:
     """The questions for the teacher; before scoring, as many of average length."""
+    if taught := taught_class(place):
+        return _asked_to_match(place, findings, taught)
     if findings.split is not None:
         return questions_for_teacher(place, findings)
     wanted = {
@@ -215,6 +221,16 @@ def _asked(place: Workplace, findings: Findings) -> Sequence[Question]:
     }
     share = sum(_expected_share(place, name) for name in wanted)
     return place.questions.train[: round(share * len(place.questions.train))]
+
+
+def _asked_to_match(place: Workplace, findings: Findings, taught: str) -> Sequence[Question]:
+    known = likely_asked(place, findings, taught)
+    if known is not None:
+        return known
+    train = place.questions.train
+    # Two draws of a share: some questions are in both.
+    in_neither = (1 - _expected_share(place, taught)) ** 2
+    return train[: round((1 - in_neither) * len(train))]
 
 
 def _expected_share(place: Workplace, complexity: str) -> float:

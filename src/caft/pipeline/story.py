@@ -177,7 +177,7 @@ def open_workplace(config: RunConfig, context: RunContext) -> Workplace:
     stops_early = config.until in (Until.score, Until.split)
     if (wants_teacher and not stops_early) or Need.rationale in wanted_needs(config):
         has_solutions = all(question.rationale for question in questions.train)
-        check_teacher(has_solutions, config.teacher)
+        check_teacher(has_solutions, config.teacher, pays=not config.dry_run)
     return place
 
 

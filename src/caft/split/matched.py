@@ -32,15 +32,16 @@ def price_questions(
 ) -> dict[str, Price]:
     """The price of every question that `rationales` (all its attempts) are about.
 
-    With `calls`: 1 asked, 1 or 0 kept. With `tokens`: what the teacher wrote, as it charged or,
-    where it says nothing (worked solutions), as the student reads it; and what the student reads
-    of the accepted text. `text_tokens` are the student's tokens by text.
+    With `calls`: its attempts, as the bill counts them; 1 or 0 kept. With `tokens`: what the
+    teacher wrote, as it charged or, where it says nothing (worked solutions), as the student reads
+    it; and what the student reads of the accepted text. `text_tokens` are the student's tokens by
+    text.
     """
     prices: dict[str, Price] = {}
     for rationale in rationales:
         before = prices.get(rationale.question_id, Price(0.0, 0.0))
         if match is Match.calls:
-            price = Price(1.0, max(before.kept, float(rationale.accepted)))
+            price = Price(before.asked + 1, max(before.kept, float(rationale.accepted)))
         else:
             read = text_tokens[rationale.text]
             price = Price(

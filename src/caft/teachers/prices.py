@@ -12,9 +12,28 @@ from caft.teachers.config import OpenAITeacherConfig, PriceConfig
 
 
 def find_price(config: OpenAITeacherConfig) -> PriceConfig:
-    """The model's price: the teacher's own dials, then its table, then 0 on loopback.
+    """The model's price; UserError where none is known, or where a budget has nothing to count."""
+    price = look_up_price(config)
+    if price is None:
+        raise UserError(
+            f"no price is known for {config.model} at {config.base_url}; give "
+            f"{price_settings(config)} (0 where it really costs nothing)"
+        )
+    return price
 
-    Raises UserError where none is known, or where a budget has nothing to count.
+
+def price_settings(config: OpenAITeacherConfig) -> str:
+    """The two settings that tell a model's price, for messages."""
+    return (
+        f"{config.group}.usd_per_million_prompt_tokens and "
+        f"{config.group}.usd_per_million_completion_tokens"
+    )
+
+
+def look_up_price(config: OpenAITeacherConfig) -> PriceConfig | None:
+    """The teacher's own dials, then its table, then 0 on loopback; None where nobody knows.
+
+    UserError where a budget has nothing to count.
     """
     dials = (config.usd_per_million_prompt_tokens, config.usd_per_million_completion_tokens)
     if dials != (None, None):
@@ -24,17 +43,11 @@ def find_price(config: OpenAITeacherConfig) -> PriceConfig:
     elif is_loopback(config.base_url):
         price = PriceConfig()
     else:
-        raise UserError(
-            f"no price is known for {config.model} at {config.base_url}; give "
-            f"{config.group}.usd_per_million_prompt_tokens and "
-            f"{config.group}.usd_per_million_completion_tokens (0 where it really costs nothing)"
-        )
+        return None
     if config.budget_usd is not None and price.prompt + price.completion == 0:
         raise UserError(
             f"{config.group}.budget_usd is {config.budget_usd:g} but {config.model} has the price "
-            f"0; give {config.group}.usd_per_million_prompt_tokens and "
-            f"{config.group}.usd_per_million_completion_tokens, or cap calls with "
-            f"{config.group}.max_calls"
+            f"0; give {price_settings(config)}, or cap calls with {config.group}.max_calls"
         )
     return price
 

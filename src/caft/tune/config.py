@@ -30,9 +30,14 @@ class StageConfig:
 
 @dataclass(kw_only=True, slots=True)
 class MethodConfig:
-    """A method is data: tuning stages in order. No stage at all is the untuned base model."""
+    """A method is data: tuning stages in order. No stage at all is the untuned base model.
+
+    `epochs` are by name what its stages refer to: an experiment can set them there for whichever
+    method is chosen, and leaves the targets to that method.
+    """
 
     name: str
+    epochs: dict[str, int] = field(default_factory=dict)
     stages: list[StageConfig] = field(default_factory=list)
 
 
