@@ -106,7 +106,7 @@ def test_a_sweep_is_refused_before_its_first_job(
 YAMLS = {
     "misspelt key": (
         "defaults: [/schema/method@_here_, _self_]\nname: mine\nstagess: []\n",
-        "no setting method.stagess; method has name, stages; did you mean stages? "
+        "no setting method.stagess; method has name, epochs, stages; did you mean stages? "
         "(in method/mine.yaml)",
     ),
     "no schema named": ("name: mine\nstagess: []\n", "did you mean stages?"),
