@@ -15,9 +15,6 @@ from caft.errors import UserError
 from caft.text.config import PromptStyle
 from caft.text.prompts import Prompt
 
-# Templates with a clock or a thinking switch would make scores depend on the day they were made,
-# or put the answer position inside a thinking span.
-_TEMPLATE_SWITCHES = {"date_string": "26 Jul 2024"}
 _PROBE = "caft probe"
 _PIECE_WINDOW = 6
 
@@ -130,6 +127,15 @@ def _melted(reply: str) -> UserError:
     )
 
 
+def template_switches(*, thinking: bool = False) -> dict[str, Any]:
+    """What chat templates are told besides the turns; whoever serves the model must tell the same.
+
+    A clock would make scores depend on the day, and an open thinking span would hold the answer's
+    position.
+    """
+    return {"enable_thinking": thinking, "date_string": "26 Jul 2024"}
+
+
 def end_of_turn(tokenizer: Any, *, chat: bool) -> int:
     """The token that ends a reply: the template's own after a chat turn, else EOS."""
     if chat:
@@ -177,8 +183,7 @@ def _apply_template(
                 turns,
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
-                enable_thinking=thinking,
-                **_TEMPLATE_SWITCHES,
+                **template_switches(thinking=thinking),
             )
         )
     except TemplateError as error:

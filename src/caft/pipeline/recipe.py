@@ -9,7 +9,7 @@ from typing import Any
 
 from caft.data.config import HubDatasetConfig
 from caft.models.adapters import ADAPTER_CONFIG, is_adapter
-from caft.models.encoding import asks_in_chat, render_prompt
+from caft.models.encoding import asks_in_chat, render_prompt, template_switches
 from caft.models.student import Student
 from caft.records import Question
 from caft.report.card import Recipe
@@ -22,7 +22,7 @@ from caft.tune.examples import wanted_of
 def describe_recipe(config: RunConfig, tuned: Student, question: Question) -> Recipe:
     """The recipe of `tuned`; `question` is any of those that it was trained on."""
     assert tuned.tuned is not None
-    tokenizer = _Listener(tuned.tokenizer)
+    tokenizer = tuned.tokenizer
     chat = asks_in_chat(config.dataset.prompt.style, tokenizer)
     prompts = {
         wanted.value: render_prompt(
@@ -40,7 +40,7 @@ def describe_recipe(config: RunConfig, tuned: Student, question: Question) -> Re
         dataset_id=hub.id if hub else None,
         dataset_revision=hub.revision if hub else None,
         prompts=prompts,
-        template_switches=tokenizer.told if chat else None,
+        template_switches=template_switches() if chat else None,
     )
 
 
@@ -70,22 +70,3 @@ def _shape(folder: Path, config: RunConfig) -> dict[str, Any]:
     kinds = ["qlora" if in_four_bits else told["peft_type"].lower()]
     kinds += [name for name in ("dora", "rslora") if told.get(f"use_{name}")]
     return {"kinds": tuple(kinds), "rank": told.get("r"), "alpha": told.get("lora_alpha")}
-
-
-class _Listener:
-    """A tokenizer that keeps in `told` what its chat template is told besides the turns."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-        self.told: dict[str, Any] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._tokenizer, name)
-
-    def apply_chat_template(
-        self, turns: Any, *, tokenize: bool, add_generation_prompt: bool, **told: Any
-    ) -> Any:
-        self.told = told
-        return self._tokenizer.apply_chat_template(
-            turns, tokenize=tokenize, add_generation_prompt=add_generation_prompt, **told
-        )
