@@ -22,7 +22,7 @@ JOBS = {
     "methods": 8 * 3,
     "routing_control": 4 * 5,
     "entropy_thresholds": 5 + 3,
-    "split_strategies": 8,
+    "split_strategies": 7,
     "distill_fraction": 5,
     "epochs": 3 * 3,
     "models": 3,
