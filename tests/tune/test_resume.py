@@ -227,6 +227,25 @@ def test_ctrl_c_lets_the_step_end_and_keeps_its_checkpoint(models, tmp_path):
     assert same(outcome(train(tuning, tmp_path / "asked")), whole)
 
 
+class EpochEndLogger:
+    """A signal comes with the row of the first validation, behind the epoch's last step."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        if "validation/accuracy" in metrics:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 3600.0])
+def test_a_signal_at_an_epochs_end_finds_its_step_kept_or_keeps_it(models, tmp_path, seconds):
+    tuning = work(models, checkpoint_seconds=seconds)
+    whole = outcome(train(tuning, tmp_path / "whole"))
+    with watch_signals() as caught, pytest.raises(SystemExit):
+        train(tuning, tmp_path / "asked", EpochEndLogger())
+    assert caught.status == 143
+    assert checkpoints_in(tmp_path / "asked").steps()[-1] == STEPS // EPOCHS
+    assert same(outcome(train(tuning, tmp_path / "asked")), whole)
+
+
 def test_a_signal_during_validation_keeps_the_epochs_last_step(models, tmp_path, monkeypatch):
     tuning = work(models, checkpoint_seconds=3600.0)
     whole = outcome(train(tuning, tmp_path / "whole"))

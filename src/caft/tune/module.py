@@ -139,9 +139,8 @@ class TuningModule(LightningModule):  # type: ignore[misc]
             with compute_in_weights_dtype(self.model, self.compute_dtype):
                 return validate()
         except SystemExit:
-            # Asked to end between two tokens: no weight has moved since the epoch's last step. A
-            # stage that has just resumed has that checkpoint already.
-            if self.keep is not None and self.optimizer_state is None:
+            # Asked to end between two tokens: no weight has moved since the epoch's last step.
+            if self.keep is not None:
                 self.keep(True)
             raise
         except RuntimeError as error:

@@ -131,12 +131,12 @@ def _fit(model: Any, ranks: Ranks, tell: Callable[[Row], None], job: Job) -> Tun
         ranks=ranks,
         validate=_examiner(model, ranks, job),
     )
-    module.keep = _Keeper(module, ranks, job)
     if state:
         _restore(module, state, ranks)
         log.info("resumed after step %d of %d", module.steps_done, module.steps)
         for row in module.curve:
             tell(row)
+    module.keep = _Keeper(module, ranks, job)
     trainer = build_trainer(
         job.trainer,
         folder=job.folder,
@@ -183,12 +183,15 @@ class _Keeper:
         self.seconds = job.config.checkpoint_seconds
         self.checkpoints = job.checkpoints
         self.last = time.monotonic()
+        self.kept = module.steps_done
 
     def __call__(self, must_stop: bool) -> None:
         (due,) = self.ranks.add(float(self.ranks.rank == 0 and self._is_due()))
-        if due or must_stop:
+        # At an epoch's end the last step may be kept already: validation moves no weight.
+        if (due or must_stop) and self.kept != self.module.steps_done:
             self._save()
             self.last = time.monotonic()
+            self.kept = self.module.steps_done
         if must_stop:
             log.info(
                 "stopped after step %d of %d, whose checkpoint is kept; the same command goes on "
