@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -54,8 +54,14 @@ def load_model(
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    def explain() -> str:
+        return (
+            f"the model in {folder} does not fit into the memory of {device}; use "
+            "model.dtype=bfloat16 or a smaller model"
+        )
+
     try:
-        with quiet_transformers():
+        with quiet_transformers(), memory_may_end(explain):
             model, report = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=resolve_dtype(config, device),
@@ -70,13 +76,6 @@ def load_model(
                 model = model.to(device)
     except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
         raise _unloadable("model", folder, error) from error
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise UserError(
-            f"the model in {folder} does not fit into the memory of {device}; use "
-            "model.dtype=bfloat16 or a smaller model"
-        ) from error
     _refuse_random_weights(report, folder)
     # Lightning and peft ask the model by old names, for as long as it lives, and we switch
     # checkpointing on by the one that every version 5 has.
@@ -128,6 +127,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether torch says that memory ran out; CUDA, MPS and the CPU each have their own words."""
     told = f"{type(error).__name__} {error}".lower()
     return "outofmemory" in told or any(words in told for words in _MEMORY_WORDS)
+
+
+@contextmanager
+def memory_may_end(explain: Callable[[], str]) -> Iterator[None]:
+    """UserError in the words of `explain` where memory runs out inside. Other errors pass."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(explain()) from error
 
 
 def resolve_dtype(config: ModelConfig, device: str) -> torch.dtype:

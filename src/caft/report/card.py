@@ -65,7 +65,7 @@ def _front_matter(summary: Mapping[str, Any], recipe: Recipe, weights: Weights) 
     is_adapter = weights is Weights.adapter
     lines = []
     # The hub refuses a base model that is no hub id.
-    if str(model["id"]).count("/") == 1 and not str(model["id"]).startswith(("/", ".", "~")):
+    if "/" in str(model["id"]) and not _is_path(model["id"]):
         relation = "adapter" if is_adapter else "finetune"
         lines += [f"base_model: {model['id']}", f"base_model_relation: {relation}"]
     if recipe.dataset_id:

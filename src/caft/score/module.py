@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
 from pytorch_lightning import LightningModule
 
-from caft.errors import UserError
 from caft.models.decoding import SharedPrefix
 from caft.models.estimates import estimate_complexity, label_log_probabilities
 from caft.models.generation import logits_not_finite
-from caft.models.loading import is_out_of_memory
+from caft.models.loading import memory_may_end
 from caft.models.packing import (
     Pack,
     common_prefix,
@@ -90,17 +90,10 @@ class ScoringModule(LightningModule):  # type: ignore[misc]
     def predict_step(self, batch: ScoringPack, batch_idx: int) -> list[NextToken]:
         """One forward pass; the logits of the answer positions only, [rows, vocabulary]."""
         pack, positions = batch.lay_out()
-        try:
-            with packed_attention(self.model):
-                behind = self._behind_prefix(pack.to(self.device))
-                logits = packed_logits(self.model, behind, positions)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            raise UserError(
-                f"out of memory in a pass of {pack.input_ids.shape[1]} tokens of scoring; "
-                "lower score.batch_tokens, or use model.dtype=bfloat16 or a smaller model"
-            ) from error
+        explain = partial(_explain_memory, pack.input_ids.shape[1])
+        with memory_may_end(explain), packed_attention(self.model):
+            behind = self._behind_prefix(pack.to(self.device))
+            logits = packed_logits(self.model, behind, positions)
         return [
             _read_next_token(row, row_logits)
             for row, row_logits in zip(batch.rows, logits, strict=True)
@@ -132,6 +125,13 @@ def _pack(bundles: Sequence[Bundle], rows: Sequence[ScoringRow], prefix: int) ->
         rows=tuple(rows[row] for bundle in bundles for row in bundle.members),
         bundles=tuple((bundle.stem, len(bundle.members)) for bundle in bundles),
         prefix=prefix,
+    )
+
+
+def _explain_memory(tokens: int) -> str:
+    return (
+        f"out of memory in a pass of {tokens} tokens of scoring; "
+        "lower score.batch_tokens, or use model.dtype=bfloat16 or a smaller model"
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from caft.errors import UserError
 from caft.exit_status import take_signals_back
 from caft.models.adapters import compute_in_weights_dtype, keep_activations
 from caft.models.head import has_plain_head, summed_head_loss, without_head
-from caft.models.loading import is_out_of_memory, release_memory
+from caft.models.loading import memory_may_end, release_memory
 from caft.models.packing import packed_attention, packed_logits
 from caft.trainers.ranks import Ranks
 from caft.tune.batches import Step, TrainingPack
@@ -136,17 +136,16 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         self, epoch: int, validate: Callable[[], tuple[float, int]]
     ) -> tuple[float, int]:
         try:
-            with compute_in_weights_dtype(self.model, self.compute_dtype):
+            with (
+                memory_may_end(lambda: explain_examination_memory(epoch)),
+                compute_in_weights_dtype(self.model, self.compute_dtype),
+            ):
                 return validate()
         except SystemExit:
             # Asked to end between two tokens: no weight has moved since the epoch's last step.
             if self.keep is not None:
                 self.keep(True)
             raise
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            raise UserError(explain_examination_memory(epoch)) from error
 
     def _note(self, row: Row) -> None:
         self.curve.append(row)
@@ -210,17 +209,11 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         # DDP would average the gradients of every pass; they are summed once, after the last.
         return nullcontext() if self.ranks.count == 1 else self.trainer.strategy.model.no_sync()
 
-    @contextmanager
-    def _explained_memory(self, batch: Step) -> Iterator[None]:
-        try:
-            yield
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            longest = max(item.pack.input_ids.shape[1] for item in batch.packs)
-            raise UserError(
-                explain_memory(self.config, longest, self.steps_done + 1, self.steps)
-            ) from error
+    def _explained_memory(self, batch: Step) -> AbstractContextManager[None]:
+        longest = max(item.pack.input_ids.shape[1] for item in batch.packs)
+        return memory_may_end(
+            lambda: explain_memory(self.config, longest, self.steps_done + 1, self.steps)
+        )
 
     def _accumulate(self, batch: Step) -> float:
         total = 0.0
