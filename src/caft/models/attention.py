@@ -1,10 +1,11 @@
 """Causal attention of short rows, written out as matrix products.
 
 On a CPU the fused kernel of `scaled_dot_product_attention` works on one head at a time, in tiles
-too small for the matrix units: a fifth of the time of a pass over rows of some 200 tokens. Two
-batched products and a softmax do the same in about half of that. They hold the weights of
-`QUERY_BLOCK` queries at once, so memory grows with a row's length and not with its square, and
-queries of a block are spared the keys behind it.
+too small for the matrix units: a third of the time of a pass over rows of some 200 tokens. Two
+batched products and a softmax do the same in a third of that. `QUERY_BLOCK` queries of all rows
+have their turn at once, and are spared the keys behind them; shorter rows are filled up to the
+longest for it, which costs less than products of their own. Memory grows with a row's length and
+not with its square.
 
 What all rows read before their own tokens is put before each where it is short; where it is longer
 than the rows, all of them read it in one product, without copies.
@@ -12,6 +13,8 @@ than the rows, all of them read it in one product, without copies.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -19,96 +22,186 @@ import torch
 from torch.autograd.function import once_differentiable
 
 KeysAndValues = tuple[torch.Tensor, torch.Tensor]
-QUERY_BLOCK = 128
-LONGEST_TRAINED_ROW = 1024
-"""Tokens; the way back holds the weights of whole rows, which grow with the square of it."""
+QUERY_BLOCK = 64
+# torch's bfloat16 softmax takes what is left over of a multiple of these one number at a time.
+_LANES = 32
 
 
-def attend_short_rows(
+def attend_short_rows(  # noqa: PLR0917
     query: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
+    lengths: Sequence[int],
     before: KeysAndValues | None,
     scaling: float,
 ) -> torch.Tensor:
     """Every token sees what stands before all rows, its own row up to itself, and nothing else.
 
-    In: query [rows, heads, length, size], keys and values [rows, kv_heads, length, size]; keys
-    and values `before` all rows [1, kv_heads, tokens, size]. Out: [rows, length, heads, size].
-    Gives no gradients: the scores are changed in place.
+    Rows lie end to end, in order of length. In: query [heads, tokens, size], keys and values
+    [kv_heads, tokens, size]; keys and values `before` all rows [1, kv_heads, tokens, size]. Out:
+    [tokens, heads, size]. Gives no gradients: the scores are changed in place.
     """
-    rows, heads, length, size = query.shape
-    kv_heads = keys.shape[1]
-    if before is not None and before[0].shape[2] <= length:
+    first = 0 if before is None else before[0].shape[2]
+    rows = _Rows.of(lengths, query.device, first)
+    heads, _, size = query.shape
+    kv_heads = keys.shape[0]
+    keys, values = rows.spread(keys.transpose(0, 1)), rows.spread(values.transpose(0, 1))
+    keys, values = keys.transpose(1, 2), values.transpose(1, 2)
+    if before is not None and first <= rows.length:
         keys, values = put_before(before[0], keys), put_before(before[1], values)
         before = None
-    first = keys.shape[2] - length
+    else:
+        first = 0
+    keys, values = keys.flatten(0, 1), values.flatten(0, 1)
     # Heads that share a key stand side by side, so that keys are never repeated.
-    asked = query.view(rows, kv_heads, heads // kv_heads, length, size)
-    said = query.new_empty(rows, length, heads, size)
-    for start in range(0, length, QUERY_BLOCK):
-        end = min(start + QUERY_BLOCK, length)
-        block = asked[:, :, :, start:end]
+    grouped = (rows.count, rows.length, kv_heads, heads // kv_heads, size)
+    asked = rows.spread(query.transpose(0, 1)).view(grouped)
+    said = asked.new_empty(grouped)
+    for shorter, start, end in rows.blocks():
         own = _attend_block(
-            block, keys[:, :, : first + end], values[:, :, : first + end], before, scaling
+            asked[shorter:, start:end].permute(0, 2, 3, 1, 4),
+            keys[shorter * kv_heads :, : first + end],
+            values[shorter * kv_heads :, : first + end],
+            before,
+            scaling,
         )
-        said[:, start:end] = own.flatten(1, 2).transpose(1, 2)
-    return said
+        said[shorter:, start:end] = own.permute(0, 3, 1, 2, 4)
+    return rows.gather(said.view(rows.count, rows.length, heads, size))
 
 
 def attend_trained_rows(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    lengths: Sequence[int],
+    scaling: float,
 ) -> torch.Tensor:
-    """The same within rows alone, and with gradients; rows of at most LONGEST_TRAINED_ROW."""
+    """The same within rows alone, and with gradients."""
     trained: Any = _TrainedRows
-    said: torch.Tensor = trained.apply(query, keys, values, scaling)
+    said: torch.Tensor = trained.apply(query, keys, values, tuple(lengths), scaling)
     return said
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of given lengths, end to end in order of length, and filled up to `length`.
+
+    With the tokens `before` them, that is the longest row rounded up to `_LANES`. `places`
+    [tokens] are where the tokens stand among the filled rows; None: nothing to fill up.
+    """
+
+    lengths: tuple[int, ...]
+    before: int
+    length: int
+    places: torch.Tensor | None
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], device: torch.device, before: int = 0) -> _Rows:
+        """Rows that every layer of a pass asks for are made once."""
+        return _make_rows(tuple(lengths), before, device)
+
+    @property
+    def count(self) -> int:
+        return len(self.lengths)
+
+    def spread(self, tokens: torch.Tensor) -> torch.Tensor:
+        """[tokens, ...] -> [rows, length, ...], with zeros behind shorter rows."""
+        if self.places is not None:
+            filled = tokens.new_zeros(self.count * self.length, *tokens.shape[1:])
+            tokens = filled.index_copy_(0, self.places, tokens)
+        return tokens.reshape(self.count, self.length, *tokens.shape[1:])
+
+    def gather(self, spread: torch.Tensor) -> torch.Tensor:
+        """The way back."""
+        tokens = spread.flatten(0, 1)
+        return tokens if self.places is None else tokens.index_select(0, self.places)
+
+    def blocks(self) -> Iterator[tuple[int, int, int]]:
+        """How many rows end before the block's queries; the first of them, and the one behind."""
+        shorter, start = 0, 0
+        while start < self.lengths[-1]:
+            end = min(start + QUERY_BLOCK - (self.before + start) % _LANES, self.length)
+            while self.lengths[shorter] <= start:
+                shorter += 1
+            yield shorter, start, end
+            start = end
+
+
+@lru_cache(maxsize=64)
+def _make_rows(lengths: tuple[int, ...], before: int, device: torch.device) -> _Rows:
+    filled = lengths[-1] + -(before + lengths[-1]) % _LANES
+    if lengths[0] == filled:
+        return _Rows(lengths, before, filled, None)
+    # An ordinary tensor even where the first caller is in inference mode.
+    with torch.inference_mode(False):
+        places = [torch.arange(length) + row * filled for row, length in enumerate(lengths)]
+        return _Rows(lengths, before, filled, torch.cat(places).to(device))
 
 
 class _TrainedRows(torch.autograd.Function):
     """Weights are not kept for the way back but made again, as the fused kernels do."""
 
     @staticmethod
-    def forward(
-        ctx: Any, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float
+    def forward(  # noqa: PLR0917
+        ctx: Any,
+        query: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        lengths: tuple[int, ...],
+        scaling: float,
     ) -> torch.Tensor:
-        said = attend_short_rows(query, keys, values, None, scaling)
+        said = attend_short_rows(query, keys, values, lengths, None, scaling)
         ctx.save_for_backward(query, keys, values, said)
-        ctx.scaling = scaling
+        ctx.lengths, ctx.scaling = lengths, scaling
         return said
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, keys, values, said = ctx.saved_tensors
-        rows, heads, length, size = query.shape
-        # Queries whose heads share a key, one below the other: [rows * kv_heads, queries, size].
-        flat = (rows * keys.shape[1], heads // keys.shape[1] * length, size)
-        asked = query.reshape(flat)
-        grad, said = (part.transpose(1, 2).reshape(flat) for part in (grad, said))
-        keys, values = keys.flatten(0, 1), values.flatten(0, 1)
-        weights = _causal_weights(asked, keys, ctx.scaling)
+        rows = _Rows.of(ctx.lengths, query.device)
+        heads, _, size = query.shape
+        kv_heads = keys.shape[0]
+        grouped = (rows.count, rows.length, kv_heads, heads // kv_heads, -1)
         # The softmax's own way back: what a query's weights lose together is what it said.
-        lost = (grad.float() * said).sum(-1, keepdim=True)
-        of_scores = (torch.bmm(grad, values.mT) - lost).mul_(weights).mul_(ctx.scaling)
-        of_scores = of_scores.to(query.dtype)
-        weights = weights.to(query.dtype)
-        kv_shape = (rows, -1, length, size)
+        lost = rows.spread((grad.float() * said).sum(-1, keepdim=True)).view(grouped)
+        asked, grad = (rows.spread(part).view(grouped) for part in (query.transpose(0, 1), grad))
+        flat = (rows.count * kv_heads, rows.length, size)
+        keys, values = (
+            rows.spread(part.transpose(0, 1)).transpose(1, 2).reshape(flat)
+            for part in (keys, values)
+        )
+        of_query = torch.empty_like(asked)
+        of_keys = keys.new_zeros(flat, dtype=torch.float32)
+        of_values = torch.zeros_like(of_keys)
+        for shorter, start, end in rows.blocks():
+            seen = slice(shorter * kv_heads, None), slice(end)
+
+            queries, behind, its_lost = (
+                part[shorter:, start:end].permute(0, 2, 3, 1, 4).flatten(2, 3).flatten(0, 1)
+                for part in (asked, grad, lost)
+            )
+            weights = _masked_scores(queries, keys[seen], end - start, ctx.scaling)
+            weights = weights.softmax(-1, dtype=torch.float32)
+            of_scores = (torch.bmm(behind, values[seen].mT) - its_lost).mul_(weights)
+            of_scores = of_scores.mul_(ctx.scaling).to(query.dtype)
+            block = (rows.count - shorter, kv_heads, heads // kv_heads, end - start, size)
+            of_query[shorter:, start:end] = (
+                torch.bmm(of_scores, keys[seen]).view(block).permute(0, 3, 1, 2, 4)
+            )
+            of_keys[seen] += torch.bmm(of_scores.mT, queries)
+            of_values[seen] += torch.bmm(weights.to(query.dtype).mT, behind)
+        of_keys, of_values = (
+            part.view(rows.count, kv_heads, rows.length, size).transpose(1, 2)
+            for part in (of_keys, of_values)
+        )
         return (
-            torch.bmm(of_scores, keys).view(query.shape),
-            torch.bmm(of_scores.mT, asked).view(kv_shape),
-            torch.bmm(weights.mT, grad).view(kv_shape),
+            rows.gather(of_query.flatten(2, 3)).transpose(0, 1),
+            rows.gather(of_keys).to(query.dtype).transpose(0, 1),
+            rows.gather(of_values).to(query.dtype).transpose(0, 1),
+            None,
             None,
         )
-
-
-def _causal_weights(queries: torch.Tensor, keys: torch.Tensor, scaling: float) -> torch.Tensor:
-    """Float32 [batch, queries, keys]; queries are whole rows, one below the other."""
-    length = keys.shape[1]
-    scores = _scaled_product(queries, keys, scaling).float()
-    ahead = torch.ones(length, length, dtype=torch.bool, device=keys.device).triu(1)
-    scores.view(len(keys), -1, length, length).masked_fill_(ahead, -torch.inf)
-    return torch.softmax(scores, dim=-1)
 
 
 def put_before(shared: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
@@ -125,12 +218,11 @@ def _attend_block(
 ) -> torch.Tensor:
     """Queries [rows, kv_heads, group, count, size], the last `count` of the row so far."""
     rows, kv_heads, group, count, size = block.shape
-    flat = block.reshape(rows * kv_heads, group * count, size)
-    scores = _scaled_product(flat, keys.flatten(0, 1), scaling)
-    diagonal = scores.view(rows * kv_heads, group, count, -1)[..., -count:]
-    diagonal += _no_look_ahead(scores.dtype, scores.device)[:count, :count]
+    scores = _masked_scores(
+        block.reshape(rows * kv_heads, group * count, size), keys, count, scaling
+    )
     if before is None:
-        return torch.bmm(scores.softmax(-1), values.flatten(0, 1)).view(block.shape)
+        return torch.bmm(scores.softmax(-1), values).view(block.shape)
     its_keys, its_values = before
     # One product over all rows: [kv_heads, rows * group * count, size].
     across = block.transpose(0, 1).reshape(kv_heads, rows * group * count, size)
@@ -138,10 +230,20 @@ def _attend_block(
     shared = shared.view(kv_heads, rows, group * count, -1).transpose(0, 1).flatten(0, 1)
     weights = torch.cat([shared, scores], dim=-1).softmax(-1)
     split = shared.shape[-1]
-    said = torch.bmm(weights[..., split:], values.flatten(0, 1)).view(block.shape)
+    said = torch.bmm(weights[..., split:], values).view(block.shape)
     share = weights[..., :split].view(rows, kv_heads, group * count, split).transpose(0, 1)
     read = torch.bmm(share.reshape(kv_heads, rows * group * count, split), its_values[0])
     return said + read.view(kv_heads, rows, group, count, size).transpose(0, 1)
+
+
+def _masked_scores(
+    queries: torch.Tensor, keys: torch.Tensor, count: int, scaling: float
+) -> torch.Tensor:
+    """[batch, group * count, keys]; queries [batch, group * count, size] of the last tokens."""
+    scores = _scaled_product(queries, keys, scaling)
+    diagonal = scores.view(len(keys), -1, count, keys.shape[1])[..., -count:]
+    diagonal += _no_look_ahead(scores.dtype, scores.device)[:count, :count]
+    return scores
 
 
 def _scaled_product(queries: torch.Tensor, keys: torch.Tensor, scaling: float) -> torch.Tensor:

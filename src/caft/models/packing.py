@@ -14,9 +14,10 @@ makes it WRONG for padded batches: generation runs with the model's ordinary att
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import groupby, takewhile
 from typing import Any
 
@@ -26,7 +27,6 @@ from transformers import AttentionInterface
 
 from caft.errors import UserError
 from caft.models.attention import (
-    LONGEST_TRAINED_ROW,
     KeysAndValues,
     attend_short_rows,
     attend_trained_rows,
@@ -50,6 +50,11 @@ class Run:
     count: int
     length: int
     stem: Run | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Of all its rows."""
+        return self.count * self.length
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,26 +283,51 @@ def attend_within_rows(
         ), None
     if layout.keep is not None:
         layout.keep.keep(layer, key, value)
-    queries, keys, values = (_split_runs(part, layout.runs) for part in (query, key, value))
-    cached = dict(zip(layout.runs, zip(keys, values, strict=True), strict=True))
-    attended = [
-        _attend_run(
-            run,
-            own,
-            *cached[run],
-            _read_before(run, layout, layer, cached),
+    written_out = _pays_written_out(query) and dropout == 0
+    groups = _neighbours(layout.runs) if written_out else tuple((run,) for run in layout.runs)
+    sizes = [sum(run.tokens for run in group) for group in groups]
+    # All groups at once: on the way back their gradients are then laid end to end. Each by itself
+    # would have gradients of all tokens, nearly all of them zero, to be added up.
+    parts = zip(*(torch.split(part[0], sizes, dim=1) for part in (query, key, value)), strict=True)
+    attended = []
+    for group, (queries, keys, values) in zip(groups, parts, strict=True):
+        before = _read_before(group[0].stem, layout, layer, key, value)
+        shared = 0 if before is None else before[0].shape[2]
+        fits = sliding_window is None or group[-1].length + shared <= sliding_window
+        if written_out and fits and (before is None or not torch.is_grad_enabled()):
+            attended.append(_attend_written_out(group, queries, keys, values, before, scale))
+            continue
+        attended += _attend_fused(
+            group,
+            queries,
+            keys,
+            values,
+            before,
             scaling=scale,
             dropout=dropout,
             window=sliding_window,
         )
-        for run, own in zip(layout.runs, queries, strict=True)
-    ]
     return torch.cat(attended)[None], None
 
 
-def _attend_run(
-    run: Run,
-    own: torch.Tensor,
+def _attend_written_out(  # noqa: PLR0917
+    group: tuple[Run, ...],
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    before: KeysAndValues | None,
+    scaling: float,
+) -> torch.Tensor:
+    """What the tokens of a group of runs say, [tokens, heads, size]."""
+    lengths = [run.length for run in group for _ in range(run.count)]
+    if torch.is_grad_enabled():
+        return attend_trained_rows(query, keys, values, lengths, scaling)
+    return attend_short_rows(query, keys, values, lengths, before, scaling)
+
+
+def _attend_fused(
+    group: tuple[Run, ...],
+    query: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
     before: KeysAndValues | None,
@@ -305,28 +335,25 @@ def _attend_run(
     scaling: float,
     dropout: float,
     window: int | None,
-) -> torch.Tensor:
-    """What the tokens of a run say, [count * length, heads, size]."""
-    reach = run.length + (0 if before is None else before[0].shape[2])
-    if _pays_written_out(own) and dropout == 0 and (window is None or reach <= window):
-        if not torch.is_grad_enabled():
-            return attend_short_rows(own, keys, values, before, scaling).flatten(0, 1)
-        if before is None and run.length <= LONGEST_TRAINED_ROW:
-            return attend_trained_rows(own, keys, values, scaling).flatten(0, 1)
-    if before is not None:
-        keys, values = put_before(before[0], keys), put_before(before[1], values)
-    mask = _mask(run.length, reach, window, own.device)
-    attended = scaled_dot_product_attention(
-        own,
-        keys,
-        values,
-        attn_mask=mask,
-        is_causal=mask is None,
-        dropout_p=dropout,
-        scale=scaling,
-        enable_gqa=own.shape[1] != keys.shape[1],
-    )
-    return attended.transpose(1, 2).flatten(0, 1)
+) -> Iterator[torch.Tensor]:
+    """The same, run by run."""
+    parts = [_split_runs(part, group) for part in (query, keys, values)]
+    for run, own, its_keys, its_values in zip(group, *parts, strict=True):
+        reach, seen = run.length, (its_keys, its_values)
+        if before is not None:
+            seen = put_before(before[0], its_keys), put_before(before[1], its_values)
+            reach += before[0].shape[2]
+        mask = _mask(run.length, reach, window, own.device)
+        attended = scaled_dot_product_attention(
+            own,
+            *seen,
+            attn_mask=mask,
+            is_causal=mask is None,
+            dropout_p=dropout,
+            scale=scaling,
+            enable_gqa=own.shape[1] != keys.shape[0],
+        )
+        yield attended.transpose(1, 2).flatten(0, 1)
 
 
 def _pays_written_out(query: torch.Tensor) -> bool:
@@ -334,18 +361,35 @@ def _pays_written_out(query: torch.Tensor) -> bool:
     return query.device.type == "cpu" and query.dtype == torch.bfloat16
 
 
-def _read_before(
-    run: Run, layout: Layout, layer: int, cached: Mapping[Run, KeysAndValues]
-) -> KeysAndValues | None:
-    """Keys and values [1, heads, tokens, size] that all rows of a run read before their own.
+@lru_cache(maxsize=64)
+def _neighbours(runs: tuple[Run, ...]) -> tuple[tuple[Run, ...], ...]:
+    """Runs that follow each other behind the same stem, from one length to its double at most."""
+    groups: list[list[Run]] = []
+    for run in runs:
+        first = groups[-1][0] if groups else None
+        if (
+            first is None
+            or run.stem != first.stem
+            or not (groups[-1][-1].length <= run.length <= 2 * first.length)
+        ):
+            groups.append([])
+        groups[-1].append(run)
+    return tuple(map(tuple, groups))
 
-    `cached` are the keys and values of every run itself.
+
+def _read_before(
+    stem: Run | None, layout: Layout, layer: int, key: torch.Tensor, value: torch.Tensor
+) -> KeysAndValues | None:
+    """Keys and values [1, kv_heads, tokens, size] that rows behind `stem` read before their own.
+
+    `key` and `value` are those of the pack itself.
     """
     before = []
     if layout.prefix is not None and layout.prefix.length:
         before.append((layout.prefix.keys[layer], layout.prefix.values[layer]))
-    if run.stem is not None:
-        before.append(cached[run.stem])
+    if stem is not None:
+        inside = slice(stem.start, stem.start + stem.length)
+        before.append((key[:, :, inside], value[:, :, inside]))
     if len(before) < 2:
         return before[0] if before else None
     keys, values = (torch.cat(parts, dim=2) for parts in zip(*before, strict=True))
@@ -353,12 +397,8 @@ def _read_before(
 
 
 def _split_runs(tensor: torch.Tensor, runs: Sequence[Run]) -> list[torch.Tensor]:
-    """[1, heads, tokens, size] -> [count, heads, length, size] of every run, without a copy.
-
-    All runs at once: on the way back their gradients are then laid end to end. Each run by itself
-    would have gradients of all tokens, nearly all of them zero, to be added up.
-    """
-    pieces = torch.split(tensor[0], [run.count * run.length for run in runs], dim=1)
+    """[heads, tokens, size] -> [count, heads, length, size] of every run, without a copy."""
+    pieces = torch.split(tensor, [run.tokens for run in runs], dim=1)
     return [
         piece.view(piece.shape[0], run.count, run.length, piece.shape[2]).transpose(0, 1)
         for run, piece in zip(runs, pieces, strict=True)
