@@ -97,8 +97,12 @@ def test_lora_is_on_every_linear_layer_but_the_head(student_of, architecture):
 def test_qlora_trains_the_adapters_of_lora_on_four_bits(
     student_of, tmp_path, architecture, monkeypatch
 ):
-    """On the CPU kernels of bitsandbytes; the front door asks for CUDA."""
-    from bitsandbytes.nn import Linear4bit
+    """On the CPU kernels of bitsandbytes; the front door asks for CUDA.
+
+    Where a processor multiplies bfloat16, bitsandbytes packs weights anew in eval mode, for a
+    kernel of inference that has no way back. CUDA knows nothing of the kind.
+    """
+    from bitsandbytes.nn import Linear4bit, modules
 
     from caft.tune import training
 
@@ -108,6 +112,7 @@ def test_qlora_trains_the_adapters_of_lora_on_four_bits(
         models.append(_trainable(job))
         return models[-1]
 
+    monkeypatch.setattr(modules, "has_avx512bf16", lambda: False)
     monkeypatch.setattr(training, "_trainable", kept)
     student = student_of(architecture)
     found = {

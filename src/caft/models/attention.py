@@ -176,7 +176,6 @@ class _TrainedRows(torch.autograd.Function):
         of_values = torch.zeros_like(of_keys)
         for shorter, start, end in rows.blocks():
             seen = slice(shorter * kv_heads, None), slice(end)
-
             queries, behind, its_lost = (
                 part[shorter:, start:end].permute(0, 2, 3, 1, 4).flatten(2, 3).flatten(0, 1)
                 for part in (asked, grad, lost)
