@@ -33,13 +33,22 @@ def choose_dtype(name: str, device: str) -> torch.dtype:
     return resolve_dtype(replace(EMBEDDED, dtype=Dtype(name)), device)
 
 
-def make_model(name: str, device: str, dtype: torch.dtype, *, tiny: bool = False) -> Any:
-    """The embedded model, or a random one of one of `CLASSES`; `tiny` for a smoke test."""
-    if name == "smollm2":
-        config = replace(EMBEDDED, dtype=Dtype(str(dtype).removeprefix("torch.")))
-        return load_model(locate_model(config), config, device)
+def make_model(
+    name: str, device: str, dtype: torch.dtype, *, tiny: bool = False, plain: bool = False
+) -> Any:
+    """The embedded model, or a random one of one of `CLASSES`; `tiny` for a smoke test.
+
+    `plain`: as others load it, without what our loader does to memory.
+    """
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    if name == "smollm2":
+        config = replace(EMBEDDED, dtype=Dtype(str(dtype).removeprefix("torch.")))
+        folder = locate_model(config)
+        if plain:
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+            return model.to(device).eval()
+        return load_model(folder, config, device)
     shape = _TINY if tiny else _SHAPES[name]
     config = AutoConfig.for_model(
         name,

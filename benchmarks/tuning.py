@@ -195,9 +195,10 @@ def run_job(options: argparse.Namespace) -> None:
 
     rows: Rows = json.loads(Path(options.file).read_text(encoding="utf-8"))
     dtype = choose_dtype(options.dtype, options.device)
-    model = make_model(options.model, options.device, dtype, tiny=options.tiny)
+    ours = options.job == "ours"
+    model = make_model(options.model, options.device, dtype, tiny=options.tiny, plain=not ours)
     start = time.perf_counter()
-    if options.job == "ours":
+    if ours:
         losses = run_ours(model, rows, options)
     else:
         losses = run_trl(model, rows, options, int(options.job.removeprefix("trl")))
