@@ -70,8 +70,9 @@ def relative(weights: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) 
     return (squares / sum(float(w.double().square().sum()) for w in weights.values())) ** 0.5
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("adapter", [Adapter.lora, Adapter.full])
+@pytest.mark.parametrize(
+    "adapter", [Adapter.lora, pytest.param(Adapter.full, marks=pytest.mark.slow)]
+)
 def test_two_processes_give_the_weights_of_one(tmp_path, adapter):
     tuning = work(tmp_path / "models", adapter)
     one = TrainerConfig(accelerator="cpu", progress=False)

@@ -210,10 +210,12 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         return nullcontext() if self.ranks.count == 1 else self.trainer.strategy.model.no_sync()
 
     def _explained_memory(self, batch: Step) -> AbstractContextManager[None]:
-        longest = max(item.pack.input_ids.shape[1] for item in batch.packs)
-        return memory_may_end(
-            lambda: explain_memory(self.config, longest, self.steps_done + 1, self.steps)
-        )
+        def explain() -> str:
+            # One of several devices may have no row of a step.
+            longest = max((item.pack.input_ids.shape[1] for item in batch.packs), default=0)
+            return explain_memory(self.config, longest, self.steps_done + 1, self.steps)
+
+        return memory_may_end(explain)
 
     def _accumulate(self, batch: Step) -> float:
         total = 0.0
