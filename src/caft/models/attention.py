@@ -41,17 +41,15 @@ def attend_short_rows(  # noqa: PLR0917
     [kv_heads, tokens, size]; keys and values `before` all rows [1, kv_heads, tokens, size]. Out:
     [tokens, heads, size]. Gives no gradients: the scores are changed in place.
     """
-    first = 0 if before is None else before[0].shape[2]
-    rows = _Rows.of(lengths, query.device, first)
+    shared = 0 if before is None else before[0].shape[2]
+    rows = _fill_up(tuple(lengths), shared, query.device)
     heads, _, size = query.shape
     kv_heads = keys.shape[0]
-    keys, values = rows.spread(keys.transpose(0, 1)), rows.spread(values.transpose(0, 1))
-    keys, values = keys.transpose(1, 2), values.transpose(1, 2)
-    if before is not None and first <= rows.length:
+    keys, values = rows.spread_heads(keys), rows.spread_heads(values)
+    if before is not None and shared <= rows.length:
         keys, values = put_before(before[0], keys), put_before(before[1], values)
         before = None
-    else:
-        first = 0
+    first = keys.shape[2] - rows.length
     keys, values = keys.flatten(0, 1), values.flatten(0, 1)
     # Heads that share a key stand side by side, so that keys are never repeated.
     grouped = (rows.count, rows.length, kv_heads, heads // kv_heads, size)
@@ -95,11 +93,6 @@ class _Rows:
     length: int
     places: torch.Tensor | None
 
-    @classmethod
-    def of(cls, lengths: Sequence[int], device: torch.device, before: int = 0) -> _Rows:
-        """Rows that every layer of a pass asks for are made once."""
-        return _make_rows(tuple(lengths), before, device)
-
     @property
     def count(self) -> int:
         return len(self.lengths)
@@ -110,6 +103,10 @@ class _Rows:
             filled = tokens.new_zeros(self.count * self.length, *tokens.shape[1:])
             tokens = filled.index_copy_(0, self.places, tokens)
         return tokens.reshape(self.count, self.length, *tokens.shape[1:])
+
+    def spread_heads(self, part: torch.Tensor) -> torch.Tensor:
+        """[heads, tokens, size] -> [rows, heads, length, size]."""
+        return self.spread(part.transpose(0, 1)).transpose(1, 2)
 
     def gather(self, spread: torch.Tensor) -> torch.Tensor:
         """The way back."""
@@ -128,7 +125,8 @@ class _Rows:
 
 
 @lru_cache(maxsize=64)
-def _make_rows(lengths: tuple[int, ...], before: int, device: torch.device) -> _Rows:
+def _fill_up(lengths: tuple[int, ...], before: int, device: torch.device) -> _Rows:
+    """Made once for all layers of a pass."""
     filled = lengths[-1] + -(before + lengths[-1]) % _LANES
     if lengths[0] == filled:
         return _Rows(lengths, before, filled, None)
@@ -159,20 +157,16 @@ class _TrainedRows(torch.autograd.Function):
     @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, keys, values, said = ctx.saved_tensors
-        rows = _Rows.of(ctx.lengths, query.device)
+        rows = _fill_up(ctx.lengths, 0, query.device)
         heads, _, size = query.shape
         kv_heads = keys.shape[0]
         grouped = (rows.count, rows.length, kv_heads, heads // kv_heads, -1)
         # The softmax's own way back: what a query's weights lose together is what it said.
         lost = rows.spread((grad.float() * said).sum(-1, keepdim=True)).view(grouped)
         asked, grad = (rows.spread(part).view(grouped) for part in (query.transpose(0, 1), grad))
-        flat = (rows.count * kv_heads, rows.length, size)
-        keys, values = (
-            rows.spread(part.transpose(0, 1)).transpose(1, 2).reshape(flat)
-            for part in (keys, values)
-        )
+        keys, values = (rows.spread_heads(part).flatten(0, 1) for part in (keys, values))
         of_query = torch.empty_like(asked)
-        of_keys = keys.new_zeros(flat, dtype=torch.float32)
+        of_keys = torch.zeros_like(keys, dtype=torch.float32)
         of_values = torch.zeros_like(of_keys)
         for shorter, start, end in rows.blocks():
             seen = slice(shorter * kv_heads, None), slice(end)

@@ -294,35 +294,23 @@ def attend_within_rows(
         before = _read_before(group[0].stem, layout, layer, key, value)
         shared = 0 if before is None else before[0].shape[2]
         fits = sliding_window is None or group[-1].length + shared <= sliding_window
-        if written_out and fits and (before is None or not torch.is_grad_enabled()):
-            attended.append(_attend_written_out(group, queries, keys, values, before, scale))
-            continue
-        attended += _attend_fused(
-            group,
-            queries,
-            keys,
-            values,
-            before,
-            scaling=scale,
-            dropout=dropout,
-            window=sliding_window,
-        )
+        lengths = [run.length for run in group for _ in range(run.count)]
+        if written_out and fits and not torch.is_grad_enabled():
+            attended.append(attend_short_rows(queries, keys, values, lengths, before, scale))
+        elif written_out and fits and before is None:
+            attended.append(attend_trained_rows(queries, keys, values, lengths, scale))
+        else:
+            attended += _attend_fused(
+                group,
+                queries,
+                keys,
+                values,
+                before,
+                scaling=scale,
+                dropout=dropout,
+                window=sliding_window,
+            )
     return torch.cat(attended)[None], None
-
-
-def _attend_written_out(  # noqa: PLR0917
-    group: tuple[Run, ...],
-    query: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    before: KeysAndValues | None,
-    scaling: float,
-) -> torch.Tensor:
-    """What the tokens of a group of runs say, [tokens, heads, size]."""
-    lengths = [run.length for run in group for _ in range(run.count)]
-    if torch.is_grad_enabled():
-        return attend_trained_rows(query, keys, values, lengths, scaling)
-    return attend_short_rows(query, keys, values, lengths, before, scaling)
 
 
 def _attend_fused(
@@ -336,7 +324,7 @@ def _attend_fused(
     dropout: float,
     window: int | None,
 ) -> Iterator[torch.Tensor]:
-    """The same, run by run."""
+    """What the tokens of every run of a group say, [tokens, heads, size], by torch's own kernel."""
     parts = [_split_runs(part, group) for part in (query, keys, values)]
     for run, own, its_keys, its_values in zip(group, *parts, strict=True):
         reach, seen = run.length, (its_keys, its_values)
