@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.attention.varlen
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from caft.errors import UserError
+from caft.models import packing, varlen
 from caft.models.adapters import prepare_checkpointing
 from caft.models.packing import (
     Run,
@@ -64,6 +66,49 @@ def make_model(shape: str) -> Any:
 @pytest.fixture(scope="module", params=SHAPES)
 def model(request: pytest.FixtureRequest) -> Any:
     return make_model(request.param)
+
+
+@pytest.fixture(autouse=True, params=["run by run", "at once"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Attention as on this device, and as on one with a kernel for rows of any lengths."""
+    if request.param == "at once":
+        monkeypatch.setattr(packing, "can_attend_at_once", lambda _: True)
+        monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", attend_row_by_row)
+        monkeypatch.setattr(varlen, "_MOST_COPIED", 30)  # several calls
+    return str(request.param)
+
+
+def attend_row_by_row(  # noqa: PLR0917
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    asked: torch.Tensor,
+    read: torch.Tensor,
+    most_asked: int,
+    most_read: int,
+    *,
+    scale: float,
+    window_size: tuple[int, int],
+    enable_gqa: bool,
+) -> torch.Tensor:
+    """What torch says its `varlen_attn` does; that one runs on CUDA only."""
+    assert asked.dtype == read.dtype == torch.int32
+    assert (most_asked, most_read) == (int(asked.diff().max()), int(read.diff().max()))
+    assert enable_gqa == (query.shape[1] != key.shape[1])
+    said = []
+    for first, behind, first_key, behind_key in zip(
+        asked[:-1], asked[1:], read[:-1], read[1:], strict=True
+    ):
+        own = query[first:behind].transpose(0, 1)
+        keys, values = (part[first_key:behind_key].transpose(0, 1) for part in (key, value))
+        distance = torch.arange(keys.shape[1])[-own.shape[1] :, None] - torch.arange(keys.shape[1])
+        seen = (distance >= 0) & (distance <= (window_size[0] if window_size[0] >= 0 else 999))
+        said.append(
+            torch.nn.functional.scaled_dot_product_attention(
+                own[None], keys[None], values[None], seen, scale=scale, enable_gqa=enable_gqa
+            )[0].transpose(0, 1)
+        )
+    return torch.cat(said)
 
 
 def make_rows(lengths: Sequence[int], start: Sequence[int] = ()) -> list[tuple[int, ...]]:

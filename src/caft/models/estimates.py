@@ -3,41 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 
+# Logits that are held in float32 at a time: 16 MiB of them, a few times over.
+_CHUNK = 2**22
 
-def estimate_complexity(logits: torch.Tensor, label_ids: Sequence[int]) -> dict[str, float | None]:
-    """Every estimate that one forward pass yields, from logits [vocabulary] of one position.
+
+class Estimated(NamedTuple):
+    """The likeliest token, every estimate by name, and ln p of every label (full vocabulary)."""
+
+    token: int
+    estimates: dict[str, float | None]
+    label_log_p: tuple[float, ...]
+
+
+def estimate_complexity(
+    logits: torch.Tensor, label_ids: Sequence[Sequence[int]]
+) -> list[Estimated]:
+    """Every estimate that one forward pass yields, from logits [rows, vocabulary].
 
     `answer_entropy` is H = -sum p ln p over the FULL vocabulary (paper, section on the
     single-token entropy; not renormalised to the options). `option_entropy` renormalises to the
-    labels, `option_mass` is their share of the probability; both are None for free text.
+    row's labels, `option_mass` is their share of the probability; both are None for free text,
+    which has no labels. Rows are read together, since an accelerator waits for every number that
+    is asked for by itself.
     """
+    rows = max(1, _CHUNK // logits.shape[1])
+    return [
+        estimated
+        for start in range(0, len(logits), rows)
+        for estimated in _estimate(logits[start : start + rows], label_ids[start : start + rows])
+    ]
+
+
+def entropy_of(log_p: torch.Tensor) -> torch.Tensor:
+    """H = -sum p ln p in nats over the last dimension; outcomes of p = 0 add nothing."""
+    entropy: torch.Tensor = torch.special.entr(log_p.exp()).sum(-1)
+    return entropy
+
+
+def _estimate(logits: torch.Tensor, label_ids: Sequence[Sequence[int]]) -> list[Estimated]:
     log_p = torch.log_softmax(logits.float(), dim=-1)
-    best = log_p.topk(2).values.exp()
-    estimates: dict[str, float | None] = {
-        "answer_entropy": entropy_of(log_p),
-        "option_entropy": None,
-        "option_mass": None,
-        "top1_probability": float(best[0]),
-        "top1_margin": float(best[0] - best[1]),
-    }
-    if label_ids:
-        over_labels = log_p[torch.tensor(list(label_ids), device=log_p.device)]
-        estimates["option_mass"] = float(over_labels.exp().sum())
-        estimates["option_entropy"] = entropy_of(torch.log_softmax(over_labels, dim=-1))
-    return estimates
-
-
-def label_log_probabilities(logits: torch.Tensor, label_ids: Sequence[int]) -> tuple[float, ...]:
-    """Ln p of every label over the full vocabulary, from logits [vocabulary]; () without labels."""
-    if not label_ids:
-        return ()
-    log_p = torch.log_softmax(logits.float(), dim=-1)
-    return tuple(log_p[torch.tensor(list(label_ids), device=log_p.device)].tolist())
-
-
-def entropy_of(log_p: torch.Tensor) -> float:
-    """H = -sum p ln p in nats of log-probabilities [outcomes]; outcomes of p = 0 add nothing."""
-    return float(torch.special.entr(log_p.exp()).sum())
+    most = max(map(len, label_ids))
+    filled = torch.tensor([[*ids, *(-1,) * (most - len(ids))] for ids in label_ids])
+    filled = filled.to(log_p.device).view(len(label_ids), most)
+    over_labels = log_p.gather(1, filled.clamp(min=0)).masked_fill(filled < 0, -torch.inf)
+    of_all = torch.stack(
+        [
+            entropy_of(log_p),
+            entropy_of(torch.log_softmax(over_labels, dim=-1)),
+            over_labels.exp().sum(-1),
+            *log_p.topk(2).values.exp().unbind(-1),
+        ],
+        dim=-1,
+    )
+    rows = zip(
+        logits.argmax(-1).tolist(), of_all.tolist(), over_labels.tolist(), label_ids, strict=True
+    )
+    return [
+        Estimated(
+            token,
+            {
+                "answer_entropy": answer_entropy,
+                "option_entropy": option_entropy if ids else None,
+                "option_mass": option_mass if ids else None,
+                "top1_probability": first,
+                "top1_margin": first - second,
+            },
+            tuple(of_labels[: len(ids)]),
+        )
+        for token, (answer_entropy, option_entropy, option_mass, first, second), of_labels, ids in (
+            rows
+        )
+    ]

@@ -32,10 +32,11 @@ class _LayerWithAdapter(torch.autograd.Function):
     ) -> torch.Tensor:
         """In: x [..., inputs], weight [outputs, inputs], a [r, inputs], b [outputs, r]."""
         rows = x.reshape(-1, x.shape[-1])
-        inner = rows @ a.to(x.dtype).T
-        out = linear(rows, weight, bias).addmm_(inner, _scaled(b, scaling, x.dtype).T)
-        ctx.save_for_backward(rows, inner, weight, a, b)
-        ctx.scaling, ctx.shape = scaling, x.shape
+        a_cast, b_cast = a.to(x.dtype), b.to(x.dtype)
+        inner = (rows @ a_cast.T).mul_(scaling)
+        out = linear(rows, weight, bias).addmm_(inner, b_cast.T)
+        ctx.save_for_backward(rows, inner, weight, a_cast, b_cast)
+        ctx.scaling, ctx.shape, ctx.dtypes = scaling, x.shape, (a.dtype, b.dtype)
         return out.view(*x.shape[:-1], -1)
 
     @staticmethod
@@ -44,17 +45,12 @@ class _LayerWithAdapter(torch.autograd.Function):
         """The frozen weight and its bias get none."""
         rows, inner, weight, a, b = ctx.saved_tensors
         grad = grad.reshape(-1, grad.shape[-1])
-        grad_inner = grad @ _scaled(b, ctx.scaling, grad.dtype)
+        grad_inner = (grad @ b).mul_(ctx.scaling)
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = (grad @ weight).addmm_(grad_inner, a.to(grad.dtype)).view(ctx.shape)
-        grad_a = (grad_inner.T @ rows).to(a.dtype)
-        grad_b = (grad.T @ inner).to(b.dtype) * ctx.scaling
-        return grad_x, None, None, grad_a, grad_b, None
-
-
-def _scaled(b: torch.Tensor, scaling: float, dtype: torch.dtype) -> torch.Tensor:
-    return (b * scaling).to(dtype)
+            grad_x = (grad @ weight).addmm_(grad_inner, a).view(ctx.shape)
+        grad_a, grad_b = grad_inner.T @ rows, grad.T @ inner
+        return grad_x, None, None, grad_a.to(ctx.dtypes[0]), grad_b.to(ctx.dtypes[1]), None
 
 
 def make_lora_lean(model: Any) -> None:

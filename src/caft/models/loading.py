@@ -62,6 +62,8 @@ def load_model(
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    from caft.models.lean_norms import make_norms_lean
+
     def explain() -> str:
         return (
             f"the model in {folder} does not fit into the memory of {device}; use "
@@ -90,6 +92,7 @@ def load_model(
     # Lightning and peft ask the model by old names, for as long as it lives, and we switch
     # checkpointing on by the one that every version 5 has.
     warnings.filterwarnings("ignore", message=r"`\w*gradient_checkpointing\w*` is deprecated")
+    make_norms_lean(model)
     return model.eval()
 
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import groupby, takewhile
 from typing import Any
 
@@ -33,6 +33,7 @@ from caft.models.attention import (
     put_before,
 )
 from caft.models.decoding import ReplyCache, SharedPrefix
+from caft.models.varlen import Sequences, attend_at_once, can_attend_at_once, plan_sequences
 
 PACKED_ATTENTION = "caft_packed"
 # Where experts are chosen token by token, products come in other shapes beside another row.
@@ -56,8 +57,13 @@ class Run:
         """Of all its rows."""
         return self.count * self.length
 
+    @property
+    def stop(self) -> int:
+        """The token behind its last."""
+        return self.start + self.tokens
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Layout:
     """Where the rows of a packed sequence lie: its runs, end to end.
 
@@ -70,6 +76,39 @@ class Layout:
     prefix: SharedPrefix | None = None
     keep: SharedPrefix | ReplyCache | None = None
     replies: ReplyCache | None = None
+    _sequences: dict[torch.device, tuple[Sequences, ...]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    @cached_property
+    def groups(self) -> tuple[tuple[Run, ...], ...]:
+        """Runs that follow each other behind the same stem, from one length to its double."""
+        groups: list[list[Run]] = []
+        for run in self.runs:
+            first = groups[-1][0] if groups else None
+            if (
+                first is None
+                or run.stem != first.stem
+                or not (groups[-1][-1].length <= run.length <= 2 * first.length)
+            ):
+                groups.append([])
+            groups[-1].append(run)
+        return tuple(map(tuple, groups))
+
+    def sequences(self, device: torch.device) -> tuple[Sequences, ...]:
+        """Its rows for `attend_at_once`, planned once for all layers of a pass."""
+        if device not in self._sequences:
+            rows = [
+                (
+                    range(0) if run.stem is None else range(run.stem.start, run.stem.stop),
+                    range(start, start + run.length),
+                )
+                for run in self.runs
+                for start in range(run.start, run.stop, run.length)
+            ]
+            prefix = 0 if self.prefix is None else self.prefix.length
+            self._sequences[device] = plan_sequences(rows, prefix, device)
+        return self._sequences[device]
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,11 +288,19 @@ def refuse_unpackable(model: Any, name: str) -> None:
 def packed_attention(model: Any) -> Iterator[None]:
     """Switch `model` to packed attention for the body, and back."""
     ordinary = model.config._attn_implementation
-    model.set_attn_implementation(PACKED_ATTENTION)
+    _set_attention(model, PACKED_ATTENTION)
     try:
         yield
     finally:
-        model.set_attn_implementation(ordinary)
+        _set_attention(model, ordinary)
+
+
+def _set_attention(model: Any, name: str) -> None:
+    if model.config.sub_configs:
+        model.set_attn_implementation(name)
+    else:
+        # That walks through all layers, milliseconds in every pass; they read this config.
+        model.config._attn_implementation = name
 
 
 def attend_within_rows(
@@ -283,8 +330,21 @@ def attend_within_rows(
         ), None
     if layout.keep is not None:
         layout.keep.keep(layer, key, value)
+    if dropout == 0 and can_attend_at_once(query):
+        keys, values = key, value
+        if layout.prefix is not None and layout.prefix.length:
+            keys = torch.cat([layout.prefix.keys[layer], key], dim=2)
+            values = torch.cat([layout.prefix.values[layer], value], dim=2)
+        return attend_at_once(
+            query[0],
+            keys[0],
+            values[0],
+            layout.sequences(query.device),
+            scaling=scale,
+            window=sliding_window,
+        )[None], None
     written_out = _pays_written_out(query) and dropout == 0
-    groups = _neighbours(layout.runs) if written_out else tuple((run,) for run in layout.runs)
+    groups = layout.groups if written_out else tuple((run,) for run in layout.runs)
     sizes = [sum(run.tokens for run in group) for group in groups]
     # All groups at once: on the way back their gradients are then laid end to end. Each by itself
     # would have gradients of all tokens, nearly all of them zero, to be added up.
@@ -345,24 +405,8 @@ def _attend_fused(
 
 
 def _pays_written_out(query: torch.Tensor) -> bool:
-    # In float32, and on an accelerator, the fused kernel is the faster one.
+    # In float32 the fused kernel is the faster one.
     return query.device.type == "cpu" and query.dtype == torch.bfloat16
-
-
-@lru_cache(maxsize=64)
-def _neighbours(runs: tuple[Run, ...]) -> tuple[tuple[Run, ...], ...]:
-    """Runs that follow each other behind the same stem, from one length to its double at most."""
-    groups: list[list[Run]] = []
-    for run in runs:
-        first = groups[-1][0] if groups else None
-        if (
-            first is None
-            or run.stem != first.stem
-            or not (groups[-1][-1].length <= run.length <= 2 * first.length)
-        ):
-            groups.append([])
-        groups[-1].append(run)
-    return tuple(map(tuple, groups))
 
 
 def _read_before(
@@ -376,7 +420,7 @@ def _read_before(
     if layout.prefix is not None and layout.prefix.length:
         before.append((layout.prefix.keys[layer], layout.prefix.values[layer]))
     if stem is not None:
-        inside = slice(stem.start, stem.start + stem.length)
+        inside = slice(stem.start, stem.stop)
         before.append((key[:, :, inside], value[:, :, inside]))
     if len(before) < 2:
         return before[0] if before else None

@@ -67,26 +67,34 @@ class ModelScoreConfig(ScoreConfig):
     """The student answers every question with one token; one forward pass a question.
 
     `estimators` are gathered and validated besides the one that splits; those of the one forward
-    pass are always there. `batch_tokens` bounds the tokens of one forward pass; rows are packed
-    without padding. `free_answer_tokens` bounds a free-text answer, which is written out to see
-    if it is right. `judge` is the endpoint for the estimators judge_*, with a budget of its own;
-    where its model is not named, the teacher's endpoint judges.
+    pass are always there. `batch_tokens` bounds the tokens of one forward pass, in which rows lie
+    without padding; None is as many as keep the device busy: 2,048 on a CPU, 16,384 elsewhere.
+    `free_answer_tokens` bounds a free-text answer, which is written out to see if it is right.
+    `judge` is the endpoint for the estimators judge_*, with a budget of its own; where its model
+    is not named, the teacher's endpoint judges.
     """
 
     kind: str = "model"
     estimators: list[str] = field(default_factory=list)
-    batch_tokens: int = 2048
+    batch_tokens: int | None = None
     free_answer_tokens: int = 16
     fallback: Fallback = Fallback.certain
     chain: ChainConfig = field(default_factory=ChainConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
 
     def __post_init__(self) -> None:
-        for name in ("batch_tokens", "free_answer_tokens"):
-            if getattr(self, name) < 1:
-                raise UserError(f"score.{name} is {getattr(self, name)}; give 1 or more")
+        if self.batch_tokens is not None and self.batch_tokens < 1:
+            raise UserError(f"score.batch_tokens is {self.batch_tokens}; give 1 or more, or null")
+        if self.free_answer_tokens < 1:
+            raise UserError(
+                f"score.free_answer_tokens is {self.free_answer_tokens}; give 1 or more"
+            )
         for name in self.estimators:
             find_estimator("score.estimators", name)
+
+    def tokens_a_pass(self, device: str) -> int:
+        """`batch_tokens`, or what keeps `device` busy."""
+        return self.batch_tokens or (2048 if device == "cpu" else 16_384)
 
 
 @dataclass(kw_only=True, slots=True)

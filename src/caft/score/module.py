@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning import LightningModule
 
 from caft.models.decoding import SharedPrefix
-from caft.models.estimates import estimate_complexity, label_log_probabilities
+from caft.models.estimates import estimate_complexity
 from caft.models.generation import logits_not_finite
 from caft.models.loading import memory_may_end
 from caft.models.packing import (
@@ -94,9 +94,13 @@ class ScoringModule(LightningModule):  # type: ignore[misc]
         with memory_may_end(explain), packed_attention(self.model):
             behind = self._behind_prefix(pack.to(self.device))
             logits = packed_logits(self.model, behind, positions)
+        for row, finite in zip(batch.rows, torch.isfinite(logits).all(-1).tolist(), strict=True):
+            if not finite:
+                raise logits_not_finite(row.question_id)
+        estimated = estimate_complexity(logits, [row.label_ids for row in batch.rows])
         return [
-            _read_next_token(row, row_logits)
-            for row, row_logits in zip(batch.rows, logits, strict=True)
+            NextToken(row.question_id, *said)
+            for row, said in zip(batch.rows, estimated, strict=True)
         ]
 
     def _behind_prefix(self, pack: Pack) -> Pack:
@@ -132,15 +136,4 @@ def _explain_memory(tokens: int) -> str:
     return (
         f"out of memory in a pass of {tokens} tokens of scoring; "
         "lower score.batch_tokens, or use model.dtype=bfloat16 or a smaller model"
-    )
-
-
-def _read_next_token(row: ScoringRow, logits: torch.Tensor) -> NextToken:
-    if not torch.isfinite(logits).all():
-        raise logits_not_finite(row.question_id)
-    return NextToken(
-        row.question_id,
-        int(logits.argmax()),
-        estimate_complexity(logits, row.label_ids),
-        label_log_probabilities(logits, row.label_ids),
     )

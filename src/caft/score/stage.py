@@ -124,7 +124,8 @@ def _score(scoring: Scoring, predictor: Predictor) -> list[AnswerScore]:
     from caft.score.read import read_answers
 
     rows, free = refuse_unfit_rows(scoring)
-    prefix_ids, packs = plan_scoring(rows, scoring.config.batch_tokens)
+    tokens = scoring.config.tokens_a_pass(scoring.student.device)
+    prefix_ids, packs = plan_scoring(rows, tokens)
     log.info(
         "scoring %d questions in %d forward passes of %s (shared prefix: %d tokens)",
         len(rows),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from caft.errors import UserError
 from caft.exit_status import take_signals_back
 from caft.models.adapters import compute_in_weights_dtype, keep_activations
 from caft.models.head import has_plain_head, summed_head_loss, without_head
+from caft.models.lean_lora import is_lean
 from caft.models.loading import memory_may_end, release_memory
 from caft.models.packing import packed_attention, packed_logits
 from caft.trainers.ranks import Ranks
@@ -72,7 +74,7 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         self.optimizer_state: dict[str, Any] | None = None
         self.random_state: torch.Tensor | None = None
 
-    @property
+    @cached_property
     def trained(self) -> dict[str, torch.nn.Parameter]:
         """The weights that are trained, by name."""
         return {name: w for name, w in self.model.named_parameters() if w.requires_grad}
@@ -213,19 +215,34 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         def explain() -> str:
             # One of several devices may have no row of a step.
             longest = max((item.pack.input_ids.shape[1] for item in batch.packs), default=0)
-            return explain_memory(self.config, longest, self.steps_done + 1, self.steps)
+            return explain_memory(
+                self.config, longest, self.steps_done + 1, self.steps, device=self.device.type
+            )
 
         return memory_may_end(explain)
 
     def _accumulate(self, batch: Step) -> float:
-        total = 0.0
-        with packed_attention(self.model), keep_activations(self.model):
+        total: float | torch.Tensor = 0.0
+        with packed_attention(self.model), self._kept_activations():
             for item in batch.packs:
-                with compute_in_weights_dtype(self.model, self.compute_dtype):
+                with self._weights_dtype():
                     loss = self._summed_loss(item) / batch.trained_tokens
                 self.manual_backward(loss)
-                total += float(loss.detach())
-        return total
+                # Read once a step: an accelerator has to be waited for.
+                total = total + loss.detach()
+        return float(total)
+
+    @cached_property
+    def _is_lean(self) -> bool:
+        return is_lean(self.model)
+
+    def _kept_activations(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._is_lean else keep_activations(self.model)
+
+    def _weights_dtype(self) -> AbstractContextManager[None]:
+        if self._is_lean:
+            return nullcontext()
+        return compute_in_weights_dtype(self.model, self.compute_dtype)
 
     def _summed_loss(self, item: TrainingPack) -> torch.Tensor:
         if not has_plain_head(self.model):

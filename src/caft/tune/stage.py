@@ -329,5 +329,5 @@ def _examination(tuning: Tuning) -> Examination:
         prompt=tuning.prompt,
         max_new_tokens=tuning.validation.max_new_tokens,
         end_ids=tuning.student.end_ids(chat=chat),
-        tokens_a_pass=config.batch_tokens,
+        tokens_a_pass=config.tokens_a_pass(tuning.student.device),
     )

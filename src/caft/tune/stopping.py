@@ -28,11 +28,14 @@ def explain_examination_memory(epoch: int) -> str:
     )
 
 
-def explain_memory(config: TuningConfig, longest: int, step: int, steps: int) -> str:
+def explain_memory(
+    config: TuningConfig, longest: int, step: int, steps: int, *, device: str
+) -> str:
     """Which setting to lower; `longest` is the step's largest forward pass in tokens."""
     advice = []
-    if longest <= config.batch_tokens:
-        advice.append(f"lower tuning.batch_tokens (now {config.batch_tokens})")
+    bound = config.tokens_a_pass(device)
+    if longest <= bound:
+        advice.append(f"lower tuning.batch_tokens (now {bound})")
     else:
         advice.append(f"lower tuning.max_length, since one row alone has {longest} tokens")
     if not config.gradient_checkpointing:

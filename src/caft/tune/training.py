@@ -116,7 +116,7 @@ def _fit(model: Any, ranks: Ranks, tell: Callable[[Row], None], job: Job) -> Tun
     loader = EpochLoader(
         job.examples,
         config.batch_size,
-        config.batch_tokens,
+        config.tokens_a_pass(job.student.device),
         job.seed,
         done=state["steps"] if state else 0,
         share=ranks.share,
