@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from caft.models.config import Dtype, EmbeddedModelConfig
+from caft.models.lean_norms import make_norms_lean
 from caft.models.loading import load_model, load_tokenizer, resolve_dtype
 from caft.models.locate import locate_model
 
@@ -23,9 +25,9 @@ _SHAPES = {
 _TINY = {"hidden": 64, "mlp": 128, "layers": 2, "heads": 4, "shared": 4, "words": 50_000}
 
 
-def embedded_tokenizer() -> Any:
-    """The embedded model's; random models read its ids, too."""
-    return load_tokenizer(locate_model(EMBEDDED), EMBEDDED)
+def embedded_tokenizer(folder: Path | None = None) -> Any:
+    """The embedded model's, or the copy in `folder`; random models read its ids, too."""
+    return load_tokenizer(folder or locate_model(EMBEDDED), EMBEDDED)
 
 
 def choose_dtype(name: str, device: str) -> torch.dtype:
@@ -38,7 +40,7 @@ def make_model(
 ) -> Any:
     """The embedded model, or a random one of one of `CLASSES`; `tiny` for a smoke test.
 
-    `plain`: as others load it, without what our loader does to memory.
+    `plain`: as others load it, without what our loader does to memory and to norms.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -63,4 +65,7 @@ def make_model(
     )
     torch.manual_seed(0)
     with torch.device(device):
-        return AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+    if not plain:
+        make_norms_lean(model)
+    return model

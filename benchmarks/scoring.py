@@ -6,14 +6,14 @@
     python benchmarks/scoring.py --model llama --tiny --rows 12 --questions 40     # a smoke test
 
 A is the loop of the paper's authors: `generate(max_new_tokens=1)`, one prompt at a time, in the
-same dtype. B is `caft score`. Every pack of B is measured right after A on the pack's own rows, in
-order A B A B, and each takes its median; ratios are those of the sums. A product of two matrices
-of 2048 x 2048 is measured between them, so that all three see the same machine. Operations are
-counted where linear layers run them (2 x inputs x outputs a token), never where they are saved.
+same dtype, of the model as transformers loads it. B is `caft score`. Every pack of B is measured
+right after A on the pack's own rows, in order A B A B, and each takes its median; ratios are those
+of the sums. A product of two matrices of 2048 x 2048 (8192 on an accelerator) is measured between
+them, so that all three see the same machine. Operations are counted where linear layers run them
+(2 x inputs x outputs a token), never where they are saved.
 
 The questions are the first of ../shared/data/mmlu_pro_qwen_test.jsonl (`--data`). On an
-accelerator a randomly initialised model of 3B shape is timed against a padded batch, too; run it
-where one is at hand.
+accelerator a randomly initialised model of 3B shape is timed, and padded batches beside it.
 
 The last line is one JSON object:
     ratio_vs_loop    A's seconds over B's
@@ -47,12 +47,14 @@ from caft.data.config import ArithmeticConfig
 from caft.models.config import Dtype
 from caft.models.estimates import entropy_of
 from caft.records import Question
+from caft.score.config import ModelScoreConfig
 from caft.score.module import ScoringModule, ScoringPack, plan_scoring
 from caft.score.prepare import ScoringRow, prepare_rows
 from caft.store.measure import measured
 from caft.text.config import PromptConfig, PromptStyle
 from models import CLASSES, choose_dtype, embedded_tokenizer, make_model
 
+PADDED = (16, 64)
 DATA = Path(__file__).parents[1] / "../shared/data/mmlu_pro_qwen_test.jsonl"
 
 
@@ -62,9 +64,10 @@ def main() -> None:
     if told.clock == "cpu":
         torch.set_num_threads(1)
     clock = Clock(told)
-    tokenizer = embedded_tokenizer()
+    tokenizer = embedded_tokenizer(told.tokenizer)
     rows = prepare_rows(read_questions(told.data)[: told.rows], PromptConfig(), tokenizer, ())
     dtype = choose_dtype(told.dtype, told.device)
+    tokens = ModelScoreConfig(batch_tokens=told.batch_tokens).tokens_a_pass(told.device)
     model = make_model(told.model, told.device, dtype, tiny=told.tiny)
     print(
         f"{told.model} in {dtype} on {told.device}, {torch.get_num_threads()} threads, seconds "
@@ -73,12 +76,15 @@ def main() -> None:
     )
     with torch.inference_mode():
         # First: what other parts leave behind would be taken again and not counted.
-        memory = measure_memory(model, tokenizer, told)
-        speed, distributions = measure_speed(model, rows, clock, told)
-        errors = measure_errors(distributions, rows, told)
-        prefix = measure_prefix(model, tokenizer, clock, told)
+        memory = measure_memory(model, tokenizer, tokens, told)
+        plain = make_model(told.model, told.device, dtype, tiny=told.tiny, plain=True)
+        speed, distributions = measure_speed((plain, model), rows, clock, tokens, told)
+        prefix = measure_prefix(model, tokenizer, clock, tokens, told)
         if told.device != "cpu":
-            print(f"against a padded batch: {measure_padded(model, rows, clock):.2f} questions/s")
+            for size in PADDED:
+                rate = measure_padded(plain, rows, clock, size)
+                print(f"padded batches of {size}: {rate:.2f} questions/s")
+        errors = measure_errors(distributions, plain, rows, told)
     print(json.dumps(speed | prefix | errors | memory))
 
 
@@ -94,10 +100,15 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
     parser.add_argument("--rows", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batch-tokens", type=int, default=2048)
+    parser.add_argument("--batch-tokens", type=int, help="of a pass; default: caft's own")
     parser.add_argument("--questions", type=int, default=12_000, help="of the memory part")
     parser.add_argument("--all-packs", action="store_true")
     parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument(
+        "--tokenizer",
+        type=Path,
+        help="where the embedded model is not at hand: a folder with its tokenizer",
+    )
     return parser.parse_args()
 
 
@@ -161,30 +172,36 @@ def run_loop(model: Any, rows: Sequence[ScoringRow]) -> list[Told]:
 
 
 def measure_speed(
-    model: Any, rows: Sequence[ScoringRow], clock: Clock, told: argparse.Namespace
+    models: tuple[Any, Any],
+    rows: Sequence[ScoringRow],
+    clock: Clock,
+    tokens: int,
+    told: argparse.Namespace,
 ) -> tuple[dict[str, float], tuple[dict[str, Told], dict[str, Any]]]:
     """Ratio and share; with them what A and B said, by question id."""
-    prefix_ids, packs = plan_scoring(rows, told.batch_tokens)
+    plain, model = models
+    prefix_ids, packs = plan_scoring(rows, tokens)
     module = ScoringModule(model, prefix_ids).to(model.device)
     loop, ours, peaks, operations = [0.0], [0.0], [], 0
     by_loop: dict[str, Told] = {}
     by_us: dict[str, Any] = {}
-    square = torch.randn(2048, 2048, device=model.device).to(model.dtype)
+    side = 2048 if told.device == "cpu" else 8192
+    square = torch.randn(side, side, device=model.device).to(model.dtype)
     clock.time(lambda: module.predict_step(packs[0], 0))
-    clock.time(lambda: run_loop(model, packs[0].rows[:1]))
+    clock.time(lambda: run_loop(plain, packs[0].rows[:1]))
     for number, pack in enumerate(packs):
         with counted_operations(model) as counted:
             module.predict_step(pack, 0)
         operations += counted[0]
         a, b = [], []
         for _ in range(told.rounds):
-            seconds, said = clock.time(lambda pack=pack: run_loop(model, pack.rows))
+            seconds, said = clock.time(lambda pack=pack: run_loop(plain, pack.rows))
             a.append(seconds)
             by_loop |= {row.question_id: each for row, each in zip(pack.rows, said, strict=True)}
             seconds, said = clock.time(lambda pack=pack: module.predict_step(pack, 0))
             b.append(seconds)
             by_us |= {each.question_id: each for each in said}
-            peaks.append(2 * 2048**3 / clock.time(lambda: square @ square)[0])
+            peaks.append(2 * side**3 / clock.time(lambda: square @ square)[0])
         loop.append(statistics.median(a))
         ours.append(statistics.median(b))
         print(
@@ -221,18 +238,20 @@ def counted_operations(model: Any) -> Iterator[list[int]]:
 
 def measure_errors(
     said: tuple[dict[str, Told], dict[str, Any]],
+    model: Any,
     rows: Sequence[ScoringRow],
     told: argparse.Namespace,
 ) -> dict[str, float | None]:
-    """Distance to the same loop in float32, where the model is the same one: the embedded."""
+    """Distance to the same loop in float32."""
     by_loop, by_us = said
-    if told.model != "smollm2":
-        return {"error_ratio": None, "error_nats": None}
-    exact_model = make_model(told.model, told.device, torch.float32)
+    if told.model == "smollm2":
+        exact_model = make_model(told.model, told.device, torch.float32, plain=True)
+    else:
+        exact_model = model.float()  # drawn in its dtype
     exact = {row.question_id: run_loop(exact_model, [row])[0] for row in rows}
-    truth = {name: entropy_of(each.log_p) for name, each in exact.items()}
+    truth = {name: float(entropy_of(each.log_p)) for name, each in exact.items()}
     ours = {name: each.estimates["answer_entropy"] for name, each in by_us.items()}
-    plain = {name: entropy_of(each.log_p) for name, each in by_loop.items()}
+    plain = {name: float(entropy_of(each.log_p)) for name, each in by_loop.items()}
 
     def distance(entropies: dict[str, float]) -> float:
         return statistics.fmean(abs(entropies[name] - truth[name]) for name in truth)
@@ -260,7 +279,7 @@ def measure_errors(
 
 
 def measure_prefix(
-    model: Any, tokenizer: Any, clock: Clock, told: argparse.Namespace
+    model: Any, tokenizer: Any, clock: Clock, tokens: int, told: argparse.Namespace
 ) -> dict[str, float]:
     """Few-shot prompts: packs that share their solved examples, against packs that do not."""
     prompt = PromptConfig(
@@ -269,8 +288,8 @@ def measure_prefix(
     data = ArithmeticConfig(name="arithmetic", prompt=prompt, test=told.rows // 4)
     splits = load_arithmetic(data)
     rows = prepare_rows(splits.test, prompt, tokenizer, splits.shots)
-    prefix_ids, packs = plan_scoring(rows, told.batch_tokens)
-    alone = [unshared(pack, told.batch_tokens) for pack in packs]
+    prefix_ids, packs = plan_scoring(rows, tokens)
+    alone = [unshared(pack, tokens) for pack in packs]
     seconds: dict[str, list[float]] = {"shared": [], "alone": []}
     for _ in range(told.rounds):
         for name, work in (("alone", [p for ps in alone for p in ps]), ("shared", packs)):
@@ -290,12 +309,12 @@ def unshared(pack: ScoringPack, most_tokens: int) -> list[ScoringPack]:
     return [ScoringPack(piece, ((0, len(piece)),), prefix=0) for piece in pieces]
 
 
-def measure_padded(model: Any, rows: Sequence[ScoringRow], clock: Clock) -> float:
-    """Questions a second of batches of 16, padded on the left, in order of length."""
+def measure_padded(model: Any, rows: Sequence[ScoringRow], clock: Clock, size: int) -> float:
+    """Questions a second of batches of `size`, padded on the left, in order of length."""
     ordered = sorted(rows, key=lambda row: len(row.prompt_ids))
     total = 0.0
-    for at in range(0, len(ordered), 16):
-        prompts = [row.prompt_ids for row in ordered[at : at + 16]]
+    for at in range(0, len(ordered), size):
+        prompts = [row.prompt_ids for row in ordered[at : at + size]]
         width = max(map(len, prompts))
         ids = torch.tensor([[0] * (width - len(each)) + list(each) for each in prompts])
         mask = torch.tensor([[0] * (width - len(each)) + [1] * len(each) for each in prompts])
@@ -308,7 +327,9 @@ def measure_padded(model: Any, rows: Sequence[ScoringRow], clock: Clock) -> floa
     return len(rows) / total
 
 
-def measure_memory(model: Any, tokenizer: Any, told: argparse.Namespace) -> dict[str, float]:
+def measure_memory(
+    model: Any, tokenizer: Any, tokens: int, told: argparse.Namespace
+) -> dict[str, float]:
     """Peak above what the process holds before the questions are read."""
     # Weights are mapped from their file, and stand in memory once they have been read.
     sum(float(weights.sum()) for weights in model.parameters())
@@ -317,7 +338,7 @@ def measure_memory(model: Any, tokenizer: Any, told: argparse.Namespace) -> dict
         questions = list(islice(cycle(read_questions(told.data)), told.questions))
         renamed = [replace(each, id=str(number)) for number, each in enumerate(questions)]
         rows = prepare_rows(renamed, PromptConfig(), tokenizer, ())
-        prefix_ids, packs = plan_scoring(rows, told.batch_tokens)
+        prefix_ids, packs = plan_scoring(rows, tokens)
         module = ScoringModule(model, prefix_ids).to(model.device)
         chosen = packs if told.all_packs else sample(packs)
         said = [each for pack in chosen for each in module.predict_step(pack, 0)]

@@ -5,17 +5,30 @@
     python benchmarks/tuning.py --targets worked      # arithmetic with its worked solutions
     python benchmarks/tuning.py --targets long        # replies of 700 tokens
     python benchmarks/tuning.py --device cuda --model llama       # 3B-shaped, or qwen2, phi3
-    python benchmarks/tuning.py --model llama --tiny --rows 8     # a smoke test
+    python benchmarks/tuning.py --data FILE --tokenizer FOLDER    # where the defaults are not here
+    python benchmarks/tuning.py --model llama --tiny --rows 24    # a smoke test
 
 All train the same token rows in the same order with the same fresh adapters (LoRA, r = 16, all
 linear layers), AdamW, steps of 8 rows, loss over the completion only. Every job is a process of
 its own, in the order ours, TRL at batch 1, TRL at batch 8, and again; rates are medians, memory is
-the process's peak.
+the process's peak, or on an accelerator the device's.
+
+On CUDA, where liger-kernel is installed, TRL at batch 8 runs with it, too: when training starts,
+the Trainer puts liger's rotary embedding, norms and MLP into the model that the adapters wrap, by
+its class (llama, qwen2 and phi3 are among them); the loss stays TRL's own fused one.
+
+The first two steps load kernels and are not timed. Beside the steps' rate, each line tells the
+seconds of the whole job from the loaded model on, imports and set-up included.
 
 The last line is one JSON object:
-    ratio_vs_trl                our tokens a second, prompts included, over TRL's faster batch
+    ratio_vs_trl                our tokens a second, prompts included, over TRL's fastest way
+    ratio_with_setup            TRL's shortest whole job over ours
     memory_ratio_vs_trl_batch8  our peak memory over TRL's at batch 8
     loss_difference             mean over steps of |our loss - TRL's| / TRL's, at batch 1
+    share_of_peak               what the frozen linear layers run in our timed steps, forward and
+                                for the gradients of their inputs (4 x inputs x outputs a token,
+                                the head at trained tokens only), over what a product of two
+                                matrices of 2048 x 2048 (8192 on an accelerator) would reach
 """
 
 from __future__ import annotations
@@ -29,17 +42,56 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
 
 DATA = Path(__file__).parents[1] / "../shared/data/mmlu_pro_qwen_train.jsonl"
 STEP_ROWS = 8
-WAYS = ("ours", "trl1", "trl8")
+UNTIMED_STEPS = 2
 Rows = list[tuple[list[int], list[int]]]
 
 
-def read_rows(targets: str, count: int) -> Rows:
+def list_ways(device: str) -> list[str]:
+    """Ours, and TRL's by batch."""
+    has_liger = device == "cuda" and find_spec("liger_kernel") is not None
+    return ["ours", "trl1", "trl8", *["trl8-liger"] * has_liger]
+
+
+def timed_rows(rows: Rows) -> Rows:
+    """Those of the steps that are timed."""
+    return rows[UNTIMED_STEPS * STEP_ROWS :]
+
+
+def count_tokens(rows: Rows) -> int:
+    """Prompts included."""
+    return sum(len(prompt) + len(completion) for prompt, completion in rows)
+
+
+class Watch:
+    """When training began, and when each of its steps ended, on the device, too."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.times: list[float] = []
+        self.note()
+
+    def note(self) -> None:
+        """Now."""
+        if self.device == "cuda":
+            import torch
+
+            torch.cuda.synchronize()
+        self.times.append(time.perf_counter())
+
+    def seconds(self) -> float:
+        """Of the timed steps."""
+        return self.times[-1] - self.times[UNTIMED_STEPS]
+
+
+def read_rows(options: argparse.Namespace) -> Rows:
     """Prompt and completion tokens of every row, as the package writes them."""
     from caft.data.arithmetic import load_arithmetic
     from caft.data.config import ArithmeticConfig
@@ -50,22 +102,22 @@ def read_rows(targets: str, count: int) -> Rows:
     from caft.tune.examples import Lesson, encode_lesson
     from models import embedded_tokenizer
 
-    tokenizer = embedded_tokenizer()
-    if targets == "long":
+    count: int = options.rows
+    if options.targets == "long":
         draw = Random(0)
         return [
             ([draw.randrange(100, 40_000) for _ in range(240)],
              [draw.randrange(100, 40_000) for _ in range(700)])
             for _ in range(count)
         ]  # fmt: skip
-    if targets == "worked":
+    if options.targets == "worked":
         questions = load_arithmetic(ArithmeticConfig(name="arithmetic", train=count)).train
         lessons = [Lesson(item, Target.rationale, "hard", item.rationale) for item in questions]
         prompt = PromptConfig(
             style=PromptStyle.completion, completion_rationale="{question}\nSteps:"
         )
     else:
-        lines = DATA.read_text(encoding="utf-8").splitlines()[900 : 900 + count]
+        lines = options.data.read_text(encoding="utf-8").splitlines()[900 : 900 + count]
         rows = [json.loads(line) for line in lines]
         lessons = [
             Lesson(
@@ -78,7 +130,8 @@ def read_rows(targets: str, count: int) -> Rows:
             for number, row in enumerate(rows)
         ]  # fmt: skip
         prompt = PromptConfig()
-    chat = targets != "worked"
+    chat = options.targets != "worked"
+    tokenizer = embedded_tokenizer(options.tokenizer)
     end_id = end_of_turn(tokenizer, chat=chat)
     examples = [
         encode_lesson(lesson, prompt, AnswerTarget.bare, tokenizer, chat=chat, end_id=end_id)
@@ -103,7 +156,7 @@ def adapt(model: Any, *, lean: bool) -> Any:
     return adapted.train()
 
 
-def run_ours(model: Any, rows: Rows, options: argparse.Namespace) -> list[float]:
+def run_ours(model: Any, rows: Rows, options: argparse.Namespace, watch: Watch) -> list[float]:
     """Losses by step; Lightning and our module, as `caft tune` drives them."""
     from torch.utils.data import DataLoader
 
@@ -121,17 +174,21 @@ def run_ours(model: Any, rows: Rows, options: argparse.Namespace) -> list[float]
         )
         for number, (prompt, completion) in enumerate(rows)
     ]  # fmt: skip
-    config = TuningConfig(learning_rate=options.learning_rate, batch_tokens=options.batch_tokens)
     steps: Any = [
-        make_step(examples[start : start + STEP_ROWS], config.batch_tokens)
+        make_step(examples[start : start + STEP_ROWS], options.batch_tokens)
         for start in range(0, len(examples), STEP_ROWS)
     ]
     losses: list[float] = []
+
+    def record(row: Any) -> None:
+        losses.append(row["loss"])
+        watch.note()
+
     module = TuningModule(
         adapt(model, lean=True),
-        config,
+        TuningConfig(learning_rate=options.learning_rate),
         steps=len(steps),
-        record=lambda row: losses.append(row["loss"]),
+        record=record,
     )
     trainer = build_trainer(
         TrainerConfig(accelerator=options.device, progress=False), folder=Path(options.folder)
@@ -140,11 +197,12 @@ def run_ours(model: Any, rows: Rows, options: argparse.Namespace) -> list[float]
     return losses
 
 
-def run_trl(model: Any, rows: Rows, options: argparse.Namespace, batch: int) -> list[float]:
+def run_trl(model: Any, rows: Rows, options: argparse.Namespace, watch: Watch) -> list[float]:
     """Losses by step of SFTTrainer on the same tokens."""
     import torch
     from datasets import Dataset
     from torch.utils.data import SequentialSampler
+    from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
     from models import embedded_tokenizer
@@ -153,6 +211,11 @@ def run_trl(model: Any, rows: Rows, options: argparse.Namespace, batch: int) -> 
         def _get_train_sampler(self, *_: Any) -> Any:
             return SequentialSampler(self.train_dataset)
 
+    class Noting(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            watch.note()
+
+    batch = int(options.job.removeprefix("trl").removesuffix("-liger"))
     trainer = InOrder(
         model=adapt(model, lean=False),
         args=SFTConfig(
@@ -172,6 +235,7 @@ def run_trl(model: Any, rows: Rows, options: argparse.Namespace, batch: int) -> 
             max_length=None,
             completion_only_loss=True,
             gradient_checkpointing=False,
+            use_liger_kernel=options.job.endswith("-liger"),
             disable_tqdm=True,
         ),
         train_dataset=Dataset.from_list(
@@ -183,7 +247,8 @@ def run_trl(model: Any, rows: Rows, options: argparse.Namespace, batch: int) -> 
                 for prompt, completion in rows
             ]
         ),
-        processing_class=embedded_tokenizer(),
+        processing_class=embedded_tokenizer(options.tokenizer),
+        callbacks=[Noting()],
     )
     trainer.train()
     return [row["loss"] for row in trainer.state.log_history if "loss" in row]
@@ -197,13 +262,39 @@ def run_job(options: argparse.Namespace) -> None:
     dtype = choose_dtype(options.dtype, options.device)
     ours = options.job == "ours"
     model = make_model(options.model, options.device, dtype, tiny=options.tiny, plain=not ours)
-    start = time.perf_counter()
+    operations = count_operations(model, timed_rows(rows))
+    watch = Watch(options.device)
+    losses = (run_ours if ours else run_trl)(model, rows, options, watch)
+    whole, seconds = time.perf_counter() - watch.times[0], watch.seconds()
+    result = {"seconds": seconds, "whole": whole, "losses": losses, "peak": _peak(options.device)}
     if ours:
-        losses = run_ours(model, rows, options)
-    else:
-        losses = run_trl(model, rows, options, int(options.job.removeprefix("trl")))
-    seconds = time.perf_counter() - start
-    print(json.dumps({"seconds": seconds, "losses": losses, "peak": _peak(options.device)}))
+        result["share"] = operations / seconds / measure_product(options.device, dtype)
+    print(json.dumps(result))
+
+
+def count_operations(model: Any, rows: Rows) -> int:
+    """What the frozen linear layers run to train `rows`."""
+    import torch
+
+    head = model.get_output_embeddings().weight.numel()
+    layers = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
+    body = sum(layer.weight.numel() for layer in layers) - head
+    trained = sum(len(completion) for _, completion in rows)
+    return 4 * (body * count_tokens(rows) + head * trained)
+
+
+def measure_product(device: str, dtype: Any) -> float:
+    """Operations a second of a product of two matrices: the median of 20, after one."""
+    import torch
+
+    side = 2048 if device == "cpu" else 8192
+    square = torch.randn(side, side, device=device).to(dtype)
+    watch = Watch(device)
+    for _ in range(21):
+        square @ square
+        watch.note()
+    took = [end - start for start, end in pairwise(watch.times[1:])]
+    return 2 * side**3 / statistics.median(took)
 
 
 def _peak(device: str) -> int:
@@ -226,27 +317,42 @@ def start_job(way: str, file: Path, arguments: Sequence[str]) -> dict[str, Any]:
 
 def compare(options: argparse.Namespace, arguments: Sequence[str]) -> dict[str, float]:
     """All ways in turn; what they took, and the ratios."""
-    rows = read_rows(options.targets, options.rows)
-    tokens = sum(len(prompt) + len(completion) for prompt, completion in rows)
-    print(f"{len(rows)} rows, {tokens} tokens, {len(rows) // STEP_ROWS} steps of {STEP_ROWS} rows")
-    found: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
+    rows = read_rows(options)
+    print(
+        f"{len(rows)} rows, {count_tokens(rows)} tokens, {-(-len(rows) // STEP_ROWS)} steps of "
+        f"{STEP_ROWS} rows"
+    )
+    tokens = count_tokens(timed_rows(rows))
+    found: dict[str, list[dict[str, Any]]] = {way: [] for way in list_ways(options.device)}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.json"
         file.write_text(json.dumps(rows), encoding="utf-8")
         for _ in range(options.rounds):
-            for way in WAYS:
+            for way, results in found.items():
                 result = start_job(way, file, arguments)
-                found[way].append(result)
+                results.append(result)
                 rate, peak = tokens / result["seconds"], result["peak"] / 1e9
-                print(f"{way:5} {rate:7.0f} tokens/s  {peak:5.2f} GB", flush=True)
-    rate = {way: tokens / statistics.median(r["seconds"] for r in found[way]) for way in WAYS}
-    peak = {way: max(r["peak"] for r in found[way]) for way in WAYS}
+                whole = result["whole"]
+                print(
+                    f"{way:10} {rate:7.0f} tokens/s  {peak:5.2f} GB  {whole:4.0f} s in all",
+                    flush=True,
+                )
+    rates = {way: tokens / median(results, "seconds") for way, results in found.items()}
+    whole = {way: median(results, "whole") for way, results in found.items()}
+    peaks = {way: max(each["peak"] for each in results) for way, results in found.items()}
     pairs = list(zip(found["ours"][0]["losses"], found["trl1"][0]["losses"], strict=True))
     return {
-        "ratio_vs_trl": rate["ours"] / max(rate["trl1"], rate["trl8"]),
-        "memory_ratio_vs_trl_batch8": peak["ours"] / peak["trl8"],
+        "ratio_vs_trl": rates.pop("ours") / max(rates.values()),
+        "ratio_with_setup": min(whole[way] for way in rates) / whole["ours"],
+        "memory_ratio_vs_trl_batch8": peaks["ours"] / peaks["trl8"],
         "loss_difference": statistics.fmean(abs(a - b) / b for a, b in pairs),
+        "share_of_peak": median(found["ours"], "share"),
     }
+
+
+def median(results: Sequence[dict[str, Any]], name: str) -> float:
+    """Over the rounds."""
+    return float(statistics.median(each[name] for each in results))
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -255,7 +361,7 @@ def main(arguments: Sequence[str]) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--targets", choices=("answers", "worked", "long"), default="answers")
-    parser.add_argument("--rows", type=int, default=64)
+    parser.add_argument("--rows", type=int, help="default: 64 on a CPU, else 192")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--model", choices=("smollm2", "llama", "qwen2", "phi3"), default="smollm2")
     parser.add_argument("--tiny", action="store_true", help="a shape for a smoke test")
@@ -263,9 +369,18 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--dtype", choices=("auto", "bfloat16", "float32"), default="auto")
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--batch-tokens", type=int, default=2048, help="of ours, a forward pass")
+    parser.add_argument("--data", type=Path, default=DATA, help="of the answers")
+    parser.add_argument(
+        "--tokenizer",
+        type=Path,
+        help="where the embedded model is not at hand: a folder with its tokenizer",
+    )
     for internal in ("--job", "--file", "--folder"):
         parser.add_argument(internal, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    options.rows = options.rows or (64 if options.device == "cpu" else 192)
+    if options.rows <= UNTIMED_STEPS * STEP_ROWS:
+        parser.error(f"--rows is {options.rows}; give more than {UNTIMED_STEPS * STEP_ROWS}")
     if options.job:
         run_job(options)
         return

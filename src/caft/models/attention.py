@@ -25,6 +25,8 @@ KeysAndValues = tuple[torch.Tensor, torch.Tensor]
 QUERY_BLOCK = 64
 # torch's bfloat16 softmax takes what is left over of a multiple of these one number at a time.
 _LANES = 32
+# Weights of longer rows would be more than what layers keep anyway.
+_LONGEST_KEPT = 512
 
 
 def attend_short_rows(  # noqa: PLR0917
@@ -34,12 +36,14 @@ def attend_short_rows(  # noqa: PLR0917
     lengths: Sequence[int],
     before: KeysAndValues | None,
     scaling: float,
+    kept: list[torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Every token sees what stands before all rows, its own row up to itself, and nothing else.
 
     Rows lie end to end, in order of length. In: query [heads, tokens, size], keys and values
     [kv_heads, tokens, size]; keys and values `before` all rows [1, kv_heads, tokens, size]. Out:
-    [tokens, heads, size]. Gives no gradients: the scores are changed in place.
+    [tokens, heads, size]. Gives no gradients: the scores are changed in place. Blocks leave their
+    weights in `kept`, where there is such a list and nothing before the rows.
     """
     shared = 0 if before is None else before[0].shape[2]
     rows = _fill_up(tuple(lengths), shared, query.device)
@@ -62,6 +66,7 @@ def attend_short_rows(  # noqa: PLR0917
             values[shorter * kv_heads :, : first + end],
             before,
             scaling,
+            kept,
         )
         said[shorter:, start:end] = own.permute(0, 3, 1, 2, 4)
     return rows.gather(said.view(rows.count, rows.length, heads, size))
@@ -137,7 +142,7 @@ def _fill_up(lengths: tuple[int, ...], before: int, device: torch.device) -> _Ro
 
 
 class _TrainedRows(torch.autograd.Function):
-    """Weights are not kept for the way back but made again, as the fused kernels do."""
+    """Weights of long rows are made again on the way back, as the fused kernels do."""
 
     @staticmethod
     def forward(  # noqa: PLR0917
@@ -148,15 +153,16 @@ class _TrainedRows(torch.autograd.Function):
         lengths: tuple[int, ...],
         scaling: float,
     ) -> torch.Tensor:
-        said = attend_short_rows(query, keys, values, lengths, None, scaling)
-        ctx.save_for_backward(query, keys, values, said)
+        weights: list[torch.Tensor] | None = [] if lengths[-1] <= _LONGEST_KEPT else None
+        said = attend_short_rows(query, keys, values, lengths, None, scaling, weights)
+        ctx.save_for_backward(query, keys, values, said, *(weights or ()))
         ctx.lengths, ctx.scaling = lengths, scaling
         return said
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        query, keys, values, said = ctx.saved_tensors
+        query, keys, values, said, *kept = ctx.saved_tensors
         rows = _fill_up(ctx.lengths, 0, query.device)
         heads, _, size = query.shape
         kv_heads = keys.shape[0]
@@ -168,19 +174,22 @@ class _TrainedRows(torch.autograd.Function):
         of_query = torch.empty_like(asked)
         of_keys = torch.zeros_like(keys, dtype=torch.float32)
         of_values = torch.zeros_like(of_keys)
-        for shorter, start, end in rows.blocks():
+        for block, (shorter, start, end) in enumerate(rows.blocks()):
             seen = slice(shorter * kv_heads, None), slice(end)
             queries, behind, its_lost = (
                 part[shorter:, start:end].permute(0, 2, 3, 1, 4).flatten(2, 3).flatten(0, 1)
                 for part in (asked, grad, lost)
             )
-            weights = _masked_scores(queries, keys[seen], end - start, ctx.scaling)
-            weights = weights.softmax(-1, dtype=torch.float32)
+            if kept:
+                weights = kept[block]
+            else:
+                scores = _masked_scores(queries, keys[seen], end - start, ctx.scaling)
+                weights = scores.softmax(-1, dtype=torch.float32)
             of_scores = (torch.bmm(behind, values[seen].mT) - its_lost).mul_(weights)
             of_scores = of_scores.mul_(ctx.scaling).to(query.dtype)
-            block = (rows.count - shorter, kv_heads, heads // kv_heads, end - start, size)
+            shape = (rows.count - shorter, kv_heads, heads // kv_heads, end - start, size)
             of_query[shorter:, start:end] = (
-                torch.bmm(of_scores, keys[seen]).view(block).permute(0, 3, 1, 2, 4)
+                torch.bmm(of_scores, keys[seen]).view(shape).permute(0, 3, 1, 2, 4)
             )
             of_keys[seen] += torch.bmm(of_scores.mT, queries)
             of_values[seen] += torch.bmm(weights.to(query.dtype).mT, behind)
@@ -202,12 +211,13 @@ def put_before(shared: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
     return torch.cat([shared.expand(own.shape[0], -1, -1, -1), own], dim=2)
 
 
-def _attend_block(
+def _attend_block(  # noqa: PLR0917
     block: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
     before: KeysAndValues | None,
     scaling: float,
+    kept: list[torch.Tensor] | None,
 ) -> torch.Tensor:
     """Queries [rows, kv_heads, group, count, size], the last `count` of the row so far."""
     rows, kv_heads, group, count, size = block.shape
@@ -215,7 +225,10 @@ def _attend_block(
         block.reshape(rows * kv_heads, group * count, size), keys, count, scaling
     )
     if before is None:
-        return torch.bmm(scores.softmax(-1), values).view(block.shape)
+        weights = scores.softmax(-1)
+        if kept is not None:
+            kept.append(weights)
+        return torch.bmm(weights, values).view(block.shape)
     its_keys, its_values = before
     # One product over all rows: [kv_heads, rows * group * count, size].
     across = block.transpose(0, 1).reshape(kv_heads, rows * group * count, size)

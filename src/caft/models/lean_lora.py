@@ -1,56 +1,169 @@
-"""Low-rank adapters with as few products and copies as they need.
+"""Low-rank adapters with as few products, copies and casts as they need.
 
 peft runs an adapter beside its layer: the result is scaled, added and, where adapters are float32
-and the model is bfloat16, every activation is cast for it. Here layer and adapter are one
-function: the adapter's product is accumulated into the layer's, in the layer's dtype, and no
-gradient of the frozen weight is ever made. What peft can do beyond plain LoRA (DoRA, dropout,
-several adapters) stays with peft.
+and the model is bfloat16, every activation is cast for it. Here layers and adapters are one
+function: the adapter's product is accumulated into the layer's, in the layer's dtype, adapters are
+cast once an optimizer step, and no gradient of a frozen weight is ever made. Layers that read the
+same activations (queries, keys and values; gate and up) run together when the first of them is
+called: their adapters read the activations in one product, and their gradients of them are
+accumulated rather than added up. What peft can do beyond plain LoRA (DoRA, dropout, several
+adapters) stays with peft.
 """
 
 from __future__ import annotations
 
-from types import MethodType
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
+_READ_THE_SAME = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
-class _LayerWithAdapter(torch.autograd.Function):
-    """y = x W^T + bias + scaling (x A^T) B^T; gradients of x, A and B."""
+
+@dataclass(frozen=True, slots=True)
+class _Cast:
+    """Adapters in the dtype that layers compute in.
+
+    `a` [ranks, inputs] holds those of all layers, scaled, and `b` [outputs, rank] each layer's;
+    `ranks` are the rows of every layer in `a`, and `scaling` [ranks, 1] is float32.
+    """
+
+    a: torch.Tensor
+    b: tuple[torch.Tensor, ...]
+    ranks: tuple[slice, ...]
+    scaling: torch.Tensor
+
+
+class _LayersWithAdapters(torch.autograd.Function):
+    """y_i = x W_i^T + bias_i + scaling_i (x A_i^T) B_i^T; gradients of x, A_i and B_i."""
 
     @staticmethod
-    def forward(  # noqa: PLR0917
-        ctx: Any,
-        x: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        a: torch.Tensor,
-        b: torch.Tensor,
-        scaling: float,
-    ) -> torch.Tensor:
-        """In: x [..., inputs], weight [outputs, inputs], a [r, inputs], b [outputs, r]."""
+    def forward(
+        ctx: Any, x: torch.Tensor, layers: Sequence[Any], cast: _Cast, *adapters: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        """In: x [..., inputs]; `adapters` are A [rank, inputs] and B [outputs, rank] by turns."""
         rows = x.reshape(-1, x.shape[-1])
-        a_cast, b_cast = a.to(x.dtype), b.to(x.dtype)
-        inner = (rows @ a_cast.T).mul_(scaling)
-        out = linear(rows, weight, bias).addmm_(inner, b_cast.T)
-        ctx.save_for_backward(rows, inner, weight, a_cast, b_cast)
-        ctx.scaling, ctx.shape, ctx.dtypes = scaling, x.shape, (a.dtype, b.dtype)
-        return out.view(*x.shape[:-1], -1)
+        inner = rows @ cast.a.T
+        ctx.save_for_backward(rows, inner)
+        ctx.layers, ctx.cast, ctx.shape, ctx.dtype = layers, cast, x.shape, adapters[0].dtype
+        return tuple(
+            linear(rows, layer.weight, layer.bias)
+            .addmm_(inner[:, ranks], b.T)
+            .view(*x.shape[:-1], -1)
+            for layer, b, ranks in zip(layers, cast.b, cast.ranks, strict=True)
+        )
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """The frozen weight and its bias get none."""
-        rows, inner, weight, a, b = ctx.saved_tensors
-        grad = grad.reshape(-1, grad.shape[-1])
-        grad_inner = (grad @ b).mul_(ctx.scaling)
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Frozen weights and their biases get none."""
+        rows, inner = ctx.saved_tensors
+        cast: _Cast = ctx.cast
+        grads = tuple(grad.reshape(-1, grad.shape[-1]) for grad in grads)
+        products = [grad @ b for grad, b in zip(grads, cast.b, strict=True)]
+        of_inner = products[0] if len(products) == 1 else torch.cat(products, dim=1)
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = (grad @ weight).addmm_(grad_inner, a).view(ctx.shape)
-        grad_a, grad_b = grad_inner.T @ rows, grad.T @ inner
-        return grad_x, None, None, grad_a.to(ctx.dtypes[0]), grad_b.to(ctx.dtypes[1]), None
+            grad_x = grads[0] @ ctx.layers[0].weight
+            for grad, layer in zip(grads[1:], ctx.layers[1:], strict=True):
+                grad_x.addmm_(grad, layer.weight)
+            grad_x = grad_x.addmm_(of_inner, cast.a).view(ctx.shape)
+        of_a = (of_inner.T @ rows).to(ctx.dtype).mul_(cast.scaling)
+        of_adapters = [
+            each
+            for grad, ranks in zip(grads, cast.ranks, strict=True)
+            for each in (of_a[ranks], (grad.T @ inner[:, ranks]).to(ctx.dtype))
+        ]
+        return grad_x, None, None, *of_adapters
+
+
+class _Lean:
+    """The `forward` of a plain LoRA layer.
+
+    The first of several that read the same computes them all, and the others hand out their part.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        self.layer = layer
+        self.others: tuple[_Lean, ...] = ()
+        self._handed_over: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._cast: tuple[tuple[Any, ...], _Cast] | None = None
+
+    def __call__(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if self._handed_over is not None:
+            given, out = self._handed_over
+            self._handed_over = None
+            if given is x:
+                return out
+        if self.is_off or args or kwargs:
+            plain: torch.Tensor = type(self.layer).forward(self.layer, x, *args, **kwargs)
+            return plain
+        together = (self, *(each for each in self.others if not each.is_off))
+        layers_with_adapters: Any = _LayersWithAdapters
+        outs: tuple[torch.Tensor, ...] = layers_with_adapters.apply(
+            x,
+            [each.layer.base_layer for each in together],
+            self._cast_for(x.dtype, together),
+            *(matrix for each in together for matrix in each.adapter),
+        )
+        for each, out in zip(together[1:], outs[1:], strict=True):
+            each._handed_over = (x, out)
+        return outs[0]
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the layer must do something else now: its adapter is merged or disabled."""
+        return bool(self.layer.disable_adapters or self.layer.merged)
+
+    @property
+    def adapter(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """A and B."""
+        name = self.layer.active_adapters[0]
+        return self.layer.lora_A[name].weight, self.layer.lora_B[name].weight
+
+    @property
+    def scaling(self) -> float:
+        """What the adapter's product is multiplied by."""
+        scaling: float = self.layer.scaling[self.layer.active_adapters[0]]
+        return scaling
+
+    def _cast_for(self, dtype: torch.dtype, together: Sequence[_Lean]) -> _Cast:
+        """Made anew when a weight has changed."""
+        adapters = [each.adapter for each in together]
+        state = (
+            dtype,
+            *(each.scaling for each in together),
+            *((matrix.data_ptr(), matrix._version) for pair in adapters for matrix in pair),
+        )
+        if self._cast is None or self._cast[0] != state:
+            self._cast = (state, _cast(adapters, [each.scaling for each in together], dtype))
+        return self._cast[1]
+
+
+# What is cast in a forward pass without gradients is read by one with them later.
+@torch.inference_mode(False)
+@torch.no_grad()
+def _cast(
+    adapters: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    scalings: Sequence[float],
+    dtype: torch.dtype,
+) -> _Cast:
+    stacked = torch.cat([a for a, _ in adapters])
+    ends = accumulate((len(a) for a, _ in adapters), initial=0)
+    ranks = tuple(slice(start, end) for start, end in pairwise(ends))
+    scaling = stacked.new_empty(len(stacked), 1)
+    for of_layer, value in zip(ranks, scalings, strict=True):
+        scaling[of_layer] = value
+    return _Cast(
+        a=stacked.mul_(scaling).to(dtype),
+        b=tuple(b.detach().to(dtype) for _, b in adapters),
+        ranks=ranks,
+        scaling=scaling,
+    )
 
 
 def make_lora_lean(model: Any) -> None:
@@ -60,9 +173,17 @@ def make_lora_lean(model: Any) -> None:
     """
     from peft.tuners.lora import Linear
 
-    for layer in model.modules():
-        if type(layer) is Linear and _is_plain(layer):
-            layer.forward = MethodType(_forward, layer)
+    for parent in model.modules():
+        lean = {
+            name: _Lean(layer)
+            for name, layer in parent.named_children()
+            if type(layer) is Linear and _is_plain(layer)
+        }
+        for name, each in lean.items():
+            each.layer.forward = each
+            for names in _READ_THE_SAME:
+                if name == names[0]:
+                    each.others = tuple(lean[other] for other in names[1:] if other in lean)
 
 
 def is_lean(model: Any) -> bool:
@@ -84,21 +205,3 @@ def _is_plain(layer: Any) -> bool:
         and layer.lora_B[names[0]].bias is None
         and not layer.base_layer.weight.requires_grad
     )
-
-
-def _forward(layer: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-    if layer.disable_adapters or layer.merged or args or kwargs:
-        plain: torch.Tensor = type(layer).forward(layer, x, *args, **kwargs)
-        return plain
-    name = layer.active_adapters[0]
-    base = layer.base_layer
-    layer_with_adapter: Any = _LayerWithAdapter
-    out: torch.Tensor = layer_with_adapter.apply(
-        x,
-        base.weight,
-        base.bias,
-        layer.lora_A[name].weight,
-        layer.lora_B[name].weight,
-        layer.scaling[name],
-    )
-    return out

@@ -1,8 +1,8 @@
 """RMSNorm in one function, where transformers writes it as a row of small ones.
 
-On CUDA torch has a kernel for it, which reads and writes every activation once; written out it
-costs a quarter of a pass. On a CPU the small functions are as fast, but not their way back, which
-also keeps each one's result.
+On CUDA torch has a kernel for it, which reads and writes every activation once. On a CPU the small
+functions fill memory with what the next one reads once; here they work in place, and the way back
+needs no more than the input and a number a token.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ class _Norm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
         """In: x [..., size], weight [size]."""
-        wide = x.float()
-        scale = wide.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
+        wide = x.to(torch.float32, copy=True)
+        norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+        scale = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(x, weight, scale)
-        return (wide * scale).to(x.dtype) * weight
+        return wide.mul_(scale).to(x.dtype).mul_(weight)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """With n = x s, s = 1 / rms(x): dx = s (g w - n mean(g w n)) and dw = sum g n."""
         x, weight, scale = ctx.saved_tensors
-        wide = x.float()
+        wide = x.to(torch.float32, copy=True)
         inner = (grad * weight).float()
         share = (inner * wide).mean(-1, keepdim=True).mul_(scale.square())
         grad_x = inner.addcmul_(wide, share, value=-1).mul_(scale).to(x.dtype)
@@ -85,9 +86,7 @@ def _forward(norm: Any, hidden_states: torch.Tensor) -> torch.Tensor:
         said: torch.Tensor = plain(norm, hidden_states)
     elif hidden_states.is_cuda:
         said = rms_norm(hidden_states, weight.shape, weight, epsilon)
-    elif torch.is_grad_enabled():
+    else:
         lean: Any = _Norm
         said = lean.apply(hidden_states, weight, epsilon)
-    else:
-        said = plain(norm, hidden_states)
     return said

@@ -17,7 +17,7 @@ from caft.trainers.config import TrainerConfig
 
 
 def pick_device(config: TrainerConfig) -> str:
-    """The name in torch of what `trainer.accelerator` means; UserError if absent."""
+    """The name in torch of what `trainer.accelerator` means; UserError if absent or too few."""
     allowed = {"auto", "cpu", "cuda", "gpu", "mps"}
     if config.accelerator not in allowed:
         raise UserError(
@@ -29,14 +29,21 @@ def pick_device(config: TrainerConfig) -> str:
         present |= {"cuda", "gpu"}
     if torch.backends.mps.is_available():
         present.add("mps")
-    if config.accelerator == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if name in present)
-    if config.accelerator not in present:
+    if config.accelerator not in present | {"auto"}:
         raise UserError(
             f"trainer.accelerator is {config.accelerator!r}, which this machine lacks; "
             f"there is {', '.join(sorted(present))}"
         )
-    return "cuda" if config.accelerator == "gpu" else config.accelerator
+    device = "cuda" if config.accelerator == "gpu" else config.accelerator
+    if device == "auto":
+        device = next(name for name in ("cuda", "mps", "cpu") if name in present)
+    there = torch.cuda.device_count() if device == "cuda" else 1
+    if device != "cpu" and config.devices > there:
+        raise UserError(
+            f"trainer.devices is {config.devices}, and this machine has {there} {device} "
+            f"device{'s' * (there > 1)}; give at most that, or trainer.accelerator=cpu"
+        )
+    return device
 
 
 def build_trainer(

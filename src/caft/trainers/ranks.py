@@ -200,7 +200,7 @@ def _enter(  # noqa: PLR0917
     _speak_through(outbox if rank == 0 else None)
     parent = os.getppid()
     torch.set_num_threads(max(1, torch.get_num_threads() // count))
-    if torch.cuda.is_available():
+    if rank < torch.cuda.device_count():  # processes on a CPU may outnumber the accelerators
         torch.cuda.set_device(rank)
 
     def asked_to_stop() -> bool:

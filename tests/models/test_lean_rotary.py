@@ -1,0 +1,92 @@
+"""Rotary embedding in one function: the numbers of transformers' own, forward and backward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.models.glm import modeling_glm
+from transformers.models.llama import modeling_llama
+from transformers.models.phi3 import modeling_phi3
+
+from caft.models.lean_rotary import lean_rotary
+
+MODULES = {"llama": modeling_llama, "phi3": modeling_phi3}
+TOKENS = torch.tensor([[1, 7, 5, 9, 3, 2, 8, 6]])
+
+
+def make_model(architecture: str, **dials: Any) -> Any:
+    config = AutoConfig.for_model(
+        architecture,
+        vocab_size=61,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        initializer_range=0.3,
+        pad_token_id=0,
+        **dials,
+    )
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+def rotate(module: Any, dtype: torch.dtype) -> list[torch.Tensor]:
+    """Queries and keys as the module's layers turn them, then the gradients of both."""
+    draw = torch.Generator().manual_seed(3)
+    query, key = (
+        torch.randn(1, 5, heads, 8, generator=draw).to(dtype).transpose(1, 2).requires_grad_()
+        for heads in (4, 2)
+    )
+    angles = torch.randn(1, 5, 4, generator=draw).repeat(1, 1, 2)
+    said = module.apply_rotary_pos_emb(query, key, angles.cos().to(dtype), angles.sin().to(dtype))
+    grads = [torch.randn(each.shape, generator=draw).to(dtype) for each in said]
+    torch.autograd.backward(said, grads)
+    assert query.grad is not None
+    assert key.grad is not None
+    return [*(each.detach() for each in said), query.grad, key.grad]
+
+
+@pytest.mark.parametrize("architecture", MODULES)
+def test_numbers_and_gradients_are_those_of_transformers(architecture: str) -> None:
+    module = MODULES[architecture]
+    usual, function = rotate(module, torch.float32), module.apply_rotary_pos_emb
+    exact = rotate(module, torch.float64)
+    rounded = rotate(module, torch.bfloat16)
+    with lean_rotary(make_model(architecture)):
+        assert module.apply_rotary_pos_emb is not function
+        lean, coarse = rotate(module, torch.float32), rotate(module, torch.bfloat16)
+    assert module.apply_rotary_pos_emb is function
+    for found, expected in zip(lean, usual, strict=True):
+        torch.testing.assert_close(found, expected)
+    distance, allowed = (
+        sum(float((each.double() - truth).norm()) for each, truth in zip(given, exact, strict=True))
+        for given in (coarse, rounded)
+    )
+    assert distance <= allowed
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("architecture", "dials"),
+    [
+        ("llama", {}),
+        ("phi3", {"partial_rotary_factor": 0.5}),  # a part of each head is not turned
+        ("glm", {"head_dim": 8}),  # neighbours are turned, not halves
+    ],
+)
+def test_models_say_what_they_say_otherwise(architecture: str, dials: dict[str, Any]) -> None:
+    model = make_model(architecture, **dials)
+    usual = model(TOKENS).logits
+    with lean_rotary(model):
+        torch.testing.assert_close(model(TOKENS).logits, usual)
+
+
+def test_another_way_to_turn_stays() -> None:
+    function = modeling_glm.apply_rotary_pos_emb
+    with lean_rotary(make_model("glm", head_dim=8)):
+        assert modeling_glm.apply_rotary_pos_emb is function

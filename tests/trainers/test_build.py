@@ -1,0 +1,45 @@
+"""Which device a config means, on machines that have other ones."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from caft.errors import UserError
+from caft.trainers.build import pick_device
+from caft.trainers.config import TrainerConfig
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> int:
+    count: int = request.param
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    return count
+
+
+@pytest.mark.parametrize(
+    ("gpus", "accelerator", "devices", "expected"),
+    [
+        (0, "auto", 3, "cpu"),
+        (1, "auto", 1, "cuda"),
+        (4, "gpu", 4, "cuda"),
+        (1, "cpu", 2, "cpu"),
+    ],
+    indirect=["gpus"],
+)
+def test_the_device_that_is_there(gpus: int, accelerator: str, devices: int, expected: str) -> None:
+    assert pick_device(TrainerConfig(accelerator=accelerator, devices=devices)) == expected
+
+
+@pytest.mark.parametrize("gpus", [0], indirect=True)
+def test_an_absent_accelerator_is_refused(gpus: int) -> None:
+    with pytest.raises(UserError, match=r"'cuda', which this machine lacks; there is cpu$"):
+        pick_device(TrainerConfig(accelerator="cuda"))
+
+
+@pytest.mark.parametrize("gpus", [2], indirect=True)
+def test_more_devices_than_there_are_are_refused(gpus: int) -> None:
+    with pytest.raises(UserError, match="devices is 3, and this machine has 2 cuda devices"):
+        pick_device(TrainerConfig(devices=3))
