@@ -242,11 +242,15 @@ def test_delivered_adapter_and_merged_model_give_the_tuned_logits(
     student = student_of(architecture)
     tuned = read_tuned(student, train(work(student), tmp_path / "store"))
     deliver(tuned, tmp_path, lambda weights: f"# {weights.name}\n", merge=True)
-    expected = logits(tuned.load())
+    ours = tuned.load()
+    expected = logits(ours)
     assert not torch.allclose(expected, logits(student.load()), atol=1e-2)
     base = AutoModelForCausalLM.from_pretrained(student.folder, dtype=torch.float32)
     adapted = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
-    assert torch.equal(logits(adapted), expected)
+    torch.testing.assert_close(logits(adapted), expected, rtol=1e-5, atol=1e-5)
+    for layer in ours.modules():
+        vars(layer).pop("forward", None)  # computed by peft and transformers, too
+    assert torch.equal(logits(adapted), logits(ours))
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
     torch.testing.assert_close(logits(merged.eval()), expected, rtol=1e-4, atol=1e-4)
     assert len(AutoTokenizer.from_pretrained(tmp_path / "merged")) == len(student.tokenizer)

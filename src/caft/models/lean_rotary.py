@@ -37,16 +37,21 @@ class _Rotated(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """The way back turns by the opposite angle; cos and sin get no gradients."""
         cos, sin = ctx.saved_tensors
-        first, second = sin.chunk(2, dim=-1)
-        back = torch.cat([-second, -first], dim=-1)
-        return *(_turn(grad, cos, back) for grad in grads), None, None
+        return *(_turn(grad, cos, sin, back=True) for grad in grads), None, None
 
 
-def _turn(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+def _turn(
+    x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, *, back: bool = False
+) -> torch.Tensor:
     turned = x * cos
-    halves, of_x, of_sin = (each.chunk(2, dim=-1) for each in (turned, x, sin))
-    halves[0].addcmul_(of_x[1], of_sin[0], value=-1)
-    halves[1].addcmul_(of_x[0], of_sin[1])
+    first, second = turned.chunk(2, dim=-1)
+    x_first, x_second = x.chunk(2, dim=-1)
+    sin_first, sin_second = sin.chunk(2, dim=-1)
+    if back:
+        sin_first, sin_second = sin_second, sin_first
+    sign = -1 if back else 1
+    first.addcmul_(x_second, sin_first, value=-sign)
+    second.addcmul_(x_first, sin_second, value=sign)
     return turned
 
 

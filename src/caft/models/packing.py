@@ -338,9 +338,9 @@ def attend_within_rows(
             keys = torch.cat([layout.prefix.keys[layer], key], dim=2)
             values = torch.cat([layout.prefix.values[layer], value], dim=2)
         return attend_at_once(
-            query[0],
-            keys[0],
-            values[0],
+            query.squeeze(0),
+            keys.squeeze(0),
+            values.squeeze(0),
             layout.sequences(query.device),
             scaling=scale,
             window=sliding_window,
@@ -350,7 +350,9 @@ def attend_within_rows(
     sizes = [sum(run.tokens for run in group) for group in groups]
     # All groups at once: on the way back their gradients are then laid end to end. Each by itself
     # would have gradients of all tokens, nearly all of them zero, to be added up.
-    parts = zip(*(torch.split(part[0], sizes, dim=1) for part in (query, key, value)), strict=True)
+    # squeeze, not [0]: on the way back that would fill and copy whole tensors.
+    split = (torch.split(part.squeeze(0), sizes, dim=1) for part in (query, key, value))
+    parts = zip(*split, strict=True)
     attended = []
     for group, (queries, keys, values) in zip(groups, parts, strict=True):
         before = _read_before(group[0].stem, layout, layer, key, value)

@@ -24,14 +24,14 @@ _LARGEST_HEAD = 256
 
 @dataclass(frozen=True, slots=True)
 class Sequences:
-    """Rows that are attended in one call.
+    """Rows that are attended in one call, of `tokens` tokens.
 
     `asked` and `read` [rows + 1] say where the queries and keys of every row start, and where the
     last one ends. `sources` [keys] says which token every key is, of the prefix and then of the
     pack; None where every row reads itself and nothing else.
     """
 
-    tokens: slice
+    tokens: int
     asked: torch.Tensor
     read: torch.Tensor
     most_asked: int
@@ -43,15 +43,16 @@ def plan_sequences(
     rows: Sequence[tuple[range, range]], prefix: int, device: torch.device
 ) -> tuple[Sequences, ...]:
     """Rows by their stem's tokens, which may be none, and their own; these lie end to end."""
-    return tuple(_plan(part, prefix, device) for part in _parts(rows, prefix))
+    copies = prefix > 0 or any(stem for stem, _ in rows)
+    parts = _parts(rows, prefix) if copies else [rows]
+    return tuple(_plan(part, prefix, device, copies=copies) for part in parts)
 
 
 def _parts(rows: Sequence[tuple[range, range]], prefix: int) -> Iterator[list[tuple[range, range]]]:
     part: list[tuple[range, range]] = []
     copied = 0
     for stem, own in rows:
-        # A pack without anything shared is not copied, and stays whole.
-        keys = len(stem) + len(own) + prefix if stem or prefix else 0
+        keys = prefix + len(stem) + len(own)
         if part and copied + keys > _MOST_COPIED:
             yield part
             part, copied = [], 0
@@ -60,11 +61,13 @@ def _parts(rows: Sequence[tuple[range, range]], prefix: int) -> Iterator[list[tu
     yield part
 
 
-def _plan(rows: Sequence[tuple[range, range]], prefix: int, device: torch.device) -> Sequences:
+def _plan(
+    rows: Sequence[tuple[range, range]], prefix: int, device: torch.device, *, copies: bool
+) -> Sequences:
     asked = [len(own) for _, own in rows]
     read = [prefix + len(stem) + len(own) for stem, own in rows]
     sources = None
-    if read != asked:
+    if copies:
         before = list(range(prefix))
         sources = torch.tensor(
             [
@@ -74,7 +77,7 @@ def _plan(rows: Sequence[tuple[range, range]], prefix: int, device: torch.device
             ]
         ).to(device)
     return Sequences(
-        tokens=slice(rows[0][1].start, rows[-1][1].stop),
+        tokens=sum(asked),
         asked=_starts(asked, device),
         read=_starts(read, device),
         most_asked=max(asked),
@@ -138,15 +141,18 @@ def attend_at_once(
         told["enable_gqa"] = query.shape[0] != key.shape[0]
     query, key, value = (part.transpose(0, 1) for part in (query, key, value))
     attend: Any = varlen_attn  # it may return more than one, when asked to
+    parted = len(sequences) > 1
+    queries = torch.split(query, [part.tokens for part in sequences]) if parted else (query,)
     said = []
-    for part in sequences:
-        if part.sources is None:
-            keys, values = key[part.tokens], value[part.tokens]
-        else:
-            keys, values = (each.index_select(0, part.sources) for each in (key, value))
+    for part, own in zip(sequences, queries, strict=True):
+        # Rows that read nothing but themselves are never parted.
+        keys, values = (
+            each if part.sources is None else each.index_select(0, part.sources)
+            for each in (key, value)
+        )
         said.append(
             attend(
-                query[part.tokens],
+                own,
                 keys,
                 values,
                 part.asked,
@@ -156,4 +162,4 @@ def attend_at_once(
                 **told,
             )
         )
-    return said[0] if len(said) == 1 else torch.cat(said)
+    return torch.cat(said) if parted else said[0]

@@ -165,6 +165,8 @@ class TuningModule(LightningModule):  # type: ignore[misc]
             self.trained.values(),
             lr=self.config.learning_rate,
             weight_decay=self.config.weight_decay,
+            # One launch rather than a dozen, for hundreds of adapters.
+            fused=self.device.type == "cuda",
         )
 
     def training_step(self, batch: Step, batch_idx: int) -> None:
