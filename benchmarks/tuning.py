@@ -9,16 +9,17 @@
     python benchmarks/tuning.py --model llama --tiny --rows 24    # a smoke test
 
 All train the same token rows in the same order with the same fresh adapters (LoRA, r = 16, all
-linear layers), AdamW, steps of 8 rows, loss over the completion only. Every job is a process of
-its own, in the order ours, TRL at batch 1, TRL at batch 8, and again; rates are medians, memory is
-the process's peak, or on an accelerator the device's.
+linear layers), AdamW, steps of 8 rows (16 on an accelerator), loss over the completion only. Every
+job is a process of its own, in the order ours, TRL at batch 1, TRL at batch 8, and again; rates
+are medians, memory is the process's peak, or on an accelerator the device's.
 
-On CUDA, where liger-kernel is installed, TRL at batch 8 runs with it, too: when training starts,
-the Trainer puts liger's rotary embedding, norms and MLP into the model that the adapters wrap, by
-its class (llama, qwen2 and phi3 are among them); the loss stays TRL's own fused one.
+On CUDA, where liger-kernel is installed, TRL runs with it, too, at batch 8 and with whole steps:
+when training starts, the Trainer puts liger's rotary embedding, norms and MLP into the model that
+the adapters wrap, by its class (llama, qwen2 and phi3 are among them); the loss stays TRL's own.
 
-The first two steps load kernels and are not timed. Beside the steps' rate, each line tells the
-seconds of the whole job from the loaded model on, imports and set-up included.
+The first quarter of the steps, at least two, loads kernels and is not timed. Beside the steps'
+rate, each line tells the seconds of the whole job from the loaded model on, imports and set-up
+included.
 
 The last line is one JSON object:
     ratio_vs_trl                our tokens a second, prompts included, over TRL's fastest way
@@ -49,20 +50,20 @@ from random import Random
 from typing import Any
 
 DATA = Path(__file__).parents[1] / "../shared/data/mmlu_pro_qwen_train.jsonl"
-STEP_ROWS = 8
-UNTIMED_STEPS = 2
 Rows = list[tuple[list[int], list[int]]]
 
 
-def list_ways(device: str) -> list[str]:
+def list_ways(options: argparse.Namespace) -> list[str]:
     """Ours, and TRL's by batch."""
-    has_liger = device == "cuda" and find_spec("liger_kernel") is not None
-    return ["ours", "trl1", "trl8", *["trl8-liger"] * has_liger]
+    ways = ["ours", "trl1", "trl8"]
+    if options.device == "cuda" and find_spec("liger_kernel") is not None:
+        ways += [f"trl{batch}-liger" for batch in sorted({8, options.step_rows})]
+    return ways
 
 
-def timed_rows(rows: Rows) -> Rows:
-    """Those of the steps that are timed."""
-    return rows[UNTIMED_STEPS * STEP_ROWS :]
+def untimed_steps(rows: Rows, options: argparse.Namespace) -> int:
+    """A quarter, at least two."""
+    return max(2, -(-len(rows) // options.step_rows) // 4)
 
 
 def count_tokens(rows: Rows) -> int:
@@ -86,9 +87,9 @@ class Watch:
             torch.cuda.synchronize()
         self.times.append(time.perf_counter())
 
-    def seconds(self) -> float:
-        """Of the timed steps."""
-        return self.times[-1] - self.times[UNTIMED_STEPS]
+    def seconds_after(self, steps: int) -> float:
+        """From the end of that step on."""
+        return self.times[-1] - self.times[steps]
 
 
 def read_rows(options: argparse.Namespace) -> Rows:
@@ -175,8 +176,8 @@ def run_ours(model: Any, rows: Rows, options: argparse.Namespace, watch: Watch) 
         for number, (prompt, completion) in enumerate(rows)
     ]  # fmt: skip
     steps: Any = [
-        make_step(examples[start : start + STEP_ROWS], options.batch_tokens)
-        for start in range(0, len(examples), STEP_ROWS)
+        make_step(examples[start : start + options.step_rows], options.batch_tokens)
+        for start in range(0, len(examples), options.step_rows)
     ]
     losses: list[float] = []
 
@@ -221,7 +222,7 @@ def run_trl(model: Any, rows: Rows, options: argparse.Namespace, watch: Watch) -
         args=SFTConfig(
             output_dir=options.folder,
             per_device_train_batch_size=batch,
-            gradient_accumulation_steps=STEP_ROWS // batch,
+            gradient_accumulation_steps=options.step_rows // batch,
             learning_rate=options.learning_rate,
             lr_scheduler_type="constant",
             weight_decay=0.0,
@@ -262,11 +263,17 @@ def run_job(options: argparse.Namespace) -> None:
     dtype = choose_dtype(options.dtype, options.device)
     ours = options.job == "ours"
     model = make_model(options.model, options.device, dtype, tiny=options.tiny, plain=not ours)
-    operations = count_operations(model, timed_rows(rows))
+    untimed = untimed_steps(rows, options)
+    operations = count_operations(model, rows[untimed * options.step_rows :])
     watch = Watch(options.device)
     losses = (run_ours if ours else run_trl)(model, rows, options, watch)
-    whole, seconds = time.perf_counter() - watch.times[0], watch.seconds()
-    result = {"seconds": seconds, "whole": whole, "losses": losses, "peak": _peak(options.device)}
+    seconds = watch.seconds_after(untimed)
+    result = {
+        "seconds": seconds,
+        "in_all": time.perf_counter() - watch.times[0],
+        "losses": losses,
+        "peak": _peak(options.device),
+    }
     if ours:
         result["share"] = operations / seconds / measure_product(options.device, dtype)
     print(json.dumps(result))
@@ -319,11 +326,11 @@ def compare(options: argparse.Namespace, arguments: Sequence[str]) -> dict[str, 
     """All ways in turn; what they took, and the ratios."""
     rows = read_rows(options)
     print(
-        f"{len(rows)} rows, {count_tokens(rows)} tokens, {-(-len(rows) // STEP_ROWS)} steps of "
-        f"{STEP_ROWS} rows"
+        f"{len(rows)} rows, {count_tokens(rows)} tokens, {-(-len(rows) // options.step_rows)} "
+        f"steps of {options.step_rows} rows"
     )
-    tokens = count_tokens(timed_rows(rows))
-    found: dict[str, list[dict[str, Any]]] = {way: [] for way in list_ways(options.device)}
+    tokens = count_tokens(rows[untimed_steps(rows, options) * options.step_rows :])
+    found: dict[str, list[dict[str, Any]]] = {way: [] for way in list_ways(options)}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.json"
         file.write_text(json.dumps(rows), encoding="utf-8")
@@ -331,19 +338,18 @@ def compare(options: argparse.Namespace, arguments: Sequence[str]) -> dict[str, 
             for way, results in found.items():
                 result = start_job(way, file, arguments)
                 results.append(result)
-                rate, peak = tokens / result["seconds"], result["peak"] / 1e9
-                whole = result["whole"]
                 print(
-                    f"{way:10} {rate:7.0f} tokens/s  {peak:5.2f} GB  {whole:4.0f} s in all",
+                    f"{way:11} {tokens / result['seconds']:7.0f} tokens/s  "
+                    f"{result['peak'] / 1e9:5.2f} GB  {result['in_all']:4.0f} s in all",
                     flush=True,
                 )
     rates = {way: tokens / median(results, "seconds") for way, results in found.items()}
-    whole = {way: median(results, "whole") for way, results in found.items()}
+    in_all = {way: median(results, "in_all") for way, results in found.items()}
     peaks = {way: max(each["peak"] for each in results) for way, results in found.items()}
     pairs = list(zip(found["ours"][0]["losses"], found["trl1"][0]["losses"], strict=True))
     return {
         "ratio_vs_trl": rates.pop("ours") / max(rates.values()),
-        "ratio_with_setup": min(whole[way] for way in rates) / whole["ours"],
+        "ratio_with_setup": min(in_all[way] for way in rates) / in_all["ours"],
         "memory_ratio_vs_trl_batch8": peaks["ours"] / peaks["trl8"],
         "loss_difference": statistics.fmean(abs(a - b) / b for a, b in pairs),
         "share_of_peak": median(found["ours"], "share"),
@@ -368,7 +374,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=("auto", "bfloat16", "float32"), default="auto")
     parser.add_argument("--learning-rate", type=float, default=1e-4)
-    parser.add_argument("--batch-tokens", type=int, default=2048, help="of ours, a forward pass")
+    parser.add_argument("--step-rows", type=int, help="default: 8 on a CPU, else 16")
+    parser.add_argument("--batch-tokens", type=int, help="of ours, a forward pass")
     parser.add_argument("--data", type=Path, default=DATA, help="of the answers")
     parser.add_argument(
         "--tokenizer",
@@ -378,9 +385,12 @@ def main(arguments: Sequence[str]) -> None:
     for internal in ("--job", "--file", "--folder"):
         parser.add_argument(internal, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    options.rows = options.rows or (64 if options.device == "cpu" else 192)
-    if options.rows <= UNTIMED_STEPS * STEP_ROWS:
-        parser.error(f"--rows is {options.rows}; give more than {UNTIMED_STEPS * STEP_ROWS}")
+    on_cpu = options.device == "cpu"
+    options.rows = options.rows or (64 if on_cpu else 192)
+    options.step_rows = options.step_rows or (8 if on_cpu else 16)
+    options.batch_tokens = options.batch_tokens or (2048 if on_cpu else 4096)
+    if options.rows <= 2 * options.step_rows:
+        parser.error(f"--rows is {options.rows}; give more than {2 * options.step_rows}")
     if options.job:
         run_job(options)
         return

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import torch
 
-# Logits that are held in float32 at a time: 16 MiB of them, a few times over.
-_CHUNK = 2**22
+# Logits that are held in float32 at a time: 4 MiB of them, a few times over.
+_CHUNK = 2**20
 
 
 class Estimated(NamedTuple):
