@@ -27,7 +27,7 @@ _MEMORY_WORDS = (
 
 # oneDNN's own, and the one that torch puts before it.
 _KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
-_KERNELS_KEPT = "128"
+_KERNELS_KEPT = "96"
 # glibc's malloc.h; 32 MB is the largest threshold that it takes.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_KEPT_BLOCK, _MOST_KEPT = 32 << 20, 64 << 20
