@@ -113,3 +113,36 @@ def test_a_saved_adapter_says_the_same_through_peft_alone(tmp_path: Any) -> None
         load_adapter(make_model("phi3"), tmp_path),
     ):
         torch.testing.assert_close(loaded.eval()(input_ids=ROWS).logits, said)
+
+
+def test_an_adapter_that_has_changed_is_read_anew() -> None:
+    # Casts are kept between passes: of one without gradients, for one with them, until a step.
+    lean = adapt(make_model("llama").to(torch.bfloat16))
+    with torch.inference_mode():
+        before = lean(input_ids=ROWS).logits
+    first = gradients(lean)
+    optimizer = torch.optim.AdamW([w for w in lean.parameters() if w.requires_grad], lr=0.1)
+    optimizer.step()
+    after = lean(input_ids=ROWS).logits
+    fresh = the_way_of_peft(deepcopy(lean))
+    assert not torch.allclose(after, before, atol=0.1)
+    with compute_in_weights_dtype(fresh):
+        torch.testing.assert_close(after, fresh(input_ids=ROWS).logits, rtol=0.1, atol=0.1)
+    assert not torch.equal(gradients(lean)["loss"], first["loss"])
+
+
+def test_layers_that_are_run_together_also_run_alone() -> None:
+    lean = adapt(make_model("llama"))
+    attention = lean.get_decoder().layers[0].self_attn
+    layers = [attention.q_proj, attention.k_proj, attention.v_proj]
+    one, other = torch.randn(2, 3, 32, generator=torch.Generator().manual_seed(4))
+    expected = {
+        (layer, number): type(layer).forward(layer, x)
+        for layer in layers
+        for number, x in enumerate((one, other))
+    }
+    query, key, value = layers
+    # The key of `one` is asked for before its query, and the values of another than the query's.
+    for layer, number in ((key, 0), (query, 0), (value, 1), (query, 1), (key, 1), (value, 1)):
+        said = layer((one, other)[number])
+        torch.testing.assert_close(said, expected[layer, number])
