@@ -86,12 +86,15 @@ def test_the_export_knows_the_capital_of_france(folder: Path, tokenizer: Any) ->
 def test_a_fresh_export_has_the_logits_of_the_gguf(tmp_path: Path) -> None:
     import torch
 
+    from caft.models.lean_norms import make_norms_lean
+
     find_gguf()
     config = EmbeddedModelConfig(
         name="smollm2", id="x", dtype=Dtype.float32, cache=str(tmp_path / "cache")
     )
     folder = locate_model(config)
     exported, original = load_model(folder, config), read_gguf_model(find_gguf()).eval()
+    make_norms_lean(original)  # as our loader does: the same weights are then the same bits
     tokenizer = load_tokenizer(folder, config)
     for text in ("7 + 2 - 4 = ", "The capital of France is", "<|im_start|>user\nHello<|im_end|>"):
         ids = torch.tensor([tokenizer(text).input_ids])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -84,6 +85,20 @@ def test_norms_that_do_something_else_stay(kind: Any) -> None:
     norm.weight.data.fill_(0.5)
     make_norms_lean(norm)
     assert not is_lean(norm)
+
+
+def test_a_norm_without_a_weight_stays_beside_one_with() -> None:
+    scaled = make_norm(LlamaRMSNorm)
+    bare = LlamaRMSNorm(SIZE, eps=1e-3)
+    del bare.weight
+    make_norms_lean(torch.nn.ModuleList([scaled, bare]))
+    assert (is_lean(scaled), is_lean(bare)) == (True, False)
+
+
+def test_a_lean_norm_can_be_pickled() -> None:
+    norm, x = make_norm(LlamaRMSNorm), draw(3, SIZE)
+    make_norms_lean(norm)
+    torch.testing.assert_close(pickle.loads(pickle.dumps(norm))(x), norm(x))
 
 
 def test_a_norm_in_another_dtype_than_its_input_stays_transformers_own() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.glm import modeling_glm
+from transformers.models.gpt_oss import modeling_gpt_oss
 from transformers.models.llama import modeling_llama
 from transformers.models.phi3 import modeling_phi3
 
@@ -86,7 +87,10 @@ def test_models_say_what_they_say_otherwise(architecture: str, dials: dict[str, 
         torch.testing.assert_close(model(TOKENS).logits, usual)
 
 
-def test_another_way_to_turn_stays() -> None:
-    function = modeling_glm.apply_rotary_pos_emb
-    with lean_rotary(make_model("glm", head_dim=8)):
-        assert modeling_glm.apply_rotary_pos_emb is function
+@pytest.mark.parametrize(
+    ("architecture", "module"), [("glm", modeling_glm), ("gpt_oss", modeling_gpt_oss)]
+)
+def test_another_way_to_turn_stays(architecture: str, module: Any) -> None:
+    function = module.apply_rotary_pos_emb
+    with lean_rotary(make_model(architecture, head_dim=8)):
+        assert module.apply_rotary_pos_emb is function

@@ -309,6 +309,23 @@ def test_a_model_whose_convolutions_run_across_rows_is_refused() -> None:
         refuse_unpackable(hybrid, "the model LFM")
 
 
+@pytest.mark.parametrize(("architecture", "what"), [("gpt_oss", "sink"), ("gemma2", "soft cap")])
+def test_attention_that_packs_do_not_know_is_refused(architecture: str, what: str) -> None:
+    config = AutoConfig.for_model(
+        architecture,
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+    )
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with pytest.raises(UserError, match=rf"the model GEM cannot run.*its attention has a {what}"):
+        refuse_unpackable(model, "the model GEM")
+
+
 def test_the_window_is_narrow_enough_to_matter() -> None:
     # Else the tests above would pass on a model that ignores its window.
     row = make_rows([12])[0]

@@ -226,3 +226,15 @@ def test_same_seed_same_weights_and_another_seed_others(tmp_path):
     first, again, other = runs
     assert all(first[name].equal(again[name]) for name in first)
     assert any(not first[name].equal(other[name]) for name in first)
+
+
+def test_adapters_are_read_anew_behind_the_fused_optimizer_of_accelerators(tmp_path, monkeypatch):
+    # It changes weights without telling, and adapters are cast when they have changed.
+    usual, _ = train(make_model(), tmp_path / "usual", epochs=3)
+    plain = torch.optim.AdamW
+    monkeypatch.setattr(
+        torch.optim, "AdamW", lambda w, **dials: plain(w, **{**dials, "fused": True})
+    )
+    fused, _ = train(make_model(), tmp_path / "fused", epochs=3)
+    assert [row["loss"] for row in fused] == pytest.approx([row["loss"] for row in usual], rel=1e-4)
+    assert fused[-1]["loss"] < 0.9 * fused[0]["loss"]

@@ -94,14 +94,12 @@ class _Lean:
         self._cast: tuple[tuple[Any, ...], _Cast] | None = None
 
     def __call__(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        if self._handed_over is not None:
-            given, out = self._handed_over
-            self._handed_over = None
-            if given is x:
-                return out
+        handed_over, self._handed_over = self._handed_over, None
         if self.is_off or args or kwargs:
             plain: torch.Tensor = type(self.layer).forward(self.layer, x, *args, **kwargs)
             return plain
+        if handed_over is not None and handed_over[0] is x:
+            return handed_over[1]
         together = (self, *(each for each in self.others if not each.is_off))
         layers_with_adapters: Any = _LayersWithAdapters
         outs: tuple[torch.Tensor, ...] = layers_with_adapters.apply(
@@ -167,17 +165,21 @@ def _cast(
 
 
 def make_lora_lean(model: Any) -> None:
-    """Let the plain LoRA layers of a peft model compute in one function; others stay as they are.
+    """Let the LoRA layers of a peft model compute in one function, where all of them are plain.
 
     Only how they compute changes: what they are called, hold and save stays peft's.
     """
     from peft.tuners.lora import Linear
+    from peft.tuners.tuners_utils import BaseTunerLayer
 
+    layers = [layer for layer in model.modules() if isinstance(layer, BaseTunerLayer)]
+    if not all(type(layer) is Linear and _is_plain(layer) for layer in layers):
+        return
     for parent in model.modules():
         lean = {
             name: _Lean(layer)
             for name, layer in parent.named_children()
-            if type(layer) is Linear and _is_plain(layer)
+            if isinstance(layer, Linear)
         }
         for name, each in lean.items():
             each.layer.forward = each

@@ -7,7 +7,6 @@ needs no more than the input and a number a token.
 
 from __future__ import annotations
 
-from types import MethodType
 from typing import Any
 
 import torch
@@ -50,12 +49,14 @@ def make_norms_lean(model: Any) -> None:
     known: dict[type, bool] = {}
     for norm in model.modules():
         kind = type(norm)
-        if not kind.__name__.endswith("RMSNorm") or _epsilon(norm) is None:
+        # Gemma's norms of values have the class of others, but no weight.
+        weight = getattr(norm, "weight", None)
+        if not kind.__name__.endswith("RMSNorm") or weight is None or _epsilon(norm) is None:
             continue
         if kind not in known:
             known[kind] = _is_plain(norm)
         if known[kind]:
-            norm.forward = MethodType(_forward, norm)
+            norm.forward = _Lean(norm)
 
 
 def _epsilon(norm: Any) -> float | None:
@@ -65,8 +66,8 @@ def _epsilon(norm: Any) -> float | None:
 
 @torch.no_grad()
 def _is_plain(norm: Any) -> bool:
-    weight, epsilon = getattr(norm, "weight", None), _epsilon(norm)
-    if weight is None or weight.dim() != 1 or weight.is_meta or epsilon is None:
+    weight, epsilon = norm.weight, _epsilon(norm)
+    if weight.dim() != 1 or weight.is_meta or epsilon is None:
         return False
     x = torch.linspace(-1, 2, 2 * len(weight), device=weight.device).view(2, -1).to(weight.dtype)
     try:
@@ -78,15 +79,20 @@ def _is_plain(norm: Any) -> bool:
     return torch.allclose(said.float(), expected, rtol=rounding, atol=rounding)
 
 
-def _forward(norm: Any, hidden_states: torch.Tensor) -> torch.Tensor:
-    weight, epsilon = norm.weight, _epsilon(norm)
-    assert epsilon is not None
-    plain = type(norm).forward
-    if hidden_states.dtype != weight.dtype or torch.is_autocast_enabled(hidden_states.device.type):
-        said: torch.Tensor = plain(norm, hidden_states)
-    elif hidden_states.is_cuda:
-        said = rms_norm(hidden_states, weight.shape, weight, epsilon)
-    else:
-        lean: Any = _Norm
-        said = lean.apply(hidden_states, weight, epsilon)
-    return said
+class _Lean:
+    """The `forward` of a plain RMSNorm; a method that is bound to it could not be pickled."""
+
+    def __init__(self, norm: Any) -> None:
+        self.norm = norm
+
+    def __call__(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        norm, weight = self.norm, self.norm.weight
+        mixed = x.dtype != weight.dtype or torch.is_autocast_enabled(x.device.type)
+        if mixed or args or kwargs:
+            said: torch.Tensor = type(norm).forward(norm, x, *args, **kwargs)
+        elif x.is_cuda:
+            said = rms_norm(x, weight.shape, weight, _epsilon(norm))
+        else:
+            lean: Any = _Norm
+            said = lean.apply(x, weight, _epsilon(norm))
+        return said

@@ -103,7 +103,7 @@ def _is_plain(usual: Rotate) -> bool:
     cos, sin = torch.randn(2, 1, 3, 8, generator=draw)
     try:
         said = usual(query, key, cos, sin)
-    except TypeError:
+    except (TypeError, RuntimeError):  # other arguments, or angles of other shapes
         return False
     turned = (_turn(each, cos[:, None], sin[:, None]) for each in (query, key))
     return all(map(torch.allclose, said, turned))

@@ -39,6 +39,8 @@ from caft.models.varlen import Sequences, attend_at_once, can_attend_at_once, pl
 PACKED_ATTENTION = "caft_packed"
 # Where experts are chosen token by token, products come in other shapes beside another row.
 _LEAST_FELT = 1e-4
+# What some models hand to their attention, and ours cannot do.
+_NOT_HERE = {"s_aux": "sink", "softcap": "soft cap"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,12 +318,15 @@ def attend_within_rows(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
-    **_: Any,
+    **more: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention inside each row. Query [1, heads, tokens, size]; key and value likewise.
 
-    Returns [1, tokens, heads, size], as transformers expects of an attention function.
+    Returns [1, tokens, heads, size], as transformers expects of an attention function. TypeError
+    where the model wants more of its attention than that.
     """
+    if unknown := [name for name in _NOT_HERE if more.get(name) is not None]:
+        raise TypeError(f"its attention has a {_NOT_HERE[unknown[0]]}, which packs do not know")
     layer = module.layer_idx
     assert attention_mask is None
     assert isinstance(layer, int)

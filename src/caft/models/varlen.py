@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 # Keys that are copied at a time, for rows that read others before their own: 134 MB each of keys
-# and values where 8 heads of 128 numbers are shared, as Llama and Qwen do.
+# and values where 8 heads of 128 numbers are shared, as Llama and Qwen do. With gradients all of
+# them would be kept, but no trained row reads others.
 _MOST_COPIED = 2**16
 _LARGEST_HEAD = 256
 

@@ -185,6 +185,9 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         with self._explained_memory(batch):
             # AdamW takes the memory of its state with the first step.
             optimizer.step()
+        for weight in trained:
+            # The fused optimizer does not tell, and what is made of weights is kept by version.
+            torch.autograd.graph.increment_version(weight)
         self.steps_done += 1
         metrics = {"loss": loss, "gradient_norm": norm, "learning_rate": rate}
         epoch = (self.steps_done - 1) // self.steps_an_epoch + 1
