@@ -35,6 +35,11 @@ def choose_dtype(name: str, device: str) -> torch.dtype:
     return resolve_dtype(replace(EMBEDDED, dtype=Dtype(name)), device)
 
 
+def product_side(device: str) -> int:
+    """Of the square matrices whose product tells what `device` can do at most."""
+    return 2048 if device == "cpu" else 8192
+
+
 def make_model(
     name: str, device: str, dtype: torch.dtype, *, tiny: bool = False, plain: bool = False
 ) -> Any:

@@ -52,7 +52,7 @@ from caft.score.module import ScoringModule, ScoringPack, plan_scoring
 from caft.score.prepare import ScoringRow, prepare_rows
 from caft.store.measure import measured
 from caft.text.config import PromptConfig, PromptStyle
-from models import CLASSES, choose_dtype, embedded_tokenizer, make_model
+from models import CLASSES, choose_dtype, embedded_tokenizer, make_model, product_side
 
 PADDED = (16, 64)
 DATA = Path(__file__).parents[1] / "../shared/data/mmlu_pro_qwen_test.jsonl"
@@ -185,7 +185,7 @@ def measure_speed(
     loop, ours, peaks, operations = [0.0], [0.0], [], 0
     by_loop: dict[str, Told] = {}
     by_us: dict[str, Any] = {}
-    side = 2048 if told.device == "cpu" else 8192
+    side = product_side(told.device)
     square = torch.randn(side, side, device=model.device).to(model.dtype)
     clock.time(lambda: module.predict_step(packs[0], 0))
     clock.time(lambda: run_loop(plain, packs[0].rows[:1]))

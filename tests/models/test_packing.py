@@ -292,25 +292,7 @@ def test_every_shape_here_may_be_packed(model: Any) -> None:
     refuse_unpackable(model, "the model")
 
 
-def test_a_model_whose_convolutions_run_across_rows_is_refused() -> None:
-    config = AutoConfig.for_model(
-        "lfm2",
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        layer_types=["conv", "full_attention"],
-    )
-    torch.manual_seed(0)
-    hybrid = AutoModelForCausalLM.from_config(config).eval()
-    with pytest.raises(UserError, match=r"^the model LFM lets a row of a pack feel its neighbour"):
-        refuse_unpackable(hybrid, "the model LFM")
-
-
-@pytest.mark.parametrize(("architecture", "what"), [("gpt_oss", "sink"), ("gemma2", "soft cap")])
-def test_attention_that_packs_do_not_know_is_refused(architecture: str, what: str) -> None:
+def make_unpackable(architecture: str, **dials: Any) -> Any:
     config = AutoConfig.for_model(
         architecture,
         vocab_size=64,
@@ -319,9 +301,21 @@ def test_attention_that_packs_do_not_know_is_refused(architecture: str, what: st
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        head_dim=8,
+        **dials,
     )
-    model = AutoModelForCausalLM.from_config(config).eval()
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+def test_a_model_whose_convolutions_run_across_rows_is_refused() -> None:
+    hybrid = make_unpackable("lfm2", layer_types=["conv", "full_attention"])
+    with pytest.raises(UserError, match=r"^the model LFM lets a row of a pack feel its neighbour"):
+        refuse_unpackable(hybrid, "the model LFM")
+
+
+@pytest.mark.parametrize(("architecture", "what"), [("gpt_oss", "sink"), ("gemma2", "soft cap")])
+def test_attention_that_packs_do_not_know_is_refused(architecture: str, what: str) -> None:
+    model = make_unpackable(architecture, head_dim=8)
     with pytest.raises(UserError, match=rf"the model GEM cannot run.*its attention has a {what}"):
         refuse_unpackable(model, "the model GEM")
 
