@@ -46,6 +46,7 @@ from caft.data.arithmetic import load_arithmetic
 from caft.data.config import ArithmeticConfig
 from caft.models.config import Dtype
 from caft.models.estimates import entropy_of
+from caft.models.lean_linear import make_linears_lean
 from caft.records import Question
 from caft.score.config import ModelScoreConfig
 from caft.score.module import ScoringModule, ScoringPack, plan_scoring
@@ -69,6 +70,7 @@ def main() -> None:
     dtype = choose_dtype(told.dtype, told.device)
     tokens = ModelScoreConfig(batch_tokens=told.batch_tokens).tokens_a_pass(told.device)
     model = make_model(told.model, told.device, dtype, tiny=told.tiny)
+    make_linears_lean(model)
     print(
         f"{told.model} in {dtype} on {told.device}, {torch.get_num_threads()} threads, seconds "
         f"of {told.clock}, load {os.getloadavg()[0]:.1f}",
@@ -331,8 +333,6 @@ def measure_memory(
     model: Any, tokenizer: Any, tokens: int, told: argparse.Namespace
 ) -> dict[str, float]:
     """Peak above what the process holds before the questions are read."""
-    # Weights are mapped from their file, and stand in memory once they have been read.
-    sum(float(weights.sum()) for weights in model.parameters())
     before = resident_bytes(told)
     with measured() as effort:
         questions = list(islice(cycle(read_questions(told.data)), told.questions))

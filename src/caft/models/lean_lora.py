@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import linear
 
 _READ_THE_SAME = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
@@ -51,9 +50,7 @@ class _LayersWithAdapters(torch.autograd.Function):
         ctx.save_for_backward(rows, inner)
         ctx.layers, ctx.cast, ctx.shape, ctx.dtype = layers, cast, x.shape, adapters[0].dtype
         return tuple(
-            linear(rows, layer.weight, layer.bias)
-            .addmm_(inner[:, ranks], b.T)
-            .view(*x.shape[:-1], -1)
+            layer(rows).addmm_(inner[:, ranks], b.T).view(*x.shape[:-1], -1)
             for layer, b, ranks in zip(layers, cast.b, cast.ranks, strict=True)
         )
 

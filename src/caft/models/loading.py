@@ -175,7 +175,7 @@ def resolve_dtype(config: ModelConfig, device: str) -> torch.dtype:
     import torch
 
     if config.dtype is Dtype.auto:
-        return torch.bfloat16 if _multiplies_bfloat16(device) else torch.float32
+        return torch.bfloat16 if multiplies_bfloat16(device) else torch.float32
     return {Dtype.bfloat16: torch.bfloat16, Dtype.float32: torch.float32}[config.dtype]
 
 
@@ -184,8 +184,8 @@ def name_dtype(config: ModelConfig, device: str) -> str:
     return str(resolve_dtype(config, device)).removeprefix("torch.")
 
 
-def _multiplies_bfloat16(device: str) -> bool:
-    # Emulated bfloat16 is slower than float32 and less exact: only native units count.
+def multiplies_bfloat16(device: str) -> bool:
+    """Whether `device` has units for it; emulated it is slower than float32 and less exact."""
     import torch
 
     kind = torch.device(device).type

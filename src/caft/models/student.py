@@ -113,6 +113,14 @@ class Student:
             return base
         return load_adapter(base, self.tuned, trainable=trainable)
 
+    def load_for_inference(self) -> Any:
+        """The same for passes without gradients: neither to be tuned, nor to be merged or saved."""
+        from caft.models.lean_linear import make_linears_lean
+
+        model = self.load()
+        make_linears_lean(model)
+        return model
+
     def after_tuning(self, folder: Path, fingerprint: str) -> Student:
         """The same student as a tuning stage left it."""
         return replace(self, tuned=folder, tuned_fingerprint=fingerprint)

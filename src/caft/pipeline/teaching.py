@@ -81,7 +81,7 @@ class LocalTeacher:
 
     @cached_property
     def _model(self) -> Any:
-        return self._student.load()
+        return self._student.load_for_inference()
 
     def generate(self, prompts: Sequence[Prompt]) -> list[Any]:
         """Greedy replies to chat prompts, as distill's `Generate` wants them."""

@@ -65,6 +65,6 @@ def predict_share(ranks: Ranks, _tell: Callable[[Any], None], job: Predicting) -
     trainer = build_trainer(
         job.trainer, folder=job.journal.folder, callbacks=[bar, keep], ranks=ranks.count
     )
-    module = job.make_module(job.student.load())
+    module = job.make_module(job.student.load_for_inference())
     # A list has all that a data set of torch needs, but not its type.
     trainer.predict(module, DataLoader(own, batch_size=None), return_predictions=False)

@@ -1,0 +1,142 @@
+"""Weights in the order of the kernels: the same numbers, in the memory of the ordinary ones."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from caft.models import lean_linear
+from caft.models.adapters import add_lora
+from caft.models.config import Architecture, Dtype, TinyModelConfig
+from caft.models.lean_linear import make_linears_lean
+from caft.models.loading import multiplies_bfloat16
+from caft.models.locate import locate_model
+from caft.models.packing import pack_rows, packed_attention, packed_logits
+from caft.models.student import Student
+
+pytestmark = pytest.mark.skipif(
+    not multiplies_bfloat16("cpu"), reason="this CPU has no bfloat16 units"
+)
+ONE_ROUNDING = {"rtol": 2**-7, "atol": 1e-3}
+
+
+class Layers(torch.nn.Module):
+    """What `make_linears_lean` reads of a model, and nothing else."""
+
+    def __init__(self, *layers: torch.nn.Module, dtype: torch.dtype = torch.bfloat16) -> None:
+        super().__init__()
+        self.layers = torch.nn.ModuleList(layers)
+        self.device = torch.device("cpu")
+        self.to(dtype)
+
+
+def is_lean(layer: Any) -> bool:
+    return bool(layer.weight.layout == torch._mkldnn)
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Student:
+    config = TinyModelConfig(
+        name="tiny",
+        id="tiny",
+        architecture=Architecture.llama,
+        cache=str(tmp_path_factory.mktemp("cache")),
+        dtype=Dtype.bfloat16,
+    )
+    return Student(config, locate_model(config), "cpu")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("tokens", [1, 7, 200, 513])
+@pytest.mark.parametrize(("inputs", "outputs"), [(64, 192), (100, 37)])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_layer_says_what_it_said(tokens: int, inputs: int, outputs: int, bias: bool) -> None:
+    torch.manual_seed(0)
+    model = Layers(torch.nn.Linear(inputs, outputs, bias=bias))
+    x = torch.randn(1, tokens, inputs).bfloat16()
+    plain = deepcopy(model)
+    make_linears_lean(model)
+    assert is_lean(model.layers[0])
+    torch.testing.assert_close(model.layers[0](x), plain.layers[0](x), **ONE_ROUNDING)
+    # As autocast would have it.
+    said = model.layers[0](x.float())
+    assert said.dtype == torch.bfloat16
+    torch.testing.assert_close(said, plain.layers[0](x), **ONE_ROUNDING)
+
+
+def test_ordinary_weights_are_given_up_and_counted_as_before() -> None:
+    model = Layers(torch.nn.Linear(64, 32), torch.nn.Linear(32, 64))
+    ordinary = [weakref.ref(layer.weight) for layer in model.layers]
+    numbers = sum(weight.numel() for weight in model.parameters())
+    make_linears_lean(model)
+    gc.collect()
+    assert [reference() for reference in ordinary] == [None, None]
+    assert sum(weight.numel() for weight in model.parameters()) == numbers
+    assert model.layers[0].weight.shape == (32, 64)
+
+
+def test_weights_that_others_read_stay() -> None:
+    embedding, head = torch.nn.Embedding(50, 16), torch.nn.Linear(16, 50, bias=False)
+    model = Layers(embedding, head, torch.nn.Linear(16, 16))
+    head.weight = embedding.weight
+    make_linears_lean(model)
+    assert [is_lean(layer) for layer in model.layers] == [False, False, True]
+    assert head.weight is embedding.weight
+
+
+def test_other_dtypes_and_classes_stay() -> None:
+    class Own(torch.nn.Linear):
+        pass
+
+    wide, own = Layers(torch.nn.Linear(8, 8), dtype=torch.float32), Layers(Own(8, 8))
+    for model in (wide, own):
+        make_linears_lean(model)
+        assert not is_lean(model.layers[0])
+
+
+@pytest.mark.parametrize("error", [AttributeError, RuntimeError])
+def test_a_torch_without_these_functions_keeps_its_own_way(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise error("no such operator")
+
+    monkeypatch.setattr(lean_linear, "_multiply", refuse)
+    model = Layers(torch.nn.Linear(8, 8))
+    make_linears_lean(model)
+    assert not is_lean(model.layers[0])
+    assert "forward" not in vars(model.layers[0])
+
+
+@torch.no_grad()
+def test_a_model_for_inference_says_what_the_loaded_one_does(student: Student) -> None:
+    pack = pack_rows([[5, 6, 7], [8, 9, 10, 11, 12], [8, 9, 3, 11, 14, 2, 40]])
+    ends = torch.tensor([2, 7, 14])
+    said = []
+    for model in (student.load(), student.load_for_inference()):
+        with packed_attention(model):
+            said.append(packed_logits(model, pack, ends))
+    torch.testing.assert_close(said[1], said[0], rtol=2**-6, atol=2e-2)
+    assert is_lean(model.model.layers[0].mlp.gate_proj)
+
+
+@torch.no_grad()
+def test_adapters_sit_on_it(student: Student, tmp_path: Path) -> None:
+    adapted = add_lora(
+        student.load(), r=4, alpha=8, dropout=0.0, modules=(), use_dora=False, use_rslora=False
+    )
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    adapted.save_pretrained(tmp_path)
+    tuned = student.after_tuning(tmp_path, "known")
+    ids = torch.tensor([[5, 6, 7, 8, 9, 10]])
+    said = [model(ids).logits for model in (tuned.load(), tuned.load_for_inference())]
+    torch.testing.assert_close(said[1], said[0], rtol=2**-6, atol=2e-2)
+    assert not torch.allclose(said[1], student.load()(ids).logits, atol=5e-2)
