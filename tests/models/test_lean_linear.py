@@ -20,16 +20,21 @@ from caft.models.locate import locate_model
 from caft.models.packing import pack_rows, packed_attention, packed_logits
 from caft.models.student import Student
 
-pytestmark = pytest.mark.skipif(
-    not multiplies_bfloat16("cpu"), reason="this CPU has no bfloat16 units"
-)
-ONE_ROUNDING = {"rtol": 2**-7, "atol": 1e-3}
+DTYPES = [
+    pytest.param(
+        torch.bfloat16,
+        marks=pytest.mark.skipif(
+            not multiplies_bfloat16("cpu"), reason="this CPU has no bfloat16 units"
+        ),
+    ),
+    torch.float32,
+]
 
 
 class Layers(torch.nn.Module):
     """What `make_linears_lean` reads of a model, and nothing else."""
 
-    def __init__(self, *layers: torch.nn.Module, dtype: torch.dtype = torch.bfloat16) -> None:
+    def __init__(self, *layers: torch.nn.Module, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.layers = torch.nn.ModuleList(layers)
         self.device = torch.device("cpu")
@@ -40,34 +45,42 @@ def is_lean(layer: Any) -> bool:
     return bool(layer.weight.layout == torch._mkldnn)
 
 
-@pytest.fixture(scope="module")
-def student(tmp_path_factory: pytest.TempPathFactory) -> Student:
+def assert_close(said: torch.Tensor, expected: torch.Tensor) -> None:
+    rounding = 8 * torch.finfo(expected.dtype).eps * float(expected.abs().max())
+    torch.testing.assert_close(said, expected, rtol=0, atol=rounding)
+
+
+@pytest.fixture(scope="module", params=DTYPES)
+def student(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Student:
     config = TinyModelConfig(
         name="tiny",
         id="tiny",
         architecture=Architecture.llama,
         cache=str(tmp_path_factory.mktemp("cache")),
-        dtype=Dtype.bfloat16,
+        dtype=Dtype(str(request.param).removeprefix("torch.")),
     )
     return Student(config, locate_model(config), "cpu")
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("tokens", [1, 7, 200, 513])
 @pytest.mark.parametrize(("inputs", "outputs"), [(64, 192), (100, 37)])
 @pytest.mark.parametrize("bias", [False, True])
-def test_a_layer_says_what_it_said(tokens: int, inputs: int, outputs: int, bias: bool) -> None:
+def test_a_layer_says_what_it_said(
+    dtype: torch.dtype, tokens: int, inputs: int, outputs: int, bias: bool
+) -> None:
     torch.manual_seed(0)
-    model = Layers(torch.nn.Linear(inputs, outputs, bias=bias))
-    x = torch.randn(1, tokens, inputs).bfloat16()
-    plain = deepcopy(model)
+    model = Layers(torch.nn.Linear(inputs, outputs, bias=bias), dtype=dtype)
+    x = torch.randn(1, tokens, inputs).to(dtype)
+    expected = deepcopy(model).layers[0](x)
     make_linears_lean(model)
     assert is_lean(model.layers[0])
-    torch.testing.assert_close(model.layers[0](x), plain.layers[0](x), **ONE_ROUNDING)
+    assert_close(model.layers[0](x), expected)
     # As autocast would have it.
     said = model.layers[0](x.float())
-    assert said.dtype == torch.bfloat16
-    torch.testing.assert_close(said, plain.layers[0](x), **ONE_ROUNDING)
+    assert said.dtype == dtype
+    assert_close(said, expected)
 
 
 def test_ordinary_weights_are_given_up_and_counted_as_before() -> None:
@@ -94,7 +107,7 @@ def test_other_dtypes_and_classes_stay() -> None:
     class Own(torch.nn.Linear):
         pass
 
-    wide, own = Layers(torch.nn.Linear(8, 8), dtype=torch.float32), Layers(Own(8, 8))
+    wide, own = Layers(torch.nn.Linear(8, 8), dtype=torch.float64), Layers(Own(8, 8))
     for model in (wide, own):
         make_linears_lean(model)
         assert not is_lean(model.layers[0])
@@ -122,7 +135,7 @@ def test_a_model_for_inference_says_what_the_loaded_one_does(student: Student) -
     for model in (student.load(), student.load_for_inference()):
         with packed_attention(model):
             said.append(packed_logits(model, pack, ends))
-    torch.testing.assert_close(said[1], said[0], rtol=2**-6, atol=2e-2)
+    assert_close(said[1], said[0])
     assert is_lean(model.model.layers[0].mlp.gate_proj)
 
 
@@ -138,5 +151,5 @@ def test_adapters_sit_on_it(student: Student, tmp_path: Path) -> None:
     tuned = student.after_tuning(tmp_path, "known")
     ids = torch.tensor([[5, 6, 7, 8, 9, 10]])
     said = [model(ids).logits for model in (tuned.load(), tuned.load_for_inference())]
-    torch.testing.assert_close(said[1], said[0], rtol=2**-6, atol=2e-2)
+    assert_close(said[1], said[0])
     assert not torch.allclose(said[1], student.load()(ids).logits, atol=5e-2)

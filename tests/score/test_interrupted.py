@@ -175,7 +175,7 @@ def test_logits_that_are_not_finite_stop_before_the_table(
     student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load = Student.load
-    monkeypatch.setattr(Student, "load", lambda self: spoil(load(self)))
+    monkeypatch.setattr(Student, "load_for_inference", lambda self: spoil(load(self)))
     with pytest.raises(UserError, match=r"question q\d+: the model's logits are not finite"):
         score(student, tmp_path)
     assert list((tmp_path / "score").glob("[!.]*")) == []

@@ -94,7 +94,9 @@ class ScoringModule(LightningModule):  # type: ignore[misc]
         with memory_may_end(explain), packed_attention(self.model):
             behind = self._behind_prefix(pack.to(self.device))
             logits = packed_logits(self.model, behind, positions)
-        for row, finite in zip(batch.rows, torch.isfinite(logits).all(-1).tolist(), strict=True):
+        # Not isfinite of them all: on the way there it copies the logits twice.
+        ends = torch.stack(logits.aminmax(dim=-1))
+        for row, finite in zip(batch.rows, torch.isfinite(ends).all(0).tolist(), strict=True):
             if not finite:
                 raise logits_not_finite(row.question_id)
         estimated = estimate_complexity(logits, [row.label_ids for row in batch.rows])
