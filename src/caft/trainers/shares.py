@@ -66,5 +66,8 @@ def predict_share(ranks: Ranks, _tell: Callable[[Any], None], job: Predicting) -
         job.trainer, folder=job.journal.folder, callbacks=[bar, keep], ranks=ranks.count
     )
     module = job.make_module(job.student.load_for_inference())
+    # Every process has read the same files; Lightning would send the weights around once more, and
+    # cannot where they lie in a CPU's own order.
+    module._ddp_params_and_buffers_to_ignore = [name for name, _ in module.named_parameters()]
     # A list has all that a data set of torch needs, but not its type.
     trainer.predict(module, DataLoader(own, batch_size=None), return_predictions=False)
