@@ -12,7 +12,6 @@ All train the same token rows in the same order with the same fresh adapters (Lo
 linear layers), AdamW, steps of 8 rows (16 on an accelerator), loss over the completion only. Every
 job is a process of its own, in the order ours, TRL at batch 1, TRL at batch 8, and again; rates
 are medians, memory is the process's peak, or on an accelerator the device's.
-Ours has passes of 2,048 tokens on a CPU, where `tuning.batch_tokens` is 512 unless told otherwise.
 
 On CUDA, where liger-kernel is installed, TRL runs with it, too, at batch 8 and with whole steps:
 when training starts, the Trainer puts liger's rotary embedding, norms and MLP into the model that
@@ -378,9 +377,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--dtype", choices=("auto", "bfloat16", "float32"), default="auto")
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--step-rows", type=int, help="default: 8 on a CPU, else 16")
-    parser.add_argument(
-        "--batch-tokens", type=int, help="of our passes; default: 2048, or caft's own"
-    )
+    parser.add_argument("--batch-tokens", type=int, help="of our passes; default: caft's own")
     parser.add_argument("--data", type=Path, default=DATA, help="of the answers")
     parser.add_argument(
         "--tokenizer",
@@ -396,7 +393,7 @@ def main(arguments: Sequence[str]) -> None:
     if options.batch_tokens is None:
         from caft.tune.config import TuningConfig
 
-        options.batch_tokens = 2048 if on_cpu else TuningConfig().tokens_a_pass(options.device)
+        options.batch_tokens = TuningConfig().tokens_a_pass(options.device)
     if options.rows <= 2 * options.step_rows:
         parser.error(f"--rows is {options.rows}; give more than {2 * options.step_rows}")
     if options.job:

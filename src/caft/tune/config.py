@@ -98,7 +98,7 @@ class LoraConfig:
 class TuningConfig:
     """AdamW. `batch_size` is rows an optimizer step; `batch_tokens` bounds one forward pass.
 
-    None of the latter is as many as keep the device busy: 512 on a CPU, 4,096 elsewhere. The loss
+    None of the latter is as many as keep the device busy: 2,048 on a CPU, 4,096 elsewhere. The loss
     of a step is the mean over its trained tokens, however it was cut into passes. `max_length` is
     in tokens (None: the model's context). After every epoch the validation questions are
     answered; where a stage trains rationales, `validation_replies` of them at most, since a
@@ -156,4 +156,4 @@ class TuningConfig:
 
     def tokens_a_pass(self, device: str) -> int:
         """`batch_tokens`, or what keeps `device` busy."""
-        return self.batch_tokens or (512 if device == "cpu" else 4096)
+        return self.batch_tokens or (2048 if device == "cpu" else 4096)
