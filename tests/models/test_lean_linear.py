@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from caft.models import lean_linear
-from caft.models.adapters import add_lora
+from caft.models.adapters import add_lora, compute_in_weights_dtype
 from caft.models.config import Architecture, Dtype, TinyModelConfig
 from caft.models.lean_linear import make_linears_lean
 from caft.models.loading import multiplies_bfloat16
@@ -45,6 +45,10 @@ def is_lean(layer: Any) -> bool:
     return bool(layer.weight.layout == torch._mkldnn)
 
 
+def linears(model: Any) -> list[Any]:
+    return [each for each in model.modules() if isinstance(each, torch.nn.Linear)]
+
+
 def assert_close(said: torch.Tensor, expected: torch.Tensor) -> None:
     rounding = 8 * torch.finfo(expected.dtype).eps * float(expected.abs().max())
     torch.testing.assert_close(said, expected, rtol=0, atol=rounding)
@@ -65,7 +69,7 @@ def student(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
 @torch.no_grad()
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("tokens", [1, 7, 200, 513])
-@pytest.mark.parametrize(("inputs", "outputs"), [(64, 192), (100, 37)])
+@pytest.mark.parametrize(("inputs", "outputs"), [(64, 192), (100, 37), (4096, 64)])
 @pytest.mark.parametrize("bias", [False, True])
 def test_a_layer_says_what_it_said(
     dtype: torch.dtype, tokens: int, inputs: int, outputs: int, bias: bool
@@ -139,17 +143,32 @@ def test_a_model_for_inference_says_what_the_loaded_one_does(student: Student) -
     assert is_lean(model.model.layers[0].mlp.gate_proj)
 
 
+ADAPTERS = {
+    "lora": ({}, 15),
+    "lora with dropout": ({"dropout": 0.1}, 15),
+    "lora on the head": ({"modules": ("q_proj", "lm_head")}, 15),
+    # It reads the weights themselves.
+    "dora": ({"use_dora": True}, 1),
+}
+
+
 @torch.no_grad()
-def test_adapters_sit_on_it(student: Student, tmp_path: Path) -> None:
-    adapted = add_lora(
-        student.load(), r=4, alpha=8, dropout=0.0, modules=(), use_dora=False, use_rslora=False
-    )
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_adapters_sit_on_it(student: Student, kind: str, tmp_path: Path) -> None:
+    dials, lean = ADAPTERS[kind]
+    settings = {"dropout": 0.0, "modules": (), "use_dora": False, "use_rslora": False, **dials}
+    adapted = add_lora(student.load(), r=4, alpha=8, **settings)
     for name, weight in adapted.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.1)
     adapted.save_pretrained(tmp_path)
     tuned = student.after_tuning(tmp_path, "known")
     ids = torch.tensor([[5, 6, 7, 8, 9, 10]])
-    said = [model(ids).logits for model in (tuned.load(), tuned.load_for_inference())]
+    plain, model = tuned.load(), tuned.load_for_inference()
+    said = []
+    for each in (plain, model):
+        with compute_in_weights_dtype(each):
+            said.append(each(ids).logits.to(each.dtype))
     assert_close(said[1], said[0])
     assert not torch.allclose(said[1], student.load()(ids).logits, atol=5e-2)
+    assert sum(map(is_lean, linears(model))) == lean

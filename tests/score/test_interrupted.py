@@ -174,7 +174,7 @@ def test_a_span_that_the_template_opens_is_known_and_no_marker_in_it_ends_the_ch
 def test_logits_that_are_not_finite_stop_before_the_table(
     student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load = Student.load
+    load = Student.load_for_inference
     monkeypatch.setattr(Student, "load_for_inference", lambda self: spoil(load(self)))
     with pytest.raises(UserError, match=r"question q\d+: the model's logits are not finite"):
         score(student, tmp_path)
@@ -182,7 +182,7 @@ def test_logits_that_are_not_finite_stop_before_the_table(
 
 
 def spoil(model: Any) -> Any:
-    model.lm_head.weight.data[3] = float("nan")
+    model.model.norm.weight.data[3] = float("nan")
     return model
 
 

@@ -10,55 +10,84 @@ nor saved.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import torch
 from torch.nn.functional import linear
 
-from caft.models.loading import multiplies_bfloat16, release_memory
+from caft.models.loading import multiplies_bfloat16, release_memory, return_freed_memory
 
-# Bytes of ordinary weights that may wait to be given back to the system.
-_MOST_GIVEN_UP = 64 << 20
+log = logging.getLogger(__name__)
+# Bytes of ordinary weights that may wait to be returned to the system.
+_MOST_FREED = 64 << 20
 
 
 def make_linears_lean(model: Any) -> None:
-    """Reorder the weights of `model` for inference on a CPU.
+    """Reorder the weights of `model`, adapters and all, for inference on a CPU.
 
     Stays as it is: everything on other devices, dtypes that the CPU has no units for, layers of
-    other classes, and weights that have a second reader (a head that is the embedding).
+    other classes, weights that have a second reader (a head that is the embedding, an adapter that
+    is more than LoRA), and the whole model where this torch has no such functions.
     """
     if model.device.type != "cpu":
         return
-    dtypes = {torch.float32} | ({torch.bfloat16} if multiplies_bfloat16("cpu") else set())
-    readers = Counter(
-        id(weight) for module in model.modules() for weight in module._parameters.values()
-    )
-    layers = [
-        layer
-        for layer in model.modules()
-        if type(layer) is torch.nn.Linear
-        and layer.weight.dtype in dtypes
-        and readers[id(layer.weight)] == 1
-    ]
-    if not layers or not _says_the_same(layers[0]):
+    layers = list(_reorderable(model))
+    if not layers:
         return
-    given_up = 0
+    if not _says_the_same(layers[0]):
+        log.debug("linear layers keep the order of their weights: this torch says otherwise")
+        return
+    freed = 0
     for layer in layers:
-        given_up += layer.weight.nbytes
+        freed += layer.weight.nbytes
         layer.weight = torch.nn.Parameter(_reorder(layer.weight), requires_grad=False)
-        setattr(layer, "forward", _Lean(layer))  # noqa: B010
-        if given_up > _MOST_GIVEN_UP:
-            release_memory()
-            given_up = 0
+        layer.forward = _LeanLinear(layer)
+        if freed > _MOST_FREED:
+            return_freed_memory()
+            freed = 0
     # The file that weights are mapped from stays in memory for as long as one of them is.
-    for weight in model.parameters():
+    for weight in chain(model.parameters(), model.buffers()):
         if not weight.is_mkldnn:
             weight.data = weight.data.clone()
     release_memory()
 
 
-class _Lean:
+def _reorderable(model: Any) -> Iterator[Any]:
+    dtypes = {torch.float32} | ({torch.bfloat16} if multiplies_bfloat16("cpu") else set())
+    modules = list(model.modules())
+    readers = Counter(id(weight) for module in modules for weight in module._parameters.values())
+    kept = _read_by_adapters(modules)
+    for layer in modules:
+        if (
+            type(layer) is torch.nn.Linear
+            and id(layer) not in kept
+            and layer.weight.dtype in dtypes
+            and readers[id(layer.weight)] == 1
+        ):
+            yield layer
+
+
+def _read_by_adapters(modules: list[Any]) -> set[int]:
+    """Ids of adapters' own layers, and of what they wrap unless it is only called, as LoRA does."""
+    if not any(hasattr(module, "base_layer") for module in modules):
+        return set()
+    from peft.tuners.lora import Linear
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    adapters = [module for module in modules if isinstance(module, BaseTunerLayer)]
+    called = {
+        id(adapter.base_layer)
+        for adapter in adapters
+        if type(adapter) is Linear and not adapter.lora_variant
+    }
+    return {id(inner) for adapter in adapters for inner in adapter.modules()} - called
+
+
+class _LeanLinear:
     """The `forward` of a linear layer with reordered weights; without a way back."""
 
     def __init__(self, layer: torch.nn.Linear) -> None:
@@ -90,5 +119,7 @@ def _says_the_same(layer: torch.nn.Linear) -> bool:
     except (AttributeError, RuntimeError):
         return False
     expected = linear(x, weight, bias)
-    rounding = 4 * torch.finfo(weight.dtype).eps * float(expected.abs().max())
-    return torch.allclose(said, expected, rtol=0, atol=rounding)
+    # Sums are float32 in both dtypes, and taken in another order.
+    rounding = 4 * torch.finfo(weight.dtype).eps
+    rounding += layer.in_features**0.5 * torch.finfo(torch.float32).eps
+    return torch.allclose(said, expected, rtol=0, atol=rounding * float(expected.abs().max()))

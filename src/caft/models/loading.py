@@ -149,6 +149,11 @@ def release_memory() -> None:
     after a tuning stage with rows of many lengths.
     """
     gc.collect()
+    return_freed_memory()
+
+
+def return_freed_memory() -> None:
+    """To the system, what this process has freed and the C library keeps for it."""
     with suppress(OSError, AttributeError):  # not a C library that knows how to trim
         ctypes.CDLL(None).malloc_trim(0)
 
