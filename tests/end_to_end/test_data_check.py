@@ -12,7 +12,7 @@ import pytest
 
 from caft.hydra_bridge import compose
 from caft.models.locate import locate_model
-from caft.pipeline import checking
+from caft.pipeline import data_check
 
 # In tokens: above every answer row, and between the rationale rows of one term and of more.
 BETWEEN = 40
@@ -44,8 +44,8 @@ def test_a_stage_in_the_store_is_not_checked_again_and_the_next_one_is(
         checked.append(len(work.lessons))
         return encode_rows(work)
 
-    encode_rows = checking.encode_rows
-    monkeypatch.setattr(checking, "encode_rows", encode)
+    encode_rows = data_check.encode_rows
+    monkeypatch.setattr(data_check, "encode_rows", encode)
     assert shared.run(*small.words, small.two_stages, "until=tune").status == 0
     assert checked == []
     longer = small.two_stages.replace("{hard:rationale},epochs:1", "{hard:rationale},epochs:2")
@@ -73,8 +73,8 @@ def test_rows_left_out_are_told_also_when_the_stages_come_from_the_store(
 def with_shots(work_of: Any) -> Any:
     """Evaluation as it would be if tuned models were shown solved questions, too."""
 
-    def describe(place: Any, *rest: Any) -> Any:
-        return replace(work_of(place, *rest), shots=place.questions.shots)
+    def describe(workspace: Any, *rest: Any) -> Any:
+        return replace(work_of(workspace, *rest), shots=workspace.questions.shots)
 
     return describe
 
@@ -83,8 +83,8 @@ def with_shots(work_of: Any) -> Any:
     ("work_of", "word"),
     [
         ("tuned_scoring", "tuning.answer_target=bare"),
-        ("writing_of", "tuning.answer_target=bracketed"),
-        ("writing_of", "tuning.answer_target=bare"),
+        ("tuned_replies", "tuning.answer_target=bracketed"),
+        ("tuned_replies", "tuning.answer_target=bare"),
     ],
 )
 def test_prompts_that_evaluation_sends_otherwise_are_refused(  # noqa: PLR0917
@@ -96,7 +96,7 @@ def test_prompts_that_evaluation_sends_otherwise_are_refused(  # noqa: PLR0917
     word: str,
 ) -> None:
     made = shared.made()
-    monkeypatch.setattr(checking, work_of, with_shots(getattr(checking, work_of)))
+    monkeypatch.setattr(data_check, work_of, with_shots(getattr(data_check, work_of)))
     words = (*small.words, small.two_stages, "tuning.learning_rate=0.5", word)
     assert "is trained with another prompt than evaluation" in refuse(shared.run(*words))
     assert shared.made() == made

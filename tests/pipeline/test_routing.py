@@ -6,8 +6,9 @@ import pytest
 
 from caft.data import QuestionSplits
 from caft.evaluate.config import RoutedBy
-from caft.pipeline.findings import Findings
-from caft.pipeline.routing import choose_routing
+from caft.evaluate.predictions import Routing
+from caft.pipeline.results import Scored
+from caft.pipeline.routing import route_base_model, route_tuned_model
 from caft.records import Chain, Judgement, Placement, Prediction, Question
 from caft.split import SplitResult
 from caft.split.config import EntropySplitConfig, RandomSplitConfig, SplitConfig
@@ -21,30 +22,42 @@ def questions(names: tuple[str, ...]) -> tuple[Question, ...]:
     return tuple(Question(id=name, text="?", gold_text="1") for name in names)
 
 
-def find(held_out_by: str = "") -> Findings:
-    findings = Findings(
-        QuestionSplits(
-            train=questions(TRAIN), validation=questions(VALIDATION), test=questions(TEST)
-        )
-    )
+QUESTIONS = QuestionSplits(
+    train=questions(TRAIN), validation=questions(VALIDATION), test=questions(TEST)
+)
+
+
+def split(held_out_by: str = "") -> SplitResult:
     placements = tuple(
         Placement(question_id=name, complexity="hard" if name in HARD else "easy")
         for name in TRAIN + HELD_OUT
     )
-    findings.split = SplitResult(placements=placements, thresholds=(), held_out_by=held_out_by)
-    findings.chains = [
+    return SplitResult(placements=placements, thresholds=(), held_out_by=held_out_by)
+
+
+SCORED = Scored(
+    scores=(),
+    chains=[
         Chain(question_id=name, pieces=(), entropies=(), margins=(), parsed=None, correct=False,
               generated_tokens=30 + number)
         for number, name in enumerate(HELD_OUT)
-    ]  # fmt: skip
-    findings.judgements = [
+    ],
+    judgements=[
         Judgement(
             question_id=name, estimator=estimator, value=1.0, text="1", completion_tokens=cost
         )
         for estimator, cost in (("judge_steps", 7), ("judge_education", 9))
         for name in HELD_OUT
-    ]
-    return findings
+    ],
+)  # fmt: skip
+
+
+def route_model(
+    who: str, config: SplitConfig, by: RoutedBy = RoutedBy.base, held_out_by: str = ""
+) -> Routing:
+    if who == "base":
+        return route_base_model(config, split(held_out_by), SCORED, HELD_OUT)
+    return route_tuned_model(config, by, split(held_out_by), SCORED, QUESTIONS, answers())
 
 
 def answers() -> list[Prediction]:
@@ -65,7 +78,7 @@ ONE_EACH = dict.fromkeys(HELD_OUT, 1)
 
 
 @pytest.mark.parametrize(
-    ("who", "split", "held_out_by", "tokens", "by_own_answer"),
+    ("who", "config", "held_out_by", "tokens", "by_own_answer"),
     [
         ("base", by("answer_entropy"), "", {}, True),
         ("tuned", by("answer_entropy"), "", ONE_EACH, False),
@@ -80,16 +93,16 @@ ONE_EACH = dict.fromkeys(HELD_OUT, 1)
     ],
 )
 def test_the_classes_route_at_their_estimators_price(
-    who: str, split: SplitConfig, held_out_by: str, tokens: dict[str, int], by_own_answer: bool
+    who: str, config: SplitConfig, held_out_by: str, tokens: dict[str, int], by_own_answer: bool
 ) -> None:
-    routing = choose_routing(split, RoutedBy.base, find(held_out_by), answers(), who)
+    routing = route_model(who, config, held_out_by=held_out_by)
     assert routing.hard == {"v1", "x2"}
     assert (routing.tokens, routing.by_own_answer) == (tokens, by_own_answer)
 
 
 @pytest.mark.parametrize("who", ["base", "tuned"])
 def test_a_chain_of_thought_costs_every_token_of_it(who: str) -> None:
-    routing = choose_routing(by("cot_mean_entropy"), RoutedBy.base, find(), answers(), who)
+    routing = route_model(who, by("cot_mean_entropy"))
     assert routing.tokens == {name: 30 + number for number, name in enumerate(HELD_OUT)}
 
 
@@ -105,9 +118,9 @@ def test_a_chain_of_thought_costs_every_token_of_it(who: str) -> None:
 def test_the_tuned_models_own_estimates_route_with_a_cut_of_their_own(
     estimator: str, hard: set[str]
 ) -> None:
-    routing = choose_routing(by(estimator), RoutedBy.tuned, find(), answers(), "tuned")
+    routing = route_model("tuned", by(estimator), RoutedBy.tuned)
     assert routing.hard == hard
     assert (routing.tokens, routing.by_own_answer) == ({}, True)
-    # The base model is not asked to route itself by another model's estimates.
-    base = choose_routing(by(estimator), RoutedBy.tuned, find(), answers(), "base")
+    # The base model never routes by another model's estimates.
+    base = route_model("base", by(estimator))
     assert base.hard == {"v1", "x2"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from caft.records import Question
@@ -24,6 +24,12 @@ class QuestionSplits:
     test: tuple[Question, ...]
     shots: tuple[Question, ...] = ()
     removed: Mapping[str, int] = field(default_factory=dict)
+
+    def parts(self) -> Iterator[tuple[str, tuple[Question, ...]]]:
+        """Names and questions of the three splits, in order; without the shots."""
+        yield "train", self.train
+        yield "validation", self.validation
+        yield "test", self.test
 
     @property
     def fingerprint(self) -> str:

@@ -1,15 +1,25 @@
-"""What a user takes away: `adapter/` with its model card, and `merged/` where it is wanted."""
+"""The weights that a run delivers: `adapter/` with its model card, and `merged/` on request."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from caft.models.adapters import is_adapter, merge_adapter, save_tuned
+from caft.data.config import HubDatasetConfig
+from caft.models.adapters import ADAPTER_CONFIG, is_adapter, merge_adapter, save_tuned
+from caft.models.encoding import asks_in_chat, render_prompt, template_switches
 from caft.models.loading import resolve_dtype
 from caft.models.student import Student
-from caft.report.card import Weights
+from caft.records import Question
+from caft.report.card import Recipe, Weights
+from caft.run_config import RunConfig
+from caft.text.prompts import Wanted, write_prompt
+from caft.tune.config import Adapter
+from caft.tune.examples import wanted_of
 
 
 def deliver(tuned: Student, folder: Path, card: Callable[[Weights], str], *, merge: bool) -> None:
@@ -38,3 +48,59 @@ def _copy(weights: Path, folder: Path, card: str) -> None:
     for path in weights.iterdir():
         shutil.copy2(path, folder)
     (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+# The model card's recipe
+
+
+def describe_recipe(config: RunConfig, tuned: Student, question: Question) -> Recipe:
+    """The recipe of `tuned`; `question` is any of those that it was trained on."""
+    assert tuned.tuned is not None
+    tokenizer = tuned.tokenizer
+    chat = asks_in_chat(config.dataset.prompt.style, tokenizer)
+    prompts = {
+        wanted.value: render_prompt(
+            write_prompt(_without_content(question), config.dataset.prompt, wanted, chat=chat),
+            tokenizer,
+        )
+        for wanted in _trained_prompts(config)
+    }
+    dataset = config.dataset
+    hub = dataset if isinstance(dataset, HubDatasetConfig) and dataset.path is None else None
+    return Recipe(
+        **_shape(tuned.tuned, config),
+        went_on=config.tuning.start_from is not None,
+        learning_rate=config.tuning.learning_rate,
+        dataset_id=hub.id if hub else None,
+        dataset_revision=hub.revision if hub else None,
+        prompts=prompts,
+        template_switches=template_switches() if chat else None,
+    )
+
+
+def _trained_prompts(config: RunConfig) -> list[Wanted]:
+    targets = [target for stage in config.method.stages for target in stage.targets.values()]
+    asked = [wanted_of(target, config.tuning.answer_target) for target in targets]
+    return list(dict.fromkeys(asked))
+
+
+def _without_content(question: Question) -> Question:
+    """The form of a question with names in the places of its texts: a card quotes no data."""
+    return replace(
+        question,
+        text="{question}",
+        options=tuple(f"{{option {n}}}" for n, _ in enumerate(question.options, start=1)),
+        subject="{subject}" if question.subject else "",
+    )
+
+
+def _shape(folder: Path, config: RunConfig) -> dict[str, Any]:
+    """Read off the adapter itself: one that tuning started from has a shape of its own."""
+    if not is_adapter(folder):
+        return {"kinds": (config.tuning.adapter.value,)}
+    told = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    in_four_bits = config.tuning.adapter is Adapter.qlora
+    # peft has other adapters than LoRA, and tuning may go on from one.
+    kinds = ["qlora" if in_four_bits else told["peft_type"].lower()]
+    kinds += [name for name in ("dora", "rslora") if told.get(f"use_{name}")]
+    return {"kinds": tuple(kinds), "rank": told.get("r"), "alpha": told.get("lora_alpha")}

@@ -1,4 +1,4 @@
-"""What every run leaves in its folder: the run contract of summary.json, schema 1."""
+"""Writes what every run leaves in its folder: summary.json, tables, page, adapter."""
 
 from __future__ import annotations
 
@@ -12,28 +12,21 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from caft.estimators import STAND_IN
-from caft.evaluate.accuracy import summarise_accuracy
-from caft.pipeline.delivery import deliver
-from caft.pipeline.findings import Examined, Findings
-from caft.pipeline.recipe import describe_recipe
+from caft.pipeline.delivery import deliver, describe_recipe
+from caft.pipeline.results import RunResults
 from caft.pipeline.rows import prediction_rows, rationale_rows, score_rows
+from caft.pipeline.summary import RunFacts, build_summary, collect_tables
 from caft.pipeline.tracking import track_run
-from caft.records import Mode
+from caft.pipeline.workspace import Workspace
 from caft.report.card import write_card
-from caft.report.comparison import compare_models
-from caft.report.cost import StageTokens, count_cost
 from caft.report.html import render_report
-from caft.report.schema import SCHEMA, check_summary
-from caft.report.score_part import ScoreContext, describe_scores
+from caft.report.schema import check_summary
 from caft.report.tables import ReportTables
 from caft.report.terminal import print_summary
-from caft.run_config import RunConfig, RunContext
-from caft.score.config import Fallback
-from caft.split import split_questions
+from caft.run_config import RunConfig
+from caft.score.config import PublishedScoreConfig
 from caft.store import disk_may_be_full, write_durably, write_rows
-from caft.tune.config import Select
-from caft.tune.course import accuracies, best_epoch, questions_asked
+from caft.trainers.loggers import RunLogger
 
 log = logging.getLogger(__name__)
 _WHERE_THERE_IS_NO_ROOM = (
@@ -43,55 +36,51 @@ _VERSIONS = ("caft", "torch", "transformers", "peft", "pytorch-lightning", "hydr
 
 
 def write_outputs(
-    config: RunConfig, context: RunContext, findings: Findings, *, started: datetime
+    workspace: Workspace, results: RunResults, tracker: RunLogger, *, started: datetime
 ) -> bool:
     """summary.json, report.html, tables and adapter into the run's folder; then one screen.
 
     Returns whether the page could be drawn: a fault in it is ours, and costs no numbers.
     UserError where the folder's disk is full.
     """
-    tables = _collect_tables(findings)
-    summary = build_summary(config, context, findings, tables, started)
+    config, folder = workspace.config, workspace.context.folder
+    tables = collect_tables(workspace.questions, results)
+    facts = _gather_facts(workspace, results, started)
+    summary = build_summary(config, workspace.questions, results, tables, facts)
     check_summary(summary)
-    with disk_may_be_full(context.folder, _WHERE_THERE_IS_NO_ROOM):
-        drawn = _write_files(config, context, findings, tables, summary)
-        track_run(findings, tables, summary, context.folder)
-    _print(summary, context.folder)
+    with disk_may_be_full(folder, _WHERE_THERE_IS_NO_ROOM):
+        drawn = _write_files(workspace, results, tables, summary)
+        track_run(tracker, results, tables, summary, folder)
+    _print(summary, folder)
     return drawn
 
 
 def _write_files(
-    config: RunConfig,
-    context: RunContext,
-    findings: Findings,
-    tables: ReportTables,
-    summary: dict[str, Any],
+    workspace: Workspace, results: RunResults, tables: ReportTables, summary: dict[str, Any]
 ) -> bool:
-    folder = context.folder
-    if findings.scores is not None:
-        write_rows(folder / "scores.parquet", score_rows(findings, tables))
+    config, folder = workspace.config, workspace.context.folder
+    write_rows(folder / "scores.parquet", score_rows(results.scored.scores, tables))
     if tables.predictions:
         write_rows(folder / "predictions.parquet", prediction_rows(tables))
-    if findings.rationales:
-        write_rows(folder / "rationales.parquet", rationale_rows(findings))
-    if findings.tuned is not None and findings.tuned.tuned is not None:
-        recipe = describe_recipe(config, findings.tuned, findings.questions.train[0])
-        card = partial(write_card, summary, recipe)
-        deliver(findings.tuned, folder, card, merge=config.tuning.merge)
-    drawn = not config.report.html or _write_page(config, context, summary, tables)
+    if results.rationales:
+        write_rows(folder / "rationales.parquet", rationale_rows(results.rationales))
+    if results.tuned:
+        student = results.tuned.student
+        recipe = describe_recipe(config, student, workspace.questions.train[0])
+        deliver(student, folder, partial(write_card, summary, recipe), merge=config.tuning.merge)
+    drawn = not config.report.html or _write_page(workspace, summary, tables)
     # Before the logger is told: an upload may hang, and the numbers are there.
     write_durably(folder / "summary.json", json.dumps(summary, indent=1))
     return drawn
 
 
-def _write_page(
-    config: RunConfig, context: RunContext, summary: dict[str, Any], tables: ReportTables
-) -> bool:
+def _write_page(workspace: Workspace, summary: dict[str, Any], tables: ReportTables) -> bool:
+    config = workspace.config
     try:
         page = render_report(
             summary,
             tables,
-            context.config_yaml,
+            workspace.context.config_yaml,
             config.name,
             questions=config.report.questions,
             option_ids=config.dataset.prompt.option_ids,
@@ -100,220 +89,22 @@ def _write_page(
         # The numbers are worth more than the page that shows them.
         log.exception("report.html could not be drawn; summary.json and the tables are complete")
         return False
-    (context.folder / "report.html").write_text(page, encoding="utf-8")
+    (workspace.context.folder / "report.html").write_text(page, encoding="utf-8")
     return True
 
 
-def build_summary(
-    config: RunConfig,
-    context: RunContext,
-    findings: Findings,
-    tables: ReportTables,
-    started: datetime,
-) -> dict[str, Any]:
-    """The contract's keys; parts that the run did not reach are null."""
-    counts = {name: len(questions) for name, questions in findings.splits()}
-    return {
-        "schema": SCHEMA,
-        "run": {
-            "name": config.name,
-            "seed": config.seed,
-            "overrides": list(context.overrides),
-            "git_commit": _git_commit(),
-            "started": started.isoformat(timespec="seconds"),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": _versions(),
-            "device": _device_name(config),
-        },
-        "model": {
-            "id": config.model.path or config.model.id,
-            "revision": findings.revision,
-            "parameters": findings.parameters,
-            "trainable_parameters": (
-                findings.tuning[-1].trainable_parameters if findings.tuning else None
-            ),
-        },
-        "dataset": {
-            "name": config.dataset.name,
-            "fingerprint": findings.questions.fingerprint,
-            "test_fingerprint": findings.questions.test_fingerprint,
-            "counts": counts,
-            "removed": dict(findings.questions.removed),
-        },
-        "score": _score_part(config, findings),
-        "split": _split_part(config, findings),
-        "method": {"name": config.method.name, "stages": _method_stages(config, findings)},
-        "tuning": _tuning_part(config, findings),
-        "accuracy": _accuracy_part(config, findings, tables),
-        "cost": _cost_part(findings),
-        "stages": findings.stages,
-    }
-
-
-def _score_part(config: RunConfig, findings: Findings) -> dict[str, Any] | None:
-    if findings.scores is None:
-        return None
-    train = findings.scores_of(findings.questions.train)
-    estimator = getattr(config.split, "estimator", STAND_IN)
-    # Whoever stops after scoring sees the classes too that a split would make.
-    placed = findings.split or split_questions(train, (), config.split, config.seed)
-    context = ScoreContext(
-        subject_of={item.id: item.subject for item in findings.questions.train},
-        gold_of={item.id: item.gold_index for item in findings.questions.train},
-        complexity_of=placed.complexity_of,
-        classes=config.split.classes,
-        source=config.score.kind,
-        fallback=findings.fallback,
-        fallback_wording=getattr(config.score, "fallback", Fallback.certain).name,
-        chains=findings.chains,
-    )
-    return describe_scores(train, estimator, config.evaluation.confidence, context)
-
-
-def _split_part(config: RunConfig, findings: Findings) -> dict[str, Any] | None:
-    if findings.split is None:
-        return None
-    placed = findings.split.complexity_of
-    train = [placed[question.id] for question in findings.questions.train]
-    return {
-        "strategy": config.split.strategy,
-        "estimator": getattr(config.split, "estimator", None),
-        "thresholds": list(findings.split.thresholds),
-        "counts": {name: train.count(name) for name in config.split.classes},
-        "held_out_by": findings.split.held_out_by or None,
-        "unreadable": findings.split.unreadable,
-    }
-
-
-def _method_stages(config: RunConfig, findings: Findings) -> list[dict[str, Any]]:
-    examples: list[int | None] = [numbers.examples for numbers in findings.tuning]
-    examples += [None] * (len(config.method.stages) - len(examples))
-    return [
-        {
-            "targets": {name: target.name for name, target in stage.targets.items()},
-            "epochs": stage.epochs,
-            "examples": count,
-        }
-        for stage, count in zip(config.method.stages, examples, strict=True)
-    ]
-
-
-def _tuning_part(config: RunConfig, findings: Findings) -> list[dict[str, Any]]:
-    parts = []
-    for numbers in findings.tuning:
-        measured, best = accuracies(numbers.curve), best_epoch(numbers.curve)
-        takes_best = config.tuning.select is Select.best and best is not None
-        parts.append(
-            {
-                "epochs": numbers.epochs,
-                "by_epoch": measured,
-                "best_epoch": best,
-                "best": max(measured, default=None),
-                "final": measured[-1] if measured else None,
-                "questions": questions_asked(numbers.curve),
-                "selected": best if takes_best else numbers.epochs,
-                "dropped": len(numbers.dropped),
-                "dropped_ids": numbers.dropped,
-            }
-        )
-    return parts
-
-
-def _accuracy_part(
-    config: RunConfig, findings: Findings, tables: ReportTables
-) -> dict[str, Any] | None:
-    if findings.base_replies is None:
-        return None
-    part: dict[str, Any] = {
-        "base": _by_mode(config, findings, findings.base_replies),
-        "tuned": (
-            _by_mode(config, findings, findings.tuned_replies) if findings.tuned_replies else None
-        ),
-        "best_mode": {"base": findings.best_mode["base"], "tuned": findings.best_mode["tuned"]},
-        "confidence": config.evaluation.confidence,
-        "validation": _validation_part(findings),
-    }
-    base, tuned = findings.best_mode["base"], findings.best_mode["tuned"]
-    if base and tuned:
-        part["comparison"] = compare_models(
-            tables, Mode[base], Mode[tuned], config.evaluation.confidence
-        )
-    return part
-
-
-def _validation_part(findings: Findings) -> dict[str, dict[str, float]]:
-    replies = {"base": findings.base_replies, "tuned": findings.tuned_replies}
-    return {
-        who: {
-            mode.name: sum(row.correct for row in rows) / len(rows)
-            for mode, rows in examined.validation.items()
-        }
-        for who, examined in replies.items()
-        if examined is not None
-    }
-
-
-def _by_mode(config: RunConfig, findings: Findings, replies: Examined) -> dict[str, Any]:
-    assert findings.split is not None
-    subject_of = {question.id: question.subject for question in findings.questions.test}
-    return {
-        mode.name: summarise_accuracy(
-            replies.test[mode],
-            findings.split.complexity_of,
-            subject_of,
-            config.split.classes,
-            config.evaluation.confidence,
-        )
-        if mode in replies.test
-        else None
-        for mode in Mode
-    }
-
-
-def _cost_part(findings: Findings) -> dict[str, Any]:
-    stages = [
-        StageTokens(
-            epochs=numbers.epochs,
-            prompt_tokens=numbers.prompt_tokens,
-            trained_tokens=numbers.trained_tokens,
-            rationale_tokens=numbers.rationale_tokens,
-            parameters=numbers.parameters,
-            trainable_parameters=numbers.trainable_parameters,
-        )
-        for numbers in findings.tuning
-    ]
-    written = [
-        prediction
-        for replies in (findings.base_replies, findings.tuned_replies)
-        if replies is not None
-        for part in (replies.validation, replies.test)
-        for mode, rows in part.items()
-        # Routed replies were generated in the other two modes, and what decided while scoring.
-        if mode is not Mode.routed
-        for prediction in rows
-    ]
-    return count_cost(findings.rationales, stages, written, findings.judgements)
-
-
-def _collect_tables(findings: Findings) -> ReportTables:
-    predictions = {
-        (who, mode): rows
-        for who, replies in (("base", findings.base_replies), ("tuned", findings.tuned_replies))
-        if replies is not None
-        for mode, rows in replies.test.items()
-    }
-    return ReportTables(
-        questions={item.id: item for _, part in findings.splits() for item in part},
-        split_of={item.id: name for name, part in findings.splits() for item in part},
-        scores=findings.scores or (),
-        complexity_of=findings.split.complexity_of if findings.split else {},
-        rationales=findings.rationales,
-        predictions=predictions,
-        curves=[
-            {"stage": number, **row}
-            for number, numbers in enumerate(findings.tuning, start=1)
-            for row in numbers.curve
-        ],
+def _gather_facts(workspace: Workspace, results: RunResults, started: datetime) -> RunFacts:
+    config = workspace.config
+    uses_model = not isinstance(config.score, PublishedScoreConfig) or results.taught is not None
+    return RunFacts(
+        overrides=tuple(workspace.context.overrides),
+        git_commit=_git_commit(),
+        started=started.isoformat(timespec="seconds"),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=_versions(),
+        device=_device_name(config),
+        parameters=workspace.student.parameters if uses_model else None,
+        revision=workspace.student.revision if uses_model else None,
     )
 
 

@@ -4,61 +4,82 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from caft.data import QuestionSplits
 from caft.estimators import ESTIMATORS, STAND_IN, Need
 from caft.evaluate.config import RoutedBy
 from caft.evaluate.predictions import Routing, refit_cut
-from caft.pipeline.estimating import tokens_to_estimate
-from caft.pipeline.findings import Findings
+from caft.pipeline.estimators import tokens_to_estimate
+from caft.pipeline.results import Scored
 from caft.records import Prediction, difficulty
+from caft.split import SplitResult
 from caft.split.config import SplitConfig
 
 
-def choose_routing(
-    split: SplitConfig,
-    routed_by: RoutedBy,
-    findings: Findings,
-    answers: Sequence[Prediction],
-    who: str,
+def route_base_model(
+    config: SplitConfig, split: SplitResult, scored: Scored, question_ids: Sequence[str]
 ) -> Routing:
-    """For the model `who` (base or tuned), from its answers to the held-out questions.
+    """By the classes of the split. A single token that decides is the answer's own."""
+    estimator = _placed_by(config, split)
+    if estimator and ESTIMATORS[estimator].need is Need.single_token:
+        return Routing(_hardest(config, split, question_ids), by_own_answer=True)
+    return _by_classes(config, split, scored, question_ids)
 
-    By the classes of the split; where the tuned model's own estimates route, with a cut that sends
-    the same share of validation questions to the hardest class.
+
+def route_tuned_model(  # noqa: PLR0917
+    config: SplitConfig,
+    routed_by: RoutedBy,
+    split: SplitResult,
+    scored: Scored,
+    questions: QuestionSplits,
+    answers: Sequence[Prediction],
+) -> Routing:
+    """From the tuned model's `answers` to the held-out questions.
+
+    By the classes of the split; or, where its own estimates route, with a cut that sends the same
+    share of validation questions to the hardest class.
     """
-    estimator = getattr(split, "estimator", None)
-    hardest = split.classes[-1]
-    if who == "tuned" and estimator and routed_by is RoutedBy.tuned:
-        return _by_tuned_estimates(findings, answers, estimator, hardest)
-    return _by_classes(findings, answers, who, estimator, hardest)
+    estimator = getattr(config, "estimator", None)
+    if estimator and routed_by is RoutedBy.tuned:
+        return _by_own_estimates(config, split, questions, answers, estimator)
+    return _by_classes(config, split, scored, [row.question_id for row in answers])
 
 
 def _by_classes(
-    findings: Findings, answers: Sequence[Prediction], who: str, estimator: str | None, hardest: str
+    config: SplitConfig, split: SplitResult, scored: Scored, question_ids: Sequence[str]
 ) -> Routing:
-    assert findings.split is not None
-    names, placed = [row.question_id for row in answers], findings.split.complexity_of
-    hard = {name for name in names if placed[name] == hardest}
+    hard = _hardest(config, split, question_ids)
+    estimator = _placed_by(config, split)
     if estimator is None:
-        return Routing(hard)  # drawn by lot
-    estimator = findings.split.held_out_by or estimator
-    if who == "base" and ESTIMATORS[estimator].need is Need.single_token:
-        return Routing(hard, by_own_answer=True)
-    return Routing(hard, tokens_to_estimate(findings, estimator, names))
+        return Routing(hard)
+    return Routing(hard, tokens_to_estimate(scored, estimator, question_ids))
 
 
-def _by_tuned_estimates(
-    findings: Findings, answers: Sequence[Prediction], estimator: str, hardest: str
+def _placed_by(config: SplitConfig, split: SplitResult) -> str | None:
+    """The estimator that placed the held-out questions; None where they were drawn at random."""
+    estimator: str | None = getattr(config, "estimator", None)
+    return estimator and (split.held_out_by or estimator)
+
+
+def _hardest(config: SplitConfig, split: SplitResult, question_ids: Sequence[str]) -> set[str]:
+    placed = split.complexity_of
+    return {name for name in question_ids if placed[name] == config.classes[-1]}
+
+
+def _by_own_estimates(
+    config: SplitConfig,
+    split: SplitResult,
+    questions: QuestionSplits,
+    answers: Sequence[Prediction],
+    estimator: str,
 ) -> Routing:
-    assert findings.split is not None
-    # The tuned model is asked with one token: what that does not tell, the stand-in tells.
+    # The tuned model is asked with one token: where that has no such estimate, the stand-in routes.
     single = ESTIMATORS[estimator].need is Need.single_token
     estimator = estimator if single and ESTIMATORS[estimator].known_at_test else STAND_IN
     values = {
         row.question_id: difficulty(estimator, row.estimates.get(estimator)) or 0.0
         for row in answers
     }
-    on_validation = {row.id: values[row.id] for row in findings.questions.validation}
-    placed, train = findings.split.complexity_of, findings.questions.train
-    share = sum(placed[question.id] == hardest for question in train) / len(train)
-    cut = refit_cut(on_validation, share)
+    on_validation = {row.id: values[row.id] for row in questions.validation}
+    train = [question.id for question in questions.train]
+    cut = refit_cut(on_validation, len(_hardest(config, split, train)) / len(train))
     return Routing({name for name, value in values.items() if value >= cut}, by_own_answer=True)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from caft.pipeline.findings import Findings
+from caft.records import AnswerScore, Rationale
 from caft.report.tables import ReportTables
 from caft.store import plain
 
 
-def score_rows(findings: Findings, tables: ReportTables) -> list[dict[str, Any]]:
-    """scores.parquet: every question with what one token told."""
-    assert findings.scores is not None
+def score_rows(scores: Sequence[AnswerScore], tables: ReportTables) -> list[dict[str, Any]]:
+    """scores.parquet: every question with its single-token answer and its estimates."""
     return [
         {
             "question_id": score.question_id,
@@ -24,7 +24,7 @@ def score_rows(findings: Findings, tables: ReportTables) -> list[dict[str, Any]]
             **score.estimates,
             "option_probabilities": list(score.option_probabilities),
         }
-        for score in findings.scores
+        for score in scores
     ]
 
 
@@ -46,6 +46,6 @@ def prediction_rows(tables: ReportTables) -> list[dict[str, Any]]:
     ]
 
 
-def rationale_rows(findings: Findings) -> list[dict[str, Any]]:
+def rationale_rows(rationales: Sequence[Rationale]) -> list[dict[str, Any]]:
     """rationales.parquet: accepted or not."""
-    return [plain(rationale) for rationale in findings.rationales]
+    return [plain(rationale) for rationale in rationales]

@@ -1,4 +1,4 @@
-"""What the room `distill` is handed: a bar to report to, and a teacher that runs in process."""
+"""Asks the teacher: with a bar that shows how far it is, or in process with `local_model`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,22 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 from typing import Any
 
+from caft.distill import write_rationales
 from caft.models.config import HubModelConfig
+from caft.models.encoding import special_tokens
 from caft.models.locate import locate_model
 from caft.models.student import Student
+from caft.pipeline.matched_budget import Ask, MatchedBudget, match_budget
+from caft.pipeline.results import Scored, StageRecord, Taught, record_stage
+from caft.pipeline.workspace import Workspace
+from caft.records import Question, Rationale
 from caft.run_config import RunConfig
+from caft.split import SplitResult
+from caft.store import Effort, digest, measured, write_table
 from caft.teachers.config import LocalModelTeacherConfig
 from caft.teachers.progress import AskProgress
 from caft.text.prompts import Prompt
@@ -21,6 +30,55 @@ log = logging.getLogger(__name__)
 
 LINE_SECONDS = 30.0
 """Between lines in the run's log, for those who look in the morning."""
+
+
+def buy_rationales(
+    workspace: Workspace, questions: Sequence[Question]
+) -> tuple[list[Rationale], StageRecord]:
+    """A rationale for every question, or the reason why there is none."""
+    with measured() as effort, _open_asking(workspace) as ask:
+        rationales = ask(questions)
+    return rationales, _keep(workspace, rationales, effort)
+
+
+def buy_matched(
+    workspace: Workspace, scored: Scored, split: SplitResult, budget: MatchedBudget
+) -> Taught:
+    """Rationales as far as the entropy arm's budget goes, and the split that follows from them."""
+    with measured() as effort, _open_asking(workspace) as ask:
+        settled, rationales = match_budget(workspace, scored, split, budget, ask)
+    record = _keep(workspace, rationales, effort)
+    return Taught(split=settled, rationales=rationales, stages=(record,))
+
+
+@contextmanager
+def _open_asking(workspace: Workspace) -> Iterator[Ask]:
+    config = workspace.config
+    with watch_asking(config.trainer.progress) as watcher:
+        yield partial(
+            write_rationales,
+            prompt=config.dataset.prompt,
+            teacher=config.teacher,
+            ledger_path=workspace.store.ledger_path,
+            forbidden=special_tokens(workspace.student.tokenizer),
+            shots=workspace.questions.shots,
+            progress=watcher.show,
+            generate=LocalTeacher(config).generate,
+        )
+
+
+def _keep(workspace: Workspace, rationales: Sequence[Rationale], effort: Effort) -> StageRecord:
+    # Replies that were paid for are kept by the ledger; the store keeps what was made of them.
+    artifact = workspace.store.obtain(
+        "distill",
+        {"rationales": digest(rationales)},
+        lambda folder: write_table(folder / "rationales.parquet", Rationale, rationales),
+    )
+    return replace(
+        record_stage("distill", artifact),
+        seconds=effort.seconds,
+        peak_memory_bytes=effort.peak_memory_bytes,
+    )
 
 
 class AskingBar:

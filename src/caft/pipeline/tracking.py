@@ -6,29 +6,30 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from caft.pipeline.findings import Findings
+from caft.pipeline.results import RunResults
 from caft.pipeline.rows import prediction_rows, rationale_rows, score_rows
 from caft.records import difficulty
 from caft.report.tables import ReportTables
-from caft.trainers.loggers import Product
+from caft.trainers.loggers import Product, RunLogger
 
 _RATIONALES_SHOWN = 200
 
 
 def track_run(
-    findings: Findings, tables: ReportTables, summary: Mapping[str, Any], folder: Path
+    logger: RunLogger,
+    results: RunResults,
+    tables: ReportTables,
+    summary: Mapping[str, Any],
+    folder: Path,
 ) -> None:
     """`folder` is the run's own, already filled."""
-    logger = findings.logger
-    assert logger is not None
     for stage in summary["stages"]:
         numbers = {key: stage[key] for key in ("seconds", "peak_memory_bytes") if stage[key]}
         logger.log_stage(stage["name"], {**numbers, "cached": float(stage["cached"])})
     logger.log_series("roc/false_positive_rate", list_roc(summary, tables))
-    if findings.scores is not None:
-        logger.log_table("scores", score_rows(findings, tables))
+    logger.log_table("scores", score_rows(results.scored.scores, tables))
     logger.log_table("predictions", prediction_rows(tables))
-    logger.log_table("rationales", rationale_rows(findings)[:_RATIONALES_SHOWN])
+    logger.log_table("rationales", rationale_rows(results.rationales)[:_RATIONALES_SHOWN])
     for product in list_products(summary, folder):
         logger.log_product(product)
     logger.log_summary(summary_numbers(summary))

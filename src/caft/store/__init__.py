@@ -12,12 +12,13 @@ from caft.store.durable import make_durable, write_durably
 from caft.store.fingerprint import digest, file_digest, plain, source_digest
 from caft.store.full_disk import disk_may_be_full
 from caft.store.journal import Journal
-from caft.store.measure import measured
+from caft.store.measure import Effort, measured
 from caft.store.tables import read_rows, read_table, write_rows, write_table
 
 __all__ = [
     "Artifact",
     "Checkpoints",
+    "Effort",
     "Journal",
     "Store",
     "digest",

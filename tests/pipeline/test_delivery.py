@@ -14,7 +14,7 @@ from caft.models.config import TinyModelConfig
 from caft.models.encoding import render_prompt
 from caft.models.locate import locate_model
 from caft.models.student import Student
-from caft.pipeline.recipe import describe_recipe
+from caft.pipeline.delivery import describe_recipe
 from caft.records import Question, Target
 from caft.report.card import Recipe
 from caft.text.config import PromptConfig, PromptStyle

@@ -1,0 +1,131 @@
+"""The data check of all stages before the first one trains, not hours later. Loads no model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from caft.evaluate.stage import encode_prompts
+from caft.pipeline.matched_budget import find_matched_budget
+from caft.pipeline.results import Scored, Taught
+from caft.pipeline.stage_inputs import (
+    questions_for_teacher,
+    stage_tuning,
+    tuned_replies,
+    tuned_scoring,
+    tunes,
+)
+from caft.pipeline.workspace import Workspace
+from caft.records import Example, Question, Target
+from caft.score.stage import encode_questions
+from caft.split import SplitResult
+from caft.text.prompts import Wanted
+from caft.tune.check import check_prompts, find_bare_start, refuse_unmeasured
+from caft.tune.examples import wanted_of
+from caft.tune.stage import (
+    TrainingRows,
+    encode_rows,
+    find_tuning,
+    read_tuned,
+    starting_student,
+)
+
+log = logging.getLogger(__name__)
+_NAMED = 5
+
+
+def check_stages(
+    workspace: Workspace, taught: Taught, checked: Mapping[int, TrainingRows]
+) -> dict[int, TrainingRows]:
+    """The rows, as tokens, of every stage that must be trained; by its number, from 0.
+
+    UserError where a row could not be trained as it should be, is longer than allowed, or has
+    another prompt than evaluation will send. Stages in the store were checked when they were
+    made, and those of `checked` are taken as they are.
+    """
+    rows = _encode_stages(workspace, taught, len(workspace.config.method.stages), checked)
+    examples = [example for stage in rows.values() for example in stage.examples]
+    _warn_of_bare_start(examples, workspace.student.tokenizer)
+    return rows
+
+
+def check_before_teaching(
+    workspace: Workspace, scored: Scored, split: SplitResult
+) -> dict[int, TrainingRows]:
+    """The same for the stages before the first one with rationales, before a teacher is paid.
+
+    Empty where nothing is to be paid, and where a matched budget moves questions to other
+    classes while the teacher is asked.
+    """
+    config = workspace.config
+    pays = questions_for_teacher(workspace, split) and not scored.rationales
+    if not tunes(config) or not pays or find_matched_budget(config):
+        return {}
+    stages = enumerate(config.method.stages)
+    taught = (n for n, stage in stages if Target.rationale in stage.targets.values())
+    return _encode_stages(workspace, Taught(split=split), next(taught), {})
+
+
+def _encode_stages(
+    workspace: Workspace, taught: Taught, count: int, checked: Mapping[int, TrainingRows]
+) -> dict[int, TrainingRows]:
+    student = starting_student(workspace.student, workspace.config.tuning)
+    rows = dict(checked)
+    for number in range(count):
+        work = stage_tuning(workspace, taught, student, number)
+        # Behind a stage that is still to be trained, nothing can be in the store.
+        artifact = None if rows else find_tuning(work, workspace.store)
+        if artifact:
+            student = read_tuned(student, artifact)
+        elif number not in rows:
+            # A stage of both targets may have no validation question that is answered at once.
+            refuse_unmeasured(work.validation.questions, work.prompt, work.config, number + 1)
+            rows[number] = encode_rows(work)
+            _warn_of_dropped(rows[number], number)
+            questions = {lesson.question.id: lesson.question for lesson in work.lessons}
+            _refuse_other_prompts(workspace, rows[number].examples, questions)
+    return rows
+
+
+def _warn_of_dropped(rows: TrainingRows, number: int) -> None:
+    if rows.dropped:
+        log.warning(
+            "tuning, stage %d: %d rows are too long and left out: %s%s",
+            number + 1,
+            len(rows.dropped),
+            ", ".join(rows.dropped[:_NAMED]),
+            ", ... (summary.json names all)" if len(rows.dropped) > _NAMED else "",
+        )
+
+
+def _refuse_other_prompts(
+    workspace: Workspace, examples: Sequence[Example], questions: Mapping[str, Question]
+) -> None:
+    """UserError where a row's prompt is not what evaluation would send for its question."""
+    for target in Target:
+        rows = [row for row in examples if row.target is target]
+        asked = [questions[row.question_id] for row in rows]
+        check_prompts(rows, _prompts_of_evaluation(workspace, target, asked))
+
+
+def _prompts_of_evaluation(
+    workspace: Workspace, target: Target, questions: Sequence[Question]
+) -> list[tuple[int, ...]]:
+    # The base model stands in for the tuned one, whose tokenizer is the same.
+    wanted = wanted_of(target, workspace.config.tuning.answer_target)
+    if wanted is not Wanted.answer:
+        work = tuned_replies(workspace, workspace.student, wanted)
+        return [ids for _, ids in encode_prompts(replace(work, questions=questions))]
+    scoring = replace(tuned_scoring(workspace, workspace.student), questions=questions)
+    return [row.prompt_ids for row in encode_questions(scoring)]
+
+
+def _warn_of_bare_start(examples: Sequence[Example], tokenizer: Any) -> None:
+    if find_bare_start(examples, tokenizer):
+        log.warning(
+            "the chat template begins without the BOS token (%r) that the tokenizer puts before "
+            "other texts; some models are made that way, but see that this one is",
+            tokenizer.bos_token,
+        )

@@ -1,0 +1,261 @@
+"""summary.json, schema 1: a run's results as the contract's keys. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from caft.data import QuestionSplits
+from caft.estimators import STAND_IN
+from caft.evaluate.accuracy import pick_best_mode, summarise_accuracy
+from caft.pipeline.results import Evaluated, ModeReplies, RunResults, Tuned
+from caft.records import Mode
+from caft.report.comparison import compare_models
+from caft.report.cost import StageTokens, count_cost
+from caft.report.schema import SCHEMA
+from caft.report.score_part import ScoreContext, describe_scores
+from caft.report.tables import ReportTables
+from caft.run_config import RunConfig
+from caft.score.config import Fallback
+from caft.split import SplitResult, split_questions
+from caft.tune.config import Select
+from caft.tune.course import accuracies, best_epoch, questions_asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """What is known of a run beside its results: where, when and on what it ran.
+
+    Times are ISO, in UTC. `parameters` and `revision` are the base model's, None where it is not
+    on this machine (published scores need no model).
+    """
+
+    overrides: tuple[str, ...] = ()
+    git_commit: str | None = None
+    started: str = ""
+    finished: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    device: str = ""
+    parameters: int | None = None
+    revision: str | None = None
+
+
+def build_summary(
+    config: RunConfig,
+    questions: QuestionSplits,
+    results: RunResults,
+    tables: ReportTables,
+    facts: RunFacts,
+) -> dict[str, Any]:
+    """The contract's keys; parts that the run did not reach are null."""
+    trained = results.tuned.numbers[-1].trainable_parameters if results.tuned else None
+    return {
+        "schema": SCHEMA,
+        "run": {
+            "name": config.name,
+            "seed": config.seed,
+            "overrides": list(facts.overrides),
+            "git_commit": facts.git_commit,
+            "started": facts.started,
+            "finished": facts.finished,
+            "versions": dict(facts.versions),
+            "device": facts.device,
+        },
+        "model": {
+            "id": config.model.path or config.model.id,
+            "revision": facts.revision,
+            "parameters": facts.parameters,
+            "trainable_parameters": trained,
+        },
+        "dataset": {
+            "name": config.dataset.name,
+            "fingerprint": questions.fingerprint,
+            "test_fingerprint": questions.test_fingerprint,
+            "counts": {name: len(part) for name, part in questions.parts()},
+            "removed": dict(questions.removed),
+        },
+        "score": _score_part(config, questions, results),
+        "split": _split_part(config, questions, results.placed) if results.placed else None,
+        "method": {"name": config.method.name, "stages": _method_stages(config, results.tuned)},
+        "tuning": _tuning_part(config, results.tuned) if results.tuned else [],
+        "accuracy": (
+            _accuracy_part(config, questions, results.placed, results.evaluated, tables)
+            if results.placed and results.evaluated
+            else None
+        ),
+        "cost": _cost_part(results),
+        "stages": [asdict(record) for record in results.stages],
+    }
+
+
+def _score_part(
+    config: RunConfig, questions: QuestionSplits, results: RunResults
+) -> dict[str, Any]:
+    train = results.scored.of(questions.train)
+    estimator = getattr(config.split, "estimator", STAND_IN)
+    # A run that stops after scoring shows the classes that a split would make, too.
+    placed = results.placed or split_questions(train, (), config.split, config.seed)
+    context = ScoreContext(
+        subject_of={item.id: item.subject for item in questions.train},
+        gold_of={item.id: item.gold_index for item in questions.train},
+        complexity_of=placed.complexity_of,
+        classes=config.split.classes,
+        source=config.score.kind,
+        fallback=results.scored.fallback,
+        fallback_wording=getattr(config.score, "fallback", Fallback.certain).name,
+        chains=results.scored.chains,
+    )
+    return describe_scores(train, estimator, config.evaluation.confidence, context)
+
+
+def _split_part(config: RunConfig, questions: QuestionSplits, split: SplitResult) -> dict[str, Any]:
+    placed = split.complexity_of
+    train = [placed[question.id] for question in questions.train]
+    return {
+        "strategy": config.split.strategy,
+        "estimator": getattr(config.split, "estimator", None),
+        "thresholds": list(split.thresholds),
+        "counts": {name: train.count(name) for name in config.split.classes},
+        "held_out_by": split.held_out_by or None,
+        "unreadable": split.unreadable,
+    }
+
+
+def _method_stages(config: RunConfig, tuned: Tuned | None) -> list[dict[str, Any]]:
+    examples: list[int | None] = [numbers.examples for numbers in tuned.numbers] if tuned else []
+    examples += [None] * (len(config.method.stages) - len(examples))
+    return [
+        {
+            "targets": {name: target.name for name, target in stage.targets.items()},
+            "epochs": stage.epochs,
+            "examples": count,
+        }
+        for stage, count in zip(config.method.stages, examples, strict=True)
+    ]
+
+
+def _tuning_part(config: RunConfig, tuned: Tuned) -> list[dict[str, Any]]:
+    parts = []
+    for numbers in tuned.numbers:
+        measured, best = accuracies(numbers.curve), best_epoch(numbers.curve)
+        takes_best = config.tuning.select is Select.best and best is not None
+        parts.append(
+            {
+                "epochs": numbers.epochs,
+                "by_epoch": measured,
+                "best_epoch": best,
+                "best": max(measured, default=None),
+                "final": measured[-1] if measured else None,
+                "questions": questions_asked(numbers.curve),
+                "selected": best if takes_best else numbers.epochs,
+                "dropped": len(numbers.dropped),
+                "dropped_ids": numbers.dropped,
+            }
+        )
+    return parts
+
+
+def _accuracy_part(
+    config: RunConfig,
+    questions: QuestionSplits,
+    split: SplitResult,
+    evaluated: Evaluated,
+    tables: ReportTables,
+) -> dict[str, Any]:
+    confidence = config.evaluation.confidence
+    by_mode = {
+        name: _by_mode(config, questions, split, replies)
+        for name, replies in evaluated.by_model.items()
+    }
+    base, tuned = _best_mode(evaluated.base), _best_mode(evaluated.tuned)
+    part: dict[str, Any] = {
+        "base": by_mode["base"],
+        "tuned": by_mode.get("tuned"),
+        "best_mode": {"base": base, "tuned": tuned},
+        "confidence": confidence,
+        "validation": _validation_part(evaluated),
+    }
+    if base and tuned:
+        part["comparison"] = compare_models(tables, Mode[base], Mode[tuned], confidence)
+    return part
+
+
+def _best_mode(replies: ModeReplies | None) -> str | None:
+    validation = replies.validation if replies else {}
+    return pick_best_mode({mode.name: rows for mode, rows in validation.items()})
+
+
+def _validation_part(evaluated: Evaluated) -> dict[str, dict[str, float]]:
+    return {
+        name: {
+            mode.name: sum(row.correct for row in rows) / len(rows)
+            for mode, rows in replies.validation.items()
+        }
+        for name, replies in evaluated.by_model.items()
+    }
+
+
+def _by_mode(
+    config: RunConfig, questions: QuestionSplits, split: SplitResult, replies: ModeReplies
+) -> dict[str, Any]:
+    subject_of = {question.id: question.subject for question in questions.test}
+    return {
+        mode.name: summarise_accuracy(
+            replies.test[mode],
+            split.complexity_of,
+            subject_of,
+            config.split.classes,
+            config.evaluation.confidence,
+        )
+        if mode in replies.test
+        else None
+        for mode in Mode
+    }
+
+
+def _cost_part(results: RunResults) -> dict[str, Any]:
+    stages = [
+        StageTokens(
+            epochs=numbers.epochs,
+            prompt_tokens=numbers.prompt_tokens,
+            trained_tokens=numbers.trained_tokens,
+            rationale_tokens=numbers.rationale_tokens,
+            parameters=numbers.parameters,
+            trainable_parameters=numbers.trainable_parameters,
+        )
+        for numbers in (results.tuned.numbers if results.tuned else ())
+    ]
+    written = [
+        prediction
+        for replies in (results.evaluated.by_model.values() if results.evaluated else ())
+        for part in (replies.validation, replies.test)
+        for mode, rows in part.items()
+        # Routed replies were generated in the other two modes, and what decided while scoring.
+        if mode is not Mode.routed
+        for prediction in rows
+    ]
+    return count_cost(results.rationales, stages, written, results.scored.judgements)
+
+
+def collect_tables(questions: QuestionSplits, results: RunResults) -> ReportTables:
+    """Everything question by question that the report shows."""
+    evaluated = results.evaluated.by_model if results.evaluated else {}
+    numbers = results.tuned.numbers if results.tuned else ()
+    return ReportTables(
+        questions={item.id: item for _, part in questions.parts() for item in part},
+        split_of={item.id: name for name, part in questions.parts() for item in part},
+        scores=results.scored.scores,
+        complexity_of=results.placed.complexity_of if results.placed else {},
+        rationales=results.rationales,
+        predictions={
+            (name, mode): rows
+            for name, replies in evaluated.items()
+            for mode, rows in replies.test.items()
+        },
+        curves=[
+            {"stage": number, **row}
+            for number, stage in enumerate(numbers, start=1)
+            for row in stage.curve
+        ],
+    )
