@@ -1,0 +1,38 @@
+"""Words of small runs, and scores whose classes are known by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from caft.pipeline.results import Scored
+from caft.records import AnswerScore, Question
+
+SMALL = (
+    "model=tiny",
+    "model.dtype=float32",
+    "trainer.accelerator=cpu",
+    "dataset.train=8",
+    "dataset.validation=4",
+    "dataset.test=2",
+    "dataset.prompt.shots=2",
+)
+TWO_STAGES = (
+    "method.stages=[{targets:{easy:answer,middle:answer},epochs:1},"
+    "{targets:{hard:rationale},epochs:2}]"
+)
+
+
+def score_in_order(questions: Sequence[Question]) -> Scored:
+    """Each question is harder than the one before it; every second answer is wrong."""
+    return Scored(
+        scores=[
+            AnswerScore(
+                question_id=question.id,
+                predicted="1",
+                valid=True,
+                correct=number % 2 == 0,
+                estimates={"answer_entropy": float(number)},
+            )
+            for number, question in enumerate(questions)
+        ]
+    )

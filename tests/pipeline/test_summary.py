@@ -1,0 +1,133 @@
+"""summary.json out of frozen results, and null for what a run did not reach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from small_runs import TWO_STAGES, score_in_order
+
+from caft.pipeline.results import (
+    Evaluated,
+    ModeReplies,
+    RunResults,
+    Scored,
+    StageRecord,
+    Taught,
+    Tuned,
+)
+from caft.pipeline.stages import split_scored
+from caft.pipeline.summary import RunFacts, build_summary, collect_tables
+from caft.pipeline.workspace import Workspace
+from caft.records import Mode, Prediction, Question, Rationale
+from caft.report.schema import check_summary
+from caft.tune.stage import TuningNumbers
+
+Open = Callable[..., Workspace]
+FACTS = RunFacts(started="2026-01-01T00:00:00+00:00", finished="2026-01-01T00:01:00+00:00",
+                 versions={"python": "3"}, device="cpu, float32", parameters=7)  # fmt: skip
+
+
+def summarise(workspace: Workspace, results: RunResults) -> dict:
+    tables = collect_tables(workspace.questions, results)
+    summary = build_summary(workspace.config, workspace.questions, results, tables, FACTS)
+    check_summary(summary)
+    return summary
+
+
+def record(name: str) -> StageRecord:
+    return StageRecord(name=name, fingerprint="f", cached=False, seconds=1.0, peak_memory_bytes=2)
+
+
+def reply(question: Question, correct: bool, tokens: int) -> Prediction:
+    return Prediction(question_id=question.id, text="", parsed="1", correct=correct,
+                      generated_tokens=tokens)  # fmt: skip
+
+
+def replies(workspace: Workspace, mode: Mode, right: int, tokens: int) -> ModeReplies:
+    """The first `right` validation questions, and as many test questions, are answered right."""
+    parts = [
+        {mode: [reply(item, n < right, tokens) for n, item in enumerate(part)]}
+        for part in (workspace.questions.validation, workspace.questions.test)
+    ]
+    return ModeReplies(*parts)
+
+
+NUMBERS = TuningNumbers(
+    examples=6,
+    dropped=["long"],
+    epochs=2,
+    prompt_tokens=60,
+    trained_tokens=12,
+    rationale_tokens={},
+    parameters=7,
+    trainable_parameters=3,
+    curve=[
+        {"step": 1, "epoch": 1, "validation_accuracy": 0.5, "validation_questions": 4},
+        {"step": 2, "epoch": 2, "validation_accuracy": 0.25, "validation_questions": 4},
+    ],
+)
+
+
+def test_a_run_that_stops_after_the_scores_has_them_and_nothing_else(open_small: Open) -> None:
+    workspace = open_small("until=score")
+    scored = replace(score_in_order(workspace.every_question), stages=(record("score"),))
+    summary = summarise(workspace, RunResults(scored=scored))
+    assert summary["score"]["roc_auc"]["answer_entropy"]["n"] == 8
+    assert (summary["split"], summary["accuracy"], summary["tuning"]) == (None, None, [])
+    assert [stage["name"] for stage in summary["stages"]] == ["score"]
+    assert summary["cost"]["teacher_calls"] == 0
+    assert summary["model"]["parameters"] == 7
+
+
+def test_every_part_comes_from_the_stage_that_found_it(open_small: Open) -> None:
+    workspace = open_small(TWO_STAGES)
+    scored: Scored = score_in_order(workspace.every_question)
+    split = split_scored(workspace, scored)
+    rationale = Rationale(
+        question_id=workspace.questions.train[-1].id, text="so [[1]]", answer="1", agrees=True,
+        prompt_tokens=10, completion_tokens=5, usd=0.25,
+    )  # fmt: skip
+    taught = Taught(split=split, rationales=[rationale], stages=(record("distill"),))
+    tuned = Tuned(student=workspace.student, numbers=(NUMBERS,), stages=(record("tune 1"),))
+    evaluated = Evaluated(
+        base=replies(workspace, Mode.answer, 1, 1),
+        tuned=replies(workspace, Mode.rationale, 2, 10),
+        stages=(record("evaluate tuned rationale"),),
+    )
+    results = RunResults(
+        scored=scored, split=split, taught=taught, tuned=tuned, evaluated=evaluated
+    )
+    summary = summarise(workspace, results)
+    assert summary["split"]["counts"] == {"easy": 2, "middle": 4, "hard": 2}
+    assert summary["method"]["stages"][0]["examples"] == 6
+    # The second stage was not tuned.
+    assert summary["method"]["stages"][1]["examples"] is None
+    assert summary["tuning"][0]["best_epoch"] == 1
+    assert summary["tuning"][0]["dropped_ids"] == ["long"]
+    assert summary["model"]["trainable_parameters"] == 3
+    assert summary["accuracy"]["best_mode"] == {"base": "answer", "tuned": "rationale"}
+    assert summary["accuracy"]["validation"] == {
+        "base": {"answer": 0.25},
+        "tuned": {"rationale": 0.5},
+    }
+    assert summary["accuracy"]["tuned"]["rationale"]["n"] == 2
+    assert summary["accuracy"]["tuned"]["answer"] is None
+    cost = summary["cost"]
+    assert (cost["teacher_calls"], cost["teacher_usd"]) == (1, 0.25)
+    # Six held-out questions: one token each from the base model, ten from the tuned one.
+    assert cost["evaluation_generated_tokens"] == 66
+    assert [stage["name"] for stage in summary["stages"]] == [
+        "distill", "tune 1", "evaluate tuned rationale"
+    ]  # fmt: skip
+
+
+def test_a_matched_budgets_split_is_the_one_that_is_reported(open_small: Open) -> None:
+    workspace = open_small("split=random", "split.match=calls", TWO_STAGES, "until=distill")
+    scored = score_in_order(workspace.every_question)
+    drawn = split_scored(workspace, scored)
+    settled = replace(drawn, placements=tuple(
+        replace(place, complexity="easy") for place in drawn.placements
+    ))  # fmt: skip
+    results = RunResults(scored=scored, split=drawn, taught=Taught(split=settled))
+    assert summarise(workspace, results)["split"]["counts"] == {"easy": 8, "middle": 0, "hard": 0}
