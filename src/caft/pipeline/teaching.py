@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
-from caft.models.config import HubModelConfig
+from caft.distill.local import name_model
 from caft.models.locate import locate_model
 from caft.models.student import Student
 from caft.run_config import RunConfig
@@ -36,11 +36,12 @@ class AskingBar:
         if self._task is None:
             self._task = self._bar.add_task(f"asking the {self._who}")
         title = f"{self._who}, {progress.replies_per_second:.1f}/s, {progress.usd:.4f} USD"
+        failed = f", {progress.failed} refused" if progress.failed else ""
         self._bar.update(
             self._task,
             total=progress.total,
-            completed=progress.done,
-            description=f"{title} {progress.note}".strip(),
+            completed=progress.replies,
+            description=f"{title}{failed} {progress.note}".strip(),
         )
         now = time.monotonic()
         ended = progress.done == progress.total and progress.calls > 0
@@ -73,10 +74,7 @@ class LocalTeacher:
     def _student(self) -> Student:
         from caft.trainers.build import pick_device
 
-        teacher = self._teacher
-        named = HubModelConfig(
-            name="teacher", id=teacher.id or "", revision=teacher.revision, path=teacher.path
-        )
+        named = name_model(self._teacher)
         return Student(named, locate_model(named), pick_device(self._run.trainer))
 
     @cached_property

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from caft.errors import UserError
+from caft.teachers.secrets import (
+    environment_secrets,
+    find_held,
+    has_key_shape,
+    is_secret_name,
+    texts_in,
+)
 
 _VARIABLE = re.compile("[A-Z_][A-Z0-9_]*")
-_SECRET = re.compile("api.?key|authori[sz]ation|password|secret|bearer|access.?token", re.I)
 
 
 class Keep(Enum):
     """Which rationales may be trained on.
 
-    `correct`: those whose [[answer]] agrees with gold. `all`: every finished reply that is no
-    loop and no attack; one that is wrong, or names no answer at all, is marked as such.
+    `correct`: those whose [[answer]] agrees with gold. `all`: every reply that is no loop, no
+    attack and not known to be unfinished; one that is wrong, or names no answer at all, is marked
+    as such. A reply that ended for a reason nobody knows counts as finished here only.
     """
 
     correct = "correct"
@@ -145,6 +153,12 @@ class OpenAITeacherConfig(TeacherConfig):
     `circuit_openings` openings without a single reply between them the run stops. So it does, at
     once, where as many requests were refused for good and none was ever answered; an endpoint that
     has answered may refuse as many as it likes, and each is left out.
+
+    Where the first `probe_replies` replies are all refused for one reason other than a wrong
+    answer, nothing more is bought (0: never mind).
+
+    After SIGTERM or Ctrl-C no call is sent any more, and those under way, which are paid for, are
+    waited for up to `grace_seconds`; a second signal ends at once.
     """
 
     kind: str = "openai"
@@ -159,6 +173,7 @@ class OpenAITeacherConfig(TeacherConfig):
     max_tokens_field: MaxTokensField = MaxTokensField.max_tokens
     extra: dict[str, Any] = field(default_factory=dict)
     attempts: int = 1
+    probe_replies: int = 20
     timeout_seconds: float = 120.0
     concurrency: int = 8
     requests_per_minute: float | None = None
@@ -169,6 +184,7 @@ class OpenAITeacherConfig(TeacherConfig):
     circuit_failures: int = 10
     circuit_seconds: float = 30.0
     circuit_openings: int = 5
+    grace_seconds: float = 25.0
     prices: dict[str, PriceConfig] = field(default_factory=dict)
     usd_per_million_prompt_tokens: float | None = None
     usd_per_million_completion_tokens: float | None = None
@@ -179,7 +195,7 @@ class OpenAITeacherConfig(TeacherConfig):
         refuse_below(self, 1, "max_tokens", "concurrency", "attempts")
         refuse_below(self, 1, "circuit_failures", "circuit_openings")
         refuse_below(self, 0, "temperature", "reask_temperature", "retries", "circuit_seconds")
-        refuse_below(self, 0, "backoff_seconds")
+        refuse_below(self, 0, "backoff_seconds", "grace_seconds", "probe_replies")
         refuse_below(self, 0, "budget_usd", "max_calls")
         refuse_below(self, 0, "usd_per_million_prompt_tokens", "usd_per_million_completion_tokens")
         for name in ("timeout_seconds", "requests_per_minute", "tokens_per_minute"):
@@ -197,18 +213,45 @@ class OpenAITeacherConfig(TeacherConfig):
                 f"{self.group}.api_key_env is no name of an environment variable; give the NAME of "
                 "the one that holds the key, such as OPENAI_API_KEY, and never the key itself"
             )
-        address = urlsplit(self.base_url or "")
-        if "@" in address.netloc or address.query or address.fragment:
-            raise UserError(
-                f"{self.group}.base_url holds a user, a password or a query; secrets come from "
-                f"the environment variable that {self.group}.api_key_env names"
-            )
+        self._refuse_secret_address()
         for name in _names_in(self.extra):
-            if _SECRET.search(name):
+            if is_secret_name(name):
                 raise UserError(
                     f"{self.group}.extra sets {name}, and what it holds is written down; keys "
                     f"come from the environment variable that {self.group}.api_key_env names"
                 )
+        self._refuse_secret_values()
+
+    def _refuse_secret_address(self) -> None:
+        try:
+            address = urlsplit(self.base_url or "")
+        except ValueError:  # check_endpoint says what is wrong with it
+            return
+        named = [name for name, _ in parse_qsl(address.query, keep_blank_values=True)]
+        # Azure's functions call their key `code`.
+        secret = any(is_secret_name(name) or name.casefold() == "code" for name in named)
+        if "@" in address.netloc or secret or address.fragment:
+            raise UserError(
+                f"{self.group}.base_url holds a user, a password, a key or a fragment; secrets "
+                f"come from the environment variable that {self.group}.api_key_env names"
+            )
+
+    def _refuse_secret_values(self) -> None:
+        """By their shape, or since the environment holds them as a secret."""
+        texts = [
+            ("name", self.name),
+            ("model", self.model or ""),
+            ("base_url", self.base_url or ""),
+        ]
+        texts += texts_in(self.extra, "extra")
+        place, variable = find_held(texts, environment_secrets(os.environ, self.api_key_env))
+        shaped = next((place for place, text in texts if has_key_shape(text)), "")
+        if place or shaped:
+            what = f"what the environment variable {variable} holds" if place else "a key"
+            raise UserError(
+                f"{self.group}.{place or shaped} holds {what}, and a config is written down; keys "
+                f"come from the environment variable that {self.group}.api_key_env names"
+            )
 
     def _refuse_bad_sampling(self) -> None:
         if self.top_p is not None and not 0 < self.top_p <= 1:
