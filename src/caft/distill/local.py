@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from caft.teachers.ledger import Arrival, Ledger
 from caft.teachers.progress import AskProgress
 from caft.teachers.replies import Reply, local_reply_key
 from caft.text.prompts import Prompt
+
+_COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def name_model(teacher: LocalModelTeacherConfig) -> HubModelConfig:
@@ -87,7 +90,9 @@ def write_locally(job: Job, teacher: LocalModelTeacherConfig) -> list[Rationale]
 
 
 def _weights(teacher: LocalModelTeacherConfig) -> str:
-    """What the model is: its files, or its commit. Empty for one that is not here yet."""
+    """What the model is: its files, or its commit. Empty for a commit that is named already."""
+    if not teacher.path and _COMMIT.fullmatch(teacher.revision):
+        return ""
     named = name_model(teacher)
     folder = find_model(named)
     return model_fingerprint(folder, named) if folder is not None else ""
@@ -127,9 +132,9 @@ def _local_name(teacher: LocalModelTeacherConfig) -> str:
 def _local_key(prompt: Prompt, teacher: LocalModelTeacherConfig, weights: str) -> str:
     # Replies of ledgers that did not look at the weights are written anew: nothing says that they
     # are of the model that is there now, and a local model costs nothing but time.
-    body = {
+    known = {"weights": weights} if weights else {}
+    body = known | {
         "model": _local_name(teacher),
-        "weights": weights,
         "messages": [[turn.role, turn.content] for turn in prompt.messages],
         "max_tokens": teacher.max_tokens,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import traceback
 from collections.abc import Sequence
 from functools import partial
@@ -33,6 +34,7 @@ from caft.hydra_bridge.running import Run, end_on_signals, guard
 from caft.hydra_bridge.sweep import run_sweep
 from caft.hydra_bridge.wording import explain
 from caft.run_config import RunContext
+from caft.teachers.secrets import refuse_environment_secrets
 
 
 def main(run: Run, arguments: Sequence[str] | None = None, *, start: Start = start_child) -> int:
@@ -65,6 +67,7 @@ def _obey(run: Run, arguments: Sequence[str] | None, start: Start, caught: Caugh
     parser = get_args_parser()
     parser.error = refuse_flags  # type: ignore[method-assign]
     args = parser.parse_intermixed_args(arguments)
+    refuse_environment_secrets(args.overrides, os.environ)  # of Hydra's own settings, too
     hydra = start_hydra(args)
     if _show(hydra, args, parser):
         return DONE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import re
 import textwrap
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from caft.errors import UserError
 from caft.hydra_bridge.folders import name_job
 from caft.hydra_bridge.wording import did_you_mean, explain
 from caft.run_config import KINDS, ONE_KIND, RunConfig
+from caft.teachers.secrets import refuse_environment_secrets
 
 OWN_SWEEPER = "cases"
 """Our sweeper under a name of its own: a launcher's worker registers Hydra's `basic` once more."""
@@ -150,6 +152,7 @@ def build_run_config(composed: DictConfig) -> RunConfig:
     for group in (*KINDS, *ONE_KIND):
         typed[group] = OmegaConf.structured(_find_schema(group, composed))
     values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    refuse_environment_secrets(values, os.environ)
     built = OmegaConf.to_object(OmegaConf.merge(typed, values))
     assert isinstance(built, RunConfig)
     return built

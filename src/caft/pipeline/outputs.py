@@ -32,6 +32,7 @@ from caft.run_config import RunConfig, RunContext
 from caft.score.config import Fallback
 from caft.split import split_questions
 from caft.store import disk_may_be_full, write_durably, write_rows
+from caft.teachers.refusals import count_reasons
 from caft.tune.config import Select
 from caft.tune.course import accuracies, best_epoch, questions_asked
 
@@ -292,7 +293,8 @@ def _cost_part(findings: Findings) -> dict[str, Any]:
         if mode is not Mode.routed
         for prediction in rows
     ]
-    return count_cost(findings.rationales, stages, written, findings.judgements)
+    cost = count_cost(findings.rationales, stages, written, findings.judgements)
+    return {**cost, "teacher_refused": count_reasons(findings.rationales)}
 
 
 def _collect_tables(findings: Findings) -> ReportTables:

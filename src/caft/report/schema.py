@@ -281,12 +281,16 @@ class AccuracyPart(TypedDict):
 
 
 class CostPart(TypedDict):
-    """The ledger. Trained tokens count every epoch, unique ones count each text once."""
+    """The ledger. Trained tokens count every epoch, unique ones count each text once.
+
+    `teacher_refused` counts the replies that were not trained on, by reason, commonest first.
+    """
 
     teacher_calls: int
     teacher_prompt_tokens: int
     teacher_completion_tokens: int
     teacher_usd: float
+    teacher_refused: NotRequired[dict[str, int]]
     judge_calls: NotRequired[int]
     judge_prompt_tokens: NotRequired[int]
     judge_completion_tokens: NotRequired[int]

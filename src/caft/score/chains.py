@@ -14,7 +14,8 @@ from statistics import fmean
 from caft.records import Chain
 from caft.text.parsing import last_marker
 
-_OPENS, _CLOSES = re.compile(r"<think(?:ing)?>", re.I), re.compile(r"</think(?:ing)?>", re.I)
+_OPENS = re.compile(r"<think(?:ing)?>|(?-i:\[THINK\])", re.I)
+_CLOSES = re.compile(r"</think(?:ing)?>|(?-i:\[/THINK\])", re.I)
 _ENDS_SENTENCE = re.compile(r"[.!?][\"')\]]*$")
 
 

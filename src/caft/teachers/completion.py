@@ -42,7 +42,7 @@ def read_body(raw: bytes, scrub: Scrub, seconds: float) -> Answered | Failed:
     A byte that is no UTF-8 becomes U+FFFD, which the judge refuses: the reply is paid for, and
     asking again would most likely pay for the same byte.
     """
-    text = raw.decode(json.detect_encoding(raw), "replace")
+    text = raw.decode("utf-8-sig", "replace")
     try:
         data = json.loads(text, parse_int=_read_int)
     except (ValueError, RecursionError):

@@ -63,4 +63,4 @@ def read_finish(reason: str) -> Finish:
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", reason.strip().rpartition(".")[2])
     word = re.sub(r"[\W_]+", "_", words).strip("_").casefold()
     word = word.removeprefix("finish_reason_").removeprefix("stop_reason_")
-    return _MEANING.get(word, Finish.unknown) if word else Finish.finished
+    return _MEANING.get(word, Finish.unknown) if reason.strip() else Finish.finished

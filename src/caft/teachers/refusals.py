@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from caft.records import Rationale
 from caft.teachers.finish import Finish, read_finish
 
-WRONG = "wrong"
+WRONG, OVER_BUDGET = "wrong", "over_budget"
 _KEEP_ALL = "teacher.keep=all trains on them all the same, marked"
 _LONGER = "give a larger teacher.max_tokens"
 _ELSE = "read one in rationales.parquet, and take another teacher.model or dataset.prompt wording"
@@ -40,7 +40,7 @@ def count_reasons(rows: Iterable[Rationale]) -> dict[str, int]:
     return dict(Counter(name_reason(row) for row in rows if not row.accepted).most_common())
 
 
-def list_reasons(counts: dict[str, int]) -> str:
+def list_reasons(counts: Mapping[str, int]) -> str:
     """Such as "6 cut_off, 4 wrong"."""
     return ", ".join(f"{count} {reason}" for reason, count in counts.items())
 

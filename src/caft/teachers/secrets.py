@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
+from caft.errors import UserError
+
 _LEAST = 8
 _SURE = 16
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
@@ -75,8 +77,21 @@ def find_held(texts: Iterable[tuple[str, str]], secrets: Mapping[str, str]) -> t
     for place, text in texts:
         for variable, secret in secrets.items():
             if secret in text:
-                return place, variable
+                return place.replace(secret, "..."), variable
     return "", ""
+
+
+def refuse_environment_secrets(value: object, environment: Mapping[str, str]) -> None:
+    """UserError, without repeating it, where nested tables hold what the environment keeps secret.
+
+    Whatever a config says is written down: in the run's folder, in summary.json, by trackers.
+    """
+    place, variable = find_held(texts_in(value), environment_secrets(environment))
+    if variable:
+        raise UserError(
+            f"{place or 'the command line'} holds what the environment variable {variable} holds, "
+            "and a config is written down; leave it out: keys are read from the environment alone"
+        )
 
 
 def texts_in(value: object, place: str = "") -> Iterator[tuple[str, str]]:

@@ -17,9 +17,6 @@ _TELLING = (
 )  # fmt: skip
 _DEEPEST, _MOST_ITEMS = 6, 3
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
-_UNPRINTABLE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]"
-)
 _HTML = re.compile(r"<!doctype\s+html|<html|<head|<body|<title|<h1", re.I)
 _TITLE = re.compile(r"<(title|h1)[^>]*>(.*?)</\1", re.I | re.S)
 _HIDDEN = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|\Z)", re.I | re.S)
@@ -55,7 +52,7 @@ def clean_words(text: str) -> str:
         text = _HIDDEN.sub(" ", text)
         title = next((found[2] for found in _TITLE.finditer(text) if found[2].strip()), None)
         text = re.sub(r"<[^<>]*>", " ", text if title is None else title)
-    text = _UNPRINTABLE.sub(" ", _ESCAPES.sub("", text))
+    text = "".join(sign if sign.isprintable() else " " for sign in _ESCAPES.sub("", text))
     line = " ".join(text.split())
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 3].rstrip()}..."
 

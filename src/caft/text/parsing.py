@@ -65,7 +65,8 @@ def answers_agree(parsed: str | None, gold: str) -> bool:
 # Thinking and quotes
 
 
-_THINK_TAG = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
+# Mistral's models write [THINK]; in small letters it may be a word in brackets.
+_THINK_TAG = re.compile(r"<(/?)think(?:ing)?>|(?-i:\[(/?)THINK\])", re.IGNORECASE)
 
 
 def drop_thinking(reply: str) -> str | None:
@@ -77,7 +78,7 @@ def drop_thinking(reply: str) -> str | None:
     kept: list[str] = []
     position, open_block = 0, False
     for tag in _THINK_TAG.finditer(reply):
-        closes = bool(tag.group(1))
+        closes = bool(tag.group(1) or tag.group(2))
         if closes and not open_block:
             kept = []
         elif not closes and not open_block:
@@ -87,7 +88,7 @@ def drop_thinking(reply: str) -> str | None:
     return None if open_block else "".join(kept) + reply[position:]
 
 
-_OPEN_AT_THE_END = re.compile(r"<think(?:ing)?>\s*\Z", re.IGNORECASE)
+_OPEN_AT_THE_END = re.compile(r"(?:<think(?:ing)?>|(?-i:\[THINK\]))\s*\Z", re.IGNORECASE)
 
 
 def opens_thinking(prompt: str) -> bool:
