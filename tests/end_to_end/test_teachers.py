@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,9 @@ def test_replies_are_bought_once_and_only_accepted_ones_are_trained_on(
     assert wrong > 0
     assert refusals.count("wrong") == (wrong if keep == "correct" else 0)
     assert set(refusals) <= {"wrong", "unparsable"}
+    assert run.summary["cost"]["teacher_refused"] == dict(Counter(refusals))
+    for reason, count in Counter(refusals).items():
+        assert f"{count} {reason}" in " ".join(run.out.split())
     (stage,) = run.summary["method"]["stages"]
     assert stage["examples"] == 32 - len(refusals)
     cost = run.summary["cost"]
@@ -158,6 +162,38 @@ def test_a_class_whose_rationales_were_all_refused_stops_before_the_first_stage_
     bought = len(server.log)
     assert workshop.run(*words, small.two_stages).status == 2
     assert len(server.log) == bought > 0
+
+
+def test_replies_that_end_in_words_nobody_knows_are_not_bought_to_the_last(
+    workshop: Any, words: tuple[str, ...], server: Any
+) -> None:
+    server.finish_reason = "weird"
+    words = (*words, "until=distill", "teacher.keep=correct")
+    run = workshop.run(*words)
+    assert run.status == 2
+    assert "the first 20 replies of fake are all refused as not_finished: weird" in run.err
+    assert len(server.log) == 20
+    # Both ways out that it names lead on, and nothing is bought twice.
+    insisting = workshop.run(*words, "teacher.probe_replies=0")
+    assert insisting.status == 0, insisting.err
+    assert insisting.summary["cost"]["teacher_refused"] == {"not_finished: weird": 32}
+    assert "32 not_finished: weird" in " ".join(insisting.out.split())
+    helped = workshop.run(*words, "teacher.keep=all")
+    assert helped.status == 0, helped.err
+    assert len(server.log) == 32
+    assert all(not row["refusal"] or row["refusal"] == "unparsable" for row in texts(helped))
+
+
+def test_a_store_that_lost_its_ledger_is_noticed_before_anything_is_bought_again(
+    workshop: Any, words: tuple[str, ...], server: Any
+) -> None:
+    assert workshop.run(*words, "until=distill").status == 0
+    (workshop.store / "ledger.sqlite").unlink()
+    for more in ("dry_run=true", "seed=1"):
+        again = workshop.run(*words, "until=distill", more)
+        assert again.status == 2
+        assert "ledger.sqlite is missing, and had 32 replies" in again.err
+    assert len(server.log) == 32
 
 
 def test_a_budget_that_is_used_up_ends_with_2_and_a_higher_one_goes_on(

@@ -175,8 +175,9 @@ def test_replies(message, finish, text):
 
 @pytest.mark.parametrize("data", [
     None, [], "text", 5, {}, {"choices": None}, {"choices": []}, {"choices": {}},
-    {"choices": {"0": {}}}, {"detail": "later"}, {"choices": [None]}, {"choices": ["a"]}, choose(finish=None), choose(None, None),
-    choose("a"), choose({"content": 5}), choose({"content": {"text": "a"}}), choose([]),
+    {"choices": {"0": {}}}, {"detail": "later"}, {"choices": [None]}, {"choices": ["a"]},
+    choose(finish=None), choose(None, None), choose("a"), choose({"content": 5}),
+    choose({"content": {"text": "a"}}), choose([]),
 ])  # fmt: skip
 def test_what_is_no_completion_may_be_one_next_time(data):
     failed = read(data)
@@ -287,7 +288,8 @@ def test_finish_reasons_in_the_words_of_others(word, meaning):
 @pytest.mark.parametrize(("reason", "stop_reason", "finish"), [
     (None, "max_tokens", "max_tokens"), (None, "end_turn", "end_turn"),
     (None, "###", ""), (None, 128_001, ""), ("stop", "###", "stop"), (7, None, "7"),
-    ({"type": "stop"}, None, "unreadable"), ("a\x1b[31mb\nc", None, "ab c"), ("x" * 99, None, "x" * 40),
+    ({"type": "stop"}, None, "unreadable"), ("a\x1b[31mb\nc", None, "ab c"),
+    ("x" * 99, None, "x" * 40),
 ])  # fmt: skip
 def test_the_finish_reason_that_is_kept(reason, stop_reason, finish):
     answer = read(choose({"content": "a"}, reason, stop_reason=stop_reason))

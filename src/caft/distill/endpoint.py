@@ -118,7 +118,8 @@ def _tell_refusals(rationales: Sequence[Rationale]) -> None:
     counts = count_reasons(rationales)
     told = next((row.refusal for row in rationales if row.refusal.startswith("no_reply")), "")
     if counts:
-        log.warning(
+        log.log(
+            logging.INFO if set(counts) == {WRONG} else logging.WARNING,
             "%d of %d replies are refused: %s%s", sum(counts.values()), len(rationales),
             list_reasons(counts), f" (such as {told})" if told else "",
         )  # fmt: skip

@@ -34,6 +34,9 @@ __all__ = ["LEASE_SECONDS", "Arrival", "Caps", "Claimed", "Ledger", "Spending"]
 LEASE_SECONDS = 60.0
 """A claim that was not renewed for this long is free again."""
 
+_COUNTED, _ONLY_THE_REPLY = 0, 2
+"""Values of usage_estimated: who counted the tokens, the server all or only the reply's; 1: we."""
+
 _VERSION = 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS replies (
@@ -262,11 +265,13 @@ class Ledger:
 
     def _insert_reply(self, arrival: Arrival) -> None:
         reply = arrival.reply
+        in_part = _ONLY_THE_REPLY if reply.counted else 1
+        counted = in_part if arrival.usage_estimated else _COUNTED
         self._row = f"the reply {reply.key[:12]} of {self.model}"
         row = (
             reply.key, self.model, arrival.endpoint, arrival.attempt, arrival.request, reply.text,
             reply.finish_reason, reply.prompt_tokens, reply.completion_tokens,
-            int(arrival.usage_estimated), reply.usd, reply.seconds, time.time(),
+            counted, reply.usd, reply.seconds, time.time(),
         )  # fmt: skip
         # Not OR IGNORE, which would drop a row that is faulty in any other way as well.
         self._db.execute(
@@ -352,7 +357,7 @@ class Ledger:
             yield Reply(
                 key=key, text=text, finish_reason=finish, prompt_tokens=prompt,
                 completion_tokens=completion, usd=usd, seconds=seconds, from_ledger=True,
-                counted=not estimated,
+                counted=estimated in (_COUNTED, _ONLY_THE_REPLY),
             )  # fmt: skip
 
     # Edges
