@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from caft.models.config import TinyModelConfig
+from caft.models.locate import locate_model
 
 WRONG = 5
 """Questions, by number, that the teacher gets wrong: those below this."""
@@ -223,6 +227,25 @@ def test_worked_solutions_are_wanted_where_there_are_none(
     # No teacher is needed by who looks at the scores first, or who trains on answers only.
     assert workshop.run(*words, "until=score").status == 0
     assert workshop.run(*words, "method=sft", "until=distill").status == 0
+
+
+def test_a_local_model_that_cannot_be_asked_in_turns_is_refused_before_the_scoring(
+    workshop: Any, small: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(locate_model(TinyModelConfig(name="tiny", id="tiny")), folder)
+    words = (*small.words, "method=distill", "teacher=local_model", f"teacher.path={folder}")
+    template = folder / "chat_template.jinja"
+    for text, said in (
+        ("{{ raise_exception('no system turns here') }}", "template refuses the prompt: no system"),
+        (None, f"teacher.path={folder} has no chat template"),
+    ):
+        template.write_text(text) if text else template.unlink()
+        run = workshop.run(*words)
+        assert run.status == 2
+        assert said in run.err
+        assert run.err.count("\n") == 1
+    assert workshop.made() == []
 
 
 def test_a_dataset_that_has_them_teaches_for_free(

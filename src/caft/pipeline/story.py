@@ -51,7 +51,7 @@ from caft.score.config import ModelScoreConfig, PublishedScoreConfig
 from caft.score.stage import Scoring, read_scores, score_questions
 from caft.split import split_questions
 from caft.store import Store, digest, measured, plain, write_table
-from caft.text.prompts import Wanted
+from caft.text.prompts import Prompt, Wanted, write_prompt
 from caft.trainers.loggers import RunIdentity, RunLogger, open_logger
 from caft.tune.check import refuse_unmeasured
 from caft.tune.config import AnswerTarget, StageConfig
@@ -178,7 +178,15 @@ def open_workplace(config: RunConfig, context: RunContext) -> Workplace:
     if (wants_teacher and not stops_early) or Need.rationale in wanted_needs(config):
         has_solutions = all(question.rationale for question in questions.train)
         check_teacher(has_solutions, config.teacher, pays=not config.dry_run)
+        if config.teacher.kind == "local_model" and not config.dry_run:
+            LocalTeacher(config).refuse_template(_first_question_to_teacher(place))
     return place
+
+
+def _first_question_to_teacher(place: Workplace) -> Prompt:
+    question, shots = place.questions.train[0], place.questions.shots
+    wording = place.config.dataset.prompt
+    return write_prompt(question, wording, Wanted.rationale, chat=True, shots=shots)
 
 
 def _refuse_unmeasured_stages(place: Workplace) -> None:

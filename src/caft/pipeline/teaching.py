@@ -81,6 +81,14 @@ class LocalTeacher:
     def _model(self) -> Any:
         return self._student.load_for_inference()
 
+    def refuse_template(self, prompt: Prompt) -> None:
+        """UserError where its chat template refuses such turns: now, not after the scoring."""
+        from caft.models.encoding import render_prompt
+        from caft.models.loading import load_tokenizer
+
+        named = name_model(self._teacher)
+        render_prompt(prompt, load_tokenizer(locate_model(named), named))
+
     def generate(self, prompts: Sequence[Prompt]) -> list[Any]:
         """Greedy replies to chat prompts, as distill's `Generate` wants them."""
         from caft.models.encoding import encode_prompt

@@ -11,7 +11,8 @@ from caft.teachers.finish import Finish, read_finish
 WRONG, OVER_BUDGET = "wrong", "over_budget"
 _KEEP_ALL = "teacher.keep=all trains on them all the same, marked"
 _LONGER = "give a larger teacher.max_tokens"
-_ELSE = "read one in rationales.parquet, and take another teacher.model or dataset.prompt wording"
+_UNFIT = "read one in rationales.parquet, and take another teacher.model or dataset.prompt wording"
+_ELSE = "read one in rationales.parquet; teacher.keep=all helps where only the answer is wrong"
 _ADVICE = {
     WRONG: f"teacher.attempts=2 asks again; {_KEEP_ALL}",
     "unparsable": f"they name no [[answer]]; {_KEEP_ALL}",
@@ -19,6 +20,9 @@ _ADVICE = {
     "unfinished_thinking": _LONGER,
     "empty": f"where the model thinks first, {_LONGER}; else look at the server's log",
     "too_large": "give a smaller teacher.max_tokens",
+    "control_characters": _UNFIT,
+    "special_token": _UNFIT,
+    "repeated_loop": _UNFIT,
     "no_reply": "mend what the server complains about, and run the same command again",
 }
 _DECLINED = "a filter or the model declines: take another teacher.model or endpoint"
