@@ -216,6 +216,13 @@ def test_looking_into_a_ledger_writes_nothing(tmp_path):
             assert set(ledger.replies("ab")) == {"a", "b"}
 
 
+def test_an_empty_file_that_never_had_a_reply_is_an_empty_ledger(tmp_path):
+    (tmp_path / "l").touch()
+    with Ledger(tmp_path / "l", "m", only_read=True) as ledger:
+        assert not ledger.replies(["a"])
+    assert (tmp_path / "l").stat().st_size == 0
+
+
 def test_files_with_replies_go_by_the_umask(tmp_path):
     script = (
         "import os, sys; from pathlib import Path; from caft.teachers.ledger import *;"

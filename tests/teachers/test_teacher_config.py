@@ -112,6 +112,14 @@ def test_values_that_the_environment_keeps_secret_are_refused_whatever_their_nam
     assert secret not in str(caught.value)
 
 
+def test_what_only_resembles_a_key_is_let_through():
+    for dials in (
+        {"model": "/data/sk-learn-models/one"}, {"model": "org/rk-chat-large"},
+        {"base_url": "https://sk-2-translator.example.com/v1"}, {"model": "deepseek/deepseek-chat"},
+    ):  # fmt: skip
+        make(**dials)
+
+
 @pytest.mark.parametrize(("variable", "value"), [
     ("DB_PASSWORD", "postgres"), ("SSH_AUTH_SOCK", "/tmp/agent.sock1"), ("MONKEY", "banana12345"),
     ("SOME_KEY", "m"), ("PWD", "/home/m/project1"),

@@ -21,7 +21,7 @@ from caft.teachers.caps import Spending
 from caft.teachers.config import OpenAITeacherConfig
 from caft.teachers.finish import Finish, read_finish
 from caft.teachers.ledger import Ledger
-from caft.teachers.ledger_mark import refuse_lost_replies
+from caft.teachers.ledger_mark import read_mark, refuse_lost_replies
 from caft.teachers.prices import look_up_price, price_settings
 from caft.teachers.progress import Watcher
 from caft.teachers.refusals import WRONG, advise, count_reasons, list_reasons, name_reason
@@ -184,8 +184,9 @@ def _describe_caps(estimate: Estimate, teacher: OpenAITeacherConfig, spent: Spen
 def _look_into_ledger(
     path: Path, teacher: OpenAITeacherConfig, asks: Sequence[Ask]
 ) -> tuple[set[str], list[tuple[int, int, int]], Spending]:
+    had = read_mark(path)
     if not path.is_file():
-        refuse_lost_replies(path, 0)
+        refuse_lost_replies(path, had, 0)
         return set(), [], Spending()
     with Ledger(path, teacher.model or "", only_read=True) as ledger:
         return set(find_replies(ledger, asks, teacher)), ledger.token_counts(), ledger.spending()

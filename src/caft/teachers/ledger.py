@@ -26,7 +26,7 @@ from types import TracebackType
 from caft.errors import UserError
 from caft.teachers.caps import Caps, Spending
 from caft.teachers.ledger_errors import explain_error
-from caft.teachers.ledger_mark import refuse_lost_replies, write_mark
+from caft.teachers.ledger_mark import read_mark, refuse_lost_replies, write_mark
 from caft.teachers.replies import Reply
 
 __all__ = ["LEASE_SECONDS", "Arrival", "Caps", "Claimed", "Ledger", "Spending"]
@@ -108,16 +108,17 @@ class Ledger:
         self.path, self.model, self.lease_seconds = path, model, lease_seconds
         self.owner, self._machine = uuid.uuid4().hex, _name_machine()
         self._only_read, self._renewed, self._row = only_read, time.time(), ""
+        had = read_mark(path)
         with self._explained():
             if not path.exists():
-                refuse_lost_replies(path, 0)
+                refuse_lost_replies(path, had, 0)
             self._db = _open_to_read(path) if only_read else _open_to_write(path)
             if not only_read:
                 self._start_log()
                 self._db.execute("PRAGMA synchronous=FULL")
             self._prepare()
             count = self._count_replies()
-            refuse_lost_replies(path, count)
+            refuse_lost_replies(path, had, count)
             if not only_read:
                 write_mark(path, count)
             self._marked = count > 0
@@ -383,8 +384,6 @@ class Ledger:
                 f"the teacher's ledger {self.path} was written by a newer CAFT (version "
                 f"{version}, this one knows {_VERSION}); update CAFT or give another store.path"
             )
-        if self._only_read:
-            raise UserError(f"the teacher's ledger {self.path} has no tables; a run makes them")
         self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT")
 
     @contextmanager
@@ -411,11 +410,14 @@ class Ledger:
 def _open_to_write(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
     # SQLite would make it for its owner alone to write; a shared store goes by the umask.
-    path.touch(exist_ok=True)
+    if not path.exists():
+        path.touch()
     return sqlite3.connect(path, timeout=60.0, isolation_level=None, check_same_thread=False)
 
 
 def _open_to_read(path: Path) -> sqlite3.Connection:
+    if not path.stat().st_size:  # a run that has just begun, or was killed then
+        return sqlite3.connect(":memory:", isolation_level=None)
     # Without a log beside it nobody is writing. Else its files are there, and need not be made.
     quiet = not path.with_name(f"{path.name}-wal").exists()
     address = f"{path.absolute().as_uri()}?{'immutable=1' if quiet else 'mode=ro'}"

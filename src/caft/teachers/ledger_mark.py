@@ -40,13 +40,14 @@ def write_mark(ledger: Path, count: int) -> None:
             fresh.replace(mark_of(ledger))
 
 
-def refuse_lost_replies(ledger: Path, count: int) -> None:
-    """UserError where a ledger with `count` replies had some and has none left."""
-    had = read_mark(ledger)
+def refuse_lost_replies(ledger: Path, had: int, count: int) -> None:
+    """UserError where a ledger with `count` replies had some and has none left.
+
+    `had` is to be read before `count` is: another process may be writing the first replies.
+    """
     if had and not count:
         state = "empty" if ledger.exists() else "missing"
         raise UserError(
-            f"the teacher's ledger {ledger} is {state}, and had "
-            f"{had} replies: put it back from a backup, or, to pay for them again, remove "
-            f"{mark_of(ledger)}"
+            f"the teacher's ledger {ledger} is {state}, and had {had} replies: put it back from a "
+            f"backup, or, to pay for them again, remove {mark_of(ledger)}"
         )

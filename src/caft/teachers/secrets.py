@@ -11,8 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from caft.errors import UserError
 
-_LEAST = 8
-_SURE = 16
+_LEAST, _SURE = 6, 16
+"""Characters of a secret with letters and digits, and of any other."""
+
+_PIECE = 8
+"""Characters of a key that are not shown in a row."""
+
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _SECRET_WORDS = frozenset(
     (
@@ -31,7 +35,7 @@ _HARMLESS_TOKENS = frozenset(
 )  # fmt: skip
 _HARMLESS_KEYS = frozenset(("cache", "sort", "primary", "foreign", "group", "partition"))
 _SHAPES = re.compile(
-    r"(?<![A-Za-z0-9])(?:(?:sk|pk|rk)[-_][A-Za-z0-9_-]{8,}|hf_[A-Za-z0-9]{16,}"
+    r"(?<![A-Za-z0-9])(?:(?:sk|pk|rk)[-_](?=[A-Za-z_-]*\d)[\w-]{8,}|hf_[A-Za-z0-9]{16,}"
     r"|gsk_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|xox[a-z]-[\w-]{10,}|AIza[\w-]{30,}"
     r"|AKIA[A-Z0-9]{12,}|nvapi-[\w-]{16,}|eyJ[\w-]{8,}\.[\w-]{8,}|[Bb]earer\s+\S{8,})"
 )
@@ -122,8 +126,8 @@ class Echoes:
 
     def __init__(self, secret: str) -> None:
         self._secret = secret
-        count = len(secret) - _LEAST + 1 if len(secret) >= _LEAST + 4 else 0
-        self._pieces = {secret[start : start + _LEAST] for start in range(count)}
+        count = len(secret) - _PIECE + 1 if len(secret) >= _PIECE + 4 else 0
+        self._pieces = {secret[start : start + _PIECE] for start in range(count)}
 
     def cover(self, text: str, word: str = "[key]") -> str:
         """`text` with `word` in the place of all that shows the secret or a part of it."""
@@ -147,7 +151,7 @@ class Echoes:
             start = found.start()
             if start >= end:
                 kept += [text[shown:start], word]
-            end = shown = start + _LEAST
+            end = shown = start + _PIECE
         return "".join([*kept, text[shown:]])
 
 
