@@ -166,9 +166,9 @@ def test_money_is_not_spent_on_what_is_all_refused_and_the_advice_helps(
                 POOL, prompt=PromptConfig(), teacher=make(server, max_tokens=50),
                 ledger_path=tmp_path / "l", progress=moments.append,
             )  # fmt: skip
-        assert f"first 20 replies of fake are all refused as {reason}, and the other 10 were" in (
-            str(caught.value)
-        )
+        told = str(caught.value)
+        assert f"the first 20 replies of fake are all refused as {reason}, and no more" in told
+        assert "20 of 30 replies are kept, 10 are missing" in told
         assert len(server.log) == 20
     assert {moment.total for moment in moments} == {30}
     words = {"keep": "teacher.keep=all", "max_tokens": "larger teacher.max_tokens"}
@@ -183,6 +183,12 @@ def test_the_other_way_out_buys_them_all_and_says_what_was_refused(server, tmp_p
     rationales = ask_server(server, POOL, tmp_path, probe_replies=0)
     assert count_reasons(rationales) == {"not_finished: weird": 30}
     assert "30 of 30 replies are refused: 30 not_finished: weird" in caplog.text
+
+
+def test_a_cap_that_is_reached_while_probing_counts_what_is_missing_in_all(server, tmp_path):
+    with pytest.raises(UserError, match=r"25 more replies .* set teacher\.max_calls=30 or more"):
+        ask_server(server, POOL, tmp_path, max_calls=5)
+    assert len(ask_server(server, POOL, tmp_path, max_calls=30)) == 30
 
 
 def test_wrong_answers_and_mixed_reasons_stop_nothing(server, tmp_path):

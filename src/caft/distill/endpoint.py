@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from caft.distill.accept import judge_reply
 from caft.distill.estimate import Estimate, Tariff, estimate_cost
 from caft.distill.job import Job, ask_words, from_reply
-from caft.errors import UserError
 from caft.records import Rationale
 from caft.teachers.api_key import check_endpoint
-from caft.teachers.ask import ask_all
+from caft.teachers.ask import Probe, ask_all
 from caft.teachers.asks import Ask, find_replies, prepare
 from caft.teachers.caps import Spending
 from caft.teachers.config import OpenAITeacherConfig
@@ -23,7 +22,6 @@ from caft.teachers.finish import Finish, read_finish
 from caft.teachers.ledger import Ledger
 from caft.teachers.ledger_mark import read_mark, refuse_lost_replies
 from caft.teachers.prices import look_up_price, price_settings
-from caft.teachers.progress import Watcher
 from caft.teachers.refusals import WRONG, advise, count_reasons, list_reasons, name_reason
 from caft.teachers.replies import Reply, Request, token_limits, write_body
 from caft.text.prompts import Prompt
@@ -46,8 +44,6 @@ def ask_endpoint(job: Job, teacher: OpenAITeacherConfig) -> list[Rationale]:
     said: dict[int, list[str]] = {}
     open_places = list(range(len(job.questions)))
     for attempt in range(teacher.attempts):
-        if attempt == 0:
-            _probe(job, teacher, open_places)
         replies = _ask(job, teacher, open_places, attempt)
         for place, reply in zip(open_places, replies, strict=True):
             by_question.setdefault(place, []).append(_judge(job, teacher, place, reply, attempt))
@@ -64,7 +60,25 @@ def _ask(
     job: Job, teacher: OpenAITeacherConfig, places: Sequence[int], attempt: int
 ) -> list[Reply]:
     asked = [_request(ask_words(job.questions[place], job), attempt) for place in places]
-    return ask_all(asked, teacher, job.ledger_path, job.progress) if asked else []
+    probing = attempt == 0 and 0 < teacher.probe_replies < len(asked)
+    look = partial(_object_to, job, teacher)
+    probe = Probe(teacher.probe_replies, look) if probing else None
+    return ask_all(asked, teacher, job.ledger_path, job.progress, probe) if asked else []
+
+
+def _object_to(job: Job, teacher: OpenAITeacherConfig, replies: Sequence[tuple[int, Reply]]) -> str:
+    """Why no more should be bought: the first replies are all useless, for one reason.
+
+    Wrong answers are no such reason: a teacher may be weak.
+    """
+    reasons = {name_reason(_judge(job, teacher, place, reply, 0)) for place, reply in replies}
+    if len(reasons) > 1 or reasons & {"", WRONG}:
+        return ""
+    reason = reasons.pop()
+    return (
+        f"the first {len(replies)} replies of {teacher.model} are all refused as {reason}, and no "
+        f"more were bought: {advise(reason)}; or set teacher.probe_replies=0 to buy them all"
+    )
 
 
 def _judge(
@@ -84,34 +98,6 @@ def mark_cut(reply: Reply, limits: Sequence[int]) -> Reply:
     full = reply.counted and bool(limits) and reply.completion_tokens >= min(limits)
     claims_more = read_finish(reply.finish_reason) in (Finish.finished, Finish.unknown)
     return replace(reply, finish_reason="length") if full and claims_more else reply
-
-
-def _probe(job: Job, teacher: OpenAITeacherConfig, places: Sequence[int]) -> None:
-    """UserError where the first replies are all useless for one reason, before the rest is bought.
-
-    Wrong answers are no such reason: a teacher may be weak. Nor are replies that never came, which
-    the asking itself counts.
-    """
-    count = teacher.probe_replies
-    if not 0 < count < len(places):
-        return
-    probing = replace(job, progress=_scale(job, len(places)))
-    replies = _ask(probing, teacher, places[:count], 0)
-    rows = [_judge(job, teacher, n, reply, 0) for n, reply in zip(places, replies, strict=False)]
-    reasons = Counter(name_reason(row) for row in rows)
-    reason = next(iter(reasons))
-    if len(reasons) == 1 and reason not in ("", WRONG, "no_reply"):
-        raise UserError(
-            f"the first {count} replies of {teacher.model} are all refused as {reason}, and the "
-            f"other {len(places) - count} were not bought: {advise(reason)}; or set "
-            "teacher.probe_replies=0 to buy them all the same"
-        )
-
-
-def _scale(job: Job, total: int) -> Watcher | None:
-    """The same watcher, told how many replies are wanted in all."""
-    watcher = job.progress
-    return watcher and (lambda moment: watcher(replace(moment, total=total)))
 
 
 def _tell_refusals(rationales: Sequence[Rationale]) -> None:

@@ -8,9 +8,9 @@ import os
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,14 +46,16 @@ def ask_all(
     config: OpenAITeacherConfig,
     ledger_path: Path,
     progress: Watcher | None = None,
+    probe: Probe | None = None,
 ) -> list[Reply]:
     """One reply for every request, in order; what the ledger has is not asked again.
 
     Every reply is in the ledger before it counts as done. A request that the endpoint refuses
     for good comes back with its `failure`. Raises UserError, with every reply kept, where a cap
     is reached, the endpoint is down or refuses the key, or (unless `unanswered` is drop) where
-    requests stayed without a reply after all retries. After a signal, what is under way is waited
-    for, and then raised what the signal raises.
+    requests stayed without a reply after all retries. With a `probe` the first requests are asked
+    before the others, and UserError where it finds that buying more is no use. After a signal,
+    what is under way is waited for, and then raised what the signal raises.
     """
     check_endpoint(config)
     find_price(config)
@@ -64,8 +66,22 @@ def ask_all(
         missing = [ask for key, ask in asks.items() if key not in replies]
         if missing:
             with ends_by_itself(_WAITING, second_ends=True):
-                replies |= _Asking(missing, config, ledger, len(replies), progress).settle_all()
+                asking = _Asking(missing, config, ledger, len(replies), progress)
+                if probe:
+                    asking.ask_first(prepared[: probe.count], replies, probe)
+                replies |= asking.settle_all()
     return [replies[ask.key] for ask in prepared]
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What the first `count` requests' replies, in order, are worth.
+
+    `object_to` says in words why no more should be bought, or nothing. Failures are left out.
+    """
+
+    count: int
+    object_to: Callable[[Sequence[tuple[int, Reply]]], str]
 
 
 class _Asking:
@@ -82,7 +98,9 @@ class _Asking:
         self.config, self.ledger, self.watcher = config, ledger, watcher
         self.price = find_price(config)
         self.caps = Caps(usd=config.budget_usd, calls=config.max_calls)
-        self.open, self.ready = deque(asks), deque[Ask]()
+        self.open, self.ready = deque[Ask](), deque[Ask]()
+        self.later = deque(asks)
+        self.objection: Callable[[], str] = str  # nothing
         self.ahead = max(2, config.concurrency // 2)
         self.asks = {ask.key: ask for ask in asks}
         self.replies: dict[str, Reply] = {}
@@ -104,6 +122,19 @@ class _Asking:
         self.tokens_pace = Pace(config.tokens_per_minute)
         self.reply_tokens = config.max_tokens / 4
         self.dice = random.Random()  # jitter only: two processes must not draw alike
+
+    def ask_first(self, first: Sequence[Ask], known: Mapping[str, Reply], probe: Probe) -> None:
+        """Ask these before the others, of which `known` are settled, and look at the replies."""
+        keys = [ask.key for ask in first]
+        self.open = deque(ask for key, ask in self.asks.items() if key in set(keys))
+        self.later = deque(ask for key, ask in self.asks.items() if key not in set(keys))
+
+        def look() -> str:
+            found = [self.replies.get(key) or known.get(key) for key in keys]
+            rows = [(n, row) for n, row in enumerate(found) if row and not row.failure]
+            return probe.object_to(rows) if len(rows) == probe.count and self.later else ""
+
+        self.objection = look
 
     def settle_all(self) -> dict[str, Reply]:
         """Ask until every ask is settled; whatever arrived is committed, come what may."""
@@ -128,16 +159,24 @@ class _Asking:
                 helpers = [background.create_task(self._commit_arrivals())]
                 helpers.append(background.create_task(self._stay_alive()))
                 helpers.append(background.create_task(self._heed_signals()))
-                async with asyncio.TaskGroup() as self.workers:
-                    for _ in range(min(self.config.concurrency, len(self.asks))):
-                        self.workers.create_task(self._work())
-                await self._wait_for_commits()
+                await self._work_through()
+                if not self.halted.is_set() and (objection := self.objection()):
+                    self._end(objection)
+                self.open += self.later
+                await self._work_through()
                 for helper in helpers:
                     helper.cancel()
         except* UserError as group:
             self.stopped = _first_leaf(group)
         finally:
             await self.endpoint.close()
+
+    async def _work_through(self) -> None:
+        """Settle what is open, and commit what arrived."""
+        async with asyncio.TaskGroup() as self.workers:
+            for _ in range(min(self.config.concurrency, len(self.open))):
+                self.workers.create_task(self._work())
+        await self._wait_for_commits()
 
     async def _work(self) -> None:
         while (ask := await self._next_claimed()) is not None:
@@ -377,11 +416,11 @@ class _Asking:
     # The end
 
     def _stop(self, reason: str) -> None:
-        if self.stopped is None:
-            role = self.config.group.rpartition(".")[2]
-            self.stopped = UserError(
-                f"the {role} at {self.config.base_url} ({self.config.model}): {reason}"
-            )
+        role = self.config.group.rpartition(".")[2]
+        self._end(f"the {role} at {self.config.base_url} ({self.config.model}): {reason}")
+
+    def _end(self, why: str) -> None:
+        self.stopped = self.stopped or UserError(why)
         self.halted.set()
 
     def _settled(self, reply: Reply, *, from_ledger: int = 0, failed: int = 0) -> None:
