@@ -17,18 +17,17 @@ from typing import Any, TypeVar
 from caft.errors import UserError
 from caft.exit_status import asked_to_end, end_as_asked, ends_by_itself
 from caft.teachers.api_key import check_endpoint, read_key
-from caft.teachers.asks import Ask, find_replies, prepare
+from caft.teachers.asks import CHARACTERS_A_TOKEN, Ask, find_replies, prepare, write_arrival
 from caft.teachers.caps import Caps
 from caft.teachers.client import Endpoint
 from caft.teachers.config import OpenAITeacherConfig, Unanswered
 from caft.teachers.ledger import Arrival, Claimed, Ledger
 from caft.teachers.outcome import Answered, Failed, Remedy
 from caft.teachers.pace import LONGEST_RETRY_AFTER, Circuit, Pace, back_off, count_words
-from caft.teachers.prices import cost_usd, explain_cap, find_price
+from caft.teachers.prices import explain_cap, find_price
 from caft.teachers.progress import AskProgress, Watcher
 from caft.teachers.replies import Reply, Request
 
-CHARACTERS_A_TOKEN = 4
 POLL_SECONDS = 0.1
 """Between looks at the ledger while other processes ask what we want."""
 
@@ -70,6 +69,7 @@ def ask_all(
                 if probe:
                     asking.ask_first(prepared[: probe.count], replies, probe)
                 replies |= asking.settle_all()
+            end_as_asked()  # for a signal that came in the last moment
     return [replies[ask.key] for ask in prepared]
 
 
@@ -285,35 +285,16 @@ class _Asking:
             self.under_way.discard(call)
 
     async def _receive(self, ask: Ask, answer: Answered) -> None:
-        self.arriving.append(self._write_arrival(ask, answer))
+        arrival = write_arrival(ask, answer, self.config, self.price)
+        more = arrival.reply.completion_tokens - self.reply_tokens
+        self.tokens_pace.correct(more)
+        self.reply_tokens += 0.1 * more
+        self.arriving.append(arrival)
         self.arrived.set()
         if len(self.arriving) >= self.config.concurrency:
             # The disk is slower than the endpoint: buy nothing that could be lost unwritten.
             self.written.clear()
             await self.written.wait()
-
-    def _write_arrival(self, ask: Ask, answer: Answered) -> Arrival:
-        estimated = answer.prompt_tokens is None or answer.completion_tokens is None
-        prompt, completion = answer.prompt_tokens, answer.completion_tokens
-        if prompt is None:
-            prompt = len(json.dumps(ask.body["messages"])) // CHARACTERS_A_TOKEN
-        if completion is None:
-            # A body that was too large to read was paid for up to the last token.
-            unread = answer.finish_reason == "too_large"
-            completion = self.config.max_tokens if unread else len(answer.text) // 4 + 1
-        self.tokens_pace.correct(completion - self.reply_tokens)
-        self.reply_tokens += 0.1 * (completion - self.reply_tokens)
-        usd = cost_usd(self.price, prompt, completion) if answer.usd is None else answer.usd
-        reply = Reply(
-            key=ask.key, text=answer.text, finish_reason=answer.finish_reason,
-            prompt_tokens=prompt, completion_tokens=completion, usd=usd, seconds=answer.seconds,
-            counted=answer.completion_tokens is not None,
-        )  # fmt: skip
-        request = json.dumps(ask.body, ensure_ascii=False)
-        return Arrival(
-            reply=reply, attempt=ask.attempt, request=request,
-            endpoint=self.config.base_url or "", usage_estimated=estimated,
-        )  # fmt: skip
 
     def _note_failure(self, failed: Failed) -> None:
         if failed is _STOPPED:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from caft.teachers.address import is_loopback, same_place
-from caft.teachers.config import OpenAITeacherConfig
+from caft.teachers.config import OpenAITeacherConfig, PriceConfig
 from caft.teachers.finish import Finish, read_finish
-from caft.teachers.ledger import Ledger
-from caft.teachers.prices import look_up_price, worst_usd
+from caft.teachers.ledger import Arrival, Ledger
+from caft.teachers.outcome import Answered
+from caft.teachers.prices import cost_usd, look_up_price, worst_usd
 from caft.teachers.replies import (
     Reply,
     Request,
@@ -19,6 +21,8 @@ from caft.teachers.replies import (
     token_limits,
     write_body,
 )
+
+CHARACTERS_A_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +73,27 @@ def find_replies(
         if serves and read_finish(reply.finish_reason) is not Finish.failed:
             found[ask.key] = reply
     return found
+
+
+def write_arrival(
+    ask: Ask, answer: Answered, config: OpenAITeacherConfig, price: PriceConfig
+) -> Arrival:
+    """A reply as the ledger keeps it; tokens that nobody counted are estimated."""
+    prompt, completion = answer.prompt_tokens, answer.completion_tokens
+    if prompt is None:
+        prompt = len(json.dumps(ask.body["messages"])) // CHARACTERS_A_TOKEN
+    if completion is None:
+        # A body that was too large to read was paid for up to the last token.
+        unread = answer.finish_reason == "too_large"
+        completion = config.max_tokens if unread else len(answer.text) // CHARACTERS_A_TOKEN + 1
+    usd = cost_usd(price, prompt, completion) if answer.usd is None else answer.usd
+    reply = Reply(
+        key=ask.key, text=answer.text, finish_reason=answer.finish_reason,
+        prompt_tokens=prompt, completion_tokens=completion, usd=usd, seconds=answer.seconds,
+        counted=answer.completion_tokens is not None,
+    )  # fmt: skip
+    return Arrival(
+        reply=reply, attempt=ask.attempt, request=json.dumps(ask.body, ensure_ascii=False),
+        endpoint=config.base_url or "",
+        usage_estimated=answer.prompt_tokens is None or not reply.counted,
+    )  # fmt: skip
