@@ -103,8 +103,8 @@ def _adopt(svg: str, key: str, title: str, told: str) -> Markup:
     root = ElementTree.fromstring(svg)
     for node in list(root.iter()):
         node.tag = node.tag.rpartition("}")[2]
-        if node.get("role") == "graphics-symbol":
-            ElementTree.SubElement(node, "title").text = node.get("aria-label")
+        if node.get("role") == "graphics-symbol" and "aria-label" in node.attrib:
+            ElementTree.SubElement(node, "title").text = node.attrib["aria-label"]
             node.set("class", "mark")
         for name in _UNUSED:
             node.attrib.pop(name, None)

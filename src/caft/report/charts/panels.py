@@ -155,7 +155,7 @@ def draw_tokens(told: str, rows: Sequence[Row]) -> Markup:
     seen = [{**row, "shown": max(row["tokens"], least) if row["tokens"] else 0} for row in rows]
     x = alt.X("shown:Q", axis=None, stack=None, scale=alt.Scale(domain=[0, largest], nice=False))
     y = alt.Y("name:N", sort=None, axis=None)
-    bar = {"height": 11, "yOffset": 8, "cornerRadius": 2}
+    bar = {"height": 11, "yOffset": 8}
     text = partial(chart(rows).mark_text, fontSize=13.5, color=INK, dy=-10)
     return draw(
         "ledger", "Tokens by purpose", told,
