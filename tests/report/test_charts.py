@@ -39,8 +39,9 @@ def test_text_and_attributes_cannot_become_elements() -> None:
 
 def test_a_percent_a_brace_or_an_expression_in_data_is_only_text() -> None:
     said = "{0} %s {name} {{ 7 * 7 }} datum.value"
-    (bar,) = read_marks(draw_tokens("", [{"name": "n", "tokens": 1, "count": "1", "said": said}]))
-    assert bar.text == said
+    panel = draw_tokens("", [{"name": said, "tokens": 1, "count": "1", "said": said}])
+    assert [mark.text for mark in read_marks(panel)] == [said] * 2
+    assert [text.text for text in read_texts(panel)] == [said, "1"]
 
 
 # vl-convert ends the process at what XML does not have, and raises where half a pair is measured.

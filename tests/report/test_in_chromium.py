@@ -142,8 +142,16 @@ def test_a_mark_shows_its_value_under_the_pointer(page: str, open_page: Callable
     assert re.fullmatch(
         r"\d\.\d\d to \d\.\d\d: \d+ right, \d+ wrong \(.+\)", opened.locator(".value").inner_text()
     )
-    opened.locator(".curves .mark").nth(40).hover()
+    opened.locator(".curves .mark").nth(40).hover(force=True)  # neighbours overlap
     assert re.fullmatch(r"stage 1, \d+: \d\.\d{4}", opened.locator(".value").inner_text())
+
+
+def test_a_number_in_its_circle_hides_no_value(
+    sweep_page: str, open_page: Callable[..., Any]
+) -> None:
+    opened = open_page(sweep_page)
+    opened.locator(".pareto path.mark").first.hover()
+    assert re.fullmatch(r"\S.*: \d.+%.*tokens", opened.locator(".value").inner_text())
 
 
 def test_figures_follow_light_dark_and_paper(page: str, open_page: Callable[..., Any]) -> None:

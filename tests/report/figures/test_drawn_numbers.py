@@ -9,11 +9,13 @@ import pytest
 from drawn import Drawn, read_marks, read_texts
 
 from caft.report.figures import (
+    PricedArm,
     draw_accuracy,
     draw_calibration,
     draw_curves,
     draw_histogram,
     draw_ledger,
+    draw_pareto,
     draw_roc,
 )
 from caft.report.figures.curves import CurvePoint, average_neighbours, run_on
@@ -177,9 +179,13 @@ def test_curves_by_epoch_or_without_any_measure() -> None:
     assert figure.columns[2] == "epochs"
 
 
+def widths_of(panel: str) -> list[float]:
+    return [mark.dx for mark in read_marks(panel) if mark.fill == "var(--curve)"]
+
+
 def test_ledger_bars_share_one_scale(sample: Any) -> None:
     figure = draw_ledger(sample.summary["cost"])
-    widths = [mark.dx for mark in read_marks(figure.panels[0])]
+    widths = widths_of(figure.panels[0])
     assert widths[4] == 400
     assert widths[3] == pytest.approx(400 * 49_000 / 98_412, abs=0.01)
     assert dict(figure.rows)["Teacher: tokens read"] == "15,416"
@@ -188,9 +194,18 @@ def test_ledger_bars_share_one_scale(sample: Any) -> None:
 def test_a_few_tokens_among_millions_are_seen_and_none_are_not(sample: Any) -> None:
     cost = {**sample.summary["cost"], "trained_total_tokens": 10**7, "teacher_prompt_tokens": 3,
             "teacher_completion_tokens": 0}  # fmt: skip
-    few, none, *_ = (mark.dx for mark in read_marks(draw_ledger(cost).panels[0]))
+    few, none, *_ = widths_of(draw_ledger(cost).panels[0])
     assert (few, none) == (pytest.approx(1.6), 0)
     assert "nan" not in draw_ledger(dict.fromkeys(cost, 0)).panels[0].lower()
+
+
+def test_stages_that_are_short_have_their_names_in_two_rows() -> None:
+    rows = [{"stage": k, "step": step, "loss": 1.0} for k, step in ((1, 1), (2, 2), (2, 500))]
+    figure = draw_curves(rows)
+    assert figure is not None
+    names = read_texts(figure.panels[0])
+    assert [name.text for name in names] == ["stage 1", "stage 2"]
+    assert abs(names[0].y - names[1].y) > 12
 
 
 def test_a_course_breaks_between_its_stages_and_each_is_named() -> None:
@@ -220,3 +235,12 @@ def test_points_do_not_sit_on_the_frame(sample: Any) -> None:
     dots = [mark for mark in read_marks(ends.panels[0]) if mark.fill]
     assert len(dots) == 2
     assert off_the_frame(dots, 270, 252, room=6)
+    arms = [
+        PricedArm(number=k, name="", accuracy={"value": k, "low": k, "high": k}, prices={"usd": k})
+        for k in (0, 1)
+    ]
+    pareto = draw_pareto(arms, [("usd", "USD")])
+    assert pareto is not None
+    circles = [mark for mark in read_marks(pareto.panels[0]) if mark.fill]
+    assert len(circles) == 2
+    assert off_the_frame(circles, 330, 206, room=10)

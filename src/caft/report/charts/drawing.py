@@ -23,7 +23,7 @@ SHARE, NUMBER = {"format": "~%"}, {"format": "~g"}
 # 950, 1.2k, 3.45M, and no sign: what is drawn downwards is a count too.
 COUNT = {"labelExpr": "format(abs(datum.value), abs(datum.value) < 1000 ? '.4~g' : '.3~s')"}
 
-_THEME = {
+_THEME: dict[str, dict[str, Any]] = {
     "axis": {"domain": False, "ticks": False, "labelPadding": 8, "labelColor": SOFT,
              "labelFontSize": 12.5, "titleColor": SOFT, "titleFontSize": 12.5,
              "titleFontWeight": "normal", "gridColor": RULE, "aria": False,
@@ -44,7 +44,7 @@ _UNUSED = ("role", "aria-label", "aria-roledescription", "aria-hidden", "font-fa
 
 def chart(rows: Iterable[Row]) -> alt.Chart:
     """A chart of plain rows."""
-    return alt.Chart(alt.Data(values=[dict(row) for row in rows]))
+    return alt.Chart({"values": [dict(row) for row in rows]})
 
 
 def _quantity(channel: Any, field: str, title: str, domain: tuple[float, float],

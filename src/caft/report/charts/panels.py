@@ -1,8 +1,4 @@
-"""Every drawing of the report, from rows of plain numbers.
-
-A row says what its mark means (`said`). What distinguishes two marks is never colour alone:
-position, shape or text says it too.
-"""
+"""Every drawing of the report, from rows of plain numbers, each with what its mark `said`."""
 
 from __future__ import annotations
 
@@ -31,6 +27,7 @@ from caft.report.charts.drawing import (
     whisker,
 )
 
+_ROW = alt.Y("row:Q", scale=None, title=None)  # a place in pixels, above the plot
 _SIDES = alt.Scale(domain=["right", "wrong"], range=["var(--right)", "var(--wrong)"])
 _CHARACTERS = 46  # of a class's name across the whole drawing
 _MODELS = ["base", "tuned"]
@@ -57,14 +54,14 @@ def draw_bins(told: str, measure: str, bins: Sequence[Row], *, edges: Sequence[f
             color=alt.Color("side:N", scale=_SIDES, legend=None)),
         chart([{}]).mark_rule(aria=False, color=INK).encode(y=alt.datum(0)),
         chart(cuts).mark_rule(strokeDash=[4, 3]).encode(x("x"), description="said:N"),
-        names.encode(x("x"), alt.Y("row:Q", scale=None, title=None), text="name:N"),
+        names.encode(x("x"), _ROW, text="name:N"),
         height=306, margins=(66, 18, 54, 52),
     )  # fmt: skip
 
 
 def _place_names(classes: Sequence[str], edges: Sequence[float]) -> list[Row]:
     """Neighbours stand in two rows, and no name leaves the plot: the hard class is often narrow."""
-    placed = []
+    placed: list[Row] = []
     for k, (name, (low, high)) in enumerate(zip(classes, pairwise(edges), strict=False)):
         short = shorten(name, 12)
         half = (edges[-1] - edges[0]) * len(short) / _CHARACTERS / 2
@@ -115,9 +112,7 @@ def draw_mode(told: str, mode: str, shares: Sequence[Row]) -> Markup:
     y = upwards("value", f"accuracy, {mode} mode", (0, 1), SHARE, padding=6)
     colour = alt.Color("model:N", scale=_COLOURS, legend=None)
     shape = alt.Shape("model:N", scale=_SHAPES, legend=None)
-    names = [
-        row for k, row in enumerate(rows) if row["group"] not in {r["group"] for r in rows[:k]}
-    ]
+    names = {row["group"]: row for row in rows}.values()
     return draw(
         f"accuracy-{mode}", f"Accuracy in {mode} mode", told,
         chart(rows[:1]).mark_rule(color=RULE, aria=False).encode(x.bandPosition(1)),
@@ -134,16 +129,20 @@ def draw_course(key: str, told: str, points: Sequence[Row], *, name: str, axis: 
     highest = top or max(row["y"] for row in points) * 1.05 or 1.0
     x = across("x", axis, (0, max(row["x"] for row in points)), COUNT, padding=6)
     y = upwards("y", name, (0, highest), SHARE if top else NUMBER, padding=6)
-    starts = [{"x": start, "name": f"stage {shorten(stage, 12)}"}
-              for stage, start in zip(ends, [0, *ends.values()], strict=False)]  # fmt: skip
+    # In two rows: the first stage may be short.
+    starts = [
+        {"x": start, "name": f"stage {shorten(stage, 12)}", "row": -4 - 15 * (k % 2)}
+        for k, (stage, start) in enumerate(zip(ends, [0, *ends.values()], strict=False))
+    ]
     # A long curve needs no dots until the pointer comes; each of a few is a measurement.
     seen = 1 if len(points) <= 60 else 0
     return draw(
         key, name, told,
         chart(starts[1:]).mark_rule(strokeDash=[4, 3], aria=False).encode(x),
-        chart(starts).mark_text(align="left", dx=3).encode(x, y=alt.value(-4), text="name:N"),
+        chart(starts).mark_text(align="left", dx=3).encode(x, _ROW, text="name:N"),
         chart(points).mark_line().encode(x, y, detail="stage:N"),
         chart(points).mark_point(color=CURVE, opacity=seen).encode(x, y, description="said:N"),
+        height=300, margins=(60, 18, 54, 52),
     )  # fmt: skip
 
 
@@ -159,8 +158,8 @@ def draw_tokens(told: str, rows: Sequence[Row]) -> Markup:
     text = partial(chart(rows).mark_text, fontSize=13.5, color=INK, dy=-10)
     return draw(
         "ledger", "Tokens by purpose", told,
-        chart(rows).mark_bar(**bar, color="var(--sunken)", aria=False).encode(
-            y, x=alt.value(0), x2=alt.value("width")),
+        chart(rows).mark_bar(**bar, color="var(--sunken)").encode(
+            y, x=alt.value(0), x2=alt.value("width"), description="said:N"),
         chart(seen).mark_bar(**bar, color=CURVE).encode(x, y, description="said:N"),
         text(align="left").encode(y, x=alt.value(0), text="name:N"),
         text(align="right").encode(y, x=alt.value("width"), text="count:N"),
@@ -173,7 +172,7 @@ def draw_arms(key: str, told: str, rows: Sequence[Row], *, axis: str,
     """Numbered arms with their intervals; those with a `line` are filled and joined along it."""
     low, high = fit_shares(rows)
     x = across("x", axis, domain, labels, padding=16)
-    y = upwards("value", "accuracy on test questions", (low, high), SHARE)
+    y = upwards("value", "accuracy on test questions", (low, high), SHARE, padding=11)
     joined = [row for row in rows if row["line"]]
     fill = alt.when("datum.line").then(alt.value(CURVE)).otherwise(alt.value(PAPER))
     ink = alt.when("datum.line").then(alt.value(PAPER)).otherwise(alt.value(INK))
