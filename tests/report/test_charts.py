@@ -11,7 +11,8 @@ from xml.etree import ElementTree
 import pytest
 from drawn import read_marks, read_texts
 
-from caft.report.charts import NUMBER, draw_arms, draw_mode, draw_tokens
+from caft.report.charts.drawing import NUMBER
+from caft.report.charts.panels import draw_arms, draw_mode, draw_tokens
 from caft.report.html import draw_figures
 
 

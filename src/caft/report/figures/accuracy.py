@@ -50,7 +50,7 @@ def _share_of(
 
 
 def _draw_mode(accuracy: Mapping[str, Any], mode: str, groups: Sequence[str]) -> Markup:
-    from caft.report.charts import draw_mode
+    from caft.report.charts.panels import draw_mode
 
     shares = [
         {**{key: share[key] for key in ("value", "low", "high", "n")},

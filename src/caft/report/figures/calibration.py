@@ -15,7 +15,7 @@ BINS = 10
 
 def draw_calibration(probabilities: Sequence[float], correct: Sequence[bool]) -> Figure:
     """The share of right answers in ten bins of the probability that the model gave its answer."""
-    from caft.report.charts import draw_stated
+    from caft.report.charts.panels import draw_stated
 
     shares = [
         {"x": sum(p for p, _ in rows) / len(rows),

@@ -115,7 +115,7 @@ def _tell_stage(stage: str, rows: Sequence[Mapping[str, Any]]) -> str:
 def _draw_course(
     key: str, name: str, points: Sequence[CurvePoint], axis: str, top: float | None
 ) -> Markup:
-    from caft.report.charts import draw_course
+    from caft.report.charts.panels import draw_course
 
     ends = {point.stage: point.x for point in points}
     told = (

@@ -63,7 +63,8 @@ def draw_cut_points(arms: Sequence[CutArm]) -> Figure | None:
 
 
 def _draw_panel(arms: Sequence[CutArm], k: int, key: str) -> Markup:
-    from caft.report.charts import NUMBER, draw_arms
+    from caft.report.charts.drawing import NUMBER
+    from caft.report.charts.panels import draw_arms
 
     rows = [
         {**arm.accuracy, "x": arm.cuts[k], "number": arm.number, "line": arm.method,

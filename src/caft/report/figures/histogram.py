@@ -70,7 +70,7 @@ def draw_histogram(
 def _draw(
     told: str, measure: str, bins: Sequence[Bin], cuts: Sequence[float], classes: Sequence[str]
 ) -> Markup:
-    from caft.report.charts import draw_bins
+    from caft.report.charts.panels import draw_bins
 
     low, high = bins[0].low, bins[-1].high
     inside = [min(max(cut, low), high) for cut in cuts]

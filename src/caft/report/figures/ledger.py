@@ -19,7 +19,7 @@ LEDGER = (
 
 def draw_ledger(cost: Mapping[str, Any]) -> Figure:
     """Where the tokens went, one bar a purpose, all on one scale."""
-    from caft.report.charts import draw_tokens
+    from caft.report.charts.panels import draw_tokens
 
     rows = [
         {"name": name, "tokens": cost[key], "count": f"{cost[key]:,}",

@@ -48,7 +48,8 @@ def draw_pareto(arms: Sequence[PricedArm], ways: Sequence[tuple[str, str]]) -> F
 
 
 def _draw_panel(arms: Sequence[PricedArm], key: str, words: str) -> Markup:
-    from caft.report.charts import COUNT, draw_arms
+    from caft.report.charts.drawing import COUNT
+    from caft.report.charts.panels import draw_arms
 
     front = pareto_front([(arm.prices[key], arm.accuracy["value"]) for arm in arms])
     names = ", ".join(arms[place].name for place in front)

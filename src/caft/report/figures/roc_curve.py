@@ -23,7 +23,7 @@ def draw_roc(
     lower_is_harder: bool = False,
 ) -> Figure:
     """The ROC curve of an estimate against mistakes; both kinds must occur."""
-    from caft.report.charts import draw_rates
+    from caft.report.charts.panels import draw_rates
 
     sign = -1 if lower_is_harder else 1
     points = roc_points([sign * value for value in values], wrong)
