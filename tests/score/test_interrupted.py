@@ -136,8 +136,6 @@ def test_a_torn_line_is_asked_again_and_nothing_else(tmp_path: Path) -> None:
     assert [row["question_id"] for row in again.read()] == ["a", "b"]
     again.append([{"question_id": "c", "x": 3.0}])
     assert [row["x"] for row in Journal(tmp_path, "scoring").read()] == [0.1, 1e-300, 3.0]
-    again.remove()
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_chains_keep_the_spread_of_every_token(student: Student, tmp_path: Path) -> None:
@@ -233,7 +231,8 @@ def test_a_killed_scoring_goes_on_where_it_stopped(tmp_path: Path) -> None:
     def journaled() -> list[str]:
         files = (tmp_path / "cut" / "score").glob(".unfinished-*/predictions-*.jsonl")
         lines = [line for file in sorted(files) for line in file.read_text().split("\n")[:-1]]
-        return [row["question_id"] for line in lines for row in json.loads(line)]
+        # A line is a checksum and JSON.
+        return [row["question_id"] for line in lines for row in json.loads(line[9:])]
 
     with start("first", "cut") as process:
         end = time.monotonic() + 300

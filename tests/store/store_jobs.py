@@ -26,8 +26,12 @@ def main(store_path: str, log: str, what: str) -> None:
         time.sleep(0.5)
         (folder / "whole").write_text("whole")
 
-    artifact = Store(Path(store_path)).obtain("job", KEY, produce)
+    store = Store(Path(store_path))
+    artifact = store.obtain("job", KEY, produce)
     note("cached" if artifact.cached else "made")
+    if what == "hold":
+        time.sleep(1)
+        note((artifact.folder / "whole").read_text())
 
 
 if __name__ == "__main__":
