@@ -102,6 +102,39 @@ def test_an_interrupted_scoring_repeats_nothing(
     assert left == []
 
 
+def test_a_damaged_line_of_the_journal_is_scored_again_and_no_other(
+    student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    whole = score(student, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        before = count_passes(patch, most=3)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            score(student, tmp_path / "cut")
+    (journal,) = (tmp_path / "cut").rglob("*.jsonl")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    # Still JSON, and another entropy.
+    lines[1] = lines[1].replace(b"0.", b"1.", 1)
+    journal.write_bytes(b"".join(lines))
+    after = count_passes(monkeypatch)
+    assert score(student, tmp_path / "cut") == whole
+    assert f"line 2 of {journal} has another checksum" in caplog.text
+    asked = [name for each in after for name in each]
+    kept = {*before[0], *before[2]}
+    assert sorted(asked) == sorted(row.id for row in QUESTIONS if row.id not in kept)
+
+
+def test_a_model_that_cannot_be_loaded_leaves_nothing_in_the_store(
+    student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_student: Student) -> None:
+        raise UserError("it cannot be loaded")
+
+    monkeypatch.setattr(Student, "load_for_inference", refuse)
+    with pytest.raises(UserError, match="it cannot be loaded"):
+        score(student, tmp_path)
+    assert list((tmp_path / "score").iterdir()) == []
+
+
 def test_a_signal_ends_scoring_after_the_pass_in_progress(
     student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

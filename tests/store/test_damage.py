@@ -252,10 +252,14 @@ def test_a_file_in_the_place_of_unfinished_work_is_set_aside(tmp_path: Path, how
     assert [path.name for path in Store(tmp_path).damaged()] == [f"unfinished-{NAME}"]
 
 
-@pytest.mark.parametrize("resumable", [True, False])
-def test_an_attempt_that_kept_nothing_leaves_nothing(tmp_path: Path, resumable: bool) -> None:
+@pytest.mark.parametrize(
+    ("work", "resumable"), [(fail_at_once, True), (fail_at_once, False), (fail, False)]
+)
+def test_a_failed_attempt_that_nothing_can_go_on_from_leaves_nothing(
+    tmp_path: Path, work: Callable[[Path], None], resumable: bool
+) -> None:
     with pytest.raises(RuntimeError):
-        Store(tmp_path).obtain("tune", KEY, fail_at_once, resumable=resumable)
+        Store(tmp_path).obtain("tune", KEY, work, resumable=resumable)
     assert list((tmp_path / "tune").iterdir()) == []
 
 

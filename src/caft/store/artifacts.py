@@ -153,6 +153,8 @@ class Store:
                 effort = run_attempt(unfinished, produce, resumable=resumable, scratch=scratch)
                 seal(unfinished, stage, key, effort, scratch)
             publish(unfinished, folder, scratch)
+            # Its sums were taken a moment ago.
+            self._compared[folder] = _state(folder)
             # Still under the lock, or it might be pruned between here and there.
             made = self._take(folder, cached=False)
         assert made is not None
@@ -228,7 +230,8 @@ class Store:
                 f"{path} is damaged ({problem}) and cannot be moved out of the way: "
                 f"{error.strerror or error}; remove it"
             ) from error
-        log.warning("%s is damaged: %s; it is moved to %s and made anew", path, problem, target)
+        known = "" if path in self._told else f" is damaged: {problem};"
+        log.warning("%s%s it is moved to %s and made anew", path, known or ":", target)
 
     def _open_unfinished(self, folder: Path, *, resumable: bool) -> Path:
         unfinished = folder.with_name(f"{UNFINISHED}{folder.name}")

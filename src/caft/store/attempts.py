@@ -30,7 +30,7 @@ def run_attempt(
             earlier = _begin_attempt(folder) if resumable else 0.0
             produce(folder)
     except BaseException:
-        _drop_empty_attempt(folder)
+        _drop_attempt(folder, resumable=resumable)
         raise
     effort.seconds += earlier
     return effort
@@ -75,12 +75,12 @@ def _clear(folder: Path, scratch: Sequence[str]) -> None:
             path.unlink()
 
 
-def _drop_empty_attempt(folder: Path) -> None:
-    """Remove what a failed attempt left, unless the next one could go on from there."""
+def _drop_attempt(folder: Path, *, resumable: bool) -> None:
+    """Remove what a failed attempt left, unless the next one can go on from there."""
     # The attempt's own error is on its way.
     with suppress(OSError):
         files = [path for path in folder.rglob("*") if path.is_file() and path.name != _NOTE]
-        if not any(path.stat().st_size for path in files):
+        if not resumable or not any(path.stat().st_size for path in files):
             remove(folder)
 
 

@@ -70,7 +70,8 @@ def _open(path: Path) -> int | None:
 def _lock_alone(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except (BlockingIOError, PermissionError):
+        # The second is how some network disks say it.
         return False
     except OSError:
         return True
