@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,18 @@ def test_pruned_with_zero_days_all_the_time_no_job_fails(tmp_path: Path) -> None
     assert any(not name.startswith(".") for name in seen)
     prune(Store(path), 0)
     assert list(path.glob("job/*")) == []
+
+
+def test_two_that_prune_at_once_do_not_stumble_over_each_other(tmp_path: Path) -> None:
+    for seed in range(12):
+        folder = make(tmp_path, seed).folder
+        if seed % 2:
+            rename_only(folder)
+    with ThreadPoolExecutor() as pool:
+        done = list(pool.map(lambda _: prune(Store(tmp_path), 0), range(3)))
+    assert [each.failed for each in done] == [[], [], []]
+    prune(Store(tmp_path), 0)
+    assert list((tmp_path / "tune").iterdir()) == []
 
 
 def remove_manifest_first(folder: Path) -> None:
@@ -216,7 +229,7 @@ def test_days_are_a_number(tmp_path: Path, capsys: pytest.CaptureFixture[str], d
     with pytest.raises(SystemExit) as ended:
         main(["--path", str(tmp_path), "prune", f"--days={days}"])
     assert ended.value.code == 2
-    assert days in capsys.readouterr().err
+    assert f"{days} is no number of days; give 0 or more" in capsys.readouterr().err
 
 
 def test_a_link_to_nowhere_has_a_size_and_an_age(tmp_path: Path) -> None:

@@ -85,7 +85,10 @@ def _megabytes(paths: Sequence[Path]) -> float:
 
 
 def _read_days(text: str) -> float:
-    days = float(text)
+    try:
+        days = float(text)
+    except ValueError:
+        days = math.nan
     if not math.isfinite(days) or days < 0:
         raise argparse.ArgumentTypeError(f"{text} is no number of days; give 0 or more")
     return days

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -14,10 +15,11 @@ def is_there(path: Path) -> bool:
 
 def remove(path: Path) -> None:
     """Remove a file, a link or a folder with all that it holds; nothing where nothing is."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    while path.is_dir() and not path.is_symlink():
+        # Another process may be removing it, too, and be faster.
+        with suppress(FileNotFoundError):
+            shutil.rmtree(path)
+    path.unlink(missing_ok=True)
 
 
 def move_aside(path: Path, folder: Path, name: str) -> Path:
