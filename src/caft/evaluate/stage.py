@@ -14,7 +14,7 @@ from caft.store import Artifact, Store, digest, read_table, source_digest, write
 from caft.text.config import PromptConfig
 from caft.text.prompts import Wanted
 from caft.trainers.config import TrainerConfig
-from caft.trainers.predicting import WRITING_SOURCES, Predictor
+from caft.trainers.predicting import JOURNALS, WRITING_SOURCES, Predictor
 
 log = logging.getLogger(__name__)
 _TABLE = "predictions.parquet"
@@ -68,9 +68,8 @@ def write_predictions(
     def produce(folder: Path) -> None:
         predictor = Predictor(writing.student, trainer, folder)
         write_table(folder / _TABLE, Prediction, _write(writing, predictor, title))
-        predictor.forget()
 
-    return store.obtain("evaluate", writing.key, produce, resumable=True)
+    return store.obtain("evaluate", writing.key, produce, resumable=True, scratch=JOURNALS)
 
 
 def _write(writing: Writing, predictor: Predictor, title: str) -> list[Prediction]:

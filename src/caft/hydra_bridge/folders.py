@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,18 @@ SHORT = 8
 """Hexadecimal digits of a digest in a folder's name."""
 
 _LONGEST = 80
+
+_FILES = (
+    "summary.json",
+    "report.html",
+    "scores.parquet",
+    "predictions.parquet",
+    "rationales.parquet",
+    "metrics.csv",
+    "run.log",
+)
+_FOLDERS = (".hydra", "adapter", "merged")
+_OTHER_FOLDER = "give another hydra.run.dir, or hydra.sweep.dir with -m"
 
 UNFINISHED = ".hydra/unfinished"
 """In a run's folder from its start to its end."""
@@ -85,15 +98,37 @@ def refuse_finished_folder(folder: Path) -> None:
 
 
 def refuse_unwritable_folder(folder: Path) -> None:
-    """UserError where a run cannot write."""
+    """UserError where a run cannot write, or would write through a link to nowhere."""
+    for path in _written_in(folder):
+        if path.is_symlink() and not path.exists():
+            raise UserError(
+                f"{path} is a link to {os.readlink(path)}, which is not there; remove the link, or "
+                f"{_OTHER_FOLDER}"
+            )
+    wrong = [name for name in _FILES if (folder / name).is_dir()]
+    wrong += [name for name in _FOLDERS if (folder / name).is_file()]
+    if wrong:
+        wanted = "file" if wrong[0] in _FILES else "folder"
+        raise UserError(
+            f"{folder / wrong[0]} is no {wanted}, and a run writes one of that name; move it away, "
+            f"or {_OTHER_FOLDER}"
+        )
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not nearest.is_dir():
         raise UserError(
-            f"the output folder {folder} cannot be made, since {nearest} is a file; "
-            "give another hydra.run.dir, or hydra.sweep.dir with -m"
+            f"the output folder {folder} cannot be made, since {nearest} is a file; {_OTHER_FOLDER}"
         )
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise UserError(
             f"the output folder {folder} cannot be made, since {nearest} is not writable; "
-            "give another hydra.run.dir, or hydra.sweep.dir with -m"
+            f"{_OTHER_FOLDER}"
         )
+
+
+def _written_in(folder: Path) -> Iterator[Path]:
+    """Where a run in `folder` will write: the folders on the way, and files of earlier runs."""
+    yield from (folder, *folder.absolute().parents)
+    yield from (folder / name for name in (*_FILES, *_FOLDERS))
+    for name in _FOLDERS:
+        if (folder / name).is_dir():
+            yield from (folder / name).iterdir()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,21 +9,31 @@ from caft.models.adapters import is_adapter, merge_adapter, save_tuned
 from caft.models.loading import resolve_dtype
 from caft.models.student import Student
 from caft.report.card import Weights
+from caft.store import Artifact
+from caft.tune.stage import copy_tuned
 
 
-def deliver(tuned: Student, folder: Path, card: Callable[[Weights], str], *, merge: bool) -> None:
+def deliver(
+    tuned: Student,
+    artifact: Artifact,
+    folder: Path,
+    card: Callable[[Weights], str],
+    *,
+    merge: bool,
+) -> None:
     """Copy the tuned weights to `folder`/adapter; with `merge`, a whole model to `folder`/merged.
 
     The merged model needs neither peft nor the base model: transformers, vLLM and lm-eval load it.
-    `card` writes the text that goes with each kind of weights.
+    `card` writes the text that goes with each kind of weights. UserError where the weights are no
+    longer those that were taken from `artifact`.
     """
     assert tuned.tuned is not None
     weights = Weights.adapter if is_adapter(tuned.tuned) else Weights.full
-    _copy(tuned.tuned, folder / "adapter", card(weights))
+    _copy(artifact, folder / "adapter", card(weights))
     if not merge:
         return
     if weights is Weights.full:
-        _copy(tuned.tuned, folder / "merged", card(weights))
+        _copy(artifact, folder / "merged", card(weights))
         return
     dtype = resolve_dtype(tuned.config, tuned.device)
     save_tuned(merge_adapter(tuned.load(), dtype), folder / "merged", dtype=dtype, base=tuned.base)
@@ -32,9 +41,6 @@ def deliver(tuned: Student, folder: Path, card: Callable[[Weights], str], *, mer
     (folder / "merged" / "README.md").write_text(card(Weights.merged), encoding="utf-8")
 
 
-def _copy(weights: Path, folder: Path, card: str) -> None:
-    folder.mkdir(exist_ok=True)
-    # Not copytree: it gathers the errors of single files, and a full disk is then none that counts.
-    for path in weights.iterdir():
-        shutil.copy2(path, folder)
+def _copy(artifact: Artifact, folder: Path, card: str) -> None:
+    copy_tuned(artifact, folder)
     (folder / "README.md").write_text(card, encoding="utf-8")

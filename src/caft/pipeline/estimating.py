@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from caft.errors import UserError
 from caft.estimators import ESTIMATORS, Need, needs_of
+from caft.pipeline.findings import Findings, StageKind
 from caft.records import AnswerScore, Question, Rationale
 from caft.run_config import RunConfig
 from caft.score.chains import estimate_chain
@@ -33,7 +34,6 @@ from caft.teachers.config import OpenAITeacherConfig
 from caft.teachers.prices import find_price
 
 if TYPE_CHECKING:
-    from caft.pipeline.findings import Findings
     from caft.pipeline.story import Workplace
 
 Values = Mapping[str, float | None]
@@ -126,7 +126,7 @@ def gather_estimates(
 def _gather_fallback(place: Workplace, findings: Findings) -> None:
     work = fallback_scoring(place)
     artifact = score_questions(work, place.store, place.config.trainer)
-    findings.note("score fallback", artifact)
+    findings.note(StageKind.fallback, "score fallback", artifact)
     findings.fallback = read_scores(artifact)
     entropies = {row.question_id: row.estimates["answer_entropy"] for row in findings.fallback}
     _add(findings, "fallback_entropy", entropies)
@@ -151,7 +151,7 @@ def fallback_scoring(place: Workplace) -> Scoring:
 
 def _gather_chains(place: Workplace, findings: Findings) -> None:
     artifact = write_chains(chaining_of(place), place.store, place.config.trainer)
-    findings.note("score chains", artifact)
+    findings.note(StageKind.chains, "score chains", artifact)
     findings.chains = read_chains(artifact)
     estimates = {chain.question_id: estimate_chain(chain) for chain in findings.chains}
     for name in next(iter(estimates.values())):
@@ -190,7 +190,8 @@ def _gather_judgements(place: Workplace, findings: Findings) -> None:
             progress=watcher.show,
         )
     artifact = keep_judgements(findings.judgements, place.store)
-    findings.note("score judge", _of_effort(artifact, effort.seconds, effort.peak_memory_bytes))
+    judged = _of_effort(artifact, effort.seconds, effort.peak_memory_bytes)
+    findings.note(StageKind.judge, "score judge", judged)
     for name in names:
         rows = [row for row in findings.judgements if row.estimator == name]
         _add(findings, name, {row.question_id: row.value for row in rows})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 from caft.data import QuestionSplits
@@ -23,6 +24,18 @@ from caft.trainers.loggers import RunLogger
 from caft.tune.stage import TrainingRows, TuningNumbers
 
 
+class StageKind(Enum):
+    """What a stage of a run makes. Several may be of one kind, each with a name of its own."""
+
+    score = "the base model's scores"
+    fallback = "its scores where it may decline"
+    chains = "its own chains of thought"
+    judge = "a judge's replies about the questions"
+    distill = "a teacher's rationales"
+    tune = "tuned weights"
+    evaluate = "replies to held-out questions"
+
+
 @dataclass(slots=True)
 class Examined:
     """One model's replies by mode, on validation and on test questions."""
@@ -35,7 +48,8 @@ class Examined:
 class Findings:
     """Everything known so far; a part that was not reached is None or empty.
 
-    `rows` are the tokens of tuning stages, by number from 0 on, until each is trained.
+    `rows` are the tokens of tuning stages, by number from 0 on, until each is trained; `weights`
+    is what the last one left.
     """
 
     questions: QuestionSplits
@@ -47,6 +61,7 @@ class Findings:
     rationales: list[Rationale] = field(default_factory=list)
     rows: dict[int, TrainingRows] = field(default_factory=dict)
     tuned: Student | None = None
+    weights: Artifact | None = None
     tuning: list[TuningNumbers] = field(default_factory=list)
     base_replies: Examined | None = None
     tuned_replies: Examined | None = None
@@ -56,10 +71,11 @@ class Findings:
     stages: list[dict[str, Any]] = field(default_factory=list)
     logger: RunLogger | None = None
 
-    def note(self, name: str, artifact: Artifact) -> None:
-        """Write a stage into the run's list of stages."""
+    def note(self, kind: StageKind, name: str, artifact: Artifact) -> None:
+        """Write a stage into the run's list of stages; `name` is for people."""
         self.stages.append(
             {
+                "kind": kind.name,
                 "name": name,
                 "fingerprint": artifact.fingerprint,
                 "cached": artifact.cached,

@@ -75,10 +75,10 @@ def _write_files(
         write_rows(folder / "predictions.parquet", prediction_rows(tables))
     if findings.rationales:
         write_rows(folder / "rationales.parquet", rationale_rows(findings))
-    if findings.tuned is not None and findings.tuned.tuned is not None:
+    if findings.tuned is not None and findings.weights is not None:
         recipe = describe_recipe(config, findings.tuned, findings.questions.train[0])
         card = partial(write_card, summary, recipe)
-        deliver(findings.tuned, folder, card, merge=config.tuning.merge)
+        deliver(findings.tuned, findings.weights, folder, card, merge=config.tuning.merge)
     drawn = not config.report.html or _write_page(config, context, summary, tables)
     # Before the logger is told: an upload may hang, and the numbers are there.
     write_durably(folder / "summary.json", json.dumps(summary, indent=1))

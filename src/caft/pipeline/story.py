@@ -33,7 +33,7 @@ from caft.pipeline.estimating import (
     refuse_unfit_prompts,
     wanted_needs,
 )
-from caft.pipeline.findings import Examined, Findings
+from caft.pipeline.findings import Examined, Findings, StageKind
 from caft.pipeline.matching import match_budget, taught_class
 from caft.pipeline.outputs import write_outputs
 from caft.pipeline.routing import choose_routing
@@ -215,7 +215,7 @@ def score(place: Workplace, findings: Findings) -> None:
         findings.scores = _read_published(place, place.config.score)
         return
     artifact = score_questions(base_scoring(place), place.store, place.config.trainer)
-    findings.note("score", artifact)
+    findings.note(StageKind.score, "score", artifact)
     findings.scores = read_scores(artifact)
     _say_reuse("scores", artifact.cached)
     gather_estimates(place, findings, buy_rationales)
@@ -296,6 +296,7 @@ def buy_rationales(
         lambda folder: write_table(folder / "rationales.parquet", Rationale, findings.rationales),
     )
     findings.note(
+        StageKind.distill,
         "distill",
         replace(artifact, seconds=effort.seconds, peak_memory_bytes=effort.peak_memory_bytes),
     )
@@ -344,12 +345,13 @@ def tune(place: Workplace, findings: Findings) -> None:
         logger = findings.logger.for_stage(number + 1)
         rows = findings.rows.pop(number, None)
         artifact = tune_student(work, place.store, place.config.trainer, logger, title, rows=rows)
-        findings.note(f"tune {number + 1}", artifact)
+        findings.note(StageKind.tune, f"tune {number + 1}", artifact)
         findings.tuning.append(read_numbers(artifact))
         if artifact.cached:
             for row in findings.tuning[-1].curve:
                 log_row(logger, row)
         _say_reuse(title, artifact.cached)
+        findings.weights = artifact
         student = read_tuned(student, artifact)
     findings.tuned = student
 
@@ -432,7 +434,7 @@ def _answers(place: Workplace, findings: Findings, student: Student, who: str) -
         work = writing_of(place, student, Wanted.bracketed)
         return _written(place, findings, work, f"{who} answer")
     artifact = score_questions(tuned_scoring(place, student), place.store, place.config.trainer)
-    findings.note(f"evaluate {who} answer", artifact)
+    findings.note(StageKind.evaluate, f"evaluate {who} answer", artifact)
     return [read_single_token(row) for row in read_scores(artifact)]
 
 
@@ -459,7 +461,7 @@ def writing_of(place: Workplace, student: Student, wanted: Wanted) -> Writing:
 
 def _written(place: Workplace, findings: Findings, work: Writing, title: str) -> list[Prediction]:
     artifact = write_predictions(work, place.store, place.config.trainer, title)
-    findings.note(f"evaluate {title}", artifact)
+    findings.note(StageKind.evaluate, f"evaluate {title}", artifact)
     _say_reuse(title, artifact.cached)
     return read_predictions(artifact)
 

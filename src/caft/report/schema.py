@@ -304,8 +304,12 @@ class CostPart(TypedDict):
 
 
 class StageRecord(TypedDict):
-    """One stage of the run. `cached`: taken from the store; memory null where it is unknown."""
+    """One stage of the run. `cached`: taken from the store; memory null where it is unknown.
 
+    `kind` is a word for what it makes (earlier versions wrote none), `name` is for people.
+    """
+
+    kind: NotRequired[str]
     name: str
     fingerprint: str
     cached: bool

@@ -33,7 +33,7 @@ from caft.text.judging import read_judgement, write_judge_prompt
 from caft.text.parsing import opens_thinking
 from caft.text.prompts import Prompt, Wanted, write_prompt
 from caft.trainers.config import TrainerConfig
-from caft.trainers.predicting import WRITING_SOURCES, Predictor
+from caft.trainers.predicting import JOURNALS, WRITING_SOURCES, Predictor
 
 if TYPE_CHECKING:
     from caft.score.prepare import ScoringRow
@@ -88,9 +88,8 @@ def score_questions(scoring: Scoring, store: Store, trainer: TrainerConfig) -> A
     def produce(folder: Path) -> None:
         predictor = Predictor(scoring.student, trainer, folder)
         write_table(folder / _SCORES, AnswerScore, _score(scoring, predictor))
-        predictor.forget()
 
-    return store.obtain("score", scoring.key, produce, resumable=True)
+    return store.obtain("score", scoring.key, produce, resumable=True, scratch=JOURNALS)
 
 
 def encode_questions(scoring: Scoring) -> list[ScoringRow]:
@@ -205,9 +204,8 @@ def write_chains(chaining: Chaining, store: Store, trainer: TrainerConfig) -> Ar
     def produce(folder: Path) -> None:
         predictor = Predictor(chaining.student, trainer, folder)
         write_table(folder / _CHAINS, Chain, _write_chains(chaining, predictor))
-        predictor.forget()
 
-    return store.obtain("chain", chaining.key, produce, resumable=True)
+    return store.obtain("chain", chaining.key, produce, resumable=True, scratch=JOURNALS)
 
 
 def _write_chains(chaining: Chaining, predictor: Predictor) -> list[Chain]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -18,15 +17,7 @@ from typing import TYPE_CHECKING, Any
 from caft.exit_status import asked_to_end
 from caft.models.student import Student
 from caft.records import Example, Question, Target
-from caft.store import (
-    Artifact,
-    Store,
-    digest,
-    file_digest,
-    make_durable,
-    source_digest,
-    write_durably,
-)
+from caft.store import Artifact, Store, digest, file_digest, source_digest
 from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
 from caft.tune.config import Adapter, TuningConfig
@@ -133,6 +124,11 @@ def read_tuned(student: Student, artifact: Artifact) -> Student:
     return student.after_tuning(artifact.folder / _WEIGHTS, artifact.fingerprint)
 
 
+def copy_tuned(artifact: Artifact, folder: Path) -> None:
+    """Copy the tuned weights into `folder`, compared; UserError where they have been damaged."""
+    artifact.copy_out(_WEIGHTS, folder)
+
+
 def starting_student(student: Student, config: TuningConfig) -> Student:
     """The student that a method's first stage starts from: the base model, or an adapter of it.
 
@@ -167,12 +163,10 @@ def tune_student(
     """
 
     def produce(folder: Path) -> None:
-        if not (folder / _NUMBERS).exists():
-            _train(tuning, rows or encode_rows(tuning), trainer, logger, title, folder)
-        for part in (_CHECKPOINTS, "lightning_logs"):
-            shutil.rmtree(folder / part, ignore_errors=True)
+        _train(tuning, rows or encode_rows(tuning), trainer, logger, title, folder)
 
-    return store.obtain("tune", tuning.key, produce, resumable=True)
+    scratch = (_CHECKPOINTS, "lightning_logs")
+    return store.obtain("tune", tuning.key, produce, resumable=True, scratch=scratch)
 
 
 def _train(  # noqa: PLR0917
@@ -200,12 +194,9 @@ def _train(  # noqa: PLR0917
     )
     log.info("%s: %d rows x %d epochs", title, len(rows.examples), tuning.epochs)
     trained = _watch(job, logger, title)
-    for path in [*(folder / _WEIGHTS).iterdir(), folder / _WEIGHTS]:
-        make_durable(path)
     epochs = len(accuracies(trained.curve)) or tuning.epochs
     numbers = _count(rows, epochs, trained)
-    # Last: a folder with numbers is a finished stage, whatever happens before it is published.
-    write_durably(folder / _NUMBERS, json.dumps(asdict(numbers), indent=1))
+    (folder / _NUMBERS).write_text(json.dumps(asdict(numbers), indent=1), encoding="utf-8")
 
 
 def _watch(job: Job, logger: Any, title: str) -> Trained:
