@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -36,6 +37,7 @@ from caft.hydra_bridge.folders import (
     refuse_unwritable_folder,
 )
 from caft.hydra_bridge.jobs import JobError, Start, refuse_other_job, run_job, runs_elsewhere
+from caft.hydra_bridge.log_check import check_logging
 from caft.hydra_bridge.stopping import named_command, stop_jobs
 
 
@@ -58,6 +60,7 @@ def run_sweep(
     folder = Path(master.hydra.sweep.dir)
     refuse_unwritable_folder(folder)
     refuse_finished_run_for_sweep(folder)
+    check_logging(master, folder)
     planned = check_jobs(hydra, master)
     question = read_question(master.hydra.runtime.choices.get("multirun_sweeps"))
     missing = ledger.plan_jobs(folder, [job for job, _ in planned], question or None)
@@ -99,15 +102,25 @@ def _launch(hydra: Hydra, master: DictConfig, start: Start, jobs: list[list[str]
     plugins = Plugins.instance()
     OmegaConf.save(master, Path(master.hydra.sweep.dir) / "multirun.yaml")
     if searches(master):
-        sweeper = plugins.instantiate_sweeper(
-            config=master, hydra_context=context, task_function=task
-        )
+        make = plugins.instantiate_sweeper
+        sweeper = _instantiate(make, "sweeper", master, context, task)
         sweeper.sweep(arguments=list(master.hydra.overrides.task))
     elif jobs:
-        launcher = plugins.instantiate_launcher(
-            config=master, hydra_context=context, task_function=task
-        )
+        make = plugins.instantiate_launcher
+        launcher = _instantiate(make, "launcher", master, context, task)
         launcher.launch(jobs, initial_job_idx=0)
+
+
+def _instantiate(
+    make: Callable[..., Any], kind: str, master: DictConfig, context: HydraContext, task: Any
+) -> Any:
+    try:
+        return make(config=master, hydra_context=context, task_function=task)
+    except Exception as error:  # whatever a class of somebody else's raises
+        raise UserError(
+            f"hydra.{kind} cannot be used: {error}; choose one with hydra/{kind}=, and give only "
+            "values that it takes"
+        ) from error
 
 
 def _compose_sweep(hydra: Hydra, name: str, overrides: Sequence[str]) -> DictConfig:
