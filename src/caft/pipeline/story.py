@@ -164,6 +164,10 @@ def _describe_model(place: Workplace, findings: Findings) -> None:
 
 def open_workplace(config: RunConfig, context: RunContext) -> Workplace:
     """Read the questions and check everything that can be checked before a model loads."""
+    if config.trainer.devices > 1:
+        from caft.trainers.build import refuse_too_many_devices
+
+        refuse_too_many_devices(config.trainer)
     questions = load_questions(config.dataset)
     place = Workplace(config, context, questions, Store(_store_path(config)))
     wants_teacher = any(

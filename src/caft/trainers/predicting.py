@@ -98,7 +98,7 @@ class Predictor:
         if count == 1:
             predict_share(Ranks(asked_to_stop=asked_to_end), _hear_nothing, job)
         else:
-            run_ranks(predict_share, (job,), count, _hear_nothing)
+            run_ranks(predict_share, (job,), count, _hear_nothing, self.student.device)
 
     def _open(self, name: str) -> Journal:
         journal = Journal(self.folder, name)
