@@ -52,7 +52,9 @@ def test_more_processes_than_cores_are_refused(gpus: int, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5, 7}, raising=False)
     for devices in (1, 3):
         refuse_too_many_devices(TrainerConfig(accelerator="cpu", devices=devices))
-    with pytest.raises(UserError, match=r"devices is 4; .* may use 3 processor cores; give at most 3$"):
+    with pytest.raises(
+        UserError, match=r"devices is 4; .* may use 3 processor cores; give at most 3$"
+    ):
         refuse_too_many_devices(TrainerConfig(accelerator="cpu", devices=4))
     refuse_too_many_devices(TrainerConfig(devices=1))
 

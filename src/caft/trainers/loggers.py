@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from caft.trainers.config import CsvLoggerConfig, LoggerConfig
+from caft.trainers.config import CsvLoggerConfig, LoggerConfig, WandbLoggerConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +69,14 @@ class RunLogger(Protocol):
 
     def finish(self, status: int) -> None:
         """The run is over; 0 means that it went well."""
+
+
+def check_logger(config: LoggerConfig) -> None:
+    """UserError where the tracker would refuse to start; nothing is opened or sent."""
+    if isinstance(config, WandbLoggerConfig):
+        from caft.trainers.wandb_login import check_wandb
+
+        check_wandb(config)
 
 
 @contextmanager
