@@ -38,8 +38,12 @@ def test_csv_has_every_step_of_both_stages_in_the_runs_own_folder(tmp_path):
     with open_logger(CsvLoggerConfig(), RunIdentity(name="x", folder=tmp_path)) as logger:
         tune(logger.for_stage(1))
         tune(logger.for_stage(2))
-    losses = [row["train/loss"] for row in read_metrics(tmp_path)]
-    assert [float(loss) for loss in losses] == [3.0, 2.0, 1.0, 3.0, 2.0, 1.0]
+        logger.log_summary({"accuracy": 0.5})
+    *rows, last = read_metrics(tmp_path)
+    assert [float(row["train/loss"]) for row in rows] == [3.0, 2.0, 1.0, 3.0, 2.0, 1.0]
+    assert [row["stage"] for row in rows] == ["1"] * 3 + ["2"] * 3
+    assert [int(row["step"]) for row in [*rows, last]] == [0, 1, 2, 3, 4, 5, 6]
+    assert (last["accuracy"], last["stage"]) == ("0.5", "")
 
 
 def fail_in(opened: Any) -> Any:
