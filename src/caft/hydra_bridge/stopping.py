@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -50,8 +50,10 @@ def _find_command() -> ProcessId:
 def noted_child(folder: Path, pid: int) -> Iterator[None]:
     """While a child runs the job or waits for it, it is noted with the command that wants it."""
     note = folder / ".hydra" / f"process-{pid}.json"
-    note.parent.mkdir(parents=True, exist_ok=True)
-    write_json(note, {"child": asdict(identify(pid)), "command": asdict(_find_command())})
+    # On a full disk the job itself says what is wrong; here it only could not be stopped.
+    with suppress(OSError):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        write_json(note, {"child": asdict(identify(pid)), "command": asdict(_find_command())})
     try:
         yield
     finally:
@@ -64,7 +66,8 @@ def stop_jobs(folder: Path, number: int) -> None:
     To children that were started for it, and to those that a killed command left behind: what
     another living command runs in the same folder is not this one's to stop.
     """
-    write_json(folder / STOP_FILE, asdict(_find_command()))
+    with suppress(OSError):
+        write_json(folder / STOP_FILE, asdict(_find_command()))
     children = list(_find_children(folder))
     for child in children:
         # A job leads a process group of its own: its DDP ranks are in it.

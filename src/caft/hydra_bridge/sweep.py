@@ -162,9 +162,9 @@ def check_jobs(hydra: Hydra, master: DictConfig) -> list[tuple[ledger.Job, Words
         composed = hydra.config_loader.load_sweep_config(master, list(words.all))
         with open_dict(composed):
             composed.hydra.job.num = len(jobs)
+        digest = digest_config(build_run_config(without_hydra(composed)))
         folder = str(composed.hydra.sweep.subdir)
         refuse_bad_subfolder(folder)
-        digest = digest_config(build_run_config(without_hydra(composed)))
         job = ledger.Job(number=len(jobs), folder=folder, overrides=list(words.own), digest=digest)
         refuse_unwritable_folder(Path(master.hydra.sweep.dir) / folder)
         refuse_other_job(Path(master.hydra.sweep.dir) / folder, digest)
