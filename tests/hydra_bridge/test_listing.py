@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from omegaconf import OmegaConf
 
 from caft.hydra_bridge.composing import compose_words, find_conf, read_question, start_hydra
 from caft.hydra_bridge.jobs import JobError, device_groups, own_device
-from caft.hydra_bridge.ledger import STOP_FILE, Job, end, note_job, plan_jobs, worst_status
+from caft.hydra_bridge.ledger import Job, end, note_job, plan_jobs, worst_status
+from caft.hydra_bridge.stopping import stop_jobs
 from caft.hydra_bridge.sweep import Words, check_jobs, list_jobs, searches
 
 JOBS = {
@@ -64,7 +66,7 @@ def test_a_sweep_without_a_file_asks_nothing() -> None:
 def test_whoever_writes_the_ledger_keeps_the_question(tmp_path: Path) -> None:
     plan_jobs(tmp_path, [Job(folder="a"), Job(folder="b")], "Why?")
     (tmp_path / "a").mkdir()
-    note_job(tmp_path / "a", Job(folder="a", state="running"))
+    note_job(tmp_path / "a", Job(folder="a", state="running", host="elsewhere"))
     ledger = json.loads((tmp_path / "jobs.json").read_text())
     assert ledger["question"] == "Why?"
     assert [job["state"] for job in ledger["jobs"]] == ["running", "waiting"]
@@ -186,7 +188,7 @@ def test_jobs_that_run_at_once_never_share_a_device(
             assert given == ["4,5", "6,7"]
         with own_device(tmp_path, job, shared=True) as third:
             assert third == second
-        (tmp_path / STOP_FILE).touch()
+        stop_jobs(tmp_path, signal.SIGINT)
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
         with (
             pytest.raises(JobError, match="being stopped"),

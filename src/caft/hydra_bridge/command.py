@@ -30,6 +30,7 @@ from caft.hydra_bridge.composing import (
 )
 from caft.hydra_bridge.folders import refuse_finished_folder, refuse_unwritable_folder
 from caft.hydra_bridge.jobs import Start, start_child
+from caft.hydra_bridge.log_check import check_logging
 from caft.hydra_bridge.running import Run, end_on_signals, guard
 from caft.hydra_bridge.sweep import run_sweep
 from caft.hydra_bridge.wording import explain
@@ -54,7 +55,10 @@ def _answer(run: Run, arguments: Sequence[str] | None, start: Start, caught: Cau
         say(explain(error))
         return USER_MUST_ACT
     except OSError as error:  # a run's own errors end in guard
-        say(f"cannot write the output folder: {error}; give another hydra.run.dir")
+        say(
+            f"cannot write the output folder: {error}; give another hydra.run.dir, or "
+            "hydra.sweep.dir with -m"
+        )
         return USER_MUST_ACT
     except Exception:
         traceback.print_exc()
@@ -102,9 +106,12 @@ def _check_run(hydra: Hydra, name: str, overrides: Sequence[str]) -> None:
     if composed.hydra.runtime.choices.get("multirun_sweeps"):
         raise UserError("a sweep is asked for and -m is missing; give python train.py -m ...")
     build_run_config(without_hydra(composed))
+    if not composed.hydra.run.dir.strip():
+        raise UserError("hydra.run.dir is empty; leave it out, or give a folder")
     folder = Path(composed.hydra.run.dir)
     refuse_finished_folder(folder)
     refuse_unwritable_folder(folder)
+    check_logging(composed, folder)
 
 
 def _run(run: Run, composed: DictConfig) -> int:

@@ -6,8 +6,11 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from caft.errors import UserError
 from caft.run_config import RunConfig
@@ -17,6 +20,9 @@ SHORT = 8
 """Hexadecimal digits of a digest in a folder's name."""
 
 _LONGEST = 80
+_SUBFOLDER = re.compile(r"\w[^/\\'\"$\x00-\x1f]*")
+_LONGEST_NAME = 255
+"""Bytes, as file systems count them."""
 
 _FILES = (
     "summary.json",
@@ -84,10 +90,7 @@ def is_finished(folder: Path) -> bool:
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
     """A run's summary.json; None where there is none that can be read."""
-    try:
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    summary = read_json(folder / "summary.json")
     return summary if isinstance(summary, dict) else None
 
 
@@ -95,6 +98,21 @@ def refuse_finished_folder(folder: Path) -> None:
     """UserError where a run would write over a finished one."""
     if is_finished(folder):
         raise UserError(f"{folder} holds a finished run; give another output folder, or none")
+
+
+def refuse_finished_run_for_sweep(folder: Path) -> None:
+    """UserError where a sweep's own report would write over a finished run."""
+    if (read_summary(folder) or {}).get("kind") != "sweep":
+        refuse_finished_folder(folder)
+
+
+def refuse_bad_subfolder(name: str) -> None:
+    """UserError where a job's folder would not lie right below its sweep's, or not be a name."""
+    if not _SUBFOLDER.fullmatch(name) or len(os.fsencode(name)) > _LONGEST_NAME:
+        raise UserError(
+            f"hydra.sweep.subdir is {name!r}; leave it out, or give the name of one folder that "
+            "begins with a letter or a digit and has no slash, quote or dollar sign"
+        )
 
 
 def refuse_unwritable_folder(folder: Path) -> None:
@@ -132,3 +150,52 @@ def _written_in(folder: Path) -> Iterator[Path]:
     for name in _FOLDERS:
         if (folder / name).is_dir():
             yield from (folder / name).iterdir()
+
+
+# --- A job's lock ------------------------------------------------------------------------------
+
+
+def job_lock(folder: Path) -> FileLock:
+    """Held by the one process that runs a job; the system frees it, however the process ends."""
+    return FileLock(folder / ".hydra" / "job.lock")
+
+
+@contextmanager
+def try_lock(folder: Path) -> Iterator[bool]:
+    """Hold the job's lock; False where somebody else has it."""
+    lock = job_lock(folder)
+    try:
+        lock.acquire(timeout=0)
+    except (Timeout, OSError):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether some process runs the job, or is just about to."""
+    if not (folder / ".hydra" / "job.lock").exists():
+        return False
+    with try_lock(folder) as free:
+        return not free
+
+
+# --- Small files -------------------------------------------------------------------------------
+
+
+def read_json(path: Path) -> object:
+    """What the file says; None where there is none that can be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def write_json(path: Path, table: object) -> None:
+    """The whole file or none: somebody may be reading it."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(json.dumps(table, indent=1), encoding="utf-8")
+    aside.replace(path)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -28,8 +29,16 @@ from caft.hydra_bridge.composing import (
     read_question,
     without_hydra,
 )
-from caft.hydra_bridge.folders import digest_config, name_sweep, refuse_unwritable_folder
-from caft.hydra_bridge.jobs import Start, run_job, runs_elsewhere
+from caft.hydra_bridge.folders import (
+    digest_config,
+    name_sweep,
+    refuse_bad_subfolder,
+    refuse_finished_run_for_sweep,
+    refuse_unwritable_folder,
+)
+from caft.hydra_bridge.jobs import JobError, Start, refuse_other_job, run_job, runs_elsewhere
+from caft.hydra_bridge.log_check import check_logging
+from caft.hydra_bridge.stopping import named_command, stop_jobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +59,25 @@ def run_sweep(
     master = _compose_sweep(hydra, name, overrides)
     folder = Path(master.hydra.sweep.dir)
     refuse_unwritable_folder(folder)
+    refuse_finished_run_for_sweep(folder)
+    check_logging(master, folder)
     planned = check_jobs(hydra, master)
     question = read_question(master.hydra.runtime.choices.get("multirun_sweeps"))
     missing = ledger.plan_jobs(folder, [job for job, _ in planned], question or None)
     _say_plan(folder, len(planned), len(missing))
     elsewhere = runs_elsewhere(str(master.hydra.launcher._target_))
     # A cluster's queue runs its jobs whoever waits for them here.
-    caught.tell = None if elsewhere else partial(ledger.stop_jobs, folder)
+    caught.tell = None if elsewhere else partial(stop_jobs, folder)
     configure_log(master.hydra.hydra_logging, master.hydra.verbose)
+    began = ledger.now()
     try:
         words = {job.folder: list(words.all) for job, words in planned}
-        _launch(hydra, master, start, [words[job.folder] for job in missing])
+        pinned = [_pin(words[job.folder], job.folder) for job in missing]
+        with named_command():
+            _launch(hydra, master, start, pinned)
+    except JobError as error:
+        # A sweeper that searches gives up where a trial has no value; the ledger says why.
+        say(f"the search ended early: {error}")
     except (KeyboardInterrupt, SystemExit):
         if elsewhere:
             say("jobs in the cluster's queue go on by themselves; scancel ends them")
@@ -70,7 +87,12 @@ def run_sweep(
         ledger.settle(folder)
         if not _is_dry(master):
             _write_report(folder)
-    return _conclude(folder, {job.folder for job, _ in planned})
+    return _conclude(folder, {job.folder for job, _ in planned}, began)
+
+
+def _pin(words: list[str], folder: str) -> list[str]:
+    """The job's words with its planned folder: a launcher that counts afresh gives another one."""
+    return [*words, f"hydra.sweep.subdir='{folder}'"]
 
 
 def _launch(hydra: Hydra, master: DictConfig, start: Start, jobs: list[list[str]]) -> None:
@@ -80,15 +102,25 @@ def _launch(hydra: Hydra, master: DictConfig, start: Start, jobs: list[list[str]
     plugins = Plugins.instance()
     OmegaConf.save(master, Path(master.hydra.sweep.dir) / "multirun.yaml")
     if searches(master):
-        sweeper = plugins.instantiate_sweeper(
-            config=master, hydra_context=context, task_function=task
-        )
+        make = plugins.instantiate_sweeper
+        sweeper = _instantiate(make, "sweeper", master, context, task)
         sweeper.sweep(arguments=list(master.hydra.overrides.task))
     elif jobs:
-        launcher = plugins.instantiate_launcher(
-            config=master, hydra_context=context, task_function=task
-        )
+        make = plugins.instantiate_launcher
+        launcher = _instantiate(make, "launcher", master, context, task)
         launcher.launch(jobs, initial_job_idx=0)
+
+
+def _instantiate(
+    make: Callable[..., Any], kind: str, master: DictConfig, context: HydraContext, task: Any
+) -> Any:
+    try:
+        return make(config=master, hydra_context=context, task_function=task)
+    except Exception as error:  # whatever a class of somebody else's raises
+        raise UserError(
+            f"hydra.{kind} cannot be used: {error}; choose one with hydra/{kind}=, and give only "
+            "values that it takes"
+        ) from error
 
 
 def _compose_sweep(hydra: Hydra, name: str, overrides: Sequence[str]) -> DictConfig:
@@ -130,16 +162,18 @@ def check_jobs(hydra: Hydra, master: DictConfig) -> list[tuple[ledger.Job, Words
         composed = hydra.config_loader.load_sweep_config(master, list(words.all))
         with open_dict(composed):
             composed.hydra.job.num = len(jobs)
-        config = build_run_config(without_hydra(composed))
+        digest = digest_config(build_run_config(without_hydra(composed)))
         folder = str(composed.hydra.sweep.subdir)
+        refuse_bad_subfolder(folder)
+        job = ledger.Job(number=len(jobs), folder=folder, overrides=list(words.own), digest=digest)
         refuse_unwritable_folder(Path(master.hydra.sweep.dir) / folder)
-        job = ledger.Job(
-            number=len(jobs),
-            folder=folder,
-            overrides=list(words.own),
-            digest=digest_config(config),
-        )
-        jobs.setdefault(folder, (job, words))
+        refuse_other_job(Path(master.hydra.sweep.dir) / folder, digest)
+        same, _ = jobs.setdefault(folder, (job, words))
+        if same.digest != digest:
+            raise UserError(
+                f"hydra.sweep.subdir gives the folder {folder} to two different jobs; leave it "
+                "out, and every job's folder is named by what sets it apart"
+            )
     return list(jobs.values())
 
 
@@ -196,16 +230,24 @@ def _say_plan(folder: Path, planned: int, missing: int) -> None:
     print(f"sweep {folder}: {planned} jobs{there}", flush=True)
 
 
-def _conclude(folder: Path, planned: set[str]) -> int:
+def _conclude(folder: Path, planned: set[str], began: str) -> int:
     jobs = ledger.read_ledger(folder)
     ledger.write_ledger(folder, jobs)
-    if planned:
-        jobs = [job for job in jobs if job.folder in planned]
+    # A search counts what it tried this time; trials of an earlier one may have failed for ever.
+    jobs = [
+        job for job in jobs if (job.folder in planned if planned else (job.started or "") >= began)
+    ]
+    running = [job.folder for job in jobs if job.state == ledger.RUNNING]
     failed = [job for job in jobs if job.state in (ledger.FAILED, ledger.STOPPED)]
     if failed:
         say(
             f"{len(failed)} of {len(jobs)} jobs of this sweep failed; the same command runs "
             f"them again, each one's log is in its folder under {folder}"
+        )
+    if running:
+        say(
+            f"{len(running)} of {len(jobs)} jobs of this sweep are still run by other processes; "
+            f"the same command waits for them, their logs are in {folder}"
         )
     return ledger.worst_status(jobs)
 

@@ -52,7 +52,7 @@ from caft.score.stage import Scoring, read_scores, score_questions
 from caft.split import split_questions
 from caft.store import Store, digest, measured, plain, write_table
 from caft.text.prompts import Prompt, Wanted, write_prompt
-from caft.trainers.loggers import RunIdentity, RunLogger, open_logger
+from caft.trainers.loggers import RunIdentity, RunLogger, check_logger, open_logger
 from caft.tune.check import refuse_unmeasured
 from caft.tune.config import AnswerTarget, StageConfig
 from caft.tune.examples import Lesson, choose_lessons
@@ -164,6 +164,12 @@ def _describe_model(place: Workplace, findings: Findings) -> None:
 
 def open_workplace(config: RunConfig, context: RunContext) -> Workplace:
     """Read the questions and check everything that can be checked before a model loads."""
+    if not config.dry_run:
+        check_logger(config.logger)
+    if config.trainer.devices > 1:
+        from caft.trainers.build import refuse_too_many_devices
+
+        refuse_too_many_devices(config.trainer)
     questions = load_questions(config.dataset)
     place = Workplace(config, context, questions, Store(_store_path(config)))
     wants_teacher = any(

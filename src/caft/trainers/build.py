@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +45,23 @@ def pick_device(config: TrainerConfig) -> str:
             f"device{'s' * (there > 1)}; give at most that, or trainer.accelerator=cpu"
         )
     return device
+
+
+def refuse_too_many_devices(config: TrainerConfig) -> None:
+    """UserError where a run would start more processes than it has devices or cores for."""
+    cores = count_cores()
+    if pick_device(config) == "cpu" and config.devices > cores:
+        raise UserError(
+            f"trainer.devices is {config.devices}; on a CPU every device is a process, and this "
+            f"run may use {cores} processor cores; give at most {cores}"
+        )
+
+
+def count_cores() -> int:
+    """Processor cores that this process may use; schedulers and containers give less than all."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def build_trainer(

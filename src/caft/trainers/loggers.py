@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from caft.trainers.config import CsvLoggerConfig, LoggerConfig
+from caft.trainers.config import CsvLoggerConfig, LoggerConfig, WandbLoggerConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +71,14 @@ class RunLogger(Protocol):
         """The run is over; 0 means that it went well."""
 
 
+def check_logger(config: LoggerConfig) -> None:
+    """UserError where the tracker would refuse to start; nothing is opened or sent."""
+    if isinstance(config, WandbLoggerConfig):
+        from caft.trainers.wandb_login import check_wandb
+
+        check_wandb(config)
+
+
 @contextmanager
 def open_logger(config: LoggerConfig, identity: RunIdentity) -> Iterator[RunLogger]:
     """A logger for the body. A body that fails leaves a run that is marked as failed."""
@@ -86,14 +94,16 @@ def open_logger(config: LoggerConfig, identity: RunIdentity) -> Iterator[RunLogg
 class CsvRunLogger:
     """metrics.csv in the run's folder: tuning steps, and the final numbers where there were any.
 
-    Tables and products lie in the folder anyway.
+    `stage` counts the tuning stages from 1; `step` counts from 0 through all of them, so that a
+    curve over it never runs back. Tables and products lie in the folder anyway.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._logger: Any = None
+        self._next_step = 0
 
-    def for_stage(self, _number: int, /) -> Any:
+    def for_stage(self, number: int, /) -> CsvStage:
         """One file for all stages."""
         # Not before: importing Lightning takes seconds, and many runs tune nothing.
         if self._logger is None:
@@ -102,7 +112,12 @@ class CsvRunLogger:
             # The folder is the run's own, and it is new: nothing of an earlier run can be in it.
             warnings.filterwarnings("ignore", message="Experiment logs directory")
             self._logger = CSVLogger(self._folder, name="", version="")
-        return self._logger
+        return CsvStage(self, number, self._next_step)
+
+    def log_row(self, metrics: Mapping[str, float], step: int) -> None:
+        """One row of one stage, at a step of the whole run."""
+        self._next_step = max(self._next_step, step + 1)
+        self._logger.log_metrics(dict(metrics), step=step)
 
     def log_stage(self, name: str, numbers: Mapping[str, float]) -> None:
         """In summary.json."""
@@ -119,12 +134,25 @@ class CsvRunLogger:
     def log_summary(self, numbers: Mapping[str, float]) -> None:
         """A last row."""
         if self._logger is not None:
-            self._logger.log_metrics(dict(numbers))
+            self._logger.log_metrics(dict(numbers), step=self._next_step)
 
     def finish(self, status: int) -> None:
         """Write what is still in memory."""
         if self._logger is not None:
             self._logger.finalize("success" if status == 0 else "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class CsvStage:
+    """Takes the metrics of one tuning stage, which counts its own steps from 0."""
+
+    run: CsvRunLogger
+    number: int
+    first_step: int
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """One row, moved behind those of the stages before."""
+        self.run.log_row({"stage": self.number, **metrics}, self.first_step + step)
 
 
 def _open_csv(_config: CsvLoggerConfig, identity: RunIdentity) -> RunLogger:

@@ -96,7 +96,7 @@ class Predictor:
         if count == 1:
             predict_share(Ranks(asked_to_stop=asked_to_end), _hear_nothing, job)
         else:
-            run_ranks(predict_share, (job,), count, _hear_nothing)
+            run_ranks(predict_share, (job,), count, _hear_nothing, self.student.device)
 
 
 def _hear_nothing(_message: Any) -> None:

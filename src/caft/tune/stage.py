@@ -224,7 +224,7 @@ def _watch(job: Job, logger: Any, title: str) -> Trained:
 
         if job.trainer.devices == 1:
             return train(Ranks(asked_to_stop=asked_to_end), tell, job)
-        trained: Trained = run_ranks(train, (job,), job.trainer.devices, tell)
+        trained: Trained = run_ranks(train, (job,), job.trainer.devices, tell, job.student.device)
         return trained
 
 
