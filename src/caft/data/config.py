@@ -115,17 +115,28 @@ class ArithmeticConfig(DatasetConfig):
 class ColumnsConfig:
     """Column names of a file. None means the file has no such column.
 
-    `options` names one column with a list (or a JSON list as text), or several columns joined
-    by commas, one an option, such as `A,B,C,D`; there, empty cells at the end mean that the row
-    has fewer options. Without an `id` column, ids are made of the content.
+    `options` names one column with a list (or a JSON list as text), or several columns, one an
+    option, such as `[A, B, C, D]`; there, empty cells at the end mean that the row has fewer
+    options. In place of the list a text with commas will do. Without an `id` column, ids are
+    made of the content.
     """
 
     id: str | None = None
     question: str = "question"
-    options: str | None = "options"
+    options: list[str] | None = field(default_factory=lambda: ["options"])
     answer: str = "answer"
     subject: str | None = None
     rationale: str | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.options, str):
+            self.options = [name.strip() for name in self.options.split(",")]
+        names = self.options or []
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise UserError(
+                f"dataset.columns.options names {repeated[0]!r} twice; give every option a "
+                "column of its own"
+            )
 
 
 @dataclass(kw_only=True, slots=True)

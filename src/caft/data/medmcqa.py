@@ -22,7 +22,7 @@ OPTIONS = ("opa", "opb", "opc", "opd")
 COLUMNS = ColumnsConfig(
     id="id",
     question="question",
-    options=",".join(OPTIONS),
+    options=list(OPTIONS),
     answer="cop",
     subject="subject_name",
 )

@@ -20,7 +20,7 @@ from caft.errors import UserError
 COLUMNS = ColumnsConfig(
     id="question_id",
     question="question",
-    options="options",
+    options=["options"],
     answer="answer_index",
     subject="category",
     rationale="cot_content",

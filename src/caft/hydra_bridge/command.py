@@ -32,6 +32,7 @@ from caft.hydra_bridge.jobs import Start, start_child
 from caft.hydra_bridge.running import Run, end_on_signals, guard
 from caft.hydra_bridge.sweep import run_sweep
 from caft.hydra_bridge.wording import explain
+from caft.hydra_bridge.words import type_words
 from caft.run_config import RunContext
 
 
@@ -65,6 +66,7 @@ def _obey(run: Run, arguments: Sequence[str] | None, start: Start, caught: Caugh
     parser = get_args_parser()
     parser.error = refuse_flags  # type: ignore[method-assign]
     args = parser.parse_intermixed_args(arguments)
+    args.overrides = type_words(args.overrides)
     hydra = start_hydra(args)
     if _show(hydra, args, parser):
         return DONE

@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from caft.exit_status import DONE, say
 from caft.hydra_bridge import ledger
-from caft.hydra_bridge.composing import build_run_config
+from caft.hydra_bridge.composing import build_run_config, escape_dollars
 from caft.hydra_bridge.folders import digest_config, is_finished, read_summary
 from caft.hydra_bridge.running import Run, end_on_signals, guard
 from caft.run_config import RunContext
@@ -171,11 +171,11 @@ def main_job(run: Run, folder: Path) -> int:
 
 def _run_frozen(run: Run, folder: Path) -> int:
     frozen = json.loads((folder / FROZEN).read_text(encoding="utf-8"))
-    composed = OmegaConf.create(frozen["config"])
+    composed = OmegaConf.create(escape_dollars(frozen["config"]))
     context = RunContext(
         folder=folder,
         overrides=tuple(frozen["overrides"]),
-        config_yaml=OmegaConf.to_yaml(composed),
+        config_yaml=OmegaConf.to_yaml(composed, resolve=True),
         in_sweep=True,
         run_id=frozen["digest"],
         sweep=folder.parent.name,

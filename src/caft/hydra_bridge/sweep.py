@@ -30,6 +30,7 @@ from caft.hydra_bridge.composing import (
 )
 from caft.hydra_bridge.folders import digest_config, name_sweep, refuse_unwritable_folder
 from caft.hydra_bridge.jobs import Start, run_job, runs_elsewhere
+from caft.hydra_bridge.words import type_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +158,10 @@ def list_jobs(hydra: Hydra, master: DictConfig) -> list[Words]:
         return []
     sweeper = master.hydra.sweeper
     params = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
-    grid = _parse(hydra, [*params, *master.hydra.overrides.task])
+    grid = _parse(hydra, type_words([*params, *master.hydra.overrides.task]))
     jobs: list[Words] = []
     for case in sweeper.get("cases") or [[]]:
-        axes = {override.get_key_element(): _choices(override) for override in _parse(hydra, case)}
+        axes = {override.get_key_element(): _choices(override) for override in _parse(hydra, type_words(case))}
         of_case = set(axes)
         for override in grid:
             of_case.discard(override.get_key_element())
@@ -181,7 +182,7 @@ def _choices(override: Override) -> list[str]:
             "with a sweeper such as hydra/sweeper=optuna"
         )
     key = override.get_key_element()
-    return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    return type_words([f"{key}={value}" for value in override.sweep_string_iterator()])
 
 
 def _is_dry(master: DictConfig) -> bool:
