@@ -173,7 +173,9 @@ def test_indices_that_may_start_at_one_are_not_guessed(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path, rows_of(1, 2, 1))
     message = refused(path)
     assert "dataset.first_index" in message
-    assert golds(load(path, answer_form=AnswerForm.index)) == [1, 2, 1]
+    assert refused(path, answer_form=AnswerForm.index) == message
+    assert golds(load(path, first_index=0)) == [1, 2, 1]
+    assert golds(load(path, answer_form=AnswerForm.index, first_index=1)) == [0, 1, 0]
 
 
 def test_the_form_is_settled_over_all_files_together(tmp_path: Path) -> None:

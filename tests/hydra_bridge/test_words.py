@@ -91,10 +91,10 @@ PATHS = [
     "/tmp/[x].csv",
     "/tmp/${x}.csv",
     "/tmp/данные/数据.csv",
-    "/tmp/it's \"mine\".csv",
+    '/tmp/it\'s "mine".csv',
     "~/x & y; z!.csv",
     "C:\\a (b)\\",
-    "/tmp/a\\\"b (c).csv",
+    '/tmp/a\\"b (c).csv',
     "/tmp/ü#ß.csv",
 ]
 

@@ -6,7 +6,7 @@ import math
 
 from caft.data.columns import Reading, plan_reading, read_questions
 from caft.data.config import LocalConfig
-from caft.data.files import Row, Table, read_table, refuse_missing_columns
+from caft.data.files import Row, Table, adopt_names, read_table, refuse_missing_columns
 from caft.data.hygiene import Pools, divide
 from caft.data.mistakes import read_each, refuse_mistakes
 from caft.data.splits import QuestionSplits
@@ -36,8 +36,11 @@ def read_tables(config: LocalConfig) -> dict[str, Table]:
         "validation": config.validation_path,
         "test": config.test_path,
     }
+    columns = config.columns
+    single = (columns.id, columns.question, columns.answer, columns.subject, columns.rationale)
+    names = [name for name in (*single, *(columns.options or ())) if name]
     return {
-        split: read_table(path, f"dataset.{split}_path")
+        split: adopt_names(read_table(path, f"dataset.{split}_path"), names)
         for split, path in paths.items()
         if path is not None
     }

@@ -150,9 +150,7 @@ def build_run_config(composed: DictConfig) -> RunConfig:
     typed = OmegaConf.structured(RunConfig)
     for group in (*KINDS, *ONE_KIND):
         typed[group] = OmegaConf.structured(_find_schema(group, composed))
-    values = escape_dollars(
-        OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    )
+    values = escape_dollars(OmegaConf.to_container(composed, resolve=True, throw_on_missing=True))
     built = OmegaConf.to_object(OmegaConf.merge(typed, values))
     assert isinstance(built, RunConfig)
     return built

@@ -161,7 +161,10 @@ def list_jobs(hydra: Hydra, master: DictConfig) -> list[Words]:
     grid = _parse(hydra, type_words([*params, *master.hydra.overrides.task]))
     jobs: list[Words] = []
     for case in sweeper.get("cases") or [[]]:
-        axes = {override.get_key_element(): _choices(override) for override in _parse(hydra, type_words(case))}
+        axes = {
+            override.get_key_element(): _choices(override)
+            for override in _parse(hydra, type_words(case))
+        }
         of_case = set(axes)
         for override in grid:
             of_case.discard(override.get_key_element())

@@ -1,0 +1,100 @@
+"""What is noticed about questions before anything runs, whatever source they came from."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from caft.data.columns import equal_to_gold
+from caft.data.config import DatasetConfig
+from caft.data.positions import (
+    ALPHA,
+    HANDFUL,
+    OneSided,
+    find_one_sided,
+    names_letters,
+    shuffle_options,
+)
+from caft.data.splits import QuestionSplits
+from caft.errors import UserError
+
+log = logging.getLogger(__name__)
+
+PARTS = ("train", "validation", "test", "shots")
+
+
+def examine(splits: QuestionSplits, config: DatasetConfig) -> QuestionSplits:
+    """The questions, their options shuffled where that is asked for; says what is odd about them.
+
+    Raises UserError where the place of the options gives every answer away.
+    """
+    _tell_equal_options(splits)
+    if config.shuffle_options:
+        splits = _shuffle(splits, config.seed)
+    found = find_one_sided([q for part in PARTS[:3] for q in getattr(splits, part)])
+    if found is not None and found.everywhere and found.questions > HANDFUL:
+        raise UserError(_refuse(found, "", shuffled=config.shuffle_options))
+    told = found is not None and found.p < ALPHA
+    if told and found is not None:
+        log.warning("%s", _tell(found, "", shuffled=config.shuffle_options))
+    for part in PARTS[:3]:
+        own = find_one_sided(getattr(splits, part))
+        if own is None or own.p >= ALPHA:
+            continue
+        if own.everywhere and own.questions > HANDFUL:
+            raise UserError(_refuse(own, part, shuffled=config.shuffle_options))
+        if not told:
+            log.warning("%s", _tell(own, part, shuffled=config.shuffle_options))
+    return splits
+
+
+def _shuffle(splits: QuestionSplits, seed: int) -> QuestionSplits:
+    parts = {part: getattr(splits, part) for part in PARTS}
+    kept = [q for questions in parts.values() for q in questions if names_letters(q)]
+    if kept:
+        log.warning(
+            "the options of %d questions are not shuffled, since they or the worked solution name "
+            "others by letter (%s)",
+            len(kept),
+            kept[0].origin or kept[0].id,
+        )
+    return replace(
+        splits, **{part: shuffle_options(questions, seed) for part, questions in parts.items()}
+    )
+
+
+def _refuse(found: OneSided, part: str, *, shuffled: bool) -> str:
+    way_out = (
+        "give rows whose answers differ"
+        if shuffled
+        else "set dataset.shuffle_options=true, which draws an order for every question"
+    )
+    return (
+        f"the right answer of all {found.questions} {_name(part)}questions is option "
+        f"{found.place + 1}, so a model need only learn that place; {way_out}"
+    )
+
+
+def _tell(found: OneSided, part: str, *, shuffled: bool) -> str:
+    way_out = "" if shuffled else "; dataset.shuffle_options=true draws an order for every question"
+    return (
+        f"the right answer is option {found.place + 1} in {found.gold} of {found.questions} "
+        f"{_name(part)}questions, where chance gives {found.expected:.0f} (p = {found.p:.1g}): a "
+        f"model may learn the place{way_out}"
+    )
+
+
+def _name(part: str) -> str:
+    return {"": "", "train": "training "}.get(part, f"{part} ")
+
+
+def _tell_equal_options(splits: QuestionSplits) -> None:
+    """Published rows are nobody's to mend; files of one's own are refused when they are read."""
+    doubled = [q for part in PARTS[:3] for q in getattr(splits, part) if equal_to_gold(q)]
+    if doubled:
+        log.warning(
+            "%d questions have their answer among the options twice (%s); either one is read as "
+            "an option of its own",
+            len(doubled),
+            doubled[0].origin or doubled[0].id,
+        )
