@@ -112,7 +112,7 @@ def _is_fraction(value: object) -> bool:
     if isinstance(value, str):
         return _WHOLE.fullmatch(value.strip()) is None
     if isinstance(value, float | Decimal):
-        return not math.isfinite(value) or value != int(value) or abs(value) > _EXACT
+        return not math.isfinite(value) or value != int(value) or abs(int(value)) > _EXACT
     return False
 
 

@@ -19,6 +19,11 @@ from caft.errors import UserError
 from caft.records import Question
 
 LEAST_OPTIONS, MOST_OPTIONS = 2, 26
+LONGEST_TEXT = 500_000
+"""Characters: tokenizers take minutes over a text that is refused for its length afterwards."""
+
+# JSON may escape half of a surrogate pair.
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +67,7 @@ def plan_reading(
         refuse_equal=refuse_equal,
     )
     for table in tables:
-        refuse_missing_columns(table, _wanted_columns(reading))
+        refuse_missing_columns(table, _wanted_columns(reading), _ADVICE)
     _refuse_contradictions(reading)
     if not reading.options:
         return replace(reading, answer_form=AnswerForm.text)
@@ -142,7 +147,7 @@ def read_options(row: Row, reading: Reading) -> tuple[str, ...]:
             f"{row.origin}: {len(options)} options; give {LEAST_OPTIONS} to {MOST_OPTIONS}, or "
             "set dataset.columns.options=null for free text"
         )
-    return tuple(_refuse_broken_text(option, row.origin) for option in options if option)
+    return tuple(_refuse_unfit_text(option, row.origin) for option in options if option)
 
 
 def _option_values(row: Row, names: Sequence[str]) -> list[object]:
@@ -201,7 +206,7 @@ def _with_gold(question: Question, row: Row, reading: Reading) -> Question:
         )
     choices = question.options or question.answer_set
     if not choices:
-        return replace(question, gold_text=_refuse_broken_text(text, row.origin))
+        return replace(question, gold_text=_refuse_unfit_text(text, row.origin))
     form, first = reading.answer_form, reading.first_index
     gold = find_gold(answer, choices, form, first)
     if gold is not None:
@@ -250,7 +255,7 @@ def _read_text(row: Row, column: str | None) -> str:
             f"{row.origin}: column {column!r} holds {show(value)} ({type(value).__name__}); give "
             "text"
         )
-    return _refuse_broken_text(text, row.origin)
+    return _refuse_unfit_text(text, row.origin)
 
 
 def _read_id(row: Row, column: str) -> str:
@@ -260,14 +265,25 @@ def _read_id(row: Row, column: str) -> str:
             f"{row.origin}: column {column!r} holds {show(value)}; give an id as text or whole "
             "number"
         )
-    return _refuse_broken_text(text, row.origin)
+    return _refuse_unfit_text(text, row.origin)
 
 
-def _refuse_broken_text(text: str, origin: str) -> str:
-    # JSON may escape half of a surrogate pair: no tokenizer and no file can take that.
-    if any("\ud800" <= character <= "\udfff" for character in text):
+def _refuse_unfit_text(text: str, origin: str) -> str:
+    """What no tokenizer and no file can take, and what no model can read."""
+    if _HALF_A_PAIR.search(text):
         raise UserError(f"{origin}: a text holds half a surrogate pair; repair its \\u escapes")
+    if len(text) > LONGEST_TEXT:
+        raise UserError(
+            f"{origin}: a text of {len(text):,} characters, beginning {show(text[:60])}; give at "
+            f"most {LONGEST_TEXT:,}, more than models read"
+        )
     return text
+
+
+_ADVICE = {
+    "dataset.columns.options": "; name a column with a list, or one column an option as in "
+    "dataset.columns.options=A,B,C,D, or set dataset.columns.options=null for free text"
+}
 
 
 def _wanted_columns(reading: Reading) -> dict[str, str]:

@@ -31,26 +31,28 @@ def examine(splits: QuestionSplits, config: DatasetConfig) -> QuestionSplits:
     _tell_equal_options(splits)
     if config.shuffle_options:
         splits = _shuffle(splits, config.seed)
-    found = find_one_sided([q for part in PARTS[:3] for q in getattr(splits, part)])
-    if found is not None and found.everywhere and found.questions > HANDFUL:
-        raise UserError(_refuse(found, "", shuffled=config.shuffle_options))
-    told = found is not None and found.p < ALPHA
-    if told and found is not None:
-        log.warning("%s", _tell(found, "", shuffled=config.shuffle_options))
-    for part in PARTS[:3]:
-        own = find_one_sided(getattr(splits, part))
-        if own is None or own.p >= ALPHA:
-            continue
-        if own.everywhere and own.questions > HANDFUL:
-            raise UserError(_refuse(own, part, shuffled=config.shuffle_options))
-        if not told:
-            log.warning("%s", _tell(own, part, shuffled=config.shuffle_options))
+    _examine_places(splits, shuffled=config.shuffle_options)
     return splits
 
 
+def _examine_places(splits: QuestionSplits, *, shuffled: bool) -> None:
+    """All questions together, then each part: a test file of its own may be the odd one."""
+    told = False
+    for part in ("", *PARTS[:3]):
+        names = (part,) if part else PARTS[:3]
+        found = find_one_sided([q for name in names for q in getattr(splits, name)])
+        if found is None:
+            continue
+        unlikely = found.p < ALPHA
+        if found.everywhere and found.questions > HANDFUL and (unlikely or not part):
+            raise UserError(_refuse(found, part, shuffled=shuffled))
+        if unlikely and not told:
+            log.warning("%s", _tell(found, part, shuffled=shuffled))
+            told = True
+
+
 def _shuffle(splits: QuestionSplits, seed: int) -> QuestionSplits:
-    parts = {part: getattr(splits, part) for part in PARTS}
-    kept = [q for questions in parts.values() for q in questions if names_letters(q)]
+    kept = [q for part in PARTS for q in getattr(splits, part) if names_letters(q)]
     if kept:
         log.warning(
             "the options of %d questions are not shuffled, since they or the worked solution name "
@@ -59,7 +61,11 @@ def _shuffle(splits: QuestionSplits, seed: int) -> QuestionSplits:
             kept[0].origin or kept[0].id,
         )
     return replace(
-        splits, **{part: shuffle_options(questions, seed) for part, questions in parts.items()}
+        splits,
+        train=shuffle_options(splits.train, seed),
+        validation=shuffle_options(splits.validation, seed),
+        test=shuffle_options(splits.test, seed),
+        shots=shuffle_options(splits.shots, seed),
     )
 
 

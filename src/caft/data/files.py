@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeAlias
 
 from caft.data.cells import is_number, show, show_names, tidy_column
@@ -223,8 +224,13 @@ READERS: Mapping[str, Callable[[Path], Read]] = {
 """How each kind of file is read, by the end of its name."""
 
 
-def refuse_missing_columns(table: Table, wanted: Mapping[str, str]) -> None:
-    """`wanted` maps config keys to column names; all must be in the file, and stand there once."""
+def refuse_missing_columns(
+    table: Table, wanted: Mapping[str, str], advice: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """`wanted` maps config keys to column names; all must be in the file, and stand there once.
+
+    `advice` ends the message about a key.
+    """
     missing = {key: column for key, column in wanted.items() if column not in table.columns}
     if 2 * len(missing) > len(wanted) and (cell := _find_data_in_header(table)):
         raise UserError(
@@ -236,7 +242,7 @@ def refuse_missing_columns(table: Table, wanted: Mapping[str, str]) -> None:
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UserError(
             f"{key} is {column!r}, but {table.name} has no such column; {hint}it has "
-            f"{show_names(table.columns) or 'no column with a name'}"
+            f"{show_names(table.columns) or 'no column with a name'}{advice.get(key, '')}"
         )
     for key, column in wanted.items():
         if column in table.repeated:

@@ -54,29 +54,23 @@ def find_one_sided(questions: Sequence[Question]) -> OneSided | None:
     sizes = Counter(len(question.options) for question in listed)
     golds = Counter(question.gold_index for question in listed)
     places = [_judge_place(place, golds[place], sizes) for place in range(max(sizes))]
-    worst = min(places, key=lambda found: (found.p, -found.gold))
+    worst = min(places, key=lambda found: (not found.everywhere, found.p))
     return worst if worst.p < ALPHA or worst.everywhere else None
 
 
 def _judge_place(place: int, gold: int, sizes: Mapping[int, int]) -> OneSided:
     """One place, two-sided and corrected over all places (Bonferroni)."""
+    import numpy as np
     from scipy.stats import binom
 
-    total, expected = sum(sizes.values()), 0.0
-    chances = [1.0]
+    expected, chances = 0.0, np.ones(1)
     for size, count in sizes.items():
         if size > place:
             expected += count / size
-            chances = _convolve(chances, binom.pmf(range(count + 1), count, 1 / size))
-    tail = min(sum(chances[gold:]), sum(chances[: gold + 1]))
-    return OneSided(place, gold, total, expected, min(1.0, 2 * max(sizes) * float(tail)))
-
-
-def _convolve(left: Sequence[float], right: Sequence[float]) -> Sequence[float]:
-    import numpy as np
-
-    sums: Sequence[float] = np.convolve(left, right)
-    return sums
+            chances = np.convolve(chances, binom.pmf(np.arange(count + 1), count, 1 / size))
+    tail = min(float(chances[gold:].sum()), float(chances[: gold + 1].sum()))
+    p = min(1.0, 2 * max(sizes) * tail)
+    return OneSided(place, gold, sum(sizes.values()), expected, p)
 
 
 def shuffle_options(questions: Sequence[Question], seed: int) -> tuple[Question, ...]:

@@ -26,7 +26,7 @@ _BEFORE = "|".join(re.escape(name) for name in _CURRENCIES if len(name) in (1, 3
 _GROUPED = (
     r"[1-9]\d{0,2}(?:,\d{3}){1,8}(?:\.\d{1,40})?"
     r"|[1-9]\d?(?:,\d{2}){1,8},\d{3}(?:\.\d{1,40})?"
-    r"|[1-9]\d{0,2}(?:[ '’]\d{3}){1,8}(?!\s*/)(?:\.\d{1,40})?"
+    r"|[1-9]\d{0,2}(?:[ '\u2019]\d{3}){1,8}(?!\s*/)(?:\.\d{1,40})?"
     r"|[1-9]\d{0,2}(?:\.\d{3}){2,8}(?!\.?\d)"
 )
 _QUANTITY = re.compile(
@@ -54,7 +54,7 @@ _LATEX_TEXT = re.compile(
     r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|operatorname)\s*\{([^{}]*)\}"
 )
 _POWER_OF_TEN = re.compile(
-    r"(?<=\d)\s*(?:\\times|\\cdot|[×·*])\s*10\s*\^\s*(?:\{\s*([-+]?\d{1,3})\s*\}|([-+]?\d{1,3}))"
+    r"(?<=\d)\s*(?:\\times|\\cdot|[\u00d7\u00b7*])\s*10\s*\^\s*(?:\{\s*([-+]?\d{1,3})\s*\}|([-+]?\d{1,3}))"
 )
 _PLAIN_SIGNS = (
     ("\u2212", "-"),
@@ -77,8 +77,10 @@ _PLAIN_SIGNS = (
     ("^\\circ", "°"),
     ("^{\\circ}", "°"),
 )
-_ENDS = ".,;:。，、"
+_ENDS = ".,;:\u3002\uff0c\u3001"
 """Signs of a sentence, which end an answer and are no part of it."""
+_DASHES = ("-", "\u2013", "\u2014")
+"""What may stand for a minus in front of a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ def read_quantity(text: str) -> Quantity | None:
 
 
 def same_quantity(left: Quantity, right: Quantity) -> bool:
-    """Equal numbers; a unit or a name that only one side gives is ignored, different ones disagree."""
+    """Equal numbers; a unit or a name on one side only is ignored, different ones disagree."""
     one_unit = left.unit == right.unit or left.unit.rstrip("s") == right.unit.rstrip("s")
     one_unit = one_unit or not left.unit or not right.unit
     one_name = left.name == right.name or not left.name or not right.name
@@ -126,7 +128,7 @@ def _read_value(found: re.Match[str]) -> Fraction | None:
     number = found["number"]
     if number.count(".") > 1:
         number = number.replace(".", "")
-    value = Fraction(re.sub("[, '’]", "", number) + found["exponent"])
+    value = Fraction(re.sub("[, '\u2019]", "", number) + found["exponent"])
     return value / int(found["divisor"] or 1)
 
 
@@ -161,7 +163,7 @@ def _tidy(text: str) -> str:
     text = _LATEX_FRACTION.sub(_write_fraction, text)
     text = _POWER_OF_TEN.sub(lambda power: f"e{power[1] or power[2]}", text)
     text = " ".join(strip_ends(text).casefold().split())
-    return f"-{text[1:].lstrip()}" if text[:1] in "-–—" and text[:1] else text
+    return f"-{text[1:].lstrip()}" if text[:1] in _DASHES else text
 
 
 def _write_fraction(found: re.Match[str]) -> str:
