@@ -132,3 +132,17 @@ def test_only_a_text_is_advised_to_be_quoted(word: str) -> None:
     with pytest.raises(UserError) as error:
         compose([word])
     assert str(error.value).endswith("; add -m to sweep over its values")
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("seed=" + "9" * 5000, "seed has a number of more than 4,000 digits"),
+        ("dataset.train_path=/tmp/\udcff.csv", "holds bytes that are no UTF-8"),
+    ],
+)
+def test_what_no_config_can_hold_is_refused_in_a_short_line(word: str, said: str) -> None:
+    with pytest.raises(UserError) as error:
+        compose([word])
+    assert said in str(error.value)
+    assert len(str(error.value)) < 120

@@ -17,11 +17,15 @@ from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
+from caft.errors import UserError
 from caft.run_config import KINDS, ONE_KIND, RunConfig
 
 _BARE = re.compile(r"[A-Za-z_][\w./-]*", re.ASCII)
 _NO_TEXT = re.compile(r"(?i:true|false|null|nan|[-+]?inf)|[-+]?[\d_.]+(?:[eE][-+]?[\d_]+)?")
 _FUNCTION = re.compile(r"(?:choice|extend_list|range|interval|shuffle|sort|tag)\(.*\)", re.DOTALL)
+MOST_DIGITS = 4000
+_TOO_MANY_DIGITS = re.compile(rf"\d{{{MOST_DIGITS + 1}}}")
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 _CLOSING = {"[": "]", "(": ")", "{": "}"}
 
 
@@ -75,12 +79,18 @@ def type_words(words: Sequence[str]) -> list[str]:
 def _type_word(word: str) -> str:
     head, equals, value = word.partition("=")
     key = head.lstrip("+")
+    if _HALF_A_PAIR.search(word):
+        raise UserError(f"{head!a} holds bytes that are no UTF-8; rename what it names")
     if not equals or value.strip() in ("", "null"):
         return word
     if (member := member_type(key)) is not None:
         return f"{head}={write_list(value.strip(), member)}"
     if holds_text(key) and _NO_TEXT.fullmatch(value.strip()):
         return f"{head}={quote_text(value.strip())}"
+    if _TOO_MANY_DIGITS.search(value):
+        raise UserError(
+            f"{key} has a number of more than {MOST_DIGITS:,} digits; give a shorter one"
+        )
     return word
 
 
