@@ -119,6 +119,9 @@ def columns_of(folder: Path, data: str, name: str = "a.csv") -> tuple[tuple[str,
         "q\ta\nx\ty\n",
         '"q";"a"\r\n"x";"y"\r\n',
         ";q;a\n0;x;y\n",
+        "sep=;\nq;a\nx;y\n",
+        "sep=|\r\nq|a\r\nx|y\r\n",
+        '"q","a"\n"1","x","y"\n"2","z","w"\n',
     ],
 )
 def test_columns_without_a_name_and_other_separators(tmp_path: Path, data: str) -> None:

@@ -10,6 +10,7 @@ import difflib
 import io
 import json
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -151,13 +152,24 @@ def _read_separated(path: Path, separators: str) -> Read:
     for number, line in enumerate(data.split(b"\n"), start=1):
         _decode(line, f"{path.name}:{number}")
     text = data.decode("utf-8-sig")
-    records = _read_records(text, _find_separator(text, separators), path.name)
+    # What some spreadsheets write above the header.
+    named = re.match(r"sep=(.)\r?\n", text)
+    separator = named[1] if named else _find_separator(text, separators)
+    records = _read_records(text, separator, path.name)[1 if named else 0 :]
     filled = [(number, cells) for number, cells in records if any(cells)]
     if not filled:
         return (), frozenset()
     header = [cell.strip() for cell in filled[0][1]]
+    if _has_row_names(header, [cells for _, cells in filled[1:]]):
+        header = ["", *header]
     repeated = frozenset(column for column in header if column and header.count(column) > 1)
     return read_each(filled[1:], lambda item: _name_cells(header, path.name, *item)), repeated
+
+
+def _has_row_names(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether rows begin with a number of their own, for which R writes no name."""
+    numbered = all(row[0] == str(number) for number, row in enumerate(rows, start=1))
+    return numbered and all(len(row) == len(header) + 1 for row in rows)
 
 
 def _find_separator(text: str, separators: str) -> str:
