@@ -76,9 +76,10 @@ def choose_form(answers: Answers, first_index: int | None, column: str) -> tuple
         forms = list(dict.fromkeys(form.value for form, _ in complete))
         if forms == [AnswerForm.index.value]:
             raise _both_bases(column)
+        ways_out = " or ".join(f"dataset.answer_form={form}" for form in forms)
         raise UserError(
             f"column {column!r} can be read as {' and as '.join(forms)}, with other answers; set "
-            f"dataset.answer_form to one of {', '.join(forms)}"
+            f"{ways_out}"
         )
     return (complete or sorted(ways, key=lambda way: readings[way].count(None)))[0]
 
