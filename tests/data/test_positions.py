@@ -51,6 +51,16 @@ def test_questions_with_other_numbers_of_options_are_added_exactly() -> None:
     assert found.expected == pytest.approx(2 / 2 + 2 / 3)
 
 
+@pytest.mark.timeout(30)
+def test_hundreds_of_thousands_of_questions_are_counted_in_no_time() -> None:
+    sizes = (2, 3, 4, 5)
+    many = [ask(n % 50, sizes[n % 4], n // 4 % sizes[n % 4]) for n in range(240_000)]
+    assert find_one_sided(many) is None
+    found = find_one_sided([ask(n, 4, 0) for n in range(50)] * 4000)
+    assert found is not None
+    assert (found.p, found.everywhere) == (0, True)
+
+
 def test_even_golds_are_nothing_to_tell_and_a_place_never_taken_is() -> None:
     assert find_one_sided(ask_all([0, 1, 2, 3] * 30)) is None
     assert find_one_sided([ask(n, 3 + n % 8, n % 3) for n in range(12)]) is None

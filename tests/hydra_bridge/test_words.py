@@ -127,6 +127,14 @@ def test_the_form_of_a_list_that_is_advised_is_read() -> None:
         assert compose([*LOCAL, advised]).dataset.columns.options == ["A", "B"]  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("word", ["split.quantiles=[0.1", "split.quantiles=", "evaluation.modes="])
+def test_an_advised_list_has_members_of_its_type(word: str) -> None:
+    with pytest.raises(UserError) as error:
+        compose([word])
+    (advised,) = re.findall(r"as in (\S+\])", str(error.value))
+    compose([advised])
+
+
 @pytest.mark.parametrize("word", ["method=sft,distill", "seed=1,2", "model=tiny,smollm2"])
 def test_only_a_text_is_advised_to_be_quoted(word: str) -> None:
     with pytest.raises(UserError) as error:

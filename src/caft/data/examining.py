@@ -85,8 +85,8 @@ def _tell(found: OneSided, part: str, *, shuffled: bool) -> str:
     way_out = "" if shuffled else "; dataset.shuffle_options=true draws an order for every question"
     return (
         f"the right answer is option {found.place + 1} in {found.gold} of {found.questions} "
-        f"{_name(part)}questions, where chance gives {found.expected:.0f} (p = {found.p:.1g}): a "
-        f"model may learn the place{way_out}"
+        f"{_name(part)}questions, where chance gives {found.expected:.0f} (p = "
+        f"{max(found.p, 1e-30):.0e}): a model may learn the place{way_out}"
     )
 
 

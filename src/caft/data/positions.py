@@ -19,6 +19,9 @@ from caft.records import Question
 ALPHA = 0.001
 """A place that holds as many or as few gold answers less often than this by chance is told."""
 
+_NEVER = 1e-30
+"""Counts less likely than this are left out: without that the sums of 100,000s would take hours."""
+
 HANDFUL = 5
 """So few questions may all have their gold answer in one place."""
 
@@ -63,13 +66,17 @@ def _judge_place(place: int, gold: int, sizes: Mapping[int, int]) -> OneSided:
     import numpy as np
     from scipy.stats import binom
 
-    expected, chances = 0.0, np.ones(1)
+    expected, chances, least = 0.0, np.ones(1), 0
     for size, count in sizes.items():
         if size > place:
             expected += count / size
-            chances = np.convolve(chances, binom.pmf(np.arange(count + 1), count, 1 / size))
-    tail = min(float(chances[gold:].sum()), float(chances[: gold + 1].sum()))
-    p = min(1.0, 2 * max(sizes) * tail)
+            pmf = binom.pmf(np.arange(count + 1), count, 1 / size)
+            likely = np.flatnonzero(pmf > _NEVER)
+            chances = np.convolve(chances, pmf[likely[0] : likely[-1] + 1])
+            least += int(likely[0])
+    from_least = max(0, gold - least)
+    tails = chances[from_least:].sum(), chances[: from_least + 1].sum() * (gold >= least)
+    p = min(1.0, 2 * max(sizes) * float(min(tails)))
     return OneSided(place, gold, sum(sizes.values()), expected, p)
 
 

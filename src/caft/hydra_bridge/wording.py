@@ -25,7 +25,7 @@ from omegaconf.errors import (
 from yaml import MarkedYAMLError
 
 from caft.errors import UserError
-from caft.hydra_bridge.words import holds_text, member_type, show_form
+from caft.hydra_bridge.words import holds_text, list_example, member_type, show_form
 from caft.run_config import KINDS, RunConfig
 
 LAUNCHERS_AND_SWEEPERS = ("joblib", "submitit_local", "submitit_slurm", "optuna")
@@ -69,7 +69,8 @@ def _show_readable(word: str) -> str:
     if not equals or not key or not word.isprintable():
         return "write key=value"
     if member_type(key.lstrip("+")) is not None:
-        return f"write the list as {key}=[A,B], and a member with other signs in double quotes"
+        example = list_example(key.lstrip("+"))
+        return f"write a list as in {example}, and a member with other signs in double quotes"
     return f"write it as {show_form(key, _strip_quotes(value))}"
 
 
@@ -106,7 +107,7 @@ def _explain_omegaconf(error: OmegaConfBaseException) -> str:
         case ValidationError() if error.full_key and member_type(str(error.full_key)) is not None:
             return (
                 f"{error.full_key} is wrong: {_first_line(error)}; "
-                f"give a list, as in {error.full_key}=[A,B]"
+                f"give a list, as in {list_example(str(error.full_key))}"
             )
         case ValidationError() if error.full_key:
             return f"{error.full_key} is wrong: {_first_line(error)}"

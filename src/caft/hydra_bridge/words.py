@@ -12,6 +12,7 @@ import shlex
 import types
 import typing
 from collections.abc import Iterator, Sequence
+from enum import Enum
 from functools import cache
 from typing import Any
 
@@ -64,6 +65,17 @@ def member_type(key: str) -> Any:
     kinds = dial_types().get(key, frozenset())
     members = {typing.get_args(kind)[0] for kind in kinds if typing.get_origin(kind) is list}
     return members.pop() if len(members) == 1 and len(kinds) == 1 else None
+
+
+def list_example(key: str) -> str:
+    """How the list `key` is written, with members of the right type."""
+    member = member_type(key)
+    members = ["A", "B"]
+    if member is float:
+        members = ["0.25", "0.75"]
+    elif isinstance(member, type) and issubclass(member, Enum):
+        members = [choice.name for choice in member][:2]
+    return f"{key}=[{','.join(members)}]"
 
 
 def holds_text(key: str) -> bool:

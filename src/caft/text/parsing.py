@@ -151,6 +151,7 @@ _WRAPPINGS = (
     re.compile(r"[\u201c\u2018]([^\u2019\u201d]*)[\u2019\u201d]", re.DOTALL),
     re.compile(r"\[([^\[\]]*)\]", re.DOTALL),
     re.compile(r"\(([^()]*)\)", re.DOTALL),
+    re.compile(r"\{([^{}]*)\}", re.DOTALL),
     re.compile(
         r"\\(?:boxed|text|textbf|mathrm|mathbf)\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}", re.DOTALL
     ),
@@ -178,13 +179,14 @@ _SAID_TO_BE = re.compile(
     r"(?:\s+is\s*:?|\s*[:=])[*_]*\s*)?",
     re.I,
 )
+_LEADING_TEXT = re.compile(r"^\\(?:text|textbf|mathrm)\{([^{}]*)\}")
 _NAME = re.compile(r"([^\W\d_]{1,12})\s*=\s*(.+)", re.DOTALL)
 _ID_THEN_TEXT = re.compile(r"([^\s.):]+)(?:[.:](?=\s|$)|\))\s*(.*)", re.DOTALL)
 
 
 def _without_lead_in(content: str) -> str:
     """What is said to be the answer: the 42 of "Answer: 42"; without wrapping."""
-    content = _unwrap(content)
+    content = _LEADING_TEXT.sub(r"\1 ", _unwrap(content))
     lead_in = _SAID_TO_BE.match(content)
     content = content[lead_in.end() :] if lead_in else content
     return _unwrap(content)

@@ -37,9 +37,15 @@ _QUANTITY = re.compile(
     r"(?P<gap>\s*)(?P<unit>[^\d\s].{0,60})?",
     re.DOTALL,
 )
+# A variable, such as x, x_1 and f(x), or words: "total cost". What computes is no name.
 _NAMED = re.compile(
-    r"(?P<name>[^\W\d_]{1,20}(?:_\{?\w{1,3}\}?)?(?:\([^\W_]{1,3}\))?(?: [^\W\d_]{1,20}){0,3}|)"
-    r"\s*=\s*(?P<value>[^=]+)"
+    r"(?P<name>(?:(?:the )?value of )?"
+    r"[^\W\d_](?:_\{?\w{1,3}\}?|\d{1,3})?(?:\([^\W_]{1,3}\))?"
+    r"|[^\W\d_]{2,20}(?: [^\W\d_]{2,20}){0,3}|)\s*=\s*(?P<value>[^=]+)"
+)
+_COMPUTES = re.compile(
+    r"\b(?:log|ln|lg|a?sin|a?cos|a?tan|cot|sec|csc|sqrt|exp|abs|det|min|max|mod|gcd|lcm|not|no|minus"
+    r"|plus|half|third|quarter|twice|double|triple|times|root|squared?|cubed?|without|over|per)\b"
 )
 _WORD = r"[^\W\d_]+(?:\^?-?[23²³])?"
 _UNIT = re.compile(rf"[%¢$€£¥₹°]|°?{_WORD}(?:(?:\s?[/·-]\s?| ){_WORD})*")
@@ -63,6 +69,7 @@ _PLAIN_SIGNS = (
     ("\u2215", "/"),
     ("\u066b", "."),
     ("\u066c", ","),
+    ("\\displaystyle", ""),
     ("\\left", ""),
     ("\\right", ""),
     ("\\$", "$"),
@@ -101,7 +108,9 @@ def read_quantity(text: str) -> Quantity | None:
         return None
     tidy = _tidy(text)
     named = _NAMED.fullmatch(tidy)
-    found = _QUANTITY.fullmatch(named["value"] if named else tidy)
+    if named and _COMPUTES.search(named["name"]):
+        return None
+    found = _QUANTITY.fullmatch(_lead_by_minus(named["value"] if named else tidy))
     if found is None or (found["sign"] and found["inner"]):
         return None
     unit = _read_unit(found["before"], found["gap"], found["unit"] or "")
@@ -162,7 +171,10 @@ def _tidy(text: str) -> str:
     # A space before: the whole number in front of a fraction is none of its digits.
     text = _LATEX_FRACTION.sub(_write_fraction, text)
     text = _POWER_OF_TEN.sub(lambda power: f"e{power[1] or power[2]}", text)
-    text = " ".join(strip_ends(text).casefold().split())
+    return " ".join(strip_ends(text).casefold().split())
+
+
+def _lead_by_minus(text: str) -> str:
     return f"-{text[1:].lstrip()}" if text[:1] in _DASHES else text
 
 
@@ -174,6 +186,8 @@ def _write_fraction(found: re.Match[str]) -> str:
 def _read_unit(before: str, gap: str, after: str) -> str | None:
     """The unit around a number; None where what follows is no unit, so the text no number."""
     if after and (not _UNIT.fullmatch(after) or _NOT_UNITS.match(after)):
+        return None
+    if after[:1].isnumeric():  # an exponent, as in 5²
         return None
     if not gap and _SHORTHAND.match(after):
         return None
