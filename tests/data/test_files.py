@@ -163,6 +163,7 @@ def test_names_in_another_case_are_adopted_where_they_are_clear(tmp_path: Path) 
     assert adopted.columns == ("question", "answer", "a", "A")
     assert adopted.rows[0].values == {"question": "x", "answer": "y", "a": "1", "A": "2"}
     assert adopt_names(table, ["QUESTION"]) is table
+    assert adopt_names(table, ["QUESTION", "question"]) is table
 
 
 def test_a_number_of_thousands_of_digits_stays_a_text(tmp_path: Path) -> None:

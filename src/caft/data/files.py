@@ -11,7 +11,7 @@ import io
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -275,16 +275,18 @@ def _find_data_in_header(table: Table) -> str | None:
     return None
 
 
-def adopt_names(table: Table, names: Iterable[str]) -> Table:
+def adopt_names(table: Table, names: Sequence[str]) -> Table:
     """The table with its columns called as in `names`, where only case sets the two apart."""
     by_case: dict[str, list[str]] = {}
     for column in table.columns:
         by_case.setdefault(column.casefold(), []).append(column)
     called = {
-        by_case[name.casefold()][0]: name
+        same[0]: name
         for name in names
-        if name not in table.columns and len(by_case.get(name.casefold(), [])) == 1
+        if name not in table.columns and len(same := by_case.get(name.casefold(), [])) == 1
     }
+    # A column that is asked for by its own name keeps it.
+    called = {column: name for column, name in called.items() if column not in names}
     if not called:
         return table
     log.info("%s: column names are read without regard to case", table.name)
