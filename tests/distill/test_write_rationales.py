@@ -295,11 +295,19 @@ def test_rows_of_a_file_are_attempts_in_order(tmp_path):
     ("{", r"r\.jsonl:2 is no row like"), ("[]", "is no row like"), ({"text": "x"}, "is no row"),
     ({"question_id": "q1"}, "has no text"), ({"question_id": "q1", "text": 3}, "has no text"),
     ({"question_id": None, "text": "x"}, "is no row like"),
+    ('{"question_id": "q1", "text": "half \\ud800"}', "r\\.jsonl:2 holds half a surrogate"),
+    ('{"question_id": "q1", "text": "x", "n": %s}' % ("9" * 5000), "is no row like"),
+    ("[" * 100_000, "is no row like"),
 ])  # fmt: skip
 def test_bad_rows_are_named_by_file_and_line(tmp_path, row, words):
     teacher = write_file(tmp_path / "r.jsonl", {"question_id": "q1", "text": "x"}, row)
     with pytest.raises(UserError, match=words):
         from_file(teacher, [question(1)], tmp_path)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path):
+    teacher = write_file(tmp_path / "r.jsonl", "\ufeff" + '{"question_id": "q1", "text": "[[B]]"}')
+    assert [r.text for r in from_file(teacher, [question(1)], tmp_path)] == ["[[B]]"]
 
 
 def test_a_file_of_other_questions_is_refused(tmp_path):

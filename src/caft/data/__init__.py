@@ -6,7 +6,8 @@ config gives the same questions on every machine; only `dataset.seed` draws.
 
 What can go wrong is the user's to mend, so it is a UserError of one line: a missing file or
 column, a hub that cannot be reached, rows that are wrong (named by file and line), repeats where
-they are refused, more questions asked for than there are.
+they are refused, more questions asked for than there are, right answers that all stand in one
+place.
 
 A new source is one file here and one line in `SOURCES`.
 """
@@ -18,6 +19,7 @@ from typing import Any
 
 from caft.data.arithmetic import load_arithmetic
 from caft.data.config import DatasetConfig, LocalConfig
+from caft.data.examining import examine
 from caft.data.gsm8k import load_gsm8k
 from caft.data.local import load_local, read_published_scores
 from caft.data.medmcqa import load_medmcqa
@@ -41,7 +43,7 @@ def load_questions(config: DatasetConfig) -> QuestionSplits:
     """All questions of a run. Raises UserError for anything wrong with the source."""
     if config.kind not in SOURCES:
         raise UserError(f"dataset.kind is {config.kind!r}; give one of {', '.join(SOURCES)}")
-    return SOURCES[config.kind](config)
+    return examine(SOURCES[config.kind](config), config)
 
 
 def published_scores(

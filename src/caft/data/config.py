@@ -37,6 +37,7 @@ class DatasetConfig:
     a tenth of them. `seed` fixes which questions there are and how they are divided; nothing
     else draws on it. `answer_set` closes the answers of questions without listed options.
     `max_new_tokens` is the longest rationale that a model may write to such questions.
+    `shuffle_options` puts each question's options in an order drawn by `seed` and its id.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class DatasetConfig:
     validation: int | None = None
     test: int | None = None
     duplicates: Duplicates = Duplicates.refuse
+    shuffle_options: bool = False
     answer_set: list[str] = field(default_factory=list)
     max_new_tokens: int = 1024
     prompt: PromptConfig = field(default_factory=PromptConfig)
@@ -115,17 +117,36 @@ class ArithmeticConfig(DatasetConfig):
 class ColumnsConfig:
     """Column names of a file. None means the file has no such column.
 
-    `options` names one column with a list (or a JSON list as text), or several columns joined
-    by commas, one an option, such as `A,B,C,D`; there, empty cells at the end mean that the row
-    has fewer options. Without an `id` column, ids are made of the content.
+    `options` names one column with a list (or a JSON list as text), or several columns, one an
+    option, such as `[A, B, C, D]`; there, empty cells at the end mean that the row has fewer
+    options. In place of the list a text with commas will do. Without an `id` column, ids are
+    made of the content.
     """
 
     id: str | None = None
     question: str = "question"
-    options: str | None = "options"
+    options: list[str] | None = field(default_factory=lambda: ["options"])
     answer: str = "answer"
     subject: str | None = None
     rationale: str | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.options, str):
+            self.options = [name.strip() for name in self.options.split(",")]
+        names = self.options or []
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise UserError(
+                f"dataset.columns.options names {repeated[0]!r} twice; give every option a "
+                "column of its own"
+            )
+
+
+def refuse_other_bases(first_index: int | None) -> None:
+    """Options count from 0 or from 1."""
+    if first_index not in (None, 0, 1):
+        raise UserError(
+            f"dataset.first_index is {first_index}; give 0 or 1, or null to have the rows decide"
+        )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -134,7 +155,7 @@ class LocalConfig(DatasetConfig):
 
     Only `train_path` is needed: splits without a file are drawn from it by `seed`. Relative
     paths start at the current folder. `first_index` is the number of the first option where
-    answers are indices.
+    answers are indices; None is decided from all rows, and asked for where none of them tells.
     """
 
     kind: str = "local"
@@ -143,12 +164,11 @@ class LocalConfig(DatasetConfig):
     test_path: str | None = None
     columns: ColumnsConfig = field(default_factory=ColumnsConfig)
     answer_form: AnswerForm = AnswerForm.auto
-    first_index: int = 0
+    first_index: int | None = None
 
     def __post_init__(self) -> None:
         DatasetConfig.__post_init__(self)
-        if self.first_index not in (0, 1):
-            raise UserError(f"dataset.first_index is {self.first_index}; give 0 or 1")
+        refuse_other_bases(self.first_index)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -176,11 +196,19 @@ class MmluProConfig(HubDatasetConfig):
 
 @dataclass(kw_only=True, slots=True)
 class MedmcqaConfig(HubDatasetConfig):
-    """MedMCQA: 182,822 training and 4,183 validation questions with 4 options."""
+    """MedMCQA: 182,822 training and 4,183 validation questions with 4 options.
+
+    Some copies count options from 0, the original files from 1: see `LocalConfig.first_index`.
+    """
 
     kind: str = "medmcqa"
     id: str = "openlifescienceai/medmcqa"
     revision: str = "91c6572c454088bf71b679ad90aa8dffcd0d5868"
+    first_index: int | None = None
+
+    def __post_init__(self) -> None:
+        HubDatasetConfig.__post_init__(self)
+        refuse_other_bases(self.first_index)
 
 
 @dataclass(kw_only=True, slots=True)

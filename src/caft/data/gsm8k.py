@@ -37,6 +37,11 @@ def load_gsm8k(config: Gsm8kConfig) -> QuestionSplits:
     return divide(Pools(train=questions["train"], test=questions.get("test")), config)
 
 
+def ends_in_number(answer: str) -> bool:
+    """Whether a text is a worked solution as GSM8K writes them."""
+    return _FINAL.search(answer) is not None
+
+
 def _read_rows(path: str) -> Table:
     table = read_table(path, "dataset.path")
     refuse_missing_columns(table, {"GSM8K's column": "question", "GSM8K's other column": "answer"})

@@ -34,6 +34,7 @@ from caft.hydra_bridge.log_check import check_logging
 from caft.hydra_bridge.running import Run, end_on_signals, guard
 from caft.hydra_bridge.sweep import run_sweep
 from caft.hydra_bridge.wording import explain
+from caft.hydra_bridge.words import type_words
 from caft.run_config import RunContext
 from caft.teachers.secrets import refuse_environment_secrets
 
@@ -72,6 +73,7 @@ def _obey(run: Run, arguments: Sequence[str] | None, start: Start, caught: Caugh
     parser.error = refuse_flags  # type: ignore[method-assign]
     args = parser.parse_intermixed_args(arguments)
     refuse_environment_secrets(args.overrides, os.environ)  # of Hydra's own settings, too
+    args.overrides = type_words(args.overrides)
     hydra = start_hydra(args)
     if _show(hydra, args, parser):
         return DONE

@@ -28,6 +28,7 @@ import caft
 from caft.errors import UserError
 from caft.hydra_bridge.folders import name_job
 from caft.hydra_bridge.wording import did_you_mean, explain
+from caft.hydra_bridge.words import escape_interpolation, type_words
 from caft.run_config import KINDS, ONE_KIND, RunConfig
 from caft.teachers.secrets import refuse_environment_secrets
 
@@ -153,9 +154,19 @@ def build_run_config(composed: DictConfig) -> RunConfig:
         typed[group] = OmegaConf.structured(_find_schema(group, composed))
     values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     refuse_environment_secrets(values, os.environ)
+    values = escape_dollars(values)
     built = OmegaConf.to_object(OmegaConf.merge(typed, values))
     assert isinstance(built, RunConfig)
     return built
+
+
+def escape_dollars(values: Any) -> Any:
+    """Resolved values, in which `${` is a sign like others, so that OmegaConf leaves it alone."""
+    if isinstance(values, dict):
+        return {key: escape_dollars(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [escape_dollars(value) for value in values]
+    return escape_interpolation(values) if isinstance(values, str) else values
 
 
 def _find_schema(group: str, composed: DictConfig) -> type[Any]:
@@ -187,7 +198,8 @@ def compose(overrides: Sequence[str] = ()) -> RunConfig:
     """
     try:
         hydra = start_hydra(get_args_parser().parse_args([]))
-        composed = compose_words(hydra, "config", [*overrides, "hydra.mode=RUN"], RunMode.RUN)
+        words = [*type_words(overrides), "hydra.mode=RUN"]
+        composed = compose_words(hydra, "config", words, RunMode.RUN)
         return build_run_config(without_hydra(composed))
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise UserError(explain(error)) from error

@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from caft.errors import UserError
 from caft.exit_status import DONE, OUR_FAULT, Caught, say
 from caft.hydra_bridge import ledger
-from caft.hydra_bridge.composing import build_run_config
+from caft.hydra_bridge.composing import build_run_config, escape_dollars
 from caft.hydra_bridge.folders import (
     digest_config,
     is_finished,
@@ -194,11 +194,11 @@ def main_job(run: Run, folder: Path) -> int:
 
 def _run_frozen(run: Run, folder: Path, caught: Caught) -> int:
     frozen = json.loads((folder / FROZEN).read_text(encoding="utf-8"))
-    composed = OmegaConf.create(frozen["config"])
+    composed = OmegaConf.create(escape_dollars(frozen["config"]))
     context = RunContext(
         folder=folder,
         overrides=tuple(frozen["overrides"]),
-        config_yaml=OmegaConf.to_yaml(composed),
+        config_yaml=OmegaConf.to_yaml(composed, resolve=True),
         in_sweep=True,
         run_id=frozen["digest"],
         sweep=folder.parent.name,

@@ -39,6 +39,7 @@ from caft.hydra_bridge.folders import (
 from caft.hydra_bridge.jobs import JobError, Start, refuse_other_job, run_job, runs_elsewhere
 from caft.hydra_bridge.log_check import check_logging
 from caft.hydra_bridge.stopping import named_command, stop_jobs
+from caft.hydra_bridge.words import type_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +192,13 @@ def list_jobs(hydra: Hydra, master: DictConfig) -> list[Words]:
         return []
     sweeper = master.hydra.sweeper
     params = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
-    grid = _parse(hydra, [*params, *master.hydra.overrides.task])
+    grid = _parse(hydra, type_words([*params, *master.hydra.overrides.task]))
     jobs: list[Words] = []
     for case in sweeper.get("cases") or [[]]:
-        axes = {override.get_key_element(): _choices(override) for override in _parse(hydra, case)}
+        axes = {
+            override.get_key_element(): _choices(override)
+            for override in _parse(hydra, type_words(case))
+        }
         of_case = set(axes)
         for override in grid:
             of_case.discard(override.get_key_element())
@@ -215,7 +219,7 @@ def _choices(override: Override) -> list[str]:
             "with a sweeper such as hydra/sweeper=optuna"
         )
     key = override.get_key_element()
-    return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    return type_words([f"{key}={value}" for value in override.sweep_string_iterator()])
 
 
 def _is_dry(master: DictConfig) -> bool:

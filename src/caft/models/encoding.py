@@ -21,6 +21,14 @@ _PIECE_WINDOW = 6
 _ONE_OF_EACH: dict[int, int] = {}
 
 
+_ONE_TOKEN = {
+    True: "use dataset.prompt.option_ids=letters, fewer options, or another prompt wording",
+    False: "give a dataset.answer_set of single letters or digits and write the answers so, or "
+    "set dataset.answer_set=[] for free text",
+}
+"""What to do where an option's id, or a member of an answer set, is several tokens."""
+
+
 @dataclass(frozen=True, slots=True)
 class AnswerPrompt:
     """A prompt whose very next token is the answer; `label_ids` holds one token a label."""
@@ -78,13 +86,15 @@ def token_pieces(ids: Sequence[int], tokenizer: Any) -> tuple[str, ...]:
     return tuple(pieces)
 
 
-def encode_answer_prompt(prompt: Prompt, tokenizer: Any, labels: Sequence[str]) -> AnswerPrompt:
+def encode_answer_prompt(
+    prompt: Prompt, tokenizer: Any, labels: Sequence[str], *, listed: bool = True
+) -> AnswerPrompt:
     """The prompt up to the token that is the answer, and that token for every label.
 
     The labels are found in context: all of them follow the prompt in turn, and what they have in
     common is the prompt. A tokenizer that writes " 5" as a space and a digit thus keeps the space
     on the prompt's side. UserError where a label is not exactly one token of its own, or melts
-    with the prompt's end.
+    with the prompt's end; `listed` says whether labels are ids of options or an answer set.
     """
     rendered = render_prompt(prompt, tokenizer)
     texts = [rendered, *(rendered + prompt.joiner + label for label in labels)]
@@ -97,7 +107,7 @@ def encode_answer_prompt(prompt: Prompt, tokenizer: Any, labels: Sequence[str]) 
             pieces = tokenizer.convert_ids_to_tokens(row[shared:])
             raise UserError(
                 f"the answer {label!r} is not one token of this tokenizer here ({pieces}); "
-                "use dataset.prompt.option_ids=letters, fewer options, or another prompt wording"
+                f"{_ONE_TOKEN[listed]}"
             )
     label_ids = tuple(row[shared] for row in rows)
     if len(set(label_ids)) < len(label_ids):

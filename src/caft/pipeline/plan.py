@@ -19,6 +19,7 @@ from caft.pipeline.estimating import (
     wanted_needs,
 )
 from caft.pipeline.findings import Findings
+from caft.pipeline.gold_room import check_gold_room
 from caft.pipeline.matching import likely_asked, taught_class
 from caft.pipeline.story import (
     Workplace,
@@ -76,6 +77,8 @@ def plan_run(place: Workplace) -> list[PlannedStage]:
     """The stages up to `until`, in order."""
     findings = Findings(place.questions)
     here = find_model(place.config.model) is not None
+    if here:
+        check_gold_room(place)
     plan = [] if here else [PlannedStage("model", RUNS, _fetching(place))]
     steps = {
         Until.score: _plan_score,

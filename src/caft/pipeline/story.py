@@ -34,6 +34,7 @@ from caft.pipeline.estimating import (
     wanted_needs,
 )
 from caft.pipeline.findings import Examined, Findings, StageKind
+from caft.pipeline.gold_room import check_gold_room
 from caft.pipeline.matching import match_budget, taught_class
 from caft.pipeline.outputs import write_outputs
 from caft.pipeline.routing import choose_routing
@@ -106,6 +107,7 @@ def run_pipeline(config: RunConfig, context: RunContext) -> int:
 
         print_plan(place)
         return DONE
+    check_gold_room(place)
     refuse_prompts_without_room(place)
     if _tunes(config):
         starting_student(place.student, config.tuning)

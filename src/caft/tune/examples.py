@@ -114,7 +114,7 @@ def _encode(
     labels = answer_labels(question, config.option_ids)
     if wanted is Wanted.answer and labels:
         # The very position that was scored: see encode_answer_prompt on spaces and digits.
-        encoded = encode_answer_prompt(prompt, tokenizer, labels)
+        encoded = encode_answer_prompt(prompt, tokenizer, labels, listed=bool(question.options))
         return encoded.prompt_ids, (encoded.label_ids[labels.index(gold)],)
     replies = {
         Wanted.answer: gold,
