@@ -11,6 +11,7 @@ from typing import Any
 
 from caft.errors import UserError
 from caft.models.adapters import is_adapter, load_adapter
+from caft.models.chat_template import TEMPLATE_DATE
 from caft.models.config import Dtype, ModelConfig
 from caft.models.fingerprint import model_fingerprint
 from caft.models.loading import load_model, load_tokenizer, name_dtype, release_memory
@@ -37,6 +38,7 @@ class Student:
         return {
             "model": model_fingerprint(self.folder, self.config),
             "dtype": self.dtype,
+            "template_date": TEMPLATE_DATE.date().isoformat(),
             "tuned": self.tuned_fingerprint,
         }
 

@@ -128,6 +128,7 @@ def build_summary(
         "model": {
             "id": config.model.path or config.model.id,
             "revision": findings.revision,
+            **findings.template,
             "parameters": findings.parameters,
             "trainable_parameters": (
                 findings.tuning[-1].trainable_parameters if findings.tuning else None

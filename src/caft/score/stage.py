@@ -30,8 +30,8 @@ from caft.teachers.progress import Watcher
 from caft.teachers.replies import Reply, Request
 from caft.text.config import PromptConfig
 from caft.text.judging import read_judgement, write_judge_prompt
-from caft.text.parsing import opens_thinking
 from caft.text.prompts import Prompt, Wanted, write_prompt
+from caft.text.thinking import opens_thinking
 from caft.trainers.config import TrainerConfig
 from caft.trainers.predicting import WRITING_SOURCES, Predictor
 
@@ -217,7 +217,6 @@ def _write_chains(chaining: Chaining, predictor: Predictor) -> list[Chain]:
 
     tokenizer, config = chaining.student.tokenizer, chaining.config
     prompts = refuse_long_chains(chaining)
-    # Some templates open the span whatever they are told.
     opened = {name: opens_thinking(tokenizer.decode(ids)) for name, ids in prompts}
     chat = asks_in_chat(chaining.prompt.style, tokenizer)
     log.info("writing %d chains of thought", len(prompts))
