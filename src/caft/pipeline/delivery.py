@@ -8,27 +8,32 @@ from pathlib import Path
 
 from caft.models.adapters import is_adapter, merge_adapter, save_tuned
 from caft.models.loading import resolve_dtype
+from caft.models.serving import save_for_serving
 from caft.models.student import Student
 from caft.report.card import Weights
 
 
-def deliver(tuned: Student, folder: Path, card: Callable[[Weights], str], *, merge: bool) -> None:
+def deliver(
+    tuned: Student, folder: Path, card: Callable[[Weights], str], *, merge: bool, chat: bool
+) -> None:
     """Copy the tuned weights to `folder`/adapter; with `merge`, a whole model to `folder`/merged.
 
+    Tokenizer and generation config go with them; `chat` says whether turns were trained.
     The merged model needs neither peft nor the base model: transformers, vLLM and lm-eval load it.
     `card` writes the text that goes with each kind of weights.
     """
     assert tuned.tuned is not None
     weights = Weights.adapter if is_adapter(tuned.tuned) else Weights.full
     _copy(tuned.tuned, folder / "adapter", card(weights))
+    save_for_serving(tuned, folder / "adapter", chat=chat)
     if not merge:
         return
     if weights is Weights.full:
-        _copy(tuned.tuned, folder / "merged", card(weights))
+        _copy(folder / "adapter", folder / "merged", card(weights))
         return
     dtype = resolve_dtype(tuned.config, tuned.device)
     save_tuned(merge_adapter(tuned.load(), dtype), folder / "merged", dtype=dtype, base=tuned.base)
-    tuned.tokenizer.save_pretrained(folder / "merged")
+    save_for_serving(tuned, folder / "merged", chat=chat)
     (folder / "merged" / "README.md").write_text(card(Weights.merged), encoding="utf-8")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from caft.estimators import STAND_IN
 from caft.evaluate.accuracy import summarise_accuracy
+from caft.models.encoding import asks_in_chat
 from caft.pipeline.delivery import deliver
 from caft.pipeline.findings import Examined, Findings
 from caft.pipeline.recipe import describe_recipe
@@ -77,7 +78,8 @@ def _write_files(
     if findings.tuned is not None and findings.tuned.tuned is not None:
         recipe = describe_recipe(config, findings.tuned, findings.questions.train[0])
         card = partial(write_card, summary, recipe)
-        deliver(findings.tuned, folder, card, merge=config.tuning.merge)
+        chat = asks_in_chat(config.dataset.prompt.style, findings.tuned.tokenizer)
+        deliver(findings.tuned, folder, card, merge=config.tuning.merge, chat=chat)
     drawn = not config.report.html or _write_page(config, context, summary, tables)
     # Before the logger is told: an upload may hang, and the numbers are there.
     write_durably(folder / "summary.json", json.dumps(summary, indent=1))

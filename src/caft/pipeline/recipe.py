@@ -42,6 +42,9 @@ def describe_recipe(config: RunConfig, tuned: Student, question: Question) -> Re
         dataset_revision=hub.revision if hub else None,
         prompts=prompts,
         template_switches=template_switches() if chat else None,
+        template_date=pinned_date(tokenizer) if chat else None,
+        template_bridge=reply_bridge(tokenizer) if chat else None,
+        trust_remote_code=tuned.config.trust_remote_code,
     )
 
 
