@@ -14,6 +14,7 @@ from caft.models.adapters import is_adapter, load_adapter
 from caft.models.chat_template import TEMPLATE_DATE
 from caft.models.config import Dtype, ModelConfig
 from caft.models.fingerprint import model_fingerprint
+from caft.models.folder import read_header
 from caft.models.loading import load_model, load_tokenizer, name_dtype, release_memory
 
 
@@ -145,9 +146,4 @@ class Student:
 
 
 def _count_weights(file: Path) -> int:
-    # The format's header: its length in 8 bytes, then JSON with the shape of every tensor.
-    with file.open("rb") as stream:
-        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    return sum(
-        math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"
-    )
+    return sum(math.prod(told["shape"]) for told in read_header(file, "the model").values())
