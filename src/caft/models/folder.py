@@ -88,8 +88,10 @@ def read_header(file: Path, given: str) -> dict[str, Any]:
     try:
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
-            header = json.loads(stream.read(length)) if 0 < length <= size - 8 else None
-        tensors = {name: told for name, told in header.items() if name != "__metadata__"}
+            header: Any = json.loads(stream.read(length) if length <= size - 8 else b"")
+        tensors: dict[str, Any] = {
+            name: told for name, told in header.items() if name != "__metadata__"
+        }
         ends = max((told["data_offsets"][1] for told in tensors.values()), default=0)
         whole = size == 8 + length + ends
     except (ValueError, AttributeError, TypeError, KeyError, IndexError):
