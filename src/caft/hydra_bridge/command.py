@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from caft.console import tell_error
 from caft.errors import UserError
 from caft.exit_status import DONE, OUR_FAULT, USER_MUST_ACT, Caught, say
 from caft.hydra_bridge.composing import (
@@ -55,7 +56,7 @@ def _answer(run: Run, arguments: Sequence[str] | None, start: Start, caught: Cau
         say(f"cannot write the output folder: {error}; give another hydra.run.dir")
         return USER_MUST_ACT
     except Exception:
-        traceback.print_exc()
+        tell_error(traceback.format_exc())
         return OUR_FAULT
     finally:
         GlobalHydra.instance().clear()

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from caft.console import open_console
 from caft.estimators import STAND_IN
 from caft.evaluate.accuracy import summarise_accuracy
 from caft.models.encoding import asks_in_chat
@@ -355,6 +356,4 @@ def _device_name(config: RunConfig) -> str:
 
 
 def _print(summary: dict[str, Any], folder: Path) -> None:
-    from rich.console import Console
-
-    print_summary(summary, folder, Console())
+    print_summary(summary, folder, open_console())

@@ -12,6 +12,7 @@ import shutil
 import time
 from pathlib import Path
 
+from caft.console import clean, tell
 from caft.store.artifacts import Store
 
 
@@ -25,7 +26,7 @@ def main() -> None:
     prune.add_argument("--days", type=float, required=True)
     given = parser.parse_args()
     if not given.path.is_dir():
-        parser.error(f"there is no store at {given.path}; name its folder with --path")
+        parser.error(f"there is no store at {clean(str(given.path))}; name its folder with --path")
     store = Store(given.path)
     if given.command == "list":
         list_artifacts(store)
@@ -37,15 +38,15 @@ def list_artifacts(store: Store) -> None:
     """One line an artefact, oldest first, and the total; then what was interrupted."""
     artifacts = store.artifacts()
     for artifact in artifacts:
-        print(
+        tell(
             f"{artifact.stage:9} {artifact.fingerprint}  {_age_days(artifact.folder):6.1f} days  "
             f"{_megabytes(artifact.folder):8.1f} MB  made in {artifact.seconds:.0f} s"
         )
     total = sum(_megabytes(artifact.folder) for artifact in artifacts)
-    print(f"{len(artifacts)} artefacts, {total:.1f} MB")
+    tell(f"{len(artifacts)} artefacts, {total:.1f} MB")
     unfinished = store.unfinished()
     if unfinished:
-        print(f"{len(unfinished)} interrupted, {sum(map(_megabytes, unfinished)):.1f} MB")
+        tell(f"{len(unfinished)} interrupted, {sum(map(_megabytes, unfinished)):.1f} MB")
 
 
 def prune_artifacts(store: Store, days: float) -> None:
@@ -57,7 +58,7 @@ def prune_artifacts(store: Store, days: float) -> None:
     for folder in old:
         shutil.rmtree(folder)
     gone = sum(folder in folders for folder in old)
-    print(f"removed {gone} artefacts and {len(old) - gone} interrupted ones, {freed:.1f} MB")
+    tell(f"removed {gone} artefacts and {len(old) - gone} interrupted ones, {freed:.1f} MB")
 
 
 def _age_days(folder: Path) -> float:

@@ -229,6 +229,7 @@ def _enter(  # noqa: PLR0917
 def _speak_through(outbox: Any) -> None:
     root = logging.getLogger()
     root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
     if outbox is None:
         root.handlers[:] = [logging.NullHandler()]
         return
