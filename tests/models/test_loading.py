@@ -15,6 +15,7 @@ from caft.errors import UserError
 from caft.models import load_model, load_tokenizer, locate_model, resolve_dtype
 from caft.models.config import Architecture, Dtype, HubModelConfig, TinyModelConfig
 from caft.models.encoding import end_of_turn
+from caft.models.loading import quiet_transformers
 from caft.models.student import Student
 
 
@@ -175,3 +176,15 @@ def test_weights_that_transformers_would_draw_at_random(
     with pytest.raises(UserError, match=rf"lacks weights .*\({how_many}, such as model\.layers"):
         load_model(locate_model(config), config)
     assert "LOAD REPORT" not in capfd.readouterr().err
+
+
+def test_loading_and_saving_show_no_bars_and_others_do(capsys: pytest.CaptureFixture[str]) -> None:
+    from tqdm import tqdm
+    from tqdm.auto import tqdm as automatic
+
+    with quiet_transformers():
+        for bar in (tqdm, automatic):
+            assert list(bar(range(3), desc="ours")) == [0, 1, 2]
+    assert capsys.readouterr().err == ""
+    assert list(tqdm(range(3), desc="others")) == [0, 1, 2]
+    assert "others" in capsys.readouterr().err

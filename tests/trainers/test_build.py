@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+
 import pytest
 import torch
 
 from caft.errors import UserError
-from caft.trainers.build import pick_device
+from caft.trainers.build import build_trainer, pick_device
 from caft.trainers.config import TrainerConfig
 
 
@@ -43,3 +46,11 @@ def test_an_absent_accelerator_is_refused(gpus: int) -> None:
 def test_more_devices_than_there_are_are_refused(gpus: int) -> None:
     with pytest.raises(UserError, match="devices is 3, and this machine has 2 cuda devices"):
         pick_device(TrainerConfig(devices=3))
+
+
+def test_lightning_says_nothing_of_its_own(tmp_path: Path) -> None:
+    """Its line for every process of a run went to standard error."""
+    build_trainer(TrainerConfig(accelerator="cpu"), folder=tmp_path)
+    for name in ("pytorch_lightning.utilities", "lightning_fabric.utilities.distributed"):
+        assert not logging.getLogger(name).isEnabledFor(logging.INFO)
+        assert logging.getLogger(name).isEnabledFor(logging.WARNING)

@@ -9,6 +9,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partialmethod
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -253,14 +254,18 @@ def quiet_transformers() -> Iterator[None]:
 
     What matters in them becomes one line of ours, which must stand alone.
     """
+    from tqdm import tqdm
     from transformers.utils import logging
 
-    before = logging.get_verbosity()
+    before, open_bar = logging.get_verbosity(), tqdm.__init__
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    # Some parts open bars of their own, such as the one that reads GGUF files.
+    tqdm.__init__ = partialmethod(open_bar, disable=True)
     try:
         yield
     finally:
+        tqdm.__init__ = open_bar
         logging.set_verbosity(before)
         # It also switched off the bars of downloads, which people want to see.
         logging.enable_progress_bar()
