@@ -14,7 +14,7 @@ from tokenizers import AddedToken
 
 from caft.errors import UserError
 from caft.models import chat_template
-from caft.models.chat_template import TEMPLATE_DATE, pinned_date, render_turns
+from caft.models.chat_template import TEMPLATE_DATE, knows_turns, pinned_date, render_turns
 from caft.models.config import Architecture
 from caft.models.encoding import encode_answer_prompt, encode_reply, end_of_turn
 from caft.models.tiny_tokenizers import make_tokenizer
@@ -244,9 +244,13 @@ def test_draws_are_the_same_every_time_and_leave_no_trace() -> None:
     ],
 )
 def test_whatever_a_template_raises_is_one_line(template: str, reason: str) -> None:
+    tokenizer = make(template)
     with pytest.raises(UserError, match=reason) as caught:
-        render_turns(make(template), TURNS)
+        render_turns(tokenizer, TURNS)
     assert "\n" not in str(caught.value)
+    # The way out that is named: nothing of a completion asks the template.
+    assert not knows_turns(tokenizer)
+    assert knows_turns(make(CHATML + "{% endif %}"))
 
 
 def test_a_template_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

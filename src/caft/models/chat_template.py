@@ -24,7 +24,13 @@ from functools import lru_cache
 from typing import Any
 
 from caft.errors import UserError
-from caft.text.thinking import closing_marks, find_marks, find_open_mark, is_plain_tag
+from caft.text.thinking import (
+    closing_marks,
+    find_marks,
+    find_open_mark,
+    is_plain_tag,
+    opens_thinking,
+)
 
 TEMPLATE_DATE = datetime(2024, 7, 26, 12)
 """What templates are told when they ask for the date: the one that Llama 3's falls back on."""
@@ -52,6 +58,17 @@ def has_template(tokenizer: Any) -> bool:
     return bool(getattr(tokenizer, "chat_template", None))
 
 
+def knows_turns(tokenizer: Any) -> bool:
+    """Whether there is a template that writes a turn: a broken one is nothing to go by."""
+    if not has_template(tokenizer):
+        return False
+    try:
+        render_closed_turn(tokenizer)
+    except UserError:
+        return False
+    return True
+
+
 def template_switches(*, thinking: bool = False) -> dict[str, Any]:
     """What chat templates are told besides the turns; whoever serves the model must tell the same.
 
@@ -76,22 +93,27 @@ def reply_bridge(tokenizer: Any) -> str | None:
 
 
 def render_turns(
-    tokenizer: Any, turns: Sequence[Mapping[str, str]], *, thinking: bool = False
+    tokenizer: Any,
+    turns: Sequence[Mapping[str, str]],
+    *,
+    thinking: bool = False,
+    closed: bool = True,
 ) -> str:
     """The text of the turns, up to where the reply's own words begin.
 
-    With `thinking` a span that the template opens stays open. UserError where the template
-    refuses the turns, loses one, does not end, or opens a span that cannot be closed.
+    With `thinking`, or not `closed`, a span that the template opens stays open. UserError where
+    the template refuses the turns, loses one, does not end, or opens what cannot be closed.
     """
     has_system = bool(turns) and turns[0]["role"] == "system"
     form = _study(tokenizer, _template_text(tokenizer), has_system, thinking)
     rendered = _apply(tokenizer, turns, add_generation_prompt=True, thinking=thinking)
-    if thinking:
+    if thinking or not closed:
         return rendered
     if rendered.endswith(form.ending):
         return rendered + form.bridge
     # A few templates read the turns' words for switches, such as /think.
-    return rendered + _close(rendered[-_LONGEST_ENDING:], "", tokenizer)
+    ending = rendered[-_LONGEST_ENDING:]
+    return rendered + (_close(ending, "", tokenizer) if opens_thinking(ending) else "")
 
 
 def render_closed_turn(tokenizer: Any) -> str:
@@ -154,7 +176,7 @@ def _close(ending: str, before_reply: str, tokenizer: Any) -> str:
     The template's own turns show the way: what they write before a reply, beyond the `ending`.
     UserError where a thinking span would stay open.
     """
-    marks = tuple(tokenizer.get_added_vocab())
+    marks = [mark for mark in tokenizer.get_added_vocab() if mark.strip()]
     shared = _shared_length(ending, before_reply, marks)
     ahead, left = before_reply[shared:], ending[shared:]
     # White space, such as before every reply of Mistral's, is left to the model as it was.
@@ -176,7 +198,8 @@ def _shared_length(ending: str, before_reply: str, marks: Sequence[str]) -> int:
     length = next((place for place, (one, other) in pairs if one != other), most)
     for text in (ending, before_reply):
         spans = [span[:2] for span in find_marks(text)]
-        spans += [found.span() for mark in marks for found in re.finditer(re.escape(mark), text)]
+        found = [re.finditer(re.escape(mark), text) for mark in marks if mark in text]
+        spans += [match.span() for matches in found for match in matches]
         length = min([start for start, end in spans if start < length < end], default=length)
     return length
 

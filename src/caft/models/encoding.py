@@ -39,10 +39,13 @@ def asks_in_chat(style: PromptStyle, tokenizer: Any) -> bool:
     return has_template(tokenizer) if style is PromptStyle.auto else style is PromptStyle.chat
 
 
-def render_prompt(prompt: Prompt, tokenizer: Any, *, thinking: bool = False) -> str:
+def render_prompt(
+    prompt: Prompt, tokenizer: Any, *, thinking: bool = False, closed: bool = True
+) -> str:
     """The exact text the model reads, up to where the reply's own words begin.
 
-    `thinking` lets templates open a thinking span. UserError as in `render_turns`.
+    `thinking` asks templates to open a thinking span; one that opens it unasked is left open
+    where the prompt is not to be `closed`. UserError as in `render_turns`.
     """
     if not prompt.messages:
         return harmless(prompt.text, tokenizer)
@@ -50,12 +53,14 @@ def render_prompt(prompt: Prompt, tokenizer: Any, *, thinking: bool = False) -> 
         {"role": turn.role, "content": harmless(turn.content, tokenizer)}
         for turn in prompt.messages
     ]
-    return render_turns(tokenizer, turns, thinking=thinking)
+    return render_turns(tokenizer, turns, thinking=thinking, closed=closed)
 
 
-def encode_prompt(prompt: Prompt, tokenizer: Any, *, thinking: bool = False) -> tuple[int, ...]:
+def encode_prompt(
+    prompt: Prompt, tokenizer: Any, *, thinking: bool = False, closed: bool = True
+) -> tuple[int, ...]:
     """Token ids of the prompt alone."""
-    rendered = render_prompt(prompt, tokenizer, thinking=thinking)
+    rendered = render_prompt(prompt, tokenizer, thinking=thinking, closed=closed)
     return _encode([rendered], prompt, tokenizer)[0]
 
 

@@ -148,11 +148,12 @@ def _score(scoring: Scoring, predictor: Predictor) -> list[AnswerScore]:
 def _write_free_answers(
     scoring: Scoring, prompts: Sequence[tuple[str, tuple[int, ...]]], predictor: Predictor
 ) -> dict[str, WrittenReply]:
+    from caft.models.chat_template import knows_turns
     from caft.score.read import without_end
     from caft.trainers.replies import ReplyConfig
 
     # A completion may end like a text or, where the model knows turns, like a turn.
-    ends = scoring.student.end_ids(chat=bool(scoring.student.tokenizer.chat_template))
+    ends = scoring.student.end_ids(chat=knows_turns(scoring.student.tokenizer))
     reply = ReplyConfig(
         max_new_tokens=scoring.config.free_answer_tokens,
         end_ids=ends,
@@ -217,6 +218,7 @@ def _write_chains(chaining: Chaining, predictor: Predictor) -> list[Chain]:
 
     tokenizer, config = chaining.student.tokenizer, chaining.config
     prompts = refuse_long_chains(chaining)
+    # Some templates open the span whatever they are told.
     opened = {name: opens_thinking(tokenizer.decode(ids)) for name, ids in prompts}
     chat = asks_in_chat(chaining.prompt.style, tokenizer)
     log.info("writing %d chains of thought", len(prompts))
@@ -252,7 +254,8 @@ def refuse_long_chains(chaining: Chaining) -> list[tuple[str, tuple[int, ...]]]:
         for question in chaining.questions
     ]
     encoded = [
-        (question.id, encode_prompt(prompt, tokenizer, thinking=config.thinking))
+        # A span that the template opens unasked is a chain of thought as good as any.
+        (question.id, encode_prompt(prompt, tokenizer, thinking=config.thinking, closed=False))
         for question, prompt in zip(chaining.questions, prompts, strict=True)
     ]
     chaining.student.refuse_long_prompts(
