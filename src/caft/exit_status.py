@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from threading import Timer
 from types import FrameType
 
+from caft.console import tell_error
+
 _AGAIN_SECONDS = 0.05
 
 _SAME_SECONDS = 0.5
@@ -172,4 +174,4 @@ def watch_signals() -> Iterator[Caught]:
 
 def say(message: str) -> None:
     """One line on standard error, whatever line breaks the message has."""
-    print(" ".join(message.split()), file=sys.stderr, flush=True)
+    tell_error(" ".join(message.split()))

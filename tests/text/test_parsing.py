@@ -2,7 +2,7 @@
 
 import pytest
 
-from caft.text.parsing import answers_agree, last_marker, opens_thinking, parse_answer
+from caft.text.parsing import answers_agree, last_marker, parse_answer
 
 LETTERS = ("A", "B", "C", "D")
 DIGITS = tuple("123456789")
@@ -328,20 +328,6 @@ def test_closed_answers(reply, allowed, answer):
 @pytest.mark.parametrize(("reply", "answer"), FREE)
 def test_free_text_answers(reply, answer):
     assert parse_answer(reply, ()) == answer
-
-
-@pytest.mark.parametrize(
-    ("prompt", "opens"),
-    [
-        ("<user>Why?<assistant><think>\n", True),
-        ("<assistant><Thinking>", True),
-        ("<assistant><think>\n\n</think>\n\n", False),
-        ("What does <think> mean?<assistant>", False),
-        ("", False),
-    ],
-)
-def test_a_prompt_that_ends_in_a_thinking_block(prompt, opens):
-    assert opens_thinking(prompt) is opens
 
 
 @pytest.mark.parametrize(("parsed", "gold", "agrees"), AGREE)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from pathlib import Path
 
 import pytest
 import torch
 
 from caft.errors import UserError
-from caft.trainers.build import pick_device, refuse_too_many_devices
+from caft.trainers.build import build_trainer, pick_device, refuse_too_many_devices
 from caft.trainers.config import TrainerConfig
 
 
@@ -63,3 +65,11 @@ def test_more_processes_than_cores_are_refused(gpus: int, monkeypatch: pytest.Mo
 def test_accelerators_may_outnumber_the_cores(gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
     refuse_too_many_devices(TrainerConfig(devices=8))
+
+
+def test_lightning_says_nothing_of_its_own(tmp_path: Path) -> None:
+    """Its line for every process of a run went to standard error."""
+    build_trainer(TrainerConfig(accelerator="cpu"), folder=tmp_path)
+    for name in ("pytorch_lightning.utilities", "lightning_fabric.utilities.distributed"):
+        assert not logging.getLogger(name).isEnabledFor(logging.INFO)
+        assert logging.getLogger(name).isEnabledFor(logging.WARNING)

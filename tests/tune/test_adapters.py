@@ -241,7 +241,7 @@ def test_delivered_adapter_and_merged_model_give_the_tuned_logits(
 
     student = student_of(architecture)
     tuned = read_tuned(student, train(work(student), tmp_path / "store"))
-    deliver(tuned, tmp_path, lambda weights: f"# {weights.name}\n", merge=True)
+    deliver(tuned, tmp_path, lambda weights: f"# {weights.name}\n", merge=True, chat=True)
     ours = tuned.load()
     expected = logits(ours)
     assert not torch.allclose(expected, logits(student.load()), atol=1e-2)

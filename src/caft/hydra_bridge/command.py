@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from caft.console import tell_error
 from caft.errors import UserError
 from caft.exit_status import DONE, OUR_FAULT, USER_MUST_ACT, Caught, say
 from caft.hydra_bridge.composing import (
@@ -62,7 +63,7 @@ def _answer(run: Run, arguments: Sequence[str] | None, start: Start, caught: Cau
         )
         return USER_MUST_ACT
     except Exception:
-        traceback.print_exc()
+        tell_error(traceback.format_exc())
         return OUR_FAULT
     finally:
         GlobalHydra.instance().clear()

@@ -25,6 +25,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log
 from omegaconf import DictConfig, OmegaConf
 
+from caft.console import tell
 from caft.errors import UserError
 from caft.exit_status import DONE, OUR_FAULT, Caught, say
 from caft.hydra_bridge import ledger
@@ -108,7 +109,7 @@ def _run(start: Start, composed: DictConfig, job: DictConfig, folder: Path) -> N
 
 def _say_outcome(folder: Path, entry: ledger.Job, seconds: float, console: Path | None) -> None:
     if entry.state == ledger.DONE_STATE:
-        print(f"job {folder.name}: done in {seconds:.0f} s{_reused(folder)}", flush=True)
+        tell(f"job {folder.name}: done in {seconds:.0f} s{_reused(folder)}")
     elif entry.state == ledger.RUNNING:
         say(f"job {folder.name}: another process is running it; it is not waited for any more")
     elif entry.state == ledger.FAILED and (console or entry.exit_status not in (1, 2)):
@@ -250,7 +251,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print(f"job {folder.name} is being run by another process; waiting for it", flush=True)
+        tell(f"job {folder.name} is being run by another process; waiting for it")
         lock.acquire()
     try:
         yield

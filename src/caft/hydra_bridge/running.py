@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from caft.console import quiet_libraries
 from caft.errors import UserError
 from caft.exit_status import DONE, OUR_FAULT, USER_MUST_ACT, Caught, say, watch_signals
 from caft.hydra_bridge.folders import mark_finished, mark_unfinished
@@ -27,7 +28,8 @@ def guard(
     whose = f"job {context.folder.name}: " if context.in_sweep else ""
     try:
         mark_unfinished(context.folder)
-        status = run(build(), context)
+        with quiet_libraries():
+            status = run(build(), context)
         if status == DONE:
             mark_finished(context.folder)
         return status

@@ -19,6 +19,7 @@ from hydra.core.utils import configure_log
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from caft.console import tell
 from caft.errors import UserError
 from caft.exit_status import Caught, say
 from caft.hydra_bridge import ledger
@@ -228,10 +229,10 @@ def _is_dry(master: DictConfig) -> bool:
 
 def _say_plan(folder: Path, planned: int, missing: int) -> None:
     if not planned:
-        print(f"sweep {folder}", flush=True)
+        tell(f"sweep {folder}")
         return
     there = f", {planned - missing} of them finished before" if missing < planned else ""
-    print(f"sweep {folder}: {planned} jobs{there}", flush=True)
+    tell(f"sweep {folder}: {planned} jobs{there}")
 
 
 def _conclude(folder: Path, planned: set[str], began: str) -> int:
@@ -261,6 +262,6 @@ def _write_report(folder: Path) -> None:
     try:
         from caft.report.sweep import write_sweep_report  # type: ignore[import-untyped]
 
-        print(f"sweep report: {write_sweep_report(folder)}", flush=True)
+        tell(f"sweep report: {write_sweep_report(folder)}")
     except Exception as error:
         say(f"the sweep's report was not written: {type(error).__name__}: {error}")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from caft.models.adapters import is_adapter, merge_adapter, save_tuned
 from caft.models.loading import resolve_dtype
+from caft.models.serving import save_for_serving
 from caft.models.student import Student
 from caft.report.card import Weights
 from caft.store import Artifact
@@ -20,9 +21,11 @@ def deliver(
     card: Callable[[Weights], str],
     *,
     merge: bool,
+    chat: bool,
 ) -> None:
     """Copy the tuned weights to `folder`/adapter; with `merge`, a whole model to `folder`/merged.
 
+    Tokenizer and generation config go with them; `chat` says whether turns were trained.
     The merged model needs neither peft nor the base model: transformers, vLLM and lm-eval load it.
     `card` writes the text that goes with each kind of weights. UserError where the weights are no
     longer those that were taken from `artifact`.
@@ -30,14 +33,16 @@ def deliver(
     assert tuned.tuned is not None
     weights = Weights.adapter if is_adapter(tuned.tuned) else Weights.full
     _copy(artifact, folder / "adapter", card(weights))
+    save_for_serving(tuned, folder / "adapter", chat=chat)
     if not merge:
         return
     if weights is Weights.full:
         _copy(artifact, folder / "merged", card(weights))
+        save_for_serving(tuned, folder / "merged", chat=chat)
         return
     dtype = resolve_dtype(tuned.config, tuned.device)
     save_tuned(merge_adapter(tuned.load(), dtype), folder / "merged", dtype=dtype, base=tuned.base)
-    tuned.tokenizer.save_pretrained(folder / "merged")
+    save_for_serving(tuned, folder / "merged", chat=chat)
     (folder / "merged" / "README.md").write_text(card(Weights.merged), encoding="utf-8")
 
 

@@ -68,6 +68,7 @@ class Findings:
     best_mode: dict[str, str | None] = field(default_factory=dict)
     parameters: int | None = None
     revision: str | None = None
+    template: dict[str, str | None] = field(default_factory=dict)
     stages: list[dict[str, Any]] = field(default_factory=list)
     logger: RunLogger | None = None
 

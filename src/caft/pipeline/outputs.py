@@ -12,8 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from caft.console import open_console
 from caft.estimators import STAND_IN
 from caft.evaluate.accuracy import summarise_accuracy
+from caft.models.encoding import asks_in_chat
 from caft.pipeline.delivery import deliver
 from caft.pipeline.findings import Examined, Findings
 from caft.pipeline.recipe import describe_recipe
@@ -78,7 +80,9 @@ def _write_files(
     if findings.tuned is not None and findings.weights is not None:
         recipe = describe_recipe(config, findings.tuned, findings.questions.train[0])
         card = partial(write_card, summary, recipe)
-        deliver(findings.tuned, findings.weights, folder, card, merge=config.tuning.merge)
+        chat = asks_in_chat(config.dataset.prompt.style, findings.tuned.tokenizer)
+        merge = config.tuning.merge
+        deliver(findings.tuned, findings.weights, folder, card, merge=merge, chat=chat)
     drawn = not config.report.html or _write_page(config, context, summary, tables)
     # Before the logger is told: an upload may hang, and the numbers are there.
     write_durably(folder / "summary.json", json.dumps(summary, indent=1))
@@ -129,6 +133,7 @@ def build_summary(
         "model": {
             "id": config.model.path or config.model.id,
             "revision": findings.revision,
+            **findings.template,
             "parameters": findings.parameters,
             "trainable_parameters": (
                 findings.tuning[-1].trainable_parameters if findings.tuning else None
@@ -354,6 +359,4 @@ def _device_name(config: RunConfig) -> str:
 
 
 def _print(summary: dict[str, Any], folder: Path) -> None:
-    from rich.console import Console
-
-    print_summary(summary, folder, Console())
+    print_summary(summary, folder, open_console())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from caft.console import open_console
 from caft.distill import estimate_prompts, estimate_rationales
 from caft.distill.estimate import Estimate
 from caft.estimators import ESTIMATORS, STAND_IN, Need
@@ -55,10 +56,9 @@ class PlannedStage:
 def print_plan(place: Workplace) -> None:
     """Print the plan as a table of at most 80 columns."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = open_console()
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in ("stage", "state", "work"):
         table.add_column(column, overflow="fold")

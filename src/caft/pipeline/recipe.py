@@ -9,7 +9,8 @@ from typing import Any
 
 from caft.data.config import HubDatasetConfig
 from caft.models.adapters import ADAPTER_CONFIG, is_adapter
-from caft.models.encoding import asks_in_chat, render_prompt, template_switches
+from caft.models.chat_template import pinned_date, reply_bridge, template_switches
+from caft.models.encoding import asks_in_chat, render_prompt
 from caft.models.student import Student
 from caft.records import Question
 from caft.report.card import Recipe
@@ -41,7 +42,20 @@ def describe_recipe(config: RunConfig, tuned: Student, question: Question) -> Re
         dataset_revision=hub.revision if hub else None,
         prompts=prompts,
         template_switches=template_switches() if chat else None,
+        template_date=pinned_date(tokenizer) if chat else None,
+        template_bridge=reply_bridge(tokenizer) if chat else None,
+        trust_remote_code=tuned.config.trust_remote_code,
     )
+
+
+def describe_template(config: RunConfig, student: Student) -> dict[str, str | None]:
+    """What summary.json says of the chat template: the date it is told, what closes its prompts."""
+    tokenizer = student.tokenizer
+    chat = asks_in_chat(config.dataset.prompt.style, tokenizer)
+    return {
+        "template_date": pinned_date(tokenizer) if chat else None,
+        "template_bridge": reply_bridge(tokenizer) if chat else None,
+    }
 
 
 def _trained_prompts(config: RunConfig) -> list[Wanted]:

@@ -37,6 +37,7 @@ from caft.pipeline.findings import Examined, Findings, StageKind
 from caft.pipeline.gold_room import check_gold_room
 from caft.pipeline.matching import match_budget, taught_class
 from caft.pipeline.outputs import write_outputs
+from caft.pipeline.recipe import describe_template
 from caft.pipeline.routing import choose_routing
 from caft.pipeline.teaching import LocalTeacher, watch_asking
 from caft.records import (
@@ -162,6 +163,7 @@ def _describe_model(place: Workplace, findings: Findings) -> None:
     if "student" in place.__dict__:
         findings.parameters = place.student.parameters
         findings.revision = place.student.revision
+        findings.template = describe_template(place.config, place.student)
 
 
 def open_workplace(config: RunConfig, context: RunContext) -> Workplace:

@@ -42,13 +42,17 @@ class ModelPart(TypedDict):
     """The student.
 
     `parameters` is null where the run never needed the model itself (published scores),
-    `trainable_parameters` where nothing was tuned.
+    `trainable_parameters` where nothing was tuned. `template_date` is the date that the chat
+    template is told in every stage, `template_bridge` the text that is put between the template's
+    ending and a reply, such as what closes a thinking span; null where there is none.
     """
 
     id: str
     revision: str | None
     parameters: int | None
     trainable_parameters: int | None
+    template_date: NotRequired[str | None]
+    template_bridge: NotRequired[str | None]
 
 
 class Counts(TypedDict):

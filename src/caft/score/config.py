@@ -39,7 +39,7 @@ class ChainConfig:
     """The student's own chains of thought, for the estimators cot_*.
 
     `thinking` opens the thinking span of models that have one; the estimates are then those of
-    the span's tokens.
+    the span's tokens, as they are where a template opens a span whatever it is told.
     """
 
     max_new_tokens: int = 512

@@ -30,8 +30,8 @@ from caft.teachers.progress import Watcher
 from caft.teachers.replies import Reply, Request
 from caft.text.config import PromptConfig
 from caft.text.judging import read_judgement, write_judge_prompt
-from caft.text.parsing import opens_thinking
 from caft.text.prompts import Prompt, Wanted, write_prompt
+from caft.text.thinking import opens_thinking
 from caft.trainers.config import TrainerConfig
 from caft.trainers.predicting import JOURNALS, WRITING_SOURCES, Predictor
 
@@ -147,11 +147,12 @@ def _score(scoring: Scoring, predictor: Predictor) -> list[AnswerScore]:
 def _write_free_answers(
     scoring: Scoring, prompts: Sequence[tuple[str, tuple[int, ...]]], predictor: Predictor
 ) -> dict[str, WrittenReply]:
+    from caft.models.chat_template import knows_turns
     from caft.score.read import without_end
     from caft.trainers.replies import ReplyConfig
 
     # A completion may end like a text or, where the model knows turns, like a turn.
-    ends = scoring.student.end_ids(chat=bool(scoring.student.tokenizer.chat_template))
+    ends = scoring.student.end_ids(chat=knows_turns(scoring.student.tokenizer))
     reply = ReplyConfig(
         max_new_tokens=scoring.config.free_answer_tokens,
         end_ids=ends,
@@ -251,7 +252,8 @@ def refuse_long_chains(chaining: Chaining) -> list[tuple[str, tuple[int, ...]]]:
         for question in chaining.questions
     ]
     encoded = [
-        (question.id, encode_prompt(prompt, tokenizer, thinking=config.thinking))
+        # A span that the template opens unasked is a chain of thought as good as any.
+        (question.id, encode_prompt(prompt, tokenizer, thinking=config.thinking, closed=False))
         for question, prompt in zip(chaining.questions, prompts, strict=True)
     ]
     chaining.student.refuse_long_prompts(

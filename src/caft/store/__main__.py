@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from caft.console import clean, tell
 from caft.errors import UserError
 from caft.exit_status import DONE, USER_MUST_ACT, say
 from caft.store.artifacts import TRASH, Store
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pruning.add_argument("--days", type=_read_days, required=True)
     given = parser.parse_args(arguments)
     if not given.path.is_dir():
-        parser.error(f"there is no store at {given.path}; name its folder with --path")
+        parser.error(f"there is no store at {clean(str(given.path))}; name its folder with --path")
     try:
         store = Store(given.path)
         if given.command == "list":
@@ -45,12 +46,12 @@ def list_artifacts(store: Store) -> None:
     """One line an artefact, oldest first, and the total; then what no run can take."""
     artifacts = store.artifacts()
     for artifact in artifacts:
-        print(
+        tell(
             f"{artifact.stage:9} {artifact.fingerprint}  {age_days(artifact.folder):6.1f} days  "
             f"{_megabytes([artifact.folder]):8.1f} MB  made in {artifact.seconds:.0f} s"
         )
     sound = [artifact.folder for artifact in artifacts]
-    print(f"{len(sound)} artefacts, {_megabytes(sound):.1f} MB")
+    tell(f"{len(sound)} artefacts, {_megabytes(sound):.1f} MB")
     damaged = [folder for folder in store.folders("") if folder not in sound]
     _list("damaged, made anew by the next run that needs it", damaged, named=True)
     _list("damaged, set aside", store.damaged(), named=True)
@@ -65,9 +66,9 @@ def tell_pruned(pruned: Pruned) -> int:
         f"{len(pruned.unfinished)} interrupted ones",
         *([f"{len(pruned.damaged)} damaged ones"] if pruned.damaged else []),
     ]
-    print(f"removed {', '.join(parts[:-1])} and {parts[-1]}, {pruned.bytes / 1e6:.1f} MB")
+    tell(f"removed {', '.join(parts[:-1])} and {parts[-1]}, {pruned.bytes / 1e6:.1f} MB")
     for folder in pruned.in_use:
-        print(f"kept {folder.parent.name}/{folder.name}: a run uses it")
+        tell(f"kept {folder.parent.name}/{folder.name}: a run uses it")
     for failure in pruned.failed:
         say(f"cannot be removed: {failure}; remove it yourself")
     return USER_MUST_ACT if pruned.failed else DONE
@@ -75,9 +76,9 @@ def tell_pruned(pruned: Pruned) -> int:
 
 def _list(what: str, paths: Sequence[Path], *, named: bool = False) -> None:
     for path in paths if named else ():
-        print(f"{path.parent.name:9} {path.name}  {age_days(path):6.1f} days  {what}")
+        tell(f"{path.parent.name:9} {path.name}  {age_days(path):6.1f} days  {what}")
     if paths:
-        print(f"{len(paths)} {what}, {_megabytes(paths):.1f} MB")
+        tell(f"{len(paths)} {what}, {_megabytes(paths):.1f} MB")
 
 
 def _megabytes(paths: Sequence[Path]) -> float:

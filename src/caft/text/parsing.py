@@ -91,14 +91,6 @@ def drop_thinking(reply: str) -> str | None:
     return None if open_block else "".join(kept) + reply[position:]
 
 
-_OPEN_AT_THE_END = re.compile(r"(?:<think(?:ing)?>|(?-i:\[THINK\]))\s*\Z", re.IGNORECASE)
-
-
-def opens_thinking(prompt: str) -> bool:
-    """Whether a rendered prompt ends in a thinking block, which the reply then goes on with."""
-    return bool(_OPEN_AT_THE_END.search(prompt))
-
-
 _QUOTED_LINE = re.compile(r"^[ \t]*>.*$", re.MULTILINE)
 
 

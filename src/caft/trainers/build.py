@@ -78,7 +78,8 @@ def build_trainer(
     With `ranks` above 1 this process is one of them, and they have been started: see ranks.py.
     """
     # Lightning's hints are about its own loaders and loggers; ours are chosen on purpose.
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
     device = pick_device(config)
     return Trainer(

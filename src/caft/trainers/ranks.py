@@ -271,6 +271,7 @@ def _enter(
 def _speak_through(outbox: Any) -> None:
     root = logging.getLogger()
     root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
     if outbox is None:
         root.handlers[:] = [logging.NullHandler()]
         return
