@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import traceback
 from collections.abc import Sequence
 from functools import partial
@@ -31,7 +32,7 @@ from caft.hydra_bridge.folders import refuse_finished_folder, refuse_unwritable_
 from caft.hydra_bridge.jobs import Start, start_child
 from caft.hydra_bridge.running import Run, end_on_signals, guard
 from caft.hydra_bridge.sweep import run_sweep
-from caft.hydra_bridge.wording import explain
+from caft.hydra_bridge.wording import explain, name_words
 from caft.run_config import RunContext
 
 
@@ -49,7 +50,7 @@ def _answer(run: Run, arguments: Sequence[str] | None, start: Start, caught: Cau
     try:
         return _obey(run, arguments, start, caught)
     except (UserError, HydraException, OmegaConfBaseException, YAMLError) as error:
-        say(explain(error))
+        say(explain(error) + name_words(error, sys.argv[1:] if arguments is None else arguments))
         return USER_MUST_ACT
     except OSError as error:  # a run's own errors end in guard
         say(f"cannot write the output folder: {error}; give another hydra.run.dir")

@@ -75,7 +75,7 @@ class LocalTeacher:
 
         teacher = self._teacher
         named = HubModelConfig(
-            name="teacher", id=teacher.id or "", revision=teacher.revision, path=teacher.path
+            name="teacher", id=teacher.id or "local", revision=teacher.revision, path=teacher.path
         )
         return Student(named, locate_model(named), pick_device(self._run.trainer))
 

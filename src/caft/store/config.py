@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from caft.dials import Text, check_dials
+
 
 @dataclass(kw_only=True, slots=True)
 class StoreConfig:
     """`path` is the store's folder; relative to the project, wherever a run is started."""
 
-    path: str = ".caft_store"
+    path: Text = ".caft_store"
+
+    def __post_init__(self) -> None:
+        check_dials(self, "store")
