@@ -12,11 +12,11 @@ from caft.distill.accept import judge_reply
 from caft.distill.estimate import Estimate, Tariff, estimate_cost
 from caft.distill.job import Job, ask_words, from_reply
 from caft.records import Rationale
-from caft.teachers.api_key import check_endpoint
+from caft.teachers.api_key import check_address, check_endpoint
 from caft.teachers.ask import ask_all
 from caft.teachers.config import OpenAITeacherConfig
 from caft.teachers.ledger import Ledger, Spending
-from caft.teachers.prices import look_up_price, price_settings
+from caft.teachers.prices import find_price, look_up_price, price_settings
 from caft.teachers.replies import Request, reply_key, write_body
 from caft.text.prompts import Prompt
 
@@ -27,9 +27,15 @@ FEW = 3
 
 
 def check_openai(_questions_have_rationales: bool, teacher: OpenAITeacherConfig) -> None:
-    """UserError for an endpoint that cannot be asked, or whose budget has nothing to count."""
-    check_endpoint(teacher)
+    """UserError for an address that cannot be asked, or a budget that has nothing to count."""
+    check_address(teacher)
     look_up_price(teacher)
+
+
+def check_paying(teacher: OpenAITeacherConfig) -> None:
+    """UserError where the key or the price is missing that only a real request needs."""
+    check_endpoint(teacher)
+    find_price(teacher)
 
 
 def ask_endpoint(job: Job, teacher: OpenAITeacherConfig) -> list[Rationale]:
@@ -112,5 +118,5 @@ def _look_into_ledger(
 ) -> tuple[set[str], list[tuple[int, int, int]], Spending]:
     if not path.is_file():
         return set(), [], Spending()
-    with Ledger(path, model) as ledger:
+    with Ledger(path, model, reads_only=True) as ledger:
         return set(ledger.replies(keys)), ledger.token_counts(), ledger.spending()

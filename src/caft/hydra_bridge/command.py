@@ -13,6 +13,7 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import configure_log
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -30,8 +31,8 @@ from caft.hydra_bridge.composing import (
 )
 from caft.hydra_bridge.folders import refuse_finished_folder, refuse_unwritable_folder
 from caft.hydra_bridge.jobs import Start, start_child
-from caft.hydra_bridge.running import Run, end_on_signals, guard
-from caft.hydra_bridge.sweep import run_sweep
+from caft.hydra_bridge.running import Run, end_on_signals, explain_refused_write, guard
+from caft.hydra_bridge.sweep import run_dry, run_sweep
 from caft.hydra_bridge.wording import explain, name_words
 from caft.run_config import RunContext
 
@@ -52,10 +53,11 @@ def _answer(run: Run, arguments: Sequence[str] | None, start: Start, caught: Cau
     except (UserError, HydraException, OmegaConfBaseException, YAMLError) as error:
         say(explain(error) + name_words(error, sys.argv[1:] if arguments is None else arguments))
         return USER_MUST_ACT
-    except OSError as error:  # a run's own errors end in guard
-        say(f"cannot write the output folder: {error}; give another hydra.run.dir")
-        return USER_MUST_ACT
-    except Exception:
+    except Exception as error:  # a run's own errors end in guard
+        refused = explain_refused_write(error, Path("outputs"))
+        if refused is not None:
+            say(refused)
+            return USER_MUST_ACT
         traceback.print_exc()
         return OUR_FAULT
     finally:
@@ -71,10 +73,26 @@ def _obey(run: Run, arguments: Sequence[str] | None, start: Start, caught: Caugh
         return DONE
     if args.multirun:
         words = [*args.overrides, "hydra.mode=MULTIRUN"]
-        return run_sweep(hydra, args.config_name, words, start, caught)
+        return run_sweep(hydra, args.config_name, words, run=run, start=start, caught=caught)
     words = [*args.overrides, "hydra.mode=RUN"]
-    _check_run(hydra, args.config_name, words)
-    return int(hydra.run(args.config_name, partial(_run, run), words).return_value)
+    composed = _compose_run(hydra, args.config_name, words)
+    config = build_run_config(without_hydra(composed))
+    if config.dry_run:
+        configure_log(composed.hydra.hydra_logging, composed.hydra.verbose)
+        return run_dry(run, config, composed)
+    return _run_in_folder(run, hydra, args.config_name, words, Path(composed.hydra.run.dir))
+
+
+def _run_in_folder(run: Run, hydra: Hydra, name: str, words: Sequence[str], folder: Path) -> int:
+    refuse_finished_folder(folder)
+    refuse_unwritable_folder(folder)
+    try:
+        return int(hydra.run(name, partial(_run, run), list(words)).return_value)
+    except OSError as error:  # Hydra's own: a run's errors end in guard
+        raise UserError(
+            f"the output folder {folder} cannot be written: {error.strerror or error}; make room "
+            "there, or give another hydra.run.dir"
+        ) from error
 
 
 def _show(hydra: Hydra, args: argparse.Namespace, parser: argparse.ArgumentParser) -> bool:
@@ -95,14 +113,11 @@ def _show(hydra: Hydra, args: argparse.Namespace, parser: argparse.ArgumentParse
     return True
 
 
-def _check_run(hydra: Hydra, name: str, overrides: Sequence[str]) -> None:
+def _compose_run(hydra: Hydra, name: str, overrides: Sequence[str]) -> DictConfig:
     composed = compose_words(hydra, name, overrides, RunMode.RUN)
     if composed.hydra.runtime.choices.get("multirun_sweeps"):
         raise UserError("a sweep is asked for and -m is missing; give python train.py -m ...")
-    build_run_config(without_hydra(composed))
-    folder = Path(composed.hydra.run.dir)
-    refuse_finished_folder(folder)
-    refuse_unwritable_folder(folder)
+    return composed
 
 
 def _run(run: Run, composed: DictConfig) -> int:

@@ -12,11 +12,13 @@ from caft.models.student import Student
 from caft.report.card import Weights
 
 
-def deliver(tuned: Student, folder: Path, card: Callable[[Weights], str], *, merge: bool) -> None:
+def deliver(
+    tuned: Student, folder: Path, card: Callable[[Weights], str | None], *, merge: bool
+) -> None:
     """Copy the tuned weights to `folder`/adapter; with `merge`, a whole model to `folder`/merged.
 
     The merged model needs neither peft nor the base model: transformers, vLLM and lm-eval load it.
-    `card` writes the text that goes with each kind of weights.
+    `card` writes the text that goes with each kind of weights, or None where it cannot.
     """
     assert tuned.tuned is not None
     weights = Weights.adapter if is_adapter(tuned.tuned) else Weights.full
@@ -29,12 +31,17 @@ def deliver(tuned: Student, folder: Path, card: Callable[[Weights], str], *, mer
     dtype = resolve_dtype(tuned.config, tuned.device)
     save_tuned(merge_adapter(tuned.load(), dtype), folder / "merged", dtype=dtype, base=tuned.base)
     tuned.tokenizer.save_pretrained(folder / "merged")
-    (folder / "merged" / "README.md").write_text(card(Weights.merged), encoding="utf-8")
+    _write_card(folder / "merged", card(Weights.merged))
 
 
-def _copy(weights: Path, folder: Path, card: str) -> None:
+def _copy(weights: Path, folder: Path, card: str | None) -> None:
     folder.mkdir(exist_ok=True)
     # Not copytree: it gathers the errors of single files, and a full disk is then none that counts.
     for path in weights.iterdir():
         shutil.copy2(path, folder)
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    _write_card(folder, card)
+
+
+def _write_card(folder: Path, card: str | None) -> None:
+    if card is not None:
+        (folder / "README.md").write_text(card, encoding="utf-8")

@@ -34,6 +34,12 @@ class ApiKey:
 
 def check_endpoint(config: OpenAITeacherConfig) -> None:
     """Refuse an endpoint that cannot be asked: UserError before anything is loaded or sent."""
+    check_address(config)
+    read_key(config, os.environ)
+
+
+def check_address(config: OpenAITeacherConfig) -> None:
+    """The part of it that needs no key: for those who send nothing."""
     if not config.base_url:
         raise UserError(
             f"{config.group}.base_url is not set; give the endpoint's address, such as "
@@ -46,7 +52,6 @@ def check_endpoint(config: OpenAITeacherConfig) -> None:
         raise UserError(
             f"{config.group}.base_url must start with http:// or https:// and name a host"
         )
-    read_key(config, os.environ)
 
 
 def is_loopback(base_url: str | None) -> bool:

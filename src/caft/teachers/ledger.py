@@ -118,12 +118,24 @@ class Ledger:
     """The ledger at `path`, opened for one asker of one model. Close it: its claims end with it.
 
     One thread at a time may use it. Raises UserError where the file cannot be read or written.
+    One that `reads_only` changes no file, not even those beside it, and claims nothing.
     """
 
-    def __init__(self, path: Path, model: str, *, lease_seconds: float = LEASE_SECONDS) -> None:
+    def __init__(
+        self,
+        path: Path,
+        model: str,
+        *,
+        lease_seconds: float = LEASE_SECONDS,
+        reads_only: bool = False,
+    ) -> None:
         self.path, self.model, self.lease_seconds = path, model, lease_seconds
         self.owner, self._machine = uuid.uuid4().hex, _name_machine()
+        self._reads_only = reads_only
         with self._explained():
+            if reads_only:
+                self._db = _open_to_read(path)
+                return
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(
                 path, timeout=60.0, isolation_level=None, check_same_thread=False
@@ -145,8 +157,9 @@ class Ledger:
 
     def close(self) -> None:
         """Free this asker's claims, counting them as spent, and close the file."""
-        with self._writing():
-            self._free("owner = ?", (self.owner,), "the asker stopped")
+        if not self._reads_only:
+            with self._writing():
+                self._free("owner = ?", (self.owner,), "the asker stopped")
         self._db.close()
 
     def replies(self, keys: Iterable[str]) -> dict[str, Reply]:
@@ -367,6 +380,19 @@ class Ledger:
                 f"the teacher's ledger {self.path} cannot be used ({error}); make its folder "
                 "writable, free some disk space or give another store.path"
             ) from error
+
+
+def _open_to_read(path: Path) -> sqlite3.Connection:
+    # Reading a write-ahead log wants files beside it, which SQLite makes where there are none.
+    # Where nobody has the ledger open there is no log either, and the one file is all of it.
+    log = path.with_name(f"{path.name}-wal")
+    in_use = log.exists() and log.stat().st_size > 0
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro{'' if in_use else '&immutable=1'}",
+        uri=True,
+        timeout=60.0,
+        isolation_level=None,
+    )
 
 
 def _marks(count: int) -> str:
