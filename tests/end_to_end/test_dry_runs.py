@@ -145,27 +145,21 @@ def test_what_is_known_already_changes_nothing_either(
     assert snapshot(*kept) == before
 
 
-@pytest.mark.parametrize("model", ["phi3", "tiny"])
 def test_published_scores_are_split_and_no_more(
-    workshop: Any,
-    small: Any,
-    seen: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    model: str,
+    workshop: Any, small: Any, seen: list[str], empty_machine: Path, tmp_path: Path
 ) -> None:
-    """Their classes are known at once; the hub model that would be tuned is not here."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    """Their classes are known at once, whether the model that would be tuned is here or not."""
     words = published(tmp_path)
-    if model == "tiny":
-        assert workshop.run(*small.tiny, *words, "until=score", "score=model").status == 0
-    before = snapshot(tmp_path, Path(os.environ["CAFT_CACHE"]))
-    seen.clear()
-    dry = workshop.run(f"model={model}", *words, "dry_run=true")
-    assert dry.status == 0, dry.err
-    assert "published scores" in dry.out
-    assert not seen
-    assert snapshot(tmp_path, Path(os.environ["CAFT_CACHE"])) == before
+    assert workshop.run(*small.tiny, *words, "until=score", "score=model").status == 0
+    for model in ("phi3", "tiny"):
+        before = snapshot(tmp_path)
+        seen.clear()
+        dry = workshop.run(f"model={model}", *words, "dry_run=true")
+        assert dry.status == 0, dry.err
+        assert "published scores" in dry.out
+        assert ("download" in dry.out) == (model == "phi3")
+        assert not seen
+        assert snapshot(tmp_path) == before
     assert not (workshop.store / "distill").exists()
 
 
