@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -42,16 +43,19 @@ def main(run: Run, arguments: Sequence[str] | None = None, *, start: Start = sta
 
     With -m every job goes to `start`, by default a fresh process a job.
     """
+    # In a locale without UTF-8 Python hands over words in pieces that no file can be written with.
+    given = [os.fsencode(word).decode("utf-8", "replace") for word in sys.argv[1:]]
+    words = given if arguments is None else arguments
     return end_on_signals(
-        partial(_answer, run, arguments, start), "the same command goes on from the finished stages"
+        partial(_answer, run, words, start), "the same command goes on from the finished stages"
     )
 
 
-def _answer(run: Run, arguments: Sequence[str] | None, start: Start, caught: Caught) -> int:
+def _answer(run: Run, arguments: Sequence[str], start: Start, caught: Caught) -> int:
     try:
         return _obey(run, arguments, start, caught)
     except (UserError, HydraException, OmegaConfBaseException, YAMLError) as error:
-        say(explain(error) + name_words(error, sys.argv[1:] if arguments is None else arguments))
+        say(explain(error) + name_words(error, arguments))
         return USER_MUST_ACT
     except Exception as error:  # a run's own errors end in guard
         refused = explain_refused_write(error, Path("outputs"))
@@ -64,7 +68,7 @@ def _answer(run: Run, arguments: Sequence[str] | None, start: Start, caught: Cau
         GlobalHydra.instance().clear()
 
 
-def _obey(run: Run, arguments: Sequence[str] | None, start: Start, caught: Caught) -> int:
+def _obey(run: Run, arguments: Sequence[str], start: Start, caught: Caught) -> int:
     parser = get_args_parser()
     parser.error = refuse_flags  # type: ignore[method-assign]
     args = parser.parse_intermixed_args(arguments)
