@@ -30,7 +30,7 @@ def test_no_decoration_costs_the_summary(
         monkeypatch.setattr(place, fail)
     # Another seed: the tuning is made anew, and its memory is measured.
     run = shared.run(*small.words, small.two_stages, "seed=7")
-    assert run.status == 0, run.err
+    assert run.status == 0, run.out
     for what in DECORATIONS.values():
         assert f"{what} is left out: RuntimeError: worn out" in run.out
     assert run.out.count("the rest of the logger's record") == 1
