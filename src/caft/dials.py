@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from math import inf
+from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, TypeAlias, get_args, get_origin, get_type_hints
 
@@ -116,6 +117,17 @@ def _apply(rule: Any, path: str, value: Any, or_null: str) -> None:
         raise UserError(f"{path} is {shown(value)}; give {rule}{or_null}")
     if isinstance(rule, Filled) and not value.strip():
         raise UserError(f"{path} is {value!r}, which names nothing; give a name{or_null}")
+    if isinstance(rule, Filled) and value.startswith("~"):
+        _refuse_unknown_home(path, value)
+
+
+def _refuse_unknown_home(path: str, value: str) -> None:
+    try:
+        Path(value).expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            f"{path} is {shown(value)}, and this system knows no such user; give the whole path"
+        ) from error
 
 
 def _members(kind: Any, value: Any) -> Iterator[tuple[object, Any, Any]]:

@@ -223,6 +223,10 @@ COMMANDS = {
     "a truth for a number": ("tuning.clip=true", "tuning.clip is wrong", "give a number"),
     "a word for a number": ("tuning.clip=.nan", "tuning.clip is wrong", "give a number"),
     "no store": ("store.path=''", "store.path is '', which names nothing; give a name"),
+    "nobody's folder": (
+        'store.path="~no-such-user/x"',
+        "store.path is ~no-such-user/x, and this system knows no such user; give the whole path",
+    ),
     "no cache": ("model.cache=''", "model.cache is '', which names nothing; give a name, or null"),
     "a mode twice": ("evaluation.modes=[answer,answer]", "evaluation.modes names 'answer' 2 times"),
 }
