@@ -124,8 +124,8 @@ def test_wandb_jobs_of_one_process_are_runs_of_their_own_and_leak_nothing(tmp_pa
             tune(logger.for_stage(2))
             logger.log_stage("tune 1", {"seconds": 2.5, "cached": 0.0})
             logger.log_summary({"accuracy/base/answer/value": 0.75})
-            ids.append(logger.run.id)
-    ids.append(fail_in(open_offline(folders[2], "failed")).run.id)
+            ids.append(logger.inner.run.id)
+    ids.append(fail_in(open_offline(folders[2], "failed")).inner.run.id)
     assert wandb.run is None
     assert len(set(ids)) == 3
     assert [exit_code_of(folder) for folder in folders] == [0, 0, 1]

@@ -15,21 +15,21 @@ A new source is one file here and one line in `SOURCES`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from caft.data.arithmetic import load_arithmetic
-from caft.data.config import DatasetConfig, LocalConfig
+from caft.data.config import DatasetConfig, HubDatasetConfig, LocalConfig
 from caft.data.examining import examine
 from caft.data.gsm8k import load_gsm8k
+from caft.data.hub import NotHereError
 from caft.data.local import load_local, read_published_scores
 from caft.data.medmcqa import load_medmcqa
 from caft.data.mmlu_pro import load_mmlu_pro
 from caft.data.splits import QuestionSplits
 from caft.errors import UserError
 
-__all__ = ["QuestionSplits", "load_questions", "published_scores"]
+__all__ = ["NotHereError", "QuestionSplits", "load_questions", "published_scores"]
 
-SOURCES: dict[str, Callable[[Any], QuestionSplits]] = {
+SOURCES: dict[str, Callable[..., QuestionSplits]] = {
     "arithmetic": load_arithmetic,
     "gsm8k": load_gsm8k,
     "local": load_local,
@@ -39,11 +39,16 @@ SOURCES: dict[str, Callable[[Any], QuestionSplits]] = {
 """What reads each kind of dataset."""
 
 
-def load_questions(config: DatasetConfig) -> QuestionSplits:
-    """All questions of a run. Raises UserError for anything wrong with the source."""
+def load_questions(config: DatasetConfig, *, fetch: bool = True) -> QuestionSplits:
+    """All questions of a run. Raises UserError for anything wrong with the source.
+
+    Without `fetch` nothing is downloaded: NotHereError says what would be.
+    """
     if config.kind not in SOURCES:
         raise UserError(f"dataset.kind is {config.kind!r}; give one of {', '.join(SOURCES)}")
-    return examine(SOURCES[config.kind](config), config)
+    load = SOURCES[config.kind]
+    read = load(config, fetch=fetch) if isinstance(config, HubDatasetConfig) else load(config)
+    return examine(read, config)
 
 
 def published_scores(

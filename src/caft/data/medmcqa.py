@@ -34,13 +34,15 @@ FILES = {
 NO_ANSWER = -1
 
 
-def load_medmcqa(config: MedmcqaConfig) -> QuestionSplits:
+def load_medmcqa(config: MedmcqaConfig, *, fetch: bool = True) -> QuestionSplits:
     """All splits: training rows, validation drawn from them, the hub's validation rows as test.
 
     A row with an empty option is left out and counted: it is nobody's to mend. Raises UserError
     where the files cannot be had, and where rows are not MedMCQA's.
     """
-    tables = {split: _read_rows(path) for split, path in obtain_files(config, FILES).items()}
+    tables = {
+        split: _read_rows(path) for split, path in obtain_files(config, FILES, fetch=fetch).items()
+    }
     whole = {split: _with_all_options(table) for split, table in tables.items()}
     reading = plan_reading(
         list(whole.values()),

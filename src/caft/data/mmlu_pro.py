@@ -33,12 +33,13 @@ FILES = {
 SOLUTION_OPENER = "A:"
 
 
-def load_mmlu_pro(config: MmluProConfig) -> QuestionSplits:
+def load_mmlu_pro(config: MmluProConfig, *, fetch: bool = True) -> QuestionSplits:
     """All splits, from the hub's files or from the copy at `config.path`.
 
     Raises UserError where neither can be had, and where rows are not MMLU-Pro's.
     """
-    tables = {split: _read_rows(path) for split, path in obtain_files(config, FILES).items()}
+    files = obtain_files(config, FILES, fetch=fetch)
+    tables = {split: _read_rows(path) for split, path in files.items()}
     reading = plan_reading(
         list(tables.values()),
         COLUMNS,

@@ -13,7 +13,7 @@ from caft.distill.accept import judge_reply
 from caft.distill.estimate import Estimate, Tariff, estimate_cost
 from caft.distill.job import Job, ask_words, from_reply
 from caft.records import Rationale
-from caft.teachers.api_key import check_endpoint
+from caft.teachers.api_key import check_address, check_endpoint
 from caft.teachers.ask import Probe, ask_all
 from caft.teachers.asks import Ask, find_replies, prepare
 from caft.teachers.caps import Spending
@@ -21,7 +21,7 @@ from caft.teachers.config import OpenAITeacherConfig
 from caft.teachers.finish import Finish, read_finish
 from caft.teachers.ledger import Ledger
 from caft.teachers.ledger_mark import read_mark, refuse_lost_replies
-from caft.teachers.prices import look_up_price, price_settings
+from caft.teachers.prices import find_price, look_up_price, price_settings
 from caft.teachers.refusals import WRONG, advise, count_reasons, list_reasons, name_reason
 from caft.teachers.replies import Reply, Request, token_limits, write_body
 from caft.text.prompts import Prompt
@@ -33,9 +33,15 @@ FEW = 3
 
 
 def check_openai(_questions_have_rationales: bool, teacher: OpenAITeacherConfig) -> None:
-    """UserError for an endpoint that cannot be asked, or whose budget has nothing to count."""
-    check_endpoint(teacher)
+    """UserError for an address that cannot be asked, or a budget that has nothing to count."""
+    check_address(teacher)
     look_up_price(teacher)
+
+
+def check_paying(teacher: OpenAITeacherConfig) -> None:
+    """UserError where the key or the price is missing that only a real request needs."""
+    check_endpoint(teacher)
+    find_price(teacher)
 
 
 def ask_endpoint(job: Job, teacher: OpenAITeacherConfig) -> list[Rationale]:
@@ -174,5 +180,5 @@ def _look_into_ledger(
     if not path.is_file():
         refuse_lost_replies(path, had, 0)
         return set(), [], Spending()
-    with Ledger(path, teacher.model or "", only_read=True) as ledger:
+    with Ledger(path, teacher.model or "", reads_only=True) as ledger:
         return set(find_replies(ledger, asks, teacher)), ledger.token_counts(), ledger.spending()

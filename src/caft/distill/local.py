@@ -28,7 +28,7 @@ _COMMIT = re.compile("[0-9a-f]{40}")
 def name_model(teacher: LocalModelTeacherConfig) -> HubModelConfig:
     """The teacher as a model that can be located and loaded."""
     return HubModelConfig(
-        name="teacher", id=teacher.id or "", revision=teacher.revision, path=teacher.path
+        name="teacher", id=teacher.id or "local", revision=teacher.revision, path=teacher.path
     )
 
 

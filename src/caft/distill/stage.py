@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from caft.distill.accept import Rules
-from caft.distill.endpoint import ask_endpoint, check_openai, estimate_asking
+from caft.distill.endpoint import ask_endpoint, check_openai, check_paying, estimate_asking
 from caft.distill.estimate import Estimate, estimate_nothing
 from caft.distill.from_file import check_file, write_from_file
 from caft.distill.job import Generate, Job
@@ -16,7 +16,6 @@ from caft.distill.local import check_local, fetch_local, write_locally
 from caft.distill.worked import check_worked, write_worked
 from caft.records import Question, Rationale
 from caft.teachers.config import TeacherConfig
-from caft.teachers.prices import find_price
 from caft.teachers.progress import Watcher
 from caft.text.config import PromptConfig
 from caft.text.prompts import Prompt, Wanted, write_prompt
@@ -58,7 +57,8 @@ def check_teacher(
 ) -> None:
     """Refuse a teacher that cannot do its work, before any model loads: UserError.
 
-    Who only wants to know what it would do, and `pays` nothing, needs no price and no download.
+    Who only wants to know what it would do, and `pays` nothing, needs no price, no key and no
+    download.
     """
     kind = _KINDS[teacher.kind]
     kind.check(questions_have_rationales, teacher)
@@ -110,6 +110,6 @@ class _Kind:
 _KINDS = {
     "worked": _Kind(check_worked, write_worked),
     "file": _Kind(check_file, write_from_file),
-    "openai": _Kind(check_openai, ask_endpoint, estimate_asking, find_price),
+    "openai": _Kind(check_openai, ask_endpoint, estimate_asking, check_paying),
     "local_model": _Kind(check_local, write_locally, make_ready=fetch_local),
 }

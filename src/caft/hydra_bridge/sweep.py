@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from caft.console import tell
 from caft.errors import UserError
-from caft.exit_status import Caught, say
+from caft.exit_status import DONE, USER_MUST_ACT, Caught, say
 from caft.hydra_bridge import ledger
 from caft.hydra_bridge.composing import (
     OWN_SWEEPER,
@@ -39,8 +39,10 @@ from caft.hydra_bridge.folders import (
 )
 from caft.hydra_bridge.jobs import JobError, Start, refuse_other_job, run_job, runs_elsewhere
 from caft.hydra_bridge.log_check import check_logging
+from caft.hydra_bridge.running import Run
 from caft.hydra_bridge.stopping import named_command, stop_jobs
 from caft.hydra_bridge.words import type_words
+from caft.run_config import RunConfig, RunContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +54,16 @@ class Words:
 
 
 def run_sweep(
-    hydra: Hydra, name: str, overrides: Sequence[str], start: Start, caught: Caught
+    hydra: Hydra, name: str, overrides: Sequence[str], *, run: Run, start: Start, caught: Caught
 ) -> int:
     """Run what is missing of a sweep; 1 where a job met a fault, else 2 where the user must act.
 
-    Everything is checked before the first job starts. A job that fails stops no other one.
+    Everything is checked before the first job starts. A job that fails stops no other one. Where
+    the sweep is dry, its jobs' plans are printed and nothing is written.
     """
     master = _compose_sweep(hydra, name, overrides)
+    if _is_dry(master):
+        return _plan_sweep(hydra, master, run)
     folder = Path(master.hydra.sweep.dir)
     refuse_unwritable_folder(folder)
     refuse_finished_run_for_sweep(folder)
@@ -87,14 +92,40 @@ def run_sweep(
     finally:
         caught.tell = None
         ledger.settle(folder)
-        if not _is_dry(master):
-            _write_report(folder)
+        _write_report(folder)
     return _conclude(folder, {job.folder for job, _ in planned}, began)
 
 
 def _pin(words: list[str], folder: str) -> list[str]:
     """The job's words with its planned folder: a launcher that counts afresh gives another one."""
     return [*words, f"hydra.sweep.subdir='{folder}'"]
+
+
+def _plan_sweep(hydra: Hydra, master: DictConfig, run: Run) -> int:
+    """The plan of every job, or of the first one where a search decides on the others."""
+    configure_log(master.hydra.hydra_logging, master.hydra.verbose)
+    planned = check_jobs(hydra, master)
+    _say_plan(Path(master.hydra.sweep.dir), len(planned), len(planned))
+    if not planned:
+        return run_dry(run, build_run_config(without_hydra(master)), master)
+    status = DONE
+    for job, words in planned:
+        tell(f"\njob {job.folder}")
+        composed = hydra.config_loader.load_sweep_config(master, list(words.all))
+        try:
+            run_dry(run, build_run_config(without_hydra(composed)), composed)
+        except UserError as error:
+            say(f"job {job.folder}: {error}")
+            status = USER_MUST_ACT
+    return status
+
+
+def run_dry(run: Run, config: RunConfig, composed: DictConfig) -> int:
+    """What would run, printed in this process. Raises UserError; there is no folder, and no log."""
+    context = RunContext(
+        folder=Path(composed.hydra.run.dir), overrides=tuple(composed.hydra.overrides.task)
+    )
+    return run(config, context)
 
 
 def _launch(hydra: Hydra, master: DictConfig, start: Start, jobs: list[list[str]]) -> None:
@@ -164,12 +195,16 @@ def check_jobs(hydra: Hydra, master: DictConfig) -> list[tuple[ledger.Job, Words
         composed = hydra.config_loader.load_sweep_config(master, list(words.all))
         with open_dict(composed):
             composed.hydra.job.num = len(jobs)
-        digest = digest_config(build_run_config(without_hydra(composed)))
+        config = build_run_config(without_hydra(composed))
+        digest = digest_config(config)
         folder = str(composed.hydra.sweep.subdir)
         refuse_bad_subfolder(folder)
         job = ledger.Job(number=len(jobs), folder=folder, overrides=list(words.own), digest=digest)
-        refuse_unwritable_folder(Path(master.hydra.sweep.dir) / folder)
-        refuse_other_job(Path(master.hydra.sweep.dir) / folder, digest)
+        if config.dry_run is not _is_dry(master):
+            raise UserError("dry_run differs from job to job; give one value for the whole sweep")
+        if not config.dry_run:
+            refuse_unwritable_folder(Path(master.hydra.sweep.dir) / folder)
+            refuse_other_job(Path(master.hydra.sweep.dir) / folder, digest)
         same, _ = jobs.setdefault(folder, (job, words))
         if same.digest != digest:
             raise UserError(

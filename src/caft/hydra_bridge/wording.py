@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from hydra.errors import (
     ConfigCompositionException,
@@ -17,6 +17,7 @@ from omegaconf import Node
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
+    GrammarParseError,
     InterpolationResolutionError,
     MissingMandatoryValue,
     OmegaConfBaseException,
@@ -30,6 +31,10 @@ from caft.run_config import KINDS, RunConfig
 
 LAUNCHERS_AND_SWEEPERS = ("joblib", "submitit_local", "submitit_slurm", "optuna")
 """Options of Hydra's own groups that come with packages of the extra `sweep`."""
+
+_LONGEST_LINE = 300
+
+_KINDS_OF_VALUES = {"Integer": "a whole number", "Float": "a number"}
 
 GLOBAL_GROUPS = ("experiment", "multirun_sweeps")
 """Groups whose files set values anywhere; they are no part of RunConfig."""
@@ -110,8 +115,37 @@ def _explain_omegaconf(error: OmegaConfBaseException) -> str:
                 f"give a list, as in {list_example(str(error.full_key))}"
             )
         case ValidationError() if error.full_key:
-            return f"{error.full_key} is wrong: {_first_line(error)}"
+            # As it is typed: OmegaConf writes stages[0], and no command line takes that.
+            key = re.sub(r"\[(\d+)\]", r".\1", str(error.full_key))
+            return f"{key} is wrong: {_first_line(error)}{_what_fits(error)}"
     return _first_line(error)
+
+
+def explain_reference(path: str, raw: str, error: OmegaConfBaseException) -> str:
+    """`path` holds `raw`, a reference such as ${name}, that leads nowhere or back to itself."""
+    reason = _first_line(error)
+    if "Recursive" in reason:
+        return f"{path} is {_cut(raw)}, which leads back to {path} itself; give a value"
+    # OmegaConf puts its own words before those of whoever was asked for the value.
+    reason = re.sub(r"^\w+ raised while resolving interpolation: ", "", reason).strip('"')
+    return (
+        f"{path} is {_cut(raw)}, which cannot be looked up: {reason}; give a value, or refer to a "
+        "setting that is there"
+    )
+
+
+def name_words(error: BaseException, words: Sequence[str]) -> str:
+    """The command line's references, where one is broken and OmegaConf does not say which."""
+    if not isinstance(error, InterpolationResolutionError | GrammarParseError):
+        return ""
+    with_reference = [word for word in words if "${" in word]
+    return f" (in {' '.join(with_reference)})" if with_reference else ""
+
+
+def _what_fits(error: ValidationError) -> str:
+    wanted = re.search(r"could not be converted to (\w+)", str(error))
+    fits = _KINDS_OF_VALUES.get(wanted[1]) if wanted else None
+    return f"; give {fits}" if fits else ""
 
 
 def _explain_choice(error: MissingConfigException) -> str:
@@ -157,7 +191,13 @@ def _where(message: str) -> str:
 
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    # What was given is quoted, however long it is.
+    return _cut(lines[0]) if lines else type(error).__name__
+
+
+def _cut(line: str) -> str:
+    half = _LONGEST_LINE // 2
+    return line if len(line) <= _LONGEST_LINE else f"{line[:half]} ... {line[-half:]}"
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

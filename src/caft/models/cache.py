@@ -33,16 +33,18 @@ def write_once(folder: Path, build: Callable[[Path], None]) -> Path:
         return folder
     from filelock import FileLock
 
+    from caft.models.adapters import disk_errors_as_such
+
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
+        with FileLock(f"{folder}.lock"), disk_errors_as_such():
             if not folder.is_dir():
                 _remove_left_over(folder.parent)
                 _build_and_rename(folder, build)
-    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+    except OSError as error:
         raise UserError(
-            f"cannot write a model into {folder.parent} ({error.strerror}); "
-            "set model.cache or CAFT_CACHE to a folder that can be written"
+            f"cannot write a model into {folder.parent} ({error.strerror or error}); "
+            "make room there, or set model.cache or CAFT_CACHE to a folder that can be written"
         ) from error
     return folder
 

@@ -18,7 +18,7 @@ def deliver(
     tuned: Student,
     artifact: Artifact,
     folder: Path,
-    card: Callable[[Weights], str],
+    card: Callable[[Weights], str | None],
     *,
     merge: bool,
     chat: bool,
@@ -27,8 +27,8 @@ def deliver(
 
     Tokenizer and generation config go with them; `chat` says whether turns were trained.
     The merged model needs neither peft nor the base model: transformers, vLLM and lm-eval load it.
-    `card` writes the text that goes with each kind of weights. UserError where the weights are no
-    longer those that were taken from `artifact`.
+    `card` writes the text that goes with each kind of weights, or None where it cannot. UserError
+    where the weights are no longer those that were taken from `artifact`.
     """
     assert tuned.tuned is not None
     weights = Weights.adapter if is_adapter(tuned.tuned) else Weights.full
@@ -43,9 +43,14 @@ def deliver(
     dtype = resolve_dtype(tuned.config, tuned.device)
     save_tuned(merge_adapter(tuned.load(), dtype), folder / "merged", dtype=dtype, base=tuned.base)
     save_for_serving(tuned, folder / "merged", chat=chat)
-    (folder / "merged" / "README.md").write_text(card(Weights.merged), encoding="utf-8")
+    _write_card(folder / "merged", card(Weights.merged))
 
 
-def _copy(artifact: Artifact, folder: Path, card: str) -> None:
+def _copy(artifact: Artifact, folder: Path, card: str | None) -> None:
     copy_tuned(artifact, folder)
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    _write_card(folder, card)
+
+
+def _write_card(folder: Path, card: str | None) -> None:
+    if card is not None:
+        (folder / "README.md").write_text(card, encoding="utf-8")

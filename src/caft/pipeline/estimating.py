@@ -29,7 +29,7 @@ from caft.score.stage import (
 )
 from caft.split.config import Match, RandomSplitConfig
 from caft.store import Artifact, measured
-from caft.teachers.api_key import check_endpoint
+from caft.teachers.api_key import check_address, check_endpoint
 from caft.teachers.config import OpenAITeacherConfig
 from caft.teachers.prices import find_price
 
@@ -65,8 +65,9 @@ def check_estimators(config: RunConfig, questions: Sequence[Question]) -> None:
         _refuse_without_values(name, questions)
     if Need.judge in wanted_needs(config):
         judge = find_judge(config)
-        check_endpoint(judge)
+        check_address(judge)
         if not config.dry_run:
+            check_endpoint(judge)
             find_price(judge)
 
 

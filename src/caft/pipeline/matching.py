@@ -82,11 +82,12 @@ def match_budget(place: Workplace, findings: Findings, taught: str, ask: Ask) ->
     count = count_needed(costs, budget.asked)
     asked = [item.id for item in order[:count]]
     findings.split = _settle(place, findings, reference, [item.id for item in order], count, taught)
+    about = set(asked)
     kept = set(asked[: count_needed([prices[name].kept for name in asked], budget.kept)])
     return [
         row if row.question_id in kept or not row.accepted else replace(row, refusal=OVER_BUDGET)
         for row in rationales
-        if row.question_id in set(asked)
+        if row.question_id in about
     ]
 
 

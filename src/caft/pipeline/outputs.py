@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from caft.console import open_console
+from caft.decoration import or_without
 from caft.estimators import STAND_IN
 from caft.evaluate.accuracy import summarise_accuracy
 from caft.models.encoding import asks_in_chat
@@ -22,7 +23,7 @@ from caft.pipeline.recipe import describe_recipe
 from caft.pipeline.rows import prediction_rows, rationale_rows, score_rows
 from caft.pipeline.tracking import track_run
 from caft.records import Mode
-from caft.report.card import write_card
+from caft.report.card import Weights, write_card
 from caft.report.comparison import compare_models
 from caft.report.cost import StageTokens, count_cost
 from caft.report.html import render_report
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 _WHERE_THERE_IS_NO_ROOM = (
     "make room there and run the same command again (it takes finished stages from the store)"
 )
+_GIT_SECONDS = 10.0
 _VERSIONS = ("caft", "torch", "transformers", "peft", "pytorch-lightning", "hydra-core")
 
 
@@ -56,10 +58,12 @@ def write_outputs(
     tables = _collect_tables(findings)
     summary = build_summary(config, context, findings, tables, started)
     check_summary(summary)
-    with disk_may_be_full(context.folder, _WHERE_THERE_IS_NO_ROOM):
+    folder = context.folder
+    with disk_may_be_full(folder, _WHERE_THERE_IS_NO_ROOM):
         drawn = _write_files(config, context, findings, tables, summary)
-        track_run(findings, tables, summary, context.folder)
-    _print(summary, context.folder)
+    # From here on everything that was asked for is there.
+    or_without("what the logger shows", partial(track_run, findings, tables, summary, folder), None)
+    or_without("the summary on the terminal", partial(_print, summary, folder), None)
     return drawn
 
 
@@ -78,15 +82,24 @@ def _write_files(
     if findings.rationales:
         write_rows(folder / "rationales.parquet", rationale_rows(findings))
     if findings.tuned is not None and findings.weights is not None:
-        recipe = describe_recipe(config, findings.tuned, findings.questions.train[0])
-        card = partial(write_card, summary, recipe)
+        card = partial(_write_card, config, findings, summary)
         chat = asks_in_chat(config.dataset.prompt.style, findings.tuned.tokenizer)
         merge = config.tuning.merge
         deliver(findings.tuned, findings.weights, folder, card, merge=merge, chat=chat)
-    drawn = not config.report.html or _write_page(config, context, summary, tables)
-    # Before the logger is told: an upload may hang, and the numbers are there.
+    # Before the page is drawn and the logger is told: whatever becomes of them, it is there.
     write_durably(folder / "summary.json", json.dumps(summary, indent=1))
-    return drawn
+    return not config.report.html or _write_page(config, context, summary, tables)
+
+
+def _write_card(
+    config: RunConfig, findings: Findings, summary: dict[str, Any], weights: Weights
+) -> str | None:
+    def write() -> str:
+        assert findings.tuned is not None
+        recipe = describe_recipe(config, findings.tuned, findings.questions.train[0])
+        return write_card(summary, recipe, weights)
+
+    return or_without("the model card", write, None)
 
 
 def _write_page(
@@ -124,11 +137,11 @@ def build_summary(
             "name": config.name,
             "seed": config.seed,
             "overrides": list(context.overrides),
-            "git_commit": _git_commit(),
+            "git_commit": or_without("the commit", _git_commit, None),
             "started": started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": _versions(),
-            "device": _device_name(config),
+            "versions": or_without("the versions of packages", _versions, dict[str, str]()),
+            "device": or_without("the device's name", partial(_device_name, config), "unknown"),
         },
         "model": {
             "id": config.model.path or config.model.id,
@@ -331,6 +344,8 @@ def _git_commit() -> str | None:
         capture_output=True,
         text=True,
         check=False,
+        # Git on a network drive may not come back.
+        timeout=_GIT_SECONDS,
     )
     return found.stdout.strip() or None if found.returncode == 0 else None
 

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caft.console import open_console
+from caft.data import NotHereError
 from caft.distill import estimate_prompts, estimate_rationales
 from caft.distill.estimate import Estimate
 from caft.estimators import ESTIMATORS, STAND_IN, Need
 from caft.evaluate.stage import find_predictions
+from caft.models.config import HubModelConfig
 from caft.models.locate import find_model
 from caft.models.student import Student
 from caft.pipeline.estimating import (
@@ -25,14 +27,17 @@ from caft.pipeline.matching import likely_asked, taught_class
 from caft.pipeline.story import (
     Workplace,
     base_scoring,
+    open_workplace,
     questions_for_teacher,
+    refuse_empty_classes,
     split,
+    take_rationales,
     tuned_scoring,
     tuning_of,
     writing_of,
 )
 from caft.records import Mode, Question, Target
-from caft.run_config import Until
+from caft.run_config import RunConfig, RunContext, Until
 from caft.score.config import ModelScoreConfig, PublishedScoreConfig
 from caft.score.stage import find_chains, find_scores, judge_prompts, read_scores
 from caft.store import Artifact
@@ -53,8 +58,23 @@ class PlannedStage:
     work: str
 
 
-def print_plan(place: Workplace) -> None:
-    """Print the plan as a table of at most 80 columns."""
+def print_plan(config: RunConfig, context: RunContext) -> None:
+    """Print the plan as a table of at most 80 columns. Writes no file, opens no connection."""
+    try:
+        place = open_workplace(config, context)
+    except NotHereError as error:
+        missing = PlannedStage("data", RUNS, f"{error}; the rest is known when it is here")
+        _print_table(f"{config.name}: its questions are not on this machine.", [missing])
+        return
+    questions = place.questions
+    counts = (
+        f"{len(questions.train)} training, {len(questions.validation)} validation and "
+        f"{len(questions.test)} test questions."
+    )
+    _print_table(f"{config.name}: {counts}", plan_run(place))
+
+
+def _print_table(title: str, plan: Sequence[PlannedStage]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -62,14 +82,9 @@ def print_plan(place: Workplace) -> None:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in ("stage", "state", "work"):
         table.add_column(column, overflow="fold")
-    for stage in plan_run(place):
+    for stage in plan:
         table.add_row(stage.name, stage.state, stage.work)
-    questions = place.questions
-    console.print(
-        f"{place.config.name}: {len(questions.train)} training, {len(questions.validation)} "
-        f"validation and {len(questions.test)} test questions. Nothing was run.",
-        width=min(80, console.width),
-    )
+    console.print(f"{title} Nothing was run.", width=min(80, console.width))
     console.print(table, width=min(80, console.width))
 
 
@@ -95,7 +110,8 @@ def plan_run(place: Workplace) -> list[PlannedStage]:
 
 
 def _fetching(place: Workplace) -> str:
-    return f"download {place.config.model.id}"
+    downloads = isinstance(place.config.model, HubModelConfig)
+    return f"download {place.config.model.id}" if downloads else "made once, in the model cache"
 
 
 def _plan_score(
@@ -249,9 +265,7 @@ def _expected_share(place: Workplace, complexity: str) -> float:
 def _plan_tune(place: Workplace, findings: Findings, student: Student | None) -> list[PlannedStage]:
     free = place.config.teacher.kind == "worked"
     if findings.split is not None and free:
-        from caft.pipeline.story import distill
-
-        distill(place, findings)
+        _take_solutions(place, findings, student)
     plan = []
     student = starting_student(student, place.config.tuning) if student else None
     for number, stage in enumerate(place.config.method.stages):
@@ -267,6 +281,14 @@ def _plan_tune(place: Workplace, findings: Findings, student: Student | None) ->
         plan.append(PlannedStage(f"tune {number + 1}", _state(artifact), work))
     findings.tuned = student if place.config.method.stages else None
     return plan
+
+
+def _take_solutions(place: Workplace, findings: Findings, student: Student | None) -> None:
+    """The dataset's own solutions, as tuning would get them; they are refused by its tokens."""
+    refuse_empty_classes(place, findings)
+    asked = questions_for_teacher(place, findings)
+    if asked and student is not None:
+        take_rationales(place, findings, asked, taught_class(place))
 
 
 def _expected_rows(place: Workplace, findings: Findings, number: int) -> int:

@@ -8,9 +8,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
-from pathlib import Path
 
 from caft.data import QuestionSplits, load_questions, published_scores
+from caft.decoration import or_without
 from caft.distill import check_teacher, write_rationales
 from caft.errors import UserError
 from caft.estimators import Need
@@ -53,6 +53,7 @@ from caft.score.config import ModelScoreConfig, PublishedScoreConfig
 from caft.score.stage import Scoring, read_scores, score_questions
 from caft.split import split_questions
 from caft.store import Store, digest, measured, plain, write_table
+from caft.teachers.progress import Watcher
 from caft.text.prompts import Prompt, Wanted, write_prompt
 from caft.trainers.loggers import RunIdentity, RunLogger, check_logger, open_logger
 from caft.tune.check import refuse_unmeasured
@@ -101,13 +102,13 @@ def run_pipeline(config: RunConfig, context: RunContext) -> int:
 
     OUR_FAULT where all is done but the page that shows it.
     """
-    started = datetime.now(UTC)
-    place = open_workplace(config, context)
     if config.dry_run:
         from caft.pipeline.plan import print_plan
 
-        print_plan(place)
+        print_plan(config, context)
         return DONE
+    started = datetime.now(UTC)
+    place = open_workplace(config, context)
     check_gold_room(place)
     refuse_prompts_without_room(place)
     if _tunes(config):
@@ -161,21 +162,26 @@ def _open_logger(place: Workplace) -> RunLogger:
 def _describe_model(place: Workplace, findings: Findings) -> None:
     # Published scores may never have needed the model itself.
     if "student" in place.__dict__:
-        findings.parameters = place.student.parameters
+        findings.parameters = or_without("the model's size", lambda: place.student.parameters, None)
         findings.revision = place.student.revision
         findings.template = describe_template(place.config, place.student)
 
 
 def open_workplace(config: RunConfig, context: RunContext) -> Workplace:
-    """Read the questions and check everything that can be checked before a model loads."""
+    """Read the questions and check everything that can be checked before a model loads.
+
+    A dry run downloads nothing, makes no store and needs no key: NotHereError where the questions
+    are not on this machine.
+    """
     if not config.dry_run:
         check_logger(config.logger)
     if config.trainer.devices > 1:
         from caft.trainers.build import refuse_too_many_devices
 
         refuse_too_many_devices(config.trainer)
-    questions = load_questions(config.dataset)
-    place = Workplace(config, context, questions, Store(_store_path(config)))
+    questions = load_questions(config.dataset, fetch=not config.dry_run)
+    store = Store(config.store.folder, reads_only=config.dry_run)
+    place = Workplace(config, context, questions, store)
     wants_teacher = any(
         Target.rationale in stage.targets.values() for stage in config.method.stages
     )
@@ -209,14 +215,6 @@ def _refuse_unmeasured_stages(place: Workplace) -> None:
             for target in dict.fromkeys(stage.targets.values())
         ]
         refuse_unmeasured(questions, config.dataset.prompt, config.tuning, number)
-
-
-def _store_path(config: RunConfig) -> Path:
-    path = Path(config.store.path).expanduser()
-    # The project's own folder where there is one: runs started elsewhere share their work.
-    root = Path(__file__).parents[3]
-    home = root if (root / "pyproject.toml").exists() else Path.cwd()
-    return path if path.is_absolute() else home / path
 
 
 def score(place: Workplace, findings: Findings) -> None:
@@ -266,7 +264,7 @@ def split(place: Workplace, findings: Findings) -> None:
 
 def distill(place: Workplace, findings: Findings) -> None:
     """Ask the teacher about the questions that the method wants rationales for, and no others."""
-    _refuse_empty_classes(place, findings)
+    refuse_empty_classes(place, findings)
     asked = questions_for_teacher(place, findings)
     taught = taught_class(place)
     # An estimator may have had every rationale bought already.
@@ -282,23 +280,9 @@ def distill(place: Workplace, findings: Findings) -> None:
 def buy_rationales(
     place: Workplace, findings: Findings, asked: Sequence[Question], taught: str | None = None
 ) -> None:
-    """A rationale for every question that is asked, or the reason why there is none.
-
-    `taught` is the class whose budget is to be matched, see matching.py.
-    """
+    """Have rationales written, and keep them in the store."""
     with measured() as effort, watch_asking(place.config.trainer.progress) as watcher:
-        ask = partial(
-            write_rationales,
-            prompt=place.config.dataset.prompt,
-            teacher=place.config.teacher,
-            ledger_path=place.store.ledger_path,
-            forbidden=special_tokens(place.student.tokenizer),
-            shots=place.questions.shots,
-            progress=watcher.show,
-            generate=LocalTeacher(place.config).generate,
-        )
-        matched = taught and match_budget(place, findings, taught, ask)
-        findings.rationales = matched or ask(asked)
+        take_rationales(place, findings, asked, taught, watcher.show)
     # Replies that were paid for are kept by the ledger; the store keeps what was made of them.
     artifact = place.store.obtain(
         "distill",
@@ -312,7 +296,33 @@ def buy_rationales(
     )
 
 
-def _refuse_empty_classes(place: Workplace, findings: Findings) -> None:
+def take_rationales(
+    place: Workplace,
+    findings: Findings,
+    asked: Sequence[Question],
+    taught: str | None,
+    progress: Watcher | None = None,
+) -> None:
+    """A rationale for every question that is asked, or the reason why there is none.
+
+    `taught` is the class whose budget is to be matched, see matching.py. The store is left alone.
+    """
+    ask = partial(
+        write_rationales,
+        prompt=place.config.dataset.prompt,
+        teacher=place.config.teacher,
+        ledger_path=place.store.ledger_path,
+        forbidden=special_tokens(place.student.tokenizer),
+        shots=place.questions.shots,
+        progress=progress,
+        generate=LocalTeacher(place.config).generate,
+    )
+    matched = taught and match_budget(place, findings, taught, ask)
+    findings.rationales = matched or ask(asked)
+
+
+def refuse_empty_classes(place: Workplace, findings: Findings) -> None:
+    """UserError where the split leaves a class that some stage trains without questions."""
     # Before a teacher is paid and an earlier stage is tuned for a method that cannot be finished.
     assert findings.split is not None
     placed = findings.split.complexity_of

@@ -82,9 +82,14 @@ class Store:
     What has been taken is not pruned by anybody while this object lives.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open or create the store; UserError where its folder cannot be written."""
+    def __init__(self, path: Path, *, reads_only: bool = False) -> None:
+        """Open or create the store; UserError where its folder cannot be written.
+
+        One that `reads_only` is not created: where there is none, nothing is found in it.
+        """
         self.path = path.absolute()
+        if reads_only:
+            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -36,6 +36,12 @@ class ApiKey:
 
 def check_endpoint(config: OpenAITeacherConfig) -> None:
     """Refuse an endpoint that cannot be asked: UserError before anything is loaded or sent."""
+    check_address(config)
+    read_key(config, os.environ)
+
+
+def check_address(config: OpenAITeacherConfig) -> None:
+    """The part of it that needs no key: for those who send nothing."""
     if not config.base_url:
         raise UserError(
             f"{config.group}.base_url is not set; give the endpoint's address, such as "
@@ -52,7 +58,6 @@ def check_endpoint(config: OpenAITeacherConfig) -> None:
         ) from error
     if not address.loopback:
         check_proxies(os.environ)
-    read_key(config, os.environ)
 
 
 def read_key(config: OpenAITeacherConfig, environment: Mapping[str, str]) -> ApiKey:

@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
+from caft.dials import MOST, Count, CountOrNone, Range, Seed, Text, Usd, check_dials
 from caft.errors import UserError
 from caft.teachers.secrets import (
     environment_secrets,
@@ -20,6 +21,7 @@ from caft.teachers.secrets import (
 )
 
 _VARIABLE = re.compile("[A-Z_][A-Z0-9_]*")
+_DAY = 86_400
 
 
 class Keep(Enum):
@@ -52,12 +54,7 @@ class MaxTokensField(Enum):
     max_completion_tokens = "max_completion_tokens"
 
 
-def refuse_below(teacher: TeacherConfig, least: float, *names: str) -> None:
-    """A dial of `teacher` that is set must be at least `least`."""
-    for name in names:
-        value = getattr(teacher, name)
-        if value is not None and value < least:
-            raise UserError(f"{teacher.group}.{name} is {value}; give {least:g} or more")
+Temperature: TypeAlias = Annotated[float, Range(0, 10)]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -67,8 +64,11 @@ class TeacherConfig:
     group: ClassVar[str] = "teacher"
 
     kind: str
-    name: str
+    name: Text
     keep: Keep = Keep.correct
+
+    def __post_init__(self) -> None:
+        check_dials(self, self.group)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -87,7 +87,7 @@ class FileTeacherConfig(TeacherConfig):
     """
 
     kind: str = "file"
-    path: str | None = None
+    path: Text | None = None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -98,29 +98,19 @@ class LocalModelTeacherConfig(TeacherConfig):
     """
 
     kind: str = "local_model"
-    id: str | None = None
-    revision: str = "main"
-    path: str | None = None
-    max_tokens: int = 1024
-    batch_size: int = 8
-
-    def __post_init__(self) -> None:
-        refuse_below(self, 1, "max_tokens", "batch_size")
+    id: Text | None = None
+    revision: Text = "main"
+    path: Text | None = None
+    max_tokens: Count = 1024
+    batch_size: Count = 8
 
 
 @dataclass(kw_only=True, slots=True)
 class PriceConfig:
     """USD per million tokens."""
 
-    prompt: float = 0.0
-    completion: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.prompt < 0 or self.completion < 0:
-            raise UserError(
-                f"teacher.prices has {self.prompt} and {self.completion}; give 0 or more USD per "
-                "million tokens"
-            )
+    prompt: Usd = 0.0
+    completion: Usd = 0.0
 
 
 @dataclass(kw_only=True, slots=True)
@@ -162,46 +152,37 @@ class OpenAITeacherConfig(TeacherConfig):
     """
 
     kind: str = "openai"
-    base_url: str | None = None
-    model: str | None = None
+    base_url: Text | None = None
+    model: Text | None = None
     api_key_env: str = "OPENAI_API_KEY"
-    temperature: float | None = 0.0
-    reask_temperature: float = 0.7
-    top_p: float | None = None
-    seed: int | None = 0
-    max_tokens: int = 2048
+    temperature: Temperature | None = 0.0
+    reask_temperature: Temperature = 0.7
+    top_p: Annotated[float, Range(0, 1, above=True)] | None = None
+    seed: Seed | None = 0
+    max_tokens: Count = 2048
     max_tokens_field: MaxTokensField = MaxTokensField.max_tokens
     extra: dict[str, Any] = field(default_factory=dict)
-    attempts: int = 1
-    probe_replies: int = 20
-    timeout_seconds: float = 120.0
-    concurrency: int = 8
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
-    retries: int = 8
-    backoff_seconds: float = 0.5
+    attempts: Annotated[int, Range(1, 1000)] = 1
+    probe_replies: Annotated[int, Range(0, 10_000)] = 20
+    timeout_seconds: Annotated[float, Range(0, _DAY, above=True)] = 120.0
+    concurrency: Annotated[int, Range(1, 10_000)] = 8
+    requests_per_minute: Annotated[float, Range(0.001, MOST)] | None = None
+    tokens_per_minute: Annotated[float, Range(1, 1000 * MOST)] | None = None
+    retries: Annotated[int, Range(0, 1000)] = 8
+    backoff_seconds: Annotated[float, Range(0, _DAY)] = 0.5
     unanswered: Unanswered = Unanswered.stop
-    circuit_failures: int = 10
-    circuit_seconds: float = 30.0
-    circuit_openings: int = 5
-    grace_seconds: float = 25.0
+    circuit_failures: Count = 10
+    circuit_seconds: Annotated[float, Range(0, _DAY)] = 30.0
+    circuit_openings: Annotated[int, Range(1, 1000)] = 5
+    grace_seconds: Annotated[float, Range(0, _DAY)] = 25.0
     prices: dict[str, PriceConfig] = field(default_factory=dict)
-    usd_per_million_prompt_tokens: float | None = None
-    usd_per_million_completion_tokens: float | None = None
-    budget_usd: float | None = None
-    max_calls: int | None = None
+    usd_per_million_prompt_tokens: Usd | None = None
+    usd_per_million_completion_tokens: Usd | None = None
+    budget_usd: Usd | None = None
+    max_calls: CountOrNone | None = None
 
     def __post_init__(self) -> None:
-        refuse_below(self, 1, "max_tokens", "concurrency", "attempts")
-        refuse_below(self, 1, "circuit_failures", "circuit_openings")
-        refuse_below(self, 0, "temperature", "reask_temperature", "retries", "circuit_seconds")
-        refuse_below(self, 0, "backoff_seconds", "grace_seconds", "probe_replies")
-        refuse_below(self, 0, "budget_usd", "max_calls")
-        refuse_below(self, 0, "usd_per_million_prompt_tokens", "usd_per_million_completion_tokens")
-        for name in ("timeout_seconds", "requests_per_minute", "tokens_per_minute"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise UserError(f"{self.group}.{name} is {value}; give more than 0")
+        TeacherConfig.__post_init__(self)
         self._refuse_bad_sampling()
         self._refuse_secrets()
 
@@ -252,10 +233,6 @@ class OpenAITeacherConfig(TeacherConfig):
             )
 
     def _refuse_bad_sampling(self) -> None:
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise UserError(
-                f"{self.group}.top_p is {self.top_p}; give more than 0, up to 1, or null"
-            )
         if self.attempts > 1 and self.reask_temperature == 0 and self.temperature is not None:
             raise UserError(
                 f"{self.group}.attempts is {self.attempts} with {self.group}.reask_temperature=0, "

@@ -92,7 +92,7 @@ class Claimed:
 class Ledger:
     """The ledger at `path`, opened for one asker of one model. Close it: its claims end with it.
 
-    One thread at a time may use it. `only_read` writes nothing at all, and needs a ledger that is
+    One thread at a time may use it. `reads_only` writes nothing at all, and needs a ledger that is
     there. Raises UserError where the file cannot be read or written, and where it has lost the
     replies that it had.
     """
@@ -103,23 +103,23 @@ class Ledger:
         model: str,
         *,
         lease_seconds: float = LEASE_SECONDS,
-        only_read: bool = False,
+        reads_only: bool = False,
     ) -> None:
         self.path, self.model, self.lease_seconds = path, model, lease_seconds
         self.owner, self._machine = uuid.uuid4().hex, _name_machine()
-        self._only_read, self._renewed, self._row = only_read, time.time(), ""
+        self._reads_only, self._renewed, self._row = reads_only, time.time(), ""
         had = read_mark(path)
         with self._explained():
             if not path.exists():
                 refuse_lost_replies(path, had, 0)
-            self._db = _open_to_read(path) if only_read else _open_to_write(path)
-            if not only_read:
+            self._db = _open_to_read(path) if reads_only else _open_to_write(path)
+            if not reads_only:
                 self._start_log()
                 self._db.execute("PRAGMA synchronous=FULL")
             self._prepare()
             count = self._count_replies()
             refuse_lost_replies(path, had, count)
-            if not only_read:
+            if not reads_only:
                 write_mark(path, count)
             self._marked = count > 0
 
@@ -137,7 +137,7 @@ class Ledger:
     def close(self) -> None:
         """Free this asker's claims, counting them as spent, and close the file."""
         try:
-            if not self._only_read:
+            if not self._reads_only:
                 with self._writing():
                     self._free("owner = ?", (self.owner,), "the asker stopped")
                 write_mark(self.path, self._count_replies())

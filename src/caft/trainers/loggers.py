@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+from caft.decoration import or_without
 from caft.trainers.config import CsvLoggerConfig, LoggerConfig, WandbLoggerConfig
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,14 +84,75 @@ def check_logger(config: LoggerConfig) -> None:
 
 @contextmanager
 def open_logger(config: LoggerConfig, identity: RunIdentity) -> Iterator[RunLogger]:
-    """A logger for the body. A body that fails leaves a run that is marked as failed."""
-    logger = _OPENERS[config.kind](config, identity)
+    """A logger for the body. A body that fails leaves a run that is marked as failed.
+
+    What cannot be opened is said at once; what fails later costs no run, see `GuardedLogger`.
+    """
+    logger = GuardedLogger(_OPENERS[config.kind](config, identity))
     try:
         yield logger
     except BaseException:
         logger.finish(1)
         raise
     logger.finish(0)
+
+
+class GuardedLogger:
+    """See `RunLogger`. One that fails is told so as a warning, once, and is told nothing more.
+
+    A full disk or a service that is gone must neither end a run nor speak over what ended it.
+    """
+
+    def __init__(self, inner: RunLogger) -> None:
+        self.inner = inner
+        self._works = True
+
+    def for_stage(self, number: int, /) -> _StageGuard:
+        """Metrics of one tuning stage."""
+        return _StageGuard(self, self._tell(lambda: self.inner.for_stage(number)))
+
+    def log_stage(self, name: str, numbers: Mapping[str, float]) -> None:
+        """What one stage of the run took."""
+        self._tell(lambda: self.inner.log_stage(name, numbers))
+
+    def log_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Rows to be looked at."""
+        self._tell(lambda: self.inner.log_table(name, rows))
+
+    def log_series(self, step: str, rows: Sequence[Mapping[str, float]]) -> None:
+        """A curve."""
+        self._tell(lambda: self.inner.log_series(step, rows))
+
+    def log_product(self, product: Product) -> None:
+        """Files with their lineage."""
+        self._tell(lambda: self.inner.log_product(product))
+
+    def log_summary(self, numbers: Mapping[str, float]) -> None:
+        """Final numbers of the run."""
+        self._tell(lambda: self.inner.log_summary(numbers))
+
+    def finish(self, status: int) -> None:
+        """The run is over; also said to a logger that has failed, which may keep what it has."""
+        or_without("the end of the logger's record", lambda: self.inner.finish(status), None)
+
+    def _tell(self, do: Callable[[], T]) -> T | None:
+        if not self._works:
+            return None
+        self._works = False
+        told = or_without("the rest of the logger's record", lambda: (do(),), None)
+        self._works = told is not None
+        return told[0] if told else None
+
+
+@dataclass(frozen=True, slots=True)
+class _StageGuard:
+    guard: GuardedLogger
+    inner: Any
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """One row."""
+        if self.inner is not None:
+            self.guard._tell(lambda: self.inner.log_metrics(metrics, step))
 
 
 class CsvRunLogger:
