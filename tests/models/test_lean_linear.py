@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from numerics import Chain, assert_as_exact, chain_of, in_float64
 
 from caft.models import lean_linear
 from caft.models.adapters import add_lora, compute_in_weights_dtype
@@ -19,6 +20,8 @@ from caft.models.loading import multiplies_bfloat16
 from caft.models.locate import locate_model
 from caft.models.packing import pack_rows, packed_attention, packed_logits
 from caft.models.student import Student
+
+pytestmark = pytest.mark.numerics
 
 DTYPES = [
     pytest.param(
@@ -49,11 +52,6 @@ def linears(model: Any) -> list[Any]:
     return [each for each in model.modules() if isinstance(each, torch.nn.Linear)]
 
 
-def assert_close(said: torch.Tensor, expected: torch.Tensor) -> None:
-    rounding = 8 * torch.finfo(expected.dtype).eps * float(expected.abs().max())
-    torch.testing.assert_close(said, expected, rtol=0, atol=rounding)
-
-
 @pytest.fixture(scope="module", params=DTYPES)
 def student(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Student:
     config = TinyModelConfig(
@@ -77,14 +75,14 @@ def test_a_layer_says_what_it_said(
     torch.manual_seed(0)
     model = Layers(torch.nn.Linear(inputs, outputs, bias=bias), dtype=dtype)
     x = torch.randn(1, tokens, inputs).to(dtype)
-    expected = deepcopy(model).layers[0](x)
+    usual, exact = deepcopy(model).layers[0](x), deepcopy(model).double().layers[0](x.double())
     make_linears_lean(model)
     assert is_lean(model.layers[0])
-    assert_close(model.layers[0](x), expected)
+    assert_as_exact(model.layers[0](x), usual, exact, Chain(width=inputs))
     # As autocast would have it.
     said = model.layers[0](x.float())
     assert said.dtype == dtype
-    assert_close(said, expected)
+    assert_as_exact(said, usual, exact, Chain(width=inputs))
 
 
 def test_ordinary_weights_are_given_up_and_counted_as_before() -> None:
@@ -135,12 +133,13 @@ def test_a_torch_without_these_functions_keeps_its_own_way(
 def test_a_model_for_inference_says_what_the_loaded_one_does(student: Student) -> None:
     pack = pack_rows([[5, 6, 7], [8, 9, 10, 11, 12], [8, 9, 3, 11, 14, 2, 40]])
     ends = torch.tensor([2, 7, 14])
+    loaded, lean = student.load(), student.load_for_inference()
     said = []
-    for model in (student.load(), student.load_for_inference()):
+    for model in (lean, loaded, in_float64(loaded)):
         with packed_attention(model):
             said.append(packed_logits(model, pack, ends))
-    assert_close(said[1], said[0])
-    assert is_lean(model.model.layers[0].mlp.gate_proj)
+    assert_as_exact(*said, chain_of(loaded))
+    assert is_lean(lean.model.layers[0].mlp.gate_proj)
 
 
 ADAPTERS = {
@@ -166,9 +165,10 @@ def test_adapters_sit_on_it(student: Student, kind: str, tmp_path: Path) -> None
     ids = torch.tensor([[5, 6, 7, 8, 9, 10]])
     plain, model = tuned.load(), tuned.load_for_inference()
     said = []
-    for each in (plain, model):
+    for each in (model, plain, in_float64(plain)):
         with compute_in_weights_dtype(each):
-            said.append(each(ids).logits.to(each.dtype))
-    assert_close(said[1], said[0])
-    assert not torch.allclose(said[1], student.load()(ids).logits, atol=5e-2)
+            said.append(each(ids).logits)
+    assert_as_exact(*said, chain_of(plain), plain.dtype)
+    untuned = in_float64(student.load())(ids).logits
+    assert float((said[2] - untuned).abs().max()) > 5e-2
     assert sum(map(is_lean, linears(model))) == lean
