@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -66,8 +66,8 @@ def chain_of(model: Any) -> Chain:
 def in_float64(model: Any) -> Any:
     """A copy that computes in float64 throughout, by the plain way.
 
-    transformers' norms and its eager softmax go through float32 whatever the dtype is. The angles of
-    rotary embeddings stay float32: they are given to every way alike.
+    transformers' norms and its eager softmax go through float32 whatever the dtype is. The angles
+    of rotary embeddings stay float32: they are given to every way alike.
     """
     exact = deepcopy(model).double()
     exact.set_attn_implementation("sdpa")
@@ -96,13 +96,13 @@ def assert_as_exact(
         assert name == its_name
         assert truth.dtype is torch.float64
         assert ours.shape == theirs.shape == truth.shape, (name, ours.shape, truth.shape)
-        roundoff = chain.roundoff(dtype or theirs.dtype)
-        for measure, multiple in ((_mean, MEAN_MULTIPLE), (_worst, WORST_MULTIPLE)):
+        wide = dtype or theirs.dtype
+        for measure, multiple in ((mean, MEAN_MULTIPLE), (worst, WORST_MULTIPLE)):
             error, usual = (measure(said.cpu().double() - truth.cpu()) for said in (ours, theirs))
-            floor = roundoff * measure(truth)
-            _keep_figures(name, measure.__name__, error, usual, floor)
+            floor = chain.roundoff(wide) * measure(truth)
+            _keep_figures(name, wide, measure, error, usual, floor)
             assert error <= multiple * usual + floor, (
-                f"{name}: the fast way is {error:.3g} from float64 ({measure.__name__[1:]}), the "
+                f"{name}: the fast way is {error:.3g} from float64 ({measure.__name__}), the "
                 f"plain one {usual:.3g}; {multiple:g} times that and {floor:.3g} are allowed"
             )
 
@@ -115,17 +115,49 @@ def _named(result: Result) -> list[tuple[str, torch.Tensor]]:
     return [(f"result {number}", part.detach()) for number, part in enumerate(result)]
 
 
-def _mean(numbers: torch.Tensor) -> float:
+def mean(numbers: torch.Tensor) -> float:
+    """The root of the mean square."""
     return float(numbers.square().mean().sqrt())
 
 
-def _worst(numbers: torch.Tensor) -> float:
+def worst(numbers: torch.Tensor) -> float:
+    """The largest, whatever its sign."""
     return float(numbers.abs().max())
 
 
-def _keep_figures(name: str, measure: str, error: float, usual: float, floor: float) -> None:
+def _keep_figures(  # noqa: PLR0917
+    name: str,
+    dtype: torch.dtype,
+    measure: Callable[[torch.Tensor], float],
+    error: float,
+    usual: float,
+    floor: float,
+) -> None:
     if path := os.environ.get(FIGURES):
-        test = os.environ["PYTEST_CURRENT_TEST"]
-        line = json.dumps([test, name, measure, error, usual, floor])
+        test = os.environ["PYTEST_CURRENT_TEST"].removesuffix(" (call)")
+        short = str(dtype).removeprefix("torch.")
+        line = json.dumps([test, name, short, measure.__name__, error, usual, floor])
         with Path(path).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
+
+
+def tied_for_best(usual: torch.Tensor, exact: torch.Tensor, chain: Chain) -> list[set[int]]:
+    """Of logits [rows, vocabulary]: the tokens that rounding may put first in each row.
+
+    `usual` are the plain way's logits, which show how much rounding there is.
+    """
+    roundoff = chain.roundoff(usual.dtype) * worst(exact)
+    # The best and the one that is taken for it may both be off.
+    apart = 2 * (WORST_MULTIPLE * worst(usual.double() - exact) + roundoff)
+    first = exact >= exact.max(-1, keepdim=True).values - apart
+    return [set(row.nonzero().flatten().tolist()) for row in first]
+
+
+@torch.no_grad()
+def assert_greedy(model: Any, exact: Any, prompt: Sequence[int], ids: Sequence[int]) -> None:
+    """Every token of a reply is the likeliest behind the prompt and those before it, or tied."""
+    row = torch.tensor([[*prompt, *ids[:-1]]])
+    usual, truth = (each(input_ids=row).logits[0, len(prompt) - 1 :] for each in (model, exact))
+    best = tied_for_best(usual, truth, chain_of(model))
+    for place, (token, tied) in enumerate(zip(ids, best, strict=True)):
+        assert token in tied, f"token {place} is {token}, and the likeliest are {tied}"

@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from numerics import DTYPES, Chain, assert_as_exact, chain_of, in_float64
 from torch.nn.functional import cross_entropy, linear
 
 from caft.models import head as head_module
 from caft.models.head import has_plain_head, summed_head_loss, without_head
-
+from numerics import DTYPES, Chain, assert_as_exact, chain_of, in_float64
 
 pytestmark = pytest.mark.numerics
 

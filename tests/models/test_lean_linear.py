@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from numerics import Chain, assert_as_exact, chain_of, in_float64
 
 from caft.models import lean_linear
 from caft.models.adapters import add_lora, compute_in_weights_dtype
@@ -20,6 +19,7 @@ from caft.models.loading import multiplies_bfloat16
 from caft.models.locate import locate_model
 from caft.models.packing import pack_rows, packed_attention, packed_logits
 from caft.models.student import Student
+from numerics import Chain, assert_as_exact, chain_of, in_float64
 
 pytestmark = pytest.mark.numerics
 

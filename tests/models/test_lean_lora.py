@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from numerics import DTYPES, Chain, assert_as_exact, chain_of, in_float64
 
 from caft.models.adapters import add_lora, compute_in_weights_dtype, load_adapter
 from caft.models.lean_lora import is_lean
+from numerics import DTYPES, Chain, assert_as_exact, chain_of, in_float64
 
 pytestmark = pytest.mark.numerics
 

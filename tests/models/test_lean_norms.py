@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from numerics import DTYPES, Chain, assert_as_exact
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.phi3.modeling_phi3 import Phi3RMSNorm
@@ -15,6 +14,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 from transformers.models.qwen3_next.modeling_qwen3_next import Qwen3NextRMSNormGated
 
 from caft.models.lean_norms import make_norms_lean
+from numerics import DTYPES, Chain, assert_as_exact
 
 pytestmark = pytest.mark.numerics
 

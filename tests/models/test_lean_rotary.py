@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from numerics import DTYPES, Chain, assert_as_exact, chain_of, in_float64
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.glm import modeling_glm
 from transformers.models.gpt_oss import modeling_gpt_oss
@@ -14,6 +13,7 @@ from transformers.models.llama import modeling_llama
 from transformers.models.phi3 import modeling_phi3
 
 from caft.models.lean_rotary import lean_rotary
+from numerics import DTYPES, Chain, assert_as_exact, chain_of, in_float64
 
 pytestmark = pytest.mark.numerics
 

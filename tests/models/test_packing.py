@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.attention.varlen
-from numerics import DTYPES, assert_as_exact, chain_of, in_float64
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from caft.errors import UserError
@@ -31,6 +30,7 @@ from caft.models.packing import (
     plan_packs,
     refuse_unpackable,
 )
+from numerics import DTYPES, assert_as_exact, chain_of, in_float64
 
 pytestmark = pytest.mark.numerics
 
