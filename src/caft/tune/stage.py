@@ -29,6 +29,7 @@ from caft.store import (
 )
 from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
+from caft.trainers.sources import TUNING_SOURCES
 from caft.tune.config import Adapter, TuningConfig
 from caft.tune.examples import Lesson
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from caft.tune.validation import Examination
 
 log = logging.getLogger(__name__)
+SOURCES = ("tune", *TUNING_SOURCES)
 _NUMBERS = "tuning.json"
 _WEIGHTS = "adapter"
 _CHECKPOINTS = "checkpoints"
@@ -84,7 +86,7 @@ class Tuning:
             },
             "seed": self.seed,
             "validation": digest(self.validation) if self.config.validate else None,
-            "sources": source_digest("tune", "models", "text"),
+            "sources": source_digest(*SOURCES),
         }
 
 
