@@ -43,12 +43,13 @@ def plain(value: Any) -> Any:
     raise TypeError(f"cannot write a {type(value).__name__} canonically")
 
 
-def source_digest(*names: str, root: Path = Path(caft.__file__).parent) -> str:
+def source_digest(*names: str, root: Path | None = None) -> str:
     """20 hexadecimal digits over the code of rooms and files: `score`, `trainers/build.py`.
 
     Over what Python runs: comments, docstrings and layout make no difference. `root` is the
-    package's folder.
+    package's folder, by default this one's.
     """
+    root = root or Path(caft.__file__).parent
     hashed = hashlib.sha256()
     for file in source_files(*names, root=root):
         code = _code_digest(file.read_bytes())
