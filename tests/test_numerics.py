@@ -9,6 +9,8 @@ import torch
 
 from numerics import DTYPES, Chain, assert_as_exact, assert_greedy, chain_of, in_float64
 
+pytestmark = pytest.mark.numerics
+
 IDS = torch.tensor([[1, 7, 5, 9, 3, 2, 8, 6]])
 
 
