@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from caft.errors import UserError
 from caft.exit_status import watch_signals
@@ -33,6 +34,7 @@ from caft.store import Journal, Store
 from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
 from caft.trainers.predicting import Predictor
+from numerics import WORST_MULTIPLE, chain_of
 
 ONE = TrainerConfig(accelerator="cpu", progress=False)
 TWO = TrainerConfig(accelerator="cpu", progress=False, devices=2, strategy="ddp")
@@ -222,12 +224,16 @@ def test_two_processes_make_the_table_of_one(student: Student, tmp_path: Path) -
     questions = [*QUESTIONS, *FREE]
     one = score(student, tmp_path / "one", questions=questions)
     two = score(student, tmp_path / "two", TWO, questions=questions)
+    # A process of two has half of the threads, which add up in another order. 8: logits, at most.
+    rounding = 8 * WORST_MULTIPLE * chain_of(student.load()).roundoff(torch.float32)
     assert [each.question_id for each in two] == [question.id for question in questions]
     for first, second in zip(one, two, strict=True):
-        assert (first.predicted, first.valid, first.correct) == (
-            second.predicted, second.valid, second.correct,
-        )  # fmt: skip
-        assert second.estimates == pytest.approx(first.estimates, abs=1e-5)
+        assert second.estimates == pytest.approx(first.estimates, abs=rounding)
+        # Two tokens that are as good as tied may change places.
+        assert first.estimates["top1_margin"] <= rounding or (
+            (first.predicted, first.valid, first.correct)
+            == (second.predicted, second.valid, second.correct)
+        )
 
 
 @pytest.mark.slow

@@ -24,7 +24,11 @@ class RoutedBy(Enum):
 
 @dataclass(kw_only=True, slots=True)
 class EvaluationConfig:
-    """`max_new_tokens` bounds a rationale; a reply that is cut there has no answer: wrong."""
+    """`max_new_tokens` bounds a rationale; a reply that is cut there has no answer: wrong.
+
+    `batch_size` replies are written at once, which moves their logits by rounding alone
+    (docs/decisions/0033-what-rounding-moves.md).
+    """
 
     modes: list[Mode] = field(default_factory=lambda: [Mode.answer, Mode.rationale, Mode.routed])
     routed_by: RoutedBy = RoutedBy.base

@@ -69,7 +69,8 @@ class ModelScoreConfig(ScoreConfig):
 
     `estimators` are gathered and validated besides the one that splits; those of the one forward
     pass are always there. `batch_tokens` bounds the tokens of one forward pass, in which rows lie
-    without padding; None is as many as keep the device busy: 2,048 on a CPU, 16,384 elsewhere.
+    without padding; None is as many as keep the device busy: 2,048 on a CPU, 16,384 elsewhere. It
+    moves entropies by rounding alone (docs/decisions/0033-what-rounding-moves.md).
     `free_answer_tokens` bounds a free-text answer, which is written out to see if it is right.
     `judge` is the endpoint for the estimators judge_*, with a budget of its own; where its model
     is not named, the teacher's endpoint judges.

@@ -33,13 +33,15 @@ from caft.text.judging import read_judgement, write_judge_prompt
 from caft.text.prompts import Prompt, Wanted, write_prompt
 from caft.text.thinking import opens_thinking
 from caft.trainers.config import TrainerConfig
-from caft.trainers.predicting import JOURNALS, WRITING_SOURCES, Predictor
+from caft.trainers.predicting import JOURNALS, Predictor
+from caft.trainers.sources import PREDICTING_SOURCES
 
 if TYPE_CHECKING:
     from caft.score.prepare import ScoringRow
     from caft.trainers.replies import WrittenReply
 
 log = logging.getLogger(__name__)
+SOURCES = ("score", *PREDICTING_SOURCES)
 _SCORES, _CHAINS, _JUDGEMENTS = "scores.parquet", "chains.parquet", "judgements.parquet"
 _FREE_TEXT_BATCH = 32
 
@@ -68,7 +70,7 @@ class Scoring:
             "prompt": self.prompt,
             "wanted": self.wanted,
             "free_answer_tokens": self.config.free_answer_tokens,
-            "sources": source_digest("score", "models", "text", *WRITING_SOURCES),
+            "sources": source_digest(*SOURCES),
         }
 
 
@@ -185,7 +187,7 @@ class Chaining:
             "shots": digest(self.shots),
             "prompt": self.prompt,
             "config": self.config,
-            "sources": source_digest("score", "models", "text", *WRITING_SOURCES),
+            "sources": source_digest(*SOURCES),
         }
 
 

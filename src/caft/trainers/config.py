@@ -14,7 +14,10 @@ STRATEGIES = ("auto", "ddp")
 
 @dataclass(kw_only=True, slots=True)
 class TrainerConfig:
-    """Lightning's devices; above 1, scoring, tuning and evaluation take a process each (`ddp`)."""
+    """Lightning's devices; above 1, scoring, tuning and evaluation take a process each (`ddp`).
+
+    What their number moves is rounding (docs/decisions/0033-what-rounding-moves.md).
+    """
 
     accelerator: Text = "auto"
     devices: Annotated[int, Range(1, 1024)] = 1

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from caft.trainers.replies import ReplyConfig, WrittenReply
 
 log = logging.getLogger(__name__)
-WRITING_SOURCES = ("trainers/predicting.py", "trainers/replies.py")
-"""What written replies and their journals depend on besides rooms, for `source_digest`."""
 
 JOURNALS = ("*.jsonl",)
 """What an interrupted attempt leaves to the next one, for `Store.obtain`."""

@@ -111,7 +111,8 @@ class TuningConfig:
     """AdamW. `batch_size` is rows an optimizer step; `batch_tokens` bounds one forward pass.
 
     None of the latter is as many as keep the device busy: 2,048 on a CPU, 4,096 elsewhere. The loss
-    of a step is the mean over its trained tokens, however it was cut into passes. `max_length` is
+    of a step is the mean over its trained tokens, however it was cut into passes; what that leaves
+    is rounding (docs/decisions/0033-what-rounding-moves.md). `max_length` is
     in tokens (None: the model's context). After every epoch the validation questions are
     answered; where a stage trains rationales, `validation_replies` of them at most, since a
     written reply costs as many passes as it has tokens. `patience` epochs without a better

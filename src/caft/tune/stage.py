@@ -20,6 +20,7 @@ from caft.records import Example, Question, Target
 from caft.store import Artifact, Store, digest, file_digest, source_digest
 from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
+from caft.trainers.sources import TUNING_SOURCES
 from caft.tune.config import Adapter, TuningConfig
 from caft.tune.examples import Lesson
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from caft.tune.validation import Examination
 
 log = logging.getLogger(__name__)
+SOURCES = ("tune", *TUNING_SOURCES)
 _NUMBERS = "tuning.json"
 _WEIGHTS = "adapter"
 _CHECKPOINTS = "checkpoints"
@@ -75,7 +77,7 @@ class Tuning:
             },
             "seed": self.seed,
             "validation": digest(self.validation) if self.config.validate else None,
-            "sources": source_digest("tune", "models", "text"),
+            "sources": source_digest(*SOURCES),
         }
 
 
