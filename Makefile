@@ -2,7 +2,8 @@
 #
 #   make demo       set up, then the main job: exactly `python train.py`
 #   make test       set up, then every test that takes seconds
-#   make test-all   the slow tests too
+#   make test-all   the slow tests too, and the numerical ones as other processors run them
+#   make test-numerics    these alone: some minutes
 #   make check      ruff, mypy, import-linter
 #   make format     let ruff put the sources in order
 #   make store      list finished stages; prune with: python -m caft.store prune --days 30
@@ -14,20 +15,25 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all check format store clean setup
+.PHONY: demo test test-all test-numerics check format store clean setup
 .DELETE_ON_ERROR:
 
 demo: setup
 	$(BIN)/python train.py
 
 # A file's tests share what they make, so a file stays with one process.
-PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
+# There are as many of them as cores, so that each has one thread.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test: setup
 	$(PYTEST) -m "not slow"
 
 test-all: setup
 	$(PYTEST)
+	$(BIN)/python tests/numerics_matrix.py
+
+test-numerics: setup
+	$(BIN)/python tests/numerics_matrix.py
 
 check: setup
 	$(BIN)/ruff check

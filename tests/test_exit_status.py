@@ -11,6 +11,7 @@ import pytest
 
 from caft.exit_status import (
     asked_to_end,
+    end_as_asked,
     end_if_asked,
     ends_by_itself,
     say,
@@ -60,6 +61,36 @@ def test_work_that_ends_by_itself_is_asked_and_not_torn(
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert capfd.readouterr().err.count("stopping after this step") == 1
+
+
+def test_work_of_known_length_may_be_ended_by_a_second_signal(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with watch_signals(), ends_by_itself(b"waiting\n", second_ends=True):
+        os.kill(os.getpid(), signal.SIGTERM)
+        now[0] += 0.1  # timeout(1) sends it to the process, and then to its group
+        os.kill(os.getpid(), signal.SIGTERM)
+        now[0] += 1.0
+        with pytest.raises(SystemExit) as ended:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert ended.value.code == 143
+    assert capfd.readouterr().err == "waiting\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "raised"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)]
+)
+def test_what_was_noted_is_raised_in_the_end(
+    number: signal.Signals, raised: type[BaseException]
+) -> None:
+    with watch_signals(), ends_by_itself():
+        end_as_asked()
+        os.kill(os.getpid(), number)
+        with pytest.raises(raised) as ended:
+            end_as_asked()
+        assert raised is KeyboardInterrupt or ended.value.args == (143,)
 
 
 def test_signals_are_taken_back_from_a_library() -> None:

@@ -8,13 +8,19 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Timer
 from types import FrameType
 
+from caft.console import tell_error
+
 _AGAIN_SECONDS = 0.05
+
+_SAME_SECONDS = 0.5
+"""Between two signals that are one: timeout(1) sends it to the process and to its group."""
 
 _STEP_FIRST = b"stopping after this step, whose work is kept; Ctrl-C stops at once\n"
 
@@ -46,8 +52,16 @@ class Caught:
         return signal.Signals(self.number).name
 
 
+@dataclass(frozen=True)
+class _Manner:
+    """How work ends by itself: what is said of it, and whether a second SIGTERM ends it at once."""
+
+    words: bytes
+    second_ends: bool
+
+
 _watching: list[Caught] = []
-_ends_by_itself: list[None] = []
+_ends_by_itself: list[_Manner] = []
 
 
 def asked_to_end() -> bool:
@@ -61,6 +75,13 @@ def end_if_asked() -> None:
         raise SystemExit(DONE)
 
 
+def end_as_asked() -> None:
+    """Raises what a signal that was only noted would have raised, where one was."""
+    for caught in _watching:
+        if caught.number is not None:
+            raise KeyboardInterrupt if caught.number == signal.SIGINT else SystemExit(caught.status)
+
+
 def take_signals_back() -> None:
     """From a library that would end the work at places of its own choice."""
     if _watching:
@@ -68,9 +89,13 @@ def take_signals_back() -> None:
 
 
 @contextmanager
-def ends_by_itself() -> Iterator[None]:
-    """For work that asks `asked_to_end`: signals are only noted, but for a second Ctrl-C."""
-    _ends_by_itself.append(None)
+def ends_by_itself(words: bytes = _STEP_FIRST, *, second_ends: bool = False) -> Iterator[None]:
+    """For work that asks `asked_to_end`: signals are only noted, but for a second Ctrl-C.
+
+    `words` are said at the first one. With `second_ends` a second SIGTERM is not only noted
+    either; a cluster may repeat itself, so work of unknown length is better without.
+    """
+    _ends_by_itself.append(_Manner(words, second_ends))
     try:
         yield
     finally:
@@ -90,19 +115,24 @@ def watch_signals() -> Iterator[Caught]:
     """
     caught = Caught()
     raised: list[BaseException] = []
+    came: list[float] = []
     again: list[Timer] = []
 
     def end(number: int, _frame: FrameType | None) -> None:
-        first = caught.number is None
+        first, now = caught.number is None, time.monotonic()
         tell, caught.tell, caught.number = caught.tell, None, number
         if tell:
             tell(number)
         if signal.getsignal(number) is not end:
             return
-        if _ends_by_itself and (first or number == signal.SIGTERM):
-            if first:
-                os.write(2, _STEP_FIRST)
+        if _ends_by_itself and first:
+            came[:] = [now]
+            os.write(2, _ends_by_itself[-1].words)
             return
+        if _ends_by_itself and number == signal.SIGTERM:
+            another = came and now - came[0] > _SAME_SECONDS
+            if not (another and _ends_by_itself[-1].second_ends):
+                return
         raised[:] = [KeyboardInterrupt() if number == signal.SIGINT else SystemExit(caught.status)]
         raise raised[0]
 
@@ -144,4 +174,4 @@ def watch_signals() -> Iterator[Caught]:
 
 def say(message: str) -> None:
     """One line on standard error, whatever line breaks the message has."""
-    print(" ".join(message.split()), file=sys.stderr, flush=True)
+    tell_error(" ".join(message.split()))

@@ -15,6 +15,7 @@ from caft.data.config import (
     MedmcqaConfig,
     MmluProConfig,
 )
+from caft.dials import Seed, Text, check_dials
 from caft.errors import UserError
 from caft.evaluate.config import EvaluationConfig, RoutedBy
 from caft.models.config import (
@@ -63,7 +64,7 @@ class Until(Enum):
 class RunConfig:
     """Everything one run depends on. `seed` covers tuning and random routing only."""
 
-    name: str
+    name: Text
     model: ModelConfig
     dataset: DatasetConfig
     split: SplitConfig
@@ -76,11 +77,12 @@ class RunConfig:
     trainer: TrainerConfig
     logger: LoggerConfig
     store: StoreConfig = field(default_factory=StoreConfig)
-    seed: int = 42
+    seed: Seed = 42
     until: Until = Until.report
     dry_run: bool = False
 
     def __post_init__(self) -> None:
+        check_dials(self, "")
         self._refuse_unknown_classes()
         self._refuse_routing_without_estimates()
 

@@ -141,4 +141,4 @@ def test_a_folder_that_cannot_be_made_is_named(
     if not Path("/proc/self").exists():
         pytest.skip("no /proc on this system")
     assert front_door("hydra.run.dir=/proc/caft") == 2
-    assert capsys.readouterr().err.startswith("cannot write the output folder")
+    assert "the output folder /proc/caft cannot be written: " in capsys.readouterr().err

@@ -8,7 +8,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from caft.data.files import read_table, refuse_missing_columns
+from caft.data.files import adopt_names, read_table, refuse_missing_columns
 from caft.errors import UserError
 
 
@@ -71,7 +71,6 @@ def test_missing_file_names_key_and_nearest(tmp_path: Path) -> None:
         ("a.csv", "", "has no rows"),
         ("a.csv", "q,a\n", "has no rows"),
         ("a.csv", "q,a\nx,y\nx,y,z\n", "a.csv:3: 3 cells, but the header has 2"),
-        ("a.csv", "q,q\nx,y\n", "a.csv:1: the column name 'q'"),
         ("a.csv", 'q,a\nx,y\n"x,y\n', "a.csv:3: not readable as CSV"),
         ("a.csv", b"q,a\nx,y\nx,\xe9\n", "a.csv:3: not UTF-8 (byte 0xe9"),
         ("a.parquet", "no parquet", "a.parquet: not readable as parquet"),
@@ -100,3 +99,94 @@ def test_renamed_column_is_suggested(tmp_path: Path) -> None:
         refuse_missing_columns(table, {"dataset.columns.answer": "answer"})
     assert "did you mean 'answr'?" in str(error.value)
     assert "it has question, answr" in str(error.value)
+
+
+def columns_of(folder: Path, data: str, name: str = "a.csv") -> tuple[tuple[str, ...], object]:
+    table = read_table(write(folder, name, data), "key")
+    return table.columns, table.rows[0].values
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "q,a\nx,y\n",
+        ",q,a\n0,x,y\n",
+        "q,a,\nx,y,\n",
+        "q,a,,\nx,y\n",
+        "q,a\nx,y,,\n",
+        "q,,a\nx,note,y\n",
+        "q;a\nx;y\n",
+        "q\ta\nx\ty\n",
+        '"q";"a"\r\n"x";"y"\r\n',
+        ";q;a\n0;x;y\n",
+        "sep=;\nq;a\nx;y\n",
+        "sep=|\r\nq|a\r\nx|y\r\n",
+        '"q","a"\n"1","x","y"\n"2","z","w"\n',
+    ],
+)
+def test_columns_without_a_name_and_other_separators(tmp_path: Path, data: str) -> None:
+    assert columns_of(tmp_path, data) == (("q", "a"), {"q": "x", "a": "y"})
+    if "\t" in data:
+        assert columns_of(tmp_path, data, "a.tsv") == (("q", "a"), {"q": "x", "a": "y"})
+
+
+def test_commas_in_cells_do_not_outvote_the_separator(tmp_path: Path) -> None:
+    assert columns_of(tmp_path, "q;a\nx, y, z;1,5\n") == (("q", "a"), {"q": "x, y, z", "a": "1,5"})
+    assert columns_of(tmp_path, "q,a\nx;y,z;w\n") == (("q", "a"), {"q": "x;y", "a": "z;w"})
+
+
+def test_a_name_that_stands_twice_matters_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path, "a.csv", "q,a,note,note\nx,y,1,2\n"), "key")
+    refuse_missing_columns(table, {"question": "q", "answer": "a"})
+    with pytest.raises(
+        UserError, match="the column name 'note', which k names, stands there twice"
+    ):
+        refuse_missing_columns(table, {"question": "q", "k": "note"})
+
+
+def test_a_csv_without_a_header_is_called_that(tmp_path: Path) -> None:
+    long = "word " * 100
+    for first in (f"Which is it?,a,b,A\n{long},c,d,B\n", f"{long},a,b,A\nx,c,d,A\n"):
+        table = read_table(write(tmp_path, "a.csv", first), "key")
+        with pytest.raises(UserError) as error:
+            refuse_missing_columns(table, {"k": "question", "o": "A", "p": "B", "l": "answer"})
+        assert "a.csv:1 is no header" in str(error.value)
+        assert len(str(error.value)) < 250
+    table = read_table(write(tmp_path, "b.csv", "Prompt,Reply\nx,y\n"), "key")
+    with pytest.raises(UserError, match="it has Prompt, Reply"):
+        refuse_missing_columns(table, {"k": "question", "l": "answer"})
+
+
+def test_names_in_another_case_are_adopted_where_they_are_clear(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path, "a.csv", "QUESTION,Answer,a,A\nx,y,1,2\n"), "key")
+    adopted = adopt_names(table, ["question", "answer", "A", "missing"])
+    assert adopted.columns == ("question", "answer", "a", "A")
+    assert adopted.rows[0].values == {"question": "x", "answer": "y", "a": "1", "A": "2"}
+    assert adopt_names(table, ["QUESTION"]) is table
+    assert adopt_names(table, ["QUESTION", "question"]) is table
+
+
+def test_a_number_of_thousands_of_digits_stays_a_text(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path, "a.jsonl", '{"n": %s, "m": 7}' % ("9" * 5000)), "key")
+    assert table.rows[0].values == {"n": "9" * 5000, "m": 7}
+
+
+def test_lists_as_deep_as_json_allows_are_read_or_refused(tmp_path: Path) -> None:
+    for depth in (10, 900, 100_000):
+        path = write(tmp_path, "a.jsonl", '{"q": %s}' % ("[" * depth + "]" * depth))
+        try:
+            read_table(path, "key")
+        except UserError as error:
+            assert "nested too deeply" in str(error)  # noqa: PT017
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").symlink_to(tmp_path / "gone.csv")
+    assert f"is a link to {tmp_path / 'gone.csv'}, which is not there" in refused(
+        str(tmp_path / "a.csv")
+    )
+
+
+def test_a_cell_of_megabytes_is_read(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path, "a.csv", f"q,a\n{'x' * 3_000_000},y\n"), "key")
+    assert len(str(table.rows[0].values["q"])) == 3_000_000

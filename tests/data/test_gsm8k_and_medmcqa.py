@@ -128,6 +128,29 @@ def test_an_exam_question_with_an_empty_option_is_left_out_and_counted(tmp_path:
     assert sum(len(getattr(splits, name)) for name in ("train", "validation", "test")) == 28
 
 
+def test_the_base_of_cop_is_decided_from_all_rows_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [exam(number, cop=1 + number % 4) for number in range(30)]
+    write(tmp_path / "train.parquet", rows, MEDMCQA)
+    with caplog.at_level("INFO"):
+        splits = load_medmcqa(tmp_path)
+    assert all(q.gold_index == int(q.id.removeprefix("id-")) % 4 for q in splits.train)
+    assert "answers in column 'cop' are read as index, counting from 1" in caplog.text
+
+
+def test_a_cop_that_tells_no_base_is_asked_for_by_a_dial_that_is_there(tmp_path: Path) -> None:
+    rows = [exam(number, cop=1 + number % 3) for number in range(30)]
+    write(tmp_path / "train.parquet", rows, MEDMCQA)
+    with pytest.raises(UserError, match=r"set dataset\.first_index=0 or dataset\.first_index=1"):
+        load_medmcqa(tmp_path)
+    for base in (0, 1):
+        config = MedmcqaConfig(name="medmcqa", path=str(tmp_path), first_index=base)
+        for question in load_questions(config).train:
+            number = int(question.id.removeprefix("id-"))
+            assert question.gold_index == 1 + number % 3 - base
+
+
 def test_the_unanswered_file_is_refused(medmcqa: Path) -> None:
     with pytest.raises(UserError, match="have no answers; give its train or validation rows"):
         load_medmcqa(medmcqa / "data" / "test-00000-of-00001.parquet")

@@ -17,6 +17,7 @@ from caft.data.config import (
     ColumnsConfig,
     DatasetConfig,
     Duplicates,
+    Gsm8kConfig,
     LocalConfig,
 )
 from caft.errors import UserError
@@ -173,7 +174,9 @@ def test_indices_that_may_start_at_one_are_not_guessed(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path, rows_of(1, 2, 1))
     message = refused(path)
     assert "dataset.first_index" in message
-    assert golds(load(path, answer_form=AnswerForm.index)) == [1, 2, 1]
+    assert refused(path, answer_form=AnswerForm.index) == message
+    assert golds(load(path, first_index=0)) == [1, 2, 1]
+    assert golds(load(path, answer_form=AnswerForm.index, first_index=1)) == [0, 1, 0]
 
 
 def test_the_form_is_settled_over_all_files_together(tmp_path: Path) -> None:
@@ -227,6 +230,107 @@ def test_several_wrong_rows_are_counted(tmp_path: Path) -> None:
     message = refused(write_jsonl(tmp_path, rows))
     assert message.startswith("q.jsonl:2: answer 'X'")
     assert "(2 more rows" in message
+
+
+@pytest.mark.parametrize(
+    "answers", [list("abc"), ["(B)", "(C)", "(A)"], ["B.", "C.", "A."], ["[A]", "b)", "C:"]]
+)
+def test_letters_as_people_write_them(tmp_path: Path, answers: list[str]) -> None:
+    letters = ["".join(filter(str.isalpha, answer)).upper() for answer in answers]
+    assert golds(load(write_jsonl(tmp_path, rows_of(*answers)))) == [
+        "ABC".index(letter) for letter in letters
+    ]
+
+
+@pytest.mark.parametrize(
+    "answers", [[1, 2, 3], ["1", "2", "3"], [1.0, 2.0, 3.0], ["1.0", "3.0", "2.0"]]
+)
+def test_the_last_option_tells_that_indices_count_from_one(
+    tmp_path: Path, answers: list[object]
+) -> None:
+    expected = [int(float(str(answer))) - 1 for answer in answers]
+    for dials in ({}, {"answer_form": AnswerForm.index}):
+        assert golds(load(write_jsonl(tmp_path, rows_of(*answers)), **dials)) == expected
+
+
+def test_indices_that_fit_no_base_name_the_odd_row(tmp_path: Path) -> None:
+    message = refused(write_jsonl(tmp_path, rows_of(0, 1, 2, 0, 1, 3)))
+    assert message.startswith("q.jsonl:6: answer 3 is not among the 3 options; read as index")
+
+
+def test_one_number_in_two_spellings_is_one_option(tmp_path: Path) -> None:
+    rows = [
+        {"question": f"{n}?", "options": ["1.5", "2.0", "30"], "answer": answer}
+        for n, answer in enumerate(["1.50", "2", "30.0"])
+    ]
+    assert golds(load(write_jsonl(tmp_path, rows))) == [0, 1, 2]
+
+
+def test_two_equal_options_are_named_where_one_is_gold(tmp_path: Path) -> None:
+    rows = rows_of("A", "B", "C")
+    rows[1]["options"] = ["red", "green", " green "]
+    message = refused(write_jsonl(tmp_path, rows))
+    assert message.startswith("q.jsonl:2: options 2 and 3 are both 'green', the answer")
+    rows[1]["answer"] = "A"
+    assert golds(load(write_jsonl(tmp_path, rows))) == [0, 0, 2]
+
+
+GPQA = ["Question", "Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Subdomain"]
+
+
+def test_gpqas_own_columns(tmp_path: Path) -> None:
+    path = tmp_path / "gpqa.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["Pre-Revision Question", *GPQA, ""])
+        writer.writerows(
+            ["", f"What, then,\nis {n}?", f"r{n}\n", f"x{n}", f"y{n}", "Physics", ""]
+            for n in range(30)
+        )
+    columns = ColumnsConfig(options=GPQA[1:4], answer=GPQA[1], question=GPQA[0], subject=GPQA[4])
+    assert "dataset.shuffle_options=true" in refused(str(path), columns=columns)
+    question = load(str(path), columns=columns, shuffle_options=True).train[0]
+    number = question.text.removeprefix("What, then,\nis ").removesuffix("?")
+    assert sorted(question.options) == [f"r{number}", f"x{number}", f"y{number}"]
+    assert question.options[question.gold_index or 0] == f"r{number}"
+    assert question.subject == "Physics"
+
+
+def free(folder: Path, answers: list[str], **names: str) -> str:
+    rows = [{"question": f"What is {n}?", "answer": answer} for n, answer in enumerate(answers)]
+    return write_jsonl(folder, rows)
+
+
+def test_worked_solutions_as_gold_are_noticed_and_the_other_dataset_reads_them(
+    tmp_path: Path,
+) -> None:
+    path = free(tmp_path, [f"First {n}.\nThen <<1*2=2>>2.\n#### {n}" for n in range(12)])
+    message = refused(path, columns=ColumnsConfig(options=None))
+    assert "q.jsonl:1: column 'answer' holds whole worked solutions" in message
+    assert "in 12 of 12 rows" in message
+    assert f"dataset=gsm8k reads them, with dataset.path={path}" in message
+    splits = load_questions(Gsm8kConfig(name="gsm8k", path=path))
+    assert splits.train[0].gold_text in {str(n) for n in range(12)}
+
+
+@pytest.mark.parametrize("answer", ["x" * 501, "one\ntwo"])
+def test_gold_that_no_reply_can_equal_is_refused(tmp_path: Path, answer: str) -> None:
+    message = refused(free(tmp_path, ["1", answer, "3"]), columns=ColumnsConfig(options=None))
+    assert message.startswith("q.jsonl:2: the answer has ")
+    assert "dataset.columns.rationale" in message
+
+
+def test_a_question_of_megabytes_is_refused_at_once(tmp_path: Path) -> None:
+    rows = rows_of("A", "B", "C")
+    rows[1]["question"] = "why " * 2_500_000
+    message = refused(write_jsonl(tmp_path, rows))
+    assert message.startswith("q.jsonl:2: a text of 9,999,999 characters")
+    assert len(message) < 300
+
+
+def test_options_that_are_not_there_say_how_to_name_them(tmp_path: Path) -> None:
+    rows = [{"question": f"{n}?", "A": "x", "B": "y", "answer": "A"} for n in range(3)]
+    assert "dataset.columns.options=A,B,C,D" in refused(write_jsonl(tmp_path, rows))
 
 
 def test_near_misses_of_option_texts_are_suggested(tmp_path: Path) -> None:

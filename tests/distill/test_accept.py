@@ -4,6 +4,7 @@ import pytest
 
 from caft.distill.accept import LARGEST_TEXT, Rules, clean_text, judge_reply, runs_in_circles
 from caft.records import Question, Rationale
+from caft.store import write_table
 from caft.teachers.config import Keep
 from caft.text.config import OptionIds
 
@@ -38,7 +39,13 @@ def test_accepted_and_ending_in_the_answer(text, clean):
     ("It is Paris. [[B]]", "length", "cut_off"),
     ("It is Paris. [[B]]", "content_filter", "not_finished"),
     ("It is Paris. [[B]]", "tool_calls", "not_finished"),
-    ("It is Paris. [[B]]", "", "not_finished"),
+    ("It is Paris. [[B]]", "SAFETY", "not_finished"),
+    ("It is Paris. [[B]]", "error", "not_finished"),
+    ("It is Paris. [[B]]", "refusal", "not_finished"),
+    ("It is Paris. [[B]]", "MAX_TOKENS", "cut_off"),
+    ("", "", "empty"),
+    (f"It is{chr(0xD800)} [[B]]", "stop", "control_characters"),
+    ("[THINK]It is [[B]]", "stop", "unfinished_thinking"),
     ("", "too_large", "too_large"),
     ("x" * LARGEST_TEXT + " [[B]]", "stop", "too_large"),
     ("", "stop", "empty"),
@@ -68,6 +75,28 @@ def test_refused_with_the_reason(text, finish, refusal):
         verdict = judge(text, finish, keep)
         assert verdict.refusal == refusal
         assert not verdict.accepted
+
+
+@pytest.mark.parametrize("finish", ["", "STOP", "eos", "eos_token", "end_turn", "complete", "done"])
+@pytest.mark.parametrize("keep", list(Keep))
+def test_a_finished_reply_in_the_words_of_other_servers(finish, keep):
+    assert judge("It is Paris. [[B]]", finish, keep).accepted
+
+
+def test_a_reason_that_nobody_knows_counts_as_finished_where_all_are_kept():
+    assert judge("It is Paris. [[B]]", "weird").refusal == "not_finished"
+    assert judge("It is Paris. [[B]]", "weird", Keep.all).accepted
+    assert judge("It is Paris, I believe.", "weird", Keep.all).accepted
+
+
+def test_mistrals_thinking_is_taken_off():
+    assert judge("[THINK][[A]]?[/THINK]It is Paris. [[B]]").text == "It is Paris. [[B]]"
+    assert judge("hm [[A]][/THINK] It is Paris. [[B]]").text == "It is Paris. [[B]]"
+    assert judge("I [think] it is Paris. [[B]]").text == "I [think] it is Paris. [[B]]"
+
+
+def test_a_refused_half_character_can_be_stored(tmp_path):
+    write_table(tmp_path / "t.parquet", Rationale, [judge(f"{chr(0xD800)} [[B]]")])
 
 
 def test_keep_all_keeps_a_reply_without_an_answer_and_says_so():

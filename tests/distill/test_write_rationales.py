@@ -1,12 +1,16 @@
 """Every kind of teacher, from questions to rationales, against a real server and real files."""
 
+import hashlib
 import json
+import shutil
 from dataclasses import dataclass
 
 import pytest
 
 from caft.distill import check_teacher, estimate_rationales, write_rationales
 from caft.errors import UserError
+from caft.models.config import TinyModelConfig
+from caft.models.tiny import locate_tiny_model
 from caft.records import Question
 from caft.teachers import Ledger
 from caft.teachers.config import (
@@ -17,7 +21,9 @@ from caft.teachers.config import (
     Unanswered,
     WorkedTeacherConfig,
 )
+from caft.teachers.refusals import advise, count_reasons
 from caft.text.config import PromptConfig
+from caft.text.prompts import Wanted, write_prompt
 
 
 def question(n, **fields):
@@ -115,6 +121,93 @@ def test_dropping_what_stays_unanswered_leaves_a_reason(server, tmp_path):
     assert r.refusal == "no_reply: connection dropped"
 
 
+@pytest.mark.parametrize("keep", list(Keep))
+def test_a_reply_of_full_length_is_cut_whatever_the_server_says(server, tmp_path, keep):
+    server.usage = {"prompt_tokens": 20, "completion_tokens": 50}
+    (r,) = ask_server(server, [question(1)], tmp_path, max_tokens=50, keep=keep)
+    assert (r.refusal, r.finish_reason, r.accepted) == ("cut_off", "length", False)
+    # From the ledger, too; and what it says to do is what helps.
+    (r,) = ask_server(server, [question(1)], tmp_path, max_tokens=50, keep=keep)
+    assert (r.refusal, len(server.log)) == ("cut_off", 1)
+    (r,) = ask_server(server, [question(1)], tmp_path, max_tokens=51, keep=keep)
+    assert r.accepted
+
+
+def test_a_length_that_extra_sets_is_the_one_that_counts(server, tmp_path):
+    server.usage = {"prompt_tokens": 20, "completion_tokens": 30}
+    (r,) = ask_server(server, [question(1)], tmp_path, extra={"max_tokens": 30})
+    assert r.refusal == "cut_off"
+
+
+def test_tokens_that_nobody_counted_cut_nothing(server, tmp_path):
+    server.usage, server.write = None, lambda call: "x" * 400 + " [[A]]"
+    for _ in range(2):
+        (r,) = ask_server(server, [question(1)], tmp_path, max_tokens=50)
+        assert r.accepted
+
+
+POOL = [question(n) for n in range(1, 60, 2)]
+
+
+@pytest.mark.parametrize(("spoil", "reason", "way_out"), [
+    ({"finish_reason": "weird"}, "not_finished: weird", {"keep": Keep.all}),
+    ({"write": lambda call: "I think it is odd."}, "unparsable", {"keep": Keep.all}),
+    ({"usage": {"completion_tokens": 50}}, "cut_off", {"max_tokens": 51}),
+])  # fmt: skip
+def test_money_is_not_spent_on_what_is_all_refused_and_the_advice_helps(
+    server, tmp_path, spoil, reason, way_out
+):
+    for name, value in spoil.items():
+        setattr(server, name, value)
+    moments = []
+    for _ in range(2):
+        with pytest.raises(UserError) as caught:
+            write_rationales(
+                POOL, prompt=PromptConfig(), teacher=make(server, max_tokens=50),
+                ledger_path=tmp_path / "l", progress=moments.append,
+            )  # fmt: skip
+        told = str(caught.value)
+        assert f"the first 20 replies of fake are all refused as {reason}, and no more" in told
+        assert "20 of 30 replies are kept, 10 are missing" in told
+        assert len(server.log) == 20
+    assert {moment.total for moment in moments} == {30}
+    words = {"keep": "teacher.keep=all", "max_tokens": "larger teacher.max_tokens"}
+    assert words[next(iter(way_out))] in str(caught.value)
+    assert advise(reason) in str(caught.value)
+    helped = ask_server(server, POOL, tmp_path, **({"max_tokens": 50} | way_out))
+    assert all(r.accepted for r in helped)
+
+
+def test_the_other_way_out_buys_them_all_and_says_what_was_refused(server, tmp_path, caplog):
+    server.finish_reason = "weird"
+    rationales = ask_server(server, POOL, tmp_path, probe_replies=0)
+    assert count_reasons(rationales) == {"not_finished: weird": 30}
+    assert "30 of 30 replies are refused: 30 not_finished: weird" in caplog.text
+
+
+def test_a_cap_that_is_reached_while_probing_counts_what_is_missing_in_all(server, tmp_path):
+    with pytest.raises(UserError, match=r"25 more replies .* set teacher\.max_calls=30 or more"):
+        ask_server(server, POOL, tmp_path, max_calls=5)
+    assert len(ask_server(server, POOL, tmp_path, max_calls=30)) == 30
+
+
+def test_wrong_answers_and_mixed_reasons_stop_nothing(server, tmp_path):
+    server.write = lambda call: "[[B]]"
+    assert {r.refusal for r in ask_server(server, POOL, tmp_path)} == {"wrong"}
+    server.write = lambda call: "" if call.question.startswith("Number 1?") else "hm"
+    mixed = ask_server(server, POOL, tmp_path / "other")
+    assert count_reasons(mixed) == {"unparsable": 29, "empty": 1}
+
+
+def test_what_was_withheld_for_good_is_not_asked_again(server, tmp_path):
+    server.raw = json.dumps(
+        {"choices": [{"message": {"content": None, "refusal": "No."}, "finish_reason": "stop"}]}
+    ).encode()
+    (r,) = ask_server(server, [question(1)], tmp_path, attempts=3)
+    assert (r.refusal, r.finish_reason, r.text) == ("not_finished", "refusal", "No.")
+    assert len(server.log) == 1
+
+
 def test_the_estimate_sends_nothing_and_knows_the_ledger(server, tmp_path):
     teacher = make(server, usd_per_million_completion_tokens=1.0, max_tokens=500)
     pool = [question(n) for n in range(30)]
@@ -202,11 +295,19 @@ def test_rows_of_a_file_are_attempts_in_order(tmp_path):
     ("{", r"r\.jsonl:2 is no row like"), ("[]", "is no row like"), ({"text": "x"}, "is no row"),
     ({"question_id": "q1"}, "has no text"), ({"question_id": "q1", "text": 3}, "has no text"),
     ({"question_id": None, "text": "x"}, "is no row like"),
+    ('{"question_id": "q1", "text": "half \\ud800"}', "r\\.jsonl:2 holds half a surrogate"),
+    ('{"question_id": "q1", "text": "x", "n": %s}' % ("9" * 5000), "is no row like"),
+    ("[" * 100_000, "is no row like"),
 ])  # fmt: skip
 def test_bad_rows_are_named_by_file_and_line(tmp_path, row, words):
     teacher = write_file(tmp_path / "r.jsonl", {"question_id": "q1", "text": "x"}, row)
     with pytest.raises(UserError, match=words):
         from_file(teacher, [question(1)], tmp_path)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path):
+    teacher = write_file(tmp_path / "r.jsonl", "\ufeff" + '{"question_id": "q1", "text": "[[B]]"}')
+    assert [r.text for r in from_file(teacher, [question(1)], tmp_path)] == ["[[B]]"]
 
 
 def test_a_file_of_other_questions_is_refused(tmp_path):
@@ -252,7 +353,68 @@ def test_a_local_model_goes_on_where_it_stopped(tmp_path):
     assert (moments[-1].done, moments[-1].from_ledger) == (3, 2)
 
 
+def test_a_retrained_local_model_writes_anew(tmp_path):
+    folder = make_local_model(tmp_path / "model")
+    teacher = LocalModelTeacherConfig(name="local", path=str(folder))
+    asked = []
+
+    def generate(prompts):
+        asked.extend(prompts)
+        return [Written("Even. [[B]]", 3)] * len(prompts)
+
+    def write():
+        return write_rationales(
+            [question(2)], prompt=PromptConfig(), teacher=teacher, ledger_path=tmp_path / "l",
+            generate=generate,
+        )  # fmt: skip
+
+    assert write() == write()
+    assert len(asked) == 1
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    write()
+    assert len(asked) == 2
+
+
+def test_replies_of_a_pinned_commit_keep_the_key_that_they_had(tmp_path):
+    teacher = LocalModelTeacherConfig(name="local", id="a/b", revision="0" * 40, max_tokens=9)
+    prompt = write_prompt(question(2), PromptConfig(), Wanted.rationale, chat=True, shots=())
+    body = {
+        "model": f"local:a/b@{'0' * 40}",
+        "messages": [[turn.role, turn.content] for turn in prompt.messages],
+        "max_tokens": 9,
+    }
+    key = hashlib.sha256(json.dumps([body, 0], sort_keys=True).encode()).hexdigest()
+    (r,) = write_rationales(
+        [question(2)], prompt=PromptConfig(), teacher=teacher, ledger_path=tmp_path / "l",
+        generate=lambda prompts: [Written("Even. [[B]]", 3)],
+    )  # fmt: skip
+    assert r.ledger_key == key
+
+
 # Checks before anything loads
+
+
+def make_local_model(folder):
+    shutil.copytree(locate_tiny_model(TinyModelConfig(name="tiny", id="qwen2")), folder)
+    return folder
+
+
+def test_a_local_model_without_a_chat_template_is_refused_before_anything_runs(tmp_path):
+    folder = make_local_model(tmp_path / "model")
+    teacher = LocalModelTeacherConfig(name="t", path=str(folder))
+    check_teacher(False, teacher)
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    config = folder / "tokenizer_config.json"
+    values = json.loads(config.read_text())
+    values.pop("chat_template", None)
+    config.write_text(json.dumps(values))
+    for pays in (False, True):
+        with pytest.raises(UserError, match=r"teacher\.path=.* has no chat template"):
+            check_teacher(False, teacher, pays=pays)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"teacher\.path=.* has no model\.safetensors"):
+        check_teacher(False, teacher)
 
 
 @pytest.mark.parametrize(("teacher", "words"), [

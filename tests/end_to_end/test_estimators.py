@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from caft.pipeline.tracking import list_products
+
 SCORE_ONLY = ("until=split", "dataset.train=30", "dataset.validation=6", "dataset.test=6")
 
 
@@ -34,6 +36,8 @@ def test_the_stages_are_those_that_the_estimator_needs(
     run = shared.run(*small.words, *SCORE_ONLY, f"split.estimator={estimator}")
     assert (run.status, run.err) == (0, "")
     assert run.stages == stages
+    products = {product.kind: product for product in list_products(run.summary, run.folder)}
+    assert products["scores"].fingerprint == run.fingerprint("score")
     score, split = run.summary["score"], run.summary["split"]
     assert score["estimator"] == split["estimator"] == estimator
     assert score["roc_auc"][estimator]["n"] == 30

@@ -34,6 +34,16 @@ def test_it_is_said_in_one_line_and_the_same_command_goes_on(
         assert f"what was made cannot be written to {run.folder}: File too large; make room" in line
         assert (run.folder / last).exists()
         assert not (run.folder / "summary.json").exists()
+    for size in (3_000, 20_000):
+        with largest_file(size):
+            run = shared.run(*words)
+        assert run.status == 2
+        # Neither the log nor the metrics, which found no room either, speak over it.
+        assert str(run.folder) in run.err.splitlines()[-1]
+        assert "cannot be written" in run.err.splitlines()[-1]
+        assert "make room there" in run.err.splitlines()[-1]
+        assert "Traceback" not in run.err + run.out
+        assert len(run.err.splitlines()) < 10
     again = shared.run(*words)
     assert again.status == 0, again.err
     assert again.cached == again.stages

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,35 @@ def test_declining_is_no_reply_where_every_text_is_an_answer(
     line = refuse(workshop.run(*words, f"model.path={tmp_path / 'nowhere'}", f"{dial}{value}"))
     assert f"the estimator {estimator} needs questions with options" in line
     assert "is free text; take answer_entropy" in line
+
+
+def test_gold_that_a_model_may_not_write_is_refused_and_the_advice_works(
+    workshop: Any, small: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "free.jsonl"
+    rows = [{"question": f"Why {n}?", "answer": f"because of {n} things " * 8} for n in range(30)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    words = (*local(small, file), "dataset.columns.options=null", "until=score")
+    line = refuse(workshop.run(*words))
+    assert (
+        "30 of 30 gold answers have more tokens than the 16 that score.free_answer_tokens" in line
+    )
+    (advised,) = re.findall(r"set (score\.free_answer_tokens=\d+)", line)
+    assert workshop.run(*words, advised, "dry_run=true").status == 0
+    assert workshop.made() == []
+
+
+def test_a_member_of_an_answer_set_of_several_tokens_gets_advice_that_works(
+    workshop: Any, small: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "closed.jsonl"
+    rows = [{"question": f"Is {n} even?", "answer": n % 2 == 0} for n in range(30)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    words = (*local(small, file), "dataset.columns.options=null", "until=score")
+    line = refuse(workshop.run(*words, "dataset.answer_set=[true,false]"))
+    assert "option_ids" not in line
+    (advised,) = re.findall(r"set (dataset\.answer_set=\[\])", line)
+    assert workshop.run(*words, advised).status == 0
 
 
 def write_rows(path: Path, *, long_row: int, words: int) -> Path:

@@ -67,6 +67,27 @@ def words(small: Any, tmp_path: Path, server: Any) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        "name={}", "teacher.model={}", "teacher.base_url=http://127.0.0.1:1/{}/v1",
+        "+teacher.extra.user={}", "+teacher.extra.{}=1", "dataset.test_path=/data/{}.csv",
+        "logger.project={}", "hydra.job.name={}", "name=${{oc.env:SOME_TOKEN}}",
+    ],
+)  # fmt: skip
+def test_what_the_environment_keeps_secret_is_in_no_config(
+    workshop: Any, small: Any, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    monkeypatch.setenv("SOME_TOKEN", KEY)
+    given = ("dataset=local", "teacher=openai", "teacher.model=m", "logger=wandb")
+    for mode in ((), ("-m",)):
+        run = workshop.run(*small.tiny, *given, word.format(KEY), *mode)
+        assert run.status == 2
+        assert "SOME_TOKEN holds, and a config is written down" in run.err
+        assert KEY not in run.out + run.err
+        assert find_key(workshop.folder)[1] == []
+
+
 @pytest.mark.slow
 def test_everything_that_a_finished_run_left(words: list[str], tmp_path: Path, server: Any) -> None:
     status, printed, shown = run_watched(words, tmp_path)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from caft.models.config import TinyModelConfig
+from caft.models.locate import locate_model
 
 WRONG = 5
 """Questions, by number, that the teacher gets wrong: those below this."""
@@ -73,6 +78,9 @@ def test_replies_are_bought_once_and_only_accepted_ones_are_trained_on(
     assert wrong > 0
     assert refusals.count("wrong") == (wrong if keep == "correct" else 0)
     assert set(refusals) <= {"wrong", "unparsable"}
+    assert run.summary["cost"]["teacher_refused"] == dict(Counter(refusals))
+    for reason, count in Counter(refusals).items():
+        assert f"{count} {reason}" in " ".join(run.out.split())
     (stage,) = run.summary["method"]["stages"]
     assert stage["examples"] == 32 - len(refusals)
     cost = run.summary["cost"]
@@ -160,6 +168,38 @@ def test_a_class_whose_rationales_were_all_refused_stops_before_the_first_stage_
     assert len(server.log) == bought > 0
 
 
+def test_replies_that_end_in_words_nobody_knows_are_not_bought_to_the_last(
+    workshop: Any, words: tuple[str, ...], server: Any
+) -> None:
+    server.finish_reason = "weird"
+    words = (*words, "until=distill", "teacher.keep=correct")
+    run = workshop.run(*words)
+    assert run.status == 2
+    assert "the first 20 replies of fake are all refused as not_finished: weird" in run.err
+    assert len(server.log) == 20
+    # Both ways out that it names lead on, and nothing is bought twice.
+    insisting = workshop.run(*words, "teacher.probe_replies=0")
+    assert insisting.status == 0, insisting.err
+    assert insisting.summary["cost"]["teacher_refused"] == {"not_finished: weird": 32}
+    assert "32 not_finished: weird" in " ".join(insisting.out.split())
+    helped = workshop.run(*words, "teacher.keep=all")
+    assert helped.status == 0, helped.err
+    assert len(server.log) == 32
+    assert all(not row["refusal"] or row["refusal"] == "unparsable" for row in texts(helped))
+
+
+def test_a_store_that_lost_its_ledger_is_noticed_before_anything_is_bought_again(
+    workshop: Any, words: tuple[str, ...], server: Any
+) -> None:
+    assert workshop.run(*words, "until=distill").status == 0
+    (workshop.store / "ledger.sqlite").unlink()
+    for more in ("dry_run=true", "seed=1"):
+        again = workshop.run(*words, "until=distill", more)
+        assert again.status == 2
+        assert "ledger.sqlite is missing, and had 32 replies" in again.err
+    assert len(server.log) == 32
+
+
 def test_a_budget_that_is_used_up_ends_with_2_and_a_higher_one_goes_on(
     workshop: Any, words: tuple[str, ...], server: Any
 ) -> None:
@@ -187,6 +227,25 @@ def test_worked_solutions_are_wanted_where_there_are_none(
     # No teacher is needed by who looks at the scores first, or who trains on answers only.
     assert workshop.run(*words, "until=score").status == 0
     assert workshop.run(*words, "method=sft", "until=distill").status == 0
+
+
+def test_a_local_model_that_cannot_be_asked_in_turns_is_refused_before_the_scoring(
+    workshop: Any, small: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(locate_model(TinyModelConfig(name="tiny", id="tiny")), folder)
+    words = (*small.words, "method=distill", "teacher=local_model", f"teacher.path={folder}")
+    template = folder / "chat_template.jinja"
+    for text, said in (
+        ("{{ raise_exception('no system turns here') }}", "template refuses the prompt: no system"),
+        (None, f"teacher.path={folder} has no chat template"),
+    ):
+        template.write_text(text) if text else template.unlink()
+        run = workshop.run(*words)
+        assert run.status == 2
+        assert said in run.err
+        assert run.err.count("\n") == 1
+    assert workshop.made() == []
 
 
 def test_a_dataset_that_has_them_teaches_for_free(

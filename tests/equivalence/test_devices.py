@@ -6,6 +6,7 @@ a device without rows, would show.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from caft.trainers.config import TrainerConfig
 from caft.tune.config import Adapter, TuningConfig
 from caft.tune.examples import Lesson
 from caft.tune.stage import Tuning, Validation, read_numbers, tune_student
+from numerics import WORST_MULTIPLE, Chain
 
 
 def question(number: int) -> Question:
@@ -74,19 +76,31 @@ def relative(weights: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) 
     "adapter", [Adapter.lora, pytest.param(Adapter.full, marks=pytest.mark.slow)]
 )
 def test_two_processes_give_the_weights_of_one(tmp_path, adapter):
+    """As nearly as one process does that cuts its steps into other passes.
+
+    Rounding has no fixed size here: AdamW divides it by gradients that are near zero.
+    """
     tuning = work(tmp_path / "models", adapter)
+    row_by_row = replace(tuning, config=replace(tuning.config, batch_tokens=1))
     one = TrainerConfig(accelerator="cpu", progress=False)
     two = TrainerConfig(accelerator="cpu", progress=False, devices=2, strategy="ddp")
     weights, numbers = result(tuning, tmp_path / "one", one)
+    recut, _ = result(row_by_row, tmp_path / "recut", one)
     others, again = result(tuning, tmp_path / "two", two)
     assert set(weights) == set(others)
-    assert relative(weights, others) < 1e-5
+    # Two epochs of three steps, each a way through nine products a pass and back.
+    rounding = Chain(width=128, depth=6 * 2 * 9).roundoff(torch.float32)
+    groups = [tuple(weights)]
     if adapter is Adapter.full:
         # Each by itself, too. Of adapters, the matrices that start at zero are nothing but AdamW's
-        # steps, which divide rounding by gradients near zero: up to 1.4e-5 was seen there.
-        assert max(relative({name: weights[name]}, others) for name in weights) < 1e-5
+        # steps.
+        groups += [(name,) for name in weights]
+    for names in groups:
+        part = {name: weights[name] for name in names}
+        assert relative(part, others) <= WORST_MULTIPLE * relative(part, recut) + rounding, names
     assert numbers.trained_tokens == again.trained_tokens
     for left, right in zip(numbers.curve, again.curve, strict=True):
+        # 2e-6 was seen: of the norm of a gradient, after five steps.
         assert left == pytest.approx(right, rel=1e-4)
 
 

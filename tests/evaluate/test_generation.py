@@ -18,6 +18,7 @@ from caft.models.generation import generate_replies, has_closed_marker
 from caft.trainers.build import build_trainer
 from caft.trainers.config import TrainerConfig
 from caft.trainers.replies import ReplyBatch, ReplyConfig, ReplyModule, plan_replies
+from numerics import DTYPES, assert_greedy, in_float64
 
 TOKENS = ("<pad>", "<end>", "<stop>", "a", "b", "c", "[[", "]]", "A", " ", "d", "e", "f", "g")
 SIZE = 32
@@ -84,19 +85,35 @@ def write(model: Any, tokenizer: Any, prompts: list[list[int]], **dials: Any) ->
     )
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen2", "phi3"])
-def test_a_batch_of_prompts_of_all_lengths_says_what_each_says_alone(tokenizer, architecture):
-    model = make_model(architecture)
+def draw_prompts() -> list[list[int]]:
     generator = torch.Generator().manual_seed(0)
-    prompts = [
+    return [
         torch.randint(3, len(TOKENS), (length,), generator=generator).tolist()
         for length in (1, 9, 4, 17, 2, 30)
     ]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "phi3"])
+def test_a_batch_of_prompts_of_all_lengths_says_what_each_says_alone(tokenizer, architecture):
+    # In float64: two tokens that are as good as tied would else be told apart by rounding.
+    model, prompts = in_float64(make_model(architecture)), draw_prompts()
     together = write(model, tokenizer, prompts)
     alone = [write(model, tokenizer, [prompt])[0] for prompt in prompts]
     assert together == alone
     # Were all replies the same, the padding could not have been seen to matter.
     assert len({reply.text for reply in alone}) > 3
+
+
+@pytest.mark.numerics
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "phi3"])
+def test_every_token_of_a_batch_is_the_likeliest_one(tokenizer, architecture, dtype):
+    model, prompts = make_model(architecture).to(dtype), draw_prompts()
+    exact = in_float64(model)
+    for prompt, reply in zip(
+        prompts, write(model, tokenizer, prompts, with_spread=True), strict=True
+    ):
+        assert_greedy(model, exact, prompt, [each.token for each in reply.spread])
 
 
 @pytest.mark.parametrize("end", ["<end>", "<stop>"])
@@ -146,7 +163,7 @@ def test_a_tokenizer_whose_padding_is_its_end_token_counts_the_same(tokenizer):
 
 
 def test_replies_come_through_lightning_by_question_whatever_their_length(tokenizer, tmp_path):
-    model = make_model()
+    model = in_float64(make_model())
     prompts = {"q1": ids("a", "b", "c"), "q2": ids("d"), "q3": ids("e", "f"), "q4": ids(*"gfed")}
     batches: Any = plan_replies([(name, tuple(row)) for name, row in prompts.items()], 3)
     assert [batch.question_ids for batch in batches] == [("q2", "q3", "q1"), ("q4",)]
@@ -185,7 +202,7 @@ def test_logits_that_are_no_numbers_name_the_question(tokenizer):
 
 
 def test_a_batch_that_memory_does_not_hold_is_written_in_halves(tokenizer, monkeypatch):
-    model = make_model()
+    model = in_float64(make_model())
     batch = ReplyBatch(tuple("vwxyz"), tuple((token,) for token in range(3, 8)))
     module = ReplyModule(model, tokenizer, ReplyConfig(max_new_tokens=4, end_ids=(1, 2)))
     whole = module.predict_step(batch, 0)

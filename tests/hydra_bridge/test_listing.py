@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from omegaconf import OmegaConf
 
 from caft.hydra_bridge.composing import compose_words, find_conf, read_question, start_hydra
 from caft.hydra_bridge.jobs import JobError, device_groups, own_device
-from caft.hydra_bridge.ledger import STOP_FILE, Job, end, note_job, plan_jobs, worst_status
+from caft.hydra_bridge.ledger import Job, end, note_job, plan_jobs, worst_status
+from caft.hydra_bridge.stopping import stop_jobs
 from caft.hydra_bridge.sweep import Words, check_jobs, list_jobs, searches
+from caft.hydra_bridge.words import type_words
 
 JOBS = {
     "methods": 8 * 3,
@@ -33,7 +36,7 @@ JOBS = {
 def jobs(*words: str) -> list[Words]:
     try:
         hydra = start_hydra(get_args_parser().parse_args([]))
-        overrides = [*words, "hydra.mode=MULTIRUN"]
+        overrides = [*type_words(words), "hydra.mode=MULTIRUN"]
         master = compose_words(hydra, "config", overrides, RunMode.MULTIRUN)
         assert not searches(master)
         return list_jobs(hydra, master)
@@ -64,7 +67,7 @@ def test_a_sweep_without_a_file_asks_nothing() -> None:
 def test_whoever_writes_the_ledger_keeps_the_question(tmp_path: Path) -> None:
     plan_jobs(tmp_path, [Job(folder="a"), Job(folder="b")], "Why?")
     (tmp_path / "a").mkdir()
-    note_job(tmp_path / "a", Job(folder="a", state="running"))
+    note_job(tmp_path / "a", Job(folder="a", state="running", host="elsewhere"))
     ledger = json.loads((tmp_path / "jobs.json").read_text())
     assert ledger["question"] == "Why?"
     assert [job["state"] for job in ledger["jobs"]] == ["running", "waiting"]
@@ -74,6 +77,21 @@ def test_whoever_writes_the_ledger_keeps_the_question(tmp_path: Path) -> None:
 def test_a_sweep_has_as_many_jobs_as_its_header_says(name: str) -> None:
     listed = jobs(f"multirun_sweeps={name}")
     assert len({job.all for job in listed}) == len(listed) == JOBS[name]
+
+
+LOCAL = ("dataset=local", "dataset.train_path=mine.csv")
+
+
+def test_commas_of_a_list_are_no_axis_of_a_sweep_and_several_lists_are() -> None:
+    dial = "dataset.columns.options"
+    assert own(*LOCAL, f"{dial}=A,B,C", "seed=1,2") == [("seed=1",), ("seed=2",)]
+    lists = [(f"{dial}=[A,B]",), (f"{dial}=[C,D]",)]
+    assert own(*LOCAL, f"{dial}=[A,B],[C,D]") == lists
+    assert own(*LOCAL, f"{dial}=choice([A,B],[C,D])") == lists
+    assert own("score.estimators=choice(top1_margin,option_mass)") == [
+        ("score.estimators=[top1_margin]",),
+        ("score.estimators=[option_mass]",),
+    ]
 
 
 def paper_experiments() -> list[Any]:
@@ -186,7 +204,7 @@ def test_jobs_that_run_at_once_never_share_a_device(
             assert given == ["4,5", "6,7"]
         with own_device(tmp_path, job, shared=True) as third:
             assert third == second
-        (tmp_path / STOP_FILE).touch()
+        stop_jobs(tmp_path, signal.SIGINT)
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
         with (
             pytest.raises(JobError, match="being stopped"),

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from caft.hydra_bridge import ledger
+from caft.hydra_bridge.processes import identify
 
 SCRIPT = Path(__file__).parent / "sweep_jobs.py"
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
@@ -183,13 +184,31 @@ def is_under_way(folder: Path, words: str) -> bool:
     )
 
 
+def leave_entry(folder: Path, pid: int) -> None:
+    """A job as it was running when the machine went down, by this version and by earlier ones."""
+    stale = replace(identify(pid), began="another-boot")
+    (folder / ".hydra").mkdir(parents=True)
+    note = {"child": asdict(stale), "command": asdict(stale)}
+    (folder / ".hydra" / f"process-{pid}.json").write_text(json.dumps(note))
+    entry = {"folder": folder.name, "overrides": ["seed=0"], "state": "running", "process": pid}
+    (folder / "job.json").write_text(json.dumps({**entry, "host": stale.host}))
+
+
 @pytest.mark.parametrize("launcher", [(), JOBLIB], ids=["basic", "joblib"])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_every_job_and_the_same_command_goes_on(
-    tmp_path: Path, launcher: tuple[str, ...], number: signal.Signals, status: int
+    tmp_path: Path,
+    launcher: tuple[str, ...],
+    number: signal.Signals,
+    status: int,
+    request: pytest.FixtureRequest,
 ) -> None:
     words = ["-m", "seed=1,6,2", "hydra.sweep.dir=sweep", *launcher]
     command = [sys.executable, str(SCRIPT), *words]
+    # Before a reboot its number was a job's, and neither sweep nor system took the entry away.
+    stranger = subprocess.Popen(["sleep", "600"], process_group=0)
+    request.addfinalizer(stranger.kill)
+    leave_entry(tmp_path / "sweep" / "seed=0-stale", stranger.pid)
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         while not is_under_way(tmp_path / "sweep", "seed=6"):
             assert process.poll() is None
@@ -201,6 +220,8 @@ def test_a_signal_ends_every_job_and_the_same_command_goes_on(
     assert errors.splitlines()[-1].startswith(f"stopped by {number.name}")
     ended = Swept(status, "", errors, tmp_path / "sweep")
     assert ended.states["seed=6"] == "stopped"
+    assert stranger.poll() is None
+    assert ended.states["seed=0"] == "stopped"
     (seen,) = ended.seen("seed=6")
     assert not Path(f"/proc/{seen['pid']}").exists()
 

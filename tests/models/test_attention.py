@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from caft.models.attention import QUERY_BLOCK, attend_short_rows, attend_trained_rows
+from numerics import DTYPES, Chain, assert_as_exact
+
+pytestmark = pytest.mark.numerics
 
 SCALING = 0.3
 
 
-def draw(*shape: int) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
+def draw(*shape: int, seed: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
 def reference(
@@ -61,17 +66,30 @@ def reference_of_rows(
     return torch.cat(said)
 
 
+def chain_of_rows(reach: int) -> Chain:
+    """Scores, of 16 terms, then values, of as many as the longest row sees."""
+    return Chain(width=max(16, reach), depth=2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
 @pytest.mark.parametrize("before", [0, 5, 250])
 @pytest.mark.parametrize("kv_heads", [1, 2, 6])
-def test_agrees_with_the_fused_kernel(lengths: tuple[int, ...], before: int, kv_heads: int) -> None:
+def test_agrees_with_the_fused_kernel(
+    lengths: tuple[int, ...], before: int, kv_heads: int, dtype: torch.dtype
+) -> None:
     tokens = sum(lengths)
-    query = draw(6, tokens, 16)
-    keys, values = draw(kv_heads, tokens, 16), draw(kv_heads, tokens, 16) + 1
-    shared = (draw(1, kv_heads, before, 16), draw(1, kv_heads, before, 16) - 1)
+    query = draw(6, tokens, 16, seed=1, dtype=dtype)
+    keys, values = (draw(kv_heads, tokens, 16, seed=2 + n, dtype=dtype) + n for n in (0, 1))
+    shared = tuple(draw(1, kv_heads, before, 16, seed=4 + n, dtype=dtype) - n for n in (0, 1))
     said = attend_short_rows(query, keys, values, lengths, shared if before else None, SCALING)
-    expected = reference_of_rows(query, keys, values, lengths, shared)
-    torch.testing.assert_close(said, expected, atol=2e-6, rtol=1e-5)
+    usual = reference_of_rows(query, keys, values, lengths, shared)
+    exact = reference_of_rows(
+        *(part.double() for part in (query, keys, values)),
+        lengths,
+        tuple(part.double() for part in shared),
+    )
+    assert_as_exact(said, usual, exact, chain_of_rows(before + lengths[-1]))
 
 
 def test_by_hand() -> None:
@@ -87,30 +105,33 @@ def test_by_hand() -> None:
     assert behind == [7.5, 5.0, 5.0]
 
 
-@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+# A token that sees itself alone gives queries and keys no gradient: it is not alone here.
+@pytest.mark.parametrize("lengths", [(1, 7, 7, 7), *LENGTHS[2:], (40, 60, 60, 150)], ids=str)
 @pytest.mark.parametrize("kv_heads", [1, 2, 6])
-def test_gradients_are_those_of_the_fused_kernel(lengths: tuple[int, ...], kv_heads: int) -> None:
+def test_gradients_are_those_of_the_fused_kernel(
+    lengths: tuple[int, ...], kv_heads: int, dtype: torch.dtype
+) -> None:
     tokens = sum(lengths)
     shapes = [(6, tokens, 16), (kv_heads, tokens, 16), (kv_heads, tokens, 16)]
-    ours, theirs = ([draw(*shape).requires_grad_() for shape in shapes] for _ in range(2))
-    from_behind = draw(tokens, 6, 16)
-    nothing = (torch.empty(1, kv_heads, 0, 16),) * 2
-    said = attend_trained_rows(*ours, lengths, SCALING)
-    expected = reference_of_rows(*theirs, lengths, nothing)
-    torch.testing.assert_close(said, expected, atol=2e-6, rtol=1e-5)
-    said.backward(from_behind)
-    expected.backward(from_behind)
-    for own, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(own.grad, other.grad, atol=5e-6, rtol=1e-4)
+    given = [draw(*shape, seed=seed, dtype=dtype) for seed, shape in enumerate(shapes)]
+    from_behind = draw(tokens, 6, 16, seed=3, dtype=dtype)
 
+    def run(attend: Callable[..., torch.Tensor], wanted: torch.dtype) -> list[torch.Tensor]:
+        """What is said, and the gradients of query, keys and values."""
+        leaves = [part.clone().to(wanted).requires_grad_() for part in given]
+        said = attend(*leaves)
+        said.backward(from_behind.to(wanted))
+        return [said.detach(), *(leaf.grad for leaf in leaves if leaf.grad is not None)]
 
-def test_bfloat16_gradients_are_off_by_its_rounding_only() -> None:
-    lengths = (40, 60, 60, 150)
-    shapes = [(6, 310, 64), (2, 310, 64), (2, 310, 64)]
-    exact = [draw(*shape).bfloat16().float().requires_grad_() for shape in shapes]
-    half = [t.detach().bfloat16().requires_grad_() for t in exact]
-    from_behind = draw(310, 6, 64)
-    reference_of_rows(*exact, lengths, (torch.empty(1, 2, 0, 64),) * 2).backward(from_behind)
-    attend_trained_rows(*half, lengths, SCALING).backward(from_behind.bfloat16())
-    for own, truth in zip(half, exact, strict=True):
-        assert (own.grad - truth.grad).norm() < 2**-6 * truth.grad.norm()
+    def fused(*leaves: torch.Tensor) -> torch.Tensor:
+        nothing = (leaves[0].new_empty(1, kv_heads, 0, 16),) * 2
+        return reference_of_rows(*leaves, lengths, nothing)
+
+    said = run(lambda *leaves: attend_trained_rows(*leaves, lengths, SCALING), dtype)
+    assert_as_exact(
+        said,
+        run(fused, dtype),
+        run(fused, torch.float64),
+        chain_of_rows(lengths[-1]).there_and_back(),
+    )

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from caft.models.cache import cache_folder, write_once
 
@@ -32,9 +33,19 @@ def test_a_failed_build_leaves_nothing_that_could_be_taken_for_a_model(tmp_path:
 
     with pytest.raises(RuntimeError, match="killed"):
         write_once(folder, fail)
-    assert not folder.exists()
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
     write_once(folder, lambda part: part.joinpath("whole").touch())
     assert [path.name for path in folder.iterdir()] == ["whole"]
+
+
+def test_what_killed_builds_have_left_is_removed_unless_somebody_builds(tmp_path: Path) -> None:
+    for name in ("old.part", "busy.part"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").write_text("half")
+    with FileLock(tmp_path / "busy.lock"):
+        write_once(tmp_path / "model", lambda part: part.joinpath("whole").touch())
+    folders = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
+    assert folders == ["busy.part", "model"]
 
 
 def test_a_folder_that_is_there_is_not_built_again(tmp_path: Path) -> None:

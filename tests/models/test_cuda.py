@@ -1,6 +1,6 @@
-"""On a CUDA device: packs, norms, replies and training say what the CPU says in float32.
+"""On a CUDA device: packs, norms, replies and training are as exact as the model's ordinary way.
 
-bfloat16 may be as far from float32 as the model's ordinary way is, row by row.
+Both ways are run on the device; what both are judged by is float64, on the CPU.
 """
 
 from __future__ import annotations
@@ -27,8 +27,12 @@ from caft.models.packing import (
     packed_logits,
 )
 from caft.models.varlen import can_attend_at_once
+from numerics import DTYPES, Chain, assert_as_exact, assert_greedy, chain_of, in_float64
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+pytestmark = [
+    pytest.mark.numerics,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
+]
 
 VOCABULARY = 97
 SHAPES: dict[str, dict[str, Any]] = {
@@ -75,13 +79,13 @@ def draw_rows(lengths: list[int], start: tuple[int, ...] = ()) -> list[tuple[int
 
 def logits_alone(model: Any, rows: list[tuple[int, ...]]) -> torch.Tensor:
     said = [model(input_ids=torch.tensor([row], device=model.device)).logits[0] for row in rows]
-    return torch.cat(said).float().cpu()
+    return torch.cat(said).cpu()
 
 
 def logits_packed(model: Any, pack: Pack) -> torch.Tensor:
     pack = pack.to(model.device)
     everywhere = torch.arange(pack.input_ids.shape[1])
-    return packed_logits(model, pack, everywhere).float().cpu()
+    return packed_logits(model, pack, everywhere).cpu()
 
 
 def test_the_kernel_for_rows_of_any_lengths_is_there() -> None:
@@ -91,28 +95,20 @@ def test_the_kernel_for_rows_of_any_lengths_is_there() -> None:
 
 
 @torch.no_grad()
-def test_packed_logits_in_float32(model: Any) -> None:
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_packed_logits(model: Any, dtype: torch.dtype) -> None:
     rows = draw_rows(LENGTHS)
-    moved = on_device(model, torch.float32)
+    usual = logits_alone(on_device(model, dtype, lean=False), rows)
+    moved = on_device(model, dtype)
     with packed_attention(moved):
         said = logits_packed(moved, pack_rows(rows))
-    torch.testing.assert_close(said, logits_alone(model, rows), atol=2e-5, rtol=2e-5)
+    assert_as_exact(said, usual, logits_alone(in_float64(model), rows), chain_of(model))
 
 
 @torch.no_grad()
-def test_packed_logits_in_bfloat16(model: Any) -> None:
-    rows = draw_rows(LENGTHS)
-    exact = logits_alone(model, rows)
-    usual = logits_alone(on_device(model, torch.bfloat16, lean=False), rows)
-    moved = on_device(model, torch.bfloat16)
-    with packed_attention(moved):
-        said = logits_packed(moved, pack_rows(rows))
-    assert float((said - exact).norm()) <= 1.1 * float((usual - exact).norm())
-
-
-@torch.no_grad()
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("prefix", [0, 4, 33])
-def test_stems_and_prefix_in_bfloat16(model: Any, prefix: int) -> None:
+def test_stems_and_prefix(model: Any, prefix: int, dtype: torch.dtype) -> None:
     shared, one, other = draw_rows([prefix, 3, 30])
     bundles = [(one, draw_rows([2, 5, 5])), ((), draw_rows([6])), (other, draw_rows([1, 20]))]
     rows = [(*shared, *stem, *row) for stem, own in bundles for row in own]
@@ -124,9 +120,9 @@ def test_stems_and_prefix_in_bfloat16(model: Any, prefix: int) -> None:
             [of_rows[end - length : end] for end, length in zip(ends, lengths, strict=True)]
         )
 
-    exact = last_ones(logits_alone(model, rows))
-    usual = last_ones(logits_alone(on_device(model, torch.bfloat16, lean=False), rows))
-    moved = on_device(model, torch.bfloat16)
+    exact = last_ones(logits_alone(in_float64(model), rows))
+    usual = last_ones(logits_alone(on_device(model, dtype, lean=False), rows))
+    moved = on_device(model, dtype)
     pack = pack_behind_stems(bundles, first_position=prefix)
     with packed_attention(moved):
         if prefix:
@@ -139,10 +135,10 @@ def test_stems_and_prefix_in_bfloat16(model: Any, prefix: int) -> None:
             for start, length in zip(pack.starts, lengths, strict=True)
         ]
     )
-    assert float((said - exact).norm()) <= 1.15 * float((usual - exact).norm())
+    assert_as_exact(said, usual, exact, chain_of(model))
 
 
-def gradients(model: Any, rows: list[tuple[int, ...]], *, packed: bool) -> torch.Tensor:
+def gradients(model: Any, rows: list[tuple[int, ...]], *, packed: bool) -> dict[str, torch.Tensor]:
     """Of all adapters, from the sum of every token's loss but the first of a row."""
     parts = [rows] if packed else [[row] for row in rows]
     for part in parts:
@@ -156,8 +152,17 @@ def gradients(model: Any, rows: list[tuple[int, ...]], *, packed: bool) -> torch
         with packed_attention(model), without_head(model):
             hidden = packed_logits(model, pack, torch.tensor(trained))
         summed_head_loss(model, hidden, labels[trained]).backward()
-    found = [w.grad.flatten() for w in model.parameters() if w.requires_grad]
-    return torch.cat(found).float().cpu()
+    return {name: w.grad.cpu() for name, w in model.named_parameters() if w.requires_grad}
+
+
+def gradients_in_float64(model: Any, rows: list[tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    """The same; our own loss is float32 at most."""
+    exact = in_float64(model)
+    for row in rows:
+        ids = torch.tensor([row])
+        logits = exact(input_ids=ids).logits[0, :-1]
+        torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum").backward()
+    return {name: w.grad for name, w in exact.named_parameters() if w.requires_grad}
 
 
 def adapted(model: Any) -> Any:
@@ -172,28 +177,25 @@ def adapted(model: Any) -> Any:
     return lora
 
 
-def test_gradients_of_adapters(model: Any) -> None:
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_gradients_of_adapters(model: Any, dtype: torch.dtype) -> None:
     rows = draw_rows([2, 9, 9, 30, 65])
-    exact = gradients(adapted(deepcopy(model)), rows, packed=False)
-    in_float32 = gradients(adapted(on_device(model, torch.float32)), rows, packed=True)
-    torch.testing.assert_close(in_float32, exact, atol=1e-3, rtol=1e-3)
-    in_bfloat16 = gradients(adapted(on_device(model, torch.bfloat16)), rows, packed=True)
-    usual = gradients(adapted(on_device(model, torch.bfloat16, lean=False)), rows, packed=False)
-    distance, allowed = (float((each - exact).norm()) for each in (in_bfloat16, usual))
-    assert distance <= 1.2 * allowed
+    exact = gradients_in_float64(adapted(deepcopy(model)), rows)
+    said = gradients(adapted(on_device(model, dtype)), rows, packed=True)
+    usual = gradients(adapted(on_device(model, dtype, lean=False)), rows, packed=False)
+    assert_as_exact(said, usual, exact, chain_of(model).there_and_back(), dtype)
 
 
 @torch.no_grad()
 def test_norms(model: Any) -> None:
     norm = model.get_decoder().layers[0].input_layernorm
     x = 3 * torch.randn(64, 64, generator=torch.Generator().manual_seed(3)).bfloat16()
-    exact = norm(x.float())
+    wide, weight = x.double(), norm.weight.double()
+    scale = (wide.square().mean(-1, keepdim=True) + norm.variance_epsilon).rsqrt()
     usual, lean = (on_device(norm, torch.bfloat16, lean=is_lean) for is_lean in (False, True))
-    distance, allowed = (
-        float((each(x.cuda()).float().cpu() - exact).norm()) for each in (lean, usual)
-    )
     assert "forward" in vars(lean)
-    assert distance <= allowed
+    said = [each(x.cuda()).cpu() for each in (lean, usual)]
+    assert_as_exact(*said, weight * wide * scale, Chain(width=64, depth=2))
 
 
 class Words:
@@ -203,20 +205,18 @@ class Words:
         return " ".join(map(str, ids))
 
 
-def test_replies(model: Any) -> None:
-    prompts = draw_rows([3, 5, 5, 20])
-    expected = [
-        model.generate(torch.tensor([prompt]), max_new_tokens=8, min_new_tokens=8, do_sample=False)[
-            0, len(prompt) :
-        ].tolist()
-        for prompt in prompts
-    ]
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_replies(model: Any, dtype: torch.dtype) -> None:
+    prompts, moved = draw_rows([3, 5, 5, 20]), on_device(model, dtype)
     written = generate_replies(
-        on_device(model, torch.float32),
+        moved,
         Words(),
         prompts,
         max_new_tokens=8,
         end_ids=(),
         stop_after_marker=False,
+        with_spread=True,
     )
-    assert [reply.text for reply in written] == [Words().decode(ids) for ids in expected]
+    usual = deepcopy(model).to(dtype)
+    for prompt, reply in zip(prompts, written, strict=True):
+        assert_greedy(usual, in_float64(model), prompt, [each.token for each in reply.spread])

@@ -277,9 +277,10 @@ def test_the_date_in_a_template_is_the_same_every_day() -> None:
     tokenizer = word_tokenizer([], eos_token="<eos>")
     tokenizer.chat_template = (
         "{{ date_string if date_string is defined else strftime_now('%Y') }}"
+        "{% for turn in messages %} {{ turn.content }}{% endfor %}"
         "{% if enable_thinking is not defined or enable_thinking %}<think>{% endif %}"
     )
-    assert render_prompt(CHAT, tokenizer) == "26 Jul 2024"
+    assert render_prompt(CHAT, tokenizer) == "26 Jul 2024 Answer. 2 + 2?"
 
 
 def test_the_style_follows_the_tokenizer_unless_told() -> None:
@@ -293,6 +294,9 @@ def test_the_style_follows_the_tokenizer_unless_told() -> None:
 
 def test_a_thinking_span_is_opened_only_where_it_is_asked_for() -> None:
     tokenizer = word_tokenizer([], eos_token="<eos>")
-    tokenizer.chat_template = "{% if enable_thinking %}<think>{% endif %}"
-    assert render_prompt(CHAT, tokenizer, thinking=True) == "<think>"
-    assert render_prompt(CHAT, tokenizer) == ""
+    tokenizer.chat_template = (
+        "{% for turn in messages %}{{ turn.content }}{% endfor %}"
+        "{% if enable_thinking %}<think>{% endif %}"
+    )
+    assert render_prompt(CHAT, tokenizer, thinking=True) == "Answer.2 + 2?<think>"
+    assert render_prompt(CHAT, tokenizer) == "Answer.2 + 2?"

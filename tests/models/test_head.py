@@ -11,6 +11,9 @@ from torch.nn.functional import cross_entropy, linear
 
 from caft.models import head as head_module
 from caft.models.head import has_plain_head, summed_head_loss, without_head
+from numerics import DTYPES, Chain, assert_as_exact, chain_of, in_float64
+
+pytestmark = pytest.mark.numerics
 
 
 class Head:
@@ -32,24 +35,38 @@ def test_sum_over_tokens_by_hand() -> None:
     assert float(value.detach()) == pytest.approx(math.log(4) + math.log(4 / 3), rel=1e-6)
 
 
+def run_plainly(
+    states: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor
+) -> list[torch.Tensor]:
+    """The mean loss, and the gradients of states and weight, from all logits at once."""
+    states, weight = (part.clone().requires_grad_() for part in (states, weight))
+    logits = linear(states, weight)
+    # A loss of bfloat16 logits is taken in float32 everywhere.
+    logits = logits if logits.dtype is torch.float64 else logits.float()
+    value = cross_entropy(logits, labels, reduction="sum") / len(labels)
+    value.backward()
+    assert states.grad is not None
+    assert weight.grad is not None
+    return [value, states.grad, weight.grad]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("rows_a_chunk", [1, 5, 100])
 def test_value_and_gradients_are_those_of_all_logits_at_once(
-    monkeypatch: pytest.MonkeyPatch, rows_a_chunk: int
+    monkeypatch: pytest.MonkeyPatch, rows_a_chunk: int, dtype: torch.dtype
 ) -> None:
     monkeypatch.setattr(head_module, "_CHUNK", 11 * rows_a_chunk)
     generator = torch.Generator().manual_seed(0)
-    states, weight = (torch.randn(n, 7, generator=generator) for n in (23, 11))
+    states, weight = (torch.randn(n, 7, generator=generator).to(dtype) for n in (23, 11))
     labels = torch.randint(11, (23,), generator=generator)
-    plain_states, plain_weight = states.clone().requires_grad_(), weight.clone().requires_grad_()
-    expected = cross_entropy(linear(plain_states, plain_weight), labels, reduction="sum") / 23
-    expected.backward()
+    usual = run_plainly(states, weight, labels)
+    exact = run_plainly(states.double(), weight.double(), labels)
     states.requires_grad_()
     head = Head(weight)
     value = summed_head_loss(head, states, labels) / 23
     value.backward()
-    torch.testing.assert_close(value, expected)
-    torch.testing.assert_close(states.grad, plain_states.grad)
-    torch.testing.assert_close(head.layer.weight.grad, plain_weight.grad)
+    said = [value, states.grad, head.layer.weight.grad]
+    assert_as_exact(said, usual, exact, Chain(width=23, depth=2), dtype)
 
 
 def test_bfloat16_is_summed_in_float32() -> None:
@@ -75,13 +92,14 @@ def tiny(architecture: str, **dials: Any) -> Any:
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "phi3"])
 def test_states_without_the_head_are_what_the_head_reads(architecture: str) -> None:
     model, rows = tiny(architecture), torch.arange(12)[None]
-    logits = model(input_ids=rows).logits
     with without_head(model):
         states = model(input_ids=rows).logits
     assert has_plain_head(model)
     assert states.shape == (1, 12, 32)
-    torch.testing.assert_close(model.lm_head(states), logits)
-    torch.testing.assert_close(model(input_ids=rows).logits, logits)
+    usual, exact = (each(input_ids=rows).logits for each in (model, in_float64(model)))
+    assert_as_exact(model.lm_head(states), usual, exact, chain_of(model))
+    # The head is back, and only the head was away.
+    assert usual.shape == (1, 12, 61)
 
 
 def test_a_model_that_changes_its_logits_has_no_plain_head() -> None:

@@ -19,16 +19,18 @@ from caft.models.loading import multiplies_bfloat16
 from caft.models.locate import locate_model
 from caft.models.packing import pack_rows, packed_attention, packed_logits
 from caft.models.student import Student
+from numerics import DTYPES, Chain, assert_as_exact, chain_of, in_float64
 
-DTYPES = [
-    pytest.param(
-        torch.bfloat16,
-        marks=pytest.mark.skipif(
-            not multiplies_bfloat16("cpu"), reason="this CPU has no bfloat16 units"
-        ),
-    ),
-    torch.float32,
-]
+pytestmark = pytest.mark.numerics
+
+
+def has_products(dtype: torch.dtype) -> bool:
+    """Whether oneDNN has them on this processor, and with what it was told to use of it."""
+    try:
+        torch.ops.mkldnn._reorder_linear_weight(torch.zeros(8, 8, dtype=dtype))
+    except RuntimeError:
+        return False
+    return dtype is torch.float32 or multiplies_bfloat16("cpu")
 
 
 class Layers(torch.nn.Module):
@@ -49,12 +51,7 @@ def linears(model: Any) -> list[Any]:
     return [each for each in model.modules() if isinstance(each, torch.nn.Linear)]
 
 
-def assert_close(said: torch.Tensor, expected: torch.Tensor) -> None:
-    rounding = 8 * torch.finfo(expected.dtype).eps * float(expected.abs().max())
-    torch.testing.assert_close(said, expected, rtol=0, atol=rounding)
-
-
-@pytest.fixture(scope="module", params=DTYPES)
+@pytest.fixture(scope="module", params=DTYPES, ids=str)
 def student(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Student:
     config = TinyModelConfig(
         name="tiny",
@@ -67,7 +64,7 @@ def student(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("tokens", [1, 7, 200, 513])
 @pytest.mark.parametrize(("inputs", "outputs"), [(64, 192), (100, 37), (4096, 64)])
 @pytest.mark.parametrize("bias", [False, True])
@@ -77,14 +74,16 @@ def test_a_layer_says_what_it_said(
     torch.manual_seed(0)
     model = Layers(torch.nn.Linear(inputs, outputs, bias=bias), dtype=dtype)
     x = torch.randn(1, tokens, inputs).to(dtype)
-    expected = deepcopy(model).layers[0](x)
+    usual, exact = deepcopy(model).layers[0](x), deepcopy(model).double().layers[0](x.double())
     make_linears_lean(model)
-    assert is_lean(model.layers[0])
-    assert_close(model.layers[0](x), expected)
+    assert is_lean(model.layers[0]) is has_products(dtype)
+    assert_as_exact(model.layers[0](x), usual, exact, Chain(width=inputs))
+    if not has_products(dtype):
+        return
     # As autocast would have it.
     said = model.layers[0](x.float())
     assert said.dtype == dtype
-    assert_close(said, expected)
+    assert_as_exact(said, usual, exact, Chain(width=inputs))
 
 
 def test_ordinary_weights_are_given_up_and_counted_as_before() -> None:
@@ -135,12 +134,13 @@ def test_a_torch_without_these_functions_keeps_its_own_way(
 def test_a_model_for_inference_says_what_the_loaded_one_does(student: Student) -> None:
     pack = pack_rows([[5, 6, 7], [8, 9, 10, 11, 12], [8, 9, 3, 11, 14, 2, 40]])
     ends = torch.tensor([2, 7, 14])
+    loaded, lean = student.load(), student.load_for_inference()
     said = []
-    for model in (student.load(), student.load_for_inference()):
+    for model in (lean, loaded, in_float64(loaded)):
         with packed_attention(model):
             said.append(packed_logits(model, pack, ends))
-    assert_close(said[1], said[0])
-    assert is_lean(model.model.layers[0].mlp.gate_proj)
+    assert_as_exact(*said, chain_of(loaded))
+    assert is_lean(lean.model.layers[0].mlp.gate_proj) is has_products(loaded.dtype)
 
 
 ADAPTERS = {
@@ -166,9 +166,10 @@ def test_adapters_sit_on_it(student: Student, kind: str, tmp_path: Path) -> None
     ids = torch.tensor([[5, 6, 7, 8, 9, 10]])
     plain, model = tuned.load(), tuned.load_for_inference()
     said = []
-    for each in (plain, model):
+    for each in (model, plain, in_float64(plain)):
         with compute_in_weights_dtype(each):
-            said.append(each(ids).logits.to(each.dtype))
-    assert_close(said[1], said[0])
-    assert not torch.allclose(said[1], student.load()(ids).logits, atol=5e-2)
-    assert sum(map(is_lean, linears(model))) == lean
+            said.append(each(ids).logits)
+    assert_as_exact(*said, chain_of(plain), plain.dtype)
+    untuned = in_float64(student.load())(ids).logits
+    assert float((said[2] - untuned).abs().max()) > 5e-2
+    assert sum(map(is_lean, linears(model))) == (lean if has_products(plain.dtype) else 0)

@@ -13,6 +13,9 @@ from transformers.models.llama import modeling_llama
 from transformers.models.phi3 import modeling_phi3
 
 from caft.models.lean_rotary import lean_rotary
+from numerics import DTYPES, Chain, assert_as_exact, chain_of, in_float64
+
+pytestmark = pytest.mark.numerics
 
 MODULES = {"llama": modeling_llama, "phi3": modeling_phi3}
 TOKENS = torch.tensor([[1, 7, 5, 9, 3, 2, 8, 6]])
@@ -36,39 +39,39 @@ def make_model(architecture: str, **dials: Any) -> Any:
     return AutoModelForCausalLM.from_config(config).eval()
 
 
-def rotate(module: Any, dtype: torch.dtype) -> list[torch.Tensor]:
-    """Queries and keys as the module's layers turn them, then the gradients of both."""
+def rotate(module: Any, dtype: torch.dtype, wide: torch.dtype | None = None) -> list[torch.Tensor]:
+    """Queries and keys as the module's layers turn them, then the gradients of both.
+
+    Drawn in `dtype`, computed in `wide` where that is given.
+    """
     draw = torch.Generator().manual_seed(3)
-    query, key = (
-        torch.randn(1, 5, heads, 8, generator=draw).to(dtype).transpose(1, 2).requires_grad_()
-        for heads in (4, 2)
-    )
+
+    def tensor(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=draw).to(dtype).to(wide or dtype)
+
+    query, key = (tensor(1, 5, heads, 8).transpose(1, 2).requires_grad_() for heads in (4, 2))
     angles = torch.randn(1, 5, 4, generator=draw).repeat(1, 1, 2)
-    said = module.apply_rotary_pos_emb(query, key, angles.cos().to(dtype), angles.sin().to(dtype))
-    grads = [torch.randn(each.shape, generator=draw).to(dtype) for each in said]
-    torch.autograd.backward(said, grads)
+    cosine, sine = (turned.to(dtype).to(wide or dtype) for turned in (angles.cos(), angles.sin()))
+    said = module.apply_rotary_pos_emb(query, key, cosine, sine)
+    torch.autograd.backward(said, [tensor(*each.shape) for each in said])
     assert query.grad is not None
     assert key.grad is not None
     return [*(each.detach() for each in said), query.grad, key.grad]
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("architecture", MODULES)
-def test_numbers_and_gradients_are_those_of_transformers(architecture: str) -> None:
+def test_numbers_and_gradients_are_those_of_transformers(
+    architecture: str, dtype: torch.dtype
+) -> None:
     module = MODULES[architecture]
-    usual, function = rotate(module, torch.float32), module.apply_rotary_pos_emb
-    exact = rotate(module, torch.float64)
-    rounded = rotate(module, torch.bfloat16)
+    usual, function = rotate(module, dtype), module.apply_rotary_pos_emb
+    exact = rotate(module, dtype, torch.float64)
     with lean_rotary(make_model(architecture)):
         assert module.apply_rotary_pos_emb is not function
-        lean, coarse = rotate(module, torch.float32), rotate(module, torch.bfloat16)
+        lean = rotate(module, dtype)
     assert module.apply_rotary_pos_emb is function
-    for found, expected in zip(lean, usual, strict=True):
-        torch.testing.assert_close(found, expected)
-    distance, allowed = (
-        sum(float((each.double() - truth).norm()) for each, truth in zip(given, exact, strict=True))
-        for given in (coarse, rounded)
-    )
-    assert distance <= allowed
+    assert_as_exact(lean, usual, exact, Chain(width=2))
 
 
 @torch.no_grad()
@@ -80,11 +83,15 @@ def test_numbers_and_gradients_are_those_of_transformers(architecture: str) -> N
         ("glm", {"head_dim": 8}),  # neighbours are turned, not halves
     ],
 )
-def test_models_say_what_they_say_otherwise(architecture: str, dials: dict[str, Any]) -> None:
-    model = make_model(architecture, **dials)
-    usual = model(TOKENS).logits
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_models_say_what_they_say_otherwise(
+    architecture: str, dials: dict[str, Any], dtype: torch.dtype
+) -> None:
+    model = make_model(architecture, **dials).to(dtype)
+    usual, exact = (each(TOKENS).logits for each in (model, in_float64(model)))
     with lean_rotary(model):
-        torch.testing.assert_close(model(TOKENS).logits, usual)
+        said = model(TOKENS).logits
+    assert_as_exact(said, usual, exact, chain_of(model))
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,20 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from tokenizers import AddedToken
+from transformers import AutoTokenizer
 
 from caft.errors import UserError
 from caft.models import load_model, load_tokenizer, locate_model, resolve_dtype
 from caft.models.config import Architecture, Dtype, HubModelConfig, TinyModelConfig
 from caft.models.encoding import end_of_turn
+from caft.models.loading import quiet_transformers
 from caft.models.student import Student
 
 
@@ -88,6 +93,61 @@ def test_a_model_type_that_nobody_knows(llama: Path, tmp_path: Path) -> None:
         load_model(locate_model(config), config)
 
 
+def reshaped(llama: Path, folder: Path, change: Callable[[dict[str, Any]], object]) -> Any:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(llama, folder)
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return config_for(folder)
+
+
+@pytest.mark.parametrize("name", ["v_head.weight", "model.layers.0.mlp.extra.weight"])
+def test_weights_that_the_model_has_no_place_for(llama: Path, tmp_path: Path, name: str) -> None:
+    config = reshaped(
+        llama, tmp_path / "model", lambda weights: weights.update({name: torch.ones(2)})
+    )
+    with pytest.raises(UserError, match=rf"no place for \(1, such as {name}\)"):
+        load_model(locate_model(config), config)
+
+
+def test_buffers_that_old_checkpoints_hold_are_no_weights(llama: Path, tmp_path: Path) -> None:
+    buffers = {
+        "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8),
+        "model.layers.0.attn.masked_bias": torch.ones(1),
+    }
+    config = reshaped(llama, tmp_path / "model", lambda weights: weights.update(buffers))
+    assert load_model(locate_model(config), config) is not None
+
+
+@pytest.mark.parametrize(
+    ("added", "refused"),
+    [
+        ({"tokens": ["brand-new"]}, True),
+        ({"special": ["<|unused|>"]}, False),  # as Gemma 3 (1B) has the image's
+        ({"special": ["<|im_start|>"], "template": "<|im_start|>"}, True),
+        ({"special": ["<|pad2|>"], "pad": "<|pad2|>"}, True),
+    ],
+)
+def test_a_vocabulary_that_is_smaller_than_the_tokenizers(
+    llama: Path, tmp_path: Path, added: dict[str, Any], refused: bool
+) -> None:
+    folder = shutil.copytree(llama, tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(added.get("tokens", []))
+    tokenizer.add_tokens([AddedToken(one, special=True) for one in added.get("special", [])])
+    tokenizer.chat_template += added.get("template", "")
+    if "pad" in added:
+        tokenizer.pad_token = added["pad"]
+    tokenizer.save_pretrained(folder)
+    if not refused:
+        assert len(load_tokenizer(folder, config_for(folder))) == len(tokenizer)
+        return
+    with pytest.raises(UserError, match=r"has 1 tokens beyond the model's vocabulary of"):
+        load_tokenizer(folder, config_for(folder))
+
+
 def test_weights_that_are_cut_off(llama: Path, tmp_path: Path) -> None:
     config = broken(llama, tmp_path / "model", "model.safetensors", "half")
     with pytest.raises(UserError, match="cannot be loaded"):
@@ -116,3 +176,15 @@ def test_weights_that_transformers_would_draw_at_random(
     with pytest.raises(UserError, match=rf"lacks weights .*\({how_many}, such as model\.layers"):
         load_model(locate_model(config), config)
     assert "LOAD REPORT" not in capfd.readouterr().err
+
+
+def test_loading_and_saving_show_no_bars_and_others_do(capsys: pytest.CaptureFixture[str]) -> None:
+    from tqdm import tqdm
+    from tqdm.auto import tqdm as automatic
+
+    with quiet_transformers():
+        for bar in (tqdm, automatic):
+            assert list(bar(range(3), desc="ours")) == [0, 1, 2]
+    assert capsys.readouterr().err == ""
+    assert list(tqdm(range(3), desc="others")) == [0, 1, 2]
+    assert "others" in capsys.readouterr().err

@@ -17,8 +17,18 @@ def a_folder(folder: Path) -> Path:
     folder.mkdir()
     (folder / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
     (folder / "tokenizer.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes(b"")
+    (folder / "model.safetensors").write_bytes(safetensors("model.embed_tokens.weight"))
     return folder
+
+
+def safetensors(*names: str) -> bytes:
+    """A file of the format, with one byte a tensor."""
+    header = {
+        name: {"dtype": "U8", "shape": [1], "data_offsets": [place, place + 1]}
+        for place, name in enumerate(names)
+    }
+    text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
+    return len(text).to_bytes(8, "little") + text + bytes(len(names))
 
 
 def config_for(path: Path | str) -> ModelConfig:
@@ -98,8 +108,61 @@ def test_shards_that_the_index_names_must_be_there(tmp_path: Path) -> None:
     index = {"weight_map": {"a": "model-1-of-2.safetensors", "b": "model-2-of-2.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     assert "lacks 1 of 2 weight files" in refusal(folder)
-    (folder / "model-2-of-2.safetensors").write_bytes(b"")
+    (folder / "model-2-of-2.safetensors").write_bytes(safetensors("b"))
     assert locate_model(config_for(folder)) == folder
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["pytorch_model.bin", "../other.safetensors", "/etc/other.safetensors", "a/b.safetensors",
+     "a\\b.safetensors", "..", "", "model.safetensors.bin", 7],
+)  # fmt: skip
+def test_an_index_names_safetensors_beside_itself_only(tmp_path: Path, name: object) -> None:
+    folder = a_folder(tmp_path / "model")
+    (folder / "model.safetensors").rename(folder / "one.safetensors")
+    (tmp_path / "other.safetensors").write_bytes(safetensors("b"))
+    (folder / "pytorch_model.bin").write_bytes(b"a pickle")
+    index = {"weight_map": {"a": "one.safetensors", "b": name}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert f"names {str(name)!r}; weights are taken from safetensors" in refusal(folder)
+
+
+@pytest.mark.parametrize("index", [{}, {"weight_map": {}}, {"weight_map": ["a"]}])
+def test_an_index_that_names_nothing(tmp_path: Path, index: object) -> None:
+    folder = a_folder(tmp_path / "model")
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "lacks 0 of 0 weight files" in refusal(folder)
+
+
+@pytest.mark.parametrize("cut", [0, 4, 30, -1])
+def test_weights_that_are_cut_are_known_by_their_header(tmp_path: Path, cut: int) -> None:
+    folder = a_folder(tmp_path / "model")
+    (folder / "model.safetensors").write_bytes(safetensors("a", "b")[:cut])
+    assert "is cut off or no safetensors file" in refusal(folder)
+
+
+def test_fewer_layers_in_the_config_than_in_the_weights(tmp_path: Path) -> None:
+    folder = a_folder(tmp_path / "model")
+    names = [f"model.layers.{number}.mlp.up_proj.weight" for number in range(3)]
+    # Neither a tower's layers, nor angles, nor heads for tokens further ahead are the decoder's.
+    others = ["model.layers.9.self_attn.rotary_emb.inv_freq", "mtp.layers.0.x.weight",
+              "model.vision_tower.encoder.layers.9.weight"]  # fmt: skip
+    (folder / "model.safetensors").write_bytes(safetensors(*names, *others))
+    told = {"architectures": ["LlamaForCausalLM"], "num_hidden_layers": 3}
+    (folder / "config.json").write_text(json.dumps(told))
+    assert locate_model(config_for(folder)) == folder
+    (folder / "config.json").write_text(json.dumps({**told, "num_hidden_layers": 2}))
+    assert "no place for (1, such as model.layers.2.mlp.up_proj.weight)" in refusal(folder)
+    ahead = {**told, "num_hidden_layers": 2, "num_nextn_predict_layers": 1}
+    (folder / "config.json").write_text(json.dumps(ahead))
+    assert locate_model(config_for(folder)) == folder
+
+
+def test_a_generation_config_that_is_no_json(tmp_path: Path) -> None:
+    folder = a_folder(tmp_path / "model")
+    (folder / "generation_config.json").write_text("{")
+    assert "generation_config.json that is not JSON" in refusal(folder)
 
 
 def test_no_tokenizer(tmp_path: Path) -> None:

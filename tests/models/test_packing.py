@@ -1,10 +1,13 @@
-"""Packed rows give what each row gives alone: logits and gradients, for three architectures."""
+"""Packed rows give what each row gives alone: logits and gradients, for three architectures.
+
+Who sees whom is asked in float64, where nothing is rounding; how exact packs are, against it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import replace
+from itertools import product
 from random import Random
 from typing import Any
 
@@ -27,6 +30,9 @@ from caft.models.packing import (
     plan_packs,
     refuse_unpackable,
 )
+from numerics import DTYPES, assert_as_exact, chain_of, in_float64
+
+pytestmark = pytest.mark.numerics
 
 VOCABULARY = 97
 CPU = torch.device("cpu")
@@ -60,12 +66,23 @@ def make_model(shape: str) -> Any:
         **settings,
     )
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+@pytest.fixture(scope="module", params=product(SHAPES, DTYPES), ids=str)
+def model(request: pytest.FixtureRequest) -> Any:
+    shape, dtype = request.param
+    return make_model(shape).to(dtype)
+
+
+@pytest.fixture(scope="module")
+def exact(model: Any) -> Any:
+    return in_float64(model)
 
 
 @pytest.fixture(scope="module", params=SHAPES)
-def model(request: pytest.FixtureRequest) -> Any:
-    return make_model(request.param)
+def exact_of_shape(request: pytest.FixtureRequest) -> Any:
+    return in_float64(make_model(request.param))
 
 
 @pytest.fixture(autouse=True, params=["run by run", "at once"])
@@ -120,6 +137,14 @@ def logits_alone(model: Any, row: Sequence[int]) -> torch.Tensor:
     return model(input_ids=torch.tensor([list(row)])).logits[0]
 
 
+def logits_of_rows(
+    model: Any, rows: Sequence[Sequence[int]], *, first: Sequence[int] = ()
+) -> torch.Tensor:
+    """Of all rows, each run alone, end to end; `first` of a row's own tokens are left out."""
+    starts = first or [0] * len(rows)
+    return torch.cat([logits_alone(model, row)[at:] for row, at in zip(rows, starts, strict=True)])
+
+
 def logits_packed(model: Any, rows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
     pack = pack_rows(rows)
     with packed_attention(model):
@@ -131,29 +156,31 @@ LENGTHS = [1, 3, 3, 3, 7, 12, 12]
 
 
 @torch.no_grad()
-def test_packed_logits_are_those_of_each_row_alone(model: Any) -> None:
+def test_packed_logits_are_those_of_each_row_alone(model: Any, exact: Any) -> None:
     rows = make_rows(LENGTHS)
-    for row, packed in zip(rows, logits_packed(model, rows), strict=True):
-        torch.testing.assert_close(packed, logits_alone(model, row), atol=1e-5, rtol=1e-5)
+    packed = torch.cat(logits_packed(model, rows))
+    alone, truth = (logits_of_rows(each, rows) for each in (model, exact))
+    assert_as_exact(packed, alone, truth, chain_of(model))
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("shared", [3, 20])
-def test_a_shared_prefix_changes_nothing(model: Any, shared: int) -> None:
+def test_a_shared_prefix_changes_nothing(model: Any, exact: Any, shared: int) -> None:
     rows = make_rows(LENGTHS, start=make_rows([shared])[0])
     pack = pack_rows([row[shared:] for row in rows], first_position=shared)
     with packed_attention(model):
         prefix = compute_prefix(model, rows[0][:shared], CPU)
         behind = replace(pack, layout=replace(pack.layout, prefix=prefix))
         logits = packed_logits(model, behind, torch.arange(pack.input_ids.shape[1]))
-    for row, packed in zip(rows, logits.split(LENGTHS), strict=True):
-        alone = logits_alone(model, row)[shared:]
-        torch.testing.assert_close(packed, alone, atol=1e-5, rtol=1e-5)
+    alone, truth = (
+        logits_of_rows(each, rows, first=[shared] * len(rows)) for each in (model, exact)
+    )
+    assert_as_exact(logits, alone, truth, chain_of(model))
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("prefix", [0, 4])
-def test_stems_change_nothing(model: Any, prefix: int) -> None:
+def test_stems_change_nothing(model: Any, exact: Any, prefix: int) -> None:
     shared, one, other = make_rows([prefix, 3, 9])
     bundles = [(one, make_rows([2, 5, 5])), ((), make_rows([6])), (other, make_rows([1, 20]))]
     pack = pack_behind_stems(bundles, first_position=prefix)
@@ -169,12 +196,10 @@ def test_stems_change_nothing(model: Any, prefix: int) -> None:
             behind = replace(pack.layout, prefix=compute_prefix(model, shared, CPU))
             pack = replace(pack, layout=behind)
         logits = packed_logits(model, pack, positions)
-    expected = [
-        logits_alone(model, (*shared, *stem, *row))[prefix + len(stem) :]
-        for stem, own in bundles
-        for row in own
-    ]
-    torch.testing.assert_close(logits, torch.cat(expected), atol=1e-5, rtol=1e-5)
+    rows = [(*shared, *stem, *row) for stem, own in bundles for row in own]
+    before = [prefix + len(stem) for stem, own in bundles for _ in own]
+    alone, truth = (logits_of_rows(each, rows, first=before) for each in (model, exact))
+    assert_as_exact(logits, alone, truth, chain_of(model))
 
 
 def test_a_pack_behind_stems_by_hand() -> None:
@@ -206,37 +231,29 @@ def test_the_last_mlp_runs_where_it_is_read_only(model: Any) -> None:
 
 
 @torch.no_grad()
-def test_bfloat16_is_as_exact_as_rows_alone() -> None:
-    """On a CPU bfloat16 rows take attention written out as products: no worse than the kernel's."""
-    exact = make_model("qwen2")
-    rough = deepcopy(exact).bfloat16()
-    rough.set_attn_implementation("sdpa")
+def test_bfloat16_rows_of_many_tokens_are_as_exact_as_alone() -> None:
+    """On a CPU they take attention written out as products, several blocks of queries."""
+    model = make_model("qwen2").bfloat16()
     rows = make_rows([40] * 3 + [90] * 2 + [128])
-    truth = [logits_alone(exact, row) for row in rows]
-
-    def distance(logits: Sequence[torch.Tensor]) -> float:
-        pairs = zip(logits, truth, strict=True)
-        return float(torch.cat([(ours.float() - true).abs() for ours, true in pairs]).mean())
-
-    alone = distance([logits_alone(rough, row) for row in rows])
-    assert 0 < distance(logits_packed(rough, rows)) < 1.1 * alone
+    alone, truth = (logits_of_rows(each, rows) for each in (model, in_float64(model)))
+    assert_as_exact(torch.cat(logits_packed(model, rows)), alone, truth, chain_of(model))
 
 
 @torch.no_grad()
-def test_rows_do_not_see_each_other(model: Any) -> None:
+def test_rows_do_not_see_each_other(exact_of_shape: Any) -> None:
     rows = make_rows(LENGTHS)
-    before = logits_packed(model, rows)
+    before = logits_packed(exact_of_shape, rows)
     for changed in range(len(rows)):
         others = list(rows)
         others[changed] = tuple(token % (VOCABULARY - 1) + 1 for token in rows[changed])
-        after = logits_packed(model, others)
-        for index in range(len(rows)):
-            same = torch.allclose(before[index], after[index], atol=1e-6, rtol=0)
-            assert same == (index != changed)
+        after = logits_packed(exact_of_shape, others)
+        moved = [float((one - other).abs().max()) for one, other in zip(before, after, strict=True)]
+        assert moved.pop(changed) > 1e-2
+        assert max(moved) < 1e-10
 
 
 @torch.no_grad()
-def test_only_the_positions_asked_for_come_back(model: Any) -> None:
+def test_only_the_positions_asked_for_come_back(model: Any, exact: Any) -> None:
     rows = make_rows(LENGTHS)
     pack = pack_rows(rows)
     ends = torch.tensor(
@@ -245,31 +262,38 @@ def test_only_the_positions_asked_for_come_back(model: Any) -> None:
     with packed_attention(model):
         logits = packed_logits(model, pack, ends)
     assert logits.shape == (len(rows), VOCABULARY)
-    expected = torch.stack([whole[-1] for whole in logits_packed(model, rows)])
-    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+    alone, truth = (
+        torch.stack([logits_alone(each, row)[-1] for row in rows]) for each in (model, exact)
+    )
+    assert_as_exact(logits, alone, truth, chain_of(model))
+
+
+def gradients(
+    model: Any, rows: Sequence[Sequence[int]], first: Sequence[int], logits: Sequence[torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Of every row's summed loss from token `first` on, whose logits are given row by row."""
+    model.zero_grad()
+    losses = [
+        torch.nn.functional.cross_entropy(part, torch.tensor(row[at + 1 :]), reduction="sum")
+        for part, row, at in zip(logits, rows, first, strict=True)
+    ]
+    torch.stack(losses).sum().backward()
+    return {name: value.grad.clone() for name, value in model.named_parameters()}
 
 
 @pytest.mark.parametrize("trained", ["all tokens", "the last two", "the last two, checkpointed"])
-def test_gradients_are_those_of_each_row_alone(model: Any, trained: str) -> None:
+def test_gradients_are_those_of_each_row_alone(model: Any, exact: Any, trained: str) -> None:
     rows = make_rows([4, 4, 9])
     first = [0 if trained == "all tokens" else len(row) - 3 for row in rows]
-
-    def gradients(logits: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
-        model.zero_grad()
-        losses = [
-            torch.nn.functional.cross_entropy(part, torch.tensor(row[at + 1 :]), reduction="sum")
-            for part, row, at in zip(logits, rows, first, strict=True)
-        ]
-        torch.stack(losses).sum().backward()
-        return {name: value.grad.clone() for name, value in model.named_parameters()}
-
-    alone = gradients(
-        [logits_alone(model, row)[at:-1] for row, at in zip(rows, first, strict=True)]
+    pairs = list(zip(rows, first, strict=True))
+    alone, truth = (
+        gradients(each, rows, first, [logits_alone(each, row)[at:-1] for row, at in pairs])
+        for each in (model, exact)
     )
     pack = pack_rows(rows)
     positions = [
         torch.arange(start + at, start + len(row) - 1)
-        for start, row, at in zip(pack.starts, rows, first, strict=True)
+        for start, (row, at) in zip(pack.starts, pairs, strict=True)
     ]
     if trained.endswith("checkpointed"):
         model.train()
@@ -277,15 +301,13 @@ def test_gradients_are_those_of_each_row_alone(model: Any, trained: str) -> None
     try:
         with packed_attention(model):
             logits = packed_logits(model, pack, torch.cat(positions))
-            packed = gradients(logits.split([len(part) for part in positions]))
+            packed = gradients(model, rows, first, logits.split([len(each) for each in positions]))
     finally:
         model.gradient_checkpointing_disable()
         model.disable_input_require_grads()
         model.eval()
     assert len(alone) > 10
-    for name, expected in alone.items():
-        scale = float(expected.abs().max())
-        torch.testing.assert_close(packed[name], expected, atol=1e-5 * max(scale, 1.0), rtol=1e-4)
+    assert_as_exact(packed, alone, truth, chain_of(model).there_and_back())
 
 
 def test_every_shape_here_may_be_packed(model: Any) -> None:
@@ -320,22 +342,23 @@ def test_attention_that_packs_do_not_know_is_refused(architecture: str, what: st
         refuse_unpackable(model, "the model GEM")
 
 
+@torch.no_grad()
 def test_the_window_is_narrow_enough_to_matter() -> None:
     # Else the tests above would pass on a model that ignores its window.
     row = make_rows([12])[0]
     for name in ("qwen2", "phi3"):
-        with torch.no_grad():
-            narrow = logits_alone(make_model(f"{name}_window"), row)
-            wide = logits_alone(make_model(name), row)
-        assert torch.allclose(narrow[:5], wide[:5], atol=1e-5)
-        assert not torch.allclose(narrow[-1], wide[-1], atol=1e-3)
+        narrow, wide = (
+            logits_alone(in_float64(make_model(shape)), row) for shape in (f"{name}_window", name)
+        )
+        assert float((narrow - wide)[:5].abs().max()) < 1e-10
+        assert float((narrow - wide)[-1].abs().max()) > 1e-2
 
 
 def test_the_model_gets_its_own_attention_back_even_after_a_fault() -> None:
     model = make_model("llama")
     with pytest.raises(ZeroDivisionError), packed_attention(model):
         raise ZeroDivisionError
-    assert model.config._attn_implementation == "eager"
+    assert model.config._attn_implementation == "sdpa"
 
 
 @pytest.mark.parametrize("seed", range(5))

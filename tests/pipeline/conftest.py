@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from caft.hydra_bridge import compose
-from caft.pipeline.run import open_workspace
+from caft.pipeline.preflight import open_workspace
 from caft.pipeline.workspace import Workspace
 from caft.run_config import RunContext
 

@@ -12,6 +12,7 @@ from caft.pipeline.results import (
     ModeReplies,
     RunResults,
     Scored,
+    StageKind,
     StageRecord,
     Taught,
     Tuned,
@@ -21,6 +22,7 @@ from caft.pipeline.summary import RunFacts, build_summary, collect_tables
 from caft.pipeline.workspace import Workspace
 from caft.records import Mode, Prediction, Question, Rationale
 from caft.report.schema import check_summary
+from caft.store import Artifact
 from caft.tune.stage import TuningNumbers
 
 Open = Callable[..., Workspace]
@@ -35,8 +37,10 @@ def summarise(workspace: Workspace, results: RunResults) -> dict:
     return summary
 
 
-def record(name: str) -> StageRecord:
-    return StageRecord(name=name, fingerprint="f", cached=False, seconds=1.0, peak_memory_bytes=2)
+def record(kind: StageKind, name: str) -> StageRecord:
+    return StageRecord(
+        kind=kind, name=name, fingerprint="f", cached=False, seconds=1.0, peak_memory_bytes=2
+    )
 
 
 def reply(question: Question, correct: bool, tokens: int) -> Prediction:
@@ -71,7 +75,9 @@ NUMBERS = TuningNumbers(
 
 def test_a_run_that_stops_after_the_scores_has_them_and_nothing_else(open_small: Open) -> None:
     workspace = open_small("until=score")
-    scored = replace(score_in_order(workspace.every_question), stages=(record("score"),))
+    scored = replace(
+        score_in_order(workspace.every_question), stages=(record(StageKind.score, "score"),)
+    )
     summary = summarise(workspace, RunResults(scored=scored))
     assert summary["score"]["roc_auc"]["answer_entropy"]["n"] == 8
     assert (summary["split"], summary["accuracy"], summary["tuning"]) == (None, None, [])
@@ -88,12 +94,19 @@ def test_every_part_comes_from_the_stage_that_found_it(open_small: Open) -> None
         question_id=workspace.questions.train[-1].id, text="so [[1]]", answer="1", agrees=True,
         prompt_tokens=10, completion_tokens=5, usd=0.25,
     )  # fmt: skip
-    taught = Taught(split=split, rationales=[rationale], stages=(record("distill"),))
-    tuned = Tuned(student=workspace.student, numbers=(NUMBERS,), stages=(record("tune 1"),))
+    taught = Taught(
+        split=split, rationales=[rationale], stages=(record(StageKind.distill, "distill"),)
+    )
+    tuned = Tuned(
+        student=workspace.student,
+        weights=Artifact("tune", "f", workspace.context.folder, False, 1.0, 2, {}),
+        numbers=(NUMBERS,),
+        stages=(record(StageKind.tune, "tune 1"),),
+    )
     evaluated = Evaluated(
         base=replies(workspace, Mode.answer, 1, 1),
         tuned=replies(workspace, Mode.rationale, 2, 10),
-        stages=(record("evaluate tuned rationale"),),
+        stages=(record(StageKind.evaluate, "evaluate tuned rationale"),),
     )
     results = RunResults(
         scored=scored, split=split, taught=taught, tuned=tuned, evaluated=evaluated

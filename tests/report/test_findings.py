@@ -27,6 +27,27 @@ def test_overlapping_intervals_without_a_paired_test_are_no_gain(sample: Any) ->
     assert find_headlines(sample.summary)[0].tone is Tone.unclear
 
 
+@pytest.mark.parametrize(
+    ("refused", "said"),
+    [
+        ({"wrong": 3}, "that were not trained on: 3 wrong."),
+        (
+            {"wrong": 3, "cut_off": 2},
+            "3 wrong, 2 cut_off. cut_off: give a larger teacher.max_tokens.",
+        ),
+        ({"not_finished: SAFETY": 1}, "not_finished: SAFETY: a filter or the model declines"),
+        ({"not_finished: eol": 9}, "says that a reply is finished, give teacher.keep=all."),
+    ],
+)
+def test_refused_replies_are_named_by_reason_with_what_helps(
+    sample: Any, refused: dict[str, int], said: str
+) -> None:
+    sample.summary["cost"]["teacher_refused"] = refused
+    assert any(said in warning for warning in find_warnings(sample.summary))
+    sample.summary["cost"]["teacher_refused"] = {}
+    assert not any("not trained on" in warning for warning in find_warnings(sample.summary))
+
+
 def test_a_loss_is_called_harm(sample: Any) -> None:
     sample.summary["accuracy"]["comparison"] |= {"value": -0.2, "p_value": 0.001}
     gain = find_headlines(sample.summary)[0]

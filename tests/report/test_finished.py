@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from caft.errors import UserError
+from caft.pipeline.rows import score_rows
 from caft.records import AnswerScore, Mode
 from caft.report.class_rows import training_scores
 from caft.report.figures import draw_calibration
 from caft.report.finished import read_run
+from caft.report.score_part import ScoreContext, describe_scores
 from caft.report.show import show_figure, show_table
 from caft.report.subjects import measure_by_subject
 from caft.statistics import roc_auc
 from caft.store import write_rows
+
+
+def with_probabilities(scores: Sequence[AnswerScore]) -> list[AnswerScore]:
+    """Of two options; free text has none."""
+    shares = ((0.5, 0.25), (0.125, 0.75), ())
+    return [
+        replace(score, option_probabilities=shares[place % 3]) for place, score in enumerate(scores)
+    ]
 
 
 @pytest.fixture
@@ -24,14 +37,8 @@ def folder(finished_run: Any, tmp_path: Path) -> Path:
 
     tables = finished_run.tables
     (tmp_path / "summary.json").write_text(json.dumps(finished_run.summary))
-    scores = [
-        {"question_id": s.question_id, "split": tables.split_of[s.question_id],
-         "complexity": tables.complexity_of[s.question_id],
-         "subject": tables.questions[s.question_id].subject, "predicted": s.predicted,
-         "valid": s.valid, "correct": s.correct, **s.estimates}
-        for s in tables.scores
-    ]  # fmt: skip
-    write_rows(tmp_path / "scores.parquet", scores)
+    findings: Any = SimpleNamespace(scores=with_probabilities(tables.scores))
+    write_rows(tmp_path / "scores.parquet", score_rows(findings, tables))
     predictions = [
         {"question_id": p.question_id, "model": who, "mode": mode.name, "text": p.text,
          "parsed": p.parsed, "correct": p.correct, "generated_tokens": p.generated_tokens}
@@ -44,10 +51,23 @@ def folder(finished_run: Any, tmp_path: Path) -> Path:
 def test_a_run_reads_back_as_it_was(folder: Path, finished_run: Any) -> None:
     run = read_run(folder)
     assert run.estimator == "answer_entropy"
-    assert run.tables.scores == finished_run.tables.scores
+    assert run.tables.scores == with_probabilities(finished_run.tables.scores)
     assert run.tables.complexity_of == finished_run.tables.complexity_of
     key = ("tuned", Mode.routed)
     assert run.tables.predictions[key] == finished_run.tables.predictions[key]
+
+
+def test_scores_that_were_read_back_are_described_as_before(
+    folder: Path, finished_run: Any
+) -> None:
+    before = with_probabilities(training_scores(finished_run.tables))
+    gold_of = {score.question_id: 0 for score in before}
+    context = ScoreContext(gold_of=gold_of)
+    told = describe_scores(
+        training_scores(read_run(folder).tables), "answer_entropy", 0.95, context
+    )
+    assert told == describe_scores(before, "answer_entropy", 0.95, context)
+    assert told["calibration"]["n"] > 0
 
 
 def test_a_folder_without_a_finished_run_is_refused(tmp_path: Path) -> None:

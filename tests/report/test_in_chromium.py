@@ -142,6 +142,31 @@ def test_a_mark_shows_its_value_under_the_pointer(page: str, open_page: Callable
     assert re.fullmatch(
         r"\d\.\d\d to \d\.\d\d: \d+ right, \d+ wrong \(.+\)", opened.locator(".value").inner_text()
     )
+    opened.locator(".curves .mark").nth(40).hover(force=True)  # neighbours overlap
+    assert re.fullmatch(r"stage 1, \d+: \d\.\d{4}", opened.locator(".value").inner_text())
+
+
+def test_a_number_in_its_circle_hides_no_value(
+    sweep_page: str, open_page: Callable[..., Any]
+) -> None:
+    opened = open_page(sweep_page)
+    opened.locator(".pareto path.mark").first.hover()
+    assert re.fullmatch(r"\S.*: \d.+%.*tokens", opened.locator(".value").inner_text())
+
+
+def test_figures_follow_light_dark_and_paper(page: str, open_page: Callable[..., Any]) -> None:
+    def colours(opened: Any) -> list[str]:
+        marks = [".histogram .mark", ".histogram text", ".accuracy path.mark"]
+        return [
+            opened.locator(mark).first.evaluate("node => getComputedStyle(node).fill")
+            for mark in marks
+        ]
+
+    light, dark = open_page(page), open_page(page, color_scheme="dark")
+    assert colours(light) == ["rgb(0, 114, 178)", "rgb(86, 96, 106)", "rgb(107, 116, 125)"]
+    assert colours(dark) == ["rgb(86, 180, 233)", "rgb(163, 173, 182)", "rgb(154, 164, 173)"]
+    dark.emulate_media(media="print")
+    assert colours(dark) == ["rgb(0, 114, 178)", "rgb(68, 75, 82)", "rgb(107, 116, 125)"]
 
 
 def many_questions() -> ReportTables:

@@ -154,3 +154,19 @@ def test_no_auc_keeps_the_histogram_and_gives_the_reason(sample: Any) -> None:
 def test_questions_of_zero_leaves_the_table_out(sample: Any) -> None:
     page = render_report(sample.summary, sample.tables, "", "short", questions=0)
     assert 'id="questions"' not in page
+
+
+def test_twenty_thousand_subjects_leave_the_page_under_its_bound(sample: Any) -> None:
+    summary, tables = sample.summary, sample.tables
+    area = next(iter(summary["score"]["roc_auc"].values()))
+    none = {**area, "value": None, "low": None, "high": None, "reason": "all are wrong"}
+    subjects = {f"subject {number} of many, with a name": none for number in range(20_000)}
+    summary["score"]["by_subject"] = subjects
+    for result in (summary["accuracy"]["base"], summary["accuracy"]["tuned"]):
+        for share in result.values():
+            one = next(iter(share["by_subject"].values()))
+            share["by_subject"] = dict.fromkeys(subjects, one)
+    page = render_report(summary, tables, "seed: 1", "many")
+    assert len(page.encode()) < 3_000_000
+    assert "the largest 100 of 20,000" in page
+    Page(page)

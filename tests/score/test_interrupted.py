@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from caft.errors import UserError
 from caft.exit_status import watch_signals
@@ -33,6 +34,7 @@ from caft.store import Journal, Store
 from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
 from caft.trainers.predicting import Predictor
+from numerics import WORST_MULTIPLE, chain_of
 
 ONE = TrainerConfig(accelerator="cpu", progress=False)
 TWO = TrainerConfig(accelerator="cpu", progress=False, devices=2, strategy="ddp")
@@ -102,6 +104,39 @@ def test_an_interrupted_scoring_repeats_nothing(
     assert left == []
 
 
+def test_a_damaged_line_of_the_journal_is_scored_again_and_no_other(
+    student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    whole = score(student, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        before = count_passes(patch, most=3)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            score(student, tmp_path / "cut")
+    (journal,) = (tmp_path / "cut").rglob("*.jsonl")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    # Still JSON, and another entropy.
+    lines[1] = lines[1].replace(b"0.", b"1.", 1)
+    journal.write_bytes(b"".join(lines))
+    after = count_passes(monkeypatch)
+    assert score(student, tmp_path / "cut") == whole
+    assert f"line 2 of {journal} has another checksum" in caplog.text
+    asked = [name for each in after for name in each]
+    kept = {*before[0], *before[2]}
+    assert sorted(asked) == sorted(row.id for row in QUESTIONS if row.id not in kept)
+
+
+def test_a_model_that_cannot_be_loaded_leaves_nothing_in_the_store(
+    student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_student: Student) -> None:
+        raise UserError("it cannot be loaded")
+
+    monkeypatch.setattr(Student, "load_for_inference", refuse)
+    with pytest.raises(UserError, match="it cannot be loaded"):
+        score(student, tmp_path)
+    assert list((tmp_path / "score").iterdir()) == []
+
+
 def test_a_signal_ends_scoring_after_the_pass_in_progress(
     student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,8 +171,6 @@ def test_a_torn_line_is_asked_again_and_nothing_else(tmp_path: Path) -> None:
     assert [row["question_id"] for row in again.read()] == ["a", "b"]
     again.append([{"question_id": "c", "x": 3.0}])
     assert [row["x"] for row in Journal(tmp_path, "scoring").read()] == [0.1, 1e-300, 3.0]
-    again.remove()
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_chains_keep_the_spread_of_every_token(student: Student, tmp_path: Path) -> None:
@@ -191,12 +224,16 @@ def test_two_processes_make_the_table_of_one(student: Student, tmp_path: Path) -
     questions = [*QUESTIONS, *FREE]
     one = score(student, tmp_path / "one", questions=questions)
     two = score(student, tmp_path / "two", TWO, questions=questions)
+    # A process of two has half of the threads, which add up in another order. 8: logits, at most.
+    rounding = 8 * WORST_MULTIPLE * chain_of(student.load()).roundoff(torch.float32)
     assert [each.question_id for each in two] == [question.id for question in questions]
     for first, second in zip(one, two, strict=True):
-        assert (first.predicted, first.valid, first.correct) == (
-            second.predicted, second.valid, second.correct,
-        )  # fmt: skip
-        assert second.estimates == pytest.approx(first.estimates, abs=1e-5)
+        assert second.estimates == pytest.approx(first.estimates, abs=rounding)
+        # Two tokens that are as good as tied may change places.
+        assert first.estimates["top1_margin"] <= rounding or (
+            (first.predicted, first.valid, first.correct)
+            == (second.predicted, second.valid, second.correct)
+        )
 
 
 @pytest.mark.slow
@@ -233,7 +270,8 @@ def test_a_killed_scoring_goes_on_where_it_stopped(tmp_path: Path) -> None:
     def journaled() -> list[str]:
         files = (tmp_path / "cut" / "score").glob(".unfinished-*/predictions-*.jsonl")
         lines = [line for file in sorted(files) for line in file.read_text().split("\n")[:-1]]
-        return [row["question_id"] for line in lines for row in json.loads(line)]
+        # A line is a checksum and JSON.
+        return [row["question_id"] for line in lines for row in json.loads(line[9:])]
 
     with start("first", "cut") as process:
         end = time.monotonic() + 300

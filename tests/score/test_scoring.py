@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,16 @@ from caft.text.prompts import Wanted
 from caft.trainers.build import build_trainer
 from caft.trainers.config import TrainerConfig
 from caft.trainers.replies import ReplyConfig, ReplyModule, WrittenReply, plan_replies
+from numerics import (
+    DTYPES,
+    Chain,
+    assert_as_exact,
+    chain_of,
+    in_float64,
+    tied_for_best,
+)
+
+pytestmark = pytest.mark.numerics
 
 CHAT, COMPLETION = PromptStyle.chat, PromptStyle.completion
 
@@ -33,6 +44,12 @@ CHAT, COMPLETION = PromptStyle.chat, PromptStyle.completion
 @pytest.fixture(scope="module", params=list(Architecture), ids=lambda each: each.value)
 def student(request: pytest.FixtureRequest) -> tuple[Any, Any]:
     return make_student(request.param)
+
+
+@pytest.fixture(scope="module")
+def exact(student: tuple[Any, Any]) -> tuple[Any, Any]:
+    """The same in float64, where no two tokens are tied and nothing but a fault moves a score."""
+    return in_float64(student[0]), student[1]
 
 
 def make_student(architecture: Architecture) -> tuple[Any, Any]:
@@ -97,11 +114,15 @@ def bare(each: AnswerScore) -> AnswerScore:
     return replace(each, estimates={}, option_probabilities=())
 
 
-def score_plainly(model: Any, row: ScoringRow) -> tuple[int, dict[str, float]]:
+@torch.no_grad()
+def logits_plainly(model: Any, row: ScoringRow) -> torch.Tensor:
+    """[1, vocabulary] of the answer, one row in one forward pass."""
+    return torch.as_tensor(model(input_ids=torch.tensor([row.prompt_ids])).logits[:, -1])
+
+
+def score_plainly(model: Any, row: ScoringRow) -> dict[str, float]:
     """One row, one forward pass, float64 from the logits on."""
-    with torch.no_grad():
-        logits = model(input_ids=torch.tensor([row.prompt_ids])).logits[0, -1]
-    p = torch.softmax(logits.double(), -1)
+    p = torch.softmax(logits_plainly(model, row)[0].double(), -1)
     first, second = p.sort(descending=True).values[:2]
     estimates = {
         "answer_entropy": float(-(p * p.log()).sum()),
@@ -114,42 +135,77 @@ def score_plainly(model: Any, row: ScoringRow) -> tuple[int, dict[str, float]]:
         estimates["option_mass"] = float(own.sum())
         estimates["option_entropy"] = float(-(among * among.log()).sum())
         estimates["gold_cross_entropy"] = float(-own[row.labels.index(row.gold)].log())
-    return int(logits.argmax()), estimates
+    return estimates
 
 
+def line_up(estimates: Sequence[Mapping[str, float | None]]) -> torch.Tensor:
+    """All numbers of a table, in float64, in an order of their own."""
+    numbers = [row[name] for row in estimates for name in sorted(row)]
+    return torch.tensor([number for number in numbers if number is not None]).double()
+
+
+def assert_scored_as_exactly(
+    model: Any, rows: Sequence[ScoringRow], scores: Sequence[AnswerScore]
+) -> None:
+    """As a plain loop over the rows scores them, both against float64."""
+    usual, truth = (
+        line_up([score_plainly(each, row) for row in rows]) for each in (model, in_float64(model))
+    )
+    said = line_up([each.estimates for each in scores])
+    assert_as_exact(said, usual, truth, chain_of(model), model.dtype)
+
+
+def outcomes(model: Any, tokenizer: Any, row: ScoringRow) -> set[tuple[str | None, bool, bool]]:
+    """What may be predicted, whether it is valid and correct: one, or several that are tied."""
+    usual, truth = (logits_plainly(each, row) for each in (model, in_float64(model)))
+    labels = dict(zip(row.label_ids, row.labels, strict=True))
+    return {
+        (
+            labels.get(token) or tokenizer.decode([token]).strip(),
+            token in labels,
+            labels.get(token) == row.gold,
+        )
+        for token in tied_for_best(usual, truth, chain_of(model))[0]
+    }
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("style", [CHAT, COMPLETION])
 def test_scores_are_those_of_a_plain_loop(
-    student: tuple[Any, Any], tmp_path: Path, style: PromptStyle
+    student: tuple[Any, Any], tmp_path: Path, style: PromptStyle, dtype: torch.dtype
 ) -> None:
-    model, tokenizer = student
+    model, tokenizer = deepcopy(student[0]).to(dtype), student[1]
     questions = [*QUESTIONS, CLOSED]
     rows = prepare_rows(questions, PromptConfig(style=style), tokenizer, QUESTIONS[:1])
     scores = score(
         model, tokenizer, tmp_path, questions=questions, style=style, shots=QUESTIONS[:1]
     )
     assert [each.question_id for each in scores] == [each.id for each in questions]
+    assert_scored_as_exactly(model, rows, scores)
     for row, each in zip(rows, scores, strict=True):
-        token, estimates = score_plainly(model, row)
-        assert each.estimates == pytest.approx(estimates, abs=2e-5)
-        assert sum(each.option_probabilities) == pytest.approx(estimates["option_mass"], abs=2e-5)
-        gold = each.option_probabilities[row.labels.index(row.gold)]
-        assert -math.log(gold) == pytest.approx(estimates["gold_cross_entropy"], abs=2e-5)
-        assert each.valid == (token in row.label_ids)
-        said = dict(zip(row.label_ids, row.labels, strict=True)).get(token)
-        assert each.correct == (said == row.gold)
-        assert each.predicted == (said or tokenizer.decode([token]).strip())
+        # The same numbers, kept twice.
+        size, gold = len(tokenizer), each.option_probabilities[row.labels.index(row.gold)]
+        rounding = Chain(width=size, depth=3).roundoff(torch.float32) * math.log(size)
+        assert sum(each.option_probabilities) == pytest.approx(
+            each.estimates["option_mass"], rel=rounding
+        )
+        assert -math.log(gold) == pytest.approx(each.estimates["gold_cross_entropy"], rel=rounding)
+        said = (each.predicted, each.valid, each.correct)
+        assert said in outcomes(model, tokenizer, row)
 
 
-def test_what_a_subject_shares_is_run_once_a_pack(student: tuple[Any, Any], tmp_path: Path) -> None:
-    model, tokenizer = student
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_what_a_subject_shares_is_run_once_a_pack(
+    student: tuple[Any, Any], tmp_path: Path, dtype: torch.dtype
+) -> None:
+    model, tokenizer = deepcopy(student[0]).to(dtype), student[1]
     subjects = ("the history of mathematics", "law", "the history of mathematics of Rome")
     questions = [replace(each, subject=subjects[n % 3]) for n, each in enumerate(QUESTIONS)]
     rows = prepare_rows(questions, PromptConfig(style=CHAT), tokenizer, [])
     _, (pack,) = plan_scoring(rows, most_tokens=10_000)
     assert sum(count for stem, count in pack.bundles if stem >= 16) == len(rows)
     assert len(pack.bundles) == len(subjects)
-    for row, each in zip(rows, score(model, tokenizer, tmp_path, questions=questions), strict=True):
-        assert each.estimates == pytest.approx(score_plainly(model, row)[1], abs=2e-5)
+    assert_scored_as_exactly(model, rows, score(model, tokenizer, tmp_path, questions=questions))
 
 
 def test_entropies_differ_from_question_to_question(
@@ -160,27 +216,41 @@ def test_entropies_differ_from_question_to_question(
     assert len(entropies) > len(QUESTIONS) // 2
 
 
-@pytest.mark.parametrize("batch_tokens", [1, 60, 10_000])
-def test_the_size_of_a_pass_changes_no_score(
-    student: tuple[Any, Any], tmp_path: Path, batch_tokens: int
-) -> None:
-    expected = score(*student, tmp_path)
-    scores = score(*student, tmp_path, batch_tokens=batch_tokens)
-    for one, other in zip(scores, expected, strict=True):
+def assert_equal_scores(scores: Sequence[AnswerScore], others: Sequence[AnswerScore]) -> None:
+    """Of float64 models: their logits are read in float32."""
+    for one, other in zip(scores, others, strict=True):
         assert bare(one) == bare(other)
-        assert one.option_probabilities == pytest.approx(other.option_probabilities, abs=1e-6)
+        assert one.option_probabilities == pytest.approx(other.option_probabilities, rel=1e-5)
         assert one.estimates == pytest.approx(other.estimates, abs=1e-5)
 
 
-def test_a_score_does_not_depend_on_the_other_questions(
-    student: tuple[Any, Any], tmp_path: Path
+@pytest.mark.parametrize("batch_tokens", [1, 60, 10_000])
+def test_the_size_of_a_pass_changes_no_score(
+    exact: tuple[Any, Any], tmp_path: Path, batch_tokens: int
 ) -> None:
-    together = score(*student, tmp_path)
-    reverse = score(*student, tmp_path, questions=QUESTIONS[::-1])
+    scores = score(*exact, tmp_path, batch_tokens=batch_tokens)
+    assert_equal_scores(scores, score(*exact, tmp_path))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("batch_tokens", [1, 60])
+def test_passes_of_every_size_are_as_exact(
+    student: tuple[Any, Any], tmp_path: Path, batch_tokens: int, dtype: torch.dtype
+) -> None:
+    model, tokenizer = deepcopy(student[0]).to(dtype), student[1]
+    rows = prepare_rows(QUESTIONS, PromptConfig(style=CHAT), tokenizer, [])
+    scores = score(model, tokenizer, tmp_path, batch_tokens=batch_tokens)
+    assert_scored_as_exactly(model, rows, scores)
+
+
+def test_a_score_does_not_depend_on_the_other_questions(
+    exact: tuple[Any, Any], tmp_path: Path
+) -> None:
+    together = score(*exact, tmp_path)
+    reverse = score(*exact, tmp_path, questions=QUESTIONS[::-1])
     assert [each.question_id for each in reverse] == [each.id for each in QUESTIONS[::-1]]
-    alone = score(*student, tmp_path, questions=QUESTIONS[5:6])
-    for other in (reverse[-6], alone[0]):
-        assert other.estimates == pytest.approx(together[5].estimates, abs=1e-5)
+    alone = score(*exact, tmp_path, questions=QUESTIONS[5:6])
+    assert_equal_scores([reverse[-6], alone[0]], [together[5]] * 2)
 
 
 def test_the_shared_prefix_is_run_once_and_the_rest_packed() -> None:
@@ -212,16 +282,16 @@ def test_logits_that_are_not_finite_name_a_question(tmp_path: Path, bad: float) 
 
 @pytest.mark.parametrize("style", [CHAT, COMPLETION])
 def test_free_text_is_written_out_and_compared(
-    student: tuple[Any, Any], tmp_path: Path, style: PromptStyle
+    exact: tuple[Any, Any], tmp_path: Path, style: PromptStyle
 ) -> None:
-    model, tokenizer = student
+    model, tokenizer = exact
     questions = [QUESTIONS[0], FREE, CLOSED]
     free = score(model, tokenizer, tmp_path, questions=questions, style=style)[1]
     row = prepare_rows([FREE], PromptConfig(style=style), tokenizer, [])[0]
     assert free.estimates["option_entropy"] is None
     assert free.estimates["option_mass"] is None
     assert free.estimates["answer_entropy"] == pytest.approx(
-        estimate_plainly(model, tokenizer, row, free.predicted)[0], abs=2e-5
+        estimate_plainly(model, tokenizer, row, free.predicted)[0], rel=1e-5
     )
     # The model's own greedy words are right when they are gold, and only then.
     assert not free.correct
@@ -245,28 +315,39 @@ def estimate_plainly(model: Any, tokenizer: Any, row: ScoringRow, answer: str) -
         elif "\n" in text.lstrip():
             break
     if not answer:
-        return [score_plainly(model, row)[1]["answer_entropy"]]
+        return [score_plainly(model, row)["answer_entropy"]]
     return entropies
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_the_spread_of_every_written_token_is_that_of_a_plain_loop(
-    student: tuple[Any, Any],
+    student: tuple[Any, Any], dtype: torch.dtype
 ) -> None:
-    model, tokenizer = student
+    model, tokenizer = deepcopy(student[0]).to(dtype), student[1]
     rows = prepare_rows(QUESTIONS[:3], PromptConfig(style=CHAT), tokenizer, [])
     writer = ReplyModule(model, tokenizer, spread_of(5))
     batches = plan_replies([(row.question_id, row.prompt_ids) for row in rows], 3)
     replies = {reply.question_id: reply for reply in writer.predict_step(batches[0], 0)}
-    for row in rows:
-        ids, reply = list(row.prompt_ids), replies[row.question_id]
-        for place in range(5):
-            with torch.no_grad():
-                p = torch.softmax(model(torch.tensor([ids])).logits[0, -1].double(), -1)
-            first, second = p.sort(descending=True).values[:2].tolist()
-            assert reply.entropies[place] == pytest.approx(float(-(p * p.log()).sum()), abs=2e-5)
-            assert reply.top1[place] == pytest.approx(first, abs=2e-5)
-            assert reply.margins[place] == pytest.approx(first - second, abs=2e-5)
-            ids.append(reply.ids[place])
+
+    @torch.no_grad()
+    def spreads(of_model: Any, row: ScoringRow) -> list[list[float]]:
+        """Entropy, top-1 probability and margin of each place, behind the same tokens."""
+        ids = torch.tensor([[*row.prompt_ids, *replies[row.question_id].ids[:-1]]])
+        logits = of_model(ids).logits[0, len(row.prompt_ids) - 1 :]
+        p = torch.softmax(logits.double(), -1)
+        first, second = p.topk(2).values.unbind(-1)
+        return [(-(p * p.log()).sum(-1)).tolist(), first.tolist(), (first - second).tolist()]
+
+    said = [
+        [reply.entropies, reply.top1, reply.margins]
+        for reply in (replies[row.question_id] for row in rows)
+    ]
+    usual, truth = ([spreads(each, row) for row in rows] for each in (model, in_float64(model)))
+    assert_as_exact(
+        *(torch.tensor(each, dtype=torch.float64) for each in (said, usual, truth)),
+        chain_of(model),
+        dtype,
+    )
 
 
 def test_the_entropies_of_an_answer_are_those_of_its_own_tokens() -> None:

@@ -23,11 +23,25 @@ def main(store_path: str, log: str, what: str) -> None:
         (folder / "half").write_text("half")
         if what == "die":
             os.kill(os.getpid(), signal.SIGKILL)
+        if what == "hold":
+            wait_for(f"{log}-making")
         time.sleep(0.5)
         (folder / "whole").write_text("whole")
 
-    artifact = Store(Path(store_path)).obtain("job", KEY, produce)
+    store = Store(Path(store_path))
+    artifact = store.obtain("job", KEY, produce)
     note("cached" if artifact.cached else "made")
+    if what == "hold":
+        wait_for(f"{log}-reading")
+        note((artifact.folder / "whole").read_text())
+
+
+def wait_for(path: str) -> None:
+    """Until somebody has written that file; a minute at most."""
+    for _ in range(6000):
+        if Path(path).exists():
+            return
+        time.sleep(0.01)
 
 
 if __name__ == "__main__":

@@ -114,7 +114,12 @@ def test_the_manifest_says_what_the_artefact_depends_on(store: Store) -> None:
         "seconds",
         "peak_memory_bytes",
         "key",
+        "files",
+        "sha256",
     }
+    # SHA-256 of the letter x, as `printf x | sha256sum` prints it.
+    digest_of_x = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+    assert manifest["files"] == {"text": {"bytes": 1, "sha256": digest_of_x}}
 
 
 def test_a_killed_writer_leaves_nothing_and_blocks_nobody(tmp_path: Path) -> None:

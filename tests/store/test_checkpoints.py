@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from damage_kinds import DAMAGES
 
 from caft.errors import UserError
 from caft.store import Checkpoints
+from caft.store.removing import is_there, remove
 
 
 def save(checkpoints: Checkpoints, step: int, content: bytes) -> None:
@@ -31,19 +33,19 @@ def test_the_newest_two_are_kept(tmp_path):
     assert not (tmp_path / "some").exists()
 
 
-@pytest.mark.parametrize("damage", ["flipped", "short", "no sum", "no state"])
-def test_a_damaged_one_is_named_and_the_one_before_is_taken(tmp_path, caplog, damage):
+@pytest.mark.parametrize("how", DAMAGES)
+@pytest.mark.parametrize("name", ["state", "sha256", ""])
+def test_a_damaged_one_is_named_and_the_one_before_is_taken(tmp_path, caplog, name, how):
     checkpoints = Checkpoints(tmp_path)
     save(checkpoints, 3, b"good")
     save(checkpoints, 4, b"better")
     folder = tmp_path / "step-000000004"
-    state = folder / "state"
-    if damage == "flipped":
-        state.write_bytes(b"bettfr")
-    elif damage == "short":
-        state.write_bytes(b"bett")
-    else:
-        (folder / {"no sum": "sha256", "no state": "state"}[damage]).unlink()
+    if not name:
+        remove(folder)
+        folder.write_bytes(b"a file where the folder was")
+    DAMAGES[how](folder / name if name else folder)
+    if not is_there(folder):
+        return
     with caplog.at_level(logging.WARNING):
         newest = checkpoints.newest()
     assert newest is not None
@@ -52,6 +54,28 @@ def test_a_damaged_one_is_named_and_the_one_before_is_taken(tmp_path, caplog, da
     # The same step can be reached and kept again.
     save(checkpoints, 4, b"again")
     assert checkpoints.steps() == [3, 4]
+
+
+def test_what_has_another_name_is_no_checkpoint(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    save(checkpoints, 7, b"seven")
+    for name in ("step-copy", "step-", "step-000000007 copy", "step--00000001", "step-٠٠٠٠٠٠٠٠٩"):
+        (tmp_path / name).mkdir()
+    assert checkpoints.steps() == [7]
+    for step in (8, 9):
+        save(checkpoints, step, b"more")
+    assert checkpoints.steps() == [8, 9]
+    assert (tmp_path / "step-copy").is_dir()
+
+
+@pytest.mark.parametrize("how", ["garbage", "link"])
+def test_what_is_no_folder_of_checkpoints_is_named_and_replaced(tmp_path, caplog, how):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    DAMAGES[how](tmp_path / "checkpoints")
+    assert checkpoints.newest() is None
+    assert "it is no folder" in caplog.text
+    save(checkpoints, 1, b"one")
+    assert checkpoints.steps() == [1]
 
 
 def test_what_a_killed_writer_left_is_not_a_checkpoint(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from caft.errors import UserError
-from caft.store import disk_may_be_full
+from caft.store import disk_may_be_full, explain_refusal
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
@@ -25,3 +25,42 @@ def test_any_other_error_passes(error: Exception) -> None:
     with pytest.raises(type(error)) as caught, disk_may_be_full(Path(), "make room"):
         raise error
     assert caught.value is error
+
+
+FOLDERS = {"hydra.run.dir": Path("/runs/one"), "store.path": Path("/store")}
+
+
+@pytest.mark.parametrize(
+    ("error", "parts"),
+    [
+        (
+            OSError(errno.ENOSPC, "full", "/store/tune/x"),
+            ("/store/tune/x cannot be written: No space", "make room there, or set store.path to"),
+        ),
+        (
+            OSError(errno.EROFS, "no", "/runs/one/a"),
+            ("/runs/one/a cannot be used: Read-only", "allow that, or set hydra.run.dir to"),
+        ),
+        (
+            OSError(errno.EDQUOT, "full"),
+            ("/runs/one, /store cannot be written", "set hydra.run.dir or store.path to"),
+        ),
+        (
+            PermissionError(errno.EACCES, "no", b"/elsewhere/a"),
+            ("/elsewhere/a cannot be used: Permission denied", "hydra.run.dir or store.path"),
+        ),
+        (FileNotFoundError(2, "No usable temporary directory found in []"), ("set TMPDIR to one",)),
+    ],
+)
+def test_a_refused_write_names_the_folder_and_the_setting(
+    error: OSError, parts: tuple[str, ...]
+) -> None:
+    said = explain_refusal(error, FOLDERS)
+    assert said is not None
+    assert all(part in said for part in parts), said
+    assert "\n" not in said
+
+
+def test_other_errors_are_not_explained_away() -> None:
+    assert explain_refusal(OSError(errno.EIO, "broken"), FOLDERS) is None
+    assert explain_refusal(FileNotFoundError(2, "no such file", "x"), FOLDERS) is None

@@ -23,6 +23,7 @@ class Call:
     question: str
     body: dict
     headers: dict
+    target: str = ""
     fault: str = ""
     bought: bool = False
     at: float = field(default_factory=time.monotonic)
@@ -53,6 +54,7 @@ class FakeServer:
     write: Callable[[Call], str] = solve
     status: int | None = None
     message: str = "refused"
+    refusal: bytes | None = None
     raw: bytes | None = None
     together: int = 0
     limit: int | None = None
@@ -108,7 +110,7 @@ class FakeServer:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         headers = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if line)
         body = json.loads(await reader.readexactly(int(headers["content-length"])))
-        call = Call(body["messages"][-1]["content"], body, headers)
+        call = Call(body["messages"][-1]["content"], body, headers, head.split(" ", 2)[1])
         call.fault = self._draw(call.question)
         self.log.append(call)
         self.under_way += 1
@@ -165,6 +167,7 @@ class FakeServer:
 
     async def _refuse(self, status: int, writer) -> None:
         data = json.dumps({"error": {"message": self.message, "code": None}}).encode()
+        data = data if self.refusal is None else self.refusal
         wait = f"Retry-After: {self.retry_after}\r\n" if self.retry_after else ""
         head = f"HTTP/1.1 {status} No\r\n{wait}Content-Length: {len(data)}\r\n"
         writer.write(f"{head}Content-Type: application/json\r\n\r\n".encode() + data)

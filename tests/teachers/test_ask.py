@@ -6,13 +6,16 @@ import socket
 import sqlite3
 import time
 import traceback
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from fake_server import FAULTS
+from fake_server import FAULTS, FakeServer
 
 from caft.errors import UserError
-from caft.teachers import Ledger, Request, ask_all
+from caft.teachers import Ledger, Reply, Request, ask_all, prepare
 from caft.teachers.config import OpenAITeacherConfig, Unanswered
+from caft.teachers.ledger import Arrival
 
 
 def make_config(server, **dials):
@@ -242,6 +245,183 @@ def test_a_body_without_end_is_not_read_to_its_end(server, tmp_path):
     assert (reply.text, reply.finish_reason, reply.completion_tokens) == ("", "too_large", 100)
 
 
+# A server's verdicts and words
+
+
+def test_a_filters_verdict_is_final_and_books_nothing_as_unsure(server, tmp_path):
+    server.raw = b'{"choices": [{"message": null, "finish_reason": "content_filter"}]}'
+    for _ in range(2):
+        (reply,) = ask_all(ask_for(1), make_config(server, **PRICED), tmp_path / "l")
+        assert (reply.text, reply.finish_reason) == ("", "content_filter")
+    assert len(server.log) == 1
+    with Ledger(tmp_path / "l", "fake") as ledger:
+        assert (ledger.spending().calls, ledger.spending().unsure_usd) == (1, 0.0)
+
+
+def test_an_error_inside_a_choice_is_asked_again(server, tmp_path):
+    healthy = server._completion
+    broken = {"choices": [{"finish_reason": "error", "error": {"code": 502}, "message": {}}]}
+    server._completion = lambda call: broken if len(server.log) < 3 else healthy(call)
+    assert ask_all(ask_for(1), make_config(server), tmp_path / "l")[0].text
+    assert len(server.log) == 3
+
+
+def test_one_broken_verdict_takes_no_other_question_with_it(server, tmp_path):
+    healthy = server._completion
+    null = {"choices": [{"message": None}], "usage": "free"}
+    server._completion = lambda call: null if call.question == "q3" else healthy(call)
+    with pytest.raises(UserError, match=r"1 requests have no reply .*no chat completion\)"):
+        ask_all(ask_for(25), make_config(server, retries=1), tmp_path / "l")
+    assert len(rows(tmp_path / "l")) == 24
+
+
+@pytest.mark.parametrize(("status", "body", "words"), [
+    (503, b'{"error": "model is loading"}', r"1x HTTP 503\); the server says: model is loading;"),
+    (500, b"<html><title>500 Oops</title>", r"1x HTTP 500\); the server says: 500 Oops;"),
+    (429, b"slow \x1b[31mdown", r"1x HTTP 429\); the server says: slow down;"),
+    (502, b'{"why": "x"}', r'the server says: {"why": "x"};'),
+    (401, b'{"detail": "expired"}', "key was refused; the server says: expired;"),
+    (404, b"no such model\n", "HTTP 404: no such model;"),
+])  # fmt: skip
+def test_the_servers_own_words_reach_the_user(server, tmp_path, status, body, words):
+    server.status, server.refusal = status, body
+    with pytest.raises(UserError, match=words):
+        ask_all(ask_for(1), make_config(server, retries=0), tmp_path / "l")
+
+
+@pytest.mark.parametrize(("raw", "words"), [
+    (b'{"error": "queue is full"}', "HTTP 502.; the server says: queue is full"),
+    (b"ok", "reply is no JSON.; the server says: ok"),
+])  # fmt: skip
+def test_so_do_those_that_come_with_status_200(server, tmp_path, raw, words):
+    server.raw = raw
+    with pytest.raises(UserError, match=words):
+        ask_all(ask_for(1), make_config(server, retries=0), tmp_path / "l")
+
+
+def test_words_on_a_question_that_is_left_out_are_its_failure(server, tmp_path):
+    ask_all(ask_for(1), make_config(server), tmp_path / "l")
+    server.status = 422
+    server.refusal = b'{"detail": [{"loc": ["body", "seed"], "msg": "no integer"}]}'
+    seen = []
+    config = make_config(server, concurrency=1)
+    replies = ask_all(ask_for(3), config, tmp_path / "l", seen.append)
+    assert [reply.failure for reply in replies[1:]] == ["HTTP 422: body.seed: no integer"] * 2
+    # Refusals are no replies.
+    assert seen[-1].line().startswith("1/3 replies, 2 refused by the endpoint, 1 from the ledger")
+
+
+def test_a_query_in_the_address_goes_with_every_call(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("CAFT_TEST_KEY", KEY)
+    azure = make_config(server, base_url=f"{server.base_url}/x/?api-version=2024-06-01")
+    ask_all(ask_for(2), azure, tmp_path / "l")
+    assert {c.target for c in server.log} == {"/v1/x/chat/completions?api-version=2024-06-01"}
+    assert {c.headers["api-key"] for c in server.log} == {KEY}
+    # A newer version of the interface is the same place, and its replies are bought already.
+    azure.base_url = f"{server.base_url}/x?api-version=2025-01-01"
+    ask_all(ask_for(2), azure, tmp_path / "l")
+    assert len(server.log) == 2
+
+
+# Whose reply it is
+
+
+def test_a_mock_servers_replies_serve_no_other_server(server, tmp_path):
+    with FakeServer(write=lambda call: "mocked") as mock:
+        ask_all(ask_for(3), make_config(mock), tmp_path / "l")
+    replies = ask_all(ask_for(3), make_config(server), tmp_path / "l")
+    assert [reply.text for reply in replies] == [
+        f"I read 'q{n}' and think. [[A]]" for n in range(3)
+    ]
+    same = make_config(server, base_url=f"HTTP://127.0.0.1:{server.port}/v1/")
+    assert ask_all(ask_for(3), same, tmp_path / "l") == [
+        replace(reply, from_ledger=True) for reply in replies
+    ]
+    assert len(server.log) == 3
+
+
+def open_old_ledger(folder):
+    """As the version wrote it that did not look at who was asked."""
+    with sqlite3.connect(folder / "l") as db:
+        db.executescript((Path(__file__).parent / "ledger_version_1.sql").read_text())
+    return folder / "l"
+
+
+@pytest.mark.parametrize(("model", "url", "count"), [
+    ("paid", "https://api.example.com/v1", 3),
+    ("paid", "https://API.example.com/v1/", 3),
+    # Paid for: wherever its maker moved to.
+    ("paid", "https://elsewhere.example.com/v1", 3),
+    ("mock", "http://127.0.0.1:8000/v1", 2),
+    # For nothing, and for nothing.
+    ("mock", "http://127.0.0.1:9/v1", 2),
+])  # fmt: skip
+def test_replies_of_an_old_ledger_are_found(tmp_path, monkeypatch, model, url, count):
+    monkeypatch.setenv("CAFT_TEST_KEY", KEY)
+    config = OpenAITeacherConfig(
+        name="t", base_url=url, model=model, max_tokens=100, api_key_env="CAFT_TEST_KEY",
+        usd_per_million_prompt_tokens=0.0, max_calls=0,
+    )  # fmt: skip
+    replies = ask_all(ask_for(count), config, open_old_ledger(tmp_path))
+    assert [reply.text for reply in replies] == [
+        f"I read 'q{n}' and think. [[A]]" for n in range(count)
+    ]
+
+
+def test_of_an_old_ledger_no_mock_serves_a_paid_run_and_no_fault_is_a_reply(server, tmp_path):
+    ledger = open_old_ledger(tmp_path)
+    server.write = lambda call: "anew"
+    for model in ("mock", "broken"):
+        config = make_config(server, model=model, **PRICED)
+        assert ask_all(ask_for(1), config, ledger)[0].text == "anew"
+        assert ask_all(ask_for(1), config, ledger)[0].text == "anew"
+    assert len(server.log) == 2
+
+
+def test_a_claim_that_was_lost_in_sleep_is_waited_for(server, tmp_path, monkeypatch):
+    claim_again, taken = Ledger.claim_again, []
+
+    def lose_and_claim(ledger, key, *rest):
+        if not taken:  # another process frees it, and asks for a while
+            taken.append(key)
+            with sqlite3.connect(ledger.path) as db:
+                db.execute(
+                    "UPDATE claims SET owner = 'other', expires = ?, machine = 'other'",
+                    (time.time() + 0.3,),
+                )
+        return claim_again(ledger, key, *rest)
+
+    monkeypatch.setattr(Ledger, "claim_again", lose_and_claim)
+    server._draw = lambda question: "" if len(server.log) else "500"
+    assert ask_all(ask_for(1), make_config(server), tmp_path / "l")[0].text
+    assert len(server.log) == 2
+
+
+def test_what_was_claimed_before_a_sleep_is_not_sent_where_another_has_it(
+    server, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Ledger, "may_have_lapsed", lambda ledger: True)
+    hold, asked = Ledger.hold, []
+    with Ledger(tmp_path / "l", "fake") as other:
+        config = make_config(server, concurrency=1)
+        key = prepare(ask_for(1)[0], config).key
+
+        def answer_meanwhile(ledger, name):
+            if not asked:
+                asked.append(name)
+                reply = Reply(key=key, text="by another", finish_reason="stop")
+                ledger._delete_claim(key)
+                other.commit([Arrival(reply=reply, attempt=0, request="{}", endpoint="e",
+                                      usage_estimated=False)])  # fmt: skip
+                return False
+            return hold(ledger, name)
+
+        monkeypatch.setattr(Ledger, "hold", answer_meanwhile)
+        replies = ask_all(ask_for(2), config, tmp_path / "l")
+    assert replies[0].text == "by another"
+    assert [call.question for call in server.log] == ["q1"]
+
+
 # Money
 
 
@@ -340,6 +520,20 @@ def test_the_key_is_in_no_file_and_in_no_exception(server, tmp_path, monkeypatch
     assert not [data for data in files if KEY.encode() in data]
     assert KEY not in "".join(told) + caplog.text + "".join(capfd.readouterr())
     assert "[key]" in "".join(told)
+
+
+@pytest.mark.parametrize("echo", [
+    KEY, KEY[:10], KEY[:6] + "***" + KEY[-4:], KEY[:5] + "...", KEY[:12] + "\u2026",
+    "**" + KEY[-4:], KEY[5:20], KEY + KEY[:9],
+])  # fmt: skip
+def test_no_part_of_the_key_comes_back(server, tmp_path, monkeypatch, echo):
+    monkeypatch.setenv("CAFT_TEST_KEY", KEY)
+    server.status, server.message = 401, f"Incorrect key {echo}. Look it up, so to say... ok"
+    with pytest.raises(UserError) as caught:
+        ask_all(ask_for(1), make_config(server), tmp_path / "l")
+    assert "Look it up, so to say... ok" in str(caught.value)
+    pieces = {KEY[start : start + 5] for start in range(len(KEY) - 4)}
+    assert not [piece for piece in pieces if piece in str(caught.value)]
 
 
 def test_no_key_is_needed_on_loopback(server, tmp_path, monkeypatch):

@@ -1,15 +1,18 @@
 """Claims and caps across askers, and what a ledger does with files that are none."""
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from caft.errors import UserError
 from caft.teachers.ledger import Arrival, Caps, Ledger, Spending
+from caft.teachers.ledger_errors import explain_error
 from caft.teachers.replies import Reply
 
 
@@ -114,6 +117,23 @@ def test_a_lease_that_runs_out_frees_the_claim_and_renewing_keeps_it(tmp_path):
         assert other.spending() == Spending(calls=2, usd=1.0, unsure_usd=1.0)
 
 
+def test_a_claim_that_another_took_in_the_meantime_is_given_up_without_a_fault(tmp_path):
+    with (
+        Ledger(tmp_path / "l", "m", lease_seconds=-1.0) as slept,
+        Ledger(tmp_path / "l", "m") as other,
+    ):
+        claim(slept, "a", "b", "c")
+        assert slept.may_have_lapsed()
+        assert claim(other, "a", "b").taken == ["a", "b"]
+        other.commit([arrival("b")])
+        assert not slept.claim_again("a", "HTTP 500", 0.0, 1.0, Caps())  # the other asks
+        assert not slept.claim_again("b", "HTTP 500", 0.0, 1.0, Caps())  # the other has asked
+        assert slept.claim_again("c", "HTTP 500", 0.0, 1.0, Caps())  # nobody wanted it
+        assert [slept.hold(key) for key in "abc"] == [False, False, True]
+        assert [reply.key for reply in claim(slept, "b").bought] == ["b"]
+        assert not other.may_have_lapsed()
+
+
 def test_a_dead_processes_claims_are_free_at_once(tmp_path):
     script = (
         "import os, sys; from pathlib import Path; from caft.teachers.ledger import *;"
@@ -148,11 +168,79 @@ def test_thousands_of_keys_are_looked_up(tmp_path):
         assert len(ledger.replies(str(n) for n in range(5000))) == 1200
 
 
+# What a ledger says of itself
+
+
+@pytest.mark.parametrize("lose", ["remove", "empty"])
+def test_a_ledger_that_lost_its_replies_is_noticed(tmp_path, lose):
+    with Ledger(tmp_path / "l", "m") as ledger:
+        ledger.commit([arrival("a"), arrival("b")])
+    (tmp_path / "l").unlink()
+    if lose == "empty":
+        (tmp_path / "l").touch()
+    for only_read in (False, True):
+        with pytest.raises(UserError, match=r"is (missing|empty), and had 2 replies") as caught:
+            Ledger(tmp_path / "l", "m", only_read=only_read)
+    # The way out that it names is one.
+    Path(str(caught.value).rpartition("remove ")[2]).unlink()
+    with Ledger(tmp_path / "l", "m") as ledger:
+        assert not ledger.replies(["a"])
+
+
+def test_a_process_that_is_killed_has_noted_that_there_are_replies(tmp_path):
+    script = (
+        "import os, sys; from pathlib import Path; from caft.teachers.ledger import *;"
+        "from caft.teachers.replies import Reply; l = Ledger(Path(sys.argv[1]), 'm');"
+        "l.commit([Arrival(reply=Reply(key='a'), attempt=0, request='{}', endpoint='e',"
+        "usage_estimated=False)]); os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "l")], check=False)
+    for file in tmp_path.glob("l*"):
+        if file.suffix != ".count":
+            file.unlink()
+    with pytest.raises(UserError, match="is missing, and had 1 replies"):
+        Ledger(tmp_path / "l", "m")
+
+
+def test_looking_into_a_ledger_writes_nothing(tmp_path):
+    with Ledger(tmp_path / "l", "m") as ledger:
+        ledger.commit([arrival("a")])
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in tmp_path.iterdir()}
+    with Ledger(tmp_path / "l", "m", only_read=True) as ledger:
+        assert ledger.replies(["a"])["a"].text == "t"
+    after = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in tmp_path.iterdir()}
+    assert after == before
+    with Ledger(tmp_path / "l", "m") as busy:
+        busy.commit([arrival("b")])
+        with Ledger(tmp_path / "l", "m", only_read=True) as ledger:
+            assert set(ledger.replies("ab")) == {"a", "b"}
+
+
+def test_an_empty_file_that_never_had_a_reply_is_an_empty_ledger(tmp_path):
+    (tmp_path / "l").touch()
+    with Ledger(tmp_path / "l", "m", only_read=True) as ledger:
+        assert not ledger.replies(["a"])
+    assert (tmp_path / "l").stat().st_size == 0
+
+
+def test_files_with_replies_go_by_the_umask(tmp_path):
+    script = (
+        "import os, sys; from pathlib import Path; from caft.teachers.ledger import *;"
+        "os.umask(int(sys.argv[2], 8)); l = Ledger(Path(sys.argv[1]), 'm');"
+        "print([oct(p.stat().st_mode)[-3:] for p in sorted(Path(sys.argv[1]).parent.glob('l*'))])"
+    )
+    for umask, mode in (("077", "600"), ("022", "644"), ("002", "664")):
+        (tmp_path / umask).mkdir()
+        command = [sys.executable, "-c", script, str(tmp_path / umask / "l"), umask]
+        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        assert set(re.findall(r"\d+", told)) == {mode}
+
+
 def test_files_that_are_no_ledger_end_in_one_line(tmp_path):
     (tmp_path / "text").write_text("no database, but long enough to be read as one" * 9)
-    with pytest.raises(UserError, match=r"cannot be used .*store.path"):
+    with pytest.raises(UserError, match=r"cannot be used .*damaged, or no ledger.*store.path"):
         Ledger(tmp_path / "text", "m")
-    with pytest.raises(UserError, match="cannot be used"):
+    with pytest.raises(UserError, match=r"cannot be used .*stands in its way"):
         Ledger(tmp_path / "text" / "below" / "l", "m")
     with sqlite3.connect(tmp_path / "newer") as db:
         db.execute("PRAGMA user_version = 99")
@@ -165,3 +253,52 @@ def test_a_folder_without_write_permission(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(UserError, match="make its folder writable"):
         Ledger(tmp_path / "l", "m")
+
+
+def test_every_cause_has_its_own_words(tmp_path):
+    def told(error):
+        return explain_error(tmp_path / "l", error, "the reply abc of m")
+
+    def sqlite(name, message="said"):
+        error = sqlite3.OperationalError(message)
+        error.sqlite_errorname = name
+        return error
+
+    assert "(said) while the reply abc of m was written: its disk is full" in told(
+        sqlite("SQLITE_FULL")
+    )
+    for error, words in (
+        (sqlite("SQLITE_BUSY"), "has locked it"),
+        (sqlite("SQLITE_BUSY_SNAPSHOT"), "has locked it"),
+        (sqlite("SQLITE_CORRUPT_INDEX"), "is damaged"),
+        (sqlite("SQLITE_IOERR_WRITE"), "look at the disk"),
+        (sqlite("SQLITE_READONLY_DIRECTORY"), "make its folder writable"),
+        (sqlite("SQLITE_CONSTRAINT_NOTNULL"), "a row does not fit"),
+        (OverflowError("int too large"), "a number does not fit"),
+        (OSError(28, "No space left on device"), "its disk is full"),
+        (OSError(30, "Read-only file system"), "mounted read-only"),
+    ):
+        assert words in told(error)
+        assert ("make its folder writable" in told(error)) == (words == "make its folder writable")
+
+
+def test_a_full_disk_and_a_faulty_row_are_called_that(tmp_path):
+    with Ledger(tmp_path / "l", "m") as ledger:
+        with pytest.raises(
+            UserError, match=r"NOT NULL.*while the reply bad of m was written: a row"
+        ):
+            ledger.commit([arrival("bad", usd=float("nan"))])
+        ledger._db.execute("PRAGMA max_page_count = 10")
+        with pytest.raises(UserError, match="its disk is full: make room there"):
+            ledger.commit([arrival("large", text="x" * 100_000)])
+        ledger.commit([arrival("small")])
+        assert set(ledger.replies(["bad", "large", "small"])) == {"small"}
+
+
+def test_a_damaged_ledger_is_called_that(tmp_path):
+    with Ledger(tmp_path / "l", "m") as ledger:
+        ledger.commit([arrival(str(n), text="x" * 3000) for n in range(20)])
+    data = (tmp_path / "l").read_bytes()
+    (tmp_path / "l").write_bytes(data[:4096] + b"\xff" * (len(data) - 4096))
+    with pytest.raises(UserError, match="it is damaged"):
+        Ledger(tmp_path / "l", "m").replies(["1", "2", "19"])

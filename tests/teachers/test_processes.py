@@ -182,3 +182,52 @@ def test_a_signal_keeps_what_arrived_and_frees_the_claims(server, start, kept, n
     assert process.returncode == status
     assert len(kept()) >= 50 - AT_ONCE
     assert not kept("SELECT key FROM claims")
+
+
+@pytest.mark.parametrize("ended", [(signal.SIGINT, -2), (signal.SIGTERM, 143)])
+def test_after_a_signal_what_is_under_way_is_waited_for_and_never_asked_again(
+    server, tmp_path, start, kept, ended
+):
+    number, status = ended
+    server.latency = 1.0
+    process = start(60)
+    wait_until(lambda: server.under_way == AT_ONCE and len(server.log) > AT_ONCE)
+    process.send_signal(number)
+    words = process.communicate(timeout=30)[1]
+    assert process.returncode == status
+    assert "waiting for the calls under way" in words
+    assert len(kept()) == len(server.log) == server.bought().total()
+    assert not kept("SELECT key FROM claims")
+    assert not kept("SELECT key FROM failures")
+    server.latency = 0.0
+    finish(server, tmp_path, 60)
+    assert len(server.log) == 60
+
+
+def test_after_a_second_signal_nothing_is_waited_for(server, start, kept):
+    server.limit = 0
+    process = start(60, grace_seconds=600)
+    wait_until(lambda: server.under_way == AT_ONCE)
+    process.send_signal(signal.SIGTERM)
+    wait_until(lambda: "waiting for" in process.stderr.readline())
+    # Two that come together are one: timeout(1) sends it to the process and to its group.
+    process.send_signal(signal.SIGTERM)
+    time.sleep(1.0)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert not kept("SELECT key FROM claims")
+
+
+def test_the_grace_ends_and_what_it_waited_for_counts_as_charged(server, start, kept):
+    server.limit = 0
+    money = {"usd_per_million_completion_tokens": 1e4}
+    process = start(60, grace_seconds=0.2, **money)
+    wait_until(lambda: server.under_way == AT_ONCE)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert kept("SELECT reason FROM failures") == {"stopped while it was under way"}
+    (unsure,) = kept("SELECT unsure_usd FROM spending")
+    assert unsure == pytest.approx(AT_ONCE * 1.0)

@@ -1,12 +1,16 @@
 """Endpoints, keys, prices and sampling that are refused before anything is sent."""
 
+from dataclasses import replace
+
 import pytest
 
 from caft.errors import UserError
 from caft.score.config import JudgeConfig
+from caft.teachers.address import same_place
 from caft.teachers.api_key import ApiKey, check_endpoint, is_loopback, read_key
-from caft.teachers.client import classify_status, read_retry_after
+from caft.teachers.client import Endpoint
 from caft.teachers.config import MaxTokensField, OpenAITeacherConfig, PriceConfig
+from caft.teachers.outcome import classify_status, read_retry_after
 from caft.teachers.prices import cost_usd, find_price, worst_usd
 from caft.teachers.progress import AskProgress
 from caft.teachers.replies import Request, write_body
@@ -23,6 +27,14 @@ def make(**dials):
     ({"model": None}, "teacher.model is not set"),
     ({"base_url": "api.example.com"}, "must start with http"),
     ({"base_url": "ftp://api.example.com"}, "must start with http"),
+    ({"base_url": "http://:8000/v1"}, "must start with http"),
+    ({"base_url": "http://api.example.com:99999/v1"}, "port that is no number from 1 to 65535"),
+    ({"base_url": "http://api.example.com:0/v1"}, "port that is no number"),
+    ({"base_url": "http://api.example.com:80a/v1"}, "port that is no number"),
+    ({"base_url": "http://[::1/v1"}, "names no host that could exist"),
+    ({"base_url": "http://a..b/v1"}, "names no host that could exist"),
+    ({"base_url": "http://api example.com/v1"}, "holds a space"),
+    ({"base_url": "http://api.example.com/v1\n"}, "holds a space"),
     ({}, "OPENAI_API_KEY is empty"),
 ])  # fmt: skip
 def test_endpoints_that_cannot_be_asked(monkeypatch, dials, words):
@@ -45,6 +57,18 @@ def test_a_judges_dials_are_named_where_they_stand():
     ({"base_url": "https://hunter2@api.example.com"}, "holds a user"),
     ({"base_url": "https://api.example.com/v1?key=hunter2"}, "holds a user"),
     ({"api_key_env": "sk-hunter2"}, "give the NAME"), ({"api_key_env": "hf_hunter2"}, "the NAME"),
+    ({"base_url": "https://api.example.com/v1?sig=hunter2"}, "holds a user"),
+    ({"base_url": "https://api.example.com/v1?api-version=1&code=hunter2"}, "holds a user"),
+    ({"base_url": "https://api.example.com/v1/sk-hunter2hunter2"}, "base_url holds a key"),
+    ({"base_url": "https://api.example.com/v1?v=sk-hunter2hunter2"}, "base_url holds a key"),
+    ({"model": "sk-proj-hunter2hunter2"}, "model holds a key"),
+    ({"model": "hf_hunter2hunter2hunter2"}, "model holds a key"),
+    ({"extra": {"user": "Bearer hunter2hunter2"}}, "extra.user holds a key"),
+    *(({"extra": {"a": {name: "hunter2"}}}, f"extra sets {name}") for name in (
+        "token", "X-Auth", "x_auth", "Authentication", "auth", "apiKey", "APIKEY", "api-key",
+        "key", "x-api-key", "access_token", "accessToken", "authToken", "Ocp-Subscription-Key",
+        "credentials", "Cookie", "X-Amz-Signature", "passwd", "client_secret", "bearer_token",
+    )),
     ({"extra": {"api_key": "hunter2"}}, "extra sets api_key"),
     ({"extra": {"more": [{"Authorization": "Bearer hunter2"}]}}, "extra sets Authorization"),
 ])  # fmt: skip
@@ -52,6 +76,91 @@ def test_secrets_in_a_config_are_refused_without_being_repeated(dials, words):
     with pytest.raises(UserError, match=words) as caught:
         make(**dials)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [
+    "max_tokens", "max_completion_tokens", "min_tokens", "stop_token_ids", "eos_token", "bos_token",
+    "skip_special_tokens", "prompt_cache_key", "tokenizer", "author", "keyboard", "monkey",
+    "safety_identifier", "authority", "session_id", "signal", "passage", "add_bos_token",
+])  # fmt: skip
+def test_names_that_only_resemble_a_secrets_are_let_through(name):
+    assert write_body(Request((("user", "q"),)), make(extra={name: "x"}))[name] == "x"
+
+
+@pytest.mark.parametrize("dials", [
+    {"model": "{}"}, {"base_url": "https://api.example.com/{}/v1"}, {"name": "my {}"},
+    {"base_url": "https://api.example.com/v1?api-version={}"}, {"extra": {"user": "{}"}},
+    {"extra": {"metadata": ["{}x"]}}, {"extra": {"{}": 1}},
+])  # fmt: skip
+@pytest.mark.parametrize("variable", ["OPENAI_API_KEY", "SOME_TOKEN", "DB_PASSWORD", "MY_LLM"])
+def test_values_that_the_environment_keeps_secret_are_refused_whatever_their_name(
+    monkeypatch, dials, variable
+):
+    secret = "correct-horse-7"
+    monkeypatch.setenv(variable, f" {secret}\n")
+
+    def fill(value):
+        if isinstance(value, dict):
+            return {fill(key): fill(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [fill(inner) for inner in value]
+        return value.replace("{}", secret) if isinstance(value, str) else value
+
+    words = f"holds what the environment variable {variable} holds"
+    with pytest.raises(UserError, match=words) as caught:
+        make(**fill(dials), api_key_env="MY_LLM")
+    assert secret not in str(caught.value)
+
+
+def test_what_only_resembles_a_key_is_let_through():
+    for dials in (
+        {"model": "/data/sk-learn-models/one"}, {"model": "org/rk-chat-large"},
+        {"base_url": "https://sk-2-translator.example.com/v1"}, {"model": "deepseek/deepseek-chat"},
+    ):  # fmt: skip
+        make(**dials)
+
+
+@pytest.mark.parametrize(("variable", "value"), [
+    ("DB_PASSWORD", "postgres"), ("SSH_AUTH_SOCK", "/tmp/agent.sock1"), ("MONKEY", "banana12345"),
+    ("SOME_KEY", "m"), ("PWD", "/home/m/project1"),
+])  # fmt: skip
+def test_what_is_no_secret_refuses_nothing(monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    assert make(model=f"m {value}").model == f"m {value}"
+
+
+@pytest.mark.parametrize(("value", "words"), [
+    ("garbage garbage", "holds a space"), ("http://", "no proxy's address"),
+    ("http://proxy:99999", "no proxy's address"), ("http://[::1", "no proxy's address"),
+    ("foo://proxy:1", "is none of http, https, socks5"), ("http://a..b:1", "no proxy's address"),
+])  # fmt: skip
+def test_garbage_in_proxy_variables_is_named_before_anything_is_sent(monkeypatch, value, words):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-something")
+    for variable in ("HTTP_PROXY", "https_proxy", "ALL_PROXY"):
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, value)
+            with pytest.raises(UserError, match=f"variable {variable} .*{words}") as caught:
+                check_endpoint(make())
+            assert value not in str(caught.value) or len(value) < 8
+            check_endpoint(make(base_url="http://127.0.0.1:1/v1"))  # no proxy is asked for that
+    monkeypatch.setenv("HTTPS_PROXY", "proxy.example.com:3128")
+    monkeypatch.setenv("ALL_PROXY", "http://me:hunter2@proxy:3128/")
+    check_endpoint(make())
+
+
+def test_whatever_else_the_client_cannot_be_set_up_with_ends_in_one_line(monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere.pem")
+    with pytest.raises(UserError, match=r"can be set up .*SSL_CERT_FILE"):
+        Endpoint(make(), ApiKey("sk-something"))
+
+
+@pytest.mark.parametrize(("left", "right"), [
+    ("https://API.example.com/v1/", "https://api.example.com/v1"),
+    ("https://a.com/v1?api-version=1", "https://a.com/v1?api-version=2"),
+])  # fmt: skip
+def test_one_place_in_two_spellings(left, right):
+    assert same_place(left) == same_place(right)
+    assert same_place(left) != same_place(right.replace(".com", ".com:8443"))
 
 
 @pytest.mark.parametrize(("url", "here"), [
@@ -103,7 +212,8 @@ def test_costs_by_hand():
     {"max_tokens": 0}, {"temperature": -1.0}, {"timeout_seconds": 0.0}, {"retries": -1},
     {"requests_per_minute": 0.0}, {"top_p": 0.0}, {"top_p": 1.5}, {"budget_usd": -1.0},
     {"max_calls": -1}, {"extra": {"stream": True}}, {"usd_per_million_prompt_tokens": -1.0},
-    {"circuit_failures": 0}, {"backoff_seconds": -1.0},
+    {"circuit_failures": 0}, {"backoff_seconds": -1.0}, {"grace_seconds": -1.0},
+    {"probe_replies": -1},
 ])  # fmt: skip
 def test_dials_that_make_no_sense(dials):
     with pytest.raises(UserError, match=r"teacher\.\w+"):
@@ -137,4 +247,9 @@ def test_progress_in_one_line():
     moment = AskProgress(done=60, total=100, from_ledger=20, usd=0.5, seconds=10.0, note="waiting")
     assert moment.line() == (
         "60/100 replies, 20 from the ledger, 4.0/s, 0.5000 USD, 10 s left (waiting)"
+    )
+    some_failed = replace(moment, failed=10, note="")
+    assert some_failed.line() == (
+        "50/100 replies, 10 refused by the endpoint, 20 from the ledger, 3.0/s, 0.5000 USD, "
+        "10 s left"
     )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
 from caft.errors import UserError
-from caft.trainers.build import pick_device
+from caft.trainers.build import build_trainer, pick_device, refuse_too_many_devices
 from caft.trainers.config import TrainerConfig
 
 
@@ -43,3 +47,29 @@ def test_an_absent_accelerator_is_refused(gpus: int) -> None:
 def test_more_devices_than_there_are_are_refused(gpus: int) -> None:
     with pytest.raises(UserError, match="devices is 3, and this machine has 2 cuda devices"):
         pick_device(TrainerConfig(devices=3))
+
+
+@pytest.mark.parametrize("gpus", [0, 1], indirect=True)
+def test_more_processes_than_cores_are_refused(gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5, 7}, raising=False)
+    for devices in (1, 3):
+        refuse_too_many_devices(TrainerConfig(accelerator="cpu", devices=devices))
+    with pytest.raises(
+        UserError, match=r"devices is 4; .* may use 3 processor cores; give at most 3$"
+    ):
+        refuse_too_many_devices(TrainerConfig(accelerator="cpu", devices=4))
+    refuse_too_many_devices(TrainerConfig(devices=1))
+
+
+@pytest.mark.parametrize("gpus", [8], indirect=True)
+def test_accelerators_may_outnumber_the_cores(gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+    refuse_too_many_devices(TrainerConfig(devices=8))
+
+
+def test_lightning_says_nothing_of_its_own(tmp_path: Path) -> None:
+    """Its line for every process of a run went to standard error."""
+    build_trainer(TrainerConfig(accelerator="cpu"), folder=tmp_path)
+    for name in ("pytorch_lightning.utilities", "lightning_fabric.utilities.distributed"):
+        assert not logging.getLogger(name).isEnabledFor(logging.INFO)
+        assert logging.getLogger(name).isEnabledFor(logging.WARNING)

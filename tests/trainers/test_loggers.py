@@ -7,16 +7,20 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import wandb
 
+from caft.errors import UserError
 from caft.trainers.config import CsvLoggerConfig, WandbLoggerConfig, WandbMode
-from caft.trainers.loggers import Product, RunIdentity, open_logger
-from caft.trainers.wandb_logger import make_tags, name_run, wandb_mode
+from caft.trainers.loggers import Product, RunIdentity, check_logger, open_logger
+from caft.trainers.wandb_logger import clean_project, make_tags, name_run
+from caft.trainers.wandb_login import check_wandb, wandb_mode
 
 
 def tune(logger: Any) -> None:
@@ -34,8 +38,12 @@ def test_csv_has_every_step_of_both_stages_in_the_runs_own_folder(tmp_path):
     with open_logger(CsvLoggerConfig(), RunIdentity(name="x", folder=tmp_path)) as logger:
         tune(logger.for_stage(1))
         tune(logger.for_stage(2))
-    losses = [row["train/loss"] for row in read_metrics(tmp_path)]
-    assert [float(loss) for loss in losses] == [3.0, 2.0, 1.0, 3.0, 2.0, 1.0]
+        logger.log_summary({"accuracy": 0.5})
+    *rows, last = read_metrics(tmp_path)
+    assert [float(row["train/loss"]) for row in rows] == [3.0, 2.0, 1.0, 3.0, 2.0, 1.0]
+    assert [row["stage"] for row in rows] == ["1"] * 3 + ["2"] * 3
+    assert [int(row["step"]) for row in [*rows, last]] == [0, 1, 2, 3, 4, 5, 6]
+    assert (last["accuracy"], last["stage"]) == ("0.5", "")
 
 
 def fail_in(opened: Any) -> Any:
@@ -116,8 +124,8 @@ def test_wandb_jobs_of_one_process_are_runs_of_their_own_and_leak_nothing(tmp_pa
             tune(logger.for_stage(2))
             logger.log_stage("tune 1", {"seconds": 2.5, "cached": 0.0})
             logger.log_summary({"accuracy/base/answer/value": 0.75})
-            ids.append(logger.run.id)
-    ids.append(fail_in(open_offline(folders[2], "failed")).run.id)
+            ids.append(logger.inner.run.id)
+    ids.append(fail_in(open_offline(folders[2], "failed")).inner.run.id)
     assert wandb.run is None
     assert len(set(ids)) == 3
     assert [exit_code_of(folder) for folder in folders] == [0, 0, 1]
@@ -188,6 +196,20 @@ def test_tags_fit_into_what_wandb_takes():
     assert tags == ["mine", "x=" + "y" * 62]
 
 
+def test_names_are_cut_to_what_wandb_takes(tmp_path, bare_home):
+    long = "n" * 300
+    identity = RunIdentity(name=long, folder=tmp_path, sweep=long, kind=long, overrides=(long,))
+    config = WandbLoggerConfig(
+        project="a/b\\c#d?e%f:g" + long, tags=["t" * 64 + "1", "t" * 65, " "]
+    )
+    with open_logger(config, identity):
+        pass
+    (run,) = records_of(tmp_path, "run")
+    assert run["project"] == clean_project(config.project) == "a-b-c-d-e-f-g" + "n" * 115
+    assert [run["display_name"], run["run_group"], run["job_type"]] == ["n" * 128] * 3
+    assert run["tags"] == ["t" * 64, "n" * 64]
+
+
 def test_auto_is_online_with_a_login_and_offline_without(bare_home, monkeypatch):
     assert wandb_mode(WandbMode.auto) == "offline"
     assert wandb_mode(WandbMode.online) == "online"
@@ -199,6 +221,133 @@ def test_auto_is_online_with_a_login_and_offline_without(bare_home, monkeypatch)
     assert wandb_mode(WandbMode.offline) == "offline"
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert wandb_mode(WandbMode.auto) == "disabled"
+
+
+OWN = "https://wandb.example.org:8443"
+
+
+def login_by_netrc(home, monkeypatch, host="wandb.example.org:8443"):
+    (home / ".netrc").write_text(f"machine {host} login user password {'k' * 40}\n")
+    monkeypatch.setenv("WANDB_BASE_URL", OWN)
+
+
+def login_by_named_netrc(home, monkeypatch):
+    (home / "mine").write_text(f"machine api.wandb.ai login user password {'k' * 40}\n")
+    monkeypatch.setenv("NETRC", str(home / "mine"))
+
+
+def login_by_settings(home, monkeypatch):
+    (home / "CONFIG").mkdir()
+    (home / "CONFIG" / "settings").write_text(
+        f"[default]\nbase_url = {OWN}\napi_key = local-{'k' * 40}\n"
+    )
+
+
+def login_by_settings_and_netrc(home, monkeypatch):
+    login_by_netrc(home, monkeypatch)
+    monkeypatch.delenv("WANDB_BASE_URL")
+    (home / "CONFIG").mkdir()
+    (home / "CONFIG" / "settings").write_text(f"[default]\nbase_url = {OWN}/\n")
+
+
+@pytest.mark.parametrize(
+    "log_in",
+    [login_by_netrc, login_by_named_netrc, login_by_settings, login_by_settings_and_netrc],
+)
+def test_logins_are_found_where_wandb_finds_them(bare_home, monkeypatch, log_in):
+    log_in(bare_home, monkeypatch)
+    assert wandb_mode(WandbMode.auto) == "online"
+    check_wandb(WandbLoggerConfig())
+
+
+def test_a_login_at_another_server_is_none(bare_home, monkeypatch):
+    login_by_netrc(bare_home, monkeypatch, host="api.wandb.ai")
+    assert wandb_mode(WandbMode.auto) == "offline"
+    check_wandb(WandbLoggerConfig())
+    with pytest.raises(UserError, match=rf"no login for {OWN}; run wandb login"):
+        check_wandb(WandbLoggerConfig(mode=WandbMode.online))
+
+
+def test_what_wandb_offline_has_set_is_kept(bare_home, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    (bare_home / "wandb").mkdir()
+    (bare_home / "wandb" / "settings").write_text("[default]\nmode = offline\n")
+    monkeypatch.chdir(bare_home)
+    assert wandb_mode(WandbMode.auto) == "offline"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("WANDB_MODE", "onlin", "WANDB_MODE is 'onlin'; give online, offline or disabled"),
+        ("WANDB_MODE", "", "WANDB_MODE is ''"),
+        ("WANDB_API_KEY", "k" * 39, "key in WANDB_API_KEY has 39 signs and needs 40 or more"),
+        ("WANDB_API_KEY", f"{'k' * 40}\n", "key in WANDB_API_KEY has other signs"),
+        ("WANDB_BASE_URL", "wandb.example.org", "server is 'wandb.example.org'; give WANDB_BASE"),
+        (
+            "WANDB_BASE_URL",
+            "https://wandb.example.org:x",
+            "server is 'https://wandb.example.org:x'",
+        ),
+    ],
+)
+def test_what_wandb_would_refuse_is_refused_before_anything_loads(
+    bare_home, monkeypatch, name, value, said
+):
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    check_logger(WandbLoggerConfig())
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UserError) as caught:
+        check_logger(WandbLoggerConfig())
+    assert said in str(caught.value)
+    assert "kkk" not in str(caught.value)
+
+
+def test_a_key_that_is_not_needed_is_not_judged(bare_home, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "short")
+    check_logger(WandbLoggerConfig(mode=WandbMode.offline))
+    check_logger(CsvLoggerConfig())
+
+
+def test_a_key_that_the_server_refuses_is_the_users_to_mend(bare_home, monkeypatch, tmp_path):
+    class Refuses(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(401)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing on the terminal."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+        check_logger(WandbLoggerConfig())
+        # A process of its own: wandb reads the environment once.
+        command = [sys.executable, "-c", OPEN_AND_SAY, str(tmp_path)]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        server.shutdown()
+    assert said.startswith("W&B does not start: ")
+    assert "401" in said
+    assert said.rstrip().endswith("or give logger.mode=offline")
+    assert "kkk" not in said
+
+
+OPEN_AND_SAY = """
+import sys
+from pathlib import Path
+
+from caft.errors import UserError
+from caft.trainers.config import WandbLoggerConfig
+from caft.trainers.loggers import RunIdentity, open_logger
+
+try:
+    with open_logger(WandbLoggerConfig(), RunIdentity(name="x", folder=Path(sys.argv[1]))):
+        print("nobody let it in")
+except UserError as error:
+    print(error)
+"""
 
 
 def test_a_key_in_the_environment_is_a_login(bare_home, monkeypatch):

@@ -15,7 +15,7 @@ from caft.trainers.ranks import run_ranks
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from ranks_jobs import fail
+from ranks_jobs import fail, list_listeners
 
 
 def run(what: str) -> Any:
@@ -53,3 +53,14 @@ def test_any_other_error_comes_with_the_childs_traceback() -> None:
 def test_a_process_that_only_exits_is_named_with_its_status() -> None:
     with pytest.raises(RuntimeError, match=r"the process of device 1 ended with status 7"):
         run("exit")
+
+
+def test_processes_of_one_machine_listen_to_no_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    listeners = run_ranks(list_listeners, (), 2, lambda _: None)
+    assert len(listeners) == 2
+    assert {address for own in listeners for address in own} <= {"127.0.0.1", "::1"}
+    # Where they met is taken away.
+    assert not list(tmp_path.iterdir())

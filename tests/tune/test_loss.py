@@ -9,6 +9,7 @@ import torch
 
 from caft.tune import loss as loss_module
 from caft.tune.loss import summed_cross_entropy
+from numerics import DTYPES, Chain, assert_as_exact
 
 
 def test_sum_over_tokens_by_hand():
@@ -19,18 +20,28 @@ def test_sum_over_tokens_by_hand():
     assert float(value) == pytest.approx(math.log(4) + math.log(4 / 3), rel=1e-6)
 
 
-def test_chunks_change_neither_value_nor_gradient(monkeypatch):
+@pytest.mark.numerics
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_chunks_change_neither_value_nor_gradient(monkeypatch, dtype):
     generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(23, 11, generator=generator)
+    logits = torch.randn(23, 11, generator=generator).to(dtype)
     labels = torch.randint(11, (23,), generator=generator)
-    whole, pieces = (logits.clone().requires_grad_() for _ in range(2))
-    torch.nn.functional.cross_entropy(whole, labels, reduction="sum").backward()
+
+    def run(wide, loss):
+        leaf = logits.clone().to(wide).requires_grad_()
+        value = loss(leaf, labels)
+        value.backward()
+        return [value, leaf.grad]
+
+    def plain(leaf, labels):
+        # A sum in bfloat16 would stop growing.
+        leaf = leaf if leaf.dtype is torch.float64 else leaf.float()
+        return torch.nn.functional.cross_entropy(leaf, labels, reduction="sum")
+
+    usual, exact = run(dtype, plain), run(torch.float64, plain)
     monkeypatch.setattr(loss_module, "_CHUNK", 5)
-    value = summed_cross_entropy(pieces, labels)
-    value.backward()
-    expected = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
-    torch.testing.assert_close(value.detach(), expected)
-    torch.testing.assert_close(pieces.grad, whole.grad)
+    said = run(dtype, summed_cross_entropy)
+    assert_as_exact(said, usual, exact, Chain(width=23, depth=2), dtype)
 
 
 def test_bfloat16_logits_are_summed_in_float32():

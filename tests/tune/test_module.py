@@ -236,5 +236,6 @@ def test_adapters_are_read_anew_behind_the_fused_optimizer_of_accelerators(tmp_p
         torch.optim, "AdamW", lambda w, **dials: plain(w, **{**dials, "fused": True})
     )
     fused, _ = train(make_model(), tmp_path / "fused", epochs=3)
+    # 3e-7 was seen in nine steps; adapters that are not read anew learn nothing.
     assert [row["loss"] for row in fused] == pytest.approx([row["loss"] for row in usual], rel=1e-4)
     assert fused[-1]["loss"] < 0.9 * fused[0]["loss"]

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -150,6 +151,29 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_gives_the_same_end(
     assert "is damaged" in caplog.text
     assert f"resumed after step {int(newest.parent.name[-9:]) - 1} of {STEPS}" in caplog.text
     assert same(outcome(artifact), whole)
+
+
+def test_what_hands_and_disks_leave_beside_the_checkpoints_changes_nothing(models, tmp_path):
+    tuning = work(models)
+    whole = outcome(train(tuning, tmp_path / "whole"))
+    store = tmp_path / "untidy"
+    with pytest.raises(StoppedError):
+        train(tuning, store, StoppingLogger(7))
+    (unfinished,) = Store(store).unfinished()
+    (unfinished / ".attempt").write_bytes(b"\xff garbage")
+    newest = checkpoints_in(store).newest()
+    assert newest is not None
+    shutil.copytree(newest.parent, unfinished / "checkpoints" / "step-copy")
+    # A finished stage's file, as an earlier version wrote it first, is believed by nobody.
+    (unfinished / "tuning.json").write_text("{")
+    (unfinished / "adapter").symlink_to("nowhere")
+    artifact = train(tuning, store)
+    assert same(outcome(artifact), whole)
+    assert sorted(path.name for path in artifact.folder.iterdir()) == [
+        "adapter",
+        "manifest.json",
+        "tuning.json",
+    ]
 
 
 def test_checkpoints_hold_the_trained_weights_only(models, tmp_path):

@@ -6,7 +6,8 @@ config gives the same questions on every machine; only `dataset.seed` draws.
 
 What can go wrong is the user's to mend, so it is a UserError of one line: a missing file or
 column, a hub that cannot be reached, rows that are wrong (named by file and line), repeats where
-they are refused, more questions asked for than there are.
+they are refused, more questions asked for than there are, right answers that all stand in one
+place.
 
 A new source is one file here and one line in `SOURCES`.
 """
@@ -14,20 +15,21 @@ A new source is one file here and one line in `SOURCES`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from caft.data.arithmetic import load_arithmetic
-from caft.data.config import DatasetConfig, LocalConfig
+from caft.data.config import DatasetConfig, HubDatasetConfig, LocalConfig
+from caft.data.examining import examine
 from caft.data.gsm8k import load_gsm8k
+from caft.data.hub import NotHereError
 from caft.data.local import load_local, read_published_scores
 from caft.data.medmcqa import load_medmcqa
 from caft.data.mmlu_pro import load_mmlu_pro
 from caft.data.splits import QuestionSplits
 from caft.errors import UserError
 
-__all__ = ["QuestionSplits", "load_questions", "published_scores"]
+__all__ = ["NotHereError", "QuestionSplits", "load_questions", "published_scores"]
 
-SOURCES: dict[str, Callable[[Any], QuestionSplits]] = {
+SOURCES: dict[str, Callable[..., QuestionSplits]] = {
     "arithmetic": load_arithmetic,
     "gsm8k": load_gsm8k,
     "local": load_local,
@@ -37,11 +39,16 @@ SOURCES: dict[str, Callable[[Any], QuestionSplits]] = {
 """What reads each kind of dataset."""
 
 
-def load_questions(config: DatasetConfig) -> QuestionSplits:
-    """All questions of a run. Raises UserError for anything wrong with the source."""
+def load_questions(config: DatasetConfig, *, fetch: bool = True) -> QuestionSplits:
+    """All questions of a run. Raises UserError for anything wrong with the source.
+
+    Without `fetch` nothing is downloaded: NotHereError says what would be.
+    """
     if config.kind not in SOURCES:
         raise UserError(f"dataset.kind is {config.kind!r}; give one of {', '.join(SOURCES)}")
-    return SOURCES[config.kind](config)
+    load = SOURCES[config.kind]
+    read = load(config, fetch=fetch) if isinstance(config, HubDatasetConfig) else load(config)
+    return examine(read, config)
 
 
 def published_scores(

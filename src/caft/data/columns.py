@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from caft.data.cells import as_text, is_missing, is_number, show, tidy_column
 from caft.data.config import AnswerForm, ColumnsConfig
 from caft.data.files import Row, Table, refuse_missing_columns
-from caft.data.gold import as_text, choose_form, describe_missed, find_gold
+from caft.data.gold import choose_base, choose_form, describe_missed, find_gold
 from caft.data.mistakes import read_each
 from caft.errors import UserError
 from caft.records import Question
 
 LEAST_OPTIONS, MOST_OPTIONS = 2, 26
+LONGEST_TEXT = 500_000
+"""Characters: tokenizers take minutes over a text that is refused for its length afterwards."""
+
+# JSON may escape half of a surrogate pair.
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +40,7 @@ class Reading:
     answer_set: tuple[str, ...] = ()
     answer_form: AnswerForm = AnswerForm.auto
     first_index: int = 0
+    refuse_equal: bool = True
 
 
 def plan_reading(
@@ -40,34 +49,47 @@ def plan_reading(
     *,
     answer_set: Sequence[str] = (),
     answer_form: AnswerForm = AnswerForm.auto,
-    first_index: int = 0,
+    first_index: int | None = None,
+    refuse_equal: bool = True,
 ) -> Reading:
     """Check the columns of all files and settle how answers are written, once for all of them.
 
-    Raises UserError for a missing column (naming the nearest), and for dials that contradict
-    each other.
+    A `first_index` of None is decided from the rows; `refuse_equal` refuses questions in which
+    the gold option stands twice. Raises UserError for a missing column (naming the nearest), and
+    for dials that contradict each other.
     """
     reading = Reading(
         columns=columns,
-        options=option_columns(columns, tables[0]),
+        options=tuple(columns.options or ()),
         answer_set=tuple(answer_set),
         answer_form=answer_form,
-        first_index=first_index,
+        first_index=first_index or 0,
+        refuse_equal=refuse_equal,
     )
     for table in tables:
-        refuse_missing_columns(table, _wanted_columns(reading))
+        refuse_missing_columns(table, _wanted_columns(reading), _ADVICE)
     _refuse_contradictions(reading)
     if not reading.options:
         return replace(reading, answer_form=AnswerForm.text)
-    if answer_form is not AnswerForm.auto:
+    return _settle_form(reading, tables, first_index)
+
+
+def _settle_form(reading: Reading, tables: Sequence[Table], first_index: int | None) -> Reading:
+    decided = reading.answer_form is not AnswerForm.index or first_index is not None
+    if reading.answer_form is not AnswerForm.auto and decided:
         return reading
     readable = [_answer_and_options(row, reading) for table in tables for row in table.rows]
     answers = [pair for pair in readable if pair is not None]
     if not answers:  # every row has bad options, and reading them will say so
         return replace(reading, answer_form=AnswerForm.text)
-    form = choose_form(answers, first_index, columns.answer)
-    log.info("answers in column %r are read as %s", columns.answer, form.value)
-    return replace(reading, answer_form=form)
+    column = reading.columns.answer
+    if reading.answer_form is AnswerForm.index:
+        form, base = AnswerForm.index, choose_base(answers, column)
+    else:
+        form, base = choose_form(answers, first_index, column)
+    from_base = f", counting from {base}" if form is AnswerForm.index else ""
+    log.info("answers in column %r are read as %s%s", column, form.value, from_base)
+    return replace(reading, answer_form=form, first_index=base)
 
 
 def read_questions(table: Table, reading: Reading) -> tuple[Question, ...]:
@@ -81,6 +103,12 @@ def read_question(row: Row, reading: Reading) -> Question:
     text = _read_text(row, columns.question)
     if not text:
         raise UserError(f"{row.origin}: column {columns.question!r} is empty; give a question")
+    if is_number(text):
+        value = row.values.get(columns.question)
+        raise UserError(
+            f"{row.origin}: column {columns.question!r} holds {show(value)} "
+            f"({type(value).__name__}); give text, a number is no question"
+        )
     question = Question(
         id="",
         text=text,
@@ -100,25 +128,17 @@ def make_id(question: Question) -> str:
     return "q" + hashlib.sha256(json.dumps(parts).encode("ascii")).hexdigest()[:12]
 
 
-def option_columns(columns: ColumnsConfig, table: Table) -> tuple[str, ...]:
-    """The columns that hold options: none, the one named, or those named with commas between."""
-    if columns.options is None:
-        return ()
-    if columns.options in table.columns:
-        return (columns.options,)
-    return tuple(name.strip() for name in columns.options.split(","))
-
-
 def read_options(row: Row, reading: Reading) -> tuple[str, ...]:
     """The options of one row, 2 to 26, none empty."""
     if not reading.options:
         return ()
     values = _option_values(row, reading.options)
     options = [as_text(value) for value in values]
-    for place, option in enumerate(options, start=1):
+    for place, (option, value) in enumerate(zip(options, values, strict=True), start=1):
         if option is None:
+            missing = " (missing)" if is_missing(value) else ""
             raise UserError(
-                f"{row.origin}: option {place} is {values[place - 1]!r}; options must be text"
+                f"{row.origin}: option {place} is {show(value)}{missing}; options must be text"
             )
         if not option:
             raise UserError(f"{row.origin}: option {place} is empty; give it a text or drop it")
@@ -127,31 +147,43 @@ def read_options(row: Row, reading: Reading) -> tuple[str, ...]:
             f"{row.origin}: {len(options)} options; give {LEAST_OPTIONS} to {MOST_OPTIONS}, or "
             "set dataset.columns.options=null for free text"
         )
-    return tuple(_refuse_broken_text(option, row.origin) for option in options if option)
+    return tuple(_refuse_unfit_text(option, row.origin) for option in options if option)
 
 
 def _option_values(row: Row, names: Sequence[str]) -> list[object]:
     if len(names) > 1:
         cells = [row.values.get(name) for name in names]
-        while cells and cells[-1] in (None, ""):  # a table's way to say: fewer options
+        while cells and is_missing(cells[-1]):  # a table's way to say: fewer options
             cells.pop()
         return cells
     value = row.values.get(names[0])
     if isinstance(value, str):
-        value = _parse_json_list(value)
+        value = _parse_list(value)
     if not isinstance(value, list):
         raise UserError(
             f"{row.origin}: column {names[0]!r} holds no list of options; give a list, a JSON "
-            'list as text such as ["red", "blue"], or name one column an option: A,B,C,D'
+            'list as text such as ["red", "blue"], or name one column an option: '
+            "dataset.columns.options=A,B,C,D"
         )
-    return value
+    return tidy_column([value])[0]  # type: ignore[return-value]
 
 
-def _parse_json_list(text: str) -> object:
+def _parse_list(text: str) -> object:
+    """A list that is written as JSON or, by table libraries, as in Python; else None."""
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
+        pass
+    # Python joins texts without a comma between, as arrays are printed, into one.
+    if not text.lstrip().startswith("[") or _NO_COMMA.search(text):
         return None
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
+
+
+_NO_COMMA = re.compile(r"""['"]\s+['"]""")
 
 
 def _answer_and_options(row: Row, reading: Reading) -> tuple[object, tuple[str, ...]] | None:
@@ -160,7 +192,7 @@ def _answer_and_options(row: Row, reading: Reading) -> tuple[object, tuple[str, 
     except UserError:  # named when the row is read as a question
         return None
     answer = row.values.get(reading.columns.answer)
-    return None if answer in (None, "") else (answer, options)
+    return None if is_missing(answer) else (answer, options)
 
 
 def _with_gold(question: Question, row: Row, reading: Reading) -> Question:
@@ -169,47 +201,89 @@ def _with_gold(question: Question, row: Row, reading: Reading) -> Question:
     text = as_text(answer)
     if not text:
         raise UserError(
-            f"{row.origin}: column {column!r} holds {answer!r}; give the answer as text or number"
+            f"{row.origin}: column {column!r} holds {show(answer)}; give the answer as text or "
+            "number"
         )
     choices = question.options or question.answer_set
     if not choices:
-        return replace(question, gold_text=_refuse_broken_text(text, row.origin))
+        return replace(question, gold_text=_refuse_unfit_text(text, row.origin))
     form, first = reading.answer_form, reading.first_index
     gold = find_gold(answer, choices, form, first)
     if gold is not None:
+        _refuse_equal_options(question, gold, reading)
         return replace(question, gold_index=gold)
+    if isinstance(answer, bool) and question.options:
+        raise UserError(
+            f"{row.origin}: column {column!r} holds {answer}, which is none of the options; give "
+            "the answer as one of them, or make them True and False"
+        )
     if question.options:
         raise UserError(f"{row.origin}: {describe_missed(answer, choices, form, first)}")
     raise UserError(
-        f"{row.origin}: answer {answer!r} is not in dataset.answer_set ({', '.join(choices)})"
+        f"{row.origin}: answer {show(answer)} is not in dataset.answer_set ({', '.join(choices)})"
     )
+
+
+def _refuse_equal_options(question: Question, gold: int, reading: Reading) -> None:
+    places = equal_to_gold(replace(question, gold_index=gold))
+    if places and reading.refuse_equal:
+        raise UserError(
+            f"{question.origin}: options {gold + 1} and {places[0] + 1} are both "
+            f"{show(question.options[gold])}, the answer; make the options differ"
+        )
+
+
+def equal_to_gold(question: Question) -> list[int]:
+    """The places of other options that have the gold option's words."""
+    if question.gold_index is None or not question.options:
+        return []
+    words = [" ".join(option.split()) for option in question.options]
+    return [
+        place
+        for place, option in enumerate(words)
+        if place != question.gold_index and option == words[question.gold_index]
+    ]
 
 
 def _read_text(row: Row, column: str | None) -> str:
     value = row.values.get(column) if column else None
-    if value is None:
+    if is_missing(value):
         return ""
-    if not isinstance(value, str):
+    text = as_text(value)
+    if text is None or isinstance(value, bool):
         raise UserError(
-            f"{row.origin}: column {column!r} holds {value!r} ({type(value).__name__}); give text"
+            f"{row.origin}: column {column!r} holds {show(value)} ({type(value).__name__}); give "
+            "text"
         )
-    return _refuse_broken_text(value.strip(), row.origin)
+    return _refuse_unfit_text(text, row.origin)
 
 
 def _read_id(row: Row, column: str) -> str:
     value = row.values.get(column)
-    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+    if isinstance(value, bool | float) or not (text := as_text(value)):
         raise UserError(
-            f"{row.origin}: column {column!r} holds {value!r}; give an id as text or whole number"
+            f"{row.origin}: column {column!r} holds {show(value)}; give an id as text or whole "
+            "number"
         )
-    return _refuse_broken_text(str(value).strip(), row.origin)
+    return _refuse_unfit_text(text, row.origin)
 
 
-def _refuse_broken_text(text: str, origin: str) -> str:
-    # JSON may escape half of a surrogate pair: no tokenizer and no file can take that.
-    if any("\ud800" <= character <= "\udfff" for character in text):
+def _refuse_unfit_text(text: str, origin: str) -> str:
+    """What no tokenizer and no file can take, and what no model can read."""
+    if _HALF_A_PAIR.search(text):
         raise UserError(f"{origin}: a text holds half a surrogate pair; repair its \\u escapes")
+    if len(text) > LONGEST_TEXT:
+        raise UserError(
+            f"{origin}: a text of {len(text):,} characters, beginning {show(text[:60])}; give at "
+            f"most {LONGEST_TEXT:,}, more than models read"
+        )
     return text
+
+
+_ADVICE = {
+    "dataset.columns.options": "; name a column with a list, or one column an option as in "
+    "dataset.columns.options=A,B,C,D, or set dataset.columns.options=null for free text"
+}
 
 
 def _wanted_columns(reading: Reading) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""Rows of JSONL, CSV and parquet files, as plain values with the line each came from."""
+"""Rows of JSONL, CSV and parquet files, as plain values with the line each came from.
+
+All formats end under the same rules for missing values and numbers, see cells.py.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,25 @@ import csv
 import difflib
 import io
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import TypeAlias
 
-from caft.data.mistakes import read_each, refuse_mistakes
+from caft.data.cells import is_number, show, show_names, tidy_column
+from caft.data.mistakes import read_each
 from caft.errors import UserError
+
+MOST_DIGITS = 4000
+LARGEST_CELL = 2**31 - 1
+"""Characters; the csv module's own bound, 131,072, is less than JSON and parquet may hold."""
+
+_LONGEST_NAME = 60
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +40,19 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A file's rows. `columns` are all names that any row has, in order of appearance."""
+    """A file's rows. `columns` are all names that any row has, in order of appearance.
+
+    Of columns that share a name (`repeated`) the rows hold the last one.
+    """
 
     name: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
+    repeated: frozenset[str] = frozenset()
+
+
+Read: TypeAlias = tuple[tuple[Row, ...], frozenset[str]]
+"""A file's rows, and the names that several of its columns share."""
 
 
 def read_table(path_given: str, key: str) -> Table:
@@ -47,36 +71,48 @@ def read_table(path_given: str, key: str) -> Table:
             f"{', '.join(READERS)}"
         )
     try:
-        rows = read(path)
+        rows, repeated = read(path)
     except OSError as error:
         raise UserError(f"{key}={path_given} cannot be read: {error.strerror or error}") from error
     if not rows:
         raise UserError(f"{key}={path_given} has no rows; give a file with at least one question")
-    columns = dict.fromkeys(column for row in rows for column in row.values)
-    return Table(path.name, tuple(columns), rows)
+    columns = tuple(dict.fromkeys(column for row in rows for column in row.values))
+    return Table(path.name, columns, _tidy_rows(rows, columns), repeated)
+
+
+def _tidy_rows(rows: Sequence[Row], columns: Sequence[str]) -> tuple[Row, ...]:
+    tidied: list[dict[str, object]] = [{} for _ in rows]
+    for column in columns:
+        having = [place for place, row in enumerate(rows) if column in row.values]
+        cells = tidy_column([rows[place].values[column] for place in having])
+        for place, cell in zip(having, cells, strict=True):
+            tidied[place][column] = cell
+    return tuple(Row(row.origin, values) for row, values in zip(rows, tidied, strict=True))
 
 
 def _describe_missing(path: Path, key: str) -> str:
     if path.is_dir():
         return f"{key}={path} is a folder; name one file ({', '.join(READERS)})"
+    if path.is_symlink():
+        return f"{key}={path} is a link to {path.readlink()}, which is not there; mend the link"
     beside = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, beside, n=1)
     hint = f"did you mean {path.parent / near[0]}?" if near else "check the path"
     return f"{key}={path}: there is no such file (relative paths start at {Path.cwd()}); {hint}"
 
 
-def _read_jsonl(path: Path) -> tuple[Row, ...]:
+def _read_jsonl(path: Path) -> Read:
     # Split on \n alone: str.splitlines would also cut inside a string that holds U+2028.
     lines = enumerate(path.read_bytes().split(b"\n"), start=1)
     filled = [(number, line) for number, line in lines if line.strip()]
-    return read_each(filled, lambda item: _parse_json_line(path.name, *item))
+    return read_each(filled, lambda item: _parse_json_line(path.name, *item)), frozenset()
 
 
 def _parse_json_line(name: str, number: int, line: bytes) -> Row:
     origin = f"{name}:{number}"
     text = _decode(line, origin)
     try:
-        values = json.loads(text)
+        values = json.loads(text, parse_int=_read_digits)
     except json.JSONDecodeError as error:
         raise UserError(
             f"{origin}: not JSON ({error.msg} at column {error.colno}); give one JSON object a line"
@@ -86,6 +122,11 @@ def _parse_json_line(name: str, number: int, line: bytes) -> Row:
     if not isinstance(values, dict):
         raise UserError(f"{origin}: a JSON {type(values).__name__}; give one JSON object a line")
     return Row(origin, values)
+
+
+def _read_digits(digits: str) -> int | str:
+    # Python refuses to read longer ones, and no answer has as many: they stay a text.
+    return int(digits) if len(digits) <= MOST_DIGITS else digits
 
 
 def _decode(data: bytes, origin: str) -> str:
@@ -98,11 +139,56 @@ def _decode(data: bytes, origin: str) -> str:
         ) from error
 
 
-def _read_csv(path: Path) -> tuple[Row, ...]:
+def _read_csv(path: Path) -> Read:
+    return _read_separated(path, ",;\t")
+
+
+def _read_tsv(path: Path) -> Read:
+    return _read_separated(path, "\t")
+
+
+def _read_separated(path: Path, separators: str) -> Read:
     data = path.read_bytes()
     for number, line in enumerate(data.split(b"\n"), start=1):
         _decode(line, f"{path.name}:{number}")
-    reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
+    text = data.decode("utf-8-sig")
+    # What some spreadsheets write above the header.
+    named = re.match(r"sep=(.)\r?\n", text)
+    separator = named[1] if named else _find_separator(text, separators)
+    records = _read_records(text, separator, path.name)[1 if named else 0 :]
+    filled = [(number, cells) for number, cells in records if any(cells)]
+    if not filled:
+        return (), frozenset()
+    header = [cell.strip() for cell in filled[0][1]]
+    if _has_row_names(header, [cells for _, cells in filled[1:]]):
+        header = ["", *header]
+    repeated = frozenset(column for column in header if column and header.count(column) > 1)
+    return read_each(filled[1:], lambda item: _name_cells(header, path.name, *item)), repeated
+
+
+def _has_row_names(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether rows begin with a number of their own, for which R writes no name."""
+    numbered = all(row[0] == str(number) for number, row in enumerate(rows, start=1))
+    return numbered and all(len(row) == len(header) + 1 for row in rows)
+
+
+def _find_separator(text: str, separators: str) -> str:
+    """The sign that parts the first line into most cells; the first of `separators` for equals."""
+
+    def count(separator: str) -> int:
+        try:
+            records = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+            return len(next((cells for cells in records if any(cells)), []))
+        except csv.Error:
+            return 0
+
+    return max(separators, key=count)
+
+
+def _read_records(text: str, separator: str, name: str) -> list[tuple[int, list[str]]]:
+    """Every record with the line it starts on."""
+    csv.field_size_limit(LARGEST_CELL)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     records: list[tuple[int, list[str]]] = []
     # A quoted cell may span lines: a record starts on the line after the one before it ended.
     start = 1
@@ -111,34 +197,24 @@ def _read_csv(path: Path) -> tuple[Row, ...]:
             records.append((start, cells))
             start = reader.line_num + 1
     except csv.Error as error:
-        raise UserError(f"{path.name}:{start}: not readable as CSV ({error})") from error
-    filled = [(number, cells) for number, cells in records if any(cells)]
-    if not filled:
-        return ()
-    header = [cell.strip() for cell in filled[0][1]]
-    _refuse_unclear_header(header, path.name)
-    return read_each(filled[1:], lambda item: _name_cells(header, path.name, *item))
-
-
-def _refuse_unclear_header(header: Sequence[str], name: str) -> None:
-    repeated = [column for column in header if header.count(column) > 1 or not column]
-    if repeated:
-        raise UserError(
-            f"{name}:1: the column name {repeated[0]!r} is empty or stands there twice; give "
-            "every column a name of its own"
-        )
+        raise UserError(f"{name}:{start}: not readable as CSV ({error})") from error
+    return records
 
 
 def _name_cells(header: Sequence[str], name: str, number: int, cells: Sequence[str]) -> Row:
-    if len(cells) != len(header):
+    # Spreadsheets and careless writers end lines in commas, header and rows not always alike.
+    least = max((place for place, column in enumerate(header, start=1) if column), default=0)
+    if len(cells) < least or any(cell.strip() for cell in cells[len(header) :]):
         raise UserError(
             f"{name}:{number}: {len(cells)} cells, but the header has {len(header)} columns; "
             "quote cells that hold commas"
         )
-    return Row(f"{name}:{number}", dict(zip(header, cells, strict=True)))
+    # A column without a name, such as a table library's index, cannot be asked for.
+    named = zip(header, cells, strict=False)
+    return Row(f"{name}:{number}", {column: cell for column, cell in named if column})
 
 
-def _read_parquet(path: Path) -> tuple[Row, ...]:
+def _read_parquet(path: Path) -> Read:
     import pyarrow
     import pyarrow.parquet
 
@@ -147,23 +223,81 @@ def _read_parquet(path: Path) -> tuple[Row, ...]:
     except pyarrow.ArrowException as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path.name}: not readable as parquet ({reason})") from error
-    return tuple(Row(f"{path.name}:{number}", row) for number, row in enumerate(rows, start=1))
+    named = tuple(Row(f"{path.name}:{number}", row) for number, row in enumerate(rows, start=1))
+    return named, frozenset()
 
 
-READERS = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
+READERS: Mapping[str, Callable[[Path], Read]] = {
+    ".jsonl": _read_jsonl,
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
+    ".tsv": _read_tsv,
+}
 """How each kind of file is read, by the end of its name."""
 
 
-def refuse_missing_columns(table: Table, wanted: Mapping[str, str]) -> None:
-    """`wanted` maps config keys to column names; all must be in the file."""
-    mistakes = []
+def refuse_missing_columns(
+    table: Table, wanted: Mapping[str, str], advice: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """`wanted` maps config keys to column names; all must be in the file, and stand there once.
+
+    `advice` ends the message about a key.
+    """
+    missing = {key: column for key, column in wanted.items() if column not in table.columns}
+    if 2 * len(missing) > len(wanted) and (cell := _find_data_in_header(table)):
+        raise UserError(
+            f"{table.name}:1 is no header: {show(cell)} is no column's name; put a line of names "
+            f"above the rows, such as {','.join(wanted.values())}"
+        )
+    for key, column in missing.items():
+        near = difflib.get_close_matches(column, table.columns, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UserError(
+            f"{key} is {column!r}, but {table.name} has no such column; {hint}it has "
+            f"{show_names(table.columns) or 'no column with a name'}{advice.get(key, '')}"
+        )
     for key, column in wanted.items():
-        if column not in table.columns:
-            near = difflib.get_close_matches(column, table.columns, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            mistakes.append(
-                f"{key} is {column!r}, but {table.name} has no such column; {hint}it has "
-                f"{', '.join(table.columns)}"
+        if column in table.repeated:
+            raise UserError(
+                f"{table.name}:1: the column name {column!r}, which {key} names, stands there "
+                "twice; give every column that is asked for a name of its own"
             )
-    if mistakes:
-        refuse_mistakes(mistakes[:1])
+
+
+def _find_data_in_header(table: Table) -> str | None:
+    """A cell of a header that shows that the line is a row like the others."""
+    if not table.name.lower().endswith((".csv", ".tsv")):
+        return None
+    for column in table.columns:
+        seen = any(row.values.get(column) == column for row in table.rows)
+        if seen or is_number(column) or len(column) > _LONGEST_NAME or column.endswith("?"):
+            return column
+    return None
+
+
+def adopt_names(table: Table, names: Sequence[str]) -> Table:
+    """The table with its columns called as in `names`, where only case sets the two apart."""
+    by_case: dict[str, list[str]] = {}
+    for column in table.columns:
+        by_case.setdefault(column.casefold(), []).append(column)
+    called = {
+        same[0]: name
+        for name in names
+        if name not in table.columns and len(same := by_case.get(name.casefold(), [])) == 1
+    }
+    # A column that is asked for by its own name keeps it.
+    called = {column: name for column, name in called.items() if column not in names}
+    if not called:
+        return table
+    log.info("%s: column names are read without regard to case", table.name)
+    rows = tuple(
+        Row(row.origin, {called.get(column, column): cell for column, cell in row.values.items()})
+        for row in table.rows
+    )
+    columns = tuple(called.get(column, column) for column in table.columns)
+    return replace(
+        table,
+        columns=columns,
+        rows=rows,
+        repeated=frozenset(called.get(column, column) for column in table.repeated),
+    )

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import re
 import string
 from collections.abc import Sequence
 
+from caft.data.cells import as_text, as_whole_number, is_number, show
 from caft.data.config import AnswerForm
 from caft.errors import UserError
 
 FORMS = (AnswerForm.letter, AnswerForm.index, AnswerForm.text)
+BASES = (0, 1)
+"""The numbers that a first option may have."""
+
+Answers = Sequence[tuple[object, Sequence[str]]]
+"""What the rows of a file give as answer, each with its options."""
+
+_LETTER = re.compile(r"[(\[]?([A-Za-z])[)\].:]?", re.ASCII)
 
 
 def find_gold(
@@ -24,10 +33,9 @@ def find_gold(
 
 
 def _by_letter(answer: object, options: Sequence[str]) -> int | None:
-    letter = answer.strip().upper() if isinstance(answer, str) else ""
-    if len(letter) != 1 or letter not in string.ascii_uppercase[: len(options)]:
-        return None
-    return string.ascii_uppercase.index(letter)
+    found = _LETTER.fullmatch(answer.strip()) if isinstance(answer, str) else None
+    letters = string.ascii_uppercase[: len(options)]
+    return letters.index(found[1].upper()) if found and found[1].upper() in letters else None
 
 
 def _by_index(answer: object, options: Sequence[str], first_index: int) -> int | None:
@@ -37,66 +45,76 @@ def _by_index(answer: object, options: Sequence[str], first_index: int) -> int |
     return number - first_index
 
 
-def as_whole_number(value: object) -> int | None:
-    """A whole number given as int, as a float without a fraction, or as digits; else None."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
-        return int(value)
-    return None
-
-
 def _by_text(answer: object, options: Sequence[str]) -> int | None:
     text = as_text(answer)
-    # Two options in the same words cannot be told apart by those words.
-    return options.index(text) if text is not None and options.count(text) == 1 else None
-
-
-def as_text(value: object) -> str | None:
-    """Text without outer white space; numbers as they are written; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if not text:
         return None
-    return str(value).strip()
+    same = [place for place, option in enumerate(options) if option == text]
+    same = same or [place for place, option in enumerate(options) if _mean_the_same(option, text)]
+    # Two options in the same words cannot be told apart by those words.
+    return same[0] if len(same) == 1 else None
 
 
-def choose_form(
-    answers: Sequence[tuple[object, Sequence[str]]], first_index: int, column: str
-) -> AnswerForm:
-    """The one form under which every answer is among its options.
+def _mean_the_same(option: str, text: str) -> bool:
+    """One number or one truth value, written in two ways."""
+    if is_number(option) and is_number(text):
+        return float(option) == float(text)
+    return text.casefold() in ("true", "false") and option.casefold() == text.casefold()
+
+
+def choose_form(answers: Answers, first_index: int | None, column: str) -> tuple[AnswerForm, int]:
+    """The one form under which every answer is among its options, and what indices count from.
 
     Where none fits every row, the one that fits most, so that the odd rows can be named. Raises
-    UserError where two forms fit and disagree, and where whole numbers from 1 up could be
-    indices from 0 as well as from 1: a guess there would shift every gold answer by one.
+    UserError where two forms fit and disagree, and where whole numbers could be indices from 0 as
+    well as from 1: a guess there would shift every gold answer by one.
     """
-    readings = {
-        form: [find_gold(answer, options, form, first_index) for answer, options in answers]
-        for form in FORMS
-    }
-    complete = [form for form in FORMS if None not in readings[form]]
-    if any(readings[form] != readings[complete[0]] for form in complete[1:]):
-        names = " and as ".join(form.value for form in complete)
+    ways = [(form, base) for form in FORMS for base in _bases(form, first_index)]
+    readings = {way: [find_gold(*pair, way[0], way[1]) for pair in answers] for way in ways}
+    complete = [way for way in ways if None not in readings[way]]
+    if any(readings[way] != readings[complete[0]] for way in complete[1:]):
+        forms = list(dict.fromkeys(form.value for form, _ in complete))
+        if forms == [AnswerForm.index.value]:
+            raise _both_bases(column)
+        ways_out = " or ".join(f"dataset.answer_form={form}" for form in forms)
         raise UserError(
-            f"column {column!r} can be read as {names}, with other answers; set "
-            f"dataset.answer_form to one of {', '.join(form.value for form in complete)}"
+            f"column {column!r} can be read as {' and as '.join(forms)}, with other answers; set "
+            f"{ways_out}"
         )
-    form = (complete or sorted(FORMS, key=lambda form: readings[form].count(None)))[0]
-    if form is AnswerForm.index and 0 not in readings[form]:
-        raise UserError(
-            f"column {column!r} holds whole numbers and never {first_index}, so they may count "
-            "from 0 or from 1; set dataset.answer_form=index and dataset.first_index=0 or 1"
-        )
-    return form
+    return (complete or sorted(ways, key=lambda way: readings[way].count(None)))[0]
+
+
+def choose_base(answers: Answers, column: str) -> int:
+    """What indices count from, decided from all rows: 0 where one is 0, 1 where one is the last.
+
+    Raises UserError where no row tells.
+    """
+    missed = [
+        sum(find_gold(*pair, AnswerForm.index, base) is None for pair in answers) for base in BASES
+    ]
+    if missed == [0, 0]:
+        raise _both_bases(column)
+    return missed.index(min(missed))
+
+
+def _bases(form: AnswerForm, first_index: int | None) -> tuple[int, ...]:
+    if form is not AnswerForm.index:
+        return (first_index or 0,)
+    return BASES if first_index is None else (first_index,)
+
+
+def _both_bases(column: str) -> UserError:
+    return UserError(
+        f"column {column!r} holds whole numbers, never 0 and never the number of options, so they "
+        "may count from 0 or from 1; set dataset.first_index=0 or dataset.first_index=1"
+    )
 
 
 def describe_missed(
     answer: object, options: Sequence[str], form: AnswerForm, first_index: int
 ) -> str:
     """Why `answer` is none of `options`, and what it could be."""
-    given = f"answer {answer!r} is not among the {len(options)} options"
+    given = f"answer {show(answer)} is not among the {len(options)} options"
     if form is AnswerForm.letter:
         return f"{given}; read as letter, it may be A to {string.ascii_uppercase[len(options) - 1]}"
     if form is AnswerForm.index:
@@ -104,7 +122,11 @@ def describe_missed(
         return f"{given}; read as index, it may be {first_index} to {last} (dataset.first_index)"
     text = as_text(answer) or ""
     if options.count(text) > 1:
-        return f"answer {answer!r} is the text of two options; make the options differ"
-    near = difflib.get_close_matches(text, options, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"answer {show(answer)} is the text of two options; make the options differ"
+    near = difflib.get_close_matches(text[:_COMPARED], [o[:_COMPARED] for o in options], n=1)
+    hint = f"; did you mean {show(near[0])}?" if near else ""
     return f"{given}; read as text, it must be one of them word by word{hint}"
+
+
+_COMPARED = 200
+"""Characters in which a near miss is looked for: the search is quadratic in them."""

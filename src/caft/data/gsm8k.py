@@ -26,15 +26,23 @@ _CALCULATOR = re.compile(r"<<[^<>]*>>")
 _FINAL = re.compile(r"####\s*(-?[\d,]*\.?\d+)\s*$")
 
 
-def load_gsm8k(config: Gsm8kConfig) -> QuestionSplits:
+def load_gsm8k(config: Gsm8kConfig, *, fetch: bool = True) -> QuestionSplits:
     """All splits: the hub's train and test rows, validation drawn from train.
 
     Raises UserError where the files cannot be had, and where rows are not GSM8K's.
     """
-    tables = {split: _read_rows(str(path)) for split, path in obtain_files(config, FILES).items()}
+    tables = {
+        split: _read_rows(str(path))
+        for split, path in obtain_files(config, FILES, fetch=fetch).items()
+    }
     reading = plan_reading(list(tables.values()), COLUMNS, answer_form=AnswerForm.text)
     questions = {split: read_questions(table, reading) for split, table in tables.items()}
     return divide(Pools(train=questions["train"], test=questions.get("test")), config)
+
+
+def ends_in_number(answer: str) -> bool:
+    """Whether a text is a worked solution as GSM8K writes them."""
+    return _FINAL.search(answer) is not None
 
 
 def _read_rows(path: str) -> Table:

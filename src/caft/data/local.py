@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from caft.data.columns import Reading, plan_reading, read_questions
 from caft.data.config import LocalConfig
-from caft.data.files import Row, Table, read_table, refuse_missing_columns
+from caft.data.files import Row, Table, adopt_names, read_table, refuse_missing_columns
+from caft.data.gsm8k import ends_in_number
 from caft.data.hygiene import Pools, divide
 from caft.data.mistakes import read_each, refuse_mistakes
 from caft.data.splits import QuestionSplits
 from caft.errors import UserError
+from caft.records import Question
+from caft.text.parsing import LONGEST_ANSWER
 
 
 def load_local(config: LocalConfig) -> QuestionSplits:
@@ -21,7 +25,37 @@ def load_local(config: LocalConfig) -> QuestionSplits:
     tables = read_tables(config)
     reading = _plan(tables, config)
     questions = {split: read_questions(table, reading) for split, table in tables.items()}
+    refuse_solutions([q for rows in questions.values() for q in rows], config)
     return divide(Pools(**questions), config)
+
+
+def refuse_solutions(questions: Sequence[Question], config: LocalConfig) -> None:
+    """UserError where gold answers are worked solutions, which no reply can ever equal."""
+    golds = [question for question in questions if question.gold_text]
+    solved = [question for question in golds if ends_in_number(question.gold_text)]
+    columns = config.columns
+    if 2 * len(solved) > len(golds):
+        as_published = (columns.question, columns.answer) == ("question", "answer")
+        way_out = (
+            f"dataset=gsm8k reads them, with dataset.path={config.train_path}"
+            if as_published
+            else "put the number into a column of its own and name it in dataset.columns.answer"
+        )
+        raise UserError(
+            f"{solved[0].origin}: column {columns.answer!r} holds whole worked solutions that end "
+            f"in '#### NUMBER', in {len(solved)} of {len(golds)} rows; {way_out}"
+        )
+    refuse_mistakes(
+        [
+            f"{question.origin}: the answer has {len(question.gold_text):,} characters in "
+            f"{len(question.gold_text.splitlines())} lines, and no reply can equal it: one line of "
+            f"up to {LONGEST_ANSWER} is read"
+            for question in golds
+            if len(question.gold_text) > LONGEST_ANSWER or len(question.gold_text.splitlines()) > 1
+        ],
+        "name the column with the bare answers in dataset.columns.answer, and the one with "
+        "solutions in dataset.columns.rationale",
+    )
 
 
 def read_tables(config: LocalConfig) -> dict[str, Table]:
@@ -36,8 +70,11 @@ def read_tables(config: LocalConfig) -> dict[str, Table]:
         "validation": config.validation_path,
         "test": config.test_path,
     }
+    columns = config.columns
+    single = (columns.id, columns.question, columns.answer, columns.subject, columns.rationale)
+    names = [name for name in (*single, *(columns.options or ())) if name]
     return {
-        split: read_table(path, f"dataset.{split}_path")
+        split: adopt_names(read_table(path, f"dataset.{split}_path"), names)
         for split, path in paths.items()
         if path is not None
     }

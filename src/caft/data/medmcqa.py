@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from caft.data.cells import is_missing
 from caft.data.columns import plan_reading, read_questions
 from caft.data.config import AnswerForm, ColumnsConfig, MedmcqaConfig
 from caft.data.files import Row, Table, read_table, refuse_missing_columns
@@ -22,7 +23,7 @@ OPTIONS = ("opa", "opb", "opc", "opd")
 COLUMNS = ColumnsConfig(
     id="id",
     question="question",
-    options=",".join(OPTIONS),
+    options=list(OPTIONS),
     answer="cop",
     subject="subject_name",
 )
@@ -33,15 +34,23 @@ FILES = {
 NO_ANSWER = -1
 
 
-def load_medmcqa(config: MedmcqaConfig) -> QuestionSplits:
+def load_medmcqa(config: MedmcqaConfig, *, fetch: bool = True) -> QuestionSplits:
     """All splits: training rows, validation drawn from them, the hub's validation rows as test.
 
     A row with an empty option is left out and counted: it is nobody's to mend. Raises UserError
     where the files cannot be had, and where rows are not MedMCQA's.
     """
-    tables = {split: _read_rows(path) for split, path in obtain_files(config, FILES).items()}
+    tables = {
+        split: _read_rows(path) for split, path in obtain_files(config, FILES, fetch=fetch).items()
+    }
     whole = {split: _with_all_options(table) for split, table in tables.items()}
-    reading = plan_reading(list(whole.values()), COLUMNS, answer_form=AnswerForm.index)
+    reading = plan_reading(
+        list(whole.values()),
+        COLUMNS,
+        answer_form=AnswerForm.index,
+        first_index=config.first_index,
+        refuse_equal=False,
+    )
     questions = {split: read_questions(table, reading) for split, table in whole.items()}
     pools = Pools(train=questions["train"], test=questions.get("validation"))
     dropped = sum(len(tables[split].rows) - len(whole[split].rows) for split in tables)
@@ -68,4 +77,4 @@ def _with_all_options(table: Table) -> Table:
 
 
 def _has_all_options(row: Row) -> bool:
-    return all(str(row.values.get(name) or "").strip() for name in OPTIONS)
+    return not any(is_missing(row.values.get(name)) for name in OPTIONS)

@@ -20,7 +20,7 @@ from caft.errors import UserError
 COLUMNS = ColumnsConfig(
     id="question_id",
     question="question",
-    options="options",
+    options=["options"],
     answer="answer_index",
     subject="category",
     rationale="cot_content",
@@ -33,13 +33,20 @@ FILES = {
 SOLUTION_OPENER = "A:"
 
 
-def load_mmlu_pro(config: MmluProConfig) -> QuestionSplits:
+def load_mmlu_pro(config: MmluProConfig, *, fetch: bool = True) -> QuestionSplits:
     """All splits, from the hub's files or from the copy at `config.path`.
 
     Raises UserError where neither can be had, and where rows are not MMLU-Pro's.
     """
-    tables = {split: _read_rows(path) for split, path in obtain_files(config, FILES).items()}
-    reading = plan_reading(list(tables.values()), COLUMNS, answer_form=AnswerForm.index)
+    files = obtain_files(config, FILES, fetch=fetch)
+    tables = {split: _read_rows(path) for split, path in files.items()}
+    reading = plan_reading(
+        list(tables.values()),
+        COLUMNS,
+        answer_form=AnswerForm.index,
+        first_index=0,
+        refuse_equal=False,
+    )
     questions = {split: read_questions(table, reading) for split, table in tables.items()}
     return divide(Pools(train=questions["test"], shots=questions.get("validation")), config)
 

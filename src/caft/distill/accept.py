@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 
 from caft.records import Question, Rationale
 from caft.teachers.config import Keep
+from caft.teachers.finish import Finish, read_finish
+from caft.teachers.words import well_formed
 from caft.text.answers import answer_labels, gold_label
 from caft.text.config import OptionIds
 from caft.text.parsing import answers_agree, drop_thinking, last_marker, read_marker
@@ -54,7 +56,7 @@ def judge_reply(question: Question, reply: Rationale, rules: Rules) -> Rationale
     marker = last_marker(text)
     answer = None if marker is None else read_marker(marker, labels)
     agrees = answers_agree(answer, gold_label(question, rules.option_ids))
-    refusal = reply.refusal or _refuse_unfinished(reply) or refusal
+    refusal = reply.refusal or _refuse_unfinished(reply, rules.keep) or refusal
     if not refusal and not agrees and rules.keep is Keep.correct:
         refusal = "unparsable" if answer is None else "wrong"
     if not refusal and marker is not None and answer is not None:
@@ -66,6 +68,7 @@ def clean_text(text: str, forbidden: Sequence[str]) -> tuple[str, str]:
     """The text without what is merely wrapped around it, and why it must be refused if it must."""
     if len(text) > LARGEST_TEXT:
         return "", "too_large"
+    text = well_formed(text)  # half a character can be stored in no table
     text = _INVISIBLE.sub("", text.replace("\r\n", "\n")).strip()
     text = _END_TOKEN.sub("", text).strip()
     spoken = drop_thinking(text)
@@ -97,12 +100,14 @@ def _is_repeat(window: str) -> bool:
     return len(set(pieces)) < len(pieces) / 4
 
 
-def _refuse_unfinished(reply: Rationale) -> str:
-    if reply.finish_reason == "stop":
+def _refuse_unfinished(reply: Rationale, keep: Keep) -> str:
+    meaning = read_finish(reply.finish_reason)
+    unknown = meaning is Finish.unknown and keep is Keep.all
+    if meaning is Finish.finished or unknown:
         return ""
-    if reply.finish_reason == "length":
-        return "cut_off"
-    return reply.finish_reason if reply.finish_reason == "too_large" else "not_finished"
+    if meaning is Finish.cut:
+        return "too_large" if reply.finish_reason == "too_large" else "cut_off"
+    return "not_finished"
 
 
 def _refuse_text(text: str, forbidden: Sequence[str]) -> str:

@@ -6,18 +6,24 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from caft.distill.accept import judge_reply
 from caft.distill.estimate import Estimate, Tariff, estimate_cost
 from caft.distill.job import Job, ask_words, from_reply
 from caft.records import Rationale
-from caft.teachers.api_key import check_endpoint
-from caft.teachers.ask import ask_all
+from caft.teachers.api_key import check_address, check_endpoint
+from caft.teachers.ask import Probe, ask_all
+from caft.teachers.asks import Ask, find_replies, prepare
+from caft.teachers.caps import Spending
 from caft.teachers.config import OpenAITeacherConfig
-from caft.teachers.ledger import Ledger, Spending
-from caft.teachers.prices import look_up_price, price_settings
-from caft.teachers.replies import Request, reply_key, write_body
+from caft.teachers.finish import Finish, read_finish
+from caft.teachers.ledger import Ledger
+from caft.teachers.ledger_mark import read_mark, refuse_lost_replies
+from caft.teachers.prices import find_price, look_up_price, price_settings
+from caft.teachers.refusals import WRONG, advise, count_reasons, list_reasons, name_reason
+from caft.teachers.replies import Reply, Request, token_limits, write_body
 from caft.text.prompts import Prompt
 
 log = logging.getLogger(__name__)
@@ -27,9 +33,15 @@ FEW = 3
 
 
 def check_openai(_questions_have_rationales: bool, teacher: OpenAITeacherConfig) -> None:
-    """UserError for an endpoint that cannot be asked, or whose budget has nothing to count."""
-    check_endpoint(teacher)
+    """UserError for an address that cannot be asked, or a budget that has nothing to count."""
+    check_address(teacher)
     look_up_price(teacher)
+
+
+def check_paying(teacher: OpenAITeacherConfig) -> None:
+    """UserError where the key or the price is missing that only a real request needs."""
+    check_endpoint(teacher)
+    find_price(teacher)
 
 
 def ask_endpoint(job: Job, teacher: OpenAITeacherConfig) -> list[Rationale]:
@@ -38,17 +50,71 @@ def ask_endpoint(job: Job, teacher: OpenAITeacherConfig) -> list[Rationale]:
     said: dict[int, list[str]] = {}
     open_places = list(range(len(job.questions)))
     for attempt in range(teacher.attempts):
-        asked = [_request(ask_words(job.questions[place], job), attempt) for place in open_places]
-        replies = ask_all(asked, teacher, job.ledger_path, job.progress) if asked else []
+        replies = _ask(job, teacher, open_places, attempt)
         for place, reply in zip(open_places, replies, strict=True):
-            question = job.questions[place]
-            came = from_reply(question, reply, teacher.model or "", attempt)
-            by_question.setdefault(place, []).append(judge_reply(question, came, job.rules))
+            by_question.setdefault(place, []).append(_judge(job, teacher, place, reply, attempt))
             said.setdefault(place, []).append(reply.text)
         if attempt:
             _warn_of_repeats([said[place] for place in open_places], teacher)
         open_places = [place for place in open_places if _is_open(by_question[place][-1])]
-    return [rationale for place in sorted(by_question) for rationale in by_question[place]]
+    rationales = [row for place in sorted(by_question) for row in by_question[place]]
+    _tell_refusals(rationales)
+    return rationales
+
+
+def _ask(
+    job: Job, teacher: OpenAITeacherConfig, places: Sequence[int], attempt: int
+) -> list[Reply]:
+    asked = [_request(ask_words(job.questions[place], job), attempt) for place in places]
+    probing = attempt == 0 and 0 < teacher.probe_replies < len(asked)
+    look = partial(_object_to, job, teacher)
+    probe = Probe(teacher.probe_replies, look) if probing else None
+    return ask_all(asked, teacher, job.ledger_path, job.progress, probe) if asked else []
+
+
+def _object_to(job: Job, teacher: OpenAITeacherConfig, replies: Sequence[tuple[int, Reply]]) -> str:
+    """Why no more should be bought: the first replies are all useless, for one reason.
+
+    Wrong answers are no such reason: a teacher may be weak.
+    """
+    reasons = {name_reason(_judge(job, teacher, place, reply, 0)) for place, reply in replies}
+    if len(reasons) > 1 or reasons & {"", WRONG}:
+        return ""
+    reason = reasons.pop()
+    return (
+        f"the first {len(replies)} replies of {teacher.model} are all refused as {reason}, and no "
+        f"more were bought: {advise(reason)}; or set teacher.probe_replies=0 to buy them all"
+    )
+
+
+def _judge(
+    job: Job, teacher: OpenAITeacherConfig, place: int, reply: Reply, attempt: int
+) -> Rationale:
+    question = job.questions[place]
+    limits = token_limits(write_body(Request((), attempt), teacher))
+    came = from_reply(question, mark_cut(reply, limits), teacher.model or "", attempt)
+    return judge_reply(question, came, job.rules)
+
+
+def mark_cut(reply: Reply, limits: Sequence[int]) -> Reply:
+    """A reply of full length is a cut one, whatever the server calls it.
+
+    Even where it ends well: nobody can tell whether a sentence, or a correction, was to follow.
+    """
+    full = reply.counted and bool(limits) and reply.completion_tokens >= min(limits)
+    claims_more = read_finish(reply.finish_reason) in (Finish.finished, Finish.unknown)
+    return replace(reply, finish_reason="length") if full and claims_more else reply
+
+
+def _tell_refusals(rationales: Sequence[Rationale]) -> None:
+    counts = count_reasons(rationales)
+    told = next((row.refusal for row in rationales if row.refusal.startswith("no_reply")), "")
+    if counts:
+        log.log(
+            logging.INFO if set(counts) == {WRONG} else logging.WARNING,
+            "%d of %d replies are refused: %s%s", sum(counts.values()), len(rationales),
+            list_reasons(counts), f" (such as {told})" if told else "",
+        )  # fmt: skip
 
 
 def _warn_of_repeats(said: Sequence[Sequence[str]], teacher: OpenAITeacherConfig) -> None:
@@ -64,8 +130,9 @@ def _warn_of_repeats(said: Sequence[Sequence[str]], teacher: OpenAITeacherConfig
 
 
 def _is_open(rationale: Rationale) -> bool:
-    # What the endpoint refused for good it will refuse again.
-    return not rationale.accepted and not rationale.refusal.startswith("no_reply")
+    # What the endpoint, its filter or the model refused for good they will refuse again.
+    final = read_finish(rationale.finish_reason) is Finish.withheld
+    return not rationale.accepted and not rationale.refusal.startswith("no_reply") and not final
 
 
 def _request(prompt: Prompt, attempt: int) -> Request:
@@ -76,10 +143,9 @@ def estimate_asking(
     prompts: Sequence[Prompt], teacher: OpenAITeacherConfig, ledger_path: Path
 ) -> Estimate:
     """What the calls that the ledger does not have would cost, beside what the caps leave."""
-    bodies = [write_body(_request(prompt, 0), teacher) for prompt in prompts]
-    asks = {reply_key(body, 0): body for body in bodies}
-    paid, seen, spent = _look_into_ledger(ledger_path, teacher.model or "", list(asks))
-    missing = {key: len(json.dumps(body)) for key, body in asks.items() if key not in paid}
+    asks = {ask.key: ask for ask in (prepare(_request(prompt, 0), teacher) for prompt in prompts)}
+    paid, seen, spent = _look_into_ledger(ledger_path, teacher, list(asks.values()))
+    missing = {key: len(json.dumps(ask.body)) for key, ask in asks.items() if key not in paid}
     price = look_up_price(teacher)
     tariff = Tariff(
         usd_per_million_prompt=price.prompt if price else None,
@@ -108,9 +174,11 @@ def _describe_caps(estimate: Estimate, teacher: OpenAITeacherConfig, spent: Spen
 
 
 def _look_into_ledger(
-    path: Path, model: str, keys: Sequence[str]
+    path: Path, teacher: OpenAITeacherConfig, asks: Sequence[Ask]
 ) -> tuple[set[str], list[tuple[int, int, int]], Spending]:
+    had = read_mark(path)
     if not path.is_file():
+        refuse_lost_replies(path, had, 0)
         return set(), [], Spending()
-    with Ledger(path, model) as ledger:
-        return set(ledger.replies(keys)), ledger.token_counts(), ledger.spending()
+    with Ledger(path, teacher.model or "", reads_only=True) as ledger:
+        return set(find_replies(ledger, asks, teacher)), ledger.token_counts(), ledger.spending()

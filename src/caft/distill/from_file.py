@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from caft.distill.job import Job, as_written, no_reply
 from caft.errors import UserError
 from caft.records import Question, Rationale
 from caft.teachers.config import FileTeacherConfig
+
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
 def check_file(_questions_have_rationales: bool, teacher: FileTeacherConfig) -> None:
@@ -44,7 +47,7 @@ def read_rationales(path: Path) -> dict[str, list[Mapping[str, Any]]]:
     """The file's rows by question id, in order. UserError names the line of a bad row."""
     rows: dict[str, list[Mapping[str, Any]]] = {}
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as UTF-8 text: {error}") from error
     for number, line in enumerate(lines, start=1):
@@ -64,6 +67,8 @@ def _read_row(line: str, origin: str) -> Mapping[str, Any]:
         raise UserError(f'{origin} is no row like {{"question_id": "q1", "text": "... [[B]]"}}')
     if not isinstance(row.get("text"), str):
         raise UserError(f"{origin} has no text; give the rationale as a string")
+    if _HALF_A_PAIR.search(f"{row['question_id']}{row['text']}"):
+        raise UserError(f"{origin} holds half a surrogate pair; repair its \\u escapes")
     return row
 
 

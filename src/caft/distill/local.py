@@ -3,37 +3,74 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from caft.distill.accept import judge_reply
 from caft.distill.job import Generate, Job, WrittenReply, ask_words, from_reply
 from caft.errors import UserError
+from caft.models.config import HubModelConfig
+from caft.models.fingerprint import model_fingerprint
+from caft.models.folder import refuse_unloadable_folder
+from caft.models.locate import find_model, locate_model
 from caft.records import Rationale
+from caft.teachers.caps import Caps
 from caft.teachers.config import LocalModelTeacherConfig
-from caft.teachers.ledger import Arrival, Caps, Ledger
+from caft.teachers.ledger import Arrival, Ledger
 from caft.teachers.progress import AskProgress
-from caft.teachers.replies import Reply, reply_key
+from caft.teachers.replies import Reply, local_reply_key
 from caft.text.prompts import Prompt
+
+_COMMIT = re.compile("[0-9a-f]{40}")
+
+
+def name_model(teacher: LocalModelTeacherConfig) -> HubModelConfig:
+    """The teacher as a model that can be located and loaded."""
+    return HubModelConfig(
+        name="teacher", id=teacher.id or "local", revision=teacher.revision, path=teacher.path
+    )
 
 
 def check_local(_questions_have_rationales: bool, teacher: LocalModelTeacherConfig) -> None:
-    """UserError where no model is named, or no folder is there."""
+    """UserError where no model is named, or the one that is here could not teach."""
     if not teacher.id and not teacher.path:
         raise UserError(
             "teacher=local_model needs a model; give a hub id (teacher.id=) or a folder "
             "(teacher.path=)"
         )
-    if teacher.path and not Path(teacher.path).is_dir():
-        raise UserError(f"teacher.path={teacher.path} is no folder; give one with a HF model")
+    if teacher.path:
+        if not Path(teacher.path).expanduser().is_dir():
+            raise UserError(f"teacher.path={teacher.path} is no folder; give one with a HF model")
+        refuse_unloadable_folder(Path(teacher.path).expanduser(), f"teacher.path={teacher.path}")
+    folder = find_model(name_model(teacher))
+    if folder is not None:
+        _refuse_without_template(folder, teacher)
+
+
+def fetch_local(teacher: LocalModelTeacherConfig) -> None:
+    """Download what is not here yet, and refuse it, before hours are spent on scores."""
+    if not teacher.path:
+        _refuse_without_template(locate_model(name_model(teacher)), teacher)
+
+
+def _refuse_without_template(folder: Path, teacher: LocalModelTeacherConfig) -> None:
+    from caft.models.loading import load_tokenizer
+
+    named = f"teacher.path={teacher.path}" if teacher.path else f"teacher.id={teacher.id}"
+    if not getattr(load_tokenizer(folder, name_model(teacher)), "chat_template", None):
+        raise UserError(
+            f"{named} has no chat template, and a teacher is asked in turns; give an "
+            "instruction-tuned model, or save a chat_template.jinja in its folder"
+        )
 
 
 def write_locally(job: Job, teacher: LocalModelTeacherConfig) -> list[Rationale]:
     """Batch by batch into the ledger, so that an interrupted night goes on where it stopped."""
     assert job.generate is not None, "a local_model teacher needs its loaded model's generate"
-    name = _local_name(teacher)
+    name, weights = _local_name(teacher), _weights(teacher)
     prompts = [ask_words(question, job) for question in job.questions]
-    keys = [_local_key(prompt, teacher) for prompt in prompts]
+    keys = [_local_key(prompt, teacher, weights) for prompt in prompts]
     with Ledger(job.ledger_path, name) as ledger:
         replies = ledger.replies(keys)
         missing = [
@@ -50,6 +87,15 @@ def write_locally(job: Job, teacher: LocalModelTeacherConfig) -> list[Rationale]
         judge_reply(question, from_reply(question, replies[key], name, 0), job.rules)
         for question, key in zip(job.questions, keys, strict=True)
     ]
+
+
+def _weights(teacher: LocalModelTeacherConfig) -> str:
+    """What the model is: its files, or its commit. Empty for a commit that is named already."""
+    if not teacher.path and _COMMIT.fullmatch(teacher.revision):
+        return ""
+    named = name_model(teacher)
+    folder = find_model(named)
+    return model_fingerprint(folder, named) if folder is not None else ""
 
 
 def _generate_batch(
@@ -83,13 +129,16 @@ def _local_name(teacher: LocalModelTeacherConfig) -> str:
     return f"local:{teacher.path or f'{teacher.id}@{teacher.revision}'}"
 
 
-def _local_key(prompt: Prompt, teacher: LocalModelTeacherConfig) -> str:
-    body = {
+def _local_key(prompt: Prompt, teacher: LocalModelTeacherConfig, weights: str) -> str:
+    # Replies of ledgers that did not look at the weights are written anew: nothing says that they
+    # are of the model that is there now, and a local model costs nothing but time.
+    known = {"weights": weights} if weights else {}
+    body = known | {
         "model": _local_name(teacher),
         "messages": [[turn.role, turn.content] for turn in prompt.messages],
         "max_tokens": teacher.max_tokens,
     }
-    return reply_key(body, 0)
+    return local_reply_key(body)
 
 
 def _report_local(job: Job, done: int, missing: int) -> None:

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from caft.distill.accept import Rules
-from caft.distill.endpoint import ask_endpoint, check_openai, estimate_asking
+from caft.distill.endpoint import ask_endpoint, check_openai, check_paying, estimate_asking
 from caft.distill.estimate import Estimate, estimate_nothing
 from caft.distill.from_file import check_file, write_from_file
 from caft.distill.job import Generate, Job
-from caft.distill.local import check_local, write_locally
+from caft.distill.local import check_local, fetch_local, write_locally
 from caft.distill.worked import check_worked, write_worked
 from caft.records import Question, Rationale
 from caft.teachers.config import TeacherConfig
-from caft.teachers.prices import find_price
 from caft.teachers.progress import Watcher
 from caft.text.config import PromptConfig
 from caft.text.prompts import Prompt, Wanted, write_prompt
@@ -58,12 +57,13 @@ def check_teacher(
 ) -> None:
     """Refuse a teacher that cannot do its work, before any model loads: UserError.
 
-    Who only wants to know what it would do, and `pays` nothing, needs no price.
+    Who only wants to know what it would do, and `pays` nothing, needs no price, no key and no
+    download.
     """
     kind = _KINDS[teacher.kind]
     kind.check(questions_have_rationales, teacher)
     if pays:
-        kind.check_price(teacher)
+        kind.make_ready(teacher)
 
 
 def estimate_rationales(
@@ -95,7 +95,7 @@ def _estimate_free(
     return estimate_nothing(len(prompts))
 
 
-def _is_free(_teacher: TeacherConfig) -> None:
+def _is_ready(_teacher: TeacherConfig) -> None:
     pass
 
 
@@ -104,12 +104,12 @@ class _Kind:
     check: Callable[[bool, Any], None]
     write: Callable[[Job, Any], list[Rationale]]
     estimate: Callable[[Sequence[Prompt], Any, Path], Estimate] = _estimate_free
-    check_price: Callable[[Any], object] = _is_free
+    make_ready: Callable[[Any], object] = _is_ready
 
 
 _KINDS = {
     "worked": _Kind(check_worked, write_worked),
     "file": _Kind(check_file, write_from_file),
-    "openai": _Kind(check_openai, ask_endpoint, estimate_asking, find_price),
-    "local_model": _Kind(check_local, write_locally),
+    "openai": _Kind(check_openai, ask_endpoint, estimate_asking, check_paying),
+    "local_model": _Kind(check_local, write_locally, make_ready=fetch_local),
 }

@@ -14,9 +14,11 @@ from caft.store import Artifact, Store, digest, read_table, source_digest, write
 from caft.text.config import PromptConfig
 from caft.text.prompts import Wanted
 from caft.trainers.config import TrainerConfig
-from caft.trainers.predicting import WRITING_SOURCES, Predictor
+from caft.trainers.predicting import JOURNALS, Predictor
+from caft.trainers.sources import PREDICTING_SOURCES
 
 log = logging.getLogger(__name__)
+SOURCES = ("evaluate", *PREDICTING_SOURCES)
 _TABLE = "predictions.parquet"
 
 
@@ -46,7 +48,7 @@ class Writing:
             "wanted": self.wanted,
             "max_new_tokens": self.max_new_tokens,
             "batch_size": self.batch_size,
-            "sources": source_digest("evaluate", "models", "text", *WRITING_SOURCES),
+            "sources": source_digest(*SOURCES),
         }
 
 
@@ -68,9 +70,8 @@ def write_predictions(
     def produce(folder: Path) -> None:
         predictor = Predictor(writing.student, trainer, folder)
         write_table(folder / _TABLE, Prediction, _write(writing, predictor, title))
-        predictor.forget()
 
-    return store.obtain("evaluate", writing.key, produce, resumable=True)
+    return store.obtain("evaluate", writing.key, produce, resumable=True, scratch=JOURNALS)
 
 
 def _write(writing: Writing, predictor: Predictor, title: str) -> list[Prediction]:

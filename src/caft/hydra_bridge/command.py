@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 import traceback
 from collections.abc import Sequence
 from functools import partial
@@ -12,12 +14,14 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import configure_log
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from caft.console import tell_error
 from caft.errors import UserError
 from caft.exit_status import DONE, OUR_FAULT, USER_MUST_ACT, Caught, say
 from caft.hydra_bridge.composing import (
@@ -29,10 +33,13 @@ from caft.hydra_bridge.composing import (
 )
 from caft.hydra_bridge.folders import refuse_finished_folder, refuse_unwritable_folder
 from caft.hydra_bridge.jobs import Start, start_child
-from caft.hydra_bridge.running import Run, end_on_signals, guard
-from caft.hydra_bridge.sweep import run_sweep
-from caft.hydra_bridge.wording import explain
+from caft.hydra_bridge.log_check import check_logging
+from caft.hydra_bridge.running import Run, end_on_signals, explain_refused_write, guard
+from caft.hydra_bridge.sweep import run_dry, run_sweep
+from caft.hydra_bridge.wording import explain, name_words
+from caft.hydra_bridge.words import type_words
 from caft.run_config import RunContext
+from caft.teachers.secrets import refuse_environment_secrets
 
 
 def main(run: Run, arguments: Sequence[str] | None = None, *, start: Start = start_child) -> int:
@@ -40,40 +47,64 @@ def main(run: Run, arguments: Sequence[str] | None = None, *, start: Start = sta
 
     With -m every job goes to `start`, by default a fresh process a job.
     """
+    # In a locale without UTF-8 Python hands over words in pieces that no file can be written with.
+    given = [os.fsencode(word).decode("utf-8", "replace") for word in sys.argv[1:]]
+    words = given if arguments is None else arguments
     return end_on_signals(
-        partial(_answer, run, arguments, start), "the same command goes on from the finished stages"
+        partial(_answer, run, words, start), "the same command goes on from the finished stages"
     )
 
 
-def _answer(run: Run, arguments: Sequence[str] | None, start: Start, caught: Caught) -> int:
+def _answer(run: Run, arguments: Sequence[str], start: Start, caught: Caught) -> int:
     try:
         return _obey(run, arguments, start, caught)
     except (UserError, HydraException, OmegaConfBaseException, YAMLError) as error:
-        say(explain(error))
+        say(explain(error) + name_words(error, arguments))
         return USER_MUST_ACT
-    except OSError as error:  # a run's own errors end in guard
-        say(f"cannot write the output folder: {error}; give another hydra.run.dir")
-        return USER_MUST_ACT
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:  # a run's own errors end in guard
+        refused = explain_refused_write(error, Path("outputs"))
+        if refused is not None:
+            say(refused)
+            return USER_MUST_ACT
+        tell_error(traceback.format_exc())
         return OUR_FAULT
     finally:
         GlobalHydra.instance().clear()
 
 
-def _obey(run: Run, arguments: Sequence[str] | None, start: Start, caught: Caught) -> int:
+def _obey(run: Run, arguments: Sequence[str], start: Start, caught: Caught) -> int:
     parser = get_args_parser()
     parser.error = refuse_flags  # type: ignore[method-assign]
     args = parser.parse_intermixed_args(arguments)
+    refuse_environment_secrets(args.overrides, os.environ)  # of Hydra's own settings, too
+    args.overrides = type_words(args.overrides)
     hydra = start_hydra(args)
     if _show(hydra, args, parser):
         return DONE
     if args.multirun:
         words = [*args.overrides, "hydra.mode=MULTIRUN"]
-        return run_sweep(hydra, args.config_name, words, start, caught)
+        return run_sweep(hydra, args.config_name, words, run=run, start=start, caught=caught)
     words = [*args.overrides, "hydra.mode=RUN"]
-    _check_run(hydra, args.config_name, words)
-    return int(hydra.run(args.config_name, partial(_run, run), words).return_value)
+    composed = _compose_run(hydra, args.config_name, words)
+    config = build_run_config(without_hydra(composed))
+    if config.dry_run:
+        configure_log(composed.hydra.hydra_logging, composed.hydra.verbose)
+        return run_dry(run, config, composed)
+    folder = Path(composed.hydra.run.dir)
+    refuse_finished_folder(folder)
+    refuse_unwritable_folder(folder)
+    check_logging(composed, folder)
+    return _run_in_folder(run, hydra, args.config_name, words, folder)
+
+
+def _run_in_folder(run: Run, hydra: Hydra, name: str, words: Sequence[str], folder: Path) -> int:
+    try:
+        return int(hydra.run(name, partial(_run, run), list(words)).return_value)
+    except OSError as error:  # Hydra's own: a run's errors end in guard
+        raise UserError(
+            f"the output folder {folder} cannot be written: {error.strerror or error}; make room "
+            "there, or give another hydra.run.dir"
+        ) from error
 
 
 def _show(hydra: Hydra, args: argparse.Namespace, parser: argparse.ArgumentParser) -> bool:
@@ -94,14 +125,13 @@ def _show(hydra: Hydra, args: argparse.Namespace, parser: argparse.ArgumentParse
     return True
 
 
-def _check_run(hydra: Hydra, name: str, overrides: Sequence[str]) -> None:
+def _compose_run(hydra: Hydra, name: str, overrides: Sequence[str]) -> DictConfig:
     composed = compose_words(hydra, name, overrides, RunMode.RUN)
     if composed.hydra.runtime.choices.get("multirun_sweeps"):
         raise UserError("a sweep is asked for and -m is missing; give python train.py -m ...")
-    build_run_config(without_hydra(composed))
-    folder = Path(composed.hydra.run.dir)
-    refuse_finished_folder(folder)
-    refuse_unwritable_folder(folder)
+    if not composed.hydra.run.dir.strip():
+        raise UserError("hydra.run.dir is empty; leave it out, or give a folder")
+    return composed
 
 
 def _run(run: Run, composed: DictConfig) -> int:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import re
+import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,14 +22,16 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 import caft
 from caft.errors import UserError
 from caft.hydra_bridge.folders import name_job
-from caft.hydra_bridge.wording import did_you_mean, explain
+from caft.hydra_bridge.wording import did_you_mean, explain, explain_reference
+from caft.hydra_bridge.words import escape_interpolation, type_words
 from caft.run_config import KINDS, ONE_KIND, RunConfig
+from caft.teachers.secrets import refuse_environment_secrets
 
 OWN_SWEEPER = "cases"
 """Our sweeper under a name of its own: a launcher's worker registers Hydra's `basic` once more."""
@@ -129,7 +133,18 @@ def compose_words(hydra: Hydra, name: str, overrides: Sequence[str], mode: RunMo
     except OmegaConfBaseException:
         raise
     except ValueError as error:  # Hydra's own, for a group that is given a number or nothing
+        _refuse_endless_numbers(overrides)
         raise UserError(f"{error}; name one option a group, such as model=tiny") from error
+
+
+def _refuse_endless_numbers(overrides: Sequence[str]) -> None:
+    """Python reads no number of so many digits, and says so without the setting's name."""
+    for word in overrides:
+        if digits := re.search(rf"\d{{{sys.get_int_max_str_digits() + 1},}}", word):
+            name = re.split("[=~+]", word.lstrip("~+"))[0]
+            raise UserError(
+                f"{name} has a number of {len(digits[0]):,} digits; give one that is meant"
+            )
 
 
 def without_hydra(composed: DictConfig) -> DictConfig:
@@ -149,17 +164,60 @@ def build_run_config(composed: DictConfig) -> RunConfig:
     typed = OmegaConf.structured(RunConfig)
     for group in (*KINDS, *ONE_KIND):
         typed[group] = OmegaConf.structured(_find_schema(group, composed))
-    values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    values = _look_up_references(composed)
+    refuse_environment_secrets(values, os.environ)
+    values = escape_dollars(values)
     built = OmegaConf.to_object(OmegaConf.merge(typed, values))
     assert isinstance(built, RunConfig)
     return built
+
+
+def escape_dollars(values: Any) -> Any:
+    """Resolved values, in which `${` is a sign like others, so that OmegaConf leaves it alone."""
+    if isinstance(values, dict):
+        return {key: escape_dollars(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [escape_dollars(value) for value in values]
+    return escape_interpolation(values) if isinstance(values, str) else values
+
+
+def _look_up_references(composed: DictConfig) -> Any:
+    """The config with every ${...} replaced; UserError with the name of one that cannot be."""
+    try:
+        return OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException:
+        refuse_broken_references(composed)
+        raise
+
+
+def refuse_broken_references(config: DictConfig, place: str = "") -> None:
+    """UserError for the first ${...} in `config` that leads nowhere, or back to itself."""
+    raw = OmegaConf.to_container(config, resolve=False)
+    for path, owner, key, text in _references(config, raw, place):
+        try:
+            owner[key]
+        except MissingMandatoryValue:
+            continue
+        except OmegaConfBaseException as error:
+            raise UserError(explain_reference(path, text, error)) from error
+
+
+def _references(node: Any, raw: Any, path: str) -> Iterator[tuple[str, Any, Any, str]]:
+    named = raw.items() if isinstance(raw, dict) else enumerate(raw)
+    for key, value in named:
+        inner = f"{path}.{key}" if path else str(key)
+        if isinstance(value, dict | list):
+            yield from _references(node[key], value, inner)
+        elif OmegaConf.is_interpolation(node, key):
+            yield inner, node, key, str(value)
 
 
 def _find_schema(group: str, composed: DictConfig) -> type[Any]:
     node = composed.get(group)
     if not isinstance(node, DictConfig):
         options = sorted(file.stem for file in (find_conf() / group).glob("*.yaml"))
-        raise UserError(f"no {group} is chosen; give {group}= one of {', '.join(options)}")
+        way_out = f"give {group}= one of {', '.join(options)}" if options else f"leave ~{group} out"
+        raise UserError(f"no {group} is chosen; {way_out}")
     if group in ONE_KIND:
         return ONE_KIND[group]
     kinds, kind = KINDS[group], node.get("kind")
@@ -184,7 +242,8 @@ def compose(overrides: Sequence[str] = ()) -> RunConfig:
     """
     try:
         hydra = start_hydra(get_args_parser().parse_args([]))
-        composed = compose_words(hydra, "config", [*overrides, "hydra.mode=RUN"], RunMode.RUN)
+        words = [*type_words(overrides), "hydra.mode=RUN"]
+        composed = compose_words(hydra, "config", words, RunMode.RUN)
         return build_run_config(without_hydra(composed))
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise UserError(explain(error)) from error

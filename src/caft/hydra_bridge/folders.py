@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from caft.errors import UserError
 from caft.run_config import RunConfig
@@ -16,6 +20,21 @@ SHORT = 8
 """Hexadecimal digits of a digest in a folder's name."""
 
 _LONGEST = 80
+_SUBFOLDER = re.compile(r"\w[^/\\'\"$\x00-\x1f]*")
+_LONGEST_NAME = 255
+"""Bytes, as file systems count them."""
+
+_FILES = (
+    "summary.json",
+    "report.html",
+    "scores.parquet",
+    "predictions.parquet",
+    "rationales.parquet",
+    "metrics.csv",
+    "run.log",
+)
+_FOLDERS = (".hydra", "adapter", "merged")
+_OTHER_FOLDER = "give another hydra.run.dir, or hydra.sweep.dir with -m"
 
 UNFINISHED = ".hydra/unfinished"
 """In a run's folder from its start to its end."""
@@ -71,10 +90,7 @@ def is_finished(folder: Path) -> bool:
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
     """A run's summary.json; None where there is none that can be read."""
-    try:
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    summary = read_json(folder / "summary.json")
     return summary if isinstance(summary, dict) else None
 
 
@@ -84,16 +100,102 @@ def refuse_finished_folder(folder: Path) -> None:
         raise UserError(f"{folder} holds a finished run; give another output folder, or none")
 
 
+def refuse_finished_run_for_sweep(folder: Path) -> None:
+    """UserError where a sweep's own report would write over a finished run."""
+    if (read_summary(folder) or {}).get("kind") != "sweep":
+        refuse_finished_folder(folder)
+
+
+def refuse_bad_subfolder(name: str) -> None:
+    """UserError where a job's folder would not lie right below its sweep's, or not be a name."""
+    if not _SUBFOLDER.fullmatch(name) or len(os.fsencode(name)) > _LONGEST_NAME:
+        raise UserError(
+            f"hydra.sweep.subdir is {name!r}; leave it out, or give the name of one folder that "
+            "begins with a letter or a digit and has no slash, quote or dollar sign"
+        )
+
+
 def refuse_unwritable_folder(folder: Path) -> None:
-    """UserError where a run cannot write."""
+    """UserError where a run cannot write, or would write through a link to nowhere."""
+    for path in _written_in(folder):
+        if path.is_symlink() and not path.exists():
+            raise UserError(
+                f"{path} is a link to {os.readlink(path)}, which is not there; remove the link, or "
+                f"{_OTHER_FOLDER}"
+            )
+    wrong = [name for name in _FILES if (folder / name).is_dir()]
+    wrong += [name for name in _FOLDERS if (folder / name).is_file()]
+    if wrong:
+        wanted = "file" if wrong[0] in _FILES else "folder"
+        raise UserError(
+            f"{folder / wrong[0]} is no {wanted}, and a run writes one of that name; move it away, "
+            f"or {_OTHER_FOLDER}"
+        )
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not nearest.is_dir():
         raise UserError(
-            f"the output folder {folder} cannot be made, since {nearest} is a file; "
-            "give another hydra.run.dir, or hydra.sweep.dir with -m"
+            f"the output folder {folder} cannot be made, since {nearest} is a file; {_OTHER_FOLDER}"
         )
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise UserError(
             f"the output folder {folder} cannot be made, since {nearest} is not writable; "
-            "give another hydra.run.dir, or hydra.sweep.dir with -m"
+            f"{_OTHER_FOLDER}"
         )
+
+
+def _written_in(folder: Path) -> Iterator[Path]:
+    """Where a run in `folder` will write: the folders on the way, and files of earlier runs."""
+    yield from (folder, *folder.absolute().parents)
+    yield from (folder / name for name in (*_FILES, *_FOLDERS))
+    for name in _FOLDERS:
+        if (folder / name).is_dir():
+            yield from (folder / name).iterdir()
+
+
+# --- A job's lock ------------------------------------------------------------------------------
+
+
+def job_lock(folder: Path) -> FileLock:
+    """Held by the one process that runs a job; the system frees it, however the process ends."""
+    return FileLock(folder / ".hydra" / "job.lock")
+
+
+@contextmanager
+def try_lock(folder: Path) -> Iterator[bool]:
+    """Hold the job's lock; False where somebody else has it."""
+    lock = job_lock(folder)
+    try:
+        lock.acquire(timeout=0)
+    except (Timeout, OSError):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether some process runs the job, or is just about to."""
+    if not (folder / ".hydra" / "job.lock").exists():
+        return False
+    with try_lock(folder) as free:
+        return not free
+
+
+# --- Small files -------------------------------------------------------------------------------
+
+
+def read_json(path: Path) -> object:
+    """What the file says; None where there is none that can be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def write_json(path: Path, table: object) -> None:
+    """The whole file or none: somebody may be reading it."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(json.dumps(table, indent=1), encoding="utf-8")
+    aside.replace(path)

@@ -14,22 +14,31 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log
 from omegaconf import DictConfig, OmegaConf
 
-from caft.exit_status import DONE, say
+from caft.console import tell
+from caft.errors import UserError
+from caft.exit_status import DONE, OUR_FAULT, Caught, say
 from caft.hydra_bridge import ledger
-from caft.hydra_bridge.composing import build_run_config
-from caft.hydra_bridge.folders import digest_config, is_finished, read_summary
+from caft.hydra_bridge.composing import build_run_config, escape_dollars
+from caft.hydra_bridge.folders import (
+    digest_config,
+    is_finished,
+    job_lock,
+    read_json,
+    read_summary,
+)
 from caft.hydra_bridge.running import Run, end_on_signals, guard
+from caft.hydra_bridge.stopping import forget_dead_children, is_stopping, noted_child
 from caft.run_config import RunContext
 
 COMMAND = (sys.executable, "-m", "caft.job")
@@ -55,13 +64,26 @@ def run_job(start: Start, composed: DictConfig) -> float | None:
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
     _refuse_while_stopping(folder.parent)
-    if not is_finished(folder):
+    if is_finished(folder):
+        refuse_other_job(folder, digest_config(build_run_config(composed)))
+    else:
         _run(start, composed, job, folder)
     return read_objective(folder)
 
 
+def refuse_other_job(folder: Path, digest: str) -> None:
+    """UserError where a finished job of another config has taken the folder's name."""
+    frozen = read_json(folder / FROZEN)
+    there = frozen.get("digest", digest) if isinstance(frozen, dict) else digest
+    if there != digest and is_finished(folder):
+        raise UserError(
+            f"{folder} holds a finished job of another config, and hydra.sweep.subdir names it "
+            "again; leave hydra.sweep.subdir out, or give another hydra.sweep.dir"
+        )
+
+
 def _refuse_while_stopping(sweep: Path) -> None:
-    if (sweep / ledger.STOP_FILE).exists():
+    if is_stopping(sweep):
         raise JobError("the sweep is being stopped")
 
 
@@ -75,19 +97,21 @@ def _run(start: Start, composed: DictConfig, job: DictConfig, folder: Path) -> N
     launcher = str(job.launcher._target_)
     console = None if launcher == _ONE_BY_ONE else folder / "console.log"
     shared = console is not None and not runs_elsewhere(launcher)
+    planned = ledger.Job(folder=folder.name, overrides=list(job.overrides.task), digest=digest)
     with _deaf_to_interrupts(), own_device(folder.parent, composed, shared=shared) as env:
-        entry = ledger.begin(folder, list(job.overrides.task), digest)
         began = time.monotonic()
         status = start(folder, console=console, env=env)
-    entry = ledger.end(folder, entry, status, _read_error(folder))
+    entry = ledger.conclude(folder, planned, status, _read_error(folder))
     _say_outcome(folder, entry, time.monotonic() - began, console)
-    if status != DONE:
+    if entry.state != ledger.DONE_STATE:
         raise JobError(f"{folder.name} ended with exit status {status}")
 
 
 def _say_outcome(folder: Path, entry: ledger.Job, seconds: float, console: Path | None) -> None:
     if entry.state == ledger.DONE_STATE:
-        print(f"job {folder.name}: done in {seconds:.0f} s{_reused(folder)}", flush=True)
+        tell(f"job {folder.name}: done in {seconds:.0f} s{_reused(folder)}")
+    elif entry.state == ledger.RUNNING:
+        say(f"job {folder.name}: another process is running it; it is not waited for any more")
     elif entry.state == ledger.FAILED and (console or entry.exit_status not in (1, 2)):
         # A job that shares our console has said it already.
         message = entry.error or "failed"
@@ -124,7 +148,6 @@ def freeze(composed: DictConfig, job: DictConfig, folder: Path) -> str:
     path = folder / FROZEN
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(frozen, indent=1), encoding="utf-8")
-    (folder / ERROR).unlink(missing_ok=True)
     return digest
 
 
@@ -136,6 +159,7 @@ def start_child(
     command: Sequence[str] = COMMAND,
 ) -> int:
     """Run the job in a process, and process group, of its own. Negative: ended by a signal."""
+    forget_dead_children(folder)
     out = console.open("ab") if console else None
     try:
         process = subprocess.Popen(
@@ -151,10 +175,10 @@ def start_child(
         if out:
             out.close()
     try:
-        own = ledger.read_job(folder)
-        if own is not None:
-            ledger.note_job(folder, replace(own, process=process.pid))
-        return process.wait()
+        with noted_child(folder, process.pid):
+            # A sweep that was stopped a moment ago may not have seen this child.
+            _refuse_while_stopping(folder.parent)
+            return process.wait()
     finally:
         if process.poll() is None:
             process.terminate()
@@ -166,16 +190,16 @@ def start_child(
 
 def main_job(run: Run, folder: Path) -> int:
     """Run the frozen job of `folder`; its exit status. Called in a process of its own."""
-    return end_on_signals(lambda _caught: _run_frozen(run, folder))
+    return end_on_signals(lambda caught: _run_frozen(run, folder, caught))
 
 
-def _run_frozen(run: Run, folder: Path) -> int:
+def _run_frozen(run: Run, folder: Path, caught: Caught) -> int:
     frozen = json.loads((folder / FROZEN).read_text(encoding="utf-8"))
-    composed = OmegaConf.create(frozen["config"])
+    composed = OmegaConf.create(escape_dollars(frozen["config"]))
     context = RunContext(
         folder=folder,
         overrides=tuple(frozen["overrides"]),
-        config_yaml=OmegaConf.to_yaml(composed),
+        config_yaml=OmegaConf.to_yaml(composed, resolve=True),
         in_sweep=True,
         run_id=frozen["digest"],
         sweep=folder.parent.name,
@@ -191,7 +215,26 @@ def _run_frozen(run: Run, folder: Path) -> int:
     with _alone_in(folder):
         if is_finished(folder):
             return DONE
-        return guard(run, lambda: build_run_config(composed), context, tell=keep_error)
+        build = partial(build_run_config, composed)
+        return _run_noted(
+            partial(guard, run, build, context, tell=keep_error), frozen, folder, caught
+        )
+
+
+def _run_noted(
+    work: Callable[[], int], frozen: Mapping[str, Any], folder: Path, caught: Caught
+) -> int:
+    """How it ends is in job.json before the lock is free: the starter may be dead by then."""
+    (folder / ERROR).unlink(missing_ok=True)
+    entry = ledger.begin(folder, frozen["overrides"], frozen["digest"])
+    status = None
+    try:
+        status = work()
+        return status
+    finally:
+        if status is None:
+            status = OUR_FAULT if caught.number is None else caught.status
+        ledger.end(folder, entry, status, _read_error(folder))
 
 
 def _read_error(folder: Path) -> str | None:
@@ -204,11 +247,11 @@ def _read_error(folder: Path) -> str | None:
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """Two processes never run the same job: a sweep that was killed may have left one behind."""
-    lock = FileLock(folder / ".hydra" / "job.lock")
+    lock = job_lock(folder)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print(f"job {folder.name} is being run by another process; waiting for it", flush=True)
+        tell(f"job {folder.name} is being run by another process; waiting for it")
         lock.acquire()
     try:
         yield

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
+from pathlib import Path
 
+from caft.console import quiet_libraries
 from caft.errors import UserError
 from caft.exit_status import DONE, OUR_FAULT, USER_MUST_ACT, Caught, say, watch_signals
 from caft.hydra_bridge.folders import mark_finished, mark_unfinished
 from caft.run_config import RunConfig, RunContext
+from caft.store import explain_refusal
+from caft.streams import lenient_streams
 
 Run = Callable[[RunConfig, RunContext], int]
 """What is run once a config is valid; returns an exit status."""
@@ -25,9 +30,12 @@ def guard(
 ) -> int:
     """The exit status of a run; raises nothing but what a signal raises. `tell` gets the error."""
     whose = f"job {context.folder.name}: " if context.in_sweep else ""
+    config = None
     try:
         mark_unfinished(context.folder)
-        status = run(build(), context)
+        config = build()
+        with quiet_libraries():
+            status = run(config, context)
         if status == DONE:
             mark_finished(context.folder)
         return status
@@ -35,12 +43,35 @@ def guard(
         message, status = str(error), USER_MUST_ACT
         outcome.error("%s", error)
     except Exception as error:
-        outcome.exception("a fault of ours")
-        message, status = _name_fault(error, context), OUR_FAULT
+        refused = explain_refused_write(error, context.folder, config)
+        outcome.exception(refused or "a fault of ours")
+        message = refused or _name_fault(error, context)
+        status = USER_MUST_ACT if refused else OUR_FAULT
     if tell:
         tell(message)
     say(f"{whose}{message}")
     return status
+
+
+def explain_refused_write(
+    error: Exception, folder: Path, config: RunConfig | None = None
+) -> str | None:
+    """One line where the system let us not write, wherever that was; else None.
+
+    Rooms say it better where they know what they were writing.
+    """
+    if not isinstance(error, OSError):
+        return None
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    folders = {
+        "hydra.run.dir (with -m hydra.sweep.dir)": folder,
+        "CAFT_CACHE": Path(os.environ.get("CAFT_CACHE") or cache / "caft"),
+        "HF_HOME": Path(os.environ.get("HF_HOME") or cache / "huggingface"),
+        "TMPDIR": Path(os.environ.get("TMPDIR") or os.path.abspath(os.sep + "tmp")),
+    }
+    if config is not None:
+        folders["store.path"] = config.store.folder
+    return explain_refusal(error, folders)
 
 
 def _name_fault(error: Exception, context: RunContext) -> str:
@@ -52,7 +83,7 @@ def _name_fault(error: Exception, context: RunContext) -> str:
 
 def end_on_signals(work: Callable[[Caught], int], last_words: str = "") -> int:
     """The status of `work`; after SIGTERM or SIGINT the shell's, with `last_words` where given."""
-    with watch_signals() as caught:
+    with lenient_streams(), watch_signals() as caught:
         try:
             return work(caught)
         except (KeyboardInterrupt, SystemExit):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -18,8 +19,9 @@ from hydra.core.utils import configure_log
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from caft.console import tell
 from caft.errors import UserError
-from caft.exit_status import Caught, say
+from caft.exit_status import DONE, USER_MUST_ACT, Caught, say
 from caft.hydra_bridge import ledger
 from caft.hydra_bridge.composing import (
     OWN_SWEEPER,
@@ -28,8 +30,19 @@ from caft.hydra_bridge.composing import (
     read_question,
     without_hydra,
 )
-from caft.hydra_bridge.folders import digest_config, name_sweep, refuse_unwritable_folder
-from caft.hydra_bridge.jobs import Start, run_job, runs_elsewhere
+from caft.hydra_bridge.folders import (
+    digest_config,
+    name_sweep,
+    refuse_bad_subfolder,
+    refuse_finished_run_for_sweep,
+    refuse_unwritable_folder,
+)
+from caft.hydra_bridge.jobs import JobError, Start, refuse_other_job, run_job, runs_elsewhere
+from caft.hydra_bridge.log_check import check_logging
+from caft.hydra_bridge.running import Run
+from caft.hydra_bridge.stopping import named_command, stop_jobs
+from caft.hydra_bridge.words import type_words
+from caft.run_config import RunConfig, RunContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,26 +54,37 @@ class Words:
 
 
 def run_sweep(
-    hydra: Hydra, name: str, overrides: Sequence[str], start: Start, caught: Caught
+    hydra: Hydra, name: str, overrides: Sequence[str], *, run: Run, start: Start, caught: Caught
 ) -> int:
     """Run what is missing of a sweep; 1 where a job met a fault, else 2 where the user must act.
 
-    Everything is checked before the first job starts. A job that fails stops no other one.
+    Everything is checked before the first job starts. A job that fails stops no other one. Where
+    the sweep is dry, its jobs' plans are printed and nothing is written.
     """
     master = _compose_sweep(hydra, name, overrides)
+    if _is_dry(master):
+        return _plan_sweep(hydra, master, run)
     folder = Path(master.hydra.sweep.dir)
     refuse_unwritable_folder(folder)
+    refuse_finished_run_for_sweep(folder)
+    check_logging(master, folder)
     planned = check_jobs(hydra, master)
     question = read_question(master.hydra.runtime.choices.get("multirun_sweeps"))
     missing = ledger.plan_jobs(folder, [job for job, _ in planned], question or None)
     _say_plan(folder, len(planned), len(missing))
     elsewhere = runs_elsewhere(str(master.hydra.launcher._target_))
     # A cluster's queue runs its jobs whoever waits for them here.
-    caught.tell = None if elsewhere else partial(ledger.stop_jobs, folder)
+    caught.tell = None if elsewhere else partial(stop_jobs, folder)
     configure_log(master.hydra.hydra_logging, master.hydra.verbose)
+    began = ledger.now()
     try:
         words = {job.folder: list(words.all) for job, words in planned}
-        _launch(hydra, master, start, [words[job.folder] for job in missing])
+        pinned = [_pin(words[job.folder], job.folder) for job in missing]
+        with named_command():
+            _launch(hydra, master, start, pinned)
+    except JobError as error:
+        # A sweeper that searches gives up where a trial has no value; the ledger says why.
+        say(f"the search ended early: {error}")
     except (KeyboardInterrupt, SystemExit):
         if elsewhere:
             say("jobs in the cluster's queue go on by themselves; scancel ends them")
@@ -68,9 +92,40 @@ def run_sweep(
     finally:
         caught.tell = None
         ledger.settle(folder)
-        if not _is_dry(master):
-            _write_report(folder)
-    return _conclude(folder, {job.folder for job, _ in planned})
+        _write_report(folder)
+    return _conclude(folder, {job.folder for job, _ in planned}, began)
+
+
+def _pin(words: list[str], folder: str) -> list[str]:
+    """The job's words with its planned folder: a launcher that counts afresh gives another one."""
+    return [*words, f"hydra.sweep.subdir='{folder}'"]
+
+
+def _plan_sweep(hydra: Hydra, master: DictConfig, run: Run) -> int:
+    """The plan of every job, or of the first one where a search decides on the others."""
+    configure_log(master.hydra.hydra_logging, master.hydra.verbose)
+    planned = check_jobs(hydra, master)
+    _say_plan(Path(master.hydra.sweep.dir), len(planned), len(planned))
+    if not planned:
+        return run_dry(run, build_run_config(without_hydra(master)), master)
+    status = DONE
+    for job, words in planned:
+        tell(f"\njob {job.folder}")
+        composed = hydra.config_loader.load_sweep_config(master, list(words.all))
+        try:
+            run_dry(run, build_run_config(without_hydra(composed)), composed)
+        except UserError as error:
+            say(f"job {job.folder}: {error}")
+            status = USER_MUST_ACT
+    return status
+
+
+def run_dry(run: Run, config: RunConfig, composed: DictConfig) -> int:
+    """What would run, printed in this process. Raises UserError; there is no folder, and no log."""
+    context = RunContext(
+        folder=Path(composed.hydra.run.dir), overrides=tuple(composed.hydra.overrides.task)
+    )
+    return run(config, context)
 
 
 def _launch(hydra: Hydra, master: DictConfig, start: Start, jobs: list[list[str]]) -> None:
@@ -80,15 +135,25 @@ def _launch(hydra: Hydra, master: DictConfig, start: Start, jobs: list[list[str]
     plugins = Plugins.instance()
     OmegaConf.save(master, Path(master.hydra.sweep.dir) / "multirun.yaml")
     if searches(master):
-        sweeper = plugins.instantiate_sweeper(
-            config=master, hydra_context=context, task_function=task
-        )
+        make = plugins.instantiate_sweeper
+        sweeper = _instantiate(make, "sweeper", master, context, task)
         sweeper.sweep(arguments=list(master.hydra.overrides.task))
     elif jobs:
-        launcher = plugins.instantiate_launcher(
-            config=master, hydra_context=context, task_function=task
-        )
+        make = plugins.instantiate_launcher
+        launcher = _instantiate(make, "launcher", master, context, task)
         launcher.launch(jobs, initial_job_idx=0)
+
+
+def _instantiate(
+    make: Callable[..., Any], kind: str, master: DictConfig, context: HydraContext, task: Any
+) -> Any:
+    try:
+        return make(config=master, hydra_context=context, task_function=task)
+    except Exception as error:  # whatever a class of somebody else's raises
+        raise UserError(
+            f"hydra.{kind} cannot be used: {error}; choose one with hydra/{kind}=, and give only "
+            "values that it takes"
+        ) from error
 
 
 def _compose_sweep(hydra: Hydra, name: str, overrides: Sequence[str]) -> DictConfig:
@@ -131,15 +196,21 @@ def check_jobs(hydra: Hydra, master: DictConfig) -> list[tuple[ledger.Job, Words
         with open_dict(composed):
             composed.hydra.job.num = len(jobs)
         config = build_run_config(without_hydra(composed))
+        digest = digest_config(config)
         folder = str(composed.hydra.sweep.subdir)
-        refuse_unwritable_folder(Path(master.hydra.sweep.dir) / folder)
-        job = ledger.Job(
-            number=len(jobs),
-            folder=folder,
-            overrides=list(words.own),
-            digest=digest_config(config),
-        )
-        jobs.setdefault(folder, (job, words))
+        refuse_bad_subfolder(folder)
+        job = ledger.Job(number=len(jobs), folder=folder, overrides=list(words.own), digest=digest)
+        if config.dry_run is not _is_dry(master):
+            raise UserError("dry_run differs from job to job; give one value for the whole sweep")
+        if not config.dry_run:
+            refuse_unwritable_folder(Path(master.hydra.sweep.dir) / folder)
+            refuse_other_job(Path(master.hydra.sweep.dir) / folder, digest)
+        same, _ = jobs.setdefault(folder, (job, words))
+        if same.digest != digest:
+            raise UserError(
+                f"hydra.sweep.subdir gives the folder {folder} to two different jobs; leave it "
+                "out, and every job's folder is named by what sets it apart"
+            )
     return list(jobs.values())
 
 
@@ -157,10 +228,13 @@ def list_jobs(hydra: Hydra, master: DictConfig) -> list[Words]:
         return []
     sweeper = master.hydra.sweeper
     params = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
-    grid = _parse(hydra, [*params, *master.hydra.overrides.task])
+    grid = _parse(hydra, type_words([*params, *master.hydra.overrides.task]))
     jobs: list[Words] = []
     for case in sweeper.get("cases") or [[]]:
-        axes = {override.get_key_element(): _choices(override) for override in _parse(hydra, case)}
+        axes = {
+            override.get_key_element(): _choices(override)
+            for override in _parse(hydra, type_words(case))
+        }
         of_case = set(axes)
         for override in grid:
             of_case.discard(override.get_key_element())
@@ -181,7 +255,7 @@ def _choices(override: Override) -> list[str]:
             "with a sweeper such as hydra/sweeper=optuna"
         )
     key = override.get_key_element()
-    return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    return type_words([f"{key}={value}" for value in override.sweep_string_iterator()])
 
 
 def _is_dry(master: DictConfig) -> bool:
@@ -190,22 +264,30 @@ def _is_dry(master: DictConfig) -> bool:
 
 def _say_plan(folder: Path, planned: int, missing: int) -> None:
     if not planned:
-        print(f"sweep {folder}", flush=True)
+        tell(f"sweep {folder}")
         return
     there = f", {planned - missing} of them finished before" if missing < planned else ""
-    print(f"sweep {folder}: {planned} jobs{there}", flush=True)
+    tell(f"sweep {folder}: {planned} jobs{there}")
 
 
-def _conclude(folder: Path, planned: set[str]) -> int:
+def _conclude(folder: Path, planned: set[str], began: str) -> int:
     jobs = ledger.read_ledger(folder)
     ledger.write_ledger(folder, jobs)
-    if planned:
-        jobs = [job for job in jobs if job.folder in planned]
+    # A search counts what it tried this time; trials of an earlier one may have failed for ever.
+    jobs = [
+        job for job in jobs if (job.folder in planned if planned else (job.started or "") >= began)
+    ]
+    running = [job.folder for job in jobs if job.state == ledger.RUNNING]
     failed = [job for job in jobs if job.state in (ledger.FAILED, ledger.STOPPED)]
     if failed:
         say(
             f"{len(failed)} of {len(jobs)} jobs of this sweep failed; the same command runs "
             f"them again, each one's log is in its folder under {folder}"
+        )
+    if running:
+        say(
+            f"{len(running)} of {len(jobs)} jobs of this sweep are still run by other processes; "
+            f"the same command waits for them, their logs are in {folder}"
         )
     return ledger.worst_status(jobs)
 
@@ -215,6 +297,6 @@ def _write_report(folder: Path) -> None:
     try:
         from caft.report.sweep import write_sweep_report  # type: ignore[import-untyped]
 
-        print(f"sweep report: {write_sweep_report(folder)}", flush=True)
+        tell(f"sweep report: {write_sweep_report(folder)}")
     except Exception as error:
         say(f"the sweep's report was not written: {type(error).__name__}: {error}")

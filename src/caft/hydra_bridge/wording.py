@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from hydra.errors import (
     ConfigCompositionException,
@@ -13,9 +13,12 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
+from omegaconf import Node
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
+    GrammarParseError,
+    InterpolationResolutionError,
     MissingMandatoryValue,
     OmegaConfBaseException,
     ValidationError,
@@ -23,10 +26,15 @@ from omegaconf.errors import (
 from yaml import MarkedYAMLError
 
 from caft.errors import UserError
+from caft.hydra_bridge.words import holds_text, list_example, member_type, show_form
 from caft.run_config import KINDS, RunConfig
 
 LAUNCHERS_AND_SWEEPERS = ("joblib", "submitit_local", "submitit_slurm", "optuna")
 """Options of Hydra's own groups that come with packages of the extra `sweep`."""
+
+_LONGEST_LINE = 300
+
+_KINDS_OF_VALUES = {"Integer": "a whole number", "Float": "a number"}
 
 GLOBAL_GROUPS = ("experiment", "multirun_sweeps")
 """Groups whose files set values anywhere; they are no part of RunConfig."""
@@ -54,13 +62,43 @@ def _explain_hydra(error: HydraException) -> str:
         case MissingConfigException():
             return _explain_choice(error)
         case OverrideParseException():
-            return (
-                f"cannot read {error.override!r}; write key=value, and put quotes round a value "
-                "with commas, spaces or brackets"
-            )
+            return f"cannot read {error.override!r}; {_show_readable(str(error.override))}"
         case ConfigCompositionException() if "--multirun" in str(error):
-            return f"{_first_line(error)}; add -m to sweep over it, or write a list as [a,b]"
+            return f"{_first_line(error)}; {_show_unambiguous(_first_line(error))}"
     return _first_line(error)
+
+
+def _show_readable(word: str) -> str:
+    """The form in which Hydra can read what `word` wants to say."""
+    key, equals, value = word.partition("=")
+    if not equals or not key or not word.isprintable():
+        return "write key=value"
+    if member_type(key.lstrip("+")) is not None:
+        example = list_example(key.lstrip("+"))
+        return f"write a list as in {example}, and a member with other signs in double quotes"
+    return f"write it as {show_form(key, _strip_quotes(value))}"
+
+
+def _show_unambiguous(line: str) -> str:
+    key, _, value = line.partition("'")[2].removesuffix("'").partition("=")
+    sweep = "add -m to sweep over its values"
+    if not holds_text(key.lstrip("+")) or not value.isprintable():
+        return sweep
+    return f"{sweep}, or write one text as {show_form(key, value)}"
+
+
+def _show_literal(error: OmegaConfBaseException) -> str:
+    """How to write a text that holds `${` itself and refers to nothing."""
+    node = error.parent_node._get_node(error.key) if error.parent_node is not None else None
+    text = str(node._value()) if isinstance(node, Node) else ""
+    if "${" not in text or not text.isprintable():
+        return ""
+    return f"; where the text itself holds ${{, write {show_form(str(error.full_key), text)}"
+
+
+def _strip_quotes(value: str) -> str:
+    quoted = len(value) > 1 and value[0] in "\"'" and value[-1] == value[0]
+    return value[1:-1] if quoted else value
 
 
 def _explain_omegaconf(error: OmegaConfBaseException) -> str:
@@ -69,9 +107,45 @@ def _explain_omegaconf(error: OmegaConfBaseException) -> str:
             return _explain_key(error)
         case MissingMandatoryValue():
             return f"{error.full_key} is missing; give {error.full_key}=..."
+        case InterpolationResolutionError() if holds_text(str(error.full_key)):
+            return f"{_first_line(error)}{_show_literal(error)}"
+        case ValidationError() if error.full_key and member_type(str(error.full_key)) is not None:
+            return (
+                f"{error.full_key} is wrong: {_first_line(error)}; "
+                f"give a list, as in {list_example(str(error.full_key))}"
+            )
         case ValidationError() if error.full_key:
-            return f"{error.full_key} is wrong: {_first_line(error)}"
+            # As it is typed: OmegaConf writes stages[0], and no command line takes that.
+            key = re.sub(r"\[(\d+)\]", r".\1", str(error.full_key))
+            return f"{key} is wrong: {_first_line(error)}{_what_fits(error)}"
     return _first_line(error)
+
+
+def explain_reference(path: str, raw: str, error: OmegaConfBaseException) -> str:
+    """`path` holds `raw`, a reference such as ${name}, that leads nowhere or back to itself."""
+    reason = _first_line(error)
+    if "Recursive" in reason:
+        return f"{path} is {_cut(raw)}, which leads back to {path} itself; give a value"
+    # OmegaConf puts its own words before those of whoever was asked for the value.
+    reason = re.sub(r"^\w+ raised while resolving interpolation: ", "", reason).strip('"')
+    return (
+        f"{path} is {_cut(raw)}, which cannot be looked up: {reason}; give a value, or refer to a "
+        "setting that is there"
+    )
+
+
+def name_words(error: BaseException, words: Sequence[str]) -> str:
+    """The command line's references, where one is broken and OmegaConf does not say which."""
+    if not isinstance(error, InterpolationResolutionError | GrammarParseError):
+        return ""
+    with_reference = [word for word in words if "${" in word]
+    return f" (in {' '.join(with_reference)})" if with_reference else ""
+
+
+def _what_fits(error: ValidationError) -> str:
+    wanted = re.search(r"could not be converted to (\w+)", str(error))
+    fits = _KINDS_OF_VALUES.get(wanted[1]) if wanted else None
+    return f"; give {fits}" if fits else ""
 
 
 def _explain_choice(error: MissingConfigException) -> str:
@@ -117,7 +191,13 @@ def _where(message: str) -> str:
 
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    # What was given is quoted, however long it is.
+    return _cut(lines[0]) if lines else type(error).__name__
+
+
+def _cut(line: str) -> str:
+    half = _LONGEST_LINE // 2
+    return line if len(line) <= _LONGEST_LINE else f"{line[:half]} ... {line[-half:]}"
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

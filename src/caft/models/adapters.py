@@ -12,6 +12,7 @@ from typing import Any
 
 from caft.errors import UserError
 from caft.models.lean_lora import is_lean, make_lora_lean
+from caft.models.loading import quiet_transformers
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -138,7 +139,7 @@ def save_tuned(model: Any, folder: Path, *, dtype: Any, base: Mapping[str, Any])
 
     `base` tells which model it belongs to: id, revision (or None) and fingerprint.
     """
-    with _disk_errors_as_such():
+    with disk_errors_as_such(), quiet_transformers():
         if not hasattr(model, "peft_config"):
             model.to(dtype).save_pretrained(folder)
             return
@@ -153,7 +154,8 @@ def save_tuned(model: Any, folder: Path, *, dtype: Any, base: Mapping[str, Any])
 
 
 @contextmanager
-def _disk_errors_as_such() -> Iterator[None]:
+def disk_errors_as_such() -> Iterator[None]:
+    """The OSError that the system gave, where safetensors makes an error of its own of it."""
     from safetensors import SafetensorError
 
     try:

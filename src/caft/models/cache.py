@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from caft.errors import UserError
+
+_PART = ".part"
 
 
 def cache_folder(chosen: str | None) -> Path:
@@ -23,32 +26,53 @@ def write_once(folder: Path, build: Callable[[Path], None]) -> Path:
 
     `build` gets an empty folder beside it, which is renamed when it is whole: whoever sees
     `folder` sees all of it. Jobs that need the same folder at the same time wait for the first.
+    What a build that failed has written is removed, and what killed ones have left beside it.
     Raises UserError where the cache cannot be written.
     """
     if folder.is_dir():
         return folder
     from filelock import FileLock
 
+    from caft.models.adapters import disk_errors_as_such
+
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
+        with FileLock(f"{folder}.lock"), disk_errors_as_such():
             if not folder.is_dir():
+                _remove_left_over(folder.parent)
                 _build_and_rename(folder, build)
-    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+    except OSError as error:
         raise UserError(
-            f"cannot write a model into {folder.parent} ({error.strerror}); "
-            "set model.cache or CAFT_CACHE to a folder that can be written"
+            f"cannot write a model into {folder.parent} ({error.strerror or error}); "
+            "make room there, or set model.cache or CAFT_CACHE to a folder that can be written"
         ) from error
     return folder
 
 
 def _build_and_rename(folder: Path, build: Callable[[Path], None]) -> None:
     # Under the lock nobody else builds: a part that is there was left by a killed job.
-    part = folder.with_name(f"{folder.name}.part")
+    part = folder.with_name(f"{folder.name}{_PART}")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
-    build(part)
-    for path in part.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    part.rename(folder)
+    try:
+        build(part)
+        for path in part.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        part.rename(folder)
+    except BaseException:  # half a gigabyte that nobody would look for
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def _remove_left_over(cache: Path) -> None:
+    """Parts whose builders were killed: another version of a model would never take them up."""
+    from filelock import FileLock, Timeout
+
+    for part in cache.glob(f"*{_PART}"):
+        # Who still builds holds the lock.
+        with (
+            suppress(Timeout, OSError),
+            FileLock(f"{str(part).removesuffix(_PART)}.lock", timeout=0),
+        ):
+            shutil.rmtree(part, ignore_errors=True)

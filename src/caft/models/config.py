@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Annotated
 
+from caft.dials import Range, Seed, Text, check_dials
 from caft.errors import UserError
 
 
@@ -33,13 +35,16 @@ class ModelConfig:
     """
 
     kind: str
-    name: str
-    id: str
-    revision: str = "main"
-    path: str | None = None
+    name: Text
+    id: Text
+    revision: Text = "main"
+    path: Text | None = None
     dtype: Dtype = Dtype.auto
     trust_remote_code: bool = False
-    cache: str | None = None
+    cache: Text | None = None
+
+    def __post_init__(self) -> None:
+        check_dials(self, "model")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -62,12 +67,11 @@ class TinyModelConfig(ModelConfig):
 
     kind: str = "tiny"
     architecture: Architecture = Architecture.llama
-    hidden_size: int = 64
-    layers: int = 2
-    weights_seed: int = 0
+    hidden_size: Annotated[int, Range(16, 4096)] = 64
+    layers: Annotated[int, Range(1, 256)] = 2
+    weights_seed: Seed = 0
 
     def __post_init__(self) -> None:
-        if self.hidden_size % 16 or self.hidden_size < 16:
+        ModelConfig.__post_init__(self)
+        if self.hidden_size % 16:
             raise UserError(f"model.hidden_size is {self.hidden_size}; give a multiple of 16")
-        if self.layers < 1:
-            raise UserError(f"model.layers is {self.layers}; give 1 or more")

@@ -39,13 +39,17 @@ def locate_embedded_model(config: EmbeddedModelConfig) -> Path:
 
     Raises UserError where the package, or the one that reads its format, is missing.
     """
-    gguf = find_gguf()
+    folder = name_export(config)
+    return write_once(folder, lambda part: export_gguf(find_gguf(), part))
+
+
+def name_export(config: EmbeddedModelConfig) -> Path:
+    """Where the exported model is, or will be. Raises UserError as above."""
+    find_gguf()
     _refuse_missing_reader()
     version = importlib.metadata.version(PACKAGE)
     name = f"smollm2-135m-instruct-{version}-format{EXPORT_FORMAT}"
-    return write_once(
-        cache_folder(config.cache) / "embedded" / name, lambda folder: export_gguf(gguf, folder)
-    )
+    return cache_folder(config.cache) / "embedded" / name
 
 
 def find_gguf() -> Path:

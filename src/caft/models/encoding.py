@@ -12,13 +12,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from caft.errors import UserError
+from caft.models.chat_template import has_template, render_closed_turn, render_turns
 from caft.text.config import PromptStyle
 from caft.text.prompts import Prompt
 
-_PROBE = "caft probe"
 _PIECE_WINDOW = 6
 # Equal ids are one object: prompts of 12,000 questions hold millions, of 32 bytes each.
 _ONE_OF_EACH: dict[int, int] = {}
+
+
+_ONE_TOKEN = {
+    True: "use dataset.prompt.option_ids=letters, fewer options, or another prompt wording",
+    False: "give a dataset.answer_set of single letters or digits and write the answers so, or "
+    "set dataset.answer_set=[] for free text",
+}
+"""What to do where an option's id, or a member of an answer set, is several tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +39,21 @@ class AnswerPrompt:
 
 def asks_in_chat(style: PromptStyle, tokenizer: Any) -> bool:
     """Whether prompts take the chat template; UserError where one is wanted and there is none."""
-    has_template = bool(getattr(tokenizer, "chat_template", None))
-    if style is PromptStyle.chat and not has_template:
+    if style is PromptStyle.chat and not has_template(tokenizer):
         raise UserError(
             "dataset.prompt.style is chat, but the model's tokenizer has no chat template; "
             "use dataset.prompt.style=completion or an instruction-tuned model"
         )
-    return has_template if style is PromptStyle.auto else style is PromptStyle.chat
+    return has_template(tokenizer) if style is PromptStyle.auto else style is PromptStyle.chat
 
 
-def render_prompt(prompt: Prompt, tokenizer: Any, *, thinking: bool = False) -> str:
-    """The exact text the model reads. UserError where the template refuses the turns.
+def render_prompt(
+    prompt: Prompt, tokenizer: Any, *, thinking: bool = False, closed: bool = True
+) -> str:
+    """The exact text the model reads, up to where the reply's own words begin.
 
-    `thinking` lets templates that have the switch open a thinking span.
+    `thinking` asks templates to open a thinking span; one that opens it unasked is left open
+    where the prompt is not to be `closed`. UserError as in `render_turns`.
     """
     if not prompt.messages:
         return harmless(prompt.text, tokenizer)
@@ -51,12 +61,14 @@ def render_prompt(prompt: Prompt, tokenizer: Any, *, thinking: bool = False) -> 
         {"role": turn.role, "content": harmless(turn.content, tokenizer)}
         for turn in prompt.messages
     ]
-    return _apply_template(tokenizer, turns, add_generation_prompt=True, thinking=thinking)
+    return render_turns(tokenizer, turns, thinking=thinking, closed=closed)
 
 
-def encode_prompt(prompt: Prompt, tokenizer: Any, *, thinking: bool = False) -> tuple[int, ...]:
+def encode_prompt(
+    prompt: Prompt, tokenizer: Any, *, thinking: bool = False, closed: bool = True
+) -> tuple[int, ...]:
     """Token ids of the prompt alone."""
-    rendered = render_prompt(prompt, tokenizer, thinking=thinking)
+    rendered = render_prompt(prompt, tokenizer, thinking=thinking, closed=closed)
     return _encode([rendered], prompt, tokenizer)[0]
 
 
@@ -78,13 +90,15 @@ def token_pieces(ids: Sequence[int], tokenizer: Any) -> tuple[str, ...]:
     return tuple(pieces)
 
 
-def encode_answer_prompt(prompt: Prompt, tokenizer: Any, labels: Sequence[str]) -> AnswerPrompt:
+def encode_answer_prompt(
+    prompt: Prompt, tokenizer: Any, labels: Sequence[str], *, listed: bool = True
+) -> AnswerPrompt:
     """The prompt up to the token that is the answer, and that token for every label.
 
     The labels are found in context: all of them follow the prompt in turn, and what they have in
     common is the prompt. A tokenizer that writes " 5" as a space and a digit thus keeps the space
     on the prompt's side. UserError where a label is not exactly one token of its own, or melts
-    with the prompt's end.
+    with the prompt's end; `listed` says whether labels are ids of options or an answer set.
     """
     rendered = render_prompt(prompt, tokenizer)
     texts = [rendered, *(rendered + prompt.joiner + label for label in labels)]
@@ -97,7 +111,7 @@ def encode_answer_prompt(prompt: Prompt, tokenizer: Any, labels: Sequence[str]) 
             pieces = tokenizer.convert_ids_to_tokens(row[shared:])
             raise UserError(
                 f"the answer {label!r} is not one token of this tokenizer here ({pieces}); "
-                "use dataset.prompt.option_ids=letters, fewer options, or another prompt wording"
+                f"{_ONE_TOKEN[listed]}"
             )
     label_ids = tuple(row[shared] for row in rows)
     if len(set(label_ids)) < len(label_ids):
@@ -130,21 +144,10 @@ def _melted(reply: str) -> UserError:
     )
 
 
-def template_switches(*, thinking: bool = False) -> dict[str, Any]:
-    """What chat templates are told besides the turns; whoever serves the model must tell the same.
-
-    A clock would make scores depend on the day, and an open thinking span would hold the answer's
-    position.
-    """
-    return {"enable_thinking": thinking, "date_string": "26 Jul 2024"}
-
-
 def end_of_turn(tokenizer: Any, *, chat: bool) -> int:
     """The token that ends a reply: the template's own after a chat turn, else EOS."""
     if chat:
-        turns = [{"role": "user", "content": _PROBE}, {"role": "assistant", "content": _PROBE}]
-        rendered = _apply_template(tokenizer, turns, add_generation_prompt=False)
-        tail = rendered.rsplit(_PROBE, 1)[1].lstrip()
+        tail = render_closed_turn(tokenizer).lstrip()
         ids = tokenizer(tail, add_special_tokens=False).input_ids
         # `all_special_ids` lacks those that only the added tokens declare, such as Phi-3's <|end|>.
         if ids and tokenizer.convert_ids_to_tokens(ids[0]) in special_tokens(tokenizer):
@@ -169,31 +172,6 @@ def special_tokens(tokenizer: Any) -> tuple[str, ...]:
     added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
     known = added | set(tokenizer.all_special_tokens)
     return tuple(sorted((token for token in known if len(token) > 1), key=len, reverse=True))
-
-
-def _apply_template(
-    tokenizer: Any,
-    turns: list[dict[str, str]],
-    *,
-    add_generation_prompt: bool,
-    thinking: bool = False,
-) -> str:
-    from jinja2 import TemplateError
-
-    try:
-        return str(
-            tokenizer.apply_chat_template(
-                turns,
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                **template_switches(thinking=thinking),
-            )
-        )
-    except TemplateError as error:
-        raise UserError(
-            f"the model's chat template refuses the prompt: {error}; "
-            "try dataset.prompt.system_turn=in_user_turn or dataset.prompt.style=completion"
-        ) from error
 
 
 def _encode(texts: list[str], prompt: Prompt, tokenizer: Any) -> list[tuple[int, ...]]:

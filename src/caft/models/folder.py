@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +16,37 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.mo
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 CAUSAL_LM_ENDINGS = ("ForCausalLM", "LMHeadModel")
 
+# The decoder's own: towers for images and sounds count theirs elsewhere.
+_LAYER = re.compile(r"^(?:(?:model|transformer|gpt_neox)\.)?(?:layers|h)\.(\d+)\.")
+_LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+# Buffers that old checkpoints hold, and heads that predict further tokens ahead: no part of the
+# model that answers.
+_NOT_WEIGHTS = re.compile(
+    r"rotary_emb\.inv_freq$|(?:^|\.)position_ids$|(?:attn|attention)\.(?:masked_)?bias$"
+    r"|(?:^|\.)mtp(?:_\w+)?\."
+)
+
 
 def refuse_unloadable_folder(folder: Path, given: str) -> None:
     """Raise UserError unless `folder` is a causal LM with safetensors and a tokenizer.
 
     `given` says where the folder's name came from, such as `model.path=...`. Takes
-    milliseconds: weights are looked for, not read.
+    milliseconds: of the weights only the headers are read.
     """
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise UserError(
             f"{given} {what}; give a folder with config.json, {WEIGHTS} and tokenizer files"
         )
-    _refuse_other_architectures(_read_json(folder / "config.json", given), given)
-    _refuse_missing_weights(folder, given)
+    config = _read_json(folder / "config.json", given)
+    _refuse_other_architectures(config, given)
+    if (folder / "generation_config.json").exists():
+        _read_json(folder / "generation_config.json", given)
+    files = _weight_files(folder, given)
+    names = [name for file in files for name in read_header(file, given)]
+    unused = unused_weights(names, config)
+    if unused:
+        raise UserError(tell_unused(given, unused))
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise UserError(
             f"{given} has no tokenizer; save one there with tokenizer.save_pretrained "
@@ -60,18 +79,89 @@ def _refuse_other_architectures(config: dict[str, Any], given: str) -> None:
         )
 
 
-def _refuse_missing_weights(folder: Path, given: str) -> None:
+def read_header(file: Path, given: str) -> dict[str, Any]:
+    """Name, shape and place of every tensor of a safetensors file.
+
+    UserError for one that is cut off, or none. `given` as in `refuse_unloadable_folder`.
+    """
+    size = file.stat().st_size
+    try:
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            header: Any = json.loads(stream.read(length) if length <= size - 8 else b"")
+        tensors: dict[str, Any] = {
+            name: told for name, told in header.items() if name != "__metadata__"
+        }
+        ends = max((told["data_offsets"][1] for told in tensors.values()), default=0)
+        whole = size == 8 + length + ends
+    except (ValueError, AttributeError, TypeError, KeyError, IndexError):
+        whole = False
+    if not whole:
+        raise UserError(
+            f"{given} cannot be loaded: {file.name} ({size:,} bytes) is cut off or no safetensors "
+            "file; copy it again"
+        )
+    return tensors
+
+
+def unused_weights(names: Iterable[str], config: dict[str, Any]) -> list[str]:
+    """Those of layers that config.json does not count: it would be another, smaller model."""
+    inner = config.get("text_config")
+    told = {**config, **inner} if isinstance(inner, dict) else config
+    counts = [told[name] for name in _LAYER_COUNTS if isinstance(told.get(name), int)]
+    if not counts:
+        return []
+    ahead = told.get("num_nextn_predict_layers")
+    layers = max(counts) + (ahead if isinstance(ahead, int) else 0)
+    return [
+        name
+        for name in without_buffers(names)
+        if (found := _LAYER.search(name)) and int(found[1]) >= layers
+    ]
+
+
+def without_buffers(names: Iterable[str]) -> Iterator[str]:
+    """The names that are weights: not masks, angles or further heads, which nobody misses."""
+    return (name for name in names if not _NOT_WEIGHTS.search(name))
+
+
+def tell_unused(where: str, names: Iterable[str]) -> str:
+    """The message for weights that the model of config.json has no place for."""
+    found = sorted(names)
+    return (
+        f"{where} holds weights that config.json has no place for ({len(found)}, such as "
+        f"{found[0]}): another model than the one saved; save config and weights together again"
+    )
+
+
+def _weight_files(folder: Path, given: str) -> list[Path]:
     if (folder / WEIGHTS).is_file():
-        return
+        return [folder / WEIGHTS]
     if (folder / WEIGHTS_INDEX).is_file():
-        shards = set(_read_json(folder / WEIGHTS_INDEX, given).get("weight_map", {}).values())
-        missing = sorted(name for name in shards if not (folder / name).is_file())
-        if missing or not shards:
+        return _shards(folder, given)
+    raise _no_weights(folder, given)
+
+
+def _shards(folder: Path, given: str) -> list[Path]:
+    named = _read_json(folder / WEIGHTS_INDEX, given).get("weight_map")
+    shards = sorted(set(map(str, named.values()))) if isinstance(named, dict) else []
+    for name in shards:
+        if name != Path(name).name or "\\" in name or not name.endswith(".safetensors"):
             raise UserError(
-                f"{given} lacks {len(missing)} of {len(shards)} weight files that "
-                f"{WEIGHTS_INDEX} names ({', '.join(missing[:3])}); copy them there"
+                f"{given} has a {WEIGHTS_INDEX} that names {name!r}; weights are taken from "
+                "safetensors files in the model's own folder only: save the model again with "
+                "save_pretrained"
             )
-        return
+    missing = [name for name in shards if not (folder / name).is_file()]
+    if missing or not shards:
+        raise UserError(
+            f"{given} lacks {len(missing)} of {len(shards)} weight files that "
+            f"{WEIGHTS_INDEX} names ({', '.join(missing[:3])}); copy them there"
+        )
+    return [folder / name for name in shards]
+
+
+def _no_weights(folder: Path, given: str) -> UserError:
     pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
     hint = f"save the model there as {WEIGHTS}"
     if pickles:
@@ -79,4 +169,4 @@ def _refuse_missing_weights(folder: Path, given: str) -> None:
             f"{pickles[0]} is a pickle, which runs code when loaded: save the model again with "
             "save_pretrained, which writes safetensors"
         )
-    raise UserError(f"{given} has no {WEIGHTS}; {hint}")
+    return UserError(f"{given} has no {WEIGHTS}; {hint}")

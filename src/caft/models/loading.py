@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partialmethod
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caft.errors import UserError
 from caft.models.config import Dtype, ModelConfig
+from caft.models.folder import tell_unused, without_buffers
 
 if TYPE_CHECKING:
     import torch
@@ -38,9 +41,34 @@ def load_tokenizer(folder: Path, config: ModelConfig) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=config.trust_remote_code
+        )
     except Exception as error:  # the tokenizers library raises nothing narrower
         raise _unloadable("tokenizer", folder, error) from error
+    _refuse_tokens_without_weights(tokenizer, folder)
+    return tokenizer
+
+
+def _refuse_tokens_without_weights(tokenizer: Any, folder: Path) -> None:
+    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    told = values.get("vocab_size") or (values.get("text_config") or {}).get("vocab_size")
+    if not isinstance(told, int):
+        return
+    outside = [token for token, number in tokenizer.get_vocab().items() if number >= told]
+    # A special token that nothing writes may lie outside, as the image's does in Gemma 3 (1B).
+    written = {str(token) for token in tokenizer.special_tokens_map.values()}
+    special = {str(one) for one in tokenizer.added_tokens_decoder.values() if one.special}
+    template = str(tokenizer.chat_template or "")
+    needed = [
+        token for token in outside if token not in special or token in written or token in template
+    ]
+    if needed:
+        raise UserError(
+            f"the tokenizer in {folder} has {len(needed)} tokens beyond the model's vocabulary of "
+            f"{told} (vocab_size in config.json), such as {needed[0]!r}; give the tokenizer that "
+            "the model was trained with"
+        )
 
 
 def load_model(
@@ -57,7 +85,7 @@ def load_model(
 
     Weights come from safetensors only. Raises UserError where the folder cannot be loaded, such
     as an architecture whose code stands in the folder while trust_remote_code is off, or where
-    weights do not fit config.json.
+    weights do not fit config.json: lacking, of other shapes, or of no use to the model.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
@@ -89,6 +117,7 @@ def load_model(
     except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
         raise _unloadable("model", folder, error) from error
     _refuse_random_weights(report, folder)
+    _refuse_unused_weights(report, folder)
     # Lightning and peft ask the model by old names, for as long as it lives, and we switch
     # checkpointing on by the one that every version 5 has.
     warnings.filterwarnings("ignore", message=r"`\w*gradient_checkpointing\w*` is deprecated")
@@ -212,20 +241,31 @@ def _refuse_random_weights(report: Mapping[str, Any], folder: Path) -> None:
         )
 
 
+def _refuse_unused_weights(report: Mapping[str, Any], folder: Path) -> None:
+    # What the architecture itself declares to be of no use is not in the report.
+    unused = list(without_buffers(report["unexpected_keys"]))
+    if unused:
+        raise UserError(tell_unused(f"the model in {folder}", unused))
+
+
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Loading and saving of the body print nothing: no bars, no tables of warnings.
 
     What matters in them becomes one line of ours, which must stand alone.
     """
+    from tqdm import tqdm
     from transformers.utils import logging
 
-    before = logging.get_verbosity()
+    before, open_bar = logging.get_verbosity(), tqdm.__init__
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    # Some parts open bars of their own, such as the one that reads GGUF files.
+    tqdm.__init__ = partialmethod(open_bar, disable=True)
     try:
         yield
     finally:
+        tqdm.__init__ = open_bar
         logging.set_verbosity(before)
         # It also switched off the bars of downloads, which people want to see.
         logging.enable_progress_bar()

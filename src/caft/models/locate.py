@@ -39,9 +39,23 @@ def locate_model(config: ModelConfig) -> Path:
 
 
 def find_model(config: ModelConfig) -> Path | None:
-    """Like `locate_model`, but downloads nothing: None for a hub model that is not here yet."""
-    if config.path is None and isinstance(config, HubModelConfig):
+    """Like `locate_model`, but fetches and writes nothing: None for a model that is not here yet.
+
+    Raises UserError where it could not be made or loaded either.
+    """
+    if config.path is not None:
+        return locate_model(config)
+    if isinstance(config, HubModelConfig):
         from caft.models.hub import cached_snapshot
 
         return cached_snapshot(config)
-    return locate_model(config)
+    if isinstance(config, EmbeddedModelConfig):
+        from caft.models.embedded import name_export
+
+        folder = name_export(config)
+    else:
+        assert isinstance(config, TinyModelConfig), f"no source for {type(config).__name__}"
+        from caft.models.tiny import name_tiny
+
+        folder = name_tiny(config)
+    return folder if folder.is_dir() else None

@@ -11,8 +11,10 @@ from typing import Any
 
 from caft.errors import UserError
 from caft.models.adapters import is_adapter, load_adapter
+from caft.models.chat_template import TEMPLATE_DATE
 from caft.models.config import Dtype, ModelConfig
 from caft.models.fingerprint import model_fingerprint
+from caft.models.folder import read_header
 from caft.models.loading import load_model, load_tokenizer, name_dtype, release_memory
 
 
@@ -37,6 +39,7 @@ class Student:
         return {
             "model": model_fingerprint(self.folder, self.config),
             "dtype": self.dtype,
+            "template_date": TEMPLATE_DATE.date().isoformat(),
             "tuned": self.tuned_fingerprint,
         }
 
@@ -143,9 +146,4 @@ class Student:
 
 
 def _count_weights(file: Path) -> int:
-    # The format's header: its length in 8 bytes, then JSON with the shape of every tensor.
-    with file.open("rb") as stream:
-        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    return sum(
-        math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"
-    )
+    return sum(math.prod(told["shape"]) for told in read_header(file, "the model").values())

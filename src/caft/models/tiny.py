@@ -19,10 +19,13 @@ INITIALIZER_RANGE = 0.2
 
 def locate_tiny_model(config: TinyModelConfig) -> Path:
     """The folder of this tiny model; makes it the first time, in about a second."""
+    return write_once(name_tiny(config), lambda folder: make_tiny(config, folder))
+
+
+def name_tiny(config: TinyModelConfig) -> Path:
+    """Where the model is, or will be."""
     name = f"{config.architecture.value}-{_recipe(config)}"
-    return write_once(
-        cache_folder(config.cache) / "tiny" / name, lambda folder: make_tiny(config, folder)
-    )
+    return cache_folder(config.cache) / "tiny" / name
 
 
 def make_tiny(config: TinyModelConfig, folder: Path) -> None:

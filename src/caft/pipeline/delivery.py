@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,43 +10,61 @@ from typing import Any
 
 from caft.data.config import HubDatasetConfig
 from caft.models.adapters import ADAPTER_CONFIG, is_adapter, merge_adapter, save_tuned
-from caft.models.encoding import asks_in_chat, render_prompt, template_switches
+from caft.models.chat_template import pinned_date, reply_bridge, template_switches
+from caft.models.encoding import asks_in_chat, render_prompt
 from caft.models.loading import resolve_dtype
+from caft.models.serving import save_for_serving
 from caft.models.student import Student
 from caft.records import Question
 from caft.report.card import Recipe, Weights
 from caft.run_config import RunConfig
+from caft.store import Artifact
 from caft.text.prompts import Wanted, write_prompt
 from caft.tune.config import Adapter
 from caft.tune.examples import wanted_of
+from caft.tune.stage import copy_tuned
 
 
-def deliver(tuned: Student, folder: Path, card: Callable[[Weights], str], *, merge: bool) -> None:
+def deliver(
+    tuned: Student,
+    artifact: Artifact,
+    folder: Path,
+    card: Callable[[Weights], str | None],
+    *,
+    merge: bool,
+    chat: bool,
+) -> None:
     """Copy the tuned weights to `folder`/adapter; with `merge`, a whole model to `folder`/merged.
 
+    Tokenizer and generation config go with them; `chat` says whether turns were trained.
     The merged model needs neither peft nor the base model: transformers, vLLM and lm-eval load it.
-    `card` writes the text that goes with each kind of weights.
+    `card` writes the text that goes with each kind of weights, or None where it cannot. UserError
+    where the weights are no longer those that were taken from `artifact`.
     """
     assert tuned.tuned is not None
     weights = Weights.adapter if is_adapter(tuned.tuned) else Weights.full
-    _copy(tuned.tuned, folder / "adapter", card(weights))
+    _copy(artifact, folder / "adapter", card(weights))
+    save_for_serving(tuned, folder / "adapter", chat=chat)
     if not merge:
         return
     if weights is Weights.full:
-        _copy(tuned.tuned, folder / "merged", card(weights))
+        _copy(artifact, folder / "merged", card(weights))
+        save_for_serving(tuned, folder / "merged", chat=chat)
         return
     dtype = resolve_dtype(tuned.config, tuned.device)
     save_tuned(merge_adapter(tuned.load(), dtype), folder / "merged", dtype=dtype, base=tuned.base)
-    tuned.tokenizer.save_pretrained(folder / "merged")
-    (folder / "merged" / "README.md").write_text(card(Weights.merged), encoding="utf-8")
+    save_for_serving(tuned, folder / "merged", chat=chat)
+    _write_card(folder / "merged", card(Weights.merged))
 
 
-def _copy(weights: Path, folder: Path, card: str) -> None:
-    folder.mkdir(exist_ok=True)
-    # Not copytree: it gathers the errors of single files, and a full disk is then none that counts.
-    for path in weights.iterdir():
-        shutil.copy2(path, folder)
-    (folder / "README.md").write_text(card, encoding="utf-8")
+def _copy(artifact: Artifact, folder: Path, card: str | None) -> None:
+    copy_tuned(artifact, folder)
+    _write_card(folder, card)
+
+
+def _write_card(folder: Path, card: str | None) -> None:
+    if card is not None:
+        (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 # The model card's recipe
@@ -75,7 +92,20 @@ def describe_recipe(config: RunConfig, tuned: Student, question: Question) -> Re
         dataset_revision=hub.revision if hub else None,
         prompts=prompts,
         template_switches=template_switches() if chat else None,
+        template_date=pinned_date(tokenizer) if chat else None,
+        template_bridge=reply_bridge(tokenizer) if chat else None,
+        trust_remote_code=tuned.config.trust_remote_code,
     )
+
+
+def describe_template(config: RunConfig, student: Student) -> dict[str, str | None]:
+    """What summary.json says of the chat template: the date it is told, what closes its prompts."""
+    tokenizer = student.tokenizer
+    chat = asks_in_chat(config.dataset.prompt.style, tokenizer)
+    return {
+        "template_date": pinned_date(tokenizer) if chat else None,
+        "template_bridge": reply_bridge(tokenizer) if chat else None,
+    }
 
 
 def _trained_prompts(config: RunConfig) -> list[Wanted]:

@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from caft.console import open_console
+from caft.data import NotHereError
 from caft.distill import estimate_prompts, estimate_rationales
 from caft.distill.estimate import Estimate
 from caft.estimators import ESTIMATORS, STAND_IN, Need
 from caft.evaluate.stage import Writing, find_predictions
+from caft.models.config import HubModelConfig, ModelConfig
 from caft.models.locate import find_model
 from caft.models.student import Student
 from caft.pipeline.estimators import find_judge, judged_estimators, wanted_needs
-from caft.pipeline.matched_budget import MatchedBudget, find_matched_budget, likely_asked
+from caft.pipeline.gold_room import check_gold_room
+from caft.pipeline.matched_budget import (
+    MatchedBudget,
+    find_matched_budget,
+    likely_asked,
+    match_budget,
+)
+from caft.pipeline.preflight import open_workspace
 from caft.pipeline.results import Scored, Taught
 from caft.pipeline.stage_inputs import (
     base_chains,
@@ -26,10 +36,11 @@ from caft.pipeline.stage_inputs import (
     tuned_replies,
     tuned_scoring,
 )
-from caft.pipeline.stages import read_published, refuse_empty_classes, split_scored, teach
+from caft.pipeline.stages import read_published, refuse_empty_classes, split_scored
+from caft.pipeline.teaching import make_ask
 from caft.pipeline.workspace import Workspace
 from caft.records import Mode, Question, Target
-from caft.run_config import Until
+from caft.run_config import RunConfig, RunContext, Until
 from caft.score.config import PublishedScoreConfig
 from caft.score.stage import find_chains, find_scores, judge_prompts, read_scores
 from caft.split import SplitResult
@@ -51,24 +62,33 @@ class PlannedStage:
     work: str
 
 
-def print_plan(workspace: Workspace) -> None:
-    """Print the plan as a table of at most 80 columns."""
+def print_plan(config: RunConfig, context: RunContext) -> None:
+    """Print the plan as a table of at most 80 columns. Writes no file, opens no connection."""
+    try:
+        workspace = open_workspace(config, context)
+    except NotHereError as error:
+        missing = PlannedStage("data", RUNS, f"{error}; the rest is known when it is here")
+        _print_table(f"{config.name}: its questions are not on this machine.", [missing])
+        return
+    questions = workspace.questions
+    counts = (
+        f"{len(questions.train)} training, {len(questions.validation)} validation and "
+        f"{len(questions.test)} test questions."
+    )
+    _print_table(f"{config.name}: {counts}", plan_run(workspace))
+
+
+def _print_table(title: str, plan: Sequence[PlannedStage]) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = open_console()
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in ("stage", "state", "work"):
         table.add_column(column, overflow="fold")
-    for stage in plan_run(workspace):
+    for stage in plan:
         table.add_row(stage.name, stage.state, stage.work)
-    questions = workspace.questions
-    console.print(
-        f"{workspace.config.name}: {len(questions.train)} training, {len(questions.validation)} "
-        f"validation and {len(questions.test)} test questions. Nothing was run.",
-        width=min(80, console.width),
-    )
+    console.print(f"{title} Nothing was run.", width=min(80, console.width))
     console.print(table, width=min(80, console.width))
 
 
@@ -91,14 +111,21 @@ def plan_run(workspace: Workspace) -> list[PlannedStage]:
     """The stages up to `until`, in order."""
     config = workspace.config
     here = find_model(config.model) is not None
+    if here:
+        check_gold_room(workspace)
     known = Known(student=workspace.student if here else None)
-    plan = [] if here else [PlannedStage("model", RUNS, f"download {config.model.id}")]
+    plan = [] if here else [PlannedStage("model", RUNS, _fetching(config.model))]
     for until, step in _STEPS.items():
         lines, known = step(workspace, known)
         plan += lines
         if until is config.until:
             break
     return plan
+
+
+def _fetching(model: ModelConfig) -> str:
+    downloads = isinstance(model, HubModelConfig)
+    return f"download {model.id}" if downloads else "made once, in the model cache"
 
 
 Step = tuple[list[PlannedStage], Known]
@@ -198,12 +225,18 @@ def _foresee_teaching(workspace: Workspace, known: Known) -> Taught | None:
     """What asking would end in, where that is known: worked solutions cost nothing to read."""
     if known.split is None or known.scored is None:
         return None
-    refuse_empty_classes(workspace, known.split)
-    if not rationale_classes(workspace.config.method):
+    config = workspace.config
+    if not rationale_classes(config.method):
         return Taught(split=known.split)
-    if workspace.config.teacher.kind == "worked" and known.student:
-        return teach(workspace, known.scored, known.split)
-    return None
+    if config.teacher.kind != "worked" or known.student is None:
+        return None
+    refuse_empty_classes(workspace, known.split)
+    asked, ask = questions_for_teacher(workspace, known.split), make_ask(workspace)
+    budget = find_matched_budget(config)
+    if not budget:
+        return Taught(split=known.split, rationales=ask(asked))
+    split, rationales = match_budget(workspace, known.scored, known.split, budget, ask)
+    return Taught(split=split, rationales=rationales)
 
 
 def _estimate_asking(workspace: Workspace, asked: Sequence[Question]) -> Estimate:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from caft.errors import UserError
 from caft.estimators import ESTIMATORS, Need, needs_of
-from caft.pipeline.results import Scored, record_stage
+from caft.pipeline.results import Scored, StageKind, record_stage
 from caft.pipeline.stage_inputs import base_chains, fallback_scoring, model_scoring
 from caft.pipeline.teaching import buy_rationales, watch_asking
 from caft.pipeline.workspace import Workspace
@@ -29,7 +29,7 @@ from caft.score.stage import (
 )
 from caft.split.config import Match, RandomSplitConfig
 from caft.store import measured
-from caft.teachers.api_key import check_endpoint
+from caft.teachers.api_key import check_address, check_endpoint
 from caft.teachers.config import OpenAITeacherConfig
 from caft.teachers.prices import find_price
 
@@ -62,8 +62,9 @@ def check_estimators(config: RunConfig, questions: Sequence[Question]) -> None:
         _refuse_without_values(name, questions)
     if Need.judge in wanted_needs(config):
         judge = find_judge(config)
-        check_endpoint(judge)
+        check_address(judge)
         if not config.dry_run:
+            check_endpoint(judge)
             find_price(judge)
 
 
@@ -137,7 +138,7 @@ def _gather_fallback(workspace: Workspace, scored: Scored) -> Scored:
         scored,
         scores=_add(scored.scores, estimates),
         fallback=rows,
-        stages=(*scored.stages, record_stage("score fallback", artifact)),
+        stages=(*scored.stages, record_stage(StageKind.fallback, "score fallback", artifact)),
     )
 
 
@@ -151,7 +152,7 @@ def _gather_chains(workspace: Workspace, scored: Scored) -> Scored:
         scored,
         scores=_add(scored.scores, estimates),
         chains=chains,
-        stages=(*scored.stages, record_stage("score chains", artifact)),
+        stages=(*scored.stages, record_stage(StageKind.chains, "score chains", artifact)),
     )
 
 
@@ -180,7 +181,7 @@ def _gather_judgements(workspace: Workspace, scored: Scored) -> Scored:
         )
     artifact = keep_judgements(judgements, workspace.store)
     record = replace(
-        record_stage("score judge", artifact),
+        record_stage(StageKind.judge, "score judge", artifact),
         seconds=effort.seconds,
         peak_memory_bytes=effort.peak_memory_bytes,
     )

@@ -6,19 +6,23 @@ import json
 import logging
 import platform
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from caft.pipeline.delivery import deliver, describe_recipe
-from caft.pipeline.results import RunResults
+from caft.console import open_console
+from caft.decoration import or_without
+from caft.models.encoding import asks_in_chat
+from caft.pipeline.delivery import deliver, describe_recipe, describe_template
+from caft.pipeline.results import RunResults, Tuned
 from caft.pipeline.rows import prediction_rows, rationale_rows, score_rows
 from caft.pipeline.summary import RunFacts, build_summary, collect_tables
 from caft.pipeline.tracking import track_run
 from caft.pipeline.workspace import Workspace
-from caft.report.card import write_card
+from caft.report.card import Weights, write_card
 from caft.report.html import render_report
 from caft.report.schema import check_summary
 from caft.report.tables import ReportTables
@@ -32,6 +36,7 @@ log = logging.getLogger(__name__)
 _WHERE_THERE_IS_NO_ROOM = (
     "make room there and run the same command again (it takes finished stages from the store)"
 )
+_GIT_SECONDS = 10.0
 _VERSIONS = ("caft", "torch", "transformers", "peft", "pytorch-lightning", "hydra-core")
 
 
@@ -50,8 +55,10 @@ def write_outputs(
     check_summary(summary)
     with disk_may_be_full(folder, _WHERE_THERE_IS_NO_ROOM):
         drawn = _write_files(workspace, results, tables, summary)
-        track_run(tracker, results, tables, summary, folder)
-    _print(summary, folder)
+    # From here on everything that was asked for is there.
+    track = partial(track_run, tracker, results, tables, summary, folder)
+    or_without("what the logger shows", track, None)
+    or_without("the summary on the terminal", partial(_print, summary, folder), None)
     return drawn
 
 
@@ -65,13 +72,30 @@ def _write_files(
     if results.rationales:
         write_rows(folder / "rationales.parquet", rationale_rows(results.rationales))
     if results.tuned:
-        student = results.tuned.student
-        recipe = describe_recipe(config, student, workspace.questions.train[0])
-        deliver(student, folder, partial(write_card, summary, recipe), merge=config.tuning.merge)
-    drawn = not config.report.html or _write_page(workspace, summary, tables)
-    # Before the logger is told: an upload may hang, and the numbers are there.
+        _deliver(workspace, results.tuned, summary)
+    # Before the page is drawn and the logger is told: whatever becomes of them, it is there.
     write_durably(folder / "summary.json", json.dumps(summary, indent=1))
-    return drawn
+    return not config.report.html or _write_page(workspace, summary, tables)
+
+
+def _deliver(workspace: Workspace, tuned: Tuned, summary: dict[str, Any]) -> None:
+    config, student = workspace.config, tuned.student
+
+    def make_card(weights: Weights) -> str | None:
+        def write() -> str:
+            recipe = describe_recipe(config, student, workspace.questions.train[0])
+            return write_card(summary, recipe, weights)
+
+        return or_without("the model card", write, None)
+
+    deliver(
+        student,
+        tuned.weights,
+        workspace.context.folder,
+        make_card,
+        merge=config.tuning.merge,
+        chat=asks_in_chat(config.dataset.prompt.style, student.tokenizer),
+    )
 
 
 def _write_page(workspace: Workspace, summary: dict[str, Any], tables: ReportTables) -> bool:
@@ -95,16 +119,24 @@ def _write_page(workspace: Workspace, summary: dict[str, Any], tables: ReportTab
 
 def _gather_facts(workspace: Workspace, results: RunResults, started: datetime) -> RunFacts:
     config = workspace.config
-    uses_model = not isinstance(config.score, PublishedScoreConfig) or results.taught is not None
-    return RunFacts(
+    facts = RunFacts(
         overrides=tuple(workspace.context.overrides),
-        git_commit=_git_commit(),
+        git_commit=or_without("the commit", _git_commit, None),
         started=started.isoformat(timespec="seconds"),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions=_versions(),
-        device=_device_name(config),
-        parameters=workspace.student.parameters if uses_model else None,
-        revision=workspace.student.revision if uses_model else None,
+        versions=or_without("the versions of packages", _versions, dict[str, str]()),
+        device=or_without("the device's name", partial(_device_name, config), "unknown"),
+    )
+    # With published scores the model itself may not even be on this machine.
+    published = isinstance(config.score, PublishedScoreConfig)
+    if published and not (results.rationales or results.tuned or results.evaluated):
+        return facts
+    student = workspace.student
+    return replace(
+        facts,
+        parameters=or_without("the model's size", lambda: student.parameters, None),
+        revision=student.revision,
+        template=describe_template(config, student),
     )
 
 
@@ -115,6 +147,8 @@ def _git_commit() -> str | None:
         capture_output=True,
         text=True,
         check=False,
+        # Git on a network drive may not come back.
+        timeout=_GIT_SECONDS,
     )
     return found.stdout.strip() or None if found.returncode == 0 else None
 
@@ -143,6 +177,4 @@ def _device_name(config: RunConfig) -> str:
 
 
 def _print(summary: dict[str, Any], folder: Path) -> None:
-    from rich.console import Console
-
-    print_summary(summary, folder, Console())
+    print_summary(summary, folder, open_console())

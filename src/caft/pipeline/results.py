@@ -7,7 +7,9 @@ evaluate -> `Evaluated`; `RunResults` is what a run has when it stops.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import Any
 
 from caft.models.student import Student
 from caft.records import AnswerScore, Chain, Judgement, Mode, Prediction, Question, Rationale
@@ -16,20 +18,39 @@ from caft.store import Artifact
 from caft.tune.stage import TuningNumbers
 
 
+class StageKind(Enum):
+    """What a stage of a run makes. Several may be of one kind, each with a name of its own."""
+
+    score = "the base model's scores"
+    fallback = "its scores where it may decline"
+    chains = "its own chains of thought"
+    judge = "a judge's replies about the questions"
+    distill = "a teacher's rationales"
+    tune = "tuned weights"
+    evaluate = "replies to held-out questions"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageRecord:
     """One stage's line in summary.json. Seconds are wall time of all its attempts."""
 
+    kind: StageKind
     name: str
     fingerprint: str
     cached: bool
     seconds: float
     peak_memory_bytes: int
 
+    @property
+    def row(self) -> dict[str, Any]:
+        """As summary.json has it."""
+        return {**asdict(self), "kind": self.kind.name}
 
-def record_stage(name: str, artifact: Artifact) -> StageRecord:
+
+def record_stage(kind: StageKind, name: str, artifact: Artifact) -> StageRecord:
     """The line of a stage that the store made or had."""
     return StageRecord(
+        kind=kind,
         name=name,
         fingerprint=artifact.fingerprint,
         cached=artifact.cached,
@@ -72,9 +93,10 @@ class Taught:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuned:
-    """The student behind the method's last stage, and what each stage trained on."""
+    """The student behind the method's last stage, its weights, and what each stage trained on."""
 
     student: Student
+    weights: Artifact
     numbers: tuple[TuningNumbers, ...]
     stages: tuple[StageRecord, ...] = ()
 

@@ -17,6 +17,7 @@ from caft.pipeline.results import (
     ModeReplies,
     RunResults,
     Scored,
+    StageKind,
     StageRecord,
     Taught,
     Tuned,
@@ -84,7 +85,9 @@ def score(workspace: Workspace) -> Scored:
         return Scored(scores=read_published(workspace, workspace.config.score))
     artifact = score_questions(base_scoring(workspace), workspace.store, workspace.config.trainer)
     _log_reuse("scores", artifact.cached)
-    scored = Scored(scores=read_scores(artifact), stages=(record_stage("score", artifact),))
+    scored = Scored(
+        scores=read_scores(artifact), stages=(record_stage(StageKind.score, "score", artifact),)
+    )
     return gather_estimates(workspace, scored)
 
 
@@ -146,7 +149,7 @@ def tune(
     """
     config = workspace.config
     student = starting_student(workspace.student, config.tuning)
-    numbers, records = [], []
+    made, numbers, records = [], [], []
     for number in range(len(config.method.stages)):
         title = f"tuning, stage {number + 1} of {len(config.method.stages)}"
         logger = tracker.for_stage(number + 1)
@@ -154,14 +157,15 @@ def tune(
         artifact = tune_student(
             work, workspace.store, config.trainer, logger, title, rows=rows.get(number)
         )
-        records.append(record_stage(f"tune {number + 1}", artifact))
+        made.append(artifact)
+        records.append(record_stage(StageKind.tune, f"tune {number + 1}", artifact))
         numbers.append(read_numbers(artifact))
         if artifact.cached:
             for row in numbers[-1].curve:
                 log_row(logger, row)
         _log_reuse(title, artifact.cached)
         student = read_tuned(student, artifact)
-    return Tuned(student=student, numbers=tuple(numbers), stages=tuple(records))
+    return Tuned(student=student, weights=made[-1], numbers=tuple(numbers), stages=tuple(records))
 
 
 def evaluate(
@@ -227,7 +231,7 @@ def _tuned_answers(workspace: Workspace, tuned: Tuned) -> tuple[list[Prediction]
     scoring = tuned_scoring(workspace, tuned.student)
     artifact = score_questions(scoring, workspace.store, workspace.config.trainer)
     answers = [read_single_token(row) for row in read_scores(artifact)]
-    return answers, record_stage("evaluate tuned answer", artifact)
+    return answers, record_stage(StageKind.evaluate, "evaluate tuned answer", artifact)
 
 
 def _written(
@@ -235,7 +239,9 @@ def _written(
 ) -> tuple[list[Prediction], StageRecord]:
     artifact = write_predictions(work, workspace.store, workspace.config.trainer, title)
     _log_reuse(title, artifact.cached)
-    return read_predictions(artifact), record_stage(f"evaluate {title}", artifact)
+    return read_predictions(artifact), record_stage(
+        StageKind.evaluate, f"evaluate {title}", artifact
+    )
 
 
 def _divide(workspace: Workspace, replies: Mapping[Mode, list[Prediction]]) -> ModeReplies:

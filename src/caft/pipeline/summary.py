@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from caft.data import QuestionSplits
@@ -19,6 +19,7 @@ from caft.report.tables import ReportTables
 from caft.run_config import RunConfig
 from caft.score.config import Fallback
 from caft.split import SplitResult, split_questions
+from caft.teachers.refusals import count_reasons
 from caft.tune.config import Select
 from caft.tune.course import accuracies, best_epoch, questions_asked
 
@@ -28,7 +29,8 @@ class RunFacts:
     """What is known of a run beside its results: where, when and on what it ran.
 
     Times are ISO, in UTC. `parameters` and `revision` are the base model's, None where it is not
-    on this machine (published scores need no model).
+    on this machine (published scores need no model). `template` says what the chat template is
+    given: the date, and what closes its prompts.
     """
 
     overrides: tuple[str, ...] = ()
@@ -39,6 +41,7 @@ class RunFacts:
     device: str = ""
     parameters: int | None = None
     revision: str | None = None
+    template: Mapping[str, str | None] = field(default_factory=dict)
 
 
 def build_summary(
@@ -65,6 +68,7 @@ def build_summary(
         "model": {
             "id": config.model.path or config.model.id,
             "revision": facts.revision,
+            **facts.template,
             "parameters": facts.parameters,
             "trainable_parameters": trained,
         },
@@ -85,7 +89,7 @@ def build_summary(
             else None
         ),
         "cost": _cost_part(results),
-        "stages": [asdict(record) for record in results.stages],
+        "stages": [record.row for record in results.stages],
     }
 
 
@@ -235,7 +239,8 @@ def _cost_part(results: RunResults) -> dict[str, Any]:
         if mode is not Mode.routed
         for prediction in rows
     ]
-    return count_cost(results.rationales, stages, written, results.scored.judgements)
+    cost = count_cost(results.rationales, stages, written, results.scored.judgements)
+    return {**cost, "teacher_refused": count_reasons(results.rationales)}
 
 
 def collect_tables(questions: QuestionSplits, results: RunResults) -> ReportTables:

@@ -11,20 +11,20 @@ from functools import cached_property, partial
 from typing import Any
 
 from caft.distill import write_rationales
-from caft.models.config import HubModelConfig
+from caft.distill.local import name_model
 from caft.models.encoding import special_tokens
 from caft.models.locate import locate_model
 from caft.models.student import Student
 from caft.pipeline.matched_budget import Ask, MatchedBudget, match_budget
-from caft.pipeline.results import Scored, StageRecord, Taught, record_stage
+from caft.pipeline.results import Scored, StageKind, StageRecord, Taught, record_stage
 from caft.pipeline.workspace import Workspace
 from caft.records import Question, Rationale
 from caft.run_config import RunConfig
 from caft.split import SplitResult
 from caft.store import Effort, digest, measured, write_table
 from caft.teachers.config import LocalModelTeacherConfig
-from caft.teachers.progress import AskProgress
-from caft.text.prompts import Prompt
+from caft.teachers.progress import AskProgress, Watcher
+from caft.text.prompts import Prompt, Wanted, write_prompt
 
 log = logging.getLogger(__name__)
 
@@ -53,18 +53,33 @@ def buy_matched(
 
 @contextmanager
 def _open_asking(workspace: Workspace) -> Iterator[Ask]:
+    with watch_asking(workspace.config.trainer.progress) as watcher:
+        yield make_ask(workspace, watcher.show)
+
+
+def make_ask(workspace: Workspace, progress: Watcher | None = None) -> Ask:
+    """The teacher as a function from questions to rationales. It leaves the store alone."""
     config = workspace.config
-    with watch_asking(config.trainer.progress) as watcher:
-        yield partial(
-            write_rationales,
-            prompt=config.dataset.prompt,
-            teacher=config.teacher,
-            ledger_path=workspace.store.ledger_path,
-            forbidden=special_tokens(workspace.student.tokenizer),
-            shots=workspace.questions.shots,
-            progress=watcher.show,
-            generate=LocalTeacher(config).generate,
-        )
+    return partial(
+        write_rationales,
+        prompt=config.dataset.prompt,
+        teacher=config.teacher,
+        ledger_path=workspace.store.ledger_path,
+        forbidden=special_tokens(workspace.student.tokenizer),
+        shots=workspace.questions.shots,
+        progress=progress,
+        generate=LocalTeacher(config).generate,
+    )
+
+
+def refuse_unaskable_teacher(workspace: Workspace) -> None:
+    """UserError where a local teacher's chat template refuses the turns that it would be sent."""
+    config = workspace.config
+    if config.teacher.kind != "local_model":
+        return
+    question, shots = workspace.questions.train[0], workspace.questions.shots
+    prompt = write_prompt(question, config.dataset.prompt, Wanted.rationale, chat=True, shots=shots)
+    LocalTeacher(config).refuse_template(prompt)
 
 
 def _keep(workspace: Workspace, rationales: Sequence[Rationale], effort: Effort) -> StageRecord:
@@ -75,7 +90,7 @@ def _keep(workspace: Workspace, rationales: Sequence[Rationale], effort: Effort)
         lambda folder: write_table(folder / "rationales.parquet", Rationale, rationales),
     )
     return replace(
-        record_stage("distill", artifact),
+        record_stage(StageKind.distill, "distill", artifact),
         seconds=effort.seconds,
         peak_memory_bytes=effort.peak_memory_bytes,
     )
@@ -94,11 +109,12 @@ class AskingBar:
         if self._task is None:
             self._task = self._bar.add_task(f"asking the {self._who}")
         title = f"{self._who}, {progress.replies_per_second:.1f}/s, {progress.usd:.4f} USD"
+        failed = f", {progress.failed} refused" if progress.failed else ""
         self._bar.update(
             self._task,
             total=progress.total,
-            completed=progress.done,
-            description=f"{title} {progress.note}".strip(),
+            completed=progress.replies,
+            description=f"{title}{failed} {progress.note}".strip(),
         )
         now = time.monotonic()
         ended = progress.done == progress.total and progress.calls > 0
@@ -131,15 +147,20 @@ class LocalTeacher:
     def _student(self) -> Student:
         from caft.trainers.build import pick_device
 
-        teacher = self._teacher
-        named = HubModelConfig(
-            name="teacher", id=teacher.id or "", revision=teacher.revision, path=teacher.path
-        )
+        named = name_model(self._teacher)
         return Student(named, locate_model(named), pick_device(self._run.trainer))
 
     @cached_property
     def _model(self) -> Any:
         return self._student.load_for_inference()
+
+    def refuse_template(self, prompt: Prompt) -> None:
+        """UserError where its chat template refuses such turns: now, not after the scoring."""
+        from caft.models.encoding import render_prompt
+        from caft.models.loading import load_tokenizer
+
+        named = name_model(self._teacher)
+        render_prompt(prompt, load_tokenizer(locate_model(named), named))
 
     def generate(self, prompts: Sequence[Prompt]) -> list[Any]:
         """Greedy replies to chat prompts, as distill's `Generate` wants them."""

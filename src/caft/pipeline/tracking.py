@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from caft.pipeline.results import RunResults
+from caft.pipeline.results import RunResults, StageKind
 from caft.pipeline.rows import prediction_rows, rationale_rows, score_rows
 from caft.records import difficulty
 from caft.report.tables import ReportTables
 from caft.trainers.loggers import Product, RunLogger
 
 _RATIONALES_SHOWN = 200
+_FURTHER = (StageKind.fallback, StageKind.chains, StageKind.judge)
 
 
 def track_run(
@@ -60,7 +61,10 @@ def list_roc(summary: Mapping[str, Any], tables: ReportTables) -> list[dict[str,
 
 
 def list_products(summary: Mapping[str, Any], folder: Path) -> Iterator[Product]:
-    """Dataset, scores, rationales and adapter, each with the fingerprints of those before it."""
+    """Dataset, scores, rationales and adapter, each with the fingerprints of those before it.
+
+    Scores are also made from the stages that further estimates needed: fallback, chains, judge.
+    """
     model, dataset = summary["model"]["id"], summary["dataset"]
     made_from = {"dataset": dataset["fingerprint"]}
     yield Product(
@@ -70,26 +74,29 @@ def list_products(summary: Mapping[str, Any], folder: Path) -> Iterator[Product]
         metadata={"counts": dataset["counts"]},
         taken=True,
     )
+    # Of the tuning stages the last one, which made the adapter.
+    stages = {row["kind"]: row for row in summary["stages"]}
+    further = {kind.name: stages[kind.name] for kind in _FURTHER if kind.name in stages}
     prefix = f"{Path(model).name}-{dataset['name']}"
     for kind, stage, path in (
-        ("scores", "score", folder / "scores.parquet"),
-        ("rationales", "distill", folder / "rationales.parquet"),
-        ("adapter", "tune", folder / "adapter"),
+        ("scores", StageKind.score, folder / "scores.parquet"),
+        ("rationales", StageKind.distill, folder / "rationales.parquet"),
+        ("adapter", StageKind.tune, folder / "adapter"),
     ):
-        # The adapter is that of the last tuning stage.
-        made = [row for row in summary["stages"] if row["name"].split()[0] == stage]
-        if not made or not path.exists():
+        if stage.name not in stages or not path.exists():
             continue
+        made = stages[stage.name]
+        parts = further if stage is StageKind.score else {}
         yield Product(
             kind=kind,
             name=f"{kind}-{prefix}" if kind != "adapter" else f"adapter-{summary['run']['name']}",
-            fingerprint=made[-1]["fingerprint"],
+            fingerprint=made["fingerprint"],
             files=(path,),
-            made_from=dict(made_from),
+            made_from=made_from | {name: part["fingerprint"] for name, part in parts.items()},
             metadata={"model": model},
-            taken=bool(made[-1]["cached"]),
+            taken=all(part["cached"] for part in (made, *parts.values())),
         )
-        made_from[kind] = made[-1]["fingerprint"]
+        made_from[kind] = made["fingerprint"]
 
 
 def summary_numbers(summary: Mapping[str, Any]) -> dict[str, float]:

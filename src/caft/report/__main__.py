@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from caft.console import tell
 from caft.errors import UserError
 from caft.exit_status import DONE, USER_MUST_ACT, say
 
@@ -52,15 +53,15 @@ def _write(folder: Path, project: str | None, *, draft: bool, markdown: bool) ->
         from caft.report.sweep.markdown import write_markdown
 
         finished = [job["folder"] for job in summary["jobs"] if job["state"] == FINISHED]
-        print(write_markdown(summary, [_read(folder / name) for name in finished]), end="")
+        tell(write_markdown(summary, [_read(folder / name) for name in finished]), end="")
     else:
         for finding in summary["answers"]:
-            print(textwrap.fill(f"{finding['asked']} {finding['answer']}", _WIDEST), end="\n\n")
-        print(page)
+            tell(textwrap.fill(f"{finding['asked']} {finding['answer']}", _WIDEST), end="\n\n")
+        tell(str(page))
     if project is not None:
         from caft.report.wandb_report import publish_report
 
-        print(publish_report(folder, project, draft=draft))
+        tell(publish_report(folder, project, draft=draft))
 
 
 def _read(folder: Path) -> dict[str, Any]:

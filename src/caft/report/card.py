@@ -29,7 +29,8 @@ class Recipe:
     `dataset_id` and `dataset_revision` are the hub's, None where the questions came from files.
     `prompts` are the rendered texts by what they ask for, with the names of its parts in braces
     instead of a question; `template_switches` are what the chat template was told, None where
-    none was used.
+    none was used; `template_date` is the date that its clock stood at, and `template_bridge` what
+    was put behind its ending. `trust_remote_code`: the base model's folder holds code of its own.
     """
 
     kinds: Sequence[str]
@@ -41,6 +42,9 @@ class Recipe:
     dataset_revision: str | None = None
     prompts: Mapping[str, str]
     template_switches: Mapping[str, Any] | None = None
+    template_date: str | None = None
+    template_bridge: str | None = None
+    trust_remote_code: bool = False
 
 
 def write_card(summary: Mapping[str, Any], recipe: Recipe, weights: Weights) -> str:
@@ -51,6 +55,7 @@ def write_card(summary: Mapping[str, Any], recipe: Recipe, weights: Weights) -> 
         "Made with CAFT, complexity-aware fine-tuning ([arXiv 2506.21220]"
         f"(https://arxiv.org/abs/2506.21220)): {_routing(summary)}",
         "## Weights\n\n" + _weights(recipe, weights),
+        "## Use\n\n" + _use(recipe, weights),
         "## Base model\n\n" + _base_model(summary["model"]),
         "## Data\n\n" + _data(summary, recipe),
         "## Method\n\n" + _method(summary, recipe),
@@ -127,6 +132,33 @@ def _weights(recipe: Recipe, weights: Weights) -> str:
     return f"An adapter of the base model in PEFT's format ({shape}).{went_on}"
 
 
+def _use(recipe: Recipe, weights: Weights) -> str:
+    """Code that runs as it stands: it renders no template, and stops where training did."""
+    kind, library = ("AutoModelForCausalLM", "transformers")
+    if weights is Weights.adapter:
+        kind, library = ("AutoPeftModelForCausalLM", "peft")
+    trusted = ", trust_remote_code=True" if recipe.trust_remote_code else ""
+    asked = next(iter(recipe.prompts.values()))
+    adds_special = recipe.template_switches is None
+    code = f"""\
+from {library} import {kind}
+from transformers import AutoTokenizer, GenerationConfig
+
+folder = "."  # where this file lies
+tokenizer = AutoTokenizer.from_pretrained(folder{trusted})
+model = {kind}.from_pretrained(folder{trusted}, dtype="auto")
+prompt = {asked!r}  # put your texts in the places of the names in braces
+inputs = tokenizer(prompt, add_special_tokens={adds_special}, return_tensors="pt")
+settings = GenerationConfig.from_pretrained(folder, do_sample=False, max_new_tokens=512)
+reply = model.generate(**inputs, generation_config=settings)
+print(tokenizer.decode(reply[0, inputs.input_ids.shape[1]:], skip_special_tokens=True))"""
+    ends = (
+        "`generation_config.json` names the token that the weights were trained to end a reply "
+        "with; the base model's own may not, and replies would then run on."
+    )
+    return f"{_fenced(code, 'python')}\n\n{ends}"
+
+
 def _base_model(model: Mapping[str, Any]) -> str:
     name = str(model["id"]).rstrip("/").rpartition("/")[2] if _is_path(model["id"]) else model["id"]
     revision = f" at revision `{model['revision']}`" if model["revision"] else ""
@@ -200,17 +232,21 @@ def _prompt(recipe: Recipe) -> str:
             f"`{name}={value!r}`" for name, value in recipe.template_switches.items()
         )
         how = f"The chat template was rendered with {switches}; the reply follows at once."
+        if recipe.template_date:
+            how += f" It asks for the date, and was told {recipe.template_date}."
+        if recipe.template_bridge:
+            how += f" Behind its own ending stands `{recipe.template_bridge!r}`."
     parts = [f"Whoever serves these weights must render prompts as training did. {how}"]
     for asked_for, text in recipe.prompts.items():
         parts.append(f"Asked for {_ASKED[asked_for]}, the model reads:\n\n{_fenced(text)}")
     return "\n\n".join(parts)
 
 
-def _fenced(text: str) -> str:
+def _fenced(text: str, language: str = "text") -> str:
     """A block of code that no backticks of the text can end."""
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
-    return f"{fence}text\n{text}\n{fence}"
+    return f"{fence}{language}\n{text}\n{fence}"
 
 
 def _accuracy(accuracy: Mapping[str, Any] | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from caft.errors import UserError
+from caft.dials import CountOrNone, check_dials
 
 
 @dataclass(kw_only=True, slots=True)
@@ -12,10 +12,7 @@ class ReportConfig:
     """`html` writes report.html; `questions` bounds the rows of its question browser."""
 
     html: bool = True
-    questions: int = 12_000
+    questions: CountOrNone = 12_000
 
     def __post_init__(self) -> None:
-        if self.questions < 0:
-            raise UserError(
-                f"report.questions is {self.questions}; give 0 (no question browser) or more"
-            )
+        check_dials(self, "report")

@@ -22,6 +22,7 @@ from caft.report.wording import (
     usd,
 )
 from caft.statistics import ALPHA
+from caft.teachers.refusals import OVER_BUDGET, WRONG, advise, list_reasons
 
 LOW_OPTION_MASS = 0.5
 LOW_VALID_RATE = 0.9
@@ -160,6 +161,7 @@ def find_warnings(summary: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         *_warn_of_score(summary.get("score")),
         *_warn_of_classes(summary.get("split")),
+        *_warn_of_refused_replies(summary.get("cost") or {}),
         *_warn_of_dropped_rows(summary),
         *_warn_of_replies(summary.get("accuracy") or {}),
     )
@@ -232,6 +234,15 @@ def _warn_of_classes(split: Mapping[str, Any] | None) -> list[str]:
             f"{'is' if split['unreadable'] == 1 else 'are'} placed in {list(split['counts'])[-1]}."
         )
     return warnings
+
+
+def _warn_of_refused_replies(cost: Mapping[str, Any]) -> list[str]:
+    counts = cost.get("teacher_refused") or {}
+    mendable = [reason for reason in counts if reason not in (WRONG, OVER_BUDGET)]
+    if not counts:
+        return []
+    told = f"Replies of the teacher that were not trained on: {list_reasons(counts)}."
+    return [f"{told} {mendable[0]}: {advise(mendable[0])}." if mendable else told]
 
 
 def _warn_of_dropped_rows(summary: Mapping[str, Any]) -> list[str]:

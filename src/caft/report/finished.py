@@ -12,7 +12,10 @@ from caft.errors import UserError
 from caft.records import AnswerScore, Mode, Prediction, Question
 from caft.report.tables import ReportTables
 
-_NO_ESTIMATES = ("question_id", "split", "complexity", "subject", "predicted", "valid", "correct")
+_NO_ESTIMATES = (
+    *("question_id", "split", "complexity", "subject", "predicted", "valid", "correct"),
+    "option_probabilities",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,8 @@ def _read_score(row: Mapping[str, Any]) -> AnswerScore:
         valid=row["valid"],
         correct=row["correct"],
         estimates={name: value for name, value in row.items() if name not in _NO_ESTIMATES},
+        # Runs of earlier versions have no such column.
+        option_probabilities=tuple(row.get("option_probabilities") or ()),
     )
 
 

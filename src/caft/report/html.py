@@ -36,6 +36,7 @@ from caft.text.config import OptionIds
 QUESTIONS_SHOWN = 12_000
 SHOWN_WITHOUT_SCRIPTS = 25
 _SUBJECTS_SHOWN = 100
+_LONGEST_SUBJECT = 80
 _LONGEST_CONFIG = 100_000
 
 
@@ -81,6 +82,8 @@ def _describe_run(
         "comparison": comparison,
         "area_rows": list_area_rows(score) if score else [],
         "score_facts": list_facts(score) if score else [],
+        "score_subjects": _list_score_subjects(score or {}),
+        "score_subjects_total": len((score or {}).get("by_subject") or {}),
         "detectable": _find_detectable(comparison),
         "confidence": confidence,
         "best": {who: best_mode(accuracy, who) for who in ("base", "tuned")},
@@ -117,7 +120,17 @@ def _list_subjects(accuracy: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
         by_model.append(result["by_subject"] if result else {})
     base, tuned = by_model
     names = sorted({*base, *tuned}, key=lambda name: (-_size_of_subject(name, base, tuned), name))
-    return [(name, base.get(name), tuned.get(name)) for name in names[:_SUBJECTS_SHOWN]]
+    return [
+        (wording.clip(name, _LONGEST_SUBJECT), base.get(name), tuned.get(name))
+        for name in names[:_SUBJECTS_SHOWN]
+    ]
+
+
+def _list_score_subjects(score: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The area under the curve of the largest subjects; a file may have one a question."""
+    areas = score.get("by_subject") or {}
+    names = sorted(areas, key=lambda name: (-areas[name]["n"], name))[:_SUBJECTS_SHOWN]
+    return [(wording.clip(name, _LONGEST_SUBJECT), areas[name]) for name in sorted(names)]
 
 
 def _size_of_subject(name: str, base: Mapping[str, Any], tuned: Mapping[str, Any]) -> int:

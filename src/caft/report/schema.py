@@ -42,13 +42,17 @@ class ModelPart(TypedDict):
     """The student.
 
     `parameters` is null where the run never needed the model itself (published scores),
-    `trainable_parameters` where nothing was tuned.
+    `trainable_parameters` where nothing was tuned. `template_date` is the date that the chat
+    template is told in every stage, `template_bridge` the text that is put between the template's
+    ending and a reply, such as what closes a thinking span; null where there is none.
     """
 
     id: str
     revision: str | None
     parameters: int | None
     trainable_parameters: int | None
+    template_date: NotRequired[str | None]
+    template_bridge: NotRequired[str | None]
 
 
 class Counts(TypedDict):
@@ -281,12 +285,16 @@ class AccuracyPart(TypedDict):
 
 
 class CostPart(TypedDict):
-    """The ledger. Trained tokens count every epoch, unique ones count each text once."""
+    """The ledger. Trained tokens count every epoch, unique ones count each text once.
+
+    `teacher_refused` counts the replies that were not trained on, by reason, commonest first.
+    """
 
     teacher_calls: int
     teacher_prompt_tokens: int
     teacher_completion_tokens: int
     teacher_usd: float
+    teacher_refused: NotRequired[dict[str, int]]
     judge_calls: NotRequired[int]
     judge_prompt_tokens: NotRequired[int]
     judge_completion_tokens: NotRequired[int]
@@ -300,8 +308,12 @@ class CostPart(TypedDict):
 
 
 class StageRecord(TypedDict):
-    """One stage of the run. `cached`: taken from the store; memory null where it is unknown."""
+    """One stage of the run. `cached`: taken from the store; memory null where it is unknown.
 
+    `kind` is a word for what it makes (earlier versions wrote none), `name` is for people.
+    """
+
+    kind: NotRequired[str]
     name: str
     fingerprint: str
     cached: bool

@@ -13,8 +13,8 @@ from statistics import fmean
 
 from caft.records import Chain
 from caft.text.parsing import last_marker
+from caft.text.thinking import find_marks
 
-_OPENS, _CLOSES = re.compile(r"<think(?:ing)?>", re.I), re.compile(r"</think(?:ing)?>", re.I)
 _ENDS_SENTENCE = re.compile(r"[.!?][\"')\]]*$")
 
 
@@ -42,11 +42,11 @@ def find_reasoning(pieces: Sequence[str]) -> slice:
     A template may open the span in the prompt, and a reply may be cut before it closes.
     """
     text = "".join(pieces)
-    opened, closed = _OPENS.search(text), _CLOSES.search(text)
-    if not opened and not closed:
-        return slice(0, len(pieces))
-    first = _token_at(pieces, opened.end()) if opened else 0
-    return slice(first, _token_at(pieces, closed.start()) if closed else len(pieces))
+    marks = find_marks(text)
+    begins = next((end for _, end, opens in marks if opens), None)
+    ends = next((start for start, _, opens in marks if not opens), None)
+    first = 0 if begins is None else _token_at(pieces, begins)
+    return slice(first, len(pieces) if ends is None else _token_at(pieces, ends))
 
 
 def find_answer_token(pieces: Sequence[str], *, opened: bool = False) -> int | None:
@@ -56,10 +56,11 @@ def find_answer_token(pieces: Sequence[str], *, opened: bool = False) -> int | N
     span, a reply that never closes it has none.
     """
     text = "".join(pieces)
-    thought = _CLOSES.search(text)
-    if not thought and (opened or _OPENS.search(text)):
+    marks = find_marks(text)
+    closed = [end for _, end, opens in marks if not opens]
+    if not closed and (opened or marks):
         return None
-    offset = thought.end() if thought else 0
+    offset = closed[0] if closed else 0
     marker = last_marker(text[offset:])
     if marker is None or not marker.content.strip():
         return None

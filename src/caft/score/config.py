@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar
 
-from caft.errors import UserError
+from caft.dials import Count, Text, check_dials
 from caft.estimators import find_estimator
 from caft.teachers.config import OpenAITeacherConfig
 from caft.text.prompts import Wanted
@@ -17,6 +17,9 @@ class ScoreConfig:
     """What every source of scores shares."""
 
     kind: str
+
+    def __post_init__(self) -> None:
+        check_dials(self, "score")
 
 
 class Fallback(Enum):
@@ -39,17 +42,15 @@ class ChainConfig:
     """The student's own chains of thought, for the estimators cot_*.
 
     `thinking` opens the thinking span of models that have one; the estimates are then those of
-    the span's tokens.
+    the span's tokens, as they are where a template opens a span whatever it is told.
     """
 
-    max_new_tokens: int = 512
-    batch_size: int = 32
+    max_new_tokens: Count = 512
+    batch_size: Count = 32
     thinking: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("max_new_tokens", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"score.chain.{name} is {getattr(self, name)}; give 1 or more")
+        check_dials(self, "score.chain")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -58,8 +59,8 @@ class JudgeConfig(OpenAITeacherConfig):
 
     group: ClassVar[str] = "score.judge"
 
-    name: str = "judge"
-    max_tokens: int = 512
+    name: Text = "judge"
+    max_tokens: Count = 512
 
 
 @dataclass(kw_only=True, slots=True)
@@ -68,7 +69,8 @@ class ModelScoreConfig(ScoreConfig):
 
     `estimators` are gathered and validated besides the one that splits; those of the one forward
     pass are always there. `batch_tokens` bounds the tokens of one forward pass, in which rows lie
-    without padding; None is as many as keep the device busy: 2,048 on a CPU, 16,384 elsewhere.
+    without padding; None is as many as keep the device busy: 2,048 on a CPU, 16,384 elsewhere. It
+    moves entropies by rounding alone (docs/decisions/0033-what-rounding-moves.md).
     `free_answer_tokens` bounds a free-text answer, which is written out to see if it is right.
     `judge` is the endpoint for the estimators judge_*, with a budget of its own; where its model
     is not named, the teacher's endpoint judges.
@@ -76,19 +78,14 @@ class ModelScoreConfig(ScoreConfig):
 
     kind: str = "model"
     estimators: list[str] = field(default_factory=list)
-    batch_tokens: int | None = None
-    free_answer_tokens: int = 16
+    batch_tokens: Count | None = None
+    free_answer_tokens: Count = 16
     fallback: Fallback = Fallback.certain
     chain: ChainConfig = field(default_factory=ChainConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
 
     def __post_init__(self) -> None:
-        if self.batch_tokens is not None and self.batch_tokens < 1:
-            raise UserError(f"score.batch_tokens is {self.batch_tokens}; give 1 or more, or null")
-        if self.free_answer_tokens < 1:
-            raise UserError(
-                f"score.free_answer_tokens is {self.free_answer_tokens}; give 1 or more"
-            )
+        ScoreConfig.__post_init__(self)
         for name in self.estimators:
             find_estimator("score.estimators", name)
 
@@ -102,5 +99,5 @@ class PublishedScoreConfig(ScoreConfig):
     """Scores that somebody published: two columns of the dataset's own files."""
 
     kind: str = "published"
-    entropy_column: str = "published_entropy_nats"
-    correct_column: str = "published_correct"
+    entropy_column: Text = "published_entropy_nats"
+    correct_column: Text = "published_correct"

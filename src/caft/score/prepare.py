@@ -53,7 +53,7 @@ def _encode_row(
 ) -> ScoringRow:
     if not labels:
         return ScoringRow(question.id, encode_prompt(prompt, tokenizer), (), (), gold)
-    encoded = encode_answer_prompt(prompt, tokenizer, labels)
+    encoded = encode_answer_prompt(prompt, tokenizer, labels, listed=bool(question.options))
     return ScoringRow(question.id, encoded.prompt_ids, labels, encoded.label_ids, gold)
 
 

@@ -14,6 +14,7 @@ from caft.score.prepare import ScoringRow
 from caft.text.answers import answer_labels, gold_label
 from caft.text.config import PromptConfig
 from caft.text.parsing import answers_agree, parse_answer
+from caft.text.thinking import drop_spans
 from caft.trainers.replies import WrittenReply
 
 
@@ -109,8 +110,8 @@ def read_chain(
     `opened` as in `Chain`: what stands in the span is no answer, even if the reply is cut there.
     """
     pieces = token_pieces(reply.ids, tokenizer)
-    text = ("<think>" if opened else "") + "".join(pieces)
-    parsed = parse_answer(text, answer_labels(question, prompt.option_ids))
+    spoken = drop_spans("".join(pieces), opened=opened)
+    parsed = parse_answer(spoken or "", answer_labels(question, prompt.option_ids))
     return Chain(
         question_id=question.id,
         pieces=pieces,

@@ -30,16 +30,18 @@ from caft.teachers.progress import Watcher
 from caft.teachers.replies import Reply, Request
 from caft.text.config import PromptConfig
 from caft.text.judging import read_judgement, write_judge_prompt
-from caft.text.parsing import opens_thinking
 from caft.text.prompts import Prompt, Wanted, write_prompt
+from caft.text.thinking import opens_thinking
 from caft.trainers.config import TrainerConfig
-from caft.trainers.predicting import WRITING_SOURCES, Predictor
+from caft.trainers.predicting import JOURNALS, Predictor
+from caft.trainers.sources import PREDICTING_SOURCES
 
 if TYPE_CHECKING:
     from caft.score.prepare import ScoringRow
     from caft.trainers.replies import WrittenReply
 
 log = logging.getLogger(__name__)
+SOURCES = ("score", *PREDICTING_SOURCES)
 _SCORES, _CHAINS, _JUDGEMENTS = "scores.parquet", "chains.parquet", "judgements.parquet"
 _FREE_TEXT_BATCH = 32
 
@@ -68,7 +70,7 @@ class Scoring:
             "prompt": self.prompt,
             "wanted": self.wanted,
             "free_answer_tokens": self.config.free_answer_tokens,
-            "sources": source_digest("score", "models", "text", *WRITING_SOURCES),
+            "sources": source_digest(*SOURCES),
         }
 
 
@@ -88,9 +90,8 @@ def score_questions(scoring: Scoring, store: Store, trainer: TrainerConfig) -> A
     def produce(folder: Path) -> None:
         predictor = Predictor(scoring.student, trainer, folder)
         write_table(folder / _SCORES, AnswerScore, _score(scoring, predictor))
-        predictor.forget()
 
-    return store.obtain("score", scoring.key, produce, resumable=True)
+    return store.obtain("score", scoring.key, produce, resumable=True, scratch=JOURNALS)
 
 
 def encode_questions(scoring: Scoring) -> list[ScoringRow]:
@@ -148,11 +149,12 @@ def _score(scoring: Scoring, predictor: Predictor) -> list[AnswerScore]:
 def _write_free_answers(
     scoring: Scoring, prompts: Sequence[tuple[str, tuple[int, ...]]], predictor: Predictor
 ) -> dict[str, WrittenReply]:
+    from caft.models.chat_template import knows_turns
     from caft.score.read import without_end
     from caft.trainers.replies import ReplyConfig
 
     # A completion may end like a text or, where the model knows turns, like a turn.
-    ends = scoring.student.end_ids(chat=bool(scoring.student.tokenizer.chat_template))
+    ends = scoring.student.end_ids(chat=knows_turns(scoring.student.tokenizer))
     reply = ReplyConfig(
         max_new_tokens=scoring.config.free_answer_tokens,
         end_ids=ends,
@@ -185,7 +187,7 @@ class Chaining:
             "shots": digest(self.shots),
             "prompt": self.prompt,
             "config": self.config,
-            "sources": source_digest("score", "models", "text", *WRITING_SOURCES),
+            "sources": source_digest(*SOURCES),
         }
 
 
@@ -205,9 +207,8 @@ def write_chains(chaining: Chaining, store: Store, trainer: TrainerConfig) -> Ar
     def produce(folder: Path) -> None:
         predictor = Predictor(chaining.student, trainer, folder)
         write_table(folder / _CHAINS, Chain, _write_chains(chaining, predictor))
-        predictor.forget()
 
-    return store.obtain("chain", chaining.key, produce, resumable=True)
+    return store.obtain("chain", chaining.key, produce, resumable=True, scratch=JOURNALS)
 
 
 def _write_chains(chaining: Chaining, predictor: Predictor) -> list[Chain]:
@@ -253,7 +254,8 @@ def refuse_long_chains(chaining: Chaining) -> list[tuple[str, tuple[int, ...]]]:
         for question in chaining.questions
     ]
     encoded = [
-        (question.id, encode_prompt(prompt, tokenizer, thinking=config.thinking))
+        # A span that the template opens unasked is a chain of thought as good as any.
+        (question.id, encode_prompt(prompt, tokenizer, thinking=config.thinking, closed=False))
         for question, prompt in zip(chaining.questions, prompts, strict=True)
     ]
     chaining.student.refuse_long_prompts(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import pairwise
-from math import isfinite
 
+from caft.dials import Finite, Share, Text, check_dials
 from caft.errors import UserError
 from caft.estimators import find_estimator
 from caft.records import COMPLEXITIES
@@ -42,8 +42,6 @@ def refuse_unordered(name: str, cuts: list[float], classes: list[str]) -> None:
             f"{name} has {len(cuts)} cut points for the classes {', '.join(classes)}; "
             f"give {len(classes) - 1}"
         )
-    if not all(isfinite(cut) for cut in cuts):
-        raise UserError(f"{name} is {cuts}; give finite numbers")
     if any(low >= high for low, high in pairwise(cuts)):
         raise UserError(f"{name} is {cuts}; cut points must rise, such as [0.25, 0.75]")
 
@@ -57,7 +55,8 @@ class SplitConfig:
     invalid: Invalid = Invalid.by_estimate
 
     def __post_init__(self) -> None:
-        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
+        check_dials(self, "split")
+        if len(self.classes) < 2:
             raise UserError(f"split.classes is {self.classes}; give two or more different names")
 
     @property
@@ -71,15 +70,13 @@ class EntropySplitConfig(SplitConfig):
     """Quantiles of an estimate over the training rows (paper: 25 / 50 / 25)."""
 
     kind: str = "entropy"
-    estimator: str = "answer_entropy"
-    quantiles: list[float] = field(default_factory=lambda: [0.25, 0.75])
+    estimator: Text = "answer_entropy"
+    quantiles: list[Share] = field(default_factory=lambda: [0.25, 0.75])
 
     def __post_init__(self) -> None:
         SplitConfig.__post_init__(self)
         find_estimator("split.estimator", self.estimator)
         refuse_unordered("split.quantiles", self.quantiles, self.classes)
-        if not all(0.0 <= quantile <= 1.0 for quantile in self.quantiles):
-            raise UserError(f"split.quantiles is {self.quantiles}; each must lie in 0 to 1")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -87,8 +84,8 @@ class ThresholdSplitConfig(SplitConfig):
     """Absolute cut points in the estimate's own unit (nats for entropies)."""
 
     kind: str = "entropy_threshold"
-    estimator: str = "answer_entropy"
-    thresholds: list[float] = field(default_factory=lambda: [0.5, 1.5])
+    estimator: Text = "answer_entropy"
+    thresholds: list[Finite] = field(default_factory=lambda: [0.5, 1.5])
 
     def __post_init__(self) -> None:
         SplitConfig.__post_init__(self)
@@ -104,9 +101,9 @@ class RandomSplitConfig(SplitConfig):
     """
 
     kind: str = "random"
-    quantiles: list[float] = field(default_factory=lambda: [0.25, 0.75])
+    quantiles: list[Share] = field(default_factory=lambda: [0.25, 0.75])
     match: Match = Match.sizes
-    reference: str = "answer_entropy"
+    reference: Text = "answer_entropy"
 
     @property
     def strategy(self) -> str:
@@ -117,5 +114,3 @@ class RandomSplitConfig(SplitConfig):
         SplitConfig.__post_init__(self)
         find_estimator("split.reference", self.reference)
         refuse_unordered("split.quantiles", self.quantiles, self.classes)
-        if not all(0.0 <= quantile <= 1.0 for quantile in self.quantiles):
-            raise UserError(f"split.quantiles is {self.quantiles}; each must lie in 0 to 1")

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from math import ceil, inf
 from random import Random
+from types import MappingProxyType
 
 from caft.errors import UserError
 from caft.estimators import ESTIMATORS
 from caft.records import AnswerScore, Placement, difficulty
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SplitResult:
     """A class for every question. `thresholds` is empty where nothing was cut (random).
 
@@ -27,10 +29,10 @@ class SplitResult:
     held_out_by: str = ""
     unreadable: int = 0
 
-    @property
-    def complexity_of(self) -> dict[str, str]:
-        """The class by question id."""
-        return {place.question_id: place.complexity for place in self.placements}
+    @cached_property
+    def complexity_of(self) -> Mapping[str, str]:
+        """The class by question id; made once, since it is looked up question by question."""
+        return MappingProxyType({row.question_id: row.complexity for row in self.placements})
 
 
 def estimate_values(scores: Sequence[AnswerScore], estimator: str) -> list[float]:

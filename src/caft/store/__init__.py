@@ -10,7 +10,7 @@ from caft.store.artifacts import Artifact, Store
 from caft.store.checkpoints import Checkpoints
 from caft.store.durable import make_durable, write_durably
 from caft.store.fingerprint import digest, file_digest, plain, source_digest
-from caft.store.full_disk import disk_may_be_full
+from caft.store.full_disk import disk_may_be_full, explain_refusal
 from caft.store.journal import Journal
 from caft.store.measure import Effort, measured
 from caft.store.tables import read_rows, read_table, write_rows, write_table
@@ -23,6 +23,7 @@ __all__ = [
     "Store",
     "digest",
     "disk_may_be_full",
+    "explain_refusal",
     "file_digest",
     "make_durable",
     "measured",

@@ -1,74 +1,99 @@
 """List what the store holds, or prune it.
 
 python -m caft.store [--path FOLDER] list
-python -m caft.store [--path FOLDER] prune --days 30     removes artefacts older than that
-The ledger of teacher replies that were paid for is never pruned.
+python -m caft.store [--path FOLDER] prune --days 30     removes what is older than that
+What a run makes or reads is never pruned, nor the ledger of teacher replies that were paid for.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
-import time
+import math
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from caft.store.artifacts import Store
+from caft.console import clean, tell
+from caft.errors import UserError
+from caft.exit_status import DONE, USER_MUST_ACT, say
+from caft.store.artifacts import TRASH, Store
+from caft.store.pruning import Pruned, age_days, count_bytes, prune
 
 
-def main() -> None:
-    """The command line."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m caft.store", description=__doc__)
     parser.add_argument("--path", type=Path, default=Path(".caft_store"))
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list")
-    prune = commands.add_parser("prune")
-    prune.add_argument("--days", type=float, required=True)
-    given = parser.parse_args()
+    pruning = commands.add_parser("prune")
+    pruning.add_argument("--days", type=_read_days, required=True)
+    given = parser.parse_args(arguments)
     if not given.path.is_dir():
-        parser.error(f"there is no store at {given.path}; name its folder with --path")
-    store = Store(given.path)
-    if given.command == "list":
-        list_artifacts(store)
-    else:
-        prune_artifacts(store, given.days)
+        parser.error(f"there is no store at {clean(str(given.path))}; name its folder with --path")
+    try:
+        store = Store(given.path)
+        if given.command == "list":
+            list_artifacts(store)
+            return DONE
+        return tell_pruned(prune(store, given.days))
+    except UserError as error:
+        say(str(error))
+        return USER_MUST_ACT
 
 
 def list_artifacts(store: Store) -> None:
-    """One line an artefact, oldest first, and the total; then what was interrupted."""
+    """One line an artefact, oldest first, and the total; then what no run can take."""
     artifacts = store.artifacts()
     for artifact in artifacts:
-        print(
-            f"{artifact.stage:9} {artifact.fingerprint}  {_age_days(artifact.folder):6.1f} days  "
-            f"{_megabytes(artifact.folder):8.1f} MB  made in {artifact.seconds:.0f} s"
+        tell(
+            f"{artifact.stage:9} {artifact.fingerprint}  {age_days(artifact.folder):6.1f} days  "
+            f"{_megabytes([artifact.folder]):8.1f} MB  made in {artifact.seconds:.0f} s"
         )
-    total = sum(_megabytes(artifact.folder) for artifact in artifacts)
-    print(f"{len(artifacts)} artefacts, {total:.1f} MB")
-    unfinished = store.unfinished()
-    if unfinished:
-        print(f"{len(unfinished)} interrupted, {sum(map(_megabytes, unfinished)):.1f} MB")
+    sound = [artifact.folder for artifact in artifacts]
+    tell(f"{len(sound)} artefacts, {_megabytes(sound):.1f} MB")
+    damaged = [folder for folder in store.folders("") if folder not in sound]
+    _list("damaged, made anew by the next run that needs it", damaged, named=True)
+    _list("damaged, set aside", store.damaged(), named=True)
+    _list("interrupted", store.unfinished())
+    _list("left of an interrupted pruning", store.folders(TRASH))
 
 
-def prune_artifacts(store: Store, days: float) -> None:
-    """Remove artefacts older than `days`, and checkpoints of work interrupted before then."""
-    folders = [artifact.folder for artifact in store.artifacts()]
-    unfinished = store.unfinished()
-    old = [folder for folder in (*folders, *unfinished) if _age_days(folder) > days]
-    freed = sum(map(_megabytes, old))
-    for folder in old:
-        shutil.rmtree(folder)
-    gone = sum(folder in folders for folder in old)
-    print(f"removed {gone} artefacts and {len(old) - gone} interrupted ones, {freed:.1f} MB")
+def tell_pruned(pruned: Pruned) -> int:
+    """What went and what stayed; the exit status."""
+    parts = [
+        f"{len(pruned.artifacts)} artefacts",
+        f"{len(pruned.unfinished)} interrupted ones",
+        *([f"{len(pruned.damaged)} damaged ones"] if pruned.damaged else []),
+    ]
+    tell(f"removed {', '.join(parts[:-1])} and {parts[-1]}, {pruned.bytes / 1e6:.1f} MB")
+    for folder in pruned.in_use:
+        tell(f"kept {folder.parent.name}/{folder.name}: a run uses it")
+    for failure in pruned.failed:
+        say(f"cannot be removed: {failure}; remove it yourself")
+    return USER_MUST_ACT if pruned.failed else DONE
 
 
-def _age_days(folder: Path) -> float:
-    # Work that goes on writes files; the folder's own time stays that of its last new name.
-    newest = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
-    return (time.time() - newest) / 86400
+def _list(what: str, paths: Sequence[Path], *, named: bool = False) -> None:
+    for path in paths if named else ():
+        tell(f"{path.parent.name:9} {path.name}  {age_days(path):6.1f} days  {what}")
+    if paths:
+        tell(f"{len(paths)} {what}, {_megabytes(paths):.1f} MB")
 
 
-def _megabytes(folder: Path) -> float:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+def _megabytes(paths: Sequence[Path]) -> float:
+    return sum(map(count_bytes, paths)) / 1e6
+
+
+def _read_days(text: str) -> float:
+    try:
+        days = float(text)
+    except ValueError:
+        days = math.nan
+    if not math.isfinite(days) or days < 0:
+        raise argparse.ArgumentTypeError(f"{text} is no number of days; give 0 or more")
+    return days
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

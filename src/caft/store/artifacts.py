@@ -1,31 +1,41 @@
-"""Stage outputs by fingerprint: written to a side folder, made durable, then renamed into place."""
+"""Stage outputs by fingerprint: written to a side folder, made durable, then renamed into place.
+
+Whatever is taken is compared with what was written. What does not fit is set aside, never handed
+on and never in the way: it is made anew.
+"""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from caft.errors import UserError
 from caft.exit_status import end_if_asked
-from caft.store.durable import make_durable
-from caft.store.fingerprint import digest, plain
+from caft.store.attempts import run_attempt
+from caft.store.fingerprint import digest
 from caft.store.full_disk import disk_may_be_full
-from caft.store.measure import Effort, measured
+from caft.store.locking import hold_lock
+from caft.store.manifest import MANIFEST, DamagedError, Manifest, read_manifest
+from caft.store.publishing import is_sealed, publish, seal
+from caft.store.removing import is_there, move_aside, remove
+from caft.store.sums import FileSum, copy_compared, find_change, list_files
+from caft.store.uses import Uses
 
 log = logging.getLogger(__name__)
-MANIFEST = "manifest.json"
+State = Mapping[str, tuple[int, ...]]
+"""Inode, size and times of every file of an artefact."""
+
 UNFINISHED = ".unfinished-"
-_ATTEMPT = ".attempt"
+TRASH = ".trash-"
+DAMAGED = "damaged"
+LOCKS = "locks"
+_FINGERPRINT = re.compile(r"[0-9a-f]{20}")
 _WHERE_THERE_IS_NO_ROOM = (
     "make room there, or move the store and set store.path, and run the same command again (a "
     "stage that keeps checkpoints goes on from its last one)"
@@ -37,7 +47,8 @@ class Artifact:
     """A finished stage's folder.
 
     `seconds` are those of every attempt at it, each up to the last thing that it kept;
-    `peak_memory_bytes` is that of the attempt that finished it.
+    `peak_memory_bytes` is that of the attempt that finished it. `files` has what every file held
+    when it was written, by its path inside the folder.
     """
 
     stage: str
@@ -46,22 +57,54 @@ class Artifact:
     cached: bool
     seconds: float
     peak_memory_bytes: int
+    files: Mapping[str, FileSum]
+
+    def copy_out(self, part: str, target: Path) -> None:
+        """Copy the files of a subfolder into `target`; each copy is compared with what was made.
+
+        UserError where one is another: the store was changed while this run went on.
+        """
+        for name, told in self.files.items():
+            first, _, rest = name.partition("/")
+            if first != part:
+                continue
+            problem = copy_compared(self.folder / name, target / rest, told)
+            if problem:
+                raise UserError(
+                    f"{self.folder} was changed while this run went on: {name} {problem}; run the "
+                    "same command again, which makes it anew"
+                )
 
 
 class Store:
-    """A folder of artefacts, one subfolder a stage, shared by every run and every job."""
+    """A folder of artefacts, one subfolder a stage, shared by every run and every job.
 
-    def __init__(self, path: Path) -> None:
-        """Open or create the store; UserError where its folder cannot be written."""
+    What has been taken is not pruned by anybody while this object lives.
+    """
+
+    def __init__(self, path: Path, *, reads_only: bool = False) -> None:
+        """Open or create the store; UserError where its folder cannot be written.
+
+        One that `reads_only` is not created: where there is none, nothing is found in it.
+        """
         self.path = path.absolute()
+        if reads_only:
+            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
+            reason = error.strerror
+            if self.path.is_symlink():
+                reason = f"it is a link to {os.readlink(self.path)}, which is not there"
             raise UserError(
-                f"store.path is {path}: {error.strerror}; name a folder that can be written"
+                f"store.path is {path}: {reason}; name a folder that can be written"
             ) from error
         if not os.access(self.path, os.W_OK):
             raise UserError(f"store.path is {path}: not writable; name a folder that is")
+        self._uses = Uses()
+        # What was compared already is read again only where its sizes or times have changed.
+        self._compared: dict[Path, State | None] = {}
+        self._told: set[Path] = set()
 
     @property
     def ledger_path(self) -> Path:
@@ -69,8 +112,18 @@ class Store:
         return self.path / "ledger.sqlite"
 
     def find(self, stage: str, key: Mapping[str, Any]) -> Artifact | None:
-        """The artefact of `stage` for `key`, or None where nobody has made it."""
-        return self._read(stage, digest(key), cached=True)
+        """The artefact of `stage` for `key`; None where nobody has made it, or it is damaged.
+
+        Writes nothing: a damaged one is named, and set aside by `obtain`.
+        """
+        folder = self.path / stage / digest(key)
+        try:
+            return self._take(folder, cached=True)
+        except DamagedError as error:
+            if folder not in self._told:
+                log.warning("%s is damaged: %s; it counts as missing", folder, error)
+            self._told.add(folder)
+            return None
 
     def obtain(
         self,
@@ -79,103 +132,156 @@ class Store:
         produce: Callable[[Path], None],
         *,
         resumable: bool = False,
+        scratch: Sequence[str] = (),
     ) -> Artifact:
         """Take the artefact or make it with `produce(folder)`.
 
         `produce` starts in an empty folder; with `resumable` it finds there what an interrupted
-        attempt left, beside a hidden note of the store's. Nothing becomes visible unless `produce`
-        returns. Raises SystemExit where a signal came while the stage before could not end.
+        attempt left, beside hidden notes of the store's. `scratch` names what it leaves for such
+        attempts only, which is no part of the artefact. Nothing becomes visible unless `produce`
+        returns. UserError where the store's folders are none, or must not be read; SystemExit
+        where a signal came while the stage before could not end.
         """
-        fingerprint = digest(key)
-        found = self._read(stage, fingerprint, cached=True)
-        if found:
+        folder = self.path / stage / digest(key)
+        if found := self._take_sound(folder):
             return found
-        with self._lock(stage, fingerprint):
-            found = self._read(stage, fingerprint, cached=True)
-            if found:
+        with (
+            disk_may_be_full(self.path, _WHERE_THERE_IS_NO_ROOM),
+            hold_lock(self.path / LOCKS, stage, folder.name),
+        ):
+            if found := self._take_sound(folder, clear_way=True):
                 return found
             end_if_asked()
-            unfinished = self.path / stage / f"{UNFINISHED}{fingerprint}"
-            if not resumable:
-                shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir(parents=True, exist_ok=True)
-            with measured() as effort, disk_may_be_full(unfinished, _WHERE_THERE_IS_NO_ROOM):
-                earlier = _begin_attempt(unfinished) if resumable else 0.0
-                produce(unfinished)
-            effort.seconds += earlier
-            (unfinished / _ATTEMPT).unlink(missing_ok=True)
-            _write_manifest(unfinished, stage, key, effort)
-            self._publish(unfinished, self.path / stage / fingerprint)
-        made = self._read(stage, fingerprint, cached=False)
+            unfinished = self._open_unfinished(folder, resumable=resumable)
+            # A kill between the seal and the publishing costs nothing.
+            if not is_sealed(unfinished, stage, folder.name):
+                effort = run_attempt(unfinished, produce, resumable=resumable, scratch=scratch)
+                seal(unfinished, stage, key, effort, scratch)
+            publish(unfinished, folder, scratch)
+            # Its sums were taken a moment ago.
+            self._compared[folder] = _state(folder)
+            # Still under the lock, or it might be pruned between here and there.
+            made = self._take(folder, cached=False)
         assert made is not None
         return made
 
     def artifacts(self) -> list[Artifact]:
-        """Everything in the store, oldest first."""
-        folders = [path.parent for path in self.path.glob(f"*/*/{MANIFEST}")]
-        folders = [folder for folder in folders if not folder.name.startswith(".")]
-        found = [self._read(folder.parent.name, folder.name, cached=True) for folder in folders]
-        kept = [artifact for artifact in found if artifact]
-        return sorted(kept, key=lambda artifact: artifact.folder.stat().st_mtime)
+        """Everything in the store that can be taken, oldest first; its files are not compared."""
+        dated: list[tuple[float, Artifact]] = []
+        for folder in self.folders(""):
+            # It may be damaged, or just being pruned.
+            with suppress(DamagedError, OSError):
+                manifest = read_manifest(folder, *_names(folder))
+                dated.append((folder.stat().st_mtime, _artifact(folder, manifest, cached=True)))
+        return [artifact for _, artifact in sorted(dated, key=lambda pair: pair[0])]
 
     def unfinished(self) -> list[Path]:
         """Folders of work that was interrupted, checkpoints and all."""
-        return sorted(self.path.glob(f"*/{UNFINISHED}*"))
+        return self.folders(UNFINISHED)
 
-    def _read(self, stage: str, fingerprint: str, *, cached: bool) -> Artifact | None:
-        folder = self.path / stage / fingerprint
+    def folders(self, prefix: str) -> list[Path]:
+        """What has the name of an artefact behind `prefix`, in all stages; nothing else is ours."""
+        found = sorted(self.path.glob(f"[!.]*/{prefix}*"))
+        names = re.compile(re.escape(prefix) + _FINGERPRINT.pattern)
+        return [path for path in found if names.fullmatch(path.name)]
+
+    def damaged(self) -> list[Path]:
+        """What was set aside."""
+        return sorted(self.path.glob(f"{DAMAGED}/*/*"))
+
+    def _take_sound(self, folder: Path, *, clear_way: bool = False) -> Artifact | None:
+        """The artefact where it is as it was written; `clear_way` moves any other."""
         try:
-            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            return self._take(folder, cached=True)
+        except DamagedError as error:
+            if clear_way:
+                self._set_aside(folder, str(error))
             return None
-        return Artifact(
-            stage, fingerprint, folder, cached, manifest["seconds"], manifest["peak_memory_bytes"]
-        )
 
-    @contextmanager
-    def _lock(self, stage: str, fingerprint: str) -> Iterator[None]:
-        locks = self.path / "locks"
-        locks.mkdir(exist_ok=True)
-        # The system frees the lock of a process that dies, so a killed job blocks nobody.
-        lock = FileLock(locks / f"{stage}-{fingerprint}.lock")
+    def _take(self, folder: Path, *, cached: bool) -> Artifact | None:
+        """Hold and compare; None where there is none, DamagedError where it is another."""
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            log.info("another job is making %s %s; waiting for it", stage, fingerprint)
-            lock.acquire()
+            self._uses.take(folder)
+            manifest = read_manifest(folder, *_names(folder))
+            self._compare(folder, manifest.files)
+        except PermissionError as error:
+            raise UserError(
+                f"{folder} cannot be read: {error.strerror}; give yourself the right to, or name "
+                "another folder as store.path"
+            ) from error
+        except (DamagedError, OSError) as error:
+            self._uses.leave(folder)
+            if not is_there(folder):
+                return None
+            raise error if isinstance(error, DamagedError) else _damage(error) from error
+        return _artifact(folder, manifest, cached=cached)
+
+    def _compare(self, folder: Path, files: Mapping[str, FileSum]) -> None:
+        state = _state(folder)
+        if state is not None and state == self._compared.get(folder):
+            return
+        if problem := find_change(folder, files):
+            raise DamagedError(problem)
+        if extra := set(list_files(folder)) - {MANIFEST, *files}:
+            raise DamagedError(f"{min(extra)} does not belong to it")
+        self._compared[folder] = state
+
+    def _set_aside(self, path: Path, problem: str) -> None:
+        name = path.name.lstrip(".")
         try:
-            yield
-        finally:
-            lock.release()
+            target = move_aside(path, self.path / DAMAGED / path.parent.name, name)
+        except OSError as error:
+            raise UserError(
+                f"{path} is damaged ({problem}) and cannot be moved out of the way: "
+                f"{error.strerror or error}; remove it"
+            ) from error
+        known = "" if path in self._told else f" is damaged: {problem};"
+        log.warning("%s%s it is moved to %s and made anew", path, known or ":", target)
 
-    def _publish(self, unfinished: Path, folder: Path) -> None:
-        for path in [*unfinished.rglob("*"), unfinished]:
-            make_durable(path)
-        unfinished.rename(folder)
-        make_durable(folder.parent)
+    def _open_unfinished(self, folder: Path, *, resumable: bool) -> Path:
+        unfinished = folder.with_name(f"{UNFINISHED}{folder.name}")
+        if is_there(unfinished) and not unfinished.is_dir():
+            self._set_aside(unfinished, "it is no folder")
+        if not resumable:
+            remove(unfinished)
+        try:
+            unfinished.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UserError(
+                f"{folder.parent} is no folder, or a link to nowhere; remove it, or name another "
+                "folder as store.path"
+            ) from error
+        return unfinished
 
 
-def _begin_attempt(folder: Path) -> float:
-    """The seconds of earlier attempts, which are noted with the moment that this one begins.
-
-    An attempt may have been killed: it lasted, as far as it counts, until its last write.
-    """
-    note = folder / _ATTEMPT
-    earlier = 0.0
-    if note.exists():
-        last = max(path.stat().st_mtime for path in folder.rglob("*"))
-        earlier = float(note.read_text(encoding="utf-8") or 0) + last - note.stat().st_mtime
-    note.write_text(str(earlier), encoding="utf-8")
-    return earlier
+def _names(folder: Path) -> tuple[str, str]:
+    return folder.parent.name, folder.name
 
 
-def _write_manifest(folder: Path, stage: str, key: Mapping[str, Any], effort: Effort) -> None:
-    manifest = {
-        "stage": stage,
-        "fingerprint": digest(key),
-        "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "seconds": effort.seconds,
-        "peak_memory_bytes": effort.peak_memory_bytes,
-        "key": plain(key),
-    }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+def _artifact(folder: Path, manifest: Manifest, *, cached: bool) -> Artifact:
+    return Artifact(
+        stage=manifest.stage,
+        fingerprint=manifest.fingerprint,
+        folder=folder,
+        cached=cached,
+        seconds=manifest.seconds,
+        peak_memory_bytes=manifest.peak_memory_bytes,
+        files=manifest.files,
+    )
+
+
+def _damage(error: OSError) -> DamagedError:
+    if isinstance(error, FileNotFoundError):
+        return DamagedError(f"{MANIFEST} is missing")
+    return DamagedError(f"{MANIFEST} cannot be read ({error.strerror})")
+
+
+def _state(folder: Path) -> State | None:
+    """What the system says of each file without reading it; None where one is not there."""
+    names = list_files(folder)
+    try:
+        found = [(folder / name).stat() for name in names]
+    except OSError:
+        return None
+    numbers = [(each.st_ino, each.st_size, each.st_mtime_ns, each.st_ctime_ns) for each in found]
+    return dict(zip(names, numbers, strict=True))

@@ -6,19 +6,22 @@ and renamed. The newest two are kept: where one is damaged, work goes on from th
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import shutil
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from caft.errors import UserError
 from caft.store.durable import make_durable
+from caft.store.removing import is_there, remove
+from caft.store.sums import sum_file
 
 log = logging.getLogger(__name__)
 _STATE = "state"
 _SUM = "sha256"
+_NAME = re.compile(r"step-([0-9]{9,})")
 _KEPT = 2
 
 
@@ -35,7 +38,7 @@ class Checkpoints:
         """
         fresh = self.folder / f".writing-{step:09d}"
         try:
-            shutil.rmtree(fresh, ignore_errors=True)
+            remove(fresh)
             fresh.mkdir(parents=True)
             _write_state(fresh, write)
             for path in (*fresh.iterdir(), fresh):
@@ -43,14 +46,19 @@ class Checkpoints:
             fresh.rename(self._folder_of(step))
             make_durable(self.folder)
         except OSError as error:
-            shutil.rmtree(fresh, ignore_errors=True)
+            with suppress(OSError):
+                remove(fresh)
             raise UserError(self._explain(step, error)) from error
         for old in self.steps()[:-_KEPT]:
-            shutil.rmtree(self._folder_of(old))
+            remove(self._folder_of(old))
 
     def steps(self) -> list[int]:
-        """The steps that have a checkpoint, in order; damaged ones are among them."""
-        return sorted(int(path.name.rpartition("-")[2]) for path in self.folder.glob("step-*"))
+        """The steps that have a checkpoint, in order; damaged ones are among them.
+
+        What has another name, such as a copy that somebody made by hand, is none of ours.
+        """
+        names = (_NAME.fullmatch(path.name) for path in self.folder.glob("step-*"))
+        return sorted(int(name[1]) for name in names if name)
 
     def newest(self) -> Path | None:
         """The state of the newest sound checkpoint; damaged ones are named and put away."""
@@ -63,7 +71,10 @@ class Checkpoints:
                 "work goes on from the one before",
                 folder,
             )
-            shutil.rmtree(folder)
+            remove(folder)
+        if is_there(self.folder) and not self.folder.is_dir():
+            log.warning("%s is damaged: it is no folder; work begins anew", self.folder)
+            remove(self.folder)
         return None
 
     def describe_last(self) -> str:
@@ -77,7 +88,7 @@ class Checkpoints:
 
     def remove(self) -> None:
         """Forget all of them, once the work is finished."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove(self.folder)
 
     def _folder_of(self, step: int) -> Path:
         return self.folder / f"step-{step:09d}"
@@ -99,7 +110,7 @@ def _write_state(folder: Path, write: Callable[[BinaryIO], None]) -> None:
         except Exception as error:
             # Writers put exceptions of their own in the place of what the disk said.
             raise (guarded.problem or error) from error
-    (folder / _SUM).write_text(_sum(folder / _STATE), encoding="utf-8")
+    (folder / _SUM).write_text(sum_file(folder / _STATE).sha256, encoding="utf-8")
 
 
 class _Guarded:
@@ -123,11 +134,6 @@ class _Guarded:
 def _is_sound(folder: Path) -> bool:
     try:
         told = (folder / _SUM).read_text(encoding="utf-8")
-        return told == _sum(folder / _STATE)
+        return told == sum_file(folder / _STATE).sha256
     except (OSError, UnicodeDecodeError):
         return False
-
-
-def _sum(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

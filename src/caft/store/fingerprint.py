@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +43,59 @@ def plain(value: Any) -> Any:
     raise TypeError(f"cannot write a {type(value).__name__} canonically")
 
 
-def source_digest(*names: str) -> str:
-    """20 hexadecimal digits over the sources of rooms and files: `score`, `trainers/build.py`."""
-    root = Path(caft.__file__).parent
+def source_digest(*names: str, root: Path | None = None) -> str:
+    """20 hexadecimal digits over the code of rooms and files: `score`, `trainers/build.py`.
+
+    Over what Python runs: comments, docstrings and layout make no difference. `root` is the
+    package's folder, by default this one's.
+    """
+    root = root or Path(caft.__file__).parent
     hashed = hashlib.sha256()
-    for name in sorted(names):
-        path = root / name
-        files = [path] if path.is_file() else sorted(path.rglob("*.py"))
-        assert files, f"no source in {name}"
-        for file in files:
-            hashed.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes() + b"\0")
+    for file in source_files(*names, root=root):
+        code = _code_digest(file.read_bytes())
+        hashed.update(f"{file.relative_to(root).as_posix()} {code}\n".encode())
     return hashed.hexdigest()[:20]
+
+
+def source_files(*names: str, root: Path) -> list[Path]:
+    """The Python files that rooms and files below `root` are, each once, in one order."""
+    found: set[Path] = set()
+    for name in names:
+        path = root / name
+        files = [path] if path.is_file() else list(path.rglob("*.py"))
+        assert files, f"no source in {name}"
+        found.update(files)
+    return sorted(found)
+
+
+# A run asks for the same few dozen files again and again, and reading one takes milliseconds.
+@lru_cache(maxsize=512)
+def _code_digest(source: bytes) -> str:
+    return hashlib.sha256(json.dumps(_code(ast.parse(source))).encode()).hexdigest()
+
+
+def _code(part: Any) -> Any:
+    """A syntax tree as JSON's own types. Not `ast.dump`: that changes from one Python to the next.
+
+    What a node lacks is left out, so that a field which a later Python adds changes nothing.
+    """
+    if isinstance(part, list):
+        return [_code(item) for item in part if not _is_remark(item)]
+    if not isinstance(part, ast.AST):
+        return repr(part)
+    if isinstance(part, ast.Constant):
+        return ["Constant", repr(part.value)]
+    there = [(name, value) for name, value in ast.iter_fields(part) if value not in (None, [])]
+    return [type(part).__name__, *([name, _code(value)] for name, value in there)]
+
+
+def _is_remark(part: Any) -> bool:
+    """A docstring, or a string beside a name: nothing that runs reads it."""
+    return (
+        isinstance(part, ast.Expr)
+        and isinstance(part.value, ast.Constant)
+        and isinstance(part.value.value, str)
+    )
 
 
 def file_digest(folder: Path) -> str:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from caft.store.lines import read_line, sign_line
+
+log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_SYNCS = 1.0
 
 
 class Journal:
-    """Rows of one kind, appended chunk by chunk, one JSON line a chunk.
+    """Rows of one kind, appended chunk by chunk, one line a chunk: a checksum, and JSON.
 
     Every writer has a file of its own, so that several processes can write at once and nothing
     is ever appended to the torn last line of a process that was killed. A chunk is with the
@@ -24,36 +28,50 @@ class Journal:
         self.folder, self.name = folder, name
         self._file: TextIO | None = None
         self._synced = 0.0
+        self._named: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         # Handed to another process, it opens a file of its own there.
-        return {"folder": self.folder, "name": self.name, "_file": None, "_synced": 0.0}
+        return {**vars(self), "_file": None, "_synced": 0.0}
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Keep one chunk of rows; numbers come back exactly as they are."""
         if self._file is None:
             self._file = self._open()
-        self._file.write(json.dumps(list(rows)) + "\n")
+        self._file.write(sign_line(json.dumps(list(rows))) + "\n")
         self._file.flush()
         if time.monotonic() - self._synced > _SECONDS_BETWEEN_SYNCS:
             os.fsync(self._file.fileno())
             self._synced = time.monotonic()
 
     def read(self) -> list[dict[str, Any]]:
-        """Every row of every whole chunk."""
+        """Every row of every whole chunk; what is damaged is named and left out."""
         rows: list[dict[str, Any]] = []
         for file in self._files():
-            for line in file.read_text(encoding="utf-8").split("\n")[:-1]:
-                rows += json.loads(line)
+            try:
+                lines = file.read_bytes().split(b"\n")[:-1]
+            except OSError as error:
+                self._name_damage(f"{file} cannot be read ({error.strerror})")
+                continue
+            for number, line in enumerate(lines, start=1):
+                content = read_line(line)
+                if content is None:
+                    self._name_damage(f"line {number} of {file} has another checksum")
+                else:
+                    rows += json.loads(content)
         return rows
 
-    def remove(self) -> None:
-        """Forget it all: the stage is finished."""
+    def close(self) -> None:
+        """Nothing more is appended by this process."""
         if self._file is not None:
             self._file.close()
             self._file = None
-        for file in self._files():
-            file.unlink()
+
+    def _name_damage(self, problem: str) -> None:
+        # A stage reads its journal before its work and behind it.
+        if problem not in self._named:
+            log.warning("%s: its rows are made anew", problem)
+        self._named.add(problem)
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob(f"{self.name}-*.jsonl"))

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from caft.decoration import or_without
+
 _PROCESS_STATUS = Path("/proc/self/status")
 _RESET_PEAK = Path("/proc/self/clear_refs")
 
@@ -35,7 +37,7 @@ def measured() -> Iterator[Effort]:
         yield effort
     finally:
         effort.seconds = time.perf_counter() - start
-        effort.peak_memory_bytes = _peak_bytes()
+        effort.peak_memory_bytes = or_without("the peak of memory", _peak_bytes, 0)
 
 
 def _accelerator() -> object | None:

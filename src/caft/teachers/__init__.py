@@ -6,8 +6,10 @@ is refused, the ledger cannot be written.
 """
 
 from caft.teachers.api_key import check_endpoint
-from caft.teachers.ask import ask_all, prepare
-from caft.teachers.ledger import Ledger, Spending
+from caft.teachers.ask import ask_all
+from caft.teachers.asks import prepare
+from caft.teachers.caps import Spending
+from caft.teachers.ledger import Ledger
 from caft.teachers.prices import find_price
 from caft.teachers.progress import AskProgress, Watcher
 from caft.teachers.replies import Reply, Request

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from caft.errors import UserError
+from caft.teachers.address import is_loopback, read_address
 from caft.teachers.config import OpenAITeacherConfig
+from caft.teachers.proxies import check_proxies
+from caft.teachers.secrets import Echoes
 
 NO_KEY = "no-key-needed"
 """What is sent to a loopback endpoint without a key: the protocol wants some word."""
@@ -19,6 +20,7 @@ class ApiKey:
 
     def __init__(self, word: str) -> None:
         self._word = word
+        self._echoes = None if word == NO_KEY else Echoes(word)
 
     def __repr__(self) -> str:
         return "ApiKey(hidden)"
@@ -28,12 +30,18 @@ class ApiKey:
         return self._word
 
     def scrub(self, text: str) -> str:
-        """`text` without the key: servers like to quote it in their messages."""
-        return text if self._word == NO_KEY else text.replace(self._word, "[key]")
+        """`text` without the key, whole, masked or cut: servers like to quote it."""
+        return self._echoes.cover(text) if self._echoes else text
 
 
 def check_endpoint(config: OpenAITeacherConfig) -> None:
     """Refuse an endpoint that cannot be asked: UserError before anything is loaded or sent."""
+    check_address(config)
+    read_key(config, os.environ)
+
+
+def check_address(config: OpenAITeacherConfig) -> None:
+    """The part of it that needs no key: for those who send nothing."""
     if not config.base_url:
         raise UserError(
             f"{config.group}.base_url is not set; give the endpoint's address, such as "
@@ -41,21 +49,15 @@ def check_endpoint(config: OpenAITeacherConfig) -> None:
         )
     if not config.model:
         raise UserError(f"{config.group}.model is not set; give the model's name at the endpoint")
-    address = urlsplit(config.base_url)
-    if address.scheme not in ("http", "https") or not address.hostname:
-        raise UserError(
-            f"{config.group}.base_url must start with http:// or https:// and name a host"
-        )
-    read_key(config, os.environ)
-
-
-def is_loopback(base_url: str | None) -> bool:
-    """Whether an address is this machine."""
-    host = urlsplit(base_url or "").hostname or ""
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+        address = read_address(config.base_url)
+    except ValueError as error:
+        raise UserError(
+            f"{config.group}.base_url {error}; give one such as https://HOST/v1 or "
+            "http://127.0.0.1:8000/v1"
+        ) from error
+    if not address.loopback:
+        check_proxies(os.environ)
 
 
 def read_key(config: OpenAITeacherConfig, environment: Mapping[str, str]) -> ApiKey:

@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import os
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from caft.errors import UserError
+from caft.exit_status import asked_to_end, end_as_asked, ends_by_itself
 from caft.teachers.api_key import check_endpoint, read_key
-from caft.teachers.client import Answered, Endpoint, Failed, Remedy
+from caft.teachers.asks import CHARACTERS_A_TOKEN, Ask, find_replies, prepare, write_arrival
+from caft.teachers.caps import Caps
+from caft.teachers.client import Endpoint
 from caft.teachers.config import OpenAITeacherConfig, Unanswered
-from caft.teachers.ledger import Arrival, Caps, Claimed, Ledger, Spending
+from caft.teachers.ledger import Arrival, Claimed, Ledger
+from caft.teachers.outcome import Answered, Failed, Remedy
 from caft.teachers.pace import LONGEST_RETRY_AFTER, Circuit, Pace, back_off, count_words
-from caft.teachers.prices import cost_usd, find_price, worst_usd
+from caft.teachers.prices import explain_cap, find_price
 from caft.teachers.progress import AskProgress, Watcher
-from caft.teachers.replies import Reply, Request, reply_key, write_body
+from caft.teachers.replies import Reply, Request
 
-CHARACTERS_A_TOKEN = 4
 POLL_SECONDS = 0.1
 """Between looks at the ledger while other processes ask what we want."""
+
+_WAITING = (
+    b"waiting for the calls under way, which are paid for, and sending no more; a second signal "
+    b"stops at once\n"
+)
+_STOPPED = Failed(reason="stopped while it was under way", maybe_charged=True)
 
 T = TypeVar("T")
 
@@ -37,39 +45,43 @@ def ask_all(
     config: OpenAITeacherConfig,
     ledger_path: Path,
     progress: Watcher | None = None,
+    probe: Probe | None = None,
 ) -> list[Reply]:
     """One reply for every request, in order; what the ledger has is not asked again.
 
     Every reply is in the ledger before it counts as done. A request that the endpoint refuses
     for good comes back with its `failure`. Raises UserError, with every reply kept, where a cap
     is reached, the endpoint is down or refuses the key, or (unless `unanswered` is drop) where
-    requests stayed without a reply after all retries.
+    requests stayed without a reply after all retries. With a `probe` the first requests are asked
+    before the others, and UserError where it finds that buying more is no use. After a signal,
+    what is under way is waited for, and then raised what the signal raises.
     """
     check_endpoint(config)
-    asks = {ask.key: ask for ask in (prepare(request, config) for request in requests)}
+    find_price(config)
+    prepared = [prepare(request, config) for request in requests]
+    asks = {ask.key: ask for ask in prepared}
     with Ledger(ledger_path, config.model or "") as ledger:
-        replies = ledger.replies(asks)
+        replies = find_replies(ledger, list(asks.values()), config)
         missing = [ask for key, ask in asks.items() if key not in replies]
         if missing:
-            replies |= _Asking(missing, config, ledger, len(replies), progress).settle_all()
-    return [replies[prepare(request, config).key] for request in requests]
+            with ends_by_itself(_WAITING, second_ends=True):
+                asking = _Asking(missing, config, ledger, len(replies), progress)
+                if probe:
+                    asking.ask_first(prepared[: probe.count], replies, probe)
+                replies |= asking.settle_all()
+            end_as_asked()  # for a signal that came in the last moment
+    return [replies[ask.key] for ask in prepared]
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """A request made ready: its body, its key in the ledger and the most it can cost."""
+class Probe:
+    """What the first `count` requests' replies, in order, are worth.
 
-    key: str
-    attempt: int
-    body: dict[str, Any]
-    worst_usd: float
+    `object_to` says in words why no more should be bought, or nothing. Failures are left out.
+    """
 
-
-def prepare(request: Request, config: OpenAITeacherConfig) -> Ask:
-    """The request's body, key and worst cost under this config. Pure."""
-    body = write_body(request, config)
-    worst = worst_usd(find_price(config), body, config.max_tokens)
-    return Ask(reply_key(body, request.attempt), request.attempt, body, worst)
+    count: int
+    object_to: Callable[[Sequence[tuple[int, Reply]]], str]
 
 
 class _Asking:
@@ -86,14 +98,18 @@ class _Asking:
         self.config, self.ledger, self.watcher = config, ledger, watcher
         self.price = find_price(config)
         self.caps = Caps(usd=config.budget_usd, calls=config.max_calls)
-        self.open, self.ready = deque(asks), deque[Ask]()
+        self.open, self.ready = deque[Ask](), deque[Ask]()
+        self.later = deque(asks)
+        self.objection: Callable[[], str] = str  # nothing
         self.ahead = max(2, config.concurrency // 2)
         self.asks = {ask.key: ask for ask in asks}
         self.replies: dict[str, Reply] = {}
         self.unanswered: dict[str, str] = {}
         self.arriving: deque[Arrival] = deque()
+        self.under_way: set[asyncio.Task[Answered | Failed]] = set()
         self.stopped: UserError | None = None
-        self.capped = self.lives = False
+        self.capped = self.lives = self.out_of_grace = False
+        self.said = ""
         self.answered = from_ledger > 0
         self.count = AskProgress(
             done=from_ledger, total=from_ledger + len(asks), from_ledger=from_ledger
@@ -107,6 +123,19 @@ class _Asking:
         self.reply_tokens = config.max_tokens / 4
         self.dice = random.Random()  # jitter only: two processes must not draw alike
 
+    def ask_first(self, first: Sequence[Ask], known: Mapping[str, Reply], probe: Probe) -> None:
+        """Ask these before the others, of which `known` are settled, and look at the replies."""
+        keys = [ask.key for ask in first]
+        self.open = deque(ask for key, ask in self.asks.items() if key in set(keys))
+        self.later = deque(ask for key, ask in self.asks.items() if key not in set(keys))
+
+        def look() -> str:
+            found = [self.replies.get(key) or known.get(key) for key in keys]
+            rows = [(n, row) for n, row in enumerate(found) if row and not row.failure]
+            return probe.object_to(rows) if len(rows) == probe.count and self.later else ""
+
+        self.objection = look
+
     def settle_all(self) -> dict[str, Reply]:
         """Ask until every ask is settled; whatever arrived is committed, come what may."""
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
@@ -117,6 +146,7 @@ class _Asking:
             self.ledger.commit(list(self.arriving))
             self.ledger.release([ask.key for ask in self.ready])
         self._report(force=True)
+        end_as_asked()
         self._explain_missing()
         return self.replies
 
@@ -128,10 +158,12 @@ class _Asking:
             async with asyncio.TaskGroup() as background:
                 helpers = [background.create_task(self._commit_arrivals())]
                 helpers.append(background.create_task(self._stay_alive()))
-                async with asyncio.TaskGroup() as self.workers:
-                    for _ in range(min(self.config.concurrency, len(self.asks))):
-                        self.workers.create_task(self._work())
-                await self._wait_for_commits()
+                helpers.append(background.create_task(self._heed_signals()))
+                await self._work_through()
+                if not self.halted.is_set() and (objection := self.objection()):
+                    self._end(objection)
+                self.open += self.later
+                await self._work_through()
                 for helper in helpers:
                     helper.cancel()
         except* UserError as group:
@@ -139,13 +171,22 @@ class _Asking:
         finally:
             await self.endpoint.close()
 
+    async def _work_through(self) -> None:
+        """Settle what is open, and commit what arrived."""
+        async with asyncio.TaskGroup() as self.workers:
+            for _ in range(min(self.config.concurrency, len(self.open))):
+                self.workers.create_task(self._work())
+        await self._wait_for_commits()
+
     async def _work(self) -> None:
         while (ask := await self._next_claimed()) is not None:
-            if await self._may_send(ask):
-                await self._settle(ask)
-            else:
+            if not await self._may_send(ask):
                 self.ready.append(ask)  # released, unsent, at the end
                 return
+            if await self._still_holds(ask):
+                await self._settle(ask)
+            else:
+                self.open.append(ask)
 
     # Claims
 
@@ -197,6 +238,12 @@ class _Asking:
         else:
             await self._pause(POLL_SECONDS)
 
+    async def _still_holds(self, ask: Ask) -> bool:
+        """Whether the claim is ours still: a machine that slept may have lost it to another."""
+        if not self.ledger.may_have_lapsed():
+            return True
+        return await self._in_thread(lambda: self.ledger.hold(ask.key))
+
     # One ask
 
     async def _may_send(self, ask: Ask) -> bool:
@@ -211,7 +258,7 @@ class _Asking:
 
     async def _settle(self, ask: Ask) -> None:
         for retry in range(self.config.retries + 1):
-            outcome = await self.endpoint.send(ask.body, ask.key)
+            outcome = await self._send(ask)
             self.count = replace(self.count, calls=self.count.calls + 1)
             self.lives |= isinstance(outcome, Answered) or not outcome.unreachable
             if isinstance(outcome, Answered):
@@ -225,44 +272,42 @@ class _Asking:
                 return None
         return None
 
+    async def _send(self, ask: Ask) -> Answered | Failed:
+        call = asyncio.create_task(self.endpoint.send(ask.body, ask.key))
+        self.under_way.add(call)
+        try:
+            return await call
+        except asyncio.CancelledError:
+            if not self.out_of_grace:
+                raise
+            return _STOPPED
+        finally:
+            self.under_way.discard(call)
+
     async def _receive(self, ask: Ask, answer: Answered) -> None:
-        self.arriving.append(self._write_arrival(ask, answer))
+        arrival = write_arrival(ask, answer, self.config, self.price)
+        more = arrival.reply.completion_tokens - self.reply_tokens
+        self.tokens_pace.correct(more)
+        self.reply_tokens += 0.1 * more
+        self.arriving.append(arrival)
         self.arrived.set()
         if len(self.arriving) >= self.config.concurrency:
             # The disk is slower than the endpoint: buy nothing that could be lost unwritten.
             self.written.clear()
             await self.written.wait()
 
-    def _write_arrival(self, ask: Ask, answer: Answered) -> Arrival:
-        estimated = answer.prompt_tokens is None or answer.completion_tokens is None
-        prompt, completion = answer.prompt_tokens, answer.completion_tokens
-        if prompt is None:
-            prompt = len(json.dumps(ask.body["messages"])) // CHARACTERS_A_TOKEN
-        if completion is None:
-            # A body that was too large to read was paid for up to the last token.
-            unread = answer.finish_reason == "too_large"
-            completion = self.config.max_tokens if unread else len(answer.text) // 4 + 1
-        self.tokens_pace.correct(completion - self.reply_tokens)
-        self.reply_tokens += 0.1 * (completion - self.reply_tokens)
-        usd = cost_usd(self.price, prompt, completion) if answer.usd is None else answer.usd
-        reply = Reply(
-            key=ask.key, text=answer.text, finish_reason=answer.finish_reason,
-            prompt_tokens=prompt, completion_tokens=completion, usd=usd, seconds=answer.seconds,
-        )  # fmt: skip
-        request = json.dumps(ask.body, ensure_ascii=False)
-        return Arrival(
-            reply=reply, attempt=ask.attempt, request=request,
-            endpoint=self.config.base_url or "", usage_estimated=estimated,
-        )  # fmt: skip
-
     def _note_failure(self, failed: Failed) -> None:
+        if failed is _STOPPED:
+            return
         now = time.monotonic()
+        self.said = failed.said or self.said
         if failed.retry_after is not None:
             self.calls_pace.hold(now + min(failed.retry_after, LONGEST_RETRY_AFTER))
         if failed.remedy is Remedy.ask_user:
-            self._stop(failed.reason)
+            self._stop(failed.reason + _quote(failed.said))
         elif failed.retry_after is not None and failed.retry_after > LONGEST_RETRY_AFTER:
-            self._stop(f"{failed.reason}, and it asks to wait {failed.retry_after:.0f} s")
+            wait = f", and it asks to wait {failed.retry_after:.0f} s"
+            self._stop(failed.reason + wait + _quote(failed.said))
         elif failed.busy:
             self.circuit.turn_away(now)
         elif failed.remedy is Remedy.leave_out and self.answered:
@@ -272,7 +317,7 @@ class _Asking:
             lasting = failed.remedy is Remedy.leave_out or (failed.unreachable and not self.lives)
             self.circuit.fail(now, failed.reason, lasting=lasting)
             if self.circuit.broken:
-                self._stop(self.circuit.broken)
+                self._stop(self.circuit.broken + _quote(self.said))
 
     async def _try_again(self, ask: Ask, failed: Failed, retry: int) -> bool:
         """Wait and pay for one more call; False where that is not to be."""
@@ -300,7 +345,8 @@ class _Asking:
         if failed.busy:
             self.circuit.fail(time.monotonic(), failed.reason)
         if failed.remedy is Remedy.leave_out or self.config.unanswered is Unanswered.drop:
-            self._settled(Reply(key=ask.key, failure=failed.reason), failed=1)
+            told = f"{failed.reason}: {failed.said}" if failed.said else failed.reason
+            self._settled(Reply(key=ask.key, failure=told), failed=1)
         elif failed.remedy is Remedy.wait:
             self.unanswered[ask.key] = failed.reason
 
@@ -327,6 +373,16 @@ class _Asking:
             await asyncio.sleep(self.ledger.lease_seconds / 4)
             await self._in_thread(self.ledger.renew)
 
+    async def _heed_signals(self) -> None:
+        """After a signal send nothing more, and wait for what is under way, but not for ever."""
+        while not asked_to_end():
+            await asyncio.sleep(POLL_SECONDS)
+        self.halted.set()
+        await asyncio.sleep(self.config.grace_seconds)
+        self.out_of_grace = True
+        for call in self.under_way:
+            call.cancel()
+
     async def _in_thread(self, work: Callable[[], T]) -> T:
         # One thread: SQLite waits for the disk there, and the calls in flight do not.
         return await asyncio.get_running_loop().run_in_executor(self.thread, work)
@@ -341,11 +397,11 @@ class _Asking:
     # The end
 
     def _stop(self, reason: str) -> None:
-        if self.stopped is None:
-            role = self.config.group.rpartition(".")[2]
-            self.stopped = UserError(
-                f"the {role} at {self.config.base_url} ({self.config.model}): {reason}"
-            )
+        role = self.config.group.rpartition(".")[2]
+        self._end(f"the {role} at {self.config.base_url} ({self.config.model}): {reason}")
+
+    def _end(self, why: str) -> None:
+        self.stopped = self.stopped or UserError(why)
         self.halted.set()
 
     def _settled(self, reply: Reply, *, from_ledger: int = 0, failed: int = 0) -> None:
@@ -362,7 +418,8 @@ class _Asking:
         now = time.monotonic()
         if self.watcher and (force or now - self.reported > 0.2):
             self.reported = now
-            moment = replace(self.count, seconds=now - self.started, note=self.circuit.note)
+            note = self.circuit.note and self.circuit.note + _quote(self.said)
+            moment = replace(self.count, seconds=now - self.started, note=note)
             self.watcher(moment)
 
     def _explain_missing(self) -> None:
@@ -376,43 +433,22 @@ class _Asking:
         missing = [ask for ask in self.asks.values() if ask.key not in self.replies]
         if not missing:
             return
-        spending = self.ledger.spending()
         if self.capped:
-            raise UserError(f"{self._explain_cap(spending, missing)}; {kept}")
+            bought_usd = [reply.usd for reply in self.replies.values()]
+            worst = [ask.worst_usd for ask in missing]
+            why = explain_cap(self.config, self.ledger.spending(), bought_usd, worst)
+            raise UserError(f"{why}; {kept}")
         assert len(self.unanswered) == len(missing), "an ask was lost"
         reasons = count_words([(reason, False) for reason in self.unanswered.values()])
         raise UserError(
             f"{len(missing)} requests have no reply from {self.config.base_url} after all retries "
-            f"({reasons}); {kept}: run the same command again to ask for the rest, or set "
-            f"{self.config.group}.unanswered=drop to go on without them"
-        )
-
-    def _explain_cap(self, spending: Spending, missing: Sequence[Ask]) -> str:
-        group = self.config.group
-        bought = [reply.usd for reply in self.replies.values()]
-        worst = sum(ask.worst_usd for ask in missing)
-        likely = worst if not bought else len(missing) * sum(bought) / len(bought)
-        cost = f"{len(missing)} more replies would cost about {likely:.4f} USD, at most {worst:.4f}"
-        if spending.used_up(self.caps):
-            return (
-                f"{group}.max_calls is {self.caps.calls} and {spending.calls} calls were made; "
-                f"{cost}: set {group}.max_calls={spending.calls + len(missing)} or more, and run "
-                "again"
-            )
-        spent = spending.usd + spending.unsure_usd
-        unsure = f", {spending.unsure_usd:.4f} of it for calls that never came back"
-        return (
-            f"{group}.budget_usd is {self.caps.usd:g} and {spent:.4f} USD are spent"
-            f"{unsure if spending.unsure_usd else ''}, too near to it for a call of "
-            f"{max(ask.worst_usd for ask in missing):.4f} USD at most; {cost}: set "
-            f"{group}.budget_usd={_round_up(spent + worst)} or more, and run again"
+            f"({reasons}){_quote(self.said)}; {kept}: run the same command again to ask for the "
+            f"rest, or set {self.config.group}.unanswered=drop to go on without them"
         )
 
 
-def _round_up(usd: float) -> str:
-    """Whole cents, and more digits where cents would say nothing; never less than `usd`."""
-    digits = 2 if usd >= 0.1 else 6
-    return f"{math.ceil(usd * 10**digits) / 10**digits:.{digits}f}"
+def _quote(said: str) -> str:
+    return f"; the server says: {said}" if said else ""
 
 
 def _first_leaf(group: BaseExceptionGroup[Any]) -> UserError:

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, ClassVar
-from urllib.parse import urlsplit
+from typing import Annotated, Any, ClassVar, TypeAlias
+from urllib.parse import parse_qsl, urlsplit
 
+from caft.dials import MOST, Count, CountOrNone, Range, Seed, Text, Usd, check_dials
 from caft.errors import UserError
+from caft.teachers.secrets import (
+    environment_secrets,
+    find_held,
+    has_key_shape,
+    is_secret_name,
+    texts_in,
+)
 
 _VARIABLE = re.compile("[A-Z_][A-Z0-9_]*")
-_SECRET = re.compile("api.?key|authori[sz]ation|password|secret|bearer|access.?token", re.I)
+_DAY = 86_400
 
 
 class Keep(Enum):
     """Which rationales may be trained on.
 
-    `correct`: those whose [[answer]] agrees with gold. `all`: every finished reply that is no
-    loop and no attack; one that is wrong, or names no answer at all, is marked as such.
+    `correct`: those whose [[answer]] agrees with gold. `all`: every reply that is no loop, no
+    attack and not known to be unfinished; one that is wrong, or names no answer at all, is marked
+    as such. A reply that ended for a reason nobody knows counts as finished here only.
     """
 
     correct = "correct"
@@ -44,12 +54,7 @@ class MaxTokensField(Enum):
     max_completion_tokens = "max_completion_tokens"
 
 
-def refuse_below(teacher: TeacherConfig, least: float, *names: str) -> None:
-    """A dial of `teacher` that is set must be at least `least`."""
-    for name in names:
-        value = getattr(teacher, name)
-        if value is not None and value < least:
-            raise UserError(f"{teacher.group}.{name} is {value}; give {least:g} or more")
+Temperature: TypeAlias = Annotated[float, Range(0, 10)]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -59,8 +64,11 @@ class TeacherConfig:
     group: ClassVar[str] = "teacher"
 
     kind: str
-    name: str
+    name: Text
     keep: Keep = Keep.correct
+
+    def __post_init__(self) -> None:
+        check_dials(self, self.group)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -79,7 +87,7 @@ class FileTeacherConfig(TeacherConfig):
     """
 
     kind: str = "file"
-    path: str | None = None
+    path: Text | None = None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -90,29 +98,19 @@ class LocalModelTeacherConfig(TeacherConfig):
     """
 
     kind: str = "local_model"
-    id: str | None = None
-    revision: str = "main"
-    path: str | None = None
-    max_tokens: int = 1024
-    batch_size: int = 8
-
-    def __post_init__(self) -> None:
-        refuse_below(self, 1, "max_tokens", "batch_size")
+    id: Text | None = None
+    revision: Text = "main"
+    path: Text | None = None
+    max_tokens: Count = 1024
+    batch_size: Count = 8
 
 
 @dataclass(kw_only=True, slots=True)
 class PriceConfig:
     """USD per million tokens."""
 
-    prompt: float = 0.0
-    completion: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.prompt < 0 or self.completion < 0:
-            raise UserError(
-                f"teacher.prices has {self.prompt} and {self.completion}; give 0 or more USD per "
-                "million tokens"
-            )
+    prompt: Usd = 0.0
+    completion: Usd = 0.0
 
 
 @dataclass(kw_only=True, slots=True)
@@ -145,47 +143,46 @@ class OpenAITeacherConfig(TeacherConfig):
     `circuit_openings` openings without a single reply between them the run stops. So it does, at
     once, where as many requests were refused for good and none was ever answered; an endpoint that
     has answered may refuse as many as it likes, and each is left out.
+
+    Where the first `probe_replies` replies are all refused for one reason other than a wrong
+    answer, nothing more is bought (0: never mind).
+
+    After SIGTERM or Ctrl-C no call is sent any more, and those under way, which are paid for, are
+    waited for up to `grace_seconds`; a second signal ends at once.
     """
 
     kind: str = "openai"
-    base_url: str | None = None
-    model: str | None = None
+    base_url: Text | None = None
+    model: Text | None = None
     api_key_env: str = "OPENAI_API_KEY"
-    temperature: float | None = 0.0
-    reask_temperature: float = 0.7
-    top_p: float | None = None
-    seed: int | None = 0
-    max_tokens: int = 2048
+    temperature: Temperature | None = 0.0
+    reask_temperature: Temperature = 0.7
+    top_p: Annotated[float, Range(0, 1, above=True)] | None = None
+    seed: Seed | None = 0
+    max_tokens: Count = 2048
     max_tokens_field: MaxTokensField = MaxTokensField.max_tokens
     extra: dict[str, Any] = field(default_factory=dict)
-    attempts: int = 1
-    timeout_seconds: float = 120.0
-    concurrency: int = 8
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
-    retries: int = 8
-    backoff_seconds: float = 0.5
+    attempts: Annotated[int, Range(1, 1000)] = 1
+    probe_replies: Annotated[int, Range(0, 10_000)] = 20
+    timeout_seconds: Annotated[float, Range(0, _DAY, above=True)] = 120.0
+    concurrency: Annotated[int, Range(1, 10_000)] = 8
+    requests_per_minute: Annotated[float, Range(0.001, MOST)] | None = None
+    tokens_per_minute: Annotated[float, Range(1, 1000 * MOST)] | None = None
+    retries: Annotated[int, Range(0, 1000)] = 8
+    backoff_seconds: Annotated[float, Range(0, _DAY)] = 0.5
     unanswered: Unanswered = Unanswered.stop
-    circuit_failures: int = 10
-    circuit_seconds: float = 30.0
-    circuit_openings: int = 5
+    circuit_failures: Count = 10
+    circuit_seconds: Annotated[float, Range(0, _DAY)] = 30.0
+    circuit_openings: Annotated[int, Range(1, 1000)] = 5
+    grace_seconds: Annotated[float, Range(0, _DAY)] = 25.0
     prices: dict[str, PriceConfig] = field(default_factory=dict)
-    usd_per_million_prompt_tokens: float | None = None
-    usd_per_million_completion_tokens: float | None = None
-    budget_usd: float | None = None
-    max_calls: int | None = None
+    usd_per_million_prompt_tokens: Usd | None = None
+    usd_per_million_completion_tokens: Usd | None = None
+    budget_usd: Usd | None = None
+    max_calls: CountOrNone | None = None
 
     def __post_init__(self) -> None:
-        refuse_below(self, 1, "max_tokens", "concurrency", "attempts")
-        refuse_below(self, 1, "circuit_failures", "circuit_openings")
-        refuse_below(self, 0, "temperature", "reask_temperature", "retries", "circuit_seconds")
-        refuse_below(self, 0, "backoff_seconds")
-        refuse_below(self, 0, "budget_usd", "max_calls")
-        refuse_below(self, 0, "usd_per_million_prompt_tokens", "usd_per_million_completion_tokens")
-        for name in ("timeout_seconds", "requests_per_minute", "tokens_per_minute"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise UserError(f"{self.group}.{name} is {value}; give more than 0")
+        TeacherConfig.__post_init__(self)
         self._refuse_bad_sampling()
         self._refuse_secrets()
 
@@ -197,24 +194,45 @@ class OpenAITeacherConfig(TeacherConfig):
                 f"{self.group}.api_key_env is no name of an environment variable; give the NAME of "
                 "the one that holds the key, such as OPENAI_API_KEY, and never the key itself"
             )
-        address = urlsplit(self.base_url or "")
-        if "@" in address.netloc or address.query or address.fragment:
-            raise UserError(
-                f"{self.group}.base_url holds a user, a password or a query; secrets come from "
-                f"the environment variable that {self.group}.api_key_env names"
-            )
+        self._refuse_secret_address()
         for name in _names_in(self.extra):
-            if _SECRET.search(name):
+            if is_secret_name(name):
                 raise UserError(
                     f"{self.group}.extra sets {name}, and what it holds is written down; keys "
                     f"come from the environment variable that {self.group}.api_key_env names"
                 )
+        self._refuse_secret_values()
+
+    def _refuse_secret_address(self) -> None:
+        try:
+            address = urlsplit(self.base_url or "")
+        except ValueError:  # check_endpoint says what is wrong with it
+            return
+        named = [name for name, _ in parse_qsl(address.query, keep_blank_values=True)]
+        # Azure's functions call their key `code`.
+        secret = any(is_secret_name(name) or name.casefold() == "code" for name in named)
+        if "@" in address.netloc or secret or address.fragment:
+            raise UserError(
+                f"{self.group}.base_url holds a user, a password, a key or a fragment; secrets "
+                f"come from the environment variable that {self.group}.api_key_env names"
+            )
+
+    def _refuse_secret_values(self) -> None:
+        """By their shape, or since the environment holds them as a secret."""
+        named = {"name": self.name, "model": self.model, "base_url": self.base_url}
+        texts = [*texts_in(named), *texts_in(self.extra, "extra")]
+        place, variable = find_held(texts, environment_secrets(os.environ, self.api_key_env))
+        # A host may be called sk-2-prod.example.com, and that is no secret.
+        host = "".join((self.base_url or "").split("/")[2:3])
+        shaped = next((p for p, text in texts if has_key_shape(text.replace(host, "", 1))), "")
+        if place or shaped:
+            what = f"what the environment variable {variable} holds" if place else "a key"
+            raise UserError(
+                f"{self.group}.{place or shaped} holds {what}, and a config is written down; keys "
+                f"come from the environment variable that {self.group}.api_key_env names"
+            )
 
     def _refuse_bad_sampling(self) -> None:
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise UserError(
-                f"{self.group}.top_p is {self.top_p}; give more than 0, up to 1, or null"
-            )
         if self.attempts > 1 and self.reask_temperature == 0 and self.temperature is not None:
             raise UserError(
                 f"{self.group}.attempts is {self.attempts} with {self.group}.reask_temperature=0, "

@@ -24,10 +24,18 @@ from pathlib import Path
 from types import TracebackType
 
 from caft.errors import UserError
+from caft.teachers.caps import Caps, Spending
+from caft.teachers.ledger_errors import explain_error
+from caft.teachers.ledger_mark import read_mark, refuse_lost_replies, write_mark
 from caft.teachers.replies import Reply
+
+__all__ = ["LEASE_SECONDS", "Arrival", "Caps", "Claimed", "Ledger", "Spending"]
 
 LEASE_SECONDS = 60.0
 """A claim that was not renewed for this long is free again."""
+
+_COUNTED, _ONLY_THE_REPLY = 0, 2
+"""Values of usage_estimated: who counted the tokens, the server all or only the reply's; 1: we."""
 
 _VERSION = 1
 _SCHEMA = """
@@ -51,39 +59,6 @@ CREATE TABLE IF NOT EXISTS failures (
     at REAL NOT NULL
 );
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caps:
-    """Hard limits on what the ledger may hold of one model; None is no limit."""
-
-    usd: float | None = None
-    calls: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spending:
-    """What one model has cost so far.
-
-    `unsure_usd` is for calls that never came back, at their worst; `reserved_usd` for those in
-    flight; `in_flight` counts them.
-    """
-
-    calls: int = 0
-    usd: float = 0.0
-    unsure_usd: float = 0.0
-    reserved_usd: float = 0.0
-    in_flight: int = 0
-
-    def fits(self, caps: Caps, worst: float) -> bool:
-        """Whether one more call of that worst cost stays within the caps."""
-        total = self.usd + self.unsure_usd + self.reserved_usd + worst
-        dear = caps.usd is not None and total > caps.usd + 1e-12
-        return not dear and not self.used_up(caps)
-
-    def used_up(self, caps: Caps) -> bool:
-        """Whether no call at all is left, whatever becomes of those in flight."""
-        return caps.calls is not None and self.calls >= caps.calls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,20 +92,36 @@ class Claimed:
 class Ledger:
     """The ledger at `path`, opened for one asker of one model. Close it: its claims end with it.
 
-    One thread at a time may use it. Raises UserError where the file cannot be read or written.
+    One thread at a time may use it. `reads_only` writes nothing at all, and needs a ledger that is
+    there. Raises UserError where the file cannot be read or written, and where it has lost the
+    replies that it had.
     """
 
-    def __init__(self, path: Path, model: str, *, lease_seconds: float = LEASE_SECONDS) -> None:
+    def __init__(
+        self,
+        path: Path,
+        model: str,
+        *,
+        lease_seconds: float = LEASE_SECONDS,
+        reads_only: bool = False,
+    ) -> None:
         self.path, self.model, self.lease_seconds = path, model, lease_seconds
         self.owner, self._machine = uuid.uuid4().hex, _name_machine()
+        self._reads_only, self._renewed, self._row = reads_only, time.time(), ""
+        had = read_mark(path)
         with self._explained():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(
-                path, timeout=60.0, isolation_level=None, check_same_thread=False
-            )
-            self._start_log()
-            self._db.execute("PRAGMA synchronous=FULL")
+            if not path.exists():
+                refuse_lost_replies(path, had, 0)
+            self._db = _open_to_read(path) if reads_only else _open_to_write(path)
+            if not reads_only:
+                self._start_log()
+                self._db.execute("PRAGMA synchronous=FULL")
             self._prepare()
+            count = self._count_replies()
+            refuse_lost_replies(path, had, count)
+            if not reads_only:
+                write_mark(path, count)
+            self._marked = count > 0
 
     def __enter__(self) -> Ledger:
         return self
@@ -145,9 +136,13 @@ class Ledger:
 
     def close(self) -> None:
         """Free this asker's claims, counting them as spent, and close the file."""
-        with self._writing():
-            self._free("owner = ?", (self.owner,), "the asker stopped")
-        self._db.close()
+        try:
+            if not self._reads_only:
+                with self._writing():
+                    self._free("owner = ?", (self.owner,), "the asker stopped")
+                write_mark(self.path, self._count_replies())
+        finally:
+            self._db.close()
 
     def replies(self, keys: Iterable[str]) -> dict[str, Reply]:
         """The replies that are there already, by key."""
@@ -157,6 +152,12 @@ class Ledger:
                 for reply in self._select(wanted[start : start + 500]):
                     found[reply.key] = reply
         return found
+
+    def replies_and_endpoints(self, keys: Sequence[str]) -> list[tuple[Reply, str]]:
+        """The replies that are there already, each with the address that wrote it."""
+        found = list(self.replies(keys).values())
+        with self._explained():
+            return [(reply, self._endpoint_of(reply.key)) for reply in found]
 
     def token_counts(self) -> list[tuple[int, int, int]]:
         """(characters of the request, prompt tokens, completion tokens) of the model's replies."""
@@ -204,11 +205,13 @@ class Ledger:
     def claim_again(self, key: str, reason: str, unsure: float, worst: float, caps: Caps) -> bool:
         """After a failed call that may have cost `unsure` USD: whether it may be sent once more.
 
-        The claim is kept if so and given up if not.
+        The claim is kept if so and given up if not. It is another asker's where this one slept
+        for longer than its lease; then that one asks, or has asked.
         """
         with self._writing():
             self._give_up(key, reason, unsure)
-            if not self.spending().fits(caps, worst):
+            bought = any(True for _ in self._select([key]))
+            if bought or self._is_claimed(key) or not self.spending().fits(caps, worst):
                 return False
             self._insert_claim(key, worst)
         return True
@@ -231,6 +234,20 @@ class Ledger:
                 "UPDATE claims SET expires = ? WHERE owner = ?",
                 (time.time() + self.lease_seconds, self.owner),
             )
+        self._renewed = time.time()
+
+    def may_have_lapsed(self) -> bool:
+        """Whether the claims were not renewed in time: the machine slept, or stood still."""
+        return time.time() > self._renewed + self.lease_seconds
+
+    def hold(self, key: str) -> bool:
+        """Whether the claim is still this asker's; if so it is renewed."""
+        with self._writing():
+            ours = (time.time() + self.lease_seconds, key, self.owner)
+            renewed = self._db.execute(
+                "UPDATE claims SET expires = ? WHERE key = ? AND owner = ?", ours
+            )
+            return renewed.rowcount > 0
 
     def commit(self, arrivals: Sequence[Arrival]) -> None:
         """Write replies down for good. Doing it twice does no harm."""
@@ -241,17 +258,27 @@ class Ledger:
                 # claim was taken for a dead asker's.
                 if self._delete_claim(arrival.reply.key):
                     self._count(usd=arrival.reply.usd)
+        if not self._marked:
+            write_mark(self.path, self._count_replies())
+            self._marked = True
 
     # Inside a transaction
 
     def _insert_reply(self, arrival: Arrival) -> None:
         reply = arrival.reply
+        in_part = _ONLY_THE_REPLY if reply.counted else 1
+        counted = in_part if arrival.usage_estimated else _COUNTED
+        self._row = f"the reply {reply.key[:12]} of {self.model}"
         row = (
             reply.key, self.model, arrival.endpoint, arrival.attempt, arrival.request, reply.text,
             reply.finish_reason, reply.prompt_tokens, reply.completion_tokens,
-            int(arrival.usage_estimated), reply.usd, reply.seconds, time.time(),
+            counted, reply.usd, reply.seconds, time.time(),
         )  # fmt: skip
-        self._db.execute(f"INSERT OR IGNORE INTO replies VALUES ({_marks(len(row))})", row)
+        # Not OR IGNORE, which would drop a row that is faulty in any other way as well.
+        self._db.execute(
+            f"INSERT INTO replies VALUES ({_marks(len(row))}) ON CONFLICT (key) DO NOTHING", row
+        )
+        self._row = ""
 
     def _count_askers(self) -> int:
         (others,) = self._db.execute(
@@ -310,16 +337,28 @@ class Ledger:
             (self.model, calls, usd, unsure),
         )
 
+    def _count_replies(self) -> int:
+        (count,) = self._db.execute("SELECT COUNT(*) FROM replies").fetchone()
+        return int(count)
+
+    def _endpoint_of(self, key: str) -> str:
+        (endpoint,) = self._db.execute(
+            "SELECT endpoint FROM replies WHERE key = ?", (key,)
+        ).fetchone()
+        return str(endpoint)
+
     def _select(self, keys: Sequence[str]) -> Iterator[Reply]:
         rows = self._db.execute(
-            "SELECT key, text, finish_reason, prompt_tokens, completion_tokens, usd, seconds "
+            "SELECT key, text, finish_reason, prompt_tokens, completion_tokens, usd, seconds, "
+            "usage_estimated "
             f"FROM replies WHERE key IN ({_marks(len(keys))})",
             tuple(keys),
         )
-        for key, text, finish, prompt, completion, usd, seconds in rows:
+        for key, text, finish, prompt, completion, usd, seconds, estimated in rows:
             yield Reply(
                 key=key, text=text, finish_reason=finish, prompt_tokens=prompt,
                 completion_tokens=completion, usd=usd, seconds=seconds, from_ledger=True,
+                counted=estimated in (_COUNTED, _ONLY_THE_REPLY),
             )  # fmt: skip
 
     # Edges
@@ -353,20 +392,36 @@ class Ledger:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                # A full disk ends the transaction by itself.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
-            raise UserError(
-                f"the teacher's ledger {self.path} cannot be used ({error}); make its folder "
-                "writable, free some disk space or give another store.path"
-            ) from error
+        except (sqlite3.Error, OSError, OverflowError, UnicodeError) as error:
+            raise UserError(explain_error(self.path, error, self._row)) from error
+
+
+def _open_to_write(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # SQLite would make it for its owner alone to write; a shared store goes by the umask.
+    if not path.exists():
+        path.touch()
+    return sqlite3.connect(path, timeout=60.0, isolation_level=None, check_same_thread=False)
+
+
+def _open_to_read(path: Path) -> sqlite3.Connection:
+    if not path.stat().st_size:  # a run that has just begun, or was killed then
+        return sqlite3.connect(":memory:", isolation_level=None)
+    # Without a log beside it nobody is writing. Else its files are there, and need not be made.
+    quiet = not path.with_name(f"{path.name}-wal").exists()
+    address = f"{path.absolute().as_uri()}?{'immutable=1' if quiet else 'mode=ro'}"
+    return sqlite3.connect(address, uri=True, timeout=60.0, isolation_level=None)
 
 
 def _marks(count: int) -> str:

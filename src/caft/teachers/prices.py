@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from caft.errors import UserError
-from caft.teachers.api_key import is_loopback
+from caft.teachers.address import is_loopback
+from caft.teachers.caps import Caps, Spending
 from caft.teachers.config import OpenAITeacherConfig, PriceConfig
 
 
@@ -65,3 +67,35 @@ def worst_usd(price: PriceConfig, body: Mapping[str, Any], max_tokens: int) -> f
     turns = body["messages"]
     prompt_bytes = len(json.dumps(turns, ensure_ascii=False).encode("utf-8", "replace"))
     return cost_usd(price, prompt_bytes + 32 * len(turns), max_tokens)
+
+
+def explain_cap(
+    config: OpenAITeacherConfig,
+    spending: Spending,
+    bought_usd: Sequence[float],
+    missing_worst_usd: Sequence[float],
+) -> str:
+    """Which cap is reached, and how it would have to be set for the replies that are missing."""
+    group, missing = config.group, len(missing_worst_usd)
+    worst = sum(missing_worst_usd)
+    likely = missing * sum(bought_usd) / len(bought_usd) if bought_usd else worst
+    cost = f"{missing} more replies would cost about {likely:.4f} USD, at most {worst:.4f}"
+    if spending.used_up(Caps(usd=config.budget_usd, calls=config.max_calls)):
+        return (
+            f"{group}.max_calls is {config.max_calls} and {spending.calls} calls were made; "
+            f"{cost}: set {group}.max_calls={spending.calls + missing} or more, and run again"
+        )
+    spent = spending.usd + spending.unsure_usd
+    unsure = f", {spending.unsure_usd:.4f} of it for calls that never came back"
+    return (
+        f"{group}.budget_usd is {config.budget_usd:g} and {spent:.4f} USD are spent"
+        f"{unsure if spending.unsure_usd else ''}, too near to it for a call of "
+        f"{max(missing_worst_usd):.4f} USD at most; {cost}: set "
+        f"{group}.budget_usd={_round_up(spent + worst)} or more, and run again"
+    )
+
+
+def _round_up(usd: float) -> str:
+    """Whole cents, and more digits where cents would say nothing; never less than `usd`."""
+    digits = 2 if usd >= 0.1 else 6
+    return f"{math.ceil(usd * 10**digits) / 10**digits:.{digits}f}"

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 class AskProgress:
     """One moment of the asking.
 
-    `done` of `total` requests are settled, `from_ledger` of them without a call. `calls`,
-    `usd` and `seconds` are this run's. `note` says why nothing moves, when nothing does.
+    `done` of `total` requests are settled, `from_ledger` of them without a call and `failed`
+    without a reply. `calls`, `usd` and `seconds` are this run's. `note` says why nothing moves,
+    when nothing does.
     """
 
     done: int
@@ -24,22 +25,29 @@ class AskProgress:
     note: str = ""
 
     @property
+    def replies(self) -> int:
+        """Requests that have a reply, from the ledger or by a call."""
+        return self.done - self.failed
+
+    @property
     def replies_per_second(self) -> float:
-        """Requests settled by calls, a second; 0 at the start."""
-        return (self.done - self.from_ledger) / self.seconds if self.seconds > 0 else 0.0
+        """Replies by calls, a second; 0 at the start."""
+        return (self.replies - self.from_ledger) / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def seconds_left(self) -> float | None:
         """At this rate; None while there is no rate."""
-        rate = self.replies_per_second
+        settled = self.done - self.from_ledger
+        rate = settled / self.seconds if self.seconds > 0 else 0.0
         return (self.total - self.done) / rate if rate > 0 else None
 
     def line(self) -> str:
         """One line for a person: how far, how fast, how dear, how long still."""
         left = "" if self.seconds_left is None else f", {self.seconds_left:.0f} s left"
         note = f" ({self.note})" if self.note else ""
+        failed = f", {self.failed} refused by the endpoint" if self.failed else ""
         return (
-            f"{self.done}/{self.total} replies, {self.from_ledger} from the ledger, "
+            f"{self.replies}/{self.total} replies{failed}, {self.from_ledger} from the ledger, "
             f"{self.replies_per_second:.1f}/s, {self.usd:.4f} USD{left}{note}"
         )
 

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from caft.teachers.config import OpenAITeacherConfig
+from caft.teachers.address import same_place
+from caft.teachers.config import MaxTokensField, OpenAITeacherConfig
+from caft.teachers.words import well_formed
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class Reply:
     """What came back for one request, or in `failure` why nothing did.
 
     `usd` and `seconds` are what it cost when it was bought, `from_ledger` says that this was
-    before now: then it costs nothing any more.
+    before now: then it costs nothing any more. `counted`: the tokens are the server's own count.
     """
 
     key: str
@@ -35,15 +37,18 @@ class Reply:
     usd: float = 0.0
     seconds: float = 0.0
     from_ledger: bool = False
+    counted: bool = True
     failure: str = ""
 
 
 def write_body(request: Request, config: OpenAITeacherConfig) -> dict[str, Any]:
-    """The request's JSON body: everything that the reply can depend on."""
+    """The request's JSON body: everything that the reply can depend on beside who is asked."""
     first = request.attempt == 0
     body: dict[str, Any] = {
         "model": config.model,
-        "messages": [{"role": role, "content": text} for role, text in request.messages],
+        "messages": [
+            {"role": role, "content": well_formed(text)} for role, text in request.messages
+        ],
         config.max_tokens_field.value: config.max_tokens,
     }
     if config.temperature is not None:
@@ -55,7 +60,26 @@ def write_body(request: Request, config: OpenAITeacherConfig) -> dict[str, Any]:
     return body | config.extra
 
 
-def reply_key(body: Mapping[str, Any], attempt: int) -> str:
-    """The ledger's key: sha256 over model, messages, sampling settings and attempt."""
-    text = json.dumps([body, attempt], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+def token_limits(body: Mapping[str, Any]) -> list[int]:
+    """What a body says of the reply's length; `extra` may have put one more number there."""
+    values = (body.get(field.value) for field in MaxTokensField)
+    return [value for value in values if isinstance(value, int) and not isinstance(value, bool)]
+
+
+def reply_key(body: Mapping[str, Any], attempt: int, base_url: str) -> str:
+    """The ledger's key: sha256 over who is asked, model, messages, sampling settings, attempt."""
+    return _digest([same_place(base_url), body, attempt])
+
+
+def old_reply_key(body: Mapping[str, Any], attempt: int) -> str:
+    """The key of ledgers that did not look at who was asked; see `find_replies`."""
+    return _digest([body, attempt])
+
+
+def local_reply_key(body: Mapping[str, Any]) -> str:
+    """The key of a reply that nobody was asked for: sha256 over what it depends on."""
+    return _digest([body, 0])
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from caft.dials import CountOrNone, check_dials
 from caft.errors import UserError
 
 
@@ -41,7 +42,7 @@ class PromptConfig:
 
     style: PromptStyle = PromptStyle.auto
     option_ids: OptionIds = OptionIds.letters
-    shots: int = 0
+    shots: CountOrNone = 0
     system_turn: SystemTurn = SystemTurn.separate
     system_answer: str = (
         "You answer multiple choice questions about {subject}. "
@@ -74,8 +75,7 @@ class PromptConfig:
     shot_separator: str = "\n\n"
 
     def __post_init__(self) -> None:
-        if self.shots < 0:
-            raise UserError(f"dataset.prompt.shots is {self.shots}; give 0 or more")
+        check_dials(self, "dataset.prompt")
         for name in ("user", *(name for name in self.__slots__ if name.startswith("completion_"))):
             if "{question}" not in getattr(self, name):
                 raise UserError(f"dataset.prompt.{name} has no {{question}} in it; put it in")

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from caft.text.quantities import read_quantity, same_quantity
+from caft.text.quantities import plain_signs, read_quantity, same_quantity, strip_ends
 
 LONGEST_ANSWER = 500
 """Characters inside a marker, beyond which it is text and no answer."""
@@ -45,27 +45,31 @@ def read_marker(marker: Marker, allowed: Sequence[str]) -> str | None:
     content = _unwrap(marker.content)
     if not content:
         return None
-    return _match_label(content, allowed) if allowed else content
+    return _match_label(content, allowed) if allowed else _without_lead_in(content) or content
 
 
 def answers_agree(parsed: str | None, gold: str) -> bool:
     """Whether two answers say the same: as numbers if both are, else as texts.
 
-    Texts are compared without case and spacing. Numbers may have thousands commas, a currency
-    and a unit; a unit or currency that only one side names is ignored, different ones disagree.
+    Texts are compared without case and spacing. Numbers may be grouped, have a currency, a unit
+    or a name ("x = 6"); what only one side gives is ignored, different ones disagree.
     """
     if parsed is None:
         return False
     if _plain(parsed) == _plain(gold):
         return True
-    left, right = read_quantity(_unwrap(parsed)), read_quantity(_unwrap(gold))
+    parsed, gold = _without_lead_in(parsed), _without_lead_in(gold)
+    if parsed and _plain(parsed) == _plain(gold):
+        return True
+    left, right = read_quantity(parsed), read_quantity(gold)
     return left is not None and right is not None and same_quantity(left, right)
 
 
 # Thinking and quotes
 
 
-_THINK_TAG = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
+# Mistral's models write [THINK]; in small letters it may be a word in brackets.
+_THINK_TAG = re.compile(r"<(/?)think(?:ing)?>|(?-i:\[(/?)THINK\])", re.IGNORECASE)
 
 
 def drop_thinking(reply: str) -> str | None:
@@ -77,7 +81,7 @@ def drop_thinking(reply: str) -> str | None:
     kept: list[str] = []
     position, open_block = 0, False
     for tag in _THINK_TAG.finditer(reply):
-        closes = bool(tag.group(1))
+        closes = bool(tag.group(1) or tag.group(2))
         if closes and not open_block:
             kept = []
         elif not closes and not open_block:
@@ -85,14 +89,6 @@ def drop_thinking(reply: str) -> str | None:
         open_block = not closes
         position = tag.end()
     return None if open_block else "".join(kept) + reply[position:]
-
-
-_OPEN_AT_THE_END = re.compile(r"<think(?:ing)?>\s*\Z", re.IGNORECASE)
-
-
-def opens_thinking(prompt: str) -> bool:
-    """Whether a rendered prompt ends in a thinking block, which the reply then goes on with."""
-    return bool(_OPEN_AT_THE_END.search(prompt))
 
 
 _QUOTED_LINE = re.compile(r"^[ \t]*>.*$", re.MULTILINE)
@@ -135,7 +131,9 @@ def last_marker(text: str) -> Marker | None:
 
 
 _WRAPPINGS = (
+    re.compile(r"\$\$([^$]*)\$\$", re.DOTALL),
     re.compile(r"\$([^$]*)\$", re.DOTALL),
+    re.compile(r"\\\[(.*)\\\]", re.DOTALL),
     re.compile(r"\\\((.*)\\\)", re.DOTALL),
     re.compile(r"\*\*(.*)\*\*", re.DOTALL),
     re.compile(r"__(.*)__", re.DOTALL),
@@ -146,6 +144,7 @@ _WRAPPINGS = (
     re.compile(r"[\u201c\u2018]([^\u2019\u201d]*)[\u2019\u201d]", re.DOTALL),
     re.compile(r"\[([^\[\]]*)\]", re.DOTALL),
     re.compile(r"\(([^()]*)\)", re.DOTALL),
+    re.compile(r"\{([^{}]*)\}", re.DOTALL),
     re.compile(
         r"\\(?:boxed|text|textbf|mathrm|mathbf)\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}", re.DOTALL
     ),
@@ -164,14 +163,35 @@ def _unwrap(content: str) -> str:
 
 
 _LEAD_IN = re.compile(
-    r"(?:the\s+)?(?:final\s+)?(?:answer|option|choice)(?:\s+is)?\s*[:=]?\s+", re.I
+    r"(?:the\s+)?(?:final\s+|correct\s+)*(?:answer|option|choice)(?:\s+is)?"
+    r"[*_]*\s*(?:[:=][*_]*\s*|\s)",
+    re.I,
 )
+_SAID_TO_BE = re.compile(
+    r"(?:\#+\s*)?(?:[*_]*(?:the\s+|my\s+)?(?:final\s+|correct\s+)*(?:answer|result|solution)[*_]*"
+    r"(?:\s+is\s*:?|\s*[:=])[*_]*\s*)?",
+    re.I,
+)
+_LEADING_TEXT = re.compile(r"^\\(?:text|textbf|mathrm)\{([^{}]*)\}")
+_NAME = re.compile(r"([^\W\d_]{1,12})\s*=\s*(.+)", re.DOTALL)
 _ID_THEN_TEXT = re.compile(r"([^\s.):]+)(?:[.:](?=\s|$)|\))\s*(.*)", re.DOTALL)
+
+
+def _without_lead_in(content: str) -> str:
+    """What is said to be the answer: the 42 of "Answer: 42"; without wrapping."""
+    content = _LEADING_TEXT.sub(r"\1 ", _unwrap(content))
+    lead_in = _SAID_TO_BE.match(content)
+    content = content[lead_in.end() :] if lead_in else content
+    return _unwrap(content)
 
 
 def _match_label(content: str, allowed: Sequence[str]) -> str | None:
     content = _unwrap(_LEAD_IN.sub("", content, count=1) if _LEAD_IN.match(content) else content)
-    found = _same_label(content, allowed) or _same_label(content.rstrip(".").rstrip(), allowed)
+    named = _NAME.fullmatch(content)
+    # "x = 6" names 6; "A = B" names two options, and two are none.
+    if named and _same_label(named[1], allowed) is None:
+        content = _unwrap(named[2])
+    found = _same_label(content, allowed) or _same_label(strip_ends(content), allowed)
     if found is not None:
         return found
     parts = _ID_THEN_TEXT.fullmatch(content)
@@ -189,4 +209,4 @@ def _same_label(content: str, allowed: Sequence[str]) -> str | None:
 
 
 def _plain(text: str) -> str:
-    return " ".join(_unwrap(text).casefold().removesuffix(".").split())
+    return " ".join(strip_ends(_unwrap(plain_signs(_unwrap(text)))).casefold().split())

@@ -1,11 +1,14 @@
-"""Numbers as people write them: thousands commas, currencies, units, fractions.
+"""Numbers as people write them: grouped digits, currencies, units, fractions, `x = 6`.
 
-Strict where a reading could be wrong: "1,5", "5 million", "5-6" and "3 + 2" are no numbers here.
+Strict where a reading could be wrong: "1,5", "0,500", "5 million", "5-6" and "3 + 2" are no
+numbers here. Digits are grouped in threes by comma, space, apostrophe or LaTeX's spaces, in the
+Indian way ("1,00,000"), or by at least two dots ("1.000.000"); "1.000" is one.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -20,62 +23,171 @@ _CURRENCIES = {name: code for code, names in _CURRENCY_NAMES.items() for name in
 _BEFORE = "|".join(re.escape(name) for name in _CURRENCIES if len(name) in (1, 3))
 
 # Lengths are bounded: a reply of a million digits must cost nothing.
+_GROUPED = (
+    r"[1-9]\d{0,2}(?:,\d{3}){1,8}(?:\.\d{1,40})?"
+    r"|[1-9]\d?(?:,\d{2}){1,8},\d{3}(?:\.\d{1,40})?"
+    r"|[1-9]\d{0,2}(?:[ '\u2019]\d{3}){1,8}(?!\s*/)(?:\.\d{1,40})?"
+    r"|[1-9]\d{0,2}(?:\.\d{3}){2,8}(?!\.?\d)"
+)
 _QUANTITY = re.compile(
     rf"(?P<sign>[-+]?)(?P<before>(?:{_BEFORE})?)\s*(?P<inner>[-+]?)"
-    r"(?P<number>\d{1,3}(?:,\d{3}){1,8}(?:\.\d{1,40})?|\d{1,40}(?:\.\d{1,40})?|\.\d{1,40})"
-    r"(?P<exponent>(?:e[-+]?\d{1,3})?)(?:\s*/\s*(?P<divisor>[1-9]\d{0,39}))?"
+    r"(?:(?P<whole>\d{1,20})\s(?P<over>\d{1,9})\s*/\s*(?P<under>[1-9]\d{0,8})"
+    rf"|(?P<number>{_GROUPED}|\d{{1,40}}(?:\.\d{{1,40}})?|\.\d{{1,40}})"
+    r"(?P<exponent>(?:e[-+]?\d{1,3})?)(?:\s*/\s*(?P<divisor>[1-9]\d{0,39}))?)"
     r"(?P<gap>\s*)(?P<unit>[^\d\s].{0,60})?",
     re.DOTALL,
 )
+# A variable, such as x, x_1 and f(x), or words: "total cost". What computes is no name.
+_NAMED = re.compile(
+    r"(?P<name>(?:(?:the )?value of )?"
+    r"[^\W\d_](?:_\{?\w{1,3}\}?|\d{1,3})?(?:\([^\W_]{1,3}\))?"
+    r"|[^\W\d_]{2,20}(?: [^\W\d_]{2,20}){0,3}|)\s*=\s*(?P<value>[^=]+)"
+)
+_COMPUTES = re.compile(
+    r"\b(?:log|ln|lg|a?sin|a?cos|a?tan|cot|sec|csc|sqrt|exp|abs|det|min|max|mod|gcd|lcm|not|no|minus"
+    r"|plus|half|third|quarter|twice|double|triple|times|root|squared?|cubed?|without|over|per)\b"
+)
 _WORD = r"[^\W\d_]+(?:\^?-?[23²³])?"
-_UNIT = re.compile(rf"[%¢$€£¥₹]|°?{_WORD}(?:(?:\s?[/·-]\s?| ){_WORD})*")
+_UNIT = re.compile(rf"[%¢$€£¥₹°]|°?{_WORD}(?:(?:\s?[/·-]\s?| ){_WORD})*")
 _NOT_UNITS = re.compile(
     r"(hundred|thousand|million|billion|trillion|dozen)s?\b|.*\b(or|and|to|plus|minus|times|than|x)\b"
 )
 _SHORTHAND = re.compile(r"(k|m|b|mn|bn)\b")
-_LATEX_FRACTION = re.compile(r"(-?)\\[dt]?frac\{(\d{1,40})\}\{(\d{1,40})\}")
+_LATEX_FRACTION = re.compile(
+    r"\\[dtc]?frac\s*(?:\{\s*(-?)\s*(\d{1,40})\s*\}|\s*()(\d))\s*(?:\{\s*(\d{1,40})\s*\}|(\d))(?!\d)"
+)
+_LATEX_TEXT = re.compile(
+    r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|operatorname)\s*\{([^{}]*)\}"
+)
+_POWER_OF_TEN = re.compile(
+    r"(?<=\d)\s*(?:\\times|\\cdot|[\u00d7\u00b7*])\s*10\s*\^\s*(?:\{\s*([-+]?\d{1,3})\s*\}|([-+]?\d{1,3}))"
+)
+_PLAIN_SIGNS = (
+    ("\u2212", "-"),
+    ("\ufe63", "-"),
+    ("\u2044", "/"),
+    ("\u2215", "/"),
+    ("\u066b", "."),
+    ("\u066c", ","),
+    ("\\displaystyle", ""),
+    ("\\left", ""),
+    ("\\right", ""),
+    ("\\$", "$"),
+    ("\\%", "%"),
+    ("{,}", ","),
+    ("\\!", ""),
+    ("\\,", " "),
+    ("\\;", " "),
+    ("\\:", " "),
+    ("\\ ", " "),
+    ("~", " "),
+    ("^\\circ", "°"),
+    ("^{\\circ}", "°"),
+)
+_ENDS = ".,;:\u3002\uff0c\u3001"
+"""Signs of a sentence, which end an answer and are no part of it."""
+_DASHES = ("-", "\u2013", "\u2014")
+"""What may stand for a minus in front of a number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """An exact number and its unit: a currency's code, the unit's own words, or empty."""
+    """An exact number and its unit: a currency's code, the unit's own words, or empty.
+
+    `name` is what the number was said to be: the x of "x = 6", or empty.
+    """
 
     value: Fraction
     unit: str
+    name: str = ""
 
 
 def read_quantity(text: str) -> Quantity | None:
     """The number that the whole text is, or None."""
     if len(text) > 200:
         return None
-    found = _QUANTITY.fullmatch(_tidy(text))
+    tidy = _tidy(text)
+    named = _NAMED.fullmatch(tidy)
+    if named and _COMPUTES.search(named["name"]):
+        return None
+    found = _QUANTITY.fullmatch(_lead_by_minus(named["value"] if named else tidy))
     if found is None or (found["sign"] and found["inner"]):
         return None
     unit = _read_unit(found["before"], found["gap"], found["unit"] or "")
-    if unit is None:
+    value = _read_value(found)
+    if unit is None or value is None:
         return None
-    value = Fraction(found["number"].replace(",", "") + found["exponent"])
-    value /= int(found["divisor"] or 1)
-    return Quantity(-value if "-" in (found["sign"], found["inner"]) else value, unit)
+    negative = "-" in (found["sign"], found["inner"])
+    return Quantity(-value if negative else value, unit, named["name"] if named else "")
 
 
 def same_quantity(left: Quantity, right: Quantity) -> bool:
-    """Equal numbers; a unit that only one side names is ignored, different ones disagree."""
+    """Equal numbers; a unit or a name on one side only is ignored, different ones disagree."""
     one_unit = left.unit == right.unit or left.unit.rstrip("s") == right.unit.rstrip("s")
-    return left.value == right.value and (one_unit or not left.unit or not right.unit)
+    one_unit = one_unit or not left.unit or not right.unit
+    one_name = left.name == right.name or not left.name or not right.name
+    return left.value == right.value and one_unit and one_name
+
+
+def _read_value(found: re.Match[str]) -> Fraction | None:
+    if found["whole"] is not None:
+        over, under = int(found["over"]), int(found["under"])
+        # "5 11/2" is two numbers, or a slip: no reading of it is safe.
+        return int(found["whole"]) + Fraction(over, under) if over < under else None
+    number = found["number"]
+    if number.count(".") > 1:
+        number = number.replace(".", "")
+    value = Fraction(re.sub("[, '\u2019]", "", number) + found["exponent"])
+    return value / int(found["divisor"] or 1)
+
+
+def plain_signs(text: str) -> str:
+    """Digits and signs of every script and width as ASCII has them; superscripts stay."""
+    return "".join(map(_plain_sign, text))
+
+
+def _plain_sign(sign: str) -> str:
+    if sign.isascii():
+        return sign
+    if sign.isdecimal():
+        return str(unicodedata.decimal(sign))
+    if "\uff01" <= sign <= "\uff5e":
+        return chr(ord(sign) - 0xFEE0)
+    if unicodedata.name(sign, "").startswith("VULGAR FRACTION"):
+        return f" {unicodedata.normalize('NFKC', sign)}"
+    return sign
+
+
+def strip_ends(text: str) -> str:
+    """Without a sentence's last signs: "72," and "72." are 72."""
+    return text.rstrip(_ENDS + " ")
 
 
 def _tidy(text: str) -> str:
-    text = _LATEX_FRACTION.sub(r"\1\2/\3", text).replace("\u2212", "-")
-    text = re.sub(r"\\text\{([^{}]*)\}", r" \1", text)
-    for latex, plain in (("\\$", "$"), ("\\%", "%"), ("\\,", " "), ("{,}", ",")):
-        text = text.replace(latex, plain)
-    return " ".join(text.casefold().split()).removesuffix(".")
+    text = plain_signs(text)
+    for sign, plain in _PLAIN_SIGNS:
+        text = text.replace(sign, plain)
+    text = _LATEX_TEXT.sub(r" \1", text)
+    # A space before: the whole number in front of a fraction is none of its digits.
+    text = _LATEX_FRACTION.sub(_write_fraction, text)
+    text = _POWER_OF_TEN.sub(lambda power: f"e{power[1] or power[2]}", text)
+    return " ".join(strip_ends(text).casefold().split())
+
+
+def _lead_by_minus(text: str) -> str:
+    return f"-{text[1:].lstrip()}" if text[:1] in _DASHES else text
+
+
+def _write_fraction(found: re.Match[str]) -> str:
+    negative, over, _, digit, under, single = found.groups()
+    return f"{'-' if negative else ' '}{over or digit}/{under or single}"
 
 
 def _read_unit(before: str, gap: str, after: str) -> str | None:
     """The unit around a number; None where what follows is no unit, so the text no number."""
     if after and (not _UNIT.fullmatch(after) or _NOT_UNITS.match(after)):
+        return None
+    if after[:1].isnumeric():  # an exponent, as in 5²
         return None
     if not gap and _SHORTHAND.match(after):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,6 +47,23 @@ def pick_device(config: TrainerConfig) -> str:
     return device
 
 
+def refuse_too_many_devices(config: TrainerConfig) -> None:
+    """UserError where a run would start more processes than it has devices or cores for."""
+    cores = count_cores()
+    if pick_device(config) == "cpu" and config.devices > cores:
+        raise UserError(
+            f"trainer.devices is {config.devices}; on a CPU every device is a process, and this "
+            f"run may use {cores} processor cores; give at most {cores}"
+        )
+
+
+def count_cores() -> int:
+    """Processor cores that this process may use; schedulers and containers give less than all."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def build_trainer(
     config: TrainerConfig,
     *,
@@ -60,7 +78,8 @@ def build_trainer(
     With `ranks` above 1 this process is one of them, and they have been started: see ranks.py.
     """
     # Lightning's hints are about its own loaders and loggers; ours are chosen on purpose.
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
     device = pick_device(config)
     return Trainer(

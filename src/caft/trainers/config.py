@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Annotated
 
+from caft.dials import Range, Text, check_dials
 from caft.errors import UserError
 
 STRATEGIES = ("auto", "ddp")
@@ -12,16 +14,18 @@ STRATEGIES = ("auto", "ddp")
 
 @dataclass(kw_only=True, slots=True)
 class TrainerConfig:
-    """Lightning's devices; above 1, scoring, tuning and evaluation take a process each (`ddp`)."""
+    """Lightning's devices; above 1, scoring, tuning and evaluation take a process each (`ddp`).
 
-    accelerator: str = "auto"
-    devices: int = 1
-    strategy: str = "auto"
+    What their number moves is rounding (docs/decisions/0033-what-rounding-moves.md).
+    """
+
+    accelerator: Text = "auto"
+    devices: Annotated[int, Range(1, 1024)] = 1
+    strategy: Text = "auto"
     progress: bool = True
 
     def __post_init__(self) -> None:
-        if self.devices < 1:
-            raise UserError(f"trainer.devices is {self.devices}; give 1 or more")
+        check_dials(self, "trainer")
         if self.strategy not in STRATEGIES:
             raise UserError(
                 f"trainer.strategy is {self.strategy!r}; give {' or '.join(STRATEGIES)} (sharded "
@@ -35,6 +39,9 @@ class LoggerConfig:
     """Where metrics of the training steps go."""
 
     kind: str
+
+    def __post_init__(self) -> None:
+        check_dials(self, "logger")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -61,9 +68,9 @@ class WandbLoggerConfig(LoggerConfig):
     """
 
     kind: str = "wandb"
-    project: str = "caft"
-    entity: str | None = None
-    group: str | None = None
+    project: Text = "caft"
+    entity: Text | None = None
+    group: Text | None = None
     tags: list[str] = field(default_factory=list)
     mode: WandbMode = WandbMode.auto
     artifacts: bool = True

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from caft.trainers.replies import ReplyConfig, WrittenReply
 
 log = logging.getLogger(__name__)
-WRITING_SOURCES = ("trainers/predicting.py", "trainers/replies.py")
-"""What written replies and their journals depend on besides rooms, for `source_digest`."""
+
+JOURNALS = ("*.jsonl",)
+"""What an interrupted attempt leaves to the next one, for `Store.obtain`."""
 
 
 class Batch(Protocol):
@@ -35,7 +36,6 @@ class Predictor:
 
     def __init__(self, student: Student, trainer: TrainerConfig, folder: Path) -> None:
         self.student, self.trainer, self.folder = student, trainer, folder
-        self._journals: list[Journal] = []
 
     def predict(
         self,
@@ -49,13 +49,14 @@ class Predictor:
 
         Batches whose questions are all in the journal of an interrupted attempt are not run.
         """
-        journal = self._open(journal_name)
+        journal = Journal(self.folder, journal_name)
         done = {row["question_id"] for row in journal.read()}
         left = [batch for batch in batches if not done.issuperset(batch.question_ids)]
         if done:
             log.info("%s: %d results of an interrupted attempt are taken over", title, len(done))
         if left:
             self._run(title, make_module, left, journal)
+            journal.close()
         results = {row["question_id"]: row for row in journal.read()}
         assert all(name in results for batch in batches for name in batch.question_ids), (
             f"{title}: rows are missing"
@@ -78,11 +79,6 @@ class Predictor:
         results = self.predict(make_module, batches, title=title, journal_name="replies")
         return {name: WrittenReply(**row) for name, row in results.items()}
 
-    def forget(self) -> None:
-        """The stage's table holds everything: its journals are in the way now."""
-        for journal in self._journals:
-            journal.remove()
-
     def _run(
         self,
         title: str,
@@ -98,12 +94,7 @@ class Predictor:
         if count == 1:
             predict_share(Ranks(asked_to_stop=asked_to_end), _hear_nothing, job)
         else:
-            run_ranks(predict_share, (job,), count, _hear_nothing)
-
-    def _open(self, name: str) -> Journal:
-        journal = Journal(self.folder, name)
-        self._journals.append(journal)
-        return journal
+            run_ranks(predict_share, (job,), count, _hear_nothing, self.student.device)
 
 
 def _hear_nothing(_message: Any) -> None:

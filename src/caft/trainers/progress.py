@@ -6,22 +6,25 @@ from collections.abc import Callable
 from typing import Any
 
 from pytorch_lightning import Callback
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    TextColumn,
+    ProgressColumn,
+    Task,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
+
+from caft.console import clean, open_console
 
 
 def open_bar(shown: bool = True) -> Progress:
     """A bar on stderr; silent where stderr is no terminal, so that logs stay readable."""
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     return Progress(
-        TextColumn("{task.description}"),
+        _Title(),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -30,6 +33,13 @@ def open_bar(shown: bool = True) -> Progress:
         disable=not (shown and console.is_terminal),
         transient=True,
     )
+
+
+class _Title(ProgressColumn):
+    """What is counted; a teacher's name or a server's note in it is no markup."""
+
+    def render(self, task: Task) -> Text:
+        return Text(clean(task.description))
 
 
 class CountingProgress(Callback):  # type: ignore[misc]

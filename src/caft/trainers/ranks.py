@@ -11,16 +11,20 @@ import logging
 import logging.handlers
 import os
 import queue
+import shutil
 import signal
 import socket
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import distributed, multiprocessing
+from torch.distributed import FileStore  # type: ignore[attr-defined]
 
 from caft.errors import UserError
 
@@ -77,20 +81,28 @@ class Ranks:
 
 
 def run_ranks(
-    work: Callable[..., Any], arguments: Sequence[Any], count: int, receive: Callable[[Any], None]
+    work: Callable[..., Any],
+    arguments: Sequence[Any],
+    count: int,
+    receive: Callable[[Any], None],
+    device: str = "cpu",
 ) -> Any:
     """`work(ranks, tell, *arguments)` in `count` processes; the result of the first of them.
 
-    Everything picklable; what the first process passes to `tell` arrives at `receive`, and its
-    log lines in this process's log. The first error of any of them is raised here: a UserError and
-    an error of the system as such, any other as a RuntimeError; its note is the child's
-    traceback. When this process is asked to end, the others are asked to stop, and waited for.
+    They work on this machine's devices of the kind `device`, cpu or cuda. Everything picklable;
+    what the first process passes to `tell` arrives at `receive`, and its log lines in this
+    process's log. The first error of any of them is raised here: a UserError and an error of the
+    system as such, any other as a RuntimeError; its note is the child's traceback. When this
+    process is asked to end, the others are asked to stop, and waited for.
     """
     context = multiprocessing.get_context("spawn")
-    outbox, stop, port = context.Queue(), context.Event(), _free_port()
+    outbox, stop = context.Queue(), context.Event()
+    # They find each other by a file: what torch has for that otherwise listens to every network.
+    meeting = Path(tempfile.mkdtemp(prefix="caft-ranks-"))
     processes = [
         context.Process(
-            target=_enter, args=(rank, count, port, outbox, stop, work, tuple(arguments))
+            target=_enter,
+            args=(_Place(rank, count, device, meeting), outbox, stop, work, tuple(arguments)),
         )
         for rank in range(count)
     ]
@@ -107,6 +119,7 @@ def run_ranks(
             if process.is_alive():
                 process.kill()
             process.join()
+        shutil.rmtree(meeting, ignore_errors=True)
 
 
 def _listen(processes: Sequence[Any], outbox: Any, receive: Callable[[Any], None]) -> Any:
@@ -182,21 +195,49 @@ def _pass_on(kind: str, message: Any, receive: Callable[[Any], None]) -> None:
         receive(message)
 
 
-def _enter(  # noqa: PLR0917
-    rank: int,
-    count: int,
-    port: int,
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Which one of the processes this is, and the folder where they find each other."""
+
+    rank: int
+    count: int
+    device: str
+    meeting: Path
+
+    def join(self) -> None:
+        """Meet the others. Lightning, which would open a port for it, finds it done."""
+        loopback = _name_loopback()
+        if loopback:
+            # Both listen where the host's name leads, which is the network.
+            os.environ["GLOO_SOCKET_IFNAME"] = loopback
+            os.environ.setdefault("NCCL_SOCKET_IFNAME", loopback)
+        on_cuda = self.device == "cuda"
+        distributed.init_process_group(
+            "nccl" if on_cuda else "gloo",
+            store=FileStore(str(self.meeting / "store"), self.count),
+            rank=self.rank,
+            world_size=self.count,
+            device_id=torch.device("cuda", self.rank) if on_cuda else None,
+        )
+
+
+def _name_loopback() -> str:
+    names = [name for _, name in socket.if_nameindex()]
+    return next((name for name in names if name.rstrip("0") == "lo"), "")
+
+
+def _enter(
+    place: _Place,
     outbox: Any,
     stop: Any,
     work: Callable[..., Any],
     arguments: Sequence[Any],
 ) -> None:
+    rank, count = place.rank, place.count
     # The first process decides when to stop; a signal in the middle of an exchange would leave
     # the others waiting.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    os.environ.update(
-        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), LOCAL_RANK=str(rank), NODE_RANK="0"
-    )
+    os.environ.update(LOCAL_RANK=str(rank), NODE_RANK="0")
     _speak_through(outbox if rank == 0 else None)
     parent = os.getppid()
     torch.set_num_threads(max(1, torch.get_num_threads() // count))
@@ -213,6 +254,7 @@ def _enter(  # noqa: PLR0917
             outbox.put(("told", message))
 
     try:
+        place.join()
         result = work(Ranks(rank, count, asked_to_stop), tell, *arguments)
         if rank == 0:
             outbox.put(("result", result))
@@ -229,6 +271,7 @@ def _enter(  # noqa: PLR0917
 def _speak_through(outbox: Any) -> None:
     root = logging.getLogger()
     root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
     if outbox is None:
         root.handlers[:] = [logging.NullHandler()]
         return
@@ -238,9 +281,3 @@ def _speak_through(outbox: Any) -> None:
             outbox.put(("log", record))
 
     root.handlers[:] = [Forwarder(outbox)]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -9,13 +9,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import wandb
+from pydantic import ValidationError
 
-from caft.trainers.config import WandbLoggerConfig, WandbMode
+from caft.errors import UserError
+from caft.trainers.config import WandbLoggerConfig
 from caft.trainers.loggers import Product, RunIdentity
+from caft.trainers.wandb_login import find_server, wandb_mode
 
 MOST_ROWS = 20_000
 """Of one table: more than W&B shows, and uploading replies costs everybody's patience."""
 _LONGEST_TAG = 64
+_LONGEST_NAME = 128
 
 
 def open_wandb(config: WandbLoggerConfig, identity: RunIdentity) -> WandbRunLogger:
@@ -23,22 +27,46 @@ def open_wandb(config: WandbLoggerConfig, identity: RunIdentity) -> WandbRunLogg
     # Only the first process of several speaks for the job; the others would make runs of theirs.
     first = os.environ.get("LOCAL_RANK", "0") == "0"
     mode: Any = wandb_mode(config.mode) if first else "disabled"
-    run = wandb.init(
-        project=config.project,
-        entity=config.entity,
-        group=config.group or identity.sweep or None,
-        job_type=identity.kind or None,
-        tags=make_tags(config.tags, identity.overrides),
-        name=identity.name,
-        id=name_run(identity),
-        resume="allow",
-        dir=str(identity.folder),
-        mode=mode,
-        config=dict(identity.config),
-        # Without this, the next job of one process would write into this run.
-        reinit="finish_previous",
-    )
+    try:
+        run = wandb.init(
+            project=clean_project(config.project),
+            entity=config.entity,
+            group=_cut(config.group or identity.sweep),
+            job_type=_cut(identity.kind),
+            tags=make_tags(config.tags, identity.overrides),
+            name=_cut(identity.name),
+            id=name_run(identity),
+            resume="allow",
+            dir=str(identity.folder),
+            mode=mode,
+            config=dict(identity.config),
+            # Without this, the next job of one process would write into this run.
+            reinit="finish_previous",
+        )
+    except (wandb.Error, ValueError) as error:
+        raise UserError(
+            f"W&B does not start: {_explain(error)}; see that WANDB_API_KEY or wandb login fits "
+            f"{find_server()}, or give logger.mode=offline"
+        ) from error
     return WandbRunLogger(run, artifacts=config.artifacts)
+
+
+def _explain(error: Exception) -> str:
+    """Without the values that a validator repeats: one of them may be a key."""
+    if isinstance(error, ValidationError):
+        problems = error.errors(include_input=False, include_context=False)
+        return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in problems)
+    return str(error)
+
+
+def clean_project(name: str) -> str | None:
+    """A name that W&B takes: up to 128 letters, and none that would end a part of a URL."""
+    return _cut(re.sub(r"[/\\#?%:]", "-", name))
+
+
+def _cut(name: str) -> str | None:
+    """One line of at most 128 letters, as W&B wants names; None for an empty one."""
+    return " ".join(name.split())[:_LONGEST_NAME].strip() or None
 
 
 def name_run(identity: RunIdentity) -> str:
@@ -50,7 +78,9 @@ def name_run(identity: RunIdentity) -> str:
 def make_tags(own: Sequence[str], overrides: Sequence[str]) -> list[str]:
     """The config's tags, then the words that set the job apart; W&B takes up to 64 letters each."""
     words = [word for word in overrides if not word.startswith(("hydra.", "store.", "logger"))]
-    return [tag[:_LONGEST_TAG] for tag in dict.fromkeys([*own, *words]) if tag]
+    # Cut ones may be equal, and blank ones are refused.
+    cut = [tag.strip()[:_LONGEST_TAG].strip() for tag in [*own, *words]]
+    return [tag for tag in dict.fromkeys(cut) if tag]
 
 
 class StageLogger:
@@ -135,24 +165,3 @@ class WandbRunLogger:
     def finish(self, status: int) -> None:
         """A run that failed is shown as failed."""
         self.run.finish(exit_code=status)
-
-
-def wandb_mode(mode: WandbMode) -> str:
-    """`auto` is online with a key or a login, else offline: a run never stops to ask."""
-    if mode is not WandbMode.auto:
-        return mode.name
-    if os.environ.get("WANDB_MODE"):
-        return os.environ["WANDB_MODE"]
-    return "online" if _has_login() else "offline"
-
-
-def _has_login() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    import netrc
-
-    try:
-        hosts = netrc.netrc().hosts
-    except (FileNotFoundError, netrc.NetrcParseError):
-        return False
-    return any("wandb" in host for host in hosts)

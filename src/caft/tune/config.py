@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Annotated
 
+from caft.dials import (
+    MOST,
+    Count,
+    CountOrNone,
+    NotNegative,
+    Positive,
+    Range,
+    Seconds,
+    Text,
+    check_dials,
+)
 from caft.errors import UserError
 from caft.records import Target
 
@@ -17,15 +29,13 @@ class StageConfig:
     """
 
     targets: dict[str, Target] = field(default_factory=dict)
-    epochs: int = 1
+    epochs: Count = 1
 
     def __post_init__(self) -> None:
         if not self.targets:
             raise UserError(
                 "a method's stage has no targets; name at least one class, such as {easy: answer}"
             )
-        if self.epochs < 1:
-            raise UserError(f"a method's stage has epochs={self.epochs}; give 1 or more")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -36,9 +46,12 @@ class MethodConfig:
     method is chosen, and leaves the targets to that method.
     """
 
-    name: str
-    epochs: dict[str, int] = field(default_factory=dict)
+    name: Text
+    epochs: dict[str, Count] = field(default_factory=dict)
     stages: list[StageConfig] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        check_dials(self, "method")
 
 
 class Adapter(Enum):
@@ -82,16 +95,15 @@ class Overlong(Enum):
 class LoraConfig:
     """Low-rank adapters on all linear layers unless `modules` names some."""
 
-    r: int = 16
-    alpha: int = 32
-    dropout: float = 0.0
+    r: Annotated[int, Range(1, 65_536)] = 16
+    alpha: Count = 32
+    dropout: Annotated[float, Range(0, 1, below=True)] = 0.0
     modules: list[str] = field(default_factory=list)
     use_dora: bool = False
     use_rslora: bool = False
 
     def __post_init__(self) -> None:
-        if self.r < 1:
-            raise UserError(f"tuning.lora.r is {self.r}; give 1 or more")
+        check_dials(self, "tuning.lora")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -99,7 +111,8 @@ class TuningConfig:
     """AdamW. `batch_size` is rows an optimizer step; `batch_tokens` bounds one forward pass.
 
     None of the latter is as many as keep the device busy: 2,048 on a CPU, 4,096 elsewhere. The loss
-    of a step is the mean over its trained tokens, however it was cut into passes. `max_length` is
+    of a step is the mean over its trained tokens, however it was cut into passes; what that leaves
+    is rounding (docs/decisions/0033-what-rounding-moves.md). `max_length` is
     in tokens (None: the model's context). After every epoch the validation questions are
     answered; where a stage trains rationales, `validation_replies` of them at most, since a
     written reply costs as many passes as it has tokens. `patience` epochs without a better
@@ -110,40 +123,27 @@ class TuningConfig:
 
     adapter: Adapter = Adapter.lora
     lora: LoraConfig = field(default_factory=LoraConfig)
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
     schedule: Schedule = Schedule.constant
-    warmup_steps: int = 0
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    batch_size: int = 16
-    batch_tokens: int | None = None
-    max_length: int | None = None
+    warmup_steps: CountOrNone = 0
+    weight_decay: NotNegative = 0.0
+    clip: Positive = 1.0
+    batch_size: Count = 16
+    batch_tokens: Count | None = None
+    max_length: Annotated[int, Range(2, MOST)] | None = None
     overlong: Overlong = Overlong.refuse
     answer_target: AnswerTarget = AnswerTarget.bare
     gradient_checkpointing: bool = False
     validate: bool = True
-    validation_replies: int = 24
+    validation_replies: CountOrNone = 24
     select: Select = Select.final
-    patience: int | None = None
-    checkpoint_seconds: float = 60.0
+    patience: Count | None = None
+    checkpoint_seconds: Seconds = 60.0
     merge: bool = False
-    start_from: str | None = None
+    start_from: Text | None = None
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise UserError(f"tuning.batch_size is {self.batch_size}; give 1 or more")
-        if self.batch_tokens is not None and self.batch_tokens < 1:
-            raise UserError(f"tuning.batch_tokens is {self.batch_tokens}; give 1 or more, or null")
-        for name in ("warmup_steps", "weight_decay", "validation_replies", "checkpoint_seconds"):
-            if getattr(self, name) < 0:
-                raise UserError(f"tuning.{name} is {getattr(self, name)}; give 0 or more")
-        if self.max_length is not None and self.max_length < 2:
-            raise UserError(f"tuning.max_length is {self.max_length}; give 2 or more, or null")
-        for name in ("learning_rate", "clip"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"tuning.{name} is {getattr(self, name)}; give more than 0")
-        if self.patience is not None and self.patience < 1:
-            raise UserError(f"tuning.patience is {self.patience}; give 1 or more, or null")
+        check_dials(self, "tuning")
         if not self.validate and (self.patience or self.select is Select.best):
             raise UserError(
                 "tuning.patience and tuning.select=best go by validation accuracy; "

@@ -9,6 +9,7 @@ from typing import Any
 from caft.errors import UserError
 from caft.models.encoding import encode_answer_prompt, encode_reply
 from caft.records import Example, Question, Rationale, Target
+from caft.teachers.refusals import advise, count_reasons, list_reasons
 from caft.text.answers import answer_labels, gold_label
 from caft.text.config import PromptConfig
 from caft.text.prompts import Prompt, Wanted, bracketed, write_prompt
@@ -44,22 +45,32 @@ def choose_lessons(
             continue
         text = texts[question.id] if target is Target.rationale else ""
         lessons.append(Lesson(question, target, complexity_of[question.id], text))
-    _refuse_empty_classes(lessons, complexity_of, stage)
+    _refuse_empty_classes(lessons, complexity_of, rationales, stage)
     return lessons
 
 
 def _refuse_empty_classes(
-    lessons: Sequence[Lesson], complexity_of: Mapping[str, str], stage: StageConfig
+    lessons: Sequence[Lesson],
+    complexity_of: Mapping[str, str],
+    rationales: Sequence[Rationale],
+    stage: StageConfig,
 ) -> None:
     present = {lesson.complexity for lesson in lessons}
     for name, target in stage.targets.items():
         if name not in present:
+            taught = name in complexity_of.values() and target is Target.rationale
+            own = [row for row in rationales if complexity_of.get(row.question_id) == name]
             reason = (
-                "no accepted rationale is left for it; see the refusals, or use teacher.keep=all"
-                if name in complexity_of.values() and target is Target.rationale
+                f"no accepted rationale is left for it{_explain_refusals(own)}"
+                if taught
                 else "no training question is in it; move the split's cut points"
             )
             raise UserError(f"the method trains the class {name} on {target.name}s, but {reason}")
+
+
+def _explain_refusals(rationales: Sequence[Rationale]) -> str:
+    counts = count_reasons(rationales)
+    return f" ({list_reasons(counts)}): {advise(next(iter(counts)))}" if counts else ""
 
 
 def encode_lesson(
@@ -103,7 +114,7 @@ def _encode(
     labels = answer_labels(question, config.option_ids)
     if wanted is Wanted.answer and labels:
         # The very position that was scored: see encode_answer_prompt on spaces and digits.
-        encoded = encode_answer_prompt(prompt, tokenizer, labels)
+        encoded = encode_answer_prompt(prompt, tokenizer, labels, listed=bool(question.options))
         return encoded.prompt_ids, (encoded.label_ids[labels.index(gold)],)
     replies = {
         Wanted.answer: gold,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -18,17 +17,10 @@ from typing import TYPE_CHECKING, Any
 from caft.exit_status import asked_to_end
 from caft.models.student import Student
 from caft.records import Example, Question, Target
-from caft.store import (
-    Artifact,
-    Store,
-    digest,
-    file_digest,
-    make_durable,
-    source_digest,
-    write_durably,
-)
+from caft.store import Artifact, Store, digest, file_digest, source_digest
 from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
+from caft.trainers.sources import TUNING_SOURCES
 from caft.tune.config import Adapter, TuningConfig
 from caft.tune.examples import Lesson
 
@@ -38,6 +30,7 @@ if TYPE_CHECKING:
     from caft.tune.validation import Examination
 
 log = logging.getLogger(__name__)
+SOURCES = ("tune", *TUNING_SOURCES)
 _NUMBERS = "tuning.json"
 _WEIGHTS = "adapter"
 _CHECKPOINTS = "checkpoints"
@@ -84,7 +77,7 @@ class Tuning:
             },
             "seed": self.seed,
             "validation": digest(self.validation) if self.config.validate else None,
-            "sources": source_digest("tune", "models", "text"),
+            "sources": source_digest(*SOURCES),
         }
 
 
@@ -133,6 +126,11 @@ def read_tuned(student: Student, artifact: Artifact) -> Student:
     return student.after_tuning(artifact.folder / _WEIGHTS, artifact.fingerprint)
 
 
+def copy_tuned(artifact: Artifact, folder: Path) -> None:
+    """Copy the tuned weights into `folder`, compared; UserError where they have been damaged."""
+    artifact.copy_out(_WEIGHTS, folder)
+
+
 def starting_student(student: Student, config: TuningConfig) -> Student:
     """The student that a method's first stage starts from: the base model, or an adapter of it.
 
@@ -167,12 +165,10 @@ def tune_student(
     """
 
     def produce(folder: Path) -> None:
-        if not (folder / _NUMBERS).exists():
-            _train(tuning, rows or encode_rows(tuning), trainer, logger, title, folder)
-        for part in (_CHECKPOINTS, "lightning_logs"):
-            shutil.rmtree(folder / part, ignore_errors=True)
+        _train(tuning, rows or encode_rows(tuning), trainer, logger, title, folder)
 
-    return store.obtain("tune", tuning.key, produce, resumable=True)
+    scratch = (_CHECKPOINTS, "lightning_logs")
+    return store.obtain("tune", tuning.key, produce, resumable=True, scratch=scratch)
 
 
 def _train(  # noqa: PLR0917
@@ -200,12 +196,9 @@ def _train(  # noqa: PLR0917
     )
     log.info("%s: %d rows x %d epochs", title, len(rows.examples), tuning.epochs)
     trained = _watch(job, logger, title)
-    for path in [*(folder / _WEIGHTS).iterdir(), folder / _WEIGHTS]:
-        make_durable(path)
     epochs = len(accuracies(trained.curve)) or tuning.epochs
     numbers = _count(rows, epochs, trained)
-    # Last: a folder with numbers is a finished stage, whatever happens before it is published.
-    write_durably(folder / _NUMBERS, json.dumps(asdict(numbers), indent=1))
+    (folder / _NUMBERS).write_text(json.dumps(asdict(numbers), indent=1), encoding="utf-8")
 
 
 def _watch(job: Job, logger: Any, title: str) -> Trained:
@@ -233,7 +226,7 @@ def _watch(job: Job, logger: Any, title: str) -> Trained:
 
         if job.trainer.devices == 1:
             return train(Ranks(asked_to_stop=asked_to_end), tell, job)
-        trained: Trained = run_ranks(train, (job,), job.trainer.devices, tell)
+        trained: Trained = run_ranks(train, (job,), job.trainer.devices, tell, job.student.device)
         return trained
 
 

@@ -54,7 +54,7 @@ def ask(
     labels = answer_labels(question, config.option_ids)
     if wanted is not Wanted.answer or not labels:
         return AskedQuestion(question, wanted, encode_prompt(prompt, tokenizer), None)
-    encoded = encode_answer_prompt(prompt, tokenizer, labels)
+    encoded = encode_answer_prompt(prompt, tokenizer, labels, listed=bool(question.options))
     gold = encoded.label_ids[labels.index(gold_label(question, config.option_ids))]
     return AskedQuestion(question, wanted, encoded.prompt_ids, gold)
 

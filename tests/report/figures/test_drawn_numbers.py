@@ -1,12 +1,23 @@
 """Figures are read back: the marks must say what the numbers say."""
 
-import re
+from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from drawn import Drawn, read_marks, read_texts
 
-from caft.report.figures import draw_accuracy, draw_curves, draw_histogram, draw_ledger, draw_roc
+from caft.report.figures import (
+    PricedArm,
+    draw_accuracy,
+    draw_calibration,
+    draw_curves,
+    draw_histogram,
+    draw_ledger,
+    draw_pareto,
+    draw_roc,
+)
 from caft.report.figures.curves import CurvePoint, average_neighbours, run_on
 from caft.report.figures.histogram import count_bins
 from caft.report.figures.roc_curve import thin
@@ -14,7 +25,12 @@ from caft.statistics import roc_points
 
 
 def titles(panel: str) -> list[str]:
-    return [node.text or "" for node in ElementTree.fromstring(panel).iter("title")]
+    return [mark.text for mark in read_marks(panel)]
+
+
+def named(panel: str, text: str) -> Drawn:
+    (found,) = [mark for mark in [*read_marks(panel), *read_texts(panel)] if mark.text == text]
+    return found
 
 
 def test_every_row_is_in_one_bin_and_the_largest_in_the_last() -> None:
@@ -36,17 +52,39 @@ def test_histogram_marks_cuts_and_classes() -> None:
                             ["easy", "middle", "hard"], "answer entropy in nats")  # fmt: skip
     (panel,) = figure.panels
     assert {"cut point 0.5", "cut point 1.5"} <= set(titles(panel))
-    assert all(f">{name}</text>" in panel for name in ("easy", "middle", "hard"))
+    easy, middle, hard = (named(panel, name).x for name in ("easy", "middle", "hard"))
+    assert easy < named(panel, "cut point 0.5").x < middle < named(panel, "cut point 1.5").x < hard
     described = ElementTree.fromstring(panel).find("desc")
     assert described is not None
     assert "60 answered right" in (described.text or "")
 
 
-def test_a_class_too_narrow_for_its_name_is_not_labelled() -> None:
-    figure = draw_histogram([0.0, 2.0], [True, False], [1.0, 1.01],
-                            ["easy", "middle", "hard"], "entropy")  # fmt: skip
-    assert ">middle</text>" not in figure.panels[0]
-    assert ">easy</text>" in figure.panels[0]
+def test_bars_are_as_high_as_their_counts_and_stand_on_the_line() -> None:
+    values, correct = [0.01, 0.01, 0.01, 1.0, 1.0, 2.4], [True, True, False, True, False, False]
+    (panel,) = draw_histogram(values, correct, [], [], "entropy").panels
+    bars = [(mark.fill, mark.y, mark.dy) for mark in read_marks(panel)]
+    up, down = ("var(--right)", "var(--wrong)")
+    # 2 right and 1 wrong at most share the 186 pixels of the plot: the line is at 124.
+    assert [fill for fill, _, _ in bars] == [up, down, up, down, down]
+    assert [place for _, *place in bars] == [
+        pytest.approx(place) for place in ([0, 124], [124, 62], [62, 62], [124, 62], [124, 62])
+    ]
+
+
+@pytest.mark.parametrize("cuts", [[1.0, 1.01], [1.98, 1.99], [0.01, 0.02], [0.1, 1.9], [2, 2]])
+@pytest.mark.parametrize("falls", [False, True])
+def test_every_class_has_its_name_however_narrow_it_is(cuts: list[float], falls: bool) -> None:
+    names = ["easy", "middle", "hard"]
+    cuts = cuts[::-1] if falls else cuts
+    figure = draw_histogram([0.0, 2.0], [True, False], cuts, names, "entropy",
+                            lower_is_harder=falls)  # fmt: skip
+    shown = read_texts(figure.panels[0])
+    assert sorted(text.text for text in shown) == sorted(names)
+    width = {text.text: 7.1 * len(text.text) for text in shown}
+    assert all(width[t.text] / 2 <= t.x <= 330 - width[t.text] / 2 for t in shown)
+    for one, other in combinations(shown, 2):
+        apart = (width[one.text] + width[other.text]) / 2
+        assert one.y != other.y or abs(one.x - other.x) >= apart
 
 
 def test_operating_points_say_what_a_cut_catches() -> None:
@@ -54,7 +92,11 @@ def test_operating_points_say_what_a_cut_catches() -> None:
     area = {"value": 0.75, "low": 0.3, "high": 1.0}
     figure = draw_roc(values, wrong, [0.35, 9.0], "entropy", area)
     said = titles(figure.panels[0])
-    assert "At or above 0.35: 50.0% of the mistakes, 0.0% of the right answers" in said
+    point = named(
+        figure.panels[0], "At or above 0.35: 50.0% of the mistakes, 0.0% of the right answers"
+    )
+    # 0 and half of the way between the plot's paddings
+    assert (point.x, point.y) == pytest.approx((6, 126))
     assert "At or above 9: 0.0% of the mistakes, 0.0% of the right answers" in said
     assert figure.rows[0] == ("inf", "0.0%", "0.0%")
 
@@ -69,7 +111,7 @@ def test_an_estimate_that_falls_as_questions_get_harder_is_drawn_that_way() -> N
     assert roc.rows[:2] == (("-inf", "0.0%", "0.0%"), ("0.6", "0.0%", "50.0%"))
     shown = draw_histogram(margins, [not each for each in wrong], [0.75, 0.3],
                            ["easy", "middle", "hard"], "margin", lower_is_harder=True)  # fmt: skip
-    places = [shown.panels[0].index(f">{name}</text>") for name in ("hard", "middle", "easy")]
+    places = [named(shown.panels[0], name).x for name in ("hard", "middle", "easy")]
     assert places == sorted(places)
 
 
@@ -91,13 +133,22 @@ def test_accuracy_draws_one_panel_a_mode_and_skips_what_is_missing(sample: Any) 
     assert [row[:2] for row in figure.rows] == [("answer", "base")] * 4 + [("routed", "base")] * 4
 
 
+def scale_of(panel: str) -> tuple[float, float]:
+    """Where 0% and 100% stand; a label's baseline lies 4 pixels below its place."""
+    at = {text.text: text.y - 4 for text in read_texts(panel, "role-axis-label")}
+    return at["0%"], at["100%"]
+
+
 def test_whiskers_stand_where_the_interval_is(sample: Any) -> None:
     (panel, *_) = draw_accuracy(sample.summary["accuracy"], []).panels
-    whisker = re.search(r'y1="([\d.]+)"[^>]*y2="([\d.]+)" class="whisker base"', panel)
-    assert whisker is not None
-    low = sample.summary["accuracy"]["base"]["answer"]["low"]
-    # The area runs from 40 (all right) to 236 (none right).
-    assert float(whisker[1]) == pytest.approx(236 - low * 196, abs=0.01)
+    nothing, everything = scale_of(panel)
+    share = sample.summary["accuracy"]["base"]["answer"]
+    place = [nothing + share[key] * (everything - nothing) for key in ("value", "low", "high")]
+    whisker, _, dot, other = read_marks(panel)
+    assert [dot.y, whisker.y, whisker.y + whisker.dy] == pytest.approx(place, abs=0.01)
+    assert (dot.x, dot.fill, other.fill) == (whisker.x, "var(--base)", "var(--tuned)")
+    # Not told apart by colour alone: a circle, and a square.
+    assert (dot.dx, other.dx) == (0, pytest.approx(9.5, abs=0.1))
 
 
 def test_stages_that_count_from_their_own_start_run_on() -> None:
@@ -128,9 +179,68 @@ def test_curves_by_epoch_or_without_any_measure() -> None:
     assert figure.columns[2] == "epochs"
 
 
+def widths_of(panel: str) -> list[float]:
+    return [mark.dx for mark in read_marks(panel) if mark.fill == "var(--curve)"]
+
+
 def test_ledger_bars_share_one_scale(sample: Any) -> None:
     figure = draw_ledger(sample.summary["cost"])
-    widths = [float(w) for w in re.findall(r'width="([\d.]+)"[^>]*class="bar"', figure.panels[0])]
+    widths = widths_of(figure.panels[0])
     assert widths[4] == 400
     assert widths[3] == pytest.approx(400 * 49_000 / 98_412, abs=0.01)
     assert dict(figure.rows)["Teacher: tokens read"] == "15,416"
+
+
+def test_a_few_tokens_among_millions_are_seen_and_none_are_not(sample: Any) -> None:
+    cost = {**sample.summary["cost"], "trained_total_tokens": 10**7, "teacher_prompt_tokens": 3,
+            "teacher_completion_tokens": 0}  # fmt: skip
+    few, none, *_ = widths_of(draw_ledger(cost).panels[0])
+    assert (few, none) == (pytest.approx(1.6), 0)
+    assert "nan" not in draw_ledger(dict.fromkeys(cost, 0)).panels[0].lower()
+
+
+def test_stages_that_are_short_have_their_names_in_two_rows() -> None:
+    rows = [{"stage": k, "step": step, "loss": 1.0} for k, step in ((1, 1), (2, 2), (2, 500))]
+    figure = draw_curves(rows)
+    assert figure is not None
+    names = read_texts(figure.panels[0])
+    assert [name.text for name in names] == ["stage 1", "stage 2"]
+    assert abs(names[0].y - names[1].y) > 12
+
+
+def test_a_course_breaks_between_its_stages_and_each_is_named() -> None:
+    rows = [{"stage": name, "step": step, "loss": 1.0 / step}
+            for name, steps in (("1", (1, 2, 3)), ("2", (4, 5))) for step in steps]  # fmt: skip
+    figure = draw_curves(rows)
+    assert figure is not None
+    (panel,) = figure.panels
+    assert titles(panel)[1:4:2] == ["stage 1, 2: 0.5000", "stage 2, 4: 0.2500"]
+    places = [mark.x for mark in read_marks(panel)]
+    assert named(panel, "stage 1").x < places[0] < places[2] < named(panel, "stage 2").x < places[3]
+    curves = [node.get("d", "") for node in ElementTree.fromstring(panel).iter("path")
+              if node.get("stroke") == "var(--curve)"]  # fmt: skip
+    assert [curve.count("L") for curve in curves] == [2, 1]
+
+
+def off_the_frame(marks: Sequence[Drawn], width: float, height: float, room: float) -> bool:
+    return all(room <= mark.x <= width - room and room <= mark.y <= height - room for mark in marks)
+
+
+def test_points_do_not_sit_on_the_frame(sample: Any) -> None:
+    points = [{"stage": 1, "epoch": epoch, "validation_accuracy": epoch - 1} for epoch in (1, 2)]
+    figure = draw_curves(points)
+    assert figure is not None
+    assert off_the_frame(read_marks(figure.panels[0]), 330, 186, room=5)
+    ends = draw_calibration([0.0, 1.0], [False, True])
+    dots = [mark for mark in read_marks(ends.panels[0]) if mark.fill]
+    assert len(dots) == 2
+    assert off_the_frame(dots, 270, 252, room=6)
+    arms = [
+        PricedArm(number=k, name="", accuracy={"value": k, "low": k, "high": k}, prices={"usd": k})
+        for k in (0, 1)
+    ]
+    pareto = draw_pareto(arms, [("usd", "USD")])
+    assert pareto is not None
+    circles = [mark for mark in read_marks(pareto.panels[0]) if mark.fill]
+    assert len(circles) == 2
+    assert off_the_frame(circles, 330, 206, room=10)

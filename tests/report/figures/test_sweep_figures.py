@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+from drawn import read_marks, read_texts
+
 from caft.report.figures import CutArm, PricedArm, draw_cut_points, draw_pareto
 
 WAYS = (("tokens", "teacher tokens"), ("usd", "USD"))
@@ -25,8 +28,12 @@ def test_who_is_on_the_front_is_filled_and_named() -> None:
     figure = draw_pareto(priced((0.5, 0, 1), (0.7, 100, 1), (0.6, 200, 1)), WAYS)
     assert figure is not None
     (panel,) = figure.panels  # USD does not differ and says nothing
-    assert panel.count('class="arm front"') == 2
-    assert panel.count('class="arm behind"') == 1
+    circles = [mark for mark in read_marks(panel) if mark.fill]
+    assert [mark.fill for mark in circles] == ["var(--curve)", "var(--curve)", "var(--paper)"]
+    # 0, 100 and 200 tokens from the left, and the number in each circle.
+    assert [mark.x for mark in circles] == pytest.approx([16, 165, 314])
+    assert [text.text for text in read_texts(panel)] == ["1", "2", "3"]
+    assert [text.x for text in read_texts(panel)] == [mark.x for mark in circles]
     assert "by rising price: arm 1, arm 2." in panel
     assert figure.columns == ("setting", "accuracy", "teacher tokens")
     assert figure.rows[2] == ("3. arm 3", "60.0% (56.0 to 64.0)", "200")
@@ -69,8 +76,9 @@ def test_nats_and_tokens_share_no_axis() -> None:
     assert [name in in_tokens for name in ("arm 1,", "arm 2,", "arm 3,", "arm 4,")] == [
         False, False, True, True
     ]  # fmt: skip
-    assert ">entropy, nats</text>" in in_nats
-    assert ">length, tokens</text>" in in_tokens
+    assert [read_texts(panel, "role-axis-title")[0].text for panel in (in_nats, in_tokens)] == [
+        "cut point 1, entropy, nats", "cut point 1, length, tokens"
+    ]  # fmt: skip
     assert ("cuts-1" in in_nats, "cuts-1" in in_tokens) == (True, False)
     # One value alone is no course.
     assert [row[0] for row in figure.rows] == ["1. arm 1", "2. arm 2", "3. arm 3", "4. arm 4"]

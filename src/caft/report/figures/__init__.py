@@ -1,6 +1,6 @@
-"""Every figure of the report, drawn from plain numbers. Pure.
+"""Every figure of the report: its words, its numbers as a table, and its drawings. Pure.
 
-What distinguishes two marks is never colour alone: position, shape or text says it too.
+`caft.report.charts` draws, and is imported when something is drawn.
 """
 
 from caft.report.figures.accuracy import draw_accuracy

@@ -10,20 +10,8 @@ from typing import Any
 from markupsafe import Markup
 
 from caft.report.figures.figure import Figure
-from caft.report.svg import (
-    Plot,
-    Scale,
-    drawing,
-    element,
-    label,
-    line,
-    nice_ticks,
-    path_through,
-)
-from caft.report.wording import short_count
 
 MOST_POINTS = 200
-_WIDTH, _HEIGHT = 400, 280
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +58,9 @@ def draw_curves(curves: Sequence[Mapping[str, Any]]) -> Figure | None:
     axis = "optimizer steps" if any("step" in row for row in curves) else "epochs"
     panels = []
     if loss:
-        panels.append(_draw_course("loss", "Training loss, nats a token", loss, axis, None))
+        panels.append(_draw_course("loss", "training loss, nats per token", loss, axis, None))
     if validation:
-        name = "Accuracy on validation questions"
+        name = "accuracy on validation questions"
         panels.append(_draw_course("validation", name, validation, axis, 1.0))
     if not panels:
         return None
@@ -127,36 +115,16 @@ def _tell_stage(stage: str, rows: Sequence[Mapping[str, Any]]) -> str:
 def _draw_course(
     key: str, name: str, points: Sequence[CurvePoint], axis: str, top: float | None
 ) -> Markup:
-    highest = top or max(point.value for point in points) * 1.05 or 1.0
-    last = max(point.x for point in points)
-    plot = Plot(Scale(0, last, 52, _WIDTH - 14), Scale(0, highest, 230, 40))
-    ticks = nice_ticks(0, highest)
-    written = [(v, f"{100 * v:.0f}%" if top else f"{v:g}") for v in ticks]
-    stages = list(dict.fromkeys(point.stage for point in points))
-    ends = [max(p.x for p in points if p.stage == stage) for stage in stages]
+    from caft.report.charts.panels import draw_course
+
+    ends = {point.stage: point.x for point in points}
     told = (
-        f"{len(stages)} stages; from {points[0].value:.3f} to {points[-1].value:.3f}. "
+        f"{len(ends)} stages; from {points[0].value:.3f} to {points[-1].value:.3f}. "
         "The numbers follow as a table."
     )
-    return drawing(
-        f"curve-{key}", _WIDTH, _HEIGHT, name, told,
-        label(name, plot.x.start, 20, "panel-name", "start"),
-        plot.left_axis(written),
-        *(line(plot.x(end), 40, plot.x(end), 230, "cut") for end in ends[:-1]),
-        *(_draw_stage(plot, [p for p in points if p.stage == stage]) for stage in stages),
-        plot.bottom_axis([(v, short_count(v)) for v in nice_ticks(0, last)], axis),
-    )  # fmt: skip
-
-
-def _draw_stage(plot: Plot, points: Sequence[CurvePoint]) -> Markup:
-    places = [(plot.x(point.x), plot.y(point.value)) for point in points]
-    # A long curve needs no dots; each of a few is a measurement that wants to be seen.
-    radius = 4 if len(points) <= 30 else 2
-    shape = "dot curve-dot" if len(points) <= 30 else "hover"
-    dots = [
-        element("circle",
-                element("title", f"stage {p.stage}, {p.x:g}: {p.value:.4f}"),
-                cx=x, cy=y, r=radius, class_=shape)
-        for p, (x, y) in zip(points, places, strict=True)
+    rows = [
+        {"x": p.x, "y": p.value, "stage": p.stage,
+         "said": f"stage {p.stage}, {p.x:g}: {p.value:.4f}"}
+        for p in points
     ]  # fmt: skip
-    return element("g", element("path", d=path_through(places), class_="curve"), *dots)
+    return draw_course(f"curve-{key}", told, rows, name=name, axis=axis, ends=ends, top=top)

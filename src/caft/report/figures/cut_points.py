@@ -9,11 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from caft.report.figures.figure import Figure
-from caft.report.figures.pareto import fit_shares, share_ticks
-from caft.report.svg import Plot, Scale, drawing, element, label, line, nice_ticks, path_through
 from caft.report.wording import percent_between
-
-_WIDTH, _HEIGHT = 400, 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,40 +63,16 @@ def draw_cut_points(arms: Sequence[CutArm]) -> Figure | None:
 
 
 def _draw_panel(arms: Sequence[CutArm], k: int, key: str) -> Markup:
-    low, high = min(arm.cuts[k] for arm in arms), max(arm.cuts[k] for arm in arms)
-    margin = (high - low) * 0.06
-    x = Scale(low - margin, high + margin, 60, _WIDTH - 22)
-    plot = Plot(x, fit_shares([arm.accuracy for arm in arms]))
-    measure = arms[0].measure
-    words = f"cut point {k + 1}, {measure}"
-    methods = dict.fromkeys(arm.method for arm in arms)
-    lines = [
-        sorted((arm.cuts[k], arm.accuracy["value"]) for arm in arms if arm.method == method)
-        for method in methods
-    ]
-    told = "; ".join(
-        f"{a.name}, cut at {a.cuts[k]:.4g}: {percent_between(a.accuracy)}" for a in arms
-    )
-    return drawing(
-        key, _WIDTH, _HEIGHT, f"Accuracy by {words}", told,
-        label(f"cut point {k + 1}", x.start, 20, "panel-name", "start"),
-        plot.left_axis(share_ticks(plot.y)),
-        *(element("path", d=path_through([(plot.x(c), plot.y(v)) for c, v in points]),
-                  class_="front-line") for points in lines),
-        *(_draw_arm(plot, arm, k) for arm in arms),
-        plot.bottom_axis([(v, f"{v:g}") for v in nice_ticks(x.low, x.high, 5)], measure),
-    )  # fmt: skip
+    from caft.report.charts.drawing import NUMBER
+    from caft.report.charts.panels import draw_arms
 
-
-def _draw_arm(plot: Plot, arm: CutArm, k: int) -> Markup:
-    x, y = plot.x(arm.cuts[k]), plot.y(arm.accuracy["value"])
-    said = f"{arm.name}, cut at {arm.cuts[k]:.4g}: {percent_between(arm.accuracy)}"
-    low, high = plot.y(arm.accuracy["low"]), plot.y(arm.accuracy["high"])
-    return element(
-        "g",
-        element("title", said),
-        line(x, low, x, high, "whisker front"),
-        element("circle", cx=x, cy=y, r=9, class_="arm front"),
-        label(str(arm.number), x, y + 4.2, "arm-number front"),
-        class_="mark",
-    )
+    rows = [
+        {**arm.accuracy, "x": arm.cuts[k], "number": arm.number, "line": arm.method,
+         "said": f"{arm.name}, cut at {arm.cuts[k]:.4g}: {percent_between(arm.accuracy)}"}
+        for arm in arms
+    ]  # fmt: skip
+    told = "; ".join(row["said"] for row in rows)
+    cuts = [arm.cuts[k] for arm in arms]
+    words = f"cut point {k + 1}, {arms[0].measure}"
+    domain = (min(cuts), max(cuts))
+    return draw_arms(key, told, rows, axis=words, domain=domain, labels=NUMBER)

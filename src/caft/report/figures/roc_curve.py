@@ -6,10 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from markupsafe import Markup
-
 from caft.report.figures.figure import Figure
-from caft.report.svg import Plot, Scale, drawing, element, label, line, path_through
 from caft.report.wording import area_between, percent
 from caft.statistics import RocPoint, roc_points
 
@@ -26,36 +23,22 @@ def draw_roc(
     lower_is_harder: bool = False,
 ) -> Figure:
     """The ROC curve of an estimate against mistakes; both kinds must occur."""
+    from caft.report.charts.panels import draw_rates
+
     sign = -1 if lower_is_harder else 1
     points = roc_points([sign * value for value in values], wrong)
-    side = 340
-    plot = Plot(Scale(0, 1, 52, side - 14), Scale(0, 1, side - 54, 14))
-    curve = [(plot.x(p.false_positive_rate), plot.y(p.true_positive_rate)) for p in thin(points)]
-    said = f"ROC AUC {area_between(area)}"
-    fifths = [(k / 5, f"{20 * k}%") for k in range(6)]
-    panel = drawing(
-        "roc",
-        side,
-        side,
-        f"ROC curve of {measure} against mistakes",
-        f"{said} over {len(values)} questions. The diagonal is a coin toss.",
-        plot.left_axis(fifths),
-        element("path", d=path_through([*curve, (plot.x(1), plot.y(0))]) + "Z", class_="under"),
-        line(plot.x(0), plot.y(0), plot.x(1), plot.y(1), "diagonal"),
-        element("path", element("title", said), d=path_through(curve), class_="curve"),
-        *(_draw_operating_point(plot, points, cut, sign) for cut in cuts),
-        label(f"AUC {area['value']:.3f}", plot.x(0.97), plot.y(0.105), "big", "end"),
-        label(f"{area['low']:.3f} to {area['high']:.3f}", plot.x(0.97), plot.y(0.04), "tick",
-              "end"),
-        plot.bottom_axis(fifths, "right answers flagged as well"),
-    )  # fmt: skip
+    told = (
+        f"ROC AUC {area_between(area)} over {len(values)} questions. The diagonal is a coin toss."
+    )
+    curve = [{"x": p.false_positive_rate, "y": p.true_positive_rate} for p in thin(points)]
+    operating = [_find_operating_point(points, cut, sign) for cut in cuts]
     return Figure(
         key="roc",
         heading="How well it finds mistakes",
         note="Share of mistakes found (upwards) when all questions "
         f"at or {'below' if lower_is_harder else 'above'} a threshold are flagged."
         + (" Dots are the split's cut points." if cuts else ""),
-        panels=(panel,),
+        panels=(draw_rates(told, measure, curve, operating, area),),
         columns=("threshold", "right answers flagged", "mistakes found"),
         rows=tuple(_write_row(point, sign) for point in thin(points)),
     )
@@ -73,12 +56,11 @@ def thin(points: Sequence[RocPoint]) -> list[RocPoint]:
     return kept if kept[-1] is points[-1] else [*kept, points[-1]]
 
 
-def _draw_operating_point(plot: Plot, points: Sequence[RocPoint], cut: float, sign: int) -> Markup:
+def _find_operating_point(points: Sequence[RocPoint], cut: float, sign: int) -> dict[str, Any]:
     at = [p for p in points if p.threshold >= sign * cut][-1]
     said = (
         f"At or {'below' if sign < 0 else 'above'} {cut:.4g}: "
         f"{percent(at.true_positive_rate)} of the mistakes, "
         f"{percent(at.false_positive_rate)} of the right answers"
     )
-    x, y = plot.x(at.false_positive_rate), plot.y(at.true_positive_rate)
-    return element("circle", element("title", said), cx=x, cy=y, r=5, class_="dot curve-dot")
+    return {"x": at.false_positive_rate, "y": at.true_positive_rate, "said": said}

@@ -127,7 +127,8 @@ def _pool_seeds(first: Arm, second: Arm, difference: Interval) -> ArmComparison:
 def pair_seeds(first: Arm, second: Arm) -> list[tuple[list[bool], list[bool]]]:
     """Outcome rows of both arms, seed beside equal seed, or in order where none is equal."""
     rows = (outcome_rows(first), outcome_rows(second))
-    shared = [seed for seed in first.seeds if seed in second.seeds]
+    seeds = (first.seeds, second.seeds)
+    shared = [seed for seed in seeds[0] if seed in seeds[1]]
     if not shared:
         return list(zip(*rows, strict=False))
-    return [(rows[0][first.seeds.index(s)], rows[1][second.seeds.index(s)]) for s in shared]
+    return [(rows[0][seeds[0].index(s)], rows[1][seeds[1].index(s)]) for s in shared]

@@ -1,0 +1,101 @@
+"""The one door to the terminal and to run.log: what passes it is text, never a command.
+
+Questions, templates, replies, servers' messages and paths come from strangers. An escape sequence
+among them would move the cursor, recolour or retitle the terminal, or copy to the clipboard; a
+bidirectional override would show a line that does not stand there. Libraries speak, too: their
+hints and warnings go to run.log, their errors to the terminal as well.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# C0 without tab and line feed, DEL and C1; separators that break lines; marks, embeddings and
+# overrides of direction; halves of surrogate pairs, which no stream can encode.
+_HARMFUL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def clean(text: str) -> str:
+    """`text` with every character that would steer a terminal written out as its escape code."""
+    return _HARMFUL.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+
+
+def tell(message: str, *, end: str = "\n") -> None:
+    """Print to standard output, at once."""
+    print(clean(message), end=end, flush=True)
+
+
+def tell_error(message: str) -> None:
+    """Print to standard error, at once."""
+    print(clean(message), file=sys.stderr, flush=True)
+
+
+def open_console(*, stderr: bool = False) -> Console:
+    """A rich console that takes no markup from texts and lets no escape sequence through."""
+    from rich.console import Console
+
+    console = Console(stderr=stderr, markup=False, emoji=False)
+    console.push_render_hook(cast(Any, _Cleaning()))
+    return console
+
+
+class _Cleaning:
+    """A render hook of rich's: texts are cleaned, rich's own commands are not."""
+
+    def process_renderables(self, renderables: list[Any]) -> list[Any]:
+        """Called by the console with all that one print holds."""
+        return [_Cleaned(renderable) for renderable in renderables]
+
+
+class _Cleaned:
+    def __init__(self, renderable: Any) -> None:
+        self._renderable = renderable
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        from rich.segment import Segment
+
+        for segment in console.render(self._renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(clean(segment.text), segment.style)
+
+
+class CleanFormatter(logging.Formatter):
+    """Formats lines of a log, and of a traceback in it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, cleaned."""
+        return clean(super().format(record))
+
+
+class OursOrErrors(logging.Filter):
+    """Lets through what this package says, and what others say is an error."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record may pass."""
+        ours = record.name == "caft" or record.name.startswith("caft.")
+        return ours or record.levelno >= logging.ERROR
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Warnings of the body go to the log and no longer to standard error."""
+    # Read when transformers is imported: it has a stream of its own.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)

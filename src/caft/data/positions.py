@@ -1,0 +1,131 @@
+"""Whether the right answer's place gives it away, and options in an order of their own. Pure.
+
+Files that list the right answer first teach "always A", and a test on such rows calls that a
+success. Each place is tested against gold answers that fall evenly on every question's own
+options: the count of a place is then a sum of independent draws, binomial for each number of
+options. The p-values are exact but for the correction over places, which only makes them larger.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from caft.records import Question
+
+ALPHA = 0.001
+"""A place that holds as many or as few gold answers less often than this by chance is told."""
+
+_NEVER = 1e-30
+"""Counts less likely than this are left out: without that the sums of 100,000s would take hours."""
+
+HANDFUL = 5
+"""So few questions may all have their gold answer in one place."""
+
+
+@dataclass(frozen=True, slots=True)
+class OneSided:
+    """A place (from 0) with more or fewer gold answers than chance gives it.
+
+    `gold` of `questions` have theirs there, `expected` is chance's count, `p` the probability of
+    a place so far from it, corrected for the number of places.
+    """
+
+    place: int
+    gold: int
+    questions: int
+    expected: float
+    p: float
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether every gold answer stands there."""
+        return self.gold == self.questions
+
+
+def find_one_sided(questions: Sequence[Question]) -> OneSided | None:
+    """The place that is furthest from chance, where it is further than `ALPHA`; else None.
+
+    Questions without listed options have no places and do not count.
+    """
+    listed = [question for question in questions if question.options]
+    if not listed:
+        return None
+    sizes = Counter(len(question.options) for question in listed)
+    golds = Counter(question.gold_index for question in listed)
+    places = [_judge_place(place, golds[place], sizes) for place in range(max(sizes))]
+    worst = min(places, key=lambda found: (not found.everywhere, found.p))
+    return worst if worst.p < ALPHA or worst.everywhere else None
+
+
+def _judge_place(place: int, gold: int, sizes: Mapping[int, int]) -> OneSided:
+    """One place, two-sided and corrected over all places (Bonferroni)."""
+    import numpy as np
+    from scipy.stats import binom
+
+    expected, chances, least = 0.0, np.ones(1), 0
+    for size, count in sizes.items():
+        if size > place:
+            expected += count / size
+            pmf = binom.pmf(np.arange(count + 1), count, 1 / size)
+            likely = np.flatnonzero(pmf > _NEVER)
+            chances = np.convolve(chances, pmf[likely[0] : likely[-1] + 1])
+            least += int(likely[0])
+    from_least = max(0, gold - least)
+    tails = chances[from_least:].sum(), chances[: from_least + 1].sum() * (gold >= least)
+    p = min(1.0, 2 * max(sizes) * float(min(tails)))
+    return OneSided(place, gold, sum(sizes.values()), expected, p)
+
+
+def shuffle_options(questions: Sequence[Question], seed: int) -> tuple[Question, ...]:
+    """Each question with its options in an order that hangs on `seed` and its id alone.
+
+    "All of the above" stays where it is; a question whose options or solution name other options
+    by their letters is left as it is.
+    """
+    return tuple(_shuffle(question, seed) for question in questions)
+
+
+def _shuffle(question: Question, seed: int) -> Question:
+    if not question.options or names_letters(question):
+        return question
+    free = [p for p, option in enumerate(question.options) if not _POINTS_ABOVE.search(option)]
+
+    def rank(place: int) -> bytes:
+        return hashlib.sha256(f"options {seed} {question.id} {place}".encode()).digest()
+
+    order = list(range(len(question.options)))
+    for place, source in zip(free, sorted(free, key=rank), strict=True):
+        order[place] = source
+    assert question.gold_index is not None
+    return replace(
+        question,
+        options=tuple(question.options[source] for source in order),
+        gold_index=order.index(question.gold_index),
+    )
+
+
+_POINTS_ABOVE = re.compile(
+    r"\b(?:all|none|both|neither|any|either|each|one)\b.{0,20}\b(?:above|below|these|those|them)\b",
+    re.IGNORECASE,
+)
+_LETTER = r"(?:\(?[A-Z]\)?)"
+_AMONG_LETTERS = re.compile(
+    rf"^\W*(?:both|either|neither|only|all of)?\s*{_LETTER}(?:\s*,\s*{_LETTER})*"
+    rf"\s*,?\s*(?:and|or|nor|&)\s*{_LETTER}\W*(?:only|are correct)?\W*$",
+    re.IGNORECASE,
+)
+_LETTER_IN_PROSE = re.compile(r"\([A-J]\)|\b(?:answer is|option|choice|options) [A-J]\b")
+
+
+def names_letters(question: Question) -> bool:
+    """Whether an option, or the worked solution, speaks of options by their letters."""
+    if question.rationale and _LETTER_IN_PROSE.search(question.rationale):
+        return True
+    return any(
+        _AMONG_LETTERS.match(option) or _LETTER_IN_PROSE.search(option)
+        for option in question.options
+    )

@@ -1,0 +1,168 @@
+"""What a setting may be: every number's range and every name's rule stand beside the dial.
+
+A config class annotates its fields, such as `batch_size: Count`, and calls `check_dials` when it
+is made; nothing else compares a single number with its bounds. What several dials are together is
+the class's own to check.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from math import inf
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, TypeAlias, get_args, get_origin, get_type_hints
+
+from caft.errors import UserError
+
+_LONGEST_SHOWN = 40
+_OR_MORE = {True: ", and finite", False: " or more, and finite"}
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Numbers from `low` to `high`; `above` leaves out the low end, `below` the high one.
+
+    NaN and the infinities are in no range.
+    """
+
+    low: float
+    high: float
+    above: bool = False
+    below: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        # NaN compares with nothing, so it must not be asked whether it lies outside.
+        fits_low = self.low < value if self.above else self.low <= value
+        return fits_low and (value < self.high if self.below else value <= self.high)
+
+    def __str__(self) -> str:
+        low = f"more than {_words(self.low)}" if self.above else _words(self.low)
+        if self.high == inf:
+            return "a finite number" if self.low == -inf else f"{low}{_OR_MORE[self.above]}"
+        if self.above or self.below:
+            return f"{low}, {'below' if self.below else 'up to'} {_words(self.high)}"
+        return f"{low} to {_words(self.high)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A name or a path: some text that is not only blanks."""
+
+
+MOST = 1_000_000_000
+"""Of anything that is counted: beyond, it is a slip of the keyboard."""
+
+Count: TypeAlias = Annotated[int, Range(1, MOST)]
+CountOrNone: TypeAlias = Annotated[int, Range(0, MOST)]
+Seed: TypeAlias = Annotated[int, Range(0, 2**32 - 1)]
+"""What numpy takes; torch and Python's own generators would take more."""
+Share: TypeAlias = Annotated[float, Range(0, 1)]
+Positive: TypeAlias = Annotated[float, Range(0, inf, above=True, below=True)]
+NotNegative: TypeAlias = Annotated[float, Range(0, inf, below=True)]
+ANY_FINITE = Range(-inf, inf, above=True, below=True)
+Finite: TypeAlias = Annotated[float, ANY_FINITE]
+Seconds: TypeAlias = Annotated[float, Range(0, MOST)]
+Usd: TypeAlias = Annotated[float, Range(0, MOST)]
+Text: TypeAlias = Annotated[str, Filled()]
+
+
+def check_dials(config: Any, place: str) -> None:
+    """UserError for the first of `config`'s own settings that is not what its annotation allows.
+
+    `place` is where they stand, such as `tuning.lora`. Parts that are config classes themselves
+    have a place of their own and were checked when they were made; those in lists and tables have
+    none, and are checked here.
+    """
+    for name, hint, value in _fields(config):
+        if not is_dataclass(value):
+            _check(f"{place}.{name}" if place else name, hint, value)
+
+
+def _fields(config: Any) -> Iterator[tuple[str, Any, Any]]:
+    hints = get_type_hints(type(config), include_extras=True)
+    for field in fields(config):
+        yield field.name, hints[field.name], getattr(config, field.name)
+
+
+def _check(path: str, hint: Any, value: Any) -> None:
+    kind, rules, optional = read_hint(hint)
+    if kind is Any and isinstance(value, float):
+        # A table of the user's own goes to others as JSON, which has no word for NaN.
+        rules = (ANY_FINITE,)
+    for rule in rules if value is not None else ():
+        _apply(rule, path, value, ", or null" if optional else "")
+    if get_origin(kind) is list:
+        _refuse_repeats(path, value)
+    for name, inner_hint, inner in _members(kind, value):
+        _check(f"{path}.{name}", inner_hint, inner)
+
+
+def read_hint(hint: Any) -> tuple[Any, tuple[Any, ...], bool]:
+    """A dial's type without `| None`, the rules beside it, and whether null is allowed."""
+    optional = NoneType in get_args(hint)
+    if optional:
+        (hint,) = (part for part in get_args(hint) if part is not NoneType)
+    if get_origin(hint) is Annotated:
+        kind, *rules = get_args(hint)
+        return kind, tuple(rules), optional
+    return hint, (), optional
+
+
+def _apply(rule: Any, path: str, value: Any, or_null: str) -> None:
+    if isinstance(rule, Range) and value not in rule:
+        raise UserError(f"{path} is {shown(value)}; give {rule}{or_null}")
+    if isinstance(rule, Filled) and not value.strip():
+        raise UserError(f"{path} is {value!r}, which names nothing; give a name{or_null}")
+    if isinstance(rule, Filled) and value.startswith("~"):
+        _refuse_unknown_home(path, value)
+
+
+def _refuse_unknown_home(path: str, value: str) -> None:
+    try:
+        Path(value).expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            f"{path} is {shown(value)}, and this system knows no such user; give the whole path"
+        ) from error
+
+
+def _members(kind: Any, value: Any) -> Iterator[tuple[object, Any, Any]]:
+    """What a list, a table, or a config class within one holds: name, hint and value."""
+    if is_dataclass(value):
+        yield from _fields(value)
+        return
+    of = get_args(kind)[-1] if get_args(kind) else Any
+    if isinstance(value, Mapping):
+        yield from ((name, of, inner) for name, inner in value.items())
+    elif isinstance(value, list):
+        yield from ((number, of, inner) for number, inner in enumerate(value))
+
+
+def _refuse_repeats(path: str, entries: list[Any]) -> None:
+    """Words name things, and naming one twice is a slip; numbers and tables may repeat."""
+    words = Counter(
+        entry.name if isinstance(entry, Enum) else entry
+        for entry in entries
+        if isinstance(entry, str | Enum)
+    )
+    for word, times in words.items():
+        if times > 1:
+            raise UserError(f"{path} names {shown(word)!r} {times} times; name it once")
+        if not word.strip():
+            raise UserError(f"{path} has an entry without a name; leave it out")
+
+
+def shown(value: object) -> str:
+    """What was given, as a message quotes it: a number of a thousand digits is cut."""
+    text = str(value)
+    if len(text) <= _LONGEST_SHOWN:
+        return text
+    return f"{text[: _LONGEST_SHOWN // 2]}... ({len(text):,} characters)"
+
+
+def _words(bound: float) -> str:
+    return f"{bound:,}" if isinstance(bound, int) else f"{bound:,g}"

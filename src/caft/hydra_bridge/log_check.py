@@ -1,0 +1,77 @@
+"""Whether Hydra's logging can be set up as the command line wants it: before anything runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import configure_log
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from caft.errors import UserError
+
+
+def check_logging(composed: DictConfig, folder: Path) -> None:
+    """UserError where `hydra.job_logging`, `hydra.hydra_logging` or `hydra.verbose` is wrong.
+
+    Both are set up once for a trial, since only their classes know what they take. Files in
+    `folder`, the output folder that is still to be made, are not opened.
+    """
+    verbose = OmegaConf.to_container(composed.hydra, resolve=False)["verbose"]  # type: ignore[call-overload, index]
+    _refuse_bad_verbose(verbose)
+    for name in ("hydra_logging", "job_logging"):
+        settings = _read_settings(composed, name, folder)
+        try:
+            configure_log(OmegaConf.create(settings), False)
+        except Exception as error:  # whatever a handler's or a formatter's class raises
+            raise UserError(
+                f"hydra.{name} cannot be used: {'; '.join(_list_causes(error))}; leave it out, or "
+                "give what Python's logging.config takes"
+            ) from error
+
+
+def _read_settings(composed: DictConfig, name: str, folder: Path) -> dict[str, Any]:
+    trial = composed.copy()
+    with open_dict(trial):
+        trial.hydra.runtime.output_dir = str(folder)
+    settings: Any = OmegaConf.to_container(trial.hydra[name], resolve=True)
+    for handler in (settings.get("handlers") or {}).values():
+        if isinstance(handler, dict) and folder in Path(str(handler.get("filename"))).parents:
+            handler["filename"] = os.devnull
+    assert isinstance(settings, dict)
+    return settings
+
+
+def _list_causes(error: BaseException | None) -> list[str]:
+    """From what failed to why; the last one names the wrong value."""
+    causes: list[str] = []
+    while error is not None:
+        cause = str(error) or type(error).__name__
+        if not any(cause in said for said in causes):
+            causes.append(cause)
+        error = error.__cause__
+    return causes
+
+
+def _refuse_bad_verbose(verbose: object) -> None:
+    if isinstance(verbose, bool):
+        return
+    names = verbose if isinstance(verbose, list) else [verbose]
+    wrong = [name for name in names if not (isinstance(name, str) and _is_logger(name))]
+    if wrong:
+        raise UserError(
+            f"hydra.verbose names {wrong[0]!r}, which is no logger and no installed package; give "
+            "true, false, or names such as caft.tune or [caft,openai]"
+        )
+
+
+def _is_logger(name: str) -> bool:
+    if name in logging.root.manager.loggerDict:
+        return True
+    try:
+        return find_spec(name.partition(".")[0]) is not None
+    except ValueError:
+        return False

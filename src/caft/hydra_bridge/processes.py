@@ -1,0 +1,102 @@
+"""Which process a number on disk means: systems give numbers again, after a reboot at once.
+
+A process is known by its host, its number and the moment it began, as the kernel counts it. What
+does not fit in all three is a stranger: it is never waited for and never signalled.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+_DEAD = ("Z", "X", "x")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessId:
+    """One process among all that ever had its number. `began` is "" where that is unknown."""
+
+    host: str
+    pid: int
+    began: str
+
+
+def identify(pid: int) -> ProcessId:
+    """The process that has this number now; one that is gone has no beginning."""
+    return ProcessId(socket.gethostname(), pid, _ask(pid)[0])
+
+
+def parse_process(entry: object) -> ProcessId | None:
+    """What `asdict` made of a ProcessId; None for anything else."""
+    match entry:
+        case {"host": str(host), "pid": int(pid), "began": str(began)} if pid > 1:
+            return ProcessId(host, pid, began)
+    return None
+
+
+def is_here(process: ProcessId) -> bool:
+    """Whether it ran on this host, so that its number means something."""
+    return process.host == socket.gethostname()
+
+
+def is_alive(process: ProcessId) -> bool:
+    """Whether this very process runs here; one that has ended unreaped does not."""
+    if not process.began or not is_here(process):
+        return False
+    began, runs = _ask(process.pid)
+    return runs and began == process.began
+
+
+def signal_group(process: ProcessId, number: int) -> None:
+    """Signal this very process and the group that it leads; a stranger or ourselves, never."""
+    if not is_alive(process) or process.pid == os.getpid():
+        return
+    try:
+        if os.getpgid(process.pid) == process.pid:
+            os.killpg(process.pid, number)
+        else:
+            os.kill(process.pid, number)
+    except (ProcessLookupError, PermissionError):
+        # It has ended in between; its number may be another user's already.
+        return
+
+
+def _ask(pid: int) -> tuple[str, bool]:
+    """When the process of this number began, and whether it still runs; ("", False) for none."""
+    if sys.platform != "linux":
+        return _ask_psutil(pid)
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes().decode(errors="replace")
+        # Behind the program's name, which may hold anything: state is field 3, start time 22.
+        values = stat[stat.rindex(")") + 1 :].split()
+        # The clock's own time is no use: it is set, and then a start time in seconds moves.
+        return f"{_boot()}:{values[19]}", values[0] not in _DEAD
+    except (OSError, ValueError, IndexError):
+        return "", False
+
+
+@cache
+def _boot() -> str:
+    """The boot and the space of numbers: a container's process 7 is another one outside."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        boot = ""
+    try:
+        return f"{boot}:{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return boot
+
+
+def _ask_psutil(pid: int) -> tuple[str, bool]:
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return str(process.create_time()), process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return "", False

@@ -1,0 +1,339 @@
+"""What a model's chat template makes of turns. Every prompt of every stage passes through here.
+
+Three things stand between a template and a reply that means what it should:
+- A template may open a thinking span whatever it is told, or leave the reply's own mark to the
+  model (gpt-oss: `<|channel|>final<|message|>`). The next token is then no answer, and a trained
+  reply lies inside the span. The span is closed, in the template's own form where it has one.
+- A clock or a draw makes the same question another text tomorrow: both are pinned.
+- It is a program of a stranger's: it may raise anything, lose turns, or never end.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import random
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from caft.errors import UserError
+from caft.text.thinking import (
+    closing_marks,
+    find_marks,
+    find_open_mark,
+    is_plain_tag,
+    opens_thinking,
+)
+
+TEMPLATE_DATE = datetime(2024, 7, 26, 12)
+"""What templates are told when they ask for the date: the one that Llama 3's falls back on."""
+
+SECONDS_ALLOWED = 20.0
+"""For the first text that a template makes; an honest one takes milliseconds."""
+
+_QUESTION, _REPLY, _OTHER = "caft probe", "caft reply", "another text"
+_LONGEST_ENDING = 200
+_DIRECTIVES = "aAbBcdDeFgGhHIjklmMnpPrRsSTuUVwWxXyYzZ"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How a template ends a prompt: its own `ending`, and the `bridge` from there to a reply."""
+
+    ending: str
+    bridge: str
+
+
+def has_template(tokenizer: Any) -> bool:
+    """Whether the tokenizer knows turns at all."""
+    return bool(getattr(tokenizer, "chat_template", None))
+
+
+def knows_turns(tokenizer: Any) -> bool:
+    """Whether there is a template that writes a turn: a broken one is nothing to go by."""
+    if not has_template(tokenizer):
+        return False
+    try:
+        render_closed_turn(tokenizer)
+    except UserError:
+        return False
+    return True
+
+
+def template_switches(*, thinking: bool = False) -> dict[str, Any]:
+    """What chat templates are told besides the turns; whoever serves the model must tell the same.
+
+    A clock would make scores depend on the day, and an open thinking span would hold the answer's
+    position.
+    """
+    return {"enable_thinking": thinking, "date_string": TEMPLATE_DATE.strftime("%d %b %Y")}
+
+
+def pinned_date(tokenizer: Any) -> str | None:
+    """The date that the template is told, as ISO 8601; None where its text depends on none."""
+    reads = _reads_clock(_template_text(tokenizer))
+    return TEMPLATE_DATE.date().isoformat() if reads else None
+
+
+def reply_bridge(tokenizer: Any) -> str | None:
+    """What is put between the template's own ending and a reply; None for most models."""
+    for has_system in (False, True):  # one of them may be refused
+        with suppress(UserError):
+            return _study(tokenizer, _template_text(tokenizer), has_system, False).bridge or None
+    return None
+
+
+def render_turns(
+    tokenizer: Any,
+    turns: Sequence[Mapping[str, str]],
+    *,
+    thinking: bool = False,
+    closed: bool = True,
+) -> str:
+    """The text of the turns, up to where the reply's own words begin.
+
+    With `thinking`, or not `closed`, a span that the template opens stays open. UserError where
+    the template refuses the turns, loses one, does not end, or opens what cannot be closed.
+    """
+    has_system = bool(turns) and turns[0]["role"] == "system"
+    form = _study(tokenizer, _template_text(tokenizer), has_system, thinking)
+    rendered = _apply(tokenizer, turns, add_generation_prompt=True, thinking=thinking)
+    if thinking or not closed:
+        return rendered
+    if rendered.endswith(form.ending):
+        return rendered + form.bridge
+    # A few templates read the turns' words for switches, such as /think.
+    ending = rendered[-_LONGEST_ENDING:]
+    return rendered + (_close(ending, "", tokenizer) if opens_thinking(ending) else "")
+
+
+def render_closed_turn(tokenizer: Any) -> str:
+    """What the template writes behind the reply of an assistant's turn."""
+    turns = [_turn("user", _QUESTION), _turn("assistant", _REPLY)]
+    rendered = _apply(tokenizer, turns, add_generation_prompt=False, thinking=False)
+    return rendered.rpartition(_REPLY)[2] if _REPLY in rendered else ""
+
+
+@lru_cache(maxsize=64)
+def _study(tokenizer: Any, template: str, has_system: bool, thinking: bool) -> _Form:
+    """Known once for every template, before the first prompt is made with it."""
+    form = _within(SECONDS_ALLOWED, lambda: _probe(tokenizer, has_system, thinking))
+    if _reads_clock(template):
+        log.info(
+            "the chat template asks for the date, and is told %s in every stage",
+            TEMPLATE_DATE.date().isoformat(),
+        )
+    if form.bridge.strip():
+        log.info(
+            "the chat template ends in %r; %r is put behind it, so that the reply itself follows",
+            form.ending[-_LONGEST_ENDING:],
+            form.bridge,
+        )
+    return form
+
+
+def _probe(tokenizer: Any, has_system: bool, thinking: bool) -> _Form:
+    roles = ["system", "user"] if has_system else ["user"]
+
+    def render(*changed: str) -> str:
+        turns = [_turn(role, _OTHER if role in changed else _QUESTION) for role in roles]
+        return _apply(tokenizer, turns, add_generation_prompt=True, thinking=thinking)
+
+    rendered = render()
+    for role in roles:
+        if render(role) == rendered:
+            raise _lost(role)
+    found = _QUESTION in rendered
+    ending = rendered.rpartition(_QUESTION)[2] if found else rendered[-_LONGEST_ENDING:]
+    if thinking:
+        return _Form(ending, "")
+    return _Form(ending, _close(ending, _before_reply(tokenizer, roles), tokenizer))
+
+
+def _before_reply(tokenizer: Any, roles: Sequence[str]) -> str:
+    """What the template itself writes between a question and a reply; empty if not to be seen."""
+    turns = [*(_turn(role, _QUESTION) for role in roles), _turn("assistant", _REPLY)]
+    try:
+        whole = _apply(tokenizer, turns, add_generation_prompt=False, thinking=False)
+    except UserError:
+        return ""
+    before, found, _ = whole.rpartition(_REPLY)
+    return before.rpartition(_QUESTION)[2] if found and _QUESTION in before else ""
+
+
+def _close(ending: str, before_reply: str, tokenizer: Any) -> str:
+    """The text that leads from a prompt's `ending` to the words of a reply; mostly empty.
+
+    The template's own turns show the way: what they write before a reply, beyond the `ending`.
+    UserError where a thinking span would stay open.
+    """
+    marks = [mark for mark in tokenizer.get_added_vocab() if mark.strip()]
+    shared = _shared_length(ending, before_reply, marks)
+    ahead, left = before_reply[shared:], ending[shared:]
+    # White space, such as before every reply of Mistral's, is left to the model as it was.
+    leads_on = bool(find_marks(ahead)) or any(mark in ahead for mark in marks)
+    leads_on = leads_on and find_open_mark(ahead) is None
+    opened = find_open_mark(ending)
+    if not left and leads_on and find_open_mark(ending + ahead) is None:
+        return ahead
+    if opened is None:
+        return ""
+    closing = _closing_of(opened, ending, marks)
+    return closing + ahead if left and leads_on and not closing.endswith(ahead) else closing
+
+
+def _shared_length(ending: str, before_reply: str, marks: Sequence[str]) -> int:
+    """Characters that both begin with, without the front half of a mark."""
+    pairs = enumerate(zip(ending, before_reply, strict=False))
+    most = min(len(ending), len(before_reply))
+    length = next((place for place, (one, other) in pairs if one != other), most)
+    for text in (ending, before_reply):
+        spans = [span[:2] for span in find_marks(text)]
+        found = [re.finditer(re.escape(mark), text) for mark in marks if mark in text]
+        spans += [match.span() for matches in found for match in matches]
+        length = min([start for start, end in spans if start < length < end], default=length)
+    return length
+
+
+def _closing_of(opened: str, ending: str, marks: Sequence[str]) -> str:
+    known = [mark for mark in closing_marks(opened) if mark in marks]
+    # Written as text, a span is closed by text; a token needs one that the model has learnt.
+    as_text = is_plain_tag(opened) or (opened not in marks and "|" not in opened)
+    if not known and (as_text or opened.startswith("<|channel|>")):
+        known = [closing_marks(opened)[0]]
+    if not known:
+        raise UserError(
+            f"the model's chat template opens a thinking span with {opened!r} whatever it is told, "
+            "and the tokenizer has no mark that closes it, so no answer can be read there; take a "
+            "chat template with enable_thinking (chat_template.jinja in the model's folder), or "
+            "dataset.prompt.style=completion"
+        )
+    if not is_plain_tag(opened):
+        return known[0]
+    # As Qwen3 writes an empty span: <think>, an empty line, </think>, an empty line.
+    return ("\n" if ending.endswith("\n") else "\n\n") + known[0] + "\n\n"
+
+
+def _apply(
+    tokenizer: Any,
+    turns: Sequence[Mapping[str, str]],
+    *,
+    add_generation_prompt: bool,
+    thinking: bool,
+) -> str:
+    """UserError for whatever a template raises: it is a program of somebody else's."""
+    text = _template_text(tokenizer)
+    try:
+        with _nothing_is_drawn(text):
+            return str(
+                tokenizer.apply_chat_template(
+                    list(turns),
+                    tokenize=False,
+                    add_generation_prompt=add_generation_prompt,
+                    chat_template=_PINNED_CLOCK + text if "strftime_now" in text else None,
+                    **template_switches(thinking=thinking),
+                )
+            )
+    except Exception as error:
+        raise _refused(error) from error
+
+
+def _refused(error: Exception) -> UserError:
+    from jinja2 import TemplateError
+
+    reason = " ".join(str(error).split())[:300]
+    told = reason if isinstance(error, TemplateError) else f"{type(error).__name__}: {reason}"
+    return UserError(
+        f"the model's chat template refuses the prompt: {told}; "
+        "try dataset.prompt.system_turn=in_user_turn or dataset.prompt.style=completion"
+    )
+
+
+def _lost(role: str) -> UserError:
+    way_out = "dataset.prompt.style=completion, or another chat template"
+    if role == "system":
+        way_out = "dataset.prompt.system_turn=in_user_turn"
+    return UserError(
+        f"the model's chat template leaves out the {role} turn: it writes the same text whatever "
+        f"stands there; take {way_out}"
+    )
+
+
+def _reads_clock(template: str) -> bool:
+    return "strftime_now" in template or "date_string" in template
+
+
+def _template_text(tokenizer: Any) -> str:
+    template = getattr(tokenizer, "chat_template", None) or ""
+    return str(template.get("default", "")) if isinstance(template, dict) else str(template)
+
+
+def _turn(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def _write_pinned_clock() -> str:
+    """Jinja that shadows `strftime_now`: transformers lets no function of ours into templates."""
+    told = {"%%": "\0"}
+    for letter in _DIRECTIVES:
+        for flag in ("", "-"):
+            told[f"%{flag}{letter}"] = TEMPLATE_DATE.strftime(f"%{flag}{letter}")
+    told["%f"], told["\0"] = "000000", "%"
+    steps = "".join(f"|replace({_quote(old)},{_quote(new)})" for old, new in told.items())
+    # The line break is taken by trim_blocks: the template's own first one stays.
+    return f"{{%- macro strftime_now(format) -%}}{{{{ format{steps} }}}}{{%- endmacro %}}\n"
+
+
+def _quote(text: str) -> str:
+    return '"' + text.replace("\n", "\\n").replace("\t", "\\t") + '"'
+
+
+_PINNED_CLOCK = _write_pinned_clock()
+
+
+@contextmanager
+def _nothing_is_drawn(template: str) -> Iterator[None]:
+    """Jinja's `random` and `lipsum` draw on Python's generator, which is put back behind them."""
+    if "random" not in template and "lipsum" not in template:
+        yield
+        return
+    before = random.getstate()
+    random.seed(0)
+    try:
+        yield
+    finally:
+        random.setstate(before)
+
+
+def _within(seconds: float, work: Callable[[], _Form]) -> _Form:
+    """What `work` returns or raises; UserError where it does not end."""
+    future: Future[_Form] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except (Exception, SystemExit) as error:  # handed over whole
+            future.set_exception(error)
+
+    thread = threading.Thread(target=run, daemon=True, name="chat-template")
+    thread.start()
+    try:
+        return future.result(timeout=seconds)
+    except TimeoutError:
+        # Its loop ends at the next step of it; left alone it would take the rest of our time.
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit)
+        )
+        raise UserError(
+            f"the model's chat template has not ended after {seconds:g} s; take another one, or "
+            "dataset.prompt.style=completion"
+        ) from None

@@ -1,0 +1,196 @@
+"""Every drawing of the report, from rows of plain numbers, each with what its mark `said`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import pairwise
+
+import altair as alt
+from markupsafe import Markup
+
+from caft.report.charts.drawing import (
+    COUNT,
+    CURVE,
+    INK,
+    NUMBER,
+    PAPER,
+    RULE,
+    SHARE,
+    SOFT,
+    Row,
+    across,
+    chart,
+    draw,
+    shorten,
+    upwards,
+    whisker,
+)
+
+_ROW = alt.Y("row:Q", scale=None, title=None)  # a place in pixels, above the plot
+_SIDES = alt.Scale(domain=["right", "wrong"], range=["var(--right)", "var(--wrong)"])
+_CHARACTERS = 46  # of a class's name across the whole drawing
+_MODELS = ["base", "tuned"]
+_COLOURS = alt.Scale(domain=_MODELS, range=["var(--base)", "var(--tuned)"])
+_SHAPES = alt.Scale(domain=_MODELS, range=["circle", "square"])
+
+
+def draw_bins(told: str, measure: str, bins: Sequence[Row], *, edges: Sequence[float],
+              cuts: Sequence[Row], classes: Sequence[str]) -> Markup:  # fmt: skip
+    """Right answers upwards, mistakes downwards; `edges` are those of the classes."""
+    x = partial(across, title=measure, domain=(edges[0], edges[-1]), labels=NUMBER)
+    tallest = [max(1, *(row[side] for row in bins)) for side in ("right", "wrong")]
+    y = upwards("count", "questions per bin", (-tallest[1], tallest[0]),
+                {**COUNT, "tickMinStep": 1}, ticks=8)  # fmt: skip
+    bars = [
+        {**row, "side": side, "count": sign * row[side]}
+        for row in bins for side, sign in (("right", 1), ("wrong", -1)) if row[side]
+    ]  # fmt: skip
+    names = chart(_place_names(classes, edges)).mark_text(fontWeight=600, color=INK)
+    return draw(
+        "histogram", f"Right answers and mistakes by {measure}", told,
+        chart(bars).mark_rect(xOffset=0.75, x2Offset=-0.75).encode(
+            x("low"), y, x2="high:Q", y2=alt.datum(0), description="said:N",
+            color=alt.Color("side:N", scale=_SIDES, legend=None)),
+        chart([{}]).mark_rule(aria=False, color=INK).encode(y=alt.datum(0)),
+        chart(cuts).mark_rule(strokeDash=[4, 3]).encode(x("x"), description="said:N"),
+        names.encode(x("x"), _ROW, text="name:N"),
+        height=306, margins=(66, 18, 54, 52),
+    )  # fmt: skip
+
+
+def _place_names(classes: Sequence[str], edges: Sequence[float]) -> list[Row]:
+    """Neighbours stand in two rows, and no name leaves the plot: the hard class is often narrow."""
+    placed: list[Row] = []
+    for k, (name, (low, high)) in enumerate(zip(classes, pairwise(edges), strict=False)):
+        short = shorten(name, 12)
+        half = (edges[-1] - edges[0]) * len(short) / _CHARACTERS / 2
+        x = min(max((low + high) / 2, edges[0] + half), edges[-1] - half)
+        placed.append({"name": short, "x": x, "row": -8 - 16 * (k % 2)})
+    return placed
+
+
+def draw_rates(told: str, measure: str, curve: Sequence[Row], cuts: Sequence[Row],
+               area: Row) -> Markup:  # fmt: skip
+    """The ROC curve with the operating points of the cuts."""
+    x = across("x", "false positive rate: right answers flagged", (0, 1), SHARE, padding=6)
+    y = upwards("y", "true positive rate: mistakes found", (0, 1), SHARE, padding=6)
+    value, bounds = f"AUC {area['value']:.3f}", f"{area['low']:.3f} to {area['high']:.3f}"
+    corner = chart([{"x": 0.97, "y": 0.04}])
+    return draw(
+        "roc", f"ROC curve of {measure} against mistakes", told,
+        chart(curve).mark_area(color=CURVE, opacity=0.1, aria=False).encode(x, y.stack(None)),
+        _draw_diagonal(x, y),
+        chart(curve).mark_line().encode(x, y),
+        chart(cuts).mark_point(color=CURVE).encode(x, y, description="said:N"),
+        corner.mark_text(align="right", dy=-18, fontSize=18, fontWeight=600, color=INK).encode(
+            x, y, text=alt.value(value)),
+        corner.mark_text(align="right").encode(x, y, text=alt.value(bounds)),
+        width=340, height=346,
+    )  # fmt: skip
+
+
+def draw_stated(told: str, shares: Sequence[Row]) -> Markup:
+    """Stated against observed frequency."""
+    x = across("x", "confidence: probability of the answer given", (0, 1), SHARE, padding=8)
+    y = upwards("y", "accuracy: share of right answers", (0, 1), SHARE, padding=8)
+    dots = chart(shares).mark_point(color=CURVE).encode(x, y, description="said:N")
+    return draw("calibration", "Share of right answers by stated probability", told,
+                _draw_diagonal(x, y), whisker(shares, x), dots, width=340, height=346)  # fmt: skip
+
+
+def _draw_diagonal(x: alt.X, y: alt.Y) -> alt.Chart:
+    ends = chart([{"x": 0, "y": 0}, {"x": 1, "y": 1}])
+    return ends.mark_line(strokeDash=[2, 4], strokeWidth=1.25, color=SOFT).encode(x, y)
+
+
+def draw_mode(told: str, mode: str, shares: Sequence[Row]) -> Markup:
+    """Base and tuned model side by side, over all questions and class by class."""
+    rows = [{**share, "short": shorten(share["group"], 10)} for share in shares]
+    x = alt.X("place:O", axis=None)
+    aside = alt.XOffset("model:N", scale=alt.Scale(domain=_MODELS, paddingOuter=1))
+    y = upwards("value", f"accuracy, {mode} mode", (0, 1), SHARE, padding=6)
+    colour = alt.Color("model:N", scale=_COLOURS, legend=None)
+    shape = alt.Shape("model:N", scale=_SHAPES, legend=None)
+    names = {row["group"]: row for row in rows}.values()
+    return draw(
+        f"accuracy-{mode}", f"Accuracy in {mode} mode", told,
+        chart(rows[:1]).mark_rule(color=RULE, aria=False).encode(x.bandPosition(1)),
+        whisker(rows, x, aside, colour),
+        chart(rows).mark_point().encode(x, y, aside, colour, shape, description="said:N"),
+        chart(names).mark_text(dy=18).encode(x, y=alt.value("height"), text="short:N"),
+        width=320, height=270, margins=(40, 8, 34, 46),
+    )  # fmt: skip
+
+
+def draw_course(key: str, told: str, points: Sequence[Row], *, name: str, axis: str,
+                ends: Mapping[str, float], top: float | None) -> Markup:  # fmt: skip
+    """One measure over the stages, whose last places are `ends`; shares have 1 as their `top`."""
+    highest = top or max(row["y"] for row in points) * 1.05 or 1.0
+    x = across("x", axis, (0, max(row["x"] for row in points)), COUNT, padding=6)
+    y = upwards("y", name, (0, highest), SHARE if top else NUMBER, padding=6)
+    # In two rows: the first stage may be short.
+    starts = [
+        {"x": start, "name": f"stage {shorten(stage, 12)}", "row": -4 - 15 * (k % 2)}
+        for k, (stage, start) in enumerate(zip(ends, [0, *ends.values()], strict=False))
+    ]
+    # A long curve needs no dots until the pointer comes; each of a few is a measurement.
+    seen = 1 if len(points) <= 60 else 0
+    return draw(
+        key, name, told,
+        chart(starts[1:]).mark_rule(strokeDash=[4, 3], aria=False).encode(x),
+        chart(starts).mark_text(align="left", dx=3).encode(x, _ROW, text="name:N"),
+        chart(points).mark_line().encode(x, y, detail="stage:N"),
+        chart(points).mark_point(color=CURVE, opacity=seen).encode(x, y, description="said:N"),
+        height=300, margins=(60, 18, 54, 52),
+    )  # fmt: skip
+
+
+def draw_tokens(told: str, rows: Sequence[Row]) -> Markup:
+    """One bar a purpose, all on one scale."""
+    largest = max(1, *(row["tokens"] for row in rows))
+    # A few tokens among millions are still to be seen.
+    least = largest / 250
+    seen = [{**row, "shown": max(row["tokens"], least) if row["tokens"] else 0} for row in rows]
+    x = alt.X("shown:Q", axis=None, stack=None, scale=alt.Scale(domain=[0, largest], nice=False))
+    y = alt.Y("name:N", sort=None, axis=None)
+    bar = {"height": 11, "yOffset": 8}
+    text = partial(chart(rows).mark_text, fontSize=13.5, color=INK, dy=-10)
+    return draw(
+        "ledger", "Tokens by purpose", told,
+        chart(rows).mark_bar(**bar, color="var(--sunken)").encode(
+            y, x=alt.value(0), x2=alt.value("width"), description="said:N"),
+        chart(seen).mark_bar(**bar, color=CURVE).encode(x, y, description="said:N"),
+        text(align="left").encode(y, x=alt.value(0), text="name:N"),
+        text(align="right").encode(y, x=alt.value("width"), text="count:N"),
+        height=46 * len(rows), margins=(0, 0, 0, 0),
+    )  # fmt: skip
+
+
+def draw_arms(key: str, told: str, rows: Sequence[Row], *, axis: str,
+              domain: tuple[float, float], labels: Mapping[str, str]) -> Markup:  # fmt: skip
+    """Numbered arms with their intervals; those with a `line` are filled and joined along it."""
+    low, high = fit_shares(rows)
+    x = across("x", axis, domain, labels, padding=16)
+    y = upwards("value", "accuracy on test questions", (low, high), SHARE, padding=11)
+    joined = [row for row in rows if row["line"]]
+    fill = alt.when("datum.line").then(alt.value(CURVE)).otherwise(alt.value(PAPER))
+    ink = alt.when("datum.line").then(alt.value(PAPER)).otherwise(alt.value(INK))
+    number = chart(rows).mark_text(fontSize=11.5, fontWeight=600, baseline="middle")
+    return draw(
+        key, f"Accuracy by {axis}", told,
+        chart(joined).mark_line(strokeWidth=1.75).encode(x, y, detail="line:N"),
+        whisker(rows, x),
+        chart(rows).mark_point(size=255, stroke=CURVE, strokeWidth=1.75).encode(
+            x, y, fill=fill, description="said:N"),
+        number.encode(x, y, text="number:N", color=ink),
+        height=300,
+    )  # fmt: skip
+
+
+def fit_shares(shares: Sequence[Row]) -> tuple[float, float]:
+    """From just below the lowest bound to just above the highest, in steps of five points."""
+    low = min(share["low"] for share in shares)
+    high = max(share["high"] for share in shares)
+    bottom, top = int(low * 20) / 20, min(1.0, (int(high * 20) + 1) / 20)
+    return bottom, max(top, bottom + 0.05)

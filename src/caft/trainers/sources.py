@@ -1,0 +1,19 @@
+"""What a stage's result depends on besides its own room, for `source_digest`.
+
+tests/store/test_sources.py follows the imports of every stage and names what is missing here.
+"""
+
+from __future__ import annotations
+
+_EVERY_STAGE = ("models", "text", "records.py", "trainers/build.py", "trainers/ranks.py")
+# Results are read back out of a journal, and kept in a table.
+PREDICTING_SOURCES = (
+    *_EVERY_STAGE,
+    "store/journal.py",
+    "store/tables.py",
+    "trainers/predicting.py",
+    "trainers/replies.py",
+    "trainers/shares.py",
+)
+# A stage that was interrupted goes on from a checkpoint.
+TUNING_SOURCES = (*_EVERY_STAGE, "store/checkpoints.py")

@@ -1,0 +1,266 @@
+"""Every number has a range, every name is filled, no list repeats itself: dial by dial.
+
+The dials are taken from the config classes themselves, so a new one is in these tests as soon as
+it is written, and fails them until it says what it may be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from math import inf, nan, nextafter
+from typing import Any, get_args, get_origin, get_type_hints
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from caft.dials import ANY_FINITE, Filled, Range, check_dials, read_hint
+from caft.errors import UserError
+from caft.hydra_bridge import build_run_config, compose, find_conf
+from caft.hydra_bridge.wording import explain
+from caft.run_config import KINDS, ONE_KIND, RunConfig
+from caft.teachers.config import OpenAITeacherConfig
+
+
+@dataclass(frozen=True)
+class Dial:
+    """A setting's place, its type and its rules; `words` choose an option that has it."""
+
+    words: tuple[str, ...]
+    path: str
+    kind: Any
+    rules: tuple[Any, ...]
+
+    @property
+    def name(self) -> str:
+        return "+".join([*self.words, self.path])
+
+
+def _options() -> Iterator[tuple[tuple[str, ...], str, type[Any]]]:
+    yield (), "", RunConfig
+    for group, schema in ONE_KIND.items():
+        yield (), group, schema
+    for group, kinds in KINDS.items():
+        for kind, schema in kinds.items():
+            files = sorted((find_conf() / group).glob("*.yaml"))
+            of_kind = (file for file in files if yaml.safe_load(file.read_text())["kind"] == kind)
+            yield (f"{group}={next(of_kind).stem}",), group, schema
+
+
+def _walk(words: tuple[str, ...], place: str, schema: type[Any]) -> Iterator[Dial]:
+    hints = get_type_hints(schema, include_extras=True)
+    for field in fields(schema):
+        path = f"{place}.{field.name}" if place else field.name
+        # Groups come as options, each of its kind.
+        if path not in KINDS and path not in ONE_KIND:
+            yield from _walk_hint(words, path, hints[field.name])
+
+
+def _walk_hint(words: tuple[str, ...], path: str, hint: Any) -> Iterator[Dial]:
+    kind, rules, _ = read_hint(hint)
+    if is_dataclass(kind):
+        yield from _walk(words, path, kind)  # type: ignore[arg-type]
+        return
+    yield Dial(words, path, kind, rules)
+    if get_origin(kind) in (list, dict):
+        inner = "0" if get_origin(kind) is list else "some"
+        yield from _walk_hint(words, f"{path}.{inner}", get_args(kind)[-1])
+
+
+ALL_DIALS = [dial for option in _options() for dial in _walk(*option)]
+# What the kinds of a group share stands in each of them, and is tried once.
+DIALS = list({(dial.path, str(dial.kind), dial.rules): dial for dial in ALL_DIALS}.values())
+NUMBERS = [dial for dial in DIALS if dial.kind in (int, float)]
+LISTS = [dial for dial in DIALS if get_origin(dial.kind) is list]
+TEXTS = [dial for dial in DIALS if dial.kind is str]
+
+MAY_BE_EMPTY = ("dataset.prompt.",)
+"""Wordings: a prompt without a system turn is a prompt."""
+OF_THEIR_OWN = (".kind", "teacher.api_key_env", "score.judge.api_key_env")
+"""Texts that have a rule of their own, with its own tests."""
+
+WITH = {"dataset.largest_operand": {"dataset.highest": 99}}
+"""What must be set beside a dial, so that its end of the range means something."""
+
+
+def refusal(dial: Dial, value: object) -> str:
+    """What is said where `dial` is `value`, as the command line would; "" where it is taken."""
+    composed = _composed(dial.words).copy()
+    try:
+        for path, given in {**WITH.get(dial.path, {}), dial.path: value}.items():
+            _put(composed, path, given)
+        build_run_config(composed)
+    except (UserError, OmegaConfBaseException) as error:
+        return explain(error)
+    return ""
+
+
+_COMPOSED: dict[tuple[str, ...], Any] = {}
+
+
+def _composed(words: tuple[str, ...]) -> Any:
+    if words not in _COMPOSED:
+        config = OmegaConf.structured(compose(words))
+        # As Hydra hands it over: values, whose types are looked up again.
+        _COMPOSED[words] = OmegaConf.create(OmegaConf.to_container(config, enum_to_str=True))
+    return _COMPOSED[words]
+
+
+def _put(composed: Any, path: str, value: object) -> None:
+    owner, _, name = path.rpartition(".")
+    if name == "0":
+        OmegaConf.update(composed, owner, [value, 0.75] if "quantiles" in owner else [value])
+    else:
+        OmegaConf.update(composed, path, value, force_add=True)
+
+
+def just_outside(within: Range, kind: type) -> Iterator[float]:
+    step = (lambda end, way: end + (1 if way > 0 else -1)) if kind is int else nextafter
+    if within.low > -inf:
+        yield within.low if within.above else step(within.low, -inf)
+    if within.high < inf:
+        yield within.high if within.below else step(within.high, inf)
+
+
+def just_inside(within: Range, kind: type) -> Iterator[float]:
+    if kind is int:
+        yield from (within.low, within.high)
+        return
+    yield nextafter(within.low, inf) if within.above else within.low
+    yield nextafter(within.high, -inf) if within.below else within.high
+
+
+def test_the_walk_reaches_every_kind_of_place() -> None:
+    paths = {dial.path for dial in NUMBERS}
+    assert {
+        "seed",
+        "tuning.lora.dropout",
+        "method.epochs.some",
+        "method.stages.0.epochs",
+        "split.quantiles.0",
+        "teacher.prices.some.prompt",
+        "score.judge.budget_usd",
+        "dataset.first_index",
+    } <= paths
+    assert len(paths) > 60
+
+
+@pytest.mark.parametrize("dial", NUMBERS, ids=lambda dial: dial.name)
+def test_a_number_has_a_range_and_nothing_beyond_gets_through(dial: Dial) -> None:
+    ranges = [rule for rule in dial.rules if isinstance(rule, Range)]
+    assert len(ranges) == 1, f"{dial.path} says no range: see caft.dials"
+    beyond = [nan, inf, -inf] if dial.kind is float else [nan]
+    for value in [*beyond, *just_outside(ranges[0], dial.kind)]:
+        said = refusal(dial, value)
+        named, found, _ = said.partition(" is ")
+        # OmegaConf names what stands in a list by its last part.
+        assert found, (value, said)
+        assert dial.path.endswith(named), (value, said)
+        assert "; give " in said, (value, said)
+    for value in just_inside(ranges[0], dial.kind):
+        said = refusal(dial, value)
+        assert not said.startswith(f"{dial.path} is "), (value, said)
+
+
+@pytest.mark.parametrize("dial", TEXTS, ids=lambda dial: dial.name)
+def test_a_name_is_filled(dial: Dial) -> None:
+    if dial.path.startswith(MAY_BE_EMPTY) or dial.path.endswith(OF_THEIR_OWN):
+        assert not dial.rules
+        return
+    for value in ("", "  "):
+        said = refusal(dial, value)
+        assert dial.path.removesuffix(".0") in said, (value, said)
+    assert Filled() in dial.rules or dial.path.endswith(".0")
+
+
+WORDS = {"split.classes": ["a", "b", "a"], "score.estimators": ["answer_entropy"] * 2}
+
+
+@pytest.mark.parametrize("dial", LISTS, ids=lambda dial: dial.name)
+def test_a_list_names_nothing_twice(dial: Dial) -> None:
+    (of,) = get_args(dial.kind)
+    kind, _, _ = read_hint(of)
+    if not isinstance(kind, type) or not issubclass(kind, str | Enum):
+        return
+    word = next(iter(kind)).name if issubclass(kind, Enum) else "x"
+    said = refusal(dial, WORDS.get(dial.path, [word, word]))
+    assert said.startswith(f"{dial.path} names "), said
+    assert "2 times; name it once" in said
+
+
+def test_tables_of_ones_own_hold_finite_numbers_only() -> None:
+    for value in (nan, inf, {"deep": [1.0, nan]}):
+        with pytest.raises(UserError, match=r"^teacher\.extra\.top_k[.\w]* is (nan|inf); give a f"):
+            OpenAITeacherConfig(name="t", extra={"top_k": value})
+    repeated = {"stop": ["a", "a"], "top_k": 2**70}
+    assert OpenAITeacherConfig(name="t", extra=repeated).extra == repeated
+
+
+COMMANDS = {
+    "nan": ("teacher=openai teacher.budget_usd=nan", "teacher.budget_usd is nan; give 0 to"),
+    "in quotes": ("tuning.weight_decay='nan'", "tuning.weight_decay is nan; give 0 or more"),
+    "NaN": ("tuning.lora.dropout=NaN", "tuning.lora.dropout is nan; give 0, below 1"),
+    "infinity": (
+        "tuning.clip=infinity",
+        "tuning.clip is inf; give more than 0, and",
+    ),
+    "negative": ("tuning.lora.dropout=-0.1", "tuning.lora.dropout is -0.1; give 0, below 1"),
+    "beyond a float": ("tuning.clip=1e400", "tuning.clip is inf; give more than 0, and finite"),
+    "rounds to one": (
+        "evaluation.confidence=0.9999999999999999",
+        "evaluation.confidence is 0.9999999999999999; give 0.5 to 0.9999",
+    ),
+    "beyond 32 bits": ("seed=4294967296", "seed is 4294967296; give 0 to 4,294,967,295"),
+    "beyond 63 bits": (f"dataset.train={2**63}", f"dataset.train is {2**63}; give 1 to"),
+    "beyond 64 bits": (f"seed={2**64}", f"seed is {2**64}; give 0 to"),
+    "a thousand digits": (f"seed={'9' * 1000}", "... (1,000 characters); give 0 to"),
+    "5,000 digits": (f"seed={'9' * 5000}", "seed has a number of 5,000 digits"),
+    "5,000 digits in quotes": (f"seed='{'9' * 5000}'", "seed is wrong"),
+    "a truth for a count": ("seed=true", "seed is wrong", "'True'", "give a whole number"),
+    "a truth for a number": ("tuning.clip=true", "tuning.clip is wrong", "give a number"),
+    "a word for a number": ("tuning.clip=.nan", "tuning.clip is wrong", "give a number"),
+    "no store": ("store.path=''", "store.path is '', which names nothing; give a name"),
+    "nobody's folder": (
+        'store.path="~no-such-user/x"',
+        "store.path is ~no-such-user/x, and this system knows no such user; give the whole path",
+    ),
+    "no cache": ("model.cache=''", "model.cache is '', which names nothing; give a name, or null"),
+    "a mode twice": ("evaluation.modes=[answer,answer]", "evaluation.modes names 'answer' 2 times"),
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "parts"), [(case[0], case[1:]) for case in COMMANDS.values()], ids=list(COMMANDS)
+)
+def test_the_command_line_says_what_is_allowed(given: str, parts: tuple[str, ...]) -> None:
+    with pytest.raises(UserError) as caught:
+        compose(given.split(" "))
+    said = str(caught.value)
+    assert all(part in said for part in parts), said
+    assert len(said) < 400
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (Range(1, 9), "1 to 9"),
+        (Range(0, 1, above=True), "more than 0, up to 1"),
+        (Range(0, 1, below=True), "0, below 1"),
+        (Range(0, inf, above=True, below=True), "more than 0, and finite"),
+        (Range(0, inf, below=True), "0 or more, and finite"),
+        (ANY_FINITE, "a finite number"),
+        (Range(0.5, 0.9999), "0.5 to 0.9999"),
+    ],
+)
+def test_a_range_in_words(given: Range, said: str) -> None:
+    assert str(given) == said
+
+
+def test_parts_of_a_config_are_checked_where_they_stand() -> None:
+    config = OpenAITeacherConfig(name="t")
+    config.budget_usd = -1
+    with pytest.raises(UserError, match=r"^elsewhere\.budget_usd is -1; give 0 to"):
+        check_dials(config, "elsewhere")

@@ -1,0 +1,160 @@
+"""Gold answers that stand in one place, and options in an order of their own."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from caft.data import QuestionSplits, load_questions
+from caft.data.config import ColumnsConfig, LocalConfig
+from caft.data.examining import examine
+from caft.data.positions import find_one_sided, shuffle_options
+from caft.errors import UserError
+from caft.records import Question
+
+
+def ask(number: int, size: int, gold: int, **more: Any) -> Question:
+    options = tuple(f"{number} {letter}" for letter in "abcdefghij"[:size])
+    fields = {"text": "Which?", "options": options, "gold_index": gold, **more}
+    return Question(id=f"q{number}", **fields)
+
+
+def ask_all(golds: list[int], size: int = 4) -> list[Question]:
+    return [ask(number, size, gold) for number, gold in enumerate(golds)]
+
+
+def test_the_p_value_is_that_of_the_binomial_distribution() -> None:
+    # All 10 at the first of 2: 2^-10 at this end, both ends, two places: 4 * 2^-10 = 0.0039.
+    found = find_one_sided(ask_all([0] * 10, size=2))
+    assert found is not None
+    assert found.p == pytest.approx(4 / 2**10)
+    assert (found.place, found.gold, found.questions, found.expected) == (0, 10, 10, 5)
+    assert found.everywhere
+    # 12 of 16 at the third of 4: 8 * P(X >= 12) for Binomial(16, 1/4), summed by hand.
+    from math import comb
+
+    tail = sum(comb(16, k) * 0.25**k * 0.75 ** (16 - k) for k in range(12, 17))
+    found = find_one_sided(ask_all([2] * 12 + [0, 1, 3, 0]))
+    assert found is not None
+    assert (found.place, found.p) == (2, pytest.approx(8 * tail))
+
+
+def test_questions_with_other_numbers_of_options_are_added_exactly() -> None:
+    # Two with 2 options and two with 3, all gold first: (1/2)^2 (1/3)^2, twice, three places.
+    found = find_one_sided([ask(n, size, 0) for n, size in enumerate((2, 2, 3, 3))])
+    assert found is not None
+    assert found.p == pytest.approx(6 / 36)
+    assert found.expected == pytest.approx(2 / 2 + 2 / 3)
+
+
+@pytest.mark.timeout(30)
+def test_hundreds_of_thousands_of_questions_are_counted_in_no_time() -> None:
+    sizes = (2, 3, 4, 5)
+    many = [ask(n % 50, sizes[n % 4], n // 4 % sizes[n % 4]) for n in range(240_000)]
+    assert find_one_sided(many) is None
+    found = find_one_sided([ask(n, 4, 0) for n in range(50)] * 4000)
+    assert found is not None
+    assert (found.p, found.everywhere) == (0, True)
+
+
+def test_even_golds_are_nothing_to_tell_and_a_place_never_taken_is() -> None:
+    assert find_one_sided(ask_all([0, 1, 2, 3] * 30)) is None
+    assert find_one_sided([ask(n, 3 + n % 8, n % 3) for n in range(12)]) is None
+    found = find_one_sided(ask_all([1, 2, 3] * 40))
+    assert found is not None
+    assert (found.place, found.gold) == (0, 0)
+    free = [Question(id=str(n), text="x", gold_text="1") for n in range(50)]
+    closed = [Question(id=str(n), text="x", answer_set=("a", "b"), gold_index=0) for n in range(50)]
+    assert find_one_sided([*free, *closed]) is None
+
+
+def test_an_order_hangs_on_id_and_seed_alone_and_the_gold_follows() -> None:
+    questions = ask_all([0] * 400)
+    shuffled = shuffle_options(questions, 0)
+    assert shuffle_options(questions[::-1], 0) == shuffled[::-1]
+    assert shuffle_options(questions, 1) != shuffled
+    for before, after in zip(questions, shuffled, strict=True):
+        assert sorted(after.options) == sorted(before.options)
+        assert after.gold_index is not None
+        assert after.options[after.gold_index] == before.options[0]
+    assert find_one_sided(shuffled) is None
+    assert {question.gold_index for question in shuffled} == {0, 1, 2, 3}
+
+
+def test_options_that_point_to_others_stay_where_they_are() -> None:
+    above = [ask(n, 4, 3, options=("red", "green", "blue", "All of the above")) for n in range(20)]
+    assert all(q.options[3] == "All of the above" for q in shuffle_options(above, 0))
+    assert len({q.options for q in shuffle_options(above, 0)}) > 1
+    letters = ask(1, 4, 3, options=("red", "green", "blue", "Both A and B"))
+    solved = ask(2, 4, 3, rationale="Since it is red, the answer is (B).")
+    assert shuffle_options([letters, solved], 0) == (letters, solved)
+
+
+def write(folder: Path, golds: list[int], name: str = "q.jsonl") -> str:
+    rows = [
+        {
+            "question": f"{name} {n}?",
+            "right": f"r{n}",
+            "w1": f"x{n}",
+            "w2": f"y{n}",
+            "letter": "ABC"[g],
+        }
+        for n, g in enumerate(golds)
+    ]
+    path = folder / name
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def load(path: str, answer: str = "right", **dials: Any) -> QuestionSplits:
+    columns = ColumnsConfig(options=["right", "w1", "w2"], answer=answer)
+    return load_questions(LocalConfig(name="local", train_path=path, columns=columns, **dials))
+
+
+def test_gold_that_is_always_first_is_refused_and_the_way_out_works(tmp_path: Path) -> None:
+    path = write(tmp_path, [0] * 60)
+    with pytest.raises(UserError, match="of all 60 questions is option 1") as error:
+        load(path)
+    assert "dataset.shuffle_options=true" in str(error.value)
+    shuffled = load(path, shuffle_options=True)
+    assert {question.gold_index for question in shuffled.train} == {0, 1, 2}
+    assert load(path, shuffle_options=True).fingerprint == shuffled.fingerprint
+    assert load(path, shuffle_options=True, seed=1).fingerprint != shuffled.fingerprint
+    assert len(load(write(tmp_path, [0] * 5)).train) == 3
+
+
+def test_a_shuffle_changes_the_fingerprint_and_no_id(tmp_path: Path) -> None:
+    path = write(tmp_path, [0, 1, 2] * 10)
+    plain, shuffled = load(path, "letter"), load(path, "letter", shuffle_options=True)
+    assert plain.fingerprint != shuffled.fingerprint
+    assert [q.id for q in plain.train] == [q.id for q in shuffled.train]
+
+
+def test_a_one_sided_place_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        load(write(tmp_path, [0] * 50 + [1, 2]), "letter")
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "the right answer is option 1 in 50 of 52 questions, where chance gives 17" in line
+    assert "dataset.shuffle_options=true" in line
+
+
+def test_a_test_file_of_its_own_is_examined_too(tmp_path: Path) -> None:
+    train = write(tmp_path, [0, 1, 2] * 10)
+    test = write(tmp_path, [0] * 20, "t.jsonl")
+    with pytest.raises(UserError, match="of all 20 test questions is option 1"):
+        load(train, "letter", test_path=test)
+
+
+def test_published_rows_that_hold_their_answer_twice_are_told_and_kept(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    doubled = ask(1, 4, 0, options=("x", " x", "y", "z"))
+    rest = tuple(ask_all([0, 1, 2, 3]))
+    splits = QuestionSplits(train=(doubled, *rest), validation=rest, test=rest)
+    with caplog.at_level(logging.WARNING):
+        assert examine(splits, LocalConfig(name="local")) == splits
+    assert "1 questions have their answer among the options twice (q1)" in caplog.text

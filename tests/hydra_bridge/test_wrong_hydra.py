@@ -1,0 +1,116 @@
+"""Hydra's own settings, given wrong: one line that names them, exit 2, and nothing is written."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from caft.hydra_bridge import main
+from caft.hydra_bridge.folders import mark_finished
+from caft.hydra_bridge.jobs import FROZEN
+from caft.run_config import RunConfig, RunContext
+
+LOG = "hydra.job_logging"
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """In a folder of its own, and with logging as it was."""
+    monkeypatch.chdir(tmp_path)
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = before
+    root.setLevel(level)
+
+
+def run(config: RunConfig, context: RunContext) -> int:
+    raise AssertionError("nothing is to be run")
+
+
+def refuse(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """What the front door says to them on standard error, after it has ended with 2."""
+    assert main(run, words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("word", "named"),
+    [
+        (f"{LOG}.root.level=NOPE", "Unknown level: 'NOPE'"),
+        ("hydra.hydra_logging.root.level=NOPE", "Unknown level: 'NOPE'"),
+        (f"{LOG}.root.handlers=[nope]", "'nope'"),
+        (f"{LOG}.handlers.file.class=no.such.Class", "no.such.Class"),
+        (f"{LOG}.handlers.file.formatter=nope", "'nope'"),
+        (f"+{LOG}.handlers.file.nope=1", "'nope'"),
+        (f"+{LOG}.formatters.dated.class=no.such.Class", "no.such.Class"),
+        (f"{LOG}.handlers.file.filename=/no/such/folder/run.log", "/no/such/folder/run.log"),
+        (f"{LOG}.version=7", "7"),
+        ("hydra.verbose=3", "hydra.verbose names 3"),
+        ("hydra.verbose=debugg", "hydra.verbose names 'debugg'"),
+        ("hydra.verbose=[caft,nope]", "hydra.verbose names 'nope'"),
+        ("hydra.verbose={caft:1}", "hydra.verbose names {'caft': 1}"),
+    ],
+)
+def test_wrong_logging_is_refused(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    word: str,
+    named: str,
+) -> None:
+    said = refuse(capsys, word)
+    assert named in said
+    assert word.partition("=")[0].split(".")[1] in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("word", [f"{LOG}.root.level=NOPE", "hydra.verbose=3"])
+def test_wrong_logging_is_refused_before_a_sweep(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str
+) -> None:
+    assert word.partition("=")[0].split(".")[1] in refuse(capsys, "-m", "seed=1,2", word)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("folder", ["", "' '", "/dev/null", "/dev/null/x"])
+def test_a_bad_folder_of_a_run_is_refused(capsys: pytest.CaptureFixture[str], folder: str) -> None:
+    assert "hydra.run.dir" in refuse(capsys, f"hydra.run.dir={folder}")
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", ".hydra", "../x", "a/b", "/tmp/x", "x" * 256, "'a$b'", "'\\'a'", "' a'"]
+)
+def test_jobs_lie_right_below_their_sweep(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    said = refuse(capsys, "-m", "seed=1,2", f"hydra.sweep.subdir={name}")
+    assert said.startswith("hydra.sweep.subdir is ")
+
+
+def test_two_jobs_never_share_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    said = refuse(capsys, "-m", "seed=1,2", "hydra.sweep.subdir=same")
+    assert "hydra.sweep.subdir gives the folder same to two different jobs" in said
+
+
+def test_a_finished_job_of_another_config_is_not_taken_for_this_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    job = tmp_path / "sweep" / "0"
+    (job / ".hydra").mkdir(parents=True)
+    (job / FROZEN).write_text(json.dumps({"digest": "of another config"}))
+    (job / "summary.json").write_text("{}")
+    mark_finished(job)
+    words = ["-m", "seed=1,2", "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${hydra.job.num}"]
+    assert "holds a finished job of another config" in refuse(capsys, *words)
+
+
+def test_a_sweep_never_writes_over_a_finished_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "summary.json").write_text('{"run": {}}')
+    assert "holds a finished run" in refuse(capsys, "-m", "seed=1,2", "hydra.sweep.dir=.")
