@@ -131,7 +131,7 @@ def test_nobody_prints_beside_the_door() -> None:
     found = [
         f"{path.relative_to(package)}:{number}"
         for path in package.rglob("*.py")
-        if path.name != "console.py"
+        if path.name not in ("console.py", "streams.py")  # the doors
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
         if prints.search(line) and "tokenizer.decode(reply" not in line  # the card's own code
     ]

@@ -95,7 +95,7 @@ def _check(path: str, hint: Any, value: Any) -> None:
         rules = (ANY_FINITE,)
     for rule in rules if value is not None else ():
         _apply(rule, path, value, ", or null" if optional else "")
-    if get_origin(kind) is list:
+    if get_origin(kind) is list and value is not None:
         _refuse_repeats(path, value)
     for name, inner_hint, inner in _members(kind, value):
         _check(f"{path}.{name}", inner_hint, inner)

@@ -217,8 +217,11 @@ COMMANDS = {
     "beyond 63 bits": (f"dataset.train={2**63}", f"dataset.train is {2**63}; give 1 to"),
     "beyond 64 bits": (f"seed={2**64}", f"seed is {2**64}; give 0 to"),
     "a thousand digits": (f"seed={'9' * 1000}", "... (1,000 characters); give 0 to"),
-    "5,000 digits": (f"seed={'9' * 5000}", "seed has a number of 5,000 digits"),
-    "5,000 digits in quotes": (f"seed='{'9' * 5000}'", "seed is wrong"),
+    "5,000 digits": (f"seed={'9' * 5000}", "seed has a number of more than 4,000 digits"),
+    "5,000 digits in quotes": (
+        f"seed='{'9' * 5000}'",
+        "seed has a number of more than 4,000 digits",
+    ),
     "a truth for a count": ("seed=true", "seed is wrong", "'True'", "give a whole number"),
     "a truth for a number": ("tuning.clip=true", "tuning.clip is wrong", "give a number"),
     "a word for a number": ("tuning.clip=.nan", "tuning.clip is wrong", "give a number"),

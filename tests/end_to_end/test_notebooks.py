@@ -87,7 +87,12 @@ def test_published_scores_of_the_authors(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_bring_your_own_data(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "mine.csv"
-    lines = [f"What is {n} and {n}?,{2 * n},{n},{3 * n},{n * n + 1},A" for n in range(3, 43)]
+    lines = []
+    for n in range(3, 43):
+        options = [2 * n, n, 3 * n, n * n + 1]
+        turned = [str(option) for option in options[n % 4 :] + options[: n % 4]]
+        gold = "ABCD"[turned.index(str(2 * n))]
+        lines.append(f"What is {n} and {n}?,{','.join(turned)},{gold}")
     file.write_text("\n".join(["question,A,B,C,D,answer", *lines]) + "\n", encoding="utf-8")
     words = " ".join([*small.tiny, "method=sft", f"store.path={tmp_path / 'store'}",
                       f"hydra.run.dir={tmp_path / 'run'}"])  # fmt: skip

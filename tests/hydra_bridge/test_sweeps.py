@@ -15,6 +15,7 @@ import pytest
 
 from caft.hydra_bridge import ledger
 from caft.hydra_bridge.processes import identify
+from caft.hydra_bridge.sweep import write_report
 
 SCRIPT = Path(__file__).parent / "sweep_jobs.py"
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
@@ -170,11 +171,20 @@ def test_jobs_side_by_side_have_devices_of_their_own(tmp_path: Path) -> None:
     assert set(seen) <= {"GPU-a", "GPU-b"}
 
 
-def test_a_report_that_cannot_be_written_fails_no_sweep(tmp_path: Path) -> None:
-    (tmp_path / "sweep" / "report.html").mkdir(parents=True)
+def test_a_report_that_cannot_be_written_fails_no_sweep(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     done = sweep(tmp_path, "seed=1")
     assert done.status == 0
-    assert done.err.startswith("the sweep's report was not written: ")
+    # While the jobs ran, somebody put a folder in its place.
+    (done.folder / "report.html").unlink()
+    (done.folder / "report.html").mkdir()
+    write_report(done.folder)
+    assert capsys.readouterr().err.startswith("the sweep's report was not written: ")
+    # Before they run, it is said at once.
+    again = sweep(tmp_path, "seed=1")
+    assert again.status == 2
+    assert "report.html is no file, and a run writes one of that name" in again.err
 
 
 def is_under_way(folder: Path, words: str) -> bool:

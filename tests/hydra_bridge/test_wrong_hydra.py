@@ -50,7 +50,7 @@ def refuse(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (f"{LOG}.handlers.file.class=no.such.Class", "no.such.Class"),
         (f"{LOG}.handlers.file.formatter=nope", "'nope'"),
         (f"+{LOG}.handlers.file.nope=1", "'nope'"),
-        (f"+{LOG}.formatters.dated.class=no.such.Class", "no.such.Class"),
+        (f"{LOG}.formatters.dated.class=no.such.Class", "no.such.Class"),
         (f"{LOG}.handlers.file.filename=/no/such/folder/run.log", "/no/such/folder/run.log"),
         (f"{LOG}.version=7", "7"),
         ("hydra.verbose=3", "hydra.verbose names 3"),

@@ -178,9 +178,9 @@ def test_a_ledger_that_lost_its_replies_is_noticed(tmp_path, lose):
     (tmp_path / "l").unlink()
     if lose == "empty":
         (tmp_path / "l").touch()
-    for only_read in (False, True):
+    for reads_only in (False, True):
         with pytest.raises(UserError, match=r"is (missing|empty), and had 2 replies") as caught:
-            Ledger(tmp_path / "l", "m", only_read=only_read)
+            Ledger(tmp_path / "l", "m", reads_only=reads_only)
     # The way out that it names is one.
     Path(str(caught.value).rpartition("remove ")[2]).unlink()
     with Ledger(tmp_path / "l", "m") as ledger:
@@ -206,19 +206,19 @@ def test_looking_into_a_ledger_writes_nothing(tmp_path):
     with Ledger(tmp_path / "l", "m") as ledger:
         ledger.commit([arrival("a")])
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in tmp_path.iterdir()}
-    with Ledger(tmp_path / "l", "m", only_read=True) as ledger:
+    with Ledger(tmp_path / "l", "m", reads_only=True) as ledger:
         assert ledger.replies(["a"])["a"].text == "t"
     after = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in tmp_path.iterdir()}
     assert after == before
     with Ledger(tmp_path / "l", "m") as busy:
         busy.commit([arrival("b")])
-        with Ledger(tmp_path / "l", "m", only_read=True) as ledger:
+        with Ledger(tmp_path / "l", "m", reads_only=True) as ledger:
             assert set(ledger.replies("ab")) == {"a", "b"}
 
 
 def test_an_empty_file_that_never_had_a_reply_is_an_empty_ledger(tmp_path):
     (tmp_path / "l").touch()
-    with Ledger(tmp_path / "l", "m", only_read=True) as ledger:
+    with Ledger(tmp_path / "l", "m", reads_only=True) as ledger:
         assert not ledger.replies(["a"])
     assert (tmp_path / "l").stat().st_size == 0
 

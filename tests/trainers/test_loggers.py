@@ -199,9 +199,7 @@ def test_tags_fit_into_what_wandb_takes():
 def test_names_are_cut_to_what_wandb_takes(tmp_path, bare_home):
     long = "n" * 300
     identity = RunIdentity(name=long, folder=tmp_path, sweep=long, kind=long, overrides=(long,))
-    config = WandbLoggerConfig(
-        project="a/b\\c#d?e%f:g" + long, tags=["t" * 64 + "1", "t" * 65, " "]
-    )
+    config = WandbLoggerConfig(project="a/b\\c#d?e%f:g" + long, tags=["t" * 64 + "1", "t" * 65])
     with open_logger(config, identity):
         pass
     (run,) = records_of(tmp_path, "run")

@@ -242,8 +242,10 @@ def test_delivered_adapter_and_merged_model_give_the_tuned_logits(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     student = student_of(architecture)
-    tuned = read_tuned(student, train(work(student), tmp_path / "store"))
-    deliver(tuned, tmp_path, lambda weights: f"# {weights.name}\n", merge=True, chat=True)
+    trained = train(work(student), tmp_path / "store")
+    tuned = read_tuned(student, trained)
+    card = "# {0.name}\n".format
+    deliver(tuned, trained, tmp_path, card, merge=True, chat=True)
     ours = tuned.load()
     said = logits(ours)
     assert float((said - logits(student.load())).abs().max()) > 1e-2

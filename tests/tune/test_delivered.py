@@ -23,9 +23,11 @@ from caft.models.student import Student
 from caft.models.tiny_tokenizers import FAMILIES, make_tokenizer
 from caft.pipeline.delivery import deliver
 from caft.records import Example, Question, Target
+from caft.store import Store
 from caft.text.config import PromptConfig
 from caft.tune.config import AnswerTarget
 from caft.tune.examples import Lesson, encode_lesson
+from caft.tune.stage import read_tuned
 
 QUESTION = Question(id="q", text="Pick one", options=("red", "blue"), gold_index=1)
 
@@ -78,9 +80,14 @@ def delivered(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Deliver
     row = encode_lesson(
         lesson, PromptConfig(), AnswerTarget.bare, student.tokenizer, chat=True, end_id=end
     )
-    save_tuned(learn(student, row, kind), folder / "tuned", dtype=torch.float32, base=student.base)
-    tuned = student.after_tuning(folder / "tuned", "abc")
-    deliver(tuned, folder, lambda weights: weights.name, merge=True, chat=True)
+
+    def learn_by_heart(made: Path) -> None:
+        model = learn(student, row, kind)
+        save_tuned(model, made / "adapter", dtype=torch.float32, base=student.base)
+
+    artifact = Store(folder / "store").obtain("tune", {}, learn_by_heart)
+    tuned = read_tuned(student, artifact)
+    deliver(tuned, artifact, folder, lambda weights: weights.name, merge=True, chat=True)
     assert student.tokenizer.convert_ids_to_tokens(end) == FAMILIES[architecture].end
     return Delivered(
         folder,

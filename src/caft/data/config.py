@@ -125,20 +125,7 @@ class ColumnsConfig:
     def __post_init__(self) -> None:
         if isinstance(self.options, str):
             self.options = [name.strip() for name in self.options.split(",")]
-        names = self.options or []
-        if repeated := [name for name in names if names.count(name) > 1]:
-            raise UserError(
-                f"dataset.columns.options names {repeated[0]!r} twice; give every option a "
-                "column of its own"
-            )
-
-
-def refuse_other_bases(first_index: int | None) -> None:
-    """Options count from 0 or from 1."""
-    if first_index not in (None, 0, 1):
-        raise UserError(
-            f"dataset.first_index is {first_index}; give 0 or 1, or null to have the rows decide"
-        )
+        check_dials(self, "dataset.columns")
 
 
 @dataclass(kw_only=True, slots=True)

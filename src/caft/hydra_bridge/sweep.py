@@ -92,7 +92,7 @@ def run_sweep(
     finally:
         caught.tell = None
         ledger.settle(folder)
-        _write_report(folder)
+        write_report(folder)
     return _conclude(folder, {job.folder for job, _ in planned}, began)
 
 
@@ -292,7 +292,7 @@ def _conclude(folder: Path, planned: set[str], began: str) -> int:
     return ledger.worst_status(jobs)
 
 
-def _write_report(folder: Path) -> None:
+def write_report(folder: Path) -> None:
     """The sweep's own report; whatever goes wrong in it, the jobs' results are there."""
     try:
         from caft.report.sweep import write_sweep_report  # type: ignore[import-untyped]

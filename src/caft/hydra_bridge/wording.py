@@ -128,9 +128,11 @@ def explain_reference(path: str, raw: str, error: OmegaConfBaseException) -> str
         return f"{path} is {_cut(raw)}, which leads back to {path} itself; give a value"
     # OmegaConf puts its own words before those of whoever was asked for the value.
     reason = re.sub(r"^\w+ raised while resolving interpolation: ", "", reason).strip('"')
+    literal = holds_text(path) and raw.isprintable()
     return (
         f"{path} is {_cut(raw)}, which cannot be looked up: {reason}; give a value, or refer to a "
         "setting that is there"
+        + (f"; where the text itself holds ${{, write {show_form(path, raw)}" if literal else "")
     )
 
 

@@ -88,6 +88,10 @@ class Store:
         One that `reads_only` is not created: where there is none, nothing is found in it.
         """
         self.path = path.absolute()
+        self._uses = Uses()
+        # What was compared already is read again only where its sizes or times have changed.
+        self._compared: dict[Path, State | None] = {}
+        self._told: set[Path] = set()
         if reads_only:
             return
         try:
@@ -101,10 +105,6 @@ class Store:
             ) from error
         if not os.access(self.path, os.W_OK):
             raise UserError(f"store.path is {path}: not writable; name a folder that is")
-        self._uses = Uses()
-        # What was compared already is read again only where its sizes or times have changed.
-        self._compared: dict[Path, State | None] = {}
-        self._told: set[Path] = set()
 
     @property
     def ledger_path(self) -> Path:

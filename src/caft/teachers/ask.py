@@ -126,8 +126,9 @@ class _Asking:
     def ask_first(self, first: Sequence[Ask], known: Mapping[str, Reply], probe: Probe) -> None:
         """Ask these before the others, of which `known` are settled, and look at the replies."""
         keys = [ask.key for ask in first]
-        self.open = deque(ask for key, ask in self.asks.items() if key in set(keys))
-        self.later = deque(ask for key, ask in self.asks.items() if key not in set(keys))
+        among_first = set(keys)
+        self.open = deque(ask for key, ask in self.asks.items() if key in among_first)
+        self.later = deque(ask for key, ask in self.asks.items() if key not in among_first)
 
         def look() -> str:
             found = [self.replies.get(key) or known.get(key) for key in keys]
