@@ -177,7 +177,7 @@ def test_a_report_that_cannot_be_written_fails_no_sweep(
     done = sweep(tmp_path, "seed=1")
     assert done.status == 0
     # While the jobs ran, somebody put a folder in its place.
-    (done.folder / "report.html").unlink()
+    (done.folder / "report.html").unlink(missing_ok=True)
     (done.folder / "report.html").mkdir()
     write_report(done.folder)
     assert capsys.readouterr().err.startswith("the sweep's report was not written: ")
