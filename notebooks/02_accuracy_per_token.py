@@ -15,7 +15,7 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from caft.report.show import show_figure, show_table
+from caft.report.figures.notebook import show_figure, show_table
 from caft.report.sweep import read_sweep
 from caft.report.sweep.page import draw_sweep
 from caft.report.sweep.summary import describe_arm, examine_sweep

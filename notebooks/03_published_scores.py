@@ -15,7 +15,7 @@ import os
 
 from caft.data.published_file import count_overlap, read_published_file
 from caft.report.figures import draw_histogram, draw_roc
-from caft.report.show import show_figure, show_table
+from caft.report.figures.notebook import show_figure, show_table
 from caft.statistics import roc_auc
 
 rows = read_published_file(os.environ["CAFT_PUBLISHED"])

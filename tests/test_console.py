@@ -21,7 +21,7 @@ from caft.console import (
     tell,
     tell_error,
 )
-from caft.exit_status import say
+from caft.signals import say
 from caft.trainers.progress import open_bar
 
 EVIL = "a\x1b]0;own\x07b\x1b[31mc\rd\x9b2Je\u202ef[red]g[/red]"

@@ -1,17 +1,25 @@
-"""`python -m caft`: the same front door as train.py, for an installed package."""
+"""`python -m caft`: the front door of an installed package, and that of a sweep's single jobs.
+
+`python -m caft job FOLDER` runs one job from the config that its sweep froze in that folder.
+"""
 
 from __future__ import annotations
 
-from caft.hydra_bridge import main
+import sys
+from pathlib import Path
+
+from caft.hydra_bridge import main, main_job
 from caft.run_config import RunConfig, RunContext
 
 
 def run(config: RunConfig, context: RunContext) -> int:
-    """One run; the pipeline is imported only once its config is valid."""
+    """One run. Imported only now: torch takes seconds, and a wrong config is answered at once."""
     from caft.pipeline import run_pipeline
 
     return run_pipeline(config, context)
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["job"]:
+        raise SystemExit(main_job(run, Path(sys.argv[2])))
     raise SystemExit(main(run))

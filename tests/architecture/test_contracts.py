@@ -6,7 +6,10 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
+
+import grimp
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,3 +64,10 @@ def test_a_room_may_not_import_another(tmp_path: Path) -> None:
     copy_sources(tmp_path)
     (tmp_path / "src/caft/score/rogue.py").write_text("from caft.split import config\n")
     assert "caft.score.rogue -> caft.split" in lint(tmp_path)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = grimp.build_graph("caft")
+    assert len(graph.modules) > 200
+    below = {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
+    TopologicalSorter(below).prepare()  # raises CycleError with the modules of a circle

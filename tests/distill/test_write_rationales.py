@@ -10,7 +10,7 @@ import pytest
 from caft.distill import check_teacher, estimate_rationales, write_rationales
 from caft.errors import UserError
 from caft.models.config import TinyModelConfig
-from caft.models.tiny import locate_tiny_model
+from caft.models.sources.tiny import locate_tiny_model
 from caft.records import Question
 from caft.teachers import Ledger
 from caft.teachers.config import (

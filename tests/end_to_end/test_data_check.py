@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from caft.hydra_bridge import compose
-from caft.models.locate import locate_model
+from caft.models.sources.locate import locate_model
 from caft.pipeline import data_check
 
 # In tokens: above every answer row, and between the rationale rows of one term and of more.
@@ -41,7 +41,7 @@ def test_a_stage_in_the_store_is_not_checked_again_and_the_next_one_is(
     checked: list[int] = []
 
     def encode(work: Any) -> Any:
-        checked.append(len(work.lessons))
+        checked.append(len(work.pairs))
         return encode_rows(work)
 
     encode_rows = data_check.encode_rows

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from caft.models.config import Architecture, TinyModelConfig
-from caft.models.locate import locate_model
-from caft.models.tiny_tokenizers import make_tokenizer
+from caft.models.sources.locate import locate_model
+from caft.models.sources.tiny_tokenizers import make_tokenizer
 
 PROJECT = Path(__file__).parents[2]
 TEMPLATE = (

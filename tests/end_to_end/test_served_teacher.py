@@ -20,7 +20,7 @@ import pytest
 from caft.errors import UserError
 from caft.hydra_bridge import compose
 from caft.models.config import EmbeddedModelConfig
-from caft.models.locate import locate_model
+from caft.models.sources.locate import locate_model
 from caft.teachers import Request, ask_all
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from caft.models.config import TinyModelConfig
-from caft.models.locate import locate_model
+from caft.models.sources.locate import locate_model
 
 WRONG = 5
 """Questions, by number, that the teacher gets wrong: those below this."""

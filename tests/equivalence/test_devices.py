@@ -15,15 +15,15 @@ import torch
 
 from caft.errors import UserError
 from caft.models.config import Architecture, Dtype, TinyModelConfig
-from caft.models.locate import locate_model
+from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.records import Question, Target
 from caft.store import Store
 from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
 from caft.tune.config import Adapter, TuningConfig
-from caft.tune.examples import Lesson
-from caft.tune.stage import Tuning, Validation, read_numbers, tune_student
+from caft.tune.examples import TrainingPair
+from caft.tune.stage import TuneInputs, Validation, read_numbers, tune_student
 from numerics import WORST_MULTIPLE, Chain
 
 
@@ -33,7 +33,7 @@ def question(number: int) -> Question:
     )
 
 
-def work(cache: Path, adapter: Adapter) -> Tuning:
+def work(cache: Path, adapter: Adapter) -> TuneInputs:
     model = TinyModelConfig(
         name="tiny",
         id="tiny",
@@ -41,15 +41,15 @@ def work(cache: Path, adapter: Adapter) -> Tuning:
         architecture=Architecture.phi3 if adapter is Adapter.lora else Architecture.llama,
         dtype=Dtype.float32,
     )
-    lessons = [
-        Lesson(question(n), Target.answer, "easy")
+    pairs = [
+        TrainingPair(question(n), Target.answer, "easy")
         if n % 2
-        else Lesson(question(n), Target.rationale, "hard", "because " * (n + 1) + "[[A]]")
+        else TrainingPair(question(n), Target.rationale, "hard", "because " * (n + 1) + "[[A]]")
         for n in range(9)
     ]
-    return Tuning(
+    return TuneInputs(
         Student(model, locate_model(model), "cpu"),
-        lessons,
+        pairs,
         2,
         PromptConfig(),
         TuningConfig(adapter=adapter, batch_size=4, learning_rate=1e-3),
@@ -58,7 +58,7 @@ def work(cache: Path, adapter: Adapter) -> Tuning:
     )
 
 
-def result(tuning: Tuning, store: Path, trainer: TrainerConfig) -> Any:
+def result(tuning: TuneInputs, store: Path, trainer: TrainerConfig) -> Any:
     from safetensors.torch import load_file
 
     artifact = tune_student(tuning, Store(store), trainer, False, "tuning")

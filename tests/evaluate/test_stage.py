@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from caft.evaluate.stage import Writing, read_predictions, write_predictions
-from caft.exit_status import watch_signals
+from caft.evaluate.stage import ReplyInputs, read_predictions, write_predictions
 from caft.models import generation
 from caft.models.config import Architecture, Dtype, TinyModelConfig
-from caft.models.locate import locate_model
+from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.records import Prediction, Question
+from caft.signals import watch_signals
 from caft.store import Store
 from caft.text.config import PromptConfig
 from caft.text.prompts import Wanted
@@ -38,7 +38,7 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Student:
 
 
 def write(student: Student, folder: Path, devices: int = 1) -> list[Prediction]:
-    writing = Writing(student, QUESTIONS, (), PromptConfig(), Wanted.rationale, 6, 3)
+    writing = ReplyInputs(student, QUESTIONS, (), PromptConfig(), Wanted.rationale, 6, 3)
     strategy = "ddp" if devices > 1 else "auto"
     trainer = TrainerConfig(accelerator="cpu", progress=False, devices=devices, strategy=strategy)
     return read_predictions(write_predictions(writing, Store(folder), trainer, "base rationale"))

@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 
 from caft.errors import UserError
-from caft.exit_status import DONE, OUR_FAULT
 from caft.hydra_bridge import main, main_job, start_child
 from caft.run_config import RunConfig, RunContext
+from caft.signals import DONE, OUR_FAULT
 
 
 def run(config: RunConfig, context: RunContext) -> int:

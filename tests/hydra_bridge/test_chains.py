@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from caft.hydra_bridge import ledger
-from caft.hydra_bridge.folders import job_lock, mark_finished, mark_unfinished
-from caft.hydra_bridge.ledger import Job
-from caft.hydra_bridge.processes import identify
+from caft.sweeps import job_table as ledger
+from caft.sweeps.job_table import Job
+from caft.sweeps.processes import identify
+from caft.sweeps.run_folders import job_lock, mark_finished, mark_unfinished
 
 EVENTS = (
     "start", "kill parent", "kill runner", "kill waiting", "finish", "finish unnoted", "fail"
@@ -79,7 +79,7 @@ class Parent:
         ledger.conclude(self.folder / "job", PLANNED, status, None)
         ledger.settle(self.folder)
         self.alive = False
-        self.status = ledger.worst_status(ledger.read_ledger(self.folder))
+        self.status = ledger.worst_status(ledger.read_job_table(self.folder))
 
 
 class World:
@@ -197,7 +197,7 @@ def test_a_job_whose_command_and_process_were_killed_is_stopped(tmp_path: Path) 
     world = World(tmp_path)
     for event in ("start", "kill parent", "kill runner"):
         world.happen(event)
-    (job,) = ledger.read_ledger(tmp_path)
+    (job,) = ledger.read_job_table(tmp_path)
     assert (job.state, job.process) == ("stopped", None)
     assert "ended without a word" in (job.error or "")
     assert ledger.worst_status([job]) == 1

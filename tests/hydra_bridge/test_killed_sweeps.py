@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from caft.hydra_bridge.processes import identify, is_alive
+from caft.sweeps.processes import identify, is_alive
 
 SCRIPT = Path(__file__).parent / "sweep_jobs.py"
 WORDS = ("-m", "seed=1,13", "hydra.sweep.dir=sweep")

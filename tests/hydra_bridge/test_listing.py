@@ -15,11 +15,12 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from caft.hydra_bridge.composing import compose_words, find_conf, read_question, start_hydra
-from caft.hydra_bridge.jobs import JobError, device_groups, own_device
-from caft.hydra_bridge.ledger import Job, end, note_job, plan_jobs, worst_status
-from caft.hydra_bridge.stopping import stop_jobs
+from caft.hydra_bridge.jobs import count_devices
 from caft.hydra_bridge.sweep import Words, check_jobs, list_jobs, searches
 from caft.hydra_bridge.words import type_words
+from caft.sweeps.devices import JobError, device_groups, own_devices
+from caft.sweeps.job_table import Job, end, note_job, plan_jobs, worst_status
+from caft.sweeps.stopping import stop_jobs
 
 JOBS = {
     "methods": 8 * 3,
@@ -197,20 +198,28 @@ def test_jobs_that_run_at_once_never_share_a_device(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7,8")
-    job = OmegaConf.create({"trainer": {"devices": 2, "accelerator": "auto"}})
-    with own_device(tmp_path, job, shared=True) as first:
-        with own_device(tmp_path, job, shared=True) as second:
+    with own_devices(tmp_path, 2) as first:
+        with own_devices(tmp_path, 2) as second:
             given = [first["CUDA_VISIBLE_DEVICES"], second["CUDA_VISIBLE_DEVICES"]]
             assert given == ["4,5", "6,7"]
-        with own_device(tmp_path, job, shared=True) as third:
+        with own_devices(tmp_path, 2) as third:
             assert third == second
         stop_jobs(tmp_path, signal.SIGINT)
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
         with (
             pytest.raises(JobError, match="being stopped"),
-            own_device(tmp_path, job, shared=True),
+            own_devices(tmp_path, 2),
         ):
             pytest.fail("it has the first job's devices")
-    job.trainer.accelerator = "cpu"
-    with own_device(tmp_path, job, shared=True) as none:
+    with own_devices(tmp_path, 0) as none:
         assert none == {}
+
+
+def test_a_job_takes_devices_for_itself_where_others_run_beside_it() -> None:
+    trainer = OmegaConf.create({"devices": 2, "accelerator": "auto"})
+    assert count_devices(trainer, shared=True) == 2
+    assert count_devices(trainer, shared=False) == 0
+    trainer.devices = "auto"
+    assert count_devices(trainer, shared=True) == 1
+    trainer.accelerator = "cpu"
+    assert count_devices(trainer, shared=True) == 0

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from caft.hydra_bridge import ledger
-from caft.hydra_bridge.processes import identify
 from caft.hydra_bridge.sweep import write_report
+from caft.sweeps import job_table as ledger
+from caft.sweeps.processes import identify
 
 SCRIPT = Path(__file__).parent / "sweep_jobs.py"
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
@@ -112,7 +112,7 @@ def test_a_changed_config_is_a_new_job(tmp_path: Path) -> None:
     assert "started" not in again.out
     # The old config again: its jobs are the present ones, and stay so when a job notes itself.
     assert superseded(again) == {1e-3: False, 1e-4: True}
-    ledger.write_ledger(again.folder, ledger.read_ledger(again.folder))
+    ledger.write_job_table(again.folder, ledger.read_job_table(again.folder))
     assert superseded(again) == {1e-3: False, 1e-4: True}
 
 

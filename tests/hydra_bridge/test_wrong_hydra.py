@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from caft.hydra_bridge import main
-from caft.hydra_bridge.folders import mark_finished
 from caft.hydra_bridge.jobs import FROZEN
 from caft.run_config import RunConfig, RunContext
+from caft.sweeps.run_folders import mark_finished
 
 LOG = "hydra.job_logging"
 

@@ -17,7 +17,7 @@ from caft.models import chat_template
 from caft.models.chat_template import TEMPLATE_DATE, knows_turns, pinned_date, render_turns
 from caft.models.config import Architecture
 from caft.models.encoding import encode_answer_prompt, encode_reply, end_of_turn
-from caft.models.tiny_tokenizers import make_tokenizer
+from caft.models.sources.tiny_tokenizers import make_tokenizer
 from caft.text.prompts import Message, Prompt
 
 TURNS = [{"role": "system", "content": "Answer."}, {"role": "user", "content": "2 + 2?"}]

@@ -20,7 +20,7 @@ from caft.models.encoding import (
     harmless,
     render_prompt,
 )
-from caft.models.tiny_tokenizers import FAMILIES, make_tokenizer
+from caft.models.sources.tiny_tokenizers import FAMILIES, make_tokenizer
 from caft.text.config import PromptStyle
 from caft.text.prompts import Message, Prompt
 

@@ -12,11 +12,11 @@ import pytest
 from caft.data.config import ArithmeticConfig, DatasetConfig, MmluProConfig
 from caft.models.config import TinyModelConfig
 from caft.models.encoding import render_prompt
-from caft.models.locate import locate_model
+from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.pipeline.delivery import describe_recipe
 from caft.records import Question, Target
-from caft.report.card import Recipe
+from caft.report.run.model_card import Recipe
 from caft.text.config import PromptConfig, PromptStyle
 from caft.text.prompts import Wanted, write_prompt
 from caft.tune.config import Adapter, AnswerTarget, MethodConfig, StageConfig, TuningConfig

@@ -67,11 +67,11 @@ def test_a_stage_trains_its_classes_each_with_its_target(open_small: Open) -> No
     taught = teach_in_order(workspace)
     train = workspace.questions.train
     answers = stage_tuning(workspace, taught, workspace.student, 0)
-    assert [row.question.id for row in answers.lessons] == [item.id for item in train[:6]]
-    assert {row.target for row in answers.lessons} == {Target.answer}
+    assert [row.question.id for row in answers.pairs] == [item.id for item in train[:6]]
+    assert {row.target for row in answers.pairs} == {Target.answer}
     chains = stage_tuning(workspace, taught, workspace.student, 1)
     # The first of the two rationales was refused.
-    assert [(row.question.id, row.rationale) for row in chains.lessons] == [
+    assert [(row.question.id, row.rationale) for row in chains.pairs] == [
         (train[-1].id, "so [[1]]")
     ]
     assert (answers.epochs, chains.epochs) == (1, 2)

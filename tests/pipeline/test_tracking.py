@@ -10,7 +10,7 @@ import pytest
 from caft.pipeline.results import StageKind, record_stage
 from caft.pipeline.tracking import list_products
 from caft.store import Artifact
-from caft.trainers.loggers import Product
+from caft.trainers.tracker import Product
 
 SCORE = (StageKind.score, "score")
 LATER = [

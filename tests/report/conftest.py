@@ -14,7 +14,7 @@ import pytest
 
 from caft.records import COMPLEXITIES, AnswerScore, Mode, Prediction, Question, Rationale
 from caft.report.comparison import compare_models
-from caft.report.html import render_report
+from caft.report.run.html import render_report
 from caft.report.tables import ReportTables
 from caft.statistics import roc_auc, wilson_interval
 

@@ -13,7 +13,7 @@ from drawn import read_marks, read_texts
 
 from caft.report.charts.drawing import NUMBER
 from caft.report.charts.panels import draw_arms, draw_mode, draw_tokens
-from caft.report.html import draw_figures
+from caft.report.run.html import draw_figures
 
 
 def share(group: str, said: str = "said") -> dict[str, Any]:
@@ -83,7 +83,7 @@ def test_drawing_twice_gives_the_same_bytes(sample: Any) -> None:
 
 def test_nothing_of_altair_is_imported_before_something_is_drawn() -> None:
     code = (
-        "import sys, caft.report.html, caft.report.sweep.page, caft.report.show\n"
+        "import sys, caft.report.run.html, caft.report.sweep.page, caft.report.figures.notebook\n"
         "assert not {'altair', 'vl_convert'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

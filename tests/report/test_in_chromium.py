@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from caft.records import COMPLEXITIES, AnswerScore, Prediction, Question
-from caft.report.html import render_report
+from caft.report.run.html import render_report
 from caft.report.sweep import Job, Sweep, write_sweep_report
 from caft.report.sweep.page import render_sweep
 from caft.report.sweep.summary import examine_sweep, summarise_sweep

@@ -8,7 +8,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
-from caft.report.html import render_report
+from caft.report.run.html import render_report
 from caft.report.tables import ReportTables
 
 VOID = {"meta", "input", "br", "img", "link", "hr"}

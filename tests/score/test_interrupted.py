@@ -15,21 +15,21 @@ import pytest
 import torch
 
 from caft.errors import UserError
-from caft.exit_status import watch_signals
 from caft.models.config import Architecture, Dtype, TinyModelConfig
-from caft.models.locate import locate_model
+from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.records import AnswerScore, Question
 from caft.score.config import ChainConfig, ModelScoreConfig
 from caft.score.module import ScoringModule
 from caft.score.stage import (
-    Chaining,
-    Scoring,
+    CotInputs,
+    ScoreInputs,
     read_chains,
     read_scores,
     score_questions,
     write_chains,
 )
+from caft.signals import watch_signals
 from caft.store import Journal, Store
 from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
@@ -59,9 +59,9 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Student:
     return Student(config, locate_model(config), "cpu")
 
 
-def scoring(student: Student, questions: list[Question] = QUESTIONS) -> Scoring:
+def scoring(student: Student, questions: list[Question] = QUESTIONS) -> ScoreInputs:
     config = ModelScoreConfig(batch_tokens=120, free_answer_tokens=4)
-    return Scoring(student, questions, (), PromptConfig(), config)
+    return ScoreInputs(student, questions, (), PromptConfig(), config)
 
 
 def score(
@@ -174,7 +174,7 @@ def test_a_torn_line_is_asked_again_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_chains_keep_the_spread_of_every_token(student: Student, tmp_path: Path) -> None:
-    work = Chaining(student, QUESTIONS[:3], (), PromptConfig(), ChainConfig(max_new_tokens=5))
+    work = CotInputs(student, QUESTIONS[:3], (), PromptConfig(), ChainConfig(max_new_tokens=5))
     chains = read_chains(write_chains(work, Store(tmp_path), ONE))
     assert [chain.question_id for chain in chains] == ["q0", "q1", "q2"]
     for chain in chains:
@@ -196,7 +196,7 @@ def test_a_span_that_the_template_opens_is_known_and_no_marker_in_it_ends_the_ch
         return write(self, prompts, batch, reply, title=title)
 
     monkeypatch.setattr(Predictor, "write", watched)
-    work = Chaining(student, QUESTIONS[:2], (), PromptConfig(), ChainConfig(max_new_tokens=3))
+    work = CotInputs(student, QUESTIONS[:2], (), PromptConfig(), ChainConfig(max_new_tokens=3))
     plain = read_chains(write_chains(work, Store(tmp_path / "plain"), ONE))
     student.tokenizer.chat_template += "{% if add_generation_prompt %}<think>\n{% endif %}"
     opened = read_chains(write_chains(work, Store(tmp_path / "opened"), ONE))

@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM
 from caft.errors import UserError
 from caft.models.config import Architecture, TinyModelConfig
 from caft.models.encoding import end_of_turn
-from caft.models.tiny import make_config
-from caft.models.tiny_tokenizers import make_tokenizer
+from caft.models.sources.tiny import make_config
+from caft.models.sources.tiny_tokenizers import make_tokenizer
 from caft.records import AnswerScore, Question
 from caft.score.module import NextToken, ScoringModule, plan_scoring
 from caft.score.prepare import ScoringRow, prepare_rows

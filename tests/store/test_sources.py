@@ -22,7 +22,7 @@ WITHOUT_EFFECT = {
     "decoration.py": "what may be left out",
     "dials.py": "words of a refusal, which leaves no result",
     "errors.py": "words of a refusal, which leaves no result",
-    "exit_status.py": "when a stage is left, not what it makes",
+    "signals.py": "when a stage is left, not what it makes",
     "estimators.py": "names and titles of estimates; the rooms compute them",
     "store/__init__.py": "a door",
     "store/artifacts.py": "keeps files as they are",
@@ -117,7 +117,7 @@ def test_names_are_followed_through_doors() -> None:
     assert found == {"store/__init__.py", "store/journal.py"}
     assert list(files_of("caft.models", "packing")) == [
         ROOT / "models/__init__.py",
-        ROOT / "models/packing.py",
+        ROOT / "kernels/packing.py",
     ]
     assert list(files_of("torch", "nn")) == []
 
@@ -129,7 +129,7 @@ def test_the_stages_are_found() -> None:
 @pytest.mark.parametrize("stage", stages())
 def test_all_that_a_stage_imports_is_hashed_or_known_to_change_nothing(stage: str) -> None:
     reached = reached_from(stage)
-    assert {"records.py", "trainers/ranks.py", "models/packing.py"} <= reached
+    assert {"records.py", "trainers/distributed.py", "kernels/packing.py"} <= reached
     hashed = {
         file.relative_to(ROOT).as_posix() for file in source_files(*sources_of(stage), root=ROOT)
     }
@@ -165,9 +165,9 @@ def change(package: Path, file: str, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        ("trainers/ranks.py", "all_reduce(weight.grad)", "all_reduce(weight.grad.div_(2))"),
+        ("trainers/distributed.py", "all_reduce(weight.grad)", "all_reduce(weight.grad.div_(2))"),
         ("records.py", "frozen=True", "frozen=False"),
-        ("models/attention.py", "softmax(-1)", "softmax(-2)"),
+        ("kernels/attention.py", "softmax(-1)", "softmax(-2)"),
         ("trainers/build.py", "max_epochs=epochs", "max_epochs=1"),
     ],
 )

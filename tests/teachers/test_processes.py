@@ -19,7 +19,7 @@ SCRIPT = """
     import json, sys
     from pathlib import Path
     from caft.errors import UserError
-    from caft.exit_status import watch_signals
+    from caft.signals import watch_signals
     from caft.teachers import Request, ask_all
     from caft.teachers.config import OpenAITeacherConfig
     ledger, count, dials = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])

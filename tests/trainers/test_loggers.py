@@ -18,7 +18,8 @@ import wandb
 
 from caft.errors import UserError
 from caft.trainers.config import CsvLoggerConfig, WandbLoggerConfig, WandbMode
-from caft.trainers.loggers import Product, RunIdentity, check_logger, open_logger
+from caft.trainers.loggers import check_logger, open_logger
+from caft.trainers.tracker import Product, RunIdentity
 from caft.trainers.wandb_logger import clean_project, make_tags, name_run
 from caft.trainers.wandb_login import check_wandb, wandb_mode
 

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from test_resume import EPOCHS, QUIET, STEPS, outcome, work
 
-from caft.exit_status import watch_signals
+from caft.signals import watch_signals
 from caft.store import Store
 from caft.tune.stage import read_tuned, tune_student
 

@@ -13,17 +13,17 @@ import torch
 from caft.errors import UserError
 from caft.models.adapters import load_adapter
 from caft.models.config import Architecture, Dtype, TinyModelConfig
-from caft.models.locate import locate_model
+from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.pipeline.delivery import deliver
 from caft.records import Question, Target
 from caft.store import Store
 from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
-from caft.trainers.ranks import Ranks
+from caft.trainers.distributed import Ranks
 from caft.tune.config import Adapter, LoraConfig, TuningConfig
-from caft.tune.examples import Lesson
-from caft.tune.stage import Tuning, read_numbers, read_tuned, starting_student, tune_student
+from caft.tune.examples import TrainingPair
+from caft.tune.stage import TuneInputs, read_numbers, read_tuned, starting_student, tune_student
 from caft.tune.training import Job, _trainable
 from numerics import assert_as_exact, chain_of, in_float64
 
@@ -49,14 +49,14 @@ def student_of(tmp_path_factory) -> Any:
     return find
 
 
-def work(student: Student, **dials: Any) -> Tuning:
+def work(student: Student, **dials: Any) -> TuneInputs:
     questions = [
         Question(id=f"q{n}", text=f"Pick {n}", options=("red", "blue"), gold_index=n % 2)
         for n in range(5)
     ]
-    return Tuning(
+    return TuneInputs(
         student,
-        [Lesson(question, Target.answer, "easy") for question in questions],
+        [TrainingPair(question, Target.answer, "easy") for question in questions],
         1,
         PromptConfig(),
         TuningConfig(**{"batch_size": 2, "learning_rate": 5e-3, **dials}),
@@ -64,7 +64,7 @@ def work(student: Student, **dials: Any) -> Tuning:
     )
 
 
-def train(tuning: Tuning, store: Path, trainer: TrainerConfig = QUIET) -> Any:
+def train(tuning: TuneInputs, store: Path, trainer: TrainerConfig = QUIET) -> Any:
     return tune_student(tuning, Store(store), trainer, False, "tuning")
 
 

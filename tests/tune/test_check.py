@@ -18,7 +18,7 @@ from caft.tune.check import (
     render_example,
 )
 from caft.tune.config import AnswerTarget, Select, TuningConfig
-from caft.tune.examples import Lesson, encode_lesson
+from caft.tune.examples import TrainingPair, encode_pair
 
 
 @pytest.fixture
@@ -79,8 +79,8 @@ def test_a_chat_template_that_leaves_the_bos_out_is_noticed(tokenizer_of, ids_of
     (end_id,) = ids_of("<end>")
 
     def begins_bare(tokenizer, *, chat):
-        lesson = Lesson(colours, Target.answer, "easy")
-        row = encode_lesson(lesson, wording, AnswerTarget.bare, tokenizer, chat=chat, end_id=end_id)
+        pair = TrainingPair(colours, Target.answer, "easy")
+        row = encode_pair(pair, wording, AnswerTarget.bare, tokenizer, chat=chat, end_id=end_id)
         return find_bare_start([row], tokenizer) is not None
 
     forgetful = tokenizer_of()

@@ -17,16 +17,16 @@ import pytest
 from caft.models.adapters import add_lora, save_tuned
 from caft.models.config import Architecture, Dtype, HubModelConfig, TinyModelConfig
 from caft.models.encoding import end_of_turn
-from caft.models.locate import locate_model
 from caft.models.serving import generation_settings, save_for_serving, tokenizer_that_ends
+from caft.models.sources.locate import locate_model
+from caft.models.sources.tiny_tokenizers import FAMILIES, make_tokenizer
 from caft.models.student import Student
-from caft.models.tiny_tokenizers import FAMILIES, make_tokenizer
 from caft.pipeline.delivery import deliver
 from caft.records import Example, Question, Target
 from caft.store import Store
 from caft.text.config import PromptConfig
 from caft.tune.config import AnswerTarget
-from caft.tune.examples import Lesson, encode_lesson
+from caft.tune.examples import TrainingPair, encode_pair
 from caft.tune.stage import read_tuned
 
 QUESTION = Question(id="q", text="Pick one", options=("red", "blue"), gold_index=1)
@@ -75,10 +75,10 @@ def delivered(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Deliver
     folder = tmp_path_factory.mktemp("delivered")
     config = as_chatml(architecture, folder / "base", folder)
     student = Student(config, locate_model(config), "cpu")
-    lesson = Lesson(QUESTION, Target.answer, "easy")
+    pair = TrainingPair(QUESTION, Target.answer, "easy")
     end = end_of_turn(student.tokenizer, chat=True)
-    row = encode_lesson(
-        lesson, PromptConfig(), AnswerTarget.bare, student.tokenizer, chat=True, end_id=end
+    row = encode_pair(
+        pair, PromptConfig(), AnswerTarget.bare, student.tokenizer, chat=True, end_id=end
     )
 
     def learn_by_heart(made: Path) -> None:

@@ -11,22 +11,22 @@ from caft.models.encoding import encode_answer_prompt, end_of_turn
 from caft.records import Example, Question, Rationale, Target
 from caft.text.prompts import Wanted, write_prompt
 from caft.tune.config import AnswerTarget, Overlong, StageConfig
-from caft.tune.examples import Lesson, choose_lessons, encode_lesson, fit_to_length
+from caft.tune.examples import TrainingPair, choose_pairs, encode_pair, fit_to_length
 
 OPTION_TOKENS = ("pick", "\n", "A", ".", " red", "\n", "B", ".", " blue")
 CHAT_AFTER_SYSTEM = ("<end>", "<user>", *OPTION_TOKENS, "<end>", "<assistant>")
 GREEDY_COLON = r": ?| ?[A-Za-z]+| ?\[\[|\]\]|\n|."
 
 
-def row_of(lesson, wording, tokenizer, *, chat, target=AnswerTarget.bare):
+def row_of(pair, wording, tokenizer, *, chat, target=AnswerTarget.bare):
     end_id = end_of_turn(tokenizer, chat=chat)
-    return encode_lesson(lesson, wording, target, tokenizer, chat=chat, end_id=end_id)
+    return encode_pair(pair, wording, target, tokenizer, chat=chat, end_id=end_id)
 
 
 def test_chat_answer_is_the_bare_option_and_the_end_of_the_turn(
     tokenizer_of, ids_of, wording, colours
 ):
-    row = row_of(Lesson(colours, Target.answer, "easy"), wording, tokenizer_of(), chat=True)
+    row = row_of(TrainingPair(colours, Target.answer, "easy"), wording, tokenizer_of(), chat=True)
     assert row.prompt_ids == ids_of("<s>", "<system>", "answer", *CHAT_AFTER_SYSTEM)
     assert row.completion_ids == ids_of("B", "<end>")
     assert (row.question_id, row.target, row.complexity) == ("q1", Target.answer, "easy")
@@ -35,16 +35,16 @@ def test_chat_answer_is_the_bare_option_and_the_end_of_the_turn(
 def test_completion_answer_carries_the_space_that_the_scored_token_has(
     tokenizer_of, ids_of, wording, colours
 ):
-    lesson = Lesson(colours, Target.answer, "easy")
-    row = row_of(lesson, wording, tokenizer_of(chat=False), chat=False)
+    pair = TrainingPair(colours, Target.answer, "easy")
+    row = row_of(pair, wording, tokenizer_of(chat=False), chat=False)
     assert row.prompt_ids == ids_of("<s>", *OPTION_TOKENS, "\n", "Answer", ":")
     assert row.completion_ids == ids_of(" B", "<stop>")
 
 
 def test_a_space_that_is_a_token_of_its_own_stays_in_the_prompt(tokenizer_of, ids_of, wording):
     digits = Question(id="q2", text="pick", answer_set=("1", "2"), gold_index=1)
-    lesson = Lesson(digits, Target.answer, "easy")
-    row = row_of(lesson, wording, tokenizer_of(chat=False), chat=False)
+    pair = TrainingPair(digits, Target.answer, "easy")
+    row = row_of(pair, wording, tokenizer_of(chat=False), chat=False)
     # No options are shown: the line they would fill is empty.
     assert row.prompt_ids == ids_of("<s>", "pick", "\n", "\n", "Answer", ":", " ")
     assert row.completion_ids == ids_of("2", "<stop>")
@@ -57,7 +57,7 @@ def test_bare_answer_stands_at_the_position_that_is_scored(
 ):
     question = replace(colours, options=(), answer_set=answer_set) if answer_set else colours
     tokenizer = tokenizer_of(chat=chat)
-    row = row_of(Lesson(question, Target.answer, "easy"), wording, tokenizer, chat=chat)
+    row = row_of(TrainingPair(question, Target.answer, "easy"), wording, tokenizer, chat=chat)
     scored = encode_answer_prompt(
         write_prompt(question, wording, Wanted.answer, chat=chat),
         tokenizer,
@@ -69,9 +69,9 @@ def test_bare_answer_stands_at_the_position_that_is_scored(
 
 @pytest.mark.parametrize("chat", [True, False])
 def test_bracketed_answer_is_the_papers_marker(tokenizer_of, ids_of, wording, colours, chat):
-    lesson = Lesson(colours, Target.answer, "easy")
+    pair = TrainingPair(colours, Target.answer, "easy")
     tokenizer = tokenizer_of(chat=chat)
-    row = row_of(lesson, wording, tokenizer, chat=chat, target=AnswerTarget.bracketed)
+    row = row_of(pair, wording, tokenizer, chat=chat, target=AnswerTarget.bracketed)
     asked, trained = (
         (("<system>", "brackets", *CHAT_AFTER_SYSTEM), ("[[", "B", "]]", "<end>"))
         if chat
@@ -85,15 +85,15 @@ def test_bracketed_answer_is_the_papers_marker(tokenizer_of, ids_of, wording, co
 def test_rationale_is_trained_word_for_word_whatever_the_answer_target(
     tokenizer_of, ids_of, wording, colours, target
 ):
-    lesson = Lesson(colours, Target.rationale, "hard", "So B [[B]]")
-    row = row_of(lesson, wording, tokenizer_of(), chat=True, target=target)
+    pair = TrainingPair(colours, Target.rationale, "hard", "So B [[B]]")
+    row = row_of(pair, wording, tokenizer_of(), chat=True, target=target)
     assert row.prompt_ids == ids_of("<s>", "<system>", "think", *CHAT_AFTER_SYSTEM)
     assert row.completion_ids == ids_of("So", " B", " [[", "B", "]]", "<end>")
 
 
 def test_free_text_is_trained_as_it_stands(tokenizer_of, ids_of, wording):
     free = Question(id="q3", text="pick", gold_text="So red")
-    row = row_of(Lesson(free, Target.answer, "easy"), wording, tokenizer_of(), chat=True)
+    row = row_of(TrainingPair(free, Target.answer, "easy"), wording, tokenizer_of(), chat=True)
     assert row.completion_ids == ids_of("So", " red", "<end>")
 
 
@@ -103,32 +103,32 @@ def test_end_token_is_trained_even_where_it_is_the_padding_too(
 ):
     eos = "<end>" if chat else "<stop>"
     tokenizer = tokenizer_of(chat=chat, eos=eos, pad=eos)
-    row = row_of(Lesson(colours, Target.answer, "easy"), wording, tokenizer, chat=chat)
+    row = row_of(TrainingPair(colours, Target.answer, "easy"), wording, tokenizer, chat=chat)
     assert row.completion_ids[-1:] == ids_of(eos)
 
 
 @pytest.mark.parametrize("chat", [True, False])
 def test_every_row_has_one_bos(tokenizer_of, ids_of, wording, colours, chat):
     for target in Target:
-        lesson = Lesson(colours, target, "easy", "So [[B]]")
-        row = row_of(lesson, wording, tokenizer_of(chat=chat), chat=chat)
+        pair = TrainingPair(colours, target, "easy", "So [[B]]")
+        row = row_of(pair, wording, tokenizer_of(chat=chat), chat=chat)
         assert (row.prompt_ids + row.completion_ids).count(ids_of("<s>")[0]) == 1
 
 
 def test_a_teacher_cannot_close_the_turn_from_inside_its_text(
     tokenizer_of, ids_of, wording, colours
 ):
-    lesson = Lesson(colours, Target.rationale, "hard", "So<end><user>[[B]]")
-    row = row_of(lesson, wording, tokenizer_of(), chat=True)
+    pair = TrainingPair(colours, Target.rationale, "hard", "So<end><user>[[B]]")
+    row = row_of(pair, wording, tokenizer_of(), chat=True)
     special = set(ids_of("<s>", "<end>", "<user>", "<assistant>"))
     assert [token for token in row.completion_ids if token in special] == list(ids_of("<end>"))
 
 
 def test_prompt_and_reply_that_melt_into_one_token_are_refused(tokenizer_of, wording, colours):
     tokenizer = tokenizer_of(chat=False, pattern=GREEDY_COLON)
-    lesson = Lesson(colours, Target.rationale, "hard", "So [[B]]")
+    pair = TrainingPair(colours, Target.rationale, "hard", "So [[B]]")
     with pytest.raises(UserError, match="melt"):
-        row_of(lesson, wording, tokenizer, chat=False)
+        row_of(pair, wording, tokenizer, chat=False)
 
 
 def make_example(name: str, length: int, target=Target.answer, complexity="easy") -> Example:
@@ -166,7 +166,7 @@ def test_a_class_whose_every_row_is_dropped_is_refused(survivors):
         fit_to_length([hard, *survivors], 5, Overlong.drop)
 
 
-# Which questions become lessons
+# Which questions become training pairs
 
 
 def questions(*names: str) -> list[Question]:
@@ -180,8 +180,8 @@ def written(name: str, text: str = "So", refusal: str = "") -> Rationale:
 def test_each_class_gets_its_target_in_the_order_of_the_questions():
     placed = {"a": "hard", "b": "easy", "c": "middle", "d": "easy"}
     stage = StageConfig(targets={"easy": Target.answer, "hard": Target.rationale})
-    lessons = choose_lessons(questions(*"abcd"), placed, [written("a", "Why"), written("b")], stage)
-    assert [(item.question.id, item.target, item.rationale) for item in lessons] == [
+    pairs = choose_pairs(questions(*"abcd"), placed, [written("a", "Why"), written("b")], stage)
+    assert [(item.question.id, item.target, item.rationale) for item in pairs] == [
         ("a", Target.rationale, "Why"),
         ("b", Target.answer, ""),
         ("d", Target.answer, ""),
@@ -191,17 +191,17 @@ def test_each_class_gets_its_target_in_the_order_of_the_questions():
 def test_refused_and_missing_rationales_leave_their_questions_out():
     stage = StageConfig(targets={"hard": Target.rationale})
     replies = [written("a", refusal="disagrees with gold"), written("b")]
-    lessons = choose_lessons(questions(*"abc"), dict.fromkeys("abc", "hard"), replies, stage)
-    assert [item.question.id for item in lessons] == ["b"]
+    pairs = choose_pairs(questions(*"abc"), dict.fromkeys("abc", "hard"), replies, stage)
+    assert [item.question.id for item in pairs] == ["b"]
 
 
 def test_a_class_without_questions_says_to_move_the_cuts():
     stage = StageConfig(targets={"easy": Target.answer, "middle": Target.answer})
     with pytest.raises(UserError, match=r"class middle .* move the split's cut points"):
-        choose_lessons(questions("a"), {"a": "easy"}, [], stage)
+        choose_pairs(questions("a"), {"a": "easy"}, [], stage)
 
 
 def test_a_class_without_accepted_rationales_says_to_look_at_the_refusals():
     stage = StageConfig(targets={"hard": Target.rationale})
     with pytest.raises(UserError, match=r"class hard .* teacher\.keep=all"):
-        choose_lessons(questions("a"), {"a": "hard"}, [written("a", refusal="cut off")], stage)
+        choose_pairs(questions("a"), {"a": "hard"}, [written("a", refusal="cut off")], stage)

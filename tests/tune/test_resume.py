@@ -18,18 +18,18 @@ import pytest
 import torch
 
 from caft.errors import UserError
-from caft.exit_status import Caught, watch_signals
 from caft.models.config import Architecture, TinyModelConfig
-from caft.models.locate import locate_model
+from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.records import Question, Target
+from caft.signals import Caught, watch_signals
 from caft.store import Checkpoints, Store
 from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
 from caft.tune import training
 from caft.tune.config import LoraConfig, Select, TuningConfig
-from caft.tune.examples import Lesson
-from caft.tune.stage import Tuning, Validation, read_numbers, tune_student
+from caft.tune.examples import TrainingPair
+from caft.tune.stage import TuneInputs, Validation, read_numbers, tune_student
 
 QUIET = TrainerConfig(accelerator="cpu", progress=False)
 EPOCHS, STEPS = 3, 9
@@ -63,7 +63,7 @@ def models(tmp_path_factory) -> str:
     return str(tmp_path_factory.mktemp("models"))
 
 
-def work(models: str, architecture: str = "llama", **dials: Any) -> Tuning:
+def work(models: str, architecture: str = "llama", **dials: Any) -> TuneInputs:
     model = TinyModelConfig(
         name="tiny",
         id="tiny",
@@ -81,9 +81,9 @@ def work(models: str, architecture: str = "llama", **dials: Any) -> Tuning:
         }
     )
     asked = [(question(number), Target.answer) for number in range(20, 26)]
-    return Tuning(
+    return TuneInputs(
         Student(model, locate_model(model), "cpu"),
-        [Lesson(question(number), Target.answer, "easy") for number in range(10)],
+        [TrainingPair(question(number), Target.answer, "easy") for number in range(10)],
         EPOCHS,
         PromptConfig(),
         config,
@@ -103,7 +103,7 @@ def same(left: Any, right: Any) -> bool:
     return left[1] == right[1] and all(left[0][name].equal(right[0][name]) for name in left[0])
 
 
-def train(tuning: Tuning, store: Path, logger: Any = False) -> Any:
+def train(tuning: TuneInputs, store: Path, logger: Any = False) -> Any:
     return tune_student(tuning, Store(store), QUIET, logger, "tuning")
 
 

@@ -1,4 +1,4 @@
-"""A stage from lessons to a folder of weights, on a tiny model: kept, repeatable, stackable."""
+"""A stage from training pairs to weights on a tiny model: kept, repeatable, stackable."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from caft.models.config import TinyModelConfig
-from caft.models.locate import locate_model
+from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.records import Question, Target
 from caft.store import Store
 from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
 from caft.tune.config import Adapter, LoraConfig, Overlong, TuningConfig
-from caft.tune.examples import Lesson
-from caft.tune.stage import Tuning, find_tuning, read_numbers, read_tuned, tune_student
+from caft.tune.examples import TrainingPair
+from caft.tune.stage import TuneInputs, find_tuning, read_numbers, read_tuned, tune_student
 
 QUIET = TrainerConfig(accelerator="cpu", progress=False)
 
@@ -31,23 +31,23 @@ def student(tmp_path_factory) -> Student:
     return Student(config, locate_model(config), "cpu")
 
 
-def lessons() -> list[Lesson]:
+def pairs() -> list[TrainingPair]:
     answers = [
         Question(id=f"a{n}", text=f"Pick {n}", options=("red", "blue"), gold_index=n % 2)
         for n in range(5)
     ]
     hard = Question(id="h", text="Pick well", options=("red", "blue"), gold_index=1)
     return [
-        *(Lesson(question, Target.answer, "easy") for question in answers),
-        Lesson(hard, Target.rationale, "hard", "Step by step: [[B]]"),
+        *(TrainingPair(question, Target.answer, "easy") for question in answers),
+        TrainingPair(hard, Target.rationale, "hard", "Step by step: [[B]]"),
     ]
 
 
 @pytest.fixture
-def work(student) -> Callable[..., Tuning]:
-    def describe(**dials: Any) -> Tuning:
+def work(student) -> Callable[..., TuneInputs]:
+    def describe(**dials: Any) -> TuneInputs:
         config = TuningConfig(**{"batch_size": 4, "lora": LoraConfig(dropout=0.1), **dials})
-        return Tuning(student, lessons(), 2, PromptConfig(), config, seed=5)
+        return TuneInputs(student, pairs(), 2, PromptConfig(), config, seed=5)
 
     return describe
 
@@ -59,7 +59,7 @@ def weights_in(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(file)
 
 
-def train(work: Tuning, store: Path) -> Any:
+def train(work: TuneInputs, store: Path) -> Any:
     return tune_student(work, Store(store), QUIET, False, "tuning")
 
 
@@ -117,9 +117,9 @@ def test_weights_load_again_and_answer_otherwise_than_the_base_model(work, tmp_p
 
 def test_dropped_rows_are_named_and_not_counted(work, tmp_path):
     tuning = work(max_length=500, overlong=Overlong.drop)
-    lesson = tuning.lessons[0]
-    long = replace(lesson, question=replace(lesson.question, id="long", text="word " * 600))
-    artifact = train(replace(tuning, lessons=[long, *tuning.lessons]), tmp_path)
+    pair = tuning.pairs[0]
+    long = replace(pair, question=replace(pair.question, id="long", text="word " * 600))
+    artifact = train(replace(tuning, pairs=[long, *tuning.pairs]), tmp_path)
     numbers = read_numbers(artifact)
     assert (numbers.examples, numbers.dropped) == (6, ["long"])
     assert len(numbers.curve) == 4

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from caft.models.config import Architecture, Dtype, TinyModelConfig
-from caft.models.locate import locate_model
+from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.records import Question
 from caft.text.config import PromptConfig
 from caft.text.prompts import Wanted
-from caft.tune.validation import Examination, ask, choose_asked, count_correct, is_right
+from caft.tune.validation import ValidationSet, ask, choose_asked, count_correct, is_right
 from numerics import in_float64
 
 PROMPT = PromptConfig()
@@ -62,7 +62,7 @@ def test_answers_are_counted_as_a_plain_forward_pass_gives_them(student_of, arch
     ]
     expected = sum(item.gold_token == token for item, token in zip(asked, said, strict=True))
     assert expected >= 4
-    examination = Examination(tuple(asked), PROMPT, 4, (), tokens_a_pass=60)
+    examination = ValidationSet(tuple(asked), PROMPT, 4, (), tokens_a_pass=60)
     assert count_correct(model, tokenizer, examination, asked) == expected
 
 

@@ -14,7 +14,7 @@ from caft.data.cells import as_text, is_missing, is_number, show, tidy_column
 from caft.data.config import AnswerForm, ColumnsConfig
 from caft.data.files import Row, Table, refuse_missing_columns
 from caft.data.gold import choose_base, choose_form, describe_missed, find_gold
-from caft.data.mistakes import read_each
+from caft.data.row_errors import read_each
 from caft.errors import UserError
 from caft.records import Question
 

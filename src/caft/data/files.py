@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from caft.data.cells import is_number, show, show_names, tidy_column
-from caft.data.mistakes import read_each
+from caft.data.row_errors import read_each
 from caft.errors import UserError
 
 MOST_DIGITS = 4000

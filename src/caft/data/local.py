@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from caft.data.columns import Reading, plan_reading, read_questions
 from caft.data.config import LocalConfig
+from caft.data.dedup import Pools, divide
 from caft.data.files import Row, Table, adopt_names, read_table, refuse_missing_columns
 from caft.data.gsm8k import ends_in_number
-from caft.data.hygiene import Pools, divide
-from caft.data.mistakes import read_each, refuse_mistakes
+from caft.data.row_errors import read_each, refuse_mistakes
 from caft.data.splits import QuestionSplits
 from caft.errors import UserError
 from caft.records import Question

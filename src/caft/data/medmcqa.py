@@ -13,9 +13,9 @@ from pathlib import Path
 from caft.data.cells import is_missing
 from caft.data.columns import plan_reading, read_questions
 from caft.data.config import AnswerForm, ColumnsConfig, MedmcqaConfig
+from caft.data.dedup import Pools, divide
 from caft.data.files import Row, Table, read_table, refuse_missing_columns
 from caft.data.hub import obtain_files
-from caft.data.hygiene import Pools, divide
 from caft.data.splits import QuestionSplits
 from caft.errors import UserError
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from caft.data.columns import plan_reading, read_questions
 from caft.data.config import AnswerForm, ColumnsConfig, MmluProConfig
+from caft.data.dedup import Pools, divide
 from caft.data.files import Row, Table, read_table, refuse_missing_columns
 from caft.data.hub import obtain_files
-from caft.data.hygiene import Pools, divide
-from caft.data.mistakes import read_each
+from caft.data.row_errors import read_each
 from caft.data.splits import QuestionSplits
 from caft.errors import UserError
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from caft.data.files import Row, read_table
-from caft.data.mistakes import read_each
+from caft.data.row_errors import read_each
 from caft.errors import UserError
 
 

@@ -12,8 +12,8 @@ from caft.distill.job import Generate, Job, WrittenReply, ask_words, from_reply
 from caft.errors import UserError
 from caft.models.config import HubModelConfig
 from caft.models.fingerprint import model_fingerprint
-from caft.models.folder import refuse_unloadable_folder
-from caft.models.locate import find_model, locate_model
+from caft.models.sources.folder import refuse_unloadable_folder
+from caft.models.sources.locate import find_model, locate_model
 from caft.records import Rationale
 from caft.teachers.caps import Caps
 from caft.teachers.config import LocalModelTeacherConfig

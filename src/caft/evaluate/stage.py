@@ -23,7 +23,7 @@ _TABLE = "predictions.parquet"
 
 
 @dataclass(frozen=True, slots=True)
-class Writing:
+class ReplyInputs:
     """Everything a table of written replies depends on.
 
     `wanted` is a rationale, or the paper's bracketed answer.
@@ -52,7 +52,7 @@ class Writing:
         }
 
 
-def find_predictions(writing: Writing, store: Store) -> Artifact | None:
+def find_predictions(writing: ReplyInputs, store: Store) -> Artifact | None:
     """The replies, where they have been written before."""
     return store.find("evaluate", writing.key)
 
@@ -63,7 +63,7 @@ def read_predictions(artifact: Artifact) -> list[Prediction]:
 
 
 def write_predictions(
-    writing: Writing, store: Store, trainer: TrainerConfig, title: str
+    writing: ReplyInputs, store: Store, trainer: TrainerConfig, title: str
 ) -> Artifact:
     """Greedy replies to every question, or none where the store has them."""
 
@@ -74,7 +74,7 @@ def write_predictions(
     return store.obtain("evaluate", writing.key, produce, resumable=True, scratch=JOURNALS)
 
 
-def _write(writing: Writing, predictor: Predictor, title: str) -> list[Prediction]:
+def _write(writing: ReplyInputs, predictor: Predictor, title: str) -> list[Prediction]:
     from caft.evaluate.predictions import read_reply
     from caft.models.encoding import asks_in_chat
     from caft.trainers.replies import ReplyConfig
@@ -95,7 +95,7 @@ def _write(writing: Writing, predictor: Predictor, title: str) -> list[Predictio
     ]
 
 
-def encode_prompts(writing: Writing) -> list[tuple[str, tuple[int, ...]]]:
+def encode_prompts(writing: ReplyInputs) -> list[tuple[str, tuple[int, ...]]]:
     """Question ids and prompt tokens, in the order of the questions."""
     from caft.models.encoding import asks_in_chat, encode_prompt
     from caft.text.prompts import write_prompt

@@ -23,7 +23,6 @@ from yaml import YAMLError
 
 from caft.console import tell_error
 from caft.errors import UserError
-from caft.exit_status import DONE, OUR_FAULT, USER_MUST_ACT, Caught, say
 from caft.hydra_bridge.composing import (
     build_run_config,
     compose_words,
@@ -31,7 +30,6 @@ from caft.hydra_bridge.composing import (
     start_hydra,
     without_hydra,
 )
-from caft.hydra_bridge.folders import refuse_finished_folder, refuse_unwritable_folder
 from caft.hydra_bridge.jobs import Start, start_child
 from caft.hydra_bridge.log_check import check_logging
 from caft.hydra_bridge.running import Run, end_on_signals, explain_refused_write, guard
@@ -39,6 +37,8 @@ from caft.hydra_bridge.sweep import run_dry, run_sweep
 from caft.hydra_bridge.wording import explain, name_words
 from caft.hydra_bridge.words import type_words
 from caft.run_config import RunContext
+from caft.signals import DONE, OUR_FAULT, USER_MUST_ACT, Caught, say
+from caft.sweeps.run_folders import refuse_finished_folder, refuse_unwritable_folder
 from caft.teachers.secrets import refuse_environment_secrets
 
 

@@ -27,10 +27,10 @@ from yaml import YAMLError
 
 import caft
 from caft.errors import UserError
-from caft.hydra_bridge.folders import name_job
 from caft.hydra_bridge.wording import did_you_mean, explain, explain_reference
 from caft.hydra_bridge.words import escape_interpolation, type_words
 from caft.run_config import KINDS, ONE_KIND, RunConfig
+from caft.sweeps.run_folders import name_job
 from caft.teachers.secrets import refuse_environment_secrets
 
 OWN_SWEEPER = "cases"

@@ -20,28 +20,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log
 from omegaconf import DictConfig, OmegaConf
 
 from caft.console import tell
 from caft.errors import UserError
-from caft.exit_status import DONE, OUR_FAULT, Caught, say
-from caft.hydra_bridge import ledger
 from caft.hydra_bridge.composing import build_run_config, escape_dollars
-from caft.hydra_bridge.folders import (
+from caft.hydra_bridge.running import Run, end_on_signals, guard
+from caft.run_config import RunContext
+from caft.signals import DONE, OUR_FAULT, Caught, say
+from caft.sweeps import job_table
+from caft.sweeps.devices import JobError, own_devices, refuse_while_stopping
+from caft.sweeps.run_folders import (
     digest_config,
     is_finished,
     job_lock,
     read_json,
     read_summary,
 )
-from caft.hydra_bridge.running import Run, end_on_signals, guard
-from caft.hydra_bridge.stopping import forget_dead_children, is_stopping, noted_child
-from caft.run_config import RunContext
+from caft.sweeps.stopping import forget_dead_children, noted_child
 
-COMMAND = (sys.executable, "-m", "caft.job")
+COMMAND = (sys.executable, "-m", "caft", "job")
 """What runs the job of a folder, given as its one argument."""
 
 FROZEN = ".hydra/frozen.json"
@@ -55,15 +56,11 @@ class Start(Protocol):
     def __call__(self, folder: Path, *, console: Path | None, env: Mapping[str, str]) -> int: ...  # noqa: D102
 
 
-class JobError(RuntimeError):
-    """Tells a sweeper that searches that there is no value for this job."""
-
-
 def run_job(start: Start, composed: DictConfig) -> float | None:
     """What launchers call. Returns the validation accuracy, for sweepers that search by it."""
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
-    _refuse_while_stopping(folder.parent)
+    refuse_while_stopping(folder.parent)
     if is_finished(folder):
         refuse_other_job(folder, digest_config(build_run_config(composed)))
     else:
@@ -82,11 +79,6 @@ def refuse_other_job(folder: Path, digest: str) -> None:
         )
 
 
-def _refuse_while_stopping(sweep: Path) -> None:
-    if is_stopping(sweep):
-        raise JobError("the sweep is being stopped")
-
-
 def runs_elsewhere(launcher: str) -> bool:
     """Whether a launcher, given by its target, hands jobs to a cluster's queue."""
     return launcher.endswith("SlurmLauncher")
@@ -97,22 +89,32 @@ def _run(start: Start, composed: DictConfig, job: DictConfig, folder: Path) -> N
     launcher = str(job.launcher._target_)
     console = None if launcher == _ONE_BY_ONE else folder / "console.log"
     shared = console is not None and not runs_elsewhere(launcher)
-    planned = ledger.Job(folder=folder.name, overrides=list(job.overrides.task), digest=digest)
-    with _deaf_to_interrupts(), own_device(folder.parent, composed, shared=shared) as env:
+    planned = job_table.Job(folder=folder.name, overrides=list(job.overrides.task), digest=digest)
+    with (
+        _deaf_to_interrupts(),
+        own_devices(folder.parent, count_devices(composed.trainer, shared=shared)) as env,
+    ):
         began = time.monotonic()
         status = start(folder, console=console, env=env)
-    entry = ledger.conclude(folder, planned, status, _read_error(folder))
+    entry = job_table.conclude(folder, planned, status, _read_error(folder))
     _say_outcome(folder, entry, time.monotonic() - began, console)
-    if entry.state != ledger.DONE_STATE:
+    if entry.state != job_table.DONE_STATE:
         raise JobError(f"{folder.name} ended with exit status {status}")
 
 
-def _say_outcome(folder: Path, entry: ledger.Job, seconds: float, console: Path | None) -> None:
-    if entry.state == ledger.DONE_STATE:
+def count_devices(trainer: DictConfig, *, shared: bool) -> int:
+    """How many accelerators a job must have to itself; 0 where nobody else wants one."""
+    if not shared or trainer.accelerator == "cpu":
+        return 0
+    return trainer.devices if isinstance(trainer.devices, int) and trainer.devices > 0 else 1
+
+
+def _say_outcome(folder: Path, entry: job_table.Job, seconds: float, console: Path | None) -> None:
+    if entry.state == job_table.DONE_STATE:
         tell(f"job {folder.name}: done in {seconds:.0f} s{_reused(folder)}")
-    elif entry.state == ledger.RUNNING:
+    elif entry.state == job_table.RUNNING:
         say(f"job {folder.name}: another process is running it; it is not waited for any more")
-    elif entry.state == ledger.FAILED and (console or entry.exit_status not in (1, 2)):
+    elif entry.state == job_table.FAILED and (console or entry.exit_status not in (1, 2)):
         # A job that shares our console has said it already.
         message = entry.error or "failed"
         log = "" if "run.log" in message else f"; its log is {folder / 'run.log'}"
@@ -177,7 +179,7 @@ def start_child(
     try:
         with noted_child(folder, process.pid):
             # A sweep that was stopped a moment ago may not have seen this child.
-            _refuse_while_stopping(folder.parent)
+            refuse_while_stopping(folder.parent)
             return process.wait()
     finally:
         if process.poll() is None:
@@ -226,7 +228,7 @@ def _run_noted(
 ) -> int:
     """How it ends is in job.json before the lock is free: the starter may be dead by then."""
     (folder / ERROR).unlink(missing_ok=True)
-    entry = ledger.begin(folder, frozen["overrides"], frozen["digest"])
+    entry = job_table.begin(folder, frozen["overrides"], frozen["digest"])
     status = None
     try:
         status = work()
@@ -234,7 +236,7 @@ def _run_noted(
     finally:
         if status is None:
             status = OUR_FAULT if caught.number is None else caught.status
-        ledger.end(folder, entry, status, _read_error(folder))
+        job_table.end(folder, entry, status, _read_error(folder))
 
 
 def _read_error(folder: Path) -> str | None:
@@ -274,48 +276,3 @@ def _deaf_to_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def device_groups(visible: Sequence[str], per_job: int) -> list[str]:
-    """Values of CUDA_VISIBLE_DEVICES, one a job: neighbours together, leftovers unused."""
-    starts = range(0, len(visible) - per_job + 1, per_job)
-    return [",".join(visible[start : start + per_job]) for start in starts]
-
-
-def _visible_devices() -> list[str]:
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [name for name in named.split(",") if name.strip()]
-    # Asking torch would take seconds and memory in a process that only waits.
-    return [str(number) for number in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
-
-
-@contextmanager
-def own_device(sweep: Path, composed: DictConfig, *, shared: bool) -> Iterator[dict[str, str]]:
-    """The environment that gives a job devices which no other job of this machine's sweep has.
-
-    The system frees a lock with the process that held it, so a killed job blocks no device.
-    Raises JobError where the sweep is stopped while a job waits.
-    """
-    trainer = composed.trainer
-    per_job = trainer.devices if isinstance(trainer.devices, int) and trainer.devices > 0 else 1
-    groups = device_groups(_visible_devices(), per_job) if shared else []
-    if not groups or trainer.accelerator == "cpu":
-        yield {}
-        return
-    locks = sweep / ".devices"
-    locks.mkdir(exist_ok=True)
-    while True:
-        _refuse_while_stopping(sweep)
-        for group in groups:
-            lock = FileLock(locks / f"{group.replace(',', '+')}.lock")
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                continue
-            try:
-                yield {"CUDA_VISIBLE_DEVICES": group}
-            finally:
-                lock.release()
-            return
-        time.sleep(1.0)

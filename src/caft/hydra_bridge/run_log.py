@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
-from caft.exit_status import say
+from caft.signals import say
 
 
 class RunLog(logging.FileHandler):

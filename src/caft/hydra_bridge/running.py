@@ -9,11 +9,11 @@ from pathlib import Path
 
 from caft.console import quiet_libraries
 from caft.errors import UserError
-from caft.exit_status import DONE, OUR_FAULT, USER_MUST_ACT, Caught, say, watch_signals
-from caft.hydra_bridge.folders import mark_finished, mark_unfinished
 from caft.run_config import RunConfig, RunContext
+from caft.signals import DONE, OUR_FAULT, USER_MUST_ACT, Caught, say, watch_signals
 from caft.store import explain_refusal
 from caft.streams import lenient_streams
+from caft.sweeps.run_folders import mark_finished, mark_unfinished
 
 Run = Callable[[RunConfig, RunContext], int]
 """What is run once a config is valid; returns an exit status."""

@@ -21,8 +21,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from caft.console import tell
 from caft.errors import UserError
-from caft.exit_status import DONE, USER_MUST_ACT, Caught, say
-from caft.hydra_bridge import ledger
 from caft.hydra_bridge.composing import (
     OWN_SWEEPER,
     build_run_config,
@@ -30,19 +28,22 @@ from caft.hydra_bridge.composing import (
     read_question,
     without_hydra,
 )
-from caft.hydra_bridge.folders import (
+from caft.hydra_bridge.jobs import Start, refuse_other_job, run_job, runs_elsewhere
+from caft.hydra_bridge.log_check import check_logging
+from caft.hydra_bridge.running import Run
+from caft.hydra_bridge.words import type_words
+from caft.run_config import RunConfig, RunContext
+from caft.signals import DONE, USER_MUST_ACT, Caught, say
+from caft.sweeps import job_table
+from caft.sweeps.devices import JobError
+from caft.sweeps.run_folders import (
     digest_config,
     name_sweep,
     refuse_bad_subfolder,
     refuse_finished_run_for_sweep,
     refuse_unwritable_folder,
 )
-from caft.hydra_bridge.jobs import JobError, Start, refuse_other_job, run_job, runs_elsewhere
-from caft.hydra_bridge.log_check import check_logging
-from caft.hydra_bridge.running import Run
-from caft.hydra_bridge.stopping import named_command, stop_jobs
-from caft.hydra_bridge.words import type_words
-from caft.run_config import RunConfig, RunContext
+from caft.sweeps.stopping import named_command, stop_jobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +71,20 @@ def run_sweep(
     check_logging(master, folder)
     planned = check_jobs(hydra, master)
     question = read_question(master.hydra.runtime.choices.get("multirun_sweeps"))
-    missing = ledger.plan_jobs(folder, [job for job, _ in planned], question or None)
+    missing = job_table.plan_jobs(folder, [job for job, _ in planned], question or None)
     _say_plan(folder, len(planned), len(missing))
     elsewhere = runs_elsewhere(str(master.hydra.launcher._target_))
     # A cluster's queue runs its jobs whoever waits for them here.
     caught.tell = None if elsewhere else partial(stop_jobs, folder)
     configure_log(master.hydra.hydra_logging, master.hydra.verbose)
-    began = ledger.now()
+    began = job_table.now()
     try:
         words = {job.folder: list(words.all) for job, words in planned}
         pinned = [_pin(words[job.folder], job.folder) for job in missing]
         with named_command():
             _launch(hydra, master, start, pinned)
     except JobError as error:
-        # A sweeper that searches gives up where a trial has no value; the ledger says why.
+        # A sweeper that searches gives up where a trial has no value; the job table says why.
         say(f"the search ended early: {error}")
     except (KeyboardInterrupt, SystemExit):
         if elsewhere:
@@ -91,7 +92,7 @@ def run_sweep(
         raise
     finally:
         caught.tell = None
-        ledger.settle(folder)
+        job_table.settle(folder)
         write_report(folder)
     return _conclude(folder, {job.folder for job, _ in planned}, began)
 
@@ -186,11 +187,11 @@ def _parse(hydra: Hydra, words: Sequence[str]) -> list[Override]:
     return parsed
 
 
-def check_jobs(hydra: Hydra, master: DictConfig) -> list[tuple[ledger.Job, Words]]:
+def check_jobs(hydra: Hydra, master: DictConfig) -> list[tuple[job_table.Job, Words]]:
     """Every job, composed and typed; the same config twice is one job."""
     if searches(master):
         build_run_config(without_hydra(master))
-    jobs: dict[str, tuple[ledger.Job, Words]] = {}
+    jobs: dict[str, tuple[job_table.Job, Words]] = {}
     for words in list_jobs(hydra, master):
         composed = hydra.config_loader.load_sweep_config(master, list(words.all))
         with open_dict(composed):
@@ -199,7 +200,9 @@ def check_jobs(hydra: Hydra, master: DictConfig) -> list[tuple[ledger.Job, Words
         digest = digest_config(config)
         folder = str(composed.hydra.sweep.subdir)
         refuse_bad_subfolder(folder)
-        job = ledger.Job(number=len(jobs), folder=folder, overrides=list(words.own), digest=digest)
+        job = job_table.Job(
+            number=len(jobs), folder=folder, overrides=list(words.own), digest=digest
+        )
         if config.dry_run is not _is_dry(master):
             raise UserError("dry_run differs from job to job; give one value for the whole sweep")
         if not config.dry_run:
@@ -271,14 +274,14 @@ def _say_plan(folder: Path, planned: int, missing: int) -> None:
 
 
 def _conclude(folder: Path, planned: set[str], began: str) -> int:
-    jobs = ledger.read_ledger(folder)
-    ledger.write_ledger(folder, jobs)
+    jobs = job_table.read_job_table(folder)
+    job_table.write_job_table(folder, jobs)
     # A search counts what it tried this time; trials of an earlier one may have failed for ever.
     jobs = [
         job for job in jobs if (job.folder in planned if planned else (job.started or "") >= began)
     ]
-    running = [job.folder for job in jobs if job.state == ledger.RUNNING]
-    failed = [job for job in jobs if job.state in (ledger.FAILED, ledger.STOPPED)]
+    running = [job.folder for job in jobs if job.state == job_table.RUNNING]
+    failed = [job for job in jobs if job.state in (job_table.FAILED, job_table.STOPPED)]
     if failed:
         say(
             f"{len(failed)} of {len(jobs)} jobs of this sweep failed; the same command runs "
@@ -289,7 +292,7 @@ def _conclude(folder: Path, planned: set[str], began: str) -> int:
             f"{len(running)} of {len(jobs)} jobs of this sweep are still run by other processes; "
             f"the same command waits for them, their logs are in {folder}"
         )
-    return ledger.worst_status(jobs)
+    return job_table.worst_status(jobs)
 
 
 def write_report(folder: Path) -> None:

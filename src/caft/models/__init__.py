@@ -7,6 +7,6 @@ imported.
 
 from caft.models.fingerprint import model_fingerprint
 from caft.models.loading import load_model, load_tokenizer, resolve_dtype
-from caft.models.locate import locate_model
+from caft.models.sources.locate import locate_model
 
 __all__ = ["load_model", "load_tokenizer", "locate_model", "model_fingerprint", "resolve_dtype"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from caft.errors import UserError
-from caft.models.lean_lora import is_lean, make_lora_lean
+from caft.kernels.lora import is_lean, make_lora_lean
 from caft.models.loading import quiet_transformers
 
 ADAPTER_CONFIG = "adapter_config.json"

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import torch
 
 from caft.errors import UserError
-from caft.exit_status import end_if_asked
-from caft.models.decoding import ReplyCache, SharedPrefix
-from caft.models.packing import (
+from caft.kernels.kv_cache import ReplyCache, SharedPrefix
+from caft.kernels.packing import (
     Layout,
     Pack,
     common_prefix,
@@ -20,6 +19,7 @@ from caft.models.packing import (
     packed_attention,
     packed_logits,
 )
+from caft.signals import end_if_asked
 from caft.text.parsing import last_marker
 
 # The marker may be spread over several tokens: only the last few can have closed it.

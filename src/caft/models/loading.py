@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import json
-import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partialmethod
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caft.errors import UserError
+from caft.kernels.memory import memory_may_end, multiplies_bfloat16, settle_cpu_memory
 from caft.models.config import Dtype, ModelConfig
-from caft.models.folder import tell_unused, without_buffers
+from caft.models.sources.folder import tell_unused, without_buffers
 
 if TYPE_CHECKING:
     import torch
-
-_MEMORY_WORDS = (
-    "out of memory",
-    "can't allocate memory",
-    "cannot allocate memory",
-    "not enough memory",
-)
-
-# oneDNN's own, and the one that torch puts before it.
-_KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
-_KERNELS_KEPT = "96"
-# glibc's malloc.h; 32 MB is the largest threshold that it takes.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_LARGEST_KEPT_BLOCK, _MOST_KEPT = 32 << 20, 64 << 20
 
 
 def load_tokenizer(folder: Path, config: ModelConfig) -> Any:
@@ -90,7 +74,7 @@ def load_model(
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    from caft.models.lean_norms import make_norms_lean
+    from caft.kernels.rms_norm import make_norms_lean
 
     def explain() -> str:
         return (
@@ -154,56 +138,6 @@ def _quantised(config: ModelConfig, device: str) -> dict[str, Any]:
     return {"quantization_config": settings, "device_map": {"": device}}
 
 
-def settle_cpu_memory() -> None:
-    """How work on a CPU uses memory, for this process and those that it starts.
-
-    Unasked the C library returns every block of megabytes to the system, which clears it page by
-    page when the next layer wants one: a fifth of the time of a pass of 2,000 tokens in bfloat16.
-    It is told to keep some; `release_memory` still gives everything back. And torch's kernels are
-    made for every shape of a product and kept, 1,024 of them twice over, at a third of a megabyte
-    each: packs have ever new shapes, and come back to those of one pass only.
-    """
-    for cache in _KERNEL_CACHES:
-        os.environ.setdefault(cache, _KERNELS_KEPT)  # read with the first product
-    with suppress(OSError, AttributeError):  # not a C library that can be told
-        library = ctypes.CDLL(None)
-        library.mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT_BLOCK)
-        library.mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT)
-
-
-def release_memory() -> None:
-    """Give back what earlier stages left, so that their peaks do not add up.
-
-    Lightning leaves cycles behind, and the C library keeps freed memory: more than a gigabyte
-    after a tuning stage with rows of many lengths.
-    """
-    gc.collect()
-    return_freed_memory()
-
-
-def return_freed_memory() -> None:
-    """To the system, what this process has freed and the C library keeps for it."""
-    with suppress(OSError, AttributeError):  # not a C library that knows how to trim
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch says that memory ran out; CUDA, MPS and the CPU each have their own words."""
-    told = f"{type(error).__name__} {error}".lower()
-    return "outofmemory" in told or any(words in told for words in _MEMORY_WORDS)
-
-
-@contextmanager
-def memory_may_end(explain: Callable[[], str]) -> Iterator[None]:
-    """UserError in the words of `explain` where memory runs out inside. Other errors pass."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise UserError(explain()) from error
-
-
 def resolve_dtype(config: ModelConfig, device: str) -> torch.dtype:
     """`model.dtype` as torch names it; `auto` asks the device."""
     import torch
@@ -216,18 +150,6 @@ def resolve_dtype(config: ModelConfig, device: str) -> torch.dtype:
 def name_dtype(config: ModelConfig, device: str) -> str:
     """The same as people write it, such as "bfloat16"."""
     return str(resolve_dtype(config, device)).removeprefix("torch.")
-
-
-def multiplies_bfloat16(device: str) -> bool:
-    """Whether `device` has units for it; emulated it is slower than float32 and less exact."""
-    import torch
-
-    kind = torch.device(device).type
-    if kind == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if kind == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return False
 
 
 def _refuse_random_weights(report: Mapping[str, Any], folder: Path) -> None:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from caft.errors import UserError
+from caft.kernels.memory import release_memory
 from caft.models.adapters import is_adapter, load_adapter
 from caft.models.chat_template import TEMPLATE_DATE
 from caft.models.config import Dtype, ModelConfig
 from caft.models.fingerprint import model_fingerprint
-from caft.models.folder import read_header
-from caft.models.loading import load_model, load_tokenizer, name_dtype, release_memory
+from caft.models.loading import load_model, load_tokenizer, name_dtype
+from caft.models.sources.folder import read_header
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Student:
         `float32` has weights of that type whatever the config says: training needs them, since
         bfloat16 weights swallow small updates. `four_bits` quantises the base model (CUDA).
         """
-        from caft.models.packing import refuse_unpackable
+        from caft.kernels.packing import refuse_unpackable
 
         release_memory()
         config = replace(self.config, dtype=Dtype.float32) if float32 else self.config
@@ -121,7 +122,7 @@ class Student:
 
         It takes no gradients, and can neither be tuned nor merged nor saved.
         """
-        from caft.models.lean_linear import make_linears_lean
+        from caft.kernels.linear import make_linears_lean
 
         model = self.load()
         make_linears_lean(model)

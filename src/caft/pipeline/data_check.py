@@ -84,7 +84,7 @@ def _encode_stages(
             refuse_unmeasured(work.validation.questions, work.prompt, work.config, number + 1)
             rows[number] = encode_rows(work)
             _warn_of_dropped(rows[number], number)
-            questions = {lesson.question.id: lesson.question for lesson in work.lessons}
+            questions = {pair.question.id: pair.question for pair in work.pairs}
             _refuse_other_prompts(workspace, rows[number].examples, questions)
     return rows
 

@@ -16,7 +16,7 @@ from caft.models.loading import resolve_dtype
 from caft.models.serving import save_for_serving
 from caft.models.student import Student
 from caft.records import Question
-from caft.report.card import Recipe, Weights
+from caft.report.run.model_card import Recipe, Weights
 from caft.run_config import RunConfig
 from caft.store import Artifact
 from caft.text.prompts import Wanted, write_prompt

@@ -10,9 +10,9 @@ from caft.data import NotHereError
 from caft.distill import estimate_prompts, estimate_rationales
 from caft.distill.estimate import Estimate
 from caft.estimators import ESTIMATORS, STAND_IN, Need
-from caft.evaluate.stage import Writing, find_predictions
+from caft.evaluate.stage import ReplyInputs, find_predictions
 from caft.models.config import HubModelConfig, ModelConfig
-from caft.models.locate import find_model
+from caft.models.sources.locate import find_model
 from caft.models.student import Student
 from caft.pipeline.estimators import find_judge, judged_estimators, wanted_needs
 from caft.pipeline.gold_room import check_gold_room
@@ -294,7 +294,7 @@ def _plan_tune(workspace: Workspace, known: Known) -> Step:
             taught = taught or Taught(split=known.split)
         if student and taught:
             tuning = stage_tuning(workspace, taught, student, number)
-            artifact, rows = find_tuning(tuning, workspace.store), len(tuning.lessons)
+            artifact, rows = find_tuning(tuning, workspace.store), len(tuning.pairs)
         student = read_tuned(student, artifact) if student and artifact else None
         work = f"{{{targets}}}: about {rows} rows x {stage.epochs} epochs"
         lines.append(PlannedStage(f"tune {number + 1}", _state(artifact), work))
@@ -335,7 +335,7 @@ def _plan_answers(workspace: Workspace, tuned: Student | None) -> PlannedStage:
     return PlannedStage("evaluate tuned answer", _state(artifact), work)
 
 
-def _plan_writing(workspace: Workspace, writing: Writing | None, title: str) -> PlannedStage:
+def _plan_writing(workspace: Workspace, writing: ReplyInputs | None, title: str) -> PlannedStage:
     artifact = find_predictions(writing, workspace.store) if writing else None
     most = workspace.config.evaluation.max_new_tokens
     work = f"{len(workspace.held_out)} replies of at most {most} tokens"

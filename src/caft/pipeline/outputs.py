@@ -22,15 +22,15 @@ from caft.pipeline.rows import prediction_rows, rationale_rows, score_rows
 from caft.pipeline.summary import RunFacts, build_summary, collect_tables
 from caft.pipeline.tracking import track_run
 from caft.pipeline.workspace import Workspace
-from caft.report.card import Weights, write_card
-from caft.report.html import render_report
+from caft.report.run.html import render_report
+from caft.report.run.model_card import Weights, write_card
+from caft.report.run.terminal import print_summary
 from caft.report.schema import check_summary
 from caft.report.tables import ReportTables
-from caft.report.terminal import print_summary
 from caft.run_config import RunConfig
 from caft.score.config import PublishedScoreConfig
 from caft.store import disk_may_be_full, write_durably, write_rows
-from caft.trainers.loggers import RunLogger
+from caft.trainers.tracker import RunLogger
 
 log = logging.getLogger(__name__)
 _WHERE_THERE_IS_NO_ROOM = (

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from caft.exit_status import DONE, OUR_FAULT
 from caft.pipeline.outputs import write_outputs
 from caft.pipeline.preflight import check_prompts_and_start, open_workspace
 from caft.pipeline.stages import run_stages
 from caft.run_config import RunConfig, RunContext, Until
+from caft.signals import DONE, OUR_FAULT
 from caft.store import plain
-from caft.trainers.loggers import RunIdentity, open_logger
+from caft.trainers.loggers import open_logger
+from caft.trainers.tracker import RunIdentity
 
 
 def run_pipeline(config: RunConfig, context: RunContext) -> int:

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from caft.evaluate.stage import Writing
+from caft.evaluate.stage import ReplyInputs
 from caft.models.student import Student
 from caft.pipeline.results import Taught
 from caft.pipeline.workspace import Workspace
 from caft.records import Question, Target
 from caft.run_config import RunConfig, Until
 from caft.score.config import ModelScoreConfig
-from caft.score.stage import Chaining, Scoring
+from caft.score.stage import CotInputs, ScoreInputs
 from caft.split import SplitResult
 from caft.text.prompts import Wanted
 from caft.tune.config import MethodConfig, StageConfig
-from caft.tune.examples import Lesson, choose_lessons
-from caft.tune.stage import Tuning, Validation
+from caft.tune.examples import TrainingPair, choose_pairs
+from caft.tune.stage import TuneInputs, Validation
 
 
 def tunes(config: RunConfig) -> bool:
@@ -43,9 +43,9 @@ def model_scoring(config: RunConfig) -> ModelScoreConfig:
     return config.score if isinstance(config.score, ModelScoreConfig) else ModelScoreConfig()
 
 
-def base_scoring(workspace: Workspace) -> Scoring:
+def base_scoring(workspace: Workspace) -> ScoreInputs:
     """The base model's scores of all questions, with its shots."""
-    return Scoring(
+    return ScoreInputs(
         workspace.student,
         workspace.every_question,
         workspace.questions.shots,
@@ -54,10 +54,10 @@ def base_scoring(workspace: Workspace) -> Scoring:
     )
 
 
-def fallback_scoring(workspace: Workspace) -> Scoring:
+def fallback_scoring(workspace: Workspace) -> ScoreInputs:
     """All questions once more, with a prompt that lets the base model decline."""
     config = model_scoring(workspace.config)
-    return Scoring(
+    return ScoreInputs(
         workspace.student,
         workspace.every_question,
         workspace.questions.shots,
@@ -67,9 +67,9 @@ def fallback_scoring(workspace: Workspace) -> Scoring:
     )
 
 
-def tuned_scoring(workspace: Workspace, student: Student) -> Scoring:
+def tuned_scoring(workspace: Workspace, student: Student) -> ScoreInputs:
     """A tuned model's single-token answers to the held-out questions, without shots."""
-    return Scoring(
+    return ScoreInputs(
         student,
         workspace.held_out,
         (),
@@ -78,9 +78,9 @@ def tuned_scoring(workspace: Workspace, student: Student) -> Scoring:
     )
 
 
-def base_chains(workspace: Workspace) -> Chaining:
+def base_chains(workspace: Workspace) -> CotInputs:
     """The base model's own chains of thought for all questions, with its shots."""
-    return Chaining(
+    return CotInputs(
         workspace.student,
         workspace.every_question,
         workspace.questions.shots,
@@ -89,22 +89,22 @@ def base_chains(workspace: Workspace) -> Chaining:
     )
 
 
-def base_rationales(workspace: Workspace) -> Writing:
+def base_rationales(workspace: Workspace) -> ReplyInputs:
     """The base model's replies to the held-out questions, with its shots."""
     shots = workspace.questions.shots
     return _replies(workspace, workspace.student, Wanted.rationale, shots)
 
 
-def tuned_replies(workspace: Workspace, student: Student, wanted: Wanted) -> Writing:
+def tuned_replies(workspace: Workspace, student: Student, wanted: Wanted) -> ReplyInputs:
     """A tuned model's replies to the held-out questions: it never sees the shots."""
     return _replies(workspace, student, wanted, ())
 
 
 def _replies(
     workspace: Workspace, student: Student, wanted: Wanted, shots: Sequence[Question]
-) -> Writing:
+) -> ReplyInputs:
     evaluation = workspace.config.evaluation
-    return Writing(
+    return ReplyInputs(
         student=student,
         questions=workspace.held_out,
         shots=shots,
@@ -121,20 +121,20 @@ def questions_for_teacher(workspace: Workspace, split: SplitResult) -> list[Ques
     return [question for question in workspace.questions.train if placed[question.id] in wanted]
 
 
-def stage_lessons(workspace: Workspace, taught: Taught, stage: StageConfig) -> list[Lesson]:
+def stage_pairs(workspace: Workspace, taught: Taught, stage: StageConfig) -> list[TrainingPair]:
     """The rows of one stage; UserError where a class that it names is left without any."""
-    return choose_lessons(
+    return choose_pairs(
         workspace.questions.train, taught.split.complexity_of, taught.rationales, stage
     )
 
 
-def stage_tuning(workspace: Workspace, taught: Taught, student: Student, number: int) -> Tuning:
+def stage_tuning(workspace: Workspace, taught: Taught, student: Student, number: int) -> TuneInputs:
     """Stage `number` (from 0) of the method, starting from `student`."""
     config = workspace.config
     stage = config.method.stages[number]
-    return Tuning(
+    return TuneInputs(
         student,
-        stage_lessons(workspace, taught, stage),
+        stage_pairs(workspace, taught, stage),
         stage.epochs,
         config.dataset.prompt,
         config.tuning,

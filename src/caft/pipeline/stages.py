@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from caft.data import published_scores
 from caft.errors import UserError
 from caft.evaluate.predictions import read_single_token, route
-from caft.evaluate.stage import Writing, read_predictions, write_predictions
+from caft.evaluate.stage import ReplyInputs, read_predictions, write_predictions
 from caft.pipeline.data_check import check_before_teaching, check_stages
 from caft.pipeline.estimators import gather_estimates
 from caft.pipeline.matched_budget import find_matched_budget
@@ -40,7 +40,7 @@ from caft.score.config import PublishedScoreConfig
 from caft.score.stage import read_scores, score_questions
 from caft.split import SplitResult, split_questions
 from caft.text.prompts import Wanted
-from caft.trainers.loggers import RunLogger
+from caft.trainers.tracker import RunLogger
 from caft.tune.config import AnswerTarget
 from caft.tune.stage import (
     TrainingRows,
@@ -235,7 +235,7 @@ def _tuned_answers(workspace: Workspace, tuned: Tuned) -> tuple[list[Prediction]
 
 
 def _written(
-    workspace: Workspace, work: Writing, title: str
+    workspace: Workspace, work: ReplyInputs, title: str
 ) -> tuple[list[Prediction], StageRecord]:
     artifact = write_predictions(work, workspace.store, workspace.config.trainer, title)
     _log_reuse(title, artifact.cached)

@@ -12,16 +12,16 @@ from caft.evaluate.accuracy import pick_best_mode, summarise_accuracy
 from caft.pipeline.results import Evaluated, ModeReplies, RunResults, Tuned
 from caft.records import Mode
 from caft.report.comparison import compare_models
-from caft.report.cost import StageTokens, count_cost
+from caft.report.run.cost import StageTokens, count_cost
+from caft.report.run.estimator_auc import ScoreContext, describe_scores
 from caft.report.schema import SCHEMA
-from caft.report.score_part import ScoreContext, describe_scores
 from caft.report.tables import ReportTables
 from caft.run_config import RunConfig
 from caft.score.config import Fallback
 from caft.split import SplitResult, split_questions
 from caft.teachers.refusals import count_reasons
 from caft.tune.config import Select
-from caft.tune.course import accuracies, best_epoch, questions_asked
+from caft.tune.learning_curve import accuracies, best_epoch, questions_asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

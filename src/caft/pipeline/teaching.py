@@ -13,7 +13,7 @@ from typing import Any
 from caft.distill import write_rationales
 from caft.distill.local import name_model
 from caft.models.encoding import special_tokens
-from caft.models.locate import locate_model
+from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.pipeline.matched_budget import Ask, MatchedBudget, match_budget
 from caft.pipeline.results import Scored, StageKind, StageRecord, Taught, record_stage

@@ -10,7 +10,7 @@ from caft.pipeline.results import RunResults, StageKind
 from caft.pipeline.rows import prediction_rows, rationale_rows, score_rows
 from caft.records import difficulty
 from caft.report.tables import ReportTables
-from caft.trainers.loggers import Product, RunLogger
+from caft.trainers.tracker import Product, RunLogger
 
 _RATIONALES_SHOWN = 200
 _FURTHER = (StageKind.fallback, StageKind.chains, StageKind.judge)
@@ -38,8 +38,8 @@ def track_run(
 
 def list_roc(summary: Mapping[str, Any], tables: ReportTables) -> list[dict[str, float]]:
     """The ROC curve of the estimate in use against the base model's mistakes, thinned."""
-    from caft.report.class_rows import training_scores
     from caft.report.figures.roc_curve import thin
+    from caft.report.run.class_rows import training_scores
     from caft.statistics import roc_points
 
     estimator = (summary["score"] or {}).get("estimator", "")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from caft.data import QuestionSplits
-from caft.models.locate import locate_model
+from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.records import Question
 from caft.run_config import RunConfig, RunContext

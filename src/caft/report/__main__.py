@@ -16,7 +16,7 @@ from typing import Any
 
 from caft.console import tell
 from caft.errors import UserError
-from caft.exit_status import DONE, USER_MUST_ACT, say
+from caft.signals import DONE, USER_MUST_ACT, say
 
 _WIDEST = 80
 
@@ -59,7 +59,7 @@ def _write(folder: Path, project: str | None, *, draft: bool, markdown: bool) ->
             tell(textwrap.fill(f"{finding['asked']} {finding['answer']}", _WIDEST), end="\n\n")
         tell(str(page))
     if project is not None:
-        from caft.report.wandb_report import publish_report
+        from caft.report.sweep.wandb_report import publish_report
 
         tell(publish_report(folder, project, draft=draft))
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from caft.report import wording
-from caft.report.validation import area_gap
+from caft.report.run.estimator_rows import area_gap
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -11,11 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from pytorch_lightning import LightningModule
 
-from caft.models.decoding import SharedPrefix
-from caft.models.estimates import estimate_complexity
-from caft.models.generation import logits_not_finite
-from caft.models.loading import memory_may_end
-from caft.models.packing import (
+from caft.kernels.kv_cache import SharedPrefix
+from caft.kernels.memory import memory_may_end
+from caft.kernels.packing import (
     Pack,
     common_prefix,
     compute_prefix,
@@ -23,7 +21,14 @@ from caft.models.packing import (
     packed_attention,
     packed_logits,
 )
-from caft.models.stems import SHORTEST_STEM, Bundle, find_bundles, plan_bundled_packs
+from caft.kernels.shared_prefixes import (
+    SHORTEST_STEM,
+    PrefixGroup,
+    find_prefix_groups,
+    plan_grouped_packs,
+)
+from caft.models.estimates import estimate_complexity
+from caft.models.generation import logits_not_finite
 from caft.score.prepare import ScoringRow
 
 # Bounds the logits of a pack, whatever the vocabulary: 50 MB of bfloat16 for 200,000 tokens.
@@ -122,11 +127,11 @@ def plan_scoring(
     if shared < SHORTEST_STEM:
         shared = 0
     rest = [prompt[shared:] for prompt in prompts]
-    plan = plan_bundled_packs(rest, find_bundles(rest), most_tokens, _MOST_ROWS)
+    plan = plan_grouped_packs(rest, find_prefix_groups(rest), most_tokens, _MOST_ROWS)
     return prompts[0][:shared], [_pack(pack, rows, shared) for pack in plan]
 
 
-def _pack(bundles: Sequence[Bundle], rows: Sequence[ScoringRow], prefix: int) -> ScoringPack:
+def _pack(bundles: Sequence[PrefixGroup], rows: Sequence[ScoringRow], prefix: int) -> ScoringPack:
     return ScoringPack(
         rows=tuple(rows[row] for bundle in bundles for row in bundle.members),
         bundles=tuple((bundle.stem, len(bundle.members)) for bundle in bundles),

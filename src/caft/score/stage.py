@@ -47,7 +47,7 @@ _FREE_TEXT_BATCH = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Scoring:
+class ScoreInputs:
     """Everything a table of scores depends on. `shots` stand solved before every question.
 
     `wanted` is the bare answer, or a fallback prompt's.
@@ -74,7 +74,7 @@ class Scoring:
         }
 
 
-def find_scores(scoring: Scoring, store: Store) -> Artifact | None:
+def find_scores(scoring: ScoreInputs, store: Store) -> Artifact | None:
     """The scores, where they have been made before."""
     return store.find("score", scoring.key)
 
@@ -84,7 +84,7 @@ def read_scores(artifact: Artifact) -> list[AnswerScore]:
     return read_table(artifact.folder / _SCORES, AnswerScore)
 
 
-def score_questions(scoring: Scoring, store: Store, trainer: TrainerConfig) -> Artifact:
+def score_questions(scoring: ScoreInputs, store: Store, trainer: TrainerConfig) -> Artifact:
     """One forward pass a question, or none where the store has the scores."""
 
     def produce(folder: Path) -> None:
@@ -94,7 +94,7 @@ def score_questions(scoring: Scoring, store: Store, trainer: TrainerConfig) -> A
     return store.obtain("score", scoring.key, produce, resumable=True, scratch=JOURNALS)
 
 
-def encode_questions(scoring: Scoring) -> list[ScoringRow]:
+def encode_questions(scoring: ScoreInputs) -> list[ScoringRow]:
     """The rows that a scoring sends, in the order of its questions.
 
     UserError for an answer label of several tokens and a template that refuses the turns.
@@ -106,7 +106,7 @@ def encode_questions(scoring: Scoring) -> list[ScoringRow]:
     )
 
 
-def refuse_unfit_rows(scoring: Scoring) -> tuple[list[ScoringRow], list[ScoringRow]]:
+def refuse_unfit_rows(scoring: ScoreInputs) -> tuple[list[ScoringRow], list[ScoringRow]]:
     """All rows, and those whose free-text answers are written out; before any model loads.
 
     UserError for what `encode_questions` refuses, and a prompt that leaves no room.
@@ -120,7 +120,7 @@ def refuse_unfit_rows(scoring: Scoring) -> tuple[list[ScoringRow], list[ScoringR
     return rows, free
 
 
-def _score(scoring: Scoring, predictor: Predictor) -> list[AnswerScore]:
+def _score(scoring: ScoreInputs, predictor: Predictor) -> list[AnswerScore]:
     from caft.score.module import NextToken, ScoringModule, plan_scoring
     from caft.score.read import read_answers
 
@@ -147,7 +147,7 @@ def _score(scoring: Scoring, predictor: Predictor) -> list[AnswerScore]:
 
 
 def _write_free_answers(
-    scoring: Scoring, prompts: Sequence[tuple[str, tuple[int, ...]]], predictor: Predictor
+    scoring: ScoreInputs, prompts: Sequence[tuple[str, tuple[int, ...]]], predictor: Predictor
 ) -> dict[str, WrittenReply]:
     from caft.models.chat_template import knows_turns
     from caft.score.read import without_end
@@ -169,7 +169,7 @@ def _write_free_answers(
 
 
 @dataclass(frozen=True, slots=True)
-class Chaining:
+class CotInputs:
     """Everything a table of the student's own chains of thought depends on."""
 
     student: Student
@@ -191,7 +191,7 @@ class Chaining:
         }
 
 
-def find_chains(chaining: Chaining, store: Store) -> Artifact | None:
+def find_chains(chaining: CotInputs, store: Store) -> Artifact | None:
     """The chains, where they have been written before."""
     return store.find("chain", chaining.key)
 
@@ -201,7 +201,7 @@ def read_chains(artifact: Artifact) -> list[Chain]:
     return read_table(artifact.folder / _CHAINS, Chain)
 
 
-def write_chains(chaining: Chaining, store: Store, trainer: TrainerConfig) -> Artifact:
+def write_chains(chaining: CotInputs, store: Store, trainer: TrainerConfig) -> Artifact:
     """The student's own greedy chain of thought for every question, with its entropies."""
 
     def produce(folder: Path) -> None:
@@ -211,7 +211,7 @@ def write_chains(chaining: Chaining, store: Store, trainer: TrainerConfig) -> Ar
     return store.obtain("chain", chaining.key, produce, resumable=True, scratch=JOURNALS)
 
 
-def _write_chains(chaining: Chaining, predictor: Predictor) -> list[Chain]:
+def _write_chains(chaining: CotInputs, predictor: Predictor) -> list[Chain]:
     from caft.models.encoding import asks_in_chat
     from caft.score.read import read_chain, without_end
     from caft.trainers.replies import ReplyConfig
@@ -243,7 +243,7 @@ def _write_chains(chaining: Chaining, predictor: Predictor) -> list[Chain]:
     ]
 
 
-def refuse_long_chains(chaining: Chaining) -> list[tuple[str, tuple[int, ...]]]:
+def refuse_long_chains(chaining: CotInputs) -> list[tuple[str, tuple[int, ...]]]:
     """Question ids and prompt tokens, in order; UserError where one leaves no room for a chain."""
     from caft.models.encoding import asks_in_chat, encode_prompt
 

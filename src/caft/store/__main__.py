@@ -15,7 +15,7 @@ from pathlib import Path
 
 from caft.console import clean, tell
 from caft.errors import UserError
-from caft.exit_status import DONE, USER_MUST_ACT, say
+from caft.signals import DONE, USER_MUST_ACT, say
 from caft.store.artifacts import TRASH, Store
 from caft.store.pruning import Pruned, age_days, count_bytes, prune
 

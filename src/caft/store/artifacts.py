@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from caft.errors import UserError
-from caft.exit_status import end_if_asked
+from caft.signals import end_if_asked
 from caft.store.attempts import run_attempt
 from caft.store.fingerprint import digest
 from caft.store.full_disk import disk_may_be_full

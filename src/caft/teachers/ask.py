@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from caft.errors import UserError
-from caft.exit_status import asked_to_end, end_as_asked, ends_by_itself
+from caft.signals import asked_to_end, end_as_asked, ends_by_itself
 from caft.teachers.api_key import check_endpoint, read_key
 from caft.teachers.asks import CHARACTERS_A_TOKEN, Ask, find_replies, prepare, write_arrival
 from caft.teachers.caps import Caps
@@ -23,9 +23,9 @@ from caft.teachers.client import Endpoint
 from caft.teachers.config import OpenAITeacherConfig, Unanswered
 from caft.teachers.ledger import Arrival, Claimed, Ledger
 from caft.teachers.outcome import Answered, Failed, Remedy
-from caft.teachers.pace import LONGEST_RETRY_AFTER, Circuit, Pace, back_off, count_words
 from caft.teachers.prices import explain_cap, find_price
 from caft.teachers.progress import AskProgress, Watcher
+from caft.teachers.rate_limit import LONGEST_RETRY_AFTER, Circuit, Pace, back_off, count_words
 from caft.teachers.replies import Reply, Request
 
 POLL_SECONDS = 0.1

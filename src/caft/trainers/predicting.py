@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from caft.exit_status import asked_to_end
 from caft.models.student import Student
+from caft.signals import asked_to_end
 from caft.store import Journal
 from caft.trainers.config import TrainerConfig
 
@@ -86,8 +86,8 @@ class Predictor:
         batches: Sequence[Batch],
         journal: Journal,
     ) -> None:
-        from caft.trainers.ranks import Ranks, run_ranks
-        from caft.trainers.shares import Predicting, predict_share
+        from caft.trainers.distributed import Ranks, run_ranks
+        from caft.trainers.worker import Predicting, predict_share
 
         job = Predicting(title, self.student, make_module, tuple(batches), journal, self.trainer)
         count = min(self.trainer.devices, len(batches))

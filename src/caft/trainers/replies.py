@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from pytorch_lightning import LightningModule
 
 from caft.errors import UserError
+from caft.kernels.memory import is_out_of_memory, release_memory
 from caft.models.generation import Reply, generate_replies
-from caft.models.loading import is_out_of_memory, release_memory
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,14 @@ tests/store/test_sources.py follows the imports of every stage and names what is
 
 from __future__ import annotations
 
-_EVERY_STAGE = ("models", "text", "records.py", "trainers/build.py", "trainers/ranks.py")
+_EVERY_STAGE = (
+    "kernels",
+    "models",
+    "text",
+    "records.py",
+    "trainers/build.py",
+    "trainers/distributed.py",
+)
 # Results are read back out of a journal, and kept in a table.
 PREDICTING_SOURCES = (
     *_EVERY_STAGE,
@@ -13,7 +20,7 @@ PREDICTING_SOURCES = (
     "store/tables.py",
     "trainers/predicting.py",
     "trainers/replies.py",
-    "trainers/shares.py",
+    "trainers/worker.py",
 )
 # A stage that was interrupted goes on from a checkpoint.
 TUNING_SOURCES = (*_EVERY_STAGE, "store/checkpoints.py")

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from caft.errors import UserError
 from caft.trainers.config import WandbLoggerConfig
-from caft.trainers.loggers import Product, RunIdentity
+from caft.trainers.tracker import Product, RunIdentity
 from caft.trainers.wandb_login import find_server, wandb_mode
 
 MOST_ROWS = 20_000

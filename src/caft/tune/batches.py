@@ -12,7 +12,7 @@ from random import Random
 
 import torch
 
-from caft.models.packing import Pack, pack_rows, plan_packs
+from caft.kernels.packing import Pack, pack_rows, plan_packs
 from caft.records import Example
 
 EVERY_ROW = slice(None)

@@ -17,7 +17,7 @@ from caft.tune.config import AnswerTarget, Overlong, StageConfig
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class TrainingPair:
     """One row to be trained, before it is tokenised; `reply` is empty for a bare answer."""
 
     question: Question
@@ -26,36 +26,36 @@ class Lesson:
     rationale: str = ""
 
 
-def choose_lessons(
+def choose_pairs(
     questions: Sequence[Question],
     complexity_of: Mapping[str, str],
     rationales: Sequence[Rationale],
     stage: StageConfig,
-) -> list[Lesson]:
+) -> list[TrainingPair]:
     """The rows of one stage, in the order of the questions.
 
     A question whose rationale was refused or never came is left out. UserError where a class
     that the stage names is left without any row.
     """
     texts = {item.question_id: item.text for item in rationales if item.accepted}
-    lessons = []
+    pairs = []
     for question in questions:
         target = stage.targets.get(complexity_of[question.id])
         if target is None or (target is Target.rationale and question.id not in texts):
             continue
         text = texts[question.id] if target is Target.rationale else ""
-        lessons.append(Lesson(question, target, complexity_of[question.id], text))
-    _refuse_empty_classes(lessons, complexity_of, rationales, stage)
-    return lessons
+        pairs.append(TrainingPair(question, target, complexity_of[question.id], text))
+    _refuse_empty_classes(pairs, complexity_of, rationales, stage)
+    return pairs
 
 
 def _refuse_empty_classes(
-    lessons: Sequence[Lesson],
+    pairs: Sequence[TrainingPair],
     complexity_of: Mapping[str, str],
     rationales: Sequence[Rationale],
     stage: StageConfig,
 ) -> None:
-    present = {lesson.complexity for lesson in lessons}
+    present = {pair.complexity for pair in pairs}
     for name, target in stage.targets.items():
         if name not in present:
             taught = name in complexity_of.values() and target is Target.rationale
@@ -73,8 +73,8 @@ def _explain_refusals(rationales: Sequence[Rationale]) -> str:
     return f" ({list_reasons(counts)}): {advise(next(iter(counts)))}" if counts else ""
 
 
-def encode_lesson(
-    lesson: Lesson,
+def encode_pair(
+    pair: TrainingPair,
     config: PromptConfig,
     answer_target: AnswerTarget,
     tokenizer: Any,
@@ -83,13 +83,13 @@ def encode_lesson(
     end_id: int,
 ) -> Example:
     """The row's tokens; the completion ends in the end-of-turn token, which is trained."""
-    wanted = wanted_of(lesson.target, answer_target)
-    prompt = write_prompt(lesson.question, config, wanted, chat=chat)
-    prompt_ids, reply_ids = _encode(lesson, prompt, wanted, config, tokenizer)
+    wanted = wanted_of(pair.target, answer_target)
+    prompt = write_prompt(pair.question, config, wanted, chat=chat)
+    prompt_ids, reply_ids = _encode(pair, prompt, wanted, config, tokenizer)
     return Example(
-        question_id=lesson.question.id,
-        target=lesson.target,
-        complexity=lesson.complexity,
+        question_id=pair.question.id,
+        target=pair.target,
+        complexity=pair.complexity,
         prompt_ids=prompt_ids,
         completion_ids=(*reply_ids, end_id),
     )
@@ -107,9 +107,9 @@ def wanted_of(target: Target, answer_target: AnswerTarget) -> Wanted:
 
 
 def _encode(
-    lesson: Lesson, prompt: Prompt, wanted: Wanted, config: PromptConfig, tokenizer: Any
+    pair: TrainingPair, prompt: Prompt, wanted: Wanted, config: PromptConfig, tokenizer: Any
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    question = lesson.question
+    question = pair.question
     gold = gold_label(question, config.option_ids)
     labels = answer_labels(question, config.option_ids)
     if wanted is Wanted.answer and labels:
@@ -119,7 +119,7 @@ def _encode(
     replies = {
         Wanted.answer: gold,
         Wanted.bracketed: bracketed(gold),
-        Wanted.rationale: lesson.rationale,
+        Wanted.rationale: pair.rationale,
     }
     return encode_reply(prompt, replies[wanted], tokenizer)
 

@@ -12,23 +12,23 @@ import torch
 from pytorch_lightning import LightningModule
 
 from caft.errors import UserError
-from caft.exit_status import take_signals_back
+from caft.kernels.chunked_loss import has_plain_head, summed_head_loss, without_head
+from caft.kernels.lora import is_lean
+from caft.kernels.memory import memory_may_end, release_memory
+from caft.kernels.packing import packed_attention, packed_logits
 from caft.models.adapters import compute_in_weights_dtype, keep_activations
-from caft.models.head import has_plain_head, summed_head_loss, without_head
-from caft.models.lean_lora import is_lean
-from caft.models.loading import memory_may_end, release_memory
-from caft.models.packing import packed_attention, packed_logits
-from caft.trainers.ranks import Ranks
+from caft.signals import take_signals_back
+from caft.trainers.distributed import Ranks
 from caft.tune.batches import Step, TrainingPack
 from caft.tune.config import Select, TuningConfig
-from caft.tune.course import Row, accuracies, best_epoch, is_out_of_patience
-from caft.tune.loss import summed_cross_entropy
-from caft.tune.schedule import learning_rate_factor
-from caft.tune.stopping import (
-    explain_examination_memory,
+from caft.tune.error_text import (
     explain_memory,
     explain_no_number,
+    explain_validation_memory,
 )
+from caft.tune.learning_curve import Row, accuracies, best_epoch, is_out_of_patience
+from caft.tune.loss import summed_cross_entropy
+from caft.tune.schedule import learning_rate_factor
 
 Weights = Mapping[str, torch.Tensor]
 
@@ -139,7 +139,7 @@ class TuningModule(LightningModule):  # type: ignore[misc]
     ) -> tuple[float, int]:
         try:
             with (
-                memory_may_end(lambda: explain_examination_memory(epoch)),
+                memory_may_end(lambda: explain_validation_memory(epoch)),
                 compute_in_weights_dtype(self.model, self.compute_dtype),
             ):
                 return validate()

@@ -14,20 +14,20 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from caft.exit_status import asked_to_end
 from caft.models.student import Student
 from caft.records import Example, Question, Target
+from caft.signals import asked_to_end
 from caft.store import Artifact, Store, digest, file_digest, source_digest
 from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
 from caft.trainers.sources import TUNING_SOURCES
 from caft.tune.config import Adapter, TuningConfig
-from caft.tune.examples import Lesson
+from caft.tune.examples import TrainingPair
 
 if TYPE_CHECKING:
-    from caft.tune.course import Row
+    from caft.tune.learning_curve import Row
     from caft.tune.training import Job, Trained
-    from caft.tune.validation import Examination
+    from caft.tune.validation import ValidationSet
 
 log = logging.getLogger(__name__)
 SOURCES = ("tune", *TUNING_SOURCES)
@@ -49,11 +49,11 @@ class Validation:
 
 
 @dataclass(frozen=True, slots=True)
-class Tuning:
+class TuneInputs:
     """Everything one tuning stage depends on. `student` is the one that the stage starts from."""
 
     student: Student
-    lessons: Sequence[Lesson]
+    pairs: Sequence[TrainingPair]
     epochs: int
     prompt: PromptConfig
     config: TuningConfig
@@ -64,10 +64,10 @@ class Tuning:
     def key(self) -> dict[str, Any]:
         """For the store; shots are not in it, since tuned models never see them."""
         # Not the class's name: a cut that moves no row to another target changes no weight.
-        rows = [(lesson.question, lesson.target, lesson.rationale) for lesson in self.lessons]
+        rows = [(pair.question, pair.target, pair.rationale) for pair in self.pairs]
         return {
             "student": self.student.key,
-            "lessons": digest(rows),
+            "pairs": digest(rows),
             "epochs": self.epochs,
             "prompt": self.prompt,
             "config": {
@@ -105,13 +105,13 @@ class TuningNumbers:
 
 @dataclass(frozen=True, slots=True)
 class TrainingRows:
-    """A stage's lessons as tokens, checked, and the question ids of those that are too long."""
+    """A stage's pairs as tokens, checked, and the question ids of those that are too long."""
 
     examples: list[Example]
     dropped: list[str]
 
 
-def find_tuning(tuning: Tuning, store: Store) -> Artifact | None:
+def find_tuning(tuning: TuneInputs, store: Store) -> Artifact | None:
     """The tuned weights, where they have been made before."""
     return store.find("tune", tuning.key)
 
@@ -151,7 +151,7 @@ def starting_student(student: Student, config: TuningConfig) -> Student:
 
 
 def tune_student(
-    tuning: Tuning,
+    tuning: TuneInputs,
     store: Store,
     trainer: TrainerConfig,
     logger: Any,
@@ -172,14 +172,14 @@ def tune_student(
 
 
 def _train(  # noqa: PLR0917
-    tuning: Tuning,
+    tuning: TuneInputs,
     rows: TrainingRows,
     trainer: TrainerConfig,
     logger: Any,
     title: str,
     folder: Path,
 ) -> None:
-    from caft.tune.course import accuracies
+    from caft.tune.learning_curve import accuracies
     from caft.tune.training import Job
 
     _show_rows(rows.examples, tuning.student.tokenizer)
@@ -203,8 +203,8 @@ def _train(  # noqa: PLR0917
 
 def _watch(job: Job, logger: Any, title: str) -> Trained:
     """Train here, or in a process a device; the bar, the log and the logger are here anyway."""
+    from caft.trainers.distributed import Ranks, run_ranks
     from caft.trainers.progress import open_bar
-    from caft.trainers.ranks import Ranks, run_ranks
     from caft.tune.training import train
 
     rows = len(job.examples)
@@ -266,21 +266,21 @@ def _count(rows: TrainingRows, epochs: int, trained: Trained) -> TuningNumbers:
     )
 
 
-def encode_rows(tuning: Tuning) -> TrainingRows:
-    """The stage's lessons as tokens; no model is loaded.
+def encode_rows(tuning: TuneInputs) -> TrainingRows:
+    """The stage's training pairs as tokens; no model is loaded.
 
     UserError where a row could not be trained as it should be, or is longer than allowed.
     """
     from caft.models.encoding import asks_in_chat, end_of_turn
     from caft.tune.check import check_examples, refuse_bare_start
-    from caft.tune.examples import encode_lesson, fit_to_length
+    from caft.tune.examples import encode_pair, fit_to_length
 
     tokenizer, answer_target = tuning.student.tokenizer, tuning.config.answer_target
     chat = asks_in_chat(tuning.prompt.style, tokenizer)
     end_id = end_of_turn(tokenizer, chat=chat)
     examples = [
-        encode_lesson(lesson, tuning.prompt, answer_target, tokenizer, chat=chat, end_id=end_id)
-        for lesson in tuning.lessons
+        encode_pair(pair, tuning.prompt, answer_target, tokenizer, chat=chat, end_id=end_id)
+        for pair in tuning.pairs
     ]
     check_examples(examples, tokenizer, end_id)
     if not chat:
@@ -302,10 +302,10 @@ def _show_rows(examples: Sequence[Example], tokenizer: Any) -> None:
         )
 
 
-def _examination(tuning: Tuning) -> Examination:
+def _examination(tuning: TuneInputs) -> ValidationSet:
     from caft.models.encoding import asks_in_chat
     from caft.tune.examples import wanted_of
-    from caft.tune.validation import Examination, ask, choose_asked
+    from caft.tune.validation import ValidationSet, ask, choose_asked
 
     tokenizer, config = tuning.student.tokenizer, tuning.config
     chat = asks_in_chat(tuning.prompt.style, tokenizer)
@@ -314,7 +314,7 @@ def _examination(tuning: Tuning) -> Examination:
         for question, target in tuning.validation.questions
     ]
     chosen = choose_asked(questions, tuning.prompt, config.validation_replies)
-    return Examination(
+    return ValidationSet(
         asked=tuple(
             ask(question, wanted, tuning.prompt, tokenizer, chat=chat)
             for question, wanted in chosen

@@ -14,7 +14,6 @@ from typing import Any, BinaryIO
 
 import torch
 
-from caft.exit_status import ends_by_itself
 from caft.models.adapters import (
     add_lora,
     count_parameters,
@@ -24,15 +23,16 @@ from caft.models.adapters import (
 from caft.models.loading import resolve_dtype
 from caft.models.student import Student
 from caft.records import Example
+from caft.signals import ends_by_itself
 from caft.store import Checkpoints
 from caft.trainers.build import build_trainer
 from caft.trainers.config import TrainerConfig
-from caft.trainers.ranks import Ranks
+from caft.trainers.distributed import Ranks
 from caft.tune.config import Adapter, TuningConfig
-from caft.tune.course import Row
+from caft.tune.learning_curve import Row
 from caft.tune.loader import EpochLoader
 from caft.tune.module import TuningModule, random_state
-from caft.tune.validation import Examination, count_correct
+from caft.tune.validation import ValidationSet, count_correct
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Job:
 
     student: Student
     examples: Sequence[Example]
-    examination: Examination | None
+    examination: ValidationSet | None
     epochs: int
     config: TuningConfig
     seed: int

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from caft.exit_status import end_if_asked
+from caft.kernels.packing import pack_rows, packed_attention, packed_logits, plan_packs
 from caft.models.encoding import encode_answer_prompt, encode_prompt
 from caft.models.generation import generate_replies
-from caft.models.packing import pack_rows, packed_attention, packed_logits, plan_packs
 from caft.records import Question
+from caft.signals import end_if_asked
 from caft.text.answers import answer_labels, gold_label
 from caft.text.config import PromptConfig
 from caft.text.parsing import answers_agree, parse_answer
@@ -36,7 +36,7 @@ class AskedQuestion:
 
 
 @dataclass(frozen=True, slots=True)
-class Examination:
+class ValidationSet:
     """What a model is asked after every epoch, and how long its replies may be (tokens)."""
 
     asked: tuple[AskedQuestion, ...]
@@ -77,7 +77,7 @@ def _is_one_pass(item: tuple[Question, Wanted], config: PromptConfig) -> bool:
 
 
 def count_correct(
-    model: Any, tokenizer: Any, examination: Examination, asked: Sequence[AskedQuestion]
+    model: Any, tokenizer: Any, examination: ValidationSet, asked: Sequence[AskedQuestion]
 ) -> int:
     """How many of `asked` the model answers right; greedy, so nothing is drawn at random."""
     at_once = [item for item in asked if item.gold_token is not None]
@@ -105,7 +105,7 @@ def _count_at_once(model: Any, asked: Sequence[AskedQuestion], tokens_a_pass: in
 
 
 def _count_written(
-    model: Any, tokenizer: Any, asked: Sequence[AskedQuestion], examination: Examination
+    model: Any, tokenizer: Any, asked: Sequence[AskedQuestion], examination: ValidationSet
 ) -> int:
     right = 0
     for bare in (True, False):

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
 
-from caft.report.findings import Finding, Tone
+from caft.report.headlines import Finding, Tone
 from caft.report.sweep.arms import Arm, share_questions
 from caft.report.sweep.comparisons import ArmComparison
 from caft.report.sweep.jobs import FINISHED, Sweep

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from caft.estimators import STAND_IN
-from caft.report.findings import routes_by_class
+from caft.report.headlines import routes_by_class
 from caft.report.sweep.arms import Arm, equal_budgets, pick_common_mode
 from caft.report.sweep.comparisons import ArmComparison, compare_pairs
 from caft.report.wording import count_of, name_estimator, p_in_words, points_between_bounds

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from caft.report.comparison import DEFAULT_CONFIDENCE
-from caft.report.findings import Finding, main_area
+from caft.report.headlines import Finding, main_area
 from caft.report.sweep.answers import find_answers, find_sweep_warnings
 from caft.report.sweep.arms import Arm, count_of_cost, find_arms
 from caft.report.sweep.comparisons import ArmComparison, compare_all, outcome_rows

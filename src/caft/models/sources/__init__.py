@@ -1,0 +1,1 @@
+"""Where models come from: the hub, the embedded one, tiny ones made here, a folder."""

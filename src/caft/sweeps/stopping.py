@@ -1,0 +1,103 @@
+"""Ctrl-C for a sweep: passed on once, to the processes of this command and to no other one."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from caft.sweeps.processes import (
+    ProcessId,
+    identify,
+    is_alive,
+    parse_process,
+    signal_group,
+)
+from caft.sweeps.run_folders import read_json, write_json
+
+STOP_FILE = ".stopping"
+_COMMAND = "CAFT_SWEEP"
+_SECONDS_BETWEEN_LOOKS = 0.1
+
+
+@contextmanager
+def named_command() -> Iterator[None]:
+    """Workers that a launcher starts in here know by their environment whose they are."""
+    before = os.environ.get(_COMMAND)
+    os.environ[_COMMAND] = json.dumps(asdict(identify(os.getpid())))
+    try:
+        yield
+    finally:
+        del os.environ[_COMMAND]
+        if before is not None:
+            os.environ[_COMMAND] = before
+
+
+def _find_command() -> ProcessId:
+    """The process of the command that this one works for; itself where there is none."""
+    try:
+        named = parse_process(json.loads(os.environ.get(_COMMAND, "null")))
+    except ValueError:
+        named = None
+    return named or identify(os.getpid())
+
+
+@contextmanager
+def noted_child(folder: Path, pid: int) -> Iterator[None]:
+    """While a child runs the job or waits for it, it is noted with the command that wants it."""
+    note = folder / ".hydra" / f"process-{pid}.json"
+    # On a full disk the job itself says what is wrong; here it only could not be stopped.
+    with suppress(OSError):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        write_json(note, {"child": asdict(identify(pid)), "command": asdict(_find_command())})
+    try:
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+
+
+def stop_jobs(folder: Path, number: int) -> None:
+    """Pass a signal on to the jobs of this command, and wait until each has saved its work.
+
+    To children that were started for it, and to those that a killed command left behind: what
+    another living command runs in the same folder is not this one's to stop.
+    """
+    with suppress(OSError):
+        write_json(folder / STOP_FILE, asdict(_find_command()))
+    children = list(_find_children(folder))
+    for child in children:
+        # A job leads a process group of its own: its DDP ranks are in it.
+        signal_group(child, number)
+    while any(is_alive(child) for child in children):
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+
+def is_stopping(folder: Path) -> bool:
+    """Whether the command that this process works for is stopping its sweep."""
+    return parse_process(read_json(folder / STOP_FILE)) == _find_command()
+
+
+def _find_children(folder: Path) -> Iterator[ProcessId]:
+    own = _find_command()
+    for path in sorted(folder.glob("*/.hydra/process-*.json")):
+        note = read_json(path)
+        if not isinstance(note, dict):
+            continue
+        child, command = parse_process(note.get("child")), parse_process(note.get("command"))
+        if child is None or command is None or not is_alive(child):
+            continue
+        if command == own or not is_alive(command):
+            yield child
+
+
+def forget_dead_children(folder: Path) -> None:
+    """Notes whose writer was killed before it could take them away."""
+    for path in folder.glob(".hydra/process-*.json"):
+        note = read_json(path)
+        child = parse_process(note.get("child")) if isinstance(note, dict) else None
+        if child is None or not is_alive(child):
+            path.unlink(missing_ok=True)

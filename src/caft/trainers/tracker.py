@@ -1,0 +1,67 @@
+"""What a run tells its tracker: the protocol of every logger, and its records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunIdentity:
+    """What a tracker is told about a run beside its numbers.
+
+    `run_id` is the same whenever the same job is started again, so that its metrics go on where
+    they stopped; `sweep` is the sweep that it belongs to, and `kind` what sort of job it is.
+    """
+
+    name: str
+    folder: Path
+    run_id: str = ""
+    sweep: str = ""
+    kind: str = ""
+    overrides: Sequence[str] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """Something that a run made or took from the store: files with what they were made from.
+
+    `kind` is dataset, scores, rationales or adapter; `made_from` maps kinds to fingerprints.
+    A product without files is known by its metadata alone.
+    """
+
+    kind: str
+    name: str
+    fingerprint: str
+    files: Sequence[Path] = ()
+    made_from: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    taken: bool = False
+
+
+class RunLogger(Protocol):
+    """What every tracker offers; one that has no place for something leaves it out."""
+
+    def for_stage(self, number: int, /) -> Any:
+        """What takes the metrics of one tuning stage, counted from 1, as Lightning's loggers do."""
+
+    def log_stage(self, name: str, numbers: Mapping[str, float]) -> None:
+        """What one stage of the run took: seconds, peak_memory_bytes, cached."""
+
+    def log_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Rows with equal columns, to be looked at."""
+
+    def log_series(self, step: str, rows: Sequence[Mapping[str, float]]) -> None:
+        """A curve: rows of numbers over the one called `step`."""
+
+    def log_product(self, product: Product) -> None:
+        """Files with their lineage."""
+
+    def log_summary(self, numbers: Mapping[str, float]) -> None:
+        """Final numbers of the run, under the names that summary.json gives them."""
+
+    def finish(self, status: int) -> None:
+        """The run is over; 0 means that it went well."""

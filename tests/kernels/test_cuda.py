@@ -1,0 +1,222 @@
+"""On a CUDA device: packs, norms, replies and training are as exact as the model's ordinary way.
+
+Both ways are run on the device; what both are judged by is float64, on the CPU.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from caft.kernels.chunked_loss import summed_head_loss, without_head
+from caft.kernels.packing import (
+    Pack,
+    compute_prefix,
+    pack_behind_stems,
+    pack_rows,
+    packed_attention,
+    packed_logits,
+)
+from caft.kernels.rms_norm import make_norms_lean
+from caft.kernels.varlen import can_attend_at_once
+from caft.models.adapters import add_lora
+from caft.models.generation import generate_replies
+from numerics import DTYPES, Chain, assert_as_exact, assert_greedy, chain_of, in_float64
+
+pytestmark = [
+    pytest.mark.numerics,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
+]
+
+VOCABULARY = 97
+SHAPES: dict[str, dict[str, Any]] = {
+    "llama": {"model_type": "llama", "num_key_value_heads": 1},
+    "qwen2": {"model_type": "qwen2", "num_key_value_heads": 2},
+    "phi3": {"model_type": "phi3", "sliding_window": None},
+    "phi3_window": {"model_type": "phi3", "sliding_window": 5},
+}
+LENGTHS = [1, 3, 3, 7, 12, 12, 40, 70]
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def model(request: pytest.FixtureRequest) -> Any:
+    """On the CPU, in float32, with weights that bfloat16 holds exactly."""
+    settings = {"num_key_value_heads": 4, **SHAPES[request.param]}
+    config = AutoConfig.for_model(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=256,
+        initializer_range=0.15,
+        tie_word_embeddings=False,
+        pad_token_id=0,
+        **settings,
+    )
+    torch.manual_seed(0)
+    made = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    return made.bfloat16().float().eval()
+
+
+def on_device(model: Any, dtype: torch.dtype, *, lean: bool = True) -> Any:
+    moved = deepcopy(model).to("cuda", dtype)
+    if lean:
+        make_norms_lean(moved)
+    return moved
+
+
+def draw_rows(lengths: list[int], start: tuple[int, ...] = ()) -> list[tuple[int, ...]]:
+    random = Random(5)
+    return [(*start, *(random.randrange(1, VOCABULARY) for _ in range(n))) for n in lengths]
+
+
+def logits_alone(model: Any, rows: list[tuple[int, ...]]) -> torch.Tensor:
+    said = [model(input_ids=torch.tensor([row], device=model.device)).logits[0] for row in rows]
+    return torch.cat(said).cpu()
+
+
+def logits_packed(model: Any, pack: Pack) -> torch.Tensor:
+    pack = pack.to(model.device)
+    everywhere = torch.arange(pack.input_ids.shape[1])
+    return packed_logits(model, pack, everywhere).cpu()
+
+
+def test_the_kernel_for_rows_of_any_lengths_is_there() -> None:
+    # Or everything below is true of the slow way only.
+    assert can_attend_at_once(torch.zeros(1, 4, 8, 16, device="cuda", dtype=torch.bfloat16))
+    assert not can_attend_at_once(torch.zeros(1, 4, 8, 16, device="cuda"))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_packed_logits(model: Any, dtype: torch.dtype) -> None:
+    rows = draw_rows(LENGTHS)
+    usual = logits_alone(on_device(model, dtype, lean=False), rows)
+    moved = on_device(model, dtype)
+    with packed_attention(moved):
+        said = logits_packed(moved, pack_rows(rows))
+    assert_as_exact(said, usual, logits_alone(in_float64(model), rows), chain_of(model))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("prefix", [0, 4, 33])
+def test_stems_and_prefix(model: Any, prefix: int, dtype: torch.dtype) -> None:
+    shared, one, other = draw_rows([prefix, 3, 30])
+    bundles = [(one, draw_rows([2, 5, 5])), ((), draw_rows([6])), (other, draw_rows([1, 20]))]
+    rows = [(*shared, *stem, *row) for stem, own in bundles for row in own]
+    lengths = [len(row) for _, own in bundles for row in own]
+
+    def last_ones(of_rows: torch.Tensor) -> torch.Tensor:
+        ends = torch.tensor([len(row) for row in rows]).cumsum(0).tolist()
+        return torch.cat(
+            [of_rows[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+        )
+
+    exact = last_ones(logits_alone(in_float64(model), rows))
+    usual = last_ones(logits_alone(on_device(model, dtype, lean=False), rows))
+    moved = on_device(model, dtype)
+    pack = pack_behind_stems(bundles, first_position=prefix)
+    with packed_attention(moved):
+        if prefix:
+            before = compute_prefix(moved, shared, moved.device)
+            pack = replace(pack, layout=replace(pack.layout, prefix=before))
+        everywhere = logits_packed(moved, pack)
+    said = torch.cat(
+        [
+            everywhere[start : start + length]
+            for start, length in zip(pack.starts, lengths, strict=True)
+        ]
+    )
+    assert_as_exact(said, usual, exact, chain_of(model))
+
+
+def gradients(model: Any, rows: list[tuple[int, ...]], *, packed: bool) -> dict[str, torch.Tensor]:
+    """Of all adapters, from the sum of every token's loss but the first of a row."""
+    parts = [rows] if packed else [[row] for row in rows]
+    for part in parts:
+        pack = pack_rows(part).to(model.device)
+        labels = pack.input_ids[0].roll(-1)
+        trained = [
+            start + at
+            for start, row in zip(pack.starts, part, strict=True)
+            for at in range(len(row) - 1)
+        ]
+        with packed_attention(model), without_head(model):
+            hidden = packed_logits(model, pack, torch.tensor(trained))
+        summed_head_loss(model, hidden, labels[trained]).backward()
+    return {name: w.grad.cpu() for name, w in model.named_parameters() if w.requires_grad}
+
+
+def gradients_in_float64(model: Any, rows: list[tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    """The same; our own loss is float32 at most."""
+    exact = in_float64(model)
+    for row in rows:
+        ids = torch.tensor([row])
+        logits = exact(input_ids=ids).logits[0, :-1]
+        torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum").backward()
+    return {name: w.grad for name, w in exact.named_parameters() if w.requires_grad}
+
+
+def adapted(model: Any) -> Any:
+    torch.manual_seed(1)
+    lora = add_lora(
+        model, r=4, alpha=8, dropout=0.0, modules=(), use_dora=False, use_rslora=False
+    ).train()
+    draw = torch.Generator().manual_seed(2)
+    for name, weight in lora.named_parameters():
+        if "lora_" in name:
+            weight.data = (torch.randn(weight.shape, generator=draw) / 8).to(weight.device)
+    return lora
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_gradients_of_adapters(model: Any, dtype: torch.dtype) -> None:
+    rows = draw_rows([2, 9, 9, 30, 65])
+    exact = gradients_in_float64(adapted(deepcopy(model)), rows)
+    said = gradients(adapted(on_device(model, dtype)), rows, packed=True)
+    usual = gradients(adapted(on_device(model, dtype, lean=False)), rows, packed=False)
+    assert_as_exact(said, usual, exact, chain_of(model).there_and_back(), dtype)
+
+
+@torch.no_grad()
+def test_norms(model: Any) -> None:
+    norm = model.get_decoder().layers[0].input_layernorm
+    x = 3 * torch.randn(64, 64, generator=torch.Generator().manual_seed(3)).bfloat16()
+    wide, weight = x.double(), norm.weight.double()
+    scale = (wide.square().mean(-1, keepdim=True) + norm.variance_epsilon).rsqrt()
+    usual, lean = (on_device(norm, torch.bfloat16, lean=is_lean) for is_lean in (False, True))
+    assert "forward" in vars(lean)
+    said = [each(x.cuda()).cpu() for each in (lean, usual)]
+    assert_as_exact(*said, weight * wide * scale, Chain(width=64, depth=2))
+
+
+class Words:
+    """Replies as token numbers."""
+
+    def decode(self, ids: list[int], **_: Any) -> str:
+        return " ".join(map(str, ids))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_replies(model: Any, dtype: torch.dtype) -> None:
+    prompts, moved = draw_rows([3, 5, 5, 20]), on_device(model, dtype)
+    written = generate_replies(
+        moved,
+        Words(),
+        prompts,
+        max_new_tokens=8,
+        end_ids=(),
+        stop_after_marker=False,
+        with_spread=True,
+    )
+    usual = deepcopy(model).to(dtype)
+    for prompt, reply in zip(prompts, written, strict=True):
+        assert_greedy(usual, in_float64(model), prompt, [each.token for each in reply.spread])

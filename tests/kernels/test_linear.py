@@ -1,0 +1,175 @@
+"""Weights in the order of the kernels: the same numbers, in the memory of the ordinary ones."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from caft.kernels import linear as lean_linear
+from caft.kernels.linear import make_linears_lean
+from caft.kernels.memory import multiplies_bfloat16
+from caft.kernels.packing import pack_rows, packed_attention, packed_logits
+from caft.models.adapters import add_lora, compute_in_weights_dtype
+from caft.models.config import Architecture, Dtype, TinyModelConfig
+from caft.models.sources.locate import locate_model
+from caft.models.student import Student
+from numerics import DTYPES, Chain, assert_as_exact, chain_of, in_float64
+
+pytestmark = pytest.mark.numerics
+
+
+def has_products(dtype: torch.dtype) -> bool:
+    """Whether oneDNN has them on this processor, and with what it was told to use of it."""
+    try:
+        torch.ops.mkldnn._reorder_linear_weight(torch.zeros(8, 8, dtype=dtype))
+    except RuntimeError:
+        return False
+    return dtype is torch.float32 or multiplies_bfloat16("cpu")
+
+
+class Layers(torch.nn.Module):
+    """What `make_linears_lean` reads of a model, and nothing else."""
+
+    def __init__(self, *layers: torch.nn.Module, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.layers = torch.nn.ModuleList(layers)
+        self.device = torch.device("cpu")
+        self.to(dtype)
+
+
+def is_lean(layer: Any) -> bool:
+    return bool(layer.weight.layout == torch._mkldnn)
+
+
+def linears(model: Any) -> list[Any]:
+    return [each for each in model.modules() if isinstance(each, torch.nn.Linear)]
+
+
+@pytest.fixture(scope="module", params=DTYPES, ids=str)
+def student(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Student:
+    config = TinyModelConfig(
+        name="tiny",
+        id="tiny",
+        architecture=Architecture.llama,
+        cache=str(tmp_path_factory.mktemp("cache")),
+        dtype=Dtype(str(request.param).removeprefix("torch.")),
+    )
+    return Student(config, locate_model(config), "cpu")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("tokens", [1, 7, 200, 513])
+@pytest.mark.parametrize(("inputs", "outputs"), [(64, 192), (100, 37), (4096, 64)])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_layer_says_what_it_said(
+    dtype: torch.dtype, tokens: int, inputs: int, outputs: int, bias: bool
+) -> None:
+    torch.manual_seed(0)
+    model = Layers(torch.nn.Linear(inputs, outputs, bias=bias), dtype=dtype)
+    x = torch.randn(1, tokens, inputs).to(dtype)
+    usual, exact = deepcopy(model).layers[0](x), deepcopy(model).double().layers[0](x.double())
+    make_linears_lean(model)
+    assert is_lean(model.layers[0]) is has_products(dtype)
+    assert_as_exact(model.layers[0](x), usual, exact, Chain(width=inputs))
+    if not has_products(dtype):
+        return
+    # As autocast would have it.
+    said = model.layers[0](x.float())
+    assert said.dtype == dtype
+    assert_as_exact(said, usual, exact, Chain(width=inputs))
+
+
+def test_ordinary_weights_are_given_up_and_counted_as_before() -> None:
+    model = Layers(torch.nn.Linear(64, 32), torch.nn.Linear(32, 64))
+    ordinary = [weakref.ref(layer.weight) for layer in model.layers]
+    numbers = sum(weight.numel() for weight in model.parameters())
+    make_linears_lean(model)
+    gc.collect()
+    assert [reference() for reference in ordinary] == [None, None]
+    assert sum(weight.numel() for weight in model.parameters()) == numbers
+    assert model.layers[0].weight.shape == (32, 64)
+
+
+def test_weights_that_others_read_stay() -> None:
+    embedding, head = torch.nn.Embedding(50, 16), torch.nn.Linear(16, 50, bias=False)
+    model = Layers(embedding, head, torch.nn.Linear(16, 16))
+    head.weight = embedding.weight
+    make_linears_lean(model)
+    assert [is_lean(layer) for layer in model.layers] == [False, False, True]
+    assert head.weight is embedding.weight
+
+
+def test_other_dtypes_and_classes_stay() -> None:
+    class Own(torch.nn.Linear):
+        pass
+
+    wide, own = Layers(torch.nn.Linear(8, 8), dtype=torch.float64), Layers(Own(8, 8))
+    for model in (wide, own):
+        make_linears_lean(model)
+        assert not is_lean(model.layers[0])
+
+
+@pytest.mark.parametrize("error", [AttributeError, RuntimeError])
+def test_a_torch_without_these_functions_keeps_its_own_way(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise error("no such operator")
+
+    monkeypatch.setattr(lean_linear, "_multiply", refuse)
+    model = Layers(torch.nn.Linear(8, 8))
+    make_linears_lean(model)
+    assert not is_lean(model.layers[0])
+    assert "forward" not in vars(model.layers[0])
+
+
+@torch.no_grad()
+def test_a_model_for_inference_says_what_the_loaded_one_does(student: Student) -> None:
+    pack = pack_rows([[5, 6, 7], [8, 9, 10, 11, 12], [8, 9, 3, 11, 14, 2, 40]])
+    ends = torch.tensor([2, 7, 14])
+    loaded, lean = student.load(), student.load_for_inference()
+    said = []
+    for model in (lean, loaded, in_float64(loaded)):
+        with packed_attention(model):
+            said.append(packed_logits(model, pack, ends))
+    assert_as_exact(*said, chain_of(loaded))
+    assert is_lean(lean.model.layers[0].mlp.gate_proj) is has_products(loaded.dtype)
+
+
+ADAPTERS = {
+    "lora": ({}, 15),
+    "lora with dropout": ({"dropout": 0.1}, 15),
+    "lora on the head": ({"modules": ("q_proj", "lm_head")}, 15),
+    # It reads the weights themselves.
+    "dora": ({"use_dora": True}, 1),
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_adapters_sit_on_it(student: Student, kind: str, tmp_path: Path) -> None:
+    dials, lean = ADAPTERS[kind]
+    settings = {"dropout": 0.0, "modules": (), "use_dora": False, "use_rslora": False, **dials}
+    adapted = add_lora(student.load(), r=4, alpha=8, **settings)
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    adapted.save_pretrained(tmp_path)
+    tuned = student.after_tuning(tmp_path, "known")
+    ids = torch.tensor([[5, 6, 7, 8, 9, 10]])
+    plain, model = tuned.load(), tuned.load_for_inference()
+    said = []
+    for each in (model, plain, in_float64(plain)):
+        with compute_in_weights_dtype(each):
+            said.append(each(ids).logits)
+    assert_as_exact(*said, chain_of(plain), plain.dtype)
+    untuned = in_float64(student.load())(ids).logits
+    assert float((said[2] - untuned).abs().max()) > 5e-2
+    assert sum(map(is_lean, linears(model))) == (lean if has_products(plain.dtype) else 0)

@@ -1,0 +1,241 @@
+"""The hub says no in many ways; a person reads one line. A fake hub stands on loopback."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from caft.models import locate_model, model_fingerprint
+from caft.models.config import Architecture, HubModelConfig, TinyModelConfig
+from caft.models.sources.hub import answer_within
+
+COMMIT = "c0ffee" * 6 + "abcd"
+ASK = """
+import sys
+from caft.errors import UserError
+from caft.models import hub, locate_model
+from caft.models.config import HubModelConfig
+if sys.argv[3]:  # a busy machine takes longer to answer than a user is made to wait
+    hub.REQUEST_SECONDS = hub.ANSWER_SECONDS = float(sys.argv[3])
+try:
+    print(locate_model(HubModelConfig(name="m", id=sys.argv[1], revision=sys.argv[2])))
+except UserError as error:
+    print(error, file=sys.stderr)
+    sys.exit("torch was imported" if "torch" in sys.modules else 2)
+"""
+
+
+class FakeHub(ThreadingHTTPServer):
+    """Serves the files of one folder as the repository fake/model, and refuses all others."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), FakeHubHandler)
+        self.folder = folder
+        self.fetched: list[str] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class FakeHubHandler(BaseHTTPRequestHandler):
+    server: FakeHub
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = self.path.split("?")[0]
+        if path.startswith("/api/models/fake/model/tree/"):
+            files = self.server.folder.iterdir()
+            self.reply(
+                [
+                    {"type": "file", "path": f.name, "size": f.stat().st_size, "oid": f.name}
+                    for f in files
+                ]
+            )
+        elif path.startswith("/fake/model/resolve/"):
+            self.send_file(path.rsplit("/", 1)[-1])
+        elif path.endswith("/auth-check"):
+            self.refuse(403, "GatedRepo")
+        elif path.startswith("/api/models/"):
+            self.describe(*path.removeprefix("/api/models/").split("/revision/"))
+        else:
+            self.refuse(404, "EntryNotFound")
+
+    def describe(self, name: str, revision: str = "main") -> None:
+        refusals = {
+            "fake/missing": (404, "RepoNotFound"),
+            "fake/private": (401, "RepoNotFound"),
+            "fake/broken": (500, ""),
+        }
+        if name in refusals:
+            self.refuse(*refusals[name])
+        elif revision not in ("main", COMMIT):
+            self.refuse(404, "RevisionNotFound")
+        else:
+            files = [path.name for path in self.server.folder.iterdir()]
+            if name == "fake/pickled":
+                files = ["config.json", "pytorch_model.bin"]
+            siblings = [{"rfilename": name, "size": 1} for name in files]
+            gated = "manual" if name == "fake/gated" else False
+            self.reply({"id": name, "sha": COMMIT, "siblings": siblings, "gated": gated})
+
+    def reply(self, value: object) -> None:
+        self.send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+
+    def refuse(self, status: int, code: str) -> None:
+        self.send(status, b"{}", {"X-Error-Code": code} if code else {})
+
+    def send_file(self, name: str) -> None:
+        if self.command == "GET":
+            self.server.fetched.append(name)
+        content = (self.server.folder / name).read_bytes()
+        self.send(200, content, {"ETag": f'"{name}"', "X-Repo-Commit": COMMIT})
+
+    def send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHub]:
+    cache = tmp_path_factory.mktemp("cache")
+    tiny = TinyModelConfig(
+        name="tiny", id="tiny", architecture=Architecture.llama, cache=str(cache), layers=1
+    )
+    folder = locate_model(tiny)
+    for name in ("pytorch_model.bin", "consolidated.safetensors", "modeling.py", "README.md"):
+        (folder / name).write_text("not wanted")
+    with FakeHub(folder) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def ask(
+    endpoint: str,
+    home: Path,
+    id: str,
+    revision: str = "main",
+    *,
+    patience: str = "60",
+    **more: str,
+) -> subprocess.CompletedProcess[str]:
+    """What comes of locating a model; `patience` for the hub in seconds, "" for CAFT's own."""
+    # A process of its own: the hub client reads its environment once, when it is imported.
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("HF_", "HUGGING")) and not name.lower().endswith("_proxy")
+    }
+    env = {**kept, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", **more}
+    return subprocess.run(
+        [sys.executable, "-c", ASK, id, revision, patience],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def refusal(done: subprocess.CompletedProcess[str], id: str) -> str:
+    line = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert f"model.id={id}" in line
+    assert "model.path=" in line
+    return line
+
+
+@pytest.mark.parametrize(
+    ("id", "revision", "expected"),
+    [
+        ("fake/missing", "main", "is not on the hub, or is private"),
+        ("fake/private", "main", "HF_TOKEN"),
+        ("fake/gated", "main", "is gated; ask for access"),
+        ("fake/model", "nothing", "has nothing at model.revision=nothing"),
+        ("fake/broken", "main", "refused by the hub"),
+        ("fake/pickled", "main", "has no model.safetensors"),
+        ("one/two/three", "main", "is no hub id"),
+    ],
+)
+def test_what_the_hub_refuses(
+    hub: FakeHub, tmp_path: Path, id: str, revision: str, expected: str
+) -> None:
+    line = refusal(ask(hub.url, tmp_path, id, revision), id)
+    assert expected in line
+
+
+def test_nobody_listens(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{free.getsockname()[1]}"
+        line = refusal(ask(endpoint, tmp_path, "fake/model"), "fake/model")
+    assert "the hub does not answer" in line
+
+
+def test_somebody_listens_and_never_answers(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        line = refusal(ask(endpoint, tmp_path, "fake/model", patience=""), "fake/model")
+    assert "the hub does not answer" in line
+
+
+def test_a_question_has_a_hard_limit_whatever_it_waits_for() -> None:
+    forever = threading.Event()
+    with pytest.raises(TimeoutError):
+        answer_within(0.05, forever.wait)
+    forever.set()
+    assert answer_within(60, lambda: "answer") == "answer"
+
+
+def test_offline_is_respected(hub: FakeHub, tmp_path: Path) -> None:
+    line = refusal(ask(hub.url, tmp_path, "fake/model", HF_HUB_OFFLINE="1"), "fake/model")
+    assert "HF_HUB_OFFLINE is set" in line
+
+
+@pytest.mark.parametrize("revision", ["main", COMMIT])
+def test_a_model_is_downloaded_once_and_then_needs_no_hub(
+    hub: FakeHub, tmp_path: Path, revision: str
+) -> None:
+    hub.fetched.clear()
+    done = ask(hub.url, tmp_path, "fake/model", revision)
+    folder = Path(done.stdout.strip())
+    names = {path.name for path in folder.iterdir()}
+    assert done.returncode == 0, done.stderr
+    assert folder.name == COMMIT
+    assert {"config.json", "tokenizer.json", "model.safetensors"} <= names
+    unwanted = ("*.bin", "consolidated*", "*.py", "*.md")
+    assert not [name for name in hub.fetched if any(fnmatch(name, one) for one in unwanted)]
+    again = ask("http://127.0.0.1:9", tmp_path, "fake/model", revision)
+    assert (again.returncode, again.stdout) == (0, done.stdout), again.stderr
+    offline = ask(hub.url, tmp_path, "fake/model", revision, HF_HUB_OFFLINE="1")
+    assert (offline.returncode, offline.stdout) == (0, done.stdout), offline.stderr
+
+
+def test_the_fingerprint_is_the_commit_whatever_it_was_called(hub: FakeHub, tmp_path: Path) -> None:
+    prints = set()
+    for revision in ("main", COMMIT):
+        folder = Path(ask(hub.url, tmp_path / revision, "fake/model", revision).stdout.strip())
+        config = HubModelConfig(name="m", id="fake/model", revision=revision)
+        prints.add(model_fingerprint(folder, config))
+    assert len(prints) == 1

@@ -1,0 +1,116 @@
+"""A run's folder read back: the numbers are those that went in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from caft.errors import UserError
+from caft.pipeline.rows import score_rows
+from caft.records import AnswerScore, Mode
+from caft.report.figures import draw_calibration
+from caft.report.figures.notebook import show_figure, show_table
+from caft.report.run.class_rows import training_scores
+from caft.report.run.estimator_auc import ScoreContext, describe_scores, measure_by_subject
+from caft.report.run.finished import read_run
+from caft.statistics import roc_auc
+from caft.store import write_rows
+
+
+def with_probabilities(scores: Sequence[AnswerScore]) -> list[AnswerScore]:
+    """Of two options; free text has none."""
+    shares = ((0.5, 0.25), (0.125, 0.75), ())
+    return [
+        replace(score, option_probabilities=shares[place % 3]) for place, score in enumerate(scores)
+    ]
+
+
+@pytest.fixture
+def folder(finished_run: Any, tmp_path: Path) -> Path:
+    import json
+
+    tables = finished_run.tables
+    (tmp_path / "summary.json").write_text(json.dumps(finished_run.summary))
+    findings: Any = SimpleNamespace(scores=with_probabilities(tables.scores))
+    write_rows(tmp_path / "scores.parquet", score_rows(findings, tables))
+    predictions = [
+        {"question_id": p.question_id, "model": who, "mode": mode.name, "text": p.text,
+         "parsed": p.parsed, "correct": p.correct, "generated_tokens": p.generated_tokens}
+        for (who, mode), rows in tables.predictions.items() for p in rows
+    ]  # fmt: skip
+    write_rows(tmp_path / "predictions.parquet", predictions)
+    return tmp_path
+
+
+def test_a_run_reads_back_as_it_was(folder: Path, finished_run: Any) -> None:
+    run = read_run(folder)
+    assert run.estimator == "answer_entropy"
+    assert run.tables.scores == with_probabilities(finished_run.tables.scores)
+    assert run.tables.complexity_of == finished_run.tables.complexity_of
+    key = ("tuned", Mode.routed)
+    assert run.tables.predictions[key] == finished_run.tables.predictions[key]
+
+
+def test_scores_that_were_read_back_are_described_as_before(
+    folder: Path, finished_run: Any
+) -> None:
+    before = with_probabilities(training_scores(finished_run.tables))
+    gold_of = {score.question_id: 0 for score in before}
+    context = ScoreContext(gold_of=gold_of)
+    told = describe_scores(
+        training_scores(read_run(folder).tables), "answer_entropy", 0.95, context
+    )
+    assert told == describe_scores(before, "answer_entropy", 0.95, context)
+    assert told["calibration"]["n"] > 0
+
+
+def test_a_folder_without_a_finished_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no finished run with scores"):
+        read_run(tmp_path)
+
+
+def test_subjects_have_their_own_areas_and_reasons(finished_run: Any) -> None:
+    tables = finished_run.tables
+    scores = training_scores(tables)
+    subject_of = {key: question.subject for key, question in tables.questions.items()}
+    areas = measure_by_subject(scores, subject_of, "answer_entropy")
+    sizes = [area.n for area in areas.values()]
+    assert sum(sizes) == len(scores)
+    assert sizes == sorted(sizes, reverse=True)
+    subject, area = next(iter(areas.items()))
+    own = [row for row in scores if subject_of[row.question_id] == subject]
+    assert area == roc_auc([row.estimates["answer_entropy"] for row in own],
+                           [not row.correct for row in own], event="wrong")  # fmt: skip
+
+
+def test_margins_are_turned_so_that_more_means_harder() -> None:
+    scores = [
+        AnswerScore(question_id=str(k), predicted="", valid=True, correct=k > 1,
+                    estimates={"top1_margin": k / 4})
+        for k in range(4)
+    ]  # fmt: skip
+    (area,) = measure_by_subject(scores, {}, "top1_margin").values()
+    assert area.value == 1.0
+
+
+def test_calibration_bins_by_hand_and_a_notebook_shows_them() -> None:
+    figure = draw_calibration([0.05, 0.15, 0.15, 1.0], [False, True, False, True])
+    assert [row[0] for row in figure.rows] == ["5.0%", "15.0%", "100.0%"]
+    assert [row[2] for row in figure.rows] == ["1", "2", "1"]
+    assert figure.rows[1][1].startswith("50.0% (")
+    # Distances 0.05, 0.35 and 0 with weights 1, 2 and 1 of 4.
+    assert "Expected calibration error 18.8%" in figure.note
+    html = show_figure(figure)._repr_html_()
+    assert "<svg" in html
+    assert "<table>" in html
+
+
+def test_a_table_in_a_notebook_is_escaped() -> None:
+    html = show_table([{"a<b": "<script>", "n": 0.123456}])._repr_html_()
+    assert "&lt;script&gt;" in html
+    assert "<td>0.1235</td>" in html

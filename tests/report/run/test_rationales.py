@@ -1,0 +1,48 @@
+from caft.records import Question, Rationale
+from caft.report.run.rationales import ClassChange, describe_teaching
+from caft.report.tables import ReportTables
+
+
+def rationale(number: int, refusal: str = "") -> Rationale:
+    return Rationale(question_id=str(number), text="So it is B. [[B]]", answer="B",
+                     agrees=not refusal, refusal=refusal, source="worked")  # fmt: skip
+
+
+def test_counts_reasons_and_shows_some_of_each() -> None:
+    rows = [rationale(k) for k in range(5)]
+    rows += [rationale(k, "cut off") for k in range(5, 8)] + [rationale(8, "disagrees")]
+    tables = ReportTables(rationales=rows, questions={"0": Question(id="0", text="Why?")})
+    teaching = describe_teaching(tables)
+    assert teaching is not None
+    assert (teaching.total, teaching.accepted, teaching.sources) == (9, 5, ("worked",))
+    assert teaching.reasons == (("cut off", 3), ("disagrees", 1))
+    verdicts = [sample.verdict for sample in teaching.samples]
+    assert verdicts == ["accepted"] * 5 + ["cut off", "disagrees", "cut off", "cut off"]
+    assert teaching.samples[0].question == "Why?"
+
+
+def test_ten_of_each_from_the_whole_run_and_no_reason_hides_another() -> None:
+    rows = [rationale(k) for k in range(40)]
+    rows += [rationale(k, "wrong") for k in range(100, 200)] + [rationale(200, "empty")]
+    questions = {str(k): Question(id=str(k), text=str(k)) for k in range(201)}
+    teaching = describe_teaching(ReportTables(rationales=rows, questions=questions))
+    assert teaching is not None
+    assert [s.question for s in teaching.samples if s.accepted] == [str(4 * k) for k in range(10)]
+    refused = [sample.verdict for sample in teaching.samples if not sample.accepted]
+    assert refused == ["wrong", "empty"] + ["wrong"] * 8
+
+
+def test_classes_shrink_by_the_questions_that_no_attempt_answered() -> None:
+    # 1: refused, then accepted; 2: refused twice; 3: accepted; 4 and 5: the middle class.
+    rows = [rationale(1, "wrong"), rationale(1), rationale(2, "wrong"), rationale(2, "empty"),
+            rationale(3), rationale(4), rationale(5, "cut_off")]  # fmt: skip
+    placed = {str(k): "hard" if k < 4 else "middle" for k in range(1, 6)} | {"6": "easy"}
+    teaching = describe_teaching(
+        ReportTables(rationales=rows, complexity_of=placed), ("easy", "middle", "hard")
+    )
+    assert teaching is not None
+    assert teaching.changes == (ClassChange("middle", 2, 1), ClassChange("hard", 3, 2))
+
+
+def test_no_teacher_is_none() -> None:
+    assert describe_teaching(ReportTables()) is None

@@ -1,0 +1,44 @@
+import io
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from caft.report.run.terminal import print_summary
+
+
+def show(summary: dict[str, Any], folder: Path) -> list[str]:
+    console = Console(file=io.StringIO(), width=80)
+    print_summary(summary, folder, console)
+    return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+
+
+def test_one_screen_says_it_all(sample: Any) -> None:
+    lines = show(sample.summary, Path("outputs"))
+    screen = "\n".join(lines)
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    for said in ("AUC 0.69", "19.0% (15.0 to 23.8)*", "70.7% (65.3 to 75.5)*",
+                 "188 teacher calls", "Next    Is it the routing?"):  # fmt: skip
+        assert said in screen
+
+
+def test_names_the_report_where_there_is_one(sample: Any, tmp_path: Path) -> None:
+    assert any("summary.json" in line for line in show(sample.summary, tmp_path))
+    (tmp_path / "report.html").touch()
+    (line,) = [line for line in show(sample.summary, tmp_path) if line.startswith("Report")]
+    assert line.endswith(str(tmp_path / "report.html"))
+
+
+def test_a_run_that_stopped_early_prints_what_it_has(sample: Any) -> None:
+    sample.summary.update(split=None, accuracy=None)
+    screen = "\n".join(show(sample.summary, Path("outputs")))
+    assert "test accuracy" not in screen
+    assert "Does answer entropy predict" in screen
+    sample.summary.update(score=None)
+    assert "entropy predict" not in "\n".join(show(sample.summary, Path("outputs")))
+
+
+def test_markup_in_a_name_is_only_text(sample: Any) -> None:
+    sample.summary["model"]["id"] = "[red]odd[/red]"
+    assert "[red]odd[/red] on arithmetic" in "\n".join(show(sample.summary, Path("outputs")))

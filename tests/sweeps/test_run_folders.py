@@ -1,0 +1,62 @@
+"""What stands in a run's way in its folder is said before anything runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from caft.errors import UserError
+from caft.sweeps.run_folders import refuse_unwritable_folder
+
+FILES = ("summary.json", "report.html", "scores.parquet", "metrics.csv", "run.log")
+FOLDERS = (".hydra", "adapter", "merged")
+
+
+@pytest.mark.parametrize(
+    "name", ["", *FILES, *FOLDERS, "adapter/adapter_config.json", "merged/config.json"]
+)
+def test_a_link_to_nowhere_is_named_with_the_way_out(tmp_path: Path, name: str) -> None:
+    link = tmp_path / "run" / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to("nowhere")
+    with pytest.raises(
+        UserError, match=rf"^{re.escape(str(link))} is a link to nowhere, .*; remove the link, or"
+    ):
+        refuse_unwritable_folder(tmp_path / "run")
+    link.unlink()
+    refuse_unwritable_folder(tmp_path / "run")
+
+
+def test_a_link_to_nowhere_on_the_way_is_named(tmp_path: Path) -> None:
+    (tmp_path / "outputs").symlink_to(tmp_path / "unmounted")
+    with pytest.raises(UserError, match=r"outputs is a link to .*unmounted, which is not there"):
+        refuse_unwritable_folder(tmp_path / "outputs" / "today" / "run")
+
+
+def test_links_to_somewhere_and_links_that_no_run_writes_are_fine(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    run = tmp_path / "run"
+    run.symlink_to(tmp_path / "disk")
+    (run / "latest").symlink_to("nowhere")
+    (tmp_path / "weights").mkdir()
+    (run / "adapter").symlink_to(tmp_path / "weights")
+    refuse_unwritable_folder(run)
+
+
+@pytest.mark.parametrize("name", [*FILES, *FOLDERS])
+def test_a_file_for_a_folder_and_a_folder_for_a_file_are_named(tmp_path: Path, name: str) -> None:
+    if name in FILES:
+        (tmp_path / name).mkdir()
+    else:
+        (tmp_path / name).write_text("")
+    with pytest.raises(
+        UserError, match=rf"{re.escape(name)} is no (file|folder), .*; move it away, or"
+    ):
+        refuse_unwritable_folder(tmp_path)
+
+
+def test_folders_on_the_way_may_have_any_name(tmp_path: Path) -> None:
+    (tmp_path / "run.log").mkdir()
+    refuse_unwritable_folder(tmp_path / "run.log" / "run")

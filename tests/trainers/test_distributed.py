@@ -1,0 +1,66 @@
+"""An error in the process of any device is raised as what it was."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from caft.errors import UserError
+from caft.store import disk_may_be_full
+from caft.trainers.distributed import run_ranks
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from distributed_jobs import fail, list_listeners
+
+
+def run(what: str) -> Any:
+    return run_ranks(fail, (what,), 2, lambda _: None)
+
+
+def test_a_full_disk_in_a_process_of_its_own_is_the_users_to_solve() -> None:
+    with (
+        pytest.raises(UserError, match=r"/the/store: No space left on device; make room") as caught,
+        disk_may_be_full(Path("/the/store"), "make room"),
+    ):
+        run("full")
+    cause = caught.value.__cause__
+    assert isinstance(cause, OSError)
+    assert (cause.errno, cause.filename) == (errno.ENOSPC, "/a/journal")
+    assert "in the process of device 1:" in cause.__notes__[0]
+    assert "ranks_jobs.py" in cause.__notes__[0]
+
+
+def test_another_error_of_the_system_keeps_its_class() -> None:
+    with pytest.raises(FileNotFoundError, match="/no/such/file"):
+        run("missing")
+
+
+def test_any_other_error_comes_with_the_childs_traceback() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        run("a test")
+    message = "the process of device 1: UnpicklableError: broken by a test"
+    assert str(caught.value) == message
+    (note,) = caught.value.__notes__
+    assert note.startswith("in the process of device 1:\nTraceback (most recent call last):")
+    assert "in fail\n    raise UnpicklableError(what)\n" in note
+
+
+def test_a_process_that_only_exits_is_named_with_its_status() -> None:
+    with pytest.raises(RuntimeError, match=r"the process of device 1 ended with status 7"):
+        run("exit")
+
+
+def test_processes_of_one_machine_listen_to_no_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    listeners = run_ranks(list_listeners, (), 2, lambda _: None)
+    assert len(listeners) == 2
+    assert {address for own in listeners for address in own} <= {"127.0.0.1", "::1"}
+    # Where they met is taken away.
+    assert not list(tmp_path.iterdir())
