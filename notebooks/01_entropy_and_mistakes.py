@@ -14,12 +14,12 @@
 import os
 from pathlib import Path
 
-from caft.report.run.class_rows import training_scores
 from caft.report.figures import draw_calibration
+from caft.report.figures.notebook import show_figure, show_table
+from caft.report.run.class_rows import training_scores
+from caft.report.run.estimator_auc import measure_by_subject
 from caft.report.run.finished import read_run
 from caft.report.run.html import draw_figures
-from caft.report.figures.notebook import show_figure, show_table
-from caft.report.run.estimator_auc import measure_by_subject
 
 run = read_run(Path(os.environ["CAFT_RUN"]))
 scores = training_scores(run.tables)

@@ -115,8 +115,8 @@ def reached_from(stage: str) -> set[str]:
 def test_names_are_followed_through_doors() -> None:
     found = {file.relative_to(ROOT).as_posix() for file in files_of("caft.store", "Journal")}
     assert found == {"store/__init__.py", "store/journal.py"}
-    assert list(files_of("caft.models", "packing")) == [
-        ROOT / "models/__init__.py",
+    assert list(files_of("caft.kernels", "packing")) == [
+        ROOT / "kernels/__init__.py",
         ROOT / "kernels/packing.py",
     ]
     assert list(files_of("torch", "nn")) == []

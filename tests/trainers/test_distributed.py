@@ -32,7 +32,7 @@ def test_a_full_disk_in_a_process_of_its_own_is_the_users_to_solve() -> None:
     assert isinstance(cause, OSError)
     assert (cause.errno, cause.filename) == (errno.ENOSPC, "/a/journal")
     assert "in the process of device 1:" in cause.__notes__[0]
-    assert "ranks_jobs.py" in cause.__notes__[0]
+    assert "distributed_jobs.py" in cause.__notes__[0]
 
 
 def test_another_error_of_the_system_keeps_its_class() -> None:

@@ -21,7 +21,8 @@ COMMIT = "c0ffee" * 6 + "abcd"
 ASK = """
 import sys
 from caft.errors import UserError
-from caft.models import hub, locate_model
+from caft.models import locate_model
+from caft.models.sources import hub
 from caft.models.config import HubModelConfig
 if sys.argv[3]:  # a busy machine takes longer to answer than a user is made to wait
     hub.REQUEST_SECONDS = hub.ANSWER_SECONDS = float(sys.argv[3])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,8 +35,8 @@ def folder(finished_run: Any, tmp_path: Path) -> Path:
 
     tables = finished_run.tables
     (tmp_path / "summary.json").write_text(json.dumps(finished_run.summary))
-    findings: Any = SimpleNamespace(scores=with_probabilities(tables.scores))
-    write_rows(tmp_path / "scores.parquet", score_rows(findings, tables))
+    rows = score_rows(with_probabilities(tables.scores), tables)
+    write_rows(tmp_path / "scores.parquet", rows)
     predictions = [
         {"question_id": p.question_id, "model": who, "mode": mode.name, "text": p.text,
          "parsed": p.parsed, "correct": p.correct, "generated_tokens": p.generated_tokens}
