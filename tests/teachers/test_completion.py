@@ -289,7 +289,8 @@ def test_secrets_are_taken_out_before_words_are_cut():
     )),
     *((word, Finish.cut) for word in (
         "length", "max_tokens", "MAX_TOKENS", "MaxTokens", "max_output_tokens", "model_length",
-        "LENGTH", "incomplete", "ERROR_LIMIT", "length_limit", "FinishReason.MAX_TOKENS", "model_context_window_exceeded",
+        "LENGTH", "incomplete", "ERROR_LIMIT", "length_limit", "FinishReason.MAX_TOKENS",
+        "model_context_window_exceeded",
     )),
     *((word, Finish.withheld) for word in (
         "content_filter", "SAFETY", "RECITATION", "refusal", "ContentFiltered",
