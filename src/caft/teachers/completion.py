@@ -144,7 +144,7 @@ def _means_something(reason: str) -> bool:
 
 
 def _is_blocked(data: Mapping[str, Any]) -> bool:
-    """Whether a filter stopped the prompt itself, as Gemini says it: for good, and unpaid."""
+    """Whether a filter stopped the prompt itself, as Gemini says it: for good."""
     verdicts = [data[name] for name in _VERDICTS if isinstance(data.get(name), dict)]
     return any(each.get("block_reason") or each.get("blockReason") for each in verdicts)
 
