@@ -1,6 +1,7 @@
 """Dtypes, devices and folders that look right and are not."""
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,25 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config_for(folder: Path, dtype: Dtype = Dtype.float32) -> HubModelConfig:
     return HubModelConfig(name="mine", id="a/b", path=str(folder), dtype=dtype)
+
+
+def test_a_tokenizer_of_an_unknown_kind_of_model_says_nothing_of_its_own(
+    llama: Path, tmp_path: Path
+) -> None:
+    """One line is ours to say, of the model; transformers' own would stand before it."""
+    folder = tmp_path / "weird"
+    shutil.copytree(llama, folder)
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"model_type": "weird"}))
+    said: list[logging.LogRecord] = []
+    listener = logging.Handler(logging.WARNING)
+    listener.emit = said.append  # type: ignore[method-assign]
+    logging.getLogger("transformers").addHandler(listener)
+    try:
+        load_tokenizer(folder, config_for(folder))
+    finally:
+        logging.getLogger("transformers").removeHandler(listener)
+    assert not said
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,11 @@ import os
 import re
 import socket
 import sqlite3
+import ssl
+import threading
 import time
 import traceback
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from fake_server import FAULTS, FakeServer
 
 from caft.errors import UserError
 from caft.teachers import Ledger, Reply, Request, ask_all, prepare
+from caft.teachers.client import explain_connection
 from caft.teachers.config import OpenAITeacherConfig, Unanswered
 from caft.teachers.ledger import Arrival
 
@@ -174,6 +178,56 @@ def test_an_address_where_nobody_listens_is_not_waited_for(server, tmp_path):
         config = make_config(server, base_url=url, circuit_seconds=600.0)
         with pytest.raises(UserError, match=r"calls in a row failed \(\d+x cannot connect\)"):
             ask_all(ask_for(30), config, tmp_path / "l")
+
+
+@contextmanager
+def talking(reply):
+    """The port of a server on loopback that says the same to whoever connects."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def talk():
+            with suppress(OSError):
+                while True:
+                    caller, _ = listening.accept()
+                    with caller:
+                        caller.recv(4096)
+                        caller.sendall(reply)
+
+        threading.Thread(target=talk, daemon=True).start()
+        yield listening.getsockname()[1]
+
+
+@pytest.mark.timeout(60)
+def test_a_connection_that_fails_says_why_and_charges_nothing(server, tmp_path, monkeypatch):
+    prices = {"usd_per_million_prompt_tokens": 1.0, "usd_per_million_completion_tokens": 1.0}
+    monkeypatch.setenv("CAFT_TEST_KEY", "a-key-0123456789")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+
+    def why(name, url):
+        config = make_config(server, base_url=url, **prices)
+        with pytest.raises(UserError) as caught:
+            ask_all(ask_for(30), config, tmp_path / name)
+        with Ledger(tmp_path / name, "fake") as ledger:
+            assert ledger.spending().unsure_usd == 0
+        return str(caught.value)
+
+    with talking(b"HTTP/1.1 400 No\r\n\r\n") as port:
+        assert "cannot connect (TLS fails" in why("tls", f"https://127.0.0.1:{port}/v1")
+    with talking(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n") as port:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+        told = why("proxy", "https://teacher.invalid/v1")
+        assert "cannot connect (the proxy says: 407 Proxy Authentication Required)" in told
+
+
+def test_names_and_certificates_are_told_apart():
+    unknown = OSError("all attempts failed")
+    unknown.__cause__ = socket.gaierror(-2, "whatever libc says")
+    assert explain_connection(unknown) == "its name is not known"
+    refused = ssl.SSLCertVerificationError()
+    refused.verify_message = "self-signed certificate"
+    assert explain_connection(refused) == "its certificate is refused: self-signed certificate"
+    assert not explain_connection(ConnectionRefusedError())
 
 
 def test_the_circuit_closes_when_the_endpoint_comes_back(server, tmp_path):

@@ -212,6 +212,22 @@ def test_a_broken_byte_is_marked_and_the_reply_is_kept():
     assert read(b"\xef\xbb\xbf" + json.dumps(choose({"content": "a"})).encode()).text == "a"
 
 
+@pytest.mark.parametrize("feedback", [
+    {"prompt_feedback": {"block_reason": "SAFETY"}}, {"promptFeedback": {"blockReason": "OTHER"}},
+])  # fmt: skip
+@pytest.mark.parametrize("choices", [{}, {"choices": []}, {"choices": None}])
+def test_a_prompt_that_a_filter_blocks_is_final(feedback, choices):
+    answer = read({**choices, **feedback})
+    assert isinstance(answer, Answered)
+    assert (answer.text, answer.finish_reason) == ("", "content_filter")
+    assert isinstance(read({"prompt_feedback": {"block_reason": None}}), Failed)
+
+
+@pytest.mark.parametrize("place", [{"text": "a"}, {"delta": {"content": "a"}}])
+def test_a_paid_text_is_found_where_other_protocols_have_it(place):
+    assert read(choose(**place)).text == "a"
+
+
 def test_a_declining_model_is_final_and_its_words_are_kept():
     answer = read(choose({"content": None, "refusal": "I can't help."}))
     assert (answer.text, answer.finish_reason) == ("I can't help.", "refusal")
@@ -268,16 +284,20 @@ def test_secrets_are_taken_out_before_words_are_cut():
     *((word, Finish.finished) for word in (
         "stop", "STOP", "Stop", "eos", "eos_token", "EOS-Token", "end_turn", "endTurn", "END TURN",
         "stop_sequence", "complete", "COMPLETED", "done", "finished", "FinishReason.STOP",
-        "FINISH_REASON_STOP", "", " ",
+        "FINISH_REASON_STOP", "", " ", "<|im_end|>", "</s>", "<|eot_id|>", "<|endoftext|>",
+        "<end_of_turn>", "<\uff5cend\u2581of\u2581sentence\uff5c>", "stop.", "hit_eos",
     )),
     *((word, Finish.cut) for word in (
         "length", "max_tokens", "MAX_TOKENS", "MaxTokens", "max_output_tokens", "model_length",
-        "LENGTH", "incomplete", "FinishReason.MAX_TOKENS", "model_context_window_exceeded",
+        "LENGTH", "incomplete", "ERROR_LIMIT", "length_limit", "FinishReason.MAX_TOKENS",
+        "model_context_window_exceeded",
     )),
     *((word, Finish.withheld) for word in (
         "content_filter", "SAFETY", "RECITATION", "refusal", "ContentFiltered",
     )),
-    *((word, Finish.failed) for word in ("error", "ERROR", "abort", "cancelled")),
+    *((word, Finish.failed) for word in (
+        "error", "ERROR", "abort", "cancelled", "USER_CANCEL", "engine_overloaded",
+    )),
     *((word, Finish.called) for word in ("tool_calls", "tool_use", "function_call")),
     *((word, Finish.unknown) for word in ("weird", "unstoppable", "7", "None")),
 ])  # fmt: skip
@@ -294,6 +314,13 @@ def test_finish_reasons_in_the_words_of_others(word, meaning):
 def test_the_finish_reason_that_is_kept(reason, stop_reason, finish):
     answer = read(choose({"content": "a"}, reason, stop_reason=stop_reason))
     assert answer.finish_reason == finish
+
+
+@pytest.mark.parametrize("name", ["native_finish_reason", "finishReason", "stopReason"])
+@pytest.mark.parametrize("reason", [None, "", " "])
+def test_a_cut_reply_is_cut_under_whatever_name_it_says_so(name, reason):
+    answer = read(choose({"content": "a"}, reason, **{name: "MAX_TOKENS"}))
+    assert read_finish(answer.finish_reason) is Finish.cut
 
 
 # A server's own words

@@ -14,6 +14,7 @@ from caft.teachers.outcome import classify_status, read_retry_after
 from caft.teachers.prices import cost_usd, find_price, worst_usd
 from caft.teachers.progress import AskProgress
 from caft.teachers.replies import Request, write_body
+from caft.teachers.secrets import refuse_secret_variables
 
 FAR = "https://api.example.com/v1"
 
@@ -253,3 +254,21 @@ def test_progress_in_one_line():
         "50/100 replies, 10 refused by the endpoint, 20 from the ledger, 3.0/s, 0.5000 USD, "
         "10 s left"
     )
+
+
+@pytest.mark.parametrize("base_url", ["ftp://api.example.com", "http://h:99999/v1", "", "h"])
+def test_an_address_that_nobody_has_is_refused_while_the_config_is_made(base_url):
+    """Later means behind everything heavy, whose import takes seconds."""
+    with pytest.raises(UserError, match=r"^teacher\.base_url "):
+        make(base_url=base_url)
+
+
+@pytest.mark.parametrize("word", [
+    "+hydra.job.env_set.OPENAI_API_KEY=hunter2", "++hydra.job.env_set.HF_TOKEN=hunter2",
+    "+hydra.job.env_set={A: 1, 'DB_PASSWORD': hunter2}",
+])  # fmt: skip
+def test_variables_of_a_job_hold_no_secret(word):
+    with pytest.raises(UserError, match=r"env_set sets \w+, and what .* written down") as caught:
+        refuse_secret_variables(["model=tiny", word])
+    assert "hunter2" not in str(caught.value)
+    refuse_secret_variables(["+hydra.job.env_set.OMP_NUM_THREADS=1", "teacher.api_key_env=A_KEY"])

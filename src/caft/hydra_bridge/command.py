@@ -39,7 +39,7 @@ from caft.hydra_bridge.words import type_words
 from caft.run_config import RunContext
 from caft.signals import DONE, OUR_FAULT, USER_MUST_ACT, Caught, say
 from caft.sweeps.run_folders import refuse_finished_folder, refuse_unwritable_folder
-from caft.teachers.secrets import refuse_environment_secrets
+from caft.teachers.secrets import refuse_environment_secrets, refuse_secret_variables
 
 
 def main(run: Run, arguments: Sequence[str] | None = None, *, start: Start = start_child) -> int:
@@ -77,6 +77,7 @@ def _obey(run: Run, arguments: Sequence[str], start: Start, caught: Caught) -> i
     parser.error = refuse_flags  # type: ignore[method-assign]
     args = parser.parse_intermixed_args(arguments)
     refuse_environment_secrets(args.overrides, os.environ)  # of Hydra's own settings, too
+    refuse_secret_variables(args.overrides)
     args.overrides = type_words(args.overrides)
     hydra = start_hydra(args)
     if _show(hydra, args, parser):

@@ -25,9 +25,10 @@ def load_tokenizer(folder: Path, config: ModelConfig) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=config.trust_remote_code
-        )
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, trust_remote_code=config.trust_remote_code
+            )
     except Exception as error:  # the tokenizers library raises nothing narrower
         raise _unloadable("tokenizer", folder, error) from error
     _refuse_tokens_without_weights(tokenizer, folder)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 
 from caft.errors import UserError
-from caft.teachers.address import is_loopback, read_address
+from caft.teachers.address import is_loopback
 from caft.teachers.config import OpenAITeacherConfig
 from caft.teachers.proxies import check_proxies
 from caft.teachers.secrets import Echoes
@@ -49,14 +49,7 @@ def check_address(config: OpenAITeacherConfig) -> None:
         )
     if not config.model:
         raise UserError(f"{config.group}.model is not set; give the model's name at the endpoint")
-    try:
-        address = read_address(config.base_url)
-    except ValueError as error:
-        raise UserError(
-            f"{config.group}.base_url {error}; give one such as https://HOST/v1 or "
-            "http://127.0.0.1:8000/v1"
-        ) from error
-    if not address.loopback:
+    if not is_loopback(config.base_url):
         check_proxies(os.environ)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import socket
+import ssl
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -49,6 +51,9 @@ class Endpoint:
                 "SSL_CERT_DIR"
             ) from error
         self._http = _find_http_library(self._openai.DefaultAsyncHttpxClient)
+        self._unconnected = (
+            self._http.ConnectError, self._http.ConnectTimeout, self._http.ProxyError,
+        )  # fmt: skip
         for name in ("openai", "httpx", "httpx2", "httpcore", "httpcore2"):
             logging.getLogger(name).setLevel(logging.WARNING)  # a line a call, or the headers
 
@@ -89,11 +94,7 @@ class Endpoint:
         except self._openai.APIStatusError as error:
             return self._read_status(error)
         except (self._openai.APIConnectionError, self._http.HTTPError) as error:
-            # The client wraps the library's own errors only until the body begins.
-            # A refused connection was never a call; a dropped one may have been.
-            refused = "connect" in type(error.__cause__ or error).__name__.lower()
-            word = "cannot connect" if refused else "connection dropped"
-            return Failed(reason=word, maybe_charged=not refused, unreachable=refused)
+            return self._read_connection(error)
         except (self._openai.OpenAIError, self._http.InvalidURL, self._http.StreamError) as error:
             said = clean_words(self._key.scrub(str(error)))
             return Failed(reason="reply cannot be read", said=said, maybe_charged=True)
@@ -122,6 +123,17 @@ class Endpoint:
             await response.aclose()
         return b"".join(pieces)
 
+    def _read_connection(self, error: Exception) -> Failed:
+        # The client wraps the library's own errors only until the body begins.
+        cause = error.__cause__ or error
+        # What was never connected was never a call; a dropped one may have been.
+        if not isinstance(cause, self._unconnected):
+            return Failed(reason="connection dropped", maybe_charged=True)
+        why = explain_connection(cause)
+        if isinstance(cause, self._http.ProxyError):
+            why = f"the proxy says: {clean_words(self._key.scrub(str(cause)))}"
+        return Failed(reason=f"cannot connect{why and f' ({why})'}", unreachable=True)
+
     def _read_status(self, error: Any) -> Failed:
         try:
             text = error.response.text
@@ -131,6 +143,19 @@ class Endpoint:
         # A body without any telling key is shown as it is.
         words = clean_words(self._key.scrub(find_words(error.body) or text))
         return classify_status(error.status_code, code, words, error.response.headers)
+
+
+def explain_connection(error: BaseException | None) -> str:
+    """Why nobody could be reached, where more is known than that nobody listens; else empty."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f"its certificate is refused: {error.verify_message}"
+        if isinstance(error, ssl.SSLError):
+            return f"TLS fails: {str(error.reason).replace('_', ' ').lower()}; is it http:// there?"
+        if isinstance(error, socket.gaierror):
+            return "its name is not known"
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def _find_http_library(transport: type) -> Any:

@@ -21,9 +21,16 @@ Scrub = Callable[[str], str]
 DECLINED = "refusal"
 """The finish reason of a reply in which the model declines, whatever the server calls it."""
 
+FILTERED = "content_filter"
+"""The finish reason of an answer without any choice that names what blocked the prompt."""
+
 _BROKE_DOWN = 502
 _LONGEST_FINISH = 40
 _LONGEST_NUMBER = 18
+_OTHER_REASONS = (
+    "stop_reason", "native_finish_reason", "finishReason", "stopReason", "done_reason",
+)  # fmt: skip
+_VERDICTS = ("prompt_feedback", "promptFeedback")
 _STATUS_OF = {
     "insufficient_quota": 402, "billing_hard_limit_reached": 402, "payment_required": 402,
     "invalid_api_key": 401, "authentication_error": 401, "unauthorized": 401,
@@ -60,6 +67,8 @@ def read_completion(data: object, scrub: Scrub, seconds: float) -> Answered | Fa
     choices = data.get("choices")
     if isinstance(choices, list) and choices and isinstance(choices[0], dict):
         return _read_choice(choices[0], data, scrub, seconds)
+    if not choices and _is_blocked(data):
+        return _answer("", FILTERED, data, scrub, seconds)
     status = find_status(data, 0)
     return read_error(data, scrub, status) if status else _no_completion(data, scrub)
 
@@ -72,7 +81,7 @@ def _read_choice(
         return read_error(choice["error"], scrub, _BROKE_DOWN)
     if read_finish(reason) is Finish.failed:
         return read_error({"message": choice.get("native_finish_reason")}, scrub, _BROKE_DOWN)
-    text = _text_of(choice.get("message"), reason)
+    text = _text_in(choice, reason)
     if text is None:
         return _no_completion(data, scrub)
     declined = _refusal_of(choice.get("message"))
@@ -121,13 +130,30 @@ def _answer(text: str, reason: str, data: Mapping[str, Any], scrub: Scrub, s: fl
 
 
 def _finish_of(choice: Mapping[str, Any]) -> str:
-    """The finish reason; where it is null, a stop reason that is known to mean something else."""
+    """The finish reason; where it says nothing, another server's name for one that is known."""
     reason = choice.get("finish_reason")
-    if reason is None:
-        other = choice.get("stop_reason")
-        known = isinstance(other, str) and read_finish(other) is not Finish.unknown
-        reason = other if known else ""
+    if reason is None or (isinstance(reason, str) and not reason.strip()):
+        others = (choice.get(name) for name in _OTHER_REASONS)
+        known = (each for each in others if isinstance(each, str) and _means_something(each))
+        reason = next(known, "")
     return reason if isinstance(reason, str) else find_words(reason) or "unreadable"
+
+
+def _means_something(reason: str) -> bool:
+    return bool(reason.strip()) and read_finish(reason) is not Finish.unknown
+
+
+def _is_blocked(data: Mapping[str, Any]) -> bool:
+    """Whether a filter stopped the prompt itself, as Gemini says it: for good."""
+    verdicts = [data[name] for name in _VERDICTS if isinstance(data.get(name), dict)]
+    return any(each.get("block_reason") or each.get("blockReason") for each in verdicts)
+
+
+def _text_in(choice: Mapping[str, Any], reason: str) -> str | None:
+    """The text of a choice's message, or where older completions and streams have theirs."""
+    if "message" not in choice and isinstance(choice.get("text"), str):
+        return str(choice["text"])
+    return _text_of(choice.get("message", choice.get("delta")), reason)
 
 
 def _text_of(message: object, reason: str) -> str | None:

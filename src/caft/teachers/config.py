@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from caft.dials import MOST, Count, CountOrNone, Range, Seed, Text, Usd, check_dials
 from caft.errors import UserError
+from caft.teachers.address import read_address
 from caft.teachers.secrets import (
     environment_secrets,
     find_held,
@@ -185,6 +186,17 @@ class OpenAITeacherConfig(TeacherConfig):
         TeacherConfig.__post_init__(self)
         self._refuse_bad_sampling()
         self._refuse_secrets()
+        self._refuse_bad_address()
+
+    def _refuse_bad_address(self) -> None:
+        try:
+            if self.base_url is not None:
+                read_address(self.base_url)
+        except ValueError as error:
+            raise UserError(
+                f"{self.group}.base_url {error}; give one such as https://HOST/v1 or "
+                "http://127.0.0.1:8000/v1"
+            ) from error
 
     def _refuse_secrets(self) -> None:
         # Here and not when the endpoint is checked: by then the config has been written down.
@@ -206,7 +218,7 @@ class OpenAITeacherConfig(TeacherConfig):
     def _refuse_secret_address(self) -> None:
         try:
             address = urlsplit(self.base_url or "")
-        except ValueError:  # check_endpoint says what is wrong with it
+        except ValueError:  # _refuse_bad_address says what is wrong with it
             return
         named = [name for name, _ in parse_qsl(address.query, keep_blank_values=True)]
         # Azure's functions call their key `code`.

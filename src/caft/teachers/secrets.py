@@ -17,6 +17,7 @@ _LEAST, _SURE = 6, 16
 _PIECE = 8
 """Characters of a key that are not shown in a row."""
 
+_ASSIGNED = re.compile(r"([A-Za-z_]\w*)['\"]?\s*[:=]")
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _SECRET_WORDS = frozenset(
     (
@@ -96,6 +97,20 @@ def refuse_environment_secrets(value: object, environment: Mapping[str, str]) ->
             f"{place or 'the command line'} holds what the environment variable {variable} holds, "
             "and a config is written down; leave it out: keys are read from the environment alone"
         )
+
+
+def refuse_secret_variables(words: Iterable[str]) -> None:
+    """UserError where words of a command line set a job's variables that are called like secrets.
+
+    Hydra writes them into the run's folder.
+    """
+    for word in words:
+        named = _ASSIGNED.findall(word) if "hydra.job.env_set" in word else []
+        if name := next((each for each in named if is_secret_name(each)), ""):
+            raise UserError(
+                f"hydra.job.env_set sets {name}, and what it holds is written down; export {name} "
+                "in the shell instead"
+            )
 
 
 def texts_in(value: object, place: str = "") -> Iterator[tuple[str, str]]:
