@@ -107,6 +107,17 @@ def test_wrong_logging_is_refused_before_a_sweep(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("word", "named"), [("n_jobs=0", "n_jobs == 0"), ("n_jobs=x", "x")])
+def test_a_launcher_that_begins_no_job_is_the_users_to_mend(
+    capsys: pytest.CaptureFixture[str], word: str, named: str
+) -> None:
+    words = ["-m", "seed=1,2", "hydra/launcher=joblib", f"hydra.launcher.{word}"]
+    assert main(run, words) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "hydra.launcher" in last
+    assert named in last
+
+
 @pytest.mark.parametrize("folder", ["", "' '", "/dev/null", "/dev/null/x"])
 def test_a_bad_folder_of_a_run_is_refused(capsys: pytest.CaptureFixture[str], folder: str) -> None:
     assert "hydra.run.dir" in refuse(capsys, f"hydra.run.dir={folder}")
