@@ -92,7 +92,8 @@ class World:
         self.parents: list[Parent] = []
         self.children: list[Child] = []
 
-    def happen(self, event: str) -> None:
+    def happen(self, event: str) -> bool:
+        """Whether there was anybody whom it could happen to."""
         runner = self.children[0] if self.children else None
         if event == "start":
             self.start()
@@ -110,6 +111,9 @@ class World:
             status = 0 if event == "finish" else 2
             runner.write(status)
             self.leave(runner, status)
+        else:
+            return False
+        return True
 
     def start(self) -> Parent:
         parent = Parent(self.folder)
@@ -156,12 +160,14 @@ class World:
             child.lock.release()
 
 
-def walk(folder: Path, chain: tuple[str, ...]) -> None:
+def walk(folder: Path, chain: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The part of `chain` up to an event that could not happen, where there is one."""
     world = World(folder)
     try:
-        for event in ("start", *chain):
+        for number, event in enumerate(("start", *chain)):
             told = [parent.status for parent in world.parents]
-            world.happen(event)
+            if not world.happen(event):
+                return chain[:number]
             # A command that ends tells what stands in the ledger at that moment.
             for parent, before in zip(world.parents, told, strict=False):
                 if before is None and parent.status is not None and not world.children:
@@ -173,13 +179,18 @@ def walk(folder: Path, chain: tuple[str, ...]) -> None:
         assert world.states() == {("done", 0)}, chain
     finally:
         world.close()
+    return None
 
 
 @pytest.mark.parametrize("first", EVENTS)
 @pytest.mark.parametrize("length", [1, 2, 3, pytest.param(4, marks=pytest.mark.slow)])
 def test_whatever_happens_the_truth_is_one(tmp_path: Path, first: str, length: int) -> None:
+    # Without what cannot happen such a chain is a shorter one, which has a turn of its own.
+    idle: set[tuple[str, ...]] = set()
     for rest in itertools.product(EVENTS, repeat=length - 1):
-        walk(tmp_path / "-".join(rest), (first, *rest))
+        chain = (first, *rest)
+        if not any(chain[: len(known)] == known for known in idle):
+            idle |= {walk(tmp_path / "-".join(rest), chain)} - {None}  # type: ignore[arg-type]
 
 
 def test_a_job_that_is_still_run_leaves_the_sweep_unfinished(tmp_path: Path) -> None:

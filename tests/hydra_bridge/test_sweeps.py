@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from caft.hydra_bridge import main, main_job
 from caft.hydra_bridge.sweep import write_report
 from caft.sweeps import job_table as ledger
 from caft.sweeps.processes import identify
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from sweep_jobs import run
 
 SCRIPT = Path(__file__).parent / "sweep_jobs.py"
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
@@ -52,8 +59,35 @@ def sweep(folder: Path, *words: str, **more: Any) -> Swept:
     return Swept(done.returncode, done.stdout, done.stderr, folder / "sweep")
 
 
-def test_the_same_command_runs_what_is_missing_and_nothing_else(tmp_path: Path) -> None:
-    first = sweep(tmp_path, "seed=1,7,2")
+@pytest.fixture
+def sweep_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Swept]]:
+    """A sweep and its jobs in this process, where what counts is which of them run."""
+    root, outcome = logging.getLogger(), logging.getLogger("caft.outcome")
+    before = (root.handlers[:], root.level, outcome.handlers[:], outcome.propagate)
+
+    def start(folder: Path, **_: Any) -> int:
+        return main_job(run, folder)
+
+    def run_here(*words: str) -> Swept:
+        monkeypatch.chdir(tmp_path)
+        status = main(run, ["-m", *words, "hydra.sweep.dir=sweep"], start=start)
+        said = capsys.readouterr()
+        return Swept(status, said.out, said.err, tmp_path / "sweep")
+
+    yield run_here
+    for handler in {*root.handlers, *outcome.handlers} - {*before[0], *before[2]}:
+        handler.close()
+    root.handlers[:], outcome.handlers[:] = before[0], before[2]
+    root.setLevel(before[1])
+    outcome.propagate = before[3]
+
+
+def test_the_same_command_runs_what_is_missing_and_nothing_else(
+    tmp_path: Path, sweep_here: Callable[..., Swept]
+) -> None:
+    first = sweep_here("seed=1,7,2")
     assert first.status == 2
     assert first.states == {"seed=1": "done", "seed=7": "failed", "seed=2": "done"}
     failed = first.jobs["seed=7"]
@@ -63,7 +97,7 @@ def test_the_same_command_runs_what_is_missing_and_nothing_else(tmp_path: Path) 
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
 
     (tmp_path / "mended").touch()
-    second = sweep(tmp_path, "seed=1,7,2")
+    second = sweep_here("seed=1,7,2")
     assert second.status == 0, second.err
     assert set(second.states.values()) == {"done"}
     assert "3 jobs, 2 of them finished before" in second.out
@@ -72,13 +106,15 @@ def test_the_same_command_runs_what_is_missing_and_nothing_else(tmp_path: Path) 
     # The second start of a job is the same job to whoever logs it.
     assert len({entry["run_id"] for entry in second.seen("seed=7")}) == 1
 
-    third = sweep(tmp_path, "seed=1,7,2")
+    third = sweep_here("seed=1,7,2")
     assert (third.status, "started" in third.out) == (0, False)
 
 
-def test_numbers_alone_do_not_make_a_job_finished(tmp_path: Path) -> None:
+def test_numbers_alone_do_not_make_a_job_finished(
+    tmp_path: Path, sweep_here: Callable[..., Swept]
+) -> None:
     # A job whose page failed (11), and one that was stopped after its summary (12).
-    first = sweep(tmp_path, "seed=1,11,12")
+    first = sweep_here("seed=1,11,12")
     assert first.status == 1
     assert first.states == {"seed=1": "done", "seed=11": "failed", "seed=12": "stopped"}
     summaries = {
@@ -88,19 +124,19 @@ def test_numbers_alone_do_not_make_a_job_finished(tmp_path: Path) -> None:
     assert all(path.exists() for path in summaries.values())
 
     (tmp_path / "mended").touch()
-    second = sweep(tmp_path, "seed=1,11,12")
+    second = sweep_here("seed=1,11,12")
     assert (second.status, set(second.states.values())) == (0, {"done"})
     assert [len(second.seen(f"seed={seed}")) for seed in summaries] == [1, 2, 2]
 
     # What a full disk leaves.
     summaries[1].write_text("")
-    third = sweep(tmp_path, "seed=1,11,12")
+    third = sweep_here("seed=1,11,12")
     assert [len(third.seen(f"seed={seed}")) for seed in summaries] == [2, 2, 2]
 
 
-def test_a_changed_config_is_a_new_job(tmp_path: Path) -> None:
-    sweep(tmp_path, "seed=1,2")
-    changed = sweep(tmp_path, "seed=1,2", "tuning.learning_rate=1e-4", "trainer.progress=false")
+def test_a_changed_config_is_a_new_job(sweep_here: Callable[..., Swept]) -> None:
+    sweep_here("seed=1,2")
+    changed = sweep_here("seed=1,2", "tuning.learning_rate=1e-4", "trainer.progress=false")
     assert changed.status == 0
     rates = [
         json.loads(path.read_text())["lr"] for path in changed.folder.glob("seed*/summary.json")
@@ -108,7 +144,7 @@ def test_a_changed_config_is_a_new_job(tmp_path: Path) -> None:
     assert sorted(rates) == [1e-4, 1e-4, 1e-3, 1e-3]
     assert superseded(changed) == {1e-3: True, 1e-4: False}
     # What changes no result makes no other job.
-    again = sweep(tmp_path, "seed=1,2", "store.path=elsewhere", "trainer.progress=false")
+    again = sweep_here("seed=1,2", "store.path=elsewhere", "trainer.progress=false")
     assert "started" not in again.out
     # The old config again: its jobs are the present ones, and stay so when a job notes itself.
     assert superseded(again) == {1e-3: False, 1e-4: True}
@@ -126,12 +162,14 @@ def superseded(swept: Swept) -> dict[float, bool]:
     return {rate: same.pop() for rate, same in marks.items()}
 
 
-def test_a_failed_job_of_a_changed_config_is_no_longer_missing(tmp_path: Path) -> None:
+def test_a_failed_job_of_a_changed_config_is_no_longer_missing(
+    tmp_path: Path, sweep_here: Callable[..., Swept]
+) -> None:
     from caft.report.sweep import read_sweep
 
-    assert sweep(tmp_path, "seed=1,7").status == 2
+    assert sweep_here("seed=1,7").status == 2
     (tmp_path / "mended").touch()
-    changed = sweep(tmp_path, "seed=1,7", "tuning.learning_rate=1e-4")
+    changed = sweep_here("seed=1,7", "tuning.learning_rate=1e-4")
     assert changed.status == 0
     found = read_sweep(changed.folder)
     assert ([job.state for job in found.jobs], found.superseded) == (["finished"] * 2, 2)
@@ -172,9 +210,9 @@ def test_jobs_side_by_side_have_devices_of_their_own(tmp_path: Path) -> None:
 
 
 def test_a_report_that_cannot_be_written_fails_no_sweep(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    sweep_here: Callable[..., Swept], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = sweep(tmp_path, "seed=1")
+    done = sweep_here("seed=1")
     assert done.status == 0
     # While the jobs ran, somebody put a folder in its place.
     (done.folder / "report.html").unlink(missing_ok=True)
@@ -182,7 +220,7 @@ def test_a_report_that_cannot_be_written_fails_no_sweep(
     write_report(done.folder)
     assert capsys.readouterr().err.startswith("the sweep's report was not written: ")
     # Before they run, it is said at once.
-    again = sweep(tmp_path, "seed=1")
+    again = sweep_here("seed=1")
     assert again.status == 2
     assert "report.html is no file, and a run writes one of that name" in again.err
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 
+from caft.errors import UserError
 from caft.hydra_bridge import main
+from caft.hydra_bridge.composing import compose_words, start_hydra
 from caft.hydra_bridge.jobs import FROZEN
+from caft.hydra_bridge.log_check import check_logging
 from caft.run_config import RunConfig, RunContext
-from caft.sweeps.run_folders import mark_finished
+from caft.sweeps.run_folders import mark_finished, refuse_bad_subfolder
 
 LOG = "hydra.job_logging"
 
@@ -41,6 +50,16 @@ def refuse(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return line
 
 
+@pytest.fixture(scope="module")
+def composed() -> DictConfig:
+    """A run's config with Hydra's own part, before anything is wrong with it."""
+    try:
+        hydra = start_hydra(get_args_parser().parse_args([]))
+        return compose_words(hydra, "config", ["hydra.mode=RUN"], RunMode.RUN)
+    finally:
+        GlobalHydra.instance().clear()
+
+
 @pytest.mark.parametrize(
     ("word", "named"),
     [
@@ -49,25 +68,34 @@ def refuse(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (f"{LOG}.root.handlers=[nope]", "'nope'"),
         (f"{LOG}.handlers.file.class=no.such.Class", "no.such.Class"),
         (f"{LOG}.handlers.file.formatter=nope", "'nope'"),
-        (f"+{LOG}.handlers.file.nope=1", "'nope'"),
+        (f"{LOG}.handlers.file.nope=1", "'nope'"),
         (f"{LOG}.formatters.dated.class=no.such.Class", "no.such.Class"),
         (f"{LOG}.handlers.file.filename=/no/such/folder/run.log", "/no/such/folder/run.log"),
         (f"{LOG}.version=7", "7"),
         ("hydra.verbose=3", "hydra.verbose names 3"),
         ("hydra.verbose=debugg", "hydra.verbose names 'debugg'"),
         ("hydra.verbose=[caft,nope]", "hydra.verbose names 'nope'"),
-        ("hydra.verbose={caft:1}", "hydra.verbose names {'caft': 1}"),
+        ("hydra.verbose={caft: 1}", "hydra.verbose names {'caft': 1}"),
     ],
 )
 def test_wrong_logging_is_refused(
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    word: str,
-    named: str,
+    composed: DictConfig, tmp_path: Path, word: str, named: str
 ) -> None:
-    said = refuse(capsys, word)
-    assert named in said
-    assert word.partition("=")[0].split(".")[1] in said
+    wrong = copy.deepcopy(composed)
+    key, _, value = word.partition("=")
+    OmegaConf.update(wrong, key, yaml.safe_load(value), merge=False, force_add=True)
+    with pytest.raises(UserError) as refused:
+        check_logging(wrong, tmp_path / "out")
+    assert named in str(refused.value)
+    assert key.split(".")[1] in str(refused.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("word", [f"+{LOG}.handlers.file.nope=1", "hydra.verbose={caft:1}"])
+def test_wrong_logging_is_refused_before_a_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str
+) -> None:
+    assert word.partition("=")[0].split(".")[1] in refuse(capsys, word)
     assert not list(tmp_path.iterdir())
 
 
@@ -79,16 +107,33 @@ def test_wrong_logging_is_refused_before_a_sweep(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("word", "named"), [("n_jobs=0", "n_jobs == 0"), ("n_jobs=x", "x")])
+def test_a_launcher_that_begins_no_job_is_the_users_to_mend(
+    capsys: pytest.CaptureFixture[str], word: str, named: str
+) -> None:
+    words = ["-m", "seed=1,2", "hydra/launcher=joblib", f"hydra.launcher.{word}"]
+    assert main(run, words) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "hydra.launcher" in last
+    assert named in last
+
+
 @pytest.mark.parametrize("folder", ["", "' '", "/dev/null", "/dev/null/x"])
 def test_a_bad_folder_of_a_run_is_refused(capsys: pytest.CaptureFixture[str], folder: str) -> None:
     assert "hydra.run.dir" in refuse(capsys, f"hydra.run.dir={folder}")
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", ".hydra", "../x", "a/b", "/tmp/x", "x" * 256, "'a$b'", "'\\'a'", "' a'"]
+    "name", ["", ".", "..", ".hydra", "../x", "a/b", "/tmp/x", "x" * 256, "a$b", "'a'", " a"]
 )
-def test_jobs_lie_right_below_their_sweep(capsys: pytest.CaptureFixture[str], name: str) -> None:
-    said = refuse(capsys, "-m", "seed=1,2", f"hydra.sweep.subdir={name}")
+def test_a_jobs_folder_is_one_name(name: str) -> None:
+    with pytest.raises(UserError, match=r"^hydra\.sweep\.subdir is "):
+        refuse_bad_subfolder(name)
+
+
+@pytest.mark.parametrize("word", ["", "'a$b'", "'\\'a'"])
+def test_jobs_lie_right_below_their_sweep(capsys: pytest.CaptureFixture[str], word: str) -> None:
+    said = refuse(capsys, "-m", "seed=1,2", f"hydra.sweep.subdir={word}")
     assert said.startswith("hydra.sweep.subdir is ")
 
 

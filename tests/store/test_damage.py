@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from damage_kinds import DAMAGES, flip_bit, link_to_nowhere
 
 from caft.errors import UserError
 from caft.store import Artifact, Journal, Store, digest
+from caft.store.manifest import _render
 
 KEY = {"model": "tiny"}
 NAME = digest(KEY)
@@ -161,6 +164,29 @@ def test_the_artefact_of_another_key_is_not_taken_for_this_one(
     other = Store(tmp_path).obtain("tune", {"model": "other"}, produce)
     other.folder.rename(tmp_path / "tune" / NAME)
     see_it_made_anew(tmp_path, caplog, f"is that of tune/{other.fingerprint}")
+
+
+WRONG_BUT_SIGNED: dict[str, Any] = {
+    "another key": {"key": {"model": "phi3"}},
+    "seconds in words": {"seconds": "long"},
+    "seconds without end": {"seconds": math.inf},
+    "no memory": {"peak_memory_bytes": None},
+    "files without sums": {"files": {"numbers.json": {"bytes": "14", "sha256": "0"}}},
+    "a file of another folder": {"files": {"adapter/../../x": {"bytes": 1, "sha256": "0"}}},
+    "a file of the system": {"files": {"/etc/hosts": {"bytes": 1, "sha256": "0"}}},
+    "files in a row": {"files": ["numbers.json"]},
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_BUT_SIGNED)
+def test_a_manifest_whose_sum_is_right_must_make_sense_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, wrong: str
+) -> None:
+    path = obtain(tmp_path).folder / "manifest.json"
+    table = json.loads(path.read_text())
+    del table["sha256"]
+    path.write_text(_render({**table, **WRONG_BUT_SIGNED[wrong]}))
+    see_it_made_anew(tmp_path, caplog, "manifest.json")
 
 
 def test_set_aside_twice_it_has_two_places(tmp_path: Path) -> None:

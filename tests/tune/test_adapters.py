@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from caft.errors import UserError
-from caft.models.adapters import load_adapter
+from caft.models.adapters import load_adapter, save_tuned
 from caft.models.config import Architecture, Dtype, TinyModelConfig
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
@@ -92,6 +92,16 @@ def test_lora_is_on_every_linear_layer_but_the_head(student_of, architecture):
     fused = {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"}
     apart = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
     assert kinds == (fused if architecture == "phi3" else apart)
+
+
+def test_an_adapters_files_are_the_same_whoever_writes_them(student_of, tmp_path):
+    student = student_of("llama")
+    model = _trainable(job_of(student))
+    save_tuned(model, tmp_path, dtype=torch.float32, base=student.base)
+    named = json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"]
+    # In a set their order is that of this process's hashes.
+    assert named == sorted(model.peft_config["default"].target_modules)
+    assert len(named) > 7
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -81,7 +82,7 @@ def run_sweep(
     try:
         words = {job.folder: list(words.all) for job, words in planned}
         pinned = [_pin(words[job.folder], job.folder) for job in missing]
-        with named_command():
+        with named_command(), _launching(folder, began):
             _launch(hydra, master, start, pinned)
     except JobError as error:
         # A sweeper that searches gives up where a trial has no value; the job table says why.
@@ -143,6 +144,25 @@ def _launch(hydra: Hydra, master: DictConfig, start: Start, jobs: list[list[str]
         make = plugins.instantiate_launcher
         launcher = _instantiate(make, "launcher", master, context, task)
         launcher.launch(jobs, initial_job_idx=0)
+
+
+@contextmanager
+def _launching(folder: Path, began: str) -> Iterator[None]:
+    """UserError where a launcher or sweeper gives up before it has begun any job.
+
+    Their classes take any value, and some of them look at it only when they are to work.
+    """
+    try:
+        yield
+    except (UserError, JobError, OSError):
+        raise
+    except Exception as error:
+        if any((job.started or "") >= began for job in ledger.read_ledger(folder)):
+            raise
+        raise UserError(
+            f"this sweep's launcher or sweeper began no job: {type(error).__name__}: {error}; "
+            "mend what was given as hydra.launcher or hydra.sweeper, or leave it out"
+        ) from error
 
 
 def _instantiate(

@@ -149,6 +149,9 @@ def save_tuned(model: Any, folder: Path, *, dtype: Any, base: Mapping[str, Any])
     path = folder / ADAPTER_CONFIG
     config = json.loads(path.read_text(encoding="utf-8"))
     config.update(base_model_name_or_path=base["id"], revision=base["revision"])
+    # peft keeps the names as a set, whose order is another one in every process.
+    if isinstance(config["target_modules"], list):
+        config["target_modules"].sort()
     path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
     (folder / BASE_MODEL).write_text(json.dumps(dict(base), indent=1), encoding="utf-8")
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from caft.store.durable import write_durably
+from caft.store.fingerprint import digest
 from caft.store.sums import FileSum, read_sums
 
 MANIFEST = "manifest.json"
@@ -47,6 +49,7 @@ def read_manifest(folder: Path, stage: str, fingerprint: str) -> Manifest:
         table = json.loads(text)
         table.pop("sha256", None)
         manifest = Manifest(**{**table, "files": read_sums(table["files"])})
+        _check_numbers(manifest)
     except PermissionError:
         raise
     except OSError as error:
@@ -60,7 +63,16 @@ def read_manifest(folder: Path, stage: str, fingerprint: str) -> Manifest:
         raise DamagedError(f"{MANIFEST} has another SHA-256 than when it was written")
     if (manifest.stage, manifest.fingerprint) != (stage, fingerprint):
         raise DamagedError(f"{MANIFEST} is that of {manifest.stage}/{manifest.fingerprint}")
+    if digest(manifest.key) != fingerprint:
+        raise DamagedError(f"{MANIFEST} has another key than its folder's name says")
     return manifest
+
+
+def _check_numbers(manifest: Manifest) -> None:
+    """TypeError where they are none that can be added up and printed."""
+    for number in (manifest.seconds, manifest.peak_memory_bytes):
+        if not isinstance(number, int | float) or not math.isfinite(number):
+            raise TypeError(f"{number!r} is no finite number")
 
 
 def _render(table: Mapping[str, Any]) -> str:

@@ -87,4 +87,13 @@ def _compare(path: Path, told: FileSum) -> str | None:
 
 def read_sums(table: Any) -> dict[str, FileSum]:
     """Sums as a manifest has them; KeyError, TypeError or AttributeError where it is none."""
-    return {str(name): FileSum(row["bytes"], row["sha256"]) for name, row in table.items()}
+    return {name: _read_sum(name, row["bytes"], row["sha256"]) for name, row in table.items()}
+
+
+def _read_sum(name: str, size: object, sha256: object) -> FileSum:
+    if not isinstance(size, int) or not isinstance(sha256, str):
+        raise TypeError(f"{name} has no sum")
+    # What is copied out of an artefact stays where it is copied to.
+    if ".." in Path(name).parts or Path(name).is_absolute():
+        raise TypeError(f"{name} is no file of this folder")
+    return FileSum(size, sha256)
