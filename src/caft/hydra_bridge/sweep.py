@@ -157,7 +157,7 @@ def _launching(folder: Path, began: str) -> Iterator[None]:
     except (UserError, JobError, OSError):
         raise
     except Exception as error:
-        if any((job.started or "") >= began for job in ledger.read_ledger(folder)):
+        if any((job.started or "") >= began for job in job_table.read_job_table(folder)):
             raise
         raise UserError(
             f"this sweep's launcher or sweeper began no job: {type(error).__name__}: {error}; "
