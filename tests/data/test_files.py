@@ -153,7 +153,7 @@ def test_a_csv_without_a_header_is_called_that(tmp_path: Path) -> None:
         assert "a.csv:1 is no header" in str(error.value)
         assert len(str(error.value)) < 250
     table = read_table(write(tmp_path, "b.csv", "Prompt,Reply\nx,y\n"), "key")
-    with pytest.raises(UserError, match="it has Prompt, Reply"):
+    with pytest.raises(UserError, match="it has Prompt, Reply; if that is a row like the others"):
         refuse_missing_columns(table, {"k": "question", "l": "answer"})
 
 

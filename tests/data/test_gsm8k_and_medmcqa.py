@@ -154,6 +154,11 @@ def test_a_cop_that_tells_no_base_is_asked_for_by_a_dial_that_is_there(tmp_path:
 def test_the_unanswered_file_is_refused(medmcqa: Path) -> None:
     with pytest.raises(UserError, match="have no answers; give its train or validation rows"):
         load_medmcqa(medmcqa / "data" / "test-00000-of-00001.parquet")
+    names = ",".join(exam(1))
+    lines = [",".join(map(str, exam(number, cop=-1).values())) for number in range(9)]
+    (medmcqa / "test.csv").write_text("\n".join([names, *lines]))
+    with pytest.raises(UserError, match="have no answers; give its train or validation rows"):
+        load_medmcqa(medmcqa / "test.csv")
 
 
 @pytest.mark.parametrize("load", [load_gsm8k, load_medmcqa])

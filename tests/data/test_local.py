@@ -313,6 +313,15 @@ def test_worked_solutions_as_gold_are_noticed_and_the_other_dataset_reads_them(
     assert splits.train[0].gold_text in {str(n) for n in range(12)}
 
 
+def test_solutions_around_a_box_are_noticed_and_boxed_answers_are_none(tmp_path: Path) -> None:
+    columns = ColumnsConfig(options=None)
+    path = free(tmp_path, [f"So that $x = \\boxed{{{n}}}$." for n in range(12)])
+    message = refused(path, columns=columns)
+    assert message.startswith("q.jsonl:1: column 'answer' holds whole worked solutions")
+    assert r"\boxed{}, in 12 of 12 rows" in message
+    load(free(tmp_path, [f"$\\boxed{{{n}}}$" for n in range(12)]), columns=columns)
+
+
 @pytest.mark.parametrize("answer", ["x" * 501, "one\ntwo"])
 def test_gold_that_no_reply_can_equal_is_refused(tmp_path: Path, answer: str) -> None:
     message = refused(free(tmp_path, ["1", answer, "3"]), columns=ColumnsConfig(options=None))

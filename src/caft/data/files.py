@@ -255,6 +255,7 @@ def refuse_missing_columns(
         raise UserError(
             f"{key} is {column!r}, but {table.name} has no such column; {hint}it has "
             f"{show_names(table.columns) or 'no column with a name'}{advice.get(key, '')}"
+            f"{_ask_for_header(table) if len(missing) == len(wanted) and not near else ''}"
         )
     for key, column in wanted.items():
         if column in table.repeated:
@@ -264,9 +265,19 @@ def refuse_missing_columns(
             )
 
 
+def _ask_for_header(table: Table) -> str:
+    if not _has_header(table):
+        return ""
+    return "; if that is a row like the others, put a header, a line of names, above it"
+
+
+def _has_header(table: Table) -> bool:
+    return table.name.lower().endswith((".csv", ".tsv"))
+
+
 def _find_data_in_header(table: Table) -> str | None:
     """A cell of a header that shows that the line is a row like the others."""
-    if not table.name.lower().endswith((".csv", ".tsv")):
+    if not _has_header(table):
         return None
     for column in table.columns:
         seen = any(row.values.get(column) == column for row in table.rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from caft.data.columns import Reading, plan_reading, read_questions
@@ -34,6 +35,7 @@ def refuse_solutions(questions: Sequence[Question], config: LocalConfig) -> None
     golds = [question for question in questions if question.gold_text]
     solved = [question for question in golds if ends_in_number(question.gold_text)]
     columns = config.columns
+    _refuse_boxed(golds, columns.answer)
     if 2 * len(solved) > len(golds):
         as_published = (columns.question, columns.answer) == ("question", "answer")
         way_out = (
@@ -56,6 +58,20 @@ def refuse_solutions(questions: Sequence[Question], config: LocalConfig) -> None
         "name the column with the bare answers in dataset.columns.answer, and the one with "
         "solutions in dataset.columns.rationale",
     )
+
+
+def _refuse_boxed(golds: Sequence[Question], column: str) -> None:
+    """UserError where most gold answers are prose around a LaTeX box, as MATH writes solutions."""
+    boxed = [question for question in golds if _BOX_IN_PROSE.search(question.gold_text)]
+    if 2 * len(boxed) > len(golds):
+        raise UserError(
+            f"{boxed[0].origin}: column {column!r} holds whole worked solutions with the answer in "
+            f"\\boxed{{}}, in {len(boxed)} of {len(golds)} rows; put what is in the box into a "
+            "column of its own and name it in dataset.columns.answer"
+        )
+
+
+_BOX_IN_PROSE = re.compile(r"\w\w.*\\f?boxed\s*\{", re.DOTALL)
 
 
 def read_tables(config: LocalConfig) -> dict[str, Table]:
