@@ -41,6 +41,8 @@ class Range:
 
     def __str__(self) -> str:
         low = f"more than {_words(self.low)}" if self.above else _words(self.low)
+        if self.below and self.high != inf and not self.above:
+            return f"{low} or more, below {_words(self.high)}"
         if self.high == inf:
             return "a finite number" if self.low == -inf else f"{low}{_OR_MORE[self.above]}"
         if self.above or self.below:
