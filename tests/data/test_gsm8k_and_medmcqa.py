@@ -104,6 +104,10 @@ def test_a_problem_without_a_final_number_is_named(tmp_path: Path) -> None:
     write(tmp_path / "train.parquet", rows, GSM8K)
     with pytest.raises(UserError, match=r"train.parquet:2: answer 'Six.' does not end in '####"):
         load_gsm8k(tmp_path)
+    write(tmp_path / "train.parquet", [problem(1) | {"answer": "Six. " * 9999}], GSM8K)
+    with pytest.raises(UserError, match=r"does not end in '####") as error:
+        load_gsm8k(tmp_path)
+    assert len(str(error.value)) < 250
 
 
 def test_exam_questions_have_four_options_and_the_validation_rows_are_the_test(

@@ -426,13 +426,15 @@ def scores(path: str) -> dict[str, tuple[float, bool]]:
     return published_scores(config, "entropy", "correct")
 
 
-def test_published_scores_by_id(tmp_path: Path) -> None:
+def test_published_scores_by_id(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     expected = {"0": (0.0, True), "1": (0.5, False), "2": (1.0, True)}
     assert scores(write_jsonl(tmp_path, scored_rows())) == expected
     as_text = [
         {**r, "entropy": str(r["entropy"]), "correct": str(r["correct"])} for r in scored_rows()
     ]
     assert scores(write_jsonl(tmp_path, as_text)) == expected
+    assert not caplog.records  # whoever loads the questions says how they are read
 
 
 @pytest.mark.parametrize(
@@ -441,6 +443,7 @@ def test_published_scores_by_id(tmp_path: Path) -> None:
         ({"entropy": -0.1}, "q.jsonl:2: column 'entropy' holds -0.1"),
         ({"entropy": float("nan")}, "q.jsonl:2: column 'entropy' holds nan"),
         ({"entropy": None}, "q.jsonl:2: column 'entropy' holds None"),
+        ({"entropy": "high" * 99}, "q.jsonl:2: column 'entropy' holds 'highhighhighhighhighh"),
         ({"entropy": "high"}, "q.jsonl:2: column 'entropy' holds 'high'"),
         ({"correct": "perhaps"}, "q.jsonl:2: column 'correct' holds 'perhaps'"),
         ({"n": 0}, "q.jsonl:2: id '0' has two different scores"),

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
+from caft.data.cells import show
 from caft.data.columns import Reading, plan_reading, read_questions
 from caft.data.config import LocalConfig
 from caft.data.files import Row, Table, adopt_names, read_table, refuse_missing_columns
@@ -105,7 +106,7 @@ def read_published_scores(
     entropy or no truth value, or where one id comes with two different scores.
     """
     tables = read_tables(config)
-    reading = _plan(tables, config)
+    reading = _plan(tables, config, tell=False)  # whoever loads the questions has said it
     scores: dict[str, tuple[float, bool]] = {}
     mistakes = []
     for table in tables.values():
@@ -122,13 +123,14 @@ def read_published_scores(
     return scores
 
 
-def _plan(tables: dict[str, Table], config: LocalConfig) -> Reading:
+def _plan(tables: dict[str, Table], config: LocalConfig, *, tell: bool = True) -> Reading:
     return plan_reading(
         list(tables.values()),
         config.columns,
         answer_set=config.answer_set,
         answer_form=config.answer_form,
         first_index=config.first_index,
+        tell=tell,
     )
 
 
@@ -136,14 +138,14 @@ def _read_score(row: Row, entropy_column: str, correct_column: str) -> tuple[flo
     entropy = _as_entropy(row.values.get(entropy_column))
     if entropy is None:
         raise UserError(
-            f"{row.origin}: column {entropy_column!r} holds {row.values.get(entropy_column)!r}; "
-            "give an entropy in nats, 0 or more"
+            f"{row.origin}: column {entropy_column!r} holds "
+            f"{show(row.values.get(entropy_column))}; give an entropy in nats, 0 or more"
         )
     correct = _as_truth(row.values.get(correct_column))
     if correct is None:
         raise UserError(
-            f"{row.origin}: column {correct_column!r} holds {row.values.get(correct_column)!r}; "
-            "give true or false, or 1 or 0"
+            f"{row.origin}: column {correct_column!r} holds "
+            f"{show(row.values.get(correct_column))}; give true or false, or 1 or 0"
         )
     return entropy, correct
 

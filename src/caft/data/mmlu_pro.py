@@ -9,7 +9,7 @@ from __future__ import annotations
 import string
 from pathlib import Path
 
-from caft.data.cells import as_whole_number
+from caft.data.cells import as_whole_number, show
 from caft.data.columns import plan_reading, read_questions
 from caft.data.config import AnswerForm, ColumnsConfig, MmluProConfig
 from caft.data.files import Row, Table, read_table, refuse_missing_columns
@@ -66,7 +66,7 @@ def _check_and_trim(row: Row) -> Row:
     letters = string.ascii_uppercase
     if index in range(len(letters)) and letter != letters[index]:
         raise UserError(
-            f"{row.origin}: answer {letter!r} and answer_index {index} point to different "
+            f"{row.origin}: answer {show(letter)} and answer_index {index} point to different "
             "options; give MMLU-Pro's own rows"
         )
     solution = row.values.get(COLUMNS.rationale or "")

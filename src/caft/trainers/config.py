@@ -34,9 +34,9 @@ class TrainerConfig:
             )
         if self.strategy not in STRATEGIES:
             raise UserError(
-                f"trainer.strategy is {shown(self.strategy)!r}; give {' or '.join(STRATEGIES)} (sharded "
-                "weights are not supported; where scoring fits a device and tuning does not, use "
-                "tuning=qlora or tuning.gradient_checkpointing=true)"
+                f"trainer.strategy is {shown(self.strategy)!r}; give {' or '.join(STRATEGIES)} "
+                "(sharded weights are not supported; where scoring fits a device and tuning does "
+                "not, use tuning=qlora or tuning.gradient_checkpointing=true)"
             )
 
 
