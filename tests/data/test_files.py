@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pyarrow
@@ -178,6 +179,12 @@ def test_lists_as_deep_as_json_allows_are_read_or_refused(tmp_path: Path) -> Non
             read_table(path, "key")
         except UserError as error:
             assert "nested too deeply" in str(error)  # noqa: PT017
+
+
+def test_what_is_there_but_no_file_is_not_called_missing(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rows.csv")
+    with pytest.raises(UserError, match=r"rows\.csv is a device or a pipe; name a file"):
+        read_table(str(tmp_path / "rows.csv"), "dataset.train_path")
 
 
 def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:

@@ -93,6 +93,8 @@ def _tidy_rows(rows: Sequence[Row], columns: Sequence[str]) -> tuple[Row, ...]:
 def _describe_missing(path: Path, key: str) -> str:
     if path.is_dir():
         return f"{key}={path} is a folder; name one file ({', '.join(READERS)})"
+    if path.exists():
+        return f"{key}={path} is a device or a pipe; name a file ({', '.join(READERS)})"
     if path.is_symlink():
         return f"{key}={path} is a link to {path.readlink()}, which is not there; mend the link"
     beside = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []

@@ -64,7 +64,7 @@ def _check_and_trim(row: Row) -> Row:
     letter = row.values.get(LETTER_COLUMN)
     index = as_whole_number(row.values.get(COLUMNS.answer))
     letters = string.ascii_uppercase
-    if index in range(len(letters)) and letter != letters[index]:
+    if index is not None and 0 <= index < len(letters) and letter != letters[index]:
         raise UserError(
             f"{row.origin}: answer {show(letter)} and answer_index {index} point to different "
             "options; give MMLU-Pro's own rows"
