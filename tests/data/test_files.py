@@ -187,6 +187,12 @@ def test_what_is_there_but_no_file_is_not_called_missing(tmp_path: Path) -> None
         read_table(str(tmp_path / "rows.csv"), "dataset.train_path")
 
 
+def test_a_path_that_the_system_refuses_is_said() -> None:
+    with pytest.raises(UserError, match=r"^dataset\.train_path='x+.*' cannot be read: ") as error:
+        read_table("x" * 5000 + ".csv", "dataset.train_path")
+    assert len(str(error.value)) < 200
+
+
 def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").symlink_to(tmp_path / "gone.csv")
     assert f"is a link to {tmp_path / 'gone.csv'}, which is not there" in refused(
