@@ -276,3 +276,10 @@ def test_parts_of_a_config_are_checked_where_they_stand() -> None:
 def test_a_trainers_words_are_checked_with_its_numbers(dial: str) -> None:
     with pytest.raises(UserError, match=rf"trainer\.{dial} is 'abacus'.*auto"):
         compose([f"trainer.{dial}=abacus"])
+
+
+@pytest.mark.parametrize("dial", ["model.path", "dataset.name", "tuning.start_from", "store.path"])
+def test_a_name_that_no_file_can_have_is_refused_short(dial: str) -> None:
+    with pytest.raises(UserError, match=rf"^{dial} is x+\.\.\. \(5,002 characters\)") as error:
+        compose([f"{dial}=" + "x" * 5000 + "/a"])
+    assert len(str(error.value)) < 200
