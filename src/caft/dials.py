@@ -19,6 +19,7 @@ from typing import Annotated, Any, TypeAlias, get_args, get_origin, get_type_hin
 from caft.errors import UserError
 
 _LONGEST_SHOWN = 40
+_LONGEST_PART = 255
 _OR_MORE = {True: ", and finite", False: " or more, and finite"}
 
 
@@ -41,6 +42,8 @@ class Range:
 
     def __str__(self) -> str:
         low = f"more than {_words(self.low)}" if self.above else _words(self.low)
+        if self.below and self.high != inf and not self.above:
+            return f"{low} or more, below {_words(self.high)}"
         if self.high == inf:
             return "a finite number" if self.low == -inf else f"{low}{_OR_MORE[self.above]}"
         if self.above or self.below:
@@ -117,6 +120,11 @@ def _apply(rule: Any, path: str, value: Any, or_null: str) -> None:
         raise UserError(f"{path} is {shown(value)}; give {rule}{or_null}")
     if isinstance(rule, Filled) and not value.strip():
         raise UserError(f"{path} is {value!r}, which names nothing; give a name{or_null}")
+    if isinstance(rule, Filled) and any(len(part) > _LONGEST_PART for part in value.split("/")):
+        raise UserError(
+            f"{path} is {shown(value)}; no name of a file or folder is longer than {_LONGEST_PART} "
+            "characters, so give a shorter one"
+        )
     if isinstance(rule, Filled) and value.startswith("~"):
         _refuse_unknown_home(path, value)
 

@@ -202,12 +202,15 @@ def test_tables_of_ones_own_hold_finite_numbers_only() -> None:
 COMMANDS = {
     "nan": ("teacher=openai teacher.budget_usd=nan", "teacher.budget_usd is nan; give 0 to"),
     "in quotes": ("tuning.weight_decay='nan'", "tuning.weight_decay is nan; give 0 or more"),
-    "NaN": ("tuning.lora.dropout=NaN", "tuning.lora.dropout is nan; give 0, below 1"),
+    "NaN": ("tuning.lora.dropout=NaN", "tuning.lora.dropout is nan; give 0 or more, below 1"),
     "infinity": (
         "tuning.clip=infinity",
         "tuning.clip is inf; give more than 0, and",
     ),
-    "negative": ("tuning.lora.dropout=-0.1", "tuning.lora.dropout is -0.1; give 0, below 1"),
+    "negative": (
+        "tuning.lora.dropout=-0.1",
+        "tuning.lora.dropout is -0.1; give 0 or more, below 1",
+    ),
     "beyond a float": ("tuning.clip=1e400", "tuning.clip is inf; give more than 0, and finite"),
     "rounds to one": (
         "evaluation.confidence=0.9999999999999999",
@@ -251,7 +254,7 @@ def test_the_command_line_says_what_is_allowed(given: str, parts: tuple[str, ...
     [
         (Range(1, 9), "1 to 9"),
         (Range(0, 1, above=True), "more than 0, up to 1"),
-        (Range(0, 1, below=True), "0, below 1"),
+        (Range(0, 1, below=True), "0 or more, below 1"),
         (Range(0, inf, above=True, below=True), "more than 0, and finite"),
         (Range(0, inf, below=True), "0 or more, and finite"),
         (ANY_FINITE, "a finite number"),
@@ -267,3 +270,16 @@ def test_parts_of_a_config_are_checked_where_they_stand() -> None:
     config.budget_usd = -1
     with pytest.raises(UserError, match=r"^elsewhere\.budget_usd is -1; give 0 to"):
         check_dials(config, "elsewhere")
+
+
+@pytest.mark.parametrize("dial", ["accelerator", "strategy"])
+def test_a_trainers_words_are_checked_with_its_numbers(dial: str) -> None:
+    with pytest.raises(UserError, match=rf"trainer\.{dial} is 'abacus'.*auto"):
+        compose([f"trainer.{dial}=abacus"])
+
+
+@pytest.mark.parametrize("dial", ["model.path", "dataset.name", "tuning.start_from", "store.path"])
+def test_a_name_that_no_file_can_have_is_refused_short(dial: str) -> None:
+    with pytest.raises(UserError, match=rf"^{dial} is x+\.\.\. \(5,002 characters\)") as error:
+        compose([f"{dial}=" + "x" * 5000 + "/a"])
+    assert len(str(error.value)) < 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pyarrow
@@ -153,7 +154,7 @@ def test_a_csv_without_a_header_is_called_that(tmp_path: Path) -> None:
         assert "a.csv:1 is no header" in str(error.value)
         assert len(str(error.value)) < 250
     table = read_table(write(tmp_path, "b.csv", "Prompt,Reply\nx,y\n"), "key")
-    with pytest.raises(UserError, match="it has Prompt, Reply"):
+    with pytest.raises(UserError, match="it has Prompt, Reply; if that is a row like the others"):
         refuse_missing_columns(table, {"k": "question", "l": "answer"})
 
 
@@ -178,6 +179,18 @@ def test_lists_as_deep_as_json_allows_are_read_or_refused(tmp_path: Path) -> Non
             read_table(path, "key")
         except UserError as error:
             assert "nested too deeply" in str(error)  # noqa: PT017
+
+
+def test_what_is_there_but_no_file_is_not_called_missing(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rows.csv")
+    with pytest.raises(UserError, match=r"rows\.csv is a device or a pipe; name a file"):
+        read_table(str(tmp_path / "rows.csv"), "dataset.train_path")
+
+
+def test_a_path_that_the_system_refuses_is_said() -> None:
+    with pytest.raises(UserError, match=r"^dataset\.train_path='x+.*' cannot be read: ") as error:
+        read_table("x" * 5000 + ".csv", "dataset.train_path")
+    assert len(str(error.value)) < 200
 
 
 def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:

@@ -104,6 +104,10 @@ def test_a_problem_without_a_final_number_is_named(tmp_path: Path) -> None:
     write(tmp_path / "train.parquet", rows, GSM8K)
     with pytest.raises(UserError, match=r"train.parquet:2: answer 'Six.' does not end in '####"):
         load_gsm8k(tmp_path)
+    write(tmp_path / "train.parquet", [problem(1) | {"answer": "Six. " * 9999}], GSM8K)
+    with pytest.raises(UserError, match=r"does not end in '####") as error:
+        load_gsm8k(tmp_path)
+    assert len(str(error.value)) < 250
 
 
 def test_exam_questions_have_four_options_and_the_validation_rows_are_the_test(
@@ -154,6 +158,11 @@ def test_a_cop_that_tells_no_base_is_asked_for_by_a_dial_that_is_there(tmp_path:
 def test_the_unanswered_file_is_refused(medmcqa: Path) -> None:
     with pytest.raises(UserError, match="have no answers; give its train or validation rows"):
         load_medmcqa(medmcqa / "data" / "test-00000-of-00001.parquet")
+    names = ",".join(exam(1))
+    lines = [",".join(map(str, exam(number, cop=-1).values())) for number in range(9)]
+    (medmcqa / "test.csv").write_text("\n".join([names, *lines]))
+    with pytest.raises(UserError, match="have no answers; give its train or validation rows"):
+        load_medmcqa(medmcqa / "test.csv")
 
 
 @pytest.mark.parametrize("load", [load_gsm8k, load_medmcqa])

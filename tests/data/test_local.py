@@ -313,6 +313,15 @@ def test_worked_solutions_as_gold_are_noticed_and_the_other_dataset_reads_them(
     assert splits.train[0].gold_text in {str(n) for n in range(12)}
 
 
+def test_solutions_around_a_box_are_noticed_and_boxed_answers_are_none(tmp_path: Path) -> None:
+    columns = ColumnsConfig(options=None)
+    path = free(tmp_path, [f"So that $x = \\boxed{{{n}}}$." for n in range(12)])
+    message = refused(path, columns=columns)
+    assert message.startswith("q.jsonl:1: column 'answer' holds whole worked solutions")
+    assert r"\boxed{}, in 12 of 12 rows" in message
+    load(free(tmp_path, [f"$\\boxed{{{n}}}$" for n in range(12)]), columns=columns)
+
+
 @pytest.mark.parametrize("answer", ["x" * 501, "one\ntwo"])
 def test_gold_that_no_reply_can_equal_is_refused(tmp_path: Path, answer: str) -> None:
     message = refused(free(tmp_path, ["1", answer, "3"]), columns=ColumnsConfig(options=None))
@@ -417,13 +426,15 @@ def scores(path: str) -> dict[str, tuple[float, bool]]:
     return published_scores(config, "entropy", "correct")
 
 
-def test_published_scores_by_id(tmp_path: Path) -> None:
+def test_published_scores_by_id(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     expected = {"0": (0.0, True), "1": (0.5, False), "2": (1.0, True)}
     assert scores(write_jsonl(tmp_path, scored_rows())) == expected
     as_text = [
         {**r, "entropy": str(r["entropy"]), "correct": str(r["correct"])} for r in scored_rows()
     ]
     assert scores(write_jsonl(tmp_path, as_text)) == expected
+    assert not caplog.records  # whoever loads the questions says how they are read
 
 
 @pytest.mark.parametrize(
@@ -432,6 +443,7 @@ def test_published_scores_by_id(tmp_path: Path) -> None:
         ({"entropy": -0.1}, "q.jsonl:2: column 'entropy' holds -0.1"),
         ({"entropy": float("nan")}, "q.jsonl:2: column 'entropy' holds nan"),
         ({"entropy": None}, "q.jsonl:2: column 'entropy' holds None"),
+        ({"entropy": "high" * 99}, "q.jsonl:2: column 'entropy' holds 'highhighhighhighhighh"),
         ({"entropy": "high"}, "q.jsonl:2: column 'entropy' holds 'high'"),
         ({"correct": "perhaps"}, "q.jsonl:2: column 'correct' holds 'perhaps'"),
         ({"n": 0}, "q.jsonl:2: id '0' has two different scores"),

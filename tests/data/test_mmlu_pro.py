@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -161,3 +162,14 @@ def test_the_front_door_loads_no_framework() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("index", ["0", 0.0, -5, 10**9])
+def test_an_index_that_contradicts_its_letter_is_named_however_it_is_written(
+    tmp_path: Path, index: object
+) -> None:
+    rows = [row(number, answer="B", answer_index=index) for number in range(1, 9)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(each) + "\n" for each in rows), encoding="utf-8")
+    with pytest.raises(UserError, match=r"rows.jsonl:1: answer .*(different options|not among)"):
+        load_questions(MmluProConfig(name="mmlu_pro", path=str(path)))

@@ -149,6 +149,28 @@ def test_a_test_file_of_its_own_is_examined_too(tmp_path: Path) -> None:
         load(train, "letter", test_path=test)
 
 
+def test_one_answer_to_all_questions_without_options_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = [{"question": f"Is it {n}?", "answer": "yes"} for n in range(20)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    columns = ColumnsConfig(options=None)
+    for answer_set in ([], ["yes", "no"]):
+        caplog.clear()
+        load_questions(
+            LocalConfig(
+                name="local",
+                train_path=str(path),
+                columns=columns,
+                answer_set=answer_set,
+                shuffle_options=True,
+            )
+        )
+        assert "the right answer of all 20 questions is 'yes'" in caplog.text
+        assert "dataset.shuffle_options=true changes nothing" in caplog.text
+
+
 def test_published_rows_that_hold_their_answer_twice_are_told_and_kept(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

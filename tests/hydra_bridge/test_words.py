@@ -142,6 +142,31 @@ def test_only_a_text_is_advised_to_be_quoted(word: str) -> None:
     assert str(error.value).endswith("; add -m to sweep over its values")
 
 
+def test_an_advised_list_member_and_a_list_with_references_are_read() -> None:
+    with pytest.raises(UserError, match=r"write dataset\.columns\.options\.0=Z$") as error:
+        compose([*LOCAL, "dataset.columns.options[0]=Z"])
+    advised = str(error.value).rpartition(" ")[2]
+    assert compose([*LOCAL, advised]).dataset.columns.options == ["Z"]  # type: ignore[attr-defined]
+    reference = "dataset.columns.options=${dataset.columns.answer},d1"
+    columns = compose([*LOCAL, reference]).dataset.columns  # type: ignore[attr-defined]
+    assert columns.options == ["answer", "d1"]
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("tuning.lora.rnk=q,v", "there is no setting tuning.lora.rnk"),
+        ("dataset.columns=A,B", "set each of them, as in dataset.columns.id="),
+        ("method.epochs.first=1,2", "add -m to sweep over its values"),
+    ],
+)
+def test_no_sweep_is_advised_over_what_is_no_setting(word: str, said: str) -> None:
+    with pytest.raises(UserError) as error:
+        compose([*LOCAL, word])
+    assert said in str(error.value)
+    assert ("add -m" in str(error.value)) == ("add -m" in said)
+
+
 @pytest.mark.parametrize(
     ("word", "said"),
     [

@@ -8,6 +8,7 @@ gap becomes null, NaN, an empty cell or the word "nan". A column is therefore re
   every other cell of the column is a number, and text in a column of texts.
 * Whole numbers are written without a fraction where all numbers of the column are whole: 4.0 and
   "4.0" are 4. Beside 2.5 they stay as they are.
+* What libraries write for an infinite number ("inf") is one where all others are numbers.
 * Truth values are the words True and False.
 """
 
@@ -29,6 +30,10 @@ _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?", re.ASCII)
 _WHOLE = re.compile(r"([-+]?\d+)(?:\.0)?", re.ASCII)
 _EXACT = 2**53
 """Above it floats skip whole numbers: what stands there is no count that became one."""
+
+
+_INFINITIES = frozenset({"inf", "-inf"})
+"""What libraries write for infinite numbers; exactly so, as "infinity" may be somebody's text."""
 
 
 def is_missing(value: object) -> bool:
@@ -89,7 +94,7 @@ _SHORT.maxlevel = 3
 def tidy_column(values: Sequence[object]) -> list[object]:
     """The cells of one column, of which lists are parts, under one rule for all of them."""
     leaves = [leaf for value in values for leaf in (value if isinstance(value, list) else [value])]
-    telling = [leaf for leaf in leaves if not is_missing(leaf) and not _is_perhaps_gap(leaf)]
+    telling = [leaf for leaf in leaves if not is_missing(leaf) and not _tells_nothing(leaf)]
     numeric = all(is_number(leaf) for leaf in telling)
     whole = numeric and bool(telling) and not any(_is_fraction(leaf) for leaf in telling)
 
@@ -98,9 +103,16 @@ def tidy_column(values: Sequence[object]) -> list[object]:
             return [None if isinstance(v, list) else tidy(v) for v in value]
         if numeric and _is_perhaps_gap(value):
             return None
+        if numeric and telling and isinstance(value, str) and value in _INFINITIES:
+            return float(value)
         return _drop_fraction(value) if whole and not is_missing(value) else value
 
     return [tidy(value) for value in values]
+
+
+def _tells_nothing(value: object) -> bool:
+    """Words that mean a number, or none, only where the rest of their column does."""
+    return _is_perhaps_gap(value) or (isinstance(value, str) and value in _INFINITIES)
 
 
 def _is_perhaps_gap(value: object) -> bool:

@@ -51,12 +51,13 @@ def plan_reading(
     answer_form: AnswerForm = AnswerForm.auto,
     first_index: int | None = None,
     refuse_equal: bool = True,
+    tell: bool = True,
 ) -> Reading:
     """Check the columns of all files and settle how answers are written, once for all of them.
 
     A `first_index` of None is decided from the rows; `refuse_equal` refuses questions in which
-    the gold option stands twice. Raises UserError for a missing column (naming the nearest), and
-    for dials that contradict each other.
+    the gold option stands twice; `tell` says what is decided. Raises UserError for a missing
+    column (naming the nearest), and for dials that contradict each other.
     """
     reading = Reading(
         columns=columns,
@@ -71,10 +72,12 @@ def plan_reading(
     _refuse_contradictions(reading)
     if not reading.options:
         return replace(reading, answer_form=AnswerForm.text)
-    return _settle_form(reading, tables, first_index)
+    return _settle_form(reading, tables, first_index, tell=tell)
 
 
-def _settle_form(reading: Reading, tables: Sequence[Table], first_index: int | None) -> Reading:
+def _settle_form(
+    reading: Reading, tables: Sequence[Table], first_index: int | None, *, tell: bool
+) -> Reading:
     decided = reading.answer_form is not AnswerForm.index or first_index is not None
     if reading.answer_form is not AnswerForm.auto and decided:
         return reading
@@ -88,7 +91,13 @@ def _settle_form(reading: Reading, tables: Sequence[Table], first_index: int | N
     else:
         form, base = choose_form(answers, first_index, column)
     from_base = f", counting from {base}" if form is AnswerForm.index else ""
-    log.info("answers in column %r are read as %s%s", column, form.value, from_base)
+    log.log(
+        logging.INFO if tell else logging.DEBUG,
+        "answers in column %r are read as %s%s",
+        column,
+        form.value,
+        from_base,
+    )
     return replace(reading, answer_form=form, first_index=base)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
+from caft.data.cells import show
 from caft.data.columns import equal_to_gold
 from caft.data.config import DatasetConfig
 from caft.data.positions import (
@@ -29,6 +30,7 @@ def examine(splits: QuestionSplits, config: DatasetConfig) -> QuestionSplits:
     Raises UserError where the place of the options gives every answer away.
     """
     _tell_equal_options(splits)
+    _tell_one_answer(splits)
     if config.shuffle_options:
         splits = _shuffle(splits, config.seed)
     _examine_places(splits, shuffled=config.shuffle_options)
@@ -51,7 +53,22 @@ def _examine_places(splits: QuestionSplits, *, shuffled: bool) -> None:
             told = True
 
 
+def _tell_one_answer(splits: QuestionSplits) -> None:
+    """Questions without listed options have no places, but may have one answer all the same."""
+    asked = [q for part in PARTS[:3] for q in getattr(splits, part) if not q.options]
+    answers = {q.gold_text if q.gold_index is None else q.answer_set[q.gold_index] for q in asked}
+    if len(answers) == 1 and len(asked) > HANDFUL:
+        log.warning(
+            "the right answer of all %d questions is %s, so a model need only learn that one; give "
+            "rows whose answers differ",
+            len(asked),
+            show(*answers),
+        )
+
+
 def _shuffle(splits: QuestionSplits, seed: int) -> QuestionSplits:
+    if not any(q.options for part in PARTS for q in getattr(splits, part)):
+        log.warning("dataset.shuffle_options=true changes nothing: no question lists its options")
     kept = [q for part in PARTS for q in getattr(splits, part) if names_letters(q)]
     if kept:
         log.warning(

@@ -26,6 +26,7 @@ LARGEST_CELL = 2**31 - 1
 """Characters; the csv module's own bound, 131,072, is less than JSON and parquet may hold."""
 
 _LONGEST_NAME = 60
+_LONGEST_PATH = 300
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +63,12 @@ def read_table(path_given: str, key: str) -> Table:
     are named by file and line.
     """
     path = Path(path_given).expanduser()
-    if not path.is_file():
-        raise UserError(_describe_missing(path, key))
+    try:
+        # A folder that may not be entered and a name that is too long raise here already.
+        if not path.is_file():
+            raise UserError(_describe_missing(path, key))
+    except OSError as error:
+        raise _unreadable(key, path_given, error) from error
     read = READERS.get(path.suffix.lower())
     if read is None:
         raise UserError(
@@ -73,11 +78,16 @@ def read_table(path_given: str, key: str) -> Table:
     try:
         rows, repeated = read(path)
     except OSError as error:
-        raise UserError(f"{key}={path_given} cannot be read: {error.strerror or error}") from error
+        raise _unreadable(key, path_given, error) from error
     if not rows:
         raise UserError(f"{key}={path_given} has no rows; give a file with at least one question")
     columns = tuple(dict.fromkeys(column for row in rows for column in row.values))
     return Table(path.name, columns, _tidy_rows(rows, columns), repeated)
+
+
+def _unreadable(key: str, path_given: str, error: OSError) -> UserError:
+    shown = path_given if len(path_given) <= _LONGEST_PATH else show(path_given)
+    return UserError(f"{key}={shown} cannot be read: {error.strerror or error}")
 
 
 def _tidy_rows(rows: Sequence[Row], columns: Sequence[str]) -> tuple[Row, ...]:
@@ -93,6 +103,8 @@ def _tidy_rows(rows: Sequence[Row], columns: Sequence[str]) -> tuple[Row, ...]:
 def _describe_missing(path: Path, key: str) -> str:
     if path.is_dir():
         return f"{key}={path} is a folder; name one file ({', '.join(READERS)})"
+    if path.exists():
+        return f"{key}={path} is a device or a pipe; name a file ({', '.join(READERS)})"
     if path.is_symlink():
         return f"{key}={path} is a link to {path.readlink()}, which is not there; mend the link"
     beside = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -255,6 +267,7 @@ def refuse_missing_columns(
         raise UserError(
             f"{key} is {column!r}, but {table.name} has no such column; {hint}it has "
             f"{show_names(table.columns) or 'no column with a name'}{advice.get(key, '')}"
+            f"{_ask_for_header(table) if len(missing) == len(wanted) and not near else ''}"
         )
     for key, column in wanted.items():
         if column in table.repeated:
@@ -264,9 +277,19 @@ def refuse_missing_columns(
             )
 
 
+def _ask_for_header(table: Table) -> str:
+    if not _has_header(table):
+        return ""
+    return "; if that is a row like the others, put a header, a line of names, above it"
+
+
+def _has_header(table: Table) -> bool:
+    return table.name.lower().endswith((".csv", ".tsv"))
+
+
 def _find_data_in_header(table: Table) -> str | None:
     """A cell of a header that shows that the line is a row like the others."""
-    if not table.name.lower().endswith((".csv", ".tsv")):
+    if not _has_header(table):
         return None
     for column in table.columns:
         seen = any(row.values.get(column) == column for row in table.rows)

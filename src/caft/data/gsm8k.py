@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from caft.data.cells import show
 from caft.data.columns import plan_reading, read_questions
 from caft.data.config import AnswerForm, ColumnsConfig, Gsm8kConfig
 from caft.data.dedup import Pools, divide
@@ -57,7 +58,8 @@ def _part_answer(row: Row) -> Row:
     final = _FINAL.search(answer) if isinstance(answer, str) else None
     if not isinstance(answer, str) or final is None:
         raise UserError(
-            f"{row.origin}: answer {answer!r} does not end in '#### NUMBER'; give GSM8K's own rows"
+            f"{row.origin}: answer {show(answer)} does not end in '#### NUMBER'; give GSM8K's own "
+            "rows"
         )
     solution = _CALCULATOR.sub("", answer[: final.start()]).strip()
     number = final[1].replace(",", "")

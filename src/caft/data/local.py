@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
+from caft.data.cells import show
 from caft.data.columns import Reading, plan_reading, read_questions
 from caft.data.config import LocalConfig
 from caft.data.dedup import Pools, divide
@@ -34,6 +36,7 @@ def refuse_solutions(questions: Sequence[Question], config: LocalConfig) -> None
     golds = [question for question in questions if question.gold_text]
     solved = [question for question in golds if ends_in_number(question.gold_text)]
     columns = config.columns
+    _refuse_boxed(golds, columns.answer)
     if 2 * len(solved) > len(golds):
         as_published = (columns.question, columns.answer) == ("question", "answer")
         way_out = (
@@ -56,6 +59,20 @@ def refuse_solutions(questions: Sequence[Question], config: LocalConfig) -> None
         "name the column with the bare answers in dataset.columns.answer, and the one with "
         "solutions in dataset.columns.rationale",
     )
+
+
+def _refuse_boxed(golds: Sequence[Question], column: str) -> None:
+    """UserError where most gold answers are prose around a LaTeX box, as MATH writes solutions."""
+    boxed = [question for question in golds if _BOX_IN_PROSE.search(question.gold_text)]
+    if 2 * len(boxed) > len(golds):
+        raise UserError(
+            f"{boxed[0].origin}: column {column!r} holds whole worked solutions with the answer in "
+            f"\\boxed{{}}, in {len(boxed)} of {len(golds)} rows; put what is in the box into a "
+            "column of its own and name it in dataset.columns.answer"
+        )
+
+
+_BOX_IN_PROSE = re.compile(r"\w\w.*\\f?boxed\s*\{", re.DOTALL)
 
 
 def read_tables(config: LocalConfig) -> dict[str, Table]:
@@ -89,7 +106,7 @@ def read_published_scores(
     entropy or no truth value, or where one id comes with two different scores.
     """
     tables = read_tables(config)
-    reading = _plan(tables, config)
+    reading = _plan(tables, config, tell=False)  # whoever loads the questions has said it
     scores: dict[str, tuple[float, bool]] = {}
     mistakes = []
     for table in tables.values():
@@ -106,13 +123,14 @@ def read_published_scores(
     return scores
 
 
-def _plan(tables: dict[str, Table], config: LocalConfig) -> Reading:
+def _plan(tables: dict[str, Table], config: LocalConfig, *, tell: bool = True) -> Reading:
     return plan_reading(
         list(tables.values()),
         config.columns,
         answer_set=config.answer_set,
         answer_form=config.answer_form,
         first_index=config.first_index,
+        tell=tell,
     )
 
 
@@ -120,14 +138,14 @@ def _read_score(row: Row, entropy_column: str, correct_column: str) -> tuple[flo
     entropy = _as_entropy(row.values.get(entropy_column))
     if entropy is None:
         raise UserError(
-            f"{row.origin}: column {entropy_column!r} holds {row.values.get(entropy_column)!r}; "
-            "give an entropy in nats, 0 or more"
+            f"{row.origin}: column {entropy_column!r} holds "
+            f"{show(row.values.get(entropy_column))}; give an entropy in nats, 0 or more"
         )
     correct = _as_truth(row.values.get(correct_column))
     if correct is None:
         raise UserError(
-            f"{row.origin}: column {correct_column!r} holds {row.values.get(correct_column)!r}; "
-            "give true or false, or 1 or 0"
+            f"{row.origin}: column {correct_column!r} holds "
+            f"{show(row.values.get(correct_column))}; give true or false, or 1 or 0"
         )
     return entropy, correct
 

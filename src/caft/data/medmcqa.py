@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from caft.data.cells import is_missing
+from caft.data.cells import as_whole_number, is_missing
 from caft.data.columns import plan_reading, read_questions
 from caft.data.config import AnswerForm, ColumnsConfig, MedmcqaConfig
 from caft.data.dedup import Pools, divide
@@ -64,7 +64,7 @@ def _read_rows(path: Path) -> Table:
     table = read_table(str(path), "dataset.path")
     names = (COLUMNS.id, COLUMNS.question, *OPTIONS, COLUMNS.answer)
     refuse_missing_columns(table, {f"MedMCQA's column {name}": str(name) for name in names})
-    if all(row.values.get(COLUMNS.answer) == NO_ANSWER for row in table.rows):
+    if all(as_whole_number(row.values.get(COLUMNS.answer)) == NO_ANSWER for row in table.rows):
         raise UserError(
             f"dataset.path: {table.name} holds test rows of MedMCQA, which have no answers; give "
             "its train or validation rows"

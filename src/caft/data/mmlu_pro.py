@@ -6,8 +6,10 @@ The validation rows carry worked solutions and serve as the benchmark's own solv
 
 from __future__ import annotations
 
+import string
 from pathlib import Path
 
+from caft.data.cells import as_whole_number, show
 from caft.data.columns import plan_reading, read_questions
 from caft.data.config import AnswerForm, ColumnsConfig, MmluProConfig
 from caft.data.dedup import Pools, divide
@@ -59,10 +61,12 @@ def _read_rows(path: Path) -> Table:
 
 
 def _check_and_trim(row: Row) -> Row:
-    letter, index = row.values.get(LETTER_COLUMN), row.values.get(COLUMNS.answer)
-    if isinstance(index, int) and letter != chr(ord("A") + index):
+    letter = row.values.get(LETTER_COLUMN)
+    index = as_whole_number(row.values.get(COLUMNS.answer))
+    letters = string.ascii_uppercase
+    if index is not None and 0 <= index < len(letters) and letter != letters[index]:
         raise UserError(
-            f"{row.origin}: answer {letter!r} and answer_index {index} point to different "
+            f"{row.origin}: answer {show(letter)} and answer_index {index} point to different "
             "options; give MMLU-Pro's own rows"
         )
     solution = row.values.get(COLUMNS.rationale or "")

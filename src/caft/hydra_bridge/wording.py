@@ -26,7 +26,7 @@ from omegaconf.errors import (
 from yaml import MarkedYAMLError
 
 from caft.errors import UserError
-from caft.hydra_bridge.words import holds_text, list_example, member_type, show_form
+from caft.hydra_bridge.words import dial_types, holds_text, list_example, member_type, show_form
 from caft.run_config import KINDS, RunConfig
 
 LAUNCHERS_AND_SWEEPERS = ("joblib", "submitit_local", "submitit_slurm", "optuna")
@@ -73,6 +73,9 @@ def _show_readable(word: str) -> str:
     key, equals, value = word.partition("=")
     if not equals or not key or not word.isprintable():
         return "write key=value"
+    if "[" in key:  # as Python and OmegaConf write it
+        dotted = re.sub(r"\[(\w+)\]", r".\1", key)
+        return f"write {dotted}={value}" if "[" not in dotted else "write key=value"
     if member_type(key.lstrip("+")) is not None:
         example = list_example(key.lstrip("+"))
         return f"write a list as in {example}, and a member with other signs in double quotes"
@@ -82,9 +85,23 @@ def _show_readable(word: str) -> str:
 def _show_unambiguous(line: str) -> str:
     key, _, value = line.partition("'")[2].removesuffix("'").partition("=")
     sweep = "add -m to sweep over its values"
+    if hint := _name_settings(key.lstrip("+")):
+        return hint
     if not holds_text(key.lstrip("+")) or not value.isprintable():
         return sweep
     return f"{sweep}, or write one text as {show_form(key, value)}"
+
+
+def _name_settings(key: str) -> str:
+    """What to set in place of `key`, where no setting of ours is called that or has one value."""
+    known = dial_types()
+    owner, _, name = key.rpartition(".")
+    if not name or not any(dial.startswith(f"{owner}.") for dial in known) or not owner:
+        return ""  # a group's options, a table's own names, and what is Hydra's
+    inner = [dial for dial in known if dial.startswith(f"{key}.")]
+    if inner:
+        return f"{key} holds several settings; set each of them, as in {inner[0]}=..."
+    return "" if key in known else f"there is no setting {key}{did_you_mean(key, known)}"
 
 
 def _show_literal(error: OmegaConfBaseException) -> str:

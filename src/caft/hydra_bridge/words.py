@@ -113,9 +113,10 @@ def write_list(value: str, member: Any) -> str:
     """
     value = _unquoted(value) or "[]"
     unclosed = value[0] == "[" and value[-1] != "]"
-    if unclosed or value.startswith("${") or _FUNCTION.fullmatch(value):
-        return value
     parts = split_at_commas(value)
+    reference = len(parts) == 1 and value.startswith("${")
+    if unclosed or reference or _FUNCTION.fullmatch(value):
+        return value
     if all(_is_bracketed(part) or part == "null" for part in parts):
         return ",".join(_write_bracketed(part, member) for part in parts)
     return _write_members(parts, member)

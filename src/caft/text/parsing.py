@@ -182,7 +182,11 @@ def _without_lead_in(content: str) -> str:
     content = _LEADING_TEXT.sub(r"\1 ", _unwrap(content))
     lead_in = _SAID_TO_BE.match(content)
     content = content[lead_in.end() :] if lead_in else content
-    return _unwrap(content)
+    content = _unwrap(content)
+    # A full stop behind a wrapping, as in "$x = 6$.", is the sentence's; in "U.S." it may not be.
+    ended = strip_ends(content)
+    inner = _unwrap(ended)
+    return content if inner == ended else inner
 
 
 def _match_label(content: str, allowed: Sequence[str]) -> str | None:

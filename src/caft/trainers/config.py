@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated
 
-from caft.dials import Range, Text, check_dials
+from caft.dials import Range, Text, check_dials, shown
 from caft.errors import UserError
 
+ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps")
 STRATEGIES = ("auto", "ddp")
 
 
@@ -26,11 +27,16 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         check_dials(self, "trainer")
+        if self.accelerator not in ACCELERATORS:
+            raise UserError(
+                f"trainer.accelerator is {shown(self.accelerator)!r}; give one of "
+                f"{', '.join(ACCELERATORS)}"
+            )
         if self.strategy not in STRATEGIES:
             raise UserError(
-                f"trainer.strategy is {self.strategy!r}; give {' or '.join(STRATEGIES)} (sharded "
-                "weights are not supported; where scoring fits a device and tuning does not, use "
-                "tuning=qlora or tuning.gradient_checkpointing=true)"
+                f"trainer.strategy is {shown(self.strategy)!r}; give {' or '.join(STRATEGIES)} "
+                "(sharded weights are not supported; where scoring fits a device and tuning does "
+                "not, use tuning=qlora or tuning.gradient_checkpointing=true)"
             )
 
 
