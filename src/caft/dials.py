@@ -53,7 +53,12 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """A name or a path: some text that is not only blanks."""
+    """A name or a path: some text that is not only blanks.
+
+    `longest_part` bounds the characters between two slashes, as file systems do.
+    """
+
+    longest_part: int | None = _LONGEST_PART
 
 
 MOST = 1_000_000_000
@@ -71,6 +76,8 @@ Finite: TypeAlias = Annotated[float, ANY_FINITE]
 Seconds: TypeAlias = Annotated[float, Range(0, MOST)]
 Usd: TypeAlias = Annotated[float, Range(0, MOST)]
 Text: TypeAlias = Annotated[str, Filled()]
+LongText: TypeAlias = Annotated[str, Filled(longest_part=None)]
+"""A name that somebody else cuts to a limit of their own."""
 
 
 def check_dials(config: Any, place: str) -> None:
@@ -120,13 +127,18 @@ def _apply(rule: Any, path: str, value: Any, or_null: str) -> None:
         raise UserError(f"{path} is {shown(value)}; give {rule}{or_null}")
     if isinstance(rule, Filled) and not value.strip():
         raise UserError(f"{path} is {value!r}, which names nothing; give a name{or_null}")
-    if isinstance(rule, Filled) and any(len(part) > _LONGEST_PART for part in value.split("/")):
-        raise UserError(
-            f"{path} is {shown(value)}; no name of a file or folder is longer than {_LONGEST_PART} "
-            "characters, so give a shorter one"
-        )
+    if isinstance(rule, Filled) and rule.longest_part is not None:
+        _refuse_long_parts(path, value, rule.longest_part)
     if isinstance(rule, Filled) and value.startswith("~"):
         _refuse_unknown_home(path, value)
+
+
+def _refuse_long_parts(path: str, value: str, longest: int) -> None:
+    if any(len(part) > longest for part in value.split("/")):
+        raise UserError(
+            f"{path} is {shown(value)}; no name of a file or folder is longer than {longest} "
+            "characters, so give a shorter one"
+        )
 
 
 def _refuse_unknown_home(path: str, value: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated
 
-from caft.dials import Range, Text, check_dials, shown
+from caft.dials import LongText, Range, Text, check_dials, shown
 from caft.errors import UserError
 
 ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps")
@@ -74,9 +74,9 @@ class WandbLoggerConfig(LoggerConfig):
     """
 
     kind: str = "wandb"
-    project: Text = "caft"
+    project: LongText = "caft"
     entity: Text | None = None
-    group: Text | None = None
+    group: LongText | None = None
     tags: list[str] = field(default_factory=list)
     mode: WandbMode = WandbMode.auto
     artifacts: bool = True
