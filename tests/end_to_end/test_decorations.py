@@ -10,6 +10,7 @@ DECORATIONS = {
     "caft.pipeline.outputs._git_commit": "the commit",
     "caft.pipeline.outputs._versions": "the versions of packages",
     "caft.pipeline.outputs._device_name": "the device's name",
+    "caft.pipeline.outputs.describe_template": "the chat template's date",
     "caft.pipeline.outputs.describe_recipe": "the model card",
     "caft.pipeline.outputs.track_run": "what the logger shows",
     "caft.pipeline.outputs._print": "the summary on the terminal",

@@ -136,7 +136,9 @@ def _gather_facts(workspace: Workspace, results: RunResults, started: datetime) 
         facts,
         parameters=or_without("the model's size", lambda: student.parameters, None),
         revision=student.revision,
-        template=describe_template(config, student),
+        template=or_without(
+            "the chat template's date", partial(describe_template, config, student), {}
+        ),
     )
 
 
