@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from caft.distill import check_teacher, estimate_rationales, write_rationales
+from caft.distill import check_teacher, forecast_rationales, write_rationales
 from caft.errors import UserError
 from caft.models.config import TinyModelConfig
 from caft.models.sources.tiny import locate_tiny_model
@@ -213,7 +213,7 @@ def test_the_estimate_sends_nothing_and_knows_the_ledger(server, tmp_path):
     pool = [question(n) for n in range(30)]
 
     def estimate():
-        return estimate_rationales(
+        return forecast_rationales(
             pool, prompt=PromptConfig(), teacher=teacher, ledger_path=tmp_path / "l"
         )
 
@@ -453,7 +453,7 @@ def test_an_estimate_without_prices_counts_tokens_and_names_the_settings(monkeyp
     teacher = OpenAITeacherConfig(
         name="t", base_url="https://a.example.com", model="m", budget_usd=5
     )
-    estimate = estimate_rationales(
+    estimate = forecast_rationales(
         [question(1)], prompt=PromptConfig(), teacher=teacher, ledger_path=tmp_path / "l"
     )
     assert (estimate.usd, estimate.calls.likely) == (None, 1)
@@ -463,7 +463,7 @@ def test_an_estimate_without_prices_counts_tokens_and_names_the_settings(monkeyp
         "teacher.usd_per_million_completion_tokens"
     )
     teacher.usd_per_million_completion_tokens = 1.0
-    priced = estimate_rationales(
+    priced = forecast_rationales(
         [question(1)], prompt=PromptConfig(), teacher=teacher, ledger_path=tmp_path / "l"
     )
     assert priced.usd.likely == pytest.approx(731e-6)

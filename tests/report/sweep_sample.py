@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from caft.report.sweep.jobs import Job, Sweep
+from caft.report.sweep.job_results import JobResult, Sweep
 from caft.statistics import wilson_interval
 from caft.store import write_rows
 
@@ -39,7 +39,7 @@ def count_replies(mode: str, replies: Mapping[str, bool]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def make_job(finished_run: Any) -> Callable[..., Job]:
+def make_job(finished_run: Any) -> Callable[..., JobResult]:
     def make(
         number: int,
         *,
@@ -54,7 +54,7 @@ def make_job(finished_run: Any) -> Callable[..., Job]:
         estimator: str | None = "answer_entropy",
         in_answer_mode: float | None = None,
         validation: Mapping[str, float] | None = None,
-    ) -> Job:
+    ) -> JobResult:
         summary = copy.deepcopy(finished_run.summary)
         # Hard questions are hard for every arm: that is what makes a paired test worth it.
         hardness = np.random.default_rng(5).normal(0, 0.25, QUESTIONS)
@@ -97,7 +97,7 @@ def make_job(finished_run: Any) -> Callable[..., Job]:
             "trained_total_tokens": 90_000 + 90 * kept,
             "train_flops": 1e13 + 1e10 * kept,
         }
-        return Job(
+        return JobResult(
             number=number,
             folder=f"{number}_method={method}_seed={seed}_split={split}",
             words=tuple(summary["run"]["overrides"]),
@@ -111,7 +111,7 @@ def make_job(finished_run: Any) -> Callable[..., Job]:
 
 
 @pytest.fixture(scope="session")
-def finished_sweep(make_job: Callable[..., Job]) -> Sweep:
+def finished_sweep(make_job: Callable[..., JobResult]) -> Sweep:
     """Two baselines, and routing that beats its random control by far; three seeds each."""
     arms = (
         ("sft", "entropy", 0.45),
@@ -128,7 +128,7 @@ def finished_sweep(make_job: Callable[..., Job]) -> Sweep:
     return Sweep(name="10-02-11", jobs=jobs)
 
 
-def write_job(folder: Path, job: Job) -> None:
+def write_job(folder: Path, job: JobResult) -> None:
     """A job's folder as a run leaves it, as far as a sweep's report reads it."""
     home = folder / job.folder
     home.mkdir(parents=True)
@@ -155,7 +155,7 @@ def make_sweep(finished_sweep: Sweep) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         for job in finished_sweep.jobs:
             write_job(folder, job)
-        write_job(folder, Job(number=12, folder="12_method=sft_seed=4", state="not finished"))
+        write_job(folder, JobResult(number=12, folder="12_method=sft_seed=4", state="not finished"))
         return folder
 
     return make

@@ -12,7 +12,7 @@ import pytest
 
 from caft.records import COMPLEXITIES, AnswerScore, Prediction, Question
 from caft.report.run.html import render_report
-from caft.report.sweep import Job, Sweep, write_sweep_report
+from caft.report.sweep import JobResult, Sweep, write_sweep_report
 from caft.report.sweep.page import render_sweep
 from caft.report.sweep.summary import examine_sweep, summarise_sweep
 from caft.report.tables import ReportTables
@@ -50,7 +50,7 @@ def test_hostile_strings_run_nothing(
 
 @pytest.mark.parametrize("guard", [str, without_policy], ids=["policy", "no policy"])
 def test_a_hostile_sweep_runs_nothing(
-    make_job: Callable[..., Job],
+    make_job: Callable[..., JobResult],
     hostile: str,
     open_page: Callable[..., Any],
     guard: Callable[[str], str],
@@ -62,7 +62,7 @@ def test_a_hostile_sweep_runs_nothing(
     ]  # fmt: skip
     for job in jobs:
         job.summary["method"]["name"] = hostile  # type: ignore[index]
-    jobs.append(Job(number=2, folder=hostile, state=hostile, error=hostile, words=(hostile,)))
+    jobs.append(JobResult(number=2, folder=hostile, state=hostile, error=hostile, words=(hostile,)))
     found = examine_sweep(Sweep(name=hostile, jobs=jobs, question=hostile))
     page = open_page(guard(render_sweep(found, summarise_sweep(found, "2026-11-24T10:00"))))
     assert page.title().startswith("</script></title>")

@@ -18,7 +18,7 @@ from caft.report.sweep import write_sweep_report
 from caft.report.sweep.answers import keeps_up
 from caft.report.sweep.arms import equal_budgets, find_arms, pick_common_mode
 from caft.report.sweep.comparisons import ArmComparison, compare_all, pair_seeds
-from caft.report.sweep.jobs import Job, Sweep, name_settings, varying_settings
+from caft.report.sweep.job_results import JobResult, Sweep, name_settings, varying_settings
 from caft.report.sweep.markdown import tabulate_tests
 from caft.report.sweep.page import draw_sweep, render_sweep
 from caft.report.sweep.schema import SweepSummary
@@ -43,7 +43,10 @@ def test_settings_that_all_jobs_share_are_not_named() -> None:
         "model=tiny split.quantiles=[.5,.75] seed=2 store.path=b",
         "model=tiny",
     )
-    jobs = [Job(number=k, folder=str(k), words=tuple(line.split())) for k, line in enumerate(lines)]
+    jobs = [
+        JobResult(number=k, folder=str(k), words=tuple(line.split()))
+        for k, line in enumerate(lines)
+    ]
     settings = varying_settings(jobs)
     assert settings == [
         {"split.quantiles": "[.25,.75]"}, {"split.quantiles": "[.5,.75]"}, {}
@@ -75,7 +78,7 @@ def test_pairs_pool_discordant_replies_over_equal_seeds(finished_sweep: Sweep) -
     assert found.clear
 
 
-def test_replies_repeated_under_every_seed_count_once(make_job: Callable[..., Job]) -> None:
+def test_replies_repeated_under_every_seed_count_once(make_job: Callable[..., JobResult]) -> None:
     # An untuned model says the same under every seed.
     jobs = []
     for method, accuracy in (("sft", 0.45), ("distill", 0.5)):
@@ -92,7 +95,7 @@ def test_replies_repeated_under_every_seed_count_once(make_job: Callable[..., Jo
     assert thrice.difference == once.difference
 
 
-def test_seeds_are_paired_by_number_and_else_by_order(make_job: Callable[..., Job]) -> None:
+def test_seeds_are_paired_by_number_and_else_by_order(make_job: Callable[..., JobResult]) -> None:
     jobs = [make_job(k, method="sft", seed=seed) for k, seed in enumerate((1, 2))]
     jobs += [make_job(k, method="distill", seed=seed) for k, seed in enumerate((2, 3), start=2)]
     first, second = find_arms(jobs)
@@ -109,7 +112,7 @@ def test_holm_counts_all_pairs(finished_sweep: Sweep) -> None:
     assert smallest.p_adjusted == pytest.approx(6 * smallest.p_value)
 
 
-def test_other_questions_are_never_compared(make_job: Callable[..., Job]) -> None:
+def test_other_questions_are_never_compared(make_job: Callable[..., JobResult]) -> None:
     one, two = make_job(0, method="sft"), make_job(1, method="distill")
     two.summary["dataset"]["fingerprint"] = "other"  # type: ignore[index]
     found = examine_sweep(Sweep(name="x", jobs=[one, two]))
@@ -117,7 +120,7 @@ def test_other_questions_are_never_compared(make_job: Callable[..., Job]) -> Non
     assert any("only those that did are compared" in warning for warning in found.warnings)
 
 
-def with_questions(job: Job, fingerprint: str, of_test: str) -> Job:
+def with_questions(job: JobResult, fingerprint: str, of_test: str) -> JobResult:
     """The job with other training rows, or other test questions under the same ids."""
     dataset = job.summary["dataset"] | {  # type: ignore[index]
         "fingerprint": fingerprint, "test_fingerprint": of_test
@@ -126,7 +129,7 @@ def with_questions(job: Job, fingerprint: str, of_test: str) -> Job:
 
 
 def test_the_same_test_questions_are_compared_whatever_was_trained(
-    make_job: Callable[..., Job],
+    make_job: Callable[..., JobResult],
 ) -> None:
     jobs = [make_job(k, method="sft", words=(f"dataset.train={n}",), accuracy=accuracy)
             for k, (n, accuracy) in enumerate(((300, 0.8), (100, 0.4), (500, 0.4)))]  # fmt: skip
@@ -148,7 +151,7 @@ def test_the_same_test_questions_are_compared_whatever_was_trained(
 
 
 def test_the_best_by_its_own_mode_is_not_ahead_where_the_common_mode_says_otherwise(
-    make_job: Callable[..., Job],
+    make_job: Callable[..., JobResult],
 ) -> None:
     jobs = [
         make_job(0, method="sft", accuracy=0.7, in_answer_mode=0.1, words=("tuning.rank=8",),
@@ -164,7 +167,7 @@ def test_the_best_by_its_own_mode_is_not_ahead_where_the_common_mode_says_otherw
 
 
 def routing_of(
-    make_job: Callable[..., Job], routed: float, control: float, seeds: int, **dials: Any
+    make_job: Callable[..., JobResult], routed: float, control: float, seeds: int, **dials: Any
 ) -> Any:
     jobs = []
     for seed in range(1, seeds + 1):
@@ -174,7 +177,7 @@ def routing_of(
     return examine_sweep(Sweep(name="x", jobs=jobs)).routing[0]
 
 
-def test_a_large_gain_over_random_is_a_yes(make_job: Callable[..., Job]) -> None:
+def test_a_large_gain_over_random_is_a_yes(make_job: Callable[..., JobResult]) -> None:
     answer = routing_of(make_job, 0.62, 0.47, seeds=3)
     assert answer.verdict is Verdict.yes
     assert answer.sentence.startswith("Yes: at equal teacher calls and teacher tokens, ")
@@ -182,7 +185,7 @@ def test_a_large_gain_over_random_is_a_yes(make_job: Callable[..., Job]) -> None
 
 
 def test_a_loss_is_a_no_and_a_draw_of_few_questions_is_neither(
-    make_job: Callable[..., Job],
+    make_job: Callable[..., JobResult],
 ) -> None:
     assert routing_of(make_job, 0.45, 0.6, seeds=3).verdict is Verdict.no
     draw = routing_of(make_job, 0.5, 0.5, seeds=3)
@@ -190,19 +193,23 @@ def test_a_loss_is_a_no_and_a_draw_of_few_questions_is_neither(
     assert draw.sentence.startswith("Not enough data to tell: ")
 
 
-def test_two_seeds_are_not_enough_however_large_the_gain(make_job: Callable[..., Job]) -> None:
+def test_two_seeds_are_not_enough_however_large_the_gain(
+    make_job: Callable[..., JobResult],
+) -> None:
     answer = routing_of(make_job, 0.8, 0.4, seeds=2)
     assert answer.verdict is Verdict.unclear
     assert "fewer than 3 seeds" in answer.sentence
 
 
-def test_unequal_budgets_are_not_compared(make_job: Callable[..., Job]) -> None:
+def test_unequal_budgets_are_not_compared(make_job: Callable[..., JobResult]) -> None:
     answer = routing_of(make_job, 0.8, 0.4, seeds=3, rationales=300)
     assert answer.tests == ()
     assert "and the same teacher calls or tokens" in answer.sentence
 
 
-def test_equal_tokens_with_fewer_calls_are_an_equal_budget(make_job: Callable[..., Job]) -> None:
+def test_equal_tokens_with_fewer_calls_are_an_equal_budget(
+    make_job: Callable[..., JobResult],
+) -> None:
     jobs = [
         make_job(0, method="complexity_aware"),
         make_job(1, method="complexity_aware", split="random", rationales=300, tokens=30),
@@ -213,7 +220,7 @@ def test_equal_tokens_with_fewer_calls_are_an_equal_budget(make_job: Callable[..
     assert equal_budgets(arm, of_calls) == ("teacher calls",)
 
 
-def routing_sweep(make_job: Callable[..., Job], *arms: dict[str, Any]) -> Any:
+def routing_sweep(make_job: Callable[..., JobResult], *arms: dict[str, Any]) -> Any:
     """What a sweep of these arms says, three seeds each; an arm is what `make_job` takes."""
     jobs = [
         make_job(10 * place + seed, method="complexity_aware", seed=seed, **arm)
@@ -223,7 +230,7 @@ def routing_sweep(make_job: Callable[..., Job], *arms: dict[str, Any]) -> Any:
     return examine_sweep(Sweep(name="x", jobs=jobs))
 
 
-def test_a_win_of_another_estimate_is_none_of_entropy(make_job: Callable[..., Job]) -> None:
+def test_a_win_of_another_estimate_is_none_of_entropy(make_job: Callable[..., JobResult]) -> None:
     found = routing_sweep(
         make_job,
         {"accuracy": 0.48},
@@ -248,7 +255,9 @@ def test_a_win_of_another_estimate_is_none_of_entropy(make_job: Callable[..., Jo
     )
 
 
-def test_older_summaries_name_the_estimate_among_the_scores(make_job: Callable[..., Job]) -> None:
+def test_older_summaries_name_the_estimate_among_the_scores(
+    make_job: Callable[..., JobResult],
+) -> None:
     jobs = [make_job(0, method="sft"), make_job(1, method="sft", split="random")]
     for job in jobs:
         del job.summary["split"]["estimator"]  # type: ignore[index]
@@ -273,7 +282,7 @@ OF_TOKENS = {"split": "random_tokens", "words": ("split.match=tokens",), "ration
     ],
 )  # fmt: skip
 def test_yes_needs_every_control(
-    make_job: Callable[..., Job],
+    make_job: Callable[..., JobResult],
     against_calls: float,
     against_tokens: float,
     verdict: Verdict,
@@ -291,13 +300,15 @@ def test_yes_needs_every_control(
     assert said[1] in answer.sentence
 
 
-def test_a_yes_at_equal_calls_alone_says_what_it_lacks(make_job: Callable[..., Job]) -> None:
+def test_a_yes_at_equal_calls_alone_says_what_it_lacks(make_job: Callable[..., JobResult]) -> None:
     (answer,) = routing_sweep(make_job, {"accuracy": 0.62}, OF_CALLS | {"accuracy": 0.47}).routing
     assert answer.sentence.startswith("Yes: at equal teacher calls, ")
     assert answer.sentence.endswith("No random arm had as many teacher tokens.")
 
 
-def test_arms_that_differ_beside_the_routing_are_no_rivals(make_job: Callable[..., Job]) -> None:
+def test_arms_that_differ_beside_the_routing_are_no_rivals(
+    make_job: Callable[..., JobResult],
+) -> None:
     fast = ("tuning.learning_rate=1e-3",)
     (answer,) = routing_sweep(
         make_job,
@@ -315,7 +326,7 @@ def test_arms_that_differ_beside_the_routing_are_no_rivals(make_job: Callable[..
 
 
 def test_arms_are_tested_in_one_mode_that_both_choose_together(
-    make_job: Callable[..., Job],
+    make_job: Callable[..., JobResult],
 ) -> None:
     # Apart, entropy would be examined in rationale mode and its control in answer mode: 62%
     # against 20%. Together answer mode has (.50 + .40) / 2, rationale mode (.55 + .39) / 2.
@@ -339,7 +350,7 @@ def test_arms_are_tested_in_one_mode_that_both_choose_together(
     assert "| rationale | " in tabulate_tests(summary["routing"]["tests"])
 
 
-def test_of_equally_good_modes_the_cheaper_one(make_job: Callable[..., Job]) -> None:
+def test_of_equally_good_modes_the_cheaper_one(make_job: Callable[..., JobResult]) -> None:
     level = {"in_answer_mode": 0.2, "validation": {"rationale": 0.3, "answer": 0.3}}
     arms = find_arms([
         make_job(0, method="sft", **level), make_job(1, method="sft", split="random", **level)
@@ -348,7 +359,7 @@ def test_of_equally_good_modes_the_cheaper_one(make_job: Callable[..., Job]) -> 
 
 
 def test_without_validation_numbers_only_a_mode_that_all_chose_is_common(
-    make_job: Callable[..., Job],
+    make_job: Callable[..., JobResult],
 ) -> None:
     jobs = [
         make_job(k, method="sft", split=split, in_answer_mode=0.2)
@@ -361,7 +372,9 @@ def test_without_validation_numbers_only_a_mode_that_all_chose_is_common(
     assert pick_common_mode(*find_arms(jobs)) is None
 
 
-def test_other_stages_keep_the_mode_that_belongs_to_them(make_job: Callable[..., Job]) -> None:
+def test_other_stages_keep_the_mode_that_belongs_to_them(
+    make_job: Callable[..., JobResult],
+) -> None:
     both = {"accuracy": 0.6, "in_answer_mode": 0.5}
     one, two = find_arms([
         make_job(0, method="sft", **both, validation={"answer": 0.9, "rationale": 0.1}),
@@ -385,7 +398,7 @@ def test_other_stages_keep_the_mode_that_belongs_to_them(make_job: Callable[...,
     ],
 )
 def test_a_loss_that_either_test_or_interval_shows_is_no_saving(
-    make_job: Callable[..., Job], bounds: tuple[float, float, float], p: float, kept_up: bool
+    make_job: Callable[..., JobResult], bounds: tuple[float, float, float], p: float, kept_up: bool
 ) -> None:
     taught, cheap = find_arms([make_job(0, method="distill"), make_job(1, method="sft")])
     pair = ArmComparison(
@@ -415,7 +428,9 @@ def test_summary_holds_its_schema_and_counts_savings_by_hand(finished_sweep: Swe
     assert "Several are level" in summary["answers"][1]["answer"]
 
 
-def test_cut_points_are_drawn_in_the_unit_of_what_was_cut(make_job: Callable[..., Job]) -> None:
+def test_cut_points_are_drawn_in_the_unit_of_what_was_cut(
+    make_job: Callable[..., JobResult],
+) -> None:
     cuts = [("answer_entropy", (0.5, 1.5)), ("answer_entropy", (0.9, 1.5)),
             ("rationale_length", (40, 90)), ("rationale_length", (60, 90))]  # fmt: skip
     jobs = [make_job(k, method="complexity_aware", estimator=name, cuts=at, words=(f"a.b={k}",))
@@ -489,7 +504,7 @@ def test_a_ledger_says_what_became_of_each_job(sweep_folder: Path) -> None:
 
 
 def test_jobs_of_a_config_that_has_changed_are_left_out(
-    make_job: Callable[..., Job], tmp_path: Path
+    make_job: Callable[..., JobResult], tmp_path: Path
 ) -> None:
     entries = []
     for number, (accuracy, state) in enumerate(((0.6, "done"), (0.4, "done"), (0.4, "failed"))):
@@ -507,7 +522,7 @@ def test_jobs_of_a_config_that_has_changed_are_left_out(
 
 
 def test_of_two_equal_jobs_the_one_that_finished_last_counts(
-    make_job: Callable[..., Job],
+    make_job: Callable[..., JobResult],
 ) -> None:
     new, old = (make_job(k, method="sft", accuracy=value) for k, value in enumerate((0.6, 0.4)))
     new.summary["run"]["finished"] = "2026-11-25T10:00:00+00:00"  # type: ignore[index]

@@ -16,7 +16,7 @@ import pytest
 from fake_server import FAULTS, FakeServer
 
 from caft.errors import UserError
-from caft.teachers import Ledger, Reply, Request, ask_all, prepare
+from caft.teachers import Ledger, Request, TeacherReply, ask_all, prepare
 from caft.teachers.client import explain_connection
 from caft.teachers.config import OpenAITeacherConfig, Unanswered
 from caft.teachers.ledger import Arrival
@@ -463,7 +463,7 @@ def test_what_was_claimed_before_a_sleep_is_not_sent_where_another_has_it(
         def answer_meanwhile(ledger, name):
             if not asked:
                 asked.append(name)
-                reply = Reply(key=key, text="by another", finish_reason="stop")
+                reply = TeacherReply(key=key, text="by another", finish_reason="stop")
                 ledger._delete_claim(key)
                 other.commit([Arrival(reply=reply, attempt=0, request="{}", endpoint="e",
                                       usage_estimated=False)])  # fmt: skip

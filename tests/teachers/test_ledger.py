@@ -13,12 +13,12 @@ import pytest
 from caft.errors import UserError
 from caft.teachers.ledger import Arrival, Caps, Ledger, Spending
 from caft.teachers.ledger_errors import explain_error
-from caft.teachers.replies import Reply
+from caft.teachers.replies import TeacherReply
 
 
 def arrival(key, usd=1.0, text="t"):
     return Arrival(
-        reply=Reply(key=key, text=text, finish_reason="stop", usd=usd),
+        reply=TeacherReply(key=key, text=text, finish_reason="stop", usd=usd),
         attempt=0, request="{}", endpoint="e", usage_estimated=False,
     )  # fmt: skip
 
@@ -190,8 +190,8 @@ def test_a_ledger_that_lost_its_replies_is_noticed(tmp_path, lose):
 def test_a_process_that_is_killed_has_noted_that_there_are_replies(tmp_path):
     script = (
         "import os, sys; from pathlib import Path; from caft.teachers.ledger import *;"
-        "from caft.teachers.replies import Reply; l = Ledger(Path(sys.argv[1]), 'm');"
-        "l.commit([Arrival(reply=Reply(key='a'), attempt=0, request='{}', endpoint='e',"
+        "from caft.teachers.replies import TeacherReply; l = Ledger(Path(sys.argv[1]), 'm');"
+        "l.commit([Arrival(reply=TeacherReply(key='a'), attempt=0, request='{}', endpoint='e',"
         "usage_estimated=False)]); os._exit(9)"
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "l")], check=False)

@@ -24,7 +24,7 @@ from caft.trainers.distributed import Ranks
 from caft.tune.config import Adapter, LoraConfig, TuningConfig
 from caft.tune.examples import TrainingPair
 from caft.tune.stage import TuneInputs, read_numbers, read_tuned, starting_student, tune_student
-from caft.tune.training import Job, _trainable
+from caft.tune.training import TrainingSpec, _trainable
 from numerics import assert_as_exact, chain_of, in_float64
 
 QUIET = TrainerConfig(accelerator="cpu", progress=False)
@@ -73,9 +73,9 @@ def logits(model: Any) -> torch.Tensor:
         return model(input_ids=IDS).logits
 
 
-def job_of(student: Student, **dials: Any) -> Job:
+def job_of(student: Student, **dials: Any) -> TrainingSpec:
     config = TuningConfig(**dials)
-    return Job(student, [], None, 1, config, 0, QUIET, Path(), "adapter")
+    return TrainingSpec(student, [], None, 1, config, 0, QUIET, Path(), "adapter")
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -119,7 +119,7 @@ def test_qlora_trains_the_adapters_of_lora_on_four_bits(
 
     models: list[Any] = []
 
-    def kept(job: Job) -> Any:
+    def kept(job: TrainingSpec) -> Any:
         models.append(_trainable(job))
         return models[-1]
 
@@ -170,7 +170,7 @@ def test_gradient_checkpointing_runs_layers_twice_and_changes_nothing(
     runs: list[int] = []
     prepare = training._trainable
 
-    def counted(job: Job) -> Any:
+    def counted(job: TrainingSpec) -> Any:
         model = prepare(job)
         base = model.get_base_model() if adapter is Adapter.lora else model
         base.model.layers[0].self_attn.register_forward_hook(lambda *_: runs.append(1))

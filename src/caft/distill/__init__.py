@@ -5,18 +5,18 @@ What can go wrong ends in a UserError with every paid reply kept: a teacher that
 work (`check_teacher`, before any model loads), a cap that is reached, an endpoint that is down.
 """
 
-from caft.distill.estimate import Estimate
+from caft.distill.forecast import CostForecast
 from caft.distill.stage import (
     check_teacher,
-    estimate_prompts,
-    estimate_rationales,
+    forecast_prompts,
+    forecast_rationales,
     write_rationales,
 )
 
 __all__ = [
-    "Estimate",
+    "CostForecast",
     "check_teacher",
-    "estimate_prompts",
-    "estimate_rationales",
+    "forecast_prompts",
+    "forecast_rationales",
     "write_rationales",
 ]

@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from caft.distill.accept import judge_reply
-from caft.distill.estimate import Estimate, Tariff, estimate_cost
-from caft.distill.job import Job, ask_words, from_reply
+from caft.distill.forecast import CostForecast, Tariff, forecast_cost
+from caft.distill.inputs import DistillInputs, from_reply, rationale_prompt
 from caft.records import Rationale
 from caft.teachers.api_key import check_address, check_endpoint
 from caft.teachers.ask import Probe, ask_all
@@ -23,7 +23,7 @@ from caft.teachers.ledger import Ledger
 from caft.teachers.ledger_mark import read_mark, refuse_lost_replies
 from caft.teachers.prices import find_price, look_up_price, price_settings
 from caft.teachers.refusals import WRONG, advise, count_reasons, list_reasons, name_reason
-from caft.teachers.replies import Reply, Request, token_limits, write_body
+from caft.teachers.replies import Request, TeacherReply, token_limits, write_body
 from caft.text.prompts import Prompt
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def check_paying(teacher: OpenAITeacherConfig) -> None:
     find_price(teacher)
 
 
-def ask_endpoint(job: Job, teacher: OpenAITeacherConfig) -> list[Rationale]:
+def ask_endpoint(job: DistillInputs, teacher: OpenAITeacherConfig) -> list[Rationale]:
     """Attempt by attempt; only what was refused is asked again."""
     by_question: dict[int, list[Rationale]] = {}
     said: dict[int, list[str]] = {}
@@ -63,16 +63,18 @@ def ask_endpoint(job: Job, teacher: OpenAITeacherConfig) -> list[Rationale]:
 
 
 def _ask(
-    job: Job, teacher: OpenAITeacherConfig, places: Sequence[int], attempt: int
-) -> list[Reply]:
-    asked = [_request(ask_words(job.questions[place], job), attempt) for place in places]
+    job: DistillInputs, teacher: OpenAITeacherConfig, places: Sequence[int], attempt: int
+) -> list[TeacherReply]:
+    asked = [_request(rationale_prompt(job.questions[place], job), attempt) for place in places]
     probing = attempt == 0 and 0 < teacher.probe_replies < len(asked)
     look = partial(_object_to, job, teacher)
     probe = Probe(teacher.probe_replies, look) if probing else None
     return ask_all(asked, teacher, job.ledger_path, job.progress, probe) if asked else []
 
 
-def _object_to(job: Job, teacher: OpenAITeacherConfig, replies: Sequence[tuple[int, Reply]]) -> str:
+def _object_to(
+    job: DistillInputs, teacher: OpenAITeacherConfig, replies: Sequence[tuple[int, TeacherReply]]
+) -> str:
     """Why no more should be bought: the first replies are all useless, for one reason.
 
     Wrong answers are no such reason: a teacher may be weak.
@@ -88,7 +90,7 @@ def _object_to(job: Job, teacher: OpenAITeacherConfig, replies: Sequence[tuple[i
 
 
 def _judge(
-    job: Job, teacher: OpenAITeacherConfig, place: int, reply: Reply, attempt: int
+    job: DistillInputs, teacher: OpenAITeacherConfig, place: int, reply: TeacherReply, attempt: int
 ) -> Rationale:
     question = job.questions[place]
     limits = token_limits(write_body(Request((), attempt), teacher))
@@ -96,7 +98,7 @@ def _judge(
     return judge_reply(question, came, job.rules)
 
 
-def mark_cut(reply: Reply, limits: Sequence[int]) -> Reply:
+def mark_cut(reply: TeacherReply, limits: Sequence[int]) -> TeacherReply:
     """A reply of full length is a cut one, whatever the server calls it.
 
     Even where it ends well: nobody can tell whether a sentence, or a correction, was to follow.
@@ -141,7 +143,7 @@ def _request(prompt: Prompt, attempt: int) -> Request:
 
 def estimate_asking(
     prompts: Sequence[Prompt], teacher: OpenAITeacherConfig, ledger_path: Path
-) -> Estimate:
+) -> CostForecast:
     """What the calls that the ledger does not have would cost, beside what the caps leave."""
     asks = {ask.key: ask for ask in (prepare(_request(prompt, 0), teacher) for prompt in prompts)}
     paid, seen, spent = _look_into_ledger(ledger_path, teacher, list(asks.values()))
@@ -153,11 +155,11 @@ def estimate_asking(
         max_tokens=teacher.max_tokens,
         attempts=teacher.attempts,
     )
-    estimate = estimate_cost(list(missing.values()), len(paid), tariff, seen)
+    estimate = forecast_cost(list(missing.values()), len(paid), tariff, seen)
     return replace(estimate, note=_describe_caps(estimate, teacher, spent))
 
 
-def _describe_caps(estimate: Estimate, teacher: OpenAITeacherConfig, spent: Spending) -> str:
+def _describe_caps(estimate: CostForecast, teacher: OpenAITeacherConfig, spent: Spending) -> str:
     """What the caps leave, where that may not be enough, and prices that are missing."""
     notes = []
     if estimate.usd is None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from caft.distill.accept import judge_reply
-from caft.distill.job import Job, as_written, no_reply
+from caft.distill.inputs import DistillInputs, as_written, no_reply
 from caft.errors import UserError
 from caft.records import Question, Rationale
 from caft.teachers.config import FileTeacherConfig
@@ -27,7 +27,7 @@ def check_file(_questions_have_rationales: bool, teacher: FileTeacherConfig) -> 
         )
 
 
-def write_from_file(job: Job, teacher: FileTeacherConfig) -> list[Rationale]:
+def write_from_file(job: DistillInputs, teacher: FileTeacherConfig) -> list[Rationale]:
     """The file's rows for the questions, several rows of one question as its attempts."""
     check_file(False, teacher)
     rows = read_rationales(Path(teacher.path or ""))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from caft.distill.accept import judge_reply
-from caft.distill.job import Generate, Job, WrittenReply, ask_words, from_reply
+from caft.distill.inputs import DistillInputs, Generate, LocalReply, from_reply, rationale_prompt
 from caft.errors import UserError
 from caft.models.config import HubModelConfig
 from caft.models.fingerprint import model_fingerprint
@@ -19,7 +19,7 @@ from caft.teachers.caps import Caps
 from caft.teachers.config import LocalModelTeacherConfig
 from caft.teachers.ledger import Arrival, Ledger
 from caft.teachers.progress import AskProgress
-from caft.teachers.replies import Reply, local_reply_key
+from caft.teachers.replies import TeacherReply, local_reply_key
 from caft.text.prompts import Prompt
 
 _COMMIT = re.compile("[0-9a-f]{40}")
@@ -65,11 +65,11 @@ def _refuse_without_template(folder: Path, teacher: LocalModelTeacherConfig) -> 
         )
 
 
-def write_locally(job: Job, teacher: LocalModelTeacherConfig) -> list[Rationale]:
+def write_locally(job: DistillInputs, teacher: LocalModelTeacherConfig) -> list[Rationale]:
     """Batch by batch into the ledger, so that an interrupted night goes on where it stopped."""
     assert job.generate is not None, "a local_model teacher needs its loaded model's generate"
     name, weights = _local_name(teacher), _weights(teacher)
-    prompts = [ask_words(question, job) for question in job.questions]
+    prompts = [rationale_prompt(question, job) for question in job.questions]
     keys = [_local_key(prompt, teacher, weights) for prompt in prompts]
     with Ledger(job.ledger_path, name) as ledger:
         replies = ledger.replies(keys)
@@ -104,7 +104,7 @@ def _generate_batch(
     written = generate([prompt for _, prompt in batch])
     return [
         Arrival(
-            reply=Reply(
+            reply=TeacherReply(
                 key=key,
                 text=reply.text,
                 finish_reason=_local_finish(reply, teacher.max_tokens),
@@ -119,7 +119,7 @@ def _generate_batch(
     ]
 
 
-def _local_finish(reply: WrittenReply, max_tokens: int) -> str:
+def _local_finish(reply: LocalReply, max_tokens: int) -> str:
     # A reply of full length that closes its marker with the very last token is complete.
     ended = reply.tokens < max_tokens or reply.text.rstrip().endswith("]]")
     return "stop" if ended else "length"
@@ -141,7 +141,7 @@ def _local_key(prompt: Prompt, teacher: LocalModelTeacherConfig, weights: str) -
     return local_reply_key(body)
 
 
-def _report_local(job: Job, done: int, missing: int) -> None:
+def _report_local(job: DistillInputs, done: int, missing: int) -> None:
     if job.progress:
         total = len(job.questions)
         job.progress(AskProgress(done=done, total=total, from_ledger=total - missing))

@@ -9,9 +9,9 @@ from typing import Any
 
 from caft.distill.accept import Rules
 from caft.distill.endpoint import ask_endpoint, check_openai, check_paying, estimate_asking
-from caft.distill.estimate import Estimate, estimate_nothing
+from caft.distill.forecast import CostForecast, no_cost
 from caft.distill.from_file import check_file, write_from_file
-from caft.distill.job import Generate, Job
+from caft.distill.inputs import DistillInputs, Generate
 from caft.distill.local import check_local, fetch_local, write_locally
 from caft.distill.worked import check_worked, write_worked
 from caft.records import Question, Rationale
@@ -40,7 +40,7 @@ def write_rationales(
     UserError where the user must act.
     """
     rules = Rules(keep=teacher.keep, option_ids=prompt.option_ids, forbidden=tuple(forbidden))
-    job = Job(
+    job = DistillInputs(
         questions=questions,
         prompt=prompt,
         rules=rules,
@@ -66,33 +66,33 @@ def check_teacher(
         kind.make_ready(teacher)
 
 
-def estimate_rationales(
+def forecast_rationales(
     questions: Sequence[Question],
     *,
     prompt: PromptConfig,
     teacher: TeacherConfig,
     ledger_path: Path,
     shots: Sequence[Question] = (),
-) -> Estimate:
+) -> CostForecast:
     """What `write_rationales` would cost now; nothing is sent and nothing is written."""
     asked = [
         write_prompt(question, prompt, Wanted.rationale, chat=True, shots=shots)
         for question in questions
     ]
-    return estimate_prompts(asked, teacher=teacher, ledger_path=ledger_path)
+    return forecast_prompts(asked, teacher=teacher, ledger_path=ledger_path)
 
 
-def estimate_prompts(
+def forecast_prompts(
     prompts: Sequence[Prompt], *, teacher: TeacherConfig, ledger_path: Path
-) -> Estimate:
+) -> CostForecast:
     """What any prompts to a teacher, or to a judge, would cost now."""
     return _KINDS[teacher.kind].estimate(prompts, teacher, ledger_path)
 
 
 def _estimate_free(
     prompts: Sequence[Prompt], _teacher: TeacherConfig, _ledger_path: Path
-) -> Estimate:
-    return estimate_nothing(len(prompts))
+) -> CostForecast:
+    return no_cost(len(prompts))
 
 
 def _is_ready(_teacher: TeacherConfig) -> None:
@@ -102,8 +102,8 @@ def _is_ready(_teacher: TeacherConfig) -> None:
 @dataclass(frozen=True, slots=True)
 class _Kind:
     check: Callable[[bool, Any], None]
-    write: Callable[[Job, Any], list[Rationale]]
-    estimate: Callable[[Sequence[Prompt], Any, Path], Estimate] = _estimate_free
+    write: Callable[[DistillInputs, Any], list[Rationale]]
+    estimate: Callable[[Sequence[Prompt], Any, Path], CostForecast] = _estimate_free
     make_ready: Callable[[Any], object] = _is_ready
 
 

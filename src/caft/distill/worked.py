@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from caft.distill.accept import judge_reply
-from caft.distill.job import Job, as_written, no_reply
+from caft.distill.inputs import DistillInputs, as_written, no_reply
 from caft.errors import UserError
 from caft.records import Question, Rationale
 from caft.teachers.config import WorkedTeacherConfig
@@ -21,14 +21,14 @@ def check_worked(questions_have_rationales: bool, _teacher: WorkedTeacherConfig)
         )
 
 
-def write_worked(job: Job, _teacher: WorkedTeacherConfig) -> list[Rationale]:
+def write_worked(job: DistillInputs, _teacher: WorkedTeacherConfig) -> list[Rationale]:
     """Every question's solution, closed with its gold answer."""
     return [
         judge_reply(question, _take_worked(question, job), job.rules) for question in job.questions
     ]
 
 
-def _take_worked(question: Question, job: Job) -> Rationale:
+def _take_worked(question: Question, job: DistillInputs) -> Rationale:
     solution = question.rationale
     if not solution or not solution.strip():
         return no_reply(question, "worked", "no_reply: the dataset has no solution for it")

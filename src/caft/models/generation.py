@@ -35,7 +35,7 @@ class TokenSpread(NamedTuple):
     margin: float
 
 
-class Reply(NamedTuple):
+class GeneratedReply(NamedTuple):
     """What a model wrote: text without special tokens, and the tokens it took, end included.
 
     `spread` has an entry a token where it was asked for.
@@ -61,7 +61,7 @@ def generate_replies(
     stop_after_marker: bool = True,
     with_spread: bool = False,
     names: Sequence[str] = (),
-) -> list[Reply]:
+) -> list[GeneratedReply]:
     """Greedy replies to token prompts, in order.
 
     A reply ends with one of `end_ids`, after its first closed marker, or at `max_new_tokens`.
@@ -99,7 +99,7 @@ def generate_replies(
                 rows = [rows[place] for place in going]
             logits = _write_tokens(model, cache, [written[row][-1] for row in rows])
     return [
-        Reply(
+        GeneratedReply(
             tokenizer.decode(written[row], skip_special_tokens=True),
             len(written[row]),
             tuple(spread[row]),

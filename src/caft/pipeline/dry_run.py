@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from caft.console import open_console
 from caft.data import NotHereError
-from caft.distill import estimate_prompts, estimate_rationales
-from caft.distill.estimate import Estimate
+from caft.distill import forecast_prompts, forecast_rationales
+from caft.distill.forecast import CostForecast
 from caft.estimators import ESTIMATORS, STAND_IN, Need
 from caft.evaluate.stage import ReplyInputs, find_predictions
 from caft.models.config import HubModelConfig, ModelConfig
@@ -173,7 +173,7 @@ def _plan_all_rationales(workspace: Workspace, _student: Student | None) -> Plan
 def _plan_judge(workspace: Workspace, _student: Student | None) -> PlannedStage:
     config = workspace.config
     judge, names = find_judge(config), judged_estimators(config)
-    estimate = estimate_prompts(
+    estimate = forecast_prompts(
         judge_prompts(workspace.every_question, names, config.dataset.prompt),
         teacher=judge,
         ledger_path=workspace.store.ledger_path,
@@ -239,8 +239,8 @@ def _foresee_teaching(workspace: Workspace, known: Known) -> Taught | None:
     return Taught(split=split, rationales=rationales)
 
 
-def _estimate_asking(workspace: Workspace, asked: Sequence[Question]) -> Estimate:
-    return estimate_rationales(
+def _estimate_asking(workspace: Workspace, asked: Sequence[Question]) -> CostForecast:
+    return forecast_rationales(
         asked,
         prompt=workspace.config.dataset.prompt,
         teacher=workspace.config.teacher,
@@ -355,7 +355,7 @@ def _state(artifact: Artifact | None) -> str:
     return CACHED if artifact else RUNS
 
 
-def _state_of_asking(estimate: Estimate) -> str:
+def _state_of_asking(estimate: CostForecast) -> str:
     return RUNS if estimate.calls.high else CACHED if estimate.from_ledger else READS
 
 

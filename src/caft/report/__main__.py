@@ -49,7 +49,7 @@ def _write(folder: Path, project: str | None, *, draft: bool, markdown: bool) ->
     page = write_sweep_report(folder)
     summary = _read(folder)
     if markdown:
-        from caft.report.sweep.jobs import FINISHED
+        from caft.report.sweep.job_results import FINISHED
         from caft.report.sweep.markdown import write_markdown
 
         finished = [job["folder"] for job in summary["jobs"] if job["state"] == FINISHED]

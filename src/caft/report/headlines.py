@@ -40,7 +40,7 @@ class Tone(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Headline:
     """One thing that a person wants to know: what was asked, the answer, what it rests on."""
 
     asked: str
@@ -52,7 +52,7 @@ class Finding:
 
 def find_headlines(
     summary: Mapping[str, Any], comparison: Mapping[str, Any] | None = None
-) -> tuple[Finding, ...]:
+) -> tuple[Headline, ...]:
     """Did tuning help, does the estimate predict mistakes, what did it cost; as far as is known."""
     accuracy = summary.get("accuracy") or {}
     comparison = accuracy.get("comparison") or comparison
@@ -64,7 +64,9 @@ def find_headlines(
     return tuple(finding for finding in found if finding is not None)
 
 
-def _find_gain(accuracy: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> Finding | None:
+def _find_gain(
+    accuracy: Mapping[str, Any], comparison: Mapping[str, Any] | None
+) -> Headline | None:
     base, tuned = best_result(accuracy, "base"), best_result(accuracy, "tuned")
     if base is None or tuned is None:
         return None
@@ -84,7 +86,7 @@ def _find_gain(accuracy: Mapping[str, Any], comparison: Mapping[str, Any] | None
             f"{points_between(comparison)}, {p_in_words(comparison['p_value'])}."
         )
     figure = f"{percent(base['value'])} → {percent(tuned['value'])}"
-    return Finding("Did tuning help?", answer, figure, detail, tone)
+    return Headline("Did tuning help?", answer, figure, detail, tone)
 
 
 def _judge_gain(
@@ -100,20 +102,20 @@ def _judge_gain(
     return Tone.good if gain > 0 else Tone.bad
 
 
-def _find_prediction(score: Mapping[str, Any] | None) -> Finding | None:
+def _find_prediction(score: Mapping[str, Any] | None) -> Headline | None:
     area = main_area(score)
     if score is None or area is None:
         return None
     name = name_estimator(score["estimator"])
     asked = f"Does {name} predict this model's mistakes?"
     if area["value"] is None:
-        return Finding(asked, "Cannot be told", "no AUC", f"{_sentence(area)}", Tone.unclear)
+        return Headline(asked, "Cannot be told", "no AUC", f"{_sentence(area)}", Tone.unclear)
     answer, tone = _judge_area(area)
     detail = (
         f"ROC AUC {area_between(area)} on {count_of(area['n'], 'training question')}, "
         f"{area['incorrect']:,} of them answered wrong. 0.5 is a coin toss, 1 is perfect."
     )
-    return Finding(asked, answer, f"AUC {area['value']:.2f}", detail, tone)
+    return Headline(asked, answer, f"AUC {area['value']:.2f}", detail, tone)
 
 
 def _judge_area(area: Mapping[str, Any]) -> tuple[str, Tone]:
@@ -134,7 +136,7 @@ def main_area(score: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     return area
 
 
-def _find_cost(summary: Mapping[str, Any]) -> Finding | None:
+def _find_cost(summary: Mapping[str, Any]) -> Headline | None:
     cost = summary.get("cost")
     if not cost:
         return None
@@ -153,7 +155,7 @@ def _find_cost(summary: Mapping[str, Any]) -> Finding | None:
         detail += f" {count_of(cached, 'stage')} of {len(stages)} taken from the store."
     spent = cost["teacher_usd"] + cost.get("judge_usd", 0.0)
     figure = f"{usd(spent)} · {duration(seconds)}"
-    return Finding("What did it cost?", calls, figure, detail, Tone.plain)
+    return Headline("What did it cost?", calls, figure, detail, Tone.plain)
 
 
 def find_warnings(summary: Mapping[str, Any]) -> tuple[str, ...]:

@@ -307,7 +307,7 @@ class CostPart(TypedDict):
     evaluation_generated_tokens: int
 
 
-class StageRecord(TypedDict):
+class StageRecordPart(TypedDict):
     """One stage of the run. `cached`: taken from the store; memory null where it is unknown.
 
     `kind` is a word for what it makes (earlier versions wrote none), `name` is for people.
@@ -334,7 +334,7 @@ class Summary(TypedDict):
     tuning: NotRequired[list[TuningPart]]
     accuracy: AccuracyPart | None
     cost: CostPart
-    stages: list[StageRecord]
+    stages: list[StageRecordPart]
 
 
 def check_summary(summary: Mapping[str, Any]) -> None:

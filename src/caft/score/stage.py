@@ -27,7 +27,7 @@ from caft.store import (
 from caft.teachers.ask import ask_all
 from caft.teachers.config import OpenAITeacherConfig
 from caft.teachers.progress import Watcher
-from caft.teachers.replies import Reply, Request
+from caft.teachers.replies import Request, TeacherReply
 from caft.text.config import PromptConfig
 from caft.text.judging import read_judgement, write_judge_prompt
 from caft.text.prompts import Prompt, Wanted, write_prompt
@@ -301,7 +301,7 @@ def judge_prompts(
     ]
 
 
-def _read_judgement(estimator: str, question: Question, reply: Reply) -> Judgement:
+def _read_judgement(estimator: str, question: Question, reply: TeacherReply) -> Judgement:
     return Judgement(
         question_id=question.id,
         estimator=estimator,

@@ -12,12 +12,12 @@ from caft.teachers.caps import Spending
 from caft.teachers.ledger import Ledger
 from caft.teachers.prices import find_price
 from caft.teachers.progress import AskProgress, Watcher
-from caft.teachers.replies import Reply, Request
+from caft.teachers.replies import Request, TeacherReply
 
 __all__ = [
     "AskProgress",
     "Ledger",
-    "Reply",
+    "TeacherReply",
     "Request",
     "Spending",
     "Watcher",

@@ -26,7 +26,7 @@ from caft.teachers.outcome import Answered, Failed, Remedy
 from caft.teachers.prices import explain_cap, find_price
 from caft.teachers.progress import AskProgress, Watcher
 from caft.teachers.rate_limit import LONGEST_RETRY_AFTER, Circuit, Pace, back_off, count_words
-from caft.teachers.replies import Reply, Request
+from caft.teachers.replies import Request, TeacherReply
 
 POLL_SECONDS = 0.1
 """Between looks at the ledger while other processes ask what we want."""
@@ -46,7 +46,7 @@ def ask_all(
     ledger_path: Path,
     progress: Watcher | None = None,
     probe: Probe | None = None,
-) -> list[Reply]:
+) -> list[TeacherReply]:
     """One reply for every request, in order; what the ledger has is not asked again.
 
     Every reply is in the ledger before it counts as done. A request that the endpoint refuses
@@ -81,7 +81,7 @@ class Probe:
     """
 
     count: int
-    object_to: Callable[[Sequence[tuple[int, Reply]]], str]
+    object_to: Callable[[Sequence[tuple[int, TeacherReply]]], str]
 
 
 class _Asking:
@@ -103,7 +103,7 @@ class _Asking:
         self.objection: Callable[[], str] = str  # nothing
         self.ahead = max(2, config.concurrency // 2)
         self.asks = {ask.key: ask for ask in asks}
-        self.replies: dict[str, Reply] = {}
+        self.replies: dict[str, TeacherReply] = {}
         self.unanswered: dict[str, str] = {}
         self.arriving: deque[Arrival] = deque()
         self.under_way: set[asyncio.Task[Answered | Failed]] = set()
@@ -123,7 +123,9 @@ class _Asking:
         self.reply_tokens = config.max_tokens / 4
         self.dice = random.Random()  # jitter only: two processes must not draw alike
 
-    def ask_first(self, first: Sequence[Ask], known: Mapping[str, Reply], probe: Probe) -> None:
+    def ask_first(
+        self, first: Sequence[Ask], known: Mapping[str, TeacherReply], probe: Probe
+    ) -> None:
         """Ask these before the others, of which `known` are settled, and look at the replies."""
         keys = [ask.key for ask in first]
         among_first = set(keys)
@@ -137,7 +139,7 @@ class _Asking:
 
         self.objection = look
 
-    def settle_all(self) -> dict[str, Reply]:
+    def settle_all(self) -> dict[str, TeacherReply]:
         """Ask until every ask is settled; whatever arrived is committed, come what may."""
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         try:
@@ -347,7 +349,7 @@ class _Asking:
             self.circuit.fail(time.monotonic(), failed.reason)
         if failed.remedy is Remedy.leave_out or self.config.unanswered is Unanswered.drop:
             told = f"{failed.reason}: {failed.said}" if failed.said else failed.reason
-            self._settled(Reply(key=ask.key, failure=told), failed=1)
+            self._settled(TeacherReply(key=ask.key, failure=told), failed=1)
         elif failed.remedy is Remedy.wait:
             self.unanswered[ask.key] = failed.reason
 
@@ -405,7 +407,7 @@ class _Asking:
         self.stopped = self.stopped or UserError(why)
         self.halted.set()
 
-    def _settled(self, reply: Reply, *, from_ledger: int = 0, failed: int = 0) -> None:
+    def _settled(self, reply: TeacherReply, *, from_ledger: int = 0, failed: int = 0) -> None:
         self.replies[reply.key] = reply
         self.count = replace(
             self.count,

@@ -14,8 +14,8 @@ from caft.teachers.ledger import Arrival, Ledger
 from caft.teachers.outcome import Answered
 from caft.teachers.prices import cost_usd, look_up_price, worst_usd
 from caft.teachers.replies import (
-    Reply,
     Request,
+    TeacherReply,
     old_reply_key,
     reply_key,
     token_limits,
@@ -55,7 +55,7 @@ def prepare(request: Request, config: OpenAITeacherConfig) -> Ask:
 
 def find_replies(
     ledger: Ledger, asks: Sequence[Ask], config: OpenAITeacherConfig
-) -> dict[str, Reply]:
+) -> dict[str, TeacherReply]:
     """The replies that the ledger has, by the asks' keys; none is written under another key.
 
     A reply under an old key serves where it comes from the same address, where it was paid for,
@@ -87,7 +87,7 @@ def write_arrival(
         unread = answer.finish_reason == "too_large"
         completion = config.max_tokens if unread else len(answer.text) // CHARACTERS_A_TOKEN + 1
     usd = cost_usd(price, prompt, completion) if answer.usd is None else answer.usd
-    reply = Reply(
+    reply = TeacherReply(
         key=ask.key, text=answer.text, finish_reason=answer.finish_reason,
         prompt_tokens=prompt, completion_tokens=completion, usd=usd, seconds=answer.seconds,
         counted=answer.completion_tokens is not None,

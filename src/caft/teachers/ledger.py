@@ -27,7 +27,7 @@ from caft.errors import UserError
 from caft.teachers.caps import Caps, Spending
 from caft.teachers.ledger_errors import explain_error
 from caft.teachers.ledger_mark import read_mark, refuse_lost_replies, write_mark
-from caft.teachers.replies import Reply
+from caft.teachers.replies import TeacherReply
 
 __all__ = ["LEASE_SECONDS", "Arrival", "Caps", "Claimed", "Ledger", "Spending"]
 
@@ -65,7 +65,7 @@ CREATE TABLE IF NOT EXISTS failures (
 class Arrival:
     """A reply on its way into the ledger, with what an auditor will want to know."""
 
-    reply: Reply
+    reply: TeacherReply
     attempt: int
     request: str
     endpoint: str
@@ -82,7 +82,7 @@ class Claimed:
     """
 
     taken: list[str] = field(default_factory=list)
-    bought: list[Reply] = field(default_factory=list)
+    bought: list[TeacherReply] = field(default_factory=list)
     held: list[str] = field(default_factory=list)
     capped: list[str] = field(default_factory=list)
     spending: Spending = field(default_factory=Spending)
@@ -144,7 +144,7 @@ class Ledger:
         finally:
             self._db.close()
 
-    def replies(self, keys: Iterable[str]) -> dict[str, Reply]:
+    def replies(self, keys: Iterable[str]) -> dict[str, TeacherReply]:
         """The replies that are there already, by key."""
         wanted, found = list(dict.fromkeys(keys)), {}
         with self._explained():
@@ -153,7 +153,7 @@ class Ledger:
                     found[reply.key] = reply
         return found
 
-    def replies_and_endpoints(self, keys: Sequence[str]) -> list[tuple[Reply, str]]:
+    def replies_and_endpoints(self, keys: Sequence[str]) -> list[tuple[TeacherReply, str]]:
         """The replies that are there already, each with the address that wrote it."""
         found = list(self.replies(keys).values())
         with self._explained():
@@ -347,7 +347,7 @@ class Ledger:
         ).fetchone()
         return str(endpoint)
 
-    def _select(self, keys: Sequence[str]) -> Iterator[Reply]:
+    def _select(self, keys: Sequence[str]) -> Iterator[TeacherReply]:
         rows = self._db.execute(
             "SELECT key, text, finish_reason, prompt_tokens, completion_tokens, usd, seconds, "
             "usage_estimated "
@@ -355,7 +355,7 @@ class Ledger:
             tuple(keys),
         )
         for key, text, finish, prompt, completion, usd, seconds, estimated in rows:
-            yield Reply(
+            yield TeacherReply(
                 key=key, text=text, finish_reason=finish, prompt_tokens=prompt,
                 completion_tokens=completion, usd=usd, seconds=seconds, from_ledger=True,
                 counted=estimated in (_COUNTED, _ONLY_THE_REPLY),

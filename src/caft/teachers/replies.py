@@ -22,7 +22,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class TeacherReply:
     """What came back for one request, or in `failure` why nothing did.
 
     `usd` and `seconds` are what it cost when it was bought, `from_ledger` says that this was

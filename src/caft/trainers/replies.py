@@ -14,7 +14,7 @@ from pytorch_lightning import LightningModule
 
 from caft.errors import UserError
 from caft.kernels.memory import is_out_of_memory, release_memory
-from caft.models.generation import Reply, generate_replies
+from caft.models.generation import GeneratedReply, generate_replies
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ def _halves(batch: ReplyBatch) -> tuple[ReplyBatch, ReplyBatch]:
     )
 
 
-def _keep(question_id: str, reply: Reply) -> WrittenReply:
+def _keep(question_id: str, reply: GeneratedReply) -> WrittenReply:
     return WrittenReply(
         question_id,
         reply.text,

@@ -26,7 +26,7 @@ from caft.tune.examples import TrainingPair
 
 if TYPE_CHECKING:
     from caft.tune.learning_curve import Row
-    from caft.tune.training import Job, Trained
+    from caft.tune.training import Trained, TrainingSpec
     from caft.tune.validation import ValidationSet
 
 log = logging.getLogger(__name__)
@@ -180,10 +180,10 @@ def _train(  # noqa: PLR0917
     folder: Path,
 ) -> None:
     from caft.tune.learning_curve import accuracies
-    from caft.tune.training import Job
+    from caft.tune.training import TrainingSpec
 
     _show_rows(rows.examples, tuning.student.tokenizer)
-    job = Job(
+    job = TrainingSpec(
         student=tuning.student,
         examples=rows.examples,
         examination=_examination(tuning) if tuning.config.validate else None,
@@ -201,7 +201,7 @@ def _train(  # noqa: PLR0917
     (folder / _NUMBERS).write_text(json.dumps(asdict(numbers), indent=1), encoding="utf-8")
 
 
-def _watch(job: Job, logger: Any, title: str) -> Trained:
+def _watch(job: TrainingSpec, logger: Any, title: str) -> Trained:
     """Train here, or in a process a device; the bar, the log and the logger are here anyway."""
     from caft.trainers.distributed import Ranks, run_ranks
     from caft.trainers.progress import open_bar

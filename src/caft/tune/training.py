@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class TrainingSpec:
     """A stage whose rows are tokens: everything that a process of its own needs to train it.
 
     Weights go to `folder`/`weights`; checkpoints lie in `folder`/checkpoints.
@@ -69,7 +69,7 @@ class Trained:
     trainable_parameters: int
 
 
-def train(ranks: Ranks, tell: Callable[[Row], None], job: Job) -> Trained:
+def train(ranks: Ranks, tell: Callable[[Row], None], job: TrainingSpec) -> Trained:
     """Train, or go on training, and write the weights. `tell` gets every row of the curve."""
     # The process's own random state is left as it was: the next stage must not depend on it.
     with torch.random.fork_rng():
@@ -88,7 +88,7 @@ def train(ranks: Ranks, tell: Callable[[Row], None], job: Job) -> Trained:
     return Trained(module.curve, parameters, trainable)
 
 
-def _trainable(job: Job) -> Any:
+def _trainable(job: TrainingSpec) -> Any:
     config = job.config
     is_full = config.adapter is Adapter.full
     model = job.student.load(
@@ -110,7 +110,7 @@ def _trainable(job: Job) -> Any:
     return model
 
 
-def _fit(model: Any, ranks: Ranks, tell: Callable[[Row], None], job: Job) -> TuningModule:
+def _fit(model: Any, ranks: Ranks, tell: Callable[[Row], None], job: TrainingSpec) -> TuningModule:
     config = job.config
     state = _read_state(job)
     loader = EpochLoader(
@@ -148,7 +148,9 @@ def _fit(model: Any, ranks: Ranks, tell: Callable[[Row], None], job: Job) -> Tun
     return module
 
 
-def _examiner(model: Any, ranks: Ranks, job: Job) -> Callable[[], tuple[float, int]] | None:
+def _examiner(
+    model: Any, ranks: Ranks, job: TrainingSpec
+) -> Callable[[], tuple[float, int]] | None:
     examination = job.examination
     if examination is None or not examination.asked:
         return None
@@ -177,7 +179,7 @@ def _take_best(module: TuningModule) -> None:
 class _Keeper:
     """Writes a checkpoint where one is due, and ends the work where somebody asked for it."""
 
-    def __init__(self, module: TuningModule, ranks: Ranks, job: Job) -> None:
+    def __init__(self, module: TuningModule, ranks: Ranks, job: TrainingSpec) -> None:
         self.module = module
         self.ranks = ranks
         self.seconds = job.config.checkpoint_seconds
@@ -227,7 +229,7 @@ def _state_of(module: TuningModule, random_states: Sequence[torch.Tensor]) -> di
     }
 
 
-def _read_state(job: Job) -> dict[str, Any] | None:
+def _read_state(job: TrainingSpec) -> dict[str, Any] | None:
     path = job.checkpoints.newest()
     if path is None:
         return None

@@ -9,9 +9,9 @@ from caft.report.figures.curves import draw_curves
 from caft.report.figures.cut_points import CutArm, draw_cut_points
 from caft.report.figures.figure import Figure
 from caft.report.figures.histogram import draw_histogram
-from caft.report.figures.ledger import LEDGER, draw_ledger
 from caft.report.figures.pareto import PricedArm, draw_pareto
 from caft.report.figures.roc_curve import draw_roc
+from caft.report.figures.token_costs import LEDGER, draw_ledger
 
 __all__ = [
     "LEDGER",

@@ -23,7 +23,7 @@ _LENGTHS = (600, 300, 150)
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ShownReply:
     """What one model said: the answer read off it, and its text where there is more than that."""
 
     answer: str
@@ -42,8 +42,8 @@ class QuestionRow:
     gold: str
     complexity: str
     estimate: float | None
-    base: Reply | None
-    tuned: Reply | None
+    base: ShownReply | None
+    tuned: ShownReply | None
     rationale: str
 
     @property
@@ -150,7 +150,7 @@ def _make_row(
     gold = gold_label(question, option_ids)
     base = _make_reply(said.base.get(key), length)
     if base is None and score is not None:
-        base = Reply(clip(score.predicted, 40) or "nothing", score.correct, "")
+        base = ShownReply(clip(score.predicted, 40) or "nothing", score.correct, "")
     return QuestionRow(
         id=clip(question.id, 80),
         subject=clip(question.subject, 80),
@@ -177,9 +177,9 @@ def _list_options(
     )
 
 
-def _make_reply(prediction: Prediction | None, length: int) -> Reply | None:
+def _make_reply(prediction: Prediction | None, length: int) -> ShownReply | None:
     if prediction is None:
         return None
     answer = "unreadable" if prediction.parsed is None else clip(prediction.parsed, 80)
     text = prediction.text.strip()
-    return Reply(answer, prediction.correct, "" if text == answer else clip(text, length))
+    return ShownReply(answer, prediction.correct, "" if text == answer else clip(text, length))

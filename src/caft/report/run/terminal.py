@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caft.report.comparison import best_mode
-from caft.report.headlines import Finding, Tone, find_headlines, find_warnings, suggest_next
+from caft.report.headlines import Headline, Tone, find_headlines, find_warnings, suggest_next
 from caft.report.run.estimator_rows import area_gap, list_area_rows, list_facts
 from caft.report.wording import area_between, percent
 
@@ -77,7 +77,7 @@ def _say_what_was_asked(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _write_finding(finding: Finding) -> Text:
+def _write_finding(finding: Headline) -> Text:
     from rich.text import Text
 
     return Text.assemble(

@@ -10,7 +10,7 @@ in sentences, `summary`, `page` and `markdown` put it together.
 """
 
 from caft.report.sweep.folder import read_sweep, write_sweep_report
-from caft.report.sweep.jobs import Job, Sweep
+from caft.report.sweep.job_results import JobResult, Sweep
 from caft.report.sweep.summary import summarise_sweep
 
-__all__ = ["Job", "Sweep", "read_sweep", "summarise_sweep", "write_sweep_report"]
+__all__ = ["JobResult", "Sweep", "read_sweep", "summarise_sweep", "write_sweep_report"]

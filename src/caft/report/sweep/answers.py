@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
 
-from caft.report.headlines import Finding, Tone
+from caft.report.headlines import Headline, Tone
 from caft.report.sweep.arms import Arm, share_questions
 from caft.report.sweep.comparisons import ArmComparison
-from caft.report.sweep.jobs import FINISHED, Sweep
+from caft.report.sweep.job_results import FINISHED, Sweep
 from caft.report.sweep.routing import RoutingAnswer, capitalise
 from caft.report.sweep.savings import Saving, pick_reference
 from caft.report.wording import count_of, p_in_words, percent, points_between_bounds
@@ -29,7 +29,7 @@ def find_answers(
     comparisons: Sequence[ArmComparison],
     routing: Sequence[RoutingAnswer],
     savings: Sequence[Saving],
-) -> list[Finding]:
+) -> list[Headline]:
     """Routing first, then which arm is best, then what it saves; as far as there are numbers."""
     found = [_find_routing(answer) for answer in routing]
     if arms:
@@ -39,24 +39,24 @@ def find_answers(
     return found
 
 
-def _find_routing(answer: RoutingAnswer) -> Finding:
+def _find_routing(answer: RoutingAnswer) -> Headline:
     word, _, rest = answer.sentence.partition(": ")
     figure = f"{count_of(len(answer.tests), 'comparison')} at an equal budget"
-    return Finding(answer.asked, word, figure, capitalise(rest), _TONES[answer.verdict])
+    return Headline(answer.asked, word, figure, capitalise(rest), _TONES[answer.verdict])
 
 
-def _find_best(arms: Sequence[Arm], comparisons: Sequence[ArmComparison]) -> Finding:
+def _find_best(arms: Sequence[Arm], comparisons: Sequence[ArmComparison]) -> Headline:
     ranked = sorted(arms, key=lambda arm: -arm.accuracy)
     best = ranked[0]
     figure = f"{percent(best.accuracy)} over {count_of(len(best.jobs), 'seed')}"
     asked = "Which setting is the most accurate?"
     if len(ranked) == 1:
-        return Finding(asked, best.name, figure, "It is the only one so far.", Tone.plain)
+        return Headline(asked, best.name, figure, "It is the only one so far.", Tone.plain)
     rivals = _not_clearly_worse(best, comparisons)
     compared = sum(best.name in (pair.first, pair.second) for pair in comparisons)
     if not compared:
         detail = "No other setting answered the same test questions."
-        return Finding(asked, best.name, figure, detail, Tone.unclear)
+        return Headline(asked, best.name, figure, detail, Tone.unclear)
     if not rivals:
         whom = "every other setting"
         if compared < len(arms) - 1:
@@ -65,12 +65,12 @@ def _find_best(arms: Sequence[Arm], comparisons: Sequence[ArmComparison]) -> Fin
                 f"({len(arms) - 1 - compared} answered other test questions)"
             )
         detail = f"It is clearly ahead of {whom}, by test and by interval."
-        return Finding(asked, best.name, figure, detail, Tone.good)
+        return Headline(asked, best.name, figure, detail, Tone.good)
     detail = (
         f"{best.name} comes first, but not clearly ahead of {_list_names(rivals)}: the order may "
         "be chance."
     )
-    return Finding(asked, "Several are level", figure, detail, Tone.unclear)
+    return Headline(asked, "Several are level", figure, detail, Tone.unclear)
 
 
 def _not_clearly_worse(best: Arm, comparisons: Sequence[ArmComparison]) -> list[str]:
@@ -95,7 +95,7 @@ def _list_names(names: Sequence[str]) -> str:
 
 def _find_saving(
     arms: Sequence[Arm], comparisons: Sequence[ArmComparison], savings: Sequence[Saving]
-) -> Finding:
+) -> Headline:
     """The cheapest arm that keeps up with the arm that is taught most."""
     reference = pick_reference(arms)
     assert reference is not None
@@ -106,7 +106,7 @@ def _find_saving(
     level = [arm for arm in level if amounts[arm.name] < amounts[reference.name]]
     if not level:
         detail = "Every cheaper setting is less accurate, or answered other questions."
-        return Finding(asked, "Nothing", "no cheaper setting keeps up", detail, Tone.unclear)
+        return Headline(asked, "Nothing", "no cheaper setting keeps up", detail, Tone.unclear)
     cheapest = min(level, key=lambda arm: amounts[arm.name])
     place = [arm.name for arm in arms].index(cheapest.name)
     told = "; ".join(
@@ -114,7 +114,7 @@ def _find_saving(
         for saving in savings
         if (share := saving.saved[place]) is not None
     )
-    return Finding(
+    return Headline(
         asked,
         f"{percent(counted.saved[place] or 0.0)} of the {counted.name}",
         f"with {cheapest.name}",

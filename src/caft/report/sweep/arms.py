@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from caft.report.sweep.jobs import Job, name_settings, varying_settings
+from caft.report.sweep.job_results import JobResult, name_settings, varying_settings
 
 EQUAL_BUDGET = 0.02
 """Two budgets are equal when they differ by no more than this share of the larger."""
@@ -19,7 +19,7 @@ class Arm:
 
     name: str
     settings: Mapping[str, str]
-    jobs: tuple[Job, ...]
+    jobs: tuple[JobResult, ...]
 
     @property
     def first(self) -> Mapping[str, Any]:
@@ -82,13 +82,13 @@ class Arm:
         return sum(count_of_cost(job, key) for job in self.jobs) / len(self.jobs)
 
 
-def find_arms(jobs: Sequence[Job]) -> list[Arm]:
+def find_arms(jobs: Sequence[JobResult]) -> list[Arm]:
     """Evaluated jobs by their settings, in the order of the jobs.
 
     Of two with equal settings and seed it is the one that finished last: the order in which a
     ledger lists them says nothing about their age.
     """
-    by_settings: dict[tuple[tuple[str, str], ...], dict[int, Job]] = {}
+    by_settings: dict[tuple[tuple[str, str], ...], dict[int, JobResult]] = {}
     for job, settings in zip(jobs, varying_settings(jobs), strict=True):
         if job.result and job.outcomes:
             of_seed = by_settings.setdefault(tuple(settings.items()), {})
@@ -103,12 +103,12 @@ def find_arms(jobs: Sequence[Job]) -> list[Arm]:
     ]
 
 
-def _finish_of(job: Job) -> datetime:
+def _finish_of(job: JobResult) -> datetime:
     assert job.summary is not None
     return datetime.fromisoformat(job.summary["run"]["finished"])
 
 
-def _name_of_method(of_seed: Mapping[int, Job]) -> str:
+def _name_of_method(of_seed: Mapping[int, JobResult]) -> str:
     summary = next(iter(of_seed.values())).summary
     assert summary is not None
     return str(summary["method"]["name"])
@@ -160,7 +160,7 @@ def _merit_of_mode(mode: str, first: Arm, second: Arm) -> tuple[float, float]:
     return round(sum(share for share, _ in means), 9), -sum(tokens for _, tokens in means)
 
 
-def count_of_cost(job: Job, key: str) -> float:
+def count_of_cost(job: JobResult, key: str) -> float:
     """One number of what a job cost; beside the cost part's keys also the three below."""
     assert job.summary is not None
     cost = job.summary["cost"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from caft.errors import UserError
-from caft.report.sweep.jobs import FINISHED, Job, Sweep, examined_model
+from caft.report.sweep.job_results import FINISHED, JobResult, Sweep, examined_model
 from caft.store import disk_may_be_full
 
 _MARKS_OF_A_JOB = ("summary.json", "run.log", ".hydra")
@@ -84,13 +84,13 @@ def _place_of(folder: Path) -> tuple[int, str]:
     return (int(number[0]) if number else 10**9, folder.name)
 
 
-def _read_job(sweep: Path, entry: Mapping[str, Any]) -> Job:
+def _read_job(sweep: Path, entry: Mapping[str, Any]) -> JobResult:
     folder = sweep / entry["folder"]
     summary = _read_json(folder / "summary.json")
     words = entry.get("overrides")
     if words is None:
         words = summary["run"]["overrides"] if summary else _read_words(folder)
-    job = Job(
+    job = JobResult(
         number=entry["number"],
         folder=entry["folder"],
         # The ledger may be a moment behind: a summary is what makes a job finished.

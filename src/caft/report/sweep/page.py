@@ -10,7 +10,7 @@ from caft.records import Mode
 from caft.report import wording
 from caft.report.figures import CutArm, Figure, PricedArm, draw_cut_points, draw_pareto
 from caft.report.page import render_page
-from caft.report.sweep.summary import SweepFindings
+from caft.report.sweep.summary import SweepResults
 from caft.statistics import ALPHA
 
 _BOUGHT = (("teacher_tokens", "teacher tokens"), ("teacher_calls", "teacher calls"))
@@ -21,7 +21,7 @@ _FREE = (
 _ALWAYS = (("trained_total_tokens", "trained tokens"), ("teacher_usd", "USD"))
 
 
-def render_sweep(found: SweepFindings, summary: Mapping[str, Any]) -> str:
+def render_sweep(found: SweepResults, summary: Mapping[str, Any]) -> str:
     """The page of a sweep; `summary` is the one that `summarise_sweep` made of `found`."""
     arms = summary["arms"]
     values = {
@@ -43,7 +43,7 @@ def render_sweep(found: SweepFindings, summary: Mapping[str, Any]) -> str:
     return render_page("sweep.html.j2", ("tables.js", "values.js"), values)
 
 
-def _suggest_next(found: SweepFindings, summary: Mapping[str, Any]) -> str:
+def _suggest_next(found: SweepResults, summary: Mapping[str, Any]) -> str:
     if set(summary["counts"]) - {"finished"}:
         return "The same command again runs what is missing; this page may be made at any time."
     if not summary["routing"]["tests"]:

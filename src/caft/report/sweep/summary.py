@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from caft.report.comparison import DEFAULT_CONFIDENCE
-from caft.report.headlines import Finding, main_area
+from caft.report.headlines import Headline, main_area
 from caft.report.sweep.answers import find_answers, find_sweep_warnings
 from caft.report.sweep.arms import Arm, count_of_cost, find_arms
 from caft.report.sweep.comparisons import ArmComparison, compare_all, outcome_rows
-from caft.report.sweep.jobs import Job, Sweep, varying_settings
+from caft.report.sweep.job_results import JobResult, Sweep, varying_settings
 from caft.report.sweep.routing import RoutingAnswer, answer_routing
 from caft.report.sweep.savings import WAYS_OF_COUNTING, Saving, count_savings, pick_reference
 from caft.statistics import Interval, mean_interval, mean_over_seeds, resample_means
@@ -21,7 +21,7 @@ _COSTS = (*(key for key, _ in WAYS_OF_COUNTING), "trained_response_tokens", "rat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SweepFindings:
+class SweepResults:
     """Everything that a sweep's jobs say together."""
 
     sweep: Sweep
@@ -30,12 +30,12 @@ class SweepFindings:
     routing: Sequence[RoutingAnswer]
     reference: Arm | None
     savings: Sequence[Saving]
-    answers: Sequence[Finding]
+    answers: Sequence[Headline]
     warnings: Sequence[str]
     confidence: float
 
 
-def examine_sweep(sweep: Sweep) -> SweepFindings:
+def examine_sweep(sweep: Sweep) -> SweepResults:
     """Compare what is finished; a sweep without any evaluated job has empty parts."""
     arms = find_arms(sweep.jobs)
     confidence = _confidence(arms)
@@ -43,7 +43,7 @@ def examine_sweep(sweep: Sweep) -> SweepFindings:
     routing = answer_routing(arms, confidence)
     reference = pick_reference(arms)
     savings = count_savings(arms, reference) if reference else []
-    return SweepFindings(
+    return SweepResults(
         sweep=sweep,
         arms=arms,
         comparisons=comparisons,
@@ -61,7 +61,7 @@ def _confidence(arms: Sequence[Arm]) -> float:
     return float(max(stated, default=DEFAULT_CONFIDENCE))
 
 
-def summarise_sweep(found: SweepFindings, written: str) -> dict[str, Any]:
+def summarise_sweep(found: SweepResults, written: str) -> dict[str, Any]:
     """The keys of `schema.SweepSummary`; `written` is the time, ISO 8601 with an offset."""
     sweep = found.sweep
     return {
@@ -85,7 +85,7 @@ def summarise_sweep(found: SweepFindings, written: str) -> dict[str, Any]:
     }
 
 
-def _describe_jobs(found: SweepFindings) -> list[dict[str, Any]]:
+def _describe_jobs(found: SweepResults) -> list[dict[str, Any]]:
     arm_of = {job.folder: arm.name for arm in found.arms for job in arm.jobs}
     jobs = found.sweep.jobs
     return [
@@ -94,7 +94,7 @@ def _describe_jobs(found: SweepFindings) -> list[dict[str, Any]]:
     ]
 
 
-def _describe_job(job: Job, settings: dict[str, str], arm: str | None) -> dict[str, Any]:
+def _describe_job(job: JobResult, settings: dict[str, str], arm: str | None) -> dict[str, Any]:
     summary, result = job.summary, job.result
     share = {key: result[key] for key in ("value", "low", "high", "n")} if result else None
     return {
@@ -203,7 +203,7 @@ def _describe_routing(routing: Sequence[RoutingAnswer]) -> dict[str, Any]:
     }
 
 
-def _describe_savings(found: SweepFindings) -> dict[str, Any] | None:
+def _describe_savings(found: SweepResults) -> dict[str, Any] | None:
     if found.reference is None:
         return None
     names = [arm.name for arm in found.arms]

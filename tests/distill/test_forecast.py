@@ -2,7 +2,7 @@
 
 import pytest
 
-from caft.distill.estimate import Range, Tariff, estimate_cost, estimate_nothing
+from caft.distill.forecast import Range, Tariff, forecast_cost, no_cost
 
 TARIFF = Tariff(
     usd_per_million_prompt=1.0, usd_per_million_completion=10.0, max_tokens=1000, attempts=3
@@ -10,7 +10,7 @@ TARIFF = Tariff(
 
 
 def test_without_history_four_characters_make_a_token():
-    estimate = estimate_cost([600, 1800], from_ledger=5, tariff=TARIFF)
+    estimate = forecast_cost([600, 1800], from_ledger=5, tariff=TARIFF)
     assert (estimate.questions, estimate.from_ledger) == (7, 5)
     assert estimate.calls == Range(2, 2, 6)
     assert estimate.prompt_tokens == Range(2 * 240, 2 * 300, 6 * 400)
@@ -25,15 +25,15 @@ def test_without_history_four_characters_make_a_token():
 
 def test_replies_of_the_same_model_are_the_better_guess():
     seen = [(100, 50, tokens) for tokens in range(100, 121)]  # half a token a character
-    estimate = estimate_cost([200], 0, TARIFF, seen)
+    estimate = forecast_cost([200], 0, TARIFF, seen)
     assert estimate.prompt_tokens == Range(100, 100, 300)
     assert estimate.completion_tokens == Range(102, 110, 3 * 118)
 
 
 def test_a_few_replies_are_no_history():
-    assert estimate_cost([400], 0, TARIFF, [(400, 1, 1)] * 19).prompt_tokens.likely == 100
+    assert forecast_cost([400], 0, TARIFF, [(400, 1, 1)] * 19).prompt_tokens.likely == 100
 
 
 def test_nothing_missing_costs_nothing():
-    assert estimate_cost([], 9, TARIFF).usd == Range(0, 0, 0)
-    assert estimate_nothing(9).calls == Range(0, 0, 0)
+    assert forecast_cost([], 9, TARIFF).usd == Range(0, 0, 0)
+    assert no_cost(9).calls == Range(0, 0, 0)

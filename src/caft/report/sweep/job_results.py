@@ -15,7 +15,7 @@ _NO_SETTINGS = ("seed", "name", "store", "logger", "trainer", "hydra", "report")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class JobResult:
     """One job's folder. `summary` is None until it is finished; `error` says why it failed.
 
     `replies` tells by mode and test question whether the tuned model (the base model, where
@@ -83,7 +83,7 @@ class Sweep:
     """
 
     name: str
-    jobs: Sequence[Job]
+    jobs: Sequence[JobResult]
     question: str = ""
     superseded: int = 0
 
@@ -95,7 +95,7 @@ def examined_model(summary: Mapping[str, Any] | None) -> tuple[str, str | None]:
     return who, best_mode(accuracy, who)
 
 
-def varying_settings(jobs: Sequence[Job]) -> list[dict[str, str]]:
+def varying_settings(jobs: Sequence[JobResult]) -> list[dict[str, str]]:
     """Each job's words, as key and value, whose value differs between jobs; seeds left out."""
     given = [dict(_read_word(word) for word in job.words) for job in jobs]
     keys = dict.fromkeys(key for words in given for key in words)

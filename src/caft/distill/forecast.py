@@ -37,7 +37,7 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
+class CostForecast:
     """What asking `questions` questions would take; `from_ledger` of them are paid already.
 
     Tokens and USD are for the calls still to be made, `usd` None where no price is known; `note`
@@ -76,10 +76,10 @@ class Tariff:
     attempts: int
 
 
-def estimate_nothing(questions: int) -> Estimate:
+def no_cost(questions: int) -> CostForecast:
     """The estimate of a teacher that is not called."""
     none = Range(0.0, 0.0, 0.0)
-    return Estimate(
+    return CostForecast(
         questions=questions,
         from_ledger=0,
         calls=none,
@@ -89,12 +89,12 @@ def estimate_nothing(questions: int) -> Estimate:
     )
 
 
-def estimate_cost(
+def forecast_cost(
     request_characters: Sequence[int],
     from_ledger: int,
     tariff: Tariff,
     seen: Sequence[tuple[int, int, int]] = (),
-) -> Estimate:
+) -> CostForecast:
     """Calls, tokens and USD of the requests that the ledger does not have, as ranges.
 
     `request_characters` are those of the missing requests. `seen` are (characters, prompt
@@ -106,7 +106,7 @@ def estimate_cost(
     mean = sum(request_characters) / count if count else 0.0
     prompt = once.times(_prompt_tokens(mean, seen))
     completion = once.times(_completion_tokens(tariff.max_tokens, seen))
-    return Estimate(
+    return CostForecast(
         questions=count + from_ledger,
         from_ledger=from_ledger,
         calls=once,

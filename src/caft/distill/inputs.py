@@ -10,12 +10,12 @@ from typing import Protocol
 from caft.distill.accept import Rules
 from caft.records import Question, Rationale
 from caft.teachers.progress import Watcher
-from caft.teachers.replies import Reply
+from caft.teachers.replies import TeacherReply
 from caft.text.config import PromptConfig
 from caft.text.prompts import Prompt, Wanted, write_prompt
 
 
-class WrittenReply(Protocol):
+class LocalReply(Protocol):
     """What a local model wrote: text without special tokens, and the tokens it took."""
 
     @property
@@ -25,12 +25,12 @@ class WrittenReply(Protocol):
     def tokens(self) -> int: ...  # noqa: D102
 
 
-Generate = Callable[[Sequence[Prompt]], Sequence[WrittenReply]]
+Generate = Callable[[Sequence[Prompt]], Sequence[LocalReply]]
 """A local model's greedy replies to chat prompts, at most `max_tokens` tokens each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class DistillInputs:
     """What every kind of teacher is handed."""
 
     questions: Sequence[Question]
@@ -42,12 +42,12 @@ class Job:
     generate: Generate | None = None
 
 
-def ask_words(question: Question, job: Job) -> Prompt:
+def rationale_prompt(question: Question, job: DistillInputs) -> Prompt:
     """The turns that ask for the question's rationale."""
     return write_prompt(question, job.prompt, Wanted.rationale, chat=True, shots=job.shots)
 
 
-def from_reply(question: Question, reply: Reply, source: str, attempt: int) -> Rationale:
+def from_reply(question: Question, reply: TeacherReply, source: str, attempt: int) -> Rationale:
     """A reply of the ledger's as a Rationale."""
     if reply.failure:
         return no_reply(question, source, f"no_reply: {reply.failure}", attempt)
