@@ -14,7 +14,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from caft.errors import UserError
-from caft.models.generation import generate_replies, has_closed_marker
+from caft.models.generation import (
+    ReplyRules,
+    generate_replies,
+    has_closed_marker,
+    marker_closers,
+    stream_replies,
+)
 from caft.trainers.build import build_trainer
 from caft.trainers.config import TrainerConfig
 from caft.trainers.replies import ReplyBatch, ReplyConfig, ReplyModule, plan_replies
@@ -79,10 +85,17 @@ def reciting_model(successors: dict[str, str]) -> Any:
     return model
 
 
-def write(model: Any, tokenizer: Any, prompts: list[list[int]], **dials: Any) -> list[Any]:
-    return generate_replies(
-        model, tokenizer, prompts, **{"max_new_tokens": 12, "end_ids": [1, 2], **dials}
-    )
+def write(
+    model: Any,
+    tokenizer: Any,
+    prompts: list[list[int]],
+    *,
+    rows: int = 128,
+    names: tuple[str, ...] = (),
+    **dials: Any,
+) -> list[Any]:
+    rules = ReplyRules(**{"max_new_tokens": 12, "end_ids": (1, 2), **dials})
+    return generate_replies(model, tokenizer, prompts, rules, rows=rows, names=names)
 
 
 def draw_prompts() -> list[list[int]]:
@@ -102,6 +115,67 @@ def test_a_batch_of_prompts_of_all_lengths_says_what_each_says_alone(tokenizer, 
     assert together == alone
     # Were all replies the same, the padding could not have been seen to matter.
     assert len({reply.text for reply in alone}) > 3
+
+
+# Rows that refill
+
+
+def many_prompts(count: int) -> list[list[int]]:
+    """Prompts of all lengths behind four tokens that they share."""
+    generator = torch.Generator().manual_seed(1)
+    return [
+        [3, 4, 5, 11, *torch.randint(3, len(TOKENS), (length,), generator=generator).tolist()]
+        for length in (1 + (7 * k) % 23 for k in range(count))
+    ]
+
+
+@pytest.mark.parametrize("window", [None, 9])
+@pytest.mark.parametrize("rows", [1, 2, 7, 64])
+def test_a_reply_is_the_same_however_many_are_written_at_once(tokenizer, rows, window):
+    model, prompts = in_float64(make_model("phi3")), many_prompts(20)
+    model.config.sliding_window = window
+    dials = {"end_ids": (1, 2, 6, 12), "max_new_tokens": 30, "stop_after_marker": False}
+    alone = [write(model, tokenizer, [prompt], **dials)[0] for prompt in prompts]
+    # Some end early and some at the cap, or no row would have been filled again.
+    assert len({reply.tokens for reply in alone}) > 4
+    assert write(model, tokenizer, prompts, rows=rows, **dials) == alone
+
+
+@pytest.mark.parametrize("window", [None, 9])
+def test_replies_longer_than_the_cache_was_made_for_are_those_of_transformers(tokenizer, window):
+    model, prompts = in_float64(make_model("phi3")), many_prompts(5)
+    model.config.sliding_window = window
+    dials = {"end_ids": (), "max_new_tokens": 150, "stop_after_marker": False, "with_spread": True}
+    replies = write(model, tokenizer, prompts, rows=2, **dials)
+    for prompt, reply in zip(prompts, replies, strict=True):
+        expected = model.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            max_new_tokens=150,
+            do_sample=False,
+            eos_token_id=None,
+        )
+        assert [each.token for each in reply.spread] == expected[0, len(prompt) :].tolist()
+
+
+def test_a_row_that_ends_makes_room_for_the_next_prompt(tokenizer):
+    model = reciting_model({"a": "a", "b": "<end>"})
+    prompts = [ids("a"), *[ids("b")] * 20]
+    passes = []
+    model.register_forward_pre_hook(lambda _, __, inputs: passes.append(inputs), with_kwargs=True)
+    order = [
+        place
+        for place, _ in stream_replies(
+            model, tokenizer, prompts, ReplyRules(max_new_tokens=12, end_ids=(1,)), rows=3
+        )
+    ]
+    # Ten pairs of short replies go by while the long one is written.
+    assert order.index(0) == 20
+    assert len(passes) <= 12 + 10
+
+
+def test_tokens_that_may_close_a_marker_are_those_with_a_closing_bracket(tokenizer):
+    assert marker_closers(tokenizer) == {TOKENS.index("]]")}
 
 
 @pytest.mark.numerics
@@ -196,9 +270,9 @@ def test_logits_that_are_no_numbers_name_the_question(tokenizer):
     model = reciting_model({"a": "b", "b": "c", "c": "d", "d": "d"})
     with torch.no_grad():
         model.model.embed_tokens.weight[TOKENS.index("c")] = float("nan")
-    assert write(model, tokenizer, [ids("d")], names=["q0"])[0].tokens == 12
+    assert write(model, tokenizer, [ids("d")], names=("q0",))[0].tokens == 12
     with pytest.raises(UserError, match=r"^question q1: the model's logits are not finite"):
-        write(model, tokenizer, [ids("d"), ids("a")], names=["q0", "q1"])
+        write(model, tokenizer, [ids("d"), ids("a")], names=("q0", "q1"))
 
 
 def test_a_batch_that_memory_does_not_hold_is_written_in_halves(tokenizer, monkeypatch):

@@ -1,8 +1,9 @@
 """Keys and values of replies that are being written, one new token a row and step.
 
 Rows share the prefix that all their prompts start with: it is kept once, and read by all rows in
-one product. What is a row's own is right-aligned, so that the token of step t stands in the same
-column for every row, and columns left of a short prompt are hidden.
+one product. A row's own keys and values end in the column of the current step, the same for every
+row, so that a step writes one column and reads one block. A prompt that joins later is put in
+front of that column; columns before a row's own first token are hidden.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
+
+# Columns that are made at once: the whole cache is copied once in so many steps.
+_ROOM = 64
 
 
 @dataclass(slots=True)
@@ -26,45 +30,81 @@ class SharedPrefix:
         self.keys[layer], self.values[layer] = key, value
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class NewRows:
+    """Prompts that join a cache: rows, and their own lengths in tokens, in the order of a pack."""
+
+    cache: ReplyCache
+    rows: tuple[int, ...]
+    lengths: tuple[int, ...]
+
+    def keep(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
+        """Take in one layer of the packed prompts: [1, heads, tokens, size]."""
+        self.cache.put(layer, self, key, value)
+
+
 class ReplyCache:
     """The rows' own keys and values, [rows, heads, columns, size] by layer.
 
-    `lengths` [rows] counts a row's own prompt tokens, after the prefix; columns 0..`width`-1
-    hold them, right-aligned; `room` columns follow for the reply. `step` is the number of tokens
-    written so far.
+    `lengths` counts every row's own tokens so far, after the prefix; 0 is a free row. The next
+    step's tokens go into `column`.
     """
 
-    prefix: SharedPrefix
-    lengths: torch.Tensor
-    width: int
-    room: int
-    step: int = 0
-    keys: dict[int, torch.Tensor] = field(default_factory=dict)
-    values: dict[int, torch.Tensor] = field(default_factory=dict)
+    def __init__(self, prefix: SharedPrefix, rows: int, device: torch.device) -> None:
+        self.prefix, self.device = prefix, device
+        self.lengths = [0] * rows
+        self.column = 0
+        self.keys: dict[int, torch.Tensor] = {}
+        self.values: dict[int, torch.Tensor] = {}
+        self._capacity = 0
+        self._biases: dict[int | None, torch.Tensor] = {}
 
     @property
     def positions(self) -> torch.Tensor:
         """The position of every row's next token, [rows]."""
-        return self.prefix.length + self.lengths + self.step
+        return torch.tensor(self.lengths, device=self.device) + self.prefix.length
 
-    def keep(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
-        """Take in the prompts, packed in rows sorted by length: [1, heads, tokens, size]."""
-        rows = self.lengths.tolist()
-        _, heads, _, size = key.shape
-        shape = (len(rows), heads, self.width + self.room, size)
-        self.keys[layer], self.values[layer] = key.new_zeros(shape), value.new_zeros(shape)
+    def admit(self, rows: Sequence[int], lengths: Sequence[int]) -> NewRows:
+        """Make room for prompts in free rows; their keys and values follow layer by layer."""
+        assert not any(self.lengths[row] for row in rows)
+        if max(lengths) > self.column:
+            self._move(max(lengths))
+        for row, length in zip(rows, lengths, strict=True):
+            self.lengths[row] = length
+        return NewRows(self, tuple(rows), tuple(lengths))
+
+    def put(self, layer: int, new: NewRows, key: torch.Tensor, value: torch.Tensor) -> None:
+        """Keys and values of packed prompts, each up to the column in front of the next step's."""
+        if layer not in self.keys:
+            _, heads, _, size = key.shape
+            shape = (len(self.lengths), heads, self._capacity, size)
+            self.keys[layer], self.values[layer] = key.new_zeros(shape), value.new_zeros(shape)
         start = 0
-        for row, length in enumerate(rows):
-            columns = slice(self.width - length, self.width)
+        for row, length in zip(new.rows, new.lengths, strict=True):
+            columns = slice(self.column - length, self.column)
             self.keys[layer][row, :, columns] = key[0, :, start : start + length]
             self.values[layer][row, :, columns] = value[0, :, start : start + length]
             start += length
 
+    def free(self, row: int) -> None:
+        """The row's reply has ended."""
+        self.lengths[row] = 0
+
+    def begin_step(self) -> None:
+        """Before one token of every row is run: there is a column for it."""
+        self._biases.clear()
+        if self.column == self._capacity:
+            self._move(max(self.lengths))
+
+    def end_step(self) -> None:
+        """Behind it: the rows in use are one token longer."""
+        self.column += 1
+        self.lengths = [length + 1 if length else 0 for length in self.lengths]
+
     def select(self, rows: Sequence[int]) -> None:
-        """Go on with some of the rows only."""
-        kept = torch.tensor(list(rows), device=self.lengths.device)
-        self.lengths = self.lengths[kept]
+        """Keep these rows only, in this order."""
+        kept = torch.tensor(list(rows), device=self.device)
+        self.lengths = [self.lengths[row] for row in rows]
         for layer in self.keys:
             self.keys[layer] = self.keys[layer][kept]
             self.values[layer] = self.values[layer][kept]
@@ -83,40 +123,70 @@ class ReplyCache:
 
         In: [1, heads, rows, size]. Out: [1, rows, heads, size].
         """
-        column = self.width + self.step
-        self.keys[layer][:, :, column] = key[0].transpose(0, 1)
-        self.values[layer][:, :, column] = value[0].transpose(0, 1)
-        keys, values = (kept[layer][:, :, : column + 1] for kept in (self.keys, self.values))
-        rows, heads, _, size = keys.shape
-        # Heads that share a key stand side by side, so that keys are never repeated.
+        self.keys[layer][:, :, self.column] = key[0].transpose(0, 1)
+        self.values[layer][:, :, self.column] = value[0].transpose(0, 1)
+        seen = slice(self._first_column, self.column + 1)
+        keys, values = self.keys[layer][:, :, seen], self.values[layer][:, :, seen]
+        rows, heads, columns, size = keys.shape
+        # Heads that share a key lie side by side, so that keys are never repeated.
         asked = query[0].transpose(0, 1).reshape(rows, heads, -1, size)
-        scores = asked @ keys.transpose(-1, -2)
-        if self.prefix.length:
-            scores = torch.cat([_over_prefix(asked, self.prefix.keys[layer][0].mT), scores], -1)
-        scores = (scores.float() * scaling).masked_fill(~self._visible(sliding_window), -torch.inf)
+        shared, bias = self.prefix.length, self._bias(sliding_window)
+        # Kept in float32, and scaled while they are written there.
+        scores = bias.new_empty(heads, rows, asked.shape[2], shared + columns)
+        # Keys first: a product with few columns is several times as fast as one with few rows.
+        own = (keys @ asked.mT).permute(1, 0, 3, 2)
+        torch.add(bias[..., shared:], own, alpha=scaling, out=scores[..., shared:])
+        if shared:
+            over = _over_prefix(asked, self.prefix.keys[layer][0].mT)
+            before = bias[..., :shared] if sliding_window is not None else bias.new_zeros(1)
+            torch.add(before, over, alpha=scaling, out=scores[..., :shared])
         weights = torch.softmax(scores, dim=-1).to(values.dtype)
-        said = weights[..., self.prefix.length :] @ values
-        if self.prefix.length:
-            shares = weights[..., : self.prefix.length]
-            said = said + _over_prefix(shares, self.prefix.values[layer][0])
-        return said.reshape(1, rows, -1, size)
+        output = weights[..., shared:].transpose(0, 1) @ values
+        if shared:
+            flat = weights[..., :shared].reshape(heads, -1, shared) @ self.prefix.values[layer][0]
+            output = output + flat.view(heads, rows, -1, size).transpose(0, 1)
+        return output.reshape(1, rows, -1, size)
 
-    def _visible(self, sliding_window: int | None) -> torch.Tensor:
-        """Which columns, prefix first, each row's new token may see: [rows, 1, 1, columns]."""
-        device = self.lengths.device
-        own = torch.arange(self.width + self.step + 1, device=device) - self.width
-        positions = self.prefix.length + self.lengths[:, None] + own
-        visible = own >= -self.lengths[:, None]
-        shared = torch.arange(self.prefix.length, device=device).expand(len(self.lengths), -1)
-        positions = torch.cat([shared, positions], dim=1)
-        visible = torch.cat([torch.ones_like(shared, dtype=torch.bool), visible], dim=1)
-        if sliding_window is not None:
-            visible &= positions > self.positions[:, None] - sliding_window
-        return visible[:, None, None]
+    @property
+    def _first_column(self) -> int:
+        return self.column - max(self.lengths)
+
+    def _bias(self, sliding_window: int | None) -> torch.Tensor:
+        """0 for columns, prefix first, that a row's new token sees, else -inf: [rows, 1, columns].
+
+        Made once a step for all layers.
+        """
+        if sliding_window not in self._biases:
+            lengths = torch.tensor(self.lengths, device=self.device)[:, None]
+            # How far each column lies behind the new token.
+            own = torch.arange(self.column - self._first_column, -1, -1, device=self.device)
+            shared = torch.arange(self.prefix.length, 0, -1, device=self.device)
+            behind = torch.cat([lengths + shared, own.expand(len(lengths), -1)], dim=1)
+            hidden = torch.cat([torch.zeros_like(shared), own], dim=0) > lengths
+            if sliding_window is not None:
+                hidden = hidden | (behind >= sliding_window)
+            dtype = torch.promote_types(self.keys[0].dtype, torch.float32)
+            bias = torch.zeros(behind.shape, dtype=dtype, device=self.device)
+            self._biases[sliding_window] = bias.masked_fill_(hidden, -torch.inf)[:, None]
+        return self._biases[sliding_window]
+
+    def _move(self, column: int) -> None:
+        """Let the next step's column be `column`, with free ones behind it."""
+        longest = max(self.lengths)
+        self._capacity = max(self._capacity, column + _ROOM)
+        for tensors in (self.keys, self.values):
+            for layer, old in tensors.items():
+                new = old.new_zeros(*old.shape[:2], self._capacity, old.shape[3])
+                new[:, :, column - longest : column] = old[:, :, self._first_column : self.column]
+                tensors[layer] = new
+        self.column = column
 
 
-def _over_prefix(rows: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
-    """[rows, heads, group, a] times what all rows share, [heads, a, b], as one product a head."""
+def _over_prefix(rows: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    """[rows, heads, group, size] times what all rows share, [heads, size, columns].
+
+    One product a head; returns [heads, rows, group, columns].
+    """
     count, heads, group, size = rows.shape
     flat = rows.transpose(0, 1).reshape(heads, count * group, size)
-    return (flat @ shared).view(heads, count, group, -1).transpose(0, 1)
+    return (flat @ keys).view(heads, count, group, -1)

@@ -32,7 +32,7 @@ from caft.kernels.attention import (
     attend_trained_rows,
     put_before,
 )
-from caft.kernels.kv_cache import ReplyCache, SharedPrefix
+from caft.kernels.kv_cache import NewRows, ReplyCache, SharedPrefix
 from caft.kernels.rotary import lean_rotary
 from caft.kernels.varlen import Sequences, attend_at_once, can_attend_at_once, plan_sequences
 
@@ -77,7 +77,7 @@ class Layout:
 
     runs: tuple[Run, ...]
     prefix: SharedPrefix | None = None
-    keep: SharedPrefix | ReplyCache | None = None
+    keep: SharedPrefix | NewRows | None = None
     replies: ReplyCache | None = None
     _sequences: dict[torch.device, tuple[Sequences, ...]] = field(
         default_factory=dict, init=False, repr=False, compare=False

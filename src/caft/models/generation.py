@@ -1,9 +1,9 @@
-"""Greedy replies, all rows of a batch at once; a row that ends is put away and costs no more."""
+"""Greedy replies, many at once; where one ends, the next prompt takes its row."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -24,6 +24,8 @@ from caft.text.parsing import last_marker
 
 # The marker may be spread over several tokens: only the last few can have closed it.
 _MARKER_TOKENS = 16
+# Prompts wait until this share of all rows is free.
+_SHARE_TO_REFILL = 8
 
 
 class TokenSpread(NamedTuple):
@@ -51,61 +53,198 @@ def has_closed_marker(tail: str) -> bool:
     return last_marker(tail) is not None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyRules:
+    """When a reply ends, and what is kept of it.
+
+    It ends with one of `end_ids`, after its first closed marker (`stop_after_marker`), or at
+    `max_new_tokens`.
+    """
+
+    max_new_tokens: int
+    end_ids: tuple[int, ...]
+    stop_after_marker: bool = True
+    with_spread: bool = False
+
+
 def generate_replies(
     model: Any,
     tokenizer: Any,
     prompts: Sequence[Sequence[int]],
+    rules: ReplyRules,
     *,
-    max_new_tokens: int,
-    end_ids: Sequence[int],
-    stop_after_marker: bool = True,
-    with_spread: bool = False,
+    rows: int = 128,
     names: Sequence[str] = (),
 ) -> list[GeneratedReply]:
-    """Greedy replies to token prompts, in order.
+    """Greedy replies in the order of the prompts; see `stream_replies`."""
+    stream = stream_replies(model, tokenizer, prompts, rules, rows=rows, names=names)
+    replies = dict(stream)
+    return [replies[place] for place in range(len(prompts))]
 
-    A reply ends with one of `end_ids`, after its first closed marker, or at `max_new_tokens`.
-    UserError, with the prompt's name out of `names`, where logits are not finite. SystemExit
-    between two tokens where a signal was noted.
+
+def stream_replies(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    rules: ReplyRules,
+    *,
+    rows: int,
+    names: Sequence[str] = (),
+) -> Iterator[tuple[int, GeneratedReply]]:
+    """Greedy replies to token prompts as they end, each with the number of its prompt.
+
+    `rows` replies are written at once; where one ends, the next prompt takes its row. UserError,
+    with the prompt's name out of `names`, where logits are not finite. SystemExit between two
+    tokens where a signal was noted.
     """
-    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
-    written: dict[int, list[int]] = {row: [] for row in order}
-    spread: dict[int, list[TokenSpread]] = {row: [] for row in order}
     with torch.inference_mode(), packed_attention(model):
-        cache, logits = _read_prompts(model, [prompts[row] for row in order], max_new_tokens)
-        rows = order
-        while True:
+        writer = _Writer(model, tokenizer, prompts, rules, rows=rows, names=names)
+        while writer.has_work():
             end_if_asked()
-            highest, likeliest = logits.max(dim=-1)
-            if not torch.isfinite(highest).all():
-                place = torch.isfinite(highest).tolist().index(False)
-                raise logits_not_finite(names[rows[place]] if names else f"no. {rows[place]}")
-            tokens = likeliest.tolist()
-            if with_spread:
-                for row, found in zip(rows, measure_spread(logits, tokens), strict=True):
-                    spread[row].append(found)
-            going = []
-            for place, (row, token) in enumerate(zip(rows, tokens, strict=True)):
-                written[row].append(token)
-                closed = stop_after_marker and has_closed_marker(
-                    tokenizer.decode(written[row][-_MARKER_TOKENS:])
-                )
-                if token not in end_ids and not closed:
-                    going.append(place)
-            if not going or cache.step == max_new_tokens - 1:
-                break
-            if len(going) < len(rows):
-                cache.select(going)
-                rows = [rows[place] for place in going]
-            logits = _write_tokens(model, cache, [written[row][-1] for row in rows])
-    return [
-        GeneratedReply(
-            tokenizer.decode(written[row], skip_special_tokens=True),
-            len(written[row]),
-            tuple(spread[row]),
+            yield from writer.admit() if writer.should_admit() else writer.step()
+
+
+@dataclass(slots=True)
+class _Reply:
+    """A reply that is being written to the prompt of this number."""
+
+    prompt: int
+    tokens: list[int] = field(default_factory=list)
+    spread: list[TokenSpread] = field(default_factory=list)
+
+
+class _Writer:
+    """Continuous batching: a fixed number of rows, each with a reply or free for the next one."""
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        prompts: Sequence[Sequence[int]],
+        rules: ReplyRules,
+        *,
+        rows: int,
+        names: Sequence[str],
+    ) -> None:
+        self.model, self.tokenizer, self.rules, self.names = model, tokenizer, rules, names
+        shared = common_prefix(prompts)
+        prefix = compute_prefix(model, prompts[0][:shared], model.device) if shared else None
+        self.prompts = [prompt[shared:] for prompt in prompts]
+        # The longest come first, so that memory that is too small is found out at once.
+        self.waiting = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
+        self.replies: list[_Reply | None] = [None] * min(rows, len(prompts))
+        self.cache = ReplyCache(prefix or SharedPrefix(), len(self.replies), model.device)
+        self.filling = False
+        self.closing = marker_closers(tokenizer) if rules.stop_after_marker else frozenset()
+
+    @property
+    def free(self) -> list[int]:
+        return [row for row, reply in enumerate(self.replies) if reply is None]
+
+    def has_work(self) -> bool:
+        return bool(self.waiting) or any(reply is not None for reply in self.replies)
+
+    def should_admit(self) -> bool:
+        """A pass of a few prompts costs nearly as much as one of several, and so they wait."""
+        free = len(self.free)
+        self.filling = bool(self.waiting and free) and (
+            self.filling or free * _SHARE_TO_REFILL >= len(self.replies)
         )
-        for row in range(len(prompts))
-    ]
+        return self.filling
+
+    def admit(self) -> Iterator[tuple[int, GeneratedReply]]:
+        """Run some waiting prompts, as many as rows are free and a pass may have tokens."""
+        rows, tokens = self.free, _tokens_a_pass(self.model.device)
+        chosen: list[int] = []
+        while self.waiting and len(chosen) < len(rows):
+            tokens -= len(self.prompts[self.waiting[-1]])
+            if tokens < 0 and chosen:
+                break
+            chosen.append(self.waiting.pop())
+        # In order of length, as a pack wants them.
+        chosen.reverse()
+        prompts, rows = [self.prompts[place] for place in chosen], rows[: len(chosen)]
+        lengths = [len(prompt) for prompt in prompts]
+        prefix = self.cache.prefix
+        pack = pack_rows(prompts, prefix.length).to(self.model.device)
+        layout = replace(pack.layout, prefix=prefix, keep=self.cache.admit(rows, lengths))
+        ends = torch.tensor(pack.starts) + torch.tensor(lengths) - 1
+        logits = packed_logits(self.model, replace(pack, layout=layout), ends)
+        for row, place in zip(rows, chosen, strict=True):
+            self.replies[row] = _Reply(place)
+        return self._take(rows, logits)
+
+    def step(self) -> Iterator[tuple[int, GeneratedReply]]:
+        """Every reply's newest token in, its next one out."""
+        self._shrink()
+        rows = [row for row, reply in enumerate(self.replies) if reply is not None]
+        newest = [0 if reply is None else reply.tokens[-1] for reply in self.replies]
+        self.cache.begin_step()
+        pack = Pack(
+            input_ids=torch.tensor([newest], device=self.model.device),
+            position_ids=self.cache.positions[None],
+            layout=Layout((), replies=self.cache),
+            starts=tuple(range(len(newest))),
+        )
+        logits = packed_logits(self.model, pack, torch.arange(len(newest)))
+        self.cache.end_step()
+        return self._take(rows, logits if len(rows) == len(newest) else logits[rows])
+
+    def _shrink(self) -> None:
+        """Halve the rows where nothing waits and half of them are free.
+
+        Every number of rows is a shape of its own, for which kernels are made.
+        """
+        used = [row for row, reply in enumerate(self.replies) if reply is not None]
+        size = len(self.replies)
+        while not self.waiting and size > 1 and len(used) <= size // 2:
+            size //= 2
+        if size < len(self.replies):
+            kept = sorted([*used, *self.free[: size - len(used)]])
+            self.cache.select(kept)
+            self.replies = [self.replies[row] for row in kept]
+
+    def _take(
+        self, rows: Sequence[int], logits: torch.Tensor
+    ) -> Iterator[tuple[int, GeneratedReply]]:
+        """The next token of these rows; yields the replies that end with it."""
+        highest, likeliest = logits.max(dim=-1)
+        finite = torch.isfinite(highest)
+        replies = [self.replies[row] for row in rows]
+        if not finite.all():
+            place = replies[finite.tolist().index(False)].prompt
+            raise logits_not_finite(self.names[place] if self.names else f"no. {place}")
+        tokens = likeliest.tolist()
+        spreads = measure_spread(logits, tokens) if self.rules.with_spread else None
+        for place, (row, reply, token) in enumerate(zip(rows, replies, tokens, strict=True)):
+            reply.tokens.append(token)
+            if spreads:
+                reply.spread.append(spreads[place])
+            if self._has_ended(reply.tokens):
+                self.replies[row] = None
+                self.cache.free(row)
+                yield reply.prompt, self._finish(reply)
+
+    def _has_ended(self, tokens: Sequence[int]) -> bool:
+        if tokens[-1] in self.rules.end_ids or len(tokens) == self.rules.max_new_tokens:
+            return True
+        return tokens[-1] in self.closing and has_closed_marker(
+            self.tokenizer.decode(tokens[-_MARKER_TOKENS:])
+        )
+
+    def _finish(self, reply: _Reply) -> GeneratedReply:
+        text = self.tokenizer.decode(reply.tokens, skip_special_tokens=True)
+        return GeneratedReply(text, len(reply.tokens), tuple(reply.spread))
+
+
+def marker_closers(tokenizer: Any) -> frozenset[int]:
+    """Tokens that may close a marker: those with a closing bracket."""
+    pieces = tokenizer.get_vocab()
+    return frozenset(i for piece, i in pieces.items() if "]" in piece or piece == "<0x5D>")
+
+
+def _tokens_a_pass(device: torch.device) -> int:
+    return 2048 if device.type == "cpu" else 16_384
 
 
 def logits_not_finite(question: str) -> UserError:
@@ -125,30 +264,3 @@ def measure_spread(logits: torch.Tensor, tokens: Sequence[int]) -> list[TokenSpr
         TokenSpread(token, entropy, first, first - second)
         for token, entropy, (first, second) in zip(tokens, entropies, best, strict=True)
     ]
-
-
-def _read_prompts(
-    model: Any, prompts: Sequence[Sequence[int]], room: int
-) -> tuple[ReplyCache, torch.Tensor]:
-    """The cache that prompts, sorted by length, leave behind; logits of every first token."""
-    shared = common_prefix(prompts)
-    prefix = compute_prefix(model, prompts[0][:shared], model.device) if shared else SharedPrefix()
-    pack = pack_rows([prompt[shared:] for prompt in prompts], shared).to(model.device)
-    lengths = torch.tensor([len(prompt) - shared for prompt in prompts], device=model.device)
-    cache = ReplyCache(prefix, lengths, width=int(lengths.max()), room=room)
-    layout = replace(pack.layout, prefix=prefix, keep=cache)
-    ends = torch.tensor(pack.starts, device=model.device) + lengths - 1
-    return cache, packed_logits(model, replace(pack, layout=layout), ends)
-
-
-def _write_tokens(model: Any, cache: ReplyCache, newest: Sequence[int]) -> torch.Tensor:
-    """One step: every row's newest token in, logits [rows, vocabulary] of its next one out."""
-    pack = Pack(
-        input_ids=torch.tensor([list(newest)], device=model.device),
-        position_ids=cache.positions[None],
-        layout=Layout((), replies=cache),
-        starts=tuple(range(len(newest))),
-    )
-    logits = packed_logits(model, pack, torch.arange(len(newest)))
-    cache.step += 1
-    return logits
