@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader
 
 from caft.errors import UserError
 from caft.models.generation import (
+    Endings,
     ReplyRules,
     generate_replies,
     has_closed_marker,
-    marker_closers,
     stream_replies,
 )
 from caft.trainers.build import build_trainer
@@ -145,7 +145,7 @@ def test_a_reply_is_the_same_however_many_are_written_at_once(tokenizer, rows, w
 def test_replies_longer_than_the_cache_was_made_for_are_those_of_transformers(tokenizer, window):
     model, prompts = in_float64(make_model("phi3")), many_prompts(5)
     model.config.sliding_window = window
-    dials = {"end_ids": (), "max_new_tokens": 150, "stop_after_marker": False, "with_spread": True}
+    dials = {"end_ids": (), "max_new_tokens": 150, "stop_after_marker": False}
     replies = write(model, tokenizer, prompts, rows=2, **dials)
     for prompt, reply in zip(prompts, replies, strict=True):
         expected = model.generate(
@@ -155,7 +155,7 @@ def test_replies_longer_than_the_cache_was_made_for_are_those_of_transformers(to
             do_sample=False,
             eos_token_id=None,
         )
-        assert [each.token for each in reply.spread] == expected[0, len(prompt) :].tolist()
+        assert list(reply.ids) == expected[0, len(prompt) :].tolist()
 
 
 def test_a_row_that_ends_makes_room_for_the_next_prompt(tokenizer):
@@ -175,7 +175,8 @@ def test_a_row_that_ends_makes_room_for_the_next_prompt(tokenizer):
 
 
 def test_tokens_that_may_close_a_marker_are_those_with_a_closing_bracket(tokenizer):
-    assert marker_closers(tokenizer) == {TOKENS.index("]]")}
+    endings = Endings(tokenizer, ReplyRules(max_new_tokens=9, end_ids=()))
+    assert endings.closing == {TOKENS.index("]]")}
 
 
 @pytest.mark.numerics
@@ -194,13 +195,13 @@ def test_every_token_of_a_batch_is_the_likeliest_one(tokenizer, architecture, dt
 def test_either_end_token_ends_a_reply_and_is_counted_but_not_shown(tokenizer, end):
     model = reciting_model({"a": "b", "b": "c", "c": end, end: "d", "d": "d"})
     (reply,) = write(model, tokenizer, [ids("a")])
-    assert reply[:2] == ("bc", 3)
+    assert (reply.text, reply.tokens) == ("bc", 3)
 
 
 def test_a_reply_without_end_stops_at_the_limit(tokenizer):
     model = reciting_model({"a": "a"})
     (reply,) = write(model, tokenizer, [ids("a")], max_new_tokens=5)
-    assert reply[:2] == ("aaaaa", 5)
+    assert (reply.text, reply.tokens) == ("aaaaa", 5)
 
 
 # "a" opens a marker that closes two tokens later; without a stop, spaces would follow for ever.
@@ -209,13 +210,13 @@ MARKER = {"a": "[[", "[[": "A", "A": "]]", "]]": " ", " ": " ", "c": "c"}
 
 def test_a_closed_marker_ends_its_row_while_others_go_on(tokenizer):
     replies = write(reciting_model(MARKER), tokenizer, [ids("a"), ids("c")])
-    assert [reply[:2] for reply in replies] == [("[[A]]", 3), ("c" * 12, 12)]
+    assert [(reply.text, reply.tokens) for reply in replies] == [("[[A]]", 3), ("c" * 12, 12)]
 
 
 def test_without_that_stop_the_row_goes_on(tokenizer):
     prompts = [ids("a")]
     replies = write(reciting_model(MARKER), tokenizer, prompts, stop_after_marker=False)
-    assert [reply[:2] for reply in replies] == [("[[A]]" + " " * 9, 12)]
+    assert [(reply.text, reply.tokens) for reply in replies] == [("[[A]]" + " " * 9, 12)]
 
 
 def test_a_marker_that_the_prompt_opened_is_none_of_the_reply(tokenizer):

@@ -24,6 +24,9 @@ from caft.text.parsing import last_marker
 
 # The marker may be spread over several tokens: only the last few can have closed it.
 _MARKER_TOKENS = 16
+# Names of tokens are texts, bytes in the alphabet of GPT-2, or bytes by number.
+_BRACKETS = ("]", "<0x5D>")
+_BREAKS = ("\n", "\r", "\u010a", "\u010d", "<0x0A>", "<0x0D>")
 # Prompts wait until this share of all rows is free.
 _SHARE_TO_REFILL = 8
 
@@ -38,14 +41,19 @@ class TokenSpread(NamedTuple):
 
 
 class GeneratedReply(NamedTuple):
-    """What a model wrote: text without special tokens, and the tokens it took, end included.
+    """What a model wrote: text without special tokens, and its tokens, the end included.
 
     `spread` has an entry a token where it was asked for.
     """
 
     text: str
-    tokens: int
+    ids: tuple[int, ...]
     spread: tuple[TokenSpread, ...] = ()
+
+    @property
+    def tokens(self) -> int:
+        """How many it has."""
+        return len(self.ids)
 
 
 def has_closed_marker(tail: str) -> bool:
@@ -57,13 +65,14 @@ def has_closed_marker(tail: str) -> bool:
 class ReplyRules:
     """When a reply ends, and what is kept of it.
 
-    It ends with one of `end_ids`, after its first closed marker (`stop_after_marker`), or at
-    `max_new_tokens`.
+    It ends with one of `end_ids`, after its first closed marker (`stop_after_marker`), behind its
+    first line that is not blank (`stop_after_line`), or at `max_new_tokens`.
     """
 
     max_new_tokens: int
     end_ids: tuple[int, ...]
     stop_after_marker: bool = True
+    stop_after_line: bool = False
     with_spread: bool = False
 
 
@@ -135,7 +144,7 @@ class _Writer:
         self.replies: list[_Reply | None] = [None] * min(rows, len(prompts))
         self.cache = ReplyCache(prefix or SharedPrefix(), len(self.replies), model.device)
         self.filling = False
-        self.closing = marker_closers(tokenizer) if rules.stop_after_marker else frozenset()
+        self.endings = Endings(tokenizer, rules)
 
     @property
     def free(self) -> list[int]:
@@ -220,27 +229,49 @@ class _Writer:
             reply.tokens.append(token)
             if spreads:
                 reply.spread.append(spreads[place])
-            if self._has_ended(reply.tokens):
+            if self.endings.has_ended(reply.tokens):
                 self.replies[row] = None
                 self.cache.free(row)
                 yield reply.prompt, self._finish(reply)
 
-    def _has_ended(self, tokens: Sequence[int]) -> bool:
-        if tokens[-1] in self.rules.end_ids or len(tokens) == self.rules.max_new_tokens:
-            return True
-        return tokens[-1] in self.closing and has_closed_marker(
-            self.tokenizer.decode(tokens[-_MARKER_TOKENS:])
-        )
-
     def _finish(self, reply: _Reply) -> GeneratedReply:
         text = self.tokenizer.decode(reply.tokens, skip_special_tokens=True)
-        return GeneratedReply(text, len(reply.tokens), tuple(reply.spread))
+        return GeneratedReply(text, tuple(reply.tokens), tuple(reply.spread))
 
 
-def marker_closers(tokenizer: Any) -> frozenset[int]:
-    """Tokens that may close a marker: those with a closing bracket."""
-    pieces = tokenizer.get_vocab()
-    return frozenset(i for piece, i in pieces.items() if "]" in piece or piece == "<0x5D>")
+class Endings:
+    """Tells whether a reply has ended. Text is decoded where its newest token can matter only."""
+
+    def __init__(self, tokenizer: Any, rules: ReplyRules) -> None:
+        self.tokenizer, self.rules = tokenizer, rules
+        self.closing = find_tokens(tokenizer, _BRACKETS) if rules.stop_after_marker else frozenset()
+        self.breaking = find_tokens(tokenizer, _BREAKS) if rules.stop_after_line else frozenset()
+
+    def has_ended(self, tokens: Sequence[int]) -> bool:
+        """Whether the newest of a reply's tokens is its last."""
+        newest, rules = tokens[-1], self.rules
+        if newest in rules.end_ids or len(tokens) >= rules.max_new_tokens:
+            return True
+        if newest in self.closing and has_closed_marker(
+            self.tokenizer.decode(tokens[-_MARKER_TOKENS:])
+        ):
+            return True
+        return newest in self.breaking and has_whole_line(self.tokenizer.decode(tokens))
+
+
+def find_tokens(tokenizer: Any, pieces: Sequence[str]) -> frozenset[int]:
+    """Tokens whose name in the vocabulary holds one of `pieces`."""
+    return frozenset(
+        number
+        for name, number in tokenizer.get_vocab().items()
+        if any(piece in name for piece in pieces)
+    )
+
+
+def has_whole_line(text: str) -> bool:
+    """Whether a line that is not blank has come to its end."""
+    begun = text.lstrip()
+    return "\n" in begun or "\r" in begun
 
 
 def _tokens_a_pass(device: torch.device) -> int:

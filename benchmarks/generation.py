@@ -1,0 +1,296 @@
+"""How fast replies are written, against `generate` of transformers, side by side in one run.
+
+    python benchmarks/generation.py                          # the embedded model on this machine
+    python benchmarks/generation.py --parts a --rounds 1     # one part only
+    python benchmarks/generation.py --beside 2               # beside two busy processes
+    python benchmarks/generation.py --tiny --prompts 12 --device cpu --model llama   # a smoke test
+    python benchmarks/generation.py --device cuda --model llama --parts d
+
+A is `model.generate` of transformers, with prompts in order of length and padded on the left, the
+same end tokens and the same stop behind the first closed marker; its batch is the fastest of 1, 8,
+32 and 128, found on a part of the prompts. B is caft. Both are run in turn, A B A B, and each takes
+its median. Parts:
+    a   200 arithmetic rationales behind 8 solved examples, at most 80 tokens
+    b   50 questions of MMLU-Pro (`--data`), 256 tokens
+    c   1,500 free-text answers of one line behind 8 solved examples, at most 16 tokens
+    d   512 prompts of MMLU-Pro, at most 512 tokens; one token of 256 is an end, so that replies end
+        at lengths of their own
+
+The last line is one JSON object; by part:
+    ratio_vs_hf             B's tokens a second over A's with one prompt at a time
+    ratio_vs_hf_best_batch  the same over A's at its best batch, run in turn with B
+    agreement_fp32          share of greedy replies that are the same, both in float32
+    tokens_per_second       of B
+    memory_ratio            B's peak over A's at its best batch, each above the loaded model
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from operator import eq
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from caft.data.arithmetic import load_arithmetic
+from caft.data.config import ArithmeticConfig
+from caft.kernels.linear import make_linears_lean
+from caft.kernels.memory import release_memory
+from caft.models.config import Dtype
+from caft.models.encoding import encode_prompt
+from caft.models.generation import Endings, ReplyRules, generate_replies
+from caft.records import Question
+from caft.store.measure import measured
+from caft.text.config import PromptConfig, PromptStyle
+from caft.text.prompts import Wanted, write_prompt
+from models import CLASSES, choose_dtype, embedded_tokenizer, make_model
+from scoring import DATA, Clock, read_questions, resident_bytes
+
+BATCHES = (1, 8, 32, 128)
+_PROBED = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Prompts, and when their replies end."""
+
+    prompts: list[tuple[int, ...]]
+    rules: ReplyRules
+
+
+def main() -> None:
+    """Measure and print."""
+    asked = read_arguments()
+    tokenizer = embedded_tokenizer(asked.tokenizer)
+    dtype = choose_dtype(asked.dtype, asked.device)
+    print(
+        f"{asked.model} in {dtype} on {asked.device}, {torch.get_num_threads()} threads, "
+        f"{asked.beside} busy processes beside, load {os.getloadavg()[0]:.1f}; "
+        f"{torch.backends.cpu.get_cpu_capability()}",
+        flush=True,
+    )
+    figures = {}
+    with torch.inference_mode(), busy_processes(asked.beside):
+        for name in asked.parts:
+            part = make_part(name, tokenizer, asked)
+            figures[name] = measure_part(name, part, tokenizer, dtype, asked)
+    print(json.dumps(figures))
+
+
+def read_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--parts", nargs="*", choices=list("abcd"), default=list("abc"))
+    parser.add_argument("--model", choices=["smollm2", *CLASSES], default="smollm2")
+    parser.add_argument("--tiny", action="store_true", help="a small model of that class")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=[each.value for each in Dtype], default="auto")
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rows", type=int, default=128, help="replies that caft writes at once")
+    parser.add_argument("--batches", type=int, nargs="*", default=BATCHES, help="of generate")
+    parser.add_argument("--prompts", type=int, help="at most so many a part")
+    parser.add_argument("--beside", type=int, default=0, help="busy processes beside")
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument(
+        "--tokenizer",
+        type=Path,
+        help="where the embedded model is not at hand: a folder with its tokenizer",
+    )
+    return parser.parse_args()
+
+
+@contextmanager
+def busy_processes(count: int) -> Iterator[None]:
+    """Processes that compute without a pause."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+
+
+def make_part(name: str, tokenizer: Any, asked: argparse.Namespace) -> Part:
+    """The prompts of one part as token ids."""
+    end = (tokenizer.eos_token_id,)
+    if name in "bd":
+        questions = read_questions(asked.data)[: 50 if name == "b" else 512]
+        prompt, shots, wanted = PromptConfig(), (), Wanted.rationale
+        ends = tuple(random.Random(0).sample(range(len(tokenizer)), len(tokenizer) // 256))
+        rules = ReplyRules(
+            max_new_tokens=256 if name == "b" else 512, end_ids=end if name == "b" else ends
+        )
+    else:
+        prompt = PromptConfig(
+            style=PromptStyle.completion,
+            shots=8,
+            shot_separator="\n",
+            completion_answer="{question} =",
+            completion_rationale="{question}\nSteps:",
+        )
+        splits = load_arithmetic(
+            ArithmeticConfig(
+                name="arithmetic", prompt=prompt, test=200 if name == "a" else 1500, train=40
+            )
+        )
+        questions, shots = splits.test, splits.shots
+        wanted = Wanted.rationale if name == "a" else Wanted.answer
+        rules = (
+            ReplyRules(max_new_tokens=80, end_ids=end)
+            if name == "a"
+            else ReplyRules(
+                max_new_tokens=16, end_ids=end, stop_after_marker=False, stop_after_line=True
+            )
+        )
+    return Part(encode(questions[: asked.prompts], prompt, shots, wanted, tokenizer), rules)
+
+
+def encode(
+    questions: Sequence[Question],
+    prompt: PromptConfig,
+    shots: Sequence[Question],
+    wanted: Wanted,
+    tokenizer: Any,
+) -> list[tuple[int, ...]]:
+    """Prompts as a run writes them."""
+    chat = prompt.style is PromptStyle.chat
+    return [
+        encode_prompt(write_prompt(each, prompt, wanted, chat=chat, shots=shots), tokenizer)
+        for each in questions
+    ]
+
+
+def measure_part(
+    name: str, part: Part, tokenizer: Any, dtype: torch.dtype, asked: argparse.Namespace
+) -> dict[str, float | int | None]:
+    """Both ways on one part."""
+    clock = Clock(asked)
+    plain = make_model(asked.model, asked.device, dtype, tiny=asked.tiny, plain=True)
+    rates = {size: probe(plain, tokenizer, part, size, clock) for size in asked.batches}
+    best = max(rates, key=lambda size: rates[size])
+    lengths = [len(prompt) for prompt in part.prompts]
+    print(
+        f"{name}: {len(lengths)} prompts of {min(lengths)} to {max(lengths)} tokens; generate, "
+        "tokens/s by batch: " + ", ".join(f"{size}: {rate:.1f}" for size, rate in rates.items()),
+        flush=True,
+    )
+    ours = make_model(asked.model, asked.device, dtype, tiny=asked.tiny)
+    make_linears_lean(ours)
+    ways = {
+        "generate": lambda: write_plain(plain, tokenizer, part, best),
+        "caft": lambda: write_ours(ours, tokenizer, part, asked.rows),
+    }
+    speeds: dict[str, list[float]] = {way: [] for way in ways}
+    peaks: dict[str, list[int]] = {way: [] for way in ways}
+    for _ in range(asked.rounds):
+        for way, work in ways.items():
+            release_memory()
+            held = resident_bytes(asked)
+            with measured() as effort:
+                seconds, replies = clock.time(work)
+            speeds[way].append(sum(map(len, replies)) / seconds)
+            peaks[way].append(effort.peak_memory_bytes - held)
+            print(
+                f"{name}, {way}: {speeds[way][-1]:.1f} tokens/s, {seconds:.1f} s, "
+                f"{peaks[way][-1] / 1e6:.0f} MB",
+                flush=True,
+            )
+    rate = {way: statistics.median(speeds[way]) for way in ways}
+    return {
+        "ratio_vs_hf": round(rate["caft"] / rates[min(rates)], 2),
+        "ratio_vs_hf_best_batch": round(rate["caft"] / rate["generate"], 2),
+        "best_batch": best,
+        "agreement_fp32": measure_agreement(part, tokenizer, best, asked),
+        "tokens_per_second": round(rate["caft"], 1),
+        "memory_ratio": round(max(peaks["caft"]) / max(peaks["generate"]), 2),
+    }
+
+
+def probe(model: Any, tokenizer: Any, part: Part, size: int, clock: Clock) -> float:
+    """Tokens a second of `generate` in batches of `size`, on two batches or so."""
+    step = max(1, len(part.prompts) // max(_PROBED, 2 * size))
+    fewer = Part(part.prompts[::step][: max(4, min(2 * size, 128))], part.rules)
+    seconds, replies = clock.time(lambda: write_plain(model, tokenizer, fewer, size))
+    return sum(map(len, replies)) / seconds
+
+
+def measure_agreement(part: Part, tokenizer: Any, batch: int, asked: argparse.Namespace) -> float:
+    """Share of the replies that both ways write alike in float32."""
+    plain = make_model(asked.model, asked.device, torch.float32, tiny=asked.tiny, plain=True)
+    theirs = write_plain(plain, tokenizer, part, batch)
+    del plain
+    ours = make_model(asked.model, asked.device, torch.float32, tiny=asked.tiny)
+    make_linears_lean(ours)
+    same = map(eq, theirs, write_ours(ours, tokenizer, part, asked.rows))
+    return round(statistics.fmean(same), 4)
+
+
+def write_ours(model: Any, tokenizer: Any, part: Part, rows: int) -> list[list[int]]:
+    """B: the tokens of every reply."""
+    replies = generate_replies(model, tokenizer, part.prompts, part.rules, rows=rows)
+    return [list(reply.ids) for reply in replies]
+
+
+def write_plain(model: Any, tokenizer: Any, part: Part, size: int) -> list[list[int]]:
+    """A: the tokens of every reply, in the order of the prompts."""
+    from transformers import StoppingCriteriaList
+
+    order = sorted(range(len(part.prompts)), key=lambda place: len(part.prompts[place]))
+    replies: dict[int, list[int]] = {}
+    for at in range(0, len(order), size):
+        places = order[at : at + size]
+        prompts = [part.prompts[place] for place in places]
+        width = max(map(len, prompts))
+        ids = torch.tensor([[0] * (width - len(each)) + list(each) for each in prompts])
+        mask = torch.tensor([[0] * (width - len(each)) + [1] * len(each) for each in prompts])
+        written = model.generate(
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            max_new_tokens=part.rules.max_new_tokens,
+            do_sample=False,
+            eos_token_id=list(part.rules.end_ids),
+            pad_token_id=0,
+            stopping_criteria=StoppingCriteriaList([Ended(tokenizer, part.rules, width)]),
+        )
+        for place, row in zip(places, written[:, width:].tolist(), strict=True):
+            replies[place] = cut(row, tokenizer, part.rules)
+    return [replies[place] for place in range(len(order))]
+
+
+class Ended:
+    """Our rules as a stopping criterion of transformers; end tokens are its own to find."""
+
+    def __init__(self, tokenizer: Any, rules: ReplyRules, width: int) -> None:
+        self.tokenizer, self.width = tokenizer, width
+        self.ends = Endings(tokenizer, rules)
+
+    def __call__(self, ids: torch.Tensor, _scores: Any, **_: Any) -> torch.Tensor:
+        """Which rows have ended: [rows]."""
+        rows = ids[:, self.width :].tolist()
+        return torch.tensor([self.ends.has_ended(row) for row in rows], device=ids.device)
+
+
+def cut(row: Sequence[int], tokenizer: Any, rules: ReplyRules) -> list[int]:
+    """A row of `generate` without what follows its end."""
+    ends = Endings(tokenizer, rules)
+    for count in range(1, len(row)):
+        if ends.has_ended(row[:count]):
+            return list(row[:count])
+    return list(row)
+
+
+if __name__ == "__main__":
+    main()
