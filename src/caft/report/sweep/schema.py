@@ -8,7 +8,9 @@ and is null for one seed.
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Literal
+
+from typing_extensions import TypedDict
 
 from caft.report.schema import Area, Share
 
