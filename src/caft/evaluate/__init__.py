@@ -1,4 +1,4 @@
-"""How good is a student? Questions in, Predictions out, accuracies with their intervals.
+"""How good is a student? Questions in, Predictions out.
 
 Base and tuned model are examined in the same modes: `answer` (the single token that scoring
 reads), `rationale` (greedy text, the last [[...]] of the reply), `routed` (one or the other by

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from caft.console import open_console
 from caft.decoration import or_without
@@ -25,7 +24,7 @@ from caft.pipeline.workspace import Workspace
 from caft.report.run.html import render_report
 from caft.report.run.model_card import Weights, write_card
 from caft.report.run.terminal import print_summary
-from caft.report.schema import check_summary
+from caft.report.schema import Summary, check_summary
 from caft.report.tables import ReportTables
 from caft.run_config import RunConfig
 from caft.score.config import PublishedScoreConfig
@@ -51,8 +50,7 @@ def write_outputs(
     config, folder = workspace.config, workspace.context.folder
     tables = collect_tables(workspace.questions, results)
     facts = _gather_facts(workspace, results, started)
-    summary = build_summary(config, workspace.questions, results, tables, facts)
-    check_summary(summary)
+    summary = check_summary(build_summary(config, workspace.questions, results, tables, facts))
     with disk_may_be_full(folder, _WHERE_THERE_IS_NO_ROOM):
         drawn = _write_files(workspace, results, tables, summary)
     # From here on everything that was asked for is there.
@@ -63,7 +61,7 @@ def write_outputs(
 
 
 def _write_files(
-    workspace: Workspace, results: RunResults, tables: ReportTables, summary: dict[str, Any]
+    workspace: Workspace, results: RunResults, tables: ReportTables, summary: Summary
 ) -> bool:
     config, folder = workspace.config, workspace.context.folder
     write_rows(folder / "scores.parquet", score_rows(results.scored.scores, tables))
@@ -78,7 +76,7 @@ def _write_files(
     return not config.report.html or _write_page(workspace, summary, tables)
 
 
-def _deliver(workspace: Workspace, tuned: Tuned, summary: dict[str, Any]) -> None:
+def _deliver(workspace: Workspace, tuned: Tuned, summary: Summary) -> None:
     config, student = workspace.config, tuned.student
 
     def make_card(weights: Weights) -> str | None:
@@ -98,7 +96,7 @@ def _deliver(workspace: Workspace, tuned: Tuned, summary: dict[str, Any]) -> Non
     )
 
 
-def _write_page(workspace: Workspace, summary: dict[str, Any], tables: ReportTables) -> bool:
+def _write_page(workspace: Workspace, summary: Summary, tables: ReportTables) -> bool:
     config = workspace.config
     try:
         page = render_report(
@@ -178,5 +176,5 @@ def _device_name(config: RunConfig) -> str:
     return f"{name}, {dtype}"
 
 
-def _print(summary: dict[str, Any], folder: Path) -> None:
+def _print(summary: Summary, folder: Path) -> None:
     print_summary(summary, folder, open_console())

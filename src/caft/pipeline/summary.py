@@ -8,13 +8,14 @@ from typing import Any
 
 from caft.data import QuestionSplits
 from caft.estimators import STAND_IN
-from caft.evaluate.accuracy import pick_best_mode, summarise_accuracy
+from caft.evaluate.best_mode import pick_best_mode
 from caft.pipeline.results import Evaluated, ModeReplies, RunResults, Tuned
 from caft.records import Mode
 from caft.report.comparison import compare_models
+from caft.report.run.accuracy import summarise_accuracy
 from caft.report.run.cost import StageTokens, count_cost
 from caft.report.run.estimator_auc import ScoreContext, describe_scores
-from caft.report.schema import SCHEMA
+from caft.report.schema import SCHEMA, ScorePart
 from caft.report.tables import ReportTables
 from caft.run_config import RunConfig
 from caft.score.config import Fallback
@@ -93,9 +94,7 @@ def build_summary(
     }
 
 
-def _score_part(
-    config: RunConfig, questions: QuestionSplits, results: RunResults
-) -> dict[str, Any]:
+def _score_part(config: RunConfig, questions: QuestionSplits, results: RunResults) -> ScorePart:
     train = results.scored.of(questions.train)
     estimator = getattr(config.split, "estimator", STAND_IN)
     # A run that stops after scoring shows the classes that a split would make, too.

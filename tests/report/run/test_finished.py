@@ -15,9 +15,8 @@ from caft.records import AnswerScore, Mode
 from caft.report.figures import draw_calibration
 from caft.report.figures.notebook import show_figure, show_table
 from caft.report.run.class_rows import training_scores
-from caft.report.run.estimator_auc import ScoreContext, describe_scores, measure_by_subject
+from caft.report.run.estimator_auc import ScoreContext, describe_scores
 from caft.report.run.finished import read_run
-from caft.statistics import roc_auc
 from caft.store import write_rows
 
 
@@ -71,30 +70,6 @@ def test_scores_that_were_read_back_are_described_as_before(
 def test_a_folder_without_a_finished_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no finished run with scores"):
         read_run(tmp_path)
-
-
-def test_subjects_have_their_own_areas_and_reasons(finished_run: Any) -> None:
-    tables = finished_run.tables
-    scores = training_scores(tables)
-    subject_of = {key: question.subject for key, question in tables.questions.items()}
-    areas = measure_by_subject(scores, subject_of, "answer_entropy")
-    sizes = [area.n for area in areas.values()]
-    assert sum(sizes) == len(scores)
-    assert sizes == sorted(sizes, reverse=True)
-    subject, area = next(iter(areas.items()))
-    own = [row for row in scores if subject_of[row.question_id] == subject]
-    assert area == roc_auc([row.estimates["answer_entropy"] for row in own],
-                           [not row.correct for row in own], event="wrong")  # fmt: skip
-
-
-def test_margins_are_turned_so_that_more_means_harder() -> None:
-    scores = [
-        AnswerScore(question_id=str(k), predicted="", valid=True, correct=k > 1,
-                    estimates={"top1_margin": k / 4})
-        for k in range(4)
-    ]  # fmt: skip
-    (area,) = measure_by_subject(scores, {}, "top1_margin").values()
-    assert area.value == 1.0
 
 
 def test_calibration_bins_by_hand_and_a_notebook_shows_them() -> None:

@@ -82,7 +82,7 @@ def test_card_says_data_method_revision_and_numbers() -> None:
     assert "1. hard: rationale; 6 epochs, 150 rows" in card
     assert "best 50.0% after epoch 2, final 37.5%; the weights are those of epoch 6" in card
     assert "Split `entropy` by `answer_entropy`: 150 easy, 450 hard training questions." in card
-    assert "| answer | 50.0% (40.0% to 60.0%, n=90) | 55.0% (40.0% to 60.0%, n=90) |" in card
+    assert "| answer | 50.0% (40.0 to 60.0), n=90 | 55.0% (40.0 to 60.0), n=90 |" in card
     assert "| routed | not measured | not measured |" in card
 
 

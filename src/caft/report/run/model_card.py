@@ -6,9 +6,22 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 from caft.estimators import ESTIMATORS, Need
+from caft.report.comparison import confidence_of, results_by_mode
+from caft.report.headlines import routes_by_class
+from caft.report.schema import (
+    MODELS,
+    MODES,
+    Accuracy,
+    AccuracyPart,
+    DatasetPart,
+    ModelPart,
+    ScorePart,
+    SplitPart,
+    Summary,
+)
+from caft.report.wording import percent_between
 
 
 class Weights(Enum):
@@ -21,16 +34,16 @@ class Weights(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What a card says of how the weights were made, beyond the run's summary.
+    """How the weights were made, beyond the run's summary.
 
     `kinds` are the adapter's, such as ("lora", "dora"), or ("full",) where there is none; `rank`
     and `alpha` are None there, and for adapters that are no LoRA. `went_on`: tuning started from
     an adapter, whose shape this is.
     `dataset_id` and `dataset_revision` are the hub's, None where the questions came from files.
     `prompts` are the rendered texts by what they ask for, with the names of its parts in braces
-    instead of a question; `template_switches` are what the chat template was told, None where
-    none was used; `template_date` is the date that its clock stood at, and `template_bridge` what
-    was put behind its ending. `trust_remote_code`: the base model's folder holds code of its own.
+    instead of a question; `template_switches` are the chat template's arguments, None where none
+    was used; `template_date` is the date that it was given, and `template_bridge` the text after
+    its ending. `trust_remote_code`: the base model's folder holds code of its own.
     """
 
     kinds: Sequence[str]
@@ -41,36 +54,38 @@ class Recipe:
     dataset_id: str | None = None
     dataset_revision: str | None = None
     prompts: Mapping[str, str]
-    template_switches: Mapping[str, Any] | None = None
+    template_switches: Mapping[str, object] | None = None
     template_date: str | None = None
     template_bridge: str | None = None
     trust_remote_code: bool = False
 
 
-def write_card(summary: Mapping[str, Any], recipe: Recipe, weights: Weights) -> str:
+def write_card(summary: Summary, recipe: Recipe, weights: Weights) -> str:
     """README.md in the hub's format, for the weights of a run that has tuned."""
+    split, score = summary["split"], summary["score"]
+    assert split is not None, "a run that has tuned has split its questions"
+    assert score is not None, "a run that has tuned has scored its questions"
     parts = [
-        _front_matter(summary, recipe, weights),
+        _front_matter(summary["model"], recipe, weights),
         f"# {summary['run']['name']}",
         "Made with CAFT, complexity-aware fine-tuning ([arXiv 2506.21220]"
-        f"(https://arxiv.org/abs/2506.21220)): {_routing(summary)}",
+        f"(https://arxiv.org/abs/2506.21220)): {_routing(summary, split, score)}",
         "## Weights\n\n" + _weights(recipe, weights),
         "## Use\n\n" + _use(recipe, weights),
         "## Base model\n\n" + _base_model(summary["model"]),
-        "## Data\n\n" + _data(summary, recipe),
-        "## Method\n\n" + _method(summary, recipe),
+        "## Data\n\n" + _data(summary["dataset"], recipe),
+        "## Method\n\n" + _method(summary, recipe) + "\n\n" + _split(summary, split, score),
         "## Prompt\n\n" + _prompt(recipe),
-        "## Accuracy\n\n" + _accuracy(summary.get("accuracy")),
+        "## Accuracy\n\n" + _accuracy(summary["accuracy"]),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _front_matter(summary: Mapping[str, Any], recipe: Recipe, weights: Weights) -> str:
-    model = summary["model"]
+def _front_matter(model: ModelPart, recipe: Recipe, weights: Weights) -> str:
     is_adapter = weights is Weights.adapter
     lines = []
     # The hub refuses a base model that is no hub id.
-    if "/" in str(model["id"]) and not _is_path(model["id"]):
+    if "/" in model["id"] and not _is_path(model["id"]):
         relation = "adapter" if is_adapter else "finetune"
         lines += [f"base_model: {model['id']}", f"base_model_relation: {relation}"]
     if recipe.dataset_id:
@@ -84,29 +99,23 @@ def _front_matter(summary: Mapping[str, Any], recipe: Recipe, weights: Weights) 
     return "---\n" + "\n".join(lines) + "\n---"
 
 
-def _routing(summary: Mapping[str, Any]) -> str:
+def _routing(summary: Summary, split: SplitPart, score: ScorePart) -> str:
     """How training questions got their targets, as the end of a sentence."""
-    split = summary["split"]
-    if not _routes(summary):
+    if not routes_by_class(summary):
         return "every training question has the same target, and none is routed by complexity."
     then = "into classes, and the method trains each class as the list below says."
-    if split["strategy"].startswith("random"):
+    if _is_random(split):
         return f"training questions are drawn by lot {then} This is the control of routing."
-    return f"{_name_estimate(summary['score'])} sorts training questions {then}"
+    return f"{_name_estimate(score)} sorts training questions {then}"
 
 
-def _routes(summary: Mapping[str, Any]) -> bool:
-    """Whether it matters to training which class a question is in."""
-    classes = set(summary["split"]["counts"])
-    return any(
-        set(stage["targets"]) != classes or len(set(stage["targets"].values())) > 1
-        for stage in summary["method"]["stages"]
-    )
+def _is_random(split: SplitPart) -> bool:
+    return split["strategy"].startswith("random")
 
 
-def _name_estimate(score: Mapping[str, Any]) -> str:
+def _name_estimate(score: ScorePart) -> str:
     estimator = ESTIMATORS[score["estimator"]]
-    if score["source"] == "published":
+    if score.get("source") == "published":
         return f"the {estimator.title} of the publisher's model, published with the questions,"
     if estimator.name == "answer_entropy":
         return "the base model's entropy at the answer token"
@@ -159,35 +168,29 @@ print(tokenizer.decode(reply[0, inputs.input_ids.shape[1]:], skip_special_tokens
     return f"{_fenced(code, 'python')}\n\n{ends}"
 
 
-def _base_model(model: Mapping[str, Any]) -> str:
-    name = str(model["id"]).rstrip("/").rpartition("/")[2] if _is_path(model["id"]) else model["id"]
+def _base_model(model: ModelPart) -> str:
+    name = model["id"].rstrip("/").rpartition("/")[2] if _is_path(model["id"]) else model["id"]
     revision = f" at revision `{model['revision']}`" if model["revision"] else ""
-    trained = ""
-    if model["parameters"] and model["trainable_parameters"]:
-        trained = (
-            f"; {model['trainable_parameters']:,} of {model['parameters']:,} parameters trained"
-        )
-    return f"`{name}`{revision}{trained}."
+    total, trained = model["parameters"], model["trainable_parameters"]
+    share = f"; {trained:,} of {total:,} parameters trained" if total and trained else ""
+    return f"`{name}`{revision}{share}."
 
 
 def _is_path(name: str) -> bool:
-    return str(name).startswith(("/", ".", "~")) or str(name).count("/") > 1
+    return name.startswith(("/", ".", "~")) or name.count("/") > 1
 
 
-def _data(summary: Mapping[str, Any], recipe: Recipe) -> str:
-    dataset, counts = summary["dataset"], summary["dataset"]["counts"]
-    source = (
-        f"`{recipe.dataset_id}` at revision `{recipe.dataset_revision}`, "
-        if recipe.dataset_id
-        else ""
-    )
+def _data(dataset: DatasetPart, recipe: Recipe) -> str:
+    source, counts = "", dataset["counts"]
+    if recipe.dataset_id:
+        source = f"`{recipe.dataset_id}` at revision `{recipe.dataset_revision}`, "
     return (
         f"`{dataset['name']}` ({source}fingerprint `{dataset['fingerprint']}`): {counts['train']} "
         f"training, {counts['validation']} validation and {counts['test']} test questions."
     )
 
 
-def _method(summary: Mapping[str, Any], recipe: Recipe) -> str:
+def _method(summary: Summary, recipe: Recipe) -> str:
     method = summary["method"]
     lines = [
         f"`{method['name']}`, seed {summary['run']['seed']}, learning rate "
@@ -205,15 +208,13 @@ def _method(summary: Mapping[str, Any], recipe: Recipe) -> str:
                 f"{part['best']:.1%} after epoch {part['best_epoch']}, final {part['final']:.1%}; "
                 f"the weights are those of epoch {part['selected']}"
             )
-    return "\n".join([*lines, "", _split(summary)])
+    return "\n".join(lines)
 
 
-def _split(summary: Mapping[str, Any]) -> str:
-    split = summary["split"]
+def _split(summary: Summary, split: SplitPart, score: ScorePart) -> str:
     counts = ", ".join(f"{count} {name}" for name, count in split["counts"].items())
-    by_lot = split["strategy"].startswith("random")
-    estimate = "" if by_lot else f" by `{summary['score']['estimator']}`"
-    unused = "" if _routes(summary) else ", which training did not look at"
+    estimate = "" if _is_random(split) else f" by `{score['estimator']}`"
+    unused = "" if routes_by_class(summary) else ", which training did not look at"
     return f"Split `{split['strategy']}`{estimate}{unused}: {counts} training questions."
 
 
@@ -233,9 +234,9 @@ def _prompt(recipe: Recipe) -> str:
         )
         how = f"The chat template was rendered with {switches}; the reply follows at once."
         if recipe.template_date:
-            how += f" It asks for the date, and was told {recipe.template_date}."
+            how += f" It asks for the date, which is always {recipe.template_date}."
         if recipe.template_bridge:
-            how += f" Behind its own ending stands `{recipe.template_bridge!r}`."
+            how += f" After its own ending comes `{recipe.template_bridge!r}`."
     parts = [f"Whoever serves these weights must render prompts as training did. {how}"]
     for asked_for, text in recipe.prompts.items():
         parts.append(f"Asked for {_ASKED[asked_for]}, the model reads:\n\n{_fenced(text)}")
@@ -249,23 +250,22 @@ def _fenced(text: str, language: str = "text") -> str:
     return f"{fence}{language}\n{text}\n{fence}"
 
 
-def _accuracy(accuracy: Mapping[str, Any] | None) -> str:
+def _accuracy(accuracy: AccuracyPart | None) -> str:
     if not accuracy:
         return "Not measured: the run stopped before its evaluation."
-    share = f"{accuracy.get('confidence', 0.95):.0%}"
     lines = [
-        f"On test questions, with {share} Wilson intervals; unparsable replies count as wrong.",
+        f"On test questions, with {confidence_of(accuracy):.0%} Wilson intervals; unparsable "
+        "replies count as wrong.",
         "",
         "| mode | base | tuned |",
         "|---|---|---|",
     ]
-    for mode in ("answer", "rationale", "routed"):
-        cells = [_cell((accuracy.get(who) or {}).get(mode)) for who in ("base", "tuned")]
+    results = [results_by_mode(accuracy, model) for model in MODELS]
+    for mode in MODES:
+        cells = [_cell(result.get(mode)) for result in results]
         lines.append(f"| {mode} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _cell(part: Mapping[str, Any] | None) -> str:
-    if not part:
-        return "not measured"
-    return f"{part['value']:.1%} ({part['low']:.1%} to {part['high']:.1%}, n={part['n']})"
+def _cell(result: Accuracy | None) -> str:
+    return f"{percent_between(result)}, n={result['n']}" if result else "not measured"

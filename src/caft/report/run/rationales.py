@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 
 from caft.records import Rationale
-from caft.report.tables import ReportTables
+from caft.report.tables import ReportTables, take_evenly
 from caft.report.wording import clip
 
 SHOWN = 10
@@ -59,7 +59,7 @@ def describe_teaching(tables: ReportTables, classes: Sequence[str] = ()) -> Teac
     if not rows:
         return None
     reasons = Counter(row.refusal for row in rows if not row.accepted)
-    shown = _spread([row for row in rows if row.accepted], SHOWN) + _some_refused(rows)
+    shown = take_evenly([row for row in rows if row.accepted], SHOWN) + _some_refused(rows)
     return Teaching(
         sources=tuple(sorted({row.source for row in rows if row.source})),
         total=len(rows),
@@ -91,14 +91,8 @@ def _some_refused(rows: Sequence[Rationale]) -> list[Rationale]:
         if not row.accepted:
             by_reason[row.refusal].append(row)
     ranked = sorted(by_reason.values(), key=len, reverse=True)
-    rounds = zip_longest(*(_spread(own, SHOWN) for own in ranked))
+    rounds = zip_longest(*(take_evenly(own, SHOWN) for own in ranked))
     return [row for row in chain.from_iterable(rounds) if row is not None][:SHOWN]
-
-
-def _spread(rows: Sequence[Rationale], count: int) -> list[Rationale]:
-    """Up to `count` rows at even distances, so that a run's end is seen as well as its start."""
-    count = min(count, len(rows))
-    return [rows[number * len(rows) // count] for number in range(count)]
 
 
 def _show(row: Rationale, tables: ReportTables) -> Sample:

@@ -92,7 +92,7 @@ def examined_model(summary: Mapping[str, Any] | None) -> tuple[str, str | None]:
     """Whose replies count, and in which mode: the tuned model's, or the base one's alone."""
     accuracy = (summary or {}).get("accuracy") or {}
     who = "tuned" if accuracy.get("tuned") else "base"
-    return who, best_mode(accuracy, who)
+    return who, best_mode(accuracy, who)  # type: ignore[arg-type]
 
 
 def varying_settings(jobs: Sequence[JobResult]) -> list[dict[str, str]]:

@@ -27,7 +27,7 @@ def render_sweep(found: SweepResults, summary: Mapping[str, Any]) -> str:
     values = {
         "title": summary["name"],
         "summary": summary,
-        "findings": found.answers,
+        "headlines": found.answers,
         "warnings": found.warnings,
         "advice": _suggest_next(found, summary),
         "number_of": {arm["name"]: number for number, arm in enumerate(arms, start=1)},

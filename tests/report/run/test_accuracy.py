@@ -1,13 +1,11 @@
-"""Accuracy by hand, and a best mode that was never told about test rows."""
+"""Accuracy by hand."""
 
 from __future__ import annotations
 
-import inspect
-
 import pytest
 
-from caft.evaluate.accuracy import pick_best_mode, summarise_accuracy
 from caft.records import Prediction
+from caft.report.run.accuracy import summarise_accuracy
 from caft.statistics import wilson_interval
 
 
@@ -45,25 +43,3 @@ def test_confidence_is_the_one_that_was_asked_for():
     expected = wilson_interval(8, 10, 0.8)
     assert (part["low"], part["high"]) == (expected.low, expected.high)
     assert part["by_subject"] == {}
-
-
-def test_the_mode_with_most_right_validation_rows_wins():
-    modes = {
-        "answer": [row("a", True), row("b", False)],
-        "rationale": [row("a", True, 90), row("b", True, 90)],
-    }
-    assert pick_best_mode(modes) == "rationale"
-    # Rows of the validation split are all that it is ever given.
-    assert list(inspect.signature(pick_best_mode).parameters) == ["validation"]
-
-
-@pytest.mark.parametrize("order", [("rationale", "routed", "answer"), ("answer", "rationale")])
-def test_of_equally_good_modes_the_cheaper_one_wins(order):
-    tokens = {"answer": 1, "routed": 20, "rationale": 90}
-    modes = {name: [row("a", True, tokens[name]), row("b", False)] for name in order}
-    assert pick_best_mode(modes) == "answer"
-
-
-def test_without_validation_rows_there_is_no_best_mode():
-    assert pick_best_mode({}) is None
-    assert pick_best_mode({"answer": [], "rationale": []}) is None
