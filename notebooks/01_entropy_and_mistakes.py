@@ -17,7 +17,6 @@ from pathlib import Path
 from caft.report.figures import draw_calibration
 from caft.report.figures.notebook import show_figure, show_table
 from caft.report.run.class_rows import training_scores
-from caft.report.run.estimator_auc import measure_by_subject
 from caft.report.run.finished import read_run
 from caft.report.run.html import draw_figures
 
@@ -57,19 +56,19 @@ show_figure(
 # ## By subject
 
 # %%
-subject_of = {question.id: question.subject for question in run.tables.questions.values()}
-areas = measure_by_subject(scores, subject_of, run.estimator)
+score = run.summary["score"]
+areas = score.get("by_subject") or {"all": score["roc_auc"][run.estimator]}
 show_table(
     [
         {
             "subject": subject,
-            "AUC": area.value,
-            "low": area.low,
-            "high": area.high,
-            "questions": area.n,
-            "wrong": area.positives,
-            "reason": area.reason,
+            "AUC": area["value"],
+            "low": area["low"],
+            "high": area["high"],
+            "questions": area["n"],
+            "wrong": area["incorrect"],
+            "reason": area.get("reason", ""),
         }
-        for subject, area in areas.items()
+        for _, subject, area in sorted((-area["n"], name, area) for name, area in areas.items())
     ]
 )

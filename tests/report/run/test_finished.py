@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from caft.errors import UserError
-from caft.pipeline.rows import score_rows
+from caft.pipeline.rows import prediction_rows, score_rows
 from caft.records import AnswerScore, Mode
 from caft.report.figures import draw_calibration
 from caft.report.figures.notebook import show_figure, show_table
@@ -36,12 +36,7 @@ def folder(finished_run: Any, tmp_path: Path) -> Path:
     (tmp_path / "summary.json").write_text(json.dumps(finished_run.summary))
     rows = score_rows(with_probabilities(tables.scores), tables)
     write_rows(tmp_path / "scores.parquet", rows)
-    predictions = [
-        {"question_id": p.question_id, "model": who, "mode": mode.name, "text": p.text,
-         "parsed": p.parsed, "correct": p.correct, "generated_tokens": p.generated_tokens}
-        for (who, mode), rows in tables.predictions.items() for p in rows
-    ]  # fmt: skip
-    write_rows(tmp_path / "predictions.parquet", predictions)
+    write_rows(tmp_path / "predictions.parquet", prediction_rows(tables))
     return tmp_path
 
 
@@ -60,11 +55,11 @@ def test_scores_that_were_read_back_are_described_as_before(
     before = with_probabilities(training_scores(finished_run.tables))
     gold_of = {score.question_id: 0 for score in before}
     context = ScoreContext(gold_of=gold_of)
-    told = describe_scores(
+    described = describe_scores(
         training_scores(read_run(folder).tables), "answer_entropy", 0.95, context
     )
-    assert told == describe_scores(before, "answer_entropy", 0.95, context)
-    assert told["calibration"]["n"] > 0
+    assert described == describe_scores(before, "answer_entropy", 0.95, context)
+    assert described["calibration"]["n"] > 0
 
 
 def test_a_folder_without_a_finished_run_is_refused(tmp_path: Path) -> None:
