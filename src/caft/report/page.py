@@ -48,12 +48,17 @@ def render_fragment(template: str, values: Mapping[str, object]) -> Markup:
     return Markup(_environment().get_template(template).render(values))
 
 
-def _environment() -> Environment:
+def render_text(template: str, values: Mapping[str, object]) -> str:
+    """A document that is no HTML: nothing in it is escaped."""
+    return _environment(autoescape=False).get_template(template).render(values).strip() + "\n"
+
+
+def _environment(*, autoescape: bool = True) -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("caft.report", "templates"),
-        autoescape=True,
+        autoescape=autoescape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
