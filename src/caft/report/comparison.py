@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 from caft.records import Mode
-from caft.report.schema import (
-    MODES,
-    Accuracy,
-    AccuracyPart,
-    Comparison,
-    ModelName,
-    Summary,
-)
+from caft.report.schema import MODES, Accuracy, AccuracyPart, Comparison, ModelName, Summary
 from caft.report.tables import ReportTables
 from caft.statistics import count_paired, mcnemar_exact, paired_difference
 

@@ -75,36 +75,23 @@ class _Judgement:
 
 _MORE = "Try more training questions, more prompt shots or another estimator."
 _NO_AREA = _Judgement(
-    "Unknown",
-    Tone.unclear,
-    "Take questions of which the model gets some right and some wrong.",
-    "has no ROC AUC: {}. Nothing says that routing by it makes sense.",
-)
+    "Unknown", Tone.unclear, "Take questions of which the model gets some right and some wrong.",
+    "has no ROC AUC: {}. Nothing shows that routing by it makes sense.")  # fmt: skip
 _PREDICTS = _Judgement("Yes", Tone.good)
 _PREDICTS_WEAKLY = _Judgement("Weakly", Tone.unclear)
 _PREDICTS_NOTHING = _Judgement(
-    "No",
-    Tone.bad,
-    _MORE,
-    "does not predict mistakes here ({}); routing by it is a coin toss.",
-)
+    "No", Tone.bad, _MORE,
+    "does not predict mistakes here ({}); routing by it is a coin toss.")  # fmt: skip
 _REVERSED = _Judgement(
-    "It points the wrong way",
-    Tone.bad,
-    _MORE,
-    "points the wrong way ({}): the model errs where it looks sure.",
-)
+    "It points the wrong way", Tone.bad, _MORE,
+    "points the wrong way ({}): the model errs where it looks sure.")  # fmt: skip
 _HELPED = _Judgement("Tuning helped", Tone.good)
 _HARMED = _Judgement(
-    "Tuning did harm",
-    Tone.bad,
-    "Read the replies in the report, and try a lower tuning.learning_rate.",
-)
+    "Tuning did harm", Tone.bad,
+    "Read the replies in the report, and try a lower tuning.learning_rate.")  # fmt: skip
 _NO_DIFFERENCE = _Judgement(
-    "No clear difference",
-    Tone.unclear,
-    "More test questions or more epochs would show a smaller difference.",
-)
+    "No clear difference", Tone.unclear,
+    "More test questions or more epochs would show a smaller difference.")  # fmt: skip
 
 
 def find_headlines(summary: Summary, comparison: Comparison | None = None) -> tuple[Headline, ...]:

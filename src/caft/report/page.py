@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _FILTERS = ("percent", "percent_between", "points_between", "area_between", "reason_of",
             "p_in_words", "usd", "duration", "memory", "short_count", "count_of",
-            "name_estimator")  # fmt: skip
+            "name_estimator", "clip")  # fmt: skip
 
 
 def render_page(template: str, scripts: Sequence[str], values: Mapping[str, object]) -> str:

@@ -211,7 +211,7 @@ class MethodPart(TypedDict):
 class TuningPart(TypedDict):
     """How one tuning stage did on validation questions, asked as the stage trains their class.
 
-    `best_epoch` is the first of the best ones; `selected` is the epoch whose weights went on.
+    `best_epoch` is the first of the best ones; `selected` is the epoch whose weights were kept.
     All are null where nothing was measured. `dropped` counts the rows that were longer than the
     tokens allowed and left out, `dropped_ids` are their questions.
     """
@@ -237,7 +237,7 @@ class Accuracy(Share):
 
 
 class ByMode(TypedDict):
-    """A mode that was not examined is null."""
+    """A mode that was not evaluated is null."""
 
     answer: Accuracy | None
     rationale: Accuracy | None

@@ -9,24 +9,11 @@ from itertools import chain, zip_longest
 
 from caft.records import Rationale
 from caft.report.tables import ReportTables, take_evenly
-from caft.report.wording import clip
 
 SHOWN = 10
 """So many accepted and so many refused rationales are there to read."""
 
 MOST_REASONS = 12
-_LONGEST = 2_000
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One rationale beside its question; `verdict` is 'accepted' or the reason it was refused."""
-
-    verdict: str
-    accepted: bool
-    question: str
-    text: str
-    answer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +29,8 @@ class ClassChange:
 class Teaching:
     """Counts over all rationales, a question's every attempt among them.
 
-    `reasons` by falling count; `changes` of the classes that the teacher was asked about.
+    `reasons` by falling count; `changes` of the classes that the teacher was asked about;
+    `samples` with the text of their question, or its id where that is unknown.
     """
 
     sources: tuple[str, ...]
@@ -50,7 +38,7 @@ class Teaching:
     accepted: int
     reasons: tuple[tuple[str, int], ...]
     changes: tuple[ClassChange, ...]
-    samples: tuple[Sample, ...]
+    samples: tuple[tuple[str, Rationale], ...]
 
 
 def describe_teaching(tables: ReportTables, classes: Sequence[str] = ()) -> Teaching | None:
@@ -66,7 +54,7 @@ def describe_teaching(tables: ReportTables, classes: Sequence[str] = ()) -> Teac
         accepted=sum(row.accepted for row in rows),
         reasons=tuple(reasons.most_common(MOST_REASONS)),
         changes=tuple(_count_changes(tables, classes)),
-        samples=tuple(_show(row, tables) for row in shown),
+        samples=tuple((_question_of(row, tables), row) for row in shown),
     )
 
 
@@ -95,12 +83,6 @@ def _some_refused(rows: Sequence[Rationale]) -> list[Rationale]:
     return [row for row in chain.from_iterable(rounds) if row is not None][:SHOWN]
 
 
-def _show(row: Rationale, tables: ReportTables) -> Sample:
+def _question_of(row: Rationale, tables: ReportTables) -> str:
     question = tables.questions.get(row.question_id)
-    return Sample(
-        verdict=row.refusal or "accepted",
-        accepted=row.accepted,
-        question=clip(question.text if question else row.question_id, 400),
-        text=clip(row.text, _LONGEST),
-        answer=row.answer or "none",
-    )
+    return question.text if question else row.question_id

@@ -13,6 +13,7 @@ from caft.report.wording import area_between, percent_between
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.table import Table
     from rich.text import Text
 
 _STYLES = {Tone.good: "green", Tone.bad: "red", Tone.unclear: "yellow", Tone.plain: "bold"}
@@ -63,14 +64,9 @@ def _write_headline(headline: Headline) -> Text:
 
 
 def _list_validation(score: ScorePart) -> list[RenderableType]:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("predicts mistakes")
-    table.add_column("ROC AUC", justify="right")
-    table.add_column("against the one in use", justify="right")
+    table = _open_table("predicts mistakes", "ROC AUC", "against the one in use")
     for row in list_area_rows(score):
         if row.area["value"] is not None:
             against = "in use" if row.in_use else row.against
@@ -79,14 +75,8 @@ def _list_validation(score: ScorePart) -> list[RenderableType]:
     return [*([table] if table.rows else []), *facts]
 
 
-def _tabulate_accuracy(accuracy: AccuracyPart) -> RenderableType:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, title_justify="left")
-    table.add_column("test accuracy")
-    for model in MODELS:
-        table.add_column(model, justify="right")
+def _tabulate_accuracy(accuracy: AccuracyPart) -> Table:
+    table = _open_table("test accuracy", *MODELS)
     for mode in MODES:
         cells = [_write_cell(accuracy, model, mode) for model in MODELS]
         if any(cells):
@@ -94,6 +84,16 @@ def _tabulate_accuracy(accuracy: AccuracyPart) -> RenderableType:
     if accuracy.get("best_mode"):
         table.caption = "* best mode, chosen on validation questions"
         table.caption_justify = "left"
+    return table
+
+
+def _open_table(first: str, *numbers: str) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(first, box=SIMPLE_HEAD, pad_edge=False)
+    for name in numbers:
+        table.add_column(name, justify="right")
     return table
 
 
