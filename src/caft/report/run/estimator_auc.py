@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations_with_replacement
 from random import Random
 
 from caft.estimators import CONTROL, ESTIMATORS
@@ -69,9 +69,7 @@ def describe_scores(
     }
     dice = Random(CONTROL)
     values[CONTROL] = [dice.random() for _ in scores]
-    areas = _measure_areas(values, wrong, confidence)
-    comparable = {name: values[name] for name in values if areas[name]["value"] is not None}
-    differences, not_compared = _compare_areas(comparable, wrong, confidence)
+    areas, differences, not_compared = _measure_areas(values, wrong, confidence)
     masses = [score.estimates.get("option_mass") for score in scores]
     known_masses = [mass for mass in masses if mass is not None]
     return {
@@ -98,25 +96,51 @@ def _difficulties(scores: Sequence[AnswerScore], estimator: str) -> list[float |
     return [difficulty(estimator, score.estimates.get(estimator)) for score in scores]
 
 
-def _measure_areas(values: _Values, wrong: Sequence[bool], confidence: float) -> dict[str, Area]:
-    """ROC AUC of every estimate, oriented so that more means harder, against mistakes.
+def _measure_areas(
+    values: _Values, wrong: Sequence[bool], confidence: float
+) -> tuple[dict[str, Area], list[AreaDifference], list[Uncompared]]:
+    """ROC AUC of every estimate against mistakes, and of every two the paired difference.
 
     Bounds are percentile bootstraps over questions. Where right and wrong do not overlap every
-    draw is the same and the bootstrap knows nothing: the bounds stay those of `roc_auc`.
+    draw is the same and the bootstrap knows nothing: the bounds stay those of `roc_auc`. A pair is
+    compared over the questions that have both: one estimate that few questions have spoils no
+    other comparison.
     """
     areas = {name: _measure_area(name, row, wrong, confidence) for name, row in values.items()}
-    groups: dict[tuple[int, ...], list[str]] = defaultdict(list)
-    for name, row in values.items():
-        if areas[name]["value"] is not None:
-            groups[_places(row)].append(name)
+    having = {
+        name: {place for place, value in enumerate(row) if value is not None}
+        for name, row in values.items()
+        if areas[name]["value"] is not None
+    }
+    rows_of = {
+        (first, second): tuple(sorted(having[first] & having[second]))
+        for first, second in combinations_with_replacement(having, 2)
+    }
     # Estimates that exist for the same rows are resampled together.
-    for rows, names in groups.items():
-        resampled = _resample(rows, {name: values[name] for name in names}, wrong, confidence)
-        for name in names:
-            interval = resampled.interval(name)
-            if interval.low < interval.high:
-                areas[name] |= {"low": interval.low, "high": interval.high}
-    return areas
+    names_of: dict[tuple[int, ...], set[str]] = defaultdict(set)
+    for pair, rows in rows_of.items():
+        names_of[rows].update(pair)
+    resampled = {
+        rows: _resample(rows, {name: values[name] for name in names}, wrong, confidence)
+        for rows, names in names_of.items()
+        if len({wrong[place] for place in rows}) == 2
+    }
+    differences: list[AreaDifference] = []
+    not_compared: list[Uncompared] = []
+    for (first, second), rows in rows_of.items():
+        if rows not in resampled:
+            reason = _reason_for_no_area([wrong[place] for place in rows])
+            not_compared.append(
+                {"first": first, "second": second, "n": len(rows), "reason": reason}
+            )
+        elif first != second:
+            difference = as_share(resampled[rows].difference(first, second))
+            differences.append({"first": first, "second": second, **difference})
+        else:
+            own = resampled[rows].interval(first)
+            if own.low < own.high:
+                areas[first] |= {"low": own.low, "high": own.high}
+    return areas, differences, not_compared
 
 
 def _measure_area(
@@ -137,10 +161,6 @@ def _measure_area(
     return entry
 
 
-def _places(values: Sequence[float | None]) -> tuple[int, ...]:
-    return tuple(place for place, value in enumerate(values) if value is not None)
-
-
 def _resample(
     rows: Sequence[int], values: _Values, wrong: Sequence[bool], confidence: float
 ) -> ResampledAreas:
@@ -148,50 +168,10 @@ def _resample(
     return resample_areas(kept, [wrong[place] for place in rows], confidence)
 
 
-def _compare_areas(
-    values: _Values, wrong: Sequence[bool], confidence: float
-) -> tuple[list[AreaDifference], list[Uncompared]]:
-    """Every two estimates over the questions that have both: paired differences, and the others.
-
-    A pair's rows are its own: one estimate that few questions have spoils no other comparison.
-    """
-    having = {name: set(_places(row)) for name, row in values.items()}
-    pairs = list(combinations(values, 2))
-    pairs_of: dict[tuple[int, ...], list[tuple[str, str]]] = defaultdict(list)
-    for first, second in pairs:
-        pairs_of[tuple(sorted(having[first] & having[second]))].append((first, second))
-    differences: dict[tuple[str, str], AreaDifference] = {}
-    not_compared: dict[tuple[str, str], Uncompared] = {}
-    for rows, own in pairs_of.items():
-        reason = _reason_for_no_area([wrong[place] for place in rows])
-        if reason:
-            for one, two in own:
-                not_compared[one, two] = {
-                    "first": one,
-                    "second": two,
-                    "n": len(rows),
-                    "reason": reason,
-                }
-            continue
-        named = {name: values[name] for pair in own for name in pair}
-        resampled = _resample(rows, named, wrong, confidence)
-        for one, two in own:
-            share = as_share(resampled.difference(one, two))
-            differences[one, two] = {"first": one, "second": two, **share}
-    return (
-        [differences[pair] for pair in pairs if pair in differences],
-        [not_compared[pair] for pair in pairs if pair in not_compared],
-    )
-
-
 def _reason_for_no_area(wrong: Sequence[bool]) -> str:
     if not wrong:
         return "no question has both"
-    if len(set(wrong)) == 1:
-        return (
-            f"the {len(wrong)} questions that have both are all {'wrong' if wrong[0] else 'right'}"
-        )
-    return ""
+    return f"the {len(wrong)} questions that have both are all {'wrong' if wrong[0] else 'right'}"
 
 
 def _measure_subjects(
@@ -205,7 +185,7 @@ def _measure_subjects(
     areas = {}
     for subject, rows in sorted(by_subject.items()):
         values, wrong = {estimator: _difficulties(rows, estimator)}, [not r.correct for r in rows]
-        areas[subject] = _measure_areas(values, wrong, confidence)[estimator]
+        areas[subject] = _measure_areas(values, wrong, confidence)[0][estimator]
     return areas
 
 
