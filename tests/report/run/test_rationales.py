@@ -1,5 +1,5 @@
 from caft.records import Question, Rationale
-from caft.report.run.rationales import ClassChange, describe_teaching
+from caft.report.run.rationales import describe_teaching
 from caft.report.tables import ReportTables
 
 
@@ -42,7 +42,7 @@ def test_classes_shrink_by_the_questions_that_no_attempt_answered() -> None:
         ReportTables(rationales=rows, complexity_of=placed), ("easy", "middle", "hard")
     )
     assert teaching is not None
-    assert teaching.changes == (ClassChange("middle", 2, 1), ClassChange("hard", 3, 2))
+    assert teaching.changes == (("middle", 2, 1), ("hard", 3, 2))
 
 
 def test_no_teacher_is_none() -> None:

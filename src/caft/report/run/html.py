@@ -58,7 +58,7 @@ def render_report(
     accuracy, classes = summary.get("accuracy"), list(split["counts"]) if split else []
     confidence, estimator = confidence_of(accuracy), score["estimator"] if score else ""
     comparison = find_comparison(summary, tables)
-    listed = list_question_rows(tables, accuracy, estimator, option_ids, questions)
+    rows, packed, choosable = list_question_rows(tables, accuracy, estimator, option_ids, questions)
     values = {
         # A part that is missing altogether reads like one that was not reached.
         **dict.fromkeys(Summary.__annotations__),
@@ -80,9 +80,9 @@ def render_report(
         "classes": list_class_rows(split, summary["method"], tables, confidence) if split else [],
         "subjects": _list_subjects(accuracy),
         "teaching": describe_teaching(tables, classes),
-        "questions": listed.rows,
-        "packed_questions": listed.packed,
-        "choosable": listed.choosable,
+        "questions": rows,
+        "packed_questions": packed,
+        "choosable": choosable,
         "shown_without_scripts": SHOWN_WITHOUT_SCRIPTS,
         "unit": wording.unit_of(estimator),
     }

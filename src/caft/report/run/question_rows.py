@@ -58,15 +58,6 @@ class QuestionRow:
         return f"still {after}" if before == after else f"{before}, then {after}"
 
 
-@dataclass(frozen=True, slots=True)
-class QuestionRows:
-    """Rows, the same packed for the page, and how many questions there were to choose from."""
-
-    rows: Sequence[QuestionRow]
-    packed: str
-    choosable: int
-
-
 def _pack_rows(rows: Sequence[QuestionRow], classes: Sequence[str]) -> str:
     """The rows as JSON, gzip and base64: nothing of it can be read as markup."""
     place_of = {name: place for place, name in enumerate(classes)}
@@ -86,8 +77,10 @@ def list_question_rows(
     estimator: str,
     option_ids: OptionIds,
     limit: int,
-) -> QuestionRows:
-    """At most `limit` rows; where they do not fit, with shorter texts, and then fewer of them.
+) -> tuple[list[QuestionRow], str, int]:
+    """Rows, the same packed for the page, and how many questions there were to choose from.
+
+    At most `limit` rows; where they do not fit, with shorter texts, and then fewer of them.
 
     Test questions where a model was evaluated on them, else all that were scored; ordered from
     the largest estimate down and taken evenly from that order.
@@ -103,7 +96,7 @@ def list_question_rows(
             rows = [_make_row(tables, key, known, option_ids, length) for key in chosen]
             packed = _pack_rows(rows, classes)
             if len(packed) <= MOST_BYTES:
-                return QuestionRows(rows, packed, len(keys))
+                return rows, packed, len(keys)
         chosen = take_evenly(keys, int(0.95 * len(chosen) * MOST_BYTES / len(packed)))
 
 

@@ -17,27 +17,19 @@ MOST_REASONS = 12
 
 
 @dataclass(frozen=True, slots=True)
-class ClassChange:
-    """How many questions of a class the teacher was asked, and how many are left to train on."""
-
-    name: str
-    asked: int
-    left: int
-
-
-@dataclass(frozen=True, slots=True)
 class Teaching:
     """Counts over all rationales, a question's every attempt among them.
 
-    `reasons` by falling count; `changes` of the classes that the teacher was asked about;
-    `samples` with the text of their question, or its id where that is unknown.
+    `reasons` by falling count. `changes`: of each class, how many questions the teacher was asked
+    and how many are left to train on. `samples` come with the text of their question, or its id
+    where that is unknown.
     """
 
     sources: tuple[str, ...]
     total: int
     accepted: int
     reasons: tuple[tuple[str, int], ...]
-    changes: tuple[ClassChange, ...]
+    changes: tuple[tuple[str, int, int], ...]
     samples: tuple[tuple[str, Rationale], ...]
 
 
@@ -58,7 +50,7 @@ def describe_teaching(tables: ReportTables, classes: Sequence[str] = ()) -> Teac
     )
 
 
-def _count_changes(tables: ReportTables, classes: Sequence[str]) -> Iterator[ClassChange]:
+def _count_changes(tables: ReportTables, classes: Sequence[str]) -> Iterator[tuple[str, int, int]]:
     asked: dict[str, set[str]] = defaultdict(set)
     left: dict[str, set[str]] = defaultdict(set)
     for row in tables.rationales:
@@ -69,7 +61,7 @@ def _count_changes(tables: ReportTables, classes: Sequence[str]) -> Iterator[Cla
                 left[name].add(row.question_id)
     for name in (*classes, *sorted(asked.keys() - set(classes))):
         if name in asked:
-            yield ClassChange(name, len(asked[name]), len(left[name]))
+            yield name, len(asked[name]), len(left[name])
 
 
 def _some_refused(rows: Sequence[Rationale]) -> list[Rationale]:
