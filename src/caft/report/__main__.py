@@ -64,9 +64,8 @@ def _write(folder: Path, project: str | None, *, draft: bool, markdown: bool) ->
         tell(publish_report(folder, project, draft=draft))
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    return summary
+def _read(folder: Path) -> Any:
+    return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import cast
 
 from caft.report.comparison import best_mode
+from caft.report.schema import Accuracy, Summary
 
 FINISHED = "finished"
 
@@ -29,7 +30,7 @@ class JobResult:
     state: str = FINISHED
     error: str = ""
     words: tuple[str, ...] = ()
-    summary: Mapping[str, Any] | None = None
+    summary: Summary | None = None
     replies: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
     examined_in: str | None = None
     asked: int = 0
@@ -37,10 +38,15 @@ class JobResult:
     has_page: bool = False
 
     @property
+    def finished(self) -> Summary:
+        """The summary of a finished job."""
+        assert self.summary is not None, f"job {self.number} is not finished"
+        return self.summary
+
+    @property
     def seed(self) -> int:
         """The seed of a finished job."""
-        assert self.summary is not None
-        return int(self.summary["run"]["seed"])
+        return int(self.finished["run"]["seed"])
 
     @property
     def mode(self) -> str | None:
@@ -53,25 +59,25 @@ class JobResult:
         return self.replies.get(self.mode or "", {})
 
     @property
-    def result(self) -> Mapping[str, Any] | None:
+    def result(self) -> Accuracy | None:
         """Accuracy in the mode that `outcomes` are in; None where nothing was evaluated."""
         return self.results.get(self.mode or "")
 
     @property
-    def results(self) -> Mapping[str, Mapping[str, Any]]:
+    def results(self) -> Mapping[str, Accuracy]:
         """Accuracy on the test questions in every mode that was examined."""
-        accuracy = (self.summary or {}).get("accuracy") or {}
-        of_model = accuracy.get(examined_model(self.summary)[0]) or {}
+        accuracy = self.summary and self.summary["accuracy"]
+        if not accuracy:
+            return {}
+        of_model = cast("Mapping[str, Accuracy | None]", accuracy["tuned"] or accuracy["base"])
         return {mode: result for mode, result in of_model.items() if result}
 
     @property
     def validation(self) -> Mapping[str, float]:
         """Share of right answers on the validation questions, by mode."""
-        accuracy = (self.summary or {}).get("accuracy") or {}
-        found: Mapping[str, float] = (accuracy.get("validation") or {}).get(
-            examined_model(self.summary)[0], {}
-        )
-        return found
+        accuracy = self.summary and self.summary["accuracy"]
+        shares = accuracy.get("validation", {}) if accuracy else {}
+        return shares.get(examined_model(self.summary)[0], {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +94,12 @@ class Sweep:
     superseded: int = 0
 
 
-def examined_model(summary: Mapping[str, Any] | None) -> tuple[str, str | None]:
+def examined_model(summary: Summary | None) -> tuple[str, str | None]:
     """Whose replies count, and in which mode: the tuned model's, or the base one's alone."""
-    accuracy = (summary or {}).get("accuracy") or {}
-    who = "tuned" if accuracy.get("tuned") else "base"
+    accuracy = summary and summary["accuracy"]
+    if not accuracy:
+        return "base", None
+    who = "tuned" if accuracy["tuned"] else "base"
     return who, best_mode(accuracy, who)
 
 

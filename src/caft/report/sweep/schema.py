@@ -49,9 +49,16 @@ class ArmPart(TypedDict):
 
 
 class ComparisonPart(Share):
-    """Second minus first arm; see `comparisons.py` for what the numbers mean.
+    """Second minus first arm, on the same test questions.
 
-    `mode` is the one that both are examined in, null where each is in its own.
+    `value` is the difference of the mean accuracies, with the bootstrap's bounds over questions and
+    seeds: other questions and other seeds. `mode` is the one that both are examined in, null where
+    each is in its own. `only_first` and `only_second` count the replies that one of the two alone
+    got right, over the `seeds` that are paired. `p_value` is the exact test that flips the sign of
+    each question's difference, summed over those seeds (McNemar's for one seed), and `p_adjusted`
+    Holm's over all comparisons that were made together. The test covers other questions put to
+    these very models and the interval other seeds too, so that `clear` needs both to agree.
+    `detectable` is the least difference that this many questions would reveal.
     """
 
     first: str
@@ -75,8 +82,11 @@ class RoutingTestPart(ComparisonPart):
     verdict: str
 
 
-class OtherRoutingPart(TypedDict):
-    """The same answer for an estimate that is not the paper's."""
+class RoutingAnswerPart(TypedDict):
+    """Whether routing by one estimate beats its random controls: in a word, and plainly.
+
+    The word is yes, no, it depends (one control says yes and one no) or not enough data to tell.
+    """
 
     estimator: str
     verdict: str
@@ -84,15 +94,11 @@ class OtherRoutingPart(TypedDict):
 
 
 class RoutingPart(TypedDict):
-    """Whether routing by answer entropy beats its random controls: in a word, and plainly.
-
-    The word is yes, no, it depends (one control says yes and one no) or not enough data to tell.
-    `tests` holds those of all estimates.
-    """
+    """The answer for answer entropy, those for `others`, and the `tests` of all estimates."""
 
     verdict: str
     sentence: str
-    others: list[OtherRoutingPart]
+    others: list[RoutingAnswerPart]
     tests: list[RoutingTestPart]
 
 

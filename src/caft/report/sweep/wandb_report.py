@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from itertools import product
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Protocol
 
 from caft.errors import UserError
-from caft.report.sweep.markdown import tabulate, tabulate_tests
-from caft.report.wording import area_between, percent_between, usd
+from caft.report.sweep.markdown import write_table
+from caft.report.sweep.schema import ArmPart, JobPart, SweepSummary
+from caft.report.sweep.tables import tabulate_arms, tabulate_tests
+from caft.report.wording import area_between
 
 _PRICES = (
     ("cost/teacher_completion_tokens", "teacher tokens"),
@@ -17,6 +22,19 @@ _PRICES = (
     ("cost/trained_total_tokens", "trained tokens"),
     ("cost/teacher_usd", "USD"),
 )
+_COLUMNS = ("setting", "seeds", "accuracy", "mode", "rationales", "trained tokens", "USD",
+            "cut points")  # fmt: skip
+
+
+class Report(Protocol):
+    """What this module needs of a report of wandb_workspaces."""
+
+    blocks: Sequence[object]
+    url: str
+
+    def save(self, *, draft: bool) -> object:
+        """Send it to W&B."""
+        ...
 
 
 def publish_report(folder: Path, project: str, *, draft: bool) -> str:
@@ -26,7 +44,7 @@ def publish_report(folder: Path, project: str, *, draft: bool) -> str:
     where the extra is missing, nobody is logged in or the project cannot be found.
     """
     entity, name = _read_project(project)
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    summary: SweepSummary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     report = build_report(summary, group=folder.resolve().name, entity=entity, project=name)
     try:
         report.save(draft=draft)
@@ -50,69 +68,45 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def build_report(summary: Mapping[str, Any], *, group: str, entity: str, project: str) -> Any:
+def build_report(summary: SweepSummary, *, group: str, entity: str, project: str) -> Report:
     """The unsaved report of a sweep's summary; its runs are those of W&B's `group`."""
     reports = _import_reports()
-    return reports.Report(
+    routing, arms = summary["routing"], summary["arms"]
+    answers = [
+        block
+        for answer in summary["answers"]
+        for block in (reports.H3(answer["asked"]), reports.P(answer["answer"]))
+    ]
+    settings = write_table(tabulate_arms(arms).select(*_COLUMNS), _escape)
+    tests = write_table(tabulate_tests(routing["tests"]), _escape)
+    report: Report = reports.Report(
         entity=entity,
         project=project,
         title=f"CAFT sweep {summary['name']}"[:128],
-        description=summary["routing"]["sentence"],
+        description=routing["sentence"],
         width="fluid",
         blocks=[
             reports.TableOfContents(),
-            *_write_findings(reports, summary),
+            reports.H1("Findings"),
+            *answers,
             reports.H1("Settings"),
-            reports.MarkdownBlock(text=tabulate_arms(summary["arms"])),
+            reports.MarkdownBlock(text=settings),
             reports.H1("Routing against chance"),
-            reports.MarkdownBlock(text=tabulate_routing(summary["routing"])),
+            reports.MarkdownBlock(text=f"**{_escape(routing['sentence'])}**\n\n{tests}"),
             reports.H1("Runs"),
-            *_draw_panels(reports, summary, group, entity, project),
+            *_show_runs(reports, summary, group, entity, project),
         ],
     )
+    return report
 
 
-def _import_reports() -> Any:
+def _import_reports() -> ModuleType:
     try:
-        import wandb_workspaces.reports.v2 as reports
+        return import_module("wandb_workspaces.reports.v2")
     except ImportError as error:
         raise UserError(
             "wandb-workspaces is not installed; pip install 'caft[report]', or leave out --wandb"
         ) from error
-    return reports
-
-
-def _write_findings(reports: Any, summary: Mapping[str, Any]) -> list[Any]:
-    blocks = [reports.H1("Findings")]
-    for answer in summary["answers"]:
-        blocks += [reports.H3(answer["asked"]), reports.P(answer["answer"])]
-    return blocks
-
-
-def tabulate_arms(arms: Sequence[Mapping[str, Any]]) -> str:
-    """The headline table in Markdown."""
-    rows = [
-        (
-            arm["name"],
-            str(len(arm["seeds"])),
-            percent_between(arm["accuracy"]),
-            ", ".join(arm["modes"]),
-            f"{arm['cost']['rationales_kept']:,.0f}",
-            f"{arm['cost']['trained_total_tokens']:,.0f}",
-            usd(arm["cost"]["teacher_usd"]),
-            ", ".join(f"{cut:.3g}" for cut in arm["thresholds"]),
-        )
-        for arm in arms
-    ]
-    head = ("setting", "seeds", "accuracy", "mode", "rationales", "trained tokens", "USD",
-            "cut points")  # fmt: skip
-    return tabulate(head, rows, _escape)
-
-
-def tabulate_routing(routing: Mapping[str, Any]) -> str:
-    """The answer in a sentence, and its tests in Markdown."""
-    tests = tabulate_tests(routing["tests"], _escape)
-    return f"**{_escape(routing['sentence'])}**\n\n{tests}"
 
 
 def _escape(text: str) -> str:
@@ -121,59 +115,52 @@ def _escape(text: str) -> str:
     return " ".join(marked.split())
 
 
-def _draw_panels(
-    reports: Any, summary: Mapping[str, Any], group: str, entity: str, project: str
-) -> list[Any]:
-    runsets = [
-        _select_runs(reports, method, group, entity, project)
-        for method in dict.fromkeys(arm["method"] for arm in summary["arms"])
-    ]
-    if not runsets:
-        return []
-    panels = [
-        *_draw_prices(reports, summary["arms"]),
-        *_draw_cuts(reports, summary["arms"]),
-        *_draw_areas(reports, summary["jobs"]),
-    ]
-    note = reports.P(_say_areas(summary["jobs"]))
-    return [note, reports.PanelGrid(runsets=runsets, panels=panels)]
-
-
-def _select_runs(reports: Any, method: str, group: str, entity: str, project: str) -> Any:
+def _show_runs(
+    reports: ModuleType, summary: SweepSummary, group: str, entity: str, project: str
+) -> list[object]:
+    """A set of runs for each method, and panels over all of them."""
     from wandb_workspaces import expr
 
-    filters = expr.And(expr.Metric("Group") == group, expr.Metric("JobType") == method)
-    return reports.Runset(entity=entity, project=project, name=method, filters=filters)
+    arms, jobs = summary["arms"], summary["jobs"]
+    if not arms:
+        return []
+    of_group = expr.Metric("Group") == group
+    runsets = [
+        reports.Runset(entity=entity, project=project, name=method,
+                       filters=expr.And(of_group, expr.Metric("JobType") == method))
+        for method in dict.fromkeys(arm["method"] for arm in arms)
+    ]  # fmt: skip
+    cuts = max(len(arm["thresholds"]) for arm in arms)
+    of_cuts = [(f"split/thresholds/{k}", f"cut point {k + 1}") for k in range(cuts)]
+    panels = [
+        *_draw_accuracies(reports, arms, _PRICES),
+        *_draw_accuracies(reports, arms, of_cuts),
+        *_draw_areas(reports, jobs),
+    ]
+    areas = dict.fromkeys(area_between(job["roc_auc"]) for job in jobs if job["roc_auc"])
+    note = "No job has a ROC AUC."
+    if areas:
+        listed = ", ".join(areas)
+        note = f"ROC AUC of the estimate in use against the base model's mistakes: {listed}."
+    return [reports.P(note), reports.PanelGrid(runsets=runsets, panels=panels)]
 
 
-def _accuracies(arms: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Summary metrics of the modes that were chosen on validation questions."""
+def _draw_accuracies(
+    reports: ModuleType, arms: Sequence[ArmPart], metrics: Iterable[tuple[str, str]]
+) -> list[object]:
+    """Accuracy in each mode that was chosen on validation questions, against each metric."""
     modes = sorted({mode for arm in arms for mode in arm["modes"]})
-    return [(f"accuracy/tuned/{mode}/value", f"accuracy, {mode} mode") for mode in modes]
-
-
-def _draw_prices(reports: Any, arms: Sequence[Mapping[str, Any]]) -> list[Any]:
     return [
-        _scatter(reports, price, accuracy, f"{said} by {words}")
-        for accuracy, said in _accuracies(arms)
-        for price, words in _PRICES
+        reports.ScatterPlot(
+            x=reports.SummaryMetric(metric),
+            y=reports.SummaryMetric(f"accuracy/tuned/{mode}/value"),
+            title=f"accuracy, {mode} mode by {words}",
+        )
+        for mode, (metric, words) in product(modes, metrics)
     ]
 
 
-def _draw_cuts(reports: Any, arms: Sequence[Mapping[str, Any]]) -> list[Any]:
-    cuts = max((len(arm["thresholds"]) for arm in arms), default=0)
-    return [
-        _scatter(reports, f"split/thresholds/{k}", accuracy, f"{said} by cut point {k + 1}")
-        for accuracy, said in _accuracies(arms)
-        for k in range(cuts)
-    ]
-
-
-def _scatter(reports: Any, x: str, y: str, title: str) -> Any:
-    return reports.ScatterPlot(x=reports.SummaryMetric(x), y=reports.SummaryMetric(y), title=title)
-
-
-def _draw_areas(reports: Any, jobs: Sequence[Mapping[str, Any]]) -> list[Any]:
+def _draw_areas(reports: ModuleType, jobs: Sequence[JobPart]) -> list[object]:
     if not any(job["roc_auc"] for job in jobs):
         return []
     curve = reports.LinePlot(
@@ -189,10 +176,3 @@ def _draw_areas(reports: Any, jobs: Sequence[Mapping[str, Any]]) -> list[Any]:
         range_x=(0, 1),
     )
     return [curve, areas]
-
-
-def _say_areas(jobs: Sequence[Mapping[str, Any]]) -> str:
-    areas = dict.fromkeys(area_between(job["roc_auc"]) for job in jobs if job["roc_auc"])
-    if not areas:
-        return "No job has a ROC AUC."
-    return f"ROC AUC of the estimate in use against the base model's mistakes: {', '.join(areas)}."
