@@ -58,25 +58,22 @@ def _find_best(arms: Sequence[Arm], comparisons: Sequence[ComparisonPart]) -> He
     best = max(arms, key=lambda arm: arm.accuracy)
     gaps = [gap for arm in arms if (gap := subtract(best.name, arm.name, comparisons))]
     rivals = [gap["first"] for gap in gaps if not (gap["clear"] and gap["value"] > 0)]
-    others = len(arms) - 1
-    answer, tone = best.name, Tone.good
-    if not others:
+    apart = len(arms) - 1 - len(gaps)
+    answer, tone = best.name, Tone.unclear
+    if len(arms) == 1:
         detail, tone = "It is the only one so far.", Tone.plain
     elif not gaps:
-        detail, tone = "No other setting answered the same test questions.", Tone.unclear
+        detail = "No other setting answered the same test questions."
     elif rivals:
-        answer, tone = "Several are level", Tone.unclear
+        answer, behind = "Several are level", _list_names(rivals)
         detail = (
-            f"{best.name} comes first, but not clearly ahead of {_list_names(rivals)}: the order "
-            "may be chance."
+            f"{best.name} comes first, but not clearly ahead of {behind}: the order may be chance."
         )
     else:
-        whom = "every other setting"
-        if len(gaps) < others:
-            whom = (
-                f"the {count_of(len(gaps), 'setting')} that it could be compared with "
-                f"({others - len(gaps)} answered other test questions)"
-            )
+        whom, tone = "every other setting", Tone.good
+        if apart:
+            whom = f"the {count_of(len(gaps), 'setting')} that it could be compared with"
+            whom += f" ({apart} answered other test questions)"
         detail = f"It is clearly ahead of {whom}, by test and by interval."
     figure = f"{percent(best.accuracy)} over {count_of(len(best.jobs), 'seed')}"
     return Headline("Which setting is the most accurate?", answer, figure, detail, tone)
@@ -103,29 +100,22 @@ def _find_saving(savings: SavingsPart, comparisons: Sequence[ComparisonPart]) ->
     """The cheapest arm that keeps up with the arm that is taught most."""
     reference, counts = savings["reference"], savings["counts"]
     asked = f"What can be saved against {reference}?"
-    amounts = counts[UNIQUE_TOKENS]["amounts"]
-    gaps = {
-        arm: gap
-        for arm, amount in amounts.items()
-        if amount < amounts[reference]
-        and (gap := subtract(arm, reference, comparisons))
-        and keeps_up(gap)
-    }
-    if not gaps:
+    unique = counts[UNIQUE_TOKENS]
+    amounts = unique["amounts"]
+    cheaper = [arm for arm in amounts if amounts[arm] < amounts[reference]]
+    gaps = [gap for arm in cheaper if (gap := subtract(arm, reference, comparisons))]
+    level = [gap for gap in gaps if keeps_up(gap)]
+    if not level:
         detail = "Every cheaper setting is less accurate, or answered other questions."
         return Headline(asked, "Nothing", "no cheaper setting keeps up", detail, Tone.unclear)
-    cheapest = min(gaps, key=amounts.__getitem__)
-    gap = gaps[cheapest]
+    gap = min(level, key=lambda gap: amounts[gap["second"]])
     mode = f" in {gap['mode']} mode" if gap["mode"] else ""
-    saved = {
-        count["name"]: percent(share)
-        for count in counts.values()
-        if (share := count["saved"][cheapest]) is not None
-    }
+    shares = {count["name"]: count["saved"][gap["second"]] for count in counts.values()}
+    saved = {name: percent(share) for name, share in shares.items() if share is not None}
     return Headline(
         asked,
-        f"{saved[counts[UNIQUE_TOKENS]['name']]} of the {counts[UNIQUE_TOKENS]['name']}",
-        f"with {cheapest}",
+        f"{saved[unique['name']]} of the {unique['name']}",
+        f"with {gap['second']}",
         f"No loss is shown ({points_between(gap)}{mode}, {p_in_words(gap['p_adjusted'])} after "
         "Holm's correction); the interval shows how large a loss may still be hidden. "
         f"Saved by way of counting: {'; '.join(' '.join(item) for item in saved.items())}.",

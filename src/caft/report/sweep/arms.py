@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
-from caft.report.charts import Row
 from caft.report.schema import Summary
 from caft.report.sweep.job_results import JobResult, name_settings, varying_settings
 
@@ -82,7 +82,7 @@ class Arm:
         return replace(self, jobs=tuple(replace(job, examined_in=mode) for job in self.jobs))
 
     def mean_cost(self, key: str) -> float:
-        """A number of the cost part, or of `extra_counts`, averaged over the seeds."""
+        """One number of `count_of_cost`, averaged over the seeds."""
         return sum(count_of_cost(job, key) for job in self.jobs) / len(self.jobs)
 
 
@@ -147,24 +147,21 @@ def pick_common_mode(first: Arm, second: Arm) -> str | None:
 
 
 def _merit_of_mode(mode: str, first: Arm, second: Arm) -> tuple[float, float]:
-    means = [
-        (
-            sum(job.validation[mode] for job in arm.jobs) / len(arm.jobs),
-            sum(job.results[mode]["generated_tokens"] for job in arm.jobs) / len(arm.jobs),
-        )
-        for arm in (first, second)
-    ]
+    share = tokens = 0.0
+    for arm in (first, second):
+        share += sum(job.validation[mode] for job in arm.jobs) / len(arm.jobs)
+        spent = [job.results[mode]["generated_tokens"] for job in arm.jobs]
+        tokens += sum(spent) / len(spent)
     # Sums of shares such as .1 and .2 differ in their last bits, and would break a tie.
-    return round(sum(share for share, _ in means), 9), -sum(tokens for _, tokens in means)
+    return round(share, 9), -tokens
 
 
 def count_of_cost(job: JobResult, key: str) -> float:
     """One number of what a job cost; beside the cost part's keys also the three below."""
-    if key == "rationales_asked":
-        return job.asked
-    if key == "rationales_kept":
-        return job.kept
-    cost: Row = job.finished["cost"]
+    counts = {"rationales_asked": job.asked, "rationales_kept": job.kept}
+    if key in counts:
+        return counts[key]
+    cost: Mapping[str, Any] = job.finished["cost"]
     if key == "teacher_tokens":
         return float(cost["teacher_prompt_tokens"] + cost["teacher_completion_tokens"])
     return float(cost.get(key) or 0)

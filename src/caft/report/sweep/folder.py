@@ -11,7 +11,7 @@ from typing import Any
 
 from caft.errors import UserError
 from caft.report.schema import Summary, check_part
-from caft.report.sweep.job_results import FINISHED, JobResult, Sweep, examined_model
+from caft.report.sweep.job_results import FINISHED, JobResult, Sweep
 from caft.report.sweep.page import render_sweep
 from caft.report.sweep.schema import SweepSummary
 from caft.report.sweep.summary import examine_sweep
@@ -77,26 +77,26 @@ def _read_job(folder: Path, entry: dict[str, Any]) -> JobResult:
     words = entry.get("overrides")
     if words is None:
         words = summary["run"]["overrides"] if summary else _read_words(folder)
+    state = "not finished" if entry["state"] == "done" else entry["state"]
     job = JobResult(
         number=entry["number"],
         folder=entry["folder"],
-        state="not finished" if entry["state"] == "done" else entry["state"],
+        # The job table may be a moment behind: a summary is what makes a job finished.
+        state=FINISHED if summary else state,
         error=entry.get("error") or "",
         words=tuple(words),
+        summary=summary,
         has_page=(folder / "report.html").is_file(),
     )
     if summary is None:
         return job
     refusals = [row["refusal"] for row in _read_rows(folder / "rationales.parquet", "refusal")]
-    # The job table may be a moment behind: a summary is what makes a job finished.
-    return replace(
-        job,
-        state=FINISHED,
-        summary=summary,
-        replies=_read_replies(folder / "predictions.parquet", examined_model(summary)[0]),
-        asked=len(refusals),
-        kept=refusals.count(""),
-    )
+    replies: dict[str, dict[str, bool]] = {}
+    columns = ("question_id", "model", "mode", "correct")
+    for row in _read_rows(folder / "predictions.parquet", *columns):
+        if row["model"] == job.model:
+            replies.setdefault(row["mode"], {})[row["question_id"]] = row["correct"]
+    return replace(job, replies=replies, asked=len(refusals), kept=refusals.count(""))
 
 
 def _read_json(path: Path) -> Any:
@@ -115,12 +115,3 @@ def _read_words(folder: Path) -> list[str]:
 
 def _read_rows(path: Path, *columns: str) -> list[dict[str, Any]]:
     return list(read_rows(path, columns)) if path.exists() else []
-
-
-def _read_replies(path: Path, who: str) -> dict[str, dict[str, bool]]:
-    """Whether each test question was answered right, by mode."""
-    replies: dict[str, dict[str, bool]] = {}
-    for row in _read_rows(path, "question_id", "model", "mode", "correct"):
-        if row["model"] == who:
-            replies.setdefault(row["mode"], {})[row["question_id"]] = row["correct"]
-    return replies

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Literal, cast
 
 from caft.report.comparison import best_mode
-from caft.report.schema import Accuracy, Summary
+from caft.report.schema import Accuracy, AccuracyPart, Summary
 
 FINISHED = "finished"
 
@@ -49,9 +49,20 @@ class JobResult:
         return int(self.finished["run"]["seed"])
 
     @property
+    def accuracy(self) -> AccuracyPart | None:
+        """The accuracy of its summary, if it got so far."""
+        return self.summary["accuracy"] if self.summary else None
+
+    @property
+    def model(self) -> Literal["base", "tuned"]:
+        """Whose replies count: the tuned model's, or the base one's where nothing was tuned."""
+        return "tuned" if self.accuracy and self.accuracy["tuned"] else "base"
+
+    @property
     def mode(self) -> str | None:
         """The mode that counts; None where nobody chose one."""
-        return self.examined_in or examined_model(self.summary)[1]
+        chosen = best_mode(self.accuracy, self.model) if self.accuracy else None
+        return self.examined_in or chosen
 
     @property
     def outcomes(self) -> Mapping[str, bool]:
@@ -59,25 +70,22 @@ class JobResult:
         return self.replies.get(self.mode or "", {})
 
     @property
-    def result(self) -> Accuracy | None:
-        """Accuracy in the mode that `outcomes` are in; None where nothing was evaluated."""
-        return self.results.get(self.mode or "")
-
-    @property
     def results(self) -> Mapping[str, Accuracy]:
         """Accuracy on the test questions in every mode that was examined."""
-        accuracy = self.summary and self.summary["accuracy"]
-        if not accuracy:
-            return {}
-        of_model = cast("Mapping[str, Accuracy | None]", accuracy["tuned"] or accuracy["base"])
-        return {mode: result for mode, result in of_model.items() if result}
+        by_mode = self.accuracy[self.model] if self.accuracy else None
+        results = cast("Mapping[str, Accuracy | None]", by_mode or {})
+        return {mode: result for mode, result in results.items() if result}
+
+    @property
+    def result(self) -> Accuracy | None:
+        """Accuracy in the mode that counts; None where nothing was evaluated."""
+        return self.results.get(self.mode or "")
 
     @property
     def validation(self) -> Mapping[str, float]:
         """Share of right answers on the validation questions, by mode."""
-        accuracy = self.summary and self.summary["accuracy"]
-        shares = accuracy.get("validation", {}) if accuracy else {}
-        return shares.get(examined_model(self.summary)[0], {})
+        shares = self.accuracy.get("validation", {}) if self.accuracy else {}
+        return shares.get(self.model, {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,15 +100,6 @@ class Sweep:
     jobs: Sequence[JobResult]
     question: str = ""
     superseded: int = 0
-
-
-def examined_model(summary: Summary | None) -> tuple[str, str | None]:
-    """Whose replies count, and in which mode: the tuned model's, or the base one's alone."""
-    accuracy = summary and summary["accuracy"]
-    if not accuracy:
-        return "base", None
-    who = "tuned" if accuracy["tuned"] else "base"
-    return who, best_mode(accuracy, who)
 
 
 def varying_settings(jobs: Sequence[JobResult]) -> list[dict[str, str]]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from itertools import product
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
+from typing import Any
 
 from caft.errors import UserError
 from caft.report.sweep.markdown import write_table
-from caft.report.sweep.schema import ArmPart, JobPart, SweepSummary
+from caft.report.sweep.schema import ArmPart, SweepSummary
 from caft.report.sweep.tables import tabulate_arms, tabulate_tests
 from caft.report.wording import area_between
 
@@ -26,60 +26,41 @@ _COLUMNS = ("setting", "seeds", "accuracy", "mode", "rationales", "trained token
             "cut points")  # fmt: skip
 
 
-class Report(Protocol):
-    """What this module needs of a report of wandb_workspaces."""
-
-    blocks: Sequence[object]
-    url: str
-
-    def save(self, *, draft: bool) -> object:
-        """Send it to W&B."""
-        ...
-
-
 def publish_report(folder: Path, project: str, *, draft: bool) -> str:
     """Save a report on the sweep in `folder`, whose summary.json is there; returns its address.
 
     `project` is ENTITY/PROJECT, where the sweep's runs were logged with logger=wandb. UserError
     where the extra is missing, nobody is logged in or the project cannot be found.
     """
-    entity, name = _read_project(project)
+    entity, _, name = project.partition("/")
+    if not entity or not name or "/" in name:
+        raise UserError(f"--wandb is {project!r}; give ENTITY/PROJECT")
     summary: SweepSummary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     report = build_report(summary, group=folder.resolve().name, entity=entity, project=name)
     try:
         report.save(draft=draft)
     except Exception as error:
         # The library raises plain exceptions, for want of a login as well as of a network.
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"the W&B report could not be saved: {_first_line(error)}; check {project}, "
+            f"the W&B report could not be saved: {first_line}; check {project}, "
             "the login (wandb login) and the network. report.html is written"
         ) from error
     return str(report.url)
 
 
-def _read_project(project: str) -> tuple[str, str]:
-    entity, _, name = project.partition("/")
-    if not entity or not name or "/" in name:
-        raise UserError(f"--wandb is {project!r}; give ENTITY/PROJECT")
-    return entity, name
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def build_report(summary: SweepSummary, *, group: str, entity: str, project: str) -> Report:
+def build_report(summary: SweepSummary, *, group: str, entity: str, project: str) -> Any:
     """The unsaved report of a sweep's summary; its runs are those of W&B's `group`."""
     reports = _import_reports()
-    routing, arms = summary["routing"], summary["arms"]
+    routing = summary["routing"]
+    settings = write_table(tabulate_arms(summary["arms"]).select(*_COLUMNS), _escape)
+    tests = write_table(tabulate_tests(routing["tests"]), _escape)
     answers = [
         block
         for answer in summary["answers"]
         for block in (reports.H3(answer["asked"]), reports.P(answer["answer"]))
     ]
-    settings = write_table(tabulate_arms(arms).select(*_COLUMNS), _escape)
-    tests = write_table(tabulate_tests(routing["tests"]), _escape)
-    report: Report = reports.Report(
+    return reports.Report(
         entity=entity,
         project=project,
         title=f"CAFT sweep {summary['name']}"[:128],
@@ -97,7 +78,6 @@ def build_report(summary: SweepSummary, *, group: str, entity: str, project: str
             *_show_runs(reports, summary, group, entity, project),
         ],
     )
-    return report
 
 
 def _import_reports() -> ModuleType:
@@ -121,48 +101,39 @@ def _show_runs(
     """A set of runs for each method, and panels over all of them."""
     from wandb_workspaces import expr
 
-    arms, jobs = summary["arms"], summary["jobs"]
-    if not arms:
+    if not summary["arms"]:
         return []
     of_group = expr.Metric("Group") == group
     runsets = [
         reports.Runset(entity=entity, project=project, name=method,
                        filters=expr.And(of_group, expr.Metric("JobType") == method))
-        for method in dict.fromkeys(arm["method"] for arm in arms)
+        for method in dict.fromkeys(arm["method"] for arm in summary["arms"])
     ]  # fmt: skip
-    cuts = max(len(arm["thresholds"]) for arm in arms)
-    of_cuts = [(f"split/thresholds/{k}", f"cut point {k + 1}") for k in range(cuts)]
-    panels = [
-        *_draw_accuracies(reports, arms, _PRICES),
-        *_draw_accuracies(reports, arms, of_cuts),
-        *_draw_areas(reports, jobs),
+    areas = dict.fromkeys(area_between(job["roc_auc"]) for job in summary["jobs"] if job["roc_auc"])
+    note = "ROC AUC of the estimate in use against the base model's mistakes: "
+    panels = _draw_accuracies(reports, summary["arms"]) + (_draw_areas(reports) if areas else [])
+    return [
+        reports.P(f"{note}{', '.join(areas) or 'none'}."),
+        reports.PanelGrid(runsets=runsets, panels=panels),
     ]
-    areas = dict.fromkeys(area_between(job["roc_auc"]) for job in jobs if job["roc_auc"])
-    note = "No job has a ROC AUC."
-    if areas:
-        listed = ", ".join(areas)
-        note = f"ROC AUC of the estimate in use against the base model's mistakes: {listed}."
-    return [reports.P(note), reports.PanelGrid(runsets=runsets, panels=panels)]
 
 
-def _draw_accuracies(
-    reports: ModuleType, arms: Sequence[ArmPart], metrics: Iterable[tuple[str, str]]
-) -> list[object]:
-    """Accuracy in each mode that was chosen on validation questions, against each metric."""
+def _draw_accuracies(reports: ModuleType, arms: Sequence[ArmPart]) -> list[object]:
+    """Accuracy in each mode that was chosen on validation questions, by price and cut point."""
     modes = sorted({mode for arm in arms for mode in arm["modes"]})
+    cuts = range(max(len(arm["thresholds"]) for arm in arms))
+    of_cuts = [(f"split/thresholds/{k}", f"cut point {k + 1}") for k in cuts]
     return [
         reports.ScatterPlot(
             x=reports.SummaryMetric(metric),
             y=reports.SummaryMetric(f"accuracy/tuned/{mode}/value"),
             title=f"accuracy, {mode} mode by {words}",
         )
-        for mode, (metric, words) in product(modes, metrics)
+        for mode, (metric, words) in product(modes, (*_PRICES, *of_cuts))
     ]
 
 
-def _draw_areas(reports: ModuleType, jobs: Sequence[JobPart]) -> list[object]:
-    if not any(job["roc_auc"] for job in jobs):
-        return []
+def _draw_areas(reports: ModuleType) -> list[object]:
     curve = reports.LinePlot(
         title="ROC curve of the base model's mistakes",
         x="roc/false_positive_rate",
