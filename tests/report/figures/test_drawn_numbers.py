@@ -33,8 +33,8 @@ def named(panel: str, text: str) -> Drawn:
 
 def test_every_row_is_in_one_bin_and_the_largest_in_the_last() -> None:
     bins = count_bins([0.0, 0.5, 1.0, 2.0], [True, False, False, True], bins=4)
-    assert [(b.right, b.wrong) for b in bins] == [(1, 0), (0, 1), (0, 1), (1, 0)]
-    assert (bins[0].low, bins[-1].high) == (0.0, 2.0)
+    assert [(b["right"], b["wrong"]) for b in bins] == [(1, 0), (0, 1), (0, 1), (1, 0)]
+    assert (bins[0]["low"], bins[-1]["high"]) == (0.0, 2.0)
 
 
 @pytest.mark.parametrize("values", [[0.0, 0.0], [1.5, 1.5], [-1.0, -2.0]])

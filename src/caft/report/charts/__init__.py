@@ -10,4 +10,3 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 Row: TypeAlias = Mapping[str, Any]
-"""What one mark shows: its numbers and texts by name."""

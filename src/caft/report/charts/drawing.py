@@ -1,7 +1,7 @@
-"""From layers of a chart to a drawing of the page: one theme, axes, and the way out of Vega.
+"""From layers of a chart to a drawing of the page: one theme, axes, and SVG without Vega's extras.
 
-Colours are the page's own (`var(--right)`), so that a drawing follows light, dark and print by
-itself. What a mark's `description` says becomes its title, which is shown under the pointer.
+Colours are the page's own (`var(--right)`), so that a drawing follows light, dark and print. What
+a mark's `description` says becomes its title, which is shown under the pointer.
 """
 
 from __future__ import annotations

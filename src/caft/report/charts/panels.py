@@ -125,7 +125,7 @@ def draw_mode(text: str, mode: str, shares: Sequence[Row]) -> Markup:
 
 def draw_curve(key: str, text: str, points: Sequence[Row], *, name: str, axis: str,
                 ends: Mapping[str, float], top: float | None) -> Markup:  # fmt: skip
-    """One measure over the stages, whose last places are `ends`; shares have 1 as their `top`."""
+    """One measure over the stages, which end at `ends`; shares have 1 as their `top`."""
     highest = top or max(row["y"] for row in points) * 1.05 or 1.0
     x = across("x", axis, (0, max(row["x"] for row in points)), COUNT, padding=6)
     y = upwards("y", name, (0, highest), SHARE if top else NUMBER, padding=6)
@@ -148,10 +148,8 @@ def draw_curve(key: str, text: str, points: Sequence[Row], *, name: str, axis: s
 
 def draw_tokens(text: str, rows: Sequence[Row]) -> Markup:
     """One bar a purpose, all on one scale."""
-    largest = max(1, *(row["tokens"] for row in rows))
-    # A few tokens among millions are still to be seen.
-    least = largest / 250
-    seen = [{**row, "shown": max(row["tokens"], least) if row["tokens"] else 0} for row in rows]
+    largest = max(1, *(row["tokens"] for row in rows))  # a few among millions are still seen
+    seen = [{**row, "shown": row["tokens"] and max(row["tokens"], largest / 250)} for row in rows]
     x = alt.X("shown:Q", axis=None, stack=None, scale=alt.Scale(domain=[0, largest], nice=False))
     y = alt.Y("name:N", sort=None, axis=None)
     bar = {"height": 11, "yOffset": 8}
@@ -170,27 +168,23 @@ def draw_tokens(text: str, rows: Sequence[Row]) -> Markup:
 def draw_arms(key: str, text: str, rows: Sequence[Row], *, axis: str,
               domain: tuple[float, float], labels: Mapping[str, str]) -> Markup:  # fmt: skip
     """Numbered arms with their intervals; those with a `line` are filled and joined along it."""
-    low, high = fit_shares(rows)
+    joined = chart(row for row in rows if row["line"])
+    # From just below the lowest bound to just above the highest, in steps of five points.
+    low = int(min(row["low"] for row in rows) * 20) / 20
+    top = min(1.0, (int(max(row["high"] for row in rows) * 20) + 1) / 20)
     x = across("x", axis, domain, labels, padding=16)
-    y = upwards("value", "accuracy on test questions", (low, high), SHARE, padding=11)
-    joined = [row for row in rows if row["line"]]
+    y = upwards(
+        "value", "accuracy on test questions", (low, max(top, low + 0.05)), SHARE, padding=11
+    )
     fill = alt.when("datum.line").then(alt.value(CURVE)).otherwise(alt.value(PAPER))
     ink = alt.when("datum.line").then(alt.value(PAPER)).otherwise(alt.value(INK))
     number = chart(rows).mark_text(fontSize=11.5, fontWeight=600, baseline="middle")
     return draw(
         key, f"Accuracy by {axis}", text,
-        chart(joined).mark_line(strokeWidth=1.75).encode(x, y, detail="line:N"),
+        joined.mark_line(strokeWidth=1.75).encode(x, y, detail="line:N"),
         whisker(rows, x),
         chart(rows).mark_point(size=255, stroke=CURVE, strokeWidth=1.75).encode(
             x, y, fill=fill, description="hover:N"),
         number.encode(x, y, text="number:N", color=ink),
         height=300,
     )  # fmt: skip
-
-
-def fit_shares(shares: Sequence[Row]) -> tuple[float, float]:
-    """From just below the lowest bound to just above the highest, in steps of five points."""
-    low = min(share["low"] for share in shares)
-    high = max(share["high"] for share in shares)
-    bottom, top = int(low * 20) / 20, min(1.0, (int(high * 20) + 1) / 20)
-    return bottom, max(top, bottom + 0.05)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from caft.report.charts import Row
 from caft.report.figures.figure import Figure
@@ -22,34 +22,20 @@ _HISTOGRAM_BINS = 24
 _CALIBRATION_BINS = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Bin:
-    """Questions whose estimate lies in [low, high); the last bin takes its upper edge in."""
-
-    low: float
-    high: float
-    right: int
-    wrong: int
-
-    @property
-    def hover(self) -> str:
-        """The text of its bars."""
-        share = percent(self.wrong / (self.right + self.wrong))
-        counts = f"{self.right} right, {self.wrong} wrong ({share} wrong)"
-        return f"{self.low:.2f} to {self.high:.2f}: {counts}"
-
-
 def count_bins(
     values: Sequence[float], correct: Sequence[bool], bins: int = _HISTOGRAM_BINS
-) -> list[Bin]:
-    """Equally wide bins from 0, or the smallest value if that is lower, to the largest."""
+) -> list[Row]:
+    """Right and wrong answers in equally wide bins [low, high); the last one has its upper edge.
+
+    They go from 0, or the smallest value if that is lower, to the largest.
+    """
     low, high = min(0.0, *values), max(values)
     width = (high - low) / bins or 1.0
     counts = [[0, 0] for _ in range(bins)]
     for value, is_right in zip(values, correct, strict=True):
         counts[min(bins - 1, int((value - low) / width))][0 if is_right else 1] += 1
     return [
-        Bin(low + k * width, low + (k + 1) * width, right, wrong)
+        {"low": low + k * width, "high": low + (k + 1) * width, "right": right, "wrong": wrong}
         for k, (right, wrong) in enumerate(counts)
     ]
 
@@ -72,14 +58,14 @@ def draw_histogram(
     if lower_is_harder:
         cuts, classes = cuts[::-1], classes[::-1]
     bins = count_bins(values, correct)
-    low, high = bins[0].low, bins[-1].high
+    low, high = bins[0]["low"], bins[-1]["high"]
     inside = [min(max(cut, low), high) for cut in cuts]
     lines = [{"x": x, "hover": f"cut point {cut:.4g}"} for x, cut in zip(inside, cuts, strict=True)]
     text = (
         f"{len(values)} questions by {measure}: {sum(correct)} answered right, drawn upwards, "
         f"{len(values) - sum(correct)} wrong, drawn downwards. The numbers follow as a table."
     )
-    marks = [{**asdict(b), "hover": b.hover} for b in bins if b.right + b.wrong]
+    marks = [{**b, "hover": _describe_bin(**b)} for b in bins if b["right"] + b["wrong"]]
     edges = (low, *inside, high)
     return Figure(
         key="histogram",
@@ -87,9 +73,16 @@ def draw_histogram(
         note="Dashed lines are the cut points between the classes." if cuts else "",
         panels=(draw_bins(text, measure, marks, edges=edges, cuts=lines, classes=classes),),
         columns=("from", "to", "right", "wrong"),
-        rows=tuple((f"{b.low:.3f}", f"{b.high:.3f}", str(b.right), str(b.wrong)) for b in bins),
+        rows=tuple(
+            (f"{b['low']:.3f}", f"{b['high']:.3f}", str(b["right"]), str(b["wrong"])) for b in bins
+        ),
         legend=(("right", "right, upwards"), ("wrong", "wrong, downwards")),
     )
+
+
+def _describe_bin(low: float, high: float, right: int, wrong: int) -> str:
+    share = percent(wrong / (right + wrong))
+    return f"{low:.2f} to {high:.2f}: {right} right, {wrong} wrong ({share} wrong)"
 
 
 def draw_roc(

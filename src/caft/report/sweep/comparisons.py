@@ -92,9 +92,6 @@ def _pool_seeds(first: Arm, second: Arm, difference: Interval) -> ComparisonPart
 
 def pair_seeds(first: Arm, second: Arm) -> list[tuple[list[bool], list[bool]]]:
     """Outcome rows of both arms, seed beside equal seed, or in order where none is equal."""
-    rows = (outcome_rows(first), outcome_rows(second))
-    seeds = (first.seeds, second.seeds)
-    shared = [seed for seed in seeds[0] if seed in seeds[1]]
-    if not shared:
-        return list(zip(*rows, strict=False))
-    return [(rows[0][seeds[0].index(s)], rows[1][seeds[1].index(s)]) for s in shared]
+    one, two = (dict(zip(arm.seeds, outcome_rows(arm), strict=True)) for arm in (first, second))
+    shared = [(one[seed], two[seed]) for seed in one if seed in two]
+    return shared or list(zip(one.values(), two.values(), strict=False))

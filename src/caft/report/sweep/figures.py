@@ -11,6 +11,7 @@ from caft.report.sweep.schema import ArmPart
 from caft.report.wording import name_estimator, percent_between, unit_of
 from caft.statistics import pareto_front
 
+_Numbered = tuple[int, ArmPart]
 _BOUGHT = (("teacher_tokens", "teacher tokens"), ("teacher_calls", "teacher calls"))
 _FREE = (
     ("unique_rationale_tokens", "rationale tokens"),
@@ -56,7 +57,7 @@ def _draw_price(arms: Sequence[ArmPart], key: str, words: str) -> Markup:
     from caft.report.charts.panels import draw_arms
 
     prices = [arm["cost"][key] for arm in arms]
-    front = pareto_front(list(zip(prices, (arm["accuracy"]["value"] for arm in arms), strict=True)))
+    front = pareto_front([(arm["cost"][key], arm["accuracy"]["value"]) for arm in arms])
     marks = [
         {**arm["accuracy"], "x": price, "number": place + 1,
          "line": "front" if place in front else None,
@@ -71,36 +72,35 @@ def _draw_price(arms: Sequence[ArmPart], key: str, words: str) -> Markup:
 
 def draw_cut_points(arms: Sequence[ArmPart]) -> Figure | None:
     """A panel for each estimate and cut point of which several values were tried; None without."""
-    by_measure: dict[str, list[tuple[int, ArmPart]]] = {}
+    by_measure: dict[str, list[_Numbered]] = {}
     for number, arm in enumerate(arms, start=1):
         if arm["thresholds"]:
             by_measure.setdefault(_name_measure(arm), []).append((number, arm))
     panels: list[Markup] = []
-    drawn: list[tuple[int, ArmPart]] = []
+    rows: list[tuple[str, ...]] = []
     for measure, of_measure in by_measure.items():
         count = len(of_measure[0][1]["thresholds"])
-        several = [(number, arm) for number, arm in of_measure if len(arm["thresholds"]) == count]
-        tried = [{round(arm["thresholds"][k], 9) for _, arm in several} for k in range(count)]
-        varied = [k for k, values in enumerate(tried) if len(values) > 1]
-        drawn += several if varied else []
+        alike = [(number, arm) for number, arm in of_measure if len(arm["thresholds"]) == count]
+        tried = zip(*(arm["thresholds"] for _, arm in alike), strict=True)
+        varied = [k for k, cuts in enumerate(tried) if len({round(cut, 9) for cut in cuts}) > 1]
         for k in varied:
-            panels.append(_draw_cut(several, k, measure, f"cuts-{len(panels) + 1}"))
+            panels.append(_draw_cut(alike, k, measure, f"cuts-{len(panels) + 1}"))
+        for number, arm in alike if varied else ():
+            values = (f"{cut:.4g}" for cut in arm["thresholds"])
+            rows.append((*_name_arm(number, arm), measure, *values))
     if not panels:
         return None
-    places = range(max(len(arm["thresholds"]) for _, arm in drawn))
+    width = max(map(len, rows))
+    cuts = (f"cut point {k + 1}" for k in range(width - 3))
     return Figure(
         key="cuts",
         heading="Accuracy against the cut points",
         note="One panel for each estimate and cut point, one line a method; numbers are those of "
         "the table of settings, whiskers the intervals.",
         panels=tuple(panels),
-        columns=("setting", "accuracy", "estimate", *(f"cut point {k + 1}" for k in places)),
-        rows=tuple(
-            (*_name_arm(number, arm), _name_measure(arm),
-             *(f"{arm['thresholds'][k]:.4g}" if k < len(arm["thresholds"]) else "" for k in places))
-            for number, arm in drawn
-        ),
-    )  # fmt: skip
+        columns=("setting", "accuracy", "estimate", *cuts),
+        rows=tuple((*row, *[""] * (width - len(row))) for row in rows),
+    )
 
 
 def _name_measure(arm: ArmPart) -> str:
@@ -110,7 +110,7 @@ def _name_measure(arm: ArmPart) -> str:
     return ", ".join(filter(None, (name_estimator(arm["estimator"]), unit_of(arm["estimator"]))))
 
 
-def _draw_cut(arms: Sequence[tuple[int, ArmPart]], k: int, measure: str, key: str) -> Markup:
+def _draw_cut(arms: Sequence[_Numbered], k: int, measure: str, key: str) -> Markup:
     from caft.report.charts.drawing import NUMBER
     from caft.report.charts.panels import draw_arms
 

@@ -51,14 +51,13 @@ class ArmPart(TypedDict):
 class ComparisonPart(Share):
     """Second minus first arm, on the same test questions.
 
-    `value` is the difference of the mean accuracies, with the bootstrap's bounds over questions and
-    seeds: other questions and other seeds. `mode` is the one that both are examined in, null where
-    each is in its own. `only_first` and `only_second` count the replies that one of the two alone
-    got right, over the `seeds` that are paired. `p_value` is the exact test that flips the sign of
-    each question's difference, summed over those seeds (McNemar's for one seed), and `p_adjusted`
-    Holm's over all comparisons that were made together. The test covers other questions put to
-    these very models and the interval other seeds too, so that `clear` needs both to agree.
-    `detectable` is the least difference that this many questions would reveal.
+    `value` is the difference of the mean accuracies, with the bootstrap's bounds over questions
+    and seeds. `mode` is the one that both are examined in, null where each is in its own.
+    `only_first` and `only_second` count the replies that one of the two alone got right, over the
+    paired `seeds`. `p_value` is the exact test that flips the sign of each question's difference,
+    summed over those seeds (McNemar's for one seed), `p_adjusted` Holm's over all comparisons made
+    together. The test covers other questions put to these very models, the interval other seeds
+    too, so that `clear` needs both. `detectable` is the least difference that would be revealed.
     """
 
     first: str
@@ -74,7 +73,7 @@ class ComparisonPart(Share):
 
 
 class RoutingTestPart(ComparisonPart):
-    """A routed arm against its random control at an equal budget."""
+    """A routed arm (second) against its random control at an equal budget."""
 
     strategy: str
     estimator: str | None

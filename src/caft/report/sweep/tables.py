@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import TypeVar
+from dataclasses import dataclass
 
 from caft.records import Mode
 from caft.report.schema import Area, Share
@@ -15,12 +13,10 @@ from caft.report.sweep.schema import (
     ComparisonPart,
     JobPart,
     RoutingTestPart,
+    SavingPart,
     SavingsPart,
 )
 from caft.report.wording import duration, p_in_words, percent, points_between, short_count, usd
-
-Item = TypeVar("Item")
-Value = TypeVar("Value", float, int)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,30 +41,55 @@ class Column:
 
     name: str
     kind: str
+    cells: Sequence[Cell | str]
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of one cell a column; `label` names what is in the rows."""
+    """Columns of equal length; `label` names what is in the rows."""
 
     label: str
     columns: Sequence[Column]
-    rows: Sequence[Sequence[Cell]]
+
+    @property
+    def rows(self) -> list[list[Cell]]:
+        """Its cells, row by row."""
+        rows = zip(*(column.cells for column in self.columns), strict=True)
+        return [[Cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
 
     def select(self, *names: str) -> Table:
         """The columns of these names, in their order."""
-        known = [column.name for column in self.columns]
-        places = [known.index(name) for name in names]
-        rows = [[row[place] for place in places] for row in self.rows]
-        return Table(self.label, [self.columns[place] for place in places], rows)
+        by_name = {column.name: column for column in self.columns}
+        return Table(self.label, [by_name[name] for name in names])
 
 
-def _tabulate(
-    label: str, items: Sequence[Item], *columns: tuple[str, str, Callable[[Item], Cell | str]]
-) -> Table:
-    cells = [[write(item) for _, _, write in columns] for item in items]
-    rows = [[Cell(cell) if isinstance(cell, str) else cell for cell in row] for row in cells]
-    return Table(label, [Column(name, kind) for name, kind, _ in columns], rows)
+def tabulate_arms(arms: Sequence[ArmPart]) -> Table:
+    """Every setting with its accuracy, its modes, what it took and where it was cut."""
+    costs = [arm["cost"] for arm in arms]
+    cuts = [[f"{cut:.3g}" for cut in arm["thresholds"]] for arm in arms]
+    by_mode = {mode: [arm["by_mode"].get(mode) for arm in arms] for mode in list_modes(arms)}
+    return Table("Settings with their accuracy", [
+        Column("no.", "place", [str(number) for number, _ in enumerate(arms, start=1)]),
+        Column("setting", "head", [arm["name"] for arm in arms]),
+        Column("seeds", "number", [str(len(arm["seeds"])) for arm in arms]),
+        Column("accuracy", "text", [_share(arm["accuracy"]) for arm in arms]),
+        Column("over seeds", "text", [_spread(arm["over_seeds"]) for arm in arms]),
+        Column("mode", "text", [", ".join(arm["modes"]) for arm in arms]),
+        Column("tokens a question", "number", [f"{arm['tokens_a_question']:.1f}" for arm in arms]),
+        *(Column(f"{mode} mode", "number", [_cell(share, percent, "none") for share in shares])
+          for mode, shares in by_mode.items()),
+        Column("rationales", "number", [f"{cost['rationales_kept']:,.0f}" for cost in costs]),
+        Column("trained tokens", "number",
+               [f"{cost['trained_total_tokens']:,.0f}" for cost in costs]),
+        Column("USD", "number", [usd(cost["teacher_usd"]) for cost in costs]),
+        Column("cut points", "text", [", ".join(texts) for texts in cuts]),
+    ])  # fmt: skip
+
+
+def list_modes(arms: Sequence[ArmPart]) -> list[str]:
+    """The modes that any setting was examined in."""
+    known = {mode for arm in arms for mode in arm["by_mode"]}
+    return [mode.name for mode in Mode if mode.name in known]
 
 
 def _cell(value: float | None, write: Callable[[float], str], missing: str = "") -> Cell:
@@ -78,125 +99,92 @@ def _cell(value: float | None, write: Callable[[float], str], missing: str = "")
 
 
 def _share(share: Share | None) -> Cell:
-    if share is None:
-        return Cell("", "")
-    bounds = f"{100 * share['low']:.1f} to {100 * share['high']:.1f}"
-    return Cell(percent(share["value"]), share["value"], bounds)
+    return Cell(percent(share["value"]), share["value"], _bounds(share)) if share else Cell("", "")
 
 
-def tabulate_arms(arms: Sequence[ArmPart]) -> Table:
-    """Every setting with its accuracy, its modes, what it took and where it was cut."""
-    number_of = {arm["name"]: number for number, arm in enumerate(arms, start=1)}
-    return _tabulate(
-        "Settings with their accuracy",
-        arms,
-        ("no.", "place", lambda arm: str(number_of[arm["name"]])),
-        ("setting", "head", lambda arm: arm["name"]),
-        ("seeds", "number", lambda arm: str(len(arm["seeds"]))),
-        ("accuracy", "text", lambda arm: _share(arm["accuracy"])),
-        ("over seeds", "text", lambda arm: _spread(arm["over_seeds"])),
-        ("mode", "text", lambda arm: ", ".join(arm["modes"])),
-        ("tokens a question", "number", lambda arm: f"{arm['tokens_a_question']:.1f}"),
-        *((f"{mode} mode", "number", partial(_share_in, mode)) for mode in list_modes(arms)),
-        ("rationales", "number", lambda arm: f"{arm['cost']['rationales_kept']:,.0f}"),
-        ("trained tokens", "number", lambda arm: f"{arm['cost']['trained_total_tokens']:,.0f}"),
-        ("USD", "number", lambda arm: usd(arm["cost"]["teacher_usd"])),
-        ("cut points", "text", lambda arm: ", ".join(f"{cut:.3g}" for cut in arm["thresholds"])),
-    )
-
-
-def list_modes(arms: Sequence[ArmPart]) -> list[str]:
-    """The modes that any setting was examined in."""
-    known = {mode for arm in arms for mode in arm["by_mode"]}
-    return [mode.name for mode in Mode if mode.name in known]
+def _bounds(share: Share) -> str:
+    return f"{100 * share['low']:.1f} to {100 * share['high']:.1f}"
 
 
 def _spread(share: Share | None) -> Cell:
     if share is None:
         return Cell("one seed", "", style="soft")
-    return replace(_share(share), text="", value=share["high"] - share["low"])
-
-
-def _share_in(mode: str, arm: ArmPart) -> Cell:
-    return _cell(arm["by_mode"].get(mode), percent, "none")
+    return Cell("", share["high"] - share["low"], _bounds(share))
 
 
 def tabulate_tests(tests: Sequence[RoutingTestPart]) -> Table:
     """The routed settings against their random controls."""
-    return _tabulate(
-        "Routed settings against random ones",
-        tests,
-        ("routed", "head", lambda test: test["second"]),
-        ("random", "text", lambda test: test["first"]),
-        ("equal in", "text", lambda test: ", ".join(test["equal_in"])),
-        ("mode", "text", lambda test: test["mode"] or ""),
-        ("routed minus random", "text", lambda test: Cell(points_between(test), test["value"])),
-        ("seeds", "number", lambda test: str(test["seeds"])),
-        ("p, Holm", "number", lambda test: _cell(test["p_adjusted"], p_in_words)),
-        ("better?", "text", lambda test: test["verdict"]),
-    )
+    return Table("Routed settings against random ones", [
+        Column("routed", "head", [test["second"] for test in tests]),
+        Column("random", "text", [test["first"] for test in tests]),
+        Column("equal in", "text", [", ".join(test["equal_in"]) for test in tests]),
+        Column("mode", "text", [test["mode"] or "" for test in tests]),
+        Column("routed minus random", "text",
+               [Cell(points_between(test), test["value"]) for test in tests]),
+        Column("seeds", "number", [str(test["seeds"]) for test in tests]),
+        Column("p, Holm", "number", [_cell(test["p_adjusted"], p_in_words) for test in tests]),
+        Column("better?", "text", [test["verdict"] for test in tests]),
+    ])  # fmt: skip
 
 
 def tabulate_comparisons(pairs: Sequence[ComparisonPart]) -> Table:
     """Every two settings against each other, the clearest difference first."""
-    return _tabulate(
-        "Pairs of settings",
-        sorted(pairs, key=lambda pair: pair["p_adjusted"]),
-        ("first", "head", lambda pair: pair["first"]),
-        ("second", "text", lambda pair: pair["second"]),
-        ("mode", "text", lambda pair: pair["mode"] or "each its own"),
-        ("second minus first", "text", lambda pair: Cell(
-            points_between(pair), pair["value"], tag="clear" if pair["clear"] else "")),
-        ("only first right", "number", lambda pair: str(pair["only_first"])),
-        ("only second right", "number", lambda pair: str(pair["only_second"])),
-        ("p", "number", lambda pair: _cell(pair["p_value"], p_in_words)),
-        ("p, Holm", "number", lambda pair: _cell(pair["p_adjusted"], p_in_words)),
-        ("detectable", "number", lambda pair: _cell(
-            pair["detectable"], lambda gap: f"{100 * gap:.1f} points", "none")),
-    )  # fmt: skip
+    pairs = sorted(pairs, key=lambda pair: pair["p_adjusted"])
+    gaps = [Cell(points_between(pair), pair["value"], tag="clear" if pair["clear"] else "")
+            for pair in pairs]  # fmt: skip
+    return Table("Pairs of settings", [
+        Column("first", "head", [pair["first"] for pair in pairs]),
+        Column("second", "text", [pair["second"] for pair in pairs]),
+        Column("mode", "text", [pair["mode"] or "each its own" for pair in pairs]),
+        Column("second minus first", "text", gaps),
+        Column("only first right", "number", [str(pair["only_first"]) for pair in pairs]),
+        Column("only second right", "number", [str(pair["only_second"]) for pair in pairs]),
+        Column("p", "number", [_cell(pair["p_value"], p_in_words) for pair in pairs]),
+        Column("p, Holm", "number", [_cell(pair["p_adjusted"], p_in_words) for pair in pairs]),
+        Column("detectable", "number",
+               [_cell(pair["detectable"], _points, "none") for pair in pairs]),
+    ])  # fmt: skip
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.1f} points"
 
 
 def tabulate_savings(savings: SavingsPart, arms: Sequence[ArmPart]) -> Table:
     """What every setting cost, by way of counting, and what that saves against the reference."""
+    names = [arm["name"] for arm in arms]
+    return Table("Cost of every setting", [
+        Column("setting", "head", names),
+        *(Column(count["name"], "number", [_amount(key, count, name) for name in names])
+          for key, count in savings["counts"].items()),
+    ])  # fmt: skip
 
-    def write(key: str, arm: ArmPart) -> Cell:
-        name, count = arm["name"], savings["counts"][key]
-        amount, saved = count["amounts"][name], count["saved"][name]
-        text = usd(amount) if key == "teacher_usd" else short_count(amount)
-        return Cell(text, amount, f"{-100 * saved:+.1f}%" if saved else "")
 
-    counts = savings["counts"].items()
-    return _tabulate(
-        "Cost of every setting",
-        arms,
-        ("setting", "head", lambda arm: arm["name"]),
-        *((count["name"], "number", partial(write, key)) for key, count in counts),
-    )
+def _amount(key: str, count: SavingPart, arm: str) -> Cell:
+    amount, saved = count["amounts"][arm], count["saved"][arm]
+    text = usd(amount) if key == "teacher_usd" else short_count(amount)
+    return Cell(text, amount, f"{-100 * saved:+.1f}%" if saved else "")
 
 
 def tabulate_jobs(jobs: Sequence[JobPart], address_of: Mapping[str, str]) -> Table:
     """Every job, finished or not; `address_of` goes by folder."""
     keys = dict.fromkeys(key for job in jobs for key in job["settings"])
-    return _tabulate(
-        "Jobs of the sweep",
-        jobs,
-        ("job", "head", lambda job: Cell(
-            str(job["number"]), job["number"], link=address_of.get(job["folder"], ""))),
-        ("state", "text", _state),
-        *((key, "text", partial(_setting, key)) for key in keys),
-        ("seed", "number", lambda job: "" if job["seed"] is None else str(job["seed"])),
-        ("accuracy", "text", lambda job: _share(job["accuracy"])),
-        ("mode", "text", lambda job: job["mode"] or ""),
-        ("ROC AUC", "text", lambda job: _area(job["roc_auc"])),
-        ("rationales", "number",
-         lambda job: f"{job['cost']['rationales_kept']:,.0f}" if job["cost"] else ""),
-        ("USD", "number", lambda job: _cell((job["cost"] or {}).get("teacher_usd"), usd)),
-        ("time", "number", lambda job: _cell(job["seconds"], duration)),
-    )  # fmt: skip
-
-
-def _setting(key: str, job: JobPart) -> str:
-    return job["settings"].get(key, "")
+    numbers = [Cell(str(job["number"]), job["number"], link=address_of.get(job["folder"], ""))
+               for job in jobs]  # fmt: skip
+    costs = [job["cost"] or {} for job in jobs]
+    return Table("Jobs of the sweep", [
+        Column("job", "head", numbers),
+        Column("state", "text", [_state(job) for job in jobs]),
+        *(Column(key, "text", [job["settings"].get(key, "") for job in jobs]) for key in keys),
+        Column("seed", "number", ["" if job["seed"] is None else str(job["seed"]) for job in jobs]),
+        Column("accuracy", "text", [_share(job["accuracy"]) for job in jobs]),
+        Column("mode", "text", [job["mode"] or "" for job in jobs]),
+        Column("ROC AUC", "text", [_area(job["roc_auc"]) for job in jobs]),
+        Column("rationales", "number",
+               [_cell(cost.get("rationales_kept"), "{:,.0f}".format) for cost in costs]),
+        Column("USD", "number", [_cell(cost.get("teacher_usd"), usd) for cost in costs]),
+        Column("time", "number", [_cell(job["seconds"], duration) for job in jobs]),
+    ])  # fmt: skip
 
 
 def _state(job: JobPart) -> Cell:
