@@ -16,11 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from caft.report.figures.notebook import show_figure, show_table
-from caft.report.sweep import examine_sweep, read_sweep
+from caft.report.sweep import analyse_sweep, read_sweep
 from caft.report.sweep.figures import draw_sweep
 
 sweep = read_sweep(Path(os.environ["CAFT_SWEEP"]))
-summary = examine_sweep(sweep, datetime.now(UTC).isoformat()).summary
+summary = analyse_sweep(sweep, datetime.now(UTC).isoformat()).summary
 arms = summary["arms"]
 show_table([{"setting": arm["name"], **arm["accuracy"], "seeds": arm["seeds"]} for arm in arms])
 

@@ -22,7 +22,7 @@ from caft.report.sweep.figures import draw_sweep
 from caft.report.sweep.job_results import JobResult, Sweep, name_settings, varying_settings
 from caft.report.sweep.page import render_sweep
 from caft.report.sweep.schema import ComparisonPart, SweepSummary
-from caft.report.sweep.summary import examine_sweep
+from caft.report.sweep.summary import analyse_sweep
 from caft.report.sweep.tables import tabulate_comparisons, tabulate_tests
 from caft.statistics import Verdict, mcnemar_exact, sign_flip_exact
 
@@ -45,7 +45,7 @@ def test_settings_that_all_jobs_share_are_not_named() -> None:
         "model=tiny",
     )
     jobs = [
-        JobResult(number=k, folder=str(k), words=tuple(line.split()))
+        JobResult(number=k, folder=str(k), overrides=tuple(line.split()))
         for k, line in enumerate(lines)
     ]
     settings = varying_settings(jobs)
@@ -117,7 +117,7 @@ def test_holm_counts_all_pairs(finished_sweep: Sweep) -> None:
 def test_other_questions_are_never_compared(make_job: Callable[..., JobResult]) -> None:
     one, two = make_job(0, method="sft"), make_job(1, method="distill")
     two.summary["dataset"]["fingerprint"] = "other"  # type: ignore[index]
-    found = examine_sweep(Sweep(name="x", jobs=[one, two]), WRITTEN)
+    found = analyse_sweep(Sweep(name="x", jobs=[one, two]), WRITTEN)
     assert found.summary["comparisons"] == []
     assert any("only those that did are compared" in warning for warning in found.warnings)
 
@@ -133,11 +133,11 @@ def with_questions(job: JobResult, fingerprint: str, of_test: str) -> JobResult:
 def test_the_same_test_questions_are_compared_whatever_was_trained(
     make_job: Callable[..., JobResult],
 ) -> None:
-    jobs = [make_job(k, method="sft", words=(f"dataset.train={n}",), accuracy=accuracy)
+    jobs = [make_job(k, method="sft", overrides=(f"dataset.train={n}",), accuracy=accuracy)
             for k, (n, accuracy) in enumerate(((300, 0.8), (100, 0.4), (500, 0.4)))]  # fmt: skip
     jobs = [with_questions(jobs[0], "a", "same"), with_questions(jobs[1], "b", "same"),
             with_questions(jobs[2], "c", "other")]  # fmt: skip
-    found = examine_sweep(Sweep(name="x", jobs=jobs), WRITTEN)
+    found = analyse_sweep(Sweep(name="x", jobs=jobs), WRITTEN)
     names = [arm["name"] for arm in found.summary["arms"]]
     assert [(pair["first"], pair["second"]) for pair in found.summary["comparisons"]] == [
         (names[0], names[1])
@@ -147,7 +147,7 @@ def test_the_same_test_questions_are_compared_whatever_was_trained(
         in found.answers[1].detail
     )
     # Nobody else's questions: reported, and not called a win.
-    found = examine_sweep(Sweep(name="x", jobs=[jobs[0], jobs[2]]), WRITTEN)
+    found = analyse_sweep(Sweep(name="x", jobs=[jobs[0], jobs[2]]), WRITTEN)
     (alone,) = [answer for answer in found.answers if answer.asked.startswith("Which")]
     assert alone.detail == "No other setting answered the same test questions."
 
@@ -156,12 +156,12 @@ def test_the_best_by_its_own_mode_is_not_ahead_where_the_common_mode_says_otherw
     make_job: Callable[..., JobResult],
 ) -> None:
     jobs = [
-        make_job(0, method="sft", accuracy=0.7, in_answer_mode=0.1, words=("tuning.rank=8",),
+        make_job(0, method="sft", accuracy=0.7, in_answer_mode=0.1, overrides=("tuning.rank=8",),
                  validation={"rationale": 0.5, "answer": 0.3}),
-        make_job(1, method="sft", accuracy=0.1, in_answer_mode=0.6, words=("tuning.rank=4",),
+        make_job(1, method="sft", accuracy=0.1, in_answer_mode=0.6, overrides=("tuning.rank=4",),
                  validation={"rationale": 0.3, "answer": 0.9}),
     ]  # fmt: skip
-    found = examine_sweep(Sweep(name="x", jobs=jobs), WRITTEN)
+    found = analyse_sweep(Sweep(name="x", jobs=jobs), WRITTEN)
     assert [arm["accuracy"]["value"] for arm in found.summary["arms"]] == pytest.approx([0.7, 0.6])
     (pair,) = found.summary["comparisons"]
     assert (pair["mode"], pair["clear"]) == ("answer", True)
@@ -176,7 +176,7 @@ def routing_of(
         jobs.append(make_job(seed, method="complexity_aware", seed=seed, accuracy=routed))
         jobs.append(make_job(seed + 50, method="complexity_aware", split="random", seed=seed,
                              accuracy=control, **dials))  # fmt: skip
-    return examine_sweep(Sweep(name="x", jobs=jobs), WRITTEN).summary["routing"]
+    return analyse_sweep(Sweep(name="x", jobs=jobs), WRITTEN).summary["routing"]
 
 
 def test_a_large_gain_over_random_is_a_yes(make_job: Callable[..., JobResult]) -> None:
@@ -215,7 +215,7 @@ def test_equal_tokens_with_fewer_calls_are_an_equal_budget(
     jobs = [
         make_job(0, method="complexity_aware"),
         make_job(1, method="complexity_aware", split="random", rationales=300, tokens=30),
-        make_job(2, method="complexity_aware", split="random", words=("a.b=1",), tokens=70),
+        make_job(2, method="complexity_aware", split="random", overrides=("a.b=1",), tokens=70),
     ]
     arm, of_tokens, of_calls = find_arms(jobs)
     assert equal_budgets(arm, of_tokens) == ["teacher tokens"]
@@ -229,7 +229,7 @@ def routing_sweep(make_job: Callable[..., JobResult], *arms: dict[str, Any]) -> 
         for place, arm in enumerate(arms)
         for seed in (1, 2, 3)
     ]
-    return examine_sweep(Sweep(name="x", jobs=jobs), WRITTEN)
+    return analyse_sweep(Sweep(name="x", jobs=jobs), WRITTEN)
 
 
 def test_a_win_of_another_estimate_is_none_of_entropy(make_job: Callable[..., JobResult]) -> None:
@@ -237,7 +237,7 @@ def test_a_win_of_another_estimate_is_none_of_entropy(make_job: Callable[..., Jo
         make_job,
         {"accuracy": 0.48},
         {"accuracy": 0.65, "estimator": "gold_cross_entropy",
-         "words": ("split.estimator=gold_cross_entropy",)},
+         "overrides": ("split.estimator=gold_cross_entropy",)},
         {"accuracy": 0.47, "split": "random"},
     )  # fmt: skip
     routing = found.summary["routing"]
@@ -265,8 +265,8 @@ def test_older_summaries_name_the_estimate_among_the_scores(
     assert [arm.estimator for arm in find_arms(jobs)] == ["option_entropy", None]
 
 
-OF_CALLS = {"split": "random_calls", "words": ("split.match=calls",), "tokens": 40}
-OF_TOKENS = {"split": "random_tokens", "words": ("split.match=tokens",), "rationales": 180,
+OF_CALLS = {"split": "random_calls", "overrides": ("split.match=calls",), "tokens": 40}
+OF_TOKENS = {"split": "random_tokens", "overrides": ("split.match=tokens",), "rationales": 180,
              "tokens": 50}  # fmt: skip
 
 
@@ -314,15 +314,15 @@ def test_arms_that_differ_beside_the_routing_are_no_rivals(
     fast = ("tuning.learning_rate=1e-3",)
     answer = routing_sweep(
         make_job,
-        {"accuracy": 0.62, "words": fast},
-        {"accuracy": 0.47, "split": "random", "words": ("tuning.learning_rate=1e-4",)},
+        {"accuracy": 0.62, "overrides": fast},
+        {"accuracy": 0.47, "split": "random", "overrides": ("tuning.learning_rate=1e-4",)},
     ).summary["routing"]
     assert answer["tests"] == []
     assert "the same other settings" in answer["sentence"]
     answer = routing_sweep(
         make_job,
-        {"accuracy": 0.62, "words": fast},
-        {"accuracy": 0.47, "split": "random", "words": fast},
+        {"accuracy": 0.62, "overrides": fast},
+        {"accuracy": 0.47, "split": "random", "overrides": fast},
     ).summary["routing"]
     assert answer["verdict"] == "yes"
 
@@ -330,7 +330,7 @@ def test_arms_that_differ_beside_the_routing_are_no_rivals(
 def test_arms_are_tested_in_one_mode_that_both_choose_together(
     make_job: Callable[..., JobResult],
 ) -> None:
-    # Apart, entropy would be examined in rationale mode and its control in answer mode: 62%
+    # Apart, entropy would be evaluated in rationale mode and its control in answer mode: 62%
     # against 20%. Together answer mode has (.50 + .40) / 2, rationale mode (.55 + .39) / 2.
     found = routing_sweep(
         make_job,
@@ -427,7 +427,7 @@ def test_a_loss_that_either_test_or_interval_shows_is_no_saving(
 
 
 def test_summary_holds_its_schema_and_counts_savings_by_hand(finished_sweep: Sweep) -> None:
-    summary = examine_sweep(finished_sweep, WRITTEN).summary
+    summary = analyse_sweep(finished_sweep, WRITTEN).summary
     check_part(summary, SweepSummary, "summary")
     assert summary["savings"]["reference"] == "distill, entropy"
     counts = summary["savings"]["counts"]
@@ -450,9 +450,9 @@ def test_cut_points_are_drawn_in_the_unit_of_what_was_cut(
 ) -> None:
     cuts = [("answer_entropy", (0.5, 1.5)), ("answer_entropy", (0.9, 1.5)),
             ("rationale_length", (40, 90)), ("rationale_length", (60, 90))]  # fmt: skip
-    jobs = [make_job(k, method="complexity_aware", estimator=name, cuts=at, words=(f"a.b={k}",))
+    jobs = [make_job(k, method="complexity_aware", estimator=name, cuts=at, overrides=(f"a.b={k}",))
             for k, (name, at) in enumerate(cuts)]  # fmt: skip
-    found = examine_sweep(Sweep(name="x", jobs=jobs), WRITTEN)
+    found = analyse_sweep(Sweep(name="x", jobs=jobs), WRITTEN)
     figure = draw_sweep(found.summary["arms"])[-1]
     assert [row[2] for row in figure.rows] == [
         "answer entropy, nats"
@@ -544,7 +544,7 @@ def test_of_two_equal_jobs_the_one_that_finished_last_counts(
     new, old = (make_job(k, method="sft", accuracy=value) for k, value in enumerate((0.6, 0.4)))
     new.summary["run"]["finished"] = "2026-11-25T10:00:00+00:00"  # type: ignore[index]
     old.summary["run"]["finished"] = "2026-11-25T10:00:00+02:00"  # type: ignore[index]
-    found = examine_sweep(Sweep(name="x", jobs=[new, old]), WRITTEN)
+    found = analyse_sweep(Sweep(name="x", jobs=[new, old]), WRITTEN)
     assert [arm["accuracy"]["value"] for arm in found.summary["arms"]] == [pytest.approx(0.6)]
     assert any("1 job left out: another one" in warning for warning in found.warnings)
 

@@ -12,7 +12,7 @@ import pytest
 
 from caft.errors import UserError
 from caft.report.__main__ import main
-from caft.report.sweep import Sweep, examine_sweep, write_sweep_report
+from caft.report.sweep import Sweep, analyse_sweep, write_sweep_report
 from caft.report.sweep.wandb_report import build_report, publish_report
 
 reports = pytest.importorskip("wandb_workspaces.reports.v2", reason="the extra report is missing")
@@ -108,10 +108,10 @@ def test_a_sweep_without_finished_jobs_still_builds(tmp_path: Path) -> None:
 
 
 def test_names_cannot_break_out_of_their_cell(make_job: Callable[..., Any]) -> None:
-    job = replace(make_job(0, method="sft"), words=("split=entropy", "method=a | b\n<script>"))
+    job = replace(make_job(0, method="sft"), overrides=("split=entropy", "method=a | b\n<script>"))
     other = make_job(1, method="distill")
     report = build_report(
-        examine_sweep(Sweep(name="x", jobs=[job, other]), "").summary,
+        analyse_sweep(Sweep(name="x", jobs=[job, other]), "").summary,
         group="x", entity="me", project="caft",
     )  # fmt: skip
     settings, _ = (b.text for b in report.blocks if isinstance(b, reports.MarkdownBlock))

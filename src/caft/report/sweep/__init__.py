@@ -12,6 +12,6 @@ in sentences, `summary` puts it together. `tables` are the rows that `page`, `ma
 
 from caft.report.sweep.folder import read_sweep, write_sweep_report
 from caft.report.sweep.job_results import JobResult, Sweep
-from caft.report.sweep.summary import examine_sweep
+from caft.report.sweep.summary import analyse_sweep
 
-__all__ = ["JobResult", "Sweep", "examine_sweep", "read_sweep", "write_sweep_report"]
+__all__ = ["JobResult", "Sweep", "analyse_sweep", "read_sweep", "write_sweep_report"]

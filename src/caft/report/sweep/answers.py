@@ -142,7 +142,7 @@ def find_sweep_warnings(sweep: Sweep, arms: Sequence[Arm]) -> list[str]:
         (left_out, f"{left_out.total()} of {len(sweep.jobs)} jobs are in no number here: "
          f"{states}."),
         (sweep.superseded, f"{count_of(sweep.superseded, 'earlier job')} left out: with the config "
-         "as it is now, the same words make other jobs."),
+         "as it is now, the same overrides make other jobs."),
         (repeated, f"{count_of(repeated, 'job')} left out: another one with equal settings and "
          "seed finished later."),
         (alone, f"One seed only: {_list_names(alone)}. Its interval is that of the questions "

@@ -60,7 +60,7 @@ class Arm:
 
     @property
     def estimator(self) -> str | None:
-        """The estimate that sorted them; None where classes were drawn by lot, or none made."""
+        """The estimate that sorted them; None where classes were drawn at random, or none made."""
         split, score = self.first["split"], self.first["score"]
         if not split or self.is_random:
             return None
@@ -77,9 +77,9 @@ class Arm:
         """The modes that count for its jobs."""
         return sorted({job.mode for job in self.jobs if job.mode})
 
-    def examine_in(self, mode: str) -> Arm:
+    def in_mode(self, mode: str) -> Arm:
         """The same arm with every job's replies taken in `mode`."""
-        return replace(self, jobs=tuple(replace(job, examined_in=mode) for job in self.jobs))
+        return replace(self, jobs=tuple(replace(job, given_mode=mode) for job in self.jobs))
 
     def mean_cost(self, key: str) -> float:
         """One number of `count_of_cost`, averaged over the seeds."""
@@ -90,7 +90,7 @@ def find_arms(jobs: Sequence[JobResult]) -> list[Arm]:
     """Evaluated jobs by their settings, in the order of the jobs.
 
     Of two with equal settings and seed it is the one that finished last: the order in which a
-    ledger lists them says nothing about their age.
+    job table lists them says nothing about their age.
     """
     by_settings: dict[tuple[tuple[str, str], ...], dict[int, JobResult]] = {}
     for job, settings in zip(jobs, varying_settings(jobs), strict=True):
@@ -116,7 +116,7 @@ def share_questions(first: Arm, second: Arm) -> bool:
     """Whether both answered the same test questions; training rows may differ.
 
     Equal ids alone prove nothing: files may number their rows. Older summaries have a fingerprint
-    of all questions only, and where it differs nobody can tell.
+    of all questions only, and where it differs the answer is no.
     """
     one, two = first.first["dataset"], second.first["dataset"]
     same = one["fingerprint"] == two["fingerprint"] or (

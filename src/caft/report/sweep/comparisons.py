@@ -32,7 +32,7 @@ def _like_for_like(first: Arm, second: Arm) -> tuple[Arm, Arm]:
     one, so that each keeps the mode that its own validation questions chose.
     """
     mode = pick_common_mode(first, second) if first.stages == second.stages else None
-    return (first.examine_in(mode), second.examine_in(mode)) if mode else (first, second)
+    return (first.in_mode(mode), second.in_mode(mode)) if mode else (first, second)
 
 
 def compare_pairs(pairs: Sequence[tuple[Arm, Arm]], confidence: float) -> list[ComparisonPart]:
@@ -54,7 +54,7 @@ def compare_pairs(pairs: Sequence[tuple[Arm, Arm]], confidence: float) -> list[C
 
 
 def _key_of(arm: Arm) -> tuple[str, ...]:
-    """An arm as it is examined: one arm may be compared in several modes."""
+    """An arm as it is evaluated: one arm may be compared in several modes."""
     return (arm.name, *(str(job.mode) for job in arm.jobs))
 
 

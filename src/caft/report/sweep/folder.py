@@ -14,7 +14,7 @@ from caft.report.schema import Summary, check_part
 from caft.report.sweep.job_results import FINISHED, JobResult, Sweep
 from caft.report.sweep.page import render_sweep
 from caft.report.sweep.schema import SweepSummary
-from caft.report.sweep.summary import examine_sweep
+from caft.report.sweep.summary import analyse_sweep
 from caft.store import disk_may_be_full, read_rows, write_durably
 
 _MARKS_OF_A_JOB = ("summary.json", "run.log", ".hydra")
@@ -26,7 +26,7 @@ def write_sweep_report(folder: Path) -> Path:
     May be called at any time, also while jobs are running. UserError where there is no job,
     and where the disk is full.
     """
-    found = examine_sweep(read_sweep(folder), datetime.now(UTC).isoformat(timespec="seconds"))
+    found = analyse_sweep(read_sweep(folder), datetime.now(UTC).isoformat(timespec="seconds"))
     check_part(found.summary, SweepSummary, "summary")
     page, text = folder / "report.html", render_sweep(found)
     with disk_may_be_full(folder, "make room there and write the report again"):
@@ -74,9 +74,9 @@ def _place_of(folder: Path) -> tuple[int, str]:
 
 def _read_job(folder: Path, entry: dict[str, Any]) -> JobResult:
     summary: Summary | None = _read_json(folder / "summary.json")
-    words = entry.get("overrides")
-    if words is None:
-        words = summary["run"]["overrides"] if summary else _read_words(folder)
+    overrides = entry.get("overrides")
+    if overrides is None:
+        overrides = summary["run"]["overrides"] if summary else _read_overrides(folder)
     state = "not finished" if entry["state"] == "done" else entry["state"]
     job = JobResult(
         number=entry["number"],
@@ -84,7 +84,7 @@ def _read_job(folder: Path, entry: dict[str, Any]) -> JobResult:
         # The job table may be a moment behind: a summary is what makes a job finished.
         state=FINISHED if summary else state,
         error=entry.get("error") or "",
-        words=tuple(words),
+        overrides=tuple(overrides),
         summary=summary,
         has_page=(folder / "report.html").is_file(),
     )
@@ -106,7 +106,7 @@ def _read_json(path: Path) -> Any:
         return None
 
 
-def _read_words(folder: Path) -> list[str]:
+def _read_overrides(folder: Path) -> list[str]:
     """Hydra's record of a job's overrides: a YAML list of one word a line."""
     record = folder / ".hydra" / "overrides.yaml"
     lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []

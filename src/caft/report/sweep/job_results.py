@@ -19,8 +19,8 @@ _NO_SETTINGS = ("seed", "name", "store", "logger", "trainer", "hydra", "report")
 class JobResult:
     """One job's folder. `summary` is None until it is finished; `error` says why it failed.
 
-    `replies` tells by mode and test question whether the tuned model (the base model, where
-    nothing was tuned) was right. `examined_in` is the mode that counts; None is the one that was
+    `replies` holds by mode and test question whether the tuned model (the base model, where
+    nothing was tuned) was right. `given_mode` is the mode that counts; None is the one that was
     chosen on validation questions. `asked` and `kept` count rationales: those that were asked for
     and those that may be trained on. `has_page` says whether it left a report.html.
     """
@@ -29,10 +29,10 @@ class JobResult:
     folder: str
     state: str = FINISHED
     error: str = ""
-    words: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
     summary: Summary | None = None
     replies: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
-    examined_in: str | None = None
+    given_mode: str | None = None
     asked: int = 0
     kept: int = 0
     has_page: bool = False
@@ -60,9 +60,9 @@ class JobResult:
 
     @property
     def mode(self) -> str | None:
-        """The mode that counts; None where nobody chose one."""
+        """The mode that counts; None where none was chosen."""
         chosen = best_mode(self.accuracy, self.model) if self.accuracy else None
-        return self.examined_in or chosen
+        return self.given_mode or chosen
 
     @property
     def outcomes(self) -> Mapping[str, bool]:
@@ -71,7 +71,7 @@ class JobResult:
 
     @property
     def results(self) -> Mapping[str, Accuracy]:
-        """Accuracy on the test questions in every mode that was examined."""
+        """Accuracy on the test questions in every mode that was evaluated."""
         by_mode = self.accuracy[self.model] if self.accuracy else None
         results = cast("Mapping[str, Accuracy | None]", by_mode or {})
         return {mode: result for mode, result in results.items() if result}
@@ -92,7 +92,7 @@ class JobResult:
 class Sweep:
     """All jobs of one folder, in order. `question` is what the sweep was started to find out.
 
-    `superseded` counts jobs that are left out: the same words, with a config that has changed
+    `superseded` counts jobs that are left out: the same overrides, with a config that has changed
     since, are another job by now.
     """
 
@@ -103,20 +103,17 @@ class Sweep:
 
 
 def varying_settings(jobs: Sequence[JobResult]) -> list[dict[str, str]]:
-    """Each job's words, as key and value, whose value differs between jobs; seeds left out."""
-    given = [dict(_read_word(word) for word in job.words) for job in jobs]
-    keys = dict.fromkeys(key for words in given for key in words)
+    """Each job's overrides, as key and value, whose value differs between jobs; seeds left out."""
+    settings = []
+    for job in jobs:
+        parts = [override.lstrip("+~").partition("=") for override in job.overrides]
+        settings.append({key: value for key, _, value in parts})
     varying = [
         key
-        for key in keys
-        if key.split(".")[0] not in _NO_SETTINGS and len({words.get(key) for words in given}) > 1
+        for key in dict.fromkeys(key for own in settings for key in own)
+        if key.split(".")[0] not in _NO_SETTINGS and len({own.get(key) for own in settings}) > 1
     ]
-    return [{key: words[key] for key in varying if key in words} for words in given]
-
-
-def _read_word(word: str) -> tuple[str, str]:
-    key, _, value = word.lstrip("+~").partition("=")
-    return key, value
+    return [{key: own[key] for key in varying if key in own} for own in settings]
 
 
 def name_settings(settings: Mapping[str, str]) -> str:

@@ -62,8 +62,8 @@ def write_markdown(summary: SweepSummary, runs: Sequence[Summary]) -> str:
 def _describe_origin(summary: SweepSummary, runs: Sequence[Summary]) -> str:
     if not runs:
         return ""
-    words = [set(run["run"]["overrides"]) for run in runs]
-    shared = [word for word in runs[0]["run"]["overrides"] if word in set.intersection(*words)]
+    overrides = [run["run"]["overrides"] for run in runs]
+    shared = [word for word in overrides[0] if all(word in own for own in overrides)]
     facts = {
         "Shared by all jobs": " ".join(f"`{word}`" for word in shared) or "nothing",
         "Seeds": _list({run["run"]["seed"] for run in runs}),

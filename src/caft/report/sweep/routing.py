@@ -46,7 +46,7 @@ def _test_routing(arms: Sequence[Arm], confidence: float) -> list[RoutingTestPar
         equal, mode = equal_budgets(control, arm), pick_common_mode(control, arm)
         if equal and mode:
             matched[control.name, arm.name] = arm, equal
-            pairs.append((control.examine_in(mode), arm.examine_in(mode)))
+            pairs.append((control.in_mode(mode), arm.in_mode(mode)))
     tests: list[RoutingTestPart] = []
     for pair in compare_pairs(pairs, confidence):
         arm, equal = matched[pair["first"], pair["second"]]

@@ -32,7 +32,7 @@ class SweepResults:
     address_of: Mapping[str, str]
 
 
-def examine_sweep(sweep: Sweep, written: str) -> SweepResults:
+def analyse_sweep(sweep: Sweep, written: str) -> SweepResults:
     """Compare what is finished; a sweep without any evaluated job has empty parts.
 
     `written` is the time, ISO 8601 with an offset.

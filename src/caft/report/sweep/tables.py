@@ -87,7 +87,7 @@ def tabulate_arms(arms: Sequence[ArmPart]) -> Table:
 
 
 def list_modes(arms: Sequence[ArmPart]) -> list[str]:
-    """The modes that any setting was examined in."""
+    """The modes that any setting was evaluated in."""
     known = {mode for arm in arms for mode in arm["by_mode"]}
     return [mode.name for mode in Mode if mode.name in known]
 
