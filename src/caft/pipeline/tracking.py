@@ -38,7 +38,7 @@ def track_run(
 
 def list_roc(summary: Mapping[str, Any], tables: ReportTables) -> list[dict[str, float]]:
     """The ROC curve of the estimate in use against the base model's mistakes, thinned."""
-    from caft.report.figures.roc_curve import thin
+    from caft.report.figures.estimates import thin
     from caft.report.run.class_rows import training_scores
     from caft.statistics import roc_points
 
