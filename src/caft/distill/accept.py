@@ -1,4 +1,4 @@
-"""Which replies may teach. Pure: a reply's words in, a Rationale with its verdict out.
+"""Which replies may teach. Pure: a reply's text in, a Rationale with its verdict out.
 
 A teacher's text ends up in the student's training rows. Whatever is not plainly a finished
 solution in plain text is refused with a reason and kept for the audit; what is merely wrapped
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from caft.records import Question, Rationale
 from caft.teachers.config import Keep
-from caft.teachers.finish import Finish, read_finish
+from caft.teachers.refusals import Finish, read_finish
 from caft.teachers.words import well_formed
 from caft.text.answers import answer_labels, gold_label
 from caft.text.config import OptionIds
@@ -65,7 +65,7 @@ def judge_reply(question: Question, reply: Rationale, rules: Rules) -> Rationale
 
 
 def clean_text(text: str, forbidden: Sequence[str]) -> tuple[str, str]:
-    """The text without what is merely wrapped around it, and why it must be refused if it must."""
+    """The text without what is merely wrapped around it, and why it is refused, if it is."""
     if len(text) > LARGEST_TEXT:
         return "", "too_large"
     text = well_formed(text)  # half a character can be stored in no table

@@ -1,9 +1,10 @@
-"""What every kind of teacher is handed, and the records that it hands back unjudged. Pure."""
+"""What every kind of teacher is given, and a Rationale before its verdict. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -28,10 +29,13 @@ class LocalReply(Protocol):
 Generate = Callable[[Sequence[Prompt]], Sequence[LocalReply]]
 """A local model's greedy replies to chat prompts, at most `max_tokens` tokens each."""
 
+unjudged = partial(Rationale, answer=None, agrees=False)
+"""A Rationale before its verdict."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistillInputs:
-    """What every kind of teacher is handed."""
+    """What every kind of teacher is given."""
 
     questions: Sequence[Question]
     prompt: PromptConfig
@@ -41,21 +45,24 @@ class DistillInputs:
     progress: Watcher | None = None
     generate: Generate | None = None
 
-
-def rationale_prompt(question: Question, job: DistillInputs) -> Prompt:
-    """The turns that ask for the question's rationale."""
-    return write_prompt(question, job.prompt, Wanted.rationale, chat=True, shots=job.shots)
+    def write_prompts(self) -> list[Prompt]:
+        """The turns that ask for each question's rationale."""
+        return [
+            write_prompt(question, self.prompt, Wanted.rationale, chat=True, shots=self.shots)
+            for question in self.questions
+        ]
 
 
 def from_reply(question: Question, reply: TeacherReply, source: str, attempt: int) -> Rationale:
-    """A reply of the ledger's as a Rationale."""
+    """A reply, or its failure, as a Rationale."""
     if reply.failure:
-        return no_reply(question, source, f"no_reply: {reply.failure}", attempt)
-    return Rationale(
+        failure = f"no_reply: {reply.failure}"
+        return unjudged(
+            question_id=question.id, text="", refusal=failure, source=source, attempt=attempt
+        )
+    return unjudged(
         question_id=question.id,
         text=reply.text,
-        answer=None,
-        agrees=False,
         source=source,
         finish_reason=reply.finish_reason,
         attempt=attempt,
@@ -64,32 +71,4 @@ def from_reply(question: Question, reply: TeacherReply, source: str, attempt: in
         usd=reply.usd,
         seconds=reply.seconds,
         ledger_key=reply.key,
-    )
-
-
-def no_reply(question: Question, source: str, refusal: str, attempt: int = 0) -> Rationale:
-    """The Rationale that never came; `refusal` says why."""
-    return Rationale(
-        question_id=question.id,
-        text="",
-        answer=None,
-        agrees=False,
-        refusal=refusal,
-        source=source,
-        attempt=attempt,
-    )
-
-
-def as_written(
-    question: Question, text: str, source: str, finish_reason: str = "stop", attempt: int = 0
-) -> Rationale:
-    """A text that nobody was paid for."""
-    return Rationale(
-        question_id=question.id,
-        text=text,
-        answer=None,
-        agrees=False,
-        source=source,
-        finish_reason=finish_reason,
-        attempt=attempt,
     )
