@@ -441,9 +441,9 @@ def test_of_an_old_ledger_no_mock_serves_a_paid_run_and_no_fault_is_a_reply(serv
 
 
 def test_a_claim_that_was_lost_in_sleep_is_waited_for(server, tmp_path, monkeypatch):
-    claim_again, taken = Ledger.claim_again, []
+    give_up, taken = Ledger.give_up, []
 
-    def lose_and_claim(ledger, key, *rest):
+    def lose_and_give_up(ledger, key, *rest):
         if not taken:  # another process frees it, and asks for a while
             taken.append(key)
             with sqlite3.connect(ledger.path) as db:
@@ -451,9 +451,9 @@ def test_a_claim_that_was_lost_in_sleep_is_waited_for(server, tmp_path, monkeypa
                     "UPDATE claims SET owner = 'other', expires = ?, machine = 'other'",
                     (time.time() + 0.3,),
                 )
-        return claim_again(ledger, key, *rest)
+        give_up(ledger, key, *rest)
 
-    monkeypatch.setattr(Ledger, "claim_again", lose_and_claim)
+    monkeypatch.setattr(Ledger, "give_up", lose_and_give_up)
     server._draw = lambda question: "" if len(server.log) else "500"
     assert ask_all(ask_for(1), make_config(server), tmp_path / "l")[0].text
     assert len(server.log) == 2

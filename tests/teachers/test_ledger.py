@@ -77,7 +77,8 @@ def test_a_released_claim_was_no_call_and_a_lost_one_was(pair):
     claim(one, "a", "b")
     one.release(["a"])
     assert one.spending().calls == 1
-    assert not one.claim_again("b", "timeout", 1.0, 1.0, Caps(calls=1))
+    one.give_up("b", "timeout", 1.0)
+    assert claim(one, "b", calls=1).capped == ["b"]
     assert one.spending() == Spending(calls=1, unsure_usd=1.0)
     assert claim(two, "b").taken == ["b"]
 
@@ -127,11 +128,14 @@ def test_a_claim_that_another_took_in_the_meantime_is_given_up_without_a_fault(t
         assert slept.may_have_lapsed()
         assert claim(other, "a", "b").taken == ["a", "b"]
         other.commit([entry("b")])
-        assert not slept.claim_again("a", "HTTP 500", 0.0, 1.0, Caps())  # the other asks
-        assert not slept.claim_again("b", "HTTP 500", 0.0, 1.0, Caps())  # the other has asked
-        assert slept.claim_again("c", "HTTP 500", 0.0, 1.0, Caps())  # nobody wanted it
+        for key in "abc":
+            slept.give_up(key, "HTTP 500", 1.0)
+        claimed = claim(slept, "a", "b", "c")
+        assert claimed.held == ["a"]  # the other asks
+        assert [reply.key for reply in claimed.bought] == ["b"]  # the other has asked
+        assert claimed.taken == ["c"]  # nobody wanted it
         assert [slept.hold(key) for key in "abc"] == [False, False, True]
-        assert [reply.key for reply in claim(slept, "b").bought] == ["b"]
+        assert slept.spending().unsure_usd == 3.0  # of the claims that had lapsed, counted once
         assert not other.may_have_lapsed()
 
 

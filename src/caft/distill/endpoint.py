@@ -13,7 +13,7 @@ from caft.distill.forecast import CostForecast, forecast_cost
 from caft.distill.inputs import DistillInputs, from_reply
 from caft.records import Rationale
 from caft.teachers.api_key import check_address, check_endpoint
-from caft.teachers.ask import Probe, ask_all, find_replies
+from caft.teachers.ask import ask_all, find_replies
 from caft.teachers.config import EndpointConfig, OpenAITeacherConfig
 from caft.teachers.ledger import Ledger
 from caft.teachers.ledger_file import read_noted_count, refuse_lost_replies
@@ -60,9 +60,14 @@ def ask_endpoint(inputs: DistillInputs, teacher: OpenAITeacherConfig) -> list[Ra
             break
         requests = [_request(prompts[place], attempt) for place in asked]
         probes = attempt == 0 and teacher.probe_replies < len(requests)
-        look = partial(_object_to, inputs, teacher)
-        probe = Probe(teacher.probe_replies if probes else 0, look)
-        replies = ask_all(requests, teacher, inputs.ledger_path, inputs.progress, probe)
+        replies = ask_all(
+            requests,
+            teacher,
+            inputs.ledger_path,
+            inputs.progress,
+            probe=teacher.probe_replies if probes else 0,
+            object_to=partial(_object_to, inputs, teacher),
+        )
         for place, reply in zip(asked, replies, strict=True):
             by_question[place].append(_judge(inputs, teacher, place, reply, attempt))
             texts[place].append(reply.text)
@@ -75,15 +80,14 @@ def ask_endpoint(inputs: DistillInputs, teacher: OpenAITeacherConfig) -> list[Ra
 
 
 def _object_to(
-    inputs: DistillInputs,
-    teacher: OpenAITeacherConfig,
-    replies: Sequence[tuple[int, TeacherReply]],
+    inputs: DistillInputs, teacher: OpenAITeacherConfig, replies: Sequence[TeacherReply]
 ) -> str:
     """Why no more should be bought: the first replies are all useless, for one reason.
 
     Wrong answers are no such reason: a teacher may be weak.
     """
-    reasons = {name_reason(_judge(inputs, teacher, place, reply, 0)) for place, reply in replies}
+    judged = (_judge(inputs, teacher, *row, attempt=0) for row in enumerate(replies))
+    reasons = set(map(name_reason, judged))
     if len(reasons) != 1 or reasons & {"", WRONG}:
         return ""
     (reason,) = reasons

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from caft.errors import UserError
@@ -25,41 +24,23 @@ _WAITING = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """A look at the replies to the first `count` requests before the others are asked.
-
-    `object_to` gets (number of the request, reply) and returns why no more should be bought, or
-    nothing.
-    """
-
-    count: int
-    object_to: Callable[[Sequence[tuple[int, TeacherReply]]], str]
-
-    def judge(
-        self, requests: Sequence[PreparedRequest], replies: Mapping[str, TeacherReply]
-    ) -> str:
-        """Why no more should be bought; nothing, too, where one of the first has no reply."""
-        found = [replies.get(request.key) for request in requests[: self.count]]
-        rows = [(n, reply) for n, reply in enumerate(found) if reply and not reply.failure]
-        return self.object_to(rows) if len(rows) == self.count else ""
-
-
-NO_PROBE = Probe(0, lambda _replies: "")
-
-
 def ask_all(
     requests: Sequence[Request],
     config: EndpointConfig,
     ledger_path: Path,
     progress: Watcher | None = None,
-    probe: Probe = NO_PROBE,
+    *,
+    probe: int = 0,
+    object_to: Callable[[Sequence[TeacherReply]], str] | None = None,
 ) -> list[TeacherReply]:
     """One reply for every request, in order; what the ledger has is not asked again.
 
+    The first `probe` requests are asked before the others; where all have a reply, `object_to`
+    returns why no more should be bought, or nothing.
+
     Every reply is in the ledger before it counts as done. A request that the endpoint refuses
     for good is returned with its `failure`. Raises UserError, with every reply kept, where a cap
-    is reached, the endpoint is down or refuses the key, the probe objects, or (unless
+    is reached, the endpoint is down or refuses the key, `object_to` objects, or (unless
     `unanswered` is drop) where requests stayed without a reply after all retries. After a signal
     the calls under way are waited for, and then what the signal raises is raised.
     """
@@ -71,10 +52,16 @@ def ask_all(
         replies = find_replies(ledger, list(by_key.values()), config)
         missing = [request for key, request in by_key.items() if key not in replies]
         if missing:
-            first = {request.key for request in prepared[: probe.count]}
+            first = [request.key for request in prepared[:probe]]
+
+            def find_objection(new: Mapping[str, TeacherReply]) -> str:
+                found = [new.get(key) or replies.get(key) for key in first]
+                probed = [reply for reply in found if reply and not reply.failure]
+                return object_to(probed) if object_to and 0 < probe == len(probed) else ""
+
             workers = Workers(missing, config, ledger, len(replies), progress)
             with ends_by_itself(_WAITING, second_ends=True):
-                workers.settle_all(first, lambda new: probe.judge(prepared, {**replies, **new}))
+                workers.settle_all(set(first), find_objection)
                 _refuse_missing(workers, missing)
             end_as_asked()  # for a signal that came in the last moment
             replies |= workers.replies

@@ -177,24 +177,15 @@ class Ledger:
             claims.spending, claims.clients = self.spending(), self._count_clients()
         return claims
 
-    def claim_again(self, key: str, reason: str, unsure: float, worst: float, caps: Caps) -> bool:
-        """After a failed call that may have cost `unsure` USD: whether it may be sent once more.
+    def give_up(self, key: str, reason: str, unsure: float) -> None:
+        """End a claim without a reply; `unsure` is what the failed call may have cost.
 
-        The claim is kept if so and given up if not. It is another client's where this one slept
-        for longer than its lease; then that one asks, or has asked.
+        Nothing happens where another client has taken it, since this one slept.
         """
         with self._writing():
-            self._give_up(key, reason, unsure)
-            bought = any(True for _ in self._select([key]))
-            if bought or self._is_claimed(key) or not self.spending().fits(caps, worst):
-                return False
-            self._insert_claim(key, worst)
-        return True
-
-    def give_up(self, key: str, reason: str, unsure: float) -> None:
-        """End a claim without a reply; `unsure` is what the failed call may have cost."""
-        with self._writing():
-            self._give_up(key, reason, unsure)
+            if self._delete_claim(key):
+                self._count(unsure=unsure)
+                self._log_failure(key, self.model, reason, unsure)
 
     def release(self, keys: Sequence[str]) -> None:
         """End claims whose call was never sent."""
@@ -275,11 +266,6 @@ class Ledger:
 
     def _is_claimed(self, key: str) -> bool:
         return bool(self._db.execute("SELECT 1 FROM claims WHERE key = ?", (key,)).fetchone())
-
-    def _give_up(self, key: str, reason: str, unsure: float) -> None:
-        if self._delete_claim(key):
-            self._count(unsure=unsure)
-            self._log_failure(key, self.model, reason, unsure)
 
     def _free_dead(self) -> None:
         self._free("expires < ?", (time.time(),), "the client's lease ran out")

@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -62,6 +62,7 @@ class Workers:
         self.open, self.claimed = deque[PreparedRequest](), deque[PreparedRequest]()
         self.replies: dict[str, TeacherReply] = {}
         self.unanswered: dict[str, str] = {}
+        self.retried: Counter[str] = Counter()
         self.uncommitted: deque[LedgerEntry] = deque()
         self.under_way: set[asyncio.Task[Answered | Failed]] = set()
         self.stopped = ""
@@ -98,8 +99,8 @@ class Workers:
                 helpers = [background.create_task(loop) for loop in loops]
                 later = [each for key, each in self.requests.items() if key not in first]
                 await self._work_through(e for key, e in self.requests.items() if key in first)
-                if first and later and not self.halted.is_set():
-                    self._end(find_objection(self.replies))
+                if later and (problem := find_objection(self.replies)):
+                    self._stop(problem)
                 await self._work_through(later)
                 for helper in helpers:
                     helper.cancel()
@@ -193,17 +194,12 @@ class Workers:
         return not self.halted.is_set()
 
     async def _settle(self, request: PreparedRequest) -> None:
-        for retry in range(self.config.retries + 1):
-            outcome = await self._send(request)
-            self.calls += 1
-            if isinstance(outcome, Answered):
-                return await self._receive(request, outcome)
-            self._note_failure(outcome)
-            if outcome.remedy is not Remedy.wait or retry == self.config.retries:
-                return await self._give_up(request, outcome)
-            if not await self._try_again(request, outcome, retry):
-                return None
-        return None
+        outcome = await self._send(request)
+        self.calls += 1
+        if isinstance(outcome, Answered):
+            await self._receive(request, outcome)
+        else:
+            await self._end_claim(request, outcome)
 
     async def _send(self, request: PreparedRequest) -> Answered | Failed:
         call = asyncio.create_task(self.endpoint.send(request.body, request.key))
@@ -227,34 +223,20 @@ class Workers:
             self.written.clear()
             await self.written.wait()
 
-    def _note_failure(self, failed: Failed) -> None:
-        problem = self.throttle.fail(time.monotonic(), failed) if failed is not _STOPPED else ""
-        role = self.config.group.rpartition(".")[2]
-        where = f"the {role} at {self.config.base_url} ({self.config.model})"
-        self._end(problem and f"{where}: {problem}")
-
-    async def _try_again(self, request: PreparedRequest, failed: Failed, retry: int) -> bool:
-        """Wait and pay for one more call; False where that is not to be."""
-        first, draw = self.config.backoff_seconds, self.random.random()
-        await self._pause(back_off(retry, first, failed.retry_after, draw))
-        if self.halted.is_set():
-            await self._end_claim(request, failed)
-            return False
+    async def _end_claim(self, request: PreparedRequest, failed: Failed) -> None:
+        """End the claim of a failed call, and ask again later where that may help."""
+        now, retry = time.monotonic(), self.retried[request.key]
+        if failed is not _STOPPED and (problem := self.throttle.fail(now, failed)):
+            role = self.config.group.rpartition(".")[2]
+            self._stop(f"the {role} at {self.config.base_url} ({self.config.model}): {problem}")
         unsure = request.worst_usd if failed.maybe_charged else 0.0
-        again = await self._in_thread(
-            lambda: self.ledger.claim_again(
-                request.key, failed.reason, unsure, request.worst_usd, self.caps
-            )
-        )
-        if not again:
-            self.open.append(request)  # money in flight may yet become free
-        elif not await self._may_send(request):
-            self.claimed.append(request)
-            return False
-        return again
-
-    async def _give_up(self, request: PreparedRequest, failed: Failed) -> None:
-        await self._end_claim(request, failed)
+        await self._in_thread(lambda: self.ledger.give_up(request.key, failed.reason, unsure))
+        if failed.remedy is Remedy.wait and retry < self.config.retries:
+            self.retried[request.key] += 1
+            first, draw = self.config.backoff_seconds, self.random.random()
+            await self._pause(back_off(retry, first, failed.retry_after, draw))
+            self.open.appendleft(request)
+            return
         self.throttle.give_up(time.monotonic(), failed)
         if failed.remedy is Remedy.leave_out or self.config.unanswered is Unanswered.drop:
             why = f"{failed.reason}: {failed.message}" if failed.message else failed.reason
@@ -262,10 +244,6 @@ class Workers:
             self._settled(TeacherReply(key=request.key, failure=why))
         elif failed.remedy is Remedy.wait:
             self.unanswered[request.key] = failed.reason
-
-    async def _end_claim(self, request: PreparedRequest, failed: Failed) -> None:
-        unsure = request.worst_usd if failed.maybe_charged else 0.0
-        await self._in_thread(lambda: self.ledger.give_up(request.key, failed.reason, unsure))
 
     def _settled(self, reply: TeacherReply) -> None:
         self.replies[reply.key] = reply
@@ -330,7 +308,6 @@ class Workers:
             except TimeoutError:
                 return
 
-    def _end(self, why: str) -> None:
-        if why:
-            self.stopped = self.stopped or why
-            self.halted.set()
+    def _stop(self, why: str) -> None:
+        self.stopped = self.stopped or why
+        self.halted.set()
