@@ -50,7 +50,7 @@ class Rules:
 
 
 def judge_reply(question: Question, reply: Rationale, rules: Rules) -> Rationale:
-    """The reply (its text as it came) with its answer, its verdict and its text made clean."""
+    """The reply with its answer, its verdict and its text made clean."""
     text, refusal = clean_text(reply.text, rules.forbidden)
     labels = answer_labels(question, rules.option_ids)
     marker = last_marker(text)
@@ -87,17 +87,12 @@ def end_at_answer(solution: str, answer: str) -> str:
 
 
 def runs_in_circles(text: str) -> bool:
-    """Whether some stretch of 500 characters consists of repeats.
-
-    There, fewer than a quarter of all 20-character pieces are different ones.
-    """
-    starts = range(0, len(text) - _WINDOW + 1, _STEP)
-    return any(_is_repeat(text[start : start + _WINDOW]) for start in starts)
-
-
-def _is_repeat(window: str) -> bool:
-    pieces = [window[at : at + _SHINGLE] for at in range(len(window) - _SHINGLE + 1)]
-    return len(set(pieces)) < len(pieces) / 4
+    """Whether in some 500 characters fewer than a quarter of the 20-character pieces differ."""
+    for start in range(0, len(text) - _WINDOW + 1, _STEP):
+        places = range(start, start + _WINDOW - _SHINGLE + 1)
+        if len({text[at : at + _SHINGLE] for at in places}) < len(places) / 4:
+            return True
+    return False
 
 
 def _refuse_unfinished(reply: Rationale, keep: Keep) -> str:

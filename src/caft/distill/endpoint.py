@@ -10,7 +10,7 @@ from pathlib import Path
 
 from caft.distill.accept import judge_reply
 from caft.distill.forecast import CostForecast, forecast_cost
-from caft.distill.inputs import DistillInputs, from_reply
+from caft.distill.inputs import DistillInputs, from_reply, write_prompts
 from caft.records import Rationale
 from caft.teachers.api_key import check_address, check_endpoint
 from caft.teachers.ask import ask_all, find_replies
@@ -51,7 +51,7 @@ def check_openai(teacher: EndpointConfig, *, pays: bool) -> None:
 
 def ask_endpoint(inputs: DistillInputs, teacher: OpenAITeacherConfig) -> list[Rationale]:
     """Attempt by attempt; only what was refused is asked again."""
-    prompts = inputs.write_prompts()
+    prompts = write_prompts(inputs.questions, inputs.prompt, inputs.shots)
     by_question: list[list[Rationale]] = [[] for _ in prompts]
     texts: list[list[str]] = [[] for _ in prompts]
     asked = list(range(len(prompts)))
@@ -104,21 +104,13 @@ def _judge(
     reply: TeacherReply,
     attempt: int,
 ) -> Rationale:
-    question = inputs.questions[place]
-    reply = mark_cut(reply, token_limits(teacher))
-    return judge_reply(
-        question, from_reply(question, reply, teacher.model or "", attempt), inputs.rules
-    )
-
-
-def mark_cut(reply: TeacherReply, limits: Sequence[int]) -> TeacherReply:
-    """A reply of full length is a cut one, whatever the server calls it.
-
-    Even where it ends well: nobody can tell whether a sentence, or a correction, was to follow.
-    """
+    question, limits = inputs.questions[place], token_limits(teacher)
     full = reply.counted and bool(limits) and reply.completion_tokens >= min(limits)
-    claims_more = read_finish(reply.finish_reason) in (Finish.finished, Finish.unknown)
-    return replace(reply, finish_reason="length") if full and claims_more else reply
+    if full and read_finish(reply.finish_reason) in (Finish.finished, Finish.unknown):
+        # Even where it ends well: nobody can tell whether a correction was to follow.
+        reply = replace(reply, finish_reason="length")
+    row = from_reply(question, reply, teacher.model or "", attempt)
+    return judge_reply(question, row, inputs.rules)
 
 
 def _log_refusals(rationales: Sequence[Rationale]) -> None:

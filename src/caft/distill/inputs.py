@@ -45,24 +45,21 @@ class DistillInputs:
     progress: Watcher | None = None
     generate: Generate | None = None
 
-    def write_prompts(self) -> list[Prompt]:
-        """The turns that ask for each question's rationale."""
-        return [
-            write_prompt(question, self.prompt, Wanted.rationale, chat=True, shots=self.shots)
-            for question in self.questions
-        ]
+
+def write_prompts(
+    questions: Sequence[Question], config: PromptConfig, shots: Sequence[Question]
+) -> list[Prompt]:
+    """The turns that ask for each question's rationale."""
+    wanted = Wanted.rationale
+    return [write_prompt(each, config, wanted, chat=True, shots=shots) for each in questions]
 
 
 def from_reply(question: Question, reply: TeacherReply, source: str, attempt: int) -> Rationale:
     """A reply, or its failure, as a Rationale."""
-    if reply.failure:
-        failure = f"no_reply: {reply.failure}"
-        return unjudged(
-            question_id=question.id, text="", refusal=failure, source=source, attempt=attempt
-        )
     return unjudged(
         question_id=question.id,
         text=reply.text,
+        refusal=f"no_reply: {reply.failure}" if reply.failure else "",
         source=source,
         finish_reason=reply.finish_reason,
         attempt=attempt,
@@ -70,5 +67,5 @@ def from_reply(question: Question, reply: TeacherReply, source: str, attempt: in
         completion_tokens=reply.completion_tokens,
         usd=reply.usd,
         seconds=reply.seconds,
-        ledger_key=reply.key,
+        ledger_key="" if reply.failure else reply.key,
     )

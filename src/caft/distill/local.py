@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from caft.distill.accept import judge_reply
-from caft.distill.inputs import DistillInputs, LocalReply, from_reply
+from caft.distill.inputs import DistillInputs, LocalReply, from_reply, write_prompts
 from caft.errors import UserError
 from caft.models.config import HubModelConfig
 from caft.models.fingerprint import model_fingerprint
@@ -66,7 +66,7 @@ def _refuse_without_template(folder: Path, teacher: LocalModelTeacherConfig) -> 
 def write_locally(inputs: DistillInputs, teacher: LocalModelTeacherConfig) -> list[Rationale]:
     """Batch by batch into the ledger, so that an interrupted night goes on where it stopped."""
     name, weights = _local_name(teacher), _weights(teacher)
-    prompts = inputs.write_prompts()
+    prompts = write_prompts(inputs.questions, inputs.prompt, inputs.shots)
     keys = [_local_key(prompt, teacher, weights) for prompt in prompts]
     with Ledger(inputs.ledger_path, name) as ledger:
         replies = ledger.replies(keys)
@@ -79,11 +79,8 @@ def write_locally(inputs: DistillInputs, teacher: LocalModelTeacherConfig) -> li
             ledger.commit(entries)
             replies |= {entry.reply.key: entry.reply for entry in entries}
             if inputs.progress:
-                total = len(keys)
-                from_ledger = total - len(missing)
-                inputs.progress(
-                    AskProgress(done=len(replies), total=total, from_ledger=from_ledger)
-                )
+                done, kept = len(replies), len(keys) - len(missing)
+                inputs.progress(AskProgress(done=done, total=len(keys), from_ledger=kept))
     return [
         judge_reply(question, from_reply(question, replies[key], name, 0), inputs.rules)
         for question, key in zip(inputs.questions, keys, strict=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from caft.distill.accept import Rules
 from caft.distill.endpoint import ask_endpoint, check_openai, forecast_endpoint
 from caft.distill.forecast import CostForecast
-from caft.distill.inputs import DistillInputs, Generate
+from caft.distill.inputs import DistillInputs, Generate, write_prompts
 from caft.distill.local import check_local, write_locally
 from caft.distill.written import check_file, check_worked, write_from_file, write_worked
 from caft.records import Question, Rationale
@@ -21,7 +21,7 @@ from caft.teachers.config import (
 )
 from caft.teachers.progress import Watcher
 from caft.text.config import PromptConfig
-from caft.text.prompts import Prompt, Wanted, write_prompt
+from caft.text.prompts import Prompt
 
 
 def write_rationales(
@@ -88,11 +88,8 @@ def forecast_rationales(
     shots: Sequence[Question] = (),
 ) -> CostForecast:
     """What `write_rationales` would cost now; nothing is sent and nothing is written."""
-    asked = [
-        write_prompt(question, prompt, Wanted.rationale, chat=True, shots=shots)
-        for question in questions
-    ]
-    return forecast_prompts(asked, teacher=teacher, ledger_path=ledger_path)
+    prompts = write_prompts(questions, prompt, shots)
+    return forecast_prompts(prompts, teacher=teacher, ledger_path=ledger_path)
 
 
 def forecast_prompts(

@@ -118,30 +118,24 @@ class PriceConfig:
 class EndpointConfig:
     """Any endpoint that speaks the OpenAI chat protocol. `group` is where its dials stand.
 
-    The key is read from the environment variable `api_key_env` and from nowhere else; an
-    endpoint on loopback needs none.
+    The key is read from the environment variable `api_key_env` only; loopback needs none.
 
-    `prices` maps model names to USD per million tokens; the two `usd_per_million_*` dials go
-    before it. An endpoint on loopback is free unless a price is given; any other must have one
-    (0 where it really costs nothing), since a budget without prices is no budget.
-
-    `budget_usd` and `max_calls` cap everything that the ledger ever bought from this model, by
-    whichever run: jobs of a sweep share them, and a later run with a higher cap goes on. Every
-    request sent is a call, a retry too. A call that never came back counts as charged in full.
+    `prices` maps model names to USD per million tokens; the `usd_per_million_*` dials go before
+    it. Loopback is free unless a price is given; any other endpoint must have one (0 where it
+    really costs nothing), since a budget without prices is no budget. `budget_usd` and `max_calls`
+    cap all that the ledger ever bought from this model, by whichever run. Every request sent is a
+    call, a retry too, and one that never came back counts as charged in full.
 
     `requests_per_minute` and `tokens_per_minute` are shared, in equal parts, by all processes that
-    ask the model through the same ledger at the same time.
-
-    A null `temperature` or `seed` is not sent. `extra` is put into the request's body as it is,
-    such as a provider's routing; it never holds a key.
+    ask the model through the same ledger at the same time. A null `temperature` or `seed` is not
+    sent. `extra` is put into the request's body as it is; it never holds a key.
 
     `retries` counts repeats after 408, 409, 429, 5xx, timeouts, dropped connections and replies
     that are no JSON, each after a jittered wait that doubles from `backoff_seconds` and is never
     shorter than the server's Retry-After. After ten failed calls in a row all calls pause for 30
-    seconds (doubling up to ten minutes), and then one tries again; after the fifth pause without a
-    reply the run stops. It stops at once where ten requests were refused for good and none was
-    ever answered; an endpoint that has answered may refuse as many as it likes, and each is left
-    out.
+    seconds (doubling up to ten minutes), and then one tries again; the fifth pause without a reply
+    stops the run. Ten refusals for good stop it at once where nothing was ever answered; else each
+    refused request is left out.
 
     After SIGTERM or Ctrl-C no call is sent any more, and those under way, which are paid for, are
     waited for up to `grace_seconds`; a second signal ends at once.
@@ -187,14 +181,11 @@ class EndpointConfig:
             if self.base_url is not None:
                 read_address(self.base_url)
         except ValueError as error:
-            raise UserError(
-                f"{self.group}.base_url {error}; give one such as https://HOST/v1 or "
-                "http://127.0.0.1:8000/v1"
-            ) from error
+            such = "give one such as https://HOST/v1 or http://127.0.0.1:8000/v1"
+            raise UserError(f"{self.group}.base_url {error}; {such}") from error
 
     def _refuse_secrets(self) -> None:
-        # Here and not when the endpoint is checked: by then the config has been written down.
-        # None of these messages repeats what was given.
+        # Before the config is written down. None of these messages repeats what was given.
         if not _VARIABLE.fullmatch(self.api_key_env):
             raise UserError(
                 f"{self.group}.api_key_env is no name of an environment variable; give the NAME of "

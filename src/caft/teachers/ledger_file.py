@@ -36,40 +36,25 @@ CREATE TABLE IF NOT EXISTS failures (
 """
 
 _REMEDIES = {
-    "SQLITE_FULL": "its disk is full: make room there",
-    "SQLITE_BUSY": "another process has locked it for a minute: wait for it, or end it",
-    "SQLITE_LOCKED": "another process has locked it for a minute: wait for it, or end it",
-    "SQLITE_CORRUPT": "it is damaged: put a backup in its place, or save what can be read with "
-    "`sqlite3 {name} .recover | sqlite3 repaired.sqlite`",
-    "SQLITE_NOTADB": "it is damaged, or no ledger at all: put a backup in its place",
-    "SQLITE_FORMAT": "it is damaged, or no ledger at all: put a backup in its place",
-    "SQLITE_SCHEMA": "it is no ledger of ours: put a backup in its place",
-    "SQLITE_ERROR": "it lacks what a ledger has, or is of another program: put a backup in its "
-    "place",
-    "SQLITE_IOERR": "its disk cannot be read or written: look at the disk, and keep the store on a "
-    "local one",
-    "SQLITE_PROTOCOL": "its file system has no locks that work: keep the store on a local disk",
-    "SQLITE_NOLFS": "its file system takes no file of that size: keep the store on another disk",
-    "SQLITE_TOOBIG": "a row is larger than SQLite takes: this is a fault of ours, please report it",
-    "SQLITE_CONSTRAINT": "a row does not fit into it: this is a fault of ours, please report it",
-    "SQLITE_MISMATCH": "a number does not fit into it: this is a fault of ours, please report it",
-    "SQLITE_CANTOPEN": "make its folder writable",
-    "SQLITE_READONLY": "make its folder writable, and the file, too",
-    "SQLITE_PERM": "make its folder writable",
-    "SQLITE_AUTH": "make its folder writable",
+    "its disk is full: make room there": "FULL ENOSPC EDQUOT EFBIG",
+    "another process has locked it for a minute: wait for it, or end it": "BUSY LOCKED",
+    "it is damaged: put a backup in its place, or save what can be read with "
+    "`sqlite3 {name} .recover | sqlite3 repaired.sqlite`": "CORRUPT",
+    "it is damaged, or no ledger at all: put a backup in its place": "NOTADB FORMAT",
+    "it lacks what a ledger has, or is of another program: put a backup in its place": "SCHEMA",
+    "its disk cannot be read or written: look at the disk, and keep the store on a local "
+    "one": "IOERR",
+    "its file system has no locks that work: keep the store on a local disk": "PROTOCOL",
+    "its file system takes no file of that size: keep the store on another disk": "NOLFS",
+    "its file system is mounted read-only: mount it writable": "EROFS",
+    "a row is larger than SQLite takes: this is a fault of ours, please report it": "TOOBIG",
+    "a row does not fit into it: this is a fault of ours, please report it": "CONSTRAINT",
+    "a number does not fit into it: this is a fault of ours, please report it": "MISMATCH",
+    "make its folder writable": "CANTOPEN PERM AUTH EACCES EPERM",
+    "make its folder writable, and the file, too": "READONLY",
+    "its folder cannot be made there: move what stands in its way": "ENOTDIR EEXIST ENAMETOOLONG",
 }
-_IN_THE_WAY = "its folder cannot be made there: move what stands in its way"
-_OF_SYSTEM = {
-    errno.ENOSPC: _REMEDIES["SQLITE_FULL"],
-    errno.EDQUOT: _REMEDIES["SQLITE_FULL"],
-    errno.EFBIG: _REMEDIES["SQLITE_FULL"],
-    errno.EROFS: "its file system is mounted read-only: mount it writable",
-    errno.EACCES: _REMEDIES["SQLITE_PERM"],
-    errno.EPERM: _REMEDIES["SQLITE_PERM"],
-    errno.ENOTDIR: _IN_THE_WAY,
-    errno.EEXIST: _IN_THE_WAY,
-    errno.ENAMETOOLONG: _IN_THE_WAY,
-}
+_REMEDY_FOR = {name: remedy for remedy, names in _REMEDIES.items() for name in names.split()}
 
 
 # Opening
@@ -180,10 +165,10 @@ def explain_error(path: Path, error: Exception, row: str = "") -> str:
 
 def _find_remedy(error: Exception) -> str:
     if isinstance(error, OSError):
-        otherwise = f"the system says {os.strerror(error.errno or errno.EIO)}: look at the disk"
-        return _OF_SYSTEM.get(error.errno or 0, otherwise)
-    name = getattr(error, "sqlite_errorname", None)
-    if name is None:  # Python's own, of a value that SQLite has no place for
-        return _REMEDIES["SQLITE_MISMATCH"]
-    # Extended names tell more than we do: SQLITE_READONLY_DIRECTORY, SQLITE_IOERR_WRITE.
-    return _REMEDIES.get("_".join(name.split("_")[:2]), _REMEDIES["SQLITE_ERROR"])
+        number = error.errno or errno.EIO
+        otherwise = f"the system says {os.strerror(number)}: look at the disk"
+        return _REMEDY_FOR.get(errno.errorcode.get(number, ""), otherwise)
+    # Python's own errors, of a value that SQLite has no place for, have no name. Extended names
+    # tell more than is needed: SQLITE_READONLY_DIRECTORY, SQLITE_IOERR_WRITE.
+    name = getattr(error, "sqlite_errorname", "SQLITE_MISMATCH")
+    return _REMEDY_FOR.get(name.split("_")[1], _REMEDY_FOR["SCHEMA"])

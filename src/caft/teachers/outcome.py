@@ -20,12 +20,6 @@ from caft.teachers.words import clean_words, find_words, well_formed
 Scrub = Callable[[str], str]
 """Takes secrets out of a text."""
 
-DECLINED = "refusal"
-"""The finish reason of a reply in which the model declines, whatever the server calls it."""
-
-FILTERED = "content_filter"
-"""The finish reason of an answer without any choice that names what blocked the prompt."""
-
 _ADDRESS_OR_MODEL = (404, 405, 410)
 _AGAIN = (408, 409, 425, 429)
 _BROKE_DOWN = 502
@@ -94,21 +88,18 @@ def classify_status(status: int, code: str, message: str, headers: Mapping[str, 
     reason = f"HTTP {status}"
     full = f"{reason}: {message}" if message else reason
     if status == 401:
-        refused = f"{reason}: the key was refused"
-        return Failed(reason=refused, message=message, remedy=Remedy.ask_user)
+        reason += ": the key was refused"
+        return Failed(reason=reason, message=message, remedy=Remedy.ask_user)
     if status == 402 or "insufficient_quota" in code:
         credit = f"{reason}: no credit left{message and ': ' + message}"
         return Failed(reason=credit, remedy=Remedy.ask_user)
     if status in _ADDRESS_OR_MODEL:
         return Failed(reason=full, remedy=Remedy.ask_user)
     if status in _AGAIN or status >= 500:
+        wait = read_retry_after(headers, time.time())
+        late = status in (504, 524)  # a gateway gave up waiting for work that was being done
         return Failed(
-            reason=reason,
-            message=message,
-            busy=status == 429,
-            retry_after=read_retry_after(headers, time.time()),
-            # A gateway gave up waiting for work that was being done.
-            maybe_charged=status in (504, 524),
+            reason=reason, message=message, busy=status == 429, retry_after=wait, maybe_charged=late
         )
     return Failed(reason=full, remedy=Remedy.leave_out)
 
@@ -133,8 +124,7 @@ def read_retry_after(headers: Mapping[str, str], now: float) -> float | None:
 def read_body(raw: bytes, scrub: Scrub, seconds: float) -> Answered | Failed:
     """What the body of a response with status 200 means; `seconds` is how long it took.
 
-    A byte that is no UTF-8 becomes U+FFFD, for which the reply is refused later: it is paid for,
-    and asking again would most likely pay for the same byte.
+    A byte that is no UTF-8 becomes U+FFFD: asking again would most likely pay for the same byte.
     """
     text = raw.decode("utf-8-sig", "replace")
     try:
@@ -149,7 +139,7 @@ def read_body(raw: bytes, scrub: Scrub, seconds: float) -> Answered | Failed:
     if isinstance(choices, list) and choices and isinstance(choices[0], dict):
         return _read_choice(choices[0], completion, scrub, seconds)
     if not choices and _is_blocked(completion):
-        return _answer("", FILTERED, completion, scrub, seconds)
+        return _answer("", "content_filter", completion, scrub, seconds)
     return _read_error(data, scrub) if _find_status(data) else _no_completion(data, scrub)
 
 
@@ -166,7 +156,7 @@ def _read_choice(
         return _no_completion(completion, scrub)
     refusal = _table(choice.get("message")).get("refusal")
     if refusal and isinstance(refusal, str):
-        text, reason = refusal, DECLINED
+        text, reason = refusal, "refusal"  # whatever the server calls it
     return _answer(text, reason, completion, scrub, seconds)
 
 
@@ -231,10 +221,9 @@ def _is_blocked(completion: Mapping[str, object]) -> bool:
 
 
 def _text_in(choice: Mapping[str, object], reason: str) -> str | None:
-    """The text of a choice, or of where older completions and streams have theirs.
+    """The text of a choice, or of where older completions and streams have theirs; "" for none.
 
-    "" where there is none, and None where this is no message. A message that is null is a filter's
-    verdict where the server names any reason for ending.
+    None where this is no message; a null one is a filter's verdict if there is a finish reason.
     """
     text = choice.get("text")
     if "message" not in choice and isinstance(text, str):
@@ -246,7 +235,7 @@ def _text_in(choice: Mapping[str, object], reason: str) -> str | None:
         return None
     content = message.get("content")
     if isinstance(content, list):
-        return "".join(_text_of_part(part) for part in content)
+        return "".join(map(_text_of_part, content))
     return content or "" if isinstance(content, str | None) else None
 
 
