@@ -12,12 +12,11 @@ from caft.distill.accept import judge_reply
 from caft.distill.forecast import CostForecast, forecast_cost
 from caft.distill.inputs import DistillInputs, from_reply, write_prompts
 from caft.records import Rationale
-from caft.teachers.api_key import check_address, check_endpoint
 from caft.teachers.ask import ask_all, find_replies
 from caft.teachers.config import EndpointConfig, OpenAITeacherConfig
 from caft.teachers.ledger import Ledger
 from caft.teachers.ledger_file import read_noted_count, refuse_lost_replies
-from caft.teachers.prices import Spending, find_price, look_up_price, price_settings
+from caft.teachers.prices import Spending, look_up_price, price_settings
 from caft.teachers.refusals import (
     WRONG,
     Finish,
@@ -34,19 +33,6 @@ log = logging.getLogger(__name__)
 
 FEW = 3
 """Repeats that may be chance."""
-
-
-def check_openai(teacher: EndpointConfig, *, pays: bool) -> None:
-    """UserError for an endpoint that cannot be asked, or a budget that has nothing to count.
-
-    Key and price are needed only where somebody `pays`.
-    """
-    if pays:
-        check_endpoint(teacher)
-        find_price(teacher)
-    else:
-        check_address(teacher)
-        look_up_price(teacher)
 
 
 def ask_endpoint(inputs: DistillInputs, teacher: OpenAITeacherConfig) -> list[Rationale]:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from caft.distill.accept import Rules
-from caft.distill.endpoint import ask_endpoint, check_openai, forecast_endpoint
+from caft.distill.endpoint import ask_endpoint, forecast_endpoint
 from caft.distill.forecast import CostForecast
 from caft.distill.inputs import DistillInputs, Generate, write_prompts
 from caft.distill.local import check_local, write_locally
 from caft.distill.written import check_file, check_worked, write_from_file, write_worked
 from caft.records import Question, Rationale
+from caft.teachers.api_key import check_address, check_endpoint
 from caft.teachers.config import (
     EndpointConfig,
     FileTeacherConfig,
@@ -19,6 +20,7 @@ from caft.teachers.config import (
     OpenAITeacherConfig,
     TeacherConfig,
 )
+from caft.teachers.prices import find_price, look_up_price
 from caft.teachers.progress import Watcher
 from caft.text.config import PromptConfig
 from caft.text.prompts import Prompt
@@ -70,7 +72,11 @@ def check_teacher(
     """
     match teacher:
         case OpenAITeacherConfig():
-            check_openai(teacher, pays=pays)
+            check_address(teacher)
+            look_up_price(teacher)
+            if pays:
+                check_endpoint(teacher)
+                find_price(teacher)
         case LocalModelTeacherConfig():
             check_local(teacher, fetch=pays)
         case FileTeacherConfig():

@@ -133,19 +133,34 @@ def read_body(raw: bytes, scrub: Scrub, seconds: float) -> Answered | Failed:
         message = clean_words(scrub(text))
         return Failed(reason="reply is no JSON", message=message, maybe_charged=True)
     completion = _table(data)
-    if completion.get("error"):
-        return _read_error(completion["error"], scrub)
     choices = completion.get("choices")
-    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
-        return _read_choice(choices[0], completion, scrub, seconds)
-    if not choices and _is_blocked(completion):
-        return _answer("", "content_filter", completion, scrub, seconds)
-    return _read_error(data, scrub) if _find_status(data) else _no_completion(data, scrub)
+    found: tuple[str, str] | Failed | None = None
+    if completion.get("error"):
+        found = _read_error(completion["error"], scrub)
+    elif isinstance(choices, list) and choices and isinstance(choices[0], dict):
+        found = _read_choice(choices[0], scrub)
+    elif not choices and _is_blocked(completion):
+        found = "", "content_filter"
+    elif _find_status(data):
+        found = _read_error(data, scrub)
+    if found is None:
+        message = clean_words(scrub(find_words(data)))
+        return Failed(reason="reply is no chat completion", message=message, maybe_charged=True)
+    if isinstance(found, Failed):
+        return found
+    usage = _table(completion.get("usage"))
+    return Answered(
+        text=scrub(well_formed(found[0])),
+        finish_reason=clean_words(scrub(found[1]))[:_LONGEST_FINISH],
+        prompt_tokens=_count(usage.get("prompt_tokens")),
+        completion_tokens=_count(usage.get("completion_tokens")),
+        usd=_number(usage.get("cost"), 10**6),
+        seconds=seconds,
+    )
 
 
-def _read_choice(
-    choice: Mapping[str, object], completion: Mapping[str, object], scrub: Scrub, seconds: float
-) -> Answered | Failed:
+def _read_choice(choice: Mapping[str, object], scrub: Scrub) -> tuple[str, str] | Failed | None:
+    """Text and finish reason; None where there is no message."""
     reason = _finish_of(choice)
     if choice.get("error"):
         return _read_error(choice["error"], scrub)
@@ -153,11 +168,10 @@ def _read_choice(
         return _read_error({"message": choice.get("native_finish_reason")}, scrub)
     text = _text_in(choice, reason)
     if text is None:
-        return _no_completion(completion, scrub)
+        return None
     refusal = _table(choice.get("message")).get("refusal")
-    if refusal and isinstance(refusal, str):
-        text, reason = refusal, "refusal"  # whatever the server calls it
-    return _answer(text, reason, completion, scrub, seconds)
+    # Where the model declines, whatever the server calls it.
+    return (refusal, "refusal") if refusal and isinstance(refusal, str) else (text, reason)
 
 
 def _read_error(error: object, scrub: Scrub) -> Failed:
@@ -178,25 +192,6 @@ def _find_status(error: object) -> int:
     return 0
 
 
-def _no_completion(data: object, scrub: Scrub) -> Failed:
-    message = clean_words(scrub(find_words(data)))
-    return Failed(reason="reply is no chat completion", message=message, maybe_charged=True)
-
-
-def _answer(
-    text: str, reason: str, completion: Mapping[str, object], scrub: Scrub, seconds: float
-) -> Answered:
-    usage = _table(completion.get("usage"))
-    return Answered(
-        text=scrub(well_formed(text)),
-        finish_reason=clean_words(scrub(reason))[:_LONGEST_FINISH],
-        prompt_tokens=_count(usage.get("prompt_tokens")),
-        completion_tokens=_count(usage.get("completion_tokens")),
-        usd=_number(usage.get("cost"), 10**6),
-        seconds=seconds,
-    )
-
-
 def _finish_of(choice: Mapping[str, object]) -> str:
     """The finish reason; where it says nothing, another server's name for one that is known."""
     reason = choice.get("finish_reason")
@@ -213,11 +208,8 @@ def _is_known(reason: str) -> bool:
 
 def _is_blocked(completion: Mapping[str, object]) -> bool:
     """Whether a filter stopped the prompt itself, as Gemini reports it: for good."""
-    for name in ("prompt_feedback", "promptFeedback"):
-        verdict = _table(completion.get(name))
-        if verdict.get("block_reason") or verdict.get("blockReason"):
-            return True
-    return False
+    verdicts = [_table(completion.get(name)) for name in ("prompt_feedback", "promptFeedback")]
+    return any(verdict.get("block_reason") or verdict.get("blockReason") for verdict in verdicts)
 
 
 def _text_in(choice: Mapping[str, object], reason: str) -> str | None:

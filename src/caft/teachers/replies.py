@@ -84,7 +84,7 @@ class LedgerEntry:
 
 def prepare(request: Request, config: EndpointConfig) -> PreparedRequest:
     """The request's body, keys and worst cost under this config; 0 where no price is known."""
-    turns = _write_turns(request)
+    turns = [{"role": role, "content": well_formed(text)} for role, text in request.messages]
     body = _write_body(turns, request.attempt, config)
     price = look_up_price(config)
     longest = max(token_limits(config), default=config.max_tokens)
@@ -96,10 +96,6 @@ def prepare(request: Request, config: EndpointConfig) -> PreparedRequest:
         body=body,
         worst_usd=worst_usd(price, turns, longest) if price else 0.0,
     )
-
-
-def _write_turns(request: Request) -> list[dict[str, str]]:
-    return [{"role": role, "content": well_formed(text)} for role, text in request.messages]
 
 
 def _write_body(

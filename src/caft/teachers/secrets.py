@@ -60,11 +60,12 @@ def environment_secrets(environment: Mapping[str, str], *names: str) -> dict[str
     Short and simple words do not count: somebody's password is `postgres`, and that is no reason
     to refuse a path. Paths do not either: SSH_AUTH_SOCK.
     """
-    return {
+    called_so = {
         name: value.strip()
         for name, value in environment.items()
-        if (name in names or _is_secret_variable(name)) and _is_strong(value.strip())
+        if name in names or not _VARIABLE_WORDS.isdisjoint(name.casefold().split("_"))
     }
+    return {name: value for name, value in called_so.items() if _is_strong(value)}
 
 
 def find_held(texts: Iterable[tuple[str, str]], secrets: Mapping[str, str]) -> tuple[str, str]:
@@ -114,10 +115,6 @@ def texts_in(value: object, place: str = "") -> Iterator[tuple[str, str]]:
             yield from texts_in(inner, place)
     elif isinstance(value, str):
         yield place, value
-
-
-def _is_secret_variable(name: str) -> bool:
-    return not _VARIABLE_WORDS.isdisjoint(name.casefold().split("_"))
 
 
 def _is_strong(value: str) -> bool:
