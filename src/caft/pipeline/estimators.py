@@ -30,7 +30,7 @@ from caft.score.stage import (
 from caft.split.config import Match, RandomSplitConfig
 from caft.store import measured
 from caft.teachers.api_key import check_address, check_endpoint
-from caft.teachers.config import OpenAITeacherConfig
+from caft.teachers.config import EndpointConfig, OpenAITeacherConfig
 from caft.teachers.prices import find_price
 
 Values = Mapping[str, float | None]
@@ -85,7 +85,7 @@ def _refuse_without_values(name: str, questions: Sequence[Question]) -> None:
         )
 
 
-def find_judge(config: RunConfig) -> OpenAITeacherConfig:
+def find_judge(config: RunConfig) -> EndpointConfig:
     """The endpoint that judges: score.judge, or the teacher's where that names no model."""
     judge = model_scoring(config).judge
     if judge.model or judge.base_url:

@@ -25,7 +25,7 @@ from caft.store import (
     write_table,
 )
 from caft.teachers.ask import ask_all
-from caft.teachers.config import OpenAITeacherConfig
+from caft.teachers.config import EndpointConfig
 from caft.teachers.progress import Watcher
 from caft.teachers.replies import Request, TeacherReply
 from caft.text.config import PromptConfig
@@ -272,7 +272,7 @@ def ask_judge(
     estimators: Sequence[str],
     *,
     prompt: PromptConfig,
-    judge: OpenAITeacherConfig,
+    judge: EndpointConfig,
     ledger_path: Path,
     progress: Watcher | None = None,
 ) -> list[Judgement]:

@@ -10,12 +10,11 @@ from fake_server import FakeServer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caft.teachers import Ledger, Request, ask_all
+from caft.teachers import Ledger, Request, ask_all, rate_limit
 from caft.teachers.api_key import ApiKey
-from caft.teachers.completion import read_body
 from caft.teachers.config import OpenAITeacherConfig, Unanswered
-from caft.teachers.finish import Finish, read_finish
-from caft.teachers.outcome import Answered, Failed, Remedy
+from caft.teachers.outcome import Answered, Failed, Remedy, read_body
+from caft.teachers.refusals import Finish, read_finish
 from caft.teachers.words import LONGEST, clean_words, find_words
 
 # The same examples everywhere: a test must not fail on one machine only.
@@ -92,8 +91,8 @@ def check_outcome(outcome):
     else:
         assert isinstance(outcome, Failed)
         assert outcome.reason
-        assert len(outcome.said) <= LONGEST
-        assert outcome.said.isprintable()
+        assert len(outcome.message) <= LONGEST
+        assert outcome.message.isprintable()
 
 
 @steady
@@ -119,6 +118,7 @@ def test_any_bytes_at_any_place_are_one_or_the_other(junk, place):
 @pytest.mark.timeout(120)
 def test_no_node_of_a_completion_costs_another_question_its_reply(monkeypatch):
     monkeypatch.delenv("CAFT_TEST_KEY", raising=False)
+    monkeypatch.setattr(rate_limit, "FAILURES_IN_A_ROW", 10**6)
     values = (None, "word", [], [None], {}, 7, -1.5, True, MISSING)
     changes = [(path, value) for path in PATHS for value in values]
     with FakeServer() as server, TemporaryDirectory() as folder:
@@ -131,7 +131,7 @@ def test_no_node_of_a_completion_costs_another_question_its_reply(monkeypatch):
         server._completion = complete
         config = OpenAITeacherConfig(
             name="fake", base_url=server.base_url, model="fake", api_key_env="CAFT_TEST_KEY",
-            concurrency=16, retries=0, unanswered=Unanswered.drop, circuit_failures=10**6,
+            concurrency=16, retries=0, unanswered=Unanswered.drop,
         )  # fmt: skip
         asked = [Request((("user", f"q{n}"),)) for n in range(2 * len(changes))]
         replies = ask_all(asked, config, Path(folder) / "l")
@@ -233,7 +233,7 @@ def test_a_declining_model_is_final_and_its_words_are_kept():
     assert (answer.text, answer.finish_reason) == ("I can't help.", "refusal")
 
 
-@pytest.mark.parametrize(("data", "reason", "said", "remedy"), [
+@pytest.mark.parametrize(("data", "reason", "message", "remedy"), [
     ({"error": {"message": "up", "code": 502}}, "HTTP 502", "up", Remedy.wait),
     ({"error": {"message": "up", "code": "429"}}, "HTTP 429", "up", Remedy.wait),
     ({"error": "all busy"}, "HTTP 502", "all busy", Remedy.wait),
@@ -256,25 +256,25 @@ def test_a_declining_model_is_final_and_its_words_are_kept():
      "HTTP 403: flagged", "", Remedy.leave_out),
     (choose({"content": ""}, "insufficient_system_resource"), "HTTP 502", "", Remedy.wait),
 ])  # fmt: skip
-def test_errors_in_a_body_and_in_a_choice(data, reason, said, remedy):
+def test_errors_in_a_body_and_in_a_choice(data, reason, message, remedy):
     failed = read(data)
-    assert (failed.reason, failed.said, failed.remedy) == (reason, said, remedy)
+    assert (failed.reason, failed.message, failed.remedy) == (reason, message, remedy)
     assert not failed.maybe_charged
 
 
 def test_bodies_that_are_no_json_say_what_they_are():
     page = b"<!DOCTYPE html><html><head><title>502 Bad\n Gateway</title><style>p{}</style></head>"
-    assert read(page).said == "502 Bad Gateway"
-    assert read(b"<html><script>x()</script><p>Try <b>later</b></p>").said == "Try later"
-    assert read(b"upstream connect error").said == "upstream connect error"
-    assert read(b"").said == ""
+    assert read(page).message == "502 Bad Gateway"
+    assert read(b"<html><script>x()</script><p>Try <b>later</b></p>").message == "Try later"
+    assert read(b"upstream connect error").message == "upstream connect error"
+    assert read(b"").message == ""
 
 
 def test_secrets_are_taken_out_before_words_are_cut():
     key = ApiKey("sk-caft-0123456789-very-secret")
     failed = read(b"x" * (LONGEST - 13) + b" sk-caft-0123456789-very-secret", key)
-    assert failed.said.endswith("x [key]")
-    assert read({"error": "bad key sk-caft-01234... given"}, key).said == "bad key [key] given"
+    assert failed.message.endswith("x [key]")
+    assert read({"error": "bad key sk-caft-01234... given"}, key).message == "bad key [key] given"
 
 
 # How a reply ended
@@ -326,7 +326,7 @@ def test_a_cut_reply_is_cut_under_whatever_name_it_says_so(name, reason):
 # A server's own words
 
 
-@pytest.mark.parametrize(("value", "said"), [
+@pytest.mark.parametrize(("value", "words"), [
     ("plain", "plain"), ({"message": "m"}, "m"), ({"error": "e"}, "e"), ({"a": "b"}, ""),
     ({"error": {"message": {"detail": "deep"}}}, "deep"), (None, ""), (True, ""), ([], ""),
     ({"detail": [{"loc": ["body", "max_tokens", 0], "msg": "too big", "type": "value_error"}]},
@@ -334,8 +334,8 @@ def test_a_cut_reply_is_cut_under_whatever_name_it_says_so(name, reason):
     ({"detail": [{"msg": "a"}, {"msg": "b"}, {"msg": "c"}, {"msg": "d"}]}, "a; b; c; ..."),
     ({"message": "", "detail": "second"}, "second"),
 ])  # fmt: skip
-def test_words_are_found_where_servers_put_them(value, said):
-    assert find_words(value) == said
+def test_words_are_found_where_servers_put_them(value, words):
+    assert find_words(value) == words
 
 
 def test_words_come_clean_and_short():
