@@ -9,7 +9,7 @@ from itertools import combinations
 from caft.report.headlines import Headline, Tone
 from caft.report.sweep.arms import Arm, share_questions
 from caft.report.sweep.job_results import FINISHED, Sweep
-from caft.report.sweep.routing import ENTROPY, capitalise
+from caft.report.sweep.routing import ENTROPY
 from caft.report.sweep.savings import UNIQUE_TOKENS
 from caft.report.sweep.schema import (
     ComparisonPart,
@@ -18,7 +18,14 @@ from caft.report.sweep.schema import (
     RoutingTestPart,
     SavingsPart,
 )
-from caft.report.wording import count_of, name_estimator, p_in_words, percent, points_between
+from caft.report.wording import (
+    capitalise,
+    count_of,
+    name_estimator,
+    p_in_words,
+    percent,
+    points_between,
+)
 from caft.statistics import ALPHA, Verdict
 
 _TONES = {Verdict.yes.value: Tone.good, Verdict.no.value: Tone.bad}

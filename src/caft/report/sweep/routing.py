@@ -10,7 +10,7 @@ from caft.report.headlines import routes_by_class
 from caft.report.sweep.arms import Arm, equal_budgets, pick_common_mode
 from caft.report.sweep.comparisons import compare_pairs
 from caft.report.sweep.schema import RoutingAnswerPart, RoutingPart, RoutingTestPart
-from caft.report.wording import count_of, p_in_words, points_between
+from caft.report.wording import capitalise, count_of, p_in_words, points_between
 from caft.statistics import FEWEST_SEEDS, WORTHWHILE_GAIN, Interval, Verdict, judge_difference
 
 ENTROPY = STAND_IN
@@ -131,11 +131,6 @@ def _describe_test(test: RoutingTestPart) -> str:
         return f"{text}; fewer than {FEWEST_SEEDS} seeds say nothing about other seeds."
     worth = f"{100 * WORTHWHILE_GAIN:g} points"
     return f"{text}; neither chance nor a gain above {worth} is ruled out."
-
-
-def capitalise(text: str) -> str:
-    """The text with its first letter large, all others as they are."""
-    return text[:1].upper() + text[1:]
 
 
 def _name_what_is_missing(arms: Sequence[Arm]) -> str:
