@@ -500,7 +500,7 @@ def test_jobs_that_only_began_are_a_report_too(tmp_path: Path) -> None:
     assert summary["savings"] is None
 
 
-def test_a_ledger_says_what_became_of_each_job(sweep_folder: Path) -> None:
+def test_a_table_shows_what_became_of_each_job(sweep_folder: Path) -> None:
     def entry(number: int, folder: str, state: str, **more: object) -> dict[str, object]:
         words = folder.split("_")[1:]
         return {"number": number, "folder": folder, "overrides": words, "state": state, **more}

@@ -278,7 +278,7 @@ class AccuracyPart(TypedDict):
 
 
 class CostPart(TypedDict):
-    """The ledger. Trained tokens count every epoch, unique ones count each text once.
+    """Trained tokens count every epoch, unique ones count each text once.
 
     `teacher_refused` counts the replies that were not trained on, by reason, commonest first.
     """

@@ -13,8 +13,8 @@ from caft.report.figures import (
     draw_calibration,
     draw_curves,
     draw_histogram,
-    draw_ledger,
     draw_roc,
+    draw_token_costs,
 )
 from caft.report.figures.curves import CurvePoint, average_neighbours, run_on
 from caft.report.figures.estimates import count_bins, thin
@@ -181,8 +181,8 @@ def widths_of(panel: str) -> list[float]:
     return [mark.dx for mark in read_marks(panel) if mark.fill == "var(--curve)"]
 
 
-def test_ledger_bars_share_one_scale(sample: Any) -> None:
-    figure = draw_ledger(sample.summary["cost"])
+def test_token_bars_share_one_scale(sample: Any) -> None:
+    figure = draw_token_costs(sample.summary["cost"])
     widths = widths_of(figure.panels[0])
     assert widths[4] == 400
     assert widths[3] == pytest.approx(400 * 49_000 / 98_412, abs=0.01)
@@ -192,9 +192,9 @@ def test_ledger_bars_share_one_scale(sample: Any) -> None:
 def test_a_few_tokens_among_millions_are_seen_and_none_are_not(sample: Any) -> None:
     cost = {**sample.summary["cost"], "trained_total_tokens": 10**7, "teacher_prompt_tokens": 3,
             "teacher_completion_tokens": 0}  # fmt: skip
-    few, none, *_ = widths_of(draw_ledger(cost).panels[0])
+    few, none, *_ = widths_of(draw_token_costs(cost).panels[0])
     assert (few, none) == (pytest.approx(1.6), 0)
-    assert "nan" not in draw_ledger(dict.fromkeys(cost, 0)).panels[0].lower()
+    assert "nan" not in draw_token_costs(dict.fromkeys(cost, 0)).panels[0].lower()
 
 
 def test_stages_that_are_short_have_their_names_in_two_rows() -> None:

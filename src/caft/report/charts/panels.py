@@ -155,7 +155,7 @@ def draw_tokens(text: str, rows: Sequence[Row]) -> Markup:
     bar = {"height": 11, "yOffset": 8}
     label = partial(chart(rows).mark_text, fontSize=13.5, color=INK, dy=-10)
     return draw(
-        "ledger", "Tokens by purpose", text,
+        "tokens", "Tokens by purpose", text,
         chart(rows).mark_bar(**bar, color="var(--sunken)").encode(
             y, x=alt.value(0), x2=alt.value("width"), description="hover:N"),
         chart(seen).mark_bar(**bar, color=CURVE).encode(x, y, description="hover:N"),

@@ -7,15 +7,15 @@ when something is drawn.
 from caft.report.figures.curves import draw_curves
 from caft.report.figures.estimates import draw_calibration, draw_histogram, draw_roc
 from caft.report.figures.figure import Figure
-from caft.report.figures.totals import LEDGER, draw_accuracy, draw_ledger
+from caft.report.figures.totals import TOKEN_COSTS, draw_accuracy, draw_token_costs
 
 __all__ = [
-    "LEDGER",
+    "TOKEN_COSTS",
     "Figure",
     "draw_accuracy",
     "draw_calibration",
     "draw_curves",
     "draw_histogram",
-    "draw_ledger",
+    "draw_token_costs",
     "draw_roc",
 ]

@@ -8,7 +8,7 @@ from caft.report.charts import Row
 from caft.report.figures.figure import Figure
 from caft.report.wording import percent_between
 
-LEDGER = (
+TOKEN_COSTS = (
     ("teacher_prompt_tokens", "Teacher: tokens read"),
     ("teacher_completion_tokens", "Teacher: tokens written"),
     ("unique_rationale_tokens", "Rationales accepted, each once"),
@@ -59,17 +59,17 @@ def _list_shares(accuracy: Row, mode: str, groups: Sequence[str]) -> list[Row]:
     return marks
 
 
-def draw_ledger(cost: Row) -> Figure:
+def draw_token_costs(cost: Row) -> Figure:
     """Where the tokens went, one bar a purpose, all on one scale; `cost` is the summary's."""
     from caft.report.charts.panels import draw_tokens
 
     bars = [
         {"name": name, "tokens": cost[key], "count": f"{cost[key]:,}",
          "hover": f"{name}: {cost[key]:,} tokens"}
-        for key, name in LEDGER
+        for key, name in TOKEN_COSTS
     ]  # fmt: skip
     return Figure(
-        key="ledger",
+        key="tokens",
         heading="Where the tokens went",
         note="All bars on one scale.",
         panels=(draw_tokens("; ".join(f"{bar['name']}: {bar['count']}" for bar in bars), bars),),

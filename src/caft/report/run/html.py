@@ -5,13 +5,13 @@ from __future__ import annotations
 from caft.report import wording
 from caft.report.comparison import best_mode, best_result, confidence_of, find_comparison
 from caft.report.figures import (
-    LEDGER,
+    TOKEN_COSTS,
     Figure,
     draw_accuracy,
     draw_curves,
     draw_histogram,
-    draw_ledger,
     draw_roc,
+    draw_token_costs,
 )
 from caft.report.headlines import find_headlines, find_warnings, main_area, suggest_next
 from caft.report.page import render_page
@@ -127,8 +127,8 @@ def draw_figures(summary: Summary, tables: ReportTables) -> list[Figure]:
     curves = draw_curves(tables.curves)
     if curves:
         figures.append(curves)
-    if cost and any(cost.get(key) for key, _ in LEDGER):
-        figures.append(draw_ledger(cost))
+    if cost and any(cost.get(key) for key, _ in TOKEN_COSTS):
+        figures.append(draw_token_costs(cost))
     return figures
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Literal
 
-from caft.report.comparison import best_mode
+from caft.report.comparison import best_mode, results_by_mode
 from caft.report.schema import Accuracy, AccuracyPart, Summary
 
 FINISHED = "finished"
@@ -72,9 +72,7 @@ class JobResult:
     @property
     def results(self) -> Mapping[str, Accuracy]:
         """Accuracy on the test questions in every mode that was evaluated."""
-        by_mode = self.accuracy[self.model] if self.accuracy else None
-        results = cast("Mapping[str, Accuracy | None]", by_mode or {})
-        return {mode: result for mode, result in results.items() if result}
+        return results_by_mode(self.accuracy, self.model)
 
     @property
     def result(self) -> Accuracy | None:

@@ -65,7 +65,7 @@ def _are_rivals(control: Arm, arm: Arm) -> bool:
         and control.first["model"]["id"] == arm.first["model"]["id"]
         and control.stages == arm.stages
         and _beside_routing(control) == _beside_routing(arm)
-        and routes_by_class(control.first)  # type: ignore[arg-type]
+        and routes_by_class(control.first)
     )
 
 
