@@ -32,6 +32,7 @@ WITHOUT_EFFECT = {
     "store/manifest.py": "says what was kept",
     "store/publishing.py": "keeps files as they are",
     "store/removing.py": "what is no longer there",
+    "store/stage.py": "what a stage has, and its folder",
     "store/sums.py": "compares what was kept",
     "store/uses.py": "keeps files as they are",
     "store/durable.py": "keeps files as they are",

@@ -89,7 +89,7 @@ def build_summary(
             else None
         ),
         "cost": _cost_part(results),
-        "stages": [record.row for record in results.stages],
+        "stages": results.stages,
     }
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from caft.pipeline.results import RunResults, StageKind
+from caft.pipeline.results import RunResults
 from caft.pipeline.rows import prediction_rows, rationale_rows, score_rows
 from caft.records import difficulty
 from caft.report.tables import ReportTables
+from caft.store import StageKind
 from caft.trainers.tracker import Product, RunLogger
 
 _RATIONALES_SHOWN = 200
