@@ -16,21 +16,27 @@ from caft.pipeline.results import (
     Tuned,
 )
 from caft.pipeline.stages import split_scored
-from caft.pipeline.summary import RunFacts, build_summary, collect_tables
+from caft.pipeline.summary import build_summary, collect_tables
 from caft.pipeline.workspace import Workspace
 from caft.records import Mode, Prediction, Question, Rationale
-from caft.report.schema import StageRecordPart, check_summary
+from caft.report.schema import ModelPart, RunPart, StageRecordPart, check_summary
 from caft.store import Artifact, StageKind
 from caft.tune.stage import TuningNumbers
 
 Open = Callable[..., Workspace]
-FACTS = RunFacts(started="2026-01-01T00:00:00+00:00", finished="2026-01-01T00:01:00+00:00",
-                 versions={"python": "3"}, device="cpu, float32", parameters=7)  # fmt: skip
+RUN: RunPart = {
+    "name": "run", "seed": 1, "overrides": [], "git_commit": None,
+    "started": "2026-01-01T00:00:00+00:00", "finished": "2026-01-01T00:01:00+00:00",
+    "versions": {"python": "3"}, "device": "cpu, float32",
+}  # fmt: skip
+MODEL: ModelPart = {
+    "id": "tiny", "revision": None, "parameters": 7, "trainable_parameters": None
+}  # fmt: skip
 
 
 def summarise(workspace: Workspace, results: RunResults) -> dict:
     tables = collect_tables(workspace.questions, results)
-    summary = build_summary(workspace.config, workspace.questions, results, tables, FACTS)
+    summary = build_summary(workspace.config, workspace.questions, results, tables, RUN, MODEL)
     check_summary(summary)
     return summary
 

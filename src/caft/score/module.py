@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from pytorch_lightning import LightningModule
@@ -29,6 +29,7 @@ from caft.kernels.shared_prefixes import (
 )
 from caft.models.estimates import estimate_complexity
 from caft.models.generation import logits_not_finite
+from caft.protocols import CausalLM
 from caft.score.prepare import ScoringRow
 
 # Bounds the logits of a pack, whatever the vocabulary: 50 MB of bfloat16 for 200,000 tokens.
@@ -80,7 +81,7 @@ class NextToken(NamedTuple):
 class ScoringModule(LightningModule):  # type: ignore[misc]
     """Wraps the student for `Trainer.predict`; the prefix that all rows share is run once."""
 
-    def __init__(self, model: Any, prefix_ids: Sequence[int]) -> None:
+    def __init__(self, model: CausalLM, prefix_ids: Sequence[int]) -> None:
         super().__init__()
         self.model = model
         self.prefix_ids = tuple(prefix_ids)

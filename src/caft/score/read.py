@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
-from typing import Any
 
 from caft.models.encoding import token_pieces
+from caft.protocols import Tokenizer
 from caft.records import AnswerScore, Chain, Question
 from caft.score.module import NextToken
 from caft.score.prepare import ScoringRow
@@ -22,7 +22,7 @@ def read_answers(
     rows: Sequence[ScoringRow],
     said: Mapping[str, NextToken],
     written: Mapping[str, WrittenReply],
-    tokenizer: Any,
+    tokenizer: Tokenizer,
 ) -> list[AnswerScore]:
     """A score for every row, in order; `written` are the free-text answers, end tokens left out."""
     return [
@@ -33,7 +33,7 @@ def read_answers(
     ]
 
 
-def _read_label(row: ScoringRow, said: NextToken, tokenizer: Any) -> AnswerScore:
+def _read_label(row: ScoringRow, said: NextToken, tokenizer: Tokenizer) -> AnswerScore:
     label_of = dict(zip(row.label_ids, row.labels, strict=True))
     label = label_of.get(said.token)
     gold = dict(zip(row.labels, said.label_log_p, strict=False)).get(row.gold)
@@ -48,7 +48,7 @@ def _read_label(row: ScoringRow, said: NextToken, tokenizer: Any) -> AnswerScore
 
 
 def _read_free_text(
-    row: ScoringRow, said: NextToken, reply: WrittenReply, tokenizer: Any
+    row: ScoringRow, said: NextToken, reply: WrittenReply, tokenizer: Tokenizer
 ) -> AnswerScore:
     pieces = token_pieces(reply.ids, tokenizer)
     answer = first_line("".join(pieces))
@@ -103,7 +103,12 @@ def first_line(reply: str) -> str:
 
 
 def read_chain(
-    question: Question, reply: WrittenReply, prompt: PromptConfig, tokenizer: Any, *, opened: bool
+    question: Question,
+    reply: WrittenReply,
+    prompt: PromptConfig,
+    tokenizer: Tokenizer,
+    *,
+    opened: bool,
 ) -> Chain:
     """A reply as a chain of thought, with the answer at its end.
 
