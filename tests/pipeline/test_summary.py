@@ -107,8 +107,10 @@ def test_every_part_comes_from_the_stage_that_found_it(open_small: Open) -> None
         stages=(record(StageKind.tune, "tune 1"),),
     )
     evaluated = Evaluated(
-        base=replies(workspace, Mode.answer, 1, 1),
-        tuned=replies(workspace, Mode.rationale, 2, 10),
+        by_model={
+            "base": replies(workspace, Mode.answer, 1, 1),
+            "tuned": replies(workspace, Mode.rationale, 2, 10),
+        },
         stages=(record(StageKind.evaluate, "evaluate tuned rationale"),),
     )
     results = RunResults(

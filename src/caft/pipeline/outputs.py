@@ -71,7 +71,7 @@ def _write_files(
         write_rows(folder / "rationales.parquet", rationale_rows(results.rationales))
     if results.tuned:
         _deliver(workspace, results.tuned, summary)
-    # Before the page is drawn and the logger is told: whatever becomes of them, it is there.
+    # Before the page and the logger: whatever becomes of them, it is there.
     write_durably(folder / "summary.json", json.dumps(summary, indent=1))
     return not config.report.html or _write_page(workspace, summary, tables)
 

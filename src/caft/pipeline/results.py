@@ -100,17 +100,10 @@ class ModeReplies:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluated:
-    """The replies of the base model and, where the method tunes, of the tuned one."""
+    """The replies of the "base" model and, where the method tunes, of the "tuned" one."""
 
-    base: ModeReplies
-    tuned: ModeReplies | None
+    by_model: Mapping[str, ModeReplies]
     stages: tuple[StageRecordPart, ...] = ()
-
-    @property
-    def by_model(self) -> dict[str, ModeReplies]:
-        """The replies under "base" and "tuned", without a model that there is none of."""
-        both = {"base": self.base, "tuned": self.tuned}
-        return {name: replies for name, replies in both.items() if replies is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from caft.data import published_scores
 from caft.errors import UserError
-from caft.evaluate.predictions import Routing, read_single_token, route
+from caft.evaluate.predictions import read_single_token, route
 from caft.pipeline.data_check import check_before_teaching, check_stages
 from caft.pipeline.estimators import gather_estimates
 from caft.pipeline.results import (
@@ -142,36 +142,42 @@ def evaluate(
 ) -> Evaluated:
     """Base and tuned model in every mode, on validation and test questions."""
     config, records = workspace.config, []
-    base: dict[Mode, list[Prediction]] = {}
-    own: dict[Mode, list[Prediction]] = {}
+    replies: dict[str, dict[Mode, list[Prediction]]] = {"base": {}}
+    if tuned:
+        replies["tuned"] = {}
     if Mode.answer in config.evaluation.modes:
         # The base model's scores are its answers: the same prompt, the same pass.
-        base[Mode.answer] = [read_single_token(row) for row in scored.of(workspace.held_out)]
+        answers = [read_single_token(row) for row in scored.of(workspace.held_out)]
+        replies["base"][Mode.answer] = answers
     for step in steps_of(config, Until.evaluate):
         work = evaluation(workspace, step, tuned.student if tuned else workspace.student)
         rows, artifact = obtain(workspace.store, step, work)
-        (own if step.tuned else base)[step.mode] = [
+        replies["tuned" if step.tuned else "base"][step.mode] = [
             read_single_token(row) if isinstance(row, AnswerScore) else row for row in rows
         ]
         records.append(record_stage(step, artifact))
     if Mode.routed in config.evaluation.modes:
-        held_out = [row.id for row in workspace.held_out]
-        _route(base, route_base_model(config.split, split, scored, held_out))
-        if tuned:
-            routed_by, answers = config.evaluation.routed_by, own[Mode.answer]
-            routing = route_tuned_model(
-                config.split, routed_by, split, scored, workspace.questions, answers
-            )
-            _route(own, routing)
-    return Evaluated(
-        base=_divide(workspace, base),
-        tuned=_divide(workspace, own) if tuned else None,
-        stages=tuple(records),
-    )
+        _route(workspace, scored, split, replies)
+    by_model = {name: _divide(workspace, by_mode) for name, by_mode in replies.items()}
+    return Evaluated(by_model=by_model, stages=tuple(records))
 
 
-def _route(replies: dict[Mode, list[Prediction]], routing: Routing) -> None:
-    replies[Mode.routed] = route(replies[Mode.answer], replies[Mode.rationale], routing)
+def _route(
+    workspace: Workspace,
+    scored: Scored,
+    split: SplitResult,
+    replies: Mapping[str, dict[Mode, list[Prediction]]],
+) -> None:
+    config = workspace.config
+    for name, by_mode in replies.items():
+        answers = by_mode[Mode.answer]
+        if name == "base":
+            ids = [row.question_id for row in answers]
+            routing = route_base_model(config.split, split, scored, ids)
+        else:
+            routed_by, questions = config.evaluation.routed_by, workspace.questions
+            routing = route_tuned_model(config.split, routed_by, split, scored, questions, answers)
+        by_mode[Mode.routed] = route(answers, by_mode[Mode.rationale], routing)
 
 
 def _divide(workspace: Workspace, replies: Mapping[Mode, list[Prediction]]) -> ModeReplies:

@@ -151,7 +151,7 @@ def _accuracy_part(
         name: _by_mode(config, questions, split, replies)
         for name, replies in evaluated.by_model.items()
     }
-    base, tuned = _best_mode(evaluated.base), _best_mode(evaluated.tuned)
+    base, tuned = (_best_mode(evaluated.by_model.get(name)) for name in ("base", "tuned"))
     part: AccuracyPart = {
         "base": by_mode["base"],
         "tuned": by_mode.get("tuned"),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 from caft.distill import write_rationales
 from caft.distill.inputs import LocalReply
 from caft.distill.local import name_model
-from caft.models.encoding import special_tokens
+from caft.models.encoding import render_prompt, special_tokens
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.pipeline.matched_budget import Ask, match_budget
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 Record = TypeVar("Record")
 
 LINE_SECONDS = 30.0
-"""Between lines in the run's log, for those who look in the morning."""
+"""Between lines in the run's log."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def refuse_unaskable_teacher(workspace: Workspace) -> None:
         return
     question, shots = workspace.questions.train[0], workspace.questions.shots
     prompt = write_prompt(question, config.dataset.prompt, Wanted.rationale, chat=True, shots=shots)
-    LocalTeacher(config).refuse_template(prompt)
+    render_prompt(prompt, LocalTeacher(config).student.tokenizer)
 
 
 class AskingBar:
@@ -133,7 +133,7 @@ class AskingBar:
         self._last_line = time.monotonic()
 
     def show(self, progress: AskProgress) -> None:
-        """Told a few times a second; once more when an attempt at all questions has ended."""
+        """Called a few times a second, and once when an attempt at all questions has ended."""
         if self._task is None:
             self._task = self._bar.add_task(f"asking the {self._who}")
         title = f"{self._who}, {progress.replies_per_second:.1f}/s, {progress.usd:.4f} USD"
@@ -164,44 +164,37 @@ class LocalTeacher:
     """The model of `teacher=local_model`, loaded when the first reply is due."""
 
     def __init__(self, config: RunConfig) -> None:
-        self._run = config
+        self.config = config
 
-    @cached_property
+    @property
     def _teacher(self) -> LocalModelTeacherConfig:
-        assert isinstance(self._run.teacher, LocalModelTeacherConfig)
-        return self._run.teacher
+        assert isinstance(self.config.teacher, LocalModelTeacherConfig)
+        return self.config.teacher
 
     @cached_property
-    def _student(self) -> Student:
+    def student(self) -> Student:
+        """The model as one that is not tuned."""
         from caft.trainers.build import pick_device
 
         named = name_model(self._teacher)
-        return Student(named, locate_model(named), pick_device(self._run.trainer))
+        return Student(named, locate_model(named), pick_device(self.config.trainer))
 
     @cached_property
     def _model(self) -> CausalLM:
-        model: CausalLM = self._student.load_for_inference()
+        model: CausalLM = self.student.load_for_inference()
         return model
-
-    def refuse_template(self, prompt: Prompt) -> None:
-        """UserError where its chat template refuses such turns: now, not after the scoring."""
-        from caft.models.encoding import render_prompt
-        from caft.models.loading import load_tokenizer
-
-        named = name_model(self._teacher)
-        render_prompt(prompt, load_tokenizer(locate_model(named), named))
 
     def generate(self, prompts: Sequence[Prompt]) -> Sequence[LocalReply]:
         """Greedy replies to chat prompts."""
         from caft.models.encoding import encode_prompt
         from caft.models.generation import generate_replies
 
-        tokenizer = self._student.tokenizer
+        tokenizer = self.student.tokenizer
         return generate_replies(
             self._model,
             tokenizer,
             [encode_prompt(prompt, tokenizer) for prompt in prompts],
             max_new_tokens=self._teacher.max_tokens,
-            end_ids=self._student.end_ids(chat=True),
+            end_ids=self.student.end_ids(chat=True),
             stop_after_marker=False,
         )

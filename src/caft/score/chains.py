@@ -85,18 +85,18 @@ def split_sentences(pieces: Sequence[str]) -> list[tuple[int, int]]:
     point in 3.5 ends none. White space alone belongs to the sentence before it.
     """
     bounds: list[tuple[int, int]] = []
-    start, said = 0, ""
+    start, sentence = 0, ""
     for place, piece in enumerate(pieces):
-        said += piece
+        sentence += piece
         rest = "".join(pieces[place + 1 : place + 3])
         ends = "\n" in piece or (
-            bool(_ENDS_SENTENCE.search(said.rstrip())) and (not rest or rest[0].isspace())
+            bool(_ENDS_SENTENCE.search(sentence.rstrip())) and (not rest or rest[0].isspace())
         )
         if not ends and place < len(pieces) - 1:
             continue
-        if not said.strip() and bounds:
+        if not sentence.strip() and bounds:
             bounds[-1] = (bounds[-1][0], place + 1)
         else:
             bounds.append((start, place + 1))
-        start, said = place + 1, ""
+        start, sentence = place + 1, ""
     return bounds

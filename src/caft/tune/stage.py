@@ -200,9 +200,9 @@ def _watch(job: TrainingSpec, logger: MetricsLogger | None, title: str) -> Train
     with open_bar(job.trainer.progress) as bar:
         task = bar.add_task(title, total=rows * job.epochs)
 
-        def tell(row: Row) -> None:
-            done = _rows_done(int(row["step"]), rows, job.config.batch_size)
-            bar.update(task, completed=done)
+        def show(row: Row) -> None:
+            epochs, steps = divmod(int(row["step"]), math.ceil(rows / job.config.batch_size))
+            bar.update(task, completed=epochs * rows + steps * job.config.batch_size)
             if "validation_accuracy" in row:
                 log.info(
                     "epoch %d: validation accuracy %.1f%% of %d questions",
@@ -214,29 +214,20 @@ def _watch(job: TrainingSpec, logger: MetricsLogger | None, title: str) -> Train
                 log_row(logger, row)
 
         if job.trainer.devices == 1:
-            return train(Ranks(asked_to_stop=asked_to_end), tell, job)
-        trained: Trained = run_ranks(train, (job,), job.trainer.devices, tell, job.student.device)
+            return train(Ranks(asked_to_stop=asked_to_end), show, job)
+        trained: Trained = run_ranks(train, (job,), job.trainer.devices, show, job.student.device)
         return trained
 
 
-def _rows_done(step: int, rows: int, batch_size: int) -> int:
-    epochs, rest = divmod(step, math.ceil(rows / batch_size))
-    return epochs * rows + rest * batch_size
-
-
 def log_row(logger: MetricsLogger, row: Row) -> None:
-    """One row of a curve, now or out of the store; loggers count steps from 0."""
-    logger.log_metrics(_metrics(row), step=int(row["step"]) - 1)
-
-
-def _metrics(row: Row) -> dict[str, float]:
+    """One row of a curve, now or out of the store; loggers count steps and epochs from 0."""
     group = "validation" if "validation_accuracy" in row else "train"
-    named = {
+    metrics = {
         f"{group}/{name.removeprefix('validation_')}": value
         for name, value in row.items()
         if name not in ("step", "epoch")
     }
-    return {**named, "epoch": row["epoch"] - 1}
+    logger.log_metrics({**metrics, "epoch": row["epoch"] - 1}, step=int(row["step"]) - 1)
 
 
 def _count(rows: TrainingRows, epochs: int, trained: Trained) -> TuningNumbers:
