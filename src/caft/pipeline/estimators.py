@@ -119,14 +119,14 @@ def _gather_rationales(workspace: Workspace, scored: Scored, step: Step) -> Scor
 def _gather_judgements(workspace: Workspace, scored: Scored, step: Step) -> Scored:
     config = workspace.config
     names = judged_estimators(config)
-    with measured() as effort, watch_asking(config.trainer.progress, "judge") as watcher:
+    with measured() as effort, watch_asking(config.trainer.progress, "judge") as bar:
         judgements = ask_judge(
             workspace.every_question,
             names,
             prompt=config.dataset.prompt,
             judge=find_judge(config),
             ledger_path=workspace.store.ledger_path,
-            progress=watcher.show,
+            progress=bar.show,
         )
     table = Bought(StageKind.judge, "judgements", Judgement, judgements)
     record = record_stage(step, workspace.store.obtain(table), effort)

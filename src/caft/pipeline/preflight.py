@@ -31,7 +31,12 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     A dry run downloads nothing, makes no store and needs no key: NotHereError where the questions
     are not on this machine. UserError where the user must act.
     """
-    _check_machine(config)
+    if not config.dry_run:
+        check_logger(config.logger)
+    if config.trainer.devices > 1:
+        from caft.trainers.build import refuse_too_many_devices
+
+        refuse_too_many_devices(config.trainer)
     questions = load_questions(config.dataset, fetch=not config.dry_run)
     store = Store(config.store.folder, reads_only=config.dry_run)
     workspace = Workspace(config, context, questions, store)
@@ -52,15 +57,6 @@ def check_prompts_and_start(workspace: Workspace) -> None:
     _check_prompts(workspace)
     if tunes(workspace.config):
         starting_student(workspace.student, workspace.config.tuning)
-
-
-def _check_machine(config: RunConfig) -> None:
-    if not config.dry_run:
-        check_logger(config.logger)
-    if config.trainer.devices > 1:
-        from caft.trainers.build import refuse_too_many_devices
-
-        refuse_too_many_devices(config.trainer)
 
 
 def _check_teacher(workspace: Workspace) -> None:

@@ -151,32 +151,27 @@ def _accuracy_part(
         name: _by_mode(config, questions, split, replies)
         for name, replies in evaluated.by_model.items()
     }
-    base, tuned = (_best_mode(evaluated.by_model.get(name)) for name in ("base", "tuned"))
+    best = {
+        name: pick_best_mode({mode.name: rows for mode, rows in replies.validation.items()})
+        for name, replies in evaluated.by_model.items()
+    }
+    base, tuned = best["base"], best.get("tuned")
     part: AccuracyPart = {
         "base": by_mode["base"],
         "tuned": by_mode.get("tuned"),
         "best_mode": {"base": base, "tuned": tuned},
         "confidence": confidence,
-        "validation": _validation_part(evaluated),
+        "validation": {
+            name: {
+                mode.name: sum(row.correct for row in rows) / len(rows)
+                for mode, rows in replies.validation.items()
+            }
+            for name, replies in evaluated.by_model.items()
+        },
     }
     if base and tuned:
         part["comparison"] = compare_models(tables, Mode[base], Mode[tuned], confidence)
     return part
-
-
-def _best_mode(replies: ModeReplies | None) -> str | None:
-    validation = replies.validation if replies else {}
-    return pick_best_mode({mode.name: rows for mode, rows in validation.items()})
-
-
-def _validation_part(evaluated: Evaluated) -> dict[str, dict[str, float]]:
-    return {
-        name: {
-            mode.name: sum(row.correct for row in rows) / len(rows)
-            for mode, rows in replies.validation.items()
-        }
-        for name, replies in evaluated.by_model.items()
-    }
 
 
 def _by_mode(

@@ -71,8 +71,8 @@ def buy_rationales(
     workspace: Workspace, questions: Sequence[Question], step: Step
 ) -> tuple[list[Rationale], StageRecordPart]:
     """A rationale for every question, or the reason why there is none."""
-    with measured() as effort, _open_asking(workspace) as ask:
-        rationales = ask(questions)
+    with measured() as effort, watch_asking(workspace.config.trainer.progress) as bar:
+        rationales = make_ask(workspace, bar.show)(questions)
     return rationales, _keep(workspace, rationales, step, effort)
 
 
@@ -80,7 +80,8 @@ def buy_matched(
     workspace: Workspace, scored: Scored, split: SplitResult, budget: MatchedBudget, step: Step
 ) -> Taught:
     """Rationales as far as the entropy arm's budget goes, and the split that follows from them."""
-    with measured() as effort, _open_asking(workspace) as ask:
+    with measured() as effort, watch_asking(workspace.config.trainer.progress) as bar:
+        ask = make_ask(workspace, bar.show)
         settled, rationales = match_budget(workspace, scored, split, budget, ask)
     record = _keep(workspace, rationales, step, effort)
     return Taught(split=settled, rationales=rationales, stages=(record,))
@@ -91,12 +92,6 @@ def _keep(
 ) -> StageRecordPart:
     table = Bought(StageKind.distill, "rationales", Rationale, rationales)
     return record_stage(step, workspace.store.obtain(table), effort)
-
-
-@contextmanager
-def _open_asking(workspace: Workspace) -> Iterator[Ask]:
-    with watch_asking(workspace.config.trainer.progress) as watcher:
-        yield make_ask(workspace, watcher.show)
 
 
 def make_ask(workspace: Workspace, progress: Watcher | None = None) -> Ask:
