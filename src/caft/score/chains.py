@@ -8,7 +8,9 @@ looked at. Aggregates as in the paper's comparison of CoT entropies (our notes, 
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from statistics import fmean
 
 from caft.records import Chain
@@ -70,12 +72,7 @@ def find_answer_token(pieces: Sequence[str], *, opened: bool = False) -> int | N
 
 def _token_at(pieces: Sequence[str], character: int) -> int:
     """The token that holds the character, or the number of tokens behind the last one."""
-    end = 0
-    for place, piece in enumerate(pieces):
-        end += len(piece)
-        if end > character:
-            return place
-    return len(pieces)
+    return bisect_right(list(accumulate(map(len, pieces))), character)
 
 
 def split_sentences(pieces: Sequence[str]) -> list[tuple[int, int]]:
