@@ -137,19 +137,6 @@ def _gather_judgements(workspace: Workspace, scored: Scored, step: Step) -> Scor
     return replace(_add(scored, estimates, record), judgements=judgements)
 
 
-def tokens_to_estimate(
-    scored: Scored, estimator: str, question_ids: Sequence[str]
-) -> dict[str, int]:
-    """Tokens that were generated to estimate each question's difficulty, whoever wrote them."""
-    need = ESTIMATORS[estimator].need
-    if need is Need.chain:
-        return {chain.question_id: chain.generated_tokens for chain in scored.chains}
-    if need is Need.judge:
-        rows = [row for row in scored.judgements if row.estimator == estimator]
-        return {row.question_id: row.completion_tokens for row in rows}
-    return dict.fromkeys(question_ids, 1)
-
-
 def _measure_lengths(workspace: Workspace, rationales: Sequence[Rationale]) -> Values:
     """Tokens (the student's) of each question's last reply, whether it may be trained on or not.
 
