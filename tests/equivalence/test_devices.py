@@ -23,7 +23,7 @@ from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
 from caft.tune.config import Adapter, TuningConfig
 from caft.tune.examples import TrainingPair
-from caft.tune.stage import TuneInputs, Validation, read_numbers, tune_student
+from caft.tune.stage import TuneInputs, Validation
 from numerics import WORST_MULTIPLE, Chain
 
 
@@ -54,6 +54,7 @@ def work(cache: Path, adapter: Adapter) -> TuneInputs:
         PromptConfig(),
         TuningConfig(adapter=adapter, batch_size=4, learning_rate=1e-3),
         seed=3,
+        trainer=TrainerConfig(accelerator="cpu", progress=False),
         validation=Validation([(question(n), Target.answer) for n in range(20, 25)], 4),
     )
 
@@ -61,9 +62,9 @@ def work(cache: Path, adapter: Adapter) -> TuneInputs:
 def result(tuning: TuneInputs, store: Path, trainer: TrainerConfig) -> Any:
     from safetensors.torch import load_file
 
-    artifact = tune_student(tuning, Store(store), trainer, False, "tuning")
+    artifact = Store(store).obtain(replace(tuning, trainer=trainer))
     (file,) = (artifact.folder / "adapter").glob("*.safetensors")
-    return load_file(file), read_numbers(artifact)
+    return load_file(file), TuneInputs.read(artifact.folder)
 
 
 def relative(weights: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> float:

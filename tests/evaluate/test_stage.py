@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from caft.evaluate.stage import ReplyInputs, read_predictions, write_predictions
+from caft.evaluate.stage import ReplyInputs
 from caft.models import generation
 from caft.models.config import Architecture, Dtype, TinyModelConfig
 from caft.models.sources.locate import locate_model
@@ -38,10 +38,20 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Student:
 
 
 def write(student: Student, folder: Path, devices: int = 1) -> list[Prediction]:
-    writing = ReplyInputs(student, QUESTIONS, (), PromptConfig(), Wanted.rationale, 6, 3)
     strategy = "ddp" if devices > 1 else "auto"
-    trainer = TrainerConfig(accelerator="cpu", progress=False, devices=devices, strategy=strategy)
-    return read_predictions(write_predictions(writing, Store(folder), trainer, "base rationale"))
+    replies = ReplyInputs(
+        student=student,
+        questions=QUESTIONS,
+        shots=(),
+        prompt=PromptConfig(),
+        wanted=Wanted.rationale,
+        max_new_tokens=6,
+        batch_size=3,
+        trainer=TrainerConfig(
+            accelerator="cpu", progress=False, devices=devices, strategy=strategy
+        ),
+    )
+    return ReplyInputs.read(Store(folder).obtain(replies).folder)
 
 
 def test_an_interrupted_evaluation_repeats_no_reply(

@@ -203,8 +203,8 @@ def test_what_a_subject_shares_is_run_once_a_pack(
     questions = [replace(each, subject=subjects[n % 3]) for n, each in enumerate(QUESTIONS)]
     rows = prepare_rows(questions, PromptConfig(style=CHAT), tokenizer, [])
     _, (pack,) = plan_scoring(rows, most_tokens=10_000)
-    assert sum(count for stem, count in pack.bundles if stem >= 16) == len(rows)
-    assert len(pack.bundles) == len(subjects)
+    assert sum(count for shared, count in pack.groups if shared >= 16) == len(rows)
+    assert len(pack.groups) == len(subjects)
     assert_scored_as_exactly(model, rows, score(model, tokenizer, tmp_path, questions=questions))
 
 

@@ -17,6 +17,7 @@ from damage_kinds import DAMAGES, flip_bit, link_to_nowhere
 from caft.errors import UserError
 from caft.store import Artifact, Journal, Store, digest
 from caft.store.manifest import _render
+from small_stage import SmallStage
 
 KEY = {"model": "tiny"}
 NAME = digest(KEY)
@@ -40,7 +41,7 @@ def never(_folder: Path) -> None:
 
 def obtain(path: Path, work: Callable[[Path], None] = produce) -> Artifact:
     """As a run of its own would: with a store object of its own."""
-    return Store(path).obtain("tune", KEY, work, resumable=True)
+    return Store(path).obtain(SmallStage("tune", KEY, work, resumable=True))
 
 
 def contents(artifact: Artifact) -> dict[str, bytes]:
@@ -120,11 +121,11 @@ def test_any_flipped_bit_of_a_manifest_is_seen(tmp_path: Path) -> None:
     unseen = []
     for number in range(0, 8 * len(sound), 19):
         flip_bit(path, number)
-        if Store(tmp_path).find("tune", KEY) is not None:
+        if Store(tmp_path).find(SmallStage("tune", KEY)) is not None:
             unseen.append(number)
         path.write_bytes(sound)
     assert unseen == []
-    assert Store(tmp_path).find("tune", KEY) is not None
+    assert Store(tmp_path).find(SmallStage("tune", KEY)) is not None
 
 
 def test_a_search_names_the_damage_once_and_writes_nothing(
@@ -134,8 +135,8 @@ def test_a_search_names_the_damage_once_and_writes_nothing(
     DAMAGES["cut"](folder / "numbers.json")
     before = sorted(tmp_path.rglob("*"))
     store = Store(tmp_path)
-    assert store.find("tune", KEY) is None
-    assert store.find("tune", KEY) is None
+    assert store.find(SmallStage("tune", KEY)) is None
+    assert store.find(SmallStage("tune", KEY)) is None
     assert sorted(tmp_path.rglob("*")) == before
     (said,) = caplog.messages
     assert "numbers.json has 7 bytes instead of 14" in said
@@ -143,10 +144,10 @@ def test_a_search_names_the_damage_once_and_writes_nothing(
 
 def test_damage_while_a_run_goes_on_is_seen_when_it_takes_it_again(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    folder = store.obtain("tune", KEY, produce).folder
-    assert store.find("tune", KEY) is not None
+    folder = store.obtain(SmallStage("tune", KEY, produce)).folder
+    assert store.find(SmallStage("tune", KEY)) is not None
     DAMAGES["flipped"](folder / "adapter" / "weights.bin")
-    assert store.find("tune", KEY) is None
+    assert store.find(SmallStage("tune", KEY)) is None
 
 
 def test_an_artefact_of_an_earlier_version_is_made_anew(
@@ -161,7 +162,7 @@ def test_an_artefact_of_an_earlier_version_is_made_anew(
 def test_the_artefact_of_another_key_is_not_taken_for_this_one(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    other = Store(tmp_path).obtain("tune", {"model": "other"}, produce)
+    other = Store(tmp_path).obtain(SmallStage("tune", {"model": "other"}, produce))
     other.folder.rename(tmp_path / "tune" / NAME)
     see_it_made_anew(tmp_path, caplog, f"is that of tune/{other.fingerprint}")
 
@@ -285,7 +286,7 @@ def test_a_failed_attempt_that_nothing_can_go_on_from_leaves_nothing(
     tmp_path: Path, work: Callable[[Path], None], resumable: bool
 ) -> None:
     with pytest.raises(RuntimeError):
-        Store(tmp_path).obtain("tune", KEY, work, resumable=resumable)
+        Store(tmp_path).obtain(SmallStage("tune", KEY, work, resumable=resumable))
     assert list((tmp_path / "tune").iterdir()) == []
 
 
@@ -303,8 +304,8 @@ def test_what_no_attempt_can_go_on_from_is_removed_before_the_next(tmp_path: Pat
     store = Store(tmp_path)
     scratch = ("checkpoints",)
     with pytest.raises(RuntimeError):
-        store.obtain("tune", KEY, train, resumable=True, scratch=scratch)
-    made = store.obtain("tune", KEY, go_on, resumable=True, scratch=scratch)
+        store.obtain(SmallStage("tune", KEY, train, resumable=True, scratch=scratch))
+    made = store.obtain(SmallStage("tune", KEY, go_on, resumable=True, scratch=scratch))
     assert sorted(path.name for path in made.folder.iterdir()) == ["manifest.json", "weights"]
     assert list(made.files) == ["weights"]
 

@@ -23,7 +23,7 @@ from caft.trainers.config import TrainerConfig
 from caft.trainers.distributed import Ranks
 from caft.tune.config import Adapter, LoraConfig, TuningConfig
 from caft.tune.examples import TrainingPair
-from caft.tune.stage import TuneInputs, read_numbers, read_tuned, starting_student, tune_student
+from caft.tune.stage import TuneInputs, read_tuned, starting_student
 from caft.tune.training import TrainingSpec, _trainable
 from numerics import assert_as_exact, chain_of, in_float64
 
@@ -61,11 +61,12 @@ def work(student: Student, **dials: Any) -> TuneInputs:
         PromptConfig(),
         TuningConfig(**{"batch_size": 2, "learning_rate": 5e-3, **dials}),
         seed=1,
+        trainer=QUIET,
     )
 
 
 def train(tuning: TuneInputs, store: Path, trainer: TrainerConfig = QUIET) -> Any:
-    return tune_student(tuning, Store(store), trainer, False, "tuning")
+    return Store(store).obtain(replace(tuning, trainer=trainer))
 
 
 def logits(model: Any) -> torch.Tensor:
@@ -132,7 +133,7 @@ def test_qlora_trains_the_adapters_of_lora_on_four_bits(
     }
     quantised = [module for module in models[1].modules() if isinstance(module, Linear4bit)]
     assert len(quantised) == sum("lora_A" in name for name, _ in models[1].named_parameters())
-    lora, qlora = (read_numbers(artifact) for artifact in found.values())
+    lora, qlora = (TuneInputs.read(artifact.folder) for artifact in found.values())
     assert (qlora.parameters, qlora.trainable_parameters) == (
         lora.parameters,
         lora.trainable_parameters,
@@ -182,7 +183,7 @@ def test_gradient_checkpointing_runs_layers_twice_and_changes_nothing(
     for frugal in (False, True):
         runs.clear()
         tuning = work(student, adapter=adapter, gradient_checkpointing=frugal)
-        curves.append(read_numbers(train(tuning, tmp_path)).curve)
+        curves.append(TuneInputs.read(train(tuning, tmp_path).folder).curve)
         counts.append(len(runs))
     # Five rows of one length in steps of two: three passes.
     assert counts == [3, 6]
@@ -193,7 +194,9 @@ def test_gradient_checkpointing_runs_layers_twice_and_changes_nothing(
 def test_what_is_not_lean_is_checkpointed_in_bfloat16_too(student_of, tmp_path, lora):
     student = student_of("llama", dtype=Dtype.bfloat16)
     curves = [
-        read_numbers(train(work(student, lora=lora, gradient_checkpointing=frugal), tmp_path)).curve
+        TuneInputs.read(
+            train(work(student, lora=lora, gradient_checkpointing=frugal), tmp_path).folder
+        ).curve
         for frugal in (False, True)
     ]
     assert curves[0] == curves[1]
@@ -296,7 +299,7 @@ def test_a_named_adapter_is_gone_on_from(student_of, tmp_path):
     onward = train(replace(work(student), student=start), tmp_path)
     anew = train(work(student), tmp_path)
     assert onward.fingerprint != anew.fingerprint
-    losses = [read_numbers(artifact).curve[0]["loss"] for artifact in (anew, onward)]
+    losses = [TuneInputs.read(artifact.folder).curve[0]["loss"] for artifact in (anew, onward)]
     assert losses[1] < losses[0]
 
 

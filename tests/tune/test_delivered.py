@@ -28,6 +28,7 @@ from caft.text.config import PromptConfig
 from caft.tune.config import AnswerTarget
 from caft.tune.examples import TrainingPair, encode_pair
 from caft.tune.stage import read_tuned
+from small_stage import SmallStage
 
 QUESTION = Question(id="q", text="Pick one", options=("red", "blue"), gold_index=1)
 
@@ -85,7 +86,7 @@ def delivered(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Deliver
         model = learn(student, row, kind)
         save_tuned(model, made / "adapter", dtype=torch.float32, base=student.base)
 
-    artifact = Store(folder / "store").obtain("tune", {}, learn_by_heart)
+    artifact = Store(folder / "store").obtain(SmallStage("tune", {}, learn_by_heart))
     tuned = read_tuned(student, artifact)
     deliver(tuned, artifact, folder, lambda weights: weights.name, merge=True, chat=True)
     assert student.tokenizer.convert_ids_to_tokens(end) == FAMILIES[architecture].end

@@ -6,7 +6,6 @@ import json
 import logging
 import platform
 import subprocess
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -18,13 +17,13 @@ from caft.models.encoding import asks_in_chat
 from caft.pipeline.delivery import deliver, describe_recipe, describe_template
 from caft.pipeline.results import RunResults, Tuned
 from caft.pipeline.rows import prediction_rows, rationale_rows, score_rows
-from caft.pipeline.summary import RunFacts, build_summary, collect_tables
+from caft.pipeline.summary import build_summary, collect_tables
 from caft.pipeline.tracking import track_run
 from caft.pipeline.workspace import Workspace
 from caft.report.run.html import render_report
 from caft.report.run.model_card import Weights, write_card
 from caft.report.run.terminal import print_summary
-from caft.report.schema import Summary, check_summary
+from caft.report.schema import ModelPart, RunPart, Summary, check_summary
 from caft.report.tables import ReportTables
 from caft.run_config import RunConfig
 from caft.score.config import PublishedScoreConfig
@@ -49,8 +48,8 @@ def write_outputs(
     """
     config, folder = workspace.config, workspace.context.folder
     tables = collect_tables(workspace.questions, results)
-    facts = _gather_facts(workspace, results, started)
-    summary = check_summary(build_summary(config, workspace.questions, results, tables, facts))
+    run, model = _describe_run(workspace, started), _describe_model(workspace, results)
+    summary = check_summary(build_summary(config, workspace.questions, results, tables, run, model))
     with disk_may_be_full(folder, _WHERE_THERE_IS_NO_ROOM):
         drawn = _write_files(workspace, results, tables, summary)
     # From here on everything that was asked for is there.
@@ -71,7 +70,7 @@ def _write_files(
         write_rows(folder / "rationales.parquet", rationale_rows(results.rationales))
     if results.tuned:
         _deliver(workspace, results.tuned, summary)
-    # Before the page is drawn and the logger is told: whatever becomes of them, it is there.
+    # Before the page and the logger: whatever becomes of them, it is there.
     write_durably(folder / "summary.json", json.dumps(summary, indent=1))
     return not config.report.html or _write_page(workspace, summary, tables)
 
@@ -115,29 +114,39 @@ def _write_page(workspace: Workspace, summary: Summary, tables: ReportTables) ->
     return True
 
 
-def _gather_facts(workspace: Workspace, results: RunResults, started: datetime) -> RunFacts:
+def _describe_run(workspace: Workspace, started: datetime) -> RunPart:
     config = workspace.config
-    facts = RunFacts(
-        overrides=tuple(workspace.context.overrides),
-        git_commit=or_without("the commit", _git_commit, None),
-        started=started.isoformat(timespec="seconds"),
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions=or_without("the versions of packages", _versions, dict[str, str]()),
-        device=or_without("the device's name", partial(_device_name, config), "unknown"),
-    )
+    return {
+        "name": config.name,
+        "seed": config.seed,
+        "overrides": list(workspace.context.overrides),
+        "git_commit": or_without("the commit", _git_commit, None),
+        "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": or_without("the versions of packages", _versions, dict[str, str]()),
+        "device": or_without("the device's name", partial(_device_name, config), "unknown"),
+    }
+
+
+def _describe_model(workspace: Workspace, results: RunResults) -> ModelPart:
+    config = workspace.config
+    part: ModelPart = {
+        "id": config.model.path or config.model.id,
+        "revision": None,
+        "parameters": None,
+        "trainable_parameters": None,
+    }
     # With published scores the model itself may not even be on this machine.
     published = isinstance(config.score, PublishedScoreConfig)
     if published and not (results.rationales or results.tuned or results.evaluated):
-        return facts
+        return part
     student = workspace.student
-    return replace(
-        facts,
-        parameters=or_without("the model's size", lambda: student.parameters, None),
-        revision=student.revision,
-        template=or_without(
-            "the chat template's date", partial(describe_template, config, student), {}
-        ),
-    )
+    part["revision"] = student.revision
+    part["parameters"] = or_without("the model's size", lambda: student.parameters, None)
+    describe = partial(describe_template, config, student)
+    if template := or_without("the chat template's date", describe, None):
+        part["template_date"], part["template_bridge"] = template
+    return part
 
 
 def _git_commit() -> str | None:

@@ -42,7 +42,7 @@ class ChainConfig:
     """The student's own chains of thought, for the estimators cot_*.
 
     `thinking` opens the thinking span of models that have one; the estimates are then those of
-    the span's tokens, as they are where a template opens a span whatever it is told.
+    the span's tokens, as they are where a template opens one by itself.
     """
 
     max_new_tokens: Count = 512

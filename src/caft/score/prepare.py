@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from caft.errors import UserError
 from caft.models.encoding import asks_in_chat, encode_answer_prompt, encode_prompt
+from caft.protocols import Tokenizer
 from caft.records import Question
 from caft.text.answers import answer_labels, gold_label
 from caft.text.config import PromptConfig
@@ -31,7 +31,7 @@ class ScoringRow:
 def prepare_rows(
     questions: Sequence[Question],
     config: PromptConfig,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     shots: Sequence[Question],
     wanted: Wanted = Wanted.answer,
 ) -> list[ScoringRow]:
@@ -49,7 +49,7 @@ def prepare_rows(
 
 
 def _encode_row(
-    question: Question, prompt: Prompt, labels: tuple[str, ...], gold: str, tokenizer: Any
+    question: Question, prompt: Prompt, labels: tuple[str, ...], gold: str, tokenizer: Tokenizer
 ) -> ScoringRow:
     if not labels:
         return ScoringRow(question.id, encode_prompt(prompt, tokenizer), (), (), gold)

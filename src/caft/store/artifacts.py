@@ -9,11 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from caft.errors import UserError
 from caft.signals import end_if_asked
@@ -24,6 +23,7 @@ from caft.store.locking import hold_lock
 from caft.store.manifest import MANIFEST, DamagedError, Manifest, read_manifest
 from caft.store.publishing import is_sealed, publish, seal
 from caft.store.removing import is_there, move_aside, remove
+from caft.store.stage import Stage
 from caft.store.sums import FileSum, copy_compared, find_change, list_files
 from caft.store.uses import Uses
 
@@ -111,12 +111,12 @@ class Store:
         """The one file of teacher replies that were paid for."""
         return self.path / "ledger.sqlite"
 
-    def find(self, stage: str, key: Mapping[str, Any]) -> Artifact | None:
-        """The artefact of `stage` for `key`; None where nobody has made it, or it is damaged.
+    def find(self, stage: Stage[object]) -> Artifact | None:
+        """The artefact of `stage`; None where nobody has made it, or it is damaged.
 
         Writes nothing: a damaged one is named, and set aside by `obtain`.
         """
-        folder = self.path / stage / digest(key)
+        folder = self.path / stage.kind.value / digest(stage.key)
         try:
             return self._take(folder, cached=True)
         except DamagedError as error:
@@ -125,38 +125,32 @@ class Store:
             self._told.add(folder)
             return None
 
-    def obtain(
-        self,
-        stage: str,
-        key: Mapping[str, Any],
-        produce: Callable[[Path], None],
-        *,
-        resumable: bool = False,
-        scratch: Sequence[str] = (),
-    ) -> Artifact:
-        """Take the artefact or make it with `produce(folder)`.
+    def obtain(self, stage: Stage[object]) -> Artifact:
+        """Take the artefact of `stage`, or let it produce one.
 
-        `produce` starts in an empty folder; with `resumable` it finds there what an interrupted
-        attempt left, beside hidden notes of the store's. `scratch` names what it leaves for such
-        attempts only, which is no part of the artefact. Nothing becomes visible unless `produce`
-        returns. UserError where the store's folders are none, or must not be read; SystemExit
-        where a signal came while the stage before could not end.
+        `produce` starts in an empty folder; where the stage is resumable it finds there what an
+        interrupted attempt left, beside hidden notes of the store's. Nothing becomes visible
+        unless it returns. UserError where the store's folders are none, or must not be read;
+        SystemExit where a signal came while the stage before could not end.
         """
-        folder = self.path / stage / digest(key)
+        kind, key, scratch = stage.kind.value, stage.key, stage.scratch
+        folder = self.path / kind / digest(key)
         if found := self._take_sound(folder):
             return found
         with (
             disk_may_be_full(self.path, _WHERE_THERE_IS_NO_ROOM),
-            hold_lock(self.path / LOCKS, stage, folder.name),
+            hold_lock(self.path / LOCKS, kind, folder.name),
         ):
             if found := self._take_sound(folder, clear_way=True):
                 return found
             end_if_asked()
-            unfinished = self._open_unfinished(folder, resumable=resumable)
+            unfinished = self._open_unfinished(folder, resumable=stage.resumable)
             # A kill between the seal and the publishing costs nothing.
-            if not is_sealed(unfinished, stage, folder.name):
-                effort = run_attempt(unfinished, produce, resumable=resumable, scratch=scratch)
-                seal(unfinished, stage, key, effort, scratch)
+            if not is_sealed(unfinished, kind, folder.name):
+                effort = run_attempt(
+                    unfinished, stage.produce, resumable=stage.resumable, scratch=scratch
+                )
+                seal(unfinished, kind, key, effort, scratch)
             publish(unfinished, folder, scratch)
             # Its sums were taken a moment ago.
             self._compared[folder] = _state(folder)
