@@ -12,13 +12,13 @@ from transformers import PreTrainedTokenizerFast
 from caft.errors import UserError
 from caft.models.config import Architecture
 from caft.models.encoding import (
-    asks_in_chat,
     encode_answer_prompt,
     encode_prompt,
     encode_reply,
     end_of_turn,
     harmless,
     render_prompt,
+    uses_chat_template,
 )
 from caft.models.sources.tiny_tokenizers import FAMILIES, make_tokenizer
 from caft.text.config import PromptStyle
@@ -286,10 +286,10 @@ def test_the_date_in_a_template_is_the_same_every_day() -> None:
 def test_the_style_follows_the_tokenizer_unless_told() -> None:
     base, chat = word_tokenizer([]), word_tokenizer([])
     chat.chat_template = "{{ messages }}"
-    assert [asks_in_chat(PromptStyle.auto, each) for each in (base, chat)] == [False, True]
-    assert not asks_in_chat(PromptStyle.completion, chat)
+    assert [uses_chat_template(PromptStyle.auto, each) for each in (base, chat)] == [False, True]
+    assert not uses_chat_template(PromptStyle.completion, chat)
     with pytest.raises(UserError, match="has no chat template"):
-        asks_in_chat(PromptStyle.chat, base)
+        uses_chat_template(PromptStyle.chat, base)
 
 
 def test_a_thinking_span_is_opened_only_where_it_is_asked_for() -> None:

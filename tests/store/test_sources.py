@@ -23,6 +23,7 @@ WITHOUT_EFFECT = {
     "dials.py": "words of a refusal, which leaves no result",
     "errors.py": "words of a refusal, which leaves no result",
     "signals.py": "when a stage is left, not what it makes",
+    "protocols.py": "types, which nothing computes with",
     "estimators.py": "names and titles of estimates; the rooms compute them",
     "store/__init__.py": "a door",
     "store/artifacts.py": "keeps files as they are",

@@ -76,11 +76,11 @@ def write_predictions(
 
 def _write(writing: ReplyInputs, predictor: Predictor, title: str) -> list[Prediction]:
     from caft.evaluate.predictions import read_reply
-    from caft.models.encoding import asks_in_chat
+    from caft.models.encoding import uses_chat_template
     from caft.trainers.replies import ReplyConfig
 
     tokenizer = writing.student.tokenizer
-    chat = asks_in_chat(writing.prompt.style, tokenizer)
+    chat = uses_chat_template(writing.prompt.style, tokenizer)
     prompts = encode_prompts(writing)
     writing.student.refuse_long_prompts(
         {name: len(ids) for name, ids in prompts}, writing.max_new_tokens
@@ -97,10 +97,10 @@ def _write(writing: ReplyInputs, predictor: Predictor, title: str) -> list[Predi
 
 def encode_prompts(writing: ReplyInputs) -> list[tuple[str, tuple[int, ...]]]:
     """Question ids and prompt tokens, in the order of the questions."""
-    from caft.models.encoding import asks_in_chat, encode_prompt
+    from caft.models.encoding import encode_prompt, uses_chat_template
     from caft.text.prompts import write_prompt
 
-    chat = asks_in_chat(writing.prompt.style, writing.student.tokenizer)
+    chat = uses_chat_template(writing.prompt.style, writing.student.tokenizer)
     return [
         (
             question.id,

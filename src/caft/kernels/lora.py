@@ -1,4 +1,4 @@
-"""Low-rank adapters with as few products, copies and casts as they need.
+"""Low-rank adapters with as few products, copies and casts as possible.
 
 peft runs an adapter beside its layer: the result is scaled, added and, where adapters are float32
 and the model is bfloat16, every activation is cast for it. Here layers and adapters are one
@@ -12,13 +12,19 @@ adapters) stays with peft.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.autograd.function import once_differentiable
+
+from caft.protocols import CausalLM
+
+if TYPE_CHECKING:
+    from peft.tuners.lora import Linear
+    from peft.tuners.tuners_utils import BaseTunerLayer
 
 _READ_THE_SAME = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
@@ -42,9 +48,13 @@ class _LayersWithAdapters(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, layers: Sequence[Any], cast: _Cast, *adapters: torch.Tensor
+        ctx: Any,
+        x: torch.Tensor,
+        layers: Sequence[torch.nn.Linear],
+        cast: _Cast,
+        *adapters: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
-        """In: x [..., inputs]; `adapters` are A [rank, inputs] and B [outputs, rank] by turns."""
+        """In: x [..., inputs]; `adapters` are A [rank, inputs] and B [outputs, rank] in turn."""
         rows = x.reshape(-1, x.shape[-1])
         inner = rows @ cast.a.T
         ctx.save_for_backward(rows, inner)
@@ -78,36 +88,36 @@ class _LayersWithAdapters(torch.autograd.Function):
         return grad_x, None, None, *of_adapters
 
 
-class _Lean:
+class _Fused:
     """The `forward` of a plain LoRA layer.
 
-    The first of several that read the same computes them all, and the others hand out their part.
+    The first of several that read the same computes them all; the others return their part.
     """
 
-    def __init__(self, layer: Any) -> None:
+    def __init__(self, layer: Linear) -> None:
         self.layer = layer
-        self.others: tuple[_Lean, ...] = ()
-        self._handed_over: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._cast: tuple[tuple[Any, ...], _Cast] | None = None
+        self.others: tuple[_Fused, ...] = ()
+        self._computed: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._cast: tuple[tuple[object, ...], _Cast] | None = None
 
-    def __call__(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        handed_over, self._handed_over = self._handed_over, None
+    def __call__(self, x: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
+        computed, self._computed = self._computed, None
         if self.is_off or args or kwargs:
             plain: torch.Tensor = type(self.layer).forward(self.layer, x, *args, **kwargs)
             return plain
-        if handed_over is not None and handed_over[0] is x:
-            return handed_over[1]
+        if computed is not None and computed[0] is x:
+            return computed[1]
         together = (self, *(each for each in self.others if not each.is_off))
-        layers_with_adapters: Any = _LayersWithAdapters
-        outs: tuple[torch.Tensor, ...] = layers_with_adapters.apply(
+        compute: Callable[..., tuple[torch.Tensor, ...]] = _LayersWithAdapters.apply
+        outputs = compute(
             x,
             [each.layer.base_layer for each in together],
             self._cast_for(x.dtype, together),
             *(matrix for each in together for matrix in each.adapter),
         )
-        for each, out in zip(together[1:], outs[1:], strict=True):
-            each._handed_over = (x, out)
-        return outs[0]
+        for each, output in zip(together[1:], outputs[1:], strict=True):
+            each._computed = (x, output)
+        return outputs[0]
 
     @property
     def is_off(self) -> bool:
@@ -126,8 +136,8 @@ class _Lean:
         scaling: float = self.layer.scaling[self.layer.active_adapters[0]]
         return scaling
 
-    def _cast_for(self, dtype: torch.dtype, together: Sequence[_Lean]) -> _Cast:
-        """Made anew when a weight has changed."""
+    def _cast_for(self, dtype: torch.dtype, together: Sequence[_Fused]) -> _Cast:
+        """Made again when a weight has changed."""
         adapters = [each.adapter for each in together]
         state = (
             dtype,
@@ -161,39 +171,45 @@ def _cast(
     )
 
 
-def make_lora_lean(model: Any) -> None:
+def fuse_lora(model: CausalLM) -> None:
     """Let the LoRA layers of a peft model compute in one function, where all of them are plain.
 
-    Only how they compute changes: what they are called, hold and save stays peft's.
+    Only how they compute changes: names, weights and files stay peft's.
     """
     from peft.tuners.lora import Linear
-    from peft.tuners.tuners_utils import BaseTunerLayer
 
-    layers = [layer for layer in model.modules() if isinstance(layer, BaseTunerLayer)]
-    if not all(type(layer) is Linear and _is_plain(layer) for layer in layers):
+    if not all(map(_is_plain, _adapter_layers(model))):
         return
     for parent in model.modules():
-        lean = {
-            name: _Lean(layer)
+        fused = {
+            name: _Fused(layer)
             for name, layer in parent.named_children()
             if isinstance(layer, Linear)
         }
-        for name, each in lean.items():
+        for name, each in fused.items():
             each.layer.forward = each
             for names in _READ_THE_SAME:
                 if name == names[0]:
-                    each.others = tuple(lean[other] for other in names[1:] if other in lean)
+                    each.others = tuple(fused[other] for other in names[1:] if other in fused)
 
 
-def is_lean(model: Any) -> bool:
-    """Whether all adapter layers of `model` compute in the dtype of their weights by themselves."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    layers = [layer for layer in model.modules() if isinstance(layer, BaseTunerLayer)]
+def has_fused_lora(model: CausalLM) -> bool:
+    """Whether all adapter layers of `model` compute in one function, in their layers' dtype."""
+    layers = _adapter_layers(model)
     return bool(layers) and all("forward" in vars(layer) for layer in layers)
 
 
-def _is_plain(layer: Any) -> bool:
+def _adapter_layers(model: CausalLM) -> list[BaseTunerLayer]:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return [layer for layer in model.modules() if isinstance(layer, BaseTunerLayer)]
+
+
+def _is_plain(layer: BaseTunerLayer) -> bool:
+    from peft.tuners.lora import Linear
+
+    if type(layer) is not Linear:
+        return False
     names = list(layer.lora_A)
     return (
         type(layer.base_layer) is torch.nn.Linear

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from caft.errors import UserError
-from caft.kernels.lora import is_lean, make_lora_lean
+from caft.kernels.lora import fuse_lora, has_fused_lora
 from caft.models.loading import quiet_transformers
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -50,7 +50,7 @@ def add_lora(
         raise UserError(
             f"tuning.lora.modules is {list(modules)}: {str(error).splitlines()[0]}"
         ) from error
-    make_lora_lean(adapted)
+    fuse_lora(adapted)
     return adapted
 
 
@@ -64,7 +64,7 @@ def compute_in_weights_dtype(model: Any, dtype: Any = None) -> Iterator[None]:
     """
     import torch
 
-    if (dtype or model.dtype) != torch.bfloat16 or is_lean(model):
+    if (dtype or model.dtype) != torch.bfloat16 or has_fused_lora(model):
         yield
         return
     with keep_activations(model), torch.autocast(model.device.type, dtype=torch.bfloat16):
@@ -109,7 +109,7 @@ def load_adapter(model: Any, folder: Path, *, trainable: bool = False) -> Any:
     for config in adapted.peft_config.values():
         # A hub id here would have peft look it up there whenever the adapter is saved.
         config.base_model_name_or_path = model.name_or_path
-    make_lora_lean(adapted)
+    fuse_lora(adapted)
     return adapted
 
 

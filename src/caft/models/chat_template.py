@@ -53,14 +53,14 @@ class _Form:
     bridge: str
 
 
-def has_template(tokenizer: Any) -> bool:
+def has_chat_template(tokenizer: Any) -> bool:
     """Whether the tokenizer knows turns at all."""
     return bool(getattr(tokenizer, "chat_template", None))
 
 
-def knows_turns(tokenizer: Any) -> bool:
+def has_working_template(tokenizer: Any) -> bool:
     """Whether there is a template that writes a turn: a broken one is nothing to go by."""
-    if not has_template(tokenizer):
+    if not has_chat_template(tokenizer):
         return False
     try:
         render_closed_turn(tokenizer)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from caft.errors import UserError
-from caft.models.chat_template import has_template, render_closed_turn, render_turns
+from caft.models.chat_template import has_chat_template, render_closed_turn, render_turns
 from caft.text.config import PromptStyle
 from caft.text.prompts import Prompt
 
@@ -37,14 +37,14 @@ class AnswerPrompt:
     label_ids: tuple[int, ...]
 
 
-def asks_in_chat(style: PromptStyle, tokenizer: Any) -> bool:
+def uses_chat_template(style: PromptStyle, tokenizer: Any) -> bool:
     """Whether prompts take the chat template; UserError where one is wanted and there is none."""
-    if style is PromptStyle.chat and not has_template(tokenizer):
+    if style is PromptStyle.chat and not has_chat_template(tokenizer):
         raise UserError(
             "dataset.prompt.style is chat, but the model's tokenizer has no chat template; "
             "use dataset.prompt.style=completion or an instruction-tuned model"
         )
-    return has_template(tokenizer) if style is PromptStyle.auto else style is PromptStyle.chat
+    return has_chat_template(tokenizer) if style is PromptStyle.auto else style is PromptStyle.chat
 
 
 def render_prompt(

@@ -10,15 +10,10 @@ import torch
 
 from caft.errors import UserError
 from caft.kernels.kv_cache import ReplyCache, SharedPrefix
-from caft.kernels.packing import (
-    Layout,
-    Pack,
-    common_prefix,
-    compute_prefix,
-    pack_rows,
-    packed_attention,
-    packed_logits,
-)
+from caft.kernels.layout import Layout
+from caft.kernels.packed_attention import packed_attention
+from caft.kernels.packing import Pack, compute_prefix, pack_rows, packed_logits
+from caft.kernels.shared_prefixes import common_prefix
 from caft.signals import end_if_asked
 from caft.text.parsing import last_marker
 
@@ -150,5 +145,5 @@ def _write_tokens(model: Any, cache: ReplyCache, newest: Sequence[int]) -> torch
         starts=tuple(range(len(newest))),
     )
     logits = packed_logits(model, pack, torch.arange(len(newest)))
-    cache.step += 1
+    cache.advance()
     return logits

@@ -75,7 +75,7 @@ def load_model(
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    from caft.kernels.rms_norm import make_norms_lean
+    from caft.kernels.rms_norm import fuse_rms_norms
 
     def explain() -> str:
         return (
@@ -106,7 +106,7 @@ def load_model(
     # Lightning and peft ask the model by old names, for as long as it lives, and we switch
     # checkpointing on by the one that every version 5 has.
     warnings.filterwarnings("ignore", message=r"`\w*gradient_checkpointing\w*` is deprecated")
-    make_norms_lean(model)
+    fuse_rms_norms(model)
     return model.eval()
 
 

@@ -122,10 +122,10 @@ class Student:
 
         It takes no gradients, and can neither be tuned nor merged nor saved.
         """
-        from caft.kernels.linear import make_linears_lean
+        from caft.kernels.linear import reorder_weights
 
         model = self.load()
-        make_linears_lean(model)
+        reorder_weights(model)
         return model
 
     def after_tuning(self, folder: Path, fingerprint: str) -> Student:

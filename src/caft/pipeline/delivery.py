@@ -11,7 +11,7 @@ from typing import Any
 from caft.data.config import HubDatasetConfig
 from caft.models.adapters import ADAPTER_CONFIG, is_adapter, merge_adapter, save_tuned
 from caft.models.chat_template import pinned_date, reply_bridge, template_switches
-from caft.models.encoding import asks_in_chat, render_prompt
+from caft.models.encoding import render_prompt, uses_chat_template
 from caft.models.loading import resolve_dtype
 from caft.models.serving import save_for_serving
 from caft.models.student import Student
@@ -74,7 +74,7 @@ def describe_recipe(config: RunConfig, tuned: Student, question: Question) -> Re
     """The recipe of `tuned`; `question` is any of those that it was trained on."""
     assert tuned.tuned is not None
     tokenizer = tuned.tokenizer
-    chat = asks_in_chat(config.dataset.prompt.style, tokenizer)
+    chat = uses_chat_template(config.dataset.prompt.style, tokenizer)
     prompts = {
         wanted.value: render_prompt(
             write_prompt(_without_content(question), config.dataset.prompt, wanted, chat=chat),
@@ -101,7 +101,7 @@ def describe_recipe(config: RunConfig, tuned: Student, question: Question) -> Re
 def describe_template(config: RunConfig, student: Student) -> dict[str, str | None]:
     """What summary.json says of the chat template: the date it is told, what closes its prompts."""
     tokenizer = student.tokenizer
-    chat = asks_in_chat(config.dataset.prompt.style, tokenizer)
+    chat = uses_chat_template(config.dataset.prompt.style, tokenizer)
     return {
         "template_date": pinned_date(tokenizer) if chat else None,
         "template_bridge": reply_bridge(tokenizer) if chat else None,

@@ -13,17 +13,12 @@ from pytorch_lightning import LightningModule
 
 from caft.kernels.kv_cache import SharedPrefix
 from caft.kernels.memory import memory_may_end
-from caft.kernels.packing import (
-    Pack,
-    common_prefix,
-    compute_prefix,
-    pack_behind_stems,
-    packed_attention,
-    packed_logits,
-)
+from caft.kernels.packed_attention import packed_attention
+from caft.kernels.packing import Pack, compute_prefix, pack_groups, packed_logits
 from caft.kernels.shared_prefixes import (
-    SHORTEST_STEM,
+    SHORTEST_PREFIX,
     PrefixGroup,
+    common_prefix,
     find_prefix_groups,
     plan_grouped_packs,
 )
@@ -60,7 +55,7 @@ class ScoringPack:
             members = list(islice(left, count))
             bundles.append((members[0][:stem], [ids[stem:] for ids in members]))
             own_lengths += [len(ids) - stem for ids in members]
-        pack = pack_behind_stems(bundles, first_position=self.prefix)
+        pack = pack_groups(bundles, first_position=self.prefix)
         return pack, torch.tensor(pack.starts) + torch.tensor(own_lengths) - 1
 
 
@@ -124,7 +119,7 @@ def plan_scoring(
     """The prefix that all prompts share, and the packs of what follows it in each."""
     prompts = [row.prompt_ids for row in rows]
     shared = common_prefix(prompts)
-    if shared < SHORTEST_STEM:
+    if shared < SHORTEST_PREFIX:
         shared = 0
     rest = [prompt[shared:] for prompt in prompts]
     plan = plan_grouped_packs(rest, find_prefix_groups(rest), most_tokens, _MOST_ROWS)
@@ -134,7 +129,7 @@ def plan_scoring(
 def _pack(bundles: Sequence[PrefixGroup], rows: Sequence[ScoringRow], prefix: int) -> ScoringPack:
     return ScoringPack(
         rows=tuple(rows[row] for bundle in bundles for row in bundle.members),
-        bundles=tuple((bundle.stem, len(bundle.members)) for bundle in bundles),
+        bundles=tuple((bundle.prefix, len(bundle.members)) for bundle in bundles),
         prefix=prefix,
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from caft.errors import UserError
-from caft.models.encoding import asks_in_chat, encode_answer_prompt, encode_prompt
+from caft.models.encoding import encode_answer_prompt, encode_prompt, uses_chat_template
 from caft.records import Question
 from caft.text.answers import answer_labels, gold_label
 from caft.text.config import PromptConfig
@@ -36,7 +36,7 @@ def prepare_rows(
     wanted: Wanted = Wanted.answer,
 ) -> list[ScoringRow]:
     """A row for every question, in order; `wanted` is the answer or one of the fallbacks."""
-    chat = asks_in_chat(config.style, tokenizer)
+    chat = uses_chat_template(config.style, tokenizer)
     rows = []
     for question in questions:
         prompt = write_prompt(question, config, wanted, chat=chat, shots=shots)

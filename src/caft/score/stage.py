@@ -149,12 +149,12 @@ def _score(scoring: ScoreInputs, predictor: Predictor) -> list[AnswerScore]:
 def _write_free_answers(
     scoring: ScoreInputs, prompts: Sequence[tuple[str, tuple[int, ...]]], predictor: Predictor
 ) -> dict[str, WrittenReply]:
-    from caft.models.chat_template import knows_turns
+    from caft.models.chat_template import has_working_template
     from caft.score.read import without_end
     from caft.trainers.replies import ReplyConfig
 
     # A completion may end like a text or, where the model knows turns, like a turn.
-    ends = scoring.student.end_ids(chat=knows_turns(scoring.student.tokenizer))
+    ends = scoring.student.end_ids(chat=has_working_template(scoring.student.tokenizer))
     reply = ReplyConfig(
         max_new_tokens=scoring.config.free_answer_tokens,
         end_ids=ends,
@@ -212,7 +212,7 @@ def write_chains(chaining: CotInputs, store: Store, trainer: TrainerConfig) -> A
 
 
 def _write_chains(chaining: CotInputs, predictor: Predictor) -> list[Chain]:
-    from caft.models.encoding import asks_in_chat
+    from caft.models.encoding import uses_chat_template
     from caft.score.read import read_chain, without_end
     from caft.trainers.replies import ReplyConfig
 
@@ -220,7 +220,7 @@ def _write_chains(chaining: CotInputs, predictor: Predictor) -> list[Chain]:
     prompts = refuse_long_chains(chaining)
     # Some templates open the span whatever they are told.
     opened = {name: opens_thinking(tokenizer.decode(ids)) for name, ids in prompts}
-    chat = asks_in_chat(chaining.prompt.style, tokenizer)
+    chat = uses_chat_template(chaining.prompt.style, tokenizer)
     log.info("writing %d chains of thought", len(prompts))
     ends = chaining.student.end_ids(chat=chat)
     reply = ReplyConfig(
@@ -245,10 +245,10 @@ def _write_chains(chaining: CotInputs, predictor: Predictor) -> list[Chain]:
 
 def refuse_long_chains(chaining: CotInputs) -> list[tuple[str, tuple[int, ...]]]:
     """Question ids and prompt tokens, in order; UserError where one leaves no room for a chain."""
-    from caft.models.encoding import asks_in_chat, encode_prompt
+    from caft.models.encoding import encode_prompt, uses_chat_template
 
     tokenizer, config = chaining.student.tokenizer, chaining.config
-    chat = asks_in_chat(chaining.prompt.style, tokenizer)
+    chat = uses_chat_template(chaining.prompt.style, tokenizer)
     prompts = [
         write_prompt(question, chaining.prompt, Wanted.rationale, chat=chat, shots=chaining.shots)
         for question in chaining.questions
