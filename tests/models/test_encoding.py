@@ -18,6 +18,7 @@ from caft.models.encoding import (
     end_of_turn,
     harmless,
     render_prompt,
+    special_tokens,
     uses_chat_template,
 )
 from caft.models.sources.tiny_tokenizers import FAMILIES, make_tokenizer
@@ -193,6 +194,14 @@ def test_a_question_cannot_open_or_close_a_turn(
     assert count_special(attack) == count_special("Question?")
     _, reply = encode_reply(CHAT if chat else PLAIN, f"Done{family.end}More", tokenizer)
     assert not set(reply) & set(tokenizer.all_special_ids)
+
+
+def test_special_tokens_that_are_kept_are_those_read_again(
+    tokenizers: dict[Architecture, Any],
+) -> None:
+    for _ in range(2):
+        for tokenizer in tokenizers.values():
+            assert special_tokens(tokenizer) == special_tokens.__wrapped__(tokenizer)
 
 
 def test_harmless_text_is_left_alone(tokenizers: dict[Architecture, Any]) -> None:
