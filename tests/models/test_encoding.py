@@ -136,12 +136,12 @@ def test_a_label_of_several_tokens_is_named_with_its_pieces() -> None:
         encode_answer_prompt(Prompt(text="Q:"), tokenizer, ("yes", "maybe"))
 
 
-def test_labels_that_melt_with_the_prompts_end_are_refused() -> None:
+def test_labels_that_merge_with_the_prompts_end_are_refused() -> None:
     # ">A" is one token here: the answer would stand one token before the prompt's end.
     tokenizer = word_tokenizer([">A", ">B"], pattern=r"[\s\S]+", eos_token="<eos>")
     tokenizer.chat_template = "{{ messages[0]['content'] }}>"
     prompt = Prompt(messages=(Message("user", "Q"),))
-    with pytest.raises(UserError, match="melt"):
+    with pytest.raises(UserError, match="merge"):
         encode_answer_prompt(prompt, tokenizer, ("A", "B"))
 
 
@@ -165,11 +165,11 @@ def test_prompt_and_reply_together_are_the_whole_text(
     assert tokenizer.decode(reply).strip() == "Two and two make 4. [[4]]"
 
 
-def test_a_reply_that_melts_into_the_prompt_is_refused() -> None:
+def test_a_reply_that_merges_into_the_prompt_is_refused() -> None:
     tokenizer = word_tokenizer([">The"], pattern=r"[\s\S]+", eos_token="<eos>")
     tokenizer.chat_template = "{{ messages[0]['content'] }}>"
     prompt = Prompt(messages=(Message("user", "Q"),))
-    with pytest.raises(UserError, match="melt into other tokens"):
+    with pytest.raises(UserError, match="merge into other tokens"):
         encode_reply(prompt, "The answer", tokenizer)
     assert tokens(tokenizer, encode_reply(prompt, "An answer", tokenizer)[1])[0] == "A"
 

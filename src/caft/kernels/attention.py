@@ -22,6 +22,8 @@ import torch
 from torch.autograd.function import once_differentiable
 
 KeysAndValues = tuple[torch.Tensor, torch.Tensor]
+# Queries [heads, tokens, size]; keys and values [kv_heads, tokens, size].
+Heads = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 QUERY_BLOCK = 64
 # torch's bfloat16 softmax takes what is left over of a multiple of these one number at a time.
 _LANES = 32
@@ -29,29 +31,27 @@ _LANES = 32
 _LONGEST_KEPT = 512
 
 
-def attend_short_rows(  # noqa: PLR0917
-    query: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
+def attend_short_rows(
+    tokens: Heads,
     lengths: Sequence[int],
     before: KeysAndValues | None,
     scaling: float,
     kept: list[torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """Every token sees what stands before all rows, its own row up to itself, and nothing else.
+    """Every token sees what is `before` all rows, its own row up to itself, and nothing else.
 
-    Rows lie end to end, in order of length. In: query [heads, tokens, size], keys and values
-    [kv_heads, tokens, size]; keys and values `before` all rows [1, kv_heads, tokens, size]. Out:
-    [tokens, heads, size]. Gives no gradients: the scores are changed in place. Blocks leave their
-    weights in `kept`, where there is such a list and nothing before the rows.
+    Rows lie end to end, in order of length; `before` is [1, kv_heads, tokens, size]. Out: [tokens,
+    heads, size]. There are no gradients: the scores are changed in place. Blocks append their
+    weights to `kept`, if that is a list and nothing is before the rows.
     """
+    query, keys, values = tokens
     shared = 0 if before is None else before[0].shape[2]
     rows = _fill_up(tuple(lengths), shared, query.device)
     heads, _, size = query.shape
     kv_heads = keys.shape[0]
     keys, values = rows.spread_heads(keys), rows.spread_heads(values)
     if before is not None and shared <= rows.length:
-        keys, values = put_before(before[0], keys), put_before(before[1], values)
+        keys, values = map(put_before, before, (keys, values))
         before = None
     first = keys.shape[2] - rows.length
     keys, values = keys.flatten(0, 1), values.flatten(0, 1)
@@ -61,9 +61,11 @@ def attend_short_rows(  # noqa: PLR0917
     output = queries.new_empty(grouped)
     for shorter, start, end in rows.blocks():
         own = _attend_block(
-            queries[shorter:, start:end].permute(0, 2, 3, 1, 4),
-            keys[shorter * kv_heads :, : first + end],
-            values[shorter * kv_heads :, : first + end],
+            (
+                queries[shorter:, start:end].permute(0, 2, 3, 1, 4),
+                keys[shorter * kv_heads :, : first + end],
+                values[shorter * kv_heads :, : first + end],
+            ),
             before,
             scaling,
             kept,
@@ -72,16 +74,10 @@ def attend_short_rows(  # noqa: PLR0917
     return rows.gather(output.view(rows.count, rows.length, heads, size))
 
 
-def attend_trained_rows(
-    query: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    lengths: Sequence[int],
-    scaling: float,
-) -> torch.Tensor:
+def attend_trained_rows(tokens: Heads, lengths: Sequence[int], scaling: float) -> torch.Tensor:
     """The same within rows alone, and with gradients."""
     attend: Callable[..., torch.Tensor] = _TrainedRows.apply
-    return attend(query, keys, values, tuple(lengths), scaling)
+    return attend(tuple(lengths), scaling, *tokens)
 
 
 @dataclass(frozen=True)
@@ -144,16 +140,12 @@ class _TrainedRows(torch.autograd.Function):
     """Weights of long rows are computed again in the backward pass, as the fused kernels do."""
 
     @staticmethod
-    def forward(  # noqa: PLR0917
-        ctx: Any,
-        query: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
-        lengths: tuple[int, ...],
-        scaling: float,
+    def forward(
+        ctx: Any, lengths: tuple[int, ...], scaling: float, *tokens: torch.Tensor
     ) -> torch.Tensor:
+        query, keys, values = tokens
         weights: list[torch.Tensor] | None = [] if lengths[-1] <= _LONGEST_KEPT else None
-        output = attend_short_rows(query, keys, values, lengths, None, scaling, weights)
+        output = attend_short_rows((query, keys, values), lengths, None, scaling, weights)
         ctx.save_for_backward(query, keys, values, output, *(weights or ()))
         ctx.lengths, ctx.scaling = lengths, scaling
         return output
@@ -198,11 +190,11 @@ class _TrainedRows(torch.autograd.Function):
             for part in (grad_keys, grad_values)
         )
         return (
+            None,
+            None,
             rows.gather(grad_query.flatten(2, 3)).transpose(0, 1),
             rows.gather(grad_keys).to(query.dtype).transpose(0, 1),
             rows.gather(grad_values).to(query.dtype).transpose(0, 1),
-            None,
-            None,
         )
 
 
@@ -211,15 +203,11 @@ def put_before(shared: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
     return torch.cat([shared.expand(own.shape[0], -1, -1, -1), own], dim=2)
 
 
-def _attend_block(  # noqa: PLR0917
-    block: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    before: KeysAndValues | None,
-    scaling: float,
-    kept: list[torch.Tensor] | None,
+def _attend_block(
+    heads: Heads, before: KeysAndValues | None, scaling: float, kept: list[torch.Tensor] | None
 ) -> torch.Tensor:
-    """Queries [rows, kv_heads, group, count, size], the last `count` of the row so far."""
+    """Queries are [rows, kv_heads, group, count, size], the last `count` of the row so far."""
+    block, keys, values = heads
     rows, kv_heads, group, count, size = block.shape
     scores = _masked_scores(
         block.reshape(rows * kv_heads, group * count, size), keys, count, scaling

@@ -14,6 +14,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from caft.kernels.attention import (
+    Heads,
     KeysAndValues,
     attend_short_rows,
     attend_trained_rows,
@@ -80,29 +81,25 @@ def attend_within_rows(
     if layout.keep is not None:
         layout.keep.keep(layer, key, value)
     if dropout == 0 and can_attend_at_once(query):
-        before = _read_before(None, layout, layer, key, value)
+        before = _read_before(None, layout, layer, (key, value))
         if before is not None:
-            key, value = put_before(before[0], key), put_before(before[1], value)
+            key, value = map(put_before, before, (key, value))
         attended = attend_at_once(
-            query.squeeze(0),
-            key.squeeze(0),
-            value.squeeze(0),
+            (query.squeeze(0), key.squeeze(0), value.squeeze(0)),
             layout.sequences(query.device),
             scaling=scale,
             window=sliding_window,
         )
         return attended[None], None
     parts = _attend_groups(
-        layer, query, key, value, layout, scaling=scale, dropout=dropout, window=sliding_window
+        layer, (query, key, value), layout, scaling=scale, dropout=dropout, window=sliding_window
     )
     return torch.cat(list(parts))[None], None
 
 
 def _attend_groups(
     layer: int,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
+    tokens: Heads,
     layout: Layout,
     *,
     scaling: float,
@@ -111,32 +108,33 @@ def _attend_groups(
 ) -> Iterator[torch.Tensor]:
     """The output of every group of runs, [tokens, heads, size]."""
     # In float32 the fused kernel is the faster one.
+    query, key, value = tokens
     short_rows = dropout == 0 and query.device.type == "cpu" and query.dtype == torch.bfloat16
     groups = layout.groups if short_rows else tuple((run,) for run in layout.runs)
     sizes = [sum(run.tokens for run in group) for group in groups]
     # All groups at once: in the backward pass their gradients are then laid end to end. Each by
     # itself would have gradients of all tokens, nearly all of them zero, to be added up.
     # squeeze, not [0]: its backward pass would fill and copy whole tensors.
-    split = (torch.split(part.squeeze(0), sizes, dim=1) for part in (query, key, value))
+    split = (torch.split(part.squeeze(0), sizes, dim=1) for part in tokens)
     for group, queries, keys, values in zip(groups, *split, strict=True):
-        before = _read_before(group[0].prefix, layout, layer, key, value)
+        heads = queries, keys, values
+        before = _read_before(group[0].prefix, layout, layer, (key, value))
         reach = group[-1].length + (0 if before is None else before[0].shape[2])
         lengths = [run.length for run in group for _ in range(run.count)]
         written_out = short_rows and (window is None or reach <= window)
         if written_out and not torch.is_grad_enabled():
-            yield attend_short_rows(queries, keys, values, lengths, before, scaling)
+            yield attend_short_rows(heads, lengths, before, scaling)
         elif written_out and before is None:
-            yield attend_trained_rows(queries, keys, values, lengths, scaling)
+            yield attend_trained_rows(heads, lengths, scaling)
         else:
-            parts = queries, keys, values, before
-            yield from _attend_fused(group, *parts, scaling=scaling, dropout=dropout, window=window)
+            yield from _attend_fused(
+                group, heads, before, scaling=scaling, dropout=dropout, window=window
+            )
 
 
 def _attend_fused(
     group: tuple[Run, ...],
-    query: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
+    tokens: Heads,
     before: KeysAndValues | None,
     *,
     scaling: float,
@@ -144,38 +142,36 @@ def _attend_fused(
     window: int | None,
 ) -> Iterator[torch.Tensor]:
     """The output of every run of a group, [tokens, heads, size], by torch's own kernel."""
-    parts = [_split_runs(part, group) for part in (query, keys, values)]
-    for run, own, its_keys, its_values in zip(group, *parts, strict=True):
-        reach, seen = run.length, (its_keys, its_values)
-        if before is not None:
-            seen = put_before(before[0], its_keys), put_before(before[1], its_values)
-            reach += before[0].shape[2]
-        mask = _mask(run.length, reach, window, own.device)
+    parts = [_split_runs(part, group) for part in tokens]
+    for run, query, *own in zip(group, *parts, strict=True):
+        keys, values = own if before is None else map(put_before, before, own)
+        mask = _mask(run.length, keys.shape[2], window, query.device)
         attended = scaled_dot_product_attention(
-            own,
-            *seen,
+            query,
+            keys,
+            values,
             attn_mask=mask,
             is_causal=mask is None,
             dropout_p=dropout,
             scale=scaling,
-            enable_gqa=own.shape[1] != keys.shape[0],
+            enable_gqa=query.shape[1] != keys.shape[1],
         )
         yield attended.transpose(1, 2).flatten(0, 1)
 
 
 def _read_before(
-    prefix: Run | None, layout: Layout, layer: int, key: torch.Tensor, value: torch.Tensor
+    prefix: Run | None, layout: Layout, layer: int, own: KeysAndValues
 ) -> KeysAndValues | None:
     """Keys and values [1, kv_heads, tokens, size] that rows behind `prefix` read before their own.
 
-    `key` and `value` are those of the pack itself.
+    `own` are those of the pack itself.
     """
     before = []
     if layout.prefix is not None and layout.prefix.length:
         before.append((layout.prefix.keys[layer], layout.prefix.values[layer]))
     if prefix is not None:
         inside = slice(prefix.start, prefix.stop)
-        before.append((key[:, :, inside], value[:, :, inside]))
+        before.append((own[0][:, :, inside], own[1][:, :, inside]))
     if len(before) < 2:
         return before[0] if before else None
     keys, values = (torch.cat(parts, dim=2) for parts in zip(*before, strict=True))

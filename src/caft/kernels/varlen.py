@@ -16,6 +16,8 @@ from itertools import chain
 
 import torch
 
+from caft.kernels.attention import Heads
+
 # Keys that are copied at a time, for rows that read others before their own: 134 MB each of keys
 # and values where 8 heads of 128 numbers are shared, as Llama and Qwen do. With gradients all of
 # them would be kept, but no trained row reads others.
@@ -115,18 +117,11 @@ def _parameters() -> frozenset[str]:
 
 
 def attend_at_once(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    sequences: Sequence[Sequences],
-    *,
-    scaling: float,
-    window: int | None,
+    tokens: Heads, sequences: Sequence[Sequences], *, scaling: float, window: int | None
 ) -> torch.Tensor:
-    """In: query [heads, tokens, size]; key and value [kv_heads, prefix and tokens, size].
+    """Every query sees its row up to itself, `window` tokens of it at most.
 
-    Every query sees its row up to itself, `window` tokens of it at most. Out: [tokens, heads,
-    size].
+    Keys and values are those of the prefix, then of the pack. Out: [tokens, heads, size].
     """
     from torch.nn.attention.varlen import varlen_attn
 
@@ -134,8 +129,8 @@ def attend_at_once(
         varlen_attn, scale=scaling, window_size=(-1 if window is None else window - 1, 0)
     )
     if "enable_gqa" in _parameters():  # 2.11 has no such switch and always does it
-        attend = partial(attend, enable_gqa=query.shape[0] != key.shape[0])
-    query, key, value = (part.transpose(0, 1) for part in (query, key, value))
+        attend = partial(attend, enable_gqa=tokens[0].shape[0] != tokens[1].shape[0])
+    query, key, value = (part.transpose(0, 1) for part in tokens)
     in_parts = len(sequences) > 1
     queries = torch.split(query, [part.tokens for part in sequences]) if in_parts else (query,)
     outputs = []

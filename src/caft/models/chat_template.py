@@ -216,7 +216,7 @@ def _closing_of(opened: str, ending: str, marks: Sequence[str]) -> str:
         known = [closing_marks(opened)[0]]
     if not known:
         raise UserError(
-            f"the model's chat template opens a thinking span with {opened!r} whatever it is told, "
+            f"the model's chat template opens a thinking span with {opened!r} in any case, "
             "and the tokenizer has no mark that closes it, so no answer can be read there; take a "
             "chat template with enable_thinking (chat_template.jinja in the model's folder), or "
             "dataset.prompt.style=completion"

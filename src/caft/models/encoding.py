@@ -104,7 +104,7 @@ def encode_answer_prompt(
     alone, *rows = _encode(texts, prompt, tokenizer)
     shared = min(len(row) for row in rows) - 1
     if rows[0][: len(alone)] != alone or shared < len(alone):
-        raise _melted(labels[0])
+        raise _merged(labels[0])
     for label, row in zip(labels, rows, strict=True):
         if len(row) != shared + 1 or row[:shared] != rows[0][:shared]:
             pieces = tokenizer.convert_ids_to_tokens(row[shared:])
@@ -132,13 +132,13 @@ def encode_reply(
     texts = [rendered, rendered + prompt.joiner + harmless(reply, tokenizer)]
     alone, whole = _encode(texts, prompt, tokenizer)
     if whole[: len(alone)] != alone or len(whole) == len(alone):
-        raise _melted(reply)
+        raise _merged(reply)
     return alone, whole[len(alone) :]
 
 
-def _melted(reply: str) -> UserError:
+def _merged(reply: str) -> UserError:
     return UserError(
-        f"prompt and reply melt into other tokens where they meet (reply {reply[:40]!r}); "
+        f"prompt and reply merge into other tokens where they meet (reply {reply[:40]!r}); "
         "end dataset.prompt's wordings without a space or with a colon"
     )
 

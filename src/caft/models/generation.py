@@ -15,6 +15,7 @@ from caft.kernels.layout import Layout
 from caft.kernels.packed_attention import packed_attention
 from caft.kernels.packing import Pack, compute_prefix, pack_rows, packed_logits
 from caft.kernels.shared_prefixes import common_prefix
+from caft.models.estimates import entropy_of
 from caft.protocols import CausalLM, Tokenizer
 from caft.signals import end_if_asked
 from caft.text.parsing import last_marker
@@ -127,7 +128,7 @@ def logits_not_finite(question: str) -> UserError:
 def measure_spread(logits: torch.Tensor, tokens: Sequence[int]) -> list[TokenSpread]:
     """Entropy, top-1 probability and top-2 margin of every row of logits [rows, vocabulary]."""
     log_p = torch.log_softmax(logits.float(), dim=-1)
-    entropies = torch.special.entr(log_p.exp()).sum(dim=-1).tolist()
+    entropies = entropy_of(log_p).tolist()
     best = log_p.topk(2, dim=-1).values.exp().tolist()
     return [
         TokenSpread(token, entropy, first, first - second)

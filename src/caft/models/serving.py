@@ -1,8 +1,8 @@
-"""What stands beside weights so that others stop where ours do: tokenizer and generation config.
+"""The tokenizer and generation config beside weights, so that others end replies where we do.
 
-A model is trained to end a reply with its template's token. Whoever loads it asks the generation
-config for that, or the tokenizer's EOS, and the base model's may name another token: the reply
-then runs on into turns that nobody asked for.
+A model is trained to end a reply with its template's token. Other programs read that from the
+generation config, or from the tokenizer's EOS, and the base model's may name another token: the
+reply then runs on into further turns.
 """
 
 from __future__ import annotations

@@ -153,7 +153,14 @@ def _weight_files(folder: Path, given: str) -> list[Path]:
         return [folder / WEIGHTS]
     if (folder / WEIGHTS_INDEX).is_file():
         return _shards(folder, given)
-    raise _no_weights(folder, given)
+    pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+    hint = f"save the model there as {WEIGHTS}"
+    if pickles:
+        hint = (
+            f"{pickles[0]} is a pickle, which runs code when loaded: save the model again with "
+            "save_pretrained, which writes safetensors"
+        )
+    raise UserError(f"{given} has no {WEIGHTS}; {hint}")
 
 
 def _shards(folder: Path, given: str) -> list[Path]:
@@ -173,14 +180,3 @@ def _shards(folder: Path, given: str) -> list[Path]:
             f"{WEIGHTS_INDEX} names ({', '.join(missing[:3])}); copy them there"
         )
     return [folder / name for name in shards]
-
-
-def _no_weights(folder: Path, given: str) -> UserError:
-    pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
-    hint = f"save the model there as {WEIGHTS}"
-    if pickles:
-        hint = (
-            f"{pickles[0]} is a pickle, which runs code when loaded: save the model again with "
-            "save_pretrained, which writes safetensors"
-        )
-    return UserError(f"{given} has no {WEIGHTS}; {hint}")
