@@ -58,20 +58,14 @@ def _refuse_tokens_without_weights(tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def load_model(
-    folder: Path,
-    config: ModelConfig,
-    device: str = "cpu",
-    attn_implementation: str = "sdpa",
-    *,
-    four_bits: bool = False,
+    folder: Path, config: ModelConfig, device: str = "cpu", *, four_bits: bool = False
 ) -> CausalLM:
     """The causal LM that `folder` holds, in the config's dtype, on `device`, in eval mode.
 
-    With `four_bits` its linear layers are quantised to NF4 (bitsandbytes, CUDA only).
-
-    Weights come from safetensors only. Raises UserError where the folder cannot be loaded, such
-    as an architecture whose code lies in the folder while trust_remote_code is off, or where
-    weights do not fit config.json: missing, of other shapes, or of no use to the model.
+    With `four_bits` its linear layers are quantised to NF4 (bitsandbytes, CUDA only). UserError
+    where the folder cannot be loaded, such as an architecture whose code lies in the folder while
+    trust_remote_code is off, or where weights do not fit config.json: missing, of other shapes,
+    or of no use to the model.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
@@ -89,7 +83,7 @@ def load_model(
             model, report = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=resolve_dtype(config, device),
-                attn_implementation=attn_implementation,
+                attn_implementation="sdpa",
                 trust_remote_code=config.trust_remote_code,
                 use_safetensors=True,
                 output_loading_info=True,
