@@ -19,8 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from caft.errors import UserError
 from caft.kernels import packed_attention as attention
 from caft.kernels import varlen
-from caft.kernels.layout import Run
-from caft.kernels.packed_attention import packed_attention
+from caft.kernels.packed_attention import Run, packed_attention
 from caft.kernels.packing import (
     compute_prefix,
     pack_groups,

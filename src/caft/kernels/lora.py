@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from peft.tuners.lora import Linear
     from peft.tuners.tuners_utils import BaseTunerLayer
 
+Adapter = tuple[torch.Tensor, torch.Tensor, float]
 _READ_THE_SAME = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
@@ -72,20 +73,20 @@ class _LayersWithAdapters(torch.autograd.Function):
         cast: _Cast = ctx.cast
         grads = tuple(grad.reshape(-1, grad.shape[-1]) for grad in grads)
         products = [grad @ b for grad, b in zip(grads, cast.b, strict=True)]
-        of_inner = products[0] if len(products) == 1 else torch.cat(products, dim=1)
+        grad_inner = products[0] if len(products) == 1 else torch.cat(products, dim=1)
         grad_x = None
         if ctx.needs_input_grad[0]:
             grad_x = grads[0] @ ctx.layers[0].weight
             for grad, layer in zip(grads[1:], ctx.layers[1:], strict=True):
                 grad_x.addmm_(grad, layer.weight)
-            grad_x = grad_x.addmm_(of_inner, cast.a).view(ctx.shape)
-        of_a = (of_inner.T @ rows).to(ctx.dtype).mul_(cast.scaling)
-        of_adapters = [
+            grad_x = grad_x.addmm_(grad_inner, cast.a).view(ctx.shape)
+        grad_a = (grad_inner.T @ rows).to(ctx.dtype).mul_(cast.scaling)
+        grad_adapters = [
             each
             for grad, ranks in zip(grads, cast.ranks, strict=True)
-            for each in (of_a[ranks], (grad.T @ inner[:, ranks]).to(ctx.dtype))
+            for each in (grad_a[ranks], (grad.T @ inner[:, ranks]).to(ctx.dtype))
         ]
-        return grad_x, None, None, *of_adapters
+        return grad_x, None, None, *grad_adapters
 
 
 class _Fused:
@@ -108,12 +109,13 @@ class _Fused:
         if computed is not None and computed[0] is x:
             return computed[1]
         together = (self, *(each for each in self.others if not each.is_off))
+        adapters = [each.adapter for each in together]
         compute: Callable[..., tuple[torch.Tensor, ...]] = _LayersWithAdapters.apply
         outputs = compute(
             x,
             [each.layer.base_layer for each in together],
-            self._cast_for(x.dtype, together),
-            *(matrix for each in together for matrix in each.adapter),
+            self._cast_for(x.dtype, adapters),
+            *(matrix for a, b, _ in adapters for matrix in (a, b)),
         )
         for each, output in zip(together[1:], outputs[1:], strict=True):
             each._computed = (x, output)
@@ -125,47 +127,36 @@ class _Fused:
         return bool(self.layer.disable_adapters or self.layer.merged)
 
     @property
-    def adapter(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """A and B."""
-        name = self.layer.active_adapters[0]
-        return self.layer.lora_A[name].weight, self.layer.lora_B[name].weight
+    def adapter(self) -> Adapter:
+        """A, B, and what their product is multiplied by."""
+        layer, name = self.layer, self.layer.active_adapters[0]
+        return layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
 
-    @property
-    def scaling(self) -> float:
-        """What the adapter's product is multiplied by."""
-        scaling: float = self.layer.scaling[self.layer.active_adapters[0]]
-        return scaling
-
-    def _cast_for(self, dtype: torch.dtype, together: Sequence[_Fused]) -> _Cast:
+    def _cast_for(self, dtype: torch.dtype, adapters: Sequence[Adapter]) -> _Cast:
         """Made again when a weight has changed."""
-        adapters = [each.adapter for each in together]
-        state = (
-            dtype,
-            *(each.scaling for each in together),
-            *((matrix.data_ptr(), matrix._version) for pair in adapters for matrix in pair),
+        states = (
+            (a.data_ptr(), a._version, b.data_ptr(), b._version, scaling)
+            for a, b, scaling in adapters
         )
+        state = (dtype, *states)
         if self._cast is None or self._cast[0] != state:
-            self._cast = (state, _cast(adapters, [each.scaling for each in together], dtype))
+            self._cast = (state, _cast(adapters, dtype))
         return self._cast[1]
 
 
 # What is cast in a forward pass without gradients is read by one with them later.
 @torch.inference_mode(False)
 @torch.no_grad()
-def _cast(
-    adapters: Sequence[tuple[torch.Tensor, torch.Tensor]],
-    scalings: Sequence[float],
-    dtype: torch.dtype,
-) -> _Cast:
-    stacked = torch.cat([a for a, _ in adapters])
-    ends = accumulate((len(a) for a, _ in adapters), initial=0)
+def _cast(adapters: Sequence[Adapter], dtype: torch.dtype) -> _Cast:
+    stacked = torch.cat([a for a, _, _ in adapters])
+    ends = accumulate((len(a) for a, _, _ in adapters), initial=0)
     ranks = tuple(slice(start, end) for start, end in pairwise(ends))
     scaling = stacked.new_empty(len(stacked), 1)
-    for of_layer, value in zip(ranks, scalings, strict=True):
+    for of_layer, (_, _, value) in zip(ranks, adapters, strict=True):
         scaling[of_layer] = value
     return _Cast(
         a=stacked.mul_(scaling).to(dtype),
-        b=tuple(b.detach().to(dtype) for _, b in adapters),
+        b=tuple(b.detach().to(dtype) for _, b, _ in adapters),
         ranks=ranks,
         scaling=scaling,
     )

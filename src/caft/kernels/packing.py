@@ -19,8 +19,7 @@ import torch
 
 from caft.errors import UserError
 from caft.kernels.kv_cache import SharedPrefix
-from caft.kernels.layout import Layout, Run
-from caft.kernels.packed_attention import packed_attention
+from caft.kernels.packed_attention import Layout, Run, packed_attention
 from caft.protocols import CausalLM
 
 # Where experts are chosen token by token, products come in other shapes beside another row.

@@ -23,6 +23,8 @@ from caft.kernels.attention import Heads
 # them would be kept, but no trained row reads others.
 _MOST_COPIED = 2**16
 _LARGEST_HEAD = 256
+# The tokens that a row reads before its own, which may be none, and its own.
+Row = tuple[range, range]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +44,15 @@ class Sequences:
     sources: torch.Tensor | None
 
 
-def plan_sequences(
-    rows: Sequence[tuple[range, range]], prefix: int, device: torch.device
-) -> tuple[Sequences, ...]:
-    """Rows by their prefix's tokens, which may be none, and their own; these lie end to end."""
+def plan_sequences(rows: Sequence[Row], prefix: int, device: torch.device) -> tuple[Sequences, ...]:
+    """Calls for `rows`, whose own tokens lie end to end."""
     copies = prefix > 0 or any(before for before, _ in rows)
     parts = _parts(rows, prefix) if copies else [rows]
     return tuple(_plan(part, prefix, device, copies=copies) for part in parts)
 
 
-def _parts(rows: Sequence[tuple[range, range]], prefix: int) -> Iterator[list[tuple[range, range]]]:
-    part: list[tuple[range, range]] = []
+def _parts(rows: Sequence[Row], prefix: int) -> Iterator[list[Row]]:
+    part: list[Row] = []
     copied = 0
     for before, own in rows:
         keys = prefix + len(before) + len(own)
@@ -64,29 +64,19 @@ def _parts(rows: Sequence[tuple[range, range]], prefix: int) -> Iterator[list[tu
     yield part
 
 
-def _plan(
-    rows: Sequence[tuple[range, range]], prefix: int, device: torch.device, *, copies: bool
-) -> Sequences:
+def _plan(rows: Sequence[Row], prefix: int, device: torch.device, *, copies: bool) -> Sequences:
     queries = [len(own) for _, own in rows]
     keys = [prefix + len(before) + len(own) for before, own in rows]
+    query_starts, key_starts = (
+        torch.tensor([0, *lengths]).cumsum(0, dtype=torch.int32).to(device)
+        for lengths in (queries, keys)
+    )
     sources = None
     if copies:
-        places = [
-            (*range(prefix), *(prefix + at for at in (*before, *own))) for before, own in rows
-        ]
-        sources = torch.tensor(list(chain.from_iterable(places))).to(device)
-    return Sequences(
-        tokens=sum(queries),
-        queries=_starts(queries, device),
-        keys=_starts(keys, device),
-        most_queries=max(queries),
-        most_keys=max(keys),
-        sources=sources,
-    )
-
-
-def _starts(lengths: Sequence[int], device: torch.device) -> torch.Tensor:
-    return torch.tensor([0, *lengths]).cumsum(0, dtype=torch.int32).to(device)
+        # The pack's own tokens come after those of the prefix.
+        places = ((*range(-prefix, 0), *before, *own) for before, own in rows)
+        sources = (torch.tensor(list(chain.from_iterable(places))) + prefix).to(device)
+    return Sequences(sum(queries), query_starts, key_starts, max(queries), max(keys), sources)
 
 
 def can_attend_at_once(query: torch.Tensor) -> bool:

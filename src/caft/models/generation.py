@@ -11,8 +11,7 @@ import torch
 
 from caft.errors import UserError
 from caft.kernels.kv_cache import ReplyCache, SharedPrefix
-from caft.kernels.layout import Layout
-from caft.kernels.packed_attention import packed_attention
+from caft.kernels.packed_attention import Layout, packed_attention
 from caft.kernels.packing import Pack, compute_prefix, pack_rows, packed_logits
 from caft.kernels.shared_prefixes import common_prefix
 from caft.models.estimates import entropy_of

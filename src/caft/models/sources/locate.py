@@ -6,12 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from caft.models.config import (
-    EmbeddedModelConfig,
-    HubModelConfig,
-    ModelConfig,
-    TinyModelConfig,
-)
+from caft.models.config import EmbeddedModelConfig, HubModelConfig, ModelConfig, TinyModelConfig
 from caft.models.sources.cache import write_once
 from caft.models.sources.folder import refuse_unloadable_folder
 
