@@ -58,13 +58,11 @@ def has_chat_template(tokenizer: Tokenizer) -> bool:
 
 def has_working_template(tokenizer: Tokenizer) -> bool:
     """Whether it has one that can write a turn; a broken one counts as none."""
-    if not has_chat_template(tokenizer):
-        return False
-    try:
-        render_closed_turn(tokenizer)
-    except UserError:
-        return False
-    return True
+    if has_chat_template(tokenizer):
+        with suppress(UserError):
+            render_closed_turn(tokenizer)
+            return True
+    return False
 
 
 def template_switches(*, thinking: bool = False) -> dict[str, bool | str]:
@@ -264,12 +262,13 @@ def _refused(error: Exception) -> UserError:
 
 
 def _lost(role: str) -> UserError:
-    way_out = "dataset.prompt.style=completion, or another chat template"
-    if role == "system":
-        way_out = "dataset.prompt.system_turn=in_user_turn"
+    way_out = {
+        "system": "dataset.prompt.system_turn=in_user_turn",
+        "user": "dataset.prompt.style=completion, or another chat template",
+    }
     return UserError(
         f"the model's chat template leaves out the {role} turn: it writes the same text whatever "
-        f"stands there; take {way_out}"
+        f"stands there; take {way_out[role]}"
     )
 
 
