@@ -182,8 +182,8 @@ def _attend_groups(
     window: int | None,
 ) -> Iterator[torch.Tensor]:
     """The output of every group of runs, [tokens, heads, size]."""
-    # In float32 the fused kernel is the faster one.
     query, key, value = tokens
+    # In float32 the fused kernel is the faster one.
     short_rows = dropout == 0 and query.device.type == "cpu" and query.dtype == torch.bfloat16
     groups = layout.groups if short_rows else tuple((run,) for run in layout.runs)
     sizes = [sum(run.tokens for run in group) for group in groups]
