@@ -10,7 +10,7 @@ import pytest
 from caft.distill import check_teacher, forecast_rationales, write_rationales
 from caft.errors import UserError
 from caft.models.config import TinyModelConfig
-from caft.models.sources.tiny import locate_tiny_model
+from caft.models.sources.locate import locate_model
 from caft.records import Question
 from caft.teachers import Ledger
 from caft.teachers.config import (
@@ -396,7 +396,7 @@ def test_replies_of_a_pinned_commit_keep_the_key_that_they_had(tmp_path):
 
 
 def make_local_model(folder):
-    shutil.copytree(locate_tiny_model(TinyModelConfig(name="tiny", id="qwen2")), folder)
+    shutil.copytree(locate_model(TinyModelConfig(name="tiny", id="qwen2")), folder)
     return folder
 
 

@@ -58,11 +58,11 @@ class ReplyInputs:
     @cached_property
     def prompts(self) -> list[tuple[str, tuple[int, ...]]]:
         """Question ids and prompt tokens, in the order of the questions."""
-        from caft.models.encoding import asks_in_chat, encode_prompt
+        from caft.models.encoding import encode_prompt, uses_chat_template
         from caft.text.prompts import write_prompt
 
         tokenizer = self.student.tokenizer
-        chat = asks_in_chat(self.prompt.style, tokenizer)
+        chat = uses_chat_template(self.prompt.style, tokenizer)
         prompts = (
             write_prompt(question, self.prompt, self.wanted, chat=chat, shots=self.shots)
             for question in self.questions
@@ -80,12 +80,12 @@ class ReplyInputs:
     def produce(self, folder: Path) -> None:
         """Write the replies."""
         from caft.evaluate.predictions import read_reply
-        from caft.models.encoding import asks_in_chat
+        from caft.models.encoding import uses_chat_template
         from caft.trainers.replies import ReplyConfig
 
         self.check()
         log.info("%s: %d questions", self.title, len(self.prompts))
-        chat = asks_in_chat(self.prompt.style, self.student.tokenizer)
+        chat = uses_chat_template(self.prompt.style, self.student.tokenizer)
         config = ReplyConfig(
             max_new_tokens=self.max_new_tokens, end_ids=self.student.end_ids(chat=chat)
         )

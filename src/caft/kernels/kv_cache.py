@@ -42,6 +42,7 @@ class ReplyCache:
     step: int = 0
     keys: dict[int, torch.Tensor] = field(default_factory=dict)
     values: dict[int, torch.Tensor] = field(default_factory=dict)
+    _hidden: dict[int | None, torch.Tensor] = field(default_factory=dict)
 
     @property
     def positions(self) -> torch.Tensor:
@@ -63,11 +64,17 @@ class ReplyCache:
 
     def select(self, rows: Sequence[int]) -> None:
         """Go on with some of the rows only."""
+        self._hidden.clear()
         kept = torch.tensor(list(rows), device=self.lengths.device)
         self.lengths = self.lengths[kept]
         for layer in self.keys:
             self.keys[layer] = self.keys[layer][kept]
             self.values[layer] = self.values[layer][kept]
+
+    def advance(self) -> None:
+        """Go on to the next token."""
+        self._hidden.clear()
+        self.step += 1
 
     def attend(
         self,
@@ -89,17 +96,19 @@ class ReplyCache:
         keys, values = (kept[layer][:, :, : column + 1] for kept in (self.keys, self.values))
         rows, heads, _, size = keys.shape
         # Heads that share a key stand side by side, so that keys are never repeated.
-        asked = query[0].transpose(0, 1).reshape(rows, heads, -1, size)
-        scores = asked @ keys.transpose(-1, -2)
+        queries = query[0].transpose(0, 1).reshape(rows, heads, -1, size)
+        scores = queries @ keys.transpose(-1, -2)
         if self.prefix.length:
-            scores = torch.cat([_over_prefix(asked, self.prefix.keys[layer][0].mT), scores], -1)
-        scores = (scores.float() * scaling).masked_fill(~self._visible(sliding_window), -torch.inf)
+            scores = torch.cat([_over_prefix(queries, self.prefix.keys[layer][0].mT), scores], -1)
+        if sliding_window not in self._hidden:  # once a step for all layers
+            self._hidden[sliding_window] = ~self._visible(sliding_window)
+        scores = (scores.float() * scaling).masked_fill(self._hidden[sliding_window], -torch.inf)
         weights = torch.softmax(scores, dim=-1).to(values.dtype)
-        said = weights[..., self.prefix.length :] @ values
+        output = weights[..., self.prefix.length :] @ values
         if self.prefix.length:
             shares = weights[..., : self.prefix.length]
-            said = said + _over_prefix(shares, self.prefix.values[layer][0])
-        return said.reshape(1, rows, -1, size)
+            output = output + _over_prefix(shares, self.prefix.values[layer][0])
+        return output.reshape(1, rows, -1, size)
 
     def _visible(self, sliding_window: int | None) -> torch.Tensor:
         """Which columns, prefix first, each row's new token may see: [rows, 1, 1, columns]."""

@@ -1,24 +1,21 @@
-"""Greedy replies, all rows of a batch at once; a row that ends is put away and costs no more."""
+"""Greedy replies, all rows of a batch at once; a row that has ended costs no more."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 
 from caft.errors import UserError
 from caft.kernels.kv_cache import ReplyCache, SharedPrefix
-from caft.kernels.packing import (
-    Layout,
-    Pack,
-    common_prefix,
-    compute_prefix,
-    pack_rows,
-    packed_attention,
-    packed_logits,
-)
+from caft.kernels.packed_attention import Layout, packed_attention
+from caft.kernels.packing import Pack, compute_prefix, pack_rows, packed_logits
+from caft.kernels.shared_prefixes import common_prefix
+from caft.models.estimates import entropy_of
+from caft.protocols import CausalLM, Tokenizer
 from caft.signals import end_if_asked
 from caft.text.parsing import last_marker
 
@@ -27,7 +24,7 @@ _MARKER_TOKENS = 16
 
 
 class TokenSpread(NamedTuple):
-    """A written token, and the distribution it was taken from: entropy in nats, top-2 margin."""
+    """A written token and its distribution: entropy in nats, top-1 probability, top-2 margin."""
 
     token: int
     entropy: float
@@ -36,7 +33,7 @@ class TokenSpread(NamedTuple):
 
 
 class GeneratedReply(NamedTuple):
-    """What a model wrote: text without special tokens, and the tokens it took, end included.
+    """Text without special tokens, and the number of tokens written, end included.
 
     `spread` has an entry a token where it was asked for.
     """
@@ -52,8 +49,8 @@ def has_closed_marker(tail: str) -> bool:
 
 
 def generate_replies(
-    model: Any,
-    tokenizer: Any,
+    model: CausalLM,
+    tokenizer: Tokenizer,
     prompts: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
@@ -87,9 +84,7 @@ def generate_replies(
             going = []
             for place, (row, token) in enumerate(zip(rows, tokens, strict=True)):
                 written[row].append(token)
-                closed = stop_after_marker and has_closed_marker(
-                    tokenizer.decode(written[row][-_MARKER_TOKENS:])
-                )
+                closed = stop_after_marker and _closes_marker(tokenizer, written[row])
                 if token not in end_ids and not closed:
                     going.append(place)
             if not going or cache.step == max_new_tokens - 1:
@@ -108,6 +103,19 @@ def generate_replies(
     ]
 
 
+def _closes_marker(tokenizer: Tokenizer, written: Sequence[int]) -> bool:
+    # Most replies have no bracket yet, and to decode every tail takes longer than to look.
+    tail = written[-_MARKER_TOKENS:]
+    return any(_has_bracket(tokenizer, token) for token in tail) and has_closed_marker(
+        tokenizer.decode(tail)
+    )
+
+
+@lru_cache(maxsize=2**16)
+def _has_bracket(tokenizer: Tokenizer, token: int) -> bool:
+    return "]" in tokenizer.decode([token])
+
+
 def logits_not_finite(question: str) -> UserError:
     """To be raised where a model computes no numbers for a question."""
     return UserError(
@@ -119,7 +127,7 @@ def logits_not_finite(question: str) -> UserError:
 def measure_spread(logits: torch.Tensor, tokens: Sequence[int]) -> list[TokenSpread]:
     """Entropy, top-1 probability and top-2 margin of every row of logits [rows, vocabulary]."""
     log_p = torch.log_softmax(logits.float(), dim=-1)
-    entropies = torch.special.entr(log_p.exp()).sum(dim=-1).tolist()
+    entropies = entropy_of(log_p).tolist()
     best = log_p.topk(2, dim=-1).values.exp().tolist()
     return [
         TokenSpread(token, entropy, first, first - second)
@@ -128,7 +136,7 @@ def measure_spread(logits: torch.Tensor, tokens: Sequence[int]) -> list[TokenSpr
 
 
 def _read_prompts(
-    model: Any, prompts: Sequence[Sequence[int]], room: int
+    model: CausalLM, prompts: Sequence[Sequence[int]], room: int
 ) -> tuple[ReplyCache, torch.Tensor]:
     """The cache that prompts, sorted by length, leave behind; logits of every first token."""
     shared = common_prefix(prompts)
@@ -141,7 +149,7 @@ def _read_prompts(
     return cache, packed_logits(model, replace(pack, layout=layout), ends)
 
 
-def _write_tokens(model: Any, cache: ReplyCache, newest: Sequence[int]) -> torch.Tensor:
+def _write_tokens(model: CausalLM, cache: ReplyCache, newest: Sequence[int]) -> torch.Tensor:
     """One step: every row's newest token in, logits [rows, vocabulary] of its next one out."""
     pack = Pack(
         input_ids=torch.tensor([list(newest)], device=model.device),
@@ -150,5 +158,5 @@ def _write_tokens(model: Any, cache: ReplyCache, newest: Sequence[int]) -> torch
         starts=tuple(range(len(newest))),
     )
     logits = packed_logits(model, pack, torch.arange(len(newest)))
-    cache.step += 1
+    cache.advance()
     return logits

@@ -10,7 +10,7 @@ from pathlib import Path
 from caft.data.config import HubDatasetConfig
 from caft.models.adapters import ADAPTER_CONFIG, is_adapter, merge_adapter, save_tuned
 from caft.models.chat_template import pinned_date, reply_bridge, template_switches
-from caft.models.encoding import asks_in_chat, render_prompt
+from caft.models.encoding import render_prompt, uses_chat_template
 from caft.models.loading import resolve_dtype
 from caft.models.serving import save_for_serving
 from caft.models.student import Student
@@ -61,7 +61,7 @@ def describe_recipe(config: RunConfig, tuned: Student, question: Question) -> Re
     """The recipe of `tuned`; `question` is any of those that it was trained on."""
     assert tuned.tuned is not None
     tokenizer = tuned.tokenizer
-    chat = asks_in_chat(config.dataset.prompt.style, tokenizer)
+    chat = uses_chat_template(config.dataset.prompt.style, tokenizer)
     prompts = {
         wanted.value: render_prompt(
             write_prompt(_without_content(question), config.dataset.prompt, wanted, chat=chat),
@@ -91,7 +91,7 @@ def describe_recipe(config: RunConfig, tuned: Student, question: Question) -> Re
 
 def describe_template(config: RunConfig, student: Student) -> tuple[str | None, str | None]:
     """The date that the chat template is given, and what closes its prompts."""
-    if not asks_in_chat(config.dataset.prompt.style, student.tokenizer):
+    if not uses_chat_template(config.dataset.prompt.style, student.tokenizer):
         return None, None
     return pinned_date(student.tokenizer), reply_bridge(student.tokenizer)
 

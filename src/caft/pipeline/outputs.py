@@ -13,7 +13,7 @@ from pathlib import Path
 
 from caft.console import open_console
 from caft.decoration import or_without
-from caft.models.encoding import asks_in_chat
+from caft.models.encoding import uses_chat_template
 from caft.pipeline.delivery import deliver, describe_recipe, describe_template
 from caft.pipeline.results import RunResults, Tuned
 from caft.pipeline.rows import prediction_rows, rationale_rows, score_rows
@@ -91,7 +91,7 @@ def _deliver(workspace: Workspace, tuned: Tuned, summary: Summary) -> None:
         workspace.context.folder,
         make_card,
         merge=config.tuning.merge,
-        chat=asks_in_chat(config.dataset.prompt.style, student.tokenizer),
+        chat=uses_chat_template(config.dataset.prompt.style, student.tokenizer),
     )
 
 

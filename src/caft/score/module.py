@@ -13,17 +13,12 @@ from pytorch_lightning import LightningModule
 
 from caft.kernels.kv_cache import SharedPrefix
 from caft.kernels.memory import memory_may_end
-from caft.kernels.packing import (
-    Pack,
-    common_prefix,
-    compute_prefix,
-    pack_behind_stems,
-    packed_attention,
-    packed_logits,
-)
+from caft.kernels.packed_attention import packed_attention
+from caft.kernels.packing import Pack, compute_prefix, pack_groups, packed_logits
 from caft.kernels.shared_prefixes import (
-    SHORTEST_STEM,
+    SHORTEST_PREFIX,
     PrefixGroup,
+    common_prefix,
     find_prefix_groups,
     plan_grouped_packs,
 )
@@ -61,7 +56,7 @@ class ScoringPack:
             members = list(islice(left, count))
             groups.append((members[0][:shared], [ids[shared:] for ids in members]))
             own_lengths += [len(ids) - shared for ids in members]
-        pack = pack_behind_stems(groups, first_position=self.prefix)
+        pack = pack_groups(groups, first_position=self.prefix)
         return pack, torch.tensor(pack.starts) + torch.tensor(own_lengths) - 1
 
 
@@ -125,7 +120,7 @@ def plan_scoring(
     """The prefix that all prompts share, and the packs of what follows it in each."""
     prompts = [row.prompt_ids for row in rows]
     shared = common_prefix(prompts)
-    if shared < SHORTEST_STEM:
+    if shared < SHORTEST_PREFIX:
         shared = 0
     rest = [prompt[shared:] for prompt in prompts]
     plan = plan_grouped_packs(rest, find_prefix_groups(rest), most_tokens, _MOST_ROWS)
@@ -135,7 +130,7 @@ def plan_scoring(
 def _pack(groups: Sequence[PrefixGroup], rows: Sequence[ScoringRow], prefix: int) -> ScoringPack:
     return ScoringPack(
         rows=tuple(rows[row] for group in groups for row in group.members),
-        groups=tuple((group.stem, len(group.members)) for group in groups),
+        groups=tuple((group.prefix, len(group.members)) for group in groups),
         prefix=prefix,
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caft.errors import UserError
-from caft.models.encoding import asks_in_chat, encode_answer_prompt, encode_prompt
+from caft.models.encoding import encode_answer_prompt, encode_prompt, uses_chat_template
 from caft.protocols import Tokenizer
 from caft.records import Question
 from caft.text.answers import answer_labels, gold_label
@@ -36,7 +36,7 @@ def prepare_rows(
     wanted: Wanted = Wanted.answer,
 ) -> list[ScoringRow]:
     """A row for every question, in order; `wanted` is the answer or one of the fallbacks."""
-    chat = asks_in_chat(config.style, tokenizer)
+    chat = uses_chat_template(config.style, tokenizer)
     rows = []
     for question in questions:
         prompt = write_prompt(question, config, wanted, chat=chat, shots=shots)

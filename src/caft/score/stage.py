@@ -142,12 +142,12 @@ def _score(scoring: ScoreInputs, predictor: Predictor) -> list[AnswerScore]:
 
 
 def _write_free_answers(scoring: ScoreInputs, predictor: Predictor) -> dict[str, WrittenReply]:
-    from caft.models.chat_template import knows_turns
+    from caft.models.chat_template import has_working_template
     from caft.score.read import without_end
     from caft.trainers.replies import ReplyConfig
 
     # A completion may end like a text or, where the template has turns, like a turn.
-    ends = scoring.student.end_ids(chat=knows_turns(scoring.student.tokenizer))
+    ends = scoring.student.end_ids(chat=has_working_template(scoring.student.tokenizer))
     reply = ReplyConfig(
         max_new_tokens=scoring.config.free_answer_tokens,
         end_ids=ends,
@@ -175,10 +175,10 @@ class CotInputs(AskedStudent):
     @cached_property
     def prompts(self) -> list[tuple[str, tuple[int, ...]]]:
         """Question ids and prompt tokens, in the order of the questions."""
-        from caft.models.encoding import asks_in_chat, encode_prompt
+        from caft.models.encoding import encode_prompt, uses_chat_template
 
         tokenizer = self.student.tokenizer
-        chat = asks_in_chat(self.prompt.style, tokenizer)
+        chat = uses_chat_template(self.prompt.style, tokenizer)
         prompts = [
             write_prompt(question, self.prompt, Wanted.rationale, chat=chat, shots=self.shots)
             for question in self.questions
@@ -209,7 +209,7 @@ class CotInputs(AskedStudent):
 
 
 def _write_chains(chaining: CotInputs, predictor: Predictor) -> list[Chain]:
-    from caft.models.encoding import asks_in_chat
+    from caft.models.encoding import uses_chat_template
     from caft.score.read import read_chain, without_end
     from caft.trainers.replies import ReplyConfig
 
@@ -217,7 +217,7 @@ def _write_chains(chaining: CotInputs, predictor: Predictor) -> list[Chain]:
     # Some templates open the span whether they are asked to or not.
     opened = {name: opens_thinking(tokenizer.decode(ids)) for name, ids in prompts}
     log.info("writing %d chains of thought", len(prompts))
-    ends = chaining.student.end_ids(chat=asks_in_chat(chaining.prompt.style, tokenizer))
+    ends = chaining.student.end_ids(chat=uses_chat_template(chaining.prompt.style, tokenizer))
     reply = ReplyConfig(
         max_new_tokens=config.max_new_tokens,
         end_ids=ends,

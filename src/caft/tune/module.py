@@ -13,9 +13,10 @@ from pytorch_lightning import LightningModule
 
 from caft.errors import UserError
 from caft.kernels.chunked_loss import has_plain_head, summed_head_loss, without_head
-from caft.kernels.lora import is_lean
+from caft.kernels.lora import has_fused_lora
 from caft.kernels.memory import memory_may_end, release_memory
-from caft.kernels.packing import packed_attention, packed_logits
+from caft.kernels.packed_attention import packed_attention
+from caft.kernels.packing import packed_logits
 from caft.models.adapters import compute_in_weights_dtype, keep_activations
 from caft.signals import take_signals_back
 from caft.trainers.distributed import Ranks
@@ -239,7 +240,7 @@ class TuningModule(LightningModule):  # type: ignore[misc]
 
     @cached_property
     def _is_lean(self) -> bool:
-        return is_lean(self.model)
+        return has_fused_lora(self.model)
 
     def _kept_activations(self) -> AbstractContextManager[None]:
         return nullcontext() if self._is_lean else keep_activations(self.model)

@@ -251,12 +251,12 @@ def encode_rows(tuning: TuneInputs) -> TrainingRows:
 
     UserError where a row could not be trained as it should be, or is longer than allowed.
     """
-    from caft.models.encoding import asks_in_chat, end_of_turn
+    from caft.models.encoding import end_of_turn, uses_chat_template
     from caft.tune.check import check_examples, refuse_bare_start
     from caft.tune.examples import encode_pair, fit_to_length
 
     tokenizer, answer_target = tuning.student.tokenizer, tuning.config.answer_target
-    chat = asks_in_chat(tuning.prompt.style, tokenizer)
+    chat = uses_chat_template(tuning.prompt.style, tokenizer)
     end_id = end_of_turn(tokenizer, chat=chat)
     examples = [
         encode_pair(pair, tuning.prompt, answer_target, tokenizer, chat=chat, end_id=end_id)
@@ -283,12 +283,12 @@ def _show_rows(examples: Sequence[Example], tokenizer: Tokenizer) -> None:
 
 
 def _examination(tuning: TuneInputs) -> ValidationSet:
-    from caft.models.encoding import asks_in_chat
+    from caft.models.encoding import uses_chat_template
     from caft.tune.examples import wanted_of
     from caft.tune.validation import ValidationSet, ask, choose_asked
 
     tokenizer, config = tuning.student.tokenizer, tuning.config
-    chat = asks_in_chat(tuning.prompt.style, tokenizer)
+    chat = uses_chat_template(tuning.prompt.style, tokenizer)
     questions = [
         (question, wanted_of(target, config.answer_target))
         for question, target in tuning.validation.questions

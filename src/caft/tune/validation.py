@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from caft.kernels.packing import pack_rows, packed_attention, packed_logits, plan_packs
+from caft.kernels.packed_attention import packed_attention
+from caft.kernels.packing import pack_rows, packed_logits, plan_packs
 from caft.models.encoding import encode_answer_prompt, encode_prompt
 from caft.models.generation import generate_replies
 from caft.records import Question
