@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from statistics import fmean, stdev
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from caft.statistics.wilson import Interval, normal_quantile
+from caft.statistics.intervals import Floats, Interval, normal_quantile, percentile_interval
 
-Floats: TypeAlias = NDArray[np.float64]
 Name = TypeVar("Name")
 
 _RESAMPLED_AT_ONCE = 200
@@ -26,9 +25,8 @@ def mean_over_seeds(values: Sequence[float], confidence: float = 0.95) -> Interv
     n = len(values)
     if n < 2:
         return None
-    mean = math.fsum(values) / n
-    variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
-    reach = _student_quantile(confidence, n - 1) * math.sqrt(variance / n)
+    mean = fmean(values)
+    reach = _student_quantile(confidence, n - 1) * stdev(values) / math.sqrt(n)
     return Interval(mean, mean - reach, mean + reach, n)
 
 
@@ -114,7 +112,7 @@ def _draw_shares(generator: np.random.Generator, items: int, resamples: int) -> 
 def mean_interval(mean: ResampledMean, confidence: float = 0.95) -> Interval:
     """An arm's accuracy with bounds over questions and seeds, within 0 to 1."""
     drawn = _widen(mean.value, mean.of_questions, mean.of_seeds, [mean], confidence)
-    return _percentile_interval(mean.value, drawn.clip(0, 1), mean.questions, confidence)
+    return percentile_interval(mean.value, drawn.clip(0, 1), mean.questions, confidence)
 
 
 def difference_interval(
@@ -129,7 +127,7 @@ def difference_interval(
     of_questions = second.of_questions - first.of_questions
     of_seeds = second.of_seeds - first.of_seeds
     drawn = _widen(value, of_questions, of_seeds, [first, second], confidence)
-    return _percentile_interval(value, drawn.clip(-1, 1), first.questions, confidence)
+    return percentile_interval(value, drawn.clip(-1, 1), first.questions, confidence)
 
 
 def _widen(
@@ -159,9 +157,3 @@ def _widen(
         widening = _student_quantile(confidence, degrees) / normal_quantile(confidence)
     drawn: Floats = value + widening * (of_questions + of_seeds - value)
     return drawn
-
-
-def _percentile_interval(value: float, drawn: Floats, n: int, confidence: float) -> Interval:
-    # Few resamples of very few questions may miss the estimate itself.
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(value, min(value, float(low)), max(value, float(high)), n)
