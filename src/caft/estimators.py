@@ -146,8 +146,3 @@ def needs_of(names: Iterable[str]) -> list[Need]:
     """What the named estimators need, each once, cheapest first."""
     wanted = {ESTIMATORS[name].need for name in names}
     return [need for need in Need if need in wanted]
-
-
-def list_estimators(need: Need) -> list[str]:
-    """The names of all that one gathering yields."""
-    return [estimator.name for estimator in _ALL if estimator.need is need]

@@ -39,8 +39,7 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Student:
 
 def write(student: Student, folder: Path, devices: int = 1) -> list[Prediction]:
     writing = ReplyInputs(student, QUESTIONS, (), PromptConfig(), Wanted.rationale, 6, 3)
-    strategy = "ddp" if devices > 1 else "auto"
-    trainer = TrainerConfig(accelerator="cpu", progress=False, devices=devices, strategy=strategy)
+    trainer = TrainerConfig(accelerator="cpu", progress=False, devices=devices)
     return read_predictions(write_predictions(writing, Store(folder), trainer, "base rationale"))
 
 

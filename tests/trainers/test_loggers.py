@@ -280,8 +280,8 @@ def test_what_wandb_offline_has_set_is_kept(bare_home, monkeypatch):
     [
         ("WANDB_MODE", "onlin", "WANDB_MODE is 'onlin'; give online, offline or disabled"),
         ("WANDB_MODE", "", "WANDB_MODE is ''"),
-        ("WANDB_API_KEY", "k" * 39, "key in WANDB_API_KEY has 39 signs and needs 40 or more"),
-        ("WANDB_API_KEY", f"{'k' * 40}\n", "key in WANDB_API_KEY has other signs"),
+        ("WANDB_API_KEY", "k" * 39, "key in WANDB_API_KEY has 39 characters and needs 40 or more"),
+        ("WANDB_API_KEY", f"{'k' * 40}\n", "key in WANDB_API_KEY has characters other"),
         ("WANDB_BASE_URL", "wandb.example.org", "server is 'wandb.example.org'; give WANDB_BASE"),
         (
             "WANDB_BASE_URL",

@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from pytorch_lightning import Callback, Trainer
@@ -43,7 +42,9 @@ def pick_device(config: TrainerConfig) -> str:
 
 def refuse_too_many_devices(config: TrainerConfig) -> None:
     """UserError where a run would start more processes than it has devices or cores for."""
-    cores = count_cores()
+    # Schedulers and containers may give less than all cores.
+    can_ask = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if can_ask else os.cpu_count() or 1
     if pick_device(config) == "cpu" and config.devices > cores:
         raise UserError(
             f"trainer.devices is {config.devices}; on a CPU every device is a process, and this "
@@ -51,25 +52,17 @@ def refuse_too_many_devices(config: TrainerConfig) -> None:
         )
 
 
-def count_cores() -> int:
-    """Processor cores that this process may use; schedulers and containers give less than all."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def build_trainer(
     config: TrainerConfig,
     *,
     folder: Path,
     epochs: int = 1,
-    logger: Any = False,
     callbacks: Sequence[Callback] = (),
     ranks: int = 1,
 ) -> Trainer:
-    """A quiet Trainer: no sanity run, no checkpoint and no bar but those of `callbacks`.
+    """A quiet Trainer: no sanity run, no checkpoint, no logger and no bar.
 
-    With `ranks` above 1 this process is one of them, and they have been started: see ranks.py.
+    With `ranks` above 1 this process is one of them, and they have been started: distributed.py.
     """
     # Lightning's hints are about its own loaders and loggers; ours are chosen on purpose.
     for name in ("pytorch_lightning", "lightning_fabric"):
@@ -84,7 +77,7 @@ def build_trainer(
         plugins=[LightningEnvironment()],
         default_root_dir=folder,
         max_epochs=epochs,
-        logger=logger,
+        logger=False,
         callbacks=list(callbacks),
         enable_checkpointing=False,
         enable_progress_bar=False,
