@@ -34,6 +34,14 @@ class CausalLM(Protocol):
         """The forward pass; its result has `logits`, (rows, tokens, vocabulary)."""
         ...
 
+    def train(self) -> CausalLM:
+        """Itself, in training mode."""
+        ...
+
+    def eval(self) -> CausalLM:
+        """Itself, in evaluation mode."""
+        ...
+
     def modules(self) -> Iterator[torch.nn.Module]:
         """Itself and every module in it."""
         ...

@@ -12,9 +12,8 @@ from caft.models.adapters import add_lora
 from caft.records import Example, Target
 from caft.trainers.build import build_trainer
 from caft.trainers.config import TrainerConfig
-from caft.tune.batches import plan_epoch
+from caft.tune.batches import EpochLoader, plan_epoch
 from caft.tune.config import Schedule, TuningConfig
-from caft.tune.loader import EpochLoader
 from caft.tune.module import TuningModule
 
 

@@ -62,8 +62,8 @@ def test_answers_are_counted_as_a_plain_forward_pass_gives_them(student_of, arch
     ]
     expected = sum(item.gold_token == token for item, token in zip(asked, said, strict=True))
     assert expected >= 4
-    examination = ValidationSet(tuple(asked), PROMPT, 4, (), tokens_a_pass=60)
-    assert count_correct(model, tokenizer, examination, asked) == expected
+    validation_set = ValidationSet(tuple(asked), PROMPT, 4, (), tokens_a_pass=60)
+    assert count_correct(model, tokenizer, validation_set, asked) == expected
 
 
 def test_written_replies_are_thinned_evenly_and_answers_never():

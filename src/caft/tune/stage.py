@@ -186,7 +186,7 @@ def _train(  # noqa: PLR0917
     job = TrainingSpec(
         student=tuning.student,
         examples=rows.examples,
-        examination=_examination(tuning) if tuning.config.validate else None,
+        validation=_examination(tuning) if tuning.config.validate else None,
         epochs=tuning.epochs,
         config=tuning.config,
         seed=tuning.seed,
