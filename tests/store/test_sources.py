@@ -22,6 +22,7 @@ WITHOUT_EFFECT = {
     "decoration.py": "what may be left out",
     "dials.py": "words of a refusal, which leaves no result",
     "errors.py": "words of a refusal, which leaves no result",
+    "protocols.py": "types, which nothing reads when it runs",
     "signals.py": "when a stage is left, not what it makes",
     "estimators.py": "names and titles of estimates; the rooms compute them",
     "store/__init__.py": "a door",
