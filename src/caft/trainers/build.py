@@ -18,24 +18,22 @@ from caft.trainers.config import TrainerConfig
 
 def pick_device(config: TrainerConfig) -> str:
     """The name in torch of what `trainer.accelerator` means; UserError if absent or too few."""
-    present = {"cpu"}
-    if torch.cuda.is_available():
-        present |= {"cuda", "gpu"}
-    if torch.backends.mps.is_available():
-        present.add("mps")
-    if config.accelerator not in present | {"auto"}:
+    counts = {
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+        "cpu": 1,
+    }
+    present = [name for name, count in counts.items() if count]
+    device = {"auto": present[0], "gpu": "cuda"}.get(config.accelerator, config.accelerator)
+    if device not in present:
         raise UserError(
             f"trainer.accelerator is {config.accelerator!r}, which this machine lacks; "
             f"there is {', '.join(sorted(present))}"
         )
-    device = "cuda" if config.accelerator == "gpu" else config.accelerator
-    if device == "auto":
-        device = next(name for name in ("cuda", "mps", "cpu") if name in present)
-    there = torch.cuda.device_count() if device == "cuda" else 1
-    if device != "cpu" and config.devices > there:
+    if device != "cpu" and config.devices > counts[device]:
         raise UserError(
-            f"trainer.devices is {config.devices}, and this machine has {there} {device} "
-            f"device{'s' * (there > 1)}; give at most that, or trainer.accelerator=cpu"
+            f"trainer.devices is {config.devices}, and this machine has {counts[device]} {device} "
+            f"device{'s' * (counts[device] > 1)}; give at most that, or trainer.accelerator=cpu"
         )
     return device
 

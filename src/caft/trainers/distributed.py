@@ -142,11 +142,8 @@ def run_ranks(
     stop = context.Event()
     # They find each other by a file: what torch has for that otherwise listens to every network.
     meeting = Path(tempfile.mkdtemp(prefix="caft-ranks-"))
-    members = [_Member(rank, count, device, meeting) for rank in range(count)]
-    processes = [
-        context.Process(target=_enter, args=(member, outbox, stop, work, tuple(arguments)))
-        for member in members
-    ]
+    members = [_Member(rank, count, device, meeting, outbox, stop) for rank in range(count)]
+    processes = [context.Process(target=member.run, args=(work, *arguments)) for member in members]
     for process in processes:
         process.start()
     try:
@@ -214,16 +211,62 @@ def _pass_on(message: _Message[Progress, Result], receive: Callable[[Progress], 
 
 
 @dataclass(frozen=True, slots=True)
-class _Member:
-    """Which one of the processes this is, and the folder where they find each other."""
+class _Member(Generic[Progress, Result]):
+    """One of the processes. `meeting` is the folder where they find each other."""
 
     rank: int
     count: int
     device: str
     meeting: Path
+    outbox: _Outbox[Progress, Result]
+    stop: synchronize.Event
 
-    def join(self) -> None:
-        """Meet the others. Lightning, which would open a port for it, finds it done."""
+    def run(self, work: Callable[..., Result], *arguments: object) -> None:
+        """What the process does from its start to its end."""
+        # The first process decides when to stop; a signal in the middle of an exchange would leave
+        # the others waiting.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+        # Lightning reads them.
+        os.environ.update(LOCAL_RANK=str(self.rank), NODE_RANK="0")
+        self._send_log()
+        parent = os.getppid()
+        torch.set_num_threads(max(1, torch.get_num_threads() // self.count))
+        if self.rank < torch.cuda.device_count():  # processes on a CPU may outnumber accelerators
+            torch.cuda.set_device(self.rank)
+
+        def asked_to_stop() -> bool:
+            if os.getppid() != parent:
+                os._exit(1)
+            return self.stop.is_set()
+
+        def report(value: Progress) -> None:
+            if self.rank == 0:
+                self.outbox.put(_Progress(value))
+
+        try:
+            self._meet()
+            result = work(Ranks(self.rank, self.count, asked_to_stop), report, *arguments)
+            if self.rank == 0:
+                self.outbox.put(_Result(result))
+        except Exception as error:
+            self.outbox.put(_Failure.of(self.rank, error))
+            # Until it is on its way: the others fail, too, once they miss this process.
+            self.outbox.close()
+            self.outbox.join_thread()
+        finally:
+            if distributed.is_initialized():
+                distributed.destroy_process_group()
+
+    def _send_log(self) -> None:
+        root = logging.getLogger()
+        root.setLevel(logging.INFO)
+        logging.captureWarnings(True)
+        is_first = self.rank == 0
+        sender = logging.handlers.QueueHandler(self.outbox) if is_first else logging.NullHandler()
+        root.handlers[:] = [sender]
+
+    def _meet(self) -> None:
+        # Lightning, which would open a port for it, finds it done.
         names = [name for _, name in socket.if_nameindex()]
         loopback = next((name for name in names if name.rstrip("0") == "lo"), "")
         if loopback:
@@ -238,49 +281,3 @@ class _Member:
             world_size=self.count,
             device_id=torch.device("cuda", self.rank) if on_cuda else None,
         )
-
-
-def _enter(
-    member: _Member,
-    outbox: _Outbox[Progress, Result],
-    stop: synchronize.Event,
-    work: Callable[..., Result],
-    arguments: Sequence[object],
-) -> None:
-    rank = member.rank
-    # The first process decides when to stop; a signal in the middle of an exchange would leave
-    # the others waiting.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    # Lightning reads them.
-    os.environ.update(LOCAL_RANK=str(rank), NODE_RANK="0")
-    root = logging.getLogger()
-    root.setLevel(logging.INFO)
-    logging.captureWarnings(True)
-    root.handlers[:] = [logging.NullHandler() if rank else logging.handlers.QueueHandler(outbox)]
-    parent = os.getppid()
-    torch.set_num_threads(max(1, torch.get_num_threads() // member.count))
-    if rank < torch.cuda.device_count():  # processes on a CPU may outnumber the accelerators
-        torch.cuda.set_device(rank)
-
-    def asked_to_stop() -> bool:
-        if os.getppid() != parent:
-            os._exit(1)
-        return stop.is_set()
-
-    def report(value: Progress) -> None:
-        if rank == 0:
-            outbox.put(_Progress(value))
-
-    try:
-        member.join()
-        result = work(Ranks(rank, member.count, asked_to_stop), report, *arguments)
-        if rank == 0:
-            outbox.put(_Result(result))
-    except Exception as error:
-        outbox.put(_Failure.of(rank, error))
-        # Until it is on its way: the others fail, too, once they miss this process.
-        outbox.close()
-        outbox.join_thread()
-    finally:
-        if distributed.is_initialized():
-            distributed.destroy_process_group()

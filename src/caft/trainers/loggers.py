@@ -5,18 +5,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from caft.decoration import or_without
 from caft.trainers.config import LoggerConfig, WandbLoggerConfig
-from caft.trainers.tracker import RunIdentity, RunLogger, StageLogger
+from caft.trainers.tracker import RunIdentity, RunLogger
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import CSVLogger
-
-T = TypeVar("T")
 
 
 def check_logger(config: LoggerConfig) -> None:
@@ -31,10 +28,9 @@ def check_logger(config: LoggerConfig) -> None:
 def open_logger(config: LoggerConfig, identity: RunIdentity) -> Iterator[RunLogger]:
     """A logger for the body. A body that fails leaves a run that is marked as failed.
 
-    A logger that cannot be opened raises at once; what fails later costs no run, see
-    `GuardedLogger`.
+    A logger that cannot be opened raises at once; what fails later costs no run.
     """
-    logger = GuardedLogger(_open(config, identity))
+    logger = _GuardedLogger(_open(config, identity))
     try:
         yield logger
     except BaseException:
@@ -52,13 +48,18 @@ def _open(config: LoggerConfig, identity: RunIdentity) -> RunLogger:
 
 
 def _guarded(name: str) -> Callable[..., None]:
-    def call(self: GuardedLogger, *arguments: object) -> None:
-        self.attempt(lambda: getattr(self.inner, name)(*arguments))
+    def log(self: _GuardedLogger, *arguments: object) -> None:
+        def attempt() -> bool:
+            getattr(self.inner, name)(*arguments)
+            return True
 
-    return call
+        if self.works:
+            self.works = or_without("the rest of the logger's record", attempt, False)
+
+    return log
 
 
-class GuardedLogger(RunLogger):
+class _GuardedLogger(RunLogger):
     """After its first failure, of which a warning is logged, the `inner` logger gets nothing more.
 
     A full disk or a service that is gone must neither end a run nor hide what ended it.
@@ -66,45 +67,18 @@ class GuardedLogger(RunLogger):
 
     def __init__(self, inner: RunLogger) -> None:
         self.inner = inner
-        self._works = True
+        self.works = True
 
+    log_step = _guarded("log_step")
     log_stage = _guarded("log_stage")
     log_table = _guarded("log_table")
     log_series = _guarded("log_series")
     log_product = _guarded("log_product")
     log_summary = _guarded("log_summary")
 
-    def for_stage(self, number: int, /) -> _GuardedStage:
-        """Metrics of one tuning stage."""
-        return _GuardedStage(self, self.attempt(lambda: self.inner.for_stage(number)))
-
     def finish(self, status: int) -> None:
-        """The run is over; a logger that has failed hears it too: it may keep what it has."""
+        # A logger that has failed gets this, too: it may keep what it has.
         or_without("the end of the logger's record", lambda: self.inner.finish(status), None)
-
-    def attempt(self, do: Callable[[], T]) -> T | None:
-        """What `do` returns; None where it fails, or where the logger has failed before."""
-        if not self._works:
-            return None
-        self._works = False
-
-        def work() -> T:
-            result = do()
-            self._works = True
-            return result
-
-        return or_without("the rest of the logger's record", work, None)
-
-
-@dataclass(frozen=True, slots=True)
-class _GuardedStage:
-    guard: GuardedLogger
-    inner: StageLogger | None
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        if self.inner is not None:
-            log = self.inner.log_metrics
-            self.guard.attempt(lambda: log(metrics, step))
 
 
 class CsvRunLogger(RunLogger):
@@ -117,10 +91,11 @@ class CsvRunLogger(RunLogger):
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._logger: CSVLogger | None = None
+        self._first_steps: dict[int, int] = {}
         self._next_step = 0
 
-    def for_stage(self, number: int, /) -> _CsvStage:
-        """One file for all stages."""
+    def log_step(self, stage: int, metrics: Mapping[str, float], step: int) -> None:
+        """One row, moved behind those of the stages before."""
         # Not before: importing Lightning takes seconds, and many runs tune nothing.
         if self._logger is None:
             from pytorch_lightning.loggers import CSVLogger
@@ -128,30 +103,16 @@ class CsvRunLogger(RunLogger):
             # The folder is the run's own, and it is new: nothing of an earlier run can be in it.
             warnings.filterwarnings("ignore", message="Experiment logs directory")
             self._logger = CSVLogger(self._folder, name="", version="")
-        return _CsvStage(self, number, self._next_step)
-
-    def log_row(self, metrics: Mapping[str, float], step: int) -> None:
-        """One row at a step of the whole run."""
-        if self._logger is not None:
-            self._next_step = max(self._next_step, step + 1)
-            self._logger.log_metrics(dict(metrics), step=step)
+        place = self._first_steps.setdefault(stage, self._next_step) + step
+        self._next_step = max(self._next_step, place + 1)
+        self._logger.log_metrics({"stage": stage, **metrics}, step=place)
 
     def log_summary(self, numbers: Mapping[str, float]) -> None:
         """A last row."""
-        self.log_row(numbers, self._next_step)
+        if self._logger is not None:
+            self._logger.log_metrics(dict(numbers), step=self._next_step)
 
     def finish(self, status: int) -> None:
         """Write what is still in memory."""
         if self._logger is not None:
             self._logger.finalize("success" if status == 0 else "failed")
-
-
-@dataclass(frozen=True, slots=True)
-class _CsvStage:
-    run: CsvRunLogger
-    number: int
-    first_step: int
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """One row, moved behind those of the stages before."""
-        self.run.log_row({"stage": self.number, **metrics}, self.first_step + step)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import torch
@@ -102,11 +102,8 @@ class ReplyModule(LightningModule):  # type: ignore[misc]
             self.model,
             self.tokenizer,
             batch.prompts,
-            max_new_tokens=self.config.max_new_tokens,
-            end_ids=self.config.end_ids,
-            stop_after_marker=self.config.stop_after_marker,
-            with_spread=self.config.with_spread,
             names=batch.question_ids,
+            **asdict(self.config),
         )
         return [
             WrittenReply(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,19 +41,15 @@ class Product:
     taken: bool = False
 
 
-class StageLogger(Protocol):
-    """Takes the metrics of one tuning stage, as Lightning's loggers do."""
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """One row; the stage counts its steps from 0."""
-
-
 class RunLogger:
     """What every tracker offers; one that has no place for something leaves it out."""
 
-    def for_stage(self, number: int, /) -> StageLogger:
+    def for_stage(self, number: int) -> StageLogger:
         """For one tuning stage, counted from 1."""
-        raise NotImplementedError
+        return StageLogger(self, number)
+
+    def log_step(self, stage: int, metrics: Mapping[str, float], step: int) -> None:
+        """One step of a tuning stage, which counts its steps from 0."""
 
     def log_stage(self, name: str, numbers: Mapping[str, float]) -> None:
         """What one stage of the run took: seconds, peak_memory_bytes, cached."""
@@ -73,3 +68,15 @@ class RunLogger:
 
     def finish(self, status: int) -> None:
         """The run is over; 0 means that it went well."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageLogger:
+    """Takes the metrics of one tuning stage, as Lightning's loggers do."""
+
+    run: RunLogger
+    stage: int
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """One row; `step` counts from 0."""
+        self.run.log_step(self.stage, metrics, step)

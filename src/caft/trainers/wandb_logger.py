@@ -81,30 +81,22 @@ def make_tags(own: Sequence[str], overrides: Sequence[str]) -> list[str]:
     return [tag for tag in dict.fromkeys(cut) if tag]
 
 
-class WandbStage:
-    """Under names and over steps of the stage's own: every stage counts its steps from 0."""
-
-    def __init__(self, run: wandb.Run, number: int) -> None:
-        self._run = run
-        self._prefix = f"tune_{number}"
-        run.define_metric(f"{self._prefix}/*", step_metric=f"{self._prefix}/step")
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """One row; `train/loss` of the first stage is `tune_1/loss`."""
-        named = {f"{self._prefix}/{key.removeprefix('train/')}": v for key, v in metrics.items()}
-        self._run.log({**named, f"{self._prefix}/step": step + 1})
-
-
 class WandbRunLogger(RunLogger):
     """A run of W&B."""
 
     def __init__(self, run: wandb.Run, *, artifacts: bool) -> None:
         self.run = run
         self._artifacts = artifacts
+        self._stages: set[int] = set()
 
-    def for_stage(self, number: int, /) -> WandbStage:
-        """Metrics as tune_1/loss, tune_1/learning_rate and so on over tune_1/step."""
-        return WandbStage(self.run, number)
+    def log_step(self, stage: int, metrics: Mapping[str, float], step: int) -> None:
+        """As tune_1/loss, tune_1/learning_rate and so on over tune_1/step."""
+        prefix = f"tune_{stage}"
+        if stage not in self._stages:
+            self._stages.add(stage)
+            self.run.define_metric(f"{prefix}/*", step_metric=f"{prefix}/step")
+        named = {f"{prefix}/{key.removeprefix('train/')}": v for key, v in metrics.items()}
+        self.run.log({**named, f"{prefix}/step": step + 1})
 
     def log_stage(self, name: str, numbers: Mapping[str, float]) -> None:
         """As stages/tune_1/seconds and so on, in the summary."""
