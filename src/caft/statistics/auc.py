@@ -45,7 +45,6 @@ def roc_auc(
     Rows whose score is None are left out and counted in `missing`. `event` is the word for a
     positive in the reason, such as "wrong".
     """
-    assert len(scores) == len(positives), f"{len(scores)} scores for {len(positives)} outcomes"
     kept = [
         (score, flag) for score, flag in zip(scores, positives, strict=True) if score is not None
     ]
@@ -70,11 +69,10 @@ def _reason_for_none(rows: int, flags: Flags, event: str) -> str:
         return "there are no rows"
     if flags.size == 0:
         return f"none of the {rows} rows has this score"
-    if flags.all():
-        return f"all {flags.size} rows are {event}, and an AUC needs both kinds"
-    if not flags.any():
-        return f"none of the {flags.size} rows is {event}, and an AUC needs both kinds"
-    return ""
+    if 0 < flags.sum() < flags.size:
+        return ""
+    rows_are = f"all {flags.size} rows are" if flags.all() else f"none of the {flags.size} rows is"
+    return f"{rows_are} {event}, and an AUC needs both kinds"
 
 
 def _delong_interval(values: Floats, flags: Flags, confidence: float) -> tuple[float, float, float]:
@@ -143,8 +141,7 @@ def roc_points(scores: Sequence[float], positives: Sequence[bool]) -> tuple[RocP
     Rows of equal score move together, so ties make slanted steps as the area's half counts ask.
     """
     values, flags = np.asarray(scores, dtype=np.float64), np.asarray(positives, dtype=bool)
-    assert flags.any(), "no positives"
-    assert not flags.all(), "no negatives"
+    assert 0 < flags.sum() < flags.size, "a curve needs positives and negatives"
     distinct, place = np.unique(-values, return_inverse=True)
     hits = np.cumsum(np.bincount(place[flags], minlength=distinct.size)) / flags.sum()
     alarms = np.cumsum(np.bincount(place[~flags], minlength=distinct.size)) / (~flags).sum()

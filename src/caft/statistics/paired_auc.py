@@ -47,8 +47,7 @@ def resample_areas(
     so that differences between scores are paired. Both kinds must occur.
     """
     flags = np.asarray(positives, dtype=bool)
-    assert flags.any(), "no positives"
-    assert not flags.all(), "no negatives"
+    assert 0 < flags.sum() < flags.size, "areas need positives and negatives"
     generator = np.random.default_rng(seed)
     ordered = {
         name: _Ordered(np.asarray(row, dtype=np.float64), flags) for name, row in scores.items()

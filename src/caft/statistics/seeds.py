@@ -40,8 +40,7 @@ def _student_quantile(confidence: float, degrees: float) -> float:
 class ResampledMean:
     """An arm's accuracy under resampled questions, and what resampled seeds add to it.
 
-    `shares` is the accuracy of every seed; `of_seeds` is centred at 0. The two are apart since
-    only the second needs widening: questions are hundreds, seeds are three.
+    `shares` is the accuracy of every seed; `of_seeds` is centred at 0.
     """
 
     shares: Floats
@@ -149,11 +148,10 @@ def _widen(
     known = [(float(of_questions.var()), means[0].questions - 1)]
     known += [(mean.variance_of_seeds, mean.shares.size - 1) for mean in means]
     known = [(variance, degrees) for variance, degrees in known if variance > 0 and degrees > 0]
+    whole = sum(variance for variance, _ in known)
     widening = 1.0
     if known:
-        whole = sum(variance for variance, _ in known)
-        shares = [(variance / whole, degrees) for variance, degrees in known]
-        degrees = 1 / sum(share**2 / degrees for share, degrees in shares)
+        degrees = 1 / sum((variance / whole) ** 2 / degrees for variance, degrees in known)
         widening = _student_quantile(confidence, degrees) / normal_quantile(confidence)
     drawn: Floats = value + widening * (of_questions + of_seeds - value)
     return drawn

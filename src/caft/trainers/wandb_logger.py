@@ -22,7 +22,7 @@ _LONGEST_NAME = 128
 
 
 def open_wandb(config: WandbLoggerConfig, identity: RunIdentity) -> WandbRunLogger:
-    """Start the run, or go on with the one that the same job began earlier."""
+    """Start the run, or resume the one that the same job began earlier."""
     # A name of wandb's own, or what the user has set, which wandb checks.
     mode: Any = wandb_mode(config.mode)
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import InitVar, dataclass, field, replace
 from random import Random
 
 import torch
@@ -73,6 +73,7 @@ def plan_epoch(
     ]
 
 
+@dataclass(eq=False)
 class EpochLoader:
     """Iterating gives the steps of the epoch that was set; each epoch has its own order.
 
@@ -81,21 +82,14 @@ class EpochLoader:
     remaining steps come. `share` picks this device's rows of every step.
     """
 
-    def __init__(
-        self,
-        examples: Sequence[Example],
-        batch_size: int,
-        most_tokens: int,
-        seed: int,
-        *,
-        done: int = 0,
-        share: slice = EVERY_ROW,
-    ) -> None:
-        self.examples = examples
-        self.batch_size = batch_size
-        self.most_tokens = most_tokens
-        self.seed = seed
-        self.share = share
+    examples: Sequence[Example]
+    batch_size: int
+    most_tokens: int
+    seed: int
+    done: InitVar[int] = 0
+    share: slice = field(default_factory=lambda: EVERY_ROW)
+
+    def __post_init__(self, done: int) -> None:
         self.first_epoch, self.skipped = divmod(done, len(self))
         self.epoch = self.first_epoch
 

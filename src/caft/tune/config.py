@@ -63,7 +63,7 @@ class Adapter(Enum):
 
 
 class Select(Enum):
-    """Which epoch's weights a stage hands over: the last, or the best on validation questions."""
+    """Which epoch's weights a stage keeps: the last, or the best on validation questions."""
 
     final = "final"
     best = "best"
@@ -117,8 +117,8 @@ class TuningConfig:
     answered; where a stage trains rationales, `validation_replies` of them at most, since a
     written reply costs as many passes as it has tokens. `patience` epochs without a better
     accuracy end a stage. `checkpoint_seconds` lie between two checkpoints at least; an
-    interrupted stage goes on from the last one. `merge` also writes a whole model without
-    adapter; `start_from` is an adapter's folder that the first stage goes on from.
+    interrupted stage resumes from the last one. `merge` also writes a whole model without
+    adapter; `start_from` is an adapter's folder that the first stage starts from.
     """
 
     adapter: Adapter = Adapter.lora

@@ -151,7 +151,10 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         """Forward and backward over every pack of the step, then one update."""
         optimizer = self.optimizers()
         optimizer.zero_grad()
-        rate = self._learning_rate()
+        config = self.config
+        rate = config.learning_rate * learning_rate_factor(
+            self.steps_done, self.steps, config.schedule, config.warmup_steps
+        )
         for group in optimizer.param_groups:
             group["lr"] = rate
         with self._explained_memory(batch), self._unaveraged():
@@ -160,7 +163,7 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         self._refuse_no_number("loss", loss, rate, batch)
         trained = list(self.trained.values())
         self.ranks.add_gradients(trained)
-        norm = float(torch.nn.utils.clip_grad_norm_(trained, self.config.clip))
+        norm = float(torch.nn.utils.clip_grad_norm_(trained, config.clip))
         self._refuse_no_number("gradient", norm, rate, batch)
         with self._explained_memory(batch):
             # AdamW takes the memory of its state with the first step.
@@ -229,12 +232,6 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         with without_head(self.model):
             hidden = packed_logits(self.model, item.pack, item.positions)
         return summed_head_loss(self.model, hidden, item.labels)
-
-    def _learning_rate(self) -> float:
-        factor = learning_rate_factor(
-            self.steps_done, self.steps, self.config.schedule, self.config.warmup_steps
-        )
-        return self.config.learning_rate * factor
 
 
 def random_state() -> torch.Tensor:

@@ -181,7 +181,7 @@ class _Keeper:
             self.kept = self.module.steps_done
         if must_stop:
             log.info(
-                "stopped after step %d of %d, whose checkpoint is kept; the same command goes on "
+                "stopped after step %d of %d, whose checkpoint is kept; the same command resumes "
                 "from there",
                 self.module.steps_done,
                 self.module.steps,
@@ -230,6 +230,6 @@ def _restore(module: TuningModule, state: _State, ranks: Ranks) -> None:
     if state["best"] is not None:
         module.best = {name: w.to(module.model.device) for name, w in state["best"].items()}
     module.optimizer_state = state["optimizer"]
-    # Another number of devices than before: the first one's draws go on, new ones start again.
+    # Another number of devices than before: the first one's draws continue, new ones start again.
     if ranks.rank < len(state["random"]):
         module.random_state = state["random"][ranks.rank]
