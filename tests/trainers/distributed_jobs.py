@@ -11,7 +11,7 @@ from typing import Any
 from torch import distributed
 
 
-def fail(ranks: Any, _tell: Any, what: str) -> str:
+def fail(ranks: Any, _report: Any, what: str) -> str:
     """Only the second process fails; the first one waits for it to."""
     if ranks.rank == 0:
         time.sleep(60)
@@ -24,7 +24,7 @@ def fail(ranks: Any, _tell: Any, what: str) -> str:
     raise UnpicklableError(what)
 
 
-def list_listeners(ranks: Any, tell: Any) -> list[list[str]]:
+def list_listeners(ranks: Any, report: Any) -> list[list[str]]:
     """The addresses on which each process listens once they have met and exchanged something."""
     import psutil
 
