@@ -31,7 +31,7 @@ class SplitResult:
 
     @cached_property
     def complexity_of(self) -> Mapping[str, str]:
-        """The class by question id; made once, since it is looked up question by question."""
+        """The class by question id."""
         return MappingProxyType({row.question_id: row.complexity for row in self.placements})
 
 

@@ -1,8 +1,7 @@
 """Intervals, areas under curves and paired tests: numbers in, numbers out. Pure.
 
-In: plain sequences of numbers and booleans. Out: frozen records. Whatever resamples takes a seed
-and gives the same answer for it. A quantity that does not exist (an AUC when nothing went wrong)
-is None with its reason in words, never a NaN.
+Whatever resamples takes a seed and gives the same answer for it. A quantity that does not exist
+(an AUC when nothing went wrong) is None with its reason in words, never a NaN.
 """
 
 from caft.statistics.auc import AreaUnderCurve, RocPoint, roc_auc, roc_points

@@ -78,8 +78,8 @@ def _reason_for_none(rows: int, flags: Flags, event: str) -> str:
 def _delong_interval(values: Floats, flags: Flags, confidence: float) -> tuple[float, float, float]:
     """Area, lower and upper bound after DeLong et al. (1988), by the midranks of Sun and Xu (2014).
 
-    DeLong's variance is 0 when the two kinds do not overlap at all; the bounds are then Newcombe's
-    (see `_newcombe_bound`), so that ten rows in perfect order do not pass for certainty.
+    DeLong's variance is 0 when the two kinds do not overlap at all; the bounds are then Newcombe's,
+    so that ten rows in perfect order do not pass for certainty.
     """
     from scipy.stats import rankdata
 
@@ -136,10 +136,7 @@ class RocPoint:
 
 
 def roc_points(scores: Sequence[float], positives: Sequence[bool]) -> tuple[RocPoint, ...]:
-    """The curve from (0, 0) to (1, 1), one point for every distinct score, highest first.
-
-    Rows of equal score move together, so ties make slanted steps as the area's half counts ask.
-    """
+    """The curve from (0, 0) to (1, 1), one point for every distinct score, highest first."""
     values, flags = np.asarray(scores, dtype=np.float64), np.asarray(positives, dtype=bool)
     assert 0 < flags.sum() < flags.size, "a curve needs positives and negatives"
     distinct, place = np.unique(-values, return_inverse=True)

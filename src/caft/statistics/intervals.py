@@ -31,8 +31,7 @@ def normal_quantile(confidence: float) -> float:
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interval:
     """The proportion successes/n with Wilson's score interval (1927), no continuity correction.
 
-    It stays within 0..1 and keeps a width at 0 and at n successes, where the usual normal
-    interval collapses to a point.
+    It keeps a width at 0 and at n successes, where the normal interval collapses to a point.
     """
     from scipy.stats import binomtest
 

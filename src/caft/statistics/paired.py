@@ -49,10 +49,7 @@ def count_paired(first: Sequence[bool], second: Sequence[bool]) -> PairedOutcome
 
 
 def mcnemar_exact(only_first: int, only_second: int) -> float:
-    """Two-sided p of McNemar's exact test: that a fair coin decided the differing questions.
-
-    1 when the models never differ.
-    """
+    """Two-sided p of McNemar's exact test; 1 when the models never differ."""
     from scipy.stats import binomtest
 
     differing = only_first + only_second
@@ -65,8 +62,7 @@ def paired_difference(
     """Accuracy of the second minus the first, with percentile bounds of the paired bootstrap.
 
     Resampling n questions with replacement is one multinomial draw of the three possible
-    differences (-1, 0, +1), so thousands of resamples cost nothing. Where the models never
-    differ the bounds are 0 and 0: the bootstrap cannot see what it was not shown.
+    differences (-1, 0, +1). Where the models never differ the bounds are 0 and 0.
     """
     n = outcome.n
     assert n > 0, "no questions"
@@ -117,12 +113,11 @@ def sum_differences(pairs: Iterable[tuple[Sequence[bool], Sequence[bool]]]) -> l
 def sign_flip_exact(differences: Sequence[int]) -> float:
     """Two-sided p that every question's difference may as well have had the other sign.
 
-    `differences` has one whole number a question, summed over the seeds: replies to one question
-    stand or fall together, and pooling them would count the question once a seed. It is Fisher's
-    randomisation test for pairs (1935, The Design of Experiments, section 21) with the question
-    as the pair; under one seed the differences are -1, 0 and 1 and it is McNemar's exact test.
-    The distribution of the sum is exact: questions of equal size make a binomial, and binomials
-    are convolved. 1 where nothing differs.
+    `differences` has one whole number a question, summed over the seeds: pooled replies would
+    count a question once a seed. It is Fisher's randomisation test for pairs (1935, The Design of
+    Experiments, section 21) with the question as the pair; under one seed it is McNemar's exact
+    test. The distribution of the sum is exact: questions of equal size make a binomial, and
+    binomials are convolved. 1 where nothing differs.
     """
     sizes = Counter(abs(difference) for difference in differences if difference)
     chances = np.ones(1)

@@ -18,10 +18,7 @@ _RESAMPLED_AT_ONCE = 200
 
 
 def mean_over_seeds(values: Sequence[float], confidence: float = 0.95) -> Interval | None:
-    """Mean of one number a seed with Student's interval; None for fewer than two seeds.
-
-    It says how far tuning again with other seeds would move the mean, on the same questions.
-    """
+    """Mean of one number a seed with Student's interval; None for fewer than two seeds."""
     n = len(values)
     if n < 2:
         return None
@@ -65,8 +62,7 @@ def resample_means(
     """Accuracies of every arm under the bootstrap over questions and seeds.
 
     An arm holds one row of outcomes a seed, in the same order of questions everywhere. A resample
-    draws questions once for all arms, which keeps their comparison paired, and seeds for each
-    arm by itself, since equal numbers give different arms nothing in common.
+    draws questions once for all arms, which keeps their comparison paired, and seeds by arm.
     """
     tables = {name: np.array(rows, dtype=np.float64) for name, rows in arms.items()}
     (questions,) = {table.shape[1] for table in tables.values()}
@@ -138,12 +134,10 @@ def _widen(
 ) -> Floats:
     """Resamples around `value`, spread by Student's quantile over the normal one.
 
-    A spread that is known from three seeds is hardly known. Percentile bounds of few observations
-    are too narrow twice over: the variance lacks a factor S / (S - 1), see `_resample_seeds`, and
-    they stand where z does and not t (Hesterberg, 2015, What Teachers Should Know About the
-    Bootstrap). The degrees of freedom are Satterthwaite's (1946), of the questions' variance and
-    each arm's over its seeds: many where the questions make the interval wide, two where the
-    three seeds of one arm do.
+    Percentile bounds of few observations are too narrow twice over: the variance lacks a factor
+    S / (S - 1), see `_resample_seeds`, and they stand where z does and not t (Hesterberg, 2015,
+    What Teachers Should Know About the Bootstrap). The degrees of freedom are Satterthwaite's
+    (1946), of the questions' variance and each arm's over its seeds.
     """
     known = [(float(of_questions.var()), means[0].questions - 1)]
     known += [(mean.variance_of_seeds, mean.shares.size - 1) for mean in means]

@@ -29,9 +29,8 @@ class Verdict(Enum):
 def judge_difference(difference: Interval, p_adjusted: float, seeds: int) -> Verdict:
     """Yes needs a small p and an interval above 0; no needs an interval without a real gain.
 
-    `difference` is over questions and seeds, `p_adjusted` already corrected for all comparisons
-    of the question, `seeds` the fewer of the two arms'. An interval that reaches from no gain to
-    a worthwhile one says nothing, and neither do fewer than three seeds.
+    `difference` is over questions and seeds, `p_adjusted` corrected for all comparisons, `seeds`
+    the fewer of the two arms'.
     """
     if seeds < FEWEST_SEEDS:
         return Verdict.unclear
@@ -43,8 +42,7 @@ def judge_difference(difference: Interval, p_adjusted: float, seeds: int) -> Ver
 def holm_adjusted(p_values: Sequence[float]) -> tuple[float, ...]:
     """Holm's step-down correction (1979), in the order given; compare with alpha as they are.
 
-    The smallest p is multiplied by the number of tests, the next by one fewer, and so on; no
-    adjusted value is below one before it or above 1.
+    The smallest p is multiplied by the number of tests, the next by one fewer, and so on.
     """
     assert all(0 <= p <= 1 for p in p_values), "a p-value lies outside 0 to 1"
     adjusted = [0.0] * len(p_values)

@@ -26,10 +26,7 @@ def check_logger(config: LoggerConfig) -> None:
 
 @contextmanager
 def open_logger(config: LoggerConfig, identity: RunIdentity) -> Iterator[RunLogger]:
-    """A logger for the body. A body that fails leaves a run that is marked as failed.
-
-    A logger that cannot be opened raises at once; what fails later costs no run.
-    """
+    """A logger, which raises at once where it cannot be opened; what fails later costs no run."""
     logger = _GuardedLogger(_open(config, identity))
     try:
         yield logger

@@ -43,10 +43,7 @@ class Predictor:
         title: str,
         journal_name: str = "predictions",
     ) -> dict[str, Row]:
-        """Results by question id; `title` is shown, `journal_name` stands in the folder.
-
-        Batches whose questions are all in the journal of an interrupted attempt are not run.
-        """
+        """Results by question id, those in the journal of an interrupted attempt included."""
         from caft.trainers.distributed import Ranks, run_ranks
         from caft.trainers.worker import PredictionSpec, predict_share
 

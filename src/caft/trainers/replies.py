@@ -33,8 +33,7 @@ class WrittenReply(NamedTuple):
     """A greedy reply: its text and how many tokens it took, the end token included.
 
     Where the spread was asked for, also the tokens one by one, each with its distribution's
-    entropy (nats), top-1 probability and top-2 margin. No record: Lightning rebuilds what
-    `predict_step` returns, and refuses frozen dataclasses.
+    entropy (nats), top-1 probability and top-2 margin. Lightning refuses frozen dataclasses here.
     """
 
     question_id: str

@@ -11,8 +11,8 @@ from pathlib import Path
 class RunIdentity:
     """What a tracker knows of a run beside its numbers.
 
-    `run_id` is the same whenever the same job is started again, so that its metrics resume
-    where they stopped; `sweep` is the sweep that it belongs to, and `kind` what sort of job it is.
+    `run_id` is the same whenever the same job is started again, so that its metrics resume where
+    they stopped; `sweep` names its sweep and `kind` the sort of job.
     """
 
     name: str

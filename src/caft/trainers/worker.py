@@ -1,8 +1,4 @@
-"""A stage's batches, dealt out to processes; what each of them predicts is kept in a journal.
-
-On several devices every process loads the student itself and takes its share: nothing but the
-journal comes back.
-"""
+"""A stage's batches, dealt out to processes, which keep their predictions in a journal."""
 
 from __future__ import annotations
 
