@@ -272,10 +272,9 @@ def test_parts_of_a_config_are_checked_where_they_stand() -> None:
         check_dials(config, "elsewhere")
 
 
-@pytest.mark.parametrize("dial", ["accelerator", "strategy"])
-def test_a_trainers_words_are_checked_with_its_numbers(dial: str) -> None:
-    with pytest.raises(UserError, match=rf"trainer\.{dial} is 'abacus'.*auto"):
-        compose([f"trainer.{dial}=abacus"])
+def test_a_trainers_words_are_checked_with_its_numbers() -> None:
+    with pytest.raises(UserError, match=r"trainer\.accelerator is 'abacus'.*auto"):
+        compose(["trainer.accelerator=abacus"])
 
 
 @pytest.mark.parametrize("dial", ["model.path", "dataset.name", "tuning.start_from", "store.path"])

@@ -38,7 +38,6 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Student:
 
 
 def write(student: Student, folder: Path, devices: int = 1) -> list[Prediction]:
-    strategy = "ddp" if devices > 1 else "auto"
     replies = ReplyInputs(
         student=student,
         questions=QUESTIONS,
@@ -47,9 +46,7 @@ def write(student: Student, folder: Path, devices: int = 1) -> list[Prediction]:
         wanted=Wanted.rationale,
         max_new_tokens=6,
         batch_size=3,
-        trainer=TrainerConfig(
-            accelerator="cpu", progress=False, devices=devices, strategy=strategy
-        ),
+        trainer=TrainerConfig(accelerator="cpu", progress=False, devices=devices),
     )
     return ReplyInputs.read(Store(folder).obtain(replies).folder)
 

@@ -280,16 +280,3 @@ def test_submitit_runs_jobs_on_this_machine(tmp_path: Path) -> None:
     assert done.status == 2, done.err
     assert done.states == {"seed=1": "done", "seed=3": "failed"}
     assert sweep(tmp_path, "seed=1", "hydra/launcher=submitit_local").status == 0
-
-
-@pytest.mark.slow
-def test_two_processes_train_in_each_of_two_jobs(tmp_path: Path) -> None:
-    done = sweep(tmp_path, "seed=1,2", "name=ddp")
-    assert done.status == 0, done.err
-    for seed in (1, 2):
-        entries = done.seen(f"seed={seed}")
-        # Two ranks of one job, the second one replaying the job's own command.
-        assert [entry["rank"] for entry in entries] == [None, "1"]
-        assert len({tuple(entry["argv"]) for entry in entries}) == 1
-        assert entries[1]["parent"] == entries[0]["pid"]
-    assert len(list(done.folder.glob("*/summary.json"))) == 2

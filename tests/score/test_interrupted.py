@@ -30,7 +30,7 @@ from caft.trainers.predicting import Predictor
 from numerics import WORST_MULTIPLE, chain_of
 
 ONE = TrainerConfig(accelerator="cpu", progress=False)
-TWO = TrainerConfig(accelerator="cpu", progress=False, devices=2, strategy="ddp")
+TWO = TrainerConfig(accelerator="cpu", progress=False, devices=2)
 QUESTIONS = [
     Question(
         id=f"q{number}",

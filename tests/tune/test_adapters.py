@@ -74,14 +74,14 @@ def logits(model: Any) -> torch.Tensor:
         return model(input_ids=IDS).logits
 
 
-def job_of(student: Student, **dials: Any) -> TrainingSpec:
+def spec_of(student: Student, **dials: Any) -> TrainingSpec:
     config = TuningConfig(**dials)
     return TrainingSpec(student, [], None, 1, config, 0, QUIET, Path(), "adapter")
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_lora_is_on_every_linear_layer_but_the_head(student_of, architecture):
-    model = _trainable(job_of(student_of(architecture)))
+    model = _trainable(spec_of(student_of(architecture)))
     names = {name for name, _ in model.named_parameters() if "lora_A" in name}
     linear = {
         name
@@ -97,7 +97,7 @@ def test_lora_is_on_every_linear_layer_but_the_head(student_of, architecture):
 
 def test_an_adapters_files_are_the_same_whoever_writes_them(student_of, tmp_path):
     student = student_of("llama")
-    model = _trainable(job_of(student))
+    model = _trainable(spec_of(student))
     save_tuned(model, tmp_path, dtype=torch.float32, base=student.base)
     named = json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"]
     # In a set their order is that of this process's hashes.
@@ -111,8 +111,8 @@ def test_qlora_trains_the_adapters_of_lora_on_four_bits(
 ):
     """On the CPU kernels of bitsandbytes; the front door asks for CUDA.
 
-    Where a processor multiplies bfloat16, bitsandbytes packs weights anew in eval mode, for a
-    kernel of inference that has no way back. CUDA knows nothing of the kind.
+    Where a processor multiplies bfloat16, bitsandbytes packs weights again in eval mode, for a
+    kernel of inference that has no backward pass. CUDA knows nothing of the kind.
     """
     from bitsandbytes.nn import Linear4bit, modules
 
@@ -120,8 +120,8 @@ def test_qlora_trains_the_adapters_of_lora_on_four_bits(
 
     models: list[Any] = []
 
-    def kept(job: TrainingSpec) -> Any:
-        models.append(_trainable(job))
+    def kept(spec: TrainingSpec) -> Any:
+        models.append(_trainable(spec))
         return models[-1]
 
     monkeypatch.setattr(modules, "has_avx512bf16", lambda: False)
@@ -171,8 +171,8 @@ def test_gradient_checkpointing_runs_layers_twice_and_changes_nothing(
     runs: list[int] = []
     prepare = training._trainable
 
-    def counted(job: TrainingSpec) -> Any:
-        model = prepare(job)
+    def counted(spec: TrainingSpec) -> Any:
+        model = prepare(spec)
         base = model.get_base_model() if adapter is Adapter.lora else model
         base.model.layers[0].self_attn.register_forward_hook(lambda *_: runs.append(1))
         return model
@@ -206,20 +206,20 @@ def test_full_tuning_of_a_bfloat16_model_keeps_updates_that_bfloat16_would_swall
     student_of, tmp_path
 ):
     student = student_of("llama", dtype=Dtype.bfloat16)
-    model = _trainable(job_of(student, adapter=Adapter.full))
+    model = _trainable(spec_of(student, adapter=Adapter.full))
     assert model.dtype is torch.float32
     # Of lr 1e-5, three AdamW steps move a weight by at most 3e-5: far below half a unit in the
     # last place of a bfloat16 weight of 0.2 (4.9e-4), so that no such weight would move at all.
     import dataclasses
 
     from caft.tune.stage import encode_rows
-    from caft.tune.training import train as train_job
+    from caft.tune.training import train as train_spec
 
     tuning = work(student, adapter=Adapter.full, learning_rate=1e-5)
     start = {name: weight.clone() for name, weight in model.named_parameters()}
     kept: dict[str, torch.Tensor] = {}
-    job = dataclasses.replace(
-        job_of(student),
+    spec = dataclasses.replace(
+        spec_of(student),
         examples=encode_rows(tuning).examples,
         config=tuning.config,
         folder=tmp_path,
@@ -234,7 +234,7 @@ def test_full_tuning_of_a_bfloat16_model_keeps_updates_that_bfloat16_would_swall
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "save_tuned", look)
-        train_job(Ranks(), lambda _: None, job)
+        train_spec(Ranks(), lambda _: None, spec)
     name = "model.layers.0.mlp.up_proj.weight"
     moved = (kept[name] - start[name]).abs()
     assert 1e-5 < float(moved.max()) < 4e-5
@@ -260,12 +260,12 @@ def test_delivered_adapter_and_merged_model_give_the_tuned_logits(
     card = "# {0.name}\n".format
     deliver(tuned, trained, tmp_path, card, merge=True, chat=True)
     ours = tuned.load()
-    said = logits(ours)
-    assert float((said - logits(student.load())).abs().max()) > 1e-2
+    output = logits(ours)
+    assert float((output - logits(student.load())).abs().max()) > 1e-2
     base = AutoModelForCausalLM.from_pretrained(student.folder, dtype=torch.float32)
     adapted = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
     exact = logits(in_float64(adapted))
-    assert_as_exact(said, logits(adapted), exact, chain_of(adapted))
+    assert_as_exact(output, logits(adapted), exact, chain_of(adapted))
     for layer in ours.modules():
         vars(layer).pop("forward", None)  # computed by peft and transformers, too
     assert torch.equal(logits(adapted), logits(ours))
@@ -285,7 +285,7 @@ def test_an_adapter_of_another_base_model_is_refused(student_of, tmp_path):
     assert starting_student(student, config).tuned == tuned.tuned
     with pytest.raises(UserError, match="was trained on tiny, and the model is tiny"):
         starting_student(other, config)
-    # One that peft saved says nothing of its base model but the name: its shapes tell.
+    # One that peft saved says nothing of its base model but the name: its shapes show it.
     with pytest.raises(UserError, match=r"another base model: .* in_features=128, .* has 64"):
         load_adapter(other.load(), tuned.tuned)
     with pytest.raises(UserError, match=r"start_from is .* holds no adapter_config\.json"):

@@ -325,13 +325,13 @@ def test_killed_at_a_dozen_random_points_of_two_stages_it_ends_with_the_same_bit
         timeout=500,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["kills"] == KILLS
-    assert told["killed_in_stage"]["1"] > 0
-    assert told["killed_in_stage"]["2"] > 0
-    assert told["same_weights"]
-    assert told["same_curves"]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["kills"] == KILLS
+    assert found["killed_in_stage"]["1"] > 0
+    assert found["killed_in_stage"]["2"] > 0
+    assert found["same_weights"]
+    assert found["same_curves"]
     # SIGTERM: a checkpoint within one step, and the status that Slurm expects.
-    assert told["sigterm_status"] == 143
-    assert told["steps_after_sigterm"] <= 1
-    assert told["sigterm_same_weights"]
+    assert found["sigterm_status"] == 143
+    assert found["steps_after_sigterm"] <= 1
+    assert found["sigterm_same_weights"]

@@ -206,9 +206,6 @@ def _run_frozen(run: Run, folder: Path, caught: Caught) -> int:
         run_id=frozen["digest"],
         sweep=folder.parent.name,
     )
-    if int(os.environ.get("LOCAL_RANK", "0")) > 0:
-        # A rank that DDP made: the first one has the log, the lock and the word.
-        return run(build_run_config(composed), context)
     configure_log(OmegaConf.create(frozen["logging"]), frozen["verbose"])
 
     def keep_error(message: str) -> None:

@@ -86,10 +86,6 @@ class Checkpoints:
             else ("there is no checkpoint yet")
         )
 
-    def remove(self) -> None:
-        """Forget all of them, once the work is finished."""
-        remove(self.folder)
-
     def _folder_of(self, step: int) -> Path:
         return self.folder / f"step-{step:09d}"
 

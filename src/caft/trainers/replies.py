@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
+import torch
 from pytorch_lightning import LightningModule
 
 from caft.errors import UserError
 from caft.kernels.memory import is_out_of_memory, release_memory
-from caft.models.generation import GeneratedReply, generate_replies
+from caft.models.generation import generate_replies
+from caft.protocols import CausalLM, Tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +33,7 @@ class WrittenReply(NamedTuple):
     """A greedy reply: its text and how many tokens it took, the end token included.
 
     Where the spread was asked for, also the tokens one by one, each with its distribution's
-    entropy (nats), top-1 probability and top-2 margin. No record: Lightning rebuilds what
-    `predict_step` returns, and refuses frozen dataclasses.
+    entropy (nats), top-1 probability and top-2 margin. Lightning refuses frozen dataclasses here.
     """
 
     question_id: str
@@ -57,13 +58,13 @@ class ReplyConfig:
 class ReplyModule(LightningModule):  # type: ignore[misc]
     """Wraps the student for `Trainer.predict`."""
 
-    def __init__(self, model: Any, tokenizer: Any, config: ReplyConfig) -> None:
+    def __init__(self, model: CausalLM, tokenizer: Tokenizer, config: ReplyConfig) -> None:
         super().__init__()
         self.model, self.tokenizer, self.config = model, tokenizer, config
-        self._most: int | None = None
+        self._largest: int | None = None
 
     def transfer_batch_to_device(
-        self, batch: ReplyBatch, device: Any, dataloader_idx: int
+        self, batch: ReplyBatch, device: torch.device, dataloader_idx: int
     ) -> ReplyBatch:
         """Lightning's hook: prompts become tensors in models/generation.py."""
         return batch
@@ -71,7 +72,7 @@ class ReplyModule(LightningModule):  # type: ignore[misc]
     def predict_step(self, batch: ReplyBatch, batch_idx: int) -> list[WrittenReply]:
         """A greedy reply for every prompt of the batch, in halves where memory runs out."""
         size = len(batch.prompts)
-        if self._most is None or size <= self._most:
+        if self._largest is None or size <= self._largest:
             try:
                 return self._write(batch)
             except RuntimeError as error:
@@ -86,42 +87,35 @@ class ReplyModule(LightningModule):  # type: ignore[misc]
                     ) from error
             # Outside the handler, which holds on to what the failed attempt had in memory.
             release_memory()
-            self._most = size // 2
-            log.info("out of memory with %d replies at once; now %d", size, self._most)
-        return [reply for half in _halves(batch) for reply in self.predict_step(half, batch_idx)]
+            self._largest = size // 2
+            log.info("out of memory with %d replies at once; now %d", size, self._largest)
+        middle = size // 2
+        halves = [
+            ReplyBatch(batch.question_ids[part], batch.prompts[part])
+            for part in (slice(middle), slice(middle, None))
+        ]
+        return [reply for half in halves for reply in self.predict_step(half, batch_idx)]
 
     def _write(self, batch: ReplyBatch) -> list[WrittenReply]:
         replies = generate_replies(
             self.model,
             self.tokenizer,
             batch.prompts,
-            max_new_tokens=self.config.max_new_tokens,
-            end_ids=self.config.end_ids,
-            stop_after_marker=self.config.stop_after_marker,
-            with_spread=self.config.with_spread,
             names=batch.question_ids,
+            **asdict(self.config),
         )
-        return [_keep(name, reply) for name, reply in zip(batch.question_ids, replies, strict=True)]
-
-
-def _halves(batch: ReplyBatch) -> tuple[ReplyBatch, ReplyBatch]:
-    middle = len(batch.prompts) // 2
-    return (
-        ReplyBatch(batch.question_ids[:middle], batch.prompts[:middle]),
-        ReplyBatch(batch.question_ids[middle:], batch.prompts[middle:]),
-    )
-
-
-def _keep(question_id: str, reply: GeneratedReply) -> WrittenReply:
-    return WrittenReply(
-        question_id,
-        reply.text,
-        reply.tokens,
-        [each.token for each in reply.spread],
-        [each.entropy for each in reply.spread],
-        [each.top1 for each in reply.spread],
-        [each.margin for each in reply.spread],
-    )
+        return [
+            WrittenReply(
+                name,
+                reply.text,
+                reply.tokens,
+                [each.token for each in reply.spread],
+                [each.entropy for each in reply.spread],
+                [each.top1 for each in reply.spread],
+                [each.margin for each in reply.spread],
+            )
+            for name, reply in zip(batch.question_ids, replies, strict=True)
+        ]
 
 
 def plan_replies(
@@ -129,7 +123,7 @@ def plan_replies(
 ) -> list[ReplyBatch]:
     """Batches in order of prompt length, from question ids with their prompt tokens."""
     ordered = sorted(prompts, key=lambda item: len(item[1]))
-    pieces = [ordered[at : at + batch_size] for at in range(0, len(ordered), batch_size)]
+    pieces = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
     return [
         ReplyBatch(tuple(name for name, _ in piece), tuple(ids for _, ids in piece))
         for piece in pieces

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 from caft.models.student import Student
 from caft.protocols import Tokenizer
@@ -22,6 +22,7 @@ from caft.store import Artifact, StageKind, digest, file_digest, source_digest
 from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
 from caft.trainers.sources import TUNING_SOURCES
+from caft.trainers.tracker import StageLogger
 from caft.tune.config import Adapter, TuningConfig
 from caft.tune.examples import TrainingPair
 
@@ -39,14 +40,6 @@ _CHECKPOINTS = "checkpoints"
 
 # Dials that change how a stage is watched or kept, and no weight of it.
 _WITHOUT_EFFECT = ("checkpoint_seconds", "merge", "start_from")
-
-
-class MetricsLogger(Protocol):
-    """What takes the metrics of a stage, as Lightning's loggers do."""
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Numbers of one step, counted from 0."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +74,7 @@ class TuneInputs:
     seed: int
     trainer: TrainerConfig
     validation: Validation = field(default_factory=Validation)
-    logger: MetricsLogger | None = None
+    logger: StageLogger | None = None
     title: str = "tuning"
     rows: TrainingRows | None = None
 
@@ -116,10 +109,10 @@ class TuneInputs:
 
         rows = self.rows or encode_rows(self)
         _show_rows(rows.examples, self.student.tokenizer)
-        job = TrainingSpec(
+        spec = TrainingSpec(
             student=self.student,
             examples=rows.examples,
-            examination=_examination(self) if self.config.validate else None,
+            validation=_validation_set(self) if self.config.validate else None,
             epochs=self.epochs,
             config=self.config,
             seed=self.seed,
@@ -128,7 +121,7 @@ class TuneInputs:
             weights=_WEIGHTS,
         )
         log.info("%s: %d rows x %d epochs", self.title, len(rows.examples), self.epochs)
-        trained = _watch(job, self.logger, self.title)
+        trained = _watch(spec, self.logger, self.title)
         epochs = len(accuracies(trained.curve)) or self.epochs
         numbers = json.dumps(asdict(_count(rows, epochs, trained)), indent=1)
         (folder / _NUMBERS).write_text(numbers, encoding="utf-8")
@@ -190,19 +183,19 @@ def starting_student(student: Student, config: TuningConfig) -> Student:
     return student.after_tuning(folder, file_digest(folder))
 
 
-def _watch(job: TrainingSpec, logger: MetricsLogger | None, title: str) -> Trained:
+def _watch(spec: TrainingSpec, logger: StageLogger | None, title: str) -> Trained:
     """Train here, or in a process a device; the bar, the log and the logger are here anyway."""
     from caft.trainers.distributed import Ranks, run_ranks
     from caft.trainers.progress import open_bar
     from caft.tune.training import train
 
-    rows = len(job.examples)
-    with open_bar(job.trainer.progress) as bar:
-        task = bar.add_task(title, total=rows * job.epochs)
+    rows = len(spec.examples)
+    with open_bar(spec.trainer.progress) as bar:
+        task = bar.add_task(title, total=rows * spec.epochs)
 
         def show(row: Row) -> None:
-            epochs, steps = divmod(int(row["step"]), math.ceil(rows / job.config.batch_size))
-            bar.update(task, completed=epochs * rows + steps * job.config.batch_size)
+            epochs, steps = divmod(int(row["step"]), math.ceil(rows / spec.config.batch_size))
+            bar.update(task, completed=epochs * rows + steps * spec.config.batch_size)
             if "validation_accuracy" in row:
                 log.info(
                     "epoch %d: validation accuracy %.1f%% of %d questions",
@@ -213,13 +206,15 @@ def _watch(job: TrainingSpec, logger: MetricsLogger | None, title: str) -> Train
             if logger:
                 log_row(logger, row)
 
-        if job.trainer.devices == 1:
-            return train(Ranks(asked_to_stop=asked_to_end), show, job)
-        trained: Trained = run_ranks(train, (job,), job.trainer.devices, show, job.student.device)
+        if spec.trainer.devices == 1:
+            return train(Ranks(asked_to_stop=asked_to_end), show, spec)
+        trained: Trained = run_ranks(
+            train, (spec,), spec.trainer.devices, show, spec.student.device
+        )
         return trained
 
 
-def log_row(logger: MetricsLogger, row: Row) -> None:
+def log_row(logger: StageLogger, row: Row) -> None:
     """One row of a curve, now or out of the store; loggers count steps and epochs from 0."""
     group = "validation" if "validation_accuracy" in row else "train"
     metrics = {
@@ -282,7 +277,7 @@ def _show_rows(examples: Sequence[Example], tokenizer: Tokenizer) -> None:
         )
 
 
-def _examination(tuning: TuneInputs) -> ValidationSet:
+def _validation_set(tuning: TuneInputs) -> ValidationSet:
     from caft.models.encoding import uses_chat_template
     from caft.tune.examples import wanted_of
     from caft.tune.validation import ValidationSet, ask, choose_asked

@@ -1,10 +1,15 @@
-"""The interval of a proportion."""
+"""Intervals: of a proportion, and of whatever was resampled."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +31,22 @@ def normal_quantile(confidence: float) -> float:
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interval:
     """The proportion successes/n with Wilson's score interval (1927), no continuity correction.
 
-    It stays within 0..1 and keeps a width at 0 and at n successes, where the usual normal
-    interval collapses to a point.
+    It keeps a width at 0 and at n successes, where the normal interval collapses to a point.
     """
+    from scipy.stats import binomtest
+
     assert n > 0, "a proportion of no observations does not exist"
     assert 0 <= successes <= n, f"{successes} successes of {n}"
-    z = normal_quantile(confidence)
     p = successes / n
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    reach = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    bounds = binomtest(successes, n).proportion_ci(confidence, method="wilson")
     # Rounding may put a bound past the estimate itself at 0 and at n successes.
-    return Interval(p, min(p, max(0.0, centre - reach)), max(p, min(1.0, centre + reach)), n)
+    return Interval(p, min(p, float(bounds.low)), max(p, float(bounds.high)), n)
+
+
+def percentile_interval(value: float, draws: Floats, n: int, confidence: float) -> Interval:
+    """`value` between percentiles of its bootstrap `draws`.
+
+    Few draws of very few observations may miss the value: the bounds are widened to hold it.
+    """
+    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(value, min(value, float(low)), max(value, float(high)), n)
