@@ -18,9 +18,9 @@ from caft.hydra_bridge.composing import compose_words, find_conf, read_question,
 from caft.hydra_bridge.jobs import count_devices
 from caft.hydra_bridge.sweep import Words, check_jobs, list_jobs, searches
 from caft.hydra_bridge.words import type_words
-from caft.sweeps.devices import JobError, device_groups, own_devices
+from caft.sweeps.devices import device_groups, own_devices
 from caft.sweeps.job_table import Job, end, note_job, plan_jobs, worst_status
-from caft.sweeps.stopping import stop_jobs
+from caft.sweeps.stopping import JobError, stop_jobs
 
 JOBS = {
     "methods": 8 * 3,

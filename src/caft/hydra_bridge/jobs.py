@@ -32,7 +32,7 @@ from caft.hydra_bridge.running import Run, end_on_signals, guard
 from caft.run_config import RunContext
 from caft.signals import DONE, OUR_FAULT, Caught, say
 from caft.sweeps import job_table
-from caft.sweeps.devices import JobError, own_devices, refuse_while_stopping
+from caft.sweeps.devices import own_devices
 from caft.sweeps.run_folders import (
     digest_config,
     is_finished,
@@ -40,7 +40,7 @@ from caft.sweeps.run_folders import (
     read_json,
     read_summary,
 )
-from caft.sweeps.stopping import forget_dead_children, noted_child
+from caft.sweeps.stopping import JobError, forget_dead_children, noted_child, refuse_while_stopping
 
 COMMAND = (sys.executable, "-m", "caft", "job")
 """What runs the job of a folder, given as its one argument."""

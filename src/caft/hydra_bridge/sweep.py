@@ -36,7 +36,7 @@ from caft.hydra_bridge.words import type_words
 from caft.run_config import RunConfig, RunContext
 from caft.signals import DONE, USER_MUST_ACT, Caught, say
 from caft.sweeps import job_table
-from caft.sweeps.devices import JobError
+
 from caft.sweeps.run_folders import (
     digest_config,
     name_sweep,
@@ -44,7 +44,7 @@ from caft.sweeps.run_folders import (
     refuse_finished_run_for_sweep,
     refuse_unwritable_folder,
 )
-from caft.sweeps.stopping import named_command, stop_jobs
+from caft.sweeps.stopping import JobError, named_command, stop_jobs
 
 
 @dataclass(frozen=True, slots=True)
