@@ -258,7 +258,7 @@ def _artifact(folder: Path, manifest: Manifest, *, cached: bool) -> Artifact:
 
 
 def _state(folder: Path) -> State | None:
-    """What the system says of each file without reading it; None where one is not there."""
+    """What the system knows of each file without reading it; None where one is missing."""
     names = list_files(folder)
     try:
         found = [(folder / name).stat() for name in names]

@@ -1,4 +1,4 @@
-"""A sweep's job table: which jobs there are and how each one stands.
+"""A sweep's job table: which jobs there are, and the state of each one.
 
 A job's own folder decides: its `job.json`, which the process that runs the job writes while it
 holds the job's lock, and what a finished run leaves there, whoever was killed afterwards. A kill
@@ -73,7 +73,7 @@ def _carry_over(folder: Path, job: Job, before: Job | None) -> Job:
         return replace(before, number=job.number, overrides=job.overrides, superseded=False)
     if finished:
         return judge(folder / job.folder, job)
-    # How it ended the last time is no longer how it stands.
+    # How it ended the last time is no longer its state.
     (folder / job.folder / "job.json").unlink(missing_ok=True)
     return job
 

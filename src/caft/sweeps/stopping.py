@@ -1,13 +1,15 @@
-"""Ctrl-C for a sweep: passed on once, to the processes of this command and to no other one."""
+"""How a sweep's processes end with its command: by Ctrl-C, passed on once, or by its death."""
 
 from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 from caft.sweeps.processes import ProcessId, identify, is_alive, parse_process, signal_group
@@ -16,6 +18,7 @@ from caft.sweeps.run_folders import read_json, write_json
 _STOP_FILE = ".stopping"
 _COMMAND = "CAFT_SWEEP"
 _SECONDS_BETWEEN_LOOKS = 0.1
+_working = threading.Lock()
 
 
 class JobError(RuntimeError):
@@ -42,6 +45,31 @@ def _find_command() -> ProcessId:
     except ValueError:
         named = None
     return named or identify(os.getpid())
+
+
+@contextmanager
+def ending_with_command() -> Iterator[None]:
+    """In a launcher's worker, which waits for work for ever where its command was killed.
+
+    It ends with its command; a job that runs in the body is waited for, and keeps its devices.
+    """
+    with _working:
+        command = _find_command()
+        if is_alive(command):
+            _watch(command)
+        yield
+
+
+@cache
+def _watch(command: ProcessId) -> None:
+    threading.Thread(target=_end_after, args=(command,), daemon=True).start()
+
+
+def _end_after(command: ProcessId) -> None:
+    while is_alive(command):
+        time.sleep(10 * _SECONDS_BETWEEN_LOOKS)
+    with _working:
+        os._exit(0)
 
 
 @contextmanager
