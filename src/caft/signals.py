@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Timer
 from types import FrameType
-from typing import NamedTuple
 
 from caft.console import tell_error
 
@@ -63,7 +62,6 @@ class Caught:
 
     def listen(self) -> None:
         """Install the handlers, again where a library has put its own in their place."""
-        sys.unraisablehook = self._send_again
         for number in self._before:
             signal.signal(number, self._handle)
 
@@ -99,7 +97,7 @@ class Caught:
         another = noted is not None and now - noted > _SECONDS_OF_ONE_SIGNAL
         return number == signal.SIGTERM and not (another and second_ends)
 
-    def _send_again(self, ignored: sys.UnraisableHookArgs) -> None:
+    def send_again(self, ignored: sys.UnraisableHookArgs) -> None:
         """Python ignores what is raised while it cleans up an object or an import lock."""
         if self._raised is None or ignored.exc_value is not self._raised or self.number is None:
             self._hook_before(ignored)
@@ -111,15 +109,9 @@ class Caught:
         self._again.append(timer)
 
 
-class _Manner(NamedTuple):
-    """How work ends by itself: what is printed then, and whether a second SIGTERM ends it."""
-
-    text: bytes
-    second_ends: bool
-
-
 _watching: list[Caught] = []
-_ends_by_itself: list[_Manner] = []
+_ends_by_itself: list[tuple[bytes, bool]] = []
+"""Work that ends by itself: what is printed then, and whether a second SIGTERM ends it at once."""
 
 
 def asked_to_end() -> bool:
@@ -153,7 +145,7 @@ def ends_by_itself(text: bytes = _STEP_FIRST, *, second_ends: bool = False) -> I
     `text` is printed at the first one. With `second_ends` a second SIGTERM is not only noted
     either; a cluster may repeat itself, so work of unknown length is better without.
     """
-    _ends_by_itself.append(_Manner(text, second_ends))
+    _ends_by_itself.append((text, second_ends))
     try:
         yield
     finally:
@@ -169,6 +161,7 @@ def watch_signals() -> Iterator[Caught]:
     their own, which is why the signal is remembered here.
     """
     caught = Caught()
+    sys.unraisablehook = caught.send_again
     caught.listen()
     _watching.append(caught)
     try:

@@ -103,9 +103,13 @@ def list_options() -> str:
     """Every group with its options, wrapped to 80 columns, as the help prints it."""
     conf = find_conf()
     fields = [field.name for field in dataclasses.fields(RunConfig)]
-    folders = [conf / name for name in (*fields, "experiment")]
-    folders.append(conf.parent / "multirun_sweeps")
-    return "\n".join(_option_line(folder) for folder in folders if folder.is_dir())
+    folders = [*(conf / name for name in (*fields, "experiment")), conf.parent / "multirun_sweeps"]
+    wrapper = textwrap.TextWrapper(79, subsequent_indent=" " * 20)
+    return "\n".join(
+        wrapper.fill(f"  {folder.name + '=':<18}{', '.join(_options(folder))}")
+        for folder in folders
+        if folder.is_dir()
+    )
 
 
 def read_question(sweep: str | None) -> str:
@@ -115,15 +119,6 @@ def read_question(sweep: str | None) -> str:
         return ""
     header = re.search(r"# Question: (.*?)\n# Axes:", file.read_text(encoding="utf-8"), re.DOTALL)
     return " ".join(header[1].replace("\n#", "").split()) if header else ""
-
-
-def _option_line(folder: Path) -> str:
-    return textwrap.fill(
-        ", ".join(_options(folder)),
-        79,
-        initial_indent=f"  {folder.name + '=':<18}",
-        subsequent_indent=" " * 20,
-    )
 
 
 def _options(folder: Path) -> list[str]:

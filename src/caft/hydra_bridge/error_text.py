@@ -13,7 +13,6 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
-from omegaconf import Node
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
@@ -106,23 +105,12 @@ def _name_settings(key: str) -> str:
     return "" if key in known else f"there is no setting {key}{did_you_mean(key, known)}"
 
 
-def _show_literal(error: OmegaConfBaseException) -> str:
-    """How to write a text that holds `${` itself and refers to nothing."""
-    node = error.parent_node._get_node(error.key) if error.parent_node is not None else None
-    text = str(node._value()) if isinstance(node, Node) else ""
-    if "${" not in text or not text.isprintable():
-        return ""
-    return f"; where the text itself holds ${{, write {show_form(str(error.full_key), text)}"
-
-
 def _explain_omegaconf(error: OmegaConfBaseException) -> str:
     match error:
         case ConfigKeyError() | ConfigAttributeError():
             return _explain_key(error)
         case MissingMandatoryValue():
             return f"{error.full_key} is missing; give {error.full_key}=..."
-        case InterpolationResolutionError() if holds_text(str(error.full_key)):
-            return f"{_first_line(error)}{_show_literal(error)}"
         case ValidationError() if error.full_key:
             # As it is typed: OmegaConf writes stages[0], and no command line takes that.
             key = re.sub(r"\[(\d+)\]", r".\1", str(error.full_key))

@@ -7,7 +7,6 @@ workers that a launcher reuses carry nothing from job to job.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -45,6 +44,7 @@ from caft.sweeps.stopping import (
     JobError,
     ending_with_command,
     forget_dead_children,
+    is_worker,
     noted_child,
     refuse_while_stopping,
 )
@@ -262,8 +262,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
 @contextmanager
 def _bound_to_command() -> Iterator[None]:
     """In a launcher's worker: Ctrl-C is left to the command, and the worker ends with it."""
-    in_worker = multiprocessing.parent_process() is not None
-    if not in_worker or threading.current_thread() is not threading.main_thread():
+    if not is_worker() or threading.current_thread() is not threading.main_thread():
         yield
         return
     # A handler that does nothing, since jobs would inherit a signal that is ignored.

@@ -92,7 +92,8 @@ def _begin_attempt(folder: Path) -> float:
     if is_there(note):
         try:
             last = max(path.lstat().st_mtime for path in folder.rglob("*"))
-            earlier = _read_seconds(note) + last - note.stat().st_mtime
+            # A changed line is None, and no number.
+            earlier = float(read_line(note.read_bytes()) or "") + (last - note.stat().st_mtime)
         except (OSError, ValueError):
             log.warning("%s is damaged: earlier attempts count as 0 seconds", note)
             remove(note)
@@ -118,10 +119,3 @@ def _drop_attempt(folder: Path, *, resumable: bool) -> None:
         files = [path for path in folder.rglob("*") if path.is_file() and path.name != _NOTE]
         if not resumable or not any(path.stat().st_size for path in files):
             remove(folder)
-
-
-def _read_seconds(note: Path) -> float:
-    text = read_line(note.read_bytes())
-    if text is None:
-        raise ValueError(f"{note} has another checksum")
-    return float(text)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import cache
+from multiprocessing import parent_process
 from pathlib import Path
 
 from caft.sweeps.processes import ProcessId, identify, is_alive, parse_process, signal_group
@@ -45,6 +46,11 @@ def _find_command() -> ProcessId:
     except ValueError:
         named = None
     return named or identify(os.getpid())
+
+
+def is_worker() -> bool:
+    """Whether a launcher such as joblib keeps this process, to run a command's jobs in."""
+    return parent_process() is not None and _find_command() != identify(os.getpid())
 
 
 @contextmanager
