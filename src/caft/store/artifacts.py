@@ -259,10 +259,11 @@ def _artifact(folder: Path, manifest: Manifest, *, cached: bool) -> Artifact:
 
 def _state(folder: Path) -> State | None:
     """What the system knows of each file without reading it; None where one is missing."""
-    names = list_files(folder)
-    try:
-        found = [(folder / name).stat() for name in names]
-    except OSError:
-        return None
-    numbers = [(each.st_ino, each.st_size, each.st_mtime_ns, each.st_ctime_ns) for each in found]
-    return dict(zip(names, numbers, strict=True))
+    state: dict[str, tuple[int, ...]] = {}
+    for name in list_files(folder):
+        try:
+            found = (folder / name).stat()
+        except OSError:
+            return None
+        state[name] = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return state

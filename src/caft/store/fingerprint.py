@@ -22,7 +22,7 @@ def digest(value: object) -> str:
     Takes records, configs, mappings, sequences, enums and plain values. Floats are written by
     `repr`, so that equal numbers give equal digests on every machine.
     """
-    text = json.dumps(plain(value), sort_keys=True, ensure_ascii=True, allow_nan=True)
+    text = json.dumps(plain(value), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 

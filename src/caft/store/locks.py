@@ -25,42 +25,29 @@ _FOLDER = "locks"
 
 
 @contextmanager
-def hold_lock(folder: Path) -> Iterator[None]:
-    """Wait for the lock of the artefact `folder`; UserError where its store can have none."""
-    lock = _lock_of(folder)
-    if not _acquire(lock, wait=False):
-        log.info("another job is making %s %s; waiting for it", folder.parent.name, folder.name)
-        _acquire(lock, wait=True)
+def hold_lock(folder: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock of the artefact `folder`; without `wait`, False where another process does.
+
+    UserError where its store can have no locks.
+    """
+    stage, fingerprint = folder.parent.name, folder.name.removeprefix(UNFINISHED)
+    lock = FileLock(folder.parents[1] / _FOLDER / f"{stage}-{fingerprint}.lock")
+    _acquire(lock, timeout=0)
+    if wait and not lock.is_locked:
+        log.info("another job is making %s %s; waiting for it", stage, fingerprint)
+        _acquire(lock, timeout=-1)
     try:
-        yield
+        yield lock.is_locked
     finally:
         lock.release()
 
 
-@contextmanager
-def try_lock(folder: Path) -> Iterator[bool]:
-    """Whether the lock of the artefact `folder` was free; it is held for the body then."""
-    lock = _lock_of(folder)
-    free = _acquire(lock, wait=False)
-    try:
-        yield free
-    finally:
-        lock.release()
-
-
-def _lock_of(folder: Path) -> FileLock:
-    fingerprint = folder.name.removeprefix(UNFINISHED)
-    return FileLock(folder.parents[1] / _FOLDER / f"{folder.parent.name}-{fingerprint}.lock")
-
-
-def _acquire(lock: FileLock, *, wait: bool) -> bool:
+def _acquire(lock: FileLock, *, timeout: float) -> None:
     path = Path(lock.lock_file)
     try:
-        with disk_may_be_full(path.parent, "make room there"):
+        with disk_may_be_full(path.parent, "make room there"), suppress(Timeout):
             path.parent.mkdir(exist_ok=True)
-            lock.acquire(timeout=-1 if wait else 0)
-    except Timeout:
-        return False
+            lock.acquire(timeout=timeout)
     except (OSError, NotImplementedError) as error:
         reason = getattr(error, "strerror", None) or "the file system has none"
         wrong = path if path.parent.is_dir() else path.parent
@@ -68,7 +55,6 @@ def _acquire(lock: FileLock, *, wait: bool) -> bool:
             f"{wrong} cannot be used as a lock: {reason}; remove it, or name another folder as "
             "store.path"
         ) from error
-    return True
 
 
 class ReadLocks:

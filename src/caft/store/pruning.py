@@ -12,7 +12,7 @@ from pathlib import Path
 
 from caft.store.artifacts import TRASH, Store
 from caft.store.disk import is_there, remove
-from caft.store.locks import try_lock, without_readers
+from caft.store.locks import hold_lock, without_readers
 from caft.store.manifest import UNFINISHED
 
 _SECONDS_A_DAY = 86400
@@ -72,7 +72,7 @@ def count_bytes(path: Path) -> int:
 
 def _prune_locked(folder: Path, removed: list[Path], pruned: Pruned) -> None:
     """Remove `folder` where no run makes or reads it, and none can begin to meanwhile."""
-    with try_lock(folder) as unmade, without_readers(folder) as unread:
+    with hold_lock(folder, wait=False) as unmade, without_readers(folder) as unread:
         if not (unmade and unread):
             pruned.in_use.append(folder)
         elif is_there(folder):
