@@ -24,7 +24,6 @@ from caft.signals import DONE, OUR_FAULT
 def run(config: RunConfig, context: RunContext) -> int:
     note = {
         "pid": os.getpid(),
-        "parent": os.getppid(),
         "devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "run_id": context.run_id,
         "argv": sys.argv,

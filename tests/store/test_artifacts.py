@@ -13,6 +13,7 @@ import pytest
 
 from caft.errors import UserError
 from caft.store import Store, digest
+from caft.store.manifest import UNFINISHED
 from small_stage import SmallStage
 
 JOBS = Path(__file__).with_name("store_jobs.py")
@@ -93,7 +94,7 @@ def test_the_seconds_of_every_attempt_count_up_to_its_last_write(store: Store) -
         with pytest.raises(RuntimeError):
             store.obtain(SmallStage("tune", KEY, fail, resumable=True))
         # An attempt of a minute that was killed: nobody noted its end.
-        (unfinished,) = store.unfinished()
+        (unfinished,) = store.folders(UNFINISHED)
         os.utime(unfinished / ".attempt", (began, began))
         os.utime(unfinished / "text", (began + 60, began + 60))
     made = store.obtain(SmallStage("tune", KEY, write("whole"), resumable=True))

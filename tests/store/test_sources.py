@@ -28,16 +28,11 @@ WITHOUT_EFFECT = {
     "store/__init__.py": "a door",
     "store/artifacts.py": "keeps files as they are",
     "store/attempts.py": "keeps files as they are",
-    "store/lines.py": "keeps lines as they are",
-    "store/locking.py": "who waits for whom",
-    "store/manifest.py": "says what was kept",
-    "store/publishing.py": "keeps files as they are",
-    "store/removing.py": "what is no longer there",
+    "store/checksums.py": "compares what was kept",
+    "store/disk.py": "keeps files as they are, and words of a refusal",
+    "store/locks.py": "who waits for whom",
+    "store/manifest.py": "describes what was kept",
     "store/stage.py": "what a stage has, and its folder",
-    "store/sums.py": "compares what was kept",
-    "store/uses.py": "keeps files as they are",
-    "store/durable.py": "keeps files as they are",
-    "store/full_disk.py": "words of a refusal",
     "store/measure.py": "seconds and memory, which are of one attempt",
     "store/fingerprint.py": "makes keys: what it makes otherwise has another key",
     "teachers": "a judge's replies are keyed by what they say",
@@ -188,7 +183,7 @@ def test_words_and_layout_change_no_digest(package: Path, stage: str) -> None:
     before = source_digest(*sources_of(stage), root=package)
     for file in source_files(*sources_of(stage), root=package):
         text = file.read_text("utf-8")
-        # Written anew without comments and layout, under another first line.
+        # Written again without comments and layout, under another first line.
         file.write_text(f'"""Other words."""\n# A remark.\n\n\n{ast.unparse(ast.parse(text))}\n')
     assert source_digest(*sources_of(stage), root=package) == before
 

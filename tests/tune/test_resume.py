@@ -160,7 +160,7 @@ def test_what_hands_and_disks_leave_beside_the_checkpoints_changes_nothing(model
     store = tmp_path / "untidy"
     with pytest.raises(StoppedError):
         train(tuning, store, StoppingLogger(7))
-    (unfinished,) = Store(store).unfinished()
+    (unfinished,) = Store(store).folders(".unfinished-")
     (unfinished / ".attempt").write_bytes(b"\xff garbage")
     newest = checkpoints_in(store).newest()
     assert newest is not None

@@ -8,9 +8,8 @@ other instead of repeating it.
 
 from caft.store.artifacts import Artifact, Store
 from caft.store.checkpoints import Checkpoints
-from caft.store.durable import make_durable, write_durably
+from caft.store.disk import disk_may_be_full, explain_refusal, write_durably
 from caft.store.fingerprint import digest, file_digest, plain, source_digest
-from caft.store.full_disk import disk_may_be_full, explain_refusal
 from caft.store.journal import Journal
 from caft.store.measure import Effort, measured
 from caft.store.stage import Stage, StageKind
@@ -28,7 +27,6 @@ __all__ = [
     "disk_may_be_full",
     "explain_refusal",
     "file_digest",
-    "make_durable",
     "measured",
     "plain",
     "read_rows",

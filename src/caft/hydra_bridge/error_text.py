@@ -13,7 +13,6 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
-from omegaconf import Node
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
@@ -26,17 +25,20 @@ from omegaconf.errors import (
 from yaml import MarkedYAMLError
 
 from caft.errors import UserError
-from caft.hydra_bridge.words import dial_types, holds_text, list_example, member_type, show_form
+from caft.hydra_bridge.overrides import (
+    dial_types,
+    holds_text,
+    is_quoted,
+    list_example,
+    member_type,
+    show_form,
+)
 from caft.run_config import KINDS, RunConfig
 
-LAUNCHERS_AND_SWEEPERS = ("joblib", "submitit_local", "submitit_slurm", "optuna")
-"""Options of Hydra's own groups that come with packages of the extra `sweep`."""
-
+_WITH_EXTRA_SWEEP = ("joblib", "submitit_local", "submitit_slurm", "optuna")
 _LONGEST_LINE = 300
-
 _KINDS_OF_VALUES = {"Integer": "a whole number", "Float": "a number"}
-
-GLOBAL_GROUPS = ("experiment", "multirun_sweeps")
+_GLOBAL_GROUPS = ("experiment", "multirun_sweeps")
 """Groups whose files set values anywhere; they are no part of RunConfig."""
 
 
@@ -68,10 +70,10 @@ def _explain_hydra(error: HydraException) -> str:
     return _first_line(error)
 
 
-def _show_readable(word: str) -> str:
-    """The form in which Hydra can read what `word` wants to say."""
-    key, equals, value = word.partition("=")
-    if not equals or not key or not word.isprintable():
+def _show_readable(override: str) -> str:
+    """The form in which Hydra can read what `override` is meant to set."""
+    key, equals, value = override.partition("=")
+    if not equals or not key or not override.isprintable():
         return "write key=value"
     if "[" in key:  # as Python and OmegaConf write it
         dotted = re.sub(r"\[(\w+)\]", r".\1", key)
@@ -79,17 +81,16 @@ def _show_readable(word: str) -> str:
     if member_type(key.lstrip("+")) is not None:
         example = list_example(key.lstrip("+"))
         return f"write a list as in {example}, and a member with other signs in double quotes"
-    return f"write it as {show_form(key, _strip_quotes(value))}"
+    return f"write it as {show_form(key, value[1:-1] if is_quoted(value) else value)}"
 
 
 def _show_unambiguous(line: str) -> str:
     key, _, value = line.partition("'")[2].removesuffix("'").partition("=")
-    sweep = "add -m to sweep over its values"
     if hint := _name_settings(key.lstrip("+")):
         return hint
-    if not holds_text(key.lstrip("+")) or not value.isprintable():
-        return sweep
-    return f"{sweep}, or write one text as {show_form(key, value)}"
+    one_text = holds_text(key.lstrip("+")) and value.isprintable()
+    more = f", or write one text as {show_form(key, value)}" if one_text else ""
+    return f"add -m to sweep over its values{more}"
 
 
 def _name_settings(key: str) -> str:
@@ -104,36 +105,19 @@ def _name_settings(key: str) -> str:
     return "" if key in known else f"there is no setting {key}{did_you_mean(key, known)}"
 
 
-def _show_literal(error: OmegaConfBaseException) -> str:
-    """How to write a text that holds `${` itself and refers to nothing."""
-    node = error.parent_node._get_node(error.key) if error.parent_node is not None else None
-    text = str(node._value()) if isinstance(node, Node) else ""
-    if "${" not in text or not text.isprintable():
-        return ""
-    return f"; where the text itself holds ${{, write {show_form(str(error.full_key), text)}"
-
-
-def _strip_quotes(value: str) -> str:
-    quoted = len(value) > 1 and value[0] in "\"'" and value[-1] == value[0]
-    return value[1:-1] if quoted else value
-
-
 def _explain_omegaconf(error: OmegaConfBaseException) -> str:
     match error:
         case ConfigKeyError() | ConfigAttributeError():
             return _explain_key(error)
         case MissingMandatoryValue():
             return f"{error.full_key} is missing; give {error.full_key}=..."
-        case InterpolationResolutionError() if holds_text(str(error.full_key)):
-            return f"{_first_line(error)}{_show_literal(error)}"
-        case ValidationError() if error.full_key and member_type(str(error.full_key)) is not None:
-            return (
-                f"{error.full_key} is wrong: {_first_line(error)}; "
-                f"give a list, as in {list_example(str(error.full_key))}"
-            )
         case ValidationError() if error.full_key:
             # As it is typed: OmegaConf writes stages[0], and no command line takes that.
             key = re.sub(r"\[(\d+)\]", r".\1", str(error.full_key))
+            if member_type(key) is not None:
+                return (
+                    f"{key} is wrong: {_first_line(error)}; give a list, as in {list_example(key)}"
+                )
             return f"{key} is wrong: {_first_line(error)}{_what_fits(error)}"
     return _first_line(error)
 
@@ -143,7 +127,7 @@ def explain_reference(path: str, raw: str, error: OmegaConfBaseException) -> str
     reason = _first_line(error)
     if "Recursive" in reason:
         return f"{path} is {_cut(raw)}, which leads back to {path} itself; give a value"
-    # OmegaConf puts its own words before those of whoever was asked for the value.
+    # OmegaConf puts its own words before those of the resolver.
     reason = re.sub(r"^\w+ raised while resolving interpolation: ", "", reason).strip('"')
     literal = holds_text(path) and raw.isprintable()
     return (
@@ -153,18 +137,17 @@ def explain_reference(path: str, raw: str, error: OmegaConfBaseException) -> str
     )
 
 
-def name_words(error: BaseException, words: Sequence[str]) -> str:
+def name_references(error: BaseException, overrides: Sequence[str]) -> str:
     """The command line's references, where one is broken and OmegaConf does not say which."""
     if not isinstance(error, InterpolationResolutionError | GrammarParseError):
         return ""
-    with_reference = [word for word in words if "${" in word]
+    with_reference = [override for override in overrides if "${" in override]
     return f" (in {' '.join(with_reference)})" if with_reference else ""
 
 
 def _what_fits(error: ValidationError) -> str:
-    wanted = re.search(r"could not be converted to (\w+)", str(error))
-    fits = _KINDS_OF_VALUES.get(wanted[1]) if wanted else None
-    return f"; give {fits}" if fits else ""
+    kind = re.search(r"could not be converted to (Integer|Float)", str(error))
+    return f"; give {_KINDS_OF_VALUES[kind[1]]}" if kind else ""
 
 
 def _explain_choice(error: MissingConfigException) -> str:
@@ -173,7 +156,7 @@ def _explain_choice(error: MissingConfigException) -> str:
         return _first_line(error)
     options = sorted(error.options)
     hint = did_you_mean(option, options)
-    if option in LAUNCHERS_AND_SWEEPERS:
+    if option in _WITH_EXTRA_SWEEP:
         hint = "; the others come with: pip install 'caft[sweep]'"
     return f"no {group} {option!r}; there are {', '.join(options)}{hint}"
 
@@ -184,7 +167,7 @@ def _explain_key(error: OmegaConfBaseException) -> str:
     owner, _, _ = full_key.rpartition(".")
     if not owner:
         names = sorted({*names, *(field.name for field in dataclasses.fields(RunConfig))})
-        names += GLOBAL_GROUPS
+        names += _GLOBAL_GROUPS
     hint = did_you_mean(key, names) or _name_other_kinds(owner, key)
     if owner and error.object_type is dict:
         hint += f"; to add a name of your own put + before it: +{full_key}=..."
@@ -201,11 +184,10 @@ def _name_other_kinds(group: str, key: str) -> str:
 
 
 def _where(message: str) -> str:
-    in_file = re.match(r"In '([^']+)'", message)
-    in_word = re.match(r"Error merging override (.+)", message)
-    if in_file:
+    if in_file := re.match(r"In '([^']+)'", message):
         return f" (in {in_file[1]}.yaml)"
-    return f" (in {in_word[1]})" if in_word else ""
+    in_override = re.match(r"Error merging override (.+)", message)
+    return f" (in {in_override[1]})" if in_override else ""
 
 
 def _first_line(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from caft.errors import UserError
 from caft.hydra_bridge import compose
-from caft.hydra_bridge.words import dial_types, member_type, show_form, type_words
+from caft.hydra_bridge.overrides import dial_types, member_type, show_form, type_overrides
 
 LOCAL = ("dataset=local", "dataset.train_path=mine.csv")
 SCALARS = {"classes": "a,b,c", "quantiles": "0.1,0.2", "thresholds": "1.0,2", "modes": "answer"}
@@ -20,7 +20,7 @@ SCALARS = {"classes": "a,b,c", "quantiles": "0.1,0.2", "thresholds": "1.0,2", "m
 
 def read(word: str) -> Any:
     """The value that Hydra and OmegaConf make of a word."""
-    (override,) = OverridesParser.create().parse_overrides(type_words([word]))
+    (override,) = OverridesParser.create().parse_overrides(type_overrides([word]))
     assert not override.is_sweep_override(), word
     return OmegaConf.to_container(OmegaConf.create({"value": override.value()}), resolve=True)[
         "value"
@@ -72,9 +72,9 @@ def test_every_dial_that_is_a_list_takes_commas() -> None:
 
 def test_other_dials_keep_hydras_grammar() -> None:
     words = ["method=sft,distill", "seed=1,2", "name=a,b", "+foo=[a,b]", "~model", "seed=range(3)"]
-    assert type_words(words) == words
+    assert type_overrides(words) == words
     lists = ["split.quantiles=[0.1,0.9],[0.2,0.8]", "score.estimators=choice(a,b)"]
-    assert type_words(lists) == lists
+    assert type_overrides(lists) == lists
 
 
 @pytest.mark.parametrize("text", ["007", "1e5", "1_000", "1.50", "true", "NaN", "inf", "-3"])
@@ -153,29 +153,29 @@ def test_an_advised_list_member_and_a_list_with_references_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "said"),
+    ("word", "expected"),
     [
         ("tuning.lora.rnk=q,v", "there is no setting tuning.lora.rnk"),
         ("dataset.columns=A,B", "set each of them, as in dataset.columns.id="),
         ("method.epochs.first=1,2", "add -m to sweep over its values"),
     ],
 )
-def test_no_sweep_is_advised_over_what_is_no_setting(word: str, said: str) -> None:
+def test_no_sweep_is_advised_over_what_is_no_setting(word: str, expected: str) -> None:
     with pytest.raises(UserError) as error:
         compose([*LOCAL, word])
-    assert said in str(error.value)
-    assert ("add -m" in str(error.value)) == ("add -m" in said)
+    assert expected in str(error.value)
+    assert ("add -m" in str(error.value)) == ("add -m" in expected)
 
 
 @pytest.mark.parametrize(
-    ("word", "said"),
+    ("word", "expected"),
     [
         ("seed=" + "9" * 5000, "seed has a number of more than 4,000 digits"),
         ("dataset.train_path=/tmp/\udcff.csv", "holds bytes that are no UTF-8"),
     ],
 )
-def test_what_no_config_can_hold_is_refused_in_a_short_line(word: str, said: str) -> None:
+def test_what_no_config_can_hold_is_refused_in_a_short_line(word: str, expected: str) -> None:
     with pytest.raises(UserError) as error:
         compose([word])
-    assert said in str(error.value)
+    assert expected in str(error.value)
     assert len(str(error.value)) < 120
