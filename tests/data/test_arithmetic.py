@@ -240,8 +240,6 @@ def test_more_shots_than_short_questions_is_refused() -> None:
         ({"highest": 100}, "dataset.highest is 100; give 9 to 99"),
         ({"train": None}, "give three numbers"),
         ({"train": 0}, "dataset.train is 0"),
-        ({"answer_set": ["1", "2"]}, "digits 1 to 9"),
-        ({"answer_set": ["1", "1"]}, "answer_set names '1' 2 times; name it once"),
     ],
 )
 def test_dials_out_of_range_are_refused(dials: dict[str, object], named: str) -> None:

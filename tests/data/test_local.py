@@ -401,6 +401,10 @@ def test_no_file_and_an_unknown_kind() -> None:
         load_questions(DatasetConfig(kind="imaginary", name="x"))
     with pytest.raises(UserError, match=r"dataset\.first_index is 2"):
         LocalConfig(name="local", first_index=2)
+    with pytest.raises(UserError, match="answer_set names '1' 2 times; name it once"):
+        LocalConfig(name="local", answer_set=["1", "1"])
+    with pytest.raises(UserError, match=r"give two or more different answers, or \[\]"):
+        LocalConfig(name="local", answer_set=["1"])
 
 
 def test_relative_paths_start_at_the_current_folder(

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from caft.data.cells import show
-from caft.data.columns import Reading, plan_reading, read_questions
+from caft.data.columns import Reading, read_questions
 from caft.data.config import LocalConfig
 from caft.data.dedup import Pools, divide
 from caft.data.files import Row, Table, adopt_names, read_table, refuse_missing_columns
@@ -22,17 +22,24 @@ from caft.text.parsing import LONGEST_ANSWER
 def load_local(config: LocalConfig) -> QuestionSplits:
     """All splits of the files that `config` names. Raises UserError for everything wrong in them.
 
-    Row counts draw a sample by dataset.seed, since real files come sorted; it keeps file order.
+    Row counts draw a sample by dataset.seed, since files are often sorted; file order is kept.
     """
-    tables = read_tables(config)
-    reading = _plan(tables, config)
-    questions = {split: read_questions(table, reading) for split, table in tables.items()}
+    questions = read_questions(read_files(config), _reading(config))
     refuse_solutions([q for rows in questions.values() for q in rows], config)
     return divide(Pools(**questions), config)
 
 
+def _reading(config: LocalConfig) -> Reading:
+    return Reading(
+        columns=config.columns,
+        answer_set=tuple(config.answer_set),
+        answer_form=config.answer_form,
+        first_index=config.first_index,
+    )
+
+
 def refuse_solutions(questions: Sequence[Question], config: LocalConfig) -> None:
-    """UserError where gold answers are worked solutions, which no reply can ever equal."""
+    """UserError if gold answers are worked solutions, which no reply can equal."""
     golds = [question for question in questions if question.gold_text]
     solved = [question for question in golds if ends_in_number(question.gold_text)]
     columns = config.columns
@@ -62,7 +69,7 @@ def refuse_solutions(questions: Sequence[Question], config: LocalConfig) -> None
 
 
 def _refuse_boxed(golds: Sequence[Question], column: str) -> None:
-    """UserError where most gold answers are prose around a LaTeX box, as MATH writes solutions."""
+    """UserError if most gold answers are prose around a LaTeX box, as in MATH."""
     boxed = [question for question in golds if _BOX_IN_PROSE.search(question.gold_text)]
     if 2 * len(boxed) > len(golds):
         raise UserError(
@@ -75,8 +82,8 @@ def _refuse_boxed(golds: Sequence[Question], column: str) -> None:
 _BOX_IN_PROSE = re.compile(r"\w\w.*\\f?boxed\s*\{", re.DOTALL)
 
 
-def read_tables(config: LocalConfig) -> dict[str, Table]:
-    """The rows of every file that is named, by split."""
+def read_files(config: LocalConfig) -> dict[str, Table]:
+    """The rows of every file that `config` names, by split."""
     if config.train_path is None:
         raise UserError(
             "dataset.train_path is not set; dataset=local needs one file (.jsonl, .csv, .parquet), "
@@ -102,52 +109,49 @@ def read_published_scores(
 ) -> dict[str, tuple[float, bool]]:
     """Entropy in nats and correctness by question id, from every row of every file.
 
-    Rows that `duplicates=first` leaves out are in it too. Raises UserError where a value is no
-    entropy or no truth value, or where one id comes with two different scores.
+    Rows that `duplicates=first` leaves out are included. Raises UserError if a value is no entropy
+    or no truth value, or if an id has two different scores.
     """
-    tables = read_tables(config)
-    reading = _plan(tables, config, tell=False)  # whoever loads the questions has said it
+    tables = read_files(config)
+    questions = read_questions(tables, _reading(config), quiet=True)
     scores: dict[str, tuple[float, bool]] = {}
     mistakes = []
-    for table in tables.values():
-        refuse_missing_columns(
-            table, {"score.entropy_column": entropy_column, "score.correct_column": correct_column}
-        )
-        published = read_each(
-            table.rows, lambda row: _read_score(row, entropy_column, correct_column)
-        )
-        for question, score in zip(read_questions(table, reading), published, strict=True):
+    for split, table in tables.items():
+        published = read_scores(table, entropy_column, correct_column)
+        for question, score in zip(questions[split], published, strict=True):
             if scores.setdefault(question.id, score) != score:
                 mistakes.append(f"{question.origin}: id {question.id!r} has two different scores")
     refuse_mistakes(mistakes, "give every question one published score")
     return scores
 
 
-def _plan(tables: dict[str, Table], config: LocalConfig, *, tell: bool = True) -> Reading:
-    return plan_reading(
-        list(tables.values()),
-        config.columns,
-        answer_set=config.answer_set,
-        answer_form=config.answer_form,
-        first_index=config.first_index,
-        tell=tell,
+def read_scores(
+    table: Table, entropy_column: str, correct_column: str
+) -> tuple[tuple[float, bool], ...]:
+    """Entropy in nats and correctness of every row. Raises UserError for values that are none."""
+    refuse_missing_columns(
+        table, {"score.entropy_column": entropy_column, "score.correct_column": correct_column}
     )
+    return read_each(table.rows, lambda row: _read_score(row, entropy_column, correct_column))
 
 
 def _read_score(row: Row, entropy_column: str, correct_column: str) -> tuple[float, bool]:
-    entropy = _as_entropy(row.values.get(entropy_column))
-    if entropy is None:
+    entropy, correct = row.values.get(entropy_column), row.values.get(correct_column)
+    nats, truth = _as_entropy(entropy), _TRUTHS.get(str(correct).strip().lower())
+    if nats is None:
         raise UserError(
-            f"{row.origin}: column {entropy_column!r} holds "
-            f"{show(row.values.get(entropy_column))}; give an entropy in nats, 0 or more"
+            f"{row.origin}: column {entropy_column!r} holds {show(entropy)}; give an entropy in "
+            "nats, 0 or more"
         )
-    correct = _as_truth(row.values.get(correct_column))
-    if correct is None:
+    if truth is None:
         raise UserError(
-            f"{row.origin}: column {correct_column!r} holds "
-            f"{show(row.values.get(correct_column))}; give true or false, or 1 or 0"
+            f"{row.origin}: column {correct_column!r} holds {show(correct)}; give true or false, "
+            "or 1 or 0"
         )
-    return entropy, correct
+    return nats, truth
+
+
+_TRUTHS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
 
 def _as_entropy(value: object) -> float | None:
@@ -158,8 +162,3 @@ def _as_entropy(value: object) -> float | None:
     except ValueError:
         return None
     return entropy if math.isfinite(entropy) and entropy >= 0 else None
-
-
-def _as_truth(value: object) -> bool | None:
-    truths = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
-    return truths.get(str(value).strip().lower())
