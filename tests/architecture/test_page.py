@@ -37,6 +37,13 @@ def test_every_room_is_on_one_floor_of_the_page(script: ModuleType) -> None:
     assert sorted(rooms) == sorted(names)
 
 
+def test_contributing_lists_the_floors(script: ModuleType) -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^    (\S.*)$", text, re.MULTILINE)
+    listed = [set(line.split("  ")[0].split(" | ")) - {"train.py"} for line in lines]
+    assert listed == [set(floor) for floor in script.read_floors()]
+
+
 def test_a_name_that_is_gone_ends_the_command_and_names_it(script: ModuleType) -> None:
     with pytest.raises(SystemExit, match=r"score\.gone is defined in no file"):
         script.locate("score.gone", script.find_definitions())

@@ -125,7 +125,7 @@ def test_words_of_one_question() -> None:
     assert question.gold_index == 4
 
 
-def test_no_question_stands_twice_anywhere() -> None:
+def test_no_question_occurs_twice() -> None:
     questions = all_questions(make(train=700, validation=100, test=200, shots=8))
     assert len({question.text for question in questions}) == len(questions) == 1008
     assert len({question.id for question in questions}) == len(questions)

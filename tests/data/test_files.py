@@ -185,7 +185,7 @@ def test_what_is_there_but_no_file_is_not_called_missing(tmp_path: Path) -> None
         read_table(str(tmp_path / "rows.csv"), "dataset.train_path")
 
 
-def test_a_path_that_the_system_refuses_is_said() -> None:
+def test_a_path_that_the_system_refuses_is_named() -> None:
     with pytest.raises(UserError, match=r"^dataset\.train_path='x+.*' cannot be read: ") as error:
         read_table("x" * 5000 + ".csv", "dataset.train_path")
     assert len(str(error.value)) < 200

@@ -438,7 +438,7 @@ def test_published_scores_by_id(tmp_path: Path, caplog: pytest.LogCaptureFixture
         {**r, "entropy": str(r["entropy"]), "correct": str(r["correct"])} for r in scored_rows()
     ]
     assert scores(write_jsonl(tmp_path, as_text)) == expected
-    assert not caplog.records  # whoever loads the questions says how they are read
+    assert not caplog.records  # the loading of the questions logs it
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def read_questions(
     names by file and line.
     """
     for table in tables.values():
-        refuse_missing_columns(table, _wanted_columns(reading), _ADVICE)
+        refuse_missing_columns(table, name_columns(reading.columns), _ADVICE)
     _refuse_contradictions(reading)
     rows = [row for table in tables.values() for row in table.rows]
     decided = _decide_form(reading, rows, quiet=quiet)
@@ -270,14 +270,14 @@ _ADVICE = {
 }
 
 
-def _wanted_columns(reading: Reading) -> dict[str, str]:
+def name_columns(columns: ColumnsConfig) -> dict[str, str]:
+    """The columns that a config names, by their config keys."""
     keys = ("id", "question", "answer", "subject", "rationale")
-    names = {key: getattr(reading.columns, key) for key in keys}
-    wanted = {f"dataset.columns.{key}": name for key, name in names.items() if name}
-    many = len(reading.options) > 1
-    for place, name in enumerate(reading.options, start=1):
-        wanted[f"dataset.columns.options{f' (name {place})' if many else ''}"] = name
-    return wanted
+    named = {f"dataset.columns.{key}": getattr(columns, key) for key in keys}
+    options = columns.options or ()
+    for place, name in enumerate(options, start=1):
+        named[f"dataset.columns.options{f' (name {place})' * (len(options) > 1)}"] = name
+    return {key: name for key, name in named.items() if name}
 
 
 def _refuse_contradictions(reading: Reading) -> None:

@@ -63,31 +63,24 @@ def read_table(path_given: str, key: str) -> Table:
     Raises UserError if it is missing, empty, of an unknown kind or unreadable; names wrong lines.
     """
     path = Path(path_given).expanduser()
+    read = READERS.get(path.suffix.lower())
     try:
         # Raises already for a name that is too long and a folder without permission.
         if not path.is_file():
             raise UserError(_describe_missing(path, key))
-    except OSError as error:
-        raise _unreadable(key, path_given, error) from error
-    read = READERS.get(path.suffix.lower())
-    if read is None:
-        raise UserError(
-            f"{key}={path_given} ends in {path.suffix or 'nothing'!r}; give a file that ends in "
-            f"{', '.join(READERS)}"
-        )
-    try:
+        if read is None:
+            raise UserError(
+                f"{key}={path_given} ends in {path.suffix or 'nothing'!r}; give a file that ends "
+                f"in {', '.join(READERS)}"
+            )
         rows, repeated = read(path)
     except OSError as error:
-        raise _unreadable(key, path_given, error) from error
+        shown = path_given if len(path_given) <= _LONGEST_PATH else show(path_given)
+        raise UserError(f"{key}={shown} cannot be read: {error.strerror or error}") from error
     if not rows:
         raise UserError(f"{key}={path_given} has no rows; give a file with at least one question")
     columns = tuple(dict.fromkeys(column for row in rows for column in row.values))
     return Table(path.name, columns, _tidy_rows(rows, columns), repeated)
-
-
-def _unreadable(key: str, path_given: str, error: OSError) -> UserError:
-    shown = path_given if len(path_given) <= _LONGEST_PATH else show(path_given)
-    return UserError(f"{key}={shown} cannot be read: {error.strerror or error}")
 
 
 def _tidy_rows(rows: Sequence[Row], columns: Sequence[str]) -> tuple[Row, ...]:

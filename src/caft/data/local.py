@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from caft.data.cells import show
-from caft.data.columns import Reading, read_questions
+from caft.data.columns import Reading, name_columns, read_questions
 from caft.data.config import LocalConfig
 from caft.data.dedup import Pools, divide
 from caft.data.files import Row, Table, adopt_names, read_table, refuse_missing_columns
@@ -94,9 +94,7 @@ def read_files(config: LocalConfig) -> dict[str, Table]:
         "validation": config.validation_path,
         "test": config.test_path,
     }
-    columns = config.columns
-    single = (columns.id, columns.question, columns.answer, columns.subject, columns.rationale)
-    names = [name for name in (*single, *(columns.options or ())) if name]
+    names = list(name_columns(config.columns).values())
     return {
         split: adopt_names(read_table(path, f"dataset.{split}_path"), names)
         for split, path in paths.items()

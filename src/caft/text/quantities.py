@@ -62,27 +62,19 @@ _LATEX_TEXT = re.compile(
 _POWER_OF_TEN = re.compile(
     r"(?<=\d)\s*(?:\\times|\\cdot|[\u00d7\u00b7*])\s*10\s*\^\s*(?:\{\s*([-+]?\d{1,3})\s*\}|([-+]?\d{1,3}))"
 )
+# In this order: what one replacement writes may be part of a later one.
 _PLAIN_SIGNS = (
-    ("\u2212", "-"),
-    ("\ufe63", "-"),
-    ("\u2044", "/"),
-    ("\u2215", "/"),
-    ("\u066b", "."),
-    ("\u066c", ","),
-    ("\\displaystyle", ""),
-    ("\\left", ""),
-    ("\\right", ""),
-    ("\\$", "$"),
-    ("\\%", "%"),
-    ("{,}", ","),
-    ("\\!", ""),
-    ("\\,", " "),
-    ("\\;", " "),
-    ("\\:", " "),
-    ("\\ ", " "),
-    ("~", " "),
-    ("^\\circ", "°"),
-    ("^{\\circ}", "°"),
+    ("-", ("\u2212", "\ufe63")),
+    ("/", ("\u2044", "\u2215")),
+    (".", ("\u066b",)),
+    (",", ("\u066c",)),
+    ("", ("\\displaystyle", "\\left", "\\right")),
+    ("$", ("\\$",)),
+    ("%", ("\\%",)),
+    (",", ("{,}",)),
+    ("", ("\\!",)),
+    (" ", ("\\,", "\\;", "\\:", "\\ ", "~")),
+    ("°", ("^\\circ", "^{\\circ}")),
 )
 _ENDS = ".,;:\u3002\uff0c\u3001"
 """Punctuation that ends an answer and is no part of it."""
@@ -164,8 +156,9 @@ def strip_ends(text: str) -> str:
 
 def _tidy(text: str) -> str:
     text = plain_signs(text)
-    for sign, plain in _PLAIN_SIGNS:
-        text = text.replace(sign, plain)
+    for plain, signs in _PLAIN_SIGNS:
+        for sign in signs:
+            text = text.replace(sign, plain)
     text = _LATEX_TEXT.sub(r" \1", text)
     # The fraction begins with a space: a number in front of it must not join its digits.
     text = _LATEX_FRACTION.sub(_write_fraction, text)
