@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from caft.data.config import DatasetConfig, Duplicates
 from caft.data.row_errors import refuse_mistakes
@@ -19,16 +18,6 @@ from caft.errors import UserError
 from caft.records import Question
 
 Questions = tuple[Question, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pools:
-    """The rows of a source by split. None: the split is drawn from the training rows."""
-
-    train: Questions
-    validation: Questions | None = None
-    test: Questions | None = None
-    shots: Questions | None = None
 
 
 def wording(question: Question) -> str:
@@ -116,32 +105,43 @@ def draw(questions: Sequence[Question], count: int | None, split: str, seed: int
     return tuple(question for question in questions if question.id in drawn)
 
 
-def divide(pools: Pools, config: DatasetConfig) -> QuestionSplits:
-    """Divides the rows of a source into the splits of a run.
+def divide(
+    config: DatasetConfig,
+    *,
+    train: Questions,
+    validation: Questions | None = None,
+    test: Questions | None = None,
+    shots: Questions | None = None,
+) -> QuestionSplits:
+    """Divides the rows of a source into the splits of a run; splits of None are drawn from train.
 
     Repeats are removed first. A question of two splits stays in the first of test, validation,
     shots and train. All rows of a split's own file are removed from train, whether they are drawn
     or not, so that train does not depend on how many are.
     """
-    train, removed = drop_repeats(pools.train, "train", config.duplicates)
+    train, removed = drop_repeats(train, "train", config.duplicates)
     tenth = max(1, len(train) // 10)
-    counts = {"test": config.test, "validation": config.validation, "shots": config.prompt.shots}
+    sources = {
+        "test": (test, config.test),
+        "validation": (validation, config.validation),
+        "shots": (shots, config.prompt.shots),
+    }
     chosen: dict[str, Questions] = {}
     held: dict[str, Questions] = {}
-    for split, count in counts.items():
-        rows: Questions | None = getattr(pools, split)
-        if rows is None:
+    for split, (own, count) in sources.items():
+        if own is None:
             wanted = tenth if count is None else count
-            rows = held[split] = chosen[split] = draw(train, wanted, split, config.seed)
+            rows = chosen[split] = draw(train, wanted, split, config.seed)
             drawn = {question.id for question in rows}
             train = tuple(question for question in train if question.id not in drawn)
         else:
-            rows, left_out = drop_repeats(rows, split, config.duplicates)
+            rows, left_out = drop_repeats(own, split, config.duplicates)
             removed += left_out
             for earlier, held_out in held.items():
                 rows, left_out = leave_out(rows, held_out, split, earlier)
                 removed += left_out
-            held[split], chosen[split] = rows, draw(rows, count, split, config.seed)
+            chosen[split] = draw(rows, count, split, config.seed)
+        held[split] = rows
         train, left_out = leave_out(train, rows, "train", split)
         removed += left_out
     refuse_shared_ids({**held, "train": train})

@@ -11,7 +11,7 @@ import re
 from caft.data.cells import show
 from caft.data.columns import Reading, read_questions
 from caft.data.config import ColumnsConfig, Gsm8kConfig
-from caft.data.dedup import Pools, divide
+from caft.data.dedup import divide
 from caft.data.files import Row, Table
 from caft.data.hub import read_published
 from caft.data.row_errors import read_each
@@ -41,7 +41,7 @@ def load_gsm8k(config: Gsm8kConfig, *, fetch: bool = True) -> QuestionSplits:
         )
         for split, table in published.items()
     }
-    return divide(Pools(**read_questions(tables, Reading(columns=COLUMNS))), config)
+    return divide(config, **read_questions(tables, Reading(columns=COLUMNS)))
 
 
 def ends_in_number(answer: str) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from caft.data.cells import show
 from caft.data.columns import Reading, name_columns, read_questions
 from caft.data.config import LocalConfig
-from caft.data.dedup import Pools, divide
+from caft.data.dedup import divide
 from caft.data.files import Row, Table, adopt_names, read_table, refuse_missing_columns
 from caft.data.gsm8k import ends_in_number
 from caft.data.row_errors import read_each, refuse_mistakes
@@ -26,7 +26,7 @@ def load_local(config: LocalConfig) -> QuestionSplits:
     """
     questions = read_questions(read_files(config), _reading(config))
     refuse_solutions([q for rows in questions.values() for q in rows], config)
-    return divide(Pools(**questions), config)
+    return divide(config, **questions)
 
 
 def _reading(config: LocalConfig) -> Reading:

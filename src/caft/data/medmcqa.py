@@ -11,7 +11,7 @@ from dataclasses import replace
 from caft.data.cells import as_whole_number, is_missing
 from caft.data.columns import Reading, read_questions
 from caft.data.config import AnswerForm, ColumnsConfig, MedmcqaConfig
-from caft.data.dedup import Pools, divide
+from caft.data.dedup import divide
 from caft.data.files import Table
 from caft.data.hub import read_published
 from caft.data.splits import QuestionSplits
@@ -49,7 +49,7 @@ def load_medmcqa(config: MedmcqaConfig, *, fetch: bool = True) -> QuestionSplits
         refuse_equal=False,
     )
     questions = read_questions(tables, reading)
-    splits = divide(Pools(train=questions["train"], test=questions.get("validation")), config)
+    splits = divide(config, train=questions["train"], test=questions.get("validation"))
     dropped = sum(len(published[split].rows) - len(tables[split].rows) for split in tables)
     if not dropped:
         return splits

@@ -12,7 +12,7 @@ from dataclasses import replace
 from caft.data.cells import as_whole_number, show
 from caft.data.columns import Reading, read_questions
 from caft.data.config import AnswerForm, ColumnsConfig, MmluProConfig
-from caft.data.dedup import Pools, divide
+from caft.data.dedup import divide
 from caft.data.files import Row
 from caft.data.hub import read_published
 from caft.data.row_errors import read_each
@@ -45,7 +45,7 @@ def load_mmlu_pro(config: MmluProConfig, *, fetch: bool = True) -> QuestionSplit
         for split, table in published.items()
     }
     questions = read_questions(tables, READING)
-    return divide(Pools(train=questions["test"], shots=questions.get("validation")), config)
+    return divide(config, train=questions["test"], shots=questions.get("validation"))
 
 
 def _check_and_trim(row: Row) -> Row:
