@@ -94,11 +94,8 @@ def _read_question(row: Row, reading: Reading) -> Question:
     if not text:
         raise UserError(f"{row.origin}: column {columns.question!r} is empty; give a question")
     if is_number(text):
-        value = row.values.get(columns.question)
-        raise UserError(
-            f"{row.origin}: column {columns.question!r} holds {show(value)} "
-            f"({type(value).__name__}); give text, a number is no question"
-        )
+        kind = f" ({type(row.values.get(columns.question)).__name__})"
+        raise row.wrong_cell(columns.question, "give text, a number is no question", kind)
     question = Question(
         id="",
         text=text,
@@ -188,10 +185,7 @@ def _with_gold(question: Question, row: Row, reading: Reading) -> Question:
     answer = row.values.get(column)
     text = as_text(answer)
     if not text:
-        raise UserError(
-            f"{row.origin}: column {column!r} holds {show(answer)}; give the answer as text or "
-            "number"
-        )
+        raise row.wrong_cell(column, "give the answer as text or number")
     choices = question.options or question.answer_set
     if not choices:
         return replace(question, gold_text=_refuse_unfit_text(text, row.origin))
@@ -211,10 +205,8 @@ def _with_gold(question: Question, row: Row, reading: Reading) -> Question:
             f"({', '.join(choices)})"
         )
     if isinstance(answer, bool):
-        raise UserError(
-            f"{row.origin}: column {column!r} holds {answer}, which is none of the options; give "
-            "the answer as one of them, or make them True and False"
-        )
+        advice = "give the answer as one of them, or make them True and False"
+        raise row.wrong_cell(column, advice, ", which is none of the options")
     raise UserError(f"{row.origin}: {describe_missed(answer, choices, form, first)}")
 
 
@@ -236,20 +228,14 @@ def _read_text(row: Row, column: str | None) -> str:
         return ""
     text = as_text(value)
     if text is None or isinstance(value, bool):
-        raise UserError(
-            f"{row.origin}: column {column!r} holds {show(value)} ({type(value).__name__}); give "
-            "text"
-        )
+        raise row.wrong_cell(str(column), "give text", f" ({type(value).__name__})")
     return _refuse_unfit_text(text, row.origin)
 
 
 def _read_id(row: Row, column: str) -> str:
     value = row.values.get(column)
     if isinstance(value, bool | float) or not (text := as_text(value)):
-        raise UserError(
-            f"{row.origin}: column {column!r} holds {show(value)}; give an id as text or whole "
-            "number"
-        )
+        raise row.wrong_cell(column, "give an id as text or whole number")
     return _refuse_unfit_text(text, row.origin)
 
 

@@ -39,6 +39,11 @@ class Row:
     origin: str
     values: Mapping[str, object]
 
+    def wrong_cell(self, column: str, advice: str, detail: str = "") -> UserError:
+        """An error about the value of a column, with what to do about it."""
+        held = f"{show(self.values.get(column))}{detail}"
+        return UserError(f"{self.origin}: column {column!r} holds {held}; {advice}")
+
 
 @dataclass(frozen=True, slots=True)
 class Table:

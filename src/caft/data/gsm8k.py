@@ -24,7 +24,7 @@ FILES = {
     "test": "main/test-00000-of-00001.parquet",
 }
 _CALCULATOR = re.compile(r"<<[^<>]*>>")
-_FINAL = re.compile(r"####\s*(-?[\d,]*\.?\d+)\s*$")
+FINAL_NUMBER = re.compile(r"####\s*(-?[\d,]*\.?\d+)\s*$")
 
 
 def load_gsm8k(config: Gsm8kConfig, *, fetch: bool = True) -> QuestionSplits:
@@ -44,14 +44,9 @@ def load_gsm8k(config: Gsm8kConfig, *, fetch: bool = True) -> QuestionSplits:
     return divide(config, **read_questions(tables, Reading(columns=COLUMNS)))
 
 
-def ends_in_number(answer: str) -> bool:
-    """Whether a text is a worked solution in GSM8K's form."""
-    return _FINAL.search(answer) is not None
-
-
 def _separate_answer(row: Row) -> Row:
     answer = row.values.get("answer")
-    final = _FINAL.search(answer) if isinstance(answer, str) else None
+    final = FINAL_NUMBER.search(answer) if isinstance(answer, str) else None
     if not isinstance(answer, str) or final is None:
         raise UserError(
             f"{row.origin}: answer {show(answer)} does not end in '#### NUMBER'; give GSM8K's own "

@@ -6,12 +6,12 @@ import math
 import re
 from collections.abc import Sequence
 
-from caft.data.cells import show
+from caft.data.cells import is_number
 from caft.data.columns import Reading, name_columns, read_questions
 from caft.data.config import LocalConfig
 from caft.data.dedup import divide
 from caft.data.files import Row, Table, adopt_names, read_table, refuse_missing_columns
-from caft.data.gsm8k import ends_in_number
+from caft.data.gsm8k import FINAL_NUMBER
 from caft.data.row_errors import read_each, refuse_mistakes
 from caft.data.splits import QuestionSplits
 from caft.errors import UserError
@@ -41,20 +41,14 @@ def _reading(config: LocalConfig) -> Reading:
 def refuse_solutions(questions: Sequence[Question], config: LocalConfig) -> None:
     """UserError if gold answers are worked solutions, which no reply can equal."""
     golds = [question for question in questions if question.gold_text]
-    solved = [question for question in golds if ends_in_number(question.gold_text)]
     columns = config.columns
-    _refuse_boxed(golds, columns.answer)
-    if 2 * len(solved) > len(golds):
-        as_published = (columns.question, columns.answer) == ("question", "answer")
-        way_out = (
-            f"dataset=gsm8k reads them, with dataset.path={config.train_path}"
-            if as_published
-            else "put the number into a column of its own and name it in dataset.columns.answer"
-        )
-        raise UserError(
-            f"{solved[0].origin}: column {columns.answer!r} holds whole worked solutions that end "
-            f"in '#### NUMBER', in {len(solved)} of {len(golds)} rows; {way_out}"
-        )
+    separate = "into a column of its own and name it in dataset.columns.answer"
+    advice = f"put the number {separate}"
+    if (columns.question, columns.answer) == ("question", "answer"):
+        advice = f"dataset=gsm8k reads them, with dataset.path={config.train_path}"
+    box = "with the answer in \\boxed{}"
+    _refuse_most(golds, _BOX_IN_PROSE, columns.answer, box, f"put what is in the box {separate}")
+    _refuse_most(golds, FINAL_NUMBER, columns.answer, "that end in '#### NUMBER'", advice)
     refuse_mistakes(
         [
             f"{question.origin}: the answer has {len(question.gold_text):,} characters in "
@@ -68,18 +62,19 @@ def refuse_solutions(questions: Sequence[Question], config: LocalConfig) -> None
     )
 
 
-def _refuse_boxed(golds: Sequence[Question], column: str) -> None:
-    """UserError if most gold answers are prose around a LaTeX box, as in MATH."""
-    boxed = [question for question in golds if _BOX_IN_PROSE.search(question.gold_text)]
-    if 2 * len(boxed) > len(golds):
-        raise UserError(
-            f"{boxed[0].origin}: column {column!r} holds whole worked solutions with the answer in "
-            f"\\boxed{{}}, in {len(boxed)} of {len(golds)} rows; put what is in the box into a "
-            "column of its own and name it in dataset.columns.answer"
-        )
-
-
+# The form of MATH's solutions.
 _BOX_IN_PROSE = re.compile(r"\w\w.*\\f?boxed\s*\{", re.DOTALL)
+
+
+def _refuse_most(
+    golds: Sequence[Question], solved: re.Pattern[str], column: str, form: str, advice: str
+) -> None:
+    found = [question for question in golds if solved.search(question.gold_text)]
+    if 2 * len(found) > len(golds):
+        raise UserError(
+            f"{found[0].origin}: column {column!r} holds whole worked solutions {form}, in "
+            f"{len(found)} of {len(golds)} rows; {advice}"
+        )
 
 
 def read_files(config: LocalConfig) -> dict[str, Table]:
@@ -135,28 +130,13 @@ def read_scores(
 
 def _read_score(row: Row, entropy_column: str, correct_column: str) -> tuple[float, bool]:
     entropy, correct = row.values.get(entropy_column), row.values.get(correct_column)
-    nats, truth = _as_entropy(entropy), _TRUTHS.get(str(correct).strip().lower())
-    if nats is None:
-        raise UserError(
-            f"{row.origin}: column {entropy_column!r} holds {show(entropy)}; give an entropy in "
-            "nats, 0 or more"
-        )
+    nats = float(str(entropy)) if is_number(entropy) else math.nan
+    if not 0 <= nats < math.inf:
+        raise row.wrong_cell(entropy_column, "give an entropy in nats, 0 or more")
+    truth = _TRUTHS.get(str(correct).strip().lower())
     if truth is None:
-        raise UserError(
-            f"{row.origin}: column {correct_column!r} holds {show(correct)}; give true or false, "
-            "or 1 or 0"
-        )
+        raise row.wrong_cell(correct_column, "give true or false, or 1 or 0")
     return nats, truth
 
 
 _TRUTHS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
-
-
-def _as_entropy(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    try:
-        entropy = float(value)
-    except ValueError:
-        return None
-    return entropy if math.isfinite(entropy) and entropy >= 0 else None
