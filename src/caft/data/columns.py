@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from caft.data.cells import as_text, is_missing, is_number, show, tidy_column
 from caft.data.config import AnswerForm, ColumnsConfig
 from caft.data.files import Row, Table, refuse_missing_columns
-from caft.data.gold import choose_base, choose_form, describe_missed, find_gold
+from caft.data.gold import choose_form, describe_missed, find_gold
 from caft.data.row_errors import read_each
 from caft.errors import UserError
 from caft.records import Question
@@ -78,10 +78,7 @@ def _decide_form(reading: Reading, rows: Sequence[Row], *, quiet: bool) -> Readi
     if not answers:  # every row has bad options, which reading them will report
         return replace(reading, answer_form=AnswerForm.text)
     column = reading.columns.answer
-    if form is AnswerForm.index:
-        base = choose_base(answers, column)
-    else:
-        form, base = choose_form(answers, base, column)
+    form, base = choose_form(answers, form, base, column)
     from_base = f", counting from {base}" if form is AnswerForm.index else ""
     level = logging.DEBUG if quiet else logging.INFO
     log.log(level, "answers in column %r are read as %s%s", column, form.value, from_base)

@@ -61,52 +61,39 @@ def _mean_the_same(option: str, text: str) -> bool:
     return text.casefold() in ("true", "false") and option.casefold() == text.casefold()
 
 
-def choose_form(answers: Answers, first_index: int | None, column: str) -> tuple[AnswerForm, int]:
+def choose_form(
+    answers: Answers, form: AnswerForm, first_index: int | None, column: str
+) -> tuple[AnswerForm, int]:
     """The form in which every answer is among its options, and the index of the first option.
 
-    If none fits all rows, the one that fits most, so that the others can be reported. Raises
-    UserError if two forms fit and disagree, or if whole numbers could count from 0 as well as
-    from 1: a guess could shift every gold answer by one.
+    `form` is that form or `auto`. If none fits all rows, the one that fits most, so that the others
+    can be reported. Raises UserError if two forms fit and disagree, or if whole numbers could count
+    from 0 as well as from 1: a guess could shift every gold answer by one.
     """
-    ways = [(form, base) for form in FORMS for base in _bases(form, first_index)]
-    readings = {way: [find_gold(*pair, way[0], way[1]) for pair in answers] for way in ways}
+    forms = FORMS if form is AnswerForm.auto else (form,)
+    ways = [(form, base) for form in forms for base in _bases(form, first_index)]
+    readings = {way: [find_gold(*pair, *way) for pair in answers] for way in ways}
     complete = [way for way in ways if None not in readings[way]]
     if any(readings[way] != readings[complete[0]] for way in complete[1:]):
-        forms = list(dict.fromkeys(form.value for form, _ in complete))
-        if forms == [AnswerForm.index.value]:
-            raise _both_bases(column)
-        ways_out = " or ".join(f"dataset.answer_form={form}" for form in forms)
+        names = list(dict.fromkeys(form.value for form, _ in complete))
+        if names == [AnswerForm.index.value]:
+            raise UserError(
+                f"column {column!r} holds whole numbers, never 0 and never the number of options, "
+                "so they may count from 0 or from 1; set dataset.first_index=0 or "
+                "dataset.first_index=1"
+            )
+        advice = " or ".join(f"dataset.answer_form={name}" for name in names)
         raise UserError(
-            f"column {column!r} can be read as {' and as '.join(forms)}, with other answers; set "
-            f"{ways_out}"
+            f"column {column!r} can be read as {' and as '.join(names)}, with other answers; set "
+            f"{advice}"
         )
     return (complete or sorted(ways, key=lambda way: readings[way].count(None)))[0]
 
 
-def choose_base(answers: Answers, column: str) -> int:
-    """The index of the first option: 0 if an answer is 0, 1 if one is the number of options.
-
-    Raises UserError if there is neither.
-    """
-    missed = [
-        sum(find_gold(*pair, AnswerForm.index, base) is None for pair in answers) for base in BASES
-    ]
-    if missed == [0, 0]:
-        raise _both_bases(column)
-    return missed.index(min(missed))
-
-
 def _bases(form: AnswerForm, first_index: int | None) -> tuple[int, ...]:
-    if form is not AnswerForm.index:
-        return (first_index or 0,)
-    return BASES if first_index is None else (first_index,)
-
-
-def _both_bases(column: str) -> UserError:
-    return UserError(
-        f"column {column!r} holds whole numbers, never 0 and never the number of options, so they "
-        "may count from 0 or from 1; set dataset.first_index=0 or dataset.first_index=1"
-    )
+    if form is AnswerForm.index and first_index is None:
+        return BASES
+    return (first_index or 0,)
 
 
 def describe_missed(
