@@ -249,7 +249,7 @@ def refuse_missing_columns(
     missing = {key: column for key, column in wanted.items() if column not in table.columns}
     if 2 * len(missing) > len(wanted) and (cell := _find_data_in_header(table)):
         raise UserError(
-            f"{table.name}:1 is no header: {show(cell)} is no column's name; put a line of names "
+            f"{table.name}:1 is no header: {show(cell)} is not a column name; put a line of names "
             f"above the rows, such as {','.join(wanted.values())}"
         )
     all_missing = len(missing) == len(wanted) and _has_header(table)

@@ -30,7 +30,7 @@ FINAL_NUMBER = re.compile(r"####\s*(-?[\d,]*\.?\d+)\s*$")
 def load_gsm8k(config: Gsm8kConfig, *, fetch: bool = True) -> QuestionSplits:
     """All splits: the hub's train and test rows, validation drawn from train.
 
-    Raises UserError if the files cannot be had, or if a row is not GSM8K's.
+    Raises UserError if the files cannot be read, or if a row is not GSM8K's.
     """
     published = read_published(config, FILES, ("question", "answer"), fetch=fetch)
     tables = {

@@ -21,7 +21,7 @@ def read_published(
 ) -> dict[str, Table]:
     """The rows of each split; `files` maps splits to paths on the hub, the needed one first.
 
-    Raises UserError if the files cannot be had or lack one of `columns`, and NotHereError if they
+    Raises UserError if the files cannot be read or lack one of `columns`, and NotHereError if they
     would have to be downloaded and `fetch` is false.
     """
     if config.path:
@@ -89,7 +89,7 @@ def download_files(
     except (OSError, HTTPError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"dataset {config.id} at revision {config.revision} cannot be had from the hub "
+            f"dataset {config.id} at revision {config.revision} cannot be loaded from the hub "
             f"({reason.rstrip('.')}); get online, or give a copy: dataset.path=/folder/or/file"
         ) from error
 

@@ -36,7 +36,7 @@ def load_medmcqa(config: MedmcqaConfig, *, fetch: bool = True) -> QuestionSplits
     """All splits: training rows, validation drawn from them, the hub's validation rows as test.
 
     A row with an empty option is left out and counted, since the user cannot correct it. Raises
-    UserError if the files cannot be had, or if the rows are not MedMCQA's.
+    UserError if the files cannot be read, or if the rows are not MedMCQA's.
     """
     published = read_published(config, FILES, ("id", "question", *OPTIONS, "cop"), fetch=fetch)
     for table in published.values():

@@ -37,7 +37,7 @@ FILES = {
 def load_mmlu_pro(config: MmluProConfig, *, fetch: bool = True) -> QuestionSplits:
     """All splits, from the hub's files or from the copy at `config.path`.
 
-    Raises UserError if neither can be had, or if the rows are not MMLU-Pro's.
+    Raises UserError if neither can be read, or if the rows are not MMLU-Pro's.
     """
     published = read_published(config, FILES, ("answer",), fetch=fetch)
     tables = {
