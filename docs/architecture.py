@@ -123,7 +123,7 @@ import the store.
 STAGES = """\
 - `{run_stages}` calls the stages in this order.
 - Each stage returns a frozen result, which is a class of `{RunResults}`.
-- The inputs of a stage are built in `{base_scoring}`, for the run, the data check and the dry run
+- The inputs of a stage are built in `{tuned_replies}`, for the run, the data check and the dry run
   alike: a dry run plans exactly what a run does.
 - A stage first looks in the store. Its key there is a hash of all that its result depends on.
 """
@@ -247,7 +247,7 @@ def write_page() -> str:
     """The text of docs/architecture.md."""
     definitions, floors = find_definitions(), read_floors()
     graph = grimp.build_graph("caft", cache_dir=None)
-    named = ("run_stages", "RunResults", "base_scoring")
+    named = ("run_stages", "RunResults", "tuned_replies")
     stages = STAGES.format(**{name: locate(name, definitions) for name in named})
     parts = [
         INTRODUCTION,
