@@ -1,4 +1,4 @@
-"""Users' own files through the front door: every way to write options and answers."""
+"""Users' own files: every way to write options and answers."""
 
 from __future__ import annotations
 
