@@ -6,9 +6,9 @@
 
 # %% [markdown]
 # # Does entropy predict this model's mistakes?
-# Reads one finished run (`python train.py until=score` is enough): how its estimate is spread over
-# right and wrong answers, how well it finds mistakes, whether the model's probabilities keep their
-# word, and where by subject it works. Name the run's folder in `CAFT_RUN`.
+# Reads one finished run (`python train.py until=score` is enough). It shows the estimate for right
+# and wrong answers, how well the estimate predicts mistakes, overall and by subject, and whether
+# the model's probabilities are calibrated. Set `CAFT_RUN` to the run's folder.
 
 # %%
 import os
@@ -32,8 +32,8 @@ len(scores), run.estimator
 show_figure(figures["histogram"])
 
 # %% [markdown]
-# ## Every estimate against the mistakes
-# No AUC means that the model got everything right, or everything wrong; the reason is given.
+# ## The ROC AUC of every estimate
+# There is no AUC if all answers are right or all are wrong; the table gives the reason.
 
 # %%
 show_table([{"estimate": name, **area} for name, area in run.summary["score"]["roc_auc"].items()])
@@ -42,7 +42,7 @@ show_table([{"estimate": name, **area} for name, area in run.summary["score"]["r
 show_figure(figures["roc"]) if "roc" in figures else "no ROC curve: see the reason above"
 
 # %% [markdown]
-# ## Calibration of the one token
+# ## Calibration of the answer token
 
 # %%
 show_figure(

@@ -5,10 +5,11 @@
 # ---
 
 # %% [markdown]
-# # What does accuracy cost, and is routing worth it?
+# # What does accuracy cost, and does routing help?
 # Reads a sweep, finished or not (`python train.py -m method=sft,distill,complexity_aware
-# split=entropy,random seed=1,2,3`): accuracy against price, paired tests on the same questions,
-# and routing against chance at an equal budget. Name the sweep's folder in `CAFT_SWEEP`.
+# split=entropy,random seed=1,2,3`). It shows accuracy against price, paired tests on the same
+# questions, and entropy routing against random routing at an equal budget. Set `CAFT_SWEEP` to the
+# sweep's folder.
 
 # %%
 import os
@@ -38,13 +39,13 @@ for figure in draw_sweep(arms):
     display(show_figure(figure))
 
 # %% [markdown]
-# ## Pair by pair
+# ## Every pair of settings
 
 # %%
 show_table(summary["comparisons"])
 
 # %% [markdown]
-# ## What is saved, under each way of counting
+# ## Savings, counted in several units
 
 # %%
 counts = summary["savings"]["counts"] if summary["savings"] else {}

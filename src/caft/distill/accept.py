@@ -17,8 +17,9 @@ from caft.teachers.refusals import Finish, read_finish
 from caft.teachers.words import well_formed
 from caft.text.answers import answer_labels, gold_label
 from caft.text.config import OptionIds
-from caft.text.parsing import answers_agree, drop_thinking, last_marker, read_marker
+from caft.text.parsing import answers_agree, last_marker, read_marker
 from caft.text.prompts import bracketed
+from caft.text.thinking import drop_thinking
 
 LARGEST_TEXT = 100_000
 """Characters; no solution is longer, and what is gets cut off before it is kept."""
