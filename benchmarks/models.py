@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from caft.kernels.rms_norm import make_norms_lean
+from caft.kernels.rms_norm import fuse_rms_norms
 from caft.models.config import Dtype, EmbeddedModelConfig
 from caft.models.loading import load_model, load_tokenizer, resolve_dtype
 from caft.models.sources.locate import locate_model
@@ -72,5 +72,5 @@ def make_model(
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
     if not plain:
-        make_norms_lean(model)
+        fuse_rms_norms(model)
     return model

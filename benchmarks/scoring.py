@@ -44,7 +44,7 @@ import torch
 
 from caft.data.arithmetic import load_arithmetic
 from caft.data.config import ArithmeticConfig
-from caft.kernels.linear import make_linears_lean
+from caft.kernels.linear import reorder_weights
 from caft.models.config import Dtype
 from caft.models.estimates import entropy_of
 from caft.records import Question
@@ -70,7 +70,7 @@ def main() -> None:
     dtype = choose_dtype(told.dtype, told.device)
     tokens = ModelScoreConfig(batch_tokens=told.batch_tokens).tokens_a_pass(told.device)
     model = make_model(told.model, told.device, dtype, tiny=told.tiny)
-    make_linears_lean(model)
+    reorder_weights(model)
     print(
         f"{told.model} in {dtype} on {told.device}, {torch.get_num_threads()} threads, seconds "
         f"of {told.clock}, load {os.getloadavg()[0]:.1f}",

@@ -141,7 +141,7 @@ def read_rows(options: argparse.Namespace) -> Rows:
     return [(list(row.prompt_ids), list(row.completion_ids)) for row in examples]
 
 
-def adapt(model: Any, *, lean: bool) -> Any:
+def adapt(model: Any, *, fused: bool) -> Any:
     """The same fresh adapters for all."""
     import torch
 
@@ -151,7 +151,7 @@ def adapt(model: Any, *, lean: bool) -> Any:
     adapted = add_lora(
         model, r=16, alpha=32, dropout=0.0, modules=(), use_dora=False, use_rslora=False
     )
-    if not lean:
+    if not fused:
         for layer in adapted.modules():
             vars(layer).pop("forward", None)
     return adapted.train()
@@ -186,7 +186,7 @@ def run_ours(model: Any, rows: Rows, options: argparse.Namespace, watch: Watch) 
         watch.note()
 
     module = TuningModule(
-        adapt(model, lean=True),
+        adapt(model, fused=True),
         TuningConfig(learning_rate=options.learning_rate),
         steps=len(steps),
         record=record,
@@ -218,7 +218,7 @@ def run_trl(model: Any, rows: Rows, options: argparse.Namespace, watch: Watch) -
 
     batch = int(options.job.removeprefix("trl").removesuffix("-liger"))
     trainer = InOrder(
-        model=adapt(model, lean=False),
+        model=adapt(model, fused=False),
         args=SFTConfig(
             output_dir=options.folder,
             per_device_train_batch_size=batch,

@@ -6,9 +6,9 @@
 
 # %% [markdown]
 # # Does entropy predict this model's mistakes?
-# Reads one finished run (`python train.py until=score` is enough): how its estimate is spread over
-# right and wrong answers, how well it finds mistakes, whether the model's probabilities keep their
-# word, and where by subject it works. Name the run's folder in `CAFT_RUN`.
+# Reads one finished run (`python train.py until=score` is enough). It shows the estimate for right
+# and wrong answers, how well the estimate predicts mistakes, overall and by subject, and whether
+# the model's probabilities are calibrated. Set `CAFT_RUN` to the run's folder.
 
 # %%
 import os
@@ -17,7 +17,6 @@ from pathlib import Path
 from caft.report.figures import draw_calibration
 from caft.report.figures.notebook import show_figure, show_table
 from caft.report.run.class_rows import training_scores
-from caft.report.run.estimator_auc import measure_by_subject
 from caft.report.run.finished import read_run
 from caft.report.run.html import draw_figures
 
@@ -33,8 +32,8 @@ len(scores), run.estimator
 show_figure(figures["histogram"])
 
 # %% [markdown]
-# ## Every estimate against the mistakes
-# No AUC means that the model got everything right, or everything wrong; the reason is given.
+# ## The ROC AUC of every estimate
+# There is no AUC if all answers are right or all are wrong; the table gives the reason.
 
 # %%
 show_table([{"estimate": name, **area} for name, area in run.summary["score"]["roc_auc"].items()])
@@ -43,7 +42,7 @@ show_table([{"estimate": name, **area} for name, area in run.summary["score"]["r
 show_figure(figures["roc"]) if "roc" in figures else "no ROC curve: see the reason above"
 
 # %% [markdown]
-# ## Calibration of the one token
+# ## Calibration of the answer token
 
 # %%
 show_figure(
@@ -57,19 +56,19 @@ show_figure(
 # ## By subject
 
 # %%
-subject_of = {question.id: question.subject for question in run.tables.questions.values()}
-areas = measure_by_subject(scores, subject_of, run.estimator)
+score = run.summary["score"]
+areas = score.get("by_subject") or {"all": score["roc_auc"][run.estimator]}
 show_table(
     [
         {
             "subject": subject,
-            "AUC": area.value,
-            "low": area.low,
-            "high": area.high,
-            "questions": area.n,
-            "wrong": area.positives,
-            "reason": area.reason,
+            "AUC": area["value"],
+            "low": area["low"],
+            "high": area["high"],
+            "questions": area["n"],
+            "wrong": area["incorrect"],
+            "reason": area.get("reason", ""),
         }
-        for subject, area in areas.items()
+        for _, subject, area in sorted((-area["n"], name, area) for name, area in areas.items())
     ]
 )

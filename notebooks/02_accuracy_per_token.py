@@ -5,35 +5,31 @@
 # ---
 
 # %% [markdown]
-# # What does accuracy cost, and is routing worth it?
+# # What does accuracy cost, and does routing help?
 # Reads a sweep, finished or not (`python train.py -m method=sft,distill,complexity_aware
-# split=entropy,random seed=1,2,3`): accuracy against price, paired tests on the same questions,
-# and routing against chance at an equal budget. Name the sweep's folder in `CAFT_SWEEP`.
+# split=entropy,random seed=1,2,3`). It shows accuracy against price, paired tests on the same
+# questions, and entropy routing against random routing at an equal budget. Set `CAFT_SWEEP` to the
+# sweep's folder.
 
 # %%
 import os
-from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 from caft.report.figures.notebook import show_figure, show_table
-from caft.report.sweep import read_sweep
-from caft.report.sweep.page import draw_sweep
-from caft.report.sweep.summary import describe_arm, examine_sweep
+from caft.report.sweep import analyse_sweep, read_sweep
+from caft.report.sweep.figures import draw_sweep
 
-found = examine_sweep(read_sweep(Path(os.environ["CAFT_SWEEP"])))
-arms = [describe_arm(arm, found.confidence) for arm in found.arms]
+sweep = read_sweep(Path(os.environ["CAFT_SWEEP"]))
+summary = analyse_sweep(sweep, datetime.now(UTC).isoformat()).summary
+arms = summary["arms"]
 show_table([{"setting": arm["name"], **arm["accuracy"], "seeds": arm["seeds"]} for arm in arms])
 
 # %% [markdown]
 # ## The answers
 
 # %%
-show_table(
-    [
-        {"asked": finding.asked, "answer": finding.answer, "detail": finding.detail}
-        for finding in found.answers
-    ]
-)
+show_table(summary["answers"])
 
 # %% [markdown]
 # ## Accuracy against price, and against the cut points
@@ -43,19 +39,14 @@ for figure in draw_sweep(arms):
     display(show_figure(figure))
 
 # %% [markdown]
-# ## Pair by pair
+# ## Every pair of settings
 
 # %%
-show_table([asdict(pair) for pair in found.comparisons])
+show_table(summary["comparisons"])
 
 # %% [markdown]
-# ## What is saved, under each way of counting
+# ## Savings, counted in several units
 
 # %%
-names = [arm.name for arm in found.arms]
-show_table(
-    [
-        {"count": saving.name, **dict(zip(names, saving.amounts, strict=True))}
-        for saving in found.savings
-    ]
-)
+counts = summary["savings"]["counts"] if summary["savings"] else {}
+show_table([{"count": count["name"], **count["amounts"]} for count in counts.values()])

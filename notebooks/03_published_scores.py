@@ -6,22 +6,33 @@
 
 # %% [markdown]
 # # Published entropies, recomputed
-# Reads a file in which somebody published entropy, correctness and class of every question:
-# recomputes the ROC AUC, and shows which questions stand in more than one published class. Name
-# the file in `CAFT_PUBLISHED`; other column names go in as `columns=`.
+# Reads a file with the entropy, the correctness and the class of every question, as published by
+# the paper's authors. Recomputes the ROC AUC, and counts the questions that are in more than one
+# class. Set `CAFT_PUBLISHED` to the file; `COLUMNS` has the names of its columns.
 
 # %%
 import os
+from collections import Counter, defaultdict
+from itertools import combinations
 
-from caft.data.published_file import count_overlap, read_published_file
+from caft.data.files import read_table, refuse_missing_columns
+from caft.data.local import read_scores
 from caft.report.figures import draw_histogram, draw_roc
 from caft.report.figures.notebook import show_figure, show_table
 from caft.statistics import roc_auc
 
-rows = read_published_file(os.environ["CAFT_PUBLISHED"])
-entropies = [row.entropy for row in rows]
-correct = [row.correct for row in rows]
-wrong = [not row.correct for row in rows]
+COLUMNS = {
+    "id": "question_id",
+    "class": "published_split",
+    "entropy": "published_entropy_nats",
+    "correct": "published_correct",
+}
+table = read_table(os.environ["CAFT_PUBLISHED"], "CAFT_PUBLISHED")
+refuse_missing_columns(table, COLUMNS)
+scores = read_scores(table, COLUMNS["entropy"], COLUMNS["correct"])
+entropies = [entropy for entropy, _ in scores]
+correct = [right for _, right in scores]
+wrong = [not right for right in correct]
 area = roc_auc(entropies, wrong, event="wrong")
 area
 
@@ -33,9 +44,12 @@ bounds = {"value": area.value, "low": area.low, "high": area.high}
 show_figure(draw_roc(entropies, wrong, [], "published entropy", bounds))
 
 # %% [markdown]
-# ## Overlap of the published classes
-# A question that is trained on in two classes is in both stages of a method.
+# ## Questions in two classes
+# A question in two classes is trained in both stages of a method.
 
 # %%
-overlap = count_overlap(rows)
-show_table([{"one": one, "other": other, "questions": n} for (one, other), n in overlap.items()])
+classes = defaultdict(set)
+for row in table.rows:
+    classes[row.values[COLUMNS["id"]]].add(row.values[COLUMNS["class"]])
+pairs = Counter(pair for names in classes.values() for pair in combinations(sorted(names), 2))
+show_table([{"one": one, "other": two, "questions": n} for (one, two), n in sorted(pairs.items())])

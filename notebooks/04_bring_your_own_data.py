@@ -6,8 +6,8 @@
 
 # %% [markdown]
 # # From a CSV to a plan with its cost
-# Nothing is run here: `dry_run=true` says stage by stage what would be done, how many questions the
-# teacher would be asked, and what that would cost. Name your file in `CAFT_CSV`; further words of
+# Nothing is run here: `dry_run=true` shows, stage by stage, what would be done, how many questions
+# the teacher would be asked, and what that would cost. Set `CAFT_CSV` to your file. Other words of
 # the command line, such as the model, go into `CAFT_WORDS`.
 
 # %%
@@ -24,8 +24,8 @@ words = [
 ]
 
 # %% [markdown]
-# ## What the settings mean
-# A misspelt one ends here, with the nearest name.
+# ## The settings
+# A misspelt one is an error here, which names the nearest setting.
 
 # %%
 config = compose(words)

@@ -49,10 +49,10 @@ def test_every_way_to_print_is_clean(capsys: pytest.CaptureFixture[str]) -> None
     tell(EVIL)
     say(f"{EVIL}\nnext")
     tell_error(EVIL)
-    told = capsys.readouterr()
-    assert told.out == f"{SHOWN}\n"
-    # What is said in one line has its white space joined first.
-    assert told.err == f"{SHOWN.replace(chr(92) + 'r', ' ')} next\n{SHOWN}\n"
+    printed = capsys.readouterr()
+    assert printed.out == f"{SHOWN}\n"
+    # What is printed in one line has its white space joined first.
+    assert printed.err == f"{SHOWN.replace(chr(92) + 'r', ' ')} next\n{SHOWN}\n"
 
 
 def test_a_line_of_the_log_and_its_traceback_are_clean() -> None:

@@ -19,27 +19,27 @@ needs_full = pytest.mark.skipif(not FULL.exists(), reason="this system has no /d
 def test_a_closed_pipe_is_silence() -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    told = io.StringIO()
+    other = io.StringIO()
     with os.fdopen(writer, "w") as pipe:
-        stream = LenientStream(pipe, "standard output", told)
+        stream = LenientStream(pipe, "standard output", other)
         stream.write("one")
         stream.flush()
         stream.writelines(["two", "three"])
         stream.flush()
         # Closing flushes once more, and would raise if the end were still that pipe.
-    assert not told.getvalue()
+    assert not other.getvalue()
 
 
 @needs_full
-def test_a_full_disk_is_told_once() -> None:
-    told = io.StringIO()
+def test_a_full_disk_is_reported_once() -> None:
+    other = io.StringIO()
     with FULL.open("w") as file:
-        stream = LenientStream(file, "standard output", told)
+        stream = LenientStream(file, "standard output", other)
         for _ in range(3):
             stream.write("one")
             stream.flush()
-    assert told.getvalue().startswith("standard output is lost from here on: No space left")
-    assert told.getvalue().count("\n") == 1
+    assert other.getvalue().startswith("standard output is lost from here on: No space left")
+    assert other.getvalue().count("\n") == 1
 
 
 def test_letters_that_an_encoding_lacks_are_question_marks() -> None:
@@ -51,7 +51,7 @@ def test_letters_that_an_encoding_lacks_are_question_marks() -> None:
 
 
 @needs_full
-def test_a_log_on_a_full_disk_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_on_a_full_disk_is_reported_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     handler = RunLog(FULL, mode="w")
     for _ in range(3):
         handler.emit(logging.makeLogRecord({"msg": "hello"}))

@@ -2,8 +2,8 @@
 
 Questions, templates, replies, servers' messages and paths come from strangers. An escape sequence
 among them would move the cursor, recolour or retitle the terminal, or copy to the clipboard; a
-bidirectional override would show a line that does not stand there. Libraries speak, too: their
-hints and warnings go to run.log, their errors to the terminal as well.
+bidirectional override would show another line than it holds. Libraries' hints and warnings go to
+run.log, their errors to the terminal as well.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderResult
 
 # C0 without tab and line feed, DEL and C1; separators that break lines; marks, embeddings and
 # overrides of direction; halves of surrogate pairs, which no stream can encode.
@@ -46,23 +46,22 @@ def open_console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     console = Console(stderr=stderr, markup=False, emoji=False)
-    console.push_render_hook(cast(Any, _Cleaning()))
+    console.push_render_hook(_Cleaning())  # type: ignore[arg-type]
     return console
 
 
 class _Cleaning:
     """A render hook of rich's: texts are cleaned, rich's own commands are not."""
 
-    def process_renderables(self, renderables: list[Any]) -> list[Any]:
-        """Called by the console with all that one print holds."""
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
         return [_Cleaned(renderable) for renderable in renderables]
 
 
 class _Cleaned:
-    def __init__(self, renderable: Any) -> None:
+    def __init__(self, renderable: ConsoleRenderable) -> None:
         self._renderable = renderable
 
-    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.segment import Segment
 
         for segment in console.render(self._renderable, options):
@@ -81,12 +80,11 @@ class CleanFormatter(logging.Formatter):
 
 
 class OursOrErrors(logging.Filter):
-    """Lets through what this package says, and what others say is an error."""
+    """Lets through all records of this package, and errors of others."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record may pass."""
-        ours = record.name == "caft" or record.name.startswith("caft.")
-        return ours or record.levelno >= logging.ERROR
+        return record.name.partition(".")[0] == "caft" or record.levelno >= logging.ERROR
 
 
 @contextmanager

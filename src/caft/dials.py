@@ -14,13 +14,15 @@ from enum import Enum
 from math import inf
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, TypeAlias, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args, get_origin, get_type_hints
 
 from caft.errors import UserError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 _LONGEST_SHOWN = 40
 _LONGEST_PART = 255
-_OR_MORE = {True: ", and finite", False: " or more, and finite"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +43,15 @@ class Range:
         return fits_low and (value < self.high if self.below else value <= self.high)
 
     def __str__(self) -> str:
-        low = f"more than {_words(self.low)}" if self.above else _words(self.low)
-        if self.below and self.high != inf and not self.above:
-            return f"{low} or more, below {_words(self.high)}"
+        if self.low == -inf and self.high == inf:
+            return "a finite number"
+        if not self.above and not self.below:
+            return f"{_show_bound(self.low)} to {_show_bound(self.high)}"
+        low = _show_bound(self.low)
+        low = f"more than {low}" if self.above else f"{low} or more"
         if self.high == inf:
-            return "a finite number" if self.low == -inf else f"{low}{_OR_MORE[self.above]}"
-        if self.above or self.below:
-            return f"{low}, {'below' if self.below else 'up to'} {_words(self.high)}"
-        return f"{low} to {_words(self.high)}"
+            return f"{low}, and finite"
+        return f"{low}, {'below' if self.below else 'up to'} {_show_bound(self.high)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ LongText: TypeAlias = Annotated[str, Filled(longest_part=None)]
 """A name that somebody else cuts to a limit of their own."""
 
 
-def check_dials(config: Any, place: str) -> None:
+def check_dials(config: DataclassInstance, place: str) -> None:
     """UserError for the first of `config`'s own settings that is not what its annotation allows.
 
     `place` is where they stand, such as `tuning.lora`. Parts that are config classes themselves
@@ -92,26 +95,26 @@ def check_dials(config: Any, place: str) -> None:
             _check(f"{place}.{name}" if place else name, hint, value)
 
 
-def _fields(config: Any) -> Iterator[tuple[str, Any, Any]]:
+def _fields(config: DataclassInstance) -> Iterator[tuple[str, object, object]]:
     hints = get_type_hints(type(config), include_extras=True)
     for field in fields(config):
         yield field.name, hints[field.name], getattr(config, field.name)
 
 
-def _check(path: str, hint: Any, value: Any) -> None:
+def _check(path: str, hint: object, value: object) -> None:
     kind, rules, optional = read_hint(hint)
     if kind is Any and isinstance(value, float):
-        # A table of the user's own goes to others as JSON, which has no word for NaN.
+        # A table of the user's own goes to others as JSON, which has no NaN.
         rules = (ANY_FINITE,)
     for rule in rules if value is not None else ():
         _apply(rule, path, value, ", or null" if optional else "")
-    if get_origin(kind) is list and value is not None:
+    if get_origin(kind) is list and isinstance(value, list):
         _refuse_repeats(path, value)
     for name, inner_hint, inner in _members(kind, value):
         _check(f"{path}.{name}", inner_hint, inner)
 
 
-def read_hint(hint: Any) -> tuple[Any, tuple[Any, ...], bool]:
+def read_hint(hint: object) -> tuple[object, tuple[object, ...], bool]:
     """A dial's type without `| None`, the rules beside it, and whether null is allowed."""
     optional = NoneType in get_args(hint)
     if optional:
@@ -122,26 +125,22 @@ def read_hint(hint: Any) -> tuple[Any, tuple[Any, ...], bool]:
     return hint, (), optional
 
 
-def _apply(rule: Any, path: str, value: Any, or_null: str) -> None:
+def _apply(rule: object, path: str, value: Any, or_null: str) -> None:
     if isinstance(rule, Range) and value not in rule:
         raise UserError(f"{path} is {shown(value)}; give {rule}{or_null}")
-    if isinstance(rule, Filled) and not value.strip():
+    if isinstance(rule, Filled):
+        _refuse_bad_name(rule, path, value, or_null)
+
+
+def _refuse_bad_name(rule: Filled, path: str, value: str, or_null: str) -> None:
+    if not value.strip():
         raise UserError(f"{path} is {value!r}, which names nothing; give a name{or_null}")
-    if isinstance(rule, Filled) and rule.longest_part is not None:
-        _refuse_long_parts(path, value, rule.longest_part)
-    if isinstance(rule, Filled) and value.startswith("~"):
-        _refuse_unknown_home(path, value)
-
-
-def _refuse_long_parts(path: str, value: str, longest: int) -> None:
-    if any(len(part) > longest for part in value.split("/")):
+    longest = rule.longest_part
+    if longest is not None and any(len(part) > longest for part in value.split("/")):
         raise UserError(
             f"{path} is {shown(value)}; no name of a file or folder is longer than {longest} "
             "characters, so give a shorter one"
         )
-
-
-def _refuse_unknown_home(path: str, value: str) -> None:
     try:
         Path(value).expanduser()
     except RuntimeError as error:
@@ -150,9 +149,9 @@ def _refuse_unknown_home(path: str, value: str) -> None:
         ) from error
 
 
-def _members(kind: Any, value: Any) -> Iterator[tuple[object, Any, Any]]:
+def _members(kind: object, value: object) -> Iterator[tuple[object, object, object]]:
     """What a list, a table, or a config class within one holds: name, hint and value."""
-    if is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
         yield from _fields(value)
         return
     of = get_args(kind)[-1] if get_args(kind) else Any
@@ -162,7 +161,7 @@ def _members(kind: Any, value: Any) -> Iterator[tuple[object, Any, Any]]:
         yield from ((number, of, inner) for number, inner in enumerate(value))
 
 
-def _refuse_repeats(path: str, entries: list[Any]) -> None:
+def _refuse_repeats(path: str, entries: list[object]) -> None:
     """Words name things, and naming one twice is a slip; numbers and tables may repeat."""
     words = Counter(
         entry.name if isinstance(entry, Enum) else entry
@@ -184,5 +183,5 @@ def shown(value: object) -> str:
     return f"{text[: _LONGEST_SHOWN // 2]}... ({len(text):,} characters)"
 
 
-def _words(bound: float) -> str:
+def _show_bound(bound: float) -> str:
     return f"{bound:,}" if isinstance(bound, int) else f"{bound:,g}"

@@ -39,7 +39,7 @@ class Estimator:
     `title` stands in sentences, `unit` after numbers. `circular`: it looks at the gold answer,
     so that its AUC proves nothing. `known_at_test`: it exists for questions whose answer nobody
     knows; where it does not, validation and test questions are placed by another one.
-    `free_text`: it is told apart from the plain one only where answers are several tokens.
+    `free_text`: it differs from the plain one only where answers are several tokens.
     """
 
     name: str
@@ -146,8 +146,3 @@ def needs_of(names: Iterable[str]) -> list[Need]:
     """What the named estimators need, each once, cheapest first."""
     wanted = {ESTIMATORS[name].need for name in names}
     return [need for need in Need if need in wanted]
-
-
-def list_estimators(need: Need) -> list[str]:
-    """The names of all that one gathering yields."""
-    return [estimator.name for estimator in _ALL if estimator.need is need]

@@ -8,17 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar, overload
 
 if TYPE_CHECKING:
     import torch
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class LMConfig(Protocol):
+    """A model's config.json in memory; architectures have settings of their own beside these."""
+
+    _attn_implementation: str
+    sub_configs: Mapping[str, object]
+
+
+class LMOutput(Protocol):
+    """What a forward pass returns."""
+
+    logits: torch.Tensor
 
 
 class CausalLM(Protocol):
     """A torch module that maps token ids to the logits of the next token."""
 
-    config: Any
-    generation_config: Any
+    config: LMConfig
+    name_or_path: str
 
     @property
     def device(self) -> torch.device:
@@ -30,8 +45,24 @@ class CausalLM(Protocol):
         """What its weights are kept in."""
         ...
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """The forward pass; its result has `logits`, (rows, tokens, vocabulary)."""
+    def __call__(self, *args: object, **kwargs: object) -> LMOutput:
+        """The forward pass; its logits are [rows, tokens, vocabulary]."""
+        ...
+
+    def train(self) -> CausalLM:
+        """Itself, in training mode."""
+        ...
+
+    def eval(self) -> CausalLM:
+        """Itself, in evaluation mode."""
+        ...
+
+    def float(self) -> CausalLM:
+        """Itself, with weights in float32."""
+        ...
+
+    def to(self, where: torch.device | torch.dtype | str) -> CausalLM:
+        """Itself, with its weights on another device or in another dtype."""
         ...
 
     def modules(self) -> Iterator[torch.nn.Module]:
@@ -50,6 +81,10 @@ class CausalLM(Protocol):
         """`parameters`, each with its path."""
         ...
 
+    def buffers(self) -> Iterator[torch.Tensor]:
+        """Every tensor that is kept with the weights and not trained."""
+        ...
+
     def get_output_embeddings(self) -> torch.nn.Module:
         """The head: hidden state to logits."""
         ...
@@ -58,57 +93,89 @@ class CausalLM(Protocol):
         """Everything in front of the head."""
         ...
 
-    def save_pretrained(self, folder: str | PathLike[str], **kwargs: Any) -> Any:
+    def set_attn_implementation(self, name: str) -> object:
+        """Choose a registered attention function for all layers."""
+        ...
+
+    def gradient_checkpointing_enable(self, settings: Mapping[str, bool]) -> object:
+        """Keep only the inputs of layers for the backward pass."""
+        ...
+
+    def enable_input_require_grads(self) -> object:
+        """Let gradients reach the first layer where the embedding is frozen."""
+        ...
+
+    def save_pretrained(self, folder: str | PathLike[str], **options: bool) -> object:
         """Write config and weights."""
         ...
+
+
+class Encoding(Protocol[T_co]):
+    """What tokenizing returns: token ids of a text, or of each of several."""
+
+    @property
+    def input_ids(self) -> T_co:
+        """The token ids."""
+        ...
+
+
+class AddedToken(Protocol):
+    """A token that was added to the trained vocabulary; `str` gives its text."""
+
+    special: bool
 
 
 class Tokenizer(Protocol):
     """A tokenizer of transformers."""
 
-    chat_template: Any
+    chat_template: str | dict[str, str] | None
+    eos_token: str | None
     eos_token_id: int | None
+    bos_token: str | None
     bos_token_id: int | None
     pad_token_id: int | None
-    bos_token: str | None
-    pad_token: str | None
-    model_max_length: int
     all_special_tokens: Sequence[str]
-    special_tokens_map: Mapping[str, Any]
-    added_tokens_decoder: Mapping[int, Any]
+    special_tokens_map: Mapping[str, object]
+    added_tokens_decoder: Mapping[int, AddedToken]
 
-    def __call__(self, text: str | Sequence[str], **kwargs: Any) -> Any:
-        """Token ids of a text or of several, under `input_ids`."""
-        ...
+    @overload
+    def __call__(self, text: str, **options: bool) -> Encoding[list[int]]: ...
+    @overload
+    def __call__(self, text: list[str], **options: bool) -> Encoding[list[list[int]]]: ...
+
+    def __hash__(self) -> int: ...
 
     def __len__(self) -> int:
-        """How many tokens it knows, added ones included."""
+        """How many tokens it has, added ones included."""
         ...
 
-    def decode(self, token_ids: Any, **kwargs: Any) -> str:
+    def decode(self, token_ids: int | Sequence[int], **options: bool) -> str:
         """The text of token ids."""
         ...
 
-    def convert_ids_to_tokens(self, ids: Any, **kwargs: Any) -> Any:
-        """Its own names of token ids."""
+    @overload
+    def convert_ids_to_tokens(self, ids: int) -> str: ...
+    @overload
+    def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str]: ...
+
+    def convert_tokens_to_ids(self, tokens: list[str]) -> list[int]:
+        """The ids of its own names of tokens."""
         ...
 
-    def convert_tokens_to_ids(self, tokens: Any) -> Any:
-        """The ids of its own names."""
-        ...
-
-    def apply_chat_template(self, conversation: Any, **kwargs: Any) -> Any:
+    def apply_chat_template(
+        self, conversation: Sequence[Mapping[str, str]], **options: object
+    ) -> object:
         """Turns rendered as the model was trained on them."""
         ...
 
     def get_vocab(self) -> Mapping[str, int]:
-        """Its own names and their ids."""
+        """Its own names of tokens, with their ids."""
         ...
 
     def get_added_vocab(self) -> Mapping[str, int]:
         """The added ones among them."""
         ...
 
-    def save_pretrained(self, folder: str | PathLike[str], **kwargs: Any) -> Any:
+    def save_pretrained(self, folder: str | PathLike[str]) -> object:
         """Write its files."""
         ...

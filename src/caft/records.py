@@ -1,7 +1,7 @@
 """The nouns of complexity-aware fine-tuning. Plain frozen records that import nothing of ours.
 
-Every room takes records in and hands records out; they meet in the store as tables, one row a
-record. Field names here are the column names there.
+Every room takes and returns records; the store keeps them as tables, one row a record, whose
+columns are named after the fields.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerScore:
-    """What a model said about one question when it had to answer at once.
+    """A model's answer to one question, given at once.
 
     `predicted` is the greedy token's text, stripped; `valid` says whether it is one of the
     allowed answers. `estimates` maps estimator names to values, entropies in nats; an estimate
@@ -112,7 +112,7 @@ class Chain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """What a judge said about one question for one estimator; `value` None where unreadable."""
+    """A judge's reply to one question for one estimator; `value` None where unreadable."""
 
     question_id: str
     estimator: str

@@ -11,33 +11,42 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from threading import Timer
 from types import FrameType
 
 from caft.console import tell_error
 
-_AGAIN_SECONDS = 0.05
-
-_SAME_SECONDS = 0.5
-"""Between two signals that are one: timeout(1) sends it to the process and to its group."""
-
-_STEP_FIRST = b"stopping after this step, whose work is kept; Ctrl-C stops at once\n"
-
 DONE = 0
 OUR_FAULT = 1
 USER_MUST_ACT = 2
 
+_SECONDS_UNTIL_AGAIN = 0.05
+_SECONDS_OF_ONE_SIGNAL = 0.5
+"""Two signals within it are one: timeout(1) sends it to the process and to its group."""
 
-@dataclass
+_STEP_FIRST = b"stopping after this step, whose work is kept; Ctrl-C stops at once\n"
+
+
 class Caught:
-    """The last signal that asked the process to end, or None."""
+    """The signals that ask the process to end, SIGTERM and SIGINT, while `watch_signals` runs.
 
-    number: int | None = None
-    tell: Callable[[int], None] | None = None
-    """Called with the first signal, before it ends anything: to pass it on to other processes."""
-    listen: Callable[[], None] = lambda: None
-    """Installs the handlers, again where a library has put its own in their place."""
+    `number` is that of the last one, or None. `pass_on` is called with the first one, before it
+    ends anything: to pass it on to other processes.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self.pass_on: Callable[[int], None] | None = None
+        self._raised: BaseException | None = None
+        self._noted_at: float | None = None
+        self._again: list[Timer] = []
+        self._hook_before = sys.unraisablehook
+        # A shell starts background jobs with SIGINT ignored: what is ignored stays ignored.
+        self._before = {
+            number: handler
+            for number in (signal.SIGTERM, signal.SIGINT)
+            if (handler := signal.getsignal(number)) is not signal.SIG_IGN
+        }
 
     @property
     def status(self) -> int:
@@ -51,17 +60,58 @@ class Caught:
         assert self.number is not None, "no signal was caught"
         return signal.Signals(self.number).name
 
+    def listen(self) -> None:
+        """Install the handlers, again where a library has put its own in their place."""
+        for number in self._before:
+            signal.signal(number, self._handle)
 
-@dataclass(frozen=True)
-class _Manner:
-    """How work ends by itself: what is said of it, and whether a second SIGTERM ends it at once."""
+    def stop_listening(self) -> None:
+        """Put back whatever handled signals before."""
+        sys.unraisablehook = self._hook_before
+        for timer in self._again:
+            timer.cancel()
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
-    words: bytes
-    second_ends: bool
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        first, now = self.number is None, time.monotonic()
+        pass_on, self.pass_on, self.number = self.pass_on, None, number
+        if pass_on:
+            pass_on(number)
+        if signal.getsignal(number) != self._handle or self._is_only_noted(number, first, now):
+            return
+        interrupted = number == signal.SIGINT
+        self._raised = KeyboardInterrupt() if interrupted else SystemExit(self.status)
+        raise self._raised
+
+    def _is_only_noted(self, number: int, first: bool, now: float) -> bool:
+        """Whether the work ends by itself, and the signal is none that ends it at once."""
+        if not _ends_by_itself:
+            return False
+        text, second_ends = _ends_by_itself[-1]
+        if first:
+            self._noted_at = now
+            os.write(2, text)
+            return True
+        noted = self._noted_at
+        another = noted is not None and now - noted > _SECONDS_OF_ONE_SIGNAL
+        return number == signal.SIGTERM and not (another and second_ends)
+
+    def send_again(self, ignored: sys.UnraisableHookArgs) -> None:
+        """Python ignores what is raised while it cleans up an object or an import lock."""
+        if self._raised is None or ignored.exc_value is not self._raised or self.number is None:
+            self._hook_before(ignored)
+            return
+        # Not here: what a hook raises is ignored, too.
+        timer = Timer(_SECONDS_UNTIL_AGAIN, os.kill, (os.getpid(), self.number))
+        timer.daemon = True
+        timer.start()
+        self._again.append(timer)
 
 
 _watching: list[Caught] = []
-_ends_by_itself: list[_Manner] = []
+_ends_by_itself: list[tuple[bytes, bool]] = []
+"""Work that ends by itself: what is printed then, and whether a second SIGTERM ends it at once."""
 
 
 def asked_to_end() -> bool:
@@ -89,13 +139,13 @@ def take_signals_back() -> None:
 
 
 @contextmanager
-def ends_by_itself(words: bytes = _STEP_FIRST, *, second_ends: bool = False) -> Iterator[None]:
+def ends_by_itself(text: bytes = _STEP_FIRST, *, second_ends: bool = False) -> Iterator[None]:
     """For work that asks `asked_to_end`: signals are only noted, but for a second Ctrl-C.
 
-    `words` are said at the first one. With `second_ends` a second SIGTERM is not only noted
+    `text` is printed at the first one. With `second_ends` a second SIGTERM is not only noted
     either; a cluster may repeat itself, so work of unknown length is better without.
     """
-    _ends_by_itself.append(_Manner(words, second_ends))
+    _ends_by_itself.append((text, second_ends))
     try:
         yield
     finally:
@@ -106,70 +156,19 @@ def ends_by_itself(words: bytes = _STEP_FIRST, *, second_ends: bool = False) -> 
 def watch_signals() -> Iterator[Caught]:
     """Notes SIGTERM and SIGINT and turns them into SystemExit and KeyboardInterrupt.
 
-    While somebody else has taken a signal over, as Lightning does with SIGTERM, or inside
+    While a library has taken a signal over, as Lightning does with SIGTERM, or inside
     `ends_by_itself`, it is only noted: they end the process in their own time, with statuses of
     their own, which is why the signal is remembered here.
-
-    Python ignores what is raised while it cleans up an object or a lock of its import system; a
-    signal that came at such a moment is sent again.
     """
     caught = Caught()
-    raised: list[BaseException] = []
-    came: list[float] = []
-    again: list[Timer] = []
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        first, now = caught.number is None, time.monotonic()
-        tell, caught.tell, caught.number = caught.tell, None, number
-        if tell:
-            tell(number)
-        if signal.getsignal(number) is not end:
-            return
-        if _ends_by_itself and first:
-            came[:] = [now]
-            os.write(2, _ends_by_itself[-1].words)
-            return
-        if _ends_by_itself and number == signal.SIGTERM:
-            another = came and now - came[0] > _SAME_SECONDS
-            if not (another and _ends_by_itself[-1].second_ends):
-                return
-        raised[:] = [KeyboardInterrupt() if number == signal.SIGINT else SystemExit(caught.status)]
-        raise raised[0]
-
-    def send_again(ignored: sys.UnraisableHookArgs) -> None:
-        if caught.number is None or ignored.exc_value not in raised:
-            hook_before(ignored)
-            return
-        # Not here: what a hook raises is ignored, too.
-        again.append(Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), caught.number)))
-        again[-1].daemon = True
-        again[-1].start()
-
-    hook_before = sys.unraisablehook
-    sys.unraisablehook = send_again
-    # A shell starts background jobs with SIGINT ignored: what is ignored stays ignored.
-    before = {
-        number: handler
-        for number in (signal.SIGTERM, signal.SIGINT)
-        if (handler := signal.getsignal(number)) is not signal.SIG_IGN
-    }
-
-    def listen() -> None:
-        for number in before:
-            signal.signal(number, end)
-
-    caught.listen = listen
-    listen()
+    sys.unraisablehook = caught.send_again
+    caught.listen()
     _watching.append(caught)
     try:
         yield caught
     finally:
         _watching.pop()
-        sys.unraisablehook = hook_before
-        for timer in again:
-            timer.cancel()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        caught.stop_listening()
 
 
 def say(message: str) -> None:

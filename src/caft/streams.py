@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TextIO
 
 
 class LenientStream:
     """A text stream whose first failing write is its last: what follows goes nowhere.
 
-    A closed pipe (`| head`) is silence; any other cause is said once on `told`, another stream.
+    A closed pipe (`| head`) is silence; any other cause is reported once on `other`, a stream too.
     Letters that the stream's encoding lacks are written as question marks.
     """
 
-    def __init__(self, stream: Any, name: str, told: Any = None) -> None:
-        self._stream, self._name, self._told = stream, name, told
+    def __init__(
+        self, stream: TextIO, name: str, other: TextIO | LenientStream | None = None
+    ) -> None:
+        self._stream, self._name, self._other = stream, name, other
         self._lost = False
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._stream, name)
 
     def __iter__(self) -> Iterator[str]:
@@ -36,7 +38,7 @@ class LenientStream:
             self._lose(error)
             return 0
 
-    def writelines(self, lines: Any) -> None:
+    def writelines(self, lines: Iterable[str]) -> None:
         """As the stream's own, but that it raises no OSError."""
         for line in lines:
             self.write(line)
@@ -57,8 +59,8 @@ class LenientStream:
             os.dup2(nowhere, self._stream.fileno())
         finally:
             os.close(nowhere)
-        if self._told is not None and not isinstance(error, BrokenPipeError):
-            print(f"{self._name} is lost from here on: {error.strerror}", file=self._told)
+        if self._other is not None and not isinstance(error, BrokenPipeError):
+            print(f"{self._name} is lost from here on: {error.strerror}", file=self._other)
 
 
 @contextmanager

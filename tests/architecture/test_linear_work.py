@@ -1,7 +1,7 @@
-"""What is asked question by question is not built anew for every question.
+"""No loop over questions builds the same container again for every question.
 
-Read off the source: a property that makes a container costs its whole length at each access, and
-inside a loop that is the square of it. With 100,000 questions that was the night.
+The test reads the source: a property that makes a container costs its whole length at each access,
+and in a loop the square of it, which took a night with 100,000 questions.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _field_names(tree: ast.AST) -> Iterator[str]:
 
 
 def find_repeated_work(tree: ast.AST, properties: set[str]) -> Iterator[tuple[int, str]]:
-    """Line and text of what each round of a loop builds anew though it does not hang on it."""
+    """Line and text of what each round of a loop builds again without depending on the round."""
     for node in ast.walk(tree):
         if isinstance(node, COMPREHENSIONS):
             bound = _names(*(loop.target for loop in node.generators))

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from caft.dials import ANY_FINITE, Filled, Range, check_dials, read_hint
 from caft.errors import UserError
 from caft.hydra_bridge import build_run_config, compose, find_conf
-from caft.hydra_bridge.wording import explain
+from caft.hydra_bridge.error_text import explain
 from caft.run_config import KINDS, ONE_KIND, RunConfig
 from caft.teachers.config import OpenAITeacherConfig
 
@@ -87,7 +87,7 @@ WITH = {"dataset.largest_operand": {"dataset.highest": 99}}
 
 
 def refusal(dial: Dial, value: object) -> str:
-    """What is said where `dial` is `value`, as the command line would; "" where it is taken."""
+    """The refusal where `dial` is `value`, as the command line would; "" where it is taken."""
     composed = _composed(dial.words).copy()
     try:
         for path, given in {**WITH.get(dial.path, {}), dial.path: value}.items():
@@ -154,15 +154,15 @@ def test_a_number_has_a_range_and_nothing_beyond_gets_through(dial: Dial) -> Non
     assert len(ranges) == 1, f"{dial.path} says no range: see caft.dials"
     beyond = [nan, inf, -inf] if dial.kind is float else [nan]
     for value in [*beyond, *just_outside(ranges[0], dial.kind)]:
-        said = refusal(dial, value)
-        named, found, _ = said.partition(" is ")
+        message = refusal(dial, value)
+        named, found, _ = message.partition(" is ")
         # OmegaConf names what stands in a list by its last part.
-        assert found, (value, said)
-        assert dial.path.endswith(named), (value, said)
-        assert "; give " in said, (value, said)
+        assert found, (value, message)
+        assert dial.path.endswith(named), (value, message)
+        assert "; give " in message, (value, message)
     for value in just_inside(ranges[0], dial.kind):
-        said = refusal(dial, value)
-        assert not said.startswith(f"{dial.path} is "), (value, said)
+        message = refusal(dial, value)
+        assert not message.startswith(f"{dial.path} is "), (value, message)
 
 
 @pytest.mark.parametrize("dial", TEXTS, ids=lambda dial: dial.name)
@@ -171,8 +171,8 @@ def test_a_name_is_filled(dial: Dial) -> None:
         assert not dial.rules
         return
     for value in ("", "  "):
-        said = refusal(dial, value)
-        assert dial.path.removesuffix(".0") in said, (value, said)
+        message = refusal(dial, value)
+        assert dial.path.removesuffix(".0") in message, (value, message)
     assert any(isinstance(rule, Filled) for rule in dial.rules) or dial.path.endswith(".0")
 
 
@@ -186,9 +186,9 @@ def test_a_list_names_nothing_twice(dial: Dial) -> None:
     if not isinstance(kind, type) or not issubclass(kind, str | Enum):
         return
     word = next(iter(kind)).name if issubclass(kind, Enum) else "x"
-    said = refusal(dial, WORDS.get(dial.path, [word, word]))
-    assert said.startswith(f"{dial.path} names "), said
-    assert "2 times; name it once" in said
+    message = refusal(dial, WORDS.get(dial.path, [word, word]))
+    assert message.startswith(f"{dial.path} names "), message
+    assert "2 times; name it once" in message
 
 
 def test_tables_of_ones_own_hold_finite_numbers_only() -> None:
@@ -244,13 +244,13 @@ COMMANDS = {
 def test_the_command_line_says_what_is_allowed(given: str, parts: tuple[str, ...]) -> None:
     with pytest.raises(UserError) as caught:
         compose(given.split(" "))
-    said = str(caught.value)
-    assert all(part in said for part in parts), said
-    assert len(said) < 400
+    message = str(caught.value)
+    assert all(part in message for part in parts), message
+    assert len(message) < 400
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         (Range(1, 9), "1 to 9"),
         (Range(0, 1, above=True), "more than 0, up to 1"),
@@ -261,8 +261,8 @@ def test_the_command_line_says_what_is_allowed(given: str, parts: tuple[str, ...
         (Range(0.5, 0.9999), "0.5 to 0.9999"),
     ],
 )
-def test_a_range_in_words(given: Range, said: str) -> None:
-    assert str(given) == said
+def test_a_range_in_words(given: Range, message: str) -> None:
+    assert str(given) == message
 
 
 def test_parts_of_a_config_are_checked_where_they_stand() -> None:
@@ -272,10 +272,9 @@ def test_parts_of_a_config_are_checked_where_they_stand() -> None:
         check_dials(config, "elsewhere")
 
 
-@pytest.mark.parametrize("dial", ["accelerator", "strategy"])
-def test_a_trainers_words_are_checked_with_its_numbers(dial: str) -> None:
-    with pytest.raises(UserError, match=rf"trainer\.{dial} is 'abacus'.*auto"):
-        compose([f"trainer.{dial}=abacus"])
+def test_a_trainers_words_are_checked_with_its_numbers() -> None:
+    with pytest.raises(UserError, match=r"trainer\.accelerator is 'abacus'.*auto"):
+        compose(["trainer.accelerator=abacus"])
 
 
 @pytest.mark.parametrize("dial", ["model.path", "dataset.name", "tuning.start_from", "store.path"])

@@ -1,4 +1,4 @@
-"""What refusals of data advise is tried: each advised setting by itself lets the file be read."""
+"""Errors about data give advice that works: each advised setting makes the file readable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One table as people have it, in every format: gaps, numbers and truth values mean one thing."""
+"""The same table in every format: gaps, numbers and truth values have one meaning."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from caft.data.config import DatasetConfig, Duplicates
-from caft.data.dedup import Pools, divide, draw, drop_repeats, leave_out, order_of_draw
+from caft.data.dedup import divide, draw, drop_repeats, leave_out, order_of_draw
 from caft.data.splits import QuestionSplits
 from caft.errors import UserError
 from caft.records import Question
@@ -96,7 +96,7 @@ def test_a_larger_draw_holds_the_smaller_one() -> None:
 
 def test_splits_without_rows_are_drawn_from_train() -> None:
     rows = many("q", 100)
-    splits = divide(Pools(train=rows), config(prompt=PromptConfig(shots=5)))
+    splits = divide(config(prompt=PromptConfig(shots=5)), train=rows)
     sizes = {split: len(getattr(splits, split)) for split in ("train", "validation", "test")}
     assert sizes == {"train": 75, "validation": 10, "test": 10}
     everything = [*splits.train, *splits.validation, *splits.test, *splits.shots]
@@ -105,17 +105,17 @@ def test_splits_without_rows_are_drawn_from_train() -> None:
 
 def test_test_rows_stay_when_other_counts_change() -> None:
     rows = many("q", 100)
-    few = divide(Pools(train=rows), config(test=20, train=30))
-    more = divide(Pools(train=rows), config(test=20, train=50, validation=5))
+    few = divide(config(test=20, train=30), train=rows)
+    more = divide(config(test=20, train=50, validation=5), train=rows)
     assert few.test == more.test
-    assert divide(Pools(train=rows), config(test=20, seed=1)).test != few.test
+    assert divide(config(test=20, seed=1), train=rows).test != few.test
 
 
 def test_test_wins_over_validation_and_validation_over_train() -> None:
     train = (ask("t1", "in all"), ask("t2", "in validation"), ask("t3", "own"))
     validation = (ask("v1", "in all"), ask("v2", "in validation"))
     test = (ask("e1", "in all"),)
-    splits = divide(Pools(train=train, validation=validation, test=test), config())
+    splits = divide(config(), train=train, validation=validation, test=test)
     assert (ids(splits.train), ids(splits.validation), ids(splits.test)) == (["t3"], ["v2"], ["e1"])
     assert splits.removed == {
         "validation rows: question stands in test": 1,
@@ -129,15 +129,15 @@ def test_test_wins_over_validation_and_validation_over_train() -> None:
 
 def test_train_does_not_depend_on_how_many_test_rows_are_taken() -> None:
     train, test = many("t", 30), (*many("e", 10), ask("twin", "question t3"))
-    small = divide(Pools(train=train, test=test), config(test=1))
-    large = divide(Pools(train=train, test=test), config(test=11))
+    small = divide(config(test=1), train=train, test=test)
+    large = divide(config(test=11), train=train, test=test)
     assert small.train == large.train
     assert "t3" not in ids(small.train)
 
 
 def test_shots_are_never_scored_or_trained() -> None:
     rows = (*many("q", 20), *(ask(f"twin{n}", f"question q{n}", "a", "b") for n in range(20)))
-    splits = divide(Pools(train=rows), config(prompt=PromptConfig(shots=4)))
+    splits = divide(config(prompt=PromptConfig(shots=4)), train=rows)
     texts = {question.text for question in splits.shots}
     assert len(splits.shots) == 4
     for split in (splits.train, splits.validation, splits.test):
@@ -146,24 +146,21 @@ def test_shots_are_never_scored_or_trained() -> None:
 
 def test_too_many_asked_for_is_refused() -> None:
     with pytest.raises(UserError, match=r"dataset\.test is 5, but 3 questions"):
-        divide(Pools(train=many("t", 9), test=many("e", 3)), config(test=5))
+        divide(config(test=5), train=many("t", 9), test=many("e", 3))
     with pytest.raises(UserError, match=r"dataset\.prompt\.shots is 99"):
-        divide(Pools(train=many("t", 9)), config(prompt=PromptConfig(shots=99)))
+        divide(config(prompt=PromptConfig(shots=99)), train=many("t", 9))
 
 
 def test_no_rows_left_is_refused_with_the_reasons() -> None:
     same = [ask(f"{split}1", "one and the same") for split in "te"]
     with pytest.raises(UserError, match="no question is left for train") as error:
-        divide(Pools(train=(same[0],), test=(same[1],), validation=many("v", 3)), config())
+        divide(config(), train=(same[0],), test=(same[1],), validation=many("v", 3))
     assert "question stands in test: 1" in str(error.value)
 
 
 def test_one_id_for_two_questions_is_refused() -> None:
     with pytest.raises(UserError, match=r"id '0' is another question at"):
-        divide(
-            Pools(train=(ask("0", "this"), ask("1")), test=(ask("0", "that"),)),
-            config(validation=1),
-        )
+        divide(config(validation=1), train=(ask("0", "this"), ask("1")), test=(ask("0", "that"),))
 
 
 def test_test_questions_have_a_fingerprint_of_their_own() -> None:

@@ -136,12 +136,10 @@ def test_commas_in_cells_do_not_outvote_the_separator(tmp_path: Path) -> None:
     assert columns_of(tmp_path, "q,a\nx;y,z;w\n") == (("q", "a"), {"q": "x;y", "a": "z;w"})
 
 
-def test_a_name_that_stands_twice_matters_only_where_it_is_asked_for(tmp_path: Path) -> None:
+def test_a_repeated_name_matters_only_where_it_is_asked_for(tmp_path: Path) -> None:
     table = read_table(write(tmp_path, "a.csv", "q,a,note,note\nx,y,1,2\n"), "key")
     refuse_missing_columns(table, {"question": "q", "answer": "a"})
-    with pytest.raises(
-        UserError, match="the column name 'note', which k names, stands there twice"
-    ):
+    with pytest.raises(UserError, match="the column name 'note', which k names, occurs twice"):
         refuse_missing_columns(table, {"question": "q", "k": "note"})
 
 
@@ -187,7 +185,7 @@ def test_what_is_there_but_no_file_is_not_called_missing(tmp_path: Path) -> None
         read_table(str(tmp_path / "rows.csv"), "dataset.train_path")
 
 
-def test_a_path_that_the_system_refuses_is_said() -> None:
+def test_a_path_that_the_system_refuses_is_named() -> None:
     with pytest.raises(UserError, match=r"^dataset\.train_path='x+.*' cannot be read: ") as error:
         read_table("x" * 5000 + ".csv", "dataset.train_path")
     assert len(str(error.value)) < 200
@@ -195,7 +193,7 @@ def test_a_path_that_the_system_refuses_is_said() -> None:
 
 def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").symlink_to(tmp_path / "gone.csv")
-    assert f"is a link to {tmp_path / 'gone.csv'}, which is not there" in refused(
+    assert f"is a link to {tmp_path / 'gone.csv'}, which is missing" in refused(
         str(tmp_path / "a.csv")
     )
 

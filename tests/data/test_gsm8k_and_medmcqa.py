@@ -132,7 +132,7 @@ def test_an_exam_question_with_an_empty_option_is_left_out_and_counted(tmp_path:
     assert sum(len(getattr(splits, name)) for name in ("train", "validation", "test")) == 28
 
 
-def test_the_base_of_cop_is_decided_from_all_rows_and_said(
+def test_the_base_of_cop_is_decided_from_all_rows_and_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = [exam(number, cop=1 + number % 4) for number in range(30)]

@@ -1,4 +1,4 @@
-"""Users' own files through the front door: every way to write options and answers."""
+"""Users' own files: every way to write options and answers."""
 
 from __future__ import annotations
 
@@ -401,6 +401,10 @@ def test_no_file_and_an_unknown_kind() -> None:
         load_questions(DatasetConfig(kind="imaginary", name="x"))
     with pytest.raises(UserError, match=r"dataset\.first_index is 2"):
         LocalConfig(name="local", first_index=2)
+    with pytest.raises(UserError, match="answer_set names '1' 2 times; name it once"):
+        LocalConfig(name="local", answer_set=["1", "1"])
+    with pytest.raises(UserError, match=r"give two or more different answers, or \[\]"):
+        LocalConfig(name="local", answer_set=["1"])
 
 
 def test_relative_paths_start_at_the_current_folder(
@@ -434,7 +438,7 @@ def test_published_scores_by_id(tmp_path: Path, caplog: pytest.LogCaptureFixture
         {**r, "entropy": str(r["entropy"]), "correct": str(r["correct"])} for r in scored_rows()
     ]
     assert scores(write_jsonl(tmp_path, as_text)) == expected
-    assert not caplog.records  # whoever loads the questions says how they are read
+    assert not caplog.records  # the loading of the questions logs it
 
 
 @pytest.mark.parametrize(

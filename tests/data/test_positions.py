@@ -1,4 +1,4 @@
-"""Gold answers that stand in one place, and options in an order of their own."""
+"""Gold answers that favour one place, and the shuffling of options."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from caft.data import QuestionSplits, load_questions
 from caft.data.config import ColumnsConfig, LocalConfig
 from caft.data.examining import examine
-from caft.data.positions import find_one_sided, shuffle_options
+from caft.data.positions import find_uneven_place, shuffle_options
 from caft.errors import UserError
 from caft.records import Question
 
@@ -29,7 +29,7 @@ def ask_all(golds: list[int], size: int = 4) -> list[Question]:
 
 def test_the_p_value_is_that_of_the_binomial_distribution() -> None:
     # All 10 at the first of 2: 2^-10 at this end, both ends, two places: 4 * 2^-10 = 0.0039.
-    found = find_one_sided(ask_all([0] * 10, size=2))
+    found = find_uneven_place(ask_all([0] * 10, size=2))
     assert found is not None
     assert found.p == pytest.approx(4 / 2**10)
     assert (found.place, found.gold, found.questions, found.expected) == (0, 10, 10, 5)
@@ -38,14 +38,14 @@ def test_the_p_value_is_that_of_the_binomial_distribution() -> None:
     from math import comb
 
     tail = sum(comb(16, k) * 0.25**k * 0.75 ** (16 - k) for k in range(12, 17))
-    found = find_one_sided(ask_all([2] * 12 + [0, 1, 3, 0]))
+    found = find_uneven_place(ask_all([2] * 12 + [0, 1, 3, 0]))
     assert found is not None
     assert (found.place, found.p) == (2, pytest.approx(8 * tail))
 
 
 def test_questions_with_other_numbers_of_options_are_added_exactly() -> None:
     # Two with 2 options and two with 3, all gold first: (1/2)^2 (1/3)^2, twice, three places.
-    found = find_one_sided([ask(n, size, 0) for n, size in enumerate((2, 2, 3, 3))])
+    found = find_uneven_place([ask(n, size, 0) for n, size in enumerate((2, 2, 3, 3))])
     assert found is not None
     assert found.p == pytest.approx(6 / 36)
     assert found.expected == pytest.approx(2 / 2 + 2 / 3)
@@ -55,24 +55,24 @@ def test_questions_with_other_numbers_of_options_are_added_exactly() -> None:
 def test_hundreds_of_thousands_of_questions_are_counted_in_no_time() -> None:
     sizes = (2, 3, 4, 5)
     many = [ask(n % 50, sizes[n % 4], n // 4 % sizes[n % 4]) for n in range(240_000)]
-    assert find_one_sided(many) is None
-    found = find_one_sided([ask(n, 4, 0) for n in range(50)] * 4000)
+    assert find_uneven_place(many) is None
+    found = find_uneven_place([ask(n, 4, 0) for n in range(50)] * 4000)
     assert found is not None
     assert (found.p, found.everywhere) == (0, True)
 
 
-def test_even_golds_are_nothing_to_tell_and_a_place_never_taken_is() -> None:
-    assert find_one_sided(ask_all([0, 1, 2, 3] * 30)) is None
-    assert find_one_sided([ask(n, 3 + n % 8, n % 3) for n in range(12)]) is None
-    found = find_one_sided(ask_all([1, 2, 3] * 40))
+def test_even_golds_are_not_reported_and_an_empty_place_is() -> None:
+    assert find_uneven_place(ask_all([0, 1, 2, 3] * 30)) is None
+    assert find_uneven_place([ask(n, 3 + n % 8, n % 3) for n in range(12)]) is None
+    found = find_uneven_place(ask_all([1, 2, 3] * 40))
     assert found is not None
     assert (found.place, found.gold) == (0, 0)
     free = [Question(id=str(n), text="x", gold_text="1") for n in range(50)]
     closed = [Question(id=str(n), text="x", answer_set=("a", "b"), gold_index=0) for n in range(50)]
-    assert find_one_sided([*free, *closed]) is None
+    assert find_uneven_place([*free, *closed]) is None
 
 
-def test_an_order_hangs_on_id_and_seed_alone_and_the_gold_follows() -> None:
+def test_an_order_depends_on_id_and_seed_alone_and_the_gold_follows() -> None:
     questions = ask_all([0] * 400)
     shuffled = shuffle_options(questions, 0)
     assert shuffle_options(questions[::-1], 0) == shuffled[::-1]
@@ -81,7 +81,7 @@ def test_an_order_hangs_on_id_and_seed_alone_and_the_gold_follows() -> None:
         assert sorted(after.options) == sorted(before.options)
         assert after.gold_index is not None
         assert after.options[after.gold_index] == before.options[0]
-    assert find_one_sided(shuffled) is None
+    assert find_uneven_place(shuffled) is None
     assert {question.gold_index for question in shuffled} == {0, 1, 2, 3}
 
 
@@ -115,7 +115,7 @@ def load(path: str, answer: str = "right", **dials: Any) -> QuestionSplits:
     return load_questions(LocalConfig(name="local", train_path=path, columns=columns, **dials))
 
 
-def test_gold_that_is_always_first_is_refused_and_the_way_out_works(tmp_path: Path) -> None:
+def test_gold_that_is_always_first_is_refused_and_the_advice_works(tmp_path: Path) -> None:
     path = write(tmp_path, [0] * 60)
     with pytest.raises(UserError, match="of all 60 questions is option 1") as error:
         load(path)
@@ -134,7 +134,7 @@ def test_a_shuffle_changes_the_fingerprint_and_no_id(tmp_path: Path) -> None:
     assert [q.id for q in plain.train] == [q.id for q in shuffled.train]
 
 
-def test_a_one_sided_place_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_uneven_place_is_reported_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         load(write(tmp_path, [0] * 50 + [1, 2]), "letter")
     (line,) = [record.getMessage() for record in caplog.records]
@@ -142,14 +142,14 @@ def test_a_one_sided_place_is_told_once(tmp_path: Path, caplog: pytest.LogCaptur
     assert "dataset.shuffle_options=true" in line
 
 
-def test_a_test_file_of_its_own_is_examined_too(tmp_path: Path) -> None:
+def test_a_test_file_is_checked_too(tmp_path: Path) -> None:
     train = write(tmp_path, [0, 1, 2] * 10)
     test = write(tmp_path, [0] * 20, "t.jsonl")
     with pytest.raises(UserError, match="of all 20 test questions is option 1"):
         load(train, "letter", test_path=test)
 
 
-def test_one_answer_to_all_questions_without_options_is_told(
+def test_one_answer_to_all_questions_without_options_is_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "a.jsonl"
@@ -171,7 +171,7 @@ def test_one_answer_to_all_questions_without_options_is_told(
         assert "dataset.shuffle_options=true changes nothing" in caplog.text
 
 
-def test_published_rows_that_hold_their_answer_twice_are_told_and_kept(
+def test_published_rows_with_two_equal_answers_are_reported_and_kept(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     doubled = ask(1, 4, 0, options=("x", " x", "y", "z"))

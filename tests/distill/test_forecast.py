@@ -2,22 +2,22 @@
 
 import pytest
 
-from caft.distill.forecast import Range, Tariff, forecast_cost, no_cost
+from caft.distill.forecast import CostForecast, Range, forecast_cost
+from caft.teachers.config import PriceConfig
 
-TARIFF = Tariff(
-    usd_per_million_prompt=1.0, usd_per_million_completion=10.0, max_tokens=1000, attempts=3
-)
+PRICE = PriceConfig(prompt=1.0, completion=10.0)
+DIALS = {"price": PRICE, "max_tokens": 1000, "attempts": 3}
 
 
 def test_without_history_four_characters_make_a_token():
-    estimate = forecast_cost([600, 1800], from_ledger=5, tariff=TARIFF)
-    assert (estimate.questions, estimate.from_ledger) == (7, 5)
-    assert estimate.calls == Range(2, 2, 6)
-    assert estimate.prompt_tokens == Range(2 * 240, 2 * 300, 6 * 400)
-    assert estimate.completion_tokens == Range(2 * 731 / 4, 2 * 731, 6 * 1000)
-    assert estimate.usd.likely == pytest.approx(600e-6 + 1462e-5)
-    assert estimate.usd.high == pytest.approx(2400e-6 + 6000e-5)
-    assert estimate.line() == (
+    forecast = forecast_cost([600, 1800], from_ledger=5, **DIALS)
+    assert (forecast.questions, forecast.from_ledger) == (7, 5)
+    assert forecast.calls == Range(2, 2, 6)
+    assert forecast.prompt_tokens == Range(2 * 240, 2 * 300, 6 * 400)
+    assert forecast.completion_tokens == Range(2 * 731 / 4, 2 * 731, 6 * 1000)
+    assert forecast.usd.likely == pytest.approx(600e-6 + 1462e-5)
+    assert forecast.usd.high == pytest.approx(2400e-6 + 6000e-5)
+    assert forecast.line() == (
         "7 questions, 5 replies in the ledger; about 2 (2 to 6) calls, about 600 (480 to 2400) "
         "tokens in, about 1462 (366 to 6000) tokens out, about 0.0152 (0.0041 to 0.0624) USD"
     )
@@ -25,15 +25,16 @@ def test_without_history_four_characters_make_a_token():
 
 def test_replies_of_the_same_model_are_the_better_guess():
     seen = [(100, 50, tokens) for tokens in range(100, 121)]  # half a token a character
-    estimate = forecast_cost([200], 0, TARIFF, seen)
-    assert estimate.prompt_tokens == Range(100, 100, 300)
-    assert estimate.completion_tokens == Range(102, 110, 3 * 118)
+    forecast = forecast_cost([200], 0, **DIALS, seen=seen)
+    assert forecast.prompt_tokens == Range(100, 100, 300)
+    assert forecast.completion_tokens == Range(102, 110, 3 * 118)
 
 
 def test_a_few_replies_are_no_history():
-    assert forecast_cost([400], 0, TARIFF, [(400, 1, 1)] * 19).prompt_tokens.likely == 100
+    few = [(400, 1, 1)] * 19
+    assert forecast_cost([400], 0, **DIALS, seen=few).prompt_tokens.likely == 100
 
 
 def test_nothing_missing_costs_nothing():
-    assert forecast_cost([], 9, TARIFF).usd == Range(0, 0, 0)
-    assert no_cost(9).calls == Range(0, 0, 0)
+    assert forecast_cost([], 9, **DIALS).usd == Range(0, 0, 0)
+    assert CostForecast(questions=9).calls == Range(0, 0, 0)

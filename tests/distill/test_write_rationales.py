@@ -10,7 +10,7 @@ import pytest
 from caft.distill import check_teacher, forecast_rationales, write_rationales
 from caft.errors import UserError
 from caft.models.config import TinyModelConfig
-from caft.models.sources.tiny import locate_tiny_model
+from caft.models.sources.locate import locate_model
 from caft.records import Question
 from caft.teachers import Ledger
 from caft.teachers.config import (
@@ -69,7 +69,7 @@ def test_refused_replies_are_kept_and_asked_again_with_a_new_seed(server, tmp_pa
     assert again == rationales
 
 
-def test_an_endpoint_that_repeats_itself_when_asked_again_is_told_of(server, tmp_path, caplog):
+def test_an_endpoint_that_repeats_itself_when_asked_again_is_reported(server, tmp_path, caplog):
     server.write = lambda call: "[[B]]"
     ask_server(server, [question(n) for n in (1, 3, 5)], tmp_path, attempts=2)
     assert "3 of 3 refused replies came back word for word" in caplog.text
@@ -166,9 +166,9 @@ def test_money_is_not_spent_on_what_is_all_refused_and_the_advice_helps(
                 POOL, prompt=PromptConfig(), teacher=make(server, max_tokens=50),
                 ledger_path=tmp_path / "l", progress=moments.append,
             )  # fmt: skip
-        told = str(caught.value)
-        assert f"the first 20 replies of fake are all refused as {reason}, and no more" in told
-        assert "20 of 30 replies are kept, 10 are missing" in told
+        message = str(caught.value)
+        assert f"the first 20 replies of fake are all refused as {reason}, and no more" in message
+        assert "20 of 30 replies are kept, 10 are missing" in message
         assert len(server.log) == 20
     assert {moment.total for moment in moments} == {30}
     words = {"keep": "teacher.keep=all", "max_tokens": "larger teacher.max_tokens"}
@@ -208,21 +208,21 @@ def test_what_was_withheld_for_good_is_not_asked_again(server, tmp_path):
     assert len(server.log) == 1
 
 
-def test_the_estimate_sends_nothing_and_knows_the_ledger(server, tmp_path):
+def test_the_forecast_sends_nothing_and_knows_the_ledger(server, tmp_path):
     teacher = make(server, usd_per_million_completion_tokens=1.0, max_tokens=500)
     pool = [question(n) for n in range(30)]
 
-    def estimate():
+    def forecast():
         return forecast_rationales(
             pool, prompt=PromptConfig(), teacher=teacher, ledger_path=tmp_path / "l"
         )
 
-    before = estimate()
+    before = forecast()
     assert (before.from_ledger, before.calls.likely) == (0, 30)
     assert before.usd.high == pytest.approx(30 * 500e-6)
     assert not list(tmp_path.iterdir())
     write_rationales(pool[:25], prompt=PromptConfig(), teacher=teacher, ledger_path=tmp_path / "l")
-    after = estimate()
+    after = forecast()
     assert (after.from_ledger, after.calls.likely) == (25, 5)
     assert after.completion_tokens.likely == 5 * 10  # what the 25 replies took
     assert len(server.log) == 25
@@ -234,8 +234,8 @@ def test_the_estimate_sends_nothing_and_knows_the_ledger(server, tmp_path):
         (None, 251e-6, "teacher.budget_usd=0.000251 leaves 0.0000 USD"),
     ):
         teacher.max_calls, teacher.budget_usd = calls, usd
-        assert estimate().note == note
-    assert estimate().line().endswith("USD; teacher.budget_usd=0.000251 leaves 0.0000 USD")
+        assert forecast().note == note
+    assert forecast().line().endswith("USD; teacher.budget_usd=0.000251 leaves 0.0000 USD")
 
 
 def test_shots_are_shown_to_the_teacher(server, tmp_path):
@@ -353,7 +353,7 @@ def test_a_local_model_goes_on_where_it_stopped(tmp_path):
     assert (moments[-1].done, moments[-1].from_ledger) == (3, 2)
 
 
-def test_a_retrained_local_model_writes_anew(tmp_path):
+def test_a_retrained_local_model_writes_again(tmp_path):
     folder = make_local_model(tmp_path / "model")
     teacher = LocalModelTeacherConfig(name="local", path=str(folder))
     asked = []
@@ -396,7 +396,7 @@ def test_replies_of_a_pinned_commit_keep_the_key_that_they_had(tmp_path):
 
 
 def make_local_model(folder):
-    shutil.copytree(locate_tiny_model(TinyModelConfig(name="tiny", id="qwen2")), folder)
+    shutil.copytree(locate_model(TinyModelConfig(name="tiny", id="qwen2")), folder)
     return folder
 
 
@@ -448,17 +448,17 @@ def test_a_paid_endpoint_without_prices_is_refused(monkeypatch):
     check_teacher(False, teacher)
 
 
-def test_an_estimate_without_prices_counts_tokens_and_names_the_settings(monkeypatch, tmp_path):
+def test_a_forecast_without_prices_counts_tokens_and_names_the_settings(monkeypatch, tmp_path):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-something")
     teacher = OpenAITeacherConfig(
         name="t", base_url="https://a.example.com", model="m", budget_usd=5
     )
-    estimate = forecast_rationales(
+    forecast = forecast_rationales(
         [question(1)], prompt=PromptConfig(), teacher=teacher, ledger_path=tmp_path / "l"
     )
-    assert (estimate.usd, estimate.calls.likely) == (None, 1)
-    assert estimate.completion_tokens.likely == 731
-    assert estimate.line().endswith(
+    assert (forecast.usd, forecast.calls.likely) == (None, 1)
+    assert forecast.completion_tokens.likely == 731
+    assert forecast.line().endswith(
         "tokens out, USD unknown; no run starts without teacher.usd_per_million_prompt_tokens and "
         "teacher.usd_per_million_completion_tokens"
     )

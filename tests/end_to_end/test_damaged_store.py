@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
 from damage_kinds import DAMAGES
 
 from caft.store import Store
+from small_stage import SmallStage
 
 HOW = list(DAMAGES)
 
@@ -104,13 +105,13 @@ def see_each_damage_mended(sound: Path, path: Path, caplog: pytest.LogCaptureFix
         folder = path / stage / name
         DAMAGES[how](folder / file)
         caplog.clear()
-        assert Store(path).find(stage, key) is None
-        made = Store(path).obtain(stage, key, make)
+        assert Store(path).find(SmallStage(stage, key)) is None
+        made = Store(path).obtain(SmallStage(stage, key, make))
         assert (made.folder, made.cached) == (folder, False)
         assert {each: (folder / each).read_bytes() for each in content} == content
         said = [record.getMessage() for record in caplog.records]
         assert [f"{folder} " in line and f"{file} " in line for line in said] == [True, True], said
-        assert Store(path).obtain(stage, key, make).cached
+        assert Store(path).obtain(SmallStage(stage, key, make)).cached
 
 
 def test_every_damage_to_every_file_of_every_stage_is_seen(

@@ -114,7 +114,7 @@ def test_the_clock_and_the_closed_span_are_stated(ended: Ended) -> None:
     assert model["template_date"] == "2024-07-26"
     assert model["template_bridge"] == "\n</think>\n\n"
     page = (ended.folder / "report.html").read_text(encoding="utf-8")
-    assert "told the date 2024-07-26 in every stage" in page
+    assert "given the date 2024-07-26 in every stage" in page
 
 
 @pytest.mark.parametrize("name", ["adapter", "merged"])
@@ -134,4 +134,4 @@ def test_the_cards_code_runs_as_it_stands_and_stops(
     assert capsys.readouterr().out.strip()
     # The template that is delivered is the model's own.
     assert told["tokenizer"].chat_template == TEMPLATE
-    assert "It asks for the date, and was told 2024-07-26." in card
+    assert "It asks for the date, which is always 2024-07-26." in card

@@ -50,7 +50,7 @@ def test_two_devices_stop_at_a_signal_and_go_on_to_the_same_weights(
 ) -> None:
     """Slurm's pre-emption reaches the parent only: its children finish the step and are saved."""
     words = [*small.words, "method=sft", "method.stages.0.epochs=12", "until=tune"]
-    words += ["trainer.devices=2", "trainer.strategy=ddp", "tuning.checkpoint_seconds=3600"]
+    words += ["trainer.devices=2", "tuning.checkpoint_seconds=3600"]
 
     def start(store: str) -> subprocess.Popen[str]:
         return subprocess.Popen(

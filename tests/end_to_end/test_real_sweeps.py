@@ -63,7 +63,7 @@ class Sweep:
 def test_two_jobs_side_by_side_have_two_devices_each(small: Any, tmp_path: Path) -> None:
     sweep = Sweep(
         tmp_path, *small.words, "method=sft", small.one_stage, "seed=1,2", "trainer.devices=2",
-        "trainer.strategy=ddp", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2",
+        "hydra/launcher=joblib", "hydra.launcher.n_jobs=2",
     )  # fmt: skip
     sweep.run()
     assert [job["state"] for job in sweep.jobs()] == ["done", "done"]

@@ -122,7 +122,7 @@ def _entropy(model: Any, prompt_ids: tuple[int, ...]) -> float:
 def _examined_entropies(store: Path, fingerprint: str) -> dict[str, float]:
     import pyarrow.parquet as pq
 
-    table = pq.read_table(store / "score" / fingerprint / "scores.parquet").to_pylist()
+    table = pq.read_table(store / "evaluate" / fingerprint / "scores.parquet").to_pylist()
     return {row["question_id"]: dict(row["estimates"])["answer_entropy"] for row in table}
 
 

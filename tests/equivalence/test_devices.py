@@ -23,7 +23,7 @@ from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
 from caft.tune.config import Adapter, TuningConfig
 from caft.tune.examples import TrainingPair
-from caft.tune.stage import TuneInputs, Validation, read_numbers, tune_student
+from caft.tune.stage import TuneInputs, Validation
 from numerics import WORST_MULTIPLE, Chain
 
 
@@ -54,6 +54,7 @@ def work(cache: Path, adapter: Adapter) -> TuneInputs:
         PromptConfig(),
         TuningConfig(adapter=adapter, batch_size=4, learning_rate=1e-3),
         seed=3,
+        trainer=TrainerConfig(accelerator="cpu", progress=False),
         validation=Validation([(question(n), Target.answer) for n in range(20, 25)], 4),
     )
 
@@ -61,9 +62,9 @@ def work(cache: Path, adapter: Adapter) -> TuneInputs:
 def result(tuning: TuneInputs, store: Path, trainer: TrainerConfig) -> Any:
     from safetensors.torch import load_file
 
-    artifact = tune_student(tuning, Store(store), trainer, False, "tuning")
+    artifact = Store(store).obtain(replace(tuning, trainer=trainer))
     (file,) = (artifact.folder / "adapter").glob("*.safetensors")
-    return load_file(file), read_numbers(artifact)
+    return load_file(file), TuneInputs.read(artifact.folder)
 
 
 def relative(weights: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> float:
@@ -83,7 +84,7 @@ def test_two_processes_give_the_weights_of_one(tmp_path, adapter):
     tuning = work(tmp_path / "models", adapter)
     row_by_row = replace(tuning, config=replace(tuning.config, batch_tokens=1))
     one = TrainerConfig(accelerator="cpu", progress=False)
-    two = TrainerConfig(accelerator="cpu", progress=False, devices=2, strategy="ddp")
+    two = TrainerConfig(accelerator="cpu", progress=False, devices=2)
     weights, numbers = result(tuning, tmp_path / "one", one)
     recut, _ = result(row_by_row, tmp_path / "recut", one)
     others, again = result(tuning, tmp_path / "two", two)
@@ -108,21 +109,6 @@ def test_two_processes_give_the_weights_of_one(tmp_path, adapter):
 def test_what_a_child_refuses_is_said_by_the_parent(tmp_path):
     tuning = work(tmp_path / "models", Adapter.full)
     tuning.config.learning_rate = 1e18
-    two = TrainerConfig(accelerator="cpu", progress=False, devices=2, strategy="ddp")
+    two = TrainerConfig(accelerator="cpu", progress=False, devices=2)
     with pytest.raises(UserError, match=r"learning rate 1e\+18"):
         result(tuning, tmp_path / "store", two)
-
-
-def test_sharded_strategies_are_refused_with_what_to_do_instead():
-    with pytest.raises(UserError, match=r"trainer\.strategy is 'fsdp'; give auto or ddp .*qlora"):
-        TrainerConfig(strategy="fsdp")
-
-
-def test_lightning_itself_has_no_fsdp_without_a_gpu(tmp_path):
-    """Why there is no smoke test of it here: should Lightning allow it, this test says so."""
-    from pytorch_lightning import Trainer
-
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a GPU")
-    with pytest.raises(ValueError, match=r"fsdp.*requires a GPU"):
-        Trainer(accelerator="cpu", strategy="fsdp", default_root_dir=tmp_path)

@@ -15,15 +15,15 @@ from torch.utils.data import DataLoader
 
 from caft.errors import UserError
 from caft.models.generation import (
-    Endings,
     ReplyRules,
     generate_replies,
     has_closed_marker,
+    has_ended,
     stream_replies,
 )
 from caft.trainers.build import build_trainer
 from caft.trainers.config import TrainerConfig
-from caft.trainers.replies import ReplyBatch, ReplyConfig, ReplyModule, plan_replies
+from caft.trainers.replies import ReplyModule, plan_replies
 from numerics import DTYPES, assert_greedy, in_float64
 
 TOKENS = ("<pad>", "<end>", "<stop>", "a", "b", "c", "[[", "]]", "A", " ", "d", "e", "f", "g")
@@ -174,11 +174,6 @@ def test_a_row_that_ends_makes_room_for_the_next_prompt(tokenizer):
     assert len(passes) <= 12 + 10
 
 
-def test_tokens_that_may_close_a_marker_are_those_with_a_closing_bracket(tokenizer):
-    endings = Endings(tokenizer, ReplyRules(max_new_tokens=9, end_ids=()))
-    assert endings.closing == {TOKENS.index("]]")}
-
-
 @pytest.mark.numerics
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "phi3"])
@@ -238,16 +233,17 @@ def test_a_tokenizer_whose_padding_is_its_end_token_counts_the_same(tokenizer):
 
 
 def test_replies_come_through_lightning_by_question_whatever_their_length(tokenizer, tmp_path):
-    model = in_float64(make_model())
-    prompts = {"q1": ids("a", "b", "c"), "q2": ids("d"), "q3": ids("e", "f"), "q4": ids(*"gfed")}
-    batches: Any = plan_replies([(name, tuple(row)) for name, row in prompts.items()], 3)
-    assert [batch.question_ids for batch in batches] == [("q2", "q3", "q1"), ("q4",)]
-    module = ReplyModule(model, tokenizer, ReplyConfig(max_new_tokens=12, end_ids=(1, 2)))
+    model, prompts = in_float64(make_model()), {f"q{k}": p for k, p in enumerate(many_prompts(11))}
+    rules = ReplyRules(max_new_tokens=12, end_ids=(1, 2, 6))
+    batches: Any = plan_replies([(name, tuple(row)) for name, row in prompts.items()], 16)
+    assert [len(batch.question_ids) for batch in batches] == [2, 2, 2, 2, 2, 1]
+    module = ReplyModule(model, tokenizer, rules, rows=3)
     trainer = build_trainer(TrainerConfig(accelerator="cpu", progress=False), folder=tmp_path)
     written = trainer.predict(module, DataLoader(batches, batch_size=None))
+    assert [len(replies) for replies in written] == [2, 2, 2, 2, 2, 1]
     replies = {reply.question_id: reply for batch in written for reply in batch}
     for name, prompt in prompts.items():
-        (alone,) = write(model, tokenizer, [prompt])
+        (alone,) = generate_replies(model, tokenizer, [prompt], rules)
         assert (replies[name].text, replies[name].tokens) == (alone.text, alone.tokens)
 
 
@@ -276,29 +272,50 @@ def test_logits_that_are_no_numbers_name_the_question(tokenizer):
         write(model, tokenizer, [ids("d"), ids("a")], names=("q0", "q1"))
 
 
-def test_a_batch_that_memory_does_not_hold_is_written_in_halves(tokenizer, monkeypatch):
+PROMPTS = {name: (token,) for token, name in enumerate("vwxyz", start=3)}
+LIMIT_4 = ReplyRules(max_new_tokens=4, end_ids=(1, 2))
+
+
+def test_replies_that_memory_does_not_hold_at_once_are_written_in_halves(tokenizer, monkeypatch):
     model = in_float64(make_model())
-    batch = ReplyBatch(tuple("vwxyz"), tuple((token,) for token in range(3, 8)))
-    module = ReplyModule(model, tokenizer, ReplyConfig(max_new_tokens=4, end_ids=(1, 2)))
-    whole = module.predict_step(batch, 0)
-    written: list[int] = []
+    whole = set(map(repr, ReplyModule(model, tokenizer, LIMIT_4, rows=5).write(PROMPTS)))
+    tried: list[tuple[int, int]] = []
 
-    def crowded(model: Any, tokenizer: Any, prompts: Any, **dials: Any) -> Any:
-        if len(prompts) > 1:
-            raise RuntimeError("CUDA out of memory. Tried to allocate 20 GiB")
-        written.append(len(prompts))
-        return generate_replies(model, tokenizer, prompts, **dials)
+    def crowded(model: Any, tokenizer: Any, prompts: Any, rules: Any, **dials: Any) -> Any:
+        tried.append((dials["rows"], len(prompts)))
+        for place, reply in enumerate(generate_replies(model, tokenizer, prompts, rules, **dials)):
+            # One reply goes well; a reply that has been written is not written again.
+            if dials["rows"] > 1 and place:
+                raise RuntimeError("CUDA out of memory. Tried to allocate 20 GiB")
+            yield place, reply
 
-    monkeypatch.setattr("caft.trainers.replies.generate_replies", crowded)
-    assert module.predict_step(batch, 0) == whole
-    assert written == [1] * 5
+    monkeypatch.setattr("caft.trainers.replies.stream_replies", crowded)
+    assert set(map(repr, ReplyModule(model, tokenizer, LIMIT_4, rows=5).write(PROMPTS))) == whole
+    assert tried == [(5, 5), (2, 4), (1, 3)]
 
 
 def test_one_reply_that_memory_does_not_hold_says_what_to_lower(tokenizer, monkeypatch):
     def full(*_: Any, **__: Any) -> Any:
         raise RuntimeError("CUDA out of memory. Tried to allocate 20 GiB")
 
-    monkeypatch.setattr("caft.trainers.replies.generate_replies", full)
-    module = ReplyModule(make_model(), tokenizer, ReplyConfig(max_new_tokens=4, end_ids=(1,)))
+    monkeypatch.setattr("caft.trainers.replies.stream_replies", full)
+    module = ReplyModule(make_model(), tokenizer, LIMIT_4, rows=4)
     with pytest.raises(UserError, match=r"question v alone .* lower evaluation\.max_new_tokens"):
-        module.predict_step(ReplyBatch(("v", "w"), ((3,), (4,))), 0)
+        list(module.write(PROMPTS))
+
+
+LINES = [("7", False), ("7\n", True), ("\n\n ", False), ("\n 7", False), ("\n7 b\r", True)]
+
+
+@pytest.mark.parametrize(("text", "ended"), LINES, ids=repr)
+def test_a_line_that_is_not_blank_ends_a_bare_answer(text, ended):
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    letters = {letter: number for number, letter in enumerate("7 b\n\r")}
+    inner = Tokenizer(models.WordLevel(letters, unk_token="b"))
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex("."), behavior="isolated")
+    inner.decoder = decoders.Fuse()
+    tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=inner)
+    rules = ReplyRules(max_new_tokens=9, end_ids=(), stop_after_line=True)
+    assert has_ended(tokenizer, [letters[letter] for letter in text], rules) is ended

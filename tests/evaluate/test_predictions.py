@@ -26,7 +26,7 @@ COLOURS = Question(id="q1", text="Which?", options=("red", "blue", "green"), gol
     ],
 )
 def test_only_the_last_marker_of_a_reply_counts(text, parsed, correct):
-    prediction = read_reply(COLOURS, GeneratedReply(text, 9), PromptConfig())
+    prediction = read_reply(COLOURS, GeneratedReply(text, (0,) * 9), PromptConfig())
     assert prediction == Prediction(
         question_id="q1", text=text, parsed=parsed, correct=correct, generated_tokens=9
     )
@@ -34,13 +34,13 @@ def test_only_the_last_marker_of_a_reply_counts(text, parsed, correct):
 
 def test_option_ids_of_the_prompt_decide_what_is_right():
     digits = PromptConfig(option_ids=OptionIds.digits)
-    assert read_reply(COLOURS, GeneratedReply("[[2]]", 3), digits).correct
-    assert read_reply(COLOURS, GeneratedReply("[[B]]", 3), digits).parsed is None
+    assert read_reply(COLOURS, GeneratedReply("[[2]]", (0,) * 3), digits).correct
+    assert read_reply(COLOURS, GeneratedReply("[[B]]", (0,) * 3), digits).parsed is None
 
 
 def test_free_text_is_compared_with_the_gold_text():
     free = Question(id="q2", text="How many?", gold_text="1,200")
-    assert read_reply(free, GeneratedReply("so [[1200]]", 4), PromptConfig()).correct
+    assert read_reply(free, GeneratedReply("so [[1200]]", (0,) * 4), PromptConfig()).correct
 
 
 @pytest.mark.parametrize("valid", [True, False])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from caft.evaluate.stage import ReplyInputs, read_predictions, write_predictions
+from caft.evaluate.stage import ReplyInputs
 from caft.models import generation
 from caft.models.config import Architecture, Dtype, TinyModelConfig
 from caft.models.sources.locate import locate_model
@@ -38,10 +38,17 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Student:
 
 
 def write(student: Student, folder: Path, devices: int = 1) -> list[Prediction]:
-    writing = ReplyInputs(student, QUESTIONS, (), PromptConfig(), Wanted.rationale, 6, 3)
-    strategy = "ddp" if devices > 1 else "auto"
-    trainer = TrainerConfig(accelerator="cpu", progress=False, devices=devices, strategy=strategy)
-    return read_predictions(write_predictions(writing, Store(folder), trainer, "base rationale"))
+    replies = ReplyInputs(
+        student=student,
+        questions=QUESTIONS,
+        shots=(),
+        prompt=PromptConfig(),
+        wanted=Wanted.rationale,
+        max_new_tokens=6,
+        batch_size=3,
+        trainer=TrainerConfig(accelerator="cpu", progress=False, devices=devices),
+    )
+    return ReplyInputs.read(Store(folder).obtain(replies).folder)
 
 
 def test_an_interrupted_evaluation_repeats_no_reply(
@@ -54,8 +61,9 @@ def test_an_interrupted_evaluation_repeats_no_reply(
     def counted(self: ReplyModule, batch: Any, batch_idx: int) -> Any:
         if len(asked) == 6:
             raise KeyboardInterrupt
-        asked.extend(batch.question_ids)
-        return step(self, batch, batch_idx)
+        replies = step(self, batch, batch_idx)
+        asked.extend(reply.question_id for reply in replies)
+        return replies
 
     with monkeypatch.context() as patch:
         patch.setattr(ReplyModule, "predict_step", counted)
@@ -71,16 +79,16 @@ def test_a_signal_ends_an_evaluation_between_two_tokens(
     student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokens: list[int] = []
-    write_token = generation._write_tokens
+    write_token = generation._Writer.step
 
-    def signalled(*arguments: Any) -> Any:
+    def signalled(writer: generation._Writer) -> Any:
         tokens.append(1)
         if len(tokens) == 3:
             os.kill(os.getpid(), signal.SIGTERM)
-        return write_token(*arguments)
+        return write_token(writer)
 
     with monkeypatch.context() as patch:
-        patch.setattr(generation, "_write_tokens", signalled)
+        patch.setattr(generation._Writer, "step", signalled)
         with pytest.raises(SystemExit), watch_signals() as caught:
             write(student, tmp_path / "cut")
     assert (len(tokens), caught.status) == (3, 143)

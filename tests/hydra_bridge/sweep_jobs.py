@@ -24,8 +24,6 @@ from caft.signals import DONE, OUR_FAULT
 def run(config: RunConfig, context: RunContext) -> int:
     note = {
         "pid": os.getpid(),
-        "parent": os.getppid(),
-        "rank": os.environ.get("LOCAL_RANK"),
         "devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "run_id": context.run_id,
         "argv": sys.argv,
@@ -43,8 +41,6 @@ def run(config: RunConfig, context: RunContext) -> int:
         time.sleep(120)
     while config.seed == 13 and not Path("go").exists():
         time.sleep(0.05)
-    if config.name == "ddp":
-        train_on_two_processes()
     (context.folder / "summary.json").write_text(json.dumps({"lr": config.tuning.learning_rate}))
     if Path("mended").exists():
         return DONE
@@ -52,24 +48,6 @@ def run(config: RunConfig, context: RunContext) -> int:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(120)
     return OUR_FAULT if config.seed == 11 else DONE
-
-
-def train_on_two_processes() -> None:
-    from pytorch_lightning import Trainer
-    from pytorch_lightning.demos.boring_classes import BoringModel
-
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=2,
-        strategy="ddp",
-        max_steps=2,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(BoringModel())
-    assert trainer.world_size == 2
 
 
 if __name__ == "__main__":

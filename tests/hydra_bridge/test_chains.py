@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from caft.sweeps import job_table as ledger
+from caft.sweeps import job_table
 from caft.sweeps.job_table import Job
 from caft.sweeps.processes import identify
 from caft.sweeps.run_folders import job_lock, mark_finished, mark_unfinished
@@ -38,21 +38,21 @@ class Child:
     def begin(self) -> None:
         """It holds the lock now; it ends at once where another one has done the job."""
         self.lock.acquire(timeout=0)
-        if ledger.is_finished(self.folder):
+        if job_table.is_finished(self.folder):
             self.end(0)
             return
         mark_unfinished(self.folder)
-        noted = ledger.begin(self.folder, PLANNED.overrides, PLANNED.digest)
+        noted = job_table.begin(self.folder, PLANNED.overrides, PLANNED.digest)
         own = identify(self.process.pid)
         self.entry = replace(noted, process=own.pid, process_began=own.began)
-        ledger.note_job(self.folder, self.entry)
+        job_table.note_job(self.folder, self.entry)
 
     def write(self, status: int) -> None:
         """What a run does last, and what its process notes of it."""
         assert self.entry is not None
         if status == 0:
             self.finish()
-        ledger.end(self.folder, self.entry, status, None if status == 0 else "no rows")
+        job_table.end(self.folder, self.entry, status, None if status == 0 else "no rows")
 
     def finish(self) -> None:
         (self.folder / "summary.json").write_text("{}")
@@ -76,10 +76,10 @@ class Parent:
     def conclude(self, status: int) -> None:
         if not self.alive:
             return
-        ledger.conclude(self.folder / "job", PLANNED, status, None)
-        ledger.settle(self.folder)
+        job_table.conclude(self.folder / "job", PLANNED, status, None)
+        job_table.settle(self.folder)
         self.alive = False
-        self.status = ledger.worst_status(ledger.read_job_table(self.folder))
+        self.status = job_table.worst_status(job_table.read_job_table(self.folder))
 
 
 class World:
@@ -118,7 +118,7 @@ class World:
     def start(self) -> Parent:
         parent = Parent(self.folder)
         self.parents.append(parent)
-        if not ledger.plan_jobs(self.folder, [PLANNED]):
+        if not job_table.plan_jobs(self.folder, [PLANNED]):
             parent.conclude(0)
             return parent
         child = Child(self.job, parent)
@@ -165,11 +165,11 @@ def walk(folder: Path, chain: tuple[str, ...]) -> tuple[str, ...] | None:
     world = World(folder)
     try:
         for number, event in enumerate(("start", *chain)):
-            told = [parent.status for parent in world.parents]
+            statuses = [parent.status for parent in world.parents]
             if not world.happen(event):
                 return chain[:number]
-            # A command that ends tells what stands in the ledger at that moment.
-            for parent, before in zip(world.parents, told, strict=False):
+            # A command that ends reports what the job table has at that moment.
+            for parent, before in zip(world.parents, statuses, strict=False):
                 if before is None and parent.status is not None and not world.children:
                     ((state, status),) = world.states()
                     assert (parent.status == 0) == (state == "done"), (chain, event, state)
@@ -208,7 +208,7 @@ def test_a_job_whose_command_and_process_were_killed_is_stopped(tmp_path: Path) 
     world = World(tmp_path)
     for event in ("start", "kill parent", "kill runner"):
         world.happen(event)
-    (job,) = ledger.read_job_table(tmp_path)
+    (job,) = job_table.read_job_table(tmp_path)
     assert (job.state, job.process) == ("stopped", None)
-    assert "ended without a word" in (job.error or "")
-    assert ledger.worst_status([job]) == 1
+    assert "ended without a report" in (job.error or "")
+    assert job_table.worst_status([job]) == 1

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from caft.sweeps.processes import identify, is_alive
@@ -29,20 +30,21 @@ class Chain:
         self.words = words
         self.started: list[subprocess.Popen[str]] = []
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, **more: Any) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, str(SCRIPT), *WORDS, *self.words],
             cwd=self.here,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            **more,
         )
         self.started.append(process)
         return process
 
     def end(self, process: subprocess.Popen[str]) -> tuple[int, str]:
-        said, _ = process.communicate(timeout=300)
-        return process.returncode, said
+        output, _ = process.communicate(timeout=300)
+        return process.returncode, output
 
     def jobs(self) -> list[dict[str, Any]]:
         return json.loads((self.here / "sweep" / "jobs.json").read_text())["jobs"]
@@ -77,7 +79,7 @@ class Chain:
 
 @pytest.fixture
 def chain(tmp_path: Path) -> Iterator[Chain]:
-    # Side by side, so that what a job's process says lies in a file.
+    # Side by side, so that what a job's process prints lies in a file.
     made = Chain(tmp_path, *JOBLIB)
     yield made
     (tmp_path / "go").touch()
@@ -119,15 +121,40 @@ def test_the_command_is_killed_and_its_job_finishes(chain: Chain) -> None:
 
 
 @pytest.mark.slow
+def test_the_workers_of_a_killed_command_end_once_their_jobs_have(chain: Chain) -> None:
+    first = chain.start()
+    until(chain.runner)
+    below = psutil.Process(first.pid).children(recursive=True)
+    workers = [each for each in below if "loky" in " ".join(each.cmdline())]
+    assert len(workers) >= 2
+    kill(first)
+    assert chain.runner()
+    (chain.here / "go").touch()
+    until(lambda: not any(is_alive(identify(each.pid)) for each in workers))
+    finish(chain)
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_terminal_reaches_a_job_once(chain: Chain) -> None:
+    first = chain.start(process_group=0)
+    until(chain.runner)
+    # As a terminal does: the command and its workers have it at the same moment.
+    os.killpg(first.pid, signal.SIGINT)
+    status, output = chain.end(first)
+    assert (status, chain.states()[1]) == (130, ("stopped", 130)), output
+    finish(chain)
+
+
+@pytest.mark.slow
 def test_a_waiting_process_is_killed(chain: Chain) -> None:
     first = chain.start()
     runner = until(chain.runner)
     kill(first)
     second = chain.start()
     os.kill(until(chain.waiting), signal.SIGKILL)
-    status, said = chain.end(second)
-    assert (status, chain.states()[1]) == (2, ("running", None)), said
-    assert "1 of 2 jobs of this sweep are still run by other processes" in said
+    status, output = chain.end(second)
+    assert (status, chain.states()[1]) == (2, ("running", None)), output
+    assert "1 of 2 jobs of this sweep are still run by other processes" in output
     assert chain.runner() == runner
     finish(chain)
 
@@ -142,8 +169,8 @@ def test_the_running_process_is_killed_while_another_one_waits(chain: Chain) -> 
     os.kill(runner, signal.SIGKILL)
     until(lambda: chain.runner() == waiting)
     (chain.here / "go").touch()
-    status, said = chain.end(second)
-    assert (status, chain.states()) == (0, [("done", 0)] * 2), said
+    status, output = chain.end(second)
+    assert (status, chain.states()) == (0, [("done", 0)] * 2), output
     finish(chain)
 
 
@@ -165,8 +192,8 @@ def test_a_signal_stops_what_a_killed_command_left_behind(chain: Chain) -> None:
     second = chain.start()
     until(chain.waiting)
     second.send_signal(signal.SIGINT)
-    status, said = chain.end(second)
-    assert (status, chain.states()[1][0]) == (130, "stopped"), said
+    status, output = chain.end(second)
+    assert (status, chain.states()[1][0]) == (130, "stopped"), output
     assert not is_alive(identify(runner))
     finish(chain)
 
@@ -181,5 +208,5 @@ def test_a_signal_spares_the_job_of_a_command_that_lives(chain: Chain) -> None:
     assert chain.end(second)[0] == 130
     assert chain.runner() == runner
     (chain.here / "go").touch()
-    status, said = chain.end(first)
-    assert (status, chain.states()) == (0, [("done", 0)] * 2), said
+    status, output = chain.end(first)
+    assert (status, chain.states()) == (0, [("done", 0)] * 2), output

@@ -17,9 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from caft.errors import UserError
 from caft.hydra_bridge import main
-from caft.hydra_bridge.composing import compose_words, start_hydra
+from caft.hydra_bridge.composing import compose_overrides, start_hydra
 from caft.hydra_bridge.jobs import FROZEN
-from caft.hydra_bridge.log_check import check_logging
+from caft.hydra_bridge.run_log import check_logging
 from caft.run_config import RunConfig, RunContext
 from caft.sweeps.run_folders import mark_finished, refuse_bad_subfolder
 
@@ -55,7 +55,7 @@ def composed() -> DictConfig:
     """A run's config with Hydra's own part, before anything is wrong with it."""
     try:
         hydra = start_hydra(get_args_parser().parse_args([]))
-        return compose_words(hydra, "config", ["hydra.mode=RUN"], RunMode.RUN)
+        return compose_overrides(hydra, "config", ["hydra.mode=RUN"], RunMode.RUN)
     finally:
         GlobalHydra.instance().clear()
 
@@ -108,7 +108,7 @@ def test_wrong_logging_is_refused_before_a_sweep(
 
 
 @pytest.mark.parametrize(("word", "named"), [("n_jobs=0", "n_jobs == 0"), ("n_jobs=x", "x")])
-def test_a_launcher_that_begins_no_job_is_the_users_to_mend(
+def test_a_launcher_that_begins_no_job_is_the_users_to_correct(
     capsys: pytest.CaptureFixture[str], word: str, named: str
 ) -> None:
     words = ["-m", "seed=1,2", "hydra/launcher=joblib", f"hydra.launcher.{word}"]
@@ -133,13 +133,13 @@ def test_a_jobs_folder_is_one_name(name: str) -> None:
 
 @pytest.mark.parametrize("word", ["", "'a$b'", "'\\'a'"])
 def test_jobs_lie_right_below_their_sweep(capsys: pytest.CaptureFixture[str], word: str) -> None:
-    said = refuse(capsys, "-m", "seed=1,2", f"hydra.sweep.subdir={word}")
-    assert said.startswith("hydra.sweep.subdir is ")
+    line = refuse(capsys, "-m", "seed=1,2", f"hydra.sweep.subdir={word}")
+    assert line.startswith("hydra.sweep.subdir is ")
 
 
 def test_two_jobs_never_share_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
-    said = refuse(capsys, "-m", "seed=1,2", "hydra.sweep.subdir=same")
-    assert "hydra.sweep.subdir gives the folder same to two different jobs" in said
+    line = refuse(capsys, "-m", "seed=1,2", "hydra.sweep.subdir=same")
+    assert "hydra.sweep.subdir gives the folder same to two different jobs" in line
 
 
 def test_a_finished_job_of_another_config_is_not_taken_for_this_one(

@@ -82,7 +82,7 @@ def test_agrees_with_the_fused_kernel(
     query = draw(6, tokens, 16, seed=1, dtype=dtype)
     keys, values = (draw(kv_heads, tokens, 16, seed=2 + n, dtype=dtype) + n for n in (0, 1))
     shared = tuple(draw(1, kv_heads, before, 16, seed=4 + n, dtype=dtype) - n for n in (0, 1))
-    said = attend_short_rows(query, keys, values, lengths, shared if before else None, SCALING)
+    said = attend_short_rows((query, keys, values), lengths, shared if before else None, SCALING)
     usual = reference_of_rows(query, keys, values, lengths, shared)
     exact = reference_of_rows(
         *(part.double() for part in (query, keys, values)),
@@ -98,7 +98,7 @@ def test_by_hand() -> None:
     values = torch.tensor([7.0, 2.0, 5.0]).view(1, 3, 1)
     before = (torch.zeros(1, 1, 1, 1), torch.tensor(8.0).view(1, 1, 1, 1))
     alone, behind = (
-        attend_short_rows(zeros, zeros, values, (1, 2), shared, 1.0).flatten().tolist()
+        attend_short_rows((zeros, zeros, values), (1, 2), shared, 1.0).flatten().tolist()
         for shared in (None, before)
     )
     assert alone == [7.0, 2.0, 3.5]
@@ -128,7 +128,7 @@ def test_gradients_are_those_of_the_fused_kernel(
         nothing = (leaves[0].new_empty(1, kv_heads, 0, 16),) * 2
         return reference_of_rows(*leaves, lengths, nothing)
 
-    said = run(lambda *leaves: attend_trained_rows(*leaves, lengths, SCALING), dtype)
+    said = run(lambda *leaves: attend_trained_rows(leaves, lengths, SCALING), dtype)
     assert_as_exact(
         said,
         run(fused, dtype),

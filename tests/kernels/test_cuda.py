@@ -15,18 +15,12 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from caft.kernels.chunked_loss import summed_head_loss, without_head
-from caft.kernels.packing import (
-    Pack,
-    compute_prefix,
-    pack_behind_stems,
-    pack_rows,
-    packed_attention,
-    packed_logits,
-)
-from caft.kernels.rms_norm import make_norms_lean
+from caft.kernels.packed_attention import packed_attention
+from caft.kernels.packing import Pack, compute_prefix, pack_groups, pack_rows, packed_logits
+from caft.kernels.rms_norm import fuse_rms_norms
 from caft.kernels.varlen import can_attend_at_once
 from caft.models.adapters import add_lora
-from caft.models.generation import generate_replies
+from caft.models.generation import ReplyRules, generate_replies
 from numerics import DTYPES, Chain, assert_as_exact, assert_greedy, chain_of, in_float64
 
 pytestmark = [
@@ -65,10 +59,10 @@ def model(request: pytest.FixtureRequest) -> Any:
     return made.bfloat16().float().eval()
 
 
-def on_device(model: Any, dtype: torch.dtype, *, lean: bool = True) -> Any:
+def on_device(model: Any, dtype: torch.dtype, *, fused: bool = True) -> Any:
     moved = deepcopy(model).to("cuda", dtype)
-    if lean:
-        make_norms_lean(moved)
+    if fused:
+        fuse_rms_norms(moved)
     return moved
 
 
@@ -98,7 +92,7 @@ def test_the_kernel_for_rows_of_any_lengths_is_there() -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_packed_logits(model: Any, dtype: torch.dtype) -> None:
     rows = draw_rows(LENGTHS)
-    usual = logits_alone(on_device(model, dtype, lean=False), rows)
+    usual = logits_alone(on_device(model, dtype, fused=False), rows)
     moved = on_device(model, dtype)
     with packed_attention(moved):
         said = logits_packed(moved, pack_rows(rows))
@@ -108,11 +102,11 @@ def test_packed_logits(model: Any, dtype: torch.dtype) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("prefix", [0, 4, 33])
-def test_stems_and_prefix(model: Any, prefix: int, dtype: torch.dtype) -> None:
+def test_prefixes_of_groups_and_of_all(model: Any, prefix: int, dtype: torch.dtype) -> None:
     shared, one, other = draw_rows([prefix, 3, 30])
-    bundles = [(one, draw_rows([2, 5, 5])), ((), draw_rows([6])), (other, draw_rows([1, 20]))]
-    rows = [(*shared, *stem, *row) for stem, own in bundles for row in own]
-    lengths = [len(row) for _, own in bundles for row in own]
+    groups = [(one, draw_rows([2, 5, 5])), ((), draw_rows([6])), (other, draw_rows([1, 20]))]
+    rows = [(*shared, *start, *row) for start, own in groups for row in own]
+    lengths = [len(row) for _, own in groups for row in own]
 
     def last_ones(of_rows: torch.Tensor) -> torch.Tensor:
         ends = torch.tensor([len(row) for row in rows]).cumsum(0).tolist()
@@ -121,9 +115,9 @@ def test_stems_and_prefix(model: Any, prefix: int, dtype: torch.dtype) -> None:
         )
 
     exact = last_ones(logits_alone(in_float64(model), rows))
-    usual = last_ones(logits_alone(on_device(model, dtype, lean=False), rows))
+    usual = last_ones(logits_alone(on_device(model, dtype, fused=False), rows))
     moved = on_device(model, dtype)
-    pack = pack_behind_stems(bundles, first_position=prefix)
+    pack = pack_groups(groups, first_position=prefix)
     with packed_attention(moved):
         if prefix:
             before = compute_prefix(moved, shared, moved.device)
@@ -182,7 +176,7 @@ def test_gradients_of_adapters(model: Any, dtype: torch.dtype) -> None:
     rows = draw_rows([2, 9, 9, 30, 65])
     exact = gradients_in_float64(adapted(deepcopy(model)), rows)
     said = gradients(adapted(on_device(model, dtype)), rows, packed=True)
-    usual = gradients(adapted(on_device(model, dtype, lean=False)), rows, packed=False)
+    usual = gradients(adapted(on_device(model, dtype, fused=False)), rows, packed=False)
     assert_as_exact(said, usual, exact, chain_of(model).there_and_back(), dtype)
 
 
@@ -192,9 +186,9 @@ def test_norms(model: Any) -> None:
     x = 3 * torch.randn(64, 64, generator=torch.Generator().manual_seed(3)).bfloat16()
     wide, weight = x.double(), norm.weight.double()
     scale = (wide.square().mean(-1, keepdim=True) + norm.variance_epsilon).rsqrt()
-    usual, lean = (on_device(norm, torch.bfloat16, lean=is_lean) for is_lean in (False, True))
-    assert "forward" in vars(lean)
-    said = [each(x.cuda()).cpu() for each in (lean, usual)]
+    usual, fused = (on_device(norm, torch.bfloat16, fused=is_fused) for is_fused in (False, True))
+    assert "forward" in vars(fused)
+    said = [each(x.cuda()).cpu() for each in (fused, usual)]
     assert_as_exact(*said, weight * wide * scale, Chain(width=64, depth=2))
 
 
@@ -212,11 +206,9 @@ def test_replies(model: Any, dtype: torch.dtype) -> None:
         moved,
         Words(),
         prompts,
-        max_new_tokens=8,
-        end_ids=(),
-        stop_after_marker=False,
-        with_spread=True,
+        ReplyRules(max_new_tokens=8, end_ids=(), stop_after_marker=False),
+        rows=2,
     )
     usual = deepcopy(model).to(dtype)
     for prompt, reply in zip(prompts, written, strict=True):
-        assert_greedy(usual, in_float64(model), prompt, [each.token for each in reply.spread])
+        assert_greedy(usual, in_float64(model), prompt, list(reply.ids))

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from caft.kernels import linear as lean_linear
-from caft.kernels.linear import make_linears_lean
+from caft.kernels import linear
+from caft.kernels.linear import reorder_weights
 from caft.kernels.memory import multiplies_bfloat16
-from caft.kernels.packing import pack_rows, packed_attention, packed_logits
+from caft.kernels.packed_attention import packed_attention
+from caft.kernels.packing import pack_rows, packed_logits
 from caft.models.adapters import add_lora, compute_in_weights_dtype
 from caft.models.config import Architecture, Dtype, TinyModelConfig
 from caft.models.sources.locate import locate_model
@@ -34,7 +35,7 @@ def has_products(dtype: torch.dtype) -> bool:
 
 
 class Layers(torch.nn.Module):
-    """What `make_linears_lean` reads of a model, and nothing else."""
+    """What `reorder_weights` reads of a model, and nothing else."""
 
     def __init__(self, *layers: torch.nn.Module, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -43,7 +44,7 @@ class Layers(torch.nn.Module):
         self.to(dtype)
 
 
-def is_lean(layer: Any) -> bool:
+def is_reordered(layer: Any) -> bool:
     return bool(layer.weight.layout == torch._mkldnn)
 
 
@@ -75,8 +76,8 @@ def test_a_layer_says_what_it_said(
     model = Layers(torch.nn.Linear(inputs, outputs, bias=bias), dtype=dtype)
     x = torch.randn(1, tokens, inputs).to(dtype)
     usual, exact = deepcopy(model).layers[0](x), deepcopy(model).double().layers[0](x.double())
-    make_linears_lean(model)
-    assert is_lean(model.layers[0]) is has_products(dtype)
+    reorder_weights(model)
+    assert is_reordered(model.layers[0]) is has_products(dtype)
     assert_as_exact(model.layers[0](x), usual, exact, Chain(width=inputs))
     if not has_products(dtype):
         return
@@ -90,7 +91,7 @@ def test_ordinary_weights_are_given_up_and_counted_as_before() -> None:
     model = Layers(torch.nn.Linear(64, 32), torch.nn.Linear(32, 64))
     ordinary = [weakref.ref(layer.weight) for layer in model.layers]
     numbers = sum(weight.numel() for weight in model.parameters())
-    make_linears_lean(model)
+    reorder_weights(model)
     gc.collect()
     assert [reference() for reference in ordinary] == [None, None]
     assert sum(weight.numel() for weight in model.parameters()) == numbers
@@ -101,8 +102,8 @@ def test_weights_that_others_read_stay() -> None:
     embedding, head = torch.nn.Embedding(50, 16), torch.nn.Linear(16, 50, bias=False)
     model = Layers(embedding, head, torch.nn.Linear(16, 16))
     head.weight = embedding.weight
-    make_linears_lean(model)
-    assert [is_lean(layer) for layer in model.layers] == [False, False, True]
+    reorder_weights(model)
+    assert [is_reordered(layer) for layer in model.layers] == [False, False, True]
     assert head.weight is embedding.weight
 
 
@@ -112,8 +113,8 @@ def test_other_dtypes_and_classes_stay() -> None:
 
     wide, own = Layers(torch.nn.Linear(8, 8), dtype=torch.float64), Layers(Own(8, 8))
     for model in (wide, own):
-        make_linears_lean(model)
-        assert not is_lean(model.layers[0])
+        reorder_weights(model)
+        assert not is_reordered(model.layers[0])
 
 
 @pytest.mark.parametrize("error", [AttributeError, RuntimeError])
@@ -123,10 +124,10 @@ def test_a_torch_without_these_functions_keeps_its_own_way(
     def refuse(*_: object) -> None:
         raise error("no such operator")
 
-    monkeypatch.setattr(lean_linear, "_multiply", refuse)
+    monkeypatch.setattr(linear, "_multiply", refuse)
     model = Layers(torch.nn.Linear(8, 8))
-    make_linears_lean(model)
-    assert not is_lean(model.layers[0])
+    reorder_weights(model)
+    assert not is_reordered(model.layers[0])
     assert "forward" not in vars(model.layers[0])
 
 
@@ -134,13 +135,13 @@ def test_a_torch_without_these_functions_keeps_its_own_way(
 def test_a_model_for_inference_says_what_the_loaded_one_does(student: Student) -> None:
     pack = pack_rows([[5, 6, 7], [8, 9, 10, 11, 12], [8, 9, 3, 11, 14, 2, 40]])
     ends = torch.tensor([2, 7, 14])
-    loaded, lean = student.load(), student.load_for_inference()
+    loaded, reordered = student.load(), student.load_for_inference()
     said = []
-    for model in (lean, loaded, in_float64(loaded)):
+    for model in (reordered, loaded, in_float64(loaded)):
         with packed_attention(model):
             said.append(packed_logits(model, pack, ends))
     assert_as_exact(*said, chain_of(loaded))
-    assert is_lean(lean.model.layers[0].mlp.gate_proj) is has_products(loaded.dtype)
+    assert is_reordered(reordered.model.layers[0].mlp.gate_proj) is has_products(loaded.dtype)
 
 
 ADAPTERS = {
@@ -155,7 +156,7 @@ ADAPTERS = {
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ADAPTERS)
 def test_adapters_sit_on_it(student: Student, kind: str, tmp_path: Path) -> None:
-    dials, lean = ADAPTERS[kind]
+    dials, reordered = ADAPTERS[kind]
     settings = {"dropout": 0.0, "modules": (), "use_dora": False, "use_rslora": False, **dials}
     adapted = add_lora(student.load(), r=4, alpha=8, **settings)
     for name, weight in adapted.named_parameters():
@@ -172,4 +173,4 @@ def test_adapters_sit_on_it(student: Student, kind: str, tmp_path: Path) -> None
     assert_as_exact(*said, chain_of(plain), plain.dtype)
     untuned = in_float64(student.load())(ids).logits
     assert float((said[2] - untuned).abs().max()) > 5e-2
-    assert sum(map(is_lean, linears(model))) == (lean if has_products(plain.dtype) else 0)
+    assert sum(map(is_reordered, linears(model))) == (reordered if has_products(plain.dtype) else 0)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from caft.kernels.lora import is_lean
+from caft.kernels.lora import has_fused_lora
 from caft.models.adapters import add_lora, compute_in_weights_dtype, load_adapter
 from numerics import DTYPES, Chain, assert_as_exact, chain_of, in_float64
 
@@ -46,10 +46,10 @@ def adapt(model: Any, **dials: Any) -> Any:
     return adapted.train()
 
 
-def the_way_of_peft(model: Any) -> Any:
+def as_peft_computes(model: Any) -> Any:
     for layer in model.modules():
         vars(layer).pop("forward", None)
-    assert not is_lean(model)
+    assert not has_fused_lora(model)
     return model
 
 
@@ -72,22 +72,22 @@ def gradients(model: Any, rows: torch.Tensor = ROWS) -> dict[str, torch.Tensor]:
 def test_loss_and_gradients_are_those_of_peft(
     architecture: str, use_rslora: bool, dtype: torch.dtype
 ) -> None:
-    lean = adapt(make_model(architecture).to(dtype), use_rslora=use_rslora)
-    assert {w.dtype for w in lean.parameters() if w.requires_grad} == {torch.float32}
-    plain = the_way_of_peft(deepcopy(lean))
-    assert is_lean(lean)
+    fused = adapt(make_model(architecture).to(dtype), use_rslora=use_rslora)
+    assert {w.dtype for w in fused.parameters() if w.requires_grad} == {torch.float32}
+    plain = as_peft_computes(deepcopy(fused))
+    assert has_fused_lora(fused)
     expected = gradients(plain)
     assert len(expected) > 8
     # One batch may round either way by chance: 80 rows as well.
     many = torch.randint(1, 61, (80, 16), generator=torch.Generator().manual_seed(1))
     for rows in (ROWS, many):
-        found, usual, exact = (gradients(each, rows) for each in (lean, plain, in_float64(plain)))
+        found, usual, exact = (gradients(each, rows) for each in (fused, plain, in_float64(plain)))
         assert_as_exact(found, usual, exact, chain_of(plain).there_and_back(), dtype)
 
 
 @pytest.mark.parametrize("dials", [{"use_dora": True}, {"dropout": 0.1}])
 def test_what_only_peft_can_do_stays_with_peft(dials: dict[str, Any]) -> None:
-    assert not is_lean(adapt(make_model("llama"), **dials))
+    assert not has_fused_lora(adapt(make_model("llama"), **dials))
 
 
 def test_adapters_that_are_switched_off_add_nothing() -> None:
@@ -113,27 +113,27 @@ def test_a_saved_adapter_says_the_same_through_peft_alone(tmp_path: Any) -> None
         assert_as_exact(ours, usual, exact, chain_of(by_peft))
 
 
-def test_an_adapter_that_has_changed_is_read_anew() -> None:
+def test_an_adapter_that_has_changed_is_read_again() -> None:
     # Casts are kept between passes: of one without gradients, for one with them, until a step.
-    lean = adapt(make_model("llama").to(torch.bfloat16))
+    fused = adapt(make_model("llama").to(torch.bfloat16))
     with torch.inference_mode():
-        before = lean(input_ids=ROWS).logits
-    first = gradients(lean)
-    optimizer = torch.optim.AdamW([w for w in lean.parameters() if w.requires_grad], lr=0.1)
+        before = fused(input_ids=ROWS).logits
+    first = gradients(fused)
+    optimizer = torch.optim.AdamW([w for w in fused.parameters() if w.requires_grad], lr=0.1)
     optimizer.step()
-    after = lean(input_ids=ROWS).logits
-    fresh = the_way_of_peft(deepcopy(lean))
+    after = fused(input_ids=ROWS).logits
+    fresh = as_peft_computes(deepcopy(fused))
     assert float((after - before).abs().max()) > 0.5
     with compute_in_weights_dtype(fresh):
         usual = fresh(input_ids=ROWS).logits
     exact = in_float64(fresh)(input_ids=ROWS).logits
-    assert_as_exact(after, usual, exact, chain_of(lean), torch.bfloat16)
-    assert not torch.equal(gradients(lean)["loss"], first["loss"])
+    assert_as_exact(after, usual, exact, chain_of(fused), torch.bfloat16)
+    assert not torch.equal(gradients(fused)["loss"], first["loss"])
 
 
 def test_layers_that_are_run_together_also_run_alone() -> None:
-    lean = adapt(make_model("llama"))
-    attention = lean.get_decoder().layers[0].self_attn
+    fused = adapt(make_model("llama"))
+    attention = fused.get_decoder().layers[0].self_attn
     layers = [attention.q_proj, attention.k_proj, attention.v_proj]
     one, other = torch.randn(2, 3, 32, generator=torch.Generator().manual_seed(4))
     exact_layers = [deepcopy(layer).double() for layer in layers]

@@ -17,18 +17,18 @@ import torch.nn.attention.varlen
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from caft.errors import UserError
-from caft.kernels import packing, varlen
+from caft.kernels import packed_attention as attention
+from caft.kernels import varlen
+from caft.kernels.packed_attention import Run, packed_attention
 from caft.kernels.packing import (
-    Run,
-    common_prefix,
     compute_prefix,
-    pack_behind_stems,
+    pack_groups,
     pack_rows,
-    packed_attention,
     packed_logits,
     plan_packs,
     refuse_unpackable,
 )
+from caft.kernels.shared_prefixes import common_prefix
 from caft.models.adapters import prepare_checkpointing
 from numerics import DTYPES, assert_as_exact, chain_of, in_float64
 
@@ -89,7 +89,7 @@ def exact_of_shape(request: pytest.FixtureRequest) -> Any:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Attention as on this device, and as on one with a kernel for rows of any lengths."""
     if request.param == "at once":
-        monkeypatch.setattr(packing, "can_attend_at_once", lambda _: True)
+        monkeypatch.setattr(attention, "can_attend_at_once", lambda _: True)
         monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", attend_row_by_row)
         monkeypatch.setattr(varlen, "_MOST_COPIED", 30)  # several calls
     return str(request.param)
@@ -180,14 +180,14 @@ def test_a_shared_prefix_changes_nothing(model: Any, exact: Any, shared: int) ->
 
 @torch.no_grad()
 @pytest.mark.parametrize("prefix", [0, 4])
-def test_stems_change_nothing(model: Any, exact: Any, prefix: int) -> None:
+def test_prefixes_of_groups_change_nothing(model: Any, exact: Any, prefix: int) -> None:
     shared, one, other = make_rows([prefix, 3, 9])
-    bundles = [(one, make_rows([2, 5, 5])), ((), make_rows([6])), (other, make_rows([1, 20]))]
-    pack = pack_behind_stems(bundles, first_position=prefix)
+    groups = [(one, make_rows([2, 5, 5])), ((), make_rows([6])), (other, make_rows([1, 20]))]
+    pack = pack_groups(groups, first_position=prefix)
     positions = torch.tensor(
         [
             start + index
-            for start, row in zip(pack.starts, [r for _, own in bundles for r in own], strict=True)
+            for start, row in zip(pack.starts, [r for _, own in groups for r in own], strict=True)
             for index in range(len(row))
         ]
     )
@@ -196,19 +196,19 @@ def test_stems_change_nothing(model: Any, exact: Any, prefix: int) -> None:
             behind = replace(pack.layout, prefix=compute_prefix(model, shared, CPU))
             pack = replace(pack, layout=behind)
         logits = packed_logits(model, pack, positions)
-    rows = [(*shared, *stem, *row) for stem, own in bundles for row in own]
-    before = [prefix + len(stem) for stem, own in bundles for _ in own]
+    rows = [(*shared, *start, *row) for start, own in groups for row in own]
+    before = [prefix + len(start) for start, own in groups for _ in own]
     alone, truth = (logits_of_rows(each, rows, first=before) for each in (model, exact))
     assert_as_exact(logits, alone, truth, chain_of(model))
 
 
-def test_a_pack_behind_stems_by_hand() -> None:
-    pack = pack_behind_stems([((7, 8), [(1,), (2,)]), ((), [(3, 4)])], first_position=5)
+def test_a_pack_of_groups_by_hand() -> None:
+    pack = pack_groups([((7, 8), [(1,), (2,)]), ((), [(3, 4)])], first_position=5)
     assert pack.input_ids.tolist() == [[7, 8, 1, 2, 3, 4]]
     assert pack.position_ids.tolist() == [[5, 6, 7, 7, 5, 6]]
     assert pack.starts == (2, 3, 4)
-    stem = Run(0, 1, 2)
-    assert pack.layout.runs == (stem, Run(2, 2, 1, stem), Run(4, 1, 2))
+    prefix = Run(0, 1, 2)
+    assert pack.layout.runs == (prefix, Run(2, 2, 1, prefix), Run(4, 1, 2))
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from transformers.models.phi3.modeling_phi3 import Phi3RMSNorm
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 from transformers.models.qwen3_next.modeling_qwen3_next import Qwen3NextRMSNormGated
 
-from caft.kernels.rms_norm import make_norms_lean
+from caft.kernels.rms_norm import fuse_rms_norms
 from numerics import DTYPES, Chain, assert_as_exact
 
 pytestmark = pytest.mark.numerics
@@ -31,7 +31,7 @@ def make_norm(kind: Any, dtype: torch.dtype = torch.float32) -> Any:
     return norm.to(dtype)
 
 
-def is_lean(norm: Any) -> bool:
+def is_fused(norm: Any) -> bool:
     return "forward" in vars(norm)
 
 
@@ -63,8 +63,8 @@ def test_numbers_and_gradients_are_as_exact_as_transformers(
 ) -> None:
     norm, x = make_norm(kind, dtype), 3 * draw(2, tokens, SIZE).to(dtype)
     usual, exact = run(norm, x), run_in_float64(norm, x)
-    make_norms_lean(norm)
-    assert is_lean(norm)
+    fuse_rms_norms(norm)
+    assert is_fused(norm)
     # A weight's gradient is a sum over all tokens.
     assert_as_exact(run(norm, x), usual, exact, Chain(width=2 * tokens, depth=2))
 
@@ -72,7 +72,7 @@ def test_numbers_and_gradients_are_as_exact_as_transformers(
 def test_a_frozen_weight_gets_no_gradient() -> None:
     norm = make_norm(LlamaRMSNorm)
     norm.weight.requires_grad_(False)
-    make_norms_lean(norm)
+    fuse_rms_norms(norm)
     x = draw(3, SIZE).requires_grad_()
     norm(x).sum().backward()
     assert x.grad is not None
@@ -84,27 +84,27 @@ def test_norms_that_do_something_else_stay(kind: Any) -> None:
     # Gemma scales by 1 + w; the gated one takes two inputs.
     norm = kind(SIZE, eps=1e-3)
     norm.weight.data.fill_(0.5)
-    make_norms_lean(norm)
-    assert not is_lean(norm)
+    fuse_rms_norms(norm)
+    assert not is_fused(norm)
 
 
 def test_a_norm_without_a_weight_stays_beside_one_with() -> None:
     scaled = make_norm(LlamaRMSNorm)
     bare = LlamaRMSNorm(SIZE, eps=1e-3)
     del bare.weight
-    make_norms_lean(torch.nn.ModuleList([scaled, bare]))
-    assert (is_lean(scaled), is_lean(bare)) == (True, False)
+    fuse_rms_norms(torch.nn.ModuleList([scaled, bare]))
+    assert (is_fused(scaled), is_fused(bare)) == (True, False)
 
 
-def test_a_lean_norm_can_be_pickled() -> None:
+def test_a_fused_norm_can_be_pickled() -> None:
     norm, x = make_norm(LlamaRMSNorm), draw(3, SIZE)
-    make_norms_lean(norm)
+    fuse_rms_norms(norm)
     assert torch.equal(pickle.loads(pickle.dumps(norm))(x), norm(x))
 
 
 def test_a_norm_in_another_dtype_than_its_input_stays_transformers_own() -> None:
     norm, x = make_norm(LlamaRMSNorm), draw(3, SIZE).bfloat16()
     usual = norm(x)
-    make_norms_lean(norm)
+    fuse_rms_norms(norm)
     torch.testing.assert_close(norm(x), usual, atol=0, rtol=0)
     assert norm(x).dtype == usual.dtype

@@ -12,7 +12,7 @@ from transformers.models.gpt_oss import modeling_gpt_oss
 from transformers.models.llama import modeling_llama
 from transformers.models.phi3 import modeling_phi3
 
-from caft.kernels.rotary import lean_rotary
+from caft.kernels.rotary import fused_rotary
 from numerics import DTYPES, Chain, assert_as_exact, chain_of, in_float64
 
 pytestmark = pytest.mark.numerics
@@ -67,11 +67,11 @@ def test_numbers_and_gradients_are_those_of_transformers(
     module = MODULES[architecture]
     usual, function = rotate(module, dtype), module.apply_rotary_pos_emb
     exact = rotate(module, dtype, torch.float64)
-    with lean_rotary(make_model(architecture)):
+    with fused_rotary(make_model(architecture)):
         assert module.apply_rotary_pos_emb is not function
-        lean = rotate(module, dtype)
+        fused = rotate(module, dtype)
     assert module.apply_rotary_pos_emb is function
-    assert_as_exact(lean, usual, exact, Chain(width=2))
+    assert_as_exact(fused, usual, exact, Chain(width=2))
 
 
 @torch.no_grad()
@@ -89,7 +89,7 @@ def test_models_say_what_they_say_otherwise(
 ) -> None:
     model = make_model(architecture, **dials).to(dtype)
     usual, exact = (each(TOKENS).logits for each in (model, in_float64(model)))
-    with lean_rotary(model):
+    with fused_rotary(model):
         said = model(TOKENS).logits
     assert_as_exact(said, usual, exact, chain_of(model))
 
@@ -99,5 +99,5 @@ def test_models_say_what_they_say_otherwise(
 )
 def test_another_way_to_turn_stays(architecture: str, module: Any) -> None:
     function = module.apply_rotary_pos_emb
-    with lean_rotary(make_model(architecture, head_dim=8)):
+    with fused_rotary(make_model(architecture, head_dim=8)):
         assert module.apply_rotary_pos_emb is function

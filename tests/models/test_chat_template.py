@@ -14,7 +14,7 @@ from tokenizers import AddedToken
 
 from caft.errors import UserError
 from caft.models import chat_template
-from caft.models.chat_template import TEMPLATE_DATE, knows_turns, pinned_date, render_turns
+from caft.models.chat_template import TEMPLATE_DATE, has_working_template, pinned_date, render_turns
 from caft.models.config import Architecture
 from caft.models.encoding import encode_answer_prompt, encode_reply, end_of_turn
 from caft.models.sources.tiny_tokenizers import make_tokenizer
@@ -249,8 +249,8 @@ def test_whatever_a_template_raises_is_one_line(template: str, reason: str) -> N
         render_turns(tokenizer, TURNS)
     assert "\n" not in str(caught.value)
     # The way out that is named: nothing of a completion asks the template.
-    assert not knows_turns(tokenizer)
-    assert knows_turns(make(CHATML + "{% endif %}"))
+    assert not has_working_template(tokenizer)
+    assert has_working_template(make(CHATML + "{% endif %}"))
 
 
 def test_a_template_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,13 +12,14 @@ from transformers import PreTrainedTokenizerFast
 from caft.errors import UserError
 from caft.models.config import Architecture
 from caft.models.encoding import (
-    asks_in_chat,
     encode_answer_prompt,
     encode_prompt,
     encode_reply,
     end_of_turn,
     harmless,
     render_prompt,
+    special_tokens,
+    uses_chat_template,
 )
 from caft.models.sources.tiny_tokenizers import FAMILIES, make_tokenizer
 from caft.text.config import PromptStyle
@@ -135,12 +136,12 @@ def test_a_label_of_several_tokens_is_named_with_its_pieces() -> None:
         encode_answer_prompt(Prompt(text="Q:"), tokenizer, ("yes", "maybe"))
 
 
-def test_labels_that_melt_with_the_prompts_end_are_refused() -> None:
+def test_labels_that_merge_with_the_prompts_end_are_refused() -> None:
     # ">A" is one token here: the answer would stand one token before the prompt's end.
     tokenizer = word_tokenizer([">A", ">B"], pattern=r"[\s\S]+", eos_token="<eos>")
     tokenizer.chat_template = "{{ messages[0]['content'] }}>"
     prompt = Prompt(messages=(Message("user", "Q"),))
-    with pytest.raises(UserError, match="melt"):
+    with pytest.raises(UserError, match="merge"):
         encode_answer_prompt(prompt, tokenizer, ("A", "B"))
 
 
@@ -164,11 +165,11 @@ def test_prompt_and_reply_together_are_the_whole_text(
     assert tokenizer.decode(reply).strip() == "Two and two make 4. [[4]]"
 
 
-def test_a_reply_that_melts_into_the_prompt_is_refused() -> None:
+def test_a_reply_that_merges_into_the_prompt_is_refused() -> None:
     tokenizer = word_tokenizer([">The"], pattern=r"[\s\S]+", eos_token="<eos>")
     tokenizer.chat_template = "{{ messages[0]['content'] }}>"
     prompt = Prompt(messages=(Message("user", "Q"),))
-    with pytest.raises(UserError, match="melt into other tokens"):
+    with pytest.raises(UserError, match="merge into other tokens"):
         encode_reply(prompt, "The answer", tokenizer)
     assert tokens(tokenizer, encode_reply(prompt, "An answer", tokenizer)[1])[0] == "A"
 
@@ -193,6 +194,14 @@ def test_a_question_cannot_open_or_close_a_turn(
     assert count_special(attack) == count_special("Question?")
     _, reply = encode_reply(CHAT if chat else PLAIN, f"Done{family.end}More", tokenizer)
     assert not set(reply) & set(tokenizer.all_special_ids)
+
+
+def test_special_tokens_that_are_kept_are_those_read_again(
+    tokenizers: dict[Architecture, Any],
+) -> None:
+    for _ in range(2):
+        for tokenizer in tokenizers.values():
+            assert special_tokens(tokenizer) == special_tokens.__wrapped__(tokenizer)
 
 
 def test_harmless_text_is_left_alone(tokenizers: dict[Architecture, Any]) -> None:
@@ -286,10 +295,10 @@ def test_the_date_in_a_template_is_the_same_every_day() -> None:
 def test_the_style_follows_the_tokenizer_unless_told() -> None:
     base, chat = word_tokenizer([]), word_tokenizer([])
     chat.chat_template = "{{ messages }}"
-    assert [asks_in_chat(PromptStyle.auto, each) for each in (base, chat)] == [False, True]
-    assert not asks_in_chat(PromptStyle.completion, chat)
+    assert [uses_chat_template(PromptStyle.auto, each) for each in (base, chat)] == [False, True]
+    assert not uses_chat_template(PromptStyle.completion, chat)
     with pytest.raises(UserError, match="has no chat template"):
-        asks_in_chat(PromptStyle.chat, base)
+        uses_chat_template(PromptStyle.chat, base)
 
 
 def test_a_thinking_span_is_opened_only_where_it_is_asked_for() -> None:

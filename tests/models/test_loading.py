@@ -95,11 +95,6 @@ def test_replies_end_where_the_generation_config_says_too(
     assert set(student.end_ids(chat=True)) == own | more
 
 
-def test_attention_can_be_chosen(llama: Path) -> None:
-    model = load_model(llama, config_for(llama), attn_implementation="eager")
-    assert model.config._attn_implementation == "eager"
-
-
 def broken(llama: Path, folder: Path, name: str, text: str) -> HubModelConfig:
     shutil.copytree(llama, folder)
     (folder / name).write_text(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 from small_runs import TWO_STAGES, score_in_order
@@ -34,7 +33,7 @@ def test_stages_of_answers_are_checked_before_the_teacher_is_paid(open_small: Op
     workspace = open_small(TWO_STAGES)
     scored = score_in_order(workspace.every_question)
     split = split_scored(workspace, scored)
-    checked = check_before_teaching(workspace, scored, split)
+    checked = check_before_teaching(workspace, split)
     assert {number: len(rows.examples) for number, rows in checked.items()} == {0: 6}
     taught = teach(workspace)
     rows = check_stages(workspace, taught, checked)
@@ -48,14 +47,12 @@ def test_nothing_is_checked_where_nothing_is_paid_or_classes_may_still_move(
 ) -> None:
     workspace = open_small(*([] if "method" in word else [TWO_STAGES]), *word.split())
     scored = score_in_order(workspace.every_question)
-    assert check_before_teaching(workspace, scored, split_scored(workspace, scored)) == {}
+    assert check_before_teaching(workspace, split_scored(workspace, scored)) == {}
 
 
 def test_rationales_that_an_estimator_bought_are_not_paid_again(open_small: Open) -> None:
-    workspace = open_small(TWO_STAGES)
-    taught = teach(workspace)
-    scored = replace(score_in_order(workspace.every_question), rationales=taught.rationales)
-    assert check_before_teaching(workspace, scored, taught.split) == {}
+    workspace = open_small(TWO_STAGES, "score.estimators=[rationale_length]")
+    assert check_before_teaching(workspace, teach(workspace).split) == {}
 
 
 def test_a_row_longer_than_allowed_is_refused_before_any_stage_trains(open_small: Open) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from small_runs import TWO_STAGES
 
 from caft.pipeline.dry_run import plan_run
+from caft.pipeline.stages import run_stages
 from caft.pipeline.workspace import Workspace
+from caft.trainers.loggers import open_logger
+from caft.trainers.tracker import RunIdentity
 
 Open = Callable[..., Workspace]
 
@@ -39,7 +43,7 @@ def test_the_plan_ends_where_the_run_does(open_small: Open, until: str) -> None:
 
 def test_a_base_method_plans_no_tuning(open_small: Open) -> None:
     stages = plan(open_small("method=base", "dry_run=true"))
-    assert stages["distill"] == ("read anew", "the method asks for no rationale")
+    assert stages["distill"] == ("no work", "the method asks for no rationale")
     assert not [name for name in stages if name.startswith(("tune", "evaluate tuned"))]
 
 
@@ -48,3 +52,39 @@ def test_what_estimators_need_is_planned_too(open_small: Open) -> None:
     stages = plan(open_small(*words))
     assert list(stages) == ["model", "score", "score fallback", "score chains"]
     assert stages["score chains"][1].startswith("14 chains of thought of at most")
+
+
+ALL_ESTIMATORS = "score.estimators=[fallback_entropy,cot_mean_entropy,rationale_length]"
+SHORT = ("score.chain.max_new_tokens=4", "dataset.max_new_tokens=4")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (TWO_STAGES,),
+        (TWO_STAGES, "tuning.answer_target=bracketed"),
+        (TWO_STAGES, "split=random", "split.match=calls", "until=tune"),
+        (TWO_STAGES, "split=random", "split.match=calls", "until=distill", ALL_ESTIMATORS),
+        ("method=base", "split.estimator=fallback_entropy"),
+        ("method=sft", "until=tune"),
+        (TWO_STAGES, "until=distill", ALL_ESTIMATORS),
+        ("until=score", ALL_ESTIMATORS),
+        (TWO_STAGES, "evaluation.modes=[answer]"),
+        ("until=split",),
+    ],
+    ids=" ".join,
+)
+def test_the_plan_names_what_a_run_records(
+    open_small: Open, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """Before the run, when nothing is known, and after it, when everything is."""
+    dry = open_small(*SHORT, *words, "dry_run=true")
+    before = [(line.kind.name, line.name) for line in plan_run(dry) if line.kind]
+    run = open_small(*SHORT, *words)
+    with open_logger(run.config.logger, RunIdentity(name="run", folder=tmp_path)) as tracker:
+        results = run_stages(run, tracker)
+    recorded = [(record["kind"], record["name"]) for record in results.stages]
+    assert before == recorded
+    after = plan_run(open_small(*SHORT, *words, "dry_run=true"))
+    assert [(line.kind.name, line.name) for line in after if line.kind] == recorded
+    assert {line.state for line in after if line.kind} <= {"cached", "no work"}

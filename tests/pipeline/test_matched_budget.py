@@ -8,13 +8,9 @@ import pytest
 from small_runs import TWO_STAGES, score_in_order
 
 from caft.errors import UserError
-from caft.pipeline.matched_budget import (
-    OVER_BUDGET,
-    find_matched_budget,
-    likely_asked,
-    match_budget,
-)
+from caft.pipeline.matched_budget import OVER_BUDGET, likely_asked, match_budget
 from caft.pipeline.stages import split_scored
+from caft.pipeline.steps import find_matched_budget
 from caft.pipeline.workspace import Workspace
 from caft.records import Question, Rationale
 from caft.split.matched import shuffle_questions

@@ -10,16 +10,13 @@ from small_runs import TWO_STAGES, score_in_order
 from caft.errors import UserError
 from caft.pipeline.results import Taught
 from caft.pipeline.stage_inputs import (
-    base_rationales,
-    base_scoring,
     questions_for_teacher,
-    rationale_classes,
     stage_tuning,
     tuned_replies,
     tuned_scoring,
-    tunes,
 )
 from caft.pipeline.stages import split_scored
+from caft.pipeline.steps import rationale_classes, tunes
 from caft.pipeline.workspace import Workspace
 from caft.records import Rationale, Target
 from caft.text.prompts import Wanted
@@ -41,13 +38,13 @@ def teach_in_order(workspace: Workspace) -> Taught:
 def test_the_base_model_is_shown_the_shots_and_a_tuned_one_is_not(open_small: Open) -> None:
     workspace = open_small()
     assert len(workspace.questions.shots) == 2
-    for of_base in (base_scoring(workspace), base_rationales(workspace)):
+    for of_base in (workspace.base_scoring, workspace.base_rationales):
         assert of_base.shots == workspace.questions.shots
     student = workspace.student
     replies = tuned_replies(workspace, student, Wanted.rationale)
     for of_tuned in (tuned_scoring(workspace, student), replies):
         assert of_tuned.shots == ()
-    assert list(base_scoring(workspace).questions) == workspace.every_question
+    assert list(workspace.base_scoring.questions) == workspace.every_question
     assert list(replies.questions) == workspace.held_out
 
 

@@ -12,35 +12,38 @@ from caft.pipeline.results import (
     ModeReplies,
     RunResults,
     Scored,
-    StageKind,
-    StageRecord,
     Taught,
     Tuned,
 )
 from caft.pipeline.stages import split_scored
-from caft.pipeline.summary import RunFacts, build_summary, collect_tables
+from caft.pipeline.summary import build_summary, collect_tables
 from caft.pipeline.workspace import Workspace
 from caft.records import Mode, Prediction, Question, Rationale
-from caft.report.schema import check_summary
-from caft.store import Artifact
+from caft.report.schema import ModelPart, RunPart, StageRecordPart, check_summary
+from caft.store import Artifact, StageKind
 from caft.tune.stage import TuningNumbers
 
 Open = Callable[..., Workspace]
-FACTS = RunFacts(started="2026-01-01T00:00:00+00:00", finished="2026-01-01T00:01:00+00:00",
-                 versions={"python": "3"}, device="cpu, float32", parameters=7)  # fmt: skip
+RUN: RunPart = {
+    "name": "run", "seed": 1, "overrides": [], "git_commit": None,
+    "started": "2026-01-01T00:00:00+00:00", "finished": "2026-01-01T00:01:00+00:00",
+    "versions": {"python": "3"}, "device": "cpu, float32",
+}  # fmt: skip
+MODEL: ModelPart = {
+    "id": "tiny", "revision": None, "parameters": 7, "trainable_parameters": None
+}  # fmt: skip
 
 
 def summarise(workspace: Workspace, results: RunResults) -> dict:
     tables = collect_tables(workspace.questions, results)
-    summary = build_summary(workspace.config, workspace.questions, results, tables, FACTS)
+    summary = build_summary(workspace.config, workspace.questions, results, tables, RUN, MODEL)
     check_summary(summary)
     return summary
 
 
-def record(kind: StageKind, name: str) -> StageRecord:
-    return StageRecord(
-        kind=kind, name=name, fingerprint="f", cached=False, seconds=1.0, peak_memory_bytes=2
-    )
+def record(kind: StageKind, name: str) -> StageRecordPart:
+    return {"kind": kind.name, "name": name, "fingerprint": "f", "cached": False,
+            "seconds": 1.0, "peak_memory_bytes": 2}  # fmt: skip
 
 
 def reply(question: Question, correct: bool, tokens: int) -> Prediction:
@@ -104,8 +107,10 @@ def test_every_part_comes_from_the_stage_that_found_it(open_small: Open) -> None
         stages=(record(StageKind.tune, "tune 1"),),
     )
     evaluated = Evaluated(
-        base=replies(workspace, Mode.answer, 1, 1),
-        tuned=replies(workspace, Mode.rationale, 2, 10),
+        by_model={
+            "base": replies(workspace, Mode.answer, 1, 1),
+            "tuned": replies(workspace, Mode.rationale, 2, 10),
+        },
         stages=(record(StageKind.evaluate, "evaluate tuned rationale"),),
     )
     results = RunResults(

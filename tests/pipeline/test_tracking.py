@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from caft.pipeline.results import StageKind, record_stage
+from caft.pipeline.results import record_stage
+from caft.pipeline.steps import Step
 from caft.pipeline.tracking import list_products
-from caft.store import Artifact
+from caft.run_config import Until
+from caft.store import Artifact, StageKind
 from caft.trainers.tracker import Product
 
 SCORE = (StageKind.score, "score")
@@ -30,7 +32,8 @@ def products(
         (folder / name).touch()
     records = [
         record_stage(
-            kind, name, Artifact(kind.name, f"of {name}", folder, name != fresh, 1.0, 1, {})
+            Step(Until.score, kind, name),
+            Artifact(kind.value, f"of {name}", folder, name != fresh, 1.0, 1, {}),
         )
         for kind, name in stages
     ]
@@ -38,7 +41,7 @@ def products(
         "model": {"id": "some/model"},
         "dataset": {"name": "data", "fingerprint": "of data", "counts": {}},
         "run": {"name": "run"},
-        "stages": [record.row for record in records],
+        "stages": records,
     }
     return {product.kind: product for product in list_products(summary, folder)}
 

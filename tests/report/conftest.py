@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ import pytest
 
 from caft.records import COMPLEXITIES, AnswerScore, Mode, Prediction, Question, Rationale
 from caft.report.comparison import compare_models
+from caft.report.run.accuracy import summarise_accuracy
 from caft.report.run.html import render_report
+from caft.report.schema import Accuracy
 from caft.report.tables import ReportTables
-from caft.statistics import roc_auc, wilson_interval
+from caft.statistics import roc_auc
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -42,16 +44,6 @@ SKILL = {  # chance of a right answer: easiest and hardest question, tokens a re
 class SampleRun:
     summary: dict[str, Any]
     tables: ReportTables
-
-
-def share(correct: Sequence[bool]) -> dict[str, Any]:
-    interval = wilson_interval(sum(correct), len(correct))
-    return {
-        "value": interval.value,
-        "low": interval.low,
-        "high": interval.high,
-        "n": interval.n,
-    }
 
 
 def place(entropy: float) -> str:
@@ -84,7 +76,7 @@ def score_questions(
     scores = []
     for key, (question, _, entropy) in asked.items():
         correct = bool(generator.random() < 0.75 * np.exp(-1.1 * entropy) + 0.02)
-        said = str(question.gold_index) if correct else str(int(generator.integers(0, 10)))
+        predicted = str(question.gold_index) if correct else str(int(generator.integers(0, 10)))
         estimates = {
             "answer_entropy": entropy,
             "option_entropy": entropy * 0.97 + float(generator.normal(0, 0.05)),
@@ -94,7 +86,7 @@ def score_questions(
         scores.append(
             AnswerScore(
                 question_id=key,
-                predicted=said,
+                predicted=predicted,
                 valid=True,
                 correct=correct,
                 estimates=estimates,
@@ -165,21 +157,9 @@ def train_curves() -> list[dict[str, Any]]:
     return curves
 
 
-def count_accuracy(tables: ReportTables, rows: Sequence[Prediction]) -> dict[str, Any]:
-    def group(name_of: Callable[[str], str]) -> dict[str, Any]:
-        names = dict.fromkeys(name_of(row.question_id) for row in rows)
-        return {
-            name: share([r.correct for r in rows if name_of(r.question_id) == name])
-            for name in names
-        }
-
-    return {
-        **share([row.correct for row in rows]),
-        "unparsable": sum(row.parsed is None for row in rows),
-        "generated_tokens": sum(row.generated_tokens for row in rows),
-        "by_complexity": group(lambda key: tables.complexity_of[key]),
-        "by_subject": group(lambda key: tables.questions[key].subject),
-    }
+def count_accuracy(tables: ReportTables, rows: Sequence[Prediction]) -> Accuracy:
+    subject_of = {key: question.subject for key, question in tables.questions.items()}
+    return summarise_accuracy(rows, tables.complexity_of, subject_of, COMPLEXITIES, 0.95)
 
 
 def measure_area(tables: ReportTables, estimator: str) -> dict[str, Any]:

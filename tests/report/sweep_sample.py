@@ -50,7 +50,7 @@ def make_job(finished_run: Any) -> Callable[..., JobResult]:
         rationales: int | None = None,
         tokens: int = TOKENS_A_RATIONALE,
         cuts: Sequence[float] = (0.5, 1.5),
-        words: Sequence[str] = (),
+        overrides: Sequence[str] = (),
         estimator: str | None = "answer_entropy",
         in_answer_mode: float | None = None,
         validation: Mapping[str, float] | None = None,
@@ -69,7 +69,7 @@ def make_job(finished_run: Any) -> Callable[..., JobResult]:
         kept = RATIONALES[method] if rationales is None else rationales
         summary["run"] |= {
             "seed": seed,
-            "overrides": [f"method={method}", f"split={split}", f"seed={seed}", *words],
+            "overrides": [f"method={method}", f"split={split}", f"seed={seed}", *overrides],
         }
         summary["method"] = {
             "name": method, "stages": [{**stage, "examples": 10} for stage in STAGES[method]]
@@ -100,7 +100,7 @@ def make_job(finished_run: Any) -> Callable[..., JobResult]:
         return JobResult(
             number=number,
             folder=f"{number}_method={method}_seed={seed}_split={split}",
-            words=tuple(summary["run"]["overrides"]),
+            overrides=tuple(summary["run"]["overrides"]),
             summary=summary,
             replies=replies,
             asked=kept,

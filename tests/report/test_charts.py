@@ -16,8 +16,8 @@ from caft.report.charts.panels import draw_arms, draw_mode, draw_tokens
 from caft.report.run.html import draw_figures
 
 
-def share(group: str, said: str = "said") -> dict[str, Any]:
-    return {"model": "base", "group": group, "place": 0, "said": said, "value": 0.5, "low": 0.4,
+def share(group: str, hover: str = "hover") -> dict[str, Any]:
+    return {"model": "base", "group": group, "place": 0, "hover": hover, "value": 0.5, "low": 0.4,
             "high": 0.6}  # fmt: skip
 
 
@@ -39,10 +39,10 @@ def test_text_and_attributes_cannot_become_elements() -> None:
 
 
 def test_a_percent_a_brace_or_an_expression_in_data_is_only_text() -> None:
-    said = "{0} %s {name} {{ 7 * 7 }} datum.value"
-    panel = draw_tokens("", [{"name": said, "tokens": 1, "count": "1", "said": said}])
-    assert [mark.text for mark in read_marks(panel)] == [said] * 2
-    assert [text.text for text in read_texts(panel)] == [said, "1"]
+    text = "{0} %s {name} {{ 7 * 7 }} datum.value"
+    panel = draw_tokens("", [{"name": text, "tokens": 1, "count": "1", "hover": text}])
+    assert [mark.text for mark in read_marks(panel)] == [text] * 2
+    assert [drawn.text for drawn in read_texts(panel)] == [text, "1"]
 
 
 # vl-convert ends the process at what XML does not have, and raises where half a pair is measured.

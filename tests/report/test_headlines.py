@@ -10,7 +10,7 @@ def set_area(summary: dict[str, Any], value: Any, low: Any, high: Any, **more: A
     summary["score"]["roc_auc"]["answer_entropy"] = area
 
 
-def test_a_clear_gain_is_said_to_be_one(sample: Any) -> None:
+def test_a_clear_gain_is_called_one(sample: Any) -> None:
     gain, prediction, cost = find_headlines(sample.summary)
     assert gain.tone is Tone.good
     assert gain.answer == "Tuning helped"
@@ -28,7 +28,7 @@ def test_overlapping_intervals_without_a_paired_test_are_no_gain(sample: Any) ->
 
 
 @pytest.mark.parametrize(
-    ("refused", "said"),
+    ("refused", "words"),
     [
         ({"wrong": 3}, "that were not trained on: 3 wrong."),
         (
@@ -40,10 +40,10 @@ def test_overlapping_intervals_without_a_paired_test_are_no_gain(sample: Any) ->
     ],
 )
 def test_refused_replies_are_named_by_reason_with_what_helps(
-    sample: Any, refused: dict[str, int], said: str
+    sample: Any, refused: dict[str, int], words: str
 ) -> None:
     sample.summary["cost"]["teacher_refused"] = refused
-    assert any(said in warning for warning in find_warnings(sample.summary))
+    assert any(words in warning for warning in find_warnings(sample.summary))
     sample.summary["cost"]["teacher_refused"] = {}
     assert not any("not trained on" in warning for warning in find_warnings(sample.summary))
 
@@ -57,24 +57,24 @@ def test_a_loss_is_called_harm(sample: Any) -> None:
 
 def test_the_best_mode_is_never_chosen_on_test_rows(sample: Any) -> None:
     del sample.summary["accuracy"]["best_mode"]
-    asked = [finding.asked for finding in find_headlines(sample.summary)]
+    asked = [headline.asked for headline in find_headlines(sample.summary)]
     assert "Did tuning help?" not in asked
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "said"),
+    ("low", "high", "words"),
     [
         (0.46, 0.55, "does not predict mistakes here (AUC 0.500, interval 0.460 to 0.550); "
                      "routing by it is a coin toss."),
         (0.30, 0.49, "points the wrong way"),
     ],
 )  # fmt: skip
-def test_a_useless_entropy_is_warned_of(sample: Any, low: float, high: float, said: str) -> None:
+def test_a_useless_entropy_is_warned_of(sample: Any, low: float, high: float, words: str) -> None:
     set_area(sample.summary, (low + high) / 2 if high > 0.5 else 0.4, low, high)
     sample.summary["score"]["roc_auc"]["answer_entropy"]["value"] = 0.5 if high > 0.5 else 0.4
     (warning,) = find_warnings(sample.summary)
     assert warning.startswith("Answer entropy")
-    assert said in warning
+    assert words in warning
     assert find_headlines(sample.summary)[1].tone is Tone.bad
 
 

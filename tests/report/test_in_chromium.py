@@ -14,7 +14,7 @@ from caft.records import COMPLEXITIES, AnswerScore, Prediction, Question
 from caft.report.run.html import render_report
 from caft.report.sweep import JobResult, Sweep, write_sweep_report
 from caft.report.sweep.page import render_sweep
-from caft.report.sweep.summary import examine_sweep, summarise_sweep
+from caft.report.sweep.summary import analyse_sweep
 from caft.report.tables import ReportTables
 
 PHONE = {"viewport": {"width": 390, "height": 844}}
@@ -57,14 +57,16 @@ def test_a_hostile_sweep_runs_nothing(
 ) -> None:
     jobs = [
         replace(make_job(k, method="complexity_aware", split=split, cuts=(0.1 * k, 2.0)),
-                words=(f"method={hostile}", f"split={split}{hostile}"), folder=f"{k}{hostile}")
+                overrides=(f"method={hostile}", f"split={split}{hostile}"), folder=f"{k}{hostile}")
         for k, split in enumerate(("entropy", "random"))
     ]  # fmt: skip
     for job in jobs:
         job.summary["method"]["name"] = hostile  # type: ignore[index]
-    jobs.append(JobResult(number=2, folder=hostile, state=hostile, error=hostile, words=(hostile,)))
-    found = examine_sweep(Sweep(name=hostile, jobs=jobs, question=hostile))
-    page = open_page(guard(render_sweep(found, summarise_sweep(found, "2026-11-24T10:00"))))
+    jobs.append(
+        JobResult(number=2, folder=hostile, state=hostile, error=hostile, overrides=(hostile,))
+    )
+    found = analyse_sweep(Sweep(name=hostile, jobs=jobs, question=hostile), "2026-11-24T10:00")
+    page = open_page(guard(render_sweep(found)))
     assert page.title().startswith("</script></title>")
     assert page.locator("img, iframe, svg[onload], script").count() == 1
     assert page.locator("#jobs tbody tr").count() == 3

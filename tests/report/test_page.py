@@ -75,10 +75,10 @@ def test_only_our_own_script_and_style_may_run(page: str) -> None:
 
 
 def test_headline_and_sections_are_there(page: str) -> None:
-    for said in ("Tuning helped", "19.0% → 70.7%", "AUC 0.69", "188 teacher calls",
+    for words in ("Tuning helped", "19.0% → 70.7%", "AUC 0.69", "188 teacher calls",
                  "the question stands in the test split too", "cut off at max_tokens",
                  "exact McNemar test", "seed: 42"):  # fmt: skip
-        assert said in page
+        assert words in page
 
 
 def test_hostile_data_adds_no_element_and_no_attribute(page: str, hostile_page: str) -> None:

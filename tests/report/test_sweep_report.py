@@ -15,15 +15,16 @@ from caft.errors import UserError
 from caft.report.__main__ import main
 from caft.report.schema import check_part
 from caft.report.sweep import write_sweep_report
-from caft.report.sweep.answers import keeps_up
+from caft.report.sweep.answers import keeps_up, subtract
 from caft.report.sweep.arms import equal_budgets, find_arms, pick_common_mode
-from caft.report.sweep.comparisons import ArmComparison, compare_all, pair_seeds
+from caft.report.sweep.comparisons import compare_all, pair_seeds
+from caft.report.sweep.figures import draw_sweep
 from caft.report.sweep.job_results import JobResult, Sweep, name_settings, varying_settings
-from caft.report.sweep.markdown import tabulate_tests
-from caft.report.sweep.page import draw_sweep, render_sweep
-from caft.report.sweep.schema import SweepSummary
-from caft.report.sweep.summary import examine_sweep, summarise_sweep
-from caft.statistics import Interval, Verdict, mcnemar_exact, sign_flip_exact
+from caft.report.sweep.page import render_sweep
+from caft.report.sweep.schema import ComparisonPart, SweepSummary
+from caft.report.sweep.summary import analyse_sweep
+from caft.report.sweep.tables import tabulate_comparisons, tabulate_tests
+from caft.statistics import Verdict, mcnemar_exact, sign_flip_exact
 
 WRITTEN = "2026-11-24T10:00:00+00:00"
 
@@ -44,7 +45,7 @@ def test_settings_that_all_jobs_share_are_not_named() -> None:
         "model=tiny",
     )
     jobs = [
-        JobResult(number=k, folder=str(k), words=tuple(line.split()))
+        JobResult(number=k, folder=str(k), overrides=tuple(line.split()))
         for k, line in enumerate(lines)
     ]
     settings = varying_settings(jobs)
@@ -62,7 +63,7 @@ def test_pairs_pool_discordant_replies_over_equal_seeds(finished_sweep: Sweep) -
         for one, two in zip(arms[2].jobs, arms[3].jobs, strict=True)
         for key in one.outcomes
     ]
-    assert (found.only_first, found.only_second) == (
+    assert (found["only_first"], found["only_second"]) == (
         rows.count((True, False)), rows.count((False, True))
     )  # fmt: skip
     # As one observation a question, and not one a reply.
@@ -71,11 +72,11 @@ def test_pairs_pool_discordant_replies_over_equal_seeds(finished_sweep: Sweep) -
             for one, two in zip(arms[2].jobs, arms[3].jobs, strict=True))
         for key in arms[2].jobs[0].outcomes
     ]  # fmt: skip
-    assert found.p_value == sign_flip_exact(by_question)
-    assert found.p_value > mcnemar_exact(found.only_first, found.only_second)
-    assert found.difference.value == pytest.approx(-0.15)
-    assert found.difference.low < -0.15 < found.difference.high < 0
-    assert found.clear
+    assert found["p_value"] == sign_flip_exact(by_question)
+    assert found["p_value"] > mcnemar_exact(found["only_first"], found["only_second"])
+    assert found["value"] == pytest.approx(-0.15)
+    assert found["low"] < -0.15 < found["high"] < 0
+    assert found["clear"]
 
 
 def test_replies_repeated_under_every_seed_count_once(make_job: Callable[..., JobResult]) -> None:
@@ -89,10 +90,11 @@ def test_replies_repeated_under_every_seed_count_once(make_job: Callable[..., Jo
     arms = find_arms(jobs)
     (thrice,) = compare_all(arms, 0.95)
     (once,) = compare_all([replace(arm, jobs=arm.jobs[:1]) for arm in arms], 0.95)
-    assert thrice.only_second == 3 * once.only_second > 0
-    assert thrice.p_value == pytest.approx(once.p_value, rel=1e-12)
-    assert once.p_value == pytest.approx(mcnemar_exact(once.only_first, once.only_second))
-    assert thrice.difference == once.difference
+    assert thrice["only_second"] == 3 * once["only_second"] > 0
+    assert thrice["p_value"] == pytest.approx(once["p_value"], rel=1e-12)
+    assert once["p_value"] == pytest.approx(mcnemar_exact(once["only_first"], once["only_second"]))
+    bounds = ("value", "low", "high", "n")
+    assert [thrice[key] for key in bounds] == [once[key] for key in bounds]  # type: ignore[literal-required]
 
 
 def test_seeds_are_paired_by_number_and_else_by_order(make_job: Callable[..., JobResult]) -> None:
@@ -108,15 +110,15 @@ def test_seeds_are_paired_by_number_and_else_by_order(make_job: Callable[..., Jo
 def test_holm_counts_all_pairs(finished_sweep: Sweep) -> None:
     found = compare_all(find_arms(finished_sweep.jobs), 0.95)
     assert len(found) == 6
-    smallest = min(found, key=lambda pair: pair.p_value)
-    assert smallest.p_adjusted == pytest.approx(6 * smallest.p_value)
+    smallest = min(found, key=lambda pair: pair["p_value"])
+    assert smallest["p_adjusted"] == pytest.approx(6 * smallest["p_value"])
 
 
 def test_other_questions_are_never_compared(make_job: Callable[..., JobResult]) -> None:
     one, two = make_job(0, method="sft"), make_job(1, method="distill")
     two.summary["dataset"]["fingerprint"] = "other"  # type: ignore[index]
-    found = examine_sweep(Sweep(name="x", jobs=[one, two]))
-    assert found.comparisons == []
+    found = analyse_sweep(Sweep(name="x", jobs=[one, two]), WRITTEN)
+    assert found.summary["comparisons"] == []
     assert any("only those that did are compared" in warning for warning in found.warnings)
 
 
@@ -131,22 +133,22 @@ def with_questions(job: JobResult, fingerprint: str, of_test: str) -> JobResult:
 def test_the_same_test_questions_are_compared_whatever_was_trained(
     make_job: Callable[..., JobResult],
 ) -> None:
-    jobs = [make_job(k, method="sft", words=(f"dataset.train={n}",), accuracy=accuracy)
+    jobs = [make_job(k, method="sft", overrides=(f"dataset.train={n}",), accuracy=accuracy)
             for k, (n, accuracy) in enumerate(((300, 0.8), (100, 0.4), (500, 0.4)))]  # fmt: skip
     jobs = [with_questions(jobs[0], "a", "same"), with_questions(jobs[1], "b", "same"),
             with_questions(jobs[2], "c", "other")]  # fmt: skip
-    found = examine_sweep(Sweep(name="x", jobs=jobs))
-    names = [arm.name for arm in found.arms]
-    assert [(pair.first, pair.second) for pair in found.comparisons] == [(names[0], names[1])]
+    found = analyse_sweep(Sweep(name="x", jobs=jobs), WRITTEN)
+    names = [arm["name"] for arm in found.summary["arms"]]
+    assert [(pair["first"], pair["second"]) for pair in found.summary["comparisons"]] == [
+        (names[0], names[1])
+    ]
     assert (
         "clearly ahead of the 1 setting that it could be compared with (1 answered other"
         in found.answers[1].detail
     )
-    # Nobody else's questions: said, and not called a win.
-    (alone,) = [
-        answer for answer in examine_sweep(Sweep(name="x", jobs=[jobs[0], jobs[2]])).answers
-        if answer.asked.startswith("Which")
-    ]  # fmt: skip
+    # Nobody else's questions: reported, and not called a win.
+    found = analyse_sweep(Sweep(name="x", jobs=[jobs[0], jobs[2]]), WRITTEN)
+    (alone,) = [answer for answer in found.answers if answer.asked.startswith("Which")]
     assert alone.detail == "No other setting answered the same test questions."
 
 
@@ -154,15 +156,15 @@ def test_the_best_by_its_own_mode_is_not_ahead_where_the_common_mode_says_otherw
     make_job: Callable[..., JobResult],
 ) -> None:
     jobs = [
-        make_job(0, method="sft", accuracy=0.7, in_answer_mode=0.1, words=("tuning.rank=8",),
+        make_job(0, method="sft", accuracy=0.7, in_answer_mode=0.1, overrides=("tuning.rank=8",),
                  validation={"rationale": 0.5, "answer": 0.3}),
-        make_job(1, method="sft", accuracy=0.1, in_answer_mode=0.6, words=("tuning.rank=4",),
+        make_job(1, method="sft", accuracy=0.1, in_answer_mode=0.6, overrides=("tuning.rank=4",),
                  validation={"rationale": 0.3, "answer": 0.9}),
     ]  # fmt: skip
-    found = examine_sweep(Sweep(name="x", jobs=jobs))
-    assert [arm.accuracy for arm in found.arms] == pytest.approx([0.7, 0.6])
-    (pair,) = found.comparisons
-    assert (pair.mode, pair.clear) == ("answer", True)
+    found = analyse_sweep(Sweep(name="x", jobs=jobs), WRITTEN)
+    assert [arm["accuracy"]["value"] for arm in found.summary["arms"]] == pytest.approx([0.7, 0.6])
+    (pair,) = found.summary["comparisons"]
+    assert (pair["mode"], pair["clear"]) == ("answer", True)
     assert found.answers[1].answer == "Several are level"
 
 
@@ -174,37 +176,37 @@ def routing_of(
         jobs.append(make_job(seed, method="complexity_aware", seed=seed, accuracy=routed))
         jobs.append(make_job(seed + 50, method="complexity_aware", split="random", seed=seed,
                              accuracy=control, **dials))  # fmt: skip
-    return examine_sweep(Sweep(name="x", jobs=jobs)).routing[0]
+    return analyse_sweep(Sweep(name="x", jobs=jobs), WRITTEN).summary["routing"]
 
 
 def test_a_large_gain_over_random_is_a_yes(make_job: Callable[..., JobResult]) -> None:
     answer = routing_of(make_job, 0.62, 0.47, seeds=3)
-    assert answer.verdict is Verdict.yes
-    assert answer.sentence.startswith("Yes: at equal teacher calls and teacher tokens, ")
-    assert "300 test questions and 3 seeds" in answer.sentence
+    assert answer["verdict"] == "yes"
+    assert answer["sentence"].startswith("Yes: at equal teacher calls and teacher tokens, ")
+    assert "300 test questions and 3 seeds" in answer["sentence"]
 
 
 def test_a_loss_is_a_no_and_a_draw_of_few_questions_is_neither(
     make_job: Callable[..., JobResult],
 ) -> None:
-    assert routing_of(make_job, 0.45, 0.6, seeds=3).verdict is Verdict.no
+    assert routing_of(make_job, 0.45, 0.6, seeds=3)["verdict"] == "no"
     draw = routing_of(make_job, 0.5, 0.5, seeds=3)
-    assert draw.verdict is Verdict.unclear
-    assert draw.sentence.startswith("Not enough data to tell: ")
+    assert draw["verdict"] == Verdict.unclear.value
+    assert draw["sentence"].startswith("Not enough data to tell: ")
 
 
 def test_two_seeds_are_not_enough_however_large_the_gain(
     make_job: Callable[..., JobResult],
 ) -> None:
     answer = routing_of(make_job, 0.8, 0.4, seeds=2)
-    assert answer.verdict is Verdict.unclear
-    assert "fewer than 3 seeds" in answer.sentence
+    assert answer["verdict"] == Verdict.unclear.value
+    assert "fewer than 3 seeds" in answer["sentence"]
 
 
 def test_unequal_budgets_are_not_compared(make_job: Callable[..., JobResult]) -> None:
     answer = routing_of(make_job, 0.8, 0.4, seeds=3, rationales=300)
-    assert answer.tests == ()
-    assert "and the same teacher calls or tokens" in answer.sentence
+    assert answer["tests"] == []
+    assert "and the same teacher calls or tokens" in answer["sentence"]
 
 
 def test_equal_tokens_with_fewer_calls_are_an_equal_budget(
@@ -213,11 +215,11 @@ def test_equal_tokens_with_fewer_calls_are_an_equal_budget(
     jobs = [
         make_job(0, method="complexity_aware"),
         make_job(1, method="complexity_aware", split="random", rationales=300, tokens=30),
-        make_job(2, method="complexity_aware", split="random", words=("a.b=1",), tokens=70),
+        make_job(2, method="complexity_aware", split="random", overrides=("a.b=1",), tokens=70),
     ]
     arm, of_tokens, of_calls = find_arms(jobs)
-    assert equal_budgets(arm, of_tokens) == ("teacher tokens",)
-    assert equal_budgets(arm, of_calls) == ("teacher calls",)
+    assert equal_budgets(arm, of_tokens) == ["teacher tokens"]
+    assert equal_budgets(arm, of_calls) == ["teacher calls"]
 
 
 def routing_sweep(make_job: Callable[..., JobResult], *arms: dict[str, Any]) -> Any:
@@ -227,7 +229,7 @@ def routing_sweep(make_job: Callable[..., JobResult], *arms: dict[str, Any]) -> 
         for place, arm in enumerate(arms)
         for seed in (1, 2, 3)
     ]
-    return examine_sweep(Sweep(name="x", jobs=jobs))
+    return analyse_sweep(Sweep(name="x", jobs=jobs), WRITTEN)
 
 
 def test_a_win_of_another_estimate_is_none_of_entropy(make_job: Callable[..., JobResult]) -> None:
@@ -235,24 +237,22 @@ def test_a_win_of_another_estimate_is_none_of_entropy(make_job: Callable[..., Jo
         make_job,
         {"accuracy": 0.48},
         {"accuracy": 0.65, "estimator": "gold_cross_entropy",
-         "words": ("split.estimator=gold_cross_entropy",)},
+         "overrides": ("split.estimator=gold_cross_entropy",)},
         {"accuracy": 0.47, "split": "random"},
     )  # fmt: skip
-    entropy, circular = found.routing
-    assert entropy.verdict is Verdict.unclear
-    assert [test.estimator for test in entropy.tests] == ["answer_entropy"]
-    assert circular.verdict is Verdict.yes
-    assert "gold_cross_entropy minus" in circular.sentence
-    summary = summarise_sweep(found, WRITTEN)
-    assert summary["routing"]["verdict"] == "not enough data to tell"
-    assert [other["estimator"] for other in summary["routing"]["others"]] == ["gold_cross_entropy"]
-    assert summary["answers"][1]["asked"] == (
+    routing = found.summary["routing"]
+    (circular,) = routing["others"]
+    assert routing["verdict"] == "not enough data to tell"
+    assert [test["estimator"] for test in routing["tests"]] == [
+        "answer_entropy", "gold_cross_entropy"
+    ]  # fmt: skip
+    assert (circular["estimator"], circular["verdict"]) == ("gold_cross_entropy", "yes")
+    assert "gold_cross_entropy minus" in circular["sentence"]
+    assert found.summary["answers"][1]["asked"] == (
         "Does routing by cross-entropy of the gold answer (circular) beat random routing at an "
         "equal budget?"
     )
-    assert "cross-entropy of the gold answer (circular): Yes: at equal" in render_sweep(
-        found, summary
-    )
+    assert "cross-entropy of the gold answer (circular): Yes: at equal" in render_sweep(found)
 
 
 def test_older_summaries_name_the_estimate_among_the_scores(
@@ -265,13 +265,13 @@ def test_older_summaries_name_the_estimate_among_the_scores(
     assert [arm.estimator for arm in find_arms(jobs)] == ["option_entropy", None]
 
 
-OF_CALLS = {"split": "random_calls", "words": ("split.match=calls",), "tokens": 40}
-OF_TOKENS = {"split": "random_tokens", "words": ("split.match=tokens",), "rationales": 180,
+OF_CALLS = {"split": "random_calls", "overrides": ("split.match=calls",), "tokens": 40}
+OF_TOKENS = {"split": "random_tokens", "overrides": ("split.match=tokens",), "rationales": 180,
              "tokens": 50}  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("against_calls", "against_tokens", "verdict", "said"),
+    ("against_calls", "against_tokens", "verdict", "openings"),
     [
         (0.47, 0.47, Verdict.yes, ("Yes: at equal teacher calls, ", "At equal teacher tokens, ")),
         (0.47, 0.61, Verdict.unclear, ("Not enough data to tell: at equal teacher calls yes, ",
@@ -286,49 +286,51 @@ def test_yes_needs_every_control(
     against_calls: float,
     against_tokens: float,
     verdict: Verdict,
-    said: tuple[str, str],
+    openings: tuple[str, str],
 ) -> None:
-    (answer,) = routing_sweep(
+    answer = routing_sweep(
         make_job,
         {"accuracy": 0.62},
         OF_CALLS | {"accuracy": against_calls},
         OF_TOKENS | {"accuracy": against_tokens},
-    ).routing
-    assert {test.equal_in for test in answer.tests} == {("teacher calls",), ("teacher tokens",)}
-    assert answer.verdict is verdict
-    assert answer.sentence.startswith(said[0])
-    assert said[1] in answer.sentence
+    ).summary["routing"]
+    assert [test["equal_in"] for test in answer["tests"]] == [["teacher calls"], ["teacher tokens"]]
+    assert answer["verdict"] == verdict.value
+    assert answer["sentence"].startswith(openings[0])
+    assert openings[1] in answer["sentence"]
 
 
 def test_a_yes_at_equal_calls_alone_says_what_it_lacks(make_job: Callable[..., JobResult]) -> None:
-    (answer,) = routing_sweep(make_job, {"accuracy": 0.62}, OF_CALLS | {"accuracy": 0.47}).routing
-    assert answer.sentence.startswith("Yes: at equal teacher calls, ")
-    assert answer.sentence.endswith("No random arm had as many teacher tokens.")
+    answer = routing_sweep(make_job, {"accuracy": 0.62}, OF_CALLS | {"accuracy": 0.47}).summary[
+        "routing"
+    ]
+    assert answer["sentence"].startswith("Yes: at equal teacher calls, ")
+    assert answer["sentence"].endswith("No random arm had as many teacher tokens.")
 
 
 def test_arms_that_differ_beside_the_routing_are_no_rivals(
     make_job: Callable[..., JobResult],
 ) -> None:
     fast = ("tuning.learning_rate=1e-3",)
-    (answer,) = routing_sweep(
+    answer = routing_sweep(
         make_job,
-        {"accuracy": 0.62, "words": fast},
-        {"accuracy": 0.47, "split": "random", "words": ("tuning.learning_rate=1e-4",)},
-    ).routing
-    assert answer.tests == ()
-    assert "the same other settings" in answer.sentence
-    (answer,) = routing_sweep(
+        {"accuracy": 0.62, "overrides": fast},
+        {"accuracy": 0.47, "split": "random", "overrides": ("tuning.learning_rate=1e-4",)},
+    ).summary["routing"]
+    assert answer["tests"] == []
+    assert "the same other settings" in answer["sentence"]
+    answer = routing_sweep(
         make_job,
-        {"accuracy": 0.62, "words": fast},
-        {"accuracy": 0.47, "split": "random", "words": fast},
-    ).routing
-    assert answer.verdict is Verdict.yes
+        {"accuracy": 0.62, "overrides": fast},
+        {"accuracy": 0.47, "split": "random", "overrides": fast},
+    ).summary["routing"]
+    assert answer["verdict"] == "yes"
 
 
 def test_arms_are_tested_in_one_mode_that_both_choose_together(
     make_job: Callable[..., JobResult],
 ) -> None:
-    # Apart, entropy would be examined in rationale mode and its control in answer mode: 62%
+    # Apart, entropy would be evaluated in rationale mode and its control in answer mode: 62%
     # against 20%. Together answer mode has (.50 + .40) / 2, rationale mode (.55 + .39) / 2.
     found = routing_sweep(
         make_job,
@@ -336,18 +338,19 @@ def test_arms_are_tested_in_one_mode_that_both_choose_together(
         {"accuracy": 0.62, "in_answer_mode": 0.2, "split": "random",
          "validation": {"answer": 0.4, "rationale": 0.39}},
     )  # fmt: skip
-    (test,) = found.routing[0].tests
-    assert test.comparison.mode == "rationale"
-    assert test.comparison.difference.value == pytest.approx(0)
-    assert "in rationale mode over 300 test questions" in found.routing[0].sentence
+    routing = found.summary["routing"]
+    (test,) = routing["tests"]
+    assert test["mode"] == "rationale"
+    assert test["value"] == pytest.approx(0)
+    assert "in rationale mode over 300 test questions" in routing["sentence"]
     # Pairs that were tuned in the same stages are compared so as well; the table of settings
     # keeps each one's own mode.
-    (pair,) = found.comparisons
-    assert (pair.mode, pair.difference.value) == ("rationale", pytest.approx(0))
-    assert [arm.modes for arm in found.arms] == [["rationale"], ["answer"]]
-    assert [arm.accuracy for arm in found.arms] == pytest.approx([0.62, 0.2])
-    summary = summarise_sweep(found, WRITTEN)
-    assert "| rationale | " in tabulate_tests(summary["routing"]["tests"])
+    (pair,) = found.summary["comparisons"]
+    assert (pair["mode"], pair["value"]) == ("rationale", pytest.approx(0))
+    assert [arm["modes"] for arm in found.summary["arms"]] == [["rationale"], ["answer"]]
+    assert [arm["accuracy"]["value"] for arm in found.summary["arms"]] == pytest.approx([0.62, 0.2])
+    (row,) = tabulate_tests(routing["tests"]).select("mode").rows
+    assert [cell.text for cell in row] == ["rationale"]
 
 
 def test_of_equally_good_modes_the_cheaper_one(make_job: Callable[..., JobResult]) -> None:
@@ -381,8 +384,24 @@ def test_other_stages_keep_the_mode_that_belongs_to_them(
         make_job(1, method="distill", **both, validation={"answer": 0.1, "rationale": 0.2}),
     ])  # fmt: skip
     (pair,) = compare_all([one, two], 0.95)
-    assert pair.mode is None
-    assert pair.difference.value == pytest.approx(0.1)
+    assert pair["mode"] is None
+    assert pair["value"] == pytest.approx(0.1)
+
+
+def pair_of(value: float, low: float, high: float, p: float) -> ComparisonPart:
+    """Of the settings "cheap" and "taught", as cheap minus taught."""
+    return ComparisonPart(
+        first="taught", second="cheap", mode=None, value=value, low=low, high=high, n=100, seeds=3,
+        only_first=1, only_second=1, p_value=p, p_adjusted=p, clear=p < 0.05 and low > 0,
+        detectable=None,
+    )  # fmt: skip
+
+
+def test_only_clear_pairs_are_marked_and_come_first() -> None:
+    table = tabulate_comparisons([pair_of(0.1, -0.1, 0.3, 0.9), pair_of(0.2, 0.1, 0.3, 0.001)])
+    (clear,), (unclear,) = table.select("second minus first").rows
+    assert (clear.text, clear.tag) == ("+20.0 points (+10.0 to +30.0)", "clear")
+    assert (unclear.text, unclear.tag) == ("+10.0 points (-10.0 to +30.0)", "")
 
 
 @pytest.mark.parametrize(
@@ -398,19 +417,17 @@ def test_other_stages_keep_the_mode_that_belongs_to_them(
     ],
 )
 def test_a_loss_that_either_test_or_interval_shows_is_no_saving(
-    make_job: Callable[..., JobResult], bounds: tuple[float, float, float], p: float, kept_up: bool
+    bounds: tuple[float, float, float], p: float, kept_up: bool
 ) -> None:
-    taught, cheap = find_arms([make_job(0, method="distill"), make_job(1, method="sft")])
-    pair = ArmComparison(
-        first=taught.name, second=cheap.name, mode=None, difference=Interval(*bounds, 100), seeds=3,
-        only_first=1, only_second=1, p_value=p, p_adjusted=p, detectable=None,
-    )  # fmt: skip
-    assert keeps_up(cheap, taught, [pair]) is kept_up
+    gap = pair_of(*bounds, p)
+    assert keeps_up(gap) is kept_up
+    turned = subtract("taught", "cheap", [gap])
+    assert turned is not None
+    assert (turned["value"], turned["low"], turned["high"]) == (-bounds[0], -bounds[2], -bounds[1])
 
 
 def test_summary_holds_its_schema_and_counts_savings_by_hand(finished_sweep: Sweep) -> None:
-    found = examine_sweep(finished_sweep)
-    summary = summarise_sweep(found, WRITTEN)
+    summary = analyse_sweep(finished_sweep, WRITTEN).summary
     check_part(summary, SweepSummary, "summary")
     assert summary["savings"]["reference"] == "distill, entropy"
     counts = summary["savings"]["counts"]
@@ -433,10 +450,10 @@ def test_cut_points_are_drawn_in_the_unit_of_what_was_cut(
 ) -> None:
     cuts = [("answer_entropy", (0.5, 1.5)), ("answer_entropy", (0.9, 1.5)),
             ("rationale_length", (40, 90)), ("rationale_length", (60, 90))]  # fmt: skip
-    jobs = [make_job(k, method="complexity_aware", estimator=name, cuts=at, words=(f"a.b={k}",))
+    jobs = [make_job(k, method="complexity_aware", estimator=name, cuts=at, overrides=(f"a.b={k}",))
             for k, (name, at) in enumerate(cuts)]  # fmt: skip
-    found = examine_sweep(Sweep(name="x", jobs=jobs))
-    figure = draw_sweep(summarise_sweep(found, WRITTEN)["arms"])[-1]
+    found = analyse_sweep(Sweep(name="x", jobs=jobs), WRITTEN)
+    figure = draw_sweep(found.summary["arms"])[-1]
     assert [row[2] for row in figure.rows] == [
         "answer entropy, nats"
     ] * 2 + ["length of the teacher's rationale, tokens"] * 2  # fmt: skip
@@ -483,7 +500,7 @@ def test_jobs_that_only_began_are_a_report_too(tmp_path: Path) -> None:
     assert summary["savings"] is None
 
 
-def test_a_ledger_says_what_became_of_each_job(sweep_folder: Path) -> None:
+def test_a_table_shows_what_became_of_each_job(sweep_folder: Path) -> None:
     def entry(number: int, folder: str, state: str, **more: object) -> dict[str, object]:
         words = folder.split("_")[1:]
         return {"number": number, "folder": folder, "overrides": words, "state": state, **more}
@@ -527,8 +544,8 @@ def test_of_two_equal_jobs_the_one_that_finished_last_counts(
     new, old = (make_job(k, method="sft", accuracy=value) for k, value in enumerate((0.6, 0.4)))
     new.summary["run"]["finished"] = "2026-11-25T10:00:00+00:00"  # type: ignore[index]
     old.summary["run"]["finished"] = "2026-11-25T10:00:00+02:00"  # type: ignore[index]
-    found = examine_sweep(Sweep(name="x", jobs=[new, old]))
-    assert [arm.accuracy for arm in found.arms] == [pytest.approx(0.6)]
+    found = analyse_sweep(Sweep(name="x", jobs=[new, old]), WRITTEN)
+    assert [arm["accuracy"]["value"] for arm in found.summary["arms"]] == [pytest.approx(0.6)]
     assert any("1 job left out: another one" in warning for warning in found.warnings)
 
 

@@ -4,7 +4,7 @@ from caft.report import wording
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("written", "expected"),
     [
         (wording.percent(0.6234), "62.3%"),
         (wording.percent_between({"value": 0.5, "low": 0.4, "high": 0.6}), "50.0% (40.0 to 60.0)"),
@@ -32,5 +32,5 @@ from caft.report import wording
         (wording.clip("abcd", 4), "abcd"),
     ],
 )
-def test_reads_well(said: str, expected: str) -> None:
-    assert said == expected
+def test_reads_well(written: str, expected: str) -> None:
+    assert written == expected

@@ -21,14 +21,7 @@ from caft.models.student import Student
 from caft.records import AnswerScore, Question
 from caft.score.config import ChainConfig, ModelScoreConfig
 from caft.score.module import ScoringModule
-from caft.score.stage import (
-    CotInputs,
-    ScoreInputs,
-    read_chains,
-    read_scores,
-    score_questions,
-    write_chains,
-)
+from caft.score.stage import CotInputs, ScoreInputs
 from caft.signals import watch_signals
 from caft.store import Journal, Store
 from caft.text.config import PromptConfig
@@ -37,7 +30,7 @@ from caft.trainers.predicting import Predictor
 from numerics import WORST_MULTIPLE, chain_of
 
 ONE = TrainerConfig(accelerator="cpu", progress=False)
-TWO = TrainerConfig(accelerator="cpu", progress=False, devices=2, strategy="ddp")
+TWO = TrainerConfig(accelerator="cpu", progress=False, devices=2)
 QUESTIONS = [
     Question(
         id=f"q{number}",
@@ -59,15 +52,35 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Student:
     return Student(config, locate_model(config), "cpu")
 
 
-def scoring(student: Student, questions: list[Question] = QUESTIONS) -> ScoreInputs:
-    config = ModelScoreConfig(batch_tokens=120, free_answer_tokens=4)
-    return ScoreInputs(student, questions, (), PromptConfig(), config)
+def scoring(
+    student: Student, questions: list[Question] = QUESTIONS, trainer: TrainerConfig = ONE
+) -> ScoreInputs:
+    return ScoreInputs(
+        student=student,
+        questions=questions,
+        shots=(),
+        prompt=PromptConfig(),
+        trainer=trainer,
+        config=ModelScoreConfig(batch_tokens=120, free_answer_tokens=4),
+    )
+
+
+def chaining(student: Student, questions: list[Question], tokens: int) -> CotInputs:
+    return CotInputs(
+        student=student,
+        questions=questions,
+        shots=(),
+        prompt=PromptConfig(),
+        trainer=ONE,
+        config=ChainConfig(max_new_tokens=tokens),
+    )
 
 
 def score(
     student: Student, folder: Path, trainer: TrainerConfig = ONE, **more: Any
 ) -> list[AnswerScore]:
-    return read_scores(score_questions(scoring(student, **more), Store(folder), trainer))
+    stage = scoring(student, trainer=trainer, **more)
+    return ScoreInputs.read(Store(folder).obtain(stage).folder)
 
 
 def count_passes(monkeypatch: pytest.MonkeyPatch, *, most: int | None = None) -> list[list[str]]:
@@ -174,15 +187,15 @@ def test_a_torn_line_is_asked_again_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_chains_keep_the_spread_of_every_token(student: Student, tmp_path: Path) -> None:
-    work = CotInputs(student, QUESTIONS[:3], (), PromptConfig(), ChainConfig(max_new_tokens=5))
-    chains = read_chains(write_chains(work, Store(tmp_path), ONE))
+    work = chaining(student, QUESTIONS[:3], tokens=5)
+    chains = CotInputs.read(Store(tmp_path).obtain(work).folder)
     assert [chain.question_id for chain in chains] == ["q0", "q1", "q2"]
     for chain in chains:
         assert len(chain.pieces) == len(chain.entropies) == len(chain.margins) <= 5
         assert all(entropy > 0 for entropy in chain.entropies)
-    again = write_chains(work, Store(tmp_path), ONE)
+    again = Store(tmp_path).obtain(work)
     assert again.cached
-    assert read_chains(again) == chains
+    assert CotInputs.read(again.folder) == chains
 
 
 def test_a_span_that_the_template_opens_is_known_and_no_marker_in_it_ends_the_chain(
@@ -191,15 +204,15 @@ def test_a_span_that_the_template_opens_is_known_and_no_marker_in_it_ends_the_ch
     stops: list[bool] = []
     write = Predictor.write
 
-    def watched(self: Predictor, prompts: Any, batch: int, reply: Any, title: str) -> Any:
-        stops.append(reply.stop_after_marker)
-        return write(self, prompts, batch, reply, title=title)
+    def watched(self: Predictor, prompts: Any, rules: Any, **rest: Any) -> Any:
+        stops.append(rules.stop_after_marker)
+        return write(self, prompts, rules, **rest)
 
     monkeypatch.setattr(Predictor, "write", watched)
-    work = CotInputs(student, QUESTIONS[:2], (), PromptConfig(), ChainConfig(max_new_tokens=3))
-    plain = read_chains(write_chains(work, Store(tmp_path / "plain"), ONE))
+    work = chaining(student, QUESTIONS[:2], tokens=3)
+    plain = CotInputs.read(Store(tmp_path / "plain").obtain(work).folder)
     student.tokenizer.chat_template += "{% if add_generation_prompt %}<think>\n{% endif %}"
-    opened = read_chains(write_chains(work, Store(tmp_path / "opened"), ONE))
+    opened = CotInputs.read(Store(tmp_path / "opened").obtain(work).folder)
     assert [chain.opened for chain in plain + opened] == [False, False, True, True]
     assert stops == [True, False]
 
@@ -290,7 +303,7 @@ def test_a_killed_scoring_goes_on_where_it_stopped(tmp_path: Path) -> None:
     with start("whole", "whole") as process:
         process.communicate(timeout=400)
     tables = [
-        read_scores(store.artifacts()[0])
+        ScoreInputs.read(store.artifacts()[0].folder)
         for store in (Store(tmp_path / "cut"), Store(tmp_path / "whole"))
     ]
     assert tables[0] == tables[1]

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from caft.errors import UserError
 from caft.models.config import Architecture, TinyModelConfig
 from caft.models.encoding import end_of_turn
+from caft.models.generation import ReplyRules
 from caft.models.sources.tiny import make_config
 from caft.models.sources.tiny_tokenizers import make_tokenizer
 from caft.records import AnswerScore, Question
@@ -26,7 +27,7 @@ from caft.text.config import PromptConfig, PromptStyle
 from caft.text.prompts import Wanted
 from caft.trainers.build import build_trainer
 from caft.trainers.config import TrainerConfig
-from caft.trainers.replies import ReplyConfig, ReplyModule, WrittenReply, plan_replies
+from caft.trainers.replies import ReplyModule, WrittenReply
 from numerics import (
     DTYPES,
     Chain,
@@ -93,16 +94,13 @@ def score(
         {end_of_turn(tokenizer, chat=bool(tokenizer.chat_template)), tokenizer.eos_token_id}
     )
     prompts = [(row.question_id, row.prompt_ids) for row in rows if not row.labels]
-    writer = ReplyModule(model, tokenizer, spread_of(6, ends))
-    replies = [
-        reply for batch in plan_replies(prompts, 4) for reply in writer.predict_step(batch, 0)
-    ]
+    replies = ReplyModule(model, tokenizer, spread_of(6, ends), rows=4).write(dict(prompts))
     written = {reply.question_id: without_end(reply, ends) for reply in replies}
     return read_answers(rows, said, written, tokenizer)
 
 
-def spread_of(max_new_tokens: int, end_ids: Sequence[int] = ()) -> ReplyConfig:
-    return ReplyConfig(
+def spread_of(max_new_tokens: int, end_ids: Sequence[int] = ()) -> ReplyRules:
+    return ReplyRules(
         max_new_tokens=max_new_tokens,
         end_ids=tuple(end_ids),
         stop_after_marker=False,
@@ -203,8 +201,8 @@ def test_what_a_subject_shares_is_run_once_a_pack(
     questions = [replace(each, subject=subjects[n % 3]) for n, each in enumerate(QUESTIONS)]
     rows = prepare_rows(questions, PromptConfig(style=CHAT), tokenizer, [])
     _, (pack,) = plan_scoring(rows, most_tokens=10_000)
-    assert sum(count for stem, count in pack.bundles if stem >= 16) == len(rows)
-    assert len(pack.bundles) == len(subjects)
+    assert sum(count for shared, count in pack.groups if shared >= 16) == len(rows)
+    assert len(pack.groups) == len(subjects)
     assert_scored_as_exactly(model, rows, score(model, tokenizer, tmp_path, questions=questions))
 
 
@@ -325,9 +323,9 @@ def test_the_spread_of_every_written_token_is_that_of_a_plain_loop(
 ) -> None:
     model, tokenizer = deepcopy(student[0]).to(dtype), student[1]
     rows = prepare_rows(QUESTIONS[:3], PromptConfig(style=CHAT), tokenizer, [])
-    writer = ReplyModule(model, tokenizer, spread_of(5))
-    batches = plan_replies([(row.question_id, row.prompt_ids) for row in rows], 3)
-    replies = {reply.question_id: reply for reply in writer.predict_step(batches[0], 0)}
+    writer = ReplyModule(model, tokenizer, spread_of(5), rows=3)
+    prompts = {row.question_id: row.prompt_ids for row in rows}
+    replies = {reply.question_id: reply for reply in writer.write(prompts)}
 
     @torch.no_grad()
     def spreads(of_model: Any, row: ScoringRow) -> list[list[float]]:

@@ -9,7 +9,6 @@ import pytest
 from caft.statistics import (
     holm_adjusted,
     mcnemar_exact,
-    smallest_unpaired_difference,
     wilson_interval,
 )
 
@@ -37,10 +36,3 @@ def test_holm() -> None:
         p_values = [dice.random() ** 3 for _ in range(count)]
         expected = multitest.multipletests(p_values, method="holm")[1]
         assert holm_adjusted(p_values) == pytest.approx(tuple(expected))
-
-
-def test_detectable_difference_has_the_power_it_promises() -> None:
-    gain = smallest_unpaired_difference(300, 0.5)
-    assert gain is not None
-    power = proportion.power_proportions_2indep(gain, 0.5, 300, ratio=1).power
-    assert power == pytest.approx(0.8, abs=0.003)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from caft.store.removing import remove
+from caft.store.disk import remove
 
 
 def cut(path: Path) -> None:

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 from caft.store import Store
 
@@ -29,7 +30,14 @@ def main(store_path: str, log: str, what: str) -> None:
         (folder / "whole").write_text("whole")
 
     store = Store(Path(store_path))
-    artifact = store.obtain("job", KEY, produce)
+    stage = SimpleNamespace(
+        kind=SimpleNamespace(value="job"),
+        key=KEY,
+        produce=produce,
+        resumable=False,
+        scratch=(),
+    )
+    artifact = store.obtain(stage)
     note("cached" if artifact.cached else "made")
     if what == "hold":
         wait_for(f"{log}-reading")

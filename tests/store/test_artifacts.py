@@ -13,6 +13,8 @@ import pytest
 
 from caft.errors import UserError
 from caft.store import Store, digest
+from caft.store.manifest import UNFINISHED
+from small_stage import SmallStage
 
 JOBS = Path(__file__).with_name("store_jobs.py")
 KEY = {"model": "tiny", "seed": 3}
@@ -37,21 +39,21 @@ def start_job(store: Path, log: Path, what: str = "live") -> subprocess.Popen[by
 
 
 def test_the_second_time_it_is_taken(store: Store) -> None:
-    assert store.find("score", KEY) is None
-    made = store.obtain("score", KEY, write("first"))
-    taken = store.obtain("score", dict(reversed(KEY.items())), write("second"))
+    assert store.find(SmallStage("score", KEY)) is None
+    made = store.obtain(SmallStage("score", KEY, write("first")))
+    taken = store.obtain(SmallStage("score", dict(reversed(KEY.items())), write("second")))
     assert (made.cached, taken.cached) == (False, True)
     assert (taken.folder / "text").read_text() == "first"
     assert (taken.seconds, taken.peak_memory_bytes) == (made.seconds, made.peak_memory_bytes)
     assert made.peak_memory_bytes > 1_000_000
-    assert store.find("score", KEY) == taken
+    assert store.find(SmallStage("score", KEY)) == taken
 
 
 def test_other_keys_and_other_stages_are_other_artefacts(store: Store) -> None:
-    first = store.obtain("score", KEY, write("a"))
+    first = store.obtain(SmallStage("score", KEY, write("a")))
     others = [
-        store.obtain("score", {**KEY, "seed": 4}, write("b")),
-        store.obtain("tune", KEY, write("c")),
+        store.obtain(SmallStage("score", {**KEY, "seed": 4}, write("b"))),
+        store.obtain(SmallStage("tune", KEY, write("c"))),
     ]
     assert [(other.folder / "text").read_text() for other in others] == ["b", "c"]
     # Made this quickly, they may all have one time.
@@ -64,44 +66,44 @@ def test_other_keys_and_other_stages_are_other_artefacts(store: Store) -> None:
 
 def test_what_fails_leaves_nothing_to_be_seen(store: Store) -> None:
     with pytest.raises(RuntimeError, match="half way"):
-        store.obtain("score", KEY, fail)
-    assert store.find("score", KEY) is None
+        store.obtain(SmallStage("score", KEY, fail))
+    assert store.find(SmallStage("score", KEY)) is None
     assert store.artifacts() == []
 
     def produce(folder: Path) -> None:
         assert list(folder.iterdir()) == []
         (folder / "text").write_text("whole")
 
-    assert not store.obtain("score", KEY, produce).cached
+    assert not store.obtain(SmallStage("score", KEY, produce)).cached
 
 
 def test_a_resumable_stage_finds_what_it_left(store: Store) -> None:
     with pytest.raises(RuntimeError):
-        store.obtain("tune", KEY, fail, resumable=True)
+        store.obtain(SmallStage("tune", KEY, fail, resumable=True))
     seen: list[str] = []
 
     def go_on(folder: Path) -> None:
         seen.append((folder / "text").read_text())
 
-    assert not store.obtain("tune", KEY, go_on, resumable=True).cached
+    assert not store.obtain(SmallStage("tune", KEY, go_on, resumable=True)).cached
     assert seen == ["half"]
 
 
 def test_the_seconds_of_every_attempt_count_up_to_its_last_write(store: Store) -> None:
     for began in (1000, 2000):
         with pytest.raises(RuntimeError):
-            store.obtain("tune", KEY, fail, resumable=True)
+            store.obtain(SmallStage("tune", KEY, fail, resumable=True))
         # An attempt of a minute that was killed: nobody noted its end.
-        (unfinished,) = store.unfinished()
+        (unfinished,) = store.folders(UNFINISHED)
         os.utime(unfinished / ".attempt", (began, began))
         os.utime(unfinished / "text", (began + 60, began + 60))
-    made = store.obtain("tune", KEY, write("whole"), resumable=True)
+    made = store.obtain(SmallStage("tune", KEY, write("whole"), resumable=True))
     assert 120 <= made.seconds < 1000
     assert [path.name for path in made.folder.glob(".*")] == []
 
 
 def test_the_manifest_says_what_the_artefact_depends_on(store: Store) -> None:
-    artifact = store.obtain("score", KEY, write("x"))
+    artifact = store.obtain(SmallStage("score", KEY, write("x")))
     manifest = json.loads((artifact.folder / "manifest.json").read_text())
     assert manifest["stage"] == "score"
     assert manifest["key"] == KEY

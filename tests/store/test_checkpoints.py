@@ -12,7 +12,7 @@ from damage_kinds import DAMAGES
 
 from caft.errors import UserError
 from caft.store import Checkpoints
-from caft.store.removing import is_there, remove
+from caft.store.disk import is_there, remove
 
 
 def save(checkpoints: Checkpoints, step: int, content: bytes) -> None:
@@ -22,15 +22,12 @@ def save(checkpoints: Checkpoints, step: int, content: bytes) -> None:
 def test_the_newest_two_are_kept(tmp_path):
     checkpoints = Checkpoints(tmp_path / "some")
     assert checkpoints.newest() is None
-    assert "no checkpoint yet" in checkpoints.describe_last()
     for step in (1, 2, 10):
         save(checkpoints, step, b"state %d" % step)
     assert checkpoints.steps() == [2, 10]
     newest = checkpoints.newest()
     assert newest is not None
     assert newest.read_bytes() == b"state 10"
-    checkpoints.remove()
-    assert not (tmp_path / "some").exists()
 
 
 @pytest.mark.parametrize("how", DAMAGES)
@@ -92,7 +89,7 @@ def test_what_a_killed_writer_left_is_not_a_checkpoint(tmp_path):
     assert not half.exists()
 
 
-def test_a_full_disk_is_said_and_the_last_good_one_stays(tmp_path):
+def test_a_full_disk_is_named_and_the_last_good_one_stays(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     state = {"weights": torch.zeros(10)}
     checkpoints.save(1, lambda stream: torch.save(state, stream))

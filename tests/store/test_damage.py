@@ -1,4 +1,4 @@
-"""What is damaged is named, set aside and made anew: never handed on, never in the way."""
+"""What is damaged is named, set aside and made again: never used, never in the way."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from damage_kinds import DAMAGES, flip_bit, link_to_nowhere
 
 from caft.errors import UserError
 from caft.store import Artifact, Journal, Store, digest
-from caft.store.manifest import _render
+from caft.store.manifest import UNFINISHED, _render
+from small_stage import SmallStage
 
 KEY = {"model": "tiny"}
 NAME = digest(KEY)
@@ -40,21 +41,21 @@ def never(_folder: Path) -> None:
 
 def obtain(path: Path, work: Callable[[Path], None] = produce) -> Artifact:
     """As a run of its own would: with a store object of its own."""
-    return Store(path).obtain("tune", KEY, work, resumable=True)
+    return Store(path).obtain(SmallStage("tune", KEY, work, resumable=True))
 
 
 def contents(artifact: Artifact) -> dict[str, bytes]:
     return {name: (artifact.folder / name).read_bytes() for name in FILES}
 
 
-def see_it_made_anew(path: Path, caplog: pytest.LogCaptureFixture, damaged: str) -> None:
+def see_it_made_again(path: Path, caplog: pytest.LogCaptureFixture, damaged: str) -> None:
     folder = path / "tune" / NAME
     with caplog.at_level(logging.WARNING):
         again = obtain(path)
     assert not again.cached
     assert contents(again) == FILES
-    said = [record.getMessage() for record in caplog.records]
-    assert any(str(folder) in line and damaged in line for line in said)
+    warnings = [record.getMessage() for record in caplog.records]
+    assert any(str(folder) in line and damaged in line for line in warnings)
     assert [item.name for item in path.glob("damaged/tune/*")] == [NAME]
     caplog.clear()
     third = obtain(path, never)
@@ -65,12 +66,12 @@ def see_it_made_anew(path: Path, caplog: pytest.LogCaptureFixture, damaged: str)
 
 @pytest.mark.parametrize("how", DAMAGES)
 @pytest.mark.parametrize("name", [*FILES, "manifest.json"])
-def test_any_damage_to_any_file_is_named_and_made_anew(
+def test_any_damage_to_any_file_is_named_and_made_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, how: str
 ) -> None:
     artifact = obtain(tmp_path)
     DAMAGES[how](artifact.folder / name)
-    see_it_made_anew(tmp_path, caplog, name)
+    see_it_made_again(tmp_path, caplog, name)
 
 
 @pytest.mark.parametrize("how", ["missing", "link", "file", "empty folder", "no manifest"])
@@ -92,7 +93,7 @@ def test_what_stands_in_an_artefacts_place_does_not_block_it(
         assert not obtain(tmp_path).cached
         assert not (tmp_path / "damaged").exists()
     else:
-        see_it_made_anew(tmp_path, caplog, "manifest.json")
+        see_it_made_again(tmp_path, caplog, "manifest.json")
 
 
 def test_a_file_too_many_is_named_and_never_delivered(
@@ -100,7 +101,7 @@ def test_a_file_too_many_is_named_and_never_delivered(
 ) -> None:
     folder = obtain(tmp_path).folder
     (folder / "adapter" / "chat_template.jinja").write_text("{{ other }}")
-    see_it_made_anew(tmp_path, caplog, "adapter/chat_template.jinja does not belong to it")
+    see_it_made_again(tmp_path, caplog, "adapter/chat_template.jinja does not belong to it")
 
 
 def test_hidden_files_of_file_browsers_are_nobodys_damage(tmp_path: Path) -> None:
@@ -120,11 +121,11 @@ def test_any_flipped_bit_of_a_manifest_is_seen(tmp_path: Path) -> None:
     unseen = []
     for number in range(0, 8 * len(sound), 19):
         flip_bit(path, number)
-        if Store(tmp_path).find("tune", KEY) is not None:
+        if Store(tmp_path).find(SmallStage("tune", KEY)) is not None:
             unseen.append(number)
         path.write_bytes(sound)
     assert unseen == []
-    assert Store(tmp_path).find("tune", KEY) is not None
+    assert Store(tmp_path).find(SmallStage("tune", KEY)) is not None
 
 
 def test_a_search_names_the_damage_once_and_writes_nothing(
@@ -134,36 +135,36 @@ def test_a_search_names_the_damage_once_and_writes_nothing(
     DAMAGES["cut"](folder / "numbers.json")
     before = sorted(tmp_path.rglob("*"))
     store = Store(tmp_path)
-    assert store.find("tune", KEY) is None
-    assert store.find("tune", KEY) is None
+    assert store.find(SmallStage("tune", KEY)) is None
+    assert store.find(SmallStage("tune", KEY)) is None
     assert sorted(tmp_path.rglob("*")) == before
-    (said,) = caplog.messages
-    assert "numbers.json has 7 bytes instead of 14" in said
+    (warning,) = caplog.messages
+    assert "numbers.json has 7 bytes instead of 14" in warning
 
 
 def test_damage_while_a_run_goes_on_is_seen_when_it_takes_it_again(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    folder = store.obtain("tune", KEY, produce).folder
-    assert store.find("tune", KEY) is not None
+    folder = store.obtain(SmallStage("tune", KEY, produce)).folder
+    assert store.find(SmallStage("tune", KEY)) is not None
     DAMAGES["flipped"](folder / "adapter" / "weights.bin")
-    assert store.find("tune", KEY) is None
+    assert store.find(SmallStage("tune", KEY)) is None
 
 
-def test_an_artefact_of_an_earlier_version_is_made_anew(
+def test_an_artefact_of_an_earlier_version_is_made_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = obtain(tmp_path).folder / "manifest.json"
     table = json.loads(path.read_text())
     path.write_text(json.dumps({k: table[k] for k in table if k not in ("files", "sha256")}))
-    see_it_made_anew(tmp_path, caplog, "manifest.json lists no files: an earlier version wrote it")
+    see_it_made_again(tmp_path, caplog, "manifest.json lists no files: an earlier version wrote it")
 
 
 def test_the_artefact_of_another_key_is_not_taken_for_this_one(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    other = Store(tmp_path).obtain("tune", {"model": "other"}, produce)
+    other = Store(tmp_path).obtain(SmallStage("tune", {"model": "other"}, produce))
     other.folder.rename(tmp_path / "tune" / NAME)
-    see_it_made_anew(tmp_path, caplog, f"is that of tune/{other.fingerprint}")
+    see_it_made_again(tmp_path, caplog, f"is that of tune/{other.fingerprint}")
 
 
 WRONG_BUT_SIGNED: dict[str, Any] = {
@@ -186,7 +187,7 @@ def test_a_manifest_whose_sum_is_right_must_make_sense_too(
     table = json.loads(path.read_text())
     del table["sha256"]
     path.write_text(_render({**table, **WRONG_BUT_SIGNED[wrong]}))
-    see_it_made_anew(tmp_path, caplog, "manifest.json")
+    see_it_made_again(tmp_path, caplog, "manifest.json")
 
 
 def test_set_aside_twice_it_has_two_places(tmp_path: Path) -> None:
@@ -249,7 +250,7 @@ def fail_at_once(folder: Path) -> None:
 def test_a_damaged_note_of_an_attempt_costs_its_seconds_only(tmp_path: Path, how: str) -> None:
     with pytest.raises(RuntimeError):
         obtain(tmp_path, fail)
-    (unfinished,) = Store(tmp_path).unfinished()
+    (unfinished,) = Store(tmp_path).folders(UNFINISHED)
     DAMAGES[how](unfinished / ".attempt")
     seen: list[str] = []
     artifact = obtain(tmp_path, lambda folder: seen.append((folder / "half").read_text()))
@@ -263,7 +264,7 @@ def test_a_note_that_somebody_wrote_is_not_believed(
 ) -> None:
     with pytest.raises(RuntimeError):
         obtain(tmp_path, fail)
-    (unfinished,) = Store(tmp_path).unfinished()
+    (unfinished,) = Store(tmp_path).folders(UNFINISHED)
     (unfinished / ".attempt").write_text(text, errors="surrogateescape")
     assert 0 <= obtain(tmp_path).seconds < 60
     assert ".attempt is damaged" in caplog.text
@@ -285,7 +286,7 @@ def test_a_failed_attempt_that_nothing_can_go_on_from_leaves_nothing(
     tmp_path: Path, work: Callable[[Path], None], resumable: bool
 ) -> None:
     with pytest.raises(RuntimeError):
-        Store(tmp_path).obtain("tune", KEY, work, resumable=resumable)
+        Store(tmp_path).obtain(SmallStage("tune", KEY, work, resumable=resumable))
     assert list((tmp_path / "tune").iterdir()) == []
 
 
@@ -303,8 +304,8 @@ def test_what_no_attempt_can_go_on_from_is_removed_before_the_next(tmp_path: Pat
     store = Store(tmp_path)
     scratch = ("checkpoints",)
     with pytest.raises(RuntimeError):
-        store.obtain("tune", KEY, train, resumable=True, scratch=scratch)
-    made = store.obtain("tune", KEY, go_on, resumable=True, scratch=scratch)
+        store.obtain(SmallStage("tune", KEY, train, resumable=True, scratch=scratch))
+    made = store.obtain(SmallStage("tune", KEY, go_on, resumable=True, scratch=scratch))
     assert sorted(path.name for path in made.folder.iterdir()) == ["manifest.json", "weights"]
     assert list(made.files) == ["weights"]
 
@@ -371,8 +372,8 @@ def test_a_line_of_a_journal_that_was_changed_is_left_out_and_named_once(
     rows = journal.read()
     assert rows == journal.read()
     assert [row["question_id"] for row in rows] == ["a", "a2", "c", "c2"]
-    (said,) = caplog.messages
-    assert f"line 2 of {file} has another checksum" in said
+    (warning,) = caplog.messages
+    assert f"line 2 of {file} has another checksum" in warning
 
 
 def test_any_flipped_bit_of_a_journal_loses_its_own_line_at_most(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""No room on a disk is said in one line; every other error stays what it is."""
+"""No room on a disk is reported in one line; every other error stays what it is."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ FOLDERS = {"hydra.run.dir": Path("/runs/one"), "store.path": Path("/store")}
 def test_a_refused_write_names_the_folder_and_the_setting(
     error: OSError, parts: tuple[str, ...]
 ) -> None:
-    said = explain_refusal(error, FOLDERS)
-    assert said is not None
-    assert all(part in said for part in parts), said
-    assert "\n" not in said
+    line = explain_refusal(error, FOLDERS)
+    assert line is not None
+    assert all(part in line for part in parts), line
+    assert "\n" not in line
 
 
 def test_other_errors_are_not_explained_away() -> None:

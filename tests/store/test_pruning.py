@@ -15,9 +15,11 @@ from damage_kinds import DAMAGES
 
 from caft.store import Artifact, Store
 from caft.store.__main__ import main
-from caft.store.locking import hold_lock
+from caft.store.disk import remove
+from caft.store.locks import hold_lock
+from caft.store.manifest import UNFINISHED
 from caft.store.pruning import Pruned, prune
-from caft.store.removing import remove
+from small_stage import SmallStage
 
 KEY = {"model": "tiny"}
 JOBS = Path(__file__).with_name("store_jobs.py")
@@ -35,14 +37,14 @@ def fail(folder: Path) -> None:
 
 def make(path: Path, seed: int = 0) -> Artifact:
     # A store object of its own, which is gone at once, and its use with it.
-    return Store(path).obtain("tune", {**KEY, "seed": seed}, produce)
+    return Store(path).obtain(SmallStage("tune", {**KEY, "seed": seed}, produce))
 
 
 def leave_unfinished(path: Path, seed: int = 0) -> Path:
     store = Store(path)
     with pytest.raises(RuntimeError):
-        store.obtain("tune", {**KEY, "seed": seed}, fail, resumable=True)
-    return store.unfinished()[-1]
+        store.obtain(SmallStage("tune", {**KEY, "seed": seed}, fail, resumable=True))
+    return store.folders(UNFINISHED)[-1]
 
 
 def make_old(folder: Path, days: float) -> None:
@@ -66,7 +68,7 @@ def test_only_what_is_old_goes(tmp_path: Path) -> None:
 def test_what_a_run_has_taken_stays_until_the_run_ends(tmp_path: Path) -> None:
     folder = make(tmp_path).folder
     reading = Store(tmp_path)
-    taken = reading.find("tune", {**KEY, "seed": 0})
+    taken = reading.find(SmallStage("tune", {**KEY, "seed": 0}))
     assert taken is not None
     assert prune(Store(tmp_path), 0) == Pruned(in_use=[folder])
     assert (taken.folder / "text").read_text() == "whole"
@@ -77,14 +79,14 @@ def test_what_a_run_has_taken_stays_until_the_run_ends(tmp_path: Path) -> None:
 
 def test_what_a_run_has_made_itself_stays_too(tmp_path: Path) -> None:
     running = Store(tmp_path)
-    made = running.obtain("tune", KEY, produce)
-    again = running.obtain("tune", KEY, produce)
+    made = running.obtain(SmallStage("tune", KEY, produce))
+    again = running.obtain(SmallStage("tune", KEY, produce))
     assert prune(Store(tmp_path), 0).in_use == [made.folder] == [again.folder]
 
 
 def test_what_another_process_makes_stays(tmp_path: Path) -> None:
     unfinished = leave_unfinished(tmp_path)
-    with hold_lock(tmp_path / "locks", "tune", unfinished.name[-20:]):
+    with hold_lock(unfinished):
         assert prune(Store(tmp_path), 0) == Pruned(in_use=[unfinished])
     assert (unfinished / "checkpoint").read_text() == "half"
     assert len(prune(Store(tmp_path), 0).unfinished) == 1
@@ -180,7 +182,7 @@ def test_damaged_artefacts_are_listed_and_pruned(
     out = capsys.readouterr().out
     assert "0 artefacts" in out
     assert f"{folder.name}" in out
-    assert "damaged, made anew by the next run that needs it" in out
+    assert "damaged, made again by the next run that needs it" in out
     assert main(["--path", str(tmp_path), "prune", "--days", "0"]) == 0
     assert "removed 1 artefacts and 0 interrupted ones" in capsys.readouterr().out
     assert list((tmp_path / "tune").iterdir()) == []
@@ -204,12 +206,12 @@ def test_the_list_has_everything_that_takes_room(
     assert lines[5].startswith("1 left of an interrupted pruning, ")
 
 
-def test_what_is_in_use_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_in_use_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(tmp_path)
-    folder = store.obtain("tune", KEY, produce).folder
+    folder = store.obtain(SmallStage("tune", KEY, produce)).folder
     assert main(["--path", str(tmp_path), "prune", "--days", "0"]) == 0
     assert f"kept tune/{folder.name}: a run uses it" in capsys.readouterr().out
-    assert store.find("tune", KEY) is not None
+    assert store.find(SmallStage("tune", KEY)) is not None
 
 
 def test_what_is_no_work_of_the_stores_is_left_alone(tmp_path: Path) -> None:

@@ -22,20 +22,17 @@ WITHOUT_EFFECT = {
     "decoration.py": "what may be left out",
     "dials.py": "words of a refusal, which leaves no result",
     "errors.py": "words of a refusal, which leaves no result",
+    "protocols.py": "types, which nothing reads when it runs",
     "signals.py": "when a stage is left, not what it makes",
     "estimators.py": "names and titles of estimates; the rooms compute them",
     "store/__init__.py": "a door",
     "store/artifacts.py": "keeps files as they are",
     "store/attempts.py": "keeps files as they are",
-    "store/lines.py": "keeps lines as they are",
-    "store/locking.py": "who waits for whom",
-    "store/manifest.py": "says what was kept",
-    "store/publishing.py": "keeps files as they are",
-    "store/removing.py": "what is no longer there",
-    "store/sums.py": "compares what was kept",
-    "store/uses.py": "keeps files as they are",
-    "store/durable.py": "keeps files as they are",
-    "store/full_disk.py": "words of a refusal",
+    "store/checksums.py": "compares what was kept",
+    "store/disk.py": "keeps files as they are, and words of a refusal",
+    "store/locks.py": "who waits for whom",
+    "store/manifest.py": "describes what was kept",
+    "store/stage.py": "what a stage has, and its folder",
     "store/measure.py": "seconds and memory, which are of one attempt",
     "store/fingerprint.py": "makes keys: what it makes otherwise has another key",
     "teachers": "a judge's replies are keyed by what they say",
@@ -186,7 +183,7 @@ def test_words_and_layout_change_no_digest(package: Path, stage: str) -> None:
     before = source_digest(*sources_of(stage), root=package)
     for file in source_files(*sources_of(stage), root=package):
         text = file.read_text("utf-8")
-        # Written anew without comments and layout, under another first line.
+        # Written again without comments and layout, under another first line.
         file.write_text(f'"""Other words."""\n# A remark.\n\n\n{ast.unparse(ast.parse(text))}\n')
     assert source_digest(*sources_of(stage), root=package) == before
 

@@ -1,4 +1,4 @@
-"""What stands in a run's way in its folder is said before anything runs."""
+"""What is in a run's way in its folder is named before anything runs."""
 
 from __future__ import annotations
 

@@ -16,17 +16,22 @@ import pytest
 from fake_server import FAULTS, FakeServer
 
 from caft.errors import UserError
-from caft.teachers import Ledger, Request, TeacherReply, ask_all, prepare
+from caft.teachers import Ledger, Request, TeacherReply, ask_all, rate_limit
 from caft.teachers.client import explain_connection
 from caft.teachers.config import OpenAITeacherConfig, Unanswered
-from caft.teachers.ledger import Arrival
+from caft.teachers.replies import LedgerEntry, prepare
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch):
+    monkeypatch.setattr(rate_limit, "PAUSE_SECONDS", 0.05)
 
 
 def make_config(server, **dials):
     defaults = {
         "name": "fake", "base_url": server.base_url, "model": "fake",
         "api_key_env": "CAFT_TEST_KEY", "timeout_seconds": 60.0, "concurrency": 16,
-        "backoff_seconds": 0.01, "max_tokens": 100, "circuit_seconds": 0.05,
+        "backoff_seconds": 0.01, "max_tokens": 100,
     }  # fmt: skip
     return OpenAITeacherConfig(**(defaults | dials))
 
@@ -154,28 +159,30 @@ def test_questions_that_are_refused_for_good_stop_no_later_run(server, tmp_path)
     (404, 1, "HTTP 404: refused"),
     (400, 10, "10 calls in a row failed"),
 ])  # fmt: skip
-def test_what_waiting_cannot_mend_stops_the_run_at_once(server, tmp_path, status, calls, words):
+def test_what_waiting_cannot_fix_stops_the_run_at_once(server, tmp_path, status, calls, words):
     server.status = status
     with pytest.raises(UserError, match=words):
         ask_all(ask_for(50), make_config(server, concurrency=1), tmp_path / "l")
     assert len(server.log) == calls
 
 
-def test_the_circuit_opens_says_why_and_gives_up(server, tmp_path):
+def test_calls_pause_with_a_reason_and_asking_gives_up(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(rate_limit, "MOST_PAUSES", 3)
     server.status, notes = 503, []
-    config = make_config(server, concurrency=4, circuit_openings=3)
+    config = make_config(server, concurrency=4)
     with pytest.raises(UserError, match=r"\d+ calls in a row failed \(\d+x HTTP 503\)"):
         ask_all(ask_for(50), config, tmp_path / "l", lambda moment: notes.append(moment.note))
-    # ten failures and what was in flight with the last of them, then one probe an opening
+    # ten failures and what was in flight with the last of them, then one call a pause
     assert len(server.log) <= 10 + 3 + 2
 
 
 @pytest.mark.timeout(60)
-def test_an_address_where_nobody_listens_is_not_waited_for(server, tmp_path):
+def test_an_address_where_nobody_listens_is_not_waited_for(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(rate_limit, "PAUSE_SECONDS", 600.0)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
-        config = make_config(server, base_url=url, circuit_seconds=600.0)
+        config = make_config(server, base_url=url)
         with pytest.raises(UserError, match=r"calls in a row failed \(\d+x cannot connect\)"):
             ask_all(ask_for(30), config, tmp_path / "l")
 
@@ -230,15 +237,16 @@ def test_names_and_certificates_are_told_apart():
     assert not explain_connection(ConnectionRefusedError())
 
 
-def test_the_circuit_closes_when_the_endpoint_comes_back(server, tmp_path):
+def test_a_pause_ends_when_the_endpoint_is_back(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(rate_limit, "PAUSE_SECONDS", 0.5)
     server.faults, server.fault_rate, server.retry_after = ("503",), 1.0, None
 
-    def mend(moment):
+    def repair(moment):
         if moment.note:
             server.fault_rate = 0.0
 
-    config = make_config(server, retries=20, circuit_seconds=0.5)
-    replies = ask_all(ask_for(20), config, tmp_path / "l", mend)
+    config = make_config(server, retries=20)
+    replies = ask_all(ask_for(20), config, tmp_path / "l", repair)
     assert all(reply.text for reply in replies)
 
 
@@ -424,18 +432,18 @@ def test_replies_of_an_old_ledger_are_found(tmp_path, monkeypatch, model, url, c
 
 def test_of_an_old_ledger_no_mock_serves_a_paid_run_and_no_fault_is_a_reply(server, tmp_path):
     ledger = open_old_ledger(tmp_path)
-    server.write = lambda call: "anew"
+    server.write = lambda call: "again"
     for model in ("mock", "broken"):
         config = make_config(server, model=model, **PRICED)
-        assert ask_all(ask_for(1), config, ledger)[0].text == "anew"
-        assert ask_all(ask_for(1), config, ledger)[0].text == "anew"
+        assert ask_all(ask_for(1), config, ledger)[0].text == "again"
+        assert ask_all(ask_for(1), config, ledger)[0].text == "again"
     assert len(server.log) == 2
 
 
 def test_a_claim_that_was_lost_in_sleep_is_waited_for(server, tmp_path, monkeypatch):
-    claim_again, taken = Ledger.claim_again, []
+    give_up, taken = Ledger.give_up, []
 
-    def lose_and_claim(ledger, key, *rest):
+    def lose_and_give_up(ledger, key, *rest):
         if not taken:  # another process frees it, and asks for a while
             taken.append(key)
             with sqlite3.connect(ledger.path) as db:
@@ -443,9 +451,9 @@ def test_a_claim_that_was_lost_in_sleep_is_waited_for(server, tmp_path, monkeypa
                     "UPDATE claims SET owner = 'other', expires = ?, machine = 'other'",
                     (time.time() + 0.3,),
                 )
-        return claim_again(ledger, key, *rest)
+        give_up(ledger, key, *rest)
 
-    monkeypatch.setattr(Ledger, "claim_again", lose_and_claim)
+    monkeypatch.setattr(Ledger, "give_up", lose_and_give_up)
     server._draw = lambda question: "" if len(server.log) else "500"
     assert ask_all(ask_for(1), make_config(server), tmp_path / "l")[0].text
     assert len(server.log) == 2
@@ -465,8 +473,8 @@ def test_what_was_claimed_before_a_sleep_is_not_sent_where_another_has_it(
                 asked.append(name)
                 reply = TeacherReply(key=key, text="by another", finish_reason="stop")
                 ledger._delete_claim(key)
-                other.commit([Arrival(reply=reply, attempt=0, request="{}", endpoint="e",
-                                      usage_estimated=False)])  # fmt: skip
+                other.commit([LedgerEntry(reply=reply, attempt=0, request="{}", endpoint="e",
+                                          usage_estimated=False)])  # fmt: skip
                 return False
             return hold(ledger, name)
 
@@ -553,6 +561,7 @@ KEY = "sk-caft-0123456789-very-secret"
 
 
 def test_the_key_is_in_no_file_and_in_no_exception(server, tmp_path, monkeypatch, caplog, capfd):
+    monkeypatch.setattr(rate_limit, "MOST_PAUSES", 1)
     monkeypatch.setenv("CAFT_TEST_KEY", KEY)
     caplog.set_level("DEBUG")
     server.write = lambda call: f"your header says {call.headers['authorization']} [[A]]"
@@ -563,7 +572,7 @@ def test_the_key_is_in_no_file_and_in_no_exception(server, tmp_path, monkeypatch
     told = []
     for status in (400, 401, 402, 404, 500):
         server.status, server.message = status, f"bad key {KEY}!"
-        config = make_config(server, retries=0, circuit_openings=1)
+        config = make_config(server, retries=0)
         with pytest.raises(UserError) as caught:
             ask_all(ask_for(20, attempt=1), config, tmp_path / "l")
         ours = caught.value.__traceback__.tb_next  # this test's own frame knows the key

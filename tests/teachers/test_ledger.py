@@ -1,4 +1,4 @@
-"""Claims and caps across askers, and what a ledger does with files that are none."""
+"""Claims and caps across clients, and what a ledger does with files that are none."""
 
 import os
 import re
@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from caft.errors import UserError
-from caft.teachers.ledger import Arrival, Caps, Ledger, Spending
-from caft.teachers.ledger_errors import explain_error
-from caft.teachers.replies import TeacherReply
+from caft.teachers.ledger import Ledger
+from caft.teachers.ledger_file import explain_error
+from caft.teachers.prices import Caps, Spending
+from caft.teachers.replies import LedgerEntry, TeacherReply
 
 
-def arrival(key, usd=1.0, text="t"):
-    return Arrival(
+def entry(key, usd=1.0, text="t"):
+    return LedgerEntry(
         reply=TeacherReply(key=key, text=text, finish_reason="stop", usd=usd),
         attempt=0, request="{}", endpoint="e", usage_estimated=False,
     )  # fmt: skip
@@ -33,36 +34,36 @@ def pair(tmp_path):
         yield one, two
 
 
-def test_what_one_asker_holds_the_other_cannot_take(pair):
+def test_what_one_client_holds_the_other_cannot_take(pair):
     one, two = pair
     assert claim(one, "a", "b").taken == ["a", "b"]
     claimed = claim(two, "a", "b", "c")
     assert (claimed.held, claimed.taken) == (["a", "b"], ["c"])
-    one.commit([arrival("a")])
+    one.commit([entry("a")])
     claimed = claim(two, "a", "b")
     assert ([reply.key for reply in claimed.bought], claimed.held) == (["a"], ["b"])
 
 
-def test_both_askers_count_against_one_cap(pair):
+def test_both_clients_count_against_one_cap(pair):
     one, two = pair
     assert claim(one, "a", "b", usd=3.0).taken == ["a", "b"]
     claimed = claim(two, "c", "d", usd=3.0)
     assert (claimed.taken, claimed.capped) == (["c"], ["d"])
-    one.commit([arrival("a", usd=0.25)])
+    one.commit([entry("a", usd=0.25)])
     assert claim(two, "d", usd=3.0).capped == ["d"]  # 0.25 + 2 reserved + 1
-    two.commit([arrival("c", usd=0.25)])
+    two.commit([entry("c", usd=0.25)])
     assert claim(two, "d", usd=3.0).taken == ["d"]  # 0.5 + 1 reserved + 1
     assert one.spending() == Spending(calls=4, usd=0.5, reserved_usd=2.0, in_flight=2)
 
 
-def test_askers_at_work_are_counted(tmp_path, pair):
+def test_clients_at_work_are_counted(tmp_path, pair):
     one, two = pair
-    assert claim(one, "a").askers == 1
-    assert claim(two, "b").askers == 2
+    assert claim(one, "a").clients == 1
+    assert claim(two, "b").clients == 2
     with Ledger(tmp_path / "l", "other") as other:
-        assert claim(other, "z").askers == 1
-    one.commit([arrival("a")])
-    assert claim(two, "c").askers == 1
+        assert claim(other, "z").clients == 1
+    one.commit([entry("a")])
+    assert claim(two, "c").clients == 1
 
 
 def test_another_model_has_its_own_spending(tmp_path, pair):
@@ -76,7 +77,8 @@ def test_a_released_claim_was_no_call_and_a_lost_one_was(pair):
     claim(one, "a", "b")
     one.release(["a"])
     assert one.spending().calls == 1
-    assert not one.claim_again("b", "timeout", 1.0, 1.0, Caps(calls=1))
+    one.give_up("b", "timeout", 1.0)
+    assert claim(one, "b", calls=1).capped == ["b"]
     assert one.spending() == Spending(calls=1, unsure_usd=1.0)
     assert claim(two, "b").taken == ["b"]
 
@@ -84,8 +86,8 @@ def test_a_released_claim_was_no_call_and_a_lost_one_was(pair):
 def test_committing_twice_counts_once(pair):
     one, _ = pair
     claim(one, "a")
-    one.commit([arrival("a")])
-    one.commit([arrival("a", text="later")])
+    one.commit([entry("a")])
+    one.commit([entry("a", text="later")])
     assert one.spending() == Spending(calls=1, usd=1.0)
     assert one.replies(["a"])["a"].text == "t"
 
@@ -112,8 +114,8 @@ def test_a_lease_that_runs_out_frees_the_claim_and_renewing_keeps_it(tmp_path):
         slow.renew()
         assert claim(other, "a").taken == ["a"]
         # The slow one comes back with its reply: kept, and its money counts once, as unsure.
-        slow.commit([arrival("a")])
-        other.commit([arrival("a")])
+        slow.commit([entry("a")])
+        other.commit([entry("a")])
         assert other.spending() == Spending(calls=2, usd=1.0, unsure_usd=1.0)
 
 
@@ -125,12 +127,15 @@ def test_a_claim_that_another_took_in_the_meantime_is_given_up_without_a_fault(t
         claim(slept, "a", "b", "c")
         assert slept.may_have_lapsed()
         assert claim(other, "a", "b").taken == ["a", "b"]
-        other.commit([arrival("b")])
-        assert not slept.claim_again("a", "HTTP 500", 0.0, 1.0, Caps())  # the other asks
-        assert not slept.claim_again("b", "HTTP 500", 0.0, 1.0, Caps())  # the other has asked
-        assert slept.claim_again("c", "HTTP 500", 0.0, 1.0, Caps())  # nobody wanted it
+        other.commit([entry("b")])
+        for key in "abc":
+            slept.give_up(key, "HTTP 500", 1.0)
+        claimed = claim(slept, "a", "b", "c")
+        assert claimed.held == ["a"]  # the other asks
+        assert [reply.key for reply in claimed.bought] == ["b"]  # the other has asked
+        assert claimed.taken == ["c"]  # nobody wanted it
         assert [slept.hold(key) for key in "abc"] == [False, False, True]
-        assert [reply.key for reply in claim(slept, "b").bought] == ["b"]
+        assert slept.spending().unsure_usd == 3.0  # of the claims that had lapsed, counted once
         assert not other.may_have_lapsed()
 
 
@@ -146,14 +151,14 @@ def test_a_dead_processes_claims_are_free_at_once(tmp_path):
         assert ledger.spending().unsure_usd == 1.0
 
 
-def test_many_askers_may_open_a_new_ledger_at_once(tmp_path):
+def test_many_clients_may_open_a_new_ledger_at_once(tmp_path):
     script = (
         "import sys; from pathlib import Path; from caft.teachers.ledger import *;"
         "Ledger(Path(sys.argv[1]), 'm').claim([(sys.argv[2], 1.0)], Caps())"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "deep" / "l")]
-    askers = [subprocess.Popen([*command, str(n)]) for n in range(6)]
-    assert [asker.wait() for asker in askers] == [0] * 6
+    clients = [subprocess.Popen([*command, str(n)]) for n in range(6)]
+    assert [client.wait() for client in clients] == [0] * 6
 
 
 def test_replies_are_synced_to_disk_at_every_commit(tmp_path):
@@ -164,7 +169,7 @@ def test_replies_are_synced_to_disk_at_every_commit(tmp_path):
 
 def test_thousands_of_keys_are_looked_up(tmp_path):
     with Ledger(tmp_path / "l", "m") as ledger:
-        ledger.commit([arrival(str(n)) for n in range(1200)])
+        ledger.commit([entry(str(n)) for n in range(1200)])
         assert len(ledger.replies(str(n) for n in range(5000))) == 1200
 
 
@@ -174,7 +179,7 @@ def test_thousands_of_keys_are_looked_up(tmp_path):
 @pytest.mark.parametrize("lose", ["remove", "empty"])
 def test_a_ledger_that_lost_its_replies_is_noticed(tmp_path, lose):
     with Ledger(tmp_path / "l", "m") as ledger:
-        ledger.commit([arrival("a"), arrival("b")])
+        ledger.commit([entry("a"), entry("b")])
     (tmp_path / "l").unlink()
     if lose == "empty":
         (tmp_path / "l").touch()
@@ -190,8 +195,8 @@ def test_a_ledger_that_lost_its_replies_is_noticed(tmp_path, lose):
 def test_a_process_that_is_killed_has_noted_that_there_are_replies(tmp_path):
     script = (
         "import os, sys; from pathlib import Path; from caft.teachers.ledger import *;"
-        "from caft.teachers.replies import TeacherReply; l = Ledger(Path(sys.argv[1]), 'm');"
-        "l.commit([Arrival(reply=TeacherReply(key='a'), attempt=0, request='{}', endpoint='e',"
+        "from caft.teachers.replies import *; l = Ledger(Path(sys.argv[1]), 'm');"
+        "l.commit([LedgerEntry(reply=TeacherReply(key='a'), attempt=0, request='{}', endpoint='e',"
         "usage_estimated=False)]); os._exit(9)"
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "l")], check=False)
@@ -204,14 +209,14 @@ def test_a_process_that_is_killed_has_noted_that_there_are_replies(tmp_path):
 
 def test_looking_into_a_ledger_writes_nothing(tmp_path):
     with Ledger(tmp_path / "l", "m") as ledger:
-        ledger.commit([arrival("a")])
+        ledger.commit([entry("a")])
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in tmp_path.iterdir()}
     with Ledger(tmp_path / "l", "m", reads_only=True) as ledger:
         assert ledger.replies(["a"])["a"].text == "t"
     after = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in tmp_path.iterdir()}
     assert after == before
     with Ledger(tmp_path / "l", "m") as busy:
-        busy.commit([arrival("b")])
+        busy.commit([entry("b")])
         with Ledger(tmp_path / "l", "m", reads_only=True) as ledger:
             assert set(ledger.replies("ab")) == {"a", "b"}
 
@@ -256,7 +261,7 @@ def test_a_folder_without_write_permission(tmp_path):
 
 
 def test_every_cause_has_its_own_words(tmp_path):
-    def told(error):
+    def explained(error):
         return explain_error(tmp_path / "l", error, "the reply abc of m")
 
     def sqlite(name, message="said"):
@@ -264,7 +269,7 @@ def test_every_cause_has_its_own_words(tmp_path):
         error.sqlite_errorname = name
         return error
 
-    assert "(said) while the reply abc of m was written: its disk is full" in told(
+    assert "(said) while the reply abc of m was written: its disk is full" in explained(
         sqlite("SQLITE_FULL")
     )
     for error, words in (
@@ -278,8 +283,10 @@ def test_every_cause_has_its_own_words(tmp_path):
         (OSError(28, "No space left on device"), "its disk is full"),
         (OSError(30, "Read-only file system"), "mounted read-only"),
     ):
-        assert words in told(error)
-        assert ("make its folder writable" in told(error)) == (words == "make its folder writable")
+        assert words in explained(error)
+        assert ("make its folder writable" in explained(error)) == (
+            words == "make its folder writable"
+        )
 
 
 def test_a_full_disk_and_a_faulty_row_are_called_that(tmp_path):
@@ -287,17 +294,17 @@ def test_a_full_disk_and_a_faulty_row_are_called_that(tmp_path):
         with pytest.raises(
             UserError, match=r"NOT NULL.*while the reply bad of m was written: a row"
         ):
-            ledger.commit([arrival("bad", usd=float("nan"))])
+            ledger.commit([entry("bad", usd=float("nan"))])
         ledger._db.execute("PRAGMA max_page_count = 10")
         with pytest.raises(UserError, match="its disk is full: make room there"):
-            ledger.commit([arrival("large", text="x" * 100_000)])
-        ledger.commit([arrival("small")])
+            ledger.commit([entry("large", text="x" * 100_000)])
+        ledger.commit([entry("small")])
         assert set(ledger.replies(["bad", "large", "small"])) == {"small"}
 
 
 def test_a_damaged_ledger_is_called_that(tmp_path):
     with Ledger(tmp_path / "l", "m") as ledger:
-        ledger.commit([arrival(str(n), text="x" * 3000) for n in range(20)])
+        ledger.commit([entry(str(n), text="x" * 3000) for n in range(20)])
     data = (tmp_path / "l").read_bytes()
     (tmp_path / "l").write_bytes(data[:4096] + b"\xff" * (len(data) - 4096))
     with pytest.raises(UserError, match="it is damaged"):

@@ -1,19 +1,19 @@
 """Endpoints, keys, prices and sampling that are refused before anything is sent."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
 from caft.errors import UserError
 from caft.score.config import JudgeConfig
-from caft.teachers.address import same_place
-from caft.teachers.api_key import ApiKey, check_endpoint, is_loopback, read_key
+from caft.teachers.address import is_loopback, same_place
+from caft.teachers.api_key import ApiKey, check_endpoint, read_key
 from caft.teachers.client import Endpoint
 from caft.teachers.config import MaxTokensField, OpenAITeacherConfig, PriceConfig
 from caft.teachers.outcome import classify_status, read_retry_after
 from caft.teachers.prices import cost_usd, find_price, worst_usd
 from caft.teachers.progress import AskProgress
-from caft.teachers.replies import Request, write_body
+from caft.teachers.replies import Request, prepare
 from caft.teachers.secrets import refuse_secret_variables
 
 FAR = "https://api.example.com/v1"
@@ -53,6 +53,12 @@ def test_a_judges_dials_are_named_where_they_stand():
         JudgeConfig(concurrency=0)
 
 
+def test_a_judge_has_no_dial_that_does_nothing_for_it():
+    dials = {field.name for field in fields(JudgeConfig)}
+    assert not dials & {"attempts", "keep", "reask_temperature", "probe_replies", "kind"}
+    assert dials < {field.name for field in fields(OpenAITeacherConfig)}
+
+
 @pytest.mark.parametrize(("dials", "words"), [
     ({"base_url": "https://me:hunter2@api.example.com"}, "holds a user"),
     ({"base_url": "https://hunter2@api.example.com"}, "holds a user"),
@@ -85,7 +91,7 @@ def test_secrets_in_a_config_are_refused_without_being_repeated(dials, words):
     "safety_identifier", "authority", "session_id", "signal", "passage", "add_bos_token",
 ])  # fmt: skip
 def test_names_that_only_resemble_a_secrets_are_let_through(name):
-    assert write_body(Request((("user", "q"),)), make(extra={name: "x"}))[name] == "x"
+    assert prepare(Request((("user", "q"),)), make(extra={name: "x"})).body[name] == "x"
 
 
 @pytest.mark.parametrize("dials", [
@@ -131,9 +137,9 @@ def test_what_is_no_secret_refuses_nothing(monkeypatch, variable, value):
 
 
 @pytest.mark.parametrize(("value", "words"), [
-    ("garbage garbage", "holds a space"), ("http://", "no proxy's address"),
-    ("http://proxy:99999", "no proxy's address"), ("http://[::1", "no proxy's address"),
-    ("foo://proxy:1", "is none of http, https, socks5"), ("http://a..b:1", "no proxy's address"),
+    ("garbage garbage", "holds a space"), ("http://", "name a host"),
+    ("http://proxy:99999", "has a port"), ("http://[::1", "names no host"),
+    ("foo://proxy:1", "is none of http, https, socks5"), ("http://a..b:1", "names no host"),
 ])  # fmt: skip
 def test_garbage_in_proxy_variables_is_named_before_anything_is_sent(monkeypatch, value, words):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-something")
@@ -202,9 +208,9 @@ def test_prices_in_order_of_precedence():
 def test_costs_by_hand():
     price = PriceConfig(prompt=2.0, completion=8.0)
     assert cost_usd(price, 1_000_000, 500_000) == 6.0
-    body = {"messages": [{"role": "user", "content": "héllo"}]}
+    turns = [{"role": "user", "content": "héllo"}]
     # 39 characters of ASCII JSON around it and 6 bytes of text, 32 for the turn, 100 tokens out
-    worst = worst_usd(price, body, 100)
+    worst = worst_usd(price, turns, 100)
     assert worst == pytest.approx((len('[{"role": "user", "content": ""}]') + 6 + 32) * 2e-6 + 8e-4)
 
 
@@ -213,7 +219,7 @@ def test_costs_by_hand():
     {"max_tokens": 0}, {"temperature": -1.0}, {"timeout_seconds": 0.0}, {"retries": -1},
     {"requests_per_minute": 0.0}, {"top_p": 0.0}, {"top_p": 1.5}, {"budget_usd": -1.0},
     {"max_calls": -1}, {"extra": {"stream": True}}, {"usd_per_million_prompt_tokens": -1.0},
-    {"circuit_failures": 0}, {"backoff_seconds": -1.0}, {"grace_seconds": -1.0},
+    {"backoff_seconds": -1.0}, {"grace_seconds": -1.0},
     {"probe_replies": -1},
 ])  # fmt: skip
 def test_dials_that_make_no_sense(dials):
@@ -224,7 +230,7 @@ def test_dials_that_make_no_sense(dials):
 def test_the_body_says_what_the_config_says():
     config = make(temperature=None, seed=None, top_p=0.9, extra={"provider": {"order": ["a"]}},
                   max_tokens_field=MaxTokensField.max_completion_tokens)  # fmt: skip
-    assert write_body(Request((("user", "hi"),)), config) == {
+    assert prepare(Request((("user", "hi"),)), config).body == {
         "model": "m", "messages": [{"role": "user", "content": "hi"}],
         "max_completion_tokens": 2048, "top_p": 0.9, "provider": {"order": ["a"]},
     }  # fmt: skip

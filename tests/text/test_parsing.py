@@ -1,4 +1,4 @@
-"""What counts as an answer: written cases, each a reply somebody's model has really given."""
+"""What counts as an answer: cases from replies of real models."""
 
 import pytest
 
@@ -167,7 +167,7 @@ AGREE = [
     ("**18**", "18", True),
     ("Paris", "paris", True),
     (" New   York. ", "New York", True),
-    # what the answer is said to be
+    # with words before the answer
     ("Answer: 42", "42", True),
     ("answer:42", "42", True),
     ("The final answer is 42.", "42", True),

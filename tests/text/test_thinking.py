@@ -1,10 +1,16 @@
-"""Thinking marks of every form; what merely resembles one is text."""
+"""Thinking marks of every form; text that only resembles one is no mark."""
 
 from __future__ import annotations
 
 import pytest
 
-from caft.text.thinking import closing_marks, drop_spans, find_open_mark, opens_thinking
+from caft.text.thinking import (
+    closing_marks,
+    drop_spans,
+    drop_thinking,
+    find_open_mark,
+    opens_thinking,
+)
 
 
 @pytest.mark.parametrize(
@@ -59,3 +65,10 @@ def test_no_open_mark(text: str) -> None:
 )
 def test_a_prompt_that_ends_in_a_thinking_block(prompt: str, opens: bool) -> None:
     assert opens_thinking(prompt) is opens
+
+
+def test_grading_knows_three_tags_only() -> None:
+    for opened, closed in (("<think>", "</think>"), ("<THINKING>", "</thinking>")):
+        assert drop_thinking(f"{opened}[[A]]{closed}[[B]]") == "[[B]]"
+    assert drop_thinking("[THINK][[A]][/THINK][[B]]") == "[[B]]"
+    assert drop_thinking("<seed:think>[[A]]</seed:think>") == "<seed:think>[[A]]</seed:think>"

@@ -1,4 +1,4 @@
-"""Metrics arrive where they are said to arrive, and a run never asks, leaks or pretends."""
+"""Metrics arrive where they should, and a run never asks, leaks or pretends."""
 
 from __future__ import annotations
 
@@ -276,12 +276,12 @@ def test_what_wandb_offline_has_set_is_kept(bare_home, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "expected"),
     [
         ("WANDB_MODE", "onlin", "WANDB_MODE is 'onlin'; give online, offline or disabled"),
         ("WANDB_MODE", "", "WANDB_MODE is ''"),
-        ("WANDB_API_KEY", "k" * 39, "key in WANDB_API_KEY has 39 signs and needs 40 or more"),
-        ("WANDB_API_KEY", f"{'k' * 40}\n", "key in WANDB_API_KEY has other signs"),
+        ("WANDB_API_KEY", "k" * 39, "key in WANDB_API_KEY has 39 characters and needs 40 or more"),
+        ("WANDB_API_KEY", f"{'k' * 40}\n", "key in WANDB_API_KEY has characters other"),
         ("WANDB_BASE_URL", "wandb.example.org", "server is 'wandb.example.org'; give WANDB_BASE"),
         (
             "WANDB_BASE_URL",
@@ -291,14 +291,14 @@ def test_what_wandb_offline_has_set_is_kept(bare_home, monkeypatch):
     ],
 )
 def test_what_wandb_would_refuse_is_refused_before_anything_loads(
-    bare_home, monkeypatch, name, value, said
+    bare_home, monkeypatch, name, value, expected
 ):
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     check_logger(WandbLoggerConfig())
     monkeypatch.setenv(name, value)
     with pytest.raises(UserError) as caught:
         check_logger(WandbLoggerConfig())
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
     assert "kkk" not in str(caught.value)
 
 
@@ -308,7 +308,7 @@ def test_a_key_that_is_not_needed_is_not_judged(bare_home, monkeypatch):
     check_logger(CsvLoggerConfig())
 
 
-def test_a_key_that_the_server_refuses_is_the_users_to_mend(bare_home, monkeypatch, tmp_path):
+def test_a_key_that_the_server_refuses_is_the_users_to_fix(bare_home, monkeypatch, tmp_path):
     class Refuses(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.send_response(401)
@@ -324,16 +324,16 @@ def test_a_key_that_the_server_refuses_is_the_users_to_mend(bare_home, monkeypat
         monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
         check_logger(WandbLoggerConfig())
         # A process of its own: wandb reads the environment once.
-        command = [sys.executable, "-c", OPEN_AND_SAY, str(tmp_path)]
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        command = [sys.executable, "-c", OPEN_AND_PRINT, str(tmp_path)]
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         server.shutdown()
-    assert said.startswith("W&B does not start: ")
-    assert "401" in said
-    assert said.rstrip().endswith("or give logger.mode=offline")
-    assert "kkk" not in said
+    assert output.startswith("W&B does not start: ")
+    assert "401" in output
+    assert output.rstrip().endswith("or give logger.mode=offline")
+    assert "kkk" not in output
 
 
-OPEN_AND_SAY = """
+OPEN_AND_PRINT = """
 import sys
 from pathlib import Path
 

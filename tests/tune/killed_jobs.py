@@ -20,11 +20,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from test_resume import EPOCHS, QUIET, STEPS, outcome, work
+from test_resume import EPOCHS, STEPS, outcome, work
 
 from caft.signals import watch_signals
 from caft.store import Store
-from caft.tune.stage import read_tuned, tune_student
+from caft.tune.stage import read_tuned
 
 ROWS_A_STAGE = STEPS + EPOCHS
 
@@ -41,9 +41,10 @@ class Pipe:
 
 def run(models: str, store: Path, end: int) -> list[Any]:
     tuning = work(models, checkpoint_seconds=0.01)
-    first = tune_student(tuning, Store(store), QUIET, Pipe(end, 1), "one")
-    second = replace(tuning, student=read_tuned(tuning.student, first), seed=6)
-    return [first, tune_student(second, Store(store), QUIET, Pipe(end, 2), "two")]
+    first = Store(store).obtain(replace(tuning, logger=Pipe(end, 1)))
+    tuned = read_tuned(tuning.student, first)
+    second = replace(tuning, student=tuned, seed=6, logger=Pipe(end, 2))
+    return [first, Store(store).obtain(second)]
 
 
 def fork(models: str, store: Path) -> tuple[int, int]:

@@ -23,7 +23,7 @@ from caft.trainers.config import TrainerConfig
 from caft.trainers.distributed import Ranks
 from caft.tune.config import Adapter, LoraConfig, TuningConfig
 from caft.tune.examples import TrainingPair
-from caft.tune.stage import TuneInputs, read_numbers, read_tuned, starting_student, tune_student
+from caft.tune.stage import TuneInputs, read_tuned, starting_student
 from caft.tune.training import TrainingSpec, _trainable
 from numerics import assert_as_exact, chain_of, in_float64
 
@@ -61,11 +61,12 @@ def work(student: Student, **dials: Any) -> TuneInputs:
         PromptConfig(),
         TuningConfig(**{"batch_size": 2, "learning_rate": 5e-3, **dials}),
         seed=1,
+        trainer=QUIET,
     )
 
 
 def train(tuning: TuneInputs, store: Path, trainer: TrainerConfig = QUIET) -> Any:
-    return tune_student(tuning, Store(store), trainer, False, "tuning")
+    return Store(store).obtain(replace(tuning, trainer=trainer))
 
 
 def logits(model: Any) -> torch.Tensor:
@@ -73,14 +74,14 @@ def logits(model: Any) -> torch.Tensor:
         return model(input_ids=IDS).logits
 
 
-def job_of(student: Student, **dials: Any) -> TrainingSpec:
+def spec_of(student: Student, **dials: Any) -> TrainingSpec:
     config = TuningConfig(**dials)
     return TrainingSpec(student, [], None, 1, config, 0, QUIET, Path(), "adapter")
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_lora_is_on_every_linear_layer_but_the_head(student_of, architecture):
-    model = _trainable(job_of(student_of(architecture)))
+    model = _trainable(spec_of(student_of(architecture)))
     names = {name for name, _ in model.named_parameters() if "lora_A" in name}
     linear = {
         name
@@ -96,7 +97,7 @@ def test_lora_is_on_every_linear_layer_but_the_head(student_of, architecture):
 
 def test_an_adapters_files_are_the_same_whoever_writes_them(student_of, tmp_path):
     student = student_of("llama")
-    model = _trainable(job_of(student))
+    model = _trainable(spec_of(student))
     save_tuned(model, tmp_path, dtype=torch.float32, base=student.base)
     named = json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"]
     # In a set their order is that of this process's hashes.
@@ -110,8 +111,8 @@ def test_qlora_trains_the_adapters_of_lora_on_four_bits(
 ):
     """On the CPU kernels of bitsandbytes; the front door asks for CUDA.
 
-    Where a processor multiplies bfloat16, bitsandbytes packs weights anew in eval mode, for a
-    kernel of inference that has no way back. CUDA knows nothing of the kind.
+    Where a processor multiplies bfloat16, bitsandbytes packs weights again in eval mode, for a
+    kernel of inference that has no backward pass. CUDA knows nothing of the kind.
     """
     from bitsandbytes.nn import Linear4bit, modules
 
@@ -119,8 +120,8 @@ def test_qlora_trains_the_adapters_of_lora_on_four_bits(
 
     models: list[Any] = []
 
-    def kept(job: TrainingSpec) -> Any:
-        models.append(_trainable(job))
+    def kept(spec: TrainingSpec) -> Any:
+        models.append(_trainable(spec))
         return models[-1]
 
     monkeypatch.setattr(modules, "has_avx512bf16", lambda: False)
@@ -132,7 +133,7 @@ def test_qlora_trains_the_adapters_of_lora_on_four_bits(
     }
     quantised = [module for module in models[1].modules() if isinstance(module, Linear4bit)]
     assert len(quantised) == sum("lora_A" in name for name, _ in models[1].named_parameters())
-    lora, qlora = (read_numbers(artifact) for artifact in found.values())
+    lora, qlora = (TuneInputs.read(artifact.folder) for artifact in found.values())
     assert (qlora.parameters, qlora.trainable_parameters) == (
         lora.parameters,
         lora.trainable_parameters,
@@ -170,8 +171,8 @@ def test_gradient_checkpointing_runs_layers_twice_and_changes_nothing(
     runs: list[int] = []
     prepare = training._trainable
 
-    def counted(job: TrainingSpec) -> Any:
-        model = prepare(job)
+    def counted(spec: TrainingSpec) -> Any:
+        model = prepare(spec)
         base = model.get_base_model() if adapter is Adapter.lora else model
         base.model.layers[0].self_attn.register_forward_hook(lambda *_: runs.append(1))
         return model
@@ -182,7 +183,7 @@ def test_gradient_checkpointing_runs_layers_twice_and_changes_nothing(
     for frugal in (False, True):
         runs.clear()
         tuning = work(student, adapter=adapter, gradient_checkpointing=frugal)
-        curves.append(read_numbers(train(tuning, tmp_path)).curve)
+        curves.append(TuneInputs.read(train(tuning, tmp_path).folder).curve)
         counts.append(len(runs))
     # Five rows of one length in steps of two: three passes.
     assert counts == [3, 6]
@@ -193,7 +194,9 @@ def test_gradient_checkpointing_runs_layers_twice_and_changes_nothing(
 def test_what_is_not_lean_is_checkpointed_in_bfloat16_too(student_of, tmp_path, lora):
     student = student_of("llama", dtype=Dtype.bfloat16)
     curves = [
-        read_numbers(train(work(student, lora=lora, gradient_checkpointing=frugal), tmp_path)).curve
+        TuneInputs.read(
+            train(work(student, lora=lora, gradient_checkpointing=frugal), tmp_path).folder
+        ).curve
         for frugal in (False, True)
     ]
     assert curves[0] == curves[1]
@@ -203,20 +206,20 @@ def test_full_tuning_of_a_bfloat16_model_keeps_updates_that_bfloat16_would_swall
     student_of, tmp_path
 ):
     student = student_of("llama", dtype=Dtype.bfloat16)
-    model = _trainable(job_of(student, adapter=Adapter.full))
+    model = _trainable(spec_of(student, adapter=Adapter.full))
     assert model.dtype is torch.float32
     # Of lr 1e-5, three AdamW steps move a weight by at most 3e-5: far below half a unit in the
     # last place of a bfloat16 weight of 0.2 (4.9e-4), so that no such weight would move at all.
     import dataclasses
 
     from caft.tune.stage import encode_rows
-    from caft.tune.training import train as train_job
+    from caft.tune.training import train as train_spec
 
     tuning = work(student, adapter=Adapter.full, learning_rate=1e-5)
     start = {name: weight.clone() for name, weight in model.named_parameters()}
     kept: dict[str, torch.Tensor] = {}
-    job = dataclasses.replace(
-        job_of(student),
+    spec = dataclasses.replace(
+        spec_of(student),
         examples=encode_rows(tuning).examples,
         config=tuning.config,
         folder=tmp_path,
@@ -231,7 +234,7 @@ def test_full_tuning_of_a_bfloat16_model_keeps_updates_that_bfloat16_would_swall
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "save_tuned", look)
-        train_job(Ranks(), lambda _: None, job)
+        train_spec(Ranks(), lambda _: None, spec)
     name = "model.layers.0.mlp.up_proj.weight"
     moved = (kept[name] - start[name]).abs()
     assert 1e-5 < float(moved.max()) < 4e-5
@@ -257,12 +260,12 @@ def test_delivered_adapter_and_merged_model_give_the_tuned_logits(
     card = "# {0.name}\n".format
     deliver(tuned, trained, tmp_path, card, merge=True, chat=True)
     ours = tuned.load()
-    said = logits(ours)
-    assert float((said - logits(student.load())).abs().max()) > 1e-2
+    output = logits(ours)
+    assert float((output - logits(student.load())).abs().max()) > 1e-2
     base = AutoModelForCausalLM.from_pretrained(student.folder, dtype=torch.float32)
     adapted = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
     exact = logits(in_float64(adapted))
-    assert_as_exact(said, logits(adapted), exact, chain_of(adapted))
+    assert_as_exact(output, logits(adapted), exact, chain_of(adapted))
     for layer in ours.modules():
         vars(layer).pop("forward", None)  # computed by peft and transformers, too
     assert torch.equal(logits(adapted), logits(ours))
@@ -282,7 +285,7 @@ def test_an_adapter_of_another_base_model_is_refused(student_of, tmp_path):
     assert starting_student(student, config).tuned == tuned.tuned
     with pytest.raises(UserError, match="was trained on tiny, and the model is tiny"):
         starting_student(other, config)
-    # One that peft saved says nothing of its base model but the name: its shapes tell.
+    # One that peft saved says nothing of its base model but the name: its shapes show it.
     with pytest.raises(UserError, match=r"another base model: .* in_features=128, .* has 64"):
         load_adapter(other.load(), tuned.tuned)
     with pytest.raises(UserError, match=r"start_from is .* holds no adapter_config\.json"):
@@ -296,7 +299,7 @@ def test_a_named_adapter_is_gone_on_from(student_of, tmp_path):
     onward = train(replace(work(student), student=start), tmp_path)
     anew = train(work(student), tmp_path)
     assert onward.fingerprint != anew.fingerprint
-    losses = [read_numbers(artifact).curve[0]["loss"] for artifact in (anew, onward)]
+    losses = [TuneInputs.read(artifact.folder).curve[0]["loss"] for artifact in (anew, onward)]
     assert losses[1] < losses[0]
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from caft.records import Example, Target
-from caft.tune.batches import epoch_order, make_step, plan_epoch
-from caft.tune.loader import EpochLoader
+from caft.tune.batches import EpochLoader, epoch_order, make_step, plan_epoch
 
 
 def row(name: str, prompt: tuple[int, ...], completion: tuple[int, ...]) -> Example:

@@ -38,7 +38,7 @@ def test_a_sound_row_passes_even_where_padding_is_the_end_token(tokenizer_of, id
 
 
 @pytest.mark.parametrize(
-    ("prompt", "completion", "told"),
+    ("prompt", "completion", "expected"),
     [
         ("<s> <s> <user> pick", "B <end>", "BOS token twice"),
         ("<s> <user> pick", "B", "does not end in the end-of-turn token '<end>'"),
@@ -49,7 +49,7 @@ def test_a_sound_row_passes_even_where_padding_is_the_end_token(tokenizer_of, id
     ],
 )
 def test_faulty_rows_are_refused_by_name(  # noqa: PLR0917
-    tokenizer_of, ids_of, row, prompt, completion, told
+    tokenizer_of, ids_of, row, prompt, completion, expected
 ):
     faulty = replace(
         row,
@@ -59,7 +59,7 @@ def test_faulty_rows_are_refused_by_name(  # noqa: PLR0917
     )
     with pytest.raises(UserError, match="question q7") as caught:
         check_examples([row, faulty], tokenizer_of(), ids_of("<end>")[0])
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
 
 
 def test_a_completion_without_the_bos_that_the_tokenizer_writes_is_refused(

@@ -28,6 +28,7 @@ from caft.text.config import PromptConfig
 from caft.tune.config import AnswerTarget
 from caft.tune.examples import TrainingPair, encode_pair
 from caft.tune.stage import read_tuned
+from small_stage import SmallStage
 
 QUESTION = Question(id="q", text="Pick one", options=("red", "blue"), gold_index=1)
 
@@ -85,7 +86,7 @@ def delivered(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Deliver
         model = learn(student, row, kind)
         save_tuned(model, made / "adapter", dtype=torch.float32, base=student.base)
 
-    artifact = Store(folder / "store").obtain("tune", {}, learn_by_heart)
+    artifact = Store(folder / "store").obtain(SmallStage("tune", {}, learn_by_heart))
     tuned = read_tuned(student, artifact)
     deliver(tuned, artifact, folder, lambda weights: weights.name, merge=True, chat=True)
     assert student.tokenizer.convert_ids_to_tokens(end) == FAMILIES[architecture].end
@@ -178,8 +179,8 @@ def test_tokenizer_and_settings_name_the_trained_end(delivered: Delivered, name:
 
 
 def test_settings_that_mean_something_are_kept() -> None:
-    told = {"do_sample": True, "temperature": 0.7, "top_k": 20, "pad_token_id": 9}
-    settings = generation_settings(told, [5, 2], 3)
+    given = {"do_sample": True, "temperature": 0.7, "top_k": 20, "pad_token_id": 9}
+    settings = generation_settings(given, [5, 2], 3)
     assert (settings.temperature, settings.top_k, settings.pad_token_id) == (0.7, 20, 9)
     assert settings.eos_token_id == [5, 2]
     assert generation_settings({}, [5], 3).pad_token_id == 3
@@ -187,7 +188,7 @@ def test_settings_that_mean_something_are_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    "told",
+    "given",
     [
         {"do_sample": False, "temperature": 0.6, "top_p": 0.9},
         {"temperature": 0.6},
@@ -197,14 +198,14 @@ def test_settings_that_mean_something_are_kept() -> None:
     ],
 )
 def test_settings_that_are_invalid_or_forbid_the_end_are_not(
-    told: dict[str, Any], tmp_path: Path
+    given: dict[str, Any], tmp_path: Path
 ) -> None:
-    settings = generation_settings(told, [5, 2], None)
+    settings = generation_settings(given, [5, 2], None)
     settings.save_pretrained(tmp_path)  # refuses an invalid one
     written = json.loads((tmp_path / "generation_config.json").read_text())
     assert written["eos_token_id"] == [5, 2]
     assert 5 not in (written.get("suppress_tokens") or [])
-    assert written.get("min_new_tokens") == (0 if "min_new_tokens" in told else None)
+    assert written.get("min_new_tokens") == (0 if "min_new_tokens" in given else None)
 
 
 def test_an_eos_that_the_template_writes_stays_what_it_is() -> None:

@@ -127,7 +127,7 @@ def test_a_teacher_cannot_close_the_turn_from_inside_its_text(
 def test_prompt_and_reply_that_melt_into_one_token_are_refused(tokenizer_of, wording, colours):
     tokenizer = tokenizer_of(chat=False, pattern=GREEDY_COLON)
     pair = TrainingPair(colours, Target.rationale, "hard", "So [[B]]")
-    with pytest.raises(UserError, match="melt"):
+    with pytest.raises(UserError, match="merge"):
         row_of(pair, wording, tokenizer, chat=False)
 
 

@@ -69,10 +69,10 @@ def test_every_device_has_its_own_words_for_full(words, out):
 
 
 def test_out_of_memory_names_the_setting_that_is_too_large():
-    told = explain_memory(TuningConfig(), 500, 3, 9, device="cpu")
-    assert "lower tuning.batch_tokens (now 2048)" in told
+    text = explain_memory(TuningConfig(), 500, 3, 9, device="cpu")
+    assert "lower tuning.batch_tokens (now 2048)" in text
     full = TuningConfig(adapter=Adapter.full, batch_tokens=512)
-    told = explain_memory(full, 700, 3, 9, device="cuda")
-    assert told.startswith("out of memory at step 3 of 9")
-    assert "lower tuning.max_length, since one row alone has 700 tokens" in told
-    assert "use tuning=lora" in told
+    text = explain_memory(full, 700, 3, 9, device="cuda")
+    assert text.startswith("out of memory at step 3 of 9")
+    assert "lower tuning.max_length, since one row alone has 700 tokens" in text
+    assert "use tuning=lora" in text

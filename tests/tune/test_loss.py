@@ -40,8 +40,8 @@ def test_chunks_change_neither_value_nor_gradient(monkeypatch, dtype):
 
     usual, exact = run(dtype, plain), run(torch.float64, plain)
     monkeypatch.setattr(loss_module, "_CHUNK", 5)
-    said = run(dtype, summed_cross_entropy)
-    assert_as_exact(said, usual, exact, Chain(width=23, depth=2), dtype)
+    ours = run(dtype, summed_cross_entropy)
+    assert_as_exact(ours, usual, exact, Chain(width=23, depth=2), dtype)
 
 
 def test_bfloat16_logits_are_summed_in_float32():

@@ -12,9 +12,8 @@ from caft.models.adapters import add_lora
 from caft.records import Example, Target
 from caft.trainers.build import build_trainer
 from caft.trainers.config import TrainerConfig
-from caft.tune.batches import plan_epoch
+from caft.tune.batches import EpochLoader, plan_epoch
 from caft.tune.config import Schedule, TuningConfig
-from caft.tune.loader import EpochLoader
 from caft.tune.module import TuningModule
 
 
@@ -195,8 +194,8 @@ def test_running_out_of_memory_between_epochs_says_so(tmp_path):
     def refuse() -> tuple[float, int]:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    said = r"in the validation after epoch 1; lower tuning\.batch_tokens"
-    with pytest.raises(UserError, match=said):
+    expected = r"in the validation after epoch 1; lower tuning\.batch_tokens"
+    with pytest.raises(UserError, match=expected):
         train(make_model(), tmp_path, validate=refuse)
 
 

@@ -29,7 +29,7 @@ from caft.trainers.config import TrainerConfig
 from caft.tune import training
 from caft.tune.config import LoraConfig, Select, TuningConfig
 from caft.tune.examples import TrainingPair
-from caft.tune.stage import TuneInputs, Validation, read_numbers, tune_student
+from caft.tune.stage import TuneInputs, Validation
 
 QUIET = TrainerConfig(accelerator="cpu", progress=False)
 EPOCHS, STEPS = 3, 9
@@ -88,6 +88,7 @@ def work(models: str, architecture: str = "llama", **dials: Any) -> TuneInputs:
         PromptConfig(),
         config,
         seed=5,
+        trainer=QUIET,
         validation=Validation(asked, 4),
     )
 
@@ -96,15 +97,15 @@ def outcome(artifact: Any) -> tuple[dict[str, torch.Tensor], Any]:
     from safetensors.torch import load_file
 
     weights = load_file(artifact.folder / "adapter" / "adapter_model.safetensors")
-    return weights, read_numbers(artifact).curve
+    return weights, TuneInputs.read(artifact.folder).curve
 
 
 def same(left: Any, right: Any) -> bool:
     return left[1] == right[1] and all(left[0][name].equal(right[0][name]) for name in left[0])
 
 
-def train(tuning: TuneInputs, store: Path, logger: Any = False) -> Any:
-    return tune_student(tuning, Store(store), QUIET, logger, "tuning")
+def train(tuning: TuneInputs, store: Path, logger: Any = None) -> Any:
+    return Store(store).obtain(replace(tuning, logger=logger))
 
 
 def checkpoints_in(store: Path) -> Checkpoints:
@@ -159,7 +160,7 @@ def test_what_hands_and_disks_leave_beside_the_checkpoints_changes_nothing(model
     store = tmp_path / "untidy"
     with pytest.raises(StoppedError):
         train(tuning, store, StoppingLogger(7))
-    (unfinished,) = Store(store).unfinished()
+    (unfinished,) = Store(store).folders(".unfinished-")
     (unfinished / ".attempt").write_bytes(b"\xff garbage")
     newest = checkpoints_in(store).newest()
     assert newest is not None
@@ -201,14 +202,14 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(models, tmp_pat
 def test_the_best_epoch_is_handed_over_and_patience_ends_the_stage(models, tmp_path):
     best = train(work(models), tmp_path)
     final = train(work(models, select=Select.final), tmp_path)
-    curve = read_numbers(best).curve
-    assert curve == read_numbers(final).curve
+    curve = TuneInputs.read(best.folder).curve
+    assert curve == TuneInputs.read(final.folder).curve
     measured = [row["validation_accuracy"] for row in curve if "validation_accuracy" in row]
     first = measured.index(max(measured)) + 1
     alone = train(replace(work(models, select=Select.final), epochs=first), tmp_path)
     weights = outcome(best)[0]
     assert all(weights[name].equal(other) for name, other in outcome(alone)[0].items())
-    patient = read_numbers(train(work(models, patience=1), tmp_path))
+    patient = TuneInputs.read(train(work(models, patience=1), tmp_path).folder)
     assert patient.epochs == min(
         [EPOCHS, *(n + 1 for n in range(1, EPOCHS) if measured[n] <= max(measured[:n]))]
     )
@@ -324,13 +325,13 @@ def test_killed_at_a_dozen_random_points_of_two_stages_it_ends_with_the_same_bit
         timeout=500,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["kills"] == KILLS
-    assert told["killed_in_stage"]["1"] > 0
-    assert told["killed_in_stage"]["2"] > 0
-    assert told["same_weights"]
-    assert told["same_curves"]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["kills"] == KILLS
+    assert found["killed_in_stage"]["1"] > 0
+    assert found["killed_in_stage"]["2"] > 0
+    assert found["same_weights"]
+    assert found["same_curves"]
     # SIGTERM: a checkpoint within one step, and the status that Slurm expects.
-    assert told["sigterm_status"] == 143
-    assert told["steps_after_sigterm"] <= 1
-    assert told["sigterm_same_weights"]
+    assert found["sigterm_status"] == 143
+    assert found["steps_after_sigterm"] <= 1
+    assert found["sigterm_same_weights"]

@@ -19,7 +19,7 @@ from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
 from caft.tune.config import Adapter, LoraConfig, Overlong, TuningConfig
 from caft.tune.examples import TrainingPair
-from caft.tune.stage import TuneInputs, find_tuning, read_numbers, read_tuned, tune_student
+from caft.tune.stage import TuneInputs, read_tuned
 
 QUIET = TrainerConfig(accelerator="cpu", progress=False)
 
@@ -47,7 +47,7 @@ def pairs() -> list[TrainingPair]:
 def work(student) -> Callable[..., TuneInputs]:
     def describe(**dials: Any) -> TuneInputs:
         config = TuningConfig(**{"batch_size": 4, "lora": LoraConfig(dropout=0.1), **dials})
-        return TuneInputs(student, pairs(), 2, PromptConfig(), config, seed=5)
+        return TuneInputs(student, pairs(), 2, PromptConfig(), config, seed=5, trainer=QUIET)
 
     return describe
 
@@ -60,12 +60,12 @@ def weights_in(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def train(work: TuneInputs, store: Path) -> Any:
-    return tune_student(work, Store(store), QUIET, False, "tuning")
+    return Store(store).obtain(work)
 
 
 def test_numbers_say_what_was_trained(work, tmp_path):
     artifact = train(work(), tmp_path)
-    numbers = read_numbers(artifact)
+    numbers = TuneInputs.read(artifact.folder)
     assert (numbers.examples, numbers.dropped, numbers.epochs) == (6, [], 2)
     # An answer row trains its option and the end of the turn.
     (rationale,) = numbers.rationale_tokens.values()
@@ -87,7 +87,7 @@ def test_same_seed_same_weights_to_the_bit_and_the_store_asks_once(work, tmp_pat
     assert all(weights[name].equal(again[name]) for name in weights)
     assert any(not weights[name].equal(moved[name]) for name in weights)
     assert train(work(), tmp_path / "one").cached
-    assert find_tuning(work(), Store(tmp_path / "one")) is not None
+    assert Store(tmp_path / "one").find(work()) is not None
 
 
 def test_a_second_stage_goes_on_from_the_first_and_keeps_the_adapter_small(work, tmp_path):
@@ -100,7 +100,7 @@ def test_a_second_stage_goes_on_from_the_first_and_keeps_the_adapter_small(work,
     assert all("lora_" in name for name in after)
     assert all(not before[name].equal(after[name]) for name in after)
     # The second stage's first loss is the tuned model's, not a fresh adapter's.
-    curves = [read_numbers(artifact).curve for artifact in (first, second)]
+    curves = [TuneInputs.read(artifact.folder).curve for artifact in (first, second)]
     assert curves[1][0]["loss"] < curves[0][0]["loss"]
 
 
@@ -120,6 +120,6 @@ def test_dropped_rows_are_named_and_not_counted(work, tmp_path):
     pair = tuning.pairs[0]
     long = replace(pair, question=replace(pair.question, id="long", text="word " * 600))
     artifact = train(replace(tuning, pairs=[long, *tuning.pairs]), tmp_path)
-    numbers = read_numbers(artifact)
+    numbers = TuneInputs.read(artifact.folder)
     assert (numbers.examples, numbers.dropped) == (6, ["long"])
     assert len(numbers.curve) == 4

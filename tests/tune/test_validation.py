@@ -51,19 +51,19 @@ def test_answers_are_counted_as_a_plain_forward_pass_gives_them(student_of, arch
     model, tokenizer = in_float64(student.load()), student.tokenizer
     asked = [ask(q, Wanted.answer, PROMPT, tokenizer, chat=True) for q in questions(7)]
     with torch.inference_mode():
-        said = [
+        predicted = [
             int(model(input_ids=torch.tensor([item.prompt_ids])).logits[0, -1].argmax())
             for item in asked
         ]
     # Whatever the untrained model says becomes gold for some of them, so that some are right.
     asked = [
         replace(item, gold_token=token) if n % 3 else item
-        for n, (item, token) in enumerate(zip(asked, said, strict=True))
+        for n, (item, token) in enumerate(zip(asked, predicted, strict=True))
     ]
-    expected = sum(item.gold_token == token for item, token in zip(asked, said, strict=True))
+    expected = sum(item.gold_token == token for item, token in zip(asked, predicted, strict=True))
     assert expected >= 4
-    examination = ValidationSet(tuple(asked), PROMPT, 4, (), tokens_a_pass=60)
-    assert count_correct(model, tokenizer, examination, asked) == expected
+    validation_set = ValidationSet(tuple(asked), PROMPT, 4, (), tokens_a_pass=60)
+    assert count_correct(model, tokenizer, validation_set, asked) == expected
 
 
 def test_written_replies_are_thinned_evenly_and_answers_never():

@@ -1,13 +1,12 @@
-"""Questions from somewhere, divided and checked: the only rooms' door to data.
+"""Reads, divides and checks the questions of a run.
 
-In: a dataset config. Out: `QuestionSplits`, the questions of train, validation and test, the
-shots set aside for prompts, what was left out and why, and a fingerprint of it all. The same
-config gives the same questions on every machine; only `dataset.seed` draws.
+A dataset config becomes `QuestionSplits`: the questions of train, validation and test, the shots
+for prompts, what was left out and why, and a fingerprint. The same config gives the same
+questions on every machine; all draws use `dataset.seed`.
 
-What can go wrong is the user's to mend, so it is a UserError of one line: a missing file or
-column, a hub that cannot be reached, rows that are wrong (named by file and line), repeats where
-they are refused, more questions asked for than there are, right answers that all stand in one
-place.
+Errors are UserErrors of one line: a missing file or column, a hub that cannot be reached, wrong
+rows (named by file and line), repeats, more questions asked for than there are, right answers
+that all have the same place.
 
 A new source is one file here and one line in `SOURCES`.
 """
@@ -36,13 +35,13 @@ SOURCES: dict[str, Callable[..., QuestionSplits]] = {
     "medmcqa": load_medmcqa,
     "mmlu_pro": load_mmlu_pro,
 }
-"""What reads each kind of dataset."""
+"""The reader of each kind of dataset."""
 
 
 def load_questions(config: DatasetConfig, *, fetch: bool = True) -> QuestionSplits:
     """All questions of a run. Raises UserError for anything wrong with the source.
 
-    Without `fetch` nothing is downloaded: NotHereError says what would be.
+    Without `fetch` nothing is downloaded: NotHereError names what would have to be.
     """
     if config.kind not in SOURCES:
         raise UserError(f"dataset.kind is {config.kind!r}; give one of {', '.join(SOURCES)}")
@@ -54,10 +53,9 @@ def load_questions(config: DatasetConfig, *, fetch: bool = True) -> QuestionSpli
 def published_scores(
     config: DatasetConfig, entropy_column: str, correct_column: str
 ) -> dict[str, tuple[float, bool]]:
-    """Scores that somebody published beside the questions, by question id.
+    """Published entropies (nats) and correctness by question id, from columns of local files.
 
-    Entropy in nats and whether the model was correct, for every row of the files, those that
-    duplicates=first leaves out included. Raises UserError for datasets that are not local files.
+    Rows that duplicates=first leaves out are included. Raises UserError for other datasets.
     """
     if not isinstance(config, LocalConfig):
         raise UserError(

@@ -1,14 +1,13 @@
-"""Arithmetic made by our own code: `7 + 2 - 4`, with a one-digit answer and its solution.
+"""Generated arithmetic: `7 + 2 - 4`, with a one-digit answer and its solution.
 
-A chain is a walk: from one value to the next by adding or subtracting an operand. Counting, for
-every value, the chains that end there numbers all chains of n steps 0, 1, 2, ..., and drawing
-distinct numbers draws distinct questions, every one equally likely. Nothing is generated and
-thrown away, and how many questions exist is known beforehand.
+A chain goes from one value to the next by adding or subtracting an operand. The number of chains
+that end in each value is counted, so that all chains of n steps can be numbered 0, 1, 2, ...
+Drawing distinct numbers then draws distinct questions with equal chance, and it is known
+beforehand how many there are.
 
-How rows are spread: shots get their step counts first, then test, validation and train each
-share theirs evenly over 1..most_steps. Where the short chains are too few for that, every split
-takes of them in proportion to its size and the longer chains share the rest evenly, so that all
-splits keep the same mix.
+Shots get their step counts first. Test, validation and train each divide theirs evenly over
+1..most_steps. If there are too few short chains, every split takes some in proportion to its size
+and divides the rest evenly over the longer ones, so that all splits have the same mix.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from math import ceil
 
 from caft.data.config import ArithmeticConfig
@@ -38,31 +38,28 @@ class Move:
 
 
 def load_arithmetic(config: ArithmeticConfig) -> QuestionSplits:
-    """All splits, from `config` alone. Raises UserError where too few distinct questions exist."""
+    """All splits, from `config` alone. Raises UserError if too few distinct questions exist."""
+    bounds = Bounds(config.lowest, config.highest, config.largest_operand)
     steps = range(1, config.most_steps + 1)
+    decks = [_shuffled_chains(count, bounds, config.seed) for count in steps]
+    shares = spread_shots(config.prompt.shots, config.most_steps)
+    chains = [count_chains(count, bounds) for count in steps]
+    available = [count - taken for count, taken in zip(chains, shares, strict=True)]
     sizes = {"test": config.test, "validation": config.validation, "train": config.train}
-    decks = [_Deck(config, count) for count in steps]
-    for_shots = spread_shots(config.prompt.shots, config.most_steps)
-    available = [deck.size - shots for deck, shots in zip(decks, for_shots, strict=True)]
     waiting = sum(size for size in sizes.values() if size is not None)
     _refuse_too_few(waiting, available, config)
-    splits = {"shots": _deal(decks, for_shots, "shots", config)}
+    splits = {"shots": _deal(decks, shares, "shots", config.seed)}
     for split, size in sizes.items():
         assert size is not None, "the config refuses null"
         shares = share(size, available, waiting)
-        splits[split] = _deal(decks, shares, split, config)
+        splits[split] = _deal(decks, shares, split, config.seed)
         available = [left - taken for left, taken in zip(available, shares, strict=True)]
         waiting -= size
-    return QuestionSplits(
-        train=splits["train"],
-        validation=splits["validation"],
-        test=splits["test"],
-        shots=splits["shots"],
-    )
+    return QuestionSplits(**splits, removed={})
 
 
 def spread_shots(shots: int, most_steps: int) -> list[int]:
-    """How many shots each step count gets: evenly, and from short to long where they are few."""
+    """How many shots each step count gets: evenly spread from short to long."""
     counts = [0] * most_steps
     for shot in range(shots):
         counts[(2 * shot + 1) * most_steps // (2 * shots)] += 1
@@ -70,11 +67,11 @@ def spread_shots(shots: int, most_steps: int) -> list[int]:
 
 
 def share(size: int, available: Sequence[int], waiting: int) -> list[int]:
-    """Divide `size` rows over step counts, evenly up to a cap each; leftovers go to the shortest.
+    """Divides `size` rows over step counts, evenly up to a cap each; the rest goes to the shortest.
 
-    A cap is this split's part of what is `available`, out of all `waiting` rows of this and the
-    splits to come. Where every step count has enough for an even share of all of them, no cap is
-    reached and a split does not depend on the size of the others.
+    A cap is this split's part of what is `available`; `waiting` counts the rows of this split and
+    of those to come. If every step count has enough for an even share of all of them, no cap is
+    reached and a split does not depend on the sizes of the others.
     """
     caps = [ceil(questions * size / waiting) for questions in available]
     shares = [0] * len(caps)
@@ -88,21 +85,16 @@ def share(size: int, available: Sequence[int], waiting: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Values stay within `lowest`..`highest`, operands within `lowest`..`largest_operand`."""
+    """Values are within `lowest`..`highest`, operands within `lowest`..`largest_operand`."""
 
     lowest: int
     highest: int
     largest_operand: int
 
 
-def bounds_of(config: ArithmeticConfig) -> Bounds:
-    """The generator's limits."""
-    return Bounds(config.lowest, config.highest, config.largest_operand)
-
-
 @cache
 def moves_to(value: int, bounds: Bounds) -> tuple[Move, ...]:
-    """Every last step that ends in `value`; with `lowest` 0 the value itself, as + 0 and - 0."""
+    """Every last step that ends in `value`; with `lowest` 0 also + 0 and - 0."""
     moves: list[Move] = []
     for before in range(bounds.lowest, bounds.highest + 1):
         operand = abs(value - before)
@@ -136,7 +128,6 @@ def chain_number(number: int, steps: int, bounds: Bounds) -> tuple[list[Move], i
 
 
 def _walk(number: int, value: int, steps: int, bounds: Bounds) -> list[Move]:
-    """The chain with this number among those of `steps` steps that end in `value`."""
     if steps == 0:
         return []
     for move in moves_to(value, bounds):
@@ -148,7 +139,7 @@ def _walk(number: int, value: int, steps: int, bounds: Bounds) -> list[Move]:
 
 
 def write_question(moves: Sequence[Move], answer: int) -> Question:
-    """A chain in words; the rationale is its solution, step by step, without an answer marker."""
+    """A chain as a question; the rationale has every step and no answer marker."""
     text = f"{moves[0].before}" + "".join(f" {move.sign} {move.operand}" for move in moves)
     after = [move.before for move in moves[1:]] + [answer]
     solution = " ".join(
@@ -167,22 +158,15 @@ def write_question(moves: Sequence[Move], answer: int) -> Question:
     )
 
 
-class _Deck:
-    """All chains of one step count in an order fixed by the seed, dealt from the top."""
-
-    def __init__(self, config: ArithmeticConfig, steps: int) -> None:
-        self._bounds = bounds_of(config)
-        self.size = count_chains(steps, self._bounds)
-        self._steps = steps
-        self._numbers = draw_distinct(_seeded(config.seed, f"{steps} steps"), self.size)
-
-    def deal(self) -> Question:
-        """The next question that was not dealt before."""
-        return write_question(*chain_number(next(self._numbers), self._steps, self._bounds))
+def _shuffled_chains(steps: int, bounds: Bounds, seed: int) -> Iterator[Question]:
+    """All questions of one step count, in an order drawn by the seed."""
+    chance = _seeded(seed, f"{steps} steps")
+    for number in draw_distinct(chance, count_chains(steps, bounds)):
+        yield write_question(*chain_number(number, steps, bounds))
 
 
 def draw_distinct(chance: random.Random, size: int) -> Iterator[int]:
-    """0 .. size - 1 in a random order, lazily: a Fisher-Yates shuffle that stores only swaps."""
+    """0 .. size - 1 in random order, one by one: a Fisher-Yates shuffle that stores only swaps."""
     swapped: dict[int, int] = {}
     for place in range(size):
         other = place + below(chance, size - place)
@@ -193,9 +177,9 @@ def draw_distinct(chance: random.Random, size: int) -> Iterator[int]:
 def below(chance: random.Random, bound: int) -> int:
     """A random integer in 0 .. bound - 1.
 
-    Made of random() alone, whose sequence Python promises to keep for a seed; randrange, shuffle
-    and sample may change between versions. Two draws, since some bounds pass 2^53; all in
-    integers, so that no platform rounds differently.
+    It uses random() alone, whose sequence for a seed Python promises to keep; randrange, shuffle
+    and sample may change. Two draws, since some bounds exceed 2^53; integers only, so that every
+    platform rounds alike.
     """
     high, low = (int(chance.random() * 2**53) for _ in range(2))
     return ((high << 53 | low) * bound) >> 106
@@ -207,10 +191,14 @@ def _seeded(seed: int, purpose: str) -> random.Random:
 
 
 def _deal(
-    decks: Sequence[_Deck], shares: Sequence[int], split: str, config: ArithmeticConfig
+    decks: Sequence[Iterator[Question]], shares: Sequence[int], split: str, seed: int
 ) -> tuple[Question, ...]:
-    dealt = [deck.deal() for deck, part in zip(decks, shares, strict=True) for _ in range(part)]
-    order = draw_distinct(_seeded(config.seed, f"order of {split}"), len(dealt))
+    dealt = [
+        question
+        for deck, part in zip(decks, shares, strict=True)
+        for question in islice(deck, part)
+    ]
+    order = draw_distinct(_seeded(seed, f"order of {split}"), len(dealt))
     return tuple(dealt[place] for place in order)
 
 

@@ -1,14 +1,13 @@
-"""What a cell means, the same in every format: missing values, numbers, truth values. Pure.
+"""The meaning of a cell, the same in every format: missing values, numbers, truth values. Pure.
 
 Table libraries write one column in many ways: whole numbers with a gap become floats ("4.0"), a
 gap becomes null, NaN, an empty cell or the word "nan". A column is therefore read as a whole:
 
-* Missing is null, NaN and blank text, and the words that libraries write for a gap ("nan",
-  "<NA>", "NaT"). Words that may be somebody's text, too ("None", "NA", "null"), are missing where
-  every other cell of the column is a number, and text in a column of texts.
-* Whole numbers are written without a fraction where all numbers of the column are whole: 4.0 and
-  "4.0" are 4. Beside 2.5 they stay as they are.
-* What libraries write for an infinite number ("inf") is one where all others are numbers.
+* Null, NaN, blank text and the words that libraries write for a gap ("nan", "<NA>", "NaT") are
+  missing. Words that may also be text ("None", "NA", "null") are missing in a column of numbers
+  and text in a column of texts.
+* If all numbers of a column are whole, 4.0 and "4.0" are 4. Beside 2.5 they are not changed.
+* The word for an infinite number ("inf") is a number in a column of numbers.
 * Truth values are the words True and False.
 """
 
@@ -21,42 +20,40 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 GAPS = frozenset({"nan", "<NA>", "NaT"})
-"""What libraries write for a gap and no person writes for anything else; exactly so."""
+"""Words that libraries write for a gap, and that have no other meaning; case matters."""
 
 PERHAPS_GAPS = frozenset({"nan", "na", "n/a", "#n/a", "null", "none", "-nan", "<na>", "nat"})
-"""Words, in any case, that are gaps among numbers and texts among texts."""
+"""Words, in any case, that are gaps among numbers and text among texts."""
 
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?", re.ASCII)
 _WHOLE = re.compile(r"([-+]?\d+)(?:\.0)?", re.ASCII)
 _EXACT = 2**53
-"""Above it floats skip whole numbers: what stands there is no count that became one."""
-
-
+"""Above it floats skip whole numbers."""
 _INFINITIES = frozenset({"inf", "-inf"})
-"""What libraries write for infinite numbers; exactly so, as "infinity" may be somebody's text."""
+"""Words that libraries write for infinite numbers; "infinity" may be text."""
 
 
 def is_missing(value: object) -> bool:
-    """Null, NaN, blank text or a library's own word for a gap."""
+    """Whether a value is null, NaN, blank text or a library's word for a gap."""
     if isinstance(value, str):
         return not value.strip() or value.strip() in GAPS
     return value is None or (isinstance(value, float | Decimal) and math.isnan(value))
 
 
 def is_number(value: object) -> bool:
-    """A number, or a text that is one from end to end; truth values are none."""
+    """Whether a value is a number or the text of one; truth values are not."""
     if isinstance(value, str):
         return len(value) < 400 and _NUMBER.fullmatch(value.strip()) is not None
     return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
 
 
 def as_text(value: object) -> str | None:
-    """Text without outer white space; numbers and truth values as they are written.
+    """The stripped text of texts, numbers and truth values; "" for a text that is a gap.
 
-    None for what is missing, for infinity and for everything that is no text.
+    None for anything else, for infinity and for other gaps.
     """
-    if is_missing(value):
-        return "" if isinstance(value, str) else None
+    if isinstance(value, str) and is_missing(value):
+        return ""
     if isinstance(value, float | Decimal) and not math.isfinite(value):
         return None
     return str(value).strip() if isinstance(value, str | int | float | Decimal) else None
@@ -74,7 +71,7 @@ def as_whole_number(value: object) -> int | None:
 
 
 def show(value: object) -> str:
-    """A value for a message: cut, however long or deep it is."""
+    """A value for a message, cut to a readable length."""
     return _SHORT.repr(value)
 
 
@@ -92,7 +89,7 @@ _SHORT.maxlevel = 3
 
 
 def tidy_column(values: Sequence[object]) -> list[object]:
-    """The cells of one column, of which lists are parts, under one rule for all of them."""
+    """The cells of a column (and of the lists in it) under the rules above."""
     leaves = [leaf for value in values for leaf in (value if isinstance(value, list) else [value])]
     telling = [leaf for leaf in leaves if not is_missing(leaf) and not _tells_nothing(leaf)]
     numeric = all(is_number(leaf) for leaf in telling)
@@ -111,7 +108,7 @@ def tidy_column(values: Sequence[object]) -> list[object]:
 
 
 def _tells_nothing(value: object) -> bool:
-    """Words that mean a number, or none, only where the rest of their column does."""
+    """Whether a word's meaning depends on the rest of its column."""
     return _is_perhaps_gap(value) or (isinstance(value, str) and value in _INFINITIES)
 
 
@@ -120,7 +117,7 @@ def _is_perhaps_gap(value: object) -> bool:
 
 
 def _is_fraction(value: object) -> bool:
-    """Whether a number is more than a count: 2.5, 1e20, "2.50"."""
+    """Whether a number is not a whole one, or too large to be exact: 2.5, 1e20, "2.50"."""
     if isinstance(value, str):
         return _WHOLE.fullmatch(value.strip()) is None
     if isinstance(value, float | Decimal):
@@ -129,7 +126,6 @@ def _is_fraction(value: object) -> bool:
 
 
 def _drop_fraction(value: object) -> object:
-    """A count as it was before its column had gaps."""
     if isinstance(value, str):
         return found[1] if (found := _WHOLE.fullmatch(value.strip())) else value
     return int(value) if isinstance(value, float | Decimal) else value

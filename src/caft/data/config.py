@@ -1,4 +1,4 @@
-"""Which questions: one config class a kind of source."""
+"""The datasets' settings: one config class for each kind of source."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from caft.text.config import PromptConfig
 
 
 class Duplicates(Enum):
-    """What happens to rows that repeat an id or a question within one split."""
+    """What is done with rows that repeat an id or a question of their split."""
 
     refuse = "refuse"
     first = "first"
@@ -21,8 +21,8 @@ class Duplicates(Enum):
 class AnswerForm(Enum):
     """How a file writes its gold answers.
 
-    `auto` takes the one form that fits every row, says so in the log, and refuses where two
-    forms fit and disagree.
+    `auto` takes the form that fits every row and logs it; two forms that fit and disagree are
+    refused.
     """
 
     auto = "auto"
@@ -33,13 +33,12 @@ class AnswerForm(Enum):
 
 @dataclass(kw_only=True, slots=True)
 class DatasetConfig:
-    """What every source shares. Row counts of None take all there is.
+    """The settings that every source has. Row counts of None take all rows.
 
-    A split that has no rows of its own is drawn from the training rows; its count of None takes
-    a tenth of them. `seed` fixes which questions there are and how they are divided; nothing
-    else draws on it. `answer_set` closes the answers of questions without listed options.
-    `max_new_tokens` is the longest rationale that a model may write to such questions.
-    `shuffle_options` puts each question's options in an order drawn by `seed` and its id.
+    A split without rows of its own is drawn from the training rows; a count of None is then a
+    tenth of them. `seed` decides which questions there are and how they are divided, and nothing
+    else. `max_new_tokens` is the longest rationale that a model may write. `shuffle_options` gives
+    each question's options an order drawn by `seed` and its id.
     """
 
     kind: str
@@ -50,38 +49,26 @@ class DatasetConfig:
     test: Count | None = None
     duplicates: Duplicates = Duplicates.refuse
     shuffle_options: bool = False
-    answer_set: list[str] = field(default_factory=list)
     max_new_tokens: Count = 1024
     prompt: PromptConfig = field(default_factory=PromptConfig)
 
     def __post_init__(self) -> None:
         check_dials(self, "dataset")
-        self._refuse_unclear_answer_set()
-
-    def _refuse_unclear_answer_set(self) -> None:
-        members = self.answer_set
-        if len(members) == 1:
-            raise UserError(
-                f"dataset.answer_set is {members}; give two or more different answers, or [] "
-                "for free text"
-            )
 
 
 @dataclass(kw_only=True, slots=True)
 class ArithmeticConfig(DatasetConfig):
-    """Chains of additions and subtractions whose answer is one digit; made by our own code.
+    """Generated chains of additions and subtractions whose answer is one digit.
 
-    Values on the way stay within `lowest`..`highest`, operands within
-    `lowest`..`largest_operand`, the answer within 1..9.
-    Questions are drawn evenly over 1..`most_steps` operations, see data/arithmetic.py. There is
-    no "all there is": the three row counts are numbers.
+    Intermediate values are within `lowest`..`highest`, operands within
+    `lowest`..`largest_operand`, the answer within 1..9. Questions are drawn evenly over
+    1..`most_steps` operations, see data/arithmetic.py. Row counts must be numbers.
     """
 
     kind: str = "arithmetic"
     train: Count | None = 600
     validation: Count | None = 100
     test: Count | None = 200
-    answer_set: list[str] = field(default_factory=lambda: list("123456789"))
     most_steps: Annotated[int, Range(1, 9)] = 5
     lowest: Annotated[int, Range(0, 1)] = 0
     highest: Annotated[int, Range(9, 99)] = 30
@@ -92,12 +79,7 @@ class ArithmeticConfig(DatasetConfig):
         if None in (self.train, self.validation, self.test):
             raise UserError(
                 "dataset.train, dataset.validation or dataset.test is null; arithmetic has no "
-                "natural end: give three numbers"
-            )
-        if self.answer_set != list("123456789"):
-            raise UserError(
-                f"dataset.answer_set is {self.answer_set}; arithmetic answers are the digits 1 "
-                "to 9: leave it out, or list those nine as text"
+                "end: give three numbers"
             )
         if self.largest_operand > self.highest:
             raise UserError(
@@ -107,12 +89,11 @@ class ArithmeticConfig(DatasetConfig):
 
 @dataclass(kw_only=True, slots=True)
 class ColumnsConfig:
-    """Column names of a file. None means the file has no such column.
+    """Column names of a file; None if the file has no such column.
 
-    `options` names one column with a list (or a JSON list as text), or several columns, one an
-    option, such as `[A, B, C, D]`; there, empty cells at the end mean that the row has fewer
-    options. In place of the list a text with commas will do. Without an `id` column, ids are
-    made of the content.
+    `options` names one column with a list (or a JSON list as text), or several columns with one
+    option each, such as `[A, B, C, D]` or `A,B,C,D`; a row with empty cells at the end has fewer
+    options. Without an `id` column, ids are made of the content.
     """
 
     id: Text | None = None
@@ -130,11 +111,12 @@ class ColumnsConfig:
 
 @dataclass(kw_only=True, slots=True)
 class LocalConfig(DatasetConfig):
-    """Your own JSONL, CSV or parquet files.
+    """Your own JSONL, CSV, TSV or parquet files.
 
     Only `train_path` is needed: splits without a file are drawn from it by `seed`. Relative
-    paths start at the current folder. `first_index` is the number of the first option where
-    answers are indices; None is decided from all rows, and asked for where none of them tells.
+    paths start at the current folder. `first_index` is the number of the first option if answers
+    are indices; None is decided from all rows, or refused if they do not show it. `answer_set`
+    lists the allowed answers of questions without options; empty is free text.
     """
 
     kind: str = "local"
@@ -142,16 +124,25 @@ class LocalConfig(DatasetConfig):
     validation_path: Text | None = None
     test_path: Text | None = None
     columns: ColumnsConfig = field(default_factory=ColumnsConfig)
+    answer_set: list[str] = field(default_factory=list)
     answer_form: AnswerForm = AnswerForm.auto
     first_index: Annotated[int, Range(0, 1)] | None = None
+
+    def __post_init__(self) -> None:
+        DatasetConfig.__post_init__(self)
+        if len(self.answer_set) == 1:
+            raise UserError(
+                f"dataset.answer_set is {self.answer_set}; give two or more different answers, or "
+                "[] for free text"
+            )
 
 
 @dataclass(kw_only=True, slots=True)
 class HubDatasetConfig(DatasetConfig):
     """A published dataset, from the hub at a pinned revision or from the copy at `path`.
 
-    `path` is a folder laid out as on the hub, or one file of rows. Published rows repeat a few
-    questions, so the first of each is kept.
+    `path` is a folder with the hub's files, or one file of rows. Published rows repeat a few
+    questions; the first of each is kept.
     """
 
     duplicates: Duplicates = Duplicates.first
@@ -173,7 +164,7 @@ class MmluProConfig(HubDatasetConfig):
 class MedmcqaConfig(HubDatasetConfig):
     """MedMCQA: 182,822 training and 4,183 validation questions with 4 options.
 
-    Some copies count options from 0, the original files from 1: see `LocalConfig.first_index`.
+    The original files count options from 1, some copies from 0: see `LocalConfig.first_index`.
     """
 
     kind: str = "medmcqa"

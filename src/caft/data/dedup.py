@@ -1,9 +1,8 @@
 """Repeats, overlaps and draws. Pure: questions in, questions out.
 
-Two notions of "the same question" live here. Within one split, rows repeat each other when
-wording *and* options agree: one stem with other options is another question, and a fair one.
-Between splits wording alone decides: a model that was trained on the stem has seen the test
-question, whichever distractors stood below it.
+"The same question" has two meanings here. Within a split, rows are equal if wording *and* options
+are: a wording with other options is another question. Between splits the wording alone decides: a
+model that was trained on it has seen the test question, whatever the wrong options were.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from caft.data.config import DatasetConfig, Duplicates
 from caft.data.row_errors import refuse_mistakes
@@ -22,48 +20,38 @@ from caft.records import Question
 Questions = tuple[Question, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pools:
-    """Rows as they came from a source. None: this split is drawn from the training rows."""
-
-    train: Questions
-    validation: Questions | None = None
-    test: Questions | None = None
-    shots: Questions | None = None
-
-
 def wording(question: Question) -> str:
-    """The question's text, blind to case and to the amount of white space."""
+    """The question's text without case and extra white space."""
     return " ".join(question.text.casefold().split())
 
 
 def content(question: Question) -> tuple[str, ...]:
-    """Wording and options: what makes two rows of one split the same question."""
+    """Wording and options, in which the repeats of a split agree."""
     return (wording(question), *(" ".join(option.split()) for option in question.options))
 
 
 def drop_repeats(
     questions: Sequence[Question], split: str, rule: Duplicates
 ) -> tuple[Questions, Counter[str]]:
-    """The first of every id and of every content, and how many rows that left out, by reason.
+    """The first of every id and of every content, and the counts of the others by reason.
 
-    Raises UserError naming the rows where the rule is to refuse.
+    Raises UserError that names them if the rule is to refuse.
     """
     seen_ids: dict[str, Question] = {}
     seen_contents: dict[tuple[str, ...], Question] = {}
     kept, mistakes = [], []
     removed: Counter[str] = Counter()
     for question in questions:
-        by_id, by_content = seen_ids.get(question.id), seen_contents.get(content(question))
-        if by_id is None and by_content is None:
-            seen_ids[question.id] = seen_contents[content(question)] = question
-            kept.append(question)
-        elif by_id is not None:
+        words = content(question)
+        if earlier := seen_ids.get(question.id):
             removed[f"{split} rows: id repeated"] += 1
-            mistakes.append(f"{question.origin}: id {question.id!r} repeats {by_id.origin}")
-        elif by_content is not None:
+            mistakes.append(f"{question.origin}: id {question.id!r} repeats {earlier.origin}")
+        elif earlier := seen_contents.get(words):
             removed[f"{split} rows: question repeated"] += 1
-            mistakes.append(f"{question.origin}: the question repeats {by_content.origin}")
+            mistakes.append(f"{question.origin}: the question repeats {earlier.origin}")
+        else:
+            seen_ids[question.id] = seen_contents[words] = question
+            kept.append(question)
     if rule is Duplicates.refuse:
         refuse_mistakes(mistakes, "dataset.duplicates=first keeps the first of each")
     return tuple(kept), removed
@@ -72,9 +60,9 @@ def drop_repeats(
 def leave_out(
     questions: Sequence[Question], held_out: Sequence[Question], split: str, held: str
 ) -> tuple[Questions, Counter[str]]:
-    """The questions whose wording does not stand in `held_out`, and the counts of the others.
+    """The questions whose wording is not in `held_out`, and two counts, which may differ.
 
-    Counted twice, since they differ: the rows that leave, and the held-out questions found.
+    One counts the rows that were left out, the other the held-out questions found among them.
     """
     wordings = {wording(question) for question in held_out}
     kept = tuple(question for question in questions if wording(question) not in wordings)
@@ -91,10 +79,10 @@ def leave_out(
 
 
 def order_of_draw(questions: Iterable[Question], split: str, seed: int) -> Questions:
-    """The questions in an order that depends on nothing but `split`, `seed` and each one's id.
+    """The questions in an order that depends only on `split`, `seed` and their ids.
 
-    A hash, not a shuffle: rows added to a file later do not move those already there, and every
-    Python version on every platform agrees.
+    The order is that of a hash: rows added to a file later do not move the others, and it is the
+    same for every Python version and platform.
     """
 
     def rank(question: Question) -> bytes:
@@ -104,54 +92,57 @@ def order_of_draw(questions: Iterable[Question], split: str, seed: int) -> Quest
 
 
 def draw(questions: Sequence[Question], count: int | None, split: str, seed: int) -> Questions:
-    """`count` questions (None: all) by seed, in the order they came in.
-
-    Raises UserError where there are fewer.
-    """
+    """`count` questions (None: all) drawn by seed, in their own order. UserError if too few."""
     if count is None:
         return tuple(questions)
     if count > len(questions):
+        dial = "dataset.prompt.shots" if split == "shots" else f"dataset.{split}"
         raise UserError(
-            f"{dial(split)} is {count}, but {len(questions)} questions are there once repeats "
-            "and the other splits are out: ask for fewer, or give more rows"
+            f"{dial} is {count}, but {len(questions)} questions are left without repeats and the "
+            "other splits: ask for fewer, or give more rows"
         )
     drawn = {question.id for question in order_of_draw(questions, split, seed)[:count]}
     return tuple(question for question in questions if question.id in drawn)
 
 
-def dial(split: str) -> str:
-    """The config key that says how many questions a split gets."""
-    return "dataset.prompt.shots" if split == "shots" else f"dataset.{split}"
+def divide(
+    config: DatasetConfig,
+    *,
+    train: Questions,
+    validation: Questions | None = None,
+    test: Questions | None = None,
+    shots: Questions | None = None,
+) -> QuestionSplits:
+    """Divides the rows of a source into the splits of a run; splits of None are drawn from train.
 
-
-def divide(pools: Pools, config: DatasetConfig) -> QuestionSplits:
-    """Rows of a source into the splits of a run.
-
-    Repeats go first. A question that stands in two splits stays with the one that is examined:
-    test, then validation, then shots, then train. Rows given for a split rule out training rows
-    as a whole, so that no training row depends on how many of them are examined.
+    Repeats are removed first. A question of two splits stays in the first of test, validation,
+    shots and train. All rows of a split's own file are removed from train, whether they are drawn
+    or not, so that train does not depend on how many are.
     """
-    train, removed = drop_repeats(pools.train, "train", config.duplicates)
-    counts = {
-        "test": config.test,
-        "validation": config.validation,
-        "shots": config.prompt.shots,
-    }
+    train, removed = drop_repeats(train, "train", config.duplicates)
     tenth = max(1, len(train) // 10)
+    sources = {
+        "test": (test, config.test),
+        "validation": (validation, config.validation),
+        "shots": (shots, config.prompt.shots),
+    }
     chosen: dict[str, Questions] = {}
     held: dict[str, Questions] = {}
-    for split, count in counts.items():
-        own: Questions | None = getattr(pools, split)
+    for split, (own, count) in sources.items():
         if own is None:
-            held[split] = chosen[split] = draw(
-                train, tenth if count is None else count, split, config.seed
-            )
-            train = _without_ids(train, chosen[split])
+            wanted = tenth if count is None else count
+            rows = chosen[split] = draw(train, wanted, split, config.seed)
+            drawn = {question.id for question in rows}
+            train = tuple(question for question in train if question.id not in drawn)
         else:
-            held[split], left_out = _tidy(own, split, held, config.duplicates)
+            rows, left_out = drop_repeats(own, split, config.duplicates)
             removed += left_out
-            chosen[split] = draw(held[split], count, split, config.seed)
-        train, left_out = leave_out(train, held[split], "train", split)
+            for earlier, held_out in held.items():
+                rows, left_out = leave_out(rows, held_out, split, earlier)
+                removed += left_out
+            chosen[split] = draw(rows, count, split, config.seed)
+        held[split] = rows
+        train, left_out = leave_out(train, rows, "train", split)
         removed += left_out
     refuse_shared_ids({**held, "train": train})
     chosen["train"] = draw(train, config.train, "train", config.seed)
@@ -160,7 +151,7 @@ def divide(pools: Pools, config: DatasetConfig) -> QuestionSplits:
 
 
 def refuse_shared_ids(splits: Mapping[str, Questions]) -> None:
-    """Scores, classes and replies are kept by id, so an id must mean one question in a run."""
+    """UserError if an id means two questions: scores, classes and replies are kept by id."""
     seen: dict[str, Question] = {}
     mistakes = []
     for question in (question for rows in splits.values() for question in rows):
@@ -172,21 +163,6 @@ def refuse_shared_ids(splits: Mapping[str, Questions]) -> None:
     refuse_mistakes(
         mistakes, "make ids unique over all files, or set dataset.columns.id=null to have them made"
     )
-
-
-def _tidy(
-    rows: Questions, split: str, held: Mapping[str, Questions], rule: Duplicates
-) -> tuple[Questions, Counter[str]]:
-    rows, removed = drop_repeats(rows, split, rule)
-    for earlier, held_out in held.items():
-        rows, left_out = leave_out(rows, held_out, split, earlier)
-        removed += left_out
-    return rows, removed
-
-
-def _without_ids(questions: Questions, drawn: Questions) -> Questions:
-    ids = {question.id for question in drawn}
-    return tuple(question for question in questions if question.id not in ids)
 
 
 def _refuse_empty(chosen: Mapping[str, Questions], removed: Mapping[str, int]) -> None:

@@ -1,6 +1,6 @@
-"""Rows of JSONL, CSV and parquet files, as plain values with the line each came from.
+"""Rows of JSONL, CSV, TSV and parquet files, as plain values with the line each came from.
 
-All formats end under the same rules for missing values and numbers, see cells.py.
+All formats share the rules of cells.py for missing values and numbers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import json
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
@@ -23,7 +24,7 @@ from caft.errors import UserError
 
 MOST_DIGITS = 4000
 LARGEST_CELL = 2**31 - 1
-"""Characters; the csv module's own bound, 131,072, is less than JSON and parquet may hold."""
+"""Characters; the csv module's own limit, 131,072, is lower than that of JSON and parquet."""
 
 _LONGEST_NAME = 60
 _LONGEST_PATH = 300
@@ -33,17 +34,22 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: its values by column, and `origin`, file and line, for messages."""
+    """One row: its values by column, and `origin` (file and line) for messages."""
 
     origin: str
     values: Mapping[str, object]
 
+    def wrong_cell(self, column: str, advice: str, detail: str = "") -> UserError:
+        """An error about the value of a column, with what to do about it."""
+        held = f"{show(self.values.get(column))}{detail}"
+        return UserError(f"{self.origin}: column {column!r} holds {held}; {advice}")
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A file's rows. `columns` are all names that any row has, in order of appearance.
+    """A file's rows, and all column names that any row has, in order of appearance.
 
-    Of columns that share a name (`repeated`) the rows hold the last one.
+    Where columns share a name (`repeated`), the rows have the values of the last one.
     """
 
     name: str
@@ -53,41 +59,33 @@ class Table:
 
 
 Read: TypeAlias = tuple[tuple[Row, ...], frozenset[str]]
-"""A file's rows, and the names that several of its columns share."""
+"""A file's rows, and the column names that are repeated in it."""
 
 
 def read_table(path_given: str, key: str) -> Table:
     """The file at `path_given`, which the user named as config `key`.
 
-    Raises UserError where it is missing, empty, of an unknown kind or unreadable; wrong lines
-    are named by file and line.
+    Raises UserError if it is missing, empty, of an unknown kind or unreadable; names wrong lines.
     """
     path = Path(path_given).expanduser()
+    read = READERS.get(path.suffix.lower())
     try:
-        # A folder that may not be entered and a name that is too long raise here already.
+        # Raises already for a name that is too long and a folder without permission.
         if not path.is_file():
             raise UserError(_describe_missing(path, key))
-    except OSError as error:
-        raise _unreadable(key, path_given, error) from error
-    read = READERS.get(path.suffix.lower())
-    if read is None:
-        raise UserError(
-            f"{key}={path_given} ends in {path.suffix or 'nothing'!r}; give a file that ends in "
-            f"{', '.join(READERS)}"
-        )
-    try:
+        if read is None:
+            raise UserError(
+                f"{key}={path_given} ends in {path.suffix or 'nothing'!r}; give a file that ends "
+                f"in {', '.join(READERS)}"
+            )
         rows, repeated = read(path)
     except OSError as error:
-        raise _unreadable(key, path_given, error) from error
+        shown = path_given if len(path_given) <= _LONGEST_PATH else show(path_given)
+        raise UserError(f"{key}={shown} cannot be read: {error.strerror or error}") from error
     if not rows:
         raise UserError(f"{key}={path_given} has no rows; give a file with at least one question")
     columns = tuple(dict.fromkeys(column for row in rows for column in row.values))
     return Table(path.name, columns, _tidy_rows(rows, columns), repeated)
-
-
-def _unreadable(key: str, path_given: str, error: OSError) -> UserError:
-    shown = path_given if len(path_given) <= _LONGEST_PATH else show(path_given)
-    return UserError(f"{key}={shown} cannot be read: {error.strerror or error}")
 
 
 def _tidy_rows(rows: Sequence[Row], columns: Sequence[str]) -> tuple[Row, ...]:
@@ -106,7 +104,7 @@ def _describe_missing(path: Path, key: str) -> str:
     if path.exists():
         return f"{key}={path} is a device or a pipe; name a file ({', '.join(READERS)})"
     if path.is_symlink():
-        return f"{key}={path} is a link to {path.readlink()}, which is not there; mend the link"
+        return f"{key}={path} is a link to {path.readlink()}, which is missing; correct the link"
     beside = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, beside, n=1)
     hint = f"did you mean {path.parent / near[0]}?" if near else "check the path"
@@ -114,7 +112,7 @@ def _describe_missing(path: Path, key: str) -> str:
 
 
 def _read_jsonl(path: Path) -> Read:
-    # Split on \n alone: str.splitlines would also cut inside a string that holds U+2028.
+    # Not str.splitlines, which also splits at U+2028 inside a string.
     lines = enumerate(path.read_bytes().split(b"\n"), start=1)
     filled = [(number, line) for number, line in lines if line.strip()]
     return read_each(filled, lambda item: _parse_json_line(path.name, *item)), frozenset()
@@ -151,20 +149,12 @@ def _decode(data: bytes, origin: str) -> str:
         ) from error
 
 
-def _read_csv(path: Path) -> Read:
-    return _read_separated(path, ",;\t")
-
-
-def _read_tsv(path: Path) -> Read:
-    return _read_separated(path, "\t")
-
-
 def _read_separated(path: Path, separators: str) -> Read:
     data = path.read_bytes()
     for number, line in enumerate(data.split(b"\n"), start=1):
         _decode(line, f"{path.name}:{number}")
     text = data.decode("utf-8-sig")
-    # What some spreadsheets write above the header.
+    # Some spreadsheets write such a line above the header.
     named = re.match(r"sep=(.)\r?\n", text)
     separator = named[1] if named else _find_separator(text, separators)
     records = _read_records(text, separator, path.name)[1 if named else 0 :]
@@ -179,13 +169,15 @@ def _read_separated(path: Path, separators: str) -> Read:
 
 
 def _has_row_names(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
-    """Whether rows begin with a number of their own, for which R writes no name."""
-    numbered = all(row[0] == str(number) for number, row in enumerate(rows, start=1))
-    return numbered and all(len(row) == len(header) + 1 for row in rows)
+    """Whether every row begins with its number, as R writes tables, without a column name."""
+    return all(
+        row[0] == str(number) and len(row) == len(header) + 1
+        for number, row in enumerate(rows, start=1)
+    )
 
 
 def _find_separator(text: str, separators: str) -> str:
-    """The sign that parts the first line into most cells; the first of `separators` for equals."""
+    """The one of `separators` that gives the first line most cells; the first in a tie."""
 
     def count(separator: str) -> int:
         try:
@@ -202,7 +194,7 @@ def _read_records(text: str, separator: str, name: str) -> list[tuple[int, list[
     csv.field_size_limit(LARGEST_CELL)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     records: list[tuple[int, list[str]]] = []
-    # A quoted cell may span lines: a record starts on the line after the one before it ended.
+    # A quoted cell may span lines.
     start = 1
     try:
         for cells in reader:
@@ -214,15 +206,15 @@ def _read_records(text: str, separator: str, name: str) -> list[tuple[int, list[
 
 
 def _name_cells(header: Sequence[str], name: str, number: int, cells: Sequence[str]) -> Row:
-    # Spreadsheets and careless writers end lines in commas, header and rows not always alike.
+    # Lines may end in extra commas, in the header or in the rows.
     least = max((place for place, column in enumerate(header, start=1) if column), default=0)
     if len(cells) < least or any(cell.strip() for cell in cells[len(header) :]):
         raise UserError(
             f"{name}:{number}: {len(cells)} cells, but the header has {len(header)} columns; "
             "quote cells that hold commas"
         )
-    # A column without a name, such as a table library's index, cannot be asked for.
     named = zip(header, cells, strict=False)
+    # A column without a name, such as a table library's index, is dropped.
     return Row(f"{name}:{number}", {column: cell for column, cell in named if column})
 
 
@@ -235,52 +227,49 @@ def _read_parquet(path: Path) -> Read:
     except pyarrow.ArrowException as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path.name}: not readable as parquet ({reason})") from error
-    named = tuple(Row(f"{path.name}:{number}", row) for number, row in enumerate(rows, start=1))
-    return named, frozenset()
+    return tuple(Row(f"{path.name}:{n}", row) for n, row in enumerate(rows, start=1)), frozenset()
 
 
 READERS: Mapping[str, Callable[[Path], Read]] = {
     ".jsonl": _read_jsonl,
-    ".csv": _read_csv,
+    ".csv": partial(_read_separated, separators=",;\t"),
     ".parquet": _read_parquet,
-    ".tsv": _read_tsv,
+    ".tsv": partial(_read_separated, separators="\t"),
 }
-"""How each kind of file is read, by the end of its name."""
+"""The reader of each kind of file, by the end of its name."""
 
 
 def refuse_missing_columns(
     table: Table, wanted: Mapping[str, str], advice: Mapping[str, str] = MappingProxyType({})
 ) -> None:
-    """`wanted` maps config keys to column names; all must be in the file, and stand there once.
+    """UserError unless the file has every column of `wanted` (config key to name) exactly once.
 
     `advice` ends the message about a key.
     """
     missing = {key: column for key, column in wanted.items() if column not in table.columns}
     if 2 * len(missing) > len(wanted) and (cell := _find_data_in_header(table)):
         raise UserError(
-            f"{table.name}:1 is no header: {show(cell)} is no column's name; put a line of names "
+            f"{table.name}:1 is no header: {show(cell)} is not a column name; put a line of names "
             f"above the rows, such as {','.join(wanted.values())}"
         )
+    all_missing = len(missing) == len(wanted) and _has_header(table)
     for key, column in missing.items():
         near = difflib.get_close_matches(column, table.columns, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UserError(
             f"{key} is {column!r}, but {table.name} has no such column; {hint}it has "
             f"{show_names(table.columns) or 'no column with a name'}{advice.get(key, '')}"
-            f"{_ask_for_header(table) if len(missing) == len(wanted) and not near else ''}"
+            f"{_HEADER_ADVICE if all_missing and not near else ''}"
         )
     for key, column in wanted.items():
         if column in table.repeated:
             raise UserError(
-                f"{table.name}:1: the column name {column!r}, which {key} names, stands there "
-                "twice; give every column that is asked for a name of its own"
+                f"{table.name}:1: the column name {column!r}, which {key} names, occurs twice; "
+                "give that column a name of its own"
             )
 
 
-def _ask_for_header(table: Table) -> str:
-    if not _has_header(table):
-        return ""
-    return "; if that is a row like the others, put a header, a line of names, above it"
+_HEADER_ADVICE = "; if that is a row like the others, put a header, a line of names, above it"
 
 
 def _has_header(table: Table) -> bool:
@@ -288,10 +277,8 @@ def _has_header(table: Table) -> bool:
 
 
 def _find_data_in_header(table: Table) -> str | None:
-    """A cell of a header that shows that the line is a row like the others."""
-    if not _has_header(table):
-        return None
-    for column in table.columns:
+    """A cell of the header which shows that the line is a row like the others."""
+    for column in table.columns if _has_header(table) else ():
         seen = any(row.values.get(column) == column for row in table.rows)
         if seen or is_number(column) or len(column) > _LONGEST_NAME or column.endswith("?"):
             return column
@@ -299,28 +286,25 @@ def _find_data_in_header(table: Table) -> str | None:
 
 
 def adopt_names(table: Table, names: Sequence[str]) -> Table:
-    """The table with its columns called as in `names`, where only case sets the two apart."""
+    """The table with its columns renamed to `names` where only the case differs."""
     by_case: dict[str, list[str]] = {}
     for column in table.columns:
         by_case.setdefault(column.casefold(), []).append(column)
-    called = {
-        same[0]: name
-        for name in names
-        if name not in table.columns and len(same := by_case.get(name.casefold(), [])) == 1
-    }
-    # A column that is asked for by its own name keeps it.
-    called = {column: name for column, name in called.items() if column not in names}
-    if not called:
+    renamed = {column: column for column in table.columns}
+    for name in names:
+        same = by_case.get(name.casefold(), [])
+        # A column that is asked for by its own name keeps it.
+        if name not in table.columns and len(same) == 1 and same[0] not in names:
+            renamed[same[0]] = name
+    if all(column == name for column, name in renamed.items()):
         return table
     log.info("%s: column names are read without regard to case", table.name)
-    rows = tuple(
-        Row(row.origin, {called.get(column, column): cell for column, cell in row.values.items()})
-        for row in table.rows
-    )
-    columns = tuple(called.get(column, column) for column in table.columns)
-    return replace(
-        table,
-        columns=columns,
-        rows=rows,
-        repeated=frozenset(called.get(column, column) for column in table.repeated),
+    return Table(
+        table.name,
+        tuple(renamed.values()),
+        tuple(
+            Row(row.origin, {renamed[column]: cell for column, cell in row.values.items()})
+            for row in table.rows
+        ),
+        frozenset(renamed[column] for column in table.repeated),
     )

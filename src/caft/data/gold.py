@@ -1,4 +1,4 @@
-"""Which option a file's answer points to. Pure."""
+"""Finds the option that a file's answer names. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BASES = (0, 1)
 """The numbers that a first option may have."""
 
 Answers = Sequence[tuple[object, Sequence[str]]]
-"""What the rows of a file give as answer, each with its options."""
+"""The answers of a file's rows, each with its options."""
 
 _LETTER = re.compile(r"[(\[]?([A-Za-z])[)\].:]?", re.ASCII)
 
@@ -24,7 +24,7 @@ _LETTER = re.compile(r"[(\[]?([A-Za-z])[)\].:]?", re.ASCII)
 def find_gold(
     answer: object, options: Sequence[str], form: AnswerForm, first_index: int
 ) -> int | None:
-    """The option (from 0) that `answer` means when read as `form`; None where it means none."""
+    """The option (from 0) that `answer` names when read as `form`, or None."""
     if form is AnswerForm.letter:
         return _by_letter(answer, options)
     if form is AnswerForm.index:
@@ -40,9 +40,8 @@ def _by_letter(answer: object, options: Sequence[str]) -> int | None:
 
 def _by_index(answer: object, options: Sequence[str], first_index: int) -> int | None:
     number = as_whole_number(answer)
-    if number is None or not 0 <= number - first_index < len(options):
-        return None
-    return number - first_index
+    place = -1 if number is None else number - first_index
+    return place if 0 <= place < len(options) else None
 
 
 def _by_text(answer: object, options: Sequence[str]) -> int | None:
@@ -51,69 +50,56 @@ def _by_text(answer: object, options: Sequence[str]) -> int | None:
         return None
     same = [place for place, option in enumerate(options) if option == text]
     same = same or [place for place, option in enumerate(options) if _mean_the_same(option, text)]
-    # Two options in the same words cannot be told apart by those words.
+    # The text of two options does not decide between them.
     return same[0] if len(same) == 1 else None
 
 
 def _mean_the_same(option: str, text: str) -> bool:
-    """One number or one truth value, written in two ways."""
+    """Whether both are the same number or truth value."""
     if is_number(option) and is_number(text):
         return float(option) == float(text)
     return text.casefold() in ("true", "false") and option.casefold() == text.casefold()
 
 
-def choose_form(answers: Answers, first_index: int | None, column: str) -> tuple[AnswerForm, int]:
-    """The one form under which every answer is among its options, and what indices count from.
+def choose_form(
+    answers: Answers, form: AnswerForm, first_index: int | None, column: str
+) -> tuple[AnswerForm, int]:
+    """The form in which every answer is among its options, and the index of the first option.
 
-    Where none fits every row, the one that fits most, so that the odd rows can be named. Raises
-    UserError where two forms fit and disagree, and where whole numbers could be indices from 0 as
-    well as from 1: a guess there would shift every gold answer by one.
+    `form` is that form or `auto`. If none fits all rows, the one that fits most, so that the others
+    can be reported. Raises UserError if two forms fit and disagree, or if whole numbers could count
+    from 0 as well as from 1: a guess could shift every gold answer by one.
     """
-    ways = [(form, base) for form in FORMS for base in _bases(form, first_index)]
-    readings = {way: [find_gold(*pair, way[0], way[1]) for pair in answers] for way in ways}
+    forms = FORMS if form is AnswerForm.auto else (form,)
+    ways = [(form, base) for form in forms for base in _bases(form, first_index)]
+    readings = {way: [find_gold(*pair, *way) for pair in answers] for way in ways}
     complete = [way for way in ways if None not in readings[way]]
     if any(readings[way] != readings[complete[0]] for way in complete[1:]):
-        forms = list(dict.fromkeys(form.value for form, _ in complete))
-        if forms == [AnswerForm.index.value]:
-            raise _both_bases(column)
-        ways_out = " or ".join(f"dataset.answer_form={form}" for form in forms)
+        names = list(dict.fromkeys(form.value for form, _ in complete))
+        if names == [AnswerForm.index.value]:
+            raise UserError(
+                f"column {column!r} holds whole numbers, never 0 and never the number of options, "
+                "so they may count from 0 or from 1; set dataset.first_index=0 or "
+                "dataset.first_index=1"
+            )
+        advice = " or ".join(f"dataset.answer_form={name}" for name in names)
         raise UserError(
-            f"column {column!r} can be read as {' and as '.join(forms)}, with other answers; set "
-            f"{ways_out}"
+            f"column {column!r} can be read as {' and as '.join(names)}, with other answers; set "
+            f"{advice}"
         )
     return (complete or sorted(ways, key=lambda way: readings[way].count(None)))[0]
 
 
-def choose_base(answers: Answers, column: str) -> int:
-    """What indices count from, decided from all rows: 0 where one is 0, 1 where one is the last.
-
-    Raises UserError where no row tells.
-    """
-    missed = [
-        sum(find_gold(*pair, AnswerForm.index, base) is None for pair in answers) for base in BASES
-    ]
-    if missed == [0, 0]:
-        raise _both_bases(column)
-    return missed.index(min(missed))
-
-
 def _bases(form: AnswerForm, first_index: int | None) -> tuple[int, ...]:
-    if form is not AnswerForm.index:
-        return (first_index or 0,)
-    return BASES if first_index is None else (first_index,)
-
-
-def _both_bases(column: str) -> UserError:
-    return UserError(
-        f"column {column!r} holds whole numbers, never 0 and never the number of options, so they "
-        "may count from 0 or from 1; set dataset.first_index=0 or dataset.first_index=1"
-    )
+    if form is AnswerForm.index and first_index is None:
+        return BASES
+    return (first_index or 0,)
 
 
 def describe_missed(
     answer: object, options: Sequence[str], form: AnswerForm, first_index: int
 ) -> str:
-    """Why `answer` is none of `options`, and what it could be."""
+    """An error message: `answer` is none of `options`, and what it could be."""
     given = f"answer {show(answer)} is not among the {len(options)} options"
     if form is AnswerForm.letter:
         return f"{given}; read as letter, it may be A to {string.ascii_uppercase[len(options) - 1]}"
@@ -129,4 +115,4 @@ def describe_missed(
 
 
 _COMPARED = 200
-"""Characters in which a near miss is looked for: the search is quadratic in them."""
+"""Characters that are compared to find a similar option: the search is quadratic in them."""

@@ -6,12 +6,12 @@ import math
 import re
 from collections.abc import Sequence
 
-from caft.data.cells import show
-from caft.data.columns import Reading, plan_reading, read_questions
+from caft.data.cells import is_number
+from caft.data.columns import Reading, name_columns, read_questions
 from caft.data.config import LocalConfig
-from caft.data.dedup import Pools, divide
+from caft.data.dedup import divide
 from caft.data.files import Row, Table, adopt_names, read_table, refuse_missing_columns
-from caft.data.gsm8k import ends_in_number
+from caft.data.gsm8k import FINAL_NUMBER
 from caft.data.row_errors import read_each, refuse_mistakes
 from caft.data.splits import QuestionSplits
 from caft.errors import UserError
@@ -22,32 +22,33 @@ from caft.text.parsing import LONGEST_ANSWER
 def load_local(config: LocalConfig) -> QuestionSplits:
     """All splits of the files that `config` names. Raises UserError for everything wrong in them.
 
-    Row counts draw a sample by dataset.seed, since real files come sorted; it keeps file order.
+    Row counts draw a sample by dataset.seed, since files are often sorted; file order is kept.
     """
-    tables = read_tables(config)
-    reading = _plan(tables, config)
-    questions = {split: read_questions(table, reading) for split, table in tables.items()}
+    questions = read_questions(read_files(config), _reading(config))
     refuse_solutions([q for rows in questions.values() for q in rows], config)
-    return divide(Pools(**questions), config)
+    return divide(config, **questions)
+
+
+def _reading(config: LocalConfig) -> Reading:
+    return Reading(
+        columns=config.columns,
+        answer_set=tuple(config.answer_set),
+        answer_form=config.answer_form,
+        first_index=config.first_index,
+    )
 
 
 def refuse_solutions(questions: Sequence[Question], config: LocalConfig) -> None:
-    """UserError where gold answers are worked solutions, which no reply can ever equal."""
+    """UserError if gold answers are worked solutions, which no reply can equal."""
     golds = [question for question in questions if question.gold_text]
-    solved = [question for question in golds if ends_in_number(question.gold_text)]
     columns = config.columns
-    _refuse_boxed(golds, columns.answer)
-    if 2 * len(solved) > len(golds):
-        as_published = (columns.question, columns.answer) == ("question", "answer")
-        way_out = (
-            f"dataset=gsm8k reads them, with dataset.path={config.train_path}"
-            if as_published
-            else "put the number into a column of its own and name it in dataset.columns.answer"
-        )
-        raise UserError(
-            f"{solved[0].origin}: column {columns.answer!r} holds whole worked solutions that end "
-            f"in '#### NUMBER', in {len(solved)} of {len(golds)} rows; {way_out}"
-        )
+    separate = "into a column of its own and name it in dataset.columns.answer"
+    advice = f"put the number {separate}"
+    if (columns.question, columns.answer) == ("question", "answer"):
+        advice = f"dataset=gsm8k reads them, with dataset.path={config.train_path}"
+    box = "with the answer in \\boxed{}"
+    _refuse_most(golds, _BOX_IN_PROSE, columns.answer, box, f"put what is in the box {separate}")
+    _refuse_most(golds, FINAL_NUMBER, columns.answer, "that end in '#### NUMBER'", advice)
     refuse_mistakes(
         [
             f"{question.origin}: the answer has {len(question.gold_text):,} characters in "
@@ -61,22 +62,23 @@ def refuse_solutions(questions: Sequence[Question], config: LocalConfig) -> None
     )
 
 
-def _refuse_boxed(golds: Sequence[Question], column: str) -> None:
-    """UserError where most gold answers are prose around a LaTeX box, as MATH writes solutions."""
-    boxed = [question for question in golds if _BOX_IN_PROSE.search(question.gold_text)]
-    if 2 * len(boxed) > len(golds):
-        raise UserError(
-            f"{boxed[0].origin}: column {column!r} holds whole worked solutions with the answer in "
-            f"\\boxed{{}}, in {len(boxed)} of {len(golds)} rows; put what is in the box into a "
-            "column of its own and name it in dataset.columns.answer"
-        )
-
-
+# The form of MATH's solutions.
 _BOX_IN_PROSE = re.compile(r"\w\w.*\\f?boxed\s*\{", re.DOTALL)
 
 
-def read_tables(config: LocalConfig) -> dict[str, Table]:
-    """The rows of every file that is named, by split."""
+def _refuse_most(
+    golds: Sequence[Question], solved: re.Pattern[str], column: str, form: str, advice: str
+) -> None:
+    found = [question for question in golds if solved.search(question.gold_text)]
+    if 2 * len(found) > len(golds):
+        raise UserError(
+            f"{found[0].origin}: column {column!r} holds whole worked solutions {form}, in "
+            f"{len(found)} of {len(golds)} rows; {advice}"
+        )
+
+
+def read_files(config: LocalConfig) -> dict[str, Table]:
+    """The rows of every file that `config` names, by split."""
     if config.train_path is None:
         raise UserError(
             "dataset.train_path is not set; dataset=local needs one file (.jsonl, .csv, .parquet), "
@@ -87,9 +89,7 @@ def read_tables(config: LocalConfig) -> dict[str, Table]:
         "validation": config.validation_path,
         "test": config.test_path,
     }
-    columns = config.columns
-    single = (columns.id, columns.question, columns.answer, columns.subject, columns.rationale)
-    names = [name for name in (*single, *(columns.options or ())) if name]
+    names = list(name_columns(config.columns).values())
     return {
         split: adopt_names(read_table(path, f"dataset.{split}_path"), names)
         for split, path in paths.items()
@@ -102,64 +102,41 @@ def read_published_scores(
 ) -> dict[str, tuple[float, bool]]:
     """Entropy in nats and correctness by question id, from every row of every file.
 
-    Rows that `duplicates=first` leaves out are in it too. Raises UserError where a value is no
-    entropy or no truth value, or where one id comes with two different scores.
+    Rows that `duplicates=first` leaves out are included. Raises UserError if a value is no entropy
+    or no truth value, or if an id has two different scores.
     """
-    tables = read_tables(config)
-    reading = _plan(tables, config, tell=False)  # whoever loads the questions has said it
+    tables = read_files(config)
+    questions = read_questions(tables, _reading(config), quiet=True)
     scores: dict[str, tuple[float, bool]] = {}
     mistakes = []
-    for table in tables.values():
-        refuse_missing_columns(
-            table, {"score.entropy_column": entropy_column, "score.correct_column": correct_column}
-        )
-        published = read_each(
-            table.rows, lambda row: _read_score(row, entropy_column, correct_column)
-        )
-        for question, score in zip(read_questions(table, reading), published, strict=True):
+    for split, table in tables.items():
+        published = read_scores(table, entropy_column, correct_column)
+        for question, score in zip(questions[split], published, strict=True):
             if scores.setdefault(question.id, score) != score:
                 mistakes.append(f"{question.origin}: id {question.id!r} has two different scores")
     refuse_mistakes(mistakes, "give every question one published score")
     return scores
 
 
-def _plan(tables: dict[str, Table], config: LocalConfig, *, tell: bool = True) -> Reading:
-    return plan_reading(
-        list(tables.values()),
-        config.columns,
-        answer_set=config.answer_set,
-        answer_form=config.answer_form,
-        first_index=config.first_index,
-        tell=tell,
+def read_scores(
+    table: Table, entropy_column: str, correct_column: str
+) -> tuple[tuple[float, bool], ...]:
+    """Entropy in nats and correctness of every row. Raises UserError for values that are none."""
+    refuse_missing_columns(
+        table, {"score.entropy_column": entropy_column, "score.correct_column": correct_column}
     )
+    return read_each(table.rows, lambda row: _read_score(row, entropy_column, correct_column))
 
 
 def _read_score(row: Row, entropy_column: str, correct_column: str) -> tuple[float, bool]:
-    entropy = _as_entropy(row.values.get(entropy_column))
-    if entropy is None:
-        raise UserError(
-            f"{row.origin}: column {entropy_column!r} holds "
-            f"{show(row.values.get(entropy_column))}; give an entropy in nats, 0 or more"
-        )
-    correct = _as_truth(row.values.get(correct_column))
-    if correct is None:
-        raise UserError(
-            f"{row.origin}: column {correct_column!r} holds "
-            f"{show(row.values.get(correct_column))}; give true or false, or 1 or 0"
-        )
-    return entropy, correct
+    entropy, correct = row.values.get(entropy_column), row.values.get(correct_column)
+    nats = float(str(entropy)) if is_number(entropy) else math.nan
+    if not 0 <= nats < math.inf:
+        raise row.wrong_cell(entropy_column, "give an entropy in nats, 0 or more")
+    truth = _TRUTHS.get(str(correct).strip().lower())
+    if truth is None:
+        raise row.wrong_cell(correct_column, "give true or false, or 1 or 0")
+    return nats, truth
 
 
-def _as_entropy(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    try:
-        entropy = float(value)
-    except ValueError:
-        return None
-    return entropy if math.isfinite(entropy) and entropy >= 0 else None
-
-
-def _as_truth(value: object) -> bool | None:
-    truths = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
-    return truths.get(str(value).strip().lower())
+_TRUTHS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}

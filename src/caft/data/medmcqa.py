@@ -1,21 +1,19 @@
 """MedMCQA: medical entrance exams, four options a question.
 
 The hub's test rows have no answers, so its validation rows are our test questions. The column
-`exp` explains many answers but is no worked solution that ends in one: it is left out, and a
-teacher is needed.
+`exp` explains answers but does not end in one: it is not read, and a teacher is needed.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from caft.data.cells import as_whole_number, is_missing
-from caft.data.columns import plan_reading, read_questions
+from caft.data.columns import Reading, read_questions
 from caft.data.config import AnswerForm, ColumnsConfig, MedmcqaConfig
-from caft.data.dedup import Pools, divide
-from caft.data.files import Row, Table, read_table, refuse_missing_columns
-from caft.data.hub import obtain_files
+from caft.data.dedup import divide
+from caft.data.files import Table
+from caft.data.hub import read_published
 from caft.data.splits import QuestionSplits
 from caft.errors import UserError
 
@@ -37,44 +35,37 @@ NO_ANSWER = -1
 def load_medmcqa(config: MedmcqaConfig, *, fetch: bool = True) -> QuestionSplits:
     """All splits: training rows, validation drawn from them, the hub's validation rows as test.
 
-    A row with an empty option is left out and counted: it is nobody's to mend. Raises UserError
-    where the files cannot be had, and where rows are not MedMCQA's.
+    A row with an empty option is left out and counted, since the user cannot correct it. Raises
+    UserError if the files cannot be read, or if the rows are not MedMCQA's.
     """
-    tables = {
-        split: _read_rows(path) for split, path in obtain_files(config, FILES, fetch=fetch).items()
-    }
-    whole = {split: _with_all_options(table) for split, table in tables.items()}
-    reading = plan_reading(
-        list(whole.values()),
-        COLUMNS,
+    published = read_published(config, FILES, ("id", "question", *OPTIONS, "cop"), fetch=fetch)
+    for table in published.values():
+        _refuse_unanswered(table)
+    tables = {split: _with_all_options(table) for split, table in published.items()}
+    reading = Reading(
+        columns=COLUMNS,
         answer_form=AnswerForm.index,
         first_index=config.first_index,
         refuse_equal=False,
     )
-    questions = {split: read_questions(table, reading) for split, table in whole.items()}
-    pools = Pools(train=questions["train"], test=questions.get("validation"))
-    dropped = sum(len(tables[split].rows) - len(whole[split].rows) for split in tables)
-    splits = divide(pools, config)
+    questions = read_questions(tables, reading)
+    splits = divide(config, train=questions["train"], test=questions.get("validation"))
+    dropped = sum(len(published[split].rows) - len(tables[split].rows) for split in tables)
     if not dropped:
         return splits
     return replace(splits, removed={**splits.removed, "rows with an empty option": dropped})
 
 
-def _read_rows(path: Path) -> Table:
-    table = read_table(str(path), "dataset.path")
-    names = (COLUMNS.id, COLUMNS.question, *OPTIONS, COLUMNS.answer)
-    refuse_missing_columns(table, {f"MedMCQA's column {name}": str(name) for name in names})
-    if all(as_whole_number(row.values.get(COLUMNS.answer)) == NO_ANSWER for row in table.rows):
+def _refuse_unanswered(table: Table) -> None:
+    if all(as_whole_number(row.values.get("cop")) == NO_ANSWER for row in table.rows):
         raise UserError(
             f"dataset.path: {table.name} holds test rows of MedMCQA, which have no answers; give "
             "its train or validation rows"
         )
-    return table
 
 
 def _with_all_options(table: Table) -> Table:
-    return replace(table, rows=tuple(row for row in table.rows if _has_all_options(row)))
-
-
-def _has_all_options(row: Row) -> bool:
-    return not any(is_missing(row.values.get(name)) for name in OPTIONS)
+    rows = [
+        row for row in table.rows if not any(is_missing(row.values.get(name)) for name in OPTIONS)
+    ]
+    return replace(table, rows=tuple(rows))

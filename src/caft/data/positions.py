@@ -1,9 +1,9 @@
-"""Whether the right answer's place gives it away, and options in an order of their own. Pure.
+"""Whether the right answer's place gives it away, and the shuffling of options. Pure.
 
 Files that list the right answer first teach "always A", and a test on such rows calls that a
-success. Each place is tested against gold answers that fall evenly on every question's own
-options: the count of a place is then a sum of independent draws, binomial for each number of
-options. The p-values are exact but for the correction over places, which only makes them larger.
+success. The null hypothesis is that each question's gold answer falls on any of its options with
+equal chance: the count of a place is then a sum of binomial draws, one for each number of options.
+The p-values are exact except for the correction over places, which only makes them larger.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from dataclasses import dataclass, replace
 from caft.records import Question
 
 ALPHA = 0.001
-"""A place that holds as many or as few gold answers less often than this by chance is told."""
+"""A place is reported if chance gives it as many or as few gold answers less often than this."""
 
 _NEVER = 1e-30
-"""Counts less likely than this are left out: without that the sums of 100,000s would take hours."""
+"""Counts less likely than this are left out, or sums over 100,000 questions would take hours."""
 
 HANDFUL = 5
-"""So few questions may all have their gold answer in one place."""
+"""So few questions may all have their gold answer at one place."""
 
 
 @dataclass(frozen=True, slots=True)
-class OneSided:
-    """A place (from 0) with more or fewer gold answers than chance gives it.
+class GoldPlace:
+    """How many of `questions` have their gold answer at `place` (from 0).
 
-    `gold` of `questions` have theirs there, `expected` is chance's count, `p` the probability of
-    a place so far from it, corrected for the number of places.
+    `expected` is the count by chance, `p` the probability of a count so far from it, corrected
+    for the number of places.
     """
 
     place: int
@@ -42,14 +42,14 @@ class OneSided:
 
     @property
     def everywhere(self) -> bool:
-        """Whether every gold answer stands there."""
+        """Whether every gold answer is there."""
         return self.gold == self.questions
 
 
-def find_one_sided(questions: Sequence[Question]) -> OneSided | None:
-    """The place that is furthest from chance, where it is further than `ALPHA`; else None.
+def find_uneven_place(questions: Sequence[Question]) -> GoldPlace | None:
+    """The least likely place, if it has all gold answers or a p below `ALPHA`; else None.
 
-    Questions without listed options have no places and do not count.
+    Questions without listed options do not count.
     """
     listed = [question for question in questions if question.options]
     if not listed:
@@ -61,8 +61,8 @@ def find_one_sided(questions: Sequence[Question]) -> OneSided | None:
     return worst if worst.p < ALPHA or worst.everywhere else None
 
 
-def _judge_place(place: int, gold: int, sizes: Mapping[int, int]) -> OneSided:
-    """One place, two-sided and corrected over all places (Bonferroni)."""
+def _judge_place(place: int, gold: int, sizes: Mapping[int, int]) -> GoldPlace:
+    """A two-sided test, corrected over all places (Bonferroni)."""
     import numpy as np
     from scipy.stats import binom
 
@@ -77,14 +77,14 @@ def _judge_place(place: int, gold: int, sizes: Mapping[int, int]) -> OneSided:
     from_least = max(0, gold - least)
     tails = chances[from_least:].sum(), chances[: from_least + 1].sum() * (gold >= least)
     p = min(1.0, 2 * max(sizes) * float(min(tails)))
-    return OneSided(place, gold, sum(sizes.values()), expected, p)
+    return GoldPlace(place, gold, sum(sizes.values()), expected, p)
 
 
 def shuffle_options(questions: Sequence[Question], seed: int) -> tuple[Question, ...]:
-    """Each question with its options in an order that hangs on `seed` and its id alone.
+    """Each question with its options in an order that depends only on `seed` and its id.
 
-    "All of the above" stays where it is; a question whose options or solution name other options
-    by their letters is left as it is.
+    "All of the above" keeps its place. A question whose options or solution name options by
+    letter is not changed.
     """
     return tuple(_shuffle(question, seed) for question in questions)
 
@@ -122,7 +122,7 @@ _LETTER_IN_PROSE = re.compile(r"\([A-J]\)|\b(?:answer is|option|choice|options) 
 
 
 def names_letters(question: Question) -> bool:
-    """Whether an option, or the worked solution, speaks of options by their letters."""
+    """Whether an option or the worked solution names options by letter."""
     if question.rationale and _LETTER_IN_PROSE.search(question.rationale):
         return True
     return any(

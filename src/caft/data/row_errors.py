@@ -1,4 +1,4 @@
-"""Many wrong rows, one line: the first is named, the others are counted."""
+"""One error for many wrong rows: the first is named, the others are counted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def refuse_mistakes(mistakes: Sequence[str], advice: str = "") -> None:
 
 
 def read_each(items: Iterable[Given], read: Callable[[Given], Read]) -> tuple[Read, ...]:
-    """`read` over every item; what it refuses is collected and refused together at the end."""
+    """`read` of every item. Its UserErrors are collected and raised as one at the end."""
     done: list[Read] = []
     mistakes: list[str] = []
     for item in items:

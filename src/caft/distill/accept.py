@@ -1,4 +1,4 @@
-"""Which replies may teach. Pure: a reply's words in, a Rationale with its verdict out.
+"""Which replies may teach. Pure: a reply's text in, a Rationale with its verdict out.
 
 A teacher's text ends up in the student's training rows. Whatever is not plainly a finished
 solution in plain text is refused with a reason and kept for the audit; what is merely wrapped
@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 
 from caft.records import Question, Rationale
 from caft.teachers.config import Keep
-from caft.teachers.finish import Finish, read_finish
+from caft.teachers.refusals import Finish, read_finish
 from caft.teachers.words import well_formed
 from caft.text.answers import answer_labels, gold_label
 from caft.text.config import OptionIds
-from caft.text.parsing import answers_agree, drop_thinking, last_marker, read_marker
+from caft.text.parsing import answers_agree, last_marker, read_marker
 from caft.text.prompts import bracketed
+from caft.text.thinking import drop_thinking
 
 LARGEST_TEXT = 100_000
 """Characters; no solution is longer, and what is gets cut off before it is kept."""
@@ -50,7 +51,7 @@ class Rules:
 
 
 def judge_reply(question: Question, reply: Rationale, rules: Rules) -> Rationale:
-    """The reply (its text as it came) with its answer, its verdict and its text made clean."""
+    """The reply with its answer, its verdict and its text made clean."""
     text, refusal = clean_text(reply.text, rules.forbidden)
     labels = answer_labels(question, rules.option_ids)
     marker = last_marker(text)
@@ -65,7 +66,7 @@ def judge_reply(question: Question, reply: Rationale, rules: Rules) -> Rationale
 
 
 def clean_text(text: str, forbidden: Sequence[str]) -> tuple[str, str]:
-    """The text without what is merely wrapped around it, and why it must be refused if it must."""
+    """The text without what is merely wrapped around it, and why it is refused, if it is."""
     if len(text) > LARGEST_TEXT:
         return "", "too_large"
     text = well_formed(text)  # half a character can be stored in no table
@@ -87,17 +88,12 @@ def end_at_answer(solution: str, answer: str) -> str:
 
 
 def runs_in_circles(text: str) -> bool:
-    """Whether some stretch of 500 characters consists of repeats.
-
-    There, fewer than a quarter of all 20-character pieces are different ones.
-    """
-    starts = range(0, len(text) - _WINDOW + 1, _STEP)
-    return any(_is_repeat(text[start : start + _WINDOW]) for start in starts)
-
-
-def _is_repeat(window: str) -> bool:
-    pieces = [window[at : at + _SHINGLE] for at in range(len(window) - _SHINGLE + 1)]
-    return len(set(pieces)) < len(pieces) / 4
+    """Whether in some 500 characters fewer than a quarter of the 20-character pieces differ."""
+    for start in range(0, len(text) - _WINDOW + 1, _STEP):
+        places = range(start, start + _WINDOW - _SHINGLE + 1)
+        if len({text[at : at + _SHINGLE] for at in places}) < len(places) / 4:
+            return True
+    return False
 
 
 def _refuse_unfinished(reply: Rationale, keep: Keep) -> str:

@@ -1,9 +1,10 @@
-"""What every kind of teacher is handed, and the records that it hands back unjudged. Pure."""
+"""What every kind of teacher is given, and a Rationale before its verdict. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -28,10 +29,13 @@ class LocalReply(Protocol):
 Generate = Callable[[Sequence[Prompt]], Sequence[LocalReply]]
 """A local model's greedy replies to chat prompts, at most `max_tokens` tokens each."""
 
+unjudged = partial(Rationale, answer=None, agrees=False)
+"""A Rationale before its verdict."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistillInputs:
-    """What every kind of teacher is handed."""
+    """What every kind of teacher is given."""
 
     questions: Sequence[Question]
     prompt: PromptConfig
@@ -42,20 +46,20 @@ class DistillInputs:
     generate: Generate | None = None
 
 
-def rationale_prompt(question: Question, job: DistillInputs) -> Prompt:
-    """The turns that ask for the question's rationale."""
-    return write_prompt(question, job.prompt, Wanted.rationale, chat=True, shots=job.shots)
+def write_prompts(
+    questions: Sequence[Question], config: PromptConfig, shots: Sequence[Question]
+) -> list[Prompt]:
+    """The turns that ask for each question's rationale."""
+    wanted = Wanted.rationale
+    return [write_prompt(each, config, wanted, chat=True, shots=shots) for each in questions]
 
 
 def from_reply(question: Question, reply: TeacherReply, source: str, attempt: int) -> Rationale:
-    """A reply of the ledger's as a Rationale."""
-    if reply.failure:
-        return no_reply(question, source, f"no_reply: {reply.failure}", attempt)
-    return Rationale(
+    """A reply, or its failure, as a Rationale."""
+    return unjudged(
         question_id=question.id,
         text=reply.text,
-        answer=None,
-        agrees=False,
+        refusal=f"no_reply: {reply.failure}" if reply.failure else "",
         source=source,
         finish_reason=reply.finish_reason,
         attempt=attempt,
@@ -63,33 +67,5 @@ def from_reply(question: Question, reply: TeacherReply, source: str, attempt: in
         completion_tokens=reply.completion_tokens,
         usd=reply.usd,
         seconds=reply.seconds,
-        ledger_key=reply.key,
-    )
-
-
-def no_reply(question: Question, source: str, refusal: str, attempt: int = 0) -> Rationale:
-    """The Rationale that never came; `refusal` says why."""
-    return Rationale(
-        question_id=question.id,
-        text="",
-        answer=None,
-        agrees=False,
-        refusal=refusal,
-        source=source,
-        attempt=attempt,
-    )
-
-
-def as_written(
-    question: Question, text: str, source: str, finish_reason: str = "stop", attempt: int = 0
-) -> Rationale:
-    """A text that nobody was paid for."""
-    return Rationale(
-        question_id=question.id,
-        text=text,
-        answer=None,
-        agrees=False,
-        source=source,
-        finish_reason=finish_reason,
-        attempt=attempt,
+        ledger_key="" if reply.failure else reply.key,
     )

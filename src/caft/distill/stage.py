@@ -1,24 +1,29 @@
-"""The room's entrance: every kind of teacher is checked, estimated and asked from here."""
+"""The room's entrance: every kind of teacher is checked, forecast and asked from here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from caft.distill.accept import Rules
-from caft.distill.endpoint import ask_endpoint, check_openai, check_paying, estimate_asking
-from caft.distill.forecast import CostForecast, no_cost
-from caft.distill.from_file import check_file, write_from_file
-from caft.distill.inputs import DistillInputs, Generate
-from caft.distill.local import check_local, fetch_local, write_locally
-from caft.distill.worked import check_worked, write_worked
+from caft.distill.endpoint import ask_endpoint, forecast_endpoint
+from caft.distill.forecast import CostForecast
+from caft.distill.inputs import DistillInputs, Generate, write_prompts
+from caft.distill.local import check_local, write_locally
+from caft.distill.written import check_file, check_worked, write_from_file, write_worked
 from caft.records import Question, Rationale
-from caft.teachers.config import TeacherConfig
+from caft.teachers.api_key import check_address, check_endpoint
+from caft.teachers.config import (
+    EndpointConfig,
+    FileTeacherConfig,
+    LocalModelTeacherConfig,
+    OpenAITeacherConfig,
+    TeacherConfig,
+)
+from caft.teachers.prices import find_price, look_up_price
 from caft.teachers.progress import Watcher
 from caft.text.config import PromptConfig
-from caft.text.prompts import Prompt, Wanted, write_prompt
+from caft.text.prompts import Prompt
 
 
 def write_rationales(
@@ -39,17 +44,23 @@ def write_rationales(
     teacher is shown before each question; weak teachers do not end in [[...]] without. Raises
     UserError where the user must act.
     """
-    rules = Rules(keep=teacher.keep, option_ids=prompt.option_ids, forbidden=tuple(forbidden))
-    job = DistillInputs(
+    inputs = DistillInputs(
         questions=questions,
         prompt=prompt,
-        rules=rules,
+        rules=Rules(keep=teacher.keep, option_ids=prompt.option_ids, forbidden=tuple(forbidden)),
         ledger_path=ledger_path,
         shots=shots,
         progress=progress,
         generate=generate,
     )
-    return _KINDS[teacher.kind].write(job, teacher)
+    match teacher:
+        case OpenAITeacherConfig():
+            return ask_endpoint(inputs, teacher)
+        case LocalModelTeacherConfig():
+            return write_locally(inputs, teacher)
+        case FileTeacherConfig():
+            return write_from_file(inputs, teacher)
+    return write_worked(inputs)
 
 
 def check_teacher(
@@ -57,13 +68,21 @@ def check_teacher(
 ) -> None:
     """Refuse a teacher that cannot do its work, before any model loads: UserError.
 
-    Who only wants to know what it would do, and `pays` nothing, needs no price, no key and no
-    download.
+    Without `pays` it needs no price, no key and no download: enough to say what it would do.
     """
-    kind = _KINDS[teacher.kind]
-    kind.check(questions_have_rationales, teacher)
-    if pays:
-        kind.make_ready(teacher)
+    match teacher:
+        case OpenAITeacherConfig():
+            check_address(teacher)
+            look_up_price(teacher)
+            if pays:
+                check_endpoint(teacher)
+                find_price(teacher)
+        case LocalModelTeacherConfig():
+            check_local(teacher, fetch=pays)
+        case FileTeacherConfig():
+            check_file(teacher)
+        case _:
+            check_worked(questions_have_rationales)
 
 
 def forecast_rationales(
@@ -75,41 +94,14 @@ def forecast_rationales(
     shots: Sequence[Question] = (),
 ) -> CostForecast:
     """What `write_rationales` would cost now; nothing is sent and nothing is written."""
-    asked = [
-        write_prompt(question, prompt, Wanted.rationale, chat=True, shots=shots)
-        for question in questions
-    ]
-    return forecast_prompts(asked, teacher=teacher, ledger_path=ledger_path)
+    prompts = write_prompts(questions, prompt, shots)
+    return forecast_prompts(prompts, teacher=teacher, ledger_path=ledger_path)
 
 
 def forecast_prompts(
-    prompts: Sequence[Prompt], *, teacher: TeacherConfig, ledger_path: Path
+    prompts: Sequence[Prompt], *, teacher: TeacherConfig | EndpointConfig, ledger_path: Path
 ) -> CostForecast:
     """What any prompts to a teacher, or to a judge, would cost now."""
-    return _KINDS[teacher.kind].estimate(prompts, teacher, ledger_path)
-
-
-def _estimate_free(
-    prompts: Sequence[Prompt], _teacher: TeacherConfig, _ledger_path: Path
-) -> CostForecast:
-    return no_cost(len(prompts))
-
-
-def _is_ready(_teacher: TeacherConfig) -> None:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    check: Callable[[bool, Any], None]
-    write: Callable[[DistillInputs, Any], list[Rationale]]
-    estimate: Callable[[Sequence[Prompt], Any, Path], CostForecast] = _estimate_free
-    make_ready: Callable[[Any], object] = _is_ready
-
-
-_KINDS = {
-    "worked": _Kind(check_worked, write_worked),
-    "file": _Kind(check_file, write_from_file),
-    "openai": _Kind(check_openai, ask_endpoint, estimate_asking, check_paying),
-    "local_model": _Kind(check_local, write_locally, make_ready=fetch_local),
-}
+    if isinstance(teacher, EndpointConfig):
+        return forecast_endpoint(prompts, teacher, ledger_path)
+    return CostForecast(questions=len(prompts))

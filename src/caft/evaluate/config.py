@@ -1,4 +1,4 @@
-"""How models are examined."""
+"""How models are evaluated."""
 
 from __future__ import annotations
 

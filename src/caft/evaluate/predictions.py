@@ -53,8 +53,8 @@ class Routing:
     """Which questions are hard, and what it cost to know.
 
     `tokens` are those generated for deciding alone, by question: one where another model's next
-    token told, the length of a chain of thought, a judge's reply. Where the answer's own pass
-    told (`by_own_answer`), it is paid for even if a rationale follows, and so is what was written
+    token decided, the length of a chain of thought, a judge's reply. Where the answer's own pass
+    decided (`by_own_answer`), it counts even if a rationale follows, and so does what was written
     to decide even where the reply repeats it.
     """
 

@@ -1,16 +1,17 @@
-"""Lets a student write to a list of questions, or takes its replies from the store."""
+"""Lets a student write to a list of questions, as a stage of the store."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 from caft.models.student import Student
 from caft.records import Prediction, Question
-from caft.store import Artifact, Store, digest, read_table, source_digest, write_table
+from caft.store import StageKind, digest, read_table, source_digest, write_table
 from caft.text.config import PromptConfig
 from caft.text.prompts import Wanted
 from caft.trainers.config import TrainerConfig
@@ -22,12 +23,9 @@ SOURCES = ("evaluate", *PREDICTING_SOURCES)
 _TABLE = "predictions.parquet"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class ReplyInputs:
-    """Everything a table of written replies depends on.
-
-    `wanted` is a rationale, or the paper's bracketed answer.
-    """
+    """Greedy replies to every question. `wanted` is a rationale, or the bracketed answer."""
 
     student: Student
     questions: Sequence[Question]
@@ -36,9 +34,15 @@ class ReplyInputs:
     wanted: Wanted
     max_new_tokens: int
     batch_size: int
+    trainer: TrainerConfig
+    title: str = "replies"
+
+    kind: ClassVar[StageKind] = StageKind.evaluate
+    resumable: ClassVar[bool] = True
+    scratch: ClassVar[Sequence[str]] = JOURNALS
 
     @property
-    def key(self) -> dict[str, Any]:
+    def key(self) -> dict[str, object]:
         """For the store; greedy replies draw on no seed."""
         return {
             "student": self.student.key,
@@ -51,65 +55,48 @@ class ReplyInputs:
             "sources": source_digest(*SOURCES),
         }
 
+    @cached_property
+    def prompts(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Question ids and prompt tokens, in the order of the questions."""
+        from caft.models.encoding import encode_prompt, uses_chat_template
+        from caft.text.prompts import write_prompt
 
-def find_predictions(writing: ReplyInputs, store: Store) -> Artifact | None:
-    """The replies, where they have been written before."""
-    return store.find("evaluate", writing.key)
-
-
-def read_predictions(artifact: Artifact) -> list[Prediction]:
-    """The table that a student wrote, in the order of its questions."""
-    return read_table(artifact.folder / _TABLE, Prediction)
-
-
-def write_predictions(
-    writing: ReplyInputs, store: Store, trainer: TrainerConfig, title: str
-) -> Artifact:
-    """Greedy replies to every question, or none where the store has them."""
-
-    def produce(folder: Path) -> None:
-        predictor = Predictor(writing.student, trainer, folder)
-        write_table(folder / _TABLE, Prediction, _write(writing, predictor, title))
-
-    return store.obtain("evaluate", writing.key, produce, resumable=True, scratch=JOURNALS)
-
-
-def _write(writing: ReplyInputs, predictor: Predictor, title: str) -> list[Prediction]:
-    from caft.evaluate.predictions import read_reply
-    from caft.models.encoding import asks_in_chat
-    from caft.trainers.replies import ReplyConfig
-
-    tokenizer = writing.student.tokenizer
-    chat = asks_in_chat(writing.prompt.style, tokenizer)
-    prompts = encode_prompts(writing)
-    writing.student.refuse_long_prompts(
-        {name: len(ids) for name, ids in prompts}, writing.max_new_tokens
-    )
-    log.info("%s: %d questions", title, len(prompts))
-    config = ReplyConfig(
-        max_new_tokens=writing.max_new_tokens, end_ids=writing.student.end_ids(chat=chat)
-    )
-    written = predictor.write(prompts, writing.batch_size, config, title=title)
-    return [
-        read_reply(question, written[question.id], writing.prompt) for question in writing.questions
-    ]
-
-
-def encode_prompts(writing: ReplyInputs) -> list[tuple[str, tuple[int, ...]]]:
-    """Question ids and prompt tokens, in the order of the questions."""
-    from caft.models.encoding import asks_in_chat, encode_prompt
-    from caft.text.prompts import write_prompt
-
-    chat = asks_in_chat(writing.prompt.style, writing.student.tokenizer)
-    return [
-        (
-            question.id,
-            encode_prompt(
-                write_prompt(
-                    question, writing.prompt, writing.wanted, chat=chat, shots=writing.shots
-                ),
-                writing.student.tokenizer,
-            ),
+        tokenizer = self.student.tokenizer
+        chat = uses_chat_template(self.prompt.style, tokenizer)
+        prompts = (
+            write_prompt(question, self.prompt, self.wanted, chat=chat, shots=self.shots)
+            for question in self.questions
         )
-        for question in writing.questions
-    ]
+        return [
+            (question.id, encode_prompt(prompt, tokenizer))
+            for question, prompt in zip(self.questions, prompts, strict=True)
+        ]
+
+    def check(self) -> None:
+        """UserError where a prompt leaves no room for a reply; loads no model."""
+        lengths = {name: len(ids) for name, ids in self.prompts}
+        self.student.refuse_long_prompts(lengths, self.max_new_tokens)
+
+    def produce(self, folder: Path) -> None:
+        """Write the replies."""
+        from caft.evaluate.predictions import read_reply
+        from caft.models.encoding import uses_chat_template
+        from caft.models.generation import ReplyRules
+
+        self.check()
+        log.info("%s: %d questions", self.title, len(self.prompts))
+        chat = uses_chat_template(self.prompt.style, self.student.tokenizer)
+        rules = ReplyRules(
+            max_new_tokens=self.max_new_tokens, end_ids=self.student.end_ids(chat=chat)
+        )
+        predictor = Predictor(self.student, self.trainer, folder)
+        written = predictor.write(self.prompts, rules, rows=self.batch_size, title=self.title)
+        replies = [
+            read_reply(question, written[question.id], self.prompt) for question in self.questions
+        ]
+        write_table(folder / _TABLE, Prediction, replies)
+
+    @staticmethod
+    def read(folder: Path) -> list[Prediction]:
+        """The replies, in the order of the questions."""
+        return read_table(folder / _TABLE, Prediction)

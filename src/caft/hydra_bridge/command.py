@@ -25,17 +25,17 @@ from caft.console import tell_error
 from caft.errors import UserError
 from caft.hydra_bridge.composing import (
     build_run_config,
-    compose_words,
+    compose_overrides,
     refuse_flags,
     start_hydra,
     without_hydra,
 )
+from caft.hydra_bridge.error_text import explain, name_references
 from caft.hydra_bridge.jobs import Start, start_child
-from caft.hydra_bridge.log_check import check_logging
+from caft.hydra_bridge.overrides import type_overrides
+from caft.hydra_bridge.run_log import check_logging
 from caft.hydra_bridge.running import Run, end_on_signals, explain_refused_write, guard
 from caft.hydra_bridge.sweep import run_dry, run_sweep
-from caft.hydra_bridge.wording import explain, name_words
-from caft.hydra_bridge.words import type_words
 from caft.run_config import RunContext
 from caft.signals import DONE, OUR_FAULT, USER_MUST_ACT, Caught, say
 from caft.sweeps.run_folders import refuse_finished_folder, refuse_unwritable_folder
@@ -47,19 +47,19 @@ def main(run: Run, arguments: Sequence[str] | None = None, *, start: Start = sta
 
     With -m every job goes to `start`, by default a fresh process a job.
     """
-    # In a locale without UTF-8 Python hands over words in pieces that no file can be written with.
-    given = [os.fsencode(word).decode("utf-8", "replace") for word in sys.argv[1:]]
-    words = given if arguments is None else arguments
+    # In a locale without UTF-8 Python passes arguments in pieces that no file can be written with.
+    given = [os.fsencode(argument).decode("utf-8", "replace") for argument in sys.argv[1:]]
     return end_on_signals(
-        partial(_answer, run, words, start), "the same command goes on from the finished stages"
+        partial(_answer, run, given if arguments is None else arguments, start),
+        "the same command resumes from the finished stages",
     )
 
 
 def _answer(run: Run, arguments: Sequence[str], start: Start, caught: Caught) -> int:
     try:
-        return _obey(run, arguments, start, caught)
+        return _run_command(run, arguments, start, caught)
     except (UserError, HydraException, OmegaConfBaseException, YAMLError) as error:
-        say(explain(error) + name_words(error, arguments))
+        say(explain(error) + name_references(error, arguments))
         return USER_MUST_ACT
     except Exception as error:  # a run's own errors end in guard
         refused = explain_refused_write(error, Path("outputs"))
@@ -72,21 +72,28 @@ def _answer(run: Run, arguments: Sequence[str], start: Start, caught: Caught) ->
         GlobalHydra.instance().clear()
 
 
-def _obey(run: Run, arguments: Sequence[str], start: Start, caught: Caught) -> int:
+def _run_command(run: Run, arguments: Sequence[str], start: Start, caught: Caught) -> int:
     parser = get_args_parser()
     parser.error = refuse_flags  # type: ignore[method-assign]
     args = parser.parse_intermixed_args(arguments)
     refuse_environment_secrets(args.overrides, os.environ)  # of Hydra's own settings, too
     refuse_secret_variables(args.overrides)
-    args.overrides = type_words(args.overrides)
+    args.overrides = type_overrides(args.overrides)
     hydra = start_hydra(args)
     if _show(hydra, args, parser):
         return DONE
     if args.multirun:
-        words = [*args.overrides, "hydra.mode=MULTIRUN"]
-        return run_sweep(hydra, args.config_name, words, run=run, start=start, caught=caught)
-    words = [*args.overrides, "hydra.mode=RUN"]
-    composed = _compose_run(hydra, args.config_name, words)
+        overrides = [*args.overrides, "hydra.mode=MULTIRUN"]
+        return run_sweep(hydra, args.config_name, overrides, run=run, start=start, caught=caught)
+    return _run_once(run, hydra, args.config_name, [*args.overrides, "hydra.mode=RUN"])
+
+
+def _run_once(run: Run, hydra: Hydra, name: str, overrides: list[str]) -> int:
+    composed = compose_overrides(hydra, name, overrides, RunMode.RUN)
+    if composed.hydra.runtime.choices.get("multirun_sweeps"):
+        raise UserError("a sweep is asked for and -m is missing; give python train.py -m ...")
+    if not composed.hydra.run.dir.strip():
+        raise UserError("hydra.run.dir is empty; leave it out, or give a folder")
     config = build_run_config(without_hydra(composed))
     if config.dry_run:
         configure_log(composed.hydra.hydra_logging, composed.hydra.verbose)
@@ -95,12 +102,8 @@ def _obey(run: Run, arguments: Sequence[str], start: Start, caught: Caught) -> i
     refuse_finished_folder(folder)
     refuse_unwritable_folder(folder)
     check_logging(composed, folder)
-    return _run_in_folder(run, hydra, args.config_name, words, folder)
-
-
-def _run_in_folder(run: Run, hydra: Hydra, name: str, words: Sequence[str], folder: Path) -> int:
     try:
-        return int(hydra.run(name, partial(_run, run), list(words)).return_value)
+        return int(hydra.run(name, partial(_run_in_folder, run), overrides).return_value)
     except OSError as error:  # Hydra's own: a run's errors end in guard
         raise UserError(
             f"the output folder {folder} cannot be written: {error.strerror or error}; make room "
@@ -108,34 +111,7 @@ def _run_in_folder(run: Run, hydra: Hydra, name: str, words: Sequence[str], fold
         ) from error
 
 
-def _show(hydra: Hydra, args: argparse.Namespace, parser: argparse.ArgumentParser) -> bool:
-    name, overrides = args.config_name, args.overrides
-    if args.help:
-        hydra.app_help(name, parser, args)
-    elif args.hydra_help:
-        hydra.hydra_help(name, parser, args)
-    elif args.cfg:
-        build_run_config(without_hydra(compose_words(hydra, name, overrides, RunMode.RUN)))
-        hydra.show_cfg(name, overrides, args.cfg, args.package, args.resolve)
-    elif args.info:
-        hydra.show_info(args.info, name, overrides)
-    elif args.shell_completion:
-        hydra.shell_completion(name, overrides)
-    else:
-        return False
-    return True
-
-
-def _compose_run(hydra: Hydra, name: str, overrides: Sequence[str]) -> DictConfig:
-    composed = compose_words(hydra, name, overrides, RunMode.RUN)
-    if composed.hydra.runtime.choices.get("multirun_sweeps"):
-        raise UserError("a sweep is asked for and -m is missing; give python train.py -m ...")
-    if not composed.hydra.run.dir.strip():
-        raise UserError("hydra.run.dir is empty; leave it out, or give a folder")
-    return composed
-
-
-def _run(run: Run, composed: DictConfig) -> int:
+def _run_in_folder(run: Run, composed: DictConfig) -> int:
     """One run, in the folder that Hydra made for it. Returns its exit status, raises no error."""
     job = HydraConfig.get()
     context = RunContext(
@@ -144,3 +120,22 @@ def _run(run: Run, composed: DictConfig) -> int:
         config_yaml=OmegaConf.to_yaml(composed, resolve=True),
     )
     return guard(run, lambda: build_run_config(composed), context)
+
+
+def _show(hydra: Hydra, args: argparse.Namespace, parser: argparse.ArgumentParser) -> bool:
+    """Whether a flag asked for help or for the config instead of a run; it is printed."""
+    name, overrides = args.config_name, args.overrides
+    if args.help:
+        hydra.app_help(name, parser, args)
+    elif args.hydra_help:
+        hydra.hydra_help(name, parser, args)
+    elif args.cfg:
+        build_run_config(without_hydra(compose_overrides(hydra, name, overrides, RunMode.RUN)))
+        hydra.show_cfg(name, overrides, args.cfg, args.package, args.resolve)
+    elif args.info:
+        hydra.show_info(args.info, name, overrides)
+    elif args.shell_completion:
+        hydra.shell_completion(name, overrides)
+    else:
+        return False
+    return True

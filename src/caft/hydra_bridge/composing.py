@@ -1,4 +1,4 @@
-"""Words of a command line in, a typed RunConfig out: Hydra composes, we check every key."""
+"""Overrides of a command line in, a typed RunConfig out: Hydra composes, we check every key."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import os
 import re
-import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -27,8 +26,8 @@ from yaml import YAMLError
 
 import caft
 from caft.errors import UserError
-from caft.hydra_bridge.wording import did_you_mean, explain, explain_reference
-from caft.hydra_bridge.words import escape_interpolation, type_words
+from caft.hydra_bridge.error_text import did_you_mean, explain, explain_reference
+from caft.hydra_bridge.overrides import escape_interpolation, type_overrides
 from caft.run_config import KINDS, ONE_KIND, RunConfig
 from caft.sweeps.run_folders import name_job
 from caft.teachers.secrets import refuse_environment_secrets
@@ -104,9 +103,13 @@ def list_options() -> str:
     """Every group with its options, wrapped to 80 columns, as the help prints it."""
     conf = find_conf()
     fields = [field.name for field in dataclasses.fields(RunConfig)]
-    folders = [conf / name for name in (*fields, "experiment")]
-    folders.append(conf.parent / "multirun_sweeps")
-    return "\n".join(_option_line(folder) for folder in folders if folder.is_dir())
+    folders = [*(conf / name for name in (*fields, "experiment")), conf.parent / "multirun_sweeps"]
+    wrapper = textwrap.TextWrapper(79, subsequent_indent=" " * 20)
+    return "\n".join(
+        wrapper.fill(f"  {folder.name + '=':<18}{', '.join(_options(folder))}")
+        for folder in folders
+        if folder.is_dir()
+    )
 
 
 def read_question(sweep: str | None) -> str:
@@ -118,14 +121,13 @@ def read_question(sweep: str | None) -> str:
     return " ".join(header[1].replace("\n#", "").split()) if header else ""
 
 
-def _option_line(folder: Path) -> str:
-    options = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
-    return textwrap.fill(
-        options, 79, initial_indent=f"  {folder.name + '=':<18}", subsequent_indent=" " * 20
-    )
+def _options(folder: Path) -> list[str]:
+    return sorted(file.stem for file in folder.glob("*.yaml"))
 
 
-def compose_words(hydra: Hydra, name: str, overrides: Sequence[str], mode: RunMode) -> DictConfig:
+def compose_overrides(
+    hydra: Hydra, name: str, overrides: Sequence[str], mode: RunMode
+) -> DictConfig:
     """The config with Hydra's own part in it."""
     try:
         composed: DictConfig = hydra.compose_config(name, list(overrides), mode)
@@ -133,18 +135,7 @@ def compose_words(hydra: Hydra, name: str, overrides: Sequence[str], mode: RunMo
     except OmegaConfBaseException:
         raise
     except ValueError as error:  # Hydra's own, for a group that is given a number or nothing
-        _refuse_endless_numbers(overrides)
         raise UserError(f"{error}; name one option a group, such as model=tiny") from error
-
-
-def _refuse_endless_numbers(overrides: Sequence[str]) -> None:
-    """Python reads no number of so many digits, and says so without the setting's name."""
-    for word in overrides:
-        if digits := re.search(rf"\d{{{sys.get_int_max_str_digits() + 1},}}", word):
-            name = re.split("[=~+]", word.lstrip("~+"))[0]
-            raise UserError(
-                f"{name} has a number of {len(digits[0]):,} digits; give one that is meant"
-            )
 
 
 def without_hydra(composed: DictConfig) -> DictConfig:
@@ -166,58 +157,57 @@ def build_run_config(composed: DictConfig) -> RunConfig:
         typed[group] = OmegaConf.structured(_find_schema(group, composed))
     values = _look_up_references(composed)
     refuse_environment_secrets(values, os.environ)
-    values = escape_dollars(values)
-    built = OmegaConf.to_object(OmegaConf.merge(typed, values))
+    built = OmegaConf.to_object(OmegaConf.merge(typed, create_resolved(values)))
     assert isinstance(built, RunConfig)
     return built
 
 
-def escape_dollars(values: Any) -> Any:
-    """Resolved values, in which `${` is a sign like others, so that OmegaConf leaves it alone."""
+def create_resolved(values: object) -> DictConfig:
+    """Resolved values as a config, in which `${` is a sign like others."""
+    return OmegaConf.create(_escape_dollars(values))  # type: ignore[call-overload, no-any-return]
+
+
+def _escape_dollars(values: object) -> object:
     if isinstance(values, dict):
-        return {key: escape_dollars(value) for key, value in values.items()}
+        return {key: _escape_dollars(value) for key, value in values.items()}
     if isinstance(values, list):
-        return [escape_dollars(value) for value in values]
+        return [_escape_dollars(value) for value in values]
     return escape_interpolation(values) if isinstance(values, str) else values
 
 
-def _look_up_references(composed: DictConfig) -> Any:
-    """The config with every ${...} replaced; UserError with the name of one that cannot be."""
+def _look_up_references(composed: DictConfig) -> object:
+    """The config with every ${...} replaced; UserError for one that leads nowhere, or in a ring."""
     try:
         return OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException:
-        refuse_broken_references(composed)
+        for path, owner, key, text in _references(composed, ""):
+            try:
+                owner[key]
+            except MissingMandatoryValue:
+                continue
+            except OmegaConfBaseException as error:
+                raise UserError(explain_reference(path, text, error)) from error
         raise
 
 
-def refuse_broken_references(config: DictConfig, place: str = "") -> None:
-    """UserError for the first ${...} in `config` that leads nowhere, or back to itself."""
-    raw = OmegaConf.to_container(config, resolve=False)
-    for path, owner, key, text in _references(config, raw, place):
-        try:
-            owner[key]
-        except MissingMandatoryValue:
-            continue
-        except OmegaConfBaseException as error:
-            raise UserError(explain_reference(path, text, error)) from error
-
-
-def _references(node: Any, raw: Any, path: str) -> Iterator[tuple[str, Any, Any, str]]:
-    named = raw.items() if isinstance(raw, dict) else enumerate(raw)
+def _references(node: Any, path: str) -> Iterator[tuple[str, Any, Any, str]]:
+    """The place of each ${...}, the node that holds it, its key there, and the text itself."""
+    raw = OmegaConf.to_container(node, resolve=False)
+    named: Any = raw.items() if isinstance(raw, dict) else enumerate(raw or ())
     for key, value in named:
         inner = f"{path}.{key}" if path else str(key)
         if isinstance(value, dict | list):
-            yield from _references(node[key], value, inner)
+            yield from _references(node[key], inner)
         elif OmegaConf.is_interpolation(node, key):
             yield inner, node, key, str(value)
 
 
-def _find_schema(group: str, composed: DictConfig) -> type[Any]:
+def _find_schema(group: str, composed: DictConfig) -> type:
     node = composed.get(group)
     if not isinstance(node, DictConfig):
-        options = sorted(file.stem for file in (find_conf() / group).glob("*.yaml"))
-        way_out = f"give {group}= one of {', '.join(options)}" if options else f"leave ~{group} out"
-        raise UserError(f"no {group} is chosen; {way_out}")
+        options = _options(find_conf() / group)
+        advice = f"give {group}= one of {', '.join(options)}" if options else f"leave ~{group} out"
+        raise UserError(f"no {group} is chosen; {advice}")
     if group in ONE_KIND:
         return ONE_KIND[group]
     kinds, kind = KINDS[group], node.get("kind")
@@ -236,14 +226,14 @@ def _find_schema(group: str, composed: DictConfig) -> type[Any]:
 
 
 def compose(overrides: Sequence[str] = ()) -> RunConfig:
-    """The typed config that `overrides` make, as `main` would hand it to a run.
+    """The typed config that `overrides` make, as `main` would pass it to a run.
 
-    For tests, benchmarks and notebooks. Raises UserError, in the words of the command line.
+    For tests, benchmarks and notebooks. Raises UserError, with the command line's text.
     """
     try:
         hydra = start_hydra(get_args_parser().parse_args([]))
-        words = [*type_words(overrides), "hydra.mode=RUN"]
-        composed = compose_words(hydra, "config", words, RunMode.RUN)
+        typed = [*type_overrides(overrides), "hydra.mode=RUN"]
+        composed = compose_overrides(hydra, "config", typed, RunMode.RUN)
         return build_run_config(without_hydra(composed))
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise UserError(explain(error)) from error

@@ -1,8 +1,7 @@
 """One job of a sweep: frozen, then run by a fresh process of its own, whatever the launcher.
 
-The process is started from the frozen config and not from the sweep's command line. Workers that
-a launcher reuses thus carry nothing from job to job, and the children that Lightning's DDP makes
-replay the job, never the sweep.
+The process is started from the frozen config and not from the sweep's command line, so that
+workers that a launcher reuses carry nothing from job to job.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TypedDict
 
 from filelock import Timeout
 from hydra.core.hydra_config import HydraConfig
@@ -27,12 +26,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from caft.console import tell
 from caft.errors import UserError
-from caft.hydra_bridge.composing import build_run_config, escape_dollars
+from caft.hydra_bridge.composing import build_run_config, create_resolved
+from caft.hydra_bridge.run_log import read_verbose
 from caft.hydra_bridge.running import Run, end_on_signals, guard
 from caft.run_config import RunContext
 from caft.signals import DONE, OUR_FAULT, Caught, say
 from caft.sweeps import job_table
-from caft.sweeps.devices import JobError, own_devices, refuse_while_stopping
+from caft.sweeps.devices import own_devices
 from caft.sweeps.run_folders import (
     digest_config,
     is_finished,
@@ -40,13 +40,20 @@ from caft.sweeps.run_folders import (
     read_json,
     read_summary,
 )
-from caft.sweeps.stopping import forget_dead_children, noted_child
+from caft.sweeps.stopping import (
+    JobError,
+    ending_with_command,
+    forget_dead_children,
+    is_worker,
+    noted_child,
+    refuse_while_stopping,
+)
 
-COMMAND = (sys.executable, "-m", "caft", "job")
+_COMMAND = (sys.executable, "-m", "caft", "job")
 """What runs the job of a folder, given as its one argument."""
 
 FROZEN = ".hydra/frozen.json"
-ERROR = ".hydra/error.txt"
+_ERROR = ".hydra/error.txt"
 _ONE_BY_ONE = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
@@ -56,16 +63,27 @@ class Start(Protocol):
     def __call__(self, folder: Path, *, console: Path | None, env: Mapping[str, str]) -> int: ...  # noqa: D102
 
 
+class _Frozen(TypedDict):
+    """Everything that a job's process needs, as its folder has it."""
+
+    config: object
+    logging: object
+    verbose: object
+    overrides: list[str]
+    digest: str
+
+
 def run_job(start: Start, composed: DictConfig) -> float | None:
     """What launchers call. Returns the validation accuracy, for sweepers that search by it."""
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
-    refuse_while_stopping(folder.parent)
-    if is_finished(folder):
-        refuse_other_job(folder, digest_config(build_run_config(composed)))
-    else:
-        _run(start, composed, job, folder)
-    return read_objective(folder)
+    with _bound_to_command():
+        refuse_while_stopping(folder.parent)
+        if is_finished(folder):
+            refuse_other_job(folder, digest_config(build_run_config(composed)))
+        else:
+            _run(start, composed, job, folder)
+    return _read_objective(folder)
 
 
 def refuse_other_job(folder: Path, digest: str) -> None:
@@ -80,54 +98,48 @@ def refuse_other_job(folder: Path, digest: str) -> None:
 
 
 def runs_elsewhere(launcher: str) -> bool:
-    """Whether a launcher, given by its target, hands jobs to a cluster's queue."""
+    """Whether a launcher, given by its target, puts jobs into a cluster's queue."""
     return launcher.endswith("SlurmLauncher")
 
 
 def _run(start: Start, composed: DictConfig, job: DictConfig, folder: Path) -> None:
-    digest = freeze(composed, job, folder)
+    digest = _freeze(composed, job, folder)
     launcher = str(job.launcher._target_)
     console = None if launcher == _ONE_BY_ONE else folder / "console.log"
     shared = console is not None and not runs_elsewhere(launcher)
     planned = job_table.Job(folder=folder.name, overrides=list(job.overrides.task), digest=digest)
-    with (
-        _deaf_to_interrupts(),
-        own_devices(folder.parent, count_devices(composed.trainer, shared=shared)) as env,
-    ):
+    with own_devices(folder.parent, count_devices(composed.trainer, shared=shared)) as env:
         began = time.monotonic()
         status = start(folder, console=console, env=env)
     entry = job_table.conclude(folder, planned, status, _read_error(folder))
-    _say_outcome(folder, entry, time.monotonic() - began, console)
+    _report_outcome(folder, entry, time.monotonic() - began, console)
     if entry.state != job_table.DONE_STATE:
         raise JobError(f"{folder.name} ended with exit status {status}")
 
 
 def count_devices(trainer: DictConfig, *, shared: bool) -> int:
-    """How many accelerators a job must have to itself; 0 where nobody else wants one."""
-    if not shared or trainer.accelerator == "cpu":
-        return 0
-    return trainer.devices if isinstance(trainer.devices, int) and trainer.devices > 0 else 1
+    """How many accelerators a job must have to itself; 0 where no other job wants one."""
+    return int(trainer.devices) if shared and trainer.accelerator != "cpu" else 0
 
 
-def _say_outcome(folder: Path, entry: job_table.Job, seconds: float, console: Path | None) -> None:
+def _report_outcome(
+    folder: Path, entry: job_table.Job, seconds: float, console: Path | None
+) -> None:
     if entry.state == job_table.DONE_STATE:
-        tell(f"job {folder.name}: done in {seconds:.0f} s{_reused(folder)}")
+        stages = (read_summary(folder) or {}).get("stages", [])
+        cached = ", ".join(stage["name"] for stage in stages if stage["cached"])
+        reused = f"; taken from the store: {cached}" if cached else ""
+        tell(f"job {folder.name}: done in {seconds:.0f} s{reused}")
     elif entry.state == job_table.RUNNING:
         say(f"job {folder.name}: another process is running it; it is not waited for any more")
     elif entry.state == job_table.FAILED and (console or entry.exit_status not in (1, 2)):
-        # A job that shares our console has said it already.
+        # A job that shares our console has printed it already.
         message = entry.error or "failed"
         log = "" if "run.log" in message else f"; its log is {folder / 'run.log'}"
         say(f"job {folder.name}: {message}{log}")
 
 
-def _reused(folder: Path) -> str:
-    summary = read_summary(folder) or {}
-    cached = [stage["name"] for stage in summary.get("stages", []) if stage["cached"]]
-    return f"; taken from the store: {', '.join(cached)}" if cached else ""
-
-
-def read_objective(folder: Path) -> float | None:
+def _read_objective(folder: Path) -> float | None:
     """Validation accuracy of the tuned model (else the base) in its best mode; never the test's."""
     accuracy = (read_summary(folder) or {}).get("accuracy") or {}
     for who in ("tuned", "base"):
@@ -137,13 +149,13 @@ def read_objective(folder: Path) -> float | None:
     return None
 
 
-def freeze(composed: DictConfig, job: DictConfig, folder: Path) -> str:
+def _freeze(composed: DictConfig, job: DictConfig, folder: Path) -> str:
     """Write everything that the job's process needs, and return the config's digest."""
     digest = digest_config(build_run_config(composed))
-    frozen = {
+    frozen: _Frozen = {
         "config": OmegaConf.to_container(composed, resolve=True, enum_to_str=True),
         "logging": OmegaConf.to_container(job.job_logging, resolve=True),
-        "verbose": OmegaConf.to_container(job, resolve=False)["verbose"],  # type: ignore[call-overload, index]
+        "verbose": read_verbose(job),
         "overrides": list(job.overrides.task),
         "digest": digest,
     }
@@ -158,12 +170,11 @@ def start_child(
     *,
     console: Path | None,
     env: Mapping[str, str],
-    command: Sequence[str] = COMMAND,
+    command: Sequence[str] = _COMMAND,
 ) -> int:
     """Run the job in a process, and process group, of its own. Negative: ended by a signal."""
     forget_dead_children(folder)
-    out = console.open("ab") if console else None
-    try:
+    with console.open("ab") if console else nullcontext() as out:
         process = subprocess.Popen(
             [*command, str(folder)],
             stdin=subprocess.DEVNULL,
@@ -173,9 +184,6 @@ def start_child(
             # Ctrl-C in a terminal reaches the sweep alone, which passes it on once.
             process_group=0,
         )
-    finally:
-        if out:
-            out.close()
     try:
         with noted_child(folder, process.pid):
             # A sweep that was stopped a moment ago may not have seen this child.
@@ -187,17 +195,14 @@ def start_child(
             process.wait()
 
 
-# --- In the job's own process ------------------------------------------------------------------
-
-
 def main_job(run: Run, folder: Path) -> int:
     """Run the frozen job of `folder`; its exit status. Called in a process of its own."""
     return end_on_signals(lambda caught: _run_frozen(run, folder, caught))
 
 
 def _run_frozen(run: Run, folder: Path, caught: Caught) -> int:
-    frozen = json.loads((folder / FROZEN).read_text(encoding="utf-8"))
-    composed = OmegaConf.create(escape_dollars(frozen["config"]))
+    frozen: _Frozen = json.loads((folder / FROZEN).read_text(encoding="utf-8"))
+    composed = create_resolved(frozen["config"])
     context = RunContext(
         folder=folder,
         overrides=tuple(frozen["overrides"]),
@@ -206,28 +211,21 @@ def _run_frozen(run: Run, folder: Path, caught: Caught) -> int:
         run_id=frozen["digest"],
         sweep=folder.parent.name,
     )
-    if int(os.environ.get("LOCAL_RANK", "0")) > 0:
-        # A rank that DDP made: the first one has the log, the lock and the word.
-        return run(build_run_config(composed), context)
-    configure_log(OmegaConf.create(frozen["logging"]), frozen["verbose"])
+    configure_log(create_resolved(frozen["logging"]), frozen["verbose"])
 
     def keep_error(message: str) -> None:
-        (folder / ERROR).write_text(" ".join(message.split()), encoding="utf-8")
+        (folder / _ERROR).write_text(" ".join(message.split()), encoding="utf-8")
 
     with _alone_in(folder):
         if is_finished(folder):
             return DONE
-        build = partial(build_run_config, composed)
-        return _run_noted(
-            partial(guard, run, build, context, tell=keep_error), frozen, folder, caught
-        )
+        work = partial(guard, run, partial(build_run_config, composed), context, keep_error)
+        return _run_noted(work, frozen, folder, caught)
 
 
-def _run_noted(
-    work: Callable[[], int], frozen: Mapping[str, Any], folder: Path, caught: Caught
-) -> int:
+def _run_noted(work: Callable[[], int], frozen: _Frozen, folder: Path, caught: Caught) -> int:
     """How it ends is in job.json before the lock is free: the starter may be dead by then."""
-    (folder / ERROR).unlink(missing_ok=True)
+    (folder / _ERROR).unlink(missing_ok=True)
     entry = job_table.begin(folder, frozen["overrides"], frozen["digest"])
     status = None
     try:
@@ -241,7 +239,7 @@ def _run_noted(
 
 def _read_error(folder: Path) -> str | None:
     try:
-        return (folder / ERROR).read_text(encoding="utf-8") or None
+        return (folder / _ERROR).read_text(encoding="utf-8") or None
     except OSError:
         return None
 
@@ -261,18 +259,16 @@ def _alone_in(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-# --- Devices and signals of launchers that run jobs side by side -------------------------------
-
-
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """In a launcher's worker, Ctrl-C is left to the sweep, which stops the jobs."""
-    in_worker = os.environ.get("LOKY_PARENT") or "joblib.externals.loky" in str(sys.argv)
-    if not in_worker or threading.current_thread() is not threading.main_thread():
+def _bound_to_command() -> Iterator[None]:
+    """In a launcher's worker: Ctrl-C is left to the command, and the worker ends with it."""
+    if not is_worker() or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A handler that does nothing, since jobs would inherit a signal that is ignored.
+    before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
     try:
-        yield
+        with ending_with_command():
+            yield
     finally:
         signal.signal(signal.SIGINT, before)

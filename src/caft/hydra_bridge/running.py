@@ -26,9 +26,9 @@ def guard(
     run: Run,
     build: Callable[[], RunConfig],
     context: RunContext,
-    tell: Callable[[str], None] | None = None,
+    keep_error: Callable[[str], None] | None = None,
 ) -> int:
-    """The exit status of a run; raises nothing but what a signal raises. `tell` gets the error."""
+    """The exit status of a run; raises nothing but what a signal raises."""
     whose = f"job {context.folder.name}: " if context.in_sweep else ""
     config = None
     try:
@@ -45,10 +45,13 @@ def guard(
     except Exception as error:
         refused = explain_refused_write(error, context.folder, config)
         outcome.exception(refused or "a fault of ours")
-        message = refused or _name_fault(error, context)
+        message = refused or (
+            f"a fault of ours: {type(error).__name__}: {error}; "
+            f"its traceback is in {context.folder / 'run.log'}"
+        )
         status = USER_MUST_ACT if refused else OUR_FAULT
-    if tell:
-        tell(message)
+    if keep_error:
+        keep_error(message)
     say(f"{whose}{message}")
     return status
 
@@ -58,7 +61,7 @@ def explain_refused_write(
 ) -> str | None:
     """One line where the system let us not write, wherever that was; else None.
 
-    Rooms say it better where they know what they were writing.
+    Rooms raise a better UserError where they know what they were writing.
     """
     if not isinstance(error, OSError):
         return None
@@ -74,15 +77,8 @@ def explain_refused_write(
     return explain_refusal(error, folders)
 
 
-def _name_fault(error: Exception, context: RunContext) -> str:
-    return (
-        f"a fault of ours: {type(error).__name__}: {error}; "
-        f"its traceback is in {context.folder / 'run.log'}"
-    )
-
-
-def end_on_signals(work: Callable[[Caught], int], last_words: str = "") -> int:
-    """The status of `work`; after SIGTERM or SIGINT the shell's, with `last_words` where given."""
+def end_on_signals(work: Callable[[Caught], int], advice: str = "") -> int:
+    """The status of `work`; after SIGTERM or SIGINT the shell's, with `advice` where given."""
     with lenient_streams(), watch_signals() as caught:
         try:
             return work(caught)
@@ -90,6 +86,6 @@ def end_on_signals(work: Callable[[Caught], int], last_words: str = "") -> int:
             if caught.number is None:
                 raise
             outcome.error("stopped by %s", caught.name)
-            if last_words:
-                say(f"stopped by {caught.name}; {last_words}")
+            if advice:
+                say(f"stopped by {caught.name}; {advice}")
             return caught.status

@@ -1,14 +1,13 @@
-"""Many jobs of one command: listed, checked, run by Hydra's launchers, and taken up again."""
+"""Many jobs of one command: listed, checked, run by Hydra's launchers, and resumed."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -25,18 +24,17 @@ from caft.errors import UserError
 from caft.hydra_bridge.composing import (
     OWN_SWEEPER,
     build_run_config,
-    compose_words,
+    compose_overrides,
     read_question,
     without_hydra,
 )
 from caft.hydra_bridge.jobs import Start, refuse_other_job, run_job, runs_elsewhere
-from caft.hydra_bridge.log_check import check_logging
+from caft.hydra_bridge.overrides import type_overrides
+from caft.hydra_bridge.run_log import check_logging
 from caft.hydra_bridge.running import Run
-from caft.hydra_bridge.words import type_words
 from caft.run_config import RunConfig, RunContext
 from caft.signals import DONE, USER_MUST_ACT, Caught, say
 from caft.sweeps import job_table
-from caft.sweeps.devices import JobError
 from caft.sweeps.run_folders import (
     digest_config,
     name_sweep,
@@ -44,11 +42,11 @@ from caft.sweeps.run_folders import (
     refuse_finished_run_for_sweep,
     refuse_unwritable_folder,
 )
-from caft.sweeps.stopping import named_command, stop_jobs
+from caft.sweeps.stopping import JobError, named_command, stop_jobs
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class JobOverrides:
     """A job's overrides: all of them, and those that it does not share with all others."""
 
     all: tuple[str, ...]
@@ -73,47 +71,45 @@ def run_sweep(
     planned = check_jobs(hydra, master)
     question = read_question(master.hydra.runtime.choices.get("multirun_sweeps"))
     missing = job_table.plan_jobs(folder, [job for job, _ in planned], question or None)
-    _say_plan(folder, len(planned), len(missing))
+    _print_plan(folder, len(planned), len(missing))
     elsewhere = runs_elsewhere(str(master.hydra.launcher._target_))
-    # A cluster's queue runs its jobs whoever waits for them here.
-    caught.tell = None if elsewhere else partial(stop_jobs, folder)
+    # A cluster's queue runs its jobs whether or not this command waits for them.
+    caught.pass_on = None if elsewhere else partial(stop_jobs, folder)
     configure_log(master.hydra.hydra_logging, master.hydra.verbose)
     began = job_table.now()
     try:
-        words = {job.folder: list(words.all) for job, words in planned}
-        pinned = [_pin(words[job.folder], job.folder) for job in missing]
+        overrides_of = {job.folder: each.all for job, each in planned}
+        # With its folder: a launcher that counts from 0 again would name another one.
+        pinned = [
+            [*overrides_of[job.folder], f"hydra.sweep.subdir='{job.folder}'"] for job in missing
+        ]
         with named_command(), _launching(folder, began):
             _launch(hydra, master, start, pinned)
     except JobError as error:
-        # A sweeper that searches gives up where a trial has no value; the job table says why.
+        # A sweeper that searches gives up where a trial has no value; the job table has the reason.
         say(f"the search ended early: {error}")
     except (KeyboardInterrupt, SystemExit):
         if elsewhere:
             say("jobs in the cluster's queue go on by themselves; scancel ends them")
         raise
     finally:
-        caught.tell = None
+        caught.pass_on = None
         job_table.settle(folder)
         write_report(folder)
     return _conclude(folder, {job.folder for job, _ in planned}, began)
-
-
-def _pin(words: list[str], folder: str) -> list[str]:
-    """The job's words with its planned folder: a launcher that counts afresh gives another one."""
-    return [*words, f"hydra.sweep.subdir='{folder}'"]
 
 
 def _plan_sweep(hydra: Hydra, master: DictConfig, run: Run) -> int:
     """The plan of every job, or of the first one where a search decides on the others."""
     configure_log(master.hydra.hydra_logging, master.hydra.verbose)
     planned = check_jobs(hydra, master)
-    _say_plan(Path(master.hydra.sweep.dir), len(planned), len(planned))
+    _print_plan(Path(master.hydra.sweep.dir), len(planned), len(planned))
     if not planned:
         return run_dry(run, build_run_config(without_hydra(master)), master)
     status = DONE
-    for job, words in planned:
+    for job, overrides in planned:
         tell(f"\njob {job.folder}")
-        composed = hydra.config_loader.load_sweep_config(master, list(words.all))
+        composed = hydra.config_loader.load_sweep_config(master, list(overrides.all))
         try:
             run_dry(run, build_run_config(without_hydra(composed)), composed)
         except UserError as error:
@@ -131,19 +127,24 @@ def run_dry(run: Run, config: RunConfig, composed: DictConfig) -> int:
 
 
 def _launch(hydra: Hydra, master: DictConfig, start: Start, jobs: list[list[str]]) -> None:
-    callbacks = Callbacks(master)
-    context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
-    task = partial(run_job, start)
-    plugins = Plugins.instance()
     OmegaConf.save(master, Path(master.hydra.sweep.dir) / "multirun.yaml")
-    if searches(master):
-        make = plugins.instantiate_sweeper
-        sweeper = _instantiate(make, "sweeper", master, context, task)
-        sweeper.sweep(arguments=list(master.hydra.overrides.task))
-    elif jobs:
-        make = plugins.instantiate_launcher
-        launcher = _instantiate(make, "launcher", master, context, task)
-        launcher.launch(jobs, initial_job_idx=0)
+    kind = "sweeper" if searches(master) else "launcher"
+    if kind == "launcher" and not jobs:
+        return
+    plugins = Plugins.instance()
+    make = plugins.instantiate_sweeper if kind == "sweeper" else plugins.instantiate_launcher
+    context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(master))
+    try:
+        plugin = make(config=master, hydra_context=context, task_function=partial(run_job, start))
+    except Exception as error:  # whatever a class of somebody else's raises
+        raise UserError(
+            f"hydra.{kind} cannot be used: {error}; choose one with hydra/{kind}=, and give only "
+            "values that it takes"
+        ) from error
+    if kind == "sweeper":
+        plugin.sweep(arguments=list(master.hydra.overrides.task))
+    else:
+        plugin.launch(jobs, initial_job_idx=0)
 
 
 @contextmanager
@@ -161,59 +162,40 @@ def _launching(folder: Path, began: str) -> Iterator[None]:
             raise
         raise UserError(
             f"this sweep's launcher or sweeper began no job: {type(error).__name__}: {error}; "
-            "mend what was given as hydra.launcher or hydra.sweeper, or leave it out"
-        ) from error
-
-
-def _instantiate(
-    make: Callable[..., Any], kind: str, master: DictConfig, context: HydraContext, task: Any
-) -> Any:
-    try:
-        return make(config=master, hydra_context=context, task_function=task)
-    except Exception as error:  # whatever a class of somebody else's raises
-        raise UserError(
-            f"hydra.{kind} cannot be used: {error}; choose one with hydra/{kind}=, and give only "
-            "values that it takes"
+            "correct hydra.launcher or hydra.sweeper, or leave them out"
         ) from error
 
 
 def _compose_sweep(hydra: Hydra, name: str, overrides: Sequence[str]) -> DictConfig:
     """The sweep's own config, its folder named, and jobs named by what sets them apart."""
-    master = compose_words(hydra, name, overrides, RunMode.MULTIRUN)
-    swept, shared = _sort_keys(hydra, master)
+    master = compose_overrides(hydra, name, overrides, RunMode.MULTIRUN)
+    parsed = _parse(hydra, master.hydra.overrides.task)
+    swept = [each.key_or_group for each in parsed if each.is_sweep_override()]
+    shared = [each.key_or_group for each in parsed if not each.is_sweep_override()]
+    shared = list(dict.fromkeys(["multirun_sweeps", *shared]))
     more = [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(shared)}]"]
     if master.hydra.runtime.choices["hydra/sweeper"] == "basic":
         more.append(f"hydra/sweeper={OWN_SWEEPER}")
     if not master.hydra.sweep.dir:
         title = master.hydra.runtime.choices.get("multirun_sweeps") or ",".join(swept)
         base = OmegaConf.to_container(without_hydra(master), resolve=False, enum_to_str=True)
-        assert isinstance(base, dict)
-        folder = f"outputs/multirun/{name_sweep(title, {str(k): v for k, v in base.items()})}"
-        more.append(f"hydra.sweep.dir='{folder}'")
-    return compose_words(hydra, name, [*overrides, *more], RunMode.MULTIRUN)
+        more.append(f"hydra.sweep.dir='outputs/multirun/{name_sweep(title, base)}'")
+    return compose_overrides(hydra, name, [*overrides, *more], RunMode.MULTIRUN)
 
 
-def _sort_keys(hydra: Hydra, master: DictConfig) -> tuple[list[str], list[str]]:
-    """The command line's keys: those with several values, and those with one for all jobs."""
-    words = _parse(hydra, master.hydra.overrides.task)
-    swept = [override.key_or_group for override in words if override.is_sweep_override()]
-    shared = [override.key_or_group for override in words if not override.is_sweep_override()]
-    return swept, ["multirun_sweeps", *(key for key in shared if key != "multirun_sweeps")]
-
-
-def _parse(hydra: Hydra, words: Sequence[str]) -> list[Override]:
+def _parse(hydra: Hydra, overrides: Sequence[str]) -> list[Override]:
     parser = OverridesParser.create(config_loader=hydra.config_loader)
-    parsed: list[Override] = parser.parse_overrides(list(words))
+    parsed: list[Override] = parser.parse_overrides(list(overrides))
     return parsed
 
 
-def check_jobs(hydra: Hydra, master: DictConfig) -> list[tuple[job_table.Job, Words]]:
+def check_jobs(hydra: Hydra, master: DictConfig) -> list[tuple[job_table.Job, JobOverrides]]:
     """Every job, composed and typed; the same config twice is one job."""
     if searches(master):
         build_run_config(without_hydra(master))
-    jobs: dict[str, tuple[job_table.Job, Words]] = {}
-    for words in list_jobs(hydra, master):
-        composed = hydra.config_loader.load_sweep_config(master, list(words.all))
+    jobs: dict[str, tuple[job_table.Job, JobOverrides]] = {}
+    for overrides in list_jobs(hydra, master):
+        composed = hydra.config_loader.load_sweep_config(master, list(overrides.all))
         with open_dict(composed):
             composed.hydra.job.num = len(jobs)
         config = build_run_config(without_hydra(composed))
@@ -221,14 +203,14 @@ def check_jobs(hydra: Hydra, master: DictConfig) -> list[tuple[job_table.Job, Wo
         folder = str(composed.hydra.sweep.subdir)
         refuse_bad_subfolder(folder)
         job = job_table.Job(
-            number=len(jobs), folder=folder, overrides=list(words.own), digest=digest
+            number=len(jobs), folder=folder, overrides=list(overrides.own), digest=digest
         )
         if config.dry_run is not _is_dry(master):
             raise UserError("dry_run differs from job to job; give one value for the whole sweep")
         if not config.dry_run:
             refuse_unwritable_folder(Path(master.hydra.sweep.dir) / folder)
             refuse_other_job(Path(master.hydra.sweep.dir) / folder, digest)
-        same, _ = jobs.setdefault(folder, (job, words))
+        same, _ = jobs.setdefault(folder, (job, overrides))
         if same.digest != digest:
             raise UserError(
                 f"hydra.sweep.subdir gives the folder {folder} to two different jobs; leave it "
@@ -242,7 +224,7 @@ def searches(master: DictConfig) -> bool:
     return not str(master.hydra.sweeper._target_).endswith(f".{BasicSweeper.__name__}")
 
 
-def list_jobs(hydra: Hydra, master: DictConfig) -> list[Words]:
+def list_jobs(hydra: Hydra, master: DictConfig) -> list[JobOverrides]:
     """The overrides of every job: each of the sweeper's cases times the grid.
 
     Where a key is given twice the later one wins: cases, then params, then the command line.
@@ -251,22 +233,23 @@ def list_jobs(hydra: Hydra, master: DictConfig) -> list[Words]:
         return []
     sweeper = master.hydra.sweeper
     params = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
-    grid = _parse(hydra, type_words([*params, *master.hydra.overrides.task]))
-    jobs: list[Words] = []
+    grid = _list_axes(hydra, [*params, *master.hydra.overrides.task])
+    jobs: list[JobOverrides] = []
     for case in sweeper.get("cases") or [[]]:
-        axes = {
-            override.get_key_element(): _choices(override)
-            for override in _parse(hydra, type_words(case))
-        }
-        of_case = set(axes)
-        for override in grid:
-            of_case.discard(override.get_key_element())
-            axes[override.get_key_element()] = _choices(override)
-        varying = {key for key, choices in axes.items() if len(choices) > 1} | of_case
+        of_case = _list_axes(hydra, case)
+        axes = of_case | grid
+        varying = {key for key, choices in axes.items() if len(choices) > 1}
+        varying |= of_case.keys() - grid.keys()
         for chosen in itertools.product(*axes.values()):
-            pairs = zip(axes, chosen, strict=True)
-            jobs.append(Words(chosen, tuple(word for key, word in pairs if key in varying)))
+            own = (each for key, each in zip(axes, chosen, strict=True) if key in varying)
+            jobs.append(JobOverrides(chosen, tuple(own)))
     return jobs
+
+
+def _list_axes(hydra: Hydra, overrides: Sequence[str]) -> dict[str, list[str]]:
+    """The overrides that each key takes in turn; of a key given twice the later ones."""
+    parsed = _parse(hydra, type_overrides(overrides))
+    return {override.get_key_element(): _choices(override) for override in parsed}
 
 
 def _choices(override: Override) -> list[str]:
@@ -278,19 +261,17 @@ def _choices(override: Override) -> list[str]:
             "with a sweeper such as hydra/sweeper=optuna"
         )
     key = override.get_key_element()
-    return type_words([f"{key}={value}" for value in override.sweep_string_iterator()])
+    return type_overrides([f"{key}={value}" for value in override.sweep_string_iterator()])
 
 
 def _is_dry(master: DictConfig) -> bool:
     return bool(master.get("dry_run"))
 
 
-def _say_plan(folder: Path, planned: int, missing: int) -> None:
-    if not planned:
-        tell(f"sweep {folder}")
-        return
-    there = f", {planned - missing} of them finished before" if missing < planned else ""
-    tell(f"sweep {folder}: {planned} jobs{there}")
+def _print_plan(folder: Path, planned: int, missing: int) -> None:
+    count = f": {planned} jobs" if planned else ""
+    finished = f", {planned - missing} of them finished before" if missing < planned else ""
+    tell(f"sweep {folder}{count}{finished}")
 
 
 def _conclude(folder: Path, planned: set[str], began: str) -> int:

@@ -3,8 +3,8 @@
 On a CPU the fused kernel of `scaled_dot_product_attention` works on one head at a time, in tiles
 too small for the matrix units: a third of the time of a pass over rows of some 200 tokens. Two
 batched products and a softmax do the same in a third of that. `QUERY_BLOCK` queries of all rows
-have their turn at once, and are spared the keys behind them; shorter rows are filled up to the
-longest for it, which costs less than products of their own. Memory grows with a row's length and
+are computed at once, without the keys behind them; shorter rows are filled up to the longest for
+it, which costs less than products of their own. Memory grows with a row's length and
 not with its square.
 
 What all rows read before their own tokens is put before each where it is short; where it is longer
@@ -13,7 +13,7 @@ than the rows, all of them read it in one product, without copies.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -22,6 +22,8 @@ import torch
 from torch.autograd.function import once_differentiable
 
 KeysAndValues = tuple[torch.Tensor, torch.Tensor]
+# Queries [heads, tokens, size]; keys and values [kv_heads, tokens, size].
+Heads = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 QUERY_BLOCK = 64
 # torch's bfloat16 softmax takes what is left over of a multiple of these one number at a time.
 _LANES = 32
@@ -29,60 +31,53 @@ _LANES = 32
 _LONGEST_KEPT = 512
 
 
-def attend_short_rows(  # noqa: PLR0917
-    query: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
+def attend_short_rows(
+    tokens: Heads,
     lengths: Sequence[int],
     before: KeysAndValues | None,
     scaling: float,
     kept: list[torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """Every token sees what stands before all rows, its own row up to itself, and nothing else.
+    """Every token sees what is `before` all rows, its own row up to itself, and nothing else.
 
-    Rows lie end to end, in order of length. In: query [heads, tokens, size], keys and values
-    [kv_heads, tokens, size]; keys and values `before` all rows [1, kv_heads, tokens, size]. Out:
-    [tokens, heads, size]. Gives no gradients: the scores are changed in place. Blocks leave their
-    weights in `kept`, where there is such a list and nothing before the rows.
+    Rows lie end to end, in order of length; `before` is [1, kv_heads, tokens, size]. Out: [tokens,
+    heads, size]. There are no gradients: the scores are changed in place. Blocks append their
+    weights to `kept`, if that is a list and nothing is before the rows.
     """
+    query, keys, values = tokens
     shared = 0 if before is None else before[0].shape[2]
     rows = _fill_up(tuple(lengths), shared, query.device)
     heads, _, size = query.shape
     kv_heads = keys.shape[0]
     keys, values = rows.spread_heads(keys), rows.spread_heads(values)
     if before is not None and shared <= rows.length:
-        keys, values = put_before(before[0], keys), put_before(before[1], values)
+        keys, values = map(put_before, before, (keys, values))
         before = None
     first = keys.shape[2] - rows.length
     keys, values = keys.flatten(0, 1), values.flatten(0, 1)
     # Heads that share a key stand side by side, so that keys are never repeated.
     grouped = (rows.count, rows.length, kv_heads, heads // kv_heads, size)
-    asked = rows.spread(query.transpose(0, 1)).view(grouped)
-    said = asked.new_empty(grouped)
+    queries = rows.spread(query.transpose(0, 1)).view(grouped)
+    output = queries.new_empty(grouped)
     for shorter, start, end in rows.blocks():
         own = _attend_block(
-            asked[shorter:, start:end].permute(0, 2, 3, 1, 4),
-            keys[shorter * kv_heads :, : first + end],
-            values[shorter * kv_heads :, : first + end],
+            (
+                queries[shorter:, start:end].permute(0, 2, 3, 1, 4),
+                keys[shorter * kv_heads :, : first + end],
+                values[shorter * kv_heads :, : first + end],
+            ),
             before,
             scaling,
             kept,
         )
-        said[shorter:, start:end] = own.permute(0, 3, 1, 2, 4)
-    return rows.gather(said.view(rows.count, rows.length, heads, size))
+        output[shorter:, start:end] = own.permute(0, 3, 1, 2, 4)
+    return rows.gather(output.view(rows.count, rows.length, heads, size))
 
 
-def attend_trained_rows(
-    query: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    lengths: Sequence[int],
-    scaling: float,
-) -> torch.Tensor:
+def attend_trained_rows(tokens: Heads, lengths: Sequence[int], scaling: float) -> torch.Tensor:
     """The same within rows alone, and with gradients."""
-    trained: Any = _TrainedRows
-    said: torch.Tensor = trained.apply(query, keys, values, tuple(lengths), scaling)
-    return said
+    attend: Callable[..., torch.Tensor] = _TrainedRows.apply
+    return attend(tuple(lengths), scaling, *tokens)
 
 
 @dataclass(frozen=True)
@@ -114,7 +109,7 @@ class _Rows:
         return self.spread(part.transpose(0, 1)).transpose(1, 2)
 
     def gather(self, spread: torch.Tensor) -> torch.Tensor:
-        """The way back."""
+        """The inverse of `spread`."""
         tokens = spread.flatten(0, 1)
         return tokens if self.places is None else tokens.index_select(0, self.places)
 
@@ -142,67 +137,64 @@ def _fill_up(lengths: tuple[int, ...], before: int, device: torch.device) -> _Ro
 
 
 class _TrainedRows(torch.autograd.Function):
-    """Weights of long rows are made again on the way back, as the fused kernels do."""
+    """Weights of long rows are computed again in the backward pass, as the fused kernels do."""
 
     @staticmethod
-    def forward(  # noqa: PLR0917
-        ctx: Any,
-        query: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
-        lengths: tuple[int, ...],
-        scaling: float,
+    def forward(
+        ctx: Any, lengths: tuple[int, ...], scaling: float, *tokens: torch.Tensor
     ) -> torch.Tensor:
+        query, keys, values = tokens
         weights: list[torch.Tensor] | None = [] if lengths[-1] <= _LONGEST_KEPT else None
-        said = attend_short_rows(query, keys, values, lengths, None, scaling, weights)
-        ctx.save_for_backward(query, keys, values, said, *(weights or ()))
+        output = attend_short_rows((query, keys, values), lengths, None, scaling, weights)
+        ctx.save_for_backward(query, keys, values, output, *(weights or ()))
         ctx.lengths, ctx.scaling = lengths, scaling
-        return said
+        return output
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        query, keys, values, said, *kept = ctx.saved_tensors
+        query, keys, values, output, *kept = ctx.saved_tensors
         rows = _fill_up(ctx.lengths, 0, query.device)
         heads, _, size = query.shape
         kv_heads = keys.shape[0]
         grouped = (rows.count, rows.length, kv_heads, heads // kv_heads, -1)
-        # The softmax's own way back: what a query's weights lose together is what it said.
-        lost = rows.spread((grad.float() * said).sum(-1, keepdim=True)).view(grouped)
-        asked, grad = (rows.spread(part).view(grouped) for part in (query.transpose(0, 1), grad))
+        # The softmax's gradient: what a query's weights lose together is grad * output.
+        lost = rows.spread((grad.float() * output).sum(-1, keepdim=True)).view(grouped)
+        all_queries = rows.spread(query.transpose(0, 1)).view(grouped)
+        grad = rows.spread(grad).view(grouped)
         keys, values = (rows.spread_heads(part).flatten(0, 1) for part in (keys, values))
-        of_query = torch.empty_like(asked)
-        of_keys = torch.zeros_like(keys, dtype=torch.float32)
-        of_values = torch.zeros_like(of_keys)
+        grad_query = torch.empty_like(all_queries)
+        grad_keys = torch.zeros_like(keys, dtype=torch.float32)
+        grad_values = torch.zeros_like(grad_keys)
         for block, (shorter, start, end) in enumerate(rows.blocks()):
             seen = slice(shorter * kv_heads, None), slice(end)
-            queries, behind, its_lost = (
+            queries, grads, its_lost = (
                 part[shorter:, start:end].permute(0, 2, 3, 1, 4).flatten(2, 3).flatten(0, 1)
-                for part in (asked, grad, lost)
+                for part in (all_queries, grad, lost)
             )
             if kept:
                 weights = kept[block]
             else:
                 scores = _masked_scores(queries, keys[seen], end - start, ctx.scaling)
                 weights = scores.softmax(-1, dtype=torch.float32)
-            of_scores = (torch.bmm(behind, values[seen].mT) - its_lost).mul_(weights)
-            of_scores = of_scores.mul_(ctx.scaling).to(query.dtype)
+            grad_scores = (torch.bmm(grads, values[seen].mT) - its_lost).mul_(weights)
+            grad_scores = grad_scores.mul_(ctx.scaling).to(query.dtype)
             shape = (rows.count - shorter, kv_heads, heads // kv_heads, end - start, size)
-            of_query[shorter:, start:end] = (
-                torch.bmm(of_scores, keys[seen]).view(shape).permute(0, 3, 1, 2, 4)
+            grad_query[shorter:, start:end] = (
+                torch.bmm(grad_scores, keys[seen]).view(shape).permute(0, 3, 1, 2, 4)
             )
-            of_keys[seen] += torch.bmm(of_scores.mT, queries)
-            of_values[seen] += torch.bmm(weights.to(query.dtype).mT, behind)
-        of_keys, of_values = (
+            grad_keys[seen] += torch.bmm(grad_scores.mT, queries)
+            grad_values[seen] += torch.bmm(weights.to(query.dtype).mT, grads)
+        grad_keys, grad_values = (
             part.view(rows.count, kv_heads, rows.length, size).transpose(1, 2)
-            for part in (of_keys, of_values)
+            for part in (grad_keys, grad_values)
         )
         return (
-            rows.gather(of_query.flatten(2, 3)).transpose(0, 1),
-            rows.gather(of_keys).to(query.dtype).transpose(0, 1),
-            rows.gather(of_values).to(query.dtype).transpose(0, 1),
             None,
             None,
+            rows.gather(grad_query.flatten(2, 3)).transpose(0, 1),
+            rows.gather(grad_keys).to(query.dtype).transpose(0, 1),
+            rows.gather(grad_values).to(query.dtype).transpose(0, 1),
         )
 
 
@@ -211,15 +203,11 @@ def put_before(shared: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
     return torch.cat([shared.expand(own.shape[0], -1, -1, -1), own], dim=2)
 
 
-def _attend_block(  # noqa: PLR0917
-    block: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    before: KeysAndValues | None,
-    scaling: float,
-    kept: list[torch.Tensor] | None,
+def _attend_block(
+    heads: Heads, before: KeysAndValues | None, scaling: float, kept: list[torch.Tensor] | None
 ) -> torch.Tensor:
-    """Queries [rows, kv_heads, group, count, size], the last `count` of the row so far."""
+    """Queries are [rows, kv_heads, group, count, size], the last `count` of the row so far."""
+    block, keys, values = heads
     rows, kv_heads, group, count, size = block.shape
     scores = _masked_scores(
         block.reshape(rows * kv_heads, group * count, size), keys, count, scaling
@@ -236,10 +224,10 @@ def _attend_block(  # noqa: PLR0917
     shared = shared.view(kv_heads, rows, group * count, -1).transpose(0, 1).flatten(0, 1)
     weights = torch.cat([shared, scores], dim=-1).softmax(-1)
     split = shared.shape[-1]
-    said = torch.bmm(weights[..., split:], values).view(block.shape)
+    own = torch.bmm(weights[..., split:], values).view(block.shape)
     share = weights[..., :split].view(rows, kv_heads, group * count, split).transpose(0, 1)
     read = torch.bmm(share.reshape(kv_heads, rows * group * count, split), its_values[0])
-    return said + read.view(kv_heads, rows, group, count, size).transpose(0, 1)
+    return own + read.view(kv_heads, rows, group, count, size).transpose(0, 1)
 
 
 def _masked_scores(

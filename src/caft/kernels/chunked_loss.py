@@ -7,20 +7,22 @@ the gradient of the hidden states is made while they are there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
 
+from caft.protocols import CausalLM
+
 # Logits that are held in float32 at a time: 64 MiB of them.
 _CHUNK = 2**24
-# Settings of architectures that do something to the head's logits before they give them out.
+# Settings of architectures that change the head's logits.
 _AFTER_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
-def has_plain_head(model: Any) -> bool:
+def has_plain_head(model: CausalLM) -> bool:
     """Whether the model's logits are what one linear layer without a bias makes of its states."""
     head = model.get_output_embeddings()
     changed = any(getattr(model.config, name, None) for name in _AFTER_THE_HEAD)
@@ -28,25 +30,24 @@ def has_plain_head(model: Any) -> bool:
 
 
 @contextmanager
-def without_head(model: Any) -> Iterator[None]:
+def without_head(model: CausalLM) -> Iterator[None]:
     """For the body, the model's "logits" are the hidden states that its head would read."""
     head = model.get_output_embeddings()
-    head.forward = lambda hidden: hidden
+    vars(head)["forward"] = lambda hidden: hidden
     try:
         yield
     finally:
-        del head.forward
+        del vars(head)["forward"]
 
 
-def summed_head_loss(model: Any, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def summed_head_loss(model: CausalLM, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Sum of -ln p(label) in nats; hidden [trained tokens, size], labels [trained tokens]."""
-    head_loss: Any = _HeadLoss
-    loss: torch.Tensor = head_loss.apply(hidden, model.get_output_embeddings().weight, labels)
-    return loss
+    head_loss: Callable[..., torch.Tensor] = _HeadLoss.apply
+    return head_loss(hidden, model.get_output_embeddings().weight, labels)
 
 
 class _HeadLoss(torch.autograd.Function):
-    """Cross-entropy of hidden W^T, summed in float32; its gradients are made on the way."""
+    """Cross-entropy of hidden W^T, summed in float32; the forward pass makes its gradients."""
 
     @staticmethod
     def forward(
@@ -81,7 +82,7 @@ class _HeadLoss(torch.autograd.Function):
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Scaled by what comes from behind, such as one over the step's trained tokens."""
+        """Scaled by the gradient of the sum, such as one over the step's trained tokens."""
         grad_hidden, grad_weight = ctx.saved_tensors
         return (
             None if grad_hidden is None else grad_hidden * grad,

@@ -12,21 +12,21 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any
 
 import torch
 from torch.nn.functional import linear
 
 from caft.kernels.memory import multiplies_bfloat16, release_memory, return_freed_memory
+from caft.protocols import CausalLM
 
 log = logging.getLogger(__name__)
 # Bytes of ordinary weights that may wait to be returned to the system.
 _MOST_FREED = 64 << 20
 
 
-def make_linears_lean(model: Any) -> None:
+def reorder_weights(model: CausalLM) -> None:
     """Reorder the weights of `model`, adapters and all, for inference on a CPU.
 
     Stays as it is: everything on other devices, dtypes that the CPU has no units for, layers of
@@ -38,14 +38,14 @@ def make_linears_lean(model: Any) -> None:
     layers = list(_reorderable(model))
     if not layers:
         return
-    if not _says_the_same(layers[0]):
-        log.debug("linear layers keep the order of their weights: this torch says otherwise")
+    if not _computes_the_same(layers[0]):
+        log.debug("linear layers keep the order of their weights: this torch computes otherwise")
         return
     freed = 0
     for layer in layers:
         freed += layer.weight.nbytes
         layer.weight = torch.nn.Parameter(_reorder(layer.weight), requires_grad=False)
-        layer.forward = _LeanLinear(layer)
+        vars(layer)["forward"] = _Reordered(layer)
         if freed > _MOST_FREED:
             return_freed_memory()
             freed = 0
@@ -56,11 +56,11 @@ def make_linears_lean(model: Any) -> None:
     release_memory()
 
 
-def _reorderable(model: Any) -> Iterator[Any]:
+def _reorderable(model: CausalLM) -> Iterator[torch.nn.Linear]:
     dtypes = {torch.float32} | ({torch.bfloat16} if multiplies_bfloat16("cpu") else set())
     modules = list(model.modules())
     readers = Counter(id(weight) for module in modules for weight in module._parameters.values())
-    kept = _read_by_adapters(modules)
+    kept = _layers_of_adapters(modules)
     for layer in modules:
         if (
             type(layer) is torch.nn.Linear
@@ -71,7 +71,7 @@ def _reorderable(model: Any) -> Iterator[Any]:
             yield layer
 
 
-def _read_by_adapters(modules: list[Any]) -> set[int]:
+def _layers_of_adapters(modules: Sequence[torch.nn.Module]) -> set[int]:
     """Ids of adapters' own layers, and of what they wrap unless it is only called, as LoRA does."""
     if not any(hasattr(module, "base_layer") for module in modules):
         return set()
@@ -87,8 +87,8 @@ def _read_by_adapters(modules: list[Any]) -> set[int]:
     return {id(inner) for adapter in adapters for inner in adapter.modules()} - called
 
 
-class _LeanLinear:
-    """The `forward` of a linear layer with reordered weights; without a way back."""
+class _Reordered:
+    """The `forward` of a linear layer with reordered weights; it has no backward pass."""
 
     def __init__(self, layer: torch.nn.Linear) -> None:
         self.layer = layer
@@ -105,21 +105,21 @@ def _reorder(weight: torch.Tensor) -> torch.Tensor:
 
 
 def _multiply(x: torch.Tensor, reordered: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    said: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, reordered, bias, "none", [], "")
-    return said
+    output: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, reordered, bias, "none", [], "")
+    return output
 
 
 @torch.no_grad()
-def _says_the_same(layer: torch.nn.Linear) -> bool:
+def _computes_the_same(layer: torch.nn.Linear) -> bool:
     # Both functions are torch's own, for its compiler: another version may have other ones.
     weight, bias = layer.weight, layer.bias
     x = torch.linspace(-1, 2, 2 * layer.in_features).view(2, -1).to(weight.dtype)
     try:
-        said = _multiply(x, _reorder(weight), bias)
+        output = _multiply(x, _reorder(weight), bias)
     except (AttributeError, RuntimeError):
         return False
     expected = linear(x, weight, bias)
     # Sums are float32 in both dtypes, and taken in another order.
     rounding = 4 * torch.finfo(weight.dtype).eps
     rounding += layer.in_features**0.5 * torch.finfo(torch.float32).eps
-    return torch.allclose(said, expected, rtol=0, atol=rounding * float(expected.abs().max()))
+    return torch.allclose(output, expected, rtol=0, atol=rounding * float(expected.abs().max()))

@@ -1,4 +1,4 @@
-"""Low-rank adapters with as few products, copies and casts as they need.
+"""Low-rank adapters with as few products, copies and casts as possible.
 
 peft runs an adapter beside its layer: the result is scaled, added and, where adapters are float32
 and the model is bfloat16, every activation is cast for it. Here layers and adapters are one
@@ -12,14 +12,21 @@ adapters) stays with peft.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.autograd.function import once_differentiable
 
+from caft.protocols import CausalLM
+
+if TYPE_CHECKING:
+    from peft.tuners.lora import Linear
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+Adapter = tuple[torch.Tensor, torch.Tensor, float]
 _READ_THE_SAME = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
@@ -42,9 +49,13 @@ class _LayersWithAdapters(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, layers: Sequence[Any], cast: _Cast, *adapters: torch.Tensor
+        ctx: Any,
+        x: torch.Tensor,
+        layers: Sequence[torch.nn.Linear],
+        cast: _Cast,
+        *adapters: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
-        """In: x [..., inputs]; `adapters` are A [rank, inputs] and B [outputs, rank] by turns."""
+        """In: x [..., inputs]; `adapters` are A [rank, inputs] and B [outputs, rank] in turn."""
         rows = x.reshape(-1, x.shape[-1])
         inner = rows @ cast.a.T
         ctx.save_for_backward(rows, inner)
@@ -62,52 +73,53 @@ class _LayersWithAdapters(torch.autograd.Function):
         cast: _Cast = ctx.cast
         grads = tuple(grad.reshape(-1, grad.shape[-1]) for grad in grads)
         products = [grad @ b for grad, b in zip(grads, cast.b, strict=True)]
-        of_inner = products[0] if len(products) == 1 else torch.cat(products, dim=1)
+        grad_inner = products[0] if len(products) == 1 else torch.cat(products, dim=1)
         grad_x = None
         if ctx.needs_input_grad[0]:
             grad_x = grads[0] @ ctx.layers[0].weight
             for grad, layer in zip(grads[1:], ctx.layers[1:], strict=True):
                 grad_x.addmm_(grad, layer.weight)
-            grad_x = grad_x.addmm_(of_inner, cast.a).view(ctx.shape)
-        of_a = (of_inner.T @ rows).to(ctx.dtype).mul_(cast.scaling)
-        of_adapters = [
+            grad_x = grad_x.addmm_(grad_inner, cast.a).view(ctx.shape)
+        grad_a = (grad_inner.T @ rows).to(ctx.dtype).mul_(cast.scaling)
+        grad_adapters = [
             each
             for grad, ranks in zip(grads, cast.ranks, strict=True)
-            for each in (of_a[ranks], (grad.T @ inner[:, ranks]).to(ctx.dtype))
+            for each in (grad_a[ranks], (grad.T @ inner[:, ranks]).to(ctx.dtype))
         ]
-        return grad_x, None, None, *of_adapters
+        return grad_x, None, None, *grad_adapters
 
 
-class _Lean:
+class _Fused:
     """The `forward` of a plain LoRA layer.
 
-    The first of several that read the same computes them all, and the others hand out their part.
+    The first of several that read the same computes them all; the others return their part.
     """
 
-    def __init__(self, layer: Any) -> None:
+    def __init__(self, layer: Linear) -> None:
         self.layer = layer
-        self.others: tuple[_Lean, ...] = ()
-        self._handed_over: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._cast: tuple[tuple[Any, ...], _Cast] | None = None
+        self.others: tuple[_Fused, ...] = ()
+        self._computed: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._cast: tuple[tuple[object, ...], _Cast] | None = None
 
-    def __call__(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        handed_over, self._handed_over = self._handed_over, None
+    def __call__(self, x: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
+        computed, self._computed = self._computed, None
         if self.is_off or args or kwargs:
             plain: torch.Tensor = type(self.layer).forward(self.layer, x, *args, **kwargs)
             return plain
-        if handed_over is not None and handed_over[0] is x:
-            return handed_over[1]
+        if computed is not None and computed[0] is x:
+            return computed[1]
         together = (self, *(each for each in self.others if not each.is_off))
-        layers_with_adapters: Any = _LayersWithAdapters
-        outs: tuple[torch.Tensor, ...] = layers_with_adapters.apply(
+        adapters = [each.adapter for each in together]
+        compute: Callable[..., tuple[torch.Tensor, ...]] = _LayersWithAdapters.apply
+        outputs = compute(
             x,
             [each.layer.base_layer for each in together],
-            self._cast_for(x.dtype, together),
-            *(matrix for each in together for matrix in each.adapter),
+            self._cast_for(x.dtype, adapters),
+            *(matrix for a, b, _ in adapters for matrix in (a, b)),
         )
-        for each, out in zip(together[1:], outs[1:], strict=True):
-            each._handed_over = (x, out)
-        return outs[0]
+        for each, output in zip(together[1:], outputs[1:], strict=True):
+            each._computed = (x, output)
+        return outputs[0]
 
     @property
     def is_off(self) -> bool:
@@ -115,85 +127,80 @@ class _Lean:
         return bool(self.layer.disable_adapters or self.layer.merged)
 
     @property
-    def adapter(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """A and B."""
-        name = self.layer.active_adapters[0]
-        return self.layer.lora_A[name].weight, self.layer.lora_B[name].weight
+    def adapter(self) -> Adapter:
+        """A, B, and what their product is multiplied by."""
+        layer, name = self.layer, self.layer.active_adapters[0]
+        return layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
 
-    @property
-    def scaling(self) -> float:
-        """What the adapter's product is multiplied by."""
-        scaling: float = self.layer.scaling[self.layer.active_adapters[0]]
-        return scaling
-
-    def _cast_for(self, dtype: torch.dtype, together: Sequence[_Lean]) -> _Cast:
-        """Made anew when a weight has changed."""
-        adapters = [each.adapter for each in together]
-        state = (
-            dtype,
-            *(each.scaling for each in together),
-            *((matrix.data_ptr(), matrix._version) for pair in adapters for matrix in pair),
+    def _cast_for(self, dtype: torch.dtype, adapters: Sequence[Adapter]) -> _Cast:
+        """Made again when a weight has changed."""
+        states = (
+            (a.data_ptr(), a._version, b.data_ptr(), b._version, scaling)
+            for a, b, scaling in adapters
         )
+        state = (dtype, *states)
         if self._cast is None or self._cast[0] != state:
-            self._cast = (state, _cast(adapters, [each.scaling for each in together], dtype))
+            self._cast = (state, _cast(adapters, dtype))
         return self._cast[1]
 
 
 # What is cast in a forward pass without gradients is read by one with them later.
 @torch.inference_mode(False)
 @torch.no_grad()
-def _cast(
-    adapters: Sequence[tuple[torch.Tensor, torch.Tensor]],
-    scalings: Sequence[float],
-    dtype: torch.dtype,
-) -> _Cast:
-    stacked = torch.cat([a for a, _ in adapters])
-    ends = accumulate((len(a) for a, _ in adapters), initial=0)
+def _cast(adapters: Sequence[Adapter], dtype: torch.dtype) -> _Cast:
+    stacked = torch.cat([a for a, _, _ in adapters])
+    ends = accumulate((len(a) for a, _, _ in adapters), initial=0)
     ranks = tuple(slice(start, end) for start, end in pairwise(ends))
     scaling = stacked.new_empty(len(stacked), 1)
-    for of_layer, value in zip(ranks, scalings, strict=True):
+    for of_layer, (_, _, value) in zip(ranks, adapters, strict=True):
         scaling[of_layer] = value
     return _Cast(
         a=stacked.mul_(scaling).to(dtype),
-        b=tuple(b.detach().to(dtype) for _, b in adapters),
+        b=tuple(b.detach().to(dtype) for _, b, _ in adapters),
         ranks=ranks,
         scaling=scaling,
     )
 
 
-def make_lora_lean(model: Any) -> None:
+def fuse_lora(model: CausalLM) -> None:
     """Let the LoRA layers of a peft model compute in one function, where all of them are plain.
 
-    Only how they compute changes: what they are called, hold and save stays peft's.
+    Only how they compute changes: names, weights and files stay peft's.
     """
     from peft.tuners.lora import Linear
-    from peft.tuners.tuners_utils import BaseTunerLayer
 
-    layers = [layer for layer in model.modules() if isinstance(layer, BaseTunerLayer)]
-    if not all(type(layer) is Linear and _is_plain(layer) for layer in layers):
+    if not all(map(_is_plain, _adapter_layers(model))):
         return
     for parent in model.modules():
-        lean = {
-            name: _Lean(layer)
+        fused = {
+            name: _Fused(layer)
             for name, layer in parent.named_children()
             if isinstance(layer, Linear)
         }
-        for name, each in lean.items():
+        for name, each in fused.items():
             each.layer.forward = each
             for names in _READ_THE_SAME:
                 if name == names[0]:
-                    each.others = tuple(lean[other] for other in names[1:] if other in lean)
+                    each.others = tuple(fused[other] for other in names[1:] if other in fused)
 
 
-def is_lean(model: Any) -> bool:
-    """Whether all adapter layers of `model` compute in the dtype of their weights by themselves."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    layers = [layer for layer in model.modules() if isinstance(layer, BaseTunerLayer)]
+def has_fused_lora(model: CausalLM) -> bool:
+    """Whether all adapter layers of `model` compute in one function, in their layers' dtype."""
+    layers = _adapter_layers(model)
     return bool(layers) and all("forward" in vars(layer) for layer in layers)
 
 
-def _is_plain(layer: Any) -> bool:
+def _adapter_layers(model: CausalLM) -> list[BaseTunerLayer]:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return [layer for layer in model.modules() if isinstance(layer, BaseTunerLayer)]
+
+
+def _is_plain(layer: BaseTunerLayer) -> bool:
+    from peft.tuners.lora import Linear
+
+    if type(layer) is not Linear:
+        return False
     names = list(layer.lora_A)
     return (
         type(layer.base_layer) is torch.nn.Linear

@@ -7,13 +7,8 @@ import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
 
 from caft.errors import UserError
-
-if TYPE_CHECKING:
-    pass
-
 
 _MEMORY_WORDS = (
     "out of memory",
@@ -21,19 +16,11 @@ _MEMORY_WORDS = (
     "cannot allocate memory",
     "not enough memory",
 )
-
-
 # oneDNN's own, and the one that torch puts before it.
 _KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
-
-
 _KERNELS_KEPT = "96"
-
-
 # glibc's malloc.h; 32 MB is the largest threshold that it takes.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-
-
 _LARGEST_KEPT_BLOCK, _MOST_KEPT = 32 << 20, 64 << 20
 
 
@@ -42,13 +29,13 @@ def settle_cpu_memory() -> None:
 
     Unasked the C library returns every block of megabytes to the system, which clears it page by
     page when the next layer wants one: a fifth of the time of a pass of 2,000 tokens in bfloat16.
-    It is told to keep some; `release_memory` still gives everything back. And torch's kernels are
+    Here it keeps some; `release_memory` still gives everything back. And torch's kernels are
     made for every shape of a product and kept, 1,024 of them twice over, at a third of a megabyte
-    each: packs have ever new shapes, and come back to those of one pass only.
+    each: packs have ever new shapes, and repeat only those of one pass.
     """
     for cache in _KERNEL_CACHES:
         os.environ.setdefault(cache, _KERNELS_KEPT)  # read with the first product
-    with suppress(OSError, AttributeError):  # not a C library that can be told
+    with suppress(OSError, AttributeError):  # a C library without these settings
         library = ctypes.CDLL(None)
         library.mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT_BLOCK)
         library.mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT)
@@ -66,14 +53,14 @@ def release_memory() -> None:
 
 def return_freed_memory() -> None:
     """To the system, what this process has freed and the C library keeps for it."""
-    with suppress(OSError, AttributeError):  # not a C library that knows how to trim
+    with suppress(OSError, AttributeError):  # a C library that cannot trim
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch says that memory ran out; CUDA, MPS and the CPU each have their own words."""
-    told = f"{type(error).__name__} {error}".lower()
-    return "outofmemory" in told or any(words in told for words in _MEMORY_WORDS)
+    """Whether memory ran out; CUDA, MPS and the CPU each have their own words for it."""
+    text = f"{type(error).__name__} {error}".lower()
+    return "outofmemory" in text or any(words in text for words in _MEMORY_WORDS)
 
 
 @contextmanager

@@ -1,17 +1,20 @@
 """RMSNorm in one function, where transformers writes it as a row of small ones.
 
 On CUDA torch has a kernel for it, which reads and writes every activation once. On a CPU the small
-functions fill memory with what the next one reads once; here they work in place, and the way back
-needs no more than the input and a number a token.
+functions fill memory with what the next one reads once; here they work in place, and the backward
+pass needs no more than the input and a number a token.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import rms_norm
+
+from caft.protocols import CausalLM
 
 
 class _Norm(torch.autograd.Function):
@@ -41,58 +44,55 @@ class _Norm(torch.autograd.Function):
         return grad_x, grad_weight, None
 
 
-def make_norms_lean(model: Any) -> None:
+def fuse_rms_norms(model: CausalLM | torch.nn.Module) -> None:
     """Let the RMSNorm layers of `model` compute in one function; others stay as they are.
 
-    They are known by their name and by what they answer: some scale by 1 + w, or have a gate.
+    They are known by their name and by their output: some scale by 1 + w, or have a gate.
     """
-    known: dict[type, bool] = {}
+    plain: dict[type, bool] = {}
     for norm in model.modules():
-        kind = type(norm)
+        kind, weight, epsilon = type(norm), getattr(norm, "weight", None), _epsilon(norm)
         # Gemma's norms of values have the class of others, but no weight.
-        weight = getattr(norm, "weight", None)
-        if not kind.__name__.endswith("RMSNorm") or weight is None or _epsilon(norm) is None:
+        if not kind.__name__.endswith("RMSNorm") or weight is None or epsilon is None:
             continue
-        if kind not in known:
-            known[kind] = _is_plain(norm)
-        if known[kind]:
-            norm.forward = _Lean(norm)
+        if kind not in plain:
+            plain[kind] = _is_plain(norm, weight, epsilon)
+        if plain[kind]:
+            vars(norm)["forward"] = _Fused(norm)
 
 
-def _epsilon(norm: Any) -> float | None:
+def _epsilon(norm: torch.nn.Module) -> float | None:
     epsilon: float | None = getattr(norm, "variance_epsilon", getattr(norm, "eps", None))
     return epsilon
 
 
 @torch.no_grad()
-def _is_plain(norm: Any) -> bool:
-    weight, epsilon = norm.weight, _epsilon(norm)
-    if weight.dim() != 1 or weight.is_meta or epsilon is None:
+def _is_plain(norm: torch.nn.Module, weight: torch.Tensor, epsilon: float) -> bool:
+    if weight.dim() != 1 or weight.is_meta:
         return False
     x = torch.linspace(-1, 2, 2 * len(weight), device=weight.device).view(2, -1).to(weight.dtype)
     try:
-        said = norm(x)
+        output = norm(x)
     except TypeError:
         return False
     rounding = 4 * torch.finfo(weight.dtype).eps
     expected = rms_norm(x.float(), (len(weight),), weight.float(), epsilon)
-    return torch.allclose(said.float(), expected, rtol=rounding, atol=rounding)
+    return torch.allclose(output.float(), expected, rtol=rounding, atol=rounding)
 
 
-class _Lean:
+class _Fused:
     """The `forward` of a plain RMSNorm; a method that is bound to it could not be pickled."""
 
-    def __init__(self, norm: Any) -> None:
+    def __init__(self, norm: torch.nn.Module) -> None:
         self.norm = norm
 
-    def __call__(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
         norm, weight = self.norm, self.norm.weight
-        mixed = x.dtype != weight.dtype or torch.is_autocast_enabled(x.device.type)
-        if mixed or args or kwargs:
-            said: torch.Tensor = type(norm).forward(norm, x, *args, **kwargs)
-        elif x.is_cuda:
-            said = rms_norm(x, weight.shape, weight, _epsilon(norm))
-        else:
-            lean: Any = _Norm
-            said = lean.apply(x, weight, _epsilon(norm))
-        return said
+        assert isinstance(weight, torch.Tensor)
+        if args or kwargs or x.dtype != weight.dtype or torch.is_autocast_enabled(x.device.type):
+            usual: Callable[..., torch.Tensor] = type(norm).forward
+            return usual(norm, x, *args, **kwargs)
+        if x.is_cuda:
+            return rms_norm(x, weight.shape, weight, _epsilon(norm))
+        fused: Callable[..., torch.Tensor] = _Norm.apply
+        return fused(x, weight, _epsilon(norm))

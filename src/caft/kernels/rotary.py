@@ -1,8 +1,8 @@
 """Rotary position embedding in one function, where transformers writes it in ten.
 
-Written out, both halves are copied, negated, multiplied and added in passes of their own, and on
-the way back once more: a sixth of a scoring pass on an accelerator. Here a pass multiplies and two
-of half the size add to it in place, with one rounding less.
+Written out, both halves are copied, negated, multiplied and added in passes of their own, and so
+they are in the backward pass: a sixth of a scoring pass on an accelerator. Here a pass multiplies
+and two of half the size add to it in place, with one rounding less.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
+from caft.protocols import CausalLM
+
 _NAME = "apply_rotary_pos_emb"
 Rotate = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 
@@ -30,21 +32,21 @@ class _Rotated(torch.autograd.Function):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """In: query and key [..., heads, tokens, size], cos and sin [..., 1, tokens, size]."""
         ctx.save_for_backward(cos, sin)
-        return _turn(query, cos, sin), _turn(key, cos, sin)
+        return _rotate(query, cos, sin), _rotate(key, cos, sin)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """The way back turns by the opposite angle; cos and sin get no gradients."""
+        """A rotation by the opposite angle; cos and sin get no gradients."""
         cos, sin = ctx.saved_tensors
-        return *(_turn(grad, cos, sin, back=True) for grad in grads), None, None
+        return *(_rotate(grad, cos, sin, back=True) for grad in grads), None, None
 
 
-def _turn(
+def _rotate(
     x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, *, back: bool = False
 ) -> torch.Tensor:
-    turned = x * cos
-    first, second = turned.chunk(2, dim=-1)
+    rotated = x * cos
+    first, second = rotated.chunk(2, dim=-1)
     x_first, x_second = x.chunk(2, dim=-1)
     sin_first, sin_second = sin.chunk(2, dim=-1)
     if back:
@@ -52,12 +54,12 @@ def _turn(
     sign = -1 if back else 1
     first.addcmul_(x_second, sin_first, value=-sign)
     second.addcmul_(x_first, sin_second, value=sign)
-    return turned
+    return rotated
 
 
 @contextmanager
-def lean_rotary(model: Any) -> Iterator[None]:
-    """In the body the layers of `model` turn queries and keys in one function.
+def fused_rotary(model: CausalLM) -> Iterator[None]:
+    """In the body the layers of `model` rotate queries and keys in one function.
 
     Layers look the function up in the module that defines them; where that one does something
     else, it stays.
@@ -77,11 +79,8 @@ def lean_rotary(model: Any) -> Iterator[None]:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if cos.shape[-1] != q.shape[-1] or not q.dtype == k.dtype == cos.dtype:
             return usual(q, k, cos, sin, unsqueeze_dim)
-        rotated: Any = _Rotated
-        both: tuple[torch.Tensor, torch.Tensor] = rotated.apply(
-            q, k, cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
-        )
-        return both
+        fused: Rotate = _Rotated.apply
+        return fused(q, k, cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim))
 
     setattr(module, _NAME, rotate)
     try:
@@ -90,7 +89,7 @@ def lean_rotary(model: Any) -> Iterator[None]:
         setattr(module, _NAME, usual)
 
 
-def _module_of(model: Any) -> ModuleType | None:
+def _module_of(model: CausalLM) -> ModuleType | None:
     layers = getattr(model.get_decoder(), "layers", None)
     attention = getattr(layers[0], "self_attn", None) if layers else None
     return sys.modules.get(type(attention).__module__)
@@ -102,8 +101,8 @@ def _is_plain(usual: Rotate) -> bool:
     query, key = (torch.randn(1, heads, 3, 8, generator=draw) for heads in (4, 2))
     cos, sin = torch.randn(2, 1, 3, 8, generator=draw)
     try:
-        said = usual(query, key, cos, sin)
+        output = usual(query, key, cos, sin)
     except (TypeError, RuntimeError):  # other arguments, or angles of other shapes
         return False
-    turned = (_turn(each, cos[:, None], sin[:, None]) for each in (query, key))
-    return all(map(torch.allclose, said, turned))
+    rotated = (_rotate(each, cos[:, None], sin[:, None]) for each in (query, key))
+    return all(map(torch.allclose, output, rotated))

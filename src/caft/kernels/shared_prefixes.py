@@ -1,94 +1,116 @@
 """Which rows of a pack share how much of their beginning. Pure.
 
 Prompts of one subject often start alike: instruction, solved examples, a system turn that names
-the subject. Such a stem is run once a pack, and all rows behind it read its keys and values.
-Packs stay independent of each other, so that they can be dealt out to processes or left out.
+the subject. Such a prefix is run once a pack, and all rows behind it read its keys and values.
+Packs stay independent of each other, so that processes can share them or leave some out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import groupby, pairwise, takewhile
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
 
 Row = Sequence[int]
 
-# Reading a shorter stem costs about what running it again does.
-SHORTEST_STEM = 16
+# Reading a shorter prefix costs about what running it again does.
+SHORTEST_PREFIX = 16
 
 
 @dataclass(frozen=True, slots=True)
 class PrefixGroup:
-    """Row numbers, in order of length, that share their first `stem` tokens; 0: nothing shared."""
+    """Row numbers, in order of length, that share their first `prefix` tokens; 0: none."""
 
-    stem: int
+    prefix: int
     members: tuple[int, ...]
 
 
-def find_prefix_groups(rows: Sequence[Row], shortest: int = SHORTEST_STEM) -> list[PrefixGroup]:
-    """Every row in one bundle. At least one token of every row lies behind its stem.
+def common_prefix(rows: Sequence[Row]) -> int:
+    """How many tokens all rows start with; at least one token of every row is left over."""
+    if len(rows) < 2:
+        return 0
+    # All rows agree as far as the first and the last of them in dictionary order do.
+    first, last = min(map(tuple, rows)), max(map(tuple, rows))
+    limit = min(map(len, rows)) - 1
+    return next((at for at in range(limit) if first[at] != last[at]), limit)
+
+
+def find_prefix_groups(rows: Sequence[Row], shortest: int = SHORTEST_PREFIX) -> list[PrefixGroup]:
+    """Every row in one group. At least one token of every row lies behind its prefix.
 
     In dictionary order, rows that start alike are neighbours. The order is cut wherever two
     neighbours share less than a least length; of all least lengths, the one is taken that spares
     the most tokens.
     """
     order = sorted(range(len(rows)), key=lambda row: tuple(rows[row]))
-    shared = [_shared_tokens(rows[one], rows[other]) for one, other in pairwise(order)]
-    lengths = {length for length in shared if length >= shortest}
-    cuts = [_cut(order, shared, least) for least in sorted(lengths)]
-    best = max(cuts, key=lambda bundles: sum(map(_spared, bundles)), default=[])
-    bundled = {row for bundle in best for row in bundle.members}
-    alone = [row for row in range(len(rows)) if row not in bundled]
+    shared = [common_prefix((rows[one], rows[other])) for one, other in pairwise(order)]
+    groups = _cut(order, shared, _best_cut(shared, shortest))
+    grouped = {row for group in groups for row in group.members}
+    alone = [row for row in range(len(rows)) if row not in grouped]
     if alone:
-        best = [*best, PrefixGroup(0, tuple(alone))]
-    return [PrefixGroup(bundle.stem, _by_length(bundle.members, rows)) for bundle in best]
+        groups.append(PrefixGroup(0, tuple(alone)))
+    return [
+        replace(group, members=tuple(sorted(group.members, key=lambda row: len(rows[row]))))
+        for group in groups
+    ]
 
 
 def plan_grouped_packs(
-    rows: Sequence[Row], bundles: Sequence[PrefixGroup], most_tokens: int, most_rows: int
+    rows: Sequence[Row], groups: Sequence[PrefixGroup], most_tokens: int, most_rows: int
 ) -> list[list[PrefixGroup]]:
-    """Packs of bundles, within the budget of tokens; a bundle may go on in the next pack.
+    """Packs of groups, within the budget of tokens; a group may go on in the next pack.
 
     A row that is longer than the budget gets a pack of its own.
     """
     packs: list[list[tuple[int, list[int]]]] = []
     tokens, count = 0, 0
-    for bundle in bundles:
+    for group in groups:
         opened = False
-        for row in bundle.members:
-            cost = len(rows[row]) - (bundle.stem if opened else 0)
+        for row in group.members:
+            cost = len(rows[row]) - (group.prefix if opened else 0)
             if not packs or tokens + cost > most_tokens or count == most_rows:
                 packs.append([])
                 tokens, count, opened, cost = 0, 0, False, len(rows[row])
             if not opened:
-                packs[-1].append((bundle.stem, []))
+                packs[-1].append((group.prefix, []))
                 opened = True
             packs[-1][-1][1].append(row)
             tokens, count = tokens + cost, count + 1
-    return [[PrefixGroup(stem, tuple(members)) for stem, members in pack] for pack in packs]
+    return [[PrefixGroup(prefix, tuple(members)) for prefix, members in pack] for pack in packs]
+
+
+def _best_cut(shared: Sequence[int], shortest: int) -> int:
+    """The least length, `shortest` or more, that spares most tokens; of equals the lowest.
+
+    Neighbours are joined from the longest shared length down: then every join costs the same,
+    whatever the number of lengths.
+    """
+    best, best_spared, spared = shortest, 0, 0
+    # By each end of a stretch of joined neighbours: its other end, and what it spares.
+    stretches: dict[int, tuple[int, int]] = {}
+    places = sorted(range(len(shared)), key=shared.__getitem__, reverse=True)
+    for least, joined in groupby(places, key=shared.__getitem__):
+        if least < shortest:
+            break
+        for place in joined:
+            before, after = stretches.pop(place, None), stretches.pop(place + 1, None)
+            first = place if before is None else before[0]
+            last = place + 1 if after is None else after[0]
+            # All rows of a stretch but one are spared its shortest shared length.
+            now = least * (last - first)
+            spared += now - sum(each[1] for each in (before, after) if each is not None)
+            stretches[first], stretches[last] = (last, now), (first, now)
+        if spared >= best_spared:
+            best, best_spared = least, spared
+    return best
 
 
 def _cut(order: Sequence[int], shared: Sequence[int], least: int) -> list[PrefixGroup]:
-    """Neighbours that share at least `least` tokens, in bundles of two rows or more."""
-    bundles = []
-    places = enumerate(shared)
-    for joined, group in groupby(places, key=lambda place: place[1] >= least):
+    """Neighbours that share at least `least` tokens, in groups of two rows or more."""
+    groups = []
+    for joined, links in groupby(enumerate(shared), key=lambda link: link[1] >= least):
         if joined:
-            links = list(group)
-            first, last = links[0][0], links[-1][0] + 1
-            bundles.append(PrefixGroup(min(n for _, n in links), tuple(order[first : last + 1])))
-    return bundles
-
-
-def _spared(bundle: PrefixGroup) -> int:
-    return bundle.stem * (len(bundle.members) - 1)
-
-
-def _shared_tokens(one: Row, other: Row) -> int:
-    limit = min(len(one), len(other)) - 1
-    same = takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
-    return min(limit, sum(1 for _ in same))
-
-
-def _by_length(members: Sequence[int], rows: Sequence[Row]) -> tuple[int, ...]:
-    return tuple(sorted(members, key=lambda row: len(rows[row])))
+            places, lengths = zip(*links, strict=True)
+            members = order[places[0] : places[-1] + 2]
+            groups.append(PrefixGroup(min(lengths), tuple(members)))
+    return groups

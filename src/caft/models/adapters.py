@@ -5,22 +5,35 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 from caft.errors import UserError
-from caft.kernels.lora import is_lean, make_lora_lean
+from caft.kernels.lora import fuse_lora, has_fused_lora
 from caft.models.loading import quiet_transformers
+from caft.protocols import CausalLM
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 BASE_MODEL = "base_model.json"
 
 
+class BaseModel(TypedDict):
+    """What an adapter has to know of its base model: hub id or path, commit and contents."""
+
+    id: str
+    revision: str | None
+    fingerprint: str
+
+
 def add_lora(
-    model: Any,
+    model: CausalLM,
     *,
     r: int,
     alpha: int,
@@ -28,8 +41,8 @@ def add_lora(
     modules: Sequence[str],
     use_dora: bool,
     use_rslora: bool,
-) -> Any:
-    """`model` with fresh adapters on `modules`, or on all linear layers but the output head.
+) -> CausalLM:
+    """`model` with new adapters on `modules`, or on all linear layers but the output head.
 
     Draws on torch's global generator. UserError where a module name fits nothing.
     """
@@ -45,26 +58,26 @@ def add_lora(
         task_type="CAUSAL_LM",
     )
     try:
-        adapted = get_peft_model(model, config)
+        adapted: CausalLM = get_peft_model(model, config)
     except ValueError as error:
         raise UserError(
             f"tuning.lora.modules is {list(modules)}: {str(error).splitlines()[0]}"
         ) from error
-    make_lora_lean(adapted)
+    fuse_lora(adapted)
     return adapted
 
 
 @contextmanager
-def compute_in_weights_dtype(model: Any, dtype: Any = None) -> Iterator[None]:
+def compute_in_weights_dtype(model: CausalLM, dtype: torch.dtype | None = None) -> Iterator[None]:
     """Forward passes of the body multiply in `dtype`, by default in the base model's.
 
     Full tuning keeps float32 weights of a model that multiplies in bfloat16. Adapters keep
     float32 weights too, since an update of a thousandth is lost in bfloat16; under autocast they
-    are cast, once a pass. Lean adapters cast by themselves.
+    are cast, once a pass. Fused adapters cast by themselves.
     """
     import torch
 
-    if (dtype or model.dtype) != torch.bfloat16 or is_lean(model):
+    if (dtype or model.dtype) != torch.bfloat16 or has_fused_lora(model):
         yield
         return
     with keep_activations(model), torch.autocast(model.device.type, dtype=torch.bfloat16):
@@ -72,11 +85,11 @@ def compute_in_weights_dtype(model: Any, dtype: Any = None) -> Iterator[None]:
 
 
 @contextmanager
-def keep_activations(model: Any) -> Iterator[None]:
+def keep_activations(model: CausalLM) -> Iterator[None]:
     """Adapters do not copy activations to their own float32, as peft would have it.
 
-    To be held until the way back is done: checkpointed layers run again there, and must do what
-    they did.
+    To be held until the backward pass is done: checkpointed layers run again there, and must do
+    the same.
     """
     if not hasattr(model, "peft_config"):
         yield
@@ -87,10 +100,10 @@ def keep_activations(model: Any) -> Iterator[None]:
         yield
 
 
-def prepare_checkpointing(model: Any) -> None:
-    """Keep only the inputs of layers, and run them again on the way back.
+def prepare_checkpointing(model: CausalLM) -> None:
+    """Keep only the inputs of layers, and run layers again in the backward pass.
 
-    The last layer's turn comes right after its own forward pass, so it is kept: to run it again
+    The last layer is kept: its backward pass follows its forward pass, so that to run it again
     would save no memory. It works in training mode only, which `from_pretrained` does not return.
     """
     model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -100,7 +113,7 @@ def prepare_checkpointing(model: Any) -> None:
         layers[-1].gradient_checkpointing = False
 
 
-def load_adapter(model: Any, folder: Path, *, trainable: bool = False) -> Any:
+def load_adapter(model: CausalLM, folder: Path, *, trainable: bool = False) -> CausalLM:
     """`model` with the adapter that `folder` holds; UserError where it does not fit the model."""
     from peft import PeftModel
 
@@ -109,11 +122,12 @@ def load_adapter(model: Any, folder: Path, *, trainable: bool = False) -> Any:
     for config in adapted.peft_config.values():
         # A hub id here would have peft look it up there whenever the adapter is saved.
         config.base_model_name_or_path = model.name_or_path
-    make_lora_lean(adapted)
-    return adapted
+    fused: CausalLM = adapted
+    fuse_lora(fused)
+    return fused
 
 
-def _refuse_other_shapes(model: Any, folder: Path) -> None:
+def _refuse_other_shapes(model: CausalLM, folder: Path) -> None:
     from safetensors import safe_open
 
     layers = dict(model.named_modules())
@@ -134,11 +148,8 @@ def _refuse_other_shapes(model: Any, folder: Path) -> None:
                 )
 
 
-def save_tuned(model: Any, folder: Path, *, dtype: Any, base: Mapping[str, Any]) -> None:
-    """Write an adapter in PEFT's format, or all weights in `dtype`, which is the base model's.
-
-    `base` tells which model it belongs to: id, revision (or None) and fingerprint.
-    """
+def save_tuned(model: CausalLM, folder: Path, *, dtype: torch.dtype, base: BaseModel) -> None:
+    """Write an adapter in PEFT's format, or all weights in `dtype`, which is the base model's."""
     with disk_errors_as_such(), quiet_transformers():
         if not hasattr(model, "peft_config"):
             model.to(dtype).save_pretrained(folder)
@@ -158,21 +169,21 @@ def save_tuned(model: Any, folder: Path, *, dtype: Any, base: Mapping[str, Any])
 
 @contextmanager
 def disk_errors_as_such() -> Iterator[None]:
-    """The OSError that the system gave, where safetensors makes an error of its own of it."""
+    """The system's OSError, where safetensors raises an error of its own instead."""
     from safetensors import SafetensorError
 
     try:
         yield
     except SafetensorError as error:
-        # It writes in Rust, and tells the system's error number in words only.
+        # It writes in Rust, and has the system's error number in its text only.
         number = re.search(r"os error (\d+)", str(error))
         if number is None:
             raise
         raise OSError(int(number[1]), str(error)) from error
 
 
-def refuse_other_base(folder: Path, base: Mapping[str, Any]) -> None:
-    """UserError where `folder` is no adapter, or says that it belongs to another base model.
+def refuse_other_base(folder: Path, base: BaseModel) -> None:
+    """UserError where `folder` is no adapter, or one for another base model.
 
     An adapter of ours knows its base model's fingerprint, any other its name at most.
     """
@@ -182,9 +193,9 @@ def refuse_other_base(folder: Path, base: Mapping[str, Any]) -> None:
             f"{ADAPTER_WEIGHTS}; give the adapter/ folder of a run, or one that peft saved"
         )
     if (folder / BASE_MODEL).is_file():
-        told = json.loads((folder / BASE_MODEL).read_text(encoding="utf-8"))
-        fits = told["fingerprint"] == base["fingerprint"]
-        name = told["id"]
+        trained_on = json.loads((folder / BASE_MODEL).read_text(encoding="utf-8"))
+        fits = trained_on["fingerprint"] == base["fingerprint"]
+        name = trained_on["id"]
     else:
         config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         name = config.get("base_model_name_or_path") or base["id"]
@@ -197,9 +208,10 @@ def refuse_other_base(folder: Path, base: Mapping[str, Any]) -> None:
         )
 
 
-def merge_adapter(model: Any, dtype: Any) -> Any:
+def merge_adapter(model: PeftModel, dtype: torch.dtype) -> CausalLM:
     """The plain model with the adapter added to its weights; summed in float32, then in `dtype`."""
-    return model.float().merge_and_unload().to(dtype)
+    merged: CausalLM = model.float().merge_and_unload().to(dtype)
+    return merged
 
 
 def is_adapter(folder: Path) -> bool:
@@ -207,13 +219,13 @@ def is_adapter(folder: Path) -> bool:
     return (folder / ADAPTER_CONFIG).exists()
 
 
-def count_parameters(model: Any) -> tuple[int, int]:
+def count_parameters(model: CausalLM) -> tuple[int, int]:
     """All parameters and the trainable ones."""
     counts = [(_numbers_in(p), p.requires_grad) for p in model.parameters()]
     return sum(n for n, _ in counts), sum(n for n, trained in counts if trained)
 
 
-def _numbers_in(weight: Any) -> int:
-    # bitsandbytes packs a weight's 4-bit numbers into bytes and keeps the shape that it had.
+def _numbers_in(weight: torch.nn.Parameter) -> int:
+    # bitsandbytes packs a weight's 4-bit numbers into bytes and keeps its shape beside them.
     state = getattr(weight, "quant_state", None)
     return math.prod(state.shape) if state is not None else weight.numel()

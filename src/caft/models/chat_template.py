@@ -1,29 +1,27 @@
 """What a model's chat template makes of turns. Every prompt of every stage passes through here.
 
-Three things stand between a template and a reply that means what it should:
-- A template may open a thinking span whatever it is told, or leave the reply's own mark to the
-  model (gpt-oss: `<|channel|>final<|message|>`). The next token is then no answer, and a trained
-  reply lies inside the span. The span is closed, in the template's own form where it has one.
+Three things can spoil it:
+- A template may open a thinking span whatever its switches say, or leave the reply's own mark to
+  the model (gpt-oss: `<|channel|>final<|message|>`). The next token is then no answer, and a
+  trained reply lies inside the span. The span is closed, in the template's own form if it has one.
 - A clock or a draw makes the same question another text tomorrow: both are pinned.
-- It is a program of a stranger's: it may raise anything, lose turns, or never end.
+- It is a program from outside: it may raise anything, lose turns, or never end.
 """
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import random
 import re
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
 
 from caft.errors import UserError
+from caft.models.time_limit import within
+from caft.protocols import Tokenizer
 from caft.text.thinking import (
     closing_marks,
     find_marks,
@@ -33,7 +31,7 @@ from caft.text.thinking import (
 )
 
 TEMPLATE_DATE = datetime(2024, 7, 26, 12)
-"""What templates are told when they ask for the date: the one that Llama 3's falls back on."""
+"""The date that templates get: the one that Llama 3's falls back on."""
 
 SECONDS_ALLOWED = 20.0
 """For the first text that a template makes; an honest one takes milliseconds."""
@@ -53,24 +51,22 @@ class _Form:
     bridge: str
 
 
-def has_template(tokenizer: Any) -> bool:
-    """Whether the tokenizer knows turns at all."""
+def has_chat_template(tokenizer: Tokenizer) -> bool:
+    """Whether the tokenizer has a chat template."""
     return bool(getattr(tokenizer, "chat_template", None))
 
 
-def knows_turns(tokenizer: Any) -> bool:
-    """Whether there is a template that writes a turn: a broken one is nothing to go by."""
-    if not has_template(tokenizer):
-        return False
-    try:
-        render_closed_turn(tokenizer)
-    except UserError:
-        return False
-    return True
+def has_working_template(tokenizer: Tokenizer) -> bool:
+    """Whether it has one that can write a turn; a broken one counts as none."""
+    if has_chat_template(tokenizer):
+        with suppress(UserError):
+            render_closed_turn(tokenizer)
+            return True
+    return False
 
 
-def template_switches(*, thinking: bool = False) -> dict[str, Any]:
-    """What chat templates are told besides the turns; whoever serves the model must tell the same.
+def template_switches(*, thinking: bool = False) -> dict[str, bool | str]:
+    """What chat templates get besides the turns; whoever serves the model must pass the same.
 
     A clock would make scores depend on the day, and an open thinking span would hold the answer's
     position.
@@ -78,13 +74,13 @@ def template_switches(*, thinking: bool = False) -> dict[str, Any]:
     return {"enable_thinking": thinking, "date_string": TEMPLATE_DATE.strftime("%d %b %Y")}
 
 
-def pinned_date(tokenizer: Any) -> str | None:
-    """The date that the template is told, as ISO 8601; None where its text depends on none."""
+def pinned_date(tokenizer: Tokenizer) -> str | None:
+    """The date that the template gets, as ISO 8601; None where its text depends on none."""
     reads = _reads_clock(_template_text(tokenizer))
     return TEMPLATE_DATE.date().isoformat() if reads else None
 
 
-def reply_bridge(tokenizer: Any) -> str | None:
+def reply_bridge(tokenizer: Tokenizer) -> str | None:
     """What is put between the template's own ending and a reply; None for most models."""
     for has_system in (False, True):  # one of them may be refused
         with suppress(UserError):
@@ -93,7 +89,7 @@ def reply_bridge(tokenizer: Any) -> str | None:
 
 
 def render_turns(
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     turns: Sequence[Mapping[str, str]],
     *,
     thinking: bool = False,
@@ -116,7 +112,7 @@ def render_turns(
     return rendered + (_close(ending, "", tokenizer) if opens_thinking(ending) else "")
 
 
-def render_closed_turn(tokenizer: Any) -> str:
+def render_closed_turn(tokenizer: Tokenizer) -> str:
     """What the template writes behind the reply of an assistant's turn."""
     turns = [_turn("user", _QUESTION), _turn("assistant", _REPLY)]
     rendered = _apply(tokenizer, turns, add_generation_prompt=False, thinking=False)
@@ -124,24 +120,30 @@ def render_closed_turn(tokenizer: Any) -> str:
 
 
 @lru_cache(maxsize=64)
-def _study(tokenizer: Any, template: str, has_system: bool, thinking: bool) -> _Form:
+def _study(tokenizer: Tokenizer, template: str, has_system: bool, thinking: bool) -> _Form:
     """Known once for every template, before the first prompt is made with it."""
-    form = _within(SECONDS_ALLOWED, lambda: _probe(tokenizer, has_system, thinking))
+    try:
+        form = within(SECONDS_ALLOWED, lambda: _probe(tokenizer, has_system, thinking))
+    except TimeoutError:
+        raise UserError(
+            f"the model's chat template has not ended after {SECONDS_ALLOWED:g} s; take another "
+            "one, or dataset.prompt.style=completion"
+        ) from None
     if _reads_clock(template):
         log.info(
-            "the chat template asks for the date, and is told %s in every stage",
+            "the chat template asks for the date, and gets %s in every stage",
             TEMPLATE_DATE.date().isoformat(),
         )
     if form.bridge.strip():
         log.info(
-            "the chat template ends in %r; %r is put behind it, so that the reply itself follows",
+            "the chat template ends in %r; %r is added, so that the reply itself follows",
             form.ending[-_LONGEST_ENDING:],
             form.bridge,
         )
     return form
 
 
-def _probe(tokenizer: Any, has_system: bool, thinking: bool) -> _Form:
+def _probe(tokenizer: Tokenizer, has_system: bool, thinking: bool) -> _Form:
     roles = ["system", "user"] if has_system else ["user"]
 
     def render(*changed: str) -> str:
@@ -159,8 +161,8 @@ def _probe(tokenizer: Any, has_system: bool, thinking: bool) -> _Form:
     return _Form(ending, _close(ending, _before_reply(tokenizer, roles), tokenizer))
 
 
-def _before_reply(tokenizer: Any, roles: Sequence[str]) -> str:
-    """What the template itself writes between a question and a reply; empty if not to be seen."""
+def _before_reply(tokenizer: Tokenizer, roles: Sequence[str]) -> str:
+    """What the template itself writes between a question and a reply; empty where unknown."""
     turns = [*(_turn(role, _QUESTION) for role in roles), _turn("assistant", _REPLY)]
     try:
         whole = _apply(tokenizer, turns, add_generation_prompt=False, thinking=False)
@@ -170,10 +172,10 @@ def _before_reply(tokenizer: Any, roles: Sequence[str]) -> str:
     return before.rpartition(_QUESTION)[2] if found and _QUESTION in before else ""
 
 
-def _close(ending: str, before_reply: str, tokenizer: Any) -> str:
+def _close(ending: str, before_reply: str, tokenizer: Tokenizer) -> str:
     """The text that leads from a prompt's `ending` to the words of a reply; mostly empty.
 
-    The template's own turns show the way: what they write before a reply, beyond the `ending`.
+    It is what the template's own turns have before a reply, beyond the `ending`.
     UserError where a thinking span would stay open.
     """
     marks = [mark for mark in tokenizer.get_added_vocab() if mark.strip()]
@@ -212,7 +214,7 @@ def _closing_of(opened: str, ending: str, marks: Sequence[str]) -> str:
         known = [closing_marks(opened)[0]]
     if not known:
         raise UserError(
-            f"the model's chat template opens a thinking span with {opened!r} whatever it is told, "
+            f"the model's chat template opens a thinking span with {opened!r} in any case, "
             "and the tokenizer has no mark that closes it, so no answer can be read there; take a "
             "chat template with enable_thinking (chat_template.jinja in the model's folder), or "
             "dataset.prompt.style=completion"
@@ -224,13 +226,13 @@ def _closing_of(opened: str, ending: str, marks: Sequence[str]) -> str:
 
 
 def _apply(
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     turns: Sequence[Mapping[str, str]],
     *,
     add_generation_prompt: bool,
     thinking: bool,
 ) -> str:
-    """UserError for whatever a template raises: it is a program of somebody else's."""
+    """UserError for whatever a template raises."""
     text = _template_text(tokenizer)
     try:
         with _nothing_is_drawn(text):
@@ -251,20 +253,22 @@ def _refused(error: Exception) -> UserError:
     from jinja2 import TemplateError
 
     reason = " ".join(str(error).split())[:300]
-    told = reason if isinstance(error, TemplateError) else f"{type(error).__name__}: {reason}"
+    if not isinstance(error, TemplateError):
+        reason = f"{type(error).__name__}: {reason}"
     return UserError(
-        f"the model's chat template refuses the prompt: {told}; "
+        f"the model's chat template refuses the prompt: {reason}; "
         "try dataset.prompt.system_turn=in_user_turn or dataset.prompt.style=completion"
     )
 
 
 def _lost(role: str) -> UserError:
-    way_out = "dataset.prompt.style=completion, or another chat template"
-    if role == "system":
-        way_out = "dataset.prompt.system_turn=in_user_turn"
+    way_out = {
+        "system": "dataset.prompt.system_turn=in_user_turn",
+        "user": "dataset.prompt.style=completion, or another chat template",
+    }
     return UserError(
         f"the model's chat template leaves out the {role} turn: it writes the same text whatever "
-        f"stands there; take {way_out}"
+        f"stands there; take {way_out[role]}"
     )
 
 
@@ -272,9 +276,9 @@ def _reads_clock(template: str) -> bool:
     return "strftime_now" in template or "date_string" in template
 
 
-def _template_text(tokenizer: Any) -> str:
+def _template_text(tokenizer: Tokenizer) -> str:
     template = getattr(tokenizer, "chat_template", None) or ""
-    return str(template.get("default", "")) if isinstance(template, dict) else str(template)
+    return str(template.get("default", "") if isinstance(template, dict) else template)
 
 
 def _turn(role: str, content: str) -> dict[str, str]:
@@ -283,12 +287,12 @@ def _turn(role: str, content: str) -> dict[str, str]:
 
 def _write_pinned_clock() -> str:
     """Jinja that shadows `strftime_now`: transformers lets no function of ours into templates."""
-    told = {"%%": "\0"}
+    values = {"%%": "\0"}
     for letter in _DIRECTIVES:
         for flag in ("", "-"):
-            told[f"%{flag}{letter}"] = TEMPLATE_DATE.strftime(f"%{flag}{letter}")
-    told["%f"], told["\0"] = "000000", "%"
-    steps = "".join(f"|replace({_quote(old)},{_quote(new)})" for old, new in told.items())
+            values[f"%{flag}{letter}"] = TEMPLATE_DATE.strftime(f"%{flag}{letter}")
+    values["%f"], values["\0"] = "000000", "%"
+    steps = "".join(f"|replace({_quote(old)},{_quote(new)})" for old, new in values.items())
     # The line break is taken by trim_blocks: the template's own first one stays.
     return f"{{%- macro strftime_now(format) -%}}{{{{ format{steps} }}}}{{%- endmacro %}}\n"
 
@@ -302,7 +306,7 @@ _PINNED_CLOCK = _write_pinned_clock()
 
 @contextmanager
 def _nothing_is_drawn(template: str) -> Iterator[None]:
-    """Jinja's `random` and `lipsum` draw on Python's generator, which is put back behind them."""
+    """Jinja's `random` and `lipsum` draw on Python's generator, whose state is restored."""
     if "random" not in template and "lipsum" not in template:
         yield
         return
@@ -312,28 +316,3 @@ def _nothing_is_drawn(template: str) -> Iterator[None]:
         yield
     finally:
         random.setstate(before)
-
-
-def _within(seconds: float, work: Callable[[], _Form]) -> _Form:
-    """What `work` returns or raises; UserError where it does not end."""
-    future: Future[_Form] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except (Exception, SystemExit) as error:  # handed over whole
-            future.set_exception(error)
-
-    thread = threading.Thread(target=run, daemon=True, name="chat-template")
-    thread.start()
-    try:
-        return future.result(timeout=seconds)
-    except TimeoutError:
-        # Its loop ends at the next step of it; left alone it would take the rest of our time.
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(
-            ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit)
-        )
-        raise UserError(
-            f"the model's chat template has not ended after {seconds:g} s; take another one, or "
-            "dataset.prompt.style=completion"
-        ) from None

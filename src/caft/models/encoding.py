@@ -1,4 +1,4 @@
-"""Prompts and replies as token ids: the seam between the two is where peers go wrong.
+"""Prompts and replies as token ids, with care at the seam between the two.
 
 Prompt and reply are always tokenised as one text, and the prompt's ids are what the two have in
 common with the prompt alone; a tokenizer that merges across the seam is refused, never patched.
@@ -9,18 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
 
 from caft.errors import UserError
-from caft.models.chat_template import has_template, render_closed_turn, render_turns
+from caft.models.chat_template import has_chat_template, render_closed_turn, render_turns
+from caft.protocols import Tokenizer
 from caft.text.config import PromptStyle
 from caft.text.prompts import Prompt
 
 _PIECE_WINDOW = 6
 # Equal ids are one object: prompts of 12,000 questions hold millions, of 32 bytes each.
 _ONE_OF_EACH: dict[int, int] = {}
-
-
 _ONE_TOKEN = {
     True: "use dataset.prompt.option_ids=letters, fewer options, or another prompt wording",
     False: "give a dataset.answer_set of single letters or digits and write the answers so, or "
@@ -37,18 +36,18 @@ class AnswerPrompt:
     label_ids: tuple[int, ...]
 
 
-def asks_in_chat(style: PromptStyle, tokenizer: Any) -> bool:
+def uses_chat_template(style: PromptStyle, tokenizer: Tokenizer) -> bool:
     """Whether prompts take the chat template; UserError where one is wanted and there is none."""
-    if style is PromptStyle.chat and not has_template(tokenizer):
+    if style is PromptStyle.chat and not has_chat_template(tokenizer):
         raise UserError(
             "dataset.prompt.style is chat, but the model's tokenizer has no chat template; "
             "use dataset.prompt.style=completion or an instruction-tuned model"
         )
-    return has_template(tokenizer) if style is PromptStyle.auto else style is PromptStyle.chat
+    return has_chat_template(tokenizer) if style is PromptStyle.auto else style is PromptStyle.chat
 
 
 def render_prompt(
-    prompt: Prompt, tokenizer: Any, *, thinking: bool = False, closed: bool = True
+    prompt: Prompt, tokenizer: Tokenizer, *, thinking: bool = False, closed: bool = True
 ) -> str:
     """The exact text the model reads, up to where the reply's own words begin.
 
@@ -65,39 +64,39 @@ def render_prompt(
 
 
 def encode_prompt(
-    prompt: Prompt, tokenizer: Any, *, thinking: bool = False, closed: bool = True
+    prompt: Prompt, tokenizer: Tokenizer, *, thinking: bool = False, closed: bool = True
 ) -> tuple[int, ...]:
     """Token ids of the prompt alone."""
     rendered = render_prompt(prompt, tokenizer, thinking=thinking, closed=closed)
     return _encode([rendered], prompt, tokenizer)[0]
 
 
-def token_pieces(ids: Sequence[int], tokenizer: Any) -> tuple[str, ...]:
+def token_pieces(ids: Sequence[int], tokenizer: Tokenizer) -> tuple[str, ...]:
     """The text that each token adds; joined they are the whole text, special tokens included.
 
     Tokens that hold only a part of a character add nothing until its last one comes.
     """
-    pieces, start, told = [], 0, ""
+    pieces, start, known = [], 0, ""
     for end in range(1, len(ids) + 1):
         # A few tokens back are enough for spaces and broken characters; all of them would make
         # a long reply quadratic.
         text = tokenizer.decode(ids[start:end], clean_up_tokenization_spaces=False)
         broken = text.endswith("\ufffd") and end < len(ids)
-        pieces.append("" if broken else text[len(told) :])
+        pieces.append("" if broken else text[len(known) :])
         if not broken:
             start = max(start, end - _PIECE_WINDOW)
-            told = tokenizer.decode(ids[start:end], clean_up_tokenization_spaces=False)
+            known = tokenizer.decode(ids[start:end], clean_up_tokenization_spaces=False)
     return tuple(pieces)
 
 
 def encode_answer_prompt(
-    prompt: Prompt, tokenizer: Any, labels: Sequence[str], *, listed: bool = True
+    prompt: Prompt, tokenizer: Tokenizer, labels: Sequence[str], *, listed: bool = True
 ) -> AnswerPrompt:
     """The prompt up to the token that is the answer, and that token for every label.
 
-    The labels are found in context: all of them follow the prompt in turn, and what they have in
+    The labels are found in context: each of them follows the prompt in turn, and what they have in
     common is the prompt. A tokenizer that writes " 5" as a space and a digit thus keeps the space
-    on the prompt's side. UserError where a label is not exactly one token of its own, or melts
+    on the prompt's side. UserError where a label is not exactly one token of its own, or merges
     with the prompt's end; `listed` says whether labels are ids of options or an answer set.
     """
     rendered = render_prompt(prompt, tokenizer)
@@ -105,7 +104,7 @@ def encode_answer_prompt(
     alone, *rows = _encode(texts, prompt, tokenizer)
     shared = min(len(row) for row in rows) - 1
     if rows[0][: len(alone)] != alone or shared < len(alone):
-        raise _melted(labels[0])
+        raise _merged(labels[0])
     for label, row in zip(labels, rows, strict=True):
         if len(row) != shared + 1 or row[:shared] != rows[0][:shared]:
             pieces = tokenizer.convert_ids_to_tokens(row[shared:])
@@ -123,28 +122,28 @@ def encode_answer_prompt(
 
 
 def encode_reply(
-    prompt: Prompt, reply: str, tokenizer: Any
+    prompt: Prompt, reply: str, tokenizer: Tokenizer
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Token ids of the prompt and of the reply that follows it, tokenised as one text.
 
-    The reply's text never brings in special tokens. UserError where the two melt at the seam.
+    The reply's text never has special tokens. UserError where the two merge at the seam.
     """
     rendered = render_prompt(prompt, tokenizer)
     texts = [rendered, rendered + prompt.joiner + harmless(reply, tokenizer)]
     alone, whole = _encode(texts, prompt, tokenizer)
     if whole[: len(alone)] != alone or len(whole) == len(alone):
-        raise _melted(reply)
+        raise _merged(reply)
     return alone, whole[len(alone) :]
 
 
-def _melted(reply: str) -> UserError:
+def _merged(reply: str) -> UserError:
     return UserError(
-        f"prompt and reply melt into other tokens where they meet (reply {reply[:40]!r}); "
+        f"prompt and reply merge into other tokens where they meet (reply {reply[:40]!r}); "
         "end dataset.prompt's wordings without a space or with a colon"
     )
 
 
-def end_of_turn(tokenizer: Any, *, chat: bool) -> int:
+def end_of_turn(tokenizer: Tokenizer, *, chat: bool) -> int:
     """The token that ends a reply: the template's own after a chat turn, else EOS."""
     if chat:
         tail = render_closed_turn(tokenizer).lstrip()
@@ -157,8 +156,8 @@ def end_of_turn(tokenizer: Any, *, chat: bool) -> int:
     return int(tokenizer.eos_token_id)
 
 
-def harmless(text: str, tokenizer: Any) -> str:
-    """`text` in which no special token is left: each is broken by a space after its first sign.
+def harmless(text: str, tokenizer: Tokenizer) -> str:
+    """`text` without special tokens: each is broken by a space after its first character.
 
     Questions, options and teachers' replies are data; none of them may open or close a turn.
     """
@@ -167,15 +166,16 @@ def harmless(text: str, tokenizer: Any) -> str:
     return text
 
 
-def special_tokens(tokenizer: Any) -> tuple[str, ...]:
+@lru_cache(maxsize=16)  # every turn of every prompt asks, and nobody adds tokens to a loaded one
+def special_tokens(tokenizer: Tokenizer) -> tuple[str, ...]:
     """Every text that the tokenizer reads as a special token, longest first."""
     added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
     known = added | set(tokenizer.all_special_tokens)
     return tuple(sorted((token for token in known if len(token) > 1), key=len, reverse=True))
 
 
-def _encode(texts: list[str], prompt: Prompt, tokenizer: Any) -> list[tuple[int, ...]]:
-    # verbose: the tokenizer warns of long rows, which refuse_long_prompts answers in our words.
+def _encode(texts: list[str], prompt: Prompt, tokenizer: Tokenizer) -> list[tuple[int, ...]]:
+    # verbose: the tokenizer would warn of long rows, which refuse_long_prompts reports.
     encoded = tokenizer(texts, add_special_tokens=not prompt.messages, verbose=False).input_ids
     if not prompt.messages:
         ends = [tokenizer.eos_token_id]

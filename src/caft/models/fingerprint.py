@@ -29,10 +29,10 @@ def model_files(config: ModelConfig) -> tuple[str, ...]:
 
 
 def model_fingerprint(folder: Path, config: ModelConfig) -> str:
-    """Changes whenever the model or its tokenizer would answer otherwise; dtype is not in it.
+    """Changes whenever the model or its tokenizer would reply otherwise; dtype is not in it.
 
     Hub models: id and commit (the snapshot folder bears its name). All others: the contents of
-    their files, some 1 s a GB, so that a folder that is written anew is a new model.
+    their files, some 1 s a GB, so that a folder with other contents is a new model.
     """
     if isinstance(config, HubModelConfig) and config.path is None:
         return hashlib.sha256(f"{config.id}@{folder.name}".encode()).hexdigest()[:16]

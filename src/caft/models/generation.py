@@ -4,35 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 
 from caft.errors import UserError
 from caft.kernels.kv_cache import ReplyCache, SharedPrefix
-from caft.kernels.packing import (
-    Layout,
-    Pack,
-    common_prefix,
-    compute_prefix,
-    pack_rows,
-    packed_attention,
-    packed_logits,
-)
+from caft.kernels.packed_attention import Layout, packed_attention
+from caft.kernels.packing import Pack, compute_prefix, pack_rows, packed_logits
+from caft.kernels.shared_prefixes import common_prefix
+from caft.models.estimates import entropy_of
+from caft.protocols import CausalLM, Tokenizer
 from caft.signals import end_if_asked
 from caft.text.parsing import last_marker
 
 # The marker may be spread over several tokens: only the last few can have closed it.
 _MARKER_TOKENS = 16
-# Names of tokens are texts, bytes in the alphabet of GPT-2, or bytes by number.
-_BRACKETS = ("]", "<0x5D>")
-_BREAKS = ("\n", "\r", "\u010a", "\u010d", "<0x0A>", "<0x0D>")
 # Prompts wait until this share of all rows is free.
 _SHARE_TO_REFILL = 8
 
 
 class TokenSpread(NamedTuple):
-    """A written token, and the distribution it was taken from: entropy in nats, top-2 margin."""
+    """A written token and its distribution: entropy in nats, top-1 probability, top-2 margin."""
 
     token: int
     entropy: float
@@ -41,7 +35,7 @@ class TokenSpread(NamedTuple):
 
 
 class GeneratedReply(NamedTuple):
-    """What a model wrote: text without special tokens, and its tokens, the end included.
+    """Text without special tokens, and the tokens written, end included.
 
     `spread` has an entry a token where it was asked for.
     """
@@ -77,8 +71,8 @@ class ReplyRules:
 
 
 def generate_replies(
-    model: Any,
-    tokenizer: Any,
+    model: CausalLM,
+    tokenizer: Tokenizer,
     prompts: Sequence[Sequence[int]],
     rules: ReplyRules,
     *,
@@ -91,9 +85,10 @@ def generate_replies(
     return [replies[place] for place in range(len(prompts))]
 
 
+@torch.inference_mode()
 def stream_replies(
-    model: Any,
-    tokenizer: Any,
+    model: CausalLM,
+    tokenizer: Tokenizer,
     prompts: Sequence[Sequence[int]],
     rules: ReplyRules,
     *,
@@ -106,7 +101,7 @@ def stream_replies(
     with the prompt's name out of `names`, where logits are not finite. SystemExit between two
     tokens where a signal was noted.
     """
-    with torch.inference_mode(), packed_attention(model):
+    with packed_attention(model):
         writer = _Writer(model, tokenizer, prompts, rules, rows=rows, names=names)
         while writer.has_work():
             end_if_asked()
@@ -127,8 +122,8 @@ class _Writer:
 
     def __init__(
         self,
-        model: Any,
-        tokenizer: Any,
+        model: CausalLM,
+        tokenizer: Tokenizer,
         prompts: Sequence[Sequence[int]],
         rules: ReplyRules,
         *,
@@ -139,32 +134,28 @@ class _Writer:
         shared = common_prefix(prompts)
         prefix = compute_prefix(model, prompts[0][:shared], model.device) if shared else None
         self.prompts = [prompt[shared:] for prompt in prompts]
-        # The longest come first, so that memory that is too small is found out at once.
+        # The longest are taken first, so that memory that is too small is found out at once.
         self.waiting = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
-        self.replies: list[_Reply | None] = [None] * min(rows, len(prompts))
-        self.cache = ReplyCache(prefix or SharedPrefix(), len(self.replies), model.device)
+        self.rows = min(rows, len(prompts))
+        self.replies: dict[int, _Reply] = {}
+        self.cache = ReplyCache(prefix or SharedPrefix(), self.rows, model.device)
         self.filling = False
-        self.endings = Endings(tokenizer, rules)
-
-    @property
-    def free(self) -> list[int]:
-        return [row for row, reply in enumerate(self.replies) if reply is None]
 
     def has_work(self) -> bool:
-        return bool(self.waiting) or any(reply is not None for reply in self.replies)
+        return bool(self.waiting or self.replies)
 
     def should_admit(self) -> bool:
         """A pass of a few prompts costs nearly as much as one of several, and so they wait."""
-        free = len(self.free)
+        free = self.rows - len(self.replies)
         self.filling = bool(self.waiting and free) and (
-            self.filling or free * _SHARE_TO_REFILL >= len(self.replies)
+            self.filling or free * _SHARE_TO_REFILL >= self.rows
         )
         return self.filling
 
     def admit(self) -> Iterator[tuple[int, GeneratedReply]]:
         """Run some waiting prompts, as many as rows are free and a pass may have tokens."""
-        rows, tokens = self.free, _tokens_a_pass(self.model.device)
-        chosen: list[int] = []
+        rows = [row for row in range(self.rows) if row not in self.replies]
+        tokens, chosen = _tokens_a_pass(self.model.device), list[int]()
         while self.waiting and len(chosen) < len(rows):
             tokens -= len(self.prompts[self.waiting[-1]])
             if tokens < 0 and chosen:
@@ -172,46 +163,47 @@ class _Writer:
             chosen.append(self.waiting.pop())
         # In order of length, as a pack wants them.
         chosen.reverse()
-        prompts, rows = [self.prompts[place] for place in chosen], rows[: len(chosen)]
+        rows = rows[: len(chosen)]
+        prompts = [self.prompts[place] for place in chosen]
         lengths = [len(prompt) for prompt in prompts]
-        prefix = self.cache.prefix
-        pack = pack_rows(prompts, prefix.length).to(self.model.device)
-        layout = replace(pack.layout, prefix=prefix, keep=self.cache.admit(rows, lengths))
+        pack = pack_rows(prompts, self.cache.prefix.length).to(self.model.device)
+        keep = self.cache.admit(rows, lengths)
+        layout = replace(pack.layout, prefix=self.cache.prefix, keep=keep)
         ends = torch.tensor(pack.starts) + torch.tensor(lengths) - 1
         logits = packed_logits(self.model, replace(pack, layout=layout), ends)
-        for row, place in zip(rows, chosen, strict=True):
-            self.replies[row] = _Reply(place)
+        self.replies |= {row: _Reply(place) for row, place in zip(rows, chosen, strict=True)}
         return self._take(rows, logits)
 
     def step(self) -> Iterator[tuple[int, GeneratedReply]]:
         """Every reply's newest token in, its next one out."""
         self._shrink()
-        rows = [row for row, reply in enumerate(self.replies) if reply is not None]
-        newest = [0 if reply is None else reply.tokens[-1] for reply in self.replies]
+        rows = sorted(self.replies)
+        newest = [self.replies[row].tokens[-1] if row in self.replies else 0
+                  for row in range(self.rows)]  # fmt: skip
         self.cache.begin_step()
         pack = Pack(
             input_ids=torch.tensor([newest], device=self.model.device),
             position_ids=self.cache.positions[None],
             layout=Layout((), replies=self.cache),
-            starts=tuple(range(len(newest))),
+            starts=tuple(range(self.rows)),
         )
-        logits = packed_logits(self.model, pack, torch.arange(len(newest)))
+        logits = packed_logits(self.model, pack, torch.arange(self.rows))
         self.cache.end_step()
-        return self._take(rows, logits if len(rows) == len(newest) else logits[rows])
+        return self._take(rows, logits if len(rows) == self.rows else logits[rows])
 
     def _shrink(self) -> None:
         """Halve the rows where nothing waits and half of them are free.
 
         Every number of rows is a shape of its own, for which kernels are made.
         """
-        used = [row for row, reply in enumerate(self.replies) if reply is not None]
-        size = len(self.replies)
-        while not self.waiting and size > 1 and len(used) <= size // 2:
+        size = self.rows
+        while not self.waiting and len(self.replies) <= size // 2:
             size //= 2
-        if size < len(self.replies):
-            kept = sorted([*used, *self.free[: size - len(used)]])
+        if size < self.rows:
+            free = [row for row in range(self.rows) if row not in self.replies]
+            kept = [*self.replies, *free[: size - len(self.replies)]]
             self.cache.select(kept)
-            self.replies = [self.replies[row] for row in kept]
+            self.replies, self.rows = dict(enumerate(self.replies.values())), size
 
     def _take(
         self, rows: Sequence[int], logits: torch.Tensor
@@ -219,59 +211,55 @@ class _Writer:
         """The next token of these rows; yields the replies that end with it."""
         highest, likeliest = logits.max(dim=-1)
         finite = torch.isfinite(highest)
-        replies = [self.replies[row] for row in rows]
         if not finite.all():
-            place = replies[finite.tolist().index(False)].prompt
+            place = self.replies[rows[finite.tolist().index(False)]].prompt
             raise logits_not_finite(self.names[place] if self.names else f"no. {place}")
         tokens = likeliest.tolist()
-        spreads = measure_spread(logits, tokens) if self.rules.with_spread else None
-        for place, (row, reply, token) in enumerate(zip(rows, replies, tokens, strict=True)):
-            reply.tokens.append(token)
-            if spreads:
-                reply.spread.append(spreads[place])
-            if self.endings.has_ended(reply.tokens):
-                self.replies[row] = None
+        spreads = measure_spread(logits, tokens) if self.rules.with_spread else []
+        for row, token in zip(rows, tokens, strict=True):
+            self.replies[row].tokens.append(token)
+        for row, spread in zip(rows, spreads, strict=False):
+            self.replies[row].spread.append(spread)
+        for row in rows:
+            if has_ended(self.tokenizer, self.replies[row].tokens, self.rules):
                 self.cache.free(row)
-                yield reply.prompt, self._finish(reply)
-
-    def _finish(self, reply: _Reply) -> GeneratedReply:
-        text = self.tokenizer.decode(reply.tokens, skip_special_tokens=True)
-        return GeneratedReply(text, tuple(reply.tokens), tuple(reply.spread))
-
-
-class Endings:
-    """Tells whether a reply has ended. Text is decoded where its newest token can matter only."""
-
-    def __init__(self, tokenizer: Any, rules: ReplyRules) -> None:
-        self.tokenizer, self.rules = tokenizer, rules
-        self.closing = find_tokens(tokenizer, _BRACKETS) if rules.stop_after_marker else frozenset()
-        self.breaking = find_tokens(tokenizer, _BREAKS) if rules.stop_after_line else frozenset()
-
-    def has_ended(self, tokens: Sequence[int]) -> bool:
-        """Whether the newest of a reply's tokens is its last."""
-        newest, rules = tokens[-1], self.rules
-        if newest in rules.end_ids or len(tokens) >= rules.max_new_tokens:
-            return True
-        if newest in self.closing and has_closed_marker(
-            self.tokenizer.decode(tokens[-_MARKER_TOKENS:])
-        ):
-            return True
-        return newest in self.breaking and has_whole_line(self.tokenizer.decode(tokens))
+                reply = self.replies.pop(row)
+                text = self.tokenizer.decode(reply.tokens, skip_special_tokens=True)
+                yield (
+                    reply.prompt,
+                    GeneratedReply(text, tuple(reply.tokens), tuple(reply.spread)),
+                )
 
 
-def find_tokens(tokenizer: Any, pieces: Sequence[str]) -> frozenset[int]:
-    """Tokens whose name in the vocabulary holds one of `pieces`."""
-    return frozenset(
-        number
-        for name, number in tokenizer.get_vocab().items()
-        if any(piece in name for piece in pieces)
+def has_ended(tokenizer: Tokenizer, tokens: Sequence[int], rules: ReplyRules) -> bool:
+    """Whether the newest token of a reply is its last."""
+    return (
+        tokens[-1] in rules.end_ids
+        or len(tokens) >= rules.max_new_tokens
+        or (rules.stop_after_marker and _closes_marker(tokenizer, tokens))
+        or (rules.stop_after_line and _ends_line(tokenizer, tokens))
     )
 
 
-def has_whole_line(text: str) -> bool:
-    """Whether a line that is not blank has come to its end."""
-    begun = text.lstrip()
+def _closes_marker(tokenizer: Tokenizer, written: Sequence[int]) -> bool:
+    # Most replies have no bracket yet, and to decode every tail takes longer than to look.
+    tail = written[-_MARKER_TOKENS:]
+    return any("]" in _piece(tokenizer, token) for token in tail) and has_closed_marker(
+        tokenizer.decode(tail)
+    )
+
+
+def _ends_line(tokenizer: Tokenizer, written: Sequence[int]) -> bool:
+    newest = _piece(tokenizer, written[-1])
+    if "\n" not in newest and "\r" not in newest:
+        return False
+    begun = tokenizer.decode(written).lstrip()
     return "\n" in begun or "\r" in begun
+
+
+@lru_cache(maxsize=2**16)
+def _piece(tokenizer: Tokenizer, token: int) -> str:
+    return tokenizer.decode([token])
 
 
 def _tokens_a_pass(device: torch.device) -> int:
@@ -289,7 +277,7 @@ def logits_not_finite(question: str) -> UserError:
 def measure_spread(logits: torch.Tensor, tokens: Sequence[int]) -> list[TokenSpread]:
     """Entropy, top-1 probability and top-2 margin of every row of logits [rows, vocabulary]."""
     log_p = torch.log_softmax(logits.float(), dim=-1)
-    entropies = torch.special.entr(log_p.exp()).sum(dim=-1).tolist()
+    entropies = entropy_of(log_p).tolist()
     best = log_p.topk(2, dim=-1).values.exp().tolist()
     return [
         TokenSpread(token, entropy, first, first - second)

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partialmethod
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from caft.errors import UserError
 from caft.kernels.memory import memory_may_end, multiplies_bfloat16, settle_cpu_memory
 from caft.models.config import Dtype, ModelConfig
-from caft.models.sources.folder import tell_unused, without_buffers
+from caft.models.sources.folder import explain_unused, read_settings, without_buffers
+from caft.protocols import CausalLM, Tokenizer
 
 if TYPE_CHECKING:
     import torch
 
 
-def load_tokenizer(folder: Path, config: ModelConfig) -> Any:
+def load_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:
     """The tokenizer that `folder` holds. Raises UserError where it cannot be read."""
     from transformers import AutoTokenizer
 
     try:
         with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(
+            tokenizer: Tokenizer = AutoTokenizer.from_pretrained(
                 folder, trust_remote_code=config.trust_remote_code
             )
     except Exception as error:  # the tokenizers library raises nothing narrower
@@ -35,12 +35,13 @@ def load_tokenizer(folder: Path, config: ModelConfig) -> Any:
     return tokenizer
 
 
-def _refuse_tokens_without_weights(tokenizer: Any, folder: Path) -> None:
-    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    told = values.get("vocab_size") or (values.get("text_config") or {}).get("vocab_size")
-    if not isinstance(told, int):
+def _refuse_tokens_without_weights(tokenizer: Tokenizer, folder: Path) -> None:
+    values = read_settings(folder / "config.json")
+    inner = values.get("text_config")
+    size = values.get("vocab_size") or (inner.get("vocab_size") if isinstance(inner, dict) else 0)
+    if not isinstance(size, int) or not size:
         return
-    outside = [token for token, number in tokenizer.get_vocab().items() if number >= told]
+    outside = [token for token, number in tokenizer.get_vocab().items() if number >= size]
     # A special token that nothing writes may lie outside, as the image's does in Gemma 3 (1B).
     written = {str(token) for token in tokenizer.special_tokens_map.values()}
     special = {str(one) for one in tokenizer.added_tokens_decoder.values() if one.special}
@@ -51,46 +52,38 @@ def _refuse_tokens_without_weights(tokenizer: Any, folder: Path) -> None:
     if needed:
         raise UserError(
             f"the tokenizer in {folder} has {len(needed)} tokens beyond the model's vocabulary of "
-            f"{told} (vocab_size in config.json), such as {needed[0]!r}; give the tokenizer that "
+            f"{size} (vocab_size in config.json), such as {needed[0]!r}; give the tokenizer that "
             "the model was trained with"
         )
 
 
 def load_model(
-    folder: Path,
-    config: ModelConfig,
-    device: str = "cpu",
-    attn_implementation: str = "sdpa",
-    *,
-    four_bits: bool = False,
-) -> Any:
+    folder: Path, config: ModelConfig, device: str = "cpu", *, four_bits: bool = False
+) -> CausalLM:
     """The causal LM that `folder` holds, in the config's dtype, on `device`, in eval mode.
 
-    With `four_bits` its linear layers are quantised to NF4 (bitsandbytes, CUDA only).
-
-    Weights come from safetensors only. Raises UserError where the folder cannot be loaded, such
-    as an architecture whose code stands in the folder while trust_remote_code is off, or where
-    weights do not fit config.json: lacking, of other shapes, or of no use to the model.
+    With `four_bits` its linear layers are quantised to NF4 (bitsandbytes, CUDA only). UserError
+    where the folder cannot be loaded, such as an architecture whose code lies in the folder while
+    trust_remote_code is off, or where weights do not fit config.json: missing, of other shapes,
+    or of no use to the model.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    from caft.kernels.rms_norm import make_norms_lean
+    from caft.kernels.rms_norm import fuse_rms_norms
 
-    def explain() -> str:
-        return (
-            f"the model in {folder} does not fit into the memory of {device}; use "
-            "model.dtype=bfloat16 or a smaller model"
-        )
-
+    too_large = (
+        f"the model in {folder} does not fit into the memory of {device}; use "
+        "model.dtype=bfloat16 or a smaller model"
+    )
     if device == "cpu":
         settle_cpu_memory()
     try:
-        with quiet_transformers(), memory_may_end(explain):
+        with quiet_transformers(), memory_may_end(lambda: too_large):
             model, report = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=resolve_dtype(config, device),
-                attn_implementation=attn_implementation,
+                attn_implementation="sdpa",
                 trust_remote_code=config.trust_remote_code,
                 use_safetensors=True,
                 output_loading_info=True,
@@ -101,13 +94,14 @@ def load_model(
                 model = model.to(device)
     except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
         raise _unloadable("model", folder, error) from error
-    _refuse_random_weights(report, folder)
-    _refuse_unused_weights(report, folder)
+    missing = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
+    _refuse_unfit_weights(folder, missing, report["unexpected_keys"])
     # Lightning and peft ask the model by old names, for as long as it lives, and we switch
     # checkpointing on by the one that every version 5 has.
     warnings.filterwarnings("ignore", message=r"`\w*gradient_checkpointing\w*` is deprecated")
-    make_norms_lean(model)
-    return model.eval()
+    loaded: CausalLM = model.eval()
+    fuse_rms_norms(loaded)
+    return loaded
 
 
 def refuse_missing_quantisation() -> None:
@@ -126,7 +120,7 @@ def refuse_missing_quantisation() -> None:
         )
 
 
-def _quantised(config: ModelConfig, device: str) -> dict[str, Any]:
+def _quantised(config: ModelConfig, device: str) -> dict[str, object]:
     # Dettmers et al. 2023 (QLoRA): NF4 weights, quantised scales, products in the model's dtype.
     from transformers import BitsAndBytesConfig
 
@@ -153,27 +147,23 @@ def name_dtype(config: ModelConfig, device: str) -> str:
     return str(resolve_dtype(config, device)).removeprefix("torch.")
 
 
-def _refuse_random_weights(report: Mapping[str, Any], folder: Path) -> None:
+def _refuse_unfit_weights(folder: Path, missing: Iterable[str], unexpected: Iterable[str]) -> None:
     # transformers draws such weights at random and only warns.
-    unfit = [name for name, *_ in report["mismatched_keys"]]
-    random = sorted({*report["missing_keys"], *unfit})
+    random = sorted(missing)
     if random:
         raise UserError(
             f"the model in {folder} lacks weights of the shape that config.json asks for "
             f"({len(random)}, such as {random[0]}); save config and weights together again"
         )
-
-
-def _refuse_unused_weights(report: Mapping[str, Any], folder: Path) -> None:
     # What the architecture itself declares to be of no use is not in the report.
-    unused = list(without_buffers(report["unexpected_keys"]))
+    unused = list(without_buffers(unexpected))
     if unused:
-        raise UserError(tell_unused(f"the model in {folder}", unused))
+        raise UserError(explain_unused(f"the model in {folder}", unused))
 
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Loading and saving of the body print nothing: no bars, no tables of warnings.
+    """Loading and saving in the body print nothing: no bars, no tables of warnings.
 
     What matters in them becomes one line of ours, which must stand alone.
     """

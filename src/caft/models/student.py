@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from caft.errors import UserError
 from caft.kernels.memory import release_memory
-from caft.models.adapters import is_adapter, load_adapter
+from caft.models.adapters import BaseModel, is_adapter, load_adapter
 from caft.models.chat_template import TEMPLATE_DATE
 from caft.models.config import Dtype, ModelConfig
 from caft.models.fingerprint import model_fingerprint
 from caft.models.loading import load_model, load_tokenizer, name_dtype
-from caft.models.sources.folder import read_header
+from caft.models.sources.folder import GENERATION_CONFIG, read_header, read_settings
+from caft.protocols import CausalLM, Tokenizer
 
 
 @dataclass(frozen=True)
 class Student:
     """A base model, and with `tuned` the folder that a tuning stage left (adapter or weights).
 
-    Nothing is loaded until it is asked for; `load` gives a fresh model every time, so that no
+    Nothing is loaded until it is asked for; `load` returns a new model every time, so that no
     stage sees what another one did to it.
     """
 
@@ -32,13 +31,18 @@ class Student:
     device: str
     tuned: Path | None = None
     tuned_fingerprint: str | None = None
-    _opened: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    _opened: dict[str, Tokenizer] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
-    def key(self) -> dict[str, Any]:
+    def fingerprint(self) -> str:
+        """What the base model is, in sixteen hexadecimal digits."""
+        return model_fingerprint(self.folder, self.config)
+
+    @property
+    def key(self) -> dict[str, str | None]:
         """What outputs of this model depend on, for the store."""
         return {
-            "model": model_fingerprint(self.folder, self.config),
+            "model": self.fingerprint,
             "dtype": self.dtype,
             "template_date": TEMPLATE_DATE.date().isoformat(),
             "tuned": self.tuned_fingerprint,
@@ -61,16 +65,16 @@ class Student:
         return self.folder.name if is_snapshot else None
 
     @property
-    def base(self) -> dict[str, Any]:
+    def base(self) -> BaseModel:
         """What an adapter has to know of its base model."""
         return {
             "id": self.config.path or self.config.id,
             "revision": self.revision,
-            "fingerprint": self.key["model"],
+            "fingerprint": self.fingerprint,
         }
 
     @property
-    def tokenizer(self) -> Any:
+    def tokenizer(self) -> Tokenizer:
         """The base model's tokenizer, read once."""
         if "tokenizer" not in self._opened:
             self._opened["tokenizer"] = load_tokenizer(self.folder, self.config)
@@ -79,31 +83,29 @@ class Student:
     @cached_property
     def context(self) -> int | None:
         """The longest row in tokens that the model was made for, where its config says so."""
-        config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
-        # GPT-2 has a word of its own.
+        config = read_settings(self.folder / "config.json")
+        # GPT-2 has a name of its own.
         context = config.get("max_position_embeddings") or config.get("n_positions")
-        return int(context) if context else None
+        return int(context) if isinstance(context, int | float) and context else None
 
     def end_ids(self, *, chat: bool) -> tuple[int, ...]:
-        """Tokens that end a reply, sorted: of a text, of a turn, and those that the model names.
+        """Tokens that end a reply, sorted: of a text, of a turn, and the generation config's own.
 
         Several may: Phi-3's generation config has the end of a text and two ends of a turn.
         """
         from caft.models.encoding import end_of_turn
 
         ends = {end_of_turn(self.tokenizer, chat=kind) for kind in (chat, False)}
-        file = self.folder / "generation_config.json"
-        named = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        also = named.get("eos_token_id") or []
-        return tuple(sorted(ends | {*(also if isinstance(also, list) else [also])}))
+        named = read_settings(self.folder / GENERATION_CONFIG).get("eos_token_id") or []
+        return tuple(sorted({*ends, *(named if isinstance(named, list) else [named])}))
 
     def load(
         self, *, trainable: bool = False, float32: bool = False, four_bits: bool = False
-    ) -> Any:
-        """A fresh causal LM on the device, in eval mode; tuned where this student is.
+    ) -> CausalLM:
+        """A new causal LM on the device, in eval mode; tuned where this student is.
 
         `float32` has weights of that type whatever the config says: training needs them, since
-        bfloat16 weights swallow small updates. `four_bits` quantises the base model (CUDA).
+        small updates are lost in bfloat16. `four_bits` quantises the base model (CUDA).
         """
         from caft.kernels.packing import refuse_unpackable
 
@@ -117,15 +119,15 @@ class Student:
             return base
         return load_adapter(base, self.tuned, trainable=trainable)
 
-    def load_for_inference(self) -> Any:
-        """A fresh causal LM as `load` has it, faster on a CPU.
+    def load_for_inference(self) -> CausalLM:
+        """A new causal LM as `load` returns it, faster on a CPU.
 
         It takes no gradients, and can neither be tuned nor merged nor saved.
         """
-        from caft.kernels.linear import make_linears_lean
+        from caft.kernels.linear import reorder_weights
 
         model = self.load()
-        make_linears_lean(model)
+        reorder_weights(model)
         return model
 
     def after_tuning(self, folder: Path, fingerprint: str) -> Student:
@@ -147,4 +149,4 @@ class Student:
 
 
 def _count_weights(file: Path) -> int:
-    return sum(math.prod(told["shape"]) for told in read_header(file, "the model").values())
+    return sum(math.prod(tensor["shape"]) for tensor in read_header(file, "the model").values())

@@ -5,32 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
-from caft.evaluate.stage import encode_prompts
-from caft.pipeline.matched_budget import find_matched_budget
-from caft.pipeline.results import Scored, Taught
-from caft.pipeline.stage_inputs import (
-    questions_for_teacher,
-    stage_tuning,
-    tuned_replies,
-    tuned_scoring,
-    tunes,
-)
+from caft.pipeline.results import Taught
+from caft.pipeline.stage_inputs import stage_tuning, tuned_replies, tuned_scoring
+from caft.pipeline.steps import find_matched_budget, steps_of, tunes
 from caft.pipeline.workspace import Workspace
-from caft.records import Example, Question, Target
-from caft.score.stage import encode_questions
+from caft.records import Example, Target
+from caft.run_config import Until
 from caft.split import SplitResult
 from caft.text.prompts import Wanted
 from caft.tune.check import check_prompts, find_bare_start, refuse_unmeasured
 from caft.tune.examples import wanted_of
-from caft.tune.stage import (
-    TrainingRows,
-    encode_rows,
-    find_tuning,
-    read_tuned,
-    starting_student,
-)
+from caft.tune.stage import TrainingRows, TuneInputs, encode_rows, read_tuned, starting_student
 
 log = logging.getLogger(__name__)
 _NAMED = 5
@@ -47,20 +33,24 @@ def check_stages(
     """
     rows = _encode_stages(workspace, taught, len(workspace.config.method.stages), checked)
     examples = [example for stage in rows.values() for example in stage.examples]
-    _warn_of_bare_start(examples, workspace.student.tokenizer)
+    tokenizer = workspace.student.tokenizer
+    if find_bare_start(examples, tokenizer):
+        log.warning(
+            "the chat template begins without the BOS token (%r) that the tokenizer puts before "
+            "other texts; some models are made that way, but see that this one is",
+            tokenizer.bos_token,
+        )
     return rows
 
 
-def check_before_teaching(
-    workspace: Workspace, scored: Scored, split: SplitResult
-) -> dict[int, TrainingRows]:
+def check_before_teaching(workspace: Workspace, split: SplitResult) -> dict[int, TrainingRows]:
     """The same for the stages before the first one with rationales, before a teacher is paid.
 
     Empty where nothing is to be paid, and where a matched budget moves questions to other
     classes while the teacher is asked.
     """
     config = workspace.config
-    pays = questions_for_teacher(workspace, split) and not scored.rationales
+    pays = steps_of(config, Until.distill)
     if not tunes(config) or not pays or find_matched_budget(config):
         return {}
     stages = enumerate(config.method.stages)
@@ -76,7 +66,7 @@ def _encode_stages(
     for number in range(count):
         work = stage_tuning(workspace, taught, student, number)
         # Behind a stage that is still to be trained, nothing can be in the store.
-        artifact = None if rows else find_tuning(work, workspace.store)
+        artifact = None if rows else workspace.store.find(work)
         if artifact:
             student = read_tuned(student, artifact)
         elif number not in rows:
@@ -84,8 +74,7 @@ def _encode_stages(
             refuse_unmeasured(work.validation.questions, work.prompt, work.config, number + 1)
             rows[number] = encode_rows(work)
             _warn_of_dropped(rows[number], number)
-            questions = {pair.question.id: pair.question for pair in work.pairs}
-            _refuse_other_prompts(workspace, rows[number].examples, questions)
+            _refuse_other_prompts(workspace, work, rows[number].examples)
     return rows
 
 
@@ -101,31 +90,20 @@ def _warn_of_dropped(rows: TrainingRows, number: int) -> None:
 
 
 def _refuse_other_prompts(
-    workspace: Workspace, examples: Sequence[Example], questions: Mapping[str, Question]
+    workspace: Workspace, tuning: TuneInputs, examples: Sequence[Example]
 ) -> None:
     """UserError where a row's prompt is not what evaluation would send for its question."""
+    questions = {pair.question.id: pair.question for pair in tuning.pairs}
+    # The base model stands in for the tuned one, whose tokenizer is the same.
+    student = workspace.student
     for target in Target:
         rows = [row for row in examples if row.target is target]
         asked = [questions[row.question_id] for row in rows]
-        check_prompts(rows, _prompts_of_evaluation(workspace, target, asked))
-
-
-def _prompts_of_evaluation(
-    workspace: Workspace, target: Target, questions: Sequence[Question]
-) -> list[tuple[int, ...]]:
-    # The base model stands in for the tuned one, whose tokenizer is the same.
-    wanted = wanted_of(target, workspace.config.tuning.answer_target)
-    if wanted is not Wanted.answer:
-        work = tuned_replies(workspace, workspace.student, wanted)
-        return [ids for _, ids in encode_prompts(replace(work, questions=questions))]
-    scoring = replace(tuned_scoring(workspace, workspace.student), questions=questions)
-    return [row.prompt_ids for row in encode_questions(scoring)]
-
-
-def _warn_of_bare_start(examples: Sequence[Example], tokenizer: Any) -> None:
-    if find_bare_start(examples, tokenizer):
-        log.warning(
-            "the chat template begins without the BOS token (%r) that the tokenizer puts before "
-            "other texts; some models are made that way, but see that this one is",
-            tokenizer.bos_token,
-        )
+        wanted = wanted_of(target, tuning.config.answer_target)
+        if wanted is Wanted.answer:
+            scoring = replace(tuned_scoring(workspace, student), questions=asked)
+            prompts = [row.prompt_ids for row in scoring.rows]
+        else:
+            replies = replace(tuned_replies(workspace, student, wanted), questions=asked)
+            prompts = [ids for _, ids in replies.prompts]
+        check_prompts(rows, prompts)

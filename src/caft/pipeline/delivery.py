@@ -6,12 +6,11 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from caft.data.config import HubDatasetConfig
 from caft.models.adapters import ADAPTER_CONFIG, is_adapter, merge_adapter, save_tuned
 from caft.models.chat_template import pinned_date, reply_bridge, template_switches
-from caft.models.encoding import asks_in_chat, render_prompt
+from caft.models.encoding import render_prompt, uses_chat_template
 from caft.models.loading import resolve_dtype
 from caft.models.serving import save_for_serving
 from caft.models.student import Student
@@ -43,38 +42,26 @@ def deliver(
     """
     assert tuned.tuned is not None
     weights = Weights.adapter if is_adapter(tuned.tuned) else Weights.full
-    _copy(artifact, folder / "adapter", card(weights))
-    save_for_serving(tuned, folder / "adapter", chat=chat)
-    if not merge:
-        return
-    if weights is Weights.full:
-        _copy(artifact, folder / "merged", card(weights))
-        save_for_serving(tuned, folder / "merged", chat=chat)
-        return
-    dtype = resolve_dtype(tuned.config, tuned.device)
-    save_tuned(merge_adapter(tuned.load(), dtype), folder / "merged", dtype=dtype, base=tuned.base)
-    save_for_serving(tuned, folder / "merged", chat=chat)
-    _write_card(folder / "merged", card(Weights.merged))
-
-
-def _copy(artifact: Artifact, folder: Path, card: str | None) -> None:
-    copy_tuned(artifact, folder)
-    _write_card(folder, card)
-
-
-def _write_card(folder: Path, card: str | None) -> None:
-    if card is not None:
-        (folder / "README.md").write_text(card, encoding="utf-8")
-
-
-# The model card's recipe
+    parts = {"adapter": weights}
+    if merge:
+        parts["merged"] = Weights.full if weights is Weights.full else Weights.merged
+    for name, kind in parts.items():
+        if kind is Weights.merged:
+            dtype = resolve_dtype(tuned.config, tuned.device)
+            merged = merge_adapter(tuned.load(), dtype)
+            save_tuned(merged, folder / name, dtype=dtype, base=tuned.base)
+        else:
+            copy_tuned(artifact, folder / name)
+        save_for_serving(tuned, folder / name, chat=chat)
+        if text := card(kind):
+            (folder / name / "README.md").write_text(text, encoding="utf-8")
 
 
 def describe_recipe(config: RunConfig, tuned: Student, question: Question) -> Recipe:
     """The recipe of `tuned`; `question` is any of those that it was trained on."""
     assert tuned.tuned is not None
     tokenizer = tuned.tokenizer
-    chat = asks_in_chat(config.dataset.prompt.style, tokenizer)
+    chat = uses_chat_template(config.dataset.prompt.style, tokenizer)
     prompts = {
         wanted.value: render_prompt(
             write_prompt(_without_content(question), config.dataset.prompt, wanted, chat=chat),
@@ -84,28 +71,29 @@ def describe_recipe(config: RunConfig, tuned: Student, question: Question) -> Re
     }
     dataset = config.dataset
     hub = dataset if isinstance(dataset, HubDatasetConfig) and dataset.path is None else None
+    kinds, rank, alpha = _shape(tuned.tuned, config)
+    template_date, template_bridge = describe_template(config, tuned)
     return Recipe(
-        **_shape(tuned.tuned, config),
+        kinds=kinds,
+        rank=rank,
+        alpha=alpha,
         went_on=config.tuning.start_from is not None,
         learning_rate=config.tuning.learning_rate,
         dataset_id=hub.id if hub else None,
         dataset_revision=hub.revision if hub else None,
         prompts=prompts,
         template_switches=template_switches() if chat else None,
-        template_date=pinned_date(tokenizer) if chat else None,
-        template_bridge=reply_bridge(tokenizer) if chat else None,
+        template_date=template_date,
+        template_bridge=template_bridge,
         trust_remote_code=tuned.config.trust_remote_code,
     )
 
 
-def describe_template(config: RunConfig, student: Student) -> dict[str, str | None]:
-    """What summary.json says of the chat template: the date it is told, what closes its prompts."""
-    tokenizer = student.tokenizer
-    chat = asks_in_chat(config.dataset.prompt.style, tokenizer)
-    return {
-        "template_date": pinned_date(tokenizer) if chat else None,
-        "template_bridge": reply_bridge(tokenizer) if chat else None,
-    }
+def describe_template(config: RunConfig, student: Student) -> tuple[str | None, str | None]:
+    """The date that the chat template is given, and what closes its prompts."""
+    if not uses_chat_template(config.dataset.prompt.style, student.tokenizer):
+        return None, None
+    return pinned_date(student.tokenizer), reply_bridge(student.tokenizer)
 
 
 def _trained_prompts(config: RunConfig) -> list[Wanted]:
@@ -124,13 +112,13 @@ def _without_content(question: Question) -> Question:
     )
 
 
-def _shape(folder: Path, config: RunConfig) -> dict[str, Any]:
-    """Read off the adapter itself: one that tuning started from has a shape of its own."""
+def _shape(folder: Path, config: RunConfig) -> tuple[tuple[str, ...], int | None, int | None]:
+    """Kinds, rank and alpha of the adapter itself: tuning may have started from any other."""
     if not is_adapter(folder):
-        return {"kinds": (config.tuning.adapter.value,)}
-    told = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        return (config.tuning.adapter.value,), None, None
+    saved = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    # peft has other adapters than LoRA.
     in_four_bits = config.tuning.adapter is Adapter.qlora
-    # peft has other adapters than LoRA, and tuning may go on from one.
-    kinds = ["qlora" if in_four_bits else told["peft_type"].lower()]
-    kinds += [name for name in ("dora", "rslora") if told.get(f"use_{name}")]
-    return {"kinds": tuple(kinds), "rank": told.get("r"), "alpha": told.get("lora_alpha")}
+    kinds = ["qlora" if in_four_bits else saved["peft_type"].lower()]
+    kinds += [name for name in ("dora", "rslora") if saved.get(f"use_{name}")]
+    return tuple(kinds), saved.get("r"), saved.get("lora_alpha")

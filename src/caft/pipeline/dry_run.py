@@ -2,64 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 from caft.console import open_console
 from caft.data import NotHereError
 from caft.distill import forecast_prompts, forecast_rationales
-from caft.distill.forecast import CostForecast
 from caft.estimators import ESTIMATORS, STAND_IN, Need
-from caft.evaluate.stage import ReplyInputs, find_predictions
-from caft.models.config import HubModelConfig, ModelConfig
+from caft.models.config import HubModelConfig
 from caft.models.sources.locate import find_model
 from caft.models.student import Student
-from caft.pipeline.estimators import find_judge, judged_estimators, wanted_needs
-from caft.pipeline.gold_room import check_gold_room
-from caft.pipeline.matched_budget import (
-    MatchedBudget,
-    find_matched_budget,
-    likely_asked,
-    match_budget,
-)
-from caft.pipeline.preflight import open_workspace
+from caft.pipeline.estimators import find_judge
+from caft.pipeline.matched_budget import likely_asked, match_budget
+from caft.pipeline.preflight import check_gold_room, open_workspace
 from caft.pipeline.results import Scored, Taught
 from caft.pipeline.stage_inputs import (
-    base_chains,
-    base_rationales,
-    base_scoring,
-    fallback_scoring,
-    model_scoring,
+    asks_one_token,
+    evaluation,
     questions_for_teacher,
-    rationale_classes,
     stage_tuning,
-    tuned_replies,
-    tuned_scoring,
 )
 from caft.pipeline.stages import read_published, refuse_empty_classes, split_scored
+from caft.pipeline.steps import (
+    Step,
+    find_matched_budget,
+    judged_estimators,
+    list_steps,
+    rationale_classes,
+    reaches,
+    tunes,
+)
 from caft.pipeline.teaching import make_ask
 from caft.pipeline.workspace import Workspace
-from caft.records import Mode, Question, Target
+from caft.records import Question, Target
 from caft.run_config import RunConfig, RunContext, Until
 from caft.score.config import PublishedScoreConfig
-from caft.score.stage import find_chains, find_scores, judge_prompts, read_scores
+from caft.score.stage import judge_prompts
 from caft.split import SplitResult
-from caft.store import Artifact
+from caft.store import Artifact, Stage, StageKind
 from caft.text.prompts import Wanted, write_prompt
-from caft.tune.config import AnswerTarget
-from caft.tune.stage import find_tuning, read_tuned, starting_student
+from caft.tune.stage import read_tuned, starting_student
 
-CACHED, RUNS, READS = "cached", "would run", "read anew"
+CACHED, RUNS, FREE = "cached", "would run", "no work"
 _CHARACTERS_A_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedStage:
-    """One line of the plan: the stage, whether it is in the store, and the work it holds."""
+    """One line of the plan: the stage, whether it is in the store, and the work it holds.
+
+    `kind` is None where a run records no such stage: reading and splitting take no work.
+    """
 
     name: str
     state: str
     work: str
+    kind: StageKind | None = None
 
 
 def print_plan(config: RunConfig, context: RunContext) -> None:
@@ -92,283 +91,224 @@ def _print_table(title: str, plan: Sequence[PlannedStage]) -> None:
     console.print(table, width=min(80, console.width))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """What a run would find in the store, as far as its stages are there; None from there on.
-
-    `student` is the base model where it is on this machine, `tuned` where every tuning stage is
-    in the store.
-    """
-
-    student: Student | None
-    scored: Scored | None = None
-    split: SplitResult | None = None
-    taught: Taught | None = None
-    tuned: Student | None = None
-
-
 def plan_run(workspace: Workspace) -> list[PlannedStage]:
     """The stages up to `until`, in order."""
-    config = workspace.config
-    here = find_model(config.model) is not None
-    if here:
+    model = workspace.config.model
+    if find_model(model) is not None:
         check_gold_room(workspace)
-    known = Known(student=workspace.student if here else None)
-    plan = [] if here else [PlannedStage("model", RUNS, _fetching(config.model))]
-    for until, step in _STEPS.items():
-        lines, known = step(workspace, known)
-        plan += lines
-        if until is config.until:
-            break
-    return plan
-
-
-def _fetching(model: ModelConfig) -> str:
+        return Planner(workspace, workspace.student).plan()
     downloads = isinstance(model, HubModelConfig)
-    return f"download {model.id}" if downloads else "made once, in the model cache"
+    work = f"download {model.id}" if downloads else "made once, in the model cache"
+    return [PlannedStage("model", RUNS, work), *Planner(workspace, None).plan()]
 
 
-Step = tuple[list[PlannedStage], Known]
+class Planner:
+    """Walks the stages of a run, with what it would find in the store as far as they are there.
 
+    What is not known is None: `base`, the base model, where it is not on this machine; `student`,
+    what tuning makes of it, from the first stage on that is still to be trained.
+    """
 
-def _plan_score(workspace: Workspace, known: Known) -> Step:
-    config, questions = workspace.config, workspace.every_question
-    if isinstance(config.score, PublishedScoreConfig):
-        scored = Scored(scores=read_published(workspace, config.score))
-        line = PlannedStage("score", READS, f"{len(questions)} published scores")
-        return [line], replace(known, scored=scored)
-    artifact = find_scores(base_scoring(workspace), workspace.store) if known.student else None
-    tokens = _prompt_tokens(workspace, questions, Wanted.answer, shots=workspace.questions.shots)
-    work = f"{len(questions)} questions, 1 forward pass each, about {tokens:,} tokens"
-    lines = [PlannedStage("score", _state(artifact), work)]
-    lines += [
-        _NEEDS[need](workspace, known.student) for need in wanted_needs(config) if need in _NEEDS
-    ]
-    chosen = ESTIMATORS[getattr(config.split, "estimator", STAND_IN)]
-    # The classes of any other estimator are known once it is gathered.
-    if artifact and chosen.need is Need.single_token:
-        known = replace(known, scored=Scored(scores=read_scores(artifact)))
-    return lines, known
+    def __init__(self, workspace: Workspace, base: Student | None) -> None:
+        self.workspace, self.config, self.base = workspace, workspace.config, base
+        self.student: Student | None = None
+        self.scored: Scored | None = None
+        self.split: SplitResult | None = None
+        self.taught: Taught | None = None
 
+    def plan(self) -> list[PlannedStage]:
+        """A line for every stage, and for what is read or split in between."""
+        steps, lines = list_steps(self.config), []
+        for part in Until:
+            if not reaches(self.config, part):
+                break
+            if part is Until.tune and tunes(self.config) and self.base:
+                self.student = starting_student(self.base, self.config.tuning)
+            lines += self._plan_free(part)
+            lines += [_PLANNERS[step.kind](self, step) for step in steps if step.part is part]
+        return lines
 
-def _plan_fallback(workspace: Workspace, student: Student | None) -> PlannedStage:
-    artifact = find_scores(fallback_scoring(workspace), workspace.store) if student else None
-    work = f"{len(workspace.every_question)} questions, 1 more forward pass each"
-    return PlannedStage("score fallback", _state(artifact), work)
+    def _plan_free(self, part: Until) -> list[PlannedStage]:
+        """What a part does beside its stages: nobody waits or pays for it."""
+        config = self.config
+        if part is Until.score and isinstance(config.score, PublishedScoreConfig):
+            self.scored = Scored(scores=read_published(self.workspace, config.score))
+            return [PlannedStage("score", FREE, f"{len(self.scored.scores)} published scores")]
+        if part is Until.split:
+            return [self._plan_split()]
+        if part is Until.distill:
+            self.taught = self._foresee_teaching()
+            if not rationale_classes(config.method):
+                return [PlannedStage("distill", FREE, "the method asks for no rationale")]
+        return []
 
+    def _plan_split(self) -> PlannedStage:
+        if self.scored is None:
+            return PlannedStage("split", RUNS, "cut points are known after scoring")
+        self.split = split_scored(self.workspace, self.scored)
+        complexity_of = self.split.complexity_of
+        placed = [complexity_of[item.id] for item in self.workspace.questions.train]
+        counts = [f"{placed.count(name)} {name}" for name in self.config.split.classes]
+        return PlannedStage("split", FREE, ", ".join(counts))
 
-def _plan_chains(workspace: Workspace, student: Student | None) -> PlannedStage:
-    artifact = find_chains(base_chains(workspace), workspace.store) if student else None
-    most = model_scoring(workspace.config).chain.max_new_tokens
-    work = f"{len(workspace.every_question)} chains of thought of at most {most} tokens"
-    return PlannedStage("score chains", _state(artifact), work)
+    def _line(self, step: Step, artifact: Artifact | None, work: str) -> PlannedStage:
+        return PlannedStage(step.name, CACHED if artifact else RUNS, work, step.kind)
 
+    def _find(self, stage: Stage[object] | None) -> Artifact | None:
+        return self.workspace.store.find(stage) if stage else None
 
-def _plan_all_rationales(workspace: Workspace, _student: Student | None) -> PlannedStage:
-    estimate = _estimate_asking(workspace, workspace.questions.train)
-    work = f"EVERY training question, for rationale_length. {workspace.config.teacher.name}: "
-    return PlannedStage("score rationales", _state_of_asking(estimate), work + estimate.line())
+    def plan_scores(self, step: Step) -> PlannedStage:
+        """One forward pass a question."""
+        workspace = self.workspace
+        stage = workspace.base_scoring if self.base else None
+        artifact = self._find(stage)
+        chosen = ESTIMATORS[getattr(self.config.split, "estimator", STAND_IN)]
+        # The classes of any other estimator are known once it is gathered.
+        if stage and artifact and chosen.need is Need.single_token:
+            self.scored = Scored(scores=stage.read(artifact.folder))
+        count, tokens = len(workspace.every_question), _count_prompt_tokens(workspace)
+        work = f"{count} questions, 1 forward pass each, about {tokens:,} tokens"
+        return self._line(step, artifact, work)
 
+    def plan_fallback(self, step: Step) -> PlannedStage:
+        """One more pass a question."""
+        artifact = self._find(self.workspace.fallback_scoring if self.base else None)
+        work = f"{len(self.workspace.every_question)} questions, 1 more forward pass each"
+        return self._line(step, artifact, work)
 
-def _plan_judge(workspace: Workspace, _student: Student | None) -> PlannedStage:
-    config = workspace.config
-    judge, names = find_judge(config), judged_estimators(config)
-    estimate = forecast_prompts(
-        judge_prompts(workspace.every_question, names, config.dataset.prompt),
-        teacher=judge,
-        ledger_path=workspace.store.ledger_path,
-    )
-    state = RUNS if estimate.calls.high else CACHED
-    return PlannedStage("score judge", state, f"{judge.model}: {estimate.line()}")
+    def plan_chains(self, step: Step) -> PlannedStage:
+        """The base model's own chains of thought."""
+        artifact = self._find(self.workspace.base_chains if self.base else None)
+        count = len(self.workspace.every_question)
+        most = self.workspace.scoring.chain.max_new_tokens
+        return self._line(step, artifact, f"{count} chains of thought of at most {most} tokens")
 
+    def plan_judge(self, step: Step) -> PlannedStage:
+        """A judge's replies, and their price."""
+        judge, names = find_judge(self.config), judged_estimators(self.config)
+        prompt = self.config.dataset.prompt
+        forecast = forecast_prompts(
+            judge_prompts(self.workspace.every_question, names, prompt),
+            teacher=judge,
+            ledger_path=self.workspace.store.ledger_path,
+        )
+        state = RUNS if forecast.calls.high else CACHED
+        return PlannedStage(step.name, state, f"{judge.model}: {forecast.line()}", step.kind)
 
-_NEEDS = {
-    Need.fallback: _plan_fallback,
-    Need.chain: _plan_chains,
-    Need.rationale: _plan_all_rationales,
-    Need.judge: _plan_judge,
-}
+    def plan_rationales(self, step: Step) -> PlannedStage:
+        """A teacher's replies, and their price."""
+        config, whose = self.config, self.config.teacher.name
+        if step.part is Until.score:
+            asked: Sequence[Question] = self.workspace.questions.train
+            whose = f"EVERY training question, for rationale_length. {whose}"
+        else:
+            asked = self._expected_asked()
+        forecast = forecast_rationales(
+            asked,
+            prompt=config.dataset.prompt,
+            teacher=config.teacher,
+            ledger_path=self.workspace.store.ledger_path,
+            shots=self.workspace.questions.shots,
+        )
+        if step.part is Until.distill and find_matched_budget(config):
+            whose += (
+                ", about the entropy arm's questions, whose bill is the budget, and as many drawn"
+            )
+        state = RUNS if forecast.calls.high else CACHED if forecast.from_ledger else FREE
+        return PlannedStage(step.name, state, f"{whose}: {forecast.line()}", step.kind)
 
+    def _expected_asked(self) -> Sequence[Question]:
+        """The questions for the teacher; before scoring, as many of average length."""
+        train, budget = self.workspace.questions.train, find_matched_budget(self.config)
+        if budget:
+            reference = ESTIMATORS[budget.split.reference]
+            if self.scored is not None and reference.need is Need.single_token:
+                return likely_asked(self.workspace, self.scored, budget)
+            # Two draws of a share: some questions are in both.
+            share = 1 - (1 - self._expected_share([budget.taught])) ** 2
+        elif self.split is not None:
+            return questions_for_teacher(self.workspace, self.split)
+        else:
+            share = self._expected_share(rationale_classes(self.config.method))
+        return train[: round(share * len(train))]
 
-def _plan_split(workspace: Workspace, known: Known) -> Step:
-    if known.scored is None:
-        return [PlannedStage("split", RUNS, "cut points are known after scoring")], known
-    split = split_scored(workspace, known.scored)
-    complexity_of = split.complexity_of
-    placed = [complexity_of[item.id] for item in workspace.questions.train]
-    classes = workspace.config.split.classes
-    counts = ", ".join(f"{placed.count(name)} {name}" for name in classes)
-    return [PlannedStage("split", READS, counts)], replace(known, split=split)
+    def _expected_share(self, classes: Collection[str]) -> float:
+        """The share of training rows in `classes`: by quantiles, or equal ones without."""
+        names = self.config.split.classes
+        quantiles: Sequence[float] | None = getattr(self.config.split, "quantiles", None)
+        if quantiles is None:
+            return len(classes) / len(names)
+        bounds = pairwise([0.0, *quantiles, 1.0])
+        return sum(
+            high - low for name, (low, high) in zip(names, bounds, strict=True) if name in classes
+        )
 
+    def _foresee_teaching(self) -> Taught | None:
+        """What asking would end in, where that is known: worked solutions cost nothing to read."""
+        workspace, config = self.workspace, self.config
+        if self.split is None or self.scored is None:
+            return None
+        if not rationale_classes(config.method):
+            return Taught(split=self.split)
+        if config.teacher.kind != "worked" or self.base is None:
+            return None
+        refuse_empty_classes(workspace, self.split)
+        ask, budget = make_ask(workspace), find_matched_budget(config)
+        if not budget:
+            asked = questions_for_teacher(workspace, self.split)
+            return Taught(split=self.split, rationales=ask(asked))
+        split, rationales = match_budget(workspace, self.scored, self.split, budget, ask)
+        return Taught(split=split, rationales=rationales)
 
-def _plan_distill(workspace: Workspace, known: Known) -> Step:
-    return [_plan_asking(workspace, known)], replace(
-        known, taught=_foresee_teaching(workspace, known)
-    )
-
-
-def _plan_asking(workspace: Workspace, known: Known) -> PlannedStage:
-    config = workspace.config
-    asked = _expected_asked(workspace, known)
-    if not asked:
-        return PlannedStage("distill", READS, "the method asks for no rationale")
-    if Need.rationale in wanted_needs(config):
-        return PlannedStage("distill", READS, "every rationale was bought to score")
-    estimate = _estimate_asking(workspace, asked)
-    whose = config.teacher.name
-    if find_matched_budget(config):
-        whose += ", about the entropy arm's questions, whose bill is the budget, and as many drawn"
-    return PlannedStage("distill", _state_of_asking(estimate), f"{whose}: {estimate.line()}")
-
-
-def _foresee_teaching(workspace: Workspace, known: Known) -> Taught | None:
-    """What asking would end in, where that is known: worked solutions cost nothing to read."""
-    if known.split is None or known.scored is None:
-        return None
-    config = workspace.config
-    if not rationale_classes(config.method):
-        return Taught(split=known.split)
-    if config.teacher.kind != "worked" or known.student is None:
-        return None
-    refuse_empty_classes(workspace, known.split)
-    asked, ask = questions_for_teacher(workspace, known.split), make_ask(workspace)
-    budget = find_matched_budget(config)
-    if not budget:
-        return Taught(split=known.split, rationales=ask(asked))
-    split, rationales = match_budget(workspace, known.scored, known.split, budget, ask)
-    return Taught(split=split, rationales=rationales)
-
-
-def _estimate_asking(workspace: Workspace, asked: Sequence[Question]) -> CostForecast:
-    return forecast_rationales(
-        asked,
-        prompt=workspace.config.dataset.prompt,
-        teacher=workspace.config.teacher,
-        ledger_path=workspace.store.ledger_path,
-        shots=workspace.questions.shots,
-    )
-
-
-def _expected_asked(workspace: Workspace, known: Known) -> Sequence[Question]:
-    """The questions for the teacher; before scoring, as many of average length."""
-    config, train = workspace.config, workspace.questions.train
-    if budget := find_matched_budget(config):
-        return _expected_to_match(workspace, known, budget)
-    if known.split is not None:
-        return questions_for_teacher(workspace, known.split)
-    share = sum(_expected_share(workspace, name) for name in rationale_classes(config.method))
-    return train[: round(share * len(train))]
-
-
-def _expected_to_match(
-    workspace: Workspace, known: Known, budget: MatchedBudget
-) -> Sequence[Question]:
-    reference = ESTIMATORS[budget.split.reference]
-    if known.scored is not None and reference.need is Need.single_token:
-        return likely_asked(workspace, known.scored, budget)
-    train = workspace.questions.train
-    # Two draws of a share: some questions are in both.
-    in_neither = (1 - _expected_share(workspace, budget.taught)) ** 2
-    return train[: round((1 - in_neither) * len(train))]
-
-
-def _expected_share(workspace: Workspace, complexity: str) -> float:
-    """The share of training rows that quantiles give a class; all of them where none are given."""
-    split = workspace.config.split
-    quantiles = getattr(split, "quantiles", None)
-    if quantiles is None:
-        return 1.0 / len(split.classes)
-    bounds = [0.0, *quantiles, 1.0]
-    index = split.classes.index(complexity)
-    return float(bounds[index + 1] - bounds[index])
-
-
-def _plan_tune(workspace: Workspace, known: Known) -> Step:
-    config, lines = workspace.config, []
-    student = starting_student(known.student, config.tuning) if known.student else None
-    for number, stage in enumerate(config.method.stages):
+    def plan_tuning(self, step: Step) -> PlannedStage:
+        """One stage of the method."""
+        stage = self.config.method.stages[step.number]
+        taught, artifact, rows = self.taught, None, self._expected_rows(stage.targets)
+        if self.split and Target.rationale not in stage.targets.values():
+            taught = taught or Taught(split=self.split)
+        if self.student and taught:
+            tuning = stage_tuning(self.workspace, taught, self.student, step.number)
+            artifact, rows = self._find(tuning), len(tuning.pairs)
+        self.student = read_tuned(self.student, artifact) if self.student and artifact else None
         targets = ", ".join(f"{name}: {target.name}" for name, target in stage.targets.items())
-        artifact, rows = None, _expected_rows(workspace, known, number)
-        taught = known.taught
-        if known.split and Target.rationale not in stage.targets.values():
-            taught = taught or Taught(split=known.split)
-        if student and taught:
-            tuning = stage_tuning(workspace, taught, student, number)
-            artifact, rows = find_tuning(tuning, workspace.store), len(tuning.pairs)
-        student = read_tuned(student, artifact) if student and artifact else None
-        work = f"{{{targets}}}: about {rows} rows x {stage.epochs} epochs"
-        lines.append(PlannedStage(f"tune {number + 1}", _state(artifact), work))
-    return lines, replace(known, tuned=student if config.method.stages else None)
+        return self._line(
+            step, artifact, f"{{{targets}}}: about {rows} rows x {stage.epochs} epochs"
+        )
+
+    def _expected_rows(self, classes: Collection[str]) -> int:
+        train = self.workspace.questions.train
+        if self.split is None:
+            return round(self._expected_share(classes) * len(train))
+        placed = self.split.complexity_of
+        return sum(placed[question.id] in classes for question in train)
+
+    def plan_evaluation(self, step: Step) -> PlannedStage:
+        """The replies of one model in one mode."""
+        student = self.student if step.tuned else self.base
+        artifact = self._find(evaluation(self.workspace, step, student) if student else None)
+        count, most = len(self.workspace.held_out), self.config.evaluation.max_new_tokens
+        work = f"{count} replies of at most {most} tokens"
+        if asks_one_token(self.config, step):
+            work = f"{count} questions, 1 forward pass each"
+        return self._line(step, artifact, work)
 
 
-def _expected_rows(workspace: Workspace, known: Known, number: int) -> int:
-    targets = workspace.config.method.stages[number].targets
-    train = workspace.questions.train
-    if known.split is not None:
-        placed = known.split.complexity_of
-        return sum(placed[question.id] in targets for question in train)
-    share = sum(_expected_share(workspace, name) for name in targets)
-    return round(share * len(train))
-
-
-def _plan_evaluate(workspace: Workspace, known: Known) -> Step:
-    modes, lines = workspace.config.evaluation.modes, []
-    if Mode.rationale in modes:
-        work = base_rationales(workspace) if known.student else None
-        lines.append(_plan_writing(workspace, work, "base rationale"))
-    if not workspace.config.method.stages:
-        return lines, known
-    if Mode.answer in modes:
-        lines.append(_plan_answers(workspace, known.tuned))
-    if Mode.rationale in modes:
-        work = tuned_replies(workspace, known.tuned, Wanted.rationale) if known.tuned else None
-        lines.append(_plan_writing(workspace, work, "tuned rationale"))
-    return lines, known
-
-
-def _plan_answers(workspace: Workspace, tuned: Student | None) -> PlannedStage:
-    if workspace.config.tuning.answer_target is AnswerTarget.bracketed:
-        replies = tuned_replies(workspace, tuned, Wanted.bracketed) if tuned else None
-        return _plan_writing(workspace, replies, "tuned answer")
-    artifact = find_scores(tuned_scoring(workspace, tuned), workspace.store) if tuned else None
-    work = f"{len(workspace.held_out)} questions, 1 forward pass each"
-    return PlannedStage("evaluate tuned answer", _state(artifact), work)
-
-
-def _plan_writing(workspace: Workspace, writing: ReplyInputs | None, title: str) -> PlannedStage:
-    artifact = find_predictions(writing, workspace.store) if writing else None
-    most = workspace.config.evaluation.max_new_tokens
-    work = f"{len(workspace.held_out)} replies of at most {most} tokens"
-    return PlannedStage(f"evaluate {title}", _state(artifact), work)
-
-
-_STEPS = {
-    Until.score: _plan_score,
-    Until.split: _plan_split,
-    Until.distill: _plan_distill,
-    Until.tune: _plan_tune,
-    Until.evaluate: _plan_evaluate,
+_PLANNERS: dict[StageKind, Callable[[Planner, Step], PlannedStage]] = {
+    StageKind.score: Planner.plan_scores,
+    StageKind.fallback: Planner.plan_fallback,
+    StageKind.chains: Planner.plan_chains,
+    StageKind.judge: Planner.plan_judge,
+    StageKind.distill: Planner.plan_rationales,
+    StageKind.tune: Planner.plan_tuning,
+    StageKind.evaluate: Planner.plan_evaluation,
 }
 
 
-def _state(artifact: Artifact | None) -> str:
-    return CACHED if artifact else RUNS
-
-
-def _state_of_asking(estimate: CostForecast) -> str:
-    return RUNS if estimate.calls.high else CACHED if estimate.from_ledger else READS
-
-
-def _prompt_tokens(
-    workspace: Workspace,
-    questions: Sequence[Question],
-    wanted: Wanted,
-    *,
-    shots: Sequence[Question],
-) -> int:
-    """About how many tokens the prompts have; shots are run once, as a shared prefix."""
-    config = workspace.config.dataset.prompt
-    bare = [write_prompt(question, config, wanted, chat=True) for question in questions]
-    once = write_prompt(questions[0], config, wanted, chat=True, shots=shots)
-    characters = sum(len(turn.content) for prompt in [*bare, once] for turn in prompt.messages)
+def _count_prompt_tokens(workspace: Workspace) -> int:
+    """About how many tokens scoring reads; shots are run once, as a shared prefix."""
+    config, questions = workspace.config.dataset.prompt, workspace.every_question
+    prompts = [write_prompt(question, config, Wanted.answer, chat=True) for question in questions]
+    shots = workspace.questions.shots
+    prompts.append(write_prompt(questions[0], config, Wanted.answer, chat=True, shots=shots))
+    characters = sum(len(turn.content) for prompt in prompts for turn in prompt.messages)
     return characters // _CHARACTERS_A_TOKEN

@@ -8,18 +8,15 @@ the ledger has once, then questions in a seeded order until the same budget is r
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
-from caft.errors import UserError
-from caft.estimators import ESTIMATORS, STAND_IN, Need
 from caft.pipeline.results import Scored
-from caft.pipeline.stage_inputs import rationale_classes
+from caft.pipeline.steps import MatchedBudget
 from caft.pipeline.workspace import Workspace
+from caft.protocols import Tokenizer
 from caft.records import Placement, Question, Rationale
-from caft.run_config import RunConfig
 from caft.split import SplitResult, split_questions
-from caft.split.config import EntropySplitConfig, Match, RandomSplitConfig
+from caft.split.config import Match
 from caft.split.matched import (
     Price,
     count_needed,
@@ -35,58 +32,12 @@ Ask = Callable[[Sequence[Question]], list[Rationale]]
 OVER_BUDGET = "over_budget: the entropy arm kept no more"
 
 
-@dataclass(frozen=True, slots=True)
-class MatchedBudget:
-    """A random split whose bill is to be the entropy arm's, and the class that it pays for."""
-
-    split: RandomSplitConfig
-    taught: str
-    seed: int
-
-    @property
-    def entropy_split(self) -> EntropySplitConfig:
-        """The split whose bill is the budget."""
-        return EntropySplitConfig(
-            classes=self.split.classes,
-            invalid=self.split.invalid,
-            estimator=self.split.reference,
-            quantiles=self.split.quantiles,
-        )
-
-
-def find_matched_budget(config: RunConfig) -> MatchedBudget | None:
-    """The budget to be matched; None where the config asks for no matching or it changes nothing.
-
-    UserError where rationales go to several classes but not to all, and where the entropy arm's
-    estimator buys every rationale, so that its budget leaves nothing to choose.
-    """
-    split = config.split
-    if not isinstance(split, RandomSplitConfig) or split.match is Match.sizes:
-        return None
-    taught = rationale_classes(config.method)
-    if not taught or taught == set(split.classes):
-        return None
-    if len(taught) > 1:
-        raise UserError(
-            f"split.match={split.match.value} needs a method that wants rationales for one class; "
-            f"{config.method.name} wants them for {', '.join(sorted(taught))}: set "
-            "split.match=sizes"
-        )
-    if ESTIMATORS[split.reference].need is Need.rationale:
-        raise UserError(
-            f"split.match={split.match.value} with split.reference={split.reference}: that "
-            "estimator buys every question's rationale, and its budget leaves nothing to draw; set "
-            f"split.match=sizes, or split.reference={STAND_IN}"
-        )
-    return MatchedBudget(split, taught.pop(), config.seed)
-
-
 def match_budget(
     workspace: Workspace, scored: Scored, split: SplitResult, budget: MatchedBudget, ask: Ask
 ) -> tuple[SplitResult, list[Rationale]]:
     """Ask what the budget allows, and place the questions by it."""
     train = workspace.questions.train
-    reference = entropy_arm(workspace, scored, budget)
+    reference = _entropy_arm(workspace, scored, budget)
     theirs = _questions_in(budget.taught, train, reference)
 
     def price(rationales: Sequence[Rationale]) -> dict[str, Price]:
@@ -117,13 +68,12 @@ def match_budget(
 def likely_asked(workspace: Workspace, scored: Scored, budget: MatchedBudget) -> list[Question]:
     """About what matching will ask: the entropy arm's questions and as many in the drawn order."""
     train = workspace.questions.train
-    theirs = _questions_in(budget.taught, train, entropy_arm(workspace, scored, budget))
+    theirs = _questions_in(budget.taught, train, _entropy_arm(workspace, scored, budget))
     drawn = shuffle_questions(train, budget.seed)[: len(theirs)]
     return list({item.id: item for item in [*theirs, *drawn]}.values())
 
 
-def entropy_arm(workspace: Workspace, scored: Scored, budget: MatchedBudget) -> SplitResult:
-    """The split whose bill is the budget."""
+def _entropy_arm(workspace: Workspace, scored: Scored, budget: MatchedBudget) -> SplitResult:
     return split_questions(scored.of(workspace.questions.train), [], budget.entropy_split, 0)
 
 
@@ -132,7 +82,7 @@ def _questions_in(name: str, questions: Sequence[Question], split: SplitResult) 
     return [item for item in questions if placed[item.id] == name]
 
 
-def _price(rationales: Sequence[Rationale], match: Match, tokenizer: Any) -> dict[str, Price]:
+def _price(rationales: Sequence[Rationale], match: Match, tokenizer: Tokenizer) -> dict[str, Price]:
     texts = {row.text for row in rationales} if match is Match.tokens else set()
     # One more for the end of turn, which is trained with every rationale.
     read = {text: len(tokenizer(text, add_special_tokens=False).input_ids) + 1 for text in texts}

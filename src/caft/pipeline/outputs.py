@@ -6,26 +6,24 @@ import json
 import logging
 import platform
 import subprocess
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from caft.console import open_console
 from caft.decoration import or_without
-from caft.models.encoding import asks_in_chat
+from caft.models.encoding import uses_chat_template
 from caft.pipeline.delivery import deliver, describe_recipe, describe_template
 from caft.pipeline.results import RunResults, Tuned
 from caft.pipeline.rows import prediction_rows, rationale_rows, score_rows
-from caft.pipeline.summary import RunFacts, build_summary, collect_tables
+from caft.pipeline.summary import build_summary, collect_tables
 from caft.pipeline.tracking import track_run
 from caft.pipeline.workspace import Workspace
 from caft.report.run.html import render_report
 from caft.report.run.model_card import Weights, write_card
 from caft.report.run.terminal import print_summary
-from caft.report.schema import check_summary
+from caft.report.schema import ModelPart, RunPart, Summary, check_summary
 from caft.report.tables import ReportTables
 from caft.run_config import RunConfig
 from caft.score.config import PublishedScoreConfig
@@ -50,9 +48,8 @@ def write_outputs(
     """
     config, folder = workspace.config, workspace.context.folder
     tables = collect_tables(workspace.questions, results)
-    facts = _gather_facts(workspace, results, started)
-    summary = build_summary(config, workspace.questions, results, tables, facts)
-    check_summary(summary)
+    run, model = _describe_run(workspace, started), _describe_model(workspace, results)
+    summary = check_summary(build_summary(config, workspace.questions, results, tables, run, model))
     with disk_may_be_full(folder, _WHERE_THERE_IS_NO_ROOM):
         drawn = _write_files(workspace, results, tables, summary)
     # From here on everything that was asked for is there.
@@ -63,7 +60,7 @@ def write_outputs(
 
 
 def _write_files(
-    workspace: Workspace, results: RunResults, tables: ReportTables, summary: dict[str, Any]
+    workspace: Workspace, results: RunResults, tables: ReportTables, summary: Summary
 ) -> bool:
     config, folder = workspace.config, workspace.context.folder
     write_rows(folder / "scores.parquet", score_rows(results.scored.scores, tables))
@@ -73,12 +70,12 @@ def _write_files(
         write_rows(folder / "rationales.parquet", rationale_rows(results.rationales))
     if results.tuned:
         _deliver(workspace, results.tuned, summary)
-    # Before the page is drawn and the logger is told: whatever becomes of them, it is there.
+    # Before the page and the logger: whatever becomes of them, it is there.
     write_durably(folder / "summary.json", json.dumps(summary, indent=1))
     return not config.report.html or _write_page(workspace, summary, tables)
 
 
-def _deliver(workspace: Workspace, tuned: Tuned, summary: dict[str, Any]) -> None:
+def _deliver(workspace: Workspace, tuned: Tuned, summary: Summary) -> None:
     config, student = workspace.config, tuned.student
 
     def make_card(weights: Weights) -> str | None:
@@ -94,11 +91,11 @@ def _deliver(workspace: Workspace, tuned: Tuned, summary: dict[str, Any]) -> Non
         workspace.context.folder,
         make_card,
         merge=config.tuning.merge,
-        chat=asks_in_chat(config.dataset.prompt.style, student.tokenizer),
+        chat=uses_chat_template(config.dataset.prompt.style, student.tokenizer),
     )
 
 
-def _write_page(workspace: Workspace, summary: dict[str, Any], tables: ReportTables) -> bool:
+def _write_page(workspace: Workspace, summary: Summary, tables: ReportTables) -> bool:
     config = workspace.config
     try:
         page = render_report(
@@ -117,29 +114,39 @@ def _write_page(workspace: Workspace, summary: dict[str, Any], tables: ReportTab
     return True
 
 
-def _gather_facts(workspace: Workspace, results: RunResults, started: datetime) -> RunFacts:
+def _describe_run(workspace: Workspace, started: datetime) -> RunPart:
     config = workspace.config
-    facts = RunFacts(
-        overrides=tuple(workspace.context.overrides),
-        git_commit=or_without("the commit", _git_commit, None),
-        started=started.isoformat(timespec="seconds"),
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions=or_without("the versions of packages", _versions, dict[str, str]()),
-        device=or_without("the device's name", partial(_device_name, config), "unknown"),
-    )
+    return {
+        "name": config.name,
+        "seed": config.seed,
+        "overrides": list(workspace.context.overrides),
+        "git_commit": or_without("the commit", _git_commit, None),
+        "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": or_without("the versions of packages", _versions, dict[str, str]()),
+        "device": or_without("the device's name", partial(_device_name, config), "unknown"),
+    }
+
+
+def _describe_model(workspace: Workspace, results: RunResults) -> ModelPart:
+    config = workspace.config
+    part: ModelPart = {
+        "id": config.model.path or config.model.id,
+        "revision": None,
+        "parameters": None,
+        "trainable_parameters": None,
+    }
     # With published scores the model itself may not even be on this machine.
     published = isinstance(config.score, PublishedScoreConfig)
     if published and not (results.rationales or results.tuned or results.evaluated):
-        return facts
+        return part
     student = workspace.student
-    return replace(
-        facts,
-        parameters=or_without("the model's size", lambda: student.parameters, None),
-        revision=student.revision,
-        template=or_without(
-            "the chat template's date", partial(describe_template, config, student), {}
-        ),
-    )
+    part["revision"] = student.revision
+    part["parameters"] = or_without("the model's size", lambda: student.parameters, None)
+    describe = partial(describe_template, config, student)
+    if template := or_without("the chat template's date", describe, None):
+        part["template_date"], part["template_bridge"] = template
+    return part
 
 
 def _git_commit() -> str | None:
@@ -178,5 +185,5 @@ def _device_name(config: RunConfig) -> str:
     return f"{name}, {dtype}"
 
 
-def _print(summary: dict[str, Any], folder: Path) -> None:
+def _print(summary: Summary, folder: Path) -> None:
     print_summary(summary, folder, open_console())

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+
 from caft.data import load_questions
 from caft.distill import check_teacher
+from caft.errors import UserError
 from caft.estimators import Need
-from caft.evaluate.stage import encode_prompts, find_predictions
-from caft.pipeline.estimators import check_estimators, refuse_unfit_prompts, wanted_needs
-from caft.pipeline.gold_room import check_gold_room
-from caft.pipeline.matched_budget import find_matched_budget
-from caft.pipeline.stage_inputs import base_rationales, rationale_classes, tunes
+from caft.evaluate.stage import ReplyInputs
+from caft.pipeline.estimators import check_estimators
+from caft.pipeline.steps import find_matched_budget, list_steps, reaches, tunes, wanted_needs
 from caft.pipeline.teaching import refuse_unaskable_teacher
 from caft.pipeline.workspace import Workspace
 from caft.records import Mode
 from caft.run_config import RunConfig, RunContext, Until
-from caft.store import Store
+from caft.score.config import ModelScoreConfig
+from caft.score.stage import CotInputs, ScoreInputs
+from caft.store import StageKind, Store
 from caft.trainers.loggers import check_logger
 from caft.tune.check import refuse_unmeasured
 from caft.tune.stage import starting_student
+
+log = logging.getLogger(__name__)
 
 
 def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
@@ -26,7 +31,12 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     A dry run downloads nothing, makes no store and needs no key: NotHereError where the questions
     are not on this machine. UserError where the user must act.
     """
-    _check_machine(config)
+    if not config.dry_run:
+        check_logger(config.logger)
+    if config.trainer.devices > 1:
+        from caft.trainers.build import refuse_too_many_devices
+
+        refuse_too_many_devices(config.trainer)
     questions = load_questions(config.dataset, fetch=not config.dry_run)
     store = Store(config.store.folder, reads_only=config.dry_run)
     workspace = Workspace(config, context, questions, store)
@@ -44,43 +54,71 @@ def check_prompts_and_start(workspace: Workspace) -> None:
     UserError where answers or prompts would not fit: now, not after the scoring or the tuning.
     """
     check_gold_room(workspace)
-    refuse_unfit_prompts(workspace)
-    _refuse_prompts_without_room(workspace)
+    _check_prompts(workspace)
     if tunes(workspace.config):
         starting_student(workspace.student, workspace.config.tuning)
 
 
-def _check_machine(config: RunConfig) -> None:
-    if not config.dry_run:
-        check_logger(config.logger)
-    if config.trainer.devices > 1:
-        from caft.trainers.build import refuse_too_many_devices
-
-        refuse_too_many_devices(config.trainer)
-
-
 def _check_teacher(workspace: Workspace) -> None:
     config = workspace.config
-    # Whoever stops after the scores, to see what they are worth, needs no teacher yet.
-    stops_early = config.until in (Until.score, Until.split)
-    taught = rationale_classes(config.method) and not stops_early
-    if taught or Need.rationale in wanted_needs(config):
+    if any(step.kind is StageKind.distill for step in list_steps(config)):
         has_solutions = all(question.rationale for question in workspace.questions.train)
         check_teacher(has_solutions, config.teacher, pays=not config.dry_run)
         if not config.dry_run:
             refuse_unaskable_teacher(workspace)
 
 
-def _refuse_prompts_without_room(workspace: Workspace) -> None:
-    reaches = workspace.config.until in (Until.evaluate, Until.report)
-    if not reaches or Mode.rationale not in workspace.config.evaluation.modes:
+def _check_prompts(workspace: Workspace) -> None:
+    """Of the base model's stages behind the first one, unless they are in the store."""
+    config = workspace.config
+    needs = wanted_needs(config)
+    stages: list[ScoreInputs | CotInputs | ReplyInputs] = []
+    if Need.fallback in needs:
+        stages.append(workspace.fallback_scoring)
+    if Need.chain in needs:
+        stages.append(workspace.base_chains)
+    # A tuned model's prompts are shorter: they have no shots.
+    if reaches(config, Until.evaluate) and Mode.rationale in config.evaluation.modes:
+        stages.append(workspace.base_rationales)
+    for stage in stages:
+        if not workspace.store.find(stage):
+            stage.check()
+
+
+def check_gold_room(workspace: Workspace) -> None:
+    """Warn of gold answers of more tokens than a model may write: they can only be wrong.
+
+    UserError where most of them are so long.
+    """
+    questions = workspace.every_question
+    golds = {q.id: q.gold_text for q in questions if q.gold_text}
+    if not golds:
         return
-    # The base model's prompts are the longest: only they have shots.
-    work = base_rationales(workspace)
-    if find_predictions(work, workspace.store):
-        return
-    lengths = {name: len(ids) for name, ids in encode_prompts(work)}
-    workspace.student.refuse_long_prompts(lengths, work.max_new_tokens)
+    encoded = workspace.student.tokenizer(list(golds.values()), add_special_tokens=False).input_ids
+    lengths = {name: len(ids) for name, ids in zip(golds, encoded, strict=True)}
+    for dial, most in _dials(workspace).items():
+        long = {name: length for name, length in lengths.items() if length > most}
+        if not long:
+            continue
+        name, longest = max(long.items(), key=lambda item: item[1])
+        line = (
+            f"{len(long)} of {len(golds)} gold answers have more tokens than the {most} that "
+            f"{dial} lets a model write, so they count as wrong whatever it writes (question "
+            f"{name}: {longest}); set {dial}={longest} or more, or give shorter answers"
+        )
+        if 2 * len(long) > len(golds):
+            raise UserError(line)
+        log.warning("%s", line)
+
+
+def _dials(workspace: Workspace) -> dict[str, int]:
+    """What bounds an answer, by dial."""
+    dials, evaluation = {}, workspace.config.evaluation
+    if isinstance(workspace.config.score, ModelScoreConfig):
+        dials["score.free_answer_tokens"] = workspace.config.score.free_answer_tokens
+    if reaches(workspace.config, Until.evaluate) and Mode.rationale in evaluation.modes:
+        dials["evaluation.max_new_tokens"] = evaluation.max_new_tokens
+    return dials
 
 
 def _refuse_unmeasured_stages(workspace: Workspace) -> None:

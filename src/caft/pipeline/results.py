@@ -6,57 +6,46 @@ evaluate -> `Evaluated`; `RunResults` is what a run has when it stops.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from enum import Enum
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from caft.models.student import Student
+from caft.pipeline.steps import Step
 from caft.records import AnswerScore, Chain, Judgement, Mode, Prediction, Question, Rationale
+from caft.report.schema import StageRecordPart
 from caft.split import SplitResult
-from caft.store import Artifact
+from caft.store import Artifact, Effort, Stage, Store
 from caft.tune.stage import TuningNumbers
 
-
-class StageKind(Enum):
-    """What a stage of a run makes. Several may be of one kind, each with a name of its own."""
-
-    score = "the base model's scores"
-    fallback = "its scores where it may decline"
-    chains = "its own chains of thought"
-    judge = "a judge's replies about the questions"
-    distill = "a teacher's rationales"
-    tune = "tuned weights"
-    evaluate = "replies to held-out questions"
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageRecord:
-    """One stage's line in summary.json. Seconds are wall time of all its attempts."""
+def record_stage(step: Step, artifact: Artifact, effort: Effort | None = None) -> StageRecordPart:
+    """A stage's line in summary.json; `effort` is what it took to buy what the store keeps.
 
-    kind: StageKind
-    name: str
-    fingerprint: str
-    cached: bool
-    seconds: float
-    peak_memory_bytes: int
+    Seconds are wall time of all attempts.
+    """
+    assert step.kind.value == artifact.stage, f"{step.name} is kept as {artifact.stage}"
+    took = effort or artifact
+    return {
+        "kind": step.kind.name,
+        "name": step.name,
+        "fingerprint": artifact.fingerprint,
+        "cached": artifact.cached,
+        "seconds": took.seconds,
+        "peak_memory_bytes": took.peak_memory_bytes,
+    }
 
-    @property
-    def row(self) -> dict[str, Any]:
-        """As summary.json has it."""
-        return {**asdict(self), "kind": self.kind.name}
 
-
-def record_stage(kind: StageKind, name: str, artifact: Artifact) -> StageRecord:
-    """The line of a stage that the store made or had."""
-    return StageRecord(
-        kind=kind,
-        name=name,
-        fingerprint=artifact.fingerprint,
-        cached=artifact.cached,
-        seconds=artifact.seconds,
-        peak_memory_bytes=artifact.peak_memory_bytes,
-    )
+def obtain(store: Store, step: Step, stage: Stage[Result]) -> tuple[Result, Artifact]:
+    """The result of a stage: out of the store, or made now."""
+    artifact = store.obtain(stage)
+    if artifact.cached:
+        log.info("%s: taken from the store", step.name)
+    return stage.read(artifact.folder), artifact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +60,7 @@ class Scored:
     chains: Sequence[Chain] = ()
     judgements: Sequence[Judgement] = ()
     rationales: Sequence[Rationale] = ()
-    stages: tuple[StageRecord, ...] = ()
+    stages: tuple[StageRecordPart, ...] = ()
 
     def of(self, questions: Sequence[Question]) -> list[AnswerScore]:
         """The scores of `questions`, in their order."""
@@ -88,7 +77,7 @@ class Taught:
 
     split: SplitResult
     rationales: Sequence[Rationale] = ()
-    stages: tuple[StageRecord, ...] = ()
+    stages: tuple[StageRecordPart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +87,7 @@ class Tuned:
     student: Student
     weights: Artifact
     numbers: tuple[TuningNumbers, ...]
-    stages: tuple[StageRecord, ...] = ()
+    stages: tuple[StageRecordPart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +100,10 @@ class ModeReplies:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluated:
-    """The replies of the base model and, where the method tunes, of the tuned one."""
+    """The replies of the "base" model and, where the method tunes, of the "tuned" one."""
 
-    base: ModeReplies
-    tuned: ModeReplies | None
-    stages: tuple[StageRecord, ...] = ()
-
-    @property
-    def by_model(self) -> dict[str, ModeReplies]:
-        """The replies under "base" and "tuned", without a model that there is none of."""
-        both = {"base": self.base, "tuned": self.tuned}
-        return {name: replies for name, replies in both.items() if replies is not None}
+    by_model: Mapping[str, ModeReplies]
+    stages: tuple[StageRecordPart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +130,7 @@ class RunResults:
         return self.taught.rationales if self.taught else self.scored.rationales
 
     @property
-    def stages(self) -> list[StageRecord]:
+    def stages(self) -> list[StageRecordPart]:
         """Stages that took work, in the order in which they ran."""
         reached = (self.scored, self.taught, self.tuned, self.evaluated)
         return [record for result in reached if result for record in result.stages]

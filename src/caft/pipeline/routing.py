@@ -8,7 +8,6 @@ from caft.data import QuestionSplits
 from caft.estimators import ESTIMATORS, STAND_IN, Need
 from caft.evaluate.config import RoutedBy
 from caft.evaluate.predictions import Routing, refit_cut
-from caft.pipeline.estimators import tokens_to_estimate
 from caft.pipeline.results import Scored
 from caft.records import Prediction, difficulty
 from caft.split import SplitResult
@@ -19,10 +18,10 @@ def route_base_model(
     config: SplitConfig, split: SplitResult, scored: Scored, question_ids: Sequence[str]
 ) -> Routing:
     """By the classes of the split. A single token that decides is the answer's own."""
-    estimator = _placed_by(config, split)
+    hard, estimator = _hardest(config, split, question_ids), _placed_by(config, split)
     if estimator and ESTIMATORS[estimator].need is Need.single_token:
-        return Routing(_hardest(config, split, question_ids), by_own_answer=True)
-    return _by_classes(config, split, scored, question_ids)
+        return Routing(hard, by_own_answer=True)
+    return Routing(hard, _tokens_to_decide(scored, estimator, question_ids))
 
 
 def route_tuned_model(  # noqa: PLR0917
@@ -41,17 +40,24 @@ def route_tuned_model(  # noqa: PLR0917
     estimator = getattr(config, "estimator", None)
     if estimator and routed_by is RoutedBy.tuned:
         return _by_own_estimates(config, split, questions, answers, estimator)
-    return _by_classes(config, split, scored, [row.question_id for row in answers])
+    ids = [row.question_id for row in answers]
+    tokens = _tokens_to_decide(scored, _placed_by(config, split), ids)
+    return Routing(_hardest(config, split, ids), tokens)
 
 
-def _by_classes(
-    config: SplitConfig, split: SplitResult, scored: Scored, question_ids: Sequence[str]
-) -> Routing:
-    hard = _hardest(config, split, question_ids)
-    estimator = _placed_by(config, split)
+def _tokens_to_decide(
+    scored: Scored, estimator: str | None, question_ids: Sequence[str]
+) -> dict[str, int]:
+    """Tokens that were generated to estimate each question's difficulty; none for a drawn class."""
     if estimator is None:
-        return Routing(hard)
-    return Routing(hard, tokens_to_estimate(scored, estimator, question_ids))
+        return {}
+    need = ESTIMATORS[estimator].need
+    if need is Need.chain:
+        return {chain.question_id: chain.generated_tokens for chain in scored.chains}
+    if need is Need.judge:
+        rows = [row for row in scored.judgements if row.estimator == estimator]
+        return {row.question_id: row.completion_tokens for row in rows}
+    return dict.fromkeys(question_ids, 1)
 
 
 def _placed_by(config: SplitConfig, split: SplitResult) -> str | None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from caft.records import AnswerScore, Rationale
 from caft.report.tables import ReportTables
 from caft.store import plain
 
 
-def score_rows(scores: Sequence[AnswerScore], tables: ReportTables) -> list[dict[str, Any]]:
+def score_rows(scores: Sequence[AnswerScore], tables: ReportTables) -> list[dict[str, object]]:
     """scores.parquet: every question with its single-token answer and its estimates."""
     return [
         {
@@ -28,7 +27,7 @@ def score_rows(scores: Sequence[AnswerScore], tables: ReportTables) -> list[dict
     ]
 
 
-def prediction_rows(tables: ReportTables) -> list[dict[str, Any]]:
+def prediction_rows(tables: ReportTables) -> list[dict[str, object]]:
     """predictions.parquet: every reply to a test question."""
     return [
         {
@@ -46,6 +45,6 @@ def prediction_rows(tables: ReportTables) -> list[dict[str, Any]]:
     ]
 
 
-def rationale_rows(rationales: Sequence[Rationale]) -> list[dict[str, Any]]:
+def rationale_rows(rationales: Sequence[Rationale]) -> list[dict[str, object]]:
     """rationales.parquet: accepted or not."""
     return [plain(rationale) for rationale in rationales]

@@ -1,4 +1,4 @@
-"""Each stage's input, built from the config and earlier results.
+"""The input of each stage that needs earlier results; those of the base model are `Workspace`'s.
 
 The run, the data check and the dry run all ask here, so that they cannot disagree. Loads no model.
 """
@@ -6,113 +6,22 @@ The run, the data check and the dry run all ask here, so that they cannot disagr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from caft.evaluate.stage import ReplyInputs
 from caft.models.student import Student
 from caft.pipeline.results import Taught
+from caft.pipeline.steps import Step, rationale_classes
 from caft.pipeline.workspace import Workspace
-from caft.records import Question, Target
-from caft.run_config import RunConfig, Until
-from caft.score.config import ModelScoreConfig
-from caft.score.stage import CotInputs, ScoreInputs
+from caft.records import AnswerScore, Mode, Prediction, Question
+from caft.run_config import RunConfig
+from caft.score.stage import ScoreInputs
 from caft.split import SplitResult
+from caft.store import Stage, StageKind
 from caft.text.prompts import Wanted
-from caft.tune.config import MethodConfig, StageConfig
-from caft.tune.examples import TrainingPair, choose_pairs
+from caft.tune.config import AnswerTarget, StageConfig
+from caft.tune.examples import choose_pairs
 from caft.tune.stage import TuneInputs, Validation
-
-
-def tunes(config: RunConfig) -> bool:
-    """Whether the run gets as far as tuning, and its method has a stage to tune."""
-    stops_before = config.until in (Until.score, Until.split, Until.distill)
-    return bool(config.method.stages) and not stops_before
-
-
-def rationale_classes(method: MethodConfig) -> set[str]:
-    """The classes that some stage trains on rationales."""
-    return {
-        name
-        for stage in method.stages
-        for name, target in stage.targets.items()
-        if target is Target.rationale
-    }
-
-
-def model_scoring(config: RunConfig) -> ModelScoreConfig:
-    """The scoring dials; the defaults where the base model's scores are published ones."""
-    return config.score if isinstance(config.score, ModelScoreConfig) else ModelScoreConfig()
-
-
-def base_scoring(workspace: Workspace) -> ScoreInputs:
-    """The base model's scores of all questions, with its shots."""
-    return ScoreInputs(
-        workspace.student,
-        workspace.every_question,
-        workspace.questions.shots,
-        workspace.config.dataset.prompt,
-        model_scoring(workspace.config),
-    )
-
-
-def fallback_scoring(workspace: Workspace) -> ScoreInputs:
-    """All questions once more, with a prompt that lets the base model decline."""
-    config = model_scoring(workspace.config)
-    return ScoreInputs(
-        workspace.student,
-        workspace.every_question,
-        workspace.questions.shots,
-        workspace.config.dataset.prompt,
-        config,
-        config.fallback.wanted,
-    )
-
-
-def tuned_scoring(workspace: Workspace, student: Student) -> ScoreInputs:
-    """A tuned model's single-token answers to the held-out questions, without shots."""
-    return ScoreInputs(
-        student,
-        workspace.held_out,
-        (),
-        workspace.config.dataset.prompt,
-        model_scoring(workspace.config),
-    )
-
-
-def base_chains(workspace: Workspace) -> CotInputs:
-    """The base model's own chains of thought for all questions, with its shots."""
-    return CotInputs(
-        workspace.student,
-        workspace.every_question,
-        workspace.questions.shots,
-        workspace.config.dataset.prompt,
-        model_scoring(workspace.config).chain,
-    )
-
-
-def base_rationales(workspace: Workspace) -> ReplyInputs:
-    """The base model's replies to the held-out questions, with its shots."""
-    shots = workspace.questions.shots
-    return _replies(workspace, workspace.student, Wanted.rationale, shots)
-
-
-def tuned_replies(workspace: Workspace, student: Student, wanted: Wanted) -> ReplyInputs:
-    """A tuned model's replies to the held-out questions: it never sees the shots."""
-    return _replies(workspace, student, wanted, ())
-
-
-def _replies(
-    workspace: Workspace, student: Student, wanted: Wanted, shots: Sequence[Question]
-) -> ReplyInputs:
-    evaluation = workspace.config.evaluation
-    return ReplyInputs(
-        student=student,
-        questions=workspace.held_out,
-        shots=shots,
-        prompt=workspace.config.dataset.prompt,
-        wanted=wanted,
-        max_new_tokens=evaluation.max_new_tokens,
-        batch_size=evaluation.batch_size,
-    )
 
 
 def questions_for_teacher(workspace: Workspace, split: SplitResult) -> list[Question]:
@@ -121,25 +30,25 @@ def questions_for_teacher(workspace: Workspace, split: SplitResult) -> list[Ques
     return [question for question in workspace.questions.train if placed[question.id] in wanted]
 
 
-def stage_pairs(workspace: Workspace, taught: Taught, stage: StageConfig) -> list[TrainingPair]:
-    """The rows of one stage; UserError where a class that it names is left without any."""
-    return choose_pairs(
-        workspace.questions.train, taught.split.complexity_of, taught.rationales, stage
-    )
-
-
 def stage_tuning(workspace: Workspace, taught: Taught, student: Student, number: int) -> TuneInputs:
-    """Stage `number` (from 0) of the method, starting from `student`."""
+    """Stage `number` (from 0) of the method, starting from `student`.
+
+    UserError where a class that it names is left without any row.
+    """
     config = workspace.config
-    stage = config.method.stages[number]
+    stages = config.method.stages
+    stage = stages[number]
+    placed = taught.split.complexity_of
     return TuneInputs(
-        student,
-        stage_pairs(workspace, taught, stage),
-        stage.epochs,
-        config.dataset.prompt,
-        config.tuning,
-        config.seed,
-        _validation(workspace, taught.split, stage),
+        student=student,
+        pairs=choose_pairs(workspace.questions.train, placed, taught.rationales, stage),
+        epochs=stage.epochs,
+        prompt=config.dataset.prompt,
+        config=config.tuning,
+        seed=config.seed,
+        trainer=config.trainer,
+        validation=_validation(workspace, taught.split, stage),
+        title=f"tuning, stage {number + 1} of {len(stages)}",
     )
 
 
@@ -158,3 +67,36 @@ def _validation(workspace: Workspace, split: SplitResult, stage: StageConfig) ->
         ],
         workspace.config.evaluation.max_new_tokens,
     )
+
+
+def asks_one_token(config: RunConfig, step: Step) -> bool:
+    """Whether an evaluation reads its answers off the next token, as scoring does."""
+    return step.mode is Mode.answer and config.tuning.answer_target is not AnswerTarget.bracketed
+
+
+def evaluation(
+    workspace: Workspace, step: Step, student: Student
+) -> Stage[Sequence[AnswerScore | Prediction]]:
+    """The held-out questions in one mode; `student` is the tuned one, where the step asks it."""
+    if not step.tuned:
+        return workspace.base_rationales
+    if asks_one_token(workspace.config, step):
+        return tuned_scoring(workspace, student)
+    wanted = Wanted.bracketed if step.mode is Mode.answer else Wanted.rationale
+    return replace(tuned_replies(workspace, student, wanted), title=f"tuned {step.mode.name}")
+
+
+def tuned_scoring(workspace: Workspace, student: Student) -> ScoreInputs:
+    """A tuned model's single-token answers to the held-out questions: it never sees the shots."""
+    return replace(
+        workspace.base_scoring,
+        student=student,
+        questions=workspace.held_out,
+        shots=(),
+        kind=StageKind.evaluate,
+    )
+
+
+def tuned_replies(workspace: Workspace, student: Student, wanted: Wanted) -> ReplyInputs:
+    """A tuned model's replies to the held-out questions: it never sees the shots."""
+    return replace(workspace.base_rationales, student=student, shots=(), wanted=wanted)

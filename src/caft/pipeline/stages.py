@@ -2,56 +2,35 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
+from dataclasses import replace
 
 from caft.data import published_scores
 from caft.errors import UserError
 from caft.evaluate.predictions import read_single_token, route
-from caft.evaluate.stage import ReplyInputs, read_predictions, write_predictions
 from caft.pipeline.data_check import check_before_teaching, check_stages
 from caft.pipeline.estimators import gather_estimates
-from caft.pipeline.matched_budget import find_matched_budget
 from caft.pipeline.results import (
     Evaluated,
     ModeReplies,
     RunResults,
     Scored,
-    StageKind,
-    StageRecord,
     Taught,
     Tuned,
+    obtain,
     record_stage,
 )
 from caft.pipeline.routing import route_base_model, route_tuned_model
-from caft.pipeline.stage_inputs import (
-    base_rationales,
-    base_scoring,
-    questions_for_teacher,
-    stage_tuning,
-    tuned_replies,
-    tuned_scoring,
-)
+from caft.pipeline.stage_inputs import evaluation, questions_for_teacher, stage_tuning
+from caft.pipeline.steps import find_matched_budget, steps_of
 from caft.pipeline.teaching import buy_matched, buy_rationales
 from caft.pipeline.workspace import Workspace
 from caft.records import AnswerScore, Mode, Prediction
 from caft.run_config import Until
 from caft.score.config import PublishedScoreConfig
-from caft.score.stage import read_scores, score_questions
 from caft.split import SplitResult, split_questions
-from caft.text.prompts import Wanted
 from caft.trainers.tracker import RunLogger
-from caft.tune.config import AnswerTarget
-from caft.tune.stage import (
-    TrainingRows,
-    log_row,
-    read_numbers,
-    read_tuned,
-    starting_student,
-    tune_student,
-)
-
-log = logging.getLogger(__name__)
+from caft.tune.stage import TrainingRows, log_row, read_tuned, starting_student
 
 
 def run_stages(workspace: Workspace, tracker: RunLogger) -> RunResults:
@@ -64,7 +43,7 @@ def run_stages(workspace: Workspace, tracker: RunLogger) -> RunResults:
     if until is Until.split:
         return RunResults(scored=scored, split=split)
     refuse_empty_classes(workspace, split)
-    checked = check_before_teaching(workspace, scored, split)
+    checked = check_before_teaching(workspace, split)
     taught = teach(workspace, scored, split)
     if until is Until.distill:
         return RunResults(scored=scored, split=split, taught=taught)
@@ -80,15 +59,10 @@ def run_stages(workspace: Workspace, tracker: RunLogger) -> RunResults:
 
 
 def score(workspace: Workspace) -> Scored:
-    """Let the base model answer every question with one token; gather what estimators need."""
+    """The base model's answers and estimates, or what somebody published of another's."""
     if isinstance(workspace.config.score, PublishedScoreConfig):
         return Scored(scores=read_published(workspace, workspace.config.score))
-    artifact = score_questions(base_scoring(workspace), workspace.store, workspace.config.trainer)
-    _log_reuse("scores", artifact.cached)
-    scored = Scored(
-        scores=read_scores(artifact), stages=(record_stage(StageKind.score, "score", artifact),)
-    )
-    return gather_estimates(workspace, scored)
+    return gather_estimates(workspace)
 
 
 def read_published(workspace: Workspace, config: PublishedScoreConfig) -> list[AnswerScore]:
@@ -116,14 +90,13 @@ def split_scored(workspace: Workspace, scored: Scored) -> SplitResult:
 
 def teach(workspace: Workspace, scored: Scored, split: SplitResult) -> Taught:
     """Ask the teacher about the questions that the method wants rationales for, and no others."""
-    asked = questions_for_teacher(workspace, split)
-    budget = find_matched_budget(workspace.config)
-    if asked and budget:
-        return buy_matched(workspace, scored, split, budget)
-    # An estimator may have had every rationale bought already.
-    if not asked or scored.rationales:
+    steps = steps_of(workspace.config, Until.distill)
+    if not steps:
         return Taught(split=split, rationales=scored.rationales)
-    rationales, record = buy_rationales(workspace, asked)
+    if budget := find_matched_budget(workspace.config):
+        return buy_matched(workspace, scored, split, budget, steps[0])
+    asked = questions_for_teacher(workspace, split)
+    rationales, record = buy_rationales(workspace, asked, steps[0])
     return Taught(split=split, rationales=rationales, stages=(record,))
 
 
@@ -147,23 +120,19 @@ def tune(
 
     `rows` are the tokens of stages by number, where they have been encoded already.
     """
-    config = workspace.config
-    student = starting_student(workspace.student, config.tuning)
+    student = starting_student(workspace.student, workspace.config.tuning)
     made, numbers, records = [], [], []
-    for number in range(len(config.method.stages)):
-        title = f"tuning, stage {number + 1} of {len(config.method.stages)}"
-        logger = tracker.for_stage(number + 1)
-        work = stage_tuning(workspace, taught, student, number)
-        artifact = tune_student(
-            work, workspace.store, config.trainer, logger, title, rows=rows.get(number)
-        )
-        made.append(artifact)
-        records.append(record_stage(StageKind.tune, f"tune {number + 1}", artifact))
-        numbers.append(read_numbers(artifact))
+    for step in steps_of(workspace.config, Until.tune):
+        logger = tracker.for_stage(step.number + 1)
+        work = stage_tuning(workspace, taught, student, step.number)
+        work = replace(work, logger=logger, rows=rows.get(step.number))
+        trained, artifact = obtain(workspace.store, step, work)
         if artifact.cached:
-            for row in numbers[-1].curve:
+            for row in trained.curve:
                 log_row(logger, row)
-        _log_reuse(title, artifact.cached)
+        made.append(artifact)
+        numbers.append(trained)
+        records.append(record_stage(step, artifact))
         student = read_tuned(student, artifact)
     return Tuned(student=student, weights=made[-1], numbers=tuple(numbers), stages=tuple(records))
 
@@ -172,76 +141,43 @@ def evaluate(
     workspace: Workspace, scored: Scored, split: SplitResult, tuned: Tuned | None
 ) -> Evaluated:
     """Base and tuned model in every mode, on validation and test questions."""
-    base, base_records = _evaluate_base(workspace, scored, split)
-    if tuned is None:
-        return Evaluated(base=base, tuned=None, stages=tuple(base_records))
-    replies, tuned_records = _evaluate_tuned(workspace, scored, split, tuned)
-    return Evaluated(base=base, tuned=replies, stages=(*base_records, *tuned_records))
-
-
-def _evaluate_base(
-    workspace: Workspace, scored: Scored, split: SplitResult
-) -> tuple[ModeReplies, list[StageRecord]]:
-    modes, records = workspace.config.evaluation.modes, []
-    replies: dict[Mode, list[Prediction]] = {}
-    if Mode.answer in modes:
+    config, records = workspace.config, []
+    replies: dict[str, dict[Mode, list[Prediction]]] = {"base": {}}
+    if tuned:
+        replies["tuned"] = {}
+    if Mode.answer in config.evaluation.modes:
         # The base model's scores are its answers: the same prompt, the same pass.
-        replies[Mode.answer] = [read_single_token(row) for row in scored.of(workspace.held_out)]
-    if Mode.rationale in modes:
-        work = base_rationales(workspace)
-        replies[Mode.rationale], record = _written(workspace, work, "base rationale")
-        records.append(record)
-    if Mode.routed in modes:
-        routing = route_base_model(
-            workspace.config.split, split, scored, [row.id for row in workspace.held_out]
-        )
-        replies[Mode.routed] = route(replies[Mode.answer], replies[Mode.rationale], routing)
-    return _divide(workspace, replies), records
+        answers = [read_single_token(row) for row in scored.of(workspace.held_out)]
+        replies["base"][Mode.answer] = answers
+    for step in steps_of(config, Until.evaluate):
+        work = evaluation(workspace, step, tuned.student if tuned else workspace.student)
+        rows, artifact = obtain(workspace.store, step, work)
+        replies["tuned" if step.tuned else "base"][step.mode] = [
+            read_single_token(row) if isinstance(row, AnswerScore) else row for row in rows
+        ]
+        records.append(record_stage(step, artifact))
+    if Mode.routed in config.evaluation.modes:
+        _route(workspace, scored, split, replies)
+    by_model = {name: _divide(workspace, by_mode) for name, by_mode in replies.items()}
+    return Evaluated(by_model=by_model, stages=tuple(records))
 
 
-def _evaluate_tuned(
-    workspace: Workspace, scored: Scored, split: SplitResult, tuned: Tuned
-) -> tuple[ModeReplies, list[StageRecord]]:
-    modes, records = workspace.config.evaluation.modes, []
-    replies: dict[Mode, list[Prediction]] = {}
-    if Mode.answer in modes:
-        replies[Mode.answer], record = _tuned_answers(workspace, tuned)
-        records.append(record)
-    if Mode.rationale in modes:
-        work = tuned_replies(workspace, tuned.student, Wanted.rationale)
-        replies[Mode.rationale], record = _written(workspace, work, "tuned rationale")
-        records.append(record)
-    if Mode.routed in modes:
-        routing = route_tuned_model(
-            workspace.config.split,
-            workspace.config.evaluation.routed_by,
-            split,
-            scored,
-            workspace.questions,
-            replies[Mode.answer],
-        )
-        replies[Mode.routed] = route(replies[Mode.answer], replies[Mode.rationale], routing)
-    return _divide(workspace, replies), records
-
-
-def _tuned_answers(workspace: Workspace, tuned: Tuned) -> tuple[list[Prediction], StageRecord]:
-    if workspace.config.tuning.answer_target is AnswerTarget.bracketed:
-        work = tuned_replies(workspace, tuned.student, Wanted.bracketed)
-        return _written(workspace, work, "tuned answer")
-    scoring = tuned_scoring(workspace, tuned.student)
-    artifact = score_questions(scoring, workspace.store, workspace.config.trainer)
-    answers = [read_single_token(row) for row in read_scores(artifact)]
-    return answers, record_stage(StageKind.evaluate, "evaluate tuned answer", artifact)
-
-
-def _written(
-    workspace: Workspace, work: ReplyInputs, title: str
-) -> tuple[list[Prediction], StageRecord]:
-    artifact = write_predictions(work, workspace.store, workspace.config.trainer, title)
-    _log_reuse(title, artifact.cached)
-    return read_predictions(artifact), record_stage(
-        StageKind.evaluate, f"evaluate {title}", artifact
-    )
+def _route(
+    workspace: Workspace,
+    scored: Scored,
+    split: SplitResult,
+    replies: Mapping[str, dict[Mode, list[Prediction]]],
+) -> None:
+    config = workspace.config
+    for name, by_mode in replies.items():
+        answers = by_mode[Mode.answer]
+        if name == "base":
+            ids = [row.question_id for row in answers]
+            routing = route_base_model(config.split, split, scored, ids)
+        else:
+            routed_by, questions = config.evaluation.routed_by, workspace.questions
+            routing = route_tuned_model(config.split, routed_by, split, scored, questions, answers)
+        by_mode[Mode.routed] = route(answers, by_mode[Mode.rationale], routing)
 
 
 def _divide(workspace: Workspace, replies: Mapping[Mode, list[Prediction]]) -> ModeReplies:
@@ -250,8 +186,3 @@ def _divide(workspace: Workspace, replies: Mapping[Mode, list[Prediction]]) -> M
         validation={mode: rows[:border] for mode, rows in replies.items()},
         test={mode: rows[border:] for mode, rows in replies.items()},
     )
-
-
-def _log_reuse(what: str, cached: bool) -> None:
-    if cached:
-        log.info("%s: taken from the store", what)

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
-
 from caft.data import QuestionSplits
 from caft.estimators import STAND_IN
-from caft.evaluate.accuracy import pick_best_mode, summarise_accuracy
+from caft.evaluate.best_mode import pick_best_mode
 from caft.pipeline.results import Evaluated, ModeReplies, RunResults, Tuned
 from caft.records import Mode
 from caft.report.comparison import compare_models
+from caft.report.run.accuracy import summarise_accuracy
 from caft.report.run.cost import StageTokens, count_cost
 from caft.report.run.estimator_auc import ScoreContext, describe_scores
-from caft.report.schema import SCHEMA
+from caft.report.schema import (
+    Accuracy,
+    AccuracyPart,
+    ByMode,
+    CostPart,
+    ModelPart,
+    RunPart,
+    ScorePart,
+    SplitPart,
+    StagePart,
+    Summary,
+    TuningPart,
+)
 from caft.report.tables import ReportTables
 from caft.run_config import RunConfig
 from caft.score.config import Fallback
@@ -24,78 +33,50 @@ from caft.tune.config import Select
 from caft.tune.learning_curve import accuracies, best_epoch, questions_asked
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFacts:
-    """What is known of a run beside its results: where, when and on what it ran.
-
-    Times are ISO, in UTC. `parameters` and `revision` are the base model's, None where it is not
-    on this machine (published scores need no model). `template` says what the chat template is
-    given: the date, and what closes its prompts.
-    """
-
-    overrides: tuple[str, ...] = ()
-    git_commit: str | None = None
-    started: str = ""
-    finished: str = ""
-    versions: Mapping[str, str] = field(default_factory=dict)
-    device: str = ""
-    parameters: int | None = None
-    revision: str | None = None
-    template: Mapping[str, str | None] = field(default_factory=dict)
-
-
-def build_summary(
+def build_summary(  # noqa: PLR0917
     config: RunConfig,
     questions: QuestionSplits,
     results: RunResults,
     tables: ReportTables,
-    facts: RunFacts,
-) -> dict[str, Any]:
-    """The contract's keys; parts that the run did not reach are null."""
-    trained = results.tuned.numbers[-1].trainable_parameters if results.tuned else None
+    run: RunPart,
+    model: ModelPart,
+) -> Summary:
+    """The contract's keys; parts that the run did not reach are null.
+
+    `model` is the base model; what tuning trained of it is added here.
+    """
+    placed, tuned, evaluated = results.placed, results.tuned, results.evaluated
+    trained = tuned.numbers[-1].trainable_parameters if tuned else None
     return {
-        "schema": SCHEMA,
-        "run": {
-            "name": config.name,
-            "seed": config.seed,
-            "overrides": list(facts.overrides),
-            "git_commit": facts.git_commit,
-            "started": facts.started,
-            "finished": facts.finished,
-            "versions": dict(facts.versions),
-            "device": facts.device,
-        },
-        "model": {
-            "id": config.model.path or config.model.id,
-            "revision": facts.revision,
-            **facts.template,
-            "parameters": facts.parameters,
-            "trainable_parameters": trained,
-        },
+        "schema": 1,
+        "run": run,
+        "model": {**model, "trainable_parameters": trained},
         "dataset": {
             "name": config.dataset.name,
             "fingerprint": questions.fingerprint,
             "test_fingerprint": questions.test_fingerprint,
-            "counts": {name: len(part) for name, part in questions.parts()},
+            "counts": {
+                "train": len(questions.train),
+                "validation": len(questions.validation),
+                "test": len(questions.test),
+            },
             "removed": dict(questions.removed),
         },
         "score": _score_part(config, questions, results),
-        "split": _split_part(config, questions, results.placed) if results.placed else None,
-        "method": {"name": config.method.name, "stages": _method_stages(config, results.tuned)},
-        "tuning": _tuning_part(config, results.tuned) if results.tuned else [],
+        "split": _split_part(config, questions, placed) if placed else None,
+        "method": {"name": config.method.name, "stages": _method_stages(config, tuned)},
+        "tuning": _tuning_part(config, tuned) if tuned else [],
         "accuracy": (
-            _accuracy_part(config, questions, results.placed, results.evaluated, tables)
-            if results.placed and results.evaluated
+            _accuracy_part(config, questions, placed, evaluated, tables)
+            if placed and evaluated
             else None
         ),
         "cost": _cost_part(results),
-        "stages": [record.row for record in results.stages],
+        "stages": results.stages,
     }
 
 
-def _score_part(
-    config: RunConfig, questions: QuestionSplits, results: RunResults
-) -> dict[str, Any]:
+def _score_part(config: RunConfig, questions: QuestionSplits, results: RunResults) -> ScorePart:
     train = results.scored.of(questions.train)
     estimator = getattr(config.split, "estimator", STAND_IN)
     # A run that stops after scoring shows the classes that a split would make, too.
@@ -113,7 +94,7 @@ def _score_part(
     return describe_scores(train, estimator, config.evaluation.confidence, context)
 
 
-def _split_part(config: RunConfig, questions: QuestionSplits, split: SplitResult) -> dict[str, Any]:
+def _split_part(config: RunConfig, questions: QuestionSplits, split: SplitResult) -> SplitPart:
     placed = split.complexity_of
     train = [placed[question.id] for question in questions.train]
     return {
@@ -126,7 +107,7 @@ def _split_part(config: RunConfig, questions: QuestionSplits, split: SplitResult
     }
 
 
-def _method_stages(config: RunConfig, tuned: Tuned | None) -> list[dict[str, Any]]:
+def _method_stages(config: RunConfig, tuned: Tuned | None) -> list[StagePart]:
     examples: list[int | None] = [numbers.examples for numbers in tuned.numbers] if tuned else []
     examples += [None] * (len(config.method.stages) - len(examples))
     return [
@@ -139,11 +120,11 @@ def _method_stages(config: RunConfig, tuned: Tuned | None) -> list[dict[str, Any
     ]
 
 
-def _tuning_part(config: RunConfig, tuned: Tuned) -> list[dict[str, Any]]:
-    parts = []
+def _tuning_part(config: RunConfig, tuned: Tuned) -> list[TuningPart]:
+    parts: list[TuningPart] = []
     for numbers in tuned.numbers:
         measured, best = accuracies(numbers.curve), best_epoch(numbers.curve)
-        takes_best = config.tuning.select is Select.best and best is not None
+        takes_best = config.tuning.select is Select.best
         parts.append(
             {
                 "epochs": numbers.epochs,
@@ -152,7 +133,7 @@ def _tuning_part(config: RunConfig, tuned: Tuned) -> list[dict[str, Any]]:
                 "best": max(measured, default=None),
                 "final": measured[-1] if measured else None,
                 "questions": questions_asked(numbers.curve),
-                "selected": best if takes_best else numbers.epochs,
+                "selected": best if takes_best and best else numbers.epochs,
                 "dropped": len(numbers.dropped),
                 "dropped_ids": numbers.dropped,
             }
@@ -166,59 +147,59 @@ def _accuracy_part(
     split: SplitResult,
     evaluated: Evaluated,
     tables: ReportTables,
-) -> dict[str, Any]:
+) -> AccuracyPart:
     confidence = config.evaluation.confidence
     by_mode = {
         name: _by_mode(config, questions, split, replies)
         for name, replies in evaluated.by_model.items()
     }
-    base, tuned = _best_mode(evaluated.base), _best_mode(evaluated.tuned)
-    part: dict[str, Any] = {
+    best = {
+        name: pick_best_mode({mode.name: rows for mode, rows in replies.validation.items()})
+        for name, replies in evaluated.by_model.items()
+    }
+    base, tuned = best["base"], best.get("tuned")
+    part: AccuracyPart = {
         "base": by_mode["base"],
         "tuned": by_mode.get("tuned"),
         "best_mode": {"base": base, "tuned": tuned},
         "confidence": confidence,
-        "validation": _validation_part(evaluated),
+        "validation": {
+            name: {
+                mode.name: sum(row.correct for row in rows) / len(rows)
+                for mode, rows in replies.validation.items()
+            }
+            for name, replies in evaluated.by_model.items()
+        },
     }
     if base and tuned:
         part["comparison"] = compare_models(tables, Mode[base], Mode[tuned], confidence)
     return part
 
 
-def _best_mode(replies: ModeReplies | None) -> str | None:
-    validation = replies.validation if replies else {}
-    return pick_best_mode({mode.name: rows for mode, rows in validation.items()})
-
-
-def _validation_part(evaluated: Evaluated) -> dict[str, dict[str, float]]:
-    return {
-        name: {
-            mode.name: sum(row.correct for row in rows) / len(rows)
-            for mode, rows in replies.validation.items()
-        }
-        for name, replies in evaluated.by_model.items()
-    }
-
-
 def _by_mode(
     config: RunConfig, questions: QuestionSplits, split: SplitResult, replies: ModeReplies
-) -> dict[str, Any]:
+) -> ByMode:
     subject_of = {question.id: question.subject for question in questions.test}
-    return {
-        mode.name: summarise_accuracy(
+
+    def summarise(mode: Mode) -> Accuracy | None:
+        if mode not in replies.test:
+            return None
+        return summarise_accuracy(
             replies.test[mode],
             split.complexity_of,
             subject_of,
             config.split.classes,
             config.evaluation.confidence,
         )
-        if mode in replies.test
-        else None
-        for mode in Mode
+
+    return {
+        "answer": summarise(Mode.answer),
+        "rationale": summarise(Mode.rationale),
+        "routed": summarise(Mode.routed),
     }
 
 
-def _cost_part(results: RunResults) -> dict[str, Any]:
+def _cost_part(results: RunResults) -> CostPart:
     stages = [
         StageTokens(
             epochs=numbers.epochs,

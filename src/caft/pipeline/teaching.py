@@ -6,55 +6,92 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from caft.distill import write_rationales
+from caft.distill.inputs import LocalReply
 from caft.distill.local import name_model
-from caft.models.encoding import special_tokens
+from caft.models.encoding import render_prompt, special_tokens
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
-from caft.pipeline.matched_budget import Ask, MatchedBudget, match_budget
-from caft.pipeline.results import Scored, StageKind, StageRecord, Taught, record_stage
+from caft.pipeline.matched_budget import Ask, match_budget
+from caft.pipeline.results import Scored, Taught, record_stage
+from caft.pipeline.steps import MatchedBudget, Step
 from caft.pipeline.workspace import Workspace
+from caft.protocols import CausalLM
 from caft.records import Question, Rationale
+from caft.report.schema import StageRecordPart
 from caft.run_config import RunConfig
 from caft.split import SplitResult
-from caft.store import Effort, digest, measured, write_table
+from caft.store import Effort, StageKind, digest, measured, read_table, write_table
 from caft.teachers.config import LocalModelTeacherConfig
 from caft.teachers.progress import AskProgress, Watcher
 from caft.text.prompts import Prompt, Wanted, write_prompt
 
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
 log = logging.getLogger(__name__)
+Record = TypeVar("Record")
 
 LINE_SECONDS = 30.0
-"""Between lines in the run's log, for those who look in the morning."""
+"""Between lines in the run's log."""
+
+
+@dataclass(frozen=True)
+class Bought(Generic[Record]):
+    """Rows as the store keeps them, by what they say: the ledger keeps what was paid for."""
+
+    kind: StageKind
+    name: str
+    record: type[Record]
+    rows: Sequence[Record]
+
+    resumable: ClassVar[bool] = False
+    scratch: ClassVar[Sequence[str]] = ()
+
+    @property
+    def key(self) -> dict[str, object]:
+        """For the store."""
+        return {self.name: digest(self.rows)}
+
+    def produce(self, folder: Path) -> None:
+        """Write the table."""
+        write_table(folder / f"{self.name}.parquet", self.record, self.rows)
+
+    def read(self, folder: Path) -> list[Record]:
+        """The rows."""
+        return read_table(folder / f"{self.name}.parquet", self.record)
 
 
 def buy_rationales(
-    workspace: Workspace, questions: Sequence[Question]
-) -> tuple[list[Rationale], StageRecord]:
+    workspace: Workspace, questions: Sequence[Question], step: Step
+) -> tuple[list[Rationale], StageRecordPart]:
     """A rationale for every question, or the reason why there is none."""
-    with measured() as effort, _open_asking(workspace) as ask:
-        rationales = ask(questions)
-    return rationales, _keep(workspace, rationales, effort)
+    with measured() as effort, watch_asking(workspace.config.trainer.progress) as bar:
+        rationales = make_ask(workspace, bar.show)(questions)
+    return rationales, _keep(workspace, rationales, step, effort)
 
 
 def buy_matched(
-    workspace: Workspace, scored: Scored, split: SplitResult, budget: MatchedBudget
+    workspace: Workspace, scored: Scored, split: SplitResult, budget: MatchedBudget, step: Step
 ) -> Taught:
     """Rationales as far as the entropy arm's budget goes, and the split that follows from them."""
-    with measured() as effort, _open_asking(workspace) as ask:
+    with measured() as effort, watch_asking(workspace.config.trainer.progress) as bar:
+        ask = make_ask(workspace, bar.show)
         settled, rationales = match_budget(workspace, scored, split, budget, ask)
-    record = _keep(workspace, rationales, effort)
+    record = _keep(workspace, rationales, step, effort)
     return Taught(split=settled, rationales=rationales, stages=(record,))
 
 
-@contextmanager
-def _open_asking(workspace: Workspace) -> Iterator[Ask]:
-    with watch_asking(workspace.config.trainer.progress) as watcher:
-        yield make_ask(workspace, watcher.show)
+def _keep(
+    workspace: Workspace, rationales: Sequence[Rationale], step: Step, effort: Effort
+) -> StageRecordPart:
+    table = Bought(StageKind.distill, "rationales", Rationale, rationales)
+    return record_stage(step, workspace.store.obtain(table), effort)
 
 
 def make_ask(workspace: Workspace, progress: Watcher | None = None) -> Ask:
@@ -79,33 +116,19 @@ def refuse_unaskable_teacher(workspace: Workspace) -> None:
         return
     question, shots = workspace.questions.train[0], workspace.questions.shots
     prompt = write_prompt(question, config.dataset.prompt, Wanted.rationale, chat=True, shots=shots)
-    LocalTeacher(config).refuse_template(prompt)
-
-
-def _keep(workspace: Workspace, rationales: Sequence[Rationale], effort: Effort) -> StageRecord:
-    # Replies that were paid for are kept by the ledger; the store keeps what was made of them.
-    artifact = workspace.store.obtain(
-        "distill",
-        {"rationales": digest(rationales)},
-        lambda folder: write_table(folder / "rationales.parquet", Rationale, rationales),
-    )
-    return replace(
-        record_stage(StageKind.distill, "distill", artifact),
-        seconds=effort.seconds,
-        peak_memory_bytes=effort.peak_memory_bytes,
-    )
+    render_prompt(prompt, LocalTeacher(config).student.tokenizer)
 
 
 class AskingBar:
     """Shows how far the asking is: a bar on a terminal, now and then a line in the log."""
 
-    def __init__(self, bar: Any, who: str = "teacher") -> None:
+    def __init__(self, bar: Progress, who: str = "teacher") -> None:
         self._bar, self._who = bar, who
-        self._task: Any = None
+        self._task: TaskID | None = None
         self._last_line = time.monotonic()
 
     def show(self, progress: AskProgress) -> None:
-        """Told a few times a second; once more when an attempt at all questions has ended."""
+        """Called a few times a second, and once when an attempt at all questions has ended."""
         if self._task is None:
             self._task = self._bar.add_task(f"asking the {self._who}")
         title = f"{self._who}, {progress.replies_per_second:.1f}/s, {progress.usd:.4f} USD"
@@ -136,45 +159,39 @@ class LocalTeacher:
     """The model of `teacher=local_model`, loaded when the first reply is due."""
 
     def __init__(self, config: RunConfig) -> None:
-        self._run = config
+        self.config = config
 
-    @cached_property
+    @property
     def _teacher(self) -> LocalModelTeacherConfig:
-        assert isinstance(self._run.teacher, LocalModelTeacherConfig)
-        return self._run.teacher
+        assert isinstance(self.config.teacher, LocalModelTeacherConfig)
+        return self.config.teacher
 
     @cached_property
-    def _student(self) -> Student:
+    def student(self) -> Student:
+        """The model as one that is not tuned."""
         from caft.trainers.build import pick_device
 
         named = name_model(self._teacher)
-        return Student(named, locate_model(named), pick_device(self._run.trainer))
+        return Student(named, locate_model(named), pick_device(self.config.trainer))
 
     @cached_property
-    def _model(self) -> Any:
-        return self._student.load_for_inference()
+    def _model(self) -> CausalLM:
+        model: CausalLM = self.student.load_for_inference()
+        return model
 
-    def refuse_template(self, prompt: Prompt) -> None:
-        """UserError where its chat template refuses such turns: now, not after the scoring."""
-        from caft.models.encoding import render_prompt
-        from caft.models.loading import load_tokenizer
-
-        named = name_model(self._teacher)
-        render_prompt(prompt, load_tokenizer(locate_model(named), named))
-
-    def generate(self, prompts: Sequence[Prompt]) -> list[Any]:
-        """Greedy replies to chat prompts, as distill's `Generate` wants them."""
+    def generate(self, prompts: Sequence[Prompt]) -> Sequence[LocalReply]:
+        """Greedy replies to chat prompts."""
         from caft.models.encoding import encode_prompt
-        from caft.models.generation import generate_replies
+        from caft.models.generation import ReplyRules, generate_replies
 
-        tokenizer = self._student.tokenizer
-        return list(
-            generate_replies(
-                self._model,
-                tokenizer,
-                [encode_prompt(prompt, tokenizer) for prompt in prompts],
+        tokenizer = self.student.tokenizer
+        return generate_replies(
+            self._model,
+            tokenizer,
+            [encode_prompt(prompt, tokenizer) for prompt in prompts],
+            ReplyRules(
                 max_new_tokens=self._teacher.max_tokens,
-                end_ids=self._student.end_ids(chat=True),
+                end_ids=self.student.end_ids(chat=True),
                 stop_after_marker=False,
-            )
+            ),
         )

@@ -1,15 +1,16 @@
-"""What a run tells its logger at the end: numbers, tables, and products with their lineage."""
+"""What a run sends to its logger at the end: numbers, tables, and products with their lineage."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from caft.pipeline.results import RunResults, StageKind
+from caft.pipeline.results import RunResults
 from caft.pipeline.rows import prediction_rows, rationale_rows, score_rows
 from caft.records import difficulty
+from caft.report.schema import Summary
 from caft.report.tables import ReportTables
+from caft.store import StageKind
 from caft.trainers.tracker import Product, RunLogger
 
 _RATIONALES_SHOWN = 200
@@ -20,12 +21,13 @@ def track_run(
     logger: RunLogger,
     results: RunResults,
     tables: ReportTables,
-    summary: Mapping[str, Any],
+    summary: Summary,
     folder: Path,
 ) -> None:
     """`folder` is the run's own, already filled."""
     for stage in summary["stages"]:
-        numbers = {key: stage[key] for key in ("seconds", "peak_memory_bytes") if stage[key]}
+        took = {"seconds": stage["seconds"], "peak_memory_bytes": stage["peak_memory_bytes"] or 0}
+        numbers = {name: value for name, value in took.items() if value}
         logger.log_stage(stage["name"], {**numbers, "cached": float(stage["cached"])})
     logger.log_series("roc/false_positive_rate", list_roc(summary, tables))
     logger.log_table("scores", score_rows(results.scored.scores, tables))
@@ -36,13 +38,13 @@ def track_run(
     logger.log_summary(summary_numbers(summary))
 
 
-def list_roc(summary: Mapping[str, Any], tables: ReportTables) -> list[dict[str, float]]:
+def list_roc(summary: Summary, tables: ReportTables) -> list[dict[str, float]]:
     """The ROC curve of the estimate in use against the base model's mistakes, thinned."""
-    from caft.report.figures.roc_curve import thin
+    from caft.report.figures.estimates import thin
     from caft.report.run.class_rows import training_scores
     from caft.statistics import roc_points
 
-    estimator = (summary["score"] or {}).get("estimator", "")
+    estimator = summary["score"]["estimator"] if summary["score"] else ""
     known = [
         (difficulty(estimator, row.estimates[estimator]) or 0.0, not row.correct)
         for row in training_scores(tables)
@@ -60,7 +62,7 @@ def list_roc(summary: Mapping[str, Any], tables: ReportTables) -> list[dict[str,
     ]
 
 
-def list_products(summary: Mapping[str, Any], folder: Path) -> Iterator[Product]:
+def list_products(summary: Summary, folder: Path) -> Iterator[Product]:
     """Dataset, scores, rationales and adapter, each with the fingerprints of those before it.
 
     Scores are also made from the stages that further estimates needed: fallback, chains, judge.
@@ -99,17 +101,21 @@ def list_products(summary: Mapping[str, Any], folder: Path) -> Iterator[Product]
         made_from[kind] = made["fingerprint"]
 
 
-def summary_numbers(summary: Mapping[str, Any]) -> dict[str, float]:
+def summary_numbers(summary: Summary) -> dict[str, float]:
     """Final numbers under the names that summary.json gives them, such as `cost/teacher_usd`."""
-    parts = {name: summary[name] for name in ("score", "split", "accuracy", "cost")}
+    parts = {
+        "score": summary["score"],
+        "split": summary["split"],
+        "accuracy": summary["accuracy"],
+        "cost": summary["cost"],
+    }
     return dict(_flatten(parts, ""))
 
 
-def _flatten(part: Mapping[Any, Any], path: str) -> Iterator[tuple[str, float]]:
-    for name, value in part.items():
-        if isinstance(value, list):
-            yield from _flatten(dict(enumerate(value)), f"{path}{name}/")
-        elif isinstance(value, Mapping):
-            yield from _flatten(value, f"{path}{name}/")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield f"{path}{name}", float(value)
+def _flatten(value: object, path: str) -> Iterator[tuple[str, float]]:
+    if isinstance(value, Mapping | list):
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for name, item in items:
+            yield from _flatten(item, f"{path}/{name}" if path else str(name))
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield path, float(value)

@@ -1,21 +1,28 @@
-"""What every stage of a run works with: config, questions, store and the base model."""
+"""What every stage of a run works with: config, questions, store, and what the base model does."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from caft.data import QuestionSplits
+from caft.evaluate.stage import ReplyInputs
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.records import Question
 from caft.run_config import RunConfig, RunContext
-from caft.store import Store
+from caft.score.config import ModelScoreConfig
+from caft.score.stage import CotInputs, ScoreInputs
+from caft.store import StageKind, Store
+from caft.text.prompts import Wanted
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """One run's config and folder, its questions, its store, and the model it starts from."""
+    """One run's config and folder, its questions, its store, and the model it starts from.
+
+    The base model's stages are cached: what is encoded to be checked is what is sent.
+    """
 
     config: RunConfig
     context: RunContext
@@ -40,3 +47,54 @@ class Workspace:
     def every_question(self) -> list[Question]:
         """Training, validation and test questions, in this order."""
         return [*self.questions.train, *self.held_out]
+
+    @property
+    def scoring(self) -> ModelScoreConfig:
+        """The scoring dials; the defaults where the base model's scores are published ones."""
+        score = self.config.score
+        return score if isinstance(score, ModelScoreConfig) else ModelScoreConfig()
+
+    @property
+    def base_scoring(self) -> ScoreInputs:
+        """The base model's scores of all questions, with its shots."""
+        return ScoreInputs(
+            student=self.student,
+            questions=self.every_question,
+            shots=self.questions.shots,
+            prompt=self.config.dataset.prompt,
+            trainer=self.config.trainer,
+            config=self.scoring,
+        )
+
+    @cached_property
+    def fallback_scoring(self) -> ScoreInputs:
+        """All questions once more, with a prompt that lets the base model decline."""
+        wanted = self.scoring.fallback.wanted
+        return replace(self.base_scoring, wanted=wanted, kind=StageKind.fallback)
+
+    @cached_property
+    def base_chains(self) -> CotInputs:
+        """The base model's own chains of thought for all questions, with its shots."""
+        return CotInputs(
+            student=self.student,
+            questions=self.every_question,
+            shots=self.questions.shots,
+            prompt=self.config.dataset.prompt,
+            trainer=self.config.trainer,
+            config=self.scoring.chain,
+        )
+
+    @cached_property
+    def base_rationales(self) -> ReplyInputs:
+        """The base model's replies to the held-out questions, with its shots."""
+        return ReplyInputs(
+            student=self.student,
+            questions=self.held_out,
+            shots=self.questions.shots,
+            prompt=self.config.dataset.prompt,
+            wanted=Wanted.rationale,
+            max_new_tokens=self.config.evaluation.max_new_tokens,
+            batch_size=self.config.evaluation.batch_size,
+            trainer=self.config.trainer,
+            title="base rationale",
+        )

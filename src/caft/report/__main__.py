@@ -55,8 +55,8 @@ def _write(folder: Path, project: str | None, *, draft: bool, markdown: bool) ->
         finished = [job["folder"] for job in summary["jobs"] if job["state"] == FINISHED]
         tell(write_markdown(summary, [_read(folder / name) for name in finished]), end="")
     else:
-        for finding in summary["answers"]:
-            tell(textwrap.fill(f"{finding['asked']} {finding['answer']}", _WIDEST), end="\n\n")
+        for headline in summary["answers"]:
+            tell(textwrap.fill(f"{headline['asked']} {headline['answer']}", _WIDEST), end="\n\n")
         tell(str(page))
     if project is not None:
         from caft.report.sweep.wandb_report import publish_report
@@ -64,9 +64,8 @@ def _write(folder: Path, project: str | None, *, draft: bool, markdown: bool) ->
         tell(publish_report(folder, project, draft=draft))
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    return summary
+def _read(folder: Path) -> Any:
+    return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

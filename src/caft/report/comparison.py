@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from caft.records import Mode
-from caft.report.schema import Comparison
+from caft.report.schema import MODES, Accuracy, AccuracyPart, Comparison, ModelName, Summary
 from caft.report.tables import ReportTables
-from caft.statistics import PairedOutcome, count_paired, mcnemar_exact, paired_difference
+from caft.statistics import count_paired, mcnemar_exact, paired_difference
 
 DEFAULT_CONFIDENCE = 0.95
 
 
-def best_mode(accuracy: Mapping[str, Any], who: str) -> str | None:
-    """The mode chosen on validation rows, or the only one there is.
+def confidence_of(accuracy: AccuracyPart | None) -> float:
+    """The confidence of the summary's intervals."""
+    return accuracy.get("confidence", DEFAULT_CONFIDENCE) if accuracy else DEFAULT_CONFIDENCE
+
+
+def results_by_mode(accuracy: AccuracyPart | None, model: ModelName) -> dict[str, Accuracy]:
+    """Accuracy of the base or tuned model in the modes that it was evaluated in."""
+    by_mode = accuracy.get(model) if accuracy else None
+    if not by_mode:
+        return {}
+    return {mode: result for mode in MODES if (result := by_mode.get(mode))}
+
+
+def best_mode(accuracy: AccuracyPart | None, model: ModelName) -> str | None:
+    """The mode chosen on validation questions, or the only one there is.
 
     Never the one that happens to look best on the test questions: None when nobody chose.
     """
-    chosen = (accuracy.get("best_mode") or {}).get(who)
-    if chosen:
-        return str(chosen)
-    examined = [mode for mode, result in (accuracy.get(who) or {}).items() if result]
-    return examined[0] if len(examined) == 1 else None
+    chosen = accuracy.get("best_mode") if accuracy else None
+    if chosen and (mode := chosen.get(model)):
+        return mode
+    evaluated = list(results_by_mode(accuracy, model))
+    return evaluated[0] if len(evaluated) == 1 else None
 
 
-def best_result(accuracy: Mapping[str, Any], who: str) -> Mapping[str, Any] | None:
+def best_result(accuracy: AccuracyPart | None, model: ModelName) -> Accuracy | None:
     """Accuracy of the base or tuned model in its best mode."""
-    mode = best_mode(accuracy, who)
-    result: Mapping[str, Any] | None = (accuracy.get(who) or {}).get(mode)
-    return result
+    return results_by_mode(accuracy, model).get(best_mode(accuracy, model) or "")
 
 
 def compare_models(
@@ -42,10 +50,6 @@ def compare_models(
     if not shared:
         return None
     outcome = count_paired([first[key] for key in shared], [second[key] for key in shared])
-    return _describe(outcome, confidence)
-
-
-def _describe(outcome: PairedOutcome, confidence: float) -> Comparison:
     gain = paired_difference(outcome, confidence)
     return {
         "value": gain.value,
@@ -58,14 +62,12 @@ def _describe(outcome: PairedOutcome, confidence: float) -> Comparison:
     }
 
 
-def find_comparison(summary: Mapping[str, Any], tables: ReportTables) -> Comparison | None:
+def find_comparison(summary: Summary, tables: ReportTables | None = None) -> Comparison | None:
     """The summary's own comparison, or one made of the tables' rows in the best modes."""
-    accuracy = summary.get("accuracy") or {}
-    stated: Comparison | None = accuracy.get("comparison")
-    if stated:
+    accuracy = summary.get("accuracy")
+    if accuracy and (stated := accuracy.get("comparison")):
         return stated
     base, tuned = best_mode(accuracy, "base"), best_mode(accuracy, "tuned")
-    if base is None or tuned is None:
+    if tables is None or base is None or tuned is None:
         return None
-    confidence = accuracy.get("confidence", DEFAULT_CONFIDENCE)
-    return compare_models(tables, Mode(base), Mode(tuned), confidence)
+    return compare_models(tables, Mode(base), Mode(tuned), confidence_of(accuracy))

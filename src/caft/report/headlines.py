@@ -1,23 +1,35 @@
-"""What a run found, in sentences. The page and the terminal say the same, from the same numbers."""
+"""What a run found, in sentences: page and terminal print the same ones."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
-from caft.estimators import ESTIMATORS, Estimator
-from caft.report.comparison import best_mode, best_result
+from caft.report.comparison import best_mode, best_result, find_comparison, results_by_mode
+from caft.report.schema import (
+    MODELS,
+    Accuracy,
+    AccuracyPart,
+    Area,
+    Comparison,
+    CostPart,
+    ScorePart,
+    SplitPart,
+    Summary,
+)
 from caft.report.wording import (
     area_between,
+    capitalise,
     count_of,
+    describe_estimator,
     duration,
     name_estimator,
     p_in_words,
     percent,
     percent_between,
     points_between,
+    reason_of,
     short_count,
     usd,
 )
@@ -27,11 +39,12 @@ from caft.teachers.refusals import OVER_BUDGET, WRONG, advise, list_reasons
 LOW_OPTION_MASS = 0.5
 LOW_VALID_RATE = 0.9
 MANY_UNPARSABLE = 0.1
+_STRONG_AREA = 0.65
 _NAMED = 5
 
 
 class Tone(Enum):
-    """How a finding is coloured; its words say the same."""
+    """How a headline is coloured; its words say the same."""
 
     good = "good"
     bad = "bad"
@@ -50,32 +63,54 @@ class Headline:
     tone: Tone
 
 
-def find_headlines(
-    summary: Mapping[str, Any], comparison: Mapping[str, Any] | None = None
-) -> tuple[Headline, ...]:
+@dataclass(frozen=True, slots=True)
+class _Judgement:
+    """The answer to a question, and what to warn of and try next because of it."""
+
+    answer: str
+    tone: Tone
+    advice: str = ""
+    warning: str = ""
+
+
+_MORE = "Try more training questions, more prompt shots or another estimator."
+_NO_AREA = _Judgement(
+    "Unknown", Tone.unclear, "Take questions of which the model gets some right and some wrong.",
+    "has no ROC AUC: {}. Nothing shows that routing by it makes sense.")  # fmt: skip
+_PREDICTS = _Judgement("Yes", Tone.good)
+_PREDICTS_WEAKLY = _Judgement("Weakly", Tone.unclear)
+_PREDICTS_NOTHING = _Judgement(
+    "No", Tone.bad, _MORE,
+    "does not predict mistakes here ({}); routing by it is a coin toss.")  # fmt: skip
+_REVERSED = _Judgement(
+    "It points the wrong way", Tone.bad, _MORE,
+    "points the wrong way ({}): the model errs where it looks sure.")  # fmt: skip
+_HELPED = _Judgement("Tuning helped", Tone.good)
+_HARMED = _Judgement(
+    "Tuning did harm", Tone.bad,
+    "Read the replies in the report, and try a lower tuning.learning_rate.")  # fmt: skip
+_NO_DIFFERENCE = _Judgement(
+    "No clear difference", Tone.unclear,
+    "More test questions or more epochs would show a smaller difference.")  # fmt: skip
+
+
+def find_headlines(summary: Summary, comparison: Comparison | None = None) -> tuple[Headline, ...]:
     """Did tuning help, does the estimate predict mistakes, what did it cost; as far as is known."""
-    accuracy = summary.get("accuracy") or {}
-    comparison = accuracy.get("comparison") or comparison
-    found = [
-        _find_gain(accuracy, comparison),
-        _find_prediction(summary.get("score")),
-        _find_cost(summary),
-    ]
-    return tuple(finding for finding in found if finding is not None)
+    headlines = (
+        _did_tuning_help(summary.get("accuracy"), comparison or find_comparison(summary)),
+        _does_estimate_predict(summary.get("score")),
+        _what_did_it_cost(summary),
+    )
+    return tuple(headline for headline in headlines if headline)
 
 
-def _find_gain(
-    accuracy: Mapping[str, Any], comparison: Mapping[str, Any] | None
+def _did_tuning_help(
+    accuracy: AccuracyPart | None, comparison: Comparison | None
 ) -> Headline | None:
     base, tuned = best_result(accuracy, "base"), best_result(accuracy, "tuned")
     if base is None or tuned is None:
         return None
-    tone = _judge_gain(base, tuned, comparison)
-    answer = {
-        Tone.good: "Tuning helped",
-        Tone.bad: "Tuning did harm",
-        Tone.unclear: "No clear difference",
-    }[tone]
+    judged = _judge_gain(base, tuned, comparison)
     detail = (
         f"Base {percent_between(base)} in {best_mode(accuracy, 'base')} mode, tuned "
         f"{percent_between(tuned)} in {best_mode(accuracy, 'tuned')} mode."
@@ -86,57 +121,51 @@ def _find_gain(
             f"{points_between(comparison)}, {p_in_words(comparison['p_value'])}."
         )
     figure = f"{percent(base['value'])} → {percent(tuned['value'])}"
-    return Headline("Did tuning help?", answer, figure, detail, tone)
+    return Headline("Did tuning help?", judged.answer, figure, detail, judged.tone)
 
 
-def _judge_gain(
-    base: Mapping[str, Any], tuned: Mapping[str, Any], comparison: Mapping[str, Any] | None
-) -> Tone:
+def _judge_gain(base: Accuracy, tuned: Accuracy, comparison: Comparison | None) -> _Judgement:
     if comparison:
         clear, gain = comparison["p_value"] < ALPHA, comparison["value"]
     else:
         clear = tuned["low"] > base["high"] or tuned["high"] < base["low"]
         gain = tuned["value"] - base["value"]
     if not clear:
-        return Tone.unclear
-    return Tone.good if gain > 0 else Tone.bad
+        return _NO_DIFFERENCE
+    return _HELPED if gain > 0 else _HARMED
 
 
-def _find_prediction(score: Mapping[str, Any] | None) -> Headline | None:
+def _does_estimate_predict(score: ScorePart | None) -> Headline | None:
     area = main_area(score)
     if score is None or area is None:
         return None
-    name = name_estimator(score["estimator"])
-    asked = f"Does {name} predict this model's mistakes?"
+    asked = f"Does {name_estimator(score['estimator'])} predict this model's mistakes?"
+    judged = _judge_area(area)
     if area["value"] is None:
-        return Headline(asked, "Cannot be told", "no AUC", f"{_sentence(area)}", Tone.unclear)
-    answer, tone = _judge_area(area)
+        detail = f"{capitalise(reason_of(area))}."
+        return Headline(asked, judged.answer, "no AUC", detail, judged.tone)
     detail = (
         f"ROC AUC {area_between(area)} on {count_of(area['n'], 'training question')}, "
         f"{area['incorrect']:,} of them answered wrong. 0.5 is a coin toss, 1 is perfect."
     )
-    return Headline(asked, answer, f"AUC {area['value']:.2f}", detail, tone)
+    return Headline(asked, judged.answer, f"AUC {area['value']:.2f}", detail, judged.tone)
 
 
-def _judge_area(area: Mapping[str, Any]) -> tuple[str, Tone]:
-    if area["low"] > 0.5:
-        return ("Yes", Tone.good) if area["value"] >= 0.65 else ("Weakly", Tone.unclear)
-    return ("It points the wrong way", Tone.bad) if area["high"] < 0.5 else ("No", Tone.bad)
+def _judge_area(area: Area) -> _Judgement:
+    value, low, high = area["value"], area["low"], area["high"]
+    if value is None or low is None or high is None:
+        return _NO_AREA
+    if low > 0.5:
+        return _PREDICTS if value >= _STRONG_AREA else _PREDICTS_WEAKLY
+    return _REVERSED if high < 0.5 else _PREDICTS_NOTHING
 
 
-def _sentence(area: Mapping[str, Any]) -> str:
-    return f"{_capital(area.get('reason') or 'no reason was recorded')}."
-
-
-def main_area(score: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+def main_area(score: ScorePart | None) -> Area | None:
     """The AUC of the estimator that the split goes by."""
-    if not score:
-        return None
-    area: Mapping[str, Any] | None = score["roc_auc"].get(score["estimator"])
-    return area
+    return score["roc_auc"].get(score["estimator"]) if score else None
 
 
-def _find_cost(summary: Mapping[str, Any]) -> Headline | None:
+def _what_did_it_cost(summary: Summary) -> Headline | None:
     cost = summary.get("cost")
     if not cost:
         return None
@@ -158,155 +187,119 @@ def _find_cost(summary: Mapping[str, Any]) -> Headline | None:
     return Headline("What did it cost?", calls, figure, detail, Tone.plain)
 
 
-def find_warnings(summary: Mapping[str, Any]) -> tuple[str, ...]:
+def find_warnings(summary: Summary) -> tuple[str, ...]:
     """What a reader must know before believing the numbers."""
+    score, split = summary.get("score"), summary.get("split")
     return (
-        *_warn_of_score(summary.get("score")),
-        *_warn_of_classes(summary.get("split")),
-        *_warn_of_refused_replies(summary.get("cost") or {}),
+        *(_warn_of_score(score) if score else ()),
+        *(_warn_of_classes(split) if split else ()),
+        *_warn_of_refused_replies(summary.get("cost")),
         *_warn_of_dropped_rows(summary),
-        *_warn_of_replies(summary.get("accuracy") or {}),
+        *_warn_of_unreadable_replies(summary.get("accuracy")),
     )
 
 
-def _warn_of_score(score: Mapping[str, Any] | None) -> list[str]:
-    if not score:
-        return []
+def _warn_of_score(score: ScorePart) -> Iterator[str]:
+    estimator, area = describe_estimator(score["estimator"]), main_area(score)
+    name = capitalise(estimator.title)
+    if score.get("source") == "published":
+        yield "Entropies and answers are those of the publisher's model, not of this one."
+    if area and (warning := _judge_area(area).warning):
+        yield f"{name} {warning.format(_write_area(area))}"
+    if estimator.circular:
+        yield (
+            f"{name} has looked at the gold answers: its AUC proves nothing, and a split by it is "
+            "an oracle's."
+        )
     mass, valid = score.get("option_mass"), score.get("valid_answer_rate")
     low = []
     if mass is not None and mass < LOW_OPTION_MASS:
         low.append(f"only {percent(mass)} of the probability lies on the allowed answers")
     if valid is not None and valid < LOW_VALID_RATE:
         low.append(f"only {percent(valid)} of the one-token replies are allowed answers")
-    warnings = _warn_of_source(score) + _warn_of_area(score["estimator"], main_area(score))
-    if estimator_of(score).circular:
-        warnings.append(
-            f"{_capital(name_estimator(score['estimator']))} has looked at the gold answers: its "
-            "AUC proves nothing, and a split by it is an oracle's."
-        )
     if low:
-        said = " and ".join(low)
-        warnings.append(f"{_capital(said)}: the format, not the knowledge, is being measured.")
-    return warnings
+        yield (
+            f"{capitalise(' and '.join(low))}: the format, not the knowledge, is being measured."
+        )
 
 
-def estimator_of(score: Mapping[str, Any]) -> Estimator:
-    """The estimator that the split goes by."""
-    return ESTIMATORS.get(score["estimator"]) or Estimator(name=score["estimator"], title="")
-
-
-def _warn_of_source(score: Mapping[str, Any]) -> list[str]:
-    if score.get("source") != "published":
-        return []
-    return ["Entropies and answers are published ones, of whoever's model made them, not this one."]
-
-
-def _warn_of_area(estimator: str, area: Mapping[str, Any] | None) -> list[str]:
-    if area is None:
-        return []
-    name = _capital(name_estimator(estimator))
+def _write_area(area: Area) -> str:
     if area["value"] is None:
-        reason = area.get("reason") or "no reason was recorded"
-        return [f"{name} has no ROC AUC: {reason}. Nothing says that routing by it makes sense."]
-    found = f"AUC {area['value']:.3f}, interval {area['low']:.3f} to {area['high']:.3f}"
-    if area["high"] < 0.5:
-        return [f"{name} points the wrong way ({found}): the model errs where it looks sure."]
-    if area["low"] <= 0.5:
-        return [f"{name} does not predict mistakes here ({found}); routing by it is a coin toss."]
-    return []
+        return reason_of(area)
+    return f"AUC {area['value']:.3f}, interval {area['low']:.3f} to {area['high']:.3f}"
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _warn_of_classes(split: Mapping[str, Any] | None) -> list[str]:
-    if not split:
-        return []
-    counts = split["counts"].items()
-    warnings = [f"The class {name} holds no training question." for name, n in counts if n == 0]
-    if split.get("held_out_by"):
-        warnings.append(
+def _warn_of_classes(split: SplitPart) -> Iterator[str]:
+    for name, count in split["counts"].items():
+        if count == 0:
+            yield f"The class {name} holds no training question."
+    stand_in, unreadable = split.get("held_out_by"), split.get("unreadable")
+    if stand_in:
+        yield (
             "The split's estimator does not exist for validation and test questions: they are "
-            f"placed by {name_estimator(split['held_out_by'])}, at the training classes' shares."
+            f"placed by {name_estimator(stand_in)}, at the training classes' shares."
         )
-    if split.get("unreadable"):
-        warnings.append(
-            f"{count_of(split['unreadable'], 'question')} without a readable estimate "
-            f"{'is' if split['unreadable'] == 1 else 'are'} placed in {list(split['counts'])[-1]}."
+    if unreadable:
+        yield (
+            f"{count_of(unreadable, 'question')} without a readable estimate "
+            f"{'is' if unreadable == 1 else 'are'} placed in {list(split['counts'])[-1]}."
         )
-    return warnings
 
 
-def _warn_of_refused_replies(cost: Mapping[str, Any]) -> list[str]:
-    counts = cost.get("teacher_refused") or {}
-    mendable = [reason for reason in counts if reason not in (WRONG, OVER_BUDGET)]
+def _warn_of_refused_replies(cost: CostPart | None) -> Iterator[str]:
+    counts = cost.get("teacher_refused") if cost else None
     if not counts:
-        return []
-    told = f"Replies of the teacher that were not trained on: {list_reasons(counts)}."
-    return [f"{told} {mendable[0]}: {advise(mendable[0])}." if mendable else told]
+        return
+    fixable = [reason for reason in counts if reason not in (WRONG, OVER_BUDGET)]
+    advice = f" {fixable[0]}: {advise(fixable[0])}." if fixable else ""
+    yield f"Replies of the teacher that were not trained on: {list_reasons(counts)}.{advice}"
 
 
-def _warn_of_dropped_rows(summary: Mapping[str, Any]) -> list[str]:
-    stages = (summary.get("method") or {}).get("stages") or []
-    return [
-        f"Stage {number} trained {count_of(stage['examples'], 'row')}; {tuned['dropped']:,} more "
-        f"{'was' if tuned['dropped'] == 1 else 'were'} too long and left out: "
-        f"{_name_some(tuned['dropped_ids'])}."
-        for number, (stage, tuned) in enumerate(
-            zip(stages, summary.get("tuning") or [], strict=False), start=1
+def _warn_of_dropped_rows(summary: Summary) -> Iterator[str]:
+    stages = zip(summary["method"]["stages"], summary.get("tuning") or [], strict=False)
+    for number, (stage, tuned) in enumerate(stages, start=1):
+        dropped, ids = tuned.get("dropped"), tuned.get("dropped_ids") or []
+        if not dropped:
+            continue
+        more = f" and {len(ids) - _NAMED:,} more, all in summary.json" if len(ids) > _NAMED else ""
+        yield (
+            f"Stage {number} trained {count_of(stage['examples'] or 0, 'row')}; {dropped:,} more "
+            f"{'was' if dropped == 1 else 'were'} too long and left out: "
+            f"{', '.join(ids[:_NAMED])}{more}."
         )
-        if tuned.get("dropped")
+
+
+def _warn_of_unreadable_replies(accuracy: AccuracyPart | None) -> Iterator[str]:
+    counts = [
+        f"{result['unparsable']:,} of {result['n']:,} of the {model} model in {mode} mode"
+        for model in MODELS
+        for mode, result in results_by_mode(accuracy, model).items()
+        if result["unparsable"] > MANY_UNPARSABLE * result["n"]
     ]
+    if counts:
+        yield f"Replies without a readable answer, each counted as wrong: {', '.join(counts)}."
 
 
-def _name_some(ids: Sequence[str]) -> str:
-    more = len(ids) - _NAMED
-    named = ", ".join(ids[:_NAMED])
-    return f"{named} and {more:,} more, all in summary.json" if more > 0 else named
-
-
-def _warn_of_replies(accuracy: Mapping[str, Any]) -> list[str]:
-    unread = [
-        f"{result['unparsable']:,} of {result['n']:,} of the {who} model in {mode} mode"
-        for who in ("base", "tuned")
-        for mode, result in (accuracy.get(who) or {}).items()
-        if result and result["unparsable"] > MANY_UNPARSABLE * result["n"]
-    ]
-    if not unread:
-        return []
-    return [f"Replies without a readable answer, each counted as wrong: {', '.join(unread)}."]
-
-
-def suggest_next(summary: Mapping[str, Any], comparison: Mapping[str, Any] | None = None) -> str:
+def suggest_next(summary: Summary, comparison: Comparison | None = None) -> str:
     """The most useful next step from here, in at most 72 characters."""
-    area, accuracy = main_area(summary.get("score")), summary.get("accuracy") or {}
-    if area is not None and area["value"] is None:
-        return "Take questions of which the model gets some right and some wrong."
-    if area is not None and area["low"] <= 0.5:
-        return "Try more training questions, more prompt shots or another estimator."
+    area, accuracy = main_area(summary.get("score")), summary.get("accuracy")
+    if area and (advice := _judge_area(area).advice):
+        return advice
     base, tuned = best_result(accuracy, "base"), best_result(accuracy, "tuned")
     if base is None or tuned is None:
-        return "dry_run=true says what the stages after this one would cost."
-    tone = _judge_gain(base, tuned, accuracy.get("comparison") or comparison)
-    return {
-        Tone.bad: "Read the replies in the report, and try a lower tuning.learning_rate.",
-        Tone.unclear: "More test questions or more epochs would show a smaller difference.",
-        Tone.good: _ask_about_routing(summary),
-    }[tone]
-
-
-def _ask_about_routing(summary: Mapping[str, Any]) -> str:
+        return "dry_run=true shows what the stages after this one would cost."
+    if advice := _judge_gain(base, tuned, comparison or find_comparison(summary)).advice:
+        return advice
     if routes_by_class(summary):
         return "Is it the routing? Rerun with -m split=entropy,random seed=1,2,3"
     return "Is routing better? Rerun with -m method=sft,distill,complexity_aware"
 
 
-def routes_by_class(summary: Mapping[str, Any]) -> bool:
-    """Whether the method treats classes differently."""
-    stages = (summary.get("method") or {}).get("stages") or []
-    classes = set((summary.get("split") or {}).get("counts") or {})
+def routes_by_class(summary: Summary) -> bool:
+    """Whether it matters to training which class a question is in."""
+    split = summary.get("split")
+    classes = set(split["counts"]) if split else set()
     return any(
         len(set(stage["targets"].values())) > 1 or set(stage["targets"]) != classes
-        for stage in stages
+        for stage in summary["method"]["stages"]
     )

@@ -11,68 +11,65 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from caft.report import wording
-from caft.report.run.estimator_rows import area_gap
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-_FILTERS = ("percent", "percent_between", "points_between", "area_between", "p_in_words", "usd",
-            "duration", "memory", "short_count", "count_of", "name_estimator")  # fmt: skip
+_FILTERS = ("percent", "percent_between", "points_between", "area_between", "reason_of",
+            "p_in_words", "usd", "duration", "memory", "short_count", "count_of",
+            "name_estimator", "clip")  # fmt: skip
 
 
-def render_page(template: str, scripts: Sequence[str], values: Mapping[str, Any]) -> str:
+def render_page(template: str, scripts: Sequence[str], values: Mapping[str, object]) -> str:
     """One self-contained page in valid UTF-8; `scripts` are names of files in templates/."""
     style = read_template("report.css")
     script = "\n".join(read_template(name) for name in scripts)
-    text = (
-        _environment()
-        .get_template(template)
-        .render(
-            values,
-            style=Markup(style),
-            script=Markup(script),
-            policy=_security_policy(style, script),
-        )
+    text = render_fragment(
+        template,
+        {
+            **values,
+            "style": Markup(style),
+            "script": Markup(script),
+            "policy": f"default-src 'none'; style-src '{_hash_source(style)}'; "
+            f"script-src '{_hash_source(script)}'; base-uri 'none'; form-action 'none'",
+        },
     )
     # Half a surrogate pair from broken data cannot be written as UTF-8.
     return text.strip().encode("utf-8", "replace").decode("utf-8") + "\n"
 
 
-def render_fragment(template: str, values: Mapping[str, Any]) -> Markup:
+def render_fragment(template: str, values: Mapping[str, object]) -> Markup:
     """A piece of a page, escaped like all of them."""
     return Markup(_environment().get_template(template).render(values))
 
 
-def _environment() -> Environment:
+def render_text(template: str, values: Mapping[str, object]) -> str:
+    """A document that is no HTML: nothing in it is escaped."""
+    return _environment(autoescape=False).get_template(template).render(values).strip() + "\n"
+
+
+def _environment(*, autoescape: bool = True) -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("caft.report", "templates"),
-        autoescape=True,
+        autoescape=autoescape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters.update({name: getattr(wording, name) for name in _FILTERS})
-    environment.filters["area_gap"] = area_gap
     return environment
 
 
 def read_template(name: str) -> str:
     """The text of a file in templates/."""
     return (files("caft.report") / "templates" / name).read_text(encoding="utf-8")
-
-
-def _security_policy(style: str, script: str) -> str:
-    return (
-        f"default-src 'none'; style-src '{_hash_source(style)}'; "
-        f"script-src '{_hash_source(script)}'; base-uri 'none'; form-action 'none'"
-    )
 
 
 def _hash_source(text: str) -> str:

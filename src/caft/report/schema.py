@@ -8,21 +8,18 @@ Shares lie in 0 to 1, entropies are in nats, durations in seconds, money in USD.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from types import NoneType, UnionType
-from typing import (
-    Any,
-    Literal,
-    NotRequired,
-    TypedDict,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-    is_typeddict,
-)
+from collections.abc import Iterator, Mapping
+from typing import Literal, NotRequired, TypeVar, cast
+
+# Pydantic reads those of `typing` from Python 3.12 on.
+from typing_extensions import TypedDict
 
 SCHEMA = 1
+ModelName = Literal["base", "tuned"]
+ModeName = Literal["answer", "rationale", "routed"]
+MODELS: tuple[ModelName, ...] = ("base", "tuned")
+MODES: tuple[ModeName, ...] = ("answer", "rationale", "routed")
+_Part = TypeVar("_Part")
 
 
 class RunPart(TypedDict):
@@ -42,9 +39,9 @@ class ModelPart(TypedDict):
     """The student.
 
     `parameters` is null where the run never needed the model itself (published scores),
-    `trainable_parameters` where nothing was tuned. `template_date` is the date that the chat
-    template is told in every stage, `template_bridge` the text that is put between the template's
-    ending and a reply, such as what closes a thinking span; null where there is none.
+    `trainable_parameters` where nothing was tuned. `template_date` is the date that every stage
+    gives the chat template, `template_bridge` the text between the template's ending and a reply,
+    such as what closes a thinking span; null where there is none.
     """
 
     id: str
@@ -93,7 +90,16 @@ class Area(TypedDict):
     circular: NotRequired[bool]
 
 
-class AreaDifference(TypedDict):
+class Share(TypedDict):
+    """A share with its Wilson interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class AreaDifference(Share):
     """Area of `second` minus area of `first` over the `n` questions that have both estimates.
 
     Bounds are the paired bootstrap's.
@@ -101,10 +107,6 @@ class AreaDifference(TypedDict):
 
     first: str
     second: str
-    value: float
-    low: float
-    high: float
-    n: int
 
 
 class Uncompared(TypedDict):
@@ -117,7 +119,7 @@ class Uncompared(TypedDict):
 
 
 class Calibration(TypedDict):
-    """How well the probabilities of the options, among themselves, keep their word.
+    """How well the probabilities of the options, among themselves, are calibrated.
 
     `ece` is over the likeliest option in 10 bins; `brier` is over all options (0 to 2), and
     `brier_of_guessing` what equal probabilities would score.
@@ -150,17 +152,8 @@ class ChainPart(TypedDict):
     tokens: int
 
 
-class Share(TypedDict):
-    """A share with its Wilson interval."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-
 class ScorePart(TypedDict):
-    """What the base model told, on the training questions.
+    """What the base model knows of the training questions, and how well estimates predict it.
 
     `roc_auc` goes by estimator, with `random` (a number drawn by lot) as the control.
     `option_mass` is the mean probability on the allowed answers (null for free text);
@@ -218,7 +211,7 @@ class MethodPart(TypedDict):
 class TuningPart(TypedDict):
     """How one tuning stage did on validation questions, asked as the stage trains their class.
 
-    `best_epoch` is the first of the best ones; `selected` is the epoch whose weights went on.
+    `best_epoch` is the first of the best ones; `selected` is the epoch whose weights were kept.
     All are null where nothing was measured. `dropped` counts the rows that were longer than the
     tokens allowed and left out, `dropped_ids` are their questions.
     """
@@ -244,7 +237,7 @@ class Accuracy(Share):
 
 
 class ByMode(TypedDict):
-    """A mode that was not examined is null."""
+    """A mode that was not evaluated is null."""
 
     answer: Accuracy | None
     rationale: Accuracy | None
@@ -285,7 +278,7 @@ class AccuracyPart(TypedDict):
 
 
 class CostPart(TypedDict):
-    """The ledger. Trained tokens count every epoch, unique ones count each text once.
+    """Trained tokens count every epoch, unique ones count each text once.
 
     `teacher_refused` counts the replies that were not trained on, by reason, commonest first.
     """
@@ -322,7 +315,7 @@ class StageRecordPart(TypedDict):
 
 
 class Summary(TypedDict):
-    """The whole of summary.json."""
+    """The whole of summary.json; a part that was not reached is null."""
 
     schema: Literal[1]
     run: RunPart
@@ -337,82 +330,43 @@ class Summary(TypedDict):
     stages: list[StageRecordPart]
 
 
-def check_summary(summary: Mapping[str, Any]) -> None:
-    """Raise ValueError, naming every place, unless `summary` holds schema 1 and is valid JSON."""
-    check_part(summary, Summary, "summary")
+def check_summary(summary: object) -> Summary:
+    """`summary` as it is; ValueError, naming every place, unless it has schema 1 and is JSON."""
+    return check_part(summary, Summary, "summary")
 
 
-def check_part(part: Mapping[str, Any], wanted: Any, place: str) -> None:
-    """Raise ValueError, naming every place, unless `part` is a valid table of `wanted` and JSON."""
-    problems = _problems(part, wanted, place) + _disorder(part, place)
+def check_part(part: object, wanted: type[_Part], place: str) -> _Part:
+    """`part` as it is; ValueError, naming every place, unless it is a `wanted` and valid JSON.
+
+    True is no number, a whole number is a fine float, and keys beyond those of `wanted` may be
+    there.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    problems: list[str] = []
+    try:
+        TypeAdapter(wanted).validate_python(part, strict=True)
+    except ValidationError as error:
+        for fault in error.errors(include_url=False):
+            given = "" if fault["type"] == "missing" else f" is {fault['input']!r}"
+            path = ".".join(map(str, (place, *fault["loc"])))
+            problems.append(f"{path}{given}: {fault['msg']}")
+    problems += _disorder(part, place)
     if problems:
         raise ValueError("; ".join(problems))
     json.dumps(part, allow_nan=False)
+    return cast(_Part, part)
 
 
-def _problems(value: Any, wanted: Any, place: str) -> list[str]:
-    origin, inner = get_origin(wanted), get_args(wanted)
-    if origin is NotRequired:
-        return _problems(value, inner[0], place)
-    if origin in (Union, UnionType):
-        return _problems_of_optional(value, inner, place)
-    if is_typeddict(wanted):
-        return _problems_of_part(value, wanted, place)
-    if origin in (dict, list):
-        return _problems_of_items(value, origin, inner[-1], place)
-    fits = value in inner if origin is Literal else _is_a(value, wanted)
-    name = wanted if origin is Literal else wanted.__name__
-    return [] if fits else [f"{place} is {value!r}, not {name}"]
-
-
-def _is_a(value: Any, wanted: type) -> bool:
-    # Python counts True as an int and JSON does not; a whole number is a fine float.
-    allowed = (int, float) if wanted is float else wanted
-    return isinstance(value, allowed) and (wanted is bool or not isinstance(value, bool))
-
-
-def _problems_of_optional(value: Any, choices: tuple[Any, ...], place: str) -> list[str]:
-    if value is None and NoneType in choices:
-        return []
-    (wanted,) = (choice for choice in choices if choice is not NoneType)
-    return _problems(value, wanted, place)
-
-
-def _problems_of_part(value: Any, wanted: Any, place: str) -> list[str]:
-    if not isinstance(value, Mapping):
-        return [f"{place} is {value!r}, not a table"]
-    found: list[str] = []
-    for key, hint in get_type_hints(wanted, include_extras=True).items():
-        if key in value:
-            found += _problems(value[key], hint, f"{place}.{key}")
-        elif get_origin(hint) is not NotRequired:
-            found.append(f"{place}.{key} is missing")
-    return found
-
-
-def _problems_of_items(value: Any, container: type, wanted: Any, place: str) -> list[str]:
-    if not isinstance(value, container):
-        return [f"{place} is {value!r}, not a {container.__name__}"]
-    return [
-        problem
-        for key, item in _children(value)
-        for problem in _problems(item, wanted, f"{place}.{key}")
-    ]
-
-
-def _disorder(value: Any, place: str) -> list[str]:
+def _disorder(value: object, place: str) -> Iterator[str]:
     """Places whose interval does not hold its own value."""
-    found: list[str] = []
-    if isinstance(value, Mapping):
-        bounds = [value[key] for key in ("low", "value", "high") if _is_a(value.get(key), float)]
-        if len(bounds) == 3 and bounds != sorted(bounds):
-            found.append(f"{place} has low, value, high = {bounds}")
-    for key, item in _children(value):
-        found += _disorder(item, f"{place}.{key}")
-    return found
-
-
-def _children(value: Any) -> Iterable[tuple[Any, Any]]:
-    if isinstance(value, Mapping):
-        return value.items()
-    return enumerate(value) if isinstance(value, list) else ()
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    if not isinstance(value, Mapping):
+        return
+    given = [value.get(key) for key in ("low", "value", "high")]
+    bounds = [bound for bound in given if isinstance(bound, int | float)]
+    if len(bounds) == 3 and bounds != sorted(bounds):
+        yield f"{place} has low, value, high = {bounds}"
+    for key, item in value.items():
+        yield from _disorder(item, f"{place}.{key}")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
 from caft.records import AnswerScore, Mode, Prediction, Question, Rationale
+
+_Row = TypeVar("_Row")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,4 +28,10 @@ class ReportTables:
     complexity_of: Mapping[str, str] = field(default_factory=dict)
     rationales: Sequence[Rationale] = ()
     predictions: Mapping[tuple[str, Mode], Sequence[Prediction]] = field(default_factory=dict)
-    curves: Sequence[Mapping[str, Any]] = ()
+    curves: Sequence[Mapping[str, float]] = ()
+
+
+def take_evenly(rows: Sequence[_Row], count: int) -> list[_Row]:
+    """Up to `count` rows at even distances, so that the end is seen as well as the start."""
+    count = min(count, len(rows))
+    return [rows[place * len(rows) // count] for place in range(count)]

@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from caft.estimators import ESTIMATORS
+from caft.estimators import ESTIMATORS, Estimator
+from caft.report.schema import Area
 
 
-def name_estimator(estimator: str) -> str:
+def describe_estimator(name: str) -> Estimator:
+    """The estimator of that name, or for one that is none of ours, one with no more than a name."""
+    return ESTIMATORS.get(name) or Estimator(name=name, title=name.replace("_", " "))
+
+
+def name_estimator(name: str) -> str:
     """An estimator's name as it stands in a sentence; a circular one is called so."""
-    if estimator in ESTIMATORS:
-        return ESTIMATORS[estimator].title
-    return estimator.replace("_", " ")
+    return describe_estimator(name).title
 
 
-def unit_of(estimator: str) -> str:
+def unit_of(name: str) -> str:
     """Nats for entropies, nothing for shares and margins."""
-    return ESTIMATORS[estimator].unit if estimator in ESTIMATORS else ""
+    return describe_estimator(name).unit
 
 
 def percent(share: float) -> str:
@@ -45,6 +49,11 @@ def area_between(area: Mapping[str, Any]) -> str:
     if area["value"] is None:
         return "none"
     return f"{area['value']:.3f} ({area['low']:.3f} to {area['high']:.3f})"
+
+
+def reason_of(area: Area) -> str:
+    """Why an area does not exist."""
+    return area.get("reason") or "no reason was recorded"
 
 
 def p_in_words(p: float) -> str:
@@ -87,6 +96,11 @@ def memory(size: int | None) -> str:
     if size is None:
         return "not measured"
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def capitalise(text: str) -> str:
+    """The text with its first letter as a capital, and the others as they are."""
+    return text[:1].upper() + text[1:]
 
 
 def clip(text: str, length: int) -> str:

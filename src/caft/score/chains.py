@@ -8,7 +8,9 @@ looked at. Aggregates as in the paper's comparison of CoT entropies (our notes, 
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from statistics import fmean
 
 from caft.records import Chain
@@ -70,12 +72,7 @@ def find_answer_token(pieces: Sequence[str], *, opened: bool = False) -> int | N
 
 def _token_at(pieces: Sequence[str], character: int) -> int:
     """The token that holds the character, or the number of tokens behind the last one."""
-    end = 0
-    for place, piece in enumerate(pieces):
-        end += len(piece)
-        if end > character:
-            return place
-    return len(pieces)
+    return bisect_right(list(accumulate(map(len, pieces))), character)
 
 
 def split_sentences(pieces: Sequence[str]) -> list[tuple[int, int]]:
@@ -85,18 +82,18 @@ def split_sentences(pieces: Sequence[str]) -> list[tuple[int, int]]:
     point in 3.5 ends none. White space alone belongs to the sentence before it.
     """
     bounds: list[tuple[int, int]] = []
-    start, said = 0, ""
+    start, sentence = 0, ""
     for place, piece in enumerate(pieces):
-        said += piece
+        sentence += piece
         rest = "".join(pieces[place + 1 : place + 3])
         ends = "\n" in piece or (
-            bool(_ENDS_SENTENCE.search(said.rstrip())) and (not rest or rest[0].isspace())
+            bool(_ENDS_SENTENCE.search(sentence.rstrip())) and (not rest or rest[0].isspace())
         )
         if not ends and place < len(pieces) - 1:
             continue
-        if not said.strip() and bounds:
+        if not sentence.strip() and bounds:
             bounds[-1] = (bounds[-1][0], place + 1)
         else:
             bounds.append((start, place + 1))
-        start, said = place + 1, ""
+        start, sentence = place + 1, ""
     return bounds

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from caft.dials import Count, Text, check_dials
 from caft.estimators import find_estimator
-from caft.teachers.config import OpenAITeacherConfig
+from caft.teachers.config import EndpointConfig
 from caft.text.prompts import Wanted
 
 
@@ -42,7 +42,7 @@ class ChainConfig:
     """The student's own chains of thought, for the estimators cot_*.
 
     `thinking` opens the thinking span of models that have one; the estimates are then those of
-    the span's tokens, as they are where a template opens a span whatever it is told.
+    the span's tokens, as they are where a template opens one by itself.
     """
 
     max_new_tokens: Count = 512
@@ -53,13 +53,12 @@ class ChainConfig:
         check_dials(self, "score.chain")
 
 
-@dataclass(kw_only=True, slots=True)
-class JudgeConfig(OpenAITeacherConfig):
-    """The endpoint that judges questions: a teacher's dials, with a budget of its own."""
+@dataclass(kw_only=True)
+class JudgeConfig(EndpointConfig):
+    """The endpoint that judges questions, with a budget of its own."""
 
     group: ClassVar[str] = "score.judge"
 
-    name: Text = "judge"
     max_tokens: Count = 512
 
 

@@ -6,29 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from pytorch_lightning import LightningModule
 
 from caft.kernels.kv_cache import SharedPrefix
 from caft.kernels.memory import memory_may_end
-from caft.kernels.packing import (
-    Pack,
-    common_prefix,
-    compute_prefix,
-    pack_behind_stems,
-    packed_attention,
-    packed_logits,
-)
+from caft.kernels.packed_attention import packed_attention
+from caft.kernels.packing import Pack, compute_prefix, pack_groups, packed_logits
 from caft.kernels.shared_prefixes import (
-    SHORTEST_STEM,
+    SHORTEST_PREFIX,
     PrefixGroup,
+    common_prefix,
     find_prefix_groups,
     plan_grouped_packs,
 )
 from caft.models.estimates import estimate_complexity
 from caft.models.generation import logits_not_finite
+from caft.protocols import CausalLM
 from caft.score.prepare import ScoringRow
 
 # Bounds the logits of a pack, whatever the vocabulary: 50 MB of bfloat16 for 200,000 tokens.
@@ -37,14 +33,14 @@ _MOST_ROWS = 128
 
 @dataclass(frozen=True, slots=True)
 class ScoringPack:
-    """Rows that share one forward pass, bundle by bundle, behind the same `prefix` tokens.
+    """Rows that share one forward pass, group by group, behind the same `prefix` tokens.
 
-    `bundles` are pairs of a stem's length and its number of rows. Tensors are made when the
-    pack's turn comes: those of all packs together would be most of the memory of scoring.
+    `groups` are pairs: how many tokens its rows share, and how many rows they are. Tensors are made
+    when the pack's turn comes: those of all packs would be most of the memory of scoring.
     """
 
     rows: tuple[ScoringRow, ...]
-    bundles: tuple[tuple[int, int], ...]
+    groups: tuple[tuple[int, int], ...]
     prefix: int
 
     @property
@@ -55,12 +51,12 @@ class ScoringPack:
     def lay_out(self) -> tuple[Pack, torch.Tensor]:
         """The pack, and the answer positions of its rows in it, [rows]."""
         left = iter([row.prompt_ids[self.prefix :] for row in self.rows])
-        bundles, own_lengths = [], []
-        for stem, count in self.bundles:
+        groups, own_lengths = [], []
+        for shared, count in self.groups:
             members = list(islice(left, count))
-            bundles.append((members[0][:stem], [ids[stem:] for ids in members]))
-            own_lengths += [len(ids) - stem for ids in members]
-        pack = pack_behind_stems(bundles, first_position=self.prefix)
+            groups.append((members[0][:shared], [ids[shared:] for ids in members]))
+            own_lengths += [len(ids) - shared for ids in members]
+        pack = pack_groups(groups, first_position=self.prefix)
         return pack, torch.tensor(pack.starts) + torch.tensor(own_lengths) - 1
 
 
@@ -80,7 +76,7 @@ class NextToken(NamedTuple):
 class ScoringModule(LightningModule):  # type: ignore[misc]
     """Wraps the student for `Trainer.predict`; the prefix that all rows share is run once."""
 
-    def __init__(self, model: Any, prefix_ids: Sequence[int]) -> None:
+    def __init__(self, model: CausalLM, prefix_ids: Sequence[int]) -> None:
         super().__init__()
         self.model = model
         self.prefix_ids = tuple(prefix_ids)
@@ -99,15 +95,15 @@ class ScoringModule(LightningModule):  # type: ignore[misc]
         with memory_may_end(explain), packed_attention(self.model):
             behind = self._behind_prefix(pack.to(self.device))
             logits = packed_logits(self.model, behind, positions)
-        # Not isfinite of them all: on the way there it copies the logits twice.
+        # isfinite of them all would copy the logits twice.
         ends = torch.stack(logits.aminmax(dim=-1))
         for row, finite in zip(batch.rows, torch.isfinite(ends).all(0).tolist(), strict=True):
             if not finite:
                 raise logits_not_finite(row.question_id)
         estimated = estimate_complexity(logits, [row.label_ids for row in batch.rows])
         return [
-            NextToken(row.question_id, *said)
-            for row, said in zip(batch.rows, estimated, strict=True)
+            NextToken(row.question_id, *estimates)
+            for row, estimates in zip(batch.rows, estimated, strict=True)
         ]
 
     def _behind_prefix(self, pack: Pack) -> Pack:
@@ -124,17 +120,17 @@ def plan_scoring(
     """The prefix that all prompts share, and the packs of what follows it in each."""
     prompts = [row.prompt_ids for row in rows]
     shared = common_prefix(prompts)
-    if shared < SHORTEST_STEM:
+    if shared < SHORTEST_PREFIX:
         shared = 0
     rest = [prompt[shared:] for prompt in prompts]
     plan = plan_grouped_packs(rest, find_prefix_groups(rest), most_tokens, _MOST_ROWS)
     return prompts[0][:shared], [_pack(pack, rows, shared) for pack in plan]
 
 
-def _pack(bundles: Sequence[PrefixGroup], rows: Sequence[ScoringRow], prefix: int) -> ScoringPack:
+def _pack(groups: Sequence[PrefixGroup], rows: Sequence[ScoringRow], prefix: int) -> ScoringPack:
     return ScoringPack(
-        rows=tuple(rows[row] for bundle in bundles for row in bundle.members),
-        bundles=tuple((bundle.stem, len(bundle.members)) for bundle in bundles),
+        rows=tuple(rows[row] for group in groups for row in group.members),
+        groups=tuple((group.prefix, len(group.members)) for group in groups),
         prefix=prefix,
     )
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from caft.errors import UserError
-from caft.models.encoding import asks_in_chat, encode_answer_prompt, encode_prompt
+from caft.models.encoding import encode_answer_prompt, encode_prompt, uses_chat_template
+from caft.protocols import Tokenizer
 from caft.records import Question
 from caft.text.answers import answer_labels, gold_label
 from caft.text.config import PromptConfig
@@ -31,12 +31,12 @@ class ScoringRow:
 def prepare_rows(
     questions: Sequence[Question],
     config: PromptConfig,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     shots: Sequence[Question],
     wanted: Wanted = Wanted.answer,
 ) -> list[ScoringRow]:
     """A row for every question, in order; `wanted` is the answer or one of the fallbacks."""
-    chat = asks_in_chat(config.style, tokenizer)
+    chat = uses_chat_template(config.style, tokenizer)
     rows = []
     for question in questions:
         prompt = write_prompt(question, config, wanted, chat=chat, shots=shots)
@@ -49,7 +49,7 @@ def prepare_rows(
 
 
 def _encode_row(
-    question: Question, prompt: Prompt, labels: tuple[str, ...], gold: str, tokenizer: Any
+    question: Question, prompt: Prompt, labels: tuple[str, ...], gold: str, tokenizer: Tokenizer
 ) -> ScoringRow:
     if not labels:
         return ScoringRow(question.id, encode_prompt(prompt, tokenizer), (), (), gold)

@@ -1,13 +1,13 @@
-"""From the next token to an AnswerScore: what was said, and was it right. Pure."""
+"""From the next token to an AnswerScore: what was answered, and was it right. Pure."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
-from typing import Any
 
 from caft.models.encoding import token_pieces
+from caft.protocols import Tokenizer
 from caft.records import AnswerScore, Chain, Question
 from caft.score.module import NextToken
 from caft.score.prepare import ScoringRow
@@ -20,35 +20,35 @@ from caft.trainers.replies import WrittenReply
 
 def read_answers(
     rows: Sequence[ScoringRow],
-    said: Mapping[str, NextToken],
+    predicted: Mapping[str, NextToken],
     written: Mapping[str, WrittenReply],
-    tokenizer: Any,
+    tokenizer: Tokenizer,
 ) -> list[AnswerScore]:
     """A score for every row, in order; `written` are the free-text answers, end tokens left out."""
     return [
-        _read_free_text(row, said[row.question_id], written[row.question_id], tokenizer)
+        _read_free_text(row, predicted[row.question_id], written[row.question_id], tokenizer)
         if row.question_id in written
-        else _read_label(row, said[row.question_id], tokenizer)
+        else _read_label(row, predicted[row.question_id], tokenizer)
         for row in rows
     ]
 
 
-def _read_label(row: ScoringRow, said: NextToken, tokenizer: Any) -> AnswerScore:
+def _read_label(row: ScoringRow, first: NextToken, tokenizer: Tokenizer) -> AnswerScore:
     label_of = dict(zip(row.label_ids, row.labels, strict=True))
-    label = label_of.get(said.token)
-    gold = dict(zip(row.labels, said.label_log_p, strict=False)).get(row.gold)
+    label = label_of.get(first.token)
+    gold = dict(zip(row.labels, first.label_log_p, strict=False)).get(row.gold)
     return AnswerScore(
         question_id=row.question_id,
-        predicted=tokenizer.decode([said.token]).strip() if label is None else label,
+        predicted=tokenizer.decode([first.token]).strip() if label is None else label,
         valid=label is not None,
         correct=label == row.gold,
-        estimates={**said.estimates, "gold_cross_entropy": None if gold is None else -gold},
-        option_probabilities=tuple(math.exp(log_p) for log_p in said.label_log_p),
+        estimates={**first.estimates, "gold_cross_entropy": None if gold is None else -gold},
+        option_probabilities=tuple(math.exp(log_p) for log_p in first.label_log_p),
     )
 
 
 def _read_free_text(
-    row: ScoringRow, said: NextToken, reply: WrittenReply, tokenizer: Any
+    row: ScoringRow, first: NextToken, reply: WrittenReply, tokenizer: Tokenizer
 ) -> AnswerScore:
     pieces = token_pieces(reply.ids, tokenizer)
     answer = first_line("".join(pieces))
@@ -57,14 +57,14 @@ def _read_free_text(
         predicted=answer,
         valid=bool(answer),
         correct=bool(answer) and answers_agree(answer, row.gold),
-        estimates={**said.estimates, **estimate_answer(reply, answer_span(pieces))},
+        estimates={**first.estimates, **estimate_answer(reply, answer_span(pieces))},
     )
 
 
 def estimate_answer(reply: WrittenReply, span: slice) -> dict[str, float | None]:
     """Estimates at the answer's own tokens: the first one's, and mean and sum over all (nats).
 
-    Nothing for a reply without an answer: what the forward pass said then stands.
+    Nothing for a reply without an answer: the estimates of the forward pass then stand.
     """
     entropies = reply.entropies[span]
     if not entropies:
@@ -103,7 +103,12 @@ def first_line(reply: str) -> str:
 
 
 def read_chain(
-    question: Question, reply: WrittenReply, prompt: PromptConfig, tokenizer: Any, *, opened: bool
+    question: Question,
+    reply: WrittenReply,
+    prompt: PromptConfig,
+    tokenizer: Tokenizer,
+    *,
+    opened: bool,
 ) -> Chain:
     """A reply as a chain of thought, with the answer at its end.
 

@@ -1,7 +1,6 @@
-"""Scores a list of questions with a student, or takes the scores from the store.
+"""What the base model is asked before the split, as stages of the store; and what a judge is.
 
-Also the student's own chains of thought, and a judge's replies. Whatever is computed or bought
-is kept as it comes: an interrupted stage goes on where it stopped.
+Whatever is computed or bought is kept as it comes: an interrupted stage goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -9,23 +8,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 from caft.models.student import Student
 from caft.records import AnswerScore, Chain, Judgement, Question
 from caft.score.config import ChainConfig, ModelScoreConfig
-from caft.store import (
-    Artifact,
-    Store,
-    digest,
-    read_table,
-    source_digest,
-    write_table,
-)
+from caft.store import StageKind, digest, read_table, source_digest, write_table
 from caft.teachers.ask import ask_all
-from caft.teachers.config import OpenAITeacherConfig
+from caft.teachers.config import EndpointConfig
 from caft.teachers.progress import Watcher
 from caft.teachers.replies import Request, TeacherReply
 from caft.text.config import PromptConfig
@@ -42,195 +34,199 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 SOURCES = ("score", *PREDICTING_SOURCES)
-_SCORES, _CHAINS, _JUDGEMENTS = "scores.parquet", "chains.parquet", "judgements.parquet"
-_FREE_TEXT_BATCH = 32
+_SCORES, _CHAINS = "scores.parquet", "chains.parquet"
+_FREE_ANSWERS_AT_ONCE = 128
 
 
-@dataclass(frozen=True, slots=True)
-class ScoreInputs:
-    """Everything a table of scores depends on. `shots` stand solved before every question.
-
-    `wanted` is the bare answer, or a fallback prompt's.
-    """
+@dataclass(frozen=True, kw_only=True)
+class AskedStudent:
+    """A student, the questions that it is asked, and the shots that stand solved before each."""
 
     student: Student
     questions: Sequence[Question]
     shots: Sequence[Question]
     prompt: PromptConfig
-    config: ModelScoreConfig
-    wanted: Wanted = Wanted.answer
+    trainer: TrainerConfig
+
+    resumable: ClassVar[bool] = True
+    scratch: ClassVar[Sequence[str]] = JOURNALS
 
     @property
-    def key(self) -> dict[str, Any]:
-        """For the store; the run's seed is not in it, since nothing here is drawn."""
+    def asked_key(self) -> dict[str, object]:
+        """For the store; no seed is in it, since nothing here is drawn."""
         return {
             "student": self.student.key,
             "questions": digest(self.questions),
             "shots": digest(self.shots),
             "prompt": self.prompt,
-            "wanted": self.wanted,
-            "free_answer_tokens": self.config.free_answer_tokens,
             "sources": source_digest(*SOURCES),
         }
 
 
-def find_scores(scoring: ScoreInputs, store: Store) -> Artifact | None:
-    """The scores, where they have been made before."""
-    return store.find("score", scoring.key)
+@dataclass(frozen=True, kw_only=True)
+class ScoreInputs(AskedStudent):
+    """One forward pass a question. `wanted` is the bare answer, or a fallback prompt's."""
 
+    config: ModelScoreConfig
+    wanted: Wanted = Wanted.answer
+    kind: StageKind = StageKind.score
 
-def read_scores(artifact: Artifact) -> list[AnswerScore]:
-    """The table that a scoring left, in the order of its questions."""
-    return read_table(artifact.folder / _SCORES, AnswerScore)
+    @property
+    def key(self) -> dict[str, object]:
+        """For the store."""
+        return {
+            **self.asked_key,
+            "wanted": self.wanted,
+            "free_answer_tokens": self.config.free_answer_tokens,
+        }
 
+    @cached_property
+    def rows(self) -> list[ScoringRow]:
+        """What is sent, in the order of the questions.
 
-def score_questions(scoring: ScoreInputs, store: Store, trainer: TrainerConfig) -> Artifact:
-    """One forward pass a question, or none where the store has the scores."""
+        UserError for an answer label of several tokens and a template that refuses the turns.
+        """
+        from caft.score.prepare import prepare_rows
 
-    def produce(folder: Path) -> None:
-        predictor = Predictor(scoring.student, trainer, folder)
-        write_table(folder / _SCORES, AnswerScore, _score(scoring, predictor))
+        return prepare_rows(
+            self.questions, self.prompt, self.student.tokenizer, self.shots, self.wanted
+        )
 
-    return store.obtain("score", scoring.key, produce, resumable=True, scratch=JOURNALS)
+    @property
+    def free_rows(self) -> list[ScoringRow]:
+        """The rows whose free-text answers are written out."""
+        return [row for row in self.rows if not row.labels]
 
+    def check(self) -> None:
+        """UserError for what `rows` refuses, and a prompt that leaves no room; loads no model."""
+        self.student.refuse_long_prompts(
+            {row.question_id: len(row.prompt_ids) for row in self.rows},
+            reply_tokens=self.config.free_answer_tokens if self.free_rows else 1,
+        )
 
-def encode_questions(scoring: ScoreInputs) -> list[ScoringRow]:
-    """The rows that a scoring sends, in the order of its questions.
+    def produce(self, folder: Path) -> None:
+        """Score the questions."""
+        self.check()
+        predictor = Predictor(self.student, self.trainer, folder)
+        write_table(folder / _SCORES, AnswerScore, _score(self, predictor))
+        # A run goes on for hours, and has no more use for them.
+        vars(self).pop("rows")
 
-    UserError for an answer label of several tokens and a template that refuses the turns.
-    """
-    from caft.score.prepare import prepare_rows
-
-    return prepare_rows(
-        scoring.questions, scoring.prompt, scoring.student.tokenizer, scoring.shots, scoring.wanted
-    )
-
-
-def refuse_unfit_rows(scoring: ScoreInputs) -> tuple[list[ScoringRow], list[ScoringRow]]:
-    """All rows, and those whose free-text answers are written out; before any model loads.
-
-    UserError for what `encode_questions` refuses, and a prompt that leaves no room.
-    """
-    rows = encode_questions(scoring)
-    free = [row for row in rows if not row.labels]
-    scoring.student.refuse_long_prompts(
-        {row.question_id: len(row.prompt_ids) for row in rows},
-        reply_tokens=scoring.config.free_answer_tokens if free else 1,
-    )
-    return rows, free
+    @staticmethod
+    def read(folder: Path) -> list[AnswerScore]:
+        """The scores, in the order of the questions."""
+        return read_table(folder / _SCORES, AnswerScore)
 
 
 def _score(scoring: ScoreInputs, predictor: Predictor) -> list[AnswerScore]:
     from caft.score.module import NextToken, ScoringModule, plan_scoring
     from caft.score.read import read_answers
 
-    rows, free = refuse_unfit_rows(scoring)
-    tokens = scoring.config.tokens_a_pass(scoring.student.device)
-    prefix_ids, packs = plan_scoring(rows, tokens)
+    rows, student = scoring.rows, scoring.student
+    prefix_ids, packs = plan_scoring(rows, scoring.config.tokens_a_pass(student.device))
     log.info(
         "scoring %d questions in %d forward passes of %s (shared prefix: %d tokens)",
         len(rows),
         len(packs),
-        scoring.student.dtype,
+        student.dtype,
         len(prefix_ids),
     )
     make_module = partial(ScoringModule, prefix_ids=prefix_ids)
     results = predictor.predict(make_module, packs, title="scoring")
-    said = {
+    predicted = {
         name: NextToken(**{**row, "label_log_p": tuple(row["label_log_p"])})
         for name, row in results.items()
     }
-    written = _write_free_answers(
-        scoring, [(row.question_id, row.prompt_ids) for row in free], predictor
-    )
-    return read_answers(rows, said, written, scoring.student.tokenizer)
+    written = _write_free_answers(scoring, predictor)
+    return read_answers(rows, predicted, written, student.tokenizer)
 
 
-def _write_free_answers(
-    scoring: ScoreInputs, prompts: Sequence[tuple[str, tuple[int, ...]]], predictor: Predictor
-) -> dict[str, WrittenReply]:
-    from caft.models.chat_template import knows_turns
+def _write_free_answers(scoring: ScoreInputs, predictor: Predictor) -> dict[str, WrittenReply]:
+    from caft.models.chat_template import has_working_template
+    from caft.models.generation import ReplyRules
     from caft.score.read import without_end
-    from caft.trainers.replies import ReplyConfig
 
-    # A completion may end like a text or, where the model knows turns, like a turn.
-    ends = scoring.student.end_ids(chat=knows_turns(scoring.student.tokenizer))
-    reply = ReplyConfig(
+    # A completion may end like a text or, where the template has turns, like a turn.
+    ends = scoring.student.end_ids(chat=has_working_template(scoring.student.tokenizer))
+    rules = ReplyRules(
         max_new_tokens=scoring.config.free_answer_tokens,
         end_ids=ends,
         stop_after_marker=False,
+        stop_after_line=True,
         with_spread=True,
     )
-    replies = predictor.write(prompts, _FREE_TEXT_BATCH, reply, title="answers")
+    prompts = [(row.question_id, row.prompt_ids) for row in scoring.free_rows]
+    replies = predictor.write(prompts, rules, rows=_FREE_ANSWERS_AT_ONCE, title="answers")
     return {name: without_end(reply, ends) for name, reply in replies.items()}
 
 
-# Chains of thought
-
-
-@dataclass(frozen=True, slots=True)
-class CotInputs:
-    """Everything a table of the student's own chains of thought depends on."""
-
-    student: Student
-    questions: Sequence[Question]
-    shots: Sequence[Question]
-    prompt: PromptConfig
-    config: ChainConfig
-
-    @property
-    def key(self) -> dict[str, Any]:
-        """For the store; greedy replies draw on no seed."""
-        return {
-            "student": self.student.key,
-            "questions": digest(self.questions),
-            "shots": digest(self.shots),
-            "prompt": self.prompt,
-            "config": self.config,
-            "sources": source_digest(*SOURCES),
-        }
-
-
-def find_chains(chaining: CotInputs, store: Store) -> Artifact | None:
-    """The chains, where they have been written before."""
-    return store.find("chain", chaining.key)
-
-
-def read_chains(artifact: Artifact) -> list[Chain]:
-    """The table of chains, in the order of its questions."""
-    return read_table(artifact.folder / _CHAINS, Chain)
-
-
-def write_chains(chaining: CotInputs, store: Store, trainer: TrainerConfig) -> Artifact:
+@dataclass(frozen=True, kw_only=True)
+class CotInputs(AskedStudent):
     """The student's own greedy chain of thought for every question, with its entropies."""
 
-    def produce(folder: Path) -> None:
-        predictor = Predictor(chaining.student, trainer, folder)
-        write_table(folder / _CHAINS, Chain, _write_chains(chaining, predictor))
+    config: ChainConfig
 
-    return store.obtain("chain", chaining.key, produce, resumable=True, scratch=JOURNALS)
+    kind: ClassVar[StageKind] = StageKind.chains
+
+    @property
+    def key(self) -> dict[str, object]:
+        """For the store."""
+        return {**self.asked_key, "config": self.config}
+
+    @cached_property
+    def prompts(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Question ids and prompt tokens, in the order of the questions."""
+        from caft.models.encoding import encode_prompt, uses_chat_template
+
+        tokenizer = self.student.tokenizer
+        chat = uses_chat_template(self.prompt.style, tokenizer)
+        prompts = [
+            write_prompt(question, self.prompt, Wanted.rationale, chat=chat, shots=self.shots)
+            for question in self.questions
+        ]
+        # A span that the template opens unasked is a chain of thought as good as any.
+        thinking = self.config.thinking
+        return [
+            (question.id, encode_prompt(prompt, tokenizer, thinking=thinking, closed=False))
+            for question, prompt in zip(self.questions, prompts, strict=True)
+        ]
+
+    def check(self) -> None:
+        """UserError where a prompt leaves no room for a chain; loads no model."""
+        lengths = {name: len(ids) for name, ids in self.prompts}
+        self.student.refuse_long_prompts(lengths, self.config.max_new_tokens)
+
+    def produce(self, folder: Path) -> None:
+        """Write the chains."""
+        self.check()
+        predictor = Predictor(self.student, self.trainer, folder)
+        write_table(folder / _CHAINS, Chain, _write_chains(self, predictor))
+        vars(self).pop("prompts")
+
+    @staticmethod
+    def read(folder: Path) -> list[Chain]:
+        """The chains, in the order of the questions."""
+        return read_table(folder / _CHAINS, Chain)
 
 
 def _write_chains(chaining: CotInputs, predictor: Predictor) -> list[Chain]:
-    from caft.models.encoding import asks_in_chat
+    from caft.models.encoding import uses_chat_template
+    from caft.models.generation import ReplyRules
     from caft.score.read import read_chain, without_end
-    from caft.trainers.replies import ReplyConfig
 
-    tokenizer, config = chaining.student.tokenizer, chaining.config
-    prompts = refuse_long_chains(chaining)
-    # Some templates open the span whatever they are told.
+    tokenizer, config, prompts = chaining.student.tokenizer, chaining.config, chaining.prompts
+    # Some templates open the span whether they are asked to or not.
     opened = {name: opens_thinking(tokenizer.decode(ids)) for name, ids in prompts}
-    chat = asks_in_chat(chaining.prompt.style, tokenizer)
     log.info("writing %d chains of thought", len(prompts))
-    ends = chaining.student.end_ids(chat=chat)
-    reply = ReplyConfig(
+    ends = chaining.student.end_ids(chat=uses_chat_template(chaining.prompt.style, tokenizer))
+    rules = ReplyRules(
         max_new_tokens=config.max_new_tokens,
         end_ids=ends,
         # What looks like an answer inside a thinking span ends nothing.
         stop_after_marker=not (config.thinking or any(opened.values())),
         with_spread=True,
     )
-    written = predictor.write(prompts, config.batch_size, reply, title="chains")
+    written = predictor.write(prompts, rules, rows=config.batch_size, title="chains")
     return [
         read_chain(
             question,
@@ -243,36 +239,12 @@ def _write_chains(chaining: CotInputs, predictor: Predictor) -> list[Chain]:
     ]
 
 
-def refuse_long_chains(chaining: CotInputs) -> list[tuple[str, tuple[int, ...]]]:
-    """Question ids and prompt tokens, in order; UserError where one leaves no room for a chain."""
-    from caft.models.encoding import asks_in_chat, encode_prompt
-
-    tokenizer, config = chaining.student.tokenizer, chaining.config
-    chat = asks_in_chat(chaining.prompt.style, tokenizer)
-    prompts = [
-        write_prompt(question, chaining.prompt, Wanted.rationale, chat=chat, shots=chaining.shots)
-        for question in chaining.questions
-    ]
-    encoded = [
-        # A span that the template opens unasked is a chain of thought as good as any.
-        (question.id, encode_prompt(prompt, tokenizer, thinking=config.thinking, closed=False))
-        for question, prompt in zip(chaining.questions, prompts, strict=True)
-    ]
-    chaining.student.refuse_long_prompts(
-        {name: len(ids) for name, ids in encoded}, config.max_new_tokens
-    )
-    return encoded
-
-
-# A judge
-
-
 def ask_judge(
     questions: Sequence[Question],
     estimators: Sequence[str],
     *,
     prompt: PromptConfig,
-    judge: OpenAITeacherConfig,
+    judge: EndpointConfig,
     ledger_path: Path,
     progress: Watcher | None = None,
 ) -> list[Judgement]:
@@ -281,9 +253,9 @@ def ask_judge(
     UserError where the user must act, with every reply kept (see `caft.teachers`).
     """
     asked = [(name, question) for name in estimators for question in questions]
-    prompts = judge_prompts(questions, estimators, prompt)
     requests = [
-        Request(tuple((turn.role, turn.content) for turn in each.messages)) for each in prompts
+        Request(tuple((turn.role, turn.content) for turn in each.messages))
+        for each in judge_prompts(questions, estimators, prompt)
     ]
     replies = ask_all(requests, judge, ledger_path, progress)
     return [
@@ -310,13 +282,4 @@ def _read_judgement(estimator: str, question: Question, reply: TeacherReply) -> 
         prompt_tokens=reply.prompt_tokens,
         completion_tokens=reply.completion_tokens,
         usd=reply.usd,
-    )
-
-
-def keep_judgements(judgements: Sequence[Judgement], store: Store) -> Artifact:
-    """The store's copy; the ledger keeps what was paid for."""
-    return store.obtain(
-        "judge",
-        {"judgements": digest(judgements)},
-        lambda folder: write_table(folder / _JUDGEMENTS, Judgement, judgements),
     )

@@ -1,8 +1,7 @@
 """Which questions are easy, middle and hard for this model? AnswerScores in, Placements out.
 
-Cut points come from training rows only and are applied to the other splits; every question is in
-exactly one class: easy < first cut <= middle < second cut <= hard. Goes wrong: an estimator
-that the scores do not have, or a value that is missing (UserError).
+Cut points come from training rows only and are applied to the other splits: easy < first cut <=
+middle < second cut <= hard. UserError where the scores lack an estimator or a value.
 """
 
 from caft.split.cuts import SplitResult

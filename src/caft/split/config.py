@@ -15,8 +15,7 @@ from caft.records import COMPLEXITIES
 class Invalid(Enum):
     """The rule for rows whose greedy token is no allowed answer.
 
-    `by_estimate` places them like all others; `hardest` puts them into the last class, since a
-    model that cannot even answer in form has shown no ease.
+    `by_estimate` places them like all others; `hardest` puts them into the last class.
     """
 
     by_estimate = "by_estimate"

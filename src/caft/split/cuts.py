@@ -31,7 +31,7 @@ class SplitResult:
 
     @cached_property
     def complexity_of(self) -> Mapping[str, str]:
-        """The class by question id; made once, since it is looked up question by question."""
+        """The class by question id."""
         return MappingProxyType({row.question_id: row.complexity for row in self.placements})
 
 
@@ -43,19 +43,14 @@ def estimate_values(scores: Sequence[AnswerScore], estimator: str) -> list[float
     """
     known = [difficulty(estimator, score.estimates.get(estimator)) for score in scores]
     excused = ESTIMATORS[estimator].may_be_missing and any(value is not None for value in known)
-    values = []
-    for score, value in zip(scores, known, strict=True):
-        if value is None and excused:
-            values.append(inf)
-        elif value is None:
-            there = [name for name, given in score.estimates.items() if given is not None]
-            raise UserError(
-                f"split.estimator is {estimator}, which question {score.question_id} has no value "
-                f"of; there is {', '.join(there)}"
-            )
-        else:
-            values.append(value)
-    return values
+    if not excused and None in known:
+        score = scores[known.index(None)]
+        there = [name for name, given in score.estimates.items() if given is not None]
+        raise UserError(
+            f"split.estimator is {estimator}, which question {score.question_id} has no value "
+            f"of; there is {', '.join(there)}"
+        )
+    return [inf if value is None else value for value in known]
 
 
 def quantile_cuts(values: Sequence[float], quantiles: Sequence[float]) -> tuple[float, ...]:
@@ -64,8 +59,8 @@ def quantile_cuts(values: Sequence[float], quantiles: Sequence[float]) -> tuple[
 
     # An unreadable row lies above all others, at a distance that keeps the cut a number.
     above = max((value for value in values if value != inf), default=0.0) + 1.0
-    told = np.asarray([min(value, above) for value in values])
-    return tuple(float(cut) for cut in np.quantile(told, list(quantiles)))
+    finite = np.asarray([min(value, above) for value in values])
+    return tuple(float(cut) for cut in np.quantile(finite, list(quantiles)))
 
 
 def shares_below(placed: Sequence[str], classes: Sequence[str]) -> list[float]:

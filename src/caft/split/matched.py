@@ -1,9 +1,8 @@
 """A random arm at the price of the entropy arm. Pure.
 
-Without it nobody can tell whether entropy helped or the rationales alone did (the paper has no
-such arm). The random arm takes questions in a seeded order until the entropy arm's budget is
-reached: as many teacher calls or as many teacher tokens, matching both what was asked and what
-was kept.
+It takes questions in a seeded order until the entropy arm's budget is reached: as many teacher
+calls or tokens, matching both what was asked and what was kept. Without it nobody can tell whether
+entropy helped or the rationales alone did (the paper has no such arm).
 """
 
 from __future__ import annotations
@@ -18,10 +17,7 @@ from caft.split.config import Match
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What asking a question costs, and what the part of it costs that may be trained on.
-
-    Calls and kept questions, or tokens, by the rule of `price_questions`.
-    """
+    """What asking a question costs, and what the part of it costs that may be trained on."""
 
     asked: float
     kept: float

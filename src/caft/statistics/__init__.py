@@ -1,34 +1,27 @@
 """Intervals, areas under curves and paired tests: numbers in, numbers out. Pure.
 
-In: plain sequences of numbers and booleans. Out: frozen records. Whatever resamples takes a seed
-and gives the same answer for it. A quantity that does not exist (an AUC when nothing went wrong)
-is None with its reason in words, never a NaN.
+Whatever resamples takes a seed and gives the same answer for it. A quantity that does not exist
+(an AUC when nothing went wrong) is None with its reason in words, never a NaN.
 """
 
-from caft.statistics.auc import (
-    AreaUnderCurve,
-    bootstrap_auc_interval,
-    delong_interval,
-    midranks,
-    roc_auc,
-)
+from caft.statistics.auc import AreaUnderCurve, RocPoint, roc_auc, roc_points
 from caft.statistics.calibration import (
     brier_score,
     expected_calibration_error,
     multiclass_brier_score,
 )
-from caft.statistics.clustered import sign_flip_exact, sum_differences
-from caft.statistics.detectable import smallest_paired_difference, smallest_unpaired_difference
-from caft.statistics.holm import holm_adjusted
+from caft.statistics.intervals import Interval, wilson_interval
 from caft.statistics.paired import (
     PairedOutcome,
     count_paired,
     mcnemar_exact,
     paired_difference,
+    sign_flip_exact,
+    smallest_paired_difference,
+    sum_differences,
 )
 from caft.statistics.paired_auc import ResampledAreas, resample_areas
 from caft.statistics.pareto import pareto_front
-from caft.statistics.roc import RocPoint, roc_points
 from caft.statistics.seeds import (
     ResampledMean,
     difference_interval,
@@ -36,8 +29,14 @@ from caft.statistics.seeds import (
     mean_over_seeds,
     resample_means,
 )
-from caft.statistics.verdict import ALPHA, FEWEST_SEEDS, WORTHWHILE_GAIN, Verdict, judge_difference
-from caft.statistics.wilson import Interval, wilson_interval
+from caft.statistics.verdict import (
+    ALPHA,
+    FEWEST_SEEDS,
+    WORTHWHILE_GAIN,
+    Verdict,
+    holm_adjusted,
+    judge_difference,
+)
 
 __all__ = [
     "ALPHA",
@@ -50,10 +49,8 @@ __all__ = [
     "ResampledMean",
     "RocPoint",
     "Verdict",
-    "bootstrap_auc_interval",
     "brier_score",
     "count_paired",
-    "delong_interval",
     "difference_interval",
     "expected_calibration_error",
     "holm_adjusted",
@@ -61,17 +58,15 @@ __all__ = [
     "mcnemar_exact",
     "mean_interval",
     "mean_over_seeds",
-    "midranks",
     "multiclass_brier_score",
     "paired_difference",
-    "resample_areas",
     "pareto_front",
+    "resample_areas",
     "resample_means",
     "roc_auc",
     "roc_points",
     "sign_flip_exact",
     "smallest_paired_difference",
-    "smallest_unpaired_difference",
     "sum_differences",
     "wilson_interval",
 ]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
-from caft.statistics.wilson import Interval
+from caft.statistics.intervals import Floats, Interval, normal_quantile, percentile_interval
+
+# At 0 itself the spread of an accuracy of 0 is 0 too, and no difference would pass for a root.
+_NEXT_TO_NOTHING = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,33 +39,21 @@ class PairedOutcome:
 def count_paired(first: Sequence[bool], second: Sequence[bool]) -> PairedOutcome:
     """Pair two models' outcomes; position i is the same question in both."""
     assert len(first) == len(second), f"{len(first)} outcomes against {len(second)}"
-    pairs = [(bool(one), bool(two)) for one, two in zip(first, second, strict=True)]
+    pairs = Counter((bool(one), bool(two)) for one, two in zip(first, second, strict=True))
     return PairedOutcome(
-        both=pairs.count((True, True)),
-        only_first=pairs.count((True, False)),
-        only_second=pairs.count((False, True)),
-        neither=pairs.count((False, False)),
+        both=pairs[True, True],
+        only_first=pairs[True, False],
+        only_second=pairs[False, True],
+        neither=pairs[False, False],
     )
 
 
 def mcnemar_exact(only_first: int, only_second: int) -> float:
-    """Two-sided p of McNemar's exact test: that a fair coin decided the differing questions.
+    """Two-sided p of McNemar's exact test; 1 when the models never differ."""
+    from scipy.stats import binomtest
 
-    Twice the smaller binomial tail, at most 1; 1 when the models never differ.
-    """
-    differing, fewer = only_first + only_second, min(only_first, only_second)
-    assert fewer >= 0, f"counts are {only_first} and {only_second}"
-    # Whole numbers to the end: exact for any number of questions, where floats would underflow.
-    ways = term = 1
-    for k in range(fewer):
-        term = term * (differing - k) // (k + 1)
-        ways += term
-    return min(1.0, 2 * _ratio_to_power_of_two(ways, differing))
-
-
-def _ratio_to_power_of_two(numerator: int, exponent: int) -> float:
-    spare = max(0, numerator.bit_length() - 64)
-    return math.ldexp(float(numerator >> spare), spare - exponent)
+    differing = only_first + only_second
+    return float(binomtest(only_first, differing).pvalue) if differing else 1.0
 
 
 def paired_difference(
@@ -69,15 +62,77 @@ def paired_difference(
     """Accuracy of the second minus the first, with percentile bounds of the paired bootstrap.
 
     Resampling n questions with replacement is one multinomial draw of the three possible
-    differences (-1, 0, +1), so thousands of resamples cost nothing. Where the models never
-    differ the bounds are 0 and 0: the bootstrap cannot see what it was not shown.
+    differences (-1, 0, +1). Where the models never differ the bounds are 0 and 0.
     """
     n = outcome.n
     assert n > 0, "no questions"
     same = outcome.both + outcome.neither
-    generator = np.random.default_rng(seed)
     shares = np.array([outcome.only_first, same, outcome.only_second]) / n
-    drawn = generator.multinomial(n, shares, resamples)
-    differences = (drawn[:, 2] - drawn[:, 0]) / n
-    low, high = np.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(outcome.difference, float(low), float(high), n)
+    drawn = np.random.default_rng(seed).multinomial(n, shares, resamples)
+    return percentile_interval(outcome.difference, (drawn[:, 2] - drawn[:, 0]) / n, n, confidence)
+
+
+def smallest_paired_difference(
+    n: int, differing: float, *, alpha: float = 0.05, power: float = 0.8
+) -> float | None:
+    """The least difference that McNemar's test would reveal on n questions asked of both models.
+
+    `differing` is the share of questions on which exactly one of the two is right (Connor, 1987).
+    None when not even differences that all point one way would stand out.
+    """
+    from scipy.optimize import brentq
+
+    assert n > 0, "no questions"
+    assert 0 <= differing <= 1, f"share of differing questions is {differing}"
+    z_alpha, z_power = normal_quantile(1 - alpha), NormalDist().inv_cdf(power)
+
+    def excess(gap: float) -> float:
+        spread = math.sqrt(max(0.0, differing - gap * gap))
+        return math.sqrt(n) * gap - z_alpha * math.sqrt(differing) - z_power * spread
+
+    if differing <= _NEXT_TO_NOTHING or excess(differing) < 0:
+        return None
+    return float(brentq(excess, _NEXT_TO_NOTHING, differing))
+
+
+# --- Several seeds: a question is one observation -----------------------------------------------
+
+
+def sum_differences(pairs: Iterable[tuple[Sequence[bool], Sequence[bool]]]) -> list[int]:
+    """For each question, in how many seeds the second model alone was right, minus the first.
+
+    A pair is both models' outcomes under one seed; position i is the same question in all.
+    """
+    gaps = [
+        [int(right) - int(left) for left, right in zip(first, second, strict=True)]
+        for first, second in pairs
+    ]
+    return [sum(of_question) for of_question in zip(*gaps, strict=True)]
+
+
+def sign_flip_exact(differences: Sequence[int]) -> float:
+    """Two-sided p that every question's difference may as well have had the other sign.
+
+    `differences` has one whole number a question, summed over the seeds: pooled replies would
+    count a question once a seed. It is Fisher's randomisation test for pairs (1935, The Design of
+    Experiments, section 21) with the question as the pair; under one seed it is McNemar's exact
+    test. The distribution of the sum is exact: questions of equal size make a binomial, and
+    binomials are convolved. 1 where nothing differs.
+    """
+    sizes = Counter(abs(difference) for difference in differences if difference)
+    chances = np.ones(1)
+    for size, count in sorted(sizes.items()):
+        chances = np.convolve(chances, _steps(size, count))
+    # chances[k]: that the differences which point up have sizes that sum to k.
+    up = sum(difference for difference in differences if difference > 0)
+    down = sum(-difference for difference in differences if difference < 0)
+    return min(1.0, 2 * float(chances[: min(up, down) + 1].sum()))
+
+
+def _steps(size: int, count: int) -> Floats:
+    """Chances of size * k, for k heads of `count` fair coins."""
+    from scipy.stats import binom
+
+    steps = np.zeros(size * count + 1)
+    steps[::size] = binom.pmf(np.arange(count + 1), count, 0.5)
+    return steps

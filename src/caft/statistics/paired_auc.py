@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from caft.statistics.auc import Flags, Floats
-from caft.statistics.wilson import Interval
+from caft.statistics.auc import Flags
+from caft.statistics.intervals import Floats, Interval, percentile_interval
 
 _CELLS_AT_ONCE = 4_000_000
 
@@ -24,19 +24,13 @@ class ResampledAreas:
 
     def interval(self, name: str) -> Interval:
         """One area with its percentile bounds."""
-        return self._interval(self.values[name], self.draws[name])
+        return percentile_interval(self.values[name], self.draws[name], self.n, self.confidence)
 
     def difference(self, first: str, second: str) -> Interval:
         """The second area minus the first, on the same rows (paired bootstrap)."""
-        return self._interval(
-            self.values[second] - self.values[first], self.draws[second] - self.draws[first]
-        )
-
-    def _interval(self, value: float, draws: Floats) -> Interval:
-        tails = [(1 - self.confidence) / 2, (1 + self.confidence) / 2]
-        low, high = (float(bound) for bound in np.quantile(draws, tails))
-        # Few rows can make an interval that misses what was observed.
-        return Interval(value, min(low, value), max(high, value), self.n)
+        value = self.values[second] - self.values[first]
+        draws = self.draws[second] - self.draws[first]
+        return percentile_interval(value, draws, self.n, self.confidence)
 
 
 def resample_areas(
@@ -53,8 +47,7 @@ def resample_areas(
     so that differences between scores are paired. Both kinds must occur.
     """
     flags = np.asarray(positives, dtype=bool)
-    assert flags.any(), "no positives"
-    assert not flags.all(), "no negatives"
+    assert 0 < flags.sum() < flags.size, "areas need positives and negatives"
     generator = np.random.default_rng(seed)
     ordered = {
         name: _Ordered(np.asarray(row, dtype=np.float64), flags) for name, row in scores.items()
@@ -95,10 +88,9 @@ class _Ordered:
     def areas(self, times_BR: np.ndarray) -> Floats:  # noqa: N803
         """One area a draw; B draws of how often each of R rows occurs."""
         drawn = times_BR[:, self.order]
-        groups = [
+        positives, negatives = (
             np.add.reduceat(drawn * kind, self.starts, axis=1) for kind in (self.flags, ~self.flags)
-        ]
-        positives, negatives = groups
+        )
         below = np.cumsum(negatives, axis=1) - negatives / 2
         pairs = positives[0].sum() * negatives[0].sum()
         areas: Floats = (positives * below).sum(axis=1) / pairs

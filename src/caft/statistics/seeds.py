@@ -5,30 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from statistics import fmean, stdev
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from caft.statistics.wilson import Interval, normal_quantile
+from caft.statistics.intervals import Floats, Interval, normal_quantile, percentile_interval
 
-Floats: TypeAlias = NDArray[np.float64]
 Name = TypeVar("Name")
 
 _RESAMPLED_AT_ONCE = 200
 
 
 def mean_over_seeds(values: Sequence[float], confidence: float = 0.95) -> Interval | None:
-    """Mean of one number a seed with Student's interval; None for fewer than two seeds.
-
-    It says how far tuning again with other seeds would move the mean, on the same questions.
-    """
+    """Mean of one number a seed with Student's interval; None for fewer than two seeds."""
     n = len(values)
     if n < 2:
         return None
-    mean = math.fsum(values) / n
-    variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
-    reach = _student_quantile(confidence, n - 1) * math.sqrt(variance / n)
+    mean = fmean(values)
+    reach = _student_quantile(confidence, n - 1) * stdev(values) / math.sqrt(n)
     return Interval(mean, mean - reach, mean + reach, n)
 
 
@@ -42,8 +37,7 @@ def _student_quantile(confidence: float, degrees: float) -> float:
 class ResampledMean:
     """An arm's accuracy under resampled questions, and what resampled seeds add to it.
 
-    `shares` is the accuracy of every seed; `of_seeds` is centred at 0. The two are apart since
-    only the second needs widening: questions are hundreds, seeds are three.
+    `shares` is the accuracy of every seed; `of_seeds` is centred at 0.
     """
 
     shares: Floats
@@ -68,8 +62,7 @@ def resample_means(
     """Accuracies of every arm under the bootstrap over questions and seeds.
 
     An arm holds one row of outcomes a seed, in the same order of questions everywhere. A resample
-    draws questions once for all arms, which keeps their comparison paired, and seeds for each
-    arm by itself, since equal numbers give different arms nothing in common.
+    draws questions once for all arms, which keeps their comparison paired, and seeds by arm.
     """
     tables = {name: np.array(rows, dtype=np.float64) for name, rows in arms.items()}
     (questions,) = {table.shape[1] for table in tables.values()}
@@ -114,7 +107,7 @@ def _draw_shares(generator: np.random.Generator, items: int, resamples: int) -> 
 def mean_interval(mean: ResampledMean, confidence: float = 0.95) -> Interval:
     """An arm's accuracy with bounds over questions and seeds, within 0 to 1."""
     drawn = _widen(mean.value, mean.of_questions, mean.of_seeds, [mean], confidence)
-    return _percentile_interval(mean.value, drawn.clip(0, 1), mean.questions, confidence)
+    return percentile_interval(mean.value, drawn.clip(0, 1), mean.questions, confidence)
 
 
 def difference_interval(
@@ -129,7 +122,7 @@ def difference_interval(
     of_questions = second.of_questions - first.of_questions
     of_seeds = second.of_seeds - first.of_seeds
     drawn = _widen(value, of_questions, of_seeds, [first, second], confidence)
-    return _percentile_interval(value, drawn.clip(-1, 1), first.questions, confidence)
+    return percentile_interval(value, drawn.clip(-1, 1), first.questions, confidence)
 
 
 def _widen(
@@ -141,27 +134,18 @@ def _widen(
 ) -> Floats:
     """Resamples around `value`, spread by Student's quantile over the normal one.
 
-    A spread that is known from three seeds is hardly known. Percentile bounds of few observations
-    are too narrow twice over: the variance lacks a factor S / (S - 1), see `_resample_seeds`, and
-    they stand where z does and not t (Hesterberg, 2015, What Teachers Should Know About the
-    Bootstrap). The degrees of freedom are Satterthwaite's (1946), of the questions' variance and
-    each arm's over its seeds: many where the questions make the interval wide, two where the
-    three seeds of one arm do.
+    Percentile bounds of few observations are too narrow twice over: the variance lacks a factor
+    S / (S - 1), see `_resample_seeds`, and they stand where z does and not t (Hesterberg, 2015,
+    What Teachers Should Know About the Bootstrap). The degrees of freedom are Satterthwaite's
+    (1946), of the questions' variance and each arm's over its seeds.
     """
     known = [(float(of_questions.var()), means[0].questions - 1)]
     known += [(mean.variance_of_seeds, mean.shares.size - 1) for mean in means]
     known = [(variance, degrees) for variance, degrees in known if variance > 0 and degrees > 0]
+    whole = sum(variance for variance, _ in known)
     widening = 1.0
     if known:
-        whole = sum(variance for variance, _ in known)
-        shares = [(variance / whole, degrees) for variance, degrees in known]
-        degrees = 1 / sum(share**2 / degrees for share, degrees in shares)
+        degrees = 1 / sum((variance / whole) ** 2 / degrees for variance, degrees in known)
         widening = _student_quantile(confidence, degrees) / normal_quantile(confidence)
     drawn: Floats = value + widening * (of_questions + of_seeds - value)
     return drawn
-
-
-def _percentile_interval(value: float, drawn: Floats, n: int, confidence: float) -> Interval:
-    # Few resamples of very few questions may miss the estimate itself.
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(value, min(value, float(low)), max(value, float(high)), n)

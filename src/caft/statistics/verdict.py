@@ -1,10 +1,11 @@
-"""Yes, no, or not enough data: what a paired difference says about "is it better?"."""
+"""Yes, no, or not enough data: what paired differences say about "is it better?"."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 
-from caft.statistics.wilson import Interval
+from caft.statistics.intervals import Interval
 
 ALPHA = 0.05
 """A p below it is called significant, everywhere."""
@@ -28,12 +29,26 @@ class Verdict(Enum):
 def judge_difference(difference: Interval, p_adjusted: float, seeds: int) -> Verdict:
     """Yes needs a small p and an interval above 0; no needs an interval without a real gain.
 
-    `difference` is over questions and seeds, `p_adjusted` already corrected for all comparisons
-    of the question, `seeds` the fewer of the two arms'. An interval that reaches from no gain to
-    a worthwhile one says nothing, and neither do fewer than three seeds.
+    `difference` is over questions and seeds, `p_adjusted` corrected for all comparisons, `seeds`
+    the fewer of the two arms'.
     """
     if seeds < FEWEST_SEEDS:
         return Verdict.unclear
     if difference.low > 0 and p_adjusted < ALPHA:
         return Verdict.yes
     return Verdict.no if difference.high < WORTHWHILE_GAIN else Verdict.unclear
+
+
+def holm_adjusted(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Holm's step-down correction (1979), in the order given; compare with alpha as they are.
+
+    The smallest p is multiplied by the number of tests, the next by one fewer, and so on.
+    """
+    assert all(0 <= p <= 1 for p in p_values), "a p-value lies outside 0 to 1"
+    adjusted = [0.0] * len(p_values)
+    floor = 0.0
+    ascending = sorted(range(len(p_values)), key=p_values.__getitem__)
+    for done, index in enumerate(ascending):
+        floor = max(floor, min(1.0, p_values[index] * (len(p_values) - done)))
+        adjusted[index] = floor
+    return tuple(adjusted)

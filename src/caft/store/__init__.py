@@ -1,6 +1,6 @@
 """Finished work, kept by what it depends on: the only place that knows file formats.
 
-In: a stage's name, the table of everything its output depends on, and a function that writes the
+In: a `Stage`: what it makes, the table of everything its output depends on, and how to write the
 output into a folder. Out: an `Artifact`, taken if it is there, else made, whole or not at all.
 Goes wrong: an unwritable store is a UserError; two jobs that need the same thing wait for each
 other instead of repeating it.
@@ -8,11 +8,11 @@ other instead of repeating it.
 
 from caft.store.artifacts import Artifact, Store
 from caft.store.checkpoints import Checkpoints
-from caft.store.durable import make_durable, write_durably
+from caft.store.disk import disk_may_be_full, explain_refusal, write_durably
 from caft.store.fingerprint import digest, file_digest, plain, source_digest
-from caft.store.full_disk import disk_may_be_full, explain_refusal
 from caft.store.journal import Journal
 from caft.store.measure import Effort, measured
+from caft.store.stage import Stage, StageKind
 from caft.store.tables import read_rows, read_table, write_rows, write_table
 
 __all__ = [
@@ -20,12 +20,13 @@ __all__ = [
     "Checkpoints",
     "Effort",
     "Journal",
+    "Stage",
+    "StageKind",
     "Store",
     "digest",
     "disk_may_be_full",
     "explain_refusal",
     "file_digest",
-    "make_durable",
     "measured",
     "plain",
     "read_rows",

@@ -17,6 +17,7 @@ from caft.console import clean, tell
 from caft.errors import UserError
 from caft.signals import DONE, USER_MUST_ACT, say
 from caft.store.artifacts import TRASH, Store
+from caft.store.manifest import UNFINISHED
 from caft.store.pruning import Pruned, age_days, count_bytes, prune
 
 
@@ -26,23 +27,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--path", type=Path, default=Path(".caft_store"))
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list")
-    pruning = commands.add_parser("prune")
-    pruning.add_argument("--days", type=_read_days, required=True)
+    commands.add_parser("prune").add_argument("--days", type=_read_days, required=True)
     given = parser.parse_args(arguments)
     if not given.path.is_dir():
         parser.error(f"there is no store at {clean(str(given.path))}; name its folder with --path")
     try:
         store = Store(given.path)
-        if given.command == "list":
-            list_artifacts(store)
-            return DONE
-        return tell_pruned(prune(store, given.days))
+        if given.command == "prune":
+            return _print_pruned(prune(store, given.days))
+        _print_artifacts(store)
+        return DONE
     except UserError as error:
         say(str(error))
         return USER_MUST_ACT
 
 
-def list_artifacts(store: Store) -> None:
+def _print_artifacts(store: Store) -> None:
     """One line an artefact, oldest first, and the total; then what no run can take."""
     artifacts = store.artifacts()
     for artifact in artifacts:
@@ -53,19 +53,17 @@ def list_artifacts(store: Store) -> None:
     sound = [artifact.folder for artifact in artifacts]
     tell(f"{len(sound)} artefacts, {_megabytes(sound):.1f} MB")
     damaged = [folder for folder in store.folders("") if folder not in sound]
-    _list("damaged, made anew by the next run that needs it", damaged, named=True)
-    _list("damaged, set aside", store.damaged(), named=True)
-    _list("interrupted", store.unfinished())
-    _list("left of an interrupted pruning", store.folders(TRASH))
+    _print_paths("damaged, made again by the next run that needs it", damaged, named=True)
+    _print_paths("damaged, set aside", store.damaged(), named=True)
+    _print_paths("interrupted", store.folders(UNFINISHED))
+    _print_paths("left of an interrupted pruning", store.folders(TRASH))
 
 
-def tell_pruned(pruned: Pruned) -> int:
-    """What went and what stayed; the exit status."""
-    parts = [
-        f"{len(pruned.artifacts)} artefacts",
-        f"{len(pruned.unfinished)} interrupted ones",
-        *([f"{len(pruned.damaged)} damaged ones"] if pruned.damaged else []),
-    ]
+def _print_pruned(pruned: Pruned) -> int:
+    """What was removed and what stayed; the exit status."""
+    parts = [f"{len(pruned.artifacts)} artefacts", f"{len(pruned.unfinished)} interrupted ones"]
+    if pruned.damaged:
+        parts.append(f"{len(pruned.damaged)} damaged ones")
     tell(f"removed {', '.join(parts[:-1])} and {parts[-1]}, {pruned.bytes / 1e6:.1f} MB")
     for folder in pruned.in_use:
         tell(f"kept {folder.parent.name}/{folder.name}: a run uses it")
@@ -74,7 +72,7 @@ def tell_pruned(pruned: Pruned) -> int:
     return USER_MUST_ACT if pruned.failed else DONE
 
 
-def _list(what: str, paths: Sequence[Path], *, named: bool = False) -> None:
+def _print_paths(what: str, paths: Sequence[Path], *, named: bool = False) -> None:
     for path in paths if named else ():
         tell(f"{path.parent.name:9} {path.name}  {age_days(path):6.1f} days  {what}")
     if paths:

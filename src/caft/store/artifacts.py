@@ -1,7 +1,7 @@
 """Stage outputs by fingerprint: written to a side folder, made durable, then renamed into place.
 
-Whatever is taken is compared with what was written. What does not fit is set aside, never handed
-on and never in the way: it is made anew.
+Whatever is taken is compared with what was written. What does not fit is set aside, never used
+and never in the way: it is made again.
 """
 
 from __future__ import annotations
@@ -9,36 +9,31 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from caft.errors import UserError
 from caft.signals import end_if_asked
-from caft.store.attempts import run_attempt
+from caft.store.attempts import is_sealed, publish, run_attempt, seal
+from caft.store.checksums import FileSum, copy_compared, find_change, list_files
+from caft.store.disk import disk_may_be_full, is_there, move_aside, remove
 from caft.store.fingerprint import digest
-from caft.store.full_disk import disk_may_be_full
-from caft.store.locking import hold_lock
-from caft.store.manifest import MANIFEST, DamagedError, Manifest, read_manifest
-from caft.store.publishing import is_sealed, publish, seal
-from caft.store.removing import is_there, move_aside, remove
-from caft.store.sums import FileSum, copy_compared, find_change, list_files
-from caft.store.uses import Uses
+from caft.store.locks import ReadLocks, hold_lock
+from caft.store.manifest import MANIFEST, UNFINISHED, DamagedError, Manifest, read_manifest
+from caft.store.stage import Stage
 
 log = logging.getLogger(__name__)
 State = Mapping[str, tuple[int, ...]]
 """Inode, size and times of every file of an artefact."""
 
-UNFINISHED = ".unfinished-"
 TRASH = ".trash-"
 DAMAGED = "damaged"
-LOCKS = "locks"
 _FINGERPRINT = re.compile(r"[0-9a-f]{20}")
-_WHERE_THERE_IS_NO_ROOM = (
+_IF_FULL = (
     "make room there, or move the store and set store.path, and run the same command again (a "
-    "stage that keeps checkpoints goes on from its last one)"
+    "stage that keeps checkpoints resumes from its last one)"
 )
 
 
@@ -64,15 +59,14 @@ class Artifact:
 
         UserError where one is another: the store was changed while this run went on.
         """
-        for name, told in self.files.items():
+        for name, expected in self.files.items():
             first, _, rest = name.partition("/")
             if first != part:
                 continue
-            problem = copy_compared(self.folder / name, target / rest, told)
-            if problem:
+            if problem := copy_compared(self.folder / name, target / rest, expected):
                 raise UserError(
                     f"{self.folder} was changed while this run went on: {name} {problem}; run the "
-                    "same command again, which makes it anew"
+                    "same command again, which makes it again"
                 )
 
 
@@ -88,10 +82,10 @@ class Store:
         One that `reads_only` is not created: where there is none, nothing is found in it.
         """
         self.path = path.absolute()
-        self._uses = Uses()
+        self._read_locks = ReadLocks()
         # What was compared already is read again only where its sizes or times have changed.
         self._compared: dict[Path, State | None] = {}
-        self._told: set[Path] = set()
+        self._warned: set[Path] = set()
         if reads_only:
             return
         try:
@@ -111,52 +105,43 @@ class Store:
         """The one file of teacher replies that were paid for."""
         return self.path / "ledger.sqlite"
 
-    def find(self, stage: str, key: Mapping[str, Any]) -> Artifact | None:
-        """The artefact of `stage` for `key`; None where nobody has made it, or it is damaged.
+    def find(self, stage: Stage[object]) -> Artifact | None:
+        """The artefact of `stage`; None where nobody has made it, or it is damaged.
 
         Writes nothing: a damaged one is named, and set aside by `obtain`.
         """
-        folder = self.path / stage / digest(key)
+        folder = self.path / stage.kind.value / digest(stage.key)
         try:
             return self._take(folder, cached=True)
         except DamagedError as error:
-            if folder not in self._told:
+            if folder not in self._warned:
                 log.warning("%s is damaged: %s; it counts as missing", folder, error)
-            self._told.add(folder)
+            self._warned.add(folder)
             return None
 
-    def obtain(
-        self,
-        stage: str,
-        key: Mapping[str, Any],
-        produce: Callable[[Path], None],
-        *,
-        resumable: bool = False,
-        scratch: Sequence[str] = (),
-    ) -> Artifact:
-        """Take the artefact or make it with `produce(folder)`.
+    def obtain(self, stage: Stage[object]) -> Artifact:
+        """Take the artefact of `stage`, or let it produce one.
 
-        `produce` starts in an empty folder; with `resumable` it finds there what an interrupted
-        attempt left, beside hidden notes of the store's. `scratch` names what it leaves for such
-        attempts only, which is no part of the artefact. Nothing becomes visible unless `produce`
-        returns. UserError where the store's folders are none, or must not be read; SystemExit
-        where a signal came while the stage before could not end.
+        `produce` starts in an empty folder; where the stage is resumable it finds there what an
+        interrupted attempt left, beside hidden notes of the store's. Nothing becomes visible
+        unless it returns. UserError where the store's folders are none, or must not be read;
+        SystemExit where a signal came while the stage before could not end.
         """
-        folder = self.path / stage / digest(key)
+        kind, key, scratch = stage.kind.value, stage.key, stage.scratch
+        folder = self.path / kind / digest(key)
         if found := self._take_sound(folder):
             return found
-        with (
-            disk_may_be_full(self.path, _WHERE_THERE_IS_NO_ROOM),
-            hold_lock(self.path / LOCKS, stage, folder.name),
-        ):
+        with disk_may_be_full(self.path, _IF_FULL), hold_lock(folder):
             if found := self._take_sound(folder, clear_way=True):
                 return found
             end_if_asked()
-            unfinished = self._open_unfinished(folder, resumable=resumable)
+            unfinished = self._open_unfinished(folder, resumable=stage.resumable)
             # A kill between the seal and the publishing costs nothing.
-            if not is_sealed(unfinished, stage, folder.name):
-                effort = run_attempt(unfinished, produce, resumable=resumable, scratch=scratch)
-                seal(unfinished, stage, key, effort, scratch)
+            if not is_sealed(unfinished):
+                effort = run_attempt(
+                    unfinished, stage.produce, resumable=stage.resumable, scratch=scratch
+                )
+                seal(unfinished, kind, key, effort, scratch)
             publish(unfinished, folder, scratch)
             # Its sums were taken a moment ago.
             self._compared[folder] = _state(folder)
@@ -171,13 +156,9 @@ class Store:
         for folder in self.folders(""):
             # It may be damaged, or just being pruned.
             with suppress(DamagedError, OSError):
-                manifest = read_manifest(folder, *_names(folder))
+                manifest = read_manifest(folder)
                 dated.append((folder.stat().st_mtime, _artifact(folder, manifest, cached=True)))
         return [artifact for _, artifact in sorted(dated, key=lambda pair: pair[0])]
-
-    def unfinished(self) -> list[Path]:
-        """Folders of work that was interrupted, checkpoints and all."""
-        return self.folders(UNFINISHED)
 
     def folders(self, prefix: str) -> list[Path]:
         """What has the name of an artefact behind `prefix`, in all stages; nothing else is ours."""
@@ -190,7 +171,7 @@ class Store:
         return sorted(self.path.glob(f"{DAMAGED}/*/*"))
 
     def _take_sound(self, folder: Path, *, clear_way: bool = False) -> Artifact | None:
-        """The artefact where it is as it was written; `clear_way` moves any other."""
+        """The artefact where it is as it was written; `clear_way` moves a damaged one aside."""
         try:
             return self._take(folder, cached=True)
         except DamagedError as error:
@@ -199,10 +180,10 @@ class Store:
             return None
 
     def _take(self, folder: Path, *, cached: bool) -> Artifact | None:
-        """Hold and compare; None where there is none, DamagedError where it is another."""
+        """Hold and compare; None where there is none, DamagedError where it was changed."""
         try:
-            self._uses.take(folder)
-            manifest = read_manifest(folder, *_names(folder))
+            self._read_locks.take(folder)
+            manifest = read_manifest(folder)
             self._compare(folder, manifest.files)
         except PermissionError as error:
             raise UserError(
@@ -210,10 +191,14 @@ class Store:
                 "another folder as store.path"
             ) from error
         except (DamagedError, OSError) as error:
-            self._uses.leave(folder)
+            self._read_locks.leave(folder)
             if not is_there(folder):
                 return None
-            raise error if isinstance(error, DamagedError) else _damage(error) from error
+            if isinstance(error, DamagedError):
+                raise
+            missing = isinstance(error, FileNotFoundError)
+            problem = "is missing" if missing else f"cannot be read ({error.strerror})"
+            raise DamagedError(f"{MANIFEST} {problem}") from error
         return _artifact(folder, manifest, cached=cached)
 
     def _compare(self, folder: Path, files: Mapping[str, FileSum]) -> None:
@@ -235,8 +220,8 @@ class Store:
                 f"{path} is damaged ({problem}) and cannot be moved out of the way: "
                 f"{error.strerror or error}; remove it"
             ) from error
-        known = "" if path in self._told else f" is damaged: {problem};"
-        log.warning("%s%s it is moved to %s and made anew", path, known or ":", target)
+        known = ":" if path in self._warned else f" is damaged: {problem};"
+        log.warning("%s%s it is moved to %s and made again", path, known, target)
 
     def _open_unfinished(self, folder: Path, *, resumable: bool) -> Path:
         unfinished = folder.with_name(f"{UNFINISHED}{folder.name}")
@@ -254,10 +239,6 @@ class Store:
         return unfinished
 
 
-def _names(folder: Path) -> tuple[str, str]:
-    return folder.parent.name, folder.name
-
-
 def _artifact(folder: Path, manifest: Manifest, *, cached: bool) -> Artifact:
     return Artifact(
         stage=manifest.stage,
@@ -270,18 +251,13 @@ def _artifact(folder: Path, manifest: Manifest, *, cached: bool) -> Artifact:
     )
 
 
-def _damage(error: OSError) -> DamagedError:
-    if isinstance(error, FileNotFoundError):
-        return DamagedError(f"{MANIFEST} is missing")
-    return DamagedError(f"{MANIFEST} cannot be read ({error.strerror})")
-
-
 def _state(folder: Path) -> State | None:
-    """What the system says of each file without reading it; None where one is not there."""
-    names = list_files(folder)
-    try:
-        found = [(folder / name).stat() for name in names]
-    except OSError:
-        return None
-    numbers = [(each.st_ino, each.st_size, each.st_mtime_ns, each.st_ctime_ns) for each in found]
-    return dict(zip(names, numbers, strict=True))
+    """What the system knows of each file without reading it; None where one is missing."""
+    state: dict[str, tuple[int, ...]] = {}
+    for name in list_files(folder):
+        try:
+            found = (folder / name).stat()
+        except OSError:
+            return None
+        state[name] = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return state

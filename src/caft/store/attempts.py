@@ -1,17 +1,19 @@
-"""Attempts at one piece of work, in one folder: how long they took, and what they left behind."""
+"""Attempts at one artefact, in its unfinished folder: run, sealed with a manifest, published."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from caft.store.lines import read_line, sign_line
-from caft.store.manifest import MANIFEST
+from caft.store.checksums import find_change, list_files, read_line, sign_line, sum_file
+from caft.store.disk import is_there, make_durable, remove
+from caft.store.fingerprint import digest, plain
+from caft.store.manifest import MANIFEST, DamagedError, Manifest, read_manifest, write_manifest
 from caft.store.measure import Effort, measured
-from caft.store.removing import is_there, remove
 
 log = logging.getLogger(__name__)
 _NOTE = ".attempt"
@@ -20,7 +22,7 @@ _NOTE = ".attempt"
 def run_attempt(
     folder: Path, produce: Callable[[Path], None], *, resumable: bool, scratch: Sequence[str]
 ) -> Effort:
-    """What `produce(folder)` took, with the seconds of the attempts that it goes on from.
+    """What `produce(folder)` took, with the seconds of the attempts that it resumes.
 
     It finds what those left: everything, or only what `scratch` names, where that is given.
     """
@@ -36,15 +38,48 @@ def run_attempt(
     return effort
 
 
-def is_scratch(name: str, scratch: Sequence[str]) -> bool:
+def seal(
+    folder: Path, stage: str, key: Mapping[str, object], effort: Effort, scratch: Sequence[str]
+) -> None:
+    """Write the manifest of all that `folder` holds beside `scratch`: with it, it is finished."""
+    names = [name for name in list_files(folder) if not _is_scratch(name, scratch)]
+    manifest = Manifest(
+        stage=stage,
+        fingerprint=digest(key),
+        made=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        seconds=effort.seconds,
+        peak_memory_bytes=effort.peak_memory_bytes,
+        key=plain(key),
+        files={name: sum_file(folder / name) for name in names if name != MANIFEST},
+    )
+    for name in manifest.files:
+        make_durable(folder / name)
+    write_manifest(folder, manifest)
+
+
+def is_sealed(folder: Path) -> bool:
+    """Whether an attempt was killed between its seal and its publishing."""
+    try:
+        return find_change(folder, read_manifest(folder).files) is None
+    except (DamagedError, OSError):
+        return False
+
+
+def publish(unfinished: Path, folder: Path, scratch: Sequence[str]) -> None:
+    """Let the sealed attempt be seen as the artefact `folder`."""
+    for path in list(unfinished.iterdir()):
+        if path.name == _NOTE or _is_scratch(path.name, scratch):
+            remove(path)
+    for path in [*unfinished.rglob("*"), unfinished]:
+        make_durable(path)
+    unfinished.rename(folder)
+    make_durable(folder.parent)
+
+
+def _is_scratch(name: str, scratch: Sequence[str]) -> bool:
     """Whether `name`, as `checkpoints/step-1/state`, lies in what one of the patterns names."""
     first = name.partition("/")[0]
     return any(fnmatchcase(first, pattern) for pattern in scratch)
-
-
-def end_attempt(folder: Path) -> None:
-    """The note has been read for the last time."""
-    (folder / _NOTE).unlink(missing_ok=True)
 
 
 def _begin_attempt(folder: Path) -> float:
@@ -56,7 +91,9 @@ def _begin_attempt(folder: Path) -> float:
     earlier = 0.0
     if is_there(note):
         try:
-            earlier = _read_seconds(note) + _seconds_since(note)
+            last = max(path.lstat().st_mtime for path in folder.rglob("*"))
+            # A changed line is None, and no number.
+            earlier = float(read_line(note.read_bytes()) or "") + (last - note.stat().st_mtime)
         except (OSError, ValueError):
             log.warning("%s is damaged: earlier attempts count as 0 seconds", note)
             remove(note)
@@ -65,10 +102,10 @@ def _begin_attempt(folder: Path) -> float:
 
 
 def _clear(folder: Path, scratch: Sequence[str]) -> None:
-    """Remove what nothing can go on from: other files than those named, and links to nowhere."""
+    """Remove what nothing can resume: other files than those named, and links to nowhere."""
     remove(folder / MANIFEST)
     for path in list(folder.iterdir()):
-        if scratch and path.name != _NOTE and not is_scratch(path.name, scratch):
+        if scratch and path.name != _NOTE and not _is_scratch(path.name, scratch):
             remove(path)
     for path in list(folder.rglob("*")):
         if path.is_symlink() and not path.exists():
@@ -76,21 +113,9 @@ def _clear(folder: Path, scratch: Sequence[str]) -> None:
 
 
 def _drop_attempt(folder: Path, *, resumable: bool) -> None:
-    """Remove what a failed attempt left, unless the next one can go on from there."""
+    """Remove what a failed attempt left, unless the next one can resume it."""
     # The attempt's own error is on its way.
     with suppress(OSError):
         files = [path for path in folder.rglob("*") if path.is_file() and path.name != _NOTE]
         if not resumable or not any(path.stat().st_size for path in files):
             remove(folder)
-
-
-def _read_seconds(note: Path) -> float:
-    text = read_line(note.read_bytes())
-    if text is None:
-        raise ValueError(f"{note} has another checksum")
-    return float(text)
-
-
-def _seconds_since(note: Path) -> float:
-    last = max(path.lstat().st_mtime for path in note.parent.rglob("*"))
-    return last - note.stat().st_mtime

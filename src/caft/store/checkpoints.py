@@ -1,7 +1,7 @@
 """Checkpoints of unfinished work: each whole or not there, and a damaged one is recognised.
 
 A checkpoint is a folder with the state and its SHA-256, written under another name, made durable
-and renamed. The newest two are kept: where one is damaged, work goes on from the one before.
+and renamed. The newest two are kept: where one is damaged, work resumes from the one before.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from caft.errors import UserError
-from caft.store.durable import make_durable
-from caft.store.removing import is_there, remove
-from caft.store.sums import sum_file
+from caft.store.checksums import sum_file
+from caft.store.disk import is_there, make_durable, remove
 
 log = logging.getLogger(__name__)
 _STATE = "state"
@@ -53,52 +52,37 @@ class Checkpoints:
             remove(self._folder_of(old))
 
     def steps(self) -> list[int]:
-        """The steps that have a checkpoint, in order; damaged ones are among them.
-
-        What has another name, such as a copy that somebody made by hand, is none of ours.
-        """
+        """The steps that have a checkpoint, in order, damaged ones too; no other names."""
         names = (_NAME.fullmatch(path.name) for path in self.folder.glob("step-*"))
         return sorted(int(name[1]) for name in names if name)
 
     def newest(self) -> Path | None:
-        """The state of the newest sound checkpoint; damaged ones are named and put away."""
+        """The state of the newest sound checkpoint; damaged ones are named and removed."""
         for step in reversed(self.steps()):
             folder = self._folder_of(step)
             if _is_sound(folder):
                 return folder / _STATE
             log.warning(
                 "the checkpoint %s is damaged (its SHA-256 is another one): it is skipped, and "
-                "work goes on from the one before",
+                "work resumes from the one before",
                 folder,
             )
             remove(folder)
         if is_there(self.folder) and not self.folder.is_dir():
-            log.warning("%s is damaged: it is no folder; work begins anew", self.folder)
+            log.warning("%s is damaged: it is no folder; work begins again", self.folder)
             remove(self.folder)
         return None
-
-    def describe_last(self) -> str:
-        """Which checkpoint work would go on from, for messages."""
-        steps = self.steps()
-        return (
-            f"the last good checkpoint is that of step {steps[-1]}"
-            if steps
-            else ("there is no checkpoint yet")
-        )
-
-    def remove(self) -> None:
-        """Forget all of them, once the work is finished."""
-        remove(self.folder)
 
     def _folder_of(self, step: int) -> Path:
         return self.folder / f"step-{step:09d}"
 
     def _explain(self, step: int, error: OSError) -> str:
-        reason = error.strerror or str(error)
+        steps = self.steps()
+        last = f"the last good checkpoint is that of step {steps[-1]}" if steps else ""
         return (
-            f"the checkpoint of step {step} cannot be written to {self.folder}: {reason}; "
-            f"{self.describe_last()}: make room there, or move the store and set store.path, and "
-            "run the same command again"
+            f"the checkpoint of step {step} cannot be written to {self.folder}: "
+            f"{error.strerror or error}; {last or 'there is no checkpoint yet'}: make room there, "
+            "or move the store and set store.path, and run the same command again"
         )
 
 
@@ -108,7 +92,7 @@ def _write_state(folder: Path, write: Callable[[BinaryIO], None]) -> None:
         try:
             write(guarded)  # type: ignore[arg-type]
         except Exception as error:
-            # Writers put exceptions of their own in the place of what the disk said.
+            # Writers raise exceptions of their own in place of the disk's.
             raise (guarded.problem or error) from error
     (folder / _SUM).write_text(sum_file(folder / _STATE).sha256, encoding="utf-8")
 
@@ -133,7 +117,7 @@ class _Guarded:
 
 def _is_sound(folder: Path) -> bool:
     try:
-        told = (folder / _SUM).read_text(encoding="utf-8")
-        return told == sum_file(folder / _STATE).sha256
+        expected = (folder / _SUM).read_text(encoding="utf-8")
+        return expected == sum_file(folder / _STATE).sha256
     except (OSError, UnicodeDecodeError):
         return False

@@ -13,19 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import caft
+from caft.store.checksums import sum_file
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
     """20 hexadecimal digits of SHA-256 over `value` written canonically.
 
     Takes records, configs, mappings, sequences, enums and plain values. Floats are written by
     `repr`, so that equal numbers give equal digests on every machine.
     """
-    text = json.dumps(plain(value), sort_keys=True, ensure_ascii=True, allow_nan=True)
+    text = json.dumps(plain(value), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """`value` as JSON's own types; dataclasses become tables of their fields."""
     if isinstance(value, Enum):
         return value.name
@@ -33,7 +34,7 @@ def plain(value: Any) -> Any:
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, str | int | float | bool | Path | None):
+    if isinstance(value, str | int | float | Path | None):
         return str(value) if isinstance(value, Path) else value
     if isinstance(value, Set):
         # A set's order is another one in every process.
@@ -74,7 +75,7 @@ def _code_digest(source: bytes) -> str:
     return hashlib.sha256(json.dumps(_code(ast.parse(source))).encode()).hexdigest()
 
 
-def _code(part: Any) -> Any:
+def _code(part: object) -> object:
     """A syntax tree as JSON's own types. Not `ast.dump`: that changes from one Python to the next.
 
     What a node lacks is left out, so that a field which a later Python adds changes nothing.
@@ -89,7 +90,7 @@ def _code(part: Any) -> Any:
     return [type(part).__name__, *([name, _code(value)] for name, value in there)]
 
 
-def _is_remark(part: Any) -> bool:
+def _is_remark(part: object) -> bool:
     """A docstring, or a string beside a name: nothing that runs reads it."""
     return (
         isinstance(part, ast.Expr)
@@ -102,7 +103,5 @@ def file_digest(folder: Path) -> str:
     """20 hexadecimal digits over the contents of a folder's files, without its subfolders."""
     hashed = hashlib.sha256()
     for path in sorted(item for item in folder.iterdir() if item.is_file()):
-        with path.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
-        hashed.update(f"{path.name} {content}\n".encode())
+        hashed.update(f"{path.name} {sum_file(path).sha256}\n".encode())
     return hashed.hexdigest()[:20]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from caft.store.lines import read_line, sign_line
+from caft.store.checksums import read_line, sign_line
 
 log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_SYNCS = 1.0
@@ -28,13 +28,13 @@ class Journal:
         self.folder, self.name = folder, name
         self._file: TextIO | None = None
         self._synced = 0.0
-        self._named: set[str] = set()
+        self._warned: set[str] = set()
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Handed to another process, it opens a file of its own there.
+    def __getstate__(self) -> dict[str, object]:
+        # In another process it opens a file of its own.
         return {**vars(self), "_file": None, "_synced": 0.0}
 
-    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def append(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Keep one chunk of rows; numbers come back exactly as they are."""
         if self._file is None:
             self._file = self._open()
@@ -46,20 +46,19 @@ class Journal:
 
     def read(self) -> list[dict[str, Any]]:
         """Every row of every whole chunk; what is damaged is named and left out."""
-        rows: list[dict[str, Any]] = []
+        contents: list[str] = []
         for file in self._files():
             try:
                 lines = file.read_bytes().split(b"\n")[:-1]
             except OSError as error:
-                self._name_damage(f"{file} cannot be read ({error.strerror})")
+                self._warn(f"{file} cannot be read ({error.strerror})")
                 continue
             for number, line in enumerate(lines, start=1):
-                content = read_line(line)
-                if content is None:
-                    self._name_damage(f"line {number} of {file} has another checksum")
+                if (content := read_line(line)) is None:
+                    self._warn(f"line {number} of {file} has another checksum")
                 else:
-                    rows += json.loads(content)
-        return rows
+                    contents.append(content)
+        return [row for content in contents for row in json.loads(content)]
 
     def close(self) -> None:
         """Nothing more is appended by this process."""
@@ -67,11 +66,11 @@ class Journal:
             self._file.close()
             self._file = None
 
-    def _name_damage(self, problem: str) -> None:
-        # A stage reads its journal before its work and behind it.
-        if problem not in self._named:
-            log.warning("%s: its rows are made anew", problem)
-        self._named.add(problem)
+    def _warn(self, problem: str) -> None:
+        # A stage reads its journal before its work and after it.
+        if problem not in self._warned:
+            log.warning("%s: its rows are made again", problem)
+        self._warned.add(problem)
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob(f"{self.name}-*.jsonl"))

@@ -11,17 +11,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from caft.store.durable import write_durably
+from caft.store.checksums import FileSum
+from caft.store.disk import write_durably
 from caft.store.fingerprint import digest
-from caft.store.sums import FileSum, read_sums
 
 MANIFEST = "manifest.json"
+UNFINISHED = ".unfinished-"
+"""Before the name of an artefact that is still being made."""
 
 
 class DamagedError(Exception):
-    """The message tells which file is wrong and what is wrong with it."""
+    """The message says which file is wrong and what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +34,20 @@ class Manifest:
     made: str
     seconds: float
     peak_memory_bytes: int
-    key: Mapping[str, Any]
+    key: Mapping[str, object]
     files: Mapping[str, FileSum]
+
+    def __post_init__(self) -> None:
+        """TypeError where a file's sums or the numbers are of another kind."""
+        for number in (self.seconds, self.peak_memory_bytes):
+            if not isinstance(number, int | float) or not math.isfinite(number):
+                raise TypeError(f"{number!r} is no finite number")
+        for name, file_sum in self.files.items():
+            if not isinstance(file_sum.bytes, int) or not isinstance(file_sum.sha256, str):
+                raise TypeError(f"{name} has no sum")
+            # What is copied out of an artefact stays where it is copied to.
+            if ".." in Path(name).parts or Path(name).is_absolute():
+                raise TypeError(f"{name} is no file of this folder")
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -42,25 +55,24 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     write_durably(folder / MANIFEST, _render(asdict(manifest)))
 
 
-def read_manifest(folder: Path, stage: str, fingerprint: str) -> Manifest:
-    """`folder`'s manifest; DamagedError where it is none, or that of another artefact."""
+def read_manifest(folder: Path) -> Manifest:
+    """`folder`'s manifest; DamagedError where it is none, or that of another artefact.
+
+    OSError where there is none that can be read.
+    """
     try:
         text = (folder / MANIFEST).read_text(encoding="utf-8")
         table = json.loads(text)
         table.pop("sha256", None)
-        manifest = Manifest(**{**table, "files": read_sums(table["files"])})
-        _check_numbers(manifest)
-    except PermissionError:
-        raise
-    except OSError as error:
-        reason = "is missing" if isinstance(error, FileNotFoundError) else str(error.strerror)
-        raise DamagedError(f"{MANIFEST} {reason}") from error
+        files = {name: FileSum(row["bytes"], row["sha256"]) for name, row in table["files"].items()}
+        manifest = Manifest(**{**table, "files": files})
     except KeyError as error:
         raise DamagedError(f"{MANIFEST} lists no files: an earlier version wrote it") from error
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedError(f"{MANIFEST} cannot be read") from error
     if text != _render(table):
         raise DamagedError(f"{MANIFEST} has another SHA-256 than when it was written")
+    stage, fingerprint = folder.parent.name, folder.name.removeprefix(UNFINISHED)
     if (manifest.stage, manifest.fingerprint) != (stage, fingerprint):
         raise DamagedError(f"{MANIFEST} is that of {manifest.stage}/{manifest.fingerprint}")
     if digest(manifest.key) != fingerprint:
@@ -68,14 +80,7 @@ def read_manifest(folder: Path, stage: str, fingerprint: str) -> Manifest:
     return manifest
 
 
-def _check_numbers(manifest: Manifest) -> None:
-    """TypeError where they are none that can be added up and printed."""
-    for number in (manifest.seconds, manifest.peak_memory_bytes):
-        if not isinstance(number, int | float) or not math.isfinite(number):
-            raise TypeError(f"{number!r} is no finite number")
-
-
-def _render(table: Mapping[str, Any]) -> str:
+def _render(table: Mapping[str, object]) -> str:
     body = json.dumps(table, indent=1)
     summed = hashlib.sha256(body.encode()).hexdigest()
     return json.dumps({**table, "sha256": summed}, indent=1)

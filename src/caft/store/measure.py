@@ -6,9 +6,10 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from caft.decoration import or_without
 
@@ -40,26 +41,24 @@ def measured() -> Iterator[Effort]:
         effort.peak_memory_bytes = or_without("the peak of memory", _peak_bytes, 0)
 
 
-def _accelerator() -> object | None:
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        return torch.cuda  # type: ignore[no-any-return]
-    return None
+def _cuda() -> ModuleType | None:
+    """torch.cuda where it has been used; nothing is imported for it."""
+    cuda = sys.modules.get("torch.cuda")
+    return cuda if cuda and cuda.is_available() and cuda.is_initialized() else None
 
 
 def _forget_peak() -> None:
-    if (cuda := _accelerator()) is not None:
-        cuda.reset_peak_memory_stats()  # type: ignore[attr-defined]
-    if _RESET_PEAK.exists():
-        try:
+    if cuda := _cuda():
+        cuda.reset_peak_memory_stats()
+    # A sandbox may forbid it, and other systems have no such file.
+    with suppress(OSError):
+        if _RESET_PEAK.exists():
             _RESET_PEAK.write_text("5")
-        except OSError:  # a sandbox may forbid it; the peak is then the process's
-            return
 
 
 def _peak_bytes() -> int:
-    if (cuda := _accelerator()) is not None:
-        return int(cuda.max_memory_allocated())  # type: ignore[attr-defined]
+    if cuda := _cuda():
+        return int(cuda.max_memory_allocated())
     if _PROCESS_STATUS.exists():
         for line in _PROCESS_STATUS.read_text().splitlines():
             if line.startswith("VmHWM:"):

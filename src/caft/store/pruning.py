@@ -6,14 +6,14 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from caft.store.artifacts import LOCKS, TRASH, UNFINISHED, Store
-from caft.store.locking import try_lock
-from caft.store.removing import is_there, remove
-from caft.store.uses import alone_with
+from caft.store.artifacts import TRASH, Store
+from caft.store.disk import is_there, remove
+from caft.store.locks import hold_lock, without_readers
+from caft.store.manifest import UNFINISHED
 
 _SECONDS_A_DAY = 86400
 
@@ -29,6 +29,17 @@ class Pruned:
     failed: list[str] = field(default_factory=list)
     bytes: int = 0
 
+    def remove(self, path: Path, removed: list[Path]) -> None:
+        """Remove `path` and note it in `removed`, or why it is still there."""
+        size = count_bytes(path)
+        try:
+            remove(path)
+        except OSError as error:
+            self.failed.append(f"{path}: {error.strerror}")
+            return
+        removed.append(path)
+        self.bytes += size
+
 
 def prune(store: Store, days: float) -> Pruned:
     """Remove what is older than `days`: artefacts, interrupted work, and what was set aside.
@@ -37,17 +48,14 @@ def prune(store: Store, days: float) -> Pruned:
     """
     pruned = Pruned()
     for folder in store.folders(TRASH):
-        _remove(folder, [], pruned)
-    for found, removed in (
-        (store.folders(""), pruned.artifacts),
-        (store.unfinished(), pruned.unfinished),
-    ):
-        for folder in found:
+        pruned.remove(folder, [])
+    for prefix, removed in (("", pruned.artifacts), (UNFINISHED, pruned.unfinished)):
+        for folder in store.folders(prefix):
             if age_days(folder) > days:
-                _prune_locked(store, folder, removed, pruned)
+                _prune_locked(folder, removed, pruned)
     for path in store.damaged():
         if age_days(path) > days:
-            _remove(path, pruned.damaged, pruned)
+            pruned.remove(path, pruned.damaged)
     return pruned
 
 
@@ -62,13 +70,13 @@ def count_bytes(path: Path) -> int:
     return sum(each.st_size for each in _stats(path) if stat.S_ISREG(each.st_mode))
 
 
-def _prune_locked(store: Store, folder: Path, removed: list[Path], pruned: Pruned) -> None:
-    with _alone(store, folder) as alone:
-        if not alone:
+def _prune_locked(folder: Path, removed: list[Path], pruned: Pruned) -> None:
+    """Remove `folder` where no run makes or reads it, and none can begin to meanwhile."""
+    with hold_lock(folder, wait=False) as unmade, without_readers(folder) as unread:
+        if not (unmade and unread):
             pruned.in_use.append(folder)
         elif is_there(folder):
-            fingerprint = folder.name.removeprefix(UNFINISHED)
-            trash = folder.with_name(f"{TRASH}{fingerprint}")
+            trash = folder.with_name(f"{TRASH}{folder.name.removeprefix(UNFINISHED)}")
             try:
                 remove(trash)
                 # First out of the way: what is half removed must not be taken for an artefact.
@@ -76,39 +84,12 @@ def _prune_locked(store: Store, folder: Path, removed: list[Path], pruned: Prune
             except OSError as error:
                 pruned.failed.append(f"{folder}: {error.strerror}")
                 return
-            _remove(trash, removed, pruned)
-
-
-@contextmanager
-def _alone(store: Store, folder: Path) -> Iterator[bool]:
-    """Whether no run makes or reads what is in `folder`; none begins to in the body."""
-    fingerprint = folder.name.removeprefix(UNFINISHED)
-    with (
-        try_lock(store.path / LOCKS, folder.parent.name, fingerprint) as unmade,
-        alone_with(folder) as unread,
-    ):
-        yield unmade and unread
-
-
-def _remove(path: Path, removed: list[Path], pruned: Pruned) -> None:
-    size = count_bytes(path)
-    try:
-        remove(path)
-    except OSError as error:
-        pruned.failed.append(f"{path}: {error.strerror}")
-        return
-    removed.append(path)
-    pruned.bytes += size
+            pruned.remove(trash, removed)
 
 
 def _stats(path: Path) -> Iterator[os.stat_result]:
     """Of `path` and all that is in it, as far as it is still there when it is looked at."""
-    yield from _stat(path)
-    for place, folders, files in os.walk(path):
-        for name in (*folders, *files):
-            yield from _stat(Path(place) / name)
-
-
-def _stat(path: Path) -> Iterator[os.stat_result]:
-    with suppress(FileNotFoundError):
-        yield path.lstat()
+    inner = (Path(at) / name for at, folders, files in os.walk(path) for name in folders + files)
+    for each in (path, *inner):
+        with suppress(FileNotFoundError):
+            yield each.lstat()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from caft.store.fingerprint import plain
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Record = TypeVar("Record")
 
@@ -25,16 +28,14 @@ def write_table(path: Path, kind: type[Record], records: Iterable[Record]) -> No
 
 def read_table(path: Path, kind: type[Record]) -> list[Record]:
     """The records that `write_table` wrote, equal to what went in."""
-    import pyarrow.parquet as pq
-
     hints = _columns(kind)
     return [
         kind(**{name: _restore(value, hints[name]) for name, value in row.items()})
-        for row in pq.read_table(path).to_pylist()
+        for row in read_rows(path)
     ]
 
 
-def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Write plain rows with columns as they come, for people to read in other tools."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -46,33 +47,30 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict[str
     """Plain rows as `write_rows` wrote them, or only some of their columns."""
     import pyarrow.parquet as pq
 
-    rows: list[dict[str, Any]] = pq.read_table(
-        path, columns=None if columns is None else list(columns)
-    ).to_pylist()
-    return rows
+    table = pq.read_table(path, columns=None if columns is None else list(columns))
+    return list(table.to_pylist())
 
 
-def _columns(kind: type) -> dict[str, Any]:
+def _columns(kind: type) -> dict[str, object]:
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in fields(kind)}
 
 
-def _row(record: Any) -> dict[str, Any]:
-    row = plain(record)
+def _row(record: object) -> dict[str, object]:
     # Arrow writes a map as pairs.
     return {
         name: list(value.items()) if isinstance(value, dict) else value
-        for name, value in row.items()
+        for name, value in plain(record).items()
     }
 
 
-def _bare(hint: Any) -> Any:
-    if get_origin(hint) in (Union, types.UnionType):
+def _bare(hint: object) -> object:
+    if get_origin(hint) in (Union, UnionType):
         return next(part for part in get_args(hint) if part is not type(None))
     return hint
 
 
-def _arrow_type(hint: Any) -> Any:
+def _arrow_type(hint: object) -> pa.DataType:
     import pyarrow as pa
 
     hint = _bare(hint)
@@ -82,17 +80,16 @@ def _arrow_type(hint: Any) -> Any:
         return pa.map_(pa.string(), _arrow_type(get_args(hint)[1]))
     if isinstance(hint, type) and issubclass(hint, Enum):
         return pa.string()
-    return {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}[hint]
+    scalars: dict[object, pa.DataType] = {
+        str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()
+    }  # fmt: skip
+    return scalars[hint]
 
 
-def _restore(value: Any, hint: Any) -> Any:
+def _restore(value: object, hint: object) -> object:
     hint = _bare(hint)
-    if value is None:
-        return None
-    if get_origin(hint) is tuple:
-        return tuple(value)
-    if get_origin(hint) is Mapping:
-        return dict(value)
-    if isinstance(hint, type) and issubclass(hint, Enum):
+    if isinstance(value, list):
+        return dict(value) if get_origin(hint) is Mapping else tuple(value)
+    if isinstance(value, str) and isinstance(hint, type) and issubclass(hint, Enum):
         return hint[value]
     return value

@@ -1,1 +1,1 @@
-"""A sweep's jobs: the table of how each one stands, run folders, and who gets which device."""
+"""A sweep's jobs: the table of their states, run folders, and which job gets which device."""

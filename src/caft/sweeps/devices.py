@@ -10,17 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from caft.sweeps.stopping import is_stopping
-
-
-class JobError(RuntimeError):
-    """Tells a sweeper that searches that there is no value for this job."""
-
-
-def refuse_while_stopping(sweep: Path) -> None:
-    """JobError where a signal has asked the sweep to end."""
-    if is_stopping(sweep):
-        raise JobError("the sweep is being stopped")
+from caft.sweeps.stopping import refuse_while_stopping
 
 
 def device_groups(visible: Sequence[str], per_job: int) -> list[str]:

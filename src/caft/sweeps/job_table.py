@@ -1,9 +1,9 @@
-"""A sweep's job table: which jobs there are and how each one stands.
+"""A sweep's job table: which jobs there are, and the state of each one.
 
-A job is told by its own folder: by `job.json`, which the process that runs the job writes while it
-holds the job's lock, and by what a finished run leaves there, which needs nobody's word. Whoever
-is killed thus leaves nothing that has to be mended. `jobs.json` in the sweep's folder is put
-together from the jobs' folders, as often as one of them changes, and decides nothing.
+A job's own folder decides: its `job.json`, which the process that runs the job writes while it
+holds the job's lock, and what a finished run leaves there, whoever was killed afterwards. A kill
+thus leaves nothing to repair. `jobs.json` in the sweep's folder is put together from the jobs'
+folders, as often as one of them changes, and decides nothing.
 """
 
 from __future__ import annotations
@@ -15,29 +15,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import get_type_hints
 
 from caft.signals import DONE, OUR_FAULT, USER_MUST_ACT, say
 from caft.sweeps.processes import ProcessId, identify, is_alive
-from caft.sweeps.run_folders import (
-    is_finished,
-    is_locked,
-    read_json,
-    try_lock,
-    write_json,
-)
+from caft.sweeps.run_folders import is_finished, is_locked, read_json, try_lock, write_json
 
 WAITING, RUNNING, DONE_STATE, FAILED, STOPPED = "waiting", "running", "done", "failed", "stopped"
-_WITHOUT_A_WORD = "its process ended without a word; killed, or the machine went down?"
+_NO_REPORT = "its process ended without a report; killed, or the machine went down?"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One entry. `folder` and `log` are relative to the sweep's; times are ISO, in UTC.
 
-    `overrides` are the words that the job does not share with all others. `superseded`: a file of
-    the config has changed since, and the same words now mean another job. `process`, `host` and
-    `process_began` tell the process that runs the job, see `ProcessId`.
+    `overrides` are those that the job does not share with all others. `superseded`: a file of the
+    config has changed since, and the same overrides now mean another job. `process`, `host` and
+    `process_began` are the process that runs the job, see `ProcessId`.
     """
 
     number: int = 0
@@ -55,26 +49,17 @@ class Job:
     host: str | None = None
     superseded: bool = False
 
-    @property
-    def runner(self) -> ProcessId | None:
-        """The process that runs the job, as far as its entry knows."""
-        if self.process is None or self.host is None:
-            return None
-        return ProcessId(self.host, self.process, self.process_began)
-
 
 def plan_jobs(folder: Path, jobs: Sequence[Job], question: str | None = None) -> list[Job]:
     """Write the table before anything runs, and return the jobs that are still to be run."""
     folder.mkdir(parents=True, exist_ok=True)
     before = {job.folder: job for job in read_job_table(folder)}
-    planned = [_carry_over(folder, job, before.get(job.folder)) for job in jobs]
-    names = {job.folder for job in planned}
-    words = {frozenset(job.overrides) for job in planned}
+    planned = [_carry_over(folder, job, before.pop(job.folder, None)) for job in jobs]
+    overrides = {frozenset(job.overrides) for job in planned}
     # Jobs of an earlier, wider sweep keep their lines.
-    others = [job for name, job in before.items() if name not in names]
     planned += [
-        replace(job, number=n, superseded=frozenset(job.overrides) in words)
-        for n, job in enumerate(others, start=len(planned))
+        replace(job, number=n, superseded=frozenset(job.overrides) in overrides)
+        for n, job in enumerate(before.values(), start=len(planned))
     ]
     write_job_table(folder, planned, question)
     return [job for job in planned[: len(jobs)] if job.state != DONE_STATE]
@@ -88,80 +73,71 @@ def _carry_over(folder: Path, job: Job, before: Job | None) -> Job:
         return replace(before, number=job.number, overrides=job.overrides, superseded=False)
     if finished:
         return judge(folder / job.folder, job)
-    forget(folder / job.folder)
+    # How it ended the last time is no longer its state.
+    (folder / job.folder / "job.json").unlink(missing_ok=True)
     return job
 
 
 def read_job_table(folder: Path) -> list[Job]:
-    """Every job that jobs.json knows or that has a job.json, each as its own folder tells it."""
-    listed = [job for entry in _read_table(folder)["jobs"] if (job := _parse(entry))]
-    known = {job.folder: job for job in listed}
+    """Every job that jobs.json knows or that has a job.json, each as its own folder has it."""
+    entries, _ = _read_table(folder)
+    known = {job.folder: job for entry in entries if (job := _parse(entry))}
     jobs = [_merge(folder, job) for job in known.values()]
     # A sweeper that searches decides on its jobs as it goes.
     found = [read_job(path.parent) for path in sorted(folder.glob("*/job.json"))]
-    new = sorted((job for job in found if job and job.folder not in known), key=_started)
+    new = [job for job in found if job and job.folder not in known]
+    new.sort(key=lambda job: job.started or "")
     return jobs + [replace(job, number=n) for n, job in enumerate(new, start=len(jobs))]
-
-
-def _started(job: Job) -> str:
-    return job.started or ""
 
 
 def _merge(folder: Path, listed: Job) -> Job:
     """The plan's part of an entry from jobs.json, all the rest from the job's folder."""
-    plan = Job(
-        number=listed.number,
-        folder=listed.folder,
-        overrides=listed.overrides,
-        digest=listed.digest,
-        log=listed.log,
-        superseded=listed.superseded,
-    )
-    own = read_job(folder / listed.folder)
-    if own is None:
-        return judge(folder / listed.folder, plan)
+    job_folder = folder / listed.folder
+    plan = Job(folder=listed.folder, digest=listed.digest, log=listed.log)
+    own = read_job(job_folder) or judge(job_folder, plan)
     return replace(
         own,
-        number=plan.number,
-        overrides=plan.overrides or own.overrides,
-        superseded=plan.superseded,
+        number=listed.number,
+        overrides=listed.overrides or own.overrides,
+        superseded=listed.superseded,
     )
 
 
 def judge(folder: Path, job: Job) -> Job:
-    """The entry as the job's folder proves it, whatever nobody could write down any more."""
-    gone = {"process": None, "process_began": ""}
+    """The entry as the job's folder proves it, where its process could not write it any more."""
     if is_finished(folder):
-        done = {"state": DONE_STATE, "exit_status": DONE, "error": None}
-        ended = job.finished or _time_of(folder / "summary.json")
-        return replace(job, finished=ended, **done, **gone)  # type: ignore[arg-type]
-    if job.state == RUNNING and not _is_run(folder, job):
-        error = job.error or _WITHOUT_A_WORD
-        return replace(job, state=STOPPED, error=error, **gone)  # type: ignore[arg-type]
-    return job
+        written = datetime.fromtimestamp((folder / "summary.json").stat().st_mtime, UTC)
+        job = replace(job, state=DONE_STATE, exit_status=DONE, error=None)
+        job = replace(job, finished=job.finished or _iso(written))
+    elif job.state == RUNNING and not _is_run(folder, job):
+        job = replace(job, state=STOPPED, error=job.error or _NO_REPORT)
+    else:
+        return job
+    return replace(job, process=None, process_began="")
 
 
 def _is_run(folder: Path, job: Job) -> bool:
-    """Whether somebody runs the job; on another host that cannot be known, and is believed."""
+    """Whether a process runs the job; on another host that cannot be known, and is believed."""
     if job.host != socket.gethostname():
         return True
-    runner = job.runner
-    return (runner is not None and is_alive(runner)) or is_locked(folder)
+    runner = ProcessId(job.host, job.process or 0, job.process_began)
+    return is_alive(runner) or is_locked(folder)
 
 
 def write_job_table(folder: Path, jobs: Iterable[Job], question: str | None = None) -> None:
     """jobs.json, whole or not at all. `question` is what the sweep asks, once for all writers."""
     if question is None:
-        question = _read_table(folder).get("question", "")
+        _, question = _read_table(folder)
     table = {"sweep": folder.name, "question": question, "jobs": [asdict(job) for job in jobs]}
     write_json(folder / "jobs.json", table)
 
 
-def _read_table(folder: Path) -> dict[str, Any]:
+def _read_table(folder: Path) -> tuple[list[object], str]:
+    """The entries and the question of jobs.json; nothing where it is damaged."""
     table = read_json(folder / "jobs.json")
     if not isinstance(table, dict) or not isinstance(table.get("jobs"), list):
-        return {"jobs": []}
-    return table
+        return [], ""
+    return table["jobs"], table.get("question", "")
 
 
 def read_job(folder: Path) -> Job | None:
@@ -181,11 +157,6 @@ def note_job(folder: Path, job: Job) -> None:
         write_job_table(folder.parent, read_job_table(folder.parent))
     except OSError as error:
         say(f"the job table of the sweep {folder.parent} was not written: {error}")
-
-
-def forget(folder: Path) -> None:
-    """Before a job is run again: how it ended the last time is no longer how it stands."""
-    (folder / "job.json").unlink(missing_ok=True)
 
 
 def begin(folder: Path, overrides: Sequence[str], digest: str) -> Job:
@@ -228,13 +199,13 @@ def conclude(folder: Path, planned: Job, status: int, error: str | None) -> Job:
     """The entry of a job once its starter has seen its process end with `status`.
 
     The process has written how it ended, unless it was killed; then it is written here. A job
-    that another process is running meanwhile is that one's to tell.
+    that another process is running meanwhile is that one's to write.
     """
     with try_lock(folder) as free:
-        # Nobody holds the lock: an entry that says "running" is the dead process's own.
+        # Nobody holds the lock: an entry that is "running" is the dead process's own.
         entry = _parse(read_json(folder / "job.json"))
-        told = entry is not None and entry.state not in (WAITING, RUNNING)
-        if free and not told and not is_finished(folder):
+        ended = entry is not None and entry.state not in (WAITING, RUNNING)
+        if free and not ended and not is_finished(folder):
             end(folder, entry or planned, status, error)
     return read_job(folder) or judge(folder, planned)
 
@@ -259,7 +230,7 @@ def worst_status(jobs: Sequence[Job]) -> int:
 
 
 def settle(folder: Path) -> None:
-    """What the jobs' folders prove is written down, for those who could not do it any more."""
+    """Write down what the jobs' folders prove, for processes that were killed before they could."""
     for path in folder.glob("*/job.json"):
         written, proven = _parse(read_json(path)), read_job(path.parent)
         if proven is None or proven == written:
@@ -270,9 +241,6 @@ def settle(folder: Path) -> None:
     write_job_table(folder, read_job_table(folder))
 
 
-# --- Files -------------------------------------------------------------------------------------
-
-
 def _parse(entry: object) -> Job | None:
     """An entry as `asdict` made it, by this version or another one; None for anything else.
 
@@ -280,22 +248,16 @@ def _parse(entry: object) -> Job | None:
     """
     if not isinstance(entry, dict) or not isinstance(entry.get("folder"), str):
         return None
+    kinds = {**get_type_hints(Job), "overrides": list}
     return Job(**{
         name: entry[name]
-        for name, kind in _KINDS.items()
+        for name, kind in kinds.items()
         if name in entry and isinstance(entry[name], kind)
     })  # fmt: skip
 
 
-_KINDS: dict[str, Any] = {**get_type_hints(Job), "overrides": list}
-
-
-def _time_of(path: Path) -> str:
-    return _iso(datetime.fromtimestamp(path.stat().st_mtime, UTC))
-
-
 def now() -> str:
-    """The present second in UTC, as every entry tells its times."""
+    """The present second in UTC, as every entry has its times."""
     return _iso(datetime.now(UTC))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,7 +28,7 @@ class ProcessId:
 
 def identify(pid: int) -> ProcessId:
     """The process that has this number now; one that is gone has no beginning."""
-    return ProcessId(socket.gethostname(), pid, _ask(pid)[0])
+    return ProcessId(socket.gethostname(), pid, _look_up(pid)[0])
 
 
 def parse_process(entry: object) -> ProcessId | None:
@@ -38,40 +39,30 @@ def parse_process(entry: object) -> ProcessId | None:
     return None
 
 
-def is_here(process: ProcessId) -> bool:
-    """Whether it ran on this host, so that its number means something."""
-    return process.host == socket.gethostname()
-
-
 def is_alive(process: ProcessId) -> bool:
     """Whether this very process runs here; one that has ended unreaped does not."""
-    if not process.began or not is_here(process):
+    if not process.began or process.host != socket.gethostname():
         return False
-    began, runs = _ask(process.pid)
-    return runs and began == process.began
+    return _look_up(process.pid) == (process.began, True)
 
 
 def signal_group(process: ProcessId, number: int) -> None:
     """Signal this very process and the group that it leads; a stranger or ourselves, never."""
     if not is_alive(process) or process.pid == os.getpid():
         return
-    try:
-        if os.getpgid(process.pid) == process.pid:
-            os.killpg(process.pid, number)
-        else:
-            os.kill(process.pid, number)
-    except (ProcessLookupError, PermissionError):
-        # It has ended in between; its number may be another user's already.
-        return
+    # It may have ended in between, and its number may be another user's already.
+    with suppress(ProcessLookupError, PermissionError):
+        leads = os.getpgid(process.pid) == process.pid
+        (os.killpg if leads else os.kill)(process.pid, number)
 
 
-def _ask(pid: int) -> tuple[str, bool]:
+def _look_up(pid: int) -> tuple[str, bool]:
     """When the process of this number began, and whether it still runs; ("", False) for none."""
     if sys.platform != "linux":
-        return _ask_psutil(pid)
+        return _look_up_by_psutil(pid)
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes().decode(errors="replace")
-        # Behind the program's name, which may hold anything: state is field 3, start time 22.
+        # After the program's name, which may hold anything: state is field 3, start time 22.
         values = stat[stat.rindex(")") + 1 :].split()
         # The clock's own time is no use: it is set, and then a start time in seconds moves.
         return f"{_boot()}:{values[19]}", values[0] not in _DEAD
@@ -92,7 +83,7 @@ def _boot() -> str:
         return boot
 
 
-def _ask_psutil(pid: int) -> tuple[str, bool]:
+def _look_up_by_psutil(pid: int) -> tuple[str, bool]:
     import psutil
 
     try:

@@ -1,12 +1,12 @@
-"""Where runs and sweeps write, and how their folders are called."""
+"""Where runs and sweeps write, and what their folders are called."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,8 @@ from caft.errors import UserError
 from caft.run_config import RunConfig
 from caft.store import digest, plain
 
-SHORT = 8
-"""Hexadecimal digits of a digest in a folder's name."""
-
-_LONGEST = 80
+_DIGITS_OF_DIGEST = 8
+_LONGEST_TITLE = 80
 _SUBFOLDER = re.compile(r"\w[^/\\'\"$\x00-\x1f]*")
 _LONGEST_NAME = 255
 """Bytes, as file systems count them."""
@@ -36,21 +34,21 @@ _FILES = (
 _FOLDERS = (".hydra", "adapter", "merged")
 _OTHER_FOLDER = "give another hydra.run.dir, or hydra.sweep.dir with -m"
 
-UNFINISHED = ".hydra/unfinished"
+_UNFINISHED = ".hydra/unfinished"
 """In a run's folder from its start to its end."""
 
 
 def digest_config(config: RunConfig) -> str:
     """20 hexadecimal digits of everything that a run's result depends on."""
-    return digest(without_surroundings(plain(config)))
+    return _digest_values(plain(config))
 
 
-def without_surroundings(values: dict[str, Any]) -> dict[str, Any]:
-    """A config's values without those that change no result: the store's place, the bars."""
+def _digest_values(values: Mapping[str, object]) -> str:
+    """Without the values that change no result: the store's place, the progress bars."""
     kept = {name: value for name, value in values.items() if name != "store"}
-    if isinstance(kept.get("trainer"), dict):
-        kept["trainer"] = {key: v for key, v in kept["trainer"].items() if key != "progress"}
-    return kept
+    if isinstance(trainer := kept.get("trainer"), dict):
+        kept["trainer"] = {key: v for key, v in trainer.items() if key != "progress"}
+    return digest(kept)
 
 
 def name_job(overrides: str, config: RunConfig) -> str:
@@ -58,34 +56,35 @@ def name_job(overrides: str, config: RunConfig) -> str:
     return _name(overrides, digest_config(config))
 
 
-def name_sweep(title: str, base: dict[str, Any]) -> str:
+def name_sweep(title: str, base: object) -> str:
     """The same command finds its folder again; `base` is the config that all its jobs share."""
-    return _name(title, digest(without_surroundings(plain(base))))
+    return _name(title, _digest_values(plain(base)))
 
 
-def _name(words: str, digest_of: str) -> str:
-    readable = re.sub(r"[^\w.=+,-]+", "_", words).strip("_,")[:_LONGEST]
-    return f"{readable}-{digest_of[:SHORT]}" if readable else digest_of[:SHORT]
+def _name(title: str, digest_of: str) -> str:
+    readable = re.sub(r"[^\w.=+,-]+", "_", title).strip("_,")[:_LONGEST_TITLE]
+    short = digest_of[:_DIGITS_OF_DIGEST]
+    return f"{readable}-{short}" if readable else short
 
 
 def mark_unfinished(folder: Path) -> None:
     """Called before a run, which is not finished by having its numbers.
 
-    One whose page failed, or that was stopped while it told its logger, has them too.
+    One whose page failed, or that was stopped while its logger wrote, has them too.
     """
-    mark = folder / UNFINISHED
+    mark = folder / _UNFINISHED
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()
 
 
 def mark_finished(folder: Path) -> None:
-    """Called last of all; a mark can be taken away on a full disk, too."""
-    (folder / UNFINISHED).unlink(missing_ok=True)
+    """Called last of all; a mark can be removed on a full disk, too."""
+    (folder / _UNFINISHED).unlink(missing_ok=True)
 
 
 def is_finished(folder: Path) -> bool:
     """Whether a run has ended there with all its outputs."""
-    return not (folder / UNFINISHED).exists() and read_summary(folder) is not None
+    return not (folder / _UNFINISHED).exists() and read_summary(folder) is not None
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
@@ -132,14 +131,12 @@ def refuse_unwritable_folder(folder: Path) -> None:
             f"or {_OTHER_FOLDER}"
         )
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    reason = "" if os.access(nearest, os.W_OK | os.X_OK) else "is not writable"
     if not nearest.is_dir():
+        reason = "is a file"
+    if reason:
         raise UserError(
-            f"the output folder {folder} cannot be made, since {nearest} is a file; {_OTHER_FOLDER}"
-        )
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise UserError(
-            f"the output folder {folder} cannot be made, since {nearest} is not writable; "
-            f"{_OTHER_FOLDER}"
+            f"the output folder {folder} cannot be made, since {nearest} {reason}; {_OTHER_FOLDER}"
         )
 
 
@@ -152,9 +149,6 @@ def _written_in(folder: Path) -> Iterator[Path]:
             yield from (folder / name).iterdir()
 
 
-# --- A job's lock ------------------------------------------------------------------------------
-
-
 def job_lock(folder: Path) -> FileLock:
     """Held by the one process that runs a job; the system frees it, however the process ends."""
     return FileLock(folder / ".hydra" / "job.lock")
@@ -162,32 +156,26 @@ def job_lock(folder: Path) -> FileLock:
 
 @contextmanager
 def try_lock(folder: Path) -> Iterator[bool]:
-    """Hold the job's lock; False where somebody else has it."""
+    """Hold the job's lock; False where another process has it."""
     lock = job_lock(folder)
-    try:
+    with suppress(Timeout, OSError):
         lock.acquire(timeout=0)
-    except (Timeout, OSError):
-        yield False
-        return
     try:
-        yield True
+        yield lock.is_locked
     finally:
         lock.release()
 
 
 def is_locked(folder: Path) -> bool:
     """Whether some process runs the job, or is just about to."""
-    if not (folder / ".hydra" / "job.lock").exists():
+    if not Path(job_lock(folder).lock_file).exists():
         return False
     with try_lock(folder) as free:
         return not free
 
 
-# --- Small files -------------------------------------------------------------------------------
-
-
 def read_json(path: Path) -> object:
-    """What the file says; None where there is none that can be read."""
+    """What the file holds; None where there is none that can be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,27 +1,29 @@
-"""Ctrl-C for a sweep: passed on once, to the processes of this command and to no other one."""
+"""How a sweep's processes end with its command: by Ctrl-C, passed on once, or by its death."""
 
 from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import cache
+from multiprocessing import parent_process
 from pathlib import Path
 
-from caft.sweeps.processes import (
-    ProcessId,
-    identify,
-    is_alive,
-    parse_process,
-    signal_group,
-)
+from caft.sweeps.processes import ProcessId, identify, is_alive, parse_process, signal_group
 from caft.sweeps.run_folders import read_json, write_json
 
-STOP_FILE = ".stopping"
+_STOP_FILE = ".stopping"
 _COMMAND = "CAFT_SWEEP"
 _SECONDS_BETWEEN_LOOKS = 0.1
+_working = threading.Lock()
+
+
+class JobError(RuntimeError):
+    """Tells a sweeper that searches that there is no value for this job."""
 
 
 @contextmanager
@@ -46,11 +48,41 @@ def _find_command() -> ProcessId:
     return named or identify(os.getpid())
 
 
+def is_worker() -> bool:
+    """Whether a launcher such as joblib keeps this process, to run a command's jobs in."""
+    return parent_process() is not None and _find_command() != identify(os.getpid())
+
+
+@contextmanager
+def ending_with_command() -> Iterator[None]:
+    """In a launcher's worker, which waits for work for ever where its command was killed.
+
+    It ends with its command; a job that runs in the body is waited for, and keeps its devices.
+    """
+    with _working:
+        command = _find_command()
+        if is_alive(command):
+            _watch(command)
+        yield
+
+
+@cache
+def _watch(command: ProcessId) -> None:
+    threading.Thread(target=_end_after, args=(command,), daemon=True).start()
+
+
+def _end_after(command: ProcessId) -> None:
+    while is_alive(command):
+        time.sleep(10 * _SECONDS_BETWEEN_LOOKS)
+    with _working:
+        os._exit(0)
+
+
 @contextmanager
 def noted_child(folder: Path, pid: int) -> Iterator[None]:
     """While a child runs the job or waits for it, it is noted with the command that wants it."""
     note = folder / ".hydra" / f"process-{pid}.json"
-    # On a full disk the job itself says what is wrong; here it only could not be stopped.
+    # On a full disk the job itself reports what is wrong; here it only could not be stopped.
     with suppress(OSError):
         note.parent.mkdir(parents=True, exist_ok=True)
         write_json(note, {"child": asdict(identify(pid)), "command": asdict(_find_command())})
@@ -67,37 +99,38 @@ def stop_jobs(folder: Path, number: int) -> None:
     another living command runs in the same folder is not this one's to stop.
     """
     with suppress(OSError):
-        write_json(folder / STOP_FILE, asdict(_find_command()))
-    children = list(_find_children(folder))
+        write_json(folder / _STOP_FILE, asdict(_find_command()))
+    own = _find_command()
+    children = [
+        child
+        for note in sorted(folder.glob("*/.hydra/process-*.json"))
+        for child, command in [_read_note(note)]
+        if child and command and is_alive(child) and (command == own or not is_alive(command))
+    ]
     for child in children:
-        # A job leads a process group of its own: its DDP ranks are in it.
+        # A job leads a process group of its own: its ranks are in it.
         signal_group(child, number)
     while any(is_alive(child) for child in children):
         time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
-def is_stopping(folder: Path) -> bool:
-    """Whether the command that this process works for is stopping its sweep."""
-    return parse_process(read_json(folder / STOP_FILE)) == _find_command()
-
-
-def _find_children(folder: Path) -> Iterator[ProcessId]:
-    own = _find_command()
-    for path in sorted(folder.glob("*/.hydra/process-*.json")):
-        note = read_json(path)
-        if not isinstance(note, dict):
-            continue
-        child, command = parse_process(note.get("child")), parse_process(note.get("command"))
-        if child is None or command is None or not is_alive(child):
-            continue
-        if command == own or not is_alive(command):
-            yield child
+def refuse_while_stopping(sweep: Path) -> None:
+    """JobError where the command that this process works for is stopping its sweep."""
+    if parse_process(read_json(sweep / _STOP_FILE)) == _find_command():
+        raise JobError("the sweep is being stopped")
 
 
 def forget_dead_children(folder: Path) -> None:
-    """Notes whose writer was killed before it could take them away."""
-    for path in folder.glob(".hydra/process-*.json"):
-        note = read_json(path)
-        child = parse_process(note.get("child")) if isinstance(note, dict) else None
+    """Remove notes whose writer was killed before it could."""
+    for note in folder.glob(".hydra/process-*.json"):
+        child, _ = _read_note(note)
         if child is None or not is_alive(child):
-            path.unlink(missing_ok=True)
+            note.unlink(missing_ok=True)
+
+
+def _read_note(path: Path) -> tuple[ProcessId | None, ProcessId | None]:
+    """The child and the command of a note; None for what is damaged."""
+    note = read_json(path)
+    if not isinstance(note, dict):
+        return None, None
+    return parse_process(note.get("child")), parse_process(note.get("command"))

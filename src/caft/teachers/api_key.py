@@ -1,18 +1,25 @@
-"""The one secret: read from the environment, handed to the client, written nowhere."""
+"""The one secret: read from the environment, given to the client, written nowhere."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 
 from caft.errors import UserError
-from caft.teachers.address import is_loopback
-from caft.teachers.config import OpenAITeacherConfig
-from caft.teachers.proxies import check_proxies
-from caft.teachers.secrets import Echoes
+from caft.teachers.address import check_proxies, is_loopback
+from caft.teachers.config import EndpointConfig
 
 NO_KEY = "no-key-needed"
 """What is sent to a loopback endpoint without a key: the protocol wants some word."""
+
+_COVER = "[key]"
+_PIECE = 8
+"""Characters of a key that are not shown in a row."""
+_MASKED = re.compile(
+    r"(?P<head>[A-Za-z0-9_-]*)(?P<mask>\*{2,}|[\u2022\u25cf]{2,}|\.{2,}|\u2026|[xX]{4,})"
+    r"(?P<tail>[A-Za-z0-9_-]*)"
+)
 
 
 class ApiKey:
@@ -20,28 +27,53 @@ class ApiKey:
 
     def __init__(self, word: str) -> None:
         self._word = word
-        self._echoes = None if word == NO_KEY else Echoes(word)
+        count = len(word) - _PIECE + 1 if len(word) >= _PIECE + 4 else 0
+        self._pieces = {word[start : start + _PIECE] for start in range(count)}
 
     def __repr__(self) -> str:
         return "ApiKey(hidden)"
 
     def reveal(self) -> str:
-        """The key itself, for the client and for nobody else."""
+        """The key itself, for the client only."""
         return self._word
 
     def scrub(self, text: str) -> str:
-        """`text` without the key, whole, masked or cut: servers like to quote it."""
-        return self._echoes.cover(text) if self._echoes else text
+        """`text` with [key] for the key, whole, masked (`sk-ab***yz`) or cut (`sk-abcdef...`).
+
+        Servers like to quote it.
+        """
+        if self._word == NO_KEY:
+            return text
+        text = _MASKED.sub(self._cover_masked, text.replace(self._word, _COVER))
+        return self._cover_pieces(text)
+
+    def _cover_masked(self, found: re.Match[str]) -> str:
+        head, tail = found["head"], found["tail"]
+        shows_head = len(head) >= 2 and self._word.startswith(head)
+        shows_tail = len(tail) >= 2 and self._word.endswith(tail)
+        return _COVER if shows_head or shows_tail else found.group()
+
+    def _cover_pieces(self, text: str) -> str:
+        present = [piece for piece in self._pieces if piece in text]
+        if not present:
+            return text
+        places = re.compile(f"(?=(?:{'|'.join(map(re.escape, present))}))")
+        kept, shown = [], 0
+        for found in places.finditer(text):
+            if found.start() >= shown:
+                kept += [text[shown : found.start()], _COVER]
+            shown = found.start() + _PIECE
+        return "".join([*kept, text[shown:]])
 
 
-def check_endpoint(config: OpenAITeacherConfig) -> None:
+def check_endpoint(config: EndpointConfig) -> None:
     """Refuse an endpoint that cannot be asked: UserError before anything is loaded or sent."""
     check_address(config)
     read_key(config, os.environ)
 
 
-def check_address(config: OpenAITeacherConfig) -> None:
-    """The part of it that needs no key: for those who send nothing."""
+def check_address(config: EndpointConfig) -> None:
+    """The part of `check_endpoint` that needs no key: enough where nothing is sent."""
     if not config.base_url:
         raise UserError(
             f"{config.group}.base_url is not set; give the endpoint's address, such as "
@@ -53,7 +85,7 @@ def check_address(config: OpenAITeacherConfig) -> None:
         check_proxies(os.environ)
 
 
-def read_key(config: OpenAITeacherConfig, environment: Mapping[str, str]) -> ApiKey:
+def read_key(config: EndpointConfig, environment: Mapping[str, str]) -> ApiKey:
     """The key from the variable that the config names; UserError where one is needed."""
     word = environment.get(config.api_key_env, "").strip()
     if not word and is_loopback(config.base_url):

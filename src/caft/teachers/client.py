@@ -1,6 +1,6 @@
 """One call to an OpenAI-protocol endpoint. The only file that imports the openai client.
 
-The reply's body is read here, bounded in time and size; what it says is found in completion.py.
+The response's body is received here, bounded in time and size; outcome.py makes sense of it.
 """
 
 from __future__ import annotations
@@ -12,43 +12,37 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from caft.errors import UserError
 from caft.teachers.address import read_address
 from caft.teachers.api_key import ApiKey
-from caft.teachers.completion import read_body
-from caft.teachers.config import OpenAITeacherConfig
-from caft.teachers.outcome import (
-    Answered,
-    Failed,
-    Remedy,
-    classify_status,
-    read_retry_after,
-)
+from caft.teachers.config import EndpointConfig
+from caft.teachers.outcome import Answered, Failed, classify_status, read_body
 from caft.teachers.words import clean_words, find_words
+
+if TYPE_CHECKING:
+    from openai import APIStatusError
 
 LARGEST_BODY = 4 * 2**20
 """Bytes of a response, beyond which reading stops."""
-
-__all__ = ["Answered", "Endpoint", "Failed", "Remedy", "classify_status", "read_retry_after"]
 
 
 class Endpoint:
     """An open connection to the teacher's endpoint; use it within one event loop and close it."""
 
-    def __init__(self, config: OpenAITeacherConfig, key: ApiKey) -> None:
+    def __init__(self, config: EndpointConfig, key: ApiKey) -> None:
         self._openai = importlib.import_module("openai")
         self._key, self._timeout = key, config.timeout_seconds
         try:
-            self._client = self._open(config, key)
+            self._open(config)
         except Exception as error:
             # Whatever the environment says of proxies and certificates is read here.
-            said = clean_words(key.scrub(str(error)))
             raise UserError(
                 f"no connection to {config.base_url} can be set up ({type(error).__name__}: "
-                f"{said}); look at HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and "
-                "SSL_CERT_DIR"
+                f"{self._clean(str(error))}); look at HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, "
+                "NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR"
             ) from error
         self._http = _find_http_library(self._openai.DefaultAsyncHttpxClient)
         self._unconnected = (
@@ -57,33 +51,34 @@ class Endpoint:
         for name in ("openai", "httpx", "httpx2", "httpcore", "httpcore2"):
             logging.getLogger(name).setLevel(logging.WARNING)  # a line a call, or the headers
 
-    def _open(self, config: OpenAITeacherConfig, key: ApiKey) -> Any:
+    def _open(self, config: EndpointConfig) -> None:
         address = read_address(config.base_url or "")
-        # A proxy of the environment must not see calls to this very machine.
-        http = self._openai.DefaultAsyncHttpxClient(
-            trust_env=not address.loopback, timeout=self._timeout
-        )
-        # Azure's older addresses name their version in the query, and the key in a header of
-        # their own.
+        # Azure's older addresses name their version in the query, and have the key in a header.
         azure = "api-version" in address.query
-        return self._openai.AsyncOpenAI(
-            api_key=key.reveal(),
+        self._client = self._openai.AsyncOpenAI(
+            api_key=self._key.reveal(),
             base_url=address.root,
             default_query=address.query,
-            default_headers={"api-key": key.reveal()} if azure else None,
+            default_headers={"api-key": self._key.reveal()} if azure else None,
             max_retries=0,
             timeout=self._timeout,
-            http_client=http,
+            # A proxy of the environment must not see calls to this very machine.
+            http_client=self._openai.DefaultAsyncHttpxClient(
+                trust_env=not address.loopback, timeout=self._timeout
+            ),
         )
+
+    def _clean(self, message: str) -> str:
+        return clean_words(self._key.scrub(message))
 
     async def close(self) -> None:
         """Close all connections."""
         await self._client.close()
 
-    async def send(self, body: Mapping[str, Any], key: str) -> Answered | Failed:
+    async def send(self, body: Mapping[str, object], key: str) -> Answered | Failed:
         """Send one request, once.
 
-        The ledger's key travels along: a server that knows idempotency charges no repeat.
+        The ledger's key is sent as well: a server that knows idempotency charges no repeat.
         """
         started = time.monotonic()
         try:
@@ -96,14 +91,14 @@ class Endpoint:
         except (self._openai.APIConnectionError, self._http.HTTPError) as error:
             return self._read_connection(error)
         except (self._openai.OpenAIError, self._http.InvalidURL, self._http.StreamError) as error:
-            said = clean_words(self._key.scrub(str(error)))
-            return Failed(reason="reply cannot be read", said=said, maybe_charged=True)
+            message = self._clean(str(error))
+            return Failed(reason="reply cannot be read", message=message, maybe_charged=True)
         seconds = time.monotonic() - started
         if raw is None:
             return Answered(text="", finish_reason="too_large", seconds=seconds)
         return read_body(raw, self._key.scrub, seconds)
 
-    async def _exchange(self, body: Mapping[str, Any], key: str) -> bytes | None:
+    async def _exchange(self, body: Mapping[str, object], key: str) -> bytes | None:
         """The response's bytes, or None where there are too many of them."""
         pieces, size = [], 0
         response = await self._client.post(
@@ -131,18 +126,18 @@ class Endpoint:
             return Failed(reason="connection dropped", maybe_charged=True)
         why = explain_connection(cause)
         if isinstance(cause, self._http.ProxyError):
-            why = f"the proxy says: {clean_words(self._key.scrub(str(cause)))}"
+            why = f"the proxy says: {self._clean(str(cause))}"
         return Failed(reason=f"cannot connect{why and f' ({why})'}", unreachable=True)
 
-    def _read_status(self, error: Any) -> Failed:
+    def _read_status(self, error: APIStatusError) -> Failed:
         try:
             text = error.response.text
         except self._http.StreamError:  # closed before it was read
             text = ""
         code = str(error.body.get("code")) if isinstance(error.body, dict) else ""
         # A body without any telling key is shown as it is.
-        words = clean_words(self._key.scrub(find_words(error.body) or text))
-        return classify_status(error.status_code, code, words, error.response.headers)
+        message = self._clean(find_words(error.body) or text)
+        return classify_status(error.status_code, code, message, error.response.headers)
 
 
 def explain_connection(error: BaseException | None) -> str:
@@ -158,7 +153,7 @@ def explain_connection(error: BaseException | None) -> str:
     return ""
 
 
-def _find_http_library(transport: type) -> Any:
+def _find_http_library(transport: type) -> ModuleType:
     """The HTTP library under the openai client, which has changed its name between versions."""
     libraries = {cls.__module__.split(".")[0] for cls in transport.__mro__}
     (name,) = libraries & {"httpx", "httpx2"}

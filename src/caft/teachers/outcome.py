@@ -1,21 +1,49 @@
-"""What becomes of one call: a reply, or a failure with what helps against it. Pure."""
+"""From a response to what became of the call, whatever the response is. Pure; never raises.
+
+Servers differ in everything but the outline of the protocol. Each response is a reply, or a
+failure with what helps: waiting where the server broke down, nothing where it refused for good.
+"""
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import Enum
 
+from caft.teachers.refusals import Finish, read_finish
+from caft.teachers.words import clean_words, find_words, well_formed
+
+Scrub = Callable[[str], str]
+"""Takes secrets out of a text."""
+
 _ADDRESS_OR_MODEL = (404, 405, 410)
 _AGAIN = (408, 409, 425, 429)
+_BROKE_DOWN = 502
+_LONGEST_FINISH = 40
+_LONGEST_NUMBER = 18
+_OTHER_REASONS = (
+    "stop_reason", "native_finish_reason", "finishReason", "stopReason", "done_reason",
+)  # fmt: skip
+_STATUS_WORDS = {
+    400: "content_filter content_policy_violation context_length_exceeded invalid_request_error "
+    "invalid_argument bad_request badrequesterror",
+    401: "invalid_api_key authentication_error unauthorized unauthenticated",
+    402: "insufficient_quota billing_hard_limit_reached payment_required",
+    403: "permission_denied permission_error forbidden",
+    404: "model_not_found not_found not_found_error notfounderror",
+    429: "rate_limit_exceeded rate_limit_error resource_exhausted too_many_requests",
+    504: "timeout deadline_exceeded",
+}
+_STATUS_OF = {word: status for status, words in _STATUS_WORDS.items() for word in words.split()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """A reply that came. Token counts are None where the server did not say."""
+    """A reply. Token counts and USD are None where the server reports none."""
 
     text: str
     finish_reason: str
@@ -35,7 +63,7 @@ class Remedy(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """A call without a reply: why, in words without secrets, and what the server `said` to it.
+    """A call without a reply: the reason, and the server's own `message`, both without secrets.
 
     `maybe_charged` where the server may have done the work; `busy` where it lives and only asks
     for fewer calls; `unreachable` where nobody listens. `retry_after` is how many seconds it asks
@@ -43,7 +71,7 @@ class Failed:
     """
 
     reason: str
-    said: str = ""
+    message: str = ""
     remedy: Remedy = Remedy.wait
     maybe_charged: bool = False
     busy: bool = False
@@ -51,25 +79,29 @@ class Failed:
     retry_after: float | None = None
 
 
+# An HTTP status
+
+
 def classify_status(status: int, code: str, message: str, headers: Mapping[str, str]) -> Failed:
     """What an HTTP error means for us; `message` is the server's, already without secrets."""
-    told = " ".join(message.split())
+    message = " ".join(message.split())
     reason = f"HTTP {status}"
-    with_words = f"{reason}: {told}" if told else reason
+    full = f"{reason}: {message}" if message else reason
     if status == 401:
-        return Failed(reason=f"{reason}: the key was refused", said=told, remedy=Remedy.ask_user)
+        reason += ": the key was refused"
+        return Failed(reason=reason, message=message, remedy=Remedy.ask_user)
     if status == 402 or "insufficient_quota" in code:
-        credit = f"{reason}: no credit left{told and ': ' + told}"
+        credit = f"{reason}: no credit left{message and ': ' + message}"
         return Failed(reason=credit, remedy=Remedy.ask_user)
     if status in _ADDRESS_OR_MODEL:
-        return Failed(reason=with_words, remedy=Remedy.ask_user)
+        return Failed(reason=full, remedy=Remedy.ask_user)
     if status in _AGAIN or status >= 500:
         wait = read_retry_after(headers, time.time())
         late = status in (504, 524)  # a gateway gave up waiting for work that was being done
         return Failed(
-            reason=reason, said=told, busy=status == 429, retry_after=wait, maybe_charged=late
+            reason=reason, message=message, busy=status == 429, retry_after=wait, maybe_charged=late
         )
-    return Failed(reason=with_words, remedy=Remedy.leave_out)
+    return Failed(reason=full, remedy=Remedy.leave_out)
 
 
 def read_retry_after(headers: Mapping[str, str], now: float) -> float | None:
@@ -84,3 +116,150 @@ def read_retry_after(headers: Mapping[str, str], now: float) -> float | None:
         return max(0.0, parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - now)
     except (TypeError, ValueError, OverflowError):
         return None
+
+
+# A body
+
+
+def read_body(raw: bytes, scrub: Scrub, seconds: float) -> Answered | Failed:
+    """What the body of a response with status 200 means; `seconds` is how long it took.
+
+    A byte that is no UTF-8 becomes U+FFFD: asking again would most likely pay for the same byte.
+    """
+    text = raw.decode("utf-8-sig", "replace")
+    try:
+        data: object = json.loads(text, parse_int=_read_int)
+    except (ValueError, RecursionError):
+        message = clean_words(scrub(text))
+        return Failed(reason="reply is no JSON", message=message, maybe_charged=True)
+    completion = _table(data)
+    choices = completion.get("choices")
+    found: tuple[str, str] | Failed | None = None
+    if completion.get("error"):
+        found = _read_error(completion["error"], scrub)
+    elif isinstance(choices, list) and choices and isinstance(choices[0], dict):
+        found = _read_choice(choices[0], scrub)
+    elif not choices and _is_blocked(completion):
+        found = "", "content_filter"
+    elif _find_status(data):
+        found = _read_error(data, scrub)
+    if found is None:
+        message = clean_words(scrub(find_words(data)))
+        return Failed(reason="reply is no chat completion", message=message, maybe_charged=True)
+    if isinstance(found, Failed):
+        return found
+    usage = _table(completion.get("usage"))
+    return Answered(
+        text=scrub(well_formed(found[0])),
+        finish_reason=clean_words(scrub(found[1]))[:_LONGEST_FINISH],
+        prompt_tokens=_count(usage.get("prompt_tokens")),
+        completion_tokens=_count(usage.get("completion_tokens")),
+        usd=_number(usage.get("cost"), 10**6),
+        seconds=seconds,
+    )
+
+
+def _read_choice(choice: Mapping[str, object], scrub: Scrub) -> tuple[str, str] | Failed | None:
+    """Text and finish reason; None where there is no message."""
+    reason = _finish_of(choice)
+    if choice.get("error"):
+        return _read_error(choice["error"], scrub)
+    if read_finish(reason) is Finish.failed:
+        return _read_error({"message": choice.get("native_finish_reason")}, scrub)
+    text = _text_in(choice, reason)
+    if text is None:
+        return None
+    refusal = _table(choice.get("message")).get("refusal")
+    # Where the model declines, whatever the server calls it.
+    return (refusal, "refusal") if refusal and isinstance(refusal, str) else (text, reason)
+
+
+def _read_error(error: object, scrub: Scrub) -> Failed:
+    """An error in a body means what the same HTTP status means; without one, a breakdown."""
+    code = _short_word(_table(error).get("code"))
+    message = clean_words(scrub(find_words(error)))
+    return classify_status(_find_status(error) or _BROKE_DOWN, code, message, {})
+
+
+def _find_status(error: object) -> int:
+    """The HTTP status that an error names, as a number or in a known word; 0 for none."""
+    for name in ("code", "status_code", "status", "http_status", "type"):
+        word = _short_word(_table(error).get(name))
+        if word.isascii() and word.isdigit() and 400 <= int(word) < 600:
+            return int(word)
+        if word in _STATUS_OF:
+            return _STATUS_OF[word]
+    return 0
+
+
+def _finish_of(choice: Mapping[str, object]) -> str:
+    """The finish reason; where it says nothing, another server's name for one that is known."""
+    reason = choice.get("finish_reason")
+    if reason is None or (isinstance(reason, str) and not reason.strip()):
+        others = (choice.get(name) for name in _OTHER_REASONS)
+        known = (each for each in others if isinstance(each, str) and _is_known(each))
+        reason = next(known, "")
+    return reason if isinstance(reason, str) else find_words(reason) or "unreadable"
+
+
+def _is_known(reason: str) -> bool:
+    return bool(reason.strip()) and read_finish(reason) is not Finish.unknown
+
+
+def _is_blocked(completion: Mapping[str, object]) -> bool:
+    """Whether a filter stopped the prompt itself, as Gemini reports it: for good."""
+    verdicts = [_table(completion.get(name)) for name in ("prompt_feedback", "promptFeedback")]
+    return any(verdict.get("block_reason") or verdict.get("blockReason") for verdict in verdicts)
+
+
+def _text_in(choice: Mapping[str, object], reason: str) -> str | None:
+    """The text of a choice, or of where older completions and streams have theirs; "" for none.
+
+    None where this is no message; a null one is a filter's verdict if there is a finish reason.
+    """
+    text = choice.get("text")
+    if "message" not in choice and isinstance(text, str):
+        return text
+    message = choice.get("message", choice.get("delta"))
+    if message is None:
+        return "" if reason else None
+    if not isinstance(message, dict):
+        return None
+    content = message.get("content")
+    if isinstance(content, list):
+        return "".join(map(_text_of_part, content))
+    return content or "" if isinstance(content, str | None) else None
+
+
+def _text_of_part(part: object) -> str:
+    if isinstance(part, dict):
+        spoken = part.get("type") in ("text", "output_text", None)
+        part = part.get("text") if spoken else None
+        part = part.get("value") if isinstance(part, dict) else part
+    return part if isinstance(part, str) else ""
+
+
+def _table(value: object) -> Mapping[str, object]:
+    """A JSON object as it is, and an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def _short_word(value: object) -> str:
+    return str(value)[:_LONGEST_FINISH].casefold().strip() if isinstance(value, str | int) else ""
+
+
+def _read_int(digits: str) -> int | None:
+    # Python refuses to read thousands of digits, and nothing here counts that far.
+    return int(digits) if len(digits) <= _LONGEST_NUMBER else None
+
+
+def _count(value: object) -> int | None:
+    number = _number(value, 10**9)
+    return int(number) if number is not None and number.is_integer() else None
+
+
+def _number(value: object, below: int) -> float | None:
+    """A number from 0 to below a bound; None for anything else, NaN and truth values too."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value < below else None

@@ -1,19 +1,51 @@
-"""What calls cost: USD from tokens. Pure."""
+"""What calls cost, what may be spent on a model, and what was. Pure."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from caft.errors import UserError
 from caft.teachers.address import is_loopback
-from caft.teachers.caps import Caps, Spending
-from caft.teachers.config import OpenAITeacherConfig, PriceConfig
+from caft.teachers.config import EndpointConfig, PriceConfig
 
 
-def find_price(config: OpenAITeacherConfig) -> PriceConfig:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caps:
+    """Hard limits on what the ledger may hold of one model; None is no limit."""
+
+    usd: float | None = None
+    calls: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spending:
+    """What one model has cost so far.
+
+    `unsure_usd` is for calls that never came back, at their worst; `reserved_usd` for those in
+    flight; `in_flight` counts them.
+    """
+
+    calls: int = 0
+    usd: float = 0.0
+    unsure_usd: float = 0.0
+    reserved_usd: float = 0.0
+    in_flight: int = 0
+
+    def fits(self, caps: Caps, worst: float) -> bool:
+        """Whether one more call of that worst cost stays within the caps."""
+        total = self.usd + self.unsure_usd + self.reserved_usd + worst
+        dear = caps.usd is not None and total > caps.usd + 1e-12
+        return not dear and not self.used_up(caps)
+
+    def used_up(self, caps: Caps) -> bool:
+        """Whether no call at all is left, whatever becomes of those in flight."""
+        return caps.calls is not None and self.calls >= caps.calls
+
+
+def find_price(config: EndpointConfig) -> PriceConfig:
     """The model's price; UserError where none is known, or where a budget has nothing to count."""
     price = look_up_price(config)
     if price is None:
@@ -24,16 +56,16 @@ def find_price(config: OpenAITeacherConfig) -> PriceConfig:
     return price
 
 
-def price_settings(config: OpenAITeacherConfig) -> str:
-    """The two settings that tell a model's price, for messages."""
+def price_settings(config: EndpointConfig) -> str:
+    """The names of the two settings that hold a model's price, for messages."""
     return (
         f"{config.group}.usd_per_million_prompt_tokens and "
         f"{config.group}.usd_per_million_completion_tokens"
     )
 
 
-def look_up_price(config: OpenAITeacherConfig) -> PriceConfig | None:
-    """The teacher's own dials, then its table, then 0 on loopback; None where nobody knows.
+def look_up_price(config: EndpointConfig) -> PriceConfig | None:
+    """The endpoint's own dials, then its table, then 0 on loopback; None where nobody knows.
 
     UserError where a budget has nothing to count.
     """
@@ -59,18 +91,17 @@ def cost_usd(price: PriceConfig, prompt_tokens: float, completion_tokens: float)
     return (prompt_tokens * price.prompt + completion_tokens * price.completion) / 1e6
 
 
-def worst_usd(price: PriceConfig, body: Mapping[str, Any], max_tokens: int) -> float:
-    """The most that one call can cost.
+def worst_usd(price: PriceConfig, turns: Sequence[Mapping[str, str]], max_tokens: int) -> float:
+    """The most that one call with these turns can cost.
 
     A token is at least one byte of the prompt, and the chat template adds some to every turn.
     """
-    turns = body["messages"]
     prompt_bytes = len(json.dumps(turns, ensure_ascii=False).encode("utf-8", "replace"))
     return cost_usd(price, prompt_bytes + 32 * len(turns), max_tokens)
 
 
 def explain_cap(
-    config: OpenAITeacherConfig,
+    config: EndpointConfig,
     spending: Spending,
     bought_usd: Sequence[float],
     missing_worst_usd: Sequence[float],
@@ -80,7 +111,7 @@ def explain_cap(
     worst = sum(missing_worst_usd)
     likely = missing * sum(bought_usd) / len(bought_usd) if bought_usd else worst
     cost = f"{missing} more replies would cost about {likely:.4f} USD, at most {worst:.4f}"
-    if spending.used_up(Caps(usd=config.budget_usd, calls=config.max_calls)):
+    if spending.used_up(Caps(calls=config.max_calls)):
         return (
             f"{group}.max_calls is {config.max_calls} and {spending.calls} calls were made; "
             f"{cost}: set {group}.max_calls={spending.calls + missing} or more, and run again"

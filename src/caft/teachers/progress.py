@@ -11,7 +11,7 @@ class AskProgress:
     """One moment of the asking.
 
     `done` of `total` requests are settled, `from_ledger` of them without a call and `failed`
-    without a reply. `calls`, `usd` and `seconds` are this run's. `note` says why nothing moves,
+    without a reply. `calls`, `usd` and `seconds` are this run's. `note` is why nothing moves,
     when nothing does.
     """
 
@@ -34,16 +34,11 @@ class AskProgress:
         """Replies by calls, a second; 0 at the start."""
         return (self.replies - self.from_ledger) / self.seconds if self.seconds > 0 else 0.0
 
-    @property
-    def seconds_left(self) -> float | None:
-        """At this rate; None while there is no rate."""
+    def line(self) -> str:
+        """One line for a person: how far, how fast, at what cost, how long still."""
         settled = self.done - self.from_ledger
         rate = settled / self.seconds if self.seconds > 0 else 0.0
-        return (self.total - self.done) / rate if rate > 0 else None
-
-    def line(self) -> str:
-        """One line for a person: how far, how fast, how dear, how long still."""
-        left = "" if self.seconds_left is None else f", {self.seconds_left:.0f} s left"
+        left = f", {(self.total - self.done) / rate:.0f} s left" if rate > 0 else ""
         note = f" ({self.note})" if self.note else ""
         failed = f", {self.failed} refused by the endpoint" if self.failed else ""
         return (
@@ -53,4 +48,4 @@ class AskProgress:
 
 
 Watcher = Callable[[AskProgress], None]
-"""Is told of progress a few times a second, from the asking thread: be quick."""
+"""Is called with the progress a few times a second, from the asking thread: be quick."""

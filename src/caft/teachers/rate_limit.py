@@ -1,8 +1,12 @@
-"""When the next call may go out. Pure: the clock and the dice are handed in."""
+"""When the next call may go out, and when no more should. Pure: time and chance are passed in."""
 
 from __future__ import annotations
 
-from enum import Enum
+from collections import Counter
+from collections.abc import Iterable
+
+from caft.teachers.config import EndpointConfig
+from caft.teachers.outcome import Failed, Remedy
 
 LONGEST_BACK_OFF = 60.0
 """Seconds that a back-off grows to."""
@@ -10,12 +14,21 @@ LONGEST_BACK_OFF = 60.0
 LONGEST_RETRY_AFTER = 600.0
 """Seconds that a server may ask us to wait; a longer wait is for the next run."""
 
+FAILURES_IN_A_ROW = 10
+"""After so many failed calls all calls pause."""
+
+PAUSE_SECONDS, LONGEST_PAUSE = 30.0, 600.0
+"""The first pause, and what it doubles up to."""
+
+MOST_PAUSES = 5
+"""After so many pauses without a reply between them the server counts as down."""
+
 
 def back_off(retry: int, first: float, asked: float | None, draw: float) -> float:
     """Seconds before retry number `retry` (from 0), doubling from `first`, jittered by `draw`.
 
     `draw` is in 0..1. The server's Retry-After is a lower bound: jitter only adds to it, so that
-    callers who were turned away together do not come back together.
+    clients that were refused together do not return together.
     """
     own = min(LONGEST_BACK_OFF, first * 2.0 ** min(retry, 30)) * (0.5 + draw)
     return own if asked is None else asked + min(own, 1.0) * draw
@@ -29,9 +42,9 @@ class Pace:
         self._seconds_a_unit = self._alone
         self._free_at = 0.0
 
-    def share(self, askers: int) -> None:
-        """From now on take an equal part: so many askers share the limit."""
-        self._seconds_a_unit = self._alone * max(1, askers)
+    def share(self, clients: int) -> None:
+        """From now on take an equal part: so many clients share the limit."""
+        self._seconds_a_unit = self._alone * max(1, clients)
 
     def book(self, now: float, units: float) -> float:
         """Take `units` and return the seconds to wait before they may be used."""
@@ -44,71 +57,109 @@ class Pace:
         self._free_at += units * self._seconds_a_unit
 
     def hold(self, until: float) -> None:
-        """Let nothing out before `until`: a server said so."""
+        """Let nothing out before `until`, as a server asked."""
         self._free_at = max(self._free_at, until)
 
 
-class _State(Enum):
-    closed = "closed"
-    open = "open"
-    probing = "probing"
+class Throttle:
+    """Paces calls by the config's limits, by what the server asks for, and by how it fails.
 
-
-class Circuit:
-    """Opens after failures in a row, lets one probe through after a while, and gives up at last.
-
-    `note` says in words why it is open, `broken` why it gave up; both are empty otherwise.
+    After failures in a row all calls pause; then one goes, and the others await its outcome.
+    `note` is why calls pause, `message` the last that the server wrote of a failure.
     """
 
-    def __init__(self, failures: int, seconds: float, openings: int) -> None:
-        self._limit, self._seconds, self._openings = failures, seconds, openings
-        self._state = _State.closed
-        self._in_row: list[tuple[str, bool]] = []
-        self._opened, self._until = 0, 0.0
-        self.note = self.broken = ""
+    def __init__(self, config: EndpointConfig, *, answered: bool) -> None:
+        self._calls = Pace(config.requests_per_minute)
+        self._tokens = Pace(config.tokens_per_minute)
+        self._reply_tokens = config.max_tokens / 4
+        self._reached, self._answered = False, answered
+        self._failures: list[str] = []
+        self._all_lasting = True
+        self._pauses, self._until, self._probing = 0, 0.0, False
+        self._verdict = self.note = self.message = ""
 
-    def ask(self, now: float) -> float:
-        """Seconds to wait; 0 lets one call go, and an open circuit waits for that call's fate."""
-        if self._state is _State.closed:
-            return 0.0
-        if self._state is _State.probing:
+    def share(self, clients: int) -> None:
+        """An endpoint's limits are one key's, however many clients ask with it."""
+        self._calls.share(clients)
+        self._tokens.share(clients)
+
+    def book(self, now: float, prompt_tokens: float) -> float:
+        """Book a call and return the seconds to wait for it."""
+        tokens = prompt_tokens + self._reply_tokens
+        return max(self._calls.book(now, 1), self._tokens.book(now, tokens))
+
+    def pause(self, now: float) -> float:
+        """Seconds to wait while the server is down; 0 lets a call go."""
+        if self._pauses and self._probing:
             return 0.1
-        if now >= self._until:
-            self._state = _State.probing
-            return 0.0
-        return self._until - now
+        if self._pauses and now < self._until:
+            return self._until - now
+        self._probing = self._pauses > 0
+        return 0.0
 
-    def succeed(self) -> None:
-        """A reply came: the endpoint lives."""
-        self._state, self._opened, self.note = _State.closed, 0, ""
-        self._in_row.clear()
+    def succeed(self, completion_tokens: int) -> None:
+        """Note a reply."""
+        self._reached = self._answered = True
+        self._end_pause()
+        more = completion_tokens - self._reply_tokens
+        self._tokens.correct(more)
+        self._reply_tokens += 0.1 * more
 
-    def fail(self, now: float, reason: str, *, lasting: bool = False) -> None:
-        """A call failed; `lasting` failures would not pass by waiting."""
-        if self._state is _State.open:
-            return  # in flight since before it opened: tells nothing new
-        self._in_row.append((reason, lasting))
-        if self._state is _State.probing or len(self._in_row) >= self._limit:
-            self._open(now)
+    def fail(self, now: float, failed: Failed) -> str:
+        """Note a failed call; returns why no more should be sent, or nothing."""
+        self.message = failed.message or self.message
+        self._reached |= not failed.unreachable
+        asked = failed.retry_after or 0.0
+        self._calls.hold(now + min(asked, LONGEST_RETRY_AFTER))
+        if failed.remedy is Remedy.ask_user:
+            return failed.reason + quote(failed.message)
+        if asked > LONGEST_RETRY_AFTER:
+            wait = f", and it asks to wait {asked:.0f} s"
+            return failed.reason + wait + quote(failed.message)
+        refused = failed.remedy is Remedy.leave_out
+        if failed.busy and self._probing:
+            self._probing, self._until = False, now + PAUSE_SECONDS
+        elif refused and self._answered:
+            self._end_pause()  # it lives, and refuses this one request
+        elif not failed.busy:
+            # An address that never answered is a wrong one, or a server that was not started.
+            lasting = refused or (failed.unreachable and not self._reached)
+            self._count_failure(now, failed.reason, lasting=lasting)
+            return self._verdict and self._verdict + quote(self.message)
+        return ""
 
-    def turn_away(self, now: float) -> None:
-        """The endpoint lives but takes no more calls: no failure, but a probe must come again."""
-        if self._state is _State.probing:
-            self._state, self._until = _State.open, now + self._seconds
+    def give_up(self, now: float, failed: Failed) -> None:
+        """Note the last retry of a request: turned away to the end, it counts as a failure."""
+        if failed.busy:
+            self._count_failure(now, failed.reason, lasting=False)
 
-    def _open(self, now: float) -> None:
-        self._opened += 1
-        self._state = _State.open
-        pause = min(600.0, self._seconds * 2 ** (self._opened - 1))
-        self._until = now + pause
-        told = f"{len(self._in_row)} calls in a row failed ({count_words(self._in_row)})"
-        self.note = f"{told}; next try in {pause:.0f} s"
-        if self._opened >= self._openings or all(lasting for _, lasting in self._in_row):
-            self.broken = told
+    def _end_pause(self) -> None:
+        self._failures.clear()
+        self._pauses, self._probing, self._all_lasting, self.note = 0, False, True, ""
+
+    def _count_failure(self, now: float, reason: str, *, lasting: bool) -> None:
+        """`lasting` failures would not pass by waiting."""
+        if self._pauses and not self._probing:
+            return  # sent before the pause: tells nothing new
+        self._failures.append(reason)
+        self._all_lasting &= lasting
+        if not self._probing and len(self._failures) < FAILURES_IN_A_ROW:
+            return
+        seconds = min(LONGEST_PAUSE, PAUSE_SECONDS * 2**self._pauses)
+        self._pauses += 1
+        self._probing, self._until = False, now + seconds
+        failed = f"{len(self._failures)} calls in a row failed ({list_failures(self._failures)})"
+        self.note = f"{failed}; next try in {seconds:.0f} s{quote(self.message)}"
+        if self._pauses >= MOST_PAUSES or self._all_lasting:
+            self._verdict = failed
 
 
-def count_words(failures: list[tuple[str, bool]]) -> str:
+def quote(message: str) -> str:
+    """The end of an error that shows the server's own words, if it has any."""
+    return f"; the server says: {message}" if message else ""
+
+
+def list_failures(reasons: Iterable[str]) -> str:
     """The reasons with their counts, commonest first: "8x HTTP 503, 2x timeout"."""
-    reasons = [reason for reason, _ in failures]
-    ranked = sorted(set(reasons), key=lambda reason: (-reasons.count(reason), reason))
-    return ", ".join(f"{reasons.count(reason)}x {reason}" for reason in ranked[:4])
+    ranked = sorted(Counter(reasons).items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count}x {reason}" for reason, count in ranked[:4])

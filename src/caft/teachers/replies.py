@@ -1,4 +1,4 @@
-"""What is asked and what comes back."""
+"""What is asked, what comes back, and what the ledger keeps of it. Pure."""
 
 from __future__ import annotations
 
@@ -6,11 +6,19 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from caft.teachers.address import same_place
-from caft.teachers.config import MaxTokensField, OpenAITeacherConfig
+from caft.teachers.config import (
+    EndpointConfig,
+    MaxTokensField,
+    OpenAITeacherConfig,
+    PriceConfig,
+)
+from caft.teachers.outcome import Answered
+from caft.teachers.prices import cost_usd, look_up_price, worst_usd
 from caft.teachers.words import well_formed
+
+CHARACTERS_A_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +29,31 @@ class Request:
     attempt: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class PreparedRequest:
+    """A request's body, its keys in the ledger and the most it can cost.
+
+    `old_key` is that of ledgers that did not look at who was asked.
+    """
+
+    key: str
+    old_key: str
+    attempt: int
+    body: dict[str, object]
+    worst_usd: float
+
+    @property
+    def characters(self) -> int:
+        """Of the body as JSON."""
+        return len(json.dumps(self.body))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherReply:
     """What came back for one request, or in `failure` why nothing did.
 
-    `usd` and `seconds` are what it cost when it was bought, `from_ledger` says that this was
-    before now: then it costs nothing any more. `counted`: the tokens are the server's own count.
+    `usd` and `seconds` are what it cost when it was bought; `from_ledger` where that was before
+    this run, which pays nothing for it. `counted`: the tokens are the server's own count.
     """
 
     key: str
@@ -41,45 +68,94 @@ class TeacherReply:
     failure: str = ""
 
 
-def write_body(request: Request, config: OpenAITeacherConfig) -> dict[str, Any]:
-    """The request's JSON body: everything that the reply can depend on beside who is asked."""
-    first = request.attempt == 0
-    body: dict[str, Any] = {
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerEntry:
+    """A reply and its request as the ledger keeps them.
+
+    `usage_estimated` where the server did not count all tokens.
+    """
+
+    reply: TeacherReply
+    attempt: int
+    request: str
+    endpoint: str
+    usage_estimated: bool
+
+
+def prepare(request: Request, config: EndpointConfig) -> PreparedRequest:
+    """The request's body, keys and worst cost under this config; 0 where no price is known."""
+    turns = [{"role": role, "content": well_formed(text)} for role, text in request.messages]
+    body = _write_body(turns, request.attempt, config)
+    price = look_up_price(config)
+    longest = max(token_limits(config), default=config.max_tokens)
+    return PreparedRequest(
+        # sha256 over who is asked, model, messages, sampling settings and attempt
+        key=digest([same_place(config.base_url or ""), body, request.attempt]),
+        old_key=digest([body, request.attempt]),
+        attempt=request.attempt,
+        body=body,
+        worst_usd=worst_usd(price, turns, longest) if price else 0.0,
+    )
+
+
+def _write_body(
+    turns: list[dict[str, str]], attempt: int, config: EndpointConfig
+) -> dict[str, object]:
+    """Everything that the reply can depend on beside who is asked."""
+    body: dict[str, object] = {
         "model": config.model,
-        "messages": [
-            {"role": role, "content": well_formed(text)} for role, text in request.messages
-        ],
+        "messages": turns,
         config.max_tokens_field.value: config.max_tokens,
     }
-    if config.temperature is not None:
-        body["temperature"] = config.temperature if first else config.reask_temperature
-    if config.top_p is not None:
-        body["top_p"] = config.top_p
-    if config.seed is not None:
-        body["seed"] = config.seed + request.attempt
+    temperature = config.temperature
+    if attempt and temperature is not None and isinstance(config, OpenAITeacherConfig):
+        temperature = config.reask_temperature
+    optional = {
+        "temperature": temperature,
+        "top_p": config.top_p,
+        "seed": None if config.seed is None else config.seed + attempt,
+    }
+    body |= {name: value for name, value in optional.items() if value is not None}
     return body | config.extra
 
 
-def token_limits(body: Mapping[str, Any]) -> list[int]:
-    """What a body says of the reply's length; `extra` may have put one more number there."""
+def token_limits(config: EndpointConfig) -> list[int]:
+    """What a request's body says of the reply's length; `extra` may put one more number there."""
+    body: Mapping[str, object] = {config.max_tokens_field.value: config.max_tokens} | config.extra
     values = (body.get(field.value) for field in MaxTokensField)
     return [value for value in values if isinstance(value, int) and not isinstance(value, bool)]
 
 
-def reply_key(body: Mapping[str, Any], attempt: int, base_url: str) -> str:
-    """The ledger's key: sha256 over who is asked, model, messages, sampling settings, attempt."""
-    return _digest([same_place(base_url), body, attempt])
-
-
-def old_reply_key(body: Mapping[str, Any], attempt: int) -> str:
-    """The key of ledgers that did not look at who was asked; see `find_replies`."""
-    return _digest([body, attempt])
-
-
-def local_reply_key(body: Mapping[str, Any]) -> str:
-    """The key of a reply that nobody was asked for: sha256 over what it depends on."""
-    return _digest([body, 0])
-
-
-def _digest(value: object) -> str:
+def digest(value: object) -> str:
+    """The ledger's key of what a reply depends on."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def make_entry(
+    request: PreparedRequest, answer: Answered, config: EndpointConfig, price: PriceConfig
+) -> LedgerEntry:
+    """A reply as the ledger keeps it; tokens that the server did not count are estimated."""
+    prompt, completion = answer.prompt_tokens, answer.completion_tokens
+    if prompt is None:
+        prompt = len(json.dumps(request.body["messages"])) // CHARACTERS_A_TOKEN
+    if completion is None:
+        # A body that was too large to read was paid for up to the last token.
+        unread = answer.finish_reason == "too_large"
+        completion = config.max_tokens if unread else len(answer.text) // CHARACTERS_A_TOKEN + 1
+    reply = TeacherReply(
+        key=request.key,
+        text=answer.text,
+        finish_reason=answer.finish_reason,
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        usd=cost_usd(price, prompt, completion) if answer.usd is None else answer.usd,
+        seconds=answer.seconds,
+        counted=answer.completion_tokens is not None,
+    )
+    return LedgerEntry(
+        reply=reply,
+        attempt=request.attempt,
+        request=json.dumps(request.body, ensure_ascii=False),
+        endpoint=config.base_url or "",
+        usage_estimated=answer.prompt_tokens is None or not reply.counted,
+    )

@@ -1,7 +1,6 @@
-"""What looks like a secret, by its name, by its shape, or by being one of the environment's.
+"""What looks like a secret: by its name, its shape, or as a value of the environment. Pure.
 
-A config is written down in many places. What looks like a secret is refused there; what a server
-echoes is taken out of its words.
+A config is written down in many places, so what looks like a secret is refused there.
 """
 
 from __future__ import annotations
@@ -14,27 +13,20 @@ from caft.errors import UserError
 _LEAST, _SURE = 6, 16
 """Characters of a secret with letters and digits, and of any other."""
 
-_PIECE = 8
-"""Characters of a key that are not shown in a row."""
-
 _ASSIGNED = re.compile(r"([A-Za-z_]\w*)['\"]?\s*[:=]")
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-_SECRET_WORDS = frozenset(
-    (
-        "password", "passwd", "passphrase", "pwd", "secret", "secrets", "credential", "credentials",
-        "bearer", "cookie", "cookies", "auth", "oauth", "xauth", "authorization", "authorisation",
-        "authentication", "apikey", "apitoken", "accesskey", "accesstoken", "authtoken", "authkey",
-        "signature", "sig", "jwt", "sas",
-    )
-)  # fmt: skip
-_HARMLESS_TOKENS = frozenset(
-    (
-        "eos", "bos", "pad", "unk", "sep", "cls", "mask", "stop", "end", "start", "begin",
-        "special", "first", "last", "next", "new", "per", "image", "audio", "think", "thinking",
-        "reasoning", "max", "min", "ignore", "add", "skip",
-    )
-)  # fmt: skip
-_HARMLESS_KEYS = frozenset(("cache", "sort", "primary", "foreign", "group", "partition"))
+_SECRET_WORDS = frozenset({
+    "password", "passwd", "passphrase", "pwd", "secret", "secrets", "credential", "credentials",
+    "bearer", "cookie", "cookies", "auth", "oauth", "xauth", "authorization", "authorisation",
+    "authentication", "apikey", "apitoken", "accesskey", "accesstoken", "authtoken", "authkey",
+    "signature", "sig", "jwt", "sas",
+})  # fmt: skip
+_HARMLESS_TOKENS = frozenset({
+    "eos", "bos", "pad", "unk", "sep", "cls", "mask", "stop", "end", "start", "begin", "special",
+    "first", "last", "next", "new", "per", "image", "audio", "think", "thinking", "reasoning",
+    "max", "min", "ignore", "add", "skip",
+})  # fmt: skip
+_HARMLESS_KEYS = frozenset({"cache", "sort", "primary", "foreign", "group", "partition"})
 _SHAPES = re.compile(
     r"(?<![A-Za-z0-9])(?:(?:sk|pk|rk)[-_](?=[A-Za-z_-]*\d)[\w-]{8,}|hf_[A-Za-z0-9]{16,}"
     r"|gsk_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|xox[a-z]-[\w-]{10,}|AIza[\w-]{30,}"
@@ -44,18 +36,16 @@ _VARIABLE_WORDS = _SECRET_WORDS | frozenset({"key", "keys", "token", "tokens", "
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a setting, a header or a part of a query is called like something secret.
+    """Whether the name of a setting, a header or a part of a query stands for a secret.
 
-    `max_tokens`, `eos_token` and `prompt_cache_key` are not; `token`, `X-Auth` and `api_key` are.
+    `max_tokens`, `eos_token` and `prompt_cache_key` do not; `token`, `X-Auth` and `api_key` do.
     """
-    words = [word.casefold() for word in _WORDS.findall(name)]
-    if not words:
-        return False
-    before = words[-2] if len(words) > 1 else ""
+    words = ["", "", *(word.casefold() for word in _WORDS.findall(name))]
+    before, last = words[-2:]
     return (
         not _SECRET_WORDS.isdisjoint(words)
-        or (words[-1] == "token" and before not in _HARMLESS_TOKENS)
-        or (words[-1] == "key" and before not in _HARMLESS_KEYS)
+        or (last == "token" and before not in _HARMLESS_TOKENS)
+        or (last == "key" and before not in _HARMLESS_KEYS)
     )
 
 
@@ -70,11 +60,12 @@ def environment_secrets(environment: Mapping[str, str], *names: str) -> dict[str
     Short and simple words do not count: somebody's password is `postgres`, and that is no reason
     to refuse a path. Paths do not either: SSH_AUTH_SOCK.
     """
-    return {
+    called_so = {
         name: value.strip()
         for name, value in environment.items()
-        if (name in names or _is_secret_variable(name)) and _is_strong(value.strip())
+        if name in names or not _VARIABLE_WORDS.isdisjoint(name.casefold().split("_"))
     }
+    return {name: value for name, value in called_so.items() if _is_strong(value)}
 
 
 def find_held(texts: Iterable[tuple[str, str]], secrets: Mapping[str, str]) -> tuple[str, str]:
@@ -126,51 +117,7 @@ def texts_in(value: object, place: str = "") -> Iterator[tuple[str, str]]:
         yield place, value
 
 
-def _is_secret_variable(name: str) -> bool:
-    return not _VARIABLE_WORDS.isdisjoint(name.casefold().split("_"))
-
-
 def _is_strong(value: str) -> bool:
     mixed = any(c.isdigit() for c in value) and any(c.isalpha() for c in value)
     is_path = value.startswith(("/", "~", "./", "../"))
     return not is_path and (len(value) >= _SURE or (len(value) >= _LEAST and mixed))
-
-
-class Echoes:
-    """Finds a secret in a text, whole, masked (`sk-ab***yz`) or cut (`sk-abcdef...`)."""
-
-    def __init__(self, secret: str) -> None:
-        self._secret = secret
-        count = len(secret) - _PIECE + 1 if len(secret) >= _PIECE + 4 else 0
-        self._pieces = {secret[start : start + _PIECE] for start in range(count)}
-
-    def cover(self, text: str, word: str = "[key]") -> str:
-        """`text` with `word` in the place of all that shows the secret or a part of it."""
-        text = text.replace(self._secret, word)
-        text = _MASKED.sub(lambda found: self._cover_masked(found, word), text)
-        return self._cover_pieces(text, word)
-
-    def _cover_masked(self, found: re.Match[str], word: str) -> str:
-        head, tail = found["head"], found["tail"]
-        shows_head = len(head) >= 2 and self._secret.startswith(head)
-        shows_tail = len(tail) >= 2 and self._secret.endswith(tail)
-        return word if shows_head or shows_tail else found.group()
-
-    def _cover_pieces(self, text: str, word: str) -> str:
-        present = [piece for piece in self._pieces if piece in text]
-        if not present:
-            return text
-        places = re.compile(f"(?=(?:{'|'.join(map(re.escape, present))}))")
-        kept, end, shown = [], 0, 0
-        for found in places.finditer(text):
-            start = found.start()
-            if start >= end:
-                kept += [text[shown:start], word]
-            end = shown = start + _PIECE
-        return "".join([*kept, text[shown:]])
-
-
-_MASKED = re.compile(
-    r"(?P<head>[A-Za-z0-9_-]*)(?P<mask>\*{2,}|[\u2022\u25cf]{2,}|\.{2,}|\u2026|[xX]{4,})"
-    r"(?P<tail>[A-Za-z0-9_-]*)"
-)

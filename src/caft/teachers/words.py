@@ -23,25 +23,25 @@ _HIDDEN = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|\Z)", re.I | re.S)
 
 
 def find_words(value: object, deep: int = 0) -> str:
-    """What a JSON value says, wherever it says it; empty where it says nothing.
+    """The message in a JSON value, wherever it is; empty where there is none.
 
-    A text says itself, a table what its telling keys hold, a list what its first items say. An
-    item of FastAPI's (`loc`, `msg`) names its place, too.
+    A text itself, what the telling keys of a table hold, or the first items of a list. An item of
+    FastAPI's (`loc`, `msg`) names its place, too.
     """
     if isinstance(value, str):
         return value[:_READ]
     if deep >= _DEEPEST or value is None or isinstance(value, bool):
         return ""
     if isinstance(value, Mapping):
-        said = next((w for name in _TELLING if (w := find_words(value.get(name), deep + 1))), "")
+        text = next((w for name in _TELLING if (w := find_words(value.get(name), deep + 1))), "")
         place = value.get("loc")
-        if said and isinstance(place, list):
+        if text and isinstance(place, list):
             steps = [str(step)[:40] for step in place[:_DEEPEST] if isinstance(step, str | int)]
-            return f"{'.'.join(steps)}: {said}"
-        return said
+            return f"{'.'.join(steps)}: {text}"
+        return text
     if isinstance(value, list):
-        said = "; ".join(w for item in value[:_MOST_ITEMS] if (w := find_words(item, deep + 1)))
-        return said + ("; ..." if said and len(value) > _MOST_ITEMS else "")
+        text = "; ".join(w for item in value[:_MOST_ITEMS] if (w := find_words(item, deep + 1)))
+        return text + ("; ..." if text and len(value) > _MOST_ITEMS else "")
     return str(value)[:LONGEST]
 
 

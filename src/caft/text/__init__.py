@@ -1,1 +1,1 @@
-"""Prompts, answers and the parsing of replies: pure text, no tokenizer, no disk."""
+"""Prompts, answers and the parsing of replies. Pure text: no tokenizer, no disk."""

@@ -1,4 +1,4 @@
-"""Which replies a question allows, and which of them is gold."""
+"""The replies that a question allows, and the gold one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from caft.text.config import OptionIds
 
 
 def answer_labels(question: Question, option_ids: OptionIds) -> tuple[str, ...]:
-    """The allowed replies in the order of options or answer set; empty for free text."""
+    """The allowed replies, in the order of options or answer set; empty for free text."""
     if not question.options:
         return question.answer_set
     count = len(question.options)
@@ -19,7 +19,7 @@ def answer_labels(question: Question, option_ids: OptionIds) -> tuple[str, ...]:
 
 
 def gold_label(question: Question, option_ids: OptionIds) -> str:
-    """The reply that is right: an option id, a member of the answer set, or the free text."""
+    """The right reply: an option id, a member of the answer set, or the free text."""
     if question.gold_index is None:
         return question.gold_text
     return answer_labels(question, option_ids)[question.gold_index]

@@ -1,4 +1,4 @@
-"""How a question is put into words: the dials of every prompt."""
+"""The wordings of prompts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class PromptStyle(Enum):
 
 
 class OptionIds(Enum):
-    """What stands before an option and is asked for as the answer."""
+    """What is written before an option, and is the answer to it."""
 
     letters = "letters"
     digits = "digits"
@@ -33,11 +33,11 @@ class SystemTurn(Enum):
 
 @dataclass(kw_only=True, slots=True)
 class PromptConfig:
-    """Wordings. `{subject}`, `{question}` and `{options}` are filled in; braces elsewhere stay.
+    """Wordings. `{subject}`, `{question}` and `{options}` are filled in; other braces are kept.
 
-    `shots` solved examples are put before the question when the base model is scored or
-    evaluated; tuned models never see them. `completion_*` serve models without a chat template.
-    `*_fallback_*` let the model reply 0 instead, where it is not certain or does not know.
+    `shots` solved examples precede the question when the base model is scored or evaluated;
+    tuned models never see them. `completion_*` are for models without a chat template.
+    `*_fallback_*` let the model reply 0 if it is not certain or does not know.
     """
 
     style: PromptStyle = PromptStyle.auto

@@ -1,9 +1,9 @@
-"""Reading the answer off a reply: the last [[...]] decides, and what cannot be read is wrong.
+"""Reads the answer from a reply. The last [[...]] decides; a reply that cannot be read is wrong.
 
-Only the wrapping is forgiven (spaces, markdown, LaTeX, an option's text after its id, case),
-never the choice: a marker that names two options, or something that merely resembles one, is no
-answer. A LaTeX box alone is no marker, since the prompt asked for brackets. Everything here is
-linear in the reply's length: replies come from strangers.
+Spaces, markdown, LaTeX, case and an option's text after its id are ignored. A marker that names
+two options, or only resembles one, is no answer. A LaTeX box alone is no marker, because the
+prompt asked for brackets. The time taken is linear in the reply's length, since replies are not
+to be trusted.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caft.text.quantities import plain_signs, read_quantity, same_quantity, strip_ends
+from caft.text.thinking import drop_thinking
 
 LONGEST_ANSWER = 500
 """Characters inside a marker, beyond which it is text and no answer."""
@@ -20,7 +21,7 @@ LONGEST_ANSWER = 500
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """One complete [[...]] of a text: `text[start:end]` with its brackets, `content` without."""
+    """One complete [[...]]: `text[start:end]` with its brackets, `content` without."""
 
     start: int
     end: int
@@ -28,31 +29,28 @@ class Marker:
 
 
 def parse_answer(reply: str, allowed: Sequence[str]) -> str | None:
-    """The answer in the reply's last marker, or None where there is none that can be read.
+    """The answer in the reply's last marker; None where it cannot be read.
 
-    With `allowed` the member of it that the marker names; with none (free text) the marker's
-    content without its wrapping. Thinking blocks and quoted lines ("> ...") do not count.
+    The answer is a member of `allowed`. If `allowed` is empty (free text), it is the marker's
+    content without its wrapping. Thinking spans and quoted lines ("> ...") do not count.
     """
-    spoken = drop_thinking(reply)
-    marker = None if spoken is None else last_marker(spoken)
-    return None if marker is None else read_marker(marker, allowed)
+    marker = last_marker(drop_thinking(reply) or "")
+    return read_marker(marker, allowed) if marker else None
 
 
 def read_marker(marker: Marker, allowed: Sequence[str]) -> str | None:
     """The allowed answer that a marker names, or its content where every text is allowed."""
-    if len(marker.content) > LONGEST_ANSWER:
-        return None
     content = _unwrap(marker.content)
-    if not content:
+    if not content or len(marker.content) > LONGEST_ANSWER:
         return None
     return _match_label(content, allowed) if allowed else _without_lead_in(content) or content
 
 
 def answers_agree(parsed: str | None, gold: str) -> bool:
-    """Whether two answers say the same: as numbers if both are, else as texts.
+    """Whether two answers are equal: as numbers if both are numbers, else as texts.
 
-    Texts are compared without case and spacing. Numbers may be grouped, have a currency, a unit
-    or a name ("x = 6"); what only one side gives is ignored, different ones disagree.
+    Case and spacing of texts are ignored. Numbers may have grouped digits, a currency, a unit or
+    a name ("x = 6"). A unit or name on one side only is ignored; different ones disagree.
     """
     if parsed is None:
         return False
@@ -65,55 +63,22 @@ def answers_agree(parsed: str | None, gold: str) -> bool:
     return left is not None and right is not None and same_quantity(left, right)
 
 
-# Thinking and quotes
-
-
-# Mistral's models write [THINK]; in small letters it may be a word in brackets.
-_THINK_TAG = re.compile(r"<(/?)think(?:ing)?>|(?-i:\[(/?)THINK\])", re.IGNORECASE)
-
-
-def drop_thinking(reply: str) -> str | None:
-    """The reply without its thinking blocks; None where a block was never closed.
-
-    Chat templates may open the block inside the prompt: a closing tag without an opening one
-    ends a block that began before the reply.
-    """
-    kept: list[str] = []
-    position, open_block = 0, False
-    for tag in _THINK_TAG.finditer(reply):
-        closes = bool(tag.group(1) or tag.group(2))
-        if closes and not open_block:
-            kept = []
-        elif not closes and not open_block:
-            kept.append(reply[position : tag.start()])
-        open_block = not closes
-        position = tag.end()
-    return None if open_block else "".join(kept) + reply[position:]
-
-
 _QUOTED_LINE = re.compile(r"^[ \t]*>.*$", re.MULTILINE)
-
-
-def _blank_quotes(text: str) -> str:
-    # Blanks of equal length: positions stay those of the text.
-    return _QUOTED_LINE.sub(lambda line: " " * len(line.group()), text)
-
-
-# Markers
 
 
 _BRACKET = re.compile(r"[\[\]]")
 
 
 def last_marker(text: str) -> Marker | None:
-    """The last complete [[...]], with brackets inside it balanced; quoted lines do not count.
+    """The last complete [[...]] with balanced brackets inside; quoted lines do not count.
 
-    Doubled brackets must enclose the same thing: the matrix [[1, 2], [3, 4]] is no marker.
+    Both pairs of brackets must enclose the same text: [[1, 2], [3, 4]] is no marker.
     """
     last: Marker | None = None
     opened: list[int] = []
     inner, inner_encloses = (-1, -1), False
-    visible = _blank_quotes(text)
+    # Quotes become blanks of equal length: positions remain those of the text.
+    visible = _QUOTED_LINE.sub(lambda line: " " * len(line.group()), text)
     for bracket in _BRACKET.finditer(visible):
         end = bracket.start()
         if bracket.group() == "[":
@@ -127,28 +92,26 @@ def last_marker(text: str) -> Marker | None:
     return last
 
 
-# What stands inside a marker
-
-
-_WRAPPINGS = (
-    re.compile(r"\$\$([^$]*)\$\$", re.DOTALL),
-    re.compile(r"\$([^$]*)\$", re.DOTALL),
-    re.compile(r"\\\[(.*)\\\]", re.DOTALL),
-    re.compile(r"\\\((.*)\\\)", re.DOTALL),
-    re.compile(r"\*\*(.*)\*\*", re.DOTALL),
-    re.compile(r"__(.*)__", re.DOTALL),
-    re.compile(r"\*([^*]*)\*", re.DOTALL),
-    re.compile(r"`([^`]*)`", re.DOTALL),
-    re.compile(r"\"([^\"]*)\"", re.DOTALL),
-    re.compile(r"'([^']*)'", re.DOTALL),
-    re.compile(r"[\u201c\u2018]([^\u2019\u201d]*)[\u2019\u201d]", re.DOTALL),
-    re.compile(r"\[([^\[\]]*)\]", re.DOTALL),
-    re.compile(r"\(([^()]*)\)", re.DOTALL),
-    re.compile(r"\{([^{}]*)\}", re.DOTALL),
-    re.compile(
-        r"\\(?:boxed|text|textbf|mathrm|mathbf)\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}", re.DOTALL
-    ),
-)
+_WRAPPINGS = [
+    re.compile(pattern, re.DOTALL)
+    for pattern in (
+        r"\$\$([^$]*)\$\$",
+        r"\$([^$]*)\$",
+        r"\\\[(.*)\\\]",
+        r"\\\((.*)\\\)",
+        r"\*\*(.*)\*\*",
+        r"__(.*)__",
+        r"\*([^*]*)\*",
+        r"`([^`]*)`",
+        r"\"([^\"]*)\"",
+        r"'([^']*)'",
+        r"[\u201c\u2018]([^\u2019\u201d]*)[\u2019\u201d]",
+        r"\[([^\[\]]*)\]",
+        r"\(([^()]*)\)",
+        r"\{([^{}]*)\}",
+        r"\\(?:boxed|text|textbf|mathrm|mathbf)\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}",
+    )
+]
 
 
 def _unwrap(content: str) -> str:
@@ -167,7 +130,7 @@ _LEAD_IN = re.compile(
     r"[*_]*\s*(?:[:=][*_]*\s*|\s)",
     re.I,
 )
-_SAID_TO_BE = re.compile(
+_ANSWER_IS = re.compile(
     r"(?:\#+\s*)?(?:[*_]*(?:the\s+|my\s+)?(?:final\s+|correct\s+)*(?:answer|result|solution)[*_]*"
     r"(?:\s+is\s*:?|\s*[:=])[*_]*\s*)?",
     re.I,
@@ -178,12 +141,12 @@ _ID_THEN_TEXT = re.compile(r"([^\s.):]+)(?:[.:](?=\s|$)|\))\s*(.*)", re.DOTALL)
 
 
 def _without_lead_in(content: str) -> str:
-    """What is said to be the answer: the 42 of "Answer: 42"; without wrapping."""
+    """The 42 of "Answer: 42", without wrapping."""
     content = _LEADING_TEXT.sub(r"\1 ", _unwrap(content))
-    lead_in = _SAID_TO_BE.match(content)
+    lead_in = _ANSWER_IS.match(content)
     content = content[lead_in.end() :] if lead_in else content
     content = _unwrap(content)
-    # A full stop behind a wrapping, as in "$x = 6$.", is the sentence's; in "U.S." it may not be.
+    # A full stop after a wrapping ("$x = 6$.") ends the sentence; that of "U.S." belongs to it.
     ended = strip_ends(content)
     inner = _unwrap(ended)
     return content if inner == ended else inner

@@ -1,13 +1,13 @@
-"""Questions in, prompts out. Pure: a tokenizer comes later, in models/encoding.py.
+"""Turns questions into prompts. Pure: tokens are made in models/encoding.py.
 
-Here a space is the experiment: "A" and " A" are different tokens. A completion prompt therefore
-never ends in white space; whatever follows it starts with one space, in the solved examples, in
-training and at test time alike. A chat prompt ends where the template opens the assistant's
-turn, and the reply follows at once.
+Spaces matter: "A" and " A" are different tokens. A completion prompt never ends in white space,
+and its reply starts with one space, in solved examples, in training and in tests alike. A chat
+prompt ends where the template opens the assistant's turn, and the reply follows at once.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -18,10 +18,10 @@ from caft.text.config import PromptConfig, SystemTurn
 
 
 class Wanted(Enum):
-    """What a prompt asks for: the bare answer, the paper's [[id]], or a solution ending in it.
+    """What a prompt asks for: the bare answer, the paper's [[id]], or a solution that ends in it.
 
-    The two fallbacks want the bare answer too, or `DECLINED` where the model is not certain of
-    it, or does not know it: both of the paper's ways to let a model decline.
+    The two fallbacks ask for the bare answer, or for `DECLINED` where the model is not certain
+    or does not know: the paper has both wordings.
     """
 
     answer = "answer"
@@ -37,7 +37,7 @@ class Wanted(Enum):
 
 
 DECLINED = "0"
-"""The reply of a model that was allowed to decline and does."""
+"""The reply of a model that declines to answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +50,14 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Either chat `messages`, or a `text` to be completed; the other one is empty.
-
-    `joiner` stands between the prompt and the reply.
-    """
+    """Either chat `messages`, or a `text` to be completed; the other one is empty."""
 
     messages: tuple[Message, ...] = ()
     text: str = ""
 
     @property
     def joiner(self) -> str:
-        """Empty after a chat template, one space after a completion prompt."""
+        """What joins prompt and reply: nothing in a chat, one space in a completion."""
         return "" if self.messages else " "
 
 
@@ -77,7 +74,7 @@ def write_prompt(
     chat: bool,
     shots: Sequence[Question] = (),
 ) -> Prompt:
-    """The words that ask `question`, after `shots` solved in the same form.
+    """The prompt for `question`, after `shots` that are solved in the same form.
 
     A rationale prompt leaves out shots that have no worked solution.
     """
@@ -101,7 +98,7 @@ def solved_reply(question: Question, config: PromptConfig, wanted: Wanted) -> st
 
 
 def close_with_answer(solution: str, label: str) -> str:
-    """A worked solution that ends in the marker; one that does already is left as it is."""
+    """A worked solution that ends in the marker, which is added where it is missing."""
     solution = solution.strip()
     return solution if solution.endswith(bracketed(label)) else f"{solution} {bracketed(label)}"
 
@@ -129,27 +126,19 @@ def _completion(question: Question, config: PromptConfig, wanted: Wanted) -> str
 
 
 def _fill(template: str, question: Question, config: PromptConfig) -> str:
-    # One pass over the template: braces inside a question must never be filled in turn.
     pieces = {
-        "{question}": question.text,
-        "{options}": _option_lines(question, config),
-        "{subject}": question.subject or "general knowledge",
+        "question": question.text,
+        "options": _option_lines(question, config),
+        "subject": question.subject or "general knowledge",
     }
-    filled, rest = "", template
-    while rest:
-        positions = {name: rest.find(name) for name in pieces if name in rest}
-        if not positions:
-            return (filled + rest).strip("\n")
-        name = min(positions, key=positions.__getitem__)
-        filled += rest[: positions[name]] + pieces[name]
-        rest = rest[positions[name] + len(name) :]
-    return filled.strip("\n")
+    # One pass: braces inside a question must not be filled in.
+    return _PLACEHOLDER.sub(lambda found: pieces[found[1]], template).strip("\n")
+
+
+_PLACEHOLDER = re.compile(r"\{(question|options|subject)\}")
 
 
 def _option_lines(question: Question, config: PromptConfig) -> str:
-    if not question.options:
-        return ""
-    labels = answer_labels(question, config.option_ids)
-    return "\n".join(
-        f"{label}. {option}" for label, option in zip(labels, question.options, strict=True)
-    )
+    labels = answer_labels(question, config.option_ids) if question.options else ()
+    pairs = zip(labels, question.options, strict=True)
+    return "\n".join(f"{label}. {option}" for label, option in pairs)

@@ -1,8 +1,8 @@
 """Numbers as people write them: grouped digits, currencies, units, fractions, `x = 6`.
 
-Strict where a reading could be wrong: "1,5", "0,500", "5 million", "5-6" and "3 + 2" are no
-numbers here. Digits are grouped in threes by comma, space, apostrophe or LaTeX's spaces, in the
-Indian way ("1,00,000"), or by at least two dots ("1.000.000"); "1.000" is one.
+What could be read in two ways is no number: "1,5", "0,500", "5 million", "5-6" and "3 + 2".
+Digits may be grouped in threes by comma, space, apostrophe or LaTeX's spaces, in the Indian way
+("1,00,000"), or by at least two dots ("1.000.000"); "1.000" is the number one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CURRENCY_NAMES = {
 _CURRENCIES = {name: code for code, names in _CURRENCY_NAMES.items() for name in names}
 _BEFORE = "|".join(re.escape(name) for name in _CURRENCIES if len(name) in (1, 3))
 
-# Lengths are bounded: a reply of a million digits must cost nothing.
+# Lengths are bounded: a reply of a million digits must not take long.
 _GROUPED = (
     r"[1-9]\d{0,2}(?:,\d{3}){1,8}(?:\.\d{1,40})?"
     r"|[1-9]\d?(?:,\d{2}){1,8},\d{3}(?:\.\d{1,40})?"
@@ -37,7 +37,7 @@ _QUANTITY = re.compile(
     r"(?P<gap>\s*)(?P<unit>[^\d\s].{0,60})?",
     re.DOTALL,
 )
-# A variable, such as x, x_1 and f(x), or words: "total cost". What computes is no name.
+# A variable, such as x, x_1 and f(x), or words such as "total cost", but no operation.
 _NAMED = re.compile(
     r"(?P<name>(?:(?:the )?value of )?"
     r"[^\W\d_](?:_\{?\w{1,3}\}?|\d{1,3})?(?:\([^\W_]{1,3}\))?"
@@ -62,40 +62,29 @@ _LATEX_TEXT = re.compile(
 _POWER_OF_TEN = re.compile(
     r"(?<=\d)\s*(?:\\times|\\cdot|[\u00d7\u00b7*])\s*10\s*\^\s*(?:\{\s*([-+]?\d{1,3})\s*\}|([-+]?\d{1,3}))"
 )
+# In this order: what one replacement writes may be part of a later one.
 _PLAIN_SIGNS = (
-    ("\u2212", "-"),
-    ("\ufe63", "-"),
-    ("\u2044", "/"),
-    ("\u2215", "/"),
-    ("\u066b", "."),
-    ("\u066c", ","),
-    ("\\displaystyle", ""),
-    ("\\left", ""),
-    ("\\right", ""),
-    ("\\$", "$"),
-    ("\\%", "%"),
-    ("{,}", ","),
-    ("\\!", ""),
-    ("\\,", " "),
-    ("\\;", " "),
-    ("\\:", " "),
-    ("\\ ", " "),
-    ("~", " "),
-    ("^\\circ", "°"),
-    ("^{\\circ}", "°"),
+    ("-", ("\u2212", "\ufe63")),
+    ("/", ("\u2044", "\u2215")),
+    (".", ("\u066b",)),
+    (",", ("\u066c",)),
+    ("", ("\\displaystyle", "\\left", "\\right")),
+    ("$", ("\\$",)),
+    ("%", ("\\%",)),
+    (",", ("{,}",)),
+    ("", ("\\!",)),
+    (" ", ("\\,", "\\;", "\\:", "\\ ", "~")),
+    ("°", ("^\\circ", "^{\\circ}")),
 )
 _ENDS = ".,;:\u3002\uff0c\u3001"
-"""Signs of a sentence, which end an answer and are no part of it."""
+"""Punctuation that ends an answer and is no part of it."""
 _DASHES = ("-", "\u2013", "\u2014")
-"""What may stand for a minus in front of a number."""
+"""Signs that people write for a minus."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """An exact number and its unit: a currency's code, the unit's own words, or empty.
-
-    `name` is what the number was said to be: the x of "x = 6", or empty.
-    """
+    """An exact number; its unit (a currency's code, a word, or empty); the x of "x = 6"."""
 
     value: Fraction
     unit: str
@@ -103,14 +92,17 @@ class Quantity:
 
 
 def read_quantity(text: str) -> Quantity | None:
-    """The number that the whole text is, or None."""
+    """The number, where the whole text is one; else None."""
     if len(text) > 200:
         return None
     tidy = _tidy(text)
     named = _NAMED.fullmatch(tidy)
     if named and _COMPUTES.search(named["name"]):
         return None
-    found = _QUANTITY.fullmatch(_lead_by_minus(named["value"] if named else tidy))
+    number = named["value"] if named else tidy
+    if number.startswith(_DASHES):
+        number = f"-{number[1:].lstrip()}"
+    found = _QUANTITY.fullmatch(number)
     if found is None or (found["sign"] and found["inner"]):
         return None
     unit = _read_unit(found["before"], found["gap"], found["unit"] or "")
@@ -122,17 +114,16 @@ def read_quantity(text: str) -> Quantity | None:
 
 
 def same_quantity(left: Quantity, right: Quantity) -> bool:
-    """Equal numbers; a unit or a name on one side only is ignored, different ones disagree."""
-    one_unit = left.unit == right.unit or left.unit.rstrip("s") == right.unit.rstrip("s")
-    one_unit = one_unit or not left.unit or not right.unit
-    one_name = left.name == right.name or not left.name or not right.name
-    return left.value == right.value and one_unit and one_name
+    """Whether numbers are equal. A unit or name on one side only is ignored."""
+    same_unit = not left.unit or not right.unit or left.unit.rstrip("s") == right.unit.rstrip("s")
+    same_name = not left.name or not right.name or left.name == right.name
+    return left.value == right.value and same_unit and same_name
 
 
 def _read_value(found: re.Match[str]) -> Fraction | None:
     if found["whole"] is not None:
         over, under = int(found["over"]), int(found["under"])
-        # "5 11/2" is two numbers, or a slip: no reading of it is safe.
+        # "5 11/2" may be two numbers, or a mistake.
         return int(found["whole"]) + Fraction(over, under) if over < under else None
     number = found["number"]
     if number.count(".") > 1:
@@ -142,7 +133,7 @@ def _read_value(found: re.Match[str]) -> Fraction | None:
 
 
 def plain_signs(text: str) -> str:
-    """Digits and signs of every script and width as ASCII has them; superscripts stay."""
+    """Digits and signs of every script and width in ASCII; superscripts are kept."""
     return "".join(map(_plain_sign, text))
 
 
@@ -159,23 +150,20 @@ def _plain_sign(sign: str) -> str:
 
 
 def strip_ends(text: str) -> str:
-    """Without a sentence's last signs: "72," and "72." are 72."""
+    """The text without punctuation at its end: "72," and "72." are 72."""
     return text.rstrip(_ENDS + " ")
 
 
 def _tidy(text: str) -> str:
     text = plain_signs(text)
-    for sign, plain in _PLAIN_SIGNS:
-        text = text.replace(sign, plain)
+    for plain, signs in _PLAIN_SIGNS:
+        for sign in signs:
+            text = text.replace(sign, plain)
     text = _LATEX_TEXT.sub(r" \1", text)
-    # A space before: the whole number in front of a fraction is none of its digits.
+    # The fraction begins with a space: a number in front of it must not join its digits.
     text = _LATEX_FRACTION.sub(_write_fraction, text)
     text = _POWER_OF_TEN.sub(lambda power: f"e{power[1] or power[2]}", text)
     return " ".join(strip_ends(text).casefold().split())
-
-
-def _lead_by_minus(text: str) -> str:
-    return f"-{text[1:].lstrip()}" if text[:1] in _DASHES else text
 
 
 def _write_fraction(found: re.Match[str]) -> str:
@@ -184,7 +172,7 @@ def _write_fraction(found: re.Match[str]) -> str:
 
 
 def _read_unit(before: str, gap: str, after: str) -> str | None:
-    """The unit around a number; None where what follows is no unit, so the text no number."""
+    """The unit around a number; None where what follows is no unit, so that there is no number."""
     if after and (not _UNIT.fullmatch(after) or _NOT_UNITS.match(after)):
         return None
     if after[:1].isnumeric():  # an exponent, as in 5²

@@ -1,32 +1,38 @@
-"""The marks that open and close a thinking span, in the form of every family. Pure.
+"""The marks that open and close a thinking span, for every model family. Pure.
 
-Tags are known by their word, not by a list of models: <think>, [THINK], <seed:think>,
-<|START_THINKING|>, and channels as gpt-oss and Gemma have them.
+A tag is recognised by the word in it, not by a list of models: <think>, [THINK], <seed:think>,
+<|START_THINKING|>, and the channels of gpt-oss and Gemma.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 _WORD = r"(?:think|thought|reason|scratchpad|reflect)"
-# What says inside a tag that nothing opens: </think>, <|END_THINKING|>, <|think_end|>, <no_think>.
+# Tags that open nothing: </think>, <|END_THINKING|>, <|think_end|>, <no_think>.
 _CLOSES = re.compile(r"^/|(?:^|[^a-z])(?:end|close|stop|no|off)(?:[^a-z]|$)|^end|^no", re.I)
 _TAG = re.compile(
     rf"(?P<left><[|\uff5c]?|\u25c1)(?P<body>/?[\w:.\u2581-]*{_WORD}[\w:.\u2581-]*)"
     r"(?P<right>[|\uff5c]?>|\u25b7)",
     re.IGNORECASE,
 )
-# In capitals only and not doubled: brackets are also what answers stand in.
+# Only in capitals and single brackets: an answer is in brackets, too.
 _BRACKETS = re.compile(
     r"(?<!\[)(?P<left>\[)(?P<body>/?[A-Z_]*(?:THINK|THOUGHT|REASON)[A-Z_]*)(?P<right>\])(?!\])"
 )
 _CHANNEL_OPENS = re.compile(r"<\|channel\|>\s*(?:analysis|commentary)|<\|channel>\s*thought")
 _CHANNEL_CLOSES = re.compile(r"<\|channel\|>\s*final|<\|end\|>|<channel\|>")
 _PAIRS = (("start", "end"), ("begin", "end"), ("open", "close"))
+# The few tags that grading knows. Mistral writes [THINK]; in small letters it may be a word.
+_GRADED_TAG = re.compile(r"<(/?)think(?:ing)?>|(?-i:\[(/?)THINK\])", re.IGNORECASE)
+
+Mark = tuple[int, int, bool]
+"""Start and end of a mark in its text, and whether it opens a span."""
 
 
-def find_marks(text: str) -> list[tuple[int, int, bool]]:
-    """Every mark in order: where it starts and stops, and whether it opens a span."""
+def find_marks(text: str) -> list[Mark]:
+    """Every mark, in order."""
     tags = [
         (*tag.span(), not _CLOSES.search(tag["body"]))
         for kind in (_TAG, _BRACKETS)
@@ -39,40 +45,47 @@ def find_marks(text: str) -> list[tuple[int, int, bool]]:
 
 def find_open_mark(text: str) -> str | None:
     """The mark of a span that `text` opens and does not close, if there is one."""
-    marks = find_marks(text)
-    if not marks or not marks[-1][2]:
-        return None
-    return text[marks[-1][0] : marks[-1][1]]
+    start, end, opens = (find_marks(text) or [(0, 0, False)])[-1]
+    return text[start:end] if opens else None
 
 
 def opens_thinking(prompt: str) -> bool:
-    """Whether a rendered prompt ends in a thinking span, which the reply then goes on with.
+    """Whether a rendered prompt ends in a thinking span, which the reply then continues.
 
-    Marks before its end are a question's own words.
+    Marks before its end are words of the question.
     """
-    marks = find_marks(prompt)
-    behind = prompt[marks[-1][1] :].replace("<|message|>", "") if marks else ""
-    return bool(marks) and marks[-1][2] and not behind.strip()
+    _, end, opens = (find_marks(prompt) or [(0, 0, False)])[-1]
+    return opens and not prompt[end:].replace("<|message|>", "").strip()
 
 
 def drop_spans(reply: str, *, opened: bool) -> str | None:
-    """What a reply says behind its thinking spans; None where the last one is never closed.
+    """A reply without its thinking spans; None where the last one is never closed.
 
-    With `opened` the prompt has opened a span already. A closing mark that nothing has opened
-    ends one that began before the reply.
+    `opened`: the prompt has opened a span already.
     """
+    return _text_outside(reply, find_marks(reply), opened=opened)
+
+
+def drop_thinking(reply: str) -> str | None:
+    """As `drop_spans`, but by the tags <think>, <thinking> and [THINK] alone: grading uses this."""
+    tags = _GRADED_TAG.finditer(reply)
+    marks = [(*tag.span(), not (tag.group(1) or tag.group(2))) for tag in tags]
+    return _text_outside(reply, marks, opened=False)
+
+
+def _text_outside(reply: str, marks: Iterable[Mark], *, opened: bool) -> str | None:
     kept, position = [], 0
-    for start, end, opens in find_marks(reply):
+    for start, end, opens in marks:
         if opens and not opened:
             kept.append(reply[position:start])
         elif not opens and not opened:
-            kept = []
+            kept = []  # a chat template may open the span: it began before the reply
         opened, position = opens, end
     return None if opened else "".join(kept) + reply[position:]
 
 
 def closing_marks(opened: str) -> tuple[str, ...]:
-    """What may close the span that `opened` opens, the likeliest first."""
+    """What may close the span that `opened` opens, the most likely first."""
     tag = _TAG.fullmatch(opened) or _BRACKETS.fullmatch(opened)
     if tag is None:
         if opened.startswith("<|channel>"):
@@ -86,7 +99,7 @@ def closing_marks(opened: str) -> tuple[str, ...]:
 
 
 def is_plain_tag(opened: str) -> bool:
-    """Whether a mark is written as markup is, such as <think>: text that needs no token."""
+    """Whether a mark is written like markup, such as <think>: text that needs no token."""
     tag = _TAG.fullmatch(opened)
     return tag is not None and (tag["left"], tag["right"]) == ("<", ">")
 

@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from pytorch_lightning import Callback, Trainer
@@ -19,31 +18,31 @@ from caft.trainers.config import TrainerConfig
 
 def pick_device(config: TrainerConfig) -> str:
     """The name in torch of what `trainer.accelerator` means; UserError if absent or too few."""
-    present = {"cpu"}
-    if torch.cuda.is_available():
-        present |= {"cuda", "gpu"}
-    if torch.backends.mps.is_available():
-        present.add("mps")
-    if config.accelerator not in present | {"auto"}:
+    counts = {
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+        "cpu": 1,
+    }
+    present = [name for name, count in counts.items() if count]
+    device = {"auto": present[0], "gpu": "cuda"}.get(config.accelerator, config.accelerator)
+    if device not in present:
         raise UserError(
             f"trainer.accelerator is {config.accelerator!r}, which this machine lacks; "
             f"there is {', '.join(sorted(present))}"
         )
-    device = "cuda" if config.accelerator == "gpu" else config.accelerator
-    if device == "auto":
-        device = next(name for name in ("cuda", "mps", "cpu") if name in present)
-    there = torch.cuda.device_count() if device == "cuda" else 1
-    if device != "cpu" and config.devices > there:
+    if device != "cpu" and config.devices > counts[device]:
         raise UserError(
-            f"trainer.devices is {config.devices}, and this machine has {there} {device} "
-            f"device{'s' * (there > 1)}; give at most that, or trainer.accelerator=cpu"
+            f"trainer.devices is {config.devices}, and this machine has {counts[device]} {device} "
+            f"device{'s' * (counts[device] > 1)}; give at most that, or trainer.accelerator=cpu"
         )
     return device
 
 
 def refuse_too_many_devices(config: TrainerConfig) -> None:
     """UserError where a run would start more processes than it has devices or cores for."""
-    cores = count_cores()
+    # Schedulers and containers may give less than all cores.
+    can_ask = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if can_ask else os.cpu_count() or 1
     if pick_device(config) == "cpu" and config.devices > cores:
         raise UserError(
             f"trainer.devices is {config.devices}; on a CPU every device is a process, and this "
@@ -51,25 +50,17 @@ def refuse_too_many_devices(config: TrainerConfig) -> None:
         )
 
 
-def count_cores() -> int:
-    """Processor cores that this process may use; schedulers and containers give less than all."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def build_trainer(
     config: TrainerConfig,
     *,
     folder: Path,
     epochs: int = 1,
-    logger: Any = False,
     callbacks: Sequence[Callback] = (),
     ranks: int = 1,
 ) -> Trainer:
-    """A quiet Trainer: no sanity run, no checkpoint and no bar but those of `callbacks`.
+    """A quiet Trainer: no sanity run, no checkpoint, no logger and no bar.
 
-    With `ranks` above 1 this process is one of them, and they have been started: see ranks.py.
+    With `ranks` above 1 this process is one of them, and they have been started: distributed.py.
     """
     # Lightning's hints are about its own loaders and loggers; ours are chosen on purpose.
     for name in ("pytorch_lightning", "lightning_fabric"):
@@ -84,7 +75,7 @@ def build_trainer(
         plugins=[LightningEnvironment()],
         default_root_dir=folder,
         max_epochs=epochs,
-        logger=logger,
+        logger=False,
         callbacks=list(callbacks),
         enable_checkpointing=False,
         enable_progress_bar=False,

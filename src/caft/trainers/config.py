@@ -10,19 +10,17 @@ from caft.dials import LongText, Range, Text, check_dials, shown
 from caft.errors import UserError
 
 ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps")
-STRATEGIES = ("auto", "ddp")
 
 
 @dataclass(kw_only=True, slots=True)
 class TrainerConfig:
-    """Lightning's devices; above 1, scoring, tuning and evaluation take a process each (`ddp`).
+    """Lightning's devices; above 1, scoring, tuning and evaluation take a process each.
 
     What their number moves is rounding (docs/decisions/0033-what-rounding-moves.md).
     """
 
     accelerator: Text = "auto"
     devices: Annotated[int, Range(1, 1024)] = 1
-    strategy: Text = "auto"
     progress: bool = True
 
     def __post_init__(self) -> None:
@@ -31,12 +29,6 @@ class TrainerConfig:
             raise UserError(
                 f"trainer.accelerator is {shown(self.accelerator)!r}; give one of "
                 f"{', '.join(ACCELERATORS)}"
-            )
-        if self.strategy not in STRATEGIES:
-            raise UserError(
-                f"trainer.strategy is {shown(self.strategy)!r}; give {' or '.join(STRATEGIES)} "
-                "(sharded weights are not supported; where scoring fits a device and tuning does "
-                "not, use tuning=qlora or tuning.gradient_checkpointing=true)"
             )
 
 

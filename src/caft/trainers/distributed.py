@@ -1,4 +1,4 @@
-"""Several devices: one process a device, started by us, and what they tell each other.
+"""Several devices: one process a device, started by us, and what they send each other.
 
 Lightning's own launcher starts its children by replaying this process's command line, which under
 a sweep walks the sweep again in every child. Here the children are spawned with a function and
@@ -18,9 +18,11 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from multiprocessing import queues, synchronize
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeAlias, TypeVar
 
 import torch
 from torch import distributed, multiprocessing
@@ -31,10 +33,8 @@ from caft.errors import UserError
 _POLL_SECONDS = 0.5
 _GRACE_SECONDS = 60.0
 
-
-def nobody_asks() -> bool:
-    """The answer to "is the work to stop?" where nobody can ask."""
-    return False
+Progress = TypeVar("Progress")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Ranks:
 
     rank: int = 0
     count: int = 1
-    asked_to_stop: Callable[[], bool] = field(default=nobody_asks)
+    asked_to_stop: Callable[[], bool] = lambda: False
 
     @property
     def share(self) -> slice:
@@ -54,7 +54,8 @@ class Ranks:
         """Each number summed over all processes, in float64."""
         if self.count == 1:
             return list(numbers)
-        values = torch.tensor(numbers, dtype=torch.float64, device=self._device)
+        device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+        values = torch.tensor(numbers, dtype=torch.float64, device=device)
         distributed.all_reduce(values)
         return [float(value) for value in values]
 
@@ -69,43 +70,80 @@ class Ranks:
 
     def gather(self, value: torch.Tensor) -> list[torch.Tensor]:
         """Everybody's `value`, a tensor on the CPU, by rank."""
-        if self.count == 1:
-            return [value]
-        values: list[Any] = [None] * self.count
-        distributed.all_gather_object(values, value)
+        values = [value] * self.count
+        if self.count > 1:
+            distributed.all_gather_object(values, value)
         return values
 
-    @property
-    def _device(self) -> str:
-        return "cuda" if distributed.get_backend() == "nccl" else "cpu"
+
+# --- What a process sends to the one that started it ----------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Progress(Generic[Progress]):
+    value: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class _Result(Generic[Result]):
+    value: Result
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """An error that ended a process's work, in parts that travel: errors themselves may not."""
+
+    kind: type[Exception]
+    arguments: tuple[object, ...]
+    traceback: str
+
+    @classmethod
+    def of(cls, rank: int, error: Exception) -> _Failure:
+        """A UserError and an error of the system stay what they are; others are a RuntimeError."""
+        process = f"the process of device {rank}"
+        text = f"in {process}:\n{''.join(traceback.format_exception(error))}"
+        if isinstance(error, UserError):
+            return cls(UserError, (str(error),), text)
+        if isinstance(error, OSError) and error.errno is not None:
+            return cls(OSError, (error.errno, error.strerror, error.filename), text)
+        return cls(RuntimeError, (f"{process}: {type(error).__name__}: {error}",), text)
+
+    def restore(self) -> Exception:
+        """The error, with the process's traceback as its note."""
+        error = self.kind(*self.arguments)
+        error.add_note(self.traceback)
+        return error
+
+
+_Message: TypeAlias = logging.LogRecord | _Progress[Progress] | _Result[Result] | _Failure
+_Outbox: TypeAlias = "queues.Queue[_Message[Progress, Result]]"
+
+
+# --- In the process that starts the others --------------------------------------------------------
 
 
 def run_ranks(
-    work: Callable[..., Any],
-    arguments: Sequence[Any],
+    work: Callable[..., Result],
+    arguments: Sequence[object],
     count: int,
-    receive: Callable[[Any], None],
+    receive: Callable[[Progress], None],
     device: str = "cpu",
-) -> Any:
-    """`work(ranks, tell, *arguments)` in `count` processes; the result of the first of them.
+) -> Result:
+    """`work(ranks, report, *arguments)` in `count` processes; the result of the first of them.
 
     They work on this machine's devices of the kind `device`, cpu or cuda. Everything picklable;
-    what the first process passes to `tell` arrives at `receive`, and its log lines in this
+    what the first process passes to `report` arrives at `receive`, and its log lines in this
     process's log. The first error of any of them is raised here: a UserError and an error of the
-    system as such, any other as a RuntimeError; its note is the child's traceback. When this
+    system as such, any other as a RuntimeError; its note is the process's traceback. When this
     process is asked to end, the others are asked to stop, and waited for.
     """
     context = multiprocessing.get_context("spawn")
-    outbox, stop = context.Queue(), context.Event()
+    outbox: _Outbox[Progress, Result] = context.Queue()
+    stop = context.Event()
     # They find each other by a file: what torch has for that otherwise listens to every network.
     meeting = Path(tempfile.mkdtemp(prefix="caft-ranks-"))
-    processes = [
-        context.Process(
-            target=_enter,
-            args=(_Place(rank, count, device, meeting), outbox, stop, work, tuple(arguments)),
-        )
-        for rank in range(count)
-    ]
+    members = [_Member(rank, count, device, meeting, outbox, stop) for rank in range(count)]
+    processes = [context.Process(target=member.run, args=(work, *arguments)) for member in members]
     for process in processes:
         process.start()
     try:
@@ -122,10 +160,14 @@ def run_ranks(
         shutil.rmtree(meeting, ignore_errors=True)
 
 
-def _listen(processes: Sequence[Any], outbox: Any, receive: Callable[[Any], None]) -> Any:
+def _listen(
+    processes: Sequence[BaseProcess],
+    outbox: _Outbox[Progress, Result],
+    receive: Callable[[Progress], None],
+) -> Result:
     while True:
         try:
-            kind, message = outbox.get(timeout=_POLL_SECONDS)
+            message = outbox.get(timeout=_POLL_SECONDS)
         except queue.Empty:
             for rank, process in enumerate(processes):
                 if process.exitcode not in (None, 0):
@@ -133,80 +175,100 @@ def _listen(processes: Sequence[Any], outbox: Any, receive: Callable[[Any], None
                         f"the process of device {rank} ended with status {process.exitcode}"
                     ) from None
             continue
-        if kind == "result":
+        if isinstance(message, _Result):
             for process in processes:
                 process.join()
-            return message
-        if kind == "failure":
+            return message.value
+        if isinstance(message, _Failure):
             raise message.restore()
-        _pass_on(kind, message, receive)
+        _pass_on(message, receive)
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """An error that ended a child's work, in parts that travel: errors themselves may not."""
-
-    message: str
-    traceback: str
-    by_user: bool = False
-    system: tuple[int, str | None, Any] | None = None
-
-    @classmethod
-    def of(cls, rank: int, error: Exception) -> _Failure:
-        """What the process of device `rank` has to say of its error."""
-        told = f"in the process of device {rank}:\n{''.join(traceback.format_exception(error))}"
-        if isinstance(error, UserError):
-            return cls(str(error), told, by_user=True)
-        if isinstance(error, OSError) and error.errno is not None:
-            return cls(str(error), told, system=(error.errno, error.strerror, error.filename))
-        return cls(f"the process of device {rank}: {type(error).__name__}: {error}", told)
-
-    def restore(self) -> Exception:
-        """The same kind of error, with the child's traceback as its note."""
-        error = (
-            UserError(self.message)
-            if self.by_user
-            else OSError(*self.system)
-            if self.system
-            else RuntimeError(self.message)
-        )
-        error.add_note(self.traceback)
-        return error
-
-
-def _let_finish(processes: Sequence[Any], outbox: Any, receive: Callable[[Any], None]) -> None:
-    """Hear them out: a process ends only when what it has put into its outbox is taken."""
+def _let_finish(
+    processes: Sequence[BaseProcess],
+    outbox: _Outbox[Progress, Result],
+    receive: Callable[[Progress], None],
+) -> None:
+    """A process ends only when what it has put into its outbox is taken."""
     deadline = time.monotonic() + _GRACE_SECONDS
     while time.monotonic() < deadline:
         ended = not any(process.is_alive() for process in processes)
         try:
-            kind, message = outbox.get(timeout=_POLL_SECONDS)
+            _pass_on(outbox.get(timeout=_POLL_SECONDS), receive)
         except queue.Empty:
             if ended:
                 return
-        else:
-            _pass_on(kind, message, receive)
 
 
-def _pass_on(kind: str, message: Any, receive: Callable[[Any], None]) -> None:
-    if kind == "log":
+def _pass_on(message: _Message[Progress, Result], receive: Callable[[Progress], None]) -> None:
+    if isinstance(message, logging.LogRecord):
         logging.getLogger(message.name).handle(message)
-    elif kind == "told":
-        receive(message)
+    elif isinstance(message, _Progress):
+        receive(message.value)
+
+
+# --- In each of the processes ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Which one of the processes this is, and the folder where they find each other."""
+class _Member(Generic[Progress, Result]):
+    """One of the processes. `meeting` is the folder where they find each other."""
 
     rank: int
     count: int
     device: str
     meeting: Path
+    outbox: _Outbox[Progress, Result]
+    stop: synchronize.Event
 
-    def join(self) -> None:
-        """Meet the others. Lightning, which would open a port for it, finds it done."""
-        loopback = _name_loopback()
+    def run(self, work: Callable[..., Result], *arguments: object) -> None:
+        """What the process does from its start to its end."""
+        # The first process decides when to stop; a signal in the middle of an exchange would leave
+        # the others waiting.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+        # Lightning reads them.
+        os.environ.update(LOCAL_RANK=str(self.rank), NODE_RANK="0")
+        self._send_log()
+        parent = os.getppid()
+        torch.set_num_threads(max(1, torch.get_num_threads() // self.count))
+        if self.rank < torch.cuda.device_count():  # processes on a CPU may outnumber accelerators
+            torch.cuda.set_device(self.rank)
+
+        def asked_to_stop() -> bool:
+            if os.getppid() != parent:
+                os._exit(1)
+            return self.stop.is_set()
+
+        def report(value: Progress) -> None:
+            if self.rank == 0:
+                self.outbox.put(_Progress(value))
+
+        try:
+            self._meet()
+            result = work(Ranks(self.rank, self.count, asked_to_stop), report, *arguments)
+            if self.rank == 0:
+                self.outbox.put(_Result(result))
+        except Exception as error:
+            self.outbox.put(_Failure.of(self.rank, error))
+            # Until it is on its way: the others fail, too, once they miss this process.
+            self.outbox.close()
+            self.outbox.join_thread()
+        finally:
+            if distributed.is_initialized():
+                distributed.destroy_process_group()
+
+    def _send_log(self) -> None:
+        root = logging.getLogger()
+        root.setLevel(logging.INFO)
+        logging.captureWarnings(True)
+        is_first = self.rank == 0
+        sender = logging.handlers.QueueHandler(self.outbox) if is_first else logging.NullHandler()
+        root.handlers[:] = [sender]
+
+    def _meet(self) -> None:
+        # Lightning, which would open a port for it, finds it done.
+        names = [name for _, name in socket.if_nameindex()]
+        loopback = next((name for name in names if name.rstrip("0") == "lo"), "")
         if loopback:
             # Both listen where the host's name leads, which is the network.
             os.environ["GLOO_SOCKET_IFNAME"] = loopback
@@ -219,65 +281,3 @@ class _Place:
             world_size=self.count,
             device_id=torch.device("cuda", self.rank) if on_cuda else None,
         )
-
-
-def _name_loopback() -> str:
-    names = [name for _, name in socket.if_nameindex()]
-    return next((name for name in names if name.rstrip("0") == "lo"), "")
-
-
-def _enter(
-    place: _Place,
-    outbox: Any,
-    stop: Any,
-    work: Callable[..., Any],
-    arguments: Sequence[Any],
-) -> None:
-    rank, count = place.rank, place.count
-    # The first process decides when to stop; a signal in the middle of an exchange would leave
-    # the others waiting.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    os.environ.update(LOCAL_RANK=str(rank), NODE_RANK="0")
-    _speak_through(outbox if rank == 0 else None)
-    parent = os.getppid()
-    torch.set_num_threads(max(1, torch.get_num_threads() // count))
-    if rank < torch.cuda.device_count():  # processes on a CPU may outnumber the accelerators
-        torch.cuda.set_device(rank)
-
-    def asked_to_stop() -> bool:
-        if os.getppid() != parent:
-            os._exit(1)
-        return bool(stop.is_set())
-
-    def tell(message: Any) -> None:
-        if rank == 0:
-            outbox.put(("told", message))
-
-    try:
-        place.join()
-        result = work(Ranks(rank, count, asked_to_stop), tell, *arguments)
-        if rank == 0:
-            outbox.put(("result", result))
-    except Exception as error:
-        outbox.put(("failure", _Failure.of(rank, error)))
-        # Until it is on its way: the others fail, too, once they miss this process.
-        outbox.close()
-        outbox.join_thread()
-    finally:
-        if distributed.is_initialized():
-            distributed.destroy_process_group()
-
-
-def _speak_through(outbox: Any) -> None:
-    root = logging.getLogger()
-    root.setLevel(logging.INFO)
-    logging.captureWarnings(True)
-    if outbox is None:
-        root.handlers[:] = [logging.NullHandler()]
-        return
-
-    class Forwarder(logging.handlers.QueueHandler):
-        def enqueue(self, record: logging.LogRecord) -> None:
-            outbox.put(("log", record))
-
-    root.handlers[:] = [Forwarder(outbox)]

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-from pytorch_lightning import Callback
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -40,39 +36,3 @@ class _Title(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         return Text(clean(task.description))
-
-
-class CountingProgress(Callback):  # type: ignore[misc]
-    """Shows `total` items under `title`; `count` tells how many one batch holds."""
-
-    def __init__(
-        self, title: str, total: int, count: Callable[[Any], int], shown: bool = True
-    ) -> None:
-        self.count = count
-        self.bar = open_bar(shown)
-        self.task = self.bar.add_task(title, total=total)
-
-    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Lightning's hook."""
-        if trainer.is_global_zero:
-            self.bar.start()
-
-    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Lightning's hook."""
-        self.bar.stop()
-
-    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Lightning's hook."""
-        self.bar.stop()
-
-    def on_predict_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *_: Any
-    ) -> None:
-        """Lightning's hook."""
-        self.bar.advance(self.task, self.count(batch))
-
-    def on_train_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *_: Any
-    ) -> None:
-        """Lightning's hook."""
-        self.bar.advance(self.task, self.count(batch))

@@ -6,17 +6,21 @@ Free-text answers, chains of thought and the replies of an evaluation are all wr
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import NamedTuple
 
+import torch
 from pytorch_lightning import LightningModule
 
 from caft.errors import UserError
 from caft.kernels.memory import is_out_of_memory, release_memory
-from caft.models.generation import GeneratedReply, generate_replies
+from caft.models.generation import ReplyRules, stream_replies
+from caft.protocols import CausalLM, Tokenizer
 
 log = logging.getLogger(__name__)
+_KEPT_PART = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +35,7 @@ class WrittenReply(NamedTuple):
     """A greedy reply: its text and how many tokens it took, the end token included.
 
     Where the spread was asked for, also the tokens one by one, each with its distribution's
-    entropy (nats), top-1 probability and top-2 margin. No record: Lightning rebuilds what
-    `predict_step` returns, and refuses frozen dataclasses.
+    entropy (nats), top-1 probability and top-2 margin. Lightning refuses frozen dataclasses here.
     """
 
     question_id: str
@@ -44,92 +47,96 @@ class WrittenReply(NamedTuple):
     margins: list[float]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplyConfig:
-    """How replies are written: when one ends, and what is kept of it."""
-
-    max_new_tokens: int
-    end_ids: tuple[int, ...]
-    stop_after_marker: bool = True
-    with_spread: bool = False
-
-
 class ReplyModule(LightningModule):  # type: ignore[misc]
-    """Wraps the student for `Trainer.predict`."""
+    """Wraps the student for `Trainer.predict`.
 
-    def __init__(self, model: Any, tokenizer: Any, config: ReplyConfig) -> None:
+    Replies of different lengths share the rows, so that those of a batch are not the next ones to
+    end: a step returns as many replies as its batch has prompts, whichever they are.
+    """
+
+    def __init__(self, model: CausalLM, tokenizer: Tokenizer, rules: ReplyRules, rows: int) -> None:
         super().__init__()
-        self.model, self.tokenizer, self.config = model, tokenizer, config
-        self._most: int | None = None
+        self.model, self.tokenizer, self.rules, self.rows = model, tokenizer, rules, rows
+        self._replies: Iterator[WrittenReply] = iter(())
+
+    def on_predict_start(self) -> None:
+        """Lightning's hook: all batches are known."""
+        batches: Sequence[ReplyBatch] = self.trainer.predict_dataloaders.dataset
+        self._replies = self.write(
+            {
+                name: prompt
+                for batch in batches
+                for name, prompt in zip(batch.question_ids, batch.prompts, strict=True)
+            }
+        )
 
     def transfer_batch_to_device(
-        self, batch: ReplyBatch, device: Any, dataloader_idx: int
+        self, batch: ReplyBatch, device: torch.device, dataloader_idx: int
     ) -> ReplyBatch:
         """Lightning's hook: prompts become tensors in models/generation.py."""
         return batch
 
     def predict_step(self, batch: ReplyBatch, batch_idx: int) -> list[WrittenReply]:
-        """A greedy reply for every prompt of the batch, in halves where memory runs out."""
-        size = len(batch.prompts)
-        if self._most is None or size <= self._most:
+        """The next greedy replies, as many as the batch has prompts."""
+        return list(islice(self._replies, len(batch.question_ids)))
+
+    def write(self, prompts: Mapping[str, tuple[int, ...]]) -> Iterator[WrittenReply]:
+        """Greedy replies as they end; half as many at once where memory runs out.
+
+        UserError, naming the question, where memory does not hold a single one.
+        """
+        left = dict(prompts)
+        while left:
             try:
-                return self._write(batch)
+                yield from self._write(left)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-                if size == 1:
+                if self.rows == 1:
+                    longest = max(left, key=lambda name: len(left[name]))
                     raise UserError(
-                        f"out of memory while question {batch.question_ids[0]} alone is replied to "
-                        f"in at most {self.config.max_new_tokens} tokens; lower "
-                        "evaluation.max_new_tokens or score.chain.max_new_tokens, or use "
-                        "model.dtype=bfloat16 or a smaller model"
+                        f"out of memory while question {longest} alone is replied to in at most "
+                        f"{self.rules.max_new_tokens} tokens; lower evaluation.max_new_tokens or "
+                        "score.chain.max_new_tokens, or use model.dtype=bfloat16 or a smaller model"
                     ) from error
-            # Outside the handler, which holds on to what the failed attempt had in memory.
-            release_memory()
-            self._most = size // 2
-            log.info("out of memory with %d replies at once; now %d", size, self._most)
-        return [reply for half in _halves(batch) for reply in self.predict_step(half, batch_idx)]
+            if left:
+                # Outside the handler, which holds on to what the failed attempt had in memory.
+                release_memory()
+                rows, self.rows = self.rows, max(1, min(self.rows, len(left)) // 2)
+                log.info("out of memory with %d replies at once; now %d", rows, self.rows)
 
-    def _write(self, batch: ReplyBatch) -> list[WrittenReply]:
-        replies = generate_replies(
+    def _write(self, left: dict[str, tuple[int, ...]]) -> Iterator[WrittenReply]:
+        """Replies to what is left; each takes its prompt out of `left`."""
+        names = list(left)
+        stream = stream_replies(
             self.model,
             self.tokenizer,
-            batch.prompts,
-            max_new_tokens=self.config.max_new_tokens,
-            end_ids=self.config.end_ids,
-            stop_after_marker=self.config.stop_after_marker,
-            with_spread=self.config.with_spread,
-            names=batch.question_ids,
+            list(left.values()),
+            self.rules,
+            rows=self.rows,
+            names=names,
         )
-        return [_keep(name, reply) for name, reply in zip(batch.question_ids, replies, strict=True)]
+        for place, reply in stream:
+            del left[names[place]]
+            yield WrittenReply(
+                names[place],
+                reply.text,
+                reply.tokens,
+                [each.token for each in reply.spread],
+                [each.entropy for each in reply.spread],
+                [each.top1 for each in reply.spread],
+                [each.margin for each in reply.spread],
+            )
 
 
-def _halves(batch: ReplyBatch) -> tuple[ReplyBatch, ReplyBatch]:
-    middle = len(batch.prompts) // 2
-    return (
-        ReplyBatch(batch.question_ids[:middle], batch.prompts[:middle]),
-        ReplyBatch(batch.question_ids[middle:], batch.prompts[middle:]),
-    )
+def plan_replies(prompts: Sequence[tuple[str, tuple[int, ...]]], rows: int) -> list[ReplyBatch]:
+    """Batches in order of prompt length, from question ids with their prompt tokens.
 
-
-def _keep(question_id: str, reply: GeneratedReply) -> WrittenReply:
-    return WrittenReply(
-        question_id,
-        reply.text,
-        reply.tokens,
-        [each.token for each in reply.spread],
-        [each.entropy for each in reply.spread],
-        [each.top1 for each in reply.spread],
-        [each.margin for each in reply.spread],
-    )
-
-
-def plan_replies(
-    prompts: Sequence[tuple[str, tuple[int, ...]]], batch_size: int
-) -> list[ReplyBatch]:
-    """Batches in order of prompt length, from question ids with their prompt tokens."""
+    Smaller than the `rows` that are written at once, since a batch's replies are kept together.
+    """
     ordered = sorted(prompts, key=lambda item: len(item[1]))
-    pieces = [ordered[at : at + batch_size] for at in range(0, len(ordered), batch_size)]
+    size = max(1, rows // _KEPT_PART)
+    pieces = [ordered[start : start + size] for start in range(0, len(ordered), size)]
     return [
         ReplyBatch(tuple(name for name, _ in piece), tuple(ids for _, ids in piece))
         for piece in pieces

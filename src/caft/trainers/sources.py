@@ -22,5 +22,5 @@ PREDICTING_SOURCES = (
     "trainers/replies.py",
     "trainers/worker.py",
 )
-# A stage that was interrupted goes on from a checkpoint.
+# An interrupted stage resumes from a checkpoint.
 TUNING_SOURCES = (*_EVERY_STAGE, "store/checkpoints.py")

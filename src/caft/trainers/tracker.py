@@ -1,19 +1,18 @@
-"""What a run tells its tracker: the protocol of every logger, and its records."""
+"""What a run sends to its tracker: what every logger offers, and its records."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunIdentity:
-    """What a tracker is told about a run beside its numbers.
+    """What a tracker knows of a run beside its numbers.
 
-    `run_id` is the same whenever the same job is started again, so that its metrics go on where
-    they stopped; `sweep` is the sweep that it belongs to, and `kind` what sort of job it is.
+    `run_id` is the same whenever the same job is started again, so that its metrics resume where
+    they stopped; `sweep` names its sweep and `kind` the sort of job.
     """
 
     name: str
@@ -22,7 +21,7 @@ class RunIdentity:
     sweep: str = ""
     kind: str = ""
     overrides: Sequence[str] = ()
-    config: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,20 +37,24 @@ class Product:
     fingerprint: str
     files: Sequence[Path] = ()
     made_from: Mapping[str, str] = field(default_factory=dict)
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, object] = field(default_factory=dict)
     taken: bool = False
 
 
-class RunLogger(Protocol):
+class RunLogger:
     """What every tracker offers; one that has no place for something leaves it out."""
 
-    def for_stage(self, number: int, /) -> Any:
-        """What takes the metrics of one tuning stage, counted from 1, as Lightning's loggers do."""
+    def for_stage(self, number: int) -> StageLogger:
+        """For one tuning stage, counted from 1."""
+        return StageLogger(self, number)
+
+    def log_step(self, stage: int, metrics: Mapping[str, float], step: int) -> None:
+        """One step of a tuning stage, which counts its steps from 0."""
 
     def log_stage(self, name: str, numbers: Mapping[str, float]) -> None:
         """What one stage of the run took: seconds, peak_memory_bytes, cached."""
 
-    def log_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def log_table(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
         """Rows with equal columns, to be looked at."""
 
     def log_series(self, step: str, rows: Sequence[Mapping[str, float]]) -> None:
@@ -65,3 +68,15 @@ class RunLogger(Protocol):
 
     def finish(self, status: int) -> None:
         """The run is over; 0 means that it went well."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageLogger:
+    """Takes the metrics of one tuning stage, as Lightning's loggers do."""
+
+    run: RunLogger
+    stage: int
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """One row; `step` counts from 0."""
+        self.run.log_step(self.stage, metrics, step)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,20 +12,19 @@ from pydantic import ValidationError
 
 from caft.errors import UserError
 from caft.trainers.config import WandbLoggerConfig
-from caft.trainers.tracker import Product, RunIdentity
+from caft.trainers.tracker import Product, RunIdentity, RunLogger
 from caft.trainers.wandb_login import find_server, wandb_mode
 
 MOST_ROWS = 20_000
-"""Of one table: more than W&B shows, and uploading replies costs everybody's patience."""
+"""Of one table: more than W&B shows, and uploading replies takes long."""
 _LONGEST_TAG = 64
 _LONGEST_NAME = 128
 
 
 def open_wandb(config: WandbLoggerConfig, identity: RunIdentity) -> WandbRunLogger:
-    """Start the run, or go on with the one that the same job began earlier."""
-    # Only the first process of several speaks for the job; the others would make runs of theirs.
-    first = os.environ.get("LOCAL_RANK", "0") == "0"
-    mode: Any = wandb_mode(config.mode) if first else "disabled"
+    """Start the run, or resume the one that the same job began earlier."""
+    # A name of wandb's own, or what the user has set, which wandb checks.
+    mode: Any = wandb_mode(config.mode)
     try:
         run = wandb.init(
             project=clean_project(config.project),
@@ -83,40 +81,29 @@ def make_tags(own: Sequence[str], overrides: Sequence[str]) -> list[str]:
     return [tag for tag in dict.fromkeys(cut) if tag]
 
 
-class StageLogger:
-    """Takes the metrics of one tuning stage, under names and over steps of its own.
+class WandbRunLogger(RunLogger):
+    """A run of W&B."""
 
-    Every stage counts its steps from 0, and under one name two stages would lie on each other.
-    """
-
-    def __init__(self, run: Any, number: int) -> None:
-        self._run = run
-        self._prefix = f"tune_{number}"
-        run.define_metric(f"{self._prefix}/*", step_metric=f"{self._prefix}/step")
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """One row; `train/loss` of the first stage is `tune_1/loss`."""
-        named = {f"{self._prefix}/{key.removeprefix('train/')}": v for key, v in metrics.items()}
-        self._run.log({**named, f"{self._prefix}/step": step + 1})
-
-
-class WandbRunLogger:
-    """See `RunLogger`."""
-
-    def __init__(self, run: Any, *, artifacts: bool) -> None:
+    def __init__(self, run: wandb.Run, *, artifacts: bool) -> None:
         self.run = run
         self._artifacts = artifacts
+        self._stages: set[int] = set()
 
-    def for_stage(self, number: int, /) -> StageLogger:
-        """Metrics as tune_1/loss, tune_1/learning_rate and so on over tune_1/step."""
-        return StageLogger(self.run, number)
+    def log_step(self, stage: int, metrics: Mapping[str, float], step: int) -> None:
+        """As tune_1/loss, tune_1/learning_rate and so on over tune_1/step."""
+        prefix = f"tune_{stage}"
+        if stage not in self._stages:
+            self._stages.add(stage)
+            self.run.define_metric(f"{prefix}/*", step_metric=f"{prefix}/step")
+        named = {f"{prefix}/{key.removeprefix('train/')}": v for key, v in metrics.items()}
+        self.run.log({**named, f"{prefix}/step": step + 1})
 
     def log_stage(self, name: str, numbers: Mapping[str, float]) -> None:
         """As stages/tune_1/seconds and so on, in the summary."""
         place = f"stages/{name.replace(' ', '_')}"
         self.run.summary.update({f"{place}/{key}": value for key, value in numbers.items()})
 
-    def log_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def log_table(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
         """At most MOST_ROWS rows, evenly taken."""
         if not rows:
             return
@@ -152,7 +139,7 @@ class WandbRunLogger:
                 artifact.add_dir(str(path))
             else:
                 artifact.add_file(str(path))
-        # Offline W&B knows no inputs; the fingerprints in the metadata tell the lineage there.
+        # Offline W&B knows no inputs; there the lineage is in the fingerprints of the metadata.
         if product.taken and not self.run.offline:
             self.run.use_artifact(artifact)
         else:

@@ -1,4 +1,4 @@
-"""Where Weights & Biases looks for a server and a login, asked without importing it.
+"""Where Weights & Biases looks for a server and a login, without importing it.
 
 The same places in the same order as its own client: the environment, .netrc for that server, the
 settings files that `wandb login` writes. Nothing is sent anywhere, and no key is ever shown.
@@ -18,8 +18,7 @@ from caft.errors import UserError
 from caft.trainers.config import WandbLoggerConfig, WandbMode
 
 MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")
-"""What WANDB_MODE may say; the last two are old names of offline and online."""
-
+"""Values of WANDB_MODE; the last two are old names of offline and online."""
 _OFFLINE = ("offline", "disabled", "dryrun")
 _THEIR_SERVER = "https://api.wandb.ai"
 _SHORTEST_SECRET = 40
@@ -36,7 +35,7 @@ def wandb_mode(mode: WandbMode) -> str:
 
 
 def check_wandb(config: WandbLoggerConfig) -> None:
-    """UserError where W&B would refuse what the environment says, or ask for a login."""
+    """UserError where W&B would refuse the environment's settings, or ask for a login."""
     named = os.environ.get("WANDB_MODE")
     if named is not None and named not in MODES:
         raise UserError(
@@ -46,12 +45,8 @@ def check_wandb(config: WandbLoggerConfig) -> None:
     mode = wandb_mode(config.mode)
     if mode not in MODES:
         raise UserError(f"W&B's settings file says mode = {mode}; give {', '.join(MODES[:3])}")
-    if mode not in _OFFLINE:
-        _check_server()
-        _check_login()
-
-
-def _check_server() -> None:
+    if mode in _OFFLINE:
+        return
     server = find_server()
     try:
         parts = urlsplit(server)
@@ -63,22 +58,18 @@ def _check_server() -> None:
             f"W&B's server is {server!r}; give WANDB_BASE_URL as https://HOST or "
             "https://HOST:PORT, or unset it"
         )
-
-
-def _check_login() -> None:
     if not _has_login():
         raise UserError(
-            f"W&B is to be online and there is no login for {find_server()}; run wandb login, set "
+            f"W&B is to be online and there is no login for {server}; run wandb login, set "
             "WANDB_API_KEY, or give logger.mode=offline"
         )
-    for key, place in _find_keys():
-        problem = _find_problem(key)
-        if problem:
-            raise UserError(
-                f"the W&B key in {place} {problem}; copy it again from {find_server()}/authorize, "
-                "or give logger.mode=offline"
-            )
-        return
+    key, place = next(_find_keys(), ("", ""))
+    problem = _find_problem(key) if key else ""
+    if problem:
+        raise UserError(
+            f"the W&B key in {place} {problem}; copy it again from {server}/authorize, "
+            "or give logger.mode=offline"
+        )
 
 
 def _find_problem(key: str) -> str:
@@ -87,9 +78,9 @@ def _find_problem(key: str) -> str:
         return ""
     secret = key.split("-", 1)[-1]
     if not re.fullmatch(r"[\w-]+", secret):
-        return "has other signs than letters, digits, dashes and underscores"
+        return "has characters other than letters, digits, dashes and underscores"
     if len(secret) < _SHORTEST_SECRET:
-        return f"has {len(secret)} signs and needs {_SHORTEST_SECRET} or more"
+        return f"has {len(secret)} characters and needs {_SHORTEST_SECRET} or more"
     return ""
 
 

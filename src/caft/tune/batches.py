@@ -1,4 +1,4 @@
-"""Which rows an optimizer step sees, and in which forward passes. Pure.
+"""Which rows an optimizer step sees, in which order and in which forward passes. Pure.
 
 The order of an epoch is a function of seed and epoch and of nothing else, so that a resumed run
 sees what an uninterrupted one sees.
@@ -6,8 +6,9 @@ sees what an uninterrupted one sees.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import InitVar, dataclass, field, replace
 from random import Random
 
 import torch
@@ -70,6 +71,51 @@ def plan_epoch(
         make_step([examples[row] for row in order[start : start + batch_size]], most_tokens, share)
         for start in range(0, len(order), batch_size)
     ]
+
+
+@dataclass(eq=False)
+class EpochLoader:
+    """Iterating gives the steps of the epoch that was set; each epoch has its own order.
+
+    Counting iterations would not do: Lightning opens an iterator more than it has epochs.
+    With `done` steps behind it, the first epoch that is set is the one they end in, and its
+    remaining steps come. `share` picks this device's rows of every step.
+    """
+
+    examples: Sequence[Example]
+    batch_size: int
+    most_tokens: int
+    seed: int
+    done: InitVar[int] = 0
+    share: slice = field(default_factory=lambda: EVERY_ROW)
+
+    def __post_init__(self, done: int) -> None:
+        self.first_epoch, self.skipped = divmod(done, len(self))
+        self.epoch = self.first_epoch
+
+    @property
+    def sampler(self) -> EpochLoader:
+        """Where Lightning looks for `set_epoch`, which it calls before every epoch."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch, from 0 on and since the start of this process, whose steps come next."""
+        self.epoch = self.first_epoch + epoch
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.examples) / self.batch_size)
+
+    def __iter__(self) -> Iterator[Step]:
+        # Planned at the first step that is asked for, when Lightning has set the epoch.
+        steps = plan_epoch(
+            self.examples,
+            batch_size=self.batch_size,
+            most_tokens=self.most_tokens,
+            seed=self.seed,
+            epoch=self.epoch,
+            share=self.share,
+        )
+        yield from steps[self.skipped if self.epoch == self.first_epoch else 0 :]
 
 
 def make_step(rows: Sequence[Example], most_tokens: int, share: slice = EVERY_ROW) -> Step:

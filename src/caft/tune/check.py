@@ -7,9 +7,9 @@ not at all, an end token that was never learnt, prompts that differ between trai
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from caft.errors import UserError
+from caft.protocols import Tokenizer
 from caft.records import Example, Question, Target
 from caft.text.config import PromptConfig
 from caft.tune.config import Select, TuningConfig
@@ -22,7 +22,7 @@ _LONGEST = 1_200
 _PROBE = "caft probe"
 
 
-def check_examples(examples: Sequence[Example], tokenizer: Any, end_id: int) -> None:
+def check_examples(examples: Sequence[Example], tokenizer: Tokenizer, end_id: int) -> None:
     """UserError where a row trains nothing, opens twice, or does not end in a trained end token."""
     bos = tokenizer.bos_token_id
     for row in examples:
@@ -71,7 +71,7 @@ def refuse_unmeasured(
         )
 
 
-def find_bare_start(examples: Sequence[Example], tokenizer: Any) -> Example | None:
+def find_bare_start(examples: Sequence[Example], tokenizer: Tokenizer) -> Example | None:
     """The first row without the BOS that the tokenizer itself puts before plain text, if any.
 
     A fault in a completion. A chat template may leave it out on purpose, as Phi-3's does.
@@ -82,7 +82,7 @@ def find_bare_start(examples: Sequence[Example], tokenizer: Any) -> Example | No
     return next((row for row in examples if row.prompt_ids[:1] != (bos,)), None)
 
 
-def refuse_bare_start(examples: Sequence[Example], tokenizer: Any) -> None:
+def refuse_bare_start(examples: Sequence[Example], tokenizer: Tokenizer) -> None:
     """UserError where a completion row lacks the tokenizer's own BOS."""
     row = find_bare_start(examples, tokenizer)
     if row is not None:
@@ -110,7 +110,7 @@ def _first_difference(left: Sequence[int], right: Sequence[int]) -> int:
     return same.index(False) if False in same else len(same)
 
 
-def render_example(example: Example, tokenizer: Any) -> str:
+def render_example(example: Example, tokenizer: Tokenizer) -> str:
     """The row as the model reads it, with what is trained between two marks."""
     prompt = tokenizer.decode(list(example.prompt_ids))
     completion = tokenizer.decode(list(example.completion_ids))

@@ -63,7 +63,7 @@ class Adapter(Enum):
 
 
 class Select(Enum):
-    """Which epoch's weights a stage hands over: the last, or the best on validation questions."""
+    """Which epoch's weights a stage keeps: the last, or the best on validation questions."""
 
     final = "final"
     best = "best"
@@ -112,13 +112,13 @@ class TuningConfig:
 
     None of the latter is as many as keep the device busy: 2,048 on a CPU, 4,096 elsewhere. The loss
     of a step is the mean over its trained tokens, however it was cut into passes; what that leaves
-    is rounding (docs/decisions/0033-what-rounding-moves.md). `max_length` is
-    in tokens (None: the model's context). After every epoch the validation questions are
-    answered; where a stage trains rationales, `validation_replies` of them at most, since a
-    written reply costs as many passes as it has tokens. `patience` epochs without a better
-    accuracy end a stage. `checkpoint_seconds` lie between two checkpoints at least; an
-    interrupted stage goes on from the last one. `merge` also writes a whole model without
-    adapter; `start_from` is an adapter's folder that the first stage goes on from.
+    is rounding (docs/decisions/0033-what-rounding-moves.md). `max_length` is in tokens (None: the
+    model's context). After every epoch the validation questions are answered; where a stage trains
+    rationales, `validation_replies` of them at most, since a written reply costs as many passes as
+    it has tokens. `patience` epochs without a better accuracy end a stage. `checkpoint_seconds` lie
+    between two checkpoints at least; an interrupted stage resumes from the last one. `merge` also
+    writes a whole model without adapter; the first stage starts from the adapter in the folder
+    `start_from`.
     """
 
     adapter: Adapter = Adapter.lora

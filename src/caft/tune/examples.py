@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from caft.errors import UserError
 from caft.models.encoding import encode_answer_prompt, encode_reply
+from caft.protocols import Tokenizer
 from caft.records import Example, Question, Rationale, Target
 from caft.teachers.refusals import advise, count_reasons, list_reasons
 from caft.text.answers import answer_labels, gold_label
 from caft.text.config import PromptConfig
-from caft.text.prompts import Prompt, Wanted, bracketed, write_prompt
+from caft.text.prompts import Wanted, bracketed, write_prompt
 from caft.tune.config import AnswerTarget, Overlong, StageConfig
 
 
@@ -77,17 +77,30 @@ def encode_pair(
     pair: TrainingPair,
     config: PromptConfig,
     answer_target: AnswerTarget,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     *,
     chat: bool,
     end_id: int,
 ) -> Example:
     """The row's tokens; the completion ends in the end-of-turn token, which is trained."""
-    wanted = wanted_of(pair.target, answer_target)
-    prompt = write_prompt(pair.question, config, wanted, chat=chat)
-    prompt_ids, reply_ids = _encode(pair, prompt, wanted, config, tokenizer)
+    question, wanted = pair.question, wanted_of(pair.target, answer_target)
+    prompt = write_prompt(question, config, wanted, chat=chat)
+    gold = gold_label(question, config.option_ids)
+    labels = answer_labels(question, config.option_ids)
+    if wanted is Wanted.answer and labels:
+        # The very position that was scored: see encode_answer_prompt on spaces and digits.
+        encoded = encode_answer_prompt(prompt, tokenizer, labels, listed=bool(question.options))
+        prompt_ids = encoded.prompt_ids
+        reply_ids: tuple[int, ...] = (encoded.label_ids[labels.index(gold)],)
+    else:
+        replies = {
+            Wanted.answer: gold,
+            Wanted.bracketed: bracketed(gold),
+            Wanted.rationale: pair.rationale,
+        }
+        prompt_ids, reply_ids = encode_reply(prompt, replies[wanted], tokenizer)
     return Example(
-        question_id=pair.question.id,
+        question_id=question.id,
         target=pair.target,
         complexity=pair.complexity,
         prompt_ids=prompt_ids,
@@ -97,31 +110,9 @@ def encode_pair(
 
 def wanted_of(target: Target, answer_target: AnswerTarget) -> Wanted:
     """What a prompt asks for so that the target follows."""
-    return (
-        Wanted.rationale
-        if target is Target.rationale
-        else Wanted[
-            {AnswerTarget.bare: "answer", AnswerTarget.bracketed: "bracketed"}[answer_target]
-        ]
-    )
-
-
-def _encode(
-    pair: TrainingPair, prompt: Prompt, wanted: Wanted, config: PromptConfig, tokenizer: Any
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    question = pair.question
-    gold = gold_label(question, config.option_ids)
-    labels = answer_labels(question, config.option_ids)
-    if wanted is Wanted.answer and labels:
-        # The very position that was scored: see encode_answer_prompt on spaces and digits.
-        encoded = encode_answer_prompt(prompt, tokenizer, labels, listed=bool(question.options))
-        return encoded.prompt_ids, (encoded.label_ids[labels.index(gold)],)
-    replies = {
-        Wanted.answer: gold,
-        Wanted.bracketed: bracketed(gold),
-        Wanted.rationale: pair.rationale,
-    }
-    return encode_reply(prompt, replies[wanted], tokenizer)
+    if target is Target.rationale:
+        return Wanted.rationale
+    return Wanted.answer if answer_target is AnswerTarget.bare else Wanted.bracketed
 
 
 def fit_to_length(

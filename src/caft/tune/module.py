@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
 
 import torch
 from pytorch_lightning import LightningModule
 
 from caft.errors import UserError
 from caft.kernels.chunked_loss import has_plain_head, summed_head_loss, without_head
-from caft.kernels.lora import is_lean
+from caft.kernels.lora import has_fused_lora
 from caft.kernels.memory import memory_may_end, release_memory
-from caft.kernels.packing import packed_attention, packed_logits
+from caft.kernels.packed_attention import packed_attention
+from caft.kernels.packing import packed_logits
 from caft.models.adapters import compute_in_weights_dtype, keep_activations
+from caft.protocols import CausalLM
 from caft.signals import take_signals_back
 from caft.trainers.distributed import Ranks
 from caft.tune.batches import Step, TrainingPack
 from caft.tune.config import Select, TuningConfig
-from caft.tune.error_text import (
-    explain_memory,
-    explain_no_number,
-    explain_validation_memory,
-)
+from caft.tune.error_text import explain_memory, explain_validation_memory
 from caft.tune.learning_curve import Row, accuracies, best_epoch, is_out_of_patience
 from caft.tune.loss import summed_cross_entropy
 from caft.tune.schedule import learning_rate_factor
-
-Weights = Mapping[str, torch.Tensor]
 
 
 class TuningModule(LightningModule):  # type: ignore[misc]
@@ -41,12 +36,13 @@ class TuningModule(LightningModule):  # type: ignore[misc]
     several devices are summed here.
 
     `record` gets every row of the curve. `validate` gives the accuracy and the number of
-    questions asked; `keep` is called where the stage may be interrupted, with whether it must end.
+    questions asked; `keep`, set after the model's state is restored, is called where the stage may
+    be interrupted, with whether it must end.
     """
 
     def __init__(
         self,
-        model: Any,
+        model: CausalLM,
         config: TuningConfig,
         *,
         steps: int,
@@ -55,7 +51,6 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         compute_dtype: torch.dtype | None = None,
         ranks: Ranks | None = None,
         validate: Callable[[], tuple[float, int]] | None = None,
-        keep: Callable[[bool], None] | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -67,11 +62,11 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         self.compute_dtype = compute_dtype
         self.ranks = ranks or Ranks()
         self.validate = validate
-        self.keep = keep
+        self.keep: Callable[[bool], None] = lambda _must_stop: None
         self.steps_done = 0
         self.curve: list[Row] = []
         self.best: dict[str, torch.Tensor] | None = None
-        self.optimizer_state: dict[str, Any] | None = None
+        self.optimizer_state: dict[str, object] | None = None
         self.random_state: torch.Tensor | None = None
 
     @cached_property
@@ -87,21 +82,17 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         """
         take_signals_back()
         self.model.train()
-        self._finish_interrupted_epoch()
-
-    def _finish_interrupted_epoch(self) -> None:
         # Interrupted between an epoch's last step and its validation, or just after it.
         epochs, rest = divmod(self.steps_done, self.steps_an_epoch)
         if rest == 0 and epochs > len(accuracies(self.curve)):
-            self._examine(epochs)
+            self._validate_epoch(epochs)
         elif is_out_of_patience(self.curve, self.config.patience):
             self.trainer.should_stop = True
 
     def on_train_start(self) -> None:
         """Lightning's hook: the optimizer is there, and nothing has been drawn at random."""
-        optimizer: Any = self.optimizers()
         if self.optimizer_state is not None:
-            optimizer.optimizer.load_state_dict(self.optimizer_state)
+            self.optimizers().optimizer.load_state_dict(self.optimizer_state)
             self.optimizer_state = None
         if self.random_state is not None:
             restore_random_state(self.random_state)
@@ -109,47 +100,35 @@ class TuningModule(LightningModule):  # type: ignore[misc]
 
     def on_train_epoch_end(self) -> None:
         """Lightning's hook. Rows of many lengths leave gaps in memory that only grow."""
-        self._examine(self.steps_done // self.steps_an_epoch)
+        self._validate_epoch(self.steps_done // self.steps_an_epoch)
         release_memory()
-        (stop,) = self.ranks.add(float(self._i_am_asked_to_stop()))
-        if stop and self.keep is not None:
+        (stop,) = self.ranks.add(self._asked_to_stop())
+        if stop:
             self.keep(True)
 
-    def _examine(self, epoch: int) -> None:
+    def _validate_epoch(self, epoch: int) -> None:
         if self.validate is None:
             return
         self.model.eval()
-        accuracy, questions = self._validate_or_explain(epoch, self.validate)
+        try:
+            with (
+                memory_may_end(partial(explain_validation_memory, epoch)),
+                compute_in_weights_dtype(self.model, self.compute_dtype),
+            ):
+                accuracy, questions = self.validate()
+        except SystemExit:
+            # Asked to end between two tokens: no weight has moved since the epoch's last step.
+            self.keep(True)
+            raise
         self.model.train()
-        self._note(
-            {
-                "step": self.steps_done,
-                "epoch": epoch,
-                "validation_accuracy": accuracy,
-                "validation_questions": questions,
-            }
-        )
+        self._note(epoch, validation_accuracy=accuracy, validation_questions=questions)
         if self.config.select is Select.best and best_epoch(self.curve) == epoch:
             self.best = {name: w.detach().clone() for name, w in self.trained.items()}
         if is_out_of_patience(self.curve, self.config.patience):
             self.trainer.should_stop = True
 
-    def _validate_or_explain(
-        self, epoch: int, validate: Callable[[], tuple[float, int]]
-    ) -> tuple[float, int]:
-        try:
-            with (
-                memory_may_end(lambda: explain_validation_memory(epoch)),
-                compute_in_weights_dtype(self.model, self.compute_dtype),
-            ):
-                return validate()
-        except SystemExit:
-            # Asked to end between two tokens: no weight has moved since the epoch's last step.
-            if self.keep is not None:
-                self.keep(True)
-            raise
-
-    def _note(self, row: Row) -> None:
+    def _note(self, epoch: int, **numbers: float) -> None:
+        row: Row = {"step": self.steps_done, "epoch": epoch, **numbers}
         self.curve.append(row)
         self.record(row)
 
@@ -171,50 +150,50 @@ class TuningModule(LightningModule):  # type: ignore[misc]
 
     def training_step(self, batch: Step, batch_idx: int) -> None:
         """Forward and backward over every pack of the step, then one update."""
-        optimizer: Any = self.optimizers()
+        optimizer = self.optimizers()
         optimizer.zero_grad()
-        rate = self._set_learning_rate(optimizer)
+        config = self.config
+        rate = config.learning_rate * learning_rate_factor(
+            self.steps_done, self.steps, config.schedule, config.warmup_steps
+        )
+        for group in optimizer.param_groups:
+            group["lr"] = rate
         with self._explained_memory(batch), self._unaveraged():
             loss = self._accumulate(batch)
-        loss, stop = self.ranks.add(loss, float(self._i_am_asked_to_stop()))
+        loss, stop = self.ranks.add(loss, self._asked_to_stop())
         self._refuse_no_number("loss", loss, rate, batch)
         trained = list(self.trained.values())
         self.ranks.add_gradients(trained)
-        norm = float(torch.nn.utils.clip_grad_norm_(trained, self.config.clip))
+        norm = float(torch.nn.utils.clip_grad_norm_(trained, config.clip))
         self._refuse_no_number("gradient", norm, rate, batch)
         with self._explained_memory(batch):
             # AdamW takes the memory of its state with the first step.
             optimizer.step()
         for weight in trained:
-            # The fused optimizer does not tell, and what is made of weights is kept by version.
+            # The fused optimizer does not, and what is computed from weights is cached by version.
             torch.autograd.graph.increment_version(weight)
         self.steps_done += 1
-        metrics = {"loss": loss, "gradient_norm": norm, "learning_rate": rate}
         epoch = (self.steps_done - 1) // self.steps_an_epoch + 1
-        self._note({"step": self.steps_done, "epoch": epoch, **metrics})
-        if self.keep is not None:
-            self.keep(stop > 0)
+        self._note(epoch, loss=loss, gradient_norm=norm, learning_rate=rate)
+        self.keep(stop > 0)
 
-    def _i_am_asked_to_stop(self) -> bool:
-        # Only the first process says when to stop, so that all stop after the same step.
-        return self.ranks.rank == 0 and self.ranks.asked_to_stop()
+    def _asked_to_stop(self) -> float:
+        # Only the first process decides when to stop, so that all stop after the same step.
+        return float(self.ranks.rank == 0 and self.ranks.asked_to_stop())
 
     def _refuse_no_number(self, what: str, value: float, rate: float, batch: Step) -> None:
         if not math.isfinite(value):
             raise UserError(
-                explain_no_number(
-                    what,
-                    value,
-                    rate,
-                    batch.question_ids,
-                    step=self.steps_done + 1,
-                    steps=self.steps,
-                )
+                f"the {what} is {value} at step {self.steps_done + 1} of {self.steps} (questions "
+                f"{', '.join(batch.question_ids)}; learning rate {rate:g}), and the step was not "
+                "taken; the last checkpoint is kept; lower tuning.learning_rate or tuning.clip, "
+                "raise tuning.warmup_steps or use model.dtype=float32"
             )
 
-    def _unaveraged(self) -> Any:
+    def _unaveraged(self) -> AbstractContextManager[None]:
         # DDP would average the gradients of every pass; they are summed once, after the last.
-        return nullcontext() if self.ranks.count == 1 else self.trainer.strategy.model.no_sync()
+        ddp = self.trainer.strategy.model
+        return nullcontext() if self.ranks.count == 1 else ddp.no_sync()
 
     def _explained_memory(self, batch: Step) -> AbstractContextManager[None]:
         def explain() -> str:
@@ -228,7 +207,8 @@ class TuningModule(LightningModule):  # type: ignore[misc]
 
     def _accumulate(self, batch: Step) -> float:
         total: float | torch.Tensor = 0.0
-        with packed_attention(self.model), self._kept_activations():
+        kept = nullcontext() if self._has_fused_lora else keep_activations(self.model)
+        with packed_attention(self.model), kept:
             for item in batch.packs:
                 with self._weights_dtype():
                     loss = self._summed_loss(item) / batch.trained_tokens
@@ -238,14 +218,11 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         return float(total)
 
     @cached_property
-    def _is_lean(self) -> bool:
-        return is_lean(self.model)
-
-    def _kept_activations(self) -> AbstractContextManager[None]:
-        return nullcontext() if self._is_lean else keep_activations(self.model)
+    def _has_fused_lora(self) -> bool:
+        return has_fused_lora(self.model)
 
     def _weights_dtype(self) -> AbstractContextManager[None]:
-        if self._is_lean:
+        if self._has_fused_lora:
             return nullcontext()
         return compute_in_weights_dtype(self.model, self.compute_dtype)
 
@@ -256,15 +233,6 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         with without_head(self.model):
             hidden = packed_logits(self.model, item.pack, item.positions)
         return summed_head_loss(self.model, hidden, item.labels)
-
-    def _set_learning_rate(self, optimizer: Any) -> float:
-        factor = learning_rate_factor(
-            self.steps_done, self.steps, self.config.schedule, self.config.warmup_steps
-        )
-        rate = self.config.learning_rate * factor
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        return rate
 
 
 def random_state() -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Tunes a student through the stages of a method; each stage is kept in the store by itself.
+"""Tunes a student through the stages of a method; each is a stage of the store by itself.
 
 A stage is keyed by its rows' contents and by the stage before it, not by the method's name, so
 that methods which start alike share their first stage.
@@ -12,15 +12,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 from caft.models.student import Student
+from caft.protocols import Tokenizer
 from caft.records import Example, Question, Target
 from caft.signals import asked_to_end
-from caft.store import Artifact, Store, digest, file_digest, source_digest
+from caft.store import Artifact, StageKind, digest, file_digest, source_digest
 from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
 from caft.trainers.sources import TUNING_SOURCES
+from caft.trainers.tracker import StageLogger
 from caft.tune.config import Adapter, TuningConfig
 from caft.tune.examples import TrainingPair
 
@@ -49,8 +51,20 @@ class Validation:
 
 
 @dataclass(frozen=True, slots=True)
+class TrainingRows:
+    """A stage's pairs as tokens, checked, and the question ids of those that are too long."""
+
+    examples: list[Example]
+    dropped: list[str]
+
+
+@dataclass(frozen=True)
 class TuneInputs:
-    """Everything one tuning stage depends on. `student` is the one that the stage starts from."""
+    """One tuning stage and all that it depends on; `student` is the one that it starts from.
+
+    `logger` and `title` are where it is watched. `rows` are its own as tokens, where
+    `encode_rows` has made them already.
+    """
 
     student: Student
     pairs: Sequence[TrainingPair]
@@ -58,16 +72,24 @@ class TuneInputs:
     prompt: PromptConfig
     config: TuningConfig
     seed: int
+    trainer: TrainerConfig
     validation: Validation = field(default_factory=Validation)
+    logger: StageLogger | None = None
+    title: str = "tuning"
+    rows: TrainingRows | None = None
+
+    kind: ClassVar[StageKind] = StageKind.tune
+    resumable: ClassVar[bool] = True
+    scratch: ClassVar[Sequence[str]] = (_CHECKPOINTS, "lightning_logs")
 
     @property
-    def key(self) -> dict[str, Any]:
+    def key(self) -> dict[str, object]:
         """For the store; shots are not in it, since tuned models never see them."""
         # Not the class's name: a cut that moves no row to another target changes no weight.
-        rows = [(pair.question, pair.target, pair.rationale) for pair in self.pairs]
+        pairs = [(pair.question, pair.target, pair.rationale) for pair in self.pairs]
         return {
             "student": self.student.key,
-            "pairs": digest(rows),
+            "pairs": digest(pairs),
             "epochs": self.epochs,
             "prompt": self.prompt,
             "config": {
@@ -79,6 +101,35 @@ class TuneInputs:
             "validation": digest(self.validation) if self.config.validate else None,
             "sources": source_digest(*SOURCES),
         }
+
+    def produce(self, folder: Path) -> None:
+        """Train, or go on with an interrupted attempt."""
+        from caft.tune.learning_curve import accuracies
+        from caft.tune.training import TrainingSpec
+
+        rows = self.rows or encode_rows(self)
+        _show_rows(rows.examples, self.student.tokenizer)
+        spec = TrainingSpec(
+            student=self.student,
+            examples=rows.examples,
+            validation=_validation_set(self) if self.config.validate else None,
+            epochs=self.epochs,
+            config=self.config,
+            seed=self.seed,
+            trainer=self.trainer,
+            folder=folder,
+            weights=_WEIGHTS,
+        )
+        log.info("%s: %d rows x %d epochs", self.title, len(rows.examples), self.epochs)
+        trained = _watch(spec, self.logger, self.title)
+        epochs = len(accuracies(trained.curve)) or self.epochs
+        numbers = json.dumps(asdict(_count(rows, epochs, trained)), indent=1)
+        (folder / _NUMBERS).write_text(numbers, encoding="utf-8")
+
+    @staticmethod
+    def read(folder: Path) -> TuningNumbers:
+        """What it trained on, and how its loss went."""
+        return TuningNumbers(**json.loads((folder / _NUMBERS).read_text(encoding="utf-8")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,24 +152,6 @@ class TuningNumbers:
     parameters: int
     trainable_parameters: int
     curve: list[dict[str, float]]
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingRows:
-    """A stage's pairs as tokens, checked, and the question ids of those that are too long."""
-
-    examples: list[Example]
-    dropped: list[str]
-
-
-def find_tuning(tuning: TuneInputs, store: Store) -> Artifact | None:
-    """The tuned weights, where they have been made before."""
-    return store.find("tune", tuning.key)
-
-
-def read_numbers(artifact: Artifact) -> TuningNumbers:
-    """What a tuning stage trained on."""
-    return TuningNumbers(**json.loads((artifact.folder / _NUMBERS).read_text(encoding="utf-8")))
 
 
 def read_tuned(student: Student, artifact: Artifact) -> Student:
@@ -150,70 +183,19 @@ def starting_student(student: Student, config: TuningConfig) -> Student:
     return student.after_tuning(folder, file_digest(folder))
 
 
-def tune_student(
-    tuning: TuneInputs,
-    store: Store,
-    trainer: TrainerConfig,
-    logger: Any,
-    title: str,
-    *,
-    rows: TrainingRows | None = None,
-) -> Artifact:
-    """Train one stage, go on with an interrupted one, or take its weights from the store.
-
-    `rows` are the stage's own where `encode_rows` has made them already.
-    """
-
-    def produce(folder: Path) -> None:
-        _train(tuning, rows or encode_rows(tuning), trainer, logger, title, folder)
-
-    scratch = (_CHECKPOINTS, "lightning_logs")
-    return store.obtain("tune", tuning.key, produce, resumable=True, scratch=scratch)
-
-
-def _train(  # noqa: PLR0917
-    tuning: TuneInputs,
-    rows: TrainingRows,
-    trainer: TrainerConfig,
-    logger: Any,
-    title: str,
-    folder: Path,
-) -> None:
-    from caft.tune.learning_curve import accuracies
-    from caft.tune.training import TrainingSpec
-
-    _show_rows(rows.examples, tuning.student.tokenizer)
-    job = TrainingSpec(
-        student=tuning.student,
-        examples=rows.examples,
-        examination=_examination(tuning) if tuning.config.validate else None,
-        epochs=tuning.epochs,
-        config=tuning.config,
-        seed=tuning.seed,
-        trainer=trainer,
-        folder=folder,
-        weights=_WEIGHTS,
-    )
-    log.info("%s: %d rows x %d epochs", title, len(rows.examples), tuning.epochs)
-    trained = _watch(job, logger, title)
-    epochs = len(accuracies(trained.curve)) or tuning.epochs
-    numbers = _count(rows, epochs, trained)
-    (folder / _NUMBERS).write_text(json.dumps(asdict(numbers), indent=1), encoding="utf-8")
-
-
-def _watch(job: TrainingSpec, logger: Any, title: str) -> Trained:
+def _watch(spec: TrainingSpec, logger: StageLogger | None, title: str) -> Trained:
     """Train here, or in a process a device; the bar, the log and the logger are here anyway."""
     from caft.trainers.distributed import Ranks, run_ranks
     from caft.trainers.progress import open_bar
     from caft.tune.training import train
 
-    rows = len(job.examples)
-    with open_bar(job.trainer.progress) as bar:
-        task = bar.add_task(title, total=rows * job.epochs)
+    rows = len(spec.examples)
+    with open_bar(spec.trainer.progress) as bar:
+        task = bar.add_task(title, total=rows * spec.epochs)
 
-        def tell(row: Row) -> None:
-            done = _rows_done(int(row["step"]), rows, job.config.batch_size)
-            bar.update(task, completed=done)
+        def show(row: Row) -> None:
+            epochs, steps = divmod(int(row["step"]), math.ceil(rows / spec.config.batch_size))
+            bar.update(task, completed=epochs * rows + steps * spec.config.batch_size)
             if "validation_accuracy" in row:
                 log.info(
                     "epoch %d: validation accuracy %.1f%% of %d questions",
@@ -224,30 +206,23 @@ def _watch(job: TrainingSpec, logger: Any, title: str) -> Trained:
             if logger:
                 log_row(logger, row)
 
-        if job.trainer.devices == 1:
-            return train(Ranks(asked_to_stop=asked_to_end), tell, job)
-        trained: Trained = run_ranks(train, (job,), job.trainer.devices, tell, job.student.device)
+        if spec.trainer.devices == 1:
+            return train(Ranks(asked_to_stop=asked_to_end), show, spec)
+        trained: Trained = run_ranks(
+            train, (spec,), spec.trainer.devices, show, spec.student.device
+        )
         return trained
 
 
-def _rows_done(step: int, rows: int, batch_size: int) -> int:
-    epochs, rest = divmod(step, math.ceil(rows / batch_size))
-    return epochs * rows + rest * batch_size
-
-
-def log_row(logger: Any, row: Row) -> None:
-    """One row of a curve, now or out of the store; loggers count steps from 0."""
-    logger.log_metrics(_metrics(row), step=int(row["step"]) - 1)
-
-
-def _metrics(row: Row) -> dict[str, float]:
+def log_row(logger: StageLogger, row: Row) -> None:
+    """One row of a curve, now or out of the store; loggers count steps and epochs from 0."""
     group = "validation" if "validation_accuracy" in row else "train"
-    named = {
+    metrics = {
         f"{group}/{name.removeprefix('validation_')}": value
         for name, value in row.items()
         if name not in ("step", "epoch")
     }
-    return {**named, "epoch": row["epoch"] - 1}
+    logger.log_metrics({**metrics, "epoch": row["epoch"] - 1}, step=int(row["step"]) - 1)
 
 
 def _count(rows: TrainingRows, epochs: int, trained: Trained) -> TuningNumbers:
@@ -271,12 +246,12 @@ def encode_rows(tuning: TuneInputs) -> TrainingRows:
 
     UserError where a row could not be trained as it should be, or is longer than allowed.
     """
-    from caft.models.encoding import asks_in_chat, end_of_turn
+    from caft.models.encoding import end_of_turn, uses_chat_template
     from caft.tune.check import check_examples, refuse_bare_start
     from caft.tune.examples import encode_pair, fit_to_length
 
     tokenizer, answer_target = tuning.student.tokenizer, tuning.config.answer_target
-    chat = asks_in_chat(tuning.prompt.style, tokenizer)
+    chat = uses_chat_template(tuning.prompt.style, tokenizer)
     end_id = end_of_turn(tokenizer, chat=chat)
     examples = [
         encode_pair(pair, tuning.prompt, answer_target, tokenizer, chat=chat, end_id=end_id)
@@ -290,7 +265,7 @@ def encode_rows(tuning: TuneInputs) -> TrainingRows:
     return TrainingRows(kept, dropped)
 
 
-def _show_rows(examples: Sequence[Example], tokenizer: Any) -> None:
+def _show_rows(examples: Sequence[Example], tokenizer: Tokenizer) -> None:
     from caft.tune.check import render_example
 
     # One row of every target: a joint stage trains two kinds.
@@ -302,13 +277,13 @@ def _show_rows(examples: Sequence[Example], tokenizer: Any) -> None:
         )
 
 
-def _examination(tuning: TuneInputs) -> ValidationSet:
-    from caft.models.encoding import asks_in_chat
+def _validation_set(tuning: TuneInputs) -> ValidationSet:
+    from caft.models.encoding import uses_chat_template
     from caft.tune.examples import wanted_of
     from caft.tune.validation import ValidationSet, ask, choose_asked
 
     tokenizer, config = tuning.student.tokenizer, tuning.config
-    chat = asks_in_chat(tuning.prompt.style, tokenizer)
+    chat = uses_chat_template(tuning.prompt.style, tokenizer)
     questions = [
         (question, wanted_of(target, config.answer_target))
         for question, target in tuning.validation.questions

@@ -7,30 +7,27 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TypedDict
 
 import torch
 
-from caft.models.adapters import (
-    add_lora,
-    count_parameters,
-    prepare_checkpointing,
-    save_tuned,
-)
+from caft.models.adapters import add_lora, count_parameters, prepare_checkpointing, save_tuned
 from caft.models.loading import resolve_dtype
 from caft.models.student import Student
+from caft.protocols import CausalLM
 from caft.records import Example
 from caft.signals import ends_by_itself
 from caft.store import Checkpoints
 from caft.trainers.build import build_trainer
 from caft.trainers.config import TrainerConfig
 from caft.trainers.distributed import Ranks
+from caft.tune.batches import EpochLoader
 from caft.tune.config import Adapter, TuningConfig
 from caft.tune.learning_curve import Row
-from caft.tune.loader import EpochLoader
 from caft.tune.module import TuningModule, random_state
 from caft.tune.validation import ValidationSet, count_correct
 
@@ -46,7 +43,7 @@ class TrainingSpec:
 
     student: Student
     examples: Sequence[Example]
-    examination: ValidationSet | None
+    validation: ValidationSet | None
     epochs: int
     config: TuningConfig
     seed: int
@@ -56,7 +53,7 @@ class TrainingSpec:
 
     @property
     def checkpoints(self) -> Checkpoints:
-        """Where an interrupted stage goes on from."""
+        """Where an interrupted stage resumes from."""
         return Checkpoints(self.folder / "checkpoints")
 
 
@@ -69,78 +66,71 @@ class Trained:
     trainable_parameters: int
 
 
-def train(ranks: Ranks, tell: Callable[[Row], None], job: TrainingSpec) -> Trained:
-    """Train, or go on training, and write the weights. `tell` gets every row of the curve."""
+def train(ranks: Ranks, report: Callable[[Row], None], spec: TrainingSpec) -> Trained:
+    """Train, or resume training, and write the weights. `report` gets every row of the curve."""
     # The process's own random state is left as it was: the next stage must not depend on it.
     with torch.random.fork_rng():
-        torch.manual_seed(job.seed)
-        model = _trainable(job)
+        torch.manual_seed(spec.seed)
+        model = _trainable(spec)
         # Each device drops out other activations.
-        torch.manual_seed(job.seed if ranks.rank == 0 else job.seed + 1_000_003 * ranks.rank)
-        module = _fit(model, ranks, tell, job)
+        torch.manual_seed(spec.seed + 1_000_003 * ranks.rank)
+        module = _fit(model, ranks, report, spec)
     if ranks.rank == 0:
-        _take_best(module)
-        dtype = resolve_dtype(job.student.config, job.student.device)
-        save_tuned(model, job.folder / job.weights, dtype=dtype, base=job.student.base)
-        if job.config.adapter is Adapter.full:
-            job.student.tokenizer.save_pretrained(job.folder / job.weights)
+        _copy_weights(module.best or {}, module)
+        dtype = resolve_dtype(spec.student.config, spec.student.device)
+        save_tuned(model, spec.folder / spec.weights, dtype=dtype, base=spec.student.base)
+        if spec.config.adapter is Adapter.full:
+            spec.student.tokenizer.save_pretrained(spec.folder / spec.weights)
     parameters, trainable = count_parameters(model)
     return Trained(module.curve, parameters, trainable)
 
 
-def _trainable(job: TrainingSpec) -> Any:
-    config = job.config
+def _trainable(spec: TrainingSpec) -> CausalLM:
+    config = spec.config
     is_full = config.adapter is Adapter.full
-    model = job.student.load(
+    model: CausalLM = spec.student.load(
         trainable=True, float32=is_full, four_bits=config.adapter is Adapter.qlora
     )
-    if not is_full and job.student.tuned is None:
-        lora = config.lora
-        model = add_lora(
-            model,
-            r=lora.r,
-            alpha=lora.alpha,
-            dropout=lora.dropout,
-            modules=lora.modules,
-            use_dora=lora.use_dora,
-            use_rslora=lora.use_rslora,
-        )
+    if not is_full and spec.student.tuned is None:
+        model = add_lora(model, **asdict(config.lora))
     if config.gradient_checkpointing:
         prepare_checkpointing(model)
     return model
 
 
-def _fit(model: Any, ranks: Ranks, tell: Callable[[Row], None], job: TrainingSpec) -> TuningModule:
-    config = job.config
-    state = _read_state(job)
+def _fit(
+    model: CausalLM, ranks: Ranks, report: Callable[[Row], None], spec: TrainingSpec
+) -> TuningModule:
+    config = spec.config
+    state = _read_state(spec)
     loader = EpochLoader(
-        job.examples,
+        spec.examples,
         config.batch_size,
-        config.tokens_a_pass(job.student.device),
-        job.seed,
+        config.tokens_a_pass(spec.student.device),
+        spec.seed,
         done=state["steps"] if state else 0,
         share=ranks.share,
     )
     module = TuningModule(
         model,
         config,
-        steps=len(loader) * job.epochs,
+        steps=len(loader) * spec.epochs,
         steps_an_epoch=len(loader),
-        record=tell,
-        compute_dtype=resolve_dtype(job.student.config, job.student.device),
+        record=report,
+        compute_dtype=resolve_dtype(spec.student.config, spec.student.device),
         ranks=ranks,
-        validate=_examiner(model, ranks, job),
+        validate=_validator(model, ranks, spec),
     )
     if state:
         _restore(module, state, ranks)
         log.info("resumed after step %d of %d", module.steps_done, module.steps)
         for row in module.curve:
-            tell(row)
-    module.keep = _Keeper(module, ranks, job)
+            report(row)
+    module.keep = _Keeper(module, ranks, spec)
     trainer = build_trainer(
-        job.trainer,
-        folder=job.folder,
-        epochs=job.epochs - loader.first_epoch,
+        spec.trainer,
+        folder=spec.folder,
+        epochs=spec.epochs - loader.first_epoch,
         ranks=ranks.count,
     )
     with ends_by_itself():
@@ -148,29 +138,25 @@ def _fit(model: Any, ranks: Ranks, tell: Callable[[Row], None], job: TrainingSpe
     return module
 
 
-def _examiner(
-    model: Any, ranks: Ranks, job: TrainingSpec
+def _validator(
+    model: CausalLM, ranks: Ranks, spec: TrainingSpec
 ) -> Callable[[], tuple[float, int]] | None:
-    examination = job.examination
-    if examination is None or not examination.asked:
+    validation = spec.validation
+    if validation is None or not validation.asked:
         return None
-    tokenizer = job.student.tokenizer
 
-    def examine() -> tuple[float, int]:
-        own = examination.asked[ranks.share]
-        right = count_correct(model, tokenizer, examination, own)
-        (total,) = ranks.add(float(right))
-        return total / len(examination.asked), len(examination.asked)
+    def validate() -> tuple[float, int]:
+        own = validation.asked[ranks.share]
+        (right,) = ranks.add(float(count_correct(model, spec.student.tokenizer, validation, own)))
+        return right / len(validation.asked), len(validation.asked)
 
-    return examine
+    return validate
 
 
-def _take_best(module: TuningModule) -> None:
-    if module.best is not None:
-        trained = module.trained
-        with torch.no_grad():
-            for name, weight in module.best.items():
-                trained[name].copy_(weight)
+def _copy_weights(weights: Mapping[str, torch.Tensor], module: TuningModule) -> None:
+    with torch.no_grad():
+        for name, weight in weights.items():
+            module.trained[name].copy_(weight)
 
 
 # --- Checkpoints -------------------------------------------------------------------------------
@@ -179,16 +165,15 @@ def _take_best(module: TuningModule) -> None:
 class _Keeper:
     """Writes a checkpoint where one is due, and ends the work where somebody asked for it."""
 
-    def __init__(self, module: TuningModule, ranks: Ranks, job: TrainingSpec) -> None:
-        self.module = module
-        self.ranks = ranks
-        self.seconds = job.config.checkpoint_seconds
-        self.checkpoints = job.checkpoints
+    def __init__(self, module: TuningModule, ranks: Ranks, spec: TrainingSpec) -> None:
+        self.module, self.ranks, self.spec = module, ranks, spec
         self.last = time.monotonic()
         self.kept = module.steps_done
 
     def __call__(self, must_stop: bool) -> None:
-        (due,) = self.ranks.add(float(self.ranks.rank == 0 and self._is_due()))
+        seconds = time.monotonic() - self.last
+        is_due = self.ranks.rank == 0 and seconds >= self.spec.config.checkpoint_seconds
+        (due,) = self.ranks.add(float(is_due))
         # At an epoch's end the last step may be kept already: validation moves no weight.
         if (due or must_stop) and self.kept != self.module.steps_done:
             self._save()
@@ -196,58 +181,55 @@ class _Keeper:
             self.kept = self.module.steps_done
         if must_stop:
             log.info(
-                "stopped after step %d of %d, whose checkpoint is kept; the same command goes on "
+                "stopped after step %d of %d, whose checkpoint is kept; the same command resumes "
                 "from there",
                 self.module.steps_done,
                 self.module.steps,
             )
             raise SystemExit(0)
 
-    def _is_due(self) -> bool:
-        return time.monotonic() - self.last >= self.seconds
-
     def _save(self) -> None:
-        states = self.ranks.gather(random_state())
+        random_states = self.ranks.gather(random_state())
         if self.ranks.rank == 0:
-            state = _state_of(self.module, states)
-
-            def write(stream: BinaryIO) -> None:
-                torch.save(state, stream)
-
-            self.checkpoints.save(self.module.steps_done, write)
-
-
-def _state_of(module: TuningModule, random_states: Sequence[torch.Tensor]) -> dict[str, Any]:
-    optimizer: Any = module.optimizers()
-    return {
-        "steps": module.steps_done,
-        "curve": module.curve,
-        "weights": {name: weight.detach() for name, weight in module.trained.items()},
-        "best": module.best,
-        "optimizer": optimizer.optimizer.state_dict(),
-        "random": list(random_states),
-    }
+            module = self.module
+            state: _State = {
+                "steps": module.steps_done,
+                "curve": module.curve,
+                "weights": {name: weight.detach() for name, weight in module.trained.items()},
+                "best": module.best,
+                "optimizer": module.optimizers().optimizer.state_dict(),
+                "random": random_states,
+            }
+            self.spec.checkpoints.save(module.steps_done, partial(torch.save, state))
 
 
-def _read_state(job: TrainingSpec) -> dict[str, Any] | None:
-    path = job.checkpoints.newest()
+class _State(TypedDict):
+    """What a checkpoint holds. `random` has one state of the generators a device."""
+
+    steps: int
+    curve: list[Row]
+    weights: dict[str, torch.Tensor]
+    best: dict[str, torch.Tensor] | None
+    optimizer: dict[str, object]
+    random: list[torch.Tensor]
+
+
+def _read_state(spec: TrainingSpec) -> _State | None:
+    path = spec.checkpoints.newest()
     if path is None:
         return None
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    state: _State = torch.load(path, map_location="cpu", weights_only=True)
     return state
 
 
-def _restore(module: TuningModule, state: dict[str, Any], ranks: Ranks) -> None:
-    trained = module.trained
-    assert set(trained) == set(state["weights"]), "a checkpoint of other weights"
-    with torch.no_grad():
-        for name, weight in state["weights"].items():
-            trained[name].copy_(weight)
+def _restore(module: TuningModule, state: _State, ranks: Ranks) -> None:
+    assert set(module.trained) == set(state["weights"]), "a checkpoint of other weights"
+    _copy_weights(state["weights"], module)
     module.steps_done = state["steps"]
     module.curve = state["curve"]
     if state["best"] is not None:
         module.best = {name: w.to(module.model.device) for name, w in state["best"].items()}
     module.optimizer_state = state["optimizer"]
-    # Another number of devices than before: the first one's draws go on, new ones start anew.
+    # Another number of devices than before: the first one's draws continue, new ones start again.
     if ranks.rank < len(state["random"]):
         module.random_state = state["random"][ranks.rank]

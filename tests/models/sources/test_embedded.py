@@ -86,7 +86,7 @@ def test_the_export_knows_the_capital_of_france(folder: Path, tokenizer: Any) ->
 def test_a_fresh_export_has_the_logits_of_the_gguf(tmp_path: Path) -> None:
     import torch
 
-    from caft.kernels.rms_norm import make_norms_lean
+    from caft.kernels.rms_norm import fuse_rms_norms
 
     find_gguf()
     config = EmbeddedModelConfig(
@@ -94,7 +94,7 @@ def test_a_fresh_export_has_the_logits_of_the_gguf(tmp_path: Path) -> None:
     )
     folder = locate_model(config)
     exported, original = load_model(folder, config), read_gguf_model(find_gguf()).eval()
-    make_norms_lean(original)  # as our loader does: the same weights are then the same bits
+    fuse_rms_norms(original)  # as our loader does: the same weights are then the same bits
     tokenizer = load_tokenizer(folder, config)
     for text in ("7 + 2 - 4 = ", "The capital of France is", "<|im_start|>user\nHello<|im_end|>"):
         ids = torch.tensor([tokenizer(text).input_ids])

@@ -15,7 +15,7 @@ import pytest
 
 from caft.models import locate_model, model_fingerprint
 from caft.models.config import Architecture, HubModelConfig, TinyModelConfig
-from caft.models.sources.hub import answer_within
+from caft.models.time_limit import within
 
 COMMIT = "c0ffee" * 6 + "abcd"
 ASK = """
@@ -204,9 +204,9 @@ def test_somebody_listens_and_never_answers(tmp_path: Path) -> None:
 def test_a_question_has_a_hard_limit_whatever_it_waits_for() -> None:
     forever = threading.Event()
     with pytest.raises(TimeoutError):
-        answer_within(0.05, forever.wait)
+        within(0.05, forever.wait)
     forever.set()
-    assert answer_within(60, lambda: "answer") == "answer"
+    assert within(60, lambda: "answer") == "answer"
 
 
 def test_offline_is_respected(hub: FakeHub, tmp_path: Path) -> None:

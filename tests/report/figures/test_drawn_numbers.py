@@ -9,18 +9,16 @@ import pytest
 from drawn import Drawn, read_marks, read_texts
 
 from caft.report.figures import (
-    PricedArm,
     draw_accuracy,
     draw_calibration,
     draw_curves,
     draw_histogram,
-    draw_ledger,
-    draw_pareto,
     draw_roc,
+    draw_token_costs,
 )
 from caft.report.figures.curves import CurvePoint, average_neighbours, run_on
-from caft.report.figures.histogram import count_bins
-from caft.report.figures.roc_curve import thin
+from caft.report.figures.estimates import count_bins, thin
+from caft.report.sweep.figures import draw_pareto
 from caft.statistics import roc_points
 
 
@@ -35,8 +33,8 @@ def named(panel: str, text: str) -> Drawn:
 
 def test_every_row_is_in_one_bin_and_the_largest_in_the_last() -> None:
     bins = count_bins([0.0, 0.5, 1.0, 2.0], [True, False, False, True], bins=4)
-    assert [(b.right, b.wrong) for b in bins] == [(1, 0), (0, 1), (0, 1), (1, 0)]
-    assert (bins[0].low, bins[-1].high) == (0.0, 2.0)
+    assert [(b["right"], b["wrong"]) for b in bins] == [(1, 0), (0, 1), (0, 1), (1, 0)]
+    assert (bins[0]["low"], bins[-1]["high"]) == (0.0, 2.0)
 
 
 @pytest.mark.parametrize("values", [[0.0, 0.0], [1.5, 1.5], [-1.0, -2.0]])
@@ -91,13 +89,13 @@ def test_operating_points_say_what_a_cut_catches() -> None:
     values, wrong = [0.1, 0.2, 0.3, 0.4], [False, True, False, True]
     area = {"value": 0.75, "low": 0.3, "high": 1.0}
     figure = draw_roc(values, wrong, [0.35, 9.0], "entropy", area)
-    said = titles(figure.panels[0])
+    shown = titles(figure.panels[0])
     point = named(
         figure.panels[0], "At or above 0.35: 50.0% of the mistakes, 0.0% of the right answers"
     )
     # 0 and half of the way between the plot's paddings
     assert (point.x, point.y) == pytest.approx((6, 126))
-    assert "At or above 9: 0.0% of the mistakes, 0.0% of the right answers" in said
+    assert "At or above 9: 0.0% of the mistakes, 0.0% of the right answers" in shown
     assert figure.rows[0] == ("inf", "0.0%", "0.0%")
 
 
@@ -183,8 +181,8 @@ def widths_of(panel: str) -> list[float]:
     return [mark.dx for mark in read_marks(panel) if mark.fill == "var(--curve)"]
 
 
-def test_ledger_bars_share_one_scale(sample: Any) -> None:
-    figure = draw_ledger(sample.summary["cost"])
+def test_token_bars_share_one_scale(sample: Any) -> None:
+    figure = draw_token_costs(sample.summary["cost"])
     widths = widths_of(figure.panels[0])
     assert widths[4] == 400
     assert widths[3] == pytest.approx(400 * 49_000 / 98_412, abs=0.01)
@@ -194,9 +192,9 @@ def test_ledger_bars_share_one_scale(sample: Any) -> None:
 def test_a_few_tokens_among_millions_are_seen_and_none_are_not(sample: Any) -> None:
     cost = {**sample.summary["cost"], "trained_total_tokens": 10**7, "teacher_prompt_tokens": 3,
             "teacher_completion_tokens": 0}  # fmt: skip
-    few, none, *_ = widths_of(draw_ledger(cost).panels[0])
+    few, none, *_ = widths_of(draw_token_costs(cost).panels[0])
     assert (few, none) == (pytest.approx(1.6), 0)
-    assert "nan" not in draw_ledger(dict.fromkeys(cost, 0)).panels[0].lower()
+    assert "nan" not in draw_token_costs(dict.fromkeys(cost, 0)).panels[0].lower()
 
 
 def test_stages_that_are_short_have_their_names_in_two_rows() -> None:
@@ -208,7 +206,7 @@ def test_stages_that_are_short_have_their_names_in_two_rows() -> None:
     assert abs(names[0].y - names[1].y) > 12
 
 
-def test_a_course_breaks_between_its_stages_and_each_is_named() -> None:
+def test_a_curve_breaks_between_its_stages_and_each_is_named() -> None:
     rows = [{"stage": name, "step": step, "loss": 1.0 / step}
             for name, steps in (("1", (1, 2, 3)), ("2", (4, 5))) for step in steps]  # fmt: skip
     figure = draw_curves(rows)
@@ -235,8 +233,8 @@ def test_points_do_not_sit_on_the_frame(sample: Any) -> None:
     dots = [mark for mark in read_marks(ends.panels[0]) if mark.fill]
     assert len(dots) == 2
     assert off_the_frame(dots, 270, 252, room=6)
-    arms = [
-        PricedArm(number=k, name="", accuracy={"value": k, "low": k, "high": k}, prices={"usd": k})
+    arms: Any = [
+        {"name": "", "accuracy": {"value": k, "low": k, "high": k}, "cost": {"usd": k}}
         for k in (0, 1)
     ]
     pareto = draw_pareto(arms, [("usd", "USD")])

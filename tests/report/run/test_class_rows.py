@@ -20,5 +20,5 @@ def test_counts_mistakes_of_training_questions_only(sample: Any) -> None:
 
 def test_random_classes_have_no_place_on_the_axis(sample: Any) -> None:
     split = {"strategy": "random", "thresholds": [], "counts": {"easy": 2, "hard": 1}}
-    rows = list_class_rows(split, {}, sample.tables, 0.95)
+    rows = list_class_rows(split, {"name": "", "stages": []}, sample.tables, 0.95)
     assert [(row.span, row.targets) for row in rows] == [("", ()), ("", ())]

@@ -1,4 +1,4 @@
-"""The ledger of a run, added up by hand."""
+"""The cost of a run, added up by hand."""
 
 from __future__ import annotations
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from caft.records import AnswerScore, Chain
-from caft.report.run.estimator_auc import ScoreContext, describe_scores, measure_areas
-from caft.report.run.estimator_rows import area_gap, find_difference, list_area_rows, list_facts
+from caft.report.run.estimator_auc import ScoreContext, describe_scores
+from caft.report.run.estimator_rows import list_area_rows, list_facts, write_difference
+from caft.report.schema import ScorePart
 
 
 def scored(
@@ -26,22 +27,27 @@ ROWS = [
 ]  # fmt: skip
 
 
+def measure(rows: list[AnswerScore]) -> ScorePart:
+    return describe_scores(rows, "answer_entropy", 0.95)
+
+
 def test_every_estimate_is_measured_with_random_beside_it() -> None:
-    measured = measure_areas(ROWS, 0.95)
-    assert list(measured.areas) == [
+    part = measure(ROWS)
+    areas = part["roc_auc"]
+    assert list(areas) == [
         "answer_entropy", "top1_margin", "judge_steps", "option_entropy", "random",
     ]  # fmt: skip
-    assert measured.areas["option_entropy"]["reason"] == "none of the 40 rows has this score"
-    assert (measured.areas["judge_steps"]["n"], measured.areas["answer_entropy"]["n"]) == (32, 40)
-    assert all(a["low"] <= a["value"] <= a["high"] for a in measured.areas.values() if a["value"])
+    assert areas["option_entropy"]["reason"] == "none of the 40 rows has this score"
+    assert (areas["judge_steps"]["n"], areas["answer_entropy"]["n"]) == (32, 40)
+    assert all(a["low"] <= a["value"] <= a["high"] for a in areas.values() if a["value"])
     # The one without values is in no pair.
-    assert len(measured.differences) == 6
-    assert measured.not_compared == []
-    assert measure_areas(ROWS, 0.95) == measured
+    assert len(part["differences"]) == 6
+    assert part["not_compared"] == []
+    assert measure(ROWS) == part
 
 
 def test_pairs_are_compared_over_the_questions_that_have_both() -> None:
-    pairs = {(row["first"], row["second"]): row for row in measure_areas(ROWS, 0.95).differences}
+    pairs = {(row["first"], row["second"]): row for row in measure(ROWS)["differences"]}
     assert {pair: row["n"] for pair, row in pairs.items()} == {
         ("answer_entropy", "top1_margin"): 40,
         ("answer_entropy", "judge_steps"): 32,
@@ -52,12 +58,12 @@ def test_pairs_are_compared_over_the_questions_that_have_both() -> None:
     }
     # A sparse estimate beside two others changes nothing of those two.
     without = [replace(row, estimates={**row.estimates, "judge_steps": None}) for row in ROWS]
-    alone = {(row["first"], row["second"]): row for row in measure_areas(without, 0.95).differences}
+    alone = {(row["first"], row["second"]): row for row in measure(without)["differences"]}
     pair = ("answer_entropy", "top1_margin")
     assert pairs[pair] == alone[pair]
     # By hand: areas over the 32 questions, not those over all 40.
     common = [row for row in ROWS if row.estimates["judge_steps"] is not None]
-    areas = measure_areas(common, 0.95).areas
+    areas = measure(common)["roc_auc"]
     by_hand = areas["judge_steps"]["value"] - areas["answer_entropy"]["value"]
     assert pairs["answer_entropy", "judge_steps"]["value"] == pytest.approx(by_hand)
 
@@ -77,21 +83,21 @@ def test_two_estimates_without_a_common_area_say_why() -> None:
          "reason": "the 5 questions that have both are all right"},
     ]  # fmt: skip
     assert len(part["differences"]) == 8
-    gaps = {row.name: area_gap(row.against) for row in list_area_rows(part)}
+    gaps = {row.name: row.against for row in list_area_rows(part)}
     assert gaps["cot_margin"] == "none: no question has both"
     assert gaps["answer_entropy"].endswith(", n=10)")
 
 
 def test_bounds_of_perfect_order_are_no_certainty() -> None:
     rows = [scored(f"q{n}", n < 5, answer_entropy=float(n)) for n in range(10)]
-    area = measure_areas(rows, 0.95).areas["answer_entropy"]
+    area = measure(rows)["roc_auc"]["answer_entropy"]
     assert area["value"] == area["high"] == 1.0
     assert area["low"] < 0.95
 
 
 def test_the_gold_answers_cross_entropy_is_marked() -> None:
     rows = [scored(f"q{n}", n % 2 == 0, gold_cross_entropy=float(n)) for n in range(10)]
-    areas = measure_areas(rows, 0.95).areas
+    areas = measure(rows)["roc_auc"]
     assert areas["gold_cross_entropy"]["circular"] is True
     assert "circular" not in areas["random"]
 
@@ -148,11 +154,9 @@ def test_rows_start_with_the_one_in_use_and_end_with_the_control() -> None:
     part = describe_scores(ROWS, "top1_margin", 0.95)
     rows = list_area_rows(part)
     assert (rows[0].name, rows[0].in_use, rows[-1].name) == ("top1_margin", True, "random")
-    forth = find_difference(part, "top1_margin", "answer_entropy")
-    back = find_difference(part, "answer_entropy", "top1_margin")
-    assert forth is not None
-    assert back is not None
-    assert forth["value"] == -back["value"]
-    assert forth["low"] == -back["high"]
-    gap = {"value": 0.0214, "low": -0.01, "high": 0.05, "n": 1200}
-    assert area_gap(gap) == "+0.021 (-0.010 to +0.050, n=1,200)"
+    part["differences"] = [
+        {"first": "a", "second": "b", "value": 0.0214, "low": -0.01, "high": 0.05, "n": 1200}
+    ]
+    assert write_difference(part, "a", "b") == "+0.021 (-0.010 to +0.050, n=1,200)"
+    assert write_difference(part, "b", "a") == "-0.021 (-0.050 to +0.010, n=1,200)"
+    assert write_difference(part, "a", "c") == ""

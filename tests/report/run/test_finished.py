@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 
 from caft.errors import UserError
-from caft.pipeline.rows import score_rows
+from caft.pipeline.rows import prediction_rows, score_rows
 from caft.records import AnswerScore, Mode
 from caft.report.figures import draw_calibration
 from caft.report.figures.notebook import show_figure, show_table
 from caft.report.run.class_rows import training_scores
-from caft.report.run.estimator_auc import ScoreContext, describe_scores, measure_by_subject
+from caft.report.run.estimator_auc import ScoreContext, describe_scores
 from caft.report.run.finished import read_run
-from caft.statistics import roc_auc
 from caft.store import write_rows
 
 
@@ -37,12 +36,7 @@ def folder(finished_run: Any, tmp_path: Path) -> Path:
     (tmp_path / "summary.json").write_text(json.dumps(finished_run.summary))
     rows = score_rows(with_probabilities(tables.scores), tables)
     write_rows(tmp_path / "scores.parquet", rows)
-    predictions = [
-        {"question_id": p.question_id, "model": who, "mode": mode.name, "text": p.text,
-         "parsed": p.parsed, "correct": p.correct, "generated_tokens": p.generated_tokens}
-        for (who, mode), rows in tables.predictions.items() for p in rows
-    ]  # fmt: skip
-    write_rows(tmp_path / "predictions.parquet", predictions)
+    write_rows(tmp_path / "predictions.parquet", prediction_rows(tables))
     return tmp_path
 
 
@@ -61,40 +55,16 @@ def test_scores_that_were_read_back_are_described_as_before(
     before = with_probabilities(training_scores(finished_run.tables))
     gold_of = {score.question_id: 0 for score in before}
     context = ScoreContext(gold_of=gold_of)
-    told = describe_scores(
+    described = describe_scores(
         training_scores(read_run(folder).tables), "answer_entropy", 0.95, context
     )
-    assert told == describe_scores(before, "answer_entropy", 0.95, context)
-    assert told["calibration"]["n"] > 0
+    assert described == describe_scores(before, "answer_entropy", 0.95, context)
+    assert described["calibration"]["n"] > 0
 
 
 def test_a_folder_without_a_finished_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no finished run with scores"):
         read_run(tmp_path)
-
-
-def test_subjects_have_their_own_areas_and_reasons(finished_run: Any) -> None:
-    tables = finished_run.tables
-    scores = training_scores(tables)
-    subject_of = {key: question.subject for key, question in tables.questions.items()}
-    areas = measure_by_subject(scores, subject_of, "answer_entropy")
-    sizes = [area.n for area in areas.values()]
-    assert sum(sizes) == len(scores)
-    assert sizes == sorted(sizes, reverse=True)
-    subject, area = next(iter(areas.items()))
-    own = [row for row in scores if subject_of[row.question_id] == subject]
-    assert area == roc_auc([row.estimates["answer_entropy"] for row in own],
-                           [not row.correct for row in own], event="wrong")  # fmt: skip
-
-
-def test_margins_are_turned_so_that_more_means_harder() -> None:
-    scores = [
-        AnswerScore(question_id=str(k), predicted="", valid=True, correct=k > 1,
-                    estimates={"top1_margin": k / 4})
-        for k in range(4)
-    ]  # fmt: skip
-    (area,) = measure_by_subject(scores, {}, "top1_margin").values()
-    assert area.value == 1.0
 
 
 def test_calibration_bins_by_hand_and_a_notebook_shows_them() -> None:

@@ -69,8 +69,8 @@ def summary(model: str) -> dict[str, Any]:
     }
 
 
-def write(told: dict[str, Any] | None = None, recipe: Recipe = RECIPE) -> str:
-    return write_card({**summary("a/b"), **(told or {})}, recipe, Weights.adapter)
+def write(changes: dict[str, Any] | None = None, recipe: Recipe = RECIPE) -> str:
+    return write_card({**summary("a/b"), **(changes or {})}, recipe, Weights.adapter)
 
 
 def test_card_says_data_method_revision_and_numbers() -> None:
@@ -82,7 +82,7 @@ def test_card_says_data_method_revision_and_numbers() -> None:
     assert "1. hard: rationale; 6 epochs, 150 rows" in card
     assert "best 50.0% after epoch 2, final 37.5%; the weights are those of epoch 6" in card
     assert "Split `entropy` by `answer_entropy`: 150 easy, 450 hard training questions." in card
-    assert "| answer | 50.0% (40.0% to 60.0%, n=90) | 55.0% (40.0% to 60.0%, n=90) |" in card
+    assert "| answer | 50.0% (40.0 to 60.0), n=90 | 55.0% (40.0 to 60.0), n=90 |" in card
     assert "| routed | not measured | not measured |" in card
 
 
@@ -112,7 +112,7 @@ def test_card_says_data_method_revision_and_numbers() -> None:
         ),
     ],
 )
-def test_the_hub_is_told_how_these_weights_load(
+def test_the_hub_knows_how_these_weights_load(
     weights: Weights, kinds: tuple[str, ...], front_matter: str, words: str
 ) -> None:
     card = write_card(summary("a/b"), replace(RECIPE, kinds=kinds), weights)
@@ -124,7 +124,7 @@ ROUTED_BY = "sorts training questions into classes"
 
 
 @pytest.mark.parametrize(
-    ("told", "words"),
+    ("changes", "words"),
     [
         ({}, f"the base model's entropy at the answer token {ROUTED_BY}"),
         ({"method": CURRICULUM}, f"the base model's entropy at the answer token {ROUTED_BY}"),
@@ -148,8 +148,8 @@ ROUTED_BY = "sorts training questions into classes"
         ),
     ],
 )
-def test_what_sorted_the_questions_is_said_of_this_run(told: dict[str, Any], words: str) -> None:
-    card = write(told)
+def test_what_sorted_the_questions_is_that_of_this_run(changes: dict[str, Any], words: str) -> None:
+    card = write(changes)
     assert words in card
     assert ("entropy at the answer token" in card) is ("entropy at the answer token" in words)
 
@@ -185,7 +185,7 @@ def test_a_wording_with_backticks_stays_inside_its_block() -> None:
     assert "````text\nReply as\n```\nB\n```\n````" in card
 
 
-def test_an_adapter_that_tuning_went_on_from_is_told() -> None:
+def test_an_adapter_that_tuning_went_on_from_is_mentioned() -> None:
     words = "Tuning went on from an adapter that was there before, and this is its shape."
     assert words in write(recipe=replace(RECIPE, went_on=True))
     assert words not in write()

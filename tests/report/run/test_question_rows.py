@@ -26,10 +26,12 @@ def make_tables(count: int, text: str = "What?") -> ReportTables:
 
 
 def list_rows(tables: ReportTables, limit: int, accuracy: Any = None) -> tuple[list[Any], int]:
-    found = list_question_rows(tables, accuracy or {}, "answer_entropy", OptionIds.letters, limit)
-    unpacked = json.loads(gzip.decompress(base64.b64decode(found.packed)))
-    assert [row["id"] for row in unpacked] == [row.id for row in found.rows]
-    return list(found.rows), found.choosable
+    rows, packed, choosable = list_question_rows(
+        tables, accuracy, "answer_entropy", OptionIds.letters, limit
+    )
+    unpacked = json.loads(gzip.decompress(base64.b64decode(packed)))
+    assert [row["id"] for row in unpacked] == [row.id for row in rows]
+    return rows, choosable
 
 
 def test_a_sample_is_even_over_the_estimate_and_starts_at_the_top() -> None:
@@ -56,7 +58,7 @@ def test_a_run_that_was_only_scored_shows_the_one_token_reply() -> None:
     assert row.options == (("A", "one", False), ("B", "two", True))
 
 
-def test_examined_questions_come_alone_with_what_changed() -> None:
+def test_evaluated_questions_come_alone_with_what_changed() -> None:
     tables = make_tables(4)
     reply = Prediction(question_id="q00002", text="B", parsed="B", correct=True,
                        generated_tokens=1)  # fmt: skip
@@ -113,9 +115,9 @@ def test_rows_that_do_not_fit_even_so_are_taken_evenly() -> None:
 def test_packed_rows_know_the_order_of_the_classes_and_lose_half_letters_only() -> None:
     tables = make_tables(3, text="half \ud800 a pair")
     placed = {"q00000": "easy", "q00001": "middle", "q00002": "hard"}
-    found = list_question_rows(replace(tables, complexity_of=placed), {}, "answer_entropy",
-                               OptionIds.letters, 3)  # fmt: skip
-    unpacked = json.loads(gzip.decompress(base64.b64decode(found.packed)))
+    _, packed, _ = list_question_rows(replace(tables, complexity_of=placed), None,
+                                      "answer_entropy", OptionIds.letters, 3)  # fmt: skip
+    unpacked = json.loads(gzip.decompress(base64.b64decode(packed)))
     assert [(row["complexity"], row["place"]) for row in unpacked] == [
         ("hard", 2), ("middle", 1), ("easy", 0)
     ]  # fmt: skip

@@ -1,5 +1,5 @@
 from caft.records import Question, Rationale
-from caft.report.run.rationales import ClassChange, describe_teaching
+from caft.report.run.rationales import describe_teaching
 from caft.report.tables import ReportTables
 
 
@@ -16,9 +16,9 @@ def test_counts_reasons_and_shows_some_of_each() -> None:
     assert teaching is not None
     assert (teaching.total, teaching.accepted, teaching.sources) == (9, 5, ("worked",))
     assert teaching.reasons == (("cut off", 3), ("disagrees", 1))
-    verdicts = [sample.verdict for sample in teaching.samples]
-    assert verdicts == ["accepted"] * 5 + ["cut off", "disagrees", "cut off", "cut off"]
-    assert teaching.samples[0].question == "Why?"
+    refusals = [row.refusal for _, row in teaching.samples]
+    assert refusals == [""] * 5 + ["cut off", "disagrees", "cut off", "cut off"]
+    assert [question for question, _ in teaching.samples[:2]] == ["Why?", "1"]
 
 
 def test_ten_of_each_from_the_whole_run_and_no_reason_hides_another() -> None:
@@ -27,8 +27,9 @@ def test_ten_of_each_from_the_whole_run_and_no_reason_hides_another() -> None:
     questions = {str(k): Question(id=str(k), text=str(k)) for k in range(201)}
     teaching = describe_teaching(ReportTables(rationales=rows, questions=questions))
     assert teaching is not None
-    assert [s.question for s in teaching.samples if s.accepted] == [str(4 * k) for k in range(10)]
-    refused = [sample.verdict for sample in teaching.samples if not sample.accepted]
+    accepted = [question for question, row in teaching.samples if row.accepted]
+    assert accepted == [str(4 * k) for k in range(10)]
+    refused = [row.refusal for _, row in teaching.samples if not row.accepted]
     assert refused == ["wrong", "empty"] + ["wrong"] * 8
 
 
@@ -41,7 +42,7 @@ def test_classes_shrink_by_the_questions_that_no_attempt_answered() -> None:
         ReportTables(rationales=rows, complexity_of=placed), ("easy", "middle", "hard")
     )
     assert teaching is not None
-    assert teaching.changes == (ClassChange("middle", 2, 1), ClassChange("hard", 3, 2))
+    assert teaching.changes == (("middle", 2, 1), ("hard", 3, 2))
 
 
 def test_no_teacher_is_none() -> None:

@@ -18,9 +18,9 @@ def test_one_screen_says_it_all(sample: Any) -> None:
     screen = "\n".join(lines)
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 80
-    for said in ("AUC 0.69", "19.0% (15.0 to 23.8)*", "70.7% (65.3 to 75.5)*",
+    for words in ("AUC 0.69", "19.0% (15.0 to 23.8)*", "70.7% (65.3 to 75.5)*",
                  "188 teacher calls", "Next    Is it the routing?"):  # fmt: skip
-        assert said in screen
+        assert words in screen
 
 
 def test_names_the_report_where_there_is_one(sample: Any, tmp_path: Path) -> None:

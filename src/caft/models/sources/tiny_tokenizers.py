@@ -15,12 +15,13 @@ import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from caft import protocols
 from caft.models.config import Architecture
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Tokenizer, models
 
 CONTEXT = 2048
 LEARNT_TOKENS = 640
@@ -119,12 +120,12 @@ FAMILIES = {
 }
 
 
-def make_tokenizer(architecture: Architecture) -> Any:
+def make_tokenizer(architecture: Architecture) -> protocols.Tokenizer:
     """A transformers tokenizer of the family's kind; the same one every time."""
     from transformers import PreTrainedTokenizerFast
 
     family = FAMILIES[architecture]
-    tokenizer: Any = PreTrainedTokenizerFast(
+    tokenizer: protocols.Tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=_train(architecture, family),
         bos_token=family.bos,
         eos_token=family.end,
@@ -209,7 +210,7 @@ def train_sentencepiece_like(family: Family) -> Tokenizer:
     return _add_bos(tokenizer, family)
 
 
-def _add_byte_tokens(tokenizer: Tokenizer, special: Sequence[str]) -> Any:
+def _add_byte_tokens(tokenizer: Tokenizer, special: Sequence[str]) -> models.BPE:
     # The trainer would make the byte tokens special: "<0x41>" in a text would then be the byte.
     from tokenizers import models
 

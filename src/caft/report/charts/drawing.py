@@ -1,7 +1,7 @@
-"""From layers of a chart to a drawing of the page: one theme, axes, and the way out of Vega.
+"""From layers of a chart to a drawing of the page: one theme, axes, and SVG without Vega's extras.
 
-Colours are the page's own (`var(--right)`), so that a drawing follows light, dark and print by
-itself. What a mark's `description` says becomes its title, which is shown under the pointer.
+Colours are the page's own (`var(--right)`), so that a drawing follows light, dark and print. What
+a mark's `description` says becomes its title, which is shown under the pointer.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import altair as alt
 import vl_convert
 from markupsafe import Markup
 
-Row = Mapping[str, Any]
+from caft.report.charts import Row
 
 INK, SOFT, RULE, PAPER, CURVE = (f"var(--{c})" for c in ("ink", "soft", "rule", "paper", "curve"))
 SHARE, NUMBER = {"format": "~%"}, {"format": "~g"}
 # 950, 1.2k, 3.45M, and no sign: what is drawn downwards is a count too.
 COUNT = {"labelExpr": "format(abs(datum.value), abs(datum.value) < 1000 ? '.4~g' : '.3~s')"}
 
-_THEME: dict[str, dict[str, Any]] = {
+_THEME: dict[str, dict[str, object]] = {
     "axis": {"domain": False, "ticks": False, "labelPadding": 8, "labelColor": SOFT,
              "labelFontSize": 12.5, "titleColor": SOFT, "titleFontSize": 12.5,
              "titleFontWeight": "normal", "gridColor": RULE, "aria": False,
@@ -47,8 +47,8 @@ def chart(rows: Iterable[Row]) -> alt.Chart:
     return alt.Chart({"values": [dict(row) for row in rows]})
 
 
-def _quantity(channel: Any, field: str, title: str, domain: tuple[float, float],
-              labels: Row, *, padding: int = 0, ticks: int = 5) -> Any:  # fmt: skip
+def _quantity(channel: type[alt.X | alt.Y], field: str, title: str, domain: tuple[float, float],
+              labels: Row, *, padding: int = 0, ticks: int = 5) -> alt.X | alt.Y:  # fmt: skip
     low, high = domain
     bounds = [low, high if high > low else low + 1]
     scale = alt.Scale(domain=bounds, nice=False, zero=False, padding=padding)
@@ -60,10 +60,10 @@ def _quantity(channel: Any, field: str, title: str, domain: tuple[float, float],
 across, upwards = partial(_quantity, alt.X), partial(_quantity, alt.Y)
 
 
-def whisker(rows: Iterable[Row], *where: Any) -> alt.Chart:
+def whisker(rows: Iterable[Row], *where: object) -> alt.Chart:
     """Intervals from `low` to `high`."""
     lines = chart(rows).mark_rule(strokeWidth=2)
-    return lines.encode(*where, y="low:Q", y2="high:Q", description="said:N")
+    return lines.encode(*where, y="low:Q", y2="high:Q", description="hover:N")
 
 
 def shorten(text: str, most: int) -> str:
@@ -71,7 +71,7 @@ def shorten(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def draw(key: str, title: str, told: str, *layers: alt.Chart, width: int = 400, height: int = 280,
+def draw(key: str, title: str, text: str, *layers: alt.Chart, width: int = 400, height: int = 280,
          margins: tuple[int, int, int, int] = (40, 18, 54, 52)) -> Markup:  # fmt: skip
     """The layers as one drawing with its text alternative; `key` is unique on the page.
 
@@ -87,7 +87,7 @@ def draw(key: str, title: str, told: str, *layers: alt.Chart, width: int = 400, 
     )
     theme = {**_THEME, "background": None, "axisY": {**_THEME["axisY"], "titleY": 12 - top}}
     svg = vl_convert.vegalite_to_svg(_clean(whole.to_dict()), config=theme, allowed_base_urls=[])
-    return _adopt(svg, key, _clean(title), _clean(told))
+    return _adopt(svg, key, title, text)
 
 
 def _clean(part: Any) -> Any:
@@ -99,7 +99,7 @@ def _clean(part: Any) -> Any:
     return [_clean(value) for value in part] if isinstance(part, list) else part
 
 
-def _adopt(svg: str, key: str, title: str, told: str) -> Markup:
+def _adopt(svg: str, key: str, title: str, text: str) -> Markup:
     root = ElementTree.fromstring(svg)
     for node in list(root.iter()):
         node.tag = node.tag.rpartition("}")[2]
@@ -108,9 +108,9 @@ def _adopt(svg: str, key: str, title: str, told: str) -> Markup:
             node.set("class", "mark")
         for name in _UNUSED:
             node.attrib.pop(name, None)
-    for place, (name, text) in enumerate((("title", title), ("desc", told))):
+    for place, (name, words) in enumerate((("title", title), ("desc", text))):
         root.insert(place, ElementTree.Element(name, id=f"{key}-{name}"))
-        root[place].text = text
+        root[place].text = _NO_XML.sub("\ufffd", words)
     root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "class": "drawing",
                    "aria-labelledby": f"{key}-title {key}-desc"}  # fmt: skip
     return Markup(ElementTree.tostring(root, encoding="unicode"))

@@ -1,4 +1,4 @@
-"""Every drawing of the report, from rows of plain numbers, each with what its mark `said`."""
+"""Every drawing of the report, from rows of plain numbers, each with its mark's `hover` text."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from itertools import pairwise
 import altair as alt
 from markupsafe import Markup
 
+from caft.report.charts import Row
 from caft.report.charts.drawing import (
     COUNT,
     CURVE,
@@ -18,7 +19,6 @@ from caft.report.charts.drawing import (
     RULE,
     SHARE,
     SOFT,
-    Row,
     across,
     chart,
     draw,
@@ -35,7 +35,7 @@ _COLOURS = alt.Scale(domain=_MODELS, range=["var(--base)", "var(--tuned)"])
 _SHAPES = alt.Scale(domain=_MODELS, range=["circle", "square"])
 
 
-def draw_bins(told: str, measure: str, bins: Sequence[Row], *, edges: Sequence[float],
+def draw_bins(text: str, measure: str, bins: Sequence[Row], *, edges: Sequence[float],
               cuts: Sequence[Row], classes: Sequence[str]) -> Markup:  # fmt: skip
     """Right answers upwards, mistakes downwards; `edges` are those of the classes."""
     x = partial(across, title=measure, domain=(edges[0], edges[-1]), labels=NUMBER)
@@ -48,12 +48,12 @@ def draw_bins(told: str, measure: str, bins: Sequence[Row], *, edges: Sequence[f
     ]  # fmt: skip
     names = chart(_place_names(classes, edges)).mark_text(fontWeight=600, color=INK)
     return draw(
-        "histogram", f"Right answers and mistakes by {measure}", told,
+        "histogram", f"Right answers and mistakes by {measure}", text,
         chart(bars).mark_rect(xOffset=0.75, x2Offset=-0.75).encode(
-            x("low"), y, x2="high:Q", y2=alt.datum(0), description="said:N",
+            x("low"), y, x2="high:Q", y2=alt.datum(0), description="hover:N",
             color=alt.Color("side:N", scale=_SIDES, legend=None)),
         chart([{}]).mark_rule(aria=False, color=INK).encode(y=alt.datum(0)),
-        chart(cuts).mark_rule(strokeDash=[4, 3]).encode(x("x"), description="said:N"),
+        chart(cuts).mark_rule(strokeDash=[4, 3]).encode(x("x"), description="hover:N"),
         names.encode(x("x"), _ROW, text="name:N"),
         height=306, margins=(66, 18, 54, 52),
     )  # fmt: skip
@@ -70,7 +70,7 @@ def _place_names(classes: Sequence[str], edges: Sequence[float]) -> list[Row]:
     return placed
 
 
-def draw_rates(told: str, measure: str, curve: Sequence[Row], cuts: Sequence[Row],
+def draw_rates(text: str, measure: str, curve: Sequence[Row], cuts: Sequence[Row],
                area: Row) -> Markup:  # fmt: skip
     """The ROC curve with the operating points of the cuts."""
     x = across("x", "false positive rate: right answers flagged", (0, 1), SHARE, padding=6)
@@ -78,11 +78,11 @@ def draw_rates(told: str, measure: str, curve: Sequence[Row], cuts: Sequence[Row
     value, bounds = f"AUC {area['value']:.3f}", f"{area['low']:.3f} to {area['high']:.3f}"
     corner = chart([{"x": 0.97, "y": 0.04}])
     return draw(
-        "roc", f"ROC curve of {measure} against mistakes", told,
+        "roc", f"ROC curve of {measure} against mistakes", text,
         chart(curve).mark_area(color=CURVE, opacity=0.1, aria=False).encode(x, y.stack(None)),
         _draw_diagonal(x, y),
         chart(curve).mark_line().encode(x, y),
-        chart(cuts).mark_point(color=CURVE).encode(x, y, description="said:N"),
+        chart(cuts).mark_point(color=CURVE).encode(x, y, description="hover:N"),
         corner.mark_text(align="right", dy=-18, fontSize=18, fontWeight=600, color=INK).encode(
             x, y, text=alt.value(value)),
         corner.mark_text(align="right").encode(x, y, text=alt.value(bounds)),
@@ -90,12 +90,12 @@ def draw_rates(told: str, measure: str, curve: Sequence[Row], cuts: Sequence[Row
     )  # fmt: skip
 
 
-def draw_stated(told: str, shares: Sequence[Row]) -> Markup:
+def draw_stated(text: str, shares: Sequence[Row]) -> Markup:
     """Stated against observed frequency."""
     x = across("x", "confidence: probability of the answer given", (0, 1), SHARE, padding=8)
     y = upwards("y", "accuracy: share of right answers", (0, 1), SHARE, padding=8)
-    dots = chart(shares).mark_point(color=CURVE).encode(x, y, description="said:N")
-    return draw("calibration", "Share of right answers by stated probability", told,
+    dots = chart(shares).mark_point(color=CURVE).encode(x, y, description="hover:N")
+    return draw("calibration", "Share of right answers by stated probability", text,
                 _draw_diagonal(x, y), whisker(shares, x), dots, width=340, height=346)  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def _draw_diagonal(x: alt.X, y: alt.Y) -> alt.Chart:
     return ends.mark_line(strokeDash=[2, 4], strokeWidth=1.25, color=SOFT).encode(x, y)
 
 
-def draw_mode(told: str, mode: str, shares: Sequence[Row]) -> Markup:
+def draw_mode(text: str, mode: str, shares: Sequence[Row]) -> Markup:
     """Base and tuned model side by side, over all questions and class by class."""
     rows = [{**share, "short": shorten(share["group"], 10)} for share in shares]
     x = alt.X("place:O", axis=None)
@@ -114,18 +114,18 @@ def draw_mode(told: str, mode: str, shares: Sequence[Row]) -> Markup:
     shape = alt.Shape("model:N", scale=_SHAPES, legend=None)
     names = {row["group"]: row for row in rows}.values()
     return draw(
-        f"accuracy-{mode}", f"Accuracy in {mode} mode", told,
+        f"accuracy-{mode}", f"Accuracy in {mode} mode", text,
         chart(rows[:1]).mark_rule(color=RULE, aria=False).encode(x.bandPosition(1)),
         whisker(rows, x, aside, colour),
-        chart(rows).mark_point().encode(x, y, aside, colour, shape, description="said:N"),
+        chart(rows).mark_point().encode(x, y, aside, colour, shape, description="hover:N"),
         chart(names).mark_text(dy=18).encode(x, y=alt.value("height"), text="short:N"),
         width=320, height=270, margins=(40, 8, 34, 46),
     )  # fmt: skip
 
 
-def draw_course(key: str, told: str, points: Sequence[Row], *, name: str, axis: str,
+def draw_curve(key: str, text: str, points: Sequence[Row], *, name: str, axis: str,
                 ends: Mapping[str, float], top: float | None) -> Markup:  # fmt: skip
-    """One measure over the stages, whose last places are `ends`; shares have 1 as their `top`."""
+    """One measure over the stages, which end at `ends`; shares have 1 as their `top`."""
     highest = top or max(row["y"] for row in points) * 1.05 or 1.0
     x = across("x", axis, (0, max(row["x"] for row in points)), COUNT, padding=6)
     y = upwards("y", name, (0, highest), SHARE if top else NUMBER, padding=6)
@@ -137,60 +137,54 @@ def draw_course(key: str, told: str, points: Sequence[Row], *, name: str, axis: 
     # A long curve needs no dots until the pointer comes; each of a few is a measurement.
     seen = 1 if len(points) <= 60 else 0
     return draw(
-        key, name, told,
+        key, name, text,
         chart(starts[1:]).mark_rule(strokeDash=[4, 3], aria=False).encode(x),
         chart(starts).mark_text(align="left", dx=3).encode(x, _ROW, text="name:N"),
         chart(points).mark_line().encode(x, y, detail="stage:N"),
-        chart(points).mark_point(color=CURVE, opacity=seen).encode(x, y, description="said:N"),
+        chart(points).mark_point(color=CURVE, opacity=seen).encode(x, y, description="hover:N"),
         height=300, margins=(60, 18, 54, 52),
     )  # fmt: skip
 
 
-def draw_tokens(told: str, rows: Sequence[Row]) -> Markup:
+def draw_tokens(text: str, rows: Sequence[Row]) -> Markup:
     """One bar a purpose, all on one scale."""
-    largest = max(1, *(row["tokens"] for row in rows))
-    # A few tokens among millions are still to be seen.
-    least = largest / 250
-    seen = [{**row, "shown": max(row["tokens"], least) if row["tokens"] else 0} for row in rows]
+    largest = max(1, *(row["tokens"] for row in rows))  # a few among millions are still seen
+    seen = [{**row, "shown": row["tokens"] and max(row["tokens"], largest / 250)} for row in rows]
     x = alt.X("shown:Q", axis=None, stack=None, scale=alt.Scale(domain=[0, largest], nice=False))
     y = alt.Y("name:N", sort=None, axis=None)
     bar = {"height": 11, "yOffset": 8}
-    text = partial(chart(rows).mark_text, fontSize=13.5, color=INK, dy=-10)
+    label = partial(chart(rows).mark_text, fontSize=13.5, color=INK, dy=-10)
     return draw(
-        "ledger", "Tokens by purpose", told,
+        "tokens", "Tokens by purpose", text,
         chart(rows).mark_bar(**bar, color="var(--sunken)").encode(
-            y, x=alt.value(0), x2=alt.value("width"), description="said:N"),
-        chart(seen).mark_bar(**bar, color=CURVE).encode(x, y, description="said:N"),
-        text(align="left").encode(y, x=alt.value(0), text="name:N"),
-        text(align="right").encode(y, x=alt.value("width"), text="count:N"),
+            y, x=alt.value(0), x2=alt.value("width"), description="hover:N"),
+        chart(seen).mark_bar(**bar, color=CURVE).encode(x, y, description="hover:N"),
+        label(align="left").encode(y, x=alt.value(0), text="name:N"),
+        label(align="right").encode(y, x=alt.value("width"), text="count:N"),
         height=46 * len(rows), margins=(0, 0, 0, 0),
     )  # fmt: skip
 
 
-def draw_arms(key: str, told: str, rows: Sequence[Row], *, axis: str,
+def draw_arms(key: str, text: str, rows: Sequence[Row], *, axis: str,
               domain: tuple[float, float], labels: Mapping[str, str]) -> Markup:  # fmt: skip
     """Numbered arms with their intervals; those with a `line` are filled and joined along it."""
-    low, high = fit_shares(rows)
+    joined = chart(row for row in rows if row["line"])
+    # From just below the lowest bound to just above the highest, in steps of five points.
+    low = int(min(row["low"] for row in rows) * 20) / 20
+    top = min(1.0, (int(max(row["high"] for row in rows) * 20) + 1) / 20)
     x = across("x", axis, domain, labels, padding=16)
-    y = upwards("value", "accuracy on test questions", (low, high), SHARE, padding=11)
-    joined = [row for row in rows if row["line"]]
+    y = upwards(
+        "value", "accuracy on test questions", (low, max(top, low + 0.05)), SHARE, padding=11
+    )
     fill = alt.when("datum.line").then(alt.value(CURVE)).otherwise(alt.value(PAPER))
     ink = alt.when("datum.line").then(alt.value(PAPER)).otherwise(alt.value(INK))
     number = chart(rows).mark_text(fontSize=11.5, fontWeight=600, baseline="middle")
     return draw(
-        key, f"Accuracy by {axis}", told,
-        chart(joined).mark_line(strokeWidth=1.75).encode(x, y, detail="line:N"),
+        key, f"Accuracy by {axis}", text,
+        joined.mark_line(strokeWidth=1.75).encode(x, y, detail="line:N"),
         whisker(rows, x),
         chart(rows).mark_point(size=255, stroke=CURVE, strokeWidth=1.75).encode(
-            x, y, fill=fill, description="said:N"),
+            x, y, fill=fill, description="hover:N"),
         number.encode(x, y, text="number:N", color=ink),
         height=300,
     )  # fmt: skip
-
-
-def fit_shares(shares: Sequence[Row]) -> tuple[float, float]:
-    """From just below the lowest bound to just above the highest, in steps of five points."""
-    low = min(share["low"] for share in shares)
-    high = max(share["high"] for share in shares)
-    bottom, top = int(low * 20) / 20, min(1.0, (int(high * 20) + 1) / 20)
-    return bottom, max(top, bottom + 0.05)

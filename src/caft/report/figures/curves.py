@@ -1,17 +1,21 @@
-"""The course of training."""
+"""The learning curves of training: loss, and accuracy on validation questions."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
+from caft.report.charts import Row
 from caft.report.figures.figure import Figure
 
 MOST_POINTS = 200
+_MEASURES = (
+    ("loss", "loss", "training loss, nats per token"),
+    ("validation_accuracy", "validation accuracy", "accuracy on validation questions"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,7 @@ class CurvePoint:
     value: float
 
 
-def run_on(curves: Sequence[Mapping[str, Any]], name: str) -> list[CurvePoint]:
+def run_on(curves: Sequence[Row], name: str) -> list[CurvePoint]:
     """The rows that have `name`, with stages that count from their own start put end to end."""
     points: list[CurvePoint] = []
     offset = 0.0
@@ -51,80 +55,68 @@ def average_neighbours(points: Sequence[CurvePoint], most: int = MOST_POINTS) ->
     return merged
 
 
-def draw_curves(curves: Sequence[Mapping[str, Any]]) -> Figure | None:
+def draw_curves(curves: Sequence[Row]) -> Figure | None:
     """Training loss, and validation accuracy where it was measured; None without any."""
-    loss = average_neighbours(run_on(curves, "loss"))
-    validation = average_neighbours(run_on(curves, "validation_accuracy"))
     axis = "optimizer steps" if any("step" in row for row in curves) else "epochs"
-    panels = []
-    if loss:
-        panels.append(_draw_course("loss", "training loss, nats per token", loss, axis, None))
-    if validation:
-        name = "accuracy on validation questions"
-        panels.append(_draw_course("validation", name, validation, axis, 1.0))
+    panels, rows = [], []
+    for key, measure, title in _MEASURES:
+        points = average_neighbours(run_on(curves, key))
+        if points:
+            panels.append(_draw_measure(key, title, points, axis))
+        rows += [(measure, p.stage, f"{p.x:g}", f"{p.value:.4f}") for p in points]
     if not panels:
         return None
-    kinds = (("loss", loss), ("validation accuracy", validation))
     return Figure(
         key="curves",
         heading="Training",
-        note=" ".join(["Vertical lines stand between the stages.", *tell_validation(curves)]),
+        note=" ".join(["Vertical lines stand between the stages.", *describe_validation(curves)]),
         panels=tuple(panels),
         columns=("measure", "stage", axis, "value"),
-        rows=tuple(
-            (kind, point.stage, f"{point.x:g}", f"{point.value:.4f}")
-            for kind, points in kinds
-            for point in points
-        ),
+        rows=tuple(rows),
     )
 
 
-def tell_validation(curves: Sequence[Mapping[str, Any]]) -> list[str]:
+def _draw_measure(key: str, title: str, points: Sequence[CurvePoint], axis: str) -> Markup:
+    from caft.report.charts.panels import draw_curve
+
+    ends = {point.stage: point.x for point in points}
+    text = (
+        f"{len(ends)} stages; from {points[0].value:.3f} to {points[-1].value:.3f}. "
+        "The numbers follow as a table."
+    )
+    marks = [
+        {"x": p.x, "y": p.value, "stage": p.stage,
+         "hover": f"stage {p.stage}, {p.x:g}: {p.value:.4f}"}
+        for p in points
+    ]  # fmt: skip
+    top = None if key == "loss" else 1.0
+    key = f"curve-{key.partition('_')[0]}"
+    return draw_curve(key, text, marks, name=title, axis=axis, ends=ends, top=top)
+
+
+def describe_validation(curves: Sequence[Row]) -> list[str]:
     """Best and final validation accuracy of every stage, and whether it over-fitted.
 
-    That is said where the last epoch lies below the best by more than a standard error of it,
+    It did where the last epoch lies below the best by more than a standard error of the best,
     sqrt(p (1 - p) / n).
     """
-    told = []
-    for stage in dict.fromkeys(str(row.get("stage", "")) for row in curves):
-        rows = [
-            row
-            for row in curves
-            if str(row.get("stage", "")) == stage and "validation_accuracy" in row
-        ]
-        if rows:
-            told.append(_tell_stage(stage, rows))
-    return told
+    by_stage: dict[str, list[Row]] = {}
+    for row in curves:
+        if "validation_accuracy" in row:
+            by_stage.setdefault(str(row.get("stage", "")), []).append(row)
+    return [_describe_stage(stage, rows) for stage, rows in by_stage.items()]
 
 
-def _tell_stage(stage: str, rows: Sequence[Mapping[str, Any]]) -> str:
+def _describe_stage(stage: str, rows: Sequence[Row]) -> str:
     measured = [float(row["validation_accuracy"]) for row in rows]
     best, final = max(measured), measured[-1]
     epoch = rows[measured.index(best)].get("epoch", measured.index(best) + 1)
     asked = int(rows[-1].get("validation_questions", 0))
-    told = f"Stage {stage}: best {best:.1%} after epoch {epoch:g}, final {final:.1%}"
-    told += f" ({asked} validation questions)." if asked else "."
-    if asked and best - final > math.sqrt(best * (1 - best) / asked) and best > final:
-        told += (
+    text = f"Stage {stage}: best {best:.1%} after epoch {epoch:g}, final {final:.1%}"
+    text += f" ({asked} validation questions)." if asked else "."
+    if asked and best - final > math.sqrt(best * (1 - best) / asked):
+        text += (
             f" It over-fits after epoch {epoch:g}: fewer epochs, tuning.select=best or "
             "tuning.patience would keep the better weights."
         )
-    return told
-
-
-def _draw_course(
-    key: str, name: str, points: Sequence[CurvePoint], axis: str, top: float | None
-) -> Markup:
-    from caft.report.charts.panels import draw_course
-
-    ends = {point.stage: point.x for point in points}
-    told = (
-        f"{len(ends)} stages; from {points[0].value:.3f} to {points[-1].value:.3f}. "
-        "The numbers follow as a table."
-    )
-    rows = [
-        {"x": p.x, "y": p.value, "stage": p.stage,
-         "said": f"stage {p.stage}, {p.x:g}: {p.value:.4f}"}
-        for p in points
-    ]  # fmt: skip
-    return draw_course(f"curve-{key}", told, rows, name=name, axis=axis, ends=ends, top=top)
+    return text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
@@ -28,12 +27,12 @@ def show_figure(figure: Figure) -> Shown:
     return Shown(style + render_fragment("figure.html.j2", {"figure": figure}))
 
 
-def show_table(rows: Sequence[Mapping[str, Any]]) -> Shown:
+def show_table(rows: Sequence[Mapping[str, object]]) -> Shown:
     """Rows with equal columns; numbers are written to four digits."""
     columns = list(rows[0]) if rows else []
     cells = [[_write(row[column]) for column in columns] for row in rows]
     return Shown(render_fragment("table.html.j2", {"columns": columns, "rows": cells}))
 
 
-def _write(value: Any) -> str:
+def _write(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 from caft.records import AnswerScore
+from caft.report.run.accuracy import share_true
+from caft.report.schema import MethodPart, Share, SplitPart
 from caft.report.tables import ReportTables
-from caft.statistics import wilson_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,29 +19,25 @@ class ClassRow:
     name: str
     span: str
     questions: int
-    wrong: Mapping[str, float] | None
+    wrong: Share | None
     targets: tuple[str, ...]
 
 
 def list_class_rows(
-    split: Mapping[str, Any],
-    method: Mapping[str, Any],
-    tables: ReportTables,
-    confidence: float,
+    split: SplitPart, method: MethodPart, tables: ReportTables, confidence: float
 ) -> list[ClassRow]:
     """One row a class, in the split's order."""
     training = training_scores(tables)
+    rows = []
     spans = _describe_spans(split["thresholds"], len(split["counts"]))
-    return [
-        ClassRow(
-            name,
-            span,
-            questions,
-            _share_wrong(training, tables.complexity_of, name, confidence),
-            tuple(stage["targets"].get(name, "not in it") for stage in method.get("stages", ())),
-        )
-        for (name, questions), span in zip(split["counts"].items(), spans, strict=True)
-    ]
+    for (name, questions), span in zip(split["counts"].items(), spans, strict=True):
+        wrong = [
+            not row.correct for row in training if tables.complexity_of.get(row.question_id) == name
+        ]
+        share = share_true(wrong, confidence) if wrong else None
+        targets = tuple(stage["targets"].get(name, "not in it") for stage in method["stages"])
+        rows.append(ClassRow(name, span, questions, share, targets))
+    return rows
 
 
 def training_scores(tables: ReportTables) -> Sequence[AnswerScore]:
@@ -52,26 +47,7 @@ def training_scores(tables: ReportTables) -> Sequence[AnswerScore]:
 
 def _describe_spans(cuts: Sequence[float], classes: int) -> list[str]:
     # A random split has no cut points: its classes lie nowhere in particular.
-    if len(cuts) != classes - 1:
+    if not cuts or len(cuts) != classes - 1:
         return [""] * classes
-    edges = [-math.inf, *cuts, math.inf]
-    return [_describe_span(low, high) for low, high in pairwise(edges)]
-
-
-def _describe_span(low: float, high: float) -> str:
-    if low == -math.inf:
-        return f"below {high:.3f}"
-    return f"{low:.3f} and above" if high == math.inf else f"{low:.3f} to {high:.3f}"
-
-
-def _share_wrong(
-    scores: Sequence[AnswerScore],
-    complexity_of: Mapping[str, str],
-    name: str,
-    confidence: float,
-) -> Mapping[str, float] | None:
-    own = [row.correct for row in scores if complexity_of.get(row.question_id) == name]
-    if not own:
-        return None
-    share = wilson_interval(own.count(False), len(own), confidence)
-    return {"value": share.value, "low": share.low, "high": share.high}
+    between = [f"{low:.3f} to {high:.3f}" for low, high in pairwise(cuts)]
+    return [f"below {cuts[0]:.3f}", *between, f"{cuts[-1]:.3f} and above"]

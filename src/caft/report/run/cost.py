@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from caft.records import Judgement, Prediction, Rationale
+from caft.report.schema import CostPart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ def count_cost(
     stages: Sequence[StageTokens],
     predictions: Iterable[Prediction],
     judgements: Sequence[Judgement] = (),
-) -> dict[str, Any]:
+) -> CostPart:
     """The `cost` part of summary.json.
 
     Teacher tokens are what the teacher charged, refused replies included and whether bought by

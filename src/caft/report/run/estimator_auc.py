@@ -5,22 +5,31 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations_with_replacement
 from random import Random
-from typing import Any
 
 from caft.estimators import CONTROL, ESTIMATORS
 from caft.records import AnswerScore, Chain, difficulty
+from caft.report.run.accuracy import as_share, share_true
+from caft.report.schema import (
+    Area,
+    AreaDifference,
+    Calibration,
+    ChainPart,
+    FallbackPart,
+    ScorePart,
+    Share,
+    Uncompared,
+)
 from caft.statistics import (
-    AreaUnderCurve,
-    Interval,
     ResampledAreas,
     expected_calibration_error,
     multiclass_brier_score,
     resample_areas,
     roc_auc,
-    wilson_interval,
 )
+
+_Values = Mapping[str, Sequence[float | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,24 +56,33 @@ def describe_scores(
     estimator: str,
     confidence: float,
     context: ScoreContext | None = None,
-) -> dict[str, Any]:
-    """The `score` part of summary.json: each estimate against the model's own mistakes."""
+) -> ScorePart:
+    """The `score` part of summary.json: each estimate against the model's own mistakes.
+
+    `random` is a number drawn by lot for every question.
+    """
     known = context or ScoreContext()
-    measured = measure_areas(scores, confidence)
+    wrong = [not score.correct for score in scores]
+    names = list(dict.fromkeys(name for score in scores for name in score.estimates))
+    values: dict[str, Sequence[float | None]] = {
+        name: _difficulties(scores, name) for name in names
+    }
+    dice = Random(CONTROL)
+    values[CONTROL] = [dice.random() for _ in scores]
+    areas, differences, not_compared = _measure_areas(values, wrong, confidence)
     masses = [score.estimates.get("option_mass") for score in scores]
-    told = [mass for mass in masses if mass is not None]
-    correct = [score.correct for score in scores]
+    known_masses = [mass for mass in masses if mass is not None]
     return {
         "estimator": estimator,
         "source": known.source,
-        "roc_auc": measured.areas,
-        "differences": measured.differences,
-        "not_compared": measured.not_compared,
+        "roc_auc": areas,
+        "differences": differences,
+        "not_compared": not_compared,
         "by_subject": _measure_subjects(scores, estimator, confidence, known),
-        "calibration": measure_calibration(scores, known.gold_of),
-        "option_mass": sum(told) / len(told) if told else None,
+        "calibration": _measure_calibration(scores, known.gold_of),
+        "option_mass": sum(known_masses) / len(known_masses) if known_masses else None,
         "valid_answer_rate": sum(score.valid for score in scores) / len(scores),
-        "accuracy": _share(correct, confidence),
+        "accuracy": share_true([score.correct for score in scores], confidence),
         "accuracy_by_class": _measure_classes(scores, confidence, known),
         "fallback": _describe_fallback(scores, known),
         "chain": _describe_chains(scores, known),
@@ -74,50 +92,68 @@ def describe_scores(
 # Areas
 
 
-@dataclass(frozen=True, slots=True)
-class MeasuredAreas:
-    """An area by estimator, `random` last, and the difference of every two of them.
+def _difficulties(scores: Sequence[AnswerScore], estimator: str) -> list[float | None]:
+    return [difficulty(estimator, score.estimates.get(estimator)) for score in scores]
 
-    `not_compared` are the pairs whose common questions have no area, with the reason.
+
+def _measure_areas(
+    values: _Values, wrong: Sequence[bool], confidence: float
+) -> tuple[dict[str, Area], list[AreaDifference], list[Uncompared]]:
+    """ROC AUC of every estimate against mistakes, and of every two the paired difference.
+
+    Bounds are percentile bootstraps over questions. Where right and wrong do not overlap every
+    draw is the same and the bootstrap knows nothing: the bounds stay those of `roc_auc`. A pair is
+    compared over the questions that have both: one estimate that few questions have spoils no
+    other comparison.
     """
-
-    areas: dict[str, dict[str, Any]]
-    differences: list[dict[str, Any]]
-    not_compared: list[dict[str, Any]]
-
-
-def measure_areas(scores: Sequence[AnswerScore], confidence: float) -> MeasuredAreas:
-    """ROC AUC of every estimate, oriented so that more means harder, against mistakes.
-
-    Intervals are percentile bootstraps over questions; differences are paired, over the
-    questions that have both estimates. `random` is a number drawn by lot for every question.
-    """
-    names = list(dict.fromkeys(name for score in scores for name in score.estimates))
-    values = {
-        name: [difficulty(name, score.estimates.get(name)) for score in scores] for name in names
+    areas = {name: _measure_area(name, row, wrong, confidence) for name, row in values.items()}
+    having = {
+        name: {place for place, value in enumerate(row) if value is not None}
+        for name, row in values.items()
+        if areas[name]["value"] is not None
     }
-    dice = Random(CONTROL)
-    values[CONTROL] = [dice.random() for _ in scores]
-    wrong = [not score.correct for score in scores]
-    areas = {name: _describe_area(name, row, wrong, confidence) for name, row in values.items()}
-    told = {name: values[name] for name in values if areas[name]["value"] is not None}
-    for resampled in _resample_by_rows(told, wrong, confidence):
-        for name in resampled.values:
-            _take_bootstrap(areas[name], resampled.interval(name))
-    compared = _compare_all(told, wrong, confidence)
-    return MeasuredAreas(
-        areas,
-        differences=[pair for pair in compared if "value" in pair],
-        not_compared=[pair for pair in compared if "value" not in pair],
-    )
+    rows_of = {
+        (first, second): tuple(sorted(having[first] & having[second]))
+        for first, second in combinations_with_replacement(having, 2)
+    }
+    # Estimates that exist for the same rows are resampled together.
+    names_of: dict[tuple[int, ...], set[str]] = defaultdict(set)
+    for pair, rows in rows_of.items():
+        names_of[rows].update(pair)
+    resampled = {
+        rows: _resample(rows, {name: values[name] for name in names}, wrong, confidence)
+        for rows, names in names_of.items()
+        if len({wrong[place] for place in rows}) == 2
+    }
+    differences: list[AreaDifference] = []
+    not_compared: list[Uncompared] = []
+    for (first, second), rows in rows_of.items():
+        if rows not in resampled:
+            reason = _reason_for_no_area([wrong[place] for place in rows])
+            not_compared.append(
+                {"first": first, "second": second, "n": len(rows), "reason": reason}
+            )
+        elif first != second:
+            difference = as_share(resampled[rows].difference(first, second))
+            differences.append({"first": first, "second": second, **difference})
+        else:
+            own = resampled[rows].interval(first)
+            if own.low < own.high:
+                areas[first] |= {"low": own.low, "high": own.high}
+    return areas, differences, not_compared
 
 
-def _describe_area(
+def _measure_area(
     name: str, values: Sequence[float | None], wrong: Sequence[bool], confidence: float
-) -> dict[str, Any]:
+) -> Area:
     area = roc_auc(values, wrong, confidence, event="wrong")
-    numbers = {"value": area.value, "low": area.low, "high": area.high}
-    entry: dict[str, Any] = {**numbers, "n": area.n, "incorrect": area.positives}
+    entry: Area = {
+        "value": area.value,
+        "low": area.low,
+        "high": area.high,
+        "n": area.n,
+        "incorrect": area.positives,
+    }
     if area.value is None:
         entry["reason"] = area.reason
     if name in ESTIMATORS and ESTIMATORS[name].circular:
@@ -125,112 +161,41 @@ def _describe_area(
     return entry
 
 
-def _take_bootstrap(area: dict[str, Any], interval: Interval) -> None:
-    # Where right and wrong do not overlap every draw is the same: the bootstrap then knows
-    # nothing, and the bounds stay those of `roc_auc`.
-    if interval.low < interval.high:
-        area["low"], area["high"] = interval.low, interval.high
-
-
-def _resample_by_rows(
-    values: Mapping[str, Sequence[float | None]], wrong: Sequence[bool], confidence: float
-) -> list[ResampledAreas]:
-    """Estimates that exist for the same rows are resampled together."""
-    groups: dict[tuple[int, ...], list[str]] = defaultdict(list)
-    for name, row in values.items():
-        groups[tuple(place for place, value in enumerate(row) if value is not None)].append(name)
-    return [
-        _resample(rows, {name: values[name] for name in names}, wrong, confidence)
-        for rows, names in groups.items()
-    ]
-
-
 def _resample(
-    rows: Sequence[int],
-    values: Mapping[str, Sequence[float | None]],
-    wrong: Sequence[bool],
-    confidence: float,
+    rows: Sequence[int], values: _Values, wrong: Sequence[bool], confidence: float
 ) -> ResampledAreas:
     kept = {name: [row[place] or 0.0 for place in rows] for name, row in values.items()}
     return resample_areas(kept, [wrong[place] for place in rows], confidence)
 
 
-def _compare_all(
-    values: Mapping[str, Sequence[float | None]], wrong: Sequence[bool], confidence: float
-) -> list[dict[str, Any]]:
-    """Every two estimates over the questions that have both, in order.
-
-    A pair's rows are its own: one estimate that few questions have spoils no other comparison.
-    """
-    having = {
-        name: {place for place, value in enumerate(row) if value is not None}
-        for name, row in values.items()
-    }
-    pairs_of: dict[tuple[int, ...], list[tuple[str, str]]] = defaultdict(list)
-    for first, second in combinations(values, 2):
-        pairs_of[tuple(sorted(having[first] & having[second]))].append((first, second))
-    found = {}
-    for rows, pairs in pairs_of.items():
-        reason = _reason_for_no_area([wrong[place] for place in rows])
-        if reason:
-            found.update({pair: {"n": len(rows), "reason": reason} for pair in pairs})
-            continue
-        named = {name: values[name] for pair in pairs for name in pair}
-        resampled = _resample(rows, named, wrong, confidence)
-        found.update({pair: _numbers(resampled.difference(*pair)) for pair in pairs})
-    return [
-        {"first": first, "second": second, **found[first, second]}
-        for first, second in combinations(values, 2)
-    ]
-
-
 def _reason_for_no_area(wrong: Sequence[bool]) -> str:
     if not wrong:
         return "no question has both"
-    if len(set(wrong)) == 1:
-        return (
-            f"the {len(wrong)} questions that have both are all {'wrong' if wrong[0] else 'right'}"
-        )
-    return ""
+    return f"the {len(wrong)} questions that have both are all {'wrong' if wrong[0] else 'right'}"
 
 
 def _measure_subjects(
     scores: Sequence[AnswerScore], estimator: str, confidence: float, known: ScoreContext
-) -> dict[str, Any]:
+) -> dict[str, Area]:
     by_subject: dict[str, list[AnswerScore]] = defaultdict(list)
     for score in scores:
         by_subject[known.subject_of.get(score.question_id, "")].append(score)
     if len(by_subject) < 2:
         return {}
-    return {
-        subject: measure_auc(by_subject[subject], estimator, confidence)
-        for subject in sorted(by_subject)
-    }
-
-
-def measure_auc(scores: Sequence[AnswerScore], estimator: str, confidence: float) -> dict[str, Any]:
-    """ROC AUC of one estimate against mistakes, with its bootstrap interval."""
-    values = [difficulty(estimator, score.estimates.get(estimator)) for score in scores]
-    wrong = [not score.correct for score in scores]
-    area = _describe_area(estimator, values, wrong, confidence)
-    if area["value"] is not None:
-        (resampled,) = _resample_by_rows({estimator: values}, wrong, confidence)
-        _take_bootstrap(area, resampled.interval(estimator))
-    return area
+    areas = {}
+    for subject, rows in sorted(by_subject.items()):
+        values, wrong = {estimator: _difficulties(rows, estimator)}, [not r.correct for r in rows]
+        areas[subject] = _measure_areas(values, wrong, confidence)[0][estimator]
+    return areas
 
 
 # Calibration, accuracy, format
 
 
-def measure_calibration(
+def _measure_calibration(
     scores: Sequence[AnswerScore], gold_of: Mapping[str, int | None]
-) -> dict[str, Any] | None:
-    """How well the probabilities of the options keep their word; None where there are none.
-
-    Probabilities are those of the allowed answers among themselves. `ece` compares the likeliest
-    option's probability with how often it is right (10 bins); `brier` is over all options, 0 to
-    2, and `brier_of_guessing` what equal probabilities would score.
-    """
+) -> Calibration | None:
+    """Of the allowed answers' probabilities among themselves; None where there are none."""
     rows, golds = [], []
     for score in scores:
         gold, mass = gold_of.get(score.question_id), sum(score.option_probabilities)
@@ -242,12 +207,11 @@ def measure_calibration(
     tops = [max(range(len(row)), key=row.__getitem__) for row in rows]
     sure = [min(1.0, row[top]) for row, top in zip(rows, tops, strict=True)]
     right = [top == gold for top, gold in zip(tops, golds, strict=True)]
+    guesses = [[1 / len(row)] * len(row) for row in rows]
     return {
         "ece": expected_calibration_error(sure, right),
         "brier": multiclass_brier_score(rows, golds),
-        "brier_of_guessing": multiclass_brier_score(
-            [[1 / len(row)] * len(row) for row in rows], golds
-        ),
+        "brier_of_guessing": multiclass_brier_score(guesses, golds),
         "confidence": sum(sure) / len(sure),
         "accuracy": sum(right) / len(right),
         "n": len(rows),
@@ -256,15 +220,15 @@ def measure_calibration(
 
 def _measure_classes(
     scores: Sequence[AnswerScore], confidence: float, known: ScoreContext
-) -> dict[str, Any]:
+) -> dict[str, Share]:
     placed: dict[str, list[bool]] = defaultdict(list)
     for score in scores:
         if score.question_id in known.complexity_of:
             placed[known.complexity_of[score.question_id]].append(score.correct)
-    return {name: _share(placed[name], confidence) for name in known.classes if placed[name]}
+    return {name: share_true(placed[name], confidence) for name in known.classes if placed[name]}
 
 
-def _describe_fallback(scores: Sequence[AnswerScore], known: ScoreContext) -> dict[str, Any] | None:
+def _describe_fallback(scores: Sequence[AnswerScore], known: ScoreContext) -> FallbackPart | None:
     """What became of the rows when the model might decline: all are kept, and counted."""
     from caft.text.prompts import DECLINED
 
@@ -272,17 +236,16 @@ def _describe_fallback(scores: Sequence[AnswerScore], known: ScoreContext) -> di
     rows = [row for row in known.fallback if row.question_id in asked]
     if not rows:
         return None
-    declined = [row.predicted == DECLINED for row in rows]
     return {
         "wording": known.fallback_wording,
         "n": len(rows),
-        "declined": sum(declined),
+        "declined": sum(row.predicted == DECLINED for row in rows),
         "correct": sum(row.correct for row in rows),
         "invalid": sum(not row.valid for row in rows),
     }
 
 
-def _describe_chains(scores: Sequence[AnswerScore], known: ScoreContext) -> dict[str, Any] | None:
+def _describe_chains(scores: Sequence[AnswerScore], known: ScoreContext) -> ChainPart | None:
     asked = {score.question_id for score in scores}
     rows = [chain for chain in known.chains if chain.question_id in asked]
     if not rows:
@@ -292,39 +255,4 @@ def _describe_chains(scores: Sequence[AnswerScore], known: ScoreContext) -> dict
         "correct": sum(row.correct for row in rows),
         "unparsable": sum(row.parsed is None for row in rows),
         "tokens": sum(len(row.entropies) for row in rows),
-    }
-
-
-def _share(flags: Sequence[bool], confidence: float) -> dict[str, Any]:
-    return _numbers(wilson_interval(sum(flags), len(flags), confidence))
-
-
-def _numbers(interval: Interval) -> dict[str, Any]:
-    return {
-        "value": interval.value,
-        "low": interval.low,
-        "high": interval.high,
-        "n": interval.n,
-    }
-
-
-def measure_by_subject(
-    scores: Sequence[AnswerScore],
-    subject_of: Mapping[str, str],
-    estimator: str,
-    confidence: float = 0.95,
-) -> dict[str, AreaUnderCurve]:
-    """ROC AUC against mistakes for every subject, most questions first."""
-    rows_of: dict[str, list[AnswerScore]] = {}
-    for score in scores:
-        rows_of.setdefault(subject_of.get(score.question_id, ""), []).append(score)
-    by_size = sorted(rows_of.items(), key=lambda item: (-len(item[1]), item[0]))
-    return {
-        subject: roc_auc(
-            [difficulty(estimator, row.estimates.get(estimator)) for row in rows],
-            [not row.correct for row in rows],
-            confidence,
-            event="wrong",
-        )
-        for subject, rows in by_size
     }

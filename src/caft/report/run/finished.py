@@ -1,8 +1,9 @@
-"""A finished run, read back from its folder: for notebooks and for whoever asks afterwards."""
+"""A finished run, read back from its folder: for notebooks and later questions."""
 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,25 +11,28 @@ from typing import Any
 
 from caft.errors import UserError
 from caft.records import AnswerScore, Mode, Prediction, Question
+from caft.report.schema import Summary
 from caft.report.tables import ReportTables
 
 _NO_ESTIMATES = (
     *("question_id", "split", "complexity", "subject", "predicted", "valid", "correct"),
     "option_probabilities",
 )
+_REPLY = ("question_id", "text", "parsed", "correct", "generated_tokens")
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedRun:
     """summary.json and the rows behind it; of the questions only ids and subjects are known."""
 
-    summary: Mapping[str, Any]
+    summary: Summary
     tables: ReportTables
 
     @property
     def estimator(self) -> str:
         """The estimate that its split goes by."""
-        return str(self.summary["score"]["estimator"])
+        assert self.summary["score"] is not None
+        return self.summary["score"]["estimator"]
 
 
 def read_run(folder: Path) -> FinishedRun:
@@ -40,9 +44,12 @@ def read_run(folder: Path) -> FinishedRun:
         )
     from caft.store import read_rows
 
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     scored = read_rows(folder / "scores.parquet")
-    examined = folder / "predictions.parquet"
+    replies = folder / "predictions.parquet"
+    predictions: dict[tuple[str, Mode], list[Prediction]] = defaultdict(list)
+    for row in read_rows(replies) if replies.exists() else ():
+        prediction = Prediction(**{name: row[name] for name in _REPLY})
+        predictions[row["model"], Mode[row["mode"]]].append(prediction)
     tables = ReportTables(
         questions={
             row["question_id"]: Question(id=row["question_id"], text="", subject=row["subject"])
@@ -51,9 +58,9 @@ def read_run(folder: Path) -> FinishedRun:
         split_of={row["question_id"]: row["split"] for row in scored},
         scores=[_read_score(row) for row in scored],
         complexity_of={row["question_id"]: row["complexity"] for row in scored},
-        predictions=_read_predictions(read_rows(examined) if examined.exists() else []),
+        predictions=predictions,
     )
-    return FinishedRun(summary, tables)
+    return FinishedRun(json.loads((folder / "summary.json").read_text(encoding="utf-8")), tables)
 
 
 def _read_score(row: Mapping[str, Any]) -> AnswerScore:
@@ -66,19 +73,3 @@ def _read_score(row: Mapping[str, Any]) -> AnswerScore:
         # Runs of earlier versions have no such column.
         option_probabilities=tuple(row.get("option_probabilities") or ()),
     )
-
-
-def _read_predictions(
-    rows: list[dict[str, Any]],
-) -> dict[tuple[str, Mode], list[Prediction]]:
-    found: dict[tuple[str, Mode], list[Prediction]] = {}
-    for row in rows:
-        prediction = Prediction(
-            question_id=row["question_id"],
-            text=row["text"],
-            parsed=row["parsed"],
-            correct=row["correct"],
-            generated_tokens=row["generated_tokens"],
-        )
-        found.setdefault((row["model"], Mode[row["mode"]]), []).append(prediction)
-    return found

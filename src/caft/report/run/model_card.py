@@ -1,4 +1,7 @@
-"""The model card that goes with the weights: data, method, base model, prompt, numbers. Pure."""
+"""The model card that goes with the weights: data, method, base model, prompt, numbers. Pure.
+
+Its text is `templates/model_card.md.j2`.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,19 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 from caft.estimators import ESTIMATORS, Need
+from caft.report.comparison import confidence_of, results_by_mode
+from caft.report.headlines import routes_by_class
+from caft.report.page import render_text
+from caft.report.schema import MODELS, MODES, Accuracy, ScorePart, SplitPart, Summary
+from caft.report.wording import percent_between
+
+_ASKED = {
+    "answer": "the bare answer",
+    "bracketed": "the answer in brackets",
+    "rationale": "a rationale",
+}
 
 
 class Weights(Enum):
@@ -21,16 +34,16 @@ class Weights(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What a card says of how the weights were made, beyond the run's summary.
+    """How the weights were made, beyond the run's summary.
 
     `kinds` are the adapter's, such as ("lora", "dora"), or ("full",) where there is none; `rank`
     and `alpha` are None there, and for adapters that are no LoRA. `went_on`: tuning started from
     an adapter, whose shape this is.
     `dataset_id` and `dataset_revision` are the hub's, None where the questions came from files.
     `prompts` are the rendered texts by what they ask for, with the names of its parts in braces
-    instead of a question; `template_switches` are what the chat template was told, None where
-    none was used; `template_date` is the date that its clock stood at, and `template_bridge` what
-    was put behind its ending. `trust_remote_code`: the base model's folder holds code of its own.
+    instead of a question; `template_switches` are the chat template's arguments, None where none
+    was used; `template_date` is the date that it was given, and `template_bridge` the text after
+    its ending. `trust_remote_code`: the base model's folder holds code of its own.
     """
 
     kinds: Sequence[str]
@@ -41,72 +54,56 @@ class Recipe:
     dataset_id: str | None = None
     dataset_revision: str | None = None
     prompts: Mapping[str, str]
-    template_switches: Mapping[str, Any] | None = None
+    template_switches: Mapping[str, object] | None = None
     template_date: str | None = None
     template_bridge: str | None = None
     trust_remote_code: bool = False
 
 
-def write_card(summary: Mapping[str, Any], recipe: Recipe, weights: Weights) -> str:
+def write_card(summary: Summary, recipe: Recipe, weights: Weights) -> str:
     """README.md in the hub's format, for the weights of a run that has tuned."""
-    parts = [
-        _front_matter(summary, recipe, weights),
-        f"# {summary['run']['name']}",
-        "Made with CAFT, complexity-aware fine-tuning ([arXiv 2506.21220]"
-        f"(https://arxiv.org/abs/2506.21220)): {_routing(summary)}",
-        "## Weights\n\n" + _weights(recipe, weights),
-        "## Use\n\n" + _use(recipe, weights),
-        "## Base model\n\n" + _base_model(summary["model"]),
-        "## Data\n\n" + _data(summary, recipe),
-        "## Method\n\n" + _method(summary, recipe),
-        "## Prompt\n\n" + _prompt(recipe),
-        "## Accuracy\n\n" + _accuracy(summary.get("accuracy")),
-    ]
-    return "\n\n".join(parts) + "\n"
+    split, score, name = summary["split"], summary["score"], summary["model"]["id"]
+    assert split is not None, "a run that has tuned has split its questions"
+    assert score is not None, "a run that has tuned has scored its questions"
+    is_path = name.startswith(("/", ".", "~")) or name.count("/") > 1
+    results = [results_by_mode(summary["accuracy"], model) for model in MODELS]
+    values = {
+        "tuning": [],
+        **summary,
+        "recipe": recipe,
+        "repr": repr,
+        "fence": _fence,
+        "weights": weights.value,
+        "on_hub": "/" in name and not is_path,
+        "model_name": name.rstrip("/").rpartition("/")[2] if is_path else name,
+        "at_random": _is_random(split),
+        "routes": routes_by_class(summary),
+        "routing": _describe_routing(split, score) if routes_by_class(summary) else _NO_ROUTING,
+        "asked": _ASKED,
+        "confidence": confidence_of(summary["accuracy"]),
+        "rows": [(mode, *(_cell(result.get(mode)) for result in results)) for mode in MODES],
+    }
+    return render_text("model_card.md.j2", values)
 
 
-def _front_matter(summary: Mapping[str, Any], recipe: Recipe, weights: Weights) -> str:
-    model = summary["model"]
-    is_adapter = weights is Weights.adapter
-    lines = []
-    # The hub refuses a base model that is no hub id.
-    if "/" in str(model["id"]) and not _is_path(model["id"]):
-        relation = "adapter" if is_adapter else "finetune"
-        lines += [f"base_model: {model['id']}", f"base_model_relation: {relation}"]
-    if recipe.dataset_id:
-        lines.append(f"datasets: [{recipe.dataset_id}]")
-    lines += [
-        # By this the hub offers a way to load it.
-        f"library_name: {'peft' if is_adapter else 'transformers'}",
-        "pipeline_tag: text-generation",
-        f"tags: [{', '.join(['caft', *recipe.kinds])}]",
-    ]
-    return "---\n" + "\n".join(lines) + "\n---"
+def _is_random(split: SplitPart) -> bool:
+    return split["strategy"].startswith("random")
 
 
-def _routing(summary: Mapping[str, Any]) -> str:
+_NO_ROUTING = "every training question has the same target, and none is routed by complexity."
+
+
+def _describe_routing(split: SplitPart, score: ScorePart) -> str:
     """How training questions got their targets, as the end of a sentence."""
-    split = summary["split"]
-    if not _routes(summary):
-        return "every training question has the same target, and none is routed by complexity."
     then = "into classes, and the method trains each class as the list below says."
-    if split["strategy"].startswith("random"):
+    if _is_random(split):
         return f"training questions are drawn by lot {then} This is the control of routing."
-    return f"{_name_estimate(summary['score'])} sorts training questions {then}"
+    return f"{_name_estimate(score)} sorts training questions {then}"
 
 
-def _routes(summary: Mapping[str, Any]) -> bool:
-    """Whether it matters to training which class a question is in."""
-    classes = set(summary["split"]["counts"])
-    return any(
-        set(stage["targets"]) != classes or len(set(stage["targets"].values())) > 1
-        for stage in summary["method"]["stages"]
-    )
-
-
-def _name_estimate(score: Mapping[str, Any]) -> str:
+def _name_estimate(score: ScorePart) -> str:
     estimator = ESTIMATORS[score["estimator"]]
-    if score["source"] == "published":
+    if score.get("source") == "published":
         return f"the {estimator.title} of the publisher's model, published with the questions,"
     if estimator.name == "answer_entropy":
         return "the base model's entropy at the answer token"
@@ -114,158 +111,12 @@ def _name_estimate(score: Mapping[str, Any]) -> str:
     return f"{whose} {estimator.title}"
 
 
-def _weights(recipe: Recipe, weights: Weights) -> str:
-    if weights is Weights.full:
-        return "A whole model, of which every weight was tuned."
-    size = f"; r {recipe.rank}, alpha {recipe.alpha}" if recipe.rank is not None else ""
-    shape = ", ".join(recipe.kinds) + size
-    went_on = (
-        " Tuning went on from an adapter that was there before, and this is its shape."
-        if recipe.went_on
-        else ""
-    )
-    if weights is Weights.merged:
-        return (
-            f"A whole model: the adapter ({shape}) is merged into the base model's weights, and "
-            f"PEFT is not needed.{went_on}"
-        )
-    return f"An adapter of the base model in PEFT's format ({shape}).{went_on}"
-
-
-def _use(recipe: Recipe, weights: Weights) -> str:
-    """Code that runs as it stands: it renders no template, and stops where training did."""
-    kind, library = ("AutoModelForCausalLM", "transformers")
-    if weights is Weights.adapter:
-        kind, library = ("AutoPeftModelForCausalLM", "peft")
-    trusted = ", trust_remote_code=True" if recipe.trust_remote_code else ""
-    asked = next(iter(recipe.prompts.values()))
-    adds_special = recipe.template_switches is None
-    code = f"""\
-from {library} import {kind}
-from transformers import AutoTokenizer, GenerationConfig
-
-folder = "."  # where this file lies
-tokenizer = AutoTokenizer.from_pretrained(folder{trusted})
-model = {kind}.from_pretrained(folder{trusted}, dtype="auto")
-prompt = {asked!r}  # put your texts in the places of the names in braces
-inputs = tokenizer(prompt, add_special_tokens={adds_special}, return_tensors="pt")
-settings = GenerationConfig.from_pretrained(folder, do_sample=False, max_new_tokens=512)
-reply = model.generate(**inputs, generation_config=settings)
-print(tokenizer.decode(reply[0, inputs.input_ids.shape[1]:], skip_special_tokens=True))"""
-    ends = (
-        "`generation_config.json` names the token that the weights were trained to end a reply "
-        "with; the base model's own may not, and replies would then run on."
-    )
-    return f"{_fenced(code, 'python')}\n\n{ends}"
-
-
-def _base_model(model: Mapping[str, Any]) -> str:
-    name = str(model["id"]).rstrip("/").rpartition("/")[2] if _is_path(model["id"]) else model["id"]
-    revision = f" at revision `{model['revision']}`" if model["revision"] else ""
-    trained = ""
-    if model["parameters"] and model["trainable_parameters"]:
-        trained = (
-            f"; {model['trainable_parameters']:,} of {model['parameters']:,} parameters trained"
-        )
-    return f"`{name}`{revision}{trained}."
-
-
-def _is_path(name: str) -> bool:
-    return str(name).startswith(("/", ".", "~")) or str(name).count("/") > 1
-
-
-def _data(summary: Mapping[str, Any], recipe: Recipe) -> str:
-    dataset, counts = summary["dataset"], summary["dataset"]["counts"]
-    source = (
-        f"`{recipe.dataset_id}` at revision `{recipe.dataset_revision}`, "
-        if recipe.dataset_id
-        else ""
-    )
-    return (
-        f"`{dataset['name']}` ({source}fingerprint `{dataset['fingerprint']}`): {counts['train']} "
-        f"training, {counts['validation']} validation and {counts['test']} test questions."
-    )
-
-
-def _method(summary: Mapping[str, Any], recipe: Recipe) -> str:
-    method = summary["method"]
-    lines = [
-        f"`{method['name']}`, seed {summary['run']['seed']}, learning rate "
-        f"{recipe.learning_rate:g}:",
-        "",
-    ]
-    for number, stage in enumerate(method["stages"], start=1):
-        targets = ", ".join(f"{name}: {target}" for name, target in stage["targets"].items())
-        examples = f", {stage['examples']} rows" if stage["examples"] else ""
-        lines.append(f"{number}. {targets}; {stage['epochs']} epochs{examples}")
-    for number, part in enumerate(summary.get("tuning") or [], start=1):
-        if part["best"] is not None:
-            lines.append(
-                f"   - stage {number} on {part['questions']} validation questions: best "
-                f"{part['best']:.1%} after epoch {part['best_epoch']}, final {part['final']:.1%}; "
-                f"the weights are those of epoch {part['selected']}"
-            )
-    return "\n".join([*lines, "", _split(summary)])
-
-
-def _split(summary: Mapping[str, Any]) -> str:
-    split = summary["split"]
-    counts = ", ".join(f"{count} {name}" for name, count in split["counts"].items())
-    by_lot = split["strategy"].startswith("random")
-    estimate = "" if by_lot else f" by `{summary['score']['estimator']}`"
-    unused = "" if _routes(summary) else ", which training did not look at"
-    return f"Split `{split['strategy']}`{estimate}{unused}: {counts} training questions."
-
-
-_ASKED = {
-    "answer": "the bare answer",
-    "bracketed": "the answer in brackets",
-    "rationale": "a rationale",
-}
-
-
-def _prompt(recipe: Recipe) -> str:
-    if recipe.template_switches is None:
-        how = "No chat template was used; the reply follows after one space."
-    else:
-        switches = " and ".join(
-            f"`{name}={value!r}`" for name, value in recipe.template_switches.items()
-        )
-        how = f"The chat template was rendered with {switches}; the reply follows at once."
-        if recipe.template_date:
-            how += f" It asks for the date, and was told {recipe.template_date}."
-        if recipe.template_bridge:
-            how += f" Behind its own ending stands `{recipe.template_bridge!r}`."
-    parts = [f"Whoever serves these weights must render prompts as training did. {how}"]
-    for asked_for, text in recipe.prompts.items():
-        parts.append(f"Asked for {_ASKED[asked_for]}, the model reads:\n\n{_fenced(text)}")
-    return "\n\n".join(parts)
-
-
-def _fenced(text: str, language: str = "text") -> str:
-    """A block of code that no backticks of the text can end."""
+def _fence(text: str) -> str:
+    """A block of text that no backticks of its own can end."""
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
-    return f"{fence}{language}\n{text}\n{fence}"
+    return f"{fence}text\n{text}\n{fence}"
 
 
-def _accuracy(accuracy: Mapping[str, Any] | None) -> str:
-    if not accuracy:
-        return "Not measured: the run stopped before its evaluation."
-    share = f"{accuracy.get('confidence', 0.95):.0%}"
-    lines = [
-        f"On test questions, with {share} Wilson intervals; unparsable replies count as wrong.",
-        "",
-        "| mode | base | tuned |",
-        "|---|---|---|",
-    ]
-    for mode in ("answer", "rationale", "routed"):
-        cells = [_cell((accuracy.get(who) or {}).get(mode)) for who in ("base", "tuned")]
-        lines.append(f"| {mode} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _cell(part: Mapping[str, Any] | None) -> str:
-    if not part:
-        return "not measured"
-    return f"{part['value']:.1%} ({part['low']:.1%} to {part['high']:.1%}, n={part['n']})"
+def _cell(result: Accuracy | None) -> str:
+    return f"{percent_between(result)}, n={result['n']}" if result else "not measured"

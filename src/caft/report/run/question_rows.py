@@ -7,11 +7,11 @@ import gzip
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
-from caft.records import AnswerScore, Mode, Prediction, Question
+from caft.records import AnswerScore, Mode, Prediction
 from caft.report.comparison import best_mode
-from caft.report.tables import ReportTables
+from caft.report.schema import AccuracyPart, ModelName
+from caft.report.tables import ReportTables, take_evenly
 from caft.report.wording import clip
 from caft.text.answers import answer_labels, gold_label
 from caft.text.config import OptionIds
@@ -24,7 +24,7 @@ _LENGTHS = (600, 300, 150)
 
 @dataclass(frozen=True, slots=True)
 class ShownReply:
-    """What one model said: the answer read off it, and its text where there is more than that."""
+    """One model's reply: the answer read off it, and its text where there is more than that."""
 
     answer: str
     correct: bool
@@ -58,16 +58,7 @@ class QuestionRow:
         return f"still {after}" if before == after else f"{before}, then {after}"
 
 
-@dataclass(frozen=True, slots=True)
-class QuestionRows:
-    """Rows, the same packed for the page, and how many questions there were to choose from."""
-
-    rows: Sequence[QuestionRow]
-    packed: str
-    choosable: int
-
-
-def pack_rows(rows: Sequence[QuestionRow], classes: Sequence[str]) -> str:
+def _pack_rows(rows: Sequence[QuestionRow], classes: Sequence[str]) -> str:
     """The rows as JSON, gzip and base64: nothing of it can be read as markup."""
     place_of = {name: place for place, name in enumerate(classes)}
     plain = [
@@ -82,34 +73,36 @@ def pack_rows(rows: Sequence[QuestionRow], classes: Sequence[str]) -> str:
 
 def list_question_rows(
     tables: ReportTables,
-    accuracy: Mapping[str, Any],
-    estimator: str | None,
+    accuracy: AccuracyPart | None,
+    estimator: str,
     option_ids: OptionIds,
     limit: int,
-) -> QuestionRows:
-    """At most `limit` rows; where they do not fit, with shorter texts, and then fewer of them.
+) -> tuple[list[QuestionRow], str, int]:
+    """Rows, the same packed for the page, and how many questions there were to choose from.
 
-    Test questions where a model was examined on them, else all that were scored; ordered from
+    At most `limit` rows; where they do not fit, with shorter texts, and then fewer of them.
+
+    Test questions where a model was evaluated on them, else all that were scored; ordered from
     the largest estimate down and taken evenly from that order.
     """
-    said = _gather(tables, accuracy, estimator)
-    keys = [key for key in (said.base or said.tuned or said.scores) if key in tables.questions]
-    keys.sort(key=lambda key: -said.estimates.get(key, float("-inf")))
+    known = _gather(tables, accuracy, estimator)
+    keys = [key for key in (known.base or known.tuned or known.scores) if key in tables.questions]
+    keys.sort(key=lambda key: -known.estimates.get(key, float("-inf")))
     # Classes in the order of their lowest estimates, which is from easy to hard.
     classes = list(dict.fromkeys(tables.complexity_of.get(key, "") for key in reversed(keys)))
-    chosen = _take_evenly(keys, limit)
+    chosen = take_evenly(keys, limit)
     while True:
         for length in _LENGTHS:
-            rows = [_make_row(tables, key, said, option_ids, length) for key in chosen]
-            packed = pack_rows(rows, classes)
+            rows = [_make_row(tables, key, known, option_ids, length) for key in chosen]
+            packed = _pack_rows(rows, classes)
             if len(packed) <= MOST_BYTES:
-                return QuestionRows(rows, packed, len(keys))
-        chosen = _take_evenly(keys, int(0.95 * len(chosen) * MOST_BYTES / len(packed)))
+                return rows, packed, len(keys)
+        chosen = take_evenly(keys, int(0.95 * len(chosen) * MOST_BYTES / len(packed)))
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
-    """What was said about each question, by question id."""
+class _Known:
+    """Scores, estimates, replies and rationales by question id."""
 
     scores: Mapping[str, AnswerScore]
     estimates: Mapping[str, float]
@@ -118,11 +111,10 @@ class _Said:
     rationales: Mapping[str, str]
 
 
-def _gather(tables: ReportTables, accuracy: Mapping[str, Any], estimator: str | None) -> _Said:
-    scores = {score.question_id: score for score in tables.scores}
-    estimates = {key: score.estimates.get(estimator or "") for key, score in scores.items()}
-    return _Said(
-        scores,
+def _gather(tables: ReportTables, accuracy: AccuracyPart | None, estimator: str) -> _Known:
+    estimates = {score.question_id: score.estimates.get(estimator) for score in tables.scores}
+    return _Known(
+        {score.question_id: score for score in tables.scores},
         {key: value for key, value in estimates.items() if value is not None},
         _replies_of(tables, accuracy, "base"),
         _replies_of(tables, accuracy, "tuned"),
@@ -130,50 +122,37 @@ def _gather(tables: ReportTables, accuracy: Mapping[str, Any], estimator: str | 
     )
 
 
-def _take_evenly(keys: Sequence[str], limit: int) -> list[str]:
-    count = min(limit, len(keys))
-    return [keys[place * len(keys) // count] for place in range(count)]
-
-
 def _replies_of(
-    tables: ReportTables, accuracy: Mapping[str, Any], who: str
+    tables: ReportTables, accuracy: AccuracyPart | None, model: ModelName
 ) -> dict[str, Prediction]:
-    mode = best_mode(accuracy, who)
-    rows = tables.predictions.get((who, Mode(mode)), ()) if mode else ()
+    mode = best_mode(accuracy, model)
+    rows = tables.predictions.get((model, Mode(mode)), ()) if mode else ()
     return {row.question_id: row for row in rows}
 
 
 def _make_row(
-    tables: ReportTables, key: str, said: _Said, option_ids: OptionIds, length: int
+    tables: ReportTables, key: str, known: _Known, option_ids: OptionIds, length: int
 ) -> QuestionRow:
-    question, score = tables.questions[key], said.scores.get(key)
+    question, score = tables.questions[key], known.scores.get(key)
     gold = gold_label(question, option_ids)
-    base = _make_reply(said.base.get(key), length)
+    labels = answer_labels(question, option_ids) if question.options else ()
+    base = _make_reply(known.base.get(key), length)
     if base is None and score is not None:
         base = ShownReply(clip(score.predicted, 40) or "nothing", score.correct, "")
     return QuestionRow(
         id=clip(question.id, 80),
         subject=clip(question.subject, 80),
         text=clip(question.text, length),
-        options=_list_options(question, option_ids, gold, length),
+        options=tuple(
+            (label, clip(text, length // 4), label == gold)
+            for label, text in zip(labels, question.options, strict=True)
+        ),
         gold=clip(gold, 80),
         complexity=tables.complexity_of.get(key, ""),
-        estimate=said.estimates.get(key),
+        estimate=known.estimates.get(key),
         base=base,
-        tuned=_make_reply(said.tuned.get(key), length),
-        rationale=clip(said.rationales.get(key, ""), length),
-    )
-
-
-def _list_options(
-    question: Question, option_ids: OptionIds, gold: str, length: int
-) -> tuple[tuple[str, str, bool], ...]:
-    if not question.options:
-        return ()
-    labels = answer_labels(question, option_ids)
-    return tuple(
-        (name, clip(text, length // 4), name == gold)
-        for name, text in zip(labels, question.options, strict=True)
+        tuned=_make_reply(known.tuned.get(key), length),
+        rationale=clip(known.rationales.get(key, ""), length),
     )
 
 

@@ -8,49 +8,29 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 
 from caft.records import Rationale
-from caft.report.tables import ReportTables
-from caft.report.wording import clip
+from caft.report.tables import ReportTables, take_evenly
 
 SHOWN = 10
 """So many accepted and so many refused rationales are there to read."""
 
 MOST_REASONS = 12
-_LONGEST = 2_000
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One rationale beside its question; `verdict` is 'accepted' or the reason it was refused."""
-
-    verdict: str
-    accepted: bool
-    question: str
-    text: str
-    answer: str
-
-
-@dataclass(frozen=True, slots=True)
-class ClassChange:
-    """How many questions of a class the teacher was asked, and how many are left to train on."""
-
-    name: str
-    asked: int
-    left: int
 
 
 @dataclass(frozen=True, slots=True)
 class Teaching:
     """Counts over all rationales, a question's every attempt among them.
 
-    `reasons` by falling count; `changes` of the classes that the teacher was asked about.
+    `reasons` by falling count. `changes`: of each class, how many questions the teacher was asked
+    and how many are left to train on. `samples` come with the text of their question, or its id
+    where that is unknown.
     """
 
     sources: tuple[str, ...]
     total: int
     accepted: int
     reasons: tuple[tuple[str, int], ...]
-    changes: tuple[ClassChange, ...]
-    samples: tuple[Sample, ...]
+    changes: tuple[tuple[str, int, int], ...]
+    samples: tuple[tuple[str, Rationale], ...]
 
 
 def describe_teaching(tables: ReportTables, classes: Sequence[str] = ()) -> Teaching | None:
@@ -59,18 +39,18 @@ def describe_teaching(tables: ReportTables, classes: Sequence[str] = ()) -> Teac
     if not rows:
         return None
     reasons = Counter(row.refusal for row in rows if not row.accepted)
-    shown = _spread([row for row in rows if row.accepted], SHOWN) + _some_refused(rows)
+    shown = take_evenly([row for row in rows if row.accepted], SHOWN) + _some_refused(rows)
     return Teaching(
         sources=tuple(sorted({row.source for row in rows if row.source})),
         total=len(rows),
         accepted=sum(row.accepted for row in rows),
         reasons=tuple(reasons.most_common(MOST_REASONS)),
         changes=tuple(_count_changes(tables, classes)),
-        samples=tuple(_show(row, tables) for row in shown),
+        samples=tuple((_question_of(row, tables), row) for row in shown),
     )
 
 
-def _count_changes(tables: ReportTables, classes: Sequence[str]) -> Iterator[ClassChange]:
+def _count_changes(tables: ReportTables, classes: Sequence[str]) -> Iterator[tuple[str, int, int]]:
     asked: dict[str, set[str]] = defaultdict(set)
     left: dict[str, set[str]] = defaultdict(set)
     for row in tables.rationales:
@@ -81,7 +61,7 @@ def _count_changes(tables: ReportTables, classes: Sequence[str]) -> Iterator[Cla
                 left[name].add(row.question_id)
     for name in (*classes, *sorted(asked.keys() - set(classes))):
         if name in asked:
-            yield ClassChange(name, len(asked[name]), len(left[name]))
+            yield name, len(asked[name]), len(left[name])
 
 
 def _some_refused(rows: Sequence[Rationale]) -> list[Rationale]:
@@ -91,22 +71,10 @@ def _some_refused(rows: Sequence[Rationale]) -> list[Rationale]:
         if not row.accepted:
             by_reason[row.refusal].append(row)
     ranked = sorted(by_reason.values(), key=len, reverse=True)
-    rounds = zip_longest(*(_spread(own, SHOWN) for own in ranked))
+    rounds = zip_longest(*(take_evenly(own, SHOWN) for own in ranked))
     return [row for row in chain.from_iterable(rounds) if row is not None][:SHOWN]
 
 
-def _spread(rows: Sequence[Rationale], count: int) -> list[Rationale]:
-    """Up to `count` rows at even distances, so that a run's end is seen as well as its start."""
-    count = min(count, len(rows))
-    return [rows[number * len(rows) // count] for number in range(count)]
-
-
-def _show(row: Rationale, tables: ReportTables) -> Sample:
+def _question_of(row: Rationale, tables: ReportTables) -> str:
     question = tables.questions.get(row.question_id)
-    return Sample(
-        verdict=row.refusal or "accepted",
-        accepted=row.accepted,
-        question=clip(question.text if question else row.question_id, 400),
-        text=clip(row.text, _LONGEST),
-        answer=row.answer or "none",
-    )
+    return question.text if question else row.question_id

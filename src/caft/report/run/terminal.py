@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from caft.report.comparison import best_mode
+from caft.report.comparison import best_mode, results_by_mode
 from caft.report.headlines import Headline, Tone, find_headlines, find_warnings, suggest_next
-from caft.report.run.estimator_rows import area_gap, list_area_rows, list_facts
-from caft.report.wording import area_between, percent
+from caft.report.run.estimator_rows import list_area_rows, list_facts
+from caft.report.schema import MODELS, MODES, AccuracyPart, ModelName, ScorePart, Summary
+from caft.report.wording import area_between, percent_between
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.table import Table
     from rich.text import Text
 
@@ -20,7 +20,7 @@ _STYLES = {Tone.good: "green", Tone.bad: "red", Tone.unclear: "yellow", Tone.pla
 _WIDEST = 80
 
 
-def print_summary(summary: Mapping[str, Any], folder: Path, console: Console) -> None:
+def print_summary(summary: Summary, folder: Path, console: Console) -> None:
     """Print what was asked, what came out with intervals, the cost, and what to do next.
 
     `folder` is the run's own; its report.html is named if it is there.
@@ -28,47 +28,26 @@ def print_summary(summary: Mapping[str, Any], folder: Path, console: Console) ->
     from rich.padding import Padding
     from rich.text import Text
 
-    width = min(_WIDEST, console.width)
-    console.print()
-    console.print(Text(_say_what_was_asked(summary), style="bold"), width=width)
-    for finding in find_headlines(summary):
-        console.print(_write_finding(finding), width=width)
-        console.print(Padding(Text(finding.detail), (0, 0, 0, 2)), width=width)
-    if summary.get("accuracy"):
-        console.print(_tabulate(summary["accuracy"]), width=width)
-    elif summary.get("score"):
+    score, accuracy = summary.get("score"), summary.get("accuracy")
+    lines: list[RenderableType] = ["", Text(_describe_run(summary), style="bold")]
+    for headline in find_headlines(summary):
+        lines += [_write_headline(headline), Padding(Text(headline.detail), (0, 0, 0, 2))]
+    if accuracy:
+        lines.append(_tabulate_accuracy(accuracy))
+    elif score:
         # Nothing has been spent yet: what the scores are worth is what this run was asked.
-        _print_validation(summary["score"], console, width)
-    for warning in find_warnings(summary):
-        console.print(Text(f"! {warning}", style="yellow"), width=width)
-    console.print(Text.assemble(("Next    ", "bold"), suggest_next(summary)), width=width)
+        lines += _list_validation(score)
+    lines += [Text(f"! {warning}", style="yellow") for warning in find_warnings(summary)]
+    lines.append(Text.assemble(("Next    ", "bold"), suggest_next(summary)))
+    for line in lines:
+        console.print(line, width=min(_WIDEST, console.width))
     report = folder / "report.html"
     place = report if report.exists() else folder / "summary.json"
     # A path is never wrapped: it is there to be clicked or copied.
-    label = Text.assemble(("Report  ", "bold"), str(place))
-    console.print(label, soft_wrap=True)
+    console.print(Text.assemble(("Report  ", "bold"), str(place)), soft_wrap=True)
 
 
-def _print_validation(score: Mapping[str, Any], console: Console, width: int) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("predicts mistakes")
-    table.add_column("ROC AUC", justify="right")
-    table.add_column("against the one in use", justify="right")
-    rows = [row for row in list_area_rows(score) if row.area["value"] is not None]
-    for row in rows:
-        gap = "in use" if row.in_use else area_gap(row.against)
-        table.add_row(Text(row.title), area_between(row.area), gap)
-    if rows:
-        console.print(table, width=width)
-    for name, words in list_facts(score):
-        console.print(Text(f"{name}: {words}"), width=width)
-
-
-def _say_what_was_asked(summary: Mapping[str, Any]) -> str:
+def _describe_run(summary: Summary) -> str:
     counts = summary["dataset"]["counts"]
     return (
         f"{summary['model']['id']} on {summary['dataset']['name']} "
@@ -77,25 +56,29 @@ def _say_what_was_asked(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _write_finding(finding: Headline) -> Text:
+def _write_headline(headline: Headline) -> Text:
     from rich.text import Text
 
-    return Text.assemble(
-        f"{finding.asked} ",
-        (f"{finding.answer} · {finding.figure}", _STYLES[finding.tone]),
-    )
+    answer = f"{headline.answer} · {headline.figure}"
+    return Text.assemble(f"{headline.asked} ", (answer, _STYLES[headline.tone]))
 
 
-def _tabulate(accuracy: Mapping[str, Any]) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+def _list_validation(score: ScorePart) -> list[RenderableType]:
+    from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, title_justify="left")
-    table.add_column("test accuracy")
-    for name in ("base", "tuned"):
-        table.add_column(name, justify="right")
-    for mode in ("answer", "rationale", "routed"):
-        cells = [_write_cell(accuracy, who, mode) for who in ("base", "tuned")]
+    table = _open_table("predicts mistakes", "ROC AUC", "against the one in use")
+    for row in list_area_rows(score):
+        if row.area["value"] is not None:
+            against = "in use" if row.in_use else row.against
+            table.add_row(Text(row.title), area_between(row.area), against)
+    facts = [Text(f"{name}: {words}") for name, words in list_facts(score)]
+    return [*([table] if table.rows else []), *facts]
+
+
+def _tabulate_accuracy(accuracy: AccuracyPart) -> Table:
+    table = _open_table("test accuracy", *MODELS)
+    for mode in MODES:
+        cells = [_write_cell(accuracy, model, mode) for model in MODELS]
         if any(cells):
             table.add_row(f"{mode} mode", *cells)
     if accuracy.get("best_mode"):
@@ -104,10 +87,19 @@ def _tabulate(accuracy: Mapping[str, Any]) -> Table:
     return table
 
 
-def _write_cell(accuracy: Mapping[str, Any], who: str, mode: str) -> str:
-    result = (accuracy.get(who) or {}).get(mode)
+def _open_table(first: str, *numbers: str) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(first, box=SIMPLE_HEAD, pad_edge=False)
+    for name in numbers:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _write_cell(accuracy: AccuracyPart, model: ModelName, mode: str) -> str:
+    result = results_by_mode(accuracy, model).get(mode)
     if not result:
         return ""
-    low, high = 100 * result["low"], 100 * result["high"]
-    mark = "*" if accuracy.get("best_mode") and best_mode(accuracy, who) == mode else " "
-    return f"{percent(result['value'])} ({low:.1f} to {high:.1f}){mark}"
+    is_best = accuracy.get("best_mode") and best_mode(accuracy, model) == mode
+    return percent_between(result) + ("*" if is_best else " ")

@@ -4,13 +4,14 @@ In: a sweep's folder, finished or not. Out: report.html and summary.json (see `s
 the jobs' folders. A job that is not finished is listed and left out of every number; goes wrong:
 a folder without any job is a UserError.
 
-`folder` reads and writes; everything else is pure: `jobs` and `arms` say what there is to
+`folder` reads and writes; everything else is pure: `job_results` and `arms` say what there is to
 compare, `comparisons` and `routing` compare it, `savings` counts what it cost, `answers` says it
-in sentences, `summary`, `page` and `markdown` put it together.
+in sentences, `summary` puts it together. `tables` are the rows that `page`, `markdown` and
+`wandb_report` print, `figures` the page's drawings.
 """
 
 from caft.report.sweep.folder import read_sweep, write_sweep_report
 from caft.report.sweep.job_results import JobResult, Sweep
-from caft.report.sweep.summary import summarise_sweep
+from caft.report.sweep.summary import analyse_sweep
 
-__all__ = ["JobResult", "Sweep", "read_sweep", "summarise_sweep", "write_sweep_report"]
+__all__ = ["JobResult", "Sweep", "analyse_sweep", "read_sweep", "write_sweep_report"]

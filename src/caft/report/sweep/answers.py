@@ -8,184 +8,155 @@ from itertools import combinations
 
 from caft.report.headlines import Headline, Tone
 from caft.report.sweep.arms import Arm, share_questions
-from caft.report.sweep.comparisons import ArmComparison
 from caft.report.sweep.job_results import FINISHED, Sweep
-from caft.report.sweep.routing import RoutingAnswer, capitalise
-from caft.report.sweep.savings import Saving, pick_reference
-from caft.report.wording import count_of, p_in_words, percent, points_between_bounds
+from caft.report.sweep.routing import ENTROPY
+from caft.report.sweep.savings import UNIQUE_TOKENS
+from caft.report.sweep.schema import (
+    ComparisonPart,
+    RoutingAnswerPart,
+    RoutingPart,
+    RoutingTestPart,
+    SavingsPart,
+)
+from caft.report.wording import (
+    capitalise,
+    count_of,
+    name_estimator,
+    p_in_words,
+    percent,
+    points_between,
+)
 from caft.statistics import ALPHA, Verdict
 
-_COUNTED = "unique_rationale_tokens"
-_TONES = {
-    Verdict.yes: Tone.good,
-    Verdict.no: Tone.bad,
-    Verdict.mixed: Tone.unclear,
-    Verdict.unclear: Tone.unclear,
-}
+_TONES = {Verdict.yes.value: Tone.good, Verdict.no.value: Tone.bad}
 
 
 def find_answers(
     arms: Sequence[Arm],
-    comparisons: Sequence[ArmComparison],
-    routing: Sequence[RoutingAnswer],
-    savings: Sequence[Saving],
+    comparisons: Sequence[ComparisonPart],
+    routing: RoutingPart,
+    savings: SavingsPart | None,
 ) -> list[Headline]:
     """Routing first, then which arm is best, then what it saves; as far as there are numbers."""
-    found = [_find_routing(answer) for answer in routing]
+    of_entropy: RoutingAnswerPart = {
+        "estimator": ENTROPY, "verdict": routing["verdict"], "sentence": routing["sentence"]
+    }  # fmt: skip
+    answers = (of_entropy, *routing["others"])
+    found = [_find_routing(answer, routing["tests"]) for answer in answers]
     if arms:
         found.append(_find_best(arms, comparisons))
-    if len(arms) > 1 and any(saving.key == _COUNTED for saving in savings):
-        found.append(_find_saving(arms, comparisons, savings))
+    if savings and len(arms) > 1 and UNIQUE_TOKENS in savings["counts"]:
+        found.append(_find_saving(savings, comparisons))
     return found
 
 
-def _find_routing(answer: RoutingAnswer) -> Headline:
-    word, _, rest = answer.sentence.partition(": ")
-    figure = f"{count_of(len(answer.tests), 'comparison')} at an equal budget"
-    return Headline(answer.asked, word, figure, capitalise(rest), _TONES[answer.verdict])
+def _find_routing(answer: RoutingAnswerPart, tests: Sequence[RoutingTestPart]) -> Headline:
+    named = f"routing by {name_estimator(answer['estimator'])}"
+    routing = "entropy routing" if answer["estimator"] == ENTROPY else named
+    asked = f"Does {routing} beat random routing at an equal budget?"
+    word, _, rest = answer["sentence"].partition(": ")
+    own = [test for test in tests if test["estimator"] == answer["estimator"]]
+    figure = f"{count_of(len(own), 'comparison')} at an equal budget"
+    tone = _TONES.get(answer["verdict"], Tone.unclear)
+    return Headline(asked, word, figure, capitalise(rest), tone)
 
 
-def _find_best(arms: Sequence[Arm], comparisons: Sequence[ArmComparison]) -> Headline:
-    ranked = sorted(arms, key=lambda arm: -arm.accuracy)
-    best = ranked[0]
-    figure = f"{percent(best.accuracy)} over {count_of(len(best.jobs), 'seed')}"
-    asked = "Which setting is the most accurate?"
-    if len(ranked) == 1:
-        return Headline(asked, best.name, figure, "It is the only one so far.", Tone.plain)
-    rivals = _not_clearly_worse(best, comparisons)
-    compared = sum(best.name in (pair.first, pair.second) for pair in comparisons)
-    if not compared:
+def _find_best(arms: Sequence[Arm], comparisons: Sequence[ComparisonPart]) -> Headline:
+    best = max(arms, key=lambda arm: arm.accuracy)
+    gaps = [gap for arm in arms if (gap := subtract(best.name, arm.name, comparisons))]
+    rivals = [gap["first"] for gap in gaps if not (gap["clear"] and gap["value"] > 0)]
+    apart = len(arms) - 1 - len(gaps)
+    answer, tone = best.name, Tone.unclear
+    if len(arms) == 1:
+        detail, tone = "It is the only one so far.", Tone.plain
+    elif not gaps:
         detail = "No other setting answered the same test questions."
-        return Headline(asked, best.name, figure, detail, Tone.unclear)
-    if not rivals:
-        whom = "every other setting"
-        if compared < len(arms) - 1:
-            whom = (
-                f"the {count_of(compared, 'setting')} that it could be compared with "
-                f"({len(arms) - 1 - compared} answered other test questions)"
-            )
+    elif rivals:
+        answer, behind = "Several are level", _list_names(rivals)
+        detail = (
+            f"{best.name} comes first, but not clearly ahead of {behind}: the order may be chance."
+        )
+    else:
+        whom, tone = "every other setting", Tone.good
+        if apart:
+            whom = f"the {count_of(len(gaps), 'setting')} that it could be compared with"
+            whom += f" ({apart} answered other test questions)"
         detail = f"It is clearly ahead of {whom}, by test and by interval."
-        return Headline(asked, best.name, figure, detail, Tone.good)
-    detail = (
-        f"{best.name} comes first, but not clearly ahead of {_list_names(rivals)}: the order may "
-        "be chance."
-    )
-    return Headline(asked, "Several are level", figure, detail, Tone.unclear)
-
-
-def _not_clearly_worse(best: Arm, comparisons: Sequence[ArmComparison]) -> list[str]:
-    return [
-        pair.first if pair.second == best.name else pair.second
-        for pair in comparisons
-        if best.name in (pair.first, pair.second) and not _is_ahead(best, pair)
-    ]
-
-
-def _is_ahead(arm: Arm, pair: ArmComparison) -> bool:
-    """Clearly so, and in the mode of the comparison, which need not be the arm's own."""
-    gain = pair.difference.value if pair.second == arm.name else -pair.difference.value
-    return pair.clear and gain > 0
+    figure = f"{percent(best.accuracy)} over {count_of(len(best.jobs), 'seed')}"
+    return Headline("Which setting is the most accurate?", answer, figure, detail, tone)
 
 
 def _list_names(names: Sequence[str]) -> str:
     if len(names) > 3:
         return f"{', '.join(names[:3])} and {len(names) - 3} more"
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
-def _find_saving(
-    arms: Sequence[Arm], comparisons: Sequence[ArmComparison], savings: Sequence[Saving]
-) -> Headline:
+def subtract(arm: str, other: str, comparisons: Sequence[ComparisonPart]) -> ComparisonPart | None:
+    """The comparison of two arms, as `arm` minus `other`; None where they were not compared."""
+    for pair in comparisons:
+        if (pair["first"], pair["second"]) == (other, arm):
+            return pair
+        if (pair["first"], pair["second"]) == (arm, other):
+            return {**pair, "first": other, "second": arm, "value": -pair["value"],
+                    "low": -pair["high"], "high": -pair["low"]}  # fmt: skip
+    return None
+
+
+def _find_saving(savings: SavingsPart, comparisons: Sequence[ComparisonPart]) -> Headline:
     """The cheapest arm that keeps up with the arm that is taught most."""
-    reference = pick_reference(arms)
-    assert reference is not None
-    asked = f"What can be saved against {reference.name}?"
-    level = [arm for arm in arms if arm is not reference and keeps_up(arm, reference, comparisons)]
-    counted = next(saving for saving in savings if saving.key == _COUNTED)
-    amounts = dict(zip((arm.name for arm in arms), counted.amounts, strict=True))
-    level = [arm for arm in level if amounts[arm.name] < amounts[reference.name]]
+    reference, counts = savings["reference"], savings["counts"]
+    asked = f"What can be saved against {reference}?"
+    unique = counts[UNIQUE_TOKENS]
+    amounts = unique["amounts"]
+    cheaper = [arm for arm in amounts if amounts[arm] < amounts[reference]]
+    gaps = [gap for arm in cheaper if (gap := subtract(arm, reference, comparisons))]
+    level = [gap for gap in gaps if keeps_up(gap)]
     if not level:
         detail = "Every cheaper setting is less accurate, or answered other questions."
         return Headline(asked, "Nothing", "no cheaper setting keeps up", detail, Tone.unclear)
-    cheapest = min(level, key=lambda arm: amounts[arm.name])
-    place = [arm.name for arm in arms].index(cheapest.name)
-    told = "; ".join(
-        f"{saving.name} {percent(share)}"
-        for saving in savings
-        if (share := saving.saved[place]) is not None
-    )
+    gap = min(level, key=lambda gap: amounts[gap["second"]])
+    mode = f" in {gap['mode']} mode" if gap["mode"] else ""
+    shares = {count["name"]: count["saved"][gap["second"]] for count in counts.values()}
+    saved = {name: percent(share) for name, share in shares.items() if share is not None}
     return Headline(
         asked,
-        f"{percent(counted.saved[place] or 0.0)} of the {counted.name}",
-        f"with {cheapest.name}",
-        f"No loss is shown ({_say_difference(cheapest, reference, comparisons)}); how large a one "
-        "may hide there, the interval tells. "
-        f"Saved by way of counting: {told}.",
+        f"{saved[unique['name']]} of the {unique['name']}",
+        f"with {gap['second']}",
+        f"No loss is shown ({points_between(gap)}{mode}, {p_in_words(gap['p_adjusted'])} after "
+        "Holm's correction); the interval shows how large a loss may still be hidden. "
+        f"Saved by way of counting: {'; '.join(' '.join(item) for item in saved.items())}.",
         Tone.plain,
     )
 
 
-def _pair_of(
-    one: Arm, two: Arm, comparisons: Sequence[ArmComparison]
-) -> tuple[ArmComparison | None, int]:
-    for pair in comparisons:
-        if {pair.first, pair.second} == {one.name, two.name}:
-            return pair, 1 if pair.second == one.name else -1
-    return None, 1
-
-
-def keeps_up(arm: Arm, other: Arm, comparisons: Sequence[ArmComparison]) -> bool:
-    """Neither the interval nor the test shows a loss."""
-    pair, sign = _pair_of(arm, other, comparisons)
-    if pair is None:
-        return False
-    lost = sign * pair.difference.value < 0 and pair.p_adjusted < ALPHA
-    return not lost and max(sign * pair.difference.low, sign * pair.difference.high) > 0
-
-
-def _say_difference(arm: Arm, other: Arm, comparisons: Sequence[ArmComparison]) -> str:
-    pair, sign = _pair_of(arm, other, comparisons)
-    assert pair is not None
-    bounds = sorted((sign * pair.difference.low, sign * pair.difference.high))
-    difference = points_between_bounds(sign * pair.difference.value, *bounds)
-    if pair.mode:
-        difference += f" in {pair.mode} mode"
-    return f"{difference}, {p_in_words(pair.p_adjusted)} after Holm's correction"
+def keeps_up(gap: ComparisonPart) -> bool:
+    """Neither the interval nor the test shows a loss of the second arm."""
+    lost = gap["value"] < 0 and gap["p_adjusted"] < ALPHA
+    return not lost and gap["high"] > 0
 
 
 def find_sweep_warnings(sweep: Sweep, arms: Sequence[Arm]) -> list[str]:
     """What a reader must know before believing the numbers."""
-    warnings = []
-    open_jobs = Counter(job.state for job in sweep.jobs if job.state != FINISHED)
-    if open_jobs:
-        states = ", ".join(f"{number} {state}" for state, number in open_jobs.items())
-        warnings.append(
-            f"{sum(open_jobs.values())} of {len(sweep.jobs)} jobs are in no number here: {states}."
-        )
-    if sweep.superseded:
-        warnings.append(
-            f"{count_of(sweep.superseded, 'earlier job')} left out: with the config as it is now, "
-            "the same words make other jobs."
-        )
+    left_out = Counter(job.state for job in sweep.jobs if job.state != FINISHED)
+    states = ", ".join(f"{number} {state}" for state, number in left_out.items())
     evaluated = [job for job in sweep.jobs if job.result and job.outcomes]
     repeated = len(evaluated) - sum(len(arm.jobs) for arm in arms)
-    if repeated:
-        warnings.append(
-            f"{count_of(repeated, 'job')} left out: another one with equal settings and seed "
-            "finished later."
-        )
     alone = [arm.name for arm in arms if len(arm.jobs) == 1]
-    if alone:
-        warnings.append(
-            f"One seed only: {_list_names(alone)}. Its interval is that of the questions alone."
-        )
-    if not all(share_questions(one, two) for one, two in combinations(arms, 2)):
-        warnings.append(
-            "Not all settings answered the same test questions; only those that did are compared."
-        )
-    if len({mode for arm in arms for mode in arm.modes}) > 1:
-        warnings.append(
-            "Settings answer in different modes and so spend different tokens a question; pairs "
-            "with the same stages, and routing, are compared in one common mode."
-        )
-    return warnings
+    same_questions = all(share_questions(one, two) for one, two in combinations(arms, 2))
+    modes = {mode for arm in arms for mode in arm.modes}
+    warnings = (
+        (left_out, f"{left_out.total()} of {len(sweep.jobs)} jobs are in no number here: "
+         f"{states}."),
+        (sweep.superseded, f"{count_of(sweep.superseded, 'earlier job')} left out: with the config "
+         "as it is now, the same overrides make other jobs."),
+        (repeated, f"{count_of(repeated, 'job')} left out: another one with equal settings and "
+         "seed finished later."),
+        (alone, f"One seed only: {_list_names(alone)}. Its interval is that of the questions "
+         "alone."),
+        (not same_questions, "Not all settings answered the same test questions; only those that "
+         "did are compared."),
+        (len(modes) > 1, "Settings answer in different modes and so spend different tokens a "
+         "question; pairs with the same stages, and routing, are compared in one common mode."),
+    )  # fmt: skip
+    return [text for applies, text in warnings if applies]

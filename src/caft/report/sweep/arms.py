@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from caft.report.schema import Summary
 from caft.report.sweep.job_results import JobResult, name_settings, varying_settings
 
 EQUAL_BUDGET = 0.02
@@ -22,11 +23,9 @@ class Arm:
     jobs: tuple[JobResult, ...]
 
     @property
-    def first(self) -> Mapping[str, Any]:
+    def first(self) -> Summary:
         """The summary of its first job: all but seeds and outcomes is the same in the others."""
-        summary = self.jobs[0].summary
-        assert summary is not None
-        return summary
+        return self.jobs[0].finished
 
     @property
     def seeds(self) -> list[int]:
@@ -51,17 +50,22 @@ class Arm:
     @property
     def strategy(self) -> str:
         """How its questions were sorted into classes."""
-        return str((self.first.get("split") or {}).get("strategy", ""))
+        split = self.first["split"]
+        return split["strategy"] if split else ""
+
+    @property
+    def is_random(self) -> bool:
+        """Whether its classes were drawn at random."""
+        return self.strategy.startswith("random")
 
     @property
     def estimator(self) -> str | None:
-        """The estimate that sorted them; None where classes were drawn by lot, or none made."""
-        split, score = self.first.get("split"), self.first.get("score")
-        if not split or self.strategy.startswith("random"):
+        """The estimate that sorted them; None where classes were drawn at random, or none made."""
+        split, score = self.first["split"], self.first["score"]
+        if not split or self.is_random:
             return None
         # Summaries once named it among the scores only.
-        found: str | None = split.get("estimator") or (score or {}).get("estimator")
-        return found
+        return split.get("estimator") or (score["estimator"] if score else None)
 
     @property
     def stages(self) -> list[tuple[dict[str, str], int]]:
@@ -73,12 +77,12 @@ class Arm:
         """The modes that count for its jobs."""
         return sorted({job.mode for job in self.jobs if job.mode})
 
-    def examine_in(self, mode: str) -> Arm:
+    def in_mode(self, mode: str) -> Arm:
         """The same arm with every job's replies taken in `mode`."""
-        return replace(self, jobs=tuple(replace(job, examined_in=mode) for job in self.jobs))
+        return replace(self, jobs=tuple(replace(job, given_mode=mode) for job in self.jobs))
 
     def mean_cost(self, key: str) -> float:
-        """A number of the cost part, or of `extra_counts`, averaged over the seeds."""
+        """One number of `count_of_cost`, averaged over the seeds."""
         return sum(count_of_cost(job, key) for job in self.jobs) / len(self.jobs)
 
 
@@ -86,7 +90,7 @@ def find_arms(jobs: Sequence[JobResult]) -> list[Arm]:
     """Evaluated jobs by their settings, in the order of the jobs.
 
     Of two with equal settings and seed it is the one that finished last: the order in which a
-    ledger lists them says nothing about their age.
+    job table lists them says nothing about their age.
     """
     by_settings: dict[tuple[tuple[str, str], ...], dict[int, JobResult]] = {}
     for job, settings in zip(jobs, varying_settings(jobs), strict=True):
@@ -95,7 +99,8 @@ def find_arms(jobs: Sequence[JobResult]) -> list[Arm]:
             of_seed[job.seed] = max(of_seed.get(job.seed, job), job, key=_finish_of)
     return [
         Arm(
-            name=name_settings(dict(settings)) or _name_of_method(of_seed),
+            name=name_settings(dict(settings))
+            or next(iter(of_seed.values())).finished["method"]["name"],
             settings=dict(settings),
             jobs=tuple(of_seed[seed] for seed in sorted(of_seed)),
         )
@@ -104,21 +109,14 @@ def find_arms(jobs: Sequence[JobResult]) -> list[Arm]:
 
 
 def _finish_of(job: JobResult) -> datetime:
-    assert job.summary is not None
-    return datetime.fromisoformat(job.summary["run"]["finished"])
-
-
-def _name_of_method(of_seed: Mapping[int, JobResult]) -> str:
-    summary = next(iter(of_seed.values())).summary
-    assert summary is not None
-    return str(summary["method"]["name"])
+    return datetime.fromisoformat(job.finished["run"]["finished"])
 
 
 def share_questions(first: Arm, second: Arm) -> bool:
     """Whether both answered the same test questions; training rows may differ.
 
     Equal ids alone prove nothing: files may number their rows. Older summaries have a fingerprint
-    of all questions only, and where it differs nobody can tell.
+    of all questions only, and where it differs the answer is no.
     """
     one, two = first.first["dataset"], second.first["dataset"]
     same = one["fingerprint"] == two["fingerprint"] or (
@@ -149,47 +147,40 @@ def pick_common_mode(first: Arm, second: Arm) -> str | None:
 
 
 def _merit_of_mode(mode: str, first: Arm, second: Arm) -> tuple[float, float]:
-    means = [
-        (
-            sum(job.validation[mode] for job in arm.jobs) / len(arm.jobs),
-            sum(job.results[mode]["generated_tokens"] for job in arm.jobs) / len(arm.jobs),
-        )
-        for arm in (first, second)
-    ]
+    share = tokens = 0.0
+    for arm in (first, second):
+        share += sum(job.validation[mode] for job in arm.jobs) / len(arm.jobs)
+        spent = [job.results[mode]["generated_tokens"] for job in arm.jobs]
+        tokens += sum(spent) / len(spent)
     # Sums of shares such as .1 and .2 differ in their last bits, and would break a tie.
-    return round(sum(share for share, _ in means), 9), -sum(tokens for _, tokens in means)
+    return round(share, 9), -tokens
 
 
 def count_of_cost(job: JobResult, key: str) -> float:
     """One number of what a job cost; beside the cost part's keys also the three below."""
-    assert job.summary is not None
-    cost = job.summary["cost"]
-    if key == "rationales_asked":
-        return job.asked
-    if key == "rationales_kept":
-        return job.kept
+    counts = {"rationales_asked": job.asked, "rationales_kept": job.kept}
+    if key in counts:
+        return counts[key]
+    cost: Mapping[str, Any] = job.finished["cost"]
     if key == "teacher_tokens":
         return float(cost["teacher_prompt_tokens"] + cost["teacher_completion_tokens"])
     return float(cost.get(key) or 0)
 
 
-def equal_budgets(first: Arm, second: Arm) -> tuple[str, ...]:
+def equal_budgets(first: Arm, second: Arm) -> list[str]:
     """In which ways of counting two arms had about as much of the teacher: calls, tokens."""
-    of_calls = _are_close(first, second, "rationales_asked") and _are_close(
-        first, second, "rationales_kept"
-    )
     # What was bought decides; free solutions are counted in the student's tokens.
     bought = first.mean_cost("teacher_completion_tokens") > 0
-    of_tokens = _are_close(
-        first, second, "teacher_completion_tokens" if bought else "unique_rationale_tokens"
-    )
-    return tuple(
+    ways = {
+        "teacher calls": ("rationales_asked", "rationales_kept"),
+        "teacher tokens": ("teacher_completion_tokens" if bought else "unique_rationale_tokens",),
+    }
+    return [
         name
-        for name, equal in (("teacher calls", of_calls), ("teacher tokens", of_tokens))
-        if equal
-    )
+        for name, keys in ways.items()
+        if all(_are_close(first.mean_cost(key), second.mean_cost(key)) for key in keys)
+    ]
 
 
-def _are_close(first: Arm, second: Arm, key: str) -> bool:
-    one, two = first.mean_cost(key), second.mean_cost(key)
+def _are_close(one: float, two: float) -> bool:
     return abs(one - two) <= EQUAL_BUDGET * max(one, two)

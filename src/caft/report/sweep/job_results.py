@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Literal
 
-from caft.report.comparison import best_mode
+from caft.report.comparison import best_mode, results_by_mode
+from caft.report.schema import Accuracy, AccuracyPart, Summary
 
 FINISHED = "finished"
 
@@ -18,8 +19,8 @@ _NO_SETTINGS = ("seed", "name", "store", "logger", "trainer", "hydra", "report")
 class JobResult:
     """One job's folder. `summary` is None until it is finished; `error` says why it failed.
 
-    `replies` tells by mode and test question whether the tuned model (the base model, where
-    nothing was tuned) was right. `examined_in` is the mode that counts; None is the one that was
+    `replies` holds by mode and test question whether the tuned model (the base model, where
+    nothing was tuned) was right. `given_mode` is the mode that counts; None is the one that was
     chosen on validation questions. `asked` and `kept` count rationales: those that were asked for
     and those that may be trained on. `has_page` says whether it left a report.html.
     """
@@ -28,24 +29,40 @@ class JobResult:
     folder: str
     state: str = FINISHED
     error: str = ""
-    words: tuple[str, ...] = ()
-    summary: Mapping[str, Any] | None = None
+    overrides: tuple[str, ...] = ()
+    summary: Summary | None = None
     replies: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
-    examined_in: str | None = None
+    given_mode: str | None = None
     asked: int = 0
     kept: int = 0
     has_page: bool = False
 
     @property
+    def finished(self) -> Summary:
+        """The summary of a finished job."""
+        assert self.summary is not None, f"job {self.number} is not finished"
+        return self.summary
+
+    @property
     def seed(self) -> int:
         """The seed of a finished job."""
-        assert self.summary is not None
-        return int(self.summary["run"]["seed"])
+        return int(self.finished["run"]["seed"])
+
+    @property
+    def accuracy(self) -> AccuracyPart | None:
+        """The accuracy of its summary, if it got so far."""
+        return self.summary["accuracy"] if self.summary else None
+
+    @property
+    def model(self) -> Literal["base", "tuned"]:
+        """Whose replies count: the tuned model's, or the base one's where nothing was tuned."""
+        return "tuned" if self.accuracy and self.accuracy["tuned"] else "base"
 
     @property
     def mode(self) -> str | None:
-        """The mode that counts; None where nobody chose one."""
-        return self.examined_in or examined_model(self.summary)[1]
+        """The mode that counts; None where none was chosen."""
+        chosen = best_mode(self.accuracy, self.model) if self.accuracy else None
+        return self.given_mode or chosen
 
     @property
     def outcomes(self) -> Mapping[str, bool]:
@@ -53,32 +70,27 @@ class JobResult:
         return self.replies.get(self.mode or "", {})
 
     @property
-    def result(self) -> Mapping[str, Any] | None:
-        """Accuracy in the mode that `outcomes` are in; None where nothing was evaluated."""
-        return self.results.get(self.mode or "")
+    def results(self) -> Mapping[str, Accuracy]:
+        """Accuracy on the test questions in every mode that was evaluated."""
+        return results_by_mode(self.accuracy, self.model)
 
     @property
-    def results(self) -> Mapping[str, Mapping[str, Any]]:
-        """Accuracy on the test questions in every mode that was examined."""
-        accuracy = (self.summary or {}).get("accuracy") or {}
-        of_model = accuracy.get(examined_model(self.summary)[0]) or {}
-        return {mode: result for mode, result in of_model.items() if result}
+    def result(self) -> Accuracy | None:
+        """Accuracy in the mode that counts; None where nothing was evaluated."""
+        return self.results.get(self.mode or "")
 
     @property
     def validation(self) -> Mapping[str, float]:
         """Share of right answers on the validation questions, by mode."""
-        accuracy = (self.summary or {}).get("accuracy") or {}
-        found: Mapping[str, float] = (accuracy.get("validation") or {}).get(
-            examined_model(self.summary)[0], {}
-        )
-        return found
+        shares = self.accuracy.get("validation", {}) if self.accuracy else {}
+        return shares.get(self.model, {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
     """All jobs of one folder, in order. `question` is what the sweep was started to find out.
 
-    `superseded` counts jobs that are left out: the same words, with a config that has changed
+    `superseded` counts jobs that are left out: the same overrides, with a config that has changed
     since, are another job by now.
     """
 
@@ -88,28 +100,18 @@ class Sweep:
     superseded: int = 0
 
 
-def examined_model(summary: Mapping[str, Any] | None) -> tuple[str, str | None]:
-    """Whose replies count, and in which mode: the tuned model's, or the base one's alone."""
-    accuracy = (summary or {}).get("accuracy") or {}
-    who = "tuned" if accuracy.get("tuned") else "base"
-    return who, best_mode(accuracy, who)
-
-
 def varying_settings(jobs: Sequence[JobResult]) -> list[dict[str, str]]:
-    """Each job's words, as key and value, whose value differs between jobs; seeds left out."""
-    given = [dict(_read_word(word) for word in job.words) for job in jobs]
-    keys = dict.fromkeys(key for words in given for key in words)
+    """Each job's overrides, as key and value, whose value differs between jobs; seeds left out."""
+    settings = []
+    for job in jobs:
+        parts = [override.lstrip("+~").partition("=") for override in job.overrides]
+        settings.append({key: value for key, _, value in parts})
     varying = [
         key
-        for key in keys
-        if key.split(".")[0] not in _NO_SETTINGS and len({words.get(key) for words in given}) > 1
+        for key in dict.fromkeys(key for own in settings for key in own)
+        if key.split(".")[0] not in _NO_SETTINGS and len({own.get(key) for own in settings}) > 1
     ]
-    return [{key: words[key] for key in varying if key in words} for words in given]
-
-
-def _read_word(word: str) -> tuple[str, str]:
-    key, _, value = word.lstrip("+~").partition("=")
-    return key, value
+    return [{key: own[key] for key in varying if key in own} for own in settings]
 
 
 def name_settings(settings: Mapping[str, str]) -> str:

@@ -3,94 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import product
 
 from caft.estimators import STAND_IN
 from caft.report.headlines import routes_by_class
 from caft.report.sweep.arms import Arm, equal_budgets, pick_common_mode
-from caft.report.sweep.comparisons import ArmComparison, compare_pairs
-from caft.report.wording import count_of, name_estimator, p_in_words, points_between_bounds
-from caft.statistics import FEWEST_SEEDS, WORTHWHILE_GAIN, Verdict, judge_difference
+from caft.report.sweep.comparisons import compare_pairs
+from caft.report.sweep.schema import RoutingAnswerPart, RoutingPart, RoutingTestPart
+from caft.report.wording import capitalise, count_of, p_in_words, points_between
+from caft.statistics import FEWEST_SEEDS, WORTHWHILE_GAIN, Interval, Verdict, judge_difference
 
 ENTROPY = STAND_IN
 """The estimate that the paper routes by; others are answered in sentences of their own."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoutingTest:
-    """One arm against its random control: `comparison` is routed minus random."""
-
-    strategy: str
-    estimator: str | None
-    equal_in: tuple[str, ...]
-    comparison: ArmComparison
-    verdict: Verdict
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoutingAnswer:
-    """What the sweep says of routing by one estimate, in a word and plainly, and by which tests."""
-
-    estimator: str
-    verdict: Verdict
-    sentence: str
-    tests: tuple[RoutingTest, ...]
-
-    @property
-    def asked(self) -> str:
-        """The question that this answers."""
-        named = f"routing by {name_estimator(self.estimator)}"
-        routing = "entropy routing" if self.estimator == ENTROPY else named
-        return f"Does {routing} beat random routing at an equal budget?"
-
-
-def answer_routing(arms: Sequence[Arm], confidence: float) -> list[RoutingAnswer]:
-    """One answer an estimate, the paper's first: it is always there, others where tested.
+def answer_routing(arms: Sequence[Arm], confidence: float) -> RoutingPart:
+    """The answer for the paper's estimate, which is always there, and for others where tested.
 
     Every routed arm is tested against every random one that differs in nothing but the routing
     and had the same budget, both in their common mode.
     """
     tests = _test_routing(arms, confidence)
-    estimators = dict.fromkeys([ENTROPY, *(test.estimator for test in tests if test.estimator)])
-    return [
-        _answer(name, [test for test in tests if test.estimator == name], arms)
-        for name in estimators
-    ]
+    by_estimator: dict[str, list[RoutingTestPart]] = {ENTROPY: []}
+    for test in tests:
+        if test["estimator"]:
+            by_estimator.setdefault(test["estimator"], []).append(test)
+    of_entropy, *others = (_answer(name, own, arms) for name, own in by_estimator.items())
+    return {
+        "verdict": of_entropy["verdict"],
+        "sentence": of_entropy["sentence"],
+        "others": others,
+        "tests": [test for own in by_estimator.values() for test in own],
+    }
 
 
-def _test_routing(arms: Sequence[Arm], confidence: float) -> list[RoutingTest]:
-    matched = {}
+def _test_routing(arms: Sequence[Arm], confidence: float) -> list[RoutingTestPart]:
+    matched: dict[tuple[str, str], tuple[Arm, list[str]]] = {}
     pairs = []
     for control, arm in product(arms, arms):
         if not _are_rivals(control, arm):
             continue
         equal, mode = equal_budgets(control, arm), pick_common_mode(control, arm)
         if equal and mode:
-            matched[control.name, arm.name] = (arm, equal)
-            pairs.append((control.examine_in(mode), arm.examine_in(mode)))
-    found = []
-    for comparison in compare_pairs(pairs, confidence):
-        arm, equal = matched[comparison.first, comparison.second]
-        found.append(
-            RoutingTest(
-                strategy=arm.strategy,
-                estimator=arm.estimator,
-                equal_in=equal,
-                comparison=comparison,
-                verdict=judge_difference(
-                    comparison.difference, comparison.p_adjusted, comparison.seeds
-                ),
-            )
-        )
-    return found
+            matched[control.name, arm.name] = arm, equal
+            pairs.append((control.in_mode(mode), arm.in_mode(mode)))
+    tests: list[RoutingTestPart] = []
+    for pair in compare_pairs(pairs, confidence):
+        arm, equal = matched[pair["first"], pair["second"]]
+        gain = Interval(pair["value"], pair["low"], pair["high"], pair["n"])
+        verdict = judge_difference(gain, pair["p_adjusted"], pair["seeds"])
+        tests.append({**pair, "strategy": arm.strategy, "estimator": arm.estimator,
+                      "equal_in": equal, "verdict": verdict.value})  # fmt: skip
+    return tests
 
 
 def _are_rivals(control: Arm, arm: Arm) -> bool:
     """One routed at random and one not, all else equal, and routing plays a part."""
     return (
-        is_random(control)
-        and not is_random(arm)
+        control.is_random
+        and not arm.is_random
         and control.first["model"]["id"] == arm.first["model"]["id"]
         and control.stages == arm.stages
         and _beside_routing(control) == _beside_routing(arm)
@@ -103,64 +74,67 @@ def _beside_routing(arm: Arm) -> dict[str, str]:
     return {key: value for key, value in arm.settings.items() if key.split(".")[0] != "split"}
 
 
-def is_random(arm: Arm) -> bool:
-    """Whether its classes were drawn at random."""
-    return arm.strategy.startswith("random")
+def _answer(
+    estimator: str, tests: Sequence[RoutingTestPart], arms: Sequence[Arm]
+) -> RoutingAnswerPart:
+    verdict = _judge_together(tests)
+    text = _describe_budgets(tests, verdict) if tests else f"{_name_what_is_missing(arms)}."
+    sentence = f"{capitalise(verdict.value)}: {text}"
+    return {"estimator": estimator, "verdict": verdict.value, "sentence": sentence}
 
 
-def _answer(estimator: str, tests: Sequence[RoutingTest], arms: Sequence[Arm]) -> RoutingAnswer:
-    verdict = _judge_together([test.verdict for test in tests])
-    said = _say_budgets(tests, verdict) if tests else f"{_say_what_is_missing(arms)}."
-    return RoutingAnswer(
-        estimator=estimator,
-        verdict=verdict,
-        sentence=f"{capitalise(verdict.value)}: {said}",
-        tests=tuple(tests),
-    )
-
-
-def _judge_together(verdicts: Sequence[Verdict]) -> Verdict:
+def _judge_together(tests: Sequence[RoutingTestPart]) -> Verdict:
     # Equal calls favours routing by difficulty, since hard questions have longer rationales: a
     # gain that another control does not confirm is none yet.
-    for same in (Verdict.yes, Verdict.no):
-        if verdicts and all(verdict is same for verdict in verdicts):
-            return same
-    return Verdict.mixed if {Verdict.yes, Verdict.no} <= set(verdicts) else Verdict.unclear
+    verdicts = {Verdict(test["verdict"]) for test in tests}
+    if verdicts in ({Verdict.yes}, {Verdict.no}):
+        return verdicts.pop()
+    return Verdict.mixed if {Verdict.yes, Verdict.no} <= verdicts else Verdict.unclear
 
 
-def _say_budgets(tests: Sequence[RoutingTest], verdict: Verdict) -> str:
+def _describe_budgets(tests: Sequence[RoutingTestPart], verdict: Verdict) -> str:
     """A sentence for each way in which budgets are equal."""
-    budgets = dict.fromkeys(test.equal_in for test in tests)
-    by_budget = [[test for test in tests if test.equal_in == equal] for equal in budgets]
-    verdicts = [_judge_together([test.verdict for test in group]) for group in by_budget]
-    # The word that opens the answer need not be said again where all budgets agree.
+    by_budget: dict[tuple[str, ...], list[RoutingTestPart]] = {}
+    for test in tests:
+        by_budget.setdefault(tuple(test["equal_in"]), []).append(test)
+    verdicts = [_judge_together(group) for group in by_budget.values()]
+    # The word that opens the answer need not be repeated where all budgets agree.
     agree = len(set(verdicts)) == 1
-    said = [
-        _say_budget(group, of_budget, "" if agree else f" {of_budget.value}")
-        for group, of_budget in zip(by_budget, verdicts, strict=True)
+    sentences = [
+        _describe_budget(group, of_budget, "" if agree else f" {of_budget.value}")
+        for group, of_budget in zip(by_budget.values(), verdicts, strict=True)
     ]
-    if verdict is Verdict.yes and not any("teacher tokens" in equal for equal in budgets):
-        said.append("no random arm had as many teacher tokens.")
-    return " ".join([said[0], *map(capitalise, said[1:])])
+    if verdict is Verdict.yes and not any("teacher tokens" in equal for equal in by_budget):
+        sentences.append("no random arm had as many teacher tokens.")
+    return " ".join([sentences[0], *map(capitalise, sentences[1:])])
 
 
-def _say_budget(tests: Sequence[RoutingTest], verdict: Verdict, word: str) -> str:
+def _describe_budget(tests: Sequence[RoutingTestPart], verdict: Verdict, word: str) -> str:
     """The verdict at one budget, with the numbers of the test that supports it least."""
-    agreeing = [test for test in tests if test.verdict is verdict] or tests
-    told = max(agreeing, key=lambda test: test.comparison.p_adjusted)
-    budget = f"at equal {' and '.join(told.equal_in)}"
+    agreeing = [test for test in tests if test["verdict"] == verdict.value] or tests
+    weakest = max(agreeing, key=lambda test: test["p_adjusted"])
+    budget = f"at equal {' and '.join(weakest['equal_in'])}"
     if len(tests) > 1:
         budget += f", in the weakest of {count_of(len(tests), 'comparison')}"
-    return f"{budget}{word}, {_say_test(told)}"
+    return f"{budget}{word}, {_describe_test(weakest)}"
 
 
-def capitalise(text: str) -> str:
-    """The text with its first letter large, all others as they are."""
-    return text[:1].upper() + text[1:]
+def _describe_test(test: RoutingTestPart) -> str:
+    text = (
+        f"{test['second']} minus {test['first']} is {points_between(test)} in {test['mode']} mode "
+        f"over {count_of(test['n'], 'test question')} and {count_of(test['seeds'], 'seed')}, "
+        f"{p_in_words(test['p_adjusted'])} after Holm's correction"
+    )
+    if test["verdict"] != Verdict.unclear.value:
+        return f"{text}."
+    if test["seeds"] < FEWEST_SEEDS:
+        return f"{text}; fewer than {FEWEST_SEEDS} seeds say nothing about other seeds."
+    worth = f"{100 * WORTHWHILE_GAIN:g} points"
+    return f"{text}; neither chance nor a gain above {worth} is ruled out."
 
 
-def _say_what_is_missing(arms: Sequence[Arm]) -> str:
-    if not any(is_random(arm) for arm in arms):
+def _name_what_is_missing(arms: Sequence[Arm]) -> str:
+    if not any(arm.is_random for arm in arms):
         return "no finished job routes at random (split=random)"
     if not any(arm.estimator == ENTROPY for arm in arms):
         return f"no finished job routes by entropy (split=entropy split.estimator={ENTROPY})"
@@ -168,20 +142,3 @@ def _say_what_is_missing(arms: Sequence[Arm]) -> str:
         "no random arm had the same method, the same other settings and the same teacher calls "
         "or tokens"
     )
-
-
-def _say_test(test: RoutingTest) -> str:
-    found = test.comparison
-    gain = found.difference
-    text = (
-        f"{found.second} minus {found.first} is "
-        f"{points_between_bounds(gain.value, gain.low, gain.high)} in {found.mode} mode over "
-        f"{count_of(gain.n, 'test question')} and {count_of(found.seeds, 'seed')}, "
-        f"{p_in_words(found.p_adjusted)} after Holm's correction"
-    )
-    if test.verdict is not Verdict.unclear:
-        return f"{text}."
-    if found.seeds < FEWEST_SEEDS:
-        return f"{text}; fewer than {FEWEST_SEEDS} seeds say nothing about other seeds."
-    worth = f"{100 * WORTHWHILE_GAIN:g} points"
-    return f"{text}; neither chance nor a gain above {worth} is ruled out."

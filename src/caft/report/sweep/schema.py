@@ -8,7 +8,9 @@ and is null for one seed.
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Literal
+
+from typing_extensions import TypedDict
 
 from caft.report.schema import Area, Share
 
@@ -49,9 +51,15 @@ class ArmPart(TypedDict):
 
 
 class ComparisonPart(Share):
-    """Second minus first arm; see `comparisons.py` for what the numbers mean.
+    """Second minus first arm, on the same test questions.
 
-    `mode` is the one that both are examined in, null where each is in its own.
+    `value` is the difference of the mean accuracies, with the bootstrap's bounds over questions
+    and seeds. `mode` is the one that both are evaluated in, null where each is in its own.
+    `only_first` and `only_second` count the replies that one of the two alone got right, over the
+    paired `seeds`. `p_value` is the exact test that flips the sign of each question's difference,
+    summed over those seeds (McNemar's for one seed), `p_adjusted` Holm's over all comparisons made
+    together. The test covers other questions put to these very models, the interval other seeds
+    too, so that `clear` needs both. `detectable` is the least difference that would be revealed.
     """
 
     first: str
@@ -67,7 +75,7 @@ class ComparisonPart(Share):
 
 
 class RoutingTestPart(ComparisonPart):
-    """A routed arm against its random control at an equal budget."""
+    """A routed arm (second) against its random control at an equal budget."""
 
     strategy: str
     estimator: str | None
@@ -75,8 +83,11 @@ class RoutingTestPart(ComparisonPart):
     verdict: str
 
 
-class OtherRoutingPart(TypedDict):
-    """The same answer for an estimate that is not the paper's."""
+class RoutingAnswerPart(TypedDict):
+    """Whether routing by one estimate beats its random controls: in a word, and plainly.
+
+    The word is yes, no, it depends (one control says yes and one no) or not enough data to tell.
+    """
 
     estimator: str
     verdict: str
@@ -84,15 +95,11 @@ class OtherRoutingPart(TypedDict):
 
 
 class RoutingPart(TypedDict):
-    """Whether routing by answer entropy beats its random controls: in a word, and plainly.
-
-    The word is yes, no, it depends (one control says yes and one no) or not enough data to tell.
-    `tests` holds those of all estimates.
-    """
+    """The answer for answer entropy, those for `others`, and the `tests` of all estimates."""
 
     verdict: str
     sentence: str
-    others: list[OtherRoutingPart]
+    others: list[RoutingAnswerPart]
     tests: list[RoutingTestPart]
 
 
@@ -121,8 +128,8 @@ class AnswerPart(TypedDict):
 class SweepSummary(TypedDict):
     """The whole of a sweep's summary.json.
 
-    `superseded` counts jobs that are in none of its lists: their words, with the config as it is
-    by now, are other jobs.
+    `superseded` counts jobs that are in none of its lists: their overrides, with the config as it
+    is by now, are other jobs.
     """
 
     schema: Literal[1]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from importlib import import_module
+from itertools import product
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from caft.errors import UserError
-from caft.report.sweep.markdown import tabulate, tabulate_tests
-from caft.report.wording import area_between, percent_between, usd
+from caft.report.sweep.markdown import write_table
+from caft.report.sweep.schema import ArmPart, SweepSummary
+from caft.report.sweep.tables import tabulate_arms, tabulate_tests
+from caft.report.wording import area_between
 
 _PRICES = (
     ("cost/teacher_completion_tokens", "teacher tokens"),
@@ -17,102 +22,71 @@ _PRICES = (
     ("cost/trained_total_tokens", "trained tokens"),
     ("cost/teacher_usd", "USD"),
 )
+_COLUMNS = ("setting", "seeds", "accuracy", "mode", "rationales", "trained tokens", "USD",
+            "cut points")  # fmt: skip
 
 
 def publish_report(folder: Path, project: str, *, draft: bool) -> str:
     """Save a report on the sweep in `folder`, whose summary.json is there; returns its address.
 
     `project` is ENTITY/PROJECT, where the sweep's runs were logged with logger=wandb. UserError
-    where the extra is missing, nobody is logged in or the project cannot be found.
+    where the extra is missing, or W&B refuses: no login, no such project.
     """
-    entity, name = _read_project(project)
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    entity, _, name = project.partition("/")
+    if not entity or not name or "/" in name:
+        raise UserError(f"--wandb is {project!r}; give ENTITY/PROJECT")
+    summary: SweepSummary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     report = build_report(summary, group=folder.resolve().name, entity=entity, project=name)
     try:
         report.save(draft=draft)
     except Exception as error:
         # The library raises plain exceptions, for want of a login as well as of a network.
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"the W&B report could not be saved: {_first_line(error)}; check {project}, "
+            f"the W&B report could not be saved: {first_line}; check {project}, "
             "the login (wandb login) and the network. report.html is written"
         ) from error
     return str(report.url)
 
 
-def _read_project(project: str) -> tuple[str, str]:
-    entity, _, name = project.partition("/")
-    if not entity or not name or "/" in name:
-        raise UserError(f"--wandb is {project!r}; give ENTITY/PROJECT")
-    return entity, name
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def build_report(summary: Mapping[str, Any], *, group: str, entity: str, project: str) -> Any:
+def build_report(summary: SweepSummary, *, group: str, entity: str, project: str) -> Any:
     """The unsaved report of a sweep's summary; its runs are those of W&B's `group`."""
     reports = _import_reports()
+    routing = summary["routing"]
+    settings = write_table(tabulate_arms(summary["arms"]).select(*_COLUMNS), _escape)
+    tests = write_table(tabulate_tests(routing["tests"]), _escape)
+    answers = [
+        block
+        for answer in summary["answers"]
+        for block in (reports.H3(answer["asked"]), reports.P(answer["answer"]))
+    ]
     return reports.Report(
         entity=entity,
         project=project,
         title=f"CAFT sweep {summary['name']}"[:128],
-        description=summary["routing"]["sentence"],
+        description=routing["sentence"],
         width="fluid",
         blocks=[
             reports.TableOfContents(),
-            *_write_findings(reports, summary),
+            reports.H1("Findings"),
+            *answers,
             reports.H1("Settings"),
-            reports.MarkdownBlock(text=tabulate_arms(summary["arms"])),
+            reports.MarkdownBlock(text=settings),
             reports.H1("Routing against chance"),
-            reports.MarkdownBlock(text=tabulate_routing(summary["routing"])),
+            reports.MarkdownBlock(text=f"**{_escape(routing['sentence'])}**\n\n{tests}"),
             reports.H1("Runs"),
-            *_draw_panels(reports, summary, group, entity, project),
+            *_show_runs(reports, summary, group, entity, project),
         ],
     )
 
 
-def _import_reports() -> Any:
+def _import_reports() -> ModuleType:
     try:
-        import wandb_workspaces.reports.v2 as reports
+        return import_module("wandb_workspaces.reports.v2")
     except ImportError as error:
         raise UserError(
             "wandb-workspaces is not installed; pip install 'caft[report]', or leave out --wandb"
         ) from error
-    return reports
-
-
-def _write_findings(reports: Any, summary: Mapping[str, Any]) -> list[Any]:
-    blocks = [reports.H1("Findings")]
-    for answer in summary["answers"]:
-        blocks += [reports.H3(answer["asked"]), reports.P(answer["answer"])]
-    return blocks
-
-
-def tabulate_arms(arms: Sequence[Mapping[str, Any]]) -> str:
-    """The headline table in Markdown."""
-    rows = [
-        (
-            arm["name"],
-            str(len(arm["seeds"])),
-            percent_between(arm["accuracy"]),
-            ", ".join(arm["modes"]),
-            f"{arm['cost']['rationales_kept']:,.0f}",
-            f"{arm['cost']['trained_total_tokens']:,.0f}",
-            usd(arm["cost"]["teacher_usd"]),
-            ", ".join(f"{cut:.3g}" for cut in arm["thresholds"]),
-        )
-        for arm in arms
-    ]
-    head = ("setting", "seeds", "accuracy", "mode", "rationales", "trained tokens", "USD",
-            "cut points")  # fmt: skip
-    return tabulate(head, rows, _escape)
-
-
-def tabulate_routing(routing: Mapping[str, Any]) -> str:
-    """The answer in a sentence, and its tests in Markdown."""
-    tests = tabulate_tests(routing["tests"], _escape)
-    return f"**{_escape(routing['sentence'])}**\n\n{tests}"
 
 
 def _escape(text: str) -> str:
@@ -121,61 +95,45 @@ def _escape(text: str) -> str:
     return " ".join(marked.split())
 
 
-def _draw_panels(
-    reports: Any, summary: Mapping[str, Any], group: str, entity: str, project: str
-) -> list[Any]:
-    runsets = [
-        _select_runs(reports, method, group, entity, project)
-        for method in dict.fromkeys(arm["method"] for arm in summary["arms"])
-    ]
-    if not runsets:
-        return []
-    panels = [
-        *_draw_prices(reports, summary["arms"]),
-        *_draw_cuts(reports, summary["arms"]),
-        *_draw_areas(reports, summary["jobs"]),
-    ]
-    note = reports.P(_say_areas(summary["jobs"]))
-    return [note, reports.PanelGrid(runsets=runsets, panels=panels)]
-
-
-def _select_runs(reports: Any, method: str, group: str, entity: str, project: str) -> Any:
+def _show_runs(
+    reports: ModuleType, summary: SweepSummary, group: str, entity: str, project: str
+) -> list[object]:
+    """A set of runs for each method, and panels over all of them."""
     from wandb_workspaces import expr
 
-    filters = expr.And(expr.Metric("Group") == group, expr.Metric("JobType") == method)
-    return reports.Runset(entity=entity, project=project, name=method, filters=filters)
-
-
-def _accuracies(arms: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Summary metrics of the modes that were chosen on validation questions."""
-    modes = sorted({mode for arm in arms for mode in arm["modes"]})
-    return [(f"accuracy/tuned/{mode}/value", f"accuracy, {mode} mode") for mode in modes]
-
-
-def _draw_prices(reports: Any, arms: Sequence[Mapping[str, Any]]) -> list[Any]:
-    return [
-        _scatter(reports, price, accuracy, f"{said} by {words}")
-        for accuracy, said in _accuracies(arms)
-        for price, words in _PRICES
-    ]
-
-
-def _draw_cuts(reports: Any, arms: Sequence[Mapping[str, Any]]) -> list[Any]:
-    cuts = max((len(arm["thresholds"]) for arm in arms), default=0)
-    return [
-        _scatter(reports, f"split/thresholds/{k}", accuracy, f"{said} by cut point {k + 1}")
-        for accuracy, said in _accuracies(arms)
-        for k in range(cuts)
-    ]
-
-
-def _scatter(reports: Any, x: str, y: str, title: str) -> Any:
-    return reports.ScatterPlot(x=reports.SummaryMetric(x), y=reports.SummaryMetric(y), title=title)
-
-
-def _draw_areas(reports: Any, jobs: Sequence[Mapping[str, Any]]) -> list[Any]:
-    if not any(job["roc_auc"] for job in jobs):
+    if not summary["arms"]:
         return []
+    of_group = expr.Metric("Group") == group
+    runsets = [
+        reports.Runset(entity=entity, project=project, name=method,
+                       filters=expr.And(of_group, expr.Metric("JobType") == method))
+        for method in dict.fromkeys(arm["method"] for arm in summary["arms"])
+    ]  # fmt: skip
+    areas = dict.fromkeys(area_between(job["roc_auc"]) for job in summary["jobs"] if job["roc_auc"])
+    note = "ROC AUC of the estimate in use against the base model's mistakes: "
+    panels = _draw_accuracies(reports, summary["arms"]) + (_draw_areas(reports) if areas else [])
+    return [
+        reports.P(f"{note}{', '.join(areas) or 'none'}."),
+        reports.PanelGrid(runsets=runsets, panels=panels),
+    ]
+
+
+def _draw_accuracies(reports: ModuleType, arms: Sequence[ArmPart]) -> list[object]:
+    """Accuracy in each mode that was chosen on validation questions, by price and cut point."""
+    modes = sorted({mode for arm in arms for mode in arm["modes"]})
+    cuts = range(max(len(arm["thresholds"]) for arm in arms))
+    of_cuts = [(f"split/thresholds/{k}", f"cut point {k + 1}") for k in cuts]
+    return [
+        reports.ScatterPlot(
+            x=reports.SummaryMetric(metric),
+            y=reports.SummaryMetric(f"accuracy/tuned/{mode}/value"),
+            title=f"accuracy, {mode} mode by {words}",
+        )
+        for mode, (metric, words) in product(modes, (*_PRICES, *of_cuts))
+    ]
+
+
+def _draw_areas(reports: ModuleType) -> list[object]:
     curve = reports.LinePlot(
         title="ROC curve of the base model's mistakes",
         x="roc/false_positive_rate",
@@ -189,10 +147,3 @@ def _draw_areas(reports: Any, jobs: Sequence[Mapping[str, Any]]) -> list[Any]:
         range_x=(0, 1),
     )
     return [curve, areas]
-
-
-def _say_areas(jobs: Sequence[Mapping[str, Any]]) -> str:
-    areas = dict.fromkeys(area_between(job["roc_auc"]) for job in jobs if job["roc_auc"])
-    if not areas:
-        return "No job has a ROC AUC."
-    return f"ROC AUC of the estimate in use against the base model's mistakes: {', '.join(areas)}."

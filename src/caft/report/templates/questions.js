@@ -28,8 +28,8 @@
     return made;
   }
 
-  function said(text) {
-    var made = make("span", text, "said");
+  function quoted(text) {
+    var made = make("span", text, "quoted");
     made.dir = "auto";
     return made;
   }
@@ -37,7 +37,7 @@
   function paragraph(who, text) {
     var made = make("p");
     made.appendChild(make("strong", who + ": "));
-    made.appendChild(said(text));
+    made.appendChild(quoted(text));
     return made;
   }
 
@@ -79,7 +79,7 @@
 
   function fillCell(cell, key, row) {
     if (key === "text") {
-      var text = make("div", row.text, "said");
+      var text = make("div", row.text, "quoted");
       text.dir = "auto";
       cell.appendChild(text);
       cell.appendChild(showMore(row));

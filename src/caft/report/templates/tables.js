@@ -20,7 +20,7 @@
     header.setAttribute("aria-sort", falling ? "descending" : "ascending");
   }
 
-  // A header that can be sorted by; `sort` is told the header and the direction.
+  // A header that can be sorted by; `sort` gets the header and the direction.
   function makeButton(header, sort) {
     var button = document.createElement("button");
     button.type = "button";

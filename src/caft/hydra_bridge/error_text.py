@@ -1,0 +1,207 @@
+"""Errors of Hydra and OmegaConf in one line: what was given, what is allowed, what was meant."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    GrammarParseError,
+    InterpolationResolutionError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+    ValidationError,
+)
+from yaml import MarkedYAMLError
+
+from caft.errors import UserError
+from caft.hydra_bridge.overrides import (
+    dial_types,
+    holds_text,
+    is_quoted,
+    list_example,
+    member_type,
+    show_form,
+)
+from caft.run_config import KINDS, RunConfig
+
+_WITH_EXTRA_SWEEP = ("joblib", "submitit_local", "submitit_slurm", "optuna")
+_LONGEST_LINE = 300
+_KINDS_OF_VALUES = {"Integer": "a whole number", "Float": "a number"}
+_GLOBAL_GROUPS = ("experiment", "multirun_sweeps")
+"""Groups whose files set values anywhere; they are no part of RunConfig."""
+
+
+def explain(error: BaseException) -> str:
+    """What was given, what is allowed and, where a name is near, what was probably meant."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, HydraException):
+        return _explain_hydra(error)
+    if isinstance(error, OmegaConfBaseException):
+        return _explain_omegaconf(error)
+    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"{mark.name}, line {mark.line + 1}, is no YAML: {error.problem}"
+    return _first_line(error)
+
+
+def _explain_hydra(error: HydraException) -> str:
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, OmegaConfBaseException):
+        return f"{_explain_omegaconf(cause)}{_where(str(error))}"
+    match error:
+        case MissingConfigException():
+            return _explain_choice(error)
+        case OverrideParseException():
+            return f"cannot read {error.override!r}; {_show_readable(str(error.override))}"
+        case ConfigCompositionException() if "--multirun" in str(error):
+            return f"{_first_line(error)}; {_show_unambiguous(_first_line(error))}"
+    return _first_line(error)
+
+
+def _show_readable(override: str) -> str:
+    """The form in which Hydra can read what `override` is meant to set."""
+    key, equals, value = override.partition("=")
+    if not equals or not key or not override.isprintable():
+        return "write key=value"
+    if "[" in key:  # as Python and OmegaConf write it
+        dotted = re.sub(r"\[(\w+)\]", r".\1", key)
+        return f"write {dotted}={value}" if "[" not in dotted else "write key=value"
+    if member_type(key.lstrip("+")) is not None:
+        example = list_example(key.lstrip("+"))
+        return f"write a list as in {example}, and a member with other signs in double quotes"
+    return f"write it as {show_form(key, value[1:-1] if is_quoted(value) else value)}"
+
+
+def _show_unambiguous(line: str) -> str:
+    key, _, value = line.partition("'")[2].removesuffix("'").partition("=")
+    if hint := _name_settings(key.lstrip("+")):
+        return hint
+    one_text = holds_text(key.lstrip("+")) and value.isprintable()
+    more = f", or write one text as {show_form(key, value)}" if one_text else ""
+    return f"add -m to sweep over its values{more}"
+
+
+def _name_settings(key: str) -> str:
+    """What to set in place of `key`, where no setting of ours is called that or has one value."""
+    known = dial_types()
+    owner, _, name = key.rpartition(".")
+    if not name or not any(dial.startswith(f"{owner}.") for dial in known) or not owner:
+        return ""  # a group's options, a table's own names, and what is Hydra's
+    inner = [dial for dial in known if dial.startswith(f"{key}.")]
+    if inner:
+        return f"{key} holds several settings; set each of them, as in {inner[0]}=..."
+    return "" if key in known else f"there is no setting {key}{did_you_mean(key, known)}"
+
+
+def _explain_omegaconf(error: OmegaConfBaseException) -> str:
+    match error:
+        case ConfigKeyError() | ConfigAttributeError():
+            return _explain_key(error)
+        case MissingMandatoryValue():
+            return f"{error.full_key} is missing; give {error.full_key}=..."
+        case ValidationError() if error.full_key:
+            # As it is typed: OmegaConf writes stages[0], and no command line takes that.
+            key = re.sub(r"\[(\d+)\]", r".\1", str(error.full_key))
+            if member_type(key) is not None:
+                return (
+                    f"{key} is wrong: {_first_line(error)}; give a list, as in {list_example(key)}"
+                )
+            return f"{key} is wrong: {_first_line(error)}{_what_fits(error)}"
+    return _first_line(error)
+
+
+def explain_reference(path: str, raw: str, error: OmegaConfBaseException) -> str:
+    """`path` holds `raw`, a reference such as ${name}, that leads nowhere or back to itself."""
+    reason = _first_line(error)
+    if "Recursive" in reason:
+        return f"{path} is {_cut(raw)}, which leads back to {path} itself; give a value"
+    # OmegaConf puts its own words before those of the resolver.
+    reason = re.sub(r"^\w+ raised while resolving interpolation: ", "", reason).strip('"')
+    literal = holds_text(path) and raw.isprintable()
+    return (
+        f"{path} is {_cut(raw)}, which cannot be looked up: {reason}; give a value, or refer to a "
+        "setting that is there"
+        + (f"; where the text itself holds ${{, write {show_form(path, raw)}" if literal else "")
+    )
+
+
+def name_references(error: BaseException, overrides: Sequence[str]) -> str:
+    """The command line's references, where one is broken and OmegaConf does not say which."""
+    if not isinstance(error, InterpolationResolutionError | GrammarParseError):
+        return ""
+    with_reference = [override for override in overrides if "${" in override]
+    return f" (in {' '.join(with_reference)})" if with_reference else ""
+
+
+def _what_fits(error: ValidationError) -> str:
+    kind = re.search(r"could not be converted to (Integer|Float)", str(error))
+    return f"; give {_KINDS_OF_VALUES[kind[1]]}" if kind else ""
+
+
+def _explain_choice(error: MissingConfigException) -> str:
+    group, _, option = (error.missing_cfg_file or "").rpartition("/")
+    if not error.options:
+        return _first_line(error)
+    options = sorted(error.options)
+    hint = did_you_mean(option, options)
+    if option in _WITH_EXTRA_SWEEP:
+        hint = "; the others come with: pip install 'caft[sweep]'"
+    return f"no {group} {option!r}; there are {', '.join(options)}{hint}"
+
+
+def _explain_key(error: OmegaConfBaseException) -> str:
+    full_key, key, parent = str(error.full_key), str(error.key), error.parent_node
+    names = [str(name) for name in parent if name != "hydra"] if parent is not None else []
+    owner, _, _ = full_key.rpartition(".")
+    if not owner:
+        names = sorted({*names, *(field.name for field in dataclasses.fields(RunConfig))})
+        names += _GLOBAL_GROUPS
+    hint = did_you_mean(key, names) or _name_other_kinds(owner, key)
+    if owner and error.object_type is dict:
+        hint += f"; to add a name of your own put + before it: +{full_key}=..."
+    return (
+        f"there is no setting {full_key}; {owner or 'a run'} has {', '.join(names) or 'none'}{hint}"
+    )
+
+
+def _name_other_kinds(group: str, key: str) -> str:
+    """Which kinds of the group do have the key: `teacher.base_url` while teacher=worked."""
+    kinds = KINDS.get(group, {}).items()
+    having = [kind for kind, schema in kinds if key in schema.__dataclass_fields__]
+    return f"; {group} of kind {' or '.join(having)} has it" if having else ""
+
+
+def _where(message: str) -> str:
+    if in_file := re.match(r"In '([^']+)'", message):
+        return f" (in {in_file[1]}.yaml)"
+    in_override = re.match(r"Error merging override (.+)", message)
+    return f" (in {in_override[1]})" if in_override else ""
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # What was given is quoted, however long it is.
+    return _cut(lines[0]) if lines else type(error).__name__
+
+
+def _cut(line: str) -> str:
+    half = _LONGEST_LINE // 2
+    return line if len(line) <= _LONGEST_LINE else f"{line[:half]} ... {line[-half:]}"
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """A hint where one of `names` is near; empty where none is."""
+    near = difflib.get_close_matches(name, list(names), n=1)
+    return f"; did you mean {near[0]}?" if near else ""

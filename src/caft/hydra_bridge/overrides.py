@@ -1,0 +1,178 @@
+"""Overrides of a command line, put into Hydra's grammar by the type of the dial that they set.
+
+Where only a list can be meant, commas make a list, quoted or not; where only a text can be meant,
+digits stay as they were typed. Everything else is left to Hydra.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum
+from functools import cache
+from typing import get_args, get_origin, get_type_hints
+
+from hydra.core.override_parser.types import Quote, QuotedString
+
+from caft.dials import read_hint
+from caft.errors import UserError
+from caft.run_config import KINDS, ONE_KIND, RunConfig
+
+_BARE = re.compile(r"[A-Za-z_][\w./-]*", re.ASCII)
+_NO_TEXT = re.compile(r"(?i:true|false|null|nan|[-+]?inf)|[-+]?[\d_.]+(?:[eE][-+]?[\d_]+)?")
+_FUNCTION = re.compile(r"(?:choice|extend_list|range|interval|shuffle|sort|tag)\(.*\)", re.DOTALL)
+_MOST_DIGITS = 4000
+_TOO_MANY_DIGITS = re.compile(rf"\d{{{_MOST_DIGITS + 1}}}")
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+_CLOSING = {"[": "]", "(": ")", "{": "}"}
+
+
+@cache
+def dial_types() -> dict[str, set[object]]:
+    """The types of every dial, by its key; several where a group's kinds differ in them."""
+    found: dict[str, set[object]] = defaultdict(set)
+    schemas = [(group, kind) for group, kinds in KINDS.items() for kind in kinds.values()]
+    for group, schema in [("", RunConfig), *schemas, *ONE_KIND.items()]:
+        for key, kind in _walk(group, schema):
+            found[key].add(kind)
+    return dict(found)
+
+
+def _walk(owner: str, schema: type) -> Iterator[tuple[str, object]]:
+    hints = get_type_hints(schema)
+    for field in dataclasses.fields(schema):
+        key = f"{owner}.{field.name}" if owner else field.name
+        kind, _, _ = read_hint(hints[field.name])
+        yield key, kind
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            yield from _walk(key, kind)
+
+
+def member_type(key: str) -> object:
+    """What the dial `key` is a list of; None where it is no list, or not always one."""
+    kinds = dial_types().get(key, set())
+    kind = next(iter(kinds)) if len(kinds) == 1 else None
+    return get_args(kind)[0] if get_origin(kind) is list else None
+
+
+def list_example(key: str) -> str:
+    """How the list `key` is written, with members of the right type."""
+    member = member_type(key)
+    members = ["A", "B"]
+    if member is float:
+        members = ["0.25", "0.75"]
+    elif isinstance(member, type) and issubclass(member, Enum):
+        members = [choice.name for choice in member][:2]
+    return f"{key}=[{','.join(members)}]"
+
+
+def holds_text(key: str) -> bool:
+    """Whether the dial `key` is one text, whatever it looks like."""
+    return dial_types().get(key) == {str}
+
+
+def type_overrides(overrides: Iterable[str]) -> list[str]:
+    """The overrides as Hydra reads them, each by its dial's type."""
+    return [_type_override(override) for override in overrides]
+
+
+def _type_override(override: str) -> str:
+    head, equals, value = override.partition("=")
+    key, value = head.lstrip("+"), value.strip()
+    if _HALF_A_PAIR.search(override):
+        raise UserError(f"{head!a} holds bytes that are no UTF-8; rename what it names")
+    if not equals or value in ("", "null"):
+        return override
+    if holds_text(key) and _NO_TEXT.fullmatch(value):
+        return f"{head}={quote_text(value)}"
+    if _TOO_MANY_DIGITS.search(value):
+        raise UserError(
+            f"{key} has a number of more than {_MOST_DIGITS:,} digits; give a shorter one"
+        )
+    if (member := member_type(key)) is not None:
+        return f"{head}={_write_lists(value, member)}"
+    return override
+
+
+def _write_lists(value: str, member: object) -> str:
+    """`A,B`, `[A,B]`, `'A,B'` or `["A","B"]` as one Hydra list.
+
+    Lists in brackets with commas between, as in `[A,B],[C,D]`, stay several: a sweep's values.
+    """
+    value = _unquoted(value) or "[]"
+    unclosed = value[0] == "[" and value[-1] != "]"
+    parts = _split_at_commas(value)
+    reference = len(parts) == 1 and value.startswith("${")
+    if unclosed or reference or _FUNCTION.fullmatch(value):
+        return value
+    if not all(_is_list(part) or part == "null" for part in parts):
+        return _write_list(parts, member)
+    lists = (
+        _write_list(_split_at_commas(part[1:-1]), member) if _is_list(part) else part
+        for part in parts
+    )
+    return ",".join(lists)
+
+
+def _is_list(part: str) -> bool:
+    return part.startswith("[") and part.endswith("]")
+
+
+def _write_list(parts: Sequence[str], member: object) -> str:
+    return f"[{','.join(map(_write_text, parts) if member is str else parts)}]"
+
+
+def _write_text(part: str) -> str:
+    bare = _BARE.fullmatch(part) and not _NO_TEXT.fullmatch(part)
+    return part if bare or is_quoted(part) or "${" in part else quote_text(part)
+
+
+def is_quoted(text: str) -> bool:
+    """Whether `text` begins and ends with the same kind of quote."""
+    return len(text) > 1 and text[0] in "\"'" and text[-1] == text[0]
+
+
+def quote_text(text: str) -> str:
+    """`text` in double quotes, which Hydra and OmegaConf read as exactly that text."""
+    return str(QuotedString(escape_interpolation(text), Quote.double).with_quotes())
+
+
+def escape_interpolation(text: str) -> str:
+    """`text` in which OmegaConf finds nothing to fill in; it reads it as `text` again."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+
+
+def show_form(key: str, text: str) -> str:
+    """How a shell's command line sets the dial `key` to `text`, whatever signs are in it."""
+    return shlex.quote(f"{key}={quote_text(text)}")
+
+
+def _split_at_commas(text: str) -> list[str]:
+    """The parts between commas that stand in no quotes and no brackets, without outer space."""
+    parts: list[str] = []
+    start, closers, quote = 0, "", ""
+    for place, sign in enumerate(text):
+        if quote:
+            quote = "" if sign == quote and text[place - 1] != "\\" else quote
+        elif sign in "\"'" and not text[start:place].strip(" [{("):
+            quote = sign
+        elif sign in _CLOSING:
+            closers += _CLOSING[sign]
+        elif closers.endswith(sign) and closers:
+            closers = closers[:-1]
+        elif sign == "," and not closers:
+            parts.append(text[start:place])
+            start = place + 1
+    # Brackets and quotes that nothing closes are signs like others.
+    parts = text.split(",") if closers or quote else [*parts, text[start:]]
+    stripped = [part.strip() for part in parts]
+    return stripped if stripped[-1] else stripped[:-1]
+
+
+def _unquoted(value: str) -> str:
+    """What stands in the quotes, where one pair encloses all of it."""
+    whole = re.fullmatch(r"""(["'])((?:(?!\1)[^\\]|\\.)*)\1""", value, re.DOTALL)
+    return value if whole is None else whole[2].replace(f"\\{whole[1]}", whole[1]).strip()

@@ -1,0 +1,277 @@
+"""Where the rows of a pack lie, and causal attention inside each of them.
+
+The attention function is registered with transformers under a name of its own. For a name without
+a mask function transformers builds no mask at all, which is what packing wants, and what makes it
+WRONG for padded batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+from caft.kernels.attention import (
+    Heads,
+    KeysAndValues,
+    attend_short_rows,
+    attend_trained_rows,
+    put_before,
+)
+from caft.kernels.kv_cache import NewRows, ReplyCache, SharedPrefix
+from caft.kernels.rotary import fused_rotary
+from caft.kernels.varlen import Sequences, attend_at_once, can_attend_at_once, plan_sequences
+from caft.protocols import CausalLM
+
+PACKED_ATTENTION = "caft_packed"
+# What some models ask of their attention, and ours cannot do.
+_UNSUPPORTED = {"s_aux": "sink", "softcap": "soft cap"}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """`count` rows of `length` tokens each, side by side from token `start` on.
+
+    All of them read the tokens of `prefix`, a run of one, before their own.
+    """
+
+    start: int
+    count: int
+    length: int
+    prefix: Run | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Of all its rows."""
+        return self.count * self.length
+
+    @property
+    def stop(self) -> int:
+        """The token behind its last."""
+        return self.start + self.tokens
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the rows of a packed sequence lie: its runs, end to end.
+
+    Every row reads `prefix` first. Keys and values are given to `keep` where they are wanted
+    later: those of a shared prefix, or of prompts that are going to be replied to. With `replies`
+    the sequence is the newest token of every reply instead, and each looks back over its own row.
+    """
+
+    runs: tuple[Run, ...]
+    prefix: SharedPrefix | None = None
+    keep: SharedPrefix | NewRows | None = None
+    replies: ReplyCache | None = None
+    _sequences: dict[torch.device, tuple[Sequences, ...]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    @cached_property
+    def groups(self) -> tuple[tuple[Run, ...], ...]:
+        """Neighbouring runs with the same prefix, from one length to its double."""
+        groups: list[list[Run]] = []
+        for run in self.runs:
+            first, last = (groups[-1][0], groups[-1][-1]) if groups else (None, None)
+            if (
+                first is None
+                or last is None
+                or run.prefix != first.prefix
+                or not (last.length <= run.length <= 2 * first.length)
+            ):
+                groups.append([])
+            groups[-1].append(run)
+        return tuple(map(tuple, groups))
+
+    def sequences(self, device: torch.device) -> tuple[Sequences, ...]:
+        """Its rows for `attend_at_once`, planned once for all layers of a pass."""
+        if device not in self._sequences:
+            rows = [
+                (
+                    range(0) if run.prefix is None else range(run.prefix.start, run.prefix.stop),
+                    range(start, start + run.length),
+                )
+                for run in self.runs
+                for start in range(run.start, run.stop, run.length)
+            ]
+            prefix = 0 if self.prefix is None else self.prefix.length
+            self._sequences[device] = plan_sequences(rows, prefix, device)
+        return self._sequences[device]
+
+
+@contextmanager
+def packed_attention(model: CausalLM) -> Iterator[None]:
+    """Switch `model` to packed attention and fused rotary embedding, and back."""
+    ordinary = model.config._attn_implementation
+    _set_attention(model, PACKED_ATTENTION)
+    try:
+        with fused_rotary(model):
+            yield
+    finally:
+        _set_attention(model, ordinary)
+
+
+def _set_attention(model: CausalLM, name: str) -> None:
+    if model.config.sub_configs:
+        model.set_attn_implementation(name)
+    else:
+        # That walks through all layers, milliseconds in every pass; they read this config.
+        model.config._attn_implementation = name
+
+
+def attend_within_rows(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    layout: Layout,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    **others: object,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention inside each row. Query [1, heads, tokens, size]; key and value likewise.
+
+    Returns [1, tokens, heads, size], as transformers expects of an attention function. TypeError
+    where the model wants more of its attention than that.
+    """
+    if unknown := [name for name in _UNSUPPORTED if others.get(name) is not None]:
+        raise TypeError(f"its attention has a {_UNSUPPORTED[unknown[0]]}, which packs do not know")
+    layer = module.layer_idx
+    assert attention_mask is None
+    assert isinstance(layer, int)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if layout.replies is not None:
+        return layout.replies.attend(
+            layer, query, key, value, scaling=scale, sliding_window=sliding_window
+        ), None
+    if layout.keep is not None:
+        layout.keep.keep(layer, key, value)
+    if dropout == 0 and can_attend_at_once(query):
+        before = _read_before(None, layout, layer, (key, value))
+        if before is not None:
+            key, value = map(put_before, before, (key, value))
+        attended = attend_at_once(
+            (query.squeeze(0), key.squeeze(0), value.squeeze(0)),
+            layout.sequences(query.device),
+            scaling=scale,
+            window=sliding_window,
+        )
+        return attended[None], None
+    parts = _attend_groups(
+        layer, (query, key, value), layout, scaling=scale, dropout=dropout, window=sliding_window
+    )
+    return torch.cat(list(parts))[None], None
+
+
+def _attend_groups(
+    layer: int,
+    tokens: Heads,
+    layout: Layout,
+    *,
+    scaling: float,
+    dropout: float,
+    window: int | None,
+) -> Iterator[torch.Tensor]:
+    """The output of every group of runs, [tokens, heads, size]."""
+    query, key, value = tokens
+    # In float32 the fused kernel is the faster one.
+    short_rows = dropout == 0 and query.device.type == "cpu" and query.dtype == torch.bfloat16
+    groups = layout.groups if short_rows else tuple((run,) for run in layout.runs)
+    sizes = [sum(run.tokens for run in group) for group in groups]
+    # All groups at once: in the backward pass their gradients are then laid end to end. Each by
+    # itself would have gradients of all tokens, nearly all of them zero, to be added up.
+    # squeeze, not [0]: its backward pass would fill and copy whole tensors.
+    split = (torch.split(part.squeeze(0), sizes, dim=1) for part in tokens)
+    for group, queries, keys, values in zip(groups, *split, strict=True):
+        heads = queries, keys, values
+        before = _read_before(group[0].prefix, layout, layer, (key, value))
+        reach = group[-1].length + (0 if before is None else before[0].shape[2])
+        lengths = [run.length for run in group for _ in range(run.count)]
+        written_out = short_rows and (window is None or reach <= window)
+        if written_out and not torch.is_grad_enabled():
+            yield attend_short_rows(heads, lengths, before, scaling)
+        elif written_out and before is None:
+            yield attend_trained_rows(heads, lengths, scaling)
+        else:
+            yield from _attend_fused(
+                group, heads, before, scaling=scaling, dropout=dropout, window=window
+            )
+
+
+def _attend_fused(
+    group: tuple[Run, ...],
+    tokens: Heads,
+    before: KeysAndValues | None,
+    *,
+    scaling: float,
+    dropout: float,
+    window: int | None,
+) -> Iterator[torch.Tensor]:
+    """The output of every run of a group, [tokens, heads, size], by torch's own kernel."""
+    parts = [_split_runs(part, group) for part in tokens]
+    for run, query, *own in zip(group, *parts, strict=True):
+        keys, values = own if before is None else map(put_before, before, own)
+        mask = _mask(run.length, keys.shape[2], window, query.device)
+        attended = scaled_dot_product_attention(
+            query,
+            keys,
+            values,
+            attn_mask=mask,
+            is_causal=mask is None,
+            dropout_p=dropout,
+            scale=scaling,
+            enable_gqa=query.shape[1] != keys.shape[1],
+        )
+        yield attended.transpose(1, 2).flatten(0, 1)
+
+
+def _read_before(
+    prefix: Run | None, layout: Layout, layer: int, own: KeysAndValues
+) -> KeysAndValues | None:
+    """Keys and values [1, kv_heads, tokens, size] that rows behind `prefix` read before their own.
+
+    `own` are those of the pack itself.
+    """
+    before = []
+    if layout.prefix is not None and layout.prefix.length:
+        before.append((layout.prefix.keys[layer], layout.prefix.values[layer]))
+    if prefix is not None:
+        inside = slice(prefix.start, prefix.stop)
+        before.append((own[0][:, :, inside], own[1][:, :, inside]))
+    if len(before) < 2:
+        return before[0] if before else None
+    keys, values = (torch.cat(parts, dim=2) for parts in zip(*before, strict=True))
+    return keys, values
+
+
+def _split_runs(tensor: torch.Tensor, runs: Sequence[Run]) -> list[torch.Tensor]:
+    """[heads, tokens, size] -> [count, heads, length, size] of every run, without a copy."""
+    pieces = torch.split(tensor, [run.tokens for run in runs], dim=1)
+    return [
+        piece.view(piece.shape[0], run.count, run.length, piece.shape[2]).transpose(0, 1)
+        for run, piece in zip(runs, pieces, strict=True)
+    ]
+
+
+def _mask(
+    length: int, reach: int, sliding_window: int | None, device: torch.device
+) -> torch.Tensor | None:
+    """Who sees whom, [length, reach]; None where it is plain causal attention."""
+    window = sliding_window if sliding_window is not None else reach
+    if length == reach <= window:
+        return None
+    own = torch.arange(reach - length, reach, device=device)[:, None]
+    seen = torch.arange(reach, device=device)[None, :]
+    return (seen <= own) & (seen > own - window)
+
+
+AttentionInterface.register(PACKED_ATTENTION, attend_within_rows)

@@ -1,0 +1,163 @@
+"""Which stages a run has, in order, as its config alone says.
+
+The run walks this list, and so does the dry run: they cannot differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from caft.errors import UserError
+from caft.estimators import ESTIMATORS, STAND_IN, Need, needs_of
+from caft.records import Mode, Target
+from caft.run_config import RunConfig, Until
+from caft.score.config import ModelScoreConfig, PublishedScoreConfig
+from caft.split.config import EntropySplitConfig, Match, RandomSplitConfig
+from caft.store import StageKind
+from caft.tune.config import MethodConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One stage: the part of the run that it belongs to, and its line in summary.json.
+
+    `number` is that of a tuning stage, from 0; `mode` and `tuned` say whose replies are evaluated.
+    """
+
+    part: Until
+    kind: StageKind
+    name: str
+    number: int = 0
+    mode: Mode = Mode.answer
+    tuned: bool = False
+
+
+_OF_NEED = {
+    Need.fallback: Step(Until.score, StageKind.fallback, "score fallback"),
+    Need.chain: Step(Until.score, StageKind.chains, "score chains"),
+    Need.rationale: Step(Until.score, StageKind.distill, "distill"),
+    Need.judge: Step(Until.score, StageKind.judge, "score judge"),
+}
+
+
+def list_steps(config: RunConfig) -> list[Step]:
+    """The stages that take work, up to `until`. Splitting takes none, nor do published scores."""
+    steps = []
+    if not isinstance(config.score, PublishedScoreConfig):
+        steps.append(Step(Until.score, StageKind.score, "score"))
+    needs = wanted_needs(config)
+    steps += [_OF_NEED[need] for need in needs if need in _OF_NEED]
+    # An estimator may have had every rationale bought already.
+    if find_matched_budget(config) or (
+        rationale_classes(config.method) and Need.rationale not in needs
+    ):
+        steps.append(Step(Until.distill, StageKind.distill, "distill"))
+    steps += [
+        Step(Until.tune, StageKind.tune, f"tune {number + 1}", number=number)
+        for number in range(len(config.method.stages))
+    ]
+    return [step for step in [*steps, *_evaluation_steps(config)] if reaches(config, step.part)]
+
+
+def _evaluation_steps(config: RunConfig) -> list[Step]:
+    """The base model's single-token answers are its scores."""
+    asked = [("base", Mode.rationale)]
+    if config.method.stages:
+        asked += [("tuned", Mode.answer), ("tuned", Mode.rationale)]
+    part, kind = Until.evaluate, StageKind.evaluate
+    return [
+        Step(part, kind, f"evaluate {model} {mode.name}", mode=mode, tuned=model == "tuned")
+        for model, mode in asked
+        if mode in config.evaluation.modes
+    ]
+
+
+def steps_of(config: RunConfig, part: Until) -> list[Step]:
+    """Those of one part of the run."""
+    return [step for step in list_steps(config) if step.part is part]
+
+
+def reaches(config: RunConfig, part: Until) -> bool:
+    """Whether the run gets as far as `part`."""
+    order = list(Until)
+    return order.index(part) <= order.index(config.until)
+
+
+def tunes(config: RunConfig) -> bool:
+    """Whether the run gets as far as tuning, and its method has a stage to tune."""
+    return bool(config.method.stages) and reaches(config, Until.tune)
+
+
+def rationale_classes(method: MethodConfig) -> set[str]:
+    """The classes that some stage trains on rationales."""
+    return {
+        name
+        for stage in method.stages
+        for name, target in stage.targets.items()
+        if target is Target.rationale
+    }
+
+
+def wanted_estimators(config: RunConfig) -> list[str]:
+    """The estimator that splits, and those that are only to be validated."""
+    # The random control of a matched budget needs what its reference needs.
+    matched = isinstance(config.split, RandomSplitConfig) and config.split.match is not Match.sizes
+    chosen = getattr(config.split, "reference" if matched else "estimator", None)
+    others = config.score.estimators if isinstance(config.score, ModelScoreConfig) else []
+    return list(dict.fromkeys([*([chosen] if chosen else []), *others]))
+
+
+def wanted_needs(config: RunConfig) -> list[Need]:
+    """What the wanted estimators need, cheapest first."""
+    return needs_of(wanted_estimators(config))
+
+
+def judged_estimators(config: RunConfig) -> list[str]:
+    """The estimators that a judge is asked for: only these are paid for."""
+    return [name for name in wanted_estimators(config) if ESTIMATORS[name].need is Need.judge]
+
+
+@dataclass(frozen=True, slots=True)
+class MatchedBudget:
+    """A random split whose bill is to be the entropy arm's, and the class that it pays for."""
+
+    split: RandomSplitConfig
+    taught: str
+    seed: int
+
+    @property
+    def entropy_split(self) -> EntropySplitConfig:
+        """The split whose bill is the budget."""
+        return EntropySplitConfig(
+            classes=self.split.classes,
+            invalid=self.split.invalid,
+            estimator=self.split.reference,
+            quantiles=self.split.quantiles,
+        )
+
+
+def find_matched_budget(config: RunConfig) -> MatchedBudget | None:
+    """The budget to be matched; None where the config asks for no matching or it changes nothing.
+
+    UserError where rationales go to several classes but not to all, and where the entropy arm's
+    estimator buys every rationale, so that its budget leaves nothing to choose.
+    """
+    split = config.split
+    if not isinstance(split, RandomSplitConfig) or split.match is Match.sizes:
+        return None
+    taught = rationale_classes(config.method)
+    if not taught or taught == set(split.classes):
+        return None
+    if len(taught) > 1:
+        raise UserError(
+            f"split.match={split.match.value} needs a method that wants rationales for one class; "
+            f"{config.method.name} wants them for {', '.join(sorted(taught))}: set "
+            "split.match=sizes"
+        )
+    if ESTIMATORS[split.reference].need is Need.rationale:
+        raise UserError(
+            f"split.match={split.match.value} with split.reference={split.reference}: that "
+            "estimator buys every question's rationale, and its budget leaves nothing to draw; set "
+            f"split.match=sizes, or split.reference={STAND_IN}"
+        )
+    return MatchedBudget(split, taught.pop(), config.seed)

@@ -1,0 +1,198 @@
+"""The tables of a sweep's report, as texts with their values. Page, Markdown and W&B print them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from caft.records import Mode
+from caft.report.schema import Area, Share
+from caft.report.sweep.job_results import FINISHED
+from caft.report.sweep.schema import (
+    ArmPart,
+    ComparisonPart,
+    JobPart,
+    RoutingTestPart,
+    SavingPart,
+    SavingsPart,
+)
+from caft.report.wording import duration, p_in_words, percent, points_between, short_count, usd
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A text, the `value` that it is sorted by, if not itself, and an `aside` such as an interval.
+
+    `style` is the page's class of the text, `tag` a word that marks the whole row, `link` an
+    address.
+    """
+
+    text: str
+    value: float | str | None = None
+    aside: str = ""
+    style: str = ""
+    tag: str = ""
+    link: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Its `kind` is "text", "number", "place" (a short number) or "head" (it names the row)."""
+
+    name: str
+    kind: str
+    cells: Sequence[Cell | str]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Columns of equal length; `label` names what is in the rows."""
+
+    label: str
+    columns: Sequence[Column]
+
+    @property
+    def rows(self) -> list[list[Cell]]:
+        """Its cells, row by row."""
+        rows = zip(*(column.cells for column in self.columns), strict=True)
+        return [[Cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+
+    def select(self, *names: str) -> Table:
+        """The columns of these names, in their order."""
+        by_name = {column.name: column for column in self.columns}
+        return Table(self.label, [by_name[name] for name in names])
+
+
+def tabulate_arms(arms: Sequence[ArmPart]) -> Table:
+    """Every setting with its accuracy, its modes, what it took and where it was cut."""
+    costs = [arm["cost"] for arm in arms]
+    cuts = [[f"{cut:.3g}" for cut in arm["thresholds"]] for arm in arms]
+    by_mode = {mode: [arm["by_mode"].get(mode) for arm in arms] for mode in list_modes(arms)}
+    return Table("Settings with their accuracy", [
+        Column("no.", "place", [str(number) for number, _ in enumerate(arms, start=1)]),
+        Column("setting", "head", [arm["name"] for arm in arms]),
+        Column("seeds", "number", [str(len(arm["seeds"])) for arm in arms]),
+        Column("accuracy", "text", [_share(arm["accuracy"]) for arm in arms]),
+        Column("over seeds", "text", [_spread(arm["over_seeds"]) for arm in arms]),
+        Column("mode", "text", [", ".join(arm["modes"]) for arm in arms]),
+        Column("tokens a question", "number", [f"{arm['tokens_a_question']:.1f}" for arm in arms]),
+        *(Column(f"{mode} mode", "number", [_cell(share, percent, "none") for share in shares])
+          for mode, shares in by_mode.items()),
+        Column("rationales", "number", [f"{cost['rationales_kept']:,.0f}" for cost in costs]),
+        Column("trained tokens", "number",
+               [f"{cost['trained_total_tokens']:,.0f}" for cost in costs]),
+        Column("USD", "number", [usd(cost["teacher_usd"]) for cost in costs]),
+        Column("cut points", "text", [", ".join(texts) for texts in cuts]),
+    ])  # fmt: skip
+
+
+def list_modes(arms: Sequence[ArmPart]) -> list[str]:
+    """The modes that any setting was evaluated in."""
+    known = {mode for arm in arms for mode in arm["by_mode"]}
+    return [mode.name for mode in Mode if mode.name in known]
+
+
+def _cell(value: float | None, write: Callable[[float], str], missing: str = "") -> Cell:
+    if value is None:
+        return Cell(missing, "", style="soft" if missing else "")
+    return Cell(write(value), value)
+
+
+def _share(share: Share | None) -> Cell:
+    return Cell(percent(share["value"]), share["value"], _bounds(share)) if share else Cell("", "")
+
+
+def _bounds(share: Share) -> str:
+    return f"{100 * share['low']:.1f} to {100 * share['high']:.1f}"
+
+
+def _spread(share: Share | None) -> Cell:
+    if share is None:
+        return Cell("one seed", "", style="soft")
+    return Cell("", share["high"] - share["low"], _bounds(share))
+
+
+def tabulate_tests(tests: Sequence[RoutingTestPart]) -> Table:
+    """The routed settings against their random controls."""
+    return Table("Routed settings against random ones", [
+        Column("routed", "head", [test["second"] for test in tests]),
+        Column("random", "text", [test["first"] for test in tests]),
+        Column("equal in", "text", [", ".join(test["equal_in"]) for test in tests]),
+        Column("mode", "text", [test["mode"] or "" for test in tests]),
+        Column("routed minus random", "text",
+               [Cell(points_between(test), test["value"]) for test in tests]),
+        Column("seeds", "number", [str(test["seeds"]) for test in tests]),
+        Column("p, Holm", "number", [_cell(test["p_adjusted"], p_in_words) for test in tests]),
+        Column("better?", "text", [test["verdict"] for test in tests]),
+    ])  # fmt: skip
+
+
+def tabulate_comparisons(pairs: Sequence[ComparisonPart]) -> Table:
+    """Every two settings against each other, the clearest difference first."""
+    pairs = sorted(pairs, key=lambda pair: pair["p_adjusted"])
+    gaps = [Cell(points_between(pair), pair["value"], tag="clear" if pair["clear"] else "")
+            for pair in pairs]  # fmt: skip
+    return Table("Pairs of settings", [
+        Column("first", "head", [pair["first"] for pair in pairs]),
+        Column("second", "text", [pair["second"] for pair in pairs]),
+        Column("mode", "text", [pair["mode"] or "each its own" for pair in pairs]),
+        Column("second minus first", "text", gaps),
+        Column("only first right", "number", [str(pair["only_first"]) for pair in pairs]),
+        Column("only second right", "number", [str(pair["only_second"]) for pair in pairs]),
+        Column("p", "number", [_cell(pair["p_value"], p_in_words) for pair in pairs]),
+        Column("p, Holm", "number", [_cell(pair["p_adjusted"], p_in_words) for pair in pairs]),
+        Column("detectable", "number",
+               [_cell(pair["detectable"], _points, "none") for pair in pairs]),
+    ])  # fmt: skip
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.1f} points"
+
+
+def tabulate_savings(savings: SavingsPart, arms: Sequence[ArmPart]) -> Table:
+    """What every setting cost, by way of counting, and what that saves against the reference."""
+    names = [arm["name"] for arm in arms]
+    return Table("Cost of every setting", [
+        Column("setting", "head", names),
+        *(Column(count["name"], "number", [_amount(key, count, name) for name in names])
+          for key, count in savings["counts"].items()),
+    ])  # fmt: skip
+
+
+def _amount(key: str, count: SavingPart, arm: str) -> Cell:
+    amount, saved = count["amounts"][arm], count["saved"][arm]
+    text = usd(amount) if key == "teacher_usd" else short_count(amount)
+    return Cell(text, amount, f"{-100 * saved:+.1f}%" if saved else "")
+
+
+def tabulate_jobs(jobs: Sequence[JobPart], address_of: Mapping[str, str]) -> Table:
+    """Every job, finished or not; `address_of` goes by folder."""
+    keys = dict.fromkeys(key for job in jobs for key in job["settings"])
+    numbers = [Cell(str(job["number"]), job["number"], link=address_of.get(job["folder"], ""))
+               for job in jobs]  # fmt: skip
+    costs = [job["cost"] or {} for job in jobs]
+    return Table("Jobs of the sweep", [
+        Column("job", "head", numbers),
+        Column("state", "text", [_state(job) for job in jobs]),
+        *(Column(key, "text", [job["settings"].get(key, "") for job in jobs]) for key in keys),
+        Column("seed", "number", ["" if job["seed"] is None else str(job["seed"]) for job in jobs]),
+        Column("accuracy", "text", [_share(job["accuracy"]) for job in jobs]),
+        Column("mode", "text", [job["mode"] or "" for job in jobs]),
+        Column("ROC AUC", "text", [_area(job["roc_auc"]) for job in jobs]),
+        Column("rationales", "number",
+               [_cell(cost.get("rationales_kept"), "{:,.0f}".format) for cost in costs]),
+        Column("USD", "number", [_cell(cost.get("teacher_usd"), usd) for cost in costs]),
+        Column("time", "number", [_cell(job["seconds"], duration) for job in jobs]),
+    ])  # fmt: skip
+
+
+def _state(job: JobPart) -> Cell:
+    text = ": ".join(filter(None, (job["state"], job["error"])))
+    return Cell(text, style="" if job["state"] == FINISHED else "state")
+
+
+def _area(area: Area | None) -> Cell:
+    if not area or area["value"] is None:
+        return Cell("none" if area else "", "")
+    return Cell(f"{area['value']:.3f}", area["value"], f"{area['low']:.3f} to {area['high']:.3f}")

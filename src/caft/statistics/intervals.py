@@ -1,0 +1,52 @@
+"""Intervals: of a proportion, and of whatever was resampled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats: TypeAlias = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate between its bounds, and the number of observations it rests on."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def normal_quantile(confidence: float) -> float:
+    """How many standard errors a two-sided interval of this confidence reaches (0.95: 1.96)."""
+    assert 0 < confidence < 1, f"confidence is {confidence}, not within 0 to 1"
+    return NormalDist().inv_cdf(0.5 + confidence / 2)
+
+
+def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interval:
+    """The proportion successes/n with Wilson's score interval (1927), no continuity correction.
+
+    It keeps a width at 0 and at n successes, where the normal interval collapses to a point.
+    """
+    from scipy.stats import binomtest
+
+    assert n > 0, "a proportion of no observations does not exist"
+    assert 0 <= successes <= n, f"{successes} successes of {n}"
+    p = successes / n
+    bounds = binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    # Rounding may put a bound past the estimate itself at 0 and at n successes.
+    return Interval(p, min(p, float(bounds.low)), max(p, float(bounds.high)), n)
+
+
+def percentile_interval(value: float, draws: Floats, n: int, confidence: float) -> Interval:
+    """`value` between percentiles of its bootstrap `draws`.
+
+    Few draws of very few observations may miss the value: the bounds are widened to hold it.
+    """
+    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(value, min(value, float(low)), max(value, float(high)), n)

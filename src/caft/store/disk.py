@@ -1,0 +1,108 @@
+"""Writing and removing on disks that lose power, are full, or hold links to nowhere."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from caft.errors import UserError
+
+# No room, a quota that is used up, a file that grew too large.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_NO_TEMPORARY_FOLDER = "No usable temporary directory"
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything has that name, a link to nowhere included."""
+    return os.path.lexists(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all that it holds; nothing where nothing is."""
+    while path.is_dir() and not path.is_symlink():
+        # Another process may be removing it, too, and be faster.
+        with suppress(FileNotFoundError):
+            shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+
+
+def move_aside(path: Path, folder: Path, name: str) -> Path:
+    """Move `path` into `folder` as `name`, with a number where that is taken; its new place."""
+    folder.mkdir(parents=True, exist_ok=True)
+    number, target = 1, folder / name
+    while is_there(target):
+        number += 1
+        target = folder / f"{name}-{number}"
+    # A stage's folder may lie on another disk, where renaming fails.
+    shutil.move(path, target)
+    # It is as old as the move: what was set aside today is not pruned today.
+    os.utime(target, follow_symlinks=False)
+    return target
+
+
+def make_durable(path: Path) -> None:
+    """Wait until a file's contents, or a folder's list of names, are on the disk itself."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_durably(path: Path, text: str) -> None:
+    """Write a whole file or none: under another name first, made durable, then renamed."""
+    fresh = path.with_name(f".{path.name}")
+    remove(fresh)
+    try:
+        fresh.write_text(text, encoding="utf-8")
+        make_durable(fresh)
+        fresh.rename(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+    make_durable(path.parent)
+
+
+@contextmanager
+def disk_may_be_full(folder: Path, advice: str) -> Iterator[None]:
+    """UserError with `advice` where the body finds no room in `folder`; other errors pass."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise UserError(
+            f"what was made cannot be written to {folder}: {os.strerror(error.errno)}; {advice}"
+        ) from error
+
+
+def explain_refusal(error: OSError, folders: Mapping[str, Path]) -> str | None:
+    """One line for a write that the system refused, wherever it was; None for any other error.
+
+    `folders` are those that a run writes to, by the setting that moves each.
+    """
+    if _NO_TEMPORARY_FOLDER in str(error):
+        return "no folder for temporary files can be written; set TMPDIR to one that can"
+    if error.errno not in (*_FULL, *_FORBIDDEN):
+        return None
+    path = Path(os.fsdecode(error.filename)).absolute() if error.filename else None
+    settings = [
+        name
+        for name, folder in folders.items()
+        if path and path.is_relative_to(folder.expanduser().absolute())
+    ]
+    # An open file that no longer takes anything does not say where it lies.
+    where = path or ", ".join(str(folder) for folder in folders.values())
+    problem, advice = ("written", "make room there")
+    if error.errno not in _FULL:
+        problem, advice = ("used", "allow that")
+    return (
+        f"{where} cannot be {problem}: {os.strerror(error.errno)}; {advice}, or set "
+        f"{' or '.join(settings or folders)} to another folder, and run the same command again "
+        "(finished stages are kept)"
+    )

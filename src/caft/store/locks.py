@@ -1,0 +1,124 @@
+"""Locks on artefacts: one process at a time makes or removes one, and readers keep it in place.
+
+Both are the system's, which frees them with the process that held them. Readers share a lock on
+the manifest: nothing is written for it, and work goes on where a file system knows no locks.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from caft.errors import UserError
+from caft.store.disk import disk_may_be_full
+from caft.store.manifest import MANIFEST, UNFINISHED
+
+log = logging.getLogger(__name__)
+_FOLDER = "locks"
+
+
+@contextmanager
+def hold_lock(folder: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock of the artefact `folder`; without `wait`, False where another process does.
+
+    UserError where its store can have no locks.
+    """
+    stage, fingerprint = folder.parent.name, folder.name.removeprefix(UNFINISHED)
+    lock = FileLock(folder.parents[1] / _FOLDER / f"{stage}-{fingerprint}.lock")
+    _acquire(lock, timeout=0)
+    if wait and not lock.is_locked:
+        log.info("another job is making %s %s; waiting for it", stage, fingerprint)
+        _acquire(lock, timeout=-1)
+    try:
+        yield lock.is_locked
+    finally:
+        lock.release()
+
+
+def _acquire(lock: FileLock, *, timeout: float) -> None:
+    path = Path(lock.lock_file)
+    try:
+        with disk_may_be_full(path.parent, "make room there"), suppress(Timeout):
+            path.parent.mkdir(exist_ok=True)
+            lock.acquire(timeout=timeout)
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or "the file system has none"
+        wrong = path if path.parent.is_dir() else path.parent
+        raise UserError(
+            f"{wrong} cannot be used as a lock: {reason}; remove it, or name another folder as "
+            "store.path"
+        ) from error
+
+
+class ReadLocks:
+    """The artefacts that one run has taken, kept from being pruned while this object lives."""
+
+    def __init__(self) -> None:
+        self._held: dict[Path, int] = {}
+        weakref.finalize(self, _release_all, self._held)
+
+    def take(self, folder: Path) -> None:
+        """Hold `folder`; FileNotFoundError where it has no manifest, or is just being pruned."""
+        path = folder / MANIFEST
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            # File systems without locks raise here.
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
+            # Pruning renames first: what was opened may be gone from its place by now.
+            if not os.path.samestat(os.fstat(descriptor), path.stat()):
+                raise FileNotFoundError(path)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        # Only now: between two holds it could be pruned.
+        self.leave(folder)
+        self._held[folder] = descriptor
+
+    def leave(self, folder: Path) -> None:
+        """Stop holding `folder`, where it is held."""
+        descriptor = self._held.pop(folder, None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _release_all(held: dict[Path, int]) -> None:
+    for descriptor in held.values():
+        os.close(descriptor)
+    held.clear()
+
+
+@contextmanager
+def without_readers(folder: Path) -> Iterator[bool]:
+    """Whether nobody reads the artefact in `folder`; nor can anybody begin to in the body."""
+    descriptor = _open(folder / MANIFEST)
+    try:
+        yield descriptor is None or _lock_alone(descriptor)
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _open(path: Path) -> int | None:
+    # Network disks lock nothing exclusively that is only read. Without a manifest nobody has it.
+    for mode in (os.O_RDWR, os.O_RDONLY):
+        with suppress(OSError):
+            return os.open(path, mode)
+    return None
+
+
+def _lock_alone(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # the second is what some network disks raise
+        return False
+    except OSError:
+        return True
+    return True

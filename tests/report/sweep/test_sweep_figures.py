@@ -1,0 +1,90 @@
+"""Marks of a sweep's figures stand where their numbers say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from drawn import read_marks, read_texts
+
+from caft.report.sweep.figures import draw_cut_points, draw_pareto
+
+LENGTH = "length of the teacher's rationale, tokens"
+WAYS = (("tokens", "teacher tokens"), ("usd", "USD"))
+
+
+def share(value: float) -> dict[str, Any]:
+    return {"value": value, "low": value - 0.04, "high": value + 0.04, "n": 300}
+
+
+def arm(number: int, value: float, **parts: Any) -> Any:
+    """As much of an arm of the sweep's summary as a figure reads."""
+    return {"name": f"arm {number}", "accuracy": share(value), "method": "m", **parts}
+
+
+def priced(*arms: tuple[float, float, float]) -> list[Any]:
+    return [
+        arm(k, value, cost={"tokens": tokens, "usd": usd})
+        for k, (value, tokens, usd) in enumerate(arms, start=1)
+    ]
+
+
+def test_who_is_on_the_front_is_filled_and_named() -> None:
+    figure = draw_pareto(priced((0.5, 0, 1), (0.7, 100, 1), (0.6, 200, 1)), WAYS)
+    assert figure is not None
+    (panel,) = figure.panels  # USD does not differ and says nothing
+    circles = [mark for mark in read_marks(panel) if mark.fill]
+    assert [mark.fill for mark in circles] == ["var(--curve)", "var(--curve)", "var(--paper)"]
+    # 0, 100 and 200 tokens from the left, and the number in each circle.
+    assert [mark.x for mark in circles] == pytest.approx([16, 165, 314])
+    assert [text.text for text in read_texts(panel)] == ["1", "2", "3"]
+    assert [text.x for text in read_texts(panel)] == [mark.x for mark in circles]
+    assert "by rising price: arm 1, arm 2." in panel
+    assert figure.columns == ("setting", "accuracy", "teacher tokens")
+    assert figure.rows[2] == ("3. arm 3", "60.0% (56.0 to 64.0)", "200")
+
+
+def test_arms_that_cost_the_same_have_no_figure() -> None:
+    assert draw_pareto(priced((0.5, 10, 1), (0.6, 10, 1)), WAYS) is None
+
+
+def cut(number: int, value: float, *cuts: float, estimator: str = "answer_entropy") -> Any:
+    return arm(number, value, thresholds=list(cuts), estimator=estimator)
+
+
+def test_cut_points_that_vary_have_a_panel_each() -> None:
+    arms = [cut(1, 0.5, 0.4, 1.5), cut(2, 0.55, 0.8, 1.5), cut(3, 0.6, 0.6, 1.5)]
+    figure = draw_cut_points(arms)
+    assert figure is not None
+    (panel,) = figure.panels
+    assert "arm 2, cut at 0.8: 55.0% (51.0 to 59.0)" in panel
+    assert figure.rows[0] == (
+        "1. arm 1", "50.0% (46.0 to 54.0)", "answer entropy, nats", "0.4", "1.5"
+    )  # fmt: skip
+    assert draw_cut_points([cut(1, 0.5, 0.4), cut(2, 0.6, 0.4)]) is None
+    assert draw_cut_points([]) is None
+
+
+def test_nats_and_tokens_share_no_axis() -> None:
+    arms = [
+        cut(1, 0.5, 0.4, 1.5), cut(2, 0.55, 0.8, 1.5),
+        cut(3, 0.6, 40, estimator="rationale_length"),
+        cut(4, 0.6, 60, estimator="rationale_length"),
+        cut(5, 0.6, 0.3, 0.4, estimator="top1_margin"),
+    ]  # fmt: skip
+    figure = draw_cut_points(arms)
+    assert figure is not None
+    in_nats, in_tokens = figure.panels
+    assert [name in in_nats for name in ("arm 1,", "arm 2,", "arm 3,", "arm 4,")] == [
+        True, True, False, False
+    ]  # fmt: skip
+    assert [name in in_tokens for name in ("arm 1,", "arm 2,", "arm 3,", "arm 4,")] == [
+        False, False, True, True
+    ]  # fmt: skip
+    assert [read_texts(panel, "role-axis-title")[0].text for panel in (in_nats, in_tokens)] == [
+        "cut point 1, answer entropy, nats", f"cut point 1, {LENGTH}"
+    ]  # fmt: skip
+    assert ("cuts-1" in in_nats, "cuts-1" in in_tokens) == (True, False)
+    # One value alone is no curve.
+    assert [row[0] for row in figure.rows] == ["1. arm 1", "2. arm 2", "3. arm 3", "4. arm 4"]
+    assert figure.rows[2][2:] == (LENGTH, "40", "")
