@@ -107,7 +107,7 @@ def test_only_our_own_lines_reach_the_terminal(ended: Ended) -> None:
 
 
 def test_the_clock_and_the_closed_span_are_stated(ended: Ended) -> None:
-    assert "the chat template asks for the date, and is told 2024-07-26" in ended.log
+    assert "the chat template asks for the date, and gets 2024-07-26 in every stage" in ended.log
     assert "Today is 26 Jul 2024." in ended.out
     assert "<think>\n\n</think>\n\n\u27e6" in ended.out
     model = ended.summary["model"]
