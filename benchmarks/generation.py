@@ -3,6 +3,7 @@
     python benchmarks/generation.py                          # the embedded model on this machine
     python benchmarks/generation.py --parts a --rounds 1     # one part only
     python benchmarks/generation.py --beside 2               # beside two busy processes
+    python benchmarks/generation.py --clock cpu    # a busy machine: one thread, CPU seconds
     python benchmarks/generation.py --tiny --prompts 12 --device cpu --model llama   # a smoke test
     python benchmarks/generation.py --device cuda --model llama --parts d
 
@@ -44,11 +45,11 @@ import torch
 
 from caft.data.arithmetic import load_arithmetic
 from caft.data.config import ArithmeticConfig
-from caft.kernels.linear import make_linears_lean
+from caft.kernels.linear import reorder_weights
 from caft.kernels.memory import release_memory
 from caft.models.config import Dtype
 from caft.models.encoding import encode_prompt
-from caft.models.generation import Endings, ReplyRules, generate_replies
+from caft.models.generation import ReplyRules, generate_replies, has_ended
 from caft.records import Question
 from caft.store.measure import measured
 from caft.text.config import PromptConfig, PromptStyle
@@ -71,6 +72,8 @@ class Part:
 def main() -> None:
     """Measure and print."""
     asked = read_arguments()
+    if asked.clock == "cpu":
+        torch.set_num_threads(1)
     tokenizer = embedded_tokenizer(asked.tokenizer)
     dtype = choose_dtype(asked.dtype, asked.device)
     print(
@@ -188,7 +191,7 @@ def measure_part(
         flush=True,
     )
     ours = make_model(asked.model, asked.device, dtype, tiny=asked.tiny)
-    make_linears_lean(ours)
+    reorder_weights(ours)
     ways = {
         "generate": lambda: write_plain(plain, tokenizer, part, best),
         "caft": lambda: write_ours(ours, tokenizer, part, asked.rows),
@@ -233,7 +236,7 @@ def measure_agreement(part: Part, tokenizer: Any, batch: int, asked: argparse.Na
     theirs = write_plain(plain, tokenizer, part, batch)
     del plain
     ours = make_model(asked.model, asked.device, torch.float32, tiny=asked.tiny)
-    make_linears_lean(ours)
+    reorder_weights(ours)
     same = map(eq, theirs, write_ours(ours, tokenizer, part, asked.rows))
     return round(statistics.fmean(same), 4)
 
@@ -274,20 +277,19 @@ class Ended:
     """Our rules as a stopping criterion of transformers; end tokens are its own to find."""
 
     def __init__(self, tokenizer: Any, rules: ReplyRules, width: int) -> None:
-        self.tokenizer, self.width = tokenizer, width
-        self.ends = Endings(tokenizer, rules)
+        self.tokenizer, self.rules, self.width = tokenizer, rules, width
 
     def __call__(self, ids: torch.Tensor, _scores: Any, **_: Any) -> torch.Tensor:
         """Which rows have ended: [rows]."""
         rows = ids[:, self.width :].tolist()
-        return torch.tensor([self.ends.has_ended(row) for row in rows], device=ids.device)
+        ended = [has_ended(self.tokenizer, row, self.rules) for row in rows]
+        return torch.tensor(ended, device=ids.device)
 
 
 def cut(row: Sequence[int], tokenizer: Any, rules: ReplyRules) -> list[int]:
     """A row of `generate` without what follows its end."""
-    ends = Endings(tokenizer, rules)
     for count in range(1, len(row)):
-        if ends.has_ended(row[:count]):
+        if has_ended(tokenizer, row[:count], rules):
             return list(row[:count])
     return list(row)
 
