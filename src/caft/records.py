@@ -177,6 +177,28 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TuningNumbers:
+    """What a stage trained on and how its loss went. Token counts are of one epoch.
+
+    `trained_tokens` are completion tokens; `rationale_tokens` those of rationale rows, by
+    question id, since two stages may train the same rationale;
+    `epochs` are those that were run, which patience may have cut short. `curve` has one row an
+    optimizer step: step, epoch, loss (nats a token), gradient_norm, learning_rate; and one an
+    epoch with validation_accuracy and validation_questions.
+    """
+
+    examples: int
+    dropped: list[str]
+    epochs: int
+    prompt_tokens: int
+    trained_tokens: int
+    rationale_tokens: dict[str, int]
+    parameters: int
+    trainable_parameters: int
+    curve: list[dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """A model's reply to one question in one mode.
 

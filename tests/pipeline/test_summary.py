@@ -18,10 +18,9 @@ from caft.pipeline.results import (
 from caft.pipeline.stages import split_scored
 from caft.pipeline.summary import build_summary, collect_tables
 from caft.pipeline.workspace import Workspace
-from caft.records import Mode, Prediction, Question, Rationale
+from caft.records import Mode, Prediction, Question, Rationale, TuningNumbers
 from caft.report.schema import ModelPart, RunPart, StageRecordPart, check_summary
 from caft.store import Artifact, StageKind
-from caft.tune.stage import TuningNumbers
 
 Open = Callable[..., Workspace]
 RUN: RunPart = {

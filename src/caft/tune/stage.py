@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from caft.models.student import Student
 from caft.protocols import Tokenizer
-from caft.records import Example, Question, Target
+from caft.records import Example, Question, Target, TuningNumbers
 from caft.signals import asked_to_end
 from caft.store import Artifact, StageKind, digest, file_digest, source_digest
 from caft.text.config import PromptConfig
@@ -130,28 +130,6 @@ class TuneInputs:
     def read(folder: Path) -> TuningNumbers:
         """What it trained on, and how its loss went."""
         return TuningNumbers(**json.loads((folder / _NUMBERS).read_text(encoding="utf-8")))
-
-
-@dataclass(frozen=True, slots=True)
-class TuningNumbers:
-    """What a stage trained on and how its loss went. Token counts are of one epoch.
-
-    `trained_tokens` are completion tokens; `rationale_tokens` those of rationale rows, by
-    question id, since two stages may train the same rationale;
-    `epochs` are those that were run, which patience may have cut short. `curve` has one row an
-    optimizer step: step, epoch, loss (nats a token), gradient_norm, learning_rate; and one an
-    epoch with validation_accuracy and validation_questions.
-    """
-
-    examples: int
-    dropped: list[str]
-    epochs: int
-    prompt_tokens: int
-    trained_tokens: int
-    rationale_tokens: dict[str, int]
-    parameters: int
-    trainable_parameters: int
-    curve: list[dict[str, float]]
 
 
 def read_tuned(student: Student, artifact: Artifact) -> Student:
