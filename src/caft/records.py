@@ -13,18 +13,6 @@ from enum import Enum
 COMPLEXITIES = ("easy", "middle", "hard")
 """The paper's classes, easiest first. A split may define other names, in the same order."""
 
-LOWER_IS_HARDER = frozenset(
-    {"option_mass", "top1_margin", "top1_probability", "cot_margin", "cot_answer_margin"}
-)
-"""Estimates that fall as a question gets harder; all others rise."""
-
-
-def difficulty(estimator: str, value: float | None) -> float | None:
-    """An estimate turned so that more means harder, whichever way it points by itself."""
-    if value is None or estimator not in LOWER_IS_HARDER:
-        return value
-    return -value
-
 
 class Target(Enum):
     """What a training row teaches: the bare answer, or a teacher's rationale that ends in it."""

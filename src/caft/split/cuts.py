@@ -12,8 +12,8 @@ from random import Random
 from types import MappingProxyType
 
 from caft.errors import UserError
-from caft.estimators import ESTIMATORS
-from caft.records import AnswerScore, Placement, difficulty
+from caft.estimators import ESTIMATORS, difficulty
+from caft.records import AnswerScore, Placement
 
 
 @dataclass(frozen=True, kw_only=True)

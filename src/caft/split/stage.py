@@ -7,8 +7,8 @@ from dataclasses import replace
 from math import inf
 from random import Random
 
-from caft.estimators import ESTIMATORS, STAND_IN
-from caft.records import AnswerScore, Placement, difficulty
+from caft.estimators import ESTIMATORS, STAND_IN, difficulty
+from caft.records import AnswerScore, Placement
 from caft.split.config import (
     EntropySplitConfig,
     Invalid,

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from random import Random
 
-from caft.estimators import CONTROL, ESTIMATORS
-from caft.records import AnswerScore, Chain, difficulty
+from caft.estimators import CONTROL, ESTIMATORS, difficulty
+from caft.records import AnswerScore, Chain
 from caft.report.run.accuracy import as_share, share_true
 from caft.report.schema import (
     Area,
