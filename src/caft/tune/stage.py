@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -22,7 +22,7 @@ from caft.store import Artifact, StageKind, digest, file_digest, source_digest
 from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
 from caft.trainers.sources import TUNING_SOURCES
-from caft.trainers.tracker import StageLogger
+from caft.trainers.tracker import RunLogger
 from caft.tune.config import Adapter, TuningConfig
 from caft.tune.examples import TrainingPair
 
@@ -62,7 +62,7 @@ class TrainingRows:
 class TuneInputs:
     """One tuning stage and all that it depends on; `student` is the one that it starts from.
 
-    `logger` and `title` are where it is watched. `rows` are its own as tokens, where
+    `record` gets every row of its curve, under `title`. `rows` are its own as tokens, where
     `encode_rows` has made them already.
     """
 
@@ -74,7 +74,7 @@ class TuneInputs:
     seed: int
     trainer: TrainerConfig
     validation: Validation = field(default_factory=Validation)
-    logger: StageLogger | None = None
+    record: Callable[[Row], None] | None = None
     title: str = "tuning"
     rows: TrainingRows | None = None
 
@@ -121,7 +121,7 @@ class TuneInputs:
             weights=_WEIGHTS,
         )
         log.info("%s: %d rows x %d epochs", self.title, len(rows.examples), self.epochs)
-        trained = _watch(spec, self.logger, self.title)
+        trained = _watch(spec, self.record, self.title)
         epochs = len(accuracies(trained.curve)) or self.epochs
         numbers = json.dumps(asdict(_count(rows, epochs, trained)), indent=1)
         (folder / _NUMBERS).write_text(numbers, encoding="utf-8")
@@ -161,7 +161,7 @@ def starting_student(student: Student, config: TuningConfig) -> Student:
     return student.after_tuning(folder, file_digest(folder))
 
 
-def _watch(spec: TrainingSpec, logger: StageLogger | None, title: str) -> Trained:
+def _watch(spec: TrainingSpec, record: Callable[[Row], None] | None, title: str) -> Trained:
     """Train here, or in a process a device; the bar, the log and the logger are here anyway."""
     from caft.trainers.distributed import Ranks, run_ranks
     from caft.trainers.progress import open_bar
@@ -181,8 +181,8 @@ def _watch(spec: TrainingSpec, logger: StageLogger | None, title: str) -> Traine
                     100 * row["validation_accuracy"],
                     row["validation_questions"],
                 )
-            if logger:
-                log_row(logger, row)
+            if record:
+                record(row)
 
         if spec.trainer.devices == 1:
             return train(Ranks(asked_to_stop=asked_to_end), show, spec)
@@ -192,7 +192,7 @@ def _watch(spec: TrainingSpec, logger: StageLogger | None, title: str) -> Traine
         return trained
 
 
-def log_row(logger: StageLogger, row: Row) -> None:
+def log_row(logger: RunLogger, stage: int, row: Row) -> None:
     """One row of a curve, now or out of the store; loggers count steps and epochs from 0."""
     group = "validation" if "validation_accuracy" in row else "train"
     metrics = {
@@ -200,7 +200,7 @@ def log_row(logger: StageLogger, row: Row) -> None:
         for name, value in row.items()
         if name not in ("step", "epoch")
     }
-    logger.log_metrics({**metrics, "epoch": row["epoch"] - 1}, step=int(row["step"]) - 1)
+    logger.log_step(stage, {**metrics, "epoch": row["epoch"] - 1}, int(row["step"]) - 1)
 
 
 def _count(rows: TrainingRows, epochs: int, trained: Trained) -> TuningNumbers:
