@@ -179,3 +179,17 @@ class Tokenizer(Protocol):
     def save_pretrained(self, folder: str | PathLike[str]) -> object:
         """Write its files."""
         ...
+
+
+class Written(Protocol):
+    """What a model wrote."""
+
+    @property
+    def text(self) -> str:
+        """Without special tokens."""
+        ...
+
+    @property
+    def tokens(self) -> int:
+        """How many were generated, the end token included."""
+        ...

@@ -44,7 +44,7 @@ def ask_endpoint(inputs: DistillInputs, teacher: OpenAITeacherConfig) -> list[Ra
     for attempt in range(teacher.attempts):
         if not asked:
             break
-        requests = [_request(prompts[place], attempt) for place in asked]
+        requests = [Request(prompts[place].turns, attempt) for place in asked]
         probes = attempt == 0 and teacher.probe_replies < len(requests)
         replies = ask_all(
             requests,
@@ -128,15 +128,11 @@ def _is_open(rationale: Rationale) -> bool:
     return not rationale.accepted and not rationale.refusal.startswith("no_reply") and not final
 
 
-def _request(prompt: Prompt, attempt: int) -> Request:
-    return Request(tuple((turn.role, turn.content) for turn in prompt.messages), attempt)
-
-
 def forecast_endpoint(
     prompts: Sequence[Prompt], endpoint: EndpointConfig, ledger_path: Path
 ) -> CostForecast:
     """What the calls that the ledger does not have would cost, beside what the caps leave."""
-    prepared = (prepare(_request(prompt, 0), endpoint) for prompt in prompts)
+    prepared = (prepare(Request(prompt.turns), endpoint) for prompt in prompts)
     requests = {request.key: request for request in prepared}
     paid, seen, spent = _read_ledger(ledger_path, endpoint, list(requests.values()))
     forecast = forecast_cost(

@@ -6,27 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from caft.distill.accept import Rules
+from caft.protocols import Written
 from caft.records import Question, Rationale
 from caft.teachers.progress import Watcher
 from caft.teachers.replies import TeacherReply
 from caft.text.config import PromptConfig
 from caft.text.prompts import Prompt, Wanted, write_prompt
 
-
-class LocalReply(Protocol):
-    """What a local model wrote: text without special tokens, and the tokens it took."""
-
-    @property
-    def text(self) -> str: ...  # noqa: D102
-
-    @property
-    def tokens(self) -> int: ...  # noqa: D102
-
-
-Generate = Callable[[Sequence[Prompt]], Sequence[LocalReply]]
+Generate = Callable[[Sequence[Prompt]], Sequence[Written]]
 """A local model's greedy replies to chat prompts, at most `max_tokens` tokens each."""
 
 unjudged = partial(Rationale, answer=None, agrees=False)

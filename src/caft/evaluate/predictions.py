@@ -4,24 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
+from caft.protocols import Written
 from caft.records import AnswerScore, Prediction, Question
 from caft.text.answers import answer_labels, gold_label
 from caft.text.config import PromptConfig
 from caft.text.parsing import answers_agree, parse_answer
-
-
-class Written(Protocol):
-    """What a model wrote, and the tokens it took."""
-
-    @property
-    def text(self) -> str:
-        """The reply without special tokens."""
-
-    @property
-    def tokens(self) -> int:
-        """Generated tokens, the end token included."""
 
 
 def read_reply(question: Question, reply: Written, prompt: PromptConfig) -> Prediction:

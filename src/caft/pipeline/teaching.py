@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from caft.distill import write_rationales
-from caft.distill.inputs import LocalReply
 from caft.distill.local import name_model
 from caft.models.encoding import render_prompt, special_tokens
 from caft.models.sources.locate import locate_model
@@ -21,7 +20,7 @@ from caft.pipeline.matched_budget import Ask, match_budget
 from caft.pipeline.results import Scored, Taught, record_stage
 from caft.pipeline.steps import MatchedBudget, Step
 from caft.pipeline.workspace import Workspace
-from caft.protocols import CausalLM
+from caft.protocols import CausalLM, Written
 from caft.records import Question, Rationale
 from caft.report.schema import StageRecordPart
 from caft.run_config import RunConfig
@@ -179,7 +178,7 @@ class LocalTeacher:
         model: CausalLM = self.student.load_for_inference()
         return model
 
-    def generate(self, prompts: Sequence[Prompt]) -> Sequence[LocalReply]:
+    def generate(self, prompts: Sequence[Prompt]) -> Sequence[Written]:
         """Greedy replies to chat prompts."""
         from caft.models.encoding import encode_prompt
         from caft.models.generation import generate_replies
