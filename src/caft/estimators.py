@@ -8,13 +8,12 @@ each what a reader must know before believing it.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 
-from caft.errors import UserError
+from caft.errors import UserError, did_you_mean
 
 
 class Need(Enum):
@@ -131,8 +130,7 @@ def find_estimator(dial: str, name: str) -> Estimator:
         return ESTIMATORS[name]
     if name == CONTROL:
         raise UserError(f"{dial} is {CONTROL}, which is drawn by lot; give split=random for that")
-    near = difflib.get_close_matches(name, ESTIMATORS, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(name, ESTIMATORS)
     raise UserError(f"{dial} is {name}; give one of {', '.join(ESTIMATORS)}{hint}")
 
 

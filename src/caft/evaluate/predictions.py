@@ -79,3 +79,18 @@ def refit_cut(values: Mapping[str, float], hard_share: float) -> float:
         return float("inf")
     position = round((1.0 - hard_share) * len(ordered))
     return ordered[position] if position < len(ordered) else float("inf")
+
+
+def pick_best_mode(validation: Mapping[str, Sequence[Prediction]]) -> str | None:
+    """The mode that got most validation rows right; the cheaper one of equals.
+
+    Never looks at test rows: a mode chosen there would flatter the model.
+    """
+    if not validation or not all(validation.values()):
+        return None
+
+    def merit(mode: str) -> tuple[int, int]:
+        rows = validation[mode]
+        return sum(row.correct for row in rows), -sum(row.generated_tokens for row in rows)
+
+    return max(validation, key=merit)

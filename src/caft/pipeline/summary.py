@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from caft.data import QuestionSplits
 from caft.estimators import STAND_IN
-from caft.evaluate.best_mode import pick_best_mode
+from caft.evaluate.predictions import pick_best_mode
 from caft.pipeline.results import Evaluated, ModeReplies, RunResults, Tuned
 from caft.records import Mode
 from caft.report.comparison import compare_models

@@ -10,7 +10,7 @@ from random import Random
 
 from caft.estimators import CONTROL, ESTIMATORS, difficulty
 from caft.records import AnswerScore, Chain
-from caft.report.run.accuracy import as_share, share_true
+from caft.report.run.accuracy import share_true
 from caft.report.schema import (
     Area,
     AreaDifference,
@@ -20,6 +20,7 @@ from caft.report.schema import (
     ScorePart,
     Share,
     Uncompared,
+    as_share,
 )
 from caft.statistics import (
     ResampledAreas,
