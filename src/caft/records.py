@@ -112,14 +112,6 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
-    """The class that a split gave to one question."""
-
-    question_id: str
-    complexity: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Rationale:
     """A teacher's chain of thought for one question, accepted or not.
 

@@ -5,7 +5,6 @@ What can go wrong ends in a UserError with every paid reply kept: a teacher that
 work (`check_teacher`, before any model loads), a cap that is reached, an endpoint that is down.
 """
 
-from caft.distill.forecast import CostForecast
 from caft.distill.stage import (
     check_teacher,
     forecast_prompts,
@@ -14,7 +13,6 @@ from caft.distill.stage import (
 )
 
 __all__ = [
-    "CostForecast",
     "check_teacher",
     "forecast_prompts",
     "forecast_rationales",
