@@ -41,11 +41,11 @@ from caft.score.config import PublishedScoreConfig
 from caft.score.stage import judge_prompts
 from caft.split import SplitResult
 from caft.store import Artifact, Stage, StageKind
+from caft.teachers.replies import CHARACTERS_A_TOKEN
 from caft.text.prompts import Wanted, write_prompt
 from caft.tune.stage import read_tuned, starting_student
 
 CACHED, RUNS, FREE = "cached", "would run", "no work"
-_CHARACTERS_A_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,4 +311,4 @@ def _count_prompt_tokens(workspace: Workspace) -> int:
     shots = workspace.questions.shots
     prompts.append(write_prompt(questions[0], config, Wanted.answer, chat=True, shots=shots))
     characters = sum(len(turn.content) for prompt in prompts for turn in prompt.messages)
-    return characters // _CHARACTERS_A_TOKEN
+    return characters // CHARACTERS_A_TOKEN
