@@ -10,7 +10,7 @@ from pathlib import Path
 
 from caft.distill.accept import judge_reply
 from caft.distill.forecast import CostForecast, forecast_cost
-from caft.distill.inputs import DistillInputs, from_reply, write_prompts
+from caft.distill.inputs import DistillInputs, from_reply
 from caft.records import Rationale
 from caft.teachers.ask import ask_all, find_replies
 from caft.teachers.config import EndpointConfig, OpenAITeacherConfig
@@ -37,7 +37,7 @@ FEW = 3
 
 def ask_endpoint(inputs: DistillInputs, teacher: OpenAITeacherConfig) -> list[Rationale]:
     """Attempt by attempt; only what was refused is asked again."""
-    prompts = write_prompts(inputs.questions, inputs.prompt, inputs.shots)
+    prompts = inputs.prompts
     by_question: list[list[Rationale]] = [[] for _ in prompts]
     texts: list[list[str]] = [[] for _ in prompts]
     asked = list(range(len(prompts)))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from caft.distill.accept import judge_reply
-from caft.distill.inputs import DistillInputs, from_reply, write_prompts
+from caft.distill.inputs import DistillInputs, from_reply
 from caft.errors import UserError
 from caft.models.config import HubModelConfig
 from caft.models.fingerprint import model_fingerprint
@@ -67,7 +67,7 @@ def _refuse_without_template(folder: Path, teacher: LocalModelTeacherConfig) -> 
 def write_locally(inputs: DistillInputs, teacher: LocalModelTeacherConfig) -> list[Rationale]:
     """Batch by batch into the ledger, so that an interrupted night goes on where it stopped."""
     name, weights = _local_name(teacher), _weights(teacher)
-    prompts = write_prompts(inputs.questions, inputs.prompt, inputs.shots)
+    prompts = inputs.prompts
     keys = [_local_key(prompt, teacher, weights) for prompt in prompts]
     with Ledger(inputs.ledger_path, name) as ledger:
         replies = ledger.replies(keys)

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from caft.console import open_console
 from caft.data import NotHereError
-from caft.distill import forecast_prompts, forecast_rationales
+from caft.distill import DistillInputs, forecast_prompts, forecast_rationales
 from caft.estimators import ESTIMATORS, STAND_IN, Need
 from caft.models.config import HubModelConfig
 from caft.models.sources.locate import find_model
@@ -203,13 +203,14 @@ class Planner:
             whose = f"EVERY training question, for rationale_length. {whose}"
         else:
             asked = self._expected_asked()
-        forecast = forecast_rationales(
-            asked,
+        inputs = DistillInputs(
+            questions=asked,
             prompt=config.dataset.prompt,
             teacher=config.teacher,
             ledger_path=self.workspace.store.ledger_path,
             shots=self.workspace.questions.shots,
         )
+        forecast = forecast_rationales(inputs)
         if step.part is Until.distill and find_matched_budget(config):
             whose += (
                 ", about the entropy arm's questions, whose bill is the budget, and as many drawn"

@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
-from caft.distill import write_rationales
+from caft.distill import DistillInputs, write_rationales
 from caft.distill.local import name_model
 from caft.models.encoding import render_prompt, special_tokens
 from caft.models.sources.locate import locate_model
@@ -96,8 +96,8 @@ def _keep(
 def make_ask(workspace: Workspace, progress: Watcher | None = None) -> Ask:
     """The teacher as a function from questions to rationales. It leaves the store alone."""
     config = workspace.config
-    return partial(
-        write_rationales,
+    inputs = partial(
+        DistillInputs,
         prompt=config.dataset.prompt,
         teacher=config.teacher,
         ledger_path=workspace.store.ledger_path,
@@ -106,6 +106,7 @@ def make_ask(workspace: Workspace, progress: Watcher | None = None) -> Ask:
         progress=progress,
         generate=LocalTeacher(config).generate,
     )
+    return lambda questions: write_rationales(inputs(questions=questions))
 
 
 def refuse_unaskable_teacher(workspace: Workspace) -> None:
