@@ -13,7 +13,6 @@ from caft.errors import UserError
 from caft.models.config import TinyModelConfig
 from caft.models.sources.locate import locate_model
 from caft.records import Question
-from caft.teachers import Ledger
 from caft.teachers.config import (
     FileTeacherConfig,
     Keep,
@@ -22,6 +21,7 @@ from caft.teachers.config import (
     Unanswered,
     WorkedTeacherConfig,
 )
+from caft.teachers.ledger import Ledger
 from caft.teachers.refusals import advise, count_reasons
 from caft.text.config import PromptConfig
 from caft.text.prompts import Wanted, write_prompt
