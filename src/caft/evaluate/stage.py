@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
+from caft.evaluate.predictions import read_reply
 from caft.records import Prediction
 from caft.store import StageKind, read_table, source_digest, write_table
 from caft.text.prompts import Wanted
@@ -54,7 +55,6 @@ class ReplyInputs(AskedStudent):
 
     def produce(self, folder: Path) -> None:
         """Write the replies."""
-        from caft.evaluate.predictions import read_reply
         from caft.trainers.replies import ReplyConfig
 
         self.check()

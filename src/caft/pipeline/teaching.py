@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from caft.distill import DistillInputs, write_rationales
 from caft.distill.local import name_model
-from caft.models.encoding import render_prompt, special_tokens
+from caft.models.encoding import encode_prompt, render_prompt, special_tokens
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.pipeline.matched_budget import Ask, match_budget
@@ -181,7 +181,6 @@ class LocalTeacher:
 
     def generate(self, prompts: Sequence[Prompt]) -> Sequence[Written]:
         """Greedy replies to chat prompts."""
-        from caft.models.encoding import encode_prompt
         from caft.models.generation import generate_replies
 
         tokenizer = self.student.tokenizer

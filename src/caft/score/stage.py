@@ -12,6 +12,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from caft.models.chat_template import has_working_template
 from caft.records import AnswerScore, Chain, Judgement, Question
 from caft.score.config import ChainConfig, ModelScoreConfig
 from caft.store import StageKind, read_table, source_digest, write_table
@@ -117,7 +118,6 @@ def _score(scoring: ScoreInputs, predictor: Predictor) -> list[AnswerScore]:
 
 
 def _write_free_answers(scoring: ScoreInputs, predictor: Predictor) -> dict[str, WrittenReply]:
-    from caft.models.chat_template import has_working_template
     from caft.score.read import without_end
     from caft.trainers.replies import ReplyConfig
 

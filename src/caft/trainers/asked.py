@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from caft.models.encoding import encode_prompt, uses_chat_template
 from caft.models.student import Student
 from caft.records import Question
 from caft.store import digest
@@ -41,16 +42,12 @@ class AskedStudent:
     @property
     def chat(self) -> bool:
         """Whether prompts take the chat template; UserError where one is wanted and missing."""
-        from caft.models.encoding import uses_chat_template
-
         return uses_chat_template(self.prompt.style, self.student.tokenizer)
 
     def encode(
         self, wanted: Wanted, *, thinking: bool = False, closed: bool = True
     ) -> list[tuple[str, tuple[int, ...]]]:
         """Question ids and prompt tokens, in the order of the questions."""
-        from caft.models.encoding import encode_prompt
-
         tokenizer, chat = self.student.tokenizer, self.chat
         prompts = [
             write_prompt(question, self.prompt, wanted, chat=chat, shots=self.shots)

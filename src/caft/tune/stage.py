@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from caft.models.encoding import end_of_turn, uses_chat_template
 from caft.models.student import Student
 from caft.protocols import Tokenizer
 from caft.records import Example, Question, Target, TuningNumbers
@@ -23,11 +24,12 @@ from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
 from caft.trainers.sources import TUNING_SOURCES
 from caft.trainers.tracker import RunLogger
+from caft.tune.check import check_examples, refuse_bare_start, render_example
 from caft.tune.config import Adapter, TuningConfig
-from caft.tune.examples import TrainingPair
+from caft.tune.examples import TrainingPair, encode_pair, fit_to_length, wanted_of
+from caft.tune.learning_curve import Row, accuracies
 
 if TYPE_CHECKING:
-    from caft.tune.learning_curve import Row
     from caft.tune.training import Trained, TrainingSpec
     from caft.tune.validation import ValidationSet
 
@@ -104,7 +106,6 @@ class TuneInputs:
 
     def produce(self, folder: Path) -> None:
         """Train, or go on with an interrupted attempt."""
-        from caft.tune.learning_curve import accuracies
         from caft.tune.training import TrainingSpec
 
         rows = self.rows or encode_rows(self)
@@ -224,10 +225,6 @@ def encode_rows(tuning: TuneInputs) -> TrainingRows:
 
     UserError where a row could not be trained as it should be, or is longer than allowed.
     """
-    from caft.models.encoding import end_of_turn, uses_chat_template
-    from caft.tune.check import check_examples, refuse_bare_start
-    from caft.tune.examples import encode_pair, fit_to_length
-
     tokenizer, answer_target = tuning.student.tokenizer, tuning.config.answer_target
     chat = uses_chat_template(tuning.prompt.style, tokenizer)
     end_id = end_of_turn(tokenizer, chat=chat)
@@ -244,8 +241,6 @@ def encode_rows(tuning: TuneInputs) -> TrainingRows:
 
 
 def _show_rows(examples: Sequence[Example], tokenizer: Tokenizer) -> None:
-    from caft.tune.check import render_example
-
     # One row of every target: a joint stage trains two kinds.
     for row in {row.target: row for row in reversed(examples)}.values():
         log.info(
@@ -256,8 +251,6 @@ def _show_rows(examples: Sequence[Example], tokenizer: Tokenizer) -> None:
 
 
 def _validation_set(tuning: TuneInputs) -> ValidationSet:
-    from caft.models.encoding import uses_chat_template
-    from caft.tune.examples import wanted_of
     from caft.tune.validation import ValidationSet, ask, choose_asked
 
     tokenizer, config = tuning.student.tokenizer, tuning.config

@@ -29,6 +29,7 @@ from caft.statistics import (
     resample_areas,
     roc_auc,
 )
+from caft.text.prompts import DECLINED
 
 _Values = Mapping[str, Sequence[float | None]]
 
@@ -231,8 +232,6 @@ def _measure_classes(
 
 def _describe_fallback(scores: Sequence[AnswerScore], known: ScoreContext) -> FallbackPart | None:
     """What became of the rows when the model might decline: all are kept, and counted."""
-    from caft.text.prompts import DECLINED
-
     asked = {score.question_id for score in scores}
     rows = [row for row in known.fallback if row.question_id in asked]
     if not rows:
