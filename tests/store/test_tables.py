@@ -20,6 +20,7 @@ from caft.records import (
     Question,
     Rationale,
     Target,
+    TuningNumbers,
 )
 from caft.store import read_table, write_rows, write_table
 
@@ -86,7 +87,8 @@ def test_every_kind_of_record_is_here() -> None:
         and hasattr(value, "__dataclass_fields__")
         and value.__module__ == "caft.records"
     }
-    assert records == set(KINDS)
+    # A stage has one of its numbers, which it keeps as JSON.
+    assert records - {TuningNumbers} == set(KINDS)
     assert len(records) == 8
 
 
