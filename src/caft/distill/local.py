@@ -12,6 +12,7 @@ from caft.distill.inputs import DistillInputs, from_reply
 from caft.errors import UserError
 from caft.models.config import HubModelConfig
 from caft.models.fingerprint import model_fingerprint
+from caft.models.loading import load_tokenizer
 from caft.models.sources.folder import refuse_unloadable_folder
 from caft.models.sources.locate import find_model, locate_model
 from caft.protocols import Written
@@ -54,8 +55,6 @@ def check_local(teacher: LocalModelTeacherConfig, *, fetch: bool) -> None:
 
 
 def _refuse_without_template(folder: Path, teacher: LocalModelTeacherConfig) -> None:
-    from caft.models.loading import load_tokenizer
-
     if not load_tokenizer(folder, name_model(teacher)).chat_template:
         named = f"teacher.path={teacher.path}" if teacher.path else f"teacher.id={teacher.id}"
         raise UserError(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 from caft.models.chat_template import has_working_template
 from caft.records import AnswerScore, Chain, Judgement, Question
 from caft.score.config import ChainConfig, ModelScoreConfig
+from caft.score.prepare import ScoringRow, prepare_rows
 from caft.store import StageKind, read_table, source_digest, write_table
 from caft.teachers.ask import ask_all
 from caft.teachers.config import EndpointConfig
@@ -29,7 +30,6 @@ from caft.trainers.predicting import Predictor
 from caft.trainers.sources import PREDICTING_SOURCES
 
 if TYPE_CHECKING:
-    from caft.score.prepare import ScoringRow
     from caft.trainers.replies import WrittenReply
 
 log = logging.getLogger(__name__)
@@ -62,8 +62,6 @@ class ScoreInputs(AskedStudent):
 
         UserError for an answer label of several tokens and a template that refuses the turns.
         """
-        from caft.score.prepare import prepare_rows
-
         return prepare_rows(
             self.questions, self.prompt, self.student.tokenizer, self.shots, self.wanted
         )

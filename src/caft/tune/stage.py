@@ -14,7 +14,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from caft.models.adapters import refuse_other_base
 from caft.models.encoding import end_of_turn, uses_chat_template
+from caft.models.loading import refuse_missing_quantisation
 from caft.models.student import Student
 from caft.protocols import Tokenizer
 from caft.records import Example, Question, Target, TuningNumbers
@@ -149,11 +151,7 @@ def starting_student(student: Student, config: TuningConfig) -> Student:
     UserError, before any model loads, where the adapter belongs to another base model or this
     machine cannot tune as asked.
     """
-    from caft.models.adapters import refuse_other_base
-
     if config.adapter is Adapter.qlora:
-        from caft.models.loading import refuse_missing_quantisation
-
         refuse_missing_quantisation()
     if config.start_from is None:
         return student
