@@ -13,18 +13,6 @@ from enum import Enum
 COMPLEXITIES = ("easy", "middle", "hard")
 """The paper's classes, easiest first. A split may define other names, in the same order."""
 
-LOWER_IS_HARDER = frozenset(
-    {"option_mass", "top1_margin", "top1_probability", "cot_margin", "cot_answer_margin"}
-)
-"""Estimates that fall as a question gets harder; all others rise."""
-
-
-def difficulty(estimator: str, value: float | None) -> float | None:
-    """An estimate turned so that more means harder, whichever way it points by itself."""
-    if value is None or estimator not in LOWER_IS_HARDER:
-        return value
-    return -value
-
 
 class Target(Enum):
     """What a training row teaches: the bare answer, or a teacher's rationale that ends in it."""
@@ -124,14 +112,6 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
-    """The class that a split gave to one question."""
-
-    question_id: str
-    complexity: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Rationale:
     """A teacher's chain of thought for one question, accepted or not.
 
@@ -174,6 +154,28 @@ class Example:
     def length(self) -> int:
         """Tokens of the whole row."""
         return len(self.prompt_ids) + len(self.completion_ids)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuningNumbers:
+    """What a stage trained on and how its loss went. Token counts are of one epoch.
+
+    `trained_tokens` are completion tokens; `rationale_tokens` those of rationale rows, by
+    question id, since two stages may train the same rationale;
+    `epochs` are those that were run, which patience may have cut short. `curve` has one row an
+    optimizer step: step, epoch, loss (nats a token), gradient_norm, learning_rate; and one an
+    epoch with validation_accuracy and validation_questions.
+    """
+
+    examples: int
+    dropped: list[str]
+    epochs: int
+    prompt_tokens: int
+    trained_tokens: int
+    rationale_tokens: dict[str, int]
+    parameters: int
+    trainable_parameters: int
+    curve: list[dict[str, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

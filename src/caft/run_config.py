@@ -110,14 +110,13 @@ class RunContext:
     """What a run knows beside its config: its output `folder` and how it was asked for.
 
     `overrides` are the command line's words for this job, `config_yaml` is the resolved config
-    as text, `in_sweep` says that the run is one job of a multirun, of the sweep whose folder is
-    called `sweep`. `run_id` is the same whenever the same job is started again.
+    as text. `sweep` is the name of the folder of the sweep whose job the run is, empty for a
+    single run. `run_id` is the same whenever the same job is started again.
     """
 
     folder: Path
     overrides: tuple[str, ...] = ()
     config_yaml: str = ""
-    in_sweep: bool = False
     run_id: str = ""
     sweep: str = ""
 

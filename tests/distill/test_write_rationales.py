@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from caft.distill import check_teacher, forecast_rationales, write_rationales
+from caft import distill
+from caft.distill import DistillInputs, check_teacher
 from caft.errors import UserError
 from caft.models.config import TinyModelConfig
 from caft.models.sources.locate import locate_model
 from caft.records import Question
-from caft.teachers import Ledger
 from caft.teachers.config import (
     FileTeacherConfig,
     Keep,
@@ -21,9 +21,18 @@ from caft.teachers.config import (
     Unanswered,
     WorkedTeacherConfig,
 )
+from caft.teachers.ledger import Ledger
 from caft.teachers.refusals import advise, count_reasons
 from caft.text.config import PromptConfig
 from caft.text.prompts import Wanted, write_prompt
+
+
+def write_rationales(questions, **given):
+    return distill.write_rationales(DistillInputs(questions=questions, **given))
+
+
+def forecast_rationales(questions, **given):
+    return distill.forecast_rationales(DistillInputs(questions=questions, **given))
 
 
 def question(n, **fields):

@@ -16,10 +16,12 @@ import pytest
 from fake_server import FAULTS, FakeServer
 
 from caft.errors import UserError
-from caft.teachers import Ledger, Request, TeacherReply, ask_all, rate_limit
+from caft.teachers import rate_limit
+from caft.teachers.ask import ask_all
 from caft.teachers.client import explain_connection
 from caft.teachers.config import OpenAITeacherConfig, Unanswered
-from caft.teachers.replies import LedgerEntry, prepare
+from caft.teachers.ledger import Ledger
+from caft.teachers.replies import LedgerEntry, Request, TeacherReply, prepare
 
 
 @pytest.fixture(autouse=True)

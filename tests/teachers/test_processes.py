@@ -11,8 +11,10 @@ import time
 
 import pytest
 
-from caft.teachers import Ledger, Request, ask_all
+from caft.teachers.ask import ask_all
 from caft.teachers.config import OpenAITeacherConfig
+from caft.teachers.ledger import Ledger
+from caft.teachers.replies import Request
 
 AT_ONCE = 8
 SCRIPT = """
@@ -20,7 +22,8 @@ SCRIPT = """
     from pathlib import Path
     from caft.errors import UserError
     from caft.signals import watch_signals
-    from caft.teachers import Request, ask_all
+    from caft.teachers.ask import ask_all
+    from caft.teachers.replies import Request
     from caft.teachers.config import OpenAITeacherConfig
     ledger, count, dials = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
     requests = [Request((("system", "Think."), ("user", f"q{n}"))) for n in range(count)]

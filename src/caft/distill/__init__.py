@@ -5,7 +5,7 @@ What can go wrong ends in a UserError with every paid reply kept: a teacher that
 work (`check_teacher`, before any model loads), a cap that is reached, an endpoint that is down.
 """
 
-from caft.distill.forecast import CostForecast
+from caft.distill.inputs import DistillInputs
 from caft.distill.stage import (
     check_teacher,
     forecast_prompts,
@@ -14,7 +14,7 @@ from caft.distill.stage import (
 )
 
 __all__ = [
-    "CostForecast",
+    "DistillInputs",
     "check_teacher",
     "forecast_prompts",
     "forecast_rationales",

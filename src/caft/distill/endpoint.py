@@ -10,7 +10,7 @@ from pathlib import Path
 
 from caft.distill.accept import judge_reply
 from caft.distill.forecast import CostForecast, forecast_cost
-from caft.distill.inputs import DistillInputs, from_reply, write_prompts
+from caft.distill.inputs import DistillInputs, from_reply
 from caft.records import Rationale
 from caft.teachers.ask import ask_all, find_replies
 from caft.teachers.config import EndpointConfig, OpenAITeacherConfig
@@ -37,14 +37,14 @@ FEW = 3
 
 def ask_endpoint(inputs: DistillInputs, teacher: OpenAITeacherConfig) -> list[Rationale]:
     """Attempt by attempt; only what was refused is asked again."""
-    prompts = write_prompts(inputs.questions, inputs.prompt, inputs.shots)
+    prompts = inputs.prompts
     by_question: list[list[Rationale]] = [[] for _ in prompts]
     texts: list[list[str]] = [[] for _ in prompts]
     asked = list(range(len(prompts)))
     for attempt in range(teacher.attempts):
         if not asked:
             break
-        requests = [_request(prompts[place], attempt) for place in asked]
+        requests = [Request(prompts[place].turns, attempt) for place in asked]
         probes = attempt == 0 and teacher.probe_replies < len(requests)
         replies = ask_all(
             requests,
@@ -128,15 +128,11 @@ def _is_open(rationale: Rationale) -> bool:
     return not rationale.accepted and not rationale.refusal.startswith("no_reply") and not final
 
 
-def _request(prompt: Prompt, attempt: int) -> Request:
-    return Request(tuple((turn.role, turn.content) for turn in prompt.messages), attempt)
-
-
 def forecast_endpoint(
     prompts: Sequence[Prompt], endpoint: EndpointConfig, ledger_path: Path
 ) -> CostForecast:
     """What the calls that the ledger does not have would cost, beside what the caps leave."""
-    prepared = (prepare(_request(prompt, 0), endpoint) for prompt in prompts)
+    prepared = (prepare(Request(prompt.turns), endpoint) for prompt in prompts)
     requests = {request.key: request for request in prepared}
     paid, seen, spent = _read_ledger(ledger_path, endpoint, list(requests.values()))
     forecast = forecast_cost(

@@ -4,24 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
+from caft.protocols import Written
 from caft.records import AnswerScore, Prediction, Question
 from caft.text.answers import answer_labels, gold_label
 from caft.text.config import PromptConfig
 from caft.text.parsing import answers_agree, parse_answer
-
-
-class Written(Protocol):
-    """What a model wrote, and the tokens it took."""
-
-    @property
-    def text(self) -> str:
-        """The reply without special tokens."""
-
-    @property
-    def tokens(self) -> int:
-        """Generated tokens, the end token included."""
 
 
 def read_reply(question: Question, reply: Written, prompt: PromptConfig) -> Prediction:
@@ -91,3 +79,18 @@ def refit_cut(values: Mapping[str, float], hard_share: float) -> float:
         return float("inf")
     position = round((1.0 - hard_share) * len(ordered))
     return ordered[position] if position < len(ordered) else float("inf")
+
+
+def pick_best_mode(validation: Mapping[str, Sequence[Prediction]]) -> str | None:
+    """The mode that got most validation rows right; the cheaper one of equals.
+
+    Never looks at test rows: a mode chosen there would flatter the model.
+    """
+    if not validation or not all(validation.values()):
+        return None
+
+    def merit(mode: str) -> tuple[int, int]:
+        rows = validation[mode]
+        return sum(row.correct for row in rows), -sum(row.generated_tokens for row in rows)
+
+    return max(validation, key=merit)

@@ -74,7 +74,7 @@ def _answer(run: Run, arguments: Sequence[str], start: Start, caught: Caught) ->
 
 def _run_command(run: Run, arguments: Sequence[str], start: Start, caught: Caught) -> int:
     parser = get_args_parser()
-    parser.error = refuse_flags  # type: ignore[method-assign]
+    parser.error = refuse_flags
     args = parser.parse_intermixed_args(arguments)
     refuse_environment_secrets(args.overrides, os.environ)  # of Hydra's own settings, too
     refuse_secret_variables(args.overrides)

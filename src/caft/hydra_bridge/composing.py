@@ -25,8 +25,8 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 import caft
-from caft.errors import UserError
-from caft.hydra_bridge.error_text import did_you_mean, explain, explain_reference
+from caft.errors import UserError, did_you_mean
+from caft.hydra_bridge.error_text import explain, explain_reference
 from caft.hydra_bridge.overrides import escape_interpolation, type_overrides
 from caft.run_config import KINDS, ONE_KIND, RunConfig
 from caft.sweeps.run_folders import name_job

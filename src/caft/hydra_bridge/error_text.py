@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from hydra.errors import (
     ConfigCompositionException,
@@ -24,7 +23,7 @@ from omegaconf.errors import (
 )
 from yaml import MarkedYAMLError
 
-from caft.errors import UserError
+from caft.errors import UserError, did_you_mean
 from caft.hydra_bridge.overrides import (
     dial_types,
     holds_text,
@@ -199,9 +198,3 @@ def _first_line(error: BaseException) -> str:
 def _cut(line: str) -> str:
     half = _LONGEST_LINE // 2
     return line if len(line) <= _LONGEST_LINE else f"{line[:half]} ... {line[-half:]}"
-
-
-def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """A hint where one of `names` is near; empty where none is."""
-    near = difflib.get_close_matches(name, list(names), n=1)
-    return f"; did you mean {near[0]}?" if near else ""

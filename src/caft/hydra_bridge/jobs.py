@@ -207,7 +207,6 @@ def _run_frozen(run: Run, folder: Path, caught: Caught) -> int:
         folder=folder,
         overrides=tuple(frozen["overrides"]),
         config_yaml=OmegaConf.to_yaml(composed, resolve=True),
-        in_sweep=True,
         run_id=frozen["digest"],
         sweep=folder.parent.name,
     )

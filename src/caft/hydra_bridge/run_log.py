@@ -51,7 +51,7 @@ def check_logging(composed: DictConfig, folder: Path) -> None:
 def read_verbose(hydra: DictConfig) -> bool | str | list[str]:
     """`hydra.verbose` as Python's own types: true, or the names of loggers."""
     values = OmegaConf.to_container(hydra, resolve=False)
-    return values["verbose"]  # type: ignore[call-overload, index, no-any-return]
+    return values["verbose"]  # type: ignore[call-overload, index]
 
 
 def _read_settings(composed: DictConfig, name: str, folder: Path) -> dict[str, object]:

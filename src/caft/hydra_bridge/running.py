@@ -29,7 +29,7 @@ def guard(
     keep_error: Callable[[str], None] | None = None,
 ) -> int:
     """The exit status of a run; raises nothing but what a signal raises."""
-    whose = f"job {context.folder.name}: " if context.in_sweep else ""
+    whose = f"job {context.folder.name}: " if context.sweep else ""
     config = None
     try:
         mark_unfinished(context.folder)

@@ -299,7 +299,7 @@ def _conclude(folder: Path, planned: set[str], began: str) -> int:
 def write_report(folder: Path) -> None:
     """The sweep's own report; whatever goes wrong in it, the jobs' results are there."""
     try:
-        from caft.report.sweep import write_sweep_report  # type: ignore[import-untyped]
+        from caft.report.sweep import write_sweep_report
 
         tell(f"sweep report: {write_sweep_report(folder)}")
     except Exception as error:

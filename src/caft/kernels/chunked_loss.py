@@ -13,11 +13,14 @@ from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import cross_entropy
 
 from caft.protocols import CausalLM
 
 # Logits that are held in float32 at a time: 64 MiB of them.
 _CHUNK = 2**24
+# And rows of them, where the head is not a plain one and its logits are there already.
+_ROWS = 512
 # Settings of architectures that change the head's logits.
 _AFTER_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
@@ -44,6 +47,18 @@ def summed_head_loss(model: CausalLM, hidden: torch.Tensor, labels: torch.Tensor
     """Sum of -ln p(label) in nats; hidden [trained tokens, size], labels [trained tokens]."""
     head_loss: Callable[..., torch.Tensor] = _HeadLoss.apply
     return head_loss(hidden, model.get_output_embeddings().weight, labels)
+
+
+def summed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Sum of -ln p(label) in nats; logits [trained tokens, vocabulary], labels [trained tokens].
+
+    Float32, whatever the logits are. A mean over micro-batches would weigh short ones too much;
+    the caller divides the sum by the trained tokens of the optimizer step.
+    """
+    pieces = zip(torch.split(logits, _ROWS), torch.split(labels, _ROWS), strict=True)
+    return torch.stack(
+        [cross_entropy(some.float(), truth, reduction="sum") for some, truth in pieces]
+    ).sum()
 
 
 class _HeadLoss(torch.autograd.Function):

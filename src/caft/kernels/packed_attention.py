@@ -78,15 +78,12 @@ class Layout:
         """Neighbouring runs with the same prefix, from one length to its double."""
         groups: list[list[Run]] = []
         for run in self.runs:
-            first, last = (groups[-1][0], groups[-1][-1]) if groups else (None, None)
-            if (
-                first is None
-                or last is None
-                or run.prefix != first.prefix
-                or not (last.length <= run.length <= 2 * first.length)
-            ):
-                groups.append([])
-            groups[-1].append(run)
+            first, last = (groups[-1][0], groups[-1][-1]) if groups else (run, run)
+            fits = last.length <= run.length <= 2 * first.length and run.prefix == first.prefix
+            if groups and fits:
+                groups[-1].append(run)
+            else:
+                groups.append([run])
         return tuple(map(tuple, groups))
 
     def sequences(self, device: torch.device) -> tuple[Sequences, ...]:

@@ -4,9 +4,3 @@ In goes a ModelConfig, out come a transformers causal LM and its tokenizer. What
 right (no network, a gated model, a folder without weights) is a UserError before torch is
 imported.
 """
-
-from caft.models.fingerprint import model_fingerprint
-from caft.models.loading import load_model, load_tokenizer, resolve_dtype
-from caft.models.sources.locate import locate_model
-
-__all__ = ["load_model", "load_tokenizer", "locate_model", "model_fingerprint", "resolve_dtype"]

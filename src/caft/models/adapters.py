@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from caft.errors import UserError
-from caft.kernels.lora import fuse_lora, has_fused_lora
 from caft.models.loading import quiet_transformers
 from caft.protocols import CausalLM
 
@@ -48,6 +47,8 @@ def add_lora(
     """
     from peft import LoraConfig, get_peft_model
 
+    from caft.kernels.lora import fuse_lora
+
     config = LoraConfig(
         r=r,
         lora_alpha=alpha,
@@ -76,6 +77,8 @@ def compute_in_weights_dtype(model: CausalLM, dtype: torch.dtype | None = None) 
     are cast, once a pass. Fused adapters cast by themselves.
     """
     import torch
+
+    from caft.kernels.lora import has_fused_lora
 
     if (dtype or model.dtype) != torch.bfloat16 or has_fused_lora(model):
         yield
@@ -116,6 +119,8 @@ def prepare_checkpointing(model: CausalLM) -> None:
 def load_adapter(model: CausalLM, folder: Path, *, trainable: bool = False) -> CausalLM:
     """`model` with the adapter that `folder` holds; UserError where it does not fit the model."""
     from peft import PeftModel
+
+    from caft.kernels.lora import fuse_lora
 
     _refuse_other_shapes(model, folder)
     adapted = PeftModel.from_pretrained(model, folder, is_trainable=trainable)

@@ -12,6 +12,7 @@ from caft.kernels.memory import release_memory
 from caft.models.adapters import BaseModel, is_adapter, load_adapter
 from caft.models.chat_template import TEMPLATE_DATE
 from caft.models.config import Dtype, ModelConfig
+from caft.models.encoding import end_of_turn
 from caft.models.fingerprint import model_fingerprint
 from caft.models.loading import load_model, load_tokenizer, name_dtype
 from caft.models.sources.folder import GENERATION_CONFIG, read_header, read_settings
@@ -93,8 +94,6 @@ class Student:
 
         Several may: Phi-3's generation config has the end of a text and two ends of a turn.
         """
-        from caft.models.encoding import end_of_turn
-
         ends = {end_of_turn(self.tokenizer, chat=kind) for kind in (chat, False)}
         named = read_settings(self.folder / GENERATION_CONFIG).get("eos_token_id") or []
         return tuple(sorted({*ends, *(named if isinstance(named, list) else [named])}))

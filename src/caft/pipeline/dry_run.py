@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from caft.console import open_console
 from caft.data import NotHereError
-from caft.distill import forecast_prompts, forecast_rationales
+from caft.distill import DistillInputs, forecast_prompts, forecast_rationales
 from caft.estimators import ESTIMATORS, STAND_IN, Need
 from caft.models.config import HubModelConfig
 from caft.models.sources.locate import find_model
@@ -41,11 +41,11 @@ from caft.score.config import PublishedScoreConfig
 from caft.score.stage import judge_prompts
 from caft.split import SplitResult
 from caft.store import Artifact, Stage, StageKind
+from caft.teachers.replies import CHARACTERS_A_TOKEN
 from caft.text.prompts import Wanted, write_prompt
 from caft.tune.stage import read_tuned, starting_student
 
 CACHED, RUNS, FREE = "cached", "would run", "no work"
-_CHARACTERS_A_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,13 +203,14 @@ class Planner:
             whose = f"EVERY training question, for rationale_length. {whose}"
         else:
             asked = self._expected_asked()
-        forecast = forecast_rationales(
-            asked,
+        inputs = DistillInputs(
+            questions=asked,
             prompt=config.dataset.prompt,
             teacher=config.teacher,
             ledger_path=self.workspace.store.ledger_path,
             shots=self.workspace.questions.shots,
         )
+        forecast = forecast_rationales(inputs)
         if step.part is Until.distill and find_matched_budget(config):
             whose += (
                 ", about the entropy arm's questions, whose bill is the budget, and as many drawn"
@@ -311,4 +312,4 @@ def _count_prompt_tokens(workspace: Workspace) -> int:
     shots = workspace.questions.shots
     prompts.append(write_prompt(questions[0], config, Wanted.answer, chat=True, shots=shots))
     characters = sum(len(turn.content) for prompt in prompts for turn in prompt.messages)
-    return characters // _CHARACTERS_A_TOKEN
+    return characters // CHARACTERS_A_TOKEN

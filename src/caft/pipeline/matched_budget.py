@@ -14,7 +14,7 @@ from caft.pipeline.results import Scored
 from caft.pipeline.steps import MatchedBudget
 from caft.pipeline.workspace import Workspace
 from caft.protocols import Tokenizer
-from caft.records import Placement, Question, Rationale
+from caft.records import Question, Rationale
 from caft.split import SplitResult, split_questions
 from caft.split.config import Match
 from caft.split.matched import (
@@ -99,13 +99,5 @@ def _settle(
     placed = list(reference.complexity_of.values())
     sizes = {name: placed.count(name) for name in budget.split.classes}
     matched = place_matched(order, count, budget.taught, sizes)
-    return SplitResult(
-        placements=tuple(
-            Placement(
-                question_id=row.question_id,
-                complexity=matched.get(row.question_id, row.complexity),
-            )
-            for row in split.placements
-        ),
-        thresholds=(),
-    )
+    moved = {name: matched.get(name, usual) for name, usual in split.complexity_of.items()}
+    return SplitResult(complexity_of=moved, thresholds=())

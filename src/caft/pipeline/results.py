@@ -13,11 +13,19 @@ from typing import TypeVar
 
 from caft.models.student import Student
 from caft.pipeline.steps import Step
-from caft.records import AnswerScore, Chain, Judgement, Mode, Prediction, Question, Rationale
+from caft.records import (
+    AnswerScore,
+    Chain,
+    Judgement,
+    Mode,
+    Prediction,
+    Question,
+    Rationale,
+    TuningNumbers,
+)
 from caft.report.schema import StageRecordPart
 from caft.split import SplitResult
 from caft.store import Artifact, Effort, Stage, Store
-from caft.tune.stage import TuningNumbers
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from caft.data import QuestionSplits
-from caft.estimators import ESTIMATORS, STAND_IN, Need
+from caft.estimators import ESTIMATORS, STAND_IN, Need, difficulty
 from caft.evaluate.config import RoutedBy
 from caft.evaluate.predictions import Routing, refit_cut
 from caft.pipeline.results import Scored
-from caft.records import Prediction, difficulty
+from caft.records import Prediction
 from caft.split import SplitResult
 from caft.split.config import SplitConfig
 

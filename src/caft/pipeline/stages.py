@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from caft.data import published_scores
 from caft.errors import UserError
@@ -123,13 +124,13 @@ def tune(
     student = starting_student(workspace.student, workspace.config.tuning)
     made, numbers, records = [], [], []
     for step in steps_of(workspace.config, Until.tune):
-        logger = tracker.for_stage(step.number + 1)
+        record = partial(log_row, tracker, step.number + 1)
         work = stage_tuning(workspace, taught, student, step.number)
-        work = replace(work, logger=logger, rows=rows.get(step.number))
+        work = replace(work, record=record, rows=rows.get(step.number))
         trained, artifact = obtain(workspace.store, step, work)
         if artifact.cached:
             for row in trained.curve:
-                log_row(logger, row)
+                record(row)
         made.append(artifact)
         numbers.append(trained)
         records.append(record_stage(step, artifact))

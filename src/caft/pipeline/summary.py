@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from caft.data import QuestionSplits
 from caft.estimators import STAND_IN
-from caft.evaluate.best_mode import pick_best_mode
+from caft.evaluate.predictions import pick_best_mode
 from caft.pipeline.results import Evaluated, ModeReplies, RunResults, Tuned
 from caft.records import Mode
 from caft.report.comparison import compare_models
 from caft.report.run.accuracy import summarise_accuracy
-from caft.report.run.cost import StageTokens, count_cost
+from caft.report.run.cost import count_cost
 from caft.report.run.estimator_auc import ScoreContext, describe_scores
 from caft.report.schema import (
     Accuracy,
@@ -200,17 +200,7 @@ def _by_mode(
 
 
 def _cost_part(results: RunResults) -> CostPart:
-    stages = [
-        StageTokens(
-            epochs=numbers.epochs,
-            prompt_tokens=numbers.prompt_tokens,
-            trained_tokens=numbers.trained_tokens,
-            rationale_tokens=numbers.rationale_tokens,
-            parameters=numbers.parameters,
-            trainable_parameters=numbers.trainable_parameters,
-        )
-        for numbers in (results.tuned.numbers if results.tuned else ())
-    ]
+    stages = results.tuned.numbers if results.tuned else ()
     written = [
         prediction
         for replies in (results.evaluated.by_model.values() if results.evaluated else ())

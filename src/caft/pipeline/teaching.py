@@ -11,17 +11,16 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
-from caft.distill import write_rationales
-from caft.distill.inputs import LocalReply
+from caft.distill import DistillInputs, write_rationales
 from caft.distill.local import name_model
-from caft.models.encoding import render_prompt, special_tokens
+from caft.models.encoding import encode_prompt, render_prompt, special_tokens
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.pipeline.matched_budget import Ask, match_budget
 from caft.pipeline.results import Scored, Taught, record_stage
 from caft.pipeline.steps import MatchedBudget, Step
 from caft.pipeline.workspace import Workspace
-from caft.protocols import CausalLM
+from caft.protocols import CausalLM, Written
 from caft.records import Question, Rationale
 from caft.report.schema import StageRecordPart
 from caft.run_config import RunConfig
@@ -97,8 +96,8 @@ def _keep(
 def make_ask(workspace: Workspace, progress: Watcher | None = None) -> Ask:
     """The teacher as a function from questions to rationales. It leaves the store alone."""
     config = workspace.config
-    return partial(
-        write_rationales,
+    inputs = partial(
+        DistillInputs,
         prompt=config.dataset.prompt,
         teacher=config.teacher,
         ledger_path=workspace.store.ledger_path,
@@ -107,6 +106,7 @@ def make_ask(workspace: Workspace, progress: Watcher | None = None) -> Ask:
         progress=progress,
         generate=LocalTeacher(config).generate,
     )
+    return lambda questions: write_rationales(inputs(questions=questions))
 
 
 def refuse_unaskable_teacher(workspace: Workspace) -> None:
@@ -179,9 +179,8 @@ class LocalTeacher:
         model: CausalLM = self.student.load_for_inference()
         return model
 
-    def generate(self, prompts: Sequence[Prompt]) -> Sequence[LocalReply]:
+    def generate(self, prompts: Sequence[Prompt]) -> Sequence[Written]:
         """Greedy replies to chat prompts."""
-        from caft.models.encoding import encode_prompt
         from caft.models.generation import generate_replies
 
         tokenizer = self.student.tokenizer

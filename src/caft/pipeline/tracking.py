@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from caft.estimators import difficulty
 from caft.pipeline.results import RunResults
 from caft.pipeline.rows import prediction_rows, rationale_rows, score_rows
-from caft.records import difficulty
 from caft.report.schema import Summary
 from caft.report.tables import ReportTables
 from caft.store import StageKind

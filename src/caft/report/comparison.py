@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from caft.records import Mode
-from caft.report.schema import MODES, Accuracy, AccuracyPart, Comparison, ModelName, Summary
+from caft.report.schema import (
+    MODES,
+    Accuracy,
+    AccuracyPart,
+    Comparison,
+    ModelName,
+    Summary,
+    as_share,
+)
 from caft.report.tables import ReportTables
 from caft.statistics import count_paired, mcnemar_exact, paired_difference
 
@@ -52,10 +60,7 @@ def compare_models(
     outcome = count_paired([first[key] for key in shared], [second[key] for key in shared])
     gain = paired_difference(outcome, confidence)
     return {
-        "value": gain.value,
-        "low": min(gain.low, gain.value),
-        "high": max(gain.high, gain.value),
-        "n": gain.n,
+        **as_share(gain),
         "only_base": outcome.only_first,
         "only_tuned": outcome.only_second,
         "p_value": mcnemar_exact(outcome.only_first, outcome.only_second),

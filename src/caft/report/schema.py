@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Literal, NotRequired, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, NotRequired, TypeVar, cast
 
 # Pydantic reads those of `typing` from Python 3.12 on.
 from typing_extensions import TypedDict
 
-SCHEMA = 1
+if TYPE_CHECKING:
+    from caft.statistics import Interval
+
 ModelName = Literal["base", "tuned"]
 ModeName = Literal["answer", "rationale", "routed"]
 MODELS: tuple[ModelName, ...] = ("base", "tuned")
@@ -328,6 +330,11 @@ class Summary(TypedDict):
     accuracy: AccuracyPart | None
     cost: CostPart
     stages: list[StageRecordPart]
+
+
+def as_share(interval: Interval) -> Share:
+    """The interval as summary.json holds it."""
+    return {"value": interval.value, "low": interval.low, "high": interval.high, "n": interval.n}
 
 
 def check_summary(summary: object) -> Summary:

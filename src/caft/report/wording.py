@@ -36,12 +36,8 @@ def percent_between(share: Mapping[str, Any]) -> str:
 
 def points_between(difference: Mapping[str, Any]) -> str:
     """A difference of shares in percentage points: +8.1 points (+2.0 to +14.2)."""
-    return points_between_bounds(difference["value"], difference["low"], difference["high"])
-
-
-def points_between_bounds(value: float, low: float, high: float) -> str:
-    """The same from three numbers."""
-    return f"{100 * value:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+    value, low, high = (100 * difference[key] for key in ("value", "low", "high"))
+    return f"{value:+.1f} points ({low:+.1f} to {high:+.1f})"
 
 
 def area_between(area: Mapping[str, Any]) -> str:
@@ -61,9 +57,9 @@ def p_in_words(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-def count_of(number: int, singular: str, plural: str = "") -> str:
+def count_of(number: int, singular: str) -> str:
     """1 row, 1,200 rows."""
-    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+    return f"{number:,} {singular}{'s' * (number != 1)}"
 
 
 def short_count(number: float) -> str:

@@ -13,7 +13,7 @@ from caft.score.module import NextToken
 from caft.score.prepare import ScoringRow
 from caft.text.answers import answer_labels, gold_label
 from caft.text.config import PromptConfig
-from caft.text.parsing import answers_agree, parse_answer
+from caft.text.parsing import answers_agree, first_line, parse_answer
 from caft.text.thinking import drop_spans
 from caft.trainers.replies import WrittenReply
 
@@ -94,12 +94,6 @@ def answer_span(pieces: Sequence[str]) -> slice:
         if "\n" in begun or "\r" in begun:
             break
     return slice(first, stop)
-
-
-def first_line(reply: str) -> str:
-    """A bare free-text answer: what stands before the first line break."""
-    stripped = reply.strip()
-    return stripped.splitlines()[0].strip() if stripped else ""
 
 
 def read_chain(

@@ -5,34 +5,27 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from math import ceil, inf
 from random import Random
-from types import MappingProxyType
 
 from caft.errors import UserError
-from caft.estimators import ESTIMATORS
-from caft.records import AnswerScore, Placement, difficulty
+from caft.estimators import ESTIMATORS, difficulty
+from caft.records import AnswerScore
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SplitResult:
-    """A class for every question. `thresholds` is empty where nothing was cut (random).
+    """A class for every question, by its id. `thresholds` is empty where nothing was cut (random).
 
     `held_out_by` names the estimator that placed the rows outside of training where it is another
     one. `unreadable` counts rows whose estimate could not be read: they are in the last class.
     """
 
-    placements: tuple[Placement, ...]
+    complexity_of: Mapping[str, str]
     thresholds: tuple[float, ...]
     held_out_by: str = ""
     unreadable: int = 0
-
-    @cached_property
-    def complexity_of(self) -> Mapping[str, str]:
-        """The class by question id."""
-        return MappingProxyType({row.question_id: row.complexity for row in self.placements})
 
 
 def estimate_values(scores: Sequence[AnswerScore], estimator: str) -> list[float]:

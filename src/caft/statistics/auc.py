@@ -19,9 +19,8 @@ Flags: TypeAlias = NDArray[np.bool_]
 class AreaUnderCurve:
     """The chance that a positive scores above a negative, ties counting half.
 
-    `n` counts the rows that had a score, `positives` the positives among them, `missing` the
-    rows without one. `value`, `low` and `high` are None when the area does not exist, and
-    `reason` then says why.
+    `n` counts the rows that had a score, `positives` the positives among them. `value`, `low`
+    and `high` are None when the area does not exist, and `reason` then says why.
     """
 
     value: float | None
@@ -29,7 +28,6 @@ class AreaUnderCurve:
     high: float | None
     n: int
     positives: int
-    missing: int = 0
     reason: str = ""
 
 
@@ -42,7 +40,7 @@ def roc_auc(
 ) -> AreaUnderCurve:
     """The area with DeLong's interval. For a complexity estimate, positives are the mistakes.
 
-    Rows whose score is None are left out and counted in `missing`. `event` is the word for a
+    Rows whose score is None are left out. `event` is the word for a
     positive in the reason, such as "wrong".
     """
     kept = [
@@ -59,7 +57,6 @@ def roc_auc(
         high=high,
         n=len(kept),
         positives=int(flags.sum()),
-        missing=len(scores) - len(kept),
         reason=reason,
     )
 

@@ -4,9 +4,3 @@ In: Requests and an EndpointConfig. Out: TeacherReplies, and their rows in the l
 wrong ends in a UserError that keeps every reply: a cap is reached, the endpoint is down, the key
 is refused, the ledger cannot be written.
 """
-
-from caft.teachers.ask import ask_all
-from caft.teachers.ledger import Ledger
-from caft.teachers.replies import Request, TeacherReply
-
-__all__ = ["Ledger", "Request", "TeacherReply", "ask_all"]

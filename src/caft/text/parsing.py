@@ -38,6 +38,12 @@ def parse_answer(reply: str, allowed: Sequence[str]) -> str | None:
     return read_marker(marker, allowed) if marker else None
 
 
+def first_line(reply: str) -> str:
+    """A bare free-text answer: what stands before the first line break."""
+    stripped = reply.strip()
+    return stripped.splitlines()[0].strip() if stripped else ""
+
+
 def read_marker(marker: Marker, allowed: Sequence[str]) -> str | None:
     """The allowed answer that a marker names, or its content where every text is allowed."""
     content = _unwrap(marker.content)

@@ -56,6 +56,11 @@ class Prompt:
     text: str = ""
 
     @property
+    def turns(self) -> tuple[tuple[str, str], ...]:
+        """Role and content of every turn."""
+        return tuple((turn.role, turn.content) for turn in self.messages)
+
+    @property
     def joiner(self) -> str:
         """What joins prompt and reply: nothing in a chat, one space in a completion."""
         return "" if self.messages else " "

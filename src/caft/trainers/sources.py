@@ -18,6 +18,7 @@ PREDICTING_SOURCES = (
     *_EVERY_STAGE,
     "store/journal.py",
     "store/tables.py",
+    "trainers/asked.py",
     "trainers/predicting.py",
     "trainers/replies.py",
     "trainers/worker.py",

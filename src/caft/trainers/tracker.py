@@ -44,10 +44,6 @@ class Product:
 class RunLogger:
     """What every tracker offers; one that has no place for something leaves it out."""
 
-    def for_stage(self, number: int) -> StageLogger:
-        """For one tuning stage, counted from 1."""
-        return StageLogger(self, number)
-
     def log_step(self, stage: int, metrics: Mapping[str, float], step: int) -> None:
         """One step of a tuning stage, which counts its steps from 0."""
 
@@ -68,15 +64,3 @@ class RunLogger:
 
     def finish(self, status: int) -> None:
         """The run is over; 0 means that it went well."""
-
-
-@dataclass(frozen=True, slots=True)
-class StageLogger:
-    """Takes the metrics of one tuning stage, as Lightning's loggers do."""
-
-    run: RunLogger
-    stage: int
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """One row; `step` counts from 0."""
-        self.run.log_step(self.stage, metrics, step)

@@ -25,7 +25,6 @@ class Batch(Protocol):
     @property
     def question_ids(self) -> tuple[str, ...]:
         """In the batch's own order."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

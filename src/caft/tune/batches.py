@@ -56,23 +56,6 @@ def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
     return order
 
 
-def plan_epoch(
-    examples: Sequence[Example],
-    *,
-    batch_size: int,
-    most_tokens: int,
-    seed: int,
-    epoch: int,
-    share: slice = EVERY_ROW,
-) -> list[Step]:
-    """The steps of one epoch; the last, smaller one is stepped too."""
-    order = epoch_order(len(examples), seed, epoch)
-    return [
-        make_step([examples[row] for row in order[start : start + batch_size]], most_tokens, share)
-        for start in range(0, len(order), batch_size)
-    ]
-
-
 @dataclass(eq=False)
 class EpochLoader:
     """Iterating gives the steps of the epoch that was set; each epoch has its own order.
@@ -107,15 +90,11 @@ class EpochLoader:
 
     def __iter__(self) -> Iterator[Step]:
         # Planned at the first step that is asked for, when Lightning has set the epoch.
-        steps = plan_epoch(
-            self.examples,
-            batch_size=self.batch_size,
-            most_tokens=self.most_tokens,
-            seed=self.seed,
-            epoch=self.epoch,
-            share=self.share,
-        )
-        yield from steps[self.skipped if self.epoch == self.first_epoch else 0 :]
+        order = epoch_order(len(self.examples), self.seed, self.epoch)
+        first = self.skipped if self.epoch == self.first_epoch else 0
+        for start in range(first * self.batch_size, len(order), self.batch_size):
+            rows = [self.examples[row] for row in order[start : start + self.batch_size]]
+            yield make_step(rows, self.most_tokens, self.share)
 
 
 def make_step(rows: Sequence[Example], most_tokens: int, share: slice = EVERY_ROW) -> Step:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated
@@ -75,6 +76,18 @@ class Schedule(Enum):
     constant = "constant"
     linear = "linear"
     cosine = "cosine"
+
+    def factor(self, step: int, steps: int, warmup_steps: int) -> float:
+        """Factor of `tuning.learning_rate` at `step` of `steps`: linear warm-up, then this.
+
+        Linear and cosine fall to 0 at the end of the stage.
+        """
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        done = (step - warmup_steps) / max(1, steps - warmup_steps)
+        if self is Schedule.cosine:
+            return 0.5 * (1.0 + math.cos(math.pi * done))
+        return 1.0 - done if self is Schedule.linear else 1.0
 
 
 class AnswerTarget(Enum):

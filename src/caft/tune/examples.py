@@ -18,7 +18,7 @@ from caft.tune.config import AnswerTarget, Overlong, StageConfig
 
 @dataclass(frozen=True, slots=True)
 class TrainingPair:
-    """One row to be trained, before it is tokenised; `reply` is empty for a bare answer."""
+    """One row to be trained, before it is tokenised; `rationale` is empty for a bare answer."""
 
     question: Question
     target: Target

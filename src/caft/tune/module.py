@@ -11,7 +11,12 @@ import torch
 from pytorch_lightning import LightningModule
 
 from caft.errors import UserError
-from caft.kernels.chunked_loss import has_plain_head, summed_head_loss, without_head
+from caft.kernels.chunked_loss import (
+    has_plain_head,
+    summed_cross_entropy,
+    summed_head_loss,
+    without_head,
+)
 from caft.kernels.lora import has_fused_lora
 from caft.kernels.memory import memory_may_end, release_memory
 from caft.kernels.packed_attention import packed_attention
@@ -24,8 +29,6 @@ from caft.tune.batches import Step, TrainingPack
 from caft.tune.config import Select, TuningConfig
 from caft.tune.error_text import explain_memory, explain_validation_memory
 from caft.tune.learning_curve import Row, accuracies, best_epoch, is_out_of_patience
-from caft.tune.loss import summed_cross_entropy
-from caft.tune.schedule import learning_rate_factor
 
 
 class TuningModule(LightningModule):  # type: ignore[misc]
@@ -153,9 +156,8 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         optimizer = self.optimizers()
         optimizer.zero_grad()
         config = self.config
-        rate = config.learning_rate * learning_rate_factor(
-            self.steps_done, self.steps, config.schedule, config.warmup_steps
-        )
+        factor = config.schedule.factor(self.steps_done, self.steps, config.warmup_steps)
+        rate = config.learning_rate * factor
         for group in optimizer.param_groups:
             group["lr"] = rate
         with self._explained_memory(batch), self._unaveraged():

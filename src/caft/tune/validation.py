@@ -20,7 +20,7 @@ from caft.records import Question
 from caft.signals import end_if_asked
 from caft.text.answers import answer_labels, gold_label
 from caft.text.config import PromptConfig
-from caft.text.parsing import answers_agree, parse_answer
+from caft.text.parsing import answers_agree, first_line, parse_answer
 from caft.text.prompts import Wanted, write_prompt
 
 _REPLIES_AT_ONCE = 64
@@ -131,7 +131,7 @@ def is_right(item: AskedQuestion, reply: str, prompt: PromptConfig) -> bool:
     """A bare answer is its first line, every other reply its last [[...]]. Pure."""
     answer: str | None
     if item.wanted is Wanted.answer:
-        answer = next(iter(reply.strip().splitlines()), "").strip()
+        answer = first_line(reply)
     else:
         answer = parse_answer(reply, answer_labels(item.question, prompt.option_ids))
     return answers_agree(answer or None, gold_label(item.question, prompt.option_ids))

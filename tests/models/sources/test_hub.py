@@ -13,15 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from caft.models import locate_model, model_fingerprint
 from caft.models.config import Architecture, HubModelConfig, TinyModelConfig
+from caft.models.fingerprint import model_fingerprint
+from caft.models.sources.locate import locate_model
 from caft.models.time_limit import within
 
 COMMIT = "c0ffee" * 6 + "abcd"
 ASK = """
 import sys
 from caft.errors import UserError
-from caft.models import locate_model
+from caft.models.sources.locate import locate_model
 from caft.models.sources import hub
 from caft.models.config import HubModelConfig
 if sys.argv[3]:  # a busy machine takes longer to answer than a user is made to wait

@@ -26,13 +26,13 @@ from caft.report.charts.drawing import (
     upwards,
     whisker,
 )
+from caft.report.schema import MODELS
 
 _ROW = alt.Y("row:Q", scale=None, title=None)  # a place in pixels, above the plot
 _SIDES = alt.Scale(domain=["right", "wrong"], range=["var(--right)", "var(--wrong)"])
 _CHARACTERS = 46  # of a class's name across the whole drawing
-_MODELS = ["base", "tuned"]
-_COLOURS = alt.Scale(domain=_MODELS, range=["var(--base)", "var(--tuned)"])
-_SHAPES = alt.Scale(domain=_MODELS, range=["circle", "square"])
+_COLOURS = alt.Scale(domain=list(MODELS), range=["var(--base)", "var(--tuned)"])
+_SHAPES = alt.Scale(domain=list(MODELS), range=["circle", "square"])
 
 
 def draw_bins(text: str, measure: str, bins: Sequence[Row], *, edges: Sequence[float],
@@ -108,7 +108,7 @@ def draw_mode(text: str, mode: str, shares: Sequence[Row]) -> Markup:
     """Base and tuned model side by side, over all questions and class by class."""
     rows = [{**share, "short": shorten(share["group"], 10)} for share in shares]
     x = alt.X("place:O", axis=None)
-    aside = alt.XOffset("model:N", scale=alt.Scale(domain=_MODELS, paddingOuter=1))
+    aside = alt.XOffset("model:N", scale=alt.Scale(domain=list(MODELS), paddingOuter=1))
     y = upwards("value", f"accuracy, {mode} mode", (0, 1), SHARE, padding=6)
     colour = alt.Color("model:N", scale=_COLOURS, legend=None)
     shape = alt.Shape("model:N", scale=_SHAPES, legend=None)

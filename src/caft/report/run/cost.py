@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
-from caft.records import Judgement, Prediction, Rationale
+from caft.records import Judgement, Prediction, Rationale, TuningNumbers
 from caft.report.schema import CostPart
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageTokens:
-    """One tuning stage's rows: token counts of one epoch, and the parameters it moved.
-
-    `rationale_tokens` go by question id: two stages may train the same rationale, or others.
-    """
-
-    epochs: int
-    prompt_tokens: int
-    trained_tokens: int
-    rationale_tokens: Mapping[str, int]
-    parameters: int
-    trainable_parameters: int
-
-
-def training_flops(stage: StageTokens) -> float:
+def training_flops(stage: TuningNumbers) -> float:
     """Floating point operations of one tuning stage.
 
     2 N a token forward, 2 N backward through the activations, and 2 N more for the gradients of
@@ -36,7 +20,7 @@ def training_flops(stage: StageTokens) -> float:
 
 def count_cost(
     rationales: Sequence[Rationale],
-    stages: Sequence[StageTokens],
+    stages: Sequence[TuningNumbers],
     predictions: Iterable[Prediction],
     judgements: Sequence[Judgement] = (),
 ) -> CostPart:

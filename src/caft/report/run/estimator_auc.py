@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from random import Random
 
-from caft.estimators import CONTROL, ESTIMATORS
-from caft.records import AnswerScore, Chain, difficulty
-from caft.report.run.accuracy import as_share, share_true
+from caft.estimators import CONTROL, ESTIMATORS, difficulty
+from caft.records import AnswerScore, Chain
+from caft.report.run.accuracy import share_true
 from caft.report.schema import (
     Area,
     AreaDifference,
@@ -20,6 +20,7 @@ from caft.report.schema import (
     ScorePart,
     Share,
     Uncompared,
+    as_share,
 )
 from caft.statistics import (
     ResampledAreas,
@@ -28,6 +29,7 @@ from caft.statistics import (
     resample_areas,
     roc_auc,
 )
+from caft.text.prompts import DECLINED
 
 _Values = Mapping[str, Sequence[float | None]]
 
@@ -230,8 +232,6 @@ def _measure_classes(
 
 def _describe_fallback(scores: Sequence[AnswerScore], known: ScoreContext) -> FallbackPart | None:
     """What became of the rows when the model might decline: all are kept, and counted."""
-    from caft.text.prompts import DECLINED
-
     asked = {score.question_id for score in scores}
     rows = [row for row in known.fallback if row.question_id in asked]
     if not rows:

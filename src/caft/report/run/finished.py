@@ -13,6 +13,7 @@ from caft.errors import UserError
 from caft.records import AnswerScore, Mode, Prediction, Question
 from caft.report.schema import Summary
 from caft.report.tables import ReportTables
+from caft.store import read_rows
 
 _NO_ESTIMATES = (
     *("question_id", "split", "complexity", "subject", "predicted", "valid", "correct"),
@@ -42,8 +43,6 @@ def read_run(folder: Path) -> FinishedRun:
             f"{folder} holds no finished run with scores; name a folder with summary.json and "
             "scores.parquet"
         )
-    from caft.store import read_rows
-
     scored = read_rows(folder / "scores.parquet")
     replies = folder / "predictions.parquet"
     predictions: dict[tuple[str, Mode], list[Prediction]] = defaultdict(list)

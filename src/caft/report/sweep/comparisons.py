@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 
+from caft.report.schema import as_share
 from caft.report.sweep.arms import Arm, pick_common_mode, share_questions
 from caft.report.sweep.schema import ComparisonPart
 from caft.statistics import (
@@ -76,10 +77,7 @@ def _pool_seeds(first: Arm, second: Arm, difference: Interval) -> ComparisonPart
         "first": first.name,
         "second": second.name,
         "mode": modes.pop() if len(modes) == 1 else None,
-        "value": difference.value,
-        "low": difference.low,
-        "high": difference.high,
-        "n": difference.n,
+        **as_share(difference),
         "seeds": min(len(first.jobs), len(second.jobs)),
         "only_first": outcome.only_first,
         "only_second": outcome.only_second,
