@@ -1,4 +1,4 @@
-"""What this project needs of a causal language model and of its tokenizer, and no more.
+"""The interface that this project needs of a causal language model and of its tokenizer.
 
 Every model of transformers with a head for the next token fits, with a PEFT adapter or without;
 nothing here imports a framework.
@@ -17,7 +17,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class LMConfig(Protocol):
-    """A model's config.json in memory; architectures have settings of their own beside these."""
+    """A model's config.json in memory; architectures have further settings of their own."""
 
     _attn_implementation: str
     sub_configs: Mapping[str, object]
@@ -37,12 +37,12 @@ class CausalLM(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where its weights lie."""
+        """The device of its weights."""
         ...
 
     @property
     def dtype(self) -> torch.dtype:
-        """What its weights are kept in."""
+        """The dtype of its weights."""
         ...
 
     def __call__(self, *args: object, **kwargs: object) -> LMOutput:
@@ -90,7 +90,7 @@ class CausalLM(Protocol):
         ...
 
     def get_decoder(self) -> torch.nn.Module:
-        """Everything in front of the head."""
+        """Everything before the head."""
         ...
 
     def set_attn_implementation(self, name: str) -> object:
@@ -165,7 +165,7 @@ class Tokenizer(Protocol):
     def apply_chat_template(
         self, conversation: Sequence[Mapping[str, str]], **options: object
     ) -> object:
-        """Turns rendered as the model was trained on them."""
+        """Turns rendered by the chat template."""
         ...
 
     def get_vocab(self) -> Mapping[str, int]:

@@ -208,7 +208,7 @@ def _with_gold(question: Question, row: Row, reading: Reading) -> Question:
 
 
 def equal_to_gold(question: Question) -> list[int]:
-    """The places of other options with the gold option's words."""
+    """The places of other options with the gold option's text."""
     if question.gold_index is None or not question.options:
         return []
     words = [" ".join(option.split()) for option in question.options]

@@ -293,7 +293,7 @@ def adopt_names(table: Table, names: Sequence[str]) -> Table:
     renamed = {column: column for column in table.columns}
     for name in names:
         same = by_case.get(name.casefold(), [])
-        # A column that is asked for by its own name keeps it.
+        # A column that is requested by its exact name keeps it.
         if name not in table.columns and len(same) == 1 and same[0] not in names:
             renamed[same[0]] = name
     if all(column == name for column, name in renamed.items()):

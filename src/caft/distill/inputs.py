@@ -1,4 +1,4 @@
-"""What every kind of teacher is given, and a Rationale before its verdict. Pure."""
+"""The input of every kind of teacher, and a Rationale before its verdict. Pure."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ unjudged = partial(Rationale, answer=None, agrees=False)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistillInputs:
-    """What every kind of teacher is given."""
+    """The input of every kind of teacher."""
 
     questions: Sequence[Question]
     prompt: PromptConfig

@@ -1,4 +1,4 @@
-"""The room's entrance: every kind of teacher is checked, forecast and asked from here."""
+"""Checks, forecasts and asks every kind of teacher."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def write_rationales(
 
     `forbidden` are the student's special tokens: no accepted text holds one. `generate` is the
     loaded model of a local_model teacher. `shots` are questions with worked solutions that the
-    teacher is shown before each question; weak teachers do not end in [[...]] without. Raises
+    teacher is shown before each question; without them, weak teachers do not end in [[...]]. Raises
     UserError where the user must act.
     """
     inputs = DistillInputs(
@@ -66,9 +66,9 @@ def write_rationales(
 def check_teacher(
     questions_have_rationales: bool, teacher: TeacherConfig, *, pays: bool = True
 ) -> None:
-    """Refuse a teacher that cannot do its work, before any model loads: UserError.
+    """UserError for a teacher that cannot do its work, before any model loads.
 
-    Without `pays` it needs no price, no key and no download: enough to say what it would do.
+    Without `pays` it needs no price, no key and no download, which is enough for a dry run.
     """
     match teacher:
         case OpenAITeacherConfig():

@@ -56,7 +56,7 @@ def check_file(teacher: FileTeacherConfig) -> None:
 
 
 def write_from_file(inputs: DistillInputs, teacher: FileTeacherConfig) -> list[Rationale]:
-    """The file's rows for the questions, several rows of one question as its attempts."""
+    """The file's rows for the questions; several rows of one question are its attempts."""
     check_file(teacher)
     rows = read_rationales(Path(teacher.path or ""), f"file:{teacher.path}")
     questions = inputs.questions

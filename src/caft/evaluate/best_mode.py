@@ -8,7 +8,7 @@ from caft.records import Prediction
 
 
 def pick_best_mode(validation: Mapping[str, Sequence[Prediction]]) -> str | None:
-    """The mode that got most validation rows right; the cheaper one of equals.
+    """The mode with most validation rows right; of equally good ones, the cheaper.
 
     Never looks at test rows: a mode chosen there would flatter the model.
     """

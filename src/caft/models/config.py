@@ -1,4 +1,4 @@
-"""Which student: one config class a kind of model."""
+"""The models' settings: one config class for each kind of source."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Architecture(Enum):
 
 @dataclass(kw_only=True, slots=True)
 class ModelConfig:
-    """What every model shares. `path` is a local folder that is taken instead of the source.
+    """What every model shares. `path` is a local folder that is used instead of the source.
 
     `revision` is a commit of the hub repository.
     """

@@ -1,4 +1,4 @@
-"""Everything that is checked before a model loads: hours later would be too late."""
+"""All checks before a model loads, so that an error does not appear hours later."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
 
 
 def check_prompts_and_start(workspace: Workspace) -> None:
-    """What needs the model's tokenizer, and the adapter that tuning starts from.
+    """The checks that need the model's tokenizer, or the adapter that tuning starts from.
 
-    UserError where answers or prompts would not fit: now, not after the scoring or the tuning.
+    UserError if answers or prompts do not fit: now, not after scoring or tuning.
     """
     check_gold_room(workspace)
     _check_prompts(workspace)
@@ -69,7 +69,7 @@ def _check_teacher(workspace: Workspace) -> None:
 
 
 def _check_prompts(workspace: Workspace) -> None:
-    """Of the base model's stages behind the first one, unless they are in the store."""
+    """Check the base model's stages after the first one, unless they are in the store."""
     config = workspace.config
     needs = wanted_needs(config)
     stages: list[ScoreInputs | CotInputs | ReplyInputs] = []
@@ -86,7 +86,7 @@ def _check_prompts(workspace: Workspace) -> None:
 
 
 def check_gold_room(workspace: Workspace) -> None:
-    """Warn of gold answers of more tokens than a model may write: they can only be wrong.
+    """Warn of gold answers with more tokens than a model may write: replies can only be wrong.
 
     UserError where most of them are so long.
     """
@@ -112,7 +112,7 @@ def check_gold_room(workspace: Workspace) -> None:
 
 
 def _dials(workspace: Workspace) -> dict[str, int]:
-    """What bounds an answer, by dial."""
+    """The limits of an answer in tokens, by setting."""
     dials, evaluation = {}, workspace.config.evaluation
     if isinstance(workspace.config.score, ModelScoreConfig):
         dials["score.free_answer_tokens"] = workspace.config.score.free_answer_tokens
@@ -124,7 +124,7 @@ def _dials(workspace: Workspace) -> dict[str, int]:
 def _refuse_unmeasured_stages(workspace: Workspace) -> None:
     config = workspace.config
     for number, stage in enumerate(config.method.stages, start=1):
-        # Classes are not known yet: as if every question could be asked for every target.
+        # Classes are not known yet, so every question is checked with every target.
         questions = [
             (question, target)
             for question in workspace.questions.validation

@@ -18,7 +18,7 @@ from caft.text.prompts import DECLINED, Prompt, Wanted, write_prompt
 class ScoringRow:
     """One question, ready for one forward pass. Free text has no labels.
 
-    Where the model may decline, `DECLINED` is the last label.
+    If the model may decline, `DECLINED` is the last label.
     """
 
     question_id: str

@@ -1,4 +1,4 @@
-"""Which questions are easy, middle and hard for this model? AnswerScores in, Placements out.
+"""Sorts questions into easy, middle and hard. AnswerScores in, Placements out.
 
 Cut points come from training rows only and are applied to the other splits: easy < first cut <=
 middle < second cut <= hard. UserError where the scores lack an estimator or a value.

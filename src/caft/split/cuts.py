@@ -20,7 +20,7 @@ from caft.records import AnswerScore, Placement, difficulty
 class SplitResult:
     """A class for every question. `thresholds` is empty where nothing was cut (random).
 
-    `held_out_by` names the estimator that placed the rows outside of training where it is another
+    `held_out_by` names the estimator that placed the validation and test rows, if it is another
     one. `unreadable` counts rows whose estimate could not be read: they are in the last class.
     """
 
@@ -57,14 +57,15 @@ def quantile_cuts(values: Sequence[float], quantiles: Sequence[float]) -> tuple[
     """Cut points at `quantiles` of the values, interpolated linearly."""
     import numpy as np
 
-    # An unreadable row lies above all others, at a distance that keeps the cut a number.
+    # An unreadable row counts as larger than all others, by a finite amount that keeps the cut a
+    # number.
     above = max((value for value in values if value != inf), default=0.0) + 1.0
     finite = np.asarray([min(value, above) for value in values])
     return tuple(float(cut) for cut in np.quantile(finite, list(quantiles)))
 
 
 def shares_below(placed: Sequence[str], classes: Sequence[str]) -> list[float]:
-    """The share of rows in the classes below each cut, from how rows were placed."""
+    """The share of rows in the classes below each cut, from the placed rows."""
     return [
         sum(classes.index(name) <= cut for name in placed) / len(placed)
         for cut in range(len(classes) - 1)
@@ -81,7 +82,7 @@ def place_by_cuts(
 def place_at_random(
     count: int, quantiles: Sequence[float], classes: Sequence[str], random: Random
 ) -> list[str]:
-    """Classes in a drawn order, of the sizes that `quantile_cuts` gives to different values."""
+    """Classes at random, with the sizes that `quantile_cuts` gives to distinct values."""
     last = max(count - 1, 0)
     bounds = [0, *(ceil(quantile * last) for quantile in quantiles), count]
     drawn = [

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _print_artifacts(store: Store) -> None:
-    """One line an artefact, oldest first, and the total; then what no run can take."""
+    """One line for each artefact, oldest first, and the total; then what no run can use."""
     artifacts = store.artifacts()
     for artifact in artifacts:
         tell(

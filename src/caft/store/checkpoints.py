@@ -98,7 +98,7 @@ def _write_state(folder: Path, write: Callable[[BinaryIO], None]) -> None:
 
 
 class _Guarded:
-    """A stream that remembers what went wrong with the disk."""
+    """A stream that keeps the error of the disk."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.stream = stream

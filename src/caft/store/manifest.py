@@ -1,4 +1,4 @@
-"""An artefact's own description of itself: what it depends on, what it took, what it consists of.
+"""The manifest of an artefact: what it depends on, its effort, and its files.
 
 A manifest is checked like the files that it lists: its last line has the SHA-256 of the others.
 """
@@ -45,7 +45,7 @@ class Manifest:
         for name, file_sum in self.files.items():
             if not isinstance(file_sum.bytes, int) or not isinstance(file_sum.sha256, str):
                 raise TypeError(f"{name} has no sum")
-            # What is copied out of an artefact stays where it is copied to.
+            # A name must not lead out of the target folder when files are copied.
             if ".." in Path(name).parts or Path(name).is_absolute():
                 raise TypeError(f"{name} is no file of this folder")
 

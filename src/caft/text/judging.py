@@ -1,6 +1,7 @@
 """Asking another model how hard a question is, and reading its reply. Pure.
 
-Each kind of judgement is one entry of `JUDGED`: an instruction, and what reads the reply.
+Each kind of judgement is one entry of `JUDGED`: an instruction, and the function that reads the
+reply.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ LEVELS = ("high school", "undergraduate", "graduate")
 """Education levels, lowest first; the estimate is their position, counted from 1."""
 
 MOST_STEPS = 1000
-"""A larger number of reasoning steps is taken for an error."""
+"""A larger number of reasoning steps counts as an error."""
 
 
 def _read_level(answer: str) -> float | None:

@@ -1,4 +1,4 @@
-"""Tunes a student through the stages of a method; each is a stage of the store by itself.
+"""Tunes a student through the stages of a method; each is a stage of the store.
 
 A stage is keyed by its rows' contents and by the stage before it, not by the method's name, so
 that methods which start alike share their first stage.
@@ -38,7 +38,7 @@ _WEIGHTS = "adapter"
 _CHECKPOINTS = "checkpoints"
 
 
-# Dials that change how a stage is watched or kept, and no weight of it.
+# Settings that change how a stage is monitored or stored, but not its weights.
 _WITHOUT_EFFECT = ("checkpoint_seconds", "merge", "start_from")
 
 
@@ -62,8 +62,8 @@ class TrainingRows:
 class TuneInputs:
     """One tuning stage and all that it depends on; `student` is the one that it starts from.
 
-    `logger` and `title` are where it is watched. `rows` are its own as tokens, where
-    `encode_rows` has made them already.
+    `logger` and `title` are for display. `rows` are its rows as tokens, if `encode_rows` has
+    already made them.
     """
 
     student: Student
@@ -93,9 +93,9 @@ class TuneInputs:
             "epochs": self.epochs,
             "prompt": self.prompt,
             "config": {
-                dial.name: getattr(self.config, dial.name)
-                for dial in fields(self.config)
-                if dial.name not in _WITHOUT_EFFECT
+                setting.name: getattr(self.config, setting.name)
+                for setting in fields(self.config)
+                if setting.name not in _WITHOUT_EFFECT
             },
             "seed": self.seed,
             "validation": digest(self.validation) if self.config.validate else None,
@@ -103,7 +103,7 @@ class TuneInputs:
         }
 
     def produce(self, folder: Path) -> None:
-        """Train, or go on with an interrupted attempt."""
+        """Train, or resume an interrupted attempt."""
         from caft.tune.learning_curve import accuracies
         from caft.tune.training import TrainingSpec
 
@@ -184,7 +184,7 @@ def starting_student(student: Student, config: TuningConfig) -> Student:
 
 
 def _watch(spec: TrainingSpec, logger: StageLogger | None, title: str) -> Trained:
-    """Train here, or in a process a device; the bar, the log and the logger are here anyway."""
+    """Train here, or in one process for each device; the bar, the log and the logger stay here."""
     from caft.trainers.distributed import Ranks, run_ranks
     from caft.trainers.progress import open_bar
     from caft.tune.training import train
@@ -215,7 +215,7 @@ def _watch(spec: TrainingSpec, logger: StageLogger | None, title: str) -> Traine
 
 
 def log_row(logger: StageLogger, row: Row) -> None:
-    """One row of a curve, now or out of the store; loggers count steps and epochs from 0."""
+    """Log one row of a curve, new or from the store; loggers count steps and epochs from 0."""
     group = "validation" if "validation_accuracy" in row else "train"
     metrics = {
         f"{group}/{name.removeprefix('validation_')}": value

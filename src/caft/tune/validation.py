@@ -1,4 +1,4 @@
-"""Validation accuracy between epochs: every question is asked as its class is trained.
+"""Validation accuracy between epochs: each question is asked in the form its class is trained on.
 
 An answer costs one forward pass, and all questions are asked; a written reply costs as many as it
 has tokens, and only some are. Validation rows alone decide which epoch is best.

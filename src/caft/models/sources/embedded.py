@@ -9,8 +9,8 @@ can be checked for identical logits. It takes 540 MB.
 Corrected in the export:
 - `tokenizer.ggml.pre = smollm` means that digits are split one by one before the byte-level rule.
   transformers drops it, which moves tokens where two spaces or newlines precede a digit.
-- The pad token is the end-of-turn token. To mask padding by id would mask the token that tells
-  the model to stop; `<|endoftext|>` pads instead.
+- The pad token is the end-of-turn token. Masking padding by id would also mask the token that ends
+  a turn; `<|endoftext|>` pads instead.
 - The tokenizer has no length; it gets the model's context of 8192 tokens.
 """
 
