@@ -72,7 +72,7 @@ def test_refused_replies_are_kept_and_asked_again_with_a_new_seed(server, tmp_pa
 def test_an_endpoint_that_repeats_itself_when_asked_again_is_reported(server, tmp_path, caplog):
     server.write = lambda call: "[[B]]"
     ask_server(server, [question(n) for n in (1, 3, 5)], tmp_path, attempts=2)
-    assert "3 of 3 refused replies came back word for word" in caplog.text
+    assert "3 of 3 refused replies were repeated word for word" in caplog.text
     caplog.clear()
     server.write = lambda call: f"Draw {call.body['seed']}. [[B]]"
     ask_server(server, [question(n) for n in (7, 9, 11)], tmp_path, attempts=2)

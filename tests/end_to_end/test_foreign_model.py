@@ -107,7 +107,7 @@ def test_only_our_own_lines_reach_the_terminal(ended: Ended) -> None:
 
 
 def test_the_clock_and_the_closed_span_are_stated(ended: Ended) -> None:
-    assert "the chat template asks for the date, and is told 2024-07-26" in ended.log
+    assert "the chat template asks for the date, and gets 2024-07-26" in ended.log
     assert "Today is 26 Jul 2024." in ended.out
     assert "<think>\n\n</think>\n\n\u27e6" in ended.out
     model = ended.summary["model"]
@@ -134,4 +134,4 @@ def test_the_cards_code_runs_as_it_stands_and_stops(
     assert capsys.readouterr().out.strip()
     # The template that is delivered is the model's own.
     assert told["tokenizer"].chat_template == TEMPLATE
-    assert "It asks for the date, which is always 2024-07-26." in card
+    assert "It gets a fixed date, 2024-07-26." in card

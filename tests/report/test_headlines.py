@@ -90,7 +90,7 @@ def test_format_trouble_is_named_once(sample: Any) -> None:
     sample.summary["score"] |= {"option_mass": 0.31, "valid_answer_rate": 0.62}
     (warning,) = find_warnings(sample.summary)
     assert warning == (
-        "Only 31.0% of the probability lies on the allowed answers and only 62.0% of the "
+        "Only 31.0% of the probability is on the allowed answers and only 62.0% of the "
         "one-token replies are allowed answers: the format, not the knowledge, is being measured."
     )
 

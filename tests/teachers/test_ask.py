@@ -230,7 +230,7 @@ def test_a_connection_that_fails_says_why_and_charges_nothing(server, tmp_path, 
 def test_names_and_certificates_are_told_apart():
     unknown = OSError("all attempts failed")
     unknown.__cause__ = socket.gaierror(-2, "whatever libc says")
-    assert explain_connection(unknown) == "its name is not known"
+    assert explain_connection(unknown) == "its host name is unknown"
     refused = ssl.SSLCertVerificationError()
     refused.verify_message = "self-signed certificate"
     assert explain_connection(refused) == "its certificate is refused: self-signed certificate"
@@ -534,7 +534,7 @@ def test_what_is_in_the_ledger_needs_no_budget(server, tmp_path):
 
 def test_a_call_that_never_came_back_counts_as_charged(server, tmp_path):
     server.fault_rate, server.faults = 1.0, ("drop",)
-    with pytest.raises(UserError, match="for calls that never came back"):
+    with pytest.raises(UserError, match="for calls without a response"):
         ask_all(ask_for(1), make_config(server, budget_usd=4.0, **PRICED), tmp_path / "l")
     assert len(server.log) == 3  # each may have cost 1.1 to 1.3 USD: a fourth could pass 4
 

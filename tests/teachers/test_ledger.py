@@ -276,7 +276,7 @@ def test_every_cause_has_its_own_words(tmp_path):
         (sqlite("SQLITE_BUSY"), "has locked it"),
         (sqlite("SQLITE_BUSY_SNAPSHOT"), "has locked it"),
         (sqlite("SQLITE_CORRUPT_INDEX"), "is damaged"),
-        (sqlite("SQLITE_IOERR_WRITE"), "look at the disk"),
+        (sqlite("SQLITE_IOERR_WRITE"), "check the disk"),
         (sqlite("SQLITE_READONLY_DIRECTORY"), "make its folder writable"),
         (sqlite("SQLITE_CONSTRAINT_NOTNULL"), "a row does not fit"),
         (OverflowError("int too large"), "a number does not fit"),

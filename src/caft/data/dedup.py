@@ -72,7 +72,7 @@ def leave_out(
     found = sum(wording(question) in here for question in held_out)
     return kept, Counter(
         {
-            f"{split} rows: question is also in {held}": len(questions) - len(kept),
+            f"{split} rows: question stands in {held}": len(questions) - len(kept),
             f"{held} questions found in {split}": found,
         }
     )

@@ -45,7 +45,7 @@ def find_conf() -> Path:
 
 @cache
 def register_schemas() -> None:
-    """One typed node per kind: `schema/dataset/arithmetic`, or `schema/tuning` if there is one kind.
+    """One typed node a kind: `schema/dataset/arithmetic`, or `schema/tuning` for a single kind.
 
     Group files name theirs first, so that unknown keys and wrong types cannot be composed.
     """

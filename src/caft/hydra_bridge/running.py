@@ -44,9 +44,9 @@ def guard(
         outcome.error("%s", error)
     except Exception as error:
         refused = explain_refused_write(error, context.folder, config)
-        outcome.exception(refused or "a fault of ours")
+        outcome.exception(refused or "a bug in CAFT")
         message = refused or (
-            f"a fault of ours: {type(error).__name__}: {error}; "
+            f"a bug in CAFT: {type(error).__name__}: {error}; "
             f"its traceback is in {context.folder / 'run.log'}"
         )
         status = USER_MUST_ACT if refused else OUR_FAULT

@@ -145,7 +145,7 @@ def attend_within_rows(
     the model needs more of its attention than that.
     """
     if unknown := [name for name in _UNSUPPORTED if others.get(name) is not None]:
-        raise TypeError(f"its attention has a {_UNSUPPORTED[unknown[0]]}, which packs do not support")
+        raise TypeError(f"its attention has a {_UNSUPPORTED[unknown[0]]}, which packs do not allow")
     layer = module.layer_idx
     assert attention_mask is None
     assert isinstance(layer, int)

@@ -37,7 +37,7 @@ class AnswerPrompt:
 
 
 def uses_chat_template(style: PromptStyle, tokenizer: Tokenizer) -> bool:
-    """Whether prompts use the chat template; UserError if the config requires one and there is none."""
+    """Whether prompts use the chat template; UserError if it is required and there is none."""
     if style is PromptStyle.chat and not has_chat_template(tokenizer):
         raise UserError(
             "dataset.prompt.style is chat, but the model's tokenizer has no chat template; "
@@ -166,7 +166,7 @@ def harmless(text: str, tokenizer: Tokenizer) -> str:
     return text
 
 
-@lru_cache(maxsize=16)  # called for every turn of every prompt, and a loaded tokenizer gets no new tokens
+@lru_cache(maxsize=16)  # called for every turn; a loaded tokenizer gets no new tokens
 def special_tokens(tokenizer: Tokenizer) -> tuple[str, ...]:
     """Every text that the tokenizer reads as a special token, longest first."""
     added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}

@@ -77,7 +77,7 @@ def describe_recipe(config: RunConfig, tuned: Student, question: Question) -> Re
         kinds=kinds,
         rank=rank,
         alpha=alpha,
-        went_on=config.tuning.start_from is not None,
+        continues=config.tuning.start_from is not None,
         learning_rate=config.tuning.learning_rate,
         dataset_id=hub.id if hub else None,
         dataset_revision=hub.revision if hub else None,

@@ -41,7 +41,7 @@ _OF_NEED = {
 
 
 def list_steps(config: RunConfig) -> list[Step]:
-    """The stages that take work, up to `until`. Splitting takes none, and neither do published scores."""
+    """The stages that do work, up to `until`. Splitting and published scores do none."""
     steps = []
     if not isinstance(config.score, PublishedScoreConfig):
         steps.append(Step(Until.score, StageKind.score, "score"))

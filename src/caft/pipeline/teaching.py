@@ -43,7 +43,7 @@ LINE_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Bought(Generic[Record]):
-    """Rows in the store, keyed by their content; the ledger keeps the replies that were paid for."""
+    """Rows in the store, keyed by their content; the ledger keeps what was paid for."""
 
     kind: StageKind
     name: str

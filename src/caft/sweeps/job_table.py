@@ -22,7 +22,7 @@ from caft.sweeps.processes import ProcessId, identify, is_alive
 from caft.sweeps.run_folders import is_finished, is_locked, read_json, try_lock, write_json
 
 WAITING, RUNNING, DONE_STATE, FAILED, STOPPED = "waiting", "running", "done", "failed", "stopped"
-_NO_REPORT = "its process ended without writing a result; was it killed, or did the machine go down?"
+_NO_REPORT = "its process ended without a result: it was killed, or the machine went down"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

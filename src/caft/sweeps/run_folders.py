@@ -150,7 +150,7 @@ def _written_in(folder: Path) -> Iterator[Path]:
 
 
 def job_lock(folder: Path) -> FileLock:
-    """The lock of the one process that runs a job; the system frees it, however the process ends."""
+    """The lock of the one process that runs a job; the system frees it when the process ends."""
     return FileLock(folder / ".hydra" / "job.lock")
 
 

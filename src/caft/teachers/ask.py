@@ -91,7 +91,7 @@ def find_replies(
 
 
 def _refuse_missing(workers: Workers, requests: Sequence[PreparedRequest]) -> None:
-    """UserError if requests have no reply: the reason, how many replies are kept, and what helps."""
+    """UserError if requests have no reply: the reason, the replies that are kept, and advice."""
     config, progress = workers.config, workers.progress()
     kept = f"{progress.replies} of {progress.total} replies are kept"
     if workers.stopped:

@@ -54,7 +54,7 @@ class Answered:
 
 
 class Remedy(Enum):
-    """What helps against a failed call: waiting, leaving this request out, or an action of the user."""
+    """The remedy for a failed call: wait, leave this request out, or ask the user to act."""
 
     wait = "wait"
     leave_out = "leave_out"

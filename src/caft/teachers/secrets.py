@@ -69,7 +69,7 @@ def environment_secrets(environment: Mapping[str, str], *names: str) -> dict[str
 
 
 def find_held(texts: Iterable[tuple[str, str]], secrets: Mapping[str, str]) -> tuple[str, str]:
-    """The first (place, variable) of (place, text) pairs that hold a secret; two empty texts if none."""
+    """The first (place, variable) of (place, text) pairs with a secret; two empty texts if none."""
     for place, text in texts:
         for variable, secret in secrets.items():
             if secret in text:

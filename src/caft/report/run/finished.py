@@ -23,14 +23,14 @@ _REPLY = ("question_id", "text", "parsed", "correct", "generated_tokens")
 
 @dataclass(frozen=True, slots=True)
 class FinishedRun:
-    """summary.json and the rows behind it; of the questions only ids and subjects are known."""
+    """summary.json and its rows; of the questions only ids and subjects are known."""
 
     summary: Summary
     tables: ReportTables
 
     @property
     def estimator(self) -> str:
-        """The estimate that its split goes by."""
+        """The estimate that its split uses."""
         assert self.summary["score"] is not None
         return self.summary["score"]["estimator"]
 
