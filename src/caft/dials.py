@@ -146,7 +146,7 @@ def _refuse_bad_name(rule: Filled, path: str, value: str, or_null: str) -> None:
         Path(value).expanduser()
     except RuntimeError as error:
         raise UserError(
-            f"{path} is {shown(value)}, and this system knows no such user; give the whole path"
+            f"{path} is {shown(value)}, and this system has no such user; give the whole path"
         ) from error
 
 

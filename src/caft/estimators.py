@@ -131,15 +131,15 @@ STAND_IN = "answer_entropy"
 """Places the questions for which the chosen estimator is not known at test time."""
 
 
-def find_estimator(dial: str, name: str) -> Estimator:
+def find_estimator(setting: str, name: str) -> Estimator:
     """The estimator of that name. UserError with the nearest valid one where there is none."""
     if name in ESTIMATORS:
         return ESTIMATORS[name]
     if name == CONTROL:
-        raise UserError(f"{dial} is {CONTROL}, which is drawn by lot; give split=random for that")
+        raise UserError(f"{setting} is {CONTROL}, which is drawn at random; give split=random")
     near = difflib.get_close_matches(name, ESTIMATORS, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    raise UserError(f"{dial} is {name}; give one of {', '.join(ESTIMATORS)}{hint}")
+    raise UserError(f"{setting} is {name}; give one of {', '.join(ESTIMATORS)}{hint}")
 
 
 def needs_of(names: Iterable[str]) -> list[Need]:

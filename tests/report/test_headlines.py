@@ -83,7 +83,7 @@ def test_no_area_gives_its_reason(sample: Any) -> None:
     (warning,) = find_warnings(sample.summary)
     assert "has no ROC AUC: all 600 rows are wrong." in warning
     assert find_headlines(sample.summary)[1].detail == "All 600 rows are wrong."
-    assert suggest_next(sample.summary).startswith("Take questions")
+    assert suggest_next(sample.summary).startswith("Use questions")
 
 
 def test_format_trouble_is_named_once(sample: Any) -> None:

@@ -52,7 +52,7 @@ def test_a_file_for_a_folder_and_a_folder_for_a_file_are_named(tmp_path: Path, n
     else:
         (tmp_path / name).write_text("")
     with pytest.raises(
-        UserError, match=rf"{re.escape(name)} is no (file|folder), .*; move it away, or"
+        UserError, match=rf"{re.escape(name)} is not a (file|folder), .*; move it away, or"
     ):
         refuse_unwritable_folder(tmp_path)
 

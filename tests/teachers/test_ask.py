@@ -353,7 +353,7 @@ def test_the_servers_own_words_reach_the_user(server, tmp_path, status, body, wo
 
 @pytest.mark.parametrize(("raw", "words"), [
     (b'{"error": "queue is full"}', "HTTP 502.; the server says: queue is full"),
-    (b"ok", "reply is no JSON.; the server says: ok"),
+    (b"ok", "reply is not JSON.; the server says: ok"),
 ])  # fmt: skip
 def test_so_do_those_that_come_with_status_200(server, tmp_path, raw, words):
     server.raw = raw

@@ -92,7 +92,7 @@ def _read_question(row: Row, reading: Reading) -> Question:
         raise UserError(f"{row.origin}: column {columns.question!r} is empty; give a question")
     if is_number(text):
         kind = f" ({type(row.values.get(columns.question)).__name__})"
-        raise row.wrong_cell(columns.question, "give text, a number is no question", kind)
+        raise row.wrong_cell(columns.question, "give text, a number is not a question", kind)
     question = Question(
         id="",
         text=text,

@@ -44,7 +44,7 @@ def check_local(teacher: LocalModelTeacherConfig, *, fetch: bool) -> None:
         )
     if teacher.path:
         if not Path(teacher.path).expanduser().is_dir():
-            raise UserError(f"teacher.path={teacher.path} is no folder; give one with a HF model")
+            raise UserError(f"teacher.path={teacher.path} is not a folder; give one with a model")
         refuse_unloadable_folder(Path(teacher.path).expanduser(), f"teacher.path={teacher.path}")
     model = name_model(teacher)
     folder = locate_model(model) if fetch and not teacher.path else find_model(model)

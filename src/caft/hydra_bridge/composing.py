@@ -86,7 +86,7 @@ def start_hydra(args: argparse.Namespace) -> Hydra:
     if args.config_dir is not None:
         folder = Path(args.config_dir).absolute()
         if not folder.is_dir():
-            raise UserError(f"--config-dir {args.config_dir} is no folder; give one that exists")
+            raise UserError(f"--config-dir {args.config_dir} is not a folder; give one that exists")
         search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
     hydra = Hydra.create_main_hydra2("run", search_path)
     # Replaces Hydra's own, which is registered when Hydra looks for its plugins.

@@ -52,7 +52,7 @@ def explain(error: BaseException) -> str:
         return _explain_omegaconf(error)
     if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
-        return f"{mark.name}, line {mark.line + 1}, is no YAML: {error.problem}"
+        return f"{mark.name}, line {mark.line + 1}, is not valid YAML: {error.problem}"
     return _first_line(error)
 
 
@@ -97,9 +97,9 @@ def _name_settings(key: str) -> str:
     """What to set instead of `key`, if it is no setting, or one that has settings inside."""
     known = dial_types()
     owner, _, name = key.rpartition(".")
-    if not name or not any(dial.startswith(f"{owner}.") for dial in known) or not owner:
+    if not name or not any(setting.startswith(f"{owner}.") for setting in known) or not owner:
         return ""  # a group's options, a table's own names, and what is Hydra's
-    inner = [dial for dial in known if dial.startswith(f"{key}.")]
+    inner = [setting for setting in known if setting.startswith(f"{key}.")]
     if inner:
         return f"{key} holds several settings; set each of them, as in {inner[0]}=..."
     return "" if key in known else f"there is no setting {key}{did_you_mean(key, known)}"

@@ -83,7 +83,7 @@ def _type_override(override: str) -> str:
     head, equals, value = override.partition("=")
     key, value = head.lstrip("+"), value.strip()
     if _HALF_A_PAIR.search(override):
-        raise UserError(f"{head!a} holds bytes that are no UTF-8; rename what it names")
+        raise UserError(f"{head!a} holds bytes that are not UTF-8; rename what it names")
     if not equals or value in ("", "null"):
         return override
     if holds_text(key) and _NO_TEXT.fullmatch(value):

@@ -84,8 +84,8 @@ def _refuse_bad_verbose(verbose: object) -> None:
     wrong = [name for name in names if not (isinstance(name, str) and _is_logger(name))]
     if wrong:
         raise UserError(
-            f"hydra.verbose names {wrong[0]!r}, which is no logger and no installed package; give "
-            "true, false, or names such as caft.tune or [caft,openai]"
+            f"hydra.verbose names {wrong[0]!r}, which is neither a logger nor an installed "
+            "package; give true, false, or names such as caft.tune or [caft,openai]"
         )
 
 

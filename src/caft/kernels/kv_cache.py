@@ -31,14 +31,14 @@ class ReplyCache:
     """The rows' own keys and values, [rows, heads, columns, size] by layer.
 
     `lengths` [rows] counts a row's own prompt tokens, after the prefix; columns 0..`width`-1
-    hold them, right-aligned; `room` columns follow for the reply. `step` is the number of tokens
-    written so far.
+    hold them, right-aligned; `reply_tokens` columns for the reply follow. `step` is the number of
+    tokens written so far.
     """
 
     prefix: SharedPrefix
     lengths: torch.Tensor
     width: int
-    room: int
+    reply_tokens: int
     step: int = 0
     keys: dict[int, torch.Tensor] = field(default_factory=dict)
     values: dict[int, torch.Tensor] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class ReplyCache:
         """Take in the prompts, packed in rows sorted by length: [1, heads, tokens, size]."""
         rows = self.lengths.tolist()
         _, heads, _, size = key.shape
-        shape = (len(rows), heads, self.width + self.room, size)
+        shape = (len(rows), heads, self.width + self.reply_tokens, size)
         self.keys[layer], self.values[layer] = key.new_zeros(shape), value.new_zeros(shape)
         start = 0
         for row, length in enumerate(rows):

@@ -51,13 +51,13 @@ def plan_packs(lengths: Sequence[int], most_tokens: int, most_rows: int = 256) -
     neighbours; ties keep their order, so the plan is a pure function of the lengths.
     """
     packs: list[list[int]] = []
-    room = 0
+    left = 0
     for row in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if not packs or lengths[row] > room or len(packs[-1]) == most_rows:
+        if not packs or lengths[row] > left or len(packs[-1]) == most_rows:
             packs.append([])
-            room = most_tokens
+            left = most_tokens
         packs[-1].append(row)
-        room -= lengths[row]
+        left -= lengths[row]
     return packs
 
 

@@ -127,7 +127,7 @@ def _study(tokenizer: Tokenizer, template: str, has_system: bool, thinking: bool
         form = within(SECONDS_ALLOWED, lambda: _probe(tokenizer, has_system, thinking))
     except TimeoutError:
         raise UserError(
-            f"the model's chat template has not ended after {SECONDS_ALLOWED:g} s; take another "
+            f"the model's chat template has not ended after {SECONDS_ALLOWED:g} s; use another "
             "one, or dataset.prompt.style=completion"
         ) from None
     if _reads_clock(template):
@@ -217,7 +217,7 @@ def _closing_of(opened: str, ending: str, marks: Sequence[str]) -> str:
     if not known:
         raise UserError(
             f"the model's chat template opens a thinking span with {opened!r} in any case, "
-            "and the tokenizer has no mark that closes it, so no answer can be read there; take a "
+            "and the tokenizer has no mark that closes it, so no answer can be read there; use a "
             "chat template with enable_thinking (chat_template.jinja in the model's folder), or "
             "dataset.prompt.style=completion"
         )
@@ -270,7 +270,7 @@ def _lost(role: str) -> UserError:
     }
     return UserError(
         f"the model's chat template leaves out the {role} turn: it writes the same text whatever "
-        f"stands there; take {way_out[role]}"
+        f"it contains; use {way_out[role]}"
     )
 
 

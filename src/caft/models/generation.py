@@ -136,14 +136,14 @@ def measure_spread(logits: torch.Tensor, tokens: Sequence[int]) -> list[TokenSpr
 
 
 def _read_prompts(
-    model: CausalLM, prompts: Sequence[Sequence[int]], room: int
+    model: CausalLM, prompts: Sequence[Sequence[int]], reply_tokens: int
 ) -> tuple[ReplyCache, torch.Tensor]:
     """The cache after prompts, sorted by length; and the logits of every first token."""
     shared = common_prefix(prompts)
     prefix = compute_prefix(model, prompts[0][:shared], model.device) if shared else SharedPrefix()
     pack = pack_rows([prompt[shared:] for prompt in prompts], shared).to(model.device)
     lengths = torch.tensor([len(prompt) - shared for prompt in prompts], device=model.device)
-    cache = ReplyCache(prefix, lengths, width=int(lengths.max()), room=room)
+    cache = ReplyCache(prefix, lengths, width=int(lengths.max()), reply_tokens=reply_tokens)
     layout = replace(pack.layout, prefix=prefix, keep=cache)
     ends = torch.tensor(pack.starts, device=model.device) + lengths - 1
     return cache, packed_logits(model, replace(pack, layout=layout), ends)

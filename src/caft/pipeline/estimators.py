@@ -38,7 +38,7 @@ def check_estimators(config: RunConfig, questions: Sequence[Question]) -> None:
         if isinstance(config.score, PublishedScoreConfig) and name != "answer_entropy":
             raise UserError(
                 f"split.estimator is {name}, but score=published has answer_entropy only; "
-                "take score=model, or split.estimator=answer_entropy"
+                "use score=model, or split.estimator=answer_entropy"
             )
         _refuse_without_values(name, questions)
     if Need.judge in wanted_needs(config):
@@ -55,14 +55,14 @@ def _refuse_without_values(name: str, questions: Sequence[Question]) -> None:
     if ESTIMATORS[name].free_text and len(free) < len(questions):
         raise UserError(
             f"the estimator {name} is for free-text answers, and these questions have one-token "
-            "answers; take answer_entropy, which is the same thing here"
+            "answers; use answer_entropy, which is the same here"
         )
     chooses = name in ("option_entropy", "option_mass", "gold_cross_entropy")
     # Declining is one more answer to choose from; in free text 0 is an answer like any other.
     if (chooses or ESTIMATORS[name].need is Need.fallback) and free:
         raise UserError(
             f"the estimator {name} needs questions with options, or a closed set of answers, and "
-            f"question {free[0].id} is free text; take answer_entropy or answer_mean_entropy"
+            f"question {free[0].id} is free text; use answer_entropy or answer_mean_entropy"
         )
 
 

@@ -96,29 +96,29 @@ def check_gold_room(workspace: Workspace) -> None:
         return
     encoded = workspace.student.tokenizer(list(golds.values()), add_special_tokens=False).input_ids
     lengths = {name: len(ids) for name, ids in zip(golds, encoded, strict=True)}
-    for dial, most in _dials(workspace).items():
+    for setting, most in _limits(workspace).items():
         long = {name: length for name, length in lengths.items() if length > most}
         if not long:
             continue
         name, longest = max(long.items(), key=lambda item: item[1])
         line = (
             f"{len(long)} of {len(golds)} gold answers have more tokens than the {most} that "
-            f"{dial} lets a model write, so they count as wrong whatever it writes (question "
-            f"{name}: {longest}); set {dial}={longest} or more, or give shorter answers"
+            f"{setting} lets a model write, so they count as wrong whatever it writes (question "
+            f"{name}: {longest}); set {setting}={longest} or more, or give shorter answers"
         )
         if 2 * len(long) > len(golds):
             raise UserError(line)
         log.warning("%s", line)
 
 
-def _dials(workspace: Workspace) -> dict[str, int]:
+def _limits(workspace: Workspace) -> dict[str, int]:
     """The limits of an answer in tokens, by setting."""
-    dials, evaluation = {}, workspace.config.evaluation
+    limits, evaluation = {}, workspace.config.evaluation
     if isinstance(workspace.config.score, ModelScoreConfig):
-        dials["score.free_answer_tokens"] = workspace.config.score.free_answer_tokens
+        limits["score.free_answer_tokens"] = workspace.config.score.free_answer_tokens
     if reaches(workspace.config, Until.evaluate) and Mode.rationale in evaluation.modes:
-        dials["evaluation.max_new_tokens"] = evaluation.max_new_tokens
-    return dials
+        limits["evaluation.max_new_tokens"] = evaluation.max_new_tokens
+    return limits
 
 
 def _refuse_unmeasured_stages(workspace: Workspace) -> None:

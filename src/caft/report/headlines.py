@@ -75,7 +75,7 @@ class _Judgement:
 
 _MORE = "Try more training questions, more prompt shots or another estimator."
 _NO_AREA = _Judgement(
-    "Unknown", Tone.unclear, "Take questions of which the model gets some right and some wrong.",
+    "Unknown", Tone.unclear, "Use questions of which the model gets some right and some wrong.",
     "has no ROC AUC: {}. Nothing shows that routing by it makes sense.")  # fmt: skip
 _PREDICTS = _Judgement("Yes", Tone.good)
 _PREDICTS_WEAKLY = _Judgement("Weakly", Tone.unclear)

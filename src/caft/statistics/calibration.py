@@ -51,5 +51,5 @@ def _checked(
     stated = np.asarray(probabilities, dtype=np.float64)
     happened = np.asarray(outcomes, dtype=np.float64)
     assert stated.size == happened.size > 0, f"{stated.size} for {happened.size} outcomes"
-    assert ((stated >= 0) & (stated <= 1)).all(), "a probability lies outside 0 to 1"
+    assert ((stated >= 0) & (stated <= 1)).all(), "a probability is outside 0 to 1"
     return stated, happened

@@ -44,7 +44,7 @@ def holm_adjusted(p_values: Sequence[float]) -> tuple[float, ...]:
 
     The smallest p is multiplied by the number of tests, the next by one fewer, and so on.
     """
-    assert all(0 <= p <= 1 for p in p_values), "a p-value lies outside 0 to 1"
+    assert all(0 <= p <= 1 for p in p_values), "a p-value is outside 0 to 1"
     adjusted = [0.0] * len(p_values)
     floor = 0.0
     ascending = sorted(range(len(p_values)), key=p_values.__getitem__)

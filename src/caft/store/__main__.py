@@ -89,7 +89,7 @@ def _read_days(text: str) -> float:
     except ValueError:
         days = math.nan
     if not math.isfinite(days) or days < 0:
-        raise argparse.ArgumentTypeError(f"{text} is no number of days; give 0 or more")
+        raise argparse.ArgumentTypeError(f"{text} is not a number of days; give 0 or more")
     return days
 
 

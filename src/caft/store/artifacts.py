@@ -226,15 +226,15 @@ class Store:
     def _open_unfinished(self, folder: Path, *, resumable: bool) -> Path:
         unfinished = folder.with_name(f"{UNFINISHED}{folder.name}")
         if is_there(unfinished) and not unfinished.is_dir():
-            self._set_aside(unfinished, "it is no folder")
+            self._set_aside(unfinished, "it is not a folder")
         if not resumable:
             remove(unfinished)
         try:
             unfinished.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
             raise UserError(
-                f"{folder.parent} is no folder, or a link to nowhere; remove it, or name another "
-                "folder as store.path"
+                f"{folder.parent} is not a folder, or a link to nowhere; remove it, or name "
+                "another folder as store.path"
             ) from error
         return unfinished
 

@@ -69,7 +69,7 @@ class Checkpoints:
             )
             remove(folder)
         if is_there(self.folder) and not self.folder.is_dir():
-            log.warning("%s is damaged: it is no folder; work begins again", self.folder)
+            log.warning("%s is damaged: it is not a folder; work begins again", self.folder)
             remove(self.folder)
         return None
 

@@ -73,7 +73,7 @@ def _compare(path: Path, expected: FileSum) -> str | None:
     try:
         size = path.stat().st_size
         if not path.is_file():
-            return "is no file"
+            return "is not a file"
         if size != expected.bytes:
             return f"has {size:,} bytes instead of {expected.bytes:,}"
         if sum_file(path) != expected:

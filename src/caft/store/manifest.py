@@ -41,13 +41,13 @@ class Manifest:
         """TypeError where a file's sums or the numbers are of another kind."""
         for number in (self.seconds, self.peak_memory_bytes):
             if not isinstance(number, int | float) or not math.isfinite(number):
-                raise TypeError(f"{number!r} is no finite number")
+                raise TypeError(f"{number!r} is not a finite number")
         for name, file_sum in self.files.items():
             if not isinstance(file_sum.bytes, int) or not isinstance(file_sum.sha256, str):
                 raise TypeError(f"{name} has no sum")
             # A name must not lead out of the target folder when files are copied.
             if ".." in Path(name).parts or Path(name).is_absolute():
-                raise TypeError(f"{name} is no file of this folder")
+                raise TypeError(f"{name} is not a file of this folder")
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

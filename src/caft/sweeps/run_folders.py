@@ -127,8 +127,8 @@ def refuse_unwritable_folder(folder: Path) -> None:
     if wrong:
         wanted = "file" if wrong[0] in _FILES else "folder"
         raise UserError(
-            f"{folder / wrong[0]} is no {wanted}, and a run writes one of that name; move it away, "
-            f"or {_OTHER_FOLDER}"
+            f"{folder / wrong[0]} is not a {wanted}, and a run writes one of that name; move it "
+            f"away, or {_OTHER_FOLDER}"
         )
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     reason = "" if os.access(nearest, os.W_OK | os.X_OK) else "is not writable"

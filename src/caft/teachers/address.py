@@ -40,7 +40,7 @@ def read_address(base_url: str) -> Address:
         if parts.port != 0:
             root = parts._replace(query="", fragment="").geturl()
             return Address(root, dict(parse_qsl(parts.query)), _is_loopback(host))
-    raise ValueError("has a port that is no number from 1 to 65535")
+    raise ValueError("has a port that is not a number from 1 to 65535")
 
 
 def same_place(base_url: str) -> str:

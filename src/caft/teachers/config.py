@@ -188,8 +188,8 @@ class EndpointConfig:
         # Before the config is written down. None of these messages repeats what was given.
         if not _VARIABLE.fullmatch(self.api_key_env):
             raise UserError(
-                f"{self.group}.api_key_env is no name of an environment variable; give the NAME of "
-                "the one that holds the key, such as OPENAI_API_KEY, and never the key itself"
+                f"{self.group}.api_key_env is not the name of an environment variable; give the "
+                "NAME of the one that holds the key, such as OPENAI_API_KEY, and never the key itself"
             )
         if problem := self._find_secret():
             raise UserError(

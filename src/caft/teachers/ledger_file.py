@@ -45,9 +45,9 @@ _REMEDIES = {
     "its disk cannot be read or written: check the disk, and keep the store on a local "
     "one": "IOERR",
     "its file system has no locks that work: keep the store on a local disk": "PROTOCOL",
-    "its file system takes no file of that size: keep the store on another disk": "NOLFS",
+    "its file system does not allow a file of that size: keep the store on another disk": "NOLFS",
     "its file system is mounted read-only: mount it writable": "EROFS",
-    "a row is larger than SQLite takes: this is a bug in CAFT, please report it": "TOOBIG",
+    "a row is larger than SQLite allows: this is a bug in CAFT, please report it": "TOOBIG",
     "a row does not fit into it: this is a bug in CAFT, please report it": "CONSTRAINT",
     "a number does not fit into it: this is a bug in CAFT, please report it": "MISMATCH",
     "make its folder writable": "CANTOPEN PERM AUTH EACCES EPERM",

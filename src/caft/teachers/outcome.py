@@ -131,7 +131,7 @@ def read_body(raw: bytes, scrub: Scrub, seconds: float) -> Answered | Failed:
         data: object = json.loads(text, parse_int=_read_int)
     except (ValueError, RecursionError):
         message = clean_words(scrub(text))
-        return Failed(reason="reply is no JSON", message=message, maybe_charged=True)
+        return Failed(reason="reply is not JSON", message=message, maybe_charged=True)
     completion = _table(data)
     choices = completion.get("choices")
     found: tuple[str, str] | Failed | None = None
@@ -145,7 +145,7 @@ def read_body(raw: bytes, scrub: Scrub, seconds: float) -> Answered | Failed:
         found = _read_error(data, scrub)
     if found is None:
         message = clean_words(scrub(find_words(data)))
-        return Failed(reason="reply is no chat completion", message=message, maybe_charged=True)
+        return Failed(reason="reply is not a chat completion", message=message, maybe_charged=True)
     if isinstance(found, Failed):
         return found
     usage = _table(completion.get("usage"))

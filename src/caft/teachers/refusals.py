@@ -64,7 +64,7 @@ _MEANING = {word: finish for finish, words in _WORDS.items() for word in words.s
 WRONG, OVER_BUDGET = "wrong", "over_budget"
 _KEEP_ALL = "teacher.keep=all trains on them anyway, marked"
 _LONGER = "give a larger teacher.max_tokens"
-_UNFIT = "read one in rationales.parquet, and take another teacher.model or dataset.prompt wording"
+_UNFIT = "read one in rationales.parquet, and use another teacher.model or dataset.prompt wording"
 _ELSE = "read one in rationales.parquet; teacher.keep=all helps where only the answer is wrong"
 _ADVICE = {
     WRONG: f"teacher.attempts=2 asks again; {_KEEP_ALL}",
@@ -79,7 +79,7 @@ _ADVICE = {
     "no_reply": "fix the error that the server reports, and run the same command again",
 }
 _FINISH_ADVICE = {
-    Finish.withheld: "a filter or the model declines: take another teacher.model or endpoint",
+    Finish.withheld: "a filter or the model declines: use another teacher.model or endpoint",
     Finish.called: "the model calls a tool: remove the tools from teacher.extra",
 }
 _UNKNOWN = "where that is how this server says that a reply is finished, give teacher.keep=all"

@@ -36,7 +36,7 @@ _VARIABLE_WORDS = _SECRET_WORDS | frozenset({"key", "keys", "token", "tokens", "
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether the name of a setting, a header or a part of a query stands for a secret.
+    """Whether the name of a setting, a header or a part of a query denotes a secret.
 
     `max_tokens`, `eos_token` and `prompt_cache_key` do not; `token`, `X-Auth` and `api_key` do.
     """

@@ -21,7 +21,7 @@ class Wanted(Enum):
     """What a prompt asks for: the bare answer, the paper's [[id]], or a solution that ends in it.
 
     The two fallbacks ask for the bare answer, or for `DECLINED` where the model is not certain
-    or does not know: the paper has both wordings.
+    or does not know: the paper has both.
     """
 
     answer = "answer"

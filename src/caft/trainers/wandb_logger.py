@@ -63,7 +63,7 @@ def clean_project(name: str) -> str | None:
 
 
 def _cut(name: str) -> str | None:
-    """One line of at most 128 letters, as W&B wants names; None for an empty one."""
+    """One line of at most 128 letters, as W&B requires for names; None for an empty one."""
     return " ".join(name.split())[:_LONGEST_NAME].strip() or None
 
 

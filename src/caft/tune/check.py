@@ -40,7 +40,7 @@ def check_examples(examples: Sequence[Example], tokenizer: Tokenizer, end_id: in
             raise UserError(f"{name} trains no token but the end of the turn; drop the question")
         if bos is not None and whole[:2] == (bos, bos):
             raise UserError(
-                f"{name} begins with the BOS token twice ({tokenizer.bos_token!r}); take it out of "
+                f"{name} begins with the BOS token twice ({tokenizer.bos_token!r}); remove it from "
                 "the chat template or of the tokenizer's settings, not both"
             )
 

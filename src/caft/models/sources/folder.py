@@ -79,7 +79,8 @@ def _read_json(path: Path, given: str) -> dict[str, object]:
     except ValueError as error:
         raise UserError(f"{given} has a {path.name} that is not JSON ({error})") from error
     if not isinstance(values, dict):
-        raise UserError(f"{given} has a {path.name} that is no JSON object; save the model again")
+        hint = "save the model again"
+        raise UserError(f"{given} has a {path.name} that is not a JSON object; {hint}")
     return values
 
 

@@ -87,7 +87,7 @@ def _refusals(config: HubModelConfig, reason: str) -> Sequence[tuple[type[Except
             "correct the id or set HF_TOKEN",
         ),
         (errors.RevisionNotFoundError, f"has nothing {at}", "give one of its commits"),
-        (errors.HFValidationError, "is no hub id", "give one such as microsoft/phi-4"),
+        (errors.HFValidationError, "is not a hub id", "give one such as microsoft/phi-4"),
         (
             errors.OfflineModeIsEnabled,
             f"{at} is not in the local cache and HF_HUB_OFFLINE is set",

@@ -38,7 +38,7 @@ class Recipe:
 
     `kinds` are the adapter's, such as ("lora", "dora"), or ("full",) where there is none; `rank`
     and `alpha` are None there, and for adapters that are no LoRA. `continues`: tuning started from
-    an adapter that had this shape. `dataset_id` and `dataset_revision` are the hub's, None where the
+    an adapter that had this shape. `dataset_id` and `dataset_revision` are the hub's, None if the
     questions came from files. `prompts` are the rendered texts by the kind of reply, with
     placeholders in braces instead of a question; `template_switches` are the chat template's
     arguments, None where none was used; `template_date` is the date that it was given, and
