@@ -112,7 +112,7 @@ class Chain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """A judge's reply to one question for one estimator; `value` None where unreadable."""
+    """A judge's reply to one question for one estimator; `value` None if unreadable."""
 
     question_id: str
     estimator: str

@@ -242,7 +242,7 @@ def _refuse_unfit_text(text: str, origin: str) -> str:
     if len(text) > LONGEST_TEXT:
         raise UserError(
             f"{origin}: a text of {len(text):,} characters, beginning {show(text[:60])}; give at "
-            f"most {LONGEST_TEXT:,}, more than models read"
+            f"most {LONGEST_TEXT:,}, which is more than models read"
         )
     return text
 

@@ -1,4 +1,4 @@
-"""Rationales of hard questions: questions in, Rationales out, refused ones with their reason.
+"""Gets rationales of hard questions. Questions in; accepted and refused Rationales out.
 
 In: Questions, a teacher's config, the ledger's path. Out: one Rationale a question and attempt.
 Errors are UserErrors, and every paid reply is kept: an unsuitable teacher (`check_teacher`, before

@@ -44,7 +44,7 @@ NOTHING = Range(0.0, 0.0, 0.0)
 class CostForecast:
     """What asking `questions` questions would take; `from_ledger` of them are paid already.
 
-    Tokens and USD are for the calls still to be made, `usd` None where no price is known; `note`
+    Tokens and USD are for the calls still to be made, `usd` None if no price is known; `note`
     is for people.
     """
 

@@ -42,7 +42,7 @@ def write_rationales(
     `forbidden` are the student's special tokens: no accepted text holds one. `generate` is the
     loaded model of a local_model teacher. `shots` are questions with worked solutions that the
     teacher is shown before each question; without them, weak teachers do not end in [[...]]. Raises
-    UserError where the user must act.
+    UserError if the user must act.
     """
     inputs = DistillInputs(
         questions=questions,

@@ -47,7 +47,7 @@ def _take_worked(question: Question, inputs: DistillInputs) -> Rationale:
 
 
 def check_file(teacher: FileTeacherConfig) -> None:
-    """UserError where there is no such file."""
+    """UserError if there is no such file."""
     wanted = "give a JSONL file with question_id and text"
     if not teacher.path:
         raise UserError(f"teacher.path is not set; {wanted}")

@@ -31,7 +31,7 @@ class RunLog(logging.FileHandler):
 
 
 def check_logging(composed: DictConfig, folder: Path) -> None:
-    """UserError where `hydra.job_logging`, `hydra.hydra_logging` or `hydra.verbose` is wrong.
+    """UserError if `hydra.job_logging`, `hydra.hydra_logging` or `hydra.verbose` is wrong.
 
     Both are set up once as a trial, since only their classes can check their settings. Files in
     `folder`, the output folder that does not exist yet, are not opened.

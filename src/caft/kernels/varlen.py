@@ -33,7 +33,7 @@ class Sequences:
 
     `queries` and `keys` [rows + 1] are the start of every row, and the end of the last one.
     `sources` [keys] are the tokens that keys come from, of the prefix and then of the pack; None
-    where every row reads itself and nothing else.
+    if every row reads itself and nothing else.
     """
 
     tokens: int

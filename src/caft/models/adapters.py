@@ -114,7 +114,7 @@ def prepare_checkpointing(model: CausalLM) -> None:
 
 
 def load_adapter(model: CausalLM, folder: Path, *, trainable: bool = False) -> CausalLM:
-    """`model` with the adapter that `folder` holds; UserError where it does not fit the model."""
+    """`model` with the adapter that `folder` holds; UserError if it does not fit the model."""
     from peft import PeftModel
 
     _refuse_other_shapes(model, folder)

@@ -98,7 +98,7 @@ def render_turns(
 ) -> str:
     """The text of the turns, up to where the reply's own text begins.
 
-    With `thinking`, or not `closed`, a span that the template opens stays open. UserError where
+    With `thinking`, or not `closed`, a span that the template opens stays open. UserError if
     the template refuses the turns, loses one, does not end, or opens what cannot be closed.
     """
     has_system = bool(turns) and turns[0]["role"] == "system"
@@ -177,7 +177,7 @@ def _close(ending: str, before_reply: str, tokenizer: Tokenizer) -> str:
     """The text between a prompt's `ending` and a reply's own text; mostly empty.
 
     It is what the template's own turns have before a reply, beyond the `ending`.
-    UserError where a thinking span would stay open.
+    UserError if a thinking span would stay open.
     """
     marks = [mark for mark in tokenizer.get_added_vocab() if mark.strip()]
     shared = _shared_length(ending, before_reply, marks)

@@ -65,7 +65,7 @@ class EmbeddedModelConfig(ModelConfig):
 
 @dataclass(kw_only=True, slots=True)
 class TinyModelConfig(ModelConfig):
-    """A randomly initialised model of some 200,000 parameters, for tests and dry practice.
+    """A randomly initialised model of some 200,000 parameters, for tests and practice.
 
     `cache` is where it is written once (default: the user's cache folder).
     """

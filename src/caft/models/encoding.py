@@ -96,7 +96,7 @@ def encode_answer_prompt(
 
     The labels are found in context: each of them follows the prompt in turn, and what they have in
     common is the prompt. A tokenizer that writes " 5" as a space and a digit thus keeps the space
-    on the prompt's side. UserError where a label is not exactly one token of its own, or merges
+    on the prompt's side. UserError if a label is not exactly one token of its own, or merges
     with the prompt's end; `listed` says whether labels are ids of options or an answer set.
     """
     rendered = render_prompt(prompt, tokenizer)
@@ -126,7 +126,7 @@ def encode_reply(
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Token ids of the prompt and of the reply that follows it, tokenised as one text.
 
-    The reply's text never has special tokens. UserError where the two merge at the seam.
+    The reply's text never has special tokens. UserError if the two merge at the seam.
     """
     rendered = render_prompt(prompt, tokenizer)
     texts = [rendered, rendered + prompt.joiner + harmless(reply, tokenizer)]
@@ -152,7 +152,7 @@ def end_of_turn(tokenizer: Tokenizer, *, chat: bool) -> int:
         if ids and tokenizer.convert_ids_to_tokens(ids[0]) in special_tokens(tokenizer):
             return int(ids[0])
     if tokenizer.eos_token_id is None:
-        raise UserError("the tokenizer has no end-of-text token; give a model whose tokenizer has")
+        raise UserError("the tokenizer has no end-of-text token; give a model that has one")
     return int(tokenizer.eos_token_id)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:
-    """The tokenizer that `folder` holds. Raises UserError where it cannot be read."""
+    """The tokenizer that `folder` holds. Raises UserError if it cannot be read."""
     from transformers import AutoTokenizer
 
     try:
@@ -63,7 +63,7 @@ def load_model(
     """The causal LM that `folder` holds, in the config's dtype, on `device`, in eval mode.
 
     With `four_bits` its linear layers are quantised to NF4 (bitsandbytes, CUDA only). UserError
-    where the folder cannot be loaded, such as an architecture whose code is in the folder while
+    if the folder cannot be loaded, such as an architecture whose code is in the folder while
     trust_remote_code is off, or if weights do not fit config.json: missing, of other shapes, or
     unused by the model.
     """

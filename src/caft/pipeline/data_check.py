@@ -27,7 +27,7 @@ def check_stages(
 ) -> dict[int, TrainingRows]:
     """The rows, as tokens, of every stage that must be trained; by its number, from 0.
 
-    UserError where a row could not be trained as it should be, is longer than allowed, or has
+    UserError if a row could not be trained as it should be, is longer than allowed, or has
     another prompt than evaluation will send. Stages in the store were checked when they were made;
     those of `checked` are not checked again.
     """

@@ -52,7 +52,7 @@ _CHARACTERS_A_TOKEN = 4
 class PlannedStage:
     """One line of the plan: the stage, whether it is in the store, and its work.
 
-    `kind` is None where a run records no such stage: reading and splitting take no work.
+    `kind` is None if a run records no such stage: reading and splitting take no work.
     """
 
     name: str

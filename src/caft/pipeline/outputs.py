@@ -44,7 +44,7 @@ def write_outputs(
     """summary.json, report.html, tables and adapter into the run's folder; then one screen.
 
     Returns whether the page could be drawn: an error there is a bug of ours and loses no numbers.
-    UserError where the folder's disk is full.
+    UserError if the folder's disk is full.
     """
     config, folder = workspace.config, workspace.context.folder
     tables = collect_tables(workspace.questions, results)

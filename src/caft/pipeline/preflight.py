@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     """Read the questions and check everything that can be checked without a tokenizer.
 
-    A dry run downloads nothing, makes no store and needs no key: NotHereError where the questions
-    are not on this machine. UserError where the user must act.
+    A dry run downloads nothing, makes no store and needs no key: NotHereError if the questions
+    are not on this machine. UserError if the user must act.
     """
     if not config.dry_run:
         check_logger(config.logger)
@@ -88,7 +88,7 @@ def _check_prompts(workspace: Workspace) -> None:
 def check_gold_room(workspace: Workspace) -> None:
     """Warn of gold answers with more tokens than a model may write: replies can only be wrong.
 
-    UserError where most of them are so long.
+    UserError if most of them are so long.
     """
     questions = workspace.every_question
     golds = {q.id: q.gold_text for q in questions if q.gold_text}

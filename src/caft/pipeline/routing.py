@@ -61,7 +61,7 @@ def _tokens_to_decide(
 
 
 def _placed_by(config: SplitConfig, split: SplitResult) -> str | None:
-    """The estimator that placed the held-out questions; None where they were drawn at random."""
+    """The estimator that placed the held-out questions; None if they were drawn at random."""
     estimator: str | None = getattr(config, "estimator", None)
     return estimator and (split.held_out_by or estimator)
 

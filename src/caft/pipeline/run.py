@@ -15,7 +15,7 @@ from caft.trainers.tracker import RunIdentity
 
 
 def run_pipeline(config: RunConfig, context: RunContext) -> int:
-    """Run the stages up to `until`; 0 when done. UserError where the user must act.
+    """Run the stages up to `until`; 0 when done. UserError if the user must act.
 
     OUR_FAULT if everything is done except the page.
     """

@@ -33,7 +33,7 @@ def questions_for_teacher(workspace: Workspace, split: SplitResult) -> list[Ques
 def stage_tuning(workspace: Workspace, taught: Taught, student: Student, number: int) -> TuneInputs:
     """Stage `number` (from 0) of the method, starting from `student`.
 
-    UserError where a class that it names is left without any row.
+    UserError if a class that it names is left without any row.
     """
     config = workspace.config
     stages = config.method.stages

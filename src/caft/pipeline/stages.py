@@ -101,7 +101,7 @@ def teach(workspace: Workspace, scored: Scored, split: SplitResult) -> Taught:
 
 
 def refuse_empty_classes(workspace: Workspace, split: SplitResult) -> None:
-    """UserError where a stage names a class without questions, before a teacher is paid."""
+    """UserError if a stage names a class without questions, before a teacher is paid."""
     placed, method = split.complexity_of, workspace.config.method
     present = {placed[question.id] for question in workspace.questions.train}
     for stage in method.stages:

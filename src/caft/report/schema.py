@@ -38,10 +38,10 @@ class RunPart(TypedDict):
 class ModelPart(TypedDict):
     """The student.
 
-    `parameters` is null where the run never needed the model itself (published scores),
+    `parameters` is null if the run never needed the model itself (published scores),
     `trainable_parameters` where nothing was tuned. `template_date` is the date that every stage
     gives the chat template, `template_bridge` the text between the template's ending and a reply,
-    such as what closes a thinking span; null where there is none.
+    such as what closes a thinking span; null if there is none.
     """
 
     id: str
@@ -211,7 +211,7 @@ class TuningPart(TypedDict):
     """How one tuning stage did on validation questions, asked as the stage trains their class.
 
     `best_epoch` is the first of the best ones; `selected` is the epoch whose weights were kept.
-    All are null where nothing was measured. `dropped` counts the rows that were longer than the
+    All are null if nothing was measured. `dropped` counts the rows that were longer than the
     tokens allowed and left out, `dropped_ids` are their questions.
     """
 
@@ -300,7 +300,7 @@ class CostPart(TypedDict):
 
 
 class StageRecordPart(TypedDict):
-    """One stage of the run. `cached`: taken from the store; memory null where it is unknown.
+    """One stage of the run. `cached`: taken from the store; memory null if it is unknown.
 
     `kind` is the kind of its result (earlier versions wrote none), `name` is for display.
     """

@@ -52,7 +52,7 @@ def find_reasoning(pieces: Sequence[str]) -> slice:
 
 
 def find_answer_token(pieces: Sequence[str], *, opened: bool = False) -> int | None:
-    """The place of the answer's first token; None where no [[...]] can be read.
+    """The place of the answer's first token; None if no [[...]] can be read.
 
     If there is a thinking span, only text after it is an answer; if the prompt has `opened` the
     span, a reply that never closes it has none.

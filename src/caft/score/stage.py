@@ -249,7 +249,7 @@ def ask_judge(
 ) -> list[Judgement]:
     """A judgement of every question for every estimator; what the ledger has costs nothing.
 
-    UserError where the user must act, with every reply kept (see `caft.teachers`).
+    UserError if the user must act, with every reply kept (see `caft.teachers`).
     """
     asked = [(name, question) for name in estimators for question in questions]
     requests = [

@@ -18,7 +18,7 @@ from caft.records import AnswerScore, Placement, difficulty
 
 @dataclass(frozen=True, kw_only=True)
 class SplitResult:
-    """A class for every question. `thresholds` is empty where nothing was cut (random).
+    """A class for every question. `thresholds` is empty if nothing was cut (random).
 
     `held_out_by` names the estimator that placed the validation and test rows, if it is another
     one. `unreadable` counts rows whose estimate could not be read: they are in the last class.
@@ -39,7 +39,7 @@ def estimate_values(scores: Sequence[AnswerScore], estimator: str) -> list[float
     """One estimate of every score, turned so that more means harder.
 
     A row whose reply could not be read, of a model, a judge or a teacher, counts as infinitely
-    hard. UserError where the estimator or a value is missing without such a reason.
+    hard. UserError if the estimator or a value is missing without such a reason.
     """
     known = [difficulty(estimator, score.estimates.get(estimator)) for score in scores]
     excused = ESTIMATORS[estimator].may_be_missing and any(value is not None for value in known)

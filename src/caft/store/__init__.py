@@ -1,4 +1,4 @@
-"""Keeps finished stages by what they depend on. The only place with file formats.
+"""Keeps finished stages, keyed by all they depend on. Only this room knows file formats.
 
 In: a `Stage`: what it makes, the table of everything its output depends on, and how to write the
 output into a folder. Out: an `Artifact`, taken from the store or made, whole or not at all. An

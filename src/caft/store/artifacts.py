@@ -77,7 +77,7 @@ class Store:
     """
 
     def __init__(self, path: Path, *, reads_only: bool = False) -> None:
-        """Open or create the store; UserError where its folder cannot be written.
+        """Open or create the store; UserError if its folder cannot be written.
 
         One that `reads_only` is not created: where there is none, nothing is found in it.
         """
@@ -124,8 +124,8 @@ class Store:
 
         `produce` starts in an empty folder; where the stage is resumable it finds there what an
         interrupted attempt left, in addition to hidden notes of the store. Nothing becomes visible
-        unless it returns. UserError where the store's folders are none, or must not be read;
-        SystemExit where a signal came while the stage before could not end.
+        unless it returns. UserError if the store's folders are not folders or not readable;
+        SystemExit if a signal came while the stage before could not end.
         """
         kind, key, scratch = stage.kind.value, stage.key, stage.scratch
         folder = self.path / kind / digest(key)
@@ -180,7 +180,7 @@ class Store:
             return None
 
     def _take(self, folder: Path, *, cached: bool) -> Artifact | None:
-        """Hold and compare; None where there is none, DamagedError where it was changed."""
+        """Hold and compare; None if there is none, DamagedError if it was changed."""
         try:
             self._read_locks.take(folder)
             manifest = read_manifest(folder)
@@ -233,7 +233,7 @@ class Store:
             unfinished.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
             raise UserError(
-                f"{folder.parent} is not a folder, or a link to nowhere; remove it, or name "
+                f"{folder.parent} is not a folder, or a broken link; remove it, or name "
                 "another folder as store.path"
             ) from error
         return unfinished

@@ -102,7 +102,7 @@ def _begin_attempt(folder: Path) -> float:
 
 
 def _clear(folder: Path, scratch: Sequence[str]) -> None:
-    """Remove what nothing can resume: other files than those named, and links to nowhere."""
+    """Remove what nothing can resume: other files than those named, and broken links."""
     remove(folder / MANIFEST)
     for path in list(folder.iterdir()):
         if scratch and path.name != _NOTE and not _is_scratch(path.name, scratch):

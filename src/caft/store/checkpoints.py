@@ -33,7 +33,7 @@ class Checkpoints:
     def save(self, step: int, write: Callable[[BinaryIO], None]) -> None:
         """Keep what `write` puts into a stream as the checkpoint of `step`.
 
-        UserError where it cannot be written (disk full); the ones before stay as they were.
+        UserError if it cannot be written (disk full); the ones before stay as they were.
         """
         fresh = self.folder / f".writing-{step:09d}"
         try:

@@ -26,7 +26,7 @@ class FileSum:
 
 
 def sum_file(path: Path) -> FileSum:
-    """Read the whole file; OSError where it cannot be read."""
+    """Read the whole file; OSError if it cannot be read."""
     with path.open("rb") as stream:
         summed = hashlib.file_digest(stream, "sha256").hexdigest()
         return FileSum(stream.tell(), summed)
@@ -48,7 +48,7 @@ def list_files(folder: Path) -> list[str]:
 
 
 def find_change(folder: Path, expected: Mapping[str, FileSum]) -> str | None:
-    """What is wrong with the first file that is not as expected; None where all are.
+    """What is wrong with the first file that is not as expected; None if all are.
 
     PermissionError passes: a file that must not be read may be sound.
     """
@@ -79,7 +79,7 @@ def _compare(path: Path, expected: FileSum) -> str | None:
         if sum_file(path) != expected:
             return "has another SHA-256 than when it was written"
     except FileNotFoundError:
-        return "is a link to nowhere" if path.is_symlink() else "is missing"
+        return "is a broken link" if path.is_symlink() else "is missing"
     except PermissionError:
         raise
     except OSError as error:
@@ -93,7 +93,7 @@ def sign_line(text: str) -> str:
 
 
 def read_line(line: bytes) -> str | None:
-    """What `sign_line` was given, or None where the line was changed."""
+    """What `sign_line` was given, or None if the line was changed."""
     checksum, _, content = line.partition(b" ")
     return content.decode() if checksum == _checksum(content).encode() else None
 

@@ -1,4 +1,4 @@
-"""Writing and removing on disks that lose power, are full, or hold links to nowhere."""
+"""Writing and removing on disks that lose power, are full, or hold broken links."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NO_TEMPORARY_FOLDER = "No usable temporary directory"
 
 
 def is_there(path: Path) -> bool:
-    """Whether anything has that name, a link to nowhere included."""
+    """Whether anything has that name, a broken link included."""
     return os.path.lexists(path)
 
 

@@ -28,7 +28,7 @@ _FOLDER = "locks"
 def hold_lock(folder: Path, *, wait: bool = True) -> Iterator[bool]:
     """Hold the lock of the artefact `folder`; without `wait`, False where another process does.
 
-    UserError where its store can have no locks.
+    UserError if its store can have no locks.
     """
     stage, fingerprint = folder.parent.name, folder.name.removeprefix(UNFINISHED)
     lock = FileLock(folder.parents[1] / _FOLDER / f"{stage}-{fingerprint}.lock")
@@ -65,7 +65,7 @@ class ReadLocks:
         weakref.finalize(self, _release_all, self._held)
 
     def take(self, folder: Path) -> None:
-        """Hold `folder`; FileNotFoundError where it has no manifest, or is just being pruned."""
+        """Hold `folder`; FileNotFoundError if it has no manifest, or is just being pruned."""
         path = folder / MANIFEST
         descriptor = os.open(path, os.O_RDONLY)
         try:

@@ -38,7 +38,7 @@ class Manifest:
     files: Mapping[str, FileSum]
 
     def __post_init__(self) -> None:
-        """TypeError where a file's sums or the numbers are of another kind."""
+        """TypeError if a file's sums or the numbers are of another kind."""
         for number in (self.seconds, self.peak_memory_bytes):
             if not isinstance(number, int | float) or not math.isfinite(number):
                 raise TypeError(f"{number!r} is not a finite number")
@@ -56,9 +56,9 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """`folder`'s manifest; DamagedError where it is none, or that of another artefact.
+    """`folder`'s manifest; DamagedError if it is invalid, or that of another artefact.
 
-    OSError where there is none that can be read.
+    OSError if there is none that can be read.
     """
     try:
         text = (folder / MANIFEST).read_text(encoding="utf-8")

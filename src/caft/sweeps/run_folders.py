@@ -88,19 +88,19 @@ def is_finished(folder: Path) -> bool:
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
-    """A run's summary.json; None where there is none that can be read."""
+    """A run's summary.json; None if there is none that can be read."""
     summary = read_json(folder / "summary.json")
     return summary if isinstance(summary, dict) else None
 
 
 def refuse_finished_folder(folder: Path) -> None:
-    """UserError where a run would write over a finished one."""
+    """UserError if a run would write over a finished one."""
     if is_finished(folder):
         raise UserError(f"{folder} holds a finished run; give another output folder, or none")
 
 
 def refuse_finished_run_for_sweep(folder: Path) -> None:
-    """UserError where a sweep's own report would write over a finished run."""
+    """UserError if a sweep's own report would write over a finished run."""
     if (read_summary(folder) or {}).get("kind") != "sweep":
         refuse_finished_folder(folder)
 
@@ -115,7 +115,7 @@ def refuse_bad_subfolder(name: str) -> None:
 
 
 def refuse_unwritable_folder(folder: Path) -> None:
-    """UserError where a run cannot write, or would write through a link to nowhere."""
+    """UserError if a run cannot write, or would write through a broken link."""
     for path in _written_in(folder):
         if path.is_symlink() and not path.exists():
             raise UserError(
@@ -175,7 +175,7 @@ def is_locked(folder: Path) -> bool:
 
 
 def read_json(path: Path) -> object:
-    """What the file holds; None where there is none that can be read."""
+    """What the file holds; None if there is none that can be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

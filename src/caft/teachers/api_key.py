@@ -86,7 +86,7 @@ def check_address(config: EndpointConfig) -> None:
 
 
 def read_key(config: EndpointConfig, environment: Mapping[str, str]) -> ApiKey:
-    """The key from the variable that the config names; UserError where one is needed."""
+    """The key from the variable that the config names; UserError if it is needed and missing."""
     word = environment.get(config.api_key_env, "").strip()
     if not word and is_loopback(config.base_url):
         return ApiKey(NO_KEY)

@@ -99,7 +99,7 @@ class Endpoint:
         return read_body(raw, self._key.scrub, seconds)
 
     async def _exchange(self, body: Mapping[str, object], key: str) -> bytes | None:
-        """The response's bytes, or None where there are too many of them."""
+        """The response's bytes, or None if there are too many of them."""
         pieces, size = [], 0
         response = await self._client.post(
             "/chat/completions",

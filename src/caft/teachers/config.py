@@ -189,7 +189,7 @@ class EndpointConfig:
         if not _VARIABLE.fullmatch(self.api_key_env):
             raise UserError(
                 f"{self.group}.api_key_env is not the name of an environment variable; give the "
-                "NAME of the one that holds the key, such as OPENAI_API_KEY, and never the key itself"
+                "NAME of the one that holds the key, such as OPENAI_API_KEY, never the key itself"
             )
         if problem := self._find_secret():
             raise UserError(

@@ -41,7 +41,7 @@ _REMEDIES = {
     "it is damaged: put a backup in its place, or save what can be read with "
     "`sqlite3 {name} .recover | sqlite3 repaired.sqlite`": "CORRUPT",
     "it is damaged, or no ledger at all: put a backup in its place": "NOTADB FORMAT",
-    "it lacks what a ledger has, or is of another program: put a backup in its place": "SCHEMA",
+    "it lacks the tables of a ledger: put a backup in its place": "SCHEMA",
     "its disk cannot be read or written: check the disk, and keep the store on a local "
     "one": "IOERR",
     "its file system has no locks that work: keep the store on a local disk": "PROTOCOL",
@@ -61,7 +61,7 @@ _REMEDY_FOR = {name: remedy for remedy, names in _REMEDIES.items() for name in n
 
 
 def open_ledger(path: Path, *, reads_only: bool) -> sqlite3.Connection:
-    """The database with its tables. UserError where a newer version of CAFT wrote it."""
+    """The database with its tables. UserError if a newer version of CAFT wrote it."""
     database = _open_to_read(path) if reads_only else _open_to_write(path)
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if version > _VERSION:
@@ -138,7 +138,7 @@ def note_count(ledger: Path, count: int) -> None:
 
 
 def refuse_lost_replies(ledger: Path, noted: int, count: int) -> None:
-    """UserError where a ledger with `count` replies had some and has none left.
+    """UserError if a ledger with `count` replies had some and has none left.
 
     `noted` is to be read before `count` is: another process may be writing the first replies.
     """

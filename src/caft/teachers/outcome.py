@@ -43,7 +43,7 @@ _STATUS_OF = {word: status for status, words in _STATUS_WORDS.items() for word i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """A reply. Token counts and USD are None where the server reports none."""
+    """A reply. Token counts and USD are None if the server reports none."""
 
     text: str
     finish_reason: str
@@ -160,7 +160,7 @@ def read_body(raw: bytes, scrub: Scrub, seconds: float) -> Answered | Failed:
 
 
 def _read_choice(choice: Mapping[str, object], scrub: Scrub) -> tuple[str, str] | Failed | None:
-    """Text and finish reason; None where there is no message."""
+    """Text and finish reason; None if there is no message."""
     reason = _finish_of(choice)
     if choice.get("error"):
         return _read_error(choice["error"], scrub)
@@ -215,7 +215,7 @@ def _is_blocked(completion: Mapping[str, object]) -> bool:
 def _text_in(choice: Mapping[str, object], reason: str) -> str | None:
     """The text of a choice, or of where older completions and streams have theirs; "" for none.
 
-    None where this is no message; a null one is a filter's verdict if there is a finish reason.
+    None if this is no message; a null one is a filter's verdict if there is a finish reason.
     """
     text = choice.get("text")
     if "message" not in choice and isinstance(text, str):

@@ -46,7 +46,7 @@ class Spending:
 
 
 def find_price(config: EndpointConfig) -> PriceConfig:
-    """The model's price; UserError where none is known, or where a budget has nothing to count."""
+    """The model's price; UserError if none is known, or where a budget has nothing to count."""
     price = look_up_price(config)
     if price is None:
         raise UserError(
@@ -67,7 +67,7 @@ def price_settings(config: EndpointConfig) -> str:
 def look_up_price(config: EndpointConfig) -> PriceConfig | None:
     """The endpoint's own price settings, else its table, else 0 on loopback; None if unknown.
 
-    UserError where a budget has nothing to count.
+    UserError if a budget has nothing to count.
     """
     settings = (config.usd_per_million_prompt_tokens, config.usd_per_million_completion_tokens)
     if settings != (None, None):
@@ -120,8 +120,8 @@ def explain_cap(
     unsure = f", {spending.unsure_usd:.4f} of it for calls without a response"
     return (
         f"{group}.budget_usd is {config.budget_usd:g} and {spent:.4f} USD are spent"
-        f"{unsure if spending.unsure_usd else ''}, too near to it for a call of "
-        f"{max(missing_worst_usd):.4f} USD at most; {cost}: set "
+        f"{unsure if spending.unsure_usd else ''}, so a call of up to "
+        f"{max(missing_worst_usd):.4f} USD does not fit; {cost}: set "
         f"{group}.budget_usd={_round_up(spent + worst)} or more, and run again"
     )
 

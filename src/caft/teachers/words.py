@@ -23,7 +23,7 @@ _HIDDEN = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|\Z)", re.I | re.S)
 
 
 def find_words(value: object, deep: int = 0) -> str:
-    """The message in a JSON value, wherever it is; empty where there is none.
+    """The message in a JSON value, wherever it is; empty if there is none.
 
     A text itself, the values of a table's known keys, or the first items of a list. An item of
     FastAPI's (`loc`, `msg`) names its place, too.

@@ -60,7 +60,7 @@ def write_judge_prompt(question: Question, config: PromptConfig, estimator: str)
 
 
 def read_judgement(reply: str, estimator: str) -> float | None:
-    """The estimate in the last [[...]] of a judge's reply; None where it cannot be read."""
+    """The estimate in the last [[...]] of a judge's reply; None if it cannot be read."""
     marker = last_marker(drop_thinking(reply) or "")
     _, read = JUDGED[estimator]
     return read(marker.content.strip().casefold()) if marker else None

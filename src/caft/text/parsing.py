@@ -29,7 +29,7 @@ class Marker:
 
 
 def parse_answer(reply: str, allowed: Sequence[str]) -> str | None:
-    """The answer in the reply's last marker; None where it cannot be read.
+    """The answer in the reply's last marker; None if it cannot be read.
 
     The answer is a member of `allowed`. If `allowed` is empty (free text), it is the marker's
     content without its wrapping. Thinking spans and quoted lines ("> ...") do not count.

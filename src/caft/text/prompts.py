@@ -88,7 +88,7 @@ def write_prompt(
 
 
 def solved_reply(question: Question, config: PromptConfig, wanted: Wanted) -> str:
-    """The gold reply in the wanted form; empty where the source has no worked solution."""
+    """The gold reply in the wanted form; empty if the source has no worked solution."""
     label = gold_label(question, config.option_ids)
     if wanted is Wanted.answer or wanted.may_decline:
         return label

@@ -172,7 +172,7 @@ def _write_fraction(found: re.Match[str]) -> str:
 
 
 def _read_unit(before: str, gap: str, after: str) -> str | None:
-    """The unit around a number; None where what follows is no unit, so that there is no number."""
+    """The unit around a number; None if the rest is not a unit, and the text no number."""
     if after and (not _UNIT.fullmatch(after) or _NOT_UNITS.match(after)):
         return None
     if after[:1].isnumeric():  # an exponent, as in 5²

@@ -59,7 +59,7 @@ def opens_thinking(prompt: str) -> bool:
 
 
 def drop_spans(reply: str, *, opened: bool) -> str | None:
-    """A reply without its thinking spans; None where the last one is never closed.
+    """A reply without its thinking spans; None if the last one is never closed.
 
     `opened`: the prompt has opened a span already.
     """

@@ -35,7 +35,7 @@ def wandb_mode(mode: WandbMode) -> str:
 
 
 def check_wandb(config: WandbLoggerConfig) -> None:
-    """UserError where W&B would refuse the environment's settings, or ask for a login."""
+    """UserError if W&B would refuse the environment's settings, or ask for a login."""
     named = os.environ.get("WANDB_MODE")
     if named is not None and named not in MODES:
         raise UserError(

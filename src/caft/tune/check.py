@@ -23,7 +23,7 @@ _PROBE = "caft probe"
 
 
 def check_examples(examples: Sequence[Example], tokenizer: Tokenizer, end_id: int) -> None:
-    """UserError where a row trains nothing, opens twice, or does not end in a trained end token."""
+    """UserError if a row trains nothing, opens twice, or does not end in a trained end token."""
     bos = tokenizer.bos_token_id
     for row in examples:
         whole = row.prompt_ids + row.completion_ids
@@ -83,7 +83,7 @@ def find_bare_start(examples: Sequence[Example], tokenizer: Tokenizer) -> Exampl
 
 
 def refuse_bare_start(examples: Sequence[Example], tokenizer: Tokenizer) -> None:
-    """UserError where a completion row lacks the tokenizer's own BOS."""
+    """UserError if a completion row lacks the tokenizer's own BOS."""
     row = find_bare_start(examples, tokenizer)
     if row is not None:
         raise UserError(
@@ -94,7 +94,7 @@ def refuse_bare_start(examples: Sequence[Example], tokenizer: Tokenizer) -> None
 
 
 def check_prompts(examples: Sequence[Example], asked: Sequence[tuple[int, ...]]) -> None:
-    """UserError where a row's prompt is not, token for token, what evaluation would ask."""
+    """UserError if a row's prompt is not, token for token, what evaluation would ask."""
     for row, prompt_ids in zip(examples, asked, strict=True):
         if row.prompt_ids != prompt_ids:
             place = _first_difference(row.prompt_ids, prompt_ids)

@@ -160,7 +160,7 @@ def read_tuned(student: Student, artifact: Artifact) -> Student:
 
 
 def copy_tuned(artifact: Artifact, folder: Path) -> None:
-    """Copy the tuned weights into `folder`, compared; UserError where they have been damaged."""
+    """Copy the tuned weights into `folder`, compared; UserError if they have been damaged."""
     artifact.copy_out(_WEIGHTS, folder)
 
 
@@ -244,7 +244,7 @@ def _count(rows: TrainingRows, epochs: int, trained: Trained) -> TuningNumbers:
 def encode_rows(tuning: TuneInputs) -> TrainingRows:
     """The stage's training pairs as tokens; no model is loaded.
 
-    UserError where a row could not be trained as it should be, or is longer than allowed.
+    UserError if a row could not be trained as it should be, or is longer than allowed.
     """
     from caft.models.encoding import end_of_turn, uses_chat_template
     from caft.tune.check import check_examples, refuse_bare_start

@@ -28,7 +28,7 @@ _REPLIES_AT_ONCE = 64
 
 @dataclass(frozen=True, slots=True)
 class AskedQuestion:
-    """A validation question as tokens. `gold_token` is None where the reply is written out."""
+    """A validation question as tokens. `gold_token` is None if the reply is written out."""
 
     question: Question
     wanted: Wanted

@@ -26,7 +26,7 @@ def write_once(folder: Path, build: Callable[[Path], None]) -> Path:
 
     `build` gets an empty folder next to it, which is renamed when it is complete, so that `folder`
     is never seen in part. Jobs that need it at the same time wait for the first. Leftovers of
-    failed and killed builds are removed. UserError where the cache cannot be written.
+    failed and killed builds are removed. UserError if the cache cannot be written.
     """
     if folder.is_dir():
         return folder

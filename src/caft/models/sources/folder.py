@@ -63,7 +63,7 @@ def refuse_unloadable_folder(folder: Path, given: str) -> None:
 
 
 def read_settings(file: Path) -> dict[str, object]:
-    """The JSON object in `file`; empty where there is none."""
+    """The JSON object in `file`; empty if there is none."""
     values = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return values if isinstance(values, dict) else {}
 

@@ -31,7 +31,7 @@ def locate_hub_model(config: HubModelConfig) -> Path:
     """The snapshot folder of `config.id` at `config.revision`; its name is the commit.
 
     What the local cache holds whole is taken without asking the hub, so it works offline.
-    UserError where the hub cannot be reached, or refuses the model.
+    UserError if the hub cannot be reached, or refuses the model.
     """
     folder = cached_snapshot(config)
     if folder is None:

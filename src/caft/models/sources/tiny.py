@@ -1,4 +1,4 @@
-"""Randomly initialised models of real architecture classes, for tests and dry practice."""
+"""Randomly initialised models of real architecture classes, for tests and practice."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from caft.report.wording import name_estimator, percent_between
 class AreaRow:
     """One estimate: its area, and the differences from the one in use and from the control.
 
-    The differences are texts, empty where there is nothing to compare.
+    The differences are texts, empty if there is nothing to compare.
     """
 
     name: str

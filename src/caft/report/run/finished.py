@@ -36,7 +36,7 @@ class FinishedRun:
 
 
 def read_run(folder: Path) -> FinishedRun:
-    """UserError where `folder` holds no finished run with scores."""
+    """UserError if `folder` holds no finished run with scores."""
     if not (folder / "summary.json").exists() or not (folder / "scores.parquet").exists():
         raise UserError(
             f"{folder} holds no finished run with scores; name a folder with summary.json and "

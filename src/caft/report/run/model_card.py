@@ -41,7 +41,7 @@ class Recipe:
     an adapter that had this shape. `dataset_id` and `dataset_revision` are the hub's, None if the
     questions came from files. `prompts` are the rendered texts by the kind of reply, with
     placeholders in braces instead of a question; `template_switches` are the chat template's
-    arguments, None where none was used; `template_date` is the date that it was given, and
+    arguments, None if none was used; `template_date` is the date that it was given, and
     `template_bridge` the text after its ending. `trust_remote_code`: the base model's folder holds
     code of its own.
     """

@@ -59,7 +59,7 @@ class QuestionRow:
 
 
 def _pack_rows(rows: Sequence[QuestionRow], classes: Sequence[str]) -> str:
-    """The rows as JSON, gzip and base64: so that none of it can be read as markup."""
+    """The rows as JSON, gzip and base64, so that none of it can be read as markup."""
     place_of = {name: place for place, name in enumerate(classes)}
     plain = [
         {**asdict(row), "outcome": row.outcome, "place": place_of.get(row.complexity, "")}

@@ -93,7 +93,7 @@ def _list_names(names: Sequence[str]) -> str:
 
 
 def subtract(arm: str, other: str, comparisons: Sequence[ComparisonPart]) -> ComparisonPart | None:
-    """The comparison of two arms, as `arm` minus `other`; None where they were not compared."""
+    """The comparison of two arms, as `arm` minus `other`; None if they were not compared."""
     for pair in comparisons:
         if (pair["first"], pair["second"]) == (other, arm):
             return pair

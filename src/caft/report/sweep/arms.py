@@ -60,7 +60,7 @@ class Arm:
 
     @property
     def estimator(self) -> str | None:
-        """The estimate that sorted them; None where classes were drawn at random, or none made."""
+        """The estimate that sorted them; None if classes were drawn at random, or none made."""
         split, score = self.first["split"], self.first["score"]
         if not split or self.is_random:
             return None
@@ -131,7 +131,7 @@ def pick_common_mode(first: Arm, second: Arm) -> str | None:
     Each arm in its own best mode would be a lottery: a few validation questions draw the mode,
     and modes may lie further apart than arms. The arms weigh equally; of equally good modes it is
     the cheaper one in tokens. Without validation numbers: the mode that all jobs have chosen, if
-    it is one. None where there is no common mode.
+    it is one. None if there is no common mode.
     """
     jobs = (*first.jobs, *second.jobs)
     measured = [

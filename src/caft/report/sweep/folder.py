@@ -23,7 +23,7 @@ _MARKS_OF_A_JOB = ("summary.json", "run.log", ".hydra")
 def write_sweep_report(folder: Path) -> Path:
     """Write report.html and summary.json of the sweep in `folder`; returns the page's path.
 
-    May be called at any time, also while jobs are running. UserError where there is no job,
+    May be called at any time, also while jobs are running. UserError if there is no job,
     and where the disk is full.
     """
     found = analyse_sweep(read_sweep(folder), datetime.now(UTC).isoformat(timespec="seconds"))

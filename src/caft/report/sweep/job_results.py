@@ -60,7 +60,7 @@ class JobResult:
 
     @property
     def mode(self) -> str | None:
-        """The mode that counts; None where none was chosen."""
+        """The mode that counts; None if none was chosen."""
         chosen = best_mode(self.accuracy, self.model) if self.accuracy else None
         return self.given_mode or chosen
 
@@ -76,7 +76,7 @@ class JobResult:
 
     @property
     def result(self) -> Accuracy | None:
-        """Accuracy in the mode that counts; None where nothing was evaluated."""
+        """Accuracy in the mode that counts; None if nothing was evaluated."""
         return self.results.get(self.mode or "")
 
     @property

@@ -54,7 +54,7 @@ class ComparisonPart(Share):
     """Second minus first arm, on the same test questions.
 
     `value` is the difference of the mean accuracies, with the bootstrap's bounds over questions
-    and seeds. `mode` is the one that both are evaluated in, null where each is in its own.
+    and seeds. `mode` is the one that both are evaluated in, null if each is in its own.
     `only_first` and `only_second` count the replies that one of the two alone got right, over the
     paired `seeds`. `p_value` is the exact test that flips the sign of each question's difference,
     summed over those seeds (McNemar's for one seed), `p_adjusted` Holm's over all comparisons made

@@ -167,7 +167,7 @@ def _amount(key: str, count: SavingPart, arm: str) -> Cell:
 
 
 def tabulate_jobs(jobs: Sequence[JobPart], address_of: Mapping[str, str]) -> Table:
-    """Every job, finished or not; `address_of` goes by folder."""
+    """Every job, finished or not; `address_of` is by folder."""
     keys = dict.fromkeys(key for job in jobs for key in job["settings"])
     numbers = [Cell(str(job["number"]), job["number"], link=address_of.get(job["folder"], ""))
                for job in jobs]  # fmt: skip

@@ -30,7 +30,7 @@ def publish_report(folder: Path, project: str, *, draft: bool) -> str:
     """Save a report on the sweep in `folder`, whose summary.json is there; returns its address.
 
     `project` is ENTITY/PROJECT, where the sweep's runs were logged with logger=wandb. UserError
-    where the extra is missing, or W&B refuses: no login, no such project.
+    if the extra is missing, or W&B refuses: no login, no such project.
     """
     entity, _, name = project.partition("/")
     if not entity or not name or "/" in name:
