@@ -100,7 +100,7 @@ def run_sweep(
 
 
 def _plan_sweep(hydra: Hydra, master: DictConfig, run: Run) -> int:
-    """The plan of every job; in a search, of the first one, which decides on the others."""
+    """The plan of every job; of the first one only if a search chooses the others."""
     configure_log(master.hydra.hydra_logging, master.hydra.verbose)
     planned = check_jobs(hydra, master)
     _print_plan(Path(master.hydra.sweep.dir), len(planned), len(planned))

@@ -111,7 +111,7 @@ def sum_differences(pairs: Iterable[tuple[Sequence[bool], Sequence[bool]]]) -> l
 
 
 def sign_flip_exact(differences: Sequence[int]) -> float:
-    """Two-sided p under the hypothesis that each question's difference has either sign equally.
+    """Two-sided p if each question's difference may have either sign with equal chance.
 
     `differences` has one whole number a question, summed over the seeds: pooled replies would
     count a question once a seed. It is Fisher's randomisation test for pairs (1935, The Design of

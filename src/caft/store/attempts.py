@@ -41,7 +41,7 @@ def run_attempt(
 def seal(
     folder: Path, stage: str, key: Mapping[str, object], effort: Effort, scratch: Sequence[str]
 ) -> None:
-    """Write the manifest of everything in `folder` except `scratch`, which marks it as finished."""
+    """Write the manifest, which marks `folder` as finished: of all in it except `scratch`."""
     names = [name for name in list_files(folder) if not _is_scratch(name, scratch)]
     manifest = Manifest(
         stage=stage,

@@ -1,7 +1,7 @@
 """The ledger: every reply that was ever paid for, and the requests now in flight.
 
 SQLite with a write-ahead log and a sync to disk at every commit: what was committed survives
-kill -9 and a power cut. It must lie on a local disk; a network file system cannot have such a log.
+kill -9 and a power cut. It must be on a local disk; a network file system cannot have such a log.
 
 Before a call is sent its key is claimed and its worst cost reserved, in one transaction with the
 check of the caps: two processes can neither send the same request nor spend the same dollar. A

@@ -97,8 +97,8 @@ def _draw_measure(key: str, title: str, points: Sequence[CurvePoint], axis: str)
 def describe_validation(curves: Sequence[Row]) -> list[str]:
     """Best and final validation accuracy of every stage, and whether it over-fitted.
 
-    It did if the last epoch is below the best by more than a standard error of the best, sqrt(p (1
-    - p) / n).
+    It did if the last epoch is below the best by more than a standard error of the best,
+    sqrt(p (1 - p) / n).
     """
     by_stage: dict[str, list[Row]] = {}
     for row in curves:
