@@ -332,7 +332,7 @@ def test_one_broken_verdict_takes_no_other_question_with_it(server, tmp_path):
     healthy = server._completion
     null = {"choices": [{"message": None}], "usage": "free"}
     server._completion = lambda call: null if call.question == "q3" else healthy(call)
-    with pytest.raises(UserError, match=r"1 requests have no reply .*no chat completion\)"):
+    with pytest.raises(UserError, match=r"1 requests have no reply .*not a chat completion\)"):
         ask_all(ask_for(25), make_config(server, retries=1), tmp_path / "l")
     assert len(rows(tmp_path / "l")) == 24
 

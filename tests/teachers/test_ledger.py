@@ -245,7 +245,7 @@ def test_files_that_are_no_ledger_end_in_one_line(tmp_path):
     (tmp_path / "text").write_text("no database, but long enough to be read as one" * 9)
     with pytest.raises(UserError, match=r"cannot be used .*damaged, or no ledger.*store.path"):
         Ledger(tmp_path / "text", "m")
-    with pytest.raises(UserError, match=r"cannot be used .*stands in its way"):
+    with pytest.raises(UserError, match=r"cannot be used .*is in its way"):
         Ledger(tmp_path / "text" / "below" / "l", "m")
     with sqlite3.connect(tmp_path / "newer") as db:
         db.execute("PRAGMA user_version = 99")
