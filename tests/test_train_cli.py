@@ -99,7 +99,7 @@ def test_a_fault_of_ours_exits_1_with_its_traceback_in_the_log(tmp_path: Path, j
     done = call("method=distill", "hydra.run.dir=out", folder=tmp_path, script=jobs)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("a fault of ours: KeyError: 'a fault'; its traceback is in ")
+    assert done.stderr.startswith("a bug in CAFT: KeyError: 'a fault'; its traceback is in ")
     log = (tmp_path / "out/run.log").read_text()
     assert "Traceback" in log
     assert "INFO caft: started distill" in log
@@ -111,7 +111,7 @@ def test_a_failing_job_does_not_stop_its_sweep(tmp_path: Path, jobs: Path) -> No
     assert "started base" in done.stdout
     lines = done.stderr.splitlines()
     assert re.fullmatch(r"job method=sft-\w{8}: the file rows.jsonl has no rows", lines[0])
-    assert re.match(r"job method=distill-\w{8}: a fault of ours: KeyError", lines[1])
+    assert re.match(r"job method=distill-\w{8}: a bug in CAFT: KeyError", lines[1])
     assert lines[2].startswith("2 of 3 jobs of this sweep failed")
 
 

@@ -1,9 +1,9 @@
-"""Every complexity estimator, as data: what it needs, which way it points, whom it may judge.
+"""Every complexity estimator, as data: what it needs, its direction, and where it applies.
 
 An estimator turns one question into one number that should say how hard the question is for the
-student. Rooms look things up here and never ask for one by name: the pipeline gathers what the
-wanted ones need, in the order of `Need`, the split cuts by the chosen one, and the report says of
-each what a reader must know before believing it.
+student. Rooms look properties up here and never test for an estimator's name: the pipeline gathers
+what the requested ones need, in the order of `Need`, the split cuts by the chosen one, and the
+report states the caveats of each.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from caft.errors import UserError, did_you_mean
 class Need(Enum):
     """What must be gathered before an estimate exists, cheapest first.
 
-    `single_token`: the one forward pass that every run makes. `fallback`: one more, in which the
-    student may decline. `chain`: the student's own chain of thought, written out. `rationale`:
+    `single_token`: the one forward pass that every run makes. `fallback`: one more pass, in which
+    the student may decline. `chain`: the student's own chain of thought, written out. `rationale`:
     the teacher's rationale of every training question. `judge`: a judge's reply to each question.
     """
 
@@ -33,7 +33,7 @@ class Need(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimator:
-    """One way of saying how hard a question is.
+    """One measure of how hard a question is.
 
     `title` stands in sentences, `unit` after numbers. `circular`: it looks at the gold answer,
     so that its AUC proves nothing. `known_at_test`: it exists for questions whose answer nobody
@@ -108,11 +108,11 @@ _ALL = (
 )
 
 ESTIMATORS: dict[str, Estimator] = {estimator.name: estimator for estimator in _ALL}
-"""By name, in the order in which tables list them. A new estimator is one line above."""
+"""By name, in the order in which tables list them. To add an estimator, add one line above."""
 
 CONTROL = "random"
-"""A number drawn by lot for every question: what an estimator must beat. It never cuts; the
-strategy split=random does."""
+"""A number drawn at random for every question: an estimator must do better than that. It never cuts
+classes; the strategy split=random does."""
 
 STAND_IN = "answer_entropy"
 """Places the questions for which the chosen estimator is not known at test time."""

@@ -1,4 +1,4 @@
-"""What this project needs of a causal language model and of its tokenizer, and no more.
+"""The interface that this project needs of a causal language model and of its tokenizer.
 
 Every model of transformers with a head for the next token fits, with a PEFT adapter or without;
 nothing here imports a framework.
@@ -17,7 +17,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class LMConfig(Protocol):
-    """A model's config.json in memory; architectures have settings of their own beside these."""
+    """A model's config.json in memory; architectures have further settings of their own."""
 
     _attn_implementation: str
     sub_configs: Mapping[str, object]

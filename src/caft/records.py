@@ -1,4 +1,4 @@
-"""The nouns of complexity-aware fine-tuning. Plain frozen records that import nothing of ours.
+"""The records that rooms exchange: plain frozen dataclasses that import nothing of ours.
 
 Every room takes and returns records; the store keeps them as tables, one row a record, whose
 columns are named after the fields.
@@ -35,12 +35,12 @@ class Mode(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """One question as it came from a source, before any prompt is made of it.
+    """One question as read from its source, before any prompt is made of it.
 
     A question has listed `options` (shown to the model under option ids), or an `answer_set` (a
     closed set of replies that is not shown, such as the digits), or neither: free text.
-    `gold_index` points into whichever of the two is there, and is None for free text.
-    `origin` names file and line for messages.
+    `gold_index` is an index into whichever of the two exists, and is None for free text. `origin`
+    names file and line for messages.
     """
 
     id: str
@@ -79,8 +79,8 @@ class Chain:
 
     `pieces` are the tokens' texts without the end token; `entropies` (nats, full vocabulary) and
     `margins` (top-1 minus top-2 probability) are those of the distribution that each token was
-    taken from. `parsed` is the answer at its end, None where none can be read; `generated_tokens`
-    counts the end token, too. `opened` says that the prompt had opened the thinking span already.
+    taken from. `parsed` is the answer at its end, None if none can be read; `generated_tokens`
+    includes the end token. `opened` says that the prompt had already opened the thinking span.
     """
 
     question_id: str
@@ -100,7 +100,7 @@ class Chain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """A judge's reply to one question for one estimator; `value` None where unreadable."""
+    """A judge's reply to one question for one estimator; `value` None if unreadable."""
 
     question_id: str
     estimator: str
@@ -117,7 +117,7 @@ class Rationale:
 
     `refusal` is empty when the rationale may be trained on, else the reason it may not.
     Token counts and `usd` are what the teacher charged; a worked solution costs nothing.
-    `ledger_key` names the row of the ledger that holds the reply as it came and what was sent.
+    `ledger_key` names the row of the ledger that has the unchanged reply and the request.
     """
 
     question_id: str
@@ -182,8 +182,8 @@ class TuningNumbers:
 class Prediction:
     """A model's reply to one question in one mode.
 
-    `parsed` is None when no allowed answer could be read off the reply: that is wrong, counted
-    and never dropped. `generated_tokens` counts every token the reply cost (1 for a single-pass
+    `parsed` is None if no allowed answer could be read from the reply: that counts as wrong, and is
+    never dropped. `generated_tokens` counts every token the reply cost (1 for a single-pass
     answer). `estimates` are the model's own, in answer mode only.
     """
 

@@ -1,4 +1,4 @@
-"""All rooms' configs put together: one run, typed."""
+"""The typed config of one run: the configs of all rooms together."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class RunConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunContext:
-    """What a run knows beside its config: its output `folder` and how it was asked for.
+    """What a run knows in addition to its config: its output `folder` and how it was started.
 
     `overrides` are the command line's words for this job, `config_yaml` is the resolved config
     as text. `sweep` is the name of the folder of the sweep whose job the run is, empty for a
@@ -148,7 +148,7 @@ KINDS: dict[str, dict[str, type[Any]]] = {
     },
     "logger": {"csv": CsvLoggerConfig, "wandb": WandbLoggerConfig},
 }
-"""The class behind every `kind`, group by group: a new kind is one line here."""
+"""The class of every `kind`, group by group: to add a kind, add one line here."""
 
 ONE_KIND: dict[str, type[Any]] = {
     "method": MethodConfig,
@@ -158,4 +158,4 @@ ONE_KIND: dict[str, type[Any]] = {
     "trainer": TrainerConfig,
     "store": StoreConfig,
 }
-"""The groups that come in one kind only."""
+"""The groups that have one kind only."""

@@ -59,7 +59,7 @@ REFUSED = {
     "unknown launcher": ("hydra/launcher=foo", "there are", "basic"),
     "unknown key of hydra": ("hydra.foo=1", "no setting hydra.foo"),
     "wrong value with --cfg": (["--cfg", "job", "seed=a"], "seed is wrong"),
-    "no such folder": (["-cd", "nowhere"], "nowhere is no folder"),
+    "no such folder": (["-cd", "nowhere"], "nowhere is not a folder"),
 }
 
 
@@ -124,7 +124,7 @@ YAMLS = {
         "(in method/mine.yaml)",
     ),
     "no schema named": ("name: mine\nstagess: []\n", "did you mean stages?"),
-    "no YAML": ("name: mine\n  stages: [}\n", "method/mine.yaml, line 2, is no YAML"),
+    "no YAML": ("name: mine\n  stages: [}\n", "method/mine.yaml, line 2, is not valid YAML"),
     "wrong type": ("name: mine\nstages: 3\n", "method.stages is wrong"),
     "name left out": ("stages: []\n", "method.name"),
 }

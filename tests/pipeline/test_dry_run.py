@@ -43,7 +43,7 @@ def test_the_plan_ends_where_the_run_does(open_small: Open, until: str) -> None:
 
 def test_a_base_method_plans_no_tuning(open_small: Open) -> None:
     stages = plan(open_small("method=base", "dry_run=true"))
-    assert stages["distill"] == ("no work", "the method asks for no rationale")
+    assert stages["distill"] == ("no work", "the method needs no rationales")
     assert not [name for name in stages if name.startswith(("tune", "evaluate tuned"))]
 
 

@@ -184,7 +184,7 @@ def test_replies(message, finish, text):
 ])  # fmt: skip
 def test_what_is_no_completion_may_be_one_next_time(data):
     failed = read(data)
-    assert (failed.reason, failed.remedy) == ("reply is no chat completion", Remedy.wait)
+    assert (failed.reason, failed.remedy) == ("reply is not a chat completion", Remedy.wait)
     assert failed.maybe_charged
 
 

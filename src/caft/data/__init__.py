@@ -5,7 +5,7 @@ for prompts, what was left out and why, and a fingerprint. The same config gives
 questions on every machine; all draws use `dataset.seed`.
 
 Errors are UserErrors of one line: a missing file or column, a hub that cannot be reached, wrong
-rows (named by file and line), repeats, more questions asked for than there are, right answers
+rows (named by file and line), repeats, a request for more questions than there are, right answers
 that all have the same place.
 
 A new source is one file here and one line in `SOURCES`.

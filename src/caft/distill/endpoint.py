@@ -68,7 +68,7 @@ def ask_endpoint(inputs: DistillInputs, teacher: OpenAITeacherConfig) -> list[Ra
 def _object_to(
     inputs: DistillInputs, teacher: OpenAITeacherConfig, replies: Sequence[TeacherReply]
 ) -> str:
-    """Why no more should be bought: the first replies are all useless, for one reason.
+    """The reason to buy no more: the first replies are all refused for one reason.
 
     Wrong answers are no such reason: a teacher may be weak.
     """
@@ -93,7 +93,7 @@ def _judge(
     question, limits = inputs.questions[place], token_limits(teacher)
     full = reply.counted and bool(limits) and reply.completion_tokens >= min(limits)
     if full and read_finish(reply.finish_reason) in (Finish.finished, Finish.unknown):
-        # Even where it ends well: nobody can tell whether a correction was to follow.
+        # It counts as cut even if it ends well: a correction might have followed.
         reply = replace(reply, finish_reason="length")
     row = from_reply(question, reply, teacher.model or "", attempt)
     return judge_reply(question, row, inputs.rules)
@@ -111,19 +111,19 @@ def _log_refusals(rationales: Sequence[Rationale]) -> None:
 
 
 def _warn_of_repeats(texts: Sequence[Sequence[str]], teacher: OpenAITeacherConfig) -> None:
-    """Asking again is money for the same words where a server does not sample."""
+    """A warning: if a server does not sample, asking again pays for the same text."""
     repeats = sum(attempts[-1] in attempts[:-1] for attempts in texts)
     if repeats > len(texts) / 2 and repeats >= FEW:
         log.warning(
-            "%d of %d refused replies came back word for word when asked for again: %s does not "
+            "%d of %d refused replies were repeated word for word when asked again: %s does not "
             "seem to sample; set teacher.attempts=1, a higher teacher.reask_temperature, or what "
-            "the server wants in teacher.extra",
+            "the server needs for that in teacher.extra",
             repeats, len(texts), teacher.model,
         )  # fmt: skip
 
 
 def _is_open(rationale: Rationale) -> bool:
-    # What the endpoint, its filter or the model refused for good they will refuse again.
+    # What the endpoint, its filter or the model refused for good is refused again.
     final = read_finish(rationale.finish_reason) is Finish.withheld
     return not rationale.accepted and not rationale.refusal.startswith("no_reply") and not final
 
@@ -147,7 +147,7 @@ def forecast_endpoint(
 
 
 def _describe_caps(forecast: CostForecast, endpoint: EndpointConfig, spent: Spending) -> str:
-    """What the caps leave, where that may not be enough, and prices that are missing."""
+    """What the caps leave, if that may not be enough, and prices that are missing."""
     notes = []
     if forecast.usd is None:
         notes.append(f"no run starts without {price_settings(endpoint)}")

@@ -1,4 +1,4 @@
-"""What every kind of teacher is given, and a Rationale before its verdict. Pure."""
+"""The input of every kind of teacher, and a Rationale before its verdict. Pure."""
 
 from __future__ import annotations
 

@@ -35,9 +35,9 @@ def name_model(teacher: LocalModelTeacherConfig) -> HubModelConfig:
 
 
 def check_local(teacher: LocalModelTeacherConfig, *, fetch: bool) -> None:
-    """UserError where no model is named, or it could not teach; `fetch` downloads it if missing.
+    """UserError if no model is named, or it cannot teach; `fetch` downloads it if missing.
 
-    Now, before hours are spent on scores.
+    Called before hours are spent on scores.
     """
     if not teacher.id and not teacher.path:
         raise UserError(
@@ -46,7 +46,7 @@ def check_local(teacher: LocalModelTeacherConfig, *, fetch: bool) -> None:
         )
     if teacher.path:
         if not Path(teacher.path).expanduser().is_dir():
-            raise UserError(f"teacher.path={teacher.path} is no folder; give one with a HF model")
+            raise UserError(f"teacher.path={teacher.path} is not a folder; give one with a model")
         refuse_unloadable_folder(Path(teacher.path).expanduser(), f"teacher.path={teacher.path}")
     model = name_model(teacher)
     folder = locate_model(model) if fetch and not teacher.path else find_model(model)
@@ -64,7 +64,7 @@ def _refuse_without_template(folder: Path, teacher: LocalModelTeacherConfig) -> 
 
 
 def write_locally(inputs: DistillInputs, teacher: LocalModelTeacherConfig) -> list[Rationale]:
-    """Batch by batch into the ledger, so that an interrupted night goes on where it stopped."""
+    """Batch by batch into the ledger, so that an interrupted run resumes where it stopped."""
     name, weights = _local_name(teacher), _weights(teacher)
     prompts = inputs.prompts
     keys = [_local_key(prompt, teacher, weights) for prompt in prompts]
@@ -88,7 +88,7 @@ def write_locally(inputs: DistillInputs, teacher: LocalModelTeacherConfig) -> li
 
 
 def _weights(teacher: LocalModelTeacherConfig) -> str:
-    """What the model is: its files, or its commit. Empty for a commit that is named already."""
+    """The model's identity: its files, or its commit. Empty if the commit is already named."""
     if not teacher.path and _COMMIT.fullmatch(teacher.revision):
         return ""
     named = name_model(teacher)
@@ -129,8 +129,8 @@ def _local_name(teacher: LocalModelTeacherConfig) -> str:
 
 
 def _local_key(prompt: Prompt, teacher: LocalModelTeacherConfig, weights: str) -> str:
-    # Replies of ledgers that did not look at the weights are written again: nothing says that they
-    # are of the model that is there now, and a local model costs nothing but time.
+    # Replies of old ledgers, whose keys did not depend on the weights, are written again: they may
+    # be of another model, and a local model costs nothing but time.
     known = {"weights": weights} if weights else {}
     body = known | {
         "model": _local_name(teacher),

@@ -1,4 +1,4 @@
-"""The room's entrance: every kind of teacher is checked, forecast and asked from here."""
+"""Checks, forecasts and asks every kind of teacher."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def write_rationales(inputs: DistillInputs) -> list[Rationale]:
 def check_teacher(
     questions_have_rationales: bool, teacher: TeacherConfig, *, pays: bool = True
 ) -> None:
-    """Refuse a teacher that cannot do its work, before any model loads: UserError.
+    """UserError for a teacher that cannot do its work, before any model loads.
 
-    Without `pays` it needs no price, no key and no download: enough to say what it would do.
+    Without `pays` it needs no price, no key and no download, which is enough for a dry run.
     """
     match teacher:
         case OpenAITeacherConfig():

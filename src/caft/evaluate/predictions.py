@@ -13,7 +13,7 @@ from caft.text.parsing import answers_agree, parse_answer
 
 
 def read_reply(question: Question, reply: Written, prompt: PromptConfig) -> Prediction:
-    """The last [[...]] of the reply; one that cannot be read is wrong."""
+    """The last [[...]] of the reply; one that cannot be read counts as wrong."""
     parsed = parse_answer(reply.text, answer_labels(question, prompt.option_ids))
     return Prediction(
         question_id=question.id,
@@ -38,12 +38,12 @@ def read_single_token(score: AnswerScore) -> Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """Which questions are hard, and what it cost to know.
+    """Which questions are hard, and what it cost to decide that.
 
-    `tokens` are those generated for deciding alone, by question: one where another model's next
-    token decided, the length of a chain of thought, a judge's reply. Where the answer's own pass
-    decided (`by_own_answer`), it counts even if a rationale follows, and so does what was written
-    to decide even where the reply repeats it.
+    `tokens` are those generated only to decide, by question: one if another model's next token
+    decided, else the length of a chain of thought or of a judge's reply. If the answer's own pass
+    decided (`by_own_answer`), it counts even if a rationale follows. What was written to decide
+    also counts if the reply repeats it.
     """
 
     hard: Collection[str]
@@ -58,7 +58,7 @@ def route(
 ) -> list[Prediction]:
     """The rationale reply for the hard questions, the answer for all others.
 
-    Their tokens hold what deciding cost.
+    Their tokens include the cost of deciding.
     """
     chosen = []
     for answer, rationale in zip(answers, rationales, strict=True):
@@ -73,7 +73,7 @@ def route(
 
 
 def refit_cut(values: Mapping[str, float], hard_share: float) -> float:
-    """The value from which on `hard_share` of the rows lie: the cut for another model's entropy."""
+    """The cut for another model's entropy: `hard_share` of the rows are at or above it."""
     ordered = sorted(values.values())
     if not ordered:
         return float("inf")

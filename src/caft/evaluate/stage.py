@@ -1,4 +1,4 @@
-"""Lets a student write to a list of questions, as a stage of the store."""
+"""A model's written replies to a list of questions, as a stage of the store."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ReplyInputs(AskedStudent):
         return self.encode(self.wanted)
 
     def check(self) -> None:
-        """UserError where a prompt leaves no room for a reply; loads no model."""
+        """UserError if a prompt leaves no tokens for a reply; loads no model."""
         lengths = {name: len(ids) for name, ids in self.prompts}
         self.student.refuse_long_prompts(lengths, self.max_new_tokens)
 

@@ -1,4 +1,4 @@
-"""The front door's command line: flags, one run, many jobs, and how each of them ends."""
+"""The command line of train.py: flags, one run, many jobs, and how each of them ends."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def main(run: Run, arguments: Sequence[str] | None = None, *, start: Start = sta
 
     With -m every job goes to `start`, by default a fresh process a job.
     """
-    # In a locale without UTF-8 Python passes arguments in pieces that no file can be written with.
+    # In a locale without UTF-8, Python passes arguments with surrogates, which cannot be written to
+    # a file.
     given = [os.fsencode(argument).decode("utf-8", "replace") for argument in sys.argv[1:]]
     return end_on_signals(
         partial(_answer, run, given if arguments is None else arguments, start),
@@ -91,7 +92,7 @@ def _run_command(run: Run, arguments: Sequence[str], start: Start, caught: Caugh
 def _run_once(run: Run, hydra: Hydra, name: str, overrides: list[str]) -> int:
     composed = compose_overrides(hydra, name, overrides, RunMode.RUN)
     if composed.hydra.runtime.choices.get("multirun_sweeps"):
-        raise UserError("a sweep is asked for and -m is missing; give python train.py -m ...")
+        raise UserError("this is a sweep, and -m is missing; give python train.py -m ...")
     if not composed.hydra.run.dir.strip():
         raise UserError("hydra.run.dir is empty; leave it out, or give a folder")
     config = build_run_config(without_hydra(composed))

@@ -1,4 +1,4 @@
-"""The output head and the loss behind it, without logits of all trained tokens at once.
+"""The output head and the loss, without logits of all trained tokens at once.
 
 A vocabulary of 200,000 makes the logits of one long rationale the largest thing in memory, in
 two dtypes and once more for their gradient. Here they exist for a chunk of tokens at a time, and
@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from caft.protocols import CausalLM
 
-# Logits that are held in float32 at a time: 64 MiB of them.
+# Logits in float32 at a time: 64 MiB of them.
 _CHUNK = 2**24
 # And rows of them, where the head is not a plain one and its logits are there already.
 _ROWS = 512
@@ -26,7 +26,7 @@ _AFTER_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
 def has_plain_head(model: CausalLM) -> bool:
-    """Whether the model's logits are what one linear layer without a bias makes of its states."""
+    """Whether one linear layer without a bias makes the model's logits from its hidden states."""
     head = model.get_output_embeddings()
     changed = any(getattr(model.config, name, None) for name in _AFTER_THE_HEAD)
     return type(head) is torch.nn.Linear and head.bias is None and not changed
@@ -34,7 +34,7 @@ def has_plain_head(model: CausalLM) -> bool:
 
 @contextmanager
 def without_head(model: CausalLM) -> Iterator[None]:
-    """For the body, the model's "logits" are the hidden states that its head would read."""
+    """Within the body, the model's "logits" are the hidden states that its head would read."""
     head = model.get_output_embeddings()
     vars(head)["forward"] = lambda hidden: hidden
     try:

@@ -1,8 +1,8 @@
 """Keys and values of replies that are being written, one new token a row and step.
 
 Rows share the prefix that all their prompts start with: it is kept once, and read by all rows in
-one product. What is a row's own is right-aligned, so that the token of step t stands in the same
-column for every row, and columns left of a short prompt are hidden.
+one product. A row's own tokens are right-aligned, so that the token of step t is in the same column
+for every row, and columns left of a short prompt are hidden.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ class ReplyCache:
     """The rows' own keys and values, [rows, heads, columns, size] by layer.
 
     `lengths` [rows] counts a row's own prompt tokens, after the prefix; columns 0..`width`-1
-    hold them, right-aligned; `room` columns follow for the reply. `step` is the number of tokens
-    written so far.
+    hold them, right-aligned; `reply_tokens` columns for the reply follow. `step` is the number of
+    tokens written so far.
     """
 
     prefix: SharedPrefix
     lengths: torch.Tensor
     width: int
-    room: int
+    reply_tokens: int
     step: int = 0
     keys: dict[int, torch.Tensor] = field(default_factory=dict)
     values: dict[int, torch.Tensor] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class ReplyCache:
         """Take in the prompts, packed in rows sorted by length: [1, heads, tokens, size]."""
         rows = self.lengths.tolist()
         _, heads, _, size = key.shape
-        shape = (len(rows), heads, self.width + self.room, size)
+        shape = (len(rows), heads, self.width + self.reply_tokens, size)
         self.keys[layer], self.values[layer] = key.new_zeros(shape), value.new_zeros(shape)
         start = 0
         for row, length in enumerate(rows):
@@ -63,7 +63,7 @@ class ReplyCache:
             start += length
 
     def select(self, rows: Sequence[int]) -> None:
-        """Go on with some of the rows only."""
+        """Continue with some of the rows only."""
         self._hidden.clear()
         kept = torch.tensor(list(rows), device=self.lengths.device)
         self.lengths = self.lengths[kept]
@@ -72,7 +72,7 @@ class ReplyCache:
             self.values[layer] = self.values[layer][kept]
 
     def advance(self) -> None:
-        """Go on to the next token."""
+        """Advance to the next token."""
         self._hidden.clear()
         self.step += 1
 
@@ -95,7 +95,7 @@ class ReplyCache:
         self.values[layer][:, :, column] = value[0].transpose(0, 1)
         keys, values = (kept[layer][:, :, : column + 1] for kept in (self.keys, self.values))
         rows, heads, _, size = keys.shape
-        # Heads that share a key stand side by side, so that keys are never repeated.
+        # Heads that share a key are adjacent, so that keys are never repeated.
         queries = query[0].transpose(0, 1).reshape(rows, heads, -1, size)
         scores = queries @ keys.transpose(-1, -2)
         if self.prefix.length:

@@ -35,7 +35,7 @@ class TokenSpread(NamedTuple):
 class GeneratedReply(NamedTuple):
     """Text without special tokens, and the number of tokens written, end included.
 
-    `spread` has an entry a token where it was asked for.
+    `spread` has an entry for each token if it was requested.
     """
 
     text: str
@@ -44,7 +44,7 @@ class GeneratedReply(NamedTuple):
 
 
 def has_closed_marker(tail: str) -> bool:
-    """Whether a reply's tail holds a whole [[...]] as the parser sees it: no matrix, no quote."""
+    """Whether a reply's tail has a complete [[...]] by the parser's rules: no matrix, no quote."""
     return last_marker(tail) is not None
 
 
@@ -62,8 +62,8 @@ def generate_replies(
     """Greedy replies to token prompts, in order.
 
     A reply ends with one of `end_ids`, after its first closed marker, or at `max_new_tokens`.
-    UserError, with the prompt's name out of `names`, where logits are not finite. SystemExit
-    between two tokens where a signal was noted.
+    UserError, with the prompt's name from `names`, if logits are not finite. SystemExit between two
+    tokens where a signal was noted.
     """
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     written: dict[int, list[int]] = {row: [] for row in order}
@@ -117,7 +117,7 @@ def _has_bracket(tokenizer: Tokenizer, token: int) -> bool:
 
 
 def logits_not_finite(question: str) -> UserError:
-    """To be raised where a model computes no numbers for a question."""
+    """The error if a model's logits for a question are not finite."""
     return UserError(
         f"question {question}: the model's logits are not finite; "
         "try model.dtype=float32, and check the weights"
@@ -136,14 +136,14 @@ def measure_spread(logits: torch.Tensor, tokens: Sequence[int]) -> list[TokenSpr
 
 
 def _read_prompts(
-    model: CausalLM, prompts: Sequence[Sequence[int]], room: int
+    model: CausalLM, prompts: Sequence[Sequence[int]], reply_tokens: int
 ) -> tuple[ReplyCache, torch.Tensor]:
-    """The cache that prompts, sorted by length, leave behind; logits of every first token."""
+    """The cache after prompts, sorted by length; and the logits of every first token."""
     shared = common_prefix(prompts)
     prefix = compute_prefix(model, prompts[0][:shared], model.device) if shared else SharedPrefix()
     pack = pack_rows([prompt[shared:] for prompt in prompts], shared).to(model.device)
     lengths = torch.tensor([len(prompt) - shared for prompt in prompts], device=model.device)
-    cache = ReplyCache(prefix, lengths, width=int(lengths.max()), room=room)
+    cache = ReplyCache(prefix, lengths, width=int(lengths.max()), reply_tokens=reply_tokens)
     layout = replace(pack.layout, prefix=prefix, keep=cache)
     ends = torch.tensor(pack.starts, device=model.device) + lengths - 1
     return cache, packed_logits(model, replace(pack, layout=layout), ends)

@@ -1,4 +1,4 @@
-"""summary.json, schema 1: a run's results as the contract's keys. Pure."""
+"""summary.json, schema 1: the results of a run. Pure."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def build_summary(  # noqa: PLR0917
     run: RunPart,
     model: ModelPart,
 ) -> Summary:
-    """The contract's keys; parts that the run did not reach are null.
+    """The keys of the schema; parts that the run did not reach are null.
 
-    `model` is the base model; what tuning trained of it is added here.
+    `model` is the base model; the number of trained parameters is added here.
     """
     placed, tuned, evaluated = results.placed, results.tuned, results.evaluated
     trained = tuned.numbers[-1].trainable_parameters if tuned else None
@@ -206,7 +206,8 @@ def _cost_part(results: RunResults) -> CostPart:
         for replies in (results.evaluated.by_model.values() if results.evaluated else ())
         for part in (replies.validation, replies.test)
         for mode, rows in part.items()
-        # Routed replies were generated in the other two modes, and what decided while scoring.
+        # Routed replies were generated in the other two modes, and the routing estimates while
+        # scoring.
         if mode is not Mode.routed
         for prediction in rows
     ]
@@ -215,7 +216,7 @@ def _cost_part(results: RunResults) -> CostPart:
 
 
 def collect_tables(questions: QuestionSplits, results: RunResults) -> ReportTables:
-    """Everything question by question that the report shows."""
+    """All rows per question that the report shows."""
     evaluated = results.evaluated.by_model if results.evaluated else {}
     numbers = results.tuned.numbers if results.tuned else ()
     return ReportTables(

@@ -1,4 +1,4 @@
-"""Asks the teacher: with a bar that shows how far it is, or in process with `local_model`."""
+"""Asks the teacher, with a progress bar; `local_model` runs in this process."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ log = logging.getLogger(__name__)
 Record = TypeVar("Record")
 
 LINE_SECONDS = 30.0
-"""Between lines in the run's log."""
+"""Seconds between progress lines in the run's log."""
 
 
 @dataclass(frozen=True)
 class Bought(Generic[Record]):
-    """Rows as the store keeps them, by what they say: the ledger keeps what was paid for."""
+    """Rows in the store, keyed by their content; the ledger keeps what was paid for."""
 
     kind: StageKind
     name: str
@@ -69,7 +69,7 @@ class Bought(Generic[Record]):
 def buy_rationales(
     workspace: Workspace, questions: Sequence[Question], step: Step
 ) -> tuple[list[Rationale], StageRecordPart]:
-    """A rationale for every question, or the reason why there is none."""
+    """A rationale for every question, or the reason for having none."""
     with measured() as effort, watch_asking(workspace.config.trainer.progress) as bar:
         rationales = make_ask(workspace, bar.show)(questions)
     return rationales, _keep(workspace, rationales, step, effort)
@@ -78,7 +78,7 @@ def buy_rationales(
 def buy_matched(
     workspace: Workspace, scored: Scored, split: SplitResult, budget: MatchedBudget, step: Step
 ) -> Taught:
-    """Rationales as far as the entropy arm's budget goes, and the split that follows from them."""
+    """Rationales within the entropy arm's budget, and the split that results from them."""
     with measured() as effort, watch_asking(workspace.config.trainer.progress) as bar:
         ask = make_ask(workspace, bar.show)
         settled, rationales = match_budget(workspace, scored, split, budget, ask)
@@ -110,7 +110,7 @@ def make_ask(workspace: Workspace, progress: Watcher | None = None) -> Ask:
 
 
 def refuse_unaskable_teacher(workspace: Workspace) -> None:
-    """UserError where a local teacher's chat template refuses the turns that it would be sent."""
+    """UserError if a local teacher's chat template refuses its turns."""
     config = workspace.config
     if config.teacher.kind != "local_model":
         return
@@ -120,7 +120,7 @@ def refuse_unaskable_teacher(workspace: Workspace) -> None:
 
 
 class AskingBar:
-    """Shows how far the asking is: a bar on a terminal, now and then a line in the log."""
+    """Shows progress: a bar on a terminal, and a line in the log now and then."""
 
     def __init__(self, bar: Progress, who: str = "teacher") -> None:
         self._bar, self._who = bar, who
@@ -168,7 +168,7 @@ class LocalTeacher:
 
     @cached_property
     def student(self) -> Student:
-        """The model as one that is not tuned."""
+        """The teacher as a model without tuning."""
         from caft.trainers.build import pick_device
 
         named = name_model(self._teacher)

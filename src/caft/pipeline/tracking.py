@@ -1,4 +1,4 @@
-"""What a run sends to its logger at the end: numbers, tables, and products with their lineage."""
+"""Sends numbers, tables, and products with their lineage to the logger when a run ends."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def list_roc(summary: Summary, tables: ReportTables) -> list[dict[str, float]]:
 def list_products(summary: Summary, folder: Path) -> Iterator[Product]:
     """Dataset, scores, rationales and adapter, each with the fingerprints of those before it.
 
-    Scores are also made from the stages that further estimates needed: fallback, chains, judge.
+    Scores also depend on the stages of further estimates: fallback, chains, judge.
     """
     model, dataset = summary["model"]["id"], summary["dataset"]
     made_from = {"dataset": dataset["fingerprint"]}

@@ -1,4 +1,4 @@
-"""Base against tuned on the same questions."""
+"""Compares the base and the tuned model on the same questions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def results_by_mode(accuracy: AccuracyPart | None, model: ModelName) -> dict[str
 def best_mode(accuracy: AccuracyPart | None, model: ModelName) -> str | None:
     """The mode chosen on validation questions, or the only one there is.
 
-    Never the one that happens to look best on the test questions: None when nobody chose.
+    Never the one that happens to be best on the test questions: None if none was chosen.
     """
     chosen = accuracy.get("best_mode") if accuracy else None
     if chosen and (mode := chosen.get(model)):
@@ -51,7 +51,7 @@ def best_result(accuracy: AccuracyPart | None, model: ModelName) -> Accuracy | N
 def compare_models(
     tables: ReportTables, base: Mode, tuned: Mode, confidence: float = DEFAULT_CONFIDENCE
 ) -> Comparison | None:
-    """Tuned minus base, each in the mode given, over the questions that both were asked."""
+    """Tuned minus base, each in the mode given, over the questions that both answered."""
     first = {row.question_id: row.correct for row in tables.predictions.get(("base", base), ())}
     second = {row.question_id: row.correct for row in tables.predictions.get(("tuned", tuned), ())}
     shared = [question for question in first if question in second]
@@ -68,7 +68,7 @@ def compare_models(
 
 
 def find_comparison(summary: Summary, tables: ReportTables | None = None) -> Comparison | None:
-    """The summary's own comparison, or one made of the tables' rows in the best modes."""
+    """The summary's comparison, or one computed from the tables' rows in the best modes."""
     accuracy = summary.get("accuracy")
     if accuracy and (stated := accuracy.get("comparison")):
         return stated

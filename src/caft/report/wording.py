@@ -1,4 +1,4 @@
-"""Numbers in words: how a person likes to read a share, a token count, a price."""
+"""Formats numbers for people: shares, token counts, prices, durations."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from caft.report.schema import Area
 
 
 def describe_estimator(name: str) -> Estimator:
-    """The estimator of that name, or for one that is none of ours, one with no more than a name."""
+    """The estimator of that name; for an unknown name, an estimator with only a name."""
     return ESTIMATORS.get(name) or Estimator(name=name, title=name.replace("_", " "))
 
 
 def name_estimator(name: str) -> str:
-    """An estimator's name as it stands in a sentence; a circular one is called so."""
+    """An estimator's name in a sentence; a circular one is marked as such."""
     return describe_estimator(name).title
 
 
@@ -73,7 +73,7 @@ def short_count(number: float) -> str:
 
 
 def usd(amount: float) -> str:
-    """Cents, and more digits where cents would say nothing."""
+    """Cents, and more digits for smaller amounts."""
     return f"${amount:.4f}" if 0 < amount < 0.1 else f"${amount:,.2f}"
 
 
@@ -95,7 +95,7 @@ def memory(size: int | None) -> str:
 
 
 def capitalise(text: str) -> str:
-    """The text with its first letter as a capital, and the others as they are."""
+    """The text with a capital first letter, otherwise unchanged."""
     return text[:1].upper() + text[1:]
 
 

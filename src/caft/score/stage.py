@@ -1,6 +1,6 @@
-"""What the base model is asked before the split, as stages of the store; and what a judge is.
+"""Asks the base model, and a judge, before the split; each as a stage of the store.
 
-Whatever is computed or bought is kept as it comes: an interrupted stage goes on where it stopped.
+Every result is kept as soon as it exists: an interrupted stage resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class ScoreInputs(AskedStudent):
         return [row for row in self.rows if not row.labels]
 
     def check(self) -> None:
-        """UserError for what `rows` refuses, and a prompt that leaves no room; loads no model."""
+        """UserError for what `rows` refuses, and for a prompt that is too long; loads no model."""
         self.student.refuse_long_prompts(
             {row.question_id: len(row.prompt_ids) for row in self.rows},
             reply_tokens=self.config.free_answer_tokens if self.free_rows else 1,
@@ -83,7 +83,7 @@ class ScoreInputs(AskedStudent):
         self.check()
         predictor = Predictor(self.student, self.trainer, folder)
         write_table(folder / _SCORES, AnswerScore, _score(self, predictor))
-        # A run goes on for hours, and has no more use for them.
+        # The run continues for hours, and needs them no more.
         vars(self).pop("rows")
 
     @staticmethod
@@ -152,7 +152,7 @@ class CotInputs(AskedStudent):
         return self.encode(Wanted.rationale, thinking=self.config.thinking, closed=False)
 
     def check(self) -> None:
-        """UserError where a prompt leaves no room for a chain; loads no model."""
+        """UserError if a prompt leaves no tokens for a chain; loads no model."""
         lengths = {name: len(ids) for name, ids in self.prompts}
         self.student.refuse_long_prompts(lengths, self.config.max_new_tokens)
 
@@ -181,7 +181,7 @@ def _write_chains(chaining: CotInputs, predictor: Predictor) -> list[Chain]:
     reply = ReplyConfig(
         max_new_tokens=config.max_new_tokens,
         end_ids=ends,
-        # What looks like an answer inside a thinking span ends nothing.
+        # What looks like an answer inside a thinking span does not end the reply.
         stop_after_marker=not (config.thinking or any(opened.values())),
         with_spread=True,
     )
@@ -209,7 +209,7 @@ def ask_judge(
 ) -> list[Judgement]:
     """A judgement of every question for every estimator; what the ledger has costs nothing.
 
-    UserError where the user must act, with every reply kept (see `caft.teachers`).
+    UserError if the user must act, with every reply kept (see `caft.teachers`).
     """
     asked = [(name, question) for name in estimators for question in questions]
     requests = [Request(each.turns) for each in judge_prompts(questions, estimators, prompt)]
@@ -223,7 +223,7 @@ def ask_judge(
 def judge_prompts(
     questions: Sequence[Question], estimators: Sequence[str], prompt: PromptConfig
 ) -> list[Prompt]:
-    """What the judge is asked: estimator by estimator, question by question."""
+    """The judge's requests: estimator by estimator, question by question."""
     return [
         write_judge_prompt(question, prompt, name) for name in estimators for question in questions
     ]

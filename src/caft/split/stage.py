@@ -1,4 +1,4 @@
-"""Splits by whatever strategy the config names; light enough to be computed every time."""
+"""Splits by the configured strategy; fast enough to be computed every time."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def split_questions(
     config: SplitConfig,
     seed: int,
 ) -> SplitResult:
-    """Place the training rows, and by the same cuts the `others` (validation, test).
+    """Place the training rows and, by the same cuts, the `others` (validation, test).
 
     An estimator that does not exist at test time (it needs the gold answer, or a rationale that
-    is bought for training) cannot place the others: the stand-in does, cut so that its classes
-    have the shares that the training rows got. `seed` is drawn on by the random strategy only.
+    is bought for training) cannot place the others: the stand-in does, cut so that its classes have
+    the shares that the training rows got. Only the random strategy uses `seed`.
     """
     if isinstance(config, RandomSplitConfig):
         result = _draw([train, *others], config, Random(f"random split {seed}"))

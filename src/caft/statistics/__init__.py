@@ -1,7 +1,7 @@
 """Intervals, areas under curves and paired tests: numbers in, numbers out. Pure.
 
-Whatever resamples takes a seed and gives the same answer for it. A quantity that does not exist
-(an AUC when nothing went wrong) is None with its reason in words, never a NaN.
+Functions that resample take a seed and give the same result for it. A quantity that does not exist
+(an AUC without any mistake) is None with its reason as text, never a NaN.
 """
 
 from caft.statistics.auc import RocPoint, roc_auc, roc_points

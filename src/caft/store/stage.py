@@ -1,4 +1,4 @@
-"""What a stage is to the store: work whose result is kept by everything that it depends on."""
+"""Stages as the store sees them: work whose result is kept by everything that it depends on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Result_co = TypeVar("Result_co", covariant=True)
 
 
 class StageKind(Enum):
-    """What a stage makes. summary.json has the name, and the store's folder is the value."""
+    """Kinds of stages. summary.json has the name, and the store's folder is the value."""
 
     score = "score"
     fallback = "fallback"

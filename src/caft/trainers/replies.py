@@ -32,8 +32,8 @@ class ReplyBatch:
 class WrittenReply(NamedTuple):
     """A greedy reply: its text and how many tokens it took, the end token included.
 
-    Where the spread was asked for, also the tokens one by one, each with its distribution's
-    entropy (nats), top-1 probability and top-2 margin. Lightning refuses frozen dataclasses here.
+    If the spread was requested, also the tokens one by one, each with its distribution's entropy
+    (nats), top-1 probability and top-2 margin. Lightning refuses frozen dataclasses here.
     """
 
     question_id: str
@@ -47,7 +47,7 @@ class WrittenReply(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyConfig:
-    """How replies are written: when one ends, and what is kept of it."""
+    """How replies are generated: when one ends, and what is kept of it."""
 
     max_new_tokens: int
     end_ids: tuple[int, ...]
@@ -85,7 +85,7 @@ class ReplyModule(LightningModule):  # type: ignore[misc]
                         "evaluation.max_new_tokens or score.chain.max_new_tokens, or use "
                         "model.dtype=bfloat16 or a smaller model"
                     ) from error
-            # Outside the handler, which holds on to what the failed attempt had in memory.
+            # Outside the handler, which still references the memory of the failed attempt.
             release_memory()
             self._largest = size // 2
             log.info("out of memory with %d replies at once; now %d", size, self._largest)

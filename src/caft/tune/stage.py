@@ -1,4 +1,4 @@
-"""Tunes a student through the stages of a method; each is a stage of the store by itself.
+"""Tunes a student through the stages of a method; each is a stage of the store.
 
 A stage is keyed by its rows' contents and by the stage before it, not by the method's name, so
 that methods which start alike share their first stage.
@@ -42,7 +42,7 @@ _WEIGHTS = "adapter"
 _CHECKPOINTS = "checkpoints"
 
 
-# Dials that change how a stage is watched or kept, and no weight of it.
+# Settings that change how a stage is monitored or stored, but not its weights.
 _WITHOUT_EFFECT = ("checkpoint_seconds", "merge", "start_from")
 
 
@@ -97,9 +97,9 @@ class TuneInputs:
             "epochs": self.epochs,
             "prompt": self.prompt,
             "config": {
-                dial.name: getattr(self.config, dial.name)
-                for dial in fields(self.config)
-                if dial.name not in _WITHOUT_EFFECT
+                setting.name: getattr(self.config, setting.name)
+                for setting in fields(self.config)
+                if setting.name not in _WITHOUT_EFFECT
             },
             "seed": self.seed,
             "validation": digest(self.validation) if self.config.validate else None,
@@ -141,7 +141,7 @@ def read_tuned(student: Student, artifact: Artifact) -> Student:
 
 
 def copy_tuned(artifact: Artifact, folder: Path) -> None:
-    """Copy the tuned weights into `folder`, compared; UserError where they have been damaged."""
+    """Copy the tuned weights into `folder`, compared; UserError if they have been damaged."""
     artifact.copy_out(_WEIGHTS, folder)
 
 
@@ -221,7 +221,7 @@ def _count(rows: TrainingRows, epochs: int, trained: Trained) -> TuningNumbers:
 def encode_rows(tuning: TuneInputs) -> TrainingRows:
     """The stage's training pairs as tokens; no model is loaded.
 
-    UserError where a row could not be trained as it should be, or is longer than allowed.
+    UserError if a row could not be trained as it should be, or is longer than allowed.
     """
     tokenizer, answer_target = tuning.student.tokenizer, tuning.config.answer_target
     chat = uses_chat_template(tuning.prompt.style, tokenizer)

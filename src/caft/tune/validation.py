@@ -1,4 +1,4 @@
-"""Validation accuracy between epochs: every question is asked as its class is trained.
+"""Validation accuracy between epochs: each question is asked in the form its class is trained on.
 
 An answer costs one forward pass, and all questions are asked; a written reply costs as many as it
 has tokens, and only some are. Validation rows alone decide which epoch is best.
@@ -28,7 +28,7 @@ _REPLIES_AT_ONCE = 64
 
 @dataclass(frozen=True, slots=True)
 class AskedQuestion:
-    """A validation question as tokens. `gold_token` is None where the reply is written out."""
+    """A validation question as tokens. `gold_token` is None if the reply is written out."""
 
     question: Question
     wanted: Wanted

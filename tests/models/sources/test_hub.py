@@ -177,7 +177,7 @@ def refusal(done: subprocess.CompletedProcess[str], id: str) -> str:
         ("fake/model", "nothing", "has nothing at model.revision=nothing"),
         ("fake/broken", "main", "refused by the hub"),
         ("fake/pickled", "main", "has no model.safetensors"),
-        ("one/two/three", "main", "is no hub id"),
+        ("one/two/three", "main", "is not a hub id"),
     ],
 )
 def test_what_the_hub_refuses(

@@ -1,4 +1,4 @@
-"""What came out of a run and what went in: accuracy by class, and tokens by purpose."""
+"""Figures of totals: accuracy by class, and tokens by purpose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run cost, under every way of counting. Pure."""
+"""The cost of a run, by every way of counting. Pure."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def count_cost(
     Teacher tokens are what the teacher charged, refused replies included and whether bought by
     this run or an earlier one; `unique_rationale_tokens` are the student's tokens of every
     trained rationale once; the trained counts multiply by epochs (the paper's way), those of
-    rationales being a part of those of all responses. What a judge charged for complexity
-    estimates stands beside it, under `judge_*`.
+    rationales being a part of those of all responses. The cost of a judge's complexity estimates is
+    separate, under `judge_*`.
     """
     unique = {name: count for stage in stages for name, count in stage.rationale_tokens.items()}
     bought = [item for item in rationales if item.prompt_tokens or item.completion_tokens]

@@ -1,4 +1,4 @@
-"""What the scores of the training questions are worth. Pure."""
+"""Validates the scores of the training questions against the model's mistakes. Pure."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def describe_scores(
 ) -> ScorePart:
     """The `score` part of summary.json: each estimate against the model's own mistakes.
 
-    `random` is a number drawn by lot for every question.
+    `random` is a number drawn at random for every question.
     """
     known = context or ScoreContext()
     wrong = [not score.correct for score in scores]
@@ -103,10 +103,10 @@ def _measure_areas(
 ) -> tuple[dict[str, Area], list[AreaDifference], list[Uncompared]]:
     """ROC AUC of every estimate against mistakes, and of every two the paired difference.
 
-    Bounds are percentile bootstraps over questions. Where right and wrong do not overlap every
-    draw is the same and the bootstrap knows nothing: the bounds stay those of `roc_auc`. A pair is
-    compared over the questions that have both: one estimate that few questions have spoils no
-    other comparison.
+    Bounds are percentile bootstraps over questions. If right and wrong do not overlap, every draw
+    is the same and the bootstrap has no width: the bounds stay those of `roc_auc`. A pair is
+    compared over the questions that have both: an estimate that few questions have does not affect
+    other comparisons.
     """
     areas = {name: _measure_area(name, row, wrong, confidence) for name, row in values.items()}
     having = {
@@ -197,7 +197,7 @@ def _measure_subjects(
 def _measure_calibration(
     scores: Sequence[AnswerScore], gold_of: Mapping[str, int | None]
 ) -> Calibration | None:
-    """Of the allowed answers' probabilities among themselves; None where there are none."""
+    """Calibration of the allowed answers' probabilities, renormalised; None if there are none."""
     rows, golds = [], []
     for score in scores:
         gold, mass = gold_of.get(score.question_id), sum(score.option_probabilities)

@@ -1,4 +1,4 @@
-"""Arms of a sweep against each other, on the same test questions."""
+"""Compares arms of a sweep on the same test questions."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def compare_all(arms: Sequence[Arm], confidence: float) -> list[ComparisonPart]:
 def _like_for_like(first: Arm, second: Arm) -> tuple[Arm, Arm]:
     """Both in one mode where they were tuned in the same stages.
 
-    Elsewhere the mode is part of the method: a model that never saw a rationale is not asked for
-    one, so that each keeps the mode that its own validation questions chose.
+    Elsewhere the mode is part of the method: a model that never saw a rationale is not asked to
+    write one, so each keeps the mode that its own validation questions chose.
     """
     mode = pick_common_mode(first, second) if first.stages == second.stages else None
     return (first.in_mode(mode), second.in_mode(mode)) if mode else (first, second)
@@ -89,7 +89,7 @@ def _pool_seeds(first: Arm, second: Arm, difference: Interval) -> ComparisonPart
 
 
 def pair_seeds(first: Arm, second: Arm) -> list[tuple[list[bool], list[bool]]]:
-    """Outcome rows of both arms, seed beside equal seed, or in order where none is equal."""
+    """Outcome rows of both arms, paired by equal seeds, or in order if none is equal."""
     one, two = (dict(zip(arm.seeds, outcome_rows(arm), strict=True)) for arm in (first, second))
     shared = [(one[seed], two[seed]) for seed in one if seed in two]
     return shared or list(zip(one.values(), two.values(), strict=False))

@@ -1,4 +1,4 @@
-"""Everything that a sweep's jobs show together, and its summary.json. Pure."""
+"""A sweep's results over all jobs, and its summary.json. Pure."""
 
 from __future__ import annotations
 
