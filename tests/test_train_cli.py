@@ -75,6 +75,22 @@ def test_help_fits_80_columns_and_names_every_option(tmp_path: Path) -> None:
     assert [file.stem for file in shown if file.stem not in done.stdout] == []
 
 
+def test_help_copies_the_configs_no_more_than_once_a_group(tmp_path: Path) -> None:
+    """Hydra copies all of them for every group that it looks into, Hydra's own included: 150 times,
+    of which each takes a hundredth of a second."""
+    code = (
+        "import sys; from caft.hydra_bridge import main; from train import run; "
+        "from hydra._internal.config_repository import CachingConfigRepository as Copy; "
+        "copies, make = [], Copy.__init__; "
+        "Copy.__init__ = lambda *given: copies.append(1) or make(*given); "
+        "assert main(run, ['--help']) == 0; sys.exit(f'{len(copies)} copies')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert int(done.stderr.removesuffix(" copies\n")) < 40
+
+
 def test_a_config_is_refused_without_importing_anything_heavy(tmp_path: Path) -> None:
     code = (
         "import sys; from caft.hydra_bridge import main; from train import run; "

@@ -12,6 +12,7 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
+from omegaconf import DictConfig
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
@@ -117,8 +118,17 @@ def _explain_omegaconf(error: OmegaConfBaseException) -> str:
                 return (
                     f"{key} is wrong: {_first_line(error)}; give a list, as in {list_example(key)}"
                 )
+            if inner := _list_inner(error):
+                return f"{key} holds several settings; set each of them, as in {key}.{inner[0]}=..."
             return f"{key} is wrong: {_first_line(error)}{_what_fits(error)}"
     return _first_line(error)
+
+
+def _list_inner(error: ValidationError) -> list[str]:
+    """The settings in what was given one value: OmegaConf speaks of Python's types there."""
+    parent = error.parent_node
+    group = parent._get_node(error.key) if isinstance(parent, DictConfig) else None
+    return [str(name) for name in group] if isinstance(group, DictConfig) else []
 
 
 def explain_reference(path: str, raw: str, error: OmegaConfBaseException) -> str:

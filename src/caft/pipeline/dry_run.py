@@ -245,13 +245,13 @@ class Planner:
         )
 
     def _foresee_teaching(self) -> Taught | None:
-        """The result of asking, if it is known: worked solutions cost nothing to read."""
+        """The result of asking, if reading is free: worked solutions, or a file."""
         workspace, config = self.workspace, self.config
         if self.split is None or self.scored is None:
             return None
         if not rationale_classes(config.method):
             return Taught(split=self.split)
-        if config.teacher.kind != "worked" or self.base is None:
+        if config.teacher.kind not in ("worked", "file") or self.base is None:
             return None
         refuse_empty_classes(workspace, self.split)
         ask, budget = make_ask(workspace), find_matched_budget(config)

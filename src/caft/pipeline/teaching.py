@@ -126,9 +126,10 @@ class AskingBar:
         self._bar, self._who = bar, who
         self._task: TaskID | None = None
         self._last_line = time.monotonic()
+        self._ended: tuple[int, int] | None = None
 
     def show(self, progress: AskProgress) -> None:
-        """Called a few times a second, and once when an attempt at all questions has ended."""
+        """Called a few times a second, and again when an attempt at all questions has ended."""
         if self._task is None:
             self._task = self._bar.add_task(f"asking the {self._who}")
         title = f"{self._who}, {progress.replies_per_second:.1f}/s, {progress.usd:.4f} USD"
@@ -141,8 +142,10 @@ class AskingBar:
         )
         now = time.monotonic()
         ended = progress.done == progress.total and progress.calls > 0
-        if ended or now - self._last_line > LINE_SECONDS:
-            self._last_line = now
+        attempt = (progress.total, progress.calls)
+        # The last reply of an attempt may have had its line a moment ago.
+        if (ended and attempt != self._ended) or now - self._last_line > LINE_SECONDS:
+            self._last_line, self._ended = now, attempt if ended else None
             log.info("%s: %s", self._who, progress.line())
 
 
