@@ -18,8 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from caft.teachers import Request, ask_all
+from caft.teachers.ask import ask_all
 from caft.teachers.config import OpenAITeacherConfig
+from caft.teachers.replies import Request
 
 REPLY = json.dumps(
     {

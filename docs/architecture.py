@@ -31,7 +31,7 @@ class Step(NamedTuple):
 
 STEPS = (
     Step(
-        "The words of the command line become a typed config.",
+        "The overrides of the command line become a typed config.",
         ("hydra_bridge.build_run_config",),
         "RunConfig",
     ),

@@ -2,12 +2,11 @@ import pytest
 
 from caft.errors import UserError
 from caft.estimators import ESTIMATORS, Need, find_estimator, needs_of
-from caft.records import LOWER_IS_HARDER
 
 
-def test_what_is_lower_where_harder_is_an_estimator() -> None:
-    assert set(ESTIMATORS) >= LOWER_IS_HARDER
-    assert not ESTIMATORS["answer_entropy"].lower_is_harder
+def test_probabilities_and_margins_fall_as_questions_get_harder() -> None:
+    falling = {"option_mass", "top1_margin", "top1_probability", "cot_margin", "cot_answer_margin"}
+    assert {name for name, each in ESTIMATORS.items() if each.lower_is_harder} == falling
 
 
 def test_every_need_has_an_estimator_and_needs_come_cheapest_first() -> None:

@@ -75,6 +75,22 @@ def test_help_fits_80_columns_and_names_every_option(tmp_path: Path) -> None:
     assert [file.stem for file in shown if file.stem not in done.stdout] == []
 
 
+def test_help_copies_the_configs_no_more_than_once_a_group(tmp_path: Path) -> None:
+    """Hydra copies all of them for every group that it looks into, Hydra's own included: 150 times,
+    of which each takes a hundredth of a second."""
+    code = (
+        "import sys; from caft.hydra_bridge import main; from train import run; "
+        "from hydra._internal.config_repository import CachingConfigRepository as Copy; "
+        "copies, make = [], Copy.__init__; "
+        "Copy.__init__ = lambda *given: copies.append(1) or make(*given); "
+        "assert main(run, ['--help']) == 0; sys.exit(f'{len(copies)} copies')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert int(done.stderr.removesuffix(" copies\n")) < 40
+
+
 def test_a_config_is_refused_without_importing_anything_heavy(tmp_path: Path) -> None:
     code = (
         "import sys; from caft.hydra_bridge import main; from train import run; "
@@ -99,7 +115,7 @@ def test_a_fault_of_ours_exits_1_with_its_traceback_in_the_log(tmp_path: Path, j
     done = call("method=distill", "hydra.run.dir=out", folder=tmp_path, script=jobs)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("a fault of ours: KeyError: 'a fault'; its traceback is in ")
+    assert done.stderr.startswith("a bug in CAFT: KeyError: 'a fault'; its traceback is in ")
     log = (tmp_path / "out/run.log").read_text()
     assert "Traceback" in log
     assert "INFO caft: started distill" in log
@@ -111,7 +127,7 @@ def test_a_failing_job_does_not_stop_its_sweep(tmp_path: Path, jobs: Path) -> No
     assert "started base" in done.stdout
     lines = done.stderr.splitlines()
     assert re.fullmatch(r"job method=sft-\w{8}: the file rows.jsonl has no rows", lines[0])
-    assert re.match(r"job method=distill-\w{8}: a fault of ours: KeyError", lines[1])
+    assert re.match(r"job method=distill-\w{8}: a bug in CAFT: KeyError", lines[1])
     assert lines[2].startswith("2 of 3 jobs of this sweep failed")
 
 

@@ -1,6 +1,6 @@
-"""`python -m caft`: the front door of an installed package, and that of a sweep's single jobs.
+"""`python -m caft`: the entry point of an installed package, and of the jobs of a sweep.
 
-`python -m caft job FOLDER` runs one job from the config that its sweep froze in that folder.
+`python -m caft job FOLDER` runs one job, from the config that its sweep saved in that folder.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from caft.run_config import RunConfig, RunContext
 
 
 def run(config: RunConfig, context: RunContext) -> int:
-    """One run. Imported only now: torch takes seconds, and a wrong config is answered at once."""
+    """One run. Imported only now: torch takes seconds, and a wrong config is reported at once."""
     from caft.pipeline import run_pipeline
 
     return run_pipeline(config, context)

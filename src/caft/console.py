@@ -1,6 +1,6 @@
-"""The one door to the terminal and to run.log: what passes it is text, never a command.
+"""All output to the terminal and to run.log: it is text, never a terminal command.
 
-Questions, templates, replies, servers' messages and paths come from strangers. An escape sequence
+Questions, templates, replies, servers' messages and paths come from outside. An escape sequence
 among them would move the cursor, recolour or retitle the terminal, or copy to the clipboard; a
 bidirectional override would show another line than it holds. Libraries' hints and warnings go to
 run.log, their errors to the terminal as well.
@@ -51,7 +51,7 @@ def open_console(*, stderr: bool = False) -> Console:
 
 
 class _Cleaning:
-    """A render hook of rich's: texts are cleaned, rich's own commands are not."""
+    """A render hook for rich: texts are cleaned, rich's own commands are not."""
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
         return [_Cleaned(renderable) for renderable in renderables]
@@ -90,7 +90,7 @@ class OursOrErrors(logging.Filter):
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Warnings of the body go to the log and no longer to standard error."""
-    # Read when transformers is imported: it has a stream of its own.
+    # Read when transformers is imported: it writes to a stream of its own.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.captureWarnings(True)
     try:

@@ -1,8 +1,8 @@
-"""What a setting may be: every number's range and every name's rule stand beside the dial.
+"""The allowed values of settings: ranges of numbers and rules for names, as annotations.
 
-A config class annotates its fields, such as `batch_size: Count`, and calls `check_dials` when it
-is made; nothing else compares a single number with its bounds. What several dials are together is
-the class's own to check.
+A config class annotates its fields, such as `batch_size: Count`, and calls `check_dials` when it is
+made; nothing else compares a single number with its bounds. Rules about several settings together
+are checked by the class itself.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Range:
     below: bool = False
 
     def __contains__(self, value: float) -> bool:
-        # NaN compares with nothing, so it must not be asked whether it lies outside.
+        # NaN compares false with every bound: a check for values outside the range would let it
+        # through.
         fits_low = self.low < value if self.above else self.low <= value
         return fits_low and (value < self.high if self.below else value <= self.high)
 
@@ -56,7 +57,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """A name or a path: some text that is not only blanks.
+    """A name or a path: text that is not blank.
 
     `longest_part` bounds the characters between two slashes, as file systems do.
     """
@@ -65,12 +66,12 @@ class Filled:
 
 
 MOST = 1_000_000_000
-"""Of anything that is counted: beyond, it is a slip of the keyboard."""
+"""The largest count of anything: a larger one is a typing error."""
 
 Count: TypeAlias = Annotated[int, Range(1, MOST)]
 CountOrNone: TypeAlias = Annotated[int, Range(0, MOST)]
 Seed: TypeAlias = Annotated[int, Range(0, 2**32 - 1)]
-"""What numpy takes; torch and Python's own generators would take more."""
+"""The seeds that numpy accepts; torch and Python's own generators would accept more."""
 Share: TypeAlias = Annotated[float, Range(0, 1)]
 Positive: TypeAlias = Annotated[float, Range(0, inf, above=True, below=True)]
 NotNegative: TypeAlias = Annotated[float, Range(0, inf, below=True)]
@@ -80,15 +81,15 @@ Seconds: TypeAlias = Annotated[float, Range(0, MOST)]
 Usd: TypeAlias = Annotated[float, Range(0, MOST)]
 Text: TypeAlias = Annotated[str, Filled()]
 LongText: TypeAlias = Annotated[str, Filled(longest_part=None)]
-"""A name that somebody else cuts to a limit of their own."""
+"""A name that an outside service shortens to a limit of its own."""
 
 
 def check_dials(config: DataclassInstance, place: str) -> None:
     """UserError for the first of `config`'s own settings that is not what its annotation allows.
 
-    `place` is where they stand, such as `tuning.lora`. Parts that are config classes themselves
-    have a place of their own and were checked when they were made; those in lists and tables have
-    none, and are checked here.
+    `place` is their dotted prefix, such as `tuning.lora`. Nested config classes have a prefix of
+    their own and were checked when they were made; those in lists and tables have none, and are
+    checked here.
     """
     for name, hint, value in _fields(config):
         if not is_dataclass(value):
@@ -104,7 +105,7 @@ def _fields(config: DataclassInstance) -> Iterator[tuple[str, object, object]]:
 def _check(path: str, hint: object, value: object) -> None:
     kind, rules, optional = read_hint(hint)
     if kind is Any and isinstance(value, float):
-        # A table of the user's own goes to others as JSON, which has no NaN.
+        # A table of the user's own is sent to servers as JSON, which has no NaN.
         rules = (ANY_FINITE,)
     for rule in rules if value is not None else ():
         _apply(rule, path, value, ", or null" if optional else "")
@@ -115,7 +116,7 @@ def _check(path: str, hint: object, value: object) -> None:
 
 
 def read_hint(hint: object) -> tuple[object, tuple[object, ...], bool]:
-    """A dial's type without `| None`, the rules beside it, and whether null is allowed."""
+    """A setting's type without `| None`, its annotated rules, and whether null is allowed."""
     optional = NoneType in get_args(hint)
     if optional:
         (hint,) = (part for part in get_args(hint) if part is not NoneType)
@@ -145,7 +146,7 @@ def _refuse_bad_name(rule: Filled, path: str, value: str, or_null: str) -> None:
         Path(value).expanduser()
     except RuntimeError as error:
         raise UserError(
-            f"{path} is {shown(value)}, and this system knows no such user; give the whole path"
+            f"{path} is {shown(value)}, and this system has no such user; give the whole path"
         ) from error
 
 
@@ -162,7 +163,7 @@ def _members(kind: object, value: object) -> Iterator[tuple[object, object, obje
 
 
 def _refuse_repeats(path: str, entries: list[object]) -> None:
-    """Words name things, and naming one twice is a slip; numbers and tables may repeat."""
+    """Texts are names, and naming one twice is a mistake; numbers and tables may repeat."""
     words = Counter(
         entry.name if isinstance(entry, Enum) else entry
         for entry in entries

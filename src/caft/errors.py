@@ -1,4 +1,9 @@
-"""The one exception that is meant for the person at the keyboard."""
+"""The one exception whose message is written for the user."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 class UserError(ValueError):
@@ -6,3 +11,9 @@ class UserError(ValueError):
 
     The message says what was given, what is allowed and what to do.
     """
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """A hint where one of `names` is near; empty where none is."""
+    near = difflib.get_close_matches(name, list(names), n=1)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -1,27 +1,26 @@
-"""Every complexity estimator, as data: what it needs, which way it points, whom it may judge.
+"""Every complexity estimator, as data: what it needs, its direction, and where it applies.
 
 An estimator turns one question into one number that should say how hard the question is for the
-student. Rooms look things up here and never ask for one by name: the pipeline gathers what the
-wanted ones need, in the order of `Need`, the split cuts by the chosen one, and the report says of
-each what a reader must know before believing it.
+student. Rooms look properties up here and never test for an estimator's name: the pipeline gathers
+what the requested ones need, in the order of `Need`, the split cuts by the chosen one, and the
+report states the caveats of each.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
-from caft.errors import UserError
-from caft.records import LOWER_IS_HARDER
+from caft.errors import UserError, did_you_mean
 
 
 class Need(Enum):
     """What must be gathered before an estimate exists, cheapest first.
 
-    `single_token`: the one forward pass that every run makes. `fallback`: one more, in which the
-    student may decline. `chain`: the student's own chain of thought, written out. `rationale`:
+    `single_token`: the one forward pass that every run makes. `fallback`: one more pass, in which
+    the student may decline. `chain`: the student's own chain of thought, written out. `rationale`:
     the teacher's rationale of every training question. `judge`: a judge's reply to each question.
     """
 
@@ -34,12 +33,13 @@ class Need(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimator:
-    """One way of saying how hard a question is.
+    """One measure of how hard a question is.
 
     `title` stands in sentences, `unit` after numbers. `circular`: it looks at the gold answer,
     so that its AUC proves nothing. `known_at_test`: it exists for questions whose answer nobody
     knows; where it does not, validation and test questions are placed by another one.
     `free_text`: it differs from the plain one only where answers are several tokens.
+    `lower_is_harder`: it falls as questions get harder.
     """
 
     name: str
@@ -49,11 +49,7 @@ class Estimator:
     circular: bool = False
     known_at_test: bool = True
     free_text: bool = False
-
-    @property
-    def lower_is_harder(self) -> bool:
-        """Whether the number falls as questions get harder."""
-        return self.name in LOWER_IS_HARDER
+    lower_is_harder: bool = False
 
     @property
     def may_be_missing(self) -> bool:
@@ -61,50 +57,41 @@ class Estimator:
         return self.need in (Need.chain, Need.rationale, Need.judge)
 
 
-def _chain(name: str, title: str, unit: str = "nats") -> Estimator:
-    return Estimator(name=name, title=title, need=Need.chain, unit=unit)
+_entropy = partial(Estimator, unit="nats")
+_of_chain = partial(_entropy, need=Need.chain)
+_sureness = partial(Estimator, lower_is_harder=True)
 
 
 _ALL = (
-    Estimator(name="answer_entropy", title="answer entropy", unit="nats"),
-    Estimator(name="option_entropy", title="entropy over the options", unit="nats"),
-    Estimator(name="option_mass", title="probability on the options"),
-    Estimator(name="top1_margin", title="top-1 margin"),
-    Estimator(name="top1_probability", title="top-1 probability"),
-    Estimator(
-        name="answer_mean_entropy",
-        title="mean entropy of the answer's tokens",
-        unit="nats",
-        free_text=True,
+    _entropy(name="answer_entropy", title="answer entropy"),
+    _entropy(name="option_entropy", title="entropy over the options"),
+    _sureness(name="option_mass", title="probability on the options"),
+    _sureness(name="top1_margin", title="top-1 margin"),
+    _sureness(name="top1_probability", title="top-1 probability"),
+    _entropy(
+        name="answer_mean_entropy", title="mean entropy of the answer's tokens", free_text=True
     ),
-    Estimator(
-        name="answer_sum_entropy",
-        title="summed entropy of the answer's tokens",
-        unit="nats",
-        free_text=True,
+    _entropy(
+        name="answer_sum_entropy", title="summed entropy of the answer's tokens", free_text=True
     ),
-    Estimator(
+    _entropy(
         name="gold_cross_entropy",
         title="cross-entropy of the gold answer (circular)",
-        unit="nats",
         circular=True,
         known_at_test=False,
     ),
-    Estimator(
-        name="fallback_entropy",
-        title="entropy where declining is allowed",
-        need=Need.fallback,
-        unit="nats",
+    _entropy(
+        name="fallback_entropy", title="entropy where declining is allowed", need=Need.fallback
     ),
     Estimator(name="fallback_declines", title="probability of declining", need=Need.fallback),
-    _chain("cot_answer_entropy", "CoT entropy at the answer"),
-    _chain("cot_mean_entropy", "mean CoT entropy"),
-    _chain("cot_max_entropy", "largest CoT entropy"),
-    _chain("cot_sum_entropy", "summed CoT entropy"),
-    _chain("cot_sentence_mean_of_means", "CoT entropy, mean of sentence means"),
-    _chain("cot_sentence_mean_of_max", "CoT entropy, mean of sentence maxima"),
-    _chain("cot_margin", "mean CoT top-2 margin", unit=""),
-    _chain("cot_answer_margin", "CoT top-2 margin at the answer", unit=""),
+    _of_chain(name="cot_answer_entropy", title="CoT entropy at the answer"),
+    _of_chain(name="cot_mean_entropy", title="mean CoT entropy"),
+    _of_chain(name="cot_max_entropy", title="largest CoT entropy"),
+    _of_chain(name="cot_sum_entropy", title="summed CoT entropy"),
+    _of_chain(name="cot_sentence_mean_of_means", title="CoT entropy, mean of sentence means"),
+    _of_chain(name="cot_sentence_mean_of_max", title="CoT entropy, mean of sentence maxima"),
+    _sureness(name="cot_margin", title="mean CoT top-2 margin", need=Need.chain),
+    _sureness(name="cot_answer_margin", title="CoT top-2 margin at the answer", need=Need.chain),
     Estimator(
         name="rationale_length",
         title="length of the teacher's rationale",
@@ -121,14 +108,20 @@ _ALL = (
 )
 
 ESTIMATORS: dict[str, Estimator] = {estimator.name: estimator for estimator in _ALL}
-"""By name, in the order in which tables list them. A new estimator is one line above."""
+"""By name, in the order in which tables list them. To add an estimator, add one line above."""
 
 CONTROL = "random"
-"""A number drawn by lot for every question: what an estimator must beat. It never cuts; the
-strategy split=random does."""
+"""A number drawn at random for every question: an estimator must do better than that. It never cuts
+classes; the strategy split=random does."""
 
 STAND_IN = "answer_entropy"
 """Places the questions for which the chosen estimator is not known at test time."""
+
+
+def difficulty(estimator: str, value: float | None) -> float | None:
+    """An estimate turned so that more means harder, whichever way it points by itself."""
+    falls = estimator in ESTIMATORS and ESTIMATORS[estimator].lower_is_harder
+    return -value if falls and value is not None else value
 
 
 def find_estimator(dial: str, name: str) -> Estimator:
@@ -137,8 +130,7 @@ def find_estimator(dial: str, name: str) -> Estimator:
         return ESTIMATORS[name]
     if name == CONTROL:
         raise UserError(f"{dial} is {CONTROL}, which is drawn by lot; give split=random for that")
-    near = difflib.get_close_matches(name, ESTIMATORS, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(name, ESTIMATORS)
     raise UserError(f"{dial} is {name}; give one of {', '.join(ESTIMATORS)}{hint}")
 
 

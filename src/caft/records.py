@@ -1,4 +1,4 @@
-"""The nouns of complexity-aware fine-tuning. Plain frozen records that import nothing of ours.
+"""The records that rooms exchange: plain frozen dataclasses that import nothing of ours.
 
 Every room takes and returns records; the store keeps them as tables, one row a record, whose
 columns are named after the fields.
@@ -12,18 +12,6 @@ from enum import Enum
 
 COMPLEXITIES = ("easy", "middle", "hard")
 """The paper's classes, easiest first. A split may define other names, in the same order."""
-
-LOWER_IS_HARDER = frozenset(
-    {"option_mass", "top1_margin", "top1_probability", "cot_margin", "cot_answer_margin"}
-)
-"""Estimates that fall as a question gets harder; all others rise."""
-
-
-def difficulty(estimator: str, value: float | None) -> float | None:
-    """An estimate turned so that more means harder, whichever way it points by itself."""
-    if value is None or estimator not in LOWER_IS_HARDER:
-        return value
-    return -value
 
 
 class Target(Enum):
@@ -47,12 +35,12 @@ class Mode(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """One question as it came from a source, before any prompt is made of it.
+    """One question as read from its source, before any prompt is made of it.
 
     A question has listed `options` (shown to the model under option ids), or an `answer_set` (a
     closed set of replies that is not shown, such as the digits), or neither: free text.
-    `gold_index` points into whichever of the two is there, and is None for free text.
-    `origin` names file and line for messages.
+    `gold_index` is an index into whichever of the two exists, and is None for free text. `origin`
+    names file and line for messages.
     """
 
     id: str
@@ -91,8 +79,8 @@ class Chain:
 
     `pieces` are the tokens' texts without the end token; `entropies` (nats, full vocabulary) and
     `margins` (top-1 minus top-2 probability) are those of the distribution that each token was
-    taken from. `parsed` is the answer at its end, None where none can be read; `generated_tokens`
-    counts the end token, too. `opened` says that the prompt had opened the thinking span already.
+    taken from. `parsed` is the answer at its end, None if none can be read; `generated_tokens`
+    includes the end token. `opened` says that the prompt had already opened the thinking span.
     """
 
     question_id: str
@@ -112,7 +100,7 @@ class Chain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """A judge's reply to one question for one estimator; `value` None where unreadable."""
+    """A judge's reply to one question for one estimator; `value` None if unreadable."""
 
     question_id: str
     estimator: str
@@ -124,20 +112,12 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
-    """The class that a split gave to one question."""
-
-    question_id: str
-    complexity: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Rationale:
     """A teacher's chain of thought for one question, accepted or not.
 
     `refusal` is empty when the rationale may be trained on, else the reason it may not.
     Token counts and `usd` are what the teacher charged; a worked solution costs nothing.
-    `ledger_key` names the row of the ledger that holds the reply as it came and what was sent.
+    `ledger_key` names the row of the ledger that has the unchanged reply and the request.
     """
 
     question_id: str
@@ -177,11 +157,33 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TuningNumbers:
+    """What a stage trained on and how its loss went. Token counts are of one epoch.
+
+    `trained_tokens` are completion tokens; `rationale_tokens` those of rationale rows, by
+    question id, since two stages may train the same rationale;
+    `epochs` are those that were run, which patience may have cut short. `curve` has one row an
+    optimizer step: step, epoch, loss (nats a token), gradient_norm, learning_rate; and one an
+    epoch with validation_accuracy and validation_questions.
+    """
+
+    examples: int
+    dropped: list[str]
+    epochs: int
+    prompt_tokens: int
+    trained_tokens: int
+    rationale_tokens: dict[str, int]
+    parameters: int
+    trainable_parameters: int
+    curve: list[dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """A model's reply to one question in one mode.
 
-    `parsed` is None when no allowed answer could be read off the reply: that is wrong, counted
-    and never dropped. `generated_tokens` counts every token the reply cost (1 for a single-pass
+    `parsed` is None if no allowed answer could be read from the reply: that counts as wrong, and is
+    never dropped. `generated_tokens` counts every token the reply cost (1 for a single-pass
     answer). `estimates` are the model's own, in answer mode only.
     """
 

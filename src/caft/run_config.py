@@ -1,4 +1,4 @@
-"""All rooms' configs put together: one run, typed."""
+"""The typed config of one run: the configs of all rooms together."""
 
 from __future__ import annotations
 
@@ -107,17 +107,16 @@ class RunConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunContext:
-    """What a run knows beside its config: its output `folder` and how it was asked for.
+    """What a run knows in addition to its config: its output `folder` and how it was started.
 
     `overrides` are the command line's words for this job, `config_yaml` is the resolved config
-    as text, `in_sweep` says that the run is one job of a multirun, of the sweep whose folder is
-    called `sweep`. `run_id` is the same whenever the same job is started again.
+    as text. `sweep` is the name of the folder of the sweep whose job the run is, empty for a
+    single run. `run_id` is the same whenever the same job is started again.
     """
 
     folder: Path
     overrides: tuple[str, ...] = ()
     config_yaml: str = ""
-    in_sweep: bool = False
     run_id: str = ""
     sweep: str = ""
 
@@ -149,7 +148,7 @@ KINDS: dict[str, dict[str, type[Any]]] = {
     },
     "logger": {"csv": CsvLoggerConfig, "wandb": WandbLoggerConfig},
 }
-"""The class behind every `kind`, group by group: a new kind is one line here."""
+"""The class of every `kind`, group by group: to add a kind, add one line here."""
 
 ONE_KIND: dict[str, type[Any]] = {
     "method": MethodConfig,
@@ -159,4 +158,4 @@ ONE_KIND: dict[str, type[Any]] = {
     "trainer": TrainerConfig,
     "store": StoreConfig,
 }
-"""The groups that come in one kind only."""
+"""The groups that have one kind only."""

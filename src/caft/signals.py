@@ -1,6 +1,6 @@
 """How a command ends: the exit statuses, and the signals that end it early.
 
-0 done; 2 the user must act; 1 a fault of ours; 143 and 130 after SIGTERM and SIGINT.
+0 done; 2 the user must act; 1 a bug; 143 and 130 after SIGTERM and SIGINT.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ USER_MUST_ACT = 2
 
 _SECONDS_UNTIL_AGAIN = 0.05
 _SECONDS_OF_ONE_SIGNAL = 0.5
-"""Two signals within it are one: timeout(1) sends it to the process and to its group."""
+"""Seconds. Two signals within this time are one: timeout(1) signals both process and group."""
 
-_STEP_FIRST = b"stopping after this step, whose work is kept; Ctrl-C stops at once\n"
+_STEP_FIRST = b"stopping after this step, which is saved; Ctrl-C stops at once\n"
 
 
 class Caught:
@@ -85,7 +85,7 @@ class Caught:
         raise self._raised
 
     def _is_only_noted(self, number: int, first: bool, now: float) -> bool:
-        """Whether the work ends by itself, and the signal is none that ends it at once."""
+        """Whether the work ends itself, and the signal is not one that ends it at once."""
         if not _ends_by_itself:
             return False
         text, second_ends = _ends_by_itself[-1]
@@ -111,7 +111,7 @@ class Caught:
 
 _watching: list[Caught] = []
 _ends_by_itself: list[tuple[bytes, bool]] = []
-"""Work that ends by itself: what is printed then, and whether a second SIGTERM ends it at once."""
+"""Work that ends itself: the text printed then, and whether a second SIGTERM ends it at once."""
 
 
 def asked_to_end() -> bool:
@@ -120,7 +120,7 @@ def asked_to_end() -> bool:
 
 
 def end_if_asked() -> None:
-    """Raises SystemExit where a signal was only noted: to be called between two steps."""
+    """Raises SystemExit if a signal was only noted: to be called between two steps."""
     if asked_to_end():
         raise SystemExit(DONE)
 

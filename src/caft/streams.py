@@ -1,4 +1,4 @@
-"""Standard output and error that cost no run: no reader is left, a disk is full, ASCII."""
+"""Standard output and error that cannot end a run: closed pipe, full disk, ASCII terminal."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TextIO
 
 
 class LenientStream:
-    """A text stream whose first failing write is its last: what follows goes nowhere.
+    """A text stream that discards everything after its first failing write.
 
-    A closed pipe (`| head`) is silence; any other cause is reported once on `other`, a stream too.
-    Letters that the stream's encoding lacks are written as question marks.
+    A closed pipe (`| head`) is not reported; any other cause is reported once on the stream
+    `other`. Letters that the stream's encoding lacks are written as question marks.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class LenientStream:
         return iter(self._stream)
 
     def write(self, text: str) -> int:
-        """As the stream's own, but that it raises no OSError."""
+        """As the stream's own, but it raises no OSError."""
         try:
             return 0 if self._lost else int(self._stream.write(text))
         except OSError as error:
@@ -39,12 +39,12 @@ class LenientStream:
             return 0
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """As the stream's own, but that it raises no OSError."""
+        """As the stream's own, but it raises no OSError."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """As the stream's own, but that it raises no OSError."""
+        """As the stream's own, but it raises no OSError."""
         try:
             if not self._lost:
                 self._stream.flush()

@@ -12,9 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from caft.records import Placement
-from caft.split import SplitResult
-
 SOURCES = sorted((Path(__file__).parents[2] / "src" / "caft").rglob("*.py"))
 BUILDERS = {"dict", "list", "set", "sorted", "tuple", "frozenset", "Counter"}
 COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
@@ -124,19 +121,3 @@ def test_the_search_finds_what_it_looks_for(source: str) -> None:
 )
 def test_the_search_leaves_alone_what_each_round_needs(source: str) -> None:
     assert not list(find_repeated_work(ast.parse(source), {"complexity_of"}))
-
-
-def test_classes_are_gathered_once_and_cannot_be_changed_in_passing() -> None:
-    read = []
-
-    class Counted(tuple[Placement, ...]):
-        def __iter__(self) -> Iterator[Placement]:
-            read.append(len(self))
-            return super().__iter__()
-
-    rows = [Placement(question_id=str(n), complexity="easy") for n in range(100)]
-    result = SplitResult(placements=Counted(rows), thresholds=())
-    assert [result.complexity_of[row.question_id] for row in rows] == ["easy"] * 100
-    assert read == [100]
-    with pytest.raises(TypeError):
-        result.complexity_of["0"] = "hard"  # type: ignore[index]

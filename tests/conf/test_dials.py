@@ -231,7 +231,7 @@ COMMANDS = {
     "no store": ("store.path=''", "store.path is '', which names nothing; give a name"),
     "nobody's folder": (
         'store.path="~no-such-user/x"',
-        "store.path is ~no-such-user/x, and this system knows no such user; give the whole path",
+        "store.path is ~no-such-user/x, and this system has no such user; give the whole path",
     ),
     "no cache": ("model.cache=''", "model.cache is '', which names nothing; give a name, or null"),
     "a mode twice": ("evaluation.modes=[answer,answer]", "evaluation.modes names 'answer' 2 times"),

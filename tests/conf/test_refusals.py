@@ -30,7 +30,8 @@ REFUSED = {
     "null for a text": ("name=null", "name is wrong"),
     "unknown word": ("until=scor", "until is wrong", "[score, split, distill,"),
     "unknown target": ("method.stages.0.targets.easy=answe", "[answer, rationale]"),
-    "value for a table": ("tuning.lora=3", "tuning.lora is wrong", "LoraConfig"),
+    "value for a table": ("tuning.lora=3", "tuning.lora holds several settings", "lora.r=..."),
+    "value for own names": ("method.epochs=3", "method.epochs holds several", "epochs.first=..."),
     "list for a table": ("+tuning.lora=[1]", "+tuning.lora=[1]"),
     "number for a group": ("tuning=3", "name one option a group"),
     "null for a group": ("model=null", "name one option a group"),
@@ -59,7 +60,7 @@ REFUSED = {
     "unknown launcher": ("hydra/launcher=foo", "there are", "basic"),
     "unknown key of hydra": ("hydra.foo=1", "no setting hydra.foo"),
     "wrong value with --cfg": (["--cfg", "job", "seed=a"], "seed is wrong"),
-    "no such folder": (["-cd", "nowhere"], "nowhere is no folder"),
+    "no such folder": (["-cd", "nowhere"], "nowhere is not a folder"),
 }
 
 
@@ -124,7 +125,7 @@ YAMLS = {
         "(in method/mine.yaml)",
     ),
     "no schema named": ("name: mine\nstagess: []\n", "did you mean stages?"),
-    "no YAML": ("name: mine\n  stages: [}\n", "method/mine.yaml, line 2, is no YAML"),
+    "no YAML": ("name: mine\n  stages: [}\n", "method/mine.yaml, line 2, is not valid YAML"),
     "wrong type": ("name: mine\nstages: 3\n", "method.stages is wrong"),
     "name left out": ("stages: []\n", "method.name"),
 }

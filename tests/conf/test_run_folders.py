@@ -24,7 +24,7 @@ def test_a_run_gets_a_folder_under_the_current_one(
     config, context = started[0]
     assert config.seed == 7
     assert context.overrides == ("seed=7", "until=score")
-    assert not context.in_sweep
+    assert not context.sweep
     assert yaml.safe_load(context.config_yaml)["name"] == config.name
     assert context.folder.is_relative_to(tmp_path / "outputs")
     assert (context.folder / ".hydra" / "config.yaml").is_file()
@@ -48,7 +48,6 @@ def test_jobs_of_a_sweep_sit_one_level_below_it(
     # What all jobs share sets none apart.
     assert re.fullmatch(r"method,seed-\w{8}", folders[0].parent.name)
     assert re.fullmatch(r"method=sft,seed=1-\w{8}", folders[0].name)
-    assert all(context.in_sweep for _, context in started)
     assert len({context.run_id for _, context in started}) == 4
     assert {context.sweep for _, context in started} == {folders[0].parent.name}
     assert {(config.method.name, config.seed) for config, _ in started} == {

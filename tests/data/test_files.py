@@ -149,7 +149,7 @@ def test_a_csv_without_a_header_is_called_that(tmp_path: Path) -> None:
         table = read_table(write(tmp_path, "a.csv", first), "key")
         with pytest.raises(UserError) as error:
             refuse_missing_columns(table, {"k": "question", "o": "A", "p": "B", "l": "answer"})
-        assert "a.csv:1 is no header" in str(error.value)
+        assert "a.csv:1 is not a header" in str(error.value)
         assert len(str(error.value)) < 250
     table = read_table(write(tmp_path, "b.csv", "Prompt,Reply\nx,y\n"), "key")
     with pytest.raises(UserError, match="it has Prompt, Reply; if that is a row like the others"):

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from caft.data import QuestionSplits, load_questions
+from caft.data.checks import check_questions
 from caft.data.config import ColumnsConfig, LocalConfig
-from caft.data.examining import examine
 from caft.data.positions import find_uneven_place, shuffle_options
 from caft.errors import UserError
 from caft.records import Question
@@ -178,5 +178,5 @@ def test_published_rows_with_two_equal_answers_are_reported_and_kept(
     rest = tuple(ask_all([0, 1, 2, 3]))
     splits = QuestionSplits(train=(doubled, *rest), validation=rest, test=rest)
     with caplog.at_level(logging.WARNING):
-        assert examine(splits, LocalConfig(name="local")) == splits
+        assert check_questions(splits, LocalConfig(name="local")) == splits
     assert "1 questions have their answer among the options twice (q1)" in caplog.text

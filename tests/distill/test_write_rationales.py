@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from caft.distill import check_teacher, forecast_rationales, write_rationales
+from caft import distill
+from caft.distill import DistillInputs, check_teacher
 from caft.errors import UserError
 from caft.models.config import TinyModelConfig
 from caft.models.sources.locate import locate_model
 from caft.records import Question
-from caft.teachers import Ledger
 from caft.teachers.config import (
     FileTeacherConfig,
     Keep,
@@ -21,9 +21,18 @@ from caft.teachers.config import (
     Unanswered,
     WorkedTeacherConfig,
 )
+from caft.teachers.ledger import Ledger
 from caft.teachers.refusals import advise, count_reasons
 from caft.text.config import PromptConfig
 from caft.text.prompts import Wanted, write_prompt
+
+
+def write_rationales(questions, **given):
+    return distill.write_rationales(DistillInputs(questions=questions, **given))
+
+
+def forecast_rationales(questions, **given):
+    return distill.forecast_rationales(DistillInputs(questions=questions, **given))
 
 
 def question(n, **fields):
@@ -72,7 +81,7 @@ def test_refused_replies_are_kept_and_asked_again_with_a_new_seed(server, tmp_pa
 def test_an_endpoint_that_repeats_itself_when_asked_again_is_reported(server, tmp_path, caplog):
     server.write = lambda call: "[[B]]"
     ask_server(server, [question(n) for n in (1, 3, 5)], tmp_path, attempts=2)
-    assert "3 of 3 refused replies came back word for word" in caplog.text
+    assert "3 of 3 refused replies were repeated word for word" in caplog.text
     caplog.clear()
     server.write = lambda call: f"Draw {call.body['seed']}. [[B]]"
     ask_server(server, [question(n) for n in (7, 9, 11)], tmp_path, attempts=2)
@@ -292,12 +301,13 @@ def test_rows_of_a_file_are_attempts_in_order(tmp_path):
 
 
 @pytest.mark.parametrize(("row", "words"), [
-    ("{", r"r\.jsonl:2 is no row like"), ("[]", "is no row like"), ({"text": "x"}, "is no row"),
+    ("{", r"r\.jsonl:2 is not a row like"), ("[]", "is not a row like"),
+    ({"text": "x"}, "is not a row"),
     ({"question_id": "q1"}, "has no text"), ({"question_id": "q1", "text": 3}, "has no text"),
-    ({"question_id": None, "text": "x"}, "is no row like"),
+    ({"question_id": None, "text": "x"}, "is not a row like"),
     ('{"question_id": "q1", "text": "half \\ud800"}', "r\\.jsonl:2 holds half a surrogate"),
-    ('{"question_id": "q1", "text": "x", "n": %s}' % ("9" * 5000), "is no row like"),
-    ("[" * 100_000, "is no row like"),
+    ('{"question_id": "q1", "text": "x", "n": %s}' % ("9" * 5000), "is not a row like"),
+    ("[" * 100_000, "is not a row like"),
 ])  # fmt: skip
 def test_bad_rows_are_named_by_file_and_line(tmp_path, row, words):
     teacher = write_file(tmp_path / "r.jsonl", {"question_id": "q1", "text": "x"}, row)
@@ -423,9 +433,9 @@ def test_a_local_model_without_a_chat_template_is_refused_before_anything_runs(t
     (OpenAITeacherConfig(name="t", base_url="http://localhost"), "model is not set"),
     (OpenAITeacherConfig(name="t", base_url="https://a.b.com", model="m"), "OPENAI_API_KEY is"),
     (FileTeacherConfig(name="t"), "path is not set"),
-    (FileTeacherConfig(name="t", path="missing.jsonl"), "missing.jsonl is no file"),
+    (FileTeacherConfig(name="t", path="missing.jsonl"), "missing.jsonl is not a file"),
     (LocalModelTeacherConfig(name="t"), "needs a model"),
-    (LocalModelTeacherConfig(name="t", path="missing"), "is no folder"),
+    (LocalModelTeacherConfig(name="t", path="missing"), "is not a folder"),
 ])  # fmt: skip
 def test_teachers_that_cannot_do_it_are_refused_early(monkeypatch, teacher, words):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)

@@ -134,4 +134,4 @@ def test_the_cards_code_runs_as_it_stands_and_stops(
     assert capsys.readouterr().out.strip()
     # The template that is delivered is the model's own.
     assert told["tokenizer"].chat_template == TEMPLATE
-    assert "It asks for the date, which is always 2024-07-26." in card
+    assert "It gets a fixed date, 2024-07-26." in card

@@ -66,7 +66,7 @@ def test_declining_is_no_reply_where_every_text_is_an_answer(
     # Before the model is even looked for.
     line = refuse(workshop.run(*words, f"model.path={tmp_path / 'nowhere'}", f"{dial}{value}"))
     assert f"the estimator {estimator} needs questions with options" in line
-    assert "is free text; take answer_entropy" in line
+    assert "is free text; use answer_entropy" in line
 
 
 def test_gold_that_a_model_may_not_write_is_refused_and_the_advice_works(

@@ -21,7 +21,8 @@ from caft.errors import UserError
 from caft.hydra_bridge import compose
 from caft.models.config import EmbeddedModelConfig
 from caft.models.sources.locate import locate_model
-from caft.teachers import Request, ask_all
+from caft.teachers.ask import ask_all
+from caft.teachers.replies import Request
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ROWS = [

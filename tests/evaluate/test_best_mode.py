@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from caft.evaluate.best_mode import pick_best_mode
+from caft.evaluate.predictions import pick_best_mode
 from caft.records import Prediction
 
 

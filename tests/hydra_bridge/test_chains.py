@@ -210,5 +210,5 @@ def test_a_job_whose_command_and_process_were_killed_is_stopped(tmp_path: Path) 
         world.happen(event)
     (job,) = job_table.read_job_table(tmp_path)
     assert (job.state, job.process) == ("stopped", None)
-    assert "ended without a report" in (job.error or "")
+    assert "ended without a result" in (job.error or "")
     assert job_table.worst_status([job]) == 1

@@ -171,7 +171,7 @@ def test_no_sweep_is_advised_over_what_is_no_setting(word: str, expected: str) -
     ("word", "expected"),
     [
         ("seed=" + "9" * 5000, "seed has a number of more than 4,000 digits"),
-        ("dataset.train_path=/tmp/\udcff.csv", "holds bytes that are no UTF-8"),
+        ("dataset.train_path=/tmp/\udcff.csv", "holds bytes that are not UTF-8"),
     ],
 )
 def test_what_no_config_can_hold_is_refused_in_a_short_line(word: str, expected: str) -> None:

@@ -222,7 +222,7 @@ def test_a_report_that_cannot_be_written_fails_no_sweep(
     # Before they run, it is refused at once.
     again = sweep_here("seed=1")
     assert again.status == 2
-    assert "report.html is no file, and a run writes one of that name" in again.err
+    assert "report.html is not a file, and a run writes one of that name" in again.err
 
 
 def is_under_way(folder: Path, words: str) -> bool:

@@ -19,7 +19,7 @@ def write(prefix_length: int, *, every_time: bool) -> list[torch.Tensor]:
         return torch.randn(1, HEADS, tokens, SIZE, generator=draw)
 
     prefix = SharedPrefix(prefix_length)
-    cache = ReplyCache(prefix, torch.tensor([1, 3, 7]), width=7, room=6)
+    cache = ReplyCache(prefix, torch.tensor([1, 3, 7]), width=7, reply_tokens=6)
     for layer in range(LAYERS):
         prefix.keep(layer, tensor(prefix_length), tensor(prefix_length))
         cache.keep(layer, tensor(11), tensor(11))

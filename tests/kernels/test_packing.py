@@ -331,7 +331,7 @@ def make_unpackable(architecture: str, **dials: Any) -> Any:
 
 def test_a_model_whose_convolutions_run_across_rows_is_refused() -> None:
     hybrid = make_unpackable("lfm2", layer_types=["conv", "full_attention"])
-    with pytest.raises(UserError, match=r"^the model LFM lets a row of a pack feel its neighbour"):
+    with pytest.raises(UserError, match=r"^the model LFM lets a row of a pack depend on its neigh"):
         refuse_unpackable(hybrid, "the model LFM")
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from caft.models import model_fingerprint
 from caft.models.config import Dtype, HubModelConfig
+from caft.models.fingerprint import model_fingerprint
 
 
 @pytest.fixture

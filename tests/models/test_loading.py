@@ -13,10 +13,10 @@ from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
 from caft.errors import UserError
-from caft.models import load_model, load_tokenizer, locate_model, resolve_dtype
 from caft.models.config import Architecture, Dtype, HubModelConfig, TinyModelConfig
 from caft.models.encoding import end_of_turn
-from caft.models.loading import quiet_transformers
+from caft.models.loading import load_model, load_tokenizer, quiet_transformers, resolve_dtype
+from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 
 

@@ -30,6 +30,7 @@ def test_a_line_now_and_then_and_one_at_the_end_of_every_attempt(
     monkeypatch.undo()
     caplog.set_level(logging.INFO)
     asking.show(told(10))
+    asking.show(told(10))  # once for the reply and once for the attempt
     asking.show(told(3, total=3))
     assert [line.split(" replies")[0] for line in caplog.messages[1:]] == [
         "teacher: 10/10",

@@ -105,10 +105,10 @@ def test_the_shape_is_the_adapters_own(student: Student) -> None:
     save_shape(student, peft_type="LORA", r=4, lora_alpha=9, use_dora=True, use_rslora=False)
     recipe = describe(student, TuningConfig(start_from="elsewhere"))
     assert (recipe.kinds, recipe.rank, recipe.alpha) == (("lora", "dora"), 4, 9)
-    assert recipe.went_on
+    assert recipe.continues
     recipe = describe(student, TuningConfig(adapter=Adapter.qlora))
     assert recipe.kinds == ("qlora", "dora")
-    assert not recipe.went_on
+    assert not recipe.continues
 
 
 def test_an_adapter_that_is_no_lora_is_named_as_what_it_is(student: Student) -> None:

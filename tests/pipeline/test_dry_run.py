@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def test_the_plan_ends_where_the_run_does(open_small: Open, until: str) -> None:
 
 def test_a_base_method_plans_no_tuning(open_small: Open) -> None:
     stages = plan(open_small("method=base", "dry_run=true"))
-    assert stages["distill"] == ("no work", "the method asks for no rationale")
+    assert stages["distill"] == ("no work", "the method needs no rationales")
     assert not [name for name in stages if name.startswith(("tune", "evaluate tuned"))]
 
 
@@ -88,3 +89,19 @@ def test_the_plan_names_what_a_run_records(
     after = plan_run(open_small(*SHORT, *words, "dry_run=true"))
     assert [(line.kind.name, line.name) for line in after if line.kind] == recorded
     assert {line.state for line in after if line.kind} <= {"cached", "no work"}
+
+
+def test_a_file_of_rationales_is_read_to_see_what_is_tuned_already(
+    open_small: Open, tmp_path: Path
+) -> None:
+    file = tmp_path / "rationales.jsonl"
+    words = (*SHORT, TWO_STAGES, "teacher=file", f"teacher.path={file}", "until=tune")
+    file.touch()
+    questions = open_small(*words, "dry_run=true").questions.train
+    rows = [{"question_id": each.id, "text": f"So. [[{each.gold_text}]]"} for each in questions]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = open_small(*words)
+    with open_logger(run.config.logger, RunIdentity(name="run", folder=tmp_path)) as tracker:
+        run_stages(run, tracker)
+    stages = plan(open_small(*words, "dry_run=true"))
+    assert [stages[name][0] for name in ("tune 1", "tune 2")] == ["cached", "cached"]

@@ -40,7 +40,7 @@ def test_rationales_for_every_class_leave_nothing_to_match(open_small: Open) -> 
 
 def test_rationales_for_two_of_three_classes_are_refused(open_small: Open) -> None:
     two = "method.stages=[{targets:{easy:answer,middle:rationale,hard:rationale}}]"
-    with pytest.raises(UserError, match=r"wants them for hard, middle: set split\.match=sizes"):
+    with pytest.raises(UserError, match=r"uses them for hard, middle: set split\.match=sizes"):
         open_small("split=random", "split.match=calls", two)
 
 

@@ -9,7 +9,7 @@ from caft.evaluate.config import RoutedBy
 from caft.evaluate.predictions import Routing
 from caft.pipeline.results import Scored
 from caft.pipeline.routing import route_base_model, route_tuned_model
-from caft.records import Chain, Judgement, Placement, Prediction, Question
+from caft.records import Chain, Judgement, Prediction, Question
 from caft.split import SplitResult
 from caft.split.config import EntropySplitConfig, RandomSplitConfig, SplitConfig
 
@@ -28,11 +28,8 @@ QUESTIONS = QuestionSplits(
 
 
 def split(held_out_by: str = "") -> SplitResult:
-    placements = tuple(
-        Placement(question_id=name, complexity="hard" if name in HARD else "easy")
-        for name in TRAIN + HELD_OUT
-    )
-    return SplitResult(placements=placements, thresholds=(), held_out_by=held_out_by)
+    placed = {name: "hard" if name in HARD else "easy" for name in TRAIN + HELD_OUT}
+    return SplitResult(complexity_of=placed, thresholds=(), held_out_by=held_out_by)
 
 
 SCORED = Scored(

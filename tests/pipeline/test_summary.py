@@ -18,10 +18,9 @@ from caft.pipeline.results import (
 from caft.pipeline.stages import split_scored
 from caft.pipeline.summary import build_summary, collect_tables
 from caft.pipeline.workspace import Workspace
-from caft.records import Mode, Prediction, Question, Rationale
+from caft.records import Mode, Prediction, Question, Rationale, TuningNumbers
 from caft.report.schema import ModelPart, RunPart, StageRecordPart, check_summary
 from caft.store import Artifact, StageKind
-from caft.tune.stage import TuningNumbers
 
 Open = Callable[..., Workspace]
 RUN: RunPart = {
@@ -144,8 +143,6 @@ def test_a_matched_budgets_split_is_the_one_that_is_reported(open_small: Open) -
     workspace = open_small("split=random", "split.match=calls", TWO_STAGES, "until=distill")
     scored = score_in_order(workspace.every_question)
     drawn = split_scored(workspace, scored)
-    settled = replace(drawn, placements=tuple(
-        replace(place, complexity="easy") for place in drawn.placements
-    ))  # fmt: skip
+    settled = replace(drawn, complexity_of=dict.fromkeys(drawn.complexity_of, "easy"))
     results = RunResults(scored=scored, split=drawn, taught=Taught(split=settled))
     assert summarise(workspace, results)["split"]["counts"] == {"easy": 8, "middle": 0, "hard": 0}

@@ -83,14 +83,14 @@ def test_no_area_gives_its_reason(sample: Any) -> None:
     (warning,) = find_warnings(sample.summary)
     assert "has no ROC AUC: all 600 rows are wrong." in warning
     assert find_headlines(sample.summary)[1].detail == "All 600 rows are wrong."
-    assert suggest_next(sample.summary).startswith("Take questions")
+    assert suggest_next(sample.summary).startswith("Use questions")
 
 
 def test_format_trouble_is_named_once(sample: Any) -> None:
     sample.summary["score"] |= {"option_mass": 0.31, "valid_answer_rate": 0.62}
     (warning,) = find_warnings(sample.summary)
     assert warning == (
-        "Only 31.0% of the probability lies on the allowed answers and only 62.0% of the "
+        "Only 31.0% of the probability is on the allowed answers and only 62.0% of the "
         "one-token replies are allowed answers: the format, not the knowledge, is being measured."
     )
 

@@ -15,7 +15,7 @@ from caft.report import wording
         (wording.area_between({"value": None, "low": None, "high": None}), "none"),
         (wording.p_in_words(0.0), "p < 0.001"),
         (wording.p_in_words(0.0312), "p = 0.031"),
-        (wording.count_of(1, "class", "classes"), "1 class"),
+        (wording.count_of(1, "row"), "1 row"),
         (wording.count_of(1200, "row"), "1,200 rows"),
         (wording.short_count(999), "999"),
         (wording.short_count(98_412), "98.4k"),

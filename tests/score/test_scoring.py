@@ -22,8 +22,9 @@ from caft.models.sources.tiny_tokenizers import make_tokenizer
 from caft.records import AnswerScore, Question
 from caft.score.module import NextToken, ScoringModule, plan_scoring
 from caft.score.prepare import ScoringRow, prepare_rows
-from caft.score.read import answer_span, estimate_answer, first_line, read_answers, without_end
+from caft.score.read import answer_span, estimate_answer, read_answers, without_end
 from caft.text.config import PromptConfig, PromptStyle
+from caft.text.parsing import first_line
 from caft.text.prompts import Wanted
 from caft.trainers.build import build_trainer
 from caft.trainers.config import TrainerConfig

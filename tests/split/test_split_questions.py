@@ -89,8 +89,7 @@ def test_only_training_rows_move_the_cuts() -> None:
 def test_every_question_is_in_exactly_one_class() -> None:
     parts = [scores([0.1, 0.2, 0.9]), scores([0.3], "val"), scores([0.4, 0.0], "test")]
     for config in (EntropySplitConfig(), ThresholdSplitConfig(), RandomSplitConfig()):
-        placements = split(parts[0], config, parts[1:]).placements
-        assert [place.question_id for place in placements] == [
+        assert list(split(parts[0], config, parts[1:]).complexity_of) == [
             score.question_id for part in parts for score in part
         ]
 

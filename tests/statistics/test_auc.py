@@ -26,7 +26,7 @@ def test_by_hand_with_a_tie() -> None:
     # Pairs (wrong, right): (3,1) won, (3,2) won, (2,1) won, (2,2) tied: 3.5 of 4.
     area = roc_auc([3.0, 2.0, 2.0, 1.0], [True, True, False, False])
     assert area.value == 3.5 / 4
-    assert (area.n, area.positives, area.missing, area.reason) == (4, 2, 0, "")
+    assert (area.n, area.positives, area.reason) == (4, 2, "")
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -106,7 +106,7 @@ def test_no_area_comes_with_its_reason(
 
 def test_rows_without_a_score_are_counted_not_guessed() -> None:
     area = roc_auc([1.0, None, 2.0, 3.0], [False, True, True, True])
-    assert (area.value, area.n, area.positives, area.missing) == (1.0, 3, 2, 1)
+    assert (area.value, area.n, area.positives) == (1.0, 3, 2)
 
 
 def test_nan_is_our_fault() -> None:

@@ -70,7 +70,7 @@ def test_what_is_no_folder_of_checkpoints_is_named_and_replaced(tmp_path, caplog
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     DAMAGES[how](tmp_path / "checkpoints")
     assert checkpoints.newest() is None
-    assert "it is no folder" in caplog.text
+    assert "it is not a folder" in caplog.text
     save(checkpoints, 1, b"one")
     assert checkpoints.steps() == [1]
 

@@ -231,7 +231,7 @@ def test_days_are_a_number(tmp_path: Path, capsys: pytest.CaptureFixture[str], d
     with pytest.raises(SystemExit) as ended:
         main(["--path", str(tmp_path), "prune", f"--days={days}"])
     assert ended.value.code == 2
-    assert f"{days} is no number of days; give 0 or more" in capsys.readouterr().err
+    assert f"{days} is not a number of days; give 0 or more" in capsys.readouterr().err
 
 
 def test_a_link_to_nowhere_has_a_size_and_an_age(tmp_path: Path) -> None:

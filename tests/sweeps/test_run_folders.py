@@ -22,7 +22,7 @@ def test_a_link_to_nowhere_is_named_with_the_way_out(tmp_path: Path, name: str) 
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to("nowhere")
     with pytest.raises(
-        UserError, match=rf"^{re.escape(str(link))} is a link to nowhere, .*; remove the link, or"
+        UserError, match=rf"^{re.escape(str(link))} is a broken link, .*; remove the link, or"
     ):
         refuse_unwritable_folder(tmp_path / "run")
     link.unlink()
@@ -52,7 +52,7 @@ def test_a_file_for_a_folder_and_a_folder_for_a_file_are_named(tmp_path: Path, n
     else:
         (tmp_path / name).write_text("")
     with pytest.raises(
-        UserError, match=rf"{re.escape(name)} is no (file|folder), .*; move it away, or"
+        UserError, match=rf"{re.escape(name)} is not a (file|folder), .*; move it away, or"
     ):
         refuse_unwritable_folder(tmp_path)
 

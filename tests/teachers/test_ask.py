@@ -16,10 +16,12 @@ import pytest
 from fake_server import FAULTS, FakeServer
 
 from caft.errors import UserError
-from caft.teachers import Ledger, Request, TeacherReply, ask_all, rate_limit
+from caft.teachers import rate_limit
+from caft.teachers.ask import ask_all
 from caft.teachers.client import explain_connection
 from caft.teachers.config import OpenAITeacherConfig, Unanswered
-from caft.teachers.replies import LedgerEntry, prepare
+from caft.teachers.ledger import Ledger
+from caft.teachers.replies import LedgerEntry, Request, TeacherReply, prepare
 
 
 @pytest.fixture(autouse=True)
@@ -230,7 +232,7 @@ def test_a_connection_that_fails_says_why_and_charges_nothing(server, tmp_path, 
 def test_names_and_certificates_are_told_apart():
     unknown = OSError("all attempts failed")
     unknown.__cause__ = socket.gaierror(-2, "whatever libc says")
-    assert explain_connection(unknown) == "its name is not known"
+    assert explain_connection(unknown) == "its host name is unknown"
     refused = ssl.SSLCertVerificationError()
     refused.verify_message = "self-signed certificate"
     assert explain_connection(refused) == "its certificate is refused: self-signed certificate"
@@ -332,7 +334,7 @@ def test_one_broken_verdict_takes_no_other_question_with_it(server, tmp_path):
     healthy = server._completion
     null = {"choices": [{"message": None}], "usage": "free"}
     server._completion = lambda call: null if call.question == "q3" else healthy(call)
-    with pytest.raises(UserError, match=r"1 requests have no reply .*no chat completion\)"):
+    with pytest.raises(UserError, match=r"1 requests have no reply .*not a chat completion\)"):
         ask_all(ask_for(25), make_config(server, retries=1), tmp_path / "l")
     assert len(rows(tmp_path / "l")) == 24
 
@@ -353,7 +355,7 @@ def test_the_servers_own_words_reach_the_user(server, tmp_path, status, body, wo
 
 @pytest.mark.parametrize(("raw", "words"), [
     (b'{"error": "queue is full"}', "HTTP 502.; the server says: queue is full"),
-    (b"ok", "reply is no JSON.; the server says: ok"),
+    (b"ok", "reply is not JSON.; the server says: ok"),
 ])  # fmt: skip
 def test_so_do_those_that_come_with_status_200(server, tmp_path, raw, words):
     server.raw = raw
@@ -534,7 +536,7 @@ def test_what_is_in_the_ledger_needs_no_budget(server, tmp_path):
 
 def test_a_call_that_never_came_back_counts_as_charged(server, tmp_path):
     server.fault_rate, server.faults = 1.0, ("drop",)
-    with pytest.raises(UserError, match="for calls that never came back"):
+    with pytest.raises(UserError, match="for calls without a response"):
         ask_all(ask_for(1), make_config(server, budget_usd=4.0, **PRICED), tmp_path / "l")
     assert len(server.log) == 3  # each may have cost 1.1 to 1.3 USD: a fourth could pass 4
 

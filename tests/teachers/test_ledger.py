@@ -245,7 +245,7 @@ def test_files_that_are_no_ledger_end_in_one_line(tmp_path):
     (tmp_path / "text").write_text("no database, but long enough to be read as one" * 9)
     with pytest.raises(UserError, match=r"cannot be used .*damaged, or no ledger.*store.path"):
         Ledger(tmp_path / "text", "m")
-    with pytest.raises(UserError, match=r"cannot be used .*stands in its way"):
+    with pytest.raises(UserError, match=r"cannot be used .*is in its way"):
         Ledger(tmp_path / "text" / "below" / "l", "m")
     with sqlite3.connect(tmp_path / "newer") as db:
         db.execute("PRAGMA user_version = 99")
@@ -276,7 +276,7 @@ def test_every_cause_has_its_own_words(tmp_path):
         (sqlite("SQLITE_BUSY"), "has locked it"),
         (sqlite("SQLITE_BUSY_SNAPSHOT"), "has locked it"),
         (sqlite("SQLITE_CORRUPT_INDEX"), "is damaged"),
-        (sqlite("SQLITE_IOERR_WRITE"), "look at the disk"),
+        (sqlite("SQLITE_IOERR_WRITE"), "check the disk"),
         (sqlite("SQLITE_READONLY_DIRECTORY"), "make its folder writable"),
         (sqlite("SQLITE_CONSTRAINT_NOTNULL"), "a row does not fit"),
         (OverflowError("int too large"), "a number does not fit"),

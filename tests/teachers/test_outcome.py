@@ -10,11 +10,14 @@ from fake_server import FakeServer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caft.teachers import Ledger, Request, ask_all, rate_limit
+from caft.teachers import rate_limit
 from caft.teachers.api_key import ApiKey
+from caft.teachers.ask import ask_all
 from caft.teachers.config import OpenAITeacherConfig, Unanswered
+from caft.teachers.ledger import Ledger
 from caft.teachers.outcome import Answered, Failed, Remedy, read_body
 from caft.teachers.refusals import Finish, read_finish
+from caft.teachers.replies import Request
 from caft.teachers.words import LONGEST, clean_words, find_words
 
 # The same examples everywhere: a test must not fail on one machine only.
@@ -181,7 +184,7 @@ def test_replies(message, finish, text):
 ])  # fmt: skip
 def test_what_is_no_completion_may_be_one_next_time(data):
     failed = read(data)
-    assert (failed.reason, failed.remedy) == ("reply is no chat completion", Remedy.wait)
+    assert (failed.reason, failed.remedy) == ("reply is not a chat completion", Remedy.wait)
     assert failed.maybe_charged
 
 

@@ -11,8 +11,10 @@ import time
 
 import pytest
 
-from caft.teachers import Ledger, Request, ask_all
+from caft.teachers.ask import ask_all
 from caft.teachers.config import OpenAITeacherConfig
+from caft.teachers.ledger import Ledger
+from caft.teachers.replies import Request
 
 AT_ONCE = 8
 SCRIPT = """
@@ -20,7 +22,8 @@ SCRIPT = """
     from pathlib import Path
     from caft.errors import UserError
     from caft.signals import watch_signals
-    from caft.teachers import Request, ask_all
+    from caft.teachers.ask import ask_all
+    from caft.teachers.replies import Request
     from caft.teachers.config import OpenAITeacherConfig
     ledger, count, dials = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
     requests = [Request((("system", "Think."), ("user", f"q{n}"))) for n in range(count)]
@@ -195,7 +198,7 @@ def test_after_a_signal_what_is_under_way_is_waited_for_and_never_asked_again(
     process.send_signal(number)
     words = process.communicate(timeout=30)[1]
     assert process.returncode == status
-    assert "waiting for the calls under way" in words
+    assert "waiting for the calls in flight" in words
     assert len(kept()) == len(server.log) == server.bought().total()
     assert not kept("SELECT key FROM claims")
     assert not kept("SELECT key FROM failures")
@@ -228,6 +231,6 @@ def test_the_grace_ends_and_what_it_waited_for_counts_as_charged(server, start, 
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
     assert process.returncode == 143
-    assert kept("SELECT reason FROM failures") == {"stopped while it was under way"}
+    assert kept("SELECT reason FROM failures") == {"stopped while it was in flight"}
     (unsure,) = kept("SELECT unsure_usd FROM spending")
     assert unsure == pytest.approx(AT_ONCE * 1.0)

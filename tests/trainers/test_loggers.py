@@ -24,10 +24,10 @@ from caft.trainers.wandb_logger import clean_project, make_tags, name_run
 from caft.trainers.wandb_login import check_wandb, wandb_mode
 
 
-def tune(logger: Any) -> None:
+def tune(logger: Any, stage: int) -> None:
     """Three steps of one stage."""
     for step in range(3):
-        logger.log_metrics({"train/loss": 3.0 - step, "epoch": 0}, step=step)
+        logger.log_step(stage, {"train/loss": 3.0 - step, "epoch": 0}, step)
 
 
 def read_metrics(folder: Path) -> list[dict[str, str]]:
@@ -37,8 +37,8 @@ def read_metrics(folder: Path) -> list[dict[str, str]]:
 
 def test_csv_has_every_step_of_both_stages_in_the_runs_own_folder(tmp_path):
     with open_logger(CsvLoggerConfig(), RunIdentity(name="x", folder=tmp_path)) as logger:
-        tune(logger.for_stage(1))
-        tune(logger.for_stage(2))
+        tune(logger, 1)
+        tune(logger, 2)
         logger.log_summary({"accuracy": 0.5})
     *rows, last = read_metrics(tmp_path)
     assert [float(row["train/loss"]) for row in rows] == [3.0, 2.0, 1.0, 3.0, 2.0, 1.0]
@@ -50,7 +50,7 @@ def test_csv_has_every_step_of_both_stages_in_the_runs_own_folder(tmp_path):
 def fail_in(opened: Any) -> Any:
     """Log one number into the opened logger, and fail; returns what was opened."""
     with pytest.raises(ZeroDivisionError), opened as logger:  # noqa: PT012
-        logger.for_stage(1).log_metrics({"train/loss": 1.5}, step=0)
+        logger.log_step(1, {"train/loss": 1.5}, 0)
         raise ZeroDivisionError
     return logger
 
@@ -62,7 +62,7 @@ def test_csv_keeps_the_metrics_of_a_run_that_fails(tmp_path):
 
 def test_csv_takes_final_numbers_that_no_step_had(tmp_path):
     with open_logger(CsvLoggerConfig(), RunIdentity(name="x", folder=tmp_path)) as logger:
-        tune(logger.for_stage(1))
+        tune(logger, 1)
         logger.log_summary({"accuracy": 0.75})
     rows = read_metrics(tmp_path)
     assert [row["accuracy"] for row in rows if row["accuracy"]] == ["0.75"]
@@ -121,8 +121,8 @@ def test_wandb_jobs_of_one_process_are_runs_of_their_own_and_leak_nothing(tmp_pa
     ids = []
     for folder in folders[:2]:
         with open_offline(folder, folder.name) as logger:
-            tune(logger.for_stage(1))
-            tune(logger.for_stage(2))
+            tune(logger, 1)
+            tune(logger, 2)
             logger.log_stage("tune 1", {"seconds": 2.5, "cached": 0.0})
             logger.log_summary({"accuracy/base/answer/value": 0.75})
             ids.append(logger.inner.run.id)

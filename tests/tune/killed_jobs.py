@@ -35,15 +35,15 @@ class Pipe:
     def __init__(self, end: int, stage: int) -> None:
         self.end, self.stage = end, stage
 
-    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+    def __call__(self, row: dict[str, float]) -> None:
         os.write(self.end, str(self.stage).encode())
 
 
 def run(models: str, store: Path, end: int) -> list[Any]:
     tuning = work(models, checkpoint_seconds=0.01)
-    first = Store(store).obtain(replace(tuning, logger=Pipe(end, 1)))
+    first = Store(store).obtain(replace(tuning, record=Pipe(end, 1)))
     tuned = read_tuned(tuning.student, first)
-    second = replace(tuning, student=tuned, seed=6, logger=Pipe(end, 2))
+    second = replace(tuning, student=tuned, seed=6, record=Pipe(end, 2))
     return [first, Store(store).obtain(second)]
 
 

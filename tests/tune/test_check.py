@@ -96,7 +96,7 @@ def test_one_answer_is_enough_to_measure_by_and_free_text_is_none(wording, colou
     free = (replace(colours, options=(), gold_index=None, gold_text="So"), Target.answer)
     refuse_unmeasured([taught, (colours, Target.answer)], wording, best, 1)
     refuse_unmeasured([taught, free], wording, TuningConfig(validation_replies=0), 1)
-    with pytest.raises(UserError, match=r"tuning\.select=best goes by .* stage 3 of the method"):
+    with pytest.raises(UserError, match=r"tuning\.select=best uses .* stage 3 of the method"):
         refuse_unmeasured([taught, free], wording, best, 3)
 
 

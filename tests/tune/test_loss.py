@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from caft.tune import loss as loss_module
-from caft.tune.loss import summed_cross_entropy
+from caft.kernels import chunked_loss
+from caft.kernels.chunked_loss import summed_cross_entropy
 from numerics import DTYPES, Chain, assert_as_exact
 
 
@@ -39,7 +39,7 @@ def test_chunks_change_neither_value_nor_gradient(monkeypatch, dtype):
         return torch.nn.functional.cross_entropy(leaf, labels, reduction="sum")
 
     usual, exact = run(dtype, plain), run(torch.float64, plain)
-    monkeypatch.setattr(loss_module, "_CHUNK", 5)
+    monkeypatch.setattr(chunked_loss, "_ROWS", 5)
     ours = run(dtype, summed_cross_entropy)
     assert_as_exact(ours, usual, exact, Chain(width=23, depth=2), dtype)
 

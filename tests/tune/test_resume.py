@@ -46,7 +46,7 @@ class StoppingLogger:
     def __init__(self, row: int) -> None:
         self.left = row
 
-    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+    def __call__(self, row: dict[str, float]) -> None:
         self.left -= 1
         if self.left == 0:
             raise StoppedError
@@ -104,8 +104,8 @@ def same(left: Any, right: Any) -> bool:
     return left[1] == right[1] and all(left[0][name].equal(right[0][name]) for name in left[0])
 
 
-def train(tuning: TuneInputs, store: Path, logger: Any = None) -> Any:
-    return Store(store).obtain(replace(tuning, logger=logger))
+def train(tuning: TuneInputs, store: Path, record: Any = None) -> Any:
+    return Store(store).obtain(replace(tuning, record=record))
 
 
 def checkpoints_in(store: Path) -> Checkpoints:
@@ -221,7 +221,7 @@ class AskedLogger:
     def __init__(self, caught: Caught) -> None:
         self.caught = caught
 
-    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+    def __call__(self, row: dict[str, float]) -> None:
         self.caught.number = signal.SIGTERM
 
 
@@ -237,8 +237,8 @@ def test_a_signal_that_somebody_swallowed_ends_the_stage_after_its_step(models, 
 class InterruptingLogger:
     """Ctrl-C at the first row, which is before the step's checkpoint."""
 
-    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
-        if step == 0:
+    def __call__(self, row: dict[str, float]) -> None:
+        if row["step"] == 1:
             os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -255,8 +255,8 @@ def test_ctrl_c_lets_the_step_end_and_keeps_its_checkpoint(models, tmp_path):
 class EpochEndLogger:
     """A signal comes with the row of the first validation, behind the epoch's last step."""
 
-    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
-        if "validation/accuracy" in metrics:
+    def __call__(self, row: dict[str, float]) -> None:
+        if "validation_accuracy" in row:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -294,8 +294,8 @@ def test_a_signal_during_validation_keeps_the_epochs_last_step(models, tmp_path,
 class FillingLogger:
     """At the last row of the curve the disk is full: no file may grow beyond a few bytes."""
 
-    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
-        if (step, "validation/accuracy" in metrics) == (STEPS - 1, True):
+    def __call__(self, row: dict[str, float]) -> None:
+        if (row["step"], "validation_accuracy" in row) == (STEPS, True):
             hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
             resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, hard))
 

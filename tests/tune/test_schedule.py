@@ -7,11 +7,10 @@ import math
 import pytest
 
 from caft.tune.config import Schedule
-from caft.tune.schedule import learning_rate_factor
 
 
 def factors(schedule: Schedule, steps: int, warmup_steps: int) -> list[float]:
-    return [learning_rate_factor(step, steps, schedule, warmup_steps) for step in range(steps)]
+    return [schedule.factor(step, steps, warmup_steps) for step in range(steps)]
 
 
 def test_constant_after_a_warm_up_whose_first_step_moves_already():

@@ -5,7 +5,7 @@ for prompts, what was left out and why, and a fingerprint. The same config gives
 questions on every machine; all draws use `dataset.seed`.
 
 Errors are UserErrors of one line: a missing file or column, a hub that cannot be reached, wrong
-rows (named by file and line), repeats, more questions asked for than there are, right answers
+rows (named by file and line), repeats, a request for more questions than there are, right answers
 that all have the same place.
 
 A new source is one file here and one line in `SOURCES`.
@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from caft.data.arithmetic import load_arithmetic
+from caft.data.checks import check_questions
 from caft.data.config import DatasetConfig, HubDatasetConfig, LocalConfig
-from caft.data.examining import examine
 from caft.data.gsm8k import load_gsm8k
 from caft.data.hub import NotHereError
 from caft.data.local import load_local, read_published_scores
@@ -47,7 +47,7 @@ def load_questions(config: DatasetConfig, *, fetch: bool = True) -> QuestionSpli
         raise UserError(f"dataset.kind is {config.kind!r}; give one of {', '.join(SOURCES)}")
     load = SOURCES[config.kind]
     read = load(config, fetch=fetch) if isinstance(config, HubDatasetConfig) else load(config)
-    return examine(read, config)
+    return check_questions(read, config)
 
 
 def published_scores(

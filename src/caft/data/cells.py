@@ -6,7 +6,8 @@ gap becomes null, NaN, an empty cell or the word "nan". A column is therefore re
 * Null, NaN, blank text and the words that libraries write for a gap ("nan", "<NA>", "NaT") are
   missing. Words that may also be text ("None", "NA", "null") are missing in a column of numbers
   and text in a column of texts.
-* If all numbers of a column are whole, 4.0 and "4.0" are 4. Beside 2.5 they are not changed.
+* If all numbers of a column are whole, 4.0 and "4.0" are 4. In a column that also has 2.5 they are
+  not changed.
 * The word for an infinite number ("inf") is a number in a column of numbers.
 * Truth values are the words True and False.
 """

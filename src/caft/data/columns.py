@@ -92,7 +92,7 @@ def _read_question(row: Row, reading: Reading) -> Question:
         raise UserError(f"{row.origin}: column {columns.question!r} is empty; give a question")
     if is_number(text):
         kind = f" ({type(row.values.get(columns.question)).__name__})"
-        raise row.wrong_cell(columns.question, "give text, a number is no question", kind)
+        raise row.wrong_cell(columns.question, "give text, a number is not a question", kind)
     question = Question(
         id="",
         text=text,
@@ -208,7 +208,7 @@ def _with_gold(question: Question, row: Row, reading: Reading) -> Question:
 
 
 def equal_to_gold(question: Question) -> list[int]:
-    """The places of other options with the gold option's words."""
+    """The places of other options with the gold option's text."""
     if question.gold_index is None or not question.options:
         return []
     words = [" ".join(option.split()) for option in question.options]
@@ -242,7 +242,7 @@ def _refuse_unfit_text(text: str, origin: str) -> str:
     if len(text) > LONGEST_TEXT:
         raise UserError(
             f"{origin}: a text of {len(text):,} characters, beginning {show(text[:60])}; give at "
-            f"most {LONGEST_TEXT:,}, more than models read"
+            f"most {LONGEST_TEXT:,}, which is more than models read"
         )
     return text
 

@@ -96,10 +96,10 @@ def draw(questions: Sequence[Question], count: int | None, split: str, seed: int
     if count is None:
         return tuple(questions)
     if count > len(questions):
-        dial = "dataset.prompt.shots" if split == "shots" else f"dataset.{split}"
+        setting = "dataset.prompt.shots" if split == "shots" else f"dataset.{split}"
         raise UserError(
-            f"{dial} is {count}, but {len(questions)} questions are left without repeats and the "
-            "other splits: ask for fewer, or give more rows"
+            f"{setting} is {count}, but {len(questions)} questions are left without repeats and "
+            "the other splits: ask for fewer, or give more rows"
         )
     drawn = {question.id for question in order_of_draw(questions, split, seed)[:count]}
     return tuple(question for question in questions if question.id in drawn)

@@ -105,8 +105,8 @@ def _describe_missing(path: Path, key: str) -> str:
         return f"{key}={path} is a device or a pipe; name a file ({', '.join(READERS)})"
     if path.is_symlink():
         return f"{key}={path} is a link to {path.readlink()}, which is missing; correct the link"
-    beside = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = difflib.get_close_matches(path.name, beside, n=1)
+    neighbours = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, neighbours, n=1)
     hint = f"did you mean {path.parent / near[0]}?" if near else "check the path"
     return f"{key}={path}: there is no such file (relative paths start at {Path.cwd()}); {hint}"
 
@@ -249,8 +249,8 @@ def refuse_missing_columns(
     missing = {key: column for key, column in wanted.items() if column not in table.columns}
     if 2 * len(missing) > len(wanted) and (cell := _find_data_in_header(table)):
         raise UserError(
-            f"{table.name}:1 is no header: {show(cell)} is not a column name; put a line of names "
-            f"above the rows, such as {','.join(wanted.values())}"
+            f"{table.name}:1 is not a header: {show(cell)} is not a column name; put a line of "
+            f"names above the rows, such as {','.join(wanted.values())}"
         )
     all_missing = len(missing) == len(wanted) and _has_header(table)
     for key, column in missing.items():
@@ -293,7 +293,7 @@ def adopt_names(table: Table, names: Sequence[str]) -> Table:
     renamed = {column: column for column in table.columns}
     for name in names:
         same = by_case.get(name.casefold(), [])
-        # A column that is asked for by its own name keeps it.
+        # A column that is requested by its exact name keeps it.
         if name not in table.columns and len(same) == 1 and same[0] not in names:
             renamed[same[0]] = name
     if all(column == name for column, name in renamed.items()):

@@ -1,11 +1,11 @@
-"""Who explains the hard questions: questions in, Rationales out, refused ones with their reason.
+"""Gets rationales of hard questions. Questions in; accepted and refused Rationales out.
 
 In: Questions, a teacher's config, the ledger's path. Out: one Rationale a question and attempt.
-What can go wrong ends in a UserError with every paid reply kept: a teacher that cannot do the
-work (`check_teacher`, before any model loads), a cap that is reached, an endpoint that is down.
+Errors are UserErrors, and every paid reply is kept: an unsuitable teacher (`check_teacher`, before
+any model loads), a cap that is reached, an endpoint that is down.
 """
 
-from caft.distill.forecast import CostForecast
+from caft.distill.inputs import DistillInputs
 from caft.distill.stage import (
     check_teacher,
     forecast_prompts,
@@ -14,7 +14,7 @@ from caft.distill.stage import (
 )
 
 __all__ = [
-    "CostForecast",
+    "DistillInputs",
     "check_teacher",
     "forecast_prompts",
     "forecast_rationales",

@@ -1,8 +1,8 @@
-"""Which replies may teach. Pure: a reply's text in, a Rationale with its verdict out.
+"""Accepts or refuses replies for training. Pure: a reply's text in, a Rationale and verdict out.
 
 A teacher's text ends up in the student's training rows. Whatever is not plainly a finished
 solution in plain text is refused with a reason and kept for the audit; what is merely wrapped
-(thinking blocks, a leaked end token, words after the answer) is taken off.
+around it (thinking blocks, a leaked end token, text after the answer) is removed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from caft.text.prompts import bracketed
 from caft.text.thinking import drop_thinking
 
 LARGEST_TEXT = 100_000
-"""Characters; no solution is longer, and what is gets cut off before it is kept."""
+"""Characters; no solution is longer, and longer text is cut before it is kept."""
 
 _INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")
 _CONTROL = re.compile(
@@ -43,7 +43,7 @@ _WINDOW, _STEP, _SHINGLE = 500, 100, 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What is asked of a reply; `forbidden` are the student's special tokens as text."""
+    """What a reply must fulfil; `forbidden` are the student's special tokens as text."""
 
     keep: Keep
     option_ids: OptionIds
@@ -66,10 +66,10 @@ def judge_reply(question: Question, reply: Rationale, rules: Rules) -> Rationale
 
 
 def clean_text(text: str, forbidden: Sequence[str]) -> tuple[str, str]:
-    """The text without what is merely wrapped around it, and why it is refused, if it is."""
+    """The text without its wrapping, and the reason if it is refused."""
     if len(text) > LARGEST_TEXT:
         return "", "too_large"
-    text = well_formed(text)  # half a character can be stored in no table
+    text = well_formed(text)  # no table can store half a character
     text = _INVISIBLE.sub("", text.replace("\r\n", "\n")).strip()
     text = _END_TOKEN.sub("", text).strip()
     spoken = drop_thinking(text)

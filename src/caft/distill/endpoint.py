@@ -10,7 +10,7 @@ from pathlib import Path
 
 from caft.distill.accept import judge_reply
 from caft.distill.forecast import CostForecast, forecast_cost
-from caft.distill.inputs import DistillInputs, from_reply, write_prompts
+from caft.distill.inputs import DistillInputs, from_reply
 from caft.records import Rationale
 from caft.teachers.ask import ask_all, find_replies
 from caft.teachers.config import EndpointConfig, OpenAITeacherConfig
@@ -37,14 +37,14 @@ FEW = 3
 
 def ask_endpoint(inputs: DistillInputs, teacher: OpenAITeacherConfig) -> list[Rationale]:
     """Attempt by attempt; only what was refused is asked again."""
-    prompts = write_prompts(inputs.questions, inputs.prompt, inputs.shots)
+    prompts = inputs.prompts
     by_question: list[list[Rationale]] = [[] for _ in prompts]
     texts: list[list[str]] = [[] for _ in prompts]
     asked = list(range(len(prompts)))
     for attempt in range(teacher.attempts):
         if not asked:
             break
-        requests = [_request(prompts[place], attempt) for place in asked]
+        requests = [Request(prompts[place].turns, attempt) for place in asked]
         probes = attempt == 0 and teacher.probe_replies < len(requests)
         replies = ask_all(
             requests,
@@ -68,7 +68,7 @@ def ask_endpoint(inputs: DistillInputs, teacher: OpenAITeacherConfig) -> list[Ra
 def _object_to(
     inputs: DistillInputs, teacher: OpenAITeacherConfig, replies: Sequence[TeacherReply]
 ) -> str:
-    """Why no more should be bought: the first replies are all useless, for one reason.
+    """The reason to buy no more: the first replies are all refused for one reason.
 
     Wrong answers are no such reason: a teacher may be weak.
     """
@@ -93,7 +93,7 @@ def _judge(
     question, limits = inputs.questions[place], token_limits(teacher)
     full = reply.counted and bool(limits) and reply.completion_tokens >= min(limits)
     if full and read_finish(reply.finish_reason) in (Finish.finished, Finish.unknown):
-        # Even where it ends well: nobody can tell whether a correction was to follow.
+        # It counts as cut even if it ends well: a correction might have followed.
         reply = replace(reply, finish_reason="length")
     row = from_reply(question, reply, teacher.model or "", attempt)
     return judge_reply(question, row, inputs.rules)
@@ -111,32 +111,28 @@ def _log_refusals(rationales: Sequence[Rationale]) -> None:
 
 
 def _warn_of_repeats(texts: Sequence[Sequence[str]], teacher: OpenAITeacherConfig) -> None:
-    """Asking again is money for the same words where a server does not sample."""
+    """A warning: if a server does not sample, asking again pays for the same text."""
     repeats = sum(attempts[-1] in attempts[:-1] for attempts in texts)
     if repeats > len(texts) / 2 and repeats >= FEW:
         log.warning(
-            "%d of %d refused replies came back word for word when asked for again: %s does not "
+            "%d of %d refused replies were repeated word for word when asked again: %s does not "
             "seem to sample; set teacher.attempts=1, a higher teacher.reask_temperature, or what "
-            "the server wants in teacher.extra",
+            "the server needs for that in teacher.extra",
             repeats, len(texts), teacher.model,
         )  # fmt: skip
 
 
 def _is_open(rationale: Rationale) -> bool:
-    # What the endpoint, its filter or the model refused for good they will refuse again.
+    # What the endpoint, its filter or the model refused for good is refused again.
     final = read_finish(rationale.finish_reason) is Finish.withheld
     return not rationale.accepted and not rationale.refusal.startswith("no_reply") and not final
-
-
-def _request(prompt: Prompt, attempt: int) -> Request:
-    return Request(tuple((turn.role, turn.content) for turn in prompt.messages), attempt)
 
 
 def forecast_endpoint(
     prompts: Sequence[Prompt], endpoint: EndpointConfig, ledger_path: Path
 ) -> CostForecast:
     """What the calls that the ledger does not have would cost, beside what the caps leave."""
-    prepared = (prepare(_request(prompt, 0), endpoint) for prompt in prompts)
+    prepared = (prepare(Request(prompt.turns), endpoint) for prompt in prompts)
     requests = {request.key: request for request in prepared}
     paid, seen, spent = _read_ledger(ledger_path, endpoint, list(requests.values()))
     forecast = forecast_cost(
@@ -151,7 +147,7 @@ def forecast_endpoint(
 
 
 def _describe_caps(forecast: CostForecast, endpoint: EndpointConfig, spent: Spending) -> str:
-    """What the caps leave, where that may not be enough, and prices that are missing."""
+    """What the caps leave, if that may not be enough, and prices that are missing."""
     notes = []
     if forecast.usd is None:
         notes.append(f"no run starts without {price_settings(endpoint)}")

@@ -1,7 +1,7 @@
 """What the teacher's replies would cost. Pure: no network, no ledger, only their numbers.
 
-Tokens are guessed at four characters each until the ledger has replies of the same model; from
-then on by what those took.
+Tokens are estimated at four characters each, or from replies of the same model if the ledger has
+any.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ NOTHING = Range(0.0, 0.0, 0.0)
 class CostForecast:
     """What asking `questions` questions would take; `from_ledger` of them are paid already.
 
-    Tokens and USD are for the calls still to be made, `usd` None where no price is known; `note`
+    Tokens and USD are for the calls still to be made, `usd` None if no price is known; `note`
     is for people.
     """
 

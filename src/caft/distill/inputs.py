@@ -1,4 +1,4 @@
-"""What every kind of teacher is given, and a Rationale before its verdict. Pure."""
+"""The input of every kind of teacher, and a Rationale before its verdict. Pure."""
 
 from __future__ import annotations
 
@@ -6,27 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from caft.distill.accept import Rules
+from caft.protocols import Written
 from caft.records import Question, Rationale
+from caft.teachers.config import TeacherConfig
 from caft.teachers.progress import Watcher
 from caft.teachers.replies import TeacherReply
 from caft.text.config import PromptConfig
 from caft.text.prompts import Prompt, Wanted, write_prompt
 
-
-class LocalReply(Protocol):
-    """What a local model wrote: text without special tokens, and the tokens it took."""
-
-    @property
-    def text(self) -> str: ...  # noqa: D102
-
-    @property
-    def tokens(self) -> int: ...  # noqa: D102
-
-
-Generate = Callable[[Sequence[Prompt]], Sequence[LocalReply]]
+Generate = Callable[[Sequence[Prompt]], Sequence[Written]]
 """A local model's greedy replies to chat prompts, at most `max_tokens` tokens each."""
 
 unjudged = partial(Rationale, answer=None, agrees=False)
@@ -35,23 +25,35 @@ unjudged = partial(Rationale, answer=None, agrees=False)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistillInputs:
-    """What every kind of teacher is given."""
+    """The questions, their teacher, and what every kind of teacher is given.
+
+    `forbidden` are the student's special tokens: no accepted text holds one. `generate` is the
+    loaded model of a local_model teacher. `shots` are questions with worked solutions that the
+    teacher is shown before each question; weak teachers do not end in [[...]] without.
+    """
 
     questions: Sequence[Question]
     prompt: PromptConfig
-    rules: Rules
+    teacher: TeacherConfig
     ledger_path: Path
+    forbidden: Sequence[str] = ()
     shots: Sequence[Question] = ()
     progress: Watcher | None = None
     generate: Generate | None = None
 
+    @property
+    def rules(self) -> Rules:
+        """What is asked of a reply."""
+        keep, option_ids = self.teacher.keep, self.prompt.option_ids
+        return Rules(keep=keep, option_ids=option_ids, forbidden=self.forbidden)
 
-def write_prompts(
-    questions: Sequence[Question], config: PromptConfig, shots: Sequence[Question]
-) -> list[Prompt]:
-    """The turns that ask for each question's rationale."""
-    wanted = Wanted.rationale
-    return [write_prompt(each, config, wanted, chat=True, shots=shots) for each in questions]
+    @property
+    def prompts(self) -> list[Prompt]:
+        """The turns that ask for each question's rationale."""
+        config, wanted, shots = self.prompt, Wanted.rationale, self.shots
+        return [
+            write_prompt(each, config, wanted, chat=True, shots=shots) for each in self.questions
+        ]
 
 
 def from_reply(question: Question, reply: TeacherReply, source: str, attempt: int) -> Rationale:

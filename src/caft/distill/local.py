@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from caft.distill.accept import judge_reply
-from caft.distill.inputs import DistillInputs, LocalReply, from_reply, write_prompts
+from caft.distill.inputs import DistillInputs, from_reply
 from caft.errors import UserError
 from caft.models.config import HubModelConfig
 from caft.models.fingerprint import model_fingerprint
+from caft.models.loading import load_tokenizer
 from caft.models.sources.folder import refuse_unloadable_folder
 from caft.models.sources.locate import find_model, locate_model
+from caft.protocols import Written
 from caft.records import Rationale
 from caft.teachers.config import LocalModelTeacherConfig
 from caft.teachers.ledger import Ledger
@@ -33,9 +35,9 @@ def name_model(teacher: LocalModelTeacherConfig) -> HubModelConfig:
 
 
 def check_local(teacher: LocalModelTeacherConfig, *, fetch: bool) -> None:
-    """UserError where no model is named, or it could not teach; `fetch` downloads it if missing.
+    """UserError if no model is named, or it cannot teach; `fetch` downloads it if missing.
 
-    Now, before hours are spent on scores.
+    Called before hours are spent on scores.
     """
     if not teacher.id and not teacher.path:
         raise UserError(
@@ -44,7 +46,7 @@ def check_local(teacher: LocalModelTeacherConfig, *, fetch: bool) -> None:
         )
     if teacher.path:
         if not Path(teacher.path).expanduser().is_dir():
-            raise UserError(f"teacher.path={teacher.path} is no folder; give one with a HF model")
+            raise UserError(f"teacher.path={teacher.path} is not a folder; give one with a model")
         refuse_unloadable_folder(Path(teacher.path).expanduser(), f"teacher.path={teacher.path}")
     model = name_model(teacher)
     folder = locate_model(model) if fetch and not teacher.path else find_model(model)
@@ -53,8 +55,6 @@ def check_local(teacher: LocalModelTeacherConfig, *, fetch: bool) -> None:
 
 
 def _refuse_without_template(folder: Path, teacher: LocalModelTeacherConfig) -> None:
-    from caft.models.loading import load_tokenizer
-
     if not load_tokenizer(folder, name_model(teacher)).chat_template:
         named = f"teacher.path={teacher.path}" if teacher.path else f"teacher.id={teacher.id}"
         raise UserError(
@@ -64,9 +64,9 @@ def _refuse_without_template(folder: Path, teacher: LocalModelTeacherConfig) -> 
 
 
 def write_locally(inputs: DistillInputs, teacher: LocalModelTeacherConfig) -> list[Rationale]:
-    """Batch by batch into the ledger, so that an interrupted night goes on where it stopped."""
+    """Batch by batch into the ledger, so that an interrupted run resumes where it stopped."""
     name, weights = _local_name(teacher), _weights(teacher)
-    prompts = write_prompts(inputs.questions, inputs.prompt, inputs.shots)
+    prompts = inputs.prompts
     keys = [_local_key(prompt, teacher, weights) for prompt in prompts]
     with Ledger(inputs.ledger_path, name) as ledger:
         replies = ledger.replies(keys)
@@ -88,7 +88,7 @@ def write_locally(inputs: DistillInputs, teacher: LocalModelTeacherConfig) -> li
 
 
 def _weights(teacher: LocalModelTeacherConfig) -> str:
-    """What the model is: its files, or its commit. Empty for a commit that is named already."""
+    """The model's identity: its files, or its commit. Empty if the commit is already named."""
     if not teacher.path and _COMMIT.fullmatch(teacher.revision):
         return ""
     named = name_model(teacher)
@@ -110,7 +110,7 @@ def _generate_batch(
                 completion_tokens=reply.tokens,
             ),
             attempt=0,
-            request=json.dumps(_turns(prompt)),
+            request=json.dumps(prompt.turns),
             endpoint="in process",
             usage_estimated=True,
         )
@@ -118,7 +118,7 @@ def _generate_batch(
     ]
 
 
-def _local_finish(reply: LocalReply, max_tokens: int) -> str:
+def _local_finish(reply: Written, max_tokens: int) -> str:
     # A reply of full length that closes its marker with the very last token is complete.
     ended = reply.tokens < max_tokens or reply.text.rstrip().endswith("]]")
     return "stop" if ended else "length"
@@ -129,16 +129,12 @@ def _local_name(teacher: LocalModelTeacherConfig) -> str:
 
 
 def _local_key(prompt: Prompt, teacher: LocalModelTeacherConfig, weights: str) -> str:
-    # Replies of ledgers that did not look at the weights are written again: nothing says that they
-    # are of the model that is there now, and a local model costs nothing but time.
+    # Replies of old ledgers, whose keys did not depend on the weights, are written again: they may
+    # be of another model, and a local model costs nothing but time.
     known = {"weights": weights} if weights else {}
     body = known | {
         "model": _local_name(teacher),
-        "messages": _turns(prompt),
+        "messages": prompt.turns,
         "max_tokens": teacher.max_tokens,
     }
     return digest([body, 0])
-
-
-def _turns(prompt: Prompt) -> list[list[str]]:
-    return [[turn.role, turn.content] for turn in prompt.messages]

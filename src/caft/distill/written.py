@@ -24,7 +24,7 @@ def check_worked(questions_have_rationales: bool) -> None:
     if not questions_have_rationales:
         raise UserError(
             "teacher=worked needs worked solutions and the dataset has none; name their column "
-            "(dataset.columns.rationale) or take a teacher that writes them: teacher=openai, "
+            "(dataset.columns.rationale) or use a teacher that writes them: teacher=openai, "
             "openrouter, vllm, transformers_serve, llama_cpp, local_model or file"
         )
 
@@ -47,16 +47,16 @@ def _take_worked(question: Question, inputs: DistillInputs) -> Rationale:
 
 
 def check_file(teacher: FileTeacherConfig) -> None:
-    """UserError where there is no such file."""
+    """UserError if there is no such file."""
     wanted = "give a JSONL file with question_id and text"
     if not teacher.path:
         raise UserError(f"teacher.path is not set; {wanted}")
     if not Path(teacher.path).is_file():
-        raise UserError(f"teacher.path={teacher.path} is no file; {wanted}")
+        raise UserError(f"teacher.path={teacher.path} is not a file; {wanted}")
 
 
 def write_from_file(inputs: DistillInputs, teacher: FileTeacherConfig) -> list[Rationale]:
-    """The file's rows for the questions, several rows of one question as its attempts."""
+    """The file's rows for the questions; several rows of one question are its attempts."""
     check_file(teacher)
     rows = read_rationales(Path(teacher.path or ""), f"file:{teacher.path}")
     questions = inputs.questions
@@ -100,7 +100,7 @@ def _read_row(line: str, origin: str) -> Rationale:
         row = None
     question_id = row.get("question_id") if isinstance(row, dict) else None
     if not isinstance(row, dict) or not isinstance(question_id, str | int):
-        raise UserError(f'{origin} is no row like {{"question_id": "q1", "text": "... [[B]]"}}')
+        raise UserError(f'{origin} is not a row like {{"question_id": "q1", "text": "... [[B]]"}}')
     text, finish = row.get("text"), row.get("finish_reason")
     if not isinstance(text, str):
         raise UserError(f"{origin} has no text; give the rationale as a string")

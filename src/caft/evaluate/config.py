@@ -24,9 +24,9 @@ class RoutedBy(Enum):
 
 @dataclass(kw_only=True, slots=True)
 class EvaluationConfig:
-    """`max_new_tokens` bounds a rationale; a reply that is cut there has no answer: wrong.
+    """`max_new_tokens` bounds a rationale; a reply that is cut there counts as wrong.
 
-    `batch_size` replies are written at once, which moves their logits by rounding alone
+    `batch_size` replies are written at once, which changes their logits by rounding alone
     (docs/decisions/0033-what-rounding-moves.md).
     """
 

@@ -4,28 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
+from caft.protocols import Written
 from caft.records import AnswerScore, Prediction, Question
 from caft.text.answers import answer_labels, gold_label
 from caft.text.config import PromptConfig
 from caft.text.parsing import answers_agree, parse_answer
 
 
-class Written(Protocol):
-    """What a model wrote, and the tokens it took."""
-
-    @property
-    def text(self) -> str:
-        """The reply without special tokens."""
-
-    @property
-    def tokens(self) -> int:
-        """Generated tokens, the end token included."""
-
-
 def read_reply(question: Question, reply: Written, prompt: PromptConfig) -> Prediction:
-    """The last [[...]] of the reply; one that cannot be read is wrong."""
+    """The last [[...]] of the reply; one that cannot be read counts as wrong."""
     parsed = parse_answer(reply.text, answer_labels(question, prompt.option_ids))
     return Prediction(
         question_id=question.id,
@@ -50,12 +38,12 @@ def read_single_token(score: AnswerScore) -> Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """Which questions are hard, and what it cost to know.
+    """Which questions are hard, and what it cost to decide that.
 
-    `tokens` are those generated for deciding alone, by question: one where another model's next
-    token decided, the length of a chain of thought, a judge's reply. Where the answer's own pass
-    decided (`by_own_answer`), it counts even if a rationale follows, and so does what was written
-    to decide even where the reply repeats it.
+    `tokens` are those generated only to decide, by question: one if another model's next token
+    decided, else the length of a chain of thought or of a judge's reply. If the answer's own pass
+    decided (`by_own_answer`), it counts even if a rationale follows. What was written to decide
+    also counts if the reply repeats it.
     """
 
     hard: Collection[str]
@@ -70,7 +58,7 @@ def route(
 ) -> list[Prediction]:
     """The rationale reply for the hard questions, the answer for all others.
 
-    Their tokens hold what deciding cost.
+    Their tokens include the cost of deciding.
     """
     chosen = []
     for answer, rationale in zip(answers, rationales, strict=True):
@@ -85,9 +73,24 @@ def route(
 
 
 def refit_cut(values: Mapping[str, float], hard_share: float) -> float:
-    """The value from which on `hard_share` of the rows lie: the cut for another model's entropy."""
+    """The cut for another model's entropy: `hard_share` of the rows are at or above it."""
     ordered = sorted(values.values())
     if not ordered:
         return float("inf")
     position = round((1.0 - hard_share) * len(ordered))
     return ordered[position] if position < len(ordered) else float("inf")
+
+
+def pick_best_mode(validation: Mapping[str, Sequence[Prediction]]) -> str | None:
+    """The mode that got most validation rows right; the cheaper one of equals.
+
+    Never looks at test rows: a mode chosen there would flatter the model.
+    """
+    if not validation or not all(validation.values()):
+        return None
+
+    def merit(mode: str) -> tuple[int, int]:
+        rows = validation[mode]
+        return sum(row.correct for row in rows), -sum(row.generated_tokens for row in rows)
+
+    return max(validation, key=merit)

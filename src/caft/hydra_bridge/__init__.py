@@ -1,10 +1,10 @@
 """The only place that imports Hydra or OmegaConf: overrides in, a typed RunConfig out.
 
-Hydra composes, we do the rest: every job is composed and typed before the first one runs, so a
-misspelt key in the last job of a sweep costs a second and not a night. Whatever is wrong with
-the input ends in one line on standard error and exit status 2. Jobs of a sweep run in processes
-of their own, started from frozen configs; a job table has the state of each one, and the same
-command runs what is missing.
+Hydra only composes. Every job is composed and typed before the first one runs, so a misspelt key in
+the last job of a sweep costs a second and not a night. Whatever is wrong with the input ends in one
+line on standard error and exit status 2. Jobs of a sweep run in processes of their own, started
+from frozen configs; a job table has the state of each one, and the same command runs what is
+missing.
 """
 
 from caft.hydra_bridge.command import main

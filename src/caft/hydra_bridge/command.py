@@ -1,4 +1,4 @@
-"""The front door's command line: flags, one run, many jobs, and how each of them ends."""
+"""The command line of train.py: flags, one run, many jobs, and how each of them ends."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def main(run: Run, arguments: Sequence[str] | None = None, *, start: Start = sta
 
     With -m every job goes to `start`, by default a fresh process a job.
     """
-    # In a locale without UTF-8 Python passes arguments in pieces that no file can be written with.
+    # In a locale without UTF-8, Python passes arguments with surrogates, which cannot be written to
+    # a file.
     given = [os.fsencode(argument).decode("utf-8", "replace") for argument in sys.argv[1:]]
     return end_on_signals(
         partial(_answer, run, given if arguments is None else arguments, start),
@@ -74,7 +76,7 @@ def _answer(run: Run, arguments: Sequence[str], start: Start, caught: Caught) ->
 
 def _run_command(run: Run, arguments: Sequence[str], start: Start, caught: Caught) -> int:
     parser = get_args_parser()
-    parser.error = refuse_flags  # type: ignore[method-assign]
+    parser.error = refuse_flags
     args = parser.parse_intermixed_args(arguments)
     refuse_environment_secrets(args.overrides, os.environ)  # of Hydra's own settings, too
     refuse_secret_variables(args.overrides)
@@ -91,7 +93,7 @@ def _run_command(run: Run, arguments: Sequence[str], start: Start, caught: Caugh
 def _run_once(run: Run, hydra: Hydra, name: str, overrides: list[str]) -> int:
     composed = compose_overrides(hydra, name, overrides, RunMode.RUN)
     if composed.hydra.runtime.choices.get("multirun_sweeps"):
-        raise UserError("a sweep is asked for and -m is missing; give python train.py -m ...")
+        raise UserError("this is a sweep, and -m is missing; give python train.py -m ...")
     if not composed.hydra.run.dir.strip():
         raise UserError("hydra.run.dir is empty; leave it out, or give a folder")
     config = build_run_config(without_hydra(composed))
@@ -122,10 +124,25 @@ def _run_in_folder(run: Run, composed: DictConfig) -> int:
     return guard(run, lambda: build_run_config(composed), context)
 
 
+@dataclass(frozen=True, slots=True)
+class _WhenShown:
+    """A text that is made only where a template has a place for it."""
+
+    make: Callable[[], str]
+
+    def __str__(self) -> str:
+        return self.make()
+
+
 def _show(hydra: Hydra, args: argparse.Namespace, parser: argparse.ArgumentParser) -> bool:
     """Whether a flag asked for help or for the config instead of a run; it is printed."""
     name, overrides = args.config_name, args.overrides
     if args.help:
+        # Hydra copies every config for each group that it lists, and our help lists them by itself.
+        listed = hydra.format_config_groups
+        hydra.format_config_groups = (  # type: ignore[method-assign]
+            lambda wanted, compact=True: _WhenShown(partial(listed, wanted, compact))
+        )
         hydra.app_help(name, parser, args)
     elif args.hydra_help:
         hydra.hydra_help(name, parser, args)

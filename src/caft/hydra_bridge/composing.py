@@ -25,19 +25,19 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 import caft
-from caft.errors import UserError
-from caft.hydra_bridge.error_text import did_you_mean, explain, explain_reference
+from caft.errors import UserError, did_you_mean
+from caft.hydra_bridge.error_text import explain, explain_reference
 from caft.hydra_bridge.overrides import escape_interpolation, type_overrides
 from caft.run_config import KINDS, ONE_KIND, RunConfig
 from caft.sweeps.run_folders import name_job
 from caft.teachers.secrets import refuse_environment_secrets
 
 OWN_SWEEPER = "cases"
-"""Our sweeper under a name of its own: a launcher's worker registers Hydra's `basic` once more."""
+"""Our sweeper's own name, because a launcher's worker registers Hydra's `basic` again."""
 
 
 def find_conf() -> Path:
-    """The folder of YAML files: inside an installed package, or beside src/ in the project."""
+    """The folder of YAML files: inside an installed package, or next to src/ in the project."""
     package = Path(caft.__file__).resolve().parent
     shipped = package / "conf"
     return shipped if shipped.is_dir() else package.parents[1] / "conf"
@@ -45,9 +45,9 @@ def find_conf() -> Path:
 
 @cache
 def register_schemas() -> None:
-    """One typed node a kind, as `schema/dataset/arithmetic` or, of one kind only, `schema/tuning`.
+    """One typed node a kind: `schema/dataset/arithmetic`, or `schema/tuning` for a single kind.
 
-    Group files name theirs first, and then an unknown key or a wrong type cannot be composed.
+    Group files name theirs first, so that unknown keys and wrong types cannot be composed.
     """
     store = ConfigStore.instance()
     store.store(group="hydra/sweeper", name=OWN_SWEEPER, node=SweeperConfig)
@@ -86,16 +86,16 @@ def start_hydra(args: argparse.Namespace) -> Hydra:
     if args.config_dir is not None:
         folder = Path(args.config_dir).absolute()
         if not folder.is_dir():
-            raise UserError(f"--config-dir {args.config_dir} is no folder; give one that exists")
+            raise UserError(f"--config-dir {args.config_dir} is not a folder; give one that exists")
         search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
     hydra = Hydra.create_main_hydra2("run", search_path)
-    # In the place of Hydra's own, which is registered when Hydra looks for its plugins.
+    # Replaces Hydra's own, which is registered when Hydra looks for its plugins.
     ConfigStore.instance().store(group="hydra/sweeper", name="basic", node=SweeperConfig)
     return hydra
 
 
 def name_job_folder(overrides: str, *, _root_: DictConfig) -> str:
-    """A sweep job's folder, one level below the sweep's: what sets it apart, and its digest."""
+    """A sweep job's folder, below the sweep's: its distinguishing overrides, and its digest."""
     return name_job(overrides, build_run_config(without_hydra(_root_)))
 
 
@@ -113,7 +113,7 @@ def list_options() -> str:
 
 
 def read_question(sweep: str | None) -> str:
-    """What a file of multirun_sweeps/ asks, from its header; "" for a sweep without a file."""
+    """The question in the header of a multirun_sweeps/ file; "" for a sweep without a file."""
     file = find_conf().parent / "multirun_sweeps" / f"{sweep}.yaml"
     if not file.is_file():
         return ""
@@ -139,7 +139,7 @@ def compose_overrides(
 
 
 def without_hydra(composed: DictConfig) -> DictConfig:
-    """What a run depends on."""
+    """The part of the config that a run depends on."""
     config = composed.copy()
     with open_dict(config):
         del config["hydra"]
@@ -150,7 +150,7 @@ def build_run_config(composed: DictConfig) -> RunConfig:
     """The typed config, after one more merge into the schemas.
 
     Composing alone lets `+foo=1` through; this merge does not. Raises UserError or an OmegaConf
-    error, which `explain` puts into a line.
+    error, which `explain` turns into one line.
     """
     typed = OmegaConf.structured(RunConfig)
     for group in (*KINDS, *ONE_KIND):
@@ -163,7 +163,7 @@ def build_run_config(composed: DictConfig) -> RunConfig:
 
 
 def create_resolved(values: object) -> DictConfig:
-    """Resolved values as a config, in which `${` is a sign like others."""
+    """Resolved values as a config, in which `${` has no special meaning."""
     return OmegaConf.create(_escape_dollars(values))  # type: ignore[call-overload, no-any-return]
 
 
@@ -176,7 +176,7 @@ def _escape_dollars(values: object) -> object:
 
 
 def _look_up_references(composed: DictConfig) -> object:
-    """The config with every ${...} replaced; UserError for one that leads nowhere, or in a ring."""
+    """The config with every ${...} replaced; UserError for unknown and circular references."""
     try:
         return OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException:

@@ -1,11 +1,10 @@
-"""Errors of Hydra and OmegaConf in one line: what was given, what is allowed, what was meant."""
+"""Errors of Hydra and OmegaConf in one line: what was given, what is allowed, a suggestion."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from hydra.errors import (
     ConfigCompositionException,
@@ -13,6 +12,7 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
+from omegaconf import DictConfig
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
@@ -24,7 +24,7 @@ from omegaconf.errors import (
 )
 from yaml import MarkedYAMLError
 
-from caft.errors import UserError
+from caft.errors import UserError, did_you_mean
 from caft.hydra_bridge.overrides import (
     dial_types,
     holds_text,
@@ -43,7 +43,7 @@ _GLOBAL_GROUPS = ("experiment", "multirun_sweeps")
 
 
 def explain(error: BaseException) -> str:
-    """What was given, what is allowed and, where a name is near, what was probably meant."""
+    """What was given, what is allowed and, if a name is similar, what was probably meant."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, HydraException):
@@ -52,7 +52,7 @@ def explain(error: BaseException) -> str:
         return _explain_omegaconf(error)
     if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
-        return f"{mark.name}, line {mark.line + 1}, is no YAML: {error.problem}"
+        return f"{mark.name}, line {mark.line + 1}, is not valid YAML: {error.problem}"
     return _first_line(error)
 
 
@@ -94,12 +94,12 @@ def _show_unambiguous(line: str) -> str:
 
 
 def _name_settings(key: str) -> str:
-    """What to set in place of `key`, where no setting of ours is called that or has one value."""
+    """What to set instead of `key`, if it is no setting, or one that has settings inside."""
     known = dial_types()
     owner, _, name = key.rpartition(".")
-    if not name or not any(dial.startswith(f"{owner}.") for dial in known) or not owner:
+    if not name or not any(setting.startswith(f"{owner}.") for setting in known) or not owner:
         return ""  # a group's options, a table's own names, and what is Hydra's
-    inner = [dial for dial in known if dial.startswith(f"{key}.")]
+    inner = [setting for setting in known if setting.startswith(f"{key}.")]
     if inner:
         return f"{key} holds several settings; set each of them, as in {inner[0]}=..."
     return "" if key in known else f"there is no setting {key}{did_you_mean(key, known)}"
@@ -118,8 +118,17 @@ def _explain_omegaconf(error: OmegaConfBaseException) -> str:
                 return (
                     f"{key} is wrong: {_first_line(error)}; give a list, as in {list_example(key)}"
                 )
+            if inner := _list_inner(error):
+                return f"{key} holds several settings; set each of them, as in {key}.{inner[0]}=..."
             return f"{key} is wrong: {_first_line(error)}{_what_fits(error)}"
     return _first_line(error)
+
+
+def _list_inner(error: ValidationError) -> list[str]:
+    """The settings in what was given one value: OmegaConf speaks of Python's types there."""
+    parent = error.parent_node
+    group = parent._get_node(error.key) if isinstance(parent, DictConfig) else None
+    return [str(name) for name in group] if isinstance(group, DictConfig) else []
 
 
 def explain_reference(path: str, raw: str, error: OmegaConfBaseException) -> str:
@@ -127,7 +136,7 @@ def explain_reference(path: str, raw: str, error: OmegaConfBaseException) -> str
     reason = _first_line(error)
     if "Recursive" in reason:
         return f"{path} is {_cut(raw)}, which leads back to {path} itself; give a value"
-    # OmegaConf puts its own words before those of the resolver.
+    # OmegaConf puts its own text before that of the resolver.
     reason = re.sub(r"^\w+ raised while resolving interpolation: ", "", reason).strip('"')
     literal = holds_text(path) and raw.isprintable()
     return (
@@ -177,7 +186,7 @@ def _explain_key(error: OmegaConfBaseException) -> str:
 
 
 def _name_other_kinds(group: str, key: str) -> str:
-    """Which kinds of the group do have the key: `teacher.base_url` while teacher=worked."""
+    """A hint at kinds of the group that have the key: `teacher.base_url` with teacher=worked."""
     kinds = KINDS.get(group, {}).items()
     having = [kind for kind, schema in kinds if key in schema.__dataclass_fields__]
     return f"; {group} of kind {' or '.join(having)} has it" if having else ""
@@ -199,9 +208,3 @@ def _first_line(error: BaseException) -> str:
 def _cut(line: str) -> str:
     half = _LONGEST_LINE // 2
     return line if len(line) <= _LONGEST_LINE else f"{line[:half]} ... {line[-half:]}"
-
-
-def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """A hint where one of `names` is near; empty where none is."""
-    near = difflib.get_close_matches(name, list(names), n=1)
-    return f"; did you mean {near[0]}?" if near else ""

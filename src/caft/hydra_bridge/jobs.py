@@ -1,7 +1,7 @@
-"""One job of a sweep: frozen, then run by a fresh process of its own, whatever the launcher.
+"""One job of a sweep: its config is saved, then a new process runs it, whatever the launcher.
 
-The process is started from the frozen config and not from the sweep's command line, so that
-workers that a launcher reuses carry nothing from job to job.
+The process starts from the saved config and not from the sweep's command line, so that a launcher's
+reused workers carry nothing over from one job to the next.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from caft.sweeps.stopping import (
 )
 
 _COMMAND = (sys.executable, "-m", "caft", "job")
-"""What runs the job of a folder, given as its one argument."""
+"""The command that runs the job of a folder, which is its one argument."""
 
 FROZEN = ".hydra/frozen.json"
 _ERROR = ".hydra/error.txt"
@@ -87,7 +87,7 @@ def run_job(start: Start, composed: DictConfig) -> float | None:
 
 
 def refuse_other_job(folder: Path, digest: str) -> None:
-    """UserError where a finished job of another config has taken the folder's name."""
+    """UserError if the folder holds a finished job of another config."""
     frozen = read_json(folder / FROZEN)
     there = frozen.get("digest", digest) if isinstance(frozen, dict) else digest
     if there != digest and is_finished(folder):
@@ -118,7 +118,7 @@ def _run(start: Start, composed: DictConfig, job: DictConfig, folder: Path) -> N
 
 
 def count_devices(trainer: DictConfig, *, shared: bool) -> int:
-    """How many accelerators a job must have to itself; 0 where no other job wants one."""
+    """How many accelerators a job needs for itself; 0 if no other job uses one."""
     return int(trainer.devices) if shared and trainer.accelerator != "cpu" else 0
 
 
@@ -131,7 +131,7 @@ def _report_outcome(
         reused = f"; taken from the store: {cached}" if cached else ""
         tell(f"job {folder.name}: done in {seconds:.0f} s{reused}")
     elif entry.state == job_table.RUNNING:
-        say(f"job {folder.name}: another process is running it; it is not waited for any more")
+        say(f"job {folder.name}: another process is running it; this one stops waiting")
     elif entry.state == job_table.FAILED and (console or entry.exit_status not in (1, 2)):
         # A job that shares our console has printed it already.
         message = entry.error or "failed"
@@ -207,7 +207,6 @@ def _run_frozen(run: Run, folder: Path, caught: Caught) -> int:
         folder=folder,
         overrides=tuple(frozen["overrides"]),
         config_yaml=OmegaConf.to_yaml(composed, resolve=True),
-        in_sweep=True,
         run_id=frozen["digest"],
         sweep=folder.parent.name,
     )
@@ -224,7 +223,7 @@ def _run_frozen(run: Run, folder: Path, caught: Caught) -> int:
 
 
 def _run_noted(work: Callable[[], int], frozen: _Frozen, folder: Path, caught: Caught) -> int:
-    """How it ends is in job.json before the lock is free: the starter may be dead by then."""
+    """The result is in job.json before the lock is released: the parent may be dead by then."""
     (folder / _ERROR).unlink(missing_ok=True)
     entry = job_table.begin(folder, frozen["overrides"], frozen["digest"])
     status = None

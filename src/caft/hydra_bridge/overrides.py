@@ -1,7 +1,7 @@
-"""Overrides of a command line, put into Hydra's grammar by the type of the dial that they set.
+"""Overrides of a command line in Hydra's grammar, by the type of the setting.
 
-Where only a list can be meant, commas make a list, quoted or not; where only a text can be meant,
-digits stay as they were typed. Everything else is left to Hydra.
+If the setting is a list, commas make a list, quoted or not; if it is a text, digits stay as they
+were typed. Everything else is left to Hydra.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _CLOSING = {"[": "]", "(": ")", "{": "}"}
 
 @cache
 def dial_types() -> dict[str, set[object]]:
-    """The types of every dial, by its key; several where a group's kinds differ in them."""
+    """The types of every setting, by its key; several if a group's kinds differ in them."""
     found: dict[str, set[object]] = defaultdict(set)
     schemas = [(group, kind) for group, kinds in KINDS.items() for kind in kinds.values()]
     for group, schema in [("", RunConfig), *schemas, *ONE_KIND.items()]:
@@ -52,7 +52,7 @@ def _walk(owner: str, schema: type) -> Iterator[tuple[str, object]]:
 
 
 def member_type(key: str) -> object:
-    """What the dial `key` is a list of; None where it is no list, or not always one."""
+    """The type of the members of the list `key`; None if it is no list, or not always one."""
     kinds = dial_types().get(key, set())
     kind = next(iter(kinds)) if len(kinds) == 1 else None
     return get_args(kind)[0] if get_origin(kind) is list else None
@@ -70,12 +70,12 @@ def list_example(key: str) -> str:
 
 
 def holds_text(key: str) -> bool:
-    """Whether the dial `key` is one text, whatever it looks like."""
+    """Whether the setting `key` is always one text."""
     return dial_types().get(key) == {str}
 
 
 def type_overrides(overrides: Iterable[str]) -> list[str]:
-    """The overrides as Hydra reads them, each by its dial's type."""
+    """The overrides as Hydra reads them, each by the type of its setting."""
     return [_type_override(override) for override in overrides]
 
 
@@ -83,7 +83,7 @@ def _type_override(override: str) -> str:
     head, equals, value = override.partition("=")
     key, value = head.lstrip("+"), value.strip()
     if _HALF_A_PAIR.search(override):
-        raise UserError(f"{head!a} holds bytes that are no UTF-8; rename what it names")
+        raise UserError(f"{head!a} holds bytes that are not UTF-8; rename what it names")
     if not equals or value in ("", "null"):
         return override
     if holds_text(key) and _NO_TEXT.fullmatch(value):
@@ -141,17 +141,17 @@ def quote_text(text: str) -> str:
 
 
 def escape_interpolation(text: str) -> str:
-    """`text` in which OmegaConf finds nothing to fill in; it reads it as `text` again."""
+    """`text` with escaped references: OmegaConf reads it as `text` again."""
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
 def show_form(key: str, text: str) -> str:
-    """How a shell's command line sets the dial `key` to `text`, whatever signs are in it."""
+    """How a shell's command line sets `key` to `text`, whatever characters are in it."""
     return shlex.quote(f"{key}={quote_text(text)}")
 
 
 def _split_at_commas(text: str) -> list[str]:
-    """The parts between commas that stand in no quotes and no brackets, without outer space."""
+    """The parts between commas outside of quotes and brackets, without outer space."""
     parts: list[str] = []
     start, closers, quote = 0, "", ""
     for place, sign in enumerate(text):
@@ -166,13 +166,13 @@ def _split_at_commas(text: str) -> list[str]:
         elif sign == "," and not closers:
             parts.append(text[start:place])
             start = place + 1
-    # Brackets and quotes that nothing closes are signs like others.
+    # Brackets and quotes that are not closed are ordinary characters.
     parts = text.split(",") if closers or quote else [*parts, text[start:]]
     stripped = [part.strip() for part in parts]
     return stripped if stripped[-1] else stripped[:-1]
 
 
 def _unquoted(value: str) -> str:
-    """What stands in the quotes, where one pair encloses all of it."""
+    """The text in the quotes, if one pair encloses all of it."""
     whole = re.fullmatch(r"""(["'])((?:(?!\1)[^\\]|\\.)*)\1""", value, re.DOTALL)
     return value if whole is None else whole[2].replace(f"\\{whole[1]}", whole[1]).strip()

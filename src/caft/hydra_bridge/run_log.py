@@ -1,4 +1,4 @@
-"""Hydra's logging: checked before anything runs, and run.log on a disk that may be full."""
+"""Hydra's logging: checked before anything runs; run.log may be on a full disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RunLog(logging.FileHandler):
     _warned = False
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """One line for a full disk, where logging prints a traceback a line that is lost."""
+        """One line for a full disk; logging itself would print a traceback for every lost line."""
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             super().handleError(record)
@@ -31,10 +31,10 @@ class RunLog(logging.FileHandler):
 
 
 def check_logging(composed: DictConfig, folder: Path) -> None:
-    """UserError where `hydra.job_logging`, `hydra.hydra_logging` or `hydra.verbose` is wrong.
+    """UserError if `hydra.job_logging`, `hydra.hydra_logging` or `hydra.verbose` is wrong.
 
-    Both are set up once for a trial, since only their classes know what they take. Files in
-    `folder`, the output folder that is still to be made, are not opened.
+    Both are set up once as a trial, since only their classes can check their settings. Files in
+    `folder`, the output folder that does not exist yet, are not opened.
     """
     _refuse_bad_verbose(read_verbose(composed.hydra))
     for name in ("hydra_logging", "job_logging"):
@@ -51,7 +51,7 @@ def check_logging(composed: DictConfig, folder: Path) -> None:
 def read_verbose(hydra: DictConfig) -> bool | str | list[str]:
     """`hydra.verbose` as Python's own types: true, or the names of loggers."""
     values = OmegaConf.to_container(hydra, resolve=False)
-    return values["verbose"]  # type: ignore[call-overload, index, no-any-return]
+    return values["verbose"]  # type: ignore[call-overload, index]
 
 
 def _read_settings(composed: DictConfig, name: str, folder: Path) -> dict[str, object]:
@@ -84,8 +84,8 @@ def _refuse_bad_verbose(verbose: object) -> None:
     wrong = [name for name in names if not (isinstance(name, str) and _is_logger(name))]
     if wrong:
         raise UserError(
-            f"hydra.verbose names {wrong[0]!r}, which is no logger and no installed package; give "
-            "true, false, or names such as caft.tune or [caft,openai]"
+            f"hydra.verbose names {wrong[0]!r}, which is neither a logger nor an installed "
+            "package; give true, false, or names such as caft.tune or [caft,openai]"
         )
 
 

@@ -1,4 +1,4 @@
-"""How one run ends: its exit status, and one line where somebody must act. No Hydra in here."""
+"""How one run ends: its exit status, and one line if the user must act. No Hydra here."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def guard(
     keep_error: Callable[[str], None] | None = None,
 ) -> int:
     """The exit status of a run; raises nothing but what a signal raises."""
-    whose = f"job {context.folder.name}: " if context.in_sweep else ""
+    whose = f"job {context.folder.name}: " if context.sweep else ""
     config = None
     try:
         mark_unfinished(context.folder)
@@ -44,9 +44,9 @@ def guard(
         outcome.error("%s", error)
     except Exception as error:
         refused = explain_refused_write(error, context.folder, config)
-        outcome.exception(refused or "a fault of ours")
+        outcome.exception(refused or "a bug in CAFT")
         message = refused or (
-            f"a fault of ours: {type(error).__name__}: {error}; "
+            f"a bug in CAFT: {type(error).__name__}: {error}; "
             f"its traceback is in {context.folder / 'run.log'}"
         )
         status = USER_MUST_ACT if refused else OUR_FAULT
@@ -59,9 +59,9 @@ def guard(
 def explain_refused_write(
     error: Exception, folder: Path, config: RunConfig | None = None
 ) -> str | None:
-    """One line where the system let us not write, wherever that was; else None.
+    """One line if the system refused a write, wherever that was; else None.
 
-    Rooms raise a better UserError where they know what they were writing.
+    Rooms raise a more precise UserError when they know what they were writing.
     """
     if not isinstance(error, OSError):
         return None

@@ -56,10 +56,10 @@ class JobOverrides:
 def run_sweep(
     hydra: Hydra, name: str, overrides: Sequence[str], *, run: Run, start: Start, caught: Caught
 ) -> int:
-    """Run what is missing of a sweep; 1 where a job met a fault, else 2 where the user must act.
+    """Run the missing jobs of a sweep; 1 if a job met a bug, else 2 if the user must act.
 
-    Everything is checked before the first job starts. A job that fails stops no other one. Where
-    the sweep is dry, its jobs' plans are printed and nothing is written.
+    Everything is checked before the first job starts. A job that fails does not stop the others. In
+    a dry run the plans of the jobs are printed and nothing is written.
     """
     master = _compose_sweep(hydra, name, overrides)
     if _is_dry(master):
@@ -79,18 +79,18 @@ def run_sweep(
     began = job_table.now()
     try:
         overrides_of = {job.folder: each.all for job, each in planned}
-        # With its folder: a launcher that counts from 0 again would name another one.
+        # With its folder, because a launcher that counts from 0 again would name another one.
         pinned = [
             [*overrides_of[job.folder], f"hydra.sweep.subdir='{job.folder}'"] for job in missing
         ]
         with named_command(), _launching(folder, began):
             _launch(hydra, master, start, pinned)
     except JobError as error:
-        # A sweeper that searches gives up where a trial has no value; the job table has the reason.
+        # A search ends if a trial has no value; the job table has the reason.
         say(f"the search ended early: {error}")
     except (KeyboardInterrupt, SystemExit):
         if elsewhere:
-            say("jobs in the cluster's queue go on by themselves; scancel ends them")
+            say("jobs in the cluster's queue keep running; scancel ends them")
         raise
     finally:
         caught.pass_on = None
@@ -100,7 +100,7 @@ def run_sweep(
 
 
 def _plan_sweep(hydra: Hydra, master: DictConfig, run: Run) -> int:
-    """The plan of every job, or of the first one where a search decides on the others."""
+    """The plan of every job; of the first one only if a search chooses the others."""
     configure_log(master.hydra.hydra_logging, master.hydra.verbose)
     planned = check_jobs(hydra, master)
     _print_plan(Path(master.hydra.sweep.dir), len(planned), len(planned))
@@ -119,7 +119,7 @@ def _plan_sweep(hydra: Hydra, master: DictConfig, run: Run) -> int:
 
 
 def run_dry(run: Run, config: RunConfig, composed: DictConfig) -> int:
-    """What would run, printed in this process. Raises UserError; there is no folder, and no log."""
+    """Print what would run, in this process. Raises UserError; there is no folder, and no log."""
     context = RunContext(
         folder=Path(composed.hydra.run.dir), overrides=tuple(composed.hydra.overrides.task)
     )
@@ -136,7 +136,7 @@ def _launch(hydra: Hydra, master: DictConfig, start: Start, jobs: list[list[str]
     context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(master))
     try:
         plugin = make(config=master, hydra_context=context, task_function=partial(run_job, start))
-    except Exception as error:  # whatever a class of somebody else's raises
+    except Exception as error:  # any exception of a class that is not ours
         raise UserError(
             f"hydra.{kind} cannot be used: {error}; choose one with hydra/{kind}=, and give only "
             "values that it takes"
@@ -149,9 +149,9 @@ def _launch(hydra: Hydra, master: DictConfig, start: Start, jobs: list[list[str]
 
 @contextmanager
 def _launching(folder: Path, began: str) -> Iterator[None]:
-    """UserError where a launcher or sweeper gives up before it has begun any job.
+    """UserError if a launcher or sweeper fails before it has begun any job.
 
-    Their classes take any value, and some of them look at it only when they are to work.
+    Their classes accept any value, and some check it only when they start.
     """
     try:
         yield
@@ -167,7 +167,7 @@ def _launching(folder: Path, began: str) -> Iterator[None]:
 
 
 def _compose_sweep(hydra: Hydra, name: str, overrides: Sequence[str]) -> DictConfig:
-    """The sweep's own config, its folder named, and jobs named by what sets them apart."""
+    """The sweep's own config with its folder, and with jobs named by the overrides that differ."""
     master = compose_overrides(hydra, name, overrides, RunMode.MULTIRUN)
     parsed = _parse(hydra, master.hydra.overrides.task)
     swept = [each.key_or_group for each in parsed if each.is_sweep_override()]
@@ -214,13 +214,13 @@ def check_jobs(hydra: Hydra, master: DictConfig) -> list[tuple[job_table.Job, Jo
         if same.digest != digest:
             raise UserError(
                 f"hydra.sweep.subdir gives the folder {folder} to two different jobs; leave it "
-                "out, and every job's folder is named by what sets it apart"
+                "out, and every job's folder is named by the overrides that differ"
             )
     return list(jobs.values())
 
 
 def searches(master: DictConfig) -> bool:
-    """Whether the sweeper decides on its jobs as it goes, so that none are known beforehand."""
+    """Whether the sweeper chooses jobs while it runs, so that they are not known beforehand."""
     return not str(master.hydra.sweeper._target_).endswith(f".{BasicSweeper.__name__}")
 
 
@@ -277,7 +277,7 @@ def _print_plan(folder: Path, planned: int, missing: int) -> None:
 def _conclude(folder: Path, planned: set[str], began: str) -> int:
     jobs = job_table.read_job_table(folder)
     job_table.write_job_table(folder, jobs)
-    # A search counts what it tried this time; trials of an earlier one may have failed for ever.
+    # A search counts only its own trials; those of an earlier search may have failed for good.
     jobs = [
         job for job in jobs if (job.folder in planned if planned else (job.started or "") >= began)
     ]
@@ -297,9 +297,9 @@ def _conclude(folder: Path, planned: set[str], began: str) -> int:
 
 
 def write_report(folder: Path) -> None:
-    """The sweep's own report; whatever goes wrong in it, the jobs' results are there."""
+    """The sweep's own report; an error in it does not affect the jobs' results."""
     try:
-        from caft.report.sweep import write_sweep_report  # type: ignore[import-untyped]
+        from caft.report.sweep import write_sweep_report
 
         tell(f"sweep report: {write_sweep_report(folder)}")
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The arithmetic that is faster than the libraries': attention, packing, caches, adapters, losses.
+"""Faster arithmetic than the libraries': attention, packing, caches, adapters, losses.
 
-Knows tensors and models as objects, and no config, file or tokenizer of ours.
+It uses tensors and models, but no config, file or tokenizer of ours.
 """

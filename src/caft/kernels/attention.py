@@ -3,12 +3,11 @@
 On a CPU the fused kernel of `scaled_dot_product_attention` works on one head at a time, in tiles
 too small for the matrix units: a third of the time of a pass over rows of some 200 tokens. Two
 batched products and a softmax do the same in a third of that. `QUERY_BLOCK` queries of all rows
-are computed at once, without the keys behind them; shorter rows are filled up to the longest for
-it, which costs less than products of their own. Memory grows with a row's length and
-not with its square.
+are computed at once, without the keys after them; shorter rows are padded to the longest, which
+costs less than separate products. Memory grows with a row's length and not with its square.
 
-What all rows read before their own tokens is put before each where it is short; where it is longer
-than the rows, all of them read it in one product, without copies.
+A prefix that all rows read is copied before each row if it is short; if it is longer than the rows,
+all of them read it in one product, without copies.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ KeysAndValues = tuple[torch.Tensor, torch.Tensor]
 # Queries [heads, tokens, size]; keys and values [kv_heads, tokens, size].
 Heads = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 QUERY_BLOCK = 64
-# torch's bfloat16 softmax takes what is left over of a multiple of these one number at a time.
+# torch's bfloat16 softmax processes the rest beyond a multiple of these one number at a time.
 _LANES = 32
 # Weights of longer rows would be more than what layers keep anyway.
 _LONGEST_KEPT = 512
@@ -38,11 +37,11 @@ def attend_short_rows(
     scaling: float,
     kept: list[torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """Every token sees what is `before` all rows, its own row up to itself, and nothing else.
+    """Every token sees `before`, its own row up to itself, and nothing else.
 
-    Rows lie end to end, in order of length; `before` is [1, kv_heads, tokens, size]. Out: [tokens,
+    Rows are end to end, in order of length; `before` is [1, kv_heads, tokens, size]. Out: [tokens,
     heads, size]. There are no gradients: the scores are changed in place. Blocks append their
-    weights to `kept`, if that is a list and nothing is before the rows.
+    weights to `kept`, if that is a list and `before` is empty.
     """
     query, keys, values = tokens
     shared = 0 if before is None else before[0].shape[2]
@@ -55,7 +54,7 @@ def attend_short_rows(
         before = None
     first = keys.shape[2] - rows.length
     keys, values = keys.flatten(0, 1), values.flatten(0, 1)
-    # Heads that share a key stand side by side, so that keys are never repeated.
+    # Heads that share a key are adjacent, so that keys are never repeated.
     grouped = (rows.count, rows.length, kv_heads, heads // kv_heads, size)
     queries = rows.spread(query.transpose(0, 1)).view(grouped)
     output = queries.new_empty(grouped)
@@ -82,10 +81,10 @@ def attend_trained_rows(tokens: Heads, lengths: Sequence[int], scaling: float) -
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows of given lengths, end to end in order of length, and filled up to `length`.
+    """Rows of given lengths, end to end in order of length, and padded to `length`.
 
-    With the tokens `before` them, that is the longest row rounded up to `_LANES`. `places`
-    [tokens] are where the tokens stand among the filled rows; None: nothing to fill up.
+    With the tokens `before` them, that is the longest row rounded up to `_LANES`. `places` [tokens]
+    are the positions of the tokens in the padded rows; None: no padding.
     """
 
     lengths: tuple[int, ...]
@@ -98,7 +97,7 @@ class _Rows:
         return len(self.lengths)
 
     def spread(self, tokens: torch.Tensor) -> torch.Tensor:
-        """[tokens, ...] -> [rows, length, ...], with zeros behind shorter rows."""
+        """[tokens, ...] -> [rows, length, ...], with zeros after shorter rows."""
         if self.places is not None:
             filled = tokens.new_zeros(self.count * self.length, *tokens.shape[1:])
             tokens = filled.index_copy_(0, self.places, tokens)
@@ -114,7 +113,7 @@ class _Rows:
         return tokens if self.places is None else tokens.index_select(0, self.places)
 
     def blocks(self) -> Iterator[tuple[int, int, int]]:
-        """How many rows end before the block's queries; the first of them, and the one behind."""
+        """How many rows end before the block's queries; the block's start and stop."""
         shorter, start = 0, 0
         while start < self.lengths[-1]:
             end = min(start + QUERY_BLOCK - (self.before + start) % _LANES, self.length)

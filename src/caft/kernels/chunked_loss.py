@@ -1,4 +1,4 @@
-"""The output head and the loss behind it, without logits of all trained tokens at once.
+"""The output head and the loss, without logits of all trained tokens at once.
 
 A vocabulary of 200,000 makes the logits of one long rationale the largest thing in memory, in
 two dtypes and once more for their gradient. Here they exist for a chunk of tokens at a time, and
@@ -13,17 +13,20 @@ from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import cross_entropy
 
 from caft.protocols import CausalLM
 
-# Logits that are held in float32 at a time: 64 MiB of them.
+# Logits in float32 at a time: 64 MiB of them.
 _CHUNK = 2**24
+# And rows of them, where the head is not a plain one and its logits are there already.
+_ROWS = 512
 # Settings of architectures that change the head's logits.
 _AFTER_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
 def has_plain_head(model: CausalLM) -> bool:
-    """Whether the model's logits are what one linear layer without a bias makes of its states."""
+    """Whether one linear layer without a bias makes the model's logits from its hidden states."""
     head = model.get_output_embeddings()
     changed = any(getattr(model.config, name, None) for name in _AFTER_THE_HEAD)
     return type(head) is torch.nn.Linear and head.bias is None and not changed
@@ -31,7 +34,7 @@ def has_plain_head(model: CausalLM) -> bool:
 
 @contextmanager
 def without_head(model: CausalLM) -> Iterator[None]:
-    """For the body, the model's "logits" are the hidden states that its head would read."""
+    """Within the body, the model's "logits" are the hidden states that its head would read."""
     head = model.get_output_embeddings()
     vars(head)["forward"] = lambda hidden: hidden
     try:
@@ -44,6 +47,18 @@ def summed_head_loss(model: CausalLM, hidden: torch.Tensor, labels: torch.Tensor
     """Sum of -ln p(label) in nats; hidden [trained tokens, size], labels [trained tokens]."""
     head_loss: Callable[..., torch.Tensor] = _HeadLoss.apply
     return head_loss(hidden, model.get_output_embeddings().weight, labels)
+
+
+def summed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Sum of -ln p(label) in nats; logits [trained tokens, vocabulary], labels [trained tokens].
+
+    Float32, whatever the logits are. A mean over micro-batches would weigh short ones too much;
+    the caller divides the sum by the trained tokens of the optimizer step.
+    """
+    pieces = zip(torch.split(logits, _ROWS), torch.split(labels, _ROWS), strict=True)
+    return torch.stack(
+        [cross_entropy(some.float(), truth, reduction="sum") for some, truth in pieces]
+    ).sum()
 
 
 class _HeadLoss(torch.autograd.Function):

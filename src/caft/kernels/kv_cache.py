@@ -74,7 +74,7 @@ class ReplyCache:
         return NewRows(self, tuple(rows), tuple(lengths))
 
     def put(self, layer: int, new: NewRows, key: torch.Tensor, value: torch.Tensor) -> None:
-        """Keys and values of packed prompts, each up to the column in front of the next step's."""
+        """Keys and values of packed prompts, each up to the column before the next step's."""
         if layer not in self.keys:
             _, heads, _, size = key.shape
             shape = (len(self.lengths), heads, self._capacity, size)
@@ -97,7 +97,7 @@ class ReplyCache:
             self._move(max(self.lengths))
 
     def end_step(self) -> None:
-        """Behind it: the rows in use are one token longer."""
+        """After it: the rows in use are one token longer."""
         self.column += 1
         self.lengths = [length + 1 if length else 0 for length in self.lengths]
 
@@ -128,7 +128,7 @@ class ReplyCache:
         seen = slice(self._first_column, self.column + 1)
         keys, values = self.keys[layer][:, :, seen], self.values[layer][:, :, seen]
         rows, heads, columns, size = keys.shape
-        # Heads that share a key lie side by side, so that keys are never repeated.
+        # Heads that share a key are adjacent, so that keys are never repeated.
         asked = query[0].transpose(0, 1).reshape(rows, heads, -1, size)
         shared, bias = self.prefix.length, self._bias(sliding_window)
         # Kept in float32, and scaled while they are written there.
@@ -158,20 +158,21 @@ class ReplyCache:
         """
         if sliding_window not in self._biases:
             lengths = torch.tensor(self.lengths, device=self.device)[:, None]
-            # How far each column lies behind the new token.
+            # How many tokens each column is before the new one.
             own = torch.arange(self.column - self._first_column, -1, -1, device=self.device)
             shared = torch.arange(self.prefix.length, 0, -1, device=self.device)
             behind = torch.cat([lengths + shared, own.expand(len(lengths), -1)], dim=1)
             hidden = torch.cat([torch.zeros_like(shared), own], dim=0) > lengths
             if sliding_window is not None:
                 hidden = hidden | (behind >= sliding_window)
-            dtype = torch.promote_types(self.keys[0].dtype, torch.float32)
+            (stored, *_) = self.keys.values()
+            dtype = torch.promote_types(stored.dtype, torch.float32)
             bias = torch.zeros(behind.shape, dtype=dtype, device=self.device)
             self._biases[sliding_window] = bias.masked_fill_(hidden, -torch.inf)[:, None]
         return self._biases[sliding_window]
 
     def _move(self, column: int) -> None:
-        """Let the next step's column be `column`, with free ones behind it."""
+        """Let the next step's column be `column`, with free ones after it."""
         longest = max(self.lengths)
         self._capacity = max(self._capacity, column + _ROOM)
         for tensors in (self.keys, self.values):

@@ -1,11 +1,10 @@
-"""Linear layers whose weights lie in memory as a CPU's kernels read them.
+"""Linear layers whose weights are stored in the layout that a CPU's kernels read.
 
 Ordinarily every product first brings its bfloat16 weights into the blocks that oneDNN multiplies:
 5% of the time of 2,000 tokens where caches are quiet and a fifth where they are not, and up to
 half of the time of a token that is generated alone. float32 products go to another library, which
 takes twice as long on some processors. Here weights are reordered once, layer by layer, and the
-ordinary ones given up for it: the model takes the memory that it took, but can neither be tuned
-nor saved.
+ordinary ones are released: the model needs no more memory, but can neither be tuned nor saved.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _MOST_FREED = 64 << 20
 def reorder_weights(model: CausalLM) -> None:
     """Reorder the weights of `model`, adapters and all, for inference on a CPU.
 
-    Stays as it is: everything on other devices, dtypes that the CPU has no units for, layers of
+    Unchanged are: everything on other devices, dtypes that the CPU has no units for, layers of
     other classes, weights that have a second reader (a head that is the embedding, an adapter that
     is more than LoRA), and the whole model where this torch has no such functions.
     """

@@ -1,7 +1,7 @@
 """Low-rank adapters with as few products, copies and casts as possible.
 
-peft runs an adapter beside its layer: the result is scaled, added and, where adapters are float32
-and the model is bfloat16, every activation is cast for it. Here layers and adapters are one
+peft runs an adapter separately from its layer: the result is scaled and added and, if adapters are
+float32 and the model is bfloat16, every activation is cast for it. Here layers and adapters are one
 function: the adapter's product is accumulated into the layer's, in the layer's dtype, adapters are
 cast once an optimizer step, and no gradient of a frozen weight is ever made. Layers that read the
 same activations (queries, keys and values; gate and up) run together when the first of them is

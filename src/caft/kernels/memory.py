@@ -1,4 +1,4 @@
-"""Memory of long-running passes: kept where it is used again, returned where it is not."""
+"""Memory of long-running passes: kept if it is used again, else returned to the system."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _LARGEST_KEPT_BLOCK, _MOST_KEPT = 32 << 20, 64 << 20
 def settle_cpu_memory() -> None:
     """How work on a CPU uses memory, for this process and those that it starts.
 
-    Unasked the C library returns every block of megabytes to the system, which clears it page by
-    page when the next layer wants one: a fifth of the time of a pass of 2,000 tokens in bfloat16.
-    Here it keeps some; `release_memory` still gives everything back. And torch's kernels are
-    made for every shape of a product and kept, 1,024 of them twice over, at a third of a megabyte
-    each: packs have ever new shapes, and repeat only those of one pass.
+    By default the C library returns every block of megabytes to the system, which clears it page by
+    page when the next layer needs one: a fifth of the time of a pass of 2,000 tokens in bfloat16.
+    Here it keeps some; `release_memory` still returns everything. torch also creates a kernel for
+    every shape of a product and keeps 1,024 of them, twice over, at a third of a megabyte each:
+    packs always have new shapes, and repeat only those of one pass.
     """
     for cache in _KERNEL_CACHES:
         os.environ.setdefault(cache, _KERNELS_KEPT)  # read with the first product
@@ -44,7 +44,7 @@ def settle_cpu_memory() -> None:
 def release_memory() -> None:
     """Give back what earlier stages left, so that their peaks do not add up.
 
-    Lightning leaves cycles behind, and the C library keeps freed memory: more than a gigabyte
+    Lightning leaves reference cycles, and the C library keeps freed memory: more than a gigabyte
     after a tuning stage with rows of many lengths.
     """
     gc.collect()
@@ -58,14 +58,14 @@ def return_freed_memory() -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out; CUDA, MPS and the CPU each have their own words for it."""
+    """Whether memory ran out; CUDA, MPS and the CPU each have their own message for it."""
     text = f"{type(error).__name__} {error}".lower()
     return "outofmemory" in text or any(words in text for words in _MEMORY_WORDS)
 
 
 @contextmanager
 def memory_may_end(explain: Callable[[], str]) -> Iterator[None]:
-    """UserError in the words of `explain` where memory runs out inside. Other errors pass."""
+    """UserError with the text of `explain` if memory runs out in the body. Other errors pass."""
     try:
         yield
     except RuntimeError as error:

@@ -1,7 +1,7 @@
-"""Where the rows of a pack lie, and causal attention inside each of them.
+"""The layout of a pack's rows, and causal attention inside each row.
 
 The attention function is registered with transformers under a name of its own. For a name without
-a mask function transformers builds no mask at all, which is what packing wants, and what makes it
+a mask function transformers builds no mask at all. Packing needs that, but it makes this function
 WRONG for padded batches.
 """
 
@@ -29,7 +29,7 @@ from caft.kernels.varlen import Sequences, attend_at_once, can_attend_at_once, p
 from caft.protocols import CausalLM
 
 PACKED_ATTENTION = "caft_packed"
-# What some models ask of their attention, and ours cannot do.
+# Attention features of some models that ours does not support.
 _UNSUPPORTED = {"s_aux": "sink", "softcap": "soft cap"}
 
 
@@ -52,17 +52,17 @@ class Run:
 
     @property
     def stop(self) -> int:
-        """The token behind its last."""
+        """The position after its last token."""
         return self.start + self.tokens
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the rows of a packed sequence lie: its runs, end to end.
+    """The layout of a packed sequence: its runs, end to end.
 
-    Every row reads `prefix` first. Keys and values are given to `keep` where they are wanted
-    later: those of a shared prefix, or of prompts that are going to be replied to. With `replies`
-    the sequence is the newest token of every reply instead, and each looks back over its own row.
+    Every row reads `prefix` first. Keys and values are given to `keep` if they are needed later:
+    those of a shared prefix, or of prompts before their replies. With `replies` the sequence is the
+    newest token of every reply instead, and each looks back over its own row.
     """
 
     runs: tuple[Run, ...]
@@ -78,15 +78,12 @@ class Layout:
         """Neighbouring runs with the same prefix, from one length to its double."""
         groups: list[list[Run]] = []
         for run in self.runs:
-            first, last = (groups[-1][0], groups[-1][-1]) if groups else (None, None)
-            if (
-                first is None
-                or last is None
-                or run.prefix != first.prefix
-                or not (last.length <= run.length <= 2 * first.length)
-            ):
-                groups.append([])
-            groups[-1].append(run)
+            first, last = (groups[-1][0], groups[-1][-1]) if groups else (run, run)
+            fits = last.length <= run.length <= 2 * first.length and run.prefix == first.prefix
+            if groups and fits:
+                groups[-1].append(run)
+            else:
+                groups.append([run])
         return tuple(map(tuple, groups))
 
     def sequences(self, device: torch.device) -> tuple[Sequences, ...]:
@@ -121,7 +118,8 @@ def _set_attention(model: CausalLM, name: str) -> None:
     if model.config.sub_configs:
         model.set_attn_implementation(name)
     else:
-        # That walks through all layers, milliseconds in every pass; they read this config.
+        # The model's own switch walks through all layers, milliseconds in every pass; they read
+        # this config.
         model.config._attn_implementation = name
 
 
@@ -140,11 +138,11 @@ def attend_within_rows(
 ) -> tuple[torch.Tensor, None]:
     """Causal attention inside each row. Query [1, heads, tokens, size]; key and value likewise.
 
-    Returns [1, tokens, heads, size], as transformers expects of an attention function. TypeError
-    where the model wants more of its attention than that.
+    Returns [1, tokens, heads, size], as transformers expects of an attention function. TypeError if
+    the model needs more of its attention than that.
     """
     if unknown := [name for name in _UNSUPPORTED if others.get(name) is not None]:
-        raise TypeError(f"its attention has a {_UNSUPPORTED[unknown[0]]}, which packs do not know")
+        raise TypeError(f"its attention has a {_UNSUPPORTED[unknown[0]]}, which packs do not allow")
     layer = module.layer_idx
     assert attention_mask is None
     assert isinstance(layer, int)
@@ -187,8 +185,8 @@ def _attend_groups(
     short_rows = dropout == 0 and query.device.type == "cpu" and query.dtype == torch.bfloat16
     groups = layout.groups if short_rows else tuple((run,) for run in layout.runs)
     sizes = [sum(run.tokens for run in group) for group in groups]
-    # All groups at once: in the backward pass their gradients are then laid end to end. Each by
-    # itself would have gradients of all tokens, nearly all of them zero, to be added up.
+    # All groups at once: in the backward pass their gradients are then joined end to end. Separate
+    # groups would each have gradients of all tokens, nearly all of them zero, to be added up.
     # squeeze, not [0]: its backward pass would fill and copy whole tensors.
     split = (torch.split(part.squeeze(0), sizes, dim=1) for part in tokens)
     for group, queries, keys, values in zip(groups, *split, strict=True):
@@ -237,7 +235,7 @@ def _attend_fused(
 def _read_before(
     prefix: Run | None, layout: Layout, layer: int, own: KeysAndValues
 ) -> KeysAndValues | None:
-    """Keys and values [1, kv_heads, tokens, size] that rows behind `prefix` read before their own.
+    """Keys and values [1, kv_heads, tokens, size] that rows after `prefix` read before their own.
 
     `own` are those of the pack itself.
     """
@@ -265,7 +263,7 @@ def _split_runs(tensor: torch.Tensor, runs: Sequence[Run]) -> list[torch.Tensor]
 def _mask(
     length: int, reach: int, sliding_window: int | None, device: torch.device
 ) -> torch.Tensor | None:
-    """Who sees whom, [length, reach]; None where it is plain causal attention."""
+    """The attention mask, [length, reach]; None for plain causal attention."""
     window = sliding_window if sliding_window is not None else reach
     if length == reach <= window:
         return None

@@ -1,11 +1,11 @@
 """Many rows in one forward pass, without padding and without seeing each other.
 
 Rows are laid end to end in a single sequence; positions start again in each, and attention runs
-inside each row only. Rows of equal length lie side by side, so that their attention is one
-batched product. A prefix that all rows share (instruction, solved examples) is computed once and
-its keys and values are read by every row. Rows of a pack that share more than that (a system turn
-that names their subject) form a group: its prefix lies before them in the pack and is run once
-for all of them.
+inside each row only. Rows of equal length are adjacent, so that their attention is one batched
+product. A prefix that all rows share (instruction, solved examples) is computed once and its keys
+and values are read by every row. Rows of a pack that share more than that (a system turn that names
+their subject) form a group: its prefix comes before them in the pack and is run once for all of
+them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from caft.kernels.kv_cache import SharedPrefix
 from caft.kernels.packed_attention import Layout, Run, packed_attention
 from caft.protocols import CausalLM
 
-# Where experts are chosen token by token, products come in other shapes beside another row.
+# In mixtures of experts, the shapes of products depend on the other rows in the pack.
 _SMALLEST_LEAK = 1e-4
 
 
@@ -51,13 +51,13 @@ def plan_packs(lengths: Sequence[int], most_tokens: int, most_rows: int = 256) -
     neighbours; ties keep their order, so the plan is a pure function of the lengths.
     """
     packs: list[list[int]] = []
-    room = 0
+    left = 0
     for row in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if not packs or lengths[row] > room or len(packs[-1]) == most_rows:
+        if not packs or lengths[row] > left or len(packs[-1]) == most_rows:
             packs.append([])
-            room = most_tokens
+            left = most_tokens
         packs[-1].append(row)
-        room -= lengths[row]
+        left -= lengths[row]
     return packs
 
 
@@ -123,7 +123,7 @@ def packed_logits(model: CausalLM, pack: Pack, positions: torch.Tensor) -> torch
 
 @contextmanager
 def _last_mlp_at(model: CausalLM, positions: torch.Tensor, tokens: int) -> Iterator[None]:
-    """Run the last layer's MLP at `positions` of `tokens` only: nobody reads the others."""
+    """Run the last layer's MLP at `positions` of `tokens` only: the others are not read."""
     layers = getattr(model.get_decoder(), "layers", None)
     mlp = getattr(layers[-1], "mlp", None) if layers is not None else None
     if mlp is None or len(positions) == tokens:
@@ -158,10 +158,10 @@ def compute_prefix(model: CausalLM, ids: Sequence[int], device: torch.device) ->
 
 
 def refuse_unpackable(model: CausalLM, name: str) -> None:
-    """UserError where a row of a pack depends on its neighbour, or the model takes no packs.
+    """UserError if a row of a pack depends on its neighbour, or the model does not support packs.
 
     Attention can be kept inside a row; a convolution or a state that runs along the sequence
-    (LFM2, Mamba, linear attention) cannot. Two passes of four tokens tell.
+    (LFM2, Mamba, linear attention) cannot. Two passes of four tokens show this.
     """
     neighbours, row = ([3, 4], [5, 6]), [1, 2]
     try:
@@ -180,7 +180,7 @@ def refuse_unpackable(model: CausalLM, name: str) -> None:
         return  # scoring names the question
     if float((one - other).norm() / one.norm()) > max(rounding, _SMALLEST_LEAK):
         raise UserError(
-            f"{name} lets a row of a pack feel its neighbour, as models with convolutions, "
+            f"{name} lets a row of a pack depend on its neighbour, as models with convolutions, "
             "recurrent states or linear attention do, and its scores and tuning would be wrong; "
             "give a model that has attention only"
         )

@@ -1,7 +1,7 @@
-"""RMSNorm in one function, where transformers writes it as a row of small ones.
+"""RMSNorm in one function; transformers writes it as a sequence of small ones.
 
-On CUDA torch has a kernel for it, which reads and writes every activation once. On a CPU the small
-functions fill memory with what the next one reads once; here they work in place, and the backward
+On CUDA torch has a kernel for it, which reads and writes every activation once. On a CPU each small
+function writes a temporary that the next one reads once; here they work in place, and the backward
 pass needs no more than the input and a number a token.
 """
 

@@ -1,4 +1,4 @@
-"""Rotary position embedding in one function, where transformers writes it in ten.
+"""Rotary position embedding in one function; transformers writes it in ten.
 
 Written out, both halves are copied, negated, multiplied and added in passes of their own, and so
 they are in the backward pass: a sixth of a scoring pass on an accelerator. Here a pass multiplies
@@ -61,8 +61,8 @@ def _rotate(
 def fused_rotary(model: CausalLM) -> Iterator[None]:
     """In the body the layers of `model` rotate queries and keys in one function.
 
-    Layers look the function up in the module that defines them; where that one does something
-    else, it stays.
+    Layers look the function up in the module that defines them; if that function does something
+    else, it is not replaced.
     """
     module = _module_of(model)
     usual: Rotate | None = getattr(module, _NAME, None)

@@ -1,8 +1,8 @@
-"""Which rows of a pack share how much of their beginning. Pure.
+"""Groups the rows of a pack by the prefix that they share. Pure.
 
 Prompts of one subject often start alike: instruction, solved examples, a system turn that names
-the subject. Such a prefix is run once a pack, and all rows behind it read its keys and values.
-Packs stay independent of each other, so that processes can share them or leave some out.
+the subject. Such a prefix is run once a pack, and all rows after it read its keys and values. Packs
+stay independent of each other, so that processes can share them or leave some out.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def common_prefix(rows: Sequence[Row]) -> int:
 
 
 def find_prefix_groups(rows: Sequence[Row], shortest: int = SHORTEST_PREFIX) -> list[PrefixGroup]:
-    """Every row in one group. At least one token of every row lies behind its prefix.
+    """Every row in one group. At least one token of every row comes after its prefix.
 
     In dictionary order, rows that start alike are neighbours. The order is cut wherever two
-    neighbours share less than a least length; of all least lengths, the one is taken that spares
+    neighbours share less than a least length; of all least lengths, the one is chosen that saves
     the most tokens.
     """
     order = sorted(range(len(rows)), key=lambda row: tuple(rows[row]))
@@ -58,7 +58,7 @@ def find_prefix_groups(rows: Sequence[Row], shortest: int = SHORTEST_PREFIX) -> 
 def plan_grouped_packs(
     rows: Sequence[Row], groups: Sequence[PrefixGroup], most_tokens: int, most_rows: int
 ) -> list[list[PrefixGroup]]:
-    """Packs of groups, within the budget of tokens; a group may go on in the next pack.
+    """Packs of groups, within the budget of tokens; a group may continue in the next pack.
 
     A row that is longer than the budget gets a pack of its own.
     """
@@ -80,13 +80,13 @@ def plan_grouped_packs(
 
 
 def _best_cut(shared: Sequence[int], shortest: int) -> int:
-    """The least length, `shortest` or more, that spares most tokens; of equals the lowest.
+    """The least length, `shortest` or more, that saves most tokens; of equal ones the smallest.
 
     Neighbours are joined from the longest shared length down: then every join costs the same,
     whatever the number of lengths.
     """
     best, best_spared, spared = shortest, 0, 0
-    # By each end of a stretch of joined neighbours: its other end, and what it spares.
+    # By each end of a stretch of joined neighbours: its other end, and the tokens it saves.
     stretches: dict[int, tuple[int, int]] = {}
     places = sorted(range(len(shared)), key=shared.__getitem__, reverse=True)
     for least, joined in groupby(places, key=shared.__getitem__):
@@ -96,7 +96,7 @@ def _best_cut(shared: Sequence[int], shortest: int) -> int:
             before, after = stretches.pop(place, None), stretches.pop(place + 1, None)
             first = place if before is None else before[0]
             last = place + 1 if after is None else after[0]
-            # All rows of a stretch but one are spared its shortest shared length.
+            # All rows of a stretch but one save its shortest shared length.
             now = least * (last - first)
             spared += now - sum(each[1] for each in (before, after) if each is not None)
             stretches[first], stretches[last] = (last, now), (first, now)

@@ -1,9 +1,9 @@
 """Causal attention of all rows of a pack in one call, on CUDA.
 
-`scaled_dot_product_attention` wants rows of one length: a call for every length is a hundred
+`scaled_dot_product_attention` needs rows of one length: a call for every length is a hundred
 launches a layer, and the device waits for the next one most of the time. torch's kernel for
-sequences of variable length (from 2.11 on, bfloat16, Ampere or newer) takes them as they lie.
-What a row reads before its own tokens is laid before them in a copy of the keys and values.
+sequences of variable length (from 2.11 on, bfloat16, Ampere or newer) takes packed rows directly.
+The prefix that a row reads is placed before its own tokens, in a copy of the keys and values.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ Row = tuple[range, range]
 class Sequences:
     """Rows that are attended in one call, of `tokens` tokens.
 
-    `queries` and `keys` [rows + 1] are where those of every row start, and where the last one
-    ends. `sources` [keys] are the tokens that keys come from, of the prefix and then of the pack;
-    None where every row reads itself and nothing else.
+    `queries` and `keys` [rows + 1] are the start of every row, and the end of the last one.
+    `sources` [keys] are the tokens that keys come from, of the prefix and then of the pack; None
+    if every row reads itself and nothing else.
     """
 
     tokens: int
@@ -45,7 +45,7 @@ class Sequences:
 
 
 def plan_sequences(rows: Sequence[Row], prefix: int, device: torch.device) -> tuple[Sequences, ...]:
-    """Calls for `rows`, whose own tokens lie end to end."""
+    """Calls for `rows`, whose own tokens are end to end."""
     copies = prefix > 0 or any(before for before, _ in rows)
     parts = _parts(rows, prefix) if copies else [rows]
     return tuple(_plan(part, prefix, device, copies=copies) for part in parts)
@@ -118,7 +118,7 @@ def attend_at_once(
     attend = partial(
         varlen_attn, scale=scaling, window_size=(-1 if window is None else window - 1, 0)
     )
-    if "enable_gqa" in _parameters():  # 2.11 has no such switch and always does it
+    if "enable_gqa" in _parameters():  # 2.11 has no such parameter and always does it
         attend = partial(attend, enable_gqa=tokens[0].shape[0] != tokens[1].shape[0])
     query, key, value = (part.transpose(0, 1) for part in tokens)
     in_parts = len(sequences) > 1
@@ -132,6 +132,6 @@ def attend_at_once(
         )
         places = part.queries, part.keys, part.most_queries, part.most_keys
         output = attend(own, keys, values, *places)
-        assert isinstance(output, torch.Tensor)  # further results were not asked for
+        assert isinstance(output, torch.Tensor)  # further results were not requested
         outputs.append(output)
     return torch.cat(outputs) if in_parts else outputs[0]

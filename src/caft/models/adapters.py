@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from caft.errors import UserError
-from caft.kernels.lora import fuse_lora, has_fused_lora
 from caft.models.loading import quiet_transformers
 from caft.protocols import CausalLM
 
@@ -25,7 +24,7 @@ BASE_MODEL = "base_model.json"
 
 
 class BaseModel(TypedDict):
-    """What an adapter has to know of its base model: hub id or path, commit and contents."""
+    """What is recorded of an adapter's base model: hub id or path, commit and contents."""
 
     id: str
     revision: str | None
@@ -44,9 +43,11 @@ def add_lora(
 ) -> CausalLM:
     """`model` with new adapters on `modules`, or on all linear layers but the output head.
 
-    Draws on torch's global generator. UserError where a module name fits nothing.
+    Draws on torch's global generator. UserError if a module name matches nothing.
     """
     from peft import LoraConfig, get_peft_model
+
+    from caft.kernels.lora import fuse_lora
 
     config = LoraConfig(
         r=r,
@@ -73,9 +74,11 @@ def compute_in_weights_dtype(model: CausalLM, dtype: torch.dtype | None = None) 
 
     Full tuning keeps float32 weights of a model that multiplies in bfloat16. Adapters keep
     float32 weights too, since an update of a thousandth is lost in bfloat16; under autocast they
-    are cast, once a pass. Fused adapters cast by themselves.
+    are cast, once a pass. Fused adapters do their own casts.
     """
     import torch
+
+    from caft.kernels.lora import has_fused_lora
 
     if (dtype or model.dtype) != torch.bfloat16 or has_fused_lora(model):
         yield
@@ -86,10 +89,10 @@ def compute_in_weights_dtype(model: CausalLM, dtype: torch.dtype | None = None) 
 
 @contextmanager
 def keep_activations(model: CausalLM) -> Iterator[None]:
-    """Adapters do not copy activations to their own float32, as peft would have it.
+    """Within the body, adapters do not copy activations to float32, as peft would.
 
-    To be held until the backward pass is done: checkpointed layers run again there, and must do
-    the same.
+    The body must include the backward pass: checkpointed layers run again there, and must do the
+    same.
     """
     if not hasattr(model, "peft_config"):
         yield
@@ -114,13 +117,15 @@ def prepare_checkpointing(model: CausalLM) -> None:
 
 
 def load_adapter(model: CausalLM, folder: Path, *, trainable: bool = False) -> CausalLM:
-    """`model` with the adapter that `folder` holds; UserError where it does not fit the model."""
+    """`model` with the adapter that `folder` holds; UserError if it does not fit the model."""
     from peft import PeftModel
+
+    from caft.kernels.lora import fuse_lora
 
     _refuse_other_shapes(model, folder)
     adapted = PeftModel.from_pretrained(model, folder, is_trainable=trainable)
     for config in adapted.peft_config.values():
-        # A hub id here would have peft look it up there whenever the adapter is saved.
+        # With a hub id here, peft would look it up on the hub whenever the adapter is saved.
         config.base_model_name_or_path = model.name_or_path
     fused: CausalLM = adapted
     fuse_lora(fused)
@@ -143,7 +148,7 @@ def _refuse_other_shapes(model: CausalLM, folder: Path) -> None:
             if given != size:
                 raise UserError(
                     f"the adapter in {folder} is one for another base model: its layer {layer} "
-                    f"wants {attribute}={size}, and this model has {given}; name the model it was "
+                    f"needs {attribute}={size}, and this model has {given}; name the model it was "
                     "trained on, or another adapter"
                 )
 
@@ -160,7 +165,7 @@ def save_tuned(model: CausalLM, folder: Path, *, dtype: torch.dtype, base: BaseM
     path = folder / ADAPTER_CONFIG
     config = json.loads(path.read_text(encoding="utf-8"))
     config.update(base_model_name_or_path=base["id"], revision=base["revision"])
-    # peft keeps the names as a set, whose order is another one in every process.
+    # peft keeps the names as a set, whose order differs from process to process.
     if isinstance(config["target_modules"], list):
         config["target_modules"].sort()
     path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
@@ -169,7 +174,7 @@ def save_tuned(model: CausalLM, folder: Path, *, dtype: torch.dtype, base: BaseM
 
 @contextmanager
 def disk_errors_as_such() -> Iterator[None]:
-    """The system's OSError, where safetensors raises an error of its own instead."""
+    """The system's OSError, from an error that safetensors raises instead."""
     from safetensors import SafetensorError
 
     try:
@@ -183,9 +188,9 @@ def disk_errors_as_such() -> Iterator[None]:
 
 
 def refuse_other_base(folder: Path, base: BaseModel) -> None:
-    """UserError where `folder` is no adapter, or one for another base model.
+    """UserError if `folder` is no adapter, or one for another base model.
 
-    An adapter of ours knows its base model's fingerprint, any other its name at most.
+    An adapter of ours records its base model's fingerprint, any other its name at most.
     """
     if not is_adapter(folder) or not (folder / ADAPTER_WEIGHTS).is_file():
         raise UserError(
@@ -199,7 +204,7 @@ def refuse_other_base(folder: Path, base: BaseModel) -> None:
     else:
         config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         name = config.get("base_model_name_or_path") or base["id"]
-        # A folder's name tells nothing; a hub id has one slash.
+        # A folder's path does not identify a model; a hub id has one slash.
         fits = name.count("/") != 1 or name == base["id"]
     if not fits:
         raise UserError(
@@ -226,6 +231,6 @@ def count_parameters(model: CausalLM) -> tuple[int, int]:
 
 
 def _numbers_in(weight: torch.nn.Parameter) -> int:
-    # bitsandbytes packs a weight's 4-bit numbers into bytes and keeps its shape beside them.
+    # bitsandbytes packs a weight's 4-bit numbers into bytes and keeps its shape separately.
     state = getattr(weight, "quant_state", None)
     return math.prod(state.shape) if state is not None else weight.numel()

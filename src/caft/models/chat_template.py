@@ -1,10 +1,11 @@
-"""What a model's chat template makes of turns. Every prompt of every stage passes through here.
+"""Renders turns with a model's chat template, for every prompt of every stage.
 
 Three things can spoil it:
 - A template may open a thinking span whatever its switches say, or leave the reply's own mark to
-  the model (gpt-oss: `<|channel|>final<|message|>`). The next token is then no answer, and a
-  trained reply lies inside the span. The span is closed, in the template's own form if it has one.
-- A clock or a draw makes the same question another text tomorrow: both are pinned.
+  the model (gpt-oss: `<|channel|>final<|message|>`). The next token is then not an answer, and a
+  trained reply would be inside the span. The span is closed, in the template's own form if it has
+  one.
+- A clock or a random draw changes the text of the same question from day to day: both are pinned.
 - It is a program from outside: it may raise anything, lose turns, or never end.
 """
 
@@ -31,10 +32,10 @@ from caft.text.thinking import (
 )
 
 TEMPLATE_DATE = datetime(2024, 7, 26, 12)
-"""The date that templates get: the one that Llama 3's falls back on."""
+"""The date that templates get: the default of Llama 3's template."""
 
 SECONDS_ALLOWED = 20.0
-"""For the first text that a template makes; an honest one takes milliseconds."""
+"""For the first text that a template makes; an ordinary one takes milliseconds."""
 
 _QUESTION, _REPLY, _OTHER = "caft probe", "caft reply", "another text"
 _LONGEST_ENDING = 200
@@ -66,7 +67,7 @@ def has_working_template(tokenizer: Tokenizer) -> bool:
 
 
 def template_switches(*, thinking: bool = False) -> dict[str, bool | str]:
-    """What chat templates get besides the turns; whoever serves the model must pass the same.
+    """What chat templates get besides the turns; a server of the model must pass the same.
 
     A clock would make scores depend on the day, and an open thinking span would hold the answer's
     position.
@@ -75,13 +76,13 @@ def template_switches(*, thinking: bool = False) -> dict[str, bool | str]:
 
 
 def pinned_date(tokenizer: Tokenizer) -> str | None:
-    """The date that the template gets, as ISO 8601; None where its text depends on none."""
+    """The date that the template gets, as ISO 8601; None if its text depends on no date."""
     reads = _reads_clock(_template_text(tokenizer))
     return TEMPLATE_DATE.date().isoformat() if reads else None
 
 
 def reply_bridge(tokenizer: Tokenizer) -> str | None:
-    """What is put between the template's own ending and a reply; None for most models."""
+    """The text between the template's own ending and a reply; None for most models."""
     for has_system in (False, True):  # one of them may be refused
         with suppress(UserError):
             return _study(tokenizer, _template_text(tokenizer), has_system, False).bridge or None
@@ -95,9 +96,9 @@ def render_turns(
     thinking: bool = False,
     closed: bool = True,
 ) -> str:
-    """The text of the turns, up to where the reply's own words begin.
+    """The text of the turns, up to where the reply's own text begins.
 
-    With `thinking`, or not `closed`, a span that the template opens stays open. UserError where
+    With `thinking`, or not `closed`, a span that the template opens stays open. UserError if
     the template refuses the turns, loses one, does not end, or opens what cannot be closed.
     """
     has_system = bool(turns) and turns[0]["role"] == "system"
@@ -107,13 +108,13 @@ def render_turns(
         return rendered
     if rendered.endswith(form.ending):
         return rendered + form.bridge
-    # A few templates read the turns' words for switches, such as /think.
+    # A few templates look for switches in the turns' text, such as /think.
     ending = rendered[-_LONGEST_ENDING:]
     return rendered + (_close(ending, "", tokenizer) if opens_thinking(ending) else "")
 
 
 def render_closed_turn(tokenizer: Tokenizer) -> str:
-    """What the template writes behind the reply of an assistant's turn."""
+    """What the template writes after the reply of an assistant's turn."""
     turns = [_turn("user", _QUESTION), _turn("assistant", _REPLY)]
     rendered = _apply(tokenizer, turns, add_generation_prompt=False, thinking=False)
     return rendered.rpartition(_REPLY)[2] if _REPLY in rendered else ""
@@ -121,12 +122,12 @@ def render_closed_turn(tokenizer: Tokenizer) -> str:
 
 @lru_cache(maxsize=64)
 def _study(tokenizer: Tokenizer, template: str, has_system: bool, thinking: bool) -> _Form:
-    """Known once for every template, before the first prompt is made with it."""
+    """Computed once for every template, before the first prompt is made with it."""
     try:
         form = within(SECONDS_ALLOWED, lambda: _probe(tokenizer, has_system, thinking))
     except TimeoutError:
         raise UserError(
-            f"the model's chat template has not ended after {SECONDS_ALLOWED:g} s; take another "
+            f"the model's chat template has not ended after {SECONDS_ALLOWED:g} s; use another "
             "one, or dataset.prompt.style=completion"
         ) from None
     if _reads_clock(template):
@@ -162,7 +163,7 @@ def _probe(tokenizer: Tokenizer, has_system: bool, thinking: bool) -> _Form:
 
 
 def _before_reply(tokenizer: Tokenizer, roles: Sequence[str]) -> str:
-    """What the template itself writes between a question and a reply; empty where unknown."""
+    """What the template itself writes between a question and a reply; empty if unknown."""
     turns = [*(_turn(role, _QUESTION) for role in roles), _turn("assistant", _REPLY)]
     try:
         whole = _apply(tokenizer, turns, add_generation_prompt=False, thinking=False)
@@ -173,15 +174,15 @@ def _before_reply(tokenizer: Tokenizer, roles: Sequence[str]) -> str:
 
 
 def _close(ending: str, before_reply: str, tokenizer: Tokenizer) -> str:
-    """The text that leads from a prompt's `ending` to the words of a reply; mostly empty.
+    """The text between a prompt's `ending` and a reply's own text; mostly empty.
 
     It is what the template's own turns have before a reply, beyond the `ending`.
-    UserError where a thinking span would stay open.
+    UserError if a thinking span would stay open.
     """
     marks = [mark for mark in tokenizer.get_added_vocab() if mark.strip()]
     shared = _shared_length(ending, before_reply, marks)
     ahead, left = before_reply[shared:], ending[shared:]
-    # White space, such as before every reply of Mistral's, is left to the model as it was.
+    # White space, as before every reply of Mistral, is left to the model.
     leads_on = bool(find_marks(ahead)) or any(mark in ahead for mark in marks)
     leads_on = leads_on and find_open_mark(ahead) is None
     opened = find_open_mark(ending)
@@ -194,7 +195,7 @@ def _close(ending: str, before_reply: str, tokenizer: Tokenizer) -> str:
 
 
 def _shared_length(ending: str, before_reply: str, marks: Sequence[str]) -> int:
-    """Characters that both begin with, without the front half of a mark."""
+    """The common beginning of both texts, without a partial mark at its end."""
     pairs = enumerate(zip(ending, before_reply, strict=False))
     most = min(len(ending), len(before_reply))
     length = next((place for place, (one, other) in pairs if one != other), most)
@@ -208,14 +209,15 @@ def _shared_length(ending: str, before_reply: str, marks: Sequence[str]) -> int:
 
 def _closing_of(opened: str, ending: str, marks: Sequence[str]) -> str:
     known = [mark for mark in closing_marks(opened) if mark in marks]
-    # Written as text, a span is closed by text; a token needs one that the model has learnt.
+    # A span that is opened by text is closed by text; one opened by a token needs a closing token
+    # that the model has learnt.
     as_text = is_plain_tag(opened) or (opened not in marks and "|" not in opened)
     if not known and (as_text or opened.startswith("<|channel|>")):
         known = [closing_marks(opened)[0]]
     if not known:
         raise UserError(
             f"the model's chat template opens a thinking span with {opened!r} in any case, "
-            "and the tokenizer has no mark that closes it, so no answer can be read there; take a "
+            "and the tokenizer has no mark that closes it, so no answer can be read there; use a "
             "chat template with enable_thinking (chat_template.jinja in the model's folder), or "
             "dataset.prompt.style=completion"
         )
@@ -268,7 +270,7 @@ def _lost(role: str) -> UserError:
     }
     return UserError(
         f"the model's chat template leaves out the {role} turn: it writes the same text whatever "
-        f"stands there; take {way_out[role]}"
+        f"it contains; use {way_out[role]}"
     )
 
 
@@ -286,7 +288,7 @@ def _turn(role: str, content: str) -> dict[str, str]:
 
 
 def _write_pinned_clock() -> str:
-    """Jinja that shadows `strftime_now`: transformers lets no function of ours into templates."""
+    """Jinja that replaces `strftime_now`: transformers passes no function of ours to templates."""
     values = {"%%": "\0"}
     for letter in _DIRECTIVES:
         for flag in ("", "-"):

@@ -1,4 +1,4 @@
-"""Which student: one config class a kind of model."""
+"""The models' settings: one config class for each kind of source."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Architecture(Enum):
 
 @dataclass(kw_only=True, slots=True)
 class ModelConfig:
-    """What every model shares. `path` is a local folder that is taken instead of the source.
+    """What every model shares. `path` is a local folder that is used instead of the source.
 
     `revision` is a commit of the hub repository.
     """
@@ -65,7 +65,7 @@ class EmbeddedModelConfig(ModelConfig):
 
 @dataclass(kw_only=True, slots=True)
 class TinyModelConfig(ModelConfig):
-    """A randomly initialised model of some 200,000 parameters, for tests and dry practice.
+    """A randomly initialised model of some 200,000 parameters, for tests and practice.
 
     `cache` is where it is written once (default: the user's cache folder).
     """

@@ -1,4 +1,4 @@
-"""Prompts and replies as token ids, with care at the seam between the two.
+"""Prompts and replies as token ids, and the check that no token spans both.
 
 Prompt and reply are always tokenised as one text, and the prompt's ids are what the two have in
 common with the prompt alone; a tokenizer that merges across the seam is refused, never patched.
@@ -25,7 +25,7 @@ _ONE_TOKEN = {
     False: "give a dataset.answer_set of single letters or digits and write the answers so, or "
     "set dataset.answer_set=[] for free text",
 }
-"""What to do where an option's id, or a member of an answer set, is several tokens."""
+"""The advice if an option's id, or a member of an answer set, is several tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class AnswerPrompt:
 
 
 def uses_chat_template(style: PromptStyle, tokenizer: Tokenizer) -> bool:
-    """Whether prompts take the chat template; UserError where one is wanted and there is none."""
+    """Whether prompts use the chat template; UserError if it is required and there is none."""
     if style is PromptStyle.chat and not has_chat_template(tokenizer):
         raise UserError(
             "dataset.prompt.style is chat, but the model's tokenizer has no chat template; "
@@ -49,7 +49,7 @@ def uses_chat_template(style: PromptStyle, tokenizer: Tokenizer) -> bool:
 def render_prompt(
     prompt: Prompt, tokenizer: Tokenizer, *, thinking: bool = False, closed: bool = True
 ) -> str:
-    """The exact text the model reads, up to where the reply's own words begin.
+    """The exact text the model reads, up to where the reply's own text begins.
 
     `thinking` asks templates to open a thinking span; one that opens it unasked is left open
     where the prompt is not to be `closed`. UserError as in `render_turns`.
@@ -78,8 +78,8 @@ def token_pieces(ids: Sequence[int], tokenizer: Tokenizer) -> tuple[str, ...]:
     """
     pieces, start, known = [], 0, ""
     for end in range(1, len(ids) + 1):
-        # A few tokens back are enough for spaces and broken characters; all of them would make
-        # a long reply quadratic.
+        # A few tokens back are enough for spaces and broken characters; to decode all of them would
+        # be quadratic for a long reply.
         text = tokenizer.decode(ids[start:end], clean_up_tokenization_spaces=False)
         broken = text.endswith("\ufffd") and end < len(ids)
         pieces.append("" if broken else text[len(known) :])
@@ -96,7 +96,7 @@ def encode_answer_prompt(
 
     The labels are found in context: each of them follows the prompt in turn, and what they have in
     common is the prompt. A tokenizer that writes " 5" as a space and a digit thus keeps the space
-    on the prompt's side. UserError where a label is not exactly one token of its own, or merges
+    on the prompt's side. UserError if a label is not exactly one token of its own, or merges
     with the prompt's end; `listed` says whether labels are ids of options or an answer set.
     """
     rendered = render_prompt(prompt, tokenizer)
@@ -126,7 +126,7 @@ def encode_reply(
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Token ids of the prompt and of the reply that follows it, tokenised as one text.
 
-    The reply's text never has special tokens. UserError where the two merge at the seam.
+    The reply's text never has special tokens. UserError if the two merge at the seam.
     """
     rendered = render_prompt(prompt, tokenizer)
     texts = [rendered, rendered + prompt.joiner + harmless(reply, tokenizer)]
@@ -152,7 +152,7 @@ def end_of_turn(tokenizer: Tokenizer, *, chat: bool) -> int:
         if ids and tokenizer.convert_ids_to_tokens(ids[0]) in special_tokens(tokenizer):
             return int(ids[0])
     if tokenizer.eos_token_id is None:
-        raise UserError("the tokenizer has no end-of-text token; give a model whose tokenizer has")
+        raise UserError("the tokenizer has no end-of-text token; give a model that has one")
     return int(tokenizer.eos_token_id)
 
 
@@ -166,7 +166,7 @@ def harmless(text: str, tokenizer: Tokenizer) -> str:
     return text
 
 
-@lru_cache(maxsize=16)  # every turn of every prompt asks, and nobody adds tokens to a loaded one
+@lru_cache(maxsize=16)  # called for every turn; a loaded tokenizer gets no new tokens
 def special_tokens(tokenizer: Tokenizer) -> tuple[str, ...]:
     """Every text that the tokenizer reads as a special token, longest first."""
     added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}

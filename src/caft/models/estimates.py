@@ -27,8 +27,8 @@ def estimate_complexity(
     `answer_entropy` is H = -sum p ln p over the FULL vocabulary (paper, section on the
     single-token entropy; not renormalised to the options). `option_entropy` renormalises to the
     row's labels, `option_mass` is their share of the probability; both are None for free text,
-    which has no labels. Rows are read together, since an accelerator waits for every number that
-    is asked for by itself.
+    which has no labels. Rows are read together, since an accelerator waits for every number that is
+    read alone.
     """
     most = _CHUNK if logits.device.type == "cpu" else _CHUNK_ELSEWHERE
     rows = max(1, most // logits.shape[1])

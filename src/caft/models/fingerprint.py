@@ -1,4 +1,4 @@
-"""What a model is, in sixteen hexadecimal digits."""
+"""Identifies a model by sixteen hexadecimal digits."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def model_files(config: ModelConfig) -> tuple[str, ...]:
 def model_fingerprint(folder: Path, config: ModelConfig) -> str:
     """Changes whenever the model or its tokenizer would reply otherwise; dtype is not in it.
 
-    Hub models: id and commit (the snapshot folder bears its name). All others: the contents of
-    their files, some 1 s a GB, so that a folder with other contents is a new model.
+    Hub models: id and commit (the name of the snapshot folder). All others: the contents of their
+    files, some 1 s a GB, so that a folder whose contents changed is a new model.
     """
     if isinstance(config, HubModelConfig) and config.path is None:
         return hashlib.sha256(f"{config.id}@{folder.name}".encode()).hexdigest()[:16]

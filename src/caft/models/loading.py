@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:
-    """The tokenizer that `folder` holds. Raises UserError where it cannot be read."""
+    """The tokenizer that `folder` holds. Raises UserError if it cannot be read."""
     from transformers import AutoTokenizer
 
     try:
@@ -42,7 +42,7 @@ def _refuse_tokens_without_weights(tokenizer: Tokenizer, folder: Path) -> None:
     if not isinstance(size, int) or not size:
         return
     outside = [token for token, number in tokenizer.get_vocab().items() if number >= size]
-    # A special token that nothing writes may lie outside, as the image's does in Gemma 3 (1B).
+    # An unused special token may be outside the vocabulary, as the image token of Gemma 3 (1B) is.
     written = {str(token) for token in tokenizer.special_tokens_map.values()}
     special = {str(one) for one in tokenizer.added_tokens_decoder.values() if one.special}
     template = str(tokenizer.chat_template or "")
@@ -63,9 +63,9 @@ def load_model(
     """The causal LM that `folder` holds, in the config's dtype, on `device`, in eval mode.
 
     With `four_bits` its linear layers are quantised to NF4 (bitsandbytes, CUDA only). UserError
-    where the folder cannot be loaded, such as an architecture whose code lies in the folder while
-    trust_remote_code is off, or where weights do not fit config.json: missing, of other shapes,
-    or of no use to the model.
+    if the folder cannot be loaded, such as an architecture whose code is in the folder while
+    trust_remote_code is off, or if weights do not fit config.json: missing, of other shapes, or
+    unused by the model.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
@@ -96,8 +96,8 @@ def load_model(
         raise _unloadable("model", folder, error) from error
     missing = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
     _refuse_unfit_weights(folder, missing, report["unexpected_keys"])
-    # Lightning and peft ask the model by old names, for as long as it lives, and we switch
-    # checkpointing on by the one that every version 5 has.
+    # Lightning and peft use deprecated names of the model throughout, and we switch checkpointing
+    # on by the name that every version 5 has.
     warnings.filterwarnings("ignore", message=r"`\w*gradient_checkpointing\w*` is deprecated")
     loaded: CausalLM = model.eval()
     fuse_rms_norms(loaded)
@@ -155,7 +155,7 @@ def _refuse_unfit_weights(folder: Path, missing: Iterable[str], unexpected: Iter
             f"the model in {folder} lacks weights of the shape that config.json asks for "
             f"({len(random)}, such as {random[0]}); save config and weights together again"
         )
-    # What the architecture itself declares to be of no use is not in the report.
+    # Weights that the architecture itself declares to be unused are not in the report.
     unused = list(without_buffers(unexpected))
     if unused:
         raise UserError(explain_unused(f"the model in {folder}", unused))
@@ -165,7 +165,7 @@ def _refuse_unfit_weights(folder: Path, missing: Iterable[str], unexpected: Iter
 def quiet_transformers() -> Iterator[None]:
     """Loading and saving in the body print nothing: no bars, no tables of warnings.
 
-    What matters in them becomes one line of ours, which must stand alone.
+    What matters in them becomes one line of ours, which must be clear on its own.
     """
     from tqdm import tqdm
     from transformers.utils import logging
@@ -180,7 +180,7 @@ def quiet_transformers() -> Iterator[None]:
     finally:
         tqdm.__init__ = open_bar
         logging.set_verbosity(before)
-        # It also switched off the bars of downloads, which people want to see.
+        # It also switched off the progress bars of downloads, which are wanted.
         logging.enable_progress_bar()
 
 

@@ -1,4 +1,4 @@
-"""The tokenizer and generation config beside weights, so that others end replies where we do.
+"""Writes the tokenizer and generation config next to weights, so that servers end replies as we do.
 
 A model is trained to end a reply with its template's token. Other programs read that from the
 generation config, or from the tokenizer's EOS, and the base model's may name another token: the
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 _SAMPLING = (
     "temperature", "top_p", "top_k", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff",
 )  # fmt: skip
-# They would forbid the end token for as long, even behind an answer of one token. Zero and not left
-# out: `generate` takes what a config leaves out from the base model's own.
+# They would forbid the end token for that many tokens, even after an answer of one token. Zero and
+# not left out: `generate` takes what a config leaves out from the base model's own.
 _FORBID_THE_END = ("min_length", "min_new_tokens")
 
 
 def save_for_serving(tuned: Student, folder: Path, *, chat: bool) -> None:
-    """Write the tokenizer and generation_config.json into `folder`, beside the weights.
+    """Write the tokenizer and generation_config.json into `folder`, next to the weights.
 
     The trained end token is the first that ends a reply; those that the base model names follow.
     """
@@ -77,7 +77,7 @@ def generation_settings(
         settings = GenerationConfig(**{**kept, **fixed})
         settings.validate(strict=True)
     except (ValueError, TypeError):
-        # Better without the model's sampling than without its end.
+        # The end tokens matter more than the model's sampling settings.
         tokens = {name: value for name, value in kept.items() if name.endswith("_token_id")}
         settings = GenerationConfig(**{**tokens, **fixed})
     return settings
@@ -97,6 +97,6 @@ def tokenizer_that_ends(tokenizer: Tokenizer, end: int) -> Tokenizer:
 def _rendered(tokenizer: Tokenizer) -> tuple[str, str]:
     try:
         prompt = render_turns(tokenizer, [{"role": "user", "content": "caft probe"}])
-    except UserError:  # it wants a system turn
+    except UserError:  # it needs a system turn
         prompt = ""
     return prompt, render_closed_turn(tokenizer)

@@ -1,4 +1,4 @@
-"""The model that is tuned: where it lies, what it is called in the store, how it is loaded."""
+"""The model that is tuned: its folder, its identity in the store, and how it is loaded."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from caft.kernels.memory import release_memory
 from caft.models.adapters import BaseModel, is_adapter, load_adapter
 from caft.models.chat_template import TEMPLATE_DATE
 from caft.models.config import Dtype, ModelConfig
+from caft.models.encoding import end_of_turn
 from caft.models.fingerprint import model_fingerprint
 from caft.models.loading import load_model, load_tokenizer, name_dtype
 from caft.models.sources.folder import GENERATION_CONFIG, read_header, read_settings
@@ -22,8 +23,8 @@ from caft.protocols import CausalLM, Tokenizer
 class Student:
     """A base model, and with `tuned` the folder that a tuning stage left (adapter or weights).
 
-    Nothing is loaded until it is asked for; `load` returns a new model every time, so that no
-    stage sees what another one did to it.
+    Nothing is loaded before it is needed; `load` returns a new model every time, so that no stage
+    sees changes by another.
     """
 
     config: ModelConfig
@@ -35,7 +36,7 @@ class Student:
 
     @cached_property
     def fingerprint(self) -> str:
-        """What the base model is, in sixteen hexadecimal digits."""
+        """The base model's fingerprint, sixteen hexadecimal digits."""
         return model_fingerprint(self.folder, self.config)
 
     @property
@@ -50,7 +51,7 @@ class Student:
 
     @property
     def dtype(self) -> str:
-        """What the base model multiplies in, such as "bfloat16"."""
+        """The dtype of the base model's products, such as "bfloat16"."""
         return name_dtype(self.config, self.device)
 
     @cached_property
@@ -60,13 +61,13 @@ class Student:
 
     @property
     def revision(self) -> str | None:
-        """The commit of a hub model, whose snapshot folder bears its name; else None."""
+        """The commit of a hub model, which is the name of its snapshot folder; else None."""
         is_snapshot = self.config.kind == "hub" and self.config.path is None
         return self.folder.name if is_snapshot else None
 
     @property
     def base(self) -> BaseModel:
-        """What an adapter has to know of its base model."""
+        """What is recorded of an adapter's base model."""
         return {
             "id": self.config.path or self.config.id,
             "revision": self.revision,
@@ -82,7 +83,7 @@ class Student:
 
     @cached_property
     def context(self) -> int | None:
-        """The longest row in tokens that the model was made for, where its config says so."""
+        """The model's context length in tokens, if its config has it."""
         config = read_settings(self.folder / "config.json")
         # GPT-2 has a name of its own.
         context = config.get("max_position_embeddings") or config.get("n_positions")
@@ -93,8 +94,6 @@ class Student:
 
         Several may: Phi-3's generation config has the end of a text and two ends of a turn.
         """
-        from caft.models.encoding import end_of_turn
-
         ends = {end_of_turn(self.tokenizer, chat=kind) for kind in (chat, False)}
         named = read_settings(self.folder / GENERATION_CONFIG).get("eos_token_id") or []
         return tuple(sorted({*ends, *(named if isinstance(named, list) else [named])}))
@@ -135,7 +134,7 @@ class Student:
         return replace(self, tuned=folder, tuned_fingerprint=fingerprint)
 
     def refuse_long_prompts(self, lengths: dict[str, int], reply_tokens: int) -> None:
-        """UserError where a prompt (tokens by question id) leaves no room for the reply."""
+        """UserError if a prompt (tokens by question id) is too long for the reply to follow."""
         if self.context is None:
             return
         too_long = {name: n for name, n in lengths.items() if n + reply_tokens > self.context}
@@ -144,7 +143,7 @@ class Student:
             raise UserError(
                 f"question {name} makes a prompt of {length} tokens, which leaves less than "
                 f"{reply_tokens} of the model's {self.context}, and {len(too_long) - 1} more; "
-                "use fewer dataset.prompt.shots, drop the rows or take a longer model"
+                "use fewer dataset.prompt.shots, drop the rows or use a model with a longer context"
             )
 
 

@@ -14,8 +14,8 @@ T = TypeVar("T")
 def within(seconds: float, work: Callable[[], T]) -> T:
     """What `work` returns or raises, or TimeoutError after `seconds`.
 
-    It runs in a daemon thread, which keeps nobody from exiting; one that is late ends at its next
-    step in Python.
+    It runs in a daemon thread, which does not keep the process alive; after the time limit it ends
+    at its next step in Python.
     """
     future: Future[T] = Future()
 
@@ -30,7 +30,7 @@ def within(seconds: float, work: Callable[[], T]) -> T:
     try:
         return future.result(timeout=seconds)
     except TimeoutError:
-        # A loop would take the rest of our time.
+        # An endless loop would slow down the rest of the run.
         ctypes.pythonapi.PyThreadState_SetAsyncExc(
             ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit)
         )

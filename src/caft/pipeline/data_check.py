@@ -27,9 +27,9 @@ def check_stages(
 ) -> dict[int, TrainingRows]:
     """The rows, as tokens, of every stage that must be trained; by its number, from 0.
 
-    UserError where a row could not be trained as it should be, is longer than allowed, or has
-    another prompt than evaluation will send. Stages in the store were checked when they were
-    made, and those of `checked` are taken as they are.
+    UserError if a row could not be trained as it should be, is longer than allowed, or has
+    another prompt than evaluation will send. Stages in the store were checked when they were made;
+    those of `checked` are not checked again.
     """
     rows = _encode_stages(workspace, taught, len(workspace.config.method.stages), checked)
     examples = [example for stage in rows.values() for example in stage.examples]
@@ -37,17 +37,17 @@ def check_stages(
     if find_bare_start(examples, tokenizer):
         log.warning(
             "the chat template begins without the BOS token (%r) that the tokenizer puts before "
-            "other texts; some models are made that way, but see that this one is",
+            "other texts; some models are made that way, but check that this one is",
             tokenizer.bos_token,
         )
     return rows
 
 
 def check_before_teaching(workspace: Workspace, split: SplitResult) -> dict[int, TrainingRows]:
-    """The same for the stages before the first one with rationales, before a teacher is paid.
+    """The same check, before a teacher is paid, for the stages before the first with rationales.
 
-    Empty where nothing is to be paid, and where a matched budget moves questions to other
-    classes while the teacher is asked.
+    Empty if nothing must be paid, or if a matched budget moves questions to other classes while the
+    teacher is asked.
     """
     config = workspace.config
     pays = steps_of(config, Until.distill)
@@ -65,7 +65,7 @@ def _encode_stages(
     rows = dict(checked)
     for number in range(count):
         work = stage_tuning(workspace, taught, student, number)
-        # Behind a stage that is still to be trained, nothing can be in the store.
+        # After a stage that must still be trained, nothing can be in the store.
         artifact = None if rows else workspace.store.find(work)
         if artifact:
             student = read_tuned(student, artifact)
@@ -92,9 +92,9 @@ def _warn_of_dropped(rows: TrainingRows, number: int) -> None:
 def _refuse_other_prompts(
     workspace: Workspace, tuning: TuneInputs, examples: Sequence[Example]
 ) -> None:
-    """UserError where a row's prompt is not what evaluation would send for its question."""
+    """UserError if a row's prompt differs from what evaluation would send for its question."""
     questions = {pair.question.id: pair.question for pair in tuning.pairs}
-    # The base model stands in for the tuned one, whose tokenizer is the same.
+    # The base model replaces the tuned one here: the tokenizer is the same.
     student = workspace.student
     for target in Target:
         rows = [row for row in examples if row.target is target]

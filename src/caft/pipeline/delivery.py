@@ -37,8 +37,8 @@ def deliver(
 
     Tokenizer and generation config go with them; `chat` says whether turns were trained.
     The merged model needs neither peft nor the base model: transformers, vLLM and lm-eval load it.
-    `card` writes the text that goes with each kind of weights, or None where it cannot. UserError
-    where the weights are no longer those that were taken from `artifact`.
+    `card` writes the model card of each kind of weights, or returns None if it cannot. UserError if
+    the weights are no longer those that were taken from `artifact`.
     """
     assert tuned.tuned is not None
     weights = Weights.adapter if is_adapter(tuned.tuned) else Weights.full
@@ -58,7 +58,7 @@ def deliver(
 
 
 def describe_recipe(config: RunConfig, tuned: Student, question: Question) -> Recipe:
-    """The recipe of `tuned`; `question` is any of those that it was trained on."""
+    """The recipe of `tuned`; `question` is any question that it was trained on."""
     assert tuned.tuned is not None
     tokenizer = tuned.tokenizer
     chat = uses_chat_template(config.dataset.prompt.style, tokenizer)
@@ -77,7 +77,7 @@ def describe_recipe(config: RunConfig, tuned: Student, question: Question) -> Re
         kinds=kinds,
         rank=rank,
         alpha=alpha,
-        went_on=config.tuning.start_from is not None,
+        continues=config.tuning.start_from is not None,
         learning_rate=config.tuning.learning_rate,
         dataset_id=hub.id if hub else None,
         dataset_revision=hub.revision if hub else None,
@@ -90,7 +90,7 @@ def describe_recipe(config: RunConfig, tuned: Student, question: Question) -> Re
 
 
 def describe_template(config: RunConfig, student: Student) -> tuple[str | None, str | None]:
-    """The date that the chat template is given, and what closes its prompts."""
+    """The date that the chat template gets, and the text that closes its prompts."""
     if not uses_chat_template(config.dataset.prompt.style, student.tokenizer):
         return None, None
     return pinned_date(student.tokenizer), reply_bridge(student.tokenizer)
@@ -103,7 +103,7 @@ def _trained_prompts(config: RunConfig) -> list[Wanted]:
 
 
 def _without_content(question: Question) -> Question:
-    """The form of a question with names in the places of its texts: a card quotes no data."""
+    """A question with names in place of its texts, because a model card quotes no data."""
     return replace(
         question,
         text="{question}",
@@ -113,7 +113,7 @@ def _without_content(question: Question) -> Question:
 
 
 def _shape(folder: Path, config: RunConfig) -> tuple[tuple[str, ...], int | None, int | None]:
-    """Kinds, rank and alpha of the adapter itself: tuning may have started from any other."""
+    """Kinds, rank and alpha of the adapter itself: tuning may have started from another adapter."""
     if not is_adapter(folder):
         return (config.tuning.adapter.value,), None, None
     saved = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""`dry_run=true`: what would run, what is there already, and what it would cost. Runs nothing."""
+"""`dry_run=true`: what would run, what is in the store, and what it would cost. Runs nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from caft.console import open_console
 from caft.data import NotHereError
-from caft.distill import forecast_prompts, forecast_rationales
+from caft.distill import DistillInputs, forecast_prompts, forecast_rationales
 from caft.estimators import ESTIMATORS, STAND_IN, Need
 from caft.models.config import HubModelConfig
 from caft.models.sources.locate import find_model
@@ -41,18 +41,18 @@ from caft.score.config import PublishedScoreConfig
 from caft.score.stage import judge_prompts
 from caft.split import SplitResult
 from caft.store import Artifact, Stage, StageKind
+from caft.teachers.replies import CHARACTERS_A_TOKEN
 from caft.text.prompts import Wanted, write_prompt
 from caft.tune.stage import read_tuned, starting_student
 
 CACHED, RUNS, FREE = "cached", "would run", "no work"
-_CHARACTERS_A_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedStage:
-    """One line of the plan: the stage, whether it is in the store, and the work it holds.
+    """One line of the plan: the stage, whether it is in the store, and its work.
 
-    `kind` is None where a run records no such stage: reading and splitting take no work.
+    `kind` is None if a run records no such stage: reading and splitting take no work.
     """
 
     name: str
@@ -66,7 +66,7 @@ def print_plan(config: RunConfig, context: RunContext) -> None:
     try:
         workspace = open_workspace(config, context)
     except NotHereError as error:
-        missing = PlannedStage("data", RUNS, f"{error}; the rest is known when it is here")
+        missing = PlannedStage("data", RUNS, f"{error}; the rest is known after the download")
         _print_table(f"{config.name}: its questions are not on this machine.", [missing])
         return
     questions = workspace.questions
@@ -103,10 +103,10 @@ def plan_run(workspace: Workspace) -> list[PlannedStage]:
 
 
 class Planner:
-    """Walks the stages of a run, with what it would find in the store as far as they are there.
+    """Walks the stages of a run, with the results that are in the store.
 
-    What is not known is None: `base`, the base model, where it is not on this machine; `student`,
-    what tuning makes of it, from the first stage on that is still to be trained.
+    What is not known is None: `base`, the base model, if it is not on this machine; `student`, the
+    tuned model, from the first stage that must still be trained.
     """
 
     def __init__(self, workspace: Workspace, base: Student | None) -> None:
@@ -129,7 +129,7 @@ class Planner:
         return lines
 
     def _plan_free(self, part: Until) -> list[PlannedStage]:
-        """What a part does beside its stages: nobody waits or pays for it."""
+        """Lines for the work of a part outside of its stages, which costs nothing."""
         config = self.config
         if part is Until.score and isinstance(config.score, PublishedScoreConfig):
             self.scored = Scored(scores=read_published(self.workspace, config.score))
@@ -139,7 +139,7 @@ class Planner:
         if part is Until.distill:
             self.taught = self._foresee_teaching()
             if not rationale_classes(config.method):
-                return [PlannedStage("distill", FREE, "the method asks for no rationale")]
+                return [PlannedStage("distill", FREE, "the method needs no rationales")]
         return []
 
     def _plan_split(self) -> PlannedStage:
@@ -203,16 +203,17 @@ class Planner:
             whose = f"EVERY training question, for rationale_length. {whose}"
         else:
             asked = self._expected_asked()
-        forecast = forecast_rationales(
-            asked,
+        inputs = DistillInputs(
+            questions=asked,
             prompt=config.dataset.prompt,
             teacher=config.teacher,
             ledger_path=self.workspace.store.ledger_path,
             shots=self.workspace.questions.shots,
         )
+        forecast = forecast_rationales(inputs)
         if step.part is Until.distill and find_matched_budget(config):
             whose += (
-                ", about the entropy arm's questions, whose bill is the budget, and as many drawn"
+                ", about the entropy arm's questions, whose cost is the budget, and as many drawn"
             )
         state = RUNS if forecast.calls.high else CACHED if forecast.from_ledger else FREE
         return PlannedStage(step.name, state, f"{whose}: {forecast.line()}", step.kind)
@@ -233,7 +234,7 @@ class Planner:
         return train[: round(share * len(train))]
 
     def _expected_share(self, classes: Collection[str]) -> float:
-        """The share of training rows in `classes`: by quantiles, or equal ones without."""
+        """The share of training rows in `classes`: by quantiles, or else in equal shares."""
         names = self.config.split.classes
         quantiles: Sequence[float] | None = getattr(self.config.split, "quantiles", None)
         if quantiles is None:
@@ -244,13 +245,13 @@ class Planner:
         )
 
     def _foresee_teaching(self) -> Taught | None:
-        """What asking would end in, where that is known: worked solutions cost nothing to read."""
+        """The result of asking, if reading is free: worked solutions, or a file."""
         workspace, config = self.workspace, self.config
         if self.split is None or self.scored is None:
             return None
         if not rationale_classes(config.method):
             return Taught(split=self.split)
-        if config.teacher.kind != "worked" or self.base is None:
+        if config.teacher.kind not in ("worked", "file") or self.base is None:
             return None
         refuse_empty_classes(workspace, self.split)
         ask, budget = make_ask(workspace), find_matched_budget(config)
@@ -311,4 +312,4 @@ def _count_prompt_tokens(workspace: Workspace) -> int:
     shots = workspace.questions.shots
     prompts.append(write_prompt(questions[0], config, Wanted.answer, chat=True, shots=shots))
     characters = sum(len(turn.content) for prompt in prompts for turn in prompt.messages)
-    return characters // _CHARACTERS_A_TOKEN
+    return characters // CHARACTERS_A_TOKEN

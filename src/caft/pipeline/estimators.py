@@ -1,4 +1,4 @@
-"""What the wanted estimators need beyond the one forward pass, gathered cheapest first."""
+"""Gathers what estimators need in addition to the one forward pass, cheapest first."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ Values = Mapping[str, float | None]
 
 
 def check_estimators(config: RunConfig, questions: Sequence[Question]) -> None:
-    """UserError, before any model loads, where a wanted estimator cannot be had."""
+    """UserError, before any model loads, if a requested estimator is not available."""
     for name in wanted_estimators(config):
         if isinstance(config.score, PublishedScoreConfig) and name != "answer_entropy":
             raise UserError(
                 f"split.estimator is {name}, but score=published has answer_entropy only; "
-                "take score=model, or split.estimator=answer_entropy"
+                "use score=model, or split.estimator=answer_entropy"
             )
         _refuse_without_values(name, questions)
     if Need.judge in wanted_needs(config):
@@ -55,19 +55,19 @@ def _refuse_without_values(name: str, questions: Sequence[Question]) -> None:
     if ESTIMATORS[name].free_text and len(free) < len(questions):
         raise UserError(
             f"the estimator {name} is for free-text answers, and these questions have one-token "
-            "answers; take answer_entropy, which is the same thing here"
+            "answers; use answer_entropy, which is the same here"
         )
     chooses = name in ("option_entropy", "option_mass", "gold_cross_entropy")
-    # Declining is one more answer to choose from; where every text is an answer, 0 is one, too.
+    # Declining is one more answer to choose from; in free text 0 is an answer like any other.
     if (chooses or ESTIMATORS[name].need is Need.fallback) and free:
         raise UserError(
             f"the estimator {name} needs questions with options, or a closed set of answers, and "
-            f"question {free[0].id} is free text; take answer_entropy or answer_mean_entropy"
+            f"question {free[0].id} is free text; use answer_entropy or answer_mean_entropy"
         )
 
 
 def find_judge(config: RunConfig) -> EndpointConfig:
-    """The endpoint that judges: score.judge, or the teacher's where that names no model."""
+    """The endpoint that judges: score.judge, or the teacher's if score.judge names no model."""
     score = config.score
     if isinstance(score, ModelScoreConfig) and (score.judge.model or score.judge.base_url):
         return score.judge
@@ -80,7 +80,7 @@ def find_judge(config: RunConfig) -> EndpointConfig:
 
 
 def gather_estimates(workspace: Workspace) -> Scored:
-    """The base model's scores, with everything that the wanted estimators need beyond them."""
+    """The base model's scores, with everything else that the requested estimators need."""
     scored = Scored(scores=())
     for step in steps_of(workspace.config, Until.score):
         scored = _GATHERERS[step.kind](workspace, scored, step)
@@ -138,9 +138,9 @@ def _gather_judgements(workspace: Workspace, scored: Scored, step: Step) -> Scor
 
 
 def _measure_lengths(workspace: Workspace, rationales: Sequence[Rationale]) -> Values:
-    """Tokens (the student's) of each question's last reply, whether it may be trained on or not.
+    """The student's tokens in each question's last reply, accepted or refused.
 
-    A reply that never came has no length.
+    A missing reply has no length.
     """
     tokenizer = workspace.student.tokenizer
     texts = {row.question_id: row.text for row in rationales}

@@ -1,8 +1,8 @@
 """Random routing at the entropy arm's budget: `split=random split.match=calls` or `tokens`.
 
-How much a question's rationale costs is known once the teacher has written it, so this split is
-settled while asking: first what the entropy arm asks, which other jobs of a sweep need anyway and
-the ledger has once, then questions in a seeded order until the same budget is reached.
+The cost of a rationale is known once the teacher has written it, so this split is decided while
+asking: first the entropy arm's questions, which other jobs of a sweep need anyway and the ledger
+keeps once, then questions in a seeded order until the same budget is reached.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from caft.pipeline.results import Scored
 from caft.pipeline.steps import MatchedBudget
 from caft.pipeline.workspace import Workspace
 from caft.protocols import Tokenizer
-from caft.records import Placement, Question, Rationale
+from caft.records import Question, Rationale
 from caft.split import SplitResult, split_questions
 from caft.split.config import Match
 from caft.split.matched import (
@@ -35,7 +35,7 @@ OVER_BUDGET = "over_budget: the entropy arm kept no more"
 def match_budget(
     workspace: Workspace, scored: Scored, split: SplitResult, budget: MatchedBudget, ask: Ask
 ) -> tuple[SplitResult, list[Rationale]]:
-    """Ask what the budget allows, and place the questions by it."""
+    """Ask as many questions as the budget allows, and place them in classes accordingly."""
     train = workspace.questions.train
     reference = _entropy_arm(workspace, scored, budget)
     theirs = _questions_in(budget.taught, train, reference)
@@ -66,7 +66,7 @@ def match_budget(
 
 
 def likely_asked(workspace: Workspace, scored: Scored, budget: MatchedBudget) -> list[Question]:
-    """About what matching will ask: the entropy arm's questions and as many in the drawn order."""
+    """Roughly what matching will ask: the entropy arm's questions and as many in drawn order."""
     train = workspace.questions.train
     theirs = _questions_in(budget.taught, train, _entropy_arm(workspace, scored, budget))
     drawn = shuffle_questions(train, budget.seed)[: len(theirs)]
@@ -99,13 +99,5 @@ def _settle(
     placed = list(reference.complexity_of.values())
     sizes = {name: placed.count(name) for name in budget.split.classes}
     matched = place_matched(order, count, budget.taught, sizes)
-    return SplitResult(
-        placements=tuple(
-            Placement(
-                question_id=row.question_id,
-                complexity=matched.get(row.question_id, row.complexity),
-            )
-            for row in split.placements
-        ),
-        thresholds=(),
-    )
+    moved = {name: matched.get(name, usual) for name, usual in split.complexity_of.items()}
+    return SplitResult(complexity_of=moved, thresholds=())

@@ -43,8 +43,8 @@ def write_outputs(
 ) -> bool:
     """summary.json, report.html, tables and adapter into the run's folder; then one screen.
 
-    Returns whether the page could be drawn: a fault in it is ours, and costs no numbers.
-    UserError where the folder's disk is full.
+    Returns whether the page could be drawn: an error there is a bug of ours and loses no numbers.
+    UserError if the folder's disk is full.
     """
     config, folder = workspace.config, workspace.context.folder
     tables = collect_tables(workspace.questions, results)
@@ -52,7 +52,7 @@ def write_outputs(
     summary = check_summary(build_summary(config, workspace.questions, results, tables, run, model))
     with disk_may_be_full(folder, _WHERE_THERE_IS_NO_ROOM):
         drawn = _write_files(workspace, results, tables, summary)
-    # From here on everything that was asked for is there.
+    # From here on all required outputs are written.
     track = partial(track_run, tracker, results, tables, summary, folder)
     or_without("what the logger shows", track, None)
     or_without("the summary on the terminal", partial(_print, summary, folder), None)
@@ -70,7 +70,7 @@ def _write_files(
         write_rows(folder / "rationales.parquet", rationale_rows(results.rationales))
     if results.tuned:
         _deliver(workspace, results.tuned, summary)
-    # Before the page and the logger: whatever becomes of them, it is there.
+    # Before the page and the logger, so that their failures do not affect it.
     write_durably(folder / "summary.json", json.dumps(summary, indent=1))
     return not config.report.html or _write_page(workspace, summary, tables)
 
@@ -156,7 +156,7 @@ def _git_commit() -> str | None:
         capture_output=True,
         text=True,
         check=False,
-        # Git on a network drive may not come back.
+        # Git on a network drive may hang.
         timeout=_GIT_SECONDS,
     )
     return found.stdout.strip() or None if found.returncode == 0 else None

@@ -1,4 +1,4 @@
-"""Everything that is checked before a model loads: hours later would be too late."""
+"""All checks before a model loads, so that an error does not appear hours later."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     """Read the questions and check everything that can be checked without a tokenizer.
 
-    A dry run downloads nothing, makes no store and needs no key: NotHereError where the questions
-    are not on this machine. UserError where the user must act.
+    A dry run downloads nothing, makes no store and needs no key: NotHereError if the questions
+    are not on this machine. UserError if the user must act.
     """
     if not config.dry_run:
         check_logger(config.logger)
@@ -49,9 +49,9 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
 
 
 def check_prompts_and_start(workspace: Workspace) -> None:
-    """What needs the model's tokenizer, and the adapter that tuning starts from.
+    """The checks that need the model's tokenizer, or the adapter that tuning starts from.
 
-    UserError where answers or prompts would not fit: now, not after the scoring or the tuning.
+    UserError if answers or prompts do not fit: now, not after scoring or tuning.
     """
     check_gold_room(workspace)
     _check_prompts(workspace)
@@ -69,7 +69,7 @@ def _check_teacher(workspace: Workspace) -> None:
 
 
 def _check_prompts(workspace: Workspace) -> None:
-    """Of the base model's stages behind the first one, unless they are in the store."""
+    """Check the base model's stages after the first one, unless they are in the store."""
     config = workspace.config
     needs = wanted_needs(config)
     stages: list[ScoreInputs | CotInputs | ReplyInputs] = []
@@ -86,9 +86,9 @@ def _check_prompts(workspace: Workspace) -> None:
 
 
 def check_gold_room(workspace: Workspace) -> None:
-    """Warn of gold answers of more tokens than a model may write: they can only be wrong.
+    """Warn of gold answers with more tokens than a model may write: replies can only be wrong.
 
-    UserError where most of them are so long.
+    UserError if most of them are so long.
     """
     questions = workspace.every_question
     golds = {q.id: q.gold_text for q in questions if q.gold_text}
@@ -96,35 +96,35 @@ def check_gold_room(workspace: Workspace) -> None:
         return
     encoded = workspace.student.tokenizer(list(golds.values()), add_special_tokens=False).input_ids
     lengths = {name: len(ids) for name, ids in zip(golds, encoded, strict=True)}
-    for dial, most in _dials(workspace).items():
+    for setting, most in _limits(workspace).items():
         long = {name: length for name, length in lengths.items() if length > most}
         if not long:
             continue
         name, longest = max(long.items(), key=lambda item: item[1])
         line = (
             f"{len(long)} of {len(golds)} gold answers have more tokens than the {most} that "
-            f"{dial} lets a model write, so they count as wrong whatever it writes (question "
-            f"{name}: {longest}); set {dial}={longest} or more, or give shorter answers"
+            f"{setting} lets a model write, so they count as wrong whatever it writes (question "
+            f"{name}: {longest}); set {setting}={longest} or more, or give shorter answers"
         )
         if 2 * len(long) > len(golds):
             raise UserError(line)
         log.warning("%s", line)
 
 
-def _dials(workspace: Workspace) -> dict[str, int]:
-    """What bounds an answer, by dial."""
-    dials, evaluation = {}, workspace.config.evaluation
+def _limits(workspace: Workspace) -> dict[str, int]:
+    """The limits of an answer in tokens, by setting."""
+    limits, evaluation = {}, workspace.config.evaluation
     if isinstance(workspace.config.score, ModelScoreConfig):
-        dials["score.free_answer_tokens"] = workspace.config.score.free_answer_tokens
+        limits["score.free_answer_tokens"] = workspace.config.score.free_answer_tokens
     if reaches(workspace.config, Until.evaluate) and Mode.rationale in evaluation.modes:
-        dials["evaluation.max_new_tokens"] = evaluation.max_new_tokens
-    return dials
+        limits["evaluation.max_new_tokens"] = evaluation.max_new_tokens
+    return limits
 
 
 def _refuse_unmeasured_stages(workspace: Workspace) -> None:
     config = workspace.config
     for number, stage in enumerate(config.method.stages, start=1):
-        # Classes are not known yet: as if every question could be asked for every target.
+        # Classes are not known yet, so every question is checked with every target.
         questions = [
             (question, target)
             for question in workspace.questions.validation

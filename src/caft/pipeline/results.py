@@ -1,7 +1,7 @@
 """What each stage of a run returns. Frozen: a later stage reads these and changes none.
 
 score -> `Scored`, split -> `SplitResult`, distill -> `Taught`, tune -> `Tuned`,
-evaluate -> `Evaluated`; `RunResults` is what a run has when it stops.
+evaluate -> `Evaluated`; `RunResults` is all that a run has when it stops.
 """
 
 from __future__ import annotations
@@ -13,18 +13,26 @@ from typing import TypeVar
 
 from caft.models.student import Student
 from caft.pipeline.steps import Step
-from caft.records import AnswerScore, Chain, Judgement, Mode, Prediction, Question, Rationale
+from caft.records import (
+    AnswerScore,
+    Chain,
+    Judgement,
+    Mode,
+    Prediction,
+    Question,
+    Rationale,
+    TuningNumbers,
+)
 from caft.report.schema import StageRecordPart
 from caft.split import SplitResult
 from caft.store import Artifact, Effort, Stage, Store
-from caft.tune.stage import TuningNumbers
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
 def record_stage(step: Step, artifact: Artifact, effort: Effort | None = None) -> StageRecordPart:
-    """A stage's line in summary.json; `effort` is what it took to buy what the store keeps.
+    """A stage's line in summary.json; `effort` is the cost of making the result.
 
     Seconds are wall time of all attempts.
     """
@@ -41,7 +49,7 @@ def record_stage(step: Step, artifact: Artifact, effort: Effort | None = None) -
 
 
 def obtain(store: Store, step: Step, stage: Stage[Result]) -> tuple[Result, Artifact]:
-    """The result of a stage: out of the store, or made now."""
+    """The result of a stage: from the store, or made now."""
     artifact = store.obtain(stage)
     if artifact.cached:
         log.info("%s: taken from the store", step.name)
@@ -50,9 +58,9 @@ def obtain(store: Store, step: Step, stage: Stage[Result]) -> tuple[Result, Arti
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """The base model's answers to every question, with all wanted estimates in them.
+    """The base model's answers to every question, with all requested estimates.
 
-    The other fields are what single estimators needed beyond that: empty where none did.
+    The other fields are what single estimators needed in addition; empty if none did.
     """
 
     scores: Sequence[AnswerScore]
@@ -82,7 +90,7 @@ class Taught:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuned:
-    """The student behind the method's last stage, its weights, and what each stage trained on."""
+    """The student after the method's last stage, its weights, and what each stage trained on."""
 
     student: Student
     weights: Artifact
@@ -108,9 +116,9 @@ class Evaluated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResults:
-    """The results of all stages up to `until`; None for those behind it.
+    """The results of all stages up to `until`; None for later ones.
 
-    `tuned` is None, too, where the method has no stage.
+    `tuned` is also None if the method has no stage.
     """
 
     scored: Scored
@@ -126,11 +134,11 @@ class RunResults:
 
     @property
     def rationales(self) -> Sequence[Rationale]:
-        """Every rationale that was asked for, by the method or by an estimator."""
+        """Every requested rationale, whether for the method or for an estimator."""
         return self.taught.rationales if self.taught else self.scored.rationales
 
     @property
     def stages(self) -> list[StageRecordPart]:
-        """Stages that took work, in the order in which they ran."""
+        """The stages that do work, in the order in which they ran."""
         reached = (self.scored, self.taught, self.tuned, self.evaluated)
         return [record for result in reached if result for record in result.stages]

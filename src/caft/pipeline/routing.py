@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from caft.data import QuestionSplits
-from caft.estimators import ESTIMATORS, STAND_IN, Need
+from caft.estimators import ESTIMATORS, STAND_IN, Need, difficulty
 from caft.evaluate.config import RoutedBy
 from caft.evaluate.predictions import Routing, refit_cut
 from caft.pipeline.results import Scored
-from caft.records import Prediction, difficulty
+from caft.records import Prediction
 from caft.split import SplitResult
 from caft.split.config import SplitConfig
 
@@ -32,7 +32,7 @@ def route_tuned_model(  # noqa: PLR0917
     questions: QuestionSplits,
     answers: Sequence[Prediction],
 ) -> Routing:
-    """From the tuned model's `answers` to the held-out questions.
+    """Routing by the tuned model's `answers` to the held-out questions.
 
     By the classes of the split; or, where its own estimates route, with a cut that sends the same
     share of validation questions to the hardest class.
@@ -61,7 +61,7 @@ def _tokens_to_decide(
 
 
 def _placed_by(config: SplitConfig, split: SplitResult) -> str | None:
-    """The estimator that placed the held-out questions; None where they were drawn at random."""
+    """The estimator that placed the held-out questions; None if they were drawn at random."""
     estimator: str | None = getattr(config, "estimator", None)
     return estimator and (split.held_out_by or estimator)
 
@@ -78,7 +78,7 @@ def _by_own_estimates(
     answers: Sequence[Prediction],
     estimator: str,
 ) -> Routing:
-    # The tuned model is asked with one token: where that has no such estimate, the stand-in routes.
+    # The tuned model is asked with one token: if that has no such estimate, the stand-in routes.
     single = ESTIMATORS[estimator].need is Need.single_token
     estimator = estimator if single and ESTIMATORS[estimator].known_at_test else STAND_IN
     values = {

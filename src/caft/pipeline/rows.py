@@ -46,5 +46,5 @@ def prediction_rows(tables: ReportTables) -> list[dict[str, object]]:
 
 
 def rationale_rows(rationales: Sequence[Rationale]) -> list[dict[str, object]]:
-    """rationales.parquet: accepted or not."""
+    """rationales.parquet: every rationale, accepted or refused."""
     return [plain(rationale) for rationale in rationales]

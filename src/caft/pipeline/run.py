@@ -1,4 +1,4 @@
-"""The front door: a run from its checks to its outputs, or the plan of one."""
+"""Runs one config, from its checks to its outputs, or prints its plan."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from caft.trainers.tracker import RunIdentity
 
 
 def run_pipeline(config: RunConfig, context: RunContext) -> int:
-    """Run the stages up to `until`; 0 when done. UserError where the user must act.
+    """Run the stages up to `until`; 0 when done. UserError if the user must act.
 
-    OUR_FAULT where all is done but the page that shows it.
+    OUR_FAULT if everything is done except the page.
     """
     if config.dry_run:
         from caft.pipeline.dry_run import print_plan

@@ -1,6 +1,6 @@
 """The input of each stage that needs earlier results; those of the base model are `Workspace`'s.
 
-The run, the data check and the dry run all ask here, so that they cannot disagree. Loads no model.
+The run, the data check and the dry run all use these, so that they cannot disagree. Loads no model.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from caft.tune.stage import TuneInputs, Validation
 
 
 def questions_for_teacher(workspace: Workspace, split: SplitResult) -> list[Question]:
-    """Training questions whose class some stage trains on rationales."""
+    """Training questions of the classes that any stage trains on rationales."""
     wanted, placed = rationale_classes(workspace.config.method), split.complexity_of
     return [question for question in workspace.questions.train if placed[question.id] in wanted]
 
@@ -33,7 +33,7 @@ def questions_for_teacher(workspace: Workspace, split: SplitResult) -> list[Ques
 def stage_tuning(workspace: Workspace, taught: Taught, student: Student, number: int) -> TuneInputs:
     """Stage `number` (from 0) of the method, starting from `student`.
 
-    UserError where a class that it names is left without any row.
+    UserError if a class that it names is left without any row.
     """
     config = workspace.config
     stages = config.method.stages

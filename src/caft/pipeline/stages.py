@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from caft.data import published_scores
 from caft.errors import UserError
@@ -49,7 +50,7 @@ def run_stages(workspace: Workspace, tracker: RunLogger) -> RunResults:
         return RunResults(scored=scored, split=split, taught=taught)
     tuned = None
     if workspace.config.method.stages:
-        # A row that cannot be trained is found out before the first stage is, not hours later.
+        # A row that cannot be trained is reported before the first stage, not hours later.
         rows = check_stages(workspace, taught, checked)
         tuned = tune(workspace, taught, rows, tracker)
     if until is Until.tune:
@@ -59,7 +60,7 @@ def run_stages(workspace: Workspace, tracker: RunLogger) -> RunResults:
 
 
 def score(workspace: Workspace) -> Scored:
-    """The base model's answers and estimates, or what somebody published of another's."""
+    """The base model's answers and estimates, or published ones of another model."""
     if isinstance(workspace.config.score, PublishedScoreConfig):
         return Scored(scores=read_published(workspace, workspace.config.score))
     return gather_estimates(workspace)
@@ -82,14 +83,14 @@ def read_published(workspace: Workspace, config: PublishedScoreConfig) -> list[A
 
 
 def split_scored(workspace: Workspace, scored: Scored) -> SplitResult:
-    """Sort questions into easy, middle and hard, cut on training rows only."""
+    """Sort questions into easy, middle and hard; cut points come from training rows only."""
     questions, config = workspace.questions, workspace.config
     held_out = [scored.of(questions.validation), scored.of(questions.test)]
     return split_questions(scored.of(questions.train), held_out, config.split, config.seed)
 
 
 def teach(workspace: Workspace, scored: Scored, split: SplitResult) -> Taught:
-    """Ask the teacher about the questions that the method wants rationales for, and no others."""
+    """Ask the teacher only about questions whose rationales the method needs."""
     steps = steps_of(workspace.config, Until.distill)
     if not steps:
         return Taught(split=split, rationales=scored.rationales)
@@ -101,7 +102,7 @@ def teach(workspace: Workspace, scored: Scored, split: SplitResult) -> Taught:
 
 
 def refuse_empty_classes(workspace: Workspace, split: SplitResult) -> None:
-    """UserError where a stage names a class without questions, before a teacher is paid."""
+    """UserError if a stage names a class without questions, before a teacher is paid."""
     placed, method = split.complexity_of, workspace.config.method
     present = {placed[question.id] for question in workspace.questions.train}
     for stage in method.stages:
@@ -116,20 +117,20 @@ def refuse_empty_classes(workspace: Workspace, split: SplitResult) -> None:
 def tune(
     workspace: Workspace, taught: Taught, rows: Mapping[int, TrainingRows], tracker: RunLogger
 ) -> Tuned:
-    """The method's stages in order, each from where the last one ended.
+    """Train the method's stages in order, each from the weights of the one before.
 
-    `rows` are the tokens of stages by number, where they have been encoded already.
+    `rows` are the tokens of stages that are already encoded, by number.
     """
     student = starting_student(workspace.student, workspace.config.tuning)
     made, numbers, records = [], [], []
     for step in steps_of(workspace.config, Until.tune):
-        logger = tracker.for_stage(step.number + 1)
+        record = partial(log_row, tracker, step.number + 1)
         work = stage_tuning(workspace, taught, student, step.number)
-        work = replace(work, logger=logger, rows=rows.get(step.number))
+        work = replace(work, record=record, rows=rows.get(step.number))
         trained, artifact = obtain(workspace.store, step, work)
         if artifact.cached:
             for row in trained.curve:
-                log_row(logger, row)
+                record(row)
         made.append(artifact)
         numbers.append(trained)
         records.append(record_stage(step, artifact))
@@ -140,7 +141,7 @@ def tune(
 def evaluate(
     workspace: Workspace, scored: Scored, split: SplitResult, tuned: Tuned | None
 ) -> Evaluated:
-    """Base and tuned model in every mode, on validation and test questions."""
+    """Evaluate base and tuned model in every mode, on validation and test questions."""
     config, records = workspace.config, []
     replies: dict[str, dict[Mode, list[Prediction]]] = {"base": {}}
     if tuned:

@@ -1,4 +1,4 @@
-"""Which stages a run has, in order, as its config alone says.
+"""The stages of a run, in order, from its config alone.
 
 The run walks this list, and so does the dry run: they cannot differ.
 """
@@ -41,13 +41,13 @@ _OF_NEED = {
 
 
 def list_steps(config: RunConfig) -> list[Step]:
-    """The stages that take work, up to `until`. Splitting takes none, nor do published scores."""
+    """The stages that do work, up to `until`. Splitting and published scores do none."""
     steps = []
     if not isinstance(config.score, PublishedScoreConfig):
         steps.append(Step(Until.score, StageKind.score, "score"))
     needs = wanted_needs(config)
     steps += [_OF_NEED[need] for need in needs if need in _OF_NEED]
-    # An estimator may have had every rationale bought already.
+    # For an estimator every rationale may have been bought already.
     if find_matched_budget(config) or (
         rationale_classes(config.method) and Need.rationale not in needs
     ):
@@ -73,7 +73,7 @@ def _evaluation_steps(config: RunConfig) -> list[Step]:
 
 
 def steps_of(config: RunConfig, part: Until) -> list[Step]:
-    """Those of one part of the run."""
+    """The stages of one part of the run."""
     return [step for step in list_steps(config) if step.part is part]
 
 
@@ -89,7 +89,7 @@ def tunes(config: RunConfig) -> bool:
 
 
 def rationale_classes(method: MethodConfig) -> set[str]:
-    """The classes that some stage trains on rationales."""
+    """The classes that any stage trains on rationales."""
     return {
         name
         for stage in method.stages
@@ -99,7 +99,7 @@ def rationale_classes(method: MethodConfig) -> set[str]:
 
 
 def wanted_estimators(config: RunConfig) -> list[str]:
-    """The estimator that splits, and those that are only to be validated."""
+    """The estimator that splits, and those that are only validated."""
     # The random control of a matched budget needs what its reference needs.
     matched = isinstance(config.split, RandomSplitConfig) and config.split.match is not Match.sizes
     chosen = getattr(config.split, "reference" if matched else "estimator", None)
@@ -108,18 +108,18 @@ def wanted_estimators(config: RunConfig) -> list[str]:
 
 
 def wanted_needs(config: RunConfig) -> list[Need]:
-    """What the wanted estimators need, cheapest first."""
+    """What the requested estimators need, cheapest first."""
     return needs_of(wanted_estimators(config))
 
 
 def judged_estimators(config: RunConfig) -> list[str]:
-    """The estimators that a judge is asked for: only these are paid for."""
+    """The estimators that need a judge, which is paid for these alone."""
     return [name for name in wanted_estimators(config) if ESTIMATORS[name].need is Need.judge]
 
 
 @dataclass(frozen=True, slots=True)
 class MatchedBudget:
-    """A random split whose bill is to be the entropy arm's, and the class that it pays for."""
+    """A random split that must cost what the entropy arm costs, and the class with rationales."""
 
     split: RandomSplitConfig
     taught: str
@@ -127,7 +127,7 @@ class MatchedBudget:
 
     @property
     def entropy_split(self) -> EntropySplitConfig:
-        """The split whose bill is the budget."""
+        """The split whose cost is the budget."""
         return EntropySplitConfig(
             classes=self.split.classes,
             invalid=self.split.invalid,
@@ -137,10 +137,10 @@ class MatchedBudget:
 
 
 def find_matched_budget(config: RunConfig) -> MatchedBudget | None:
-    """The budget to be matched; None where the config asks for no matching or it changes nothing.
+    """The budget to match; None if the config does not match, or if matching changes nothing.
 
-    UserError where rationales go to several classes but not to all, and where the entropy arm's
-    estimator buys every rationale, so that its budget leaves nothing to choose.
+    UserError if several classes but not all have rationales, or if the entropy arm's estimator buys
+    every rationale, so that its budget leaves nothing to choose.
     """
     split = config.split
     if not isinstance(split, RandomSplitConfig) or split.match is Match.sizes:
@@ -150,8 +150,8 @@ def find_matched_budget(config: RunConfig) -> MatchedBudget | None:
         return None
     if len(taught) > 1:
         raise UserError(
-            f"split.match={split.match.value} needs a method that wants rationales for one class; "
-            f"{config.method.name} wants them for {', '.join(sorted(taught))}: set "
+            f"split.match={split.match.value} needs a method that uses rationales for one class; "
+            f"{config.method.name} uses them for {', '.join(sorted(taught))}: set "
             "split.match=sizes"
         )
     if ESTIMATORS[split.reference].need is Need.rationale:

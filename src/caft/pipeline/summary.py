@@ -1,15 +1,15 @@
-"""summary.json, schema 1: a run's results as the contract's keys. Pure."""
+"""summary.json, schema 1: the results of a run. Pure."""
 
 from __future__ import annotations
 
 from caft.data import QuestionSplits
 from caft.estimators import STAND_IN
-from caft.evaluate.best_mode import pick_best_mode
+from caft.evaluate.predictions import pick_best_mode
 from caft.pipeline.results import Evaluated, ModeReplies, RunResults, Tuned
 from caft.records import Mode
 from caft.report.comparison import compare_models
 from caft.report.run.accuracy import summarise_accuracy
-from caft.report.run.cost import StageTokens, count_cost
+from caft.report.run.cost import count_cost
 from caft.report.run.estimator_auc import ScoreContext, describe_scores
 from caft.report.schema import (
     Accuracy,
@@ -41,9 +41,9 @@ def build_summary(  # noqa: PLR0917
     run: RunPart,
     model: ModelPart,
 ) -> Summary:
-    """The contract's keys; parts that the run did not reach are null.
+    """The keys of the schema; parts that the run did not reach are null.
 
-    `model` is the base model; what tuning trained of it is added here.
+    `model` is the base model; the number of trained parameters is added here.
     """
     placed, tuned, evaluated = results.placed, results.tuned, results.evaluated
     trained = tuned.numbers[-1].trainable_parameters if tuned else None
@@ -200,23 +200,14 @@ def _by_mode(
 
 
 def _cost_part(results: RunResults) -> CostPart:
-    stages = [
-        StageTokens(
-            epochs=numbers.epochs,
-            prompt_tokens=numbers.prompt_tokens,
-            trained_tokens=numbers.trained_tokens,
-            rationale_tokens=numbers.rationale_tokens,
-            parameters=numbers.parameters,
-            trainable_parameters=numbers.trainable_parameters,
-        )
-        for numbers in (results.tuned.numbers if results.tuned else ())
-    ]
+    stages = results.tuned.numbers if results.tuned else ()
     written = [
         prediction
         for replies in (results.evaluated.by_model.values() if results.evaluated else ())
         for part in (replies.validation, replies.test)
         for mode, rows in part.items()
-        # Routed replies were generated in the other two modes, and what decided while scoring.
+        # Routed replies were generated in the other two modes, and the routing estimates while
+        # scoring.
         if mode is not Mode.routed
         for prediction in rows
     ]
@@ -225,7 +216,7 @@ def _cost_part(results: RunResults) -> CostPart:
 
 
 def collect_tables(questions: QuestionSplits, results: RunResults) -> ReportTables:
-    """Everything question by question that the report shows."""
+    """All rows per question that the report shows."""
     evaluated = results.evaluated.by_model if results.evaluated else {}
     numbers = results.tuned.numbers if results.tuned else ()
     return ReportTables(

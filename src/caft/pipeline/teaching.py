@@ -1,4 +1,4 @@
-"""Asks the teacher: with a bar that shows how far it is, or in process with `local_model`."""
+"""Asks the teacher, with a progress bar; `local_model` runs in this process."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
-from caft.distill import write_rationales
-from caft.distill.inputs import LocalReply
+from caft.distill import DistillInputs, write_rationales
 from caft.distill.local import name_model
-from caft.models.encoding import render_prompt, special_tokens
+from caft.models.encoding import encode_prompt, render_prompt, special_tokens
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.pipeline.matched_budget import Ask, match_budget
 from caft.pipeline.results import Scored, Taught, record_stage
 from caft.pipeline.steps import MatchedBudget, Step
 from caft.pipeline.workspace import Workspace
-from caft.protocols import CausalLM
+from caft.protocols import CausalLM, Written
 from caft.records import Question, Rationale
 from caft.report.schema import StageRecordPart
 from caft.run_config import RunConfig
@@ -38,12 +37,12 @@ log = logging.getLogger(__name__)
 Record = TypeVar("Record")
 
 LINE_SECONDS = 30.0
-"""Between lines in the run's log."""
+"""Seconds between progress lines in the run's log."""
 
 
 @dataclass(frozen=True)
 class Bought(Generic[Record]):
-    """Rows as the store keeps them, by what they say: the ledger keeps what was paid for."""
+    """Rows in the store, keyed by their content; the ledger keeps what was paid for."""
 
     kind: StageKind
     name: str
@@ -70,7 +69,7 @@ class Bought(Generic[Record]):
 def buy_rationales(
     workspace: Workspace, questions: Sequence[Question], step: Step
 ) -> tuple[list[Rationale], StageRecordPart]:
-    """A rationale for every question, or the reason why there is none."""
+    """A rationale for every question, or the reason for having none."""
     with measured() as effort, watch_asking(workspace.config.trainer.progress) as bar:
         rationales = make_ask(workspace, bar.show)(questions)
     return rationales, _keep(workspace, rationales, step, effort)
@@ -79,7 +78,7 @@ def buy_rationales(
 def buy_matched(
     workspace: Workspace, scored: Scored, split: SplitResult, budget: MatchedBudget, step: Step
 ) -> Taught:
-    """Rationales as far as the entropy arm's budget goes, and the split that follows from them."""
+    """Rationales within the entropy arm's budget, and the split that results from them."""
     with measured() as effort, watch_asking(workspace.config.trainer.progress) as bar:
         ask = make_ask(workspace, bar.show)
         settled, rationales = match_budget(workspace, scored, split, budget, ask)
@@ -97,8 +96,8 @@ def _keep(
 def make_ask(workspace: Workspace, progress: Watcher | None = None) -> Ask:
     """The teacher as a function from questions to rationales. It leaves the store alone."""
     config = workspace.config
-    return partial(
-        write_rationales,
+    inputs = partial(
+        DistillInputs,
         prompt=config.dataset.prompt,
         teacher=config.teacher,
         ledger_path=workspace.store.ledger_path,
@@ -107,10 +106,11 @@ def make_ask(workspace: Workspace, progress: Watcher | None = None) -> Ask:
         progress=progress,
         generate=LocalTeacher(config).generate,
     )
+    return lambda questions: write_rationales(inputs(questions=questions))
 
 
 def refuse_unaskable_teacher(workspace: Workspace) -> None:
-    """UserError where a local teacher's chat template refuses the turns that it would be sent."""
+    """UserError if a local teacher's chat template refuses its turns."""
     config = workspace.config
     if config.teacher.kind != "local_model":
         return
@@ -120,15 +120,16 @@ def refuse_unaskable_teacher(workspace: Workspace) -> None:
 
 
 class AskingBar:
-    """Shows how far the asking is: a bar on a terminal, now and then a line in the log."""
+    """Shows progress: a bar on a terminal, and a line in the log now and then."""
 
     def __init__(self, bar: Progress, who: str = "teacher") -> None:
         self._bar, self._who = bar, who
         self._task: TaskID | None = None
         self._last_line = time.monotonic()
+        self._ended: tuple[int, int] | None = None
 
     def show(self, progress: AskProgress) -> None:
-        """Called a few times a second, and once when an attempt at all questions has ended."""
+        """Called a few times a second, and again when an attempt at all questions has ended."""
         if self._task is None:
             self._task = self._bar.add_task(f"asking the {self._who}")
         title = f"{self._who}, {progress.replies_per_second:.1f}/s, {progress.usd:.4f} USD"
@@ -141,8 +142,10 @@ class AskingBar:
         )
         now = time.monotonic()
         ended = progress.done == progress.total and progress.calls > 0
-        if ended or now - self._last_line > LINE_SECONDS:
-            self._last_line = now
+        attempt = (progress.total, progress.calls)
+        # The last reply of an attempt may have had its line a moment ago.
+        if (ended and attempt != self._ended) or now - self._last_line > LINE_SECONDS:
+            self._last_line, self._ended = now, attempt if ended else None
             log.info("%s: %s", self._who, progress.line())
 
 
@@ -168,7 +171,7 @@ class LocalTeacher:
 
     @cached_property
     def student(self) -> Student:
-        """The model as one that is not tuned."""
+        """The teacher as a model without tuning."""
         from caft.trainers.build import pick_device
 
         named = name_model(self._teacher)
@@ -179,9 +182,8 @@ class LocalTeacher:
         model: CausalLM = self.student.load_for_inference()
         return model
 
-    def generate(self, prompts: Sequence[Prompt]) -> Sequence[LocalReply]:
+    def generate(self, prompts: Sequence[Prompt]) -> Sequence[Written]:
         """Greedy replies to chat prompts."""
-        from caft.models.encoding import encode_prompt
         from caft.models.generation import ReplyRules, generate_replies
 
         tokenizer = self.student.tokenizer

@@ -1,13 +1,13 @@
-"""What a run sends to its logger at the end: numbers, tables, and products with their lineage."""
+"""Sends numbers, tables, and products with their lineage to the logger when a run ends."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from caft.estimators import difficulty
 from caft.pipeline.results import RunResults
 from caft.pipeline.rows import prediction_rows, rationale_rows, score_rows
-from caft.records import difficulty
 from caft.report.schema import Summary
 from caft.report.tables import ReportTables
 from caft.store import StageKind
@@ -65,7 +65,7 @@ def list_roc(summary: Summary, tables: ReportTables) -> list[dict[str, float]]:
 def list_products(summary: Summary, folder: Path) -> Iterator[Product]:
     """Dataset, scores, rationales and adapter, each with the fingerprints of those before it.
 
-    Scores are also made from the stages that further estimates needed: fallback, chains, judge.
+    Scores also depend on the stages of further estimates: fallback, chains, judge.
     """
     model, dataset = summary["model"]["id"], summary["dataset"]
     made_from = {"dataset": dataset["fingerprint"]}

@@ -1,4 +1,4 @@
-"""What every stage of a run works with: config, questions, store, and what the base model does."""
+"""What all stages of a run share: config, questions, store, and the base model's stages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from caft.text.prompts import Wanted
 class Workspace:
     """One run's config and folder, its questions, its store, and the model it starts from.
 
-    The base model's stages are cached: what is encoded to be checked is what is sent.
+    The base model's stages are cached, so that the rows that were checked are the rows that are
+    sent.
     """
 
     config: RunConfig
@@ -32,7 +33,7 @@ class Workspace:
     @cached_property
     def student(self) -> Student:
         """The base model; found, made or downloaded when the first stage needs it."""
-        # Before torch is imported: a model that cannot be had is known within seconds.
+        # Before torch is imported: a missing model is reported within seconds.
         folder = locate_model(self.config.model)
         from caft.trainers.build import pick_device
 
@@ -50,7 +51,7 @@ class Workspace:
 
     @property
     def scoring(self) -> ModelScoreConfig:
-        """The scoring dials; the defaults where the base model's scores are published ones."""
+        """The scoring settings; the defaults if the base model's scores are published ones."""
         score = self.config.score
         return score if isinstance(score, ModelScoreConfig) else ModelScoreConfig()
 

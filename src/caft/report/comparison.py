@@ -1,9 +1,17 @@
-"""Base against tuned on the same questions."""
+"""Compares the base and the tuned model on the same questions."""
 
 from __future__ import annotations
 
 from caft.records import Mode
-from caft.report.schema import MODES, Accuracy, AccuracyPart, Comparison, ModelName, Summary
+from caft.report.schema import (
+    MODES,
+    Accuracy,
+    AccuracyPart,
+    Comparison,
+    ModelName,
+    Summary,
+    as_share,
+)
 from caft.report.tables import ReportTables
 from caft.statistics import count_paired, mcnemar_exact, paired_difference
 
@@ -26,7 +34,7 @@ def results_by_mode(accuracy: AccuracyPart | None, model: ModelName) -> dict[str
 def best_mode(accuracy: AccuracyPart | None, model: ModelName) -> str | None:
     """The mode chosen on validation questions, or the only one there is.
 
-    Never the one that happens to look best on the test questions: None when nobody chose.
+    Never the one that happens to be best on the test questions: None if none was chosen.
     """
     chosen = accuracy.get("best_mode") if accuracy else None
     if chosen and (mode := chosen.get(model)):
@@ -43,7 +51,7 @@ def best_result(accuracy: AccuracyPart | None, model: ModelName) -> Accuracy | N
 def compare_models(
     tables: ReportTables, base: Mode, tuned: Mode, confidence: float = DEFAULT_CONFIDENCE
 ) -> Comparison | None:
-    """Tuned minus base, each in the mode given, over the questions that both were asked."""
+    """Tuned minus base, each in the mode given, over the questions that both answered."""
     first = {row.question_id: row.correct for row in tables.predictions.get(("base", base), ())}
     second = {row.question_id: row.correct for row in tables.predictions.get(("tuned", tuned), ())}
     shared = [question for question in first if question in second]
@@ -52,10 +60,7 @@ def compare_models(
     outcome = count_paired([first[key] for key in shared], [second[key] for key in shared])
     gain = paired_difference(outcome, confidence)
     return {
-        "value": gain.value,
-        "low": min(gain.low, gain.value),
-        "high": max(gain.high, gain.value),
-        "n": gain.n,
+        **as_share(gain),
         "only_base": outcome.only_first,
         "only_tuned": outcome.only_second,
         "p_value": mcnemar_exact(outcome.only_first, outcome.only_second),
@@ -63,7 +68,7 @@ def compare_models(
 
 
 def find_comparison(summary: Summary, tables: ReportTables | None = None) -> Comparison | None:
-    """The summary's own comparison, or one made of the tables' rows in the best modes."""
+    """The summary's comparison, or one computed from the tables' rows in the best modes."""
     accuracy = summary.get("accuracy")
     if accuracy and (stated := accuracy.get("comparison")):
         return stated

@@ -1,4 +1,4 @@
-"""What a person gets to read."""
+"""The report's settings."""
 
 from __future__ import annotations
 

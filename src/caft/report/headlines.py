@@ -1,4 +1,4 @@
-"""What a run found, in sentences: page and terminal print the same ones."""
+"""The findings of a run, in sentences that page and terminal share."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _NAMED = 5
 
 
 class Tone(Enum):
-    """How a headline is coloured; its words say the same."""
+    """The colour of a headline; its text says the same."""
 
     good = "good"
     bad = "bad"
@@ -54,7 +54,7 @@ class Tone(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """One thing that a person wants to know: what was asked, the answer, what it rests on."""
+    """One finding: the question, the answer, and the numbers it rests on."""
 
     asked: str
     answer: str
@@ -65,7 +65,7 @@ class Headline:
 
 @dataclass(frozen=True, slots=True)
 class _Judgement:
-    """The answer to a question, and what to warn of and try next because of it."""
+    """The answer to a question, with its warning and the next step."""
 
     answer: str
     tone: Tone
@@ -75,7 +75,7 @@ class _Judgement:
 
 _MORE = "Try more training questions, more prompt shots or another estimator."
 _NO_AREA = _Judgement(
-    "Unknown", Tone.unclear, "Take questions of which the model gets some right and some wrong.",
+    "Unknown", Tone.unclear, "Use questions of which the model gets some right and some wrong.",
     "has no ROC AUC: {}. Nothing shows that routing by it makes sense.")  # fmt: skip
 _PREDICTS = _Judgement("Yes", Tone.good)
 _PREDICTS_WEAKLY = _Judgement("Weakly", Tone.unclear)
@@ -95,7 +95,7 @@ _NO_DIFFERENCE = _Judgement(
 
 
 def find_headlines(summary: Summary, comparison: Comparison | None = None) -> tuple[Headline, ...]:
-    """Did tuning help, does the estimate predict mistakes, what did it cost; as far as is known."""
+    """Did tuning help? Does the estimate predict mistakes? What did it cost? As far as known."""
     headlines = (
         _did_tuning_help(summary.get("accuracy"), comparison or find_comparison(summary)),
         _does_estimate_predict(summary.get("score")),
@@ -161,7 +161,7 @@ def _judge_area(area: Area) -> _Judgement:
 
 
 def main_area(score: ScorePart | None) -> Area | None:
-    """The AUC of the estimator that the split goes by."""
+    """The AUC of the estimator that the split uses."""
     return score["roc_auc"].get(score["estimator"]) if score else None
 
 
@@ -188,7 +188,7 @@ def _what_did_it_cost(summary: Summary) -> Headline | None:
 
 
 def find_warnings(summary: Summary) -> tuple[str, ...]:
-    """What a reader must know before believing the numbers."""
+    """Warnings that a reader needs before trusting the numbers."""
     score, split = summary.get("score"), summary.get("split")
     return (
         *(_warn_of_score(score) if score else ()),
@@ -208,13 +208,13 @@ def _warn_of_score(score: ScorePart) -> Iterator[str]:
         yield f"{name} {warning.format(_write_area(area))}"
     if estimator.circular:
         yield (
-            f"{name} has looked at the gold answers: its AUC proves nothing, and a split by it is "
+            f"{name} uses the gold answers: its AUC proves nothing, and a split by it is "
             "an oracle's."
         )
     mass, valid = score.get("option_mass"), score.get("valid_answer_rate")
     low = []
     if mass is not None and mass < LOW_OPTION_MASS:
-        low.append(f"only {percent(mass)} of the probability lies on the allowed answers")
+        low.append(f"only {percent(mass)} of the probability is on the allowed answers")
     if valid is not None and valid < LOW_VALID_RATE:
         low.append(f"only {percent(valid)} of the one-token replies are allowed answers")
     if low:
@@ -296,7 +296,7 @@ def suggest_next(summary: Summary, comparison: Comparison | None = None) -> str:
 
 
 def routes_by_class(summary: Summary) -> bool:
-    """Whether it matters to training which class a question is in."""
+    """Whether training treats the classes differently."""
     split = summary.get("split")
     classes = set(split["counts"]) if split else set()
     return any(

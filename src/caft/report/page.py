@@ -1,8 +1,8 @@
-"""What every page is made of: templates, one style, one script, and a policy that names them.
+"""Builds pages: templates, one style, one script, and a policy that allows only these.
 
-Whatever comes from data, teachers or models reaches a page as text: the templates escape
-everything, and the content security policy lets only our own script and style run (named by
-their hashes) and nothing be fetched.
+Data and replies of teachers and models reach a page as text: the templates escape everything, and
+the content security policy lets only our own script and style run (named by their hashes) and
+nothing be fetched.
 """
 
 from __future__ import annotations

@@ -1,20 +1,22 @@
-"""summary.json, schema 1: the keys that others read, and a check that a summary has them.
+"""summary.json, schema 1: the keys that other programs read, and a check for them.
 
-Keys here do not change without a schema bump; more keys may be added, and readers ignore those
-they do not know. A part that a run did not reach (until=score) is null, never left out.
-Shares lie in 0 to 1, entropies are in nats, durations in seconds, money in USD.
+Keys here do not change without a schema bump; more keys may be added, and readers ignore unknown
+keys. A part that a run did not reach (until=score) is null, never left out. Shares are 0 to 1,
+entropies are in nats, durations in seconds, money in USD.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Literal, NotRequired, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, NotRequired, TypeVar, cast
 
-# Pydantic reads those of `typing` from Python 3.12 on.
+# Pydantic accepts those of `typing` only from Python 3.12 on.
 from typing_extensions import TypedDict
 
-SCHEMA = 1
+if TYPE_CHECKING:
+    from caft.statistics import Interval
+
 ModelName = Literal["base", "tuned"]
 ModeName = Literal["answer", "rationale", "routed"]
 MODELS: tuple[ModelName, ...] = ("base", "tuned")
@@ -38,10 +40,10 @@ class RunPart(TypedDict):
 class ModelPart(TypedDict):
     """The student.
 
-    `parameters` is null where the run never needed the model itself (published scores),
+    `parameters` is null if the run never needed the model itself (published scores),
     `trainable_parameters` where nothing was tuned. `template_date` is the date that every stage
     gives the chat template, `template_bridge` the text between the template's ending and a reply,
-    such as what closes a thinking span; null where there is none.
+    such as what closes a thinking span; null if there is none.
     """
 
     id: str
@@ -77,8 +79,8 @@ class Area(TypedDict):
     """An area under the ROC curve; all three numbers are null when there is none, with `reason`.
 
     A positive is a question that the base model answered wrong. Bounds are the percentile
-    bootstrap's over questions, or DeLong's where every resample has the same area. `circular`
-    stands where the estimate has looked at the gold answer: its area proves nothing.
+    bootstrap's over questions, or DeLong's where every resample has the same area. `circular` is
+    there if the estimate uses the gold answer: its area proves nothing.
     """
 
     value: float | None
@@ -153,12 +155,12 @@ class ChainPart(TypedDict):
 
 
 class ScorePart(TypedDict):
-    """What the base model knows of the training questions, and how well estimates predict it.
+    """The base model's accuracy on training questions, and how well estimates predict it.
 
-    `roc_auc` goes by estimator, with `random` (a number drawn by lot) as the control.
+    `roc_auc` is by estimator, with `random` (a number drawn at random) as the control.
     `option_mass` is the mean probability on the allowed answers (null for free text);
-    `valid_answer_rate` the share of questions whose greedy token is an allowed answer.
-    `source` is model or published; published answers are those of the publisher's model.
+    `valid_answer_rate` the share of questions whose greedy token is an allowed answer. `source` is
+    model or published; published answers are those of the publisher's model.
     """
 
     estimator: str
@@ -179,10 +181,9 @@ class ScorePart(TypedDict):
 class SplitPart(TypedDict):
     """How scores became classes: cut points in the estimator's unit, training rows a class.
 
-    `estimator` is what was cut, null where classes were drawn by lot.
-    `held_out_by` names the estimator that placed validation and test questions where the split's
-    own does not exist for them; `unreadable` counts rows without a readable estimate, which are
-    in the last class.
+    `estimator` is what was cut, null if classes were drawn at random. `held_out_by` names the
+    estimator that placed validation and test questions where the split's own does not exist for
+    them; `unreadable` counts rows without a readable estimate, which are in the last class.
     """
 
     strategy: str
@@ -212,7 +213,7 @@ class TuningPart(TypedDict):
     """How one tuning stage did on validation questions, asked as the stage trains their class.
 
     `best_epoch` is the first of the best ones; `selected` is the epoch whose weights were kept.
-    All are null where nothing was measured. `dropped` counts the rows that were longer than the
+    All are null if nothing was measured. `dropped` counts the rows that were longer than the
     tokens allowed and left out, `dropped_ids` are their questions.
     """
 
@@ -301,9 +302,9 @@ class CostPart(TypedDict):
 
 
 class StageRecordPart(TypedDict):
-    """One stage of the run. `cached`: taken from the store; memory null where it is unknown.
+    """One stage of the run. `cached`: taken from the store; memory null if it is unknown.
 
-    `kind` is a word for what it makes (earlier versions wrote none), `name` is for people.
+    `kind` is the kind of its result (earlier versions wrote none), `name` is for display.
     """
 
     kind: NotRequired[str]
@@ -330,6 +331,11 @@ class Summary(TypedDict):
     stages: list[StageRecordPart]
 
 
+def as_share(interval: Interval) -> Share:
+    """The interval as summary.json holds it."""
+    return {"value": interval.value, "low": interval.low, "high": interval.high, "n": interval.n}
+
+
 def check_summary(summary: object) -> Summary:
     """`summary` as it is; ValueError, naming every place, unless it has schema 1 and is JSON."""
     return check_part(summary, Summary, "summary")
@@ -338,8 +344,8 @@ def check_summary(summary: object) -> Summary:
 def check_part(part: object, wanted: type[_Part], place: str) -> _Part:
     """`part` as it is; ValueError, naming every place, unless it is a `wanted` and valid JSON.
 
-    True is no number, a whole number is a fine float, and keys beyond those of `wanted` may be
-    there.
+    True is not a number, a whole number is a valid float, and keys beyond those of `wanted` are
+    allowed.
     """
     from pydantic import TypeAdapter, ValidationError
 
@@ -359,7 +365,7 @@ def check_part(part: object, wanted: type[_Part], place: str) -> _Part:
 
 
 def _disorder(value: object, place: str) -> Iterator[str]:
-    """Places whose interval does not hold its own value."""
+    """Places whose interval does not include its value."""
     if isinstance(value, list):
         value = dict(enumerate(value))
     if not isinstance(value, Mapping):

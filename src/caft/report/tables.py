@@ -1,4 +1,4 @@
-"""The rows behind a report, question by question."""
+"""The rows of a report, question by question."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ _Row = TypeVar("_Row")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportTables:
-    """Everything question by question that a run has produced so far; a missing part is empty.
+    """All rows per question that a run has produced so far; a missing part is empty.
 
-    `questions`, `split_of` (train, validation or test) and `complexity_of` go by question id.
-    `predictions` goes by ("base" or "tuned", mode) and holds test rows. `curves` holds training
+    `questions`, `split_of` (train, validation or test) and `complexity_of` are by question id.
+    `predictions` is by ("base" or "tuned", mode) and holds test rows. `curves` holds training
     metrics in order, each a mapping with `stage`, `step` or `epoch` (counted within the stage or
-    across all of them), `loss` in nats a token and, where it was measured,
-    `validation_accuracy`.
+    across all of them), `loss` in nats a token and, where it was measured, `validation_accuracy`.
     """
 
     questions: Mapping[str, Question] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Numbers in words: how a person likes to read a share, a token count, a price."""
+"""Formats numbers for people: shares, token counts, prices, durations."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from caft.report.schema import Area
 
 
 def describe_estimator(name: str) -> Estimator:
-    """The estimator of that name, or for one that is none of ours, one with no more than a name."""
+    """The estimator of that name; for an unknown name, an estimator with only a name."""
     return ESTIMATORS.get(name) or Estimator(name=name, title=name.replace("_", " "))
 
 
 def name_estimator(name: str) -> str:
-    """An estimator's name as it stands in a sentence; a circular one is called so."""
+    """An estimator's name in a sentence; a circular one is marked as such."""
     return describe_estimator(name).title
 
 
@@ -36,12 +36,8 @@ def percent_between(share: Mapping[str, Any]) -> str:
 
 def points_between(difference: Mapping[str, Any]) -> str:
     """A difference of shares in percentage points: +8.1 points (+2.0 to +14.2)."""
-    return points_between_bounds(difference["value"], difference["low"], difference["high"])
-
-
-def points_between_bounds(value: float, low: float, high: float) -> str:
-    """The same from three numbers."""
-    return f"{100 * value:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+    value, low, high = (100 * difference[key] for key in ("value", "low", "high"))
+    return f"{value:+.1f} points ({low:+.1f} to {high:+.1f})"
 
 
 def area_between(area: Mapping[str, Any]) -> str:
@@ -61,9 +57,9 @@ def p_in_words(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-def count_of(number: int, singular: str, plural: str = "") -> str:
+def count_of(number: int, singular: str) -> str:
     """1 row, 1,200 rows."""
-    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+    return f"{number:,} {singular}{'s' * (number != 1)}"
 
 
 def short_count(number: float) -> str:
@@ -77,7 +73,7 @@ def short_count(number: float) -> str:
 
 
 def usd(amount: float) -> str:
-    """Cents, and more digits where cents would say nothing."""
+    """Cents, and more digits for smaller amounts."""
     return f"${amount:.4f}" if 0 < amount < 0.1 else f"${amount:,.2f}"
 
 
@@ -99,7 +95,7 @@ def memory(size: int | None) -> str:
 
 
 def capitalise(text: str) -> str:
-    """The text with its first letter as a capital, and the others as they are."""
+    """The text with a capital first letter, otherwise unchanged."""
     return text[:1].upper() + text[1:]
 
 

@@ -1,4 +1,4 @@
-"""How hard is each question for this model? Questions in, AnswerScores out.
+"""Measures how hard each question is for this model. Questions in, AnswerScores out.
 
 The student answers every question with one token; one forward pass yields every estimate, with
 `answer_entropy` (nats, full vocabulary) first among them. Goes wrong: an answer label that is

@@ -1,8 +1,8 @@
 """From the tokens of a student's own chain of thought to estimates. Pure.
 
 The span that counts is the thinking span of a model that has one, else the whole reply. The
-answer's token is the first inside the last [[...]] behind that span; the gold answer is never
-looked at. Aggregates as in the paper's comparison of CoT entropies (our notes, section 3).
+answer's token is the first inside the last [[...]] after that span; the gold answer is never used.
+Aggregates as in the paper's comparison of CoT entropies (our notes, section 3).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ENDS_SENTENCE = re.compile(r"[.!?][\"')\]]*$")
 
 
 def estimate_chain(chain: Chain) -> dict[str, float | None]:
-    """Every cot_* estimate; entropies in nats. None where there is nothing to take it from."""
+    """Every cot_* estimate; entropies in nats. None if there are no tokens for it."""
     span = find_reasoning(chain.pieces)
     entropies, margins = chain.entropies[span], chain.margins[span]
     answer = find_answer_token(chain.pieces, opened=chain.opened)
@@ -52,9 +52,9 @@ def find_reasoning(pieces: Sequence[str]) -> slice:
 
 
 def find_answer_token(pieces: Sequence[str], *, opened: bool = False) -> int | None:
-    """The place of the answer's first token; None where no [[...]] can be read.
+    """The place of the answer's first token; None if no [[...]] can be read.
 
-    Behind a thinking span only what follows it is an answer; where the prompt has `opened` the
+    If there is a thinking span, only text after it is an answer; if the prompt has `opened` the
     span, a reply that never closes it has none.
     """
     text = "".join(pieces)
@@ -71,7 +71,7 @@ def find_answer_token(pieces: Sequence[str], *, opened: bool = False) -> int | N
 
 
 def _token_at(pieces: Sequence[str], character: int) -> int:
-    """The token that holds the character, or the number of tokens behind the last one."""
+    """The token that contains the character; past the last token, the number of tokens."""
     return bisect_right(list(accumulate(map(len, pieces))), character)
 
 

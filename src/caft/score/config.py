@@ -42,7 +42,7 @@ class ChainConfig:
     """The student's own chains of thought, for the estimators cot_*.
 
     `thinking` opens the thinking span of models that have one; the estimates are then those of
-    the span's tokens, as they are where a template opens one by itself.
+    the span's tokens, as they are if a template opens one unasked.
     """
 
     max_new_tokens: Count = 512
@@ -66,13 +66,13 @@ class JudgeConfig(EndpointConfig):
 class ModelScoreConfig(ScoreConfig):
     """The student answers every question with one token; one forward pass a question.
 
-    `estimators` are gathered and validated besides the one that splits; those of the one forward
-    pass are always there. `batch_tokens` bounds the tokens of one forward pass, in which rows lie
-    without padding; None is as many as keep the device busy: 2,048 on a CPU, 16,384 elsewhere. It
-    moves entropies by rounding alone (docs/decisions/0033-what-rounding-moves.md).
-    `free_answer_tokens` bounds a free-text answer, which is written out to see if it is right.
-    `judge` is the endpoint for the estimators judge_*, with a budget of its own; where its model
-    is not named, the teacher's endpoint judges.
+    `estimators` are gathered and validated in addition to the one that splits; those of the one
+    forward pass are always computed. `batch_tokens` bounds the tokens of one forward pass, in which
+    rows are packed without padding; None is as many as keep the device busy: 2,048 on a CPU, 16,384
+    elsewhere. It changes entropies by rounding alone (docs/decisions/0033-what-rounding-moves.md).
+    `free_answer_tokens` bounds a free-text answer, which is written out to check whether it is
+    right. `judge` is the endpoint for the estimators judge_*, with a budget of its own; without a
+    model name there, the teacher's endpoint judges.
     """
 
     kind: str = "model"
@@ -95,7 +95,7 @@ class ModelScoreConfig(ScoreConfig):
 
 @dataclass(kw_only=True, slots=True)
 class PublishedScoreConfig(ScoreConfig):
-    """Scores that somebody published: two columns of the dataset's own files."""
+    """Published scores: two columns of the dataset's own files."""
 
     kind: str = "published"
     entropy_column: Text = "published_entropy_nats"

@@ -33,7 +33,7 @@ _MOST_ROWS = 128
 
 @dataclass(frozen=True, slots=True)
 class ScoringPack:
-    """Rows that share one forward pass, group by group, behind the same `prefix` tokens.
+    """Rows that share one forward pass, group by group, after the same `prefix` tokens.
 
     `groups` are pairs: how many tokens its rows share, and how many rows they are. Tensors are made
     when the pack's turn comes: those of all packs would be most of the memory of scoring.
@@ -45,7 +45,7 @@ class ScoringPack:
 
     @property
     def question_ids(self) -> tuple[str, ...]:
-        """Whose rows these are, in their order."""
+        """The question ids of the rows, in their order."""
         return tuple(row.question_id for row in self.rows)
 
     def lay_out(self) -> tuple[Pack, torch.Tensor]:
@@ -61,10 +61,10 @@ class ScoringPack:
 
 
 class NextToken(NamedTuple):
-    """What one forward pass says about one question.
+    """The result of one forward pass for one question.
 
-    `label_log_p` is ln p of every label over the full vocabulary. No record: Lightning rebuilds
-    what `predict_step` returns, and refuses frozen dataclasses.
+    `label_log_p` is ln p of every label over the full vocabulary. Not frozen like other records:
+    Lightning rebuilds what `predict_step` returns, and refuses frozen dataclasses.
     """
 
     question_id: str
@@ -93,8 +93,8 @@ class ScoringModule(LightningModule):  # type: ignore[misc]
         pack, positions = batch.lay_out()
         explain = partial(_explain_memory, pack.input_ids.shape[1])
         with memory_may_end(explain), packed_attention(self.model):
-            behind = self._behind_prefix(pack.to(self.device))
-            logits = packed_logits(self.model, behind, positions)
+            after_prefix = self._read_prefix(pack.to(self.device))
+            logits = packed_logits(self.model, after_prefix, positions)
         # isfinite of them all would copy the logits twice.
         ends = torch.stack(logits.aminmax(dim=-1))
         for row, finite in zip(batch.rows, torch.isfinite(ends).all(0).tolist(), strict=True):
@@ -106,7 +106,7 @@ class ScoringModule(LightningModule):  # type: ignore[misc]
             for row, estimates in zip(batch.rows, estimated, strict=True)
         ]
 
-    def _behind_prefix(self, pack: Pack) -> Pack:
+    def _read_prefix(self, pack: Pack) -> Pack:
         if not self.prefix_ids:
             return pack
         if self._prefix is None:

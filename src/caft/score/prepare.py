@@ -18,7 +18,7 @@ from caft.text.prompts import DECLINED, Prompt, Wanted, write_prompt
 class ScoringRow:
     """One question, ready for one forward pass. Free text has no labels.
 
-    Where the model may decline, `DECLINED` is the last label.
+    If the model may decline, `DECLINED` is the last label.
     """
 
     question_id: str
@@ -62,6 +62,6 @@ def _with_declining(question: Question, labels: tuple[str, ...]) -> tuple[str, .
     if DECLINED in labels:
         raise UserError(
             f"question {question.id} has {DECLINED} among its answers, which is how the fallback "
-            "prompt lets a model decline; take another estimator than fallback_*"
+            "prompt lets a model decline; use another estimator than fallback_*"
         )
     return (*labels, DECLINED)

@@ -1,4 +1,4 @@
-"""From the next token to an AnswerScore: what was answered, and was it right. Pure."""
+"""From the next token to an AnswerScore: the answer, and whether it is right. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from caft.score.module import NextToken
 from caft.score.prepare import ScoringRow
 from caft.text.answers import answer_labels, gold_label
 from caft.text.config import PromptConfig
-from caft.text.parsing import answers_agree, parse_answer
+from caft.text.parsing import answers_agree, first_line, parse_answer
 from caft.text.thinking import drop_spans
 from caft.trainers.replies import WrittenReply
 
@@ -64,7 +64,7 @@ def _read_free_text(
 def estimate_answer(reply: WrittenReply, span: slice) -> dict[str, float | None]:
     """Estimates at the answer's own tokens: the first one's, and mean and sum over all (nats).
 
-    Nothing for a reply without an answer: the estimates of the forward pass then stand.
+    Empty for a reply without an answer: the estimates of the forward pass are then kept.
     """
     entropies = reply.entropies[span]
     if not entropies:
@@ -79,7 +79,7 @@ def estimate_answer(reply: WrittenReply, span: slice) -> dict[str, float | None]
 
 
 def answer_span(pieces: Sequence[str]) -> slice:
-    """The tokens of a bare answer: its first line that is not blank, without the break behind it.
+    """The tokens of a bare answer: its first line that is not blank, without the line break.
 
     Tokens of white space before the answer are not the answer: their entropy says whether the
     model likes line breaks.
@@ -96,12 +96,6 @@ def answer_span(pieces: Sequence[str]) -> slice:
     return slice(first, stop)
 
 
-def first_line(reply: str) -> str:
-    """A bare free-text answer: what stands before the first line break."""
-    stripped = reply.strip()
-    return stripped.splitlines()[0].strip() if stripped else ""
-
-
 def read_chain(
     question: Question,
     reply: WrittenReply,
@@ -112,7 +106,7 @@ def read_chain(
 ) -> Chain:
     """A reply as a chain of thought, with the answer at its end.
 
-    `opened` as in `Chain`: what stands in the span is no answer, even if the reply is cut there.
+    `opened` as in `Chain`: text in the span is not an answer, even if the reply is cut there.
     """
     pieces = token_pieces(reply.ids, tokenizer)
     spoken = drop_spans("".join(pieces), opened=opened)
@@ -130,7 +124,7 @@ def read_chain(
 
 
 def without_end(reply: WrittenReply, end_ids: Collection[int]) -> WrittenReply:
-    """The reply without its end token, which is no word of it."""
+    """The reply without its end token."""
     if not reply.ids or reply.ids[-1] not in end_ids:
         return reply
     return reply._replace(

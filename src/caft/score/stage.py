@@ -1,6 +1,6 @@
-"""What the base model is asked before the split, as stages of the store; and what a judge is.
+"""Asks the base model, and a judge, before the split; each as a stage of the store.
 
-Whatever is computed or bought is kept as it comes: an interrupted stage goes on where it stopped.
+Every result is kept as soon as it exists: an interrupted stage resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -12,55 +12,30 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from caft.models.student import Student
+from caft.models.chat_template import has_working_template
 from caft.records import AnswerScore, Chain, Judgement, Question
 from caft.score.config import ChainConfig, ModelScoreConfig
-from caft.store import StageKind, digest, read_table, source_digest, write_table
+from caft.score.prepare import ScoringRow, prepare_rows
+from caft.store import StageKind, read_table, source_digest, write_table
 from caft.teachers.ask import ask_all
 from caft.teachers.config import EndpointConfig
 from caft.teachers.progress import Watcher
 from caft.teachers.replies import Request, TeacherReply
 from caft.text.config import PromptConfig
 from caft.text.judging import read_judgement, write_judge_prompt
-from caft.text.prompts import Prompt, Wanted, write_prompt
+from caft.text.prompts import Prompt, Wanted
 from caft.text.thinking import opens_thinking
-from caft.trainers.config import TrainerConfig
-from caft.trainers.predicting import JOURNALS, Predictor
+from caft.trainers.asked import AskedStudent
+from caft.trainers.predicting import Predictor
 from caft.trainers.sources import PREDICTING_SOURCES
 
 if TYPE_CHECKING:
-    from caft.score.prepare import ScoringRow
     from caft.trainers.replies import WrittenReply
 
 log = logging.getLogger(__name__)
 SOURCES = ("score", *PREDICTING_SOURCES)
 _SCORES, _CHAINS = "scores.parquet", "chains.parquet"
 _FREE_ANSWERS_AT_ONCE = 128
-
-
-@dataclass(frozen=True, kw_only=True)
-class AskedStudent:
-    """A student, the questions that it is asked, and the shots that stand solved before each."""
-
-    student: Student
-    questions: Sequence[Question]
-    shots: Sequence[Question]
-    prompt: PromptConfig
-    trainer: TrainerConfig
-
-    resumable: ClassVar[bool] = True
-    scratch: ClassVar[Sequence[str]] = JOURNALS
-
-    @property
-    def asked_key(self) -> dict[str, object]:
-        """For the store; no seed is in it, since nothing here is drawn."""
-        return {
-            "student": self.student.key,
-            "questions": digest(self.questions),
-            "shots": digest(self.shots),
-            "prompt": self.prompt,
-            "sources": source_digest(*SOURCES),
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +53,7 @@ class ScoreInputs(AskedStudent):
             **self.asked_key,
             "wanted": self.wanted,
             "free_answer_tokens": self.config.free_answer_tokens,
+            "sources": source_digest(*SOURCES),
         }
 
     @cached_property
@@ -86,8 +62,6 @@ class ScoreInputs(AskedStudent):
 
         UserError for an answer label of several tokens and a template that refuses the turns.
         """
-        from caft.score.prepare import prepare_rows
-
         return prepare_rows(
             self.questions, self.prompt, self.student.tokenizer, self.shots, self.wanted
         )
@@ -98,7 +72,7 @@ class ScoreInputs(AskedStudent):
         return [row for row in self.rows if not row.labels]
 
     def check(self) -> None:
-        """UserError for what `rows` refuses, and a prompt that leaves no room; loads no model."""
+        """UserError for what `rows` refuses, and for a prompt that is too long; loads no model."""
         self.student.refuse_long_prompts(
             {row.question_id: len(row.prompt_ids) for row in self.rows},
             reply_tokens=self.config.free_answer_tokens if self.free_rows else 1,
@@ -109,7 +83,7 @@ class ScoreInputs(AskedStudent):
         self.check()
         predictor = Predictor(self.student, self.trainer, folder)
         write_table(folder / _SCORES, AnswerScore, _score(self, predictor))
-        # A run goes on for hours, and has no more use for them.
+        # The run continues for hours, and needs them no more.
         vars(self).pop("rows")
 
     @staticmethod
@@ -142,7 +116,6 @@ def _score(scoring: ScoreInputs, predictor: Predictor) -> list[AnswerScore]:
 
 
 def _write_free_answers(scoring: ScoreInputs, predictor: Predictor) -> dict[str, WrittenReply]:
-    from caft.models.chat_template import has_working_template
     from caft.models.generation import ReplyRules
     from caft.score.read import without_end
 
@@ -171,28 +144,16 @@ class CotInputs(AskedStudent):
     @property
     def key(self) -> dict[str, object]:
         """For the store."""
-        return {**self.asked_key, "config": self.config}
+        return {**self.asked_key, "config": self.config, "sources": source_digest(*SOURCES)}
 
     @cached_property
     def prompts(self) -> list[tuple[str, tuple[int, ...]]]:
         """Question ids and prompt tokens, in the order of the questions."""
-        from caft.models.encoding import encode_prompt, uses_chat_template
-
-        tokenizer = self.student.tokenizer
-        chat = uses_chat_template(self.prompt.style, tokenizer)
-        prompts = [
-            write_prompt(question, self.prompt, Wanted.rationale, chat=chat, shots=self.shots)
-            for question in self.questions
-        ]
         # A span that the template opens unasked is a chain of thought as good as any.
-        thinking = self.config.thinking
-        return [
-            (question.id, encode_prompt(prompt, tokenizer, thinking=thinking, closed=False))
-            for question, prompt in zip(self.questions, prompts, strict=True)
-        ]
+        return self.encode(Wanted.rationale, thinking=self.config.thinking, closed=False)
 
     def check(self) -> None:
-        """UserError where a prompt leaves no room for a chain; loads no model."""
+        """UserError if a prompt leaves no tokens for a chain; loads no model."""
         lengths = {name: len(ids) for name, ids in self.prompts}
         self.student.refuse_long_prompts(lengths, self.config.max_new_tokens)
 
@@ -210,7 +171,6 @@ class CotInputs(AskedStudent):
 
 
 def _write_chains(chaining: CotInputs, predictor: Predictor) -> list[Chain]:
-    from caft.models.encoding import uses_chat_template
     from caft.models.generation import ReplyRules
     from caft.score.read import read_chain, without_end
 
@@ -218,11 +178,11 @@ def _write_chains(chaining: CotInputs, predictor: Predictor) -> list[Chain]:
     # Some templates open the span whether they are asked to or not.
     opened = {name: opens_thinking(tokenizer.decode(ids)) for name, ids in prompts}
     log.info("writing %d chains of thought", len(prompts))
-    ends = chaining.student.end_ids(chat=uses_chat_template(chaining.prompt.style, tokenizer))
+    ends = chaining.student.end_ids(chat=chaining.chat)
     rules = ReplyRules(
         max_new_tokens=config.max_new_tokens,
         end_ids=ends,
-        # What looks like an answer inside a thinking span ends nothing.
+        # What looks like an answer inside a thinking span does not end the reply.
         stop_after_marker=not (config.thinking or any(opened.values())),
         with_spread=True,
     )
@@ -250,13 +210,10 @@ def ask_judge(
 ) -> list[Judgement]:
     """A judgement of every question for every estimator; what the ledger has costs nothing.
 
-    UserError where the user must act, with every reply kept (see `caft.teachers`).
+    UserError if the user must act, with every reply kept (see `caft.teachers`).
     """
     asked = [(name, question) for name in estimators for question in questions]
-    requests = [
-        Request(tuple((turn.role, turn.content) for turn in each.messages))
-        for each in judge_prompts(questions, estimators, prompt)
-    ]
+    requests = [Request(each.turns) for each in judge_prompts(questions, estimators, prompt)]
     replies = ask_all(requests, judge, ledger_path, progress)
     return [
         _read_judgement(name, question, reply)
@@ -267,7 +224,7 @@ def ask_judge(
 def judge_prompts(
     questions: Sequence[Question], estimators: Sequence[str], prompt: PromptConfig
 ) -> list[Prompt]:
-    """What the judge is asked: estimator by estimator, question by question."""
+    """The judge's requests: estimator by estimator, question by question."""
     return [
         write_judge_prompt(question, prompt, name) for name in estimators for question in questions
     ]

@@ -1,7 +1,7 @@
-"""Which questions are easy, middle and hard for this model? AnswerScores in, Placements out.
+"""Which questions are easy, middle and hard for this model? AnswerScores in, classes out.
 
 Cut points come from training rows only and are applied to the other splits: easy < first cut <=
-middle < second cut <= hard. UserError where the scores lack an estimator or a value.
+middle < second cut <= hard. UserError if the scores lack an estimator or a value.
 """
 
 from caft.split.cuts import SplitResult

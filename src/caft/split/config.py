@@ -23,7 +23,7 @@ class Invalid(Enum):
 
 
 class Match(Enum):
-    """What the random control has in common with routing by entropy.
+    """The quantity that the random control shares with routing by entropy.
 
     `sizes`: the classes' sizes. `calls`, `tokens`: what the teacher is asked and what is kept of
     its replies, counted in questions or in tokens.
@@ -94,7 +94,7 @@ class ThresholdSplitConfig(SplitConfig):
 
 @dataclass(kw_only=True, slots=True)
 class RandomSplitConfig(SplitConfig):
-    """The control: classes drawn by the run's seed, at the price of routing by an estimate.
+    """The control: classes drawn by the run's seed, at the cost of routing by an estimate.
 
     `reference` is the estimate whose routing sets the budget of match=calls and match=tokens.
     """

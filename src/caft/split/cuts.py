@@ -5,41 +5,34 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from math import ceil, inf
 from random import Random
-from types import MappingProxyType
 
 from caft.errors import UserError
-from caft.estimators import ESTIMATORS
-from caft.records import AnswerScore, Placement, difficulty
+from caft.estimators import ESTIMATORS, difficulty
+from caft.records import AnswerScore
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SplitResult:
-    """A class for every question. `thresholds` is empty where nothing was cut (random).
+    """A class for every question, by its id. `thresholds` is empty where nothing was cut (random).
 
-    `held_out_by` names the estimator that placed the rows outside of training where it is another
+    `held_out_by` names the estimator that placed the validation and test rows, if it is another
     one. `unreadable` counts rows whose estimate could not be read: they are in the last class.
     """
 
-    placements: tuple[Placement, ...]
+    complexity_of: Mapping[str, str]
     thresholds: tuple[float, ...]
     held_out_by: str = ""
     unreadable: int = 0
-
-    @cached_property
-    def complexity_of(self) -> Mapping[str, str]:
-        """The class by question id."""
-        return MappingProxyType({row.question_id: row.complexity for row in self.placements})
 
 
 def estimate_values(scores: Sequence[AnswerScore], estimator: str) -> list[float]:
     """One estimate of every score, turned so that more means harder.
 
     A row whose reply could not be read, of a model, a judge or a teacher, counts as infinitely
-    hard. UserError where the estimator or a value is missing without such a reason.
+    hard. UserError if the estimator or a value is missing without such a reason.
     """
     known = [difficulty(estimator, score.estimates.get(estimator)) for score in scores]
     excused = ESTIMATORS[estimator].may_be_missing and any(value is not None for value in known)
@@ -57,14 +50,15 @@ def quantile_cuts(values: Sequence[float], quantiles: Sequence[float]) -> tuple[
     """Cut points at `quantiles` of the values, interpolated linearly."""
     import numpy as np
 
-    # An unreadable row lies above all others, at a distance that keeps the cut a number.
+    # An unreadable row counts as larger than all others, by a finite amount that keeps the cut a
+    # number.
     above = max((value for value in values if value != inf), default=0.0) + 1.0
     finite = np.asarray([min(value, above) for value in values])
     return tuple(float(cut) for cut in np.quantile(finite, list(quantiles)))
 
 
 def shares_below(placed: Sequence[str], classes: Sequence[str]) -> list[float]:
-    """The share of rows in the classes below each cut, from how rows were placed."""
+    """The share of rows in the classes below each cut, from the placed rows."""
     return [
         sum(classes.index(name) <= cut for name in placed) / len(placed)
         for cut in range(len(classes) - 1)
@@ -81,7 +75,7 @@ def place_by_cuts(
 def place_at_random(
     count: int, quantiles: Sequence[float], classes: Sequence[str], random: Random
 ) -> list[str]:
-    """Classes in a drawn order, of the sizes that `quantile_cuts` gives to different values."""
+    """Classes at random, with the sizes that `quantile_cuts` gives to distinct values."""
     last = max(count - 1, 0)
     bounds = [0, *(ceil(quantile * last) for quantile in quantiles), count]
     drawn = [

@@ -1,8 +1,8 @@
-"""A random arm at the price of the entropy arm. Pure.
+"""A random arm at the cost of the entropy arm. Pure.
 
 It takes questions in a seeded order until the entropy arm's budget is reached: as many teacher
-calls or tokens, matching both what was asked and what was kept. Without it nobody can tell whether
-entropy helped or the rationales alone did (the paper has no such arm).
+calls or tokens, matching both what was asked and what was kept. Without this arm it stays unknown
+whether entropy helped or the rationales alone did (the paper has no such arm).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from caft.split.config import Match
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What asking a question costs, and what the part of it costs that may be trained on."""
+    """The cost of asking a question, and of the part that may be trained on."""
 
     asked: float
     kept: float
@@ -26,12 +26,11 @@ class Price:
 def price_questions(
     rationales: Iterable[Rationale], match: Match, text_tokens: Mapping[str, int]
 ) -> dict[str, Price]:
-    """The price of every question that `rationales` (all its attempts) are about.
+    """The price of every question with `rationales`, all of its attempts included.
 
-    With `calls`: its attempts, as the bill counts them; 1 or 0 kept. With `tokens`: what the
-    teacher wrote, as it charged or, where it says nothing (worked solutions), as the student reads
-    it; and what the student reads of the accepted text. `text_tokens` are the student's tokens by
-    text.
+    With `calls`: its attempts, as billed; 1 or 0 kept. With `tokens`: the tokens that the teacher
+    charged or, if it charged none (worked solutions), the student's tokens of the text; kept are
+    the student's tokens of the accepted text. `text_tokens` are the student's tokens by text.
     """
     prices: dict[str, Price] = {}
     for rationale in rationales:
@@ -62,9 +61,9 @@ def shuffle_questions(questions: Sequence[Question], seed: int) -> list[Question
 
 
 def count_needed(costs: Sequence[float], budget: float) -> int:
-    """How many from the front reach `budget`; all of them where even those do not.
+    """How many, from the first on, reach `budget`; all of them if even those do not.
 
-    The last one stays out where the sum is nearer to the budget without it.
+    The last one is left out if the sum is nearer to the budget without it.
     """
     spent = 0.0
     for count, cost in enumerate(costs):
@@ -75,7 +74,7 @@ def count_needed(costs: Sequence[float], budget: float) -> int:
 
 
 def next_count(costs: Sequence[float], budget: float, most: int) -> int:
-    """How many to have asked next, given the first questions' `costs`: never far too many."""
+    """How many to have asked after the next round, given the first `costs`: never far too many."""
     missing = budget - sum(costs)
     mean = sum(costs) / len(costs)
     step = int(missing / mean) if mean else most
@@ -87,7 +86,7 @@ def place_matched(
 ) -> dict[str, str]:
     """The first `taken` ids in the class that is taught rationales, the others in the rest.
 
-    `sizes` are the entropy arm's class sizes: the rest is divided as they are.
+    `sizes` are the entropy arm's class sizes: the rest is divided in proportion to them.
     """
     placed = dict.fromkeys(order[:taken], taught)
     others = [name for name in sizes if name != taught]

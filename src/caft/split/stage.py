@@ -1,4 +1,4 @@
-"""Splits by whatever strategy the config names; light enough to be computed every time."""
+"""Splits by the configured strategy; fast enough to be computed every time."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import replace
 from math import inf
 from random import Random
 
-from caft.estimators import ESTIMATORS, STAND_IN
-from caft.records import AnswerScore, Placement, difficulty
+from caft.estimators import ESTIMATORS, STAND_IN, difficulty
+from caft.records import AnswerScore
 from caft.split.config import (
     EntropySplitConfig,
     Invalid,
@@ -32,11 +32,11 @@ def split_questions(
     config: SplitConfig,
     seed: int,
 ) -> SplitResult:
-    """Place the training rows, and by the same cuts the `others` (validation, test).
+    """Place the training rows and, by the same cuts, the `others` (validation, test).
 
     An estimator that does not exist at test time (it needs the gold answer, or a rationale that
-    is bought for training) cannot place the others: the stand-in does, cut so that its classes
-    have the shares that the training rows got. `seed` is drawn on by the random strategy only.
+    is bought for training) cannot place the others: the stand-in does, cut so that its classes have
+    the shares that the training rows got. Only the random strategy uses `seed`.
     """
     if isinstance(config, RandomSplitConfig):
         result = _draw([train, *others], config, Random(f"random split {seed}"))
@@ -45,15 +45,9 @@ def split_questions(
         result = _cut(train, [score for part in others for score in part], config)
     if config.invalid is not Invalid.hardest:
         return result
-    declined = {score.question_id for part in (train, *others) for score in part if not score.valid}
-    hardest = config.classes[-1]
-    return replace(
-        result,
-        placements=tuple(
-            replace(place, complexity=hardest) if place.question_id in declined else place
-            for place in result.placements
-        ),
-    )
+    declined = [score.question_id for part in (train, *others) for score in part if not score.valid]
+    hardest = dict.fromkeys(declined, config.classes[-1])
+    return replace(result, complexity_of={**result.complexity_of, **hardest})
 
 
 def _draw(
@@ -65,7 +59,7 @@ def _draw(
         for name in place_at_random(len(part), config.quantiles, config.classes, random)
     ]
     scores = [score for part in parts for score in part]
-    return SplitResult(placements=_placements(scores, placed), thresholds=())
+    return SplitResult(complexity_of=_by_question(scores, placed), thresholds=())
 
 
 def _cut(
@@ -87,7 +81,7 @@ def _cut(
         own_cuts = quantile_cuts(estimate_values(train, STAND_IN), shares)
         placed += place_by_cuts(estimate_values(rest, STAND_IN), own_cuts, classes)
     return SplitResult(
-        placements=_placements([*train, *rest], placed),
+        complexity_of=_by_question([*train, *rest], placed),
         # Reported in the estimate's own direction, whichever way it points.
         thresholds=tuple(difficulty(estimator, cut) or 0.0 for cut in cuts),
         held_out_by=STAND_IN if needs_stand_in else "",
@@ -95,8 +89,5 @@ def _cut(
     )
 
 
-def _placements(scores: Sequence[AnswerScore], classes: Sequence[str]) -> tuple[Placement, ...]:
-    return tuple(
-        Placement(question_id=score.question_id, complexity=name)
-        for score, name in zip(scores, classes, strict=True)
-    )
+def _by_question(scores: Sequence[AnswerScore], classes: Sequence[str]) -> dict[str, str]:
+    return dict(zip((score.question_id for score in scores), classes, strict=True))

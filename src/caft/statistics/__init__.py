@@ -1,10 +1,10 @@
 """Intervals, areas under curves and paired tests: numbers in, numbers out. Pure.
 
-Whatever resamples takes a seed and gives the same answer for it. A quantity that does not exist
-(an AUC when nothing went wrong) is None with its reason in words, never a NaN.
+Functions that resample take a seed and give the same result for it. A quantity that does not exist
+(an AUC without any mistake) is None with its reason as text, never a NaN.
 """
 
-from caft.statistics.auc import AreaUnderCurve, RocPoint, roc_auc, roc_points
+from caft.statistics.auc import RocPoint, roc_auc, roc_points
 from caft.statistics.calibration import (
     brier_score,
     expected_calibration_error,
@@ -12,7 +12,6 @@ from caft.statistics.calibration import (
 )
 from caft.statistics.intervals import Interval, wilson_interval
 from caft.statistics.paired import (
-    PairedOutcome,
     count_paired,
     mcnemar_exact,
     paired_difference,
@@ -42,9 +41,7 @@ __all__ = [
     "ALPHA",
     "FEWEST_SEEDS",
     "WORTHWHILE_GAIN",
-    "AreaUnderCurve",
     "Interval",
-    "PairedOutcome",
     "ResampledAreas",
     "ResampledMean",
     "RocPoint",

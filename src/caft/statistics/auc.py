@@ -1,4 +1,4 @@
-"""The ROC curve, the area under it, and how far that can be trusted."""
+"""The ROC curve, the area under it, and the area's interval."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ Flags: TypeAlias = NDArray[np.bool_]
 class AreaUnderCurve:
     """The chance that a positive scores above a negative, ties counting half.
 
-    `n` counts the rows that had a score, `positives` the positives among them, `missing` the
-    rows without one. `value`, `low` and `high` are None when the area does not exist, and
-    `reason` then says why.
+    `n` counts the rows that had a score, `positives` the positives among them. `value`, `low`
+    and `high` are None when the area does not exist, and `reason` then says why.
     """
 
     value: float | None
@@ -29,7 +28,6 @@ class AreaUnderCurve:
     high: float | None
     n: int
     positives: int
-    missing: int = 0
     reason: str = ""
 
 
@@ -42,7 +40,7 @@ def roc_auc(
 ) -> AreaUnderCurve:
     """The area with DeLong's interval. For a complexity estimate, positives are the mistakes.
 
-    Rows whose score is None are left out and counted in `missing`. `event` is the word for a
+    Rows whose score is None are left out. `event` is the word for a
     positive in the reason, such as "wrong".
     """
     kept = [
@@ -59,7 +57,6 @@ def roc_auc(
         high=high,
         n=len(kept),
         positives=int(flags.sum()),
-        missing=len(scores) - len(kept),
         reason=reason,
     )
 
@@ -79,14 +76,14 @@ def _delong_interval(values: Floats, flags: Flags, confidence: float) -> tuple[f
     """Area, lower and upper bound after DeLong et al. (1988), by the midranks of Sun and Xu (2014).
 
     DeLong's variance is 0 when the two kinds do not overlap at all; the bounds are then Newcombe's,
-    so that ten rows in perfect order do not pass for certainty.
+    so that ten perfectly ordered rows do not look certain.
     """
     from scipy.stats import rankdata
 
     positives, negatives = values[flags], values[~flags]
     m, n = positives.size, negatives.size
     together = rankdata(np.concatenate([positives, negatives]))
-    # What each row contributes: the share of the other kind that it is on the right side of.
+    # Each row's contribution: the share of the other kind on whose right side it is.
     of_positives = (together[:m] - rankdata(positives)) / n
     of_negatives = 1 - (together[m:] - rankdata(negatives)) / m
     area = float(of_positives.mean())
@@ -103,7 +100,7 @@ def _sample_variance(values: Floats) -> float:
 
 
 def _newcombe_bound(area: float, m: int, n: int, confidence: float, side: int) -> float:
-    """Where an area would have to lie for the observed one to be just `confidence` far away.
+    """The area from which the observed one is exactly at the bound of `confidence`.
 
     Newcombe (2006), method 5: Hanley and McNeil's variance taken at the bound, as Wilson does
     for a proportion.
@@ -125,7 +122,7 @@ def _newcombe_bound(area: float, m: int, n: int, confidence: float, side: int) -
 
 @dataclass(frozen=True, slots=True)
 class RocPoint:
-    """What is caught, and what is flagged for nothing, when rows at or above `threshold` are.
+    """True and false positive rate if rows at or above `threshold` are flagged.
 
     The first point of a curve flags nothing: its threshold is infinite.
     """

@@ -1,4 +1,4 @@
-"""Whether a stated probability keeps its word."""
+"""Calibration: whether stated probabilities agree with observed frequencies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def brier_score(probabilities: Sequence[float], outcomes: Sequence[bool]) -> float:
-    """Mean squared distance between probability and outcome; 0 is perfect, 0.25 is all halves."""
+    """Mean squared distance between probability and outcome; 0 is perfect, 0.25 if all are 1/2."""
     stated, happened = _checked(probabilities, outcomes)
     return float(((stated - happened) ** 2).mean())
 
@@ -33,10 +33,10 @@ def _distance(row: Sequence[float], gold: int) -> float:
 def expected_calibration_error(
     probabilities: Sequence[float], outcomes: Sequence[bool], bins: int = 10
 ) -> float:
-    """Mean distance between stated and observed frequency over equally wide bins, by their rows.
+    """Mean distance between stated and observed frequency over equally wide bins, weighted by rows.
 
-    Bins are half-open, [0, 1/bins) and so on; the last one takes 1 in (Guo et al., 2017, whose
-    bins are open at the other end).
+    Bins are half-open, [0, 1/bins) and so on; the last one includes 1 (Guo et al., 2017, whose bins
+    are open at the other end).
     """
     stated, happened = _checked(probabilities, outcomes)
     assert bins >= 1, f"{bins} bins"
@@ -51,5 +51,5 @@ def _checked(
     stated = np.asarray(probabilities, dtype=np.float64)
     happened = np.asarray(outcomes, dtype=np.float64)
     assert stated.size == happened.size > 0, f"{stated.size} for {happened.size} outcomes"
-    assert ((stated >= 0) & (stated <= 1)).all(), "a probability lies outside 0 to 1"
+    assert ((stated >= 0) & (stated <= 1)).all(), "a probability is outside 0 to 1"
     return stated, happened

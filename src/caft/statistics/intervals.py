@@ -1,4 +1,4 @@
-"""Intervals: of a proportion, and of whatever was resampled."""
+"""Intervals: of a proportion, and of resampled values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Interval:
 
 
 def normal_quantile(confidence: float) -> float:
-    """How many standard errors a two-sided interval of this confidence reaches (0.95: 1.96)."""
+    """Standard errors on each side of a two-sided interval of this confidence (0.95: 1.96)."""
     assert 0 < confidence < 1, f"confidence is {confidence}, not within 0 to 1"
     return NormalDist().inv_cdf(0.5 + confidence / 2)
 
@@ -46,7 +46,7 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interva
 def percentile_interval(value: float, draws: Floats, n: int, confidence: float) -> Interval:
     """`value` between percentiles of its bootstrap `draws`.
 
-    Few draws of very few observations may miss the value: the bounds are widened to hold it.
+    Few draws of very few observations may miss the value: the bounds are widened to include it.
     """
     low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(value, min(value, float(low)), max(value, float(high)), n)

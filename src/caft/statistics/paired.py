@@ -1,4 +1,4 @@
-"""Two models on the same questions: only the questions on which they differ say anything."""
+"""Two models on the same questions: only questions on which they differ are informative."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from caft.statistics.intervals import Floats, Interval, normal_quantile, percentile_interval
 
-# At 0 itself the spread of an accuracy of 0 is 0 too, and no difference would pass for a root.
+# At exactly 0 the spread is 0 too, and a difference of 0 would count as a root.
 _NEXT_TO_NOTHING = 1e-9
 
 
@@ -75,10 +75,10 @@ def paired_difference(
 def smallest_paired_difference(
     n: int, differing: float, *, alpha: float = 0.05, power: float = 0.8
 ) -> float | None:
-    """The least difference that McNemar's test would reveal on n questions asked of both models.
+    """The smallest difference that McNemar's test would detect on n questions put to both models.
 
     `differing` is the share of questions on which exactly one of the two is right (Connor, 1987).
-    None when not even differences that all point one way would stand out.
+    None if not even differences that all have the same sign would be significant.
     """
     from scipy.optimize import brentq
 
@@ -111,7 +111,7 @@ def sum_differences(pairs: Iterable[tuple[Sequence[bool], Sequence[bool]]]) -> l
 
 
 def sign_flip_exact(differences: Sequence[int]) -> float:
-    """Two-sided p that every question's difference may as well have had the other sign.
+    """Two-sided p if each question's difference may have either sign with equal chance.
 
     `differences` has one whole number a question, summed over the seeds: pooled replies would
     count a question once a seed. It is Fisher's randomisation test for pairs (1935, The Design of

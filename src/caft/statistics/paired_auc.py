@@ -43,8 +43,8 @@ def resample_areas(
 ) -> ResampledAreas:
     """Areas of scores over the same rows, with `resamples` bootstrap draws of the rows.
 
-    Positives and negatives are drawn each among themselves, and every score sees the same draw,
-    so that differences between scores are paired. Both kinds must occur.
+    Positives and negatives are drawn separately, and every score gets the same draw, so that
+    differences between scores are paired. Both kinds must occur.
     """
     flags = np.asarray(positives, dtype=bool)
     assert 0 < flags.sum() < flags.size, "areas need positives and negatives"

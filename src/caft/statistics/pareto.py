@@ -1,4 +1,4 @@
-"""Which of several arms nobody beats on both price and accuracy."""
+"""The Pareto front of arms: no other arm is as accurate for a lower price."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     """Places of the points (price, accuracy) that are not dominated, by rising price.
 
-    A point is dominated when another costs no more and is at least as accurate, and is better in
-    one of the two. Equal points stand or fall together.
+    A point is dominated if another costs no more and is at least as accurate, and is better in one
+    of the two. Equal points are both on the front, or both not.
     """
     front: list[int] = []
     best = float("-inf")

@@ -87,7 +87,7 @@ def resample_means(
 
 
 def _resample_seeds(generator: np.random.Generator, shares: Floats, resamples: int) -> Floats:
-    """How far resampled seeds move the mean, with the spread that the seeds really have.
+    """Shifts of the mean by resampled seeds, with the unbiased variance of the seeds.
 
     The plain bootstrap of S seeds has (S - 1) / S of their variance: it is scaled up.
     """
@@ -115,8 +115,8 @@ def difference_interval(
 ) -> Interval:
     """Accuracy of the second arm minus the first, with bounds over questions and seeds.
 
-    Both come from one call of `resample_means`. The seeds' spread holds some of the questions'
-    too, so that the interval is rather too wide than too narrow.
+    Both come from one call of `resample_means`. The seeds' spread includes some of the questions'
+    spread, so the interval is too wide rather than too narrow.
     """
     value = second.value - first.value
     of_questions = second.of_questions - first.of_questions
@@ -135,9 +135,9 @@ def _widen(
     """Resamples around `value`, spread by Student's quantile over the normal one.
 
     Percentile bounds of few observations are too narrow twice over: the variance lacks a factor
-    S / (S - 1), see `_resample_seeds`, and they stand where z does and not t (Hesterberg, 2015,
-    What Teachers Should Know About the Bootstrap). The degrees of freedom are Satterthwaite's
-    (1946), of the questions' variance and each arm's over its seeds.
+    S / (S - 1), see `_resample_seeds`, and they use z in place of t (Hesterberg, 2015, What
+    Teachers Should Know About the Bootstrap). The degrees of freedom are Satterthwaite's (1946), of
+    the questions' variance and each arm's over its seeds.
     """
     known = [(float(of_questions.var()), means[0].questions - 1)]
     known += [(mean.variance_of_seeds, mean.shares.size - 1) for mean in means]

@@ -1,4 +1,4 @@
-"""Yes, no, or not enough data: what paired differences say about "is it better?"."""
+"""Whether an arm is better, by paired differences: yes, no, or not enough data."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from caft.statistics.intervals import Interval
 ALPHA = 0.05
 """A p below it is called significant, everywhere."""
 WORTHWHILE_GAIN = 0.02
-"""A gain below two points of accuracy is nothing that anybody would route for."""
+"""A gain below two points of accuracy does not justify routing."""
 FEWEST_SEEDS = 3
 
 
 class Verdict(Enum):
     """Whether the second of two arms is better than the first.
 
-    `mixed` is no verdict on a single pair: some of several comparisons say yes and some no.
+    `mixed` is only for several comparisons: some say yes and some no.
     """
 
     yes = "yes"
@@ -44,7 +44,7 @@ def holm_adjusted(p_values: Sequence[float]) -> tuple[float, ...]:
 
     The smallest p is multiplied by the number of tests, the next by one fewer, and so on.
     """
-    assert all(0 <= p <= 1 for p in p_values), "a p-value lies outside 0 to 1"
+    assert all(0 <= p <= 1 for p in p_values), "a p-value is outside 0 to 1"
     adjusted = [0.0] * len(p_values)
     floor = 0.0
     ascending = sorted(range(len(p_values)), key=p_values.__getitem__)

@@ -1,9 +1,9 @@
-"""Finished work, kept by what it depends on: the only place that knows file formats.
+"""Keeps finished stages, keyed by all they depend on. Only this room knows file formats.
 
 In: a `Stage`: what it makes, the table of everything its output depends on, and how to write the
-output into a folder. Out: an `Artifact`, taken if it is there, else made, whole or not at all.
-Goes wrong: an unwritable store is a UserError; two jobs that need the same thing wait for each
-other instead of repeating it.
+output into a folder. Out: an `Artifact`, taken from the store or made, whole or not at all. An
+unwritable store is a UserError; two jobs that need the same thing wait for each other instead of
+repeating it.
 """
 
 from caft.store.artifacts import Artifact, Store

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _print_artifacts(store: Store) -> None:
-    """One line an artefact, oldest first, and the total; then what no run can take."""
+    """One line for each artefact, oldest first, and the total; then what no run can use."""
     artifacts = store.artifacts()
     for artifact in artifacts:
         tell(
@@ -89,7 +89,7 @@ def _read_days(text: str) -> float:
     except ValueError:
         days = math.nan
     if not math.isfinite(days) or days < 0:
-        raise argparse.ArgumentTypeError(f"{text} is no number of days; give 0 or more")
+        raise argparse.ArgumentTypeError(f"{text} is not a number of days; give 0 or more")
     return days
 
 

@@ -1,7 +1,7 @@
 """Stage outputs by fingerprint: written to a side folder, made durable, then renamed into place.
 
-Whatever is taken is compared with what was written. What does not fit is set aside, never used
-and never in the way: it is made again.
+Whatever is taken is compared with what was written. What differs is set aside and never used, and
+the artefact is made again.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Artifact:
     def copy_out(self, part: str, target: Path) -> None:
         """Copy the files of a subfolder into `target`; each copy is compared with what was made.
 
-        UserError where one is another: the store was changed while this run went on.
+        UserError if one differs: the store was changed during this run.
         """
         for name, expected in self.files.items():
             first, _, rest = name.partition("/")
@@ -65,7 +65,7 @@ class Artifact:
                 continue
             if problem := copy_compared(self.folder / name, target / rest, expected):
                 raise UserError(
-                    f"{self.folder} was changed while this run went on: {name} {problem}; run the "
+                    f"{self.folder} was changed during this run: {name} {problem}; run the "
                     "same command again, which makes it again"
                 )
 
@@ -73,11 +73,11 @@ class Artifact:
 class Store:
     """A folder of artefacts, one subfolder a stage, shared by every run and every job.
 
-    What has been taken is not pruned by anybody while this object lives.
+    Artefacts that were taken are not pruned while this object lives.
     """
 
     def __init__(self, path: Path, *, reads_only: bool = False) -> None:
-        """Open or create the store; UserError where its folder cannot be written.
+        """Open or create the store; UserError if its folder cannot be written.
 
         One that `reads_only` is not created: where there is none, nothing is found in it.
         """
@@ -106,7 +106,7 @@ class Store:
         return self.path / "ledger.sqlite"
 
     def find(self, stage: Stage[object]) -> Artifact | None:
-        """The artefact of `stage`; None where nobody has made it, or it is damaged.
+        """The artefact of `stage`; None if it was not made yet, or is damaged.
 
         Writes nothing: a damaged one is named, and set aside by `obtain`.
         """
@@ -123,9 +123,9 @@ class Store:
         """Take the artefact of `stage`, or let it produce one.
 
         `produce` starts in an empty folder; where the stage is resumable it finds there what an
-        interrupted attempt left, beside hidden notes of the store's. Nothing becomes visible
-        unless it returns. UserError where the store's folders are none, or must not be read;
-        SystemExit where a signal came while the stage before could not end.
+        interrupted attempt left, in addition to hidden notes of the store. Nothing becomes visible
+        unless it returns. UserError if the store's folders are not folders or not readable;
+        SystemExit if a signal came while the stage before could not end.
         """
         kind, key, scratch = stage.kind.value, stage.key, stage.scratch
         folder = self.path / kind / digest(key)
@@ -145,7 +145,7 @@ class Store:
             publish(unfinished, folder, scratch)
             # Its sums were taken a moment ago.
             self._compared[folder] = _state(folder)
-            # Still under the lock, or it might be pruned between here and there.
+            # Still under the lock, or it might be pruned before it is held.
             made = self._take(folder, cached=False)
         assert made is not None
         return made
@@ -161,13 +161,13 @@ class Store:
         return [artifact for _, artifact in sorted(dated, key=lambda pair: pair[0])]
 
     def folders(self, prefix: str) -> list[Path]:
-        """What has the name of an artefact behind `prefix`, in all stages; nothing else is ours."""
+        """Folders of all stages that are named `prefix` and an artefact; nothing else is ours."""
         found = sorted(self.path.glob(f"[!.]*/{prefix}*"))
         names = re.compile(re.escape(prefix) + _FINGERPRINT.pattern)
         return [path for path in found if names.fullmatch(path.name)]
 
     def damaged(self) -> list[Path]:
-        """What was set aside."""
+        """Damaged artefacts that were set aside."""
         return sorted(self.path.glob(f"{DAMAGED}/*/*"))
 
     def _take_sound(self, folder: Path, *, clear_way: bool = False) -> Artifact | None:
@@ -180,7 +180,7 @@ class Store:
             return None
 
     def _take(self, folder: Path, *, cached: bool) -> Artifact | None:
-        """Hold and compare; None where there is none, DamagedError where it was changed."""
+        """Hold and compare; None if there is none, DamagedError if it was changed."""
         try:
             self._read_locks.take(folder)
             manifest = read_manifest(folder)
@@ -226,15 +226,15 @@ class Store:
     def _open_unfinished(self, folder: Path, *, resumable: bool) -> Path:
         unfinished = folder.with_name(f"{UNFINISHED}{folder.name}")
         if is_there(unfinished) and not unfinished.is_dir():
-            self._set_aside(unfinished, "it is no folder")
+            self._set_aside(unfinished, "it is not a folder")
         if not resumable:
             remove(unfinished)
         try:
             unfinished.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
             raise UserError(
-                f"{folder.parent} is no folder, or a link to nowhere; remove it, or name another "
-                "folder as store.path"
+                f"{folder.parent} is not a folder, or a broken link; remove it, or name "
+                "another folder as store.path"
             ) from error
         return unfinished
 
@@ -252,7 +252,7 @@ def _artifact(folder: Path, manifest: Manifest, *, cached: bool) -> Artifact:
 
 
 def _state(folder: Path) -> State | None:
-    """What the system knows of each file without reading it; None where one is missing."""
+    """Each file's status, without reading the file; None if one is missing."""
     state: dict[str, tuple[int, ...]] = {}
     for name in list_files(folder):
         try:

@@ -22,7 +22,7 @@ _NOTE = ".attempt"
 def run_attempt(
     folder: Path, produce: Callable[[Path], None], *, resumable: bool, scratch: Sequence[str]
 ) -> Effort:
-    """What `produce(folder)` took, with the seconds of the attempts that it resumes.
+    """Run `produce(folder)`; returns its effort, with the seconds of the attempts that it resumes.
 
     It finds what those left: everything, or only what `scratch` names, where that is given.
     """
@@ -41,7 +41,7 @@ def run_attempt(
 def seal(
     folder: Path, stage: str, key: Mapping[str, object], effort: Effort, scratch: Sequence[str]
 ) -> None:
-    """Write the manifest of all that `folder` holds beside `scratch`: with it, it is finished."""
+    """Write the manifest, which marks `folder` as finished: of all in it except `scratch`."""
     names = [name for name in list_files(folder) if not _is_scratch(name, scratch)]
     manifest = Manifest(
         stage=stage,
@@ -66,7 +66,7 @@ def is_sealed(folder: Path) -> bool:
 
 
 def publish(unfinished: Path, folder: Path, scratch: Sequence[str]) -> None:
-    """Let the sealed attempt be seen as the artefact `folder`."""
+    """Rename the sealed attempt to the artefact `folder`."""
     for path in list(unfinished.iterdir()):
         if path.name == _NOTE or _is_scratch(path.name, scratch):
             remove(path)
@@ -77,22 +77,22 @@ def publish(unfinished: Path, folder: Path, scratch: Sequence[str]) -> None:
 
 
 def _is_scratch(name: str, scratch: Sequence[str]) -> bool:
-    """Whether `name`, as `checkpoints/step-1/state`, lies in what one of the patterns names."""
+    """Whether `name`, such as `checkpoints/step-1/state`, matches a pattern or is below a match."""
     first = name.partition("/")[0]
     return any(fnmatchcase(first, pattern) for pattern in scratch)
 
 
 def _begin_attempt(folder: Path) -> float:
-    """The seconds of earlier attempts, which are noted with the moment that this one begins.
+    """The seconds of earlier attempts; they are noted together with the start of this one.
 
-    An attempt may have been killed: it lasted, as far as it counts, until its last write.
+    An attempt may have been killed: its time counts until its last write.
     """
     note = folder / _NOTE
     earlier = 0.0
     if is_there(note):
         try:
             last = max(path.lstat().st_mtime for path in folder.rglob("*"))
-            # A changed line is None, and no number.
+            # A changed line is read as None, which is not a number.
             earlier = float(read_line(note.read_bytes()) or "") + (last - note.stat().st_mtime)
         except (OSError, ValueError):
             log.warning("%s is damaged: earlier attempts count as 0 seconds", note)
@@ -102,7 +102,7 @@ def _begin_attempt(folder: Path) -> float:
 
 
 def _clear(folder: Path, scratch: Sequence[str]) -> None:
-    """Remove what nothing can resume: other files than those named, and links to nowhere."""
+    """Remove what nothing can resume: other files than those named, and broken links."""
     remove(folder / MANIFEST)
     for path in list(folder.iterdir()):
         if scratch and path.name != _NOTE and not _is_scratch(path.name, scratch):
@@ -114,7 +114,7 @@ def _clear(folder: Path, scratch: Sequence[str]) -> None:
 
 def _drop_attempt(folder: Path, *, resumable: bool) -> None:
     """Remove what a failed attempt left, unless the next one can resume it."""
-    # The attempt's own error is on its way.
+    # The attempt's own error is being raised.
     with suppress(OSError):
         files = [path for path in folder.rglob("*") if path.is_file() and path.name != _NOTE]
         if not resumable or not any(path.stat().st_size for path in files):

@@ -33,7 +33,7 @@ class Checkpoints:
     def save(self, step: int, write: Callable[[BinaryIO], None]) -> None:
         """Keep what `write` puts into a stream as the checkpoint of `step`.
 
-        UserError where it cannot be written (disk full); the ones before stay as they were.
+        UserError if it cannot be written (disk full); the ones before stay as they were.
         """
         fresh = self.folder / f".writing-{step:09d}"
         try:
@@ -69,7 +69,7 @@ class Checkpoints:
             )
             remove(folder)
         if is_there(self.folder) and not self.folder.is_dir():
-            log.warning("%s is damaged: it is no folder; work begins again", self.folder)
+            log.warning("%s is damaged: it is not a folder; work begins again", self.folder)
             remove(self.folder)
         return None
 
@@ -98,7 +98,7 @@ def _write_state(folder: Path, write: Callable[[BinaryIO], None]) -> None:
 
 
 class _Guarded:
-    """A stream that remembers what went wrong with the disk."""
+    """A stream that keeps the error of the disk."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.stream = stream

@@ -21,7 +21,7 @@ class StoreConfig:
     def folder(self) -> Path:
         """`path` from the project's own folder where there is one, else from the current one."""
         path = Path(self.path).expanduser()
-        # Runs that are started elsewhere share their work.
+        # So runs that are started in other folders share their work.
         root = Path(__file__).parents[3]
         home = root if (root / "pyproject.toml").exists() else Path.cwd()
         return path if path.is_absolute() else home / path

@@ -1,4 +1,4 @@
-"""Writing and removing on disks that lose power, are full, or hold links to nowhere."""
+"""Writing and removing on disks that lose power, are full, or hold broken links."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from pathlib import Path
 
 from caft.errors import UserError
 
-# No room, a quota that is used up, a file that grew too large.
+# No space, a quota that is used up, a file that grew too large.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NO_TEMPORARY_FOLDER = "No usable temporary directory"
 
 
 def is_there(path: Path) -> bool:
-    """Whether anything has that name, a link to nowhere included."""
+    """Whether anything has that name, a broken link included."""
     return os.path.lexists(path)
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a folder with all that it holds; nothing where nothing is."""
+    """Remove a file, a link or a folder with its contents, if there is one."""
     while path.is_dir() and not path.is_symlink():
         # Another process may be removing it, too, and be faster.
         with suppress(FileNotFoundError):
@@ -38,7 +38,7 @@ def move_aside(path: Path, folder: Path, name: str) -> Path:
     while is_there(target):
         number += 1
         target = folder / f"{name}-{number}"
-    # A stage's folder may lie on another disk, where renaming fails.
+    # A stage's folder may be on another disk, where renaming fails.
     shutil.move(path, target)
     # It is as old as the move: what was set aside today is not pruned today.
     os.utime(target, follow_symlinks=False)
@@ -70,7 +70,7 @@ def write_durably(path: Path, text: str) -> None:
 
 @contextmanager
 def disk_may_be_full(folder: Path, advice: str) -> Iterator[None]:
-    """UserError with `advice` where the body finds no room in `folder`; other errors pass."""
+    """UserError with `advice` if `folder` is full in the body; other errors pass."""
     try:
         yield
     except OSError as error:
@@ -96,7 +96,7 @@ def explain_refusal(error: OSError, folders: Mapping[str, Path]) -> str | None:
         for name, folder in folders.items()
         if path and path.is_relative_to(folder.expanduser().absolute())
     ]
-    # An open file that no longer takes anything does not say where it lies.
+    # An error of an open file does not name the file.
     where = path or ", ".join(str(folder) for folder in folders.values())
     problem, advice = ("written", "make room there")
     if error.errno not in _FULL:

@@ -1,4 +1,4 @@
-"""What a stage depends on, as a short name."""
+"""Digests of everything that a stage depends on."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def plain(value: object) -> Any:
     if isinstance(value, str | int | float | Path | None):
         return str(value) if isinstance(value, Path) else value
     if isinstance(value, Set):
-        # A set's order is another one in every process.
+        # A set's order differs from process to process.
         return sorted((plain(item) for item in value), key=repr)
     if isinstance(value, Iterable):
         return [plain(item) for item in value]
@@ -47,8 +47,8 @@ def plain(value: object) -> Any:
 def source_digest(*names: str, root: Path | None = None) -> str:
     """20 hexadecimal digits over the code of rooms and files: `score`, `trainers/build.py`.
 
-    Over what Python runs: comments, docstrings and layout make no difference. `root` is the
-    package's folder, by default this one's.
+    Only code that Python runs counts: comments, docstrings and layout make no difference. `root` is
+    the package's folder, by default this one's.
     """
     root = root or Path(caft.__file__).parent
     hashed = hashlib.sha256()
@@ -76,9 +76,9 @@ def _code_digest(source: bytes) -> str:
 
 
 def _code(part: object) -> object:
-    """A syntax tree as JSON's own types. Not `ast.dump`: that changes from one Python to the next.
+    """A syntax tree as JSON's own types. Not `ast.dump`: that changes between Python versions.
 
-    What a node lacks is left out, so that a field which a later Python adds changes nothing.
+    Empty fields are left out, so that a field which a later Python adds changes nothing.
     """
     if isinstance(part, list):
         return [_code(item) for item in part if not _is_remark(item)]
@@ -91,7 +91,7 @@ def _code(part: object) -> object:
 
 
 def _is_remark(part: object) -> bool:
-    """A docstring, or a string beside a name: nothing that runs reads it."""
+    """A docstring, or a string that documents a name: neither has an effect."""
     return (
         isinstance(part, ast.Expr)
         and isinstance(part.value, ast.Constant)

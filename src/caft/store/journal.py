@@ -1,4 +1,4 @@
-"""What an unfinished stage has finished so far: it survives a kill and is read by the next try."""
+"""Journals of unfinished stages: rows survive a kill and are read by the next attempt."""
 
 from __future__ import annotations
 

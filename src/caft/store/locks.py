@@ -1,7 +1,7 @@
 """Locks on artefacts: one process at a time makes or removes one, and readers keep it in place.
 
 Both are the system's, which frees them with the process that held them. Readers share a lock on
-the manifest: nothing is written for it, and work goes on where a file system knows no locks.
+the manifest: nothing is written for it, and work continues if a file system has no locks.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FOLDER = "locks"
 def hold_lock(folder: Path, *, wait: bool = True) -> Iterator[bool]:
     """Hold the lock of the artefact `folder`; without `wait`, False where another process does.
 
-    UserError where its store can have no locks.
+    UserError if its store can have no locks.
     """
     stage, fingerprint = folder.parent.name, folder.name.removeprefix(UNFINISHED)
     lock = FileLock(folder.parents[1] / _FOLDER / f"{stage}-{fingerprint}.lock")
@@ -65,14 +65,14 @@ class ReadLocks:
         weakref.finalize(self, _release_all, self._held)
 
     def take(self, folder: Path) -> None:
-        """Hold `folder`; FileNotFoundError where it has no manifest, or is just being pruned."""
+        """Hold `folder`; FileNotFoundError if it has no manifest, or is just being pruned."""
         path = folder / MANIFEST
         descriptor = os.open(path, os.O_RDONLY)
         try:
             # File systems without locks raise here.
             with suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_SH)
-            # Pruning renames first: what was opened may be gone from its place by now.
+            # Pruning renames first: the opened file may have been moved by now.
             if not os.path.samestat(os.fstat(descriptor), path.stat()):
                 raise FileNotFoundError(path)
         except BaseException:
@@ -97,7 +97,7 @@ def _release_all(held: dict[Path, int]) -> None:
 
 @contextmanager
 def without_readers(folder: Path) -> Iterator[bool]:
-    """Whether nobody reads the artefact in `folder`; nor can anybody begin to in the body."""
+    """Whether no process reads the artefact in `folder`; in the body none can begin to."""
     descriptor = _open(folder / MANIFEST)
     try:
         yield descriptor is None or _lock_alone(descriptor)
@@ -107,7 +107,8 @@ def without_readers(folder: Path) -> Iterator[bool]:
 
 
 def _open(path: Path) -> int | None:
-    # Network disks lock nothing exclusively that is only read. Without a manifest nobody has it.
+    # Network disks lock files exclusively only if they are open for writing. Without a manifest no
+    # process reads it.
     for mode in (os.O_RDWR, os.O_RDONLY):
         with suppress(OSError):
             return os.open(path, mode)

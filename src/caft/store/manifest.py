@@ -1,4 +1,4 @@
-"""An artefact's own description of itself: what it depends on, what it took, what it consists of.
+"""The manifest of an artefact: what it depends on, its effort, and its files.
 
 A manifest is checked like the files that it lists: its last line has the SHA-256 of the others.
 """
@@ -38,16 +38,16 @@ class Manifest:
     files: Mapping[str, FileSum]
 
     def __post_init__(self) -> None:
-        """TypeError where a file's sums or the numbers are of another kind."""
+        """TypeError if a file's sums or the numbers are of another kind."""
         for number in (self.seconds, self.peak_memory_bytes):
             if not isinstance(number, int | float) or not math.isfinite(number):
-                raise TypeError(f"{number!r} is no finite number")
+                raise TypeError(f"{number!r} is not a finite number")
         for name, file_sum in self.files.items():
             if not isinstance(file_sum.bytes, int) or not isinstance(file_sum.sha256, str):
                 raise TypeError(f"{name} has no sum")
-            # What is copied out of an artefact stays where it is copied to.
+            # A name must not lead out of the target folder when files are copied.
             if ".." in Path(name).parts or Path(name).is_absolute():
-                raise TypeError(f"{name} is no file of this folder")
+                raise TypeError(f"{name} is not a file of this folder")
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -56,9 +56,9 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """`folder`'s manifest; DamagedError where it is none, or that of another artefact.
+    """`folder`'s manifest; DamagedError if it is invalid, or that of another artefact.
 
-    OSError where there is none that can be read.
+    OSError if there is none that can be read.
     """
     try:
         text = (folder / MANIFEST).read_text(encoding="utf-8")

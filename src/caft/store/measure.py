@@ -30,7 +30,7 @@ class Effort:
 
 @contextmanager
 def measured() -> Iterator[Effort]:
-    """Measure the body. Where the system cannot forget old peaks, the peak is the process's."""
+    """Measure the body. If the system cannot reset the peak, it is that of the whole process."""
     effort = Effort()
     _forget_peak()
     start = time.perf_counter()

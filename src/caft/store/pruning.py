@@ -1,4 +1,4 @@
-"""Takes old work out of the store: never what a run makes or reads, and never half of anything."""
+"""Removes old work from the store: never what a run makes or reads, and never in part."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SECONDS_A_DAY = 86400
 
 @dataclass(slots=True)
 class Pruned:
-    """What was removed, by what it was; what a run uses; and what could not be removed, and why."""
+    """What was removed, by kind; what a run uses; and what could not be removed, and why."""
 
     artifacts: list[Path] = field(default_factory=list)
     unfinished: list[Path] = field(default_factory=list)
@@ -60,13 +60,13 @@ def prune(store: Store, days: float) -> Pruned:
 
 
 def age_days(path: Path) -> float:
-    """Days since anything in there was last written; work that goes on writes files."""
+    """Days since anything inside was last written; active work keeps writing files."""
     times = [each.st_mtime for each in _stats(path)]
     return (time.time() - max(times, default=0.0)) / _SECONDS_A_DAY
 
 
 def count_bytes(path: Path) -> int:
-    """What its files take."""
+    """The bytes of its files."""
     return sum(each.st_size for each in _stats(path) if stat.S_ISREG(each.st_mode))
 
 
@@ -79,7 +79,7 @@ def _prune_locked(folder: Path, removed: list[Path], pruned: Pruned) -> None:
             trash = folder.with_name(f"{TRASH}{folder.name.removeprefix(UNFINISHED)}")
             try:
                 remove(trash)
-                # First out of the way: what is half removed must not be taken for an artefact.
+                # Renamed first: a half-removed folder must not be taken for an artefact.
                 folder.rename(trash)
             except OSError as error:
                 pruned.failed.append(f"{folder}: {error.strerror}")

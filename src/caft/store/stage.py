@@ -1,4 +1,4 @@
-"""What a stage is to the store: work whose result is kept by everything that it depends on."""
+"""Stages as the store sees them: work whose result is kept by everything that it depends on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Result_co = TypeVar("Result_co", covariant=True)
 
 
 class StageKind(Enum):
-    """What a stage makes. summary.json has the name, and the store's folder is the value."""
+    """Kinds of stages. summary.json has the name, and the store's folder is the value."""
 
     score = "score"
     fallback = "fallback"
@@ -28,27 +28,21 @@ class Stage(Protocol[Result_co]):
     @property
     def kind(self) -> StageKind:
         """What it makes."""
-        ...
 
     @property
     def key(self) -> Mapping[str, object]:
         """Everything that the result depends on."""
-        ...
 
     @property
     def resumable(self) -> bool:
         """Whether `produce` can go on from what an interrupted attempt left."""
-        ...
 
     @property
     def scratch(self) -> Sequence[str]:
         """Names of what is left for the next attempt only, and is no part of the result."""
-        ...
 
     def produce(self, folder: Path) -> None:
         """Do the work and write its result into `folder`."""
-        ...
 
     def read(self, folder: Path) -> Result_co:
         """The result that `produce` wrote."""
-        ...

@@ -27,7 +27,7 @@ def write_table(path: Path, kind: type[Record], records: Iterable[Record]) -> No
 
 
 def read_table(path: Path, kind: type[Record]) -> list[Record]:
-    """The records that `write_table` wrote, equal to what went in."""
+    """The records that `write_table` wrote, unchanged."""
     hints = _columns(kind)
     return [
         kind(**{name: _restore(value, hints[name]) for name, value in row.items()})
@@ -36,7 +36,7 @@ def read_table(path: Path, kind: type[Record]) -> list[Record]:
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write plain rows with columns as they come, for people to read in other tools."""
+    """Write plain rows with their own columns, to be read with other tools."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -29,11 +29,10 @@ def _visible_devices() -> list[str]:
 
 @contextmanager
 def own_devices(sweep: Path, count: int) -> Iterator[dict[str, str]]:
-    """The environment that gives a job `count` devices which no other job of this sweep has here.
+    """The environment that gives a job `count` devices of its own within this sweep and machine.
 
-    Nothing where `count` is 0 or there are fewer. The system frees a lock with the process that
-    held it, so a killed job blocks no device. Raises JobError where the sweep is stopped while a
-    job waits.
+    Empty if `count` is 0 or there are fewer. The system frees a lock with the process that held it,
+    so a killed job blocks no device. Raises JobError if the sweep is stopped while a job waits.
     """
     groups = device_groups(_visible_devices(), count) if count else []
     if not groups:

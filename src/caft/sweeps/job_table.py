@@ -1,9 +1,9 @@
 """A sweep's job table: which jobs there are, and the state of each one.
 
 A job's own folder decides: its `job.json`, which the process that runs the job writes while it
-holds the job's lock, and what a finished run leaves there, whoever was killed afterwards. A kill
-thus leaves nothing to repair. `jobs.json` in the sweep's folder is put together from the jobs'
-folders, as often as one of them changes, and decides nothing.
+holds the job's lock, and the files that a finished run leaves there. So after a kill there is
+nothing to repair. `jobs.json` in the sweep's folder is a summary, written again from the jobs'
+folders whenever one of them changes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from caft.sweeps.processes import ProcessId, identify, is_alive
 from caft.sweeps.run_folders import is_finished, is_locked, read_json, try_lock, write_json
 
 WAITING, RUNNING, DONE_STATE, FAILED, STOPPED = "waiting", "running", "done", "failed", "stopped"
-_NO_REPORT = "its process ended without a report; killed, or the machine went down?"
+_NO_REPORT = "its process ended without a result: it was killed, or the machine went down"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ def plan_jobs(folder: Path, jobs: Sequence[Job], question: str | None = None) ->
     before = {job.folder: job for job in read_job_table(folder)}
     planned = [_carry_over(folder, job, before.pop(job.folder, None)) for job in jobs]
     overrides = {frozenset(job.overrides) for job in planned}
-    # Jobs of an earlier, wider sweep keep their lines.
+    # Jobs of an earlier, larger sweep keep their lines.
     planned += [
         replace(job, number=n, superseded=frozenset(job.overrides) in overrides)
         for n, job in enumerate(before.values(), start=len(planned))
@@ -73,13 +73,13 @@ def _carry_over(folder: Path, job: Job, before: Job | None) -> Job:
         return replace(before, number=job.number, overrides=job.overrides, superseded=False)
     if finished:
         return judge(folder / job.folder, job)
-    # How it ended the last time is no longer its state.
+    # Its last result is no longer its state.
     (folder / job.folder / "job.json").unlink(missing_ok=True)
     return job
 
 
 def read_job_table(folder: Path) -> list[Job]:
-    """Every job that jobs.json knows or that has a job.json, each as its own folder has it."""
+    """Every job that is in jobs.json or has a job.json, with the state from its own folder."""
     entries, _ = _read_table(folder)
     known = {job.folder: job for entry in entries if (job := _parse(entry))}
     jobs = [_merge(folder, job) for job in known.values()]
@@ -104,7 +104,7 @@ def _merge(folder: Path, listed: Job) -> Job:
 
 
 def judge(folder: Path, job: Job) -> Job:
-    """The entry as the job's folder proves it, where its process could not write it any more."""
+    """The entry as the job's folder proves it, if its process could no longer write it."""
     if is_finished(folder):
         written = datetime.fromtimestamp((folder / "summary.json").stat().st_mtime, UTC)
         job = replace(job, state=DONE_STATE, exit_status=DONE, error=None)
@@ -117,7 +117,7 @@ def judge(folder: Path, job: Job) -> Job:
 
 
 def _is_run(folder: Path, job: Job) -> bool:
-    """Whether a process runs the job; on another host that cannot be known, and is believed."""
+    """Whether a process runs the job; on another host that cannot be checked, and is assumed."""
     if job.host != socket.gethostname():
         return True
     runner = ProcessId(job.host, job.process or 0, job.process_began)
@@ -125,7 +125,7 @@ def _is_run(folder: Path, job: Job) -> bool:
 
 
 def write_job_table(folder: Path, jobs: Iterable[Job], question: str | None = None) -> None:
-    """jobs.json, whole or not at all. `question` is what the sweep asks, once for all writers."""
+    """Write jobs.json, whole or not at all. `question` is the question of the sweep."""
     if question is None:
         _, question = _read_table(folder)
     table = {"sweep": folder.name, "question": question, "jobs": [asdict(job) for job in jobs]}
@@ -141,7 +141,7 @@ def _read_table(folder: Path) -> tuple[list[object], str]:
 
 
 def read_job(folder: Path) -> Job | None:
-    """A job's entry from its own folder; None where nobody has run it yet."""
+    """A job's entry from its own folder; None if it was never run."""
     job = _parse(read_json(folder / "job.json"))
     # The folder's own name: a sweep that was moved or copied is still a sweep.
     return judge(folder, replace(job, folder=folder.name)) if job else None
@@ -150,7 +150,8 @@ def read_job(folder: Path) -> Job | None:
 def note_job(folder: Path, job: Job) -> None:
     """Write a job's own entry, then the table.
 
-    A full disk fails no job for it: what is finished proves itself, and the rest is run again.
+    A full disk does not fail the job: finished jobs are recognised by their outputs, and the rest
+    runs again.
     """
     try:
         write_json(folder / "job.json", asdict(job))
@@ -198,11 +199,11 @@ def end(folder: Path, job: Job, status: int, error: str | None) -> Job:
 def conclude(folder: Path, planned: Job, status: int, error: str | None) -> Job:
     """The entry of a job once its starter has seen its process end with `status`.
 
-    The process has written how it ended, unless it was killed; then it is written here. A job
-    that another process is running meanwhile is that one's to write.
+    The process has written how it ended, unless it was killed; then it is written here. The entry
+    of a job that another process is now running is left to that process.
     """
     with try_lock(folder) as free:
-        # Nobody holds the lock: an entry that is "running" is the dead process's own.
+        # The lock is free: an entry that is "running" was left by a dead process.
         entry = _parse(read_json(folder / "job.json"))
         ended = entry is not None and entry.state not in (WAITING, RUNNING)
         if free and not ended and not is_finished(folder):
@@ -219,7 +220,7 @@ def _name_death(status: int) -> str | None:
 
 
 def worst_status(jobs: Sequence[Job]) -> int:
-    """1 where a job ended by a fault of ours, else 2 where the user must act, else 0.
+    """1 if a job ended by a bug, else 2 if the user must act, else 0.
 
     A job that another process is still running leaves the sweep unfinished: the user must wait.
     """
@@ -244,7 +245,7 @@ def settle(folder: Path) -> None:
 def _parse(entry: object) -> Job | None:
     """An entry as `asdict` made it, by this version or another one; None for anything else.
 
-    What a damaged file has in the place of a value is left out.
+    Values that do not fit, as in a damaged file, are left out.
     """
     if not isinstance(entry, dict) or not isinstance(entry.get("folder"), str):
         return None
@@ -257,7 +258,7 @@ def _parse(entry: object) -> Job | None:
 
 
 def now() -> str:
-    """The present second in UTC, as every entry has its times."""
+    """The current second in UTC, in the format of all entries."""
     return _iso(datetime.now(UTC))
 
 

@@ -1,7 +1,7 @@
-"""Which process a number on disk means: systems give numbers again, after a reboot at once.
+"""Identifies processes across restarts: systems reuse process numbers.
 
-A process is known by its host, its number and the moment it began, as the kernel counts it. What
-does not fit in all three is a stranger: it is never waited for and never signalled.
+A process is identified by its host, its number and its start time, as the kernel counts it. A
+process that differs in any of them is another one: it is never waited for and never signalled.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _DEAD = ("Z", "X", "x")
 
 @dataclass(frozen=True, slots=True)
 class ProcessId:
-    """One process among all that ever had its number. `began` is "" where that is unknown."""
+    """One process among all that ever had its number. `began` is "" if it is unknown."""
 
     host: str
     pid: int
@@ -27,7 +27,7 @@ class ProcessId:
 
 
 def identify(pid: int) -> ProcessId:
-    """The process that has this number now; one that is gone has no beginning."""
+    """The process that has this number now; `began` is empty if it has ended."""
     return ProcessId(socket.gethostname(), pid, _look_up(pid)[0])
 
 
@@ -40,14 +40,14 @@ def parse_process(entry: object) -> ProcessId | None:
 
 
 def is_alive(process: ProcessId) -> bool:
-    """Whether this very process runs here; one that has ended unreaped does not."""
+    """Whether this very process runs here; a zombie does not."""
     if not process.began or process.host != socket.gethostname():
         return False
     return _look_up(process.pid) == (process.began, True)
 
 
 def signal_group(process: ProcessId, number: int) -> None:
-    """Signal this very process and the group that it leads; a stranger or ourselves, never."""
+    """Signal this very process and the group that it leads; never another process, or ourselves."""
     if not is_alive(process) or process.pid == os.getpid():
         return
     # It may have ended in between, and its number may be another user's already.
@@ -72,7 +72,7 @@ def _look_up(pid: int) -> tuple[str, bool]:
 
 @cache
 def _boot() -> str:
-    """The boot and the space of numbers: a container's process 7 is another one outside."""
+    """The boot and the process namespace: process 7 in a container is another one outside."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

@@ -1,4 +1,4 @@
-"""Where runs and sweeps write, and what their folders are called."""
+"""The folders of runs and sweeps: their names, and whether a run may write there."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _FOLDERS = (".hydra", "adapter", "merged")
 _OTHER_FOLDER = "give another hydra.run.dir, or hydra.sweep.dir with -m"
 
 _UNFINISHED = ".hydra/unfinished"
-"""In a run's folder from its start to its end."""
+"""A file that is in a run's folder from its start to its end."""
 
 
 def digest_config(config: RunConfig) -> str:
@@ -44,7 +44,7 @@ def digest_config(config: RunConfig) -> str:
 
 
 def _digest_values(values: Mapping[str, object]) -> str:
-    """Without the values that change no result: the store's place, the progress bars."""
+    """Without the values that change no result: the store's path, the progress bars."""
     kept = {name: value for name, value in values.items() if name != "store"}
     if isinstance(trainer := kept.get("trainer"), dict):
         kept["trainer"] = {key: v for key, v in trainer.items() if key != "progress"}
@@ -52,7 +52,7 @@ def _digest_values(values: Mapping[str, object]) -> str:
 
 
 def name_job(overrides: str, config: RunConfig) -> str:
-    """Such as `method=sft,seed=1-0a1b2c3d`. Another config is another folder, never an old one."""
+    """Such as `method=sft,seed=1-0a1b2c3d`. Another config gets another folder."""
     return _name(overrides, digest_config(config))
 
 
@@ -68,9 +68,9 @@ def _name(title: str, digest_of: str) -> str:
 
 
 def mark_unfinished(folder: Path) -> None:
-    """Called before a run, which is not finished by having its numbers.
+    """Called before a run: summary.json alone does not show that a run is finished.
 
-    One whose page failed, or that was stopped while its logger wrote, has them too.
+    A run whose page failed, or that was stopped while its logger wrote, has one too.
     """
     mark = folder / _UNFINISHED
     mark.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ def mark_unfinished(folder: Path) -> None:
 
 
 def mark_finished(folder: Path) -> None:
-    """Called last of all; a mark can be removed on a full disk, too."""
+    """Called last of all; a mark can be removed even on a full disk."""
     (folder / _UNFINISHED).unlink(missing_ok=True)
 
 
@@ -88,25 +88,25 @@ def is_finished(folder: Path) -> bool:
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
-    """A run's summary.json; None where there is none that can be read."""
+    """A run's summary.json; None if there is none that can be read."""
     summary = read_json(folder / "summary.json")
     return summary if isinstance(summary, dict) else None
 
 
 def refuse_finished_folder(folder: Path) -> None:
-    """UserError where a run would write over a finished one."""
+    """UserError if a run would write over a finished one."""
     if is_finished(folder):
         raise UserError(f"{folder} holds a finished run; give another output folder, or none")
 
 
 def refuse_finished_run_for_sweep(folder: Path) -> None:
-    """UserError where a sweep's own report would write over a finished run."""
+    """UserError if a sweep's own report would write over a finished run."""
     if (read_summary(folder) or {}).get("kind") != "sweep":
         refuse_finished_folder(folder)
 
 
 def refuse_bad_subfolder(name: str) -> None:
-    """UserError where a job's folder would not lie right below its sweep's, or not be a name."""
+    """UserError if a job's folder would not be directly below its sweep's, or has a bad name."""
     if not _SUBFOLDER.fullmatch(name) or len(os.fsencode(name)) > _LONGEST_NAME:
         raise UserError(
             f"hydra.sweep.subdir is {name!r}; leave it out, or give the name of one folder that "
@@ -115,7 +115,7 @@ def refuse_bad_subfolder(name: str) -> None:
 
 
 def refuse_unwritable_folder(folder: Path) -> None:
-    """UserError where a run cannot write, or would write through a link to nowhere."""
+    """UserError if a run cannot write, or would write through a broken link."""
     for path in _written_in(folder):
         if path.is_symlink() and not path.exists():
             raise UserError(
@@ -127,8 +127,8 @@ def refuse_unwritable_folder(folder: Path) -> None:
     if wrong:
         wanted = "file" if wrong[0] in _FILES else "folder"
         raise UserError(
-            f"{folder / wrong[0]} is no {wanted}, and a run writes one of that name; move it away, "
-            f"or {_OTHER_FOLDER}"
+            f"{folder / wrong[0]} is not a {wanted}, and a run writes one of that name; move it "
+            f"away, or {_OTHER_FOLDER}"
         )
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     reason = "" if os.access(nearest, os.W_OK | os.X_OK) else "is not writable"
@@ -150,7 +150,7 @@ def _written_in(folder: Path) -> Iterator[Path]:
 
 
 def job_lock(folder: Path) -> FileLock:
-    """Held by the one process that runs a job; the system frees it, however the process ends."""
+    """The lock of the one process that runs a job; the system frees it when the process ends."""
     return FileLock(folder / ".hydra" / "job.lock")
 
 
@@ -175,7 +175,7 @@ def is_locked(folder: Path) -> bool:
 
 
 def read_json(path: Path) -> object:
-    """What the file holds; None where there is none that can be read."""
+    """What the file holds; None if there is none that can be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -183,7 +183,7 @@ def read_json(path: Path) -> object:
 
 
 def write_json(path: Path, table: object) -> None:
-    """The whole file or none: somebody may be reading it."""
+    """Write the whole file or none: another process may be reading it."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     aside.write_text(json.dumps(table, indent=1), encoding="utf-8")
     aside.replace(path)

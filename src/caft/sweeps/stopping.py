@@ -1,4 +1,4 @@
-"""How a sweep's processes end with its command: by Ctrl-C, passed on once, or by its death."""
+"""Ends a sweep's processes with its command: on Ctrl-C, which is passed on once, or its death."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _working = threading.Lock()
 
 
 class JobError(RuntimeError):
-    """Tells a sweeper that searches that there is no value for this job."""
+    """Raised to show a searching sweeper that this job has no value."""
 
 
 @contextmanager
 def named_command() -> Iterator[None]:
-    """Workers that a launcher starts in here know by their environment whose they are."""
+    """A launcher's workers that start in the body find their command in the environment."""
     before = os.environ.get(_COMMAND)
     os.environ[_COMMAND] = json.dumps(asdict(identify(os.getpid())))
     try:
@@ -55,7 +55,7 @@ def is_worker() -> bool:
 
 @contextmanager
 def ending_with_command() -> Iterator[None]:
-    """In a launcher's worker, which waits for work for ever where its command was killed.
+    """For a launcher's worker, which would wait for ever if its command was killed.
 
     It ends with its command; a job that runs in the body is waited for, and keeps its devices.
     """
@@ -80,9 +80,9 @@ def _end_after(command: ProcessId) -> None:
 
 @contextmanager
 def noted_child(folder: Path, pid: int) -> Iterator[None]:
-    """While a child runs the job or waits for it, it is noted with the command that wants it."""
+    """While a child runs the job or waits for it, a note names the child and its command."""
     note = folder / ".hydra" / f"process-{pid}.json"
-    # On a full disk the job itself reports what is wrong; here it only could not be stopped.
+    # On a full disk the job itself reports the error; without the note it only cannot be stopped.
     with suppress(OSError):
         note.parent.mkdir(parents=True, exist_ok=True)
         write_json(note, {"child": asdict(identify(pid)), "command": asdict(_find_command())})
@@ -95,8 +95,8 @@ def noted_child(folder: Path, pid: int) -> Iterator[None]:
 def stop_jobs(folder: Path, number: int) -> None:
     """Pass a signal on to the jobs of this command, and wait until each has saved its work.
 
-    To children that were started for it, and to those that a killed command left behind: what
-    another living command runs in the same folder is not this one's to stop.
+    To children that this command started, and to those that a killed command left running. Jobs
+    that another living command runs in the same folder are not stopped.
     """
     with suppress(OSError):
         write_json(folder / _STOP_FILE, asdict(_find_command()))
@@ -115,7 +115,7 @@ def stop_jobs(folder: Path, number: int) -> None:
 
 
 def refuse_while_stopping(sweep: Path) -> None:
-    """JobError where the command that this process works for is stopping its sweep."""
+    """JobError if the command that this process works for is stopping its sweep."""
     if parse_process(read_json(sweep / _STOP_FILE)) == _find_command():
         raise JobError("the sweep is being stopped")
 

@@ -1,12 +1,6 @@
-"""Paid teachers: asking an OpenAI-protocol endpoint so that no reply is lost or bought twice.
+"""Asks paid endpoints of the OpenAI protocol; no reply is lost or bought twice.
 
-In: Requests and an EndpointConfig. Out: TeacherReplies, and their rows in the ledger. What can go
-wrong ends in a UserError that keeps every reply: a cap is reached, the endpoint is down, the key
-is refused, the ledger cannot be written.
+In: Requests and an EndpointConfig. Out: TeacherReplies, and their rows in the ledger. Errors are
+UserErrors, and every reply is kept: a cap is reached, the endpoint is down, the key is refused, the
+ledger cannot be written.
 """
-
-from caft.teachers.ask import ask_all
-from caft.teachers.ledger import Ledger
-from caft.teachers.replies import Request, TeacherReply
-
-__all__ = ["Ledger", "Request", "TeacherReply", "ask_all"]

@@ -17,7 +17,7 @@ _PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """`root` is the address without its query, `query` what goes with every call."""
+    """`root` is the address without its query, `query` is sent with every call."""
 
     root: str
     query: dict[str, str]
@@ -25,9 +25,9 @@ class Address:
 
 
 def read_address(base_url: str) -> Address:
-    """ValueError, whose text repeats nothing of the address, where it cannot be called."""
+    """ValueError, whose text repeats nothing of the address, if it is not a valid endpoint."""
     if any(sign.isspace() or not sign.isprintable() for sign in base_url):
-        raise ValueError("holds a space or a sign that cannot be printed")
+        raise ValueError("holds a space or a character that cannot be printed")
     try:
         parts = urlsplit(base_url)
         host = parts.hostname or ""
@@ -40,13 +40,13 @@ def read_address(base_url: str) -> Address:
         if parts.port != 0:
             root = parts._replace(query="", fragment="").geturl()
             return Address(root, dict(parse_qsl(parts.query)), _is_loopback(host))
-    raise ValueError("has a port that is no number from 1 to 65535")
+    raise ValueError("has a port that is not a number from 1 to 65535")
 
 
 def same_place(base_url: str) -> str:
-    """One spelling for one place: host in lower case, no slash at the end, no query.
+    """One spelling for each address: host in lower case, no slash at the end, no query.
 
-    What is no address stays as it is.
+    Text that is not an address stays unchanged.
     """
     try:
         address = read_address(base_url)
@@ -57,7 +57,7 @@ def same_place(base_url: str) -> str:
 
 
 def is_loopback(base_url: str | None) -> bool:
-    """Whether an address is this machine; what is no address is not."""
+    """Whether an address is on this machine; False for text that is not an address."""
     try:
         return read_address(base_url or "").loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""The one secret: read from the environment, given to the client, written nowhere."""
+"""The API key: read from the environment, given to the client, written nowhere."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from caft.teachers.address import check_proxies, is_loopback
 from caft.teachers.config import EndpointConfig
 
 NO_KEY = "no-key-needed"
-"""What is sent to a loopback endpoint without a key: the protocol wants some word."""
+"""Sent to a loopback endpoint without a key: the protocol requires some text."""
 
 _COVER = "[key]"
 _PIECE = 8
-"""Characters of a key that are not shown in a row."""
+"""A run of this many characters of the key is never shown."""
 _MASKED = re.compile(
     r"(?P<head>[A-Za-z0-9_-]*)(?P<mask>\*{2,}|[\u2022\u25cf]{2,}|\.{2,}|\u2026|[xX]{4,})"
     r"(?P<tail>[A-Za-z0-9_-]*)"
@@ -86,7 +86,7 @@ def check_address(config: EndpointConfig) -> None:
 
 
 def read_key(config: EndpointConfig, environment: Mapping[str, str]) -> ApiKey:
-    """The key from the variable that the config names; UserError where one is needed."""
+    """The key from the variable that the config names; UserError if it is needed and missing."""
     word = environment.get(config.api_key_env, "").strip()
     if not word and is_loopback(config.base_url):
         return ApiKey(NO_KEY)

@@ -1,4 +1,4 @@
-"""Asking many things at once: the one front door to a paid endpoint."""
+"""Asks an endpoint many requests at once: the only way to a paid endpoint."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from caft.teachers.replies import PreparedRequest, Request, TeacherReply, prepar
 from caft.teachers.workers import Workers
 
 _WAITING = (
-    b"waiting for the calls under way, which are paid for, and sending no more; a second signal "
+    b"waiting for the calls in flight, which are paid for, and sending no more; a second signal "
     b"stops at once\n"
 )
 
@@ -35,14 +35,14 @@ def ask_all(
 ) -> list[TeacherReply]:
     """One reply for every request, in order; what the ledger has is not asked again.
 
-    The first `probe` requests are asked before the others; where all have a reply, `object_to`
-    returns why no more should be bought, or nothing.
+    The first `probe` requests are sent before the others; if all have a reply, `object_to` returns
+    the reason to buy no more, or nothing.
 
     Every reply is in the ledger before it counts as done. A request that the endpoint refuses
     for good is returned with its `failure`. Raises UserError, with every reply kept, where a cap
     is reached, the endpoint is down or refuses the key, `object_to` objects, or (unless
     `unanswered` is drop) where requests stayed without a reply after all retries. After a signal
-    the calls under way are waited for, and then what the signal raises is raised.
+    the calls in flight are waited for, and then the signal's exception is raised.
     """
     check_endpoint(config)
     find_price(config)
@@ -73,9 +73,9 @@ def find_replies(
 ) -> dict[str, TeacherReply]:
     """The replies that the ledger has, by the requests' keys; none is written under another key.
 
-    A reply under an old key serves where it comes from the same address, where it was paid for,
-    since money is never lost, and where nothing would be paid now. What a mock server wrote for
-    nothing thus serves no paid run.
+    A reply under an old key is used if it comes from the same address, if it was paid for, since
+    money is never lost, or if nothing would be paid now. So free replies of a mock server are not
+    used in a paid run.
     """
     found = ledger.replies(request.key for request in requests)
     older = {request.old_key: request for request in requests if request.key not in found}
@@ -84,19 +84,19 @@ def find_replies(
         request = older[reply.key]
         free = request.worst_usd == 0 and is_loopback(config.base_url)
         serves = same_place(endpoint) == here or reply.usd > 0 or free
-        # What ended in a server's fault was kept as a reply by mistake.
+        # Replies that ended in a server's error were once kept by mistake.
         if serves and read_finish(reply.finish_reason) is not Finish.failed:
             found[request.key] = reply
     return found
 
 
 def _refuse_missing(workers: Workers, requests: Sequence[PreparedRequest]) -> None:
-    """UserError where requests have no reply: why, how many are kept, and what helps."""
+    """UserError if requests have no reply: the reason, the replies that are kept, and advice."""
     config, progress = workers.config, workers.progress()
     kept = f"{progress.replies} of {progress.total} replies are kept"
     if workers.stopped:
         raise UserError(
-            f"{workers.stopped}; {kept}, {progress.total - progress.replies} are missing: fix it "
+            f"{workers.stopped}; {kept}, {progress.total - progress.replies} are missing: fix this "
             "and run the same command again"
         )
     missing = [request for request in requests if request.key not in workers.replies]
@@ -112,5 +112,5 @@ def _refuse_missing(workers: Workers, requests: Sequence[PreparedRequest]) -> No
         f"{len(missing)} requests have no reply from {config.base_url} after all retries "
         f"({list_failures(workers.unanswered.values())}){quote(workers.throttle.message)}; {kept}: "
         f"run the same command again to ask for the rest, or set {config.group}.unanswered=drop "
-        "to go on without them"
+        "to continue without them"
     )

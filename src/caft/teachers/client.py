@@ -1,6 +1,6 @@
 """One call to an OpenAI-protocol endpoint. The only file that imports the openai client.
 
-The response's body is received here, bounded in time and size; outcome.py makes sense of it.
+The response's body is received here, bounded in time and size; outcome.py interprets it.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Endpoint:
         try:
             self._open(config)
         except Exception as error:
-            # Whatever the environment says of proxies and certificates is read here.
+            # The environment's settings of proxies and certificates are read here.
             raise UserError(
                 f"no connection to {config.base_url} can be set up ({type(error).__name__}: "
-                f"{self._clean(str(error))}); look at HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, "
+                f"{self._clean(str(error))}); check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, "
                 "NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR"
             ) from error
         self._http = _find_http_library(self._openai.DefaultAsyncHttpxClient)
@@ -53,7 +53,7 @@ class Endpoint:
 
     def _open(self, config: EndpointConfig) -> None:
         address = read_address(config.base_url or "")
-        # Azure's older addresses name their version in the query, and have the key in a header.
+        # Azure's older addresses have their version in the query, and the key in a header.
         azure = "api-version" in address.query
         self._client = self._openai.AsyncOpenAI(
             api_key=self._key.reveal(),
@@ -62,7 +62,7 @@ class Endpoint:
             default_headers={"api-key": self._key.reveal()} if azure else None,
             max_retries=0,
             timeout=self._timeout,
-            # A proxy of the environment must not see calls to this very machine.
+            # A proxy of the environment must not see calls to this machine.
             http_client=self._openai.DefaultAsyncHttpxClient(
                 trust_env=not address.loopback, timeout=self._timeout
             ),
@@ -78,7 +78,7 @@ class Endpoint:
     async def send(self, body: Mapping[str, object], key: str) -> Answered | Failed:
         """Send one request, once.
 
-        The ledger's key is sent as well: a server that knows idempotency charges no repeat.
+        The ledger's key is sent as well: a server with idempotency keys does not charge a repeat.
         """
         started = time.monotonic()
         try:
@@ -99,14 +99,14 @@ class Endpoint:
         return read_body(raw, self._key.scrub, seconds)
 
     async def _exchange(self, body: Mapping[str, object], key: str) -> bytes | None:
-        """The response's bytes, or None where there are too many of them."""
+        """The response's bytes, or None if there are too many of them."""
         pieces, size = [], 0
         response = await self._client.post(
             "/chat/completions",
             cast_to=self._http.Response,
             body=body,
             options={"headers": {"Idempotency-Key": key}},
-            stream=True,  # of bytes: they are ours to count
+            stream=True,  # of bytes: we count them here
         )
         try:
             async for piece in response.aiter_bytes():
@@ -121,7 +121,7 @@ class Endpoint:
     def _read_connection(self, error: Exception) -> Failed:
         # The client wraps the library's own errors only until the body begins.
         cause = error.__cause__ or error
-        # What was never connected was never a call; a dropped one may have been.
+        # Without a connection there was no call; a dropped one may have been charged.
         if not isinstance(cause, self._unconnected):
             return Failed(reason="connection dropped", maybe_charged=True)
         why = explain_connection(cause)
@@ -135,26 +135,26 @@ class Endpoint:
         except self._http.StreamError:  # closed before it was read
             text = ""
         code = str(error.body.get("code")) if isinstance(error.body, dict) else ""
-        # A body without any telling key is shown as it is.
+        # A body without a known key is shown unchanged.
         message = self._clean(find_words(error.body) or text)
         return classify_status(error.status_code, code, message, error.response.headers)
 
 
 def explain_connection(error: BaseException | None) -> str:
-    """Why nobody could be reached, where more is known than that nobody listens; else empty."""
+    """The cause of a failed connection, if it is more specific than a refused one; else empty."""
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return f"its certificate is refused: {error.verify_message}"
         if isinstance(error, ssl.SSLError):
             return f"TLS fails: {str(error.reason).replace('_', ' ').lower()}; is it http:// there?"
         if isinstance(error, socket.gaierror):
-            return "its name is not known"
+            return "its host name is unknown"
         error = error.__cause__ or error.__context__
     return ""
 
 
 def _find_http_library(transport: type) -> ModuleType:
-    """The HTTP library under the openai client, which has changed its name between versions."""
+    """The HTTP library under the openai client, whose name differs between versions."""
     libraries = {cls.__module__.split(".")[0] for cls in transport.__mro__}
     (name,) = libraries & {"httpx", "httpx2"}
     return importlib.import_module(name)

@@ -1,4 +1,4 @@
-"""Who writes the rationales, and what that may cost."""
+"""The teachers' settings: sources of rationales, and limits of their cost."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Keep(Enum):
     """Which rationales may be trained on.
 
     `correct`: those whose [[answer]] agrees with gold. `all`: every reply that is no loop, no
-    attack and not known to be unfinished; one that is wrong or names no answer is marked. An
+    attack and not known to be unfinished; a wrong one, or one without an answer, is marked. An
     unknown finish reason counts as finished here only.
     """
 
@@ -38,10 +38,10 @@ class Keep(Enum):
 
 
 class Unanswered(Enum):
-    """What happens when a request fails even after all retries.
+    """What happens if a request fails even after all retries.
 
     `stop` keeps every other reply and ends with exit 2, so that the next run asks again; `drop`
-    goes on without the question, counted as refused.
+    continues without the question, which counts as refused.
     """
 
     stop = "stop"
@@ -49,7 +49,7 @@ class Unanswered(Enum):
 
 
 class MaxTokensField(Enum):
-    """The request's name for the reply's length: OpenAI's reasoning models want the longer one."""
+    """The request's field for the reply's length: OpenAI's reasoning models need the longer one."""
 
     max_tokens = "max_tokens"
     max_completion_tokens = "max_completion_tokens"
@@ -60,7 +60,7 @@ Temperature: TypeAlias = Annotated[float, Range(0, 10)]
 
 @dataclass(kw_only=True, slots=True)
 class TeacherConfig:
-    """What every teacher shares. `group` is where its dials stand, for messages."""
+    """What every teacher shares. `group` is the config group of its settings, for messages."""
 
     group: ClassVar[str] = "teacher"
 
@@ -81,7 +81,7 @@ class WorkedTeacherConfig(TeacherConfig):
 
 @dataclass(kw_only=True, slots=True)
 class FileTeacherConfig(TeacherConfig):
-    """Rationales that somebody already has: JSON lines with `question_id` and `text`.
+    """Existing rationales: JSON lines with `question_id` and `text`.
 
     Several rows of one question are its attempts, in the file's order. A row may name its
     `finish_reason`; without one it counts as finished.
@@ -95,7 +95,7 @@ class FileTeacherConfig(TeacherConfig):
 class LocalModelTeacherConfig(TeacherConfig):
     """A Hugging Face causal LM in this process, decoded greedily: free but for its time.
 
-    `id` and `revision` name a hub repository, `path` a local folder that is taken instead.
+    `id` and `revision` name a hub repository, `path` a local folder that is used instead.
     """
 
     kind: str = "local_model"
@@ -116,28 +116,28 @@ class PriceConfig:
 
 @dataclass(kw_only=True)
 class EndpointConfig:
-    """Any endpoint that speaks the OpenAI chat protocol. `group` is where its dials stand.
+    """Any endpoint with the OpenAI chat protocol. `group` is the config group of its settings.
 
     The key is read from the environment variable `api_key_env` only; loopback needs none.
 
-    `prices` maps model names to USD per million tokens; the `usd_per_million_*` dials go before
+    `prices` maps model names to USD per million tokens; the `usd_per_million_*` settings override
     it. Loopback is free unless a price is given; any other endpoint must have one (0 where it
     really costs nothing), since a budget without prices is no budget. `budget_usd` and `max_calls`
-    cap all that the ledger ever bought from this model, by whichever run. Every request sent is a
-    call, a retry too, and one that never came back counts as charged in full.
+    cap everything that the ledger ever bought from this model, over all runs. Every request sent is
+    a call, also a retry, and one without a response counts as charged in full.
 
     `requests_per_minute` and `tokens_per_minute` are shared, in equal parts, by all processes that
     ask the model through the same ledger at the same time. A null `temperature` or `seed` is not
-    sent. `extra` is put into the request's body as it is; it never holds a key.
+    sent. `extra` is added to the request's body unchanged; it never holds a key.
 
     `retries` counts repeats after 408, 409, 429, 5xx, timeouts, dropped connections and replies
     that are no JSON, each after a jittered wait that doubles from `backoff_seconds` and is never
     shorter than the server's Retry-After. After ten failed calls in a row all calls pause for 30
     seconds (doubling up to ten minutes), and then one tries again; the fifth pause without a reply
-    stops the run. Ten refusals for good stop it at once where nothing was ever answered; else each
+    stops the run. Ten permanent refusals stop it at once if nothing was ever answered; else each
     refused request is left out.
 
-    After SIGTERM or Ctrl-C no call is sent any more, and those under way, which are paid for, are
+    After SIGTERM or Ctrl-C no more calls are sent, and those in flight, which are paid for, are
     waited for up to `grace_seconds`; a second signal ends at once.
     """
 
@@ -188,8 +188,8 @@ class EndpointConfig:
         # Before the config is written down. None of these messages repeats what was given.
         if not _VARIABLE.fullmatch(self.api_key_env):
             raise UserError(
-                f"{self.group}.api_key_env is no name of an environment variable; give the NAME of "
-                "the one that holds the key, such as OPENAI_API_KEY, and never the key itself"
+                f"{self.group}.api_key_env is not the name of an environment variable; give the "
+                "NAME of the one that holds the key, such as OPENAI_API_KEY, never the key itself"
             )
         if problem := self._find_secret():
             raise UserError(
@@ -198,7 +198,7 @@ class EndpointConfig:
             )
 
     def _find_secret(self) -> str:
-        """What holds a secret by its name, its shape, or as a value of the environment."""
+        """What holds a secret, by its name, its form, or as a value of the environment."""
         url = urlsplit(self.base_url or "")
         query = [name for name, _ in parse_qsl(url.query, keep_blank_values=True)]
         # Azure's functions call their key `code`.
@@ -227,8 +227,8 @@ class OpenAITeacherConfig(EndpointConfig, TeacherConfig):
     the first is drawn at `temperature`, later ones at `reask_temperature`; attempt k sends the
     seed `seed + k`.
 
-    Where the first `probe_replies` replies are all refused for one reason other than a wrong
-    answer, nothing more is bought (0: never mind).
+    If the first `probe_replies` replies are all refused for one reason other than a wrong answer,
+    nothing more is bought (0: no such check).
     """
 
     kind: str = "openai"

@@ -1,12 +1,12 @@
-"""Every reply that was ever paid for, one row each, and who is asking for what right now.
+"""The ledger: every reply that was ever paid for, and the requests now in flight.
 
 SQLite with a write-ahead log and a sync to disk at every commit: what was committed survives
-kill -9 and a power cut. It must lie on a local disk; a network file system has no such log.
+kill -9 and a power cut. It must be on a local disk; a network file system cannot have such a log.
 
 Before a call is sent its key is claimed and its worst cost reserved, in one transaction with the
-check of the caps: two processes can neither ask for the same thing nor spend the same dollar. A
-claim lives as long as its owner renews it; a dead owner's claims are freed, and what they had
-reserved counts as spent, since nobody knows.
+check of the caps: two processes can neither send the same request nor spend the same dollar. A
+claim lasts as long as its owner renews it; a dead owner's claims are freed, and their reserved cost
+counts as spent, since the calls may have been charged.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from caft.teachers.prices import Caps, Spending
 from caft.teachers.replies import LedgerEntry, TeacherReply
 
 LEASE_SECONDS = 60.0
-"""A claim that was not renewed for this long is free again."""
+"""Seconds after which a claim that was not renewed is free again."""
 
 _ALL_COUNTED, _PROMPT_ESTIMATED = 0, 2
 """Values of usage_estimated: the server counted all tokens, or only the reply's; 1: none."""
@@ -42,11 +42,11 @@ _ALL_COUNTED, _PROMPT_ESTIMATED = 0, 2
 
 @dataclass(slots=True)
 class Claims:
-    """What became of the keys that were wanted.
+    """The result of claiming keys.
 
-    `taken` are this client's to ask, `bought` are answered already, `held` are being asked by
-    others, and `capped` did not fit under the caps, given `spending`. So many `clients` ask the
-    same model now, this one included.
+    `taken` are claimed by this client, `bought` are already answered, `held` are claimed by others,
+    and `capped` did not fit under the caps, given `spending`. `clients` is the number of clients
+    that now ask the same model, this one included.
     """
 
     taken: list[str] = field(default_factory=list)
@@ -58,11 +58,10 @@ class Claims:
 
 
 class Ledger:
-    """The ledger at `path`, opened for one client that asks one model. Close it: its claims end.
+    """The ledger at `path`, opened for one client that asks one model. Closing it ends its claims.
 
-    One thread at a time may use it. `reads_only` writes nothing at all, and needs a ledger that is
-    there. Raises UserError where the file cannot be read or written, and where it has lost the
-    replies that it had.
+    One thread at a time may use it. `reads_only` writes nothing at all, and needs an existing
+    ledger. Raises UserError if the file cannot be read or written, and if it has lost replies.
     """
 
     def __init__(
@@ -106,11 +105,11 @@ class Ledger:
     # Reading
 
     def replies(self, keys: Iterable[str]) -> dict[str, TeacherReply]:
-        """The replies that are there already, by key."""
+        """The replies that the ledger has, by key."""
         return {reply.key: reply for reply, _ in self.replies_and_endpoints(keys)}
 
     def replies_and_endpoints(self, keys: Iterable[str]) -> list[tuple[TeacherReply, str]]:
-        """The replies that are there already, each with the address that wrote it."""
+        """The replies that the ledger has, each with the address that wrote it."""
         wanted = list(dict.fromkeys(keys))
         with self._explained():
             return [
@@ -180,7 +179,7 @@ class Ledger:
     def give_up(self, key: str, reason: str, unsure: float) -> None:
         """End a claim without a reply; `unsure` is what the failed call may have cost.
 
-        Nothing happens where another client has taken it, since this one slept.
+        Nothing happens if another client has taken it while this machine slept.
         """
         with self._writing():
             if self._delete_claim(key):
@@ -194,13 +193,13 @@ class Ledger:
                 self._count(calls=-1 if self._delete_claim(key) else 0)
 
     def renew(self) -> None:
-        """Show the other clients that this one lives."""
+        """Show the other clients that this one is alive."""
         with self._writing():
             self._renew("owner = ?", self.owner)
         self._renewed = time.time()
 
     def may_have_lapsed(self) -> bool:
-        """Whether the claims were not renewed in time: the machine slept, or stood still."""
+        """Whether the claims were not renewed in time: the machine slept, or was suspended."""
         return time.time() > self._renewed + self.lease_seconds
 
     def hold(self, key: str) -> bool:
@@ -209,7 +208,7 @@ class Ledger:
             return self._renew("key = ? AND owner = ?", key, self.owner) > 0
 
     def commit(self, entries: Sequence[LedgerEntry]) -> None:
-        """Write replies down for good. Doing it twice does no harm."""
+        """Commit replies to the ledger. Doing so twice does no harm."""
         with self._writing():
             for entry in entries:
                 self._insert_reply(entry)
@@ -233,7 +232,7 @@ class Ledger:
             reply.finish_reason, reply.prompt_tokens, reply.completion_tokens,
             counted, reply.usd, reply.seconds, time.time(),
         )  # fmt: skip
-        # Not OR IGNORE, which would drop a row that is faulty in any other way as well.
+        # Not OR IGNORE, which would also drop a row with any other error.
         self._insert("replies", row, "ON CONFLICT (key) DO NOTHING")
         self._row = ""
 
@@ -304,7 +303,7 @@ class Ledger:
                 yield
                 self._db.execute("COMMIT")
             except BaseException:
-                # A full disk ends the transaction by itself.
+                # On a full disk SQLite itself ends the transaction.
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise

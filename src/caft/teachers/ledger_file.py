@@ -1,4 +1,4 @@
-"""The file of a ledger: its tables, how it is opened, the count beside it, what its errors mean."""
+"""The file of a ledger: its tables, how it is opened, its reply count, and its errors."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ _REMEDIES = {
     "it is damaged: put a backup in its place, or save what can be read with "
     "`sqlite3 {name} .recover | sqlite3 repaired.sqlite`": "CORRUPT",
     "it is damaged, or no ledger at all: put a backup in its place": "NOTADB FORMAT",
-    "it lacks what a ledger has, or is of another program: put a backup in its place": "SCHEMA",
-    "its disk cannot be read or written: look at the disk, and keep the store on a local "
+    "it lacks the tables of a ledger: put a backup in its place": "SCHEMA",
+    "its disk cannot be read or written: check the disk, and keep the store on a local "
     "one": "IOERR",
     "its file system has no locks that work: keep the store on a local disk": "PROTOCOL",
-    "its file system takes no file of that size: keep the store on another disk": "NOLFS",
+    "its file system does not allow a file of that size: keep the store on another disk": "NOLFS",
     "its file system is mounted read-only: mount it writable": "EROFS",
-    "a row is larger than SQLite takes: this is a fault of ours, please report it": "TOOBIG",
-    "a row does not fit into it: this is a fault of ours, please report it": "CONSTRAINT",
-    "a number does not fit into it: this is a fault of ours, please report it": "MISMATCH",
+    "a row is larger than SQLite allows: this is a bug in CAFT, please report it": "TOOBIG",
+    "a row does not fit into it: this is a bug in CAFT, please report it": "CONSTRAINT",
+    "a number does not fit into it: this is a bug in CAFT, please report it": "MISMATCH",
     "make its folder writable": "CANTOPEN PERM AUTH EACCES EPERM",
     "make its folder writable, and the file, too": "READONLY",
-    "its folder cannot be made there: move what stands in its way": "ENOTDIR EEXIST ENAMETOOLONG",
+    "its folder cannot be made there: move what is in its way": "ENOTDIR EEXIST ENAMETOOLONG",
 }
 _REMEDY_FOR = {name: remedy for remedy, names in _REMEDIES.items() for name in names.split()}
 
@@ -61,13 +61,13 @@ _REMEDY_FOR = {name: remedy for remedy, names in _REMEDIES.items() for name in n
 
 
 def open_ledger(path: Path, *, reads_only: bool) -> sqlite3.Connection:
-    """The database with its tables. UserError where a newer version of CAFT wrote it."""
+    """The database with its tables. UserError if a newer version of CAFT wrote it."""
     database = _open_to_read(path) if reads_only else _open_to_write(path)
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if version > _VERSION:
         raise UserError(
             f"the teacher's ledger {path} was written by a newer CAFT (version {version}, this "
-            f"one knows {_VERSION}); update CAFT or give another store.path"
+            f"one reads {_VERSION}); update CAFT or give another store.path"
         )
     if version < _VERSION:
         database.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT")
@@ -76,7 +76,7 @@ def open_ledger(path: Path, *, reads_only: bool) -> sqlite3.Connection:
 
 def _open_to_write(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # SQLite would make it writable for its owner only; a shared store goes by the umask.
+    # SQLite would make it writable for its owner only; a shared store follows the umask.
     if not path.exists():
         path.touch()
     database = sqlite3.connect(path, timeout=60.0, isolation_level=None, check_same_thread=False)
@@ -101,14 +101,15 @@ def _start_log(database: sqlite3.Connection) -> None:
 def _open_to_read(path: Path) -> sqlite3.Connection:
     if not path.stat().st_size:  # a run that has just begun, or was killed then
         return sqlite3.connect(":memory:", isolation_level=None)
-    # Without a log beside it nobody is writing. Else its files are there, and need not be made.
+    # Without a log next to it no process is writing. Else its files exist, and need not be made.
     quiet = not path.with_name(f"{path.name}-wal").exists()
     address = f"{path.absolute().as_uri()}?{'immutable=1' if quiet else 'mode=ro'}"
     return sqlite3.connect(address, uri=True, timeout=60.0, isolation_level=None)
 
 
-# The count beside it. An empty file is an empty database, and a missing one is created: without
-# this count, whoever lost a ledger would pay for everything again without being warned.
+# The count of replies, in a file next to the ledger. An empty file is an empty database, and a
+# missing one is created: without this count, a user who lost a ledger would pay for everything
+# again without a warning.
 
 
 def _count_file(ledger: Path) -> Path:
@@ -116,7 +117,7 @@ def _count_file(ledger: Path) -> Path:
 
 
 def read_noted_count(ledger: Path) -> int:
-    """How many replies the ledger had at least; 0 where none was noted."""
+    """How many replies the ledger had at least; 0 if none were noted."""
     try:
         count = json.loads(_count_file(ledger).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -125,9 +126,9 @@ def read_noted_count(ledger: Path) -> int:
 
 
 def note_count(ledger: Path, count: int) -> None:
-    """Note that the ledger has `count` replies; only ever more of them.
+    """Note that the ledger has `count` replies; the noted number never falls.
 
-    Where it cannot be noted nothing fails: only a later warning is missing.
+    If it cannot be noted, nothing fails: only a later warning is missing.
     """
     if count > read_noted_count(ledger):
         fresh = _count_file(ledger).with_suffix(f".{os.getpid()}")
@@ -137,7 +138,7 @@ def note_count(ledger: Path, count: int) -> None:
 
 
 def refuse_lost_replies(ledger: Path, noted: int, count: int) -> None:
-    """UserError where a ledger with `count` replies had some and has none left.
+    """UserError if a ledger with `count` replies had some and has none left.
 
     `noted` is to be read before `count` is: another process may be writing the first replies.
     """
@@ -166,9 +167,9 @@ def explain_error(path: Path, error: Exception, row: str = "") -> str:
 def _find_remedy(error: Exception) -> str:
     if isinstance(error, OSError):
         number = error.errno or errno.EIO
-        otherwise = f"the system says {os.strerror(number)}: look at the disk"
+        otherwise = f"the system reports {os.strerror(number)}: check the disk"
         return _REMEDY_FOR.get(errno.errorcode.get(number, ""), otherwise)
-    # Python's own errors, of a value that SQLite has no place for, have no name. Extended names
-    # tell more than is needed: SQLITE_READONLY_DIRECTORY, SQLITE_IOERR_WRITE.
+    # Python's own errors, of a value that SQLite cannot store, have no name. Extended names are
+    # more specific than needed: SQLITE_READONLY_DIRECTORY, SQLITE_IOERR_WRITE.
     name = getattr(error, "sqlite_errorname", "SQLITE_MISMATCH")
     return _REMEDY_FOR.get(name.split("_")[1], _REMEDY_FOR["SCHEMA"])

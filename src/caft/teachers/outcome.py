@@ -1,7 +1,7 @@
-"""From a response to what became of the call, whatever the response is. Pure; never raises.
+"""Interprets any response: a reply, or a failure with what helps. Pure; never raises.
 
-Servers differ in everything but the outline of the protocol. Each response is a reply, or a
-failure with what helps: waiting where the server broke down, nothing where it refused for good.
+Servers differ in everything but the outline of the protocol. After a failure it helps to wait if
+the server broke down, and nothing helps if it refused for good.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from caft.teachers.refusals import Finish, read_finish
 from caft.teachers.words import clean_words, find_words, well_formed
 
 Scrub = Callable[[str], str]
-"""Takes secrets out of a text."""
+"""Removes secrets from a text."""
 
 _ADDRESS_OR_MODEL = (404, 405, 410)
 _AGAIN = (408, 409, 425, 429)
@@ -43,7 +43,7 @@ _STATUS_OF = {word: status for status, words in _STATUS_WORDS.items() for word i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """A reply. Token counts and USD are None where the server reports none."""
+    """A reply. Token counts and USD are None if the server reports none."""
 
     text: str
     finish_reason: str
@@ -54,7 +54,7 @@ class Answered:
 
 
 class Remedy(Enum):
-    """What helps against a failed call: waiting, leaving this request out, or the user."""
+    """The remedy for a failed call: wait, leave this request out, or ask the user to act."""
 
     wait = "wait"
     leave_out = "leave_out"
@@ -65,8 +65,8 @@ class Remedy(Enum):
 class Failed:
     """A call without a reply: the reason, and the server's own `message`, both without secrets.
 
-    `maybe_charged` where the server may have done the work; `busy` where it lives and only asks
-    for fewer calls; `unreachable` where nobody listens. `retry_after` is how many seconds it asks
+    `maybe_charged`: the server may have done the work; `busy`: it works and only asks for fewer
+    calls; `unreachable`: nothing listens at the address. `retry_after` are the seconds that it asks
     to wait, if it does.
     """
 
@@ -97,7 +97,7 @@ def classify_status(status: int, code: str, message: str, headers: Mapping[str, 
         return Failed(reason=full, remedy=Remedy.ask_user)
     if status in _AGAIN or status >= 500:
         wait = read_retry_after(headers, time.time())
-        late = status in (504, 524)  # a gateway gave up waiting for work that was being done
+        late = status in (504, 524)  # a gateway timed out, but the work may have been done
         return Failed(
             reason=reason, message=message, busy=status == 429, retry_after=wait, maybe_charged=late
         )
@@ -131,7 +131,7 @@ def read_body(raw: bytes, scrub: Scrub, seconds: float) -> Answered | Failed:
         data: object = json.loads(text, parse_int=_read_int)
     except (ValueError, RecursionError):
         message = clean_words(scrub(text))
-        return Failed(reason="reply is no JSON", message=message, maybe_charged=True)
+        return Failed(reason="reply is not JSON", message=message, maybe_charged=True)
     completion = _table(data)
     choices = completion.get("choices")
     found: tuple[str, str] | Failed | None = None
@@ -145,7 +145,7 @@ def read_body(raw: bytes, scrub: Scrub, seconds: float) -> Answered | Failed:
         found = _read_error(data, scrub)
     if found is None:
         message = clean_words(scrub(find_words(data)))
-        return Failed(reason="reply is no chat completion", message=message, maybe_charged=True)
+        return Failed(reason="reply is not a chat completion", message=message, maybe_charged=True)
     if isinstance(found, Failed):
         return found
     usage = _table(completion.get("usage"))
@@ -160,7 +160,7 @@ def read_body(raw: bytes, scrub: Scrub, seconds: float) -> Answered | Failed:
 
 
 def _read_choice(choice: Mapping[str, object], scrub: Scrub) -> tuple[str, str] | Failed | None:
-    """Text and finish reason; None where there is no message."""
+    """Text and finish reason; None if there is no message."""
     reason = _finish_of(choice)
     if choice.get("error"):
         return _read_error(choice["error"], scrub)
@@ -170,7 +170,7 @@ def _read_choice(choice: Mapping[str, object], scrub: Scrub) -> tuple[str, str] 
     if text is None:
         return None
     refusal = _table(choice.get("message")).get("refusal")
-    # Where the model declines, whatever the server calls it.
+    # Set if the model declines, whatever the server calls it.
     return (refusal, "refusal") if refusal and isinstance(refusal, str) else (text, reason)
 
 
@@ -182,7 +182,7 @@ def _read_error(error: object, scrub: Scrub) -> Failed:
 
 
 def _find_status(error: object) -> int:
-    """The HTTP status that an error names, as a number or in a known word; 0 for none."""
+    """The HTTP status that an error names, as a number or as a known word; 0 for none."""
     for name in ("code", "status_code", "status", "http_status", "type"):
         word = _short_word(_table(error).get(name))
         if word.isascii() and word.isdigit() and 400 <= int(word) < 600:
@@ -215,7 +215,7 @@ def _is_blocked(completion: Mapping[str, object]) -> bool:
 def _text_in(choice: Mapping[str, object], reason: str) -> str | None:
     """The text of a choice, or of where older completions and streams have theirs; "" for none.
 
-    None where this is no message; a null one is a filter's verdict if there is a finish reason.
+    None if this is no message; a null one is a filter's verdict if there is a finish reason.
     """
     text = choice.get("text")
     if "message" not in choice and isinstance(text, str):
@@ -240,7 +240,7 @@ def _text_of_part(part: object) -> str:
 
 
 def _table(value: object) -> Mapping[str, object]:
-    """A JSON object as it is, and an empty one for anything else."""
+    """The value if it is a JSON object, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 

@@ -1,4 +1,4 @@
-"""What calls cost, what may be spent on a model, and what was. Pure."""
+"""Prices of calls, limits of spending on a model, and what was spent. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Caps:
 class Spending:
     """What one model has cost so far.
 
-    `unsure_usd` is for calls that never came back, at their worst; `reserved_usd` for those in
+    `unsure_usd` is for calls without a response, at their highest cost; `reserved_usd` for those in
     flight; `in_flight` counts them.
     """
 
@@ -35,18 +35,18 @@ class Spending:
     in_flight: int = 0
 
     def fits(self, caps: Caps, worst: float) -> bool:
-        """Whether one more call of that worst cost stays within the caps."""
+        """Whether one more call of that highest cost stays within the caps."""
         total = self.usd + self.unsure_usd + self.reserved_usd + worst
         dear = caps.usd is not None and total > caps.usd + 1e-12
         return not dear and not self.used_up(caps)
 
     def used_up(self, caps: Caps) -> bool:
-        """Whether no call at all is left, whatever becomes of those in flight."""
+        """Whether no call at all is left, whatever the outcome of those in flight."""
         return caps.calls is not None and self.calls >= caps.calls
 
 
 def find_price(config: EndpointConfig) -> PriceConfig:
-    """The model's price; UserError where none is known, or where a budget has nothing to count."""
+    """The model's price; UserError if none is known, or where a budget has nothing to count."""
     price = look_up_price(config)
     if price is None:
         raise UserError(
@@ -65,13 +65,13 @@ def price_settings(config: EndpointConfig) -> str:
 
 
 def look_up_price(config: EndpointConfig) -> PriceConfig | None:
-    """The endpoint's own dials, then its table, then 0 on loopback; None where nobody knows.
+    """The endpoint's own price settings, else its table, else 0 on loopback; None if unknown.
 
-    UserError where a budget has nothing to count.
+    UserError if a budget has nothing to count.
     """
-    dials = (config.usd_per_million_prompt_tokens, config.usd_per_million_completion_tokens)
-    if dials != (None, None):
-        price = PriceConfig(prompt=dials[0] or 0.0, completion=dials[1] or 0.0)
+    settings = (config.usd_per_million_prompt_tokens, config.usd_per_million_completion_tokens)
+    if settings != (None, None):
+        price = PriceConfig(prompt=settings[0] or 0.0, completion=settings[1] or 0.0)
     elif config.model in config.prices:
         price = config.prices[config.model]
     elif is_loopback(config.base_url):
@@ -117,11 +117,11 @@ def explain_cap(
             f"{cost}: set {group}.max_calls={spending.calls + missing} or more, and run again"
         )
     spent = spending.usd + spending.unsure_usd
-    unsure = f", {spending.unsure_usd:.4f} of it for calls that never came back"
+    unsure = f", {spending.unsure_usd:.4f} of it for calls without a response"
     return (
         f"{group}.budget_usd is {config.budget_usd:g} and {spent:.4f} USD are spent"
-        f"{unsure if spending.unsure_usd else ''}, too near to it for a call of "
-        f"{max(missing_worst_usd):.4f} USD at most; {cost}: set "
+        f"{unsure if spending.unsure_usd else ''}, so a call of up to "
+        f"{max(missing_worst_usd):.4f} USD does not fit; {cost}: set "
         f"{group}.budget_usd={_round_up(spent + worst)} or more, and run again"
     )
 

@@ -1,4 +1,4 @@
-"""How far the asking is: for a bar, a log or a person."""
+"""The progress of asking, for a bar, a log or a terminal line."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class AskProgress:
     """One moment of the asking.
 
     `done` of `total` requests are settled, `from_ledger` of them without a call and `failed`
-    without a reply. `calls`, `usd` and `seconds` are this run's. `note` is why nothing moves,
-    when nothing does.
+    without a reply. `calls`, `usd` and `seconds` are this run's. `note` is the reason if progress
+    has stopped.
     """
 
     done: int
@@ -35,7 +35,7 @@ class AskProgress:
         return (self.replies - self.from_ledger) / self.seconds if self.seconds > 0 else 0.0
 
     def line(self) -> str:
-        """One line for a person: how far, how fast, at what cost, how long still."""
+        """One line of text: progress, rate, cost, time left."""
         settled = self.done - self.from_ledger
         rate = settled / self.seconds if self.seconds > 0 else 0.0
         left = f", {(self.total - self.done) / rate:.0f} s left" if rate > 0 else ""

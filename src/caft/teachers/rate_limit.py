@@ -1,4 +1,4 @@
-"""When the next call may go out, and when no more should. Pure: time and chance are passed in."""
+"""Decides when calls may be sent. Pure: time and random numbers are passed in."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LONGEST_BACK_OFF = 60.0
 """Seconds that a back-off grows to."""
 
 LONGEST_RETRY_AFTER = 600.0
-"""Seconds that a server may ask us to wait; a longer wait is for the next run."""
+"""The longest wait in seconds that a server may ask for; a longer one is left to the next run."""
 
 FAILURES_IN_A_ROW = 10
 """After so many failed calls all calls pause."""
@@ -43,7 +43,7 @@ class Pace:
         self._free_at = 0.0
 
     def share(self, clients: int) -> None:
-        """From now on take an equal part: so many clients share the limit."""
+        """From now on use an equal part: this many clients share the limit."""
         self._seconds_a_unit = self._alone * max(1, clients)
 
     def book(self, now: float, units: float) -> float:
@@ -57,7 +57,7 @@ class Pace:
         self._free_at += units * self._seconds_a_unit
 
     def hold(self, until: float) -> None:
-        """Let nothing out before `until`, as a server asked."""
+        """Send nothing before `until`, as a server asked."""
         self._free_at = max(self._free_at, until)
 
 
@@ -65,7 +65,7 @@ class Throttle:
     """Paces calls by the config's limits, by what the server asks for, and by how it fails.
 
     After failures in a row all calls pause; then one goes, and the others await its outcome.
-    `note` is why calls pause, `message` the last that the server wrote of a failure.
+    `note` is why calls pause, `message` is the server's last message about a failure.
     """
 
     def __init__(self, config: EndpointConfig, *, answered: bool) -> None:
@@ -79,7 +79,7 @@ class Throttle:
         self._verdict = self.note = self.message = ""
 
     def share(self, clients: int) -> None:
-        """An endpoint's limits are one key's, however many clients ask with it."""
+        """An endpoint limits a key, however many clients use it."""
         self._calls.share(clients)
         self._tokens.share(clients)
 
@@ -120,7 +120,7 @@ class Throttle:
         if failed.busy and self._probing:
             self._probing, self._until = False, now + PAUSE_SECONDS
         elif refused and self._answered:
-            self._end_pause()  # it lives, and refuses this one request
+            self._end_pause()  # the server works, and refuses this one request
         elif not failed.busy:
             # An address that never answered is a wrong one, or a server that was not started.
             lasting = refused or (failed.unreachable and not self._reached)
@@ -129,7 +129,7 @@ class Throttle:
         return ""
 
     def give_up(self, now: float, failed: Failed) -> None:
-        """Note the last retry of a request: turned away to the end, it counts as a failure."""
+        """Note the last retry of a request: refused every time, it counts as a failure."""
         if failed.busy:
             self._count_failure(now, failed.reason, lasting=False)
 
@@ -140,7 +140,7 @@ class Throttle:
     def _count_failure(self, now: float, reason: str, *, lasting: bool) -> None:
         """`lasting` failures would not pass by waiting."""
         if self._pauses and not self._probing:
-            return  # sent before the pause: tells nothing new
+            return  # sent before the pause, so its failure is no news
         self._failures.append(reason)
         self._all_lasting &= lasting
         if not self._probing and len(self._failures) < FAILURES_IN_A_ROW:
@@ -155,7 +155,7 @@ class Throttle:
 
 
 def quote(message: str) -> str:
-    """The end of an error that shows the server's own words, if it has any."""
+    """The end of an error with the server's own message, if there is one."""
     return f"; the server says: {message}" if message else ""
 
 

@@ -1,6 +1,6 @@
-"""How a reply ended, why it was refused, and what helps against each reason. Pure.
+"""Finish reasons, reasons of refusal, and advice for each. Pure.
 
-The protocol has four words for how a reply ends; servers pass on those of the model's own maker.
+The protocol has four words for how a reply ends; servers also pass on those of the model's vendor.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from caft.records import Rationale
 class Finish(Enum):
     """What a finish reason means.
 
-    `finished`: the model ended by itself. `cut`: it ran out of room. `withheld`: a filter, or the
-    model itself, declined for good. `failed`: the server broke down meanwhile. `called`: the model
-    wants a tool. `unknown`: a word that is not in the table.
+    `finished`: the model ended the reply. `cut`: it reached the token limit. `withheld`: a filter,
+    or the model itself, declined for good. `failed`: the server broke down meanwhile. `called`: the
+    model calls a tool. `unknown`: a word that is not in the table.
     """
 
     finished = "finished"
@@ -62,25 +62,25 @@ _WORDS = {
 _MEANING = {word: finish for finish, words in _WORDS.items() for word in words.split()}
 
 WRONG, OVER_BUDGET = "wrong", "over_budget"
-_KEEP_ALL = "teacher.keep=all trains on them all the same, marked"
+_KEEP_ALL = "teacher.keep=all trains on them anyway, marked"
 _LONGER = "give a larger teacher.max_tokens"
-_UNFIT = "read one in rationales.parquet, and take another teacher.model or dataset.prompt wording"
+_UNFIT = "read one in rationales.parquet, and use another teacher.model or dataset.prompt wording"
 _ELSE = "read one in rationales.parquet; teacher.keep=all helps where only the answer is wrong"
 _ADVICE = {
     WRONG: f"teacher.attempts=2 asks again; {_KEEP_ALL}",
     "unparsable": f"they name no [[answer]]; {_KEEP_ALL}",
     "cut_off": _LONGER,
     "unfinished_thinking": _LONGER,
-    "empty": f"where the model thinks first, {_LONGER}; else look at the server's log",
+    "empty": f"where the model thinks first, {_LONGER}; else check the server's log",
     "too_large": "give a smaller teacher.max_tokens",
     "control_characters": _UNFIT,
     "special_token": _UNFIT,
     "repeated_loop": _UNFIT,
-    "no_reply": "fix what the server complains about, and run the same command again",
+    "no_reply": "fix the error that the server reports, and run the same command again",
 }
 _FINISH_ADVICE = {
-    Finish.withheld: "a filter or the model declines: take another teacher.model or endpoint",
-    Finish.called: "the model wants a tool: take what offers it tools out of teacher.extra",
+    Finish.withheld: "a filter or the model declines: use another teacher.model or endpoint",
+    Finish.called: "the model calls a tool: remove the tools from teacher.extra",
 }
 _UNKNOWN = "where that is how this server says that a reply is finished, give teacher.keep=all"
 
@@ -99,7 +99,7 @@ def read_finish(reason: str) -> Finish:
 
 
 def name_reason(row: Rationale) -> str:
-    """Why it was refused in few words, with the server's own where it did not finish.
+    """The short reason of a refusal, with the server's own word if the reply did not finish.
 
     Empty for an accepted one.
     """

@@ -1,4 +1,4 @@
-"""What is asked, what comes back, and what the ledger keeps of it. Pure."""
+"""Requests, replies, and their rows in the ledger. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHARACTERS_A_TOKEN = 4
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One thing to ask: turns of (role, content), and which attempt at it this is, from 0."""
+    """One request: turns of (role, content), and the number of the attempt, from 0."""
 
     messages: tuple[tuple[str, str], ...]
     attempt: int = 0
@@ -33,7 +33,7 @@ class Request:
 class PreparedRequest:
     """A request's body, its keys in the ledger and the most it can cost.
 
-    `old_key` is that of ledgers that did not look at who was asked.
+    `old_key` is that of earlier ledgers, which did not include the endpoint.
     """
 
     key: str
@@ -50,10 +50,10 @@ class PreparedRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherReply:
-    """What came back for one request, or in `failure` why nothing did.
+    """The reply to one request, or in `failure` the reason for having none.
 
-    `usd` and `seconds` are what it cost when it was bought; `from_ledger` where that was before
-    this run, which pays nothing for it. `counted`: the tokens are the server's own count.
+    `usd` and `seconds` are its cost when it was bought; `from_ledger` if that was before this run,
+    which pays nothing for it. `counted`: the tokens are the server's own count.
     """
 
     key: str
@@ -89,7 +89,7 @@ def prepare(request: Request, config: EndpointConfig) -> PreparedRequest:
     price = look_up_price(config)
     longest = max(token_limits(config), default=config.max_tokens)
     return PreparedRequest(
-        # sha256 over who is asked, model, messages, sampling settings and attempt
+        # sha256 over endpoint, model, messages, sampling settings and attempt
         key=digest([same_place(config.base_url or ""), body, request.attempt]),
         old_key=digest([body, request.attempt]),
         attempt=request.attempt,
@@ -101,7 +101,7 @@ def prepare(request: Request, config: EndpointConfig) -> PreparedRequest:
 def _write_body(
     turns: list[dict[str, str]], attempt: int, config: EndpointConfig
 ) -> dict[str, object]:
-    """Everything that the reply can depend on beside who is asked."""
+    """Everything that the reply can depend on, except the endpoint."""
     body: dict[str, object] = {
         "model": config.model,
         "messages": turns,
@@ -120,7 +120,7 @@ def _write_body(
 
 
 def token_limits(config: EndpointConfig) -> list[int]:
-    """What a request's body says of the reply's length; `extra` may put one more number there."""
+    """The limits of the reply's length in a request's body; `extra` may add another one."""
     body: Mapping[str, object] = {config.max_tokens_field.value: config.max_tokens} | config.extra
     values = (body.get(field.value) for field in MaxTokensField)
     return [value for value in values if isinstance(value, int) and not isinstance(value, bool)]

@@ -1,4 +1,4 @@
-"""What looks like a secret: by its name, its shape, or as a value of the environment. Pure.
+"""Recognises secrets by name, by form, or as a value of the environment. Pure.
 
 A config is written down in many places, so what looks like a secret is refused there.
 """
@@ -36,7 +36,7 @@ _VARIABLE_WORDS = _SECRET_WORDS | frozenset({"key", "keys", "token", "tokens", "
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether the name of a setting, a header or a part of a query stands for a secret.
+    """Whether the name of a setting, a header or a part of a query denotes a secret.
 
     `max_tokens`, `eos_token` and `prompt_cache_key` do not; `token`, `X-Auth` and `api_key` do.
     """
@@ -50,15 +50,15 @@ def is_secret_name(name: str) -> bool:
 
 
 def has_key_shape(text: str) -> bool:
-    """Whether a text holds something that is built like a provider's key, such as sk-..."""
+    """Whether a text holds something in the form of a provider's key, such as sk-..."""
     return bool(_SHAPES.search(text))
 
 
 def environment_secrets(environment: Mapping[str, str], *names: str) -> dict[str, str]:
-    """Variables that hold secrets, by name: those called so, and `names`.
+    """Variables that hold secrets, by name: those named like secrets, and `names`.
 
-    Short and simple words do not count: somebody's password is `postgres`, and that is no reason
-    to refuse a path. Paths do not either: SSH_AUTH_SOCK.
+    Short and simple words do not count: `postgres` may be a password, but that is no reason to
+    refuse a path. Paths do not count either: SSH_AUTH_SOCK.
     """
     called_so = {
         name: value.strip()
@@ -69,7 +69,7 @@ def environment_secrets(environment: Mapping[str, str], *names: str) -> dict[str
 
 
 def find_held(texts: Iterable[tuple[str, str]], secrets: Mapping[str, str]) -> tuple[str, str]:
-    """The first (place, variable) of (place, text) pairs that hold a secret; two empty words."""
+    """The first (place, variable) of (place, text) pairs with a secret; two empty texts if none."""
     for place, text in texts:
         for variable, secret in secrets.items():
             if secret in text:
@@ -91,7 +91,7 @@ def refuse_environment_secrets(value: object, environment: Mapping[str, str]) ->
 
 
 def refuse_secret_variables(words: Iterable[str]) -> None:
-    """UserError where words of a command line set a job's variables that are called like secrets.
+    """UserError if overrides of a command line set environment variables named like secrets.
 
     Hydra writes them into the run's folder.
     """

@@ -1,4 +1,4 @@
-"""A server's own words about what went wrong, made fit for one line on a terminal. Pure."""
+"""A server's error message, as one safe line for a terminal. Pure."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 
 LONGEST = 200
-"""Characters of a server's words that are repeated."""
+"""Characters of a server's message that are shown."""
 
 _READ = 20_000
-"""Characters of a body that are looked at."""
+"""Characters of a body that are searched."""
 
 _TELLING = (
     "message", "msg", "detail", "details", "error", "errors", "error_message", "error_description",
@@ -23,9 +23,9 @@ _HIDDEN = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|\Z)", re.I | re.S)
 
 
 def find_words(value: object, deep: int = 0) -> str:
-    """The message in a JSON value, wherever it is; empty where there is none.
+    """The message in a JSON value, wherever it is; empty if there is none.
 
-    A text itself, what the telling keys of a table hold, or the first items of a list. An item of
+    A text itself, the values of a table's known keys, or the first items of a list. An item of
     FastAPI's (`loc`, `msg`) names its place, too.
     """
     if isinstance(value, str):
@@ -58,5 +58,5 @@ def clean_words(text: str) -> str:
 
 
 def well_formed(text: str) -> str:
-    """JSON may smuggle in half a character; nothing can store it, so it becomes U+FFFD."""
+    """JSON may contain half a character; it cannot be stored, so it becomes U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

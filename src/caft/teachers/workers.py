@@ -1,4 +1,4 @@
-"""The workers that ask an endpoint many things at once, and commit every reply to the ledger."""
+"""The workers that send many requests at once, and commit every reply to the ledger."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from caft.teachers.replies import (
 )
 
 POLL_SECONDS = 0.1
-"""Between looks at the ledger while other processes ask what we want."""
+"""Seconds between checks of the ledger while other processes send the same requests."""
 
-_STOPPED = Failed(reason="stopped while it was under way", maybe_charged=True)
+_STOPPED = Failed(reason="stopped while it was in flight", maybe_charged=True)
 
 Objection = Callable[[Mapping[str, TeacherReply]], str]
-"""From new replies, by key, to why no more should be bought; empty for no reason."""
+"""From new replies, by key, to the reason to buy no more; empty for none."""
 
 T = TypeVar("T")
 
@@ -76,8 +76,8 @@ class Workers:
     def settle_all(self, first: Collection[str], find_objection: Objection) -> None:
         """Ask until every request is settled; every reply is committed, whatever is raised.
 
-        Those with the keys `first` are asked before the others, and these not at all where
-        `find_objection` then finds a reason.
+        Those with the keys `first` are asked before the others; if `find_objection` then returns a
+        reason, the others are not asked.
         """
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         try:
@@ -113,7 +113,7 @@ class Workers:
             await self.endpoint.close()
 
     async def _work_through(self, requests: Iterable[PreparedRequest]) -> None:
-        """Settle these and what is still open, and commit all replies."""
+        """Settle these and all open requests, and commit all replies."""
         self.open += requests
         async with asyncio.TaskGroup() as self.workers:
             for _ in range(min(self.config.concurrency, len(self.open))):
@@ -177,7 +177,7 @@ class Workers:
             await self._pause(POLL_SECONDS)
 
     async def _still_holds(self, request: PreparedRequest) -> bool:
-        """Whether the claim is ours still: a machine that slept may have lost it to another."""
+        """Whether we still have the claim: a machine that slept may have lost it to another."""
         if not self.ledger.may_have_lapsed():
             return True
         return await self._in_thread(lambda: self.ledger.hold(request.key))
@@ -224,7 +224,7 @@ class Workers:
             await self.written.wait()
 
     async def _end_claim(self, request: PreparedRequest, failed: Failed) -> None:
-        """End the claim of a failed call, and ask again later where that may help."""
+        """End the claim of a failed call, and ask again later if that may help."""
         now, retry = time.monotonic(), self.retried[request.key]
         if failed is not _STOPPED and (problem := self.throttle.fail(now, failed)):
             role = self.config.group.rpartition(".")[2]
@@ -256,7 +256,7 @@ class Workers:
             self.watcher(self.progress())
 
     def progress(self) -> AskProgress:
-        """How far the asking is."""
+        """The current progress."""
         return AskProgress(
             done=self.known + len(self.replies),
             total=self.known + len(self.requests),
@@ -288,7 +288,7 @@ class Workers:
             await self._in_thread(self.ledger.renew)
 
     async def _heed_signals(self) -> None:
-        """After a signal send nothing more, and wait for what is under way, but not for ever."""
+        """After a signal send nothing more, and wait for calls in flight, but not for ever."""
         while not asked_to_end():
             await asyncio.sleep(POLL_SECONDS)
         self.halted.set()
@@ -298,7 +298,7 @@ class Workers:
             call.cancel()
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        # One thread: SQLite waits for the disk there, and the calls in flight do not.
+        # SQLite runs in one thread of its own, so that calls in flight do not wait for the disk.
         return await asyncio.get_running_loop().run_in_executor(self.thread, work)
 
     async def _pause(self, seconds: float) -> None:

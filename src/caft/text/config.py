@@ -10,7 +10,7 @@ from caft.errors import UserError
 
 
 class PromptStyle(Enum):
-    """`auto` takes the chat template where the model's tokenizer has one."""
+    """`auto` uses the chat template if the model's tokenizer has one."""
 
     auto = "auto"
     chat = "chat"

@@ -1,6 +1,7 @@
 """Asking another model how hard a question is, and reading its reply. Pure.
 
-Each kind of judgement is one entry of `JUDGED`: an instruction, and what reads the reply.
+Each kind of judgement is one entry of `JUDGED`: an instruction, and the function that reads the
+reply.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ LEVELS = ("high school", "undergraduate", "graduate")
 """Education levels, lowest first; the estimate is their position, counted from 1."""
 
 MOST_STEPS = 1000
-"""A larger number of reasoning steps is taken for an error."""
+"""A larger number of reasoning steps counts as an error."""
 
 
 def _read_level(answer: str) -> float | None:
@@ -59,7 +60,7 @@ def write_judge_prompt(question: Question, config: PromptConfig, estimator: str)
 
 
 def read_judgement(reply: str, estimator: str) -> float | None:
-    """The estimate in the last [[...]] of a judge's reply; None where it cannot be read."""
+    """The estimate in the last [[...]] of a judge's reply; None if it cannot be read."""
     marker = last_marker(drop_thinking(reply) or "")
     _, read = JUDGED[estimator]
     return read(marker.content.strip().casefold()) if marker else None

@@ -1,4 +1,4 @@
-"""Reads the answer from a reply. The last [[...]] decides; a reply that cannot be read is wrong.
+"""Reads the answer from a reply. The last [[...]] decides; an unreadable reply is wrong.
 
 Spaces, markdown, LaTeX, case and an option's text after its id are ignored. A marker that names
 two options, or only resembles one, is no answer. A LaTeX box alone is no marker, because the
@@ -16,7 +16,7 @@ from caft.text.quantities import plain_signs, read_quantity, same_quantity, stri
 from caft.text.thinking import drop_thinking
 
 LONGEST_ANSWER = 500
-"""Characters inside a marker, beyond which it is text and no answer."""
+"""Characters inside a marker; a longer one is text and not an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +29,19 @@ class Marker:
 
 
 def parse_answer(reply: str, allowed: Sequence[str]) -> str | None:
-    """The answer in the reply's last marker; None where it cannot be read.
+    """The answer in the reply's last marker; None if it cannot be read.
 
     The answer is a member of `allowed`. If `allowed` is empty (free text), it is the marker's
     content without its wrapping. Thinking spans and quoted lines ("> ...") do not count.
     """
     marker = last_marker(drop_thinking(reply) or "")
     return read_marker(marker, allowed) if marker else None
+
+
+def first_line(reply: str) -> str:
+    """A bare free-text answer: what stands before the first line break."""
+    stripped = reply.strip()
+    return stripped.splitlines()[0].strip() if stripped else ""
 
 
 def read_marker(marker: Marker, allowed: Sequence[str]) -> str | None:

@@ -21,7 +21,7 @@ class Wanted(Enum):
     """What a prompt asks for: the bare answer, the paper's [[id]], or a solution that ends in it.
 
     The two fallbacks ask for the bare answer, or for `DECLINED` where the model is not certain
-    or does not know: the paper has both wordings.
+    or does not know: the paper has both.
     """
 
     answer = "answer"
@@ -56,6 +56,11 @@ class Prompt:
     text: str = ""
 
     @property
+    def turns(self) -> tuple[tuple[str, str], ...]:
+        """Role and content of every turn."""
+        return tuple((turn.role, turn.content) for turn in self.messages)
+
+    @property
     def joiner(self) -> str:
         """What joins prompt and reply: nothing in a chat, one space in a completion."""
         return "" if self.messages else " "
@@ -88,7 +93,7 @@ def write_prompt(
 
 
 def solved_reply(question: Question, config: PromptConfig, wanted: Wanted) -> str:
-    """The gold reply in the wanted form; empty where the source has no worked solution."""
+    """The gold reply in the wanted form; empty if the source has no worked solution."""
     label = gold_label(question, config.option_ids)
     if wanted is Wanted.answer or wanted.may_decline:
         return label

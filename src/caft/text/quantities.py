@@ -1,8 +1,8 @@
 """Numbers as people write them: grouped digits, currencies, units, fractions, `x = 6`.
 
-What could be read in two ways is no number: "1,5", "0,500", "5 million", "5-6" and "3 + 2".
-Digits may be grouped in threes by comma, space, apostrophe or LaTeX's spaces, in the Indian way
-("1,00,000"), or by at least two dots ("1.000.000"); "1.000" is the number one.
+Ambiguous texts are not numbers: "1,5", "0,500", "5 million", "5-6" and "3 + 2". Digits may be
+grouped in threes by comma, space, apostrophe or LaTeX's spaces, in the Indian way ("1,00,000"), or
+by at least two dots ("1.000.000"); "1.000" is the number one.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def _tidy(text: str) -> str:
         for sign in signs:
             text = text.replace(sign, plain)
     text = _LATEX_TEXT.sub(r" \1", text)
-    # The fraction begins with a space: a number in front of it must not join its digits.
+    # The fraction begins with a space: a number before it must not join its digits.
     text = _LATEX_FRACTION.sub(_write_fraction, text)
     text = _POWER_OF_TEN.sub(lambda power: f"e{power[1] or power[2]}", text)
     return " ".join(strip_ends(text).casefold().split())
@@ -172,7 +172,7 @@ def _write_fraction(found: re.Match[str]) -> str:
 
 
 def _read_unit(before: str, gap: str, after: str) -> str | None:
-    """The unit around a number; None where what follows is no unit, so that there is no number."""
+    """The unit around a number; None if the rest is not a unit, and the text no number."""
     if after and (not _UNIT.fullmatch(after) or _NOT_UNITS.match(after)):
         return None
     if after[:1].isnumeric():  # an exponent, as in 5²

@@ -24,7 +24,7 @@ _BRACKETS = re.compile(
 _CHANNEL_OPENS = re.compile(r"<\|channel\|>\s*(?:analysis|commentary)|<\|channel>\s*thought")
 _CHANNEL_CLOSES = re.compile(r"<\|channel\|>\s*final|<\|end\|>|<channel\|>")
 _PAIRS = (("start", "end"), ("begin", "end"), ("open", "close"))
-# The few tags that grading knows. Mistral writes [THINK]; in small letters it may be a word.
+# The few tags that grading recognises. Mistral writes [THINK]; in small letters it may be a word.
 _GRADED_TAG = re.compile(r"<(/?)think(?:ing)?>|(?-i:\[(/?)THINK\])", re.IGNORECASE)
 
 Mark = tuple[int, int, bool]
@@ -52,14 +52,14 @@ def find_open_mark(text: str) -> str | None:
 def opens_thinking(prompt: str) -> bool:
     """Whether a rendered prompt ends in a thinking span, which the reply then continues.
 
-    Marks before its end are words of the question.
+    Marks before its end belong to the question's text.
     """
     _, end, opens = (find_marks(prompt) or [(0, 0, False)])[-1]
     return opens and not prompt[end:].replace("<|message|>", "").strip()
 
 
 def drop_spans(reply: str, *, opened: bool) -> str | None:
-    """A reply without its thinking spans; None where the last one is never closed.
+    """A reply without its thinking spans; None if the last one is never closed.
 
     `opened`: the prompt has opened a span already.
     """

@@ -1,4 +1,4 @@
-"""A Lightning Trainer that does what the config says and nothing on its own account."""
+"""A Lightning Trainer that does what the config says and nothing else."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def pick_device(config: TrainerConfig) -> str:
 
 
 def refuse_too_many_devices(config: TrainerConfig) -> None:
-    """UserError where a run would start more processes than it has devices or cores for."""
+    """UserError if a run would start more processes than it has devices or cores."""
     # Schedulers and containers may give less than all cores.
     can_ask = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if can_ask else os.cpu_count() or 1
@@ -71,7 +71,7 @@ def build_trainer(
         accelerator="gpu" if device == "cuda" else device,
         devices=ranks,
         strategy="ddp" if ranks > 1 else "auto",
-        # Under Slurm, too, the processes of a run are ours.
+        # Under Slurm, too, we start the processes of a run.
         plugins=[LightningEnvironment()],
         default_root_dir=folder,
         max_epochs=epochs,
@@ -83,6 +83,6 @@ def build_trainer(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         inference_mode=True,
-        # A stage may have fewer steps than the fifty between which Lightning logs nothing.
+        # By default Lightning logs every fifty steps, and a stage may have fewer.
         log_every_n_steps=1,
     )

@@ -16,7 +16,7 @@ ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps")
 class TrainerConfig:
     """Lightning's devices; above 1, scoring, tuning and evaluation take a process each.
 
-    What their number moves is rounding (docs/decisions/0033-what-rounding-moves.md).
+    Their number changes only rounding (docs/decisions/0033-what-rounding-moves.md).
     """
 
     accelerator: Text = "auto"
@@ -50,7 +50,7 @@ class CsvLoggerConfig(LoggerConfig):
 
 
 class WandbMode(Enum):
-    """`auto`: online with a login or WANDB_API_KEY, else offline, and never a question."""
+    """`auto`: online with a login or WANDB_API_KEY, else offline; never a prompt."""
 
     auto = "auto"
     online = "online"
@@ -59,10 +59,10 @@ class WandbMode(Enum):
 
 @dataclass(kw_only=True, slots=True)
 class WandbLoggerConfig(LoggerConfig):
-    """Weights & Biases. `group` is the sweep where none is named.
+    """Weights & Biases. `group` is the sweep if none is named.
 
-    `artifacts` keeps scores, rationales and the adapter there as well, with their lineage; of the
-    dataset only its name, counts and fingerprint.
+    `artifacts` also uploads scores, rationales and the adapter, with their lineage; of the dataset
+    only its name, counts and fingerprint.
     """
 
     kind: str = "wandb"

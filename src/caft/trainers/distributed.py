@@ -1,4 +1,4 @@
-"""Several devices: one process a device, started by us, and what they send each other.
+"""Several devices: one process for each, started by us, and their communication.
 
 Lightning's own launcher starts its children by replaying this process's command line, which under
 a sweep walks the sweep again in every child. Here the children are spawned with a function and
@@ -39,7 +39,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes that share this work, as one of them sees it; a single one by default."""
+    """The processes that share this work, seen from one of them; a single one by default."""
 
     rank: int = 0
     count: int = 1
@@ -69,7 +69,7 @@ class Ranks:
             distributed.all_reduce(weight.grad)
 
     def gather(self, value: torch.Tensor) -> list[torch.Tensor]:
-        """Everybody's `value`, a tensor on the CPU, by rank."""
+        """The `value` of every process, a tensor on the CPU, by rank."""
         values = [value] * self.count
         if self.count > 1:
             distributed.all_gather_object(values, value)
@@ -91,7 +91,7 @@ class _Result(Generic[Result]):
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """An error that ended a process's work, in parts that travel: errors themselves may not."""
+    """An error that ended a process's work, in parts that can be pickled: errors may not be."""
 
     kind: type[Exception]
     arguments: tuple[object, ...]
@@ -135,12 +135,12 @@ def run_ranks(
     what the first process passes to `report` arrives at `receive`, and its log lines in this
     process's log. The first error of any of them is raised here: a UserError and an error of the
     system as such, any other as a RuntimeError; its note is the process's traceback. When this
-    process is asked to end, the others are asked to stop, and waited for.
+    process is signalled to end, it asks the others to stop, and waits for them.
     """
     context = multiprocessing.get_context("spawn")
     outbox: _Outbox[Progress, Result] = context.Queue()
     stop = context.Event()
-    # They find each other by a file: what torch has for that otherwise listens to every network.
+    # They find each other by a file: torch's alternative listens on every network.
     meeting = Path(tempfile.mkdtemp(prefix="caft-ranks-"))
     members = [_Member(rank, count, device, meeting, outbox, stop) for rank in range(count)]
     processes = [context.Process(target=member.run, args=(work, *arguments)) for member in members]
@@ -189,7 +189,7 @@ def _let_finish(
     outbox: _Outbox[Progress, Result],
     receive: Callable[[Progress], None],
 ) -> None:
-    """A process ends only when what it has put into its outbox is taken."""
+    """A process ends only after its outbox has been read."""
     deadline = time.monotonic() + _GRACE_SECONDS
     while time.monotonic() < deadline:
         ended = not any(process.is_alive() for process in processes)
@@ -250,7 +250,7 @@ class _Member(Generic[Progress, Result]):
                 self.outbox.put(_Result(result))
         except Exception as error:
             self.outbox.put(_Failure.of(self.rank, error))
-            # Until it is on its way: the others fail, too, once they miss this process.
+            # Wait until it is sent: the others fail, too, when this process is gone.
             self.outbox.close()
             self.outbox.join_thread()
         finally:
@@ -270,7 +270,7 @@ class _Member(Generic[Progress, Result]):
         names = [name for _, name in socket.if_nameindex()]
         loopback = next((name for name in names if name.rstrip("0") == "lo"), "")
         if loopback:
-            # Both listen where the host's name leads, which is the network.
+            # Both would listen at the host name's address, which is on the network.
             os.environ["GLOO_SOCKET_IFNAME"] = loopback
             os.environ.setdefault("NCCL_SOCKET_IFNAME", loopback)
         on_cuda = self.device == "cuda"

@@ -1,4 +1,4 @@
-"""Where a run's metrics go: one logger a run, finished whatever happens."""
+"""The loggers of metrics: one for each run, finished whatever happens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def check_logger(config: LoggerConfig) -> None:
-    """UserError where the tracker would refuse to start; nothing is opened or sent."""
+    """UserError if the tracker would refuse to start; nothing is opened or sent."""
     if isinstance(config, WandbLoggerConfig):
         from caft.trainers.wandb_login import check_wandb
 
@@ -26,7 +26,7 @@ def check_logger(config: LoggerConfig) -> None:
 
 @contextmanager
 def open_logger(config: LoggerConfig, identity: RunIdentity) -> Iterator[RunLogger]:
-    """A logger, which raises at once where it cannot be opened; what fails later costs no run."""
+    """A logger. It raises at once if it cannot be opened; later failures do not end the run."""
     logger = _GuardedLogger(_open(config, identity))
     try:
         yield logger
@@ -57,7 +57,7 @@ def _guarded(name: str) -> Callable[..., None]:
 
 
 class _GuardedLogger(RunLogger):
-    """After its first failure, of which a warning is logged, the `inner` logger gets nothing more.
+    """Warns of the first failure of the `inner` logger, and sends it nothing more.
 
     A full disk or a service that is gone must neither end a run nor hide what ended it.
     """
@@ -74,15 +74,15 @@ class _GuardedLogger(RunLogger):
     log_summary = _guarded("log_summary")
 
     def finish(self, status: int) -> None:
-        # A logger that has failed gets this, too: it may keep what it has.
+        # A logger that has failed is also finished: it may save what it has.
         or_without("the end of the logger's record", lambda: self.inner.finish(status), None)
 
 
 class CsvRunLogger(RunLogger):
-    """metrics.csv in the run's folder: tuning steps, and the final numbers where there were any.
+    """metrics.csv in the run's folder: tuning steps, and the final numbers if there were any.
 
     `stage` counts the tuning stages from 1; `step` counts from 0 through all of them, so that a
-    curve over it never runs back. Tables and products lie in the folder anyway.
+    curve over it never runs back. Tables and products are in the folder anyway.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -92,7 +92,7 @@ class CsvRunLogger(RunLogger):
         self._next_step = 0
 
     def log_step(self, stage: int, metrics: Mapping[str, float], step: int) -> None:
-        """One row, moved behind those of the stages before."""
+        """One row, after those of the earlier stages."""
         # Not before: importing Lightning takes seconds, and many runs tune nothing.
         if self._logger is None:
             from pytorch_lightning.loggers import CSVLogger

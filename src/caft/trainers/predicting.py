@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 JOURNALS = ("*.jsonl",)
-"""What an interrupted attempt leaves to the next one, for `Store.obtain`."""
+"""The files that an interrupted attempt leaves to the next one, for `Store.obtain`."""
 
 Row: TypeAlias = dict[str, Any]
-"""One result out of a journal, by the names of its fields."""
+"""One result from a journal, by the names of its fields."""
 
 
 class Predictor:
-    """Lets a student predict, and keeps what comes in the stage's unfinished folder."""
+    """Runs a student's predictions, and keeps them in the stage's unfinished folder."""
 
     def __init__(self, student: Student, trainer: TrainerConfig, folder: Path) -> None:
         self.student, self.trainer, self.folder = student, trainer, folder
@@ -90,4 +90,4 @@ class Predictor:
 
 
 def _ignore(_message: object) -> None:
-    """Processes that predict report by their journals."""
+    """Predicting processes report through their journals."""

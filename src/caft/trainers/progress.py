@@ -1,4 +1,4 @@
-"""A progress bar that counts what people count: questions and examples, not batches."""
+"""A progress bar that counts questions and examples, not batches."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def open_bar(shown: bool = True) -> Progress:
 
 
 class _Title(ProgressColumn):
-    """What is counted; a teacher's name or a server's note in it is no markup."""
+    """The bar's label; a teacher's name or a server's message in it is not markup."""
 
     def render(self, task: Task) -> Text:
         return Text(clean(task.description))

@@ -34,8 +34,8 @@ class ReplyBatch:
 class WrittenReply(NamedTuple):
     """A greedy reply: its text and how many tokens it took, the end token included.
 
-    Where the spread was asked for, also the tokens one by one, each with its distribution's
-    entropy (nats), top-1 probability and top-2 margin. Lightning refuses frozen dataclasses here.
+    If the spread was requested, also the tokens one by one, each with its distribution's entropy
+    (nats), top-1 probability and top-2 margin. Lightning refuses frozen dataclasses here.
     """
 
     question_id: str

@@ -1,6 +1,7 @@
-"""What a stage's result depends on besides its own room, for `source_digest`.
+"""The sources that a stage's result depends on besides its own room, for `source_digest`.
 
-tests/store/test_sources.py follows the imports of every stage and names what is missing here.
+tests/store/test_sources.py follows the imports of every stage and reports files that are missing
+here.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ _EVERY_STAGE = (
     "trainers/build.py",
     "trainers/distributed.py",
 )
-# Results are read back out of a journal, and kept in a table.
+# Results are read back from a journal, and kept in a table.
 PREDICTING_SOURCES = (
     *_EVERY_STAGE,
     "store/journal.py",
     "store/tables.py",
+    "trainers/asked.py",
     "trainers/predicting.py",
     "trainers/replies.py",
     "trainers/worker.py",

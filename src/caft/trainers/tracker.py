@@ -1,4 +1,4 @@
-"""What a run sends to its tracker: what every logger offers, and its records."""
+"""The interface of every logger, and the records that a run sends to it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunIdentity:
-    """What a tracker knows of a run beside its numbers.
+    """What a tracker gets of a run in addition to its numbers.
 
     `run_id` is the same whenever the same job is started again, so that its metrics resume where
-    they stopped; `sweep` names its sweep and `kind` the sort of job.
+    they stopped; `sweep` names its sweep and `kind` the type of job.
     """
 
     name: str
@@ -26,10 +26,10 @@ class RunIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Product:
-    """Something that a run made or took from the store: files with what they were made from.
+    """A product that a run made or took from the store: files, and what they were made from.
 
     `kind` is dataset, scores, rationales or adapter; `made_from` maps kinds to fingerprints.
-    A product without files is known by its metadata alone.
+    A product without files has metadata only.
     """
 
     kind: str
@@ -42,20 +42,16 @@ class Product:
 
 
 class RunLogger:
-    """What every tracker offers; one that has no place for something leaves it out."""
-
-    def for_stage(self, number: int) -> StageLogger:
-        """For one tuning stage, counted from 1."""
-        return StageLogger(self, number)
+    """The methods of every tracker; one that cannot show something leaves it out."""
 
     def log_step(self, stage: int, metrics: Mapping[str, float], step: int) -> None:
         """One step of a tuning stage, which counts its steps from 0."""
 
     def log_stage(self, name: str, numbers: Mapping[str, float]) -> None:
-        """What one stage of the run took: seconds, peak_memory_bytes, cached."""
+        """The effort of one stage of the run: seconds, peak_memory_bytes, cached."""
 
     def log_table(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
-        """Rows with equal columns, to be looked at."""
+        """A table: rows with equal columns."""
 
     def log_series(self, step: str, rows: Sequence[Mapping[str, float]]) -> None:
         """A curve: rows of numbers over the one called `step`."""
@@ -68,15 +64,3 @@ class RunLogger:
 
     def finish(self, status: int) -> None:
         """The run is over; 0 means that it went well."""
-
-
-@dataclass(frozen=True, slots=True)
-class StageLogger:
-    """Takes the metrics of one tuning stage, as Lightning's loggers do."""
-
-    run: RunLogger
-    stage: int
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """One row; `step` counts from 0."""
-        self.run.log_step(self.stage, metrics, step)

@@ -1,4 +1,4 @@
-"""A run in Weights & Biases: offline without a login, never a question, nothing left behind."""
+"""A run in Weights & Biases: offline without a login, never a prompt, and no leftover state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from caft.trainers.tracker import Product, RunIdentity, RunLogger
 from caft.trainers.wandb_login import find_server, wandb_mode
 
 MOST_ROWS = 20_000
-"""Of one table: more than W&B shows, and uploading replies takes long."""
+"""Rows of one table: W&B shows no more, and uploading replies takes long."""
 _LONGEST_TAG = 64
 _LONGEST_NAME = 128
 
@@ -43,7 +43,7 @@ def open_wandb(config: WandbLoggerConfig, identity: RunIdentity) -> WandbRunLogg
         )
     except (wandb.Error, ValueError) as error:
         raise UserError(
-            f"W&B does not start: {_explain(error)}; see that WANDB_API_KEY or wandb login fits "
+            f"W&B does not start: {_explain(error)}; check that WANDB_API_KEY or wandb login fits "
             f"{find_server()}, or give logger.mode=offline"
         ) from error
     return WandbRunLogger(run, artifacts=config.artifacts)
@@ -63,20 +63,20 @@ def clean_project(name: str) -> str | None:
 
 
 def _cut(name: str) -> str | None:
-    """One line of at most 128 letters, as W&B wants names; None for an empty one."""
+    """One line of at most 128 letters, as W&B requires for names; None for an empty one."""
     return " ".join(name.split())[:_LONGEST_NAME].strip() or None
 
 
 def name_run(identity: RunIdentity) -> str:
-    """The same for the same job in the same folder, whenever and however often it is started."""
+    """The run id: the same for the same job in the same folder, however often it is started."""
     place = f"{identity.folder.resolve()}\n{identity.run_id}"
     return hashlib.sha256(place.encode()).hexdigest()[:20]
 
 
 def make_tags(own: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """The config's tags, then the words that set the job apart; W&B takes up to 64 letters each."""
+    """The config's tags, then the job's own overrides; W&B takes up to 64 letters each."""
     words = [word for word in overrides if not word.startswith(("hydra.", "store.", "logger"))]
-    # Cut ones may be equal, and blank ones are refused.
+    # Shortened tags may be equal, and W&B refuses blank ones.
     cut = [tag.strip()[:_LONGEST_TAG].strip() for tag in [*own, *words]]
     return [tag for tag in dict.fromkeys(cut) if tag]
 
@@ -139,7 +139,8 @@ class WandbRunLogger(RunLogger):
                 artifact.add_dir(str(path))
             else:
                 artifact.add_file(str(path))
-        # Offline W&B knows no inputs; there the lineage is in the fingerprints of the metadata.
+        # Offline, W&B cannot record inputs; there the lineage is in the fingerprints of the
+        # metadata.
         if product.taken and not self.run.offline:
             self.run.use_artifact(artifact)
         else:

@@ -35,7 +35,7 @@ def wandb_mode(mode: WandbMode) -> str:
 
 
 def check_wandb(config: WandbLoggerConfig) -> None:
-    """UserError where W&B would refuse the environment's settings, or ask for a login."""
+    """UserError if W&B would refuse the environment's settings, or ask for a login."""
     named = os.environ.get("WANDB_MODE")
     if named is not None and named not in MODES:
         raise UserError(
@@ -60,7 +60,7 @@ def check_wandb(config: WandbLoggerConfig) -> None:
         )
     if not _has_login():
         raise UserError(
-            f"W&B is to be online and there is no login for {server}; run wandb login, set "
+            f"W&B is set to online and there is no login for {server}; run wandb login, set "
             "WANDB_API_KEY, or give logger.mode=offline"
         )
     key, place = next(_find_keys(), ("", ""))
@@ -73,7 +73,7 @@ def check_wandb(config: WandbLoggerConfig) -> None:
 
 
 def _find_problem(key: str) -> str:
-    """Why no server takes the key; "" where one may. Keys of own servers have a prefix."""
+    """Why no server accepts the key; "" if one may. Keys of private servers have a prefix."""
     if re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+", key):
         return ""
     secret = key.split("-", 1)[-1]
@@ -95,7 +95,7 @@ def _has_login() -> bool:
 
 
 def _find_keys() -> Iterator[tuple[str, str]]:
-    """Keys for the server, the one that counts first, each with the place where it stands."""
+    """Keys for the server, the one in force first, each with the place it comes from."""
     if key := os.environ.get("WANDB_API_KEY"):
         yield key, "WANDB_API_KEY"
     path = _netrc_path()

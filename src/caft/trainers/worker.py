@@ -1,4 +1,4 @@
-"""A stage's batches, dealt out to processes, which keep their predictions in a journal."""
+"""Distributes a stage's batches to processes, which keep their predictions in a journal."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ from caft.trainers.progress import open_bar
 
 
 class Batch(Protocol):
-    """What a module takes at once, with the questions that it answers."""
+    """A batch of a module, with the ids of its questions."""
 
     @property
     def question_ids(self) -> tuple[str, ...]:
         """In the batch's own order."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +40,11 @@ class PredictionSpec:
 
 
 def predict_share(ranks: Ranks, _report: Callable[[object], None], spec: PredictionSpec) -> None:
-    """Predict every n-th batch, as one of n processes. Results stand in the journal."""
+    """Predict every n-th batch, as one of n processes. Results go to the journal."""
     own = spec.batches[ranks.share]
     module = spec.make_module(spec.student.load_for_inference())
     # Every process has read the same files; Lightning would send the weights around once more, and
-    # cannot where they lie in a CPU's own order.
+    # cannot if they are in a CPU's own layout.
     module._ddp_params_and_buffers_to_ignore = [name for name, _ in module.named_parameters()]
     with open_bar(spec.trainer.progress and not ranks.rank) as bar:
         task = bar.add_task(spec.title, total=sum(len(batch.question_ids) for batch in own))
@@ -68,6 +67,6 @@ def predict_share(ranks: Ranks, _report: Callable[[object], None], spec: Predict
             callbacks=[LambdaCallback(on_predict_batch_end=keep)],
             ranks=ranks.count,
         )
-        # A tuple has all that a data set of torch needs, but not its type.
+        # A tuple has the methods of a torch dataset, but not its type.
         loader = DataLoader[Batch](own, batch_size=None)  # type: ignore[arg-type]
         trainer.predict(module, loader, return_predictions=False)

@@ -1,7 +1,7 @@
-"""Which rows an optimizer step sees, in which order and in which forward passes. Pure.
+"""Plans the rows of each optimizer step, their order and their forward passes. Pure.
 
-The order of an epoch is a function of seed and epoch and of nothing else, so that a resumed run
-sees what an uninterrupted one sees.
+The order of an epoch is a function of seed and epoch only, so that a resumed run sees what an
+uninterrupted one sees.
 """
 
 from __future__ import annotations
@@ -56,30 +56,13 @@ def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
     return order
 
 
-def plan_epoch(
-    examples: Sequence[Example],
-    *,
-    batch_size: int,
-    most_tokens: int,
-    seed: int,
-    epoch: int,
-    share: slice = EVERY_ROW,
-) -> list[Step]:
-    """The steps of one epoch; the last, smaller one is stepped too."""
-    order = epoch_order(len(examples), seed, epoch)
-    return [
-        make_step([examples[row] for row in order[start : start + batch_size]], most_tokens, share)
-        for start in range(0, len(order), batch_size)
-    ]
-
-
 @dataclass(eq=False)
 class EpochLoader:
     """Iterating gives the steps of the epoch that was set; each epoch has its own order.
 
-    Counting iterations would not do: Lightning opens an iterator more than it has epochs.
-    With `done` steps behind it, the first epoch that is set is the one they end in, and its
-    remaining steps come. `share` picks this device's rows of every step.
+    Counting iterations would not work: Lightning opens one iterator more than it has epochs. After
+    `done` steps, the first epoch that is set is the one they end in, and its remaining steps
+    follow. `share` picks this device's rows of every step.
     """
 
     examples: Sequence[Example]
@@ -95,11 +78,11 @@ class EpochLoader:
 
     @property
     def sampler(self) -> EpochLoader:
-        """Where Lightning looks for `set_epoch`, which it calls before every epoch."""
+        """Lightning looks here for `set_epoch`, which it calls before every epoch."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """The epoch, from 0 on and since the start of this process, whose steps come next."""
+        """Set the epoch whose steps come next, counted from 0 since the start of this process."""
         self.epoch = self.first_epoch + epoch
 
     def __len__(self) -> int:
@@ -107,15 +90,11 @@ class EpochLoader:
 
     def __iter__(self) -> Iterator[Step]:
         # Planned at the first step that is asked for, when Lightning has set the epoch.
-        steps = plan_epoch(
-            self.examples,
-            batch_size=self.batch_size,
-            most_tokens=self.most_tokens,
-            seed=self.seed,
-            epoch=self.epoch,
-            share=self.share,
-        )
-        yield from steps[self.skipped if self.epoch == self.first_epoch else 0 :]
+        order = epoch_order(len(self.examples), self.seed, self.epoch)
+        first = self.skipped if self.epoch == self.first_epoch else 0
+        for start in range(first * self.batch_size, len(order), self.batch_size):
+            rows = [self.examples[row] for row in order[start : start + self.batch_size]]
+            yield make_step(rows, self.most_tokens, self.share)
 
 
 def make_step(rows: Sequence[Example], most_tokens: int, share: slice = EVERY_ROW) -> Step:

@@ -1,7 +1,7 @@
-"""The data check before training: what would be trained, and is it what evaluation asks? Pure.
+"""The data check before training: are rows trained as evaluation will ask them? Pure.
 
-Every fault here has cost somebody a training run: labels that were all masked, a BOS twice or
-not at all, an end token that was never learnt, prompts that differ between training and test.
+Every error checked here has ruined training runs: labels that were all masked, a BOS twice or not
+at all, an end token that was never learnt, prompts that differ between training and test.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from caft.tune.config import Select, TuningConfig
 from caft.tune.examples import wanted_of
 
 OPEN, CLOSE = "\u27e6", "\u27e7"
-"""Stand around what is trained in a rendered example."""
+"""The marks around the trained part of a rendered example."""
 
 _LONGEST = 1_200
 _PROBE = "caft probe"
 
 
 def check_examples(examples: Sequence[Example], tokenizer: Tokenizer, end_id: int) -> None:
-    """UserError where a row trains nothing, opens twice, or does not end in a trained end token."""
+    """UserError if a row trains nothing, opens twice, or does not end in a trained end token."""
     bos = tokenizer.bos_token_id
     for row in examples:
         whole = row.prompt_ids + row.completion_ids
@@ -40,7 +40,7 @@ def check_examples(examples: Sequence[Example], tokenizer: Tokenizer, end_id: in
             raise UserError(f"{name} trains no token but the end of the turn; drop the question")
         if bos is not None and whole[:2] == (bos, bos):
             raise UserError(
-                f"{name} begins with the BOS token twice ({tokenizer.bos_token!r}); take it out of "
+                f"{name} begins with the BOS token twice ({tokenizer.bos_token!r}); remove it from "
                 "the chat template or of the tokenizer's settings, not both"
             )
 
@@ -51,21 +51,21 @@ def refuse_unmeasured(
     config: TuningConfig,
     stage: int,
 ) -> None:
-    """UserError where a stage is to go by its validation accuracy, and nothing would be asked.
+    """UserError if a stage uses its validation accuracy, and no question would be asked.
 
     `questions` are the validation questions with their targets, `stage` counts from 1 on.
     """
-    wants_best = config.select is Select.best
-    if config.validation_replies or not (wants_best or config.patience):
+    keeps_best = config.select is Select.best
+    if config.validation_replies or not (keeps_best or config.patience):
         return
-    # It imports torch, which a run that is refused early should not wait for.
+    # It imports torch, which would delay a run that is refused early.
     from caft.tune.validation import choose_asked
 
     wanted = [(question, wanted_of(target, config.answer_target)) for question, target in questions]
     if not choose_asked(wanted, prompt, config.validation_replies):
-        dial = "tuning.select=best" if wants_best else f"tuning.patience={config.patience}"
+        setting = "tuning.select=best" if keeps_best else f"tuning.patience={config.patience}"
         raise UserError(
-            f"{dial} goes by validation accuracy, but tuning.validation_replies is 0 and stage "
+            f"{setting} uses validation accuracy, but tuning.validation_replies is 0 and stage "
             f"{stage} of the method is validated by written replies only; set "
             "tuning.validation_replies=1 or more, or leave the other out"
         )
@@ -74,7 +74,7 @@ def refuse_unmeasured(
 def find_bare_start(examples: Sequence[Example], tokenizer: Tokenizer) -> Example | None:
     """The first row without the BOS that the tokenizer itself puts before plain text, if any.
 
-    A fault in a completion. A chat template may leave it out on purpose, as Phi-3's does.
+    An error in a completion. A chat template may leave it out on purpose, as Phi-3's does.
     """
     bos = tokenizer.bos_token_id
     if bos is None or tokenizer(_PROBE).input_ids[:1] != [bos]:
@@ -83,7 +83,7 @@ def find_bare_start(examples: Sequence[Example], tokenizer: Tokenizer) -> Exampl
 
 
 def refuse_bare_start(examples: Sequence[Example], tokenizer: Tokenizer) -> None:
-    """UserError where a completion row lacks the tokenizer's own BOS."""
+    """UserError if a completion row lacks the tokenizer's own BOS."""
     row = find_bare_start(examples, tokenizer)
     if row is not None:
         raise UserError(
@@ -94,7 +94,7 @@ def refuse_bare_start(examples: Sequence[Example], tokenizer: Tokenizer) -> None
 
 
 def check_prompts(examples: Sequence[Example], asked: Sequence[tuple[int, ...]]) -> None:
-    """UserError where a row's prompt is not, token for token, what evaluation would ask."""
+    """UserError if a row's prompt is not, token for token, what evaluation would ask."""
     for row, prompt_ids in zip(examples, asked, strict=True):
         if row.prompt_ids != prompt_ids:
             place = _first_difference(row.prompt_ids, prompt_ids)
@@ -111,7 +111,7 @@ def _first_difference(left: Sequence[int], right: Sequence[int]) -> int:
 
 
 def render_example(example: Example, tokenizer: Tokenizer) -> str:
-    """The row as the model reads it, with what is trained between two marks."""
+    """The row as the model reads it, with the trained part between two marks."""
     prompt = tokenizer.decode(list(example.prompt_ids))
     completion = tokenizer.decode(list(example.completion_ids))
     return f"{_shorten(prompt)}{OPEN}{_shorten(completion)}{CLOSE}"

@@ -1,7 +1,8 @@
-"""What is trained on what, and how: the method's table and the tuner's dials."""
+"""The settings of methods (stages and targets) and of tuning."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated
@@ -42,8 +43,8 @@ class StageConfig:
 class MethodConfig:
     """A method is data: tuning stages in order. No stage at all is the untuned base model.
 
-    `epochs` are by name what its stages refer to: an experiment can set them there for whichever
-    method is chosen, and leaves the targets to that method.
+    `epochs` are numbers by name that its stages refer to, so that an experiment can set them for
+    any method without changing its targets.
     """
 
     name: Text
@@ -55,7 +56,7 @@ class MethodConfig:
 
 
 class Adapter(Enum):
-    """What is trained: low-rank adapters, the same on a base in 4 bits (CUDA), or every weight."""
+    """What is trained: low-rank adapters, adapters on a base in 4 bits (CUDA), or every weight."""
 
     lora = "lora"
     qlora = "qlora"
@@ -75,6 +76,18 @@ class Schedule(Enum):
     constant = "constant"
     linear = "linear"
     cosine = "cosine"
+
+    def factor(self, step: int, steps: int, warmup_steps: int) -> float:
+        """Factor of `tuning.learning_rate` at `step` of `steps`: linear warm-up, then this.
+
+        Linear and cosine fall to 0 at the end of the stage.
+        """
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        done = (step - warmup_steps) / max(1, steps - warmup_steps)
+        if self is Schedule.cosine:
+            return 0.5 * (1.0 + math.cos(math.pi * done))
+        return 1.0 - done if self is Schedule.linear else 1.0
 
 
 class AnswerTarget(Enum):
@@ -110,13 +123,13 @@ class LoraConfig:
 class TuningConfig:
     """AdamW. `batch_size` is rows an optimizer step; `batch_tokens` bounds one forward pass.
 
-    None of the latter is as many as keep the device busy: 2,048 on a CPU, 4,096 elsewhere. The loss
-    of a step is the mean over its trained tokens, however it was cut into passes; what that leaves
-    is rounding (docs/decisions/0033-what-rounding-moves.md). `max_length` is in tokens (None: the
-    model's context). After every epoch the validation questions are answered; where a stage trains
-    rationales, `validation_replies` of them at most, since a written reply costs as many passes as
-    it has tokens. `patience` epochs without a better accuracy end a stage. `checkpoint_seconds` lie
-    between two checkpoints at least; an interrupted stage resumes from the last one. `merge` also
+    None for `batch_tokens` is as many as keep the device busy: 2,048 on a CPU, 4,096 elsewhere. The
+    loss of a step is the mean over its trained tokens, however it was divided into passes; only
+    rounding differs (docs/decisions/0033-what-rounding-moves.md). `max_length` is in tokens (None:
+    the model's context). After every epoch the validation questions are answered; if a stage trains
+    rationales, at most `validation_replies` of them, since a written reply costs as many passes as
+    it has tokens. `patience` epochs without a better accuracy end a stage. Two checkpoints are at
+    least `checkpoint_seconds` apart; an interrupted stage resumes from the last one. `merge` also
     writes a whole model without adapter; the first stage starts from the adapter in the folder
     `start_from`.
     """
@@ -146,7 +159,7 @@ class TuningConfig:
         check_dials(self, "tuning")
         if not self.validate and (self.patience or self.select is Select.best):
             raise UserError(
-                "tuning.patience and tuning.select=best go by validation accuracy; "
+                "tuning.patience and tuning.select=best use validation accuracy; "
                 "set tuning.validate=true, or leave them out"
             )
         if self.start_from is not None and self.adapter is Adapter.full:

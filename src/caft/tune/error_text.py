@@ -1,4 +1,4 @@
-"""Where memory ran out, in one line that says what to change. Pure."""
+"""Errors for running out of memory, with the setting to change. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _INSTEAD = {
 
 
 def explain_validation_memory(epoch: int) -> str:
-    """What to lower where memory ran out between epochs."""
+    """Which setting to lower if memory ran out between epochs."""
     return (
         f"out of memory in the validation after epoch {epoch}; lower tuning.batch_tokens for "
         "answers, tuning.validation_replies or evaluation.max_new_tokens for replies that are "

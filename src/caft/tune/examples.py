@@ -18,7 +18,7 @@ from caft.tune.config import AnswerTarget, Overlong, StageConfig
 
 @dataclass(frozen=True, slots=True)
 class TrainingPair:
-    """One row to be trained, before it is tokenised; `reply` is empty for a bare answer."""
+    """One row to be trained, before it is tokenised; `rationale` is empty for a bare answer."""
 
     question: Question
     target: Target
@@ -34,8 +34,8 @@ def choose_pairs(
 ) -> list[TrainingPair]:
     """The rows of one stage, in the order of the questions.
 
-    A question whose rationale was refused or never came is left out. UserError where a class
-    that the stage names is left without any row.
+    A question whose rationale was refused or is missing is left out. UserError if a class that the
+    stage names has no row left.
     """
     texts = {item.question_id: item.text for item in rationales if item.accepted}
     pairs = []
@@ -109,7 +109,7 @@ def encode_pair(
 
 
 def wanted_of(target: Target, answer_target: AnswerTarget) -> Wanted:
-    """What a prompt asks for so that the target follows."""
+    """The form of reply that a prompt requests for a target."""
     if target is Target.rationale:
         return Wanted.rationale
     return Wanted.answer if answer_target is AnswerTarget.bare else Wanted.bracketed
@@ -120,8 +120,8 @@ def fit_to_length(
 ) -> tuple[list[Example], list[str]]:
     """The rows that fit into `max_length` tokens, and the question ids of those that do not.
 
-    Nothing is ever cut: the end of a row is its answer. UserError under the policy `refuse`, and
-    where dropping leaves a class without any row.
+    Nothing is ever cut: the end of a row is its answer. UserError under the policy `refuse`, and if
+    dropping leaves a class without any row.
     """
     if max_length is None:
         return list(examples), []

@@ -1,4 +1,4 @@
-"""How a stage has gone so far: its curve, its best epoch, whether it still gets better. Pure."""
+"""The learning curve of a stage: best epoch, and whether it still improves. Pure."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def accuracies(curve: Sequence[Row]) -> list[float]:
 
 
 def best_epoch(curve: Sequence[Row]) -> int | None:
-    """The first epoch, from 1 on, with the highest validation accuracy; None where none has one.
+    """The first epoch, from 1 on, with the highest validation accuracy; None if none has one.
 
-    The first of several: what a later epoch adds without being better is over-fitting.
+    The first of several, because later epochs without a gain only over-fit.
     """
     measured = accuracies(curve)
     return measured.index(max(measured)) + 1 if measured else None
@@ -32,5 +32,5 @@ def is_out_of_patience(curve: Sequence[Row], patience: int | None) -> bool:
 
 
 def questions_asked(curve: Sequence[Row]) -> int:
-    """How many validation questions an epoch's accuracy stands on; 0 where none was asked."""
+    """How many validation questions an epoch's accuracy rests on; 0 if none was asked."""
     return max((int(row.get("validation_questions", 0)) for row in curve), default=0)

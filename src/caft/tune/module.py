@@ -11,7 +11,12 @@ import torch
 from pytorch_lightning import LightningModule
 
 from caft.errors import UserError
-from caft.kernels.chunked_loss import has_plain_head, summed_head_loss, without_head
+from caft.kernels.chunked_loss import (
+    has_plain_head,
+    summed_cross_entropy,
+    summed_head_loss,
+    without_head,
+)
 from caft.kernels.lora import has_fused_lora
 from caft.kernels.memory import memory_may_end, release_memory
 from caft.kernels.packed_attention import packed_attention
@@ -24,8 +29,6 @@ from caft.tune.batches import Step, TrainingPack
 from caft.tune.config import Select, TuningConfig
 from caft.tune.error_text import explain_memory, explain_validation_memory
 from caft.tune.learning_curve import Row, accuracies, best_epoch, is_out_of_patience
-from caft.tune.loss import summed_cross_entropy
-from caft.tune.schedule import learning_rate_factor
 
 
 class TuningModule(LightningModule):  # type: ignore[misc]
@@ -36,8 +39,8 @@ class TuningModule(LightningModule):  # type: ignore[misc]
     several devices are summed here.
 
     `record` gets every row of the curve. `validate` gives the accuracy and the number of
-    questions asked; `keep`, set after the model's state is restored, is called where the stage may
-    be interrupted, with whether it must end.
+    questions asked; `keep`, set after the model's state is restored, is called at each point where
+    the stage may be interrupted, with whether it must end.
     """
 
     def __init__(
@@ -77,8 +80,8 @@ class TuningModule(LightningModule):  # type: ignore[misc]
     def on_fit_start(self) -> None:
         """Lightning's hook. `from_pretrained` returns eval mode and Lightning keeps it.
 
-        Lightning's own handler of SIGTERM ends the training after any batch or epoch, whether
-        there is a checkpoint or not; here `keep` ends it, behind one.
+        Lightning's own handler of SIGTERM ends the training after any batch or epoch, whether there
+        is a checkpoint or not; here `keep` ends it, after writing one.
         """
         take_signals_back()
         self.model.train()
@@ -90,7 +93,7 @@ class TuningModule(LightningModule):  # type: ignore[misc]
             self.trainer.should_stop = True
 
     def on_train_start(self) -> None:
-        """Lightning's hook: the optimizer is there, and nothing has been drawn at random."""
+        """Lightning's hook: the optimizer exists, and nothing has been drawn at random."""
         if self.optimizer_state is not None:
             self.optimizers().optimizer.load_state_dict(self.optimizer_state)
             self.optimizer_state = None
@@ -135,7 +138,7 @@ class TuningModule(LightningModule):  # type: ignore[misc]
     def transfer_batch_to_device(
         self, batch: Step, device: torch.device, dataloader_idx: int
     ) -> Step:
-        """Lightning's hook: a step knows its own tensors."""
+        """Lightning's hook: a step moves its own tensors."""
         return batch.to(device)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -153,9 +156,8 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         optimizer = self.optimizers()
         optimizer.zero_grad()
         config = self.config
-        rate = config.learning_rate * learning_rate_factor(
-            self.steps_done, self.steps, config.schedule, config.warmup_steps
-        )
+        factor = config.schedule.factor(self.steps_done, self.steps, config.warmup_steps)
+        rate = config.learning_rate * factor
         for group in optimizer.param_groups:
             group["lr"] = rate
         with self._explained_memory(batch), self._unaveraged():
@@ -167,7 +169,7 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         norm = float(torch.nn.utils.clip_grad_norm_(trained, config.clip))
         self._refuse_no_number("gradient", norm, rate, batch)
         with self._explained_memory(batch):
-            # AdamW takes the memory of its state with the first step.
+            # AdamW allocates its state in the first step.
             optimizer.step()
         for weight in trained:
             # The fused optimizer does not, and what is computed from weights is cached by version.
@@ -213,7 +215,7 @@ class TuningModule(LightningModule):  # type: ignore[misc]
                 with self._weights_dtype():
                     loss = self._summed_loss(item) / batch.trained_tokens
                 self.manual_backward(loss)
-                # Read once a step: an accelerator has to be waited for.
+                # Read once a step, because reading waits for the accelerator.
                 total = total + loss.detach()
         return float(total)
 

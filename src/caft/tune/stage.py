@@ -1,4 +1,4 @@
-"""Tunes a student through the stages of a method; each is a stage of the store by itself.
+"""Tunes a student through the stages of a method; each is a stage of the store.
 
 A stage is keyed by its rows' contents and by the stage before it, not by the method's name, so
 that methods which start alike share their first stage.
@@ -9,25 +9,29 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from caft.models.adapters import refuse_other_base
+from caft.models.encoding import end_of_turn, uses_chat_template
+from caft.models.loading import refuse_missing_quantisation
 from caft.models.student import Student
 from caft.protocols import Tokenizer
-from caft.records import Example, Question, Target
+from caft.records import Example, Question, Target, TuningNumbers
 from caft.signals import asked_to_end
 from caft.store import Artifact, StageKind, digest, file_digest, source_digest
 from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
 from caft.trainers.sources import TUNING_SOURCES
-from caft.trainers.tracker import StageLogger
+from caft.trainers.tracker import RunLogger
+from caft.tune.check import check_examples, refuse_bare_start, render_example
 from caft.tune.config import Adapter, TuningConfig
-from caft.tune.examples import TrainingPair
+from caft.tune.examples import TrainingPair, encode_pair, fit_to_length, wanted_of
+from caft.tune.learning_curve import Row, accuracies
 
 if TYPE_CHECKING:
-    from caft.tune.learning_curve import Row
     from caft.tune.training import Trained, TrainingSpec
     from caft.tune.validation import ValidationSet
 
@@ -38,7 +42,7 @@ _WEIGHTS = "adapter"
 _CHECKPOINTS = "checkpoints"
 
 
-# Dials that change how a stage is watched or kept, and no weight of it.
+# Settings that change how a stage is monitored or stored, but not its weights.
 _WITHOUT_EFFECT = ("checkpoint_seconds", "merge", "start_from")
 
 
@@ -62,7 +66,7 @@ class TrainingRows:
 class TuneInputs:
     """One tuning stage and all that it depends on; `student` is the one that it starts from.
 
-    `logger` and `title` are where it is watched. `rows` are its own as tokens, where
+    `record` gets every row of its curve, under `title`. `rows` are its own as tokens, where
     `encode_rows` has made them already.
     """
 
@@ -74,7 +78,7 @@ class TuneInputs:
     seed: int
     trainer: TrainerConfig
     validation: Validation = field(default_factory=Validation)
-    logger: StageLogger | None = None
+    record: Callable[[Row], None] | None = None
     title: str = "tuning"
     rows: TrainingRows | None = None
 
@@ -93,9 +97,9 @@ class TuneInputs:
             "epochs": self.epochs,
             "prompt": self.prompt,
             "config": {
-                dial.name: getattr(self.config, dial.name)
-                for dial in fields(self.config)
-                if dial.name not in _WITHOUT_EFFECT
+                setting.name: getattr(self.config, setting.name)
+                for setting in fields(self.config)
+                if setting.name not in _WITHOUT_EFFECT
             },
             "seed": self.seed,
             "validation": digest(self.validation) if self.config.validate else None,
@@ -104,7 +108,6 @@ class TuneInputs:
 
     def produce(self, folder: Path) -> None:
         """Train, or go on with an interrupted attempt."""
-        from caft.tune.learning_curve import accuracies
         from caft.tune.training import TrainingSpec
 
         rows = self.rows or encode_rows(self)
@@ -121,7 +124,7 @@ class TuneInputs:
             weights=_WEIGHTS,
         )
         log.info("%s: %d rows x %d epochs", self.title, len(rows.examples), self.epochs)
-        trained = _watch(spec, self.logger, self.title)
+        trained = _watch(spec, self.record, self.title)
         epochs = len(accuracies(trained.curve)) or self.epochs
         numbers = json.dumps(asdict(_count(rows, epochs, trained)), indent=1)
         (folder / _NUMBERS).write_text(numbers, encoding="utf-8")
@@ -132,35 +135,13 @@ class TuneInputs:
         return TuningNumbers(**json.loads((folder / _NUMBERS).read_text(encoding="utf-8")))
 
 
-@dataclass(frozen=True, slots=True)
-class TuningNumbers:
-    """What a stage trained on and how its loss went. Token counts are of one epoch.
-
-    `trained_tokens` are completion tokens; `rationale_tokens` those of rationale rows, by
-    question id, since two stages may train the same rationale;
-    `epochs` are those that were run, which patience may have cut short. `curve` has one row an
-    optimizer step: step, epoch, loss (nats a token), gradient_norm, learning_rate; and one an
-    epoch with validation_accuracy and validation_questions.
-    """
-
-    examples: int
-    dropped: list[str]
-    epochs: int
-    prompt_tokens: int
-    trained_tokens: int
-    rationale_tokens: dict[str, int]
-    parameters: int
-    trainable_parameters: int
-    curve: list[dict[str, float]]
-
-
 def read_tuned(student: Student, artifact: Artifact) -> Student:
     """The student as a tuning stage left it."""
     return student.after_tuning(artifact.folder / _WEIGHTS, artifact.fingerprint)
 
 
 def copy_tuned(artifact: Artifact, folder: Path) -> None:
-    """Copy the tuned weights into `folder`, compared; UserError where they have been damaged."""
+    """Copy the tuned weights into `folder`, compared; UserError if they have been damaged."""
     artifact.copy_out(_WEIGHTS, folder)
 
 
@@ -170,11 +151,7 @@ def starting_student(student: Student, config: TuningConfig) -> Student:
     UserError, before any model loads, where the adapter belongs to another base model or this
     machine cannot tune as asked.
     """
-    from caft.models.adapters import refuse_other_base
-
     if config.adapter is Adapter.qlora:
-        from caft.models.loading import refuse_missing_quantisation
-
         refuse_missing_quantisation()
     if config.start_from is None:
         return student
@@ -183,7 +160,7 @@ def starting_student(student: Student, config: TuningConfig) -> Student:
     return student.after_tuning(folder, file_digest(folder))
 
 
-def _watch(spec: TrainingSpec, logger: StageLogger | None, title: str) -> Trained:
+def _watch(spec: TrainingSpec, record: Callable[[Row], None] | None, title: str) -> Trained:
     """Train here, or in a process a device; the bar, the log and the logger are here anyway."""
     from caft.trainers.distributed import Ranks, run_ranks
     from caft.trainers.progress import open_bar
@@ -203,8 +180,8 @@ def _watch(spec: TrainingSpec, logger: StageLogger | None, title: str) -> Traine
                     100 * row["validation_accuracy"],
                     row["validation_questions"],
                 )
-            if logger:
-                log_row(logger, row)
+            if record:
+                record(row)
 
         if spec.trainer.devices == 1:
             return train(Ranks(asked_to_stop=asked_to_end), show, spec)
@@ -214,7 +191,7 @@ def _watch(spec: TrainingSpec, logger: StageLogger | None, title: str) -> Traine
         return trained
 
 
-def log_row(logger: StageLogger, row: Row) -> None:
+def log_row(logger: RunLogger, stage: int, row: Row) -> None:
     """One row of a curve, now or out of the store; loggers count steps and epochs from 0."""
     group = "validation" if "validation_accuracy" in row else "train"
     metrics = {
@@ -222,7 +199,7 @@ def log_row(logger: StageLogger, row: Row) -> None:
         for name, value in row.items()
         if name not in ("step", "epoch")
     }
-    logger.log_metrics({**metrics, "epoch": row["epoch"] - 1}, step=int(row["step"]) - 1)
+    logger.log_step(stage, {**metrics, "epoch": row["epoch"] - 1}, int(row["step"]) - 1)
 
 
 def _count(rows: TrainingRows, epochs: int, trained: Trained) -> TuningNumbers:
@@ -244,12 +221,8 @@ def _count(rows: TrainingRows, epochs: int, trained: Trained) -> TuningNumbers:
 def encode_rows(tuning: TuneInputs) -> TrainingRows:
     """The stage's training pairs as tokens; no model is loaded.
 
-    UserError where a row could not be trained as it should be, or is longer than allowed.
+    UserError if a row could not be trained as it should be, or is longer than allowed.
     """
-    from caft.models.encoding import end_of_turn, uses_chat_template
-    from caft.tune.check import check_examples, refuse_bare_start
-    from caft.tune.examples import encode_pair, fit_to_length
-
     tokenizer, answer_target = tuning.student.tokenizer, tuning.config.answer_target
     chat = uses_chat_template(tuning.prompt.style, tokenizer)
     end_id = end_of_turn(tokenizer, chat=chat)
@@ -266,8 +239,6 @@ def encode_rows(tuning: TuneInputs) -> TrainingRows:
 
 
 def _show_rows(examples: Sequence[Example], tokenizer: Tokenizer) -> None:
-    from caft.tune.check import render_example
-
     # One row of every target: a joint stage trains two kinds.
     for row in {row.target: row for row in reversed(examples)}.values():
         log.info(
@@ -278,8 +249,6 @@ def _show_rows(examples: Sequence[Example], tokenizer: Tokenizer) -> None:
 
 
 def _validation_set(tuning: TuneInputs) -> ValidationSet:
-    from caft.models.encoding import uses_chat_template
-    from caft.tune.examples import wanted_of
     from caft.tune.validation import ValidationSet, ask, choose_asked
 
     tokenizer, config = tuning.student.tokenizer, tuning.config

@@ -1,6 +1,6 @@
-"""One process's part of a stage: a model, its training, its checkpoints, its weights on disk.
+"""One process's part of a tuning stage: model, training, checkpoints, and weights on disk.
 
-With several devices every one of them walks through here; the first writes.
+With several devices, each has a process that runs this; the first one writes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 class TrainingSpec:
     """A stage whose rows are tokens: everything that a process of its own needs to train it.
 
-    Weights go to `folder`/`weights`; checkpoints lie in `folder`/checkpoints.
+    Weights go to `folder`/`weights`; checkpoints go to `folder`/checkpoints.
     """
 
     student: Student
@@ -72,7 +72,7 @@ def train(ranks: Ranks, report: Callable[[Row], None], spec: TrainingSpec) -> Tr
     with torch.random.fork_rng():
         torch.manual_seed(spec.seed)
         model = _trainable(spec)
-        # Each device drops out other activations.
+        # Each device draws its own dropout.
         torch.manual_seed(spec.seed + 1_000_003 * ranks.rank)
         module = _fit(model, ranks, report, spec)
     if ranks.rank == 0:
@@ -163,7 +163,7 @@ def _copy_weights(weights: Mapping[str, torch.Tensor], module: TuningModule) -> 
 
 
 class _Keeper:
-    """Writes a checkpoint where one is due, and ends the work where somebody asked for it."""
+    """Writes a checkpoint when one is due, and ends the work after a signal."""
 
     def __init__(self, module: TuningModule, ranks: Ranks, spec: TrainingSpec) -> None:
         self.module, self.ranks, self.spec = module, ranks, spec
@@ -230,6 +230,6 @@ def _restore(module: TuningModule, state: _State, ranks: Ranks) -> None:
     if state["best"] is not None:
         module.best = {name: w.to(module.model.device) for name, w in state["best"].items()}
     module.optimizer_state = state["optimizer"]
-    # Another number of devices than before: the first one's draws continue, new ones start again.
+    # Another number of devices than before: the first one's draws continue, new ones start fresh.
     if ranks.rank < len(state["random"]):
         module.random_state = state["random"][ranks.rank]

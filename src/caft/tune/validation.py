@@ -1,4 +1,4 @@
-"""Validation accuracy between epochs: every question is asked as its class is trained.
+"""Validation accuracy between epochs: each question is asked in the form its class is trained on.
 
 An answer costs one forward pass, and all questions are asked; a written reply costs as many as it
 has tokens, and only some are. Validation rows alone decide which epoch is best.
@@ -20,7 +20,7 @@ from caft.records import Question
 from caft.signals import end_if_asked
 from caft.text.answers import answer_labels, gold_label
 from caft.text.config import PromptConfig
-from caft.text.parsing import answers_agree, parse_answer
+from caft.text.parsing import answers_agree, first_line, parse_answer
 from caft.text.prompts import Wanted, write_prompt
 
 _REPLIES_AT_ONCE = 64
@@ -28,7 +28,7 @@ _REPLIES_AT_ONCE = 64
 
 @dataclass(frozen=True, slots=True)
 class AskedQuestion:
-    """A validation question as tokens. `gold_token` is None where the reply is written out."""
+    """A validation question as tokens. `gold_token` is None if the reply is written out."""
 
     question: Question
     wanted: Wanted
@@ -134,7 +134,7 @@ def is_right(item: AskedQuestion, reply: str, prompt: PromptConfig) -> bool:
     """A bare answer is its first line, every other reply its last [[...]]. Pure."""
     answer: str | None
     if item.wanted is Wanted.answer:
-        answer = next(iter(reply.strip().splitlines()), "").strip()
+        answer = first_line(reply)
     else:
         answer = parse_answer(reply, answer_labels(item.question, prompt.option_ids))
     return answers_agree(answer or None, gold_label(item.question, prompt.option_ids))

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from caft.errors import UserError
-from caft.models import load_model, load_tokenizer, locate_model
 from caft.models.config import Dtype, EmbeddedModelConfig
+from caft.models.loading import load_model, load_tokenizer
 from caft.models.sources.embedded import find_gguf, read_gguf_model
+from caft.models.sources.locate import locate_model
 
 CONFIG = EmbeddedModelConfig(
     name="smollm2", id="HuggingFaceTB/SmolLM2-135M-Instruct", dtype=Dtype.float32

@@ -13,15 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from caft.models import locate_model, model_fingerprint
 from caft.models.config import Architecture, HubModelConfig, TinyModelConfig
+from caft.models.fingerprint import model_fingerprint
+from caft.models.sources.locate import locate_model
 from caft.models.time_limit import within
 
 COMMIT = "c0ffee" * 6 + "abcd"
 ASK = """
 import sys
 from caft.errors import UserError
-from caft.models import locate_model
+from caft.models.sources.locate import locate_model
 from caft.models.sources import hub
 from caft.models.config import HubModelConfig
 if sys.argv[3]:  # a busy machine takes longer to answer than a user is made to wait
@@ -176,7 +177,7 @@ def refusal(done: subprocess.CompletedProcess[str], id: str) -> str:
         ("fake/model", "nothing", "has nothing at model.revision=nothing"),
         ("fake/broken", "main", "refused by the hub"),
         ("fake/pickled", "main", "has no model.safetensors"),
-        ("one/two/three", "main", "is no hub id"),
+        ("one/two/three", "main", "is not a hub id"),
     ],
 )
 def test_what_the_hub_refuses(

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from caft.errors import UserError
-from caft.models import locate_model
 from caft.models.config import HubModelConfig, ModelConfig, TinyModelConfig
+from caft.models.sources.locate import locate_model
 
 
 def a_folder(folder: Path) -> Path:
@@ -175,7 +175,7 @@ def test_bad_folders_are_known_without_a_framework(tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "from caft.errors import UserError\n"
-        "from caft.models import locate_model\n"
+        "from caft.models.sources.locate import locate_model\n"
         "from caft.models.config import HubModelConfig\n"
         "try:\n"
         "    locate_model(HubModelConfig(name='m', id='a/b', path=sys.argv[1]))\n"

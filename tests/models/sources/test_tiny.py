@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from caft.models import load_model, load_tokenizer, locate_model, model_fingerprint
 from caft.models.config import Architecture, Dtype, TinyModelConfig
+from caft.models.fingerprint import model_fingerprint
+from caft.models.loading import load_model, load_tokenizer
+from caft.models.sources.locate import locate_model
 
 TURNS = [
     {"role": "system", "content": "You answer questions about history."},

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
-from caft.records import Judgement, Prediction, Rationale
-from caft.report.run.cost import StageTokens, count_cost, training_flops
+from caft.records import Judgement, Prediction, Rationale, TuningNumbers
+from caft.report.run.cost import count_cost, training_flops
 
-ANSWERS = StageTokens(
+tuned = partial(TuningNumbers, examples=0, dropped=[], curve=[])
+ANSWERS = tuned(
     epochs=4,
     prompt_tokens=100,
     trained_tokens=10,
@@ -17,7 +19,7 @@ ANSWERS = StageTokens(
     parameters=1000,
     trainable_parameters=30,
 )
-RATIONALES = StageTokens(
+RATIONALES = tuned(
     epochs=2,
     prompt_tokens=50,
     trained_tokens=200,
@@ -43,7 +45,7 @@ def test_flops_of_one_stage_by_hand():
 
 
 def test_full_tuning_costs_the_usual_six_n_a_token():
-    full = StageTokens(
+    full = tuned(
         epochs=1,
         prompt_tokens=3,
         trained_tokens=4,

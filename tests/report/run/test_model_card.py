@@ -131,7 +131,7 @@ ROUTED_BY = "sorts training questions into classes"
         ({"method": SFT}, "every training question has the same target, and none is routed"),
         (
             {"split": {"strategy": "random_tokens", "counts": {"easy": 150, "hard": 450}}},
-            "training questions are drawn by lot into classes",
+            "training questions are drawn at random into classes",
         ),
         (
             {"score": {"estimator": "judge_steps", "source": "model"}},
@@ -155,7 +155,7 @@ def test_what_sorted_the_questions_is_that_of_this_run(changes: dict[str, Any], 
 
 
 def test_a_split_that_training_did_not_use_is_no_part_of_the_method() -> None:
-    assert "Split `entropy` by `answer_entropy`, which training did not look at: " in write(
+    assert "Split `entropy` by `answer_entropy`, which training did not use: " in write(
         {"method": SFT}
     )
 
@@ -185,9 +185,9 @@ def test_a_wording_with_backticks_stays_inside_its_block() -> None:
     assert "````text\nReply as\n```\nB\n```\n````" in card
 
 
-def test_an_adapter_that_tuning_went_on_from_is_mentioned() -> None:
-    words = "Tuning went on from an adapter that was there before, and this is its shape."
-    assert words in write(recipe=replace(RECIPE, went_on=True))
+def test_an_adapter_that_tuning_continued_from_is_mentioned() -> None:
+    words = "Tuning continued from an existing adapter, and this is its shape."
+    assert words in write(recipe=replace(RECIPE, continues=True))
     assert words not in write()
 
 

@@ -1,1 +1,1 @@
-"""Where models come from: the hub, the embedded one, tiny ones made here, a folder."""
+"""The sources of models: the hub, the embedded model, generated tiny models, a folder."""

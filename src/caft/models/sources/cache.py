@@ -1,4 +1,4 @@
-"""The folder where models that we make ourselves are written once."""
+"""The cache folder of exported and generated models, each written once."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def cache_folder(chosen: str | None) -> Path:
 def write_once(folder: Path, build: Callable[[Path], None]) -> Path:
     """`folder`, filled by `build` unless it is there already.
 
-    `build` gets an empty folder beside it, which is renamed when it is whole, so that `folder` is
-    never seen in part. Jobs that need it at the same time wait for the first. What failed and
-    killed builds leave is removed. UserError where the cache cannot be written.
+    `build` gets an empty folder next to it, which is renamed when it is complete, so that `folder`
+    is never seen in part. Jobs that need it at the same time wait for the first. Leftovers of
+    failed and killed builds are removed. UserError if the cache cannot be written.
     """
     if folder.is_dir():
         return folder
@@ -49,7 +49,7 @@ def write_once(folder: Path, build: Callable[[Path], None]) -> Path:
 
 
 def _build_and_rename(folder: Path, build: Callable[[Path], None]) -> None:
-    # Under the lock nobody else builds: a part that is there was left by a killed job.
+    # Under the lock no other job builds: an existing part was left by a killed job.
     part = folder.with_name(f"{folder.name}{_PART}")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
@@ -59,7 +59,7 @@ def _build_and_rename(folder: Path, build: Callable[[Path], None]) -> None:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
         part.rename(folder)
-    except BaseException:  # half a gigabyte that nobody would look for
+    except BaseException:  # or half a gigabyte would stay there unnoticed
         shutil.rmtree(part, ignore_errors=True)
         raise
 
@@ -69,7 +69,7 @@ def _remove_left_over(cache: Path) -> None:
     from filelock import FileLock, Timeout
 
     for part in cache.glob(f"*{_PART}"):
-        # Who still builds holds the lock.
+        # A job that still builds holds the lock.
         with (
             suppress(Timeout, OSError),
             FileLock(f"{str(part).removesuffix(_PART)}.lock", timeout=0),

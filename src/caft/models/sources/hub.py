@@ -31,7 +31,7 @@ def locate_hub_model(config: HubModelConfig) -> Path:
     """The snapshot folder of `config.id` at `config.revision`; its name is the commit.
 
     What the local cache holds whole is taken without asking the hub, so it works offline.
-    UserError where the hub cannot be reached, or refuses the model.
+    UserError if the hub cannot be reached, or refuses the model.
     """
     folder = cached_snapshot(config)
     if folder is None:
@@ -63,7 +63,7 @@ def ask_hub(config: HubModelConfig) -> ModelInfo:
 
 
 def explain_refusal(config: HubModelConfig, error: Exception) -> UserError:
-    """One line for a person: what the hub refused, and the ways out."""
+    """One line for the user: what the hub refused, and what to do."""
     reason = " ".join(str(error).split()).split(" for url ")[0][:160] or type(error).__name__
     unreachable = f"is not in the local cache and the hub does not answer ({reason})"
     refusals = _refusals(config, reason)
@@ -87,7 +87,7 @@ def _refusals(config: HubModelConfig, reason: str) -> Sequence[tuple[type[Except
             "correct the id or set HF_TOKEN",
         ),
         (errors.RevisionNotFoundError, f"has nothing {at}", "give one of its commits"),
-        (errors.HFValidationError, "is no hub id", "give one such as microsoft/phi-4"),
+        (errors.HFValidationError, "is not a hub id", "give one such as microsoft/phi-4"),
         (
             errors.OfflineModeIsEnabled,
             f"{at} is not in the local cache and HF_HUB_OFFLINE is set",
@@ -102,7 +102,7 @@ def _refusals(config: HubModelConfig, reason: str) -> Sequence[tuple[type[Except
 
 
 def _refusal_types() -> tuple[type[Exception], ...]:
-    # The hub client renames its HTTP library from release to release; its own module knows it.
+    # The hub client renames its HTTP library from release to release; its own module imports it.
     from huggingface_hub import errors
 
     http_error: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]

@@ -32,7 +32,7 @@ def locate_model(config: ModelConfig) -> Path:
 def find_model(config: ModelConfig) -> Path | None:
     """Like `locate_model`, but fetches and writes nothing: None for a model that is not here yet.
 
-    Raises UserError where it could not be made or loaded either.
+    Raises UserError if it could not be made or loaded either.
     """
     if config.path is not None:
         return locate_model(config)

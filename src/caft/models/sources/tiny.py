@@ -1,4 +1,4 @@
-"""Randomly initialised models of real architecture classes, for tests and dry practice."""
+"""Randomly initialised models of real architecture classes, for tests and practice."""
 
 from __future__ import annotations
 
@@ -72,7 +72,8 @@ def make_config(config: TinyModelConfig, tokenizer: Tokenizer) -> PreTrainedConf
 
 
 def _recipe(config: TinyModelConfig) -> str:
-    # With our own sources: what an earlier version has cached is another model.
+    # The name includes a digest of our sources: a model cached by an earlier version is another
+    # one.
     digest = hashlib.sha256(
         f"{config.architecture.value} {config.hidden_size} {config.layers} "
         f"{config.weights_seed}".encode()

@@ -1,11 +1,12 @@
-"""Small tokenizers, one a family, each with its family's trap; trained on text written here.
+"""Small tokenizers, one a family, each with its family's pitfall; trained on text in this file.
 
 - Llama: byte-level BPE, up to three digits in one token, and a BOS that the tokenizer adds and the
-  chat template writes too: whoever tokenises a rendered template the plain way has it twice.
+  chat template writes too: a rendered template that is tokenised with default settings has it
+  twice.
 - Qwen2: byte-level BPE, every digit a token of its own, no BOS at all.
-- Phi3: SentencePiece's kind. Words carry their leading space, and a text's first word gets one
-  that nobody wrote: "A" at the start of a turn is the same token as " A". Newlines and all
-  beyond ASCII are byte tokens. Its turn tokens swallow the white space after them.
+- Phi3: SentencePiece's kind. Words carry their leading space, and a text's first word gets one that
+  is not in the text: "A" at the start of a turn is the same token as " A". Newlines and all
+  characters beyond ASCII are byte tokens. Its turn tokens swallow the white space after them.
 """
 
 from __future__ import annotations

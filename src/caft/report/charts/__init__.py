@@ -1,9 +1,9 @@
-"""What a figure looks like: Altair charts, and SVG of them that needs no script. Pure.
+"""Draws figures: Altair charts, as SVG that needs no script. Pure.
 
 In: rows of plain numbers, each with the text that its mark shows under the pointer (`hover`). Out:
-one drawing as markup. What distinguishes two marks is never colour alone: position, shape or text
-says it too. The only home of Altair and vl-convert; whoever wants a chart imports `panels` when it
-is drawn, as both take a second.
+one drawing as markup. Two marks never differ by colour alone, but also by position, shape or text.
+Only this package imports Altair and vl-convert; import `panels` only when a chart is drawn, because
+both take a second.
 """
 
 from collections.abc import Mapping

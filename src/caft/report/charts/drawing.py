@@ -1,7 +1,7 @@
-"""From layers of a chart to a drawing of the page: one theme, axes, and SVG without Vega's extras.
+"""From layers of a chart to a drawing of the page: theme, axes, and SVG without Vega's extras.
 
-Colours are the page's own (`var(--right)`), so that a drawing follows light, dark and print. What
-a mark's `description` says becomes its title, which is shown under the pointer.
+Colours are the page's own (`var(--right)`), so that a drawing follows light, dark and print. A
+mark's `description` becomes its title, which is shown under the pointer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ _THEME: dict[str, dict[str, object]] = {
     "axis": {"domain": False, "ticks": False, "labelPadding": 8, "labelColor": SOFT,
              "labelFontSize": 12.5, "titleColor": SOFT, "titleFontSize": 12.5,
              "titleFontWeight": "normal", "gridColor": RULE, "aria": False,
-             # A limit would cut by the widths of some font, and fail in the middle of an emoji.
+             # Altair's limit would cut by the widths of some font, and fail in the middle of an
+             # emoji.
              "labelLimit": 0},
     "axisX": {"grid": False, "titlePadding": 10, "labelFlush": False},
     "axisY": {"titleAngle": 0, "titleAlign": "left", "titleBaseline": "top", "titleX": -44,

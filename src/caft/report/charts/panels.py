@@ -26,13 +26,13 @@ from caft.report.charts.drawing import (
     upwards,
     whisker,
 )
+from caft.report.schema import MODELS
 
 _ROW = alt.Y("row:Q", scale=None, title=None)  # a place in pixels, above the plot
 _SIDES = alt.Scale(domain=["right", "wrong"], range=["var(--right)", "var(--wrong)"])
 _CHARACTERS = 46  # of a class's name across the whole drawing
-_MODELS = ["base", "tuned"]
-_COLOURS = alt.Scale(domain=_MODELS, range=["var(--base)", "var(--tuned)"])
-_SHAPES = alt.Scale(domain=_MODELS, range=["circle", "square"])
+_COLOURS = alt.Scale(domain=list(MODELS), range=["var(--base)", "var(--tuned)"])
+_SHAPES = alt.Scale(domain=list(MODELS), range=["circle", "square"])
 
 
 def draw_bins(text: str, measure: str, bins: Sequence[Row], *, edges: Sequence[float],
@@ -60,7 +60,7 @@ def draw_bins(text: str, measure: str, bins: Sequence[Row], *, edges: Sequence[f
 
 
 def _place_names(classes: Sequence[str], edges: Sequence[float]) -> list[Row]:
-    """Neighbours stand in two rows, and no name leaves the plot: the hard class is often narrow."""
+    """Neighbours are in two rows, and no name leaves the plot: the hard class is often narrow."""
     placed: list[Row] = []
     for k, (name, (low, high)) in enumerate(zip(classes, pairwise(edges), strict=False)):
         short = shorten(name, 12)
@@ -108,7 +108,7 @@ def draw_mode(text: str, mode: str, shares: Sequence[Row]) -> Markup:
     """Base and tuned model side by side, over all questions and class by class."""
     rows = [{**share, "short": shorten(share["group"], 10)} for share in shares]
     x = alt.X("place:O", axis=None)
-    aside = alt.XOffset("model:N", scale=alt.Scale(domain=_MODELS, paddingOuter=1))
+    aside = alt.XOffset("model:N", scale=alt.Scale(domain=list(MODELS), paddingOuter=1))
     y = upwards("value", f"accuracy, {mode} mode", (0, 1), SHARE, padding=6)
     colour = alt.Color("model:N", scale=_COLOURS, legend=None)
     shape = alt.Shape("model:N", scale=_SHAPES, legend=None)
@@ -134,7 +134,7 @@ def draw_curve(key: str, text: str, points: Sequence[Row], *, name: str, axis: s
         {"x": start, "name": f"stage {shorten(stage, 12)}", "row": -4 - 15 * (k % 2)}
         for k, (stage, start) in enumerate(zip(ends, [0, *ends.values()], strict=False))
     ]
-    # A long curve needs no dots until the pointer comes; each of a few is a measurement.
+    # A long curve shows dots only under the pointer; a short one shows each measurement.
     seen = 1 if len(points) <= 60 else 0
     return draw(
         key, name, text,
@@ -148,7 +148,7 @@ def draw_curve(key: str, text: str, points: Sequence[Row], *, name: str, axis: s
 
 def draw_tokens(text: str, rows: Sequence[Row]) -> Markup:
     """One bar a purpose, all on one scale."""
-    largest = max(1, *(row["tokens"] for row in rows))  # a few among millions are still seen
+    largest = max(1, *(row["tokens"] for row in rows))  # a few among millions stay visible
     seen = [{**row, "shown": row["tokens"] and max(row["tokens"], largest / 250)} for row in rows]
     x = alt.X("shown:Q", axis=None, stack=None, scale=alt.Scale(domain=[0, largest], nice=False))
     y = alt.Y("name:N", sort=None, axis=None)

@@ -1,4 +1,4 @@
-"""Figures of one run: their words, their numbers as a table, and their drawings. Pure.
+"""Figures of one run: texts, numbers as a table, and drawings. Pure.
 
 Those of a sweep are in `caft.report.sweep.figures`. `caft.report.charts` draws, and is imported
 when something is drawn.

@@ -20,7 +20,7 @@ _MEASURES = (
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """One measurement; `x` runs on over the stages."""
+    """One measurement; `x` continues over the stages."""
 
     stage: str
     x: float
@@ -28,7 +28,7 @@ class CurvePoint:
 
 
 def run_on(curves: Sequence[Row], name: str) -> list[CurvePoint]:
-    """The rows that have `name`, with stages that count from their own start put end to end."""
+    """The rows that have `name`; stages that count from their own start are joined end to end."""
     points: list[CurvePoint] = []
     offset = 0.0
     for row in curves:
@@ -56,7 +56,7 @@ def average_neighbours(points: Sequence[CurvePoint], most: int = MOST_POINTS) ->
 
 
 def draw_curves(curves: Sequence[Row]) -> Figure | None:
-    """Training loss, and validation accuracy where it was measured; None without any."""
+    """Training loss, and validation accuracy if it was measured; None without any."""
     axis = "optimizer steps" if any("step" in row for row in curves) else "epochs"
     panels, rows = [], []
     for key, measure, title in _MEASURES:
@@ -69,7 +69,7 @@ def draw_curves(curves: Sequence[Row]) -> Figure | None:
     return Figure(
         key="curves",
         heading="Training",
-        note=" ".join(["Vertical lines stand between the stages.", *describe_validation(curves)]),
+        note=" ".join(["Vertical lines separate the stages.", *describe_validation(curves)]),
         panels=tuple(panels),
         columns=("measure", "stage", axis, "value"),
         rows=tuple(rows),
@@ -97,7 +97,7 @@ def _draw_measure(key: str, title: str, points: Sequence[CurvePoint], axis: str)
 def describe_validation(curves: Sequence[Row]) -> list[str]:
     """Best and final validation accuracy of every stage, and whether it over-fitted.
 
-    It did where the last epoch lies below the best by more than a standard error of the best,
+    It did if the last epoch is below the best by more than a standard error of the best,
     sqrt(p (1 - p) / n).
     """
     by_stage: dict[str, list[Row]] = {}

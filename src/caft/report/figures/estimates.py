@@ -1,4 +1,4 @@
-"""How an estimate is spread, how well it finds mistakes, and whether its probabilities are true."""
+"""Figures of an estimate: its distribution, its ROC curve, and the calibration of answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every figure of the report is made of."""
+"""The parts of every figure of the report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What came out of a run and what went in: accuracy by class, and tokens by purpose."""
+"""Figures of totals: accuracy by class, and tokens by purpose."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from caft.report.charts import Row
 from caft.report.figures.figure import Figure
+from caft.report.schema import MODELS, MODES
 from caft.report.wording import percent_between
 
 TOKEN_COSTS = (
@@ -26,7 +27,7 @@ def draw_accuracy(accuracy: Row, classes: Sequence[str]) -> Figure:
     from caft.report.charts.panels import draw_mode
 
     panels, rows = [], []
-    for mode in ("answer", "rationale", "routed"):
+    for mode in MODES:
         marks = _list_shares(accuracy, mode, ("all", *classes))
         if marks:
             panels.append(draw_mode("; ".join(mark["text"] for mark in marks), mode, marks))
@@ -48,7 +49,7 @@ def draw_accuracy(accuracy: Row, classes: Sequence[str]) -> Figure:
 def _list_shares(accuracy: Row, mode: str, groups: Sequence[str]) -> list[Row]:
     marks: list[Row] = []
     for place, group in enumerate(groups):
-        for who in ("base", "tuned"):
+        for who in MODELS:
             result = (accuracy.get(who) or {}).get(mode)
             share = result if group == "all" or not result else result["by_complexity"].get(group)
             if share:

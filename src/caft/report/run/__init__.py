@@ -1,1 +1,1 @@
-"""One run's report: page, terminal, model card, and the rows behind them."""
+"""One run's report: page, terminal, model card, and their rows."""

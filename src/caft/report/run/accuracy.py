@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from caft.records import Prediction
-from caft.report.schema import Accuracy, Share
-from caft.statistics import Interval, wilson_interval
+from caft.report.schema import Accuracy, Share, as_share
+from caft.statistics import wilson_interval
 
 
 def summarise_accuracy(
@@ -38,8 +38,3 @@ def summarise_accuracy(
 def share_true(flags: Sequence[bool], confidence: float) -> Share:
     """The share of those that are true, with its Wilson interval."""
     return as_share(wilson_interval(sum(flags), len(flags), confidence))
-
-
-def as_share(interval: Interval) -> Share:
-    """The interval as summary.json holds it."""
-    return {"value": interval.value, "low": interval.low, "high": interval.high, "n": interval.n}

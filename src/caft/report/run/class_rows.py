@@ -1,4 +1,4 @@
-"""The classes of a split, one row each: where they lie and how often the base model errs there."""
+"""One row for each class: its range, and how often the base model is wrong there."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def training_scores(tables: ReportTables) -> Sequence[AnswerScore]:
 
 
 def _describe_spans(cuts: Sequence[float], classes: int) -> list[str]:
-    # A random split has no cut points: its classes lie nowhere in particular.
+    # A random split has no cut points: its classes have no range.
     if not cuts or len(cuts) != classes - 1:
         return [""] * classes
     between = [f"{low:.3f} to {high:.3f}" for low, high in pairwise(cuts)]

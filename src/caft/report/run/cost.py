@@ -1,30 +1,14 @@
-"""What a run cost, under every way of counting. Pure."""
+"""The cost of a run, by every way of counting. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
-from caft.records import Judgement, Prediction, Rationale
+from caft.records import Judgement, Prediction, Rationale, TuningNumbers
 from caft.report.schema import CostPart
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageTokens:
-    """One tuning stage's rows: token counts of one epoch, and the parameters it moved.
-
-    `rationale_tokens` go by question id: two stages may train the same rationale, or others.
-    """
-
-    epochs: int
-    prompt_tokens: int
-    trained_tokens: int
-    rationale_tokens: Mapping[str, int]
-    parameters: int
-    trainable_parameters: int
-
-
-def training_flops(stage: StageTokens) -> float:
+def training_flops(stage: TuningNumbers) -> float:
     """Floating point operations of one tuning stage.
 
     2 N a token forward, 2 N backward through the activations, and 2 N more for the gradients of
@@ -36,7 +20,7 @@ def training_flops(stage: StageTokens) -> float:
 
 def count_cost(
     rationales: Sequence[Rationale],
-    stages: Sequence[StageTokens],
+    stages: Sequence[TuningNumbers],
     predictions: Iterable[Prediction],
     judgements: Sequence[Judgement] = (),
 ) -> CostPart:
@@ -45,8 +29,8 @@ def count_cost(
     Teacher tokens are what the teacher charged, refused replies included and whether bought by
     this run or an earlier one; `unique_rationale_tokens` are the student's tokens of every
     trained rationale once; the trained counts multiply by epochs (the paper's way), those of
-    rationales being a part of those of all responses. What a judge charged for complexity
-    estimates stands beside it, under `judge_*`.
+    rationales being a part of those of all responses. The cost of a judge's complexity estimates is
+    separate, under `judge_*`.
     """
     unique = {name: count for stage in stages for name, count in stage.rationale_tokens.items()}
     bought = [item for item in rationales if item.prompt_tokens or item.completion_tokens]

@@ -1,4 +1,4 @@
-"""What the scores of the training questions are worth. Pure."""
+"""Validates the scores of the training questions against the model's mistakes. Pure."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from random import Random
 
-from caft.estimators import CONTROL, ESTIMATORS
-from caft.records import AnswerScore, Chain, difficulty
-from caft.report.run.accuracy import as_share, share_true
+from caft.estimators import CONTROL, ESTIMATORS, difficulty
+from caft.records import AnswerScore, Chain
+from caft.report.run.accuracy import share_true
 from caft.report.schema import (
     Area,
     AreaDifference,
@@ -20,6 +20,7 @@ from caft.report.schema import (
     ScorePart,
     Share,
     Uncompared,
+    as_share,
 )
 from caft.statistics import (
     ResampledAreas,
@@ -28,6 +29,7 @@ from caft.statistics import (
     resample_areas,
     roc_auc,
 )
+from caft.text.prompts import DECLINED
 
 _Values = Mapping[str, Sequence[float | None]]
 
@@ -59,7 +61,7 @@ def describe_scores(
 ) -> ScorePart:
     """The `score` part of summary.json: each estimate against the model's own mistakes.
 
-    `random` is a number drawn by lot for every question.
+    `random` is a number drawn at random for every question.
     """
     known = context or ScoreContext()
     wrong = [not score.correct for score in scores]
@@ -101,10 +103,10 @@ def _measure_areas(
 ) -> tuple[dict[str, Area], list[AreaDifference], list[Uncompared]]:
     """ROC AUC of every estimate against mistakes, and of every two the paired difference.
 
-    Bounds are percentile bootstraps over questions. Where right and wrong do not overlap every
-    draw is the same and the bootstrap knows nothing: the bounds stay those of `roc_auc`. A pair is
-    compared over the questions that have both: one estimate that few questions have spoils no
-    other comparison.
+    Bounds are percentile bootstraps over questions. If right and wrong do not overlap, every draw
+    is the same and the bootstrap has no width: the bounds stay those of `roc_auc`. A pair is
+    compared over the questions that have both: an estimate that few questions have does not affect
+    other comparisons.
     """
     areas = {name: _measure_area(name, row, wrong, confidence) for name, row in values.items()}
     having = {
@@ -195,7 +197,7 @@ def _measure_subjects(
 def _measure_calibration(
     scores: Sequence[AnswerScore], gold_of: Mapping[str, int | None]
 ) -> Calibration | None:
-    """Of the allowed answers' probabilities among themselves; None where there are none."""
+    """Calibration of the allowed answers' probabilities, renormalised; None if there are none."""
     rows, golds = [], []
     for score in scores:
         gold, mass = gold_of.get(score.question_id), sum(score.option_probabilities)
@@ -230,8 +232,6 @@ def _measure_classes(
 
 def _describe_fallback(scores: Sequence[AnswerScore], known: ScoreContext) -> FallbackPart | None:
     """What became of the rows when the model might decline: all are kept, and counted."""
-    from caft.text.prompts import DECLINED
-
     asked = {score.question_id for score in scores}
     rows = [row for row in known.fallback if row.question_id in asked]
     if not rows:

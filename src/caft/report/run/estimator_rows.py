@@ -1,4 +1,4 @@
-"""The scores' validation as rows to read: one an estimate, the best first. Pure."""
+"""The validation of scores as rows of a table: one for each estimate, best first. Pure."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from caft.report.wording import name_estimator, percent_between
 
 @dataclass(frozen=True, slots=True)
 class AreaRow:
-    """One estimate: its area, and how much more or less than the one in use and the control.
+    """One estimate: its area, and the differences from the one in use and from the control.
 
-    The differences are texts, empty where there is nothing to compare.
+    The differences are texts, empty if there is nothing to compare.
     """
 
     name: str
@@ -50,7 +50,7 @@ def _rank(row: AreaRow) -> tuple[bool, bool, bool, float]:
 def write_difference(score: ScorePart, first: str, second: str) -> str:
     """Area of `second` minus that of `first`: +0.021 (-0.010 to +0.052, n=200), or why none.
 
-    The summary stores a pair one way round; empty where it has none.
+    The summary stores a pair in one direction; empty if it has none.
     """
     for missing in score.get("not_compared") or ():
         if {missing["first"], missing["second"]} == {first, second}:
@@ -78,7 +78,7 @@ def list_differences(score: ScorePart) -> list[tuple[str, str, str]]:
 
 
 def list_facts(score: ScorePart) -> Iterator[tuple[str, str]]:
-    """What else a reader wants to know of the scores, as name and words."""
+    """Further facts of the scores, as name and text."""
     if accuracy := score.get("accuracy"):
         yield "Base model right", percent_between(accuracy)
     for name, share in (score.get("accuracy_by_class") or {}).items():

@@ -13,6 +13,7 @@ from caft.errors import UserError
 from caft.records import AnswerScore, Mode, Prediction, Question
 from caft.report.schema import Summary
 from caft.report.tables import ReportTables
+from caft.store import read_rows
 
 _NO_ESTIMATES = (
     *("question_id", "split", "complexity", "subject", "predicted", "valid", "correct"),
@@ -23,27 +24,25 @@ _REPLY = ("question_id", "text", "parsed", "correct", "generated_tokens")
 
 @dataclass(frozen=True, slots=True)
 class FinishedRun:
-    """summary.json and the rows behind it; of the questions only ids and subjects are known."""
+    """summary.json and its rows; of the questions only ids and subjects are known."""
 
     summary: Summary
     tables: ReportTables
 
     @property
     def estimator(self) -> str:
-        """The estimate that its split goes by."""
+        """The estimate that its split uses."""
         assert self.summary["score"] is not None
         return self.summary["score"]["estimator"]
 
 
 def read_run(folder: Path) -> FinishedRun:
-    """UserError where `folder` holds no finished run with scores."""
+    """UserError if `folder` holds no finished run with scores."""
     if not (folder / "summary.json").exists() or not (folder / "scores.parquet").exists():
         raise UserError(
             f"{folder} holds no finished run with scores; name a folder with summary.json and "
             "scores.parquet"
         )
-    from caft.store import read_rows
-
     scored = read_rows(folder / "scores.parquet")
     replies = folder / "predictions.parquet"
     predictions: dict[tuple[str, Mode], list[Prediction]] = defaultdict(list)

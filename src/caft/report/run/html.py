@@ -1,4 +1,4 @@
-"""The report of one run as one HTML page that needs nothing but itself."""
+"""The report of one run as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def render_report(
     questions: int = QUESTIONS_SHOWN,
     option_ids: OptionIds = OptionIds.letters,
 ) -> str:
-    """One self-contained page under 3 MB, in UTF-8, for a run however far it got.
+    """One self-contained page under 3 MB, in UTF-8, for a run that may have stopped early.
 
     `questions` bounds the rows of the question table (0: no table); `option_ids` are those that
     the model was shown.
@@ -60,7 +60,7 @@ def render_report(
     comparison = find_comparison(summary, tables)
     rows, packed, choosable = list_question_rows(tables, accuracy, estimator, option_ids, questions)
     values = {
-        # A part that is missing altogether reads like one that was not reached.
+        # A part that is missing is shown like one that was not reached.
         **dict.fromkeys(Summary.__annotations__),
         **summary,
         "title": title,
@@ -148,7 +148,7 @@ def _draw_score(summary: Summary, tables: ReportTables) -> list[Figure]:
     values, correct = [value for value, _ in known], [right for _, right in known]
     measure = estimator.title + (f" in {estimator.unit}" if estimator.unit else "")
     cuts = split["thresholds"] if split else []
-    # A random split has no cut points, and its classes then have no place on the axis.
+    # A random split has no cut points, and its classes have no place on the axis.
     classes = list(split["counts"]) if split and cuts else []
     falls = estimator.lower_is_harder
     figures = [draw_histogram(values, correct, cuts, classes, measure, lower_is_harder=falls)]

@@ -25,7 +25,7 @@ _ASKED = {
 
 
 class Weights(Enum):
-    """What lies beside the card: an adapter, a model of which all was tuned, or both made one."""
+    """The weights next to the card: an adapter, a fully tuned model, or a merged model."""
 
     adapter = "adapter"
     full = "full"
@@ -37,19 +37,19 @@ class Recipe:
     """How the weights were made, beyond the run's summary.
 
     `kinds` are the adapter's, such as ("lora", "dora"), or ("full",) where there is none; `rank`
-    and `alpha` are None there, and for adapters that are no LoRA. `went_on`: tuning started from
-    an adapter, whose shape this is.
-    `dataset_id` and `dataset_revision` are the hub's, None where the questions came from files.
-    `prompts` are the rendered texts by what they ask for, with the names of its parts in braces
-    instead of a question; `template_switches` are the chat template's arguments, None where none
-    was used; `template_date` is the date that it was given, and `template_bridge` the text after
-    its ending. `trust_remote_code`: the base model's folder holds code of its own.
+    and `alpha` are None there, and for adapters that are no LoRA. `continues`: tuning started from
+    an adapter that had this shape. `dataset_id` and `dataset_revision` are the hub's, None if the
+    questions came from files. `prompts` are the rendered texts by the kind of reply, with
+    placeholders in braces instead of a question; `template_switches` are the chat template's
+    arguments, None if none was used; `template_date` is the date that it was given, and
+    `template_bridge` the text after its ending. `trust_remote_code`: the base model's folder holds
+    code of its own.
     """
 
     kinds: Sequence[str]
     rank: int | None = None
     alpha: int | None = None
-    went_on: bool = False
+    continues: bool = False
     learning_rate: float
     dataset_id: str | None = None
     dataset_revision: str | None = None
@@ -97,7 +97,7 @@ def _describe_routing(split: SplitPart, score: ScorePart) -> str:
     """How training questions got their targets, as the end of a sentence."""
     then = "into classes, and the method trains each class as the list below says."
     if _is_random(split):
-        return f"training questions are drawn by lot {then} This is the control of routing."
+        return f"training questions are drawn at random {then} This is the control of routing."
     return f"{_name_estimate(score)} sorts training questions {then}"
 
 
@@ -112,7 +112,7 @@ def _name_estimate(score: ScorePart) -> str:
 
 
 def _fence(text: str) -> str:
-    """A block of text that no backticks of its own can end."""
+    """A code block whose fence is longer than any backticks in the text."""
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}text\n{text}\n{fence}"

@@ -1,4 +1,4 @@
-"""Rows of the question browser: all questions where they fit, else a fair sample of them."""
+"""Rows of the question browser: all questions if they fit, else a fair sample."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from caft.text.config import OptionIds
 MOST_BYTES = 2_200_000
 """Of the packed rows, so that the whole page stays under 3 MB."""
 _LENGTHS = (600, 300, 150)
-"""Characters of a text that are kept: shorter texts come before fewer questions."""
+"""Characters of a text that are kept: texts are shortened before questions are left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShownReply:
-    """One model's reply: the answer read off it, and its text where there is more than that."""
+    """One model's reply: the parsed answer, and the text if there is more."""
 
     answer: str
     correct: bool
@@ -33,7 +33,7 @@ class ShownReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionRow:
-    """One row; `options` are (id, text, is gold), `outcome` is a word to filter by."""
+    """One row; `options` are (id, text, is gold), `outcome` is a text to filter by."""
 
     id: str
     subject: str
@@ -48,7 +48,7 @@ class QuestionRow:
 
     @property
     def outcome(self) -> str:
-        """How the two models fared."""
+        """Whether base and tuned model were right."""
         if self.base is None:
             return ""
         before = "right" if self.base.correct else "wrong"
@@ -59,7 +59,7 @@ class QuestionRow:
 
 
 def _pack_rows(rows: Sequence[QuestionRow], classes: Sequence[str]) -> str:
-    """The rows as JSON, gzip and base64: nothing of it can be read as markup."""
+    """The rows as JSON, gzip and base64, so that none of it can be read as markup."""
     place_of = {name: place for place, name in enumerate(classes)}
     plain = [
         {**asdict(row), "outcome": row.outcome, "place": place_of.get(row.complexity, "")}
@@ -78,7 +78,7 @@ def list_question_rows(
     option_ids: OptionIds,
     limit: int,
 ) -> tuple[list[QuestionRow], str, int]:
-    """Rows, the same packed for the page, and how many questions there were to choose from.
+    """Rows, the same rows packed for the page, and the number of questions to choose from.
 
     At most `limit` rows; where they do not fit, with shorter texts, and then fewer of them.
 

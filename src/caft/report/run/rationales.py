@@ -1,4 +1,4 @@
-"""What the teacher delivered: what was refused and why, what it cost the classes, ten to read."""
+"""The teacher's rationales: refusals by reason, losses of each class, ten samples to read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from caft.records import Rationale
 from caft.report.tables import ReportTables, take_evenly
 
 SHOWN = 10
-"""So many accepted and so many refused rationales are there to read."""
+"""The number of accepted, and of refused, rationales to read."""
 
 MOST_REASONS = 12
 

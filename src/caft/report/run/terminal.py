@@ -1,4 +1,4 @@
-"""The end of a run on one screen, 80 columns wide."""
+"""Prints the end of a run on one screen, 80 columns wide."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _WIDEST = 80
 
 
 def print_summary(summary: Summary, folder: Path, console: Console) -> None:
-    """Print what was asked, what came out with intervals, the cost, and what to do next.
+    """Print the questions, the results with intervals, the cost, and the next step.
 
-    `folder` is the run's own; its report.html is named if it is there.
+    `folder` is the run's own; its report.html is named if it exists.
     """
     from rich.padding import Padding
     from rich.text import Text
@@ -35,7 +35,8 @@ def print_summary(summary: Summary, folder: Path, console: Console) -> None:
     if accuracy:
         lines.append(_tabulate_accuracy(accuracy))
     elif score:
-        # Nothing has been spent yet: what the scores are worth is what this run was asked.
+        # The run stopped after scoring and has spent nothing: its result is how good the scores
+        # are.
         lines += _list_validation(score)
     lines += [Text(f"! {warning}", style="yellow") for warning in find_warnings(summary)]
     lines.append(Text.assemble(("Next    ", "bold"), suggest_next(summary)))
@@ -43,7 +44,7 @@ def print_summary(summary: Summary, folder: Path, console: Console) -> None:
         console.print(line, width=min(_WIDEST, console.width))
     report = folder / "report.html"
     place = report if report.exists() else folder / "summary.json"
-    # A path is never wrapped: it is there to be clicked or copied.
+    # A path is never wrapped: it must stay clickable and easy to copy.
     console.print(Text.assemble(("Report  ", "bold"), str(place)), soft_wrap=True)
 
 
@@ -71,7 +72,7 @@ def _list_validation(score: ScorePart) -> list[RenderableType]:
         if row.area["value"] is not None:
             against = "in use" if row.in_use else row.against
             table.add_row(Text(row.title), area_between(row.area), against)
-    facts = [Text(f"{name}: {words}") for name, words in list_facts(score)]
+    facts = [Text(f"{name}: {fact}") for name, fact in list_facts(score)]
     return [*([table] if table.rows else []), *facts]
 
 

@@ -1,13 +1,13 @@
 """The report of a whole sweep: one page and one summary.json for all of its jobs.
 
-In: a sweep's folder, finished or not. Out: report.html and summary.json (see `schema.py`) beside
-the jobs' folders. A job that is not finished is listed and left out of every number; goes wrong:
-a folder without any job is a UserError.
+In: a sweep's folder, finished or not. Out: report.html and summary.json (see `schema.py`) next to
+the jobs' folders. A job that is not finished is listed but not in any number. A folder without any
+job is a UserError.
 
-`folder` reads and writes; everything else is pure: `job_results` and `arms` say what there is to
-compare, `comparisons` and `routing` compare it, `savings` counts what it cost, `answers` says it
-in sentences, `summary` puts it together. `tables` are the rows that `page`, `markdown` and
-`wandb_report` print, `figures` the page's drawings.
+`folder` reads and writes; everything else is pure: `job_results` and `arms` hold what is compared,
+`comparisons` and `routing` compare it, `savings` counts the cost, `answers` writes the sentences,
+`summary` combines all. `tables` are the rows that `page`, `markdown` and `wandb_report` print,
+`figures` the page's drawings.
 """
 
 from caft.report.sweep.folder import read_sweep, write_sweep_report

@@ -1,4 +1,4 @@
-"""A sweep's findings: one plain sentence a question."""
+"""A sweep's findings: one plain sentence for each question."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def find_answers(
     routing: RoutingPart,
     savings: SavingsPart | None,
 ) -> list[Headline]:
-    """Routing first, then which arm is best, then what it saves; as far as there are numbers."""
+    """First routing, then the best arm, then savings; as far as there are numbers."""
     of_entropy: RoutingAnswerPart = {
         "estimator": ENTROPY, "verdict": routing["verdict"], "sentence": routing["sentence"]
     }  # fmt: skip
@@ -72,9 +72,9 @@ def _find_best(arms: Sequence[Arm], comparisons: Sequence[ComparisonPart]) -> He
     elif not gaps:
         detail = "No other setting answered the same test questions."
     elif rivals:
-        answer, behind = "Several are level", _list_names(rivals)
+        answer, others = "Several are level", _list_names(rivals)
         detail = (
-            f"{best.name} comes first, but not clearly ahead of {behind}: the order may be chance."
+            f"{best.name} comes first, but not clearly ahead of {others}: the order may be chance."
         )
     else:
         whom, tone = "every other setting", Tone.good
@@ -93,7 +93,7 @@ def _list_names(names: Sequence[str]) -> str:
 
 
 def subtract(arm: str, other: str, comparisons: Sequence[ComparisonPart]) -> ComparisonPart | None:
-    """The comparison of two arms, as `arm` minus `other`; None where they were not compared."""
+    """The comparison of two arms, as `arm` minus `other`; None if they were not compared."""
     for pair in comparisons:
         if (pair["first"], pair["second"]) == (other, arm):
             return pair
@@ -104,7 +104,7 @@ def subtract(arm: str, other: str, comparisons: Sequence[ComparisonPart]) -> Com
 
 
 def _find_saving(savings: SavingsPart, comparisons: Sequence[ComparisonPart]) -> Headline:
-    """The cheapest arm that keeps up with the arm that is taught most."""
+    """The cheapest arm without a shown loss against the arm with most rationales."""
     reference, counts = savings["reference"], savings["counts"]
     asked = f"What can be saved against {reference}?"
     unique = counts[UNIQUE_TOKENS]
@@ -137,7 +137,7 @@ def keeps_up(gap: ComparisonPart) -> bool:
 
 
 def find_sweep_warnings(sweep: Sweep, arms: Sequence[Arm]) -> list[str]:
-    """What a reader must know before believing the numbers."""
+    """Warnings that a reader needs before trusting the numbers."""
     left_out = Counter(job.state for job in sweep.jobs if job.state != FINISHED)
     states = ", ".join(f"{number} {state}" for state, number in left_out.items())
     evaluated = [job for job in sweep.jobs if job.result and job.outcomes]

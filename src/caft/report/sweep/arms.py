@@ -60,7 +60,7 @@ class Arm:
 
     @property
     def estimator(self) -> str | None:
-        """The estimate that sorted them; None where classes were drawn at random, or none made."""
+        """The estimate that sorted them; None if classes were drawn at random, or none made."""
         split, score = self.first["split"], self.first["score"]
         if not split or self.is_random:
             return None
@@ -131,7 +131,7 @@ def pick_common_mode(first: Arm, second: Arm) -> str | None:
     Each arm in its own best mode would be a lottery: a few validation questions draw the mode,
     and modes may lie further apart than arms. The arms weigh equally; of equally good modes it is
     the cheaper one in tokens. Without validation numbers: the mode that all jobs have chosen, if
-    it is one. None where there is no common mode.
+    it is one. None if there is no common mode.
     """
     jobs = (*first.jobs, *second.jobs)
     measured = [
@@ -152,12 +152,12 @@ def _merit_of_mode(mode: str, first: Arm, second: Arm) -> tuple[float, float]:
         share += sum(job.validation[mode] for job in arm.jobs) / len(arm.jobs)
         spent = [job.results[mode]["generated_tokens"] for job in arm.jobs]
         tokens += sum(spent) / len(spent)
-    # Sums of shares such as .1 and .2 differ in their last bits, and would break a tie.
+    # Sums of shares such as .1 and .2 differ in their last bits, which would decide ties.
     return round(share, 9), -tokens
 
 
 def count_of_cost(job: JobResult, key: str) -> float:
-    """One number of what a job cost; beside the cost part's keys also the three below."""
+    """One number of what a job cost; the keys of the cost part, and the three below."""
     counts = {"rationales_asked": job.asked, "rationales_kept": job.kept}
     if key in counts:
         return counts[key]
@@ -168,7 +168,7 @@ def count_of_cost(job: JobResult, key: str) -> float:
 
 
 def equal_budgets(first: Arm, second: Arm) -> list[str]:
-    """In which ways of counting two arms had about as much of the teacher: calls, tokens."""
+    """The ways of counting (calls, tokens) in which two arms had about the same budget."""
     # What was bought decides; free solutions are counted in the student's tokens.
     bought = first.mean_cost("teacher_completion_tokens") > 0
     ways = {

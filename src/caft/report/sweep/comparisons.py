@@ -1,10 +1,11 @@
-"""Arms of a sweep against each other, on the same test questions."""
+"""Compares arms of a sweep on the same test questions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
 
+from caft.report.schema import as_share
 from caft.report.sweep.arms import Arm, pick_common_mode, share_questions
 from caft.report.sweep.schema import ComparisonPart
 from caft.statistics import (
@@ -28,8 +29,8 @@ def compare_all(arms: Sequence[Arm], confidence: float) -> list[ComparisonPart]:
 def _like_for_like(first: Arm, second: Arm) -> tuple[Arm, Arm]:
     """Both in one mode where they were tuned in the same stages.
 
-    Elsewhere the mode is part of the method: a model that never saw a rationale is not asked for
-    one, so that each keeps the mode that its own validation questions chose.
+    Elsewhere the mode is part of the method: a model that never saw a rationale is not asked to
+    write one, so each keeps the mode that its own validation questions chose.
     """
     mode = pick_common_mode(first, second) if first.stages == second.stages else None
     return (first.in_mode(mode), second.in_mode(mode)) if mode else (first, second)
@@ -76,10 +77,7 @@ def _pool_seeds(first: Arm, second: Arm, difference: Interval) -> ComparisonPart
         "first": first.name,
         "second": second.name,
         "mode": modes.pop() if len(modes) == 1 else None,
-        "value": difference.value,
-        "low": difference.low,
-        "high": difference.high,
-        "n": difference.n,
+        **as_share(difference),
         "seeds": min(len(first.jobs), len(second.jobs)),
         "only_first": outcome.only_first,
         "only_second": outcome.only_second,
@@ -91,7 +89,7 @@ def _pool_seeds(first: Arm, second: Arm, difference: Interval) -> ComparisonPart
 
 
 def pair_seeds(first: Arm, second: Arm) -> list[tuple[list[bool], list[bool]]]:
-    """Outcome rows of both arms, seed beside equal seed, or in order where none is equal."""
+    """Outcome rows of both arms, paired by equal seeds, or in order if none is equal."""
     one, two = (dict(zip(arm.seeds, outcome_rows(arm), strict=True)) for arm in (first, second))
     shared = [(one[seed], two[seed]) for seed in one if seed in two]
     return shared or list(zip(one.values(), two.values(), strict=False))

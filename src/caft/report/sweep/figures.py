@@ -44,7 +44,7 @@ def draw_pareto(arms: Sequence[ArmPart], ways: Sequence[tuple[str, str]]) -> Fig
             (*_name_arm(number, arm), *(f"{arm['cost'][key]:,.6g}" for key, _ in shown))
             for number, arm in enumerate(arms, start=1)
         ),
-        legend=(("front", "on the front, filled"), ("behind", "behind it, hollow")),
+        legend=(("front", "on the front, filled"), ("behind", "not on the front, hollow")),
     )
 
 

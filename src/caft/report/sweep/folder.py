@@ -1,4 +1,4 @@
-"""A sweep's folder: read its jobs, write its report. The only file here that touches disk."""
+"""Reads a sweep's folder and writes its report. The only file here that uses the disk."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MARKS_OF_A_JOB = ("summary.json", "run.log", ".hydra")
 def write_sweep_report(folder: Path) -> Path:
     """Write report.html and summary.json of the sweep in `folder`; returns the page's path.
 
-    May be called at any time, also while jobs are running. UserError where there is no job,
+    May be called at any time, also while jobs are running. UserError if there is no job,
     and where the disk is full.
     """
     found = analyse_sweep(read_sweep(folder), datetime.now(UTC).isoformat(timespec="seconds"))
@@ -55,7 +55,7 @@ def read_sweep(folder: Path) -> Sweep:
 
 
 def _list_folders(folder: Path) -> list[dict[str, object]]:
-    """What a job table would hold, for a sweep that has none."""
+    """The entry that a job table would have, for a sweep without one."""
     jobs = [
         path
         for path in folder.iterdir()
@@ -81,7 +81,7 @@ def _read_job(folder: Path, entry: dict[str, Any]) -> JobResult:
     job = JobResult(
         number=entry["number"],
         folder=entry["folder"],
-        # The job table may be a moment behind: a summary is what makes a job finished.
+        # The job table may be slightly out of date: a job with a summary is finished.
         state=FINISHED if summary else state,
         error=entry.get("error") or "",
         overrides=tuple(overrides),
@@ -107,7 +107,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _read_overrides(folder: Path) -> list[str]:
-    """Hydra's record of a job's overrides: a YAML list of one word a line."""
+    """Hydra's record of a job's overrides: a YAML list, one override on each line."""
     record = folder / ".hydra" / "overrides.yaml"
     lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
     return [line[2:].strip("'\"") for line in lines if line.startswith("- ")]

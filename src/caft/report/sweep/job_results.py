@@ -1,4 +1,4 @@
-"""The jobs of a sweep, and what sets them apart."""
+"""The jobs of a sweep, and the overrides in which they differ."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from caft.report.schema import Accuracy, AccuracyPart, Summary
 
 FINISHED = "finished"
 
-# Where a job writes and how it is run make no other experiment of it.
+# Where a job writes and how it is run do not change the experiment.
 _NO_SETTINGS = ("seed", "name", "store", "logger", "trainer", "hydra", "report")
 
 
@@ -20,9 +20,9 @@ class JobResult:
     """One job's folder. `summary` is None until it is finished; `error` says why it failed.
 
     `replies` holds by mode and test question whether the tuned model (the base model, where
-    nothing was tuned) was right. `given_mode` is the mode that counts; None is the one that was
-    chosen on validation questions. `asked` and `kept` count rationales: those that were asked for
-    and those that may be trained on. `has_page` says whether it left a report.html.
+    nothing was tuned) was right. `given_mode` is the mode that counts; None is the one chosen on
+    validation questions. `asked` and `kept` count rationales: the requested ones and those that may
+    be trained on. `has_page` says whether it has a report.html.
     """
 
     number: int
@@ -50,7 +50,7 @@ class JobResult:
 
     @property
     def accuracy(self) -> AccuracyPart | None:
-        """The accuracy of its summary, if it got so far."""
+        """The accuracy part of its summary, if it has one."""
         return self.summary["accuracy"] if self.summary else None
 
     @property
@@ -60,7 +60,7 @@ class JobResult:
 
     @property
     def mode(self) -> str | None:
-        """The mode that counts; None where none was chosen."""
+        """The mode that counts; None if none was chosen."""
         chosen = best_mode(self.accuracy, self.model) if self.accuracy else None
         return self.given_mode or chosen
 
@@ -76,7 +76,7 @@ class JobResult:
 
     @property
     def result(self) -> Accuracy | None:
-        """Accuracy in the mode that counts; None where nothing was evaluated."""
+        """Accuracy in the mode that counts; None if nothing was evaluated."""
         return self.results.get(self.mode or "")
 
     @property
@@ -88,7 +88,7 @@ class JobResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """All jobs of one folder, in order. `question` is what the sweep was started to find out.
+    """All jobs of one folder, in order. `question` is the question that the sweep is to answer.
 
     `superseded` counts jobs that are left out: the same overrides, with a config that has changed
     since, are another job by now.

@@ -1,4 +1,4 @@
-"""A sweep's tables as Markdown, to paste where people read: a paper's draft, an issue, a README."""
+"""A sweep's tables as Markdown, to paste into a paper's draft, an issue or a README."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def _test_routing(arms: Sequence[Arm], confidence: float) -> list[RoutingTestPar
 
 
 def _are_rivals(control: Arm, arm: Arm) -> bool:
-    """One routed at random and one not, all else equal, and routing plays a part."""
+    """Whether one is routed at random and one not, all else is equal, and training uses routing."""
     return (
         control.is_random
         and not arm.is_random
@@ -70,7 +70,7 @@ def _are_rivals(control: Arm, arm: Arm) -> bool:
 
 
 def _beside_routing(arm: Arm) -> dict[str, str]:
-    """The settings that are not the split's: a gain of theirs is no gain of routing."""
+    """The settings outside of the split: a gain by them is no gain of routing."""
     return {key: value for key, value in arm.settings.items() if key.split(".")[0] != "split"}
 
 
@@ -98,7 +98,7 @@ def _describe_budgets(tests: Sequence[RoutingTestPart], verdict: Verdict) -> str
     for test in tests:
         by_budget.setdefault(tuple(test["equal_in"]), []).append(test)
     verdicts = [_judge_together(group) for group in by_budget.values()]
-    # The word that opens the answer need not be repeated where all budgets agree.
+    # If all budgets agree, the verdict is not repeated.
     agree = len(set(verdicts)) == 1
     sentences = [
         _describe_budget(group, of_budget, "" if agree else f" {of_budget.value}")

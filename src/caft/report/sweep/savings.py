@@ -1,4 +1,4 @@
-"""What the arms cost under each way of counting, and what that saves against one of them."""
+"""The cost of arms by each way of counting, and the savings against one of them."""
 
 from __future__ import annotations
 

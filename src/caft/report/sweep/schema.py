@@ -1,9 +1,9 @@
-"""A sweep's summary.json, schema 1: the keys that others read.
+"""A sweep's summary.json, schema 1: the keys that other programs read.
 
-`kind` sets it apart from a run's. Shares lie in 0 to 1, money is in USD; what does not exist is
-null. `accuracy` of an arm is the mean over its seeds in the mode chosen on validation questions,
-with the bootstrap's bounds over questions and seeds; `over_seeds` has Student's bounds instead,
-and is null for one seed.
+`kind` sets it apart from a run's. Shares are 0 to 1, money is in USD; what does not exist is null.
+`accuracy` of an arm is the mean over its seeds in the mode chosen on validation questions, with the
+bootstrap's bounds over questions and seeds; `over_seeds` has Student's bounds instead, and is null
+for one seed.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ class ComparisonPart(Share):
     """Second minus first arm, on the same test questions.
 
     `value` is the difference of the mean accuracies, with the bootstrap's bounds over questions
-    and seeds. `mode` is the one that both are evaluated in, null where each is in its own.
+    and seeds. `mode` is the one that both are evaluated in, null if each is in its own.
     `only_first` and `only_second` count the replies that one of the two alone got right, over the
     paired `seeds`. `p_value` is the exact test that flips the sign of each question's difference,
     summed over those seeds (McNemar's for one seed), `p_adjusted` Holm's over all comparisons made
     together. The test covers other questions put to these very models, the interval other seeds
-    too, so that `clear` needs both. `detectable` is the least difference that would be revealed.
+    too, so that `clear` needs both. `detectable` is the smallest difference that would be detected.
     """
 
     first: str
@@ -84,7 +84,7 @@ class RoutingTestPart(ComparisonPart):
 
 
 class RoutingAnswerPart(TypedDict):
-    """Whether routing by one estimate beats its random controls: in a word, and plainly.
+    """Whether routing by one estimate beats its random controls, as a word and a sentence.
 
     The word is yes, no, it depends (one control says yes and one no) or not enough data to tell.
     """

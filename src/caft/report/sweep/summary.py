@@ -1,4 +1,4 @@
-"""Everything that a sweep's jobs show together, and its summary.json. Pure."""
+"""A sweep's results over all jobs, and its summary.json. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from caft.report.comparison import DEFAULT_CONFIDENCE
 from caft.report.headlines import Headline
-from caft.report.schema import Share
+from caft.report.schema import as_share
 from caft.report.sweep.answers import find_answers, find_sweep_warnings
 from caft.report.sweep.arms import Arm, count_of_cost, find_arms
 from caft.report.sweep.comparisons import compare_all, outcome_rows
@@ -89,7 +89,7 @@ def _describe_job(job: JobResult, settings: dict[str, str], arm: str | None) -> 
         "seed": job.seed if summary else None,
         "arm": arm,
         "mode": job.mode,
-        "accuracy": _as_share(accuracy) if accuracy else None,
+        "accuracy": as_share(accuracy) if accuracy else None,
         "roc_auc": score["roc_auc"].get(score["estimator"]) if score else None,
         "cost": {key: count_of_cost(job, key) for key in _COSTS} if summary else None,
         "seconds": sum(stage["seconds"] for stage in summary["stages"]) if summary else None,
@@ -114,14 +114,10 @@ def _describe_arm(arm: Arm, confidence: float) -> ArmPart:
         "method": arm.first["method"]["name"],
         "seeds": arm.seeds,
         "modes": arm.modes,
-        "accuracy": _as_share(mean_interval(resampled, confidence)),
-        "over_seeds": _as_share(over_seeds) if over_seeds else None,
+        "accuracy": as_share(mean_interval(resampled, confidence)),
+        "over_seeds": as_share(over_seeds) if over_seeds else None,
         "by_mode": {mode: sum(shares) / len(shares) for mode, shares in by_mode.items()},
         "tokens_a_question": float(sum(spent) / len(spent)),
         "thresholds": split["thresholds"] if split else [],
         "cost": {key: arm.mean_cost(key) for key in _COSTS},
     }
-
-
-def _as_share(found: Interval) -> Share:
-    return {"value": found.value, "low": found.low, "high": found.high, "n": found.n}

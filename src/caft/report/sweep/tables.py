@@ -64,7 +64,7 @@ class Table:
 
 
 def tabulate_arms(arms: Sequence[ArmPart]) -> Table:
-    """Every setting with its accuracy, its modes, what it took and where it was cut."""
+    """Every setting with its accuracy, its modes, its tokens and its cut points."""
     costs = [arm["cost"] for arm in arms]
     cuts = [[f"{cut:.3g}" for cut in arm["thresholds"]] for arm in arms]
     by_mode = {mode: [arm["by_mode"].get(mode) for arm in arms] for mode in list_modes(arms)}
@@ -128,7 +128,7 @@ def tabulate_tests(tests: Sequence[RoutingTestPart]) -> Table:
 
 
 def tabulate_comparisons(pairs: Sequence[ComparisonPart]) -> Table:
-    """Every two settings against each other, the clearest difference first."""
+    """Every pair of settings, the clearest difference first."""
     pairs = sorted(pairs, key=lambda pair: pair["p_adjusted"])
     gaps = [Cell(points_between(pair), pair["value"], tag="clear" if pair["clear"] else "")
             for pair in pairs]  # fmt: skip
@@ -151,7 +151,7 @@ def _points(share: float) -> str:
 
 
 def tabulate_savings(savings: SavingsPart, arms: Sequence[ArmPart]) -> Table:
-    """What every setting cost, by way of counting, and what that saves against the reference."""
+    """The cost of every setting by way of counting, and its savings against the reference."""
     names = [arm["name"] for arm in arms]
     return Table("Cost of every setting", [
         Column("setting", "head", names),
@@ -167,7 +167,7 @@ def _amount(key: str, count: SavingPart, arm: str) -> Cell:
 
 
 def tabulate_jobs(jobs: Sequence[JobPart], address_of: Mapping[str, str]) -> Table:
-    """Every job, finished or not; `address_of` goes by folder."""
+    """Every job, finished or not; `address_of` is by folder."""
     keys = dict.fromkeys(key for job in jobs for key in job["settings"])
     numbers = [Cell(str(job["number"]), job["number"], link=address_of.get(job["folder"], ""))
                for job in jobs]  # fmt: skip

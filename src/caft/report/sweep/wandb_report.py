@@ -30,7 +30,7 @@ def publish_report(folder: Path, project: str, *, draft: bool) -> str:
     """Save a report on the sweep in `folder`, whose summary.json is there; returns its address.
 
     `project` is ENTITY/PROJECT, where the sweep's runs were logged with logger=wandb. UserError
-    where the extra is missing, or W&B refuses: no login, no such project.
+    if the extra is missing, or W&B refuses: no login, no such project.
     """
     entity, _, name = project.partition("/")
     if not entity or not name or "/" in name:
@@ -40,7 +40,7 @@ def publish_report(folder: Path, project: str, *, draft: bool) -> str:
     try:
         report.save(draft=draft)
     except Exception as error:
-        # The library raises plain exceptions, for want of a login as well as of a network.
+        # The library raises plain exceptions, for a missing login as well as for a missing network.
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"the W&B report could not be saved: {first_line}; check {project}, "

@@ -1,5 +1,5 @@
 "use strict";
-// The question browser. All rows lie in the page as compressed JSON; only one page of them is ever
+// The question browser. All rows are in the page as compressed JSON; only one page of them is ever
 // in the document, so that filtering twelve thousand questions stays fluid. Everything is set as
 // text and nothing as markup. Without scripts the first rows stay as a plain table.
 (function () {
@@ -191,7 +191,7 @@
       first += way;
       draw();
       table.scrollIntoView();
-      // The button that was pressed may be off now; the focus must not be lost with it.
+      // The pressed button may be disabled now; the focus must not be lost with it.
       if (event.target.disabled) { table.parentNode.focus(); }
     });
     filter();

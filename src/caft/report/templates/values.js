@@ -1,6 +1,6 @@
 "use strict";
-// The value of a mark, shown at once under the pointer or a finger. The tables beside the figures
-// hold the same numbers for everybody else.
+// The value of a mark, shown at once under the pointer or a finger. The tables with the figures
+// hold the same numbers, without a pointer.
 (function () {
   var box = document.createElement("div");
   box.className = "value screen";

@@ -22,7 +22,7 @@ from caft.records import Question
 log = logging.getLogger(__name__)
 
 
-def examine(splits: QuestionSplits, config: DatasetConfig) -> QuestionSplits:
+def check_questions(splits: QuestionSplits, config: DatasetConfig) -> QuestionSplits:
     """The questions, with options shuffled if the config asks for it. Warns of what is unusual.
 
     Raises UserError if the gold answer of every question has the same place.
