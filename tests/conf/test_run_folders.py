@@ -104,7 +104,7 @@ def test_ctrl_c_where_a_cluster_runs_the_jobs_stops_none_of_them(
     monkeypatch.setattr(sweep, "_launch", lambda *_: os.kill(os.getpid(), signal.SIGINT))
     words = ("-m", "seed=1,2", "hydra.sweep.dir=sweep")
     assert front_door(*words, "hydra/launcher=submitit_slurm") == 130
-    assert "jobs in the cluster's queue go on by themselves" in capsys.readouterr().err
+    assert "jobs in the cluster's queue keep running" in capsys.readouterr().err
     # A job that the cluster starts again would find it and refuse to go on.
     assert not Path("sweep/.stopping").exists()
     assert front_door(*words) == 130
