@@ -22,7 +22,7 @@ def test_a_link_to_nowhere_is_named_with_the_way_out(tmp_path: Path, name: str) 
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to("nowhere")
     with pytest.raises(
-        UserError, match=rf"^{re.escape(str(link))} is a link to nowhere, which is not there; remove the link, or"
+        UserError, match=rf"^{re.escape(str(link))} is a link to nowhere, .*; remove the link, or"
     ):
         refuse_unwritable_folder(tmp_path / "run")
     link.unlink()
