@@ -1,43 +1,97 @@
-"""What a reply's rows hide is worked out once a step, and is the same as layer by layer."""
+"""Every row sees the prefix and its own tokens, whoever joins, ends or is left out beside it.
+
+Each output is compared with attention in float64 over a row's own history, kept as a plain list.
+"""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from caft.kernels.kv_cache import ReplyCache, SharedPrefix
+from caft.kernels.kv_cache import _ROOM, ReplyCache, SharedPrefix
 
-LAYERS, HEADS, SIZE = 3, 2, 8
-WINDOWS = (None, 4, None)
+HEADS, GROUP, SIZE, SCALE = 2, 3, 8, 0.3
+# By layer: a cache serves models whose layers differ in it.
+WINDOWS = (None, 4)
 
 
-def write(prefix_length: int, *, every_time: bool) -> list[torch.Tensor]:
-    """What six steps of three layers give; a row ends after the third."""
-    draw = torch.Generator().manual_seed(1)
+class Written:
+    """A cache of three rows beside what each row has seen, [heads, tokens, size] by layer."""
 
-    def tensor(tokens: int) -> torch.Tensor:
-        return torch.randn(1, HEADS, tokens, SIZE, generator=draw)
+    def __init__(self, prefix_length: int) -> None:
+        self.draw = torch.Generator().manual_seed(1)
+        self.prefix = SharedPrefix(prefix_length)
+        self.cache = ReplyCache(self.prefix, rows=3, device=torch.device("cpu"))
+        for layer in range(len(WINDOWS)):
+            self.prefix.keep(layer, self.tensor(prefix_length), self.tensor(prefix_length))
+        self.rows: dict[int, list[list[torch.Tensor]]] = {}
 
-    prefix = SharedPrefix(prefix_length)
-    cache = ReplyCache(prefix, torch.tensor([1, 3, 7]), width=7, reply_tokens=6)
-    for layer in range(LAYERS):
-        prefix.keep(layer, tensor(prefix_length), tensor(prefix_length))
-        cache.keep(layer, tensor(11), tensor(11))
-    outputs = []
-    for step in range(6):
-        if step == 3:
-            cache.select([0, 2])
+    def tensor(self, tokens: int, heads: int = HEADS) -> torch.Tensor:
+        return torch.randn(1, heads, tokens, SIZE, generator=self.draw, dtype=torch.float64)
+
+    def admit(self, lengths: dict[int, int]) -> None:
+        """Prompts by row, the shorter ones first."""
+        keep = self.cache.admit(list(lengths), list(lengths.values()))
+        self.rows |= {row: [] for row in lengths}
+        for layer in range(len(WINDOWS)):
+            packed = self.tensor(sum(lengths.values())), self.tensor(sum(lengths.values()))
+            keep.keep(layer, *packed)
+            pieces = [part[0].split(list(lengths.values()), dim=1) for part in packed]
+            before = self.prefix.keys[layer][0], self.prefix.values[layer][0]
+            for row, key, value in zip(lengths, *pieces, strict=True):
+                both = zip(before, (key, value), strict=True)
+                self.rows[row].append([torch.cat(parts, dim=1) for parts in both])
+
+    def end(self, row: int) -> None:
+        self.cache.free(row)
+        del self.rows[row]
+
+    def step(self) -> None:
+        """One token in every row, compared in every row that is in use."""
+        self.cache.begin_step()
+        count = len(self.cache.lengths)
         for layer, window in enumerate(WINDOWS):
-            if every_time:
-                cache._hidden.clear()
-            new = [tensor(len(cache.lengths)) for _ in range(3)]
-            outputs.append(cache.attend(layer, *new, scaling=0.3, sliding_window=window))
-        cache.advance()
-    return outputs
+            query, key, value = self.tensor(count, HEADS * GROUP), *map(self.tensor, [count] * 2)
+            output = self.cache.attend(
+                layer, query, key, value, scaling=SCALE, sliding_window=window
+            )
+            for row, seen in self.rows.items():
+                for place, new in enumerate((key, value)):
+                    seen[layer][place] = torch.cat([seen[layer][place], new[0, :, [row]]], dim=1)
+                keys, values = (part[:, -(window or 10**6) :] for part in seen[layer])
+                asked = query[0, :, row].view(HEADS, GROUP, SIZE)
+                expected = torch.softmax(asked @ keys.mT * SCALE, dim=-1) @ values
+                torch.testing.assert_close(output[0, row], expected.flatten(0, 1))
+        self.cache.end_step()
 
 
 @pytest.mark.parametrize("prefix_length", [0, 5])
-def test_masks_that_are_kept_are_those_made_for_every_layer(prefix_length: int) -> None:
-    kept, made = (write(prefix_length, every_time=again) for again in (False, True))
-    assert all(map(torch.equal, kept, made))
-    assert len(kept) == 18
+def test_a_row_sees_the_prefix_and_itself_whoever_joins_or_ends(prefix_length: int) -> None:
+    written = Written(prefix_length)
+    written.admit({2: 1, 0: 3, 1: 7})
+    for _ in range(3):
+        written.step()
+    written.end(1)
+    written.step()
+    # Longer than any row so far: what is stored moves to the right of it.
+    written.admit({1: 40})
+    written.step()
+    written.end(0)
+    written.end(2)
+    written.admit({2: 2, 0: 4})
+    # And past the end of what was made at first.
+    for _ in range(_ROOM + 10):
+        written.step()
+    assert written.cache.keys[0].shape[2] <= 2 * (40 + _ROOM)
+
+
+@pytest.mark.parametrize("prefix_length", [0, 5])
+def test_rows_that_are_kept_go_on_as_they_were(prefix_length: int) -> None:
+    written = Written(prefix_length)
+    written.admit({0: 1, 1: 3, 2: 7})
+    written.step()
+    written.end(1)
+    written.cache.select([2, 0])
+    written.rows = {0: written.rows[2], 1: written.rows[0]}
+    for _ in range(3):
+        written.step()
