@@ -123,9 +123,10 @@ def _fit(
     )
     if state:
         _restore(module, state, ranks)
-        log.info("resumed after step %d of %d", module.steps_done, module.steps)
         for row in module.curve:
             report(row)
+        # After the rows, or it reads as if the first epochs were trained again.
+        log.info("resumed after step %d of %d", module.steps_done, module.steps)
     module.keep = _Keeper(module, ranks, spec)
     trainer = build_trainer(
         spec.trainer,
