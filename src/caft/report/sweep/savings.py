@@ -9,8 +9,8 @@ from caft.report.sweep.schema import SavingsPart
 
 UNIQUE_TOKENS = "unique_rationale_tokens"
 WAYS_OF_COUNTING = {
-    UNIQUE_TOKENS: "unique response tokens",
-    "trained_rationale_tokens": "response tokens in all epochs",
+    UNIQUE_TOKENS: "unique rationale tokens",
+    "trained_rationale_tokens": "rationale tokens in all epochs",
     "rationales_asked": "rationales asked for",
     "teacher_calls": "teacher calls",
     "teacher_tokens": "teacher tokens, read and written",
