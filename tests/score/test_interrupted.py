@@ -299,7 +299,7 @@ def test_a_killed_scoring_goes_on_where_it_stopped(tmp_path: Path) -> None:
     with start("second", "cut") as process:
         out, errors = process.communicate(timeout=400)
     assert process.returncode == 0, errors
-    assert f"{len(kept)} results of an interrupted attempt are taken over" in out + errors
+    assert f"{len(kept)} results of an interrupted attempt are kept" in out + errors
     with start("whole", "whole") as process:
         process.communicate(timeout=400)
     tables = [
