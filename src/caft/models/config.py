@@ -81,3 +81,8 @@ class TinyModelConfig(ModelConfig):
         ModelConfig.__post_init__(self)
         if self.hidden_size % 16:
             raise UserError(f"model.hidden_size is {self.hidden_size}; give a multiple of 16")
+
+
+def tokens_of_a_pass(device: str) -> int:
+    """How many tokens of a forward pass without gradients keep a device ("cpu", "cuda") busy."""
+    return 2048 if device == "cpu" else 16_384

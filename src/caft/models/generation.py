@@ -14,6 +14,7 @@ from caft.kernels.kv_cache import ReplyCache, SharedPrefix
 from caft.kernels.packed_attention import Layout, packed_attention
 from caft.kernels.packing import Pack, compute_prefix, pack_rows, packed_logits
 from caft.kernels.shared_prefixes import common_prefix
+from caft.models.config import tokens_of_a_pass
 from caft.models.estimates import entropy_of
 from caft.protocols import CausalLM, Tokenizer
 from caft.signals import end_if_asked
@@ -155,7 +156,7 @@ class _Writer:
     def admit(self) -> Iterator[tuple[int, GeneratedReply]]:
         """Run some waiting prompts, as many as rows are free and a pass may have tokens."""
         rows = [row for row in range(self.rows) if row not in self.replies]
-        tokens, chosen = _tokens_a_pass(self.model.device), list[int]()
+        tokens, chosen = tokens_of_a_pass(self.model.device.type), list[int]()
         while self.waiting and len(chosen) < len(rows):
             tokens -= len(self.prompts[self.waiting[-1]])
             if tokens < 0 and chosen:
@@ -260,10 +261,6 @@ def _ends_line(tokenizer: Tokenizer, written: Sequence[int]) -> bool:
 @lru_cache(maxsize=2**16)
 def _piece(tokenizer: Tokenizer, token: int) -> str:
     return tokenizer.decode([token])
-
-
-def _tokens_a_pass(device: torch.device) -> int:
-    return 2048 if device.type == "cpu" else 16_384
 
 
 def logits_not_finite(question: str) -> UserError:

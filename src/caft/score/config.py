@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from caft.dials import Count, Text, check_dials
 from caft.estimators import find_estimator
+from caft.models.config import tokens_of_a_pass
 from caft.teachers.config import EndpointConfig
 from caft.text.prompts import Wanted
 
@@ -90,7 +91,7 @@ class ModelScoreConfig(ScoreConfig):
 
     def tokens_a_pass(self, device: str) -> int:
         """`batch_tokens`, or what keeps `device` busy."""
-        return self.batch_tokens or (2048 if device == "cpu" else 16_384)
+        return self.batch_tokens or tokens_of_a_pass(device)
 
 
 @dataclass(kw_only=True, slots=True)
