@@ -242,8 +242,15 @@ def leave_entry(folder: Path, pid: int) -> None:
     (folder / "job.json").write_text(json.dumps({**entry, "host": stale.host}))
 
 
-@pytest.mark.parametrize("launcher", [(), JOBLIB], ids=["basic", "joblib"])
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status", "launcher"),
+    [
+        pytest.param(signal.SIGTERM, 143, JOBLIB, id="terminated-joblib"),
+        pytest.param(signal.SIGINT, 130, (), id="interrupted-basic"),
+        pytest.param(signal.SIGTERM, 143, (), id="terminated-basic", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 130, JOBLIB, id="interrupted-joblib", marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_ends_every_job_and_the_same_command_goes_on(
     tmp_path: Path,
     launcher: tuple[str, ...],
