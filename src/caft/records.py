@@ -184,7 +184,9 @@ class Prediction:
 
     `parsed` is None if no allowed answer could be read from the reply: that counts as wrong, and is
     never dropped. `generated_tokens` counts every token the reply cost (1 for a single-pass
-    answer). `estimates` are the model's own, in answer mode only.
+    answer), `thinking_tokens` those of thinking spans among them. `obeyed` says whether the model
+    thought or not as it was asked to; None if it was asked for neither. `estimates` are the model's
+    own, in answer mode only.
     """
 
     question_id: str
@@ -193,3 +195,5 @@ class Prediction:
     correct: bool
     generated_tokens: int
     estimates: Mapping[str, float | None] = field(default_factory=dict)
+    thinking_tokens: int = 0
+    obeyed: bool | None = None
