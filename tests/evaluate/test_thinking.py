@@ -24,7 +24,6 @@ from caft.models.thinking_cap import thinking_rules
 from caft.records import Mode, Prediction, Question
 from caft.report.run.accuracy import summarise_accuracy
 from caft.report.run.thinking import find_thinking, list_thinking
-from caft.store import Store
 from caft.text.config import PromptConfig
 from caft.text.prompts import Wanted
 from caft.trainers.config import TrainerConfig
@@ -32,6 +31,7 @@ from thinking_families import FAMILIES, Family, make_thinking_tokenizer, tokeniz
 
 NAMES = [family.name for family in FAMILIES]
 QUESTION = Question(id="q", text="Which?", options=("red", "blue"), gold_index=1)
+PLAIN = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 MOST, CAP = 60, 20
 
 
@@ -90,7 +90,9 @@ def asking(tokenizer: Any, folder: Path, script: str = "", **dials: Any) -> Repl
 def reply(family: Family, folder: Path, place: Path, script: str, **dials: Any) -> Prediction:
     prompt = PromptConfig(system_turn=family.system_turn)
     work = asking(make_thinking_tokenizer(family), folder, script, prompt=prompt, **dials)
-    (prediction,) = ReplyInputs.read(Store(place).obtain(work).folder)
+    place.mkdir(exist_ok=True)
+    work.produce(place)
+    (prediction,) = ReplyInputs.read(place)
     return prediction
 
 
@@ -178,12 +180,17 @@ def test_a_reply_without_cap_is_cut_while_it_thinks(folder: Path, tmp_path: Path
 
 
 def test_a_model_without_a_span_is_not_asked_to_think(folder: Path) -> None:
-    tokenizer = tokenizer_with(
-        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    )
+    tokenizer = tokenizer_with(PLAIN)
     with pytest.raises(UserError, match=r"evaluation\.thinking is true.*no thinking span; set"):
         asking(tokenizer, folder, thinking=True).check()
     asking(tokenizer, folder, thinking=False, max_thinking_tokens=5000).check()
+
+
+def test_nothing_is_said_of_a_model_that_cannot_think(folder: Path, tmp_path: Path) -> None:
+    work = asking(tokenizer_with(PLAIN), folder, "So [[B]]", thinking=False)
+    work.produce(tmp_path)
+    (told,) = ReplyInputs.read(tmp_path)
+    assert (told.parsed, told.obeyed) == ("B", None)
 
 
 def test_prompt_cap_and_answer_have_to_fit_into_the_context(folder: Path) -> None:
@@ -218,8 +225,7 @@ def test_the_summary_has_tokens_and_obedience_where_a_model_thinks() -> None:
     assert (thinks["obeyed"]["value"], thinks["obeyed"]["n"]) == (0.5, 2)
     part: Any = {"base": {"answer": silent, "rationale": thinks, "routed": None}, "tuned": None}
     assert list(list_thinking(part)) == [
-        "base: 45.0 thinking and 15.0 other tokens a rationale; "
-        "thought as asked in 50.0% (9.5 to 90.5)"
+        "base: 45.0 thinking and 15.0 other tokens a rationale; mode obeyed in 50.0% (9.5 to 90.5)"
     ]
     found = find_thinking(part)
     assert (found.tokens, found.asked) == (True, True)

@@ -84,13 +84,14 @@ class ReplyInputs(AskedStudent):
         predictor = Predictor(self.student, self.trainer, folder)
         written = predictor.write(self.prompts, rules, rows=self.batch_size, title=self.title)
         opened = find_opened(self.student.tokenizer, self.prompts)
+        asked = self.asked_to_think if rules.thinking else None
         replies = [
             read_reply(
                 question,
                 written[question.id],
                 self.prompt,
                 opened=opened[question.id],
-                asked_to_think=self.asked_to_think,
+                asked_to_think=asked,
             )
             for question in self.questions
         ]

@@ -98,7 +98,7 @@ class ReplyModule(LightningModule):  # type: ignore[misc]
                     longest = max(left, key=lambda name: len(left[name]))
                     raise UserError(
                         f"out of memory while question {longest} alone is replied to in at most "
-                        f"{self.rules.max_new_tokens} tokens; lower evaluation.max_new_tokens or "
+                        f"{self.rules.most_tokens} tokens; lower evaluation.max_new_tokens or "
                         "score.chain.max_new_tokens, or use model.dtype=bfloat16 or a smaller model"
                     ) from error
             if left:

@@ -39,4 +39,4 @@ def list_thinking(accuracy: AccuracyPart) -> Iterator[str]:
             f"{(spent - thought) / result['n']:,.1f} other tokens a rationale"
         )
         obeyed = result.get("obeyed")
-        yield f"{line}; thought as asked in {percent_between(obeyed)}" if obeyed else line
+        yield f"{line}; mode obeyed in {percent_between(obeyed)}" if obeyed else line
