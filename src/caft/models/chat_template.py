@@ -120,6 +120,22 @@ def render_closed_turn(tokenizer: Tokenizer) -> str:
     return rendered.rpartition(_REPLY)[2] if _REPLY in rendered else ""
 
 
+def render_whole(tokenizer: Tokenizer, turns: Sequence[Mapping[str, object]]) -> str:
+    """The text of turns that end in the assistant's, from which the template is to drop nothing.
+
+    UserError if the template refuses them.
+    """
+    return _apply(tokenizer, turns, add_generation_prompt=False, thinking=True)
+
+
+def bridge_behind_span(tokenizer: Tokenizer, ending: str, roles: Sequence[str]) -> str:
+    """The text between a thinking span, which a prompt's `ending` has opened, and the reply.
+
+    `roles` are those of the prompt's turns. UserError if nothing closes the span.
+    """
+    return _close(ending, _before_reply(tokenizer, roles), tokenizer)
+
+
 @lru_cache(maxsize=64)
 def _study(tokenizer: Tokenizer, template: str, has_system: bool, thinking: bool) -> _Form:
     """Computed once for every template, before the first prompt is made with it."""
@@ -229,7 +245,7 @@ def _closing_of(opened: str, ending: str, marks: Sequence[str]) -> str:
 
 def _apply(
     tokenizer: Tokenizer,
-    turns: Sequence[Mapping[str, str]],
+    turns: Sequence[Mapping[str, object]],
     *,
     add_generation_prompt: bool,
     thinking: bool,

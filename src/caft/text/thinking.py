@@ -66,11 +66,30 @@ def drop_spans(reply: str, *, opened: bool) -> str | None:
     return _text_outside(reply, find_marks(reply), opened=opened)
 
 
-def drop_thinking(reply: str) -> str | None:
-    """As `drop_spans`, but by the tags <think>, <thinking> and [THINK] alone: grading uses this."""
+def find_thinking(reply: str, *, opened: bool = False) -> str | None:
+    """What `drop_thinking` drops, without its tags; None if nothing is left of it."""
+    kept, position = [], 0
+    for start, end, opens in find_marks(reply) if opened else _graded_marks(reply):
+        if opened or not opens:  # a chat template may have opened the span
+            kept.append(reply[position:start].strip())
+        opened, position = opens, end
+    if opened:
+        kept.append(reply[position:].strip())
+    return "\n\n".join(filter(None, kept)) or None
+
+
+def drop_thinking(reply: str, *, opened: bool = False) -> str | None:
+    """As `drop_spans`, but by the tags <think>, <thinking> and [THINK] alone: grading uses this.
+
+    Whatever mark has `opened` a span, its own may close it.
+    """
+    marks = find_marks(reply) if opened else _graded_marks(reply)
+    return _text_outside(reply, marks, opened=opened)
+
+
+def _graded_marks(reply: str) -> list[Mark]:
     tags = _GRADED_TAG.finditer(reply)
-    marks = [(*tag.span(), not (tag.group(1) or tag.group(2))) for tag in tags]
-    return _text_outside(reply, marks, opened=False)
+    return [(*tag.span(), not (tag.group(1) or tag.group(2))) for tag in tags]
 
 
 def _text_outside(reply: str, marks: Iterable[Mark], *, opened: bool) -> str | None:

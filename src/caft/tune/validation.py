@@ -14,7 +14,7 @@ import torch
 from caft.kernels.packed_attention import packed_attention
 from caft.kernels.packing import pack_rows, packed_logits, plan_packs
 from caft.models.encoding import encode_answer_prompt, encode_prompt
-from caft.models.generation import ReplyRules, generate_replies
+from caft.models.generation import GeneratedReply, ReplyRules, generate_replies
 from caft.protocols import CausalLM, Tokenizer
 from caft.records import Question
 from caft.signals import end_if_asked
@@ -22,18 +22,26 @@ from caft.text.answers import answer_labels, gold_label
 from caft.text.config import PromptConfig
 from caft.text.parsing import answers_agree, first_line, parse_answer
 from caft.text.prompts import Wanted, write_prompt
+from caft.text.thinking import find_open_mark
 
 _REPLIES_AT_ONCE = 64
+_ENDING = 24
+"""Tokens of a prompt that show whether it opens a span: its last turn's head."""
 
 
 @dataclass(frozen=True, slots=True)
 class AskedQuestion:
-    """A validation question as tokens. `gold_token` is None if the reply is written out."""
+    """A validation question as tokens. `gold_token` is None if the reply is written out.
+
+    With `thinking` the model thinks first; `opened` is the mark of a span that its prompt opens.
+    """
 
     question: Question
     wanted: Wanted
     prompt_ids: tuple[int, ...]
     gold_token: int | None
+    thinking: bool = False
+    opened: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +56,21 @@ class ValidationSet:
 
 
 def ask(
-    question: Question, wanted: Wanted, config: PromptConfig, tokenizer: Tokenizer, *, chat: bool
+    question: Question,
+    wanted: Wanted,
+    config: PromptConfig,
+    tokenizer: Tokenizer,
+    *,
+    chat: bool,
+    thinking: bool = False,
 ) -> AskedQuestion:
     """The prompt of evaluation, without shots: tuned models never see them."""
     prompt = write_prompt(question, config, wanted, chat=chat)
     labels = answer_labels(question, config.option_ids)
     if wanted is not Wanted.answer or not labels:
-        return AskedQuestion(question, wanted, encode_prompt(prompt, tokenizer), None)
+        prompt_ids = encode_prompt(prompt, tokenizer, thinking=thinking)
+        opened = find_open_mark(tokenizer.decode(prompt_ids[-_ENDING:])) if thinking else None
+        return AskedQuestion(question, wanted, prompt_ids, None, thinking, opened or "")
     encoded = encode_answer_prompt(prompt, tokenizer, labels, listed=bool(question.options))
     gold = encoded.label_ids[labels.index(gold_label(question, config.option_ids))]
     return AskedQuestion(question, wanted, encoded.prompt_ids, gold)
@@ -107,12 +123,16 @@ def _count_written(
     model: CausalLM, tokenizer: Tokenizer, asked: Sequence[AskedQuestion], validation: ValidationSet
 ) -> int:
     right = 0
-    for bare in (True, False):
-        group = [item for item in asked if (item.wanted is Wanted.answer) is bare]
+    for bare, thinking in ((True, False), (False, False), (False, True)):
+        group = [
+            item
+            for item in asked
+            if (item.wanted is Wanted.answer) is bare and item.thinking is thinking
+        ]
         rules = ReplyRules(
             max_new_tokens=validation.max_new_tokens,
             end_ids=validation.end_ids,
-            stop_after_marker=not bare,
+            stop_after_marker=not (bare or thinking),  # a span may have markers of its own
             stop_after_line=bare,
         )
         replies = generate_replies(
@@ -124,10 +144,15 @@ def _count_written(
             names=[item.question.id for item in group],
         )
         right += sum(
-            is_right(item, reply.text, validation.prompt)
+            is_right(item, _whole_text(item, reply, tokenizer), validation.prompt)
             for item, reply in zip(group, replies, strict=True)
         )
     return right
+
+
+def _whole_text(item: AskedQuestion, reply: GeneratedReply, tokenizer: Tokenizer) -> str:
+    """The reply with the marks of its span, which may be special tokens, or the prompt's."""
+    return item.opened + tokenizer.decode(reply.ids) if item.thinking else reply.text
 
 
 def is_right(item: AskedQuestion, reply: str, prompt: PromptConfig) -> bool:
