@@ -144,13 +144,13 @@ def _count_written(
             names=[item.question.id for item in group],
         )
         right += sum(
-            is_right(item, _whole_text(item, reply, tokenizer), validation.prompt)
+            is_right(item, whole_text(item, reply, tokenizer), validation.prompt)
             for item, reply in zip(group, replies, strict=True)
         )
     return right
 
 
-def _whole_text(item: AskedQuestion, reply: GeneratedReply, tokenizer: Tokenizer) -> str:
+def whole_text(item: AskedQuestion, reply: GeneratedReply, tokenizer: Tokenizer) -> str:
     """The reply with the marks of its span, which may be special tokens, or the prompt's."""
     return item.opened + tokenizer.decode(reply.ids) if item.thinking else reply.text
 
