@@ -54,14 +54,17 @@ def find_thinking_form(tokenizer: Tokenizer, *, has_system: bool) -> ThinkingFor
 def thinking_form_of(
     prompt: Prompt, tokenizer: Tokenizer, whose: str = "the model"
 ) -> ThinkingForm:
-    """The form of a turn behind this prompt. UserError, which `whose` begins, if there is none."""
+    """The form of a turn behind this prompt. UserError, which names `whose`, if there is none."""
     has_system = bool(prompt.messages) and prompt.messages[0].role == "system"
     form = find_thinking_form(tokenizer, has_system=has_system) if prompt.messages else None
     if form is None:
-        chat = "has a chat template without a thinking span"
+        why = (
+            "has a chat template without a thinking span; use a model that thinks"
+            if prompt.messages
+            else "is asked in completions; set dataset.prompt.style=chat, with a model that thinks"
+        )
         raise UserError(
-            f"{whose} {chat if prompt.messages else 'is asked without a chat template'}, and the "
-            "method trains thinking; use a model that thinks, such as Qwen3, SmolLM3, gpt-oss, "
+            f"the method trains thinking, and {whose} {why}, such as Qwen3, SmolLM3, gpt-oss, "
             "Phi-4-reasoning or a DeepSeek-R1 distillate, or train the target rationale"
         )
     return form
