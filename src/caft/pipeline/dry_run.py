@@ -15,7 +15,7 @@ from caft.models.sources.locate import find_model
 from caft.models.student import Student
 from caft.pipeline.estimators import find_judge
 from caft.pipeline.matched_budget import likely_asked, match_budget
-from caft.pipeline.preflight import check_gold_room, open_workspace
+from caft.pipeline.preflight import check_gold_room, later_stages, open_workspace
 from caft.pipeline.results import Scored, Taught
 from caft.pipeline.stage_inputs import (
     asks_one_token,
@@ -96,6 +96,8 @@ def plan_run(workspace: Workspace) -> list[PlannedStage]:
     model = workspace.config.model
     if find_model(model) is not None:
         check_gold_room(workspace)
+        for stage in later_stages(workspace):
+            stage.refuse_mode()
         return Planner(workspace, workspace.student).plan()
     downloads = isinstance(model, HubModelConfig)
     work = f"download {model.id}" if downloads else "made once, in the model cache"
