@@ -18,6 +18,7 @@ from caft.errors import UserError
 from caft.evaluate.config import EvaluationConfig
 from caft.evaluate.stage import ReplyInputs
 from caft.models.config import Architecture, Dtype, TinyModelConfig
+from caft.models.generation import ReplyRules, generate_replies
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.models.thinking_cap import thinking_rules
@@ -27,6 +28,7 @@ from caft.report.run.thinking import find_thinking, list_thinking
 from caft.text.config import PromptConfig
 from caft.text.prompts import Wanted
 from caft.trainers.config import TrainerConfig
+from numerics import in_float64
 from thinking_families import FAMILIES, Family, make_thinking_tokenizer, tokenizer_with
 
 NAMES = [family.name for family in FAMILIES]
@@ -35,15 +37,20 @@ PLAIN = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_en
 MOST, CAP = 60, 20
 
 
-@lru_cache
-def blank_model(words: int) -> Any:
+def make_random_model(words: int) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.for_model(
         "qwen2", vocab_size=words, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
         num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=2048,
+        initializer_range=0.5,
     )  # fmt: skip
     return AutoModelForCausalLM.from_config(config).float().eval()
+
+
+@lru_cache
+def blank_model(words: int) -> Any:
+    return make_random_model(words)
 
 
 class Scripted(Student):
@@ -174,6 +181,27 @@ def test_without_a_wish_prompts_are_as_with_false_and_nothing_is_said(
 def test_a_reply_without_cap_is_cut_while_it_thinks(folder: Path, tmp_path: Path) -> None:
     told = reply(FAMILIES[1], folder, tmp_path, "So [[B]]" * 20, thinking=True)
     assert (told.generated_tokens, told.thinking_tokens, told.parsed) == (MOST, MOST, None)
+
+
+def test_capped_replies_are_the_same_however_many_are_written_at_once() -> None:
+    tokenizer = make_thinking_tokenizer(FAMILIES[1])
+    thinking, generator = thinking_rules(tokenizer, 5), torch.Generator().manual_seed(3)
+    assert thinking is not None
+    torch.manual_seed(5)
+    model = in_float64(make_random_model(len(tokenizer)))
+    opening = tokenizer("<|im_start|>assistant\n<think>\n", add_special_tokens=False).input_ids
+    prompts = [
+        [*torch.randint(0, 256, (3 * n + 1,), generator=generator).tolist(), *opening]
+        for n in range(7)
+    ]
+    rules = ReplyRules(max_new_tokens=4, end_ids=(), thinking=thinking)
+    alone, *others = (
+        generate_replies(model, tokenizer, prompts, rules, rows=rows) for rows in (1, 3, 64)
+    )
+    assert others == [alone, alone]
+    assert {reply.thinking_tokens for reply in alone} == {5 + len(thinking.closing_ids)}
+    assert {reply.tokens - reply.thinking_tokens for reply in alone} == {4}
+    assert len({reply.ids for reply in alone}) > 3
 
 
 # What is refused

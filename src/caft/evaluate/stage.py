@@ -61,10 +61,14 @@ class ReplyInputs(AskedStudent):
         """What the prompts ask for; None if they ask for neither."""
         return self.thinking if self.wanted is Wanted.rationale else None
 
-    def check(self) -> None:
-        """UserError if a prompt opens no span or leaves no tokens for a reply; loads no model."""
+    def refuse_mode(self) -> None:
+        """UserError if the model is asked to think and cannot."""
         if self.asked_to_think:
             refuse_thinking(self.student.tokenizer, "evaluation.thinking", chat=self.chat)
+
+    def check(self) -> None:
+        """UserError as `refuse_mode`, or where no tokens are left for a reply; loads no model."""
+        self.refuse_mode()
         lengths = {name: len(ids) for name, ids in self.prompts}
         thinking = self.thinking_rules(self.max_thinking_tokens)
         most = self.max_new_tokens + (thinking.most_tokens if thinking else 0)

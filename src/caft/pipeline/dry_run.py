@@ -15,7 +15,12 @@ from caft.models.sources.locate import find_model
 from caft.models.student import Student
 from caft.pipeline.estimators import find_judge
 from caft.pipeline.matched_budget import likely_asked, match_budget
-from caft.pipeline.preflight import check_gold_room, open_workspace, refuse_without_thinking
+from caft.pipeline.preflight import (
+    check_gold_room,
+    later_stages,
+    open_workspace,
+    refuse_without_thinking,
+)
 from caft.pipeline.results import Scored, Taught
 from caft.pipeline.stage_inputs import (
     Requests,
@@ -101,6 +106,8 @@ def plan_run(workspace: Workspace) -> list[PlannedStage]:
     if find_model(model) is not None:
         check_gold_room(workspace)
         refuse_without_thinking(workspace)
+        for stage in later_stages(workspace):
+            stage.refuse_mode()
         return Planner(workspace, workspace.student).plan()
     downloads = isinstance(model, HubModelConfig)
     work = f"download {model.id}" if downloads else "made once, in the model cache"

@@ -93,7 +93,13 @@ def _check_teacher(workspace: Workspace) -> None:
 
 
 def _check_prompts(workspace: Workspace) -> None:
-    """Check the base model's stages after the first one, unless they are in the store."""
+    for stage in later_stages(workspace):
+        if not workspace.store.find(stage):
+            stage.check()
+
+
+def later_stages(workspace: Workspace) -> list[ScoreInputs | CotInputs | ReplyInputs]:
+    """The base model's stages after the first one."""
     config = workspace.config
     needs = wanted_needs(config)
     stages: list[ScoreInputs | CotInputs | ReplyInputs] = []
@@ -104,9 +110,7 @@ def _check_prompts(workspace: Workspace) -> None:
     # A tuned model's prompts are shorter: they have no shots.
     if reaches(config, Until.evaluate) and Mode.rationale in config.evaluation.modes:
         stages.append(workspace.base_rationales)
-    for stage in stages:
-        if not workspace.store.find(stage):
-            stage.check()
+    return stages
 
 
 def check_gold_room(workspace: Workspace) -> None:

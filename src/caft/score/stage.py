@@ -152,10 +152,14 @@ class CotInputs(AskedStudent):
         # A span that the template opens unasked is a chain of thought as good as any.
         return self.encode(Wanted.rationale, thinking=self.config.thinking, closed=False)
 
-    def check(self) -> None:
-        """UserError if a prompt opens no span or leaves no tokens for a chain; loads no model."""
+    def refuse_mode(self) -> None:
+        """UserError if the model is asked to think and cannot."""
         if self.config.thinking:
             refuse_thinking(self.student.tokenizer, "score.chain.thinking", chat=self.chat)
+
+    def check(self) -> None:
+        """UserError as `refuse_mode`, or where no tokens are left for a chain; loads no model."""
+        self.refuse_mode()
         lengths = {name: len(ids) for name, ids in self.prompts}
         self.student.refuse_long_prompts(lengths, self.config.max_new_tokens)
 

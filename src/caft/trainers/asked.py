@@ -47,6 +47,9 @@ class AskedStudent:
         """Whether prompts take the chat template; UserError where one is wanted and missing."""
         return uses_chat_template(self.prompt.style, self.student.tokenizer)
 
+    def refuse_mode(self) -> None:
+        """UserError if the model is asked to think and cannot; stages that never ask do nothing."""
+
     def thinking_rules(self, max_tokens: int | None = None) -> ThinkingRules | None:
         """How thinking spans of replies are read and capped; None if prompts never have one."""
         from caft.models.thinking_cap import thinking_rules
