@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 from small_runs import score_in_order
+from tokenizers import AddedToken
 
 from caft.errors import UserError
+from caft.models.config import Architecture
+from caft.models.sources.tiny_tokenizers import make_tokenizer
 from caft.pipeline.data_check import check_stages
 from caft.pipeline.dry_run import plan_run
 from caft.pipeline.preflight import check_prompts_and_start
@@ -22,6 +25,7 @@ from caft.pipeline.steps import (
     rationale_classes,
     taught_classes,
 )
+from caft.pipeline.teaching import tag_thinking
 from caft.pipeline.workspace import Workspace
 from caft.records import Target
 from caft.report.run.cost import count_cost
@@ -193,6 +197,25 @@ def test_a_student_that_does_not_think_is_refused_before_anything_is_paid(
             open_small(THINKING, *ask(server), "dataset.prompt.style=completion")
         )
     assert not server.log
+
+
+def test_a_local_teachers_span_stands_between_tags_whatever_its_marks_are() -> None:
+    tokenizer = make_tokenizer(Architecture.qwen2)
+    marks = [AddedToken(mark, special=True) for mark in ("[THINK]", "[/THINK]")]
+    tokenizer.add_tokens(marks)
+    end = tokenizer.eos_token_id
+
+    def tag(prompt: str, reply: str) -> str:
+        written = [*tokenizer(reply).input_ids, end]
+        return tag_thinking(tokenizer, tokenizer(prompt).input_ids, written, [end])
+
+    whole = "<think>\nHm. [[A]]?\n</think>\n\nSo [[B]]"
+    assert tag("Q", "[THINK]Hm. [[A]]?[/THINK]So [[B]]") == whole
+    assert tag("Q[THINK]", "Hm. [[A]]?[/THINK]So [[B]]") == whole
+    assert tag("Q<think>\n", "Hm. [[A]]?\n</think>\n\nSo [[B]]") == whole
+    assert tag("Q", "So [[B]]") == "So [[B]]"
+    # Cut while it thinks: acceptance refuses an open span.
+    assert tag("Q[THINK]", "Hm. [[A]]") == "<think>\nHm. [[A]]"
 
 
 def test_two_kinds_for_one_class_have_no_budget_to_match(open_small: Open) -> None:

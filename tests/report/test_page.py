@@ -185,3 +185,13 @@ def test_twenty_thousand_subjects_leave_the_page_under_its_bound(sample: Any) ->
     assert len(page.encode()) < 3_000_000
     assert "the largest 100 of 20,000" in page
     Page(page)
+
+
+def test_what_the_teacher_thought_is_shown_and_stays_text(sample: Any) -> None:
+    first, *others = sample.tables.rationales
+    thought = replace(first, reasoning="So <script>alert(1)</script> it is.")
+    tables = replace(sample.tables, rationales=[thought, *others])
+    page = render_report(sample.summary, tables, "", "thought", questions=0)
+    assert page.count("what the teacher thought") == 1
+    assert "So &lt;script&gt;alert(1)&lt;/script&gt; it is." in page
+    Page(page)

@@ -23,7 +23,8 @@ from caft.tune.stage import TuneInputs, read_tuned
 
 THINKS = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}<|eot_id|>{% endfor %}"
-    "{% if add_generation_prompt %}<assistant>{% if enable_thinking %}<think>\n{% endif %}{% endif %}"
+    "{% if add_generation_prompt %}<assistant>{% if enable_thinking %}<think>\n{% endif %}"
+    "{% endif %}"
 )
 QUIET = TrainerConfig(accelerator="cpu", progress=False)
 

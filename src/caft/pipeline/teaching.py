@@ -220,12 +220,12 @@ class LocalTeacher:
         if not self.thinks:
             return replies
         return [
-            reply._replace(text=_tag_thinking(tokenizer, ids, reply.ids, end_ids))
+            reply._replace(text=tag_thinking(tokenizer, ids, reply.ids, end_ids))
             for ids, reply in zip(asked, replies, strict=True)
         ]
 
 
-def _tag_thinking(
+def tag_thinking(
     tokenizer: Tokenizer, asked: Sequence[int], written: Sequence[int], end_ids: Sequence[int]
 ) -> str:
     """The reply with its span between <think> tags; an open span stays open."""
