@@ -141,7 +141,7 @@ class Tokenizer(Protocol):
         """The ids of its own names of tokens."""
 
     def apply_chat_template(
-        self, conversation: Sequence[Mapping[str, str]], **options: object
+        self, conversation: Sequence[Mapping[str, object]], **options: object
     ) -> object:
         """Turns rendered as the model was trained on them."""
 
@@ -165,3 +165,7 @@ class Written(Protocol):
     @property
     def tokens(self) -> int:
         """How many were generated, the end token included."""
+
+    @property
+    def thinking_tokens(self) -> int:
+        """How many of them are of thinking spans."""

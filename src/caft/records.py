@@ -15,10 +15,22 @@ COMPLEXITIES = ("easy", "middle", "hard")
 
 
 class Target(Enum):
-    """What a training row teaches: the bare answer, or a teacher's rationale that ends in it."""
+    """What a training row teaches: the bare answer, or a teacher's text that ends in it.
+
+    `rationale` is the teacher's reply, `short_rationale` the shortest one that it finds sufficient.
+    `thinking` is both that a teacher writes: its reasoning becomes the student's thinking span, and
+    its reply follows behind.
+    """
 
     answer = "answer"
     rationale = "rationale"
+    short_rationale = "short_rationale"
+    thinking = "thinking"
+
+    @property
+    def taught(self) -> bool:
+        """Whether a teacher writes it."""
+        return self is not Target.answer
 
 
 class Mode(Enum):
@@ -115,6 +127,8 @@ class Judgement:
 class Rationale:
     """A teacher's chain of thought for one question, accepted or not.
 
+    `target` is what it was asked for. `reasoning` is what the teacher thought before it wrote the
+    `text`, None if it shows nothing of that.
     `refusal` is empty when the rationale may be trained on, else the reason it may not.
     Token counts and `usd` are what the teacher charged; a worked solution costs nothing.
     `ledger_key` names the row of the ledger that has the unchanged reply and the request.
@@ -133,6 +147,8 @@ class Rationale:
     usd: float = 0.0
     seconds: float = 0.0
     ledger_key: str = ""
+    target: Target = Target.rationale
+    reasoning: str | None = None
 
     @property
     def accepted(self) -> bool:
@@ -160,8 +176,8 @@ class Example:
 class TuningNumbers:
     """What a stage trained on and how its loss went. Token counts are of one epoch.
 
-    `trained_tokens` are completion tokens; `rationale_tokens` those of rationale rows, by
-    question id, since two stages may train the same rationale;
+    `trained_tokens` are completion tokens; `rationale_tokens` those of a teacher's texts, by
+    question id, since two stages may train the same rationale (other targets: "TARGET of ID");
     `epochs` are those that were run, which patience may have cut short. `curve` has one row an
     optimizer step: step, epoch, loss (nats a token), gradient_norm, learning_rate; and one an
     epoch with validation_accuracy and validation_questions.
@@ -184,7 +200,9 @@ class Prediction:
 
     `parsed` is None if no allowed answer could be read from the reply: that counts as wrong, and is
     never dropped. `generated_tokens` counts every token the reply cost (1 for a single-pass
-    answer). `estimates` are the model's own, in answer mode only.
+    answer), `thinking_tokens` those of thinking spans among them. `obeyed` says whether the model
+    thought or not as it was asked to; None if it was asked for neither. `estimates` are the model's
+    own, in answer mode only.
     """
 
     question_id: str
@@ -193,3 +211,5 @@ class Prediction:
     correct: bool
     generated_tokens: int
     estimates: Mapping[str, float | None] = field(default_factory=dict)
+    thinking_tokens: int = 0
+    obeyed: bool | None = None

@@ -23,9 +23,10 @@ METHODS = {
     "curriculum": [({"easy": "answer"}, 3), ({"middle": "answer"}, 3), ({"hard": "answer"}, 4)],
     "reversed": [({"hard": "answer", "middle": "answer"}, 10), ({"easy": "rationale"}, 10)],
     "hard_only": [({"hard": "rationale"}, 20)],
+    "short_and_long": [({"easy": "answer", "middle": "short_rationale", "hard": "rationale"}, 20)],
 }
-"""Targets and epochs of section 2. The paper has no joint stage, which is trained as long as its
-other single ones, and hard_only in v4 alone."""
+"""Targets and epochs of section 2. The paper has no joint stage and no short rationales, which are
+trained as long as its other single stages, and hard_only in v4 alone."""
 
 V2_STAGES = [({"easy": "answer", "middle": "answer"}, 10), ({"hard": "rationale"}, 10)]
 V4_STAGES = [({"hard": "rationale"}, 20)]

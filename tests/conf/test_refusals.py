@@ -29,7 +29,10 @@ REFUSED = {
     "nothing for a number": ("seed=", "seed is wrong"),
     "null for a text": ("name=null", "name is wrong"),
     "unknown word": ("until=scor", "until is wrong", "[score, split, distill,"),
-    "unknown target": ("method.stages.0.targets.easy=answe", "[answer, rationale]"),
+    "unknown target": (
+        "method.stages.0.targets.easy=answe",
+        "[answer, rationale, short_rationale, thinking]",
+    ),
     "value for a table": ("tuning.lora=3", "tuning.lora holds several settings", "lora.r=..."),
     "value for own names": ("method.epochs=3", "method.epochs holds several", "epochs.first=..."),
     "list for a table": ("+tuning.lora=[1]", "+tuning.lora=[1]"),

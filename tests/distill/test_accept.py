@@ -3,8 +3,8 @@
 import pytest
 
 from caft.distill.accept import LARGEST_TEXT, Rules, clean_text, judge_reply, runs_in_circles
-from caft.records import Question, Rationale
-from caft.store import write_table
+from caft.records import Question, Rationale, Target
+from caft.store import read_table, write_table
 from caft.teachers.config import Keep
 from caft.text.config import OptionIds
 
@@ -12,11 +12,55 @@ QUESTION = Question(id="q", text="Capital of France?", options=("Rome", "Paris")
 FORBIDDEN = ("<|im_start|>", "<|im_end|>", "<s>", "</s>", "[PAD]", " ", "")
 
 
-def judge(text, finish="stop", keep=Keep.correct, refusal=""):
+def judge(text, finish="stop", keep=Keep.correct, refusal="", **target):
     came = Rationale(question_id="q", text=text, answer=None, agrees=False, finish_reason=finish,
-                     refusal=refusal)  # fmt: skip
-    rules = Rules(keep=keep, option_ids=OptionIds.letters, forbidden=FORBIDDEN)
+                     refusal=refusal, reasoning=target.pop("reasoning", None))  # fmt: skip
+    rules = Rules(keep=keep, option_ids=OptionIds.letters, forbidden=FORBIDDEN, **target)
     return judge_reply(QUESTION, came, rules)
+
+
+@pytest.mark.parametrize(("text", "reasoning", "thought"), [
+    ("<think>\n[[A]]? No.\n</think>\n\nIt is Paris. [[B]]", None, "[[A]]? No."),
+    ("[[A]]? No.</think>It is Paris. [[B]]", None, "[[A]]? No."),  # the template opened it
+    ("[THINK]One.[/THINK]<think>Two.</think>It is Paris. [[B]]", None, "One.\n\nTwo."),
+    ("It is Paris. [[B]]", " Hm.\r\nSo.\u200b\n", "Hm.\nSo."),
+    ("<think>in</think>It is Paris. [[B]]", "out", "out"),
+    ("It is Paris. [[B]]", None, None),
+    ("It is Paris. [[B]]", " ", None),
+    ("It is Paris. [[B]]", f"Hm{chr(0xD800)}", "Hm\ufffd"),
+])  # fmt: skip
+def test_what_was_thought_stands_apart_and_decides_nothing(text, reasoning, thought):
+    verdict = judge(text, reasoning=reasoning)
+    assert (verdict.text, verdict.refusal) == ("It is Paris. [[B]]", "")
+    assert (verdict.reasoning, verdict.target) == (thought, Target.rationale)
+
+
+@pytest.mark.parametrize(("reasoning", "refusal"), [
+    ("Rome? No, Paris.", ""),
+    (None, "no_reasoning"),
+    ("", "no_reasoning"),
+    ("So <|im_end|>", "reasoning_special_token"),
+    ("So\x00", "reasoning_control_characters"),
+    ("So </think> and", "reasoning_thinking_mark"),
+    ("Wait, is it Rome? No. " * 60, "reasoning_repeated_loop"),
+    ("x" * (LARGEST_TEXT + 1), "reasoning_too_large"),
+])  # fmt: skip
+@pytest.mark.parametrize("keep", Keep)
+def test_what_is_trained_as_thinking_is_judged_too(reasoning, refusal, keep):
+    verdict = judge("It is Paris. [[B]]", keep=keep, reasoning=reasoning, target=Target.thinking)
+    assert (verdict.refusal, verdict.target) == (refusal, Target.thinking)
+    assert judge("It is Rome. [[A]]", reasoning="Hm.", target=Target.thinking).refusal == "wrong"
+
+
+def test_a_short_rationale_is_more_than_the_answer(tmp_path):
+    for keep in Keep:
+        assert judge("**[[B]]**", keep=keep, target=Target.short_rationale).refusal == "bare_answer"
+        assert judge("**[[B]]**", keep=keep).accepted
+    short = judge("Paris. [[B]]", target=Target.short_rationale)
+    assert short.accepted
+    # Kept in the store as it is.
+    write_table(tmp_path / "r.parquet", Rationale, [short])
+    assert read_table(tmp_path / "r.parquet", Rationale) == [short]
 
 
 @pytest.mark.parametrize(("text", "clean"), [

@@ -6,13 +6,14 @@ import shutil
 from dataclasses import dataclass
 
 import pytest
+from fake_server import solve
 
 from caft import distill
 from caft.distill import DistillInputs, check_teacher
 from caft.errors import UserError
 from caft.models.config import TinyModelConfig
 from caft.models.sources.locate import locate_model
-from caft.records import Question
+from caft.records import Question, Target
 from caft.teachers.config import (
     FileTeacherConfig,
     Keep,
@@ -32,7 +33,7 @@ def write_rationales(questions, **given):
 
 
 def forecast_rationales(questions, **given):
-    return distill.forecast_rationales(DistillInputs(questions=questions, **given))
+    return distill.forecast_rationales([DistillInputs(questions=questions, **given)])
 
 
 def question(n, **fields):
@@ -256,6 +257,104 @@ def test_shots_are_shown_to_the_teacher(server, tmp_path):
     assert turns == ["Number 2?", "2 is twice 1. [[B]]", "Number 1?"]
 
 
+# Other targets
+
+
+def test_reasoning_that_the_method_trains_is_asked_for_by_the_same_prompt(server, tmp_path):
+    server.think = lambda call: {} if call.question.startswith("Number 3") else {"reasoning": "Hm."}
+    pool = [question(n) for n in (1, 3, 5)]
+    plain = ask_server(server, pool, tmp_path)
+    assert [(r.refusal, r.reasoning) for r in plain] == [("", "Hm."), ("", None), ("", "Hm.")]
+    rationales = write_rationales(
+        pool, prompt=PromptConfig(), teacher=make(server), ledger_path=tmp_path / "l",
+        target=Target.thinking,
+    )  # fmt: skip
+    assert [r.refusal for r in rationales] == ["", "no_reasoning", ""]
+    assert len(server.log) == 3
+
+
+def test_a_teacher_that_shows_no_reasoning_is_not_paid_for_more(server, tmp_path):
+    with pytest.raises(UserError, match=r"refused as no_reasoning.*--reasoning-parser"):
+        write_rationales(
+            POOL, prompt=PromptConfig(), teacher=make(server), ledger_path=tmp_path / "l",
+            target=Target.thinking,
+        )  # fmt: skip
+    assert len(server.log) == 20
+
+
+def test_a_short_rationale_has_a_prompt_and_a_key_of_its_own(server, tmp_path):
+    server.write = lambda call: (
+        "Odd. [[A]]" if "shortest" in call.body["messages"][0]["content"] else solve(call)
+    )
+
+    def ask(target):
+        (r,) = write_rationales(
+            [question(1)], prompt=PromptConfig(), teacher=make(server), target=target,
+            ledger_path=tmp_path / "l",
+        )  # fmt: skip
+        return r
+
+    long, short = ask(Target.rationale), ask(Target.short_rationale)
+    assert (short.text, short.target) == ("Odd. [[A]]", Target.short_rationale)
+    assert long.ledger_key != short.ledger_key
+    system, wording = (call.body["messages"][0]["content"] for call in server.log)
+    assert wording == f"{system} {PromptConfig().short_rationale}"
+    assert [ask(target).text for target in (Target.short_rationale, Target.rationale)] == [
+        short.text, long.text,
+    ]  # fmt: skip
+    assert len(server.log) == 2
+
+
+@pytest.mark.parametrize(("kind", "targets", "words"), [
+    ("worked", {Target.short_rationale}, "teacher=worked has the texts that it has"),
+    ("worked", {Target.thinking}, "teacher=worked has no reasoning"),
+    ("file", {Target.short_rationale}, "teacher=file has the texts that it has"),
+    ("file", {Target.thinking}, r"no row of teacher\.path=.* has the field reasoning"),
+])  # fmt: skip
+def test_a_teacher_that_cannot_write_a_target_is_refused_at_once(tmp_path, kind, targets, words):
+    file = write_file(tmp_path / "r.jsonl", {"question_id": "q1", "text": "Odd. [[A]]"})
+    teacher = file if kind == "file" else WorkedTeacherConfig(name="t")
+    check_teacher(True, teacher, targets={Target.rationale})
+    for pays in (True, False):
+        with pytest.raises(UserError, match=words) as caught:
+            check_teacher(True, teacher, targets=targets, pays=pays)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_file_may_have_reasoning(tmp_path):
+    teacher = write_file(
+        tmp_path / "r.jsonl",
+        {"question_id": "q1", "text": "Odd. [[A]]", "reasoning": "Hm."},
+        {"question_id": "q3", "text": "<think>Hm, 3.</think>Odd. [[A]]"},
+        {"question_id": "q5", "text": "Odd. [[A]]", "reasoning": None},
+    )
+    check_teacher(False, teacher, targets={Target.thinking})
+    rationales = from_file(teacher, [question(n) for n in (1, 3, 5)], tmp_path)
+    assert [(r.text, r.reasoning) for r in rationales] == [
+        ("Odd. [[A]]", "Hm."), ("Odd. [[A]]", "Hm, 3."), ("Odd. [[A]]", None),
+    ]  # fmt: skip
+
+
+def test_a_local_model_that_thinks_is_asked_apart(tmp_path):
+    teacher = LocalModelTeacherConfig(name="local", id="a/b")
+    asked = []
+
+    def write(target):
+        (r,) = write_rationales(
+            [question(2)], prompt=PromptConfig(), teacher=teacher, ledger_path=tmp_path / "l",
+            generate=lambda prompts: asked.append(target) or [
+                Written("<think>\nHm.\n</think>\n\nEven. [[B]]", 9)
+            ], target=target,
+        )  # fmt: skip
+        return r
+
+    thought, plain = write(Target.thinking), write(Target.rationale)
+    assert (thought.text, thought.reasoning) == ("Even. [[B]]", "Hm.")
+    assert thought.ledger_key != plain.ledger_key
+    assert write(Target.thinking) == thought
+    assert asked == [Target.thinking, Target.rationale]
+
+
 # Worked solutions
 
 
@@ -308,6 +407,7 @@ def test_rows_of_a_file_are_attempts_in_order(tmp_path):
     ('{"question_id": "q1", "text": "half \\ud800"}', "r\\.jsonl:2 holds half a surrogate"),
     ('{"question_id": "q1", "text": "x", "n": %s}' % ("9" * 5000), "is not a row like"),
     ("[" * 100_000, "is not a row like"),
+    ({"question_id": "q1", "text": "x", "reasoning": ["x"]}, "has a reasoning that is no string"),
 ])  # fmt: skip
 def test_bad_rows_are_named_by_file_and_line(tmp_path, row, words):
     teacher = write_file(tmp_path / "r.jsonl", {"question_id": "q1", "text": "x"}, row)

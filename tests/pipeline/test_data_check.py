@@ -13,9 +13,10 @@ from caft.pipeline.results import Taught
 from caft.pipeline.stage_inputs import questions_for_teacher
 from caft.pipeline.stages import split_scored
 from caft.pipeline.workspace import Workspace
-from caft.records import Rationale
+from caft.records import Rationale, Target
 
 Open = Callable[..., Workspace]
+CLASSES = {Target.rationale: {"hard"}}
 
 
 def teach(workspace: Workspace, text: str = "so [[1]]") -> Taught:
@@ -24,7 +25,8 @@ def teach(workspace: Workspace, text: str = "so [[1]]") -> Taught:
         split=split,
         rationales=[
             Rationale(question_id=item.id, text=text, answer="1", agrees=True)
-            for item in questions_for_teacher(workspace, split)
+            for _, asked in questions_for_teacher(workspace, split, CLASSES)
+            for item in asked
         ],
     )
 

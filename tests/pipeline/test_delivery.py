@@ -35,7 +35,12 @@ TEMPLATE = (
     "{% for turn in messages %}<{{ turn.role }}>{{ turn.content }}{% endfor %}<assistant>"
     "{{ date_string }}{% if enable_thinking is not defined or enable_thinking %}<think>{% endif %}"
 )
-BOTH = {"easy": Target.answer, "hard": Target.rationale}
+ALL = {
+    "easy": Target.answer,
+    "middle": Target.short_rationale,
+    "hard": Target.rationale,
+    "hardest": Target.thinking,
+}
 
 
 @pytest.fixture
@@ -58,7 +63,7 @@ def describe(
 ) -> Recipe:
     config: Any = SimpleNamespace(
         dataset=dataset or ArithmeticConfig(name="arithmetic"),
-        method=MethodConfig(name="mixed", stages=[StageConfig(targets=BOTH)]),
+        method=MethodConfig(name="mixed", stages=[StageConfig(targets=ALL)]),
         tuning=tuning or TuningConfig(),
     )
     return describe_recipe(config, student, QUESTION)
@@ -69,11 +74,18 @@ def test_prompts_are_those_that_training_renders_without_a_word_of_the_data(
 ) -> None:
     recipe = describe(student, TuningConfig(answer_target=AnswerTarget.bracketed))
     rendered = {
-        wanted.value: render_prompt(
-            write_prompt(FORM, PromptConfig(), wanted, chat=True), student.tokenizer
+        name: render_prompt(
+            write_prompt(FORM, PromptConfig(), wanted, chat=True),
+            student.tokenizer,
+            thinking=name == "thinking",
         )
-        for wanted in (Wanted.bracketed, Wanted.rationale)
+        for name, wanted in (
+            ("bracketed", Wanted.bracketed),
+            ("rationale", Wanted.rationale),
+            ("thinking", Wanted.rationale),
+        )
     }
+    assert rendered["thinking"].endswith("<think>") > rendered["rationale"].endswith("<think>")
     assert dict(recipe.prompts) == rendered
     assert "<user>{question}\n\nA. {option 1}\nB. {option 2}" in rendered["rationale"]
     assert "questions about {subject}" in rendered["rationale"]

@@ -16,7 +16,7 @@ from caft.pipeline.stage_inputs import (
     tuned_scoring,
 )
 from caft.pipeline.stages import split_scored
-from caft.pipeline.steps import rationale_classes, tunes
+from caft.pipeline.steps import asked_targets, rationale_classes, taught_classes, tunes
 from caft.pipeline.workspace import Workspace
 from caft.records import Rationale, Target
 from caft.text.prompts import Wanted
@@ -26,7 +26,7 @@ Open = Callable[..., Workspace]
 
 def teach_in_order(workspace: Workspace) -> Taught:
     split = split_scored(workspace, score_in_order(workspace.every_question))
-    asked = questions_for_teacher(workspace, split)
+    ((_, asked),) = questions_for_teacher(workspace, split, taught_classes(workspace.config.method))
     rationales = [
         Rationale(question_id=question.id, text=f"so [[{number}]]", answer=None, agrees=True,
                   refusal="" if number else "cut")
@@ -54,8 +54,8 @@ def test_the_teacher_is_asked_about_the_training_questions_of_the_classes_on_rat
     workspace = open_small(TWO_STAGES)
     split = split_scored(workspace, score_in_order(workspace.every_question))
     # Eight training rows in rising order: quantiles 0.25 and 0.75 leave the last two as hard.
-    asked = questions_for_teacher(workspace, split)
-    assert asked == list(workspace.questions.train[-2:])
+    asked = questions_for_teacher(workspace, split, asked_targets(workspace.config))
+    assert asked == [(Target.rationale, list(workspace.questions.train[-2:]))]
     assert rationale_classes(workspace.config.method) == {"hard"}
 
 

@@ -151,6 +151,21 @@ def test_no_auc_keeps_the_histogram_and_gives_the_reason(sample: Any) -> None:
     assert "has no ROC AUC: all 600 rows are wrong" in page
 
 
+def test_thinking_has_its_columns_where_a_model_thinks(sample: Any) -> None:
+    columns = ("of these, thinking", "mode obeyed")
+    page = render_report(sample.summary, sample.tables, "", "silent")
+    assert not any(column in page for column in columns)
+    tuned = sample.summary["accuracy"]["tuned"]["rationale"]
+    tuned["thinking_tokens"] = 7 * tuned["n"]
+    tuned["obeyed"] = {"value": 0.25, "low": 0.125, "high": 0.5, "n": tuned["n"]}
+    page = render_report(sample.summary, sample.tables, "", "thinks")
+    for column in columns:
+        # A head, and a cell a row: base and tuned in three modes.
+        assert page.count(f">{column}<") == 1
+        assert page.count(f'data-name="{column}"') == 6
+    assert '<td data-name="of these, thinking" class="number">7.0</td>' in page
+
+
 def test_questions_of_zero_leaves_the_table_out(sample: Any) -> None:
     page = render_report(sample.summary, sample.tables, "", "short", questions=0)
     assert 'id="questions"' not in page
@@ -169,4 +184,14 @@ def test_twenty_thousand_subjects_leave_the_page_under_its_bound(sample: Any) ->
     page = render_report(summary, tables, "seed: 1", "many")
     assert len(page.encode()) < 3_000_000
     assert "the largest 100 of 20,000" in page
+    Page(page)
+
+
+def test_what_the_teacher_thought_is_shown_and_stays_text(sample: Any) -> None:
+    first, *others = sample.tables.rationales
+    thought = replace(first, reasoning="So <script>alert(1)</script> it is.")
+    tables = replace(sample.tables, rationales=[thought, *others])
+    page = render_report(sample.summary, tables, "", "thought", questions=0)
+    assert page.count("what the teacher thought") == 1
+    assert "So &lt;script&gt;alert(1)&lt;/script&gt; it is." in page
     Page(page)

@@ -198,14 +198,14 @@ def test_chains_keep_the_spread_of_every_token(student: Student, tmp_path: Path)
     assert CotInputs.read(again.folder) == chains
 
 
-def test_a_span_that_the_template_opens_is_known_and_no_marker_in_it_ends_the_chain(
+def test_a_span_that_the_template_opens_is_known_to_the_writer_and_to_the_chain(
     student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stops: list[bool] = []
+    spans: list[str | None] = []
     write = Predictor.write
 
     def watched(self: Predictor, prompts: Any, rules: Any, **rest: Any) -> Any:
-        stops.append(rules.stop_after_marker)
+        spans.append(rules.thinking and rules.thinking.span.opens)
         return write(self, prompts, rules, **rest)
 
     monkeypatch.setattr(Predictor, "write", watched)
@@ -214,7 +214,7 @@ def test_a_span_that_the_template_opens_is_known_and_no_marker_in_it_ends_the_ch
     student.tokenizer.chat_template += "{% if add_generation_prompt %}<think>\n{% endif %}"
     opened = CotInputs.read(Store(tmp_path / "opened").obtain(work).folder)
     assert [chain.opened for chain in plain + opened] == [False, False, True, True]
-    assert stops == [True, False]
+    assert spans == [None, "<think>"]
 
 
 def test_logits_that_are_not_finite_stop_before_the_table(

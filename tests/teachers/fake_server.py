@@ -37,6 +37,8 @@ def solve(call: Call) -> str:
 class FakeServer:
     """`write` makes a reply's text; `status` forces an HTTP status; `raw` forces a whole body.
 
+    `think` makes more fields of the message, as servers of reasoning models send them.
+
     Until `together` calls are there it answers none. After `limit` replies it takes calls and
     answers none, until `limit` is None again.
     """
@@ -52,6 +54,7 @@ class FakeServer:
     )
     finish_reason: str | None = "stop"
     write: Callable[[Call], str] = solve
+    think: Callable[[Call], dict] = field(default=lambda call: {})
     status: int | None = None
     message: str = "refused"
     refusal: bytes | None = None
@@ -174,7 +177,7 @@ class FakeServer:
         await writer.drain()
 
     def _completion(self, call: Call) -> dict:
-        message = {"role": "assistant", "content": self.write(call)}
+        message = {"role": "assistant", "content": self.write(call), **self.think(call)}
         choice = {"index": 0, "message": message, "finish_reason": self.finish_reason}
         return {"id": "x", "object": "chat.completion", "created": 1, "model": "fake",
                 "choices": [choice], "usage": self.usage}  # fmt: skip

@@ -432,6 +432,45 @@ def test_replies_of_an_old_ledger_are_found(tmp_path, monkeypatch, model, url, c
     ]
 
 
+def test_an_old_ledger_gets_its_column_when_it_is_written_to_and_not_before(server, tmp_path):
+    path = open_old_ledger(tmp_path)
+    before = path.read_bytes()
+    keys = ["033ab4d2ddf8e0ffb47d5415a88450ea2063b671565486db043dd606caf8e003"]
+    with Ledger(path, "paid", reads_only=True) as ledger:
+        (old,) = ledger.replies(keys).values()
+    assert (old.usd, old.reasoning) == (4e-05, None)
+    assert path.read_bytes() == before
+
+    server.think = lambda call: {"reasoning_content": f"Hm, {call.question}."}
+    (new,) = ask_all(ask_for(1), make_config(server), path)
+    assert new.reasoning == "Hm, q0."
+    with Ledger(path, "paid") as ledger, Ledger(path, "paid"):
+        assert ledger.replies(keys)[old.key] == old
+        assert ledger.replies([new.key])[new.key].reasoning == "Hm, q0."
+    with sqlite3.connect(path) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+        assert db.execute("SELECT COUNT(*), COUNT(reasoning) FROM replies").fetchone() == (7, 1)
+
+
+@pytest.mark.parametrize(("text", "fields", "reasoning"), [
+    ("So. [[A]]", {"reasoning": "Hm."}, "Hm."),
+    ("<think>Hm.</think>So. [[A]]", {}, "Hm."),
+    ("So. [[A]]", {}, None),
+])  # fmt: skip
+def test_reasoning_is_in_the_ledger_and_neither_text_nor_price_changes(
+    server, tmp_path, text, fields, reasoning
+):
+    server.write, server.think, server.usage = lambda call: text, lambda call: fields, None
+    config = make_config(server, **PRICED)
+    (bought,) = ask_all(ask_for(1), config, tmp_path / "l")
+    (found,) = ask_all(ask_for(1), config, tmp_path / "l")
+    assert found == replace(bought, from_ledger=True)
+    assert (found.text, found.reasoning) == (text, reasoning)
+    # The estimate of what the server did not count is that of the text, as it always was.
+    assert found.completion_tokens == len(text) // 4 + 1
+    assert len(server.log) == 1
+
+
 def test_of_an_old_ledger_no_mock_serves_a_paid_run_and_no_fault_is_a_reply(server, tmp_path):
     ledger = open_old_ledger(tmp_path)
     server.write = lambda call: "again"

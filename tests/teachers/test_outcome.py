@@ -176,6 +176,26 @@ def test_replies(message, finish, text):
     assert (answer.text, answer.finish_reason, answer.seconds) == (text, finish, 0.5)
 
 
+@pytest.mark.parametrize(("message", "text", "reasoning"), [
+    ({"content": "a", "reasoning_content": "hm"}, "a", "hm"),  # DeepSeek, vLLM, llama.cpp
+    ({"content": "a", "reasoning": "hm"}, "a", "hm"),  # OpenRouter, newer vLLM, Groq
+    ({"content": "a", "thinking": "hm"}, "a", "hm"),  # Ollama
+    ({"content": None, "reasoning_content": "hm"}, "", "hm"),
+    ({"content": "a", "reasoning_content": " ", "reasoning": "hm"}, "a", "hm"),
+    ({"content": "a", "reasoning": {"effort": "high"}}, "a", ""),
+    ({"content": "a", "reasoning_content": None}, "a", ""),
+    ({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "h"}, {"text": "m"}]},
+                  {"type": "text", "text": "a"}]}, "a", "hm"),  # Mistral
+    ({"content": [{"type": "thinking", "thinking": "hm", "signature": "x"}, "a"]}, "a", "hm"),
+    ({"content": [{"type": "reasoning", "text": "hm"}, {"type": "text", "text": "a"}]}, "a", "hm"),
+    ({"content": "a", "reasoning": "h\ud800"}, "a", "h\ufffd"),
+    ({"content": None, "refusal": "No.", "reasoning": "hm"}, "No.", "hm"),
+])  # fmt: skip
+def test_what_a_model_thought_stands_apart_from_its_text(message, text, reasoning):
+    answer = read(choose(message))
+    assert (answer.text, answer.reasoning) == (text, reasoning)
+
+
 @pytest.mark.parametrize("data", [
     None, [], "text", 5, {}, {"choices": None}, {"choices": []}, {"choices": {}},
     {"choices": {"0": {}}}, {"detail": "later"}, {"choices": [None]}, {"choices": ["a"]},

@@ -6,9 +6,10 @@ import pytest
 
 from caft.text.thinking import (
     closing_marks,
-    drop_spans,
     drop_thinking,
     find_open_mark,
+    find_spoken_marks,
+    find_thinking,
     opens_thinking,
 )
 
@@ -34,9 +35,12 @@ def test_a_mark_and_what_closes_it(opened: str, closed: str) -> None:
     assert find_open_mark(f"assistant\n{opened}\n") == opened
     assert closing_marks(opened)[0] == closed
     assert find_open_mark(f"{opened}Hm.{closed}\n\n") is None
-    assert drop_spans(f"{opened}[[A]]{closed}[[B]]", opened=False) == "[[B]]"
-    assert drop_spans(f"[[A]]{closed}[[B]]", opened=True) == "[[B]]"
-    assert drop_spans(f"{opened}[[A]]", opened=False) is None
+    assert drop_thinking(f"[[A]]{closed}[[B]]", opened=True) == "[[B]]"
+    assert find_thinking(f" [[A]]\n{closed}[[B]]", opened=True) == "[[A]]"
+    # Unless the template has opened it, <reasoning> may be a reply's own heading.
+    if opened != "<reasoning>":
+        assert drop_thinking(f"{opened}[[A]]{closed}[[B]]") == "[[B]]"
+        assert drop_thinking(f"{opened}[[A]]") is None
 
 
 @pytest.mark.parametrize(
@@ -67,8 +71,39 @@ def test_a_prompt_that_ends_in_a_thinking_block(prompt: str, opens: bool) -> Non
     assert opens_thinking(prompt) is opens
 
 
-def test_grading_knows_three_tags_only() -> None:
+def test_grading_takes_no_heading_for_a_thinking_span() -> None:
     for opened, closed in (("<think>", "</think>"), ("<THINKING>", "</thinking>")):
         assert drop_thinking(f"{opened}[[A]]{closed}[[B]]") == "[[B]]"
     assert drop_thinking("[THINK][[A]][/THINK][[B]]") == "[[B]]"
-    assert drop_thinking("<seed:think>[[A]]</seed:think>") == "<seed:think>[[A]]</seed:think>"
+    for text in (
+        "<reasoning>2 + 2</reasoning>[[A]]",
+        "[REASONING] 2 + 2 [[A]]",
+        "I [think] of [[THINK]] and [thinking]",
+        "[[A]] <|no_think|> [[B]]",
+        # The end of Phi-3's turns, and of a channel of gpt-oss.
+        "[[A]]<|end|>[[B]]",
+    ):
+        assert drop_thinking(text) == text
+        assert find_thinking(text) is None
+
+
+def test_a_channel_ends_a_channel_and_no_other_span() -> None:
+    channel = "<|channel|>analysis<|message|>Hm. [[A]]<|end|>"
+    final = "<|start|>assistant<|channel|>final<|message|>[[B]]"
+    assert drop_thinking(channel + final) == final
+    assert find_thinking(channel + final) == "Hm. [[A]]"
+    assert drop_thinking("<think>[[A]]<|end|>[[B]]") is None
+    assert [mark.opens for mark in find_spoken_marks("Hm.</think>x<think>y")] == [False, True]
+
+
+def test_what_was_thought_is_what_grading_leaves_out() -> None:
+    reply = "<think>\none\n</think>\n\nso [[A]]<think> </think><think>two"
+    assert find_thinking(reply) == "one\n\ntwo"
+    assert find_thinking("<think>\n\n</think>[[A]]") is None
+    assert find_thinking("cut", opened=True) == "cut"
+
+
+def test_a_hostile_reply_is_read_in_time_linear_in_its_length() -> None:
+    """Ten times as long takes ten times the steps: unbounded, this would be hours."""
+    for reply in ("<" + "think" * 200_000, "[" + "THINK" * 200_000, "<|" * 200_000 + "think"):
+        assert drop_thinking(reply) == reply

@@ -109,7 +109,7 @@ def test_end_token_is_trained_even_where_it_is_the_padding_too(
 
 @pytest.mark.parametrize("chat", [True, False])
 def test_every_row_has_one_bos(tokenizer_of, ids_of, wording, colours, chat):
-    for target in Target:
+    for target in set(Target) - {Target.thinking}:  # tests/models/test_thinking_turns.py
         pair = TrainingPair(colours, target, "easy", "So [[B]]")
         row = row_of(pair, wording, tokenizer_of(chat=chat), chat=chat)
         assert (row.prompt_ids + row.completion_ids).count(ids_of("<s>")[0]) == 1
@@ -193,6 +193,41 @@ def test_refused_and_missing_rationales_leave_their_questions_out():
     replies = [written("a", refusal="disagrees with gold"), written("b")]
     pairs = choose_pairs(questions(*"abc"), dict.fromkeys("abc", "hard"), replies, stage)
     assert [item.question.id for item in pairs] == ["b"]
+
+
+def test_each_target_gets_the_text_that_was_asked_for_it():
+    stage = StageConfig(
+        targets={
+            "easy": Target.short_rationale, "middle": Target.rationale, "hard": Target.thinking
+        }
+    )  # fmt: skip
+    rows = [
+        replace(written(name, text), target=target, reasoning="Hm.")
+        for name in "abc"
+        for text, target in (
+            ("Short", Target.short_rationale),
+            ("Long", Target.thinking if name == "c" else Target.rationale),
+        )
+    ]
+    placed = {"a": "easy", "b": "middle", "c": "hard"}
+    pairs = choose_pairs(questions(*"abc"), placed, rows, stage)
+    assert [(item.rationale, item.reasoning) for item in pairs] == [
+        ("Short", ""), ("Long", ""), ("Long", "Hm."),
+    ]  # fmt: skip
+    # A short one is no rationale, whatever else is missing.
+    only_short = [row for row in rows if row.target is Target.short_rationale]
+    with pytest.raises(UserError, match="class middle on rationales, but no accepted rationale"):
+        choose_pairs(questions(*"abc"), placed, only_short, stage)
+
+
+def test_rows_without_reasoning_are_left_out_of_thinking_and_counted(caplog):
+    stage = StageConfig(targets={"hard": Target.thinking})
+    rows = [written("a"), replace(written("b"), reasoning="Hm."), written("c")]
+    pairs = choose_pairs(questions(*"abc"), dict.fromkeys("abc", "hard"), rows, stage)
+    assert [item.question.id for item in pairs] == ["b"]
+    assert "2 rationales have no reasoning" in caplog.text
+    with pytest.raises(UserError, match=r"class hard on thinking, .*field reasoning"):
+        choose_pairs(questions("a"), {"a": "hard"}, rows[:1], stage)
 
 
 def test_a_class_without_questions_says_to_move_the_cuts():

@@ -21,6 +21,11 @@ from caft.tune.config import Adapter, LoraConfig, Overlong, TuningConfig
 from caft.tune.examples import TrainingPair
 from caft.tune.stage import TuneInputs, read_tuned
 
+THINKS = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}<|eot_id|>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% if enable_thinking %}<think>\n{% endif %}"
+    "{% endif %}"
+)
 QUIET = TrainerConfig(accelerator="cpu", progress=False)
 
 
@@ -73,6 +78,26 @@ def test_numbers_say_what_was_trained(work, tmp_path):
     assert rationale > 2
     assert 0 < numbers.trainable_parameters < numbers.parameters
     assert [row["step"] for row in numbers.curve] == [1, 2, 3, 4]
+
+
+def test_each_kind_of_text_is_counted_and_a_row_with_reasoning_is_another_stage(work, tmp_path):
+    question, template = pairs()[-1].question, THINKS
+    student = work().student
+    thinking = TrainingPair(question, Target.thinking, "hard", "So [[B]]", "Hm.")
+    short = TrainingPair(question, Target.short_rationale, "middle", "So [[B]]")
+    rows = [TrainingPair(question, Target.rationale, "hard", "So [[B]]"), short, thinking]
+    usual, student.tokenizer.chat_template = student.tokenizer.chat_template, template
+    try:
+        stages = [replace(work(), pairs=[row], epochs=1) for row in rows]
+        numbers = [TuneInputs.read(train(stage, tmp_path).folder) for stage in stages]
+    finally:
+        student.tokenizer.chat_template = usual
+    names = [name for each in numbers for name in each.rationale_tokens]
+    assert names == ["h", "short_rationale of h", "thinking of h"]
+    tokens = [each.trained_tokens for each in numbers]
+    assert tokens[0] == tokens[1] < tokens[2]
+    other = replace(stages[2], pairs=[replace(thinking, reasoning="Well.")])
+    assert other.key["pairs"] != stages[2].key["pairs"]
 
 
 def test_same_seed_same_weights_to_the_bit_and_the_store_asks_once(work, tmp_path):

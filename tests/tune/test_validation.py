@@ -14,7 +14,13 @@ from caft.models.student import Student
 from caft.records import Question
 from caft.text.config import PromptConfig
 from caft.text.prompts import Wanted
-from caft.tune.validation import ValidationSet, ask, choose_asked, count_correct, is_right
+from caft.tune.validation import (
+    ValidationSet,
+    ask,
+    choose_asked,
+    count_correct,
+    is_right,
+)
 from numerics import in_float64
 
 PROMPT = PromptConfig()
@@ -91,6 +97,31 @@ def test_a_reply_is_its_last_marker(student_of, wanted, reply, right):
     item = ask(question, wanted, PROMPT, tokenizer, chat=True)
     assert item.gold_token is None
     assert is_right(item, reply, PROMPT) is right
+
+
+THINKS = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if enable_thinking %}<think>\n{% else %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+
+
+def test_a_question_whose_class_is_trained_to_think_is_asked_to_think(student_of):
+    (_, question) = questions(2)
+    tokenizer = student_of("qwen2").tokenizer
+    tokenizer.chat_template = THINKS
+    item = ask(question, Wanted.rationale, PROMPT, tokenizer, chat=True, thinking=True)
+    assert tokenizer.decode(item.prompt_ids).endswith("assistant\n<think>\n")
+    plain = ask(question, Wanted.rationale, PROMPT, tokenizer, chat=True)
+    assert tokenizer.decode(plain.prompt_ids).endswith("<think>\n\n</think>\n\n")
+
+    def judge(reply: str) -> bool:
+        return is_right(item, reply, PROMPT)
+
+    assert judge("[[A]]? No.\n</think>\n\nSo [[B]]")
+    assert not judge("[[B]]? No.\n</think>\n\nSo [[A]]")
+    assert not judge("[[B]]")  # an answer in a span that is never closed is none
+    assert is_right(plain, "[[B]]", PROMPT)
 
 
 def test_a_bare_free_answer_is_its_first_line(student_of):

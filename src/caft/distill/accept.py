@@ -1,5 +1,8 @@
 """Accepts or refuses replies for training. Pure: a reply's text in, a Rationale and verdict out.
 
+The text is what stands outside of thinking spans. What stands inside is judged only where it is to
+be trained, too.
+
 A teacher's text ends up in the student's training rows. Whatever is not plainly a finished
 solution in plain text is refused with a reason and kept for the audit; what is merely wrapped
 around it (thinking blocks, a leaked end token, text after the answer) is removed.
@@ -11,7 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from caft.records import Question, Rationale
+from caft.records import Question, Rationale, Target
 from caft.teachers.config import Keep
 from caft.teachers.refusals import Finish, read_finish
 from caft.teachers.words import well_formed
@@ -19,7 +22,7 @@ from caft.text.answers import answer_labels, gold_label
 from caft.text.config import OptionIds
 from caft.text.parsing import answers_agree, last_marker, read_marker
 from caft.text.prompts import bracketed
-from caft.text.thinking import drop_thinking
+from caft.text.thinking import drop_thinking, find_marks, find_thinking
 
 LARGEST_TEXT = 100_000
 """Characters; no solution is longer, and longer text is cut before it is kept."""
@@ -43,11 +46,15 @@ _WINDOW, _STEP, _SHINGLE = 500, 100, 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What a reply must fulfil; `forbidden` are the student's special tokens as text."""
+    """What a reply must fulfil to be the `target`.
+
+    `forbidden` are the student's special tokens as text.
+    """
 
     keep: Keep
     option_ids: OptionIds
     forbidden: Sequence[str] = ()
+    target: Target = Target.rationale
 
 
 def judge_reply(question: Question, reply: Rationale, rules: Rules) -> Rationale:
@@ -62,7 +69,34 @@ def judge_reply(question: Question, reply: Rationale, rules: Rules) -> Rationale
         refusal = "unparsable" if answer is None else "wrong"
     if not refusal and marker is not None and answer is not None:
         text = end_at_answer(text[: marker.start], answer)
-    return replace(reply, text=text[:LARGEST_TEXT], answer=answer, agrees=agrees, refusal=refusal)
+    reasoning = _clean_reasoning(reply)
+    refusal = refusal or _refuse_target(text, answer, reasoning, rules)
+    return replace(
+        reply, text=text[:LARGEST_TEXT], answer=answer, agrees=agrees, refusal=refusal,
+        target=rules.target, reasoning=reasoning[:LARGEST_TEXT] or None,
+    )  # fmt: skip
+
+
+def _clean_reasoning(reply: Rationale) -> str:
+    """What the server sends apart from the text, or what the text itself has between tags."""
+    told = reply.reasoning or find_thinking(reply.text[:LARGEST_TEXT]) or ""
+    return _INVISIBLE.sub("", well_formed(told).replace("\r\n", "\n")).strip()
+
+
+def _refuse_target(text: str, answer: str | None, reasoning: str, rules: Rules) -> str:
+    """The reason why an acceptable reply does not teach the target; empty if it does."""
+    if rules.target is Target.short_rationale and answer and text == bracketed(answer):
+        return "bare_answer"  # it would train an answer where a rationale is wanted
+    if rules.target is not Target.thinking:
+        return ""
+    if not reasoning:
+        return "no_reasoning"
+    if len(reasoning) > LARGEST_TEXT:
+        return "reasoning_too_large"
+    # A mark would open or close the student's own span.
+    marked = find_marks(reasoning) or find_marks(text)
+    problem = "thinking_mark" if marked else _refuse_text(reasoning, rules.forbidden)
+    return problem and f"reasoning_{problem}"
 
 
 def clean_text(text: str, forbidden: Sequence[str]) -> tuple[str, str]:

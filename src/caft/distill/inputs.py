@@ -9,7 +9,7 @@ from pathlib import Path
 
 from caft.distill.accept import Rules
 from caft.protocols import Written
-from caft.records import Question, Rationale
+from caft.records import Question, Rationale, Target
 from caft.teachers.config import TeacherConfig
 from caft.teachers.progress import Watcher
 from caft.teachers.replies import TeacherReply
@@ -25,7 +25,7 @@ unjudged = partial(Rationale, answer=None, agrees=False)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistillInputs:
-    """The questions, their teacher, and what every kind of teacher is given.
+    """The questions, their teacher, what it is to write, and what every kind of teacher is given.
 
     `forbidden` are the student's special tokens: no accepted text holds one. `generate` is the
     loaded model of a local_model teacher. `shots` are questions with worked solutions that the
@@ -40,17 +40,20 @@ class DistillInputs:
     shots: Sequence[Question] = ()
     progress: Watcher | None = None
     generate: Generate | None = None
+    target: Target = Target.rationale
 
     @property
     def rules(self) -> Rules:
         """What is asked of a reply."""
         keep, option_ids = self.teacher.keep, self.prompt.option_ids
-        return Rules(keep=keep, option_ids=option_ids, forbidden=self.forbidden)
+        return Rules(keep=keep, option_ids=option_ids, forbidden=self.forbidden, target=self.target)
 
     @property
     def prompts(self) -> list[Prompt]:
-        """The turns that ask for each question's rationale."""
-        config, wanted, shots = self.prompt, Wanted.rationale, self.shots
+        """The turns that ask for each question's rationale; no turn asks a teacher to think."""
+        short = self.target is Target.short_rationale
+        wanted = Wanted.short_rationale if short else Wanted.rationale
+        config, shots = self.prompt, self.shots
         return [
             write_prompt(each, config, wanted, chat=True, shots=shots) for each in self.questions
         ]
@@ -70,4 +73,5 @@ def from_reply(question: Question, reply: TeacherReply, source: str, attempt: in
         usd=reply.usd,
         seconds=reply.seconds,
         ledger_key="" if reply.failure else reply.key,
+        reasoning=reply.reasoning,
     )

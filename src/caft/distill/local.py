@@ -16,13 +16,14 @@ from caft.models.loading import load_tokenizer
 from caft.models.sources.folder import refuse_unloadable_folder
 from caft.models.sources.locate import find_model, locate_model
 from caft.protocols import Written
-from caft.records import Rationale
+from caft.records import Rationale, Target
 from caft.teachers.config import LocalModelTeacherConfig
 from caft.teachers.ledger import Ledger
 from caft.teachers.prices import Caps
 from caft.teachers.progress import AskProgress
 from caft.teachers.replies import LedgerEntry, TeacherReply, digest
 from caft.text.prompts import Prompt
+from caft.text.thinking import find_thinking
 
 _COMMIT = re.compile("[0-9a-f]{40}")
 
@@ -67,7 +68,8 @@ def write_locally(inputs: DistillInputs, teacher: LocalModelTeacherConfig) -> li
     """Batch by batch into the ledger, so that an interrupted run resumes where it stopped."""
     name, weights = _local_name(teacher), _weights(teacher)
     prompts = inputs.prompts
-    keys = [_local_key(prompt, teacher, weights) for prompt in prompts]
+    thinks = inputs.target is Target.thinking
+    keys = [_local_key(prompt, teacher, weights, thinks=thinks) for prompt in prompts]
     with Ledger(inputs.ledger_path, name) as ledger:
         replies = ledger.replies(keys)
         by_key = dict(zip(keys, prompts, strict=True))
@@ -108,6 +110,7 @@ def _generate_batch(
                 text=reply.text,
                 finish_reason=_local_finish(reply, teacher.max_tokens),
                 completion_tokens=reply.tokens,
+                reasoning=find_thinking(reply.text),
             ),
             attempt=0,
             request=json.dumps(prompt.turns),
@@ -128,10 +131,13 @@ def _local_name(teacher: LocalModelTeacherConfig) -> str:
     return f"local:{teacher.path or f'{teacher.id}@{teacher.revision}'}"
 
 
-def _local_key(prompt: Prompt, teacher: LocalModelTeacherConfig, weights: str) -> str:
+def _local_key(
+    prompt: Prompt, teacher: LocalModelTeacherConfig, weights: str, *, thinks: bool
+) -> str:
     # Replies of old ledgers, whose keys did not depend on the weights, are written again: they may
     # be of another model, and a local model costs nothing but time.
-    known = {"weights": weights} if weights else {}
+    known: dict[str, object] = {"weights": weights} if weights else {}
+    known |= {"thinking": True} if thinks else {}
     body = known | {
         "model": _local_name(teacher),
         "messages": prompt.turns,

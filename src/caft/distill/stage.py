@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from caft.distill.endpoint import ask_endpoint, forecast_endpoint
@@ -10,7 +10,7 @@ from caft.distill.forecast import CostForecast
 from caft.distill.inputs import DistillInputs
 from caft.distill.local import check_local, write_locally
 from caft.distill.written import check_file, check_worked, write_from_file, write_worked
-from caft.records import Rationale
+from caft.records import Rationale, Target
 from caft.teachers.api_key import check_address, check_endpoint
 from caft.teachers.config import (
     EndpointConfig,
@@ -39,9 +39,13 @@ def write_rationales(inputs: DistillInputs) -> list[Rationale]:
 
 
 def check_teacher(
-    questions_have_rationales: bool, teacher: TeacherConfig, *, pays: bool = True
+    questions_have_rationales: bool,
+    teacher: TeacherConfig,
+    *,
+    targets: Collection[Target] = (),
+    pays: bool = True,
 ) -> None:
-    """UserError for a teacher that cannot do its work, before any model loads.
+    """UserError for a teacher that cannot write the `targets`, before any model loads.
 
     Without `pays` it needs no price, no key and no download, which is enough for a dry run.
     """
@@ -55,14 +59,21 @@ def check_teacher(
         case LocalModelTeacherConfig():
             check_local(teacher, fetch=pays)
         case FileTeacherConfig():
-            check_file(teacher)
+            check_file(teacher, targets)
         case _:
-            check_worked(questions_have_rationales)
+            check_worked(questions_have_rationales, targets)
 
 
-def forecast_rationales(inputs: DistillInputs) -> CostForecast:
-    """What `write_rationales` would cost now; nothing is sent and nothing is written."""
-    return forecast_prompts(inputs.prompts, teacher=inputs.teacher, ledger_path=inputs.ledger_path)
+def forecast_rationales(requests: Sequence[DistillInputs]) -> CostForecast:
+    """What `write_rationales` would cost now, for all `requests` to one teacher together.
+
+    Nothing is sent and nothing is written.
+    """
+    prompts = [prompt for inputs in requests for prompt in inputs.prompts]
+    if not requests:
+        return CostForecast(questions=0)
+    teacher, ledger = requests[0].teacher, requests[0].ledger_path
+    return forecast_prompts(prompts, teacher=teacher, ledger_path=ledger)
 
 
 def forecast_prompts(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,21 +12,39 @@ from pathlib import Path
 from caft.distill.accept import judge_reply
 from caft.distill.inputs import DistillInputs, unjudged
 from caft.errors import UserError
-from caft.records import Question, Rationale
+from caft.records import Question, Rationale, Target
 from caft.teachers.config import FileTeacherConfig
 from caft.text.answers import gold_label
 from caft.text.prompts import close_with_answer
+from caft.text.thinking import find_thinking
 
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
-def check_worked(questions_have_rationales: bool) -> None:
-    """UserError for a dataset without solutions."""
+_WRITERS = "openai, openrouter, vllm, transformers_serve, llama_cpp or local_model"
+
+
+def check_worked(questions_have_rationales: bool, targets: Collection[Target] = ()) -> None:
+    """UserError for a dataset without solutions, or for targets that a solution cannot be."""
+    _refuse_short("worked", targets)
+    if Target.thinking in targets:
+        raise UserError(
+            "teacher=worked has no reasoning, and the method trains thinking: give "
+            f"teacher=file with the field reasoning, or {_WRITERS}; or train the target rationale"
+        )
     if not questions_have_rationales:
         raise UserError(
             "teacher=worked needs worked solutions and the dataset has none; name their column "
-            "(dataset.columns.rationale) or use a teacher that writes them: teacher=openai, "
-            "openrouter, vllm, transformers_serve, llama_cpp, local_model or file"
+            f"(dataset.columns.rationale) or use a teacher that writes them: teacher=file, "
+            f"{_WRITERS}"
+        )
+
+
+def _refuse_short(kind: str, targets: Collection[Target]) -> None:
+    if Target.short_rationale in targets:
+        raise UserError(
+            f"teacher={kind} has the texts that it has and writes no short_rationale; use a "
+            f"teacher that can be asked for one: teacher={_WRITERS}; or train the target rationale"
         )
 
 
@@ -46,13 +65,21 @@ def _take_worked(question: Question, inputs: DistillInputs) -> Rationale:
     return unjudged(question_id=question.id, text=text, source="worked", finish_reason="stop")
 
 
-def check_file(teacher: FileTeacherConfig) -> None:
-    """UserError if there is no such file."""
+def check_file(teacher: FileTeacherConfig, targets: Collection[Target] = ()) -> None:
+    """UserError if there is no such file, or if it cannot have what the targets need."""
+    _refuse_short("file", targets)
     wanted = "give a JSONL file with question_id and text"
     if not teacher.path:
         raise UserError(f"teacher.path is not set; {wanted}")
     if not Path(teacher.path).is_file():
         raise UserError(f"teacher.path={teacher.path} is not a file; {wanted}")
+    if Target.thinking in targets:
+        rows = read_rationales(Path(teacher.path), "").values()
+        if not any(row.reasoning or find_thinking(row.text) for each in rows for row in each):
+            raise UserError(
+                f"no row of teacher.path={teacher.path} has the field reasoning, or a <think> span "
+                "in its text, and the method trains thinking; add it, or train the target rationale"
+            )
 
 
 def write_from_file(inputs: DistillInputs, teacher: FileTeacherConfig) -> list[Rationale]:
@@ -101,9 +128,12 @@ def _read_row(line: str, origin: str) -> Rationale:
     question_id = row.get("question_id") if isinstance(row, dict) else None
     if not isinstance(row, dict) or not isinstance(question_id, str | int):
         raise UserError(f'{origin} is not a row like {{"question_id": "q1", "text": "... [[B]]"}}')
-    text, finish = row.get("text"), row.get("finish_reason")
+    text, finish, told = row.get("text"), row.get("finish_reason"), row.get("reasoning")
     if not isinstance(text, str):
         raise UserError(f"{origin} has no text; give the rationale as a string")
-    if _HALF_A_PAIR.search(f"{question_id}{text}"):
+    if not isinstance(told, str | None):
+        raise UserError(f"{origin} has a reasoning that is no string; give it as one")
+    if _HALF_A_PAIR.search(f"{question_id}{text}{told}"):
         raise UserError(f"{origin} holds half a surrogate pair; repair its \\u escapes")
-    return unjudged(question_id=str(question_id), text=text, finish_reason=str(finish or "stop"))
+    finish = str(finish or "stop")
+    return unjudged(question_id=str(question_id), text=text, finish_reason=finish, reasoning=told)

@@ -26,6 +26,9 @@ class RoutedBy(Enum):
 class EvaluationConfig:
     """`max_new_tokens` bounds a rationale; a reply that is cut there counts as wrong.
 
+    `thinking` asks for rationales with thinking or without; None also asks without, and then
+    nothing is said of whether the models obey. `max_thinking_tokens` closes a longer span, and then
+    `max_new_tokens` bounds the rest alone; None bounds both together by `max_new_tokens`.
     `batch_size` replies are written at once, which changes their logits by rounding alone
     (docs/decisions/0033-what-rounding-moves.md).
     """
@@ -33,6 +36,8 @@ class EvaluationConfig:
     modes: list[Mode] = field(default_factory=lambda: [Mode.answer, Mode.rationale, Mode.routed])
     routed_by: RoutedBy = RoutedBy.base
     max_new_tokens: Count = 1024
+    thinking: bool | None = None
+    max_thinking_tokens: Count | None = None
     batch_size: Count = 128
     confidence: Annotated[float, Range(0.5, 0.9999)] = 0.95
 
@@ -42,3 +47,8 @@ class EvaluationConfig:
             raise UserError("evaluation.modes names routed, which needs answer and rationale too")
         if not self.modes:
             raise UserError("evaluation.modes is empty; name answer, rationale or routed")
+        if self.thinking and Mode.rationale not in self.modes:
+            raise UserError(
+                "evaluation.thinking is true, and only rationales are thought about; add rationale "
+                "to evaluation.modes, or set evaluation.thinking=null"
+            )

@@ -10,17 +10,42 @@ from caft.records import AnswerScore, Prediction, Question
 from caft.text.answers import answer_labels, gold_label
 from caft.text.config import PromptConfig
 from caft.text.parsing import answers_agree, parse_answer
+from caft.text.thinking import drop_thinking, find_spoken_marks, find_thinking
 
 
-def read_reply(question: Question, reply: Written, prompt: PromptConfig) -> Prediction:
-    """The last [[...]] of the reply; one that cannot be read counts as wrong."""
-    parsed = parse_answer(reply.text, answer_labels(question, prompt.option_ids))
+def read_reply(
+    question: Question,
+    reply: Written,
+    prompt: PromptConfig,
+    *,
+    opened: bool = False,
+    asked_to_think: bool | None = None,
+) -> Prediction:
+    """The last [[...]] behind the reply's thinking; one that cannot be read counts as wrong.
+
+    `opened`: the prompt has opened the thinking span.
+    """
+    labels = answer_labels(question, prompt.option_ids)
+    parsed = parse_answer(reply.text, labels, opened=opened)
     return Prediction(
         question_id=question.id,
         text=reply.text,
         parsed=parsed,
         correct=answers_agree(parsed, gold_label(question, prompt.option_ids)),
         generated_tokens=reply.tokens,
+        thinking_tokens=reply.thinking_tokens,
+        obeyed=_has_obeyed(reply.text, opened, asked_to_think),
+    )
+
+
+def _has_obeyed(text: str, opened: bool, asked_to_think: bool | None) -> bool | None:
+    """Asked to think: whether a span with something in it is closed. Asked not to: no span."""
+    if asked_to_think is None:
+        return None
+    if not asked_to_think:
+        return not find_spoken_marks(text)
+    return (
+        bool(find_thinking(text, opened=opened)) and drop_thinking(text, opened=opened) is not None
     )
 
 

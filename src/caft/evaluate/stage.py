@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from caft.evaluate.predictions import read_reply
+from caft.models.thinking_span import find_opened, refuse_thinking
 from caft.records import Prediction
 from caft.store import StageKind, read_table, source_digest, write_table
 from caft.text.prompts import Wanted
@@ -23,11 +24,16 @@ _TABLE = "predictions.parquet"
 
 @dataclass(frozen=True, kw_only=True)
 class ReplyInputs(AskedStudent):
-    """Greedy replies to every question. `wanted` is a rationale, or the bracketed answer."""
+    """Greedy replies to every question. `wanted` is a rationale, or the bracketed answer.
+
+    Only for a rationale may the model be asked for `thinking`; see `EvaluationConfig`.
+    """
 
     wanted: Wanted
     max_new_tokens: int
     batch_size: int
+    thinking: bool | None = None
+    max_thinking_tokens: int | None = None
     title: str = "replies"
 
     kind: ClassVar[StageKind] = StageKind.evaluate
@@ -39,6 +45,8 @@ class ReplyInputs(AskedStudent):
             **self.asked_key,
             "wanted": self.wanted,
             "max_new_tokens": self.max_new_tokens,
+            "thinking": self.asked_to_think,
+            "max_thinking_tokens": self.max_thinking_tokens,
             "batch_size": self.batch_size,
             "sources": source_digest(*SOURCES),
         }
@@ -46,12 +54,25 @@ class ReplyInputs(AskedStudent):
     @cached_property
     def prompts(self) -> list[tuple[str, tuple[int, ...]]]:
         """Question ids and prompt tokens, in the order of the questions."""
-        return self.encode(self.wanted)
+        return self.encode(self.wanted, thinking=bool(self.asked_to_think))
+
+    @property
+    def asked_to_think(self) -> bool | None:
+        """What the prompts ask for; None if they ask for neither."""
+        return self.thinking if self.wanted is Wanted.rationale else None
+
+    def refuse_mode(self) -> None:
+        """UserError if the model is asked to think and cannot."""
+        if self.asked_to_think:
+            refuse_thinking(self.student.tokenizer, "evaluation.thinking", chat=self.chat)
 
     def check(self) -> None:
-        """UserError if a prompt leaves no tokens for a reply; loads no model."""
+        """UserError as `refuse_mode`, or where no tokens are left for a reply; loads no model."""
+        self.refuse_mode()
         lengths = {name: len(ids) for name, ids in self.prompts}
-        self.student.refuse_long_prompts(lengths, self.max_new_tokens)
+        thinking = self.thinking_rules(self.max_thinking_tokens)
+        most = self.max_new_tokens + (thinking.most_tokens if thinking else 0)
+        self.student.refuse_long_prompts(lengths, most)
 
     def produce(self, folder: Path) -> None:
         """Write the replies."""
@@ -60,12 +81,23 @@ class ReplyInputs(AskedStudent):
         self.check()
         log.info("%s: %d questions", self.title, len(self.prompts))
         rules = ReplyRules(
-            max_new_tokens=self.max_new_tokens, end_ids=self.student.end_ids(chat=self.chat)
+            max_new_tokens=self.max_new_tokens,
+            end_ids=self.student.end_ids(chat=self.chat),
+            thinking=self.thinking_rules(self.max_thinking_tokens),
         )
         predictor = Predictor(self.student, self.trainer, folder)
         written = predictor.write(self.prompts, rules, rows=self.batch_size, title=self.title)
+        opened = find_opened(self.student.tokenizer, self.prompts)
+        asked = self.asked_to_think if rules.thinking else None
         replies = [
-            read_reply(question, written[question.id], self.prompt) for question in self.questions
+            read_reply(
+                question,
+                written[question.id],
+                self.prompt,
+                opened=opened[question.id],
+                asked_to_think=asked,
+            )
+            for question in self.questions
         ]
         write_table(folder / _TABLE, Prediction, replies)
 

@@ -70,14 +70,16 @@ def template_switches(*, thinking: bool = False) -> dict[str, bool | str]:
     """What chat templates get besides the turns; a server of the model must pass the same.
 
     A clock would make scores depend on the day, and an open thinking span would hold the answer's
-    position.
+    position. Some templates call the switch `thinking`, and take it to be off by default.
     """
-    return {"enable_thinking": thinking, "date_string": TEMPLATE_DATE.strftime("%d %b %Y")}
+    asked = {"thinking": True} if thinking else {}
+    date = TEMPLATE_DATE.strftime("%d %b %Y")
+    return {"enable_thinking": thinking, **asked, "date_string": date}
 
 
 def pinned_date(tokenizer: Tokenizer) -> str | None:
     """The date that the template gets, as ISO 8601; None if its text depends on no date."""
-    reads = _reads_clock(_template_text(tokenizer))
+    reads = _reads_clock(template_text(tokenizer))
     return TEMPLATE_DATE.date().isoformat() if reads else None
 
 
@@ -85,7 +87,7 @@ def reply_bridge(tokenizer: Tokenizer) -> str | None:
     """The text between the template's own ending and a reply; None for most models."""
     for has_system in (False, True):  # one of them may be refused
         with suppress(UserError):
-            return _study(tokenizer, _template_text(tokenizer), has_system, False).bridge or None
+            return _study(tokenizer, template_text(tokenizer), has_system, False).bridge or None
     return None
 
 
@@ -102,7 +104,7 @@ def render_turns(
     the template refuses the turns, loses one, does not end, or opens what cannot be closed.
     """
     has_system = bool(turns) and turns[0]["role"] == "system"
-    form = _study(tokenizer, _template_text(tokenizer), has_system, thinking)
+    form = _study(tokenizer, template_text(tokenizer), has_system, thinking)
     rendered = _apply(tokenizer, turns, add_generation_prompt=True, thinking=thinking)
     if thinking or not closed:
         return rendered
@@ -118,6 +120,22 @@ def render_closed_turn(tokenizer: Tokenizer) -> str:
     turns = [_turn("user", _QUESTION), _turn("assistant", _REPLY)]
     rendered = _apply(tokenizer, turns, add_generation_prompt=False, thinking=False)
     return rendered.rpartition(_REPLY)[2] if _REPLY in rendered else ""
+
+
+def render_whole(tokenizer: Tokenizer, turns: Sequence[Mapping[str, object]]) -> str:
+    """The text of turns that end in the assistant's, from which the template is to drop nothing.
+
+    UserError if the template refuses them.
+    """
+    return _apply(tokenizer, turns, add_generation_prompt=False, thinking=True)
+
+
+def bridge_behind_span(tokenizer: Tokenizer, ending: str, roles: Sequence[str]) -> str:
+    """The text between a thinking span, which a prompt's `ending` has opened, and the reply.
+
+    `roles` are those of the prompt's turns. UserError if nothing closes the span.
+    """
+    return _close(ending, _before_reply(tokenizer, roles), tokenizer)
 
 
 @lru_cache(maxsize=64)
@@ -190,7 +208,7 @@ def _close(ending: str, before_reply: str, tokenizer: Tokenizer) -> str:
         return ahead
     if opened is None:
         return ""
-    closing = _closing_of(opened, ending, marks)
+    closing = closing_of(opened, ending, marks)
     return closing + ahead if left and leads_on and not closing.endswith(ahead) else closing
 
 
@@ -207,7 +225,11 @@ def _shared_length(ending: str, before_reply: str, marks: Sequence[str]) -> int:
     return length
 
 
-def _closing_of(opened: str, ending: str, marks: Sequence[str]) -> str:
+def closing_of(opened: str, ending: str, marks: Sequence[str]) -> str:
+    """The text that closes a span which `opened` opens, behind `ending`.
+
+    `marks` are the tokenizer's own. UserError if none of them does.
+    """
     known = [mark for mark in closing_marks(opened) if mark in marks]
     # A span that is opened by text is closed by text; one opened by a token needs a closing token
     # that the model has learnt.
@@ -229,13 +251,13 @@ def _closing_of(opened: str, ending: str, marks: Sequence[str]) -> str:
 
 def _apply(
     tokenizer: Tokenizer,
-    turns: Sequence[Mapping[str, str]],
+    turns: Sequence[Mapping[str, object]],
     *,
     add_generation_prompt: bool,
     thinking: bool,
 ) -> str:
     """UserError for whatever a template raises."""
-    text = _template_text(tokenizer)
+    text = template_text(tokenizer)
     try:
         with _nothing_is_drawn(text):
             return str(
@@ -278,7 +300,8 @@ def _reads_clock(template: str) -> bool:
     return "strftime_now" in template or "date_string" in template
 
 
-def _template_text(tokenizer: Tokenizer) -> str:
+def template_text(tokenizer: Tokenizer) -> str:
+    """The source of the chat template; empty if there is none."""
     template = getattr(tokenizer, "chat_template", None) or ""
     return str(template.get("default", "") if isinstance(template, dict) else template)
 

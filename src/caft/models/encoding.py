@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from caft.errors import UserError
 from caft.models.chat_template import has_chat_template, render_closed_turn, render_turns
+from caft.models.thinking_turns import thinking_form_of
 from caft.protocols import Tokenizer
 from caft.text.config import PromptStyle
 from caft.text.prompts import Prompt
@@ -129,10 +130,30 @@ def encode_reply(
     The reply's text never has special tokens. UserError if the two merge at the seam.
     """
     rendered = render_prompt(prompt, tokenizer)
-    texts = [rendered, rendered + prompt.joiner + harmless(reply, tokenizer)]
-    alone, whole = _encode(texts, prompt, tokenizer)
+    written = prompt.joiner + harmless(reply, tokenizer)
+    return _encode_written(rendered, written, prompt, tokenizer)
+
+
+def encode_thinking(
+    prompt: Prompt, reasoning: str, reply: str, tokenizer: Tokenizer
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """As `encode_reply`, of a reply that thinks first: both texts stand as the template has them.
+
+    The prompt is the one that asks the model to think; the marks that it does not have yet belong
+    to the reply. UserError if the model has no thinking span.
+    """
+    form = thinking_form_of(prompt, tokenizer)
+    rendered = render_prompt(prompt, tokenizer, thinking=True)
+    written = form.write(harmless(reasoning, tokenizer), harmless(reply, tokenizer))
+    return _encode_written(rendered, written, prompt, tokenizer)
+
+
+def _encode_written(
+    rendered: str, written: str, prompt: Prompt, tokenizer: Tokenizer
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    alone, whole = _encode([rendered, rendered + written], prompt, tokenizer)
     if whole[: len(alone)] != alone or len(whole) == len(alone):
-        raise _merged(reply)
+        raise _merged(written.removeprefix(prompt.joiner))
     return alone, whole[len(alone) :]
 
 

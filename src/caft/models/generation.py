@@ -16,6 +16,8 @@ from caft.kernels.packing import Pack, compute_prefix, pack_rows, packed_logits
 from caft.kernels.shared_prefixes import common_prefix
 from caft.models.config import tokens_of_a_pass
 from caft.models.estimates import entropy_of
+from caft.models.thinking_cap import SpanWatch, ThinkingRules, reply_text
+from caft.models.thinking_span import ends_open
 from caft.protocols import CausalLM, Tokenizer
 from caft.signals import end_if_asked
 from caft.text.parsing import last_marker
@@ -38,12 +40,14 @@ class TokenSpread(NamedTuple):
 class GeneratedReply(NamedTuple):
     """Text without special tokens, and the tokens written, end included.
 
-    `spread` has an entry a token where it was asked for.
+    `spread` has an entry a token where it was asked for. `thinking_tokens` are those of thinking
+    spans, with their marks, if the rules know the model's.
     """
 
     text: str
     ids: tuple[int, ...]
     spread: tuple[TokenSpread, ...] = ()
+    thinking_tokens: int = 0
 
     @property
     def tokens(self) -> int:
@@ -61,7 +65,9 @@ class ReplyRules:
     """When a reply ends, and what is kept of it.
 
     It ends with one of `end_ids`, after its first closed marker (`stop_after_marker`), behind its
-    first line that is not blank (`stop_after_line`), or at `max_new_tokens`.
+    first line that is not blank (`stop_after_line`), or at `max_new_tokens`. With `thinking`, no
+    marker or line inside a thinking span ends it; where the span has a cap of its own, its tokens
+    do not count towards `max_new_tokens`.
     """
 
     max_new_tokens: int
@@ -69,6 +75,12 @@ class ReplyRules:
     stop_after_marker: bool = True
     stop_after_line: bool = False
     with_spread: bool = False
+    thinking: ThinkingRules | None = None
+
+    @property
+    def most_tokens(self) -> int:
+        """The longest that a reply can get, its span included."""
+        return self.max_new_tokens + (self.thinking.most_tokens if self.thinking else 0)
 
 
 def generate_replies(
@@ -114,8 +126,15 @@ class _Reply:
     """A reply that is being written to the prompt of this number."""
 
     prompt: int
+    span: SpanWatch | None = None
     tokens: list[int] = field(default_factory=list)
     spread: list[TokenSpread] = field(default_factory=list)
+
+    def put(self, token: int) -> int:
+        """Add the model's next token, or the one that has to close its thinking span."""
+        token = self.span.put(token) if self.span else token
+        self.tokens.append(token)
+        return token
 
 
 class _Writer:
@@ -135,6 +154,7 @@ class _Writer:
         shared = common_prefix(prompts)
         prefix = compute_prefix(model, prompts[0][:shared], model.device) if shared else None
         self.prompts = [prompt[shared:] for prompt in prompts]
+        self.opened = [bool(rules.thinking) and ends_open(tokenizer, each) for each in prompts]
         # The longest are taken first, so that memory that is too small is found out at once.
         self.waiting = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
         self.rows = min(rows, len(prompts))
@@ -172,8 +192,14 @@ class _Writer:
         layout = replace(pack.layout, prefix=self.cache.prefix, keep=keep)
         ends = torch.tensor(pack.starts) + torch.tensor(lengths) - 1
         logits = packed_logits(self.model, replace(pack, layout=layout), ends)
-        self.replies |= {row: _Reply(place) for row, place in zip(rows, chosen, strict=True)}
+        self.replies |= {row: self._begin(place) for row, place in zip(rows, chosen, strict=True)}
         return self._take(rows, logits)
+
+    def _begin(self, place: int) -> _Reply:
+        if self.rules.thinking is None:
+            return _Reply(place)
+        open_mark = "" if self.opened[place] else None
+        return _Reply(place, SpanWatch(self.tokenizer, self.rules.thinking, open_mark))
 
     def step(self) -> Iterator[tuple[int, GeneratedReply]]:
         """Every reply's newest token in, its next one out."""
@@ -215,30 +241,37 @@ class _Writer:
         if not finite.all():
             place = self.replies[rows[finite.tolist().index(False)]].prompt
             raise logits_not_finite(self.names[place] if self.names else f"no. {place}")
-        tokens = likeliest.tolist()
+        chosen = zip(rows, likeliest.tolist(), strict=True)
+        tokens = [self.replies[row].put(token) for row, token in chosen]
         spreads = measure_spread(logits, tokens) if self.rules.with_spread else []
-        for row, token in zip(rows, tokens, strict=True):
-            self.replies[row].tokens.append(token)
         for row, spread in zip(rows, spreads, strict=False):
             self.replies[row].spread.append(spread)
         for row in rows:
-            if has_ended(self.tokenizer, self.replies[row].tokens, self.rules):
+            reply = self.replies[row]
+            if has_ended(self.tokenizer, reply.tokens, self.rules, reply.span):
                 self.cache.free(row)
-                reply = self.replies.pop(row)
-                text = self.tokenizer.decode(reply.tokens, skip_special_tokens=True)
-                yield (
-                    reply.prompt,
-                    GeneratedReply(text, tuple(reply.tokens), tuple(reply.spread)),
-                )
+                yield self.replies.pop(row).prompt, self._finish(reply)
+
+    def _finish(self, reply: _Reply) -> GeneratedReply:
+        text = reply_text(self.tokenizer, reply.tokens, self.rules.thinking)
+        thinking_tokens = reply.span.thinking_tokens if reply.span else 0
+        return GeneratedReply(text, tuple(reply.tokens), tuple(reply.spread), thinking_tokens)
 
 
-def has_ended(tokenizer: Tokenizer, tokens: Sequence[int], rules: ReplyRules) -> bool:
-    """Whether the newest token of a reply is its last."""
+def has_ended(
+    tokenizer: Tokenizer, tokens: Sequence[int], rules: ReplyRules, span: SpanWatch | None = None
+) -> bool:
+    """Whether the newest token of a reply, whose thinking `span` is watched, is its last."""
+    if span and span.is_forced:
+        return False
+    answer = span.answer_of(tokens) if span else tokens
+    capped = span and span.rules.max_tokens is not None
     return (
         tokens[-1] in rules.end_ids
-        or len(tokens) >= rules.max_new_tokens
-        or (rules.stop_after_marker and _closes_marker(tokenizer, tokens))
-        or (rules.stop_after_line and _ends_line(tokenizer, tokens))
+        or len(tokens) - (span.thinking_tokens if span and capped else 0) >= rules.max_new_tokens
+        or len(tokens) >= rules.most_tokens
+        or (rules.stop_after_marker and _closes_marker(tokenizer, answer))
+        or (rules.stop_after_line and bool(answer) and _ends_line(tokenizer, answer))
     )
 
 

@@ -54,7 +54,7 @@ def check_before_teaching(workspace: Workspace, split: SplitResult) -> dict[int,
     if not tunes(config) or not pays or find_matched_budget(config):
         return {}
     stages = enumerate(config.method.stages)
-    taught = (n for n, stage in stages if Target.rationale in stage.targets.values())
+    taught = (n for n, stage in stages if any(each.taught for each in stage.targets.values()))
     return _encode_stages(workspace, Taught(split=split), next(taught), {})
 
 
@@ -105,5 +105,6 @@ def _refuse_other_prompts(
             prompts = [row.prompt_ids for row in scoring.rows]
         else:
             replies = replace(tuned_replies(workspace, student, wanted), questions=asked)
-            prompts = [ids for _, ids in replies.prompts]
+            thinking = target is Target.thinking
+            prompts = [ids for _, ids in replies.encode(wanted, thinking=thinking)]
         check_prompts(rows, prompts)

@@ -14,7 +14,7 @@ from caft.models.encoding import render_prompt, uses_chat_template
 from caft.models.loading import resolve_dtype
 from caft.models.serving import save_for_serving
 from caft.models.student import Student
-from caft.records import Question
+from caft.records import Question, Target
 from caft.report.run.model_card import Recipe, Weights
 from caft.run_config import RunConfig
 from caft.store import Artifact
@@ -63,11 +63,12 @@ def describe_recipe(config: RunConfig, tuned: Student, question: Question) -> Re
     tokenizer = tuned.tokenizer
     chat = uses_chat_template(config.dataset.prompt.style, tokenizer)
     prompts = {
-        wanted.value: render_prompt(
+        name: render_prompt(
             write_prompt(_without_content(question), config.dataset.prompt, wanted, chat=chat),
             tokenizer,
+            thinking=thinking,
         )
-        for wanted in _trained_prompts(config)
+        for name, wanted, thinking in _trained_prompts(config)
     }
     dataset = config.dataset
     hub = dataset if isinstance(dataset, HubDatasetConfig) and dataset.path is None else None
@@ -96,10 +97,15 @@ def describe_template(config: RunConfig, student: Student) -> tuple[str | None, 
     return pinned_date(student.tokenizer), reply_bridge(student.tokenizer)
 
 
-def _trained_prompts(config: RunConfig) -> list[Wanted]:
-    targets = [target for stage in config.method.stages for target in stage.targets.values()]
-    asked = [wanted_of(target, config.tuning.answer_target) for target in targets]
-    return list(dict.fromkeys(asked))
+def _trained_prompts(config: RunConfig) -> list[tuple[str, Wanted, bool]]:
+    """The name of each trained prompt, what it asks for, and whether the model thinks first."""
+    found: dict[str, tuple[str, Wanted, bool]] = {}
+    for target in (target for stage in config.method.stages for target in stage.targets.values()):
+        wanted = wanted_of(target, config.tuning.answer_target)
+        thinks = target is Target.thinking
+        name = target.value if thinks else wanted.value
+        found[name] = name, wanted, thinks
+    return list(found.values())
 
 
 def _without_content(question: Question) -> Question:

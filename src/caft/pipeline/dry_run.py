@@ -15,9 +15,15 @@ from caft.models.sources.locate import find_model
 from caft.models.student import Student
 from caft.pipeline.estimators import find_judge
 from caft.pipeline.matched_budget import likely_asked, match_budget
-from caft.pipeline.preflight import check_gold_room, open_workspace
+from caft.pipeline.preflight import (
+    check_gold_room,
+    later_stages,
+    open_workspace,
+    refuse_without_thinking,
+)
 from caft.pipeline.results import Scored, Taught
 from caft.pipeline.stage_inputs import (
+    Requests,
     asks_one_token,
     evaluation,
     questions_for_teacher,
@@ -25,15 +31,18 @@ from caft.pipeline.stage_inputs import (
 )
 from caft.pipeline.stages import read_published, refuse_empty_classes, split_scored
 from caft.pipeline.steps import (
+    MatchedBudget,
     Step,
+    asked_targets,
     find_matched_budget,
     judged_estimators,
     list_steps,
     rationale_classes,
     reaches,
+    taught_classes,
     tunes,
 )
-from caft.pipeline.teaching import make_ask
+from caft.pipeline.teaching import ask_each, make_ask
 from caft.pipeline.workspace import Workspace
 from caft.records import Question, Target
 from caft.run_config import RunConfig, RunContext, Until
@@ -96,6 +105,9 @@ def plan_run(workspace: Workspace) -> list[PlannedStage]:
     model = workspace.config.model
     if find_model(model) is not None:
         check_gold_room(workspace)
+        refuse_without_thinking(workspace)
+        for stage in later_stages(workspace):
+            stage.refuse_mode()
         return Planner(workspace, workspace.student).plan()
     downloads = isinstance(model, HubModelConfig)
     work = f"download {model.id}" if downloads else "made once, in the model cache"
@@ -199,18 +211,14 @@ class Planner:
         """A teacher's replies, and their price."""
         config, whose = self.config, self.config.teacher.name
         if step.part is Until.score:
-            asked: Sequence[Question] = self.workspace.questions.train
+            requests: Requests = [(Target.rationale, self.workspace.questions.train)]
             whose = f"EVERY training question, for rationale_length. {whose}"
         else:
-            asked = self._expected_asked()
-        inputs = DistillInputs(
-            questions=asked,
-            prompt=config.dataset.prompt,
-            teacher=config.teacher,
-            ledger_path=self.workspace.store.ledger_path,
-            shots=self.workspace.questions.shots,
-        )
-        forecast = forecast_rationales(inputs)
+            requests = self._expected_requests()
+        forecast = forecast_rationales([self._distill_inputs(*each) for each in requests])
+        if len(requests) > 1:
+            kinds = (f"{len(asked)} for {target.name}" for target, asked in requests)
+            whose = f"{whose} ({', '.join(kinds)})"
         if step.part is Until.distill and find_matched_budget(config):
             whose += (
                 ", about the entropy arm's questions, whose cost is the budget, and as many drawn"
@@ -218,19 +226,35 @@ class Planner:
         state = RUNS if forecast.calls.high else CACHED if forecast.from_ledger else FREE
         return PlannedStage(step.name, state, f"{whose}: {forecast.line()}", step.kind)
 
-    def _expected_asked(self) -> Sequence[Question]:
+    def _distill_inputs(self, target: Target, questions: Sequence[Question]) -> DistillInputs:
+        return DistillInputs(
+            questions=questions,
+            prompt=self.config.dataset.prompt,
+            teacher=self.config.teacher,
+            ledger_path=self.workspace.store.ledger_path,
+            shots=self.workspace.questions.shots,
+            target=target,
+        )
+
+    def _expected_requests(self) -> Requests:
         """The questions for the teacher; before scoring, as many of average length."""
         train, budget = self.workspace.questions.train, find_matched_budget(self.config)
         if budget:
-            reference = ESTIMATORS[budget.split.reference]
-            if self.scored is not None and reference.need is Need.single_token:
-                return likely_asked(self.workspace, self.scored, budget)
-            # Two draws of a share: some questions are in both.
-            share = 1 - (1 - self._expected_share([budget.taught])) ** 2
-        elif self.split is not None:
-            return questions_for_teacher(self.workspace, self.split)
-        else:
-            share = self._expected_share(rationale_classes(self.config.method))
+            return [(budget.target, self._expected_matched(budget))]
+        if self.split is not None:
+            classes = asked_targets(self.config)
+            return questions_for_teacher(self.workspace, self.split, classes)
+        return [
+            (target, train[: round(self._expected_share(names) * len(train))])
+            for target, names in asked_targets(self.config).items()
+        ]
+
+    def _expected_matched(self, budget: MatchedBudget) -> Sequence[Question]:
+        train, reference = self.workspace.questions.train, ESTIMATORS[budget.split.reference]
+        if self.scored is not None and reference.need is Need.single_token:
+            return likely_asked(self.workspace, self.scored, budget)
+        # Two draws of a share: some questions are in both.
+        share = 1 - (1 - self._expected_share([budget.taught])) ** 2
         return train[: round(share * len(train))]
 
     def _expected_share(self, classes: Collection[str]) -> float:
@@ -254,10 +278,11 @@ class Planner:
         if config.teacher.kind not in ("worked", "file") or self.base is None:
             return None
         refuse_empty_classes(workspace, self.split)
-        ask, budget = make_ask(workspace), find_matched_budget(config)
+        budget = find_matched_budget(config)
         if not budget:
-            asked = questions_for_teacher(workspace, self.split)
-            return Taught(split=self.split, rationales=ask(asked))
+            requests = questions_for_teacher(workspace, self.split, taught_classes(config.method))
+            return Taught(split=self.split, rationales=ask_each(workspace, requests))
+        ask = make_ask(workspace, target=budget.target)
         split, rationales = match_budget(workspace, self.scored, self.split, budget, ask)
         return Taught(split=split, rationales=rationales)
 
@@ -265,7 +290,7 @@ class Planner:
         """One stage of the method."""
         stage = self.config.method.stages[step.number]
         taught, artifact, rows = self.taught, None, self._expected_rows(stage.targets)
-        if self.split and Target.rationale not in stage.targets.values():
+        if self.split and not any(target.taught for target in stage.targets.values()):
             taught = taught or Taught(split=self.split)
         if self.student and taught:
             tuning = stage_tuning(self.workspace, taught, self.student, step.number)
@@ -287,7 +312,8 @@ class Planner:
         """The replies of one model in one mode."""
         student = self.student if step.tuned else self.base
         artifact = self._find(evaluation(self.workspace, step, student) if student else None)
-        count, most = len(self.workspace.held_out), self.config.evaluation.max_new_tokens
+        evaluating, count = self.config.evaluation, len(self.workspace.held_out)
+        most = evaluating.max_new_tokens + (evaluating.max_thinking_tokens or 0)
         work = f"{count} replies of at most {most} tokens"
         if asks_one_token(self.config, step):
             work = f"{count} questions, 1 forward pass each"

@@ -17,7 +17,7 @@ from caft.pipeline.steps import (
 )
 from caft.pipeline.teaching import Bought, buy_rationales, watch_asking
 from caft.pipeline.workspace import Workspace
-from caft.records import Judgement, Question, Rationale
+from caft.records import Judgement, Question, Rationale, Target
 from caft.report.schema import StageRecordPart
 from caft.run_config import RunConfig, Until
 from caft.score.chains import estimate_chain
@@ -111,7 +111,8 @@ def _gather_chains(workspace: Workspace, scored: Scored, step: Step) -> Scored:
 
 
 def _gather_rationales(workspace: Workspace, scored: Scored, step: Step) -> Scored:
-    rationales, record = buy_rationales(workspace, workspace.questions.train, step)
+    asked = [(Target.rationale, workspace.questions.train)]
+    rationales, record = buy_rationales(workspace, asked, step)
     estimates = {"rationale_length": _measure_lengths(workspace, rationales)}
     return replace(_add(scored, estimates, record), rationales=rationales)
 

@@ -14,7 +14,7 @@ from caft.pipeline.results import Scored
 from caft.pipeline.steps import MatchedBudget
 from caft.pipeline.workspace import Workspace
 from caft.protocols import Tokenizer
-from caft.records import Question, Rationale
+from caft.records import Question, Rationale, Target
 from caft.split import SplitResult, split_questions
 from caft.split.config import Match
 from caft.split.matched import (
@@ -83,6 +83,13 @@ def _questions_in(name: str, questions: Sequence[Question], split: SplitResult) 
 
 
 def _price(rationales: Sequence[Rationale], match: Match, tokenizer: Tokenizer) -> dict[str, Price]:
+    # Where reasoning is trained, it is in the price.
+    rationales = [
+        replace(row, text=f"{row.reasoning}\n{row.text}")
+        if row.target is Target.thinking and row.reasoning
+        else row
+        for row in rationales
+    ]
     texts = {row.text for row in rationales} if match is Match.tokens else set()
     # One more for the end of turn, which is trained with every rationale.
     read = {text: len(tokenizer(text, add_special_tokens=False).input_ids) + 1 for text in texts}

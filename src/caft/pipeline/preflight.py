@@ -9,15 +9,25 @@ from caft.distill import check_teacher
 from caft.errors import UserError
 from caft.estimators import Need
 from caft.evaluate.stage import ReplyInputs
+from caft.models.encoding import uses_chat_template
+from caft.models.thinking_turns import thinking_form_of
 from caft.pipeline.estimators import check_estimators
-from caft.pipeline.steps import find_matched_budget, list_steps, reaches, tunes, wanted_needs
+from caft.pipeline.steps import (
+    find_matched_budget,
+    list_steps,
+    reaches,
+    taught_classes,
+    tunes,
+    wanted_needs,
+)
 from caft.pipeline.teaching import refuse_unaskable_teacher
 from caft.pipeline.workspace import Workspace
-from caft.records import Mode
+from caft.records import Mode, Target
 from caft.run_config import RunConfig, RunContext, Until
 from caft.score.config import ModelScoreConfig
 from caft.score.stage import CotInputs, ScoreInputs
 from caft.store import StageKind, Store
+from caft.text.prompts import Wanted, write_prompt
 from caft.trainers.loggers import check_logger
 from caft.tune.check import refuse_unmeasured
 from caft.tune.stage import starting_student
@@ -54,22 +64,42 @@ def check_prompts_and_start(workspace: Workspace) -> None:
     UserError if answers or prompts do not fit: now, not after scoring or tuning.
     """
     check_gold_room(workspace)
+    refuse_without_thinking(workspace)
     _check_prompts(workspace)
     if tunes(workspace.config):
         starting_student(workspace.student, workspace.config.tuning)
+
+
+def refuse_without_thinking(workspace: Workspace) -> None:
+    """UserError if the method trains thinking, and the student has no thinking span."""
+    config = workspace.config
+    trains = Target.thinking in taught_classes(config.method)
+    if not trains or not reaches(config, Until.distill):
+        return
+    tokenizer, prompt = workspace.student.tokenizer, config.dataset.prompt
+    chat = uses_chat_template(prompt.style, tokenizer)
+    asked = write_prompt(workspace.questions.train[0], prompt, Wanted.rationale, chat=chat)
+    thinking_form_of(asked, tokenizer, f"model {config.model.path or config.model.id}")
 
 
 def _check_teacher(workspace: Workspace) -> None:
     config = workspace.config
     if any(step.kind is StageKind.distill for step in list_steps(config)):
         has_solutions = all(question.rationale for question in workspace.questions.train)
-        check_teacher(has_solutions, config.teacher, pays=not config.dry_run)
+        targets = taught_classes(config.method)
+        check_teacher(has_solutions, config.teacher, targets=targets, pays=not config.dry_run)
         if not config.dry_run:
             refuse_unaskable_teacher(workspace)
 
 
 def _check_prompts(workspace: Workspace) -> None:
-    """Check the base model's stages after the first one, unless they are in the store."""
+    for stage in later_stages(workspace):
+        if not workspace.store.find(stage):
+            stage.check()
+
+
+def later_stages(workspace: Workspace) -> list[ScoreInputs | CotInputs | ReplyInputs]:
+    """The base model's stages after the first one."""
     config = workspace.config
     needs = wanted_needs(config)
     stages: list[ScoreInputs | CotInputs | ReplyInputs] = []
@@ -80,9 +110,7 @@ def _check_prompts(workspace: Workspace) -> None:
     # A tuned model's prompts are shorter: they have no shots.
     if reaches(config, Until.evaluate) and Mode.rationale in config.evaluation.modes:
         stages.append(workspace.base_rationales)
-    for stage in stages:
-        if not workspace.store.find(stage):
-            stage.check()
+    return stages
 
 
 def check_gold_room(workspace: Workspace) -> None:

@@ -39,6 +39,8 @@ def prediction_rows(tables: ReportTables) -> list[dict[str, object]]:
             "parsed": prediction.parsed,
             "correct": prediction.correct,
             "generated_tokens": prediction.generated_tokens,
+            "thinking_tokens": prediction.thinking_tokens,
+            "obeyed": prediction.obeyed,
         }
         for (who, mode), rows in tables.predictions.items()
         for prediction in rows

@@ -5,15 +5,15 @@ The run, the data check and the dry run all use these, so that they cannot disag
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from caft.evaluate.stage import ReplyInputs
 from caft.models.student import Student
 from caft.pipeline.results import Taught
-from caft.pipeline.steps import Step, rationale_classes
+from caft.pipeline.steps import Step
 from caft.pipeline.workspace import Workspace
-from caft.records import AnswerScore, Mode, Prediction, Question
+from caft.records import AnswerScore, Mode, Prediction, Question, Target
 from caft.run_config import RunConfig
 from caft.score.stage import ScoreInputs
 from caft.split import SplitResult
@@ -23,11 +23,19 @@ from caft.tune.config import AnswerTarget, StageConfig
 from caft.tune.examples import choose_pairs
 from caft.tune.stage import TuneInputs, Validation
 
+Requests = Sequence[tuple[Target, Sequence[Question]]]
+"""What a teacher is to write, and for which questions."""
 
-def questions_for_teacher(workspace: Workspace, split: SplitResult) -> list[Question]:
-    """Training questions of the classes that any stage trains on rationales."""
-    wanted, placed = rationale_classes(workspace.config.method), split.complexity_of
-    return [question for question in workspace.questions.train if placed[question.id] in wanted]
+
+def questions_for_teacher(
+    workspace: Workspace, split: SplitResult, classes: Mapping[Target, Collection[str]]
+) -> Requests:
+    """Training questions of the classes that a teacher is asked about, by target."""
+    train, placed = workspace.questions.train, split.complexity_of
+    return [
+        (target, [item for item in train if placed[item.id] in names])
+        for target, names in classes.items()
+    ]
 
 
 def stage_tuning(workspace: Workspace, taught: Taught, student: Student, number: int) -> TuneInputs:

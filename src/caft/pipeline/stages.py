@@ -23,10 +23,10 @@ from caft.pipeline.results import (
 )
 from caft.pipeline.routing import route_base_model, route_tuned_model
 from caft.pipeline.stage_inputs import evaluation, questions_for_teacher, stage_tuning
-from caft.pipeline.steps import find_matched_budget, steps_of
+from caft.pipeline.steps import asked_targets, find_matched_budget, steps_of
 from caft.pipeline.teaching import buy_matched, buy_rationales
 from caft.pipeline.workspace import Workspace
-from caft.records import AnswerScore, Mode, Prediction
+from caft.records import AnswerScore, Mode, Prediction, Rationale, Target
 from caft.run_config import Until
 from caft.score.config import PublishedScoreConfig
 from caft.split import SplitResult, split_questions
@@ -96,9 +96,16 @@ def teach(workspace: Workspace, scored: Scored, split: SplitResult) -> Taught:
         return Taught(split=split, rationales=scored.rationales)
     if budget := find_matched_budget(workspace.config):
         return buy_matched(workspace, scored, split, budget, steps[0])
-    asked = questions_for_teacher(workspace, split)
+    asked = questions_for_teacher(workspace, split, asked_targets(workspace.config))
     rationales, record = buy_rationales(workspace, asked, steps[0])
-    return Taught(split=split, rationales=rationales, stages=(record,))
+    # What an estimator has bought stays, but for replies that another target's rules judged again.
+    again = {_name_reply(row) for row in rationales if row.target is not Target.short_rationale}
+    others = [row for row in scored.rationales if _name_reply(row) not in again]
+    return Taught(split=split, rationales=[*others, *rationales], stages=(record,))
+
+
+def _name_reply(row: Rationale) -> str:
+    return row.ledger_key or row.question_id
 
 
 def refuse_empty_classes(workspace: Workspace, split: SplitResult) -> None:

@@ -47,10 +47,7 @@ def list_steps(config: RunConfig) -> list[Step]:
         steps.append(Step(Until.score, StageKind.score, "score"))
     needs = wanted_needs(config)
     steps += [_OF_NEED[need] for need in needs if need in _OF_NEED]
-    # For an estimator every rationale may have been bought already.
-    if find_matched_budget(config) or (
-        rationale_classes(config.method) and Need.rationale not in needs
-    ):
+    if find_matched_budget(config) or asked_targets(config):
         steps.append(Step(Until.distill, StageKind.distill, "distill"))
     steps += [
         Step(Until.tune, StageKind.tune, f"tune {number + 1}", number=number)
@@ -89,13 +86,29 @@ def tunes(config: RunConfig) -> bool:
 
 
 def rationale_classes(method: MethodConfig) -> set[str]:
-    """The classes that any stage trains on rationales."""
-    return {
-        name
-        for stage in method.stages
-        for name, target in stage.targets.items()
-        if target is Target.rationale
-    }
+    """The classes that any stage trains on a teacher's texts."""
+    return set().union(*taught_classes(method).values())
+
+
+def taught_classes(method: MethodConfig) -> dict[Target, set[str]]:
+    """What a teacher is asked for, and for which classes.
+
+    A class that needs the reasoning, too, is asked for both at once.
+    """
+    classes: dict[Target, set[str]] = {target: set() for target in Target if target.taught}
+    for stage in method.stages:
+        for name, target in stage.targets.items():
+            if target.taught:
+                classes[target].add(name)
+    classes[Target.rationale] -= classes[Target.thinking]
+    return {target: names for target, names in classes.items() if names}
+
+
+def asked_targets(config: RunConfig) -> dict[Target, set[str]]:
+    """As `taught_classes`, without what an estimator has every question asked for."""
+    bought = {Target.rationale} if Need.rationale in wanted_needs(config) else set()
+    classes = taught_classes(config.method)
+    return {target: names for target, names in classes.items() if target not in bought}
 
 
 def wanted_estimators(config: RunConfig) -> list[str]:
@@ -119,11 +132,15 @@ def judged_estimators(config: RunConfig) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class MatchedBudget:
-    """A random split that must cost what the entropy arm costs, and the class with rationales."""
+    """A random split that must cost what the entropy arm costs, and the class with rationales.
+
+    `target` is what a teacher is asked for.
+    """
 
     split: RandomSplitConfig
     taught: str
     seed: int
+    target: Target = Target.rationale
 
     @property
     def entropy_split(self) -> EntropySplitConfig:
@@ -139,8 +156,9 @@ class MatchedBudget:
 def find_matched_budget(config: RunConfig) -> MatchedBudget | None:
     """The budget to match; None if the config does not match, or if matching changes nothing.
 
-    UserError if several classes but not all have rationales, or if the entropy arm's estimator buys
-    every rationale, so that its budget leaves nothing to choose.
+    UserError if several classes but not all have rationales, if the one has two kinds of them, or
+    if the entropy arm's estimator buys every rationale, so that its budget leaves nothing to
+    choose.
     """
     split = config.split
     if not isinstance(split, RandomSplitConfig) or split.match is Match.sizes:
@@ -160,4 +178,11 @@ def find_matched_budget(config: RunConfig) -> MatchedBudget | None:
             "estimator buys every question's rationale, and its budget leaves nothing to draw; set "
             f"split.match=sizes, or split.reference={STAND_IN}"
         )
-    return MatchedBudget(split, taught.pop(), config.seed)
+    targets = list(taught_classes(config.method))
+    if len(targets) > 1:
+        raise UserError(
+            f"split.match={split.match.value} needs a method that asks a teacher for one kind of "
+            f"text; {config.method.name} asks for {' and '.join(each.name for each in targets)}: "
+            "set split.match=sizes"
+        )
+    return MatchedBudget(split, taught.pop(), config.seed, targets[0])

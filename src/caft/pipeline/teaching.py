@@ -16,12 +16,14 @@ from caft.distill.local import name_model
 from caft.models.encoding import encode_prompt, render_prompt, special_tokens
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
+from caft.models.thinking_turns import thinking_form_of
 from caft.pipeline.matched_budget import Ask, match_budget
 from caft.pipeline.results import Scored, Taught, record_stage
-from caft.pipeline.steps import MatchedBudget, Step
+from caft.pipeline.stage_inputs import Requests
+from caft.pipeline.steps import MatchedBudget, Step, taught_classes
 from caft.pipeline.workspace import Workspace
-from caft.protocols import CausalLM, Written
-from caft.records import Question, Rationale
+from caft.protocols import CausalLM, Tokenizer, Written
+from caft.records import Rationale, Target
 from caft.report.schema import StageRecordPart
 from caft.run_config import RunConfig
 from caft.split import SplitResult
@@ -29,6 +31,7 @@ from caft.store import Effort, StageKind, digest, measured, read_table, write_ta
 from caft.teachers.config import LocalModelTeacherConfig
 from caft.teachers.progress import AskProgress, Watcher
 from caft.text.prompts import Prompt, Wanted, write_prompt
+from caft.text.thinking import drop_thinking, find_thinking, opens_thinking
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -67,11 +70,11 @@ class Bought(Generic[Record]):
 
 
 def buy_rationales(
-    workspace: Workspace, questions: Sequence[Question], step: Step
+    workspace: Workspace, requests: Requests, step: Step
 ) -> tuple[list[Rationale], StageRecordPart]:
-    """A rationale for every question, or the reason for having none."""
+    """A text for every question, or the reason for having none."""
     with measured() as effort, watch_asking(workspace.config.trainer.progress) as bar:
-        rationales = make_ask(workspace, bar.show)(questions)
+        rationales = ask_each(workspace, requests, bar.show)
     return rationales, _keep(workspace, rationales, step, effort)
 
 
@@ -80,7 +83,7 @@ def buy_matched(
 ) -> Taught:
     """Rationales within the entropy arm's budget, and the split that results from them."""
     with measured() as effort, watch_asking(workspace.config.trainer.progress) as bar:
-        ask = make_ask(workspace, bar.show)
+        ask = make_ask(workspace, bar.show, budget.target)
         settled, rationales = match_budget(workspace, scored, split, budget, ask)
     record = _keep(workspace, rationales, step, effort)
     return Taught(split=settled, rationales=rationales, stages=(record,))
@@ -93,7 +96,9 @@ def _keep(
     return record_stage(step, workspace.store.obtain(table), effort)
 
 
-def make_ask(workspace: Workspace, progress: Watcher | None = None) -> Ask:
+def make_ask(
+    workspace: Workspace, progress: Watcher | None = None, target: Target = Target.rationale
+) -> Ask:
     """The teacher as a function from questions to rationales. It leaves the store alone."""
     config = workspace.config
     inputs = partial(
@@ -104,19 +109,35 @@ def make_ask(workspace: Workspace, progress: Watcher | None = None) -> Ask:
         forbidden=special_tokens(workspace.student.tokenizer),
         shots=workspace.questions.shots,
         progress=progress,
-        generate=LocalTeacher(config).generate,
+        generate=LocalTeacher(config, thinks=target is Target.thinking).generate,
+        target=target,
     )
     return lambda questions: write_rationales(inputs(questions=questions))
+
+
+def ask_each(
+    workspace: Workspace, requests: Requests, progress: Watcher | None = None
+) -> list[Rationale]:
+    """What the teacher writes for every request, in order. It leaves the store alone."""
+    asks = [(make_ask(workspace, progress, target), asked) for target, asked in requests]
+    return [row for ask, asked in asks for row in ask(asked)]
 
 
 def refuse_unaskable_teacher(workspace: Workspace) -> None:
     """UserError if a local teacher's chat template refuses its turns."""
     config = workspace.config
-    if config.teacher.kind != "local_model":
+    if not isinstance(config.teacher, LocalModelTeacherConfig):
         return
     question, shots = workspace.questions.train[0], workspace.questions.shots
     prompt = write_prompt(question, config.dataset.prompt, Wanted.rationale, chat=True, shots=shots)
-    render_prompt(prompt, LocalTeacher(config).student.tokenizer)
+    tokenizer = LocalTeacher(config).student.tokenizer
+    render_prompt(prompt, tokenizer)
+    if Target.thinking in taught_classes(config.method):
+        thinking_form_of(prompt, tokenizer, f"teacher.{_name_teacher(config.teacher)}")
+
+
+def _name_teacher(teacher: LocalModelTeacherConfig) -> str:
+    return f"path={teacher.path}" if teacher.path else f"id={teacher.id}"
 
 
 class AskingBar:
@@ -159,10 +180,14 @@ def watch_asking(shown: bool, who: str = "teacher") -> Iterator[AskingBar]:
 
 
 class LocalTeacher:
-    """The model of `teacher=local_model`, loaded when the first reply is due."""
+    """The model of `teacher=local_model`, loaded when the first reply is due.
 
-    def __init__(self, config: RunConfig) -> None:
-        self.config = config
+    If it `thinks`, its replies begin with what it thought, between <think> tags whatever its own
+    marks are.
+    """
+
+    def __init__(self, config: RunConfig, *, thinks: bool = False) -> None:
+        self.config, self.thinks = config, thinks
 
     @property
     def _teacher(self) -> LocalModelTeacherConfig:
@@ -186,14 +211,30 @@ class LocalTeacher:
         """Greedy replies to chat prompts."""
         from caft.models.generation import ReplyRules, generate_replies
 
-        tokenizer = self.student.tokenizer
-        return generate_replies(
-            self._model,
-            tokenizer,
-            [encode_prompt(prompt, tokenizer) for prompt in prompts],
-            ReplyRules(
-                max_new_tokens=self._teacher.max_tokens,
-                end_ids=self.student.end_ids(chat=True),
-                stop_after_marker=False,
-            ),
+        tokenizer, end_ids = self.student.tokenizer, self.student.end_ids(chat=True)
+        asked = [encode_prompt(prompt, tokenizer, thinking=self.thinks) for prompt in prompts]
+        rules = ReplyRules(
+            max_new_tokens=self._teacher.max_tokens, end_ids=end_ids, stop_after_marker=False
         )
+        replies = generate_replies(self._model, tokenizer, asked, rules)
+        if not self.thinks:
+            return replies
+        return [
+            reply._replace(text=tag_thinking(tokenizer, ids, reply.ids, end_ids))
+            for ids, reply in zip(asked, replies, strict=True)
+        ]
+
+
+def tag_thinking(
+    tokenizer: Tokenizer, asked: Sequence[int], written: Sequence[int], end_ids: Sequence[int]
+) -> str:
+    """The reply with its span between <think> tags; an open span stays open."""
+    spoken = written[:-1] if written and written[-1] in end_ids else written
+    # Special tokens are kept: they may be the marks.
+    prompt, text = tokenizer.decode(list(asked)), tokenizer.decode(list(spoken))
+    opened = opens_thinking(prompt)
+    thought, said = find_thinking(text, opened=opened), drop_thinking(text, opened=opened)
+    if said is None:
+        return f"<think>\n{thought or ''}"
+    said = said.strip().removeprefix("<|message|>")
+    return f"<think>\n{thought}\n</think>\n\n{said}" if thought else said

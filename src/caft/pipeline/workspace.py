@@ -96,6 +96,8 @@ class Workspace:
             wanted=Wanted.rationale,
             max_new_tokens=self.config.evaluation.max_new_tokens,
             batch_size=self.config.evaluation.batch_size,
+            thinking=self.config.evaluation.thinking,
+            max_thinking_tokens=self.config.evaluation.max_thinking_tokens,
             trainer=self.config.trainer,
             title="base rationale",
         )

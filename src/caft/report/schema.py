@@ -229,10 +229,17 @@ class TuningPart(TypedDict):
 
 
 class Accuracy(Share):
-    """Accuracy on the test questions in one mode. Unparsable replies count as wrong."""
+    """Accuracy on the test questions in one mode. Unparsable replies count as wrong.
+
+    `thinking_tokens`, which are among the generated ones, are those of thinking spans; the key is
+    there if any were written. `obeyed` is the share of replies that thought, or did not, as the
+    model was asked to; the key is there if it was asked for one or the other.
+    """
 
     unparsable: int
     generated_tokens: int
+    thinking_tokens: NotRequired[int]
+    obeyed: NotRequired[Share]
     by_complexity: dict[str, Share]
     by_subject: dict[str, Share]
 

@@ -15,14 +15,14 @@ from statistics import fmean
 
 from caft.records import Chain
 from caft.text.parsing import last_marker
-from caft.text.thinking import find_marks
+from caft.text.thinking import find_spoken_marks
 
 _ENDS_SENTENCE = re.compile(r"[.!?][\"')\]]*$")
 
 
 def estimate_chain(chain: Chain) -> dict[str, float | None]:
     """Every cot_* estimate; entropies in nats. None if there are no tokens for it."""
-    span = find_reasoning(chain.pieces)
+    span = find_reasoning(chain.pieces, opened=chain.opened)
     entropies, margins = chain.entropies[span], chain.margins[span]
     answer = find_answer_token(chain.pieces, opened=chain.opened)
     sentences = [entropies[start:stop] for start, stop in split_sentences(chain.pieces[span])]
@@ -38,13 +38,13 @@ def estimate_chain(chain: Chain) -> dict[str, float | None]:
     }
 
 
-def find_reasoning(pieces: Sequence[str]) -> slice:
+def find_reasoning(pieces: Sequence[str], *, opened: bool = False) -> slice:
     """The tokens that count: inside the thinking tags, or all where there are none.
 
-    A template may open the span in the prompt, and a reply may be cut before it closes.
+    The prompt may have `opened` the span, and a reply may be cut before it closes.
     """
     text = "".join(pieces)
-    marks = find_marks(text)
+    marks = find_spoken_marks(text, "" if opened else None)
     begins = next((end for _, end, opens in marks if opens), None)
     ends = next((start for start, _, opens in marks if not opens), None)
     first = 0 if begins is None else _token_at(pieces, begins)
@@ -58,7 +58,7 @@ def find_answer_token(pieces: Sequence[str], *, opened: bool = False) -> int | N
     span, a reply that never closes it has none.
     """
     text = "".join(pieces)
-    marks = find_marks(text)
+    marks = find_spoken_marks(text, "" if opened else None)
     closed = [end for _, end, opens in marks if not opens]
     if not closed and (opened or marks):
         return None

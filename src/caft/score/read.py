@@ -14,7 +14,6 @@ from caft.score.prepare import ScoringRow
 from caft.text.answers import answer_labels, gold_label
 from caft.text.config import PromptConfig
 from caft.text.parsing import answers_agree, first_line, parse_answer
-from caft.text.thinking import drop_spans
 from caft.trainers.replies import WrittenReply
 
 
@@ -109,8 +108,8 @@ def read_chain(
     `opened` as in `Chain`: text in the span is not an answer, even if the reply is cut there.
     """
     pieces = token_pieces(reply.ids, tokenizer)
-    spoken = drop_spans("".join(pieces), opened=opened)
-    parsed = parse_answer(spoken or "", answer_labels(question, prompt.option_ids))
+    labels = answer_labels(question, prompt.option_ids)
+    parsed = parse_answer("".join(pieces), labels, opened=opened)
     return Chain(
         question_id=question.id,
         pieces=pieces,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from caft.models.chat_template import has_working_template
+from caft.models.thinking_span import find_opened, refuse_thinking
 from caft.records import AnswerScore, Chain, Judgement, Question
 from caft.score.config import ChainConfig, ModelScoreConfig
 from caft.score.prepare import ScoringRow, prepare_rows
@@ -24,7 +25,6 @@ from caft.teachers.replies import Request, TeacherReply
 from caft.text.config import PromptConfig
 from caft.text.judging import read_judgement, write_judge_prompt
 from caft.text.prompts import Prompt, Wanted
-from caft.text.thinking import opens_thinking
 from caft.trainers.asked import AskedStudent
 from caft.trainers.predicting import Predictor
 from caft.trainers.sources import PREDICTING_SOURCES
@@ -152,8 +152,14 @@ class CotInputs(AskedStudent):
         # A span that the template opens unasked is a chain of thought as good as any.
         return self.encode(Wanted.rationale, thinking=self.config.thinking, closed=False)
 
+    def refuse_mode(self) -> None:
+        """UserError if the model is asked to think and cannot."""
+        if self.config.thinking:
+            refuse_thinking(self.student.tokenizer, "score.chain.thinking", chat=self.chat)
+
     def check(self) -> None:
-        """UserError if a prompt leaves no tokens for a chain; loads no model."""
+        """UserError as `refuse_mode`, or where no tokens are left for a chain; loads no model."""
+        self.refuse_mode()
         lengths = {name: len(ids) for name, ids in self.prompts}
         self.student.refuse_long_prompts(lengths, self.config.max_new_tokens)
 
@@ -176,15 +182,15 @@ def _write_chains(chaining: CotInputs, predictor: Predictor) -> list[Chain]:
 
     tokenizer, config, prompts = chaining.student.tokenizer, chaining.config, chaining.prompts
     # Some templates open the span whether they are asked to or not.
-    opened = {name: opens_thinking(tokenizer.decode(ids)) for name, ids in prompts}
+    opened = find_opened(tokenizer, prompts)
     log.info("writing %d chains of thought", len(prompts))
     ends = chaining.student.end_ids(chat=chaining.chat)
     rules = ReplyRules(
         max_new_tokens=config.max_new_tokens,
         end_ids=ends,
-        # What looks like an answer inside a thinking span does not end the reply.
-        stop_after_marker=not (config.thinking or any(opened.values())),
         with_spread=True,
+        # What looks like an answer inside a thinking span does not end the reply.
+        thinking=chaining.thinking_rules(),
     )
     written = predictor.write(prompts, rules, rows=config.batch_size, title="chains")
     return [

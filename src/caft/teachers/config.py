@@ -81,7 +81,7 @@ class WorkedTeacherConfig(TeacherConfig):
 
 @dataclass(kw_only=True, slots=True)
 class FileTeacherConfig(TeacherConfig):
-    """Existing rationales: JSON lines with `question_id` and `text`.
+    """Existing rationales: JSON lines with `question_id` and `text`, and maybe `reasoning`.
 
     Several rows of one question are its attempts, in the file's order. A row may name its
     `finish_reason`; without one it counts as finished.

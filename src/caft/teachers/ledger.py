@@ -25,6 +25,7 @@ from pathlib import Path
 from caft.errors import UserError
 from caft.teachers.ledger_file import (
     explain_error,
+    knows_reasoning,
     note_count,
     open_ledger,
     read_noted_count,
@@ -80,6 +81,7 @@ class Ledger:
             if not path.exists():
                 refuse_lost_replies(path, noted, 0)
             self._db = open_ledger(path, reads_only=reads_only)
+            self._reasoning = "reasoning" if knows_reasoning(self._db) else "NULL"
             count = self._count_replies()
         refuse_lost_replies(path, noted, count)
         if not reads_only:
@@ -121,14 +123,15 @@ class Ledger:
     def _select(self, keys: Sequence[str]) -> Iterator[tuple[TeacherReply, str]]:
         rows = self._db.execute(
             "SELECT key, text, finish_reason, prompt_tokens, completion_tokens, usd, seconds, "
-            f"usage_estimated, endpoint FROM replies WHERE key IN ({_marks(len(keys))})",
+            f"usage_estimated, endpoint, {self._reasoning} FROM replies "
+            f"WHERE key IN ({_marks(len(keys))})",
             tuple(keys),
         )
-        for key, text, finish, prompt, completion, usd, seconds, estimated, endpoint in rows:
+        for key, text, finish, prompt, completion, usd, seconds, estimated, endpoint, told in rows:
             reply = TeacherReply(
                 key=key, text=text, finish_reason=finish, prompt_tokens=prompt,
                 completion_tokens=completion, usd=usd, seconds=seconds, from_ledger=True,
-                counted=estimated in (_ALL_COUNTED, _PROMPT_ESTIMATED),
+                counted=estimated in (_ALL_COUNTED, _PROMPT_ESTIMATED), reasoning=told,
             )  # fmt: skip
             yield reply, endpoint
 
@@ -230,7 +233,7 @@ class Ledger:
         row = (
             reply.key, self.model, entry.endpoint, entry.attempt, entry.request, reply.text,
             reply.finish_reason, reply.prompt_tokens, reply.completion_tokens,
-            counted, reply.usd, reply.seconds, time.time(),
+            counted, reply.usd, reply.seconds, time.time(), reply.reasoning,
         )  # fmt: skip
         # Not OR IGNORE, which would also drop a row with any other error.
         self._insert("replies", row, "ON CONFLICT (key) DO NOTHING")

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from caft.errors import UserError
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS replies (
     key TEXT PRIMARY KEY, model TEXT NOT NULL, endpoint TEXT NOT NULL, attempt INTEGER NOT NULL,
     request TEXT NOT NULL, text TEXT NOT NULL, finish_reason TEXT NOT NULL,
     prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,
     usage_estimated INTEGER NOT NULL, usd REAL NOT NULL, seconds REAL NOT NULL,
-    arrived REAL NOT NULL
+    arrived REAL NOT NULL, reasoning TEXT
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS replies_by_model ON replies (model, prompt_tokens, completion_tokens);
 CREATE TABLE IF NOT EXISTS claims (
@@ -69,9 +69,26 @@ def open_ledger(path: Path, *, reads_only: bool) -> sqlite3.Connection:
             f"the teacher's ledger {path} was written by a newer CAFT (version {version}, this "
             f"one reads {_VERSION}); update CAFT or give another store.path"
         )
-    if version < _VERSION:
-        database.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT")
+    if version < _VERSION and not (reads_only and version):
+        _bring_up_to_date(database)
     return database
+
+
+def _bring_up_to_date(database: sqlite3.Connection) -> None:
+    """Make the tables, or add what version 1 lacks. Another process may be doing it just now."""
+    database.execute("BEGIN IMMEDIATE")
+    for statement in _SCHEMA.split(";"):
+        database.execute(statement)
+    if not knows_reasoning(database):
+        database.execute("ALTER TABLE replies ADD COLUMN reasoning TEXT")
+    database.execute(f"PRAGMA user_version={_VERSION}")
+    database.execute("COMMIT")
+
+
+def knows_reasoning(database: sqlite3.Connection) -> bool:
+    """Whether the replies have a column for reasoning: version 1, if only read, has none."""
+    columns = database.execute("PRAGMA table_info(replies)").fetchall()
+    return any(name == "reasoning" for _, name, *_ in columns)
 
 
 def _open_to_write(path: Path) -> sqlite3.Connection:

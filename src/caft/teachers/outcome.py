@@ -25,6 +25,7 @@ _AGAIN = (408, 409, 425, 429)
 _BROKE_DOWN = 502
 _LONGEST_FINISH = 40
 _LONGEST_NUMBER = 18
+_REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
 _OTHER_REASONS = (
     "stop_reason", "native_finish_reason", "finishReason", "stopReason", "done_reason",
 )  # fmt: skip
@@ -43,10 +44,14 @@ _STATUS_OF = {word: status for status, words in _STATUS_WORDS.items() for word i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """A reply. Token counts and USD are None if the server reports none."""
+    """A reply. Token counts and USD are None if the server reports none.
+
+    `reasoning` is what the model thought, where the server sends it apart from the text.
+    """
 
     text: str
     finish_reason: str
+    reasoning: str = ""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     usd: float | None = None
@@ -134,13 +139,13 @@ def read_body(raw: bytes, scrub: Scrub, seconds: float) -> Answered | Failed:
         return Failed(reason="reply is not JSON", message=message, maybe_charged=True)
     completion = _table(data)
     choices = completion.get("choices")
-    found: tuple[str, str] | Failed | None = None
+    found: tuple[str, str, str] | Failed | None = None
     if completion.get("error"):
         found = _read_error(completion["error"], scrub)
     elif isinstance(choices, list) and choices and isinstance(choices[0], dict):
         found = _read_choice(choices[0], scrub)
     elif not choices and _is_blocked(completion):
-        found = "", "content_filter"
+        found = "", "content_filter", ""
     elif _find_status(data):
         found = _read_error(data, scrub)
     if found is None:
@@ -152,6 +157,7 @@ def read_body(raw: bytes, scrub: Scrub, seconds: float) -> Answered | Failed:
     return Answered(
         text=scrub(well_formed(found[0])),
         finish_reason=clean_words(scrub(found[1]))[:_LONGEST_FINISH],
+        reasoning=scrub(well_formed(found[2])),
         prompt_tokens=_count(usage.get("prompt_tokens")),
         completion_tokens=_count(usage.get("completion_tokens")),
         usd=_number(usage.get("cost"), 10**6),
@@ -159,8 +165,10 @@ def read_body(raw: bytes, scrub: Scrub, seconds: float) -> Answered | Failed:
     )
 
 
-def _read_choice(choice: Mapping[str, object], scrub: Scrub) -> tuple[str, str] | Failed | None:
-    """Text and finish reason; None if there is no message."""
+def _read_choice(
+    choice: Mapping[str, object], scrub: Scrub
+) -> tuple[str, str, str] | Failed | None:
+    """Text, finish reason and reasoning; None if there is no message."""
     reason = _finish_of(choice)
     if choice.get("error"):
         return _read_error(choice["error"], scrub)
@@ -169,9 +177,12 @@ def _read_choice(choice: Mapping[str, object], scrub: Scrub) -> tuple[str, str] 
     text = _text_in(choice, reason)
     if text is None:
         return None
+    reasoning = _reasoning_in(_table(choice.get("message", choice.get("delta"))))
     refusal = _table(choice.get("message")).get("refusal")
-    # Set if the model declines, whatever the server calls it.
-    return (refusal, "refusal") if refusal and isinstance(refusal, str) else (text, reason)
+    if refusal and isinstance(refusal, str):
+        # Set if the model declines, whatever the server calls it.
+        text, reason = refusal, "refusal"
+    return text, reason, reasoning
 
 
 def _read_error(error: object, scrub: Scrub) -> Failed:
@@ -237,6 +248,23 @@ def _text_of_part(part: object) -> str:
         part = part.get("text") if spoken else None
         part = part.get("value") if isinstance(part, dict) else part
     return part if isinstance(part, str) else ""
+
+
+def _reasoning_in(message: Mapping[str, object]) -> str:
+    """What the model thought: a field of the message, or parts of its content; "" for none."""
+    fields = (message.get(name) for name in _REASONING_FIELDS)
+    told = next((each for each in fields if isinstance(each, str) and each.strip()), "")
+    content = message.get("content")
+    parts = content if isinstance(content, list) and not told else []
+    return told or "".join(map(_reasoning_of_part, parts))
+
+
+def _reasoning_of_part(part: object) -> str:
+    """Such as {"type": "thinking", "thinking": "..."}; Mistral's holds a list of text parts."""
+    if not isinstance(part, dict) or part.get("type") not in ("thinking", "reasoning"):
+        return ""
+    inner = part.get("thinking", part.get("text"))
+    return "".join(map(_text_of_part, inner)) if isinstance(inner, list) else _text_of_part(inner)
 
 
 def _table(value: object) -> Mapping[str, object]:

@@ -64,6 +64,11 @@ _MEANING = {word: finish for finish, words in _WORDS.items() for word in words.s
 WRONG, OVER_BUDGET = "wrong", "over_budget"
 _KEEP_ALL = "teacher.keep=all trains on them anyway, marked"
 _LONGER = "give a larger teacher.max_tokens"
+REASONING_TEACHERS = (
+    "use one that sends it, as the API of DeepSeek, OpenRouter, vLLM (--reasoning-parser) and "
+    "llama.cpp do, or a file with the field reasoning; or train the target rationale"
+)
+"""What helps where a teacher's reasoning is missing."""
 _UNFIT = "read one in rationales.parquet, and use another teacher.model or dataset.prompt wording"
 _ELSE = "read one in rationales.parquet; teacher.keep=all helps where only the answer is wrong"
 _ADVICE = {
@@ -76,6 +81,9 @@ _ADVICE = {
     "control_characters": _UNFIT,
     "special_token": _UNFIT,
     "repeated_loop": _UNFIT,
+    "no_reasoning": f"the method trains the teacher's reasoning: {REASONING_TEACHERS}",
+    "bare_answer": "the teacher wrote no rationale: train the class on answers, or give another "
+    "teacher.model or dataset.prompt.short_rationale",
     "no_reply": "fix the error that the server reports, and run the same command again",
 }
 _FINISH_ADVICE = {

@@ -17,6 +17,7 @@ from caft.teachers.config import (
 from caft.teachers.outcome import Answered
 from caft.teachers.prices import cost_usd, look_up_price, worst_usd
 from caft.teachers.words import well_formed
+from caft.text.thinking import find_thinking
 
 CHARACTERS_A_TOKEN = 4
 
@@ -53,7 +54,8 @@ class TeacherReply:
     """The reply to one request, or in `failure` the reason for having none.
 
     `usd` and `seconds` are its cost when it was bought; `from_ledger` if that was before this run,
-    which pays nothing for it. `counted`: the tokens are the server's own count.
+    which pays nothing for it. `counted`: the tokens are the server's own count. `reasoning` is what
+    the model thought first, None if it is not known to have done so.
     """
 
     key: str
@@ -66,6 +68,7 @@ class TeacherReply:
     from_ledger: bool = False
     counted: bool = True
     failure: str = ""
+    reasoning: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +154,7 @@ def make_entry(
         usd=cost_usd(price, prompt, completion) if answer.usd is None else answer.usd,
         seconds=answer.seconds,
         counted=answer.completion_tokens is not None,
+        reasoning=answer.reasoning or find_thinking(answer.text),
     )
     return LedgerEntry(
         reply=reply,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from caft.dials import CountOrNone, check_dials
+from caft.dials import CountOrNone, Text, check_dials
 from caft.errors import UserError
 
 
@@ -37,6 +37,7 @@ class PromptConfig:
 
     `shots` solved examples precede the question when the base model is scored or evaluated;
     tuned models never see them. `completion_*` are for models without a chat template.
+    `short_rationale` is added to `system_rationale` where a teacher is asked for a short one.
     `*_fallback_*` let the model reply 0 if it is not certain or does not know.
     """
 
@@ -55,6 +56,10 @@ class PromptConfig:
     system_rationale: str = (
         "You answer multiple choice questions about {subject}. Think step by step, then end "
         "with the id of the correct option in double square brackets."
+    )
+    short_rationale: Text = (
+        "Write the shortest solution that is still sufficient to reach the answer: only the steps "
+        "that it needs, without repeating the question."
     )
     system_fallback_certain: str = (
         "You answer multiple choice questions about {subject}. Reply with the id of the correct "

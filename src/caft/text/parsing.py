@@ -28,13 +28,14 @@ class Marker:
     content: str
 
 
-def parse_answer(reply: str, allowed: Sequence[str]) -> str | None:
+def parse_answer(reply: str, allowed: Sequence[str], *, opened: bool = False) -> str | None:
     """The answer in the reply's last marker; None if it cannot be read.
 
     The answer is a member of `allowed`. If `allowed` is empty (free text), it is the marker's
-    content without its wrapping. Thinking spans and quoted lines ("> ...") do not count.
+    content without its wrapping. Thinking spans and quoted lines ("> ...") do not count; `opened`
+    says that the prompt has opened a span already.
     """
-    marker = last_marker(drop_thinking(reply) or "")
+    marker = last_marker(drop_thinking(reply, opened=opened) or "")
     return read_marker(marker, allowed) if marker else None
 
 

@@ -20,6 +20,7 @@ from caft.text.config import PromptConfig, SystemTurn
 class Wanted(Enum):
     """What a prompt asks for: the bare answer, the paper's [[id]], or a solution that ends in it.
 
+    Only a teacher is asked for a short one: nobody knows a test question's class.
     The two fallbacks ask for the bare answer, or for `DECLINED` where the model is not certain
     or does not know: the paper has both.
     """
@@ -27,6 +28,7 @@ class Wanted(Enum):
     answer = "answer"
     bracketed = "bracketed"
     rationale = "rationale"
+    short_rationale = "short_rationale"
     fallback_certain = "fallback_certain"
     fallback_known = "fallback_known"
 
@@ -118,7 +120,7 @@ def _chat_turns(
     for shot, reply in solved:
         turns += [Message("user", _fill(config.user, shot, config)), Message("assistant", reply)]
     turns.append(Message("user", _fill(config.user, question, config)))
-    system = _fill(getattr(config, f"system_{wanted.value}"), question, config)
+    system = _fill(_instruction(wanted, config), question, config)
     if not system:
         return tuple(turns)
     if config.system_turn is SystemTurn.separate:
@@ -126,8 +128,15 @@ def _chat_turns(
     return (Message("user", f"{system}\n\n{turns[0].content}"), *turns[1:])
 
 
+def _instruction(wanted: Wanted, config: PromptConfig) -> str:
+    if wanted is Wanted.short_rationale:
+        return f"{config.system_rationale} {config.short_rationale}".strip()
+    return str(getattr(config, f"system_{wanted.value}"))
+
+
 def _completion(question: Question, config: PromptConfig, wanted: Wanted) -> str:
-    return _fill(getattr(config, f"completion_{wanted.value}"), question, config).rstrip()
+    asked = Wanted.rationale if wanted is Wanted.short_rationale else wanted
+    return _fill(getattr(config, f"completion_{asked.value}"), question, config).rstrip()
 
 
 def _fill(template: str, question: Question, config: PromptConfig) -> str:

@@ -7,46 +7,82 @@ A tag is recognised by the word in it, not by a list of models: <think>, [THINK]
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from typing import NamedTuple
 
 _WORD = r"(?:think|thought|reason|scratchpad|reflect)"
 # Tags that open nothing: </think>, <|END_THINKING|>, <|think_end|>, <no_think>.
 _CLOSES = re.compile(r"^/|(?:^|[^a-z])(?:end|close|stop|no|off)(?:[^a-z]|$)|^end|^no", re.I)
 _TAG = re.compile(
-    rf"(?P<left><[|\uff5c]?|\u25c1)(?P<body>/?[\w:.\u2581-]*{_WORD}[\w:.\u2581-]*)"
+    rf"(?P<left><[|\uff5c]?|\u25c1)(?P<body>/?[\w:.\u2581-]{{0,40}}{_WORD}[\w:.\u2581-]{{0,40}})"
     r"(?P<right>[|\uff5c]?>|\u25b7)",
     re.IGNORECASE,
 )
 # Only in capitals and single brackets: an answer is in brackets, too.
 _BRACKETS = re.compile(
-    r"(?<!\[)(?P<left>\[)(?P<body>/?[A-Z_]*(?:THINK|THOUGHT|REASON)[A-Z_]*)(?P<right>\])(?!\])"
+    r"(?<!\[)(?P<left>\[)(?P<body>/?[A-Z_]{0,40}(?:THINK|THOUGHT|REASON)[A-Z_]{0,40})"
+    r"(?P<right>\])(?!\])"
 )
 _CHANNEL_OPENS = re.compile(r"<\|channel\|>\s*(?:analysis|commentary)|<\|channel>\s*thought")
 _CHANNEL_CLOSES = re.compile(r"<\|channel\|>\s*final|<\|end\|>|<channel\|>")
 _PAIRS = (("start", "end"), ("begin", "end"), ("open", "close"))
-# The few tags that grading recognises. Mistral writes [THINK]; in small letters it may be a word.
-_GRADED_TAG = re.compile(r"<(/?)think(?:ing)?>|(?-i:\[(/?)THINK\])", re.IGNORECASE)
+_SWITCH = re.compile(r"[^a-z](?:no|off)[^a-z]", re.IGNORECASE)  # <|no_think|> ends no span
+# In a reply: <think>, <thinking>, [THINK], and whatever nobody writes as text, such as <seed:think>
+# and <|begin_of_thought|>. [REASON] and <reasoning> may be the reply's own headings.
+_SURELY = re.compile(
+    r"</?(?:\w+[_:])?think(?:ing)?>|(?-i:\[/?THINK\])|[<\u25c1].*[|\uff5c\u25b7].*",
+    re.IGNORECASE,
+)
 
-Mark = tuple[int, int, bool]
-"""Start and end of a mark in its text, and whether it opens a span."""
+
+class Mark(NamedTuple):
+    """Start and end of a mark in its text, and whether it opens a span."""
+
+    start: int
+    end: int
+    opens: bool
 
 
 def find_marks(text: str) -> list[Mark]:
-    """Every mark, in order."""
+    """Every mark that any template may write, in order."""
     tags = [
-        (*tag.span(), not _CLOSES.search(tag["body"]))
+        Mark(*tag.span(), not _CLOSES.search(tag["body"]))
         for kind in (_TAG, _BRACKETS)
         for tag in kind.finditer(text)
     ]
-    opened = [(*mark.span(), True) for mark in _CHANNEL_OPENS.finditer(text)]
-    closed = [(*mark.span(), False) for mark in _CHANNEL_CLOSES.finditer(text)]
+    opened = [Mark(*mark.span(), True) for mark in _CHANNEL_OPENS.finditer(text)]
+    closed = [Mark(*mark.span(), False) for mark in _CHANNEL_CLOSES.finditer(text)]
     return sorted([*tags, *opened, *closed])
+
+
+def find_spoken_marks(reply: str, open_mark: str | None = None) -> list[Mark]:
+    """The marks that count in a reply: grading, chains and generation go by these.
+
+    `open_mark` is the mark of the span that is open before the reply; None if there is none, and
+    "" if it is not known, so that any mark may close it.
+    """
+    kept = []
+    for mark in find_marks(reply):
+        text = reply[mark.start : mark.end]
+        if _counts(text, mark.opens, open_mark):
+            kept.append(mark)
+            open_mark = text if mark.opens else None
+    return kept
+
+
+def _counts(text: str, opens: bool, open_mark: str | None) -> bool:
+    if _SWITCH.search(text):
+        return False
+    if opens:
+        return bool(_SURELY.fullmatch(text)) or bool(_CHANNEL_OPENS.fullmatch(text))
+    if _CHANNEL_CLOSES.fullmatch(text):  # <|end|> also ends the turns of models without channels
+        return open_mark == "" or bool(open_mark and _CHANNEL_OPENS.fullmatch(open_mark))
+    return open_mark == "" or bool(_SURELY.fullmatch(text))
 
 
 def find_open_mark(text: str) -> str | None:
     """The mark of a span that `text` opens and does not close, if there is one."""
-    start, end, opens = (find_marks(text) or [(0, 0, False)])[-1]
-    return text[start:end] if opens else None
+    last = (find_marks(text) or [Mark(0, 0, False)])[-1]
+    return text[last.start : last.end] if last.opens else None
 
 
 def opens_thinking(prompt: str) -> bool:
@@ -54,34 +90,35 @@ def opens_thinking(prompt: str) -> bool:
 
     Marks before its end belong to the question's text.
     """
-    _, end, opens = (find_marks(prompt) or [(0, 0, False)])[-1]
-    return opens and not prompt[end:].replace("<|message|>", "").strip()
+    last = (find_marks(prompt) or [Mark(0, 0, False)])[-1]
+    return last.opens and not prompt[last.end :].replace("<|message|>", "").strip()
 
 
-def drop_spans(reply: str, *, opened: bool) -> str | None:
+def drop_thinking(reply: str, *, opened: bool = False) -> str | None:
     """A reply without its thinking spans; None if the last one is never closed.
 
     `opened`: the prompt has opened a span already.
     """
-    return _text_outside(reply, find_marks(reply), opened=opened)
-
-
-def drop_thinking(reply: str) -> str | None:
-    """As `drop_spans`, but by the tags <think>, <thinking> and [THINK] alone: grading uses this."""
-    tags = _GRADED_TAG.finditer(reply)
-    marks = [(*tag.span(), not (tag.group(1) or tag.group(2))) for tag in tags]
-    return _text_outside(reply, marks, opened=False)
-
-
-def _text_outside(reply: str, marks: Iterable[Mark], *, opened: bool) -> str | None:
     kept, position = [], 0
-    for start, end, opens in marks:
+    for start, end, opens in find_spoken_marks(reply, "" if opened else None):
         if opens and not opened:
             kept.append(reply[position:start])
         elif not opens and not opened:
             kept = []  # a chat template may open the span: it began before the reply
         opened, position = opens, end
     return None if opened else "".join(kept) + reply[position:]
+
+
+def find_thinking(reply: str, *, opened: bool = False) -> str | None:
+    """What `drop_thinking` drops, without its marks; None if nothing is left of it."""
+    kept, position = [], 0
+    for start, end, opens in find_spoken_marks(reply, "" if opened else None):
+        if opened or not opens:
+            kept.append(reply[position:start].removeprefix("<|message|>").strip())
+        opened, position = opens, end
+    if opened:
+        kept.append(reply[position:].removeprefix("<|message|>").strip())
+    return "\n\n".join(filter(None, kept)) or None
 
 
 def closing_marks(opened: str) -> tuple[str, ...]:

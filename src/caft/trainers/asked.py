@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from caft.models.encoding import encode_prompt, uses_chat_template
 from caft.models.student import Student
@@ -14,6 +14,9 @@ from caft.text.config import PromptConfig
 from caft.text.prompts import Wanted, write_prompt
 from caft.trainers.config import TrainerConfig
 from caft.trainers.predicting import JOURNALS
+
+if TYPE_CHECKING:
+    from caft.models.thinking_cap import ThinkingRules
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,15 @@ class AskedStudent:
     def chat(self) -> bool:
         """Whether prompts take the chat template; UserError where one is wanted and missing."""
         return uses_chat_template(self.prompt.style, self.student.tokenizer)
+
+    def refuse_mode(self) -> None:
+        """UserError if the model is asked to think and cannot; stages that never ask do nothing."""
+
+    def thinking_rules(self, max_tokens: int | None = None) -> ThinkingRules | None:
+        """How thinking spans of replies are read and capped; None if prompts never have one."""
+        from caft.models.thinking_cap import thinking_rules
+
+        return thinking_rules(self.student.tokenizer, max_tokens) if self.chat else None
 
     def encode(
         self, wanted: Wanted, *, thinking: bool = False, closed: bool = True

@@ -35,7 +35,8 @@ class WrittenReply(NamedTuple):
     """A greedy reply: its text and how many tokens it took, the end token included.
 
     If the spread was requested, also the tokens one by one, each with its distribution's entropy
-    (nats), top-1 probability and top-2 margin. Lightning refuses frozen dataclasses here.
+    (nats), top-1 probability and top-2 margin. `thinking_tokens` are those of thinking spans.
+    Lightning refuses frozen dataclasses here.
     """
 
     question_id: str
@@ -45,6 +46,7 @@ class WrittenReply(NamedTuple):
     entropies: list[float]
     top1: list[float]
     margins: list[float]
+    thinking_tokens: int = 0
 
 
 class ReplyModule(LightningModule):  # type: ignore[misc]
@@ -96,7 +98,7 @@ class ReplyModule(LightningModule):  # type: ignore[misc]
                     longest = max(left, key=lambda name: len(left[name]))
                     raise UserError(
                         f"out of memory while question {longest} alone is replied to in at most "
-                        f"{self.rules.max_new_tokens} tokens; lower evaluation.max_new_tokens or "
+                        f"{self.rules.most_tokens} tokens; lower evaluation.max_new_tokens or "
                         "score.chain.max_new_tokens, or use model.dtype=bfloat16 or a smaller model"
                     ) from error
             if left:
@@ -126,6 +128,7 @@ class ReplyModule(LightningModule):  # type: ignore[misc]
                 [each.entropy for each in reply.spread],
                 [each.top1 for each in reply.spread],
                 [each.margin for each in reply.spread],
+                reply.thinking_tokens,
             )
 
 

@@ -26,7 +26,8 @@ from caft.records import Target
 class StageConfig:
     """One tuning stage: which target each class gets, and for how many epochs.
 
-    A class that is not named is not in the stage.
+    A class that is not named is not in the stage. Targets are answer, rationale, short_rationale
+    and thinking (a teacher's reasoning as the student's thinking span, and its reply behind it).
     """
 
     targets: dict[str, Target] = field(default_factory=dict)

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from caft.errors import UserError
-from caft.models.encoding import encode_answer_prompt, encode_reply
+from caft.models.encoding import encode_answer_prompt, encode_reply, encode_thinking
 from caft.protocols import Tokenizer
 from caft.records import Example, Question, Rationale, Target
-from caft.teachers.refusals import advise, count_reasons, list_reasons
+from caft.teachers.refusals import REASONING_TEACHERS, advise, count_reasons, list_reasons
 from caft.text.answers import answer_labels, gold_label
 from caft.text.config import PromptConfig
 from caft.text.prompts import Wanted, bracketed, write_prompt
 from caft.tune.config import AnswerTarget, Overlong, StageConfig
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingPair:
-    """One row to be trained, before it is tokenised; `rationale` is empty for a bare answer."""
+    """One row to be trained, before it is tokenised; `rationale` is empty for a bare answer.
+
+    `reasoning` is what the student is to think before it writes the rationale.
+    """
 
     question: Question
     target: Target
     complexity: str
     rationale: str = ""
+    reasoning: str = ""
 
 
 def choose_pairs(
@@ -34,19 +41,31 @@ def choose_pairs(
 ) -> list[TrainingPair]:
     """The rows of one stage, in the order of the questions.
 
-    A question whose rationale was refused or is missing is left out. UserError if a class that the
-    stage names has no row left.
+    A question whose rationale was refused or is missing is left out, and with the target `thinking`
+    one whose teacher shows no reasoning. UserError if a class that the stage names has no row left.
     """
-    texts = {item.question_id: item.text for item in rationales if item.accepted}
-    pairs = []
+    written = {_asked(item.target, item.question_id): item for item in rationales if item.accepted}
+    pairs, silent = [], 0
     for question in questions:
-        target = stage.targets.get(complexity_of[question.id])
-        if target is None or (target is Target.rationale and question.id not in texts):
-            continue
-        text = texts[question.id] if target is Target.rationale else ""
-        pairs.append(TrainingPair(question, target, complexity_of[question.id], text))
+        name = complexity_of[question.id]
+        target = stage.targets.get(name)
+        if target is None or not target.taught:
+            pairs += [TrainingPair(question, target, name)] if target else []
+        elif item := written.get(_asked(target, question.id)):
+            reasoning = (item.reasoning or "") if target is Target.thinking else ""
+            if target is Target.thinking and not reasoning:
+                silent += 1
+                continue
+            pairs.append(TrainingPair(question, target, name, item.text, reasoning))
     _refuse_empty_classes(pairs, complexity_of, rationales, stage)
+    if silent:
+        log.warning("%d rationales have no reasoning, and are not trained as thinking", silent)
     return pairs
+
+
+def _asked(target: Target, question_id: str) -> tuple[bool, str]:
+    """A teacher has two prompts: what it thinks comes with the rationale."""
+    return target is Target.short_rationale, question_id
 
 
 def _refuse_empty_classes(
@@ -58,18 +77,26 @@ def _refuse_empty_classes(
     present = {pair.complexity for pair in pairs}
     for name, target in stage.targets.items():
         if name not in present:
-            taught = name in complexity_of.values() and target is Target.rationale
-            own = [row for row in rationales if complexity_of.get(row.question_id) == name]
+            taught = name in complexity_of.values() and target.taught
+            own = [
+                row
+                for row in rationales
+                if complexity_of.get(row.question_id) == name
+                and _asked(row.target, "") == _asked(target, "")
+            ]
             reason = (
-                f"no accepted rationale is left for it{_explain_refusals(own)}"
+                f"no accepted rationale is left for it{_explain_refusals(own, target)}"
                 if taught
                 else "no training question is in it; move the split's cut points"
             )
-            raise UserError(f"the method trains the class {name} on {target.name}s, but {reason}")
+            what = "thinking" if target is Target.thinking else f"{target.name}s"
+            raise UserError(f"the method trains the class {name} on {what}, but {reason}")
 
 
-def _explain_refusals(rationales: Sequence[Rationale]) -> str:
+def _explain_refusals(rationales: Sequence[Rationale], target: Target) -> str:
     counts = count_reasons(rationales)
+    if target is Target.thinking and any(row.accepted for row in rationales):
+        return f" with the teacher's reasoning: {REASONING_TEACHERS}"
     return f" ({list_reasons(counts)}): {advise(next(iter(counts)))}" if counts else ""
 
 
@@ -85,13 +112,16 @@ def encode_pair(
     """The row's tokens; the completion ends in the end-of-turn token, which is trained."""
     question, wanted = pair.question, wanted_of(pair.target, answer_target)
     prompt = write_prompt(question, config, wanted, chat=chat)
+    reply_ids: tuple[int, ...]
     gold = gold_label(question, config.option_ids)
     labels = answer_labels(question, config.option_ids)
     if wanted is Wanted.answer and labels:
         # The very position that was scored: see encode_answer_prompt on spaces and digits.
         encoded = encode_answer_prompt(prompt, tokenizer, labels, listed=bool(question.options))
         prompt_ids = encoded.prompt_ids
-        reply_ids: tuple[int, ...] = (encoded.label_ids[labels.index(gold)],)
+        reply_ids = (encoded.label_ids[labels.index(gold)],)
+    elif pair.target is Target.thinking:
+        prompt_ids, reply_ids = encode_thinking(prompt, pair.reasoning, pair.rationale, tokenizer)
     else:
         replies = {
             Wanted.answer: gold,
@@ -109,8 +139,8 @@ def encode_pair(
 
 
 def wanted_of(target: Target, answer_target: AnswerTarget) -> Wanted:
-    """The form of reply that a prompt requests for a target."""
-    if target is Target.rationale:
+    """The form of reply that a student's prompt requests for a target."""
+    if target.taught:
         return Wanted.rationale
     return Wanted.answer if answer_target is AnswerTarget.bare else Wanted.bracketed
 

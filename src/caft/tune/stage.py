@@ -90,7 +90,10 @@ class TuneInputs:
     def key(self) -> dict[str, object]:
         """For the store; shots are not in it, since tuned models never see them."""
         # Not the class's name: a cut that moves no row to another target changes no weight.
-        pairs = [(pair.question, pair.target, pair.rationale) for pair in self.pairs]
+        pairs = [
+            (pair.question, pair.target, pair.rationale, *filter(None, [pair.reasoning]))
+            for pair in self.pairs
+        ]
         return {
             "student": self.student.key,
             "pairs": digest(pairs),
@@ -204,18 +207,24 @@ def log_row(logger: RunLogger, stage: int, row: Row) -> None:
 
 def _count(rows: TrainingRows, epochs: int, trained: Trained) -> TuningNumbers:
     examples = rows.examples
-    rationales = [row for row in examples if row.target is Target.rationale]
+    taught = [row for row in examples if row.target.taught]
     return TuningNumbers(
         examples=len(examples),
         dropped=rows.dropped,
         epochs=epochs,
         prompt_tokens=sum(len(row.prompt_ids) for row in examples),
         trained_tokens=sum(len(row.completion_ids) for row in examples),
-        rationale_tokens={row.question_id: len(row.completion_ids) for row in rationales},
+        rationale_tokens={_name_text(row): len(row.completion_ids) for row in taught},
         parameters=trained.parameters,
         trainable_parameters=trained.trainable_parameters,
         curve=trained.curve,
     )
+
+
+def _name_text(row: Example) -> str:
+    """One name for one text of a teacher, whichever stages train it."""
+    kind = "" if row.target is Target.rationale else f"{row.target.name} of "
+    return f"{kind}{row.question_id}"
 
 
 def encode_rows(tuning: TuneInputs) -> TrainingRows:
@@ -257,10 +266,20 @@ def _validation_set(tuning: TuneInputs) -> ValidationSet:
         (question, wanted_of(target, config.answer_target))
         for question, target in tuning.validation.questions
     ]
+    thinking = {
+        question.id for question, target in tuning.validation.questions if target is Target.thinking
+    }
     chosen = choose_asked(questions, tuning.prompt, config.validation_replies)
     return ValidationSet(
         asked=tuple(
-            ask(question, wanted, tuning.prompt, tokenizer, chat=chat)
+            ask(
+                question,
+                wanted,
+                tuning.prompt,
+                tokenizer,
+                chat=chat,
+                thinking=question.id in thinking,
+            )
             for question, wanted in chosen
         ),
         prompt=tuning.prompt,

@@ -15,6 +15,8 @@ from caft.kernels.packed_attention import packed_attention
 from caft.kernels.packing import pack_rows, packed_logits, plan_packs
 from caft.models.encoding import encode_answer_prompt, encode_prompt
 from caft.models.generation import ReplyRules, generate_replies
+from caft.models.thinking_cap import thinking_rules
+from caft.models.thinking_span import ends_open
 from caft.protocols import CausalLM, Tokenizer
 from caft.records import Question
 from caft.signals import end_if_asked
@@ -28,12 +30,17 @@ _REPLIES_AT_ONCE = 64
 
 @dataclass(frozen=True, slots=True)
 class AskedQuestion:
-    """A validation question as tokens. `gold_token` is None if the reply is written out."""
+    """A validation question as tokens. `gold_token` is None if the reply is written out.
+
+    With `thinking` the model thinks first; `opened` says that its prompt opens the span.
+    """
 
     question: Question
     wanted: Wanted
     prompt_ids: tuple[int, ...]
     gold_token: int | None
+    thinking: bool = False
+    opened: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +55,21 @@ class ValidationSet:
 
 
 def ask(
-    question: Question, wanted: Wanted, config: PromptConfig, tokenizer: Tokenizer, *, chat: bool
+    question: Question,
+    wanted: Wanted,
+    config: PromptConfig,
+    tokenizer: Tokenizer,
+    *,
+    chat: bool,
+    thinking: bool = False,
 ) -> AskedQuestion:
     """The prompt of evaluation, without shots: tuned models never see them."""
     prompt = write_prompt(question, config, wanted, chat=chat)
     labels = answer_labels(question, config.option_ids)
     if wanted is not Wanted.answer or not labels:
-        return AskedQuestion(question, wanted, encode_prompt(prompt, tokenizer), None)
+        prompt_ids = encode_prompt(prompt, tokenizer, thinking=thinking)
+        opened = thinking and ends_open(tokenizer, prompt_ids)
+        return AskedQuestion(question, wanted, prompt_ids, None, thinking, opened)
     encoded = encode_answer_prompt(prompt, tokenizer, labels, listed=bool(question.options))
     gold = encoded.label_ids[labels.index(gold_label(question, config.option_ids))]
     return AskedQuestion(question, wanted, encoded.prompt_ids, gold)
@@ -107,13 +122,18 @@ def _count_written(
     model: CausalLM, tokenizer: Tokenizer, asked: Sequence[AskedQuestion], validation: ValidationSet
 ) -> int:
     right = 0
-    for bare in (True, False):
-        group = [item for item in asked if (item.wanted is Wanted.answer) is bare]
+    for bare, thinking in ((True, False), (False, False), (False, True)):
+        group = [
+            item
+            for item in asked
+            if (item.wanted is Wanted.answer) is bare and item.thinking is thinking
+        ]
         rules = ReplyRules(
             max_new_tokens=validation.max_new_tokens,
             end_ids=validation.end_ids,
             stop_after_marker=not bare,
             stop_after_line=bare,
+            thinking=thinking_rules(tokenizer) if thinking else None,
         )
         replies = generate_replies(
             model,
@@ -136,5 +156,6 @@ def is_right(item: AskedQuestion, reply: str, prompt: PromptConfig) -> bool:
     if item.wanted is Wanted.answer:
         answer = first_line(reply)
     else:
-        answer = parse_answer(reply, answer_labels(item.question, prompt.option_ids))
+        labels = answer_labels(item.question, prompt.option_ids)
+        answer = parse_answer(reply, labels, opened=item.opened)
     return answers_agree(answer or None, gold_label(item.question, prompt.option_ids))

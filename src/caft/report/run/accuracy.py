@@ -24,8 +24,12 @@ def summarise_accuracy(
         by_class[complexity_of[item.question_id]].append(item.correct)
         by_subject[subject_of[item.question_id]].append(item.correct)
     subjects = sorted(by_subject.keys() - {""})
-    return {
-        **share_true([item.correct for item in predictions], confidence),
+    right = share_true([item.correct for item in predictions], confidence)
+    part: Accuracy = {
+        "value": right["value"],
+        "low": right["low"],
+        "high": right["high"],
+        "n": right["n"],
         "unparsable": sum(item.parsed is None for item in predictions),
         "generated_tokens": sum(item.generated_tokens for item in predictions),
         "by_complexity": {
@@ -33,6 +37,11 @@ def summarise_accuracy(
         },
         "by_subject": {name: share_true(by_subject[name], confidence) for name in subjects},
     }
+    if thinking := sum(item.thinking_tokens for item in predictions):
+        part["thinking_tokens"] = thinking
+    if obeyed := [item.obeyed for item in predictions if item.obeyed is not None]:
+        part["obeyed"] = share_true(obeyed, confidence)
+    return part
 
 
 def share_true(flags: Sequence[bool], confidence: float) -> Share:

@@ -47,7 +47,11 @@ def read_run(folder: Path) -> FinishedRun:
     replies = folder / "predictions.parquet"
     predictions: dict[tuple[str, Mode], list[Prediction]] = defaultdict(list)
     for row in read_rows(replies) if replies.exists() else ():
-        prediction = Prediction(**{name: row[name] for name in _REPLY})
+        known = {name: row[name] for name in _REPLY}
+        # Runs of earlier versions have no such columns.
+        prediction = Prediction(
+            **known, thinking_tokens=row.get("thinking_tokens", 0), obeyed=row.get("obeyed")
+        )
         predictions[row["model"], Mode[row["mode"]]].append(prediction)
     tables = ReportTables(
         questions={

@@ -19,6 +19,7 @@ from caft.report.run.class_rows import list_class_rows, training_scores
 from caft.report.run.estimator_rows import list_area_rows, list_differences, list_facts
 from caft.report.run.question_rows import list_question_rows
 from caft.report.run.rationales import describe_teaching
+from caft.report.run.thinking import find_thinking
 from caft.report.schema import (
     MODELS,
     AccuracyPart,
@@ -79,6 +80,7 @@ def render_report(
         "best": {model: best_mode(accuracy, model) for model in MODELS},
         "classes": list_class_rows(split, summary["method"], tables, confidence) if split else [],
         "subjects": _list_subjects(accuracy),
+        "thinking": find_thinking(accuracy),
         "teaching": describe_teaching(tables, classes),
         "questions": rows,
         "packed_questions": packed,

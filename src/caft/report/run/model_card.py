@@ -21,6 +21,7 @@ _ASKED = {
     "answer": "the bare answer",
     "bracketed": "the answer in brackets",
     "rationale": "a rationale",
+    "thinking": "a thinking span, and a rationale behind it",
 }
 
 

@@ -1,0 +1,42 @@
+"""What thinking cost at test time, and whether the models thought as they were asked to. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from caft.report.comparison import results_by_mode
+from caft.report.schema import MODELS, AccuracyPart
+from caft.report.wording import percent_between
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """Which columns a table needs: of the tokens of thinking spans, of obedience."""
+
+    tokens: bool
+    asked: bool
+
+
+def find_thinking(accuracy: AccuracyPart | None) -> Thinking:
+    """Whether any model wrote a span in any mode, and whether any was asked to or not to."""
+    results = [result for model in MODELS for result in results_by_mode(accuracy, model).values()]
+    return Thinking(
+        tokens=any("thinking_tokens" in result for result in results),
+        asked=any("obeyed" in result for result in results),
+    )
+
+
+def list_thinking(accuracy: AccuracyPart) -> Iterator[str]:
+    """A line for every model that thinks in rationale mode, or was asked to or not to."""
+    for model in MODELS:
+        result = results_by_mode(accuracy, model).get("rationale")
+        if not result or not ("thinking_tokens" in result or "obeyed" in result):
+            continue
+        spent, thought = result["generated_tokens"], result.get("thinking_tokens", 0)
+        line = (
+            f"{model}: {thought / result['n']:,.1f} thinking and "
+            f"{(spent - thought) / result['n']:,.1f} other tokens a rationale"
+        )
+        obeyed = result.get("obeyed")
+        yield f"{line}; mode obeyed in {percent_between(obeyed)}" if obeyed else line
