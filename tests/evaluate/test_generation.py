@@ -23,7 +23,7 @@ from caft.models.generation import (
 )
 from caft.trainers.build import build_trainer
 from caft.trainers.config import TrainerConfig
-from caft.trainers.replies import ReplyModule, plan_replies
+from caft.trainers.replies import ReplyModule, ReplyName, plan_replies
 from numerics import DTYPES, assert_greedy, in_float64
 
 TOKENS = ("<pad>", "<end>", "<stop>", "a", "b", "c", "[[", "]]", "A", " ", "d", "e", "f", "g")
@@ -235,7 +235,9 @@ def test_a_tokenizer_whose_padding_is_its_end_token_counts_the_same(tokenizer):
 def test_replies_come_through_lightning_by_question_whatever_their_length(tokenizer, tmp_path):
     model, prompts = in_float64(make_model()), {f"q{k}": p for k, p in enumerate(many_prompts(11))}
     rules = ReplyRules(max_new_tokens=12, end_ids=(1, 2, 6))
-    batches: Any = plan_replies([(name, tuple(row)) for name, row in prompts.items()], 16)
+    batches: Any = plan_replies(
+        [(ReplyName(name), tuple(row)) for name, row in prompts.items()], 16
+    )
     assert [len(batch.question_ids) for batch in batches] == [2, 2, 2, 2, 2, 1]
     module = ReplyModule(model, tokenizer, rules, rows=3)
     trainer = build_trainer(TrainerConfig(accelerator="cpu", progress=False), folder=tmp_path)
@@ -272,7 +274,7 @@ def test_logits_that_are_no_numbers_name_the_question(tokenizer):
         write(model, tokenizer, [ids("d"), ids("a")], names=("q0", "q1"))
 
 
-PROMPTS = {name: (token,) for token, name in enumerate("vwxyz", start=3)}
+PROMPTS = {ReplyName(name): (token,) for token, name in enumerate("vwxyz", start=3)}
 LIMIT_4 = ReplyRules(max_new_tokens=4, end_ids=(1, 2))
 
 

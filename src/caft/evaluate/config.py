@@ -8,6 +8,7 @@ from typing import Annotated
 
 from caft.dials import Count, Range, check_dials
 from caft.errors import UserError
+from caft.models.sampling import SamplingConfig
 from caft.records import Mode
 
 
@@ -27,13 +28,14 @@ class EvaluationConfig:
     """`max_new_tokens` bounds a rationale; a reply that is cut there counts as wrong.
 
     `batch_size` replies are written at once, which changes their logits by rounding alone
-    (docs/decisions/0033-what-rounding-moves.md).
+    (docs/decisions/0033-what-rounding-moves.md). `sampling` is how written replies are decoded.
     """
 
     modes: list[Mode] = field(default_factory=lambda: [Mode.answer, Mode.rationale, Mode.routed])
     routed_by: RoutedBy = RoutedBy.base
     max_new_tokens: Count = 1024
     batch_size: Count = 128
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
     confidence: Annotated[float, Range(0.5, 0.9999)] = 0.95
 
     def __post_init__(self) -> None:

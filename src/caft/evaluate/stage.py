@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from caft.evaluate.predictions import read_reply
+from caft.models.sampling import GREEDY, Sampling
 from caft.records import Prediction
 from caft.store import StageKind, read_table, source_digest, write_table
 from caft.text.prompts import Wanted
@@ -23,11 +24,12 @@ _TABLE = "predictions.parquet"
 
 @dataclass(frozen=True, kw_only=True)
 class ReplyInputs(AskedStudent):
-    """Greedy replies to every question. `wanted` is a rationale, or the bracketed answer."""
+    """A reply to every question. `wanted` is a rationale, or the bracketed answer."""
 
     wanted: Wanted
     max_new_tokens: int
     batch_size: int
+    sampling: Sampling = GREEDY
     title: str = "replies"
 
     kind: ClassVar[StageKind] = StageKind.evaluate
@@ -37,6 +39,7 @@ class ReplyInputs(AskedStudent):
         """For the store; greedy replies draw on no seed."""
         return {
             **self.asked_key,
+            **({"sampling": self.sampling} if self.sampling.draws else {}),
             "wanted": self.wanted,
             "max_new_tokens": self.max_new_tokens,
             "batch_size": self.batch_size,
@@ -60,7 +63,9 @@ class ReplyInputs(AskedStudent):
         self.check()
         log.info("%s: %d questions", self.title, len(self.prompts))
         rules = ReplyRules(
-            max_new_tokens=self.max_new_tokens, end_ids=self.student.end_ids(chat=self.chat)
+            max_new_tokens=self.max_new_tokens,
+            end_ids=self.student.end_ids(chat=self.chat),
+            sampling=self.sampling,
         )
         predictor = Predictor(self.student, self.trainer, folder)
         written = predictor.write(self.prompts, rules, rows=self.batch_size, title=self.title)

@@ -1,4 +1,4 @@
-"""Greedy replies, many at once; where one ends, the next prompt takes its row."""
+"""Written replies, many at once; where one ends, the next prompt takes its row."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from caft.kernels.packing import Pack, compute_prefix, pack_rows, packed_logits
 from caft.kernels.shared_prefixes import common_prefix
 from caft.models.config import tokens_of_a_pass
 from caft.models.estimates import entropy_of
+from caft.models.sampling import GREEDY, Draw, Sampling, draw_tokens
 from caft.protocols import CausalLM, Tokenizer
 from caft.signals import end_if_asked
 from caft.text.parsing import last_marker
@@ -61,7 +62,8 @@ class ReplyRules:
     """When a reply ends, and what is kept of it.
 
     It ends with one of `end_ids`, after its first closed marker (`stop_after_marker`), behind its
-    first line that is not blank (`stop_after_line`), or at `max_new_tokens`.
+    first line that is not blank (`stop_after_line`), or at `max_new_tokens`. `sampling` says how a
+    token is chosen; the spread is that of the model's own distribution, whatever is drawn from.
     """
 
     max_new_tokens: int
@@ -69,6 +71,7 @@ class ReplyRules:
     stop_after_marker: bool = True
     stop_after_line: bool = False
     with_spread: bool = False
+    sampling: Sampling = GREEDY
 
 
 def generate_replies(
@@ -79,9 +82,12 @@ def generate_replies(
     *,
     rows: int = 128,
     names: Sequence[str] = (),
+    samples: Sequence[int] = (),
 ) -> list[GeneratedReply]:
-    """Greedy replies in the order of the prompts; see `stream_replies`."""
-    stream = stream_replies(model, tokenizer, prompts, rules, rows=rows, names=names)
+    """Replies in the order of the prompts; see `stream_replies`."""
+    stream = stream_replies(
+        model, tokenizer, prompts, rules, rows=rows, names=names, samples=samples
+    )
     replies = dict(stream)
     return [replies[place] for place in range(len(prompts))]
 
@@ -95,15 +101,19 @@ def stream_replies(
     *,
     rows: int,
     names: Sequence[str] = (),
+    samples: Sequence[int] = (),
 ) -> Iterator[tuple[int, GeneratedReply]]:
-    """Greedy replies to token prompts as they end, each with the number of its prompt.
+    """Replies to token prompts as they end, each with the number of its prompt.
+
+    Where tokens are drawn, a reply depends on its prompt, its name (without `names`, the prompt's
+    number) and its number out of `samples` (0 for all without it), on nothing else.
 
     `rows` replies are written at once; where one ends, the next prompt takes its row. UserError,
     with the prompt's name out of `names`, where logits are not finite. SystemExit between two
     tokens where a signal was noted.
     """
     with packed_attention(model):
-        writer = _Writer(model, tokenizer, prompts, rules, rows=rows, names=names)
+        writer = _Writer(model, tokenizer, prompts, rules, rows=rows, names=names, samples=samples)
         while writer.has_work():
             end_if_asked()
             yield from writer.admit() if writer.should_admit() else writer.step()
@@ -130,8 +140,10 @@ class _Writer:
         *,
         rows: int,
         names: Sequence[str],
+        samples: Sequence[int],
     ) -> None:
         self.model, self.tokenizer, self.rules, self.names = model, tokenizer, rules, names
+        self.samples = samples
         shared = common_prefix(prompts)
         prefix = compute_prefix(model, prompts[0][:shared], model.device) if shared else None
         self.prompts = [prompt[shared:] for prompt in prompts]
@@ -215,6 +227,9 @@ class _Writer:
         if not finite.all():
             place = self.replies[rows[finite.tolist().index(False)]].prompt
             raise logits_not_finite(self.names[place] if self.names else f"no. {place}")
+        sampling = self.rules.sampling
+        if sampling.draws:
+            likeliest = draw_tokens(logits, sampling, [self._draw(row) for row in rows])
         tokens = likeliest.tolist()
         spreads = measure_spread(logits, tokens) if self.rules.with_spread else []
         for row, token in zip(rows, tokens, strict=True):
@@ -230,6 +245,12 @@ class _Writer:
                     reply.prompt,
                     GeneratedReply(text, tuple(reply.tokens), tuple(reply.spread)),
                 )
+
+    def _draw(self, row: int) -> Draw:
+        """What the noise of a reply's next token depends on."""
+        reply = self.replies[row]
+        name = self.names[reply.prompt] if self.names else str(reply.prompt)
+        return Draw(name, self.samples[reply.prompt] if self.samples else 0, len(reply.tokens))
 
 
 def has_ended(tokenizer: Tokenizer, tokens: Sequence[int], rules: ReplyRules) -> bool:

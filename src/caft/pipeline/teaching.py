@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 from caft.distill import DistillInputs, write_rationales
 from caft.distill.local import name_model
 from caft.models.encoding import encode_prompt, render_prompt, special_tokens
+from caft.models.sampling import Sampling
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.pipeline.matched_budget import Ask, match_budget
@@ -182,8 +183,10 @@ class LocalTeacher:
         model: CausalLM = self.student.load_for_inference()
         return model
 
-    def generate(self, prompts: Sequence[Prompt]) -> Sequence[Written]:
-        """Greedy replies to chat prompts."""
+    def generate(
+        self, prompts: Sequence[Prompt], names: Sequence[str], sampling: Sampling, attempt: int
+    ) -> Sequence[Written]:
+        """Replies to chat prompts."""
         from caft.models.generation import ReplyRules, generate_replies
 
         tokenizer = self.student.tokenizer
@@ -195,5 +198,8 @@ class LocalTeacher:
                 max_new_tokens=self._teacher.max_tokens,
                 end_ids=self.student.end_ids(chat=True),
                 stop_after_marker=False,
+                sampling=sampling,
             ),
+            names=names,
+            samples=[attempt] * len(prompts),
         )

@@ -96,6 +96,7 @@ class Workspace:
             wanted=Wanted.rationale,
             max_new_tokens=self.config.evaluation.max_new_tokens,
             batch_size=self.config.evaluation.batch_size,
+            sampling=self.config.evaluation.sampling.seeded(self.config.seed),
             trainer=self.config.trainer,
             title="base rationale",
         )
