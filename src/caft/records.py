@@ -102,8 +102,8 @@ class Chain:
 class SampledReply:
     """One of several drawn replies of a student to a question; `sample` is its number, from 0.
 
-    `text` is without the thinking span; `parsed` is the answer at its end, None if none can be
-    read; `generated_tokens` includes the end token.
+    `parsed` is the answer at its end, None if none can be read; `generated_tokens` includes the end
+    token.
     """
 
     question_id: str

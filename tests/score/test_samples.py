@@ -131,7 +131,7 @@ def test_an_answer_inside_an_unfinished_thinking_span_is_none(student: Student) 
 
     def read(text: str, *, opened: bool) -> SampledReply:
         ids = tokenizer(text, add_special_tokens=False).input_ids
-        reply = WrittenReply("q0", text, len(ids), ids, [], [], [], 2)
+        reply = WrittenReply("q0", text, len(ids), ids, [], [], [], sample=2)
         return read_sample(QUESTIONS[0], reply, PromptConfig(), tokenizer, opened=opened)
 
     assert read("so [[3]]", opened=True).parsed is None

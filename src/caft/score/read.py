@@ -132,14 +132,13 @@ def read_sample(
     opened: bool,
 ) -> SampledReply:
     """A drawn reply, with the answer at its end; `opened` as in `Chain`."""
-    spoken = drop_spans("".join(token_pieces(reply.ids, tokenizer)), opened=opened) or ""
-    parsed = parse_answer(spoken, answer_labels(question, prompt.option_ids))
+    chain = read_chain(question, reply, prompt, tokenizer, opened=opened)
     return SampledReply(
         question_id=question.id,
         sample=reply.sample,
-        text=spoken,
-        parsed=parsed,
-        correct=answers_agree(parsed, gold_label(question, prompt.option_ids)),
+        text=chain.text,
+        parsed=chain.parsed,
+        correct=chain.correct,
         generated_tokens=reply.tokens,
     )
 

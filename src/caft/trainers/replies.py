@@ -141,7 +141,7 @@ class ReplyModule(LightningModule):  # type: ignore[misc]
                 [each.entropy for each in reply.spread],
                 [each.top1 for each in reply.spread],
                 [each.margin for each in reply.spread],
-                names[place].sample,
+                sample=names[place].sample,
             )
 
 
