@@ -6,18 +6,19 @@ from caft.estimators import ESTIMATORS, Need, find_estimator, needs_of
 
 def test_probabilities_and_margins_fall_as_questions_get_harder() -> None:
     falling = {"option_mass", "top1_margin", "top1_probability", "cot_margin", "cot_answer_margin"}
-    assert {name for name, each in ESTIMATORS.items() if each.lower_is_harder} == falling
+    shares = {"answer_frequency", "pass_rate"}
+    assert {name for name, each in ESTIMATORS.items() if each.lower_is_harder} == falling | shares
 
 
 def test_every_need_has_an_estimator_and_needs_come_cheapest_first() -> None:
     assert {each.need for each in ESTIMATORS.values()} == set(Need)
-    names = ["judge_steps", "rationale_length", "cot_max_entropy", "judge_education"]
-    assert needs_of(names) == [Need.chain, Need.rationale, Need.judge]
+    names = ["judge_steps", "pass_rate", "rationale_length", "cot_max_entropy", "judge_education"]
+    assert needs_of(names) == [Need.chain, Need.samples, Need.rationale, Need.judge]
 
 
 def test_only_what_looks_at_gold_is_circular_and_says_so_in_its_title() -> None:
     circular = [each for each in ESTIMATORS.values() if each.circular]
-    assert [each.name for each in circular] == ["gold_cross_entropy"]
+    assert [each.name for each in circular] == ["gold_cross_entropy", "pass_rate"]
     assert all("circular" in each.title and not each.known_at_test for each in circular)
 
 

@@ -79,6 +79,9 @@ ANY_FINITE = Range(-inf, inf, above=True, below=True)
 Finite: TypeAlias = Annotated[float, ANY_FINITE]
 Seconds: TypeAlias = Annotated[float, Range(0, MOST)]
 Usd: TypeAlias = Annotated[float, Range(0, MOST)]
+Temperature: TypeAlias = Annotated[float, Range(0, 10)]
+TopP: TypeAlias = Annotated[float, Range(0, 1, above=True)]
+MinP: TypeAlias = Annotated[float, Range(0, 1, below=True)]
 Text: TypeAlias = Annotated[str, Filled()]
 LongText: TypeAlias = Annotated[str, Filled(longest_part=None)]
 """A name that an outside service shortens to a limit of its own."""
@@ -94,6 +97,17 @@ def check_dials(config: DataclassInstance, place: str) -> None:
     for name, hint, value in _fields(config):
         if not is_dataclass(value):
             _check(f"{place}.{name}" if place else name, hint, value)
+
+
+def refuse_idle_filters(place: str, *, top_p: float, top_k: int, min_p: float) -> None:
+    """UserError for a filter of tokens beside temperature 0, which takes the likeliest one."""
+    for name, value, off in (("top_p", top_p, 1), ("top_k", top_k, 0), ("min_p", min_p, 0)):
+        if value != off:
+            raise UserError(
+                f"{place}.{name}={value:g} does nothing while {place}.temperature=0 takes the "
+                f"likeliest token; set {place}.temperature above 0, such as 0.6, or leave out "
+                f"{place}.{name}"
+            )
 
 
 def _fields(config: DataclassInstance) -> Iterator[tuple[str, object, object]]:

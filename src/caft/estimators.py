@@ -20,13 +20,15 @@ class Need(Enum):
     """What must be gathered before an estimate exists, cheapest first.
 
     `single_token`: the one forward pass that every run makes. `fallback`: one more pass, in which
-    the student may decline. `chain`: the student's own chain of thought, written out. `rationale`:
-    the teacher's rationale of every training question. `judge`: a judge's reply to each question.
+    the student may decline. `chain`: the student's own chain of thought, written out. `samples`:
+    several drawn ones. `rationale`: the teacher's rationale of every training question. `judge`: a
+    judge's reply to each question.
     """
 
     single_token = "single_token"
     fallback = "fallback"
     chain = "chain"
+    samples = "samples"
     rationale = "rationale"
     judge = "judge"
 
@@ -92,6 +94,18 @@ _ALL = (
     _of_chain(name="cot_sentence_mean_of_max", title="CoT entropy, mean of sentence maxima"),
     _sureness(name="cot_margin", title="mean CoT top-2 margin", need=Need.chain),
     _sureness(name="cot_answer_margin", title="CoT top-2 margin at the answer", need=Need.chain),
+    _sureness(
+        name="answer_frequency",
+        title="share of the most frequent sampled answer",
+        need=Need.samples,
+    ),
+    _sureness(
+        name="pass_rate",
+        title="share of sampled chains that are right (circular)",
+        need=Need.samples,
+        circular=True,
+        known_at_test=False,
+    ),
     Estimator(
         name="rationale_length",
         title="length of the teacher's rationale",

@@ -111,6 +111,22 @@ class Chain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SampledReply:
+    """One of several drawn replies of a student to a question; `sample` is its number, from 0.
+
+    `parsed` is the answer at its end, None if none can be read; `generated_tokens` includes the end
+    token.
+    """
+
+    question_id: str
+    sample: int
+    text: str
+    parsed: str | None
+    correct: bool
+    generated_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
     """A judge's reply to one question for one estimator; `value` None if unreadable."""
 

@@ -62,7 +62,7 @@ class Until(Enum):
 
 @dataclass(kw_only=True, slots=True)
 class RunConfig:
-    """Everything one run depends on. `seed` covers tuning and random routing only."""
+    """Everything one run depends on. `seed` covers tuning, drawn replies, and random routing."""
 
     name: Text
     model: ModelConfig

@@ -237,6 +237,18 @@ COMMANDS = {
         "store.path is ~no-such-user/x, and this system has no such user; give the whole path",
     ),
     "no cache": ("model.cache=''", "model.cache is '', which names nothing; give a name, or null"),
+    "a filter of the likeliest token": (
+        "evaluation.sampling.top_p=0.9",
+        "evaluation.sampling.top_p=0.9 does nothing while evaluation.sampling.temperature=0 takes",
+    ),
+    "a local teacher's filter": (
+        "teacher=local_model teacher.min_p=0.1",
+        "teacher.min_p=0.1 does nothing while teacher.temperature=0 takes the likeliest token",
+    ),
+    "samples that do not differ": (
+        "score.samples.temperature=0",
+        "score.samples.temperature is 0.0; give more than 0, up to 10",
+    ),
     "a mode twice": ("evaluation.modes=[answer,answer]", "evaluation.modes names 'answer' 2 times"),
 }
 

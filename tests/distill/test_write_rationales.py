@@ -342,7 +342,7 @@ def test_a_local_model_that_thinks_is_asked_apart(tmp_path):
     def write(target):
         (r,) = write_rationales(
             [question(2)], prompt=PromptConfig(), teacher=teacher, ledger_path=tmp_path / "l",
-            generate=lambda prompts: asked.append(target) or [
+            generate=lambda prompts, **_: asked.append(target) or [
                 Written("<think>\nHm.\n</think>\n\nEven. [[B]]", 9)
             ], target=target,
         )  # fmt: skip
@@ -439,7 +439,7 @@ def test_a_local_model_goes_on_where_it_stopped(tmp_path):
     teacher = LocalModelTeacherConfig(name="local", id="a/b", max_tokens=9, batch_size=2)
     batches, moments = [], []
 
-    def generate(prompts):
+    def generate(prompts, **_):
         batches.append([prompt.messages[-1].content.split("?")[0] for prompt in prompts])
         if len(batches) == 2:
             raise KeyboardInterrupt
@@ -468,7 +468,7 @@ def test_a_retrained_local_model_writes_again(tmp_path):
     teacher = LocalModelTeacherConfig(name="local", path=str(folder))
     asked = []
 
-    def generate(prompts):
+    def generate(prompts, **_):
         asked.extend(prompts)
         return [Written("Even. [[B]]", 3)] * len(prompts)
 
@@ -497,9 +497,65 @@ def test_replies_of_a_pinned_commit_keep_the_key_that_they_had(tmp_path):
     key = hashlib.sha256(json.dumps([body, 0], sort_keys=True).encode()).hexdigest()
     (r,) = write_rationales(
         [question(2)], prompt=PromptConfig(), teacher=teacher, ledger_path=tmp_path / "l",
-        generate=lambda prompts: [Written("Even. [[B]]", 3)],
+        generate=lambda prompts, **_: [Written("Even. [[B]]", 3)],
     )  # fmt: skip
     assert r.ledger_key == key
+
+
+def drawing_teacher(**dials):
+    return LocalModelTeacherConfig(
+        name="local", id="a/b", revision="0" * 40, max_tokens=9, batch_size=2, **dials
+    )
+
+
+def test_a_refused_reply_of_a_local_model_is_drawn_again_and_kept_by_attempt(tmp_path):
+    teacher = drawing_teacher(attempts=3, reask_temperature=0.7, top_p=0.9, seed=5)
+    asked = []
+
+    def generate(prompts, names, sampling, attempt):
+        asked.append((names, sampling.temperature, sampling.top_p, sampling.seed, attempt))
+        return [
+            Written("Even. [[B]]" if name == "q2" or attempt == 2 else "Odd. [[A]]", 5)
+            for name in names
+        ]
+
+    def write(teacher):
+        return write_rationales(
+            [question(n) for n in (2, 4)], prompt=PromptConfig(), teacher=teacher,
+            ledger_path=tmp_path / "l", generate=generate,
+        )  # fmt: skip
+
+    rationales = write(teacher)
+    assert asked == [
+        (["q2", "q4"], 0.0, 0.9, 5, 0),
+        (["q4"], 0.7, 0.9, 5, 1),
+        (["q4"], 0.7, 0.9, 5, 2),
+    ]
+    assert [(r.question_id, r.attempt, r.refusal) for r in rationales] == [
+        ("q2", 0, ""),
+        ("q4", 0, "wrong"),
+        ("q4", 1, "wrong"),
+        ("q4", 2, ""),
+    ]
+    assert write(teacher) == rationales
+    # The first, greedy replies are those of any other settings; drawn ones are not.
+    write(drawing_teacher())
+    assert len(asked) == 3
+    write(drawing_teacher(attempts=2, reask_temperature=0.7, top_p=0.9, seed=6))
+    assert asked[3:] == [(["q4"], 0.7, 0.9, 6, 1)]
+
+
+@pytest.mark.parametrize(
+    ("dials", "message"),
+    [
+        ({"top_k": 5}, r"teacher\.top_k=5 does nothing while teacher\.temperature=0 takes the"),
+        ({"attempts": 2, "reask_temperature": 0.0}, "would buy the same reply again"),
+    ],
+)
+def test_settings_of_a_local_model_that_do_nothing_are_refused(dials, message):
+    with pytest.raises(UserError, match=message):
+        drawing_teacher(**dials)
+    assert drawing_teacher(temperature=0.5, top_k=5).temperature_of(0) == 0.5
 
 
 # Checks before anything loads

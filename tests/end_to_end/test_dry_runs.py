@@ -17,7 +17,10 @@ ENDPOINT = (
     "teacher.usd_per_million_prompt_tokens=1",
     "teacher.usd_per_million_completion_tokens=1",
 )
-HEAVY = "score.estimators=[judge_steps,cot_mean_entropy,fallback_entropy,rationale_length]"
+HEAVY = (
+    "score.estimators=[judge_steps,cot_mean_entropy,answer_frequency,fallback_entropy,"
+    "rationale_length]"
+)
 JUDGE = ("score.judge.base_url=https://api.example.com/v1", "score.judge.model=j")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 CHANGES = {

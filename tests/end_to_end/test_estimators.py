@@ -27,6 +27,8 @@ def judge(server: Any, *more: str) -> tuple[str, ...]:
         ("gold_cross_entropy", ["score"]),
         ("fallback_entropy", ["score", "score fallback"]),
         ("cot_mean_entropy", ["score", "score chains"]),
+        ("answer_frequency", ["score", "score samples"]),
+        ("pass_rate", ["score", "score samples"]),
         ("rationale_length", ["score", "distill"]),
     ],
 )
@@ -42,7 +44,7 @@ def test_the_stages_are_those_that_the_estimator_needs(
     assert score["estimator"] == split["estimator"] == estimator
     assert score["roc_auc"][estimator]["n"] == 30
     assert sum(split["counts"].values()) == 30
-    known = estimator not in ("gold_cross_entropy", "rationale_length")
+    known = estimator not in ("gold_cross_entropy", "pass_rate", "rationale_length")
     assert split["held_out_by"] == (None if known else "answer_entropy")
     assert {row["complexity"] for row in run.rows("scores")} <= {"easy", "middle", "hard"}
     page = (run.folder / "report.html").read_text(encoding="utf-8")
@@ -50,6 +52,11 @@ def test_the_stages_are_those_that_the_estimator_needs(
         assert ("placed by answer entropy" in text) == (not known)
         if estimator == "gold_cross_entropy":
             assert "cross-entropy of the gold answer (circular)" in text
+        if estimator == "pass_rate":
+            assert "share of sampled chains that are right (circular)" in text
+    if (drawn := score["samples"]) is not None:
+        # Held-out questions are asked only where the estimate may place them.
+        assert drawn["n"] == 30 * 8
 
 
 def test_both_fallback_wordings_are_passes_of_their_own(shared: Any, small: Any) -> None:

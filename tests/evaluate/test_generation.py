@@ -6,7 +6,9 @@ are then known beforehand. Where batching is tested, the random model is left as
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,15 +17,17 @@ from torch.utils.data import DataLoader
 
 from caft.errors import UserError
 from caft.models.generation import (
+    GeneratedReply,
     ReplyRules,
     generate_replies,
     has_closed_marker,
     has_ended,
     stream_replies,
 )
+from caft.models.sampling import Sampling
 from caft.trainers.build import build_trainer
 from caft.trainers.config import TrainerConfig
-from caft.trainers.replies import ReplyModule, plan_replies
+from caft.trainers.replies import ReplyModule, ReplyName, plan_replies
 from numerics import DTYPES, assert_greedy, in_float64
 
 TOKENS = ("<pad>", "<end>", "<stop>", "a", "b", "c", "[[", "]]", "A", " ", "d", "e", "f", "g")
@@ -91,11 +95,14 @@ def write(
     prompts: list[list[int]],
     *,
     rows: int = 128,
-    names: tuple[str, ...] = (),
+    names: Sequence[str] = (),
+    samples: Sequence[int] = (),
     **dials: Any,
 ) -> list[Any]:
     rules = ReplyRules(**{"max_new_tokens": 12, "end_ids": (1, 2), **dials})
-    return generate_replies(model, tokenizer, prompts, rules, rows=rows, names=names)
+    return generate_replies(
+        model, tokenizer, prompts, rules, rows=rows, names=names, samples=samples
+    )
 
 
 def draw_prompts() -> list[list[int]]:
@@ -156,6 +163,68 @@ def test_replies_longer_than_the_cache_was_made_for_are_those_of_transformers(to
             eos_token_id=None,
         )
         assert list(reply.ids) == expected[0, len(prompt) :].tolist()
+
+
+SAMPLED = {
+    "max_new_tokens": 30,
+    "end_ids": (1, 2, 6, 12),
+    "stop_after_marker": False,
+    "sampling": Sampling(temperature=1.3, top_p=0.95, seed=7),
+}
+
+
+def test_a_drawn_reply_is_the_same_however_many_are_written_at_once(tokenizer):
+    model, prompts = in_float64(make_model()), many_prompts(20)
+    names, samples = [f"q{n % 10}" for n in range(20)], [n // 10 for n in range(20)]
+    by_rows = {
+        rows: write(model, tokenizer, prompts, rows=rows, names=names, samples=samples, **SAMPLED)
+        for rows in (1, 7, 64)
+    }
+    assert by_rows[1] == by_rows[7] == by_rows[64]
+    backwards = write(
+        model, tokenizer, prompts[::-1], rows=7, names=names[::-1], samples=samples[::-1], **SAMPLED
+    )
+    assert backwards[::-1] == by_rows[1]
+    assert len({reply.tokens for reply in backwards}) > 4
+
+
+def test_samples_of_a_question_differ_and_so_do_seeds(tokenizer):
+    model, prompts = make_model(), [ids("a", "b")] * 12
+    alike = write(model, tokenizer, prompts, names=["q"] * 12, **SAMPLED)
+    assert len(set(alike)) == 1
+    drawn = write(model, tokenizer, prompts, names=["q"] * 12, samples=range(12), **SAMPLED)
+    assert drawn[0] == alike[0]
+    assert len({reply.ids for reply in drawn}) > 8
+    other = {**SAMPLED, "sampling": replace(SAMPLED["sampling"], seed=8)}
+    again = write(model, tokenizer, prompts, names=["q"] * 12, samples=range(12), **other)
+    assert sum(map(GeneratedReply.__eq__, drawn, again)) < 3
+
+
+def test_the_first_tokens_of_many_samples_have_the_models_probabilities(tokenizer):
+    from scipy.stats import chisquare
+
+    model, times = in_float64(make_model()), 3000
+    rules = {**SAMPLED, "max_new_tokens": 2, "sampling": Sampling(temperature=0.8), "end_ids": ()}
+    replies = write(
+        model,
+        tokenizer,
+        [ids("a", "b")] * times,
+        names=["q"] * times,
+        samples=range(times),
+        **rules,
+    )
+    first = torch.tensor([reply.ids[0] for reply in replies])
+    logits = model(torch.tensor([ids("a", "b")])).logits[0, -1].detach()
+    shares = (logits.double() / 0.8).softmax(-1)
+    counts = torch.bincount(first, minlength=len(TOKENS))
+    assert chisquare(counts, shares * times).pvalue > 0.001
+    (begun,) = (first == (token := int(counts.argmax()))).nonzero(as_tuple=True)
+    second = torch.tensor([replies[k].ids[1] for k in begun])
+    logits = model(torch.tensor([[*ids("a", "b"), token]])).logits[0, -1].detach()
+    shares = (logits.double() / 0.8).softmax(-1)
+    counts = torch.bincount(second, minlength=len(TOKENS))
+    # The noise of the second token is not that of the first, or these were biased.
+    assert chisquare(counts, shares * len(begun)).pvalue > 0.001
 
 
 def test_a_row_that_ends_makes_room_for_the_next_prompt(tokenizer):
@@ -235,7 +304,9 @@ def test_a_tokenizer_whose_padding_is_its_end_token_counts_the_same(tokenizer):
 def test_replies_come_through_lightning_by_question_whatever_their_length(tokenizer, tmp_path):
     model, prompts = in_float64(make_model()), {f"q{k}": p for k, p in enumerate(many_prompts(11))}
     rules = ReplyRules(max_new_tokens=12, end_ids=(1, 2, 6))
-    batches: Any = plan_replies([(name, tuple(row)) for name, row in prompts.items()], 16)
+    batches: Any = plan_replies(
+        [(ReplyName(name), tuple(row)) for name, row in prompts.items()], 16
+    )
     assert [len(batch.question_ids) for batch in batches] == [2, 2, 2, 2, 2, 1]
     module = ReplyModule(model, tokenizer, rules, rows=3)
     trainer = build_trainer(TrainerConfig(accelerator="cpu", progress=False), folder=tmp_path)
@@ -272,7 +343,7 @@ def test_logits_that_are_no_numbers_name_the_question(tokenizer):
         write(model, tokenizer, [ids("d"), ids("a")], names=("q0", "q1"))
 
 
-PROMPTS = {name: (token,) for token, name in enumerate("vwxyz", start=3)}
+PROMPTS = {ReplyName(name): (token,) for token, name in enumerate("vwxyz", start=3)}
 LIMIT_4 = ReplyRules(max_new_tokens=4, end_ids=(1, 2))
 
 

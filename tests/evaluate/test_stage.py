@@ -12,6 +12,7 @@ import pytest
 from caft.evaluate.stage import ReplyInputs
 from caft.models import generation
 from caft.models.config import Architecture, Dtype, TinyModelConfig
+from caft.models.sampling import GREEDY, Sampling
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.records import Prediction, Question
@@ -37,8 +38,14 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Student:
     return Student(config, locate_model(config), "cpu")
 
 
-def write(student: Student, folder: Path, devices: int = 1) -> list[Prediction]:
-    replies = ReplyInputs(
+def write(
+    student: Student, folder: Path, devices: int = 1, sampling: Sampling = GREEDY
+) -> list[Prediction]:
+    return ReplyInputs.read(Store(folder).obtain(replying(student, devices, sampling)).folder)
+
+
+def replying(student: Student, devices: int = 1, sampling: Sampling = GREEDY) -> ReplyInputs:
+    return ReplyInputs(
         student=student,
         questions=QUESTIONS,
         shots=(),
@@ -47,14 +54,17 @@ def write(student: Student, folder: Path, devices: int = 1) -> list[Prediction]:
         max_new_tokens=6,
         batch_size=3,
         trainer=TrainerConfig(accelerator="cpu", progress=False, devices=devices),
+        sampling=sampling,
     )
-    return ReplyInputs.read(Store(folder).obtain(replies).folder)
+
+
+DRAWN = Sampling(temperature=1.0, seed=3)
 
 
 def test_an_interrupted_evaluation_repeats_no_reply(
     student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = write(student, tmp_path / "whole")
+    whole = write(student, tmp_path / "whole", sampling=DRAWN)
     asked: list[str] = []
     step = ReplyModule.predict_step
 
@@ -68,9 +78,9 @@ def test_an_interrupted_evaluation_repeats_no_reply(
     with monkeypatch.context() as patch:
         patch.setattr(ReplyModule, "predict_step", counted)
         with pytest.raises((KeyboardInterrupt, SystemExit)):
-            write(student, tmp_path / "cut")
+            write(student, tmp_path / "cut", sampling=DRAWN)
         before, asked[:] = set(asked), []
-        assert write(student, tmp_path / "cut") == whole
+        assert write(student, tmp_path / "cut", sampling=DRAWN) == whole
     assert len(before) == 6
     assert sorted(asked) == sorted({question.id for question in QUESTIONS} - before)
 
@@ -96,5 +106,18 @@ def test_a_signal_ends_an_evaluation_between_two_tokens(
 
 
 @pytest.mark.slow
-def test_two_processes_write_what_one_does(student: Student, tmp_path: Path) -> None:
-    assert write(student, tmp_path / "two", devices=2) == write(student, tmp_path / "one")
+@pytest.mark.parametrize("sampling", [GREEDY, DRAWN], ids=["greedy", "drawn"])
+def test_two_processes_write_what_one_does(
+    student: Student, tmp_path: Path, sampling: Sampling
+) -> None:
+    two = write(student, tmp_path / "two", devices=2, sampling=sampling)
+    assert two == write(student, tmp_path / "one", sampling=sampling)
+
+
+def test_the_seed_is_in_the_key_of_drawn_replies_alone(student: Student) -> None:
+    greedy = replying(student).key
+    assert "sampling" not in greedy
+    assert replying(student, sampling=Sampling(seed=9)).key == greedy
+    drawn = [replying(student, sampling=Sampling(temperature=0.6, seed=s)).key for s in (1, 2)]
+    assert drawn[0] != drawn[1]
+    assert drawn[0].keys() - greedy.keys() == {"sampling"}

@@ -21,6 +21,7 @@ from caft.kernels.rms_norm import fuse_rms_norms
 from caft.kernels.varlen import can_attend_at_once
 from caft.models.adapters import add_lora
 from caft.models.generation import ReplyRules, generate_replies
+from caft.models.sampling import Draw, Sampling, draw_tokens
 from numerics import DTYPES, Chain, assert_as_exact, assert_greedy, chain_of, in_float64
 
 pytestmark = [
@@ -212,3 +213,13 @@ def test_replies(model: Any, dtype: torch.dtype) -> None:
     usual = deepcopy(model).to(dtype)
     for prompt, reply in zip(prompts, written, strict=True):
         assert_greedy(usual, in_float64(model), prompt, list(reply.ids))
+
+
+@pytest.mark.parametrize("dials", [{}, {"top_k": 20}, {"top_p": 0.8}, {"min_p": 0.05}], ids=str)
+def test_tokens_are_drawn_as_on_a_cpu(dials: dict[str, Any]) -> None:
+    logits = 2 * torch.randn(400, 5000, generator=torch.Generator().manual_seed(1))
+    draws = [Draw(f"q{n}", n % 3, n % 7) for n in range(400)]
+    sampling = Sampling(temperature=0.9, seed=2, **dials)
+    drawn = [draw_tokens(logits.to(device), sampling, draws).cpu() for device in ("cpu", "cuda")]
+    # Logarithms round differently there: a near tie may fall the other way.
+    assert int((drawn[0] != drawn[1]).sum()) <= 2

@@ -9,7 +9,7 @@ from caft.evaluate.config import RoutedBy
 from caft.evaluate.predictions import Routing
 from caft.pipeline.results import Scored
 from caft.pipeline.routing import route_base_model, route_tuned_model
-from caft.records import Chain, Judgement, Prediction, Question
+from caft.records import Chain, Judgement, Prediction, Question, SampledReply
 from caft.split import SplitResult
 from caft.split.config import EntropySplitConfig, RandomSplitConfig, SplitConfig
 
@@ -38,6 +38,12 @@ SCORED = Scored(
         Chain(question_id=name, pieces=(), entropies=(), margins=(), parsed=None, correct=False,
               generated_tokens=30 + number)
         for number, name in enumerate(HELD_OUT)
+    ],
+    samples=[
+        SampledReply(question_id=name, sample=sample, text="", parsed=None, correct=False,
+                     generated_tokens=10 + sample)
+        for name in HELD_OUT
+        for sample in range(4)
     ],
     judgements=[
         Judgement(
@@ -82,6 +88,8 @@ ONE_EACH = dict.fromkeys(HELD_OUT, 1)
         ("base", by("fallback_entropy"), "", ONE_EACH, False),
         ("base", by("judge_steps"), "", dict.fromkeys(HELD_OUT, 7), False),
         ("tuned", by("judge_education"), "", dict.fromkeys(HELD_OUT, 9), False),
+        ("tuned", by("answer_frequency"), "", dict.fromkeys(HELD_OUT, 10 + 11 + 12 + 13), False),
+        ("base", by("pass_rate"), "answer_entropy", {}, True),
         # Not known at test time: the stand-in placed them, and that is one token.
         ("base", by("rationale_length"), "answer_entropy", {}, True),
         ("tuned", by("rationale_length"), "answer_entropy", ONE_EACH, False),

@@ -52,6 +52,7 @@ def products(
         [],
         [(StageKind.fallback, "score fallback")],
         [(StageKind.chains, "score chains")],
+        [(StageKind.samples, "score samples")],
         [(StageKind.judge, "score judge")],
         [
             (StageKind.fallback, "score fallback"),

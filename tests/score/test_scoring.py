@@ -28,7 +28,7 @@ from caft.text.parsing import first_line
 from caft.text.prompts import Wanted
 from caft.trainers.build import build_trainer
 from caft.trainers.config import TrainerConfig
-from caft.trainers.replies import ReplyModule, WrittenReply
+from caft.trainers.replies import ReplyModule, ReplyName, WrittenReply
 from numerics import (
     DTYPES,
     Chain,
@@ -94,7 +94,7 @@ def score(
     ends = sorted(
         {end_of_turn(tokenizer, chat=bool(tokenizer.chat_template)), tokenizer.eos_token_id}
     )
-    prompts = [(row.question_id, row.prompt_ids) for row in rows if not row.labels]
+    prompts = [(ReplyName(row.question_id), row.prompt_ids) for row in rows if not row.labels]
     replies = ReplyModule(model, tokenizer, spread_of(6, ends), rows=4).write(dict(prompts))
     written = {reply.question_id: without_end(reply, ends) for reply in replies}
     return read_answers(rows, said, written, tokenizer)
@@ -325,7 +325,7 @@ def test_the_spread_of_every_written_token_is_that_of_a_plain_loop(
     model, tokenizer = deepcopy(student[0]).to(dtype), student[1]
     rows = prepare_rows(QUESTIONS[:3], PromptConfig(style=CHAT), tokenizer, [])
     writer = ReplyModule(model, tokenizer, spread_of(5), rows=3)
-    prompts = {row.question_id: row.prompt_ids for row in rows}
+    prompts = {ReplyName(row.question_id): row.prompt_ids for row in rows}
     replies = {reply.question_id: reply for reply in writer.write(prompts)}
 
     @torch.no_grad()

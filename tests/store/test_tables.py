@@ -19,6 +19,7 @@ from caft.records import (
     Prediction,
     Question,
     Rationale,
+    SampledReply,
     Target,
     TuningNumbers,
 )
@@ -46,6 +47,9 @@ RECORDS: list[Any] = [
     ),
     AnswerScore(question_id="q2", predicted="", valid=False, correct=False),
     Judgement(question_id="q1", estimator="judge_steps", value=4.0, text="[[4]]"),
+    SampledReply(
+        question_id="q1", sample=7, text="é", parsed=None, correct=False, generated_tokens=2
+    ),
     Rationale(question_id="q1", text="a\n[[B]]", answer="B", agrees=True, usd=0.00012, seconds=1.5),
     Rationale(question_id="q2", text="", answer=None, agrees=False, refusal="no answer"),
     Example(
@@ -89,7 +93,7 @@ def test_every_kind_of_record_is_here() -> None:
     }
     # A stage has one of its numbers, which it keeps as JSON.
     assert records - {TuningNumbers} == set(KINDS)
-    assert len(records) == 8
+    assert len(records) == 9
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)

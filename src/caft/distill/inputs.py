@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from caft.distill.accept import Rules
+from caft.models.sampling import Sampling
 from caft.protocols import Written
 from caft.records import Question, Rationale, Target
 from caft.teachers.config import TeacherConfig
@@ -16,8 +18,15 @@ from caft.teachers.replies import TeacherReply
 from caft.text.config import PromptConfig
 from caft.text.prompts import Prompt, Wanted, write_prompt
 
-Generate = Callable[[Sequence[Prompt]], Sequence[Written]]
-"""A local model's greedy replies to chat prompts, at most `max_tokens` tokens each."""
+
+class Generate(Protocol):
+    """A local model that replies to chat prompts, in at most `max_tokens` tokens each."""
+
+    def __call__(
+        self, prompts: Sequence[Prompt], names: Sequence[str], sampling: Sampling, attempt: int
+    ) -> Sequence[Written]:
+        """The replies in order; where tokens are drawn, each depends on its name and attempt."""
+
 
 unjudged = partial(Rationale, answer=None, agrees=False)
 """A Rationale before its verdict."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 from caft.distill.accept import judge_reply
 from caft.distill.inputs import DistillInputs, from_reply
@@ -13,6 +15,7 @@ from caft.errors import UserError
 from caft.models.config import HubModelConfig
 from caft.models.fingerprint import model_fingerprint
 from caft.models.loading import load_tokenizer
+from caft.models.sampling import Sampling
 from caft.models.sources.folder import refuse_unloadable_folder
 from caft.models.sources.locate import find_model, locate_model
 from caft.protocols import Written
@@ -24,6 +27,15 @@ from caft.teachers.progress import AskProgress
 from caft.teachers.replies import LedgerEntry, TeacherReply, digest
 from caft.text.prompts import Prompt
 from caft.text.thinking import find_thinking
+
+
+class _Row(NamedTuple):
+    """One request: its key in the ledger, whose it is, and what is asked."""
+
+    key: str
+    question_id: str
+    prompt: Prompt
+
 
 _COMMIT = re.compile("[0-9a-f]{40}")
 
@@ -65,28 +77,64 @@ def _refuse_without_template(folder: Path, teacher: LocalModelTeacherConfig) -> 
 
 
 def write_locally(inputs: DistillInputs, teacher: LocalModelTeacherConfig) -> list[Rationale]:
-    """Batch by batch into the ledger, so that an interrupted run resumes where it stopped."""
+    """Batch by batch into the ledger, so that an interrupted run resumes where it stopped.
+
+    Attempt by attempt; only what was refused is asked again.
+    """
     name, weights = _local_name(teacher), _weights(teacher)
     prompts = inputs.prompts
     thinks = inputs.target is Target.thinking
-    keys = [_local_key(prompt, teacher, weights, thinks=thinks) for prompt in prompts]
+    by_question: list[list[Rationale]] = [[] for _ in prompts]
+    asked = list(range(len(prompts)))
     with Ledger(inputs.ledger_path, name) as ledger:
-        replies = ledger.replies(keys)
-        by_key = dict(zip(keys, prompts, strict=True))
-        missing = [(key, prompt) for key, prompt in by_key.items() if key not in replies]
-        for start in range(0, len(missing), teacher.batch_size):
-            batch = missing[start : start + teacher.batch_size]
-            ledger.claim([(key, 0.0) for key, _ in batch], Caps())
-            entries = _generate_batch(batch, inputs, teacher)
-            ledger.commit(entries)
-            replies |= {entry.reply.key: entry.reply for entry in entries}
-            if inputs.progress:
-                done, kept = len(replies), len(keys) - len(missing)
-                inputs.progress(AskProgress(done=done, total=len(keys), from_ledger=kept))
-    return [
-        judge_reply(question, from_reply(question, replies[key], name, 0), inputs.rules)
-        for question, key in zip(inputs.questions, keys, strict=True)
-    ]
+        for attempt in range(teacher.attempts):
+            rows = {
+                place: _Row(
+                    _local_key(prompts[place], teacher, weights, attempt, thinks=thinks),
+                    inputs.questions[place].id,
+                    prompts[place],
+                )
+                for place in asked
+            }
+            replies = _write_missing(ledger, list(rows.values()), attempt, inputs, teacher)
+            for place, row in rows.items():
+                question = inputs.questions[place]
+                reply = from_reply(question, replies[row.key], name, attempt)
+                by_question[place].append(judge_reply(question, reply, inputs.rules))
+            asked = [place for place in asked if not by_question[place][-1].accepted]
+    return [row for rows in by_question for row in rows]
+
+
+def _write_missing(
+    ledger: Ledger,
+    rows: Sequence[_Row],
+    attempt: int,
+    inputs: DistillInputs,
+    teacher: LocalModelTeacherConfig,
+) -> dict[str, TeacherReply]:
+    """Every row's reply by key; those that the ledger does not have are written now."""
+    replies = ledger.replies(row.key for row in rows)
+    missing = list({row.key: row for row in rows if row.key not in replies}.values())
+    for start in range(0, len(missing), teacher.batch_size):
+        batch = missing[start : start + teacher.batch_size]
+        ledger.claim([(row.key, 0.0) for row in batch], Caps())
+        entries = _generate_batch(batch, attempt, inputs, teacher)
+        ledger.commit(entries)
+        replies |= {entry.reply.key: entry.reply for entry in entries}
+        if inputs.progress:
+            done, kept = len(replies), len(rows) - len(missing)
+            inputs.progress(AskProgress(done=done, total=len(rows), from_ledger=kept))
+    return replies
+
+
+def _sampling(teacher: LocalModelTeacherConfig, attempt: int) -> Sampling:
+    return Sampling(
+        temperature=teacher.temperature_of(attempt),
+        top_p=teacher.top_p,
+        top_k=teacher.top_k,
+        min_p=teacher.min_p,
+        seed=teacher.seed,
+    )
 
 
 def _weights(teacher: LocalModelTeacherConfig) -> str:
@@ -99,25 +147,33 @@ def _weights(teacher: LocalModelTeacherConfig) -> str:
 
 
 def _generate_batch(
-    batch: Sequence[tuple[str, Prompt]], inputs: DistillInputs, teacher: LocalModelTeacherConfig
+    batch: Sequence[_Row],
+    attempt: int,
+    inputs: DistillInputs,
+    teacher: LocalModelTeacherConfig,
 ) -> list[LedgerEntry]:
     assert inputs.generate is not None, "a local_model teacher needs its loaded model's generate"
-    written = inputs.generate([prompt for _, prompt in batch])
+    written = inputs.generate(
+        [row.prompt for row in batch],
+        names=[row.question_id for row in batch],
+        sampling=_sampling(teacher, attempt),
+        attempt=attempt,
+    )
     return [
         LedgerEntry(
             reply=TeacherReply(
-                key=key,
+                key=row.key,
                 text=reply.text,
                 finish_reason=_local_finish(reply, teacher.max_tokens),
                 completion_tokens=reply.tokens,
                 reasoning=find_thinking(reply.text),
             ),
-            attempt=0,
-            request=json.dumps(prompt.turns),
+            attempt=attempt,
+            request=json.dumps(row.prompt.turns),
             endpoint="in process",
             usage_estimated=True,
         )
-        for (key, prompt), reply in zip(batch, written, strict=True)
+        for row, reply in zip(batch, written, strict=True)
     ]
 
 
@@ -132,7 +188,7 @@ def _local_name(teacher: LocalModelTeacherConfig) -> str:
 
 
 def _local_key(
-    prompt: Prompt, teacher: LocalModelTeacherConfig, weights: str, *, thinks: bool
+    prompt: Prompt, teacher: LocalModelTeacherConfig, weights: str, attempt: int, *, thinks: bool
 ) -> str:
     # Replies of old ledgers, whose keys did not depend on the weights, are written again: they may
     # be of another model, and a local model costs nothing but time.
@@ -143,4 +199,6 @@ def _local_key(
         "messages": prompt.turns,
         "max_tokens": teacher.max_tokens,
     }
-    return digest([body, 0])
+    sampling = _sampling(teacher, attempt)
+    # Greedy replies keep the keys that they had before there were others.
+    return digest([body | ({"sampling": asdict(sampling)} if sampling.draws else {}), attempt])

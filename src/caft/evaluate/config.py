@@ -8,6 +8,7 @@ from typing import Annotated
 
 from caft.dials import Count, Range, check_dials
 from caft.errors import UserError
+from caft.models.sampling import SamplingConfig
 from caft.records import Mode
 
 
@@ -30,7 +31,7 @@ class EvaluationConfig:
     nothing is said of whether the models obey. `max_thinking_tokens` closes a longer span, and then
     `max_new_tokens` bounds the rest alone; None bounds both together by `max_new_tokens`.
     `batch_size` replies are written at once, which changes their logits by rounding alone
-    (docs/decisions/0033-what-rounding-moves.md).
+    (docs/decisions/0033-what-rounding-moves.md). `sampling` is how written replies are decoded.
     """
 
     modes: list[Mode] = field(default_factory=lambda: [Mode.answer, Mode.rationale, Mode.routed])
@@ -39,6 +40,7 @@ class EvaluationConfig:
     thinking: bool | None = None
     max_thinking_tokens: Count | None = None
     batch_size: Count = 128
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
     confidence: Annotated[float, Range(0.5, 0.9999)] = 0.95
 
     def __post_init__(self) -> None:

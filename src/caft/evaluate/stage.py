@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from caft.evaluate.predictions import read_reply
+from caft.models.sampling import GREEDY, Sampling
 from caft.models.thinking_span import find_opened, refuse_thinking
 from caft.records import Prediction
 from caft.store import StageKind, read_table, source_digest, write_table
@@ -24,7 +25,7 @@ _TABLE = "predictions.parquet"
 
 @dataclass(frozen=True, kw_only=True)
 class ReplyInputs(AskedStudent):
-    """Greedy replies to every question. `wanted` is a rationale, or the bracketed answer.
+    """A reply to every question. `wanted` is a rationale, or the bracketed answer.
 
     Only for a rationale may the model be asked for `thinking`; see `EvaluationConfig`.
     """
@@ -34,6 +35,7 @@ class ReplyInputs(AskedStudent):
     batch_size: int
     thinking: bool | None = None
     max_thinking_tokens: int | None = None
+    sampling: Sampling = GREEDY
     title: str = "replies"
 
     kind: ClassVar[StageKind] = StageKind.evaluate
@@ -43,6 +45,7 @@ class ReplyInputs(AskedStudent):
         """For the store; greedy replies draw on no seed."""
         return {
             **self.asked_key,
+            **({"sampling": self.sampling} if self.sampling.draws else {}),
             "wanted": self.wanted,
             "max_new_tokens": self.max_new_tokens,
             "thinking": self.asked_to_think,
@@ -84,6 +87,7 @@ class ReplyInputs(AskedStudent):
             max_new_tokens=self.max_new_tokens,
             end_ids=self.student.end_ids(chat=self.chat),
             thinking=self.thinking_rules(self.max_thinking_tokens),
+            sampling=self.sampling,
         )
         predictor = Predictor(self.student, self.trainer, folder)
         written = predictor.write(self.prompts, rules, rows=self.batch_size, title=self.title)

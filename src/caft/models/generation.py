@@ -1,4 +1,4 @@
-"""Greedy replies, many at once; where one ends, the next prompt takes its row."""
+"""Written replies, many at once; where one ends, the next prompt takes its row."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from caft.kernels.packing import Pack, compute_prefix, pack_rows, packed_logits
 from caft.kernels.shared_prefixes import common_prefix
 from caft.models.config import tokens_of_a_pass
 from caft.models.estimates import entropy_of
+from caft.models.sampling import GREEDY, Draw, Sampling, draw_tokens
 from caft.models.thinking_cap import SpanWatch, ThinkingRules, reply_text
 from caft.models.thinking_span import ends_open
 from caft.protocols import CausalLM, Tokenizer
@@ -67,7 +68,8 @@ class ReplyRules:
     It ends with one of `end_ids`, after its first closed marker (`stop_after_marker`), behind its
     first line that is not blank (`stop_after_line`), or at `max_new_tokens`. With `thinking`, no
     marker or line inside a thinking span ends it; where the span has a cap of its own, its tokens
-    do not count towards `max_new_tokens`.
+    do not count towards `max_new_tokens`. `sampling` says how a token is chosen; the spread is that
+    of the model's own distribution, whatever is drawn from.
     """
 
     max_new_tokens: int
@@ -76,6 +78,7 @@ class ReplyRules:
     stop_after_line: bool = False
     with_spread: bool = False
     thinking: ThinkingRules | None = None
+    sampling: Sampling = GREEDY
 
     @property
     def most_tokens(self) -> int:
@@ -91,9 +94,12 @@ def generate_replies(
     *,
     rows: int = 128,
     names: Sequence[str] = (),
+    samples: Sequence[int] = (),
 ) -> list[GeneratedReply]:
-    """Greedy replies in the order of the prompts; see `stream_replies`."""
-    stream = stream_replies(model, tokenizer, prompts, rules, rows=rows, names=names)
+    """Replies in the order of the prompts; see `stream_replies`."""
+    stream = stream_replies(
+        model, tokenizer, prompts, rules, rows=rows, names=names, samples=samples
+    )
     replies = dict(stream)
     return [replies[place] for place in range(len(prompts))]
 
@@ -107,15 +113,19 @@ def stream_replies(
     *,
     rows: int,
     names: Sequence[str] = (),
+    samples: Sequence[int] = (),
 ) -> Iterator[tuple[int, GeneratedReply]]:
-    """Greedy replies to token prompts as they end, each with the number of its prompt.
+    """Replies to token prompts as they end, each with the number of its prompt.
+
+    Where tokens are drawn, a reply depends on its prompt, its name (without `names`, the prompt's
+    number) and its number out of `samples` (0 for all without it), on nothing else.
 
     `rows` replies are written at once; where one ends, the next prompt takes its row. UserError,
     with the prompt's name out of `names`, where logits are not finite. SystemExit between two
     tokens where a signal was noted.
     """
     with packed_attention(model):
-        writer = _Writer(model, tokenizer, prompts, rules, rows=rows, names=names)
+        writer = _Writer(model, tokenizer, prompts, rules, rows=rows, names=names, samples=samples)
         while writer.has_work():
             end_if_asked()
             yield from writer.admit() if writer.should_admit() else writer.step()
@@ -149,8 +159,10 @@ class _Writer:
         *,
         rows: int,
         names: Sequence[str],
+        samples: Sequence[int],
     ) -> None:
         self.model, self.tokenizer, self.rules, self.names = model, tokenizer, rules, names
+        self.samples = samples
         shared = common_prefix(prompts)
         prefix = compute_prefix(model, prompts[0][:shared], model.device) if shared else None
         self.prompts = [prompt[shared:] for prompt in prompts]
@@ -241,6 +253,9 @@ class _Writer:
         if not finite.all():
             place = self.replies[rows[finite.tolist().index(False)]].prompt
             raise logits_not_finite(self.names[place] if self.names else f"no. {place}")
+        if self.rules.sampling.draws:
+            draws = [self._draw(row) for row in rows]
+            likeliest = draw_tokens(logits, self.rules.sampling, draws)
         chosen = zip(rows, likeliest.tolist(), strict=True)
         tokens = [self.replies[row].put(token) for row, token in chosen]
         spreads = measure_spread(logits, tokens) if self.rules.with_spread else []
@@ -256,6 +271,12 @@ class _Writer:
         text = reply_text(self.tokenizer, reply.tokens, self.rules.thinking)
         thinking_tokens = reply.span.thinking_tokens if reply.span else 0
         return GeneratedReply(text, tuple(reply.tokens), tuple(reply.spread), thinking_tokens)
+
+    def _draw(self, row: int) -> Draw:
+        """What the noise of a reply's next token depends on."""
+        reply = self.replies[row]
+        name = self.names[reply.prompt] if self.names else str(reply.prompt)
+        return Draw(name, self.samples[reply.prompt] if self.samples else 0, len(reply.tokens))
 
 
 def has_ended(

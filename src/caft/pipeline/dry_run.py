@@ -195,6 +195,17 @@ class Planner:
         most = self.workspace.scoring.chain.max_new_tokens
         return self._line(step, artifact, f"{count} chains of thought of at most {most} tokens")
 
+    def plan_samples(self, step: Step) -> PlannedStage:
+        """Drawn chains of thought of the base model, several a question."""
+        artifact = self._find(self.workspace.base_samples if self.base else None)
+        scoring, asked = self.workspace.scoring, self.workspace.sampled_questions
+        times, most = scoring.samples.count, scoring.chain.max_new_tokens
+        work = (
+            f"{len(asked)} questions, {times} drawn chains of thought each, of at most {most} "
+            f"tokens: up to {len(asked) * times * most:,}"
+        )
+        return self._line(step, artifact, work)
+
     def plan_judge(self, step: Step) -> PlannedStage:
         """A judge's replies, and their price."""
         judge, names = find_judge(self.config), judged_estimators(self.config)
@@ -324,6 +335,7 @@ _PLANNERS: dict[StageKind, Callable[[Planner, Step], PlannedStage]] = {
     StageKind.score: Planner.plan_scores,
     StageKind.fallback: Planner.plan_fallback,
     StageKind.chains: Planner.plan_chains,
+    StageKind.samples: Planner.plan_samples,
     StageKind.judge: Planner.plan_judge,
     StageKind.distill: Planner.plan_rationales,
     StageKind.tune: Planner.plan_tuning,

@@ -22,6 +22,7 @@ from caft.report.schema import StageRecordPart
 from caft.run_config import RunConfig, Until
 from caft.score.chains import estimate_chain
 from caft.score.config import ModelScoreConfig, PublishedScoreConfig
+from caft.score.samples import estimate_samples
 from caft.score.stage import ask_judge
 from caft.store import StageKind, measured
 from caft.teachers.api_key import check_address, check_endpoint
@@ -110,6 +111,12 @@ def _gather_chains(workspace: Workspace, scored: Scored, step: Step) -> Scored:
     return replace(_add(scored, estimates, record_stage(step, artifact)), chains=chains)
 
 
+def _gather_samples(workspace: Workspace, scored: Scored, step: Step) -> Scored:
+    samples, artifact = obtain(workspace.store, step, workspace.base_samples)
+    added = _add(scored, estimate_samples(samples), record_stage(step, artifact))
+    return replace(added, samples=samples)
+
+
 def _gather_rationales(workspace: Workspace, scored: Scored, step: Step) -> Scored:
     asked = [(Target.rationale, workspace.questions.train)]
     rationales, record = buy_rationales(workspace, asked, step)
@@ -164,6 +171,7 @@ _GATHERERS: dict[StageKind, Callable[[Workspace, Scored, Step], Scored]] = {
     StageKind.score: _gather_scores,
     StageKind.fallback: _gather_fallback,
     StageKind.chains: _gather_chains,
+    StageKind.samples: _gather_samples,
     StageKind.distill: _gather_rationales,
     StageKind.judge: _gather_judgements,
 }

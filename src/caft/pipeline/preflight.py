@@ -25,7 +25,7 @@ from caft.pipeline.workspace import Workspace
 from caft.records import Mode, Target
 from caft.run_config import RunConfig, RunContext, Until
 from caft.score.config import ModelScoreConfig
-from caft.score.stage import CotInputs, ScoreInputs
+from caft.score.stage import CotInputs, SampleInputs, ScoreInputs
 from caft.store import StageKind, Store
 from caft.text.prompts import Wanted, write_prompt
 from caft.trainers.loggers import check_logger
@@ -98,15 +98,19 @@ def _check_prompts(workspace: Workspace) -> None:
             stage.check()
 
 
-def later_stages(workspace: Workspace) -> list[ScoreInputs | CotInputs | ReplyInputs]:
+def later_stages(
+    workspace: Workspace,
+) -> list[ScoreInputs | CotInputs | SampleInputs | ReplyInputs]:
     """The base model's stages after the first one."""
     config = workspace.config
     needs = wanted_needs(config)
-    stages: list[ScoreInputs | CotInputs | ReplyInputs] = []
+    stages: list[ScoreInputs | CotInputs | SampleInputs | ReplyInputs] = []
     if Need.fallback in needs:
         stages.append(workspace.fallback_scoring)
     if Need.chain in needs:
         stages.append(workspace.base_chains)
+    if Need.samples in needs:
+        stages.append(workspace.base_samples)
     # A tuned model's prompts are shorter: they have no shots.
     if reaches(config, Until.evaluate) and Mode.rationale in config.evaluation.modes:
         stages.append(workspace.base_rationales)

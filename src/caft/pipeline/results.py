@@ -21,6 +21,7 @@ from caft.records import (
     Prediction,
     Question,
     Rationale,
+    SampledReply,
     TuningNumbers,
 )
 from caft.report.schema import StageRecordPart
@@ -66,6 +67,7 @@ class Scored:
     scores: Sequence[AnswerScore]
     fallback: Sequence[AnswerScore] = ()
     chains: Sequence[Chain] = ()
+    samples: Sequence[SampledReply] = ()
     judgements: Sequence[Judgement] = ()
     rationales: Sequence[Rationale] = ()
     stages: tuple[StageRecordPart, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from caft.data import QuestionSplits
@@ -54,6 +55,11 @@ def _tokens_to_decide(
     need = ESTIMATORS[estimator].need
     if need is Need.chain:
         return {chain.question_id: chain.generated_tokens for chain in scored.chains}
+    if need is Need.samples:
+        counts = Counter[str]()
+        for row in scored.samples:
+            counts[row.question_id] += row.generated_tokens
+        return dict(counts)
     if need is Need.judge:
         rows = [row for row in scored.judgements if row.estimator == estimator]
         return {row.question_id: row.completion_tokens for row in rows}

@@ -35,6 +35,7 @@ class Step:
 _OF_NEED = {
     Need.fallback: Step(Until.score, StageKind.fallback, "score fallback"),
     Need.chain: Step(Until.score, StageKind.chains, "score chains"),
+    Need.samples: Step(Until.score, StageKind.samples, "score samples"),
     Need.rationale: Step(Until.score, StageKind.distill, "distill"),
     Need.judge: Step(Until.score, StageKind.judge, "score judge"),
 }

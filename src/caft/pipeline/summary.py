@@ -90,6 +90,7 @@ def _score_part(config: RunConfig, questions: QuestionSplits, results: RunResult
         fallback=results.scored.fallback,
         fallback_wording=getattr(config.score, "fallback", Fallback.certain).name,
         chains=results.scored.chains,
+        samples=results.scored.samples,
     )
     return describe_scores(train, estimator, config.evaluation.confidence, context)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 from caft.distill import DistillInputs, write_rationales
 from caft.distill.local import name_model
 from caft.models.encoding import encode_prompt, render_prompt, special_tokens
+from caft.models.sampling import Sampling
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.models.thinking_turns import thinking_form_of
@@ -207,16 +208,23 @@ class LocalTeacher:
         model: CausalLM = self.student.load_for_inference()
         return model
 
-    def generate(self, prompts: Sequence[Prompt]) -> Sequence[Written]:
-        """Greedy replies to chat prompts."""
+    def generate(
+        self, prompts: Sequence[Prompt], names: Sequence[str], sampling: Sampling, attempt: int
+    ) -> Sequence[Written]:
+        """Replies to chat prompts."""
         from caft.models.generation import ReplyRules, generate_replies
 
         tokenizer, end_ids = self.student.tokenizer, self.student.end_ids(chat=True)
         asked = [encode_prompt(prompt, tokenizer, thinking=self.thinks) for prompt in prompts]
         rules = ReplyRules(
-            max_new_tokens=self._teacher.max_tokens, end_ids=end_ids, stop_after_marker=False
+            max_new_tokens=self._teacher.max_tokens,
+            end_ids=end_ids,
+            stop_after_marker=False,
+            sampling=sampling,
         )
-        replies = generate_replies(self._model, tokenizer, asked, rules)
+        replies = generate_replies(
+            self._model, tokenizer, asked, rules, names=names, samples=[attempt] * len(prompts)
+        )
         if not self.thinks:
             return replies
         return [

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from caft.data import QuestionSplits
+from caft.estimators import ESTIMATORS, Need
 from caft.evaluate.stage import ReplyInputs
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
+from caft.pipeline.steps import wanted_estimators
 from caft.records import Question
 from caft.run_config import RunConfig, RunContext
 from caft.score.config import ModelScoreConfig
-from caft.score.stage import CotInputs, ScoreInputs
+from caft.score.stage import CotInputs, SampleInputs, ScoreInputs
 from caft.store import StageKind, Store
 from caft.text.prompts import Wanted
 
@@ -85,6 +88,27 @@ class Workspace:
             config=self.scoring.chain,
         )
 
+    @property
+    def sampled_questions(self) -> Sequence[Question]:
+        """Those of training alone if no wanted estimate of drawn chains exists at test time."""
+        wanted = [ESTIMATORS[name] for name in wanted_estimators(self.config)]
+        held_out = any(each.need is Need.samples and each.known_at_test for each in wanted)
+        return self.every_question if held_out else self.questions.train
+
+    @cached_property
+    def base_samples(self) -> SampleInputs:
+        """The base model's drawn chains of thought, with its shots."""
+        return SampleInputs(
+            student=self.student,
+            questions=self.sampled_questions,
+            shots=self.questions.shots,
+            prompt=self.config.dataset.prompt,
+            trainer=self.config.trainer,
+            config=self.scoring.chain,
+            count=self.scoring.samples.count,
+            sampling=self.scoring.samples.seeded(self.config.seed),
+        )
+
     @cached_property
     def base_rationales(self) -> ReplyInputs:
         """The base model's replies to the held-out questions, with its shots."""
@@ -98,6 +122,7 @@ class Workspace:
             batch_size=self.config.evaluation.batch_size,
             thinking=self.config.evaluation.thinking,
             max_thinking_tokens=self.config.evaluation.max_thinking_tokens,
+            sampling=self.config.evaluation.sampling.seeded(self.config.seed),
             trainer=self.config.trainer,
             title="base rationale",
         )

@@ -146,7 +146,7 @@ class FallbackPart(TypedDict):
 
 
 class ChainPart(TypedDict):
-    """The base model's own chains of thought, and the tokens they took."""
+    """The base model's own chains of thought, greedy or drawn, and the tokens they took."""
 
     n: int
     correct: int
@@ -176,6 +176,7 @@ class ScorePart(TypedDict):
     accuracy_by_class: NotRequired[dict[str, Share]]
     fallback: NotRequired[FallbackPart | None]
     chain: NotRequired[ChainPart | None]
+    samples: NotRequired[ChainPart | None]
 
 
 class SplitPart(TypedDict):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from caft.dials import Count, Text, check_dials
+from caft.dials import Count, Range, Text, check_dials
 from caft.estimators import find_estimator
 from caft.models.config import tokens_of_a_pass
+from caft.models.sampling import SamplingConfig
 from caft.teachers.config import EndpointConfig
 from caft.text.prompts import Wanted
 
@@ -40,7 +41,7 @@ class Fallback(Enum):
 
 @dataclass(kw_only=True, slots=True)
 class ChainConfig:
-    """The student's own chains of thought, for the estimators cot_*.
+    """The student's own chains of thought, for the estimators cot_* and those of `samples`.
 
     `thinking` opens the thinking span of models that have one; the estimates are then those of
     the span's tokens, as they are if a template opens one unasked.
@@ -52,6 +53,19 @@ class ChainConfig:
 
     def __post_init__(self) -> None:
         check_dials(self, "score.chain")
+
+
+@dataclass(kw_only=True, slots=True)
+class SamplesConfig(SamplingConfig):
+    """`count` drawn chains of thought a question, for answer_frequency and pass_rate.
+
+    They are as long as `score.chain` says, and drawn with the run's seed.
+    """
+
+    place: ClassVar[str] = "score.samples"
+
+    count: Annotated[int, Range(2, 1000)] = 8
+    temperature: Annotated[float, Range(0, 10, above=True)] = 1.0
 
 
 @dataclass(kw_only=True)
@@ -82,6 +96,7 @@ class ModelScoreConfig(ScoreConfig):
     free_answer_tokens: Count = 16
     fallback: Fallback = Fallback.certain
     chain: ChainConfig = field(default_factory=ChainConfig)
+    samples: SamplesConfig = field(default_factory=SamplesConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
 
     def __post_init__(self) -> None:

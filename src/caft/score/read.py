@@ -8,7 +8,7 @@ from statistics import fmean
 
 from caft.models.encoding import token_pieces
 from caft.protocols import Tokenizer
-from caft.records import AnswerScore, Chain, Question
+from caft.records import AnswerScore, Chain, Question, SampledReply
 from caft.score.module import NextToken
 from caft.score.prepare import ScoringRow
 from caft.text.answers import answer_labels, gold_label
@@ -119,6 +119,26 @@ def read_chain(
         parsed=parsed,
         correct=answers_agree(parsed, gold_label(question, prompt.option_ids)),
         opened=opened,
+    )
+
+
+def read_sample(
+    question: Question,
+    reply: WrittenReply,
+    prompt: PromptConfig,
+    tokenizer: Tokenizer,
+    *,
+    opened: bool,
+) -> SampledReply:
+    """A drawn reply, with the answer at its end; `opened` as in `Chain`."""
+    chain = read_chain(question, reply, prompt, tokenizer, opened=opened)
+    return SampledReply(
+        question_id=question.id,
+        sample=reply.sample,
+        text=chain.text,
+        parsed=chain.parsed,
+        correct=chain.correct,
+        generated_tokens=reply.tokens,
     )
 
 

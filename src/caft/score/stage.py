@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from caft.models.chat_template import has_working_template
+from caft.models.sampling import GREEDY, Sampling
 from caft.models.thinking_span import find_opened, refuse_thinking
-from caft.records import AnswerScore, Chain, Judgement, Question
+from caft.records import AnswerScore, Chain, Judgement, Question, SampledReply
 from caft.score.config import ChainConfig, ModelScoreConfig
 from caft.score.prepare import ScoringRow, prepare_rows
 from caft.store import StageKind, read_table, source_digest, write_table
@@ -30,11 +31,12 @@ from caft.trainers.predicting import Predictor
 from caft.trainers.sources import PREDICTING_SOURCES
 
 if TYPE_CHECKING:
+    from caft.models.generation import ReplyRules
     from caft.trainers.replies import WrittenReply
 
 log = logging.getLogger(__name__)
 SOURCES = ("score", *PREDICTING_SOURCES)
-_SCORES, _CHAINS = "scores.parquet", "chains.parquet"
+_SCORES, _CHAINS, _SAMPLES = "scores.parquet", "chains.parquet", "samples.parquet"
 _FREE_ANSWERS_AT_ONCE = 128
 
 
@@ -134,12 +136,10 @@ def _write_free_answers(scoring: ScoreInputs, predictor: Predictor) -> dict[str,
 
 
 @dataclass(frozen=True, kw_only=True)
-class CotInputs(AskedStudent):
-    """The student's own greedy chain of thought for every question, with its entropies."""
+class ChainInputs(AskedStudent):
+    """Questions that the student answers by chains of thought."""
 
     config: ChainConfig
-
-    kind: ClassVar[StageKind] = StageKind.chains
 
     @property
     def key(self) -> dict[str, object]:
@@ -163,6 +163,13 @@ class CotInputs(AskedStudent):
         lengths = {name: len(ids) for name, ids in self.prompts}
         self.student.refuse_long_prompts(lengths, self.config.max_new_tokens)
 
+
+@dataclass(frozen=True, kw_only=True)
+class CotInputs(ChainInputs):
+    """The student's own greedy chain of thought for every question, with its entropies."""
+
+    kind: ClassVar[StageKind] = StageKind.chains
+
     def produce(self, folder: Path) -> None:
         """Write the chains."""
         self.check()
@@ -176,32 +183,93 @@ class CotInputs(AskedStudent):
         return read_table(folder / _CHAINS, Chain)
 
 
-def _write_chains(chaining: CotInputs, predictor: Predictor) -> list[Chain]:
+@dataclass(frozen=True, kw_only=True)
+class SampleInputs(ChainInputs):
+    """`count` drawn chains of thought of the student for every question."""
+
+    count: int
+    sampling: Sampling
+
+    kind: ClassVar[StageKind] = StageKind.samples
+
+    @property
+    def key(self) -> dict[str, object]:
+        """For the store, with the seed that is drawn from."""
+        return {**super().key, "count": self.count, "sampling": self.sampling}
+
+    def produce(self, folder: Path) -> None:
+        """Write the chains."""
+        self.check()
+        predictor = Predictor(self.student, self.trainer, folder)
+        write_table(folder / _SAMPLES, SampledReply, _write_samples(self, predictor))
+        vars(self).pop("prompts")
+
+    @staticmethod
+    def read(folder: Path) -> list[SampledReply]:
+        """The replies, in the order of the questions and of their numbers."""
+        return read_table(folder / _SAMPLES, SampledReply)
+
+
+def _chain_rules(
+    chaining: ChainInputs,
+    *,
+    with_spread: bool = False,
+    sampling: Sampling = GREEDY,
+) -> ReplyRules:
     from caft.models.generation import ReplyRules
+
+    return ReplyRules(
+        max_new_tokens=chaining.config.max_new_tokens,
+        end_ids=chaining.student.end_ids(chat=chaining.chat),
+        with_spread=with_spread,
+        # What looks like an answer inside a thinking span does not end the reply.
+        thinking=chaining.thinking_rules(),
+        sampling=sampling,
+    )
+
+
+def _write_chains(chaining: CotInputs, predictor: Predictor) -> list[Chain]:
     from caft.score.read import read_chain, without_end
 
     tokenizer, config, prompts = chaining.student.tokenizer, chaining.config, chaining.prompts
     # Some templates open the span whether they are asked to or not.
     opened = find_opened(tokenizer, prompts)
     log.info("writing %d chains of thought", len(prompts))
-    ends = chaining.student.end_ids(chat=chaining.chat)
-    rules = ReplyRules(
-        max_new_tokens=config.max_new_tokens,
-        end_ids=ends,
-        with_spread=True,
-        # What looks like an answer inside a thinking span does not end the reply.
-        thinking=chaining.thinking_rules(),
-    )
+    rules = _chain_rules(chaining, with_spread=True)
     written = predictor.write(prompts, rules, rows=config.batch_size, title="chains")
     return [
         read_chain(
             question,
-            without_end(written[question.id], ends),
+            without_end(written[question.id], rules.end_ids),
             chaining.prompt,
             tokenizer,
             opened=opened[question.id],
         )
         for question in chaining.questions
+    ]
+
+
+def _write_samples(chaining: SampleInputs, predictor: Predictor) -> list[SampledReply]:
+    from caft.score.read import read_sample, without_end
+    from caft.trainers.replies import ReplyName
+
+    tokenizer, config, count = chaining.student.tokenizer, chaining.config, chaining.count
+    opened = find_opened(tokenizer, chaining.prompts)
+    log.info("writing %d chains of thought for each of %d questions", count, len(opened))
+    rules = _chain_rules(chaining, sampling=chaining.sampling)
+    written = predictor.write_samples(
+        chaining.prompts, rules, count=count, rows=config.batch_size, title="sampled chains"
+    )
+    return [
+        read_sample(
+            question,
+            without_end(written[ReplyName(question.id, number)], rules.end_ids),
+            chaining.prompt,
+            tokenizer,
+            opened=opened[question.id],
+        )
+        for question in chaining.questions
+        for number in range(count)
     ]
 
 

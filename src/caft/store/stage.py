@@ -16,6 +16,7 @@ class StageKind(Enum):
     score = "score"
     fallback = "fallback"
     chains = "chain"
+    samples = "sample"
     judge = "judge"
     distill = "distill"
     tune = "tune"

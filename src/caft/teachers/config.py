@@ -10,7 +10,20 @@ from enum import Enum
 from typing import Annotated, Any, ClassVar, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
-from caft.dials import MOST, Count, CountOrNone, Range, Seed, Text, Usd, check_dials
+from caft.dials import (
+    MOST,
+    Count,
+    CountOrNone,
+    MinP,
+    Range,
+    Seed,
+    Temperature,
+    Text,
+    TopP,
+    Usd,
+    check_dials,
+    refuse_idle_filters,
+)
 from caft.errors import UserError
 from caft.teachers.address import read_address
 from caft.teachers.secrets import (
@@ -23,6 +36,9 @@ from caft.teachers.secrets import (
 
 _VARIABLE = re.compile("[A-Z_][A-Z0-9_]*")
 _DAY = 86_400
+
+
+Attempts: TypeAlias = Annotated[int, Range(1, 1000)]
 
 
 class Keep(Enum):
@@ -53,9 +69,6 @@ class MaxTokensField(Enum):
 
     max_tokens = "max_tokens"
     max_completion_tokens = "max_completion_tokens"
-
-
-Temperature: TypeAlias = Annotated[float, Range(0, 10)]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -93,9 +106,15 @@ class FileTeacherConfig(TeacherConfig):
 
 @dataclass(kw_only=True, slots=True)
 class LocalModelTeacherConfig(TeacherConfig):
-    """A Hugging Face causal LM in this process, decoded greedily: free but for its time.
+    """A Hugging Face causal LM in this process: free but for its time.
 
     `id` and `revision` name a hub repository, `path` a local folder that is used instead.
+
+    Temperature 0 takes the likeliest token. Above it, tokens are drawn: of the `top_k` likeliest
+    (0: all), then of the likeliest with a mass of `top_p`, then of those with at least `min_p` of
+    the likeliest one's probability. Up to `attempts` replies are written for a question, the next
+    one where the last was refused: the first at `temperature`, later ones, which are other draws of
+    the same `seed`, at `reask_temperature`. The run's own seed changes no reply.
     """
 
     kind: str = "local_model"
@@ -104,6 +123,23 @@ class LocalModelTeacherConfig(TeacherConfig):
     path: Text | None = None
     max_tokens: Count = 1024
     batch_size: Count = 8
+    temperature: Temperature = 0.0
+    top_p: TopP = 1.0
+    top_k: CountOrNone = 0
+    min_p: MinP = 0.0
+    seed: Seed = 0
+    attempts: Attempts = 1
+    reask_temperature: Temperature = 0.7
+
+    def __post_init__(self) -> None:
+        TeacherConfig.__post_init__(self)
+        _refuse_same_reply(self.group, self.attempts, self.reask_temperature)
+        if self.attempts == 1 and not self.temperature:
+            refuse_idle_filters(self.group, top_p=self.top_p, top_k=self.top_k, min_p=self.min_p)
+
+    def temperature_of(self, attempt: int) -> float:
+        """Of the first attempt (0), or of a later one."""
+        return self.reask_temperature if attempt else self.temperature
 
 
 @dataclass(kw_only=True, slots=True)
@@ -147,7 +183,7 @@ class EndpointConfig:
     model: Text | None = None
     api_key_env: str = "OPENAI_API_KEY"
     temperature: Temperature | None = 0.0
-    top_p: Annotated[float, Range(0, 1, above=True)] | None = None
+    top_p: TopP | None = None
     seed: Seed | None = 0
     max_tokens: Count = 2048
     max_tokens_field: MaxTokensField = MaxTokensField.max_tokens
@@ -232,17 +268,22 @@ class OpenAITeacherConfig(EndpointConfig, TeacherConfig):
     """
 
     kind: str = "openai"
-    attempts: Annotated[int, Range(1, 1000)] = 1
+    attempts: Attempts = 1
     reask_temperature: Temperature = 0.7
     probe_replies: Annotated[int, Range(0, 10_000)] = 20
 
     def __post_init__(self) -> None:
         EndpointConfig.__post_init__(self)
-        if self.attempts > 1 and self.reask_temperature == 0 and self.temperature is not None:
-            raise UserError(
-                f"{self.group}.attempts is {self.attempts} with {self.group}.reask_temperature=0, "
-                "which would buy the same reply again; give a temperature above 0, such as 0.7"
-            )
+        if self.temperature is not None:
+            _refuse_same_reply(self.group, self.attempts, self.reask_temperature)
+
+
+def _refuse_same_reply(group: str, attempts: int, reask_temperature: float) -> None:
+    if attempts > 1 and reask_temperature == 0:
+        raise UserError(
+            f"{group}.attempts is {attempts} with {group}.reask_temperature=0, "
+            "which would buy the same reply again; give a temperature above 0, such as 0.7"
+        )
 
 
 def _names_in(value: object) -> Iterator[str]:

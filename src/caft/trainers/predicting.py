@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytorch_lightning import LightningModule
 
     from caft.models.generation import ReplyRules
-    from caft.trainers.replies import WrittenReply
+    from caft.trainers.replies import ReplyName, WrittenReply
     from caft.trainers.worker import Batch
 
 log = logging.getLogger(__name__)
@@ -45,14 +45,30 @@ class Predictor:
         journal_name: str = "predictions",
     ) -> dict[str, Row]:
         """Results by question id, those in the journal of an interrupted attempt included."""
-        from caft.trainers.distributed import Ranks, run_ranks
-        from caft.trainers.worker import PredictionSpec, predict_share
-
         journal = Journal(self.folder, journal_name)
         done = {row["question_id"] for row in journal.read()}
         left = [batch for batch in batches if not done.issuperset(batch.question_ids)]
-        if done:
-            log.info("%s: %d results of an interrupted attempt are kept", title, len(done))
+        self._work(make_module, left, journal, title, len(done))
+        results = {row["question_id"]: row for row in journal.read()}
+        assert all(name in results for batch in batches for name in batch.question_ids), (
+            f"{title}: rows are missing"
+        )
+        return results
+
+    def _work(
+        self,
+        make_module: Callable[[CausalLM], LightningModule],
+        left: Sequence[Batch],
+        journal: Journal,
+        title: str,
+        kept: int,
+    ) -> None:
+        """Predict what is left, into the journal, which has `kept` results."""
+        from caft.trainers.distributed import Ranks, run_ranks
+        from caft.trainers.worker import PredictionSpec, predict_share
+
+        if kept:
+            log.info("%s: %d results of an interrupted attempt are kept", title, kept)
         if left:
             spec = PredictionSpec(
                 title, self.student, make_module, tuple(left), journal, self.trainer
@@ -63,11 +79,6 @@ class Predictor:
             else:
                 run_ranks(predict_share, (spec,), count, _ignore, self.student.device)
             journal.close()
-        results = {row["question_id"]: row for row in journal.read()}
-        assert all(name in results for batch in batches for name in batch.question_ids), (
-            f"{title}: rows are missing"
-        )
-        return results
 
     def write(
         self,
@@ -77,16 +88,39 @@ class Predictor:
         rows: int,
         title: str,
     ) -> dict[str, WrittenReply]:
-        """Greedy replies by question id, `rows` of them written at once."""
-        from caft.trainers.replies import ReplyModule, WrittenReply, plan_replies
+        """A reply by question id, `rows` of them written at once."""
+        replies = self.write_samples(prompts, rules, count=1, rows=rows, title=title)
+        return {name.question_id: reply for name, reply in replies.items()}
 
-        tokenizer = self.student.tokenizer
+    def write_samples(
+        self,
+        prompts: Sequence[tuple[str, tuple[int, ...]]],
+        rules: ReplyRules,
+        *,
+        count: int,
+        rows: int,
+        title: str,
+    ) -> dict[ReplyName, WrittenReply]:
+        """`count` replies a question, by question id and number; those in the journal included."""
+        from caft.trainers.replies import ReplyModule, ReplyName, plan_replies
+
+        asked = {ReplyName(name, k): ids for name, ids in prompts for k in range(count)}
+        tokenizer, journal = self.student.tokenizer, Journal(self.folder, "replies")
         make_module = partial(ReplyModule, tokenizer=tokenizer, rules=rules, rows=rows)
         # Replies end in another order than their prompts are in.
-        done = {row["question_id"] for row in Journal(self.folder, "replies").read()}
-        batches = plan_replies([each for each in prompts if each[0] not in done], rows)
-        results = self.predict(make_module, batches, title=title, journal_name="replies")
-        return {name: WrittenReply(**row) for name, row in results.items()}
+        done = _read_replies(journal.read())
+        left = plan_replies([each for each in asked.items() if each[0] not in done], rows)
+        self._work(make_module, left, journal, title, len(done))
+        replies = _read_replies(journal.read())
+        assert asked.keys() <= replies.keys(), f"{title}: rows are missing"
+        return replies
+
+
+def _read_replies(rows: Iterable[Row]) -> dict[ReplyName, WrittenReply]:
+    from caft.trainers.replies import ReplyName, WrittenReply
+
+    replies = [WrittenReply(**row) for row in rows]
+    return {ReplyName(reply.question_id, reply.sample): reply for reply in replies}
 
 
 def _ignore(_message: object) -> None:

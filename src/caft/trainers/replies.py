@@ -1,4 +1,4 @@
-"""The causal LM under Lightning: batches of prompts in, greedy replies out.
+"""The causal LM under Lightning: batches of prompts in, written replies out.
 
 Free-text answers, chains of thought and the replies of an evaluation are all written this way.
 """
@@ -23,19 +23,32 @@ log = logging.getLogger(__name__)
 _KEPT_PART = 8
 
 
+class ReplyName(NamedTuple):
+    """Which reply: the question's id, and the number of the sample, from 0."""
+
+    question_id: str
+    sample: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class ReplyBatch:
-    """Prompts of similar length, with the question each belongs to."""
+    """Prompts of similar length, with the reply that each is for."""
 
-    question_ids: tuple[str, ...]
+    names: tuple[ReplyName, ...]
     prompts: tuple[tuple[int, ...], ...]
+
+    @property
+    def question_ids(self) -> tuple[str, ...]:
+        """A question's id stands once for every sample."""
+        return tuple(name.question_id for name in self.names)
 
 
 class WrittenReply(NamedTuple):
-    """A greedy reply: its text and how many tokens it took, the end token included.
+    """A reply: its text, and how many tokens it took, which are `ids`, the end token included.
 
-    If the spread was requested, also the tokens one by one, each with its distribution's entropy
-    (nats), top-1 probability and top-2 margin. `thinking_tokens` are those of thinking spans.
+    If the spread was requested, also each token's distribution: its entropy (nats), top-1
+    probability and top-2 margin. `thinking_tokens` are those of thinking spans; `sample` is the
+    number of the reply among those of its question.
     Lightning refuses frozen dataclasses here.
     """
 
@@ -47,6 +60,7 @@ class WrittenReply(NamedTuple):
     top1: list[float]
     margins: list[float]
     thinking_tokens: int = 0
+    sample: int = 0
 
 
 class ReplyModule(LightningModule):  # type: ignore[misc]
@@ -68,7 +82,7 @@ class ReplyModule(LightningModule):  # type: ignore[misc]
             {
                 name: prompt
                 for batch in batches
-                for name, prompt in zip(batch.question_ids, batch.prompts, strict=True)
+                for name, prompt in zip(batch.names, batch.prompts, strict=True)
             }
         )
 
@@ -79,11 +93,11 @@ class ReplyModule(LightningModule):  # type: ignore[misc]
         return batch
 
     def predict_step(self, batch: ReplyBatch, batch_idx: int) -> list[WrittenReply]:
-        """The next greedy replies, as many as the batch has prompts."""
-        return list(islice(self._replies, len(batch.question_ids)))
+        """The next replies, as many as the batch has prompts."""
+        return list(islice(self._replies, len(batch.names)))
 
-    def write(self, prompts: Mapping[str, tuple[int, ...]]) -> Iterator[WrittenReply]:
-        """Greedy replies as they end; half as many at once where memory runs out.
+    def write(self, prompts: Mapping[ReplyName, tuple[int, ...]]) -> Iterator[WrittenReply]:
+        """Replies as they end; half as many at once where memory runs out.
 
         UserError, naming the question, where memory does not hold a single one.
         """
@@ -95,7 +109,7 @@ class ReplyModule(LightningModule):  # type: ignore[misc]
                 if not is_out_of_memory(error):
                     raise
                 if self.rows == 1:
-                    longest = max(left, key=lambda name: len(left[name]))
+                    longest = max(left, key=lambda name: len(left[name])).question_id
                     raise UserError(
                         f"out of memory while question {longest} alone is replied to in at most "
                         f"{self.rules.most_tokens} tokens; lower evaluation.max_new_tokens or "
@@ -107,7 +121,7 @@ class ReplyModule(LightningModule):  # type: ignore[misc]
                 rows, self.rows = self.rows, max(1, min(self.rows, len(left)) // 2)
                 log.info("out of memory with %d replies at once; now %d", rows, self.rows)
 
-    def _write(self, left: dict[str, tuple[int, ...]]) -> Iterator[WrittenReply]:
+    def _write(self, left: dict[ReplyName, tuple[int, ...]]) -> Iterator[WrittenReply]:
         """Replies to what is left; each takes its prompt out of `left`."""
         names = list(left)
         stream = stream_replies(
@@ -116,24 +130,28 @@ class ReplyModule(LightningModule):  # type: ignore[misc]
             list(left.values()),
             self.rules,
             rows=self.rows,
-            names=names,
+            names=[name.question_id for name in names],
+            samples=[name.sample for name in names],
         )
         for place, reply in stream:
             del left[names[place]]
             yield WrittenReply(
-                names[place],
+                names[place].question_id,
                 reply.text,
                 reply.tokens,
-                [each.token for each in reply.spread],
+                list(reply.ids),
                 [each.entropy for each in reply.spread],
                 [each.top1 for each in reply.spread],
                 [each.margin for each in reply.spread],
                 reply.thinking_tokens,
+                names[place].sample,
             )
 
 
-def plan_replies(prompts: Sequence[tuple[str, tuple[int, ...]]], rows: int) -> list[ReplyBatch]:
-    """Batches in order of prompt length, from question ids with their prompt tokens.
+def plan_replies(
+    prompts: Sequence[tuple[ReplyName, tuple[int, ...]]], rows: int
+) -> list[ReplyBatch]:
+    """Batches in order of prompt length, from the replies' names with their prompt tokens.
 
     Smaller than the `rows` that are written at once, since a batch's replies are kept together.
     """

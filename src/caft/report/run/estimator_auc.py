@@ -9,7 +9,7 @@ from itertools import combinations_with_replacement
 from random import Random
 
 from caft.estimators import CONTROL, ESTIMATORS, difficulty
-from caft.records import AnswerScore, Chain
+from caft.records import AnswerScore, Chain, SampledReply
 from caft.report.run.accuracy import share_true
 from caft.report.schema import (
     Area,
@@ -40,7 +40,8 @@ class ScoreContext:
 
     `gold_of` is the place of the gold answer among the allowed ones (None for free text),
     `complexity_of` the class that the split gives. `source` is model or published. `fallback`
-    are the answers of a model that might decline, `chains` its own chains of thought.
+    are the answers of a model that might decline, `chains` its own chains of thought, `samples`
+    several drawn ones a question.
     """
 
     subject_of: Mapping[str, str] = field(default_factory=dict)
@@ -51,6 +52,7 @@ class ScoreContext:
     fallback: Sequence[AnswerScore] = ()
     fallback_wording: str = ""
     chains: Sequence[Chain] = ()
+    samples: Sequence[SampledReply] = ()
 
 
 def describe_scores(
@@ -88,6 +90,7 @@ def describe_scores(
         "accuracy_by_class": _measure_classes(scores, confidence, known),
         "fallback": _describe_fallback(scores, known),
         "chain": _describe_chains(scores, known),
+        "samples": _describe_samples(scores, known),
     }
 
 
@@ -255,4 +258,17 @@ def _describe_chains(scores: Sequence[AnswerScore], known: ScoreContext) -> Chai
         "correct": sum(row.correct for row in rows),
         "unparsable": sum(row.parsed is None for row in rows),
         "tokens": sum(len(row.entropies) for row in rows),
+    }
+
+
+def _describe_samples(scores: Sequence[AnswerScore], known: ScoreContext) -> ChainPart | None:
+    asked = {score.question_id for score in scores}
+    rows = [reply for reply in known.samples if reply.question_id in asked]
+    if not rows:
+        return None
+    return {
+        "n": len(rows),
+        "correct": sum(row.correct for row in rows),
+        "unparsable": sum(row.parsed is None for row in rows),
+        "tokens": sum(row.generated_tokens for row in rows),
     }

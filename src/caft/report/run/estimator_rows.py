@@ -95,9 +95,11 @@ def list_facts(score: ScorePart) -> Iterator[tuple[str, str]]:
             f"{fallback['declined']:,} of {fallback['n']:,} declined, "
             f"{fallback['correct']:,} right, {fallback['invalid']:,} no allowed reply",
         )
-    if chain := score.get("chain"):
-        yield (
-            "Own chains of thought",
-            f"{chain['correct']:,} of {chain['n']:,} right, {chain['unparsable']:,} without "
-            f"an answer, {chain['tokens'] / chain['n']:.1f} tokens each",
-        )
+    chains = (("Own", score.get("chain")), ("Drawn", score.get("samples")))
+    for whose, chain in chains:
+        if chain:
+            yield (
+                f"{whose} chains of thought",
+                f"{chain['correct']:,} of {chain['n']:,} right, {chain['unparsable']:,} without "
+                f"an answer, {chain['tokens'] / chain['n']:.1f} tokens each",
+            )
