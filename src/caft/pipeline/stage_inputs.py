@@ -5,29 +5,76 @@ The run, the data check and the dry run all use these, so that they cannot disag
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+from caft.errors import UserError
 from caft.evaluate.stage import ReplyInputs
 from caft.models.student import Student
 from caft.pipeline.results import Taught
-from caft.pipeline.steps import Step, rationale_classes
+from caft.pipeline.steps import Step
 from caft.pipeline.workspace import Workspace
-from caft.records import AnswerScore, Mode, Prediction, Question
+from caft.records import AnswerScore, Mode, Prediction, Question, Target
 from caft.run_config import RunConfig
 from caft.score.stage import ScoreInputs
 from caft.split import SplitResult
 from caft.store import Stage, StageKind
 from caft.text.prompts import Wanted
 from caft.tune.config import AnswerTarget, StageConfig
+from caft.tune.draws import Draws
 from caft.tune.examples import choose_pairs
 from caft.tune.stage import TuneInputs, Validation
 
 
 def questions_for_teacher(workspace: Workspace, split: SplitResult) -> list[Question]:
-    """Training questions of the classes that any stage trains on rationales."""
-    wanted, placed = rationale_classes(workspace.config.method), split.complexity_of
-    return [question for question in workspace.questions.train if placed[question.id] in wanted]
+    """Training questions that any epoch of any stage trains on rationales."""
+    wanted = {
+        question_id
+        for number, stage in enumerate(workspace.config.method.stages)
+        for name, ids in _drawn_questions(workspace, split, number).items()
+        if stage.targets[name] is Target.rationale
+        for question_id in ids
+    }
+    return [question for question in workspace.questions.train if question.id in wanted]
+
+
+def refuse_small_classes(workspace: Workspace, split: SplitResult) -> None:
+    """UserError if a stage trains a class without questions, or draws more than its class has."""
+    placed, method = split.complexity_of, workspace.config.method
+    counts = Counter(placed[question.id] for question in workspace.questions.train)
+    for number, stage in enumerate(method.stages):
+        for name in stage.targets:
+            if not counts[name]:
+                raise UserError(
+                    f"the method {method.name} trains the class {name}, but no "
+                    "training question is in it; move the split's cut points"
+                )
+            if stage.draw.get(name, 0) > counts[name]:
+                raise UserError(
+                    f"method.stages.{number}.draw.{name} is {stage.draw[name]}, but only "
+                    f"{counts[name]} training questions are in the class; give {counts[name]} or "
+                    "fewer, or move the split's cut points"
+                )
+
+
+def _drawn_questions(workspace: Workspace, split: SplitResult, number: int) -> dict[str, set[str]]:
+    """The ids that any epoch of stage `number` trains, by class."""
+    stage, placed = workspace.config.method.stages[number], split.complexity_of
+    draws = _stage_draws(workspace, number)
+    return {
+        name: draws.pick_any(
+            [item.id for item in workspace.questions.train if placed[item.id] == name],
+            name,
+            stage.epochs,
+        )
+        for name in stage.targets
+    }
+
+
+def _stage_draws(workspace: Workspace, number: int) -> Draws:
+    config = workspace.config
+    return Draws(config.method.stages[number].draw, config.seed, number)
 
 
 def stage_tuning(workspace: Workspace, taught: Taught, student: Student, number: int) -> TuneInputs:
@@ -38,16 +85,20 @@ def stage_tuning(workspace: Workspace, taught: Taught, student: Student, number:
     config = workspace.config
     stages = config.method.stages
     stage = stages[number]
+    drawn = set().union(*_drawn_questions(workspace, taught.split, number).values())
     placed = taught.split.complexity_of
+    pairs = choose_pairs(workspace.questions.train, placed, taught.rationales, stage)
     return TuneInputs(
         student=student,
-        pairs=choose_pairs(workspace.questions.train, placed, taught.rationales, stage),
+        pairs=[pair for pair in pairs if pair.question.id in drawn],
         epochs=stage.epochs,
         prompt=config.dataset.prompt,
         config=config.tuning,
         seed=config.seed,
         trainer=config.trainer,
         validation=_validation(workspace, taught.split, stage),
+        draws=_stage_draws(workspace, number),
+        weights=stage.weights,
         title=f"tuning, stage {number + 1} of {len(stages)}",
     )
 

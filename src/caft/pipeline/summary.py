@@ -115,6 +115,8 @@ def _method_stages(config: RunConfig, tuned: Tuned | None) -> list[StagePart]:
             "targets": {name: target.name for name, target in stage.targets.items()},
             "epochs": stage.epochs,
             "examples": count,
+            "draw": dict(stage.draw),
+            "weights": dict(stage.weights),
         }
         for stage, count in zip(config.method.stages, examples, strict=True)
     ]

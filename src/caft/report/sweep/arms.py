@@ -68,9 +68,12 @@ class Arm:
         return split.get("estimator") or (score["estimator"] if score else None)
 
     @property
-    def stages(self) -> list[tuple[dict[str, str], int]]:
-        """What each tuning stage trained the classes on, and its epochs."""
-        return [(stage["targets"], stage["epochs"]) for stage in self.first["method"]["stages"]]
+    def stages(self) -> list[tuple[object, ...]]:
+        """What each tuning stage trained the classes on, its epochs, draws and weights."""
+        return [
+            (stage["targets"], stage["epochs"], stage.get("draw") or {}, stage.get("weights") or {})
+            for stage in self.first["method"]["stages"]
+        ]
 
     @property
     def modes(self) -> list[str]:
