@@ -75,7 +75,8 @@ def likely_asked(workspace: Workspace, scored: Scored, budget: MatchedBudget) ->
 
 
 def _entropy_arm(workspace: Workspace, scored: Scored, budget: MatchedBudget) -> SplitResult:
-    return split_questions(scored.of(workspace.questions.train), [], budget.entropy_split, 0)
+    train, subjects = scored.of(workspace.questions.train), workspace.subject_of
+    return split_questions(train, [], budget.split.budget_of, budget.seed, subjects)
 
 
 def _price(rationales: Sequence[Rationale], match: Match, tokenizer: Tokenizer) -> dict[str, Price]:

@@ -90,7 +90,8 @@ def split_scored(workspace: Workspace, scored: Scored) -> SplitResult:
     """Sort questions into easy, middle and hard; cut points come from training rows only."""
     questions, config = workspace.questions, workspace.config
     held_out = [scored.of(questions.validation), scored.of(questions.test)]
-    return split_questions(scored.of(questions.train), held_out, config.split, config.seed)
+    train, subjects = scored.of(questions.train), workspace.subject_of
+    return split_questions(train, held_out, config.split, config.seed, subjects)
 
 
 def teach(workspace: Workspace, scored: Scored, split: SplitResult) -> Taught:

@@ -80,9 +80,10 @@ def _score_part(config: RunConfig, questions: QuestionSplits, results: RunResult
     train = results.scored.of(questions.train)
     estimator = getattr(config.split, "estimator", STAND_IN)
     # A run that stops after scoring shows the classes that a split would make, too.
-    placed = results.placed or split_questions(train, (), config.split, config.seed)
+    subjects = {item.id: item.subject for item in questions.train}
+    placed = results.placed or split_questions(train, (), config.split, config.seed, subjects)
     context = ScoreContext(
-        subject_of={item.id: item.subject for item in questions.train},
+        subject_of=subjects,
         gold_of={item.id: item.gold_index for item in questions.train},
         complexity_of=placed.complexity_of,
         classes=config.split.classes,
