@@ -49,12 +49,13 @@ class StageConfig:
 class MethodConfig:
     """A method is data: tuning stages in order. No stage at all is the untuned base model.
 
-    `epochs` are numbers by name that its stages refer to, so that an experiment can set them for
-    any method without changing its targets.
+    `epochs` and `draws` are numbers by name that its stages refer to, so that an experiment can set
+    them for any method without changing its targets.
     """
 
     name: Text
     epochs: dict[str, Count] = field(default_factory=dict)
+    draws: dict[str, Count] = field(default_factory=dict)
     stages: list[StageConfig] = field(default_factory=list)
 
     def __post_init__(self) -> None:
