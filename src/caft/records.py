@@ -190,10 +190,11 @@ class Example:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TuningNumbers:
-    """What a stage trained on and how its loss went. Token counts are of one epoch.
+    """What a stage trained on and how its loss went. Token counts are of all epochs.
 
-    `trained_tokens` are completion tokens; `rationale_tokens` those of a teacher's texts, by
-    question id, since two stages may train the same rationale (other targets: "TARGET of ID");
+    `examples` are the rows that any epoch trained. `trained_tokens` are completion tokens, and
+    `trained_rationale_tokens` those of a teacher's texts. `rationale_tokens` counts each text once,
+    by question id (other targets: "TARGET of ID"), since two stages may train the same one.
     `epochs` are those that were run, which patience may have cut short. `curve` has one row an
     optimizer step: step, epoch, loss (nats a token), gradient_norm, learning_rate; and one an
     epoch with validation_accuracy and validation_questions.
@@ -204,6 +205,7 @@ class TuningNumbers:
     epochs: int
     prompt_tokens: int
     trained_tokens: int
+    trained_rationale_tokens: int
     rationale_tokens: dict[str, int]
     parameters: int
     trainable_parameters: int

@@ -29,6 +29,7 @@ from caft.score.config import ModelScoreConfig, PublishedScoreConfig, ScoreConfi
 from caft.split.config import (
     EntropySplitConfig,
     RandomSplitConfig,
+    SampledSplitConfig,
     SplitConfig,
     ThresholdSplitConfig,
 )
@@ -137,6 +138,7 @@ KINDS: dict[str, dict[str, type[Any]]] = {
     "split": {
         "entropy": EntropySplitConfig,
         "entropy_threshold": ThresholdSplitConfig,
+        "sampled": SampledSplitConfig,
         "random": RandomSplitConfig,
     },
     "score": {"model": ModelScoreConfig, "published": PublishedScoreConfig},

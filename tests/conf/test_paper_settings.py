@@ -24,9 +24,14 @@ METHODS = {
     "reversed": [({"hard": "answer", "middle": "answer"}, 10), ({"easy": "rationale"}, 10)],
     "hard_only": [({"hard": "rationale"}, 20)],
     "short_and_long": [({"easy": "answer", "middle": "short_rationale", "hard": "rationale"}, 20)],
+    "redraw": [({"easy": "answer", "hard": "rationale"}, 20)],
+    "mixed_rationales": [
+        ({"easy": "answer", "middle": "answer"}, 10),
+        (dict.fromkeys(EVERYTHING, "rationale"), 10),
+    ],
 }
 """Targets and epochs of section 2. The paper has no joint stage and no short rationales, which are
-trained as long as its other single stages, and hard_only in v4 alone."""
+trained as long as its other single stages, and hard_only in v4 alone; the last two came later."""
 
 V2_STAGES = [({"easy": "answer", "middle": "answer"}, 10), ({"hard": "rationale"}, 10)]
 V4_STAGES = [({"hard": "rationale"}, 20)]
@@ -56,7 +61,7 @@ def test_a_method_beside_an_experiment_keeps_its_targets_at_the_papers_epochs(
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-@pytest.mark.parametrize("split", ["entropy", "entropy_threshold", "random"])
+@pytest.mark.parametrize("split", ["entropy", "entropy_threshold", "sampled", "random"])
 def test_an_experiment_leaves_the_split_to_the_command_line(experiment: str, split: str) -> None:
     config = compose([f"experiment={experiment}", f"split={split}"])
     assert config.split.kind == split
@@ -131,6 +136,16 @@ def assert_shared(config: RunConfig) -> None:
     # What a student was taught to write is not cut when it writes it.
     assert config.evaluation.max_new_tokens == config.teacher.max_tokens == 2048
     assert any(Target.rationale in stage.targets.values() for stage in config.method.stages)
+
+
+def test_the_follow_up_draws_anew_what_its_authors_drew() -> None:
+    config = compose(["experiment=follow_up"])
+    (stage,) = config.method.stages
+    assert stage.targets == {"easy": Target.answer, "hard": Target.rationale}
+    assert (stage.draw, stage.epochs) == ({"hard": 1024, "easy": 256}, 200)
+    dataset = config.dataset
+    assert (dataset.train or 0) + (dataset.validation or 0) == 12_032 - 2_406
+    assert (dataset.test, config.evaluation.max_new_tokens) == (2_406, 2048)
 
 
 def test_medmcqa_has_the_papers_3000_questions() -> None:

@@ -60,6 +60,23 @@ REFUSED = {
     "quantiles out of order": ("split.quantiles=[0.9,0.1]", "cut points must rise"),
     "class the split lacks": ("+method.stages.0.targets.simple=answer", "easy, middle, hard"),
     "epochs of zero": ("method.stages.0.epochs=0", "method.stages.0.epochs is 0; give 1 to"),
+    "frozen draw": (
+        ["split=sampled", "split.temperature=0"],
+        "split.temperature is 0.0; give more",
+    ),
+    "budget at no temperature": (
+        ["split=random", "split.match=tokens", "split.temperature=-1"],
+        "split.temperature is -1.0; give more than 0, and finite, or null",
+    ),
+    "class without loss": (
+        ["method=hard_only", "+method.stages.0.weights.hard=0"],
+        "method.stages.0.weights.hard is 0.0; give more than 0",
+    ),
+    "weight of another class": (
+        ["method=hard_only", "+method.stages.0.weights.easy=2"],
+        "method.stages.0.weights names the class 'easy', which the stage does not train",
+    ),
+    "draw of nothing": (["method=redraw", "method.draws.hard=0"], "is 0; give 1 to"),
     "unknown launcher": ("hydra/launcher=foo", "there are", "basic"),
     "unknown key of hydra": ("hydra.foo=1", "no setting hydra.foo"),
     "wrong value with --cfg": (["--cfg", "job", "seed=a"], "seed is wrong"),
@@ -124,7 +141,7 @@ def test_a_sweep_is_refused_before_its_first_job(
 YAMLS = {
     "misspelt key": (
         "defaults: [/schema/method@_here_, _self_]\nname: mine\nstagess: []\n",
-        "no setting method.stagess; method has name, epochs, stages; did you mean stages? "
+        "no setting method.stagess; method has name, epochs, draws, stages; did you mean stages? "
         "(in method/mine.yaml)",
     ),
     "no schema named": ("name: mine\nstagess: []\n", "did you mean stages?"),

@@ -30,6 +30,8 @@ JOBS = {
     "distill_fraction": 5,
     "epochs": 3 * 3,
     "models": 3,
+    "allocation": 14 * 5,
+    "bins": 6,
 }
 
 
@@ -117,7 +119,7 @@ def test_every_job_of_every_sweep_composes_beside_the_papers_settings(
     finally:
         GlobalHydra.instance().clear()
     # Jobs of the same config are one job: all of them differ.
-    seeds = {"methods": 3, "routing_control": 5}.get(name, 1)
+    seeds = {"methods": 3, "routing_control": 5, "allocation": 5}.get(name, 1)
     assert len(listed) == (JOBS[name] // seeds if name in JOBS else 0)
 
 
@@ -129,6 +131,17 @@ def test_the_controls_arms_differ_in_routing_alone() -> None:
         ("method=complexity_aware", "split=random", "split.match=calls"),
         ("method=complexity_aware", "split=random", "split.match=tokens"),
     }
+
+
+def test_every_rule_of_the_allocation_has_a_control_at_its_budget() -> None:
+    arms = {frozenset(job[:-1]) for job in own("multirun_sweeps=allocation")}
+    rules = [arm for arm in arms if "split=random" not in arm]
+    assert len(rules) == 6
+    for rule in rules:
+        control = (rule - {"split=entropy", "split=sampled"}) | {"split=random"}
+        assert control | {"split.match=tokens"} in arms
+    for method in ("method=complexity_aware", "method=redraw"):
+        assert {method, "split=random", "split.match=calls"} in arms
 
 
 def test_a_grid_is_each_value_with_each_other() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from math import exp
 from random import Random
 
 import pytest
@@ -15,10 +16,12 @@ from caft.split.config import (
     EntropySplitConfig,
     Invalid,
     RandomSplitConfig,
+    SampledSplitConfig,
     SplitConfig,
     ThresholdSplitConfig,
+    Within,
 )
-from caft.split.cuts import place_at_random, place_by_cuts, quantile_cuts
+from caft.split.cuts import place_at_random, place_by_cuts, place_sampled, quantile_cuts
 
 
 def scores(
@@ -228,3 +231,105 @@ def test_placing_by_hand() -> None:
 
 def test_drawing_no_rows() -> None:
     assert place_at_random(0, [0.1, 1.0], "abc", Random(0)) == []
+
+
+# Drawn classes, and quantiles inside subjects
+
+
+@pytest.mark.parametrize(("temperature", "spread"), [(1e-9, 0), (1e9, 30)])
+def test_a_sampled_split_lies_between_the_cut_and_chance(temperature: float, spread: int) -> None:
+    train = scores([float(number) for number in range(40)])
+    test = scores([0.5, 20.5, 39.5], "test")
+    cut = split(train, EntropySplitConfig(), [test])
+    config = SampledSplitConfig(temperature=temperature)
+    drawn = [split(train, config, [test], seed=seed) for seed in range(30)]
+    for result in drawn:
+        # The same sizes, and held-out questions where the cut places them.
+        assert Counter(classes(result)) == Counter(classes(cut))
+        assert classes(result, "test") == classes(cut, "test") == ["easy", "middle", "hard"]
+        assert result.thresholds == ()
+    hard = Counter(
+        name for result in drawn for name, place in result.complexity_of.items() if place == "hard"
+    )
+    if spread:
+        # Each of 40 is among the 10 hard ones with probability 1/4 in 30 draws: never above 20.
+        assert all(hard[f"train{number}"] < 20 for number in range(40))
+        assert sum(hard[f"train{number}"] > 0 for number in range(40)) > spread
+    else:
+        assert all(classes(result) == classes(cut) for result in drawn)
+    again = split(train, config, [test], seed=3)
+    assert again == drawn[3]
+
+
+def test_the_first_draw_has_the_probabilities_of_the_formula() -> None:
+    # Ranks 0, 1/2, 1/2, 1 at temperature 1/2: weights 1, e, e, e^2 of 13.83 in all.
+    random, count = Random(7), 4000
+    counts = Counter(
+        place_sampled([1.0, 2.0, 2.0, 9.0], [0.9], ["rest", "one"], 0.5, random).index("one")
+        for _ in range(count)
+    )
+    weights = [1.0, exp(1), exp(1), exp(2)]
+    for place, weight in enumerate(weights):
+        p = weight / sum(weights)
+        # Five standard deviations of a binomial.
+        assert abs(counts[place] - count * p) < 5 * (count * p * (1 - p)) ** 0.5
+
+
+def test_the_order_of_a_sampled_split_is_that_of_the_estimate_at_every_temperature() -> None:
+    # The expected estimate of the hard class falls from the cut's to the mean of all.
+    train = scores([float(number) for number in range(100)])
+
+    def mean_of_hard(temperature: float) -> float:
+        config, values = SampledSplitConfig(temperature=temperature), []
+        for seed in range(20):
+            placed = split(train, config, seed=seed).complexity_of
+            values += [float(name[5:]) for name, place in placed.items() if place == "hard"]
+        return sum(values) / len(values)
+
+    means = [mean_of_hard(temperature) for temperature in (0.01, 0.1, 0.3, 1.0, 100.0)]
+    assert means == sorted(means, reverse=True)
+    assert means[0] > 86
+    assert abs(means[-1] - 49.5) < 5
+
+
+SUBJECTS = {
+    **{f"train{number}": "law" if number < 8 else "biology" for number in range(16)},
+    "test0": "law", "test1": "biology", "test2": "art",
+}  # fmt: skip
+
+
+def test_quantiles_inside_a_subject_by_hand() -> None:
+    # Law 0 to 7 and biology 10 to 17: over all, biology alone would be hard.
+    train = scores([*map(float, range(8)), *map(float, range(10, 18))])
+    test = scores([6.5, 11.0, 11.0], "test")
+    result = split_questions(train, [test], EntropySplitConfig(within=Within.subject), 0, SUBJECTS)
+    # Linear quantiles of 0 to 7 are 1.75 and 5.25.
+    expected = ["easy"] * 2 + ["middle"] * 4 + ["hard"] * 2
+    assert classes(result) == expected * 2
+    # Art has no training row: the cuts of all rows place it (3.75 and 13.25).
+    assert classes(result, "test") == ["hard", "easy", "middle"]
+    assert result.thresholds == ()
+    sampled = SampledSplitConfig(within=Within.subject, temperature=1.0)
+    drawn = split_questions(train, [test], sampled, 1, SUBJECTS)
+    assert Counter(classes(drawn)[:8]) == Counter(classes(drawn)[8:]) == Counter(expected)
+    assert classes(drawn, "test") == classes(result, "test")
+
+
+def test_a_subject_with_too_few_rows_is_named() -> None:
+    config = EntropySplitConfig(within=Within.subject)
+    subjects = {"train0": "law", "train1": "law", **{f"train{n}": "art" for n in range(2, 9)}}
+    with pytest.raises(UserError, match=r"subject 'law' has 2 training questions, .* 3 classes"):
+        split_questions(scores([1.0] * 9), [], config, 0, subjects)
+    with pytest.raises(UserError, match="the questions have no subject"):
+        split(scores([1.0] * 9), config)
+
+
+def test_six_classes_as_in_the_authors_files() -> None:
+    bins = [f"bin{number}" for number in range(1, 7)]
+    cuts = ThresholdSplitConfig(classes=bins, thresholds=[0.24, 0.76, 1.27, 1.76, 2.28])
+    values = [0.1, 0.24, 1.0, 1.5, 2.0, 3.0]
+    assert classes(split(scores(values), cuts)) == bins
+    sixths = EntropySplitConfig(classes=bins, quantiles=[n / 6 for n in range(1, 6)])
+    assert Counter(classes(split(scores([float(n) for n in range(60)]), sixths))) == Counter(
+        dict.fromkeys(bins, 10)
+    )

@@ -35,7 +35,7 @@ def test_two_rows_in_one_pack_by_hand():
     # 20 -> 21, 21 -> 22, 22 -> 23; then 12 -> 13, 13 -> 14. No prompt token is a label.
     assert pack.positions.tolist() == [0, 1, 2, 5, 6]
     assert pack.labels.tolist() == [21, 22, 23, 13, 14]
-    assert step.trained_tokens == 5
+    assert step.weight == 5
     assert step.question_ids == ("long", "short")
 
 
@@ -47,7 +47,7 @@ def test_two_rows_in_two_packs_by_hand():
     ]
     assert [item.positions.tolist() for item in step.packs] == [[0, 1, 2], [2, 3]]
     assert [item.labels.tolist() for item in step.packs] == [[21, 22, 23], [13, 14]]
-    assert step.trained_tokens == 5
+    assert step.weight == 5
 
 
 def test_a_row_longer_than_the_budget_is_run_alone_and_whole():

@@ -28,6 +28,7 @@ from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
 from caft.tune import training
 from caft.tune.config import LoraConfig, Select, TuningConfig
+from caft.tune.draws import Draws
 from caft.tune.examples import TrainingPair
 from caft.tune.stage import TuneInputs, Validation
 
@@ -132,6 +133,26 @@ def test_stopped_anywhere_and_resumed_it_ends_as_if_never_stopped(
         assert not artifact.cached
         assert same(outcome(artifact), whole), row
         assert not (artifact.folder / "checkpoints").exists()
+
+
+def test_a_stage_that_draws_and_weighs_resumes_with_the_same_draws(models, tmp_path):
+    pairs = [
+        TrainingPair(question(number), Target.answer, "hard" if number < 10 else "easy")
+        for number in range(14)
+    ]
+    tuning = replace(
+        work(models), pairs=pairs, draws=Draws({"hard": 5}, 5, 0), weights={"hard": 2.0}
+    )
+    whole = outcome(train(tuning, tmp_path / "whole"))
+    # Nine rows an epoch of fourteen, four a step.
+    assert len(whole[1]) == STEPS + EPOCHS
+    for row in (2, 4, 6):
+        store = tmp_path / f"stopped-{row}"
+        with pytest.raises(StoppedError):
+            train(tuning, store, StoppingLogger(row))
+        assert same(outcome(train(tuning, store)), whole), row
+    others = (replace(tuning, draws=Draws({"hard": 5}, 5, 1)), replace(tuning, weights={}))
+    assert len({str(each.key) for each in (tuning, *others)}) == 3
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_gives_the_same_end(

@@ -74,7 +74,8 @@ def test_numbers_say_what_was_trained(work, tmp_path):
     assert (numbers.examples, numbers.dropped, numbers.epochs) == (6, [], 2)
     # An answer row trains its option and the end of the turn.
     (rationale,) = numbers.rationale_tokens.values()
-    assert numbers.trained_tokens == 5 * 2 + rationale
+    assert numbers.trained_tokens == 2 * (5 * 2 + rationale)
+    assert numbers.trained_rationale_tokens == 2 * rationale
     assert rationale > 2
     assert 0 < numbers.trainable_parameters < numbers.parameters
     assert [row["step"] for row in numbers.curve] == [1, 2, 3, 4]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,9 +28,10 @@ from caft.pipeline.stage_inputs import (
     asks_one_token,
     evaluation,
     questions_for_teacher,
+    refuse_small_classes,
     stage_tuning,
 )
-from caft.pipeline.stages import read_published, refuse_empty_classes, split_scored
+from caft.pipeline.stages import read_published, split_scored
 from caft.pipeline.steps import (
     MatchedBudget,
     Step,
@@ -52,6 +54,7 @@ from caft.split import SplitResult
 from caft.store import Artifact, Stage, StageKind
 from caft.teachers.replies import CHARACTERS_A_TOKEN
 from caft.text.prompts import Wanted, write_prompt
+from caft.tune.config import StageConfig
 from caft.tune.stage import read_tuned, starting_student
 
 CACHED, RUNS, FREE = "cached", "would run", "no work"
@@ -149,6 +152,8 @@ class Planner:
         if part is Until.split:
             return [self._plan_split()]
         if part is Until.distill:
+            if self.split is not None:
+                refuse_small_classes(self.workspace, self.split)
             self.taught = self._foresee_teaching()
             if not rationale_classes(config.method):
                 return [PlannedStage("distill", FREE, "the method needs no rationales")]
@@ -256,7 +261,7 @@ class Planner:
             classes = asked_targets(self.config)
             return questions_for_teacher(self.workspace, self.split, classes)
         return [
-            (target, train[: round(self._expected_share(names) * len(train))])
+            (target, train[: round(sum(map(self._expected_taught, names)) * len(train))])
             for target, names in asked_targets(self.config).items()
         ]
 
@@ -265,8 +270,18 @@ class Planner:
         if self.scored is not None and reference.need is Need.single_token:
             return likely_asked(self.workspace, self.scored, budget)
         # Two draws of a share: some questions are in both.
-        share = 1 - (1 - self._expected_share([budget.taught])) ** 2
+        share = 1 - (1 - self._expected_taught(budget.taught)) ** 2
         return train[: round(share * len(train))]
+
+    def _expected_taught(self, name: str) -> float:
+        """The share of training rows of the class that some epoch trains on a rationale."""
+        share, missed = self._expected_share([name]), 1.0
+        size = max(1.0, share * len(self.workspace.questions.train))
+        for stage in self.config.method.stages:
+            if name in stage.targets and stage.targets[name].taught:
+                drawn = min(1.0, stage.draw.get(name, size) / size)
+                missed *= (1 - drawn) ** stage.epochs
+        return share * (1 - missed)
 
     def _expected_share(self, classes: Collection[str]) -> float:
         """The share of training rows in `classes`: by quantiles, or else in equal shares."""
@@ -288,7 +303,7 @@ class Planner:
             return Taught(split=self.split)
         if config.teacher.kind not in ("worked", "file") or self.base is None:
             return None
-        refuse_empty_classes(workspace, self.split)
+        refuse_small_classes(workspace, self.split)
         budget = find_matched_budget(config)
         if not budget:
             requests = questions_for_teacher(workspace, self.split, taught_classes(config.method))
@@ -300,24 +315,29 @@ class Planner:
     def plan_tuning(self, step: Step) -> PlannedStage:
         """One stage of the method."""
         stage = self.config.method.stages[step.number]
-        taught, artifact, rows = self.taught, None, self._expected_rows(stage.targets)
+        taught, artifact, rows = self.taught, None, self._expected_rows(stage)
         if self.split and not any(target.taught for target in stage.targets.values()):
             taught = taught or Taught(split=self.split)
         if self.student and taught:
             tuning = stage_tuning(self.workspace, taught, self.student, step.number)
-            artifact, rows = self._find(tuning), len(tuning.pairs)
+            artifact, placed = self._find(tuning), Counter(pair.complexity for pair in tuning.pairs)
+            rows = sum(min(stage.draw.get(name, size), size) for name, size in placed.items())
         self.student = read_tuned(self.student, artifact) if self.student and artifact else None
         targets = ", ".join(f"{name}: {target.name}" for name, target in stage.targets.items())
+        anew = ", drawn anew" if stage.draw else ""
         return self._line(
-            step, artifact, f"{{{targets}}}: about {rows} rows x {stage.epochs} epochs"
+            step, artifact, f"{{{targets}}}: about {rows} rows x {stage.epochs} epochs{anew}"
         )
 
-    def _expected_rows(self, classes: Collection[str]) -> int:
+    def _expected_rows(self, stage: StageConfig) -> int:
+        """The rows of an epoch."""
         train = self.workspace.questions.train
         if self.split is None:
-            return round(self._expected_share(classes) * len(train))
-        placed = self.split.complexity_of
-        return sum(placed[question.id] in classes for question in train)
+            sizes = {name: self._expected_share([name]) * len(train) for name in stage.targets}
+        else:
+            placed = [self.split.complexity_of[question.id] for question in train]
+            sizes = {name: float(placed.count(name)) for name in stage.targets}
+        return round(sum(min(stage.draw.get(name, size), size) for name, size in sizes.items()))
 
     def plan_evaluation(self, step: Step) -> PlannedStage:
         """The replies of one model in one mode."""

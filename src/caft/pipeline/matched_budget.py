@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from caft.pipeline.results import Scored
+from caft.pipeline.stage_inputs import questions_for_teacher
 from caft.pipeline.steps import MatchedBudget
 from caft.pipeline.workspace import Workspace
 from caft.protocols import Tokenizer
@@ -38,7 +39,7 @@ def match_budget(
     """Ask as many questions as the budget allows, and place them in classes accordingly."""
     train = workspace.questions.train
     reference = _entropy_arm(workspace, scored, budget)
-    theirs = _questions_in(budget.taught, train, reference)
+    theirs = _their_questions(workspace, reference, budget)
 
     def price(rationales: Sequence[Rationale]) -> dict[str, Price]:
         return _price(rationales, budget.split.match, workspace.student.tokenizer)
@@ -68,18 +69,21 @@ def match_budget(
 def likely_asked(workspace: Workspace, scored: Scored, budget: MatchedBudget) -> list[Question]:
     """Roughly what matching will ask: the entropy arm's questions and as many in drawn order."""
     train = workspace.questions.train
-    theirs = _questions_in(budget.taught, train, _entropy_arm(workspace, scored, budget))
+    theirs = _their_questions(workspace, _entropy_arm(workspace, scored, budget), budget)
     drawn = shuffle_questions(train, budget.seed)[: len(theirs)]
     return list({item.id: item for item in [*theirs, *drawn]}.values())
 
 
+def _their_questions(
+    workspace: Workspace, split: SplitResult, budget: MatchedBudget
+) -> Sequence[Question]:
+    ((_, questions),) = questions_for_teacher(workspace, split, {budget.target: [budget.taught]})
+    return questions
+
+
 def _entropy_arm(workspace: Workspace, scored: Scored, budget: MatchedBudget) -> SplitResult:
-    return split_questions(scored.of(workspace.questions.train), [], budget.entropy_split, 0)
-
-
-def _questions_in(name: str, questions: Sequence[Question], split: SplitResult) -> list[Question]:
-    placed = split.complexity_of
-    return [item for item in questions if placed[item.id] == name]
+    train, subjects = scored.of(workspace.questions.train), workspace.subject_of
+    return split_questions(train, [], budget.split.budget_of, budget.seed, subjects)
 
 
 def _price(rationales: Sequence[Rationale], match: Match, tokenizer: Tokenizer) -> dict[str, Price]:

@@ -26,6 +26,7 @@ from caft.records import Mode, Target
 from caft.run_config import RunConfig, RunContext, Until
 from caft.score.config import ModelScoreConfig
 from caft.score.stage import CotInputs, SampleInputs, ScoreInputs
+from caft.split import refuse_small_subjects
 from caft.store import StageKind, Store
 from caft.text.prompts import Wanted, write_prompt
 from caft.trainers.loggers import check_logger
@@ -51,6 +52,7 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     store = Store(config.store.folder, reads_only=config.dry_run)
     workspace = Workspace(config, context, questions, store)
     find_matched_budget(config)
+    _refuse_impossible_classes(workspace)
     check_estimators(config, workspace.every_question)
     if tunes(config):
         _refuse_unmeasured_stages(workspace)
@@ -151,6 +153,22 @@ def _limits(workspace: Workspace) -> dict[str, int]:
     if reaches(workspace.config, Until.evaluate) and Mode.rationale in evaluation.modes:
         limits["evaluation.max_new_tokens"] = evaluation.max_new_tokens
     return limits
+
+
+def _refuse_impossible_classes(workspace: Workspace) -> None:
+    """UserError where the classes cannot be as the config has them, whatever the scores are."""
+    config, train = workspace.config, workspace.questions.train
+    budget = find_matched_budget(config)
+    if reaches(config, Until.split):
+        placed = budget.split.budget_of if budget else config.split
+        refuse_small_subjects([question.subject for question in train], placed)
+    for number, stage in enumerate(config.method.stages):
+        for name, count in stage.draw.items():
+            if count > len(train) and reaches(config, Until.distill):
+                raise UserError(
+                    f"method.stages.{number}.draw.{name} is {count}, but there are only "
+                    f"{len(train)} training questions in all classes together; give fewer"
+                )
 
 
 def _refuse_unmeasured_stages(workspace: Workspace) -> None:

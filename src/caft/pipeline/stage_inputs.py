@@ -5,9 +5,11 @@ The run, the data check and the dry run all use these, so that they cannot disag
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
+from caft.errors import UserError
 from caft.evaluate.stage import ReplyInputs
 from caft.models.student import Student
 from caft.pipeline.results import Taught
@@ -20,6 +22,7 @@ from caft.split import SplitResult
 from caft.store import Stage, StageKind
 from caft.text.prompts import Wanted
 from caft.tune.config import AnswerTarget, StageConfig
+from caft.tune.draws import Draws
 from caft.tune.examples import choose_pairs
 from caft.tune.stage import TuneInputs, Validation
 
@@ -30,12 +33,61 @@ Requests = Sequence[tuple[Target, Sequence[Question]]]
 def questions_for_teacher(
     workspace: Workspace, split: SplitResult, classes: Mapping[Target, Collection[str]]
 ) -> Requests:
-    """Training questions of the classes that a teacher is asked about, by target."""
+    """Training questions that any epoch trains on a teacher's text, by what is asked for."""
+    taught = _taught_questions(workspace, split)
     train, placed = workspace.questions.train, split.complexity_of
     return [
-        (target, [item for item in train if placed[item.id] in names])
+        (target, [item for item in train if item.id in taught and placed[item.id] in names])
         for target, names in classes.items()
     ]
+
+
+def _taught_questions(workspace: Workspace, split: SplitResult) -> set[str]:
+    return {
+        question_id
+        for number, stage in enumerate(workspace.config.method.stages)
+        for name, ids in _drawn_questions(workspace, split, number).items()
+        if stage.targets[name].taught
+        for question_id in ids
+    }
+
+
+def refuse_small_classes(workspace: Workspace, split: SplitResult) -> None:
+    """UserError if a stage trains a class without questions, or draws more than its class has."""
+    placed, method = split.complexity_of, workspace.config.method
+    counts = Counter(placed[question.id] for question in workspace.questions.train)
+    for number, stage in enumerate(method.stages):
+        for name in stage.targets:
+            if not counts[name]:
+                raise UserError(
+                    f"the method {method.name} trains the class {name}, but no "
+                    "training question is in it; move the split's cut points"
+                )
+            if stage.draw.get(name, 0) > counts[name]:
+                raise UserError(
+                    f"method.stages.{number}.draw.{name} is {stage.draw[name]}, but only "
+                    f"{counts[name]} training questions are in the class; give {counts[name]} or "
+                    "fewer, or move the split's cut points"
+                )
+
+
+def _drawn_questions(workspace: Workspace, split: SplitResult, number: int) -> dict[str, set[str]]:
+    """The ids that any epoch of stage `number` trains, by class."""
+    stage, placed = workspace.config.method.stages[number], split.complexity_of
+    draws = _stage_draws(workspace, number)
+    return {
+        name: draws.pick_any(
+            [item.id for item in workspace.questions.train if placed[item.id] == name],
+            name,
+            stage.epochs,
+        )
+        for name in stage.targets
+    }
+
+
+def _stage_draws(workspace: Workspace, number: int) -> Draws:
+    config = workspace.config
+    return Draws(config.method.stages[number].draw, config.seed, number)
 
 
 def stage_tuning(workspace: Workspace, taught: Taught, student: Student, number: int) -> TuneInputs:
@@ -46,16 +98,20 @@ def stage_tuning(workspace: Workspace, taught: Taught, student: Student, number:
     config = workspace.config
     stages = config.method.stages
     stage = stages[number]
+    drawn = set().union(*_drawn_questions(workspace, taught.split, number).values())
     placed = taught.split.complexity_of
+    pairs = choose_pairs(workspace.questions.train, placed, taught.rationales, stage)
     return TuneInputs(
         student=student,
-        pairs=choose_pairs(workspace.questions.train, placed, taught.rationales, stage),
+        pairs=[pair for pair in pairs if pair.question.id in drawn],
         epochs=stage.epochs,
         prompt=config.dataset.prompt,
         config=config.tuning,
         seed=config.seed,
         trainer=config.trainer,
         validation=_validation(workspace, taught.split, stage),
+        draws=_stage_draws(workspace, number),
+        weights=stage.weights,
         title=f"tuning, stage {number + 1} of {len(stages)}",
     )
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 
 from caft.data import published_scores
-from caft.errors import UserError
 from caft.evaluate.predictions import read_single_token, route
 from caft.pipeline.data_check import check_before_teaching, check_stages
 from caft.pipeline.estimators import gather_estimates
@@ -22,7 +21,12 @@ from caft.pipeline.results import (
     record_stage,
 )
 from caft.pipeline.routing import route_base_model, route_tuned_model
-from caft.pipeline.stage_inputs import evaluation, questions_for_teacher, stage_tuning
+from caft.pipeline.stage_inputs import (
+    evaluation,
+    questions_for_teacher,
+    refuse_small_classes,
+    stage_tuning,
+)
 from caft.pipeline.steps import asked_targets, find_matched_budget, steps_of
 from caft.pipeline.teaching import buy_matched, buy_rationales
 from caft.pipeline.workspace import Workspace
@@ -43,7 +47,7 @@ def run_stages(workspace: Workspace, tracker: RunLogger) -> RunResults:
     split = split_scored(workspace, scored)
     if until is Until.split:
         return RunResults(scored=scored, split=split)
-    refuse_empty_classes(workspace, split)
+    refuse_small_classes(workspace, split)
     checked = check_before_teaching(workspace, split)
     taught = teach(workspace, scored, split)
     if until is Until.distill:
@@ -86,7 +90,8 @@ def split_scored(workspace: Workspace, scored: Scored) -> SplitResult:
     """Sort questions into easy, middle and hard; cut points come from training rows only."""
     questions, config = workspace.questions, workspace.config
     held_out = [scored.of(questions.validation), scored.of(questions.test)]
-    return split_questions(scored.of(questions.train), held_out, config.split, config.seed)
+    train, subjects = scored.of(questions.train), workspace.subject_of
+    return split_questions(train, held_out, config.split, config.seed, subjects)
 
 
 def teach(workspace: Workspace, scored: Scored, split: SplitResult) -> Taught:
@@ -106,19 +111,6 @@ def teach(workspace: Workspace, scored: Scored, split: SplitResult) -> Taught:
 
 def _name_reply(row: Rationale) -> str:
     return row.ledger_key or row.question_id
-
-
-def refuse_empty_classes(workspace: Workspace, split: SplitResult) -> None:
-    """UserError if a stage names a class without questions, before a teacher is paid."""
-    placed, method = split.complexity_of, workspace.config.method
-    present = {placed[question.id] for question in workspace.questions.train}
-    for stage in method.stages:
-        for name in stage.targets:
-            if name not in present:
-                raise UserError(
-                    f"the method {method.name} trains the class {name}, but no "
-                    "training question is in it; move the split's cut points"
-                )
 
 
 def tune(

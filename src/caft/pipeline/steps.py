@@ -12,7 +12,7 @@ from caft.estimators import ESTIMATORS, STAND_IN, Need, needs_of
 from caft.records import Mode, Target
 from caft.run_config import RunConfig, Until
 from caft.score.config import ModelScoreConfig, PublishedScoreConfig
-from caft.split.config import EntropySplitConfig, Match, RandomSplitConfig
+from caft.split.config import Match, RandomSplitConfig
 from caft.store import StageKind
 from caft.tune.config import MethodConfig
 
@@ -142,16 +142,6 @@ class MatchedBudget:
     taught: str
     seed: int
     target: Target = Target.rationale
-
-    @property
-    def entropy_split(self) -> EntropySplitConfig:
-        """The split whose cost is the budget."""
-        return EntropySplitConfig(
-            classes=self.split.classes,
-            invalid=self.split.invalid,
-            estimator=self.split.reference,
-            quantiles=self.split.quantiles,
-        )
 
 
 def find_matched_budget(config: RunConfig) -> MatchedBudget | None:

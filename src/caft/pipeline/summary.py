@@ -80,9 +80,10 @@ def _score_part(config: RunConfig, questions: QuestionSplits, results: RunResult
     train = results.scored.of(questions.train)
     estimator = getattr(config.split, "estimator", STAND_IN)
     # A run that stops after scoring shows the classes that a split would make, too.
-    placed = results.placed or split_questions(train, (), config.split, config.seed)
+    subjects = {item.id: item.subject for item in questions.train}
+    placed = results.placed or split_questions(train, (), config.split, config.seed, subjects)
     context = ScoreContext(
-        subject_of={item.id: item.subject for item in questions.train},
+        subject_of=subjects,
         gold_of={item.id: item.gold_index for item in questions.train},
         complexity_of=placed.complexity_of,
         classes=config.split.classes,
@@ -116,6 +117,8 @@ def _method_stages(config: RunConfig, tuned: Tuned | None) -> list[StagePart]:
             "targets": {name: target.name for name, target in stage.targets.items()},
             "epochs": stage.epochs,
             "examples": count,
+            "draw": dict(stage.draw),
+            "weights": dict(stage.weights),
         }
         for stage, count in zip(config.method.stages, examples, strict=True)
     ]

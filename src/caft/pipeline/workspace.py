@@ -53,6 +53,11 @@ class Workspace:
         return [*self.questions.train, *self.held_out]
 
     @property
+    def subject_of(self) -> dict[str, str]:
+        """Every question's subject, by its id; "" if it has none."""
+        return {question.id: question.subject for question in self.every_question}
+
+    @property
     def scoring(self) -> ModelScoreConfig:
         """The scoring settings; the defaults if the base model's scores are published ones."""
         score = self.config.score

@@ -196,11 +196,17 @@ class SplitPart(TypedDict):
 
 
 class StagePart(TypedDict):
-    """One tuning stage of the method. `examples` is null until they are counted."""
+    """One tuning stage of the method. `examples` is null until they are counted.
+
+    `draw` has the questions that each epoch drew anew and `weights` those in the loss, both by
+    class; a class without them had all of its rows, at the weight 1.
+    """
 
     targets: dict[str, str]
     epochs: int
     examples: int | None
+    draw: NotRequired[dict[str, int]]
+    weights: NotRequired[dict[str, float]]
 
 
 class MethodPart(TypedDict):

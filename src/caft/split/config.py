@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import pairwise
 
-from caft.dials import Finite, Share, Text, check_dials
+from caft.dials import Finite, Positive, Share, Text, check_dials
 from caft.errors import UserError
 from caft.estimators import find_estimator
 from caft.records import COMPLEXITIES
@@ -20,6 +20,13 @@ class Invalid(Enum):
 
     by_estimate = "by_estimate"
     hardest = "hardest"
+
+
+class Within(Enum):
+    """Where quantiles are taken: over `all` training rows, or inside each `subject`."""
+
+    all = "all"
+    subject = "subject"
 
 
 class Match(Enum):
@@ -64,18 +71,52 @@ class SplitConfig:
         return self.kind
 
 
+def name_strategy(split: EntropySplitConfig) -> str:
+    """Its kind, and whether it is cut inside subjects."""
+    return split.kind if split.within is Within.all else f"{split.kind}_within_subject"
+
+
 @dataclass(kw_only=True, slots=True)
 class EntropySplitConfig(SplitConfig):
-    """Quantiles of an estimate over the training rows (paper: 25 / 50 / 25)."""
+    """Quantiles of an estimate over the training rows (paper: 25 / 50 / 25).
+
+    `within=subject` takes them inside each subject, since a cut over all of them also selects
+    subjects.
+    """
 
     kind: str = "entropy"
     estimator: Text = "answer_entropy"
     quantiles: list[Share] = field(default_factory=lambda: [0.25, 0.75])
+    within: Within = Within.all
 
     def __post_init__(self) -> None:
         SplitConfig.__post_init__(self)
         find_estimator("split.estimator", self.estimator)
         refuse_unordered("split.quantiles", self.quantiles, self.classes)
+
+    @property
+    def strategy(self) -> str:
+        """`entropy` or `entropy_within_subject`."""
+        return name_strategy(self)
+
+
+@dataclass(kw_only=True, slots=True)
+class SampledSplitConfig(EntropySplitConfig):
+    """Classes of the same sizes, drawn so that a harder question is likelier to be in a harder one.
+
+    The hardest class is drawn without replacement, each draw with probability proportional to
+    exp(rank / temperature) among the questions that are left; `rank` goes from 0 for the lowest
+    estimate to 1 for the highest. Near 0 this is the cut at the quantiles, at infinity uniform
+    random routing. Held-out questions are placed by the cut.
+    """
+
+    kind: str = "sampled"
+    temperature: Positive = 0.3
+
+    @property
+    def strategy(self) -> str:
+        """Such as `sampled_0.3`."""
+        return f"{name_strategy(self)}_{self.temperature:g}"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -96,13 +137,16 @@ class ThresholdSplitConfig(SplitConfig):
 class RandomSplitConfig(SplitConfig):
     """The control: classes drawn by the run's seed, at the cost of routing by an estimate.
 
-    `reference` is the estimate whose routing sets the budget of match=calls and match=tokens.
+    The routing that sets the budget of match=calls and match=tokens: the cut of the estimate
+    `reference`, `within` each subject or over all, or drawn from it at a `temperature`.
     """
 
     kind: str = "random"
     quantiles: list[Share] = field(default_factory=lambda: [0.25, 0.75])
     match: Match = Match.sizes
     reference: Text = "answer_entropy"
+    within: Within = Within.all
+    temperature: Positive | None = None
 
     @property
     def strategy(self) -> str:
@@ -113,3 +157,23 @@ class RandomSplitConfig(SplitConfig):
         SplitConfig.__post_init__(self)
         find_estimator("split.reference", self.reference)
         refuse_unordered("split.quantiles", self.quantiles, self.classes)
+
+    @property
+    def budget_of(self) -> EntropySplitConfig:
+        """The split whose cost is the budget."""
+        if self.temperature is None:
+            return EntropySplitConfig(
+                classes=self.classes,
+                invalid=self.invalid,
+                estimator=self.reference,
+                quantiles=self.quantiles,
+                within=self.within,
+            )
+        return SampledSplitConfig(
+            classes=self.classes,
+            invalid=self.invalid,
+            estimator=self.reference,
+            quantiles=self.quantiles,
+            within=self.within,
+            temperature=self.temperature,
+        )

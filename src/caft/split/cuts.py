@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil, inf
+from math import ceil, inf, log
 from random import Random
 
 from caft.errors import UserError
@@ -16,7 +16,9 @@ from caft.records import AnswerScore
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitResult:
-    """A class for every question, by its id. `thresholds` is empty where nothing was cut (random).
+    """A class for every question, by its id. `thresholds` bound the classes of training rows.
+
+    They are empty where these were drawn, or cut inside each subject.
 
     `held_out_by` names the estimator that placed the validation and test rows, if it is another
     one. `unreadable` counts rows whose estimate could not be read: they are in the last class.
@@ -76,12 +78,55 @@ def place_at_random(
     count: int, quantiles: Sequence[float], classes: Sequence[str], random: Random
 ) -> list[str]:
     """Classes at random, with the sizes that `quantile_cuts` gives to distinct values."""
+    drawn = _classes_in_order(count, quantiles, classes)
+    random.shuffle(drawn)
+    return drawn
+
+
+def place_sampled(
+    values: Sequence[float],
+    quantiles: Sequence[float],
+    classes: Sequence[str],
+    temperature: float,
+    random: Random,
+) -> list[str]:
+    """Classes of the sizes of `place_at_random`, drawn by exp(rank / temperature).
+
+    Ranks from 0 to 1, equal values sharing their mean. The keys rank / temperature + Gumbel noise,
+    from the largest down, are an order of draws without replacement with those weights (Kool et
+    al. 2019, "Stochastic beams and where to find them", section 2): its first are the last class.
+    Multiplied by the temperature, they stay finite near 0.
+    """
+    noise = [-log(-log(_open_unit(random))) for _ in values]
+    ranks = _shared_ranks(values)
+    keys = [rank + temperature * gumbel for rank, gumbel in zip(ranks, noise, strict=True)]
+    if temperature > 1:
+        keys = [rank / temperature + gumbel for rank, gumbel in zip(ranks, noise, strict=True)]
+    order = sorted(range(len(values)), key=keys.__getitem__)
+    placed = dict(zip(order, _classes_in_order(len(values), quantiles, classes), strict=True))
+    return [placed[place] for place in range(len(values))]
+
+
+def _classes_in_order(count: int, quantiles: Sequence[float], classes: Sequence[str]) -> list[str]:
     last = max(count - 1, 0)
     bounds = [0, *(ceil(quantile * last) for quantile in quantiles), count]
-    drawn = [
+    return [
         name
         for name, (low, high) in zip(classes, pairwise(bounds), strict=True)
         for _ in range(high - low)
     ]
-    random.shuffle(drawn)
-    return drawn
+
+
+def _open_unit(random: Random) -> float:
+    """A number between 0 and 1, neither of them."""
+    return (random.getrandbits(53) + 0.5) / 2**53
+
+
+def _shared_ranks(values: Sequence[float]) -> list[float]:
+    """Ranks from 0 to 1; equal values share the mean of theirs."""
+    ordered = sorted(values)
+    last = max(len(ordered) - 1, 1)
+    return [
+        (bisect_left(ordered, value) + bisect_right(ordered, value) - 1) / 2 / last
+        for value in values
+    ]

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import inf
 from random import Random
+from types import MappingProxyType
 
+from caft.errors import UserError
 from caft.estimators import ESTIMATORS, STAND_IN, difficulty
 from caft.records import AnswerScore
 from caft.split.config import (
     EntropySplitConfig,
     Invalid,
     RandomSplitConfig,
+    SampledSplitConfig,
     SplitConfig,
     ThresholdSplitConfig,
+    Within,
 )
 from caft.split.cuts import (
     SplitResult,
     estimate_values,
     place_at_random,
     place_by_cuts,
+    place_sampled,
     quantile_cuts,
     shares_below,
 )
@@ -31,23 +37,46 @@ def split_questions(
     others: Sequence[Sequence[AnswerScore]],
     config: SplitConfig,
     seed: int,
+    subject_of: Mapping[str, str] = MappingProxyType({}),
 ) -> SplitResult:
     """Place the training rows and, by the same cuts, the `others` (validation, test).
 
     An estimator that does not exist at test time (it needs the gold answer, or a rationale that
     is bought for training) cannot place the others: the stand-in does, cut so that its classes have
-    the shares that the training rows got. Only the random strategy uses `seed`.
+    the shares that the training rows got. Only the random and the sampled strategy use `seed`.
+    `subject_of` has every question's subject by its id, for quantiles inside each one. UserError
+    if a subject has fewer training rows than there are classes.
     """
+    rest = [score for part in others for score in part]
     if isinstance(config, RandomSplitConfig):
         result = _draw([train, *others], config, Random(f"random split {seed}"))
     else:
         assert isinstance(config, EntropySplitConfig | ThresholdSplitConfig), config.kind
-        result = _cut(train, [score for part in others for score in part], config)
+        result = _place(train, rest, config, seed, subject_of)
     if config.invalid is not Invalid.hardest:
         return result
     declined = [score.question_id for part in (train, *others) for score in part if not score.valid]
     hardest = dict.fromkeys(declined, config.classes[-1])
     return replace(result, complexity_of={**result.complexity_of, **hardest})
+
+
+def refuse_small_subjects(subjects: Iterable[str], config: SplitConfig) -> None:
+    """UserError if quantiles are cut inside subjects and one has too few of the training rows."""
+    if getattr(config, "within", Within.all) is not Within.subject:
+        return
+    counts = Counter(subjects)
+    if set(counts) <= {""}:
+        raise UserError(
+            "split.within=subject, but the questions have no subject; leave split.within out, or "
+            "name its column (dataset.columns.subject)"
+        )
+    name, count = min(counts.items(), key=lambda item: (item[1], item[0]))
+    if count < len(config.classes):
+        raise UserError(
+            f"split.within=subject, but the subject {name!r} has {count} training questions, fewer "
+            f"than the {len(config.classes)} classes; give more questions, or leave split.within "
+            "out"
+        )
 
 
 def _draw(
@@ -62,30 +91,81 @@ def _draw(
     return SplitResult(complexity_of=_by_question(scores, placed), thresholds=())
 
 
-def _cut(
+@dataclass(frozen=True)
+class _Ids:
+    """The ids of training rows, and of the held-out rows that are placed by their cuts."""
+
+    train: Sequence[str]
+    rest: Sequence[str]
+
+    def of(self, subject: str, subject_of: Mapping[str, str]) -> _Ids:
+        parts = (
+            [name for name in ids if subject_of.get(name, "") == subject]
+            for ids in (self.train, self.rest)
+        )
+        return _Ids(*parts)
+
+
+def _place(
     train: Sequence[AnswerScore],
     rest: Sequence[AnswerScore],
     config: EntropySplitConfig | ThresholdSplitConfig,
+    seed: int,
+    subject_of: Mapping[str, str],
 ) -> SplitResult:
-    estimator, classes = config.estimator, config.classes
+    ids = _Ids([row.question_id for row in train], [row.question_id for row in rest])
+    known = ESTIMATORS[config.estimator].known_at_test
+    values = _values_of([*train, *rest] if known else train, config.estimator)
+    stand_in = _values_of([*train, *rest], STAND_IN) if rest and not known else None
+
+    def cut(own: _Ids, salt: str = "") -> SplitResult:
+        return _cut(own, config, values, stand_in, Random(f"sampled split {seed} {salt}"))
+
+    whole = cut(ids)
+    if isinstance(config, EntropySplitConfig) and config.within is Within.subject:
+        subjects = [subject_of.get(name, "") for name in ids.train]
+        refuse_small_subjects(subjects, config)
+        # Held-out rows of other subjects keep the place that the cuts of all rows give them.
+        parts = [whole, *(cut(ids.of(name, subject_of), name) for name in dict.fromkeys(subjects))]
+        placed = {name: place for part in parts for name, place in part.complexity_of.items()}
+        whole = replace(whole, complexity_of=placed, thresholds=())
+    return replace(
+        whole,
+        held_out_by=STAND_IN if stand_in else "",
+        unreadable=list(values.values()).count(inf),
+    )
+
+
+def _values_of(scores: Sequence[AnswerScore], estimator: str) -> dict[str, float]:
+    values = estimate_values(scores, estimator)
+    return dict(zip((score.question_id for score in scores), values, strict=True))
+
+
+def _cut(
+    ids: _Ids,
+    config: EntropySplitConfig | ThresholdSplitConfig,
+    values: Mapping[str, float],
+    stand_in: Mapping[str, float] | None,
+    random: Random,
+) -> SplitResult:
+    """By the estimate's `values`; held-out rows by those of the `stand_in`, if there is one."""
+    estimator, classes, own = config.estimator, config.classes, [values[name] for name in ids.train]
     if isinstance(config, EntropySplitConfig):
-        cuts = quantile_cuts(estimate_values(train, estimator), config.quantiles)
+        cuts = quantile_cuts(own, config.quantiles)
     else:
         cuts = tuple(sorted(difficulty(estimator, cut) or 0.0 for cut in config.thresholds))
-    known = ESTIMATORS[estimator].known_at_test
-    values = estimate_values([*train, *rest] if known else train, estimator)
-    placed = place_by_cuts(values, cuts, classes)
-    needs_stand_in = bool(rest) and not known
-    if needs_stand_in:
+    placed, rest_cuts = place_by_cuts(own, cuts, classes), cuts
+    if stand_in is not None:
         shares = shares_below(placed, classes)
-        own_cuts = quantile_cuts(estimate_values(train, STAND_IN), shares)
-        placed += place_by_cuts(estimate_values(rest, STAND_IN), own_cuts, classes)
+        rest_cuts = quantile_cuts([stand_in[name] for name in ids.train], shares)
+    rest = [(values if stand_in is None else stand_in)[name] for name in ids.rest]
+    if sampled := isinstance(config, SampledSplitConfig):
+        placed = place_sampled(own, config.quantiles, classes, config.temperature, random)
+    placed += place_by_cuts(rest, rest_cuts, classes)
     return SplitResult(
-        complexity_of=_by_question([*train, *rest], placed),
+        complexity_of=dict(zip([*ids.train, *ids.rest], placed, strict=True)),
         # Reported in the estimate's own direction, whichever way it points.
-        thresholds=tuple(difficulty(estimator, cut) or 0.0 for cut in cuts),
-        held_out_by=STAND_IN if needs_stand_in else "",
-        unreadable=values.count(inf),
+        thresholds=() if sampled else tuple(difficulty(estimator, cut) or 0.0 for cut in cuts),
     )
 
 

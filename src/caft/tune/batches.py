@@ -1,13 +1,13 @@
 """Plans the rows of each optimizer step, their order and their forward passes. Pure.
 
-The order of an epoch is a function of seed and epoch only, so that a resumed run sees what an
-uninterrupted one sees.
+The rows of an epoch and their order are functions of seed, stage and epoch only, so that a resumed
+run sees what an uninterrupted one sees.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field, replace
 from random import Random
 
@@ -15,8 +15,9 @@ import torch
 
 from caft.kernels.packing import Pack, pack_rows, plan_packs
 from caft.records import Example
+from caft.tune.draws import EVERY_ROW, Draws
 
-EVERY_ROW = slice(None)
+WHOLE_STEP = slice(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,26 +25,37 @@ class TrainingPack:
     """Rows of one forward pass.
 
     `positions` are the tokens whose successors are trained, and `labels` those successors; both
-    [trained tokens].
+    [trained tokens]. `weight` is that of each of them in the loss.
     """
 
     pack: Pack
     positions: torch.Tensor
     labels: torch.Tensor
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One optimizer step: its forward passes, its rows and its number of trained tokens."""
+    """One optimizer step: its forward passes, its rows and the weight of its trained tokens.
+
+    Its loss is the weighted mean over trained tokens t of class c(t), in nats:
+    sum_t w[c(t)] (-ln p(t)) / sum_t w[c(t)]. The denominator is `weight`: the number of trained
+    tokens where every class has the weight 1. Weights that are all equal change nothing.
+    """
 
     packs: tuple[TrainingPack, ...]
     question_ids: tuple[str, ...]
-    trained_tokens: int
+    weight: float
 
     def to(self, device: torch.device) -> Step:
         """The same step with its tensors on `device`."""
         moved = tuple(
-            TrainingPack(item.pack.to(device), item.positions.to(device), item.labels.to(device))
+            replace(
+                item,
+                pack=item.pack.to(device),
+                positions=item.positions.to(device),
+                labels=item.labels.to(device),
+            )
             for item in self.packs
         )
         return replace(self, packs=moved)
@@ -60,9 +72,9 @@ def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
 class EpochLoader:
     """Iterating gives the steps of the epoch that was set; each epoch has its own order.
 
-    Counting iterations would not work: Lightning opens one iterator more than it has epochs. After
-    `done` steps, the first epoch that is set is the one they end in, and its remaining steps
-    follow. `share` picks this device's rows of every step.
+    `draws` picks the rows of each epoch. Counting iterations would not work: Lightning opens one
+    iterator more than it has epochs. After `done` steps, the first epoch that is set is the one
+    they end in, and its remaining steps follow. `share` picks this device's rows of every step.
     """
 
     examples: Sequence[Example]
@@ -70,9 +82,12 @@ class EpochLoader:
     most_tokens: int
     seed: int
     done: InitVar[int] = 0
-    share: slice = field(default_factory=lambda: EVERY_ROW)
+    share: slice = field(default_factory=lambda: WHOLE_STEP)
+    draws: Draws = EVERY_ROW
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self, done: int) -> None:
+        self.rows_an_epoch = len(self.draws.rows_of(self.examples, 0))
         self.first_epoch, self.skipped = divmod(done, len(self))
         self.epoch = self.first_epoch
 
@@ -86,34 +101,47 @@ class EpochLoader:
         self.epoch = self.first_epoch + epoch
 
     def __len__(self) -> int:
-        return math.ceil(len(self.examples) / self.batch_size)
+        return math.ceil(self.rows_an_epoch / self.batch_size)
 
     def __iter__(self) -> Iterator[Step]:
         # Planned at the first step that is asked for, when Lightning has set the epoch.
-        order = epoch_order(len(self.examples), self.seed, self.epoch)
+        drawn = self.draws.rows_of(self.examples, self.epoch)
+        order = epoch_order(len(drawn), self.seed, self.epoch)
         first = self.skipped if self.epoch == self.first_epoch else 0
         for start in range(first * self.batch_size, len(order), self.batch_size):
-            rows = [self.examples[row] for row in order[start : start + self.batch_size]]
-            yield make_step(rows, self.most_tokens, self.share)
+            rows = [drawn[row] for row in order[start : start + self.batch_size]]
+            yield make_step(rows, self.most_tokens, self.share, self.weights)
 
 
-def make_step(rows: Sequence[Example], most_tokens: int, share: slice = EVERY_ROW) -> Step:
+def make_step(
+    rows: Sequence[Example],
+    most_tokens: int,
+    share: slice = WHOLE_STEP,
+    weights: Mapping[str, float] | None = None,
+) -> Step:
     """Rows of one step, packed without padding into passes of at most `most_tokens`.
 
-    Of several devices each runs a `share` of the rows, which may be none; the ids and the number
-    of trained tokens are those of all rows, so that the shares' losses add up to the step's.
+    Of several devices each runs a `share` of the rows, which may be none; the ids and the weight
+    are those of all rows, so that the shares' losses add up to the step's. `weights` are those of
+    the classes; rows of different weights are in different passes.
     """
-    own = rows[share]
-    plan = plan_packs([row.length - 1 for row in own], most_tokens)
-    packs = tuple(_pack([own[index] for index in members]) for members in plan)
+
+    def weigh(row: Example) -> float:
+        return (weights or {}).get(row.complexity, 1.0)
+
+    packs = []
+    for weight in dict.fromkeys(weigh(row) for row in rows[share]):
+        own = [row for row in rows[share] if weigh(row) == weight]
+        plan = plan_packs([row.length - 1 for row in own], most_tokens)
+        packs += [_pack([own[index] for index in members], weight) for members in plan]
     return Step(
-        packs,
+        tuple(packs),
         tuple(row.question_id for row in rows),
-        sum(len(row.completion_ids) for row in rows),
+        sum(weigh(row) * len(row.completion_ids) for row in rows),
     )
 
 
-def _pack(rows: Sequence[Example]) -> TrainingPack:
+def _pack(rows: Sequence[Example], weight: float) -> TrainingPack:
     # The last token of a row predicts nothing: it is a label only, and never run.
     tokens = [(row.prompt_ids + row.completion_ids)[:-1] for row in rows]
     pack = pack_rows(tokens)
@@ -123,4 +151,4 @@ def _pack(rows: Sequence[Example]) -> TrainingPack:
         for index in range(len(row.completion_ids))
     ]
     labels = [token for row in rows for token in row.completion_ids]
-    return TrainingPack(pack, torch.tensor(positions), torch.tensor(labels))
+    return TrainingPack(pack, torch.tensor(positions), torch.tensor(labels), weight)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated
@@ -28,10 +29,15 @@ class StageConfig:
 
     A class that is not named is not in the stage. Targets are answer, rationale, short_rationale
     and thinking (a teacher's reasoning as the student's thinking span, and its reply behind it).
+    `draw` has the number of a class's questions that every epoch draws anew, by class; a class
+    without one has all of its rows in every epoch. `weights` are those of the classes' tokens in
+    the loss (see `caft.tune.batches.Step`), 1 where none is given.
     """
 
     targets: dict[str, Target] = field(default_factory=dict)
     epochs: Count = 1
+    draw: dict[str, Count] = field(default_factory=dict)
+    weights: dict[str, Positive] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.targets:
@@ -44,16 +50,28 @@ class StageConfig:
 class MethodConfig:
     """A method is data: tuning stages in order. No stage at all is the untuned base model.
 
-    `epochs` are numbers by name that its stages refer to, so that an experiment can set them for
-    any method without changing its targets.
+    `epochs` and `draws` are numbers by name that its stages refer to, so that an experiment can set
+    them for any method without changing its targets.
     """
 
     name: Text
     epochs: dict[str, Count] = field(default_factory=dict)
+    draws: dict[str, Count] = field(default_factory=dict)
     stages: list[StageConfig] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         check_dials(self, "method")
+        for number, stage in enumerate(self.stages):
+            _refuse_untrained(f"method.stages.{number}.draw", stage.draw, stage.targets)
+            _refuse_untrained(f"method.stages.{number}.weights", stage.weights, stage.targets)
+
+
+def _refuse_untrained(place: str, named: Iterable[str], trained: Iterable[str]) -> None:
+    for name in set(named) - set(trained):
+        raise UserError(
+            f"{place} names the class {name!r}, which the stage does not train; it trains "
+            f"{', '.join(trained)}"
+        )
 
 
 class Adapter(Enum):

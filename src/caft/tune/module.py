@@ -213,7 +213,7 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         with packed_attention(self.model), kept:
             for item in batch.packs:
                 with self._weights_dtype():
-                    loss = self._summed_loss(item) / batch.trained_tokens
+                    loss = self._summed_loss(item) * item.weight / batch.weight
                 self.manual_backward(loss)
                 # Read once a step, because reading waits for the accelerator.
                 total = total + loss.detach()

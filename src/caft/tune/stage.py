@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -28,6 +28,7 @@ from caft.trainers.sources import TUNING_SOURCES
 from caft.trainers.tracker import RunLogger
 from caft.tune.check import check_examples, refuse_bare_start, render_example
 from caft.tune.config import Adapter, TuningConfig
+from caft.tune.draws import EVERY_ROW, Draws
 from caft.tune.examples import TrainingPair, encode_pair, fit_to_length, wanted_of
 from caft.tune.learning_curve import Row, accuracies
 
@@ -66,6 +67,7 @@ class TrainingRows:
 class TuneInputs:
     """One tuning stage and all that it depends on; `student` is the one that it starts from.
 
+    `draws` picks the pairs that an epoch trains; `weights` are those of the classes in the loss.
     `record` gets every row of its curve, under `title`. `rows` are its own as tokens, where
     `encode_rows` has made them already.
     """
@@ -78,6 +80,8 @@ class TuneInputs:
     seed: int
     trainer: TrainerConfig
     validation: Validation = field(default_factory=Validation)
+    draws: Draws = EVERY_ROW
+    weights: Mapping[str, float] = field(default_factory=dict)
     record: Callable[[Row], None] | None = None
     title: str = "tuning"
     rows: TrainingRows | None = None
@@ -107,7 +111,18 @@ class TuneInputs:
             "seed": self.seed,
             "validation": digest(self.validation) if self.config.validate else None,
             "sources": source_digest(*SOURCES),
+            **self._key_of_classes,
         }
+
+    @property
+    def _key_of_classes(self) -> dict[str, object]:
+        """What depends on the classes themselves; nothing where no row is drawn or weighed."""
+        weights = [self.weights.get(pair.complexity, 1.0) for pair in self.pairs]
+        key: dict[str, object] = {"weights": digest(weights)} if len(set(weights)) > 1 else {}
+        if self.draws.counts:
+            classes = digest([pair.complexity for pair in self.pairs])
+            key["draws"] = {"of": self.draws, "classes": classes}
+        return key
 
     def produce(self, folder: Path) -> None:
         """Train, or go on with an interrupted attempt."""
@@ -125,12 +140,29 @@ class TuneInputs:
             trainer=self.trainer,
             folder=folder,
             weights=_WEIGHTS,
+            draws=self.draws,
+            class_weights=self.weights,
         )
-        log.info("%s: %d rows x %d epochs", self.title, len(rows.examples), self.epochs)
-        trained = _watch(spec, self.record, self.title)
+        count = len(self.draws.rows_of(rows.examples, 0))
+        log.info("%s: %d rows x %d epochs", self.title, count, self.epochs)
+        self._warn_of_small_classes(rows.examples)
+        trained = _watch(spec, self.record, self.title, count)
         epochs = len(accuracies(trained.curve)) or self.epochs
-        numbers = json.dumps(asdict(_count(rows, epochs, trained)), indent=1)
+        numbers = json.dumps(asdict(_count(rows, epochs, trained, self.draws)), indent=1)
         (folder / _NUMBERS).write_text(numbers, encoding="utf-8")
+
+    def _warn_of_small_classes(self, examples: Sequence[Example]) -> None:
+        for name, count in self.draws.counts.items():
+            left = sum(row.complexity == name for row in examples)
+            if left < count:
+                log.warning(
+                    "%s: only %d rows of the class %s can be trained, fewer than the %d that an "
+                    "epoch draws; every epoch trains all of them",
+                    self.title,
+                    left,
+                    name,
+                    count,
+                )
 
     @staticmethod
     def read(folder: Path) -> TuningNumbers:
@@ -163,13 +195,17 @@ def starting_student(student: Student, config: TuningConfig) -> Student:
     return student.after_tuning(folder, file_digest(folder))
 
 
-def _watch(spec: TrainingSpec, record: Callable[[Row], None] | None, title: str) -> Trained:
-    """Train here, or in a process a device; the bar, the log and the logger are here anyway."""
+def _watch(
+    spec: TrainingSpec, record: Callable[[Row], None] | None, title: str, rows: int
+) -> Trained:
+    """Train here, or in a process a device; the bar, the log and the logger are here anyway.
+
+    `rows` are those of an epoch.
+    """
     from caft.trainers.distributed import Ranks, run_ranks
     from caft.trainers.progress import open_bar
     from caft.tune.training import train
 
-    rows = len(spec.examples)
     with open_bar(spec.trainer.progress) as bar:
         task = bar.add_task(title, total=rows * spec.epochs)
 
@@ -205,15 +241,16 @@ def log_row(logger: RunLogger, stage: int, row: Row) -> None:
     logger.log_step(stage, {**metrics, "epoch": row["epoch"] - 1}, int(row["step"]) - 1)
 
 
-def _count(rows: TrainingRows, epochs: int, trained: Trained) -> TuningNumbers:
-    examples = rows.examples
-    taught = [row for row in examples if row.target.taught]
+def _count(rows: TrainingRows, epochs: int, trained: Trained, draws: Draws) -> TuningNumbers:
+    seen = [row for epoch in range(epochs) for row in draws.rows_of(rows.examples, epoch)]
+    taught = [row for row in seen if row.target.taught]
     return TuningNumbers(
-        examples=len(examples),
+        examples=len({row.question_id for row in seen}),
         dropped=rows.dropped,
         epochs=epochs,
-        prompt_tokens=sum(len(row.prompt_ids) for row in examples),
-        trained_tokens=sum(len(row.completion_ids) for row in examples),
+        prompt_tokens=sum(len(row.prompt_ids) for row in seen),
+        trained_tokens=sum(len(row.completion_ids) for row in seen),
+        trained_rationale_tokens=sum(len(row.completion_ids) for row in taught),
         rationale_tokens={_name_text(row): len(row.completion_ids) for row in taught},
         parameters=trained.parameters,
         trainable_parameters=trained.trainable_parameters,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypedDict
@@ -27,6 +27,7 @@ from caft.trainers.config import TrainerConfig
 from caft.trainers.distributed import Ranks
 from caft.tune.batches import EpochLoader
 from caft.tune.config import Adapter, TuningConfig
+from caft.tune.draws import EVERY_ROW, Draws
 from caft.tune.learning_curve import Row
 from caft.tune.module import TuningModule, random_state
 from caft.tune.validation import ValidationSet, count_correct
@@ -38,7 +39,8 @@ log = logging.getLogger(__name__)
 class TrainingSpec:
     """A stage whose rows are tokens: everything that a process of its own needs to train it.
 
-    Weights go to `folder`/`weights`; checkpoints go to `folder`/checkpoints.
+    Weights go to `folder`/`weights`; checkpoints go to `folder`/checkpoints. `class_weights` are
+    those of the classes in the loss.
     """
 
     student: Student
@@ -50,6 +52,8 @@ class TrainingSpec:
     trainer: TrainerConfig
     folder: Path
     weights: str
+    draws: Draws = EVERY_ROW
+    class_weights: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def checkpoints(self) -> Checkpoints:
@@ -110,6 +114,8 @@ def _fit(
         spec.seed,
         done=state["steps"] if state else 0,
         share=ranks.share,
+        draws=spec.draws,
+        weights=spec.class_weights,
     )
     module = TuningModule(
         model,

@@ -13,16 +13,18 @@ from caft.report.run.cost import count_cost, training_flops
 tuned = partial(TuningNumbers, examples=0, dropped=[], curve=[])
 ANSWERS = tuned(
     epochs=4,
-    prompt_tokens=100,
-    trained_tokens=10,
+    prompt_tokens=400,
+    trained_tokens=40,
+    trained_rationale_tokens=0,
     rationale_tokens={},
     parameters=1000,
     trainable_parameters=30,
 )
 RATIONALES = tuned(
     epochs=2,
-    prompt_tokens=50,
-    trained_tokens=200,
+    prompt_tokens=100,
+    trained_tokens=400,
+    trained_rationale_tokens=400,
     rationale_tokens={"a": 80, "b": 120},
     parameters=1000,
     trainable_parameters=30,
@@ -49,6 +51,7 @@ def test_full_tuning_costs_the_usual_six_n_a_token():
         epochs=1,
         prompt_tokens=3,
         trained_tokens=4,
+        trained_rationale_tokens=0,
         rationale_tokens={},
         parameters=10,
         trainable_parameters=10,

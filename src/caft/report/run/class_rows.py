@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from caft.records import AnswerScore
 from caft.report.run.accuracy import share_true
-from caft.report.schema import MethodPart, Share, SplitPart
+from caft.report.schema import MethodPart, Share, SplitPart, StagePart
 from caft.report.tables import ReportTables
 
 
@@ -35,9 +35,22 @@ def list_class_rows(
             not row.correct for row in training if tables.complexity_of.get(row.question_id) == name
         ]
         share = share_true(wrong, confidence) if wrong else None
-        targets = tuple(stage["targets"].get(name, "not in it") for stage in method["stages"])
+        targets = tuple(_describe_target(stage, name) for stage in method["stages"])
         rows.append(ClassRow(name, span, questions, share, targets))
     return rows
+
+
+def _describe_target(stage: StagePart, name: str) -> str:
+    """What the stage trains the class on, such as "rationale, 1,024 an epoch, weight 2"."""
+    if name not in stage["targets"]:
+        return "not in it"
+    drawn, weight = stage.get("draw", {}).get(name), stage.get("weights", {}).get(name)
+    parts = (
+        stage["targets"][name],
+        f"{drawn:,} an epoch" if drawn else "",
+        f"weight {weight:g}" if weight else "",
+    )
+    return ", ".join(filter(None, parts))
 
 
 def training_scores(tables: ReportTables) -> Sequence[AnswerScore]:

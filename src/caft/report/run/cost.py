@@ -14,7 +14,7 @@ def training_flops(stage: TuningNumbers) -> float:
     2 N a token forward, 2 N backward through the activations, and 2 N more for the gradients of
     the N' weights that are trained (Kaplan et al. 2020, section 2.1); attention is left out.
     """
-    tokens = stage.epochs * (stage.prompt_tokens + stage.trained_tokens)
+    tokens = stage.prompt_tokens + stage.trained_tokens
     return float(tokens) * (4 * stage.parameters + 2 * stage.trainable_parameters)
 
 
@@ -28,7 +28,7 @@ def count_cost(
 
     Teacher tokens are what the teacher charged, refused replies included and whether bought by
     this run or an earlier one; `unique_rationale_tokens` are the student's tokens of every
-    trained rationale once; the trained counts multiply by epochs (the paper's way), those of
+    trained rationale once; the trained counts are of all epochs (the paper's way), those of
     rationales being a part of those of all responses. The cost of a judge's complexity estimates is
     separate, under `judge_*`.
     """
@@ -45,13 +45,9 @@ def count_cost(
         "judge_completion_tokens": sum(item.completion_tokens for item in judged),
         "judge_usd": float(sum(item.usd for item in judged)),
         "unique_rationale_tokens": sum(unique.values()),
-        "trained_rationale_tokens": sum(
-            stage.epochs * sum(stage.rationale_tokens.values()) for stage in stages
-        ),
-        "trained_response_tokens": sum(stage.epochs * stage.trained_tokens for stage in stages),
-        "trained_total_tokens": sum(
-            stage.epochs * (stage.prompt_tokens + stage.trained_tokens) for stage in stages
-        ),
+        "trained_rationale_tokens": sum(stage.trained_rationale_tokens for stage in stages),
+        "trained_response_tokens": sum(stage.trained_tokens for stage in stages),
+        "trained_total_tokens": sum(stage.prompt_tokens + stage.trained_tokens for stage in stages),
         "train_flops": float(sum(training_flops(stage) for stage in stages)),
         "evaluation_generated_tokens": sum(item.generated_tokens for item in predictions),
     }

@@ -9,7 +9,7 @@ from itertools import combinations
 from caft.report.headlines import Headline, Tone
 from caft.report.sweep.arms import Arm, share_questions
 from caft.report.sweep.job_results import FINISHED, Sweep
-from caft.report.sweep.routing import ENTROPY
+from caft.report.sweep.routing import ENTROPY, name_rule
 from caft.report.sweep.savings import UNIQUE_TOKENS
 from caft.report.sweep.schema import (
     ComparisonPart,
@@ -51,11 +51,12 @@ def find_answers(
 
 
 def _find_routing(answer: RoutingAnswerPart, tests: Sequence[RoutingTestPart]) -> Headline:
-    named = f"routing by {name_estimator(answer['estimator'])}"
+    estimator, _, strategy = answer["estimator"].partition(", ")
+    named = f"routing by {name_estimator(estimator)}" + (f" ({strategy})" if strategy else "")
     routing = "entropy routing" if answer["estimator"] == ENTROPY else named
     asked = f"Does {routing} beat random routing at an equal budget?"
     word, _, rest = answer["sentence"].partition(": ")
-    own = [test for test in tests if test["estimator"] == answer["estimator"]]
+    own = [test for test in tests if name_rule(test) == answer["estimator"]]
     figure = f"{count_of(len(own), 'comparison')} at an equal budget"
     tone = _TONES.get(answer["verdict"], Tone.unclear)
     return Headline(asked, word, figure, capitalise(rest), tone)

@@ -68,9 +68,31 @@ class Arm:
         return split.get("estimator") or (score["estimator"] if score else None)
 
     @property
-    def stages(self) -> list[tuple[dict[str, str], int]]:
-        """What each tuning stage trained the classes on, and its epochs."""
-        return [(stage["targets"], stage["epochs"]) for stage in self.first["method"]["stages"]]
+    def stages(self) -> list[tuple[object, ...]]:
+        """What each tuning stage trained the classes on, its epochs, draws and weights."""
+        return [
+            (stage["targets"], stage["epochs"], stage.get("draw") or {}, stage.get("weights") or {})
+            for stage in self.first["method"]["stages"]
+        ]
+
+    @property
+    def trained(self) -> dict[str, str]:
+        """The targets of every class that a stage trained, such as "answer, rationale"."""
+        targets: dict[str, list[str]] = {}
+        for stage in self.first["method"]["stages"]:
+            for name, target in stage["targets"].items():
+                targets.setdefault(name, []).append(target)
+        return {name: ", ".join(dict.fromkeys(own)) for name, own in targets.items()}
+
+    @property
+    def by_class(self) -> dict[str, float]:
+        """Mean accuracy on each class of test questions that every job has, in its order."""
+        split, parts = self.first["split"], [job.result for job in self.jobs if job.result]
+        return {
+            name: sum(part["by_complexity"][name]["value"] for part in parts) / len(parts)
+            for name in (split["counts"] if split else ())
+            if parts and all(name in part["by_complexity"] for part in parts)
+        }
 
     @property
     def modes(self) -> list[str]:

@@ -11,6 +11,7 @@ from caft.report.sweep.tables import (
     Table,
     list_modes,
     tabulate_arms,
+    tabulate_classes,
     tabulate_savings,
     tabulate_tests,
 )
@@ -51,6 +52,7 @@ def write_markdown(summary: SweepSummary, runs: Sequence[Summary]) -> str:
         and "Test accuracy in the mode that was best on validation questions, mean over the "
         f"seeds, {100 * summary['confidence']:g}% bootstrap interval over questions and seeds; "
         "tokens generated a question.",
+        write_table(classes) if (classes := tabulate_classes(arms)) else "",
         write_table(tabulate_tests(summary["routing"]["tests"])),
         savings and write_table(tabulate_savings(savings, arms)),
         savings and f"Means over the seeds; in brackets the difference to {savings['reference']}.",

@@ -29,6 +29,7 @@ def render_sweep(found: SweepResults) -> str:
         "alpha": ALPHA,
         "figures": {figure.key: figure for figure in draw_sweep(arms)},
         "arms": tables.tabulate_arms(arms).select(*_COLUMNS_OF_ARMS, *modes),
+        "classes": tables.tabulate_classes(arms),
         "tests": tables.tabulate_tests(summary["routing"]["tests"]),
         "comparisons": tables.tabulate_comparisons(summary["comparisons"]),
         "costs": tables.tabulate_savings(savings, arms) if savings else None,

@@ -15,6 +15,7 @@ from caft.statistics import FEWEST_SEEDS, WORTHWHILE_GAIN, Interval, Verdict, ju
 
 ENTROPY = STAND_IN
 """The estimate that the paper routes by; others are answered in sentences of their own."""
+_CUTS = ("entropy", "entropy_threshold")
 
 
 def answer_routing(arms: Sequence[Arm], confidence: float) -> RoutingPart:
@@ -24,17 +25,27 @@ def answer_routing(arms: Sequence[Arm], confidence: float) -> RoutingPart:
     and had the same budget, both in their common mode.
     """
     tests = _test_routing(arms, confidence)
-    by_estimator: dict[str, list[RoutingTestPart]] = {ENTROPY: []}
+    by_rule: dict[str, list[RoutingTestPart]] = {ENTROPY: []}
     for test in tests:
         if test["estimator"]:
-            by_estimator.setdefault(test["estimator"], []).append(test)
-    of_entropy, *others = (_answer(name, own, arms) for name, own in by_estimator.items())
+            by_rule.setdefault(name_rule(test), []).append(test)
+    of_entropy, *others = (_answer(name, own, arms) for name, own in by_rule.items())
     return {
         "verdict": of_entropy["verdict"],
         "sentence": of_entropy["sentence"],
         "others": others,
-        "tests": [test for own in by_estimator.values() for test in own],
+        "tests": [test for own in by_rule.values() for test in own],
     }
+
+
+def name_rule(test: RoutingTestPart) -> str:
+    """The estimate that routed, and the strategy if it is no plain cut of all rows.
+
+    A rule that draws, or cuts inside subjects, is a claim of its own.
+    """
+    estimator = test["estimator"] or ""
+    plain = test["strategy"] in _CUTS
+    return estimator if plain else f"{estimator}, {test['strategy']}"
 
 
 def _test_routing(arms: Sequence[Arm], confidence: float) -> list[RoutingTestPart]:

@@ -33,7 +33,11 @@ class JobPart(TypedDict):
 
 
 class ArmPart(TypedDict):
-    """Jobs that differ in their seed only. `by_mode`: mean accuracy of the tuned model."""
+    """Jobs that differ in their seed only. `by_mode`: mean accuracy of the tuned model.
+
+    `trained` has the targets of every trained class, and `by_class` the mean accuracy on each class
+    of test questions, in the mode that counts.
+    """
 
     name: str
     settings: dict[str, str]
@@ -47,6 +51,8 @@ class ArmPart(TypedDict):
     by_mode: dict[str, float]
     tokens_a_question: float
     thresholds: list[float]
+    trained: dict[str, str]
+    by_class: dict[str, float]
     cost: dict[str, float]
 
 
@@ -86,6 +92,8 @@ class RoutingTestPart(ComparisonPart):
 class RoutingAnswerPart(TypedDict):
     """Whether routing by one estimate beats its random controls, as a word and a sentence.
 
+    After the `estimator` stands the split's strategy, if it is no plain cut ("answer_entropy,
+    sampled_0.3").
     The word is yes, no, it depends (one control says yes and one no) or not enough data to tell.
     """
 

@@ -119,5 +119,7 @@ def _describe_arm(arm: Arm, confidence: float) -> ArmPart:
         "by_mode": {mode: sum(shares) / len(shares) for mode, shares in by_mode.items()},
         "tokens_a_question": float(sum(spent) / len(spent)),
         "thresholds": split["thresholds"] if split else [],
+        "trained": arm.trained,
+        "by_class": arm.by_class,
         "cost": {key: arm.mean_cost(key) for key in _COSTS},
     }

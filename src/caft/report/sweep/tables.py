@@ -112,6 +112,30 @@ def _spread(share: Share | None) -> Cell:
     return Cell("", share["high"] - share["low"], _bounds(share))
 
 
+def tabulate_classes(arms: Sequence[ArmPart]) -> Table | None:
+    """Trained classes by classes of test questions; None where all arms trained the same ones.
+
+    A random arm's classes say nothing about difficulty: it has no row.
+    """
+    shown = [
+        arm for arm in arms if arm.get("by_class") and not arm["strategy"].startswith("random")
+    ]
+    if len({tuple(sorted(arm.get("trained", {}).items())) for arm in shown}) < 2:
+        return None
+    names = dict.fromkeys(name for arm in shown for name in arm["by_class"])
+    return Table("Accuracy by trained class and test class", [
+        Column("setting", "head", [arm["name"] for arm in shown]),
+        Column("trained on", "text", [_describe_trained(arm["trained"]) for arm in shown]),
+        *(Column(f"on {name}", "number",
+                 [_cell(arm["by_class"].get(name), percent, "none") for arm in shown])
+          for name in names),
+    ])  # fmt: skip
+
+
+def _describe_trained(trained: Mapping[str, str]) -> str:
+    return "; ".join(f"{name}: {targets}" for name, targets in trained.items()) or "nothing"
+
+
 def tabulate_tests(tests: Sequence[RoutingTestPart]) -> Table:
     """The routed settings against their random controls."""
     return Table("Routed settings against random ones", [
