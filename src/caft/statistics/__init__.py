@@ -4,6 +4,7 @@ Functions that resample take a seed and give the same result for it. A quantity 
 (an AUC without any mistake) is None with its reason as text, never a NaN.
 """
 
+from caft.statistics.arms import ArmsCompared, Outcomes, compare_arms, pair_seeds
 from caft.statistics.auc import RocPoint, roc_auc, roc_points
 from caft.statistics.calibration import (
     brier_score,
@@ -34,11 +35,16 @@ from caft.statistics.verdict import (
     WORTHWHILE_GAIN,
     Verdict,
     holm_adjusted,
+    is_clear,
     judge_difference,
 )
 
 __all__ = [
     "ALPHA",
+    "ArmsCompared",
+    "Outcomes",
+    "compare_arms",
+    "pair_seeds",
     "FEWEST_SEEDS",
     "WORTHWHILE_GAIN",
     "Interval",
@@ -51,6 +57,7 @@ __all__ = [
     "difference_interval",
     "expected_calibration_error",
     "holm_adjusted",
+    "is_clear",
     "judge_difference",
     "mcnemar_exact",
     "mean_interval",

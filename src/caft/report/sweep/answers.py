@@ -152,8 +152,8 @@ def find_sweep_warnings(sweep: Sweep, arms: Sequence[Arm]) -> list[str]:
          "as it is now, the same overrides make other jobs."),
         (repeated, f"{count_of(repeated, 'job')} left out: another one with equal settings and "
          "seed finished later."),
-        (alone, f"One seed only: {_list_names(alone)}. Its interval is that of the questions "
-         "alone."),
+        (alone, f"One seed only: {_list_names(alone)}. Its interval does not cover other seeds, "
+         "nor is a difference from it called clear."),
         (not same_questions, "Not all settings answered the same test questions; only those that "
          "did are compared."),
         (len(modes) > 1, "Settings answer in different modes and so spend different tokens a "
