@@ -13,6 +13,7 @@ from caft.statistics.calibration import (
 )
 from caft.statistics.intervals import Interval, wilson_interval
 from caft.statistics.paired import (
+    PairedOutcome,
     count_paired,
     mcnemar_exact,
     paired_difference,
@@ -43,6 +44,7 @@ __all__ = [
     "ALPHA",
     "ArmsCompared",
     "Outcomes",
+    "PairedOutcome",
     "compare_arms",
     "pair_seeds",
     "FEWEST_SEEDS",
