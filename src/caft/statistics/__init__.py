@@ -30,6 +30,7 @@ from caft.statistics.seeds import (
     mean_over_seeds,
     resample_means,
 )
+from caft.statistics.unpaired import CountsCompared, compare_counts
 from caft.statistics.verdict import (
     ALPHA,
     FEWEST_SEEDS,
@@ -46,6 +47,8 @@ __all__ = [
     "Outcomes",
     "PairedOutcome",
     "compare_arms",
+    "compare_counts",
+    "CountsCompared",
     "pair_seeds",
     "FEWEST_SEEDS",
     "WORTHWHILE_GAIN",
