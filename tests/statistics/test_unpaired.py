@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from caft.statistics import ALPHA, compare_arms, compare_counts
+from caft.statistics import ALPHA, compare_arms, compare_counts, count_interval
 from caft.statistics.calibrate import CALM, WILD, Truth, draw_arms
 
 
@@ -34,6 +34,17 @@ def test_of_many_questions_it_is_welchs_test_of_the_seeds() -> None:
         (interval.low, interval.high), abs=1e-5
     )
     assert found.seeds == 3
+
+
+def test_an_arms_interval_covers_questions_and_seeds() -> None:
+    # 100 questions: 0.5^2 / 102 at 99 degrees. Seeds: 0.1^2 / 3 at 2, by Satterthwaite together.
+    found = count_interval({1: (40, 100), 2: (50, 100), 3: (60, 100)})
+    parts = ((0.25 / 102, 99), (0.01 / 3, 2))
+    whole = sum(part for part, _ in parts)
+    degrees = whole**2 / sum(part**2 / free for part, free in parts)
+    reach = stats.t.ppf(0.975, degrees) * math.sqrt(whole)
+    assert (found.low, found.value, found.high) == pytest.approx((0.5 - reach, 0.5, 0.5 + reach))
+    assert count_interval({1: (20, 20)}).high == 1.0
 
 
 def test_no_mistake_at_all_is_not_certain() -> None:

@@ -30,7 +30,7 @@ from caft.statistics.seeds import (
     mean_over_seeds,
     resample_means,
 )
-from caft.statistics.unpaired import CountsCompared, compare_counts
+from caft.statistics.unpaired import CountsCompared, compare_counts, count_interval
 from caft.statistics.verdict import (
     ALPHA,
     FEWEST_SEEDS,
@@ -58,6 +58,7 @@ __all__ = [
     "RocPoint",
     "Verdict",
     "brier_score",
+    "count_interval",
     "count_paired",
     "difference_interval",
     "expected_calibration_error",

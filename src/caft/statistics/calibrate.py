@@ -157,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--simulations", type=count, default=1000, help="sweeps a cell (1000)")
+    parser.add_argument("--simulations", type=count, default=400, help="sweeps a cell (400)")
     parser.add_argument("--seed", type=count, default=1, help="of the simulation (1)")
     given = parser.parse_args(arguments)
     for line in write_page(given.simulations, given.seed):

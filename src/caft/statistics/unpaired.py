@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
 from typing import TypeAlias
@@ -35,20 +35,40 @@ def compare_counts(first: Counts, second: Counts, confidence: float = 0.95) -> C
     """
     from scipy.stats import t
 
-    parts = [part for arm in (first, second) for part in _variances(arm)]
-    whole = sum(part for part, _ in parts)
-    degrees = whole**2 / sum(part**2 / free for part, free in parts)
     value = _mean(second) - _mean(first)
-    error = math.sqrt(whole)
-    reach = float(t.ppf(0.5 + confidence / 2, degrees)) * error
-    low, high = max(-1.0, value - reach), min(1.0, value + reach)
-    n = min(size for arm in (first, second) for _, size in arm.values())
+    error, degrees = _combine([*_variances(first), *_variances(second)])
+    n = min(_questions(first), _questions(second))
     return CountsCompared(
-        difference=Interval(value, low, high, n),
+        difference=_interval(value, error, degrees, n, confidence, lowest=-1.0),
         p_value=2 * float(t.sf(abs(value) / error, degrees)),
         seeds=min(len(first), len(second)),
         detectable=smallest_paired_difference(n, _differing(_mean(first), _mean(second))),
     )
+
+
+def count_interval(arm: Counts, confidence: float = 0.95) -> Interval:
+    """An arm's mean accuracy over its seeds, with bounds over questions and seeds."""
+    error, degrees = _combine(_variances(arm))
+    return _interval(_mean(arm), error, degrees, _questions(arm), confidence, lowest=0.0)
+
+
+def _combine(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The standard error of a sum, and its degrees of freedom."""
+    whole = sum(part for part, _ in parts)
+    return math.sqrt(whole), whole**2 / sum(part**2 / free for part, free in parts)
+
+
+def _interval(  # noqa: PLR0917
+    value: float, error: float, degrees: float, n: int, confidence: float, lowest: float
+) -> Interval:
+    from scipy.stats import t
+
+    reach = float(t.ppf(0.5 + confidence / 2, degrees)) * error
+    return Interval(value, max(lowest, value - reach), min(1.0, value + reach), n)
+
+
+def _questions(arm: Counts) -> int:
+    return min(size for _, size in arm.values())
 
 
 def _mean(arm: Counts) -> float:
@@ -57,7 +77,7 @@ def _mean(arm: Counts) -> float:
 
 def _variances(arm: Counts) -> list[tuple[float, float]]:
     """The variances of an arm's mean accuracy, each with its degrees of freedom."""
-    n = min(size for _, size in arm.values())
+    n = _questions(arm)
     p = (fmean(right * n / size for right, size in arm.values()) + 1) / (n + 2)
     shares = [right / size for right, size in arm.values()]
     of_questions = (p * (1 - p) / (n + 2), float(max(1, n - 1)))

@@ -20,12 +20,12 @@ from caft.statistics import (
     Interval,
     compare_arms,
     compare_counts,
+    count_interval,
     judge_difference,
     mean_interval,
     mean_over_seeds,
     resample_means,
     smallest_paired_difference,
-    wilson_interval,
 )
 from caft.statistics.calibrate import DIFFERING
 
@@ -121,10 +121,7 @@ def _accuracy_of(arm: PredictedArm, confidence: float) -> Interval:
     if arm.outcomes:
         mean = resample_means({arm.name: [*_rows_by_seed(arm).values()]})[arm.name]
         return mean_interval(mean, confidence)
-    # Its own questions, as if every seed answered alike: counts do not tell.
-    n = min(size for _, size in arm.counts.values())
-    bounds = wilson_interval(round(arm.accuracy * n), n, confidence)
-    return Interval(arm.accuracy, min(arm.accuracy, bounds.low), max(arm.accuracy, bounds.high), n)
+    return count_interval(arm.counts, confidence)
 
 
 def _bill_of(arm: PredictedArm) -> dict[str, float]:
