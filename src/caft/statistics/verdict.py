@@ -45,7 +45,8 @@ def is_clear(difference: Interval, p_adjusted: float, seeds: int) -> bool:
     """Whether two arms differ, either way, by test and by interval.
 
     Of one seed each nothing is known about other seeds, and the interval is that of the questions
-    alone: it leaves out 0 for two arms in three that only seeds set apart (docs/calibration.md).
+    alone: it leaves out 0 for up to nine in ten pairs of arms that only seeds set apart
+    (docs/decisions/0072-calibration.md).
     """
     apart = difference.low > 0 or difference.high < 0
     return apart and p_adjusted < ALPHA and seeds >= _FEWEST_CLEAR
