@@ -13,6 +13,7 @@ from caft.data.config import (
     Gsm8kConfig,
     LocalConfig,
     MedmcqaConfig,
+    MixedConfig,
     MmluProConfig,
 )
 from caft.dials import Seed, Text, check_dials
@@ -130,6 +131,7 @@ KINDS: dict[str, dict[str, type[Any]]] = {
     },
     "dataset": {
         "arithmetic": ArithmeticConfig,
+        "mixed": MixedConfig,
         "mmlu_pro": MmluProConfig,
         "medmcqa": MedmcqaConfig,
         "gsm8k": Gsm8kConfig,

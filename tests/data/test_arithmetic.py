@@ -219,7 +219,7 @@ def test_below_reaches_everything_and_nothing_more() -> None:
 
 
 def test_more_than_there_are_is_refused() -> None:
-    with pytest.raises(UserError, match=r"ask for 94 questions; only 72 distinct ones"):
+    with pytest.raises(UserError, match=r"ask for 94 chains; only 72 distinct ones"):
         make(most_steps=1, highest=9, largest_operand=9)
 
 

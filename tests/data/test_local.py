@@ -397,7 +397,9 @@ def test_ids_of_wrong_types(tmp_path: Path, id: object) -> None:
 def test_no_file_and_an_unknown_kind() -> None:
     with pytest.raises(UserError, match=r"dataset\.train_path is not set"):
         load_questions(LocalConfig(name="local"))
-    with pytest.raises(UserError, match="give one of arithmetic, gsm8k, local, medmcqa, mmlu_pro"):
+    with pytest.raises(
+        UserError, match="give one of arithmetic, gsm8k, local, medmcqa, mixed, mmlu_pro"
+    ):
         load_questions(DatasetConfig(kind="imaginary", name="x"))
     with pytest.raises(UserError, match=r"dataset\.first_index is 2"):
         LocalConfig(name="local", first_index=2)

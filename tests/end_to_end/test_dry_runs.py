@@ -187,3 +187,13 @@ def test_replies_in_the_ledger_are_counted_and_the_ledger_stays_as_it_is(
     assert not seen
     assert snapshot(workshop.store) == before
     assert len(server.log) == asked
+
+
+def test_a_dry_sweep_ends_with_the_smallest_difference_that_it_could_see(
+    workshop: Any, small: Any
+) -> None:
+    methods = ("-m", "method=sft,base", "seed=1,2,3")
+    dry = workshop.run(*small.words, *methods, "dry_run=true")
+    said = " ".join(dry.out.split())
+    assert "With 12 test questions and 3 seeds a setting, the smallest difference seen" in said
+    assert said.endswith("(docs/calibration.md).")

@@ -147,3 +147,24 @@ def test_a_matched_budgets_split_is_the_one_that_is_reported(open_small: Open) -
     settled = replace(drawn, complexity_of=dict.fromkeys(drawn.complexity_of, "easy"))
     results = RunResults(scored=scored, split=drawn, taught=Taught(split=settled))
     assert summarise(workspace, results)["split"]["counts"] == {"easy": 8, "middle": 0, "hard": 0}
+
+
+def test_a_class_that_tuning_lost_is_among_the_warnings(open_small: Open) -> None:
+    workspace = open_small(TWO_STAGES, "dataset.test=24")
+    scored = score_in_order(workspace.every_question)
+    split = split_scored(workspace, scored)
+    right, wrong = len(workspace.questions.test), 0
+    evaluated = Evaluated(
+        by_model={
+            "base": replies(workspace, Mode.answer, right, 1),
+            "tuned": replies(workspace, Mode.answer, wrong, 1),
+        }
+    )
+    summary = summarise(workspace, RunResults(scored=scored, split=split, evaluated=evaluated))
+    compared = summary["accuracy"]["class_comparisons"]
+    assert sum(part["n"] for part in compared) == 24
+    (warning,) = [text for text in summary["warnings"] if text.startswith("Tuning lost")]
+    assert "in answer mode -100.0 points" in warning
+    same = Evaluated(by_model=dict.fromkeys(("base", "tuned"), evaluated.by_model["base"]))
+    summary = summarise(workspace, RunResults(scored=scored, split=split, evaluated=same))
+    assert not any(text.startswith("Tuning lost") for text in summary["warnings"])

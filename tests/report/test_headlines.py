@@ -1,8 +1,14 @@
+import html
+import io
+from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from caft.report.headlines import Tone, find_headlines, find_warnings, suggest_next
+from caft.report.run.html import render_report
+from caft.report.run.terminal import print_summary
 
 
 def set_area(summary: dict[str, Any], value: Any, low: Any, high: Any, **more: Any) -> None:
@@ -137,3 +143,29 @@ def test_advice_fits_one_line_and_asks_about_routing_only_where_there_was_some(
     assert "method=sft,distill,complexity_aware" in suggest_next(sample.summary)
     sample.summary["accuracy"] = None
     assert len(suggest_next(sample.summary)) <= 72
+
+
+def lose(complexity: str, **numbers: float) -> dict[str, Any]:
+    lost = {"value": -0.75, "low": -0.85, "high": -0.62, "n": 60, "p_value": 1e-9}
+    return {**lost, "p_adjusted": 1e-8, "complexity": complexity, "mode": "answer", **numbers}
+
+
+def test_a_class_that_tuning_lost_is_named_on_the_page_and_on_the_screen(
+    sample: Any, tmp_path: Path
+) -> None:
+    sample.summary["accuracy"]["class_comparisons"] = [
+        lose("easy"),
+        lose("middle", high=0.01),  # the interval does not agree
+        lose("hard", p_adjusted=0.06),  # the corrected test does not
+        lose("more", value=0.5, low=0.4, high=0.6),  # a gain
+    ]
+    (warning,) = find_warnings(sample.summary)
+    assert warning == (
+        "Tuning lost what the base model could do (p after Holm): easy in answer mode -75.0 "
+        "points (-85.0 to -62.0) on 60 test questions (p < 0.001)."
+    )
+    page = render_report(sample.summary, sample.tables, "seed: 42\n", "A run")
+    assert warning in html.unescape(page)
+    screen = io.StringIO()
+    print_summary(sample.summary, tmp_path, Console(file=screen, width=80))
+    assert warning in " ".join(screen.getvalue().split())

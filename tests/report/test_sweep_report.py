@@ -17,14 +17,14 @@ from caft.report.schema import check_part
 from caft.report.sweep import write_sweep_report
 from caft.report.sweep.answers import keeps_up, subtract
 from caft.report.sweep.arms import equal_budgets, find_arms, pick_common_mode
-from caft.report.sweep.comparisons import compare_all, pair_seeds
+from caft.report.sweep.comparisons import compare_all, outcomes_by_seed
 from caft.report.sweep.figures import draw_sweep
 from caft.report.sweep.job_results import JobResult, Sweep, name_settings, varying_settings
 from caft.report.sweep.page import render_sweep
 from caft.report.sweep.schema import ComparisonPart, SweepSummary
 from caft.report.sweep.summary import analyse_sweep
 from caft.report.sweep.tables import tabulate_comparisons, tabulate_tests
-from caft.statistics import Verdict, mcnemar_exact, sign_flip_exact
+from caft.statistics import Verdict, mcnemar_exact, pair_seeds, sign_flip_exact
 
 WRITTEN = "2026-11-24T10:00:00+00:00"
 
@@ -101,10 +101,11 @@ def test_seeds_are_paired_by_number_and_else_by_order(make_job: Callable[..., Jo
     jobs = [make_job(k, method="sft", seed=seed) for k, seed in enumerate((1, 2))]
     jobs += [make_job(k, method="distill", seed=seed) for k, seed in enumerate((2, 3), start=2)]
     first, second = find_arms(jobs)
-    ((one, two),) = pair_seeds(first, second)
+    before, after = outcomes_by_seed(first), outcomes_by_seed(second)
+    ((one, two),) = pair_seeds(before, after)
     assert one == list(jobs[1].outcomes.values())
     assert two == list(jobs[2].outcomes.values())
-    assert len(pair_seeds(first, replace(second, jobs=(jobs[3],)))) == 1
+    assert len(pair_seeds(before, {3: after[3]})) == 1
 
 
 def test_holm_counts_all_pairs(finished_sweep: Sweep) -> None:
@@ -133,10 +134,14 @@ def with_questions(job: JobResult, fingerprint: str, of_test: str) -> JobResult:
 def test_the_same_test_questions_are_compared_whatever_was_trained(
     make_job: Callable[..., JobResult],
 ) -> None:
-    jobs = [make_job(k, method="sft", overrides=(f"dataset.train={n}",), accuracy=accuracy)
-            for k, (n, accuracy) in enumerate(((300, 0.8), (100, 0.4), (500, 0.4)))]  # fmt: skip
-    jobs = [with_questions(jobs[0], "a", "same"), with_questions(jobs[1], "b", "same"),
-            with_questions(jobs[2], "c", "other")]  # fmt: skip
+    arms = ((300, 0.8, "a", "same"), (100, 0.4, "b", "same"), (500, 0.4, "c", "other"))
+    jobs = [
+        with_questions(
+            make_job(2 * k + seed, method="sft", overrides=(f"dataset.train={n}",),
+                     accuracy=accuracy, seed=seed), *prints)
+        for k, (n, accuracy, *prints) in enumerate(arms)
+        for seed in (1, 2)
+    ]  # fmt: skip
     found = analyse_sweep(Sweep(name="x", jobs=jobs), WRITTEN)
     names = [arm["name"] for arm in found.summary["arms"]]
     assert [(pair["first"], pair["second"]) for pair in found.summary["comparisons"]] == [
@@ -147,7 +152,7 @@ def test_the_same_test_questions_are_compared_whatever_was_trained(
         in found.answers[1].detail
     )
     # Nobody else's questions: reported, and not called a win.
-    found = analyse_sweep(Sweep(name="x", jobs=[jobs[0], jobs[2]]), WRITTEN)
+    found = analyse_sweep(Sweep(name="x", jobs=[jobs[0], jobs[4]]), WRITTEN)
     (alone,) = [answer for answer in found.answers if answer.asked.startswith("Which")]
     assert alone.detail == "No other setting answered the same test questions."
 
@@ -156,16 +161,31 @@ def test_the_best_by_its_own_mode_is_not_ahead_where_the_common_mode_says_otherw
     make_job: Callable[..., JobResult],
 ) -> None:
     jobs = [
-        make_job(0, method="sft", accuracy=0.7, in_answer_mode=0.1, overrides=("tuning.rank=8",),
-                 validation={"rationale": 0.5, "answer": 0.3}),
-        make_job(1, method="sft", accuracy=0.1, in_answer_mode=0.6, overrides=("tuning.rank=4",),
-                 validation={"rationale": 0.3, "answer": 0.9}),
+        job
+        for seed in (1, 2)
+        for job in (
+            make_job(seed, method="sft", accuracy=0.7, in_answer_mode=0.1, seed=seed,
+                     overrides=("tuning.rank=8",), validation={"rationale": 0.5, "answer": 0.3}),
+            make_job(seed + 2, method="sft", accuracy=0.1, in_answer_mode=0.6, seed=seed,
+                     overrides=("tuning.rank=4",), validation={"rationale": 0.3, "answer": 0.9}),
+        )
     ]  # fmt: skip
     found = analyse_sweep(Sweep(name="x", jobs=jobs), WRITTEN)
     assert [arm["accuracy"]["value"] for arm in found.summary["arms"]] == pytest.approx([0.7, 0.6])
     (pair,) = found.summary["comparisons"]
     assert (pair["mode"], pair["clear"]) == ("answer", True)
     assert found.answers[1].answer == "Several are level"
+
+
+def test_one_seed_a_setting_is_never_clear(make_job: Callable[..., JobResult]) -> None:
+    jobs = [make_job(0, method="sft", accuracy=0.2), make_job(1, method="distill", accuracy=0.8)]
+    found = analyse_sweep(Sweep(name="x", jobs=jobs), WRITTEN)
+    (pair,) = found.summary["comparisons"]
+    assert pair["p_adjusted"] < 1e-9
+    assert pair["low"] > 0.4
+    assert not pair["clear"]
+    assert found.answers[1].answer == "Several are level"
+    assert any("nor is a difference from it called clear" in text for text in found.warnings)
 
 
 def routing_of(

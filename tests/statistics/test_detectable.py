@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from caft.statistics import (
     mcnemar_exact,
@@ -36,3 +37,26 @@ def test_more_questions_show_smaller_differences() -> None:
 def test_what_cannot_be_shown_is_none() -> None:
     assert smallest_paired_difference(10, 0.1) is None
     assert smallest_paired_difference(100, 0.0) is None
+
+
+@pytest.mark.parametrize(("seeds", "spread"), [(3, 0.13), (5, 0.05), (10, 0.02)])
+def test_over_seeds_it_has_the_power_of_students_test(seeds: int, spread: float) -> None:
+    # So many questions that only the seeds vary: Student's test of two groups, whose power scipy's
+    # noncentral distribution knows.
+    gap = smallest_paired_difference(10**9, 0.3, seeds=seeds, spread=spread)
+    assert gap is not None
+    degrees, shift = 2 * seeds - 2, gap / (spread * math.sqrt(2 / seeds))
+    power = stats.nct.sf(stats.t.ppf(0.975, degrees), degrees, shift)
+    assert power == pytest.approx(0.8, abs=0.04)
+
+
+def test_seeds_that_do_not_vary_leave_the_paired_formula() -> None:
+    assert smallest_paired_difference(300, 0.3, seeds=5) == smallest_paired_difference(300, 0.3)
+
+
+def test_more_seeds_show_smaller_differences() -> None:
+    sizes = [smallest_paired_difference(600, 0.3, seeds=seeds, spread=0.1) for seeds in (2, 3, 5)]
+    assert all(size is not None for size in sizes)
+    assert sizes == sorted(sizes, key=lambda size: -(size or 0))
+    # Two seeds that move accuracy by half could hide any difference.
+    assert smallest_paired_difference(600, 0.3, seeds=2, spread=0.5) is None

@@ -22,6 +22,7 @@ from caft.data.gsm8k import load_gsm8k
 from caft.data.hub import NotHereError
 from caft.data.local import load_local, read_published_scores
 from caft.data.medmcqa import load_medmcqa
+from caft.data.mixed import load_mixed
 from caft.data.mmlu_pro import load_mmlu_pro
 from caft.data.splits import QuestionSplits
 from caft.errors import UserError
@@ -33,6 +34,7 @@ SOURCES: dict[str, Callable[..., QuestionSplits]] = {
     "gsm8k": load_gsm8k,
     "local": load_local,
     "medmcqa": load_medmcqa,
+    "mixed": load_mixed,
     "mmlu_pro": load_mmlu_pro,
 }
 """The reader of each kind of dataset."""

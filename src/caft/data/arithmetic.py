@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -39,23 +39,41 @@ class Move:
 
 def load_arithmetic(config: ArithmeticConfig) -> QuestionSplits:
     """All splits, from `config` alone. Raises UserError if too few distinct questions exist."""
+    return QuestionSplits(**deal_chains(config, count_rows(config)), removed={})
+
+
+def count_rows(config: ArithmeticConfig) -> dict[str, int]:
+    """How many questions each split has, in the order in which they are dealt."""
+    sizes = {"test": config.test, "validation": config.validation, "train": config.train}
+    given = {split: size for split, size in sizes.items() if size is not None}
+    assert len(given) == len(sizes), "the config refuses null"
+    return {"shots": config.prompt.shots, **given}
+
+
+def deal_chains(
+    config: ArithmeticConfig, sizes: Mapping[str, int]
+) -> dict[str, tuple[Question, ...]]:
+    """The chains of every split; UserError if too few distinct ones exist.
+
+    `sizes` is by split, `shots` first: a split does not depend on those after it, as long as there
+    are enough short chains.
+    """
     bounds = Bounds(config.lowest, config.highest, config.largest_operand)
     steps = range(1, config.most_steps + 1)
     decks = [_shuffled_chains(count, bounds, config.seed) for count in steps]
-    shares = spread_shots(config.prompt.shots, config.most_steps)
-    chains = [count_chains(count, bounds) for count in steps]
-    available = [count - taken for count, taken in zip(chains, shares, strict=True)]
-    sizes = {"test": config.test, "validation": config.validation, "train": config.train}
-    waiting = sum(size for size in sizes.values() if size is not None)
-    _refuse_too_few(waiting, available, config)
-    splits = {"shots": _deal(decks, shares, "shots", config.seed)}
+    available = [count_chains(count, bounds) for count in steps]
+    waiting = sum(sizes.values()) - sizes["shots"]
+    shares = spread_shots(sizes["shots"], config.most_steps)
+    left = [count - taken for count, taken in zip(available, shares, strict=True)]
+    _refuse_too_few(sizes, left, config)
+    dealt: dict[str, tuple[Question, ...]] = {}
     for split, size in sizes.items():
-        assert size is not None, "the config refuses null"
-        shares = share(size, available, waiting)
-        splits[split] = _deal(decks, shares, split, config.seed)
-        available = [left - taken for left, taken in zip(available, shares, strict=True)]
-        waiting -= size
-    return QuestionSplits(**splits, removed={})
+        if split != "shots":
+            shares = share(size, left, waiting)
+            left = [count - taken for count, taken in zip(left, shares, strict=True)]
+            waiting -= size
+        dealt[split] = _deal(decks, shares, split, config.seed)
+    return dealt
 
 
 def spread_shots(shots: int, most_steps: int) -> list[int]:
@@ -73,7 +91,7 @@ def share(size: int, available: Sequence[int], waiting: int) -> list[int]:
     of those to come. If every step count has enough for an even share of all of them, no cap is
     reached and a split does not depend on the sizes of the others.
     """
-    caps = [ceil(questions * size / waiting) for questions in available]
+    caps = [ceil(questions * size / max(1, waiting)) for questions in available]
     shares = [0] * len(caps)
     while left := size - sum(shares):
         open_steps = [step for step, cap in enumerate(caps) if shares[step] < cap]
@@ -160,7 +178,7 @@ def write_question(moves: Sequence[Move], answer: int) -> Question:
 
 def _shuffled_chains(steps: int, bounds: Bounds, seed: int) -> Iterator[Question]:
     """All questions of one step count, in an order drawn by the seed."""
-    chance = _seeded(seed, f"{steps} steps")
+    chance = seeded(seed, f"{steps} steps")
     for number in draw_distinct(chance, count_chains(steps, bounds)):
         yield write_question(*chain_number(number, steps, bounds))
 
@@ -185,7 +203,8 @@ def below(chance: random.Random, bound: int) -> int:
     return ((high << 53 | low) * bound) >> 106
 
 
-def _seeded(seed: int, purpose: str) -> random.Random:
+def seeded(seed: int, purpose: str) -> random.Random:
+    """Random numbers of their own for each purpose, so that no draw moves another."""
     digest = hashlib.sha256(f"arithmetic {seed} {purpose}".encode()).digest()
     return random.Random(int.from_bytes(digest[:8], "big"))
 
@@ -198,16 +217,23 @@ def _deal(
         for deck, part in zip(decks, shares, strict=True)
         for question in islice(deck, part)
     ]
-    order = draw_distinct(_seeded(seed, f"order of {split}"), len(dealt))
-    return tuple(dealt[place] for place in order)
+    return shuffle(dealt, seeded(seed, f"order of {split}"))
 
 
-def _refuse_too_few(wanted: int, available: Sequence[int], config: ArithmeticConfig) -> None:
-    if min(available) < 0 or wanted > sum(available):
+def shuffle(questions: Sequence[Question], chance: random.Random) -> tuple[Question, ...]:
+    """The same questions in random order."""
+    return tuple(questions[place] for place in draw_distinct(chance, len(questions)))
+
+
+def _refuse_too_few(
+    sizes: Mapping[str, int], left: Sequence[int], config: ArithmeticConfig
+) -> None:
+    """`left` is by number of steps, after the shots."""
+    wanted, available = sum(sizes.values()), sum(left) + sizes["shots"]
+    if min(left) < 0 or wanted > available:
         raise UserError(
-            f"dataset.train, validation, test and prompt.shots ask for "
-            f"{wanted + config.prompt.shots} questions; only {sum(available) + config.prompt.shots}"
-            f" distinct ones of 1 to {config.most_steps} steps stay within {config.lowest} to "
-            f"{config.highest} with operands up to {config.largest_operand}: ask for fewer, or "
-            "raise dataset.largest_operand, dataset.highest or dataset.most_steps"
+            f"dataset.train, validation, test and prompt.shots ask for {wanted} chains; only "
+            f"{available} distinct ones of 1 to {config.most_steps} steps stay within "
+            f"{config.lowest} to {config.highest} with operands up to {config.largest_operand}: "
+            "ask for fewer, or raise dataset.largest_operand, dataset.highest or dataset.most_steps"
         )

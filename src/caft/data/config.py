@@ -78,13 +78,25 @@ class ArithmeticConfig(DatasetConfig):
         DatasetConfig.__post_init__(self)
         if None in (self.train, self.validation, self.test):
             raise UserError(
-                "dataset.train, dataset.validation or dataset.test is null; arithmetic has no "
-                "end: give three numbers"
+                "dataset.train, dataset.validation or dataset.test is null; generated questions "
+                "have no end: give three numbers"
             )
         if self.largest_operand > self.highest:
             raise UserError(
                 f"dataset.largest_operand is {self.largest_operand}; give 1 to dataset.highest"
             )
+
+
+@dataclass(kw_only=True, slots=True)
+class MixedConfig(ArithmeticConfig):
+    """Chains of operations, and as long lookups, whose answer stands in the question.
+
+    `lookup_share` is the share of lookups in every split and among the shots, see data/mixed.py.
+    There are 9,000 of them.
+    """
+
+    kind: str = "mixed"
+    lookup_share: Annotated[float, Range(0, 1, above=True, below=True)] = 0.5
 
 
 @dataclass(kw_only=True, slots=True)

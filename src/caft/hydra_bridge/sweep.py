@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,7 +43,10 @@ from caft.sweeps.run_folders import (
     refuse_finished_run_for_sweep,
     refuse_unwritable_folder,
 )
+from caft.sweeps.smallest_difference import describe_smallest_difference
 from caft.sweeps.stopping import JobError, named_command, stop_jobs
+
+_WIDEST = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +110,18 @@ def _plan_sweep(hydra: Hydra, master: DictConfig, run: Run) -> int:
     _print_plan(Path(master.hydra.sweep.dir), len(planned), len(planned))
     if not planned:
         return run_dry(run, build_run_config(without_hydra(master)), master)
-    status = DONE
+    status, configs = DONE, []
     for job, overrides in planned:
         tell(f"\njob {job.folder}")
         composed = hydra.config_loader.load_sweep_config(master, list(overrides.all))
+        configs.append(build_run_config(without_hydra(composed)))
         try:
-            run_dry(run, build_run_config(without_hydra(composed)), composed)
+            run_dry(run, configs[-1], composed)
         except UserError as error:
             say(f"job {job.folder}: {error}")
             status = USER_MUST_ACT
+    if sensitivity := describe_smallest_difference(configs):
+        tell(f"\n{textwrap.fill(sensitivity, _WIDEST)}")
     return status
 
 

@@ -7,7 +7,8 @@ from caft.estimators import STAND_IN
 from caft.evaluate.predictions import pick_best_mode
 from caft.pipeline.results import Evaluated, ModeReplies, RunResults, Tuned
 from caft.records import Mode
-from caft.report.comparison import compare_models
+from caft.report.comparison import compare_classes, compare_models
+from caft.report.headlines import find_warnings
 from caft.report.run.accuracy import summarise_accuracy
 from caft.report.run.cost import count_cost
 from caft.report.run.estimator_auc import ScoreContext, describe_scores
@@ -47,7 +48,7 @@ def build_summary(  # noqa: PLR0917
     """
     placed, tuned, evaluated = results.placed, results.tuned, results.evaluated
     trained = tuned.numbers[-1].trainable_parameters if tuned else None
-    return {
+    summary: Summary = {
         "schema": 1,
         "run": run,
         "model": {**model, "trainable_parameters": trained},
@@ -74,6 +75,7 @@ def build_summary(  # noqa: PLR0917
         "cost": _cost_part(results),
         "stages": results.stages,
     }
+    return {**summary, "warnings": [*find_warnings(summary)]}
 
 
 def _score_part(config: RunConfig, questions: QuestionSplits, results: RunResults) -> ScorePart:
@@ -177,6 +179,7 @@ def _accuracy_part(
     }
     if base and tuned:
         part["comparison"] = compare_models(tables, Mode[base], Mode[tuned], confidence)
+    part["class_comparisons"] = compare_classes(tables, config.split.classes, confidence)
     return part
 
 

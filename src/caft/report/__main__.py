@@ -1,8 +1,13 @@
-"""Write the report of a sweep, finished or not.
+"""Write the report of a sweep, finished or not, or judge predictions of other tools.
 
 python -m caft.report SWEEP_DIR                                  report.html and summary.json
 python -m caft.report SWEEP_DIR --markdown                       its tables, to paste somewhere
 python -m caft.report SWEEP_DIR --wandb ENTITY/PROJECT [--draft] a W&B report as well
+python -m caft.report --predictions FILE_OR_DIR                  print tables and verdicts
+
+Predictions are CSV, TSV, JSONL or parquet with the columns question_id, arm, seed and correct
+(1 or 0), or arm, seed, correct_count and n. Both may have teacher_tokens (the bill of the run, the
+same in all of its rows) and test_tokens (generated for that row).
 """
 
 from __future__ import annotations
@@ -28,14 +33,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", type=Path, metavar="SWEEP_DIR")
+    parser.add_argument("folder", type=Path, metavar="SWEEP_DIR", nargs="?")
+    parser.add_argument("--predictions", type=Path, metavar="FILE_OR_DIR", help="of other tools")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     parser.add_argument("--wandb", metavar="ENTITY/PROJECT", help="needs the extra: caft[report]")
     parser.add_argument("--draft", action="store_true", help="keep the W&B report a draft")
     given = parser.parse_args(arguments)
     if given.draft and not given.wandb:
         parser.error("--draft is for a W&B report; give --wandb ENTITY/PROJECT as well")
+    if (given.folder is None) is (given.predictions is None):
+        parser.error("give either SWEEP_DIR or --predictions FILE_OR_DIR")
+    if given.predictions is not None and (given.wandb or given.markdown):
+        parser.error("--markdown and --wandb are for SWEEP_DIR; --predictions prints its tables")
     try:
+        if given.predictions is not None:
+            _judge(given.predictions)
+            return DONE
         _write(given.folder, given.wandb, draft=given.draft, markdown=given.markdown)
     except UserError as error:
         say(str(error))
@@ -62,6 +75,12 @@ def _write(folder: Path, project: str | None, *, draft: bool, markdown: bool) ->
         from caft.report.sweep.wandb_report import publish_report
 
         tell(publish_report(folder, project, draft=draft))
+
+
+def _judge(path: Path) -> None:
+    from caft.report.predictions import judge_predictions, read_predictions, write_judgement
+
+    tell(write_judgement(judge_predictions(read_predictions(path))), end="")
 
 
 def _read(folder: Path) -> Any:

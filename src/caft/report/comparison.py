@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import product
+
 from caft.records import Mode
 from caft.report.schema import (
     MODES,
     Accuracy,
     AccuracyPart,
+    ClassComparison,
     Comparison,
     ModelName,
     Summary,
     as_share,
 )
 from caft.report.tables import ReportTables
-from caft.statistics import count_paired, mcnemar_exact, paired_difference
+from caft.statistics import (
+    PairedOutcome,
+    count_paired,
+    holm_adjusted,
+    mcnemar_exact,
+    paired_difference,
+)
 
 DEFAULT_CONFIDENCE = 0.95
 
@@ -52,12 +62,9 @@ def compare_models(
     tables: ReportTables, base: Mode, tuned: Mode, confidence: float = DEFAULT_CONFIDENCE
 ) -> Comparison | None:
     """Tuned minus base, each in the mode given, over the questions that both answered."""
-    first = {row.question_id: row.correct for row in tables.predictions.get(("base", base), ())}
-    second = {row.question_id: row.correct for row in tables.predictions.get(("tuned", tuned), ())}
-    shared = [question for question in first if question in second]
-    if not shared:
+    outcome = _pair(tables, base, tuned)
+    if outcome is None:
         return None
-    outcome = count_paired([first[key] for key in shared], [second[key] for key in shared])
     gain = paired_difference(outcome, confidence)
     return {
         **as_share(gain),
@@ -65,6 +72,45 @@ def compare_models(
         "only_tuned": outcome.only_second,
         "p_value": mcnemar_exact(outcome.only_first, outcome.only_second),
     }
+
+
+def _pair(
+    tables: ReportTables, base: Mode, tuned: Mode, complexity: str | None = None
+) -> PairedOutcome | None:
+    """Both models on the questions that both answered, of one class if it is given."""
+    first, second = (
+        {row.question_id: row.correct for row in tables.predictions.get((model, mode), ())}
+        for model, mode in (("base", base), ("tuned", tuned))
+    )
+    shared = [
+        question
+        for question in first
+        if question in second and complexity in (None, tables.complexity_of.get(question))
+    ]
+    if not shared:
+        return None
+    return count_paired([first[key] for key in shared], [second[key] for key in shared])
+
+
+def compare_classes(
+    tables: ReportTables, classes: Sequence[str], confidence: float = DEFAULT_CONFIDENCE
+) -> list[ClassComparison]:
+    """Tuned minus base for every class and mode, both models in the same mode.
+
+    Holm's correction is over all of them.
+    """
+    found: list[ClassComparison] = []
+    for mode, complexity in product(Mode, classes):
+        outcome = _pair(tables, mode, mode, complexity)
+        if outcome is not None:
+            p_value = mcnemar_exact(outcome.only_first, outcome.only_second)
+            found.append({
+                **as_share(paired_difference(outcome, confidence)),
+                "complexity": complexity, "mode": mode.name,
+                "p_value": p_value, "p_adjusted": p_value,
+            })  # fmt: skip
+    adjusted = holm_adjusted([part["p_value"] for part in found])
+    return [{**part, "p_adjusted": p} for part, p in zip(found, adjusted, strict=True)]
 
 
 def find_comparison(summary: Summary, tables: ReportTables | None = None) -> Comparison | None:

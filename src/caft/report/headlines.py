@@ -196,6 +196,7 @@ def find_warnings(summary: Summary) -> tuple[str, ...]:
         *_warn_of_refused_replies(summary.get("cost")),
         *_warn_of_dropped_rows(summary),
         *_warn_of_unreadable_replies(summary.get("accuracy")),
+        *_warn_of_lost_classes(summary.get("accuracy")),
     )
 
 
@@ -278,6 +279,17 @@ def _warn_of_unreadable_replies(accuracy: AccuracyPart | None) -> Iterator[str]:
     ]
     if counts:
         yield f"Replies without a readable answer, each counted as wrong: {', '.join(counts)}."
+
+
+def _warn_of_lost_classes(accuracy: AccuracyPart | None) -> Iterator[str]:
+    lost = [
+        f"{part['complexity']} in {part['mode']} mode {points_between(part)} on "
+        f"{count_of(part['n'], 'test question')} ({p_in_words(part['p_adjusted'])})"
+        for part in (accuracy.get("class_comparisons") or () if accuracy else ())
+        if part["p_adjusted"] < ALPHA and part["high"] < 0
+    ]
+    if lost:
+        yield f"Tuning lost what the base model could do (p after Holm): {'; '.join(lost)}."
 
 
 def suggest_next(summary: Summary, comparison: Comparison | None = None) -> str:

@@ -278,6 +278,18 @@ class Comparison(Share):
     p_value: float
 
 
+class ClassComparison(Share):
+    """Tuned minus base on the test questions of one class, both models in the same mode.
+
+    Bounds and `p_value` as in Comparison; `p_adjusted` is Holm's over all classes and modes.
+    """
+
+    complexity: str
+    mode: str
+    p_value: float
+    p_adjusted: float
+
+
 class AccuracyPart(TypedDict):
     """`tuned` is null for a method without stages. `confidence` is that of all intervals.
 
@@ -288,6 +300,7 @@ class AccuracyPart(TypedDict):
     tuned: ByMode | None
     best_mode: NotRequired[BestMode]
     comparison: NotRequired[Comparison | None]
+    class_comparisons: NotRequired[list[ClassComparison]]
     confidence: NotRequired[float]
     validation: NotRequired[dict[str, dict[str, float]]]
 
@@ -330,7 +343,10 @@ class StageRecordPart(TypedDict):
 
 
 class Summary(TypedDict):
-    """The whole of summary.json; a part that was not reached is null."""
+    """The whole of summary.json; a part that was not reached is null.
+
+    `warnings` are the report's: what a reader needs to know before trusting the numbers.
+    """
 
     schema: Literal[1]
     run: RunPart
@@ -343,6 +359,7 @@ class Summary(TypedDict):
     accuracy: AccuracyPart | None
     cost: CostPart
     stages: list[StageRecordPart]
+    warnings: NotRequired[list[str]]
 
 
 def as_share(interval: Interval) -> Share:

@@ -4,6 +4,7 @@ Functions that resample take a seed and give the same result for it. A quantity 
 (an AUC without any mistake) is None with its reason as text, never a NaN.
 """
 
+from caft.statistics.arms import ArmsCompared, Outcomes, compare_arms, pair_seeds
 from caft.statistics.auc import RocPoint, roc_auc, roc_points
 from caft.statistics.calibration import (
     brier_score,
@@ -12,6 +13,7 @@ from caft.statistics.calibration import (
 )
 from caft.statistics.intervals import Interval, wilson_interval
 from caft.statistics.paired import (
+    PairedOutcome,
     count_paired,
     mcnemar_exact,
     paired_difference,
@@ -28,17 +30,26 @@ from caft.statistics.seeds import (
     mean_over_seeds,
     resample_means,
 )
+from caft.statistics.unpaired import CountsCompared, compare_counts, count_interval
 from caft.statistics.verdict import (
     ALPHA,
     FEWEST_SEEDS,
     WORTHWHILE_GAIN,
     Verdict,
     holm_adjusted,
+    is_clear,
     judge_difference,
 )
 
 __all__ = [
     "ALPHA",
+    "ArmsCompared",
+    "Outcomes",
+    "PairedOutcome",
+    "compare_arms",
+    "compare_counts",
+    "CountsCompared",
+    "pair_seeds",
     "FEWEST_SEEDS",
     "WORTHWHILE_GAIN",
     "Interval",
@@ -47,10 +58,12 @@ __all__ = [
     "RocPoint",
     "Verdict",
     "brier_score",
+    "count_interval",
     "count_paired",
     "difference_interval",
     "expected_calibration_error",
     "holm_adjusted",
+    "is_clear",
     "judge_difference",
     "mcnemar_exact",
     "mean_interval",

@@ -39,12 +39,12 @@ class PairedOutcome:
 def count_paired(first: Sequence[bool], second: Sequence[bool]) -> PairedOutcome:
     """Pair two models' outcomes; position i is the same question in both."""
     assert len(first) == len(second), f"{len(first)} outcomes against {len(second)}"
-    pairs = Counter((bool(one), bool(two)) for one, two in zip(first, second, strict=True))
+    one, two = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     return PairedOutcome(
-        both=pairs[True, True],
-        only_first=pairs[True, False],
-        only_second=pairs[False, True],
-        neither=pairs[False, False],
+        both=int((one & two).sum()),
+        only_first=int((one & ~two).sum()),
+        only_second=int((~one & two).sum()),
+        neither=int((~one & ~two).sum()),
     )
 
 
@@ -73,26 +73,52 @@ def paired_difference(
 
 
 def smallest_paired_difference(
-    n: int, differing: float, *, alpha: float = 0.05, power: float = 0.8
+    n: int,
+    differing: float,
+    *,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    seeds: int = 1,
+    spread: float = 0.0,
 ) -> float | None:
-    """The smallest difference that McNemar's test would detect on n questions put to both models.
+    """The smallest difference that would be detected on n questions put to both models.
 
-    `differing` is the share of questions on which exactly one of the two is right (Connor, 1987).
-    None if not even differences that all have the same sign would be significant.
+    `differing` is the share of questions on which exactly one of the two is right. With `spread`,
+    the standard deviation of accuracy from seed to seed, it is the difference of two means over
+    `seeds` (2 or more); without, that of two models by McNemar's test (Connor, 1987). None if no
+    difference would be significant, such as one of all `differing` questions.
     """
     from scipy.optimize import brentq
 
     assert n > 0, "no questions"
     assert 0 <= differing <= 1, f"share of differing questions is {differing}"
-    z_alpha, z_power = normal_quantile(1 - alpha), NormalDist().inv_cdf(power)
+    assert seeds > 1 or not spread, "one seed shows no spread"
+    of_questions, of_seeds = differing / n, 2 * spread**2 / seeds
+    for_alpha, for_power = _quantiles(alpha, power, of_questions, of_seeds, n, seeds)
 
     def excess(gap: float) -> float:
-        spread = math.sqrt(max(0.0, differing - gap * gap))
-        return math.sqrt(n) * gap - z_alpha * math.sqrt(differing) - z_power * spread
+        shown = math.sqrt(max(0.0, of_questions - gap * gap / n) + of_seeds)
+        return gap - for_alpha * math.sqrt(of_questions + of_seeds) - for_power * shown
 
-    if differing <= _NEXT_TO_NOTHING or excess(differing) < 0:
+    # A difference that seeds may hide can exceed the share that differs without any.
+    largest = 1.0 if spread else differing
+    if largest <= _NEXT_TO_NOTHING or excess(largest) < 0:
         return None
-    return float(brentq(excess, _NEXT_TO_NOTHING, differing))
+    return float(brentq(excess, _NEXT_TO_NOTHING, largest))
+
+
+def _quantiles(  # noqa: PLR0917
+    alpha: float, power: float, of_questions: float, of_seeds: float, n: int, seeds: int
+) -> tuple[float, float]:
+    """Normal quantiles, or Student's with Satterthwaite's degrees of freedom if seeds vary."""
+    if not of_seeds:
+        return normal_quantile(1 - alpha), NormalDist().inv_cdf(power)
+    from scipy.stats import t
+
+    whole = of_questions + of_seeds
+    inverse = (of_questions / whole) ** 2 / max(1, n - 1)
+    inverse += 2 * (of_seeds / 2 / whole) ** 2 / (seeds - 1)
+    return float(t.ppf(1 - alpha / 2, 1 / inverse)), float(t.ppf(power, 1 / inverse))
 
 
 # --- Several seeds: a question is one observation -----------------------------------------------
@@ -103,11 +129,9 @@ def sum_differences(pairs: Iterable[tuple[Sequence[bool], Sequence[bool]]]) -> l
 
     A pair is both models' outcomes under one seed; position i is the same question in all.
     """
-    gaps = [
-        [int(right) - int(left) for left, right in zip(first, second, strict=True)]
-        for first, second in pairs
-    ]
-    return [sum(of_question) for of_question in zip(*gaps, strict=True)]
+    gaps = [np.subtract(second, first, dtype=np.int64) for first, second in pairs]
+    summed: list[int] = np.sum(gaps, axis=0).tolist()
+    return summed
 
 
 def sign_flip_exact(differences: Sequence[int]) -> float:

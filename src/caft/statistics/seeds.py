@@ -68,21 +68,25 @@ def resample_means(
     (questions,) = {table.shape[1] for table in tables.values()}
     assert questions > 0, "no questions"
     generator = np.random.default_rng(seed)
-    drawn: dict[Name, list[Floats]] = {name: [] for name in tables}
-    # In blocks: resamples x questions at once would be gigabytes for a large test set.
+    means_AQ = np.stack([table.mean(axis=0) for table in tables.values()])  # noqa: N806
+    # Questions on which every arm did alike are drawn as one: the same distribution, and a few
+    # patterns in place of thousands of questions.
+    patterns_AP, alike = np.unique(means_AQ, axis=1, return_counts=True)  # noqa: N806
+    of_questions: list[Floats] = []
+    # In blocks: resamples x patterns at once may be gigabytes for a large test set.
     for start in range(0, resamples, _RESAMPLED_AT_ONCE):
         block = min(_RESAMPLED_AT_ONCE, resamples - start)
-        of_questions = _draw_shares(generator, questions, block)
-        for name, table in tables.items():
-            drawn[name].append(of_questions @ table.mean(axis=0))
+        drawn = generator.multinomial(questions, alike / questions, block)
+        of_questions.append(drawn @ patterns_AP.T / questions)
+    drawn_RA = np.concatenate(of_questions)  # noqa: N806
     return {
         name: ResampledMean(
             shares=table.mean(axis=1),
             questions=questions,
-            of_questions=np.concatenate(drawn[name]),
+            of_questions=drawn_RA[:, place],
             of_seeds=_resample_seeds(generator, table.mean(axis=1), resamples),
         )
-        for name, table in tables.items()
+        for place, (name, table) in enumerate(tables.items())
     }
 
 

@@ -12,6 +12,8 @@ ALPHA = 0.05
 WORTHWHILE_GAIN = 0.02
 """A gain below two points of accuracy does not justify routing."""
 FEWEST_SEEDS = 3
+"""With fewer, nothing is said about whether an arm is better."""
+_FEWEST_CLEAR = 2
 
 
 class Verdict(Enum):
@@ -37,6 +39,17 @@ def judge_difference(difference: Interval, p_adjusted: float, seeds: int) -> Ver
     if difference.low > 0 and p_adjusted < ALPHA:
         return Verdict.yes
     return Verdict.no if difference.high < WORTHWHILE_GAIN else Verdict.unclear
+
+
+def is_clear(difference: Interval, p_adjusted: float, seeds: int) -> bool:
+    """Whether two arms differ, either way, by test and by interval.
+
+    Of one seed each nothing is known about other seeds, and the interval is that of the questions
+    alone: it leaves out 0 for up to nine in ten pairs of arms that only seeds set apart
+    (docs/decisions/0072-calibration.md).
+    """
+    apart = difference.low > 0 or difference.high < 0
+    return apart and p_adjusted < ALPHA and seeds >= _FEWEST_CLEAR
 
 
 def holm_adjusted(p_values: Sequence[float]) -> tuple[float, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Protocol
 
 from caft.report.headlines import Headline, Tone
 from caft.report.sweep.arms import Arm, share_questions
@@ -44,7 +45,7 @@ def find_answers(
     answers = (of_entropy, *routing["others"])
     found = [_find_routing(answer, routing["tests"]) for answer in answers]
     if arms:
-        found.append(_find_best(arms, comparisons))
+        found.append(find_best(arms, comparisons))
     if savings and len(arms) > 1 and UNIQUE_TOKENS in savings["counts"]:
         found.append(_find_saving(savings, comparisons))
     return found
@@ -62,7 +63,24 @@ def _find_routing(answer: RoutingAnswerPart, tests: Sequence[RoutingTestPart]) -
     return Headline(asked, word, figure, capitalise(rest), tone)
 
 
-def _find_best(arms: Sequence[Arm], comparisons: Sequence[ComparisonPart]) -> Headline:
+class Ranked(Protocol):
+    """What a ranking needs of an arm."""
+
+    @property
+    def name(self) -> str:
+        """Of its setting."""
+
+    @property
+    def seeds(self) -> list[int]:
+        """Those that it was run with."""
+
+    @property
+    def accuracy(self) -> float:
+        """Mean over the seeds."""
+
+
+def find_best(arms: Sequence[Ranked], comparisons: Sequence[ComparisonPart]) -> Headline:
+    """The most accurate arm, and whether it is clearly ahead of the others."""
     best = max(arms, key=lambda arm: arm.accuracy)
     gaps = [gap for arm in arms if (gap := subtract(best.name, arm.name, comparisons))]
     rivals = [gap["first"] for gap in gaps if not (gap["clear"] and gap["value"] > 0)]
@@ -83,7 +101,7 @@ def _find_best(arms: Sequence[Arm], comparisons: Sequence[ComparisonPart]) -> He
             whom = f"the {count_of(len(gaps), 'setting')} that it could be compared with"
             whom += f" ({apart} answered other test questions)"
         detail = f"It is clearly ahead of {whom}, by test and by interval."
-    figure = f"{percent(best.accuracy)} over {count_of(len(best.jobs), 'seed')}"
+    figure = f"{percent(best.accuracy)} over {count_of(len(best.seeds), 'seed')}"
     return Headline("Which setting is the most accurate?", answer, figure, detail, tone)
 
 
@@ -153,8 +171,8 @@ def find_sweep_warnings(sweep: Sweep, arms: Sequence[Arm]) -> list[str]:
          "as it is now, the same overrides make other jobs."),
         (repeated, f"{count_of(repeated, 'job')} left out: another one with equal settings and "
          "seed finished later."),
-        (alone, f"One seed only: {_list_names(alone)}. Its interval is that of the questions "
-         "alone."),
+        (alone, f"One seed only: {_list_names(alone)}. Its interval does not cover other seeds, "
+         "nor is a difference from it called clear."),
         (not same_questions, "Not all settings answered the same test questions; only those that "
          "did are compared."),
         (len(modes) > 1, "Settings answer in different modes and so spend different tokens a "

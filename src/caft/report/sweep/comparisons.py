@@ -8,17 +8,7 @@ from itertools import combinations
 from caft.report.schema import as_share
 from caft.report.sweep.arms import Arm, pick_common_mode, share_questions
 from caft.report.sweep.schema import ComparisonPart
-from caft.statistics import (
-    ALPHA,
-    Interval,
-    count_paired,
-    difference_interval,
-    holm_adjusted,
-    resample_means,
-    sign_flip_exact,
-    smallest_paired_difference,
-    sum_differences,
-)
+from caft.statistics import ArmsCompared, Interval, compare_arms, holm_adjusted, is_clear
 
 
 def compare_all(arms: Sequence[Arm], confidence: float) -> list[ComparisonPart]:
@@ -43,15 +33,23 @@ def compare_pairs(pairs: Sequence[tuple[Arm, Arm]], confidence: float) -> list[C
     for questions in dict.fromkeys(one.questions for one, _ in comparable):
         group = [pair for pair in comparable if pair[0].questions == questions]
         arms = {_key_of(arm): arm for pair in group for arm in pair}
-        means = resample_means({key: outcome_rows(arm) for key, arm in arms.items()})
-        for one, two in group:
-            gap = difference_interval(means[_key_of(one)], means[_key_of(two)], confidence)
-            found.append(_pool_seeds(one, two, gap))
+        compared = compare_arms(
+            {key: outcomes_by_seed(arm) for key, arm in arms.items()},
+            [(_key_of(one), _key_of(two)) for one, two in group],
+            confidence,
+        )
+        found += [_describe(*pair, gap) for pair, gap in zip(group, compared, strict=True)]
+    correct_together(found)
+    return found
+
+
+def correct_together(found: Sequence[ComparisonPart]) -> None:
+    """Holm's correction over these comparisons, and which of them are clear by it."""
     adjusted = holm_adjusted([pair["p_value"] for pair in found])
     for pair, p in zip(found, adjusted, strict=True):
         pair["p_adjusted"] = p
-        pair["clear"] = p < ALPHA and (pair["low"] > 0 or pair["high"] < 0)
-    return found
+        gap = Interval(pair["value"], pair["low"], pair["high"], pair["n"])
+        pair["clear"] = is_clear(gap, p, pair["seeds"])
 
 
 def _key_of(arm: Arm) -> tuple[str, ...]:
@@ -59,37 +57,31 @@ def _key_of(arm: Arm) -> tuple[str, ...]:
     return (arm.name, *(str(job.mode) for job in arm.jobs))
 
 
-def outcome_rows(arm: Arm) -> list[list[bool]]:
+def outcomes_by_seed(arm: Arm) -> dict[int, list[bool]]:
     """One row of outcomes a seed, in the order of the questions' ids."""
     order = sorted(arm.jobs[0].outcomes)
-    return [[job.outcomes[question] for question in order] for job in arm.jobs]
+    return {job.seed: [job.outcomes[question] for question in order] for job in arm.jobs}
 
 
-def _pool_seeds(first: Arm, second: Arm, difference: Interval) -> ComparisonPart:
-    pairs = pair_seeds(first, second)
-    outcome = count_paired(
-        [right for row, _ in pairs for right in row], [right for _, row in pairs for right in row]
-    )
-    differing = (outcome.only_first + outcome.only_second) / outcome.n
-    p_value = sign_flip_exact(sum_differences(pairs))
+def _describe(first: Arm, second: Arm, gap: ArmsCompared) -> ComparisonPart:
     modes = {*first.modes, *second.modes}
+    return describe_pair(first.name, second.name, gap, modes.pop() if len(modes) == 1 else None)
+
+
+def describe_pair(
+    first: str, second: str, gap: ArmsCompared, mode: str | None = None
+) -> ComparisonPart:
+    """The comparison as summary.json has it, before any correction over several."""
     return {
-        "first": first.name,
-        "second": second.name,
-        "mode": modes.pop() if len(modes) == 1 else None,
-        **as_share(difference),
-        "seeds": min(len(first.jobs), len(second.jobs)),
-        "only_first": outcome.only_first,
-        "only_second": outcome.only_second,
-        "p_value": p_value,
-        "p_adjusted": p_value,
+        "first": first,
+        "second": second,
+        "mode": mode,
+        **as_share(gap.difference),
+        "seeds": gap.seeds,
+        "only_first": gap.only_first,
+        "only_second": gap.only_second,
+        "p_value": gap.p_value,
+        "p_adjusted": gap.p_value,
         "clear": False,
-        "detectable": smallest_paired_difference(difference.n, differing),
+        "detectable": gap.detectable,
     }
-
-
-def pair_seeds(first: Arm, second: Arm) -> list[tuple[list[bool], list[bool]]]:
-    """Outcome rows of both arms, paired by equal seeds, or in order if none is equal."""
-    one, two = (dict(zip(arm.seeds, outcome_rows(arm), strict=True)) for arm in (first, second))
-    shared = [(one[seed], two[seed]) for seed in one if seed in two]
-    return shared or list(zip(one.values(), two.values(), strict=False))

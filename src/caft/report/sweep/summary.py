@@ -12,7 +12,7 @@ from caft.report.headlines import Headline
 from caft.report.schema import as_share
 from caft.report.sweep.answers import find_answers, find_sweep_warnings
 from caft.report.sweep.arms import Arm, count_of_cost, find_arms
-from caft.report.sweep.comparisons import compare_all, outcome_rows
+from caft.report.sweep.comparisons import compare_all, outcomes_by_seed
 from caft.report.sweep.job_results import JobResult, Sweep, varying_settings
 from caft.report.sweep.routing import answer_routing
 from caft.report.sweep.savings import WAYS_OF_COUNTING, count_savings
@@ -99,7 +99,7 @@ def _describe_job(job: JobResult, settings: dict[str, str], arm: str | None) -> 
 def _describe_arm(arm: Arm, confidence: float) -> ArmPart:
     """An arm with its intervals, the accuracy of every mode, and its mean cost."""
     over_seeds = mean_over_seeds(arm.shares, confidence)
-    resampled = resample_means({arm.name: outcome_rows(arm)})[arm.name]
+    resampled = resample_means({arm.name: [*outcomes_by_seed(arm).values()]})[arm.name]
     spent = [job.result["generated_tokens"] / job.result["n"] for job in arm.jobs if job.result]
     split = arm.first["split"]
     by_mode: dict[str, list[float]] = {}

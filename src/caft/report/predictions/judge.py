@@ -1,0 +1,156 @@
+"""Compares arms of predictions as a sweep's report compares its own. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import fmean
+
+from caft.report.headlines import Headline
+from caft.report.predictions.read import PredictedArm
+from caft.report.schema import as_share
+from caft.report.sweep.answers import find_best
+from caft.report.sweep.comparisons import correct_together, describe_pair
+from caft.report.sweep.schema import ArmPart, ComparisonPart
+from caft.report.wording import count_of
+from caft.statistics import (
+    FEWEST_SEEDS,
+    ArmsCompared,
+    Interval,
+    compare_arms,
+    compare_counts,
+    count_interval,
+    judge_difference,
+    mean_interval,
+    mean_over_seeds,
+    resample_means,
+    smallest_paired_difference,
+)
+from caft.statistics.calibrate import DIFFERING
+
+_COSTS = ("rationales_kept", "trained_total_tokens", "teacher_usd")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """The rows that a sweep's tables take.
+
+    `verdicts` say for each pair whether the second arm is better; `paired` is False where counts
+    alone are known.
+    """
+
+    arms: Sequence[ArmPart]
+    comparisons: Sequence[ComparisonPart]
+    verdicts: Sequence[str]
+    headline: Headline
+    warnings: Sequence[str]
+    paired: bool
+
+
+def judge_predictions(arms: Sequence[PredictedArm], confidence: float = 0.95) -> Judgement:
+    """Every pair of arms, the more accurate one second, with Holm's correction over all pairs."""
+    paired = all(arm.outcomes for arm in arms)
+    rising = sorted(arms, key=lambda arm: arm.accuracy)
+    pairs = list(combinations(rising, 2))
+    compare = _compare_outcomes if paired else _compare_counts
+    found = compare(pairs, confidence)
+    correct_together(found)
+    verdicts = [
+        judge_difference(
+            Interval(pair["value"], pair["low"], pair["high"], pair["n"]),
+            pair["p_adjusted"], pair["seeds"],
+        ).value
+        for pair in found
+    ]  # fmt: skip
+    return Judgement(
+        arms=[_describe_arm(arm, confidence) for arm in arms],
+        comparisons=found,
+        verdicts=verdicts,
+        headline=find_best(arms, found),
+        warnings=[*_warn_of_seeds(arms), *([] if paired else _warn_of_counts(arms))],
+        paired=paired,
+    )
+
+
+def _compare_outcomes(
+    pairs: Sequence[tuple[PredictedArm, PredictedArm]], confidence: float
+) -> list[ComparisonPart]:
+    rows = {arm.name: _rows_by_seed(arm) for pair in pairs for arm in pair}
+    names = [(one.name, two.name) for one, two in pairs]
+    gaps = compare_arms(rows, names, confidence)
+    return [describe_pair(*pair, gap) for pair, gap in zip(names, gaps, strict=True)]
+
+
+def _rows_by_seed(arm: PredictedArm) -> dict[int, list[bool]]:
+    order = sorted(next(iter(arm.outcomes.values())))
+    return {seed: [arm.outcomes[seed][question] for question in order] for seed in arm.seeds}
+
+
+def _compare_counts(
+    pairs: Sequence[tuple[PredictedArm, PredictedArm]], confidence: float
+) -> list[ComparisonPart]:
+    found = []
+    for one, two in pairs:
+        gap = compare_counts(one.counts, two.counts, confidence)
+        # Counts do not say which replies one arm alone got right; no table shows the zeros.
+        compared = ArmsCompared(
+            difference=gap.difference, p_value=gap.p_value, seeds=gap.seeds,
+            only_first=0, only_second=0, detectable=gap.detectable,
+        )  # fmt: skip
+        found.append(describe_pair(one.name, two.name, compared))
+    return found
+
+
+def _describe_arm(arm: PredictedArm, confidence: float) -> ArmPart:
+    """The arm as a sweep's table has it; what other tools do not say is empty."""
+    shares = [right / n for right, n in (arm.counts[seed] for seed in arm.seeds)]
+    over_seeds = mean_over_seeds(shares, confidence)
+    asked = sum(n for _, n in arm.counts.values())
+    return {
+        "name": arm.name, "settings": {}, "strategy": "", "estimator": None, "method": arm.name,
+        "seeds": arm.seeds, "modes": [], "by_mode": {}, "thresholds": [],
+        "accuracy": as_share(_accuracy_of(arm, confidence)),
+        "over_seeds": as_share(over_seeds) if over_seeds else None,
+        "tokens_a_question": sum(arm.test_tokens.values()) / asked,
+        "cost": dict.fromkeys(_COSTS, 0.0) | _bill_of(arm),
+    }  # fmt: skip
+
+
+def _accuracy_of(arm: PredictedArm, confidence: float) -> Interval:
+    if arm.outcomes:
+        mean = resample_means({arm.name: [*_rows_by_seed(arm).values()]})[arm.name]
+        return mean_interval(mean, confidence)
+    return count_interval(arm.counts, confidence)
+
+
+def _bill_of(arm: PredictedArm) -> dict[str, float]:
+    bills = arm.teacher_tokens.values()
+    return {"teacher_tokens": fmean(bills)} if bills else {}
+
+
+def _warn_of_seeds(arms: Sequence[PredictedArm]) -> list[str]:
+    few = [arm.name for arm in arms if len(arm.seeds) < FEWEST_SEEDS]
+    if not few:
+        return []
+    return [
+        f"Fewer than {FEWEST_SEEDS} seeds: {', '.join(few)}. They say nothing about other seeds, "
+        "so that no verdict is given."
+    ]
+
+
+def _warn_of_counts(arms: Sequence[PredictedArm]) -> list[str]:
+    """What it costs that outcomes are not known by question."""
+    n = min(size for arm in arms for _, size in arm.counts.values())
+    p = fmean(arm.accuracy for arm in arms)
+    unpaired = smallest_paired_difference(n, 2 * p * (1 - p))
+    paired = smallest_paired_difference(n, DIFFERING)
+    if unpaired is None or paired is None or paired >= unpaired:
+        return ["Counts alone: judged by unpaired tests, as if each arm had other questions."]
+    return [
+        "Counts alone: judged by unpaired tests, as if each arm had other questions. On "
+        f"{count_of(n, 'question')} and one seed they would see a difference of "
+        f"{100 * unpaired:.1f} points in four of five cases; with a row for every question it "
+        f"would be {100 * paired:.1f}, where two arms disagree on {DIFFERING:.0%} of the questions:"
+        f" the same power takes {(unpaired / paired) ** 2:.1f} times as many questions."
+    ]

@@ -1,0 +1,52 @@
+"""A judgement of predictions as text: the answer, what to know, and a sweep's tables."""
+
+from __future__ import annotations
+
+import textwrap
+
+from caft.report.predictions.judge import Judgement
+from caft.report.sweep.markdown import write_table
+from caft.report.sweep.tables import Cell, Column, Table, tabulate_arms, tabulate_comparisons
+from caft.report.wording import short_count
+
+_WIDEST = 80
+_OF_REPLIES = ("only first right", "only second right")
+
+
+def write_judgement(found: Judgement) -> str:
+    """Paragraphs of at most 80 columns, and Markdown tables, which may be wider."""
+    head = found.headline
+    answer = f"{head.asked} {head.answer} ({head.figure}). {head.detail}"
+    tests = "paired tests over questions" if found.paired else "unpaired tests"
+    note = (
+        f"95% intervals over questions and seeds; p of {tests}, after Holm's correction over all "
+        "pairs. Better: yes by test and interval, no if a gain of two points is ruled out."
+    )
+    texts = [answer, *(f"! {warning}" for warning in found.warnings), note]
+    answer, *warnings, note = (textwrap.fill(text, _WIDEST) for text in texts)
+    arms, pairs = write_table(_tabulate_arms(found)), write_table(_tabulate_pairs(found))
+    return "\n\n".join([answer, *warnings, arms, pairs, note]) + "\n"
+
+
+def _tabulate_arms(found: Judgement) -> Table:
+    """With the tokens of teacher and test, as far as the predictions have them."""
+    whole = tabulate_arms(found.arms)
+    shown = ["setting", "accuracy", "seeds", "over seeds"]
+    if any(arm["tokens_a_question"] for arm in found.arms):
+        shown.append("tokens a question")
+    table = whole.select(*shown)
+    bills = [arm["cost"].get("teacher_tokens") for arm in found.arms]
+    if all(bill is None for bill in bills):
+        return table
+    cells = ["unknown" if bill is None else Cell(short_count(bill), bill) for bill in bills]
+    return Table(table.label, [*table.columns, Column("teacher tokens", "number", cells)])
+
+
+def _tabulate_pairs(found: Judgement) -> Table:
+    """Every pair with its verdict, the clearest first."""
+    order = sorted(range(len(found.comparisons)), key=lambda k: found.comparisons[k]["p_adjusted"])
+    table = tabulate_comparisons([found.comparisons[k] for k in order])
+    left_out = {"mode", *(() if found.paired else _OF_REPLIES)}
+    shown = [column for column in table.columns if column.name not in left_out]
+    verdicts = [found.verdicts[k] for k in order]
+    return Table(table.label, [*shown, Column("second better?", "text", verdicts)])

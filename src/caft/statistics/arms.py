@@ -1,0 +1,80 @@
+"""Arms on the same questions, each under several seeds: their differences and tests.
+
+This is all that a sweep's report says about two arms, and `calibrate.py` simulates how often it is
+right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+
+from caft.statistics.intervals import Interval
+from caft.statistics.paired import (
+    count_paired,
+    sign_flip_exact,
+    smallest_paired_difference,
+    sum_differences,
+)
+from caft.statistics.seeds import difference_interval, resample_means
+
+Outcomes: TypeAlias = Mapping[int, Sequence[bool]]
+"""Whether each reply was right, by seed; questions in the same order for every seed and arm."""
+
+Name = TypeVar("Name")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmsCompared:
+    """The second arm minus the first.
+
+    `difference` is over questions and seeds, `p_value` over other questions put to these models,
+    not corrected for other comparisons. `seeds` is the number of the arm that has fewer.
+    `only_first` and `only_second` count the replies that one of the two alone got right, over the
+    paired seeds; `detectable` is the smallest difference that would be found, if any.
+    """
+
+    difference: Interval
+    p_value: float
+    seeds: int
+    only_first: int
+    only_second: int
+    detectable: float | None
+
+
+def compare_arms(
+    arms: Mapping[Name, Outcomes],
+    pairs: Sequence[tuple[Name, Name]],
+    confidence: float = 0.95,
+    *,
+    seed: int = 0,
+) -> list[ArmsCompared]:
+    """The pairs of arms, given by name. All arms share one resampling of their questions."""
+    means = resample_means({name: [*rows.values()] for name, rows in arms.items()}, seed=seed)
+    return [
+        _compare(arms[one], arms[two], difference_interval(means[one], means[two], confidence))
+        for one, two in pairs
+    ]
+
+
+def _compare(first: Outcomes, second: Outcomes, difference: Interval) -> ArmsCompared:
+    pairs = pair_seeds(first, second)
+    outcome = count_paired(*(np.concatenate(rows).tolist() for rows in zip(*pairs, strict=True)))
+    differing = (outcome.only_first + outcome.only_second) / outcome.n
+    return ArmsCompared(
+        difference=difference,
+        p_value=sign_flip_exact(sum_differences(pairs)),
+        seeds=min(len(first), len(second)),
+        only_first=outcome.only_first,
+        only_second=outcome.only_second,
+        detectable=smallest_paired_difference(difference.n, differing),
+    )
+
+
+def pair_seeds(first: Outcomes, second: Outcomes) -> list[tuple[Sequence[bool], Sequence[bool]]]:
+    """Outcomes of both arms, paired by equal seeds, or in order if none is equal."""
+    shared = [(first[seed], second[seed]) for seed in first if seed in second]
+    return shared or list(zip(first.values(), second.values(), strict=False))

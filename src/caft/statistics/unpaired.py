@@ -1,0 +1,91 @@
+"""Arms of which only counts are known: how many answers were right under each seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, variance
+from typing import TypeAlias
+
+from caft.statistics.intervals import Interval
+from caft.statistics.paired import smallest_paired_difference
+
+Counts: TypeAlias = Mapping[int, tuple[int, int]]
+"""Right answers, and all of them, by seed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountsCompared:
+    """The second arm minus the first; fields as in ArmsCompared, without pairs of replies."""
+
+    difference: Interval
+    p_value: float
+    seeds: int
+    detectable: float | None
+
+
+def compare_counts(first: Counts, second: Counts, confidence: float = 0.95) -> CountsCompared:
+    """Welch's test and interval over questions and seeds, as if the arms had other questions.
+
+    An arm's variance is that of its questions, p(1 - p)/n, plus that of the mean over its seeds.
+    The first is not divided by the seeds, which answer the same questions: how far their outcomes
+    agree is not known from counts. p is Agresti and Caffo's (2000; one right and one wrong answer
+    more), so that no arm without a mistake looks certain. Degrees of freedom are Satterthwaite's.
+    """
+    from scipy.stats import t
+
+    value = _mean(second) - _mean(first)
+    error, degrees = _combine([*_variances(first), *_variances(second)])
+    n = min(_questions(first), _questions(second))
+    return CountsCompared(
+        difference=_interval(value, error, degrees, n, confidence, lowest=-1.0),
+        p_value=2 * float(t.sf(abs(value) / error, degrees)),
+        seeds=min(len(first), len(second)),
+        detectable=smallest_paired_difference(n, _differing(_mean(first), _mean(second))),
+    )
+
+
+def count_interval(arm: Counts, confidence: float = 0.95) -> Interval:
+    """An arm's mean accuracy over its seeds, with bounds over questions and seeds."""
+    error, degrees = _combine(_variances(arm))
+    return _interval(_mean(arm), error, degrees, _questions(arm), confidence, lowest=0.0)
+
+
+def _combine(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The standard error of a sum, and its degrees of freedom."""
+    whole = sum(part for part, _ in parts)
+    return math.sqrt(whole), whole**2 / sum(part**2 / free for part, free in parts)
+
+
+def _interval(  # noqa: PLR0917
+    value: float, error: float, degrees: float, n: int, confidence: float, lowest: float
+) -> Interval:
+    from scipy.stats import t
+
+    reach = float(t.ppf(0.5 + confidence / 2, degrees)) * error
+    return Interval(value, max(lowest, value - reach), min(1.0, value + reach), n)
+
+
+def _questions(arm: Counts) -> int:
+    return min(size for _, size in arm.values())
+
+
+def _mean(arm: Counts) -> float:
+    return fmean(right / n for right, n in arm.values())
+
+
+def _variances(arm: Counts) -> list[tuple[float, float]]:
+    """The variances of an arm's mean accuracy, each with its degrees of freedom."""
+    n = _questions(arm)
+    p = (fmean(right * n / size for right, size in arm.values()) + 1) / (n + 2)
+    shares = [right / size for right, size in arm.values()]
+    of_questions = (p * (1 - p) / (n + 2), float(max(1, n - 1)))
+    if len(shares) < 2:
+        return [of_questions]
+    return [of_questions, (variance(shares) / len(shares), float(len(shares) - 1))]
+
+
+def _differing(one: float, two: float) -> float:
+    """How many questions one of two arms alone gets right, if their outcomes are independent."""
+    return one * (1 - two) + two * (1 - one)

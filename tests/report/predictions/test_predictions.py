@@ -1,0 +1,265 @@
+"""Predictions of other tools: read, refused, judged as a sweep, and printed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from caft.report.__main__ import main
+from caft.report.predictions import judge_predictions, read_predictions, write_judgement
+from caft.report.predictions.judge import Judgement
+from caft.report.sweep.arms import find_arms
+from caft.report.sweep.comparisons import compare_all
+from caft.report.sweep.job_results import JobResult
+from caft.statistics import compare_counts
+from caft.statistics.calibrate import Truth, draw_arms
+from caft.store import write_rows
+
+Rows = list[dict[str, Any]]
+NAMES = {"first": "random", "second": "by entropy"}
+
+
+def make_rows(effect: float = 0.15, seeds: int = 5, questions: int = 300) -> Rows:
+    truth = Truth(effect=effect, questions=questions, seeds=seeds, spread=0.01)
+    drawn = draw_arms(truth, np.random.default_rng(0))
+    return [
+        {"question_id": f"q{number}", "arm": NAMES[arm], "seed": seed, "correct": int(right),
+         "teacher_tokens": 1000 * (arm == "second") + 500, "test_tokens": 7}
+        for arm, rows in drawn.items()
+        for seed, row in rows.items()
+        for number, right in enumerate(row)
+    ]  # fmt: skip
+
+
+def count_rows(rows: Rows) -> Rows:
+    counted: dict[tuple[str, int], list[int]] = {}
+    for row in rows:
+        counted.setdefault((row["arm"], row["seed"]), []).append(row["correct"])
+    return [
+        {"arm": arm, "seed": seed, "correct_count": sum(right), "n": len(right)}
+        for (arm, seed), right in counted.items()
+    ]
+
+
+def write_csv(path: Path, rows: Rows) -> Path:
+    lines = [rows[0].keys(), *(row.values() for row in rows)]
+    path.write_text("\n".join(",".join(map(str, line)) for line in lines) + "\n")
+    return path
+
+
+def write_jsonl(path: Path, rows: Rows) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def write_parquet(path: Path, rows: Rows) -> Path:
+    write_rows(path, rows)
+    return path
+
+
+def judge(path: Path) -> Judgement:
+    return judge_predictions(read_predictions(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [("a.csv", write_csv), ("a.jsonl", write_jsonl), ("a.parquet", write_parquet)],
+)
+def test_every_format_says_the_same(
+    tmp_path: Path, name: str, write: Callable[[Path, Rows], Path]
+) -> None:
+    rows = make_rows()
+    found = judge(write(tmp_path / name, rows))
+    (pair,) = found.comparisons
+    assert (pair["first"], pair["second"], pair["seeds"], pair["n"]) == (
+        "random", "by entropy", 5, 300
+    )  # fmt: skip
+    assert found.verdicts == ["yes"]
+    assert found.headline.answer == "by entropy"
+    assert found.paired
+
+
+def test_rows_in_any_order_and_in_several_files_are_the_same_sweep(tmp_path: Path) -> None:
+    rows = make_rows()
+    whole = judge(write_csv(tmp_path / "all.csv", rows))
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("not a table")
+    mixed = [rows[place] for place in np.random.default_rng(1).permutation(len(rows))]
+    write_csv(folder / "a.csv", mixed[:1000])
+    write_jsonl(folder / "b.jsonl", mixed[1000:])
+    assert judge(folder).comparisons == whole.comparisons
+
+
+def test_the_statistics_are_those_of_the_sweeps_own_report(
+    tmp_path: Path, make_job: Callable[..., JobResult]
+) -> None:
+    jobs = [
+        make_job(3 * k + seed, method=method, seed=seed, accuracy=accuracy)
+        for k, (method, accuracy) in enumerate((("sft", 0.45), ("distill", 0.63)))
+        for seed in (1, 2, 3)
+    ]
+    rows = [
+        {"question_id": key, "arm": job.finished["method"]["name"], "seed": job.seed,
+         "correct": int(right)}
+        for job in jobs
+        for key, right in job.outcomes.items()
+    ]  # fmt: skip
+    (ours,) = compare_all(find_arms(jobs), 0.95)
+    (theirs,) = judge(write_csv(tmp_path / "a.csv", rows)).comparisons
+    assert {**theirs, "mode": ours["mode"]} == ours
+
+
+def test_counts_are_judged_by_unpaired_tests_and_say_what_that_costs(tmp_path: Path) -> None:
+    rows = make_rows(effect=0.09)
+    by_question = judge(write_csv(tmp_path / "a.csv", rows))
+    counted = judge(write_csv(tmp_path / "b.csv", count_rows(rows)))
+    (pair,), (paired,) = counted.comparisons, by_question.comparisons
+    assert not counted.paired
+    assert pair["value"] == pytest.approx(paired["value"])
+    assert pair["p_value"] > paired["p_value"]
+    assert pair["high"] - pair["low"] > paired["high"] - paired["low"]
+    arms = read_predictions(tmp_path / "b.csv")
+    assert pair["p_value"] == compare_counts(arms[0].counts, arms[1].counts).p_value
+    (cost,) = [text for text in counted.warnings if text.startswith("Counts alone")]
+    assert "the same power takes 1.7 times as many questions" in cost
+    text = write_judgement(counted)
+    assert "p of unpaired tests" in text
+    assert "only first right" not in text
+    assert "only first right" in write_judgement(by_question)
+
+
+def test_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_csv(tmp_path / "a.csv", make_rows())
+    assert main(["--predictions", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("Which setting is the most accurate? by entropy (")
+    (arms, pairs) = (block for block in text.split("\n\n") if block.startswith("| "))
+    head, _, *rows = arms.splitlines()
+    assert head == (
+        "| setting | accuracy | seeds | over seeds | tokens a question | teacher tokens |"
+    )
+    assert [row.split(" | ")[-2:] for row in rows] == [["7.0", "500 |"], ["7.0", "1.5k |"]]
+    assert pairs.splitlines()[2].endswith("| yes |")
+    assert all(len(line) <= 80 for line in text.splitlines() if not line.startswith("|"))
+
+
+def test_columns_that_are_not_there_are_not_shown(tmp_path: Path) -> None:
+    rows = [{key: row[key] for key in ("question_id", "arm", "seed", "correct")}
+            for row in make_rows(seeds=2)]  # fmt: skip
+    found = judge(write_csv(tmp_path / "a.csv", rows))
+    text = write_judgement(found)
+    assert "tokens" not in text
+    assert found.verdicts == ["not enough data to tell"]
+    assert "Fewer than 3 seeds: random, by entropy." in text
+
+
+def test_three_arms_are_corrected_together(tmp_path: Path) -> None:
+    rows = make_rows()
+    rows += [{**row, "arm": "third"} for row in rows if row["arm"] == "random"]
+    found = judge(write_csv(tmp_path / "a.csv", rows))
+    assert len(found.comparisons) == len(found.verdicts) == 3
+    smallest = min(found.comparisons, key=lambda pair: pair["p_value"])
+    assert smallest["p_adjusted"] == pytest.approx(3 * smallest["p_value"])
+    (same,) = [
+        pair for pair in found.comparisons if {pair["first"], pair["second"]} == {"random", "third"}
+    ]
+    assert (same["value"], same["p_value"]) == (0, 1)
+
+
+def small() -> Rows:
+    return [
+        {"question_id": question, "arm": arm, "seed": seed, "correct": 1}
+        for arm in ("one", "two") for seed in (1, 2) for question in ("a", "b")
+    ]  # fmt: skip
+
+
+def without(column: str) -> Rows:
+    return [{key: value for key, value in row.items() if key != column} for row in small()]
+
+
+def changed(place: int, **cells: object) -> Rows:
+    rows: Iterable[dict[str, Any]] = small()
+    return [{**row, **cells} if number == place else row for number, row in enumerate(rows)]
+
+
+COUNTS = [{"arm": arm, "seed": 1, "correct_count": 3, "n": 9} for arm in ("one", "two")]
+WRONG: dict[str, tuple[Rows, str]] = {
+    "no arm": (without("arm"), r"a\.csv has no column arm; --predictions needs question_id, arm,"),
+    "no correct": (without("correct"), r"has no column correct; .*or counts alone: arm, seed,"),
+    "another name": ([{"id": 1, "right": 1}], r"no column question_id and no arm and no seed and"),
+    "other questions": (small()[:-1], r"'two' has other questions under seed 2 than 'one': 1 miss"),
+    "more questions": (
+        [*small(), {**small()[-1], "question_id": "c"}], r"seed 2 .*: 1 more, such as 'c'; give"
+    ),
+    "twice": ([*small(), small()[0]], r"a\.csv:10: column 'question_id' holds 'a'; arm 'one' has"),
+    "not 0 or 1": (changed(3, correct="yes"), r"a\.csv:5: column 'correct' holds 'yes'; give 1 or"),
+    "a share": (changed(3, correct=0.5), r"column 'correct' holds '0.5'; give 1 or 0"),
+    "empty": (changed(3, correct=""), r"a\.csv:5: column 'correct' holds ''; give 1 or 0"),
+    "no seed": (changed(2, seed=""), r"a\.csv:4: column 'seed' holds ''; give a whole number"),
+    "no name": (changed(2, arm=" "), r"column 'arm' holds ' '; give a name or a number"),
+    "one arm": (small()[:4], r"a\.csv has one arm, 'one'; give the rows of two or more"),
+    "tokens in words": (
+        [{**row, "test_tokens": "few"} for row in small()], r"'few'; give a number of tokens, or"
+    ),
+    "two bills": (
+        [{**row, "teacher_tokens": n} for n, row in enumerate(small())],
+        r"column 'teacher_tokens' holds '1'; an earlier row of arm 'one' and seed 1 has 0; it is",
+    ),
+    "more than all": ([*COUNTS, {**COUNTS[0], "seed": 2, "correct_count": 10}], r"more than its n"),
+    "no questions": ([*COUNTS, {**COUNTS[0], "seed": 2, "n": 0}], r"'n' holds '0'; give a whole"),
+    "counts twice": ([*COUNTS, COUNTS[0]], r"column 'seed' holds '1'; arm 'one' has it twice"),
+    "one counted arm": (COUNTS[:1], r"has one arm, 'one'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("rows", "message"), WRONG.values(), ids=list(WRONG))
+def test_bad_input_is_one_line(
+    tmp_path: Path, rows: Rows, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_csv(tmp_path / "a.csv", rows)
+    assert main(["--predictions", str(path)]) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert len(err.strip().splitlines()) == 1
+    assert re.search(message, err), err
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.csv", "question_id,arm,seed,correct\n", "a.csv has no rows"),
+        ("a.csv", "", "a.csv has no rows"),
+        ("a.txt", "1", "ends in '.txt'; give a file that ends in"),
+        ("missing", "", "there is no such file"),
+        ("folder", "", "holds no file that ends in .jsonl, .csv"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_line(
+    tmp_path: Path, name: str, text: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / name
+    if name == "folder":
+        path.mkdir()
+    elif name != "missing":
+        path.write_text(text)
+    assert main(["--predictions", str(path)]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", [[], ["sweep", "--predictions", "a.csv"],
+                                   ["--predictions", "a.csv", "--markdown"]])  # fmt: skip
+def test_a_sweep_or_predictions_and_not_both(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    assert "SWEEP_DIR" in capsys.readouterr().err
