@@ -18,14 +18,16 @@ from caft.pipeline.matched_budget import likely_asked, match_budget
 from caft.pipeline.preflight import check_gold_room, open_workspace
 from caft.pipeline.results import Scored, Taught
 from caft.pipeline.stage_inputs import (
-    asks_one_token,
     evaluation,
+    gate,
+    gate_of,
     questions_for_teacher,
     stage_tuning,
 )
 from caft.pipeline.stages import read_published, refuse_empty_classes, split_scored
 from caft.pipeline.steps import (
     Step,
+    asks_one_token,
     find_matched_budget,
     judged_estimators,
     list_steps,
@@ -283,6 +285,13 @@ class Planner:
         placed = self.split.complexity_of
         return sum(placed[question.id] in classes for question in train)
 
+    def plan_gate(self, step: Step) -> PlannedStage:
+        """The comparison of an engine's replies with ours."""
+        student = self.student if step.tuned else self.base
+        artifact = self._find(gate(self.workspace, step, student) if student else None)
+        count = min(gate_of(self.config).questions, len(self.workspace.held_out))
+        return self._line(step, artifact, f"{count} replies of {self.config.engine.kind}, and ours")
+
     def plan_evaluation(self, step: Step) -> PlannedStage:
         """The replies of one model in one mode."""
         student = self.student if step.tuned else self.base
@@ -301,6 +310,7 @@ _PLANNERS: dict[StageKind, Callable[[Planner, Step], PlannedStage]] = {
     StageKind.judge: Planner.plan_judge,
     StageKind.distill: Planner.plan_rationales,
     StageKind.tune: Planner.plan_tuning,
+    StageKind.gate: Planner.plan_gate,
     StageKind.evaluate: Planner.plan_evaluation,
 }
 

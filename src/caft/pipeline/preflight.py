@@ -6,11 +6,19 @@ import logging
 
 from caft.data import load_questions
 from caft.distill import check_teacher
+from caft.engines.open import check_engine
 from caft.errors import UserError
 from caft.estimators import Need
 from caft.evaluate.stage import ReplyInputs
 from caft.pipeline.estimators import check_estimators
-from caft.pipeline.steps import find_matched_budget, list_steps, reaches, tunes, wanted_needs
+from caft.pipeline.steps import (
+    find_matched_budget,
+    list_steps,
+    reaches,
+    tunes,
+    uses_engine,
+    wanted_needs,
+)
 from caft.pipeline.teaching import refuse_unaskable_teacher
 from caft.pipeline.workspace import Workspace
 from caft.records import Mode
@@ -40,6 +48,8 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     questions = load_questions(config.dataset, fetch=not config.dry_run)
     store = Store(config.store.folder, reads_only=config.dry_run)
     workspace = Workspace(config, context, questions, store)
+    if uses_engine(config) and not config.dry_run:
+        check_engine(config.engine)
     find_matched_budget(config)
     check_estimators(config, workspace.every_question)
     if tunes(config):

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from caft.engines.config import GateConfig, OtherEngineConfig
+from caft.evaluate.gate import GateInputs
 from caft.evaluate.stage import ReplyInputs
 from caft.models.student import Student
 from caft.pipeline.results import Taught
-from caft.pipeline.steps import Step, rationale_classes
+from caft.pipeline.steps import Step, asks_one_token, rationale_classes
 from caft.pipeline.workspace import Workspace
 from caft.records import AnswerScore, Mode, Prediction, Question
 from caft.run_config import RunConfig
@@ -19,7 +21,7 @@ from caft.score.stage import ScoreInputs
 from caft.split import SplitResult
 from caft.store import Stage, StageKind
 from caft.text.prompts import Wanted
-from caft.tune.config import AnswerTarget, StageConfig
+from caft.tune.config import StageConfig
 from caft.tune.examples import choose_pairs
 from caft.tune.stage import TuneInputs, Validation
 
@@ -69,9 +71,17 @@ def _validation(workspace: Workspace, split: SplitResult, stage: StageConfig) ->
     )
 
 
-def asks_one_token(config: RunConfig, step: Step) -> bool:
-    """Whether an evaluation reads its answers off the next token, as scoring does."""
-    return step.mode is Mode.answer and config.tuning.answer_target is not AnswerTarget.bracketed
+def gate(workspace: Workspace, step: Step, student: Student) -> GateInputs:
+    """The comparison of the engine's replies with ours, over the questions that it is asked."""
+    replies = evaluation(workspace, step, student)
+    assert isinstance(replies, ReplyInputs)
+    return GateInputs(replies=replies, questions=gate_of(workspace.config).questions)
+
+
+def gate_of(config: RunConfig) -> GateConfig:
+    """How an engine is compared with us."""
+    assert isinstance(config.engine, OtherEngineConfig)
+    return config.engine.gate
 
 
 def evaluation(
@@ -99,4 +109,7 @@ def tuned_scoring(workspace: Workspace, student: Student) -> ScoreInputs:
 
 def tuned_replies(workspace: Workspace, student: Student, wanted: Wanted) -> ReplyInputs:
     """A tuned model's replies to the held-out questions: it never sees the shots."""
-    return replace(workspace.base_rationales, student=student, shots=(), wanted=wanted)
+    engine = workspace.engine_of(student)
+    return replace(
+        workspace.base_rationales, student=student, shots=(), wanted=wanted, engine=engine
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from caft.data import QuestionSplits
 from caft.estimators import STAND_IN
 from caft.evaluate.predictions import pick_best_mode
+from caft.pipeline.engine_gate import describe_engine
 from caft.pipeline.results import Evaluated, ModeReplies, RunResults, Tuned
 from caft.records import Mode
 from caft.report.comparison import compare_models
@@ -66,6 +67,7 @@ def build_summary(  # noqa: PLR0917
         "split": _split_part(config, questions, placed) if placed else None,
         "method": {"name": config.method.name, "stages": _method_stages(config, tuned)},
         "tuning": _tuning_part(config, tuned) if tuned else [],
+        "engine": describe_engine(config, evaluated.gates if evaluated else ()),
         "accuracy": (
             _accuracy_part(config, questions, placed, evaluated, tables)
             if placed and evaluated

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from caft.data import QuestionSplits
+from caft.engines.open import open_engine
+from caft.engines.replies import Engine
 from caft.evaluate.stage import ReplyInputs
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
@@ -29,6 +31,7 @@ class Workspace:
     context: RunContext
     questions: QuestionSplits
     store: Store
+    _engines: dict[str | None, Engine | None] = field(default_factory=dict, repr=False)
 
     @cached_property
     def student(self) -> Student:
@@ -38,6 +41,19 @@ class Workspace:
         from caft.trainers.build import pick_device
 
         return Student(self.config.model, folder, pick_device(self.config.trainer))
+
+    def engine_of(self, student: Student) -> Engine | None:
+        """What writes a student's replies in our place; the same one whenever it is asked for."""
+        name = student.tuned_fingerprint
+        if name not in self._engines:
+            self._engines[name] = open_engine(self.config.engine, student)
+        return self._engines[name]
+
+    def close_engines(self) -> None:
+        """Give back what engines hold; those that are needed again start again."""
+        for engine in self._engines.values():
+            if engine is not None:
+                engine.close()
 
     @property
     def held_out(self) -> list[Question]:
@@ -98,4 +114,5 @@ class Workspace:
             batch_size=self.config.evaluation.batch_size,
             trainer=self.config.trainer,
             title="base rationale",
+            engine=self.engine_of(self.student),
         )

@@ -278,6 +278,34 @@ class AccuracyPart(TypedDict):
     validation: NotRequired[dict[str, dict[str, float]]]
 
 
+class GatePart(TypedDict):
+    """How an engine's replies of one model compared with ours, over the first `n` questions.
+
+    `bound` is the least share of equal answers; `served` the model's name at a server, and
+    `version` the engine's.
+    """
+
+    model: str
+    served: str | None
+    version: str | None
+    n: int
+    same_answers: int
+    same_replies: int
+    bound: float
+
+
+class EnginePart(TypedDict):
+    """What wrote the replies that were evaluated; `name` is own for our own generator.
+
+    `settings` are what its replies depend on besides its version and the model.
+    """
+
+    name: str
+    version: str | None
+    settings: dict[str, object]
+    gates: list[GatePart]
+
+
 class CostPart(TypedDict):
     """Trained tokens count every epoch, unique ones count each text once.
 
@@ -326,6 +354,7 @@ class Summary(TypedDict):
     split: SplitPart | None
     method: MethodPart
     tuning: NotRequired[list[TuningPart]]
+    engine: NotRequired[EnginePart]
     accuracy: AccuracyPart | None
     cost: CostPart
     stages: list[StageRecordPart]

@@ -17,6 +17,7 @@ from caft.trainers.config import TrainerConfig
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule
 
+    from caft.engines.replies import Engine
     from caft.models.generation import ReplyRules
     from caft.trainers.replies import WrittenReply
     from caft.trainers.worker import Batch
@@ -76,10 +77,16 @@ class Predictor:
         *,
         rows: int,
         title: str,
+        engine: Engine | None = None,
     ) -> dict[str, WrittenReply]:
-        """Greedy replies by question id, `rows` of them written at once."""
+        """Greedy replies by question id, `rows` of them written at once.
+
+        An `engine` writes them in our place, as many at once as it sees fit; it knows no spread.
+        """
         from caft.trainers.replies import ReplyModule, WrittenReply, plan_replies
 
+        if engine is not None:
+            return self._write_with(engine, prompts, rules, title)
         tokenizer = self.student.tokenizer
         make_module = partial(ReplyModule, tokenizer=tokenizer, rules=rules, rows=rows)
         # Replies end in another order than their prompts are in.
@@ -87,6 +94,30 @@ class Predictor:
         batches = plan_replies([each for each in prompts if each[0] not in done], rows)
         results = self.predict(make_module, batches, title=title, journal_name="replies")
         return {name: WrittenReply(**row) for name, row in results.items()}
+
+    def _write_with(
+        self,
+        engine: Engine,
+        prompts: Sequence[tuple[str, tuple[int, ...]]],
+        rules: ReplyRules,
+        title: str,
+    ) -> dict[str, WrittenReply]:
+        from caft.trainers.progress import open_bar
+        from caft.trainers.replies import WrittenReply
+
+        assert not rules.with_spread, "engines round or cap probabilities"
+        journal = Journal(self.folder, "engine-replies")
+        done = {row["question_id"] for row in journal.read()}
+        left = {name: ids for name, ids in prompts if name not in done}
+        if done:
+            log.info("%s: %d results of an interrupted attempt are kept", title, len(done))
+        with open_bar(self.trainer.progress) as bar:
+            task = bar.add_task(title, total=len(left))
+            for reply in engine.write(left, rules):
+                journal.append([WrittenReply(*reply, [], [], [], [])._asdict()])
+                bar.advance(task)
+        journal.close()
+        return {row["question_id"]: WrittenReply(**row) for row in journal.read()}
 
 
 def _ignore(_message: object) -> None:
