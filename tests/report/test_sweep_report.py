@@ -149,7 +149,7 @@ def test_the_same_test_questions_are_compared_whatever_was_trained(
     # Nobody else's questions: reported, and not called a win.
     found = analyse_sweep(Sweep(name="x", jobs=[jobs[0], jobs[2]]), WRITTEN)
     (alone,) = [answer for answer in found.answers if answer.asked.startswith("Which")]
-    assert alone.detail == "No other setting answered the same test questions."
+    assert alone.detail == "No other setting answered the same test questions by the same engine."
 
 
 def test_the_best_by_its_own_mode_is_not_ahead_where_the_common_mode_says_otherwise(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -28,8 +28,9 @@ class DistillInputs:
     """The questions, their teacher, and what every kind of teacher is given.
 
     `forbidden` are the student's special tokens: no accepted text holds one. `generate` is the
-    loaded model of a local_model teacher. `shots` are questions with worked solutions that the
-    teacher is shown before each question; weak teachers do not end in [[...]] without.
+    loaded model of a local_model teacher; `engine` is the key of what writes for it, empty if we do.
+    `shots` are questions with worked solutions that the teacher is shown before each question;
+    weak teachers do not end in [[...]] without.
     """
 
     questions: Sequence[Question]
@@ -40,6 +41,7 @@ class DistillInputs:
     shots: Sequence[Question] = ()
     progress: Watcher | None = None
     generate: Generate | None = None
+    engine: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def rules(self) -> Rules:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from caft.distill.accept import judge_reply
@@ -24,6 +24,8 @@ from caft.teachers.progress import AskProgress
 from caft.teachers.replies import LedgerEntry, TeacherReply, digest
 from caft.text.prompts import Prompt
 
+_ENGINES_BATCH = 512
+"""Prompts that an engine gets together; it batches them itself."""
 _COMMIT = re.compile("[0-9a-f]{40}")
 
 
@@ -67,13 +69,14 @@ def write_locally(inputs: DistillInputs, teacher: LocalModelTeacherConfig) -> li
     """Batch by batch into the ledger, so that an interrupted run resumes where it stopped."""
     name, weights = _local_name(teacher), _weights(teacher)
     prompts = inputs.prompts
-    keys = [_local_key(prompt, teacher, weights) for prompt in prompts]
+    keys = [_local_key(prompt, teacher, weights, inputs.engine) for prompt in prompts]
+    size = _ENGINES_BATCH if inputs.engine else teacher.batch_size
     with Ledger(inputs.ledger_path, name) as ledger:
         replies = ledger.replies(keys)
         by_key = dict(zip(keys, prompts, strict=True))
         missing = [(key, prompt) for key, prompt in by_key.items() if key not in replies]
-        for start in range(0, len(missing), teacher.batch_size):
-            batch = missing[start : start + teacher.batch_size]
+        for start in range(0, len(missing), size):
+            batch = missing[start : start + size]
             ledger.claim([(key, 0.0) for key, _ in batch], Caps())
             entries = _generate_batch(batch, inputs, teacher)
             ledger.commit(entries)
@@ -128,10 +131,17 @@ def _local_name(teacher: LocalModelTeacherConfig) -> str:
     return f"local:{teacher.path or f'{teacher.id}@{teacher.revision}'}"
 
 
-def _local_key(prompt: Prompt, teacher: LocalModelTeacherConfig, weights: str) -> str:
+def _local_key(
+    prompt: Prompt,
+    teacher: LocalModelTeacherConfig,
+    weights: str,
+    engine: Mapping[str, object],
+) -> str:
     # Replies of old ledgers, whose keys did not depend on the weights, are written again: they may
     # be of another model, and a local model costs nothing but time.
-    known = {"weights": weights} if weights else {}
+    known: dict[str, object] = {"weights": weights} if weights else {}
+    # Another engine rounds otherwise.
+    known |= {"engine": dict(engine)} if engine else {}
     body = known | {
         "model": _local_name(teacher),
         "messages": prompt.turns,

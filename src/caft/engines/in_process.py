@@ -51,12 +51,12 @@ class InProcessEngine(ABC):
     @property
     def key(self) -> Mapping[str, object]:
         """The engine's version, and all arguments that are the user's own."""
-        return {"engine": self.config.kind, "version": self.version, "extra": self.config.extra}
+        return key_of(self.config)
 
     @property
     def version(self) -> str | None:
         """That of the installed package."""
-        return find_version(self.package)
+        return find_version(self.config.kind)
 
     def check(self, prompt: Sequence[int]) -> None:  # noqa: ARG002
         """UserError if it is not installed, or if there is no CUDA device."""
@@ -259,6 +259,11 @@ def check_installed(kind: str) -> None:
             f"engine={kind} needs CUDA, and torch finds no such device here; use engine=own, or "
             "engine=server with a server elsewhere"
         )
+
+
+def key_of(config: InProcessEngineConfig) -> dict[str, object]:
+    """What replies depend on besides the model."""
+    return {"engine": config.kind, "version": find_version(config.kind), "extra": config.extra}
 
 
 def find_version(package: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from caft.errors import UserError
@@ -73,7 +74,8 @@ def read_text(
     What is cut off is found in the text's tokens: an engine may have written it with others.
     """
     ids = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
-    end = find_end(tokenizer, ids, rules)
+    # The engine kept to the cap. Half a character comes back as more tokens than it was.
+    end = find_end(tokenizer, ids, replace(rules, max_new_tokens=len(ids) + 1))
     if end is None or end == len(ids):
         # The end token has no text.
         return EngineReply(name, text, tokens or min(len(ids) + 1, rules.max_new_tokens))

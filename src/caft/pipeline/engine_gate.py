@@ -4,33 +4,66 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from caft.engines.config import OwnEngineConfig, ServerEngineConfig
+from caft.engines.replies import Engine
 from caft.engines.server import name_tuned
 from caft.errors import UserError
-from caft.evaluate.gate import refuse_disagreement
+from caft.evaluate.gate import GateInputs, GateRow, refuse_disagreement
+from caft.evaluate.stage import ReplyInputs
 from caft.models.student import Student
 from caft.pipeline.results import Tuned, obtain, record_stage
 from caft.pipeline.stage_inputs import gate, gate_of
 from caft.pipeline.steps import Step, steps_of
 from caft.pipeline.workspace import Workspace
 from caft.report.schema import EnginePart, GatePart, StageRecordPart
-from caft.run_config import RunConfig, Until
+from caft.run_config import Until
 from caft.store import StageKind, plain
+from caft.teachers.config import LocalModelTeacherConfig
+from caft.text.config import PromptStyle
+from caft.text.prompts import Wanted
 
 log = logging.getLogger(__name__)
 
 
-def pass_gate(
-    workspace: Workspace, step: Step, student: Student
-) -> tuple[GatePart, StageRecordPart]:
+def pass_gate(workspace: Workspace, step: Step, student: Student) -> StageRecordPart:
     """Compare the engine's replies of one model with ours; UserError below the bound."""
-    config, work = workspace.config, gate(workspace, step, student)
-    rows, artifact = obtain(workspace.store, step, work)
-    bound, model = gate_of(config).agreement, "tuned" if step.tuned else "base"
-    refuse_disagreement(rows, bound, engine=config.engine.kind, whose=model)
-    engine = workspace.engine_of(student)
+    work, engine = gate(workspace, step, student), workspace.engine_of(student)
     assert engine is not None
+    rows, artifact = obtain(workspace.store, step, work)
+    _judge(workspace, engine, rows, "tuned" if step.tuned else "base")
+    return record_stage(step, artifact)
+
+
+def pass_teachers_gate(workspace: Workspace, teacher: Student, engine: Engine) -> None:
+    """The same for a local teacher, once a run; UserError below the bound."""
+    if any(part["model"] == "teacher" for part in workspace.gates):
+        return
+    config = workspace.config
+    assert isinstance(config.teacher, LocalModelTeacherConfig)
+    replies = ReplyInputs(
+        student=teacher,
+        questions=workspace.questions.train,
+        shots=workspace.questions.shots,
+        # A teacher is asked in turns.
+        prompt=replace(config.dataset.prompt, style=PromptStyle.chat),
+        wanted=Wanted.rationale,
+        max_new_tokens=config.teacher.max_tokens,
+        batch_size=config.teacher.batch_size,
+        trainer=config.trainer,
+        title="local teacher",
+        engine=engine,
+    )
+    work = GateInputs(replies=replies, questions=gate_of(config).questions)
+    rows = work.read(workspace.store.obtain(work).folder)
+    _judge(workspace, engine, rows, "teacher")
+
+
+def _judge(workspace: Workspace, engine: Engine, rows: Sequence[GateRow], model: str) -> None:
+    config = workspace.config
+    bound = gate_of(config).agreement
+    refuse_disagreement(rows, bound, engine=config.engine.kind, whose=model)
     part: GatePart = {
         "model": model,
         "served": str(engine.key["model"]) if "model" in engine.key else None,
@@ -40,7 +73,7 @@ def pass_gate(
         "same_replies": sum(row.same_reply for row in rows),
         "bound": bound,
     }
-    return part, record_stage(step, artifact)
+    workspace.gates.append(part)
 
 
 def refuse_untrained(workspace: Workspace) -> None:
@@ -68,9 +101,9 @@ def tell_how_to_serve(workspace: Workspace, tuned: Tuned) -> None:
         )
 
 
-def describe_engine(config: RunConfig, gates: Sequence[GatePart]) -> EnginePart:
+def describe_engine(workspace: Workspace) -> EnginePart:
     """The `engine` part of summary.json."""
-    engine = config.engine
+    engine, gates = workspace.config.engine, workspace.gates
     # Where it is compared, it has told its version.
     versions = {gate["version"] for gate in gates}
     settings: dict[str, object] = {}

@@ -23,7 +23,7 @@ from caft.records import (
     Rationale,
     TuningNumbers,
 )
-from caft.report.schema import GatePart, StageRecordPart
+from caft.report.schema import StageRecordPart
 from caft.split import SplitResult
 from caft.store import Artifact, Effort, Stage, Store
 
@@ -108,13 +108,9 @@ class ModeReplies:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluated:
-    """The replies of the "base" model and, where the method tunes, of the "tuned" one.
-
-    `gates` say how an engine that is not ours did.
-    """
+    """The replies of the "base" model and, where the method tunes, of the "tuned" one."""
 
     by_model: Mapping[str, ModeReplies]
-    gates: tuple[GatePart, ...] = ()
     stages: tuple[StageRecordPart, ...] = ()
 
 

@@ -28,7 +28,6 @@ from caft.pipeline.steps import find_matched_budget, steps_of
 from caft.pipeline.teaching import buy_matched, buy_rationales
 from caft.pipeline.workspace import Workspace
 from caft.records import AnswerScore, Mode, Prediction
-from caft.report.schema import GatePart
 from caft.run_config import Until
 from caft.score.config import PublishedScoreConfig
 from caft.split import SplitResult, split_questions
@@ -157,13 +156,10 @@ def evaluate(
         # The base model's scores are its answers: the same prompt, the same pass.
         answers = [read_single_token(row) for row in scored.of(workspace.held_out)]
         replies["base"][Mode.answer] = answers
-    gates: list[GatePart] = []
     for step in steps_of(config, Until.evaluate):
         student = tuned.student if tuned and step.tuned else workspace.student
         if step.kind is StageKind.gate:
-            passed, record = pass_gate(workspace, step, student)
-            gates.append(passed)
-            records.append(record)
+            records.append(pass_gate(workspace, step, student))
             continue
         work = evaluation(workspace, step, student)
         rows, artifact = obtain(workspace.store, step, work)
@@ -175,7 +171,7 @@ def evaluate(
     if Mode.routed in config.evaluation.modes:
         _route(workspace, scored, split, replies)
     by_model = {name: _divide(workspace, by_mode) for name, by_mode in replies.items()}
-    return Evaluated(by_model=by_model, stages=tuple(records), gates=tuple(gates))
+    return Evaluated(by_model=by_model, stages=tuple(records))
 
 
 def _route(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from caft.data import QuestionSplits
 from caft.estimators import STAND_IN
 from caft.evaluate.predictions import pick_best_mode
-from caft.pipeline.engine_gate import describe_engine
 from caft.pipeline.results import Evaluated, ModeReplies, RunResults, Tuned
 from caft.records import Mode
 from caft.report.comparison import compare_models
@@ -17,6 +16,7 @@ from caft.report.schema import (
     AccuracyPart,
     ByMode,
     CostPart,
+    EnginePart,
     ModelPart,
     RunPart,
     ScorePart,
@@ -41,6 +41,8 @@ def build_summary(  # noqa: PLR0917
     tables: ReportTables,
     run: RunPart,
     model: ModelPart,
+    *,
+    engine: EnginePart | None = None,
 ) -> Summary:
     """The keys of the schema; parts that the run did not reach are null.
 
@@ -48,7 +50,7 @@ def build_summary(  # noqa: PLR0917
     """
     placed, tuned, evaluated = results.placed, results.tuned, results.evaluated
     trained = tuned.numbers[-1].trainable_parameters if tuned else None
-    return {
+    summary: Summary = {
         "schema": 1,
         "run": run,
         "model": {**model, "trainable_parameters": trained},
@@ -67,7 +69,6 @@ def build_summary(  # noqa: PLR0917
         "split": _split_part(config, questions, placed) if placed else None,
         "method": {"name": config.method.name, "stages": _method_stages(config, tuned)},
         "tuning": _tuning_part(config, tuned) if tuned else [],
-        "engine": describe_engine(config, evaluated.gates if evaluated else ()),
         "accuracy": (
             _accuracy_part(config, questions, placed, evaluated, tables)
             if placed and evaluated
@@ -76,6 +77,9 @@ def build_summary(  # noqa: PLR0917
         "cost": _cost_part(results),
         "stages": results.stages,
     }
+    if engine:
+        summary["engine"] = engine
+    return summary
 
 
 def _score_part(config: RunConfig, questions: QuestionSplits, results: RunResults) -> ScorePart:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from caft.distill import DistillInputs, write_rationales
 from caft.distill.local import name_model
+from caft.engines.config import InProcessEngineConfig
+from caft.engines.in_process import key_of
 from caft.models.encoding import encode_prompt, render_prompt, special_tokens
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
+from caft.pipeline.engine_gate import pass_teachers_gate
 from caft.pipeline.matched_budget import Ask, match_budget
 from caft.pipeline.results import Scored, Taught, record_stage
 from caft.pipeline.steps import MatchedBudget, Step
@@ -32,6 +35,8 @@ from caft.text.prompts import Prompt, Wanted, write_prompt
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+    from caft.models.generation import ReplyRules
 
 log = logging.getLogger(__name__)
 Record = TypeVar("Record")
@@ -89,6 +94,7 @@ def buy_matched(
 def _keep(
     workspace: Workspace, rationales: Sequence[Rationale], step: Step, effort: Effort
 ) -> StageRecordPart:
+    workspace.close_engines()
     table = Bought(StageKind.distill, "rationales", Rationale, rationales)
     return record_stage(step, workspace.store.obtain(table), effort)
 
@@ -104,9 +110,31 @@ def make_ask(workspace: Workspace, progress: Watcher | None = None) -> Ask:
         forbidden=special_tokens(workspace.student.tokenizer),
         shots=workspace.questions.shots,
         progress=progress,
-        generate=LocalTeacher(config).generate,
+        generate=partial(_generate_locally, workspace, LocalTeacher(config)),
+        engine=_teacher_engine_key(config),
     )
     return lambda questions: write_rationales(inputs(questions=questions))
+
+
+def _teacher_engine_key(config: RunConfig) -> Mapping[str, object]:
+    """What an engine's rationales are kept under. One on a server has a teacher of its own kind."""
+    engine = config.engine
+    local = isinstance(config.teacher, LocalModelTeacherConfig)
+    return key_of(engine) if local and isinstance(engine, InProcessEngineConfig) else {}
+
+
+def _generate_locally(
+    workspace: Workspace, teacher: LocalTeacher, prompts: Sequence[Prompt]
+) -> Sequence[Written]:
+    if not _teacher_engine_key(workspace.config):
+        return teacher.generate(prompts)
+    engine = workspace.engine_of(teacher.student, "teacher")
+    assert engine is not None
+    pass_teachers_gate(workspace, teacher.student, engine)
+    tokenizer = teacher.student.tokenizer
+    asked = {str(n): encode_prompt(prompt, tokenizer) for n, prompt in enumerate(prompts)}
+    written = {reply.question_id: reply for reply in engine.write(asked, teacher.rules)}
+    return [written[name] for name in asked]
 
 
 def refuse_unaskable_teacher(workspace: Workspace) -> None:
@@ -184,16 +212,19 @@ class LocalTeacher:
 
     def generate(self, prompts: Sequence[Prompt]) -> Sequence[Written]:
         """Greedy replies to chat prompts."""
-        from caft.models.generation import ReplyRules, generate_replies
+        from caft.models.generation import generate_replies
 
         tokenizer = self.student.tokenizer
-        return generate_replies(
-            self._model,
-            tokenizer,
-            [encode_prompt(prompt, tokenizer) for prompt in prompts],
-            ReplyRules(
-                max_new_tokens=self._teacher.max_tokens,
-                end_ids=self.student.end_ids(chat=True),
-                stop_after_marker=False,
-            ),
+        encoded = [encode_prompt(prompt, tokenizer) for prompt in prompts]
+        return generate_replies(self._model, tokenizer, encoded, self.rules)
+
+    @property
+    def rules(self) -> ReplyRules:
+        """When its replies end."""
+        from caft.models.generation import ReplyRules
+
+        return ReplyRules(
+            max_new_tokens=self._teacher.max_tokens,
+            end_ids=self.student.end_ids(chat=True),
+            stop_after_marker=False,
         )

@@ -12,6 +12,7 @@ from caft.evaluate.stage import ReplyInputs
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.records import Question
+from caft.report.schema import GatePart
 from caft.run_config import RunConfig, RunContext
 from caft.score.config import ModelScoreConfig
 from caft.score.stage import CotInputs, ScoreInputs
@@ -23,6 +24,8 @@ from caft.text.prompts import Wanted
 class Workspace:
     """One run's config and folder, its questions, its store, and the model it starts from.
 
+    `gates` gets what engines that are not ours were compared by.
+
     The base model's stages are cached, so that the rows that were checked are the rows that are
     sent.
     """
@@ -31,7 +34,10 @@ class Workspace:
     context: RunContext
     questions: QuestionSplits
     store: Store
-    _engines: dict[str | None, Engine | None] = field(default_factory=dict, repr=False)
+    gates: list[GatePart] = field(default_factory=list, compare=False)
+    _engines: dict[str | None, Engine | None] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @cached_property
     def student(self) -> Student:
@@ -42,9 +48,12 @@ class Workspace:
 
         return Student(self.config.model, folder, pick_device(self.config.trainer))
 
-    def engine_of(self, student: Student) -> Engine | None:
-        """What writes a student's replies in our place; the same one whenever it is asked for."""
-        name = student.tuned_fingerprint
+    def engine_of(self, student: Student, whose: str = "") -> Engine | None:
+        """What writes a student's replies in our place; the same one whenever it is asked for.
+
+        `whose` sets another model apart from the student, such as the teacher.
+        """
+        name = whose or student.tuned_fingerprint
         if name not in self._engines:
             self._engines[name] = open_engine(self.config.engine, student)
         return self._engines[name]

@@ -84,6 +84,7 @@ def render_report(
         "packed_questions": packed,
         "choosable": choosable,
         "shown_without_scripts": SHOWN_WITHOUT_SCRIPTS,
+        "engine_facts": wording.describe_engine(summary.get("engine")),
         "unit": wording.unit_of(estimator),
     }
     return render_page("run.html.j2", ("tables.js", "values.js", "questions.js"), values)

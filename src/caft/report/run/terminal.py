@@ -9,7 +9,7 @@ from caft.report.comparison import best_mode, results_by_mode
 from caft.report.headlines import Headline, Tone, find_headlines, find_warnings, suggest_next
 from caft.report.run.estimator_rows import list_area_rows, list_facts
 from caft.report.schema import MODELS, MODES, AccuracyPart, ModelName, ScorePart, Summary
-from caft.report.wording import area_between, percent_between
+from caft.report.wording import area_between, describe_engine, percent_between
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -34,6 +34,7 @@ def print_summary(summary: Summary, folder: Path, console: Console) -> None:
         lines += [_write_headline(headline), Padding(Text(headline.detail), (0, 0, 0, 2))]
     if accuracy:
         lines.append(_tabulate_accuracy(accuracy))
+        lines += [Text(line) for line in describe_engine(summary.get("engine"))]
     elif score:
         # The run stopped after scoring and has spent nothing: its result is how good the scores
         # are.
