@@ -28,8 +28,8 @@ class DistillInputs:
     """The questions, their teacher, and what every kind of teacher is given.
 
     `forbidden` are the student's special tokens: no accepted text holds one. `generate` is the
-    loaded model of a local_model teacher; `engine` is the key of what writes for it, empty if we do.
-    `shots` are questions with worked solutions that the teacher is shown before each question;
+    loaded model of a local_model teacher; `engine` is the key of what writes for it, empty if we
+    do. `shots` are questions with worked solutions that the teacher is shown before each question;
     weak teachers do not end in [[...]] without.
     """
 

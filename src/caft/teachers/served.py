@@ -42,7 +42,6 @@ class ModelServer:
             api_key=self._key.reveal(),
             base_url=address.root,
             default_query=address.query,
-            max_retries=RETRIES,
             timeout=config.timeout_seconds,
             # A proxy of the environment must not see calls to this machine.
             http_client=self._openai.DefaultHttpxClient(
@@ -93,9 +92,9 @@ class ModelServer:
         return None
 
     def _send(
-        self, method: str, path: str, body: object = None, *, retries: int = RETRIES
+        self, method: str, path: str, body: object = None, *, retries: int | None = None
     ) -> Mapping[str, object]:
-        client = self._client.with_options(max_retries=retries)
+        client = self._client.with_options(max_retries=RETRIES if retries is None else retries)
         try:
             if method == "GET":
                 found = client.get(path, cast_to=object)
