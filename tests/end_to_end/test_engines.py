@@ -17,7 +17,10 @@ from typing import Any
 
 import pytest
 
+from caft.engines import in_process
+from caft.engines import open as open_module
 from caft.models.config import Dtype, HubModelConfig, TinyModelConfig
+from caft.models.generation import ReplyRules, generate_replies
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from engines.fake_completions import FakeModelServer
@@ -96,7 +99,7 @@ def test_a_tuned_model_is_served_under_the_name_that_its_run_tells(workshop: Any
         words = (*TINY, ONE_STAGE, *ask(server.base_url))
         early = workshop.run(*words)
         tuned = workshop.run(*words, "tuning.merge=true", "until=tune")
-        name = tuned.err.split("under the name ")[1].split()[0]
+        name = (tuned.folder / "run.log").read_text("utf-8").split("under the name ")[1].split()[0]
         unserved = workshop.run(*words)
         students[name] = served_from(tuned.folder / "merged")
         done = workshop.run(*words)
@@ -106,6 +109,43 @@ def test_a_tuned_model_is_served_under_the_name_that_its_run_tells(workshop: Any
     gates = {gate["model"]: gate for gate in done.summary["engine"]["gates"]}
     assert gates["tuned"]["served"] == name
     assert gates["tuned"]["same_answers"] == gates["tuned"]["n"] == 10
+
+
+@pytest.mark.slow
+def test_an_engine_in_process_writes_for_the_base_model_and_a_local_teacher(
+    workshop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fake of vLLM with the tiny model behind it, on a machine without CUDA."""
+    student, model = base_student(), base_student().load()
+
+    def write(ids: list[int], limit: int, stop_ids: list[int]) -> list[int]:
+        rules = ReplyRules(max_new_tokens=limit, end_ids=tuple(stop_ids), stop_after_marker=False)
+        return list(generate_replies(model, student.tokenizer, [ids], rules)[0].ids)
+
+    monkeypatch.setattr(in_process, "check_installed", lambda kind: None)
+    monkeypatch.setattr(open_module, "check_installed", lambda kind: None)
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "engines" / "fakes"))
+    import scripted
+
+    monkeypatch.setattr(scripted, "WRITERS", [write])
+    teacher = ("teacher=local_model", f"teacher.path={student.folder}", "teacher.max_tokens=6")
+    rationales = ONE_STAGE.replace("answer", "rationale")
+    words = (*TINY, *teacher, rationales, "until=distill")
+    ours = workshop.run(*words)
+    # A local teacher has the machine's own dtype, in which two orders of sums differ.
+    theirs = workshop.run(*words, "engine=vllm", "engine.gate.agreement=0")
+    base = workshop.run(*TINY, "method=base", "engine=vllm")
+    assert (ours.status, theirs.status, base.status) == (0, 0, 0)
+    gates = [gate for run in (theirs, base) for gate in run.summary["engine"]["gates"]]
+    assert [gate["model"] for gate in gates] == ["teacher", "base"]
+    assert gates[1]["same_replies"] == gates[1]["n"] == 10
+    # Both are in the ledger, each under its own key.
+    keys = [{row["ledger_key"] for row in run.rows("rationales")} for run in (ours, theirs)]
+    assert keys[0]
+    assert len(keys[0]) == len(keys[1])
+    assert not keys[0] & keys[1]
+    for name in ("vllm", "vllm.lora", "vllm.lora.request", "scripted"):
+        sys.modules.pop(name, None)
 
 
 @pytest.mark.slow

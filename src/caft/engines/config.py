@@ -104,7 +104,7 @@ class ServerEngineConfig(OtherEngineConfig):
     base_url: Text | None = None
     model: Text | None = None
     tuned_model: Text | None = None
-    api_key_env: str = "CAFT_LOCAL_KEY"
+    api_key_env: Text = "CAFT_LOCAL_KEY"
     concurrency: Annotated[int, Range(1, 10_000)] = 32
     timeout_seconds: Annotated[float, Range(0, 86_400, above=True)] = 600.0
 
