@@ -17,7 +17,8 @@ from caft.pipeline.results import Tuned, obtain, record_stage
 from caft.pipeline.stage_inputs import gate, gate_of
 from caft.pipeline.steps import Step, steps_of
 from caft.pipeline.workspace import Workspace
-from caft.report.schema import EnginePart, GatePart, StageRecordPart
+from caft.report.engine_part import EnginePart, GatePart
+from caft.report.schema import StageRecordPart
 from caft.run_config import Until
 from caft.store import StageKind, plain
 from caft.teachers.config import LocalModelTeacherConfig

@@ -8,6 +8,7 @@ from caft.evaluate.predictions import pick_best_mode
 from caft.pipeline.results import Evaluated, ModeReplies, RunResults, Tuned
 from caft.records import Mode
 from caft.report.comparison import compare_models
+from caft.report.engine_part import EnginePart
 from caft.report.run.accuracy import summarise_accuracy
 from caft.report.run.cost import count_cost
 from caft.report.run.estimator_auc import ScoreContext, describe_scores
@@ -16,7 +17,6 @@ from caft.report.schema import (
     AccuracyPart,
     ByMode,
     CostPart,
-    EnginePart,
     ModelPart,
     RunPart,
     ScorePart,

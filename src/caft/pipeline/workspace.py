@@ -12,7 +12,7 @@ from caft.evaluate.stage import ReplyInputs
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.records import Question
-from caft.report.schema import GatePart
+from caft.report.engine_part import GatePart
 from caft.run_config import RunConfig, RunContext
 from caft.score.config import ModelScoreConfig
 from caft.score.stage import CotInputs, ScoreInputs

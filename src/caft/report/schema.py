@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Literal, NotRequired, TypeVar, cast
 # Pydantic accepts those of `typing` only from Python 3.12 on.
 from typing_extensions import TypedDict
 
+from caft.report.engine_part import EnginePart
+
 if TYPE_CHECKING:
     from caft.statistics import Interval
 
@@ -276,34 +278,6 @@ class AccuracyPart(TypedDict):
     comparison: NotRequired[Comparison | None]
     confidence: NotRequired[float]
     validation: NotRequired[dict[str, dict[str, float]]]
-
-
-class GatePart(TypedDict):
-    """How an engine's replies of one model compared with ours, over the first `n` questions.
-
-    `bound` is the least share of equal answers; `served` the model's name at a server, and
-    `version` the engine's.
-    """
-
-    model: str
-    served: str | None
-    version: str | None
-    n: int
-    same_answers: int
-    same_replies: int
-    bound: float
-
-
-class EnginePart(TypedDict):
-    """What wrote the replies that were evaluated; `name` is own for our own generator.
-
-    `settings` are what its replies depend on besides its version and the model.
-    """
-
-    name: str
-    version: str | None
-    settings: dict[str, object]
-    gates: list[GatePart]
 
 
 class CostPart(TypedDict):

@@ -6,26 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from caft.estimators import ESTIMATORS, Estimator
-from caft.report.schema import Area, EnginePart
+from caft.report.schema import Area
 
 
 def describe_estimator(name: str) -> Estimator:
     """The estimator of that name; for an unknown name, an estimator with only a name."""
     return ESTIMATORS.get(name) or Estimator(name=name, title=name.replace("_", " "))
-
-
-def describe_engine(engine: EnginePart | None) -> list[str]:
-    """What wrote the replies if we did not, and how it compared with us; empty if we did."""
-    if not engine or engine["name"] == "own":
-        return []
-    name = f"{engine['name']} {engine['version'] or ''}".strip()
-    lines = [f"Replies were written by {name}; answer mode and all estimates are our own."]
-    return lines + [
-        f"The {gate['model']} model{' (' + gate['served'] + ')' if gate['served'] else ''}: "
-        f"{gate['same_answers']} of {gate['n']} answers and {gate['same_replies']} replies were "
-        f"equal to ours (bound {gate['bound']:g})."
-        for gate in engine["gates"]
-    ]
 
 
 def name_estimator(name: str) -> str:

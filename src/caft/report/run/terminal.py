@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caft.report.comparison import best_mode, results_by_mode
+from caft.report.engine_part import describe_engine
 from caft.report.headlines import Headline, Tone, find_headlines, find_warnings, suggest_next
 from caft.report.run.estimator_rows import list_area_rows, list_facts
 from caft.report.schema import MODELS, MODES, AccuracyPart, ModelName, ScorePart, Summary
-from caft.report.wording import area_between, describe_engine, percent_between
+from caft.report.wording import area_between, percent_between
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

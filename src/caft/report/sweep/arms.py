@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from caft.report.schema import EnginePart, Summary
+from caft.report.engine_part import EnginePart
+from caft.report.schema import Summary
 from caft.report.sweep.job_results import JobResult, name_settings, varying_settings
 
 EQUAL_BUDGET = 0.02
