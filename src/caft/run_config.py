@@ -17,6 +17,13 @@ from caft.data.config import (
     MmluProConfig,
 )
 from caft.dials import Seed, Text, check_dials
+from caft.engines.config import (
+    EngineConfig,
+    OwnEngineConfig,
+    ServerEngineConfig,
+    SglangEngineConfig,
+    VllmEngineConfig,
+)
 from caft.errors import UserError
 from caft.evaluate.config import EvaluationConfig, RoutedBy
 from caft.models.config import (
@@ -75,6 +82,7 @@ class RunConfig:
     teacher: TeacherConfig
     tuning: TuningConfig
     evaluation: EvaluationConfig
+    engine: EngineConfig = field(default_factory=OwnEngineConfig)
     report: ReportConfig
     trainer: TrainerConfig
     logger: LoggerConfig
@@ -149,6 +157,12 @@ KINDS: dict[str, dict[str, type[Any]]] = {
         "openai": OpenAITeacherConfig,
         "local_model": LocalModelTeacherConfig,
         "file": FileTeacherConfig,
+    },
+    "engine": {
+        "own": OwnEngineConfig,
+        "vllm": VllmEngineConfig,
+        "sglang": SglangEngineConfig,
+        "server": ServerEngineConfig,
     },
     "logger": {"csv": CsvLoggerConfig, "wandb": WandbLoggerConfig},
 }

@@ -123,6 +123,33 @@ def test_other_questions_are_never_compared(make_job: Callable[..., JobResult]) 
     assert any("only those that did are compared" in warning for warning in found.warnings)
 
 
+def with_engine(job: JobResult, name: str, version: str | None) -> JobResult:
+    """The job with replies of this engine."""
+    engine = {"name": name, "version": version, "settings": {}, "gates": []}
+    return replace(job, summary=job.summary | {"engine": engine})  # type: ignore[operator]
+
+
+def test_replies_of_different_engines_are_never_compared(
+    make_job: Callable[..., JobResult],
+) -> None:
+    jobs = [make_job(k, method=method, accuracy=share)
+            for k, (method, share) in enumerate((("sft", 0.4), ("distill", 0.6),
+                                                 ("complexity_aware", 0.8)))]  # fmt: skip
+    # Earlier versions named no engine: they had ours.
+    own, vllm = with_engine(jobs[1], "own", None), with_engine(jobs[2], "vllm", "0.33.0")
+    found = analyse_sweep(Sweep(name="x", jobs=[jobs[0], own, vllm]), WRITTEN)
+    pairs = [(pair["first"], pair["second"]) for pair in found.summary["comparisons"]]
+    assert pairs == [("sft", "distill")]
+    assert any("different engines: own, vllm 0.33.0" in warning for warning in found.warnings)
+    assert found.answers[1].detail.startswith("No other setting answered")
+    # One arm whose seeds were written by two is compared with nothing.
+    seeds = [make_job(3, method="distill", seed=seed, accuracy=0.6) for seed in (1, 2)]
+    mixed = [jobs[0], seeds[0], with_engine(seeds[1], "vllm", "0.33.0")]
+    assert analyse_sweep(Sweep(name="x", jobs=mixed), WRITTEN).summary["comparisons"] == []
+    other = with_engine(jobs[1], "vllm", "0.34.0")
+    assert analyse_sweep(Sweep(name="x", jobs=[other, vllm]), WRITTEN).summary["comparisons"] == []
+
+
 def with_questions(job: JobResult, fingerprint: str, of_test: str) -> JobResult:
     """The job with other training rows, or other test questions under the same ids."""
     dataset = job.summary["dataset"] | {  # type: ignore[index]
@@ -154,7 +181,7 @@ def test_the_same_test_questions_are_compared_whatever_was_trained(
     # Nobody else's questions: reported, and not called a win.
     found = analyse_sweep(Sweep(name="x", jobs=[jobs[0], jobs[4]]), WRITTEN)
     (alone,) = [answer for answer in found.answers if answer.asked.startswith("Which")]
-    assert alone.detail == "No other setting answered the same test questions."
+    assert alone.detail == "No other setting answered the same test questions by the same engine."
 
 
 def test_the_best_by_its_own_mode_is_not_ahead_where_the_common_mode_says_otherwise(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -37,8 +37,9 @@ class DistillInputs:
     """The questions, their teacher, what it is to write, and what every kind of teacher is given.
 
     `forbidden` are the student's special tokens: no accepted text holds one. `generate` is the
-    loaded model of a local_model teacher. `shots` are questions with worked solutions that the
-    teacher is shown before each question; weak teachers do not end in [[...]] without.
+    loaded model of a local_model teacher; `engine` is the key of what writes for it, empty if we
+    do. `shots` are questions with worked solutions that the teacher is shown before each question;
+    weak teachers do not end in [[...]] without.
     """
 
     questions: Sequence[Question]
@@ -50,6 +51,7 @@ class DistillInputs:
     progress: Watcher | None = None
     generate: Generate | None = None
     target: Target = Target.rationale
+    engine: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def rules(self) -> Rules:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -37,6 +37,8 @@ class _Row(NamedTuple):
     prompt: Prompt
 
 
+_ENGINES_BATCH = 512
+"""Prompts that an engine gets together; it batches them itself."""
 _COMMIT = re.compile("[0-9a-f]{40}")
 
 
@@ -90,7 +92,9 @@ def write_locally(inputs: DistillInputs, teacher: LocalModelTeacherConfig) -> li
         for attempt in range(teacher.attempts):
             rows = {
                 place: _Row(
-                    _local_key(prompts[place], teacher, weights, attempt, thinks=thinks),
+                    _local_key(
+                        prompts[place], teacher, weights, attempt, inputs.engine, thinks=thinks
+                    ),
                     inputs.questions[place].id,
                     prompts[place],
                 )
@@ -115,8 +119,9 @@ def _write_missing(
     """Every row's reply by key; those that the ledger does not have are written now."""
     replies = ledger.replies(row.key for row in rows)
     missing = list({row.key: row for row in rows if row.key not in replies}.values())
-    for start in range(0, len(missing), teacher.batch_size):
-        batch = missing[start : start + teacher.batch_size]
+    size = _ENGINES_BATCH if inputs.engine else teacher.batch_size
+    for start in range(0, len(missing), size):
+        batch = missing[start : start + size]
         ledger.claim([(row.key, 0.0) for row in batch], Caps())
         entries = _generate_batch(batch, attempt, inputs, teacher)
         ledger.commit(entries)
@@ -188,12 +193,20 @@ def _local_name(teacher: LocalModelTeacherConfig) -> str:
 
 
 def _local_key(
-    prompt: Prompt, teacher: LocalModelTeacherConfig, weights: str, attempt: int, *, thinks: bool
+    prompt: Prompt,
+    teacher: LocalModelTeacherConfig,
+    weights: str,
+    attempt: int,
+    engine: Mapping[str, object],
+    *,
+    thinks: bool,
 ) -> str:
     # Replies of old ledgers, whose keys did not depend on the weights, are written again: they may
     # be of another model, and a local model costs nothing but time.
     known: dict[str, object] = {"weights": weights} if weights else {}
     known |= {"thinking": True} if thinks else {}
+    # Another engine rounds otherwise.
+    known |= {"engine": dict(engine)} if engine else {}
     body = known | {
         "model": _local_name(teacher),
         "messages": prompt.turns,

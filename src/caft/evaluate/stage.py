@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
+from caft.engines.open import SOURCES as ENGINE_SOURCES
+from caft.engines.replies import Engine
 from caft.evaluate.predictions import read_reply
 from caft.models.sampling import GREEDY, Sampling
 from caft.models.thinking_span import find_opened, refuse_thinking
@@ -27,7 +29,8 @@ _TABLE = "predictions.parquet"
 class ReplyInputs(AskedStudent):
     """A reply to every question. `wanted` is a rationale, or the bracketed answer.
 
-    Only for a rationale may the model be asked for `thinking`; see `EvaluationConfig`.
+    Only for a rationale may the model be asked for `thinking`; see `EvaluationConfig`. `engine`
+    writes the replies, or our own generator if it is None.
     """
 
     wanted: Wanted
@@ -37,6 +40,7 @@ class ReplyInputs(AskedStudent):
     max_thinking_tokens: int | None = None
     sampling: Sampling = GREEDY
     title: str = "replies"
+    engine: Engine | None = None
 
     kind: ClassVar[StageKind] = StageKind.evaluate
 
@@ -52,7 +56,14 @@ class ReplyInputs(AskedStudent):
             "max_thinking_tokens": self.max_thinking_tokens,
             "batch_size": self.batch_size,
             "sources": source_digest(*SOURCES),
+            **self._engine_key,
         }
+
+    @property
+    def _engine_key(self) -> dict[str, object]:
+        if self.engine is None:
+            return {}
+        return {"engine": self.engine.key, "engine_sources": source_digest(*ENGINE_SOURCES)}
 
     @cached_property
     def prompts(self) -> list[tuple[str, tuple[int, ...]]]:
@@ -70,42 +81,52 @@ class ReplyInputs(AskedStudent):
             refuse_thinking(self.student.tokenizer, "evaluation.thinking", chat=self.chat)
 
     def check(self) -> None:
-        """UserError as `refuse_mode`, or where no tokens are left for a reply; loads no model."""
+        """UserError as `refuse_mode`, where no tokens are left, or for an engine's other model.
+
+        Loads no model.
+        """
         self.refuse_mode()
         lengths = {name: len(ids) for name, ids in self.prompts}
         thinking = self.thinking_rules(self.max_thinking_tokens)
         most = self.max_new_tokens + (thinking.most_tokens if thinking else 0)
         self.student.refuse_long_prompts(lengths, most)
+        if self.engine is not None and self.prompts:
+            self.engine.check(self.prompts[0][1])
 
     def produce(self, folder: Path) -> None:
         """Write the replies."""
-        from caft.models.generation import ReplyRules
-
         self.check()
-        log.info("%s: %d questions", self.title, len(self.prompts))
-        rules = ReplyRules(
-            max_new_tokens=self.max_new_tokens,
-            end_ids=self.student.end_ids(chat=self.chat),
-            thinking=self.thinking_rules(self.max_thinking_tokens),
-            sampling=self.sampling,
-        )
-        predictor = Predictor(self.student, self.trainer, folder)
-        written = predictor.write(self.prompts, rules, rows=self.batch_size, title=self.title)
-        opened = find_opened(self.student.tokenizer, self.prompts)
-        asked = self.asked_to_think if rules.thinking else None
-        replies = [
-            read_reply(
-                question,
-                written[question.id],
-                self.prompt,
-                opened=opened[question.id],
-                asked_to_think=asked,
-            )
-            for question in self.questions
-        ]
-        write_table(folder / _TABLE, Prediction, replies)
+        write_table(folder / _TABLE, Prediction, write_replies(self, folder))
 
     @staticmethod
     def read(folder: Path) -> list[Prediction]:
         """The replies, in the order of the questions."""
         return read_table(folder / _TABLE, Prediction)
+
+
+def write_replies(asked: ReplyInputs, folder: Path) -> list[Prediction]:
+    """Write the replies, kept in `folder` one by one, and read their answers."""
+    from caft.models.generation import ReplyRules
+
+    log.info("%s: %d questions", asked.title, len(asked.prompts))
+    rules = ReplyRules(
+        max_new_tokens=asked.max_new_tokens,
+        end_ids=asked.student.end_ids(chat=asked.chat),
+        thinking=asked.thinking_rules(asked.max_thinking_tokens),
+        sampling=asked.sampling,
+    )
+    written = Predictor(asked.student, asked.trainer, folder).write(
+        asked.prompts, rules, rows=asked.batch_size, title=asked.title, engine=asked.engine
+    )
+    opened = find_opened(asked.student.tokenizer, asked.prompts)
+    thinks = asked.asked_to_think if rules.thinking else None
+    return [
+        read_reply(
+            question,
+            written[question.id],
+            asked.prompt,
+            opened=opened[question.id],
+            asked_to_think=thinks,
+        )
+        for question in asked.questions
+    ]

@@ -25,8 +25,9 @@ from caft.pipeline.preflight import (
 from caft.pipeline.results import Scored, Taught
 from caft.pipeline.stage_inputs import (
     Requests,
-    asks_one_token,
     evaluation,
+    gate,
+    gate_of,
     questions_for_teacher,
     refuse_small_classes,
     stage_tuning,
@@ -36,6 +37,7 @@ from caft.pipeline.steps import (
     MatchedBudget,
     Step,
     asked_targets,
+    asks_one_token,
     find_matched_budget,
     judged_estimators,
     list_steps,
@@ -339,6 +341,13 @@ class Planner:
             sizes = {name: float(placed.count(name)) for name in stage.targets}
         return round(sum(min(stage.draw.get(name, size), size) for name, size in sizes.items()))
 
+    def plan_gate(self, step: Step) -> PlannedStage:
+        """The comparison of an engine's replies with ours."""
+        student = self.student if step.tuned else self.base
+        artifact = self._find(gate(self.workspace, step, student) if student else None)
+        count = min(gate_of(self.config).questions, len(self.workspace.held_out))
+        return self._line(step, artifact, f"{count} replies of {self.config.engine.kind}, and ours")
+
     def plan_evaluation(self, step: Step) -> PlannedStage:
         """The replies of one model in one mode."""
         student = self.student if step.tuned else self.base
@@ -359,6 +368,7 @@ _PLANNERS: dict[StageKind, Callable[[Planner, Step], PlannedStage]] = {
     StageKind.judge: Planner.plan_judge,
     StageKind.distill: Planner.plan_rationales,
     StageKind.tune: Planner.plan_tuning,
+    StageKind.gate: Planner.plan_gate,
     StageKind.evaluate: Planner.plan_evaluation,
 }
 

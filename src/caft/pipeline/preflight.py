@@ -6,11 +6,13 @@ import logging
 
 from caft.data import load_questions
 from caft.distill import check_teacher
+from caft.engines.open import check_engine
 from caft.errors import UserError
 from caft.estimators import Need
 from caft.evaluate.stage import ReplyInputs
 from caft.models.encoding import uses_chat_template
 from caft.models.thinking_turns import thinking_form_of
+from caft.pipeline.engine_gate import refuse_beyond_engines
 from caft.pipeline.estimators import check_estimators
 from caft.pipeline.steps import (
     find_matched_budget,
@@ -18,6 +20,7 @@ from caft.pipeline.steps import (
     reaches,
     taught_classes,
     tunes,
+    uses_engine,
     wanted_needs,
 )
 from caft.pipeline.teaching import refuse_unaskable_teacher
@@ -51,6 +54,10 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     questions = load_questions(config.dataset, fetch=not config.dry_run)
     store = Store(config.store.folder, reads_only=config.dry_run)
     workspace = Workspace(config, context, questions, store)
+    if uses_engine(config):
+        refuse_beyond_engines(config)
+        if not config.dry_run:
+            check_engine(config.engine)
     find_matched_budget(config)
     _refuse_impossible_classes(workspace)
     check_estimators(config, workspace.every_question)

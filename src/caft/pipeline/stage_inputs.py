@@ -9,11 +9,13 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
+from caft.engines.config import GateConfig, OtherEngineConfig
 from caft.errors import UserError
+from caft.evaluate.gate import GateInputs
 from caft.evaluate.stage import ReplyInputs
 from caft.models.student import Student
 from caft.pipeline.results import Taught
-from caft.pipeline.steps import Step
+from caft.pipeline.steps import Step, asks_one_token
 from caft.pipeline.workspace import Workspace
 from caft.records import AnswerScore, Mode, Prediction, Question, Target
 from caft.run_config import RunConfig
@@ -21,7 +23,7 @@ from caft.score.stage import ScoreInputs
 from caft.split import SplitResult
 from caft.store import Stage, StageKind
 from caft.text.prompts import Wanted
-from caft.tune.config import AnswerTarget, StageConfig
+from caft.tune.config import StageConfig
 from caft.tune.draws import Draws
 from caft.tune.examples import choose_pairs
 from caft.tune.stage import TuneInputs, Validation
@@ -133,9 +135,17 @@ def _validation(workspace: Workspace, split: SplitResult, stage: StageConfig) ->
     )
 
 
-def asks_one_token(config: RunConfig, step: Step) -> bool:
-    """Whether an evaluation reads its answers off the next token, as scoring does."""
-    return step.mode is Mode.answer and config.tuning.answer_target is not AnswerTarget.bracketed
+def gate(workspace: Workspace, step: Step, student: Student) -> GateInputs:
+    """The comparison of the engine's replies with ours, over the questions that it is asked."""
+    replies = evaluation(workspace, step, student)
+    assert isinstance(replies, ReplyInputs)
+    return GateInputs(replies=replies, questions=gate_of(workspace.config).questions)
+
+
+def gate_of(config: RunConfig) -> GateConfig:
+    """How an engine is compared with us."""
+    assert isinstance(config.engine, OtherEngineConfig)
+    return config.engine.gate
 
 
 def evaluation(
@@ -163,4 +173,7 @@ def tuned_scoring(workspace: Workspace, student: Student) -> ScoreInputs:
 
 def tuned_replies(workspace: Workspace, student: Student, wanted: Wanted) -> ReplyInputs:
     """A tuned model's replies to the held-out questions: it never sees the shots."""
-    return replace(workspace.base_rationales, student=student, shots=(), wanted=wanted)
+    engine = workspace.engine_of(student)
+    return replace(
+        workspace.base_rationales, student=student, shots=(), wanted=wanted, engine=engine
+    )

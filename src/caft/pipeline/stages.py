@@ -9,6 +9,7 @@ from functools import partial
 from caft.data import published_scores
 from caft.evaluate.predictions import read_single_token, route
 from caft.pipeline.data_check import check_before_teaching, check_stages
+from caft.pipeline.engine_gate import pass_gate, refuse_untrained, tell_how_to_serve
 from caft.pipeline.estimators import gather_estimates
 from caft.pipeline.results import (
     Evaluated,
@@ -34,6 +35,7 @@ from caft.records import AnswerScore, Mode, Prediction, Rationale, Target
 from caft.run_config import Until
 from caft.score.config import PublishedScoreConfig
 from caft.split import SplitResult, split_questions
+from caft.store import StageKind
 from caft.trainers.tracker import RunLogger
 from caft.tune.stage import TrainingRows, log_row, read_tuned, starting_student
 
@@ -56,8 +58,12 @@ def run_stages(workspace: Workspace, tracker: RunLogger) -> RunResults:
     if workspace.config.method.stages:
         # A row that cannot be trained is reported before the first stage, not hours later.
         rows = check_stages(workspace, taught, checked)
+        if rows:
+            refuse_untrained(workspace)
         tuned = tune(workspace, taught, rows, tracker)
     if until is Until.tune:
+        if tuned:
+            tell_how_to_serve(workspace, tuned)
         return RunResults(scored=scored, split=split, taught=taught, tuned=tuned)
     evaluated = evaluate(workspace, scored, taught.split, tuned)
     return RunResults(scored=scored, split=split, taught=taught, tuned=tuned, evaluated=evaluated)
@@ -150,12 +156,17 @@ def evaluate(
         answers = [read_single_token(row) for row in scored.of(workspace.held_out)]
         replies["base"][Mode.answer] = answers
     for step in steps_of(config, Until.evaluate):
-        work = evaluation(workspace, step, tuned.student if tuned else workspace.student)
+        student = tuned.student if tuned and step.tuned else workspace.student
+        if step.kind is StageKind.gate:
+            records.append(pass_gate(workspace, step, student))
+            continue
+        work = evaluation(workspace, step, student)
         rows, artifact = obtain(workspace.store, step, work)
         replies["tuned" if step.tuned else "base"][step.mode] = [
             read_single_token(row) if isinstance(row, AnswerScore) else row for row in rows
         ]
         records.append(record_stage(step, artifact))
+        workspace.close_engines()
     if Mode.routed in config.evaluation.modes:
         _route(workspace, scored, split, replies)
     by_model = {name: _divide(workspace, by_mode) for name, by_mode in replies.items()}

@@ -5,8 +5,10 @@ The run walks this list, and so does the dry run: they cannot differ.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+from caft.engines.config import InProcessEngineConfig, OwnEngineConfig
 from caft.errors import UserError
 from caft.estimators import ESTIMATORS, STAND_IN, Need, needs_of
 from caft.records import Mode, Target
@@ -14,7 +16,8 @@ from caft.run_config import RunConfig, Until
 from caft.score.config import ModelScoreConfig, PublishedScoreConfig
 from caft.split.config import Match, RandomSplitConfig
 from caft.store import StageKind
-from caft.tune.config import MethodConfig
+from caft.teachers.config import LocalModelTeacherConfig
+from caft.tune.config import AnswerTarget, MethodConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +66,28 @@ def _evaluation_steps(config: RunConfig) -> list[Step]:
     if config.method.stages:
         asked += [("tuned", Mode.answer), ("tuned", Mode.rationale)]
     part, kind = Until.evaluate, StageKind.evaluate
-    return [
+    steps = [
         Step(part, kind, f"evaluate {model} {mode.name}", mode=mode, tuned=model == "tuned")
         for model, mode in asked
         if mode in config.evaluation.modes
     ]
+    return [each for step in steps for each in (*_gates(config, steps, step), step)]
+
+
+def _gates(config: RunConfig, steps: Sequence[Step], step: Step) -> list[Step]:
+    """Before a model's first written replies: whether the engine writes what we do."""
+    written = [
+        each for each in steps if each.tuned == step.tuned and not asks_one_token(config, each)
+    ]
+    if isinstance(config.engine, OwnEngineConfig) or step not in written[:1]:
+        return []
+    name = f"gate {'tuned' if step.tuned else 'base'}"
+    return [replace(step, kind=StageKind.gate, name=name)]
+
+
+def asks_one_token(config: RunConfig, step: Step) -> bool:
+    """Whether an evaluation reads its answers off the next token, as scoring does."""
+    return step.mode is Mode.answer and config.tuning.answer_target is not AnswerTarget.bracketed
 
 
 def steps_of(config: RunConfig, part: Until) -> list[Step]:
@@ -79,6 +99,14 @@ def reaches(config: RunConfig, part: Until) -> bool:
     """Whether the run gets as far as `part`."""
     order = list(Until)
     return order.index(part) <= order.index(config.until)
+
+
+def uses_engine(config: RunConfig) -> bool:
+    """Whether an engine that is not ours writes anything in this run."""
+    steps = {step.kind for step in list_steps(config)}
+    teaches = StageKind.distill in steps and isinstance(config.teacher, LocalModelTeacherConfig)
+    in_process = isinstance(config.engine, InProcessEngineConfig)
+    return StageKind.gate in steps or (teaches and in_process)
 
 
 def tunes(config: RunConfig) -> bool:

@@ -8,6 +8,7 @@ from caft.evaluate.predictions import pick_best_mode
 from caft.pipeline.results import Evaluated, ModeReplies, RunResults, Tuned
 from caft.records import Mode
 from caft.report.comparison import compare_classes, compare_models
+from caft.report.engine_part import EnginePart
 from caft.report.headlines import find_warnings
 from caft.report.run.accuracy import summarise_accuracy
 from caft.report.run.cost import count_cost
@@ -41,6 +42,8 @@ def build_summary(  # noqa: PLR0917
     tables: ReportTables,
     run: RunPart,
     model: ModelPart,
+    *,
+    engine: EnginePart | None = None,
 ) -> Summary:
     """The keys of the schema; parts that the run did not reach are null.
 
@@ -75,6 +78,8 @@ def build_summary(  # noqa: PLR0917
         "cost": _cost_part(results),
         "stages": results.stages,
     }
+    if engine:
+        summary["engine"] = engine
     return {**summary, "warnings": [*find_warnings(summary)]}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from caft.distill import DistillInputs, write_rationales
+from caft.distill.inputs import Generate
 from caft.distill.local import name_model
+from caft.engines.config import InProcessEngineConfig
+from caft.engines.in_process import key_of
 from caft.models.encoding import encode_prompt, render_prompt, special_tokens
 from caft.models.sampling import Sampling
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.models.thinking_turns import thinking_form_of
+from caft.pipeline.engine_gate import pass_teachers_gate
 from caft.pipeline.matched_budget import Ask, match_budget
 from caft.pipeline.results import Scored, Taught, record_stage
 from caft.pipeline.stage_inputs import Requests
@@ -36,6 +40,9 @@ from caft.text.thinking import drop_thinking, find_thinking, opens_thinking
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+    from caft.engines.replies import EngineReply
+    from caft.models.generation import GeneratedReply, ReplyRules
 
 log = logging.getLogger(__name__)
 Record = TypeVar("Record")
@@ -93,6 +100,7 @@ def buy_matched(
 def _keep(
     workspace: Workspace, rationales: Sequence[Rationale], step: Step, effort: Effort
 ) -> StageRecordPart:
+    workspace.close_engines()
     table = Bought(StageKind.distill, "rationales", Rationale, rationales)
     return record_stage(step, workspace.store.obtain(table), effort)
 
@@ -110,8 +118,9 @@ def make_ask(
         forbidden=special_tokens(workspace.student.tokenizer),
         shots=workspace.questions.shots,
         progress=progress,
-        generate=LocalTeacher(config, thinks=target is Target.thinking).generate,
+        generate=_local_generate(workspace, LocalTeacher(config, thinks=target is Target.thinking)),
         target=target,
+        engine=_teacher_engine_key(config),
     )
     return lambda questions: write_rationales(inputs(questions=questions))
 
@@ -122,6 +131,34 @@ def ask_each(
     """What the teacher writes for every request, in order. It leaves the store alone."""
     asks = [(make_ask(workspace, progress, target), asked) for target, asked in requests]
     return [row for ask, asked in asks for row in ask(asked)]
+
+
+def _teacher_engine_key(config: RunConfig) -> Mapping[str, object]:
+    """What an engine's rationales are kept under. One on a server has a teacher of its own kind."""
+    engine = config.engine
+    local = isinstance(config.teacher, LocalModelTeacherConfig)
+    return key_of(engine) if local and isinstance(engine, InProcessEngineConfig) else {}
+
+
+def _local_generate(workspace: Workspace, teacher: LocalTeacher) -> Generate:
+    if not _teacher_engine_key(workspace.config):
+        return teacher.generate
+
+    def write(
+        prompts: Sequence[Prompt],
+        names: Sequence[str],  # noqa: ARG001
+        sampling: Sampling,
+        attempt: int,  # noqa: ARG001
+    ) -> Sequence[Written]:
+        engine = workspace.engine_of(teacher.student, "teacher")
+        assert engine is not None
+        pass_teachers_gate(workspace, teacher.student, engine)
+        asked = {str(number): ids for number, ids in enumerate(teacher.encode(prompts))}
+        rules = teacher.rules(sampling)
+        written = {reply.question_id: reply for reply in engine.write(asked, rules)}
+        return teacher.tag(list(asked.values()), [written[name] for name in asked])
+
+    return write
 
 
 def refuse_unaskable_teacher(workspace: Workspace) -> None:
@@ -212,21 +249,42 @@ class LocalTeacher:
         self, prompts: Sequence[Prompt], names: Sequence[str], sampling: Sampling, attempt: int
     ) -> Sequence[Written]:
         """Replies to chat prompts."""
-        from caft.models.generation import ReplyRules, generate_replies
+        from caft.models.generation import generate_replies
 
-        tokenizer, end_ids = self.student.tokenizer, self.student.end_ids(chat=True)
-        asked = [encode_prompt(prompt, tokenizer, thinking=self.thinks) for prompt in prompts]
-        rules = ReplyRules(
+        asked, samples = self.encode(prompts), [attempt] * len(prompts)
+        replies = generate_replies(
+            self._model,
+            self.student.tokenizer,
+            asked,
+            self.rules(sampling),
+            names=names,
+            samples=samples,
+        )
+        return self.tag(asked, replies)
+
+    def encode(self, prompts: Sequence[Prompt]) -> list[tuple[int, ...]]:
+        """The prompts' tokens, which ask for a thinking span where it is wanted."""
+        tokenizer = self.student.tokenizer
+        return [encode_prompt(prompt, tokenizer, thinking=self.thinks) for prompt in prompts]
+
+    def rules(self, sampling: Sampling) -> ReplyRules:
+        """When its replies end."""
+        from caft.models.generation import ReplyRules
+
+        return ReplyRules(
             max_new_tokens=self._teacher.max_tokens,
-            end_ids=end_ids,
+            end_ids=self.student.end_ids(chat=True),
             stop_after_marker=False,
             sampling=sampling,
         )
-        replies = generate_replies(
-            self._model, tokenizer, asked, rules, names=names, samples=[attempt] * len(prompts)
-        )
+
+    def tag(
+        self, asked: Sequence[Sequence[int]], replies: Sequence[GeneratedReply | EngineReply]
+    ) -> Sequence[Written]:
+        """The replies, with their span between <think> tags where it is wanted."""
         if not self.thinks:
             return replies
+        tokenizer, end_ids = self.student.tokenizer, self.student.end_ids(chat=True)
         return [
             reply._replace(text=tag_thinking(tokenizer, ids, reply.ids, end_ids))
             for ids, reply in zip(asked, replies, strict=True)

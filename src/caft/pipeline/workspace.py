@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from caft.data import QuestionSplits
+from caft.engines.open import open_engine
+from caft.engines.replies import Engine
 from caft.estimators import ESTIMATORS, Need
 from caft.evaluate.stage import ReplyInputs
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.pipeline.steps import wanted_estimators
 from caft.records import Question
+from caft.report.engine_part import GatePart
 from caft.run_config import RunConfig, RunContext
 from caft.score.config import ModelScoreConfig
 from caft.score.stage import CotInputs, SampleInputs, ScoreInputs
@@ -24,6 +27,8 @@ from caft.text.prompts import Wanted
 class Workspace:
     """One run's config and folder, its questions, its store, and the model it starts from.
 
+    `gates` gets what engines that are not ours were compared by.
+
     The base model's stages are cached, so that the rows that were checked are the rows that are
     sent.
     """
@@ -32,6 +37,10 @@ class Workspace:
     context: RunContext
     questions: QuestionSplits
     store: Store
+    gates: list[GatePart] = field(default_factory=list, compare=False)
+    _engines: dict[str | None, Engine | None] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @cached_property
     def student(self) -> Student:
@@ -41,6 +50,22 @@ class Workspace:
         from caft.trainers.build import pick_device
 
         return Student(self.config.model, folder, pick_device(self.config.trainer))
+
+    def engine_of(self, student: Student, whose: str = "") -> Engine | None:
+        """What writes a student's replies in our place; the same one whenever it is asked for.
+
+        `whose` sets another model apart from the student, such as the teacher.
+        """
+        name = whose or student.tuned_fingerprint
+        if name not in self._engines:
+            self._engines[name] = open_engine(self.config.engine, student)
+        return self._engines[name]
+
+    def close_engines(self) -> None:
+        """Give back what engines hold; those that are needed again start again."""
+        for engine in self._engines.values():
+            if engine is not None:
+                engine.close()
 
     @property
     def held_out(self) -> list[Question]:
@@ -130,4 +155,5 @@ class Workspace:
             sampling=self.config.evaluation.sampling.seeded(self.config.seed),
             trainer=self.config.trainer,
             title="base rationale",
+            engine=self.engine_of(self.student),
         )

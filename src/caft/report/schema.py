@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Literal, NotRequired, TypeVar, cast
 # Pydantic accepts those of `typing` only from Python 3.12 on.
 from typing_extensions import TypedDict
 
+from caft.report.engine_part import EnginePart
+
 if TYPE_CHECKING:
     from caft.statistics import Interval
 
@@ -356,6 +358,7 @@ class Summary(TypedDict):
     split: SplitPart | None
     method: MethodPart
     tuning: NotRequired[list[TuningPart]]
+    engine: NotRequired[EnginePart]
     accuracy: AccuracyPart | None
     cost: CostPart
     stages: list[StageRecordPart]

@@ -20,6 +20,7 @@ class StageKind(Enum):
     judge = "judge"
     distill = "distill"
     tune = "tune"
+    gate = "gate"
     evaluate = "evaluate"
 
 

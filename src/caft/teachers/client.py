@@ -48,8 +48,7 @@ class Endpoint:
         self._unconnected = (
             self._http.ConnectError, self._http.ConnectTimeout, self._http.ProxyError,
         )  # fmt: skip
-        for name in ("openai", "httpx", "httpx2", "httpcore", "httpcore2"):
-            logging.getLogger(name).setLevel(logging.WARNING)  # a line a call, or the headers
+        quiet_http()
 
     def _open(self, config: EndpointConfig) -> None:
         address = read_address(config.base_url or "")
@@ -138,6 +137,12 @@ class Endpoint:
         # A body without a known key is shown unchanged.
         message = self._clean(find_words(error.body) or text)
         return classify_status(error.status_code, code, message, error.response.headers)
+
+
+def quiet_http() -> None:
+    """Keep the client's own lines, one a call or the headers, out of the log."""
+    for name in ("openai", "httpx", "httpx2", "httpcore", "httpcore2"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def explain_connection(error: BaseException | None) -> str:

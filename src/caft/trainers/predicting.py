@@ -17,6 +17,7 @@ from caft.trainers.config import TrainerConfig
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule
 
+    from caft.engines.replies import Engine
     from caft.models.generation import ReplyRules
     from caft.trainers.replies import ReplyName, WrittenReply
     from caft.trainers.worker import Batch
@@ -87,8 +88,14 @@ class Predictor:
         *,
         rows: int,
         title: str,
+        engine: Engine | None = None,
     ) -> dict[str, WrittenReply]:
-        """A reply by question id, `rows` of them written at once."""
+        """A reply by question id, `rows` of them written at once.
+
+        An `engine` writes them in our place, as many at once as it sees fit; it knows no spread.
+        """
+        if engine is not None:
+            return self._write_with(engine, prompts, rules, title)
         replies = self.write_samples(prompts, rules, count=1, rows=rows, title=title)
         return {name.question_id: reply for name, reply in replies.items()}
 
@@ -114,6 +121,40 @@ class Predictor:
         replies = _read_replies(journal.read())
         assert asked.keys() <= replies.keys(), f"{title}: rows are missing"
         return replies
+
+    def _write_with(
+        self,
+        engine: Engine,
+        prompts: Sequence[tuple[str, tuple[int, ...]]],
+        rules: ReplyRules,
+        title: str,
+    ) -> dict[str, WrittenReply]:
+        from caft.trainers.progress import open_bar
+        from caft.trainers.replies import WrittenReply
+
+        assert not rules.with_spread, "engines round or cap probabilities"
+        journal = Journal(self.folder, "engine-replies")
+        done = {row["question_id"] for row in journal.read()}
+        left = {name: ids for name, ids in prompts if name not in done}
+        if done:
+            log.info("%s: %d results of an interrupted attempt are kept", title, len(done))
+        with open_bar(self.trainer.progress) as bar:
+            task = bar.add_task(title, total=len(left))
+            for reply in engine.write(left, rules):
+                row = WrittenReply(
+                    reply.question_id,
+                    reply.text,
+                    reply.tokens,
+                    list(reply.ids),
+                    entropies=[],
+                    top1=[],
+                    margins=[],
+                    thinking_tokens=reply.thinking_tokens,
+                )
+                journal.append([row._asdict()])
+                bar.advance(task)
+        journal.close()
+        return {row["question_id"]: WrittenReply(**row) for row in journal.read()}
 
 
 def _read_replies(rows: Iterable[Row]) -> dict[ReplyName, WrittenReply]:

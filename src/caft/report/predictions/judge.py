@@ -110,6 +110,7 @@ def _describe_arm(arm: PredictedArm, confidence: float) -> ArmPart:
     return {
         "name": arm.name, "settings": {}, "strategy": "", "estimator": None, "method": arm.name,
         "seeds": arm.seeds, "modes": [], "by_mode": {}, "thresholds": [],
+        "trained": {}, "by_class": {},
         "accuracy": as_share(_accuracy_of(arm, confidence)),
         "over_seeds": as_share(over_seeds) if over_seeds else None,
         "tokens_a_question": sum(arm.test_tokens.values()) / asked,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from caft.report import wording
 from caft.report.comparison import best_mode, best_result, confidence_of, find_comparison
+from caft.report.engine_part import describe_engine
 from caft.report.figures import (
     TOKEN_COSTS,
     Figure,
@@ -86,6 +87,7 @@ def render_report(
         "packed_questions": packed,
         "choosable": choosable,
         "shown_without_scripts": SHOWN_WITHOUT_SCRIPTS,
+        "engine_facts": describe_engine(summary.get("engine")),
         "unit": wording.unit_of(estimator),
     }
     return render_page("run.html.j2", ("tables.js", "values.js", "questions.js"), values)

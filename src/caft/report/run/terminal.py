@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caft.report.comparison import best_mode, results_by_mode
+from caft.report.engine_part import describe_engine
 from caft.report.headlines import Headline, Tone, find_headlines, find_warnings, suggest_next
 from caft.report.run.estimator_rows import list_area_rows, list_facts
 from caft.report.run.thinking import list_thinking
@@ -36,6 +37,7 @@ def print_summary(summary: Summary, folder: Path, console: Console) -> None:
     if accuracy:
         lines.append(_tabulate_accuracy(accuracy))
         lines += [Text(f"Thinking, {line}") for line in list_thinking(accuracy)]
+        lines += [Text(line) for line in describe_engine(summary.get("engine"))]
     elif score:
         # The run stopped after scoring and has spent nothing: its result is how good the scores
         # are.

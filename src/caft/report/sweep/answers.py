@@ -89,7 +89,7 @@ def find_best(arms: Sequence[Ranked], comparisons: Sequence[ComparisonPart]) -> 
     if len(arms) == 1:
         detail, tone = "It is the only one so far.", Tone.plain
     elif not gaps:
-        detail = "No other setting answered the same test questions."
+        detail = "No other setting answered the same test questions by the same engine."
     elif rivals:
         answer, others = "Several are level", _list_names(rivals)
         detail = (
@@ -99,7 +99,7 @@ def find_best(arms: Sequence[Ranked], comparisons: Sequence[ComparisonPart]) -> 
         whom, tone = "every other setting", Tone.good
         if apart:
             whom = f"the {count_of(len(gaps), 'setting')} that it could be compared with"
-            whom += f" ({apart} answered other test questions)"
+            whom += f" ({apart} answered other test questions, or by another engine)"
         detail = f"It is clearly ahead of {whom}, by test and by interval."
     figure = f"{percent(best.accuracy)} over {count_of(len(best.seeds), 'seed')}"
     return Headline("Which setting is the most accurate?", answer, figure, detail, tone)
@@ -162,6 +162,7 @@ def find_sweep_warnings(sweep: Sweep, arms: Sequence[Arm]) -> list[str]:
     evaluated = [job for job in sweep.jobs if job.result and job.outcomes]
     repeated = len(evaluated) - sum(len(arm.jobs) for arm in arms)
     alone = [arm.name for arm in arms if len(arm.jobs) == 1]
+    engines = sorted({engine for arm in arms for engine in arm.engines})
     same_questions = all(share_questions(one, two) for one, two in combinations(arms, 2))
     modes = {mode for arm in arms for mode in arm.modes}
     warnings = (
@@ -175,6 +176,8 @@ def find_sweep_warnings(sweep: Sweep, arms: Sequence[Arm]) -> list[str]:
          "nor is a difference from it called clear."),
         (not same_questions, "Not all settings answered the same test questions; only those that "
          "did are compared."),
+        (len(engines) > 1, f"Replies were written by different engines: {', '.join(engines)}. "
+         "Settings are compared only where one engine wrote the replies of both."),
         (len(modes) > 1, "Settings answer in different modes and so spend different tokens a "
          "question; pairs with the same stages, and routing, are compared in one common mode."),
     )  # fmt: skip

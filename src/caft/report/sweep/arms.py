@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from caft.report.engine_part import EnginePart
 from caft.report.schema import Summary
 from caft.report.sweep.job_results import JobResult, name_settings, varying_settings
 
@@ -95,6 +97,11 @@ class Arm:
         }
 
     @property
+    def engines(self) -> set[str]:
+        """What wrote its jobs' replies: name, version and settings; earlier versions had one."""
+        return {name_engine(job.finished.get("engine")) for job in self.jobs}
+
+    @property
     def modes(self) -> list[str]:
         """The modes that count for its jobs."""
         return sorted({job.mode for job in self.jobs if job.mode})
@@ -145,6 +152,24 @@ def share_questions(first: Arm, second: Arm) -> bool:
         "test_fingerprint" in one and one["test_fingerprint"] == two.get("test_fingerprint")
     )
     return same and first.questions == second.questions
+
+
+def share_engine(first: Arm, second: Arm) -> bool:
+    """Whether one engine in one version wrote all replies of both.
+
+    Two engines round differently, and so answer differently where tokens are nearly tied: the
+    difference of two arms would be that of their engines as well.
+    """
+    return len(first.engines | second.engines) == 1
+
+
+def name_engine(engine: EnginePart | None) -> str:
+    """An engine by all that its replies depend on, such as "vllm 0.33.0"; "own" is ours."""
+    if not engine:
+        return "own"
+    settings = {key: value for key, value in engine["settings"].items() if value}
+    parts = [engine["name"], engine["version"], json.dumps(settings) if settings else None]
+    return " ".join(part for part in parts if part)
 
 
 def pick_common_mode(first: Arm, second: Arm) -> str | None:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from caft.report.schema import as_share
-from caft.report.sweep.arms import Arm, pick_common_mode, share_questions
+from caft.report.sweep.arms import Arm, pick_common_mode, share_engine, share_questions
 from caft.report.sweep.schema import ComparisonPart
 from caft.statistics import ArmsCompared, Interval, compare_arms, holm_adjusted, is_clear
 
 
 def compare_all(arms: Sequence[Arm], confidence: float) -> list[ComparisonPart]:
-    """Every pair of arms that answered the same test questions."""
+    """Every pair of arms that answered the same test questions by the same engine."""
     return compare_pairs([_like_for_like(*pair) for pair in combinations(arms, 2)], confidence)
 
 
@@ -27,9 +27,11 @@ def _like_for_like(first: Arm, second: Arm) -> tuple[Arm, Arm]:
 
 
 def compare_pairs(pairs: Sequence[tuple[Arm, Arm]], confidence: float) -> list[ComparisonPart]:
-    """The pairs whose arms answered the same questions, with Holm's correction over them."""
+    """The pairs of one engine that answered the same questions; Holm's correction over them."""
     found: list[ComparisonPart] = []
-    comparable = [(one, two) for one, two in pairs if share_questions(one, two)]
+    comparable = [
+        (one, two) for one, two in pairs if share_questions(one, two) and share_engine(one, two)
+    ]
     for questions in dict.fromkeys(one.questions for one, _ in comparable):
         group = [pair for pair in comparable if pair[0].questions == questions]
         arms = {_key_of(arm): arm for pair in group for arm in pair}

@@ -1,0 +1,290 @@
+"""`engine=vllm` and `engine=sglang`: engines in this process, through their documented classes.
+
+An engine knows no marker that closes: it stops at the text that could close one. Where none is
+closed, as in a matrix or a quoted line, it goes on from there; greedy replies do not change by it.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from itertools import islice
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from caft.engines.config import InProcessEngineConfig
+from caft.engines.replies import EngineReply, find_end, read_ids, refuse_cap, refuse_sampling
+from caft.errors import UserError
+from caft.kernels.memory import release_memory
+from caft.models.adapters import ADAPTER_CONFIG, is_adapter
+from caft.models.student import Student
+from caft.models.thinking_span import find_opened
+from caft.signals import end_if_asked
+
+if TYPE_CHECKING:
+    from caft.models.generation import ReplyRules
+
+_AT_ONCE = 1024
+"""Prompts that an engine is given together; what a kill may cost."""
+_VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+
+
+class Piece(NamedTuple):
+    """Tokens that an engine wrote, and whether it stopped at a text where it could go on."""
+
+    ids: Sequence[int]
+    may_go_on: bool
+
+
+class InProcessEngine(ABC):
+    """A student's replies by an engine of this process."""
+
+    package: ClassVar[str]
+
+    def __init__(self, config: InProcessEngineConfig, student: Student) -> None:
+        self.config, self.student = config, student
+        self._started: Any = None
+
+    @property
+    def key(self) -> Mapping[str, object]:
+        """The engine's version, and all arguments that are the user's own."""
+        return key_of(self.config)
+
+    @property
+    def version(self) -> str | None:
+        """That of the installed package."""
+        return find_version(self.config.kind)
+
+    def check(self, prompt: Sequence[int]) -> None:  # noqa: ARG002
+        """UserError if it is not installed, or if there is no CUDA device."""
+        check_installed(self.config.kind)
+
+    def close(self) -> None:
+        """Give the device's memory back."""
+        if self._started is not None:
+            self._stop()
+            self._started = None
+            gc.collect()
+            release_memory()
+
+    def write(
+        self, prompts: Mapping[str, tuple[int, ...]], rules: ReplyRules
+    ) -> Iterator[EngineReply]:
+        """Replies, some hundreds at once."""
+        refuse_sampling(rules)
+        refuse_cap(rules)
+        left = iter(prompts.items())
+        while chunk := dict(islice(left, _AT_ONCE)):
+            if self._started is None:
+                self._started = self._start_or_explain()
+            yield from self._write_together(chunk, rules)
+
+    def _write_together(
+        self, prompts: Mapping[str, tuple[int, ...]], rules: ReplyRules
+    ) -> Iterator[EngineReply]:
+        tokenizer = self.student.tokenizer
+        written: dict[str, list[int]] = {name: [] for name in prompts}
+        opened = find_opened(tokenizer, list(prompts.items()))
+        while written:
+            end_if_asked()
+            names = list(written)
+            pieces = self._complete(
+                [[*prompts[name], *written[name]] for name in names],
+                [rules.max_new_tokens - len(written[name]) for name in names],
+                rules,
+            )
+            for name, piece in zip(names, pieces, strict=True):
+                written[name] += piece.ids
+                ids, open_now = written[name], opened[name]
+                ended = find_end(tokenizer, ids, rules, opened=open_now).tokens is not None
+                if ended or not piece.may_go_on or not piece.ids:
+                    yield read_ids(name, tokenizer, written.pop(name), rules, opened=open_now)
+
+    def _start_or_explain(self) -> object:
+        release_memory()
+        try:
+            return self._start(importlib.import_module(self.package))
+        except Exception as error:  # an engine raises whatever the libraries below it raise
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"engine={self.config.kind} cannot load {self.student.base['id']} ({first[:300]}); "
+                "set engine.memory_share or engine.extra, or use engine=own"
+            ) from error
+
+    @property
+    def _adapter(self) -> str | None:
+        """The folder of the student's adapter, if it has one."""
+        tuned = self.student.tuned
+        return str(tuned) if tuned is not None and is_adapter(tuned) else None
+
+    @property
+    def _weights(self) -> str:
+        """The folder of the whole weights."""
+        tuned = self.student.tuned
+        return str(self.student.folder if tuned is None or self._adapter else tuned)
+
+    @abstractmethod
+    def _start(self, package: Any) -> object:
+        """Load the model."""
+
+    @abstractmethod
+    def _stop(self) -> None:
+        """End what `_start` began."""
+
+    @abstractmethod
+    def _complete(
+        self, prompts: list[list[int]], limits: list[int], rules: ReplyRules
+    ) -> list[Piece]:
+        """The next tokens of every prompt, at most its limit."""
+
+
+class VllmEngine(InProcessEngine):
+    """`vllm.LLM`; an adapter goes in as a LoRA request."""
+
+    package = "vllm"
+
+    def _start(self, package: Any) -> object:
+        lora: dict[str, object] = {}
+        if self._adapter:
+            rank = _read_rank(self._adapter)
+            allowed = next((each for each in _VLLM_RANKS if each >= rank), rank)
+            lora = {"enable_lora": True, "max_lora_rank": allowed, "max_loras": 1}
+        return package.LLM(
+            model=self._weights,
+            tokenizer=str(self.student.folder),
+            dtype=self.student.dtype,
+            trust_remote_code=self.student.config.trust_remote_code,
+            gpu_memory_utilization=self.config.memory_share,
+            enable_prefix_caching=True,
+            # Ours say how replies are written, not those of the model's folder.
+            generation_config="vllm",
+            **lora,
+            **self.config.extra,
+        )
+
+    def _stop(self) -> None:
+        """The class ends its processes when nothing refers to it."""
+
+    def _complete(
+        self, prompts: list[list[int]], limits: list[int], rules: ReplyRules
+    ) -> list[Piece]:
+        vllm = importlib.import_module(self.package)
+        lora = None
+        if self._adapter:
+            request = importlib.import_module("vllm.lora.request").LoRARequest
+            lora = request("tuned", 1, self._adapter)
+        outputs = self._started.generate(
+            [{"prompt_token_ids": ids} for ids in prompts],
+            [
+                vllm.SamplingParams(
+                    temperature=0.0,
+                    max_tokens=limit,
+                    stop_token_ids=list(rules.end_ids),
+                    stop=stop_texts(rules),
+                    include_stop_str_in_output=True,
+                )
+                for limit in limits
+            ],
+            lora_request=lora,
+            use_tqdm=False,
+        )
+        # It stopped at a text where it names one; at a token it names that, or nothing.
+        return [
+            Piece(list(first.token_ids), isinstance(first.stop_reason, str))
+            for first in (output.outputs[0] for output in outputs)
+        ]
+
+
+class SglangEngine(InProcessEngine):
+    """`sglang.Engine`; an adapter goes in by its path."""
+
+    package = "sglang"
+
+    def _start(self, package: Any) -> object:
+        lora = {"lora_paths": {"tuned": self._adapter}} if self._adapter else {}
+        return package.Engine(
+            model_path=self._weights,
+            tokenizer_path=str(self.student.folder),
+            dtype=self.student.dtype,
+            trust_remote_code=self.student.config.trust_remote_code,
+            mem_fraction_static=self.config.memory_share,
+            **lora,
+            **self.config.extra,
+        )
+
+    def _stop(self) -> None:
+        self._started.shutdown()
+
+    def _complete(
+        self, prompts: list[list[int]], limits: list[int], rules: ReplyRules
+    ) -> list[Piece]:
+        chosen = {"lora_path": ["tuned"] * len(prompts)} if self._adapter else {}
+        outputs = self._started.generate(
+            input_ids=prompts,
+            sampling_params=[
+                {
+                    "temperature": 0.0,
+                    "max_new_tokens": limit,
+                    "stop_token_ids": list(rules.end_ids),
+                    "stop": stop_texts(rules),
+                    "no_stop_trim": True,
+                }
+                for limit in limits
+            ],
+            **chosen,
+        )
+        return [
+            Piece(list(output["output_ids"]), _stopped_at_text(output["meta_info"]))
+            for output in outputs
+        ]
+
+
+def stop_texts(rules: ReplyRules) -> list[str]:
+    """Texts at which a reply may be over."""
+    marker = ["]]"] if rules.stop_after_marker else []
+    return marker + (["\n", "\r"] if rules.stop_after_line else [])
+
+
+def check_installed(kind: str) -> None:
+    """UserError, with the command that helps, if an engine's package or CUDA is missing."""
+    if find_spec(kind) is None:
+        raise UserError(
+            f"engine={kind} needs the package {kind}, which is not installed; install it with: "
+            f"pip install 'caft[{kind}]', or use engine=own"
+        )
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UserError(
+            f"engine={kind} needs CUDA, and torch finds no such device here; use engine=own, or "
+            "engine=server with a server elsewhere"
+        )
+
+
+def key_of(config: InProcessEngineConfig) -> dict[str, object]:
+    """What replies depend on besides the model."""
+    return {"engine": config.kind, "version": find_version(config.kind), "extra": config.extra}
+
+
+def find_version(package: str) -> str | None:
+    """The version of an installed package."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _stopped_at_text(meta: Mapping[str, Any]) -> bool:
+    reason = meta.get("finish_reason")
+    return isinstance(reason, Mapping) and isinstance(reason.get("matched"), str)
+
+
+def _read_rank(adapter: str) -> int:
+    with open(f"{adapter}/{ADAPTER_CONFIG}", encoding="utf-8") as file:
+        saved = json.load(file)
+    ranks = [saved.get("r"), *(saved.get("rank_pattern") or {}).values()]
+    return max(int(rank) for rank in ranks if rank)

@@ -1,0 +1,138 @@
+"""Where an engine's reply ends: exactly where ours would. Pure but for the tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from caft.errors import UserError
+from caft.protocols import Tokenizer
+
+if TYPE_CHECKING:
+    from caft.models.generation import ReplyRules
+
+
+class EngineReply(NamedTuple):
+    """A greedy reply: the question it belongs to, its text, and its tokens, the end included.
+
+    `ids` are empty where a server tells the text alone.
+    """
+
+    question_id: str
+    text: str
+    tokens: int
+    ids: tuple[int, ...] = ()
+    thinking_tokens: int = 0
+
+
+class Engine(Protocol):
+    """What writes a student's replies in our place. Nothing starts before the first reply."""
+
+    @property
+    def key(self) -> Mapping[str, object]:
+        """What replies depend on besides the student: name, version, settings."""
+
+    @property
+    def version(self) -> str | None:
+        """The engine's version, if it is known; a server is asked for it."""
+
+    def check(self, prompt: Sequence[int]) -> None:
+        """UserError if it cannot be used for this student; a server is asked with `prompt`."""
+
+    def write(
+        self, prompts: Mapping[str, tuple[int, ...]], rules: ReplyRules
+    ) -> Iterator[EngineReply]:
+        """Greedy replies to token prompts as they end."""
+
+    def close(self) -> None:
+        """Free what it holds; `write` starts it again."""
+
+
+def refuse_sampling(rules: ReplyRules) -> None:
+    """UserError where replies are to be drawn: engines draw with random numbers of their own."""
+    if rules.sampling.draws:
+        raise UserError(
+            "replies are drawn at random, and other engines would draw other ones; use engine=own, "
+            "or greedy replies (temperature 0)"
+        )
+
+
+def refuse_cap(rules: ReplyRules) -> None:
+    """UserError where a thinking span has a cap: no engine closes a span for us."""
+    if rules.thinking and rules.thinking.max_tokens is not None:
+        raise UserError(
+            "evaluation.max_thinking_tokens is set, and other engines cannot close a thinking "
+            "span; use engine=own, or evaluation.max_thinking_tokens=null"
+        )
+
+
+class End(NamedTuple):
+    """How many of some tokens our own generator would have written, and those of its spans.
+
+    `tokens` is None if it would go on.
+    """
+
+    tokens: int | None
+    thinking_tokens: int
+
+
+def find_end(
+    tokenizer: Tokenizer, ids: Sequence[int], rules: ReplyRules, *, opened: bool = False
+) -> End:
+    """Where our own generator would have ended; `opened` if the prompt opens a thinking span."""
+    from caft.models.generation import has_ended
+    from caft.models.thinking_cap import SpanWatch
+
+    thinking = rules.thinking
+    span = SpanWatch(tokenizer, thinking, "" if opened else None) if thinking else None
+    for count, token in enumerate(ids, start=1):
+        if span:
+            span.put(token)
+        if has_ended(tokenizer, ids[:count], rules, span):
+            return End(count, span.thinking_tokens if span else 0)
+    return End(None, span.thinking_tokens if span else 0)
+
+
+def read_ids(
+    name: str,
+    tokenizer: Tokenizer,
+    ids: Sequence[int],
+    rules: ReplyRules,
+    *,
+    opened: bool = False,
+) -> EngineReply:
+    """The reply in these tokens, cut at its end; the engine may have written on."""
+    from caft.models.thinking_cap import reply_text
+
+    end = find_end(tokenizer, ids, rules, opened=opened)
+    kept = ids[: end.tokens]
+    text = reply_text(tokenizer, kept, rules.thinking)
+    return EngineReply(name, text, len(kept), tuple(kept), end.thinking_tokens)
+
+
+def read_text(
+    name: str,
+    tokenizer: Tokenizer,
+    text: str,
+    tokens: int | None,
+    rules: ReplyRules,
+    *,
+    opened: bool = False,
+) -> EngineReply:
+    """The reply in a text, cut at its end; `tokens` is the engine's own count of the whole text.
+
+    What is cut off is found in the text's tokens: an engine may have written it with others.
+    """
+    from caft.models.thinking_cap import reply_text
+
+    ids = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+    # The engine kept to the cap. Half a character comes back as more tokens than it was.
+    uncapped = replace(rules, max_new_tokens=len(ids) + 1)
+    end, thought = find_end(tokenizer, ids, uncapped, opened=opened)
+    if end is None or end == len(ids):
+        # The end token has no text.
+        count = tokens or min(len(ids) + 1, rules.max_new_tokens)
+        return EngineReply(name, text, count, thinking_tokens=thought)
+    kept = reply_text(tokenizer, ids[:end], rules.thinking)
+    return EngineReply(name, kept, end, thinking_tokens=thought)

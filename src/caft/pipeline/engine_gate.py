@@ -1,0 +1,140 @@
+"""An engine other than ours: compared before its replies count, and described in summary.json."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from caft.engines.config import OwnEngineConfig, ServerEngineConfig
+from caft.engines.replies import Engine
+from caft.engines.server import name_tuned
+from caft.errors import UserError
+from caft.evaluate.gate import GateInputs, GateRow, refuse_disagreement
+from caft.evaluate.stage import ReplyInputs
+from caft.models.student import Student
+from caft.pipeline.results import Tuned, obtain, record_stage
+from caft.pipeline.stage_inputs import gate, gate_of
+from caft.pipeline.steps import Step, steps_of
+from caft.pipeline.workspace import Workspace
+from caft.report.engine_part import EnginePart, GatePart
+from caft.report.schema import StageRecordPart
+from caft.run_config import RunConfig, Until
+from caft.store import StageKind, plain
+from caft.teachers.config import LocalModelTeacherConfig
+from caft.text.config import PromptStyle
+from caft.text.prompts import Wanted
+
+log = logging.getLogger(__name__)
+
+
+def pass_gate(workspace: Workspace, step: Step, student: Student) -> StageRecordPart:
+    """Compare the engine's replies of one model with ours; UserError below the bound."""
+    work, engine = gate(workspace, step, student), workspace.engine_of(student)
+    assert engine is not None
+    rows, artifact = obtain(workspace.store, step, work)
+    _judge(workspace, engine, rows, "tuned" if step.tuned else "base")
+    return record_stage(step, artifact)
+
+
+def pass_teachers_gate(workspace: Workspace, teacher: Student, engine: Engine) -> None:
+    """The same for a local teacher, once a run; UserError below the bound."""
+    if any(part["model"] == "teacher" for part in workspace.gates):
+        return
+    config = workspace.config
+    assert isinstance(config.teacher, LocalModelTeacherConfig)
+    replies = ReplyInputs(
+        student=teacher,
+        questions=workspace.questions.train,
+        shots=workspace.questions.shots,
+        # A teacher is asked in turns.
+        prompt=replace(config.dataset.prompt, style=PromptStyle.chat),
+        wanted=Wanted.rationale,
+        max_new_tokens=config.teacher.max_tokens,
+        batch_size=config.teacher.batch_size,
+        trainer=config.trainer,
+        title="local teacher",
+        engine=engine,
+    )
+    work = GateInputs(replies=replies, questions=gate_of(config).questions)
+    rows = work.read(workspace.store.obtain(work).folder)
+    _judge(workspace, engine, rows, "teacher")
+
+
+def _judge(workspace: Workspace, engine: Engine, rows: Sequence[GateRow], model: str) -> None:
+    config = workspace.config
+    bound = gate_of(config).agreement
+    refuse_disagreement(rows, bound, engine=config.engine.kind, whose=model)
+    part: GatePart = {
+        "model": model,
+        "served": str(engine.key["model"]) if "model" in engine.key else None,
+        "version": rows[0].version,
+        "n": len(rows),
+        "same_answers": sum(row.same_answer for row in rows),
+        "same_replies": sum(row.same_reply for row in rows),
+        "bound": bound,
+    }
+    workspace.gates.append(part)
+
+
+def refuse_beyond_engines(config: RunConfig) -> None:
+    """UserError for what only our own generator does; replies of an engine are greedy."""
+    if isinstance(config.engine, OwnEngineConfig):
+        return
+    ours = {
+        "evaluation.sampling.temperature": config.evaluation.sampling.temperature,
+        "evaluation.max_thinking_tokens": config.evaluation.max_thinking_tokens,
+    }
+    if isinstance(config.teacher, LocalModelTeacherConfig):
+        ours["teacher.temperature"] = config.teacher.temperature
+    for name, value in ours.items():
+        if value:
+            neutral = "null" if name.endswith("tokens") else "0"
+            raise UserError(
+                f"{name}={value:g} needs engine=own, and engine is {config.engine.kind}; other "
+                f"engines draw with numbers of their own and close no thinking span; use "
+                f"engine=own, or {name}={neutral}"
+            )
+
+
+def refuse_untrained(workspace: Workspace) -> None:
+    """UserError where a server is to evaluate a model that this run would only now train."""
+    config = workspace.config
+    tuned = [step for step in steps_of(config, Until.evaluate) if step.tuned]
+    gated = any(step.kind is StageKind.gate for step in tuned)
+    if gated and isinstance(config.engine, ServerEngineConfig):
+        raise UserError(
+            "engine=server: the tuned model must be on the server before it is evaluated, and it "
+            "is not trained yet; run the same command with until=tune, serve what it writes as it "
+            "says, and run this command again"
+        )
+
+
+def tell_how_to_serve(workspace: Workspace, tuned: Tuned) -> None:
+    """Log the name under which a server must have the tuned weights."""
+    engine = workspace.config.engine
+    if isinstance(engine, ServerEngineConfig) and tuned.student.tuned_fingerprint:
+        log.info(
+            "to evaluate these weights with engine=server, serve %s (or merged, with "
+            "tuning.merge=true) under the name %s",
+            workspace.context.folder / "adapter",
+            engine.tuned_model or name_tuned(tuned.student.tuned_fingerprint),
+        )
+
+
+def describe_engine(workspace: Workspace) -> EnginePart:
+    """The `engine` part of summary.json."""
+    engine, gates = workspace.config.engine, workspace.gates
+    # Where it is compared, it has told its version.
+    versions = {gate["version"] for gate in gates}
+    settings: dict[str, object] = {}
+    if isinstance(engine, ServerEngineConfig):
+        settings = {"base_url": engine.base_url}
+    elif not isinstance(engine, OwnEngineConfig):
+        settings = {"extra": plain(getattr(engine, "extra", {}))}
+    return {
+        "name": engine.kind,
+        "version": versions.pop() if len(versions) == 1 else None,
+        "settings": settings,
+        "gates": list(gates),
+    }
