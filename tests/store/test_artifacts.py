@@ -115,6 +115,7 @@ def test_the_manifest_says_what_the_artefact_depends_on(store: Store) -> None:
         "made",
         "seconds",
         "peak_memory_bytes",
+        "tokens",
         "key",
         "files",
         "sha256",

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from caft.evaluate.predictions import read_reply
 from caft.records import Prediction
-from caft.store import StageKind, read_table, source_digest, write_table
+from caft.store import StageKind, Tokens, read_table, source_digest, write_table
 from caft.text.prompts import Wanted
 from caft.trainers.asked import AskedStudent
 from caft.trainers.predicting import Predictor
@@ -53,7 +53,7 @@ class ReplyInputs(AskedStudent):
         lengths = {name: len(ids) for name, ids in self.prompts}
         self.student.refuse_long_prompts(lengths, self.max_new_tokens)
 
-    def produce(self, folder: Path) -> None:
+    def produce(self, folder: Path) -> Tokens:
         """Write the replies."""
         from caft.models.generation import ReplyRules
 
@@ -68,6 +68,10 @@ class ReplyInputs(AskedStudent):
             read_reply(question, written[question.id], self.prompt) for question in self.questions
         ]
         write_table(folder / _TABLE, Prediction, replies)
+        return Tokens(
+            read=sum(len(ids) for _, ids in self.prompts),
+            written=sum(reply.generated_tokens for reply in replies),
+        )
 
     @staticmethod
     def read(folder: Path) -> list[Prediction]:

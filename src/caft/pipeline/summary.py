@@ -11,6 +11,7 @@ from caft.report.comparison import compare_models
 from caft.report.run.accuracy import summarise_accuracy
 from caft.report.run.cost import count_cost
 from caft.report.run.estimator_auc import ScoreContext, describe_scores
+from caft.report.run.timing import add_rates
 from caft.report.schema import (
     Accuracy,
     AccuracyPart,
@@ -72,7 +73,7 @@ def build_summary(  # noqa: PLR0917
             else None
         ),
         "cost": _cost_part(results),
-        "stages": results.stages,
+        "stages": add_rates(results.stages, run.get("seconds", 0.0)),
     }
 
 

@@ -25,7 +25,7 @@ from caft.records import Question, Rationale
 from caft.report.schema import StageRecordPart
 from caft.run_config import RunConfig
 from caft.split import SplitResult
-from caft.store import Effort, StageKind, digest, measured, read_table, write_table
+from caft.store import Effort, StageKind, Tokens, digest, measured, read_table, write_table
 from caft.teachers.config import LocalModelTeacherConfig
 from caft.teachers.progress import AskProgress, Watcher
 from caft.text.prompts import Prompt, Wanted, write_prompt
@@ -70,8 +70,10 @@ def buy_rationales(
     workspace: Workspace, questions: Sequence[Question], step: Step
 ) -> tuple[list[Rationale], StageRecordPart]:
     """A rationale for every question, or the reason for having none."""
+    teacher = LocalTeacher(workspace.config)
     with measured() as effort, watch_asking(workspace.config.trainer.progress) as bar:
-        rationales = make_ask(workspace, bar.show)(questions)
+        rationales = make_ask(workspace, bar.show, teacher)(questions)
+    effort.tokens = teacher.tokens
     return rationales, _keep(workspace, rationales, step, effort)
 
 
@@ -79,9 +81,11 @@ def buy_matched(
     workspace: Workspace, scored: Scored, split: SplitResult, budget: MatchedBudget, step: Step
 ) -> Taught:
     """Rationales within the entropy arm's budget, and the split that results from them."""
+    teacher = LocalTeacher(workspace.config)
     with measured() as effort, watch_asking(workspace.config.trainer.progress) as bar:
-        ask = make_ask(workspace, bar.show)
+        ask = make_ask(workspace, bar.show, teacher)
         settled, rationales = match_budget(workspace, scored, split, budget, ask)
+    effort.tokens = teacher.tokens
     record = _keep(workspace, rationales, step, effort)
     return Taught(split=settled, rationales=rationales, stages=(record,))
 
@@ -93,7 +97,9 @@ def _keep(
     return record_stage(step, workspace.store.obtain(table), effort)
 
 
-def make_ask(workspace: Workspace, progress: Watcher | None = None) -> Ask:
+def make_ask(
+    workspace: Workspace, progress: Watcher | None = None, teacher: LocalTeacher | None = None
+) -> Ask:
     """The teacher as a function from questions to rationales. It leaves the store alone."""
     config = workspace.config
     inputs = partial(
@@ -104,7 +110,7 @@ def make_ask(workspace: Workspace, progress: Watcher | None = None) -> Ask:
         forbidden=special_tokens(workspace.student.tokenizer),
         shots=workspace.questions.shots,
         progress=progress,
-        generate=LocalTeacher(config).generate,
+        generate=(teacher or LocalTeacher(config)).generate,
     )
     return lambda questions: write_rationales(inputs(questions=questions))
 
@@ -159,10 +165,13 @@ def watch_asking(shown: bool, who: str = "teacher") -> Iterator[AskingBar]:
 
 
 class LocalTeacher:
-    """The model of `teacher=local_model`, loaded when the first reply is due."""
+    """The model of `teacher=local_model`, loaded when the first reply is due.
+
+    `tokens` are those of all that it was asked for; replies of the ledger are not among them.
+    """
 
     def __init__(self, config: RunConfig) -> None:
-        self.config = config
+        self.config, self.tokens = config, Tokens()
 
     @property
     def _teacher(self) -> LocalModelTeacherConfig:
@@ -187,13 +196,19 @@ class LocalTeacher:
         from caft.models.generation import ReplyRules, generate_replies
 
         tokenizer = self.student.tokenizer
-        return generate_replies(
+        encoded = [encode_prompt(prompt, tokenizer) for prompt in prompts]
+        replies = generate_replies(
             self._model,
             tokenizer,
-            [encode_prompt(prompt, tokenizer) for prompt in prompts],
+            encoded,
             ReplyRules(
                 max_new_tokens=self._teacher.max_tokens,
                 end_ids=self.student.end_ids(chat=True),
                 stop_after_marker=False,
             ),
         )
+        self.tokens = Tokens(
+            read=self.tokens.read + sum(map(len, encoded)),
+            written=self.tokens.written + sum(reply.tokens for reply in replies),
+        )
+        return replies

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,6 +16,8 @@ from caft.score.config import ModelScoreConfig
 from caft.score.stage import CotInputs, ScoreInputs
 from caft.store import StageKind, Store
 from caft.text.prompts import Wanted
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,11 @@ class Workspace:
         # Before torch is imported: a missing model is reported within seconds.
         folder = locate_model(self.config.model)
         from caft.trainers.build import pick_device
+        from caft.trainers.distributed import describe_threads
 
-        return Student(self.config.model, folder, pick_device(self.config.trainer))
+        device = pick_device(self.config.trainer)
+        log.info("computing on %s, %s", device, describe_threads(self.config.trainer.devices))
+        return Student(self.config.model, folder, device)
 
     @property
     def held_out(self) -> list[Question]:

@@ -16,7 +16,7 @@ from caft.models.chat_template import has_working_template
 from caft.records import AnswerScore, Chain, Judgement, Question
 from caft.score.config import ChainConfig, ModelScoreConfig
 from caft.score.prepare import ScoringRow, prepare_rows
-from caft.store import StageKind, read_table, source_digest, write_table
+from caft.store import StageKind, Tokens, read_table, source_digest, write_table
 from caft.teachers.ask import ask_all
 from caft.teachers.config import EndpointConfig
 from caft.teachers.progress import Watcher
@@ -78,13 +78,17 @@ class ScoreInputs(AskedStudent):
             reply_tokens=self.config.free_answer_tokens if self.free_rows else 1,
         )
 
-    def produce(self, folder: Path) -> None:
+    def produce(self, folder: Path) -> Tokens:
         """Score the questions."""
         self.check()
         predictor = Predictor(self.student, self.trainer, folder)
-        write_table(folder / _SCORES, AnswerScore, _score(self, predictor))
+        scores, written = _score(self, predictor)
+        write_table(folder / _SCORES, AnswerScore, scores)
+        # A prompt is read once more for an answer that is written.
+        read = sum(len(row.prompt_ids) for row in [*self.rows, *self.free_rows])
         # The run continues for hours, and needs them no more.
         vars(self).pop("rows")
+        return Tokens(read=read, written=written)
 
     @staticmethod
     def read(folder: Path) -> list[AnswerScore]:
@@ -92,7 +96,8 @@ class ScoreInputs(AskedStudent):
         return read_table(folder / _SCORES, AnswerScore)
 
 
-def _score(scoring: ScoreInputs, predictor: Predictor) -> list[AnswerScore]:
+def _score(scoring: ScoreInputs, predictor: Predictor) -> tuple[list[AnswerScore], int]:
+    """The scores, and how many tokens were written for free-text answers."""
     from caft.score.module import NextToken, ScoringModule, plan_scoring
     from caft.score.read import read_answers
 
@@ -112,7 +117,8 @@ def _score(scoring: ScoreInputs, predictor: Predictor) -> list[AnswerScore]:
         for name, row in results.items()
     }
     written = _write_free_answers(scoring, predictor)
-    return read_answers(rows, predicted, written, student.tokenizer)
+    scores = read_answers(rows, predicted, written, student.tokenizer)
+    return scores, sum(reply.tokens for reply in written.values())
 
 
 def _write_free_answers(scoring: ScoreInputs, predictor: Predictor) -> dict[str, WrittenReply]:
@@ -157,12 +163,14 @@ class CotInputs(AskedStudent):
         lengths = {name: len(ids) for name, ids in self.prompts}
         self.student.refuse_long_prompts(lengths, self.config.max_new_tokens)
 
-    def produce(self, folder: Path) -> None:
+    def produce(self, folder: Path) -> Tokens:
         """Write the chains."""
         self.check()
-        predictor = Predictor(self.student, self.trainer, folder)
-        write_table(folder / _CHAINS, Chain, _write_chains(self, predictor))
+        chains = _write_chains(self, Predictor(self.student, self.trainer, folder))
+        write_table(folder / _CHAINS, Chain, chains)
+        read = sum(len(ids) for _, ids in self.prompts)
         vars(self).pop("prompts")
+        return Tokens(read=read, written=sum(chain.generated_tokens for chain in chains))
 
     @staticmethod
     def read(folder: Path) -> list[Chain]:

@@ -21,7 +21,7 @@ from caft.models.student import Student
 from caft.protocols import Tokenizer
 from caft.records import Example, Question, Target, TuningNumbers
 from caft.signals import asked_to_end
-from caft.store import Artifact, StageKind, digest, file_digest, source_digest
+from caft.store import Artifact, StageKind, Tokens, digest, file_digest, source_digest
 from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
 from caft.trainers.sources import TUNING_SOURCES
@@ -106,7 +106,7 @@ class TuneInputs:
             "sources": source_digest(*SOURCES),
         }
 
-    def produce(self, folder: Path) -> None:
+    def produce(self, folder: Path) -> Tokens:
         """Train, or go on with an interrupted attempt."""
         from caft.tune.training import TrainingSpec
 
@@ -128,6 +128,7 @@ class TuneInputs:
         epochs = len(accuracies(trained.curve)) or self.epochs
         numbers = json.dumps(asdict(_count(rows, epochs, trained)), indent=1)
         (folder / _NUMBERS).write_text(numbers, encoding="utf-8")
+        return Tokens(trained=epochs * sum(row.length for row in rows.examples))
 
     @staticmethod
     def read(folder: Path) -> TuningNumbers:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from caft.report.comparison import best_mode, results_by_mode
 from caft.report.headlines import Headline, Tone, find_headlines, find_warnings, suggest_next
 from caft.report.run.estimator_rows import list_area_rows, list_facts
+from caft.report.run.timing import TimeRow, list_time_rows
 from caft.report.schema import MODELS, MODES, AccuracyPart, ModelName, ScorePart, Summary
-from caft.report.wording import area_between, percent_between
+from caft.report.wording import area_between, duration, percent_between
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -38,6 +39,8 @@ def print_summary(summary: Summary, folder: Path, console: Console) -> None:
         # The run stopped after scoring and has spent nothing: its result is how good the scores
         # are.
         lines += _list_validation(score)
+    if times := list_time_rows(summary):
+        lines.append(Text.assemble(("Time    ", "bold"), "; ".join(map(_describe_time, times))))
     lines += [Text(f"! {warning}", style="yellow") for warning in find_warnings(summary)]
     lines.append(Text.assemble(("Next    ", "bold"), suggest_next(summary)))
     for line in lines:
@@ -62,6 +65,17 @@ def _write_headline(headline: Headline) -> Text:
 
     answer = f"{headline.answer} · {headline.figure}"
     return Text.assemble(f"{headline.asked} ", (answer, _STYLES[headline.tone]))
+
+
+def _describe_time(row: TimeRow) -> str:
+    """Such as "score 12.3 s (40%, 1,204 tokens/s read)"."""
+    share = "from the store" if row.stage and row.stage["cached"] else ""
+    if row.share is not None:
+        share = f"{100 * row.share:.0f}%"
+    rate, _, kind = row.rate.partition(" ")
+    facts = [share, f"{rate} tokens/s {kind}" if rate else ""]
+    known = ", ".join(filter(None, facts))
+    return f"{row.name} {duration(row.seconds)}" + (f" ({known})" if known else "")
 
 
 def _list_validation(score: ScorePart) -> list[RenderableType]:
