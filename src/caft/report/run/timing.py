@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from caft.report.schema import StageRecordPart, Summary
 
-_REST = "everything else"
+_REST = "the rest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,11 @@ class TimeRow:
     share: float | None
     rate: str = ""
     stage: StageRecordPart | None = None
+
+    @property
+    def cached(self) -> bool:
+        """Whether it was taken from the store: its seconds are those of the run that made it."""
+        return bool(self.stage and self.stage["cached"])
 
 
 def add_rates(stages: Sequence[StageRecordPart], seconds: float) -> list[StageRecordPart]:
