@@ -10,10 +10,12 @@ from pathlib import Path
 
 from caft.hydra_bridge import main, main_job
 from caft.run_config import RunConfig, RunContext
+from caft.threads import set_up_threads
 
 
 def run(config: RunConfig, context: RunContext) -> int:
     """One run. Imported only now: torch takes seconds, and a wrong config is reported at once."""
+    set_up_threads()
     from caft.pipeline import run_pipeline
 
     return run_pipeline(config, context)

@@ -16,6 +16,7 @@ from caft.hydra_bridge import compose
 from caft.models.sources.locate import locate_model
 from caft.report.schema import check_summary
 from caft.score.prepare import prepare_rows
+from caft.trainers.distributed import describe_threads
 
 ARCHITECTURES = ("llama", "qwen2", "phi3")
 CONTRACT = (
@@ -80,6 +81,27 @@ def test_every_test_question_is_answered_once_by_each_model_in_each_mode(
         "validation": 8,
         "test": 12,
     }
+
+
+def test_the_tokens_of_every_stage_are_those_of_the_cost_and_of_the_prompts(
+    whole_run: Any, small: Any
+) -> None:
+    rows = {row["name"]: row for row in whole_run.summary["stages"]}
+    cost = whole_run.summary["cost"]
+    trained = [rows[name]["tokens_trained"] for name in ("tune 1", "tune 2")]
+    assert sum(trained) == cost["trained_total_tokens"]
+    assert min(trained) > 0
+    # Base and tuned model also gave 20 answers each, which one pass over the prompt costs.
+    written = sum(row["tokens_written"] for row in rows.values())
+    assert written == cost["evaluation_generated_tokens"] - 2 * 20 > 0
+    config = compose([*small.words])
+    _, tokenizer = _load(locate_model(config.model))
+    questions = load_questions(config.dataset)
+    asked = [*questions.train, *questions.validation, *questions.test]
+    prompts = prepare_rows(asked, config.dataset.prompt, tokenizer, questions.shots)
+    assert rows["score"]["tokens_read"] == sum(len(row.prompt_ids) for row in prompts)
+    assert whole_run.summary["run"]["device"].endswith(f", {describe_threads(1)}")
+    assert " tok/s)" in whole_run.out
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

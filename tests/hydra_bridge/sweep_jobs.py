@@ -25,6 +25,7 @@ def run(config: RunConfig, context: RunContext) -> int:
     note = {
         "pid": os.getpid(),
         "devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
         "run_id": context.run_id,
         "argv": sys.argv,
     }

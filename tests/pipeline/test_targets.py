@@ -16,6 +16,7 @@ from caft.models.config import Architecture
 from caft.models.sources.tiny_tokenizers import make_tokenizer
 from caft.pipeline.data_check import check_stages
 from caft.pipeline.dry_run import plan_run
+from caft.pipeline.local_teacher import tag_thinking
 from caft.pipeline.preflight import check_prompts_and_start
 from caft.pipeline.results import Taught
 from caft.pipeline.stages import split_scored, teach
@@ -25,7 +26,6 @@ from caft.pipeline.steps import (
     rationale_classes,
     taught_classes,
 )
-from caft.pipeline.teaching import tag_thinking
 from caft.pipeline.workspace import Workspace
 from caft.records import Target
 from caft.report.run.cost import count_cost

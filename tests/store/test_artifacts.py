@@ -7,12 +7,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from caft.errors import UserError
-from caft.store import Store, digest
+from caft.store import Store, Tokens, digest
 from caft.store.manifest import UNFINISHED
 from small_stage import SmallStage
 
@@ -102,6 +103,23 @@ def test_the_seconds_of_every_attempt_count_up_to_its_last_write(store: Store) -
     assert [path.name for path in made.folder.glob(".*")] == []
 
 
+def test_tokens_are_kept_and_earlier_versions_counted_none(store: Store) -> None:
+    def count(folder: Path) -> Tokens:
+        write("x")(folder)
+        return Tokens(read=7, written=2)
+
+    assert store.obtain(SmallStage("score", KEY, count)).tokens == Tokens(7, 0, 2)
+    stage = SmallStage("score", KEY)
+    taken = Store(store.path).obtain(stage)
+    assert (taken.cached, taken.tokens) == (True, Tokens(read=7, written=2))
+    path = taken.folder / "manifest.json"
+    table = json.loads(path.read_text())
+    del table["tokens"], table["sha256"]
+    body = json.dumps(table, indent=1)
+    path.write_text(json.dumps({**table, "sha256": sha256(body.encode()).hexdigest()}, indent=1))
+    assert Store(store.path).obtain(stage).tokens == Tokens()
+
+
 def test_the_manifest_says_what_the_artefact_depends_on(store: Store) -> None:
     artifact = store.obtain(SmallStage("score", KEY, write("x")))
     manifest = json.loads((artifact.folder / "manifest.json").read_text())
@@ -115,6 +133,7 @@ def test_the_manifest_says_what_the_artefact_depends_on(store: Store) -> None:
         "made",
         "seconds",
         "peak_memory_bytes",
+        "tokens",
         "key",
         "files",
         "sha256",

@@ -14,7 +14,7 @@ from caft.evaluate.predictions import read_reply
 from caft.models.sampling import GREEDY, Sampling
 from caft.models.thinking_span import find_opened, refuse_thinking
 from caft.records import Prediction
-from caft.store import StageKind, read_table, source_digest, write_table
+from caft.store import StageKind, Tokens, read_table, source_digest, write_table
 from caft.text.prompts import Wanted
 from caft.trainers.asked import AskedStudent
 from caft.trainers.predicting import Predictor
@@ -93,10 +93,15 @@ class ReplyInputs(AskedStudent):
         if self.engine is not None and self.prompts:
             self.engine.check(self.prompts[0][1])
 
-    def produce(self, folder: Path) -> None:
+    def produce(self, folder: Path) -> Tokens:
         """Write the replies."""
         self.check()
-        write_table(folder / _TABLE, Prediction, write_replies(self, folder))
+        replies = write_replies(self, folder)
+        write_table(folder / _TABLE, Prediction, replies)
+        return Tokens(
+            read=sum(len(ids) for _, ids in self.prompts),
+            written=sum(reply.generated_tokens for reply in replies),
+        )
 
     @staticmethod
     def read(folder: Path) -> list[Prediction]:

@@ -29,13 +29,20 @@ from caft.hydra_bridge.composing import (
     read_question,
     without_hydra,
 )
-from caft.hydra_bridge.jobs import Start, refuse_other_job, run_job, runs_elsewhere
+from caft.hydra_bridge.jobs import (
+    Start,
+    count_devices,
+    refuse_other_job,
+    run_job,
+    runs_elsewhere,
+)
 from caft.hydra_bridge.overrides import type_overrides
 from caft.hydra_bridge.run_log import check_logging
 from caft.hydra_bridge.running import Run
 from caft.run_config import RunConfig, RunContext
 from caft.signals import DONE, USER_MUST_ACT, Caught, say
 from caft.sweeps import job_table
+from caft.sweeps.devices import count_groups
 from caft.sweeps.run_folders import (
     digest_config,
     name_sweep,
@@ -45,6 +52,7 @@ from caft.sweeps.run_folders import (
 )
 from caft.sweeps.smallest_difference import describe_smallest_difference
 from caft.sweeps.stopping import JobError, named_command, stop_jobs
+from caft.threads import divided_cores, usable_cores
 
 _WIDEST = 80
 
@@ -87,7 +95,8 @@ def run_sweep(
         pinned = [
             [*overrides_of[job.folder], f"hydra.sweep.subdir='{job.folder}'"] for job in missing
         ]
-        with named_command(), _launching(folder, began):
+        at_once = count_at_once(master, len(planned))
+        with named_command(), divided_cores(at_once), _launching(folder, began):
             _launch(hydra, master, start, pinned)
     except JobError as error:
         # A search ends if a trial has no value; the job table has the reason.
@@ -224,6 +233,22 @@ def check_jobs(hydra: Hydra, master: DictConfig) -> list[tuple[job_table.Job, Jo
                 "out, and every job's folder is named by the overrides that differ"
             )
     return list(jobs.values())
+
+
+def count_at_once(master: DictConfig, planned: int) -> int:
+    """How many of a sweep's jobs this machine runs at a time, as far as its launcher says so.
+
+    Not how many are missing: a sweep that is resumed computes as it would have in one go.
+    """
+    launcher, most = master.hydra.launcher, planned or master.hydra.sweeper.get("n_jobs") or 1
+    if str(launcher._target_).endswith("LocalLauncher"):  # submitit starts all of them
+        workers = most
+    else:
+        # Joblib's way to count; Slurm's jobs, and those that run one by one, have no such key.
+        workers = launcher.get("n_jobs") or 1
+        workers = workers if workers > 0 else usable_cores() + 1 + workers
+    groups = count_groups(count_devices(master.trainer, shared=True))
+    return max(1, min(workers, most, groups or most))
 
 
 def searches(master: DictConfig) -> bool:

@@ -119,16 +119,17 @@ def _write_page(workspace: Workspace, summary: Summary, tables: ReportTables) ->
 
 
 def _describe_run(workspace: Workspace, started: datetime) -> RunPart:
-    config = workspace.config
+    config, finished = workspace.config, datetime.now(UTC)
     return {
         "name": config.name,
         "seed": config.seed,
         "overrides": list(workspace.context.overrides),
         "git_commit": or_without("the commit", _git_commit, None),
         "started": started.isoformat(timespec="seconds"),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "finished": finished.isoformat(timespec="seconds"),
         "versions": or_without("the versions of packages", _versions, dict[str, str]()),
         "device": or_without("the device's name", partial(_device_name, config), "unknown"),
+        "seconds": (finished - started).total_seconds(),
     }
 
 
@@ -177,16 +178,17 @@ def _versions() -> dict[str, str]:
 
 
 def _device_name(config: RunConfig) -> str:
-    """The device and the dtype in which the student multiplies, such as "cpu, float32"."""
+    """Device, the dtype in which the student multiplies, threads: "cpu, float32, 2 threads"."""
     import torch
 
     from caft.models.loading import name_dtype
     from caft.trainers.build import pick_device
+    from caft.trainers.distributed import describe_threads
 
     device = pick_device(config.trainer)
     dtype = name_dtype(config.model, device)
     name = f"cuda ({torch.cuda.get_device_name()})" if device == "cuda" else device
-    return f"{name}, {dtype}"
+    return f"{name}, {dtype}, {describe_threads(config.trainer.devices)}"
 
 
 def _print(summary: Summary, folder: Path) -> None:

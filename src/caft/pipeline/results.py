@@ -35,7 +35,7 @@ Result = TypeVar("Result")
 def record_stage(step: Step, artifact: Artifact, effort: Effort | None = None) -> StageRecordPart:
     """A stage's line in summary.json; `effort` is the cost of making the result.
 
-    Seconds are wall time of all attempts.
+    Seconds are wall time of all attempts, and the result's own where it is from the store.
     """
     assert step.kind.value == artifact.stage, f"{step.name} is kept as {artifact.stage}"
     took = effort or artifact
@@ -46,6 +46,9 @@ def record_stage(step: Step, artifact: Artifact, effort: Effort | None = None) -
         "cached": artifact.cached,
         "seconds": took.seconds,
         "peak_memory_bytes": took.peak_memory_bytes,
+        "tokens_read": took.tokens.read,
+        "tokens_trained": took.tokens.trained,
+        "tokens_written": took.tokens.written,
     }
 
 

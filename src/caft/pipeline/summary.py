@@ -13,6 +13,7 @@ from caft.report.headlines import find_warnings
 from caft.report.run.accuracy import summarise_accuracy
 from caft.report.run.cost import count_cost
 from caft.report.run.estimator_auc import ScoreContext, describe_scores
+from caft.report.run.timing import add_rates
 from caft.report.schema import (
     Accuracy,
     AccuracyPart,
@@ -76,7 +77,7 @@ def build_summary(  # noqa: PLR0917
             else None
         ),
         "cost": _cost_part(results),
-        "stages": results.stages,
+        "stages": add_rates(results.stages, run.get("seconds", 0.0)),
     }
     if engine:
         summary["engine"] = engine

@@ -7,27 +7,25 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from caft.distill import DistillInputs, write_rationales
 from caft.distill.inputs import Generate
-from caft.distill.local import name_model
 from caft.engines.config import InProcessEngineConfig
 from caft.engines.in_process import key_of
-from caft.models.encoding import encode_prompt, render_prompt, special_tokens
+from caft.models.encoding import render_prompt, special_tokens
 from caft.models.sampling import Sampling
-from caft.models.sources.locate import locate_model
-from caft.models.student import Student
 from caft.models.thinking_turns import thinking_form_of
 from caft.pipeline.engine_gate import pass_teachers_gate
+from caft.pipeline.local_teacher import LocalTeacher
 from caft.pipeline.matched_budget import Ask, match_budget
 from caft.pipeline.results import Scored, Taught, record_stage
 from caft.pipeline.stage_inputs import Requests
 from caft.pipeline.steps import MatchedBudget, Step, taught_classes
 from caft.pipeline.workspace import Workspace
-from caft.protocols import CausalLM, Tokenizer, Written
+from caft.protocols import Written
 from caft.records import Rationale, Target
 from caft.report.schema import StageRecordPart
 from caft.run_config import RunConfig
@@ -36,13 +34,10 @@ from caft.store import Effort, StageKind, digest, measured, read_table, write_ta
 from caft.teachers.config import LocalModelTeacherConfig
 from caft.teachers.progress import AskProgress, Watcher
 from caft.text.prompts import Prompt, Wanted, write_prompt
-from caft.text.thinking import drop_thinking, find_thinking, opens_thinking
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from caft.engines.replies import EngineReply
-    from caft.models.generation import GeneratedReply, ReplyRules
 
 log = logging.getLogger(__name__)
 Record = TypeVar("Record")
@@ -81,8 +76,10 @@ def buy_rationales(
     workspace: Workspace, requests: Requests, step: Step
 ) -> tuple[list[Rationale], StageRecordPart]:
     """A text for every question, or the reason for having none."""
+    teacher = LocalTeacher(workspace.config)
     with measured() as effort, watch_asking(workspace.config.trainer.progress) as bar:
-        rationales = ask_each(workspace, requests, bar.show)
+        rationales = ask_each(workspace, requests, bar.show, teacher)
+    effort.tokens = teacher.tokens
     return rationales, _keep(workspace, rationales, step, effort)
 
 
@@ -90,9 +87,11 @@ def buy_matched(
     workspace: Workspace, scored: Scored, split: SplitResult, budget: MatchedBudget, step: Step
 ) -> Taught:
     """Rationales within the entropy arm's budget, and the split that results from them."""
+    teacher = LocalTeacher(workspace.config)
     with measured() as effort, watch_asking(workspace.config.trainer.progress) as bar:
-        ask = make_ask(workspace, bar.show, budget.target)
+        ask = make_ask(workspace, bar.show, target=budget.target, teacher=teacher)
         settled, rationales = match_budget(workspace, scored, split, budget, ask)
+    effort.tokens = teacher.tokens
     record = _keep(workspace, rationales, step, effort)
     return Taught(split=settled, rationales=rationales, stages=(record,))
 
@@ -106,7 +105,11 @@ def _keep(
 
 
 def make_ask(
-    workspace: Workspace, progress: Watcher | None = None, target: Target = Target.rationale
+    workspace: Workspace,
+    progress: Watcher | None = None,
+    *,
+    target: Target = Target.rationale,
+    teacher: LocalTeacher | None = None,
 ) -> Ask:
     """The teacher as a function from questions to rationales. It leaves the store alone."""
     config = workspace.config
@@ -118,7 +121,9 @@ def make_ask(
         forbidden=special_tokens(workspace.student.tokenizer),
         shots=workspace.questions.shots,
         progress=progress,
-        generate=_local_generate(workspace, LocalTeacher(config, thinks=target is Target.thinking)),
+        generate=_local_generate(
+            workspace, teacher or LocalTeacher(config), thinks=target is Target.thinking
+        ),
         target=target,
         engine=_teacher_engine_key(config),
     )
@@ -126,11 +131,17 @@ def make_ask(
 
 
 def ask_each(
-    workspace: Workspace, requests: Requests, progress: Watcher | None = None
+    workspace: Workspace,
+    requests: Requests,
+    progress: Watcher | None = None,
+    teacher: LocalTeacher | None = None,
 ) -> list[Rationale]:
     """What the teacher writes for every request, in order. It leaves the store alone."""
-    asks = [(make_ask(workspace, progress, target), asked) for target, asked in requests]
-    return [row for ask, asked in asks for row in ask(asked)]
+    return [
+        row
+        for target, asked in requests
+        for row in make_ask(workspace, progress, target=target, teacher=teacher)(asked)
+    ]
 
 
 def _teacher_engine_key(config: RunConfig) -> Mapping[str, object]:
@@ -140,9 +151,9 @@ def _teacher_engine_key(config: RunConfig) -> Mapping[str, object]:
     return key_of(engine) if local and isinstance(engine, InProcessEngineConfig) else {}
 
 
-def _local_generate(workspace: Workspace, teacher: LocalTeacher) -> Generate:
+def _local_generate(workspace: Workspace, teacher: LocalTeacher, *, thinks: bool) -> Generate:
     if not _teacher_engine_key(workspace.config):
-        return teacher.generate
+        return partial(teacher.generate, thinks=thinks)
 
     def write(
         prompts: Sequence[Prompt],
@@ -153,10 +164,11 @@ def _local_generate(workspace: Workspace, teacher: LocalTeacher) -> Generate:
         engine = workspace.engine_of(teacher.student, "teacher")
         assert engine is not None
         pass_teachers_gate(workspace, teacher.student, engine)
-        asked = {str(number): ids for number, ids in enumerate(teacher.encode(prompts))}
-        rules = teacher.rules(sampling)
-        written = {reply.question_id: reply for reply in engine.write(asked, rules)}
-        return teacher.tag(list(asked.values()), [written[name] for name in asked])
+        asked = {str(number): ids for number, ids in enumerate(teacher.encode(prompts, thinks))}
+        written = {
+            reply.question_id: reply for reply in engine.write(asked, teacher.rules(sampling))
+        }
+        return teacher.finish(list(asked.values()), [written[name] for name in asked], thinks)
 
     return write
 
@@ -215,92 +227,3 @@ def watch_asking(shown: bool, who: str = "teacher") -> Iterator[AskingBar]:
 
     with open_bar(shown) as bar:
         yield AskingBar(bar, who)
-
-
-class LocalTeacher:
-    """The model of `teacher=local_model`, loaded when the first reply is due.
-
-    If it `thinks`, its replies begin with what it thought, between <think> tags whatever its own
-    marks are.
-    """
-
-    def __init__(self, config: RunConfig, *, thinks: bool = False) -> None:
-        self.config, self.thinks = config, thinks
-
-    @property
-    def _teacher(self) -> LocalModelTeacherConfig:
-        assert isinstance(self.config.teacher, LocalModelTeacherConfig)
-        return self.config.teacher
-
-    @cached_property
-    def student(self) -> Student:
-        """The teacher as a model without tuning."""
-        from caft.trainers.build import pick_device
-
-        named = name_model(self._teacher)
-        return Student(named, locate_model(named), pick_device(self.config.trainer))
-
-    @cached_property
-    def _model(self) -> CausalLM:
-        model: CausalLM = self.student.load_for_inference()
-        return model
-
-    def generate(
-        self, prompts: Sequence[Prompt], names: Sequence[str], sampling: Sampling, attempt: int
-    ) -> Sequence[Written]:
-        """Replies to chat prompts."""
-        from caft.models.generation import generate_replies
-
-        asked, samples = self.encode(prompts), [attempt] * len(prompts)
-        replies = generate_replies(
-            self._model,
-            self.student.tokenizer,
-            asked,
-            self.rules(sampling),
-            names=names,
-            samples=samples,
-        )
-        return self.tag(asked, replies)
-
-    def encode(self, prompts: Sequence[Prompt]) -> list[tuple[int, ...]]:
-        """The prompts' tokens, which ask for a thinking span where it is wanted."""
-        tokenizer = self.student.tokenizer
-        return [encode_prompt(prompt, tokenizer, thinking=self.thinks) for prompt in prompts]
-
-    def rules(self, sampling: Sampling) -> ReplyRules:
-        """When its replies end."""
-        from caft.models.generation import ReplyRules
-
-        return ReplyRules(
-            max_new_tokens=self._teacher.max_tokens,
-            end_ids=self.student.end_ids(chat=True),
-            stop_after_marker=False,
-            sampling=sampling,
-        )
-
-    def tag(
-        self, asked: Sequence[Sequence[int]], replies: Sequence[GeneratedReply | EngineReply]
-    ) -> Sequence[Written]:
-        """The replies, with their span between <think> tags where it is wanted."""
-        if not self.thinks:
-            return replies
-        tokenizer, end_ids = self.student.tokenizer, self.student.end_ids(chat=True)
-        return [
-            reply._replace(text=tag_thinking(tokenizer, ids, reply.ids, end_ids))
-            for ids, reply in zip(asked, replies, strict=True)
-        ]
-
-
-def tag_thinking(
-    tokenizer: Tokenizer, asked: Sequence[int], written: Sequence[int], end_ids: Sequence[int]
-) -> str:
-    """The reply with its span between <think> tags; an open span stays open."""
-    spoken = written[:-1] if written and written[-1] in end_ids else written
-    # Special tokens are kept: they may be the marks.
-    prompt, text = tokenizer.decode(list(asked)), tokenizer.decode(list(spoken))
-    opened = opens_thinking(prompt)
-    thought, said = find_thinking(text, opened=opened), drop_thinking(text, opened=opened)
-    if said is None:
-        return f"<think>\n{thought or ''}"
-    said = said.strip().removeprefix("<|message|>")
-    return f"<think>\n{thought}\n</think>\n\n{said}" if thought else said

@@ -26,7 +26,11 @@ def track_run(
 ) -> None:
     """`folder` is the run's own, already filled."""
     for stage in summary["stages"]:
-        took = {"seconds": stage["seconds"], "peak_memory_bytes": stage["peak_memory_bytes"] or 0}
+        took = {
+            "seconds": stage["seconds"],
+            "peak_memory_bytes": stage["peak_memory_bytes"],
+            "tokens_per_second": stage.get("tokens_per_second"),
+        }
         numbers = {name: value for name, value in took.items() if value}
         logger.log_stage(stage["name"], {**numbers, "cached": float(stage["cached"])})
     logger.log_series("roc/false_positive_rate", list_roc(summary, tables))

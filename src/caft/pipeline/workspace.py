@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,6 +22,8 @@ from caft.score.config import ModelScoreConfig
 from caft.score.stage import CotInputs, SampleInputs, ScoreInputs
 from caft.store import StageKind, Store
 from caft.text.prompts import Wanted
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,11 @@ class Workspace:
         # Before torch is imported: a missing model is reported within seconds.
         folder = locate_model(self.config.model)
         from caft.trainers.build import pick_device
+        from caft.trainers.distributed import describe_threads
 
-        return Student(self.config.model, folder, pick_device(self.config.trainer))
+        device = pick_device(self.config.trainer)
+        log.info("computing on %s, %s", device, describe_threads(self.config.trainer.devices))
+        return Student(self.config.model, folder, device)
 
     def engine_of(self, student: Student, whose: str = "") -> Engine | None:
         """What writes a student's replies in our place; the same one whenever it is asked for.

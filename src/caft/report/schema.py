@@ -27,7 +27,10 @@ _Part = TypeVar("_Part")
 
 
 class RunPart(TypedDict):
-    """Who ran what, when and where. Times are ISO 8601 with an offset."""
+    """Who ran what, when and where. Times are ISO 8601 with an offset.
+
+    `seconds` are those from the first stage's checks to this summary.
+    """
 
     name: str
     seed: int
@@ -37,6 +40,7 @@ class RunPart(TypedDict):
     finished: str
     versions: dict[str, str]
     device: str
+    seconds: NotRequired[float]
 
 
 class ModelPart(TypedDict):
@@ -333,7 +337,9 @@ class CostPart(TypedDict):
 class StageRecordPart(TypedDict):
     """One stage of the run. `cached`: taken from the store; memory null if it is unknown.
 
-    `kind` is the kind of its result (earlier versions wrote none), `name` is for display.
+    `kind` is the kind of its result (earlier versions wrote none), `name` is for display. `share`
+    is that of the run's time, null for what was taken. `tokens_per_second` counts the tokens that
+    were trained; else written; else read; null if there are none.
     """
 
     kind: NotRequired[str]
@@ -342,6 +348,11 @@ class StageRecordPart(TypedDict):
     cached: bool
     seconds: float
     peak_memory_bytes: int | None
+    share: NotRequired[float | None]
+    tokens_read: NotRequired[int]
+    tokens_trained: NotRequired[int]
+    tokens_written: NotRequired[int]
+    tokens_per_second: NotRequired[float | None]
 
 
 class Summary(TypedDict):

@@ -18,7 +18,7 @@ from caft.models.thinking_span import find_opened, refuse_thinking
 from caft.records import AnswerScore, Chain, Judgement, Question, SampledReply
 from caft.score.config import ChainConfig, ModelScoreConfig
 from caft.score.prepare import ScoringRow, prepare_rows
-from caft.store import StageKind, read_table, source_digest, write_table
+from caft.store import StageKind, Tokens, read_table, source_digest, write_table
 from caft.teachers.ask import ask_all
 from caft.teachers.config import EndpointConfig
 from caft.teachers.progress import Watcher
@@ -80,13 +80,17 @@ class ScoreInputs(AskedStudent):
             reply_tokens=self.config.free_answer_tokens if self.free_rows else 1,
         )
 
-    def produce(self, folder: Path) -> None:
+    def produce(self, folder: Path) -> Tokens:
         """Score the questions."""
         self.check()
         predictor = Predictor(self.student, self.trainer, folder)
-        write_table(folder / _SCORES, AnswerScore, _score(self, predictor))
+        scores, written = _score(self, predictor)
+        write_table(folder / _SCORES, AnswerScore, scores)
+        # A prompt is read once more for an answer that is written.
+        read = sum(len(row.prompt_ids) for row in [*self.rows, *self.free_rows])
         # The run continues for hours, and needs them no more.
         vars(self).pop("rows")
+        return Tokens(read=read, written=written)
 
     @staticmethod
     def read(folder: Path) -> list[AnswerScore]:
@@ -94,7 +98,8 @@ class ScoreInputs(AskedStudent):
         return read_table(folder / _SCORES, AnswerScore)
 
 
-def _score(scoring: ScoreInputs, predictor: Predictor) -> list[AnswerScore]:
+def _score(scoring: ScoreInputs, predictor: Predictor) -> tuple[list[AnswerScore], int]:
+    """The scores, and how many tokens were written for free-text answers."""
     from caft.score.module import NextToken, ScoringModule, plan_scoring
     from caft.score.read import read_answers
 
@@ -114,7 +119,8 @@ def _score(scoring: ScoreInputs, predictor: Predictor) -> list[AnswerScore]:
         for name, row in results.items()
     }
     written = _write_free_answers(scoring, predictor)
-    return read_answers(rows, predicted, written, student.tokenizer)
+    scores = read_answers(rows, predicted, written, student.tokenizer)
+    return scores, sum(reply.tokens for reply in written.values())
 
 
 def _write_free_answers(scoring: ScoreInputs, predictor: Predictor) -> dict[str, WrittenReply]:
@@ -170,12 +176,14 @@ class CotInputs(ChainInputs):
 
     kind: ClassVar[StageKind] = StageKind.chains
 
-    def produce(self, folder: Path) -> None:
+    def produce(self, folder: Path) -> Tokens:
         """Write the chains."""
         self.check()
-        predictor = Predictor(self.student, self.trainer, folder)
-        write_table(folder / _CHAINS, Chain, _write_chains(self, predictor))
+        chains = _write_chains(self, Predictor(self.student, self.trainer, folder))
+        write_table(folder / _CHAINS, Chain, chains)
+        read = sum(len(ids) for _, ids in self.prompts)
         vars(self).pop("prompts")
+        return Tokens(read=read, written=sum(chain.generated_tokens for chain in chains))
 
     @staticmethod
     def read(folder: Path) -> list[Chain]:
@@ -197,12 +205,14 @@ class SampleInputs(ChainInputs):
         """For the store, with the seed that is drawn from."""
         return {**super().key, "count": self.count, "sampling": self.sampling}
 
-    def produce(self, folder: Path) -> None:
+    def produce(self, folder: Path) -> Tokens:
         """Write the chains."""
         self.check()
-        predictor = Predictor(self.student, self.trainer, folder)
-        write_table(folder / _SAMPLES, SampledReply, _write_samples(self, predictor))
+        samples = _write_samples(self, Predictor(self.student, self.trainer, folder))
+        write_table(folder / _SAMPLES, SampledReply, samples)
+        read = self.count * sum(len(ids) for _, ids in self.prompts)
         vars(self).pop("prompts")
+        return Tokens(read=read, written=sum(sample.generated_tokens for sample in samples))
 
     @staticmethod
     def read(folder: Path) -> list[SampledReply]:

@@ -11,7 +11,7 @@ from caft.store.checkpoints import Checkpoints
 from caft.store.disk import disk_may_be_full, explain_refusal, write_durably
 from caft.store.fingerprint import digest, file_digest, plain, source_digest
 from caft.store.journal import Journal
-from caft.store.measure import Effort, measured
+from caft.store.measure import Effort, Tokens, measured
 from caft.store.stage import Stage, StageKind
 from caft.store.tables import read_rows, read_table, write_rows, write_table
 
@@ -23,6 +23,7 @@ __all__ = [
     "Stage",
     "StageKind",
     "Store",
+    "Tokens",
     "digest",
     "disk_may_be_full",
     "explain_refusal",

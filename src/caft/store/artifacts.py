@@ -22,6 +22,7 @@ from caft.store.disk import disk_may_be_full, is_there, move_aside, remove
 from caft.store.fingerprint import digest
 from caft.store.locks import ReadLocks, hold_lock
 from caft.store.manifest import MANIFEST, UNFINISHED, DamagedError, Manifest, read_manifest
+from caft.store.measure import NO_TOKENS, Tokens
 from caft.store.stage import Stage
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,8 @@ _IF_FULL = (
 class Artifact:
     """A finished stage's folder.
 
-    `seconds` are those of every attempt at it, each up to the last thing that it kept;
+    `seconds` are those of every attempt at it, each up to the last thing that it kept; `tokens`
+    are those of its whole result;
     `peak_memory_bytes` is that of the attempt that finished it. `files` has what every file held
     when it was written, by its path inside the folder.
     """
@@ -53,6 +55,7 @@ class Artifact:
     seconds: float
     peak_memory_bytes: int
     files: Mapping[str, FileSum]
+    tokens: Tokens = NO_TOKENS
 
     def copy_out(self, part: str, target: Path) -> None:
         """Copy the files of a subfolder into `target`; each copy is compared with what was made.
@@ -248,6 +251,7 @@ def _artifact(folder: Path, manifest: Manifest, *, cached: bool) -> Artifact:
         seconds=manifest.seconds,
         peak_memory_bytes=manifest.peak_memory_bytes,
         files=manifest.files,
+        tokens=manifest.tokens,
     )
 
 

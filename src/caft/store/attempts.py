@@ -13,14 +13,18 @@ from caft.store.checksums import find_change, list_files, read_line, sign_line, 
 from caft.store.disk import is_there, make_durable, remove
 from caft.store.fingerprint import digest, plain
 from caft.store.manifest import MANIFEST, DamagedError, Manifest, read_manifest, write_manifest
-from caft.store.measure import Effort, measured
+from caft.store.measure import NO_TOKENS, Effort, Tokens, measured
 
 log = logging.getLogger(__name__)
 _NOTE = ".attempt"
 
 
 def run_attempt(
-    folder: Path, produce: Callable[[Path], None], *, resumable: bool, scratch: Sequence[str]
+    folder: Path,
+    produce: Callable[[Path], Tokens | None],
+    *,
+    resumable: bool,
+    scratch: Sequence[str],
 ) -> Effort:
     """Run `produce(folder)`; returns its effort, with the seconds of the attempts that it resumes.
 
@@ -30,7 +34,7 @@ def run_attempt(
     try:
         with measured() as effort:
             earlier = _begin_attempt(folder) if resumable else 0.0
-            produce(folder)
+            effort.tokens = produce(folder) or NO_TOKENS
     except BaseException:
         _drop_attempt(folder, resumable=resumable)
         raise
@@ -49,6 +53,7 @@ def seal(
         made=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         seconds=effort.seconds,
         peak_memory_bytes=effort.peak_memory_bytes,
+        tokens=effort.tokens,
         key=plain(key),
         files={name: sum_file(folder / name) for name in names if name != MANIFEST},
     )

@@ -9,12 +9,13 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 from caft.store.checksums import FileSum
 from caft.store.disk import write_durably
 from caft.store.fingerprint import digest
+from caft.store.measure import NO_TOKENS, Tokens
 
 MANIFEST = "manifest.json"
 UNFINISHED = ".unfinished-"
@@ -36,10 +37,12 @@ class Manifest:
     peak_memory_bytes: int
     key: Mapping[str, object]
     files: Mapping[str, FileSum]
+    # Earlier versions counted none.
+    tokens: Tokens = NO_TOKENS
 
     def __post_init__(self) -> None:
         """TypeError if a file's sums or the numbers are of another kind."""
-        for number in (self.seconds, self.peak_memory_bytes):
+        for number in (self.seconds, self.peak_memory_bytes, *astuple(self.tokens)):
             if not isinstance(number, int | float) or not math.isfinite(number):
                 raise TypeError(f"{number!r} is not a finite number")
         for name, file_sum in self.files.items():
@@ -65,7 +68,8 @@ def read_manifest(folder: Path) -> Manifest:
         table = json.loads(text)
         table.pop("sha256", None)
         files = {name: FileSum(row["bytes"], row["sha256"]) for name, row in table["files"].items()}
-        manifest = Manifest(**{**table, "files": files})
+        tokens = Tokens(**table.get("tokens", {}))
+        manifest = Manifest(**{**table, "files": files, "tokens": tokens})
     except KeyError as error:
         raise DamagedError(f"{MANIFEST} lists no files: an earlier version wrote it") from error
     except (ValueError, TypeError, AttributeError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""Seconds and peak memory of a piece of work."""
+"""Seconds, peak memory and tokens of a piece of work."""
 
 from __future__ import annotations
 
@@ -17,15 +17,32 @@ _PROCESS_STATUS = Path("/proc/self/status")
 _RESET_PEAK = Path("/proc/self/clear_refs")
 
 
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What passed through a model: prompts, rows of every epoch, replies.
+
+    Prompts count in full, even where a beginning that they share is computed once.
+    """
+
+    read: int = 0
+    trained: int = 0
+    written: int = 0
+
+
+NO_TOKENS = Tokens()
+
+
 @dataclass(slots=True)
 class Effort:
     """Filled in when the work ends: wall seconds, and the peak of memory in bytes.
 
-    Memory is the accelerator's where torch has used one, else the process's resident set.
+    Memory is the accelerator's where torch has used one, else the process's resident set. `tokens`
+    is for the work to fill in.
     """
 
     seconds: float = 0.0
     peak_memory_bytes: int = 0
+    tokens: Tokens = NO_TOKENS
 
 
 @contextmanager

@@ -7,6 +7,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from caft.store.measure import Tokens
+
 Result_co = TypeVar("Result_co", covariant=True)
 
 
@@ -43,8 +45,8 @@ class Stage(Protocol[Result_co]):
     def scratch(self) -> Sequence[str]:
         """Names of what is left for the next attempt only, and is no part of the result."""
 
-    def produce(self, folder: Path) -> None:
-        """Do the work and write its result into `folder`."""
+    def produce(self, folder: Path) -> Tokens | None:
+        """Do the work and write its result into `folder`; returns the tokens that it took."""
 
     def read(self, folder: Path) -> Result_co:
         """The result that `produce` wrote."""

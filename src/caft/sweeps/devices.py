@@ -19,6 +19,11 @@ def device_groups(visible: Sequence[str], per_job: int) -> list[str]:
     return [",".join(visible[start : start + per_job]) for start in starts]
 
 
+def count_groups(per_job: int) -> int:
+    """How many jobs have devices of their own here; 0 if they need none, or there are too few."""
+    return len(device_groups(_visible_devices(), per_job)) if per_job else 0
+
+
 def _visible_devices() -> list[str]:
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:

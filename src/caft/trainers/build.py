@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from caft.errors import UserError
+from caft.threads import allowed_cores
 from caft.trainers.config import TrainerConfig
 
 
@@ -40,9 +40,7 @@ def pick_device(config: TrainerConfig) -> str:
 
 def refuse_too_many_devices(config: TrainerConfig) -> None:
     """UserError if a run would start more processes than it has devices or cores."""
-    # Schedulers and containers may give less than all cores.
-    can_ask = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if can_ask else os.cpu_count() or 1
+    cores = allowed_cores()
     if pick_device(config) == "cpu" and config.devices > cores:
         raise UserError(
             f"trainer.devices is {config.devices}; on a CPU every device is a process, and this "

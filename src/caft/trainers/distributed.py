@@ -119,6 +119,18 @@ _Message: TypeAlias = logging.LogRecord | _Progress[Progress] | _Result[Result] 
 _Outbox: TypeAlias = "queues.Queue[_Message[Progress, Result]]"
 
 
+def threads_of(count: int) -> int:
+    """The threads of each of `count` processes that share those of one; torch's, on the CPU."""
+    return max(1, torch.get_num_threads() // count)
+
+
+def describe_threads(count: int) -> str:
+    """Such as "4 threads", or "2 processes with 2 threads each"."""
+    threads = threads_of(count)
+    named = f"{threads} thread{'s' * (threads != 1)}"
+    return f"{count} processes with {named} each" if count > 1 else named
+
+
 # --- In the process that starts the others --------------------------------------------------------
 
 
@@ -230,7 +242,7 @@ class _Member(Generic[Progress, Result]):
         os.environ.update(LOCAL_RANK=str(self.rank), NODE_RANK="0")
         self._send_log()
         parent = os.getppid()
-        torch.set_num_threads(max(1, torch.get_num_threads() // self.count))
+        torch.set_num_threads(threads_of(self.count))
         if self.rank < torch.cuda.device_count():  # processes on a CPU may outnumber accelerators
             torch.cuda.set_device(self.rank)
 

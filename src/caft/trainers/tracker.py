@@ -48,7 +48,7 @@ class RunLogger:
         """One step of a tuning stage, which counts its steps from 0."""
 
     def log_stage(self, name: str, numbers: Mapping[str, float]) -> None:
-        """The effort of one stage of the run: seconds, peak_memory_bytes, cached."""
+        """The effort of one stage: seconds, peak_memory_bytes, tokens_per_second, cached."""
 
     def log_table(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
         """A table: rows with equal columns."""

@@ -21,7 +21,7 @@ from caft.models.student import Student
 from caft.protocols import Tokenizer
 from caft.records import Example, Question, Target, TuningNumbers
 from caft.signals import asked_to_end
-from caft.store import Artifact, StageKind, digest, file_digest, source_digest
+from caft.store import Artifact, StageKind, Tokens, digest, file_digest, source_digest
 from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
 from caft.trainers.sources import TUNING_SOURCES
@@ -124,7 +124,7 @@ class TuneInputs:
             key["draws"] = {"of": self.draws, "classes": classes}
         return key
 
-    def produce(self, folder: Path) -> None:
+    def produce(self, folder: Path) -> Tokens:
         """Train, or go on with an interrupted attempt."""
         from caft.tune.training import TrainingSpec
 
@@ -148,8 +148,10 @@ class TuneInputs:
         self._warn_of_small_classes(rows.examples)
         trained = _watch(spec, self.record, self.title, count)
         epochs = len(accuracies(trained.curve)) or self.epochs
-        numbers = json.dumps(asdict(_count(rows, epochs, trained, self.draws)), indent=1)
-        (folder / _NUMBERS).write_text(numbers, encoding="utf-8")
+        numbers = _count(rows, epochs, trained, self.draws)
+        text = json.dumps(asdict(numbers), indent=1)
+        (folder / _NUMBERS).write_text(text, encoding="utf-8")
+        return Tokens(trained=numbers.prompt_tokens + numbers.trained_tokens)
 
     def _warn_of_small_classes(self, examples: Sequence[Example]) -> None:
         for name, count in self.draws.counts.items():

@@ -5,6 +5,7 @@ from typing import Any
 from rich.console import Console
 
 from caft.report.run.terminal import print_summary
+from caft.report.run.timing import add_rates
 
 
 def show(summary: dict[str, Any], folder: Path) -> list[str]:
@@ -21,6 +22,19 @@ def test_one_screen_says_it_all(sample: Any) -> None:
     for words in ("AUC 0.69", "19.0% (15.0 to 23.8)*", "70.7% (65.3 to 75.5)*",
                  "188 teacher calls", "Next    Is it the routing?"):  # fmt: skip
         assert words in screen
+
+
+def test_the_time_of_every_stage_still_fits_the_screen(sample: Any) -> None:
+    sample.summary["run"]["seconds"] = 329.0
+    stages = [{**stage, "tokens_written": 12_000} for stage in sample.summary["stages"]]
+    sample.summary["stages"] = add_rates(stages, 329.0)
+    lines = show(sample.summary, Path("outputs"))
+    assert len(lines) <= 24
+    told = " ".join(" ".join(lines).split())
+    # 151 of 329 seconds, 12,000 tokens; what took less than 0.5% is left out.
+    assert "Time score 0.1 s (cached); distill 41.5 s (13%, 289 tok/s); tune 2 min 31 s" in told
+    assert "(46%, 79 tok/s)" in told
+    assert "the rest 48.3 s (15%) Next" in told
 
 
 def test_names_the_report_where_there_is_one(sample: Any, tmp_path: Path) -> None:

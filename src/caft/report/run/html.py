@@ -21,6 +21,7 @@ from caft.report.run.estimator_rows import list_area_rows, list_differences, lis
 from caft.report.run.question_rows import list_question_rows
 from caft.report.run.rationales import describe_teaching
 from caft.report.run.thinking import find_thinking
+from caft.report.run.timing import list_time_rows
 from caft.report.schema import (
     MODELS,
     AccuracyPart,
@@ -76,6 +77,7 @@ def render_report(
         "area_differences": list_differences(score) if score else [],
         "score_facts": list_facts(score) if score else [],
         "score_subjects": _list_score_subjects(score) if score else [],
+        "times": list_time_rows(summary),
         "detectable": _find_detectable(comparison) if comparison else None,
         "confidence": confidence,
         "best": {model: best_mode(accuracy, model) for model in MODELS},

@@ -10,8 +10,9 @@ from caft.report.engine_part import describe_engine
 from caft.report.headlines import Headline, Tone, find_headlines, find_warnings, suggest_next
 from caft.report.run.estimator_rows import list_area_rows, list_facts
 from caft.report.run.thinking import list_thinking
+from caft.report.run.timing import list_time_rows
 from caft.report.schema import MODELS, MODES, AccuracyPart, ModelName, ScorePart, Summary
-from caft.report.wording import area_between, percent_between
+from caft.report.wording import area_between, duration, percent_between
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _STYLES = {Tone.good: "green", Tone.bad: "red", Tone.unclear: "yellow", Tone.plain: "bold"}
 _WIDEST = 80
+_SMALLEST_SHARE = 0.005
 
 
 def print_summary(summary: Summary, folder: Path, console: Console) -> None:
@@ -42,6 +44,8 @@ def print_summary(summary: Summary, folder: Path, console: Console) -> None:
         # The run stopped after scoring and has spent nothing: its result is how good the scores
         # are.
         lines += _list_validation(score)
+    if times := _describe_times(summary):
+        lines.append(Text.assemble(("Time    ", "bold"), times))
     lines += [Text(f"! {warning}", style="yellow") for warning in find_warnings(summary)]
     lines.append(Text.assemble(("Next    ", "bold"), suggest_next(summary)))
     for line in lines:
@@ -66,6 +70,18 @@ def _write_headline(headline: Headline) -> Text:
 
     answer = f"{headline.answer} · {headline.figure}"
     return Text.assemble(f"{headline.asked} ", (answer, _STYLES[headline.tone]))
+
+
+def _describe_times(summary: Summary) -> str:
+    """Such as "score 12.3 s (40%, 1,204 tok/s)"; without stages that took next to nothing."""
+    parts = []
+    for row in list_time_rows(summary):
+        facts = ["cached" if row.cached else "" if row.share is None else f"{100 * row.share:.0f}%"]
+        facts += [f"{row.rate.split()[0]} tok/s"] if row.rate and not row.cached else []
+        if row.share is None or row.share >= _SMALLEST_SHARE:
+            known = f" ({', '.join(facts)})" if any(facts) else ""
+            parts.append(f"{row.name} {duration(row.seconds)}{known}")
+    return "; ".join(parts)
 
 
 def _list_validation(score: ScorePart) -> list[RenderableType]:
