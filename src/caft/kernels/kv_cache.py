@@ -10,8 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
+
+from caft.kernels.memory import return_freed_memory
 
 # Widths of blocks are multiples of it: a block is copied once in so many steps.
 _ROOM = 32
@@ -63,6 +66,9 @@ class _Block:
                 new = old.new_zeros(*old.shape[:2], width, old.shape[3])
                 new[:, :, :kept] = old[:, :, :kept]
                 tensors[layer] = new
+        # The C library would keep the old ones: as much again after a few widths.
+        if any(tensor.device.type == "cpu" for tensor in islice(self.keys.values(), 1)):
+            return_freed_memory()
 
     def begin_step(self, lengths: torch.Tensor) -> None:
         """A token of every row follows; the rows had `lengths` before it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -24,6 +25,9 @@ from caft.text.parsing import last_marker
 _MARKER_TOKENS = 16
 # Prompts wait until this share of all rows is free.
 _SHARE_TO_REFILL = 8
+# Own tokens of all replies that a CPU writes at once, half of the cap counted: what rows gain a
+# step they lose to the caches of the processor, and memory would be several times that of a batch.
+_MOST_CACHED = 8192
 # A prefix has products of its own in every layer and step, which a few tokens are not worth.
 _SHORTEST_SHARED = 16
 # Where no prompt waits, free rows are left out when this share of all rows is in use.
@@ -142,9 +146,11 @@ class _Writer:
         self.prompts = [prompt[shared:] for prompt in prompts]
         # The longest are taken first, so that memory that is too small is found out at once.
         self.waiting = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
-        self.rows = min(rows, len(prompts))
         self.replies: dict[int, _Reply] = {}
-        expected = [len(self.prompts[place]) for place in reversed(self.waiting)][: self.rows]
+        expected = [len(self.prompts[place]) for place in reversed(self.waiting)][:rows]
+        if model.device.type == "cpu":
+            expected = _within_cache(expected, rules.max_new_tokens)
+        self.rows = len(expected)
         self.cache = ReplyCache(prefix or SharedPrefix(), expected, model.device)
         self.filling = False
 
@@ -234,6 +240,16 @@ class _Writer:
                     reply.prompt,
                     GeneratedReply(text, tuple(reply.tokens), tuple(reply.spread)),
                 )
+
+
+def _within_cache(lengths: Sequence[int], max_new_tokens: int) -> list[int]:
+    """As many of these own lengths of prompts, at least one, as a CPU writes replies to at once."""
+    cached = accumulate(length + max_new_tokens // 2 for length in lengths)
+    return [
+        length
+        for row, (length, total) in enumerate(zip(lengths, cached, strict=True))
+        if row == 0 or total <= _MOST_CACHED
+    ]
 
 
 def has_ended(tokenizer: Tokenizer, tokens: Sequence[int], rules: ReplyRules) -> bool:
