@@ -104,3 +104,20 @@ def test_rows_that_are_kept_go_on_as_they_were(
     written.rows = {0: written.rows[0], 1: written.rows[2]}
     for _ in range(3):
         written.step()
+
+
+def test_a_block_is_as_wide_as_its_longest_row_needs() -> None:
+    written = Written(0, (200, 190, 3))
+    written.admit({2: 3, 1: 190, 0: 200})
+    written.step()
+    assert [(block.rows, block.width) for block in written.cache.blocks] == [(2, 224), (1, 32)]
+    written.end(0)
+    written.end(1)
+    written.admit({1: 5})
+    written.step()
+    assert [block.width for block in written.cache.blocks] == [32, 32]
+    # Rows that are left out take their block along.
+    written.cache.select([1])
+    written.rows = {0: written.rows[1]}
+    written.step()
+    assert [(block.rows, block.width) for block in written.cache.blocks] == [(1, 32)]
