@@ -66,7 +66,10 @@ class _Block:
                 new = old.new_zeros(*old.shape[:2], width, old.shape[3])
                 new[:, :, :kept] = old[:, :, :kept]
                 tensors[layer] = new
-        # The C library would keep the old ones: as much again after a few widths.
+        self.release()
+
+    def release(self) -> None:
+        """Return what changed tensors have left: the C library would soon keep as much again."""
         if any(tensor.device.type == "cpu" for tensor in islice(self.keys.values(), 1)):
             return_freed_memory()
 
@@ -119,6 +122,7 @@ class _Block:
         for tensors in (self.keys, self.values):
             for layer, old in tensors.items():
                 tensors[layer] = old[kept.to(old.device)]
+        self.release()
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ _MARKER_TOKENS = 16
 _SHARE_TO_REFILL = 8
 # Own tokens of all replies that a CPU writes at once, half of the cap counted: what rows gain a
 # step they lose to the caches of the processor, and memory would be several times that of a batch.
-_MOST_CACHED = 12_288
+_MOST_CACHED = 8192
 # A prefix has products of its own in every layer and step, which a few tokens are not worth.
 _SHORTEST_SHARED = 16
 # Where no prompt waits, free rows are left out when this share of all rows is in use.
