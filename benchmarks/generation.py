@@ -23,6 +23,8 @@ The last line is one JSON object; by part:
     agreement_fp32          share of greedy replies that are the same, both in float32
     tokens_per_second       of B
     memory_ratio            B's peak over A's at its best batch, each above the loaded model
+    share_of_bandwidth      bytes of weights and cache that B's one-token steps read, over what a
+                            copy of a large tensor moves in B's time, prompts included
 """
 
 from __future__ import annotations
@@ -38,24 +40,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import eq
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from caft.data.arithmetic import load_arithmetic
 from caft.data.config import ArithmeticConfig
+from caft.kernels.kv_cache import ReplyCache
 from caft.kernels.linear import reorder_weights
 from caft.kernels.memory import release_memory
-from caft.models.config import Dtype
 from caft.models.encoding import encode_prompt
 from caft.models.generation import ReplyRules, generate_replies, has_ended
 from caft.records import Question
 from caft.store.measure import measured
 from caft.text.config import PromptConfig, PromptStyle
 from caft.text.prompts import Wanted, write_prompt
-from models import CLASSES, choose_dtype, embedded_tokenizer, make_model
-from scoring import DATA, Clock, read_questions, resident_bytes
+from models import choose_dtype, embedded_tokenizer, make_model
+from processor import describe_processor
+from scoring import Clock, read_questions, resident_bytes, start_parser
 
 BATCHES = (1, 8, 32, 128)
 _PROBED = 16
@@ -77,12 +79,10 @@ def main() -> None:
     tokenizer = embedded_tokenizer(asked.tokenizer)
     dtype = choose_dtype(asked.dtype, asked.device)
     print(
-        f"{asked.model} in {dtype} on {asked.device}, {torch.get_num_threads()} threads, "
-        f"{asked.beside} busy processes beside, load {os.getloadavg()[0]:.1f}; "
-        f"{torch.backends.cpu.get_cpu_capability()}",
-        flush=True,
+        f"{asked.model} in {dtype} on {asked.device}, seconds of {asked.clock}, "
+        f"{asked.beside} busy processes beside, load {os.getloadavg()[0]:.1f}"
     )
-    figures = {}
+    figures: dict[str, Any] = {"processor": describe_processor(asked.device)}
     with torch.inference_mode(), busy_processes(asked.beside):
         for name in asked.parts:
             part = make_part(name, tokenizer, asked)
@@ -92,26 +92,13 @@ def main() -> None:
 
 def read_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = start_parser(__doc__)
+    parser.set_defaults(rounds=2)
     parser.add_argument("--parts", nargs="*", choices=list("abcd"), default=list("abc"))
-    parser.add_argument("--model", choices=["smollm2", *CLASSES], default="smollm2")
-    parser.add_argument("--tiny", action="store_true", help="a small model of that class")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", choices=[each.value for each in Dtype], default="auto")
-    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
-    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--rows", type=int, default=128, help="replies that caft writes at once")
     parser.add_argument("--batches", type=int, nargs="*", default=BATCHES, help="of generate")
     parser.add_argument("--prompts", type=int, help="at most so many a part")
     parser.add_argument("--beside", type=int, default=0, help="busy processes beside")
-    parser.add_argument("--data", type=Path, default=DATA)
-    parser.add_argument(
-        "--tokenizer",
-        type=Path,
-        help="where the embedded model is not at hand: a folder with its tokenizer",
-    )
     return parser.parse_args()
 
 
@@ -198,20 +185,25 @@ def measure_part(
     }
     speeds: dict[str, list[float]] = {way: [] for way in ways}
     peaks: dict[str, list[int]] = {way: [] for way in ways}
+    read: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(asked.rounds):
         for way, work in ways.items():
             release_memory()
             held = resident_bytes(asked)
-            with measured() as effort:
+            with measured() as effort, counted_bytes(ours) as counted:
                 seconds, replies = clock.time(work)
             speeds[way].append(sum(map(len, replies)) / seconds)
             peaks[way].append(effort.peak_memory_bytes - held)
+            read[way].append(counted[0] / seconds)
             print(
                 f"{name}, {way}: {speeds[way][-1]:.1f} tokens/s, {seconds:.1f} s, "
                 f"{peaks[way][-1] / 1e6:.0f} MB",
                 flush=True,
             )
     rate = {way: statistics.median(speeds[way]) for way in ways}
+    bandwidth = measure_bandwidth(asked.device, clock)
+    share = statistics.median(read["caft"]) / bandwidth
+    print(f"{name}: {share:.3f} of {bandwidth / 1e9:.0f} GB/s in one-token steps", flush=True)
     return {
         "ratio_vs_hf": round(rate["caft"] / rates[min(rates)], 2),
         "ratio_vs_hf_best_batch": round(rate["caft"] / rate["generate"], 2),
@@ -219,7 +211,40 @@ def measure_part(
         "agreement_fp32": measure_agreement(part, tokenizer, best, asked),
         "tokens_per_second": round(rate["caft"], 1),
         "memory_ratio": round(max(peaks["caft"]) / max(peaks["generate"]), 2),
+        "share_of_bandwidth": round(share, 3),
     }
+
+
+@contextmanager
+def counted_bytes(model: Any) -> Iterator[list[int]]:
+    """Counts what one-token steps read in the body: weights but the embedding, and the cache."""
+    total, end_step = [0], ReplyCache.end_step
+    # A tied embedding is the head, too, and is read whole.
+    unread = model.get_input_embeddings().weight
+    tied = model.get_output_embeddings().weight is unread
+    weights = [each for each in model.parameters() if tied or each is not unread]
+    of_weights = sum(each.numel() * each.dtype.itemsize for each in weights)
+
+    def count(cache: ReplyCache) -> None:
+        holders = [cache.prefix, *cache.blocks]
+        kept = [part for each in holders for part in (each.keys, each.values)]
+        of_cache = sum(tensor.nbytes for tensors in kept for tensor in tensors.values())
+        total[0] += of_weights + of_cache
+        end_step(cache)
+
+    ReplyCache.end_step = count  # type: ignore[method-assign]
+    try:
+        yield total
+    finally:
+        ReplyCache.end_step = end_step  # type: ignore[method-assign]
+
+
+def measure_bandwidth(device: str, clock: Clock) -> float:
+    """Bytes a second that a copy reads and writes."""
+    source = torch.ones(2**28, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    copies = [clock.time(lambda: target.copy_(source))[0] for _ in range(7)]
+    return 2 * source.nbytes / statistics.median(copies)
 
 
 def probe(model: Any, tokenizer: Any, part: Part, size: int, clock: Clock) -> float:

@@ -20,6 +20,7 @@ from typing import Any
 from caft.records import COMPLEXITIES, AnswerScore, Question
 from caft.report.run.html import render_report
 from caft.report.tables import ReportTables
+from processor import describe_processor
 
 MANY = 12_000
 WORDS = ("question 11986", "these 41", "option", "law", "zzz", "")
@@ -103,7 +104,7 @@ def main() -> None:
         numbers = {"bytes": len(html.encode()), "ready_ms": round(page.evaluate(
             "performance.now()")), **measure(page)}  # fmt: skip
         browser.close()
-    print(json.dumps(numbers))
+    print(json.dumps(numbers | {"processor": describe_processor()}))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ from typing import Any
 import pyarrow.parquet as pq
 from safetensors.numpy import load_file
 
+from processor import describe_processor
+
 HERE = Path(__file__).parents[1]
 METHODS = sorted(path.stem for path in (HERE / "conf" / "method").glob("*.yaml"))
 ARCHITECTURES = ("llama", "qwen2", "phi3")
@@ -47,6 +49,7 @@ def main() -> None:
     parser.add_argument("commit")
     parser.add_argument("overrides", nargs="*")
     asked = parser.parse_args()
+    processor = describe_processor()
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         other = work / "other"
@@ -62,7 +65,8 @@ def main() -> None:
             subprocess.run([*git, "remove", "--force", str(other)], check=True)
     print("\n".join(differences))
     runs = len(list(list_runs(())))
-    print(json.dumps({"runs": runs, "differences": len(differences)}))
+    figures = {"runs": runs, "differences": len(differences)}
+    print(json.dumps(figures | {"processor": processor}))
     raise SystemExit(bool(differences))
 
 

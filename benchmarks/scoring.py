@@ -54,6 +54,7 @@ from caft.score.prepare import ScoringRow, prepare_rows
 from caft.store.measure import measured
 from caft.text.config import PromptConfig, PromptStyle
 from models import CLASSES, choose_dtype, embedded_tokenizer, make_model, product_side
+from processor import describe_processor
 
 PADDED = (16, 64)
 DATA = Path(__file__).parents[1] / "../shared/data/mmlu_pro_qwen_test.jsonl"
@@ -72,10 +73,10 @@ def main() -> None:
     model = make_model(told.model, told.device, dtype, tiny=told.tiny)
     reorder_weights(model)
     print(
-        f"{told.model} in {dtype} on {told.device}, {torch.get_num_threads()} threads, seconds "
-        f"of {told.clock}, load {os.getloadavg()[0]:.1f}",
-        flush=True,
+        f"{told.model} in {dtype} on {told.device}, seconds of {told.clock}, "
+        f"load {os.getloadavg()[0]:.1f}"
     )
+    processor = describe_processor(told.device)
     with torch.inference_mode():
         # First: what other parts leave behind would be taken again and not counted.
         memory = measure_memory(model, tokenizer, tokens, told)
@@ -87,31 +88,37 @@ def main() -> None:
                 rate = measure_padded(plain, rows, clock, size)
                 print(f"padded batches of {size}: {rate:.2f} questions/s")
         errors = measure_errors(distributions, plain, rows, told)
-    print(json.dumps(speed | prefix | errors | memory))
+    print(json.dumps(speed | prefix | errors | memory | {"processor": processor}))
 
 
 def read_arguments() -> argparse.Namespace:
     """The command line."""
+    parser = start_parser(__doc__)
+    parser.add_argument("--rows", type=int, default=256)
+    parser.add_argument("--batch-tokens", type=int, help="of a pass; default: caft's own")
+    parser.add_argument("--questions", type=int, default=12_000, help="of the memory part")
+    parser.add_argument("--all-packs", action="store_true")
+    return parser.parse_args()
+
+
+def start_parser(description: str | None) -> argparse.ArgumentParser:
+    """Arguments of everything that runs the models here side by side."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", choices=["smollm2", *CLASSES], default="smollm2")
     parser.add_argument("--tiny", action="store_true", help="a small model of that class")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=[each.value for each in Dtype], default="auto")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
-    parser.add_argument("--rows", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batch-tokens", type=int, help="of a pass; default: caft's own")
-    parser.add_argument("--questions", type=int, default=12_000, help="of the memory part")
-    parser.add_argument("--all-packs", action="store_true")
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument(
         "--tokenizer",
         type=Path,
         help="where the embedded model is not at hand: a folder with its tokenizer",
     )
-    return parser.parse_args()
+    return parser
 
 
 def read_questions(path: Path) -> list[Question]:

@@ -23,6 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "teachers"))
 
 from fake_server import FakeServer
 
+from processor import describe_processor
+
 TRAIN = Path(__file__).parents[1] / "train.py"
 QUANTILES = ("[0.25,0.5]", "[0.25,0.75]", "[0.25,0.9]", "[0.5,0.75]", "[0.5,0.9]")
 """The sweep's own pairs; only the upper cut decides who gets a rationale."""
@@ -43,6 +45,7 @@ def main() -> None:
     parser.add_argument("--settings", type=int, default=len(QUANTILES))
     parser.add_argument("overrides", nargs="*")
     given = parser.parse_args()
+    processor = describe_processor()
     quantiles = QUANTILES[: given.settings]
     with tempfile.TemporaryDirectory() as folder, FakeServer() as server:
         words = [*SIZES, f"teacher.base_url={server.base_url}", *given.overrides]
@@ -53,7 +56,8 @@ def main() -> None:
         shared = time_sweep(Path(folder), words, quantiles)
         duplicates = count_duplicates(server)
     print(f"{len(quantiles)} runs: {alone:.0f} s; one sweep: {shared:.0f} s")
-    print(json.dumps({"time_ratio": shared / alone, "duplicate_teacher_calls": duplicates}))
+    figures = {"time_ratio": shared / alone, "duplicate_teacher_calls": duplicates}
+    print(json.dumps(figures | {"processor": processor}))
 
 
 def time_alone(folder: Path, words: Sequence[str], pair: str) -> float:

@@ -21,6 +21,7 @@ from pathlib import Path
 from caft.teachers.ask import ask_all
 from caft.teachers.config import OpenAITeacherConfig
 from caft.teachers.replies import Request
+from processor import describe_processor
 
 REPLY = json.dumps(
     {
@@ -45,6 +46,7 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=32)
     parser.add_argument("--latency", type=float, default=0.2)
     told = parser.parse_args()
+    processor = describe_processor()
     ideal = told.concurrency / told.latency
     count = round(told.seconds * ideal)
     port, process = start_server(told.latency)
@@ -56,7 +58,8 @@ def main() -> None:
     rate = count / seconds
     print(f"{count} replies in {seconds:.2f} s: {rate:.1f}/s of an ideal {ideal:.1f}/s")
     figures = {"replies": count, "seconds": round(seconds, 3), "replies_per_second": round(rate, 2)}
-    print(json.dumps(figures | {"ideal": ideal, "share_of_ideal": round(rate / ideal, 4)}))
+    figures |= {"ideal": ideal, "share_of_ideal": round(rate / ideal, 4)}
+    print(json.dumps(figures | {"processor": processor}))
 
 
 def measure(port: int, count: int, concurrency: int) -> float:

@@ -399,7 +399,11 @@ def main(arguments: Sequence[str]) -> None:
     if options.job:
         run_job(options)
         return
-    print(json.dumps({key: round(v, 4) for key, v in compare(options, arguments).items()}))
+    from processor import describe_processor
+
+    figures = {key: round(value, 4) for key, value in compare(options, arguments).items()}
+    # Afterwards: it would take memory of the accelerator that the jobs are measured on.
+    print(json.dumps(figures | {"processor": describe_processor(options.device)}))
 
 
 if __name__ == "__main__":

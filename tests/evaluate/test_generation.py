@@ -19,6 +19,7 @@ from caft.errors import UserError
 from caft.models.generation import (
     GeneratedReply,
     ReplyRules,
+    _Writer,
     generate_replies,
     has_closed_marker,
     has_ended,
@@ -241,6 +242,17 @@ def test_a_row_that_ends_makes_room_for_the_next_prompt(tokenizer):
     # Ten pairs of short replies go by while the long one is written.
     assert order.index(0) == 20
     assert len(passes) <= 12 + 10
+
+
+@pytest.mark.parametrize(("most", "rows"), [(1, 1), (83, 2), (82, 1), (10**6, 6)])
+def test_prompts_wait_that_a_cpu_does_not_hold_at_once(tokenizer, most, rows, monkeypatch):
+    model, prompts = in_float64(make_model("phi3")), many_prompts(20)
+    # The longest prompt has 27 tokens and the next ones 26 and 25; 30 new ones count half.
+    rules = ReplyRules(max_new_tokens=30, end_ids=(1, 2, 6, 12), stop_after_marker=False)
+    alone = [generate_replies(model, tokenizer, [prompt], rules)[0] for prompt in prompts]
+    monkeypatch.setattr("caft.models.generation._MOST_CACHED", most)
+    assert _Writer(model, tokenizer, prompts, rules, rows=6, names=()).rows == rows
+    assert generate_replies(model, tokenizer, prompts, rules, rows=6) == alone
 
 
 @pytest.mark.numerics

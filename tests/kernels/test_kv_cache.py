@@ -13,15 +13,17 @@ from caft.kernels.kv_cache import _ROOM, ReplyCache, SharedPrefix
 HEADS, GROUP, SIZE, SCALE = 2, 3, 8, 0.3
 # By layer: a cache serves models whose layers differ in it.
 WINDOWS = (None, 4)
+# Lengths that make one block of all rows, two, and one of each.
+BLOCKS = ((3, 3, 3), (200, 3, 3), (900, 200, 3))
 
 
 class Written:
     """A cache of three rows beside what each row has seen, [heads, tokens, size] by layer."""
 
-    def __init__(self, prefix_length: int) -> None:
+    def __init__(self, prefix_length: int, expected: tuple[int, ...]) -> None:
         self.draw = torch.Generator().manual_seed(1)
         self.prefix = SharedPrefix(prefix_length)
-        self.cache = ReplyCache(self.prefix, rows=3, device=torch.device("cpu"))
+        self.cache = ReplyCache(self.prefix, expected, torch.device("cpu"))
         for layer in range(len(WINDOWS)):
             self.prefix.keep(layer, self.tensor(prefix_length), self.tensor(prefix_length))
         self.rows: dict[int, list[list[torch.Tensor]]] = {}
@@ -65,9 +67,12 @@ class Written:
         self.cache.end_step()
 
 
+@pytest.mark.parametrize("expected", BLOCKS, ids=str)
 @pytest.mark.parametrize("prefix_length", [0, 5])
-def test_a_row_sees_the_prefix_and_itself_whoever_joins_or_ends(prefix_length: int) -> None:
-    written = Written(prefix_length)
+def test_a_row_sees_the_prefix_and_itself_whoever_joins_or_ends(
+    prefix_length: int, expected: tuple[int, ...]
+) -> None:
+    written = Written(prefix_length, expected)
     written.admit({2: 1, 0: 3, 1: 7})
     for _ in range(3):
         written.step()
@@ -82,16 +87,37 @@ def test_a_row_sees_the_prefix_and_itself_whoever_joins_or_ends(prefix_length: i
     # And past the end of what was made at first.
     for _ in range(_ROOM + 10):
         written.step()
-    assert written.cache.keys[0].shape[2] <= 2 * (40 + _ROOM)
+    widths = [block.width for block in written.cache.blocks]
+    assert max(widths) <= 40 + 2 * _ROOM + 10
 
 
+@pytest.mark.parametrize("expected", BLOCKS, ids=str)
 @pytest.mark.parametrize("prefix_length", [0, 5])
-def test_rows_that_are_kept_go_on_as_they_were(prefix_length: int) -> None:
-    written = Written(prefix_length)
+def test_rows_that_are_kept_go_on_as_they_were(
+    prefix_length: int, expected: tuple[int, ...]
+) -> None:
+    written = Written(prefix_length, expected)
     written.admit({0: 1, 1: 3, 2: 7})
     written.step()
     written.end(1)
-    written.cache.select([2, 0])
-    written.rows = {0: written.rows[2], 1: written.rows[0]}
+    written.cache.select([0, 2])
+    written.rows = {0: written.rows[0], 1: written.rows[2]}
     for _ in range(3):
         written.step()
+
+
+def test_a_block_is_as_wide_as_its_longest_row_needs() -> None:
+    written = Written(0, (200, 190, 3))
+    written.admit({2: 3, 1: 190, 0: 200})
+    written.step()
+    assert [(block.rows, block.width) for block in written.cache.blocks] == [(2, 224), (1, 32)]
+    written.end(0)
+    written.end(1)
+    written.admit({1: 5})
+    written.step()
+    assert [block.width for block in written.cache.blocks] == [32, 32]
+    # Rows that are left out take their block along.
+    written.cache.select([1])
+    written.rows = {0: written.rows[1]}
+    written.step()
+    assert [(block.rows, block.width) for block in written.cache.blocks] == [(1, 32)]

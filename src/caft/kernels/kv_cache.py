@@ -1,20 +1,23 @@
 """Keys and values of replies that are being written, one new token a row and step.
 
 Rows share the prefix that all their prompts start with: it is kept once, and read by all rows in
-one product. A row's own keys and values end in the column of the current step, the same for every
-row, so that a step writes one column and reads one block. A prompt that joins later is put in
-front of that column; columns before a row's own first token are hidden.
+one product. A row's own keys and values start in column 0; columns after its newest token are
+hidden. Rows of similar length are a block: a block's tensors are as wide as its longest row needs,
+and products read them whole, since a part of a tensor would be copied in every step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
 
-# Columns that are made at once: the whole cache is copied once in so many steps.
-_ROOM = 64
+from caft.kernels.memory import return_freed_memory
+
+# Widths of blocks are multiples of it: a block is copied once in so many steps.
+_ROOM = 32
 
 
 @dataclass(slots=True)
@@ -30,84 +33,196 @@ class SharedPrefix:
         self.keys[layer], self.values[layer] = key, value
 
 
+@dataclass(slots=True)
+class _Block:
+    """Neighbouring rows from `start` on; keys and values are [rows, heads, width, size] by layer.
+
+    `lengths` [rows] is valid during a step, `places` and `biases` are made once in it.
+    """
+
+    start: int
+    rows: int
+    width: int = 0
+    keys: dict[int, torch.Tensor] = field(default_factory=dict)
+    values: dict[int, torch.Tensor] = field(default_factory=dict)
+    lengths: torch.Tensor | None = None
+    places: dict[int, torch.Tensor] = field(default_factory=dict)
+    biases: dict[int | None, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def stop(self) -> int:
+        """The row after its last one."""
+        return self.start + self.rows
+
+    def fit(self, columns: int) -> None:
+        """Be wide enough for `columns`, and less than twice as wide as that takes."""
+        width = -(-columns // _ROOM) * _ROOM
+        if width <= self.width < 2 * width:
+            return
+        kept = min(width, self.width)
+        self.width = width
+        for tensors in (self.keys, self.values):
+            for layer, old in tensors.items():
+                new = old.new_zeros(*old.shape[:2], width, old.shape[3])
+                new[:, :, :kept] = old[:, :, :kept]
+                tensors[layer] = new
+        self.release()
+
+    def release(self) -> None:
+        """Return what changed tensors have left: the C library would soon keep as much again."""
+        if any(tensor.device.type == "cpu" for tensor in islice(self.keys.values(), 1)):
+            return_freed_memory()
+
+    def begin_step(self, lengths: torch.Tensor) -> None:
+        """A token of every row follows; the rows had `lengths` before it."""
+        self.lengths = lengths
+        self.places.clear()
+        self.biases.clear()
+
+    def write(
+        self, layer: int, rows: torch.Tensor, columns: torch.Tensor, new: Sequence[torch.Tensor]
+    ) -> None:
+        """Keys and values [heads, tokens, size] of tokens in these rows and columns."""
+        _, heads, _, size = self.keys[layer].shape
+        first = rows * (heads * self.width) + columns
+        places = first + torch.arange(heads, device=first.device)[:, None] * self.width
+        for tensors, part in zip((self.keys, self.values), new, strict=True):
+            flat = tensors[layer].view(-1, size)
+            flat.index_copy_(0, places.flatten(), part.reshape(-1, size))
+
+    def append(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
+        """The step's key and value of every row, [rows * heads, size]."""
+        _, heads, _, size = self.keys[layer].shape
+        if heads not in self.places:
+            assert self.lengths is not None
+            first = torch.arange(self.rows * heads, device=key.device) * self.width
+            self.places[heads] = first + self.lengths.repeat_interleave(heads)
+        for tensors, part in ((self.keys, key), (self.values, value)):
+            tensors[layer].view(-1, size).index_copy_(0, self.places[heads], part)
+
+    def bias(self, prefix: int, window: int | None) -> torch.Tensor:
+        """0 for columns, prefix first, that a row's new token sees, else -inf: [rows, columns]."""
+        if window not in self.biases:
+            assert self.lengths is not None
+            (stored, *_) = self.keys.values()
+            newest = self.lengths[:, None]
+            column = torch.arange(-prefix, self.width, device=newest.device)
+            hidden = column > newest
+            if window is not None:
+                hidden = hidden | (newest - column >= window)
+            bias = torch.zeros(hidden.shape, dtype=stored.dtype, device=newest.device)
+            self.biases[window] = bias.masked_fill_(hidden, -torch.inf)
+        return self.biases[window]
+
+    def select(self, rows: Sequence[int], start: int, columns: int) -> None:
+        """Keep these of its rows, and start at row `start`."""
+        kept = torch.tensor([row - self.start for row in rows])
+        self.start, self.rows = start, len(rows)
+        self.fit(columns)
+        for tensors in (self.keys, self.values):
+            for layer, old in tensors.items():
+                tensors[layer] = old[kept.to(old.device)]
+        self.release()
+
+
 @dataclass(frozen=True, slots=True)
 class NewRows:
-    """Prompts that join a cache: rows, and their own lengths in tokens, in the order of a pack."""
+    """Prompts that join a cache, by block: which tokens of a pack, and their rows and columns."""
 
     cache: ReplyCache
-    rows: tuple[int, ...]
-    lengths: tuple[int, ...]
+    pieces: tuple[tuple[_Block, torch.Tensor, torch.Tensor, torch.Tensor], ...]
 
     def keep(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
         """Take in one layer of the packed prompts: [1, heads, tokens, size]."""
-        self.cache.put(layer, self, key, value)
+        self.cache.make(layer, key, value)
+        for block, tokens, rows, columns in self.pieces:
+            block.write(layer, rows, columns, (key[0][:, tokens], value[0][:, tokens]))
 
 
 class ReplyCache:
-    """The rows' own keys and values, [rows, heads, columns, size] by layer.
+    """The rows' own keys and values.
 
-    `lengths` counts every row's own tokens so far, after the prefix; 0 is a free row. The next
-    step's tokens go into `column`.
+    `lengths` counts every row's own tokens so far, after the prefix; 0 is a free row. `expected`
+    are the lengths of the first prompts by row, the longest first: they say which rows are a block.
     """
 
-    def __init__(self, prefix: SharedPrefix, rows: int, device: torch.device) -> None:
+    def __init__(self, prefix: SharedPrefix, expected: Sequence[int], device: torch.device) -> None:
         self.prefix, self.device = prefix, device
-        self.lengths = [0] * rows
-        self.column = 0
-        self.keys: dict[int, torch.Tensor] = {}
-        self.values: dict[int, torch.Tensor] = {}
-        self._capacity = 0
-        self._biases: dict[int | None, torch.Tensor] = {}
+        self.lengths = [0] * len(expected)
+        self.blocks = list(_plan_blocks(expected))
+        # The lengths on the device, where they grow from step to step without a transfer.
+        self._lengths: torch.Tensor | None = None
 
     @property
     def positions(self) -> torch.Tensor:
-        """The position of every row's next token, [rows]."""
-        return torch.tensor(self.lengths, device=self.device) + self.prefix.length
+        """The position of every row's next token, [rows]; valid from `begin_step` on."""
+        assert self._lengths is not None
+        return self._lengths + self.prefix.length
 
     def admit(self, rows: Sequence[int], lengths: Sequence[int]) -> NewRows:
-        """Make room for prompts in free rows; their keys and values follow layer by layer."""
+        """Make room for prompts in free rows, in the order of a pack.
+
+        Their keys and values follow layer by layer.
+        """
         assert not any(self.lengths[row] for row in rows)
-        if max(lengths) > self.column:
-            self._move(max(lengths))
         for row, length in zip(rows, lengths, strict=True):
             self.lengths[row] = length
-        return NewRows(self, tuple(rows), tuple(lengths))
+        self._lengths = None
+        count = torch.tensor(lengths)
+        row_of_token = torch.tensor(rows).repeat_interleave(count)
+        first = (count.cumsum(0) - count).repeat_interleave(count)
+        column = torch.arange(len(first)) - first
+        pieces = []
+        for block in self.blocks:
+            inside = (row_of_token >= block.start) & (row_of_token < block.stop)
+            tokens = inside.nonzero()[:, 0]
+            if len(tokens):
+                self._fit(block)
+                places = (tokens, row_of_token[tokens] - block.start, column[tokens])
+                at, own, columns = (each.to(self.device) for each in places)
+                pieces.append((block, at, own, columns))
+        return NewRows(self, tuple(pieces))
 
-    def put(self, layer: int, new: NewRows, key: torch.Tensor, value: torch.Tensor) -> None:
-        """Keys and values of packed prompts, each up to the column before the next step's."""
-        if layer not in self.keys:
-            _, heads, _, size = key.shape
-            shape = (len(self.lengths), heads, self._capacity, size)
-            self.keys[layer], self.values[layer] = key.new_zeros(shape), value.new_zeros(shape)
-        start = 0
-        for row, length in zip(new.rows, new.lengths, strict=True):
-            columns = slice(self.column - length, self.column)
-            self.keys[layer][row, :, columns] = key[0, :, start : start + length]
-            self.values[layer][row, :, columns] = value[0, :, start : start + length]
-            start += length
+    def make(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
+        """Have the layer's tensors, for heads like these: [1, heads, tokens, size]."""
+        for block in self.blocks:
+            if layer not in block.keys:
+                for tensors, part in ((block.keys, key), (block.values, value)):
+                    _, heads, _, size = part.shape
+                    tensors[layer] = part.new_zeros(block.rows, heads, block.width, size)
 
     def free(self, row: int) -> None:
         """The row's reply has ended."""
         self.lengths[row] = 0
+        self._lengths = None
 
     def begin_step(self) -> None:
         """Before one token of every row is run: there is a column for it."""
-        self._biases.clear()
-        if self.column == self._capacity:
-            self._move(max(self.lengths))
+        if self._lengths is None:
+            self._lengths = torch.tensor(self.lengths, device=self.device)
+        for block in self.blocks:
+            self._fit(block)
+            block.begin_step(self._lengths[block.start : block.stop])
 
     def end_step(self) -> None:
         """After it: the rows in use are one token longer."""
-        self.column += 1
+        assert self._lengths is not None
+        self._lengths = self._lengths + self._lengths.clamp(max=1)
         self.lengths = [length + 1 if length else 0 for length in self.lengths]
 
     def select(self, rows: Sequence[int]) -> None:
-        """Keep these rows only, in this order."""
-        kept = torch.tensor(list(rows), device=self.device)
-        self.lengths = [self.lengths[row] for row in rows]
-        for layer in self.keys:
-            self.keys[layer] = self.keys[layer][kept]
-            self.values[layer] = self.values[layer][kept]
+        """Keep these rows only; in ascending order."""
+        assert list(rows) == sorted(rows)
+        before, self.lengths = self.lengths, [self.lengths[row] for row in rows]
+        self._lengths = None
+        blocks, start = [], 0
+        for block in self.blocks:
+            kept = [row for row in rows if block.start <= row < block.stop]
+            if kept:
+                block.select(kept, start, 1 + max(before[row] for row in kept))
+                start = block.stop
+                blocks.append(block)
+        self.blocks = blocks
 
     def attend(
         self,
@@ -123,71 +238,71 @@ class ReplyCache:
 
         In: [1, heads, rows, size]. Out: [1, rows, heads, size].
         """
-        self.keys[layer][:, :, self.column] = key[0].transpose(0, 1)
-        self.values[layer][:, :, self.column] = value[0].transpose(0, 1)
-        seen = slice(self._first_column, self.column + 1)
-        keys, values = self.keys[layer][:, :, seen], self.values[layer][:, :, seen]
-        rows, heads, columns, size = keys.shape
+        _, heads, rows, size = key.shape
         # Heads that share a key are adjacent, so that keys are never repeated.
-        asked = query[0].transpose(0, 1).reshape(rows, heads, -1, size)
-        shared, bias = self.prefix.length, self._bias(sliding_window)
-        # Kept in float32, and scaled while they are written there.
-        scores = bias.new_empty(heads, rows, asked.shape[2], shared + columns)
-        # Keys first: a product with few columns is several times as fast as one with few rows.
-        own = (keys @ asked.mT).permute(1, 0, 3, 2)
-        torch.add(bias[..., shared:], own, alpha=scaling, out=scores[..., shared:])
-        if shared:
-            over = _over_prefix(asked, self.prefix.keys[layer][0].mT)
-            before = bias[..., :shared] if sliding_window is not None else bias.new_zeros(1)
-            torch.add(before, over, alpha=scaling, out=scores[..., :shared])
-        weights = torch.softmax(scores, dim=-1).to(values.dtype)
-        output = weights[..., shared:].transpose(0, 1) @ values
-        if shared:
-            flat = weights[..., :shared].reshape(heads, -1, shared) @ self.prefix.values[layer][0]
-            output = output + flat.view(heads, rows, -1, size).transpose(0, 1)
-        return output.reshape(1, rows, -1, size)
+        asked, keys, values = (
+            part[0].transpose(0, 1).reshape(rows * heads, -1, size) for part in (query, key, value)
+        )
+        outputs = []
+        for block in self.blocks:
+            inside = slice(block.start * heads, block.stop * heads)
+            block.append(layer, keys[inside, 0], values[inside, 0])
+            outputs.append(
+                _attend_block(
+                    block, layer, asked[inside], self.prefix, scaling=scaling, window=sliding_window
+                )
+            )
+        output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        return output.view(1, rows, -1, size)
 
-    @property
-    def _first_column(self) -> int:
-        return self.column - max(self.lengths)
-
-    def _bias(self, sliding_window: int | None) -> torch.Tensor:
-        """0 for columns, prefix first, that a row's new token sees, else -inf: [rows, 1, columns].
-
-        Made once a step for all layers.
-        """
-        if sliding_window not in self._biases:
-            lengths = torch.tensor(self.lengths, device=self.device)[:, None]
-            # How many tokens each column is before the new one.
-            own = torch.arange(self.column - self._first_column, -1, -1, device=self.device)
-            shared = torch.arange(self.prefix.length, 0, -1, device=self.device)
-            behind = torch.cat([lengths + shared, own.expand(len(lengths), -1)], dim=1)
-            hidden = torch.cat([torch.zeros_like(shared), own], dim=0) > lengths
-            if sliding_window is not None:
-                hidden = hidden | (behind >= sliding_window)
-            (stored, *_) = self.keys.values()
-            dtype = torch.promote_types(stored.dtype, torch.float32)
-            bias = torch.zeros(behind.shape, dtype=dtype, device=self.device)
-            self._biases[sliding_window] = bias.masked_fill_(hidden, -torch.inf)[:, None]
-        return self._biases[sliding_window]
-
-    def _move(self, column: int) -> None:
-        """Let the next step's column be `column`, with free ones after it."""
-        longest = max(self.lengths)
-        self._capacity = max(self._capacity, column + _ROOM)
-        for tensors in (self.keys, self.values):
-            for layer, old in tensors.items():
-                new = old.new_zeros(*old.shape[:2], self._capacity, old.shape[3])
-                new[:, :, column - longest : column] = old[:, :, self._first_column : self.column]
-                tensors[layer] = new
-        self.column = column
+    def _fit(self, block: _Block) -> None:
+        block.fit(1 + max(self.lengths[block.start : block.stop]))
 
 
-def _over_prefix(rows: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-    """[rows, heads, group, size] times what all rows share, [heads, size, columns].
+def _plan_blocks(expected: Sequence[int]) -> Iterator[_Block]:
+    """A block ends where rows need two thirds of its width or less: each costs products a layer."""
+    start = 0
+    for row in range(1, len(expected) + 1):
+        ends = row == len(expected)
+        if ends or 3 * (expected[row] + _ROOM) <= 2 * (expected[start] + _ROOM):
+            yield _Block(start, row - start)
+            start = row
 
-    One product a head; returns [heads, rows, group, columns].
-    """
-    count, heads, group, size = rows.shape
-    flat = rows.transpose(0, 1).reshape(heads, count * group, size)
-    return (flat @ keys).view(heads, count, group, -1)
+
+def _attend_block(
+    block: _Block,
+    layer: int,
+    asked: torch.Tensor,
+    prefix: SharedPrefix,
+    *,
+    scaling: float,
+    window: int | None,
+) -> torch.Tensor:
+    """In and out: [rows * heads, group, size]."""
+    keys, values = block.keys[layer].flatten(0, 1), block.values[layer].flatten(0, 1)
+    heads, shared = len(keys) // block.rows, prefix.length
+    bias = block.bias(shared, window)
+    own_bias = bias[:, None, None, shared:].expand(-1, heads, 1, -1).flatten(0, 1)
+    scores = torch.baddbmm(own_bias, asked, keys.mT, alpha=scaling)
+    if not shared:
+        return torch.bmm(_softmax(scores), values)
+    group, size = asked.shape[1:]
+    # All rows read what they share in one product a head.
+    across = asked.view(block.rows, heads, group, size).transpose(0, 1).flatten(1, 2)
+    over = torch.baddbmm(
+        across.new_empty(()), across, prefix.keys[layer][0].mT, beta=0, alpha=scaling
+    )
+    over = over.view(heads, block.rows, group, shared).transpose(0, 1)
+    if window is not None:
+        over = over + bias[:, None, None, :shared]
+    weights = _softmax(torch.cat([over, scores.view(block.rows, heads, group, -1)], dim=-1))
+    own = torch.bmm(weights[..., shared:].flatten(0, 1), values)
+    across = weights[..., :shared].transpose(0, 1).flatten(1, 2)
+    read = torch.bmm(across, prefix.values[layer][0]).view(heads, block.rows, group, size)
+    return own + read.transpose(0, 1).flatten(0, 1)
+
+
+def _softmax(scores: torch.Tensor) -> torch.Tensor:
+    # torch's bfloat16 softmax is slow where the columns are no multiple of its lanes.
+    exact = torch.promote_types(scores.dtype, torch.float32)
+    return torch.softmax(scores, dim=-1, dtype=exact).to(scores.dtype)
