@@ -42,6 +42,10 @@ from dataclasses import dataclass
 from operator import eq
 from typing import Any
 
+from caft.threads import set_up_threads
+
+set_up_threads()
+
 import torch
 
 from caft.data.arithmetic import load_arithmetic
