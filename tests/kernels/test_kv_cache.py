@@ -33,7 +33,7 @@ class Written:
 
     def admit(self, lengths: dict[int, int]) -> None:
         """Prompts by row, the shorter ones first."""
-        keep = self.cache.admit(list(lengths), list(lengths.values()))
+        keep = self.cache.admit([[row] for row in lengths], list(lengths.values()))
         self.rows |= {row: [] for row in lengths}
         for layer in range(len(WINDOWS)):
             packed = self.tensor(sum(lengths.values())), self.tensor(sum(lengths.values()))

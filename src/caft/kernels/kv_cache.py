@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import accumulate, islice
 
 import torch
 
@@ -127,16 +127,23 @@ class _Block:
 
 @dataclass(frozen=True, slots=True)
 class NewRows:
-    """Prompts that join a cache, by block: which tokens of a pack, and their rows and columns."""
+    """Prompts that join a cache, by block: which tokens of a pack, and their rows and columns.
+
+    `first` is given the keys and values of the pack's first prompt, for rows that join later.
+    """
 
     cache: ReplyCache
     pieces: tuple[tuple[_Block, torch.Tensor, torch.Tensor, torch.Tensor], ...]
+    first: SharedPrefix | None = None
 
     def keep(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
         """Take in one layer of the packed prompts: [1, heads, tokens, size]."""
         self.cache.make(layer, key, value)
         for block, tokens, rows, columns in self.pieces:
             block.write(layer, rows, columns, (key[0][:, tokens], value[0][:, tokens]))
+        if self.first is not None:
+            inside = slice(self.first.length)
+            self.first.keep(layer, key[:, :, inside].clone(), value[:, :, inside].clone())
 
 
 class ReplyCache:
@@ -159,26 +166,32 @@ class ReplyCache:
         assert self._lengths is not None
         return self._lengths + self.prefix.length
 
-    def admit(self, rows: Sequence[int], lengths: Sequence[int]) -> NewRows:
-        """Make room for prompts in free rows, in the order of a pack.
+    def admit(self, rows: Sequence[Sequence[int]], lengths: Sequence[int]) -> NewRows:
+        """Make room for prompts, in the order of a pack; each is written to all of its free rows.
 
         Their keys and values follow layer by layer.
         """
-        assert not any(self.lengths[row] for row in rows)
-        for row, length in zip(rows, lengths, strict=True):
+        starts = [stop - length for stop, length in zip(accumulate(lengths), lengths, strict=True)]
+        placed = [
+            (start, length, row)
+            for start, length, copies in zip(starts, lengths, rows, strict=True)
+            for row in copies
+        ]
+        for _, length, row in placed:
+            assert not self.lengths[row]
             self.lengths[row] = length
         self._lengths = None
-        count = torch.tensor(lengths)
-        row_of_token = torch.tensor(rows).repeat_interleave(count)
+        start, count, row_of = torch.tensor(placed).T
+        row_of_token = row_of.repeat_interleave(count)
         first = (count.cumsum(0) - count).repeat_interleave(count)
         column = torch.arange(len(first)) - first
+        token = start.repeat_interleave(count) + column
         pieces = []
         for block in self.blocks:
             inside = (row_of_token >= block.start) & (row_of_token < block.stop)
-            tokens = inside.nonzero()[:, 0]
-            if len(tokens):
+            if inside.any():
                 self._fit(block)
-                places = (tokens, row_of_token[tokens] - block.start, column[tokens])
+                places = (token[inside], row_of_token[inside] - block.start, column[inside])
                 at, own, columns = (each.to(self.device) for each in places)
                 pieces.append((block, at, own, columns))
         return NewRows(self, tuple(pieces))
