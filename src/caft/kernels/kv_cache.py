@@ -9,6 +9,7 @@ and products read them whole, since a part of a tensor would be copied in every 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate, islice
 
@@ -18,6 +19,10 @@ from caft.kernels.memory import return_freed_memory
 
 # Widths of blocks are multiples of it: a block is copied once in so many steps.
 _ROOM = 32
+# A block's scores take one thread some 50 microseconds: what a second one spares is what it costs
+# to meet it five times in a layer, and beside other work that costs far more
+# (docs/decisions/0031-threads.md). A rule of shapes alone: results do not depend on the load.
+_FEW_PRODUCTS = 2**20
 
 
 @dataclass(slots=True)
@@ -260,16 +265,31 @@ class ReplyCache:
         for block in self.blocks:
             inside = slice(block.start * heads, block.stop * heads)
             block.append(layer, keys[inside, 0], values[inside, 0])
-            outputs.append(
-                _attend_block(
+            products = asked[inside].numel() * (self.prefix.length + block.width)
+            with _fitting_threads(products, asked.device):
+                output = _attend_block(
                     block, layer, asked[inside], self.prefix, scaling=scaling, window=sliding_window
                 )
-            )
+            outputs.append(output)
         output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
         return output.view(1, rows, -1, size)
 
     def _fit(self, block: _Block) -> None:
         block.fit(1 + max(self.lengths[block.start : block.stop]))
+
+
+@contextmanager
+def _fitting_threads(products: int, device: torch.device) -> Iterator[None]:
+    """One thread in the body where so many products are too few to share, else all."""
+    threads = torch.get_num_threads()
+    alone = device.type == "cpu" and threads > 1 and products <= _FEW_PRODUCTS
+    if alone:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if alone:
+            torch.set_num_threads(threads)
 
 
 def _plan_blocks(expected: Sequence[int]) -> Iterator[_Block]:
