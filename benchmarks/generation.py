@@ -101,7 +101,9 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=128, help="replies that caft writes at once")
     parser.add_argument("--batches", type=int, nargs="*", default=BATCHES, help="of generate")
     parser.add_argument("--prompts", type=int, help="at most so many a part")
-    parser.add_argument("--agreement", type=int, default=24, help="prompts compared in float32")
+    parser.add_argument(
+        "--agreement", type=int, default=24, help="prompts compared in float32; 0: none"
+    )
     parser.add_argument("--beside", type=int, default=0, help="busy processes beside")
     return parser.parse_args()
 
@@ -260,10 +262,14 @@ def probe(model: Any, tokenizer: Any, part: Part, size: int, clock: Clock) -> fl
     return sum(map(len, replies)) / seconds
 
 
-def measure_agreement(part: Part, tokenizer: Any, batch: int, asked: argparse.Namespace) -> float:
+def measure_agreement(
+    part: Part, tokenizer: Any, batch: int, asked: argparse.Namespace
+) -> float | None:
     """Share of the replies, spread over all lengths, that both ways write alike in float32."""
     ordered = sorted(part.prompts, key=len)
     fewer = min(asked.agreement, len(ordered))
+    if not fewer:
+        return None
     part = replace(part, prompts=[ordered[k * len(ordered) // fewer] for k in range(fewer)])
     plain = make_model(asked.model, asked.device, torch.float32, tiny=asked.tiny, plain=True)
     theirs = write_plain(plain, tokenizer, part, batch)
