@@ -189,9 +189,11 @@ def test_a_drawn_reply_is_the_same_however_many_are_written_at_once(tokenizer):
     assert len({reply.tokens for reply in backwards}) > 4
 
 
+@pytest.mark.parametrize("prefix", [[], [3, 11] * 8], ids=len)
 @pytest.mark.parametrize("rows", [1, 7, 64])
-def test_samples_of_a_prompt_run_it_once_and_are_those_of_prompts_alone(tokenizer, rows):
-    model, prompts = in_float64(make_model("phi3")), many_prompts(6)
+def test_samples_of_a_prompt_run_it_once_and_are_those_of_prompts_alone(tokenizer, rows, prefix):
+    model = in_float64(make_model("phi3"))
+    prompts = [[*prefix, *prompt] for prompt in many_prompts(6)]
     model.config.sliding_window = 9
     # Samples of a question do not wait side by side, and two questions have the same prompt.
     prompts = [*prompts, prompts[2]] * 5
@@ -209,7 +211,10 @@ def test_samples_of_a_prompt_run_it_once_and_are_those_of_prompts_alone(tokenize
     model.register_forward_pre_hook(count, with_kwargs=True)
     dials = {"names": names, "samples": samples, **SAMPLED}
     assert write(model, tokenizer, prompts, rows=rows, **dials) == alone
-    assert sorted(ran) == sorted(token for prompt in prompts[:6] for token in prompt)
+    # Four tokens more are shared than the prefix, but too short a one is not kept apart.
+    apart = prompts[0][: len(prefix) + 4] if prefix else []
+    own = [token for prompt in prompts[:6] for token in prompt[len(apart) :]]
+    assert sorted(ran) == sorted([*apart, *own])
 
 
 def test_samples_of_a_question_differ_and_so_do_seeds(tokenizer):
