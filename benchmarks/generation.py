@@ -16,11 +16,14 @@ its median. Parts:
     c   1,500 free-text answers of one line behind 8 solved examples, at most 16 tokens
     d   512 prompts of MMLU-Pro, at most 512 tokens; one token of 256 is an end, so that replies end
         at lengths of their own
+    e   8 replies to each question of b, 32 tokens: the work of drawn samples, but greedy, so that
+        they can be compared
 
 The last line is one JSON object; by part:
     ratio_vs_hf             B's tokens a second over A's with one prompt at a time
     ratio_vs_hf_best_batch  the same over A's at its best batch, run in turn with B
-    agreement_fp32          share of greedy replies that are the same, both in float32
+    agreement_fp32          share of greedy replies that are the same, both in float32, of
+                            `--agreement` prompts
     tokens_per_second       of B
     memory_ratio            B's peak over A's at its best batch, each above the loaded model
     share_of_bandwidth      bytes of weights and cache that B's one-token steps read, over what a
@@ -38,7 +41,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import eq
 from typing import Any
 
@@ -98,10 +101,13 @@ def read_arguments() -> argparse.Namespace:
     """The command line."""
     parser = start_parser(__doc__)
     parser.set_defaults(rounds=2)
-    parser.add_argument("--parts", nargs="*", choices=list("abcd"), default=list("abc"))
+    parser.add_argument("--parts", nargs="*", choices=list("abcde"), default=list("abc"))
     parser.add_argument("--rows", type=int, default=128, help="replies that caft writes at once")
     parser.add_argument("--batches", type=int, nargs="*", default=BATCHES, help="of generate")
     parser.add_argument("--prompts", type=int, help="at most so many a part")
+    parser.add_argument(
+        "--agreement", type=int, default=24, help="prompts compared in float32; 0: none"
+    )
     parser.add_argument("--beside", type=int, default=0, help="busy processes beside")
     return parser.parse_args()
 
@@ -120,12 +126,12 @@ def busy_processes(count: int) -> Iterator[None]:
 def make_part(name: str, tokenizer: Any, asked: argparse.Namespace) -> Part:
     """The prompts of one part as token ids."""
     end = (tokenizer.eos_token_id,)
-    if name in "bd":
-        questions = read_questions(asked.data)[: 50 if name == "b" else 512]
+    if name in "bde":
+        questions = read_questions(asked.data)[: 512 if name == "d" else 50]
         prompt, shots, wanted = PromptConfig(), (), Wanted.rationale
         ends = tuple(random.Random(0).sample(range(len(tokenizer)), len(tokenizer) // 256))
         rules = ReplyRules(
-            max_new_tokens=256 if name == "b" else 512, end_ids=end if name == "b" else ends
+            max_new_tokens={"b": 256, "d": 512, "e": 32}[name], end_ids=ends if name == "d" else end
         )
     else:
         prompt = PromptConfig(
@@ -149,7 +155,8 @@ def make_part(name: str, tokenizer: Any, asked: argparse.Namespace) -> Part:
                 max_new_tokens=16, end_ids=end, stop_after_marker=False, stop_after_line=True
             )
         )
-    return Part(encode(questions[: asked.prompts], prompt, shots, wanted, tokenizer), rules)
+    prompts = encode(questions[: asked.prompts], prompt, shots, wanted, tokenizer)
+    return Part([each for each in prompts for _ in range(8 if name == "e" else 1)], rules)
 
 
 def encode(
@@ -259,8 +266,15 @@ def probe(model: Any, tokenizer: Any, part: Part, size: int, clock: Clock) -> fl
     return sum(map(len, replies)) / seconds
 
 
-def measure_agreement(part: Part, tokenizer: Any, batch: int, asked: argparse.Namespace) -> float:
-    """Share of the replies that both ways write alike in float32."""
+def measure_agreement(
+    part: Part, tokenizer: Any, batch: int, asked: argparse.Namespace
+) -> float | None:
+    """Share of the replies, spread over all lengths, that both ways write alike in float32."""
+    ordered = sorted(part.prompts, key=len)
+    fewer = min(asked.agreement, len(ordered))
+    if not fewer:
+        return None
+    part = replace(part, prompts=[ordered[k * len(ordered) // fewer] for k in range(fewer)])
     plain = make_model(asked.model, asked.device, torch.float32, tiny=asked.tiny, plain=True)
     theirs = write_plain(plain, tokenizer, part, batch)
     del plain

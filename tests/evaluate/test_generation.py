@@ -189,6 +189,34 @@ def test_a_drawn_reply_is_the_same_however_many_are_written_at_once(tokenizer):
     assert len({reply.tokens for reply in backwards}) > 4
 
 
+@pytest.mark.parametrize("prefix", [[], [3, 11] * 8], ids=len)
+@pytest.mark.parametrize("rows", [1, 7, 64])
+def test_samples_of_a_prompt_run_it_once_and_are_those_of_prompts_alone(tokenizer, rows, prefix):
+    model = in_float64(make_model("phi3"))
+    prompts = [[*prefix, *prompt] for prompt in many_prompts(6)]
+    model.config.sliding_window = 9
+    # Samples of a question do not wait side by side, and two questions have the same prompt.
+    prompts = [*prompts, prompts[2]] * 5
+    names, samples = [f"q{n % 7}" for n in range(35)], [n // 7 for n in range(35)]
+    alone = [
+        write(model, tokenizer, [prompt], names=[name], samples=[sample], **SAMPLED)[0]
+        for prompt, name, sample in zip(prompts, names, samples, strict=True)
+    ]
+    assert len({reply.tokens for reply in alone}) > 4
+    ran: list[int] = []
+
+    def count(_: Any, __: Any, inputs: dict[str, Any]) -> None:
+        ran.extend(inputs["input_ids"][0].tolist() if inputs["layout"].replies is None else ())
+
+    model.register_forward_pre_hook(count, with_kwargs=True)
+    dials = {"names": names, "samples": samples, **SAMPLED}
+    assert write(model, tokenizer, prompts, rows=rows, **dials) == alone
+    # Four tokens more are shared than the prefix, but too short a one is not kept apart.
+    apart = prompts[0][: len(prefix) + 4] if prefix else []
+    own = [token for prompt in prompts[:6] for token in prompt[len(apart) :]]
+    assert sorted(ran) == sorted([*apart, *own])
+
+
 def test_samples_of_a_question_differ_and_so_do_seeds(tokenizer):
     model, prompts = make_model(), [ids("a", "b")] * 12
     alike = write(model, tokenizer, prompts, names=["q"] * 12, **SAMPLED)
@@ -251,7 +279,7 @@ def test_prompts_wait_that_a_cpu_does_not_hold_at_once(tokenizer, most, rows, mo
     rules = ReplyRules(max_new_tokens=30, end_ids=(1, 2, 6, 12), stop_after_marker=False)
     alone = [generate_replies(model, tokenizer, [prompt], rules)[0] for prompt in prompts]
     monkeypatch.setattr("caft.models.generation._MOST_CACHED", most)
-    assert _Writer(model, tokenizer, prompts, rules, rows=6, names=()).rows == rows
+    assert _Writer(model, tokenizer, prompts, rules, rows=6, names=(), samples=()).rows == rows
     assert generate_replies(model, tokenizer, prompts, rules, rows=6) == alone
 
 

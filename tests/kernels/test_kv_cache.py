@@ -8,7 +8,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from caft.kernels.kv_cache import _ROOM, ReplyCache, SharedPrefix
+from caft.kernels.kv_cache import (
+    _FEW_PRODUCTS,
+    _ROOM,
+    ReplyCache,
+    SharedPrefix,
+    _fitting_threads,
+)
 
 HEADS, GROUP, SIZE, SCALE = 2, 3, 8, 0.3
 # By layer: a cache serves models whose layers differ in it.
@@ -33,7 +39,7 @@ class Written:
 
     def admit(self, lengths: dict[int, int]) -> None:
         """Prompts by row, the shorter ones first."""
-        keep = self.cache.admit(list(lengths), list(lengths.values()))
+        keep = self.cache.admit([[row] for row in lengths], list(lengths.values()))
         self.rows |= {row: [] for row in lengths}
         for layer in range(len(WINDOWS)):
             packed = self.tensor(sum(lengths.values())), self.tensor(sum(lengths.values()))
@@ -121,3 +127,16 @@ def test_a_block_is_as_wide_as_its_longest_row_needs() -> None:
     written.rows = {0: written.rows[1]}
     written.step()
     assert [(block.rows, block.width) for block in written.cache.blocks] == [(1, 32)]
+
+
+def test_few_products_have_one_thread_and_all_that_follows_has_every_thread() -> None:
+    before, cpu = torch.get_num_threads(), torch.device("cpu")
+    torch.set_num_threads(2)
+    try:
+        with _fitting_threads(_FEW_PRODUCTS, cpu):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+        with _fitting_threads(_FEW_PRODUCTS + 1, cpu):
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -9,8 +9,9 @@ and products read them whole, since a part of a tensor would be copied in every 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import accumulate, islice
 
 import torch
 
@@ -18,6 +19,10 @@ from caft.kernels.memory import return_freed_memory
 
 # Widths of blocks are multiples of it: a block is copied once in so many steps.
 _ROOM = 32
+# A block's scores take one thread some 50 microseconds: what a second one spares is what it costs
+# to meet it five times in a layer, and beside other work that costs far more
+# (docs/decisions/0031-threads.md). A rule of shapes alone: results do not depend on the load.
+_FEW_PRODUCTS = 2**20
 
 
 @dataclass(slots=True)
@@ -127,16 +132,23 @@ class _Block:
 
 @dataclass(frozen=True, slots=True)
 class NewRows:
-    """Prompts that join a cache, by block: which tokens of a pack, and their rows and columns."""
+    """Prompts that join a cache, by block: which tokens of a pack, and their rows and columns.
+
+    `first` is given the keys and values of the pack's first prompt, for rows that join later.
+    """
 
     cache: ReplyCache
     pieces: tuple[tuple[_Block, torch.Tensor, torch.Tensor, torch.Tensor], ...]
+    first: SharedPrefix | None = None
 
     def keep(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
         """Take in one layer of the packed prompts: [1, heads, tokens, size]."""
         self.cache.make(layer, key, value)
         for block, tokens, rows, columns in self.pieces:
             block.write(layer, rows, columns, (key[0][:, tokens], value[0][:, tokens]))
+        if self.first is not None:
+            inside = slice(self.first.length)
+            self.first.keep(layer, key[:, :, inside].clone(), value[:, :, inside].clone())
 
 
 class ReplyCache:
@@ -159,26 +171,32 @@ class ReplyCache:
         assert self._lengths is not None
         return self._lengths + self.prefix.length
 
-    def admit(self, rows: Sequence[int], lengths: Sequence[int]) -> NewRows:
-        """Make room for prompts in free rows, in the order of a pack.
+    def admit(self, rows: Sequence[Sequence[int]], lengths: Sequence[int]) -> NewRows:
+        """Make room for prompts, in the order of a pack; each is written to all of its free rows.
 
         Their keys and values follow layer by layer.
         """
-        assert not any(self.lengths[row] for row in rows)
-        for row, length in zip(rows, lengths, strict=True):
+        starts = [stop - length for stop, length in zip(accumulate(lengths), lengths, strict=True)]
+        placed = [
+            (start, length, row)
+            for start, length, copies in zip(starts, lengths, rows, strict=True)
+            for row in copies
+        ]
+        for _, length, row in placed:
+            assert not self.lengths[row]
             self.lengths[row] = length
         self._lengths = None
-        count = torch.tensor(lengths)
-        row_of_token = torch.tensor(rows).repeat_interleave(count)
+        start, count, row_of = torch.tensor(placed).T
+        row_of_token = row_of.repeat_interleave(count)
         first = (count.cumsum(0) - count).repeat_interleave(count)
         column = torch.arange(len(first)) - first
+        token = start.repeat_interleave(count) + column
         pieces = []
         for block in self.blocks:
             inside = (row_of_token >= block.start) & (row_of_token < block.stop)
-            tokens = inside.nonzero()[:, 0]
-            if len(tokens):
+            if inside.any():
                 self._fit(block)
-                places = (tokens, row_of_token[tokens] - block.start, column[tokens])
+                places = (token[inside], row_of_token[inside] - block.start, column[inside])
                 at, own, columns = (each.to(self.device) for each in places)
                 pieces.append((block, at, own, columns))
         return NewRows(self, tuple(pieces))
@@ -247,16 +265,31 @@ class ReplyCache:
         for block in self.blocks:
             inside = slice(block.start * heads, block.stop * heads)
             block.append(layer, keys[inside, 0], values[inside, 0])
-            outputs.append(
-                _attend_block(
+            products = asked[inside].numel() * (self.prefix.length + block.width)
+            with _fitting_threads(products, asked.device):
+                output = _attend_block(
                     block, layer, asked[inside], self.prefix, scaling=scaling, window=sliding_window
                 )
-            )
+            outputs.append(output)
         output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
         return output.view(1, rows, -1, size)
 
     def _fit(self, block: _Block) -> None:
         block.fit(1 + max(self.lengths[block.start : block.stop]))
+
+
+@contextmanager
+def _fitting_threads(products: int, device: torch.device) -> Iterator[None]:
+    """One thread in the body where so many products are too few to share, else all."""
+    threads = torch.get_num_threads()
+    alone = device.type == "cpu" and threads > 1 and products <= _FEW_PRODUCTS
+    if alone:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if alone:
+            torch.set_num_threads(threads)
 
 
 def _plan_blocks(expected: Sequence[int]) -> Iterator[_Block]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import NamedTuple
 
 import torch
@@ -155,6 +155,16 @@ class _Reply:
         return token
 
 
+class _Begun(NamedTuple):
+    """The next prompt to take a row, where other replies to it have begun: it has run.
+
+    Its own keys and values, and the logits [1, vocabulary] behind it.
+    """
+
+    cached: SharedPrefix
+    logits: torch.Tensor
+
+
 class _Writer:
     """Continuous batching: a fixed number of rows, each with a reply or free for the next one."""
 
@@ -177,7 +187,11 @@ class _Writer:
         self.prompts = [prompt[shared:] for prompt in prompts]
         self.opened = [bool(rules.thinking) and ends_open(tokenizer, each) for each in prompts]
         # The longest are taken first, so that memory that is too small is found out at once.
-        self.waiting = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
+        # Equal prompts are neighbours, and run once.
+        self.waiting = sorted(
+            range(len(prompts)), key=lambda place: (len(prompts[place]), tuple(prompts[place]))
+        )
+        self.begun: _Begun | None = None
         self.replies: dict[int, _Reply] = {}
         expected = [len(self.prompts[place]) for place in reversed(self.waiting)][:rows]
         if model.device.type == "cpu":
@@ -199,25 +213,54 @@ class _Writer:
 
     def admit(self) -> Iterator[tuple[int, GeneratedReply]]:
         """Run some waiting prompts, as many as rows are free and a pass may have tokens."""
-        rows = [row for row in range(self.rows) if row not in self.replies]
-        tokens, chosen = tokens_of_a_pass(self.model.device.type), list[int]()
-        while self.waiting and len(chosen) < len(rows):
-            tokens -= len(self.prompts[self.waiting[-1]])
-            if tokens < 0 and chosen:
-                break
-            chosen.append(self.waiting.pop())
-        # In order of length, as a pack wants them; the longest prompt takes the first free row.
+        free = [row for row in range(self.rows) if row not in self.replies]
+        chosen = self._choose(len(free))
+        # The longest prompt takes the first free row; a pack wants them in order of length.
+        rows = [[free.pop(0) for _ in places] for places in chosen][::-1]
         chosen.reverse()
-        rows = rows[: len(chosen)][::-1]
-        prompts = [self.prompts[place] for place in chosen]
+        logits = self._run([self.prompts[places[0]] for places in chosen], rows)
+        every = list(chain(*rows))
+        if len(every) > len(logits):
+            copies = torch.tensor([len(places) for places in chosen], device=logits.device)
+            logits = logits.repeat_interleave(copies, dim=0)
+        begun = zip(every, chain(*chosen), strict=True)
+        self.replies |= {row: self._begin(place) for row, place in begun}
+        return self._take(every, logits)
+
+    def _choose(self, free: int) -> list[list[int]]:
+        """The numbers of prompts that wait no longer, those of equal prompts together."""
+        tokens = 0 if self.begun else tokens_of_a_pass(self.model.device.type)
+        chosen: list[list[int]] = []
+        for _ in range(min(free, len(self.waiting))):
+            if not chosen or not self._waits(self.prompts[chosen[-1][0]]):
+                tokens -= len(self.prompts[self.waiting[-1]])
+                if tokens < 0 and chosen:
+                    break
+                chosen.append([])
+            chosen[-1].append(self.waiting.pop())
+        return chosen
+
+    def _waits(self, prompt: Sequence[int]) -> bool:
+        return bool(self.waiting) and self.prompts[self.waiting[-1]] == prompt
+
+    def _run(self, prompts: list[Sequence[int]], rows: list[list[int]]) -> torch.Tensor:
+        """The logits behind each prompt, whose keys and values go to its rows."""
         lengths = [len(prompt) for prompt in prompts]
+        new = self.cache.admit(rows, lengths)
+        before, waits = self.begun, self._waits(prompts[0])
+        if before is not None:
+            for layer, key in before.cached.keys.items():
+                new.keep(layer, key, before.cached.values[layer])
+            self.begun = before if waits else None
+            return before.logits
+        cached = SharedPrefix(lengths[0])
         pack = pack_rows(prompts, self.cache.prefix.length).to(self.model.device)
-        keep = self.cache.admit(rows, lengths)
+        keep = replace(new, first=cached) if waits else new
         layout = replace(pack.layout, prefix=self.cache.prefix, keep=keep)
         ends = torch.tensor(pack.starts) + torch.tensor(lengths) - 1
         logits = packed_logits(self.model, replace(pack, layout=layout), ends)
-        self.replies |= {row: self._begin(place) for row, place in zip(rows, chosen, strict=True)}
-        return self._take(rows, logits)
+        self.begun = _Begun(cached, logits[:1].clone()) if waits else None
+        return logits
 
     def _begin(self, place: int) -> _Reply:
         if self.rules.thinking is None:
