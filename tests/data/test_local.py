@@ -192,7 +192,7 @@ def test_the_form_is_settled_over_all_files_together(tmp_path: Path) -> None:
     ("change", "named"),
     [
         ({"answer": "D"}, "q.jsonl:3: answer 'D' is not among the 3 options; read as letter"),
-        ({"answer": None}, "q.jsonl:3: column 'answer' holds None"),
+        ({"answer": None}, "q.jsonl:3: column 'answer' is empty"),
         ({"answer": ["A"]}, "q.jsonl:3: column 'answer' holds ['A']"),
         ({"answer": True}, "q.jsonl:3: column 'answer' holds True"),
         ({"question": ""}, "q.jsonl:3: column 'question' is empty"),
@@ -448,7 +448,7 @@ def test_published_scores_by_id(tmp_path: Path, caplog: pytest.LogCaptureFixture
     [
         ({"entropy": -0.1}, "q.jsonl:2: column 'entropy' holds -0.1"),
         ({"entropy": float("nan")}, "q.jsonl:2: column 'entropy' holds nan"),
-        ({"entropy": None}, "q.jsonl:2: column 'entropy' holds None"),
+        ({"entropy": None}, "q.jsonl:2: column 'entropy' is empty"),
         ({"entropy": "high" * 99}, "q.jsonl:2: column 'entropy' holds 'highhighhighhighhighh"),
         ({"entropy": "high"}, "q.jsonl:2: column 'entropy' holds 'high'"),
         ({"correct": "perhaps"}, "q.jsonl:2: column 'correct' holds 'perhaps'"),
