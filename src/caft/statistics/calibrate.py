@@ -19,7 +19,7 @@ from caft.console import tell
 from caft.statistics.arms import Outcomes, compare_arms
 from caft.statistics.intervals import Floats
 from caft.statistics.paired import smallest_paired_difference
-from caft.statistics.verdict import FEWEST_SEEDS, WORTHWHILE_GAIN, Verdict, judge_difference
+from caft.statistics.verdict import ALPHA, FEWEST_SEEDS, WORTHWHILE_GAIN, Verdict, judge_difference
 
 CALM, WILD = 0.02, 0.13
 """Standard deviations of accuracy from seed to seed: with a learning rate that falls to zero, and
@@ -31,6 +31,7 @@ _QUESTIONS = (200, 600, 2400)
 _SEEDS = (1, 2, 3, 5)
 _MOST = 1_000_000
 _LEVEL = 0.5
+_NO_SPREAD = 1e-9
 # Shares of what decides about a reply: the question, the question for this arm, and chance.
 _OF_QUESTION, _OF_ARM, _OF_CHANCE = 0.5, 0.2, 0.3
 
@@ -51,14 +52,24 @@ def simulate_verdicts(truth: Truth, simulations: int, seed: int = 0) -> Counter[
     return Counter(_judge_once(truth, generator) for _ in range(simulations))
 
 
-def smallest_difference_seen(questions: int, seeds: int, spread: float) -> float | None:
+def smallest_difference_seen(
+    questions: int, seeds: int, spread: float, comparisons: int = 1
+) -> float | None:
     """The difference of two arms that is a yes four times in five; None if none ever is.
 
-    `spread` is how much seeds move accuracy, a standard deviation.
+    `spread` is how much seeds move accuracy, a standard deviation. Among several `comparisons` the
+    test over questions is corrected for all of them, as Holm's first step is; the interval over
+    questions and seeds is not.
     """
     if seeds < FEWEST_SEEDS:
         return None
-    return smallest_paired_difference(questions, DIFFERING, seeds=seeds, spread=spread)
+    by_interval = smallest_paired_difference(questions, DIFFERING, seeds=seeds, spread=spread)
+    by_test = smallest_paired_difference(
+        questions, DIFFERING, alpha=ALPHA / comparisons, seeds=seeds, spread=_NO_SPREAD
+    )
+    if by_interval is None or by_test is None:
+        return None
+    return max(by_interval, by_test) if comparisons > 1 else by_interval
 
 
 def _judge_once(truth: Truth, generator: np.random.Generator) -> Verdict:
