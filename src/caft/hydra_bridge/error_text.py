@@ -151,8 +151,10 @@ def _in_plain_words(error: OmegaConfBaseException) -> str:
 def _list_inner(error: ValidationError) -> list[str]:
     """The settings in what was given one value: OmegaConf speaks of Python's types there."""
     parent = error.parent_node
-    known = isinstance(parent, DictConfig) and error.key is not None
-    group = parent._get_node(error.key) if known else None
+    if not isinstance(parent, DictConfig):
+        return []
+    # The error may be about a key that is not there, or about none.
+    group = parent._get_node(error.key, validate_access=False, validate_key=False)
     return [str(name) for name in group] if isinstance(group, DictConfig) else []
 
 

@@ -113,6 +113,8 @@ often, in percent of {simulations:,} sweeps, the verdict was **yes / no / not en
 - With fewer than {fewest} seeds the verdict is always "not enough data to tell".
 - "Smallest seen" is the difference that becomes a yes in at least four sweeps of five, by the
   formula that `dry_run=true` of a sweep uses.
+- These are sweeps of two settings. Among more, the test is corrected for all pairs, and a yes needs
+  a larger difference: the dry run gives it, too.
 
 An arm has an accuracy of about 50%. Questions are equally difficult for both arms, as far as half
 of what decides about a reply; a fifth is the question's difficulty for that arm, and the rest is
