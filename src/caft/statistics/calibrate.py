@@ -179,11 +179,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def count(word: str) -> int:
-    """A number of simulations, or of a seed. Its name is in the parser's error."""
-    number = int(word)
-    if not 1 <= number <= _MOST:
-        raise ValueError
-    return number
+    """A number of simulations, or of a seed."""
+    if not word.isdecimal() or not 1 <= int(word) <= _MOST:
+        raise argparse.ArgumentTypeError(f"{word!r}: give a whole number from 1 to {_MOST:,}")
+    return int(word)
 
 
 if __name__ == "__main__":
