@@ -65,6 +65,8 @@ class Filled:
     longest_part: int | None = _LONGEST_PART
 
 
+_WORDS = {int: "one whole number", float: "one number", str: "one name", bool: "true or false"}
+
 MOST = 1_000_000_000
 """The largest count of anything: a larger one is a typing error."""
 
@@ -121,8 +123,10 @@ def _check(path: str, hint: object, value: object) -> None:
     if kind is Any and isinstance(value, float):
         # A table of the user's own is sent to servers as JSON, which has no NaN.
         rules = (ANY_FINITE,)
+    or_null = ", or null" if optional else ""
+    _refuse_several(path, kind, value, or_null)
     for rule in rules if value is not None else ():
-        _apply(rule, path, value, ", or null" if optional else "")
+        _apply(rule, path, value, or_null)
     if get_origin(kind) is list and isinstance(value, list):
         _refuse_repeats(path, value)
     for name, inner_hint, inner in _members(kind, value):
@@ -138,6 +142,17 @@ def read_hint(hint: object) -> tuple[object, tuple[object, ...], bool]:
         kind, *rules = get_args(hint)
         return kind, tuple(rules), optional
     return hint, (), optional
+
+
+def _refuse_several(path: str, kind: object, value: object, or_null: str) -> None:
+    """OmegaConf lets a list or a table through where a table's or a list's member is one value."""
+    if not isinstance(kind, type) or not isinstance(value, list | Mapping):
+        return
+    one = _WORDS.get(kind)
+    if issubclass(kind, Enum):
+        one = f"one of {', '.join(choice.name for choice in kind)}"
+    if one is not None:
+        raise UserError(f"{path} is {shown(value)}; give {one}{or_null}")
 
 
 def _apply(rule: object, path: str, value: Any, or_null: str) -> None:

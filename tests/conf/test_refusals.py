@@ -77,6 +77,52 @@ REFUSED = {
         "method.stages.0.weights names the class 'easy', which the stage does not train",
     ),
     "draw of nothing": (["method=redraw", "method.draws.hard=0"], "is 0; give 1 to"),
+    "two targets of a class": (
+        "method.stages=[{targets:{hard:[answer,rationale]}}]",
+        "method.stages.0.targets.hard is ['answer', 'rationale']",
+        "give one of answer, rationale, short_rationale, thinking",
+    ),
+    "a second target": (
+        "+method.stages.0.targets.easy=[answer,rationale]",
+        "method.stages.0.targets.easy is wrong: it is ['answer', 'rationale']; give one name",
+    ),
+    "list of draws": (
+        ["method=hard_only", "+method.stages.0.draw.hard=[3]"],
+        "give a whole number",
+    ),
+    "list of weights": (
+        "method.stages=[{targets:{hard:rationale},weights:{hard:[2]}}]",
+        "method.stages.0.weights.hard is [2]; give one number",
+    ),
+    "list of cut points": ("split.quantiles=[[0.1],0.5]", "split.quantiles.0 is [0.1]; give one"),
+    "no draw": (
+        "method.stages=[{targets:{hard:rationale},draw:null}]",
+        "draw is wrong: it cannot be null; give a value, or leave it out",
+    ),
+    "draw without a class": (
+        "method.stages=[{targets:{hard:rationale},draw:3}]",
+        "draw is wrong: give a table, as in {name: value}",
+    ),
+    "setting that a stage lacks": (
+        "method.stages=[{targets:{hard:rationale},drawn:{hard:3}}]",
+        "there is no setting drawn; a stage has targets, epochs, draw, weights; did you mean draw?",
+    ),
+    "stages that are names": ("method.stages=[sft]", "it holds sft; give a table there"),
+    "targets that are names": ("method.stages=[{targets:[hard]}]", "a list stands where a table"),
+    "class named by a number": ("method.stages=[{targets:{1:answer}}]", "the name 1 is no text"),
+    "draw of a class without one": (
+        "method.stages.0.draw.easy=3",
+        "put + before it: +method.stages.0.draw.easy=",
+    ),
+    "rule of no budget": (
+        ["split=random", "split.within=subject"],
+        "split.within=subject does nothing with split=random split.match=sizes",
+        "add split.match=calls",
+    ),
+    "temperature of no budget": (
+        ["split=random", "split.temperature=0.3"],
+        "split.temperature=0.3 does nothing",
+    ),
     "unknown launcher": ("hydra/launcher=foo", "there are", "basic"),
     "unknown key of hydra": ("hydra.foo=1", "no setting hydra.foo"),
     "wrong value with --cfg": (["--cfg", "job", "seed=a"], "seed is wrong"),

@@ -192,7 +192,7 @@ def test_the_form_is_settled_over_all_files_together(tmp_path: Path) -> None:
     ("change", "named"),
     [
         ({"answer": "D"}, "q.jsonl:3: answer 'D' is not among the 3 options; read as letter"),
-        ({"answer": None}, "q.jsonl:3: column 'answer' holds None"),
+        ({"answer": None}, "q.jsonl:3: column 'answer' is empty"),
         ({"answer": ["A"]}, "q.jsonl:3: column 'answer' holds ['A']"),
         ({"answer": True}, "q.jsonl:3: column 'answer' holds True"),
         ({"question": ""}, "q.jsonl:3: column 'question' is empty"),
@@ -391,7 +391,9 @@ def test_duplicate_ids(tmp_path: Path) -> None:
 def test_ids_of_wrong_types(tmp_path: Path, id: object) -> None:
     rows = [{**row, "n": n} for row, n in zip(rows_of("A", "B", "C"), [1, id, 3], strict=True)]
     path = write_jsonl(tmp_path, rows)
-    assert refused(path, columns=ColumnsConfig(id="n")).startswith("q.jsonl:2: column 'n' holds")
+    held = "is empty" if id in (None, "") else "holds"
+    said = refused(path, columns=ColumnsConfig(id="n"))
+    assert said.startswith(f"q.jsonl:2: column 'n' {held}")
 
 
 def test_no_file_and_an_unknown_kind() -> None:
@@ -448,7 +450,7 @@ def test_published_scores_by_id(tmp_path: Path, caplog: pytest.LogCaptureFixture
     [
         ({"entropy": -0.1}, "q.jsonl:2: column 'entropy' holds -0.1"),
         ({"entropy": float("nan")}, "q.jsonl:2: column 'entropy' holds nan"),
-        ({"entropy": None}, "q.jsonl:2: column 'entropy' holds None"),
+        ({"entropy": None}, "q.jsonl:2: column 'entropy' is empty"),
         ({"entropy": "high" * 99}, "q.jsonl:2: column 'entropy' holds 'highhighhighhighhighh"),
         ({"entropy": "high"}, "q.jsonl:2: column 'entropy' holds 'high'"),
         ({"correct": "perhaps"}, "q.jsonl:2: column 'correct' holds 'perhaps'"),

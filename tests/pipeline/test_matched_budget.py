@@ -44,6 +44,13 @@ def test_rationales_for_two_of_three_classes_are_refused(open_small: Open) -> No
         open_small("split=random", "split.match=calls", two)
 
 
+def test_draws_of_every_class_are_not_taken_for_all_rationales(open_small: Open) -> None:
+    targets = "targets:{easy:rationale,middle:rationale,hard:rationale}"
+    drawn = f"method.stages=[{{{targets},draw:{{easy:1}}}}]"
+    with pytest.raises(UserError, match=r"uses them for easy, hard, middle: set split\.match"):
+        open_small("split=random", "split.match=tokens", drawn)
+
+
 def test_as_many_questions_are_asked_and_kept_as_by_entropy(open_small: Open) -> None:
     workspace = open_small(*MATCHED)
     scored = score_in_order(workspace.every_question)

@@ -94,4 +94,4 @@ def test_a_number_of_simulations_that_is_none_is_refused(
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["--simulations", word])
-    assert "argument --simulations: invalid count value" in capsys.readouterr().err
+    assert ": give a whole number from 1 to 1,000,000" in capsys.readouterr().err

@@ -7,14 +7,17 @@ from scipy import stats
 from caft.statistics import (
     ALPHA,
     ResampledMean,
+    Verdict,
     count_paired,
     difference_interval,
+    judge_difference,
     mcnemar_exact,
     mean_interval,
     mean_over_seeds,
     resample_means,
     sign_flip_exact,
     sum_differences,
+    wilson_interval,
 )
 
 
@@ -126,7 +129,24 @@ def test_arms_share_their_questions_so_that_equal_arms_differ_by_nothing() -> No
     rows = make_outcomes(3, seeds=1)
     drawn = resample_means({"a": rows, "b": rows})
     found = difference_interval(drawn["a"], drawn["b"])
-    assert (found.low, found.value, found.high) == (0, 0, 0)
+    assert (drawn["a"].of_questions == drawn["b"].of_questions).all()
+    # As much as Wilson leaves open where 0 of 200 questions differed: z^2 / (n + z^2).
+    reach = pytest.approx(1.95996**2 / (200 + 1.95996**2), rel=1e-4)
+    assert (-found.low, found.value, found.high) == (reach, 0, reach)
+
+
+def test_outcomes_that_are_all_alike_prove_little_where_they_are_few() -> None:
+    rows = [[True] * 10] * 3
+    drawn = resample_means({"a": rows, "b": rows, "c": [[False] * 10] * 3})
+    right, wrong = mean_interval(drawn["a"]), mean_interval(drawn["c"])
+    known = wilson_interval(10, 10)
+    assert (right.low, right.high) == pytest.approx((known.low, 1))
+    assert (wrong.low, wrong.high) == pytest.approx((0, 1 - known.low))
+    gap = difference_interval(drawn["a"], drawn["b"])
+    assert gap.high == pytest.approx(1 - known.low)
+    assert judge_difference(gap, 1.0, 3) is Verdict.unclear
+    worst = difference_interval(drawn["a"], drawn["c"])
+    assert (worst.low, worst.high) == pytest.approx((-1, -known.low))
 
 
 def test_the_same_seed_gives_the_same_numbers() -> None:

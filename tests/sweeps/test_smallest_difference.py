@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import cache
 
 import pytest
+from scipy.stats import t
 
 from caft.hydra_bridge import compose
 from caft.run_config import RunConfig, Until
@@ -31,6 +32,21 @@ def test_it_is_the_formulas_at_the_sweeps_size() -> None:
         assert gap is not None
         assert f"{100 * gap:.3g} points if" in text
     assert "With 50 test questions and 4 seeds a setting, the smallest difference" in text
+
+
+def test_many_settings_are_corrected_for() -> None:
+    three = sweep(4, methods=("sft", "distill", "base"))
+    text = describe_smallest_difference(three)
+    assert "corrected for all 3 pairs of settings, " in text
+    # By hand: (t of 0.05 / 3, two-sided, + t of 0.8) times the root of 0.3 / 50.
+    by_test = (t.ppf(1 - 0.05 / 6, 49) + t.ppf(0.8, 49)) * (0.3 / 50) ** 0.5
+    found = smallest_difference_seen(50, 4, CALM, comparisons=3)
+    assert found == pytest.approx(by_test, rel=0.03)
+    assert found > (smallest_difference_seen(50, 4, CALM) or 1)
+    # Where seeds hide more than the test does, the correction changes nothing.
+    wild = smallest_difference_seen(50, 4, WILD)
+    assert wild == smallest_difference_seen(50, 4, WILD, comparisons=3)
+    assert "pairs" not in describe_smallest_difference(sweep(4))
 
 
 def test_too_few_seeds_are_named_first() -> None:

@@ -41,8 +41,10 @@ class Row:
 
     def wrong_cell(self, column: str, advice: str, detail: str = "") -> UserError:
         """An error about the value of a column, with what to do about it."""
-        held = f"{show(self.values.get(column))}{detail}"
-        return UserError(f"{self.origin}: column {column!r} holds {held}; {advice}")
+        value = self.values.get(column)
+        blank = value is None or (isinstance(value, str) and not value.strip())
+        held = "is empty" if blank else f"holds {show(value)}"
+        return UserError(f"{self.origin}: column {column!r} {held}{detail}; {advice}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +228,9 @@ def _read_parquet(path: Path) -> Read:
         rows = pyarrow.parquet.read_table(path).to_pylist()
     except pyarrow.ArrowException as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{path.name}: not readable as parquet ({reason})") from error
+        raise UserError(
+            f"{path.name}: not readable as parquet ({reason}); write the file again"
+        ) from error
     return tuple(Row(f"{path.name}:{n}", row) for n, row in enumerate(rows, start=1)), frozenset()
 
 

@@ -38,6 +38,21 @@ from caft.run_config import KINDS, RunConfig
 _WITH_EXTRA_SWEEP = ("joblib", "submitit_local", "submitit_slurm", "optuna")
 _LONGEST_LINE = 300
 _KINDS_OF_VALUES = {"Integer": "a whole number", "Float": "a number"}
+_PLAIN = {
+    r"field '.*' is not Optional": "it cannot be null",
+    r"Cannot assign \w+ to Dict\[.*": "give a table, as in {name: value}",
+    r"Invalid type assigned: \w+ is not a subclass of \w+. value: (.*)":
+        r"it holds \1; give a table there, as in {name: value}",
+    r"Value (.*) \((?:list|dict)\) is not a valid input for <enum .*>":
+        r"it is \1; give one name",
+    r"Cannot merge DictConfig with ListConfig":
+        "a list stands where a table belongs; write it as in {name: value}",
+    r"Cannot merge ListConfig with DictConfig":
+        "a table stands where a list belongs; write it as in [A,B]",
+    r"Key (\S+) \(\w+\) is incompatible with \(str\)":
+        r"the name \1 is no text; give one that begins with a letter",
+}  # fmt: skip
+"""What OmegaConf says in the words of Python's types, as patterns, and the same for its users."""
 _GLOBAL_GROUPS = ("experiment", "multirun_sweeps")
 """Groups whose files set values anywhere; they are no part of RunConfig."""
 
@@ -112,22 +127,34 @@ def _explain_omegaconf(error: OmegaConfBaseException) -> str:
         case MissingMandatoryValue():
             return f"{error.full_key} is missing; give {error.full_key}=..."
         case ValidationError() if error.full_key:
-            # As it is typed: OmegaConf writes stages[0], and no command line takes that.
-            key = re.sub(r"\[(\d+)\]", r".\1", str(error.full_key))
+            key = _as_typed(error.full_key)
+            reason = f"{key} is wrong: {_in_plain_words(error)}"
             if member_type(key) is not None:
-                return (
-                    f"{key} is wrong: {_first_line(error)}; give a list, as in {list_example(key)}"
-                )
+                return f"{reason}; give a list, as in {list_example(key)}"
             if inner := _list_inner(error):
                 return f"{key} holds several settings; set each of them, as in {key}.{inner[0]}=..."
-            return f"{key} is wrong: {_first_line(error)}{_what_fits(error)}"
-    return _first_line(error)
+            return f"{reason}{_what_fits(error)}"
+    return _in_plain_words(error)
+
+
+def _as_typed(full_key: object) -> str:
+    """A key as a command line takes it: OmegaConf writes stages[0]."""
+    return re.sub(r"\[(\d+)\]", r".\1", str(full_key))
+
+
+def _in_plain_words(error: OmegaConfBaseException) -> str:
+    line = _first_line(error)
+    plain = (re.sub(f"^{said}$", words, line) for said, words in _PLAIN.items())
+    return next((words for words in plain if words != line), line)
 
 
 def _list_inner(error: ValidationError) -> list[str]:
     """The settings in what was given one value: OmegaConf speaks of Python's types there."""
     parent = error.parent_node
-    group = parent._get_node(error.key) if isinstance(parent, DictConfig) else None
+    if not isinstance(parent, DictConfig):
+        return []
+    # The error may be about a key that is not there, or about none.
+    group = parent._get_node(error.key, validate_access=False, validate_key=False)
     return [str(name) for name in group] if isinstance(group, DictConfig) else []
 
 
@@ -155,6 +182,8 @@ def name_references(error: BaseException, overrides: Sequence[str]) -> str:
 
 
 def _what_fits(error: ValidationError) -> str:
+    if "is not Optional" in str(error):
+        return "; give a value, or leave it out"
     kind = re.search(r"could not be converted to (Integer|Float)", str(error))
     return f"; give {_KINDS_OF_VALUES[kind[1]]}" if kind else ""
 
@@ -171,9 +200,13 @@ def _explain_choice(error: MissingConfigException) -> str:
 
 
 def _explain_key(error: OmegaConfBaseException) -> str:
-    full_key, key, parent = str(error.full_key), str(error.key), error.parent_node
+    full_key, key, parent = _as_typed(error.full_key), str(error.key), error.parent_node
     names = [str(name) for name in parent if name != "hydra"] if parent is not None else []
     owner, _, _ = full_key.rpartition(".")
+    if not owner and (member := _name_member(error.object_type)):
+        return (
+            f"there is no setting {key}; {member} has {', '.join(names)}{did_you_mean(key, names)}"
+        )
     if not owner:
         names = sorted({*names, *(field.name for field in dataclasses.fields(RunConfig))})
         names += _GLOBAL_GROUPS
@@ -183,6 +216,13 @@ def _explain_key(error: OmegaConfBaseException) -> str:
     return (
         f"there is no setting {full_key}; {owner or 'a run'} has {', '.join(names) or 'none'}{hint}"
     )
+
+
+def _name_member(schema: object) -> str:
+    """`a stage`, for a table inside a list, which OmegaConf reads before it knows its place."""
+    if not isinstance(schema, type) or not dataclasses.is_dataclass(schema) or schema is RunConfig:
+        return ""
+    return f"a {schema.__name__.removesuffix('Config').lower()}"
 
 
 def _name_other_kinds(group: str, key: str) -> str:

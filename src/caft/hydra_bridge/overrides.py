@@ -66,6 +66,8 @@ def list_example(key: str) -> str:
         members = ["0.25", "0.75"]
     elif isinstance(member, type) and issubclass(member, Enum):
         members = [choice.name for choice in member][:2]
+    elif dataclasses.is_dataclass(member):
+        members = ["{name: value}"]
     return f"{key}=[{','.join(members)}]"
 
 

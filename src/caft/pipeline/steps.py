@@ -159,6 +159,16 @@ def judged_estimators(config: RunConfig) -> list[str]:
     return [name for name in wanted_estimators(config) if ESTIMATORS[name].need is Need.judge]
 
 
+def _bought_whole(method: MethodConfig) -> set[str]:
+    """The classes of which a stage trains every question on a teacher's text."""
+    return {
+        name
+        for stage in method.stages
+        for name, target in stage.targets.items()
+        if target.taught and name not in stage.draw
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class MatchedBudget:
     """A random split that must cost what the entropy arm costs, and the class with rationales.
@@ -175,15 +185,15 @@ class MatchedBudget:
 def find_matched_budget(config: RunConfig) -> MatchedBudget | None:
     """The budget to match; None if the config does not match, or if matching changes nothing.
 
-    UserError if several classes but not all have rationales, if the one has two kinds of them, or
-    if the entropy arm's estimator buys every rationale, so that its budget leaves nothing to
-    choose.
+    UserError if several classes have rationales, but not all questions of all classes, if the one
+    has two kinds of them, or if the entropy arm's estimator buys every rationale, so that its
+    budget leaves nothing to choose.
     """
     split = config.split
     if not isinstance(split, RandomSplitConfig) or split.match is Match.sizes:
         return None
     taught = rationale_classes(config.method)
-    if not taught or taught == set(split.classes):
+    if not taught or _bought_whole(config.method) == set(split.classes):
         return None
     if len(taught) > 1:
         raise UserError(

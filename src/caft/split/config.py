@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from caft.dials import Finite, Positive, Share, Text, check_dials
 from caft.errors import UserError
-from caft.estimators import find_estimator
+from caft.estimators import STAND_IN, find_estimator
 from caft.records import COMPLEXITIES
 
 
@@ -157,6 +157,21 @@ class RandomSplitConfig(SplitConfig):
         SplitConfig.__post_init__(self)
         find_estimator("split.reference", self.reference)
         refuse_unordered("split.quantiles", self.quantiles, self.classes)
+        if self.match is Match.sizes:
+            self._refuse_rule_without_budget()
+
+    def _refuse_rule_without_budget(self) -> None:
+        """UserError where a rule is described whose budget nothing uses."""
+        usual = {"reference": STAND_IN, "within": Within.all, "temperature": None}
+        for name, value in usual.items():
+            given = getattr(self, name)
+            if given != value:
+                given = given.value if isinstance(given, Within) else given
+                raise UserError(
+                    f"split.{name}={given} does nothing with split=random split.match=sizes: it "
+                    "describes the rule whose budget a random split has; add split.match=calls or "
+                    f"split.match=tokens, or leave out split.{name}"
+                )
 
     @property
     def budget_of(self) -> EntropySplitConfig:

@@ -19,7 +19,7 @@ from caft.console import tell
 from caft.statistics.arms import Outcomes, compare_arms
 from caft.statistics.intervals import Floats
 from caft.statistics.paired import smallest_paired_difference
-from caft.statistics.verdict import FEWEST_SEEDS, WORTHWHILE_GAIN, Verdict, judge_difference
+from caft.statistics.verdict import ALPHA, FEWEST_SEEDS, WORTHWHILE_GAIN, Verdict, judge_difference
 
 CALM, WILD = 0.02, 0.13
 """Standard deviations of accuracy from seed to seed: with a learning rate that falls to zero, and
@@ -31,6 +31,7 @@ _QUESTIONS = (200, 600, 2400)
 _SEEDS = (1, 2, 3, 5)
 _MOST = 1_000_000
 _LEVEL = 0.5
+_NO_SPREAD = 1e-9
 # Shares of what decides about a reply: the question, the question for this arm, and chance.
 _OF_QUESTION, _OF_ARM, _OF_CHANCE = 0.5, 0.2, 0.3
 
@@ -51,14 +52,24 @@ def simulate_verdicts(truth: Truth, simulations: int, seed: int = 0) -> Counter[
     return Counter(_judge_once(truth, generator) for _ in range(simulations))
 
 
-def smallest_difference_seen(questions: int, seeds: int, spread: float) -> float | None:
+def smallest_difference_seen(
+    questions: int, seeds: int, spread: float, comparisons: int = 1
+) -> float | None:
     """The difference of two arms that is a yes four times in five; None if none ever is.
 
-    `spread` is how much seeds move accuracy, a standard deviation.
+    `spread` is how much seeds move accuracy, a standard deviation. Among several `comparisons` the
+    test over questions is corrected for all of them, as Holm's first step is; the interval over
+    questions and seeds is not.
     """
     if seeds < FEWEST_SEEDS:
         return None
-    return smallest_paired_difference(questions, DIFFERING, seeds=seeds, spread=spread)
+    by_interval = smallest_paired_difference(questions, DIFFERING, seeds=seeds, spread=spread)
+    by_test = smallest_paired_difference(
+        questions, DIFFERING, alpha=ALPHA / comparisons, seeds=seeds, spread=_NO_SPREAD
+    )
+    if by_interval is None or by_test is None:
+        return None
+    return max(by_interval, by_test) if comparisons > 1 else by_interval
 
 
 def _judge_once(truth: Truth, generator: np.random.Generator) -> Verdict:
@@ -102,6 +113,8 @@ often, in percent of {simulations:,} sweeps, the verdict was **yes / no / not en
 - With fewer than {fewest} seeds the verdict is always "not enough data to tell".
 - "Smallest seen" is the difference that becomes a yes in at least four sweeps of five, by the
   formula that `dry_run=true` of a sweep uses.
+- These are sweeps of two settings. Among more, the test is corrected for all pairs, and a yes needs
+  a larger difference: the dry run gives it, too.
 
 An arm has an accuracy of about 50%. Questions are equally difficult for both arms, as far as half
 of what decides about a reply; a fifth is the question's difficulty for that arm, and the rest is
@@ -166,11 +179,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def count(word: str) -> int:
-    """A number of simulations, or of a seed. Its name is in the parser's error."""
-    number = int(word)
-    if not 1 <= number <= _MOST:
-        raise ValueError
-    return number
+    """A number of simulations, or of a seed."""
+    if not word.isdecimal() or not 1 <= int(word) <= _MOST:
+        raise argparse.ArgumentTypeError(f"{word!r}: give a whole number from 1 to {_MOST:,}")
+    return int(word)
 
 
 if __name__ == "__main__":

@@ -50,3 +50,15 @@ def percentile_interval(value: float, draws: Floats, n: int, confidence: float) 
     """
     low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(value, min(value, float(low)), max(value, float(high)), n)
+
+
+def open_interval(value: float, draws: Floats, n: int, confidence: float, least: float) -> Interval:
+    """As `percentile_interval`, within `least` to 1, and never without width.
+
+    Where all outcomes are alike no resample differs from them, and the bounds fall together, as if
+    ten questions that two models answered alike proved that they always would. They are then moved
+    apart by what Wilson's interval leaves open at 0 of n.
+    """
+    found = percentile_interval(value, draws, n, confidence)
+    reach = wilson_interval(0, n, confidence).high if found.low == found.high else 0.0
+    return Interval(value, max(least, found.low - reach), min(1.0, found.high + reach), n)

@@ -10,7 +10,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from caft.statistics.intervals import Floats, Interval, normal_quantile, percentile_interval
+from caft.statistics.intervals import Floats, Interval, normal_quantile, open_interval
 
 # At exactly 0 the spread is 0 too, and a difference of 0 would count as a root.
 _NEXT_TO_NOTHING = 1e-9
@@ -62,14 +62,16 @@ def paired_difference(
     """Accuracy of the second minus the first, with percentile bounds of the paired bootstrap.
 
     Resampling n questions with replacement is one multinomial draw of the three possible
-    differences (-1, 0, +1). Where the models never differ the bounds are 0 and 0.
+    differences (-1, 0, +1). Where the models never differ, the bounds are those of `open_interval`.
     """
     n = outcome.n
     assert n > 0, "no questions"
     same = outcome.both + outcome.neither
     shares = np.array([outcome.only_first, same, outcome.only_second]) / n
     drawn = np.random.default_rng(seed).multinomial(n, shares, resamples)
-    return percentile_interval(outcome.difference, (drawn[:, 2] - drawn[:, 0]) / n, n, confidence)
+    return open_interval(
+        outcome.difference, (drawn[:, 2] - drawn[:, 0]) / n, n, confidence, least=-1.0
+    )
 
 
 def smallest_paired_difference(

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from caft.statistics.intervals import Floats, Interval, normal_quantile, percentile_interval
+from caft.statistics.intervals import Floats, Interval, normal_quantile, open_interval
 
 Name = TypeVar("Name")
 
@@ -111,7 +111,7 @@ def _draw_shares(generator: np.random.Generator, items: int, resamples: int) -> 
 def mean_interval(mean: ResampledMean, confidence: float = 0.95) -> Interval:
     """An arm's accuracy with bounds over questions and seeds, within 0 to 1."""
     drawn = _widen(mean.value, mean.of_questions, mean.of_seeds, [mean], confidence)
-    return percentile_interval(mean.value, drawn.clip(0, 1), mean.questions, confidence)
+    return open_interval(mean.value, drawn, mean.questions, confidence, least=0.0)
 
 
 def difference_interval(
@@ -126,7 +126,7 @@ def difference_interval(
     of_questions = second.of_questions - first.of_questions
     of_seeds = second.of_seeds - first.of_seeds
     drawn = _widen(value, of_questions, of_seeds, [first, second], confidence)
-    return percentile_interval(value, drawn.clip(-1, 1), first.questions, confidence)
+    return open_interval(value, drawn, first.questions, confidence, least=-1.0)
 
 
 def _widen(

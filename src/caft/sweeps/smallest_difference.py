@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import comb
 
 from caft.data import load_questions
 from caft.errors import UserError
@@ -29,19 +30,30 @@ def describe_smallest_difference(configs: Sequence[RunConfig]) -> str:
         questions = min(len(load_questions(data, fetch=False).test) for data in counts.values())
     except UserError:
         return ""  # the plan of the job says what is wrong
-    return _describe(questions, min(map(len, seeds_of.values())))
+    return _describe(questions, min(map(len, seeds_of.values())), len(seeds_of))
 
 
-def _describe(questions: int, seeds: int) -> str:
+def _describe(questions: int, seeds: int, settings: int) -> str:
     from caft.statistics import FEWEST_SEEDS
     from caft.statistics.calibrate import CALM, WILD, smallest_difference_seen
 
     enough = max(seeds, FEWEST_SEEDS)
-    calm, wild = (smallest_difference_seen(questions, enough, spread) for spread in (CALM, WILD))
+    pairs = comb(settings, 2)
+
+    def among(comparisons: int) -> tuple[str, str]:
+        calm, wild = (
+            smallest_difference_seen(questions, enough, spread, comparisons)
+            for spread in (CALM, WILD)
+        )
+        return _points(calm), _points(wild)
+
+    calm, wild = among(1)
     seen = (
-        f"the smallest difference seen in four of five such sweeps is {_points(calm)} if seeds "
-        f"move accuracy by {_points(CALM)}, and {_points(wild)} if they move it by {_points(WILD)}"
+        f"the smallest difference seen in four of five such sweeps is {calm} if seeds "
+        f"move accuracy by {_points(CALM)}, and {wild} if they move it by {_points(WILD)}"
     )
+    if pairs > 1:
+        seen += f"; corrected for all {pairs} pairs of settings, {' and '.join(among(pairs))}"
     with_ = f"{questions:,} test questions and {enough} seeds a setting"
     if seeds == enough:
         return f"With {with_}, {seen} (docs/calibration.md)."

@@ -201,9 +201,9 @@ WRONG: dict[str, tuple[Rows, str]] = {
     "twice": ([*small(), small()[0]], r"a\.csv:10: column 'question_id' holds 'a'; arm 'one' has"),
     "not 0 or 1": (changed(3, correct="yes"), r"a\.csv:5: column 'correct' holds 'yes'; give 1 or"),
     "a share": (changed(3, correct=0.5), r"column 'correct' holds '0.5'; give 1 or 0"),
-    "empty": (changed(3, correct=""), r"a\.csv:5: column 'correct' holds ''; give 1 or 0"),
-    "no seed": (changed(2, seed=""), r"a\.csv:4: column 'seed' holds ''; give a whole number"),
-    "no name": (changed(2, arm=" "), r"column 'arm' holds ' '; give a name or a number"),
+    "empty": (changed(3, correct=""), r"a\.csv:5: column 'correct' is empty; give 1 or 0"),
+    "no seed": (changed(2, seed=""), r"a\.csv:4: column 'seed' is empty; give a whole number"),
+    "no name": (changed(2, arm=" "), r"column 'arm' is empty; give a name or a number"),
     "one arm": (small()[:4], r"a\.csv has one arm, 'one'; give the rows of two or more"),
     "tokens in words": (
         [{**row, "test_tokens": "few"} for row in small()], r"'few'; give a number of tokens, or"

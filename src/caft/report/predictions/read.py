@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from caft.data.cells import as_text, as_whole_number, is_missing, is_number, show, show_names
+from caft.data.cells import as_text, as_whole_number, is_number, show, show_names
 from caft.data.files import READERS, Row, Table, adopt_names, read_table
 from caft.errors import UserError
 
@@ -118,8 +118,7 @@ def _read_amount(row: Row, column: str) -> float | None:
     value = row.values[column]
     amount = float(str(value)) if is_number(value) else math.nan
     if not (math.isfinite(amount) and amount >= 0):
-        empty = "an empty cell; " if is_missing(value) else ""
-        raise row.wrong_cell(column, f"{empty}give a number of tokens, or leave the column out")
+        raise row.wrong_cell(column, "give a number of tokens, or leave the column out")
     return amount
 
 

@@ -146,9 +146,9 @@ def _describe_test(test: RoutingTestPart) -> str:
 
 def _name_what_is_missing(arms: Sequence[Arm]) -> str:
     if not any(arm.is_random for arm in arms):
-        return "no finished job routes at random (split=random)"
+        return "no evaluated job routes at random (split=random)"
     if not any(arm.estimator == ENTROPY for arm in arms):
-        return f"no finished job routes by entropy (split=entropy split.estimator={ENTROPY})"
+        return f"no evaluated job routes by entropy (split=entropy split.estimator={ENTROPY})"
     return (
         "no random arm had the same method, the same other settings and the same teacher calls "
         "or tokens"
