@@ -8,22 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from caft.errors import UserError
 from caft.protocols import Tokenizer
+from caft.records import WrittenReply
 
 if TYPE_CHECKING:
     from caft.models.generation import ReplyRules
-
-
-class EngineReply(NamedTuple):
-    """A greedy reply: the question it belongs to, its text, and its tokens, the end included.
-
-    `ids` are empty where a server tells the text alone.
-    """
-
-    question_id: str
-    text: str
-    tokens: int
-    ids: tuple[int, ...] = ()
-    thinking_tokens: int = 0
 
 
 class Engine(Protocol):
@@ -42,7 +30,7 @@ class Engine(Protocol):
 
     def write(
         self, prompts: Mapping[str, tuple[int, ...]], rules: ReplyRules
-    ) -> Iterator[EngineReply]:
+    ) -> Iterator[WrittenReply]:
         """Greedy replies to token prompts as they end."""
 
     def close(self) -> None:
@@ -101,14 +89,14 @@ def read_ids(
     rules: ReplyRules,
     *,
     opened: bool = False,
-) -> EngineReply:
+) -> WrittenReply:
     """The reply in these tokens, cut at its end; the engine may have written on."""
     from caft.models.thinking_cap import reply_text
 
     end = find_end(tokenizer, ids, rules, opened=opened)
     kept = ids[: end.tokens]
     text = reply_text(tokenizer, kept, rules.thinking)
-    return EngineReply(name, text, len(kept), tuple(kept), end.thinking_tokens)
+    return WrittenReply(name, text, len(kept), tuple(kept), thinking_tokens=end.thinking_tokens)
 
 
 def read_text(
@@ -119,7 +107,7 @@ def read_text(
     rules: ReplyRules,
     *,
     opened: bool = False,
-) -> EngineReply:
+) -> WrittenReply:
     """The reply in a text, cut at its end; `tokens` is the engine's own count of the whole text.
 
     What is cut off is found in the text's tokens: an engine may have written it with others.
@@ -133,6 +121,6 @@ def read_text(
     if end is None or end == len(ids):
         # The end token has no text.
         count = tokens or min(len(ids) + 1, rules.max_new_tokens)
-        return EngineReply(name, text, count, thinking_tokens=thought)
+        return WrittenReply(name, text, count, thinking_tokens=thought)
     kept = reply_text(tokenizer, ids[:end], rules.thinking)
-    return EngineReply(name, kept, end, thinking_tokens=thought)
+    return WrittenReply(name, kept, end, thinking_tokens=thought)

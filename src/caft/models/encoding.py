@@ -72,6 +72,12 @@ def encode_prompt(
     return _encode([rendered], prompt, tokenizer)[0]
 
 
+@lru_cache(maxsize=2**16)
+def token_text(tokenizer: Tokenizer, token: int) -> str:
+    """The text of a token alone: quicker than that of many, to see what it may be a part of."""
+    return tokenizer.decode([token])
+
+
 def token_pieces(ids: Sequence[int], tokenizer: Tokenizer) -> tuple[str, ...]:
     """The text that each token adds; joined they are the whole text, special tokens included.
 
@@ -193,6 +199,13 @@ def special_tokens(tokenizer: Tokenizer) -> tuple[str, ...]:
     added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
     known = added | set(tokenizer.all_special_tokens)
     return tuple(sorted((token for token in known if len(token) > 1), key=len, reverse=True))
+
+
+@lru_cache(maxsize=16)
+def special_ids(tokenizer: Tokenizer) -> frozenset[int]:
+    """The tokens that a reply's text leaves out."""
+    known = tokenizer.added_tokens_decoder.items()
+    return frozenset(number for number, token in known if token.special)
 
 
 def _encode(texts: list[str], prompt: Prompt, tokenizer: Tokenizer) -> list[tuple[int, ...]]:
