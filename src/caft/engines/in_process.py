@@ -17,7 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from caft.engines.config import InProcessEngineConfig
-from caft.engines.replies import find_end, read_ids, refuse_cap, refuse_sampling
+from caft.engines.replies import assert_plain, find_end, read_ids
 from caft.errors import UserError
 from caft.kernels.memory import release_memory
 from caft.models.adapters import ADAPTER_CONFIG, is_adapter
@@ -76,8 +76,7 @@ class InProcessEngine(ABC):
         self, prompts: Mapping[str, tuple[int, ...]], rules: ReplyRules
     ) -> Iterator[WrittenReply]:
         """Replies, some hundreds at once."""
-        refuse_sampling(rules)
-        refuse_cap(rules)
+        assert_plain(rules)
         left = iter(prompts.items())
         while chunk := dict(islice(left, _AT_ONCE)):
             if self._started is None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from caft.errors import UserError
 from caft.protocols import Tokenizer
 from caft.records import WrittenReply
 
@@ -37,22 +36,10 @@ class Engine(Protocol):
         """Free what it holds; `write` starts it again."""
 
 
-def refuse_sampling(rules: ReplyRules) -> None:
-    """UserError where replies are to be drawn: engines draw with random numbers of their own."""
-    if rules.sampling.draws:
-        raise UserError(
-            "replies are drawn at random, and other engines would draw other ones; use engine=own, "
-            "or greedy replies (temperature 0)"
-        )
-
-
-def refuse_cap(rules: ReplyRules) -> None:
-    """UserError where a thinking span has a cap: no engine closes a span for us."""
-    if rules.thinking and rules.thinking.max_tokens is not None:
-        raise UserError(
-            "evaluation.max_thinking_tokens is set, and other engines cannot close a thinking "
-            "span; use engine=own, or evaluation.max_thinking_tokens=null"
-        )
+def assert_plain(rules: ReplyRules) -> None:
+    """Engines draw with numbers of their own, and close no span: the pipeline refuses both."""
+    assert not rules.sampling.draws, "an engine's replies are greedy"
+    assert not (rules.thinking and rules.thinking.max_tokens), "no engine closes a thinking span"
 
 
 class End(NamedTuple):

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from caft.engines.config import ServerEngineConfig
-from caft.engines.replies import read_ids, read_text, refuse_cap, refuse_sampling
+from caft.engines.replies import assert_plain, read_ids, read_text
 from caft.errors import UserError
 from caft.models.student import Student
 from caft.models.thinking_span import ends_open
@@ -105,8 +105,7 @@ class ServerEngine:
         self, prompts: Mapping[str, tuple[int, ...]], rules: ReplyRules
     ) -> Iterator[WrittenReply]:
         """Replies as they end, `concurrency` of them at the same time."""
-        refuse_sampling(rules)
-        refuse_cap(rules)
+        assert_plain(rules)
         if not prompts:
             return
         self.check(next(iter(prompts.values())))

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from caft.errors import UserError
 from caft.models.chat_template import has_chat_template, render_closed_turn, render_turns
-from caft.models.thinking_turns import thinking_form_of
+from caft.models.thinking_span import thinking_form_of
 from caft.protocols import Tokenizer
 from caft.text.config import PromptStyle
 from caft.text.prompts import Prompt

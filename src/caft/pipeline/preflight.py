@@ -11,7 +11,7 @@ from caft.errors import UserError
 from caft.estimators import Need
 from caft.evaluate.stage import ReplyInputs
 from caft.models.encoding import uses_chat_template
-from caft.models.thinking_turns import thinking_form_of
+from caft.models.thinking_span import thinking_form_of
 from caft.pipeline.engine_gate import refuse_beyond_engines
 from caft.pipeline.estimators import check_estimators
 from caft.pipeline.steps import (
@@ -54,10 +54,9 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     questions = load_questions(config.dataset, fetch=not config.dry_run)
     store = Store(config.store.folder, reads_only=config.dry_run)
     workspace = Workspace(config, context, questions, store)
-    if uses_engine(config):
-        refuse_beyond_engines(config)
-        if not config.dry_run:
-            check_engine(config.engine)
+    refuse_beyond_engines(config)
+    if uses_engine(config) and not config.dry_run:
+        check_engine(config.engine)
     find_matched_budget(config)
     _refuse_impossible_classes(workspace)
     check_estimators(config, workspace.every_question)
