@@ -26,6 +26,7 @@ from caft.pipeline.steps import (
 from caft.pipeline.teaching import refuse_unaskable_teacher
 from caft.pipeline.workspace import Workspace
 from caft.records import Mode, Target
+from caft.report.run.thinking import NOT_ASKED
 from caft.run_config import RunConfig, RunContext, Until
 from caft.score.config import ModelScoreConfig
 from caft.score.stage import CotInputs, SampleInputs, ScoreInputs
@@ -63,7 +64,16 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     if tunes(config):
         _refuse_unmeasured_stages(workspace)
     _check_teacher(workspace)
+    _warn_of_thinking(config)
     return workspace
+
+
+def _warn_of_thinking(config: RunConfig) -> None:
+    """Of a method that trains thinking, where the tuned model is then asked not to think."""
+    evaluation = config.evaluation
+    written = reaches(config, Until.evaluate) and Mode.rationale in evaluation.modes
+    if written and not evaluation.thinking and Target.thinking in taught_classes(config.method):
+        log.warning("%s", NOT_ASKED)
 
 
 def check_prompts_and_start(workspace: Workspace) -> None:
