@@ -127,7 +127,7 @@ def tell_how_to_serve(workspace: Workspace, tuned: Tuned) -> None:
         )
 
 
-def describe_engine(workspace: Workspace) -> EnginePart:
+def engine_part(workspace: Workspace) -> EnginePart:
     """The `engine` part of summary.json."""
     engine, gates = workspace.config.engine, workspace.gates
     # Where it is compared, it has told its version.

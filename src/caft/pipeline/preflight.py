@@ -56,8 +56,8 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     store = Store(config.store.folder, reads_only=config.dry_run)
     workspace = Workspace(config, context, questions, store)
     refuse_beyond_engines(config)
-    if uses_engine(config) and not config.dry_run:
-        check_engine(config.engine)
+    if uses_engine(config):
+        check_engine(config.engine, starts=not config.dry_run)
     find_matched_budget(config)
     _refuse_impossible_classes(workspace)
     check_estimators(config, workspace.every_question)
