@@ -6,9 +6,10 @@ columns are named after the fields.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 COMPLEXITIES = ("easy", "middle", "hard")
 """The paper's classes, easiest first. A split may define other names, in the same order."""
@@ -108,6 +109,26 @@ class Chain:
     def text(self) -> str:
         """The reply as it was written."""
         return "".join(self.pieces)
+
+
+class WrittenReply(NamedTuple):
+    """A reply: its text, and how many tokens it took, which are `ids`, the end token included.
+
+    `ids` are empty where a server tells the text alone. If the spread was requested, also each
+    token's distribution: its entropy (nats), top-1 probability and top-2 margin. `thinking_tokens`
+    are those of thinking spans; `sample` is the number of the reply among those of its question.
+    Lightning refuses frozen dataclasses here.
+    """
+
+    question_id: str
+    text: str
+    tokens: int
+    ids: Sequence[int] = ()
+    entropies: Sequence[float] = ()
+    top1: Sequence[float] = ()
+    margins: Sequence[float] = ()
+    thinking_tokens: int = 0
+    sample: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

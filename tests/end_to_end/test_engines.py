@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,12 @@ import pytest
 
 from caft.engines import in_process
 from caft.engines import open as open_module
-from caft.models.config import Dtype, HubModelConfig, TinyModelConfig
-from caft.models.generation import ReplyRules, generate_replies
+from caft.models.config import Architecture, Dtype, HubModelConfig, TinyModelConfig
+from caft.models.generation import GeneratedReply, ReplyRules, generate_replies
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from engines.fake_completions import FakeModelServer
+from thinking_families import FAMILIES
 
 TINY = ("model=tiny", "model.dtype=float32", "trainer.accelerator=cpu", "dataset.train=40",
         "dataset.validation=4", "dataset.test=6", "dataset.prompt.shots=2",
@@ -144,6 +147,71 @@ def test_an_engine_in_process_writes_for_the_base_model_and_a_local_teacher(
     assert keys[0]
     assert len(keys[0]) == len(keys[1])
     assert not keys[0] & keys[1]
+    for name in ("vllm", "vllm.lora", "vllm.lora.request", "scripted"):
+        sys.modules.pop(name, None)
+
+
+def say(thinks: bool, short: bool, attempt: int) -> str:
+    """A teacher's reply, with the end of its turn; a first attempt is no use."""
+    if not attempt:
+        return "<think>\nHm." if thinks else "<|im_end|>"
+    thought = "<think>\nOne and one.\n</think>\n\n" if thinks else ""
+    return f"{thought}{'So' if short else 'Well then'} [[1]].<|im_end|>"
+
+
+@pytest.fixture
+def thinker(tmp_path: Path) -> Path:
+    """A tiny model whose template opens a span as Qwen3's does."""
+    config = TinyModelConfig(name="tiny", id="tiny", architecture=Architecture.qwen2)
+    folder = shutil.copytree(locate_model(config), tmp_path / "thinker")
+    (folder / "chat_template.jinja").write_text(FAMILIES[0].template, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["own", "vllm"])
+def test_a_local_teacher_writes_every_kind_of_text(
+    workshop: Any, monkeypatch: pytest.MonkeyPatch, thinker: Path, engine: str
+) -> None:
+    """In scripted words: our generator's at a second attempt, an engine's at the first."""
+    tokenizer = served_from(thinker).tokenizer
+
+    def reply(prompt: Sequence[int], attempt: int) -> list[int]:
+        asked = tokenizer.decode(prompt)
+        thinks, short = not asked.endswith("</think>\n\n"), "shortest" in asked
+        return list(tokenizer(say(thinks, short, attempt)).input_ids)
+
+    def generate(*given: Any, names: Sequence[str], samples: Sequence[int]) -> list[Any]:
+        _, _, prompts, rules = given
+        assert all(bool(each) is rules.sampling.draws for each in samples)
+        ids = [reply(prompt, each) for prompt, each in zip(prompts, samples, strict=True)]
+        return [GeneratedReply(tokenizer.decode(each), tuple(each)) for each in ids]
+
+    # First, so that it has its own.
+    importlib.import_module("caft.tune.validation")
+    monkeypatch.setattr("caft.models.generation.generate_replies", generate)
+    monkeypatch.setattr(in_process, "check_installed", lambda kind: None)
+    monkeypatch.setattr(open_module, "check_installed", lambda kind: None)
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "engines" / "fakes"))
+    import scripted
+
+    monkeypatch.setattr(scripted, "WRITERS", [lambda ids, limit, stop_ids: reply(ids, 1)])
+    words = (f"engine={engine}", "model=qwen3_4b", f"model.path={thinker}", "teacher=local_model",
+             f"teacher.path={thinker}", "teacher.max_tokens=99", "teacher.keep=all",
+             "method.stages=[{targets:{easy:rationale,middle:short_rationale,hard:thinking}}]",
+             "until=tune", "dataset.prompt.style=chat")  # fmt: skip
+    one_more = ("teacher.attempts=2",) if engine == "own" else ("engine.gate.agreement=0",)
+    run = workshop.run(*TINY[1:], *words, *one_more)
+    assert run.status == 0, run.err
+    kept = [row for row in run.rows("rationales") if not row["refusal"]]
+    assert len(kept) == 40
+    assert {row["attempt"] for row in kept} == {int(engine == "own")}
+    assert {(row["target"], row["text"], row["reasoning"]) for row in kept} == {
+        ("rationale", "Well then [[1]]", None),
+        ("short_rationale", "So [[1]]", None),
+        ("thinking", "Well then [[1]]", "One and one."),
+    }
+    assert run.summary["method"]["stages"][0]["examples"] == 40
     for name in ("vllm", "vllm.lora", "vllm.lora.request", "scripted"):
         sys.modules.pop(name, None)
 

@@ -6,10 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from caft.engines.replies import read_ids, read_text, refuse_cap, refuse_sampling
-from caft.errors import UserError
+from caft.engines.replies import read_ids, read_text
 from caft.models.generation import ReplyRules
-from caft.models.sampling import Sampling
 from caft.models.student import Student
 from caft.models.thinking_cap import thinking_rules
 from thinking_families import FAMILIES, Family, make_thinking_tokenizer
@@ -64,12 +62,6 @@ def test_a_count_that_is_missing_is_made(student: Student) -> None:
     assert read_text("q", student.tokenizer, "well", None, RULES).tokens == count + 1
 
 
-def test_sampling_is_refused() -> None:
-    with pytest.raises(UserError, match="engine=own"):
-        refuse_sampling(replace(RULES, sampling=Sampling(temperature=0.6)))
-    refuse_sampling(RULES)
-
-
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_no_marker_inside_a_thinking_span_ends_a_reply(family: Family) -> None:
     tokenizer = make_thinking_tokenizer(family)
@@ -79,10 +71,3 @@ def test_no_marker_inside_a_thinking_span_ends_a_reply(family: Family) -> None:
     reply = read_ids("q", tokenizer, ids, rules, opened=family.opens_in_prompt)
     assert reply.text.endswith("No: [[4]]")
     assert 0 < reply.thinking_tokens < reply.tokens < len(ids)
-
-
-def test_a_cap_on_the_span_is_refused() -> None:
-    rules = thinking_rules(make_thinking_tokenizer(FAMILIES[0]), 5)
-    with pytest.raises(UserError, match=r"max_thinking_tokens is set.*engine=own"):
-        refuse_cap(replace(RULES, thinking=rules))
-    refuse_cap(RULES)

@@ -141,8 +141,14 @@ def test_the_key_has_the_address_and_the_name_and_nothing_that_changes_no_reply(
 def test_what_is_missing_is_said_before_anything_is_sent(
     settings: dict[str, str], message: str
 ) -> None:
+    config = ServerEngineConfig(**settings)
     with pytest.raises(UserError, match=message):
-        check_engine(ServerEngineConfig(**settings))
+        check_engine(config)
+    if "KEY" in message:
+        check_engine(config, starts=False)
+    else:  # a dry run says it, too
+        with pytest.raises(UserError, match=message):
+            check_engine(config, starts=False)
 
 
 def test_a_secret_in_a_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,14 +11,13 @@ import pytest
 
 from caft.engines.config import ServerEngineConfig
 from caft.engines.open import open_engine
-from caft.engines.replies import EngineReply
 from caft.errors import UserError
 from caft.evaluate.gate import GateInputs, GateRow, refuse_disagreement, share_of
 from caft.evaluate.stage import ReplyInputs
 from caft.models.config import Dtype, TinyModelConfig
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
-from caft.records import Question
+from caft.records import Question, WrittenReply
 from caft.store import Store, digest
 from caft.text.config import PromptConfig
 from caft.text.prompts import Wanted
@@ -128,12 +127,12 @@ class Scripted:
 
     def close(self) -> None: ...
 
-    def write(self, prompts: Mapping[str, tuple[int, ...]], rules: Any) -> Iterator[EngineReply]:
+    def write(self, prompts: Mapping[str, tuple[int, ...]], rules: Any) -> Iterator[WrittenReply]:
         for name in prompts:
             if len(self.asked) == self.last:
                 raise SystemExit(143)
             self.asked.append(name)
-            yield EngineReply(name, f"{name} [[1]]", 3)
+            yield WrittenReply(name, f"{name} [[1]]", 3)
 
 
 def test_an_engine_that_is_interrupted_repeats_no_reply(

@@ -374,13 +374,17 @@ def test_what_a_closed_marker_is(tail, closed):
     assert has_closed_marker(tail) is closed
 
 
-def test_logits_that_are_no_numbers_name_the_question(tokenizer):
+@pytest.mark.parametrize(
+    "sampling", [Sampling(), Sampling(temperature=0.01, top_p=0.9, top_k=9, min_p=0.1)]
+)
+def test_logits_that_are_no_numbers_name_the_question(tokenizer, sampling):
     model = reciting_model({"a": "b", "b": "c", "c": "d", "d": "d"})
     with torch.no_grad():
         model.model.embed_tokens.weight[TOKENS.index("c")] = float("nan")
-    assert write(model, tokenizer, [ids("d")], names=("q0",))[0].tokens == 12
+    dials = {"sampling": sampling, "rows": 2}
+    assert write(model, tokenizer, [ids("d")], names=("q0",), **dials)[0].tokens == 12
     with pytest.raises(UserError, match=r"^question q1: the model's logits are not finite"):
-        write(model, tokenizer, [ids("d"), ids("a")], names=("q0", "q1"))
+        write(model, tokenizer, [ids("d"), ids("a")], names=("q0", "q1"), **dials)
 
 
 PROMPTS = {ReplyName(name): (token,) for token, name in enumerate("vwxyz", start=3)}

@@ -14,7 +14,7 @@ from caft.errors import UserError
 from caft.models.config import Architecture
 from caft.models.encoding import encode_prompt, encode_thinking, end_of_turn
 from caft.models.sources.tiny_tokenizers import make_tokenizer
-from caft.models.thinking_turns import thinking_form_of
+from caft.models.thinking_span import thinking_form_of
 from caft.text.prompts import Message, Prompt
 from caft.text.thinking import find_marks
 
@@ -162,6 +162,14 @@ def test_a_model_without_a_span_is_refused_in_one_line(template: str | None) -> 
     prompt = PROMPTS[0] if template else Prompt(text="2 + 2 =")
     with pytest.raises(UserError, match=r"trains thinking, and model x .* target rationale$"):
         thinking_form_of(prompt, tokenizer, "model x")
+
+
+def test_a_model_that_has_the_marks_in_its_vocabulary_alone_is_refused() -> None:
+    """Evaluation would see no span in its replies, and refuse to ask for one."""
+    tokenizer = make("SmolLM3")
+    tokenizer.chat_template = CHATML + GENERATION
+    with pytest.raises(UserError, match="without a thinking span"):
+        thinking_form_of(PROMPTS[0], tokenizer)
 
 
 def test_a_template_that_forgets_the_reasoning_without_a_span_is_none() -> None:

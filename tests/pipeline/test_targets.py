@@ -199,6 +199,28 @@ def test_a_student_that_does_not_think_is_refused_before_anything_is_paid(
     assert not server.log
 
 
+@pytest.mark.parametrize(
+    ("words", "warned"),
+    [
+        ((), True),
+        (("dry_run=true",), True),
+        (("evaluation.thinking=false",), True),
+        (("evaluation.thinking=true",), False),
+        (("until=tune",), False),
+        (("evaluation.modes=[answer]",), False),
+    ],
+)
+def test_thinking_that_is_trained_and_not_evaluated_is_told_before_the_run(
+    open_small: Open,
+    server: FakeServer,
+    caplog: pytest.LogCaptureFixture,
+    words: tuple[str, ...],
+    warned: bool,
+) -> None:
+    open_small(THINKING, *ask(server), *words)
+    assert ("Set evaluation.thinking=true" in caplog.text) is warned
+
+
 def test_a_local_teachers_span_stands_between_tags_whatever_its_marks_are() -> None:
     tokenizer = make_tokenizer(Architecture.qwen2)
     marks = [AddedToken(mark, special=True) for mark in ("[THINK]", "[/THINK]")]

@@ -145,6 +145,26 @@ def test_advice_fits_one_line_and_asks_about_routing_only_where_there_was_some(
     assert len(suggest_next(sample.summary)) <= 72
 
 
+@pytest.mark.parametrize(
+    ("target", "asked", "warned"),
+    [
+        ("thinking", {"thinking": None}, True),
+        ("thinking", {"thinking": False}, True),
+        ("thinking", {"thinking": True}, False),
+        ("thinking", {}, False),  # a summary of old, which does not say
+        ("rationale", {"thinking": None}, False),
+    ],
+)
+def test_thinking_that_is_trained_and_not_evaluated_is_told(
+    sample: Any, target: str, asked: dict[str, Any], warned: bool
+) -> None:
+    sample.summary["method"]["stages"][-1]["targets"]["hard"] = target
+    sample.summary["accuracy"].update(asked)
+    assert any("evaluation.thinking=true" in each for each in find_warnings(sample.summary)) is (
+        warned
+    )
+
+
 def lose(complexity: str, **numbers: float) -> dict[str, Any]:
     lost = {"value": -0.75, "low": -0.85, "high": -0.62, "n": 60, "p_value": 1e-9}
     return {**lost, "p_adjusted": 1e-8, "complexity": complexity, "mode": "answer", **numbers}

@@ -7,11 +7,10 @@ import pytest
 from caft.models.config import Architecture
 from caft.models.encoding import token_pieces
 from caft.models.sources.tiny_tokenizers import make_tokenizer
-from caft.records import Chain, Question
+from caft.records import Chain, Question, WrittenReply
 from caft.score.chains import estimate_chain, find_answer_token, find_reasoning, split_sentences
 from caft.score.read import read_chain
 from caft.text.config import PromptConfig
-from caft.trainers.replies import WrittenReply
 
 
 def chain(*tokens: tuple[str, float, float]) -> Chain:

@@ -11,7 +11,7 @@ from caft.models.config import Architecture, Dtype, TinyModelConfig
 from caft.models.sampling import Sampling
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
-from caft.records import Question, SampledReply
+from caft.records import Question, SampledReply, WrittenReply
 from caft.score.config import ChainConfig
 from caft.score.read import read_sample
 from caft.score.samples import estimate_samples, largest_agreement
@@ -19,7 +19,7 @@ from caft.score.stage import SampleInputs
 from caft.store import Store
 from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
-from caft.trainers.replies import ReplyModule, WrittenReply
+from caft.trainers.replies import ReplyModule
 
 
 def replies(question: str, *answers: tuple[str | None, bool]) -> list[SampledReply]:

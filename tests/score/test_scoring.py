@@ -19,7 +19,7 @@ from caft.models.encoding import end_of_turn
 from caft.models.generation import ReplyRules
 from caft.models.sources.tiny import make_config
 from caft.models.sources.tiny_tokenizers import make_tokenizer
-from caft.records import AnswerScore, Question
+from caft.records import AnswerScore, Question, WrittenReply
 from caft.score.module import NextToken, ScoringModule, plan_scoring
 from caft.score.prepare import ScoringRow, prepare_rows
 from caft.score.read import answer_span, estimate_answer, read_answers, without_end
@@ -28,7 +28,7 @@ from caft.text.parsing import first_line
 from caft.text.prompts import Wanted
 from caft.trainers.build import build_trainer
 from caft.trainers.config import TrainerConfig
-from caft.trainers.replies import ReplyModule, ReplyName, WrittenReply
+from caft.trainers.replies import ReplyModule, ReplyName
 from numerics import (
     DTYPES,
     Chain,

@@ -17,12 +17,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from caft.engines.config import InProcessEngineConfig
-from caft.engines.replies import EngineReply, find_end, read_ids, refuse_cap, refuse_sampling
+from caft.engines.replies import assert_plain, find_end, read_ids
 from caft.errors import UserError
 from caft.kernels.memory import release_memory
 from caft.models.adapters import ADAPTER_CONFIG, is_adapter
 from caft.models.student import Student
 from caft.models.thinking_span import find_opened
+from caft.records import WrittenReply
 from caft.signals import end_if_asked
 
 if TYPE_CHECKING:
@@ -73,10 +74,9 @@ class InProcessEngine(ABC):
 
     def write(
         self, prompts: Mapping[str, tuple[int, ...]], rules: ReplyRules
-    ) -> Iterator[EngineReply]:
+    ) -> Iterator[WrittenReply]:
         """Replies, some hundreds at once."""
-        refuse_sampling(rules)
-        refuse_cap(rules)
+        assert_plain(rules)
         left = iter(prompts.items())
         while chunk := dict(islice(left, _AT_ONCE)):
             if self._started is None:
@@ -85,7 +85,7 @@ class InProcessEngine(ABC):
 
     def _write_together(
         self, prompts: Mapping[str, tuple[int, ...]], rules: ReplyRules
-    ) -> Iterator[EngineReply]:
+    ) -> Iterator[WrittenReply]:
         tokenizer = self.student.tokenizer
         written: dict[str, list[int]] = {name: [] for name in prompts}
         opened = find_opened(tokenizer, list(prompts.items()))

@@ -28,9 +28,12 @@ def open_engine(config: EngineConfig, student: Student) -> Engine | None:
     return None
 
 
-def check_engine(config: EngineConfig) -> None:
-    """UserError for an engine that cannot work here, before anything is loaded or sent."""
-    if isinstance(config, InProcessEngineConfig):
+def check_engine(config: EngineConfig, *, starts: bool = True) -> None:
+    """UserError for an engine that cannot work here, before anything is loaded or sent.
+
+    Unless it `starts`, it needs no package, no device and no key, which is enough for a dry run.
+    """
+    if isinstance(config, InProcessEngineConfig) and starts:
         check_installed(config.kind)
     if isinstance(config, ServerEngineConfig):
         if not config.base_url:
@@ -43,4 +46,5 @@ def check_engine(config: EngineConfig) -> None:
                 "engine.model is not set; give the name that the server has for the base model"
             )
         check_address(config.address)
-        read_key(config.address, os.environ)
+        if starts:
+            read_key(config.address, os.environ)

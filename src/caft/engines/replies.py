@@ -6,24 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from caft.errors import UserError
 from caft.protocols import Tokenizer
+from caft.records import WrittenReply
 
 if TYPE_CHECKING:
     from caft.models.generation import ReplyRules
-
-
-class EngineReply(NamedTuple):
-    """A greedy reply: the question it belongs to, its text, and its tokens, the end included.
-
-    `ids` are empty where a server tells the text alone.
-    """
-
-    question_id: str
-    text: str
-    tokens: int
-    ids: tuple[int, ...] = ()
-    thinking_tokens: int = 0
 
 
 class Engine(Protocol):
@@ -42,29 +29,17 @@ class Engine(Protocol):
 
     def write(
         self, prompts: Mapping[str, tuple[int, ...]], rules: ReplyRules
-    ) -> Iterator[EngineReply]:
+    ) -> Iterator[WrittenReply]:
         """Greedy replies to token prompts as they end."""
 
     def close(self) -> None:
         """Free what it holds; `write` starts it again."""
 
 
-def refuse_sampling(rules: ReplyRules) -> None:
-    """UserError where replies are to be drawn: engines draw with random numbers of their own."""
-    if rules.sampling.draws:
-        raise UserError(
-            "replies are drawn at random, and other engines would draw other ones; use engine=own, "
-            "or greedy replies (temperature 0)"
-        )
-
-
-def refuse_cap(rules: ReplyRules) -> None:
-    """UserError where a thinking span has a cap: no engine closes a span for us."""
-    if rules.thinking and rules.thinking.max_tokens is not None:
-        raise UserError(
-            "evaluation.max_thinking_tokens is set, and other engines cannot close a thinking "
-            "span; use engine=own, or evaluation.max_thinking_tokens=null"
-        )
+def assert_plain(rules: ReplyRules) -> None:
+    """Engines draw with numbers of their own, and close no span: the pipeline refuses both."""
+    assert not rules.sampling.draws, "an engine's replies are greedy"
+    assert not (rules.thinking and rules.thinking.max_tokens), "no engine closes a thinking span"
 
 
 class End(NamedTuple):
@@ -101,14 +76,14 @@ def read_ids(
     rules: ReplyRules,
     *,
     opened: bool = False,
-) -> EngineReply:
+) -> WrittenReply:
     """The reply in these tokens, cut at its end; the engine may have written on."""
     from caft.models.thinking_cap import reply_text
 
     end = find_end(tokenizer, ids, rules, opened=opened)
     kept = ids[: end.tokens]
     text = reply_text(tokenizer, kept, rules.thinking)
-    return EngineReply(name, text, len(kept), tuple(kept), end.thinking_tokens)
+    return WrittenReply(name, text, len(kept), tuple(kept), thinking_tokens=end.thinking_tokens)
 
 
 def read_text(
@@ -119,7 +94,7 @@ def read_text(
     rules: ReplyRules,
     *,
     opened: bool = False,
-) -> EngineReply:
+) -> WrittenReply:
     """The reply in a text, cut at its end; `tokens` is the engine's own count of the whole text.
 
     What is cut off is found in the text's tokens: an engine may have written it with others.
@@ -133,6 +108,6 @@ def read_text(
     if end is None or end == len(ids):
         # The end token has no text.
         count = tokens or min(len(ids) + 1, rules.max_new_tokens)
-        return EngineReply(name, text, count, thinking_tokens=thought)
+        return WrittenReply(name, text, count, thinking_tokens=thought)
     kept = reply_text(tokenizer, ids[:end], rules.thinking)
-    return EngineReply(name, kept, end, thinking_tokens=thought)
+    return WrittenReply(name, kept, end, thinking_tokens=thought)

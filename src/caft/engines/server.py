@@ -14,10 +14,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from caft.engines.config import ServerEngineConfig
-from caft.engines.replies import EngineReply, read_ids, read_text, refuse_cap, refuse_sampling
+from caft.engines.replies import assert_plain, read_ids, read_text
 from caft.errors import UserError
 from caft.models.student import Student
 from caft.models.thinking_span import ends_open
+from caft.records import WrittenReply
 from caft.signals import end_if_asked
 from caft.teachers.address import same_place
 from caft.teachers.served import ModelServer, RefusedError
@@ -102,10 +103,9 @@ class ServerEngine:
 
     def write(
         self, prompts: Mapping[str, tuple[int, ...]], rules: ReplyRules
-    ) -> Iterator[EngineReply]:
+    ) -> Iterator[WrittenReply]:
         """Replies as they end, `concurrency` of them at the same time."""
-        refuse_sampling(rules)
-        refuse_cap(rules)
+        assert_plain(rules)
         if not prompts:
             return
         self.check(next(iter(prompts.values())))
@@ -120,7 +120,7 @@ class ServerEngine:
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _reply(self, name: str, ids: tuple[int, ...], rules: ReplyRules) -> EngineReply:
+    def _reply(self, name: str, ids: tuple[int, ...], rules: ReplyRules) -> WrittenReply:
         assert self._form is not None
         try:
             found = self._complete(self._form, ids, rules.max_new_tokens, rules.end_ids)

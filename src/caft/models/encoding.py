@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from caft.errors import UserError
 from caft.models.chat_template import has_chat_template, render_closed_turn, render_turns
-from caft.models.thinking_turns import thinking_form_of
+from caft.models.thinking_span import thinking_form_of
 from caft.protocols import Tokenizer
 from caft.text.config import PromptStyle
 from caft.text.prompts import Prompt
@@ -70,6 +70,12 @@ def encode_prompt(
     """Token ids of the prompt alone."""
     rendered = render_prompt(prompt, tokenizer, thinking=thinking, closed=closed)
     return _encode([rendered], prompt, tokenizer)[0]
+
+
+@lru_cache(maxsize=2**16)
+def token_text(tokenizer: Tokenizer, token: int) -> str:
+    """The text of a token alone: quicker than that of many, to see what it may be a part of."""
+    return tokenizer.decode([token])
 
 
 def token_pieces(ids: Sequence[int], tokenizer: Tokenizer) -> tuple[str, ...]:
@@ -193,6 +199,13 @@ def special_tokens(tokenizer: Tokenizer) -> tuple[str, ...]:
     added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
     known = added | set(tokenizer.all_special_tokens)
     return tuple(sorted((token for token in known if len(token) > 1), key=len, reverse=True))
+
+
+@lru_cache(maxsize=16)
+def special_ids(tokenizer: Tokenizer) -> frozenset[int]:
+    """The tokens that a reply's text leaves out."""
+    known = tokenizer.added_tokens_decoder.items()
+    return frozenset(number for number, token in known if token.special)
 
 
 def _encode(texts: list[str], prompt: Prompt, tokenizer: Tokenizer) -> list[tuple[int, ...]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from itertools import accumulate, chain
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from caft.kernels.packed_attention import Layout, packed_attention
 from caft.kernels.packing import Pack, compute_prefix, pack_rows, packed_logits
 from caft.kernels.shared_prefixes import common_prefix
 from caft.models.config import tokens_of_a_pass
+from caft.models.encoding import token_text
 from caft.models.estimates import entropy_of
 from caft.models.sampling import GREEDY, Draw, Sampling, draw_tokens
 from caft.models.thinking_cap import SpanWatch, ThinkingRules, reply_text
@@ -35,6 +35,8 @@ _MOST_CACHED = 8192
 _SHORTEST_SHARED = 16
 # Where no prompt waits, free rows are left out when this share of all rows is in use.
 _SHARE_TO_KEEP = 0.75
+# In the place of a token where the model computes no numbers.
+_NOT_FINITE = -1
 
 
 class TokenSpread(NamedTuple):
@@ -302,16 +304,8 @@ class _Writer:
         self, rows: Sequence[int], logits: torch.Tensor
     ) -> Iterator[tuple[int, GeneratedReply]]:
         """The next token of these rows; yields the replies that end with it."""
-        highest, likeliest = logits.max(dim=-1)
-        finite = torch.isfinite(highest)
-        if not finite.all():
-            place = self.replies[rows[finite.tolist().index(False)]].prompt
-            raise logits_not_finite(self.names[place] if self.names else f"no. {place}")
-        if self.rules.sampling.draws:
-            draws = [self._draw(row) for row in rows]
-            likeliest = draw_tokens(logits, self.rules.sampling, draws)
-        chosen = zip(rows, likeliest.tolist(), strict=True)
-        tokens = [self.replies[row].put(token) for row, token in chosen]
+        chosen = self._choose(rows, logits)
+        tokens = [self.replies[row].put(token) for row, token in zip(rows, chosen, strict=True)]
         spreads = measure_spread(logits, tokens) if self.rules.with_spread else []
         for row, spread in zip(rows, spreads, strict=False):
             self.replies[row].spread.append(spread)
@@ -320,6 +314,19 @@ class _Writer:
             if has_ended(self.tokenizer, reply.tokens, self.rules, reply.span):
                 self.cache.free(row)
                 yield self.replies.pop(row).prompt, self._finish(reply)
+
+    def _choose(self, rows: Sequence[int], logits: torch.Tensor) -> list[int]:
+        """The model's next token of these rows. UserError where logits are not finite."""
+        highest, tokens = logits.max(dim=-1)
+        if self.rules.sampling.draws:
+            draws = [self._draw(row) for row in rows]
+            tokens = draw_tokens(logits, self.rules.sampling, draws)
+        # Read at once, because reading waits for the accelerator.
+        chosen: list[int] = torch.where(highest.isfinite(), tokens, _NOT_FINITE).tolist()
+        if _NOT_FINITE in chosen:
+            place = self.replies[rows[chosen.index(_NOT_FINITE)]].prompt
+            raise logits_not_finite(self.names[place] if self.names else f"no. {place}")
+        return chosen
 
     def _finish(self, reply: _Reply) -> GeneratedReply:
         text = reply_text(self.tokenizer, reply.tokens, self.rules.thinking)
@@ -363,22 +370,17 @@ def has_ended(
 def _closes_marker(tokenizer: Tokenizer, written: Sequence[int]) -> bool:
     # Most replies have no bracket yet, and to decode every tail takes longer than to look.
     tail = written[-_MARKER_TOKENS:]
-    return any("]" in _piece(tokenizer, token) for token in tail) and has_closed_marker(
+    return any("]" in token_text(tokenizer, token) for token in tail) and has_closed_marker(
         tokenizer.decode(tail)
     )
 
 
 def _ends_line(tokenizer: Tokenizer, written: Sequence[int]) -> bool:
-    newest = _piece(tokenizer, written[-1])
+    newest = token_text(tokenizer, written[-1])
     if "\n" not in newest and "\r" not in newest:
         return False
     begun = tokenizer.decode(written).lstrip()
     return "\n" in begun or "\r" in begun
-
-
-@lru_cache(maxsize=2**16)
-def _piece(tokenizer: Tokenizer, token: int) -> str:
-    return tokenizer.decode([token])
 
 
 def logits_not_finite(question: str) -> UserError:
@@ -392,9 +394,9 @@ def logits_not_finite(question: str) -> UserError:
 def measure_spread(logits: torch.Tensor, tokens: Sequence[int]) -> list[TokenSpread]:
     """Entropy, top-1 probability and top-2 margin of every row of logits [rows, vocabulary]."""
     log_p = torch.log_softmax(logits.float(), dim=-1)
-    entropies = entropy_of(log_p).tolist()
-    best = log_p.topk(2, dim=-1).values.exp().tolist()
+    best = log_p.topk(2, dim=-1).values.exp()
+    read = torch.cat([entropy_of(log_p)[:, None], best], dim=-1).tolist()
     return [
         TokenSpread(token, entropy, first, first - second)
-        for token, entropy, (first, second) in zip(tokens, entropies, best, strict=True)
+        for token, (entropy, first, second) in zip(tokens, read, strict=True)
     ]

@@ -141,7 +141,8 @@ def _find_nucleus(scores: torch.Tensor, top_p: float) -> torch.Tensor:
             break
         size = min(16 * size, scores.shape[-1])
     kept = (mass - shares < top_p).sum(dim=-1, keepdim=True)
-    return highest.gather(-1, kept - 1)
+    # Logits that are no numbers have no mass, and are refused once they are read.
+    return highest.gather(-1, (kept - 1).clamp_min(0))
 
 
 def _hash_draws(seed: int, draws: Sequence[Draw]) -> torch.Tensor:

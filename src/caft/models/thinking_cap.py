@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
+from caft.models.encoding import special_ids, token_text
 from caft.models.thinking_span import ThinkingSpan, find_span
 from caft.protocols import Tokenizer
 from caft.text.thinking import find_spoken_marks
@@ -44,7 +44,7 @@ def thinking_rules(tokenizer: Tokenizer, max_tokens: int | None = None) -> Think
     return ThinkingRules(
         span=span,
         closing_ids=_encode_behind_word(span.closing, tokenizer),
-        mark_ids=_special_ids(tokenizer).intersection(marks),
+        mark_ids=special_ids(tokenizer).intersection(marks),
         max_tokens=max_tokens,
     )
 
@@ -60,7 +60,7 @@ def reply_text(tokenizer: Tokenizer, ids: Sequence[int], rules: ThinkingRules | 
     """A reply's text without special tokens, but with those that mark its span."""
     if rules is None or not rules.mark_ids:
         return tokenizer.decode(ids, skip_special_tokens=True)
-    hidden = _special_ids(tokenizer) - rules.mark_ids
+    hidden = special_ids(tokenizer) - rules.mark_ids
     return tokenizer.decode([token for token in ids if token not in hidden])
 
 
@@ -143,18 +143,7 @@ class SpanWatch:
 
 def _may_end_mark(tokenizer: Tokenizer, recent: Sequence[int]) -> bool:
     """To decode all recent tokens at every step would take longer than to look."""
-    newest = _piece(tokenizer, recent[-1])
+    newest = token_text(tokenizer, recent[-1])
     return any(sign in newest for sign in _MARK_ENDS) or any(
-        "channel" in _piece(tokenizer, token) for token in recent[-8:]
+        "channel" in token_text(tokenizer, token) for token in recent[-8:]
     )
-
-
-@lru_cache(maxsize=2**16)
-def _piece(tokenizer: Tokenizer, token: int) -> str:
-    return tokenizer.decode([token])
-
-
-@lru_cache(maxsize=16)
-def _special_ids(tokenizer: Tokenizer) -> frozenset[int]:
-    known = tokenizer.added_tokens_decoder.items()
-    return frozenset(number for number, token in known if token.special)

@@ -14,8 +14,9 @@ from functools import lru_cache
 
 from caft.errors import UserError
 from caft.models.chat_template import closing_of, has_chat_template, render_turns, template_text
-from caft.models.thinking_turns import find_thinking_form
+from caft.models.thinking_turns import ThinkingForm, find_thinking_form
 from caft.protocols import Tokenizer
+from caft.text.prompts import Prompt
 from caft.text.thinking import find_marks, find_open_mark, opens_thinking
 
 _PROBE = "caft probe"
@@ -50,6 +51,28 @@ def refuse_thinking(tokenizer: Tokenizer, setting: str, *, chat: bool) -> None:
             f"{setting} is true, but the model's chat template has no thinking span; set "
             f"{setting}=false, or use a model that can think, such as model=qwen3_4b"
         )
+
+
+def thinking_form_of(
+    prompt: Prompt, tokenizer: Tokenizer, whose: str = "the model"
+) -> ThinkingForm:
+    """The form of a turn behind this prompt. UserError, which names `whose`, if there is none."""
+    form = None
+    # A model whose span evaluation would not see is not trained to have one.
+    if prompt.messages and find_span(tokenizer):
+        has_system = prompt.messages[0].role == "system"
+        form = find_thinking_form(tokenizer, has_system=has_system)
+    if form is None:
+        why = (
+            "has a chat template without a thinking span; use a model that thinks"
+            if prompt.messages
+            else "is asked in completions; set dataset.prompt.style=chat, with a model that thinks"
+        )
+        raise UserError(
+            f"the method trains thinking, and {whose} {why}, such as Qwen3, SmolLM3, gpt-oss, "
+            "Phi-4-reasoning or a DeepSeek-R1 distillate, or train the target rationale"
+        )
+    return form
 
 
 def find_opened(

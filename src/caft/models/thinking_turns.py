@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from caft.errors import UserError
-from caft.models.chat_template import bridge_behind_span, render_turns, render_whole
+from caft.models.chat_template import bridge_behind_span, render_turns, render_whole, template_text
 from caft.protocols import Tokenizer
-from caft.text.prompts import Prompt
 from caft.text.thinking import (
     closing_marks,
     find_marks,
@@ -47,27 +46,7 @@ class ThinkingForm:
 
 def find_thinking_form(tokenizer: Tokenizer, *, has_system: bool) -> ThinkingForm | None:
     """The form of the tokenizer's own chat template; None if it has no thinking span."""
-    template = getattr(tokenizer, "chat_template", None)
-    return _find_form(tokenizer, str(template), has_system) if template else None
-
-
-def thinking_form_of(
-    prompt: Prompt, tokenizer: Tokenizer, whose: str = "the model"
-) -> ThinkingForm:
-    """The form of a turn behind this prompt. UserError, which names `whose`, if there is none."""
-    has_system = bool(prompt.messages) and prompt.messages[0].role == "system"
-    form = find_thinking_form(tokenizer, has_system=has_system) if prompt.messages else None
-    if form is None:
-        why = (
-            "has a chat template without a thinking span; use a model that thinks"
-            if prompt.messages
-            else "is asked in completions; set dataset.prompt.style=chat, with a model that thinks"
-        )
-        raise UserError(
-            f"the method trains thinking, and {whose} {why}, such as Qwen3, SmolLM3, gpt-oss, "
-            "Phi-4-reasoning or a DeepSeek-R1 distillate, or train the target rationale"
-        )
-    return form
+    return _find_form(tokenizer, template_text(tokenizer), has_system)
 
 
 @lru_cache(maxsize=64)
@@ -101,7 +80,7 @@ def _ways_to_think(tokenizer: Tokenizer) -> Iterator[Mapping[str, object]]:
 def _tags_of(tokenizer: Tokenizer) -> Iterator[tuple[str, str]]:
     """Pairs of tags that the vocabulary has as tokens, or that the template names."""
     added = list(tokenizer.get_added_vocab())
-    text = str(getattr(tokenizer, "chat_template", ""))
+    text = template_text(tokenizer)
     names = [*added, *(text[start:end] for start, end, _ in find_marks(text))]
     for opened in dict.fromkeys(names):
         if find_open_mark(opened) == opened:

@@ -15,7 +15,7 @@ from caft.evaluate.stage import ReplyInputs
 from caft.models.student import Student
 from caft.pipeline.results import Tuned, obtain, record_stage
 from caft.pipeline.stage_inputs import gate, gate_of
-from caft.pipeline.steps import Step, steps_of
+from caft.pipeline.steps import Step, evaluates_with_engine, steps_of, teaches_with_engine
 from caft.pipeline.workspace import Workspace
 from caft.report.engine_part import EnginePart, GatePart
 from caft.report.schema import StageRecordPart
@@ -79,19 +79,24 @@ def _judge(workspace: Workspace, engine: Engine, rows: Sequence[GateRow], model:
 
 def refuse_beyond_engines(config: RunConfig) -> None:
     """UserError for what only our own generator does; replies of an engine are greedy."""
-    if isinstance(config.engine, OwnEngineConfig):
-        return
-    ours = {
-        "evaluation.sampling.temperature": config.evaluation.sampling.temperature,
-        "evaluation.max_thinking_tokens": config.evaluation.max_thinking_tokens,
-    }
-    if isinstance(config.teacher, LocalModelTeacherConfig):
-        ours["teacher.temperature"] = config.teacher.temperature
-    for name, value in ours.items():
-        if value:
-            neutral = "null" if name.endswith("tokens") else "0"
+    asked: list[tuple[str, float | None, float | None]] = []
+    if evaluates_with_engine(config):
+        evaluation = config.evaluation
+        asked += [
+            ("evaluation.sampling.temperature", evaluation.sampling.temperature, 0),
+            ("evaluation.max_thinking_tokens", evaluation.max_thinking_tokens, None),
+        ]
+    if teaches_with_engine(config) and isinstance(config.teacher, LocalModelTeacherConfig):
+        # Later attempts are drawn.
+        asked += [
+            ("teacher.temperature", config.teacher.temperature, 0),
+            ("teacher.attempts", config.teacher.attempts, 1),
+        ]
+    for name, value, plainly in asked:
+        if value != plainly:
+            neutral = "null" if plainly is None else plainly
             raise UserError(
-                f"{name}={value:g} needs engine=own, and engine is {config.engine.kind}; other "
+                f"{name}={value} needs engine=own, and engine is {config.engine.kind}; other "
                 f"engines draw with numbers of their own and close no thinking span; use "
                 f"engine=own, or {name}={neutral}"
             )
@@ -122,7 +127,7 @@ def tell_how_to_serve(workspace: Workspace, tuned: Tuned) -> None:
         )
 
 
-def describe_engine(workspace: Workspace) -> EnginePart:
+def engine_part(workspace: Workspace) -> EnginePart:
     """The `engine` part of summary.json."""
     engine, gates = workspace.config.engine, workspace.gates
     # Where it is compared, it has told its version.

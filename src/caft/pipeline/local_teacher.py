@@ -11,15 +11,16 @@ from caft.models.encoding import encode_prompt
 from caft.models.sampling import Sampling
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
+from caft.models.thinking_span import ends_open
 from caft.protocols import CausalLM, Tokenizer, Written
+from caft.records import WrittenReply
 from caft.run_config import RunConfig
 from caft.store import Tokens
 from caft.teachers.config import LocalModelTeacherConfig
 from caft.text.prompts import Prompt
-from caft.text.thinking import drop_thinking, find_thinking, opens_thinking
+from caft.text.thinking import drop_thinking, find_thinking
 
 if TYPE_CHECKING:
-    from caft.engines.replies import EngineReply
     from caft.models.generation import GeneratedReply, ReplyRules
 
 
@@ -94,7 +95,7 @@ class LocalTeacher:
     def finish(
         self,
         asked: Sequence[Sequence[int]],
-        replies: Sequence[GeneratedReply | EngineReply],
+        replies: Sequence[GeneratedReply | WrittenReply],
         thinks: bool,
     ) -> Sequence[Written]:
         """Count the tokens; the replies, with their spans between <think> tags if it `thinks`."""
@@ -117,8 +118,7 @@ def tag_thinking(
     """The reply with its span between <think> tags; an open span stays open."""
     spoken = written[:-1] if written and written[-1] in end_ids else written
     # Special tokens are kept: they may be the marks.
-    prompt, text = tokenizer.decode(list(asked)), tokenizer.decode(list(spoken))
-    opened = opens_thinking(prompt)
+    text, opened = tokenizer.decode(list(spoken)), ends_open(tokenizer, asked)
     thought, said = find_thinking(text, opened=opened), drop_thinking(text, opened=opened)
     if said is None:
         return f"<think>\n{thought or ''}"

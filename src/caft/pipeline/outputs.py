@@ -15,7 +15,7 @@ from caft.console import open_console
 from caft.decoration import or_without
 from caft.models.encoding import uses_chat_template
 from caft.pipeline.delivery import deliver, describe_recipe, describe_template
-from caft.pipeline.engine_gate import describe_engine
+from caft.pipeline.engine_gate import engine_part
 from caft.pipeline.results import RunResults, Tuned
 from caft.pipeline.rows import prediction_rows, rationale_rows, score_rows
 from caft.pipeline.summary import build_summary, collect_tables
@@ -50,7 +50,7 @@ def write_outputs(
     config, folder = workspace.config, workspace.context.folder
     tables = collect_tables(workspace.questions, results)
     run, model = _describe_run(workspace, started), _describe_model(workspace, results)
-    engine = describe_engine(workspace)
+    engine = engine_part(workspace)
     summary = check_summary(
         build_summary(config, workspace.questions, results, tables, run, model, engine=engine)
     )

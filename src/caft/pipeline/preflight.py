@@ -11,7 +11,7 @@ from caft.errors import UserError
 from caft.estimators import Need
 from caft.evaluate.stage import ReplyInputs
 from caft.models.encoding import uses_chat_template
-from caft.models.thinking_turns import thinking_form_of
+from caft.models.thinking_span import thinking_form_of
 from caft.pipeline.engine_gate import refuse_beyond_engines
 from caft.pipeline.estimators import check_estimators
 from caft.pipeline.steps import (
@@ -26,6 +26,7 @@ from caft.pipeline.steps import (
 from caft.pipeline.teaching import refuse_unaskable_teacher
 from caft.pipeline.workspace import Workspace
 from caft.records import Mode, Target
+from caft.report.run.thinking import NOT_ASKED
 from caft.run_config import RunConfig, RunContext, Until
 from caft.score.config import ModelScoreConfig
 from caft.score.stage import CotInputs, SampleInputs, ScoreInputs
@@ -54,17 +55,25 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     questions = load_questions(config.dataset, fetch=not config.dry_run)
     store = Store(config.store.folder, reads_only=config.dry_run)
     workspace = Workspace(config, context, questions, store)
+    refuse_beyond_engines(config)
     if uses_engine(config):
-        refuse_beyond_engines(config)
-        if not config.dry_run:
-            check_engine(config.engine)
+        check_engine(config.engine, starts=not config.dry_run)
     find_matched_budget(config)
     _refuse_impossible_classes(workspace)
     check_estimators(config, workspace.every_question)
     if tunes(config):
         _refuse_unmeasured_stages(workspace)
     _check_teacher(workspace)
+    _warn_of_thinking(config)
     return workspace
+
+
+def _warn_of_thinking(config: RunConfig) -> None:
+    """Of a method that trains thinking, where the tuned model is then asked not to think."""
+    evaluation = config.evaluation
+    written = reaches(config, Until.evaluate) and Mode.rationale in evaluation.modes
+    if written and not evaluation.thinking and Target.thinking in taught_classes(config.method):
+        log.warning("%s", NOT_ASKED)
 
 
 def check_prompts_and_start(workspace: Workspace) -> None:

@@ -103,10 +103,20 @@ def reaches(config: RunConfig, part: Until) -> bool:
 
 def uses_engine(config: RunConfig) -> bool:
     """Whether an engine that is not ours writes anything in this run."""
-    steps = {step.kind for step in list_steps(config)}
-    teaches = StageKind.distill in steps and isinstance(config.teacher, LocalModelTeacherConfig)
+    return evaluates_with_engine(config) or teaches_with_engine(config)
+
+
+def evaluates_with_engine(config: RunConfig) -> bool:
+    """Whether an engine that is not ours writes replies of an evaluation."""
+    return any(step.kind is StageKind.gate for step in list_steps(config))
+
+
+def teaches_with_engine(config: RunConfig) -> bool:
+    """Whether an engine writes for a local teacher; a server has a teacher of its own kind."""
     in_process = isinstance(config.engine, InProcessEngineConfig)
-    return StageKind.gate in steps or (teaches and in_process)
+    local = isinstance(config.teacher, LocalModelTeacherConfig)
+    asked = any(step.kind is StageKind.distill for step in list_steps(config))
+    return in_process and local and asked
 
 
 def tunes(config: RunConfig) -> bool:

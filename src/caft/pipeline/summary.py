@@ -175,6 +175,7 @@ def _accuracy_part(
         "tuned": by_mode.get("tuned"),
         "best_mode": {"base": base, "tuned": tuned},
         "confidence": confidence,
+        "thinking": config.evaluation.thinking,
         "validation": {
             name: {
                 mode.name: sum(row.correct for row in rows) / len(rows)

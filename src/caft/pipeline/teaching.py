@@ -17,13 +17,13 @@ from caft.engines.config import InProcessEngineConfig
 from caft.engines.in_process import key_of
 from caft.models.encoding import render_prompt, special_tokens
 from caft.models.sampling import Sampling
-from caft.models.thinking_turns import thinking_form_of
+from caft.models.thinking_span import thinking_form_of
 from caft.pipeline.engine_gate import pass_teachers_gate
 from caft.pipeline.local_teacher import LocalTeacher
 from caft.pipeline.matched_budget import Ask, match_budget
 from caft.pipeline.results import Scored, Taught, record_stage
 from caft.pipeline.stage_inputs import Requests
-from caft.pipeline.steps import MatchedBudget, Step, taught_classes
+from caft.pipeline.steps import MatchedBudget, Step, taught_classes, teaches_with_engine
 from caft.pipeline.workspace import Workspace
 from caft.protocols import Written
 from caft.records import Rationale, Target
@@ -145,10 +145,9 @@ def ask_each(
 
 
 def _teacher_engine_key(config: RunConfig) -> Mapping[str, object]:
-    """What an engine's rationales are kept under. One on a server has a teacher of its own kind."""
-    engine = config.engine
-    local = isinstance(config.teacher, LocalModelTeacherConfig)
-    return key_of(engine) if local and isinstance(engine, InProcessEngineConfig) else {}
+    """What an engine's rationales are kept under."""
+    engine, used = config.engine, teaches_with_engine(config)
+    return key_of(engine) if used and isinstance(engine, InProcessEngineConfig) else {}
 
 
 def _local_generate(workspace: Workspace, teacher: LocalTeacher, *, thinks: bool) -> Generate:

@@ -39,7 +39,7 @@ def describe_engine(engine: EnginePart | None) -> list[str]:
     if not engine or engine["name"] == "own":
         return []
     name = f"{engine['name']} {engine['version'] or ''}".strip()
-    lines = [f"Replies were written by {name}; answer mode and all estimates are our own."]
+    lines = [f"Replies were written by {name}; answers of one token and all estimates are our own."]
     return lines + [
         f"The {gate['model']} model{' (' + gate['served'] + ')' if gate['served'] else ''}: "
         f"{gate['same_answers']} of {gate['n']} answers and {gate['same_replies']} replies were "

@@ -300,6 +300,7 @@ class AccuracyPart(TypedDict):
     """`tuned` is null for a method without stages. `confidence` is that of all intervals.
 
     `validation` has the share of right answers on validation questions, by model and mode.
+    `thinking` is `evaluation.thinking`.
     """
 
     base: ByMode
@@ -309,6 +310,7 @@ class AccuracyPart(TypedDict):
     class_comparisons: NotRequired[list[ClassComparison]]
     confidence: NotRequired[float]
     validation: NotRequired[dict[str, dict[str, float]]]
+    thinking: NotRequired[bool | None]
 
 
 class CostPart(TypedDict):

@@ -8,13 +8,12 @@ from statistics import fmean
 
 from caft.models.encoding import token_pieces
 from caft.protocols import Tokenizer
-from caft.records import AnswerScore, Chain, Question, SampledReply
+from caft.records import AnswerScore, Chain, Question, SampledReply, WrittenReply
 from caft.score.module import NextToken
 from caft.score.prepare import ScoringRow
 from caft.text.answers import answer_labels, gold_label
 from caft.text.config import PromptConfig
 from caft.text.parsing import answers_agree, first_line, parse_answer
-from caft.trainers.replies import WrittenReply
 
 
 def read_answers(

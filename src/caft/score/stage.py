@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 from caft.models.chat_template import has_working_template
 from caft.models.sampling import GREEDY, Sampling
 from caft.models.thinking_span import find_opened, refuse_thinking
-from caft.records import AnswerScore, Chain, Judgement, Question, SampledReply
+from caft.records import AnswerScore, Chain, Judgement, Question, SampledReply, WrittenReply
 from caft.score.config import ChainConfig, ModelScoreConfig
 from caft.score.prepare import ScoringRow, prepare_rows
 from caft.store import StageKind, Tokens, read_table, source_digest, write_table
@@ -32,7 +32,7 @@ from caft.trainers.sources import PREDICTING_SOURCES
 
 if TYPE_CHECKING:
     from caft.models.generation import ReplyRules
-    from caft.trainers.replies import WrittenReply
+
 
 log = logging.getLogger(__name__)
 SOURCES = ("score", *PREDICTING_SOURCES)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from caft.models.student import Student
 from caft.protocols import CausalLM
+from caft.records import WrittenReply
 from caft.signals import asked_to_end
 from caft.store import Journal
 from caft.trainers.config import TrainerConfig
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from caft.engines.replies import Engine
     from caft.models.generation import ReplyRules
-    from caft.trainers.replies import ReplyName, WrittenReply
+    from caft.trainers.replies import ReplyName
     from caft.trainers.worker import Batch
 
 log = logging.getLogger(__name__)
@@ -130,7 +131,6 @@ class Predictor:
         title: str,
     ) -> dict[str, WrittenReply]:
         from caft.trainers.progress import open_bar
-        from caft.trainers.replies import WrittenReply
 
         assert not rules.with_spread, "engines round or cap probabilities"
         journal = Journal(self.folder, "engine-replies")
@@ -141,24 +141,14 @@ class Predictor:
         with open_bar(self.trainer.progress) as bar:
             task = bar.add_task(title, total=len(left))
             for reply in engine.write(left, rules):
-                row = WrittenReply(
-                    reply.question_id,
-                    reply.text,
-                    reply.tokens,
-                    list(reply.ids),
-                    entropies=[],
-                    top1=[],
-                    margins=[],
-                    thinking_tokens=reply.thinking_tokens,
-                )
-                journal.append([row._asdict()])
+                journal.append([reply._asdict()])
                 bar.advance(task)
         journal.close()
         return {row["question_id"]: WrittenReply(**row) for row in journal.read()}
 
 
 def _read_replies(rows: Iterable[Row]) -> dict[ReplyName, WrittenReply]:
-    from caft.trainers.replies import ReplyName, WrittenReply
+    from caft.trainers.replies import ReplyName
 
     replies = [WrittenReply(**row) for row in rows]
     return {ReplyName(reply.question_id, reply.sample): reply for reply in replies}

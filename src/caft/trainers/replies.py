@@ -18,6 +18,7 @@ from caft.errors import UserError
 from caft.kernels.memory import is_out_of_memory, release_memory
 from caft.models.generation import ReplyRules, stream_replies
 from caft.protocols import CausalLM, Tokenizer
+from caft.records import WrittenReply
 
 log = logging.getLogger(__name__)
 _KEPT_PART = 8
@@ -41,26 +42,6 @@ class ReplyBatch:
     def question_ids(self) -> tuple[str, ...]:
         """A question's id stands once for every sample."""
         return tuple(name.question_id for name in self.names)
-
-
-class WrittenReply(NamedTuple):
-    """A reply: its text, and how many tokens it took, which are `ids`, the end token included.
-
-    If the spread was requested, also each token's distribution: its entropy (nats), top-1
-    probability and top-2 margin. `thinking_tokens` are those of thinking spans; `sample` is the
-    number of the reply among those of its question.
-    Lightning refuses frozen dataclasses here.
-    """
-
-    question_id: str
-    text: str
-    tokens: int
-    ids: list[int]
-    entropies: list[float]
-    top1: list[float]
-    margins: list[float]
-    thinking_tokens: int = 0
-    sample: int = 0
 
 
 class ReplyModule(LightningModule):  # type: ignore[misc]
@@ -139,7 +120,7 @@ class ReplyModule(LightningModule):  # type: ignore[misc]
                 names[place].question_id,
                 reply.text,
                 reply.tokens,
-                list(reply.ids),
+                reply.ids,
                 [each.entropy for each in reply.spread],
                 [each.top1 for each in reply.spread],
                 [each.margin for each in reply.spread],

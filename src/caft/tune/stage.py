@@ -297,6 +297,7 @@ def _show_rows(examples: Sequence[Example], tokenizer: Tokenizer) -> None:
 
 
 def _validation_set(tuning: TuneInputs) -> ValidationSet:
+    from caft.models.thinking_cap import thinking_rules
     from caft.tune.validation import ValidationSet, ask, choose_asked
 
     tokenizer, config = tuning.student.tokenizer, tuning.config
@@ -325,4 +326,5 @@ def _validation_set(tuning: TuneInputs) -> ValidationSet:
         max_new_tokens=tuning.validation.max_new_tokens,
         end_ids=tuning.student.end_ids(chat=chat),
         tokens_a_pass=config.tokens_a_pass(tuning.student.device),
+        thinking=thinking_rules(tokenizer) if chat else None,
     )

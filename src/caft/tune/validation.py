@@ -15,7 +15,7 @@ from caft.kernels.packed_attention import packed_attention
 from caft.kernels.packing import pack_rows, packed_logits, plan_packs
 from caft.models.encoding import encode_answer_prompt, encode_prompt
 from caft.models.generation import ReplyRules, generate_replies
-from caft.models.thinking_cap import thinking_rules
+from caft.models.thinking_cap import ThinkingRules
 from caft.models.thinking_span import ends_open
 from caft.protocols import CausalLM, Tokenizer
 from caft.records import Question
@@ -32,26 +32,29 @@ _REPLIES_AT_ONCE = 64
 class AskedQuestion:
     """A validation question as tokens. `gold_token` is None if the reply is written out.
 
-    With `thinking` the model thinks first; `opened` says that its prompt opens the span.
+    `opened` says that its prompt opens a thinking span.
     """
 
     question: Question
     wanted: Wanted
     prompt_ids: tuple[int, ...]
     gold_token: int | None
-    thinking: bool = False
     opened: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ValidationSet:
-    """What a model is asked after every epoch, and how long its replies may be (tokens)."""
+    """What a model is asked after every epoch, and how long its replies may be (tokens).
+
+    `thinking` says how the spans of replies are read; None where prompts never have one.
+    """
 
     asked: tuple[AskedQuestion, ...]
     prompt: PromptConfig
     max_new_tokens: int
     end_ids: tuple[int, ...]
     tokens_a_pass: int
+    thinking: ThinkingRules | None = None
 
 
 def ask(
@@ -68,8 +71,8 @@ def ask(
     labels = answer_labels(question, config.option_ids)
     if wanted is not Wanted.answer or not labels:
         prompt_ids = encode_prompt(prompt, tokenizer, thinking=thinking)
-        opened = thinking and ends_open(tokenizer, prompt_ids)
-        return AskedQuestion(question, wanted, prompt_ids, None, thinking, opened)
+        opened = ends_open(tokenizer, prompt_ids)
+        return AskedQuestion(question, wanted, prompt_ids, None, opened)
     encoded = encode_answer_prompt(prompt, tokenizer, labels, listed=bool(question.options))
     gold = encoded.label_ids[labels.index(gold_label(question, config.option_ids))]
     return AskedQuestion(question, wanted, encoded.prompt_ids, gold)
@@ -122,18 +125,14 @@ def _count_written(
     model: CausalLM, tokenizer: Tokenizer, asked: Sequence[AskedQuestion], validation: ValidationSet
 ) -> int:
     right = 0
-    for bare, thinking in ((True, False), (False, False), (False, True)):
-        group = [
-            item
-            for item in asked
-            if (item.wanted is Wanted.answer) is bare and item.thinking is thinking
-        ]
+    for bare in (True, False):
+        group = [item for item in asked if (item.wanted is Wanted.answer) is bare]
         rules = ReplyRules(
             max_new_tokens=validation.max_new_tokens,
             end_ids=validation.end_ids,
             stop_after_marker=not bare,
             stop_after_line=bare,
-            thinking=thinking_rules(tokenizer) if thinking else None,
+            thinking=None if bare else validation.thinking,
         )
         replies = generate_replies(
             model,

@@ -6,8 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from caft.report.comparison import results_by_mode
-from caft.report.schema import MODELS, AccuracyPart
+from caft.report.schema import MODELS, AccuracyPart, Summary
 from caft.report.wording import percent_between
+
+NOT_ASKED = (
+    "The method trains thinking, and evaluation.thinking is not true: the tuned model is asked not "
+    "to think where it is evaluated. Set evaluation.thinking=true."
+)
+"""What a reader must know of such a run, before it and after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +46,12 @@ def list_thinking(accuracy: AccuracyPart) -> Iterator[str]:
         )
         obeyed = result.get("obeyed")
         yield f"{line}; mode obeyed in {percent_between(obeyed)}" if obeyed else line
+
+
+def warn_of_thinking(summary: Summary) -> Iterator[str]:
+    """Where thinking is trained and not evaluated. Summaries of old do not say what was asked."""
+    accuracy, stages = summary.get("accuracy"), summary["method"]["stages"]
+    trained = any("thinking" in stage["targets"].values() for stage in stages)
+    written = "rationale" in results_by_mode(accuracy, "tuned")
+    if trained and written and accuracy and not accuracy.get("thinking", True):
+        yield NOT_ASKED
