@@ -57,7 +57,8 @@ from caft.kernels.kv_cache import ReplyCache
 from caft.kernels.linear import reorder_weights
 from caft.kernels.memory import release_memory
 from caft.models.encoding import encode_prompt
-from caft.models.generation import ReplyRules, generate_replies, has_ended
+from caft.models.generation import generate_replies
+from caft.models.reply_rules import ReplyRules, has_ended
 from caft.records import Question
 from caft.store.measure import measured
 from caft.text.config import PromptConfig, PromptStyle

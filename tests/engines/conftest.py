@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from caft.models.config import Architecture, Dtype, TinyModelConfig
-from caft.models.generation import ReplyRules, generate_replies
+from caft.models.generation import generate_replies
+from caft.models.reply_rules import ReplyRules
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 

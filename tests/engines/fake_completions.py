@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from caft.models.generation import ReplyRules, generate_replies
+from caft.models.generation import generate_replies
+from caft.models.reply_rules import ReplyRules
 from caft.models.student import Student
 
 PLAIN = {"model", "prompt", "max_tokens", "temperature"}

@@ -14,7 +14,7 @@ from caft.engines.config import SglangEngineConfig, VllmEngineConfig
 from caft.engines.in_process import InProcessEngine, check_installed
 from caft.engines.open import open_engine
 from caft.errors import UserError
-from caft.models.generation import ReplyRules
+from caft.models.reply_rules import ReplyRules
 from caft.models.student import Student
 
 CONFIGS = {"vllm": VllmEngineConfig, "sglang": SglangEngineConfig}

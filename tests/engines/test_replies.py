@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from caft.engines.replies import read_ids, read_text
-from caft.models.generation import ReplyRules
+from caft.models.reply_rules import ReplyRules
 from caft.models.student import Student
 from caft.models.thinking_cap import thinking_rules
 from thinking_families import FAMILIES, Family, make_thinking_tokenizer

@@ -12,7 +12,7 @@ from caft.engines.open import check_engine, open_engine
 from caft.engines.server import ServerEngine
 from caft.errors import UserError
 from caft.models.config import Architecture
-from caft.models.generation import ReplyRules
+from caft.models.reply_rules import ReplyRules
 from caft.models.student import Student
 from caft.teachers import served
 from engines.fake_completions import FakeModelServer

@@ -16,15 +16,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from caft.errors import UserError
-from caft.models.generation import (
-    GeneratedReply,
-    ReplyRules,
-    _Writer,
-    generate_replies,
-    has_closed_marker,
-    has_ended,
-    stream_replies,
-)
+from caft.models.generation import GeneratedReply, _Writer, generate_replies, stream_replies
+from caft.models.reply_rules import ReplyRules, has_closed_marker, has_ended
 from caft.models.sampling import Sampling
 from caft.trainers.build import build_trainer
 from caft.trainers.config import TrainerConfig

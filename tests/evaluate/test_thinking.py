@@ -18,7 +18,8 @@ from caft.errors import UserError
 from caft.evaluate.config import EvaluationConfig
 from caft.evaluate.stage import ReplyInputs
 from caft.models.config import Architecture, Dtype, TinyModelConfig
-from caft.models.generation import ReplyRules, generate_replies
+from caft.models.generation import generate_replies
+from caft.models.reply_rules import ReplyRules
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.models.thinking_cap import thinking_rules

@@ -20,7 +20,8 @@ from caft.kernels.packing import Pack, compute_prefix, pack_groups, pack_rows, p
 from caft.kernels.rms_norm import fuse_rms_norms
 from caft.kernels.varlen import can_attend_at_once
 from caft.models.adapters import add_lora
-from caft.models.generation import ReplyRules, generate_replies
+from caft.models.generation import generate_replies
+from caft.models.reply_rules import ReplyRules
 from caft.models.sampling import Draw, Sampling, draw_tokens
 from numerics import DTYPES, Chain, assert_as_exact, assert_greedy, chain_of, in_float64
 

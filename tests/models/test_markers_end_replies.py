@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from caft.models.config import Architecture
-from caft.models.generation import _MARKER_TOKENS, _closes_marker, has_closed_marker
+from caft.models.reply_rules import _MARKER_TOKENS, _closes_marker, has_closed_marker
 from caft.models.sources.tiny_tokenizers import make_tokenizer
 from caft.text.parsing import parse_answer
 

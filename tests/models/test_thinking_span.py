@@ -8,7 +8,7 @@ import pytest
 
 from caft.errors import UserError
 from caft.models.chat_template import render_turns, template_switches
-from caft.models.generation import ReplyRules, has_ended
+from caft.models.reply_rules import ReplyRules, has_ended
 from caft.models.thinking_cap import SpanWatch, reply_text, thinking_rules
 from caft.models.thinking_span import ThinkingSpan, ends_open, find_span, refuse_thinking
 from thinking_families import FAMILIES, Family, make_thinking_tokenizer, tokenizer_with

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from caft.errors import UserError
 from caft.models.config import Architecture, TinyModelConfig
 from caft.models.encoding import end_of_turn
-from caft.models.generation import ReplyRules
+from caft.models.reply_rules import ReplyRules
 from caft.models.sources.tiny import make_config
 from caft.models.sources.tiny_tokenizers import make_tokenizer
 from caft.records import AnswerScore, Question, WrittenReply

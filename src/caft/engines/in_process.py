@@ -27,7 +27,7 @@ from caft.records import WrittenReply
 from caft.signals import end_if_asked
 
 if TYPE_CHECKING:
-    from caft.models.generation import ReplyRules
+    from caft.models.reply_rules import ReplyRules
 
 _AT_ONCE = 1024
 """Prompts that an engine is given together; what a kill may cost."""

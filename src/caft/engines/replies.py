@@ -10,7 +10,7 @@ from caft.protocols import Tokenizer
 from caft.records import WrittenReply
 
 if TYPE_CHECKING:
-    from caft.models.generation import ReplyRules
+    from caft.models.reply_rules import ReplyRules
 
 
 class Engine(Protocol):
@@ -56,7 +56,7 @@ def find_end(
     tokenizer: Tokenizer, ids: Sequence[int], rules: ReplyRules, *, opened: bool = False
 ) -> End:
     """Where our own generator would have ended; `opened` if the prompt opens a thinking span."""
-    from caft.models.generation import has_ended
+    from caft.models.reply_rules import has_ended
     from caft.models.thinking_cap import SpanWatch
 
     thinking = rules.thinking

@@ -24,7 +24,7 @@ from caft.teachers.address import same_place
 from caft.teachers.served import ModelServer, RefusedError
 
 if TYPE_CHECKING:
-    from caft.models.generation import ReplyRules
+    from caft.models.reply_rules import ReplyRules
 
 log = logging.getLogger(__name__)
 _NAMED = 5

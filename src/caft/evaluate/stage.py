@@ -111,7 +111,7 @@ class ReplyInputs(AskedStudent):
 
 def write_replies(asked: ReplyInputs, folder: Path) -> list[Prediction]:
     """Write the replies, kept in `folder` one by one, and read their answers."""
-    from caft.models.generation import ReplyRules
+    from caft.models.reply_rules import ReplyRules
 
     log.info("%s: %d questions", asked.title, len(asked.prompts))
     rules = ReplyRules(

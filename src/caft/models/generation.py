@@ -15,17 +15,14 @@ from caft.kernels.packed_attention import Layout, packed_attention
 from caft.kernels.packing import Pack, compute_prefix, pack_rows, packed_logits
 from caft.kernels.shared_prefixes import common_prefix
 from caft.models.config import tokens_of_a_pass
-from caft.models.encoding import token_text
 from caft.models.estimates import entropy_of
-from caft.models.sampling import GREEDY, Draw, Sampling, draw_tokens
-from caft.models.thinking_cap import SpanWatch, ThinkingRules, reply_text
+from caft.models.reply_rules import ReplyRules, has_ended
+from caft.models.sampling import Draw, draw_tokens
+from caft.models.thinking_cap import SpanWatch, reply_text
 from caft.models.thinking_span import ends_open
 from caft.protocols import CausalLM, Tokenizer
 from caft.signals import end_if_asked
-from caft.text.parsing import last_marker
 
-# The marker may be spread over several tokens: only the last few can have closed it.
-_MARKER_TOKENS = 16
 # Prompts wait until this share of all rows is free.
 _SHARE_TO_REFILL = 8
 # Own tokens of all replies that a CPU writes at once, half of the cap counted: half as many again
@@ -64,36 +61,6 @@ class GeneratedReply(NamedTuple):
     def tokens(self) -> int:
         """How many it has."""
         return len(self.ids)
-
-
-def has_closed_marker(tail: str) -> bool:
-    """Whether a reply's tail holds a whole [[...]] as the parser sees it: no matrix, no quote."""
-    return last_marker(tail) is not None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplyRules:
-    """When a reply ends, and what is kept of it.
-
-    It ends with one of `end_ids`, after its first closed marker (`stop_after_marker`), behind its
-    first line that is not blank (`stop_after_line`), or at `max_new_tokens`. With `thinking`, no
-    marker or line inside a thinking span ends it; where the span has a cap of its own, its tokens
-    do not count towards `max_new_tokens`. `sampling` says how a token is chosen; the spread is that
-    of the model's own distribution, whatever is drawn from.
-    """
-
-    max_new_tokens: int
-    end_ids: tuple[int, ...]
-    stop_after_marker: bool = True
-    stop_after_line: bool = False
-    with_spread: bool = False
-    thinking: ThinkingRules | None = None
-    sampling: Sampling = GREEDY
-
-    @property
-    def most_tokens(self) -> int:
-        """The longest that a reply can get, its span included."""
-        return self.max_new_tokens + (self.thinking.most_tokens if self.thinking else 0)
 
 
 def generate_replies(
@@ -216,7 +183,7 @@ class _Writer:
     def admit(self) -> Iterator[tuple[int, GeneratedReply]]:
         """Run some waiting prompts, as many as rows are free and a pass may have tokens."""
         free = [row for row in range(self.rows) if row not in self.replies]
-        chosen = self._choose(len(free))
+        chosen = self._choose_prompts(len(free))
         # The longest prompt takes the first free row; a pack wants them in order of length.
         rows = [[free.pop(0) for _ in places] for places in chosen][::-1]
         chosen.reverse()
@@ -229,7 +196,7 @@ class _Writer:
         self.replies |= {row: self._begin(place) for row, place in begun}
         return self._take(every, logits)
 
-    def _choose(self, free: int) -> list[list[int]]:
+    def _choose_prompts(self, free: int) -> list[list[int]]:
         """The numbers of prompts that wait no longer, those of equal prompts together."""
         tokens = 0 if self.begun else tokens_of_a_pass(self.model.device.type)
         chosen: list[list[int]] = []
@@ -304,7 +271,7 @@ class _Writer:
         self, rows: Sequence[int], logits: torch.Tensor
     ) -> Iterator[tuple[int, GeneratedReply]]:
         """The next token of these rows; yields the replies that end with it."""
-        chosen = self._choose(rows, logits)
+        chosen = self._choose_tokens(rows, logits)
         tokens = [self.replies[row].put(token) for row, token in zip(rows, chosen, strict=True)]
         spreads = measure_spread(logits, tokens) if self.rules.with_spread else []
         for row, spread in zip(rows, spreads, strict=False):
@@ -315,7 +282,7 @@ class _Writer:
                 self.cache.free(row)
                 yield self.replies.pop(row).prompt, self._finish(reply)
 
-    def _choose(self, rows: Sequence[int], logits: torch.Tensor) -> list[int]:
+    def _choose_tokens(self, rows: Sequence[int], logits: torch.Tensor) -> list[int]:
         """The model's next token of these rows. UserError where logits are not finite."""
         highest, tokens = logits.max(dim=-1)
         if self.rules.sampling.draws:
@@ -348,39 +315,6 @@ def _within_cache(lengths: Sequence[int], most_tokens: int) -> list[int]:
         for row, (length, total) in enumerate(zip(lengths, cached, strict=True))
         if row == 0 or total <= _MOST_CACHED
     ]
-
-
-def has_ended(
-    tokenizer: Tokenizer, tokens: Sequence[int], rules: ReplyRules, span: SpanWatch | None = None
-) -> bool:
-    """Whether the newest token of a reply, whose thinking `span` is watched, is its last."""
-    if span and span.is_forced:
-        return False
-    answer = span.answer_of(tokens) if span else tokens
-    capped = span and span.rules.max_tokens is not None
-    return (
-        tokens[-1] in rules.end_ids
-        or len(tokens) - (span.thinking_tokens if span and capped else 0) >= rules.max_new_tokens
-        or len(tokens) >= rules.most_tokens
-        or (rules.stop_after_marker and _closes_marker(tokenizer, answer))
-        or (rules.stop_after_line and bool(answer) and _ends_line(tokenizer, answer))
-    )
-
-
-def _closes_marker(tokenizer: Tokenizer, written: Sequence[int]) -> bool:
-    # Most replies have no bracket yet, and to decode every tail takes longer than to look.
-    tail = written[-_MARKER_TOKENS:]
-    return any("]" in token_text(tokenizer, token) for token in tail) and has_closed_marker(
-        tokenizer.decode(tail)
-    )
-
-
-def _ends_line(tokenizer: Tokenizer, written: Sequence[int]) -> bool:
-    newest = token_text(tokenizer, written[-1])
-    if "\n" not in newest and "\r" not in newest:
-        return False
-    begun = tokenizer.decode(written).lstrip()
-    return "\n" in begun or "\r" in begun
 
 
 def logits_not_finite(question: str) -> UserError:

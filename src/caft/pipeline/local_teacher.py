@@ -21,7 +21,8 @@ from caft.text.prompts import Prompt
 from caft.text.thinking import drop_thinking, find_thinking
 
 if TYPE_CHECKING:
-    from caft.models.generation import GeneratedReply, ReplyRules
+    from caft.models.generation import GeneratedReply
+    from caft.models.reply_rules import ReplyRules
 
 
 class LocalTeacher:
@@ -83,7 +84,7 @@ class LocalTeacher:
 
     def rules(self, sampling: Sampling) -> ReplyRules:
         """When its replies end."""
-        from caft.models.generation import ReplyRules
+        from caft.models.reply_rules import ReplyRules
 
         return ReplyRules(
             max_new_tokens=self._teacher.max_tokens,

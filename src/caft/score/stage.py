@@ -31,7 +31,7 @@ from caft.trainers.predicting import Predictor
 from caft.trainers.sources import PREDICTING_SOURCES
 
 if TYPE_CHECKING:
-    from caft.models.generation import ReplyRules
+    from caft.models.reply_rules import ReplyRules
 
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ def _score(scoring: ScoreInputs, predictor: Predictor) -> tuple[list[AnswerScore
 
 
 def _write_free_answers(scoring: ScoreInputs, predictor: Predictor) -> dict[str, WrittenReply]:
-    from caft.models.generation import ReplyRules
+    from caft.models.reply_rules import ReplyRules
     from caft.score.read import without_end
 
     # A completion may end like a text or, where the template has turns, like a turn.
@@ -226,7 +226,7 @@ def _chain_rules(
     with_spread: bool = False,
     sampling: Sampling = GREEDY,
 ) -> ReplyRules:
-    from caft.models.generation import ReplyRules
+    from caft.models.reply_rules import ReplyRules
 
     return ReplyRules(
         max_new_tokens=chaining.config.max_new_tokens,

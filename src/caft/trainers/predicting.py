@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytorch_lightning import LightningModule
 
     from caft.engines.replies import Engine
-    from caft.models.generation import ReplyRules
+    from caft.models.reply_rules import ReplyRules
     from caft.trainers.replies import ReplyName
     from caft.trainers.worker import Batch
 

@@ -16,7 +16,8 @@ from pytorch_lightning import LightningModule
 
 from caft.errors import UserError
 from caft.kernels.memory import is_out_of_memory, release_memory
-from caft.models.generation import ReplyRules, stream_replies
+from caft.models.generation import stream_replies
+from caft.models.reply_rules import ReplyRules
 from caft.protocols import CausalLM, Tokenizer
 from caft.records import WrittenReply
 

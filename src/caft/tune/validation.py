@@ -14,7 +14,8 @@ import torch
 from caft.kernels.packed_attention import packed_attention
 from caft.kernels.packing import pack_rows, packed_logits, plan_packs
 from caft.models.encoding import encode_answer_prompt, encode_prompt
-from caft.models.generation import ReplyRules, generate_replies
+from caft.models.generation import generate_replies
+from caft.models.reply_rules import ReplyRules
 from caft.models.thinking_cap import ThinkingRules
 from caft.models.thinking_span import ends_open
 from caft.protocols import CausalLM, Tokenizer
