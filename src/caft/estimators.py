@@ -89,6 +89,7 @@ _ALL = (
     _of_chain(name="cot_answer_entropy", title="CoT entropy at the answer"),
     _of_chain(name="cot_mean_entropy", title="mean CoT entropy"),
     _of_chain(name="cot_max_entropy", title="largest CoT entropy"),
+    _of_chain(name="cot_top_entropy", title="mean of the largest tenth of CoT entropies"),
     _of_chain(name="cot_sum_entropy", title="summed CoT entropy"),
     _of_chain(name="cot_sentence_mean_of_means", title="CoT entropy, mean of sentence means"),
     _of_chain(name="cot_sentence_mean_of_max", title="CoT entropy, mean of sentence maxima"),
