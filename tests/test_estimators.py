@@ -6,7 +6,7 @@ from caft.estimators import ESTIMATORS, Need, find_estimator, needs_of
 
 def test_probabilities_and_margins_fall_as_questions_get_harder() -> None:
     falling = {"option_mass", "top1_margin", "top1_probability", "cot_margin", "cot_answer_margin"}
-    shares = {"answer_frequency", "pass_rate"}
+    shares = {"answer_frequency", "pass_rate", "p_true", "verbalized"}
     assert {name for name, each in ESTIMATORS.items() if each.lower_is_harder} == falling | shares
 
 

@@ -20,13 +20,16 @@ class Need(Enum):
     """What must be gathered before an estimate exists, cheapest first.
 
     `single_token`: the one forward pass that every run makes. `fallback`: one more pass, in which
-    the student may decline. `chain`: the student's own chain of thought, written out. `samples`:
+    the student may decline. `p_true` and `verbalized`: one more pass each, about its own answer.
+    `chain`: the student's own chain of thought, written out. `samples`:
     several drawn ones. `rationale`: the teacher's rationale of every training question. `judge`: a
     judge's reply to each question.
     """
 
     single_token = "single_token"
     fallback = "fallback"
+    p_true = "p_true"
+    verbalized = "verbalized"
     chain = "chain"
     samples = "samples"
     rationale = "rationale"
@@ -56,7 +59,12 @@ class Estimator:
     @property
     def may_be_missing(self) -> bool:
         """Whether single questions may lack it: a reply that cannot be read has no number."""
-        return self.need in (Need.chain, Need.rationale, Need.judge)
+        return self.need in (Need.chain, Need.rationale, Need.judge) or self.follows_answer
+
+    @property
+    def follows_answer(self) -> bool:
+        """Whether the student is asked about the answer that it gave."""
+        return self.need in (Need.p_true, Need.verbalized)
 
 
 _entropy = partial(Estimator, unit="nats")
@@ -86,6 +94,8 @@ _ALL = (
         name="fallback_entropy", title="entropy where declining is allowed", need=Need.fallback
     ),
     Estimator(name="fallback_declines", title="probability of declining", need=Need.fallback),
+    _sureness(name="p_true", title="probability that its own answer is true", need=Need.p_true),
+    _sureness(name="verbalized", title="stated confidence in its own answer", need=Need.verbalized),
     _of_chain(name="cot_answer_entropy", title="CoT entropy at the answer"),
     _of_chain(name="cot_mean_entropy", title="mean CoT entropy"),
     _of_chain(name="cot_max_entropy", title="largest CoT entropy"),

@@ -130,6 +130,7 @@ class Planner:
         self.workspace, self.config, self.base = workspace, workspace.config, base
         self.student: Student | None = None
         self.scored: Scored | None = None
+        self.answers: dict[str, str] | None = None
         self.split: SplitResult | None = None
         self.taught: Taught | None = None
 
@@ -183,8 +184,10 @@ class Planner:
         artifact = self._find(stage)
         chosen = ESTIMATORS[getattr(self.config.split, "estimator", STAND_IN)]
         # The classes of any other estimator are known once it is gathered.
-        if stage and artifact and chosen.need is Need.single_token:
-            self.scored = Scored(scores=stage.read(artifact.folder))
+        if stage and artifact:
+            scored = Scored(scores=stage.read(artifact.folder))
+            self.answers = scored.answers
+            self.scored = scored if chosen.need is Need.single_token else None
         count, tokens = len(workspace.every_question), _count_prompt_tokens(workspace)
         work = f"{count} questions, 1 forward pass each, about {tokens:,} tokens"
         return self._line(step, artifact, work)
@@ -193,6 +196,15 @@ class Planner:
         """One more pass a question."""
         artifact = self._find(self.workspace.fallback_scoring if self.base else None)
         work = f"{len(self.workspace.every_question)} questions, 1 more forward pass each"
+        return self._line(step, artifact, work)
+
+    def plan_follow_up(self, step: Step) -> PlannedStage:
+        """One more pass a question, about the base model's answer: known after scoring."""
+        answers, artifact = self.answers, None
+        if answers is not None:
+            artifact = self._find(self.workspace.follow_up(step.kind, answers))
+        count = len(self.workspace.every_question)
+        work = f"{count} questions, 1 more forward pass each, about the model's own answer"
         return self._line(step, artifact, work)
 
     def plan_chains(self, step: Step) -> PlannedStage:
@@ -363,6 +375,8 @@ class Planner:
 _PLANNERS: dict[StageKind, Callable[[Planner, Step], PlannedStage]] = {
     StageKind.score: Planner.plan_scores,
     StageKind.fallback: Planner.plan_fallback,
+    StageKind.p_true: Planner.plan_follow_up,
+    StageKind.verbalized: Planner.plan_follow_up,
     StageKind.chains: Planner.plan_chains,
     StageKind.samples: Planner.plan_samples,
     StageKind.judge: Planner.plan_judge,

@@ -28,6 +28,7 @@ from caft.store import StageKind, measured
 from caft.teachers.api_key import check_address, check_endpoint
 from caft.teachers.config import EndpointConfig, OpenAITeacherConfig
 from caft.teachers.prices import find_price
+from caft.text.follow_up import read_follow_up
 
 Values = Mapping[str, float | None]
 """One estimate by question id."""
@@ -103,6 +104,14 @@ def _gather_fallback(workspace: Workspace, scored: Scored, step: Step) -> Scored
     return replace(_add(scored, estimates, record_stage(step, artifact)), fallback=rows)
 
 
+def _gather_follow_up(workspace: Workspace, scored: Scored, step: Step) -> Scored:
+    name, asked = step.kind.name, workspace.follow_up(step.kind, scored.answers)
+    rows, artifact = obtain(workspace.store, step, asked)
+    values = {row.question_id: read_follow_up(name, row.option_probabilities) for row in rows}
+    added = _add(scored, {name: values}, record_stage(step, artifact))
+    return replace(added, follow_ups={**scored.follow_ups, name: rows})
+
+
 def _gather_chains(workspace: Workspace, scored: Scored, step: Step) -> Scored:
     chains, artifact = obtain(workspace.store, step, workspace.base_chains)
     by_question = {chain.question_id: estimate_chain(chain) for chain in chains}
@@ -170,6 +179,8 @@ def _add(scored: Scored, estimates: Mapping[str, Values], record: StageRecordPar
 _GATHERERS: dict[StageKind, Callable[[Workspace, Scored, Step], Scored]] = {
     StageKind.score: _gather_scores,
     StageKind.fallback: _gather_fallback,
+    StageKind.p_true: _gather_follow_up,
+    StageKind.verbalized: _gather_follow_up,
     StageKind.chains: _gather_chains,
     StageKind.samples: _gather_samples,
     StageKind.distill: _gather_rationales,

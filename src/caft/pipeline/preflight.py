@@ -18,6 +18,7 @@ from caft.pipeline.steps import (
     find_matched_budget,
     list_steps,
     reaches,
+    steps_of,
     taught_classes,
     tunes,
     uses_engine,
@@ -31,6 +32,8 @@ from caft.score.config import ModelScoreConfig
 from caft.score.stage import CotInputs, SampleInputs, ScoreInputs
 from caft.split import refuse_small_subjects
 from caft.store import StageKind, Store
+from caft.text.answers import gold_label
+from caft.text.follow_up import FOLLOW_UPS
 from caft.text.prompts import Wanted, write_prompt
 from caft.trainers.loggers import check_logger
 from caft.tune.check import refuse_unmeasured
@@ -116,6 +119,7 @@ def later_stages(
     stages: list[ScoreInputs | CotInputs | SampleInputs | ReplyInputs] = []
     if Need.fallback in needs:
         stages.append(workspace.fallback_scoring)
+    stages += _expected_follow_ups(workspace)
     if Need.chain in needs:
         stages.append(workspace.base_chains)
     if Need.samples in needs:
@@ -124,6 +128,14 @@ def later_stages(
     if reaches(config, Until.evaluate) and Mode.rationale in config.evaluation.modes:
         stages.append(workspace.base_rationales)
     return stages
+
+
+def _expected_follow_ups(workspace: Workspace) -> list[ScoreInputs]:
+    """No answer is known yet: the right ones stand in, which are about as long."""
+    config, questions = workspace.config, workspace.every_question
+    golds = {each.id: gold_label(each, config.dataset.prompt.option_ids) for each in questions}
+    kinds = [step.kind for step in steps_of(config, Until.score)]
+    return [workspace.follow_up(kind, golds) for kind in kinds if kind.name in FOLLOW_UPS]
 
 
 def check_gold_room(workspace: Workspace) -> None:

@@ -37,6 +37,8 @@ class Step:
 
 _OF_NEED = {
     Need.fallback: Step(Until.score, StageKind.fallback, "score fallback"),
+    Need.p_true: Step(Until.score, StageKind.p_true, "score p_true"),
+    Need.verbalized: Step(Until.score, StageKind.verbalized, "score verbalized"),
     Need.chain: Step(Until.score, StageKind.chains, "score chains"),
     Need.samples: Step(Until.score, StageKind.samples, "score samples"),
     Need.rationale: Step(Until.score, StageKind.distill, "distill"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -21,6 +21,7 @@ from caft.run_config import RunConfig, RunContext
 from caft.score.config import ModelScoreConfig
 from caft.score.stage import CotInputs, SampleInputs, ScoreInputs
 from caft.store import StageKind, Store
+from caft.text.follow_up import FOLLOW_UPS, follow_up_questions, follow_up_shots
 from caft.text.prompts import Wanted
 
 log = logging.getLogger(__name__)
@@ -111,6 +112,17 @@ class Workspace:
         """All questions once more, with a prompt that lets the base model decline."""
         wanted = self.scoring.fallback.wanted
         return replace(self.base_scoring, wanted=wanted, kind=StageKind.fallback)
+
+    def follow_up(self, kind: StageKind, answers: Mapping[str, str]) -> ScoreInputs:
+        """The base model is asked about its own `answers`, given by question id."""
+        prompt, name = self.config.dataset.prompt, kind.name
+        return replace(
+            self.base_scoring,
+            questions=follow_up_questions(name, self.every_question, answers, prompt),
+            shots=follow_up_shots(name, self.questions.shots, prompt),
+            prompt=FOLLOW_UPS[name].word(prompt),
+            kind=kind,
+        )
 
     @cached_property
     def base_chains(self) -> CotInputs:

@@ -17,6 +17,8 @@ class StageKind(Enum):
 
     score = "score"
     fallback = "fallback"
+    p_true = "p_true"
+    verbalized = "verbalized"
     chains = "chain"
     samples = "sample"
     judge = "judge"
