@@ -22,6 +22,12 @@ def test_only_what_looks_at_gold_is_circular_and_says_so_in_its_title() -> None:
     assert all("circular" in each.title and not each.known_at_test for each in circular)
 
 
+def test_what_is_fitted_on_labels_says_so_in_its_title() -> None:
+    fitted = [each for each in ESTIMATORS.values() if each.needs_labels]
+    assert [each.name for each in fitted] == ["probe"]
+    assert all("needs labels" in each.title and each.known_at_test for each in fitted)
+
+
 def test_an_unknown_one_is_refused_with_the_nearest() -> None:
     with pytest.raises(UserError, match=r"here is answr_entropy; .* did you mean answer_entropy"):
         find_estimator("here", "answr_entropy")

@@ -19,7 +19,8 @@ from caft.errors import UserError, did_you_mean
 class Need(Enum):
     """What must be gathered before an estimate exists, cheapest first.
 
-    `single_token`: the one forward pass that every run makes. `fallback`: one more pass, in which
+    `single_token`: the one forward pass that every run makes. `hidden`: its hidden states,
+    from the same pass. `fallback`: one more pass, in which
     the student may decline. `p_true` and `verbalized`: one more pass each, about its own answer.
     `chain`: the student's own chain of thought, written out. `samples`:
     several drawn ones. `rationale`: the teacher's rationale of every training question. `judge`: a
@@ -27,6 +28,7 @@ class Need(Enum):
     """
 
     single_token = "single_token"
+    hidden = "hidden"
     fallback = "fallback"
     p_true = "p_true"
     verbalized = "verbalized"
@@ -41,8 +43,9 @@ class Estimator:
     """One measure of how hard a question is.
 
     `title` stands in sentences, `unit` after numbers. `circular`: it looks at the gold answer,
-    so that its AUC proves nothing. `known_at_test`: it exists for questions whose answer nobody
-    knows; where it does not, validation and test questions are placed by another one.
+    so that its AUC proves nothing. `needs_labels`: it is fitted on the gold answers of training
+    questions other than the one that it judges. `known_at_test`: it exists for questions whose
+    answer nobody knows; where it does not, validation and test questions are placed by another one.
     `free_text`: it differs from the plain one only where answers are several tokens.
     `lower_is_harder`: it falls as questions get harder.
     """
@@ -52,6 +55,7 @@ class Estimator:
     need: Need = Need.single_token
     unit: str = ""
     circular: bool = False
+    needs_labels: bool = False
     known_at_test: bool = True
     free_text: bool = False
     lower_is_harder: bool = False
@@ -89,6 +93,12 @@ _ALL = (
         title="cross-entropy of the gold answer (circular)",
         circular=True,
         known_at_test=False,
+    ),
+    Estimator(
+        name="probe",
+        title="probability of a mistake by a probe of the hidden state (needs labels)",
+        need=Need.hidden,
+        needs_labels=True,
     ),
     _entropy(
         name="fallback_entropy", title="entropy where declining is allowed", need=Need.fallback

@@ -86,6 +86,9 @@ ONE_EACH = dict.fromkeys(HELD_OUT, 1)
         ("base", by("answer_entropy"), "", {}, True),
         ("tuned", by("answer_entropy"), "", ONE_EACH, False),
         ("base", by("fallback_entropy"), "", ONE_EACH, False),
+        # From the answer's own pass.
+        ("base", by("probe"), "", {}, True),
+        ("tuned", by("probe"), "", ONE_EACH, False),
         # The base model's answer, and one more token about it.
         ("base", by("p_true"), "", ONE_EACH, True),
         ("tuned", by("verbalized"), "", dict.fromkeys(HELD_OUT, 2), False),

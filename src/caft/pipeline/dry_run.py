@@ -45,6 +45,7 @@ from caft.pipeline.steps import (
     reaches,
     taught_classes,
     tunes,
+    wanted_needs,
 )
 from caft.pipeline.teaching import ask_each, make_ask
 from caft.pipeline.workspace import Workspace
@@ -190,6 +191,8 @@ class Planner:
             self.scored = scored if chosen.need is Need.single_token else None
         count, tokens = len(workspace.every_question), _count_prompt_tokens(workspace)
         work = f"{count} questions, 1 forward pass each, about {tokens:,} tokens"
+        if Need.hidden in wanted_needs(self.config):
+            work += ", hidden states kept for the probe"
         return self._line(step, artifact, work)
 
     def plan_fallback(self, step: Step) -> PlannedStage:

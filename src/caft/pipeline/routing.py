@@ -20,7 +20,7 @@ def route_base_model(
 ) -> Routing:
     """By the classes of the split. A single token that decides is the answer's own."""
     hard, estimator = _hardest(config, split, question_ids), _placed_by(config, split)
-    if estimator and ESTIMATORS[estimator].need is Need.single_token:
+    if estimator and ESTIMATORS[estimator].need in (Need.single_token, Need.hidden):
         return Routing(hard, by_own_answer=True)
     if estimator and ESTIMATORS[estimator].follows_answer:
         return Routing(hard, dict.fromkeys(question_ids, 1), by_own_answer=True)

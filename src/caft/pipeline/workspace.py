@@ -14,7 +14,7 @@ from caft.estimators import ESTIMATORS, Need
 from caft.evaluate.stage import ReplyInputs
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
-from caft.pipeline.steps import wanted_estimators
+from caft.pipeline.steps import wanted_estimators, wanted_needs
 from caft.records import Question
 from caft.report.engine_part import GatePart
 from caft.run_config import RunConfig, RunContext
@@ -105,13 +105,16 @@ class Workspace:
             prompt=self.config.dataset.prompt,
             trainer=self.config.trainer,
             config=self.scoring,
+            keeps_hidden=Need.hidden in wanted_needs(self.config),
         )
 
     @cached_property
     def fallback_scoring(self) -> ScoreInputs:
         """All questions once more, with a prompt that lets the base model decline."""
         wanted = self.scoring.fallback.wanted
-        return replace(self.base_scoring, wanted=wanted, kind=StageKind.fallback)
+        return replace(
+            self.base_scoring, wanted=wanted, keeps_hidden=False, kind=StageKind.fallback
+        )
 
     def follow_up(self, kind: StageKind, answers: Mapping[str, str]) -> ScoreInputs:
         """The base model is asked about its own `answers`, given by question id."""
@@ -121,6 +124,7 @@ class Workspace:
             questions=follow_up_questions(name, self.every_question, answers, prompt),
             shots=follow_up_shots(name, self.questions.shots, prompt),
             prompt=FOLLOW_UPS[name].word(prompt),
+            keeps_hidden=False,
             kind=kind,
         )
 

@@ -212,6 +212,11 @@ def _warn_of_score(score: ScorePart) -> Iterator[str]:
             f"{name} uses the gold answers: its AUC proves nothing, and a split by it is "
             "an oracle's."
         )
+    if estimator.needs_labels:
+        yield (
+            f"{name} is fitted on gold answers of the training questions. Each of them is judged "
+            "by a probe that was fitted without it, so that the AUC is not circular."
+        )
     for follow_up, share in (score.get("follow_up_mass") or {}).items():
         if share < LOW_OPTION_MASS:
             yield (
