@@ -19,12 +19,12 @@ from caft.errors import UserError, did_you_mean
 class Need(Enum):
     """What must be gathered before an estimate exists, cheapest first.
 
-    `single_token`: the one forward pass that every run makes. `hidden`: its hidden states,
-    from the same pass. `fallback`: one more pass, in which
-    the student may decline. `p_true` and `verbalized`: one more pass each, about its own answer.
-    `chain`: the student's own chain of thought, written out. `samples`:
-    several drawn ones. `rationale`: the teacher's rationale of every training question. `judge`: a
-    judge's reply to each question.
+    `single_token`: the one forward pass that every run makes. `hidden`: hidden states of that pass.
+    `fallback`: one more pass, in which the student may decline. `p_true` and `verbalized`: one more
+    pass each, about its own answer. `teacher`: the teacher's pass over the training questions, or a
+    file. `chain`: the student's own chain of thought, written out. `samples`: several drawn ones.
+    `rationale`: the teacher's rationale of every training question. `judge`: a judge's reply to
+    each question.
     """
 
     single_token = "single_token"
@@ -32,6 +32,7 @@ class Need(Enum):
     fallback = "fallback"
     p_true = "p_true"
     verbalized = "verbalized"
+    teacher = "teacher"
     chain = "chain"
     samples = "samples"
     rationale = "rationale"
@@ -106,6 +107,12 @@ _ALL = (
     Estimator(name="fallback_declines", title="probability of declining", need=Need.fallback),
     _sureness(name="p_true", title="probability that its own answer is true", need=Need.p_true),
     _sureness(name="verbalized", title="stated confidence in its own answer", need=Need.verbalized),
+    _entropy(
+        name="entropy_gain",
+        title="answer entropy above the teacher's",
+        need=Need.teacher,
+        known_at_test=False,
+    ),
     _of_chain(name="cot_answer_entropy", title="CoT entropy at the answer"),
     _of_chain(name="cot_mean_entropy", title="mean CoT entropy"),
     _of_chain(name="cot_max_entropy", title="largest CoT entropy"),

@@ -98,6 +98,7 @@ ONE_EACH = dict.fromkeys(HELD_OUT, 1)
         ("base", by("pass_rate"), "answer_entropy", {}, True),
         # Not known at test time: the stand-in placed them, and that is one token.
         ("base", by("rationale_length"), "answer_entropy", {}, True),
+        ("base", by("entropy_gain"), "answer_entropy", {}, True),
         ("tuned", by("rationale_length"), "answer_entropy", ONE_EACH, False),
         ("base", RandomSplitConfig(), "", {}, False),
         ("tuned", RandomSplitConfig(), "", {}, False),

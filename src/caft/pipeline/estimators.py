@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from caft.errors import UserError
 from caft.estimators import ESTIMATORS, Need
+from caft.pipeline.entropy_gain import entropy_gains, file_of, read_teacher_file
 from caft.pipeline.results import Scored, obtain, record_stage
 from caft.pipeline.steps import (
     Step,
@@ -99,11 +100,15 @@ def gather_estimates(workspace: Workspace) -> Scored:
 
 def _gather_scores(workspace: Workspace, _scored: Scored, step: Step) -> Scored:
     scores, artifact = obtain(workspace.store, step, workspace.base_scoring)
-    scored = Scored(scores=scores, stages=(record_stage(step, artifact),))
-    if Need.hidden not in wanted_needs(workspace.config):
-        return scored
-    hidden = ScoreInputs.read_hidden(artifact.folder)
-    return _with_estimates(scored, {"probe": estimate_by_probe(workspace, scores, hidden)})
+    scored, more = Scored(scores=scores, stages=(record_stage(step, artifact),)), {}
+    needs = wanted_needs(workspace.config)
+    if Need.hidden in needs:
+        hidden = ScoreInputs.read_hidden(artifact.folder)
+        more["probe"] = estimate_by_probe(workspace, scores, hidden)
+    if Need.teacher in needs and file_of(workspace.config):
+        train = scored.of(workspace.questions.train)
+        more["entropy_gain"] = entropy_gains(train, read_teacher_file(workspace))
+    return _with_estimates(scored, more)
 
 
 def estimate_by_probe(
@@ -146,6 +151,13 @@ def _gather_follow_up(workspace: Workspace, scored: Scored, step: Step) -> Score
     values = {row.question_id: read_follow_up(name, row.option_probabilities) for row in rows}
     added = _add(scored, {name: values}, record_stage(step, artifact))
     return replace(added, follow_ups={**scored.follow_ups, name: rows})
+
+
+def _gather_teacher(workspace: Workspace, scored: Scored, step: Step) -> Scored:
+    rows, artifact = obtain(workspace.store, step, workspace.teacher_scoring)
+    teacher = {row.question_id: row.estimates["answer_entropy"] or 0.0 for row in rows}
+    gains = entropy_gains(scored.scores, teacher)
+    return _add(scored, {"entropy_gain": gains}, record_stage(step, artifact))
 
 
 def _gather_chains(workspace: Workspace, scored: Scored, step: Step) -> Scored:
@@ -222,6 +234,7 @@ _GATHERERS: dict[StageKind, Callable[[Workspace, Scored, Step], Scored]] = {
     StageKind.fallback: _gather_fallback,
     StageKind.p_true: _gather_follow_up,
     StageKind.verbalized: _gather_follow_up,
+    StageKind.teacher: _gather_teacher,
     StageKind.chains: _gather_chains,
     StageKind.samples: _gather_samples,
     StageKind.distill: _gather_rationales,

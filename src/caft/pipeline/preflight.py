@@ -13,6 +13,7 @@ from caft.evaluate.stage import ReplyInputs
 from caft.models.encoding import uses_chat_template
 from caft.models.thinking_turns import thinking_form_of
 from caft.pipeline.engine_gate import refuse_beyond_engines
+from caft.pipeline.entropy_gain import check_teacher_entropies
 from caft.pipeline.estimators import check_estimators
 from caft.pipeline.steps import (
     find_matched_budget,
@@ -64,6 +65,7 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     find_matched_budget(config)
     _refuse_impossible_classes(workspace)
     check_estimators(config, workspace.every_question)
+    check_teacher_entropies(workspace)
     if tunes(config):
         _refuse_unmeasured_stages(workspace)
     _check_teacher(workspace)
@@ -105,7 +107,10 @@ def _check_teacher(workspace: Workspace) -> None:
 
 
 def _check_prompts(workspace: Workspace) -> None:
-    for stage in later_stages(workspace):
+    stages = later_stages(workspace)
+    if any(step.kind is StageKind.teacher for step in list_steps(workspace.config)):
+        stages.append(workspace.teacher_scoring)
+    for stage in stages:
         if not workspace.store.find(stage):
             stage.check()
 

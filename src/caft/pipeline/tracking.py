@@ -18,6 +18,7 @@ _FURTHER = (
     StageKind.fallback,
     StageKind.p_true,
     StageKind.verbalized,
+    StageKind.teacher,
     StageKind.chains,
     StageKind.samples,
     StageKind.judge,

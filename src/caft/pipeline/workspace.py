@@ -14,6 +14,7 @@ from caft.estimators import ESTIMATORS, Need
 from caft.evaluate.stage import ReplyInputs
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
+from caft.pipeline.local_teacher import LocalTeacher
 from caft.pipeline.steps import wanted_estimators, wanted_needs
 from caft.records import Question
 from caft.report.engine_part import GatePart
@@ -114,6 +115,17 @@ class Workspace:
         wanted = self.scoring.fallback.wanted
         return replace(
             self.base_scoring, wanted=wanted, keeps_hidden=False, kind=StageKind.fallback
+        )
+
+    @cached_property
+    def teacher_scoring(self) -> ScoreInputs:
+        """The local teacher's answers to the training questions, in the same words."""
+        return replace(
+            self.base_scoring,
+            student=LocalTeacher(self.config).student,
+            questions=self.questions.train,
+            keeps_hidden=False,
+            kind=StageKind.teacher,
         )
 
     def follow_up(self, kind: StageKind, answers: Mapping[str, str]) -> ScoreInputs:

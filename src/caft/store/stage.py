@@ -19,6 +19,7 @@ class StageKind(Enum):
     fallback = "fallback"
     p_true = "p_true"
     verbalized = "verbalized"
+    teacher = "teacher"
     chains = "chain"
     samples = "sample"
     judge = "judge"
