@@ -19,14 +19,20 @@ from caft.errors import UserError, did_you_mean
 class Need(Enum):
     """What must be gathered before an estimate exists, cheapest first.
 
-    `single_token`: the one forward pass that every run makes. `fallback`: one more pass, in which
-    the student may decline. `chain`: the student's own chain of thought, written out. `samples`:
-    several drawn ones. `rationale`: the teacher's rationale of every training question. `judge`: a
-    judge's reply to each question.
+    `single_token`: the one forward pass that every run makes. `hidden`: hidden states of that pass.
+    `fallback`: one more pass, in which the student may decline. `p_true` and `verbalized`: one more
+    pass each, about its own answer. `teacher`: the teacher's pass over the training questions, or a
+    file. `chain`: the student's own chain of thought, written out. `samples`: several drawn ones.
+    `rationale`: the teacher's rationale of every training question. `judge`: a judge's reply to
+    each question.
     """
 
     single_token = "single_token"
+    hidden = "hidden"
     fallback = "fallback"
+    p_true = "p_true"
+    verbalized = "verbalized"
+    teacher = "teacher"
     chain = "chain"
     samples = "samples"
     rationale = "rationale"
@@ -38,8 +44,9 @@ class Estimator:
     """One measure of how hard a question is.
 
     `title` stands in sentences, `unit` after numbers. `circular`: it looks at the gold answer,
-    so that its AUC proves nothing. `known_at_test`: it exists for questions whose answer nobody
-    knows; where it does not, validation and test questions are placed by another one.
+    so that its AUC proves nothing. `needs_labels`: it is fitted on the gold answers of training
+    questions other than the one that it judges. `known_at_test`: it exists for questions whose
+    answer nobody knows; where it does not, validation and test questions are placed by another one.
     `free_text`: it differs from the plain one only where answers are several tokens.
     `lower_is_harder`: it falls as questions get harder.
     """
@@ -49,6 +56,7 @@ class Estimator:
     need: Need = Need.single_token
     unit: str = ""
     circular: bool = False
+    needs_labels: bool = False
     known_at_test: bool = True
     free_text: bool = False
     lower_is_harder: bool = False
@@ -56,7 +64,12 @@ class Estimator:
     @property
     def may_be_missing(self) -> bool:
         """Whether single questions may lack it: a reply that cannot be read has no number."""
-        return self.need in (Need.chain, Need.rationale, Need.judge)
+        return self.need in (Need.chain, Need.rationale, Need.judge) or self.follows_answer
+
+    @property
+    def follows_answer(self) -> bool:
+        """Whether the student is asked about the answer that it gave."""
+        return self.need in (Need.p_true, Need.verbalized)
 
 
 _entropy = partial(Estimator, unit="nats")
@@ -82,13 +95,28 @@ _ALL = (
         circular=True,
         known_at_test=False,
     ),
+    Estimator(
+        name="probe",
+        title="probability of a mistake by a probe of the hidden state (needs labels)",
+        need=Need.hidden,
+        needs_labels=True,
+    ),
     _entropy(
         name="fallback_entropy", title="entropy where declining is allowed", need=Need.fallback
     ),
     Estimator(name="fallback_declines", title="probability of declining", need=Need.fallback),
+    _sureness(name="p_true", title="probability that its own answer is true", need=Need.p_true),
+    _sureness(name="verbalized", title="stated confidence in its own answer", need=Need.verbalized),
+    _entropy(
+        name="entropy_gain",
+        title="answer entropy above the teacher's",
+        need=Need.teacher,
+        known_at_test=False,
+    ),
     _of_chain(name="cot_answer_entropy", title="CoT entropy at the answer"),
     _of_chain(name="cot_mean_entropy", title="mean CoT entropy"),
     _of_chain(name="cot_max_entropy", title="largest CoT entropy"),
+    _of_chain(name="cot_top_entropy", title="mean of the largest tenth of CoT entropies"),
     _of_chain(name="cot_sum_entropy", title="summed CoT entropy"),
     _of_chain(name="cot_sentence_mean_of_means", title="CoT entropy, mean of sentence means"),
     _of_chain(name="cot_sentence_mean_of_max", title="CoT entropy, mean of sentence maxima"),

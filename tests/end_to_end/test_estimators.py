@@ -26,6 +26,8 @@ def judge(server: Any, *more: str) -> tuple[str, ...]:
         ("option_entropy", ["score"]),
         ("gold_cross_entropy", ["score"]),
         ("fallback_entropy", ["score", "score fallback"]),
+        ("p_true", ["score", "score p_true"]),
+        ("verbalized", ["score", "score verbalized"]),
         ("cot_mean_entropy", ["score", "score chains"]),
         ("answer_frequency", ["score", "score samples"]),
         ("pass_rate", ["score", "score samples"]),

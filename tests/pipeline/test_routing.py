@@ -86,12 +86,19 @@ ONE_EACH = dict.fromkeys(HELD_OUT, 1)
         ("base", by("answer_entropy"), "", {}, True),
         ("tuned", by("answer_entropy"), "", ONE_EACH, False),
         ("base", by("fallback_entropy"), "", ONE_EACH, False),
+        # From the answer's own pass.
+        ("base", by("probe"), "", {}, True),
+        ("tuned", by("probe"), "", ONE_EACH, False),
+        # The base model's answer, and one more token about it.
+        ("base", by("p_true"), "", ONE_EACH, True),
+        ("tuned", by("verbalized"), "", dict.fromkeys(HELD_OUT, 2), False),
         ("base", by("judge_steps"), "", dict.fromkeys(HELD_OUT, 7), False),
         ("tuned", by("judge_education"), "", dict.fromkeys(HELD_OUT, 9), False),
         ("tuned", by("answer_frequency"), "", dict.fromkeys(HELD_OUT, 10 + 11 + 12 + 13), False),
         ("base", by("pass_rate"), "answer_entropy", {}, True),
         # Not known at test time: the stand-in placed them, and that is one token.
         ("base", by("rationale_length"), "answer_entropy", {}, True),
+        ("base", by("entropy_gain"), "answer_entropy", {}, True),
         ("tuned", by("rationale_length"), "answer_entropy", ONE_EACH, False),
         ("base", RandomSplitConfig(), "", {}, False),
         ("tuned", RandomSplitConfig(), "", {}, False),

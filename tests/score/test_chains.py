@@ -31,11 +31,20 @@ def test_every_aggregate_by_hand() -> None:
         "cot_answer_margin": 0.75,
         "cot_mean_entropy": 8.0 / 8,
         "cot_max_entropy": 3.0,
+        "cot_top_entropy": 3.0,
         "cot_sum_entropy": 8.0,
         "cot_sentence_mean_of_means": (1.0 + 1.0) / 2,
         "cot_sentence_mean_of_max": (2.0 + 3.0) / 2,
         "cot_margin": 4.0 / 8,
     }
+
+
+def test_the_largest_tenth_is_of_the_span_and_rounded_up() -> None:
+    thought = [("a", float(place % 11), 0.5) for place in range(11)]
+    written = chain(("<think>", 99.0, 0.0), *thought, ("</think>", 99.0, 0.0))
+    # Eleven tokens of 0 to 10 nats: a tenth of them is two.
+    assert estimate_chain(written)["cot_top_entropy"] == (10.0 + 9.0) / 2
+    assert estimate_chain(chain())["cot_top_entropy"] is None
 
 
 def test_a_thinking_model_is_measured_inside_its_span() -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
-from caft.console import open_console
 from caft.data import NotHereError
 from caft.distill import DistillInputs, forecast_prompts, forecast_rationales
+from caft.distill.local import name_model
 from caft.estimators import ESTIMATORS, STAND_IN, Need
 from caft.models.config import HubModelConfig
 from caft.models.sources.locate import find_model
 from caft.models.student import Student
 from caft.pipeline.estimators import find_judge
 from caft.pipeline.matched_budget import likely_asked, match_budget
+from caft.pipeline.planned import CACHED, FREE, RUNS, PlannedStage, print_table
 from caft.pipeline.preflight import (
     check_gold_room,
     later_stages,
@@ -45,6 +45,7 @@ from caft.pipeline.steps import (
     reaches,
     taught_classes,
     tunes,
+    wanted_needs,
 )
 from caft.pipeline.teaching import ask_each, make_ask
 from caft.pipeline.workspace import Workspace
@@ -54,25 +55,11 @@ from caft.score.config import PublishedScoreConfig
 from caft.score.stage import judge_prompts
 from caft.split import SplitResult
 from caft.store import Artifact, Stage, StageKind
+from caft.teachers.config import LocalModelTeacherConfig
 from caft.teachers.replies import CHARACTERS_A_TOKEN
 from caft.text.prompts import Wanted, write_prompt
 from caft.tune.config import StageConfig
 from caft.tune.stage import read_tuned, starting_student
-
-CACHED, RUNS, FREE = "cached", "would run", "no work"
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedStage:
-    """One line of the plan: the stage, whether it is in the store, and its work.
-
-    `kind` is None if a run records no such stage: reading and splitting take no work.
-    """
-
-    name: str
-    state: str
-    work: str
-    kind: StageKind | None = None
 
 
 def print_plan(config: RunConfig, context: RunContext) -> None:
@@ -81,28 +68,14 @@ def print_plan(config: RunConfig, context: RunContext) -> None:
         workspace = open_workspace(config, context)
     except NotHereError as error:
         missing = PlannedStage("data", RUNS, f"{error}; the rest is known after the download")
-        _print_table(f"{config.name}: its questions are not on this machine.", [missing])
+        print_table(f"{config.name}: its questions are not on this machine.", [missing])
         return
     questions = workspace.questions
     counts = (
         f"{len(questions.train)} training, {len(questions.validation)} validation and "
         f"{len(questions.test)} test questions."
     )
-    _print_table(f"{config.name}: {counts}", plan_run(workspace))
-
-
-def _print_table(title: str, plan: Sequence[PlannedStage]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    console = open_console()
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in ("stage", "state", "work"):
-        table.add_column(column, overflow="fold")
-    for stage in plan:
-        table.add_row(stage.name, stage.state, stage.work)
-    console.print(f"{title} Nothing was run.", width=min(80, console.width))
-    console.print(table, width=min(80, console.width))
+    print_table(f"{config.name}: {counts}", plan_run(workspace))
 
 
 def plan_run(workspace: Workspace) -> list[PlannedStage]:
@@ -130,6 +103,7 @@ class Planner:
         self.workspace, self.config, self.base = workspace, workspace.config, base
         self.student: Student | None = None
         self.scored: Scored | None = None
+        self.answers: dict[str, str] | None = None
         self.split: SplitResult | None = None
         self.taught: Taught | None = None
 
@@ -183,16 +157,41 @@ class Planner:
         artifact = self._find(stage)
         chosen = ESTIMATORS[getattr(self.config.split, "estimator", STAND_IN)]
         # The classes of any other estimator are known once it is gathered.
-        if stage and artifact and chosen.need is Need.single_token:
-            self.scored = Scored(scores=stage.read(artifact.folder))
+        if stage and artifact:
+            scored = Scored(scores=stage.read(artifact.folder))
+            self.answers = scored.answers
+            self.scored = scored if chosen.need is Need.single_token else None
         count, tokens = len(workspace.every_question), _count_prompt_tokens(workspace)
         work = f"{count} questions, 1 forward pass each, about {tokens:,} tokens"
+        if Need.hidden in wanted_needs(self.config):
+            work += ", hidden states kept for the probe"
         return self._line(step, artifact, work)
 
     def plan_fallback(self, step: Step) -> PlannedStage:
         """One more pass a question."""
         artifact = self._find(self.workspace.fallback_scoring if self.base else None)
         work = f"{len(self.workspace.every_question)} questions, 1 more forward pass each"
+        return self._line(step, artifact, work)
+
+    def plan_teacher(self, step: Step) -> PlannedStage:
+        """One pass of the local teacher over the training questions."""
+        teacher = self.config.teacher
+        assert isinstance(teacher, LocalModelTeacherConfig)
+        here = find_model(name_model(teacher)) is not None
+        artifact = self._find(self.workspace.teacher_scoring if here else None)
+        work = (
+            f"{len(self.workspace.questions.train)} training questions, 1 forward pass each of "
+            f"{teacher.path or teacher.id}"
+        )
+        return self._line(step, artifact, work)
+
+    def plan_follow_up(self, step: Step) -> PlannedStage:
+        """One more pass a question, about the base model's answer: known after scoring."""
+        answers, artifact = self.answers, None
+        if answers is not None:
+            artifact = self._find(self.workspace.follow_up(step.kind, answers))
+        count = len(self.workspace.every_question)
+        work = f"{count} questions, 1 more forward pass each, about the model's own answer"
         return self._line(step, artifact, work)
 
     def plan_chains(self, step: Step) -> PlannedStage:
@@ -363,6 +362,9 @@ class Planner:
 _PLANNERS: dict[StageKind, Callable[[Planner, Step], PlannedStage]] = {
     StageKind.score: Planner.plan_scores,
     StageKind.fallback: Planner.plan_fallback,
+    StageKind.p_true: Planner.plan_follow_up,
+    StageKind.verbalized: Planner.plan_follow_up,
+    StageKind.teacher: Planner.plan_teacher,
     StageKind.chains: Planner.plan_chains,
     StageKind.samples: Planner.plan_samples,
     StageKind.judge: Planner.plan_judge,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from caft.errors import UserError
 from caft.estimators import ESTIMATORS, Need
+from caft.pipeline.entropy_gain import entropy_gains, file_of, read_teacher_file
 from caft.pipeline.results import Scored, obtain, record_stage
 from caft.pipeline.steps import (
     Step,
@@ -17,17 +20,24 @@ from caft.pipeline.steps import (
 )
 from caft.pipeline.teaching import Bought, buy_rationales, watch_asking
 from caft.pipeline.workspace import Workspace
-from caft.records import Judgement, Question, Rationale, Target
+from caft.records import AnswerScore, Judgement, Question, Rationale, Target
 from caft.report.schema import StageRecordPart
 from caft.run_config import RunConfig, Until
 from caft.score.chains import estimate_chain
 from caft.score.config import ModelScoreConfig, PublishedScoreConfig
 from caft.score.samples import estimate_samples
-from caft.score.stage import ask_judge
+from caft.score.stage import ScoreInputs, ask_judge
 from caft.store import StageKind, measured
 from caft.teachers.api_key import check_address, check_endpoint
 from caft.teachers.config import EndpointConfig, OpenAITeacherConfig
 from caft.teachers.prices import find_price
+from caft.text.follow_up import read_follow_up
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
 
 Values = Mapping[str, float | None]
 """One estimate by question id."""
@@ -90,7 +100,39 @@ def gather_estimates(workspace: Workspace) -> Scored:
 
 def _gather_scores(workspace: Workspace, _scored: Scored, step: Step) -> Scored:
     scores, artifact = obtain(workspace.store, step, workspace.base_scoring)
-    return Scored(scores=scores, stages=(record_stage(step, artifact),))
+    scored, more = Scored(scores=scores, stages=(record_stage(step, artifact),)), {}
+    needs = wanted_needs(workspace.config)
+    if Need.hidden in needs:
+        hidden = ScoreInputs.read_hidden(artifact.folder)
+        more["probe"] = estimate_by_probe(workspace, scores, hidden)
+    if Need.teacher in needs and file_of(workspace.config):
+        train = scored.of(workspace.questions.train)
+        more["entropy_gain"] = entropy_gains(train, read_teacher_file(workspace))
+    return _with_estimates(scored, more)
+
+
+def estimate_by_probe(
+    workspace: Workspace, scores: Sequence[AnswerScore], hidden: NDArray[np.float16]
+) -> Values:
+    """The probability of a mistake: out of fold for training questions, which come first."""
+    from caft.statistics.probe import FEWEST_OF_A_KIND, cross_fit
+
+    train = len(workspace.questions.train)
+    wrong = [not score.correct for score in scores[:train]]
+    fewest = min(wrong.count(True), wrong.count(False))
+    if fewest < FEWEST_OF_A_KIND:
+        log.warning(
+            "no probe: of %d training questions %d are answered right and %d wrong, and it needs "
+            "%d of either kind",
+            train,
+            wrong.count(False),
+            wrong.count(True),
+            FEWEST_OF_A_KIND,
+        )
+        return {}
+    inside, outside = cross_fit(hidden[:train], wrong, hidden[train:])
+    values = [*inside.tolist(), *outside.tolist()]
+    return dict(zip((score.question_id for score in scores), values, strict=True))
 
 
 def _gather_fallback(workspace: Workspace, scored: Scored, step: Step) -> Scored:
@@ -101,6 +143,21 @@ def _gather_fallback(workspace: Workspace, scored: Scored, step: Step) -> Scored
         "fallback_declines": {row.question_id: row.option_probabilities[-1] for row in rows},
     }
     return replace(_add(scored, estimates, record_stage(step, artifact)), fallback=rows)
+
+
+def _gather_follow_up(workspace: Workspace, scored: Scored, step: Step) -> Scored:
+    name, asked = step.kind.name, workspace.follow_up(step.kind, scored.answers)
+    rows, artifact = obtain(workspace.store, step, asked)
+    values = {row.question_id: read_follow_up(name, row.option_probabilities) for row in rows}
+    added = _add(scored, {name: values}, record_stage(step, artifact))
+    return replace(added, follow_ups={**scored.follow_ups, name: rows})
+
+
+def _gather_teacher(workspace: Workspace, scored: Scored, step: Step) -> Scored:
+    rows, artifact = obtain(workspace.store, step, workspace.teacher_scoring)
+    teacher = {row.question_id: row.estimates["answer_entropy"] or 0.0 for row in rows}
+    gains = entropy_gains(scored.scores, teacher)
+    return _add(scored, {"entropy_gain": gains}, record_stage(step, artifact))
 
 
 def _gather_chains(workspace: Workspace, scored: Scored, step: Step) -> Scored:
@@ -160,16 +217,24 @@ def _measure_lengths(workspace: Workspace, rationales: Sequence[Rationale]) -> V
 
 def _add(scored: Scored, estimates: Mapping[str, Values], record: StageRecordPart) -> Scored:
     """`scored` with one more stage, and what it estimated."""
+    added = _with_estimates(scored, estimates)
+    return replace(added, stages=(*scored.stages, record))
+
+
+def _with_estimates(scored: Scored, estimates: Mapping[str, Values]) -> Scored:
     scores = []
     for row in scored.scores:
         more = {name: values.get(row.question_id) for name, values in estimates.items()}
         scores.append(replace(row, estimates={**row.estimates, **more}))
-    return replace(scored, scores=scores, stages=(*scored.stages, record))
+    return replace(scored, scores=scores)
 
 
 _GATHERERS: dict[StageKind, Callable[[Workspace, Scored, Step], Scored]] = {
     StageKind.score: _gather_scores,
     StageKind.fallback: _gather_fallback,
+    StageKind.p_true: _gather_follow_up,
+    StageKind.verbalized: _gather_follow_up,
+    StageKind.teacher: _gather_teacher,
     StageKind.chains: _gather_chains,
     StageKind.samples: _gather_samples,
     StageKind.distill: _gather_rationales,

@@ -13,11 +13,13 @@ from caft.evaluate.stage import ReplyInputs
 from caft.models.encoding import uses_chat_template
 from caft.models.thinking_span import thinking_form_of
 from caft.pipeline.engine_gate import refuse_beyond_engines
+from caft.pipeline.entropy_gain import check_teacher_entropies
 from caft.pipeline.estimators import check_estimators
 from caft.pipeline.steps import (
     find_matched_budget,
     list_steps,
     reaches,
+    steps_of,
     taught_classes,
     tunes,
     uses_engine,
@@ -32,6 +34,8 @@ from caft.score.config import ModelScoreConfig
 from caft.score.stage import CotInputs, SampleInputs, ScoreInputs
 from caft.split import refuse_small_subjects
 from caft.store import StageKind, Store
+from caft.text.answers import gold_label
+from caft.text.follow_up import FOLLOW_UPS
 from caft.text.prompts import Wanted, write_prompt
 from caft.trainers.loggers import check_logger
 from caft.tune.check import refuse_unmeasured
@@ -61,6 +65,7 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     find_matched_budget(config)
     _refuse_impossible_classes(workspace)
     check_estimators(config, workspace.every_question)
+    check_teacher_entropies(workspace)
     if tunes(config):
         _refuse_unmeasured_stages(workspace)
     _check_teacher(workspace)
@@ -111,7 +116,10 @@ def _check_teacher(workspace: Workspace) -> None:
 
 
 def _check_prompts(workspace: Workspace) -> None:
-    for stage in later_stages(workspace):
+    stages = later_stages(workspace)
+    if any(step.kind is StageKind.teacher for step in list_steps(workspace.config)):
+        stages.append(workspace.teacher_scoring)
+    for stage in stages:
         if not workspace.store.find(stage):
             stage.check()
 
@@ -125,6 +133,7 @@ def later_stages(
     stages: list[ScoreInputs | CotInputs | SampleInputs | ReplyInputs] = []
     if Need.fallback in needs:
         stages.append(workspace.fallback_scoring)
+    stages += _expected_follow_ups(workspace)
     if Need.chain in needs:
         stages.append(workspace.base_chains)
     if Need.samples in needs:
@@ -133,6 +142,14 @@ def later_stages(
     if reaches(config, Until.evaluate) and Mode.rationale in config.evaluation.modes:
         stages.append(workspace.base_rationales)
     return stages
+
+
+def _expected_follow_ups(workspace: Workspace) -> list[ScoreInputs]:
+    """No answer is known yet: the right ones stand in, which are about as long."""
+    config, questions = workspace.config, workspace.every_question
+    golds = {each.id: gold_label(each, config.dataset.prompt.option_ids) for each in questions}
+    kinds = [step.kind for step in steps_of(config, Until.score)]
+    return [workspace.follow_up(kind, golds) for kind in kinds if kind.name in FOLLOW_UPS]
 
 
 def check_gold_room(workspace: Workspace) -> None:

@@ -69,11 +69,17 @@ class Scored:
 
     scores: Sequence[AnswerScore]
     fallback: Sequence[AnswerScore] = ()
+    follow_ups: Mapping[str, Sequence[AnswerScore]] = field(default_factory=dict)
     chains: Sequence[Chain] = ()
     samples: Sequence[SampledReply] = ()
     judgements: Sequence[Judgement] = ()
     rationales: Sequence[Rationale] = ()
     stages: tuple[StageRecordPart, ...] = ()
+
+    @property
+    def answers(self) -> dict[str, str]:
+        """What the base model answered, by question id."""
+        return {score.question_id: score.predicted for score in self.scores}
 
     def of(self, questions: Sequence[Question]) -> list[AnswerScore]:
         """The scores of `questions`, in their order."""

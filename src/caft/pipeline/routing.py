@@ -20,8 +20,10 @@ def route_base_model(
 ) -> Routing:
     """By the classes of the split. A single token that decides is the answer's own."""
     hard, estimator = _hardest(config, split, question_ids), _placed_by(config, split)
-    if estimator and ESTIMATORS[estimator].need is Need.single_token:
+    if estimator and ESTIMATORS[estimator].need in (Need.single_token, Need.hidden):
         return Routing(hard, by_own_answer=True)
+    if estimator and ESTIMATORS[estimator].follows_answer:
+        return Routing(hard, dict.fromkeys(question_ids, 1), by_own_answer=True)
     return Routing(hard, _tokens_to_decide(scored, estimator, question_ids))
 
 
@@ -63,7 +65,8 @@ def _tokens_to_decide(
     if need is Need.judge:
         rows = [row for row in scored.judgements if row.estimator == estimator]
         return {row.question_id: row.completion_tokens for row in rows}
-    return dict.fromkeys(question_ids, 1)
+    # The answer that a follow-up asks about was the base model's.
+    return dict.fromkeys(question_ids, 2 if ESTIMATORS[estimator].follows_answer else 1)
 
 
 def _placed_by(config: SplitConfig, split: SplitResult) -> str | None:

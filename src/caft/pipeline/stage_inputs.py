@@ -167,6 +167,7 @@ def tuned_scoring(workspace: Workspace, student: Student) -> ScoreInputs:
         student=student,
         questions=workspace.held_out,
         shots=(),
+        keeps_hidden=False,
         kind=StageKind.evaluate,
     )
 

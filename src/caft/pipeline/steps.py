@@ -37,6 +37,9 @@ class Step:
 
 _OF_NEED = {
     Need.fallback: Step(Until.score, StageKind.fallback, "score fallback"),
+    Need.p_true: Step(Until.score, StageKind.p_true, "score p_true"),
+    Need.verbalized: Step(Until.score, StageKind.verbalized, "score verbalized"),
+    Need.teacher: Step(Until.score, StageKind.teacher, "score teacher"),
     Need.chain: Step(Until.score, StageKind.chains, "score chains"),
     Need.samples: Step(Until.score, StageKind.samples, "score samples"),
     Need.rationale: Step(Until.score, StageKind.distill, "distill"),
@@ -50,6 +53,8 @@ def list_steps(config: RunConfig) -> list[Step]:
     if not isinstance(config.score, PublishedScoreConfig):
         steps.append(Step(Until.score, StageKind.score, "score"))
     needs = wanted_needs(config)
+    if getattr(config.score, "teacher_entropies", None):
+        needs = [need for need in needs if need is not Need.teacher]
     steps += [_OF_NEED[need] for need in needs if need in _OF_NEED]
     if find_matched_budget(config) or asked_targets(config):
         steps.append(Step(Until.distill, StageKind.distill, "distill"))

@@ -98,6 +98,7 @@ def _score_part(config: RunConfig, questions: QuestionSplits, results: RunResult
         source=config.score.kind,
         fallback=results.scored.fallback,
         fallback_wording=getattr(config.score, "fallback", Fallback.certain).name,
+        follow_ups=results.scored.follow_ups,
         chains=results.scored.chains,
         samples=results.scored.samples,
     )

@@ -14,7 +14,15 @@ from caft.store import StageKind
 from caft.trainers.tracker import Product, RunLogger
 
 _RATIONALES_SHOWN = 200
-_FURTHER = (StageKind.fallback, StageKind.chains, StageKind.samples, StageKind.judge)
+_FURTHER = (
+    StageKind.fallback,
+    StageKind.p_true,
+    StageKind.verbalized,
+    StageKind.teacher,
+    StageKind.chains,
+    StageKind.samples,
+    StageKind.judge,
+)
 
 
 def track_run(
@@ -69,7 +77,7 @@ def list_roc(summary: Summary, tables: ReportTables) -> list[dict[str, float]]:
 def list_products(summary: Summary, folder: Path) -> Iterator[Product]:
     """Dataset, scores, rationales and adapter, each with the fingerprints of those before it.
 
-    Scores also depend on the stages of further estimates: fallback, chains, samples, judge.
+    Scores also depend on the stages of further estimates: fallback, p_true, chains, judge ...
     """
     model, dataset = summary["model"]["id"], summary["dataset"]
     made_from = {"dataset": dataset["fingerprint"]}

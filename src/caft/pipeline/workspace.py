@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -14,13 +14,15 @@ from caft.estimators import ESTIMATORS, Need
 from caft.evaluate.stage import ReplyInputs
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
-from caft.pipeline.steps import wanted_estimators
+from caft.pipeline.local_teacher import LocalTeacher
+from caft.pipeline.steps import wanted_estimators, wanted_needs
 from caft.records import Question
 from caft.report.engine_part import GatePart
 from caft.run_config import RunConfig, RunContext
 from caft.score.config import ModelScoreConfig
 from caft.score.stage import CotInputs, SampleInputs, ScoreInputs
 from caft.store import StageKind, Store
+from caft.text.follow_up import FOLLOW_UPS, follow_up_questions, follow_up_shots
 from caft.text.prompts import Wanted
 
 log = logging.getLogger(__name__)
@@ -104,13 +106,39 @@ class Workspace:
             prompt=self.config.dataset.prompt,
             trainer=self.config.trainer,
             config=self.scoring,
+            keeps_hidden=Need.hidden in wanted_needs(self.config),
         )
 
     @cached_property
     def fallback_scoring(self) -> ScoreInputs:
         """All questions once more, with a prompt that lets the base model decline."""
         wanted = self.scoring.fallback.wanted
-        return replace(self.base_scoring, wanted=wanted, kind=StageKind.fallback)
+        return replace(
+            self.base_scoring, wanted=wanted, keeps_hidden=False, kind=StageKind.fallback
+        )
+
+    @cached_property
+    def teacher_scoring(self) -> ScoreInputs:
+        """The local teacher's answers to the training questions, in the same words."""
+        return replace(
+            self.base_scoring,
+            student=LocalTeacher(self.config).student,
+            questions=self.questions.train,
+            keeps_hidden=False,
+            kind=StageKind.teacher,
+        )
+
+    def follow_up(self, kind: StageKind, answers: Mapping[str, str]) -> ScoreInputs:
+        """The base model is asked about its own `answers`, given by question id."""
+        prompt, name = self.config.dataset.prompt, kind.name
+        return replace(
+            self.base_scoring,
+            questions=follow_up_questions(name, self.every_question, answers, prompt),
+            shots=follow_up_shots(name, self.questions.shots, prompt),
+            prompt=FOLLOW_UPS[name].word(prompt),
+            keeps_hidden=False,
+            kind=kind,
+        )
 
     @cached_property
     def base_chains(self) -> CotInputs:

@@ -214,6 +214,18 @@ def _warn_of_score(score: ScorePart) -> Iterator[str]:
             f"{name} uses the gold answers: its AUC proves nothing, and a split by it is "
             "an oracle's."
         )
+    if estimator.needs_labels:
+        yield (
+            f"{name} is fitted on gold answers of the training questions. Each of them is judged "
+            "by a probe that was fitted without it, so that the AUC is not circular."
+        )
+    for follow_up, share in (score.get("follow_up_mass") or {}).items():
+        if share < LOW_OPTION_MASS:
+            yield (
+                f"{capitalise(describe_estimator(follow_up).title)}: only {percent(share)} of the "
+                "probability is on the allowed replies: the format, not the confidence, is "
+                "being measured."
+            )
     mass, valid = score.get("option_mass"), score.get("valid_answer_rate")
     low = []
     if mass is not None and mass < LOW_OPTION_MASS:

@@ -181,6 +181,7 @@ class ScorePart(TypedDict):
     accuracy: NotRequired[Share]
     accuracy_by_class: NotRequired[dict[str, Share]]
     fallback: NotRequired[FallbackPart | None]
+    follow_up_mass: NotRequired[dict[str, float]]
     chain: NotRequired[ChainPart | None]
     samples: NotRequired[ChainPart | None]
 

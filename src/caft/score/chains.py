@@ -11,6 +11,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
+from math import ceil
 from statistics import fmean
 
 from caft.records import Chain
@@ -31,11 +32,17 @@ def estimate_chain(chain: Chain) -> dict[str, float | None]:
         "cot_answer_margin": None if answer is None else chain.margins[answer],
         "cot_mean_entropy": fmean(entropies) if entropies else None,
         "cot_max_entropy": max(entropies, default=None),
+        "cot_top_entropy": fmean(largest_tenth(entropies)) if entropies else None,
         "cot_sum_entropy": sum(entropies) if entropies else None,
         "cot_sentence_mean_of_means": fmean(map(fmean, sentences)) if sentences else None,
         "cot_sentence_mean_of_max": fmean(map(max, sentences)) if sentences else None,
         "cot_margin": fmean(margins) if margins else None,
     }
+
+
+def largest_tenth(values: Sequence[float]) -> list[float]:
+    """The largest values, a tenth of them rounded up: at least one, if there is any."""
+    return sorted(values, reverse=True)[: ceil(len(values) / 10)]
 
 
 def find_reasoning(pieces: Sequence[str], *, opened: bool = False) -> slice:

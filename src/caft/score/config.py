@@ -87,7 +87,8 @@ class ModelScoreConfig(ScoreConfig):
     elsewhere. It changes entropies by rounding alone (docs/decisions/0033-what-rounding-moves.md).
     `free_answer_tokens` bounds a free-text answer, which is written out to check whether it is
     right. `judge` is the endpoint for the estimators judge_*, with a budget of its own; without a
-    model name there, the teacher's endpoint judges.
+    model name there, the teacher's endpoint judges. `teacher_entropies` is a file with the
+    teacher's answer entropies for `entropy_gain`; without it, teacher=local_model is scored.
     """
 
     kind: str = "model"
@@ -98,6 +99,7 @@ class ModelScoreConfig(ScoreConfig):
     chain: ChainConfig = field(default_factory=ChainConfig)
     samples: SamplesConfig = field(default_factory=SamplesConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
+    teacher_entropies: Text | None = None
 
     def __post_init__(self) -> None:
         ScoreConfig.__post_init__(self)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -63,7 +65,8 @@ class ScoringPack:
 class NextToken(NamedTuple):
     """The result of one forward pass for one question.
 
-    `label_log_p` is ln p of every label over the full vocabulary. Not frozen like other records:
+    `label_log_p` is ln p of every label over the full vocabulary; `hidden` is the state that
+    `encode_hidden` writes, empty where nobody asked for it. Not frozen like other records:
     Lightning rebuilds what `predict_step` returns, and refuses frozen dataclasses.
     """
 
@@ -71,14 +74,21 @@ class NextToken(NamedTuple):
     token: int
     estimates: dict[str, float | None]
     label_log_p: tuple[float, ...] = ()
+    hidden: str = ""
 
 
 class ScoringModule(LightningModule):  # type: ignore[misc]
-    """Wraps the student for `Trainer.predict`; the prefix that all rows share is run once."""
+    """Wraps the student for `Trainer.predict`; the prefix that all rows share is run once.
 
-    def __init__(self, model: CausalLM, prefix_ids: Sequence[int]) -> None:
+    With `keeps_hidden`, results have the hidden state of the answer position.
+    """
+
+    def __init__(
+        self, model: CausalLM, prefix_ids: Sequence[int], *, keeps_hidden: bool = False
+    ) -> None:
         super().__init__()
         self.model = model
+        self.keeps_hidden = keeps_hidden
         self.prefix_ids = tuple(prefix_ids)
         self._prefix: SharedPrefix | None = None
 
@@ -94,15 +104,17 @@ class ScoringModule(LightningModule):  # type: ignore[misc]
         explain = partial(_explain_memory, pack.input_ids.shape[1])
         with memory_may_end(explain), packed_attention(self.model):
             after_prefix = self._read_prefix(pack.to(self.device))
-            logits = packed_logits(self.model, after_prefix, positions)
+            with hidden_states(self.model, wanted=self.keeps_hidden) as hidden:
+                logits = packed_logits(self.model, after_prefix, positions)
         # isfinite of them all would copy the logits twice.
         ends = torch.stack(logits.aminmax(dim=-1))
         for row, finite in zip(batch.rows, torch.isfinite(ends).all(0).tolist(), strict=True):
             if not finite:
                 raise logits_not_finite(row.question_id)
         estimated = estimate_complexity(logits, [row.label_ids for row in batch.rows])
+        kept = (encode_hidden(states[place]) for states in hidden for place in positions)
         return [
-            NextToken(row.question_id, *estimates)
+            NextToken(row.question_id, *estimates, hidden=next(kept, ""))
             for row, estimates in zip(batch.rows, estimated, strict=True)
         ]
 
@@ -133,6 +145,37 @@ def _pack(groups: Sequence[PrefixGroup], rows: Sequence[ScoringRow], prefix: int
         groups=tuple((group.prefix, len(group.members)) for group in groups),
         prefix=prefix,
     )
+
+
+@contextmanager
+def hidden_states(model: CausalLM, *, wanted: bool) -> Iterator[list[torch.Tensor]]:
+    """What each pass leaves at two thirds of the depth, [tokens, width]; nothing if not `wanted`.
+
+    There, not at the end, a probe finds mistakes best (docs/decisions/0020-estimators.md).
+    """
+    seen: list[torch.Tensor] = []
+    if not wanted:
+        yield seen
+        return
+
+    def keep(_layer: object, _inputs: object, output: torch.Tensor | tuple[torch.Tensor]) -> None:
+        seen.append((output if isinstance(output, torch.Tensor) else output[0])[0])
+
+    layers = next(
+        each for each in model.get_decoder().children() if isinstance(each, torch.nn.ModuleList)
+    )
+    hook = layers[2 * len(layers) // 3].register_forward_hook(keep)
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+def encode_hidden(state: torch.Tensor) -> str:
+    """A hidden state [width] in float16, as base64: a journal is made of text."""
+    most = torch.finfo(torch.float16).max
+    halves = state.float().clamp(-most, most).half().cpu().numpy()
+    return b64encode(halves.tobytes()).decode("ascii")
 
 
 def _explain_memory(tokens: int) -> str:

@@ -6,7 +6,8 @@ Every result is kept as soon as it exists: an interrupted stage resumes where it
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from base64 import b64decode
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,7 +19,15 @@ from caft.models.thinking_span import find_opened, refuse_thinking
 from caft.records import AnswerScore, Chain, Judgement, Question, SampledReply, WrittenReply
 from caft.score.config import ChainConfig, ModelScoreConfig
 from caft.score.prepare import ScoringRow, prepare_rows
-from caft.store import StageKind, Tokens, read_table, source_digest, write_table
+from caft.store import (
+    StageKind,
+    Tokens,
+    read_rows,
+    read_table,
+    source_digest,
+    write_rows,
+    write_table,
+)
 from caft.teachers.ask import ask_all
 from caft.teachers.config import EndpointConfig
 from caft.teachers.progress import Watcher
@@ -31,21 +40,30 @@ from caft.trainers.predicting import Predictor
 from caft.trainers.sources import PREDICTING_SOURCES
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from caft.models.reply_rules import ReplyRules
+    from caft.score.module import NextToken
 
 
 log = logging.getLogger(__name__)
 SOURCES = ("score", *PREDICTING_SOURCES)
 _SCORES, _CHAINS, _SAMPLES = "scores.parquet", "chains.parquet", "samples.parquet"
+_HIDDEN = "hidden.parquet"
 _FREE_ANSWERS_AT_ONCE = 128
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreInputs(AskedStudent):
-    """One forward pass a question. `wanted` is the bare answer, or a fallback prompt's."""
+    """One forward pass a question. `wanted` is the bare answer, or a fallback prompt's.
+
+    `keeps_hidden`: the hidden states of the answer positions are kept, for `read_hidden`.
+    """
 
     config: ModelScoreConfig
     wanted: Wanted = Wanted.answer
+    keeps_hidden: bool = False
     kind: StageKind = StageKind.score
 
     @property
@@ -56,6 +74,8 @@ class ScoreInputs(AskedStudent):
             "wanted": self.wanted,
             "free_answer_tokens": self.config.free_answer_tokens,
             "sources": source_digest(*SOURCES),
+            # Scores without them are the same as before there were any.
+            **({"hidden": True} if self.keeps_hidden else {}),
         }
 
     @cached_property
@@ -84,7 +104,11 @@ class ScoreInputs(AskedStudent):
         """Score the questions."""
         self.check()
         predictor = Predictor(self.student, self.trainer, folder)
-        scores, written = _score(self, predictor)
+        predicted = _predict(self, predictor)
+        if self.keeps_hidden:
+            states = [b64decode(predicted[row.question_id].hidden) for row in self.rows]
+            write_rows(folder / _HIDDEN, [{"float16": state} for state in states])
+        scores, written = _score(self, predictor, predicted)
         write_table(folder / _SCORES, AnswerScore, scores)
         # A prompt is read once more for an answer that is written.
         read = sum(len(row.prompt_ids) for row in [*self.rows, *self.free_rows])
@@ -97,11 +121,18 @@ class ScoreInputs(AskedStudent):
         """The scores, in the order of the questions."""
         return read_table(folder / _SCORES, AnswerScore)
 
+    @staticmethod
+    def read_hidden(folder: Path) -> NDArray[np.float16]:
+        """The hidden states [questions, width] of a stage that keeps them, in the same order."""
+        import numpy as np
 
-def _score(scoring: ScoreInputs, predictor: Predictor) -> tuple[list[AnswerScore], int]:
-    """The scores, and how many tokens were written for free-text answers."""
+        states = [row["float16"] for row in read_rows(folder / _HIDDEN)]
+        return np.frombuffer(b"".join(states), np.float16).reshape(len(states), -1)
+
+
+def _predict(scoring: ScoreInputs, predictor: Predictor) -> dict[str, NextToken]:
+    """The forward passes' results, by question id."""
     from caft.score.module import NextToken, ScoringModule, plan_scoring
-    from caft.score.read import read_answers
 
     rows, student = scoring.rows, scoring.student
     prefix_ids, packs = plan_scoring(rows, scoring.config.tokens_a_pass(student.device))
@@ -112,14 +143,22 @@ def _score(scoring: ScoreInputs, predictor: Predictor) -> tuple[list[AnswerScore
         student.dtype,
         len(prefix_ids),
     )
-    make_module = partial(ScoringModule, prefix_ids=prefix_ids)
+    make_module = partial(ScoringModule, prefix_ids=prefix_ids, keeps_hidden=scoring.keeps_hidden)
     results = predictor.predict(make_module, packs, title="scoring")
-    predicted = {
+    return {
         name: NextToken(**{**row, "label_log_p": tuple(row["label_log_p"])})
         for name, row in results.items()
     }
+
+
+def _score(
+    scoring: ScoreInputs, predictor: Predictor, predicted: Mapping[str, NextToken]
+) -> tuple[list[AnswerScore], int]:
+    """The scores, and how many tokens were written for free-text answers."""
+    from caft.score.read import read_answers
+
     written = _write_free_answers(scoring, predictor)
-    scores = read_answers(rows, predicted, written, student.tokenizer)
+    scores = read_answers(scoring.rows, predicted, written, scoring.student.tokenizer)
     return scores, sum(reply.tokens for reply in written.values())
 
 

@@ -17,6 +17,9 @@ class StageKind(Enum):
 
     score = "score"
     fallback = "fallback"
+    p_true = "p_true"
+    verbalized = "verbalized"
+    teacher = "teacher"
     chains = "chain"
     samples = "sample"
     judge = "judge"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from random import Random
+from statistics import fmean
 
 from caft.estimators import CONTROL, ESTIMATORS, difficulty
 from caft.records import AnswerScore, Chain, SampledReply
@@ -40,8 +41,8 @@ class ScoreContext:
 
     `gold_of` is the place of the gold answer among the allowed ones (None for free text),
     `complexity_of` the class that the split gives. `source` is model or published. `fallback`
-    are the answers of a model that might decline, `chains` its own chains of thought, `samples`
-    several drawn ones a question.
+    are the answers of a model that might decline, `follow_ups` what it said of its own answers, by
+    estimator, `chains` its own chains of thought, `samples` several drawn ones a question.
     """
 
     subject_of: Mapping[str, str] = field(default_factory=dict)
@@ -51,6 +52,7 @@ class ScoreContext:
     source: str = "model"
     fallback: Sequence[AnswerScore] = ()
     fallback_wording: str = ""
+    follow_ups: Mapping[str, Sequence[AnswerScore]] = field(default_factory=dict)
     chains: Sequence[Chain] = ()
     samples: Sequence[SampledReply] = ()
 
@@ -89,6 +91,10 @@ def describe_scores(
         "accuracy": share_true([score.correct for score in scores], confidence),
         "accuracy_by_class": _measure_classes(scores, confidence, known),
         "fallback": _describe_fallback(scores, known),
+        "follow_up_mass": {
+            name: fmean(sum(row.option_probabilities) for row in rows)
+            for name, rows in known.follow_ups.items()
+        },
         "chain": _describe_chains(scores, known),
         "samples": _describe_samples(scores, known),
     }

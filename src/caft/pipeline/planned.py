@@ -1,0 +1,39 @@
+"""The plan of a dry run as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from caft.console import open_console
+from caft.store import StageKind
+
+CACHED, RUNS, FREE = "cached", "would run", "no work"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStage:
+    """One line of the plan: the stage, whether it is in the store, and its work.
+
+    `kind` is None if a run records no such stage: reading and splitting take no work.
+    """
+
+    name: str
+    state: str
+    work: str
+    kind: StageKind | None = None
+
+
+def print_table(title: str, plan: Sequence[PlannedStage]) -> None:
+    """Print the plan, at most 80 columns wide."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    console = open_console()
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("stage", "state", "work"):
+        table.add_column(column, overflow="fold")
+    for stage in plan:
+        table.add_row(stage.name, stage.state, stage.work)
+    console.print(f"{title} Nothing was run.", width=min(80, console.width))
+    console.print(table, width=min(80, console.width))
