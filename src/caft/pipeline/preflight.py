@@ -17,6 +17,7 @@ from caft.pipeline.estimators import check_estimators
 from caft.pipeline.steps import (
     find_matched_budget,
     list_steps,
+    own_classes,
     reaches,
     taught_classes,
     tunes,
@@ -118,7 +119,7 @@ def later_stages(
         stages.append(workspace.fallback_scoring)
     if Need.chain in needs:
         stages.append(workspace.base_chains)
-    if Need.samples in needs:
+    if Need.samples in needs or (reaches(config, Until.distill) and own_classes(config.method)):
         stages.append(workspace.base_samples)
     # A tuned model's prompts are shorter: they have no shots.
     if reaches(config, Until.evaluate) and Mode.rationale in config.evaluation.modes:
