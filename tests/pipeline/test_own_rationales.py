@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 from small_runs import score_in_order
@@ -20,10 +18,10 @@ from caft.pipeline.results import Taught
 from caft.pipeline.stages import split_scored, teach
 from caft.pipeline.steps import list_steps
 from caft.pipeline.workspace import Workspace
-from caft.records import Question, SampledReply, Target
-from caft.score.stage import SampleInputs
-from caft.store import StageKind, digest, write_table
+from caft.records import Question, Target
+from caft.store import digest
 from caft.tune.draws import Draws
+from scripted_chains import write_tries as write
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "teachers"))
 
@@ -40,46 +38,6 @@ EVERYWHERE = (
 def server() -> Iterator[FakeServer]:
     with FakeServer() as running:
         yield running
-
-
-@dataclass(frozen=True)
-class Written:
-    """A finished stage of drawn chains, with these rows as its result."""
-
-    stage: SampleInputs
-    rows: Sequence[SampledReply]
-
-    kind: ClassVar[StageKind] = StageKind.samples
-    resumable: ClassVar[bool] = False
-    scratch: ClassVar[Sequence[str]] = ()
-
-    @property
-    def key(self) -> dict[str, object]:
-        return self.stage.key
-
-    def produce(self, folder: Path) -> None:
-        write_table(folder / "samples.parquet", SampledReply, self.rows)
-
-    def read(self, folder: Path) -> list[SampledReply]:
-        return self.stage.read(folder)
-
-
-def write(workspace: Workspace, sampling: SampleInputs, right: Mapping[str, int]) -> None:
-    """Each question gets its right chain as the try that `right` names, wrong ones else."""
-    rows = [
-        SampledReply(
-            question_id=item.id,
-            sample=number,
-            text=f"my try {number} [[{gold if right.get(item.id) == number else 'x'}]]",
-            parsed=gold if right.get(item.id) == number else "x",
-            correct=right.get(item.id) == number,
-            generated_tokens=10 + number,
-        )
-        for item in sampling.questions
-        for gold in [item.answer_set[item.gold_index or 0]]
-        for number in range(sampling.count)
-    ]
-    workspace.store.obtain(Written(sampling, rows))
 
 
 def classes(workspace: Workspace) -> tuple[list[Question], list[Question], list[Question]]:

@@ -111,7 +111,7 @@ def _check_prompts(workspace: Workspace) -> None:
 def later_stages(
     workspace: Workspace,
 ) -> list[ScoreInputs | CotInputs | SampleInputs | ReplyInputs]:
-    """The base model's stages after the first one."""
+    """The base model's stages after the first one, those of own rationales for all questions."""
     config = workspace.config
     needs = wanted_needs(config)
     stages: list[ScoreInputs | CotInputs | SampleInputs | ReplyInputs] = []
