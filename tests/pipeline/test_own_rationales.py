@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -181,3 +182,20 @@ def test_a_method_without_a_teacher_needs_none(open_small: Open) -> None:
     assert [step.name for step in list_steps(open_small(EVERYWHERE).config)][:2] == [
         "score", "own rationales",
     ]  # fmt: skip
+
+
+def test_with_published_scores_chains_are_as_long_as_the_dataset_says(
+    open_small: Open, tmp_path: Path
+) -> None:
+    file = tmp_path / "scored.jsonl"
+    row = {"options": ["3", "4"], "published_correct": True, "published_entropy_nats": 0.5}
+    lines = (
+        json.dumps({**row, "question": f"Shape {n}?", "answer": "AB"[n % 2]}) for n in range(20)
+    )
+    file.write_text("\n".join(lines), encoding="utf-8")
+    words = ("dataset=local", f"dataset.train_path={file}", "dataset.answer_form=letter")
+    solutions = ("score=published", "method.stages=[{targets:{middle:own_rationale}}]")
+    workspace = open_small(*words, *solutions, "dataset.max_new_tokens=77")
+    sampling = own_sampling(workspace, workspace.questions.train[:1])
+    assert sampling.config.max_new_tokens == 77
+    assert list_steps(workspace.config)[0].name == "own rationales"

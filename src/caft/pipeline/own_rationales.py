@@ -17,12 +17,14 @@ from caft.pipeline.steps import own_classes, steps_of, wanted_needs
 from caft.pipeline.workspace import Workspace
 from caft.records import Question, SampledReply, Target
 from caft.run_config import Until
+from caft.score.config import ModelScoreConfig, ScoreConfig
 from caft.score.stage import SampleInputs
 from caft.split import SplitResult
 from caft.store import StageKind
 from caft.teachers.refusals import count_reasons, list_reasons
 
 log = logging.getLogger(__name__)
+_DRAWS = StageKind.samples
 
 
 def own_sampling(workspace: Workspace, questions: Sequence[Question]) -> SampleInputs:
@@ -97,12 +99,16 @@ def _refuse_empty_classes(workspace: Workspace, taught: Taught) -> None:
                 f"the method {config.method.name} trains the class {name} on own_rationale, but "
                 f"none of the student's {workspace.scoring.samples.count} tries at each of its "
                 f"{len(rows)} questions is a right chain of thought "
-                f"({list_reasons(count_reasons(rows))}); {_HELP}"
+                f"({list_reasons(count_reasons(rows))}); {_advise(config.score)}"
             )
 
 
-_DRAWS = StageKind.samples
-_HELP = (
-    "raise score.samples.count, show it more shots (dataset.prompt.shots), let it write longer "
-    "(score.chain.max_new_tokens) where it is cut off, or give the class another target"
-)
+def _advise(score: ScoreConfig) -> str:
+    # Published scores have no settings of drawn chains.
+    more, longer = "raise score.samples.count", "score.chain.max_new_tokens"
+    if not isinstance(score, ModelScoreConfig):
+        more, longer = "use score=model and a larger score.samples.count", "dataset.max_new_tokens"
+    return (
+        f"{more}, show it more shots (dataset.prompt.shots), let it write longer ({longer}) where "
+        "it is cut off, or give the class another target"
+    )
