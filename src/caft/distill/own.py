@@ -2,7 +2,7 @@
 
 Of a question's tries the first that is right is kept, as in STaR (Zelikman et al., arXiv
 2203.14465) where one chain a question is trained: a fair draw of the chains that end in the gold
-answer. The shortest would be a biased one: a weak student's shortest right chains are guesses.
+answer. The shortest would be a biased one, which skips steps.
 """
 
 from __future__ import annotations
