@@ -71,8 +71,9 @@ STEPS = (
         "TrainingRows",
     ),
     Step(
-        "The teacher writes a rationale, which is accepted or refused with a reason.",
+        "The teacher or the student writes a rationale, accepted or refused with a reason.",
         (
+            "pipeline.sample_own",
             "pipeline.buy_rationales",
             "distill.write_rationales",
             "teachers.ask_all",

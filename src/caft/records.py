@@ -16,9 +16,10 @@ COMPLEXITIES = ("easy", "middle", "hard")
 
 
 class Target(Enum):
-    """What a training row teaches: the bare answer, or a teacher's text that ends in it.
+    """What a training row teaches: the bare answer, or a text that ends in it.
 
     `rationale` is the teacher's reply, `short_rationale` the shortest one that it finds sufficient.
+    `own_rationale` is a chain of thought that the base student drew itself and that is right.
     `thinking` is both that a teacher writes: its reasoning becomes the student's thinking span, and
     its reply follows behind.
     """
@@ -26,12 +27,18 @@ class Target(Enum):
     answer = "answer"
     rationale = "rationale"
     short_rationale = "short_rationale"
+    own_rationale = "own_rationale"
     thinking = "thinking"
+
+    @property
+    def reasons(self) -> bool:
+        """Whether it is a text that leads to the answer, whoever writes it."""
+        return self is not Target.answer
 
     @property
     def taught(self) -> bool:
         """Whether a teacher writes it."""
-        return self is not Target.answer
+        return self not in (Target.answer, Target.own_rationale)
 
 
 class Mode(Enum):
@@ -162,10 +169,10 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rationale:
-    """A teacher's chain of thought for one question, accepted or not.
+    """A chain of thought for one question, accepted or not: a teacher's, or the student's own.
 
-    `target` is what it was asked for. `reasoning` is what the teacher thought before it wrote the
-    `text`, None if it shows nothing of that.
+    `target` is what it was asked for, `attempt` the number of the try, from 0. `reasoning` is what
+    the teacher thought before it wrote the `text`, None if it shows nothing of that.
     `refusal` is empty when the rationale may be trained on, else the reason it may not.
     Token counts and `usd` are what the teacher charged; a worked solution costs nothing.
     `ledger_key` names the row of the ledger that has the unchanged reply and the request.

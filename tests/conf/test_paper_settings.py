@@ -24,14 +24,16 @@ METHODS = {
     "reversed": [({"hard": "answer", "middle": "answer"}, 10), ({"easy": "rationale"}, 10)],
     "hard_only": [({"hard": "rationale"}, 20)],
     "short_and_long": [({"easy": "answer", "middle": "short_rationale", "hard": "rationale"}, 20)],
+    "self_taught": [({"easy": "answer", "middle": "own_rationale", "hard": "rationale"}, 20)],
     "redraw": [({"easy": "answer", "hard": "rationale"}, 20)],
     "mixed_rationales": [
         ({"easy": "answer", "middle": "answer"}, 10),
         (dict.fromkeys(EVERYTHING, "rationale"), 10),
     ],
 }
-"""Targets and epochs of section 2. The paper has no joint stage and no short rationales, which are
-trained as long as its other single stages, and hard_only in v4 alone; the last two came later."""
+"""Targets and epochs of section 2. The paper has no joint stage, no short and no own rationales,
+which are trained as long as its other single stages, and hard_only in v4 alone; the last two came
+later."""
 
 V2_STAGES = [({"easy": "answer", "middle": "answer"}, 10), ({"hard": "rationale"}, 10)]
 V4_STAGES = [({"hard": "rationale"}, 20)]

@@ -31,7 +31,7 @@ REFUSED = {
     "unknown word": ("until=scor", "until is wrong", "[score, split, distill,"),
     "unknown target": (
         "method.stages.0.targets.easy=answe",
-        "[answer, rationale, short_rationale, thinking]",
+        "[answer, rationale, short_rationale, own_rationale, thinking]",
     ),
     "value for a table": ("tuning.lora=3", "tuning.lora holds several settings", "lora.r=..."),
     "value for own names": ("method.epochs=3", "method.epochs holds several", "epochs.first=..."),

@@ -30,7 +30,7 @@ JOBS = {
     "distill_fraction": 5,
     "epochs": 3 * 3,
     "models": 3,
-    "allocation": 14 * 5,
+    "allocation": 17 * 5,
     "bins": 6,
 }
 
@@ -136,11 +136,11 @@ def test_the_controls_arms_differ_in_routing_alone() -> None:
 def test_every_rule_of_the_allocation_has_a_control_at_its_budget() -> None:
     arms = {frozenset(job[:-1]) for job in own("multirun_sweeps=allocation")}
     rules = [arm for arm in arms if "split=random" not in arm]
-    assert len(rules) == 6
+    assert len(rules) == 7
     for rule in rules:
         control = (rule - {"split=entropy", "split=sampled"}) | {"split=random"}
         assert control | {"split.match=tokens"} in arms
-    for method in ("method=complexity_aware", "method=redraw"):
+    for method in ("method=complexity_aware", "method=redraw", "method=self_taught"):
         assert {method, "split=random", "split.match=calls"} in arms
 
 

@@ -6,6 +6,7 @@ any model loads), a cap that is reached, an endpoint that is down.
 """
 
 from caft.distill.inputs import DistillInputs
+from caft.distill.own import keep_own
 from caft.distill.stage import (
     check_teacher,
     forecast_prompts,
@@ -18,5 +19,6 @@ __all__ = [
     "check_teacher",
     "forecast_prompts",
     "forecast_rationales",
+    "keep_own",
     "write_rationales",
 ]

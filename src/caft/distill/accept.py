@@ -85,7 +85,8 @@ def _clean_reasoning(reply: Rationale) -> str:
 
 def _refuse_target(text: str, answer: str | None, reasoning: str, rules: Rules) -> str:
     """The reason why an acceptable reply does not teach the target; empty if it does."""
-    if rules.target is Target.short_rationale and answer and text == bracketed(answer):
+    may_be_bare = rules.target in (Target.short_rationale, Target.own_rationale)
+    if may_be_bare and answer and text == bracketed(answer):
         return "bare_answer"  # it would train an answer where a rationale is wanted
     if rules.target is not Target.thinking:
         return ""

@@ -44,7 +44,7 @@ def check_stages(
 
 
 def check_before_teaching(workspace: Workspace, split: SplitResult) -> dict[int, TrainingRows]:
-    """The same check, before a teacher is paid, for the stages before the first with rationales.
+    """The same check, before a teacher is paid, for the stages before the first with any text.
 
     Empty if nothing must be paid, or if a matched budget moves questions to other classes while the
     teacher is asked.
@@ -54,7 +54,7 @@ def check_before_teaching(workspace: Workspace, split: SplitResult) -> dict[int,
     if not tunes(config) or not pays or find_matched_budget(config):
         return {}
     stages = enumerate(config.method.stages)
-    taught = (n for n, stage in stages if any(each.taught for each in stage.targets.values()))
+    taught = (n for n, stage in stages if any(each.reasons for each in stage.targets.values()))
     return _encode_stages(workspace, Taught(split=split), next(taught), {})
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 
 from caft.data import NotHereError
 from caft.distill import DistillInputs, forecast_prompts, forecast_rationales
@@ -14,7 +13,9 @@ from caft.models.config import HubModelConfig
 from caft.models.sources.locate import find_model
 from caft.models.student import Student
 from caft.pipeline.estimators import find_judge
+from caft.pipeline.expected import expected_rows, expected_trained
 from caft.pipeline.matched_budget import likely_asked, match_budget
+from caft.pipeline.own_rationales import add_own, own_questions, own_sampling
 from caft.pipeline.planned import CACHED, FREE, RUNS, PlannedStage, print_table
 from caft.pipeline.preflight import (
     check_gold_room,
@@ -41,6 +42,7 @@ from caft.pipeline.steps import (
     find_matched_budget,
     judged_estimators,
     list_steps,
+    own_classes,
     rationale_classes,
     reaches,
     taught_classes,
@@ -52,13 +54,12 @@ from caft.pipeline.workspace import Workspace
 from caft.records import Question, Target
 from caft.run_config import RunConfig, RunContext, Until
 from caft.score.config import PublishedScoreConfig
-from caft.score.stage import judge_prompts
+from caft.score.stage import SampleInputs, judge_prompts
 from caft.split import SplitResult
 from caft.store import Artifact, Stage, StageKind
 from caft.teachers.config import LocalModelTeacherConfig
 from caft.teachers.replies import CHARACTERS_A_TOKEN
 from caft.text.prompts import Wanted, write_prompt
-from caft.tune.config import StageConfig
 from caft.tune.stage import read_tuned, starting_student
 
 
@@ -117,6 +118,8 @@ class Planner:
                 self.student = starting_student(self.base, self.config.tuning)
             lines += self._plan_free(part)
             lines += [_PLANNERS[step.kind](self, step) for step in steps if step.part is part]
+            if part is Until.distill and own_classes(self.config.method):
+                self.taught = self._foresee_own()
         return lines
 
     def _plan_free(self, part: Until) -> list[PlannedStage]:
@@ -132,7 +135,8 @@ class Planner:
                 refuse_small_classes(self.workspace, self.split)
             self.taught = self._foresee_teaching()
             if not rationale_classes(config.method):
-                return [PlannedStage("distill", FREE, "the method needs no rationales")]
+                whose = "teacher" if own_classes(config.method) else "rationales"
+                return [PlannedStage("distill", FREE, f"the method needs no {whose}")]
         return []
 
     def _plan_split(self) -> PlannedStage:
@@ -203,14 +207,48 @@ class Planner:
 
     def plan_samples(self, step: Step) -> PlannedStage:
         """Drawn chains of thought of the base model, several a question."""
-        artifact = self._find(self.workspace.base_samples if self.base else None)
-        scoring, asked = self.workspace.scoring, self.workspace.sampled_questions
+        scoring = self.workspace.scoring
+        if step.part is Until.distill:
+            count = len(self._expected_own())
+            stage, bill = self._own_sampling(), ", no teacher call"
+        else:
+            count, bill = len(self.workspace.sampled_questions), ""
+            stage = self.workspace.base_samples if self.base else None
         times, most = scoring.samples.count, scoring.chain.max_new_tokens
         work = (
-            f"{len(asked)} questions, {times} drawn chains of thought each, of at most {most} "
-            f"tokens: up to {len(asked) * times * most:,}"
+            f"{count} questions, {times} drawn chains of thought each, of at most {most} "
+            f"tokens: up to {count * times * most:,}{bill}"
         )
-        return self._line(step, artifact, work)
+        return self._line(step, self._find(stage), work)
+
+    def _own_split(self) -> SplitResult | None:
+        """The classes whose own rationales are drawn, if they are known."""
+        settled = self.taught.split if self.taught else None
+        return settled if find_matched_budget(self.config) else settled or self.split
+
+    def _own_sampling(self) -> SampleInputs | None:
+        split = self._own_split()
+        if split is None or self.base is None:
+            return None
+        return own_sampling(self.workspace, own_questions(self.workspace, split))
+
+    def _expected_own(self) -> Sequence[Question]:
+        train, split = self.workspace.questions.train, self._own_split() or self.split
+        if split is not None:
+            return own_questions(self.workspace, split)
+        names = own_classes(self.config.method)
+        share = sum(self._expected_trained(name, Target.own_rationale) for name in names)
+        return train[: round(share * len(train))]
+
+    def _foresee_own(self) -> Taught | None:
+        """What is known of all texts, with the own rationales that the store has."""
+        split, stage = self._own_split(), self._own_sampling()
+        artifact = self._find(stage)
+        if split is None or stage is None or artifact is None:
+            return None
+        tries = stage.read(artifact.folder)
+        foreseen = add_own(self.workspace, self.taught or Taught(split=split), tries)
+        return foreseen if self.taught else None
 
     def plan_judge(self, step: Step) -> PlannedStage:
         """A judge's replies, and their price."""
@@ -275,25 +313,10 @@ class Planner:
         return train[: round(share * len(train))]
 
     def _expected_taught(self, name: str) -> float:
-        """The share of training rows of the class that some epoch trains on a rationale."""
-        share, missed = self._expected_share([name]), 1.0
-        size = max(1.0, share * len(self.workspace.questions.train))
-        for stage in self.config.method.stages:
-            if name in stage.targets and stage.targets[name].taught:
-                drawn = min(1.0, stage.draw.get(name, size) / size)
-                missed *= (1 - drawn) ** stage.epochs
-        return share * (1 - missed)
+        return self._expected_trained(name, *(each for each in Target if each.taught))
 
-    def _expected_share(self, classes: Collection[str]) -> float:
-        """The share of training rows in `classes`: by quantiles, or else in equal shares."""
-        names = self.config.split.classes
-        quantiles: Sequence[float] | None = getattr(self.config.split, "quantiles", None)
-        if quantiles is None:
-            return len(classes) / len(names)
-        bounds = pairwise([0.0, *quantiles, 1.0])
-        return sum(
-            high - low for name, (low, high) in zip(names, bounds, strict=True) if name in classes
-        )
+    def _expected_trained(self, name: str, *targets: Target) -> float:
+        return expected_trained(self.config, len(self.workspace.questions.train), name, targets)
 
     def _foresee_teaching(self) -> Taught | None:
         """The result of asking, if reading is free: worked solutions, or a file."""
@@ -316,8 +339,8 @@ class Planner:
     def plan_tuning(self, step: Step) -> PlannedStage:
         """One stage of the method."""
         stage = self.config.method.stages[step.number]
-        taught, artifact, rows = self.taught, None, self._expected_rows(stage)
-        if self.split and not any(target.taught for target in stage.targets.values()):
+        taught, artifact, rows = self.taught, None, expected_rows(self.workspace, self.split, stage)
+        if self.split and not any(target.reasons for target in stage.targets.values()):
             taught = taught or Taught(split=self.split)
         if self.student and taught:
             tuning = stage_tuning(self.workspace, taught, self.student, step.number)
@@ -329,16 +352,6 @@ class Planner:
         return self._line(
             step, artifact, f"{{{targets}}}: about {rows} rows x {stage.epochs} epochs{anew}"
         )
-
-    def _expected_rows(self, stage: StageConfig) -> int:
-        """The rows of an epoch."""
-        train = self.workspace.questions.train
-        if self.split is None:
-            sizes = {name: self._expected_share([name]) * len(train) for name in stage.targets}
-        else:
-            placed = [self.split.complexity_of[question.id] for question in train]
-            sizes = {name: float(placed.count(name)) for name in stage.targets}
-        return round(sum(min(stage.draw.get(name, size), size) for name, size in sizes.items()))
 
     def plan_gate(self, step: Step) -> PlannedStage:
         """The comparison of an engine's replies with ours."""

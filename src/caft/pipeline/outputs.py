@@ -72,6 +72,8 @@ def _write_files(
         write_rows(folder / "predictions.parquet", prediction_rows(tables))
     if results.rationales:
         write_rows(folder / "rationales.parquet", rationale_rows(results.rationales))
+    if results.own:
+        write_rows(folder / "own_rationales.parquet", rationale_rows(results.own))
     if results.tuned:
         _deliver(workspace, results.tuned, summary)
     # Before the page and the logger, so that their failures do not affect it.
@@ -143,7 +145,7 @@ def _describe_model(workspace: Workspace, results: RunResults) -> ModelPart:
     }
     # With published scores the model itself may not even be on this machine.
     published = isinstance(config.score, PublishedScoreConfig)
-    if published and not (results.rationales or results.tuned or results.evaluated):
+    if published and not (results.rationales or results.own or results.tuned or results.evaluated):
         return part
     student = workspace.student
     part["revision"] = student.revision

@@ -18,6 +18,7 @@ from caft.pipeline.estimators import check_estimators
 from caft.pipeline.steps import (
     find_matched_budget,
     list_steps,
+    own_classes,
     reaches,
     steps_of,
     taught_classes,
@@ -127,7 +128,7 @@ def _check_prompts(workspace: Workspace) -> None:
 def later_stages(
     workspace: Workspace,
 ) -> list[ScoreInputs | CotInputs | SampleInputs | ReplyInputs]:
-    """The base model's stages after the first one."""
+    """The base model's stages after the first one, those of own rationales for all questions."""
     config = workspace.config
     needs = wanted_needs(config)
     stages: list[ScoreInputs | CotInputs | SampleInputs | ReplyInputs] = []
@@ -136,7 +137,7 @@ def later_stages(
     stages += _expected_follow_ups(workspace)
     if Need.chain in needs:
         stages.append(workspace.base_chains)
-    if Need.samples in needs:
+    if Need.samples in needs or (reaches(config, Until.distill) and own_classes(config.method)):
         stages.append(workspace.base_samples)
     # A tuned model's prompts are shorter: they have no shots.
     if reaches(config, Until.evaluate) and Mode.rationale in config.evaluation.modes:

@@ -91,11 +91,15 @@ class Scored:
 class Taught:
     """Rationales, accepted or refused, and the classes that stages train.
 
+    `rationales` are the teacher's. `own` are the student's, one for each question whose class
+    trains one, and `tries` the drawn chains of thought that they were taken from.
     `split` is that of the split stage, or the one that a matched budget settled on.
     """
 
     split: SplitResult
     rationales: Sequence[Rationale] = ()
+    own: Sequence[Rationale] = ()
+    tries: Sequence[SampledReply] = ()
     stages: tuple[StageRecordPart, ...] = ()
 
 
@@ -145,8 +149,13 @@ class RunResults:
 
     @property
     def rationales(self) -> Sequence[Rationale]:
-        """Every requested rationale, whether for the method or for an estimator."""
+        """Every rationale that a teacher was asked for, for the method or for an estimator."""
         return self.taught.rationales if self.taught else self.scored.rationales
+
+    @property
+    def own(self) -> Sequence[Rationale]:
+        """The student's own rationales."""
+        return self.taught.own if self.taught else ()
 
     @property
     def stages(self) -> list[StageRecordPart]:

@@ -6,7 +6,7 @@ The run, the data check and the dry run all use these, so that they cannot disag
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from caft.engines.config import GateConfig, OtherEngineConfig
@@ -36,7 +36,7 @@ def questions_for_teacher(
     workspace: Workspace, split: SplitResult, classes: Mapping[Target, Collection[str]]
 ) -> Requests:
     """Training questions that any epoch trains on a teacher's text, by what is asked for."""
-    taught = _taught_questions(workspace, split)
+    taught = trained_questions(workspace, split, lambda target: target.taught)
     train, placed = workspace.questions.train, split.complexity_of
     return [
         (target, [item for item in train if item.id in taught and placed[item.id] in names])
@@ -44,12 +44,15 @@ def questions_for_teacher(
     ]
 
 
-def _taught_questions(workspace: Workspace, split: SplitResult) -> set[str]:
+def trained_questions(
+    workspace: Workspace, split: SplitResult, among: Callable[[Target], bool]
+) -> set[str]:
+    """The ids of questions that any epoch trains on one of these targets."""
     return {
         question_id
         for number, stage in enumerate(workspace.config.method.stages)
         for name, ids in _drawn_questions(workspace, split, number).items()
-        if stage.targets[name].taught
+        if among(stage.targets[name])
         for question_id in ids
     }
 
@@ -102,7 +105,8 @@ def stage_tuning(workspace: Workspace, taught: Taught, student: Student, number:
     stage = stages[number]
     drawn = set().union(*_drawn_questions(workspace, taught.split, number).values())
     placed = taught.split.complexity_of
-    pairs = choose_pairs(workspace.questions.train, placed, taught.rationales, stage)
+    texts = [*taught.rationales, *taught.own]
+    pairs = choose_pairs(workspace.questions.train, placed, texts, stage)
     return TuneInputs(
         student=student,
         pairs=[pair for pair in pairs if pair.question.id in drawn],

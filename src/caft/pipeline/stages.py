@@ -11,6 +11,7 @@ from caft.evaluate.predictions import read_single_token, route
 from caft.pipeline.data_check import check_before_teaching, check_stages
 from caft.pipeline.engine_gate import pass_gate, refuse_untrained, tell_how_to_serve
 from caft.pipeline.estimators import gather_estimates
+from caft.pipeline.own_rationales import sample_own
 from caft.pipeline.results import (
     Evaluated,
     ModeReplies,
@@ -28,7 +29,7 @@ from caft.pipeline.stage_inputs import (
     refuse_small_classes,
     stage_tuning,
 )
-from caft.pipeline.steps import asked_targets, find_matched_budget, steps_of
+from caft.pipeline.steps import Step, asked_targets, find_matched_budget, steps_of
 from caft.pipeline.teaching import buy_matched, buy_rationales
 from caft.pipeline.workspace import Workspace
 from caft.records import AnswerScore, Mode, Prediction, Rationale, Target
@@ -38,6 +39,8 @@ from caft.split import SplitResult, split_questions
 from caft.store import StageKind
 from caft.trainers.tracker import RunLogger
 from caft.tune.stage import TrainingRows, log_row, read_tuned, starting_student
+
+_ASKS = StageKind.distill
 
 
 def run_stages(workspace: Workspace, tracker: RunLogger) -> RunResults:
@@ -101,18 +104,22 @@ def split_scored(workspace: Workspace, scored: Scored) -> SplitResult:
 
 
 def teach(workspace: Workspace, scored: Scored, split: SplitResult) -> Taught:
-    """Ask the teacher only about questions whose rationales the method needs."""
-    steps = steps_of(workspace.config, Until.distill)
-    if not steps:
-        return Taught(split=split, rationales=scored.rationales)
+    """The texts that the method needs, and no others: the student's own, and a teacher's."""
+    steps = [each for each in steps_of(workspace.config, Until.distill) if each.kind is _ASKS]
     if budget := find_matched_budget(workspace.config):
-        return buy_matched(workspace, scored, split, budget, steps[0])
-    asked = questions_for_teacher(workspace, split, asked_targets(workspace.config))
-    rationales, record = buy_rationales(workspace, asked, steps[0])
+        return sample_own(workspace, buy_matched(workspace, scored, split, budget, steps[0]))
+    # Nothing is bought if a class gets no rationale of the student's own.
+    taught = sample_own(workspace, Taught(split=split, rationales=scored.rationales))
+    return _ask_teacher(workspace, taught, steps[0]) if steps else taught
+
+
+def _ask_teacher(workspace: Workspace, taught: Taught, step: Step) -> Taught:
+    asked = questions_for_teacher(workspace, taught.split, asked_targets(workspace.config))
+    rationales, record = buy_rationales(workspace, asked, step)
     # What an estimator has bought stays, but for replies that another target's rules judged again.
     again = {_name_reply(row) for row in rationales if row.target is not Target.short_rationale}
-    others = [row for row in scored.rationales if _name_reply(row) not in again]
-    return Taught(split=split, rationales=[*others, *rationales], stages=(record,))
+    others = [row for row in taught.rationales if _name_reply(row) not in again]
+    return replace(taught, rationales=[*others, *rationales], stages=(*taught.stages, record))
 
 
 def _name_reply(row: Rationale) -> str:

@@ -45,6 +45,8 @@ _OF_NEED = {
     Need.rationale: Step(Until.score, StageKind.distill, "distill"),
     Need.judge: Step(Until.score, StageKind.judge, "score judge"),
 }
+_TEACHER = Step(Until.distill, StageKind.distill, "distill")
+OWN = Step(Until.distill, StageKind.samples, "own rationales")
 
 
 def list_steps(config: RunConfig) -> list[Step]:
@@ -56,13 +58,21 @@ def list_steps(config: RunConfig) -> list[Step]:
     if getattr(config.score, "teacher_entropies", None):
         needs = [need for need in needs if need is not Need.teacher]
     steps += [_OF_NEED[need] for need in needs if need in _OF_NEED]
-    if find_matched_budget(config) or asked_targets(config):
-        steps.append(Step(Until.distill, StageKind.distill, "distill"))
+    steps += _distill_steps(config)
     steps += [
         Step(Until.tune, StageKind.tune, f"tune {number + 1}", number=number)
         for number in range(len(config.method.stages))
     ]
     return [step for step in [*steps, *_evaluation_steps(config)] if reaches(config, step.part)]
+
+
+def _distill_steps(config: RunConfig) -> list[Step]:
+    """The student's own chains come first, since they are free, where the split is known then."""
+    matched = find_matched_budget(config)
+    asks = [_TEACHER] if matched or asked_targets(config) else []
+    draws = bool(own_classes(config.method)) and Need.samples not in wanted_needs(config)
+    own = [OWN] if draws else []
+    return [*asks, *own] if matched else [*own, *asks]
 
 
 def _evaluation_steps(config: RunConfig) -> list[Step]:
@@ -132,6 +142,12 @@ def tunes(config: RunConfig) -> bool:
 def rationale_classes(method: MethodConfig) -> set[str]:
     """The classes that any stage trains on a teacher's texts."""
     return set().union(*taught_classes(method).values())
+
+
+def own_classes(method: MethodConfig) -> list[str]:
+    """The classes that any stage trains on the student's own rationales."""
+    named = (item for stage in method.stages for item in stage.targets.items())
+    return list(dict.fromkeys(name for name, target in named if target is Target.own_rationale))
 
 
 def taught_classes(method: MethodConfig) -> dict[Target, set[str]]:

@@ -227,7 +227,13 @@ def _cost_part(results: RunResults) -> CostPart:
         for prediction in rows
     ]
     cost = count_cost(results.rationales, stages, written, results.scored.judgements)
-    return {**cost, "teacher_refused": count_reasons(results.rationales)}
+    tries = results.taught.tries if results.taught else ()
+    return {
+        **cost,
+        "teacher_refused": count_reasons(results.rationales),
+        "own_rationale_tries": len(tries),
+        "own_rationale_tokens": sum(each.generated_tokens for each in tries),
+    }
 
 
 def collect_tables(questions: QuestionSplits, results: RunResults) -> ReportTables:
@@ -240,6 +246,7 @@ def collect_tables(questions: QuestionSplits, results: RunResults) -> ReportTabl
         scores=results.scored.scores,
         complexity_of=results.placed.complexity_of if results.placed else {},
         rationales=results.rationales,
+        own=results.own,
         predictions={
             (name, mode): rows
             for name, replies in evaluated.items()

@@ -8,6 +8,7 @@ from pathlib import Path
 from caft.estimators import difficulty
 from caft.pipeline.results import RunResults
 from caft.pipeline.rows import prediction_rows, rationale_rows, score_rows
+from caft.pipeline.steps import OWN
 from caft.report.schema import Summary
 from caft.report.tables import ReportTables
 from caft.store import StageKind
@@ -88,8 +89,9 @@ def list_products(summary: Summary, folder: Path) -> Iterator[Product]:
         metadata={"counts": dataset["counts"]},
         taken=True,
     )
-    # Of the tuning stages the last one, which made the adapter.
-    stages = {row["kind"]: row for row in summary["stages"]}
+    # Of the tuning stages the last one, which made the adapter. The student's own rationales are
+    # drawn after the split, and no score depends on them.
+    stages = {row["kind"]: row for row in summary["stages"] if row["name"] != OWN.name}
     further = {kind.name: stages[kind.name] for kind in _FURTHER if kind.name in stages}
     prefix = f"{Path(model).name}-{dataset['name']}"
     for kind, stage, path in (

@@ -19,7 +19,7 @@ from caft.pipeline.steps import wanted_estimators, wanted_needs
 from caft.records import Question
 from caft.report.engine_part import GatePart
 from caft.run_config import RunConfig, RunContext
-from caft.score.config import ModelScoreConfig
+from caft.score.config import ChainConfig, ModelScoreConfig
 from caft.score.stage import CotInputs, SampleInputs, ScoreInputs
 from caft.store import StageKind, Store
 from caft.text.follow_up import FOLLOW_UPS, follow_up_questions, follow_up_shots
@@ -93,8 +93,10 @@ class Workspace:
     @property
     def scoring(self) -> ModelScoreConfig:
         """The scoring settings; the defaults if the base model's scores are published ones."""
-        score = self.config.score
-        return score if isinstance(score, ModelScoreConfig) else ModelScoreConfig()
+        score, longest = self.config.score, self.config.dataset.max_new_tokens
+        if isinstance(score, ModelScoreConfig):
+            return score
+        return ModelScoreConfig(chain=ChainConfig(max_new_tokens=longest))
 
     @property
     def base_scoring(self) -> ScoreInputs:

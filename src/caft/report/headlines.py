@@ -181,6 +181,9 @@ def _what_did_it_cost(summary: Summary) -> Headline | None:
         f"({short_count(cost['trained_total_tokens'])} with prompts), "
         f"{short_count(cost['evaluation_generated_tokens'])} generated in evaluation."
     )
+    if tries := cost.get("own_rationale_tries"):
+        tokens = short_count(cost["own_rationale_tokens"])
+        detail += f" {count_of(tries, 'own chain')} drawn ({tokens} tokens) without a teacher."
     if cached:
         detail += f" {count_of(cached, 'stage')} of {len(stages)} taken from the store."
     spent = cost["teacher_usd"] + cost.get("judge_usd", 0.0)

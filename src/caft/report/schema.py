@@ -318,6 +318,8 @@ class CostPart(TypedDict):
     """Trained tokens count every epoch, unique ones count each text once.
 
     `teacher_refused` counts the replies that were not trained on, by reason, commonest first.
+    `own_rationale_tries` and `own_rationale_tokens` are the student's drawn chains of thought that
+    its own rationales were taken from, whether drawn by this run or an earlier one.
     """
 
     teacher_calls: int
@@ -329,6 +331,8 @@ class CostPart(TypedDict):
     judge_prompt_tokens: NotRequired[int]
     judge_completion_tokens: NotRequired[int]
     judge_usd: NotRequired[float]
+    own_rationale_tries: NotRequired[int]
+    own_rationale_tokens: NotRequired[int]
     unique_rationale_tokens: int
     trained_rationale_tokens: NotRequired[int]
     trained_response_tokens: int

@@ -15,6 +15,7 @@ _Row = TypeVar("_Row")
 class ReportTables:
     """All rows per question that a run has produced so far; a missing part is empty.
 
+    `rationales` are the teacher's, `own` the student's: one a question, accepted or not.
     `questions`, `split_of` (train, validation or test) and `complexity_of` are by question id.
     `predictions` is by ("base" or "tuned", mode) and holds test rows. `curves` holds training
     metrics in order, each a mapping with `stage`, `step` or `epoch` (counted within the stage or
@@ -26,6 +27,7 @@ class ReportTables:
     scores: Sequence[AnswerScore] = ()
     complexity_of: Mapping[str, str] = field(default_factory=dict)
     rationales: Sequence[Rationale] = ()
+    own: Sequence[Rationale] = ()
     predictions: Mapping[tuple[str, Mode], Sequence[Prediction]] = field(default_factory=dict)
     curves: Sequence[Mapping[str, float]] = ()
 

@@ -57,7 +57,7 @@ class ChainConfig:
 
 @dataclass(kw_only=True, slots=True)
 class SamplesConfig(SamplingConfig):
-    """`count` drawn chains of thought a question, for answer_frequency and pass_rate.
+    """`count` drawn chains of thought a question: for answer_frequency, pass_rate, own_rationale.
 
     They are as long as `score.chain` says, and drawn with the run's seed.
     """

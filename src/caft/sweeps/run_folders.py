@@ -28,6 +28,7 @@ _FILES = (
     "scores.parquet",
     "predictions.parquet",
     "rationales.parquet",
+    "own_rationales.parquet",
     "metrics.csv",
     "run.log",
 )

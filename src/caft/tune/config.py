@@ -27,8 +27,9 @@ from caft.records import Target
 class StageConfig:
     """One tuning stage: which target each class gets, and for how many epochs.
 
-    A class that is not named is not in the stage. Targets are answer, rationale, short_rationale
-    and thinking (a teacher's reasoning as the student's thinking span, and its reply behind it).
+    A class that is not named is not in the stage. Targets are answer, rationale, short_rationale,
+    own_rationale (a chain of thought of the base student's own that is right) and thinking (a
+    teacher's reasoning as the student's thinking span, and its reply behind it).
     `draw` has the number of a class's questions that every epoch draws anew, by class; a class
     without one has all of its rows in every epoch. `weights` are those of the classes' tokens in
     the loss (see `caft.tune.batches.Step`), 1 where none is given.

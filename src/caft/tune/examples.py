@@ -49,7 +49,7 @@ def choose_pairs(
     for question in questions:
         name = complexity_of[question.id]
         target = stage.targets.get(name)
-        if target is None or not target.taught:
+        if target is None or not target.reasons:
             pairs += [TrainingPair(question, target, name)] if target else []
         elif item := written.get(_asked(target, question.id)):
             reasoning = (item.reasoning or "") if target is Target.thinking else ""
@@ -63,9 +63,9 @@ def choose_pairs(
     return pairs
 
 
-def _asked(target: Target, question_id: str) -> tuple[bool, str]:
-    """A teacher has two prompts: what it thinks comes with the rationale."""
-    return target is Target.short_rationale, question_id
+def _asked(target: Target, question_id: str) -> tuple[Target, str]:
+    """What a teacher thinks comes with the rationale; other targets have texts of their own."""
+    return Target.rationale if target is Target.thinking else target, question_id
 
 
 def _refuse_empty_classes(
@@ -77,7 +77,7 @@ def _refuse_empty_classes(
     present = {pair.complexity for pair in pairs}
     for name, target in stage.targets.items():
         if name not in present:
-            taught = name in complexity_of.values() and target.taught
+            taught = name in complexity_of.values() and target.reasons
             own = [
                 row
                 for row in rationales
@@ -140,7 +140,7 @@ def encode_pair(
 
 def wanted_of(target: Target, answer_target: AnswerTarget) -> Wanted:
     """The form of reply that a student's prompt requests for a target."""
-    if target.taught:
+    if target.reasons:
         return Wanted.rationale
     return Wanted.answer if answer_target is AnswerTarget.bare else Wanted.bracketed
 

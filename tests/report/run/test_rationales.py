@@ -11,8 +11,8 @@ def rationale(number: int, refusal: str = "") -> Rationale:
 def test_counts_reasons_and_shows_some_of_each() -> None:
     rows = [rationale(k) for k in range(5)]
     rows += [rationale(k, "cut off") for k in range(5, 8)] + [rationale(8, "disagrees")]
-    tables = ReportTables(rationales=rows, questions={"0": Question(id="0", text="Why?")})
-    teaching = describe_teaching(tables)
+    tables = ReportTables(questions={"0": Question(id="0", text="Why?")})
+    teaching = describe_teaching(rows, tables)
     assert teaching is not None
     assert (teaching.total, teaching.accepted, teaching.sources) == (9, 5, ("worked",))
     assert teaching.reasons == (("cut off", 3), ("disagrees", 1))
@@ -25,7 +25,7 @@ def test_ten_of_each_from_the_whole_run_and_no_reason_hides_another() -> None:
     rows = [rationale(k) for k in range(40)]
     rows += [rationale(k, "wrong") for k in range(100, 200)] + [rationale(200, "empty")]
     questions = {str(k): Question(id=str(k), text=str(k)) for k in range(201)}
-    teaching = describe_teaching(ReportTables(rationales=rows, questions=questions))
+    teaching = describe_teaching(rows, ReportTables(questions=questions))
     assert teaching is not None
     accepted = [question for question, row in teaching.samples if row.accepted]
     assert accepted == [str(4 * k) for k in range(10)]
@@ -39,11 +39,11 @@ def test_classes_shrink_by_the_questions_that_no_attempt_answered() -> None:
             rationale(3), rationale(4), rationale(5, "cut_off")]  # fmt: skip
     placed = {str(k): "hard" if k < 4 else "middle" for k in range(1, 6)} | {"6": "easy"}
     teaching = describe_teaching(
-        ReportTables(rationales=rows, complexity_of=placed), ("easy", "middle", "hard")
+        rows, ReportTables(complexity_of=placed), ("easy", "middle", "hard")
     )
     assert teaching is not None
     assert teaching.changes == (("middle", 2, 1), ("hard", 3, 2))
 
 
 def test_no_teacher_is_none() -> None:
-    assert describe_teaching(ReportTables()) is None
+    assert describe_teaching((), ReportTables()) is None

@@ -118,7 +118,7 @@ def _gather(tables: ReportTables, accuracy: AccuracyPart | None, estimator: str)
         {key: value for key, value in estimates.items() if value is not None},
         _replies_of(tables, accuracy, "base"),
         _replies_of(tables, accuracy, "tuned"),
-        {row.question_id: row.text for row in tables.rationales if row.accepted},
+        {row.question_id: row.text for row in (*tables.own, *tables.rationales) if row.accepted},
     )
 
 

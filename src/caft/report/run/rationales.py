@@ -1,4 +1,4 @@
-"""The teacher's rationales: refusals by reason, losses of each class, ten samples to read."""
+"""Rationales of teacher and student: refusals, losses of each class, ten samples to read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_REASONS = 12
 class Teaching:
     """Counts over all rationales, a question's every attempt among them.
 
-    `reasons` by falling count. `changes`: of each class, how many questions the teacher was asked
+    `reasons` by falling count. `changes`: of each class, for how many questions one was asked for,
     and how many are left to train on. `samples` come with the text of their question, or its id
     where that is unknown.
     """
@@ -33,9 +33,10 @@ class Teaching:
     samples: tuple[tuple[str, Rationale], ...]
 
 
-def describe_teaching(tables: ReportTables, classes: Sequence[str] = ()) -> Teaching | None:
-    """None for a run that asked no teacher. `classes` are the split's, in its order."""
-    rows = tables.rationales
+def describe_teaching(
+    rows: Sequence[Rationale], tables: ReportTables, classes: Sequence[str] = ()
+) -> Teaching | None:
+    """None for a run without `rows`: the teacher's or the student's. `classes`: in their order."""
     if not rows:
         return None
     reasons = Counter(row.refusal for row in rows if not row.accepted)
@@ -45,15 +46,17 @@ def describe_teaching(tables: ReportTables, classes: Sequence[str] = ()) -> Teac
         total=len(rows),
         accepted=sum(row.accepted for row in rows),
         reasons=tuple(reasons.most_common(MOST_REASONS)),
-        changes=tuple(_count_changes(tables, classes)),
+        changes=tuple(_count_changes(rows, tables, classes)),
         samples=tuple((_question_of(row, tables), row) for row in shown),
     )
 
 
-def _count_changes(tables: ReportTables, classes: Sequence[str]) -> Iterator[tuple[str, int, int]]:
+def _count_changes(
+    rows: Sequence[Rationale], tables: ReportTables, classes: Sequence[str]
+) -> Iterator[tuple[str, int, int]]:
     asked: dict[str, set[str]] = defaultdict(set)
     left: dict[str, set[str]] = defaultdict(set)
-    for row in tables.rationales:
+    for row in rows:
         name = tables.complexity_of.get(row.question_id)
         if name is not None:
             asked[name].add(row.question_id)
