@@ -15,7 +15,7 @@ from caft.evaluate.stage import ReplyInputs
 from caft.models.student import Student
 from caft.pipeline.results import Tuned, obtain, record_stage
 from caft.pipeline.stage_inputs import gate, gate_of
-from caft.pipeline.steps import Step, steps_of
+from caft.pipeline.steps import Step, engine_evaluates, engine_teaches, steps_of
 from caft.pipeline.workspace import Workspace
 from caft.report.engine_part import EnginePart, GatePart
 from caft.report.schema import StageRecordPart
@@ -79,21 +79,27 @@ def _judge(workspace: Workspace, engine: Engine, rows: Sequence[GateRow], model:
 
 def refuse_beyond_engines(config: RunConfig) -> None:
     """UserError for what only our own generator does; replies of an engine are greedy."""
-    if isinstance(config.engine, OwnEngineConfig):
-        return
-    ours = {
-        "evaluation.sampling.temperature": config.evaluation.sampling.temperature,
-        "evaluation.max_thinking_tokens": config.evaluation.max_thinking_tokens,
-    }
-    if isinstance(config.teacher, LocalModelTeacherConfig):
-        ours["teacher.temperature"] = config.teacher.temperature
-    for name, value in ours.items():
-        if value:
-            neutral = "null" if name.endswith("tokens") else "0"
+    evaluation, teacher = config.evaluation, config.teacher
+    # What is set, and what an engine can do.
+    dials: list[tuple[str, float | None, float | None]] = []
+    if engine_evaluates(config):
+        dials += [
+            ("evaluation.sampling.temperature", evaluation.sampling.temperature, 0),
+            ("evaluation.max_thinking_tokens", evaluation.max_thinking_tokens, None),
+        ]
+    if engine_teaches(config) and isinstance(teacher, LocalModelTeacherConfig):
+        # Every attempt but the first is drawn.
+        dials += [
+            ("teacher.temperature", teacher.temperature, 0),
+            ("teacher.attempts", teacher.attempts, 1),
+        ]
+    for name, value, greedy in dials:
+        if value is not None and value != greedy:
+            instead = "null" if greedy is None else f"{greedy:g}"
             raise UserError(
                 f"{name}={value:g} needs engine=own, and engine is {config.engine.kind}; other "
-                f"engines draw with numbers of their own and close no thinking span; use "
-                f"engine=own, or {name}={neutral}"
+                "engines draw with numbers of their own and close no thinking span; use "
+                f"engine=own, or {name}={instead}"
             )
 
 

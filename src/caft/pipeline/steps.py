@@ -103,10 +103,19 @@ def reaches(config: RunConfig, part: Until) -> bool:
 
 def uses_engine(config: RunConfig) -> bool:
     """Whether an engine that is not ours writes anything in this run."""
-    steps = {step.kind for step in list_steps(config)}
-    teaches = StageKind.distill in steps and isinstance(config.teacher, LocalModelTeacherConfig)
-    in_process = isinstance(config.engine, InProcessEngineConfig)
-    return StageKind.gate in steps or (teaches and in_process)
+    return engine_evaluates(config) or engine_teaches(config)
+
+
+def engine_evaluates(config: RunConfig) -> bool:
+    """Whether an engine that is not ours writes replies of evaluations in this run."""
+    return any(step.kind is StageKind.gate for step in list_steps(config))
+
+
+def engine_teaches(config: RunConfig) -> bool:
+    """Whether an engine of this process writes the local teacher's replies in this run."""
+    local = isinstance(config.teacher, LocalModelTeacherConfig)
+    distills = any(step.kind is StageKind.distill for step in list_steps(config))
+    return distills and local and isinstance(config.engine, InProcessEngineConfig)
 
 
 def tunes(config: RunConfig) -> bool:
