@@ -212,7 +212,7 @@ def test_a_model_without_a_span_is_not_asked_to_think(folder: Path) -> None:
     tokenizer = tokenizer_with(PLAIN)
     with pytest.raises(UserError, match=r"evaluation\.thinking is true.*no thinking span; set"):
         asking(tokenizer, folder, thinking=True).check()
-    asking(tokenizer, folder, thinking=False, max_thinking_tokens=5000).check()
+    asking(tokenizer, folder, thinking=False).check()
 
 
 def test_nothing_is_said_of_a_model_that_cannot_think(folder: Path, tmp_path: Path) -> None:
