@@ -27,7 +27,21 @@ REFUSED = {
     "text for a number": ("tuning.learning_rate=abc", "tuning.learning_rate is wrong", "'abc'"),
     "fraction for a count": ("seed=1.5", "seed is wrong", "'1.5'", "Integer"),
     "nothing for a number": ("seed=", "seed is wrong"),
-    "null for a text": ("name=null", "name is wrong"),
+    "null for a text": ("name=null", "name is null, which it cannot be; give a text"),
+    "null for a number": ("evaluation.sampling.temperature=null", "is null", "give a number"),
+    "null for a count": ("evaluation.max_new_tokens=null", "is null", "give a whole number"),
+    "null for a list": ("evaluation.modes=null", "is null", "evaluation.modes=[answer,rationale]"),
+    "null for a table": ("evaluation.sampling=null", "holds several settings", "temperature=..."),
+    "list for settings": ("evaluation.sampling=[]", "holds several settings", "temperature=..."),
+    "word for a switch": ("evaluation.thinking=maybe", "'maybe'", "give true or false"),
+    "key of a deeper table": (
+        "evaluation.temperature=0.7",
+        "did you mean evaluation.sampling.temperature?",
+    ),
+    "braces that a shell took apart": (
+        "method.stages=[targets:{hard:thinking}]",
+        "in single quotes: 'method.stages=[{targets:{easy:answer},epochs:1}]'",
+    ),
     "unknown word": ("until=scor", "until is wrong", "[score, split, distill,"),
     "unknown target": (
         "method.stages.0.targets.easy=answe",

@@ -6,6 +6,7 @@ known, and what the cap makes of it can be told from that.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -212,7 +213,7 @@ def test_a_model_without_a_span_is_not_asked_to_think(folder: Path) -> None:
     tokenizer = tokenizer_with(PLAIN)
     with pytest.raises(UserError, match=r"evaluation\.thinking is true.*no thinking span; set"):
         asking(tokenizer, folder, thinking=True).check()
-    asking(tokenizer, folder, thinking=False, max_thinking_tokens=5000).check()
+    asking(tokenizer, folder, thinking=False).check()
 
 
 def test_nothing_is_said_of_a_model_that_cannot_think(folder: Path, tmp_path: Path) -> None:
@@ -225,8 +226,21 @@ def test_nothing_is_said_of_a_model_that_cannot_think(folder: Path, tmp_path: Pa
 def test_prompt_cap_and_answer_have_to_fit_into_the_context(folder: Path) -> None:
     tokenizer = make_thinking_tokenizer(FAMILIES[0])
     asking(tokenizer, folder, thinking=True, max_thinking_tokens=1800).check()
-    with pytest.raises(UserError, match=r"leaves less than 20\d\d of the model's 2048"):
+    with pytest.raises(UserError, match=r"leaves less than 20\d\d of the model's 2048") as told:
         asking(tokenizer, folder, thinking=True, max_thinking_tokens=2000).check()
+    advised = re.search(r"set evaluation.max_thinking_tokens=(\d+) or less", str(told.value))
+    assert advised
+    most = int(advised[1])
+    asking(tokenizer, folder, thinking=True, max_thinking_tokens=most).check()
+    with pytest.raises(UserError, match="leaves less than"):
+        asking(tokenizer, folder, thinking=True, max_thinking_tokens=most + 1).check()
+
+
+def test_a_cap_of_a_span_that_no_reply_can_have_is_refused(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"=9 does nothing.* set evaluation.max_thinking_tokens=nu"):
+        asking(tokenizer_with(PLAIN), folder, max_thinking_tokens=9).check()
+    # Some models think unasked.
+    asking(make_thinking_tokenizer(FAMILIES[0]), folder, max_thinking_tokens=9).check()
 
 
 def test_thinking_without_rationales_is_refused_by_the_config() -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from caft.distill.accept import judge_reply
 from caft.distill.inputs import DistillInputs, from_reply
 from caft.errors import UserError
-from caft.models.config import HubModelConfig
+from caft.models.config import HubModelConfig, LocalTeacherModelConfig
 from caft.models.fingerprint import model_fingerprint
 from caft.models.loading import load_tokenizer
 from caft.models.sampling import Sampling
@@ -44,7 +44,7 @@ _COMMIT = re.compile("[0-9a-f]{40}")
 
 def name_model(teacher: LocalModelTeacherConfig) -> HubModelConfig:
     """The teacher as a model that can be located and loaded."""
-    return HubModelConfig(
+    return LocalTeacherModelConfig(
         name="teacher", id=teacher.id or "local", revision=teacher.revision, path=teacher.path
     )
 

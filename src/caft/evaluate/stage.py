@@ -12,7 +12,7 @@ from caft.engines.open import SOURCES as ENGINE_SOURCES
 from caft.engines.replies import Engine
 from caft.evaluate.predictions import read_reply
 from caft.models.sampling import GREEDY, Sampling
-from caft.models.thinking_span import find_opened, refuse_thinking
+from caft.models.thinking_span import find_opened, refuse_idle_cap, refuse_thinking
 from caft.records import Prediction
 from caft.store import StageKind, Tokens, read_table, source_digest, write_table
 from caft.text.prompts import Wanted
@@ -76,9 +76,12 @@ class ReplyInputs(AskedStudent):
         return self.thinking if self.wanted is Wanted.rationale else None
 
     def refuse_mode(self) -> None:
-        """UserError if the model is asked to think and cannot."""
+        """UserError if the model is asked to think and cannot, or what it cannot do is bounded."""
+        tokenizer, cap = self.student.tokenizer, self.max_thinking_tokens
         if self.asked_to_think:
-            refuse_thinking(self.student.tokenizer, "evaluation.thinking", chat=self.chat)
+            refuse_thinking(tokenizer, "evaluation.thinking", chat=self.chat)
+        if cap is not None:
+            refuse_idle_cap(tokenizer, f"evaluation.max_thinking_tokens={cap}", chat=self.chat)
 
     def check(self) -> None:
         """UserError as `refuse_mode`, where no tokens are left, or for an engine's other model.
@@ -89,7 +92,14 @@ class ReplyInputs(AskedStudent):
         lengths = {name: len(ids) for name, ids in self.prompts}
         thinking = self.thinking_rules(self.max_thinking_tokens)
         most = self.max_new_tokens + (thinking.most_tokens if thinking else 0)
-        self.student.refuse_long_prompts(lengths, most)
+        self.student.refuse_long_prompts(
+            lengths,
+            most,
+            {
+                "evaluation.max_new_tokens": self.max_new_tokens,
+                "evaluation.max_thinking_tokens": self.max_thinking_tokens,
+            },
+        )
         if self.engine is not None and self.prompts:
             self.engine.check(self.prompts[0][1])
 

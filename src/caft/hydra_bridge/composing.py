@@ -219,7 +219,7 @@ def _find_schema(group: str, composed: DictConfig) -> type:
     composed_as = OmegaConf.get_type(node)
     if composed_as in kinds.values() and composed_as is not kinds[kind]:
         raise UserError(
-            f"{group}.kind={kind} cannot change a {group} of another kind; "
+            f"{group}.kind={kind} cannot change the kind of {group} alone; "
             f"choose an option of that kind with {group}="
         )
     return kinds[kind]

@@ -37,7 +37,14 @@ from caft.run_config import KINDS, RunConfig
 
 _WITH_EXTRA_SWEEP = ("joblib", "submitit_local", "submitit_slurm", "optuna")
 _LONGEST_LINE = 300
-_KINDS_OF_VALUES = {"Integer": "a whole number", "Float": "a number"}
+_KINDS_OF_VALUES: dict[object, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+}
+_CONVERTED = {"Integer": _KINDS_OF_VALUES[int], "Float": _KINDS_OF_VALUES[float]}
+_NO_NULL = re.compile("is not Optional|Incompatible value 'None'")
 _PLAIN = {
     r"field '.*' is not Optional": "it cannot be null",
     r"Cannot assign \w+ to Dict\[.*": "give a table, as in {name: value}",
@@ -74,7 +81,11 @@ def explain(error: BaseException) -> str:
 def _explain_hydra(error: HydraException) -> str:
     cause = error.__cause__ or error.__context__
     if isinstance(cause, OmegaConfBaseException):
-        return f"{_explain_omegaconf(cause)}{_where(str(error))}"
+        where = _where(str(error))
+        if "Cannot merge DictConfig with ListConfig" in str(cause):
+            key = where.removeprefix(" (in ").lstrip("+").partition("=")[0]
+            return f"{_name_settings(key) or _first_line(cause)}{where}"
+        return f"{_explain_omegaconf(cause)}{where}"
     match error:
         case MissingConfigException():
             return _explain_choice(error)
@@ -95,6 +106,8 @@ def _show_readable(override: str) -> str:
         return f"write {dotted}={value}" if "[" not in dotted else "write key=value"
     if member_type(key.lstrip("+")) is not None:
         example = list_example(key.lstrip("+"))
+        if "{" in example:
+            return f"a shell takes braces apart, so write all of it in single quotes: '{example}'"
         return f"write a list as in {example}, and a member with other signs in double quotes"
     return f"write it as {show_form(key, value[1:-1] if is_quoted(value) else value)}"
 
@@ -127,13 +140,7 @@ def _explain_omegaconf(error: OmegaConfBaseException) -> str:
         case MissingMandatoryValue():
             return f"{error.full_key} is missing; give {error.full_key}=..."
         case ValidationError() if error.full_key:
-            key = _as_typed(error.full_key)
-            reason = f"{key} is wrong: {_in_plain_words(error)}"
-            if member_type(key) is not None:
-                return f"{reason}; give a list, as in {list_example(key)}"
-            if inner := _list_inner(error):
-                return f"{key} holds several settings; set each of them, as in {key}.{inner[0]}=..."
-            return f"{reason}{_what_fits(error)}"
+            return _explain_value(error)
     return _in_plain_words(error)
 
 
@@ -146,6 +153,17 @@ def _in_plain_words(error: OmegaConfBaseException) -> str:
     line = _first_line(error)
     plain = (re.sub(f"^{said}$", words, line) for said, words in _PLAIN.items())
     return next((words for words in plain if words != line), line)
+
+
+def _explain_value(error: ValidationError) -> str:
+    """A value that its setting cannot have."""
+    key, said = _as_typed(error.full_key), _first_line(error)
+    fits = _what_fits(key, said)
+    if inner := _list_inner(error):
+        return f"{key} holds several settings; set each of them, as in {key}.{inner[0]}=..."
+    if _NO_NULL.search(said):
+        return f"{key} is null, which it cannot be{fits or '; give a value'}"
+    return f"{key} is wrong: {_in_plain_words(error)}{fits}"
 
 
 def _list_inner(error: ValidationError) -> list[str]:
@@ -181,11 +199,15 @@ def name_references(error: BaseException, overrides: Sequence[str]) -> str:
     return f" (in {' '.join(with_reference)})" if with_reference else ""
 
 
-def _what_fits(error: ValidationError) -> str:
-    if "is not Optional" in str(error):
-        return "; give a value, or leave it out"
-    kind = re.search(r"could not be converted to (Integer|Float)", str(error))
-    return f"; give {_KINDS_OF_VALUES[kind[1]]}" if kind else ""
+def _what_fits(key: str, said: str) -> str:
+    """What the setting `key` is given, in words."""
+    if member_type(key) is not None:
+        return f"; give a list, as in {list_example(key)}"
+    kinds = dial_types().get(key, set())
+    if len(kinds) == 1 and (kind := _KINDS_OF_VALUES.get(next(iter(kinds)))):
+        return f"; give {kind}"
+    converted = re.search(r"could not be converted to (Integer|Float)", said)
+    return f"; give {_CONVERTED[converted[1]]}" if converted else ""
 
 
 def _explain_choice(error: MissingConfigException) -> str:
@@ -210,7 +232,8 @@ def _explain_key(error: OmegaConfBaseException) -> str:
     if not owner:
         names = sorted({*names, *(field.name for field in dataclasses.fields(RunConfig))})
         names += _GLOBAL_GROUPS
-    hint = did_you_mean(key, names) or _name_other_kinds(owner, key)
+    deeper = _name_deeper(owner, key)
+    hint = deeper or did_you_mean(key, names) or _name_other_kinds(owner, key)
     if owner and error.object_type is dict:
         hint += f"; to add a name of your own put + before it: +{full_key}=..."
     return (
@@ -223,6 +246,15 @@ def _name_member(schema: object) -> str:
     if not isinstance(schema, type) or not dataclasses.is_dataclass(schema) or schema is RunConfig:
         return ""
     return f"a {schema.__name__.removesuffix('Config').lower()}"
+
+
+def _name_deeper(owner: str, key: str) -> str:
+    """A hint at settings within `owner` that end in the key: `evaluation.temperature`."""
+    if not owner:
+        return ""
+    inner = [name for name in dial_types() if name.startswith(f"{owner}.")]
+    named = [name for name in inner if name.endswith(f".{key}") and name != f"{owner}.{key}"]
+    return f"; did you mean {' or '.join(named)}?" if named else ""
 
 
 def _name_other_kinds(group: str, key: str) -> str:

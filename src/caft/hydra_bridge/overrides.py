@@ -20,6 +20,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from caft.dials import read_hint
 from caft.errors import UserError
 from caft.run_config import KINDS, ONE_KIND, RunConfig
+from caft.tune.config import StageConfig
 
 _BARE = re.compile(r"[A-Za-z_][\w./-]*", re.ASCII)
 _NO_TEXT = re.compile(r"(?i:true|false|null|nan|[-+]?inf)|[-+]?[\d_.]+(?:[eE][-+]?[\d_]+)?")
@@ -66,8 +67,8 @@ def list_example(key: str) -> str:
         members = ["0.25", "0.75"]
     elif isinstance(member, type) and issubclass(member, Enum):
         members = [choice.name for choice in member][:2]
-    elif dataclasses.is_dataclass(member):
-        members = ["{name: value}"]
+    elif member is StageConfig:
+        members = ["{targets:{easy:answer},epochs:1}"]
     return f"{key}=[{','.join(members)}]"
 
 

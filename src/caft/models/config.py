@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from caft.dials import Range, Seed, Text, check_dials
 from caft.errors import UserError
@@ -47,9 +47,20 @@ class ModelConfig:
 
 @dataclass(kw_only=True, slots=True)
 class HubModelConfig(ModelConfig):
-    """A causal LM of the Hugging Face hub; safetensors only."""
+    """A causal LM of the Hugging Face hub; safetensors only.
+
+    `group` is the config group that its settings are in.
+    """
+
+    group: ClassVar[str] = "model"
 
     kind: str = "hub"
+
+
+class LocalTeacherModelConfig(HubModelConfig):
+    """The model of a local teacher, which errors name as it is set."""
+
+    group: ClassVar[str] = "teacher"
 
 
 @dataclass(kw_only=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -133,17 +134,29 @@ class Student:
         """The same student as a tuning stage left it."""
         return replace(self, tuned=folder, tuned_fingerprint=fingerprint)
 
-    def refuse_long_prompts(self, lengths: dict[str, int], reply_tokens: int) -> None:
-        """UserError if a prompt (tokens by question id) is too long for the reply to follow."""
+    def refuse_long_prompts(
+        self, lengths: dict[str, int], reply_tokens: int, settings: Mapping[str, int | None]
+    ) -> None:
+        """UserError if a prompt (tokens by question id) is too long for the reply to follow.
+
+        `settings` are those that `reply_tokens` is made of, with their values.
+        """
         if self.context is None:
             return
         too_long = {name: n for name, n in lengths.items() if n + reply_tokens > self.context}
         if too_long:
             name, length = max(too_long.items(), key=lambda item: item[1])
+            excess = length + reply_tokens - self.context
+            lower = (
+                f"set {setting}={value - excess} or less, "
+                for setting, value in settings.items()
+                if value is not None and value > excess
+            )
+            more = f", and {len(too_long) - 1} more" if len(too_long) > 1 else ""
             raise UserError(
                 f"question {name} makes a prompt of {length} tokens, which leaves less than "
-                f"{reply_tokens} of the model's {self.context}, and {len(too_long) - 1} more; "
-                "use fewer dataset.prompt.shots, drop the rows or use a model with a longer context"
+                f"{reply_tokens} of the model's {self.context}{more}; {next(lower, '')}use fewer "
+                "dataset.prompt.shots, drop the rows or use a model with a longer context"
             )
 
 

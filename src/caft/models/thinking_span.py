@@ -75,6 +75,17 @@ def thinking_form_of(
     return form
 
 
+def refuse_idle_cap(tokenizer: Tokenizer, setting: str, *, chat: bool) -> None:
+    """UserError, naming the `setting` that bounds a span, where replies can have none."""
+    if not chat or find_span(tokenizer) is None:
+        reason = "the model's chat template has no" if chat else "completions have no"
+        raise UserError(
+            f"{setting} does nothing: {reason} thinking span; set "
+            f"{setting.partition('=')[0]}=null, or use a model that can think, such as "
+            "model=qwen3_4b"
+        )
+
+
 def find_opened(
     tokenizer: Tokenizer, prompts: Sequence[tuple[str, Sequence[int]]]
 ) -> dict[str, bool]:

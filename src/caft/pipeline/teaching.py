@@ -173,16 +173,27 @@ def _local_generate(workspace: Workspace, teacher: LocalTeacher, *, thinks: bool
 
 
 def refuse_unaskable_teacher(workspace: Workspace) -> None:
-    """UserError if a local teacher's chat template refuses its turns."""
+    """UserError if a local teacher's chat template refuses its turns, or its context is short."""
     config = workspace.config
     if not isinstance(config.teacher, LocalModelTeacherConfig):
         return
-    question, shots = workspace.questions.train[0], workspace.questions.shots
-    prompt = write_prompt(question, config.dataset.prompt, Wanted.rationale, chat=True, shots=shots)
-    tokenizer = LocalTeacher(config).student.tokenizer
-    render_prompt(prompt, tokenizer)
-    if Target.thinking in taught_classes(config.method):
-        thinking_form_of(prompt, tokenizer, f"teacher.{_name_teacher(config.teacher)}")
+    shots, wordings = workspace.questions.shots, config.dataset.prompt
+    prompts = {
+        question.id: write_prompt(question, wordings, Wanted.rationale, chat=True, shots=shots)
+        for question in workspace.questions.train
+    }
+    # The one with the longest text stands for all: to encode them takes seconds.
+    name = max(prompts, key=lambda name: sum(len(text) for _, text in prompts[name].turns))
+    prompt = prompts[name]
+    teacher = LocalTeacher(config)
+    render_prompt(prompt, teacher.student.tokenizer)
+    thinks = Target.thinking in taught_classes(config.method)
+    if thinks:
+        named = f"teacher.{_name_teacher(config.teacher)}"
+        thinking_form_of(prompt, teacher.student.tokenizer, named)
+    most = config.teacher.max_tokens
+    length = len(teacher.encode([prompt], thinks)[0])
+    teacher.student.refuse_long_prompts({name: length}, most, {"teacher.max_tokens": most})
 
 
 def _name_teacher(teacher: LocalModelTeacherConfig) -> str:

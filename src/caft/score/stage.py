@@ -95,9 +95,11 @@ class ScoreInputs(AskedStudent):
 
     def check(self) -> None:
         """UserError for what `rows` refuses, and for a prompt that is too long; loads no model."""
+        most = self.config.free_answer_tokens
         self.student.refuse_long_prompts(
             {row.question_id: len(row.prompt_ids) for row in self.rows},
-            reply_tokens=self.config.free_answer_tokens if self.free_rows else 1,
+            reply_tokens=most if self.free_rows else 1,
+            settings={"score.free_answer_tokens": most} if self.free_rows else {},
         )
 
     def produce(self, folder: Path) -> Tokens:
@@ -206,7 +208,8 @@ class ChainInputs(AskedStudent):
         """UserError as `refuse_mode`, or where no tokens are left for a chain; loads no model."""
         self.refuse_mode()
         lengths = {name: len(ids) for name, ids in self.prompts}
-        self.student.refuse_long_prompts(lengths, self.config.max_new_tokens)
+        most = self.config.max_new_tokens
+        self.student.refuse_long_prompts(lengths, most, {"score.chain.max_new_tokens": most})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,7 @@ def locate_hub_model(config: HubModelConfig) -> Path:
         info = ask_hub(config)
         _refuse_pickled_repository(config, info)
         folder = _download(config, info)
-    refuse_unloadable_folder(folder, f"model.id={config.id}")
+    refuse_unloadable_folder(folder, f"{config.group}.id={config.id}")
     return folder
 
 
@@ -70,7 +70,8 @@ def explain_refusal(config: HubModelConfig, error: Exception) -> UserError:
     known = ((problem, way) for kind, problem, way in refusals if isinstance(error, kind))
     problem, way_out = next(known, (unreachable, "connect to the network"))
     return UserError(
-        f"model.id={config.id} {problem}; {way_out}, or give a local copy with model.path=FOLDER"
+        f"{config.group}.id={config.id} {problem}; {way_out}, or give a local copy with "
+        f"{config.group}.path=FOLDER"
     )
 
 
@@ -78,7 +79,7 @@ def _refusals(config: HubModelConfig, reason: str) -> Sequence[tuple[type[Except
     # Narrow kinds first: a gated repository is also one that is not found, and an HTTP error.
     from huggingface_hub import errors
 
-    at = f"at model.revision={config.revision}"
+    at = f"at {config.group}.revision={config.revision}"
     return (
         (errors.GatedRepoError, "is gated", "ask for access on its page and set HF_TOKEN"),
         (
@@ -152,7 +153,7 @@ def _refuse_pickled_repository(config: HubModelConfig, info: ModelInfo) -> None:
     names = {file.rfilename for file in info.siblings or []}
     if names.isdisjoint({WEIGHTS, WEIGHTS_INDEX}):
         raise UserError(
-            f"model.id={config.id} has no {WEIGHTS} at {config.revision}, and other formats are "
-            "not loaded; choose a revision with safetensors, or convert it and give "
-            "model.path=FOLDER"
+            f"{config.group}.id={config.id} has no {WEIGHTS} at {config.revision}, and other "
+            "formats are not loaded; choose a revision with safetensors, or convert it and give "
+            f"{config.group}.path=FOLDER"
         )
