@@ -94,7 +94,7 @@ REFUSED = {
     "two targets of a class": (
         "method.stages=[{targets:{hard:[answer,rationale]}}]",
         "method.stages.0.targets.hard is ['answer', 'rationale']",
-        "give one of answer, rationale, short_rationale, thinking",
+        "give one of answer, rationale, short_rationale, own_rationale, thinking",
     ),
     "a second target": (
         "+method.stages.0.targets.easy=[answer,rationale]",
@@ -111,7 +111,7 @@ REFUSED = {
     "list of cut points": ("split.quantiles=[[0.1],0.5]", "split.quantiles.0 is [0.1]; give one"),
     "no draw": (
         "method.stages=[{targets:{hard:rationale},draw:null}]",
-        "draw is wrong: it cannot be null; give a value, or leave it out",
+        "draw is null, which it cannot be; give a value, or leave it out",
     ),
     "draw without a class": (
         "method.stages=[{targets:{hard:rationale},draw:3}]",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -154,7 +155,7 @@ def test_gaps_at_the_end_are_fewer_options_and_floats_are_indices(
 def test_a_gap_is_no_gold_answer(tmp_path: Path, write: Callable[[Path, Rows], Path]) -> None:
     free = [{"question": f"{n} + 1?", "answer": NAN if n == 3 else n + 1.0} for n in range(9)]
     message = refused(write(tmp_path, free), columns=ColumnsConfig(options=None))
-    assert "column 'answer' holds" in message
+    assert re.search("column 'answer' (is empty|holds)", message)
     assert ":4" in message or ":5" in message  # a header is a line of its own
     del free[3]
     splits = load(write(tmp_path, free), columns=ColumnsConfig(options=None))

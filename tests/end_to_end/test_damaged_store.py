@@ -70,6 +70,7 @@ def see_it_all_taken(copied: Any, small: Any, whole_run: Any) -> None:
     see_same_results(last, whole_run)
 
 
+@pytest.mark.slow
 def test_a_store_that_is_damaged_everywhere_is_made_anew(
     copied: Any, small: Any, whole_run: Any
 ) -> None:

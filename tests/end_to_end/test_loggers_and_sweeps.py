@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from caft.report.schema import check_summary
+from caft.report.check import check_summary
 
 
 def test_wandb_without_a_login_leaves_an_offline_run_that_is_finished(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from caft.report.schema import check_summary
+from caft.report.check import check_summary
 
 STAGES = ["score", "distill", "tune 1", "tune 2"]
 REACHED = {"score": STAGES[:1], "split": STAGES[:1], "distill": STAGES[:2], "tune": STAGES}

@@ -14,7 +14,7 @@ import torch
 from caft.data import load_questions
 from caft.hydra_bridge import compose
 from caft.models.sources.locate import locate_model
-from caft.report.schema import check_summary
+from caft.report.check import check_summary
 from caft.score.prepare import prepare_rows
 from caft.trainers.distributed import describe_threads
 

@@ -63,10 +63,12 @@ SHORT = ("score.chain.max_new_tokens=4", "dataset.max_new_tokens=4")
     "words",
     [
         (TWO_STAGES,),
-        (TWO_STAGES, "tuning.answer_target=bracketed"),
-        (TWO_STAGES, "split=random", "split.match=calls", "until=tune"),
+        pytest.param((TWO_STAGES, "tuning.answer_target=bracketed"), marks=pytest.mark.slow),
+        pytest.param(
+            (TWO_STAGES, "split=random", "split.match=calls", "until=tune"), marks=pytest.mark.slow
+        ),
         (TWO_STAGES, "split=random", "split.match=calls", "until=distill", ALL_ESTIMATORS),
-        ("method=base", "split.estimator=fallback_entropy"),
+        pytest.param(("method=base", "split.estimator=fallback_entropy"), marks=pytest.mark.slow),
         pytest.param(("method=sft", "until=tune"), marks=pytest.mark.slow),
         (TWO_STAGES, "until=distill", ALL_ESTIMATORS),
         ("until=score", ALL_ESTIMATORS),

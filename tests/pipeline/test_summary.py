@@ -19,7 +19,8 @@ from caft.pipeline.stages import split_scored
 from caft.pipeline.summary import build_summary, collect_tables
 from caft.pipeline.workspace import Workspace
 from caft.records import Mode, Prediction, Question, Rationale, TuningNumbers
-from caft.report.schema import ModelPart, RunPart, StageRecordPart, check_summary
+from caft.report.check import check_summary
+from caft.report.schema import ModelPart, RunPart, StageRecordPart
 from caft.store import Artifact, StageKind
 
 Open = Callable[..., Workspace]

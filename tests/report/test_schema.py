@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from caft.report.schema import Summary, check_summary
+from caft.report.check import check_summary
+from caft.report.schema import Summary
 
 
 def test_the_sample_run_holds_the_contract(sample: Any) -> None:

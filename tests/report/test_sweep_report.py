@@ -13,7 +13,7 @@ from sweep_sample import write_job
 
 from caft.errors import UserError
 from caft.report.__main__ import main
-from caft.report.schema import check_part
+from caft.report.check import check_part
 from caft.report.sweep import write_sweep_report
 from caft.report.sweep.answers import keeps_up, subtract
 from caft.report.sweep.arms import equal_budgets, find_arms, pick_common_mode

@@ -50,6 +50,7 @@ def rows(ledger_path, columns="key"):
 # Faults
 
 
+@pytest.mark.slow
 def test_a_thousand_questions_at_thirty_percent_faults(server, tmp_path):
     server.seed, server.fault_rate, server.slow_rate = 7, 0.3, 0.05
     server.faults = (*FAULTS, *[fault for fault in FAULTS if fault != "hang"] * 4)

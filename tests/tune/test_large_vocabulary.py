@@ -9,6 +9,7 @@ PROGRAM = """
 import resource
 import sys
 
+import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -52,6 +53,7 @@ def grown(prompt: int, completion: int) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 def test_peak_memory_does_not_grow_with_prompt_times_vocabulary() -> None:
     short, long = grown(50, 8), grown(1050, 8)
     assert long - short < 0.2 * 1000 * MIB_OF_A_TOKENS_LOGITS

@@ -115,7 +115,12 @@ def checkpoints_in(store: Path) -> Checkpoints:
 
 
 @pytest.mark.parametrize(
-    ("architecture", "rows"), [("llama", (1, 2, 7, 8, 12)), ("qwen2", (6,)), ("phi3", (6,))]
+    ("architecture", "rows"),
+    [
+        ("llama", (1, 2, 7, 8, 12)),
+        ("qwen2", (6,)),
+        pytest.param("phi3", (6,), marks=pytest.mark.slow),
+    ],
 )
 def test_stopped_anywhere_and_resumed_it_ends_as_if_never_stopped(
     models, tmp_path, architecture, rows
@@ -175,6 +180,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_gives_the_same_end(
     assert same(outcome(artifact), whole)
 
 
+@pytest.mark.slow
 def test_what_hands_and_disks_leave_beside_the_checkpoints_changes_nothing(models, tmp_path):
     tuning = work(models)
     whole = outcome(train(tuning, tmp_path / "whole"))
@@ -246,6 +252,7 @@ class AskedLogger:
         self.caught.number = signal.SIGTERM
 
 
+@pytest.mark.slow
 def test_a_signal_that_somebody_swallowed_ends_the_stage_after_its_step(models, tmp_path):
     tuning = work(models)
     whole = outcome(train(tuning, tmp_path / "whole"))
@@ -281,7 +288,7 @@ class EpochEndLogger:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-@pytest.mark.parametrize("seconds", [0.0, 3600.0])
+@pytest.mark.parametrize("seconds", [0.0, pytest.param(3600.0, marks=pytest.mark.slow)])
 def test_a_signal_at_an_epochs_end_finds_its_step_kept_or_keeps_it(models, tmp_path, seconds):
     tuning = work(models, checkpoint_seconds=seconds)
     whole = outcome(train(tuning, tmp_path / "whole"))
@@ -292,6 +299,7 @@ def test_a_signal_at_an_epochs_end_finds_its_step_kept_or_keeps_it(models, tmp_p
     assert same(outcome(train(tuning, tmp_path / "asked")), whole)
 
 
+@pytest.mark.slow
 def test_a_signal_during_validation_keeps_the_epochs_last_step(models, tmp_path, monkeypatch):
     tuning = work(models, checkpoint_seconds=3600.0)
     whole = outcome(train(tuning, tmp_path / "whole"))

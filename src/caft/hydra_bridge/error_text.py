@@ -84,7 +84,7 @@ def _explain_hydra(error: HydraException) -> str:
         where = _where(str(error))
         if "Cannot merge DictConfig with ListConfig" in str(cause):
             key = where.removeprefix(" (in ").lstrip("+").partition("=")[0]
-            return f"{_name_settings(key) or _first_line(cause)}{where}"
+            return f"{_name_settings(key) or _in_plain_words(cause)}{where}"
         return f"{_explain_omegaconf(cause)}{where}"
     match error:
         case MissingConfigException():
@@ -162,7 +162,7 @@ def _explain_value(error: ValidationError) -> str:
     if inner := _list_inner(error):
         return f"{key} holds several settings; set each of them, as in {key}.{inner[0]}=..."
     if _NO_NULL.search(said):
-        return f"{key} is null, which it cannot be{fits or '; give a value'}"
+        return f"{key} is null, which it cannot be{fits or '; give a value, or leave it out'}"
     return f"{key} is wrong: {_in_plain_words(error)}{fits}"
 
 

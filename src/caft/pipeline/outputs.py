@@ -21,10 +21,11 @@ from caft.pipeline.rows import prediction_rows, rationale_rows, score_rows
 from caft.pipeline.summary import build_summary, collect_tables
 from caft.pipeline.tracking import track_run
 from caft.pipeline.workspace import Workspace
+from caft.report.check import check_summary
 from caft.report.run.html import render_report
 from caft.report.run.model_card import Weights, write_card
 from caft.report.run.terminal import print_summary
-from caft.report.schema import ModelPart, RunPart, Summary, check_summary
+from caft.report.schema import ModelPart, RunPart, Summary
 from caft.report.tables import ReportTables
 from caft.run_config import RunConfig
 from caft.score.config import PublishedScoreConfig

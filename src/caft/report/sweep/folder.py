@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from caft.errors import UserError
-from caft.report.schema import Summary, check_part
+from caft.report.check import check_part
+from caft.report.schema import Summary
 from caft.report.sweep.job_results import FINISHED, JobResult, Sweep
 from caft.report.sweep.page import render_sweep
 from caft.report.sweep.schema import SweepSummary
