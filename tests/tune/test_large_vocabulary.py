@@ -5,10 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import resource
 import sys
 
+import pytest
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
