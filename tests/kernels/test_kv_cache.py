@@ -18,6 +18,8 @@ from caft.kernels.kv_cache import (
 
 HEADS, GROUP, SIZE, SCALE = 2, 3, 8, 0.3
 # By layer: a cache serves models whose layers differ in it.
+pytestmark = pytest.mark.numerics
+
 WINDOWS = (None, 4)
 # Lengths that make one block of all rows, two, and one of each.
 BLOCKS = ((3, 3, 3), (200, 3, 3), (900, 200, 3))

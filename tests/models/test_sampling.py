@@ -17,6 +17,8 @@ from caft.models.sampling import (
     truncate,
 )
 
+pytestmark = pytest.mark.numerics
+
 VOCABULARY = 1000
 FILTERS = {
     "temperature": {"temperature": 0.6},

@@ -20,6 +20,8 @@ from caft.text.follow_up import FOLLOW_UPS, follow_up_questions, follow_up_shots
 from caft.text.prompts import Wanted, write_prompt
 from caft.trainers.config import TrainerConfig
 
+pytestmark = pytest.mark.numerics
+
 PROMPT = PromptConfig(style=PromptStyle.completion)
 QUESTIONS = [
     Question(id=f"q{n}", text=f"What is {n} + 3?", answer_set=tuple("0123456789"), gold_index=n + 3)

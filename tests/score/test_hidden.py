@@ -20,6 +20,8 @@ from caft.store import Store
 from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
 
+pytestmark = pytest.mark.numerics
+
 QUESTIONS = [
     Question(id=f"q{n}", text="Well, " * (n % 3) + f"{n} + 3?", options=("1", "2"), gold_index=0)
     for n in range(7)
