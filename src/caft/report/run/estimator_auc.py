@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from random import Random
 from statistics import fmean
+from typing import TypeVar
 
 from caft.estimators import CONTROL, ESTIMATORS, difficulty
 from caft.records import AnswerScore, Chain, SampledReply
@@ -31,6 +32,8 @@ from caft.statistics import (
     roc_auc,
 )
 from caft.text.prompts import DECLINED
+
+_Written = TypeVar("_Written", Chain, SampledReply)
 
 _Values = Mapping[str, Sequence[float | None]]
 
@@ -95,8 +98,8 @@ def describe_scores(
             name: fmean(sum(row.option_probabilities) for row in rows)
             for name, rows in known.follow_ups.items()
         },
-        "chain": _describe_chains(scores, known),
-        "samples": _describe_samples(scores, known),
+        "chain": _describe_chains(scores, known.chains, lambda chain: len(chain.entropies)),
+        "samples": _describe_chains(scores, known.samples, lambda reply: reply.generated_tokens),
     }
 
 
@@ -254,27 +257,16 @@ def _describe_fallback(scores: Sequence[AnswerScore], known: ScoreContext) -> Fa
     }
 
 
-def _describe_chains(scores: Sequence[AnswerScore], known: ScoreContext) -> ChainPart | None:
+def _describe_chains(
+    scores: Sequence[AnswerScore], chains: Sequence[_Written], tokens: Callable[[_Written], int]
+) -> ChainPart | None:
     asked = {score.question_id for score in scores}
-    rows = [chain for chain in known.chains if chain.question_id in asked]
+    rows = [chain for chain in chains if chain.question_id in asked]
     if not rows:
         return None
     return {
         "n": len(rows),
         "correct": sum(row.correct for row in rows),
         "unparsable": sum(row.parsed is None for row in rows),
-        "tokens": sum(len(row.entropies) for row in rows),
-    }
-
-
-def _describe_samples(scores: Sequence[AnswerScore], known: ScoreContext) -> ChainPart | None:
-    asked = {score.question_id for score in scores}
-    rows = [reply for reply in known.samples if reply.question_id in asked]
-    if not rows:
-        return None
-    return {
-        "n": len(rows),
-        "correct": sum(row.correct for row in rows),
-        "unparsable": sum(row.parsed is None for row in rows),
-        "tokens": sum(row.generated_tokens for row in rows),
+        "tokens": sum(map(tokens, rows)),
     }
