@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import inf
+
 import pytest
 
 from caft.data import QuestionSplits
-from caft.evaluate.config import RoutedBy
-from caft.evaluate.predictions import Routing
+from caft.evaluate.predictions import Routing, fit_cut
 from caft.pipeline.results import Scored
-from caft.pipeline.routing import route_base_model, route_tuned_model
-from caft.records import Chain, Judgement, Prediction, Question, SampledReply
+from caft.pipeline.routing import (
+    place_by_classes,
+    place_by_validation,
+    route_base_model,
+    route_by_own_estimates,
+    route_tuned_model,
+)
+from caft.records import AnswerScore, Chain, Judgement, Prediction, Question, SampledReply
 from caft.split import SplitResult
 from caft.split.config import EntropySplitConfig, RandomSplitConfig, SplitConfig
 
@@ -55,12 +63,9 @@ SCORED = Scored(
 )  # fmt: skip
 
 
-def route_model(
-    who: str, config: SplitConfig, by: RoutedBy = RoutedBy.base, held_out_by: str = ""
-) -> Routing:
-    if who == "base":
-        return route_base_model(config, split(held_out_by), SCORED, HELD_OUT)
-    return route_tuned_model(config, by, split(held_out_by), SCORED, QUESTIONS, answers())
+def route_model(who: str, config: SplitConfig, held_out_by: str = "") -> Routing:
+    placed = place_by_classes(config, split(held_out_by), HELD_OUT)
+    return (route_base_model if who == "base" else route_tuned_model)(placed, SCORED, HELD_OUT)
 
 
 def answers() -> list[Prediction]:
@@ -130,9 +135,54 @@ def test_a_chain_of_thought_costs_every_token_of_it(who: str) -> None:
 def test_the_tuned_models_own_estimates_route_with_a_cut_of_their_own(
     estimator: str, hard: set[str]
 ) -> None:
-    routing = route_model("tuned", by(estimator), RoutedBy.tuned)
+    routing = route_by_own_estimates(by(estimator), split(), QUESTIONS, answers())
     assert routing.hard == hard
     assert (routing.tokens, routing.by_own_answer) == ({}, True)
-    # The base model never routes by another model's estimates.
-    base = route_model("base", by(estimator))
-    assert base.hard == {"v1", "x2"}
+
+
+@pytest.mark.parametrize(
+    ("answers", "rationales", "cut"),
+    [
+        # Entropies 1, 2, 3, 3, 4. Every answer right: no rationale is worth writing.
+        ("11111", "11111", inf),
+        ("00000", "11111", 1.0),
+        # The answers are right below 3: rationales begin there.
+        ("11000", "00111", 3.0),
+        # One of the two at 3 is lost by it and one won: the cut above writes fewer rationales.
+        ("11100", "00011", 4.0),
+        # What is lost at 4 is more than made good below it.
+        ("00001", "01110", 2.0),
+        ("", "", inf),
+    ],
+)
+def test_the_cut_with_most_right_replies_and_then_fewest_rationales(
+    answers: str, rationales: str, cut: float
+) -> None:
+    values = [1.0, 2.0, 3.0, 3.0, 4.0][: len(answers)]
+    right = [[sign == "1" for sign in signs] for signs in (answers, rationales)]
+    assert fit_cut(values, *right) == cut
+
+
+@pytest.mark.parametrize("config", [by("answer_entropy"), by("gold_cross_entropy"),
+                                    RandomSplitConfig()])  # fmt: skip
+def test_validation_questions_alone_fit_the_cut_and_test_questions_fall_by_it(
+    config: SplitConfig,
+) -> None:
+    # v3 and v4 are won by a rationale; at test, where answers are right as well, x1 and x2 lie
+    # above them. A random split and an estimate that needs the gold answer route by answer entropy.
+    scores = [answer_score(name, float(number)) for number, name in enumerate(HELD_OUT)]
+    written = [replace(row, correct=row.question_id[0] == "x" or number < 2)
+               for number, row in enumerate(answers())]  # fmt: skip
+    placed = place_by_validation(config, Scored(scores=scores), QUESTIONS, written, answers())
+    assert placed.hard == {"v3", "v4", "x1", "x2"}
+    assert placed.estimator == "answer_entropy"
+
+
+def answer_score(name: str, entropy: float) -> AnswerScore:
+    return AnswerScore(
+        question_id=name,
+        predicted="1",
+        valid=True,
+        correct=True,
+        estimates={"answer_entropy": entropy, "gold_cross_entropy": -entropy},
+    )

@@ -13,12 +13,14 @@ from caft.records import Mode
 
 
 class RoutedBy(Enum):
-    """Whose entropy sends a test question to answer or to rationale mode.
+    """Which estimate sends a test question to answer or to rationale mode, at which cut.
 
-    `base`: the base model's (adapter off), at the training cut. `tuned`: the tuned model's,
-    with the cut refitted on validation rows.
+    `validation`: the base model's, at the cut at which a model gets most validation questions
+    right. `base`: the base model's, at the training cut. `tuned`: the tuned model's, at a cut that
+    sends the same share of validation questions to rationale mode.
     """
 
+    validation = "validation"
     base = "base"
     tuned = "tuned"
 
@@ -35,7 +37,7 @@ class EvaluationConfig:
     """
 
     modes: list[Mode] = field(default_factory=lambda: [Mode.answer, Mode.rationale, Mode.routed])
-    routed_by: RoutedBy = RoutedBy.base
+    routed_by: RoutedBy = RoutedBy.validation
     max_new_tokens: Count = 1024
     thinking: bool | None = None
     max_thinking_tokens: Count | None = None

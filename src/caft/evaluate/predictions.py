@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -104,6 +105,23 @@ def refit_cut(values: Mapping[str, float], hard_share: float) -> float:
         return float("inf")
     position = round((1.0 - hard_share) * len(ordered))
     return ordered[position] if position < len(ordered) else float("inf")
+
+
+def fit_cut(values: Sequence[float], answers: Sequence[bool], rationales: Sequence[bool]) -> float:
+    """The cut with most right replies, where rows at or above it get a rationale.
+
+    `values` rise with difficulty; `answers` and `rationales` say which replies are right. The
+    highest of equal cuts, which writes fewest rationales; infinite: none is worth writing.
+    """
+    gained: dict[float, int] = {}
+    for value, answer, rationale in zip(values, answers, rationales, strict=True):
+        gained[value] = gained.get(value, 0) + rationale - answer
+    best, most, gain = math.inf, 0, 0
+    for value in sorted(gained, reverse=True):
+        gain += gained[value]
+        if gain > most:
+            best, most = value, gain
+    return best
 
 
 def pick_best_mode(validation: Mapping[str, Sequence[Prediction]]) -> str | None:

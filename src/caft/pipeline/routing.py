@@ -3,23 +3,68 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from caft.data import QuestionSplits
 from caft.estimators import ESTIMATORS, STAND_IN, Need, difficulty
-from caft.evaluate.config import RoutedBy
-from caft.evaluate.predictions import Routing, refit_cut
+from caft.evaluate.predictions import Routing, fit_cut, refit_cut
 from caft.pipeline.results import Scored
 from caft.records import Prediction
 from caft.split import SplitResult
 from caft.split.config import SplitConfig
 
 
-def route_base_model(
-    config: SplitConfig, split: SplitResult, scored: Scored, question_ids: Sequence[str]
-) -> Routing:
-    """By the classes of the split. A single token that decides is the answer's own."""
-    hard, estimator = _hardest(config, split, question_ids), _placed_by(config, split)
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Held-out questions that get a rationale, and the estimator that chose them; None: chance."""
+
+    hard: Collection[str]
+    estimator: str | None
+
+
+def place_by_classes(
+    config: SplitConfig, split: SplitResult, question_ids: Collection[str]
+) -> Placed:
+    """The hardest class of the split."""
+    estimator: str | None = getattr(config, "estimator", None)
+    return Placed(
+        _hardest(config, split, question_ids), estimator and (split.held_out_by or estimator)
+    )
+
+
+def place_by_validation(
+    config: SplitConfig,
+    scored: Scored,
+    questions: QuestionSplits,
+    answers: Sequence[Prediction],
+    rationales: Sequence[Prediction],
+) -> Placed:
+    """By the base model's estimate, at the cut that is best for these replies on validation.
+
+    A random split says nothing of a question that was not trained, and an estimator that needs the
+    gold answer or the teacher is not known at test time: the stand-in places them.
+    """
+    estimator: str = getattr(config, "estimator", STAND_IN)
+    if not ESTIMATORS[estimator].known_at_test:
+        estimator = STAND_IN
+    values = {
+        row.question_id: difficulty(estimator, row.estimates.get(estimator)) or 0.0
+        for row in scored.scores
+    }
+    border = len(questions.validation)
+    cut = fit_cut(
+        [values[row.question_id] for row in answers[:border]],
+        [row.correct for row in answers[:border]],
+        [row.correct for row in rationales[:border]],
+    )
+    hard = {row.question_id for row in answers if values[row.question_id] >= cut}
+    return Placed(hard, estimator)
+
+
+def route_base_model(placed: Placed, scored: Scored, question_ids: Sequence[str]) -> Routing:
+    """What placing costs the base model. A single token that decides is the answer's own."""
+    hard, estimator = placed.hard, placed.estimator
     if estimator and ESTIMATORS[estimator].need in (Need.single_token, Need.hidden):
         return Routing(hard, by_own_answer=True)
     if estimator and ESTIMATORS[estimator].follows_answer:
@@ -27,25 +72,33 @@ def route_base_model(
     return Routing(hard, _tokens_to_decide(scored, estimator, question_ids))
 
 
-def route_tuned_model(  # noqa: PLR0917
+def route_tuned_model(placed: Placed, scored: Scored, question_ids: Sequence[str]) -> Routing:
+    """What placing costs a tuned model, which must ask the base model first."""
+    return Routing(placed.hard, _tokens_to_decide(scored, placed.estimator, question_ids))
+
+
+def route_by_own_estimates(
     config: SplitConfig,
-    routed_by: RoutedBy,
     split: SplitResult,
-    scored: Scored,
     questions: QuestionSplits,
     answers: Sequence[Prediction],
 ) -> Routing:
-    """Routing by the tuned model's `answers` to the held-out questions.
+    """By the tuned model's own `answers`.
 
-    By the classes of the split; or, where its own estimates route, with a cut that sends the same
-    share of validation questions to the hardest class.
+    Their cut sends the same share of validation questions to the hardest class as in training.
     """
-    estimator = getattr(config, "estimator", None)
-    if estimator and routed_by is RoutedBy.tuned:
-        return _by_own_estimates(config, split, questions, answers, estimator)
-    ids = [row.question_id for row in answers]
-    tokens = _tokens_to_decide(scored, _placed_by(config, split), ids)
-    return Routing(_hardest(config, split, ids), tokens)
+    estimator: str = getattr(config, "estimator", STAND_IN)
+    # The tuned model is asked with one token: if that has no such estimate, the stand-in routes.
+    single = ESTIMATORS[estimator].need is Need.single_token
+    estimator = estimator if single and ESTIMATORS[estimator].known_at_test else STAND_IN
+    values = {
+        row.question_id: difficulty(estimator, row.estimates.get(estimator)) or 0.0
+        for row in answers
+    }
+    on_validation = {row.id: values[row.id] for row in questions.validation}
+    train = [question.id for question in questions.train]
+    cut = refit_cut(on_validation, len(_hardest(config, split, train)) / len(train))
+    return Routing({name for name, value in values.items() if value >= cut}, by_own_answer=True)
 
 
 def _tokens_to_decide(
@@ -69,32 +122,6 @@ def _tokens_to_decide(
     return dict.fromkeys(question_ids, 2 if ESTIMATORS[estimator].follows_answer else 1)
 
 
-def _placed_by(config: SplitConfig, split: SplitResult) -> str | None:
-    """The estimator that placed the held-out questions; None if they were drawn at random."""
-    estimator: str | None = getattr(config, "estimator", None)
-    return estimator and (split.held_out_by or estimator)
-
-
-def _hardest(config: SplitConfig, split: SplitResult, question_ids: Sequence[str]) -> set[str]:
+def _hardest(config: SplitConfig, split: SplitResult, question_ids: Collection[str]) -> set[str]:
     placed = split.complexity_of
     return {name for name in question_ids if placed[name] == config.classes[-1]}
-
-
-def _by_own_estimates(
-    config: SplitConfig,
-    split: SplitResult,
-    questions: QuestionSplits,
-    answers: Sequence[Prediction],
-    estimator: str,
-) -> Routing:
-    # The tuned model is asked with one token: if that has no such estimate, the stand-in routes.
-    single = ESTIMATORS[estimator].need is Need.single_token
-    estimator = estimator if single and ESTIMATORS[estimator].known_at_test else STAND_IN
-    values = {
-        row.question_id: difficulty(estimator, row.estimates.get(estimator)) or 0.0
-        for row in answers
-    }
-    on_validation = {row.id: values[row.id] for row in questions.validation}
-    train = [question.id for question in questions.train]
-    cut = refit_cut(on_validation, len(_hardest(config, split, train)) / len(train))
-    return Routing({name for name, value in values.items() if value >= cut}, by_own_answer=True)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from caft.data import published_scores
+from caft.evaluate.config import RoutedBy
 from caft.evaluate.predictions import read_single_token, route
 from caft.pipeline.data_check import check_before_teaching, check_stages
 from caft.pipeline.engine_gate import pass_gate, refuse_untrained, tell_how_to_serve
@@ -22,7 +23,13 @@ from caft.pipeline.results import (
     obtain,
     record_stage,
 )
-from caft.pipeline.routing import route_base_model, route_tuned_model
+from caft.pipeline.routing import (
+    place_by_classes,
+    place_by_validation,
+    route_base_model,
+    route_by_own_estimates,
+    route_tuned_model,
+)
 from caft.pipeline.stage_inputs import (
     evaluation,
     questions_for_teacher,
@@ -186,16 +193,21 @@ def _route(
     split: SplitResult,
     replies: Mapping[str, dict[Mode, list[Prediction]]],
 ) -> None:
-    config = workspace.config
+    config, questions = workspace.config, workspace.questions
+    by = config.evaluation.routed_by
     for name, by_mode in replies.items():
-        answers = by_mode[Mode.answer]
-        if name == "base":
-            ids = [row.question_id for row in answers]
-            routing = route_base_model(config.split, split, scored, ids)
+        answers, rationales = by_mode[Mode.answer], by_mode[Mode.rationale]
+        ids = [row.question_id for row in answers]
+        if by is RoutedBy.tuned and name == "tuned" and hasattr(config.split, "estimator"):
+            routing = route_by_own_estimates(config.split, split, questions, answers)
         else:
-            routed_by, questions = config.evaluation.routed_by, workspace.questions
-            routing = route_tuned_model(config.split, routed_by, split, scored, questions, answers)
-        by_mode[Mode.routed] = route(answers, by_mode[Mode.rationale], routing)
+            if by is RoutedBy.validation and questions.validation:
+                placed = place_by_validation(config.split, scored, questions, answers, rationales)
+            else:
+                placed = place_by_classes(config.split, split, ids)
+            price = route_base_model if name == "base" else route_tuned_model
+            routing = price(placed, scored, ids)
+        by_mode[Mode.routed] = route(answers, rationales, routing)
 
 
 def _divide(workspace: Workspace, replies: Mapping[Mode, list[Prediction]]) -> ModeReplies:
