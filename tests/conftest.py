@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import signal
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -28,3 +30,23 @@ def _spare_imports() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """A student on the CPU by the settings of its tiny model, in float32 unless they say so.
+
+    Each model is written once a session.
+    """
+    cache = str(tmp_path_factory.mktemp("tiny"))
+
+    def open_student(**settings: Any) -> Any:
+        from caft.models.config import Dtype, TinyModelConfig
+        from caft.models.sources.locate import locate_model
+        from caft.models.student import Student
+
+        usual = {"name": "tiny", "id": "tiny", "dtype": Dtype.float32, "cache": cache}
+        config = TinyModelConfig(**{**usual, **settings})
+        return Student(config, locate_model(config), "cpu")
+
+    return open_student
