@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+# Imports and collecting make a million objects that stay; `_spare_imports` ends this.
+gc.disable()
+
 # A shell starts background jobs with SIGINT ignored, and every child inherits that: a command
 # under test would then, rightly, not hear its Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -26,8 +29,9 @@ os.environ.setdefault("WANDB__SERVICE_WAIT", "300")
 def _spare_imports() -> None:
     """Full collections, which runs ask for, look at the present file's objects only.
 
-    At a million objects of imported packages they would be most of the time of a small run.
+    At the million of imported packages they would be most of the time of a small run.
     """
+    gc.enable()
     gc.collect()
     gc.freeze()
 
