@@ -61,6 +61,7 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     store = Store(config.store.folder, reads_only=config.dry_run)
     workspace = Workspace(config, context, questions, store)
     if isinstance(config.score, PublishedScoreConfig):
+        # Read again when they are used: a fault in them is known before a model is fetched.
         published_scores(config.dataset, config.score.entropy_column, config.score.correct_column)
     refuse_beyond_engines(config)
     if uses_engine(config):
