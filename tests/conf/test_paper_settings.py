@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -52,8 +53,18 @@ def test_there_are_no_other_paper_files_and_methods() -> None:
     assert {file.stem for file in (find_conf() / "method").glob("*.yaml")} == set(METHODS)
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-@pytest.mark.parametrize("method", list(METHODS))
+def beside_experiments(options: Iterable[str]) -> list[Any]:
+    """Every option beside every experiment; only one of the experiments each time is quick."""
+    return [
+        pytest.param(
+            experiment, option, marks=[] if n % len(EXPERIMENTS) == m else pytest.mark.slow
+        )
+        for n, option in enumerate(options)
+        for m, experiment in enumerate(EXPERIMENTS)
+    ]
+
+
+@pytest.mark.parametrize(("experiment", "method"), beside_experiments(METHODS))
 def test_a_method_beside_an_experiment_keeps_its_targets_at_the_papers_epochs(
     experiment: str, method: str
 ) -> None:
@@ -62,8 +73,10 @@ def test_a_method_beside_an_experiment_keeps_its_targets_at_the_papers_epochs(
     assert stages(config) == METHODS[method]
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-@pytest.mark.parametrize("split", ["entropy", "entropy_threshold", "sampled", "random"])
+@pytest.mark.parametrize(
+    ("experiment", "split"),
+    beside_experiments(["entropy", "entropy_threshold", "sampled", "random"]),
+)
 def test_an_experiment_leaves_the_split_to_the_command_line(experiment: str, split: str) -> None:
     config = compose([f"experiment={experiment}", f"split={split}"])
     assert config.split.kind == split

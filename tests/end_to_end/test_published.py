@@ -58,8 +58,9 @@ def test_a_base_model_of_one_kind_has_no_auc_and_the_run_goes_on(
     assert run.stages == ["tune 1", "evaluate tuned answer"]
 
 
-def test_published_scores_need_their_own_file(workshop: Any) -> None:
-    run = workshop.run("score=published", "until=score")
+def test_published_scores_need_their_own_file(workshop: Any, tmp_path: Path) -> None:
+    # Before the model is even looked for.
+    run = workshop.run("score=published", "until=score", f"model.path={tmp_path / 'nowhere'}")
     assert run.status == 2
     assert run.err.count("\n") == 1
     assert "set dataset=local" in run.err

@@ -8,27 +8,16 @@ from typing import Any
 
 import pytest
 
-from caft.models.config import Architecture, Dtype, TinyModelConfig
+from caft.models.config import Architecture
 from caft.models.generation import generate_replies
 from caft.models.reply_rules import ReplyRules
-from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 
 
 @pytest.fixture(scope="session")
-def make_student(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Student]:
-    cache = str(tmp_path_factory.mktemp("models"))
-
+def make_student(tiny_student: Callable[..., Student]) -> Callable[..., Student]:
     def make(architecture: Architecture = Architecture.llama, seed: int = 0) -> Student:
-        config = TinyModelConfig(
-            name="tiny",
-            id="tiny",
-            architecture=architecture,
-            weights_seed=seed,
-            dtype=Dtype.float32,
-            cache=cache,
-        )
-        return Student(config, locate_model(config), "cpu")
+        return tiny_student(architecture=architecture, weights_seed=seed)
 
     return make
 

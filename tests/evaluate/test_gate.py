@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,6 @@ from caft.engines.open import open_engine
 from caft.errors import UserError
 from caft.evaluate.gate import GateInputs, GateRow, refuse_disagreement, share_of
 from caft.evaluate.stage import ReplyInputs
-from caft.models.config import Dtype, TinyModelConfig
-from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.records import Question, WrittenReply
 from caft.store import Store, digest
@@ -28,14 +26,9 @@ QUESTIONS = [Question(id=f"q{n}", text=f"What is {n} + 3?", gold_text=str(n + 3)
 
 
 @pytest.fixture(scope="module")
-def students(tmp_path_factory: pytest.TempPathFactory) -> list[Student]:
+def students(tiny_student: Callable[..., Student]) -> list[Student]:
     """The same model with two sets of weights."""
-    cache = str(tmp_path_factory.mktemp("models"))
-    configs = [
-        TinyModelConfig(name="tiny", id="tiny", dtype=Dtype.float32, cache=cache, weights_seed=seed)
-        for seed in range(2)
-    ]
-    return [Student(config, locate_model(config), "cpu") for config in configs]
+    return [tiny_student(weights_seed=seed) for seed in range(2)]
 
 
 def asked(student: Student, **changes: Any) -> ReplyInputs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,8 @@ import pytest
 
 from caft.evaluate.stage import ReplyInputs
 from caft.models import generation
-from caft.models.config import Architecture, Dtype, TinyModelConfig
+from caft.models.config import Architecture
 from caft.models.sampling import GREEDY, Sampling
-from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.records import Prediction, Question
 from caft.signals import watch_signals
@@ -30,12 +30,8 @@ QUESTIONS = [
 
 
 @pytest.fixture(scope="module")
-def student(tmp_path_factory: pytest.TempPathFactory) -> Student:
-    cache = str(tmp_path_factory.mktemp("models"))
-    config = TinyModelConfig(
-        name="tiny", id="tiny", architecture=Architecture.qwen2, dtype=Dtype.float32, cache=cache
-    )
-    return Student(config, locate_model(config), "cpu")
+def student(tiny_student: Callable[..., Student]) -> Student:
+    return tiny_student(architecture=Architecture.qwen2)
 
 
 def write(

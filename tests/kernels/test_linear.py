@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,7 @@ from caft.kernels.memory import multiplies_bfloat16
 from caft.kernels.packed_attention import packed_attention
 from caft.kernels.packing import pack_rows, packed_logits
 from caft.models.adapters import add_lora, compute_in_weights_dtype
-from caft.models.config import Architecture, Dtype, TinyModelConfig
-from caft.models.sources.locate import locate_model
+from caft.models.config import Architecture, Dtype
 from caft.models.student import Student
 from numerics import DTYPES, Chain, assert_as_exact, chain_of, in_float64
 
@@ -53,15 +53,9 @@ def linears(model: Any) -> list[Any]:
 
 
 @pytest.fixture(scope="module", params=DTYPES, ids=str)
-def student(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Student:
-    config = TinyModelConfig(
-        name="tiny",
-        id="tiny",
-        architecture=Architecture.llama,
-        cache=str(tmp_path_factory.mktemp("cache")),
-        dtype=Dtype(str(request.param).removeprefix("torch.")),
-    )
-    return Student(config, locate_model(config), "cpu")
+def student(tiny_student: Callable[..., Student], request: pytest.FixtureRequest) -> Student:
+    dtype = Dtype(str(request.param).removeprefix("torch."))
+    return tiny_student(architecture=Architecture.llama, dtype=dtype)
 
 
 @torch.no_grad()

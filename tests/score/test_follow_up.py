@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from caft.models.config import Architecture, Dtype, TinyModelConfig
-from caft.models.sources.locate import locate_model
+from caft.models.config import Architecture
 from caft.models.student import Student
 from caft.records import Question
 from caft.score.config import ModelScoreConfig
@@ -32,12 +32,9 @@ SHOTS = [Question(id=f"s{n}", text=f"{n} + 1?", options=("1", "2"), gold_index=n
 
 @pytest.mark.parametrize(("kind", "labels"), [("p_true", "AB"), ("verbalized", "0123456789")])
 def test_the_estimate_is_that_of_a_plain_forward_pass(
-    tmp_path: Path, kind: str, labels: str
+    tiny_student: Callable[..., Student], tmp_path: Path, kind: str, labels: str
 ) -> None:
-    model = TinyModelConfig(
-        name="t", id="t", architecture=Architecture.phi3, dtype=Dtype.float32, cache=str(tmp_path)
-    )
-    student = Student(model, locate_model(model), "cpu")
+    student = tiny_student(architecture=Architecture.phi3)
     asked = follow_up_questions(kind, QUESTIONS, {q.id: q.id[1:] for q in QUESTIONS}, PROMPT)
     inputs = ScoreInputs(
         student=student,

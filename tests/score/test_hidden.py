@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from caft.models.config import Architecture, Dtype, TinyModelConfig
-from caft.models.sources.locate import locate_model
+from caft.models.config import Architecture
 from caft.models.student import Student
 from caft.records import Question
 from caft.score.config import ModelScoreConfig
@@ -28,11 +28,10 @@ QUESTIONS = [
 ]
 
 
-def test_the_states_are_those_of_a_plain_pass_and_the_scores_the_same(tmp_path: Path) -> None:
-    model = TinyModelConfig(
-        name="t", id="t", architecture=Architecture.qwen2, dtype=Dtype.float32, cache=str(tmp_path)
-    )
-    student = Student(model, locate_model(model), "cpu")
+def test_the_states_are_those_of_a_plain_pass_and_the_scores_the_same(
+    tiny_student: Callable[..., Student], tmp_path: Path
+) -> None:
+    student = tiny_student(architecture=Architecture.qwen2)
     plain = ScoreInputs(
         student=student,
         questions=QUESTIONS,

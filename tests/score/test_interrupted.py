@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ import torch
 
 from caft.errors import UserError
 from caft.models.config import Architecture, Dtype, TinyModelConfig
-from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.records import AnswerScore, Question
 from caft.score.config import ChainConfig, ModelScoreConfig
@@ -44,12 +44,8 @@ FREE = [Question(id=f"f{n}", text=f"Who wrote book {n}?", gold_text="Emma") for 
 
 
 @pytest.fixture
-def student(tmp_path_factory: pytest.TempPathFactory) -> Student:
-    cache = str(tmp_path_factory.mktemp("models"))
-    config = TinyModelConfig(
-        name="tiny", id="tiny", architecture=Architecture.llama, dtype=Dtype.float32, cache=cache
-    )
-    return Student(config, locate_model(config), "cpu")
+def student(tiny_student: Callable[..., Student]) -> Student:
+    return tiny_student(architecture=Architecture.llama)
 
 
 def scoring(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from caft.models.config import Architecture, Dtype, TinyModelConfig
+from caft.models.config import Architecture
 from caft.models.sampling import Sampling
-from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.records import Question, SampledReply, WrittenReply
 from caft.score.config import ChainConfig
@@ -65,12 +65,8 @@ QUESTIONS = [
 
 
 @pytest.fixture(scope="module")
-def student(tmp_path_factory: pytest.TempPathFactory) -> Student:
-    cache = str(tmp_path_factory.mktemp("models"))
-    config = TinyModelConfig(
-        name="tiny", id="tiny", architecture=Architecture.qwen2, dtype=Dtype.float32, cache=cache
-    )
-    return Student(config, locate_model(config), "cpu")
+def student(tiny_student: Callable[..., Student]) -> Student:
+    return tiny_student(architecture=Architecture.qwen2)
 
 
 def sampling(student: Student, rows: int = 4, devices: int = 1) -> SampleInputs:

@@ -12,8 +12,7 @@ import torch
 
 from caft.errors import UserError
 from caft.models.adapters import load_adapter, save_tuned
-from caft.models.config import Architecture, Dtype, TinyModelConfig
-from caft.models.sources.locate import locate_model
+from caft.models.config import Architecture, Dtype
 from caft.models.student import Student
 from caft.pipeline.delivery import deliver
 from caft.records import Question, Target
@@ -33,18 +32,9 @@ IDS = torch.tensor([[5, 6, 7, 8]])
 
 
 @pytest.fixture(scope="module")
-def student_of(tmp_path_factory) -> Any:
-    cache = str(tmp_path_factory.mktemp("models"))
-
+def student_of(tiny_student) -> Any:
     def find(architecture: str, **dials: Any) -> Student:
-        config = TinyModelConfig(
-            name="tiny",
-            id="tiny",
-            cache=cache,
-            architecture=Architecture[architecture],
-            **{"dtype": Dtype.float32, **dials},
-        )
-        return Student(config, locate_model(config), "cpu")
+        return tiny_student(architecture=Architecture[architecture], **dials)
 
     return find
 

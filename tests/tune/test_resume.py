@@ -64,6 +64,12 @@ def models(tmp_path_factory) -> str:
     return str(tmp_path_factory.mktemp("models"))
 
 
+@pytest.fixture(scope="module")
+def whole(models, tmp_path_factory) -> Any:
+    """What `work` makes of the Llama class when nothing stops it."""
+    return outcome(train(work(models), tmp_path_factory.mktemp("whole")))
+
+
 def work(models: str, architecture: str = "llama", **dials: Any) -> TuneInputs:
     model = TinyModelConfig(
         name="tiny",
@@ -123,10 +129,11 @@ def checkpoints_in(store: Path) -> Checkpoints:
     ],
 )
 def test_stopped_anywhere_and_resumed_it_ends_as_if_never_stopped(
-    models, tmp_path, architecture, rows
+    models, whole, tmp_path, architecture, rows
 ):
     tuning = work(models, architecture)
-    whole = outcome(train(tuning, tmp_path / "whole"))
+    if architecture != "llama":
+        whole = outcome(train(tuning, tmp_path / "whole"))
     # Rows of the curve: nine steps, and a validation after every third.
     assert len(whole[1]) == STEPS + EPOCHS
     # At the first row, in the middle, at an epoch's last step, at its validation, at the very end.
@@ -161,10 +168,9 @@ def test_a_stage_that_draws_and_weighs_resumes_with_the_same_draws(models, tmp_p
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_gives_the_same_end(
-    models, tmp_path, caplog
+    models, whole, tmp_path, caplog
 ):
     tuning = work(models)
-    whole = outcome(train(tuning, tmp_path / "whole"))
     store = tmp_path / "damaged"
     with pytest.raises(StoppedError):
         train(tuning, store, StoppingLogger(7))
@@ -181,9 +187,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_gives_the_same_end(
 
 
 @pytest.mark.slow
-def test_what_hands_and_disks_leave_beside_the_checkpoints_changes_nothing(models, tmp_path):
+def test_what_hands_and_disks_leave_beside_the_checkpoints_changes_nothing(models, whole, tmp_path):
     tuning = work(models)
-    whole = outcome(train(tuning, tmp_path / "whole"))
     store = tmp_path / "untidy"
     with pytest.raises(StoppedError):
         train(tuning, store, StoppingLogger(7))
@@ -226,15 +231,13 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(models, tmp_pat
     assert all(weight.isfinite().all() for weight in state["weights"].values())
 
 
-def test_the_best_epoch_is_handed_over_and_patience_ends_the_stage(models, tmp_path):
-    best = train(work(models), tmp_path)
+def test_the_best_epoch_is_handed_over_and_patience_ends_the_stage(models, whole, tmp_path):
+    weights, curve = whole
     final = train(work(models, select=Select.final), tmp_path)
-    curve = TuneInputs.read(best.folder).curve
     assert curve == TuneInputs.read(final.folder).curve
     measured = [row["validation_accuracy"] for row in curve if "validation_accuracy" in row]
     first = measured.index(max(measured)) + 1
     alone = train(replace(work(models, select=Select.final), epochs=first), tmp_path)
-    weights = outcome(best)[0]
     assert all(weights[name].equal(other) for name, other in outcome(alone)[0].items())
     patient = TuneInputs.read(train(work(models, patience=1), tmp_path).folder)
     assert patient.epochs == min(
@@ -253,9 +256,8 @@ class AskedLogger:
 
 
 @pytest.mark.slow
-def test_a_signal_that_somebody_swallowed_ends_the_stage_after_its_step(models, tmp_path):
+def test_a_signal_that_somebody_swallowed_ends_the_stage_after_its_step(models, whole, tmp_path):
     tuning = work(models)
-    whole = outcome(train(tuning, tmp_path / "whole"))
     with watch_signals() as caught, pytest.raises(SystemExit):
         train(tuning, tmp_path / "asked", AskedLogger(caught))
     assert checkpoints_in(tmp_path / "asked").steps()[-1] == 2
@@ -270,9 +272,8 @@ class InterruptingLogger:
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_ctrl_c_lets_the_step_end_and_keeps_its_checkpoint(models, tmp_path):
+def test_ctrl_c_lets_the_step_end_and_keeps_its_checkpoint(models, whole, tmp_path):
     tuning = work(models, checkpoint_seconds=3600.0)
-    whole = outcome(train(tuning, tmp_path / "whole"))
     with watch_signals() as caught, pytest.raises(SystemExit):
         train(tuning, tmp_path / "asked", InterruptingLogger())
     assert caught.status == 130
@@ -289,9 +290,10 @@ class EpochEndLogger:
 
 
 @pytest.mark.parametrize("seconds", [0.0, pytest.param(3600.0, marks=pytest.mark.slow)])
-def test_a_signal_at_an_epochs_end_finds_its_step_kept_or_keeps_it(models, tmp_path, seconds):
+def test_a_signal_at_an_epochs_end_finds_its_step_kept_or_keeps_it(
+    models, whole, tmp_path, seconds
+):
     tuning = work(models, checkpoint_seconds=seconds)
-    whole = outcome(train(tuning, tmp_path / "whole"))
     with watch_signals() as caught, pytest.raises(SystemExit):
         train(tuning, tmp_path / "asked", EpochEndLogger())
     assert caught.status == 143
@@ -300,9 +302,10 @@ def test_a_signal_at_an_epochs_end_finds_its_step_kept_or_keeps_it(models, tmp_p
 
 
 @pytest.mark.slow
-def test_a_signal_during_validation_keeps_the_epochs_last_step(models, tmp_path, monkeypatch):
+def test_a_signal_during_validation_keeps_the_epochs_last_step(
+    models, whole, tmp_path, monkeypatch
+):
     tuning = work(models, checkpoint_seconds=3600.0)
-    whole = outcome(train(tuning, tmp_path / "whole"))
     store = tmp_path / "asked"
     count = training.count_correct
     with monkeypatch.context() as patch:
@@ -329,9 +332,8 @@ class FillingLogger:
             resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, hard))
 
 
-def test_a_disk_that_is_full_at_the_end_keeps_the_last_checkpoint(models, tmp_path):
+def test_a_disk_that_is_full_at_the_end_keeps_the_last_checkpoint(models, whole, tmp_path):
     tuning = work(models)
-    whole = outcome(train(tuning, tmp_path / "whole"))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         with pytest.raises(UserError, match=r"cannot be written .*File too large; make room"):

@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from caft.models.config import Architecture, Dtype, TinyModelConfig
-from caft.models.sources.locate import locate_model
-from caft.models.student import Student
+from caft.models.config import Architecture
 from caft.records import Question
 from caft.text.config import PromptConfig
 from caft.text.prompts import Wanted
@@ -27,20 +25,8 @@ PROMPT = PromptConfig()
 
 
 @pytest.fixture(scope="module")
-def student_of(tmp_path_factory) -> Any:
-    cache = str(tmp_path_factory.mktemp("models"))
-
-    def find(architecture: str) -> Student:
-        config = TinyModelConfig(
-            name="tiny",
-            id="tiny",
-            cache=cache,
-            architecture=Architecture[architecture],
-            dtype=Dtype.float32,
-        )
-        return Student(config, locate_model(config), "cpu")
-
-    return find
+def student_of(tiny_student) -> Any:
+    return lambda architecture: tiny_student(architecture=Architecture[architecture])
 
 
 def questions(count: int) -> list[Question]:

@@ -152,14 +152,21 @@ def build_run_config(composed: DictConfig) -> RunConfig:
     Composing alone lets `+foo=1` through; this merge does not. Raises UserError or an OmegaConf
     error, which `explain` turns into one line.
     """
-    typed = OmegaConf.structured(RunConfig)
-    for group in (*KINDS, *ONE_KIND):
-        typed[group] = OmegaConf.structured(_find_schema(group, composed))
+    typed = _merge_schemas(tuple(_find_schema(group, composed) for group in (*KINDS, *ONE_KIND)))
     values = _look_up_references(composed)
     refuse_environment_secrets(values, os.environ)
     built = OmegaConf.to_object(OmegaConf.merge(typed, create_resolved(values)))
     assert isinstance(built, RunConfig)
     return built
+
+
+@cache
+def _merge_schemas(schemas: tuple[type, ...]) -> DictConfig:
+    """The run's schema with one of each group. For merging into a copy: callers share it."""
+    typed: DictConfig = OmegaConf.structured(RunConfig)
+    for group, schema in zip((*KINDS, *ONE_KIND), schemas, strict=True):
+        typed[group] = OmegaConf.structured(schema)
+    return typed
 
 
 def create_resolved(values: object) -> DictConfig:

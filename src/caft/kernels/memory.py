@@ -7,6 +7,7 @@ import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 
 from caft.errors import UserError
 
@@ -33,12 +34,23 @@ def settle_cpu_memory() -> None:
     every shape of a product and keeps 1,024 of them, twice over, at a third of a megabyte each:
     packs always have new shapes, and repeat only those of one pass.
     """
-    for cache in _KERNEL_CACHES:
-        os.environ.setdefault(cache, _KERNELS_KEPT)  # read with the first product
+    for kernels in _KERNEL_CACHES:
+        os.environ.setdefault(kernels, _KERNELS_KEPT)  # read with the first product
     with suppress(OSError, AttributeError):  # a C library without these settings
         library = ctypes.CDLL(None)
         library.mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT_BLOCK)
         library.mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT)
+
+
+@cache
+def spare_imports() -> None:
+    """Leave what is in memory now out of all later collections. Before the first model loads.
+
+    Half a million objects of torch and transformers stay to the end, and looking at all of them is
+    what `release_memory` would take its time for: a third of a second each time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def release_memory() -> None:

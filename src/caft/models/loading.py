@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caft.errors import UserError
-from caft.kernels.memory import memory_may_end, multiplies_bfloat16, settle_cpu_memory
+from caft.kernels.memory import (
+    memory_may_end,
+    multiplies_bfloat16,
+    settle_cpu_memory,
+    spare_imports,
+)
 from caft.models.config import Dtype, ModelConfig
 from caft.models.sources.folder import explain_unused, read_settings, without_buffers
 from caft.protocols import CausalLM, Tokenizer
@@ -76,6 +81,7 @@ def load_model(
         f"the model in {folder} does not fit into the memory of {device}; use "
         "model.dtype=bfloat16 or a smaller model"
     )
+    spare_imports()
     if device == "cpu":
         settle_cpu_memory()
     try:

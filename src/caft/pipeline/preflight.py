@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from caft.data import load_questions
+from caft.data import load_questions, published_scores
 from caft.distill import check_teacher
 from caft.engines.open import check_engine
 from caft.errors import UserError
@@ -31,7 +31,7 @@ from caft.pipeline.workspace import Workspace
 from caft.records import Mode, Target
 from caft.report.run.thinking import NOT_ASKED
 from caft.run_config import RunConfig, RunContext, Until
-from caft.score.config import ModelScoreConfig
+from caft.score.config import ModelScoreConfig, PublishedScoreConfig
 from caft.score.stage import CotInputs, SampleInputs, ScoreInputs
 from caft.split import refuse_small_subjects
 from caft.store import StageKind, Store
@@ -60,6 +60,9 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     questions = load_questions(config.dataset, fetch=not config.dry_run)
     store = Store(config.store.folder, reads_only=config.dry_run)
     workspace = Workspace(config, context, questions, store)
+    if isinstance(config.score, PublishedScoreConfig):
+        # Read again when they are used: a fault in them is known before a model is fetched.
+        published_scores(config.dataset, config.score.entropy_column, config.score.correct_column)
     refuse_beyond_engines(config)
     if uses_engine(config):
         check_engine(config.engine, starts=not config.dry_run)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,7 @@ def render_text(template: str, values: Mapping[str, object]) -> str:
     return _environment(autoescape=False).get_template(template).render(values).strip() + "\n"
 
 
+@cache  # with its compiled templates
 def _environment(*, autoescape: bool = True) -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
