@@ -11,7 +11,6 @@ from caft.report.figures.figure import Figure
 from caft.report.wording import area_between, percent, percent_between
 from caft.statistics import (
     RocPoint,
-    brier_score,
     expected_calibration_error,
     roc_points,
     wilson_interval,
@@ -158,8 +157,7 @@ def draw_calibration(probabilities: Sequence[float], correct: Sequence[bool]) ->
     return Figure(
         key="calibration",
         heading="Are the model's probabilities right?",
-        note=f"{text} Brier score {brier_score(probabilities, correct):.3f}. On the diagonal, "
-        "a stated 70% is right seven times out of ten.",
+        note=f"{text} On the diagonal, a stated 70% is right seven times out of ten.",
         panels=(draw_stated(text, dots),),
         columns=("stated, mean of the bin", "right", "questions"),
         rows=tuple(rows),
