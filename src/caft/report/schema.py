@@ -290,7 +290,7 @@ class BestMode(TypedDict):
 
 
 class Comparison(Share):
-    """Tuned minus base, each in its best mode, on the same test questions.
+    """Tuned minus base on the same test questions.
 
     The bounds are the paired bootstrap's, `p_value` is McNemar's exact one; `only_base` and
     `only_tuned` count the questions that one of the two alone got right.
@@ -316,14 +316,18 @@ class ClassComparison(Share):
 class AccuracyPart(TypedDict):
     """`tuned` is null for a method without stages. `confidence` is that of all intervals.
 
-    `validation` has the share of right answers on validation questions, by model and mode.
-    `thinking` is `evaluation.thinking`.
+    `comparison` has each model in its best mode, `same_mode` both in one mode, by mode. `chance` is
+    the share of test questions that one of the allowed answers drawn at random gets right, null
+    for free text. `validation` has the share of right answers on validation questions, by model and
+    mode. `thinking` is `evaluation.thinking`.
     """
 
     base: ByMode
     tuned: ByMode | None
     best_mode: NotRequired[BestMode]
     comparison: NotRequired[Comparison | None]
+    same_mode: NotRequired[dict[str, Comparison]]
+    chance: NotRequired[float | None]
     class_comparisons: NotRequired[list[ClassComparison]]
     confidence: NotRequired[float]
     validation: NotRequired[dict[str, dict[str, float]]]

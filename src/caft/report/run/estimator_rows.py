@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from caft.report.schema import Area, ScorePart
-from caft.report.wording import name_estimator, percent_between
+from caft.report.wording import area_between, name_estimator, percent_between, reason_of
 from caft.statistics import CHANCE_AREA, judge_area
 
 UNDEFINED = "undefined"
@@ -93,6 +93,9 @@ def list_facts(score: ScorePart) -> Iterator[tuple[str, str]]:
         yield "Base accuracy", percent_between(accuracy)
     for name, share in (score.get("accuracy_by_class") or {}).items():
         yield f"Base accuracy, {name}", f"{percent_between(share)}, n = {share['n']:,}"
+    if within := score.get("within_subjects"):
+        known = f"{area_between(within)} over pairs of one subject, n = {within['n']:,}"
+        yield "ROC AUC within subjects", known if within["value"] is not None else reason_of(within)
     if calibration := score.get("calibration"):
         yield (
             "Calibration of the options",

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from caft.records import Prediction, Unread
-from caft.report.schema import Accuracy, UnreadPart
+from caft.report.comparison import results_by_mode
+from caft.report.schema import MODELS, Accuracy, AccuracyPart, UnreadPart
 from caft.report.wording import clip
 
 _MOST_SAID = 10
@@ -28,6 +29,16 @@ def count_unread(predictions: Sequence[Prediction]) -> UnreadPart | None:
         "cut": reasons[Unread.cut],
         "said": dict(said.most_common(_MOST_SAID)),
     }
+
+
+def list_unread(accuracy: AccuracyPart | None) -> list[tuple[str, str, UnreadPart]]:
+    """Model, mode and counts, wherever there are any."""
+    return [
+        (model, mode, result["unread"])
+        for model in MODELS
+        for mode, result in results_by_mode(accuracy, model).items()
+        if "unread" in result
+    ]
 
 
 def describe_unread(result: Accuracy) -> str:
