@@ -139,7 +139,7 @@ def test_subjects_alone_are_not_enough(sample: Any) -> None:
     assert (headline.answer, headline.tone) == ("Yes, but not within subjects", Tone.unclear)
     assert "Within subjects 0.520 (0.470 to 0.570)." in headline.detail
     (warning,) = find_warnings(sample.summary)
-    assert "is not shown to within subjects (AUC 0.520 (0.470 to 0.570))" in warning
+    assert "is not shown to within subjects, AUC 0.520 (0.470 to 0.570):" in warning
     sample.summary["score"]["within_subjects"] = {**within, "value": 0.6, "low": 0.55, "high": 0.7}
     assert find_headlines(sample.summary)[2].answer == "Yes"
     assert find_warnings(sample.summary) == ()

@@ -117,8 +117,8 @@ def _warn_within_subjects(name: str, pooled: Area | None, within: Area | None) -
         return
     if within["value"] is not None and judge_estimate(within) is not Verdict.yes:
         yield (
-            f"{name} predicts mistakes over all questions (AUC {area_between(pooled)}), but is not "
-            f"shown to within subjects (AUC {area_between(within)}): routing by it may select "
+            f"{name} predicts mistakes over all questions, AUC {area_between(pooled)}, but is not "
+            f"shown to within subjects, AUC {area_between(within)}: routing by it may select "
             "subjects rather than questions."
         )
 
