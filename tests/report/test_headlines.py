@@ -154,8 +154,8 @@ def test_classes_out_of_order_are_named_unless_they_were_drawn_at_random(sample:
     }
     (warning,) = find_warnings(sample.summary)
     assert warning.startswith(
-        "Classes out of order: hard is not harder than middle (base accuracy 10.7% (5.3 to 21.4) "
-        "and 6.0% (3.0 to 12.0), 150 and 150 training questions)"
+        "Classes out of order: hard is not harder than middle, base accuracy 10.7% (5.3 to 21.4) "
+        "and 6.0% (3.0 to 12.0)."
     )
     sample.summary["split"]["strategy"] = "random_calls"
     assert find_warnings(sample.summary) == ()
@@ -198,9 +198,9 @@ def test_empty_classes_and_unreadable_replies_are_warned_of(sample: Any) -> None
     first, second = find_warnings(sample.summary)
     assert first == "The class hard holds no training question."
     assert second == (
-        "Replies without a readable answer, each counted as wrong: 40 of 300 of the tuned model in "
-        "rationale mode (29 outside the allowed answers (“0” 20, “13” 9), 10 cut at the limit, "
-        "1 no marker)."
+        "Replies without a readable answer count as wrong. 40 of 300 of the tuned model in "
+        "rationale mode: 29 outside the allowed answers (“0” 20, “13” 9), 10 cut at the limit, "
+        "1 no marker."
     )
 
 

@@ -195,7 +195,8 @@ def _did_routing_help(summary: Summary) -> Headline | None:
             f"Routing trains a question by its class ({classes}), which {_name_rule(summary)} "
             "decides. Only classes drawn at random show whether that helps. To test it:"
         )
-    return Headline(asked, answer, figure, detail, Tone.unclear, compare_with_control(summary))
+    command = compare_with_control(summary)
+    return Headline(asked, answer, figure, detail, Tone.unclear, command, "To test it:")
 
 
 def _name_rule(summary: Summary) -> str:
@@ -238,8 +239,8 @@ def _does_estimate_predict(score: ScorePart | None) -> Headline | None:
     asked = f"Does {name_estimator(score['estimator'])} predict this model's mistakes?"
     verdict, value, high = judge_estimate(area), area["value"], area["high"]
     if verdict is None or value is None or high is None:
-        detail = f"{capitalise(reason_of(area))}."
-        return Headline(asked, UNDEFINED, "no AUC", detail, Tone.unclear)
+        figure = "one class only" if area["n"] else "no scores"
+        return Headline(asked, UNDEFINED, figure, f"{capitalise(reason_of(area))}.", Tone.unclear)
     answer, tone = capitalise(verdict.value), _TONES.get(verdict, Tone.unclear)
     if high < CHANCE_AREA:
         answer = "No, it is reversed"
@@ -332,7 +333,7 @@ def _improve_estimate(summary: Summary, area: Area) -> Step:
         own = rerun(summary, "score=model", "until=score")
         return Step("Score the questions with this model itself:", own)
     if area["value"] is None:
-        shots = rerun(summary, "until=score", "dataset.prompt.shots=8")
+        shots = rerun(summary, "until=score", "dataset.prompt.shots=16")
         return Step("Show more solved examples, so that some answers are correct:", shots)
     others = rerun(summary, "until=score", "score.estimators=[fallback_entropy,p_true]")
     return Step("Measure other estimates:", others)

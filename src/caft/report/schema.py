@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, NotRequired
 from typing_extensions import TypedDict
 
 from caft.report.engine_part import EnginePart
+from caft.report.unread_part import UnreadPart
 
 if TYPE_CHECKING:
     from caft.statistics import Interval
@@ -239,20 +240,6 @@ class TuningPart(TypedDict):
     selected: int
     dropped: NotRequired[int]
     dropped_ids: NotRequired[list[str]]
-
-
-class UnreadPart(TypedDict):
-    """How many replies have no readable answer, by reason.
-
-    `outside` are those with an answer in the right form that is none of the allowed ones; what they
-    said is in `said`, commonest first. `cut` were ended by the limit of tokens, and `no_marker`
-    ended by themselves without an answer.
-    """
-
-    no_marker: int
-    outside: int
-    cut: int
-    said: dict[str, int]
 
 
 class Accuracy(Share):

@@ -79,7 +79,7 @@ def test_two_estimates_without_a_common_area_say_why() -> None:
     ]  # fmt: skip
     assert len(part["differences"]) == 4
     gaps = {row.name: row.against for row in list_area_rows(part)}
-    assert gaps["cot_margin"] == "none: no question has both"
+    assert gaps["cot_margin"] == "undefined: no question has both"
     assert gaps["answer_entropy"].endswith(", n=10)")
 
 

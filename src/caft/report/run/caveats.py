@@ -126,15 +126,17 @@ def _warn_within_subjects(name: str, pooled: Area | None, within: Area | None) -
 def _warn_of_order(score: ScorePart, split: SplitPart) -> Iterator[str]:
     """Harder classes in which the base model is no less accurate; chance makes no order."""
     shares: Mapping[str, Share] = score.get("accuracy_by_class") or {}
-    if is_random(split):
+    alike = len({share["value"] for share in shares.values()}) == 1
+    if alike or is_random(split):
         return
-    for (easier, one), (harder, two) in combinations(shares.items(), 2):
-        if two["value"] >= one["value"]:
-            yield (
-                f"Classes out of order: {harder} is not harder than {easier} (base accuracy "
-                f"{percent_between(two)} and {percent_between(one)}, {two['n']:,} and "
-                f"{one['n']:,} training questions)."
-            )
+    found = [
+        f"{harder} is not harder than {easier}, base accuracy {percent_between(two)} and "
+        f"{percent_between(one)}"
+        for (easier, one), (harder, two) in combinations(shares.items(), 2)
+        if two["value"] >= one["value"]
+    ]
+    if found:
+        yield f"Classes out of order: {'; '.join(found)}."
 
 
 def _warn_of_reversed_subjects(score: ScorePart) -> Iterator[str]:
@@ -199,14 +201,14 @@ def _warn_of_dropped_rows(summary: Summary) -> Iterator[str]:
 
 def _warn_of_unreadable_replies(accuracy: AccuracyPart | None) -> Iterator[str]:
     counts = [
-        f"{result['unparsable']:,} of {result['n']:,} of the {model} model in {mode} mode "
-        f"({describe_unread(result)})"
+        f"{result['unparsable']:,} of {result['n']:,} of the {model} model in {mode} mode: "
+        f"{describe_unread(result)}"
         for model in MODELS
         for mode, result in results_by_mode(accuracy, model).items()
         if mode != Mode.routed.name and result["unparsable"] > MANY_UNPARSABLE * result["n"]
     ]
     if counts:
-        yield f"Replies without a readable answer, each counted as wrong: {'; '.join(counts)}."
+        yield f"Replies without a readable answer count as wrong. {'; '.join(counts)}."
 
 
 def _warn_of_lost_classes(accuracy: AccuracyPart | None) -> Iterator[str]:

@@ -64,7 +64,7 @@ def write_difference(score: ScorePart, first: str, second: str) -> str:
     """
     for missing in score.get("not_compared") or ():
         if {missing["first"], missing["second"]} == {first, second}:
-            return f"none: {missing['reason']}"
+            return f"{UNDEFINED}: {missing['reason']}"
     for pair in score.get("differences") or ():
         value, low, high = pair["value"], pair["low"], pair["high"]
         if (pair["second"], pair["first"]) == (first, second):

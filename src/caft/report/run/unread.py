@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from caft.records import Prediction, Unread
 from caft.report.comparison import results_by_mode
-from caft.report.schema import MODELS, Accuracy, AccuracyPart, UnreadPart
+from caft.report.schema import MODELS, Accuracy, AccuracyPart
+from caft.report.unread_part import UnreadPart
 from caft.report.wording import clip
 
 _MOST_SAID = 10
@@ -22,13 +23,18 @@ def count_unread(predictions: Sequence[Prediction]) -> UnreadPart | None:
         return None
     reasons = Counter(item.unread for item in unread)
     outside = [item.marked or "" for item in unread if item.unread is Unread.outside]
-    said = Counter(clip(text, _LONGEST_SAID) for text in outside)
+    said = Counter(clip(_clean(text), _LONGEST_SAID) for text in outside)
     return {
         "no_marker": reasons[Unread.no_marker],
         "outside": reasons[Unread.outside],
         "cut": reasons[Unread.cut],
         "said": dict(said.most_common(_MOST_SAID)),
     }
+
+
+def _clean(text: str) -> str:
+    """What models write may turn a line around, or command a terminal."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
 def list_unread(accuracy: AccuracyPart | None) -> list[tuple[str, str, UnreadPart]]:
