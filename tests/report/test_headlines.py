@@ -129,7 +129,31 @@ def test_no_area_gives_its_reason(sample: Any) -> None:
     assert "has no ROC AUC: all 600 rows are wrong." in warning
     headline = find_headlines(sample.summary)[2]
     assert (headline.answer, headline.detail) == ("Undefined", "All 600 rows are wrong.")
-    assert "until=score" in suggest_next(sample.summary).command
+    summary = sample.summary
+    for words, override in (
+        ("until=score dataset.prompt.shots=16", "dataset.prompt.shots=16"),
+        ("until=score model=smollm2", ""),  # nothing is said twice
+    ):
+        assert suggest_next(summary).command.endswith(words)
+        summary["run"]["overrides"].append(override)
+    summary["score"]["roc_auc"]["answer_entropy"]["incorrect"] = 0
+    assert suggest_next(summary).command.endswith("until=score dataset=mmlu_pro")
+
+
+def test_other_estimates_are_named_until_all_are_measured(sample: Any) -> None:
+    set_area(sample.summary, 0.5, 0.46, 0.55)
+    areas = sample.summary["score"]["roc_auc"]
+    found = []
+    for _ in range(3):
+        command = suggest_next(sample.summary).command
+        found.append(command.partition("until=score ")[2])
+        names = command.partition("[")[2].partition("]")[0].split(",")
+        areas |= dict.fromkeys(filter(None, names), areas["top1_margin"])
+    assert found == [
+        "'score.estimators=[fallback_entropy,p_true]'",
+        "'score.estimators=[cot_mean_entropy,cot_answer_entropy]'",
+        "seed=1,2,3",
+    ]
 
 
 def test_subjects_alone_are_not_enough(sample: Any) -> None:

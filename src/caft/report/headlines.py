@@ -73,6 +73,8 @@ class Headline:
 
 _TONES = {Verdict.yes: Tone.good, Verdict.no: Tone.bad}
 UNDEFINED = "Undefined"
+_OTHER_ESTIMATORS = (("fallback_entropy", "p_true"), ("cot_mean_entropy", "cot_answer_entropy"))
+"""Those to try next, cheapest first: one more token each, and then a chain of thought."""
 
 
 def find_headlines(summary: Summary, tables: ReportTables | None = None) -> tuple[Headline, ...]:
@@ -298,6 +300,8 @@ def _describe_cost(cost: CostPart, stages: Sequence[StageRecordPart]) -> str:
 
 
 def _count_tokens(cost: CostPart) -> str:
+    if not cost["trained_total_tokens"] and not cost["evaluation_generated_tokens"]:
+        return "Nothing was trained or evaluated"
     return (
         f"{short_count(cost['trained_response_tokens'])} response tokens trained "
         f"({short_count(cost['trained_total_tokens'])} with prompts), "
@@ -329,11 +333,27 @@ def suggest_next(summary: Summary) -> Step:
 
 def _improve_estimate(summary: Summary, area: Area) -> Step:
     score = summary["score"]
-    if score and score.get("source") == "published":
-        own = rerun(summary, "score=model", "until=score")
+    assert score is not None, "an area is one of scores"
+    if score.get("source") == "published":
+        own = rerun(summary, "score=model", "until=score", without=("score",))
         return Step("Score the questions with this model itself:", own)
     if area["value"] is None:
-        shots = rerun(summary, "until=score", "dataset.prompt.shots=16")
-        return Step("Show more solved examples, so that some answers are correct:", shots)
-    others = rerun(summary, "until=score", "score.estimators=[fallback_entropy,p_true]")
-    return Step("Measure other estimates:", others)
+        return _mix_answers(summary, area)
+    for names in _OTHER_ESTIMATORS:
+        if not set(names) <= score["roc_auc"].keys():
+            given = f"score.estimators=[{','.join(names)}]"
+            return Step("Measure other estimates:", rerun(summary, "until=score", given))
+    return Step("See whether other seeds agree:", repeat_with_seeds(summary, "until=score"))
+
+
+def _mix_answers(summary: Summary, area: Area) -> Step:
+    """Without one of the two kinds of answers nothing can be told apart."""
+    if not area["incorrect"]:
+        harder = rerun(summary, "until=score", "dataset=mmlu_pro", without=("dataset",))
+        return Step("Take harder questions, of which the model gets some wrong:", harder)
+    shots = "dataset.prompt.shots"
+    if any(override.startswith(shots) for override in summary["run"]["overrides"]):
+        other = rerun(summary, "until=score", "model=smollm2", without=("model",))
+        return Step("Take a model that answers some of the questions correctly:", other)
+    more = rerun(summary, "until=score", f"{shots}=16")
+    return Step("Show more solved examples, so that some answers are correct:", more)
