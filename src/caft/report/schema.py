@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, NotRequired
 from typing_extensions import TypedDict
 
 from caft.report.engine_part import EnginePart
+from caft.report.score_parts import Calibration, ChainPart, FallbackPart
 from caft.report.unread_part import UnreadPart
 
 if TYPE_CHECKING:
@@ -122,40 +123,6 @@ class Uncompared(TypedDict):
     second: str
     n: int
     reason: str
-
-
-class Calibration(TypedDict):
-    """How well the probabilities of the options, among themselves, are calibrated.
-
-    `ece` is over the likeliest option in 10 bins. `brier` is Brier's score over all options, from 0
-    to 2 and lower is better; `brier_of_guessing` is what equal probabilities would score.
-    """
-
-    ece: float
-    brier: float
-    brier_of_guessing: float
-    confidence: float
-    accuracy: float
-    n: int
-
-
-class FallbackPart(TypedDict):
-    """The rows of the prompt that lets the model decline; none is left out."""
-
-    wording: str
-    n: int
-    declined: int
-    correct: int
-    invalid: int
-
-
-class ChainPart(TypedDict):
-    """The base model's own chains of thought, greedy or drawn, and the tokens they took."""
-
-    n: int
-    correct: int
-    unparsable: int
-    tokens: int
 
 
 class ScorePart(TypedDict):

@@ -15,14 +15,12 @@ from caft.report.run.accuracy import share_true
 from caft.report.schema import (
     Area,
     AreaDifference,
-    Calibration,
-    ChainPart,
-    FallbackPart,
     ScorePart,
     Share,
     Uncompared,
     as_share,
 )
+from caft.report.score_parts import Calibration, ChainPart, FallbackPart
 from caft.statistics import (
     AreaUnderCurve,
     ResampledAreas,
