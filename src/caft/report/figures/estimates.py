@@ -81,7 +81,7 @@ def draw_histogram(
 
 def _describe_bin(low: float, high: float, right: int, wrong: int) -> str:
     share = percent(wrong / (right + wrong))
-    return f"{low:.2f} to {high:.2f}: {right} correct, {wrong} incorrect ({share})"
+    return f"{low:.2f} to {high:.2f}: {right} correct, {wrong} incorrect ({share} incorrect)"
 
 
 def draw_roc(
