@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Literal, NotRequired
 from typing_extensions import TypedDict
 
 from caft.report.engine_part import EnginePart
+from caft.report.score_parts import Calibration, ChainPart, FallbackPart
+from caft.report.unread_part import UnreadPart
 
 if TYPE_CHECKING:
     from caft.statistics import Interval
@@ -123,44 +125,11 @@ class Uncompared(TypedDict):
     reason: str
 
 
-class Calibration(TypedDict):
-    """How well the probabilities of the options, among themselves, are calibrated.
-
-    `ece` is over the likeliest option in 10 bins; `brier` is over all options (0 to 2), and
-    `brier_of_guessing` what equal probabilities would score.
-    """
-
-    ece: float
-    brier: float
-    brier_of_guessing: float
-    confidence: float
-    accuracy: float
-    n: int
-
-
-class FallbackPart(TypedDict):
-    """The rows of the prompt that lets the model decline; none is left out."""
-
-    wording: str
-    n: int
-    declined: int
-    correct: int
-    invalid: int
-
-
-class ChainPart(TypedDict):
-    """The base model's own chains of thought, greedy or drawn, and the tokens they took."""
-
-    n: int
-    correct: int
-    unparsable: int
-    tokens: int
-
-
 class ScorePart(TypedDict):
     """The base model's accuracy on training questions, and how well estimates predict it.
 
-    `roc_auc` is by estimator, with `random` (a number drawn at random) as the control.
+    `roc_auc` is by estimator; that of an estimate that knows nothing is 0.5. `within_subjects` is
+    that of the split's estimator over pairs of questions of one subject; null without subjects.
     `option_mass` is the mean probability on the allowed answers (null for free text);
     `valid_answer_rate` the share of questions whose greedy token is an allowed answer. `source` is
     model or published; published answers are those of the publisher's model.
@@ -174,6 +143,7 @@ class ScorePart(TypedDict):
     differences: NotRequired[list[AreaDifference]]
     not_compared: NotRequired[list[Uncompared]]
     by_subject: NotRequired[dict[str, Area]]
+    within_subjects: NotRequired[Area | None]
     calibration: NotRequired[Calibration | None]
     accuracy: NotRequired[Share]
     accuracy_by_class: NotRequired[dict[str, Share]]
@@ -242,12 +212,15 @@ class TuningPart(TypedDict):
 class Accuracy(Share):
     """Accuracy on the test questions in one mode. Unparsable replies count as wrong.
 
+    `unread` is there if any reply was unparsable and the reasons are known.
+
     `thinking_tokens`, which are among the generated ones, are those of thinking spans; the key is
     there if any were written. `obeyed` is the share of replies that thought, or did not, as the
     model was asked to; the key is there if it was asked for one or the other.
     """
 
     unparsable: int
+    unread: NotRequired[UnreadPart]
     generated_tokens: int
     thinking_tokens: NotRequired[int]
     obeyed: NotRequired[Share]
@@ -271,7 +244,7 @@ class BestMode(TypedDict):
 
 
 class Comparison(Share):
-    """Tuned minus base, each in its best mode, on the same test questions.
+    """Tuned minus base on the same test questions.
 
     The bounds are the paired bootstrap's, `p_value` is McNemar's exact one; `only_base` and
     `only_tuned` count the questions that one of the two alone got right.
@@ -297,14 +270,18 @@ class ClassComparison(Share):
 class AccuracyPart(TypedDict):
     """`tuned` is null for a method without stages. `confidence` is that of all intervals.
 
-    `validation` has the share of right answers on validation questions, by model and mode.
-    `thinking` is `evaluation.thinking`.
+    `comparison` has each model in its best mode, `same_mode` both in one mode, by mode. `chance` is
+    the share of test questions that one of the allowed answers drawn at random gets right, null
+    for free text. `validation` has the share of right answers on validation questions, by model and
+    mode. `thinking` is `evaluation.thinking`.
     """
 
     base: ByMode
     tuned: ByMode | None
     best_mode: NotRequired[BestMode]
     comparison: NotRequired[Comparison | None]
+    same_mode: NotRequired[dict[str, Comparison]]
+    chance: NotRequired[float | None]
     class_comparisons: NotRequired[list[ClassComparison]]
     confidence: NotRequired[float]
     validation: NotRequired[dict[str, dict[str, float]]]

@@ -54,7 +54,7 @@ def test_histogram_marks_cuts_and_classes() -> None:
     assert easy < named(panel, "cut point 0.5").x < middle < named(panel, "cut point 1.5").x < hard
     described = ElementTree.fromstring(panel).find("desc")
     assert described is not None
-    assert "60 answered right" in (described.text or "")
+    assert "60 correct" in (described.text or "")
 
 
 def test_bars_are_as_high_as_their_counts_and_stand_on_the_line() -> None:
@@ -91,11 +91,11 @@ def test_operating_points_say_what_a_cut_catches() -> None:
     figure = draw_roc(values, wrong, [0.35, 9.0], "entropy", area)
     shown = titles(figure.panels[0])
     point = named(
-        figure.panels[0], "At or above 0.35: 50.0% of the mistakes, 0.0% of the right answers"
+        figure.panels[0], "At or above 0.35: true positive rate 50.0%, false positive rate 0.0%"
     )
     # 0 and half of the way between the plot's paddings
     assert (point.x, point.y) == pytest.approx((6, 126))
-    assert "At or above 9: 0.0% of the mistakes, 0.0% of the right answers" in shown
+    assert "At or above 9: true positive rate 0.0%, false positive rate 0.0%" in shown
     assert figure.rows[0] == ("inf", "0.0%", "0.0%")
 
 
@@ -103,7 +103,7 @@ def test_an_estimate_that_falls_as_questions_get_harder_is_drawn_that_way() -> N
     margins, wrong = [0.9, 0.8, 0.7, 0.6], [False, True, False, True]
     mirrored = {"value": 0.75, "low": 0.3, "high": 1.0}
     roc = draw_roc(margins, wrong, [0.65], "margin", mirrored, lower_is_harder=True)
-    assert "At or below 0.65: 50.0% of the mistakes, 0.0% of the right answers" in titles(
+    assert "At or below 0.65: true positive rate 50.0%, false positive rate 0.0%" in titles(
         roc.panels[0]
     )
     assert roc.rows[:2] == (("-inf", "0.0%", "0.0%"), ("0.6", "0.0%", "50.0%"))
@@ -142,7 +142,9 @@ def test_whiskers_stand_where_the_interval_is(sample: Any) -> None:
     nothing, everything = scale_of(panel)
     share = sample.summary["accuracy"]["base"]["answer"]
     place = [nothing + share[key] * (everything - nothing) for key in ("value", "low", "high")]
-    whisker, _, dot, other = read_marks(panel)
+    chance, whisker, _, dot, other = read_marks(panel)
+    level = nothing + sample.summary["accuracy"]["chance"] * (everything - nothing)
+    assert (chance.text, chance.y) == ("chance 10.0%", pytest.approx(level, abs=0.01))
     assert [dot.y, whisker.y, whisker.y + whisker.dy] == pytest.approx(place, abs=0.01)
     assert (dot.x, dot.fill, other.fill) == (whisker.x, "var(--base)", "var(--tuned)")
     # Not told apart by colour alone: a circle, and a square.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from caft.records import Prediction
+from caft.records import Prediction, Unread
 from caft.report.run.accuracy import summarise_accuracy
+from caft.report.run.unread import describe_unread
 from caft.statistics import wilson_interval
 
 
@@ -43,3 +44,29 @@ def test_confidence_is_the_one_that_was_asked_for():
     expected = wilson_interval(8, 10, 0.8)
     assert (part["low"], part["high"]) == (expected.low, expected.high)
     assert part["by_subject"] == {}
+
+
+def test_replies_without_a_readable_answer_are_told_apart():
+    outside = [(Unread.outside, said) for said in ("1\x1b3", "0", "0", "x" * 90)]
+    missing = [*outside, (Unread.cut, None), (Unread.no_marker, None)]
+    rows = [
+        Prediction(question_id=str(number), text="", parsed=None, correct=False, generated_tokens=1,
+                   unread=unread, marked=marked)
+        for number, (unread, marked) in enumerate(missing)
+    ]  # fmt: skip
+    placed = dict.fromkeys("012345", "easy")
+    part = summarise_accuracy(rows, placed, placed, ("easy",), 0.95)
+    assert part["unparsable"] == 6
+    long = f"{'x' * 40} … (50 more characters)"
+    said = {"0": 2, "1\ufffd3": 1, long: 1}
+    assert part["unread"] == {"no_marker": 1, "outside": 4, "cut": 1, "said": said}
+    assert list(part["unread"]["said"]) == ["0", "1\ufffd3", long]
+    assert describe_unread(part) == (
+        f"4 outside the allowed answers (“0” 2, “1\ufffd3” 1, “{long}” 1), 1 cut at the limit, "
+        "1 no marker"
+    )
+    readable = summarise_accuracy([row("0", True)], placed, placed, ("easy",), 0.95)
+    assert "unread" not in readable
+    assert describe_unread(readable) == ""
+    # A result of an earlier version.
+    assert describe_unread({**readable, "unparsable": 3}) == "3 for unknown reasons"

@@ -1,0 +1,20 @@
+"""Replies without a readable answer, in summary.json."""
+
+from __future__ import annotations
+
+# Pydantic accepts those of `typing` only from Python 3.12 on.
+from typing_extensions import TypedDict
+
+
+class UnreadPart(TypedDict):
+    """How many replies have no readable answer, by reason.
+
+    `outside` are those with an answer in the right form that is none of the allowed ones; what they
+    said is in `said`, commonest first. `cut` were ended by the limit of tokens, and `no_marker`
+    ended by themselves without an answer.
+    """
+
+    no_marker: int
+    outside: int
+    cut: int
+    said: dict[str, int]
