@@ -41,9 +41,8 @@ def test_hostile_strings_run_nothing(
     assert page.locator("img, iframe, svg[onload], script").count() == 2
     assert page.locator("#question-shown").inner_text() == "1 to 50 of 300 questions"
     # Rows that scripts make are text as well, and so is what is opened only later.
-    page.locator("#question-table details summary").first.click()
-    page.locator("#question-table details .options").first.wait_for()
-    assert "<img src=x" in page.locator("#question-table details").first.inner_text()
+    page.locator("#question-table .opener").first.click()
+    assert "<img src=x" in page.locator("#question-table .more .options").inner_text()
     assert page.locator("#question-table img, #question-table script").count() == 0
     assert page.title().startswith("</script></title>")
 
@@ -225,6 +224,11 @@ def test_twelve_thousand_questions_are_all_there_and_few_in_the_document(
     count = int(re.search(r"of (\d+) of", shown.inner_text())[1])  # type: ignore[index]
     base, tuned = 2, 7
     assert count == sum(k % base != 0 and k % tuned == 0 for k in range(8000, MANY))
+    opened.locator("select[name=outcome]").select_option("")
+    opened.get_by_label("Verdict").select_option("right")
+    opened.get_by_label("Reply").select_option("tuned, rationale")
+    count = int(re.search(r"of (\d+) of", shown.inner_text())[1])  # type: ignore[index]
+    assert count == sum(k % 6 == 0 for k in range(8000, MANY))
 
 
 def test_questions_turn_and_sort_as_a_whole(large_page: str, open_page: Callable[..., Any]) -> None:

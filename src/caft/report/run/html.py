@@ -34,7 +34,6 @@ from caft.report.schema import (
 )
 from caft.report.tables import ReportTables
 from caft.statistics import smallest_paired_difference
-from caft.text.config import OptionIds
 
 QUESTIONS_SHOWN = 12_000
 SHOWN_WITHOUT_SCRIPTS = 25
@@ -50,18 +49,16 @@ def render_report(
     title: str,
     *,
     questions: int = QUESTIONS_SHOWN,
-    option_ids: OptionIds = OptionIds.letters,
 ) -> str:
     """One self-contained page under 3 MB, in UTF-8, for a run that may have stopped early.
 
-    `questions` bounds the rows of the question table (0: no table); `option_ids` are those that
-    the model was shown.
+    `questions` bounds the rows of the question table (0: no table).
     """
     score, split = summary.get("score"), summary.get("split")
     accuracy, classes = summary.get("accuracy"), list(split["counts"]) if split else []
     confidence, estimator = confidence_of(accuracy), score["estimator"] if score else ""
     comparison = find_comparison(summary, tables)
-    rows, packed, choosable = list_question_rows(tables, accuracy, estimator, option_ids, questions)
+    browser = list_question_rows(tables, accuracy, estimator, questions)
     values = {
         # A part that is missing is shown like one that was not reached.
         **dict.fromkeys(Summary.__annotations__),
@@ -86,9 +83,7 @@ def render_report(
         "thinking": find_thinking(accuracy),
         "teaching": describe_teaching(tables.rationales, tables, classes),
         "own": describe_teaching(tables.own, tables, classes),
-        "questions": rows,
-        "packed_questions": packed,
-        "choosable": choosable,
+        "browser": browser,
         "shown_without_scripts": SHOWN_WITHOUT_SCRIPTS,
         "engine_facts": describe_engine(summary.get("engine")),
         "unit": wording.unit_of(estimator),
