@@ -240,15 +240,28 @@ class TuningNumbers:
     curve: list[dict[str, float]]
 
 
+class Unread(Enum):
+    """Why no answer could be read from a reply.
+
+    `outside`: it names an answer in the form that was asked for, which is none of the allowed ones.
+    `cut`: it was still going on at the limit of its tokens. `no_marker`: it ended without one.
+    """
+
+    no_marker = "no marker"
+    outside = "outside the allowed answers"
+    cut = "cut at the limit"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """A model's reply to one question in one mode.
 
     `parsed` is None if no allowed answer could be read from the reply: that counts as wrong, and is
-    never dropped. `generated_tokens` counts every token the reply cost (1 for a single-pass
-    answer), `thinking_tokens` those of thinking spans among them. `obeyed` says whether the model
-    thought or not as it was asked to; None if it was asked for neither. `estimates` are the model's
-    own, in answer mode only.
+    never dropped. `unread` then says why, and `marked` what stands in its last marker, or as its
+    single token, if anything does. `generated_tokens` counts every token the reply cost (1 for a
+    single-pass answer), `thinking_tokens` those of thinking spans among them. `obeyed` says whether
+    the model thought or not as it was asked to; None if it was asked for neither. `estimates` are
+    the model's own, in answer mode only.
     """
 
     question_id: str
@@ -259,3 +272,5 @@ class Prediction:
     estimates: Mapping[str, float | None] = field(default_factory=dict)
     thinking_tokens: int = 0
     obeyed: bool | None = None
+    unread: Unread | None = None
+    marked: str | None = None
