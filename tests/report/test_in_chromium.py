@@ -141,10 +141,13 @@ def test_a_mark_shows_its_value_under_the_pointer(page: str, open_page: Callable
     opened = open_page(page)
     opened.locator(".histogram .mark").nth(8).hover()
     assert re.fullmatch(
-        r"\d\.\d\d to \d\.\d\d: \d+ right, \d+ wrong \(.+\)", opened.locator(".value").inner_text()
+        r"\d\.\d\d to \d\.\d\d: \d+ correct, \d+ incorrect \(.+\)",
+        opened.locator(".value").inner_text(),
     )
     opened.locator(".curves .mark").nth(40).hover(force=True)  # neighbours overlap
-    assert re.fullmatch(r"stage 1, \d+: \d\.\d{4}", opened.locator(".value").inner_text())
+    assert re.fullmatch(
+        r"stage 1, epoch [\d.]+: \d\.\d{4} nats per token", opened.locator(".value").inner_text()
+    )
 
 
 def test_a_number_in_its_circle_hides_no_value(

@@ -20,8 +20,8 @@ class ReportTables:
     `questions`, `split_of` (train, validation or test) and `complexity_of` are by question id;
     `option_ids` are those that the model was shown.
     `predictions` is by ("base" or "tuned", mode) and holds test rows. `curves` holds training
-    metrics in order, each a mapping with `stage`, `step` or `epoch` (counted within the stage or
-    across all of them), `loss` in nats a token and, where it was measured, `validation_accuracy`.
+    metrics in order, each a mapping with `stage`, `epoch` (of the stage, from 1) and either `loss`
+    (nats a token) with its `step`, or `validation_accuracy`.
     """
 
     questions: Mapping[str, Question] = field(default_factory=dict)

@@ -2,11 +2,10 @@ import base64
 import gzip
 import json
 import random
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 from typing import Any
 
-from caft.records import AnswerScore, Mode, Prediction, Question
+from caft.records import AnswerScore, Mode, Prediction, Question, Unread
 from caft.report.run.question_rows import ShownReply, list_question_rows
 from caft.report.tables import ReportTables
 
@@ -57,25 +56,13 @@ def test_a_run_that_was_only_scored_shows_the_one_token_reply() -> None:
     assert row.options == (("A", "one", False), ("B", "two", True))
 
 
-class Why(Enum):
-    outside = "outside the allowed answers"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged(Prediction):
-    """A reply that says why no answer could be read; those of earlier runs do not."""
-
-    unread: Any = None
-    marked: str | None = None
-
-
 def answer(text: str, parsed: str | None, **more: Any) -> Prediction:
-    return Judged(question_id="q00002", text=text, parsed=parsed, correct=parsed == "B",
+    return Prediction(question_id="q00002", text=text, parsed=parsed, correct=parsed == "B",
                   generated_tokens=9, **more)  # fmt: skip
 
 
 def test_every_mode_of_both_models_is_shown_with_what_was_read_and_why_it_is_wrong() -> None:
-    outside = answer("So [[13]].", None, unread=Why.outside, marked="13")
+    outside = answer("So [[13]].", None, unread=Unread.outside, marked="13")
     replies = {
         ("tuned", Mode.routed): [answer("Thus [[B]].", "B")],
         ("tuned", Mode.rationale): [answer("Thus [[B]].", "B")],

@@ -11,7 +11,6 @@ from caft.report.figures.figure import Figure
 from caft.report.wording import area_between, percent, percent_between
 from caft.statistics import (
     RocPoint,
-    brier_score,
     expected_calibration_error,
     roc_points,
     wilson_interval,
@@ -49,7 +48,7 @@ def draw_histogram(
     *,
     lower_is_harder: bool = False,
 ) -> Figure:
-    """Right answers above the line and mistakes below it, with the classes' cut points.
+    """Correct answers above the line and incorrect ones below it, with the classes' cut points.
 
     `cuts` and `classes` go from easy to hard, which is leftwards where `lower_is_harder`.
     """
@@ -62,27 +61,27 @@ def draw_histogram(
     inside = [min(max(cut, low), high) for cut in cuts]
     lines = [{"x": x, "hover": f"cut point {cut:.4g}"} for x, cut in zip(inside, cuts, strict=True)]
     text = (
-        f"{len(values)} questions by {measure}: {sum(correct)} answered right, drawn upwards, "
-        f"{len(values) - sum(correct)} wrong, drawn downwards. The numbers follow as a table."
+        f"{len(values)} questions by {measure}: {sum(correct)} correct, drawn upwards, "
+        f"{len(values) - sum(correct)} incorrect, drawn downwards. The numbers follow as a table."
     )
     marks = [{**b, "hover": _describe_bin(**b)} for b in bins if b["right"] + b["wrong"]]
     edges = (low, *inside, high)
     return Figure(
         key="histogram",
-        heading=f"Right answers and mistakes by {measure}",
+        heading=f"Correct and incorrect answers by {measure}",
         note="Dashed lines are the cut points between the classes." if cuts else "",
         panels=(draw_bins(text, measure, marks, edges=edges, cuts=lines, classes=classes),),
-        columns=("from", "to", "right", "wrong"),
+        columns=("from", "to", "correct", "incorrect"),
         rows=tuple(
             (f"{b['low']:.3f}", f"{b['high']:.3f}", str(b["right"]), str(b["wrong"])) for b in bins
         ),
-        legend=(("right", "right, upwards"), ("wrong", "wrong, downwards")),
+        legend=(("right", "correct (above the line)"), ("wrong", "incorrect (below)")),
     )
 
 
 def _describe_bin(low: float, high: float, right: int, wrong: int) -> str:
     share = percent(wrong / (right + wrong))
-    return f"{low:.2f} to {high:.2f}: {right} right, {wrong} wrong ({share} wrong)"
+    return f"{low:.2f} to {high:.2f}: {right} correct, {wrong} incorrect ({share} incorrect)"
 
 
 def draw_roc(
@@ -106,17 +105,16 @@ def draw_roc(
     for cut in cuts:
         at = [point for point in points if point.threshold >= sign * cut][-1]
         found, flagged = percent(at.true_positive_rate), percent(at.false_positive_rate)
-        rates = f"{found} of the mistakes, {flagged} of the right answers"
+        rates = f"{found} of the errors, {flagged} of the correct answers"
         dots.append({**_place(at), "hover": f"At or {side} {cut:.4g}: {rates}"})
     curve = thin(points)
     return Figure(
         key="roc",
-        heading="How well it finds mistakes",
-        note="Share of mistakes found (upwards) when all questions "
-        f"at or {side} a threshold are flagged."
+        heading="ROC: predicting the base model's errors",
+        note=f"Every point flags the questions at or {side} a threshold."
         + (" Dots are the split's cut points." if cuts else ""),
         panels=(draw_rates(text, measure, [_place(point) for point in curve], dots, area),),
-        columns=("threshold", "right answers flagged", "mistakes found"),
+        columns=("threshold", "false positive rate", "true positive rate"),
         rows=tuple(
             (
                 f"{sign * p.threshold:.4g}",
@@ -139,7 +137,7 @@ def thin(points: Sequence[RocPoint]) -> list[RocPoint]:
 
 
 def draw_calibration(probabilities: Sequence[float], correct: Sequence[bool]) -> Figure:
-    """The share of right answers in ten bins of the probability that the model gave its answer."""
+    """The reliability curve: accuracy in ten bins of the probability that an answer was given."""
     from caft.report.charts.panels import draw_stated
 
     bins: list[list[tuple[float, bool]]] = [[] for _ in range(_CALIBRATION_BINS)]
@@ -150,17 +148,17 @@ def draw_calibration(probabilities: Sequence[float], correct: Sequence[bool]) ->
     for bin_rows in filter(None, bins):
         stated = sum(p for p, _ in bin_rows) / len(bin_rows)
         share = wilson_interval(sum(is_right for _, is_right in bin_rows), len(bin_rows))
-        hover = f"stated {percent(stated)}, right {percent(share.value)} of {share.n}"
+        hover = f"confidence {percent(stated)}, accuracy {percent(share.value)}, n = {share.n}"
         dots.append({**asdict(share), "x": stated, "y": share.value, "hover": hover})
         rows.append((percent(stated), percent_between(asdict(share)), str(share.n)))
     error = expected_calibration_error(probabilities, correct, _CALIBRATION_BINS)
     text = f"Expected calibration error {percent(error)}, over {len(correct)} questions."
     return Figure(
         key="calibration",
-        heading="Are the model's probabilities right?",
-        note=f"{text} Brier score {brier_score(probabilities, correct):.3f}. On the diagonal, "
-        "a stated 70% is right seven times out of ten.",
+        heading="Reliability of the answer's probability",
+        note=f"{text} On the diagonal, answers of 70% confidence are correct seven times out of "
+        "ten. Whiskers are intervals.",
         panels=(draw_stated(text, dots),),
-        columns=("stated, mean of the bin", "right", "questions"),
+        columns=("mean confidence of the bin", "accuracy", "questions"),
         rows=tuple(rows),
     )

@@ -9,6 +9,7 @@ from caft.report.figures import (
     TOKEN_COSTS,
     Figure,
     draw_accuracy,
+    draw_calibration,
     draw_curves,
     draw_histogram,
     draw_roc,
@@ -18,6 +19,7 @@ from caft.report.headlines import find_headlines, find_warnings, main_area, sugg
 from caft.report.page import render_page
 from caft.report.run.class_rows import list_class_rows, training_scores
 from caft.report.run.estimator_rows import list_area_rows, list_differences, list_facts
+from caft.report.run.option_shares import pick_likeliest, share_options
 from caft.report.run.question_rows import list_question_rows
 from caft.report.run.rationales import describe_teaching
 from caft.report.run.thinking import find_thinking
@@ -123,7 +125,7 @@ def _list_score_subjects(score: ScorePart) -> list[tuple[str, Area]]:
 def draw_figures(summary: Summary, tables: ReportTables) -> list[Figure]:
     """Every figure that the run has numbers for."""
     accuracy, split, cost = summary.get("accuracy"), summary.get("split"), summary.get("cost")
-    figures = _draw_score(summary, tables)
+    figures = [*_draw_score(summary, tables), *_draw_reliability(tables)]
     if accuracy:
         figures.append(draw_accuracy(accuracy, list(split["counts"]) if split else []))
     curves = draw_curves(tables.curves)
@@ -148,7 +150,7 @@ def _draw_score(summary: Summary, tables: ReportTables) -> list[Figure]:
     if not known:
         return []
     values, correct = [value for value, _ in known], [right for _, right in known]
-    measure = estimator.title + (f" in {estimator.unit}" if estimator.unit else "")
+    measure = estimator.title + (f" ({estimator.unit})" if estimator.unit else "")
     cuts = split["thresholds"] if split else []
     # A random split has no cut points, and its classes have no place on the axis.
     classes = list(split["counts"]) if split and cuts else []
@@ -158,3 +160,10 @@ def _draw_score(summary: Summary, tables: ReportTables) -> list[Figure]:
         wrong = [not right for right in correct]
         figures.append(draw_roc(values, wrong, cuts, measure, area, lower_is_harder=falls))
     return figures
+
+
+def _draw_reliability(tables: ReportTables) -> list[Figure]:
+    """Of the likeliest allowed answer; free text has none."""
+    gold_of = {key: question.gold_index for key, question in tables.questions.items()}
+    rows, golds = share_options(training_scores(tables), gold_of)
+    return [draw_calibration(*pick_likeliest(rows, golds))] if rows else []

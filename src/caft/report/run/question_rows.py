@@ -210,7 +210,7 @@ def _make_reply(known: _Known, asked: Asked, key: str, length: int) -> ShownRepl
 
 def _read(prediction: Prediction) -> str:
     """The answer; where it is none of the allowed ones, what stands in its place."""
-    return prediction.parsed or getattr(prediction, "marked", None) or ""
+    return prediction.parsed or prediction.marked or ""
 
 
 def _judge(prediction: Prediction) -> str:
@@ -219,8 +219,7 @@ def _judge(prediction: Prediction) -> str:
     if prediction.parsed is not None:
         return WRONG
     # Replies of earlier versions do not tell why.
-    unread = getattr(prediction, "unread", None)
-    return unread.value if unread else UNREADABLE
+    return prediction.unread.value if prediction.unread else UNREADABLE
 
 
 def _find_taken(known: _Known, asked: Asked, key: str) -> str:
