@@ -19,6 +19,24 @@ from caft.report.tables import ReportTables
 
 PHONE = {"viewport": {"width": 390, "height": 844}}
 MANY = 12_000
+INNER_SCROLLERS = """() => [...document.querySelectorAll("main *")].filter(e =>
+  ["auto", "scroll"].includes(getComputedStyle(e).overflowY)
+  && (e.scrollHeight > e.clientHeight + 1 || e.scrollWidth > e.clientWidth + 1)
+).map(e => e.outerHTML.slice(0, 99))"""
+TALLEST_IN_ONE_PIECE = """() => {
+  const stays = e => getComputedStyle(e).breakAfter === "avoid";
+  function firstKept(e) {
+    for (let first = e; ;) {
+      const before = first.previousElementSibling;
+      if (before ? stays(before) : first.parentNode.tagName !== "MAIN") {
+        first = before || first.parentNode;
+      } else { return first; }
+    }
+  }
+  return Math.max(...[...document.querySelectorAll("main *")]
+    .filter(e => e.getClientRects().length && getComputedStyle(e).breakInside === "avoid")
+    .map(e => e.getBoundingClientRect().bottom - firstKept(e).getBoundingClientRect().top));
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +135,27 @@ def test_a_phone_scrolls_in_one_direction_only(
 ) -> None:
     for html in (page, sweep_page, hostile_page):
         opened = open_page(html, **PHONE)
+        opened.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
         assert opened.evaluate("document.documentElement.scrollWidth") == 390
+        # No table, text or code scrolls inside the page.
+        assert opened.evaluate(INNER_SCROLLERS) == []
+
+
+# Pixels of A4 within the margins of the style sheet.
+PAPER = {"viewport": {"width": 688, "height": 1020}}
+
+
+def test_no_printed_page_stays_half_empty(
+    page: str, sweep_page: str, open_page: Callable[..., Any]
+) -> None:
+    for html in (page, sweep_page):
+        opened = open_page(html, **PAPER)
+        opened.emulate_media(media="print")
+        # What cannot be broken, with the headings that stay with it, would leave that much empty.
+        assert 100 < opened.evaluate(TALLEST_IN_ONE_PIECE) < 0.5 * PAPER["viewport"]["height"]
+        height = opened.evaluate("document.documentElement.scrollHeight")
+        pages = len(re.findall(rb"/Type\s*/Page\b", opened.pdf(prefer_css_page_size=True)))
+        assert pages <= height / PAPER["viewport"]["height"] + 1.5
 
 
 def test_tables_sort_by_keyboard_with_what_is_missing_last(

@@ -17,7 +17,9 @@ from caft.report.figures.notebook import show_figure, show_table
 from caft.report.run.class_rows import training_scores
 from caft.report.run.estimator_auc import ScoreContext, describe_scores
 from caft.report.run.finished import read_run
+from caft.report.run.option_shares import pick_likeliest, share_options
 from caft.report.tables import ReportTables
+from caft.report.wording import percent
 from caft.store import read_rows, write_rows
 from caft.text.config import OptionIds
 
@@ -89,7 +91,12 @@ def test_scores_that_were_read_back_are_described_as_before(
         training_scores(read_run(folder).tables), "answer_entropy", 0.95, context
     )
     assert described == describe_scores(before, "answer_entropy", 0.95, context)
-    assert described["calibration"]["n"] > 0
+    stated = described["calibration"]
+    assert stated["n"] > 0
+    # The page draws what the summary counts.
+    drawn = draw_calibration(*pick_likeliest(*share_options(before, gold_of)))
+    words = f"Expected calibration error {percent(stated['ece'])}, over {stated['n']} questions."
+    assert drawn.note.startswith(words)
 
 
 def test_a_folder_without_a_finished_run_is_refused(tmp_path: Path) -> None:
