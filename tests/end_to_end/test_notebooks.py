@@ -47,7 +47,7 @@ def test_notebooks_have_no_logic_of_their_own() -> None:
 
 def test_entropy_and_mistakes(whole_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = execute("01_entropy_and_mistakes", monkeypatch, CAFT_RUN=whole_run.folder)
-    assert "Right answers and mistakes by answer entropy in nats" in shown
+    assert "Correct and incorrect answers by answer entropy in nats" in shown
     assert "Expected calibration error" in shown
     areas = whole_run.summary["score"]["roc_auc"]
     assert all(f"<td>{name}</td>" in shown for name in areas)

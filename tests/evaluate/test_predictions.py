@@ -7,29 +7,68 @@ import math
 import pytest
 
 from caft.evaluate.predictions import Routing, read_reply, read_single_token, refit_cut, route
+from caft.evaluate.stage import was_cut
 from caft.models.generation import GeneratedReply
-from caft.records import AnswerScore, Prediction, Question
+from caft.models.reply_rules import ReplyRules
+from caft.models.thinking_cap import ThinkingRules
+from caft.models.thinking_span import ThinkingSpan
+from caft.records import AnswerScore, Prediction, Question, Unread, WrittenReply
 from caft.text.config import OptionIds, PromptConfig
 
 COLOURS = Question(id="q1", text="Which?", options=("red", "blue", "green"), gold_index=1)
 
 
 @pytest.mark.parametrize(
-    ("text", "parsed", "correct"),
+    ("text", "parsed", "unread", "marked"),
     [
-        ("It is blue. [[B]]", "B", True),
-        ("First [[B]], but no: [[A]]", "A", False),
-        ("It is [[D]]", None, False),
-        ("The answer is B", None, False),
-        ("It is [[B", None, False),
-        ("", None, False),
+        ("It is blue. [[B]]", "B", None, None),
+        ("First [[B]], but no: [[A]]", "A", None, None),
+        ("It is [[ D ]]", None, Unread.outside, "D"),
+        ("The answer is B", None, Unread.no_marker, None),
+        ("It is [[B", None, Unread.no_marker, None),
+        ("It is [[ ]]", None, Unread.no_marker, None),
+        (f"It is [[{'B or C ' * 99}]]", None, Unread.no_marker, None),
+        ("<think>So [[D]]", None, Unread.no_marker, None),
+        ("", None, Unread.no_marker, None),
     ],
 )
-def test_only_the_last_marker_of_a_reply_counts(text, parsed, correct):
+def test_only_the_last_marker_of_a_reply_counts_and_what_is_missing_is_named(
+    text: str, parsed: str | None, unread: Unread | None, marked: str | None
+) -> None:
     prediction = read_reply(COLOURS, GeneratedReply(text, (0,) * 9), PromptConfig())
     assert prediction == Prediction(
-        question_id="q1", text=text, parsed=parsed, correct=correct, generated_tokens=9
-    )
+        question_id="q1", text=text, parsed=parsed, correct=parsed == "B", generated_tokens=9,
+        unread=unread, marked=marked,
+    )  # fmt: skip
+    # Where a limit ended it, only a reply without a marker was cut.
+    cut = read_reply(COLOURS, GeneratedReply(text, (0,) * 9), PromptConfig(), cut=True)
+    assert cut.unread is (Unread.cut if unread is Unread.no_marker else unread)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "thinking", "ids", "cap", "cut"),
+    [
+        (8, 0, (4,) * 8, None, True),
+        (7, 0, (4,) * 7, None, False),
+        # It ended by itself with the last token that it had.
+        (8, 0, (*(4,) * 7, 2), None, False),
+        # A server that tells no ids.
+        (8, 0, (), None, True),
+        (7, 0, (), None, False),
+        # A span with a cap of its own does not count towards the limit.
+        (11, 3, (), 5, True),
+        (10, 3, (), 5, False),
+        (11, 3, (), None, True),
+    ],
+)
+def test_a_reply_was_cut_if_it_has_all_its_tokens_and_no_end(
+    tokens: int, thinking: int, ids: tuple[int, ...], cap: int | None, cut: bool
+) -> None:
+    opened = ThinkingSpan(opens="<think>", closing="</think>")
+    span = ThinkingRules(span=opened, closing_ids=(3,), max_tokens=cap) if cap else None
+    rules = ReplyRules(max_new_tokens=8, end_ids=(2,), thinking=span)
+    reply = WrittenReply("q1", "So it is", tokens, ids, thinking_tokens=thinking)
+    assert was_cut(reply, rules) is cut
 
 
 def test_option_ids_of_the_prompt_decide_what_is_right():
@@ -50,6 +89,9 @@ def test_a_score_is_an_answer_of_one_token(valid):
     )
     prediction = read_single_token(score)
     assert prediction.parsed == ("B" if valid else None)
+    assert (prediction.unread, prediction.marked) == (
+        (None, None) if valid else (Unread.outside, "B")
+    )
     assert (prediction.correct, prediction.generated_tokens) == (valid, 1)
     assert prediction.estimates == {"entropy": 0.5}
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from caft.records import COMPLEXITIES, AnswerScore, Mode, Prediction, Question, Rationale
-from caft.report.comparison import compare_models
+from caft.records import COMPLEXITIES, AnswerScore, Mode, Prediction, Question, Rationale, Unread
+from caft.report.comparison import compare_models, compare_modes, measure_chance
 from caft.report.run.accuracy import summarise_accuracy
 from caft.report.run.html import render_report
 from caft.report.schema import Accuracy
@@ -120,6 +120,7 @@ def answer_questions(
                 question_id=key,
                 text=text if readable else "First 7 + 5 = 12. Then 12 - 4 is, let me see,",
                 parsed=parsed if readable else None,
+                unread=None if readable else Unread.cut,
                 correct=correct and readable,
                 generated_tokens=tokens,
             )
@@ -208,6 +209,10 @@ def build_summary(tables: ReportTables) -> dict[str, Any]:
     }
     accuracy["best_mode"] = {"base": "answer", "tuned": "routed"}
     accuracy["comparison"] = compare_models(tables, Mode.answer, Mode.routed)
+    accuracy["same_mode"] = compare_modes(tables)
+    accuracy["chance"] = measure_chance(
+        [question for key, question in tables.questions.items() if tables.split_of[key] == "test"]
+    )
     accuracy["confidence"] = 0.95
     training = [key for key, split in tables.split_of.items() if split == "train"]
     return {

@@ -1,17 +1,6 @@
-import numpy as np
 import pytest
-from sklearn.metrics import brier_score_loss
 
-from caft.statistics import brier_score, expected_calibration_error
-
-
-def test_brier_by_hand_and_by_sklearn() -> None:
-    assert brier_score([0.8, 0.4], [True, False]) == pytest.approx((0.04 + 0.16) / 2)
-    generator = np.random.default_rng(0)
-    stated = generator.random(100)
-    happened = generator.random(100) < stated
-    expected = brier_score_loss(happened, stated)
-    assert brier_score(list(stated), list(happened)) == pytest.approx(expected)
+from caft.statistics import expected_calibration_error
 
 
 def test_calibration_error_by_hand() -> None:
@@ -28,4 +17,4 @@ def test_certainty_falls_into_the_last_bin_and_gaps_within_a_bin_cancel() -> Non
 
 def test_a_percentage_is_refused() -> None:
     with pytest.raises(AssertionError, match="outside 0 to 1"):
-        brier_score([80.0], [True])
+        expected_calibration_error([80.0], [True])

@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from caft.protocols import Written
-from caft.records import AnswerScore, Prediction, Question
+from caft.records import AnswerScore, Prediction, Question, Unread
 from caft.text.answers import answer_labels, gold_label
 from caft.text.config import PromptConfig
-from caft.text.parsing import answers_agree, parse_answer
+from caft.text.parsing import LONGEST_ANSWER, answers_agree, last_marker, parse_answer
 from caft.text.thinking import drop_thinking, find_spoken_marks, find_thinking
 
 
@@ -20,13 +20,16 @@ def read_reply(
     *,
     opened: bool = False,
     asked_to_think: bool | None = None,
+    cut: bool = False,
 ) -> Prediction:
-    """The last [[...]] behind the reply's thinking; one that cannot be read counts as wrong.
+    """The last [[...]] after the reply's thinking; one that cannot be read counts as wrong.
 
-    `opened`: the prompt has opened the thinking span.
+    `opened`: the prompt has opened the thinking span. `cut`: the limit of tokens ended the reply.
     """
     labels = answer_labels(question, prompt.option_ids)
     parsed = parse_answer(reply.text, labels, opened=opened)
+    marked = _find_marked(reply.text, opened) if parsed is None else None
+    missing = Unread.outside if marked else Unread.cut if cut else Unread.no_marker
     return Prediction(
         question_id=question.id,
         text=reply.text,
@@ -35,7 +38,16 @@ def read_reply(
         generated_tokens=reply.tokens,
         thinking_tokens=reply.thinking_tokens,
         obeyed=_has_obeyed(reply.text, opened, asked_to_think),
+        unread=missing if parsed is None else None,
+        marked=marked,
     )
+
+
+def _find_marked(text: str, opened: bool) -> str | None:
+    """What stands in the marker that counts; None if there is none, or none that is an answer."""
+    marker = last_marker(drop_thinking(text, opened=opened) or "")
+    content = marker.content.strip() if marker else ""
+    return content if 0 < len(content) <= LONGEST_ANSWER else None
 
 
 def _has_obeyed(text: str, opened: bool, asked_to_think: bool | None) -> bool | None:
@@ -58,6 +70,8 @@ def read_single_token(score: AnswerScore) -> Prediction:
         correct=score.correct,
         generated_tokens=1,
         estimates=score.estimates,
+        unread=None if score.valid else Unread.outside,
+        marked=None if score.valid else score.predicted,
     )
 
 

@@ -6,19 +6,22 @@ import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from caft.engines.open import SOURCES as ENGINE_SOURCES
 from caft.engines.replies import Engine
 from caft.evaluate.predictions import read_reply
 from caft.models.sampling import GREEDY, Sampling
 from caft.models.thinking_span import find_opened, refuse_idle_cap, refuse_thinking
-from caft.records import Prediction
+from caft.records import Prediction, WrittenReply
 from caft.store import StageKind, Tokens, read_table, source_digest, write_table
 from caft.text.prompts import Wanted
 from caft.trainers.asked import AskedStudent
 from caft.trainers.predicting import Predictor
 from caft.trainers.sources import PREDICTING_SOURCES
+
+if TYPE_CHECKING:
+    from caft.models.reply_rules import ReplyRules
 
 log = logging.getLogger(__name__)
 SOURCES = ("evaluate", *PREDICTING_SOURCES)
@@ -142,6 +145,16 @@ def write_replies(asked: ReplyInputs, folder: Path) -> list[Prediction]:
             asked.prompt,
             opened=opened[question.id],
             asked_to_think=thinks,
+            cut=was_cut(written[question.id], rules),
         )
         for question in asked.questions
     ]
+
+
+def was_cut(reply: WrittenReply, rules: ReplyRules) -> bool:
+    """Whether a limit ended it; a server that tells no ids may have ended it on its last token."""
+    if reply.ids and reply.ids[-1] in rules.end_ids:
+        return False
+    capped = rules.thinking is not None and rules.thinking.max_tokens is not None
+    answer = reply.tokens - (reply.thinking_tokens if capped else 0)
+    return answer >= rules.max_new_tokens or reply.tokens >= rules.most_tokens

@@ -52,6 +52,8 @@ def prediction_rows(tables: ReportTables) -> list[dict[str, object]]:
             "generated_tokens": prediction.generated_tokens,
             "thinking_tokens": prediction.thinking_tokens,
             "obeyed": prediction.obeyed,
+            "unread": prediction.unread and prediction.unread.name,
+            "marked": prediction.marked,
         }
         for (who, mode), rows in tables.predictions.items()
         for prediction in rows

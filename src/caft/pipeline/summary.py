@@ -7,10 +7,15 @@ from caft.estimators import STAND_IN
 from caft.evaluate.predictions import pick_best_mode
 from caft.pipeline.results import Evaluated, ModeReplies, RunResults, Tuned
 from caft.records import Mode
-from caft.report.comparison import compare_classes, compare_models
+from caft.report.comparison import (
+    compare_classes,
+    compare_models,
+    compare_modes,
+    measure_chance,
+)
 from caft.report.engine_part import EnginePart
-from caft.report.headlines import find_warnings
 from caft.report.run.accuracy import summarise_accuracy
+from caft.report.run.caveats import find_warnings
 from caft.report.run.cost import count_cost
 from caft.report.run.estimator_auc import ScoreContext, describe_scores
 from caft.report.run.timing import add_rates
@@ -188,6 +193,8 @@ def _accuracy_part(
     }
     if base and tuned:
         part["comparison"] = compare_models(tables, Mode[base], Mode[tuned], confidence)
+    part["same_mode"] = compare_modes(tables, confidence)
+    part["chance"] = measure_chance(questions.test)
     part["class_comparisons"] = compare_classes(tables, config.split.classes, confidence)
     return part
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 
-from caft.records import Mode
+from caft.records import Mode, Question
 from caft.report.schema import (
     MODES,
     Accuracy,
@@ -72,6 +72,23 @@ def compare_models(
         "only_tuned": outcome.only_second,
         "p_value": mcnemar_exact(outcome.only_first, outcome.only_second),
     }
+
+
+def compare_modes(
+    tables: ReportTables, confidence: float = DEFAULT_CONFIDENCE
+) -> dict[str, Comparison]:
+    """Tuned minus base in every mode that both were evaluated in."""
+    found = ((mode.name, compare_models(tables, mode, mode, confidence)) for mode in Mode)
+    return {mode: comparison for mode, comparison in found if comparison}
+
+
+def measure_chance(questions: Iterable[Question]) -> float | None:
+    """The share right of one allowed answer a question, drawn at random.
+
+    None where any question has free text for an answer, which cannot be drawn.
+    """
+    sizes = [len(question.options or question.answer_set) for question in questions]
+    return sum(1 / size for size in sizes) / len(sizes) if sizes and all(sizes) else None
 
 
 def _pair(

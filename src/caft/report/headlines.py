@@ -1,29 +1,35 @@
-"""The findings of a run, in sentences that page and terminal share."""
+"""The findings of a run, in sentences that page and terminal share, in the order of both."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from caft.report.comparison import best_mode, best_result, find_comparison, results_by_mode
-from caft.report.run.thinking import warn_of_thinking
+from caft.report.run.next_step import (
+    Step,
+    compare_with_control,
+    is_random,
+    repeat_with_seeds,
+    rerun,
+)
 from caft.report.schema import (
-    MODELS,
     Accuracy,
     AccuracyPart,
     Area,
     Comparison,
     CostPart,
     ScorePart,
-    SplitPart,
+    StageRecordPart,
     Summary,
 )
+from caft.report.tables import ReportTables
 from caft.report.wording import (
+    MODES_IN_WORDS,
     area_between,
     capitalise,
     count_of,
-    describe_estimator,
     duration,
     name_estimator,
     p_in_words,
@@ -34,14 +40,9 @@ from caft.report.wording import (
     short_count,
     usd,
 )
-from caft.statistics import ALPHA
-from caft.teachers.refusals import OVER_BUDGET, WRONG, advise, list_reasons
+from caft.statistics import ALPHA, CHANCE_AREA, WORTHWHILE_GAIN, Verdict, judge_area
 
-LOW_OPTION_MASS = 0.5
-LOW_VALID_RATE = 0.9
-MANY_UNPARSABLE = 0.1
 _STRONG_AREA = 0.65
-_NAMED = 5
 
 
 class Tone(Enum):
@@ -55,273 +56,155 @@ class Tone(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """One finding: the question, the answer, and the numbers it rests on."""
+    """One finding: the question, the answer, and the numbers it rests on.
+
+    `command` would answer what this run cannot; empty where the run has answered. `brief` is the
+    detail in one line of a terminal.
+    """
 
     asked: str
     answer: str
     figure: str
     detail: str
     tone: Tone
+    command: str = ""
+    brief: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Judgement:
-    """The answer to a question, with its warning and the next step."""
-
-    answer: str
-    tone: Tone
-    advice: str = ""
-    warning: str = ""
+_TONES = {Verdict.yes: Tone.good, Verdict.no: Tone.bad}
+UNDEFINED = "Undefined"
 
 
-_MORE = "Try more training questions, more prompt shots or another estimator."
-_NO_AREA = _Judgement(
-    "Unknown", Tone.unclear, "Use questions of which the model gets some right and some wrong.",
-    "has no ROC AUC: {}. Nothing shows that routing by it makes sense.")  # fmt: skip
-_PREDICTS = _Judgement("Yes", Tone.good)
-_PREDICTS_WEAKLY = _Judgement("Weakly", Tone.unclear)
-_PREDICTS_NOTHING = _Judgement(
-    "No", Tone.bad, _MORE,
-    "does not predict mistakes here ({}); routing by it is a coin toss.")  # fmt: skip
-_REVERSED = _Judgement(
-    "It points the wrong way", Tone.bad, _MORE,
-    "points the wrong way ({}): the model errs where it looks sure.")  # fmt: skip
-_HELPED = _Judgement("Tuning helped", Tone.good)
-_HARMED = _Judgement(
-    "Tuning did harm", Tone.bad,
-    "Read the replies in the report, and try a lower tuning.learning_rate.")  # fmt: skip
-_NO_DIFFERENCE = _Judgement(
-    "No clear difference", Tone.unclear,
-    "More test questions or more epochs would show a smaller difference.")  # fmt: skip
-
-
-def find_headlines(summary: Summary, comparison: Comparison | None = None) -> tuple[Headline, ...]:
-    """Did tuning help? Does the estimate predict mistakes? What did it cost? As far as known."""
+def find_headlines(summary: Summary, tables: ReportTables | None = None) -> tuple[Headline, ...]:
+    """Tuning, routing, the estimate, and the cost, in this order; as far as known."""
     headlines = (
-        _did_tuning_help(summary.get("accuracy"), comparison or find_comparison(summary)),
+        _did_tuning_help(summary.get("accuracy"), find_comparison(summary, tables)),
+        _did_routing_help(summary),
         _does_estimate_predict(summary.get("score")),
         _what_did_it_cost(summary),
     )
     return tuple(headline for headline in headlines if headline)
 
 
+# Tuning
+
+
+@dataclass(frozen=True, slots=True)
+class _Gain:
+    """Tuned minus base in one mode, which is the tuned model's best on validation questions."""
+
+    mode: str
+    base: Accuracy
+    tuned: Accuracy
+    difference: Comparison | None
+
+    @property
+    def harmed(self) -> bool:
+        """Whether the tuned model is clearly less accurate."""
+        if self.difference:
+            return self.difference["p_value"] < ALPHA and self.difference["high"] < 0
+        return self.tuned["high"] < self.base["low"]
+
+    @property
+    def verdict(self) -> Verdict:
+        """By McNemar's test and the paired interval; without them by the two intervals."""
+        if self.difference is None:
+            apart = self.tuned["low"] > self.base["high"]
+            return Verdict.yes if apart else Verdict.no if self.harmed else Verdict.unclear
+        if self.difference["p_value"] < ALPHA and self.difference["low"] > 0:
+            return Verdict.yes
+        return Verdict.no if self.difference["high"] < WORTHWHILE_GAIN else Verdict.unclear
+
+
+def _find_gain(accuracy: AccuracyPart | None) -> _Gain | None:
+    mode = best_mode(accuracy, "tuned")
+    base = results_by_mode(accuracy, "base").get(mode or "")
+    tuned = results_by_mode(accuracy, "tuned").get(mode or "")
+    if accuracy is None or mode is None or base is None or tuned is None:
+        return None
+    return _Gain(mode, base, tuned, (accuracy.get("same_mode") or {}).get(mode))
+
+
 def _did_tuning_help(
     accuracy: AccuracyPart | None, comparison: Comparison | None
 ) -> Headline | None:
-    base, tuned = best_result(accuracy, "base"), best_result(accuracy, "tuned")
-    if base is None or tuned is None:
+    gain = _find_gain(accuracy)
+    if accuracy is None or gain is None:
         return None
-    judged = _judge_gain(base, tuned, comparison)
-    detail = (
-        f"Base {percent_between(base)} in {best_mode(accuracy, 'base')} mode, tuned "
-        f"{percent_between(tuned)} in {best_mode(accuracy, 'tuned')} mode."
-    )
-    if comparison:
-        detail += (
-            f" On the same {count_of(comparison['n'], 'question')}: "
-            f"{points_between(comparison)}, {p_in_words(comparison['p_value'])}."
+    answer, tone = capitalise(gain.verdict.value), _TONES.get(gain.verdict, Tone.unclear)
+    if gain.harmed:
+        answer = "No, it did harm"
+    best, chosen = best_result(accuracy, "base"), best_mode(accuracy, "base")
+    other = best is not None and chosen != gain.mode
+    if other and comparison and gain.verdict is Verdict.yes and comparison["low"] <= 0:
+        answer, tone = f"Yes, in {gain.mode} mode alone", Tone.unclear
+    parts = [f"Both in {gain.mode} mode ({MODES_IN_WORDS[gain.mode]})"]
+    if gain.difference:
+        parts[0] += (
+            f", on the same {count_of(gain.difference['n'], 'question')}: "
+            f"{points_between(gain.difference)}, {p_in_words(gain.difference['p_value'])}"
         )
-    figure = f"{percent(base['value'])} → {percent(tuned['value'])}"
-    return Headline("Did tuning help?", judged.answer, figure, detail, judged.tone)
+    if (chance := accuracy.get("chance")) is not None:
+        parts.append(f"Chance, one of the allowed answers at random, is {percent(chance)}")
+    if other and best and chosen:
+        told = f"The base model's best mode is {chosen}: {percent_between(best)}"
+        parts.append(
+            f"{told}, tuned minus that {points_between(comparison)}" if comparison else told
+        )
+    return Headline(
+        "Did tuning help?",
+        answer,
+        f"{percent(gain.base['value'])} → {percent(gain.tuned['value'])}",
+        "".join(f"{part}. " for part in parts).rstrip(),
+        tone,
+        brief=_write_gain_briefly(gain, chance),
+    )
 
 
-def _judge_gain(base: Accuracy, tuned: Accuracy, comparison: Comparison | None) -> _Judgement:
-    if comparison:
-        clear, gain = comparison["p_value"] < ALPHA, comparison["value"]
+def _write_gain_briefly(gain: _Gain, chance: float | None) -> str:
+    parts = [f"{gain.mode} mode"]
+    if gain.difference:
+        points, p = points_between(gain.difference), p_in_words(gain.difference["p_value"])
+        parts = [points, p, f"n={gain.difference['n']:,}", *parts]
+    return ", ".join(parts) + ("" if chance is None else f"; chance {percent(chance)}")
+
+
+# Routing
+
+
+def _did_routing_help(summary: Summary) -> Headline | None:
+    """Never answered by one run: what was tuned on random classes is not known."""
+    split, accuracy = summary.get("split"), summary.get("accuracy")
+    if not split or not accuracy or not accuracy.get("tuned"):
+        return None
+    asked, answer = "Did routing help?", "Not tested here"
+    classes = ", ".join(split["counts"])
+    if not routes_by_class(summary):
+        return Headline(
+            asked, answer, "no routing",
+            f"Routing trains a question by its class ({classes}), and this method trains all "
+            "classes alike. To compare:",
+            Tone.plain, _compare_methods(summary),
+        )  # fmt: skip
+    if is_random(split):
+        figure = "this run is the control"
+        detail = f"Its classes ({classes}) were drawn at random. To compare it with routing:"
     else:
-        clear = tuned["low"] > base["high"] or tuned["high"] < base["low"]
-        gain = tuned["value"] - base["value"]
-    if not clear:
-        return _NO_DIFFERENCE
-    return _HELPED if gain > 0 else _HARMED
-
-
-def _does_estimate_predict(score: ScorePart | None) -> Headline | None:
-    area = main_area(score)
-    if score is None or area is None:
-        return None
-    asked = f"Does {name_estimator(score['estimator'])} predict this model's mistakes?"
-    judged = _judge_area(area)
-    if area["value"] is None:
-        detail = f"{capitalise(reason_of(area))}."
-        return Headline(asked, judged.answer, "no AUC", detail, judged.tone)
-    detail = (
-        f"ROC AUC {area_between(area)} on {count_of(area['n'], 'training question')}, "
-        f"{area['incorrect']:,} of them answered wrong. 0.5 is a coin toss, 1 is perfect."
-    )
-    return Headline(asked, judged.answer, f"AUC {area['value']:.2f}", detail, judged.tone)
-
-
-def _judge_area(area: Area) -> _Judgement:
-    value, low, high = area["value"], area["low"], area["high"]
-    if value is None or low is None or high is None:
-        return _NO_AREA
-    if low > 0.5:
-        return _PREDICTS if value >= _STRONG_AREA else _PREDICTS_WEAKLY
-    return _REVERSED if high < 0.5 else _PREDICTS_NOTHING
-
-
-def main_area(score: ScorePart | None) -> Area | None:
-    """The AUC of the estimator that the split uses."""
-    return score["roc_auc"].get(score["estimator"]) if score else None
-
-
-def _what_did_it_cost(summary: Summary) -> Headline | None:
-    cost = summary.get("cost")
-    if not cost:
-        return None
-    stages = summary.get("stages") or []
-    seconds = sum(stage["seconds"] for stage in stages if not stage["cached"])
-    cached = sum(1 for stage in stages if stage["cached"])
-    calls = count_of(cost["teacher_calls"], "teacher call")
-    if cost.get("judge_calls"):
-        calls += f", {count_of(cost['judge_calls'], 'judge call')}"
-    detail = (
-        f"{short_count(cost['trained_response_tokens'])} response tokens trained "
-        f"({short_count(cost['trained_total_tokens'])} with prompts), "
-        f"{short_count(cost['evaluation_generated_tokens'])} generated in evaluation."
-    )
-    if tries := cost.get("own_rationale_tries"):
-        tokens = short_count(cost["own_rationale_tokens"])
-        detail += f" {count_of(tries, 'own chain')} drawn ({tokens} tokens) without a teacher."
-    if cached:
-        detail += f" {count_of(cached, 'stage')} of {len(stages)} taken from the store."
-    spent = cost["teacher_usd"] + cost.get("judge_usd", 0.0)
-    figure = f"{usd(spent)} · {duration(seconds)}"
-    return Headline("What did it cost?", calls, figure, detail, Tone.plain)
-
-
-def find_warnings(summary: Summary) -> tuple[str, ...]:
-    """Warnings that a reader needs before trusting the numbers."""
-    score, split = summary.get("score"), summary.get("split")
-    return (
-        *(_warn_of_score(score) if score else ()),
-        *(_warn_of_classes(split) if split else ()),
-        *_warn_of_refused_replies(summary.get("cost")),
-        *_warn_of_dropped_rows(summary),
-        *_warn_of_unreadable_replies(summary.get("accuracy")),
-        *_warn_of_lost_classes(summary.get("accuracy")),
-        *warn_of_thinking(summary),
-    )
-
-
-def _warn_of_score(score: ScorePart) -> Iterator[str]:
-    estimator, area = describe_estimator(score["estimator"]), main_area(score)
-    name = capitalise(estimator.title)
-    if score.get("source") == "published":
-        yield "Entropies and answers are those of the publisher's model, not of this one."
-    if area and (warning := _judge_area(area).warning):
-        yield f"{name} {warning.format(_write_area(area))}"
-    if estimator.circular:
-        yield (
-            f"{name} uses the gold answers: its AUC proves nothing, and a split by it is "
-            "an oracle's."
+        figure = "no control"
+        detail = (
+            f"Routing trains a question by its class ({classes}), which {_name_rule(summary)} "
+            "decides. Only classes drawn at random show whether that helps. To test it:"
         )
-    if estimator.needs_labels:
-        yield (
-            f"{name} is fitted on gold answers of the training questions. Each of them is judged "
-            "by a probe that was fitted without it, so that the AUC is not circular."
-        )
-    for follow_up, share in (score.get("follow_up_mass") or {}).items():
-        if share < LOW_OPTION_MASS:
-            yield (
-                f"{capitalise(describe_estimator(follow_up).title)}: only {percent(share)} of the "
-                "probability is on the allowed replies: the format, not the confidence, is "
-                "being measured."
-            )
-    mass, valid = score.get("option_mass"), score.get("valid_answer_rate")
-    low = []
-    if mass is not None and mass < LOW_OPTION_MASS:
-        low.append(f"only {percent(mass)} of the probability is on the allowed answers")
-    if valid is not None and valid < LOW_VALID_RATE:
-        low.append(f"only {percent(valid)} of the one-token replies are allowed answers")
-    if low:
-        yield (
-            f"{capitalise(' and '.join(low))}: the format, not the knowledge, is being measured."
-        )
+    return Headline(asked, answer, figure, detail, Tone.unclear, compare_with_control(summary))
 
 
-def _write_area(area: Area) -> str:
-    if area["value"] is None:
-        return reason_of(area)
-    return f"AUC {area['value']:.3f}, interval {area['low']:.3f} to {area['high']:.3f}"
+def _name_rule(summary: Summary) -> str:
+    score = summary.get("score")
+    return name_estimator(score["estimator"]) if score else "an estimate"
 
 
-def _warn_of_classes(split: SplitPart) -> Iterator[str]:
-    for name, count in split["counts"].items():
-        if count == 0:
-            yield f"The class {name} holds no training question."
-    stand_in, unreadable = split.get("held_out_by"), split.get("unreadable")
-    if stand_in:
-        yield (
-            "The split's estimator does not exist for validation and test questions: they are "
-            f"placed by {name_estimator(stand_in)}, at the training classes' shares."
-        )
-    if unreadable:
-        yield (
-            f"{count_of(unreadable, 'question')} without a readable estimate "
-            f"{'is' if unreadable == 1 else 'are'} placed in {list(split['counts'])[-1]}."
-        )
-
-
-def _warn_of_refused_replies(cost: CostPart | None) -> Iterator[str]:
-    counts = cost.get("teacher_refused") if cost else None
-    if not counts:
-        return
-    fixable = [reason for reason in counts if reason not in (WRONG, OVER_BUDGET)]
-    advice = f" {fixable[0]}: {advise(fixable[0])}." if fixable else ""
-    yield f"Replies of the teacher that were not trained on: {list_reasons(counts)}.{advice}"
-
-
-def _warn_of_dropped_rows(summary: Summary) -> Iterator[str]:
-    stages = zip(summary["method"]["stages"], summary.get("tuning") or [], strict=False)
-    for number, (stage, tuned) in enumerate(stages, start=1):
-        dropped, ids = tuned.get("dropped"), tuned.get("dropped_ids") or []
-        if not dropped:
-            continue
-        more = f" and {len(ids) - _NAMED:,} more, all in summary.json" if len(ids) > _NAMED else ""
-        yield (
-            f"Stage {number} trained {count_of(stage['examples'] or 0, 'row')}; {dropped:,} more "
-            f"{'was' if dropped == 1 else 'were'} too long and left out: "
-            f"{', '.join(ids[:_NAMED])}{more}."
-        )
-
-
-def _warn_of_unreadable_replies(accuracy: AccuracyPart | None) -> Iterator[str]:
-    counts = [
-        f"{result['unparsable']:,} of {result['n']:,} of the {model} model in {mode} mode"
-        for model in MODELS
-        for mode, result in results_by_mode(accuracy, model).items()
-        if result["unparsable"] > MANY_UNPARSABLE * result["n"]
-    ]
-    if counts:
-        yield f"Replies without a readable answer, each counted as wrong: {', '.join(counts)}."
-
-
-def _warn_of_lost_classes(accuracy: AccuracyPart | None) -> Iterator[str]:
-    lost = [
-        f"{part['complexity']} in {part['mode']} mode {points_between(part)} on "
-        f"{count_of(part['n'], 'test question')} ({p_in_words(part['p_adjusted'])})"
-        for part in (accuracy.get("class_comparisons") or () if accuracy else ())
-        if part["p_adjusted"] < ALPHA and part["high"] < 0
-    ]
-    if lost:
-        yield f"Tuning lost what the base model could do (p after Holm): {'; '.join(lost)}."
-
-
-def suggest_next(summary: Summary, comparison: Comparison | None = None) -> str:
-    """The most useful next step from here, in at most 72 characters."""
-    area, accuracy = main_area(summary.get("score")), summary.get("accuracy")
-    if area and (advice := _judge_area(area).advice):
-        return advice
-    base, tuned = best_result(accuracy, "base"), best_result(accuracy, "tuned")
-    if base is None or tuned is None:
-        return "dry_run=true shows what the stages after this one would cost."
-    if advice := _judge_gain(base, tuned, comparison or find_comparison(summary)).advice:
-        return advice
-    if routes_by_class(summary):
-        return "Is it the routing? Rerun with -m split=entropy,random seed=1,2,3"
-    return "Is routing better? Rerun with -m method=sft,distill,complexity_aware"
+def _compare_methods(summary: Summary) -> str:
+    return repeat_with_seeds(summary, "method=sft,distill,complexity_aware")
 
 
 def routes_by_class(summary: Summary) -> bool:
@@ -332,3 +215,124 @@ def routes_by_class(summary: Summary) -> bool:
         len(set(stage["targets"].values())) > 1 or set(stage["targets"]) != classes
         for stage in summary["method"]["stages"]
     )
+
+
+# The estimate
+
+
+def main_area(score: ScorePart | None) -> Area | None:
+    """The AUC of the estimator that the split uses."""
+    return score["roc_auc"].get(score["estimator"]) if score else None
+
+
+def judge_estimate(area: Area) -> Verdict | None:
+    """Whether an estimate predicts mistakes; None where its area is undefined."""
+    low, high = area["low"], area["high"]
+    return None if low is None or high is None else judge_area(low, high)
+
+
+def _does_estimate_predict(score: ScorePart | None) -> Headline | None:
+    area = main_area(score)
+    if score is None or area is None:
+        return None
+    asked = f"Does {name_estimator(score['estimator'])} predict this model's mistakes?"
+    verdict, value, high = judge_estimate(area), area["value"], area["high"]
+    if verdict is None or value is None or high is None:
+        detail = f"{capitalise(reason_of(area))}."
+        return Headline(asked, UNDEFINED, "no AUC", detail, Tone.unclear)
+    answer, tone = capitalise(verdict.value), _TONES.get(verdict, Tone.unclear)
+    if high < CHANCE_AREA:
+        answer = "No, it is reversed"
+    elif verdict is Verdict.yes and value < _STRONG_AREA:
+        answer, tone = "Yes, weakly", Tone.unclear
+    detail = (
+        f"ROC AUC {area_between(area)} on {count_of(area['n'], 'training question')}, "
+        f"{area['incorrect']:,} answered incorrectly; {CHANCE_AREA} is chance, 1 is perfect."
+    )
+    within = score.get("within_subjects")
+    if within and within["value"] is not None:
+        detail += f" Within subjects {area_between(within)}."
+        if verdict is Verdict.yes and judge_estimate(within) is not Verdict.yes:
+            answer, tone = "Yes, but not within subjects", Tone.unclear
+    brief = f"ROC AUC {area_between(area)}, n={area['n']:,}"
+    if within and within["value"] is not None:
+        brief += f"; within subjects {area_between(within)}"
+    return Headline(asked, answer, f"AUC {value:.2f}", detail, tone, brief=brief)
+
+
+# The cost
+
+
+def _what_did_it_cost(summary: Summary) -> Headline | None:
+    cost = summary.get("cost")
+    if not cost:
+        return None
+    stages = summary.get("stages") or []
+    seconds = sum(stage["seconds"] for stage in stages if not stage["cached"])
+    calls = count_of(cost["teacher_calls"], "teacher call")
+    if cost.get("judge_calls"):
+        calls += f", {count_of(cost['judge_calls'], 'judge call')}"
+    spent = cost["teacher_usd"] + cost.get("judge_usd", 0.0)
+    figure = f"{usd(spent)} · {duration(seconds)}"
+    return Headline(
+        "What did it cost?",
+        calls,
+        figure,
+        _describe_cost(cost, stages),
+        Tone.plain,
+        brief=_count_tokens(cost),
+    )
+
+
+def _describe_cost(cost: CostPart, stages: Sequence[StageRecordPart]) -> str:
+    parts = [_count_tokens(cost)]
+    if cost["teacher_calls"]:
+        parts.insert(0, "The teacher is the model that was asked for rationales")
+    if tries := cost.get("own_rationale_tries"):
+        tokens = short_count(cost["own_rationale_tokens"])
+        parts.append(f"{count_of(tries, 'own chain')} sampled ({tokens} tokens), no teacher call")
+    if cached := sum(1 for stage in stages if stage["cached"]):
+        parts.append(f"{cached} of {count_of(len(stages), 'stage')} cached")
+    return "".join(f"{part}. " for part in parts).rstrip()
+
+
+def _count_tokens(cost: CostPart) -> str:
+    return (
+        f"{short_count(cost['trained_response_tokens'])} response tokens trained "
+        f"({short_count(cost['trained_total_tokens'])} with prompts), "
+        f"{short_count(cost['evaluation_generated_tokens'])} generated in evaluation"
+    )
+
+
+# What to do next
+
+
+def suggest_next(summary: Summary) -> Step:
+    """The most useful next step from here."""
+    area, gain = main_area(summary.get("score")), _find_gain(summary.get("accuracy"))
+    if area and judge_estimate(area) is not Verdict.yes:
+        return _improve_estimate(summary, area)
+    if gain is None:
+        return Step(
+            "See what the stages after this one would cost:", rerun(summary, "dry_run=true")
+        )
+    if gain.harmed:
+        search = rerun(summary, "-m", "multirun_sweeps=tune_lr", without=("seed", "hydra"))
+        return Step("Search for a learning rate that does not harm:", search)
+    if gain.verdict is not Verdict.yes:
+        return Step("Look for a smaller difference with more seeds:", repeat_with_seeds(summary))
+    if routes_by_class(summary):
+        return Step("Test the routing against its control:", compare_with_control(summary))
+    return Step("Compare with routing:", _compare_methods(summary))
+
+
+def _improve_estimate(summary: Summary, area: Area) -> Step:
+    score = summary["score"]
+    if score and score.get("source") == "published":
+        own = rerun(summary, "score=model", "until=score")
+        return Step("Score the questions with this model itself:", own)
+    if area["value"] is None:
+        shots = rerun(summary, "until=score", "dataset.prompt.shots=8")
+        return Step("Show more solved examples, so that some answers are correct:", shots)
+    others = rerun(summary, "until=score", "score.estimators=[fallback_entropy,p_true]")
+    return Step("Measure other estimates:", others)

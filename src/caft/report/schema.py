@@ -126,8 +126,8 @@ class Uncompared(TypedDict):
 class Calibration(TypedDict):
     """How well the probabilities of the options, among themselves, are calibrated.
 
-    `ece` is over the likeliest option in 10 bins; `brier` is over all options (0 to 2), and
-    `brier_of_guessing` what equal probabilities would score.
+    `ece` is over the likeliest option in 10 bins. `brier` is Brier's score over all options, from 0
+    to 2 and lower is better; `brier_of_guessing` is what equal probabilities would score.
     """
 
     ece: float
@@ -160,7 +160,8 @@ class ChainPart(TypedDict):
 class ScorePart(TypedDict):
     """The base model's accuracy on training questions, and how well estimates predict it.
 
-    `roc_auc` is by estimator, with `random` (a number drawn at random) as the control.
+    `roc_auc` is by estimator; that of an estimate that knows nothing is 0.5. `within_subjects` is
+    that of the split's estimator over pairs of questions of one subject; null without subjects.
     `option_mass` is the mean probability on the allowed answers (null for free text);
     `valid_answer_rate` the share of questions whose greedy token is an allowed answer. `source` is
     model or published; published answers are those of the publisher's model.
@@ -174,6 +175,7 @@ class ScorePart(TypedDict):
     differences: NotRequired[list[AreaDifference]]
     not_compared: NotRequired[list[Uncompared]]
     by_subject: NotRequired[dict[str, Area]]
+    within_subjects: NotRequired[Area | None]
     calibration: NotRequired[Calibration | None]
     accuracy: NotRequired[Share]
     accuracy_by_class: NotRequired[dict[str, Share]]
@@ -239,8 +241,24 @@ class TuningPart(TypedDict):
     dropped_ids: NotRequired[list[str]]
 
 
+class UnreadPart(TypedDict):
+    """How many replies have no readable answer, by reason.
+
+    `outside` are those with an answer in the right form that is none of the allowed ones; what they
+    said is in `said`, commonest first. `cut` were ended by the limit of tokens, and `no_marker`
+    ended by themselves without an answer.
+    """
+
+    no_marker: int
+    outside: int
+    cut: int
+    said: dict[str, int]
+
+
 class Accuracy(Share):
     """Accuracy on the test questions in one mode. Unparsable replies count as wrong.
+
+    `unread` is there if any reply was unparsable and the reasons are known.
 
     `thinking_tokens`, which are among the generated ones, are those of thinking spans; the key is
     there if any were written. `obeyed` is the share of replies that thought, or did not, as the
@@ -248,6 +266,7 @@ class Accuracy(Share):
     """
 
     unparsable: int
+    unread: NotRequired[UnreadPart]
     generated_tokens: int
     thinking_tokens: NotRequired[int]
     obeyed: NotRequired[Share]
@@ -271,7 +290,7 @@ class BestMode(TypedDict):
 
 
 class Comparison(Share):
-    """Tuned minus base, each in its best mode, on the same test questions.
+    """Tuned minus base on the same test questions.
 
     The bounds are the paired bootstrap's, `p_value` is McNemar's exact one; `only_base` and
     `only_tuned` count the questions that one of the two alone got right.
@@ -297,14 +316,18 @@ class ClassComparison(Share):
 class AccuracyPart(TypedDict):
     """`tuned` is null for a method without stages. `confidence` is that of all intervals.
 
-    `validation` has the share of right answers on validation questions, by model and mode.
-    `thinking` is `evaluation.thinking`.
+    `comparison` has each model in its best mode, `same_mode` both in one mode, by mode. `chance` is
+    the share of test questions that one of the allowed answers drawn at random gets right, null
+    for free text. `validation` has the share of right answers on validation questions, by model and
+    mode. `thinking` is `evaluation.thinking`.
     """
 
     base: ByMode
     tuned: ByMode | None
     best_mode: NotRequired[BestMode]
     comparison: NotRequired[Comparison | None]
+    same_mode: NotRequired[dict[str, Comparison]]
+    chance: NotRequired[float | None]
     class_comparisons: NotRequired[list[ClassComparison]]
     confidence: NotRequired[float]
     validation: NotRequired[dict[str, dict[str, float]]]

@@ -8,6 +8,13 @@ from typing import Any
 from caft.estimators import ESTIMATORS, Estimator
 from caft.report.schema import Area
 
+MODES_IN_WORDS = {
+    "answer": "the answer at once",
+    "rationale": "a rationale, which is a text that reasons, and then the answer",
+    "routed": "a rationale for the hardest class, the answer at once for the others",
+}
+"""What a model writes in each mode."""
+
 
 def describe_estimator(name: str) -> Estimator:
     """The estimator of that name; for an unknown name, an estimator with only a name."""

@@ -4,12 +4,12 @@ Functions that resample take a seed and give the same result for it. A quantity 
 (an AUC without any mistake) is None with its reason as text, never a NaN.
 """
 
+from caft.statistics.area_verdict import CHANCE_AREA, USEFUL_AREA, judge_area
 from caft.statistics.arms import ArmsCompared, Outcomes, compare_arms, pair_seeds
-from caft.statistics.auc import RocPoint, roc_auc, roc_points
+from caft.statistics.auc import AreaUnderCurve, RocPoint, roc_auc, roc_points
 from caft.statistics.calibration import (
     brier_score,
     expected_calibration_error,
-    multiclass_brier_score,
 )
 from caft.statistics.intervals import Interval, wilson_interval
 from caft.statistics.paired import (
@@ -30,6 +30,7 @@ from caft.statistics.seeds import (
     mean_over_seeds,
     resample_means,
 )
+from caft.statistics.stratified import stratified_auc
 from caft.statistics.unpaired import CountsCompared, compare_counts, count_interval
 from caft.statistics.verdict import (
     ALPHA,
@@ -43,6 +44,9 @@ from caft.statistics.verdict import (
 
 __all__ = [
     "ALPHA",
+    "CHANCE_AREA",
+    "USEFUL_AREA",
+    "AreaUnderCurve",
     "ArmsCompared",
     "Outcomes",
     "PairedOutcome",
@@ -64,11 +68,11 @@ __all__ = [
     "expected_calibration_error",
     "holm_adjusted",
     "is_clear",
+    "judge_area",
     "judge_difference",
     "mcnemar_exact",
     "mean_interval",
     "mean_over_seeds",
-    "multiclass_brier_score",
     "paired_difference",
     "pareto_front",
     "resample_areas",
@@ -77,6 +81,7 @@ __all__ = [
     "roc_points",
     "sign_flip_exact",
     "smallest_paired_difference",
+    "stratified_auc",
     "sum_differences",
     "wilson_interval",
 ]

@@ -7,13 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def brier_score(probabilities: Sequence[float], outcomes: Sequence[bool]) -> float:
-    """Mean squared distance between probability and outcome; 0 is perfect, 0.25 if all are 1/2."""
-    stated, happened = _checked(probabilities, outcomes)
-    return float(((stated - happened) ** 2).mean())
-
-
-def multiclass_brier_score(probabilities: Sequence[Sequence[float]], gold: Sequence[int]) -> float:
+def brier_score(probabilities: Sequence[Sequence[float]], gold: Sequence[int]) -> float:
     """Mean over rows of the squared distance between a row's probabilities and the truth.
 
     Brier (1950) over all classes: 0 is perfect, 2 is certain and wrong; k equal options score

@@ -10,7 +10,8 @@ import numpy as np
 from caft.statistics.auc import Flags
 from caft.statistics.intervals import Floats, Interval, percentile_interval
 
-_CELLS_AT_ONCE = 4_000_000
+CELLS_AT_ONCE = 4_000_000
+"""Bootstrap draws times rows that are held in memory together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,9 @@ def resample_areas(
         name: _Ordered(np.asarray(row, dtype=np.float64), flags) for name, row in scores.items()
     }
     draws: dict[str, list[Floats]] = {name: [] for name in scores}
-    block = max(1, _CELLS_AT_ONCE // flags.size)
+    block = max(1, CELLS_AT_ONCE // flags.size)
     for start in range(0, resamples, block):
-        times = _draw_rows(flags, min(block, resamples - start), generator)
+        times = draw_rows(flags, min(block, resamples - start), generator)
         for name, order in ordered.items():
             draws[name].append(order.areas(times))
     once = np.ones((1, flags.size), dtype=np.int64)
@@ -67,7 +68,7 @@ def resample_areas(
     )
 
 
-def _draw_rows(flags: Flags, count: int, generator: np.random.Generator) -> np.ndarray:
+def draw_rows(flags: Flags, count: int, generator: np.random.Generator) -> np.ndarray:
     """How often each row is drawn, [count, rows]."""
     times = np.empty((count, flags.size), dtype=np.int64)
     for kind in (flags, ~flags):

@@ -290,7 +290,7 @@ def _show_rows(examples: Sequence[Example], tokenizer: Tokenizer) -> None:
     # One row of every target: a joint stage trains two kinds.
     for row in {row.target: row for row in reversed(examples)}.values():
         log.info(
-            "a training row (%s), what is trained between marks:\n%s",
+            "Example row (%s); loss is computed inside ⟦ ⟧:\n%s",
             row.target.value,
             render_example(row, tokenizer),
         )

@@ -95,11 +95,11 @@ def test_operating_points_say_what_a_cut_catches() -> None:
     figure = draw_roc(values, wrong, [0.35, 9.0], "entropy", area)
     shown = titles(figure.panels[0])
     point = named(
-        figure.panels[0], "At or above 0.35: 50.0% of the errors, 0.0% of the correct answers"
+        figure.panels[0], "At or above 0.35: true positive rate 50.0%, false positive rate 0.0%"
     )
     # 0 and half of the way between the plot's paddings
     assert (point.x, point.y) == pytest.approx((6, 126))
-    assert "At or above 9: 0.0% of the errors, 0.0% of the correct answers" in shown
+    assert "At or above 9: true positive rate 0.0%, false positive rate 0.0%" in shown
     assert figure.rows[0] == ("inf", "0.0%", "0.0%")
 
 
@@ -107,7 +107,7 @@ def test_an_estimate_that_falls_as_questions_get_harder_is_drawn_that_way() -> N
     margins, wrong = [0.9, 0.8, 0.7, 0.6], [False, True, False, True]
     mirrored = {"value": 0.75, "low": 0.3, "high": 1.0}
     roc = draw_roc(margins, wrong, [0.65], "margin", mirrored, lower_is_harder=True)
-    assert "At or below 0.65: 50.0% of the errors, 0.0% of the correct answers" in titles(
+    assert "At or below 0.65: true positive rate 50.0%, false positive rate 0.0%" in titles(
         roc.panels[0]
     )
     assert roc.rows[:2] == (("-inf", "0.0%", "0.0%"), ("0.6", "0.0%", "50.0%"))
@@ -146,7 +146,9 @@ def test_whiskers_stand_where_the_interval_is(sample: Any) -> None:
     nothing, everything = scale_of(panel)
     share = sample.summary["accuracy"]["base"]["answer"]
     place = [nothing + share[key] * (everything - nothing) for key in ("value", "low", "high")]
-    whisker, _, dot, other = read_marks(panel)
+    chance, whisker, _, dot, other = read_marks(panel)
+    level = nothing + sample.summary["accuracy"]["chance"] * (everything - nothing)
+    assert (chance.text, chance.y) == ("chance 10.0%", pytest.approx(level, abs=0.01))
     assert [dot.y, whisker.y, whisker.y + whisker.dy] == pytest.approx(place, abs=0.01)
     assert (dot.x, dot.fill, other.fill) == (whisker.x, "var(--base)", "var(--tuned)")
     # Not told apart by colour alone: a circle, and a square.

@@ -14,7 +14,7 @@ def test_counts_mistakes_of_training_questions_only(sample: Any) -> None:
         ("answer", "not in it"),
         ("not in it", "rationale"),
     ]
-    wrong = sum(row.questions * row.wrong["value"] for row in rows if row.wrong)
+    wrong = sum(row.questions * (1 - row.accuracy["value"]) for row in rows if row.accuracy)
     assert wrong == pytest.approx(sample.summary["score"]["roc_auc"]["answer_entropy"]["incorrect"])
 
 

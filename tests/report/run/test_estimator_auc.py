@@ -31,17 +31,15 @@ def measure(rows: list[AnswerScore]) -> ScorePart:
     return describe_scores(rows, "answer_entropy", 0.95)
 
 
-def test_every_estimate_is_measured_with_random_beside_it() -> None:
+def test_every_estimate_is_measured() -> None:
     part = measure(ROWS)
     areas = part["roc_auc"]
-    assert list(areas) == [
-        "answer_entropy", "top1_margin", "judge_steps", "option_entropy", "random",
-    ]  # fmt: skip
+    assert list(areas) == ["answer_entropy", "top1_margin", "judge_steps", "option_entropy"]
     assert areas["option_entropy"]["reason"] == "none of the 40 rows has this score"
     assert (areas["judge_steps"]["n"], areas["answer_entropy"]["n"]) == (32, 40)
     assert all(a["low"] <= a["value"] <= a["high"] for a in areas.values() if a["value"])
     # The one without values is in no pair.
-    assert len(part["differences"]) == 6
+    assert len(part["differences"]) == 3
     assert part["not_compared"] == []
     assert measure(ROWS) == part
 
@@ -51,10 +49,7 @@ def test_pairs_are_compared_over_the_questions_that_have_both() -> None:
     assert {pair: row["n"] for pair, row in pairs.items()} == {
         ("answer_entropy", "top1_margin"): 40,
         ("answer_entropy", "judge_steps"): 32,
-        ("answer_entropy", "random"): 40,
         ("top1_margin", "judge_steps"): 32,
-        ("top1_margin", "random"): 40,
-        ("judge_steps", "random"): 32,
     }
     # A sparse estimate beside two others changes nothing of those two.
     without = [replace(row, estimates={**row.estimates, "judge_steps": None}) for row in ROWS]
@@ -82,7 +77,7 @@ def test_two_estimates_without_a_common_area_say_why() -> None:
         {"first": "judge_steps", "second": "cot_mean_entropy", "n": 5,
          "reason": "the 5 questions that have both are all right"},
     ]  # fmt: skip
-    assert len(part["differences"]) == 8
+    assert len(part["differences"]) == 4
     gaps = {row.name: row.against for row in list_area_rows(part)}
     assert gaps["cot_margin"] == "none: no question has both"
     assert gaps["answer_entropy"].endswith(", n=10)")
@@ -99,7 +94,6 @@ def test_the_gold_answers_cross_entropy_is_marked() -> None:
     rows = [scored(f"q{n}", n % 2 == 0, gold_cross_entropy=float(n)) for n in range(10)]
     areas = measure(rows)["roc_auc"]
     assert areas["gold_cross_entropy"]["circular"] is True
-    assert "circular" not in areas["random"]
 
 
 def test_calibration_by_hand() -> None:
@@ -138,6 +132,11 @@ def test_subjects_classes_declined_rows_and_chains_are_counted() -> None:
     )
     part = describe_scores(ROWS, "answer_entropy", 0.95, context)
     assert {name: area["n"] for name, area in part["by_subject"].items()} == {"even": 20, "odd": 20}
+    within = part["within_subjects"]
+    assert within is not None
+    assert (within["n"], within["incorrect"]) == (40, 14)
+    assert within["low"] < within["value"] < within["high"]
+    assert measure(ROWS)["within_subjects"] is None
     assert {name: share["n"] for name, share in part["accuracy_by_class"].items()} == {
         "easy": 30, "hard": 10,
     }  # fmt: skip
@@ -150,10 +149,10 @@ def test_subjects_classes_declined_rows_and_chains_are_counted() -> None:
     assert facts["Allowed to decline if not known"].startswith("1 of 3 declined")
 
 
-def test_rows_start_with_the_one_in_use_and_end_with_the_control() -> None:
+def test_rows_start_with_the_selected_estimator() -> None:
     part = describe_scores(ROWS, "top1_margin", 0.95)
     rows = list_area_rows(part)
-    assert (rows[0].name, rows[0].in_use, rows[-1].name) == ("top1_margin", True, "random")
+    assert (rows[0].name, rows[0].selected, rows[-1].area["value"]) == ("top1_margin", True, None)
     part["differences"] = [
         {"first": "a", "second": "b", "value": 0.0214, "low": -0.01, "high": 0.05, "n": 1200}
     ]

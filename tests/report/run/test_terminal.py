@@ -1,9 +1,11 @@
 import io
+import shlex
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from caft.report.headlines import suggest_next
 from caft.report.run.terminal import print_summary
 from caft.report.run.timing import add_rates
 
@@ -19,9 +21,32 @@ def test_one_screen_says_it_all(sample: Any) -> None:
     screen = "\n".join(lines)
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 80
-    for words in ("AUC 0.69", "19.0% (15.0 to 23.8)*", "70.7% (65.3 to 75.5)*",
-                 "188 teacher calls", "Next    Is it the routing?"):  # fmt: skip
-        assert words in screen
+    order = (
+        "Did tuning help? Yes · 19.7% → 70.7%",
+        "Did routing help? Not tested here · no control",
+        "predict this model's mistakes? Yes · AUC 0.69",
+        "188 teacher calls",
+        "19.0% (15.0 to 23.8)*",
+        "70.7% (65.3 to 75.5)*",
+        "Next    Test the routing against its control:",
+        "Report  ",
+    )
+    places = [screen.index(words) for words in order]
+    assert places == sorted(places)
+
+
+def test_the_next_command_can_be_pasted_whatever_its_length(sample: Any) -> None:
+    words = [f"dataset.prompt.note='say {n} \\ \"times\"'" for n in range(9)] + [
+        f"dataset.files=[{','.join(f'part-{n}.jsonl' for n in range(30))}]"
+    ]
+    sample.summary["run"]["overrides"] += words
+    lines = show(sample.summary, Path("outputs"))
+    start = next(n for n, line in enumerate(lines) if line.startswith("python train.py -m"))
+    # A shell joins lines that end with a backslash.
+    told = shlex.split("\n".join(lines[start:-1]).replace("\\\n", ""))
+    assert told == shlex.split(suggest_next(sample.summary).command)
+    assert [word for word in told if word in words] == words
+    assert max(map(len, lines)) <= 80
 
 
 def test_the_time_of_every_stage_still_fits_the_screen(sample: Any) -> None:

@@ -85,8 +85,8 @@ def _place_names(classes: Sequence[str], edges: Sequence[float]) -> list[Row]:
 def draw_rates(text: str, measure: str, curve: Sequence[Row], cuts: Sequence[Row],
                area: Row) -> Markup:  # fmt: skip
     """The ROC curve with the operating points of the cuts."""
-    x = across("x", "false positive rate (correct answers flagged)", (0, 1), SHARE, padding=6)
-    y = upwards("y", "true positive rate (errors found)", (0, 1), SHARE, padding=6)
+    x = across("x", "false positive rate", (0, 1), SHARE, padding=6)
+    y = upwards("y", "true positive rate", (0, 1), SHARE, padding=6)
     value, bounds = f"AUC {area['value']:.3f}", f"{area['low']:.3f} to {area['high']:.3f}"
     corner = chart([{"x": 0.97, "y": 0.04}])
     return draw(
@@ -116,8 +116,8 @@ def _draw_diagonal(x: alt.X, y: alt.Y) -> alt.Chart:
     return ends.mark_line(strokeDash=[2, 4], strokeWidth=1.25, color=SOFT).encode(x, y)
 
 
-def draw_mode(text: str, mode: str, shares: Sequence[Row]) -> Markup:
-    """Base and tuned model side by side, over all questions and class by class."""
+def draw_mode(text: str, mode: str, shares: Sequence[Row], chance: float | None = None) -> Markup:
+    """Base and tuned model side by side, over all questions and class by class; chance below."""
     rows = [{**share, "short": shorten(share["group"], 10)} for share in shares]
     x = alt.X("place:O", axis=None)
     aside = alt.XOffset("model:N", scale=alt.Scale(domain=list(MODELS), paddingOuter=1))
@@ -125,9 +125,14 @@ def draw_mode(text: str, mode: str, shares: Sequence[Row]) -> Markup:
     colour = alt.Color("model:N", scale=_COLOURS, legend=None)
     shape = alt.Shape("model:N", scale=_SHAPES, legend=None)
     names = {row["group"]: row for row in rows}.values()
+    known = [] if chance is None else [chance]
+    level = chart({"value": share, "hover": f"chance {100 * share:.1f}%"} for share in known)
     return draw(
         f"accuracy-{mode}", f"Accuracy in {mode} mode", text,
         chart(rows[:1]).mark_rule(color=RULE, aria=False).encode(x.bandPosition(1)),
+        level.mark_rule(strokeDash=[2, 4], color=SOFT).encode(y, description="hover:N"),
+        level.mark_text(align="right", baseline="bottom", dy=-2, color=SOFT).encode(
+            y, x=alt.value("width"), text="hover:N"),
         whisker(rows, x, aside, colour),
         chart(rows).mark_point().encode(x, y, aside, colour, shape, description="hover:N"),
         chart(names).mark_text(dy=18).encode(x, y=alt.value("height"), text="short:N"),

@@ -75,13 +75,13 @@ def draw_histogram(
         rows=tuple(
             (f"{b['low']:.3f}", f"{b['high']:.3f}", str(b["right"]), str(b["wrong"])) for b in bins
         ),
-        legend=(("right", "correct (above the line)"), ("wrong", "incorrect (below)")),
+        legend=(("right", "correct"), ("wrong", "incorrect")),
     )
 
 
 def _describe_bin(low: float, high: float, right: int, wrong: int) -> str:
     share = percent(wrong / (right + wrong))
-    return f"{low:.2f} to {high:.2f}: {right} correct, {wrong} incorrect ({share} incorrect)"
+    return f"{low:.2f} to {high:.2f}: {right} correct, {wrong} incorrect ({share})"
 
 
 def draw_roc(
@@ -98,20 +98,18 @@ def draw_roc(
 
     sign, side = (-1, "below") if lower_is_harder else (1, "above")
     points = roc_points([sign * value for value in values], wrong)
-    text = (
-        f"ROC AUC {area_between(area)} over {len(values)} questions. The diagonal is a coin toss."
-    )
+    text = f"ROC AUC {area_between(area)} over {len(values)} questions. The diagonal is chance."
     dots = []
     for cut in cuts:
         at = [point for point in points if point.threshold >= sign * cut][-1]
         found, flagged = percent(at.true_positive_rate), percent(at.false_positive_rate)
-        rates = f"{found} of the errors, {flagged} of the correct answers"
+        rates = f"true positive rate {found}, false positive rate {flagged}"
         dots.append({**_place(at), "hover": f"At or {side} {cut:.4g}: {rates}"})
     curve = thin(points)
     return Figure(
         key="roc",
-        heading="ROC: predicting the base model's errors",
-        note=f"Every point flags the questions at or {side} a threshold."
+        heading="ROC: predicting base-model errors",
+        note=f"A question at or {side} a threshold is predicted to be answered incorrectly."
         + (" Dots are the split's cut points." if cuts else ""),
         panels=(draw_rates(text, measure, [_place(point) for point in curve], dots, area),),
         columns=("threshold", "false positive rate", "true positive rate"),
@@ -155,7 +153,7 @@ def draw_calibration(probabilities: Sequence[float], correct: Sequence[bool]) ->
     text = f"Expected calibration error {percent(error)}, over {len(correct)} questions."
     return Figure(
         key="calibration",
-        heading="Reliability of the answer's probability",
+        heading="Calibration of the answers' probabilities",
         note=f"{text} On the diagonal, answers of 70% confidence are correct seven times out of "
         "ten. Whiskers are intervals.",
         panels=(draw_stated(text, dots),),

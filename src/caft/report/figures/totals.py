@@ -13,8 +13,8 @@ TOKEN_COSTS = (
     ("teacher_prompt_tokens", "Teacher: tokens read"),
     ("teacher_completion_tokens", "Teacher: tokens written"),
     ("unique_rationale_tokens", "Rationales accepted, each once"),
-    ("trained_response_tokens", "Trained on, replies in all epochs"),
-    ("trained_total_tokens", "Trained on, with prompts"),
+    ("trained_response_tokens", "Trained responses, all epochs"),
+    ("trained_total_tokens", "Trained responses with prompts"),
     ("evaluation_generated_tokens", "Generated in evaluation"),
 )
 
@@ -26,11 +26,11 @@ def draw_accuracy(accuracy: Row, classes: Sequence[str]) -> Figure:
     """
     from caft.report.charts.panels import draw_mode
 
-    panels, rows = [], []
+    panels, rows, chance = [], [], accuracy.get("chance")
     for mode in MODES:
         marks = _list_shares(accuracy, mode, ("all", *classes))
         if marks:
-            panels.append(draw_mode("; ".join(mark["text"] for mark in marks), mode, marks))
+            panels.append(draw_mode("; ".join(mark["text"] for mark in marks), mode, marks, chance))
         rows += [
             (mode, mark["model"], mark["group"], percent_between(mark), str(mark["n"]))
             for mark in sorted(marks, key=lambda mark: str(mark["model"]))
@@ -38,7 +38,8 @@ def draw_accuracy(accuracy: Row, classes: Sequence[str]) -> Figure:
     return Figure(
         key="accuracy",
         heading="Accuracy by class",
-        note="Test questions. Whiskers are the intervals; the classes are the base model's.",
+        note="Test questions. Whiskers are the intervals; the classes are the base model's."
+        + (" The dotted line is chance." if chance is not None else ""),
         panels=tuple(panels),
         columns=("mode", "model", "class", "accuracy", "questions"),
         rows=tuple(rows),

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from caft.records import Prediction
+from caft.report.run.unread import count_unread
 from caft.report.schema import Accuracy, Share, as_share
 from caft.statistics import wilson_interval
 
@@ -37,6 +38,8 @@ def summarise_accuracy(
         },
         "by_subject": {name: share_true(by_subject[name], confidence) for name in subjects},
     }
+    if unread := count_unread(predictions):
+        part["unread"] = unread
     if thinking := sum(item.thinking_tokens for item in predictions):
         part["thinking_tokens"] = thinking
     if obeyed := [item.obeyed for item in predictions if item.obeyed is not None]:

@@ -1,4 +1,4 @@
-"""One row for each class: its range, and how often the base model is wrong there."""
+"""One row for each class: its range, and how accurate the base model is there."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from caft.report.tables import ReportTables
 
 @dataclass(frozen=True, slots=True)
 class ClassRow:
-    """`wrong` is the base model's share of mistakes on the class's training questions."""
+    """`accuracy` is the base model's on the class's training questions."""
 
     name: str
     span: str
     questions: int
-    wrong: Share | None
+    accuracy: Share | None
     targets: tuple[str, ...]
 
 
@@ -31,10 +31,10 @@ def list_class_rows(
     rows = []
     spans = _describe_spans(split["thresholds"], len(split["counts"]))
     for (name, questions), span in zip(split["counts"].items(), spans, strict=True):
-        wrong = [
-            not row.correct for row in training if tables.complexity_of.get(row.question_id) == name
+        correct = [
+            row.correct for row in training if tables.complexity_of.get(row.question_id) == name
         ]
-        share = share_true(wrong, confidence) if wrong else None
+        share = share_true(correct, confidence) if correct else None
         targets = tuple(_describe_target(stage, name) for stage in method["stages"])
         rows.append(ClassRow(name, span, questions, share, targets))
     return rows

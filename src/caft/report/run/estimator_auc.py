@@ -6,11 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
-from random import Random
 from statistics import fmean
 from typing import TypeVar
 
-from caft.estimators import CONTROL, ESTIMATORS, difficulty
+from caft.estimators import ESTIMATORS, difficulty
 from caft.records import AnswerScore, Chain, SampledReply
 from caft.report.run.accuracy import share_true
 from caft.report.run.option_shares import pick_likeliest, share_options
@@ -26,11 +25,13 @@ from caft.report.schema import (
     as_share,
 )
 from caft.statistics import (
+    AreaUnderCurve,
     ResampledAreas,
+    brier_score,
     expected_calibration_error,
-    multiclass_brier_score,
     resample_areas,
     roc_auc,
+    stratified_auc,
 )
 from caft.text.prompts import DECLINED
 
@@ -67,18 +68,13 @@ def describe_scores(
     confidence: float,
     context: ScoreContext | None = None,
 ) -> ScorePart:
-    """The `score` part of summary.json: each estimate against the model's own mistakes.
-
-    `random` is a number drawn at random for every question.
-    """
+    """The `score` part of summary.json: each estimate against the model's own mistakes."""
     known = context or ScoreContext()
     wrong = [not score.correct for score in scores]
     names = list(dict.fromkeys(name for score in scores for name in score.estimates))
     values: dict[str, Sequence[float | None]] = {
         name: _difficulties(scores, name) for name in names
     }
-    dice = Random(CONTROL)
-    values[CONTROL] = [dice.random() for _ in scores]
     areas, differences, not_compared = _measure_areas(values, wrong, confidence)
     masses = [score.estimates.get("option_mass") for score in scores]
     known_masses = [mass for mass in masses if mass is not None]
@@ -89,6 +85,7 @@ def describe_scores(
         "differences": differences,
         "not_compared": not_compared,
         "by_subject": _measure_subjects(scores, estimator, confidence, known),
+        "within_subjects": _measure_within(scores, estimator, confidence, known),
         "calibration": _measure_calibration(scores, known.gold_of),
         "option_mass": sum(known_masses) / len(known_masses) if known_masses else None,
         "valid_answer_rate": sum(score.valid for score in scores) / len(scores),
@@ -161,7 +158,13 @@ def _measure_areas(
 def _measure_area(
     name: str, values: Sequence[float | None], wrong: Sequence[bool], confidence: float
 ) -> Area:
-    area = roc_auc(values, wrong, confidence, event="wrong")
+    entry = _as_area(roc_auc(values, wrong, confidence, event="wrong"))
+    if name in ESTIMATORS and ESTIMATORS[name].circular:
+        entry["circular"] = True
+    return entry
+
+
+def _as_area(area: AreaUnderCurve) -> Area:
     entry: Area = {
         "value": area.value,
         "low": area.low,
@@ -171,8 +174,6 @@ def _measure_area(
     }
     if area.value is None:
         entry["reason"] = area.reason
-    if name in ESTIMATORS and ESTIMATORS[name].circular:
-        entry["circular"] = True
     return entry
 
 
@@ -204,6 +205,21 @@ def _measure_subjects(
     return areas
 
 
+def _measure_within(
+    scores: Sequence[AnswerScore], estimator: str, confidence: float, known: ScoreContext
+) -> Area | None:
+    """The area over pairs of one subject; None where there are not several."""
+    subjects = [known.subject_of.get(score.question_id, "") for score in scores]
+    if len(set(subjects)) < 2:
+        return None
+    wrong = [not score.correct for score in scores]
+    area = stratified_auc(_difficulties(scores, estimator), wrong, subjects, confidence)
+    entry = _as_area(area)
+    if area.value is None:
+        entry["reason"] = "no subject has both right and wrong answers"
+    return entry
+
+
 # Calibration, accuracy, format
 
 
@@ -218,8 +234,8 @@ def _measure_calibration(
     guesses = [[1 / len(row)] * len(row) for row in rows]
     return {
         "ece": expected_calibration_error(sure, right),
-        "brier": multiclass_brier_score(rows, golds),
-        "brier_of_guessing": multiclass_brier_score(guesses, golds),
+        "brier": brier_score(rows, golds),
+        "brier_of_guessing": brier_score(guesses, golds),
         "confidence": sum(sure) / len(sure),
         "accuracy": sum(right) / len(right),
         "n": len(rows),

@@ -5,46 +5,56 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from caft.estimators import CONTROL
 from caft.report.schema import Area, ScorePart
-from caft.report.wording import name_estimator, percent_between
+from caft.report.wording import area_between, name_estimator, percent_between, reason_of
+from caft.statistics import CHANCE_AREA, judge_area
+
+UNDEFINED = "undefined"
+REVERSED = "no, reversed"
 
 
 @dataclass(frozen=True, slots=True)
 class AreaRow:
-    """One estimate: its area, and the differences from the one in use and from the control.
+    """One estimate: its area, whether that is above chance, and Δ to the selected estimator.
 
-    The differences are texts, empty if there is nothing to compare.
+    The texts are empty if there is nothing to tell.
     """
 
     name: str
     title: str
     area: Area
-    in_use: bool
+    selected: bool
+    above_chance: str
     against: str
-    against_random: str
 
 
 def list_area_rows(score: ScorePart) -> list[AreaRow]:
-    """The one in use first, then by falling area; those without an area last, then the control."""
+    """The selected estimator first, then by falling area; those without an area last."""
     chosen = score["estimator"]
     rows = [
         AreaRow(
             name,
-            name_estimator(name) if name != CONTROL else "random (control)",
+            name_estimator(name),
             area,
             name == chosen,
+            _judge(area),
             write_difference(score, chosen, name),
-            write_difference(score, CONTROL, name),
         )
         for name, area in score["roc_auc"].items()
     ]
     return sorted(rows, key=_rank)
 
 
-def _rank(row: AreaRow) -> tuple[bool, bool, bool, float]:
+def _rank(row: AreaRow) -> tuple[bool, bool, float]:
     value = row.area["value"]
-    return (not row.in_use, row.name == CONTROL, value is None, -(value or 0.0))
+    return (not row.selected, value is None, -(value or 0.0))
+
+
+def _judge(area: Area) -> str:
+    low, high = area["low"], area["high"]
+    if low is None or high is None:
+        return UNDEFINED
+    return REVERSED if high < CHANCE_AREA else judge_area(low, high).value
 
 
 def write_difference(score: ScorePart, first: str, second: str) -> str:
@@ -80,26 +90,30 @@ def list_differences(score: ScorePart) -> list[tuple[str, str, str]]:
 def list_facts(score: ScorePart) -> Iterator[tuple[str, str]]:
     """Further facts of the scores, as name and text."""
     if accuracy := score.get("accuracy"):
-        yield "Base model right", percent_between(accuracy)
+        yield "Base accuracy", percent_between(accuracy)
     for name, share in (score.get("accuracy_by_class") or {}).items():
-        yield f"Base model right, {name}", f"{percent_between(share)}, n = {share['n']:,}"
+        yield f"Base accuracy, {name}", f"{percent_between(share)}, n = {share['n']:,}"
+    if within := score.get("within_subjects"):
+        known = f"{area_between(within)} over pairs of one subject, n = {within['n']:,}"
+        yield "ROC AUC within subjects", known if within["value"] is not None else reason_of(within)
     if calibration := score.get("calibration"):
         yield (
             "Calibration of the options",
-            f"ECE {calibration['ece']:.3f}, Brier {calibration['brier']:.3f} "
-            f"(guessing {calibration['brier_of_guessing']:.3f})",
+            f"expected calibration error {calibration['ece']:.3f}; Brier score over all options "
+            f"{calibration['brier']:.3f} (0 is perfect, guessing scores "
+            f"{calibration['brier_of_guessing']:.3f})",
         )
     if fallback := score.get("fallback"):
         yield (
             f"Allowed to decline if not {fallback['wording']}",
             f"{fallback['declined']:,} of {fallback['n']:,} declined, "
-            f"{fallback['correct']:,} right, {fallback['invalid']:,} no allowed reply",
+            f"{fallback['correct']:,} correct, {fallback['invalid']:,} outside the allowed answers",
         )
-    chains = (("Own", score.get("chain")), ("Drawn", score.get("samples")))
+    chains = (("Greedy", score.get("chain")), ("Sampled", score.get("samples")))
     for whose, chain in chains:
         if chain:
             yield (
                 f"{whose} chains of thought",
-                f"{chain['correct']:,} of {chain['n']:,} right, {chain['unparsable']:,} without "
-                f"an answer, {chain['tokens'] / chain['n']:.1f} tokens each",
+                f"{chain['correct']:,} of {chain['n']:,} correct, {chain['unparsable']:,} without "
+                f"a readable answer, {chain['tokens'] / chain['n']:.1f} tokens each",
             )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from caft.errors import UserError
-from caft.records import AnswerScore, Mode, Prediction, Question
+from caft.records import AnswerScore, Mode, Prediction, Question, Unread
 from caft.report.schema import Summary
 from caft.report.tables import ReportTables
 from caft.store import read_rows
@@ -54,7 +54,11 @@ def read_run(folder: Path) -> FinishedRun:
         known = {name: row[name] for name in _REPLY}
         # Runs of earlier versions have no such columns.
         prediction = Prediction(
-            **known, thinking_tokens=row.get("thinking_tokens", 0), obeyed=row.get("obeyed")
+            **known,
+            thinking_tokens=row.get("thinking_tokens", 0),
+            obeyed=row.get("obeyed"),
+            unread=Unread[row["unread"]] if row.get("unread") else None,
+            marked=row.get("marked"),
         )
         predictions[row["model"], Mode[row["mode"]]].append(prediction)
     asked = {row["question_id"]: row for row in answered}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from caft.records import Unread
 from caft.report import wording
 from caft.report.comparison import best_mode, best_result, confidence_of, find_comparison
 from caft.report.engine_part import describe_engine
@@ -15,8 +16,9 @@ from caft.report.figures import (
     draw_roc,
     draw_token_costs,
 )
-from caft.report.headlines import find_headlines, find_warnings, main_area, suggest_next
+from caft.report.headlines import find_headlines, main_area, suggest_next
 from caft.report.page import render_page
+from caft.report.run.caveats import find_warnings
 from caft.report.run.class_rows import list_class_rows, training_scores
 from caft.report.run.estimator_rows import list_area_rows, list_differences, list_facts
 from caft.report.run.option_shares import pick_likeliest, share_options
@@ -24,6 +26,7 @@ from caft.report.run.question_rows import list_question_rows
 from caft.report.run.rationales import describe_teaching
 from caft.report.run.thinking import find_thinking
 from caft.report.run.timing import list_time_rows
+from caft.report.run.unread import list_unread
 from caft.report.schema import (
     MODELS,
     AccuracyPart,
@@ -68,9 +71,9 @@ def render_report(
         "title": title,
         "config_yaml": wording.clip(config_yaml, _LONGEST_CONFIG),
         "figures": {figure.key: figure for figure in draw_figures(summary, tables)},
-        "headlines": find_headlines(summary, comparison),
+        "headlines": find_headlines(summary, tables),
         "warnings": find_warnings(summary),
-        "advice": suggest_next(summary, comparison),
+        "advice": suggest_next(summary),
         "comparison": comparison,
         "area_rows": list_area_rows(score) if score else [],
         "area_differences": list_differences(score) if score else [],
@@ -83,6 +86,9 @@ def render_report(
         "classes": list_class_rows(split, summary["method"], tables, confidence) if split else [],
         "subjects": _list_subjects(accuracy),
         "thinking": find_thinking(accuracy),
+        "modes_in_words": wording.MODES_IN_WORDS,
+        "unread": list_unread(accuracy),
+        "unread_reasons": tuple(Unread),
         "teaching": describe_teaching(tables.rationales, tables, classes),
         "own": describe_teaching(tables.own, tables, classes),
         "browser": browser,

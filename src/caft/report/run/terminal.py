@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caft.report.comparison import best_mode, results_by_mode
 from caft.report.engine_part import describe_engine
-from caft.report.headlines import Headline, Tone, find_headlines, find_warnings, suggest_next
+from caft.report.headlines import Headline, Tone, find_headlines, suggest_next
+from caft.report.run.caveats import find_warnings
 from caft.report.run.estimator_rows import list_area_rows, list_facts
+from caft.report.run.next_step import Step, fold
 from caft.report.run.thinking import list_thinking
 from caft.report.run.timing import list_time_rows
 from caft.report.schema import MODELS, MODES, AccuracyPart, ModelName, ScorePart, Summary
@@ -17,7 +20,6 @@ from caft.report.wording import area_between, duration, percent_between
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
-    from rich.text import Text
 
 _STYLES = {Tone.good: "green", Tone.bad: "red", Tone.unclear: "yellow", Tone.plain: "bold"}
 _WIDEST = 80
@@ -25,31 +27,24 @@ _SMALLEST_SHARE = 0.005
 
 
 def print_summary(summary: Summary, folder: Path, console: Console) -> None:
-    """Print the questions, the results with intervals, the cost, and the next step.
+    """Print the questions, the results with intervals, caveats, and the next step.
 
     `folder` is the run's own; its report.html is named if it exists.
     """
-    from rich.padding import Padding
     from rich.text import Text
 
-    score, accuracy = summary.get("score"), summary.get("accuracy")
+    step, width = suggest_next(summary), min(_WIDEST, console.width)
     lines: list[RenderableType] = ["", Text(_describe_run(summary), style="bold")]
     for headline in find_headlines(summary):
-        lines += [_write_headline(headline), Padding(Text(headline.detail), (0, 0, 0, 2))]
-    if accuracy:
-        lines.append(_tabulate_accuracy(accuracy))
-        lines += [Text(f"Thinking, {line}") for line in list_thinking(accuracy)]
-        lines += [Text(line) for line in describe_engine(summary.get("engine"))]
-    elif score:
-        # The run stopped after scoring and has spent nothing: its result is how good the scores
-        # are.
-        lines += _list_validation(score)
+        lines += _write_headline(headline, step, width)
+    lines += _list_results(summary)
     if times := _describe_times(summary):
         lines.append(Text.assemble(("Time    ", "bold"), times))
     lines += [Text(f"! {warning}", style="yellow") for warning in find_warnings(summary)]
-    lines.append(Text.assemble(("Next    ", "bold"), suggest_next(summary)))
+    lines.append(Text.assemble(("Next    ", "bold"), step.why))
+    lines += _write_command(step.command, width)
     for line in lines:
-        console.print(line, width=min(_WIDEST, console.width))
+        console.print(line, width=width)
     report = folder / "report.html"
     place = report if report.exists() else folder / "summary.json"
     # A path is never wrapped: it must stay clickable and easy to copy.
@@ -65,11 +60,34 @@ def _describe_run(summary: Summary) -> str:
     )
 
 
-def _write_headline(headline: Headline) -> Text:
+def _write_headline(headline: Headline, step: Step, width: int) -> Iterator[RenderableType]:
+    """The answer and what it rests on; of a command that follows below, only the answer."""
+    from rich.padding import Padding
     from rich.text import Text
 
     answer = f"{headline.answer} · {headline.figure}"
-    return Text.assemble(f"{headline.asked} ", (answer, _STYLES[headline.tone]))
+    yield Text.assemble(f"{headline.asked} ", (answer, _STYLES[headline.tone]))
+    if headline.command != step.command:
+        yield Padding(Text(headline.brief or headline.detail), (0, 0, 0, 2))
+        yield from _write_command(headline.command, width) if headline.command else ()
+
+
+def _write_command(command: str, width: int) -> list[RenderableType]:
+    from rich.text import Text
+
+    return [Text(line) for line in fold(command, width)]
+
+
+def _list_results(summary: Summary) -> list[RenderableType]:
+    from rich.text import Text
+
+    if accuracy := summary.get("accuracy"):
+        told = [f"Thinking, {line}" for line in list_thinking(accuracy)]
+        told += describe_engine(summary.get("engine"))
+        return [_tabulate_accuracy(accuracy), *map(Text, told)]
+    # The run stopped after scoring and has spent nothing: its result is how good the scores are.
+    score = summary.get("score")
+    return _list_validation(score) if score else []
 
 
 def _describe_times(summary: Summary) -> str:
@@ -87,10 +105,10 @@ def _describe_times(summary: Summary) -> str:
 def _list_validation(score: ScorePart) -> list[RenderableType]:
     from rich.text import Text
 
-    table = _open_table("predicts mistakes", "ROC AUC", "against the one in use")
+    table = _open_table("predicts mistakes", "ROC AUC", "Δ to the selected")
     for row in list_area_rows(score):
         if row.area["value"] is not None:
-            against = "in use" if row.in_use else row.against
+            against = "selected" if row.selected else row.against
             table.add_row(Text(row.title), area_between(row.area), against)
     facts = [Text(f"{name}: {fact}") for name, fact in list_facts(score)]
     return [*([table] if table.rows else []), *facts]
@@ -112,7 +130,7 @@ def _open_table(first: str, *numbers: str) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(first, box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(first, box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name in numbers:
         table.add_column(name, justify="right")
     return table

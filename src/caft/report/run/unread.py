@@ -1,0 +1,63 @@
+"""Replies without a readable answer: why, and what they say instead. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from caft.records import Prediction, Unread
+from caft.report.comparison import results_by_mode
+from caft.report.schema import MODELS, Accuracy, AccuracyPart, UnreadPart
+from caft.report.wording import clip
+
+_MOST_SAID = 10
+_LONGEST_SAID = 40
+_SHOWN = 3
+
+
+def count_unread(predictions: Sequence[Prediction]) -> UnreadPart | None:
+    """They by reason; None if there are none whose reason is known."""
+    unread = [item for item in predictions if item.unread]
+    if not unread:
+        return None
+    reasons = Counter(item.unread for item in unread)
+    outside = [item.marked or "" for item in unread if item.unread is Unread.outside]
+    said = Counter(clip(text, _LONGEST_SAID) for text in outside)
+    return {
+        "no_marker": reasons[Unread.no_marker],
+        "outside": reasons[Unread.outside],
+        "cut": reasons[Unread.cut],
+        "said": dict(said.most_common(_MOST_SAID)),
+    }
+
+
+def list_unread(accuracy: AccuracyPart | None) -> list[tuple[str, str, UnreadPart]]:
+    """Model, mode and counts, wherever there are any."""
+    return [
+        (model, mode, result["unread"])
+        for model in MODELS
+        for mode, result in results_by_mode(accuracy, model).items()
+        if "unread" in result
+    ]
+
+
+def describe_unread(result: Accuracy) -> str:
+    """Such as "29 outside the allowed answers (“0” 20, “13” 9), 2 cut at the limit".
+
+    Empty if there are none. Results of earlier versions do not tell the reasons.
+    """
+    unread = result.get("unread")
+    if unread is None:
+        return f"{result['unparsable']:,} for unknown reasons" if result["unparsable"] else ""
+    counts = (
+        (unread["outside"], Unread.outside.value + _quote(unread)),
+        (unread["cut"], Unread.cut.value),
+        (unread["no_marker"], Unread.no_marker.value),
+    )
+    return ", ".join(f"{count:,} {reason}" for count, reason in counts if count)
+
+
+def _quote(unread: UnreadPart) -> str:
+    said = [f"“{text}” {count:,}" for text, count in unread["said"].items()]
+    more = ["..."] if len(said) > _SHOWN else []
+    return f" ({', '.join(said[:_SHOWN] + more)})"

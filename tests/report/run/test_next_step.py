@@ -1,0 +1,43 @@
+"""Commands of the report as texts; tests/conf/test_next_step.py starts them."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from caft.report.run.next_step import compare_with_control, fold, rerun
+
+
+def test_a_rerun_keeps_what_the_run_was_given_and_replaces_what_changes() -> None:
+    overrides = ["model.path=/my models/a", "until=score", "split.within=subject", "+seed=3"]
+    summary: Any = {"run": {"overrides": overrides}}
+    command = rerun(summary, "-m", "split=random", "seed=1,2", without=("score",))
+    assert shlex.split(command) == [
+        "python", "train.py", "-m", "model.path=/my models/a", "split=random", "seed=1,2",
+    ]  # fmt: skip
+
+
+def test_the_control_has_an_equal_budget_where_one_class_is_bought(sample: Any) -> None:
+    summary = sample.summary
+    assert compare_with_control(summary) == (
+        "python train.py -m method=complexity_aware teacher=openai "
+        """'hydra.sweeper.cases=[["split=entropy"],["split=random","split.match=calls"]]' """
+        "seed=1,2,3"
+    )
+    summary["split"]["strategy"], summary["split"]["estimator"] = "sampled_0.3", "top1_margin"
+    assert (
+        """["split=random","split.match=calls","split.temperature=0.3","split.reference=top1_margin"]"""
+        in compare_with_control(summary)
+    )
+    # Rationales for two classes have no budget that a control could share: equal sizes.
+    summary["method"]["stages"] = [{"targets": {"middle": "rationale", "hard": "rationale"}}]
+    assert compare_with_control(summary).endswith(',["split=random"]]\' seed=1,2,3')
+
+
+def test_lines_of_any_width_are_one_command() -> None:
+    words = ["python", "a b", "it's " * 30, "x" * 200, '"quoted\\"']
+    for width in (20, 40, 79):
+        lines = fold(shlex.join(words), width)
+        assert max(map(len, lines)) <= width
+        # A shell joins lines that end with a backslash.
+        assert shlex.split("\n".join(lines).replace("\\\n", "")) == words
