@@ -58,14 +58,14 @@ def draw_bins(text: str, measure: str, bins: Sequence[Row], *, edges: Sequence[f
     shade = alt.Fill("shade:O", scale=_SHADES, legend=None)
     return draw(
         "histogram", f"Correct and incorrect answers by {measure}", text,
-        chart(strips).mark_rect(xOffset=1, x2Offset=-1).encode(
-            x("low"), shade, x2="high:Q", y=alt.value(-9), y2=alt.value(-4),
-            description="hover:N"),
         chart(bars).mark_rect(xOffset=0.75, x2Offset=-0.75).encode(
             x("low"), y, x2="high:Q", y2=alt.datum(0), description="hover:N",
             color=alt.Color("side:N", scale=_SIDES, legend=None)),
         chart([{}]).mark_rule(aria=False, color=INK).encode(y=alt.datum(0)),
         chart(cuts).mark_rule(strokeDash=[4, 3]).encode(x("x"), description="hover:N"),
+        chart(strips).mark_rect(xOffset=1, x2Offset=-1).encode(
+            x("low"), shade, x2="high:Q", y=alt.value(-9), y2=alt.value(-4),
+            description="hover:N"),
         names.encode(x("x"), _ROW, text="name:N"),
         height=314, margins=(74, 18, 54, 52),
     )  # fmt: skip
