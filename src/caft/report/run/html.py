@@ -156,7 +156,7 @@ def _draw_score(summary: Summary, tables: ReportTables) -> list[Figure]:
     if not known:
         return []
     values, correct = [value for value, _ in known], [right for _, right in known]
-    measure = estimator.title + (f" ({estimator.unit})" if estimator.unit else "")
+    measure = estimator.title + (f" in {estimator.unit}" if estimator.unit else "")
     cuts = split["thresholds"] if split else []
     # A random split has no cut points, and its classes have no place on the axis.
     classes = list(split["counts"]) if split and cuts else []
