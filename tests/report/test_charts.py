@@ -65,7 +65,7 @@ def test_long_names_of_emoji_are_cut_between_characters() -> None:
 
 def test_every_drawing_has_its_words_and_only_colours_of_the_page(sample: Any) -> None:
     panels = [p for figure in draw_figures(sample.summary, sample.tables) for p in figure.panels]
-    assert len(panels) == 8
+    assert len(panels) == 9
     for panel in panels:
         root = ElementTree.fromstring(panel)
         ids = {node.get("id"): node.text for node in root.iter() if node.get("id")}

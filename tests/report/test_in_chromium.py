@@ -19,6 +19,24 @@ from caft.report.tables import ReportTables
 
 PHONE = {"viewport": {"width": 390, "height": 844}}
 MANY = 12_000
+INNER_SCROLLERS = """() => [...document.querySelectorAll("main *")].filter(e =>
+  ["auto", "scroll"].includes(getComputedStyle(e).overflowY)
+  && (e.scrollHeight > e.clientHeight + 1 || e.scrollWidth > e.clientWidth + 1)
+).map(e => e.outerHTML.slice(0, 99))"""
+TALLEST_IN_ONE_PIECE = """() => {
+  const stays = e => getComputedStyle(e).breakAfter === "avoid";
+  function firstKept(e) {
+    for (let first = e; ;) {
+      const before = first.previousElementSibling;
+      if (before ? stays(before) : first.parentNode.tagName !== "MAIN") {
+        first = before || first.parentNode;
+      } else { return first; }
+    }
+  }
+  return Math.max(...[...document.querySelectorAll("main *")]
+    .filter(e => e.getClientRects().length && getComputedStyle(e).breakInside === "avoid")
+    .map(e => e.getBoundingClientRect().bottom - firstKept(e).getBoundingClientRect().top));
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +59,8 @@ def test_hostile_strings_run_nothing(
     assert page.locator("img, iframe, svg[onload], script").count() == 2
     assert page.locator("#question-shown").inner_text() == "1 to 50 of 300 questions"
     # Rows that scripts make are text as well, and so is what is opened only later.
-    page.locator("#question-table details summary").first.click()
-    page.locator("#question-table details .options").first.wait_for()
-    assert "<img src=x" in page.locator("#question-table details").first.inner_text()
+    page.locator("#question-table .opener").first.click()
+    assert "<img src=x" in page.locator("#question-table .more .options").inner_text()
     assert page.locator("#question-table img, #question-table script").count() == 0
     assert page.title().startswith("</script></title>")
 
@@ -118,7 +135,27 @@ def test_a_phone_scrolls_in_one_direction_only(
 ) -> None:
     for html in (page, sweep_page, hostile_page):
         opened = open_page(html, **PHONE)
+        opened.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
         assert opened.evaluate("document.documentElement.scrollWidth") == 390
+        # No table, text or code scrolls inside the page.
+        assert opened.evaluate(INNER_SCROLLERS) == []
+
+
+# Pixels of A4 within the margins of the style sheet.
+PAPER = {"viewport": {"width": 688, "height": 1020}}
+
+
+def test_no_printed_page_stays_half_empty(
+    page: str, sweep_page: str, open_page: Callable[..., Any]
+) -> None:
+    for html in (page, sweep_page):
+        opened = open_page(html, **PAPER)
+        opened.emulate_media(media="print")
+        # What cannot be broken, with the headings that stay with it, would leave that much empty.
+        assert 100 < opened.evaluate(TALLEST_IN_ONE_PIECE) < 0.5 * PAPER["viewport"]["height"]
+        height = opened.evaluate("document.documentElement.scrollHeight")
+        pages = len(re.findall(rb"/Type\s*/Page\b", opened.pdf(prefer_css_page_size=True)))
+        assert pages <= height / PAPER["viewport"]["height"] + 1.5
 
 
 def test_tables_sort_by_keyboard_with_what_is_missing_last(
@@ -146,7 +183,9 @@ def test_a_mark_shows_its_value_under_the_pointer(page: str, open_page: Callable
         opened.locator(".value").inner_text(),
     )
     opened.locator(".curves .mark").nth(40).hover(force=True)  # neighbours overlap
-    assert re.fullmatch(r"stage 1, \d+: \d\.\d{4}", opened.locator(".value").inner_text())
+    assert re.fullmatch(
+        r"stage 1, epoch [\d.]+: \d\.\d{4} nats per token", opened.locator(".value").inner_text()
+    )
 
 
 def test_a_number_in_its_circle_hides_no_value(
@@ -226,6 +265,11 @@ def test_twelve_thousand_questions_are_all_there_and_few_in_the_document(
     count = int(re.search(r"of (\d+) of", shown.inner_text())[1])  # type: ignore[index]
     base, tuned = 2, 7
     assert count == sum(k % base != 0 and k % tuned == 0 for k in range(8000, MANY))
+    opened.locator("select[name=outcome]").select_option("")
+    opened.get_by_label("Verdict").select_option("right")
+    opened.get_by_label("Reply").select_option("tuned, rationale")
+    count = int(re.search(r"of (\d+) of", shown.inner_text())[1])  # type: ignore[index]
+    assert count == sum(k % 6 == 0 for k in range(8000, MANY))
 
 
 def test_questions_turn_and_sort_as_a_whole(large_page: str, open_page: Callable[..., Any]) -> None:

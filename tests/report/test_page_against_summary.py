@@ -300,5 +300,6 @@ def test_the_headlines(told: tuple[dict[str, Any], Cells]) -> None:
         "Accuracy by model and mode", "Replies without a readable answer", "Accuracy by subject",
         "Accuracy by class, numbers", "Stages of this run", "Where the tokens went, numbers",
         "Classes", "Rejected rationales", "Rationales by class",
-        *(name for name in page.tables if re.search("by answer entropy|ROC|Training", name)),
+        *(name for name in page.tables
+          if re.search("by answer entropy|ROC|Calibration|Learning", name)),
     }  # fmt: skip

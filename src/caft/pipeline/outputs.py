@@ -49,7 +49,8 @@ def write_outputs(
     UserError if the folder's disk is full.
     """
     config, folder = workspace.config, workspace.context.folder
-    tables = collect_tables(workspace.questions, results)
+    prompt = config.dataset.prompt
+    tables = collect_tables(workspace.questions, results, prompt.option_ids)
     run, model = _describe_run(workspace, started), _describe_model(workspace, results)
     engine = engine_part(workspace)
     summary = check_summary(
@@ -111,7 +112,6 @@ def _write_page(workspace: Workspace, summary: Summary, tables: ReportTables) ->
             workspace.context.config_yaml,
             config.name,
             questions=config.report.questions,
-            option_ids=config.dataset.prompt.option_ids,
         )
     except Exception:
         # The numbers are worth more than the page that shows them.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from caft.records import AnswerScore, Rationale
 from caft.report.tables import ReportTables
 from caft.store import plain
+from caft.text.answers import gold_label
 
 
 def score_rows(scores: Sequence[AnswerScore], tables: ReportTables) -> list[dict[str, object]]:
@@ -28,10 +29,20 @@ def score_rows(scores: Sequence[AnswerScore], tables: ReportTables) -> list[dict
 
 
 def prediction_rows(tables: ReportTables) -> list[dict[str, object]]:
-    """predictions.parquet: every reply to a test question."""
+    """predictions.parquet: every reply to a test question, with what was asked.
+
+    `gold` is written as `parsed` is: an option's id (B), a member of the answer set, or free text.
+    """
+    asked = {key: tables.questions[key] for rows in tables.predictions.values()
+             for key in (row.question_id for row in rows)}  # fmt: skip
+    gold = {key: gold_label(item, tables.option_ids) for key, item in asked.items()}
     return [
         {
             "question_id": prediction.question_id,
+            "subject": asked[prediction.question_id].subject,
+            "question": asked[prediction.question_id].text,
+            "options": list(asked[prediction.question_id].options),
+            "gold": gold[prediction.question_id],
             "model": who,
             "mode": mode.name,
             "complexity": tables.complexity_of[prediction.question_id],

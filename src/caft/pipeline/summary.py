@@ -37,6 +37,7 @@ from caft.run_config import RunConfig
 from caft.score.config import Fallback
 from caft.split import SplitResult, split_questions
 from caft.teachers.refusals import count_reasons
+from caft.text.config import OptionIds
 from caft.tune.config import Select
 from caft.tune.learning_curve import accuracies, best_epoch, questions_asked
 
@@ -243,7 +244,9 @@ def _cost_part(results: RunResults) -> CostPart:
     }
 
 
-def collect_tables(questions: QuestionSplits, results: RunResults) -> ReportTables:
+def collect_tables(
+    questions: QuestionSplits, results: RunResults, option_ids: OptionIds = OptionIds.letters
+) -> ReportTables:
     """All rows per question that the report shows."""
     evaluated = results.evaluated.by_model if results.evaluated else {}
     numbers = results.tuned.numbers if results.tuned else ()
@@ -264,4 +267,5 @@ def collect_tables(questions: QuestionSplits, results: RunResults) -> ReportTabl
             for number, stage in enumerate(numbers, start=1)
             for row in stage.curve
         ],
+        option_ids=option_ids,
     )

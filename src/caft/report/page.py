@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -24,6 +26,27 @@ if TYPE_CHECKING:
 _FILTERS = ("percent", "percent_between", "points_between", "area_between", "reason_of",
             "p_in_words", "usd", "duration", "memory", "short_count", "count_of",
             "name_estimator", "clip")  # fmt: skip
+# Data cannot look like one: it is escaped.
+_SECTION = re.compile(
+    r'<section id="(?P<id>[\w-]+)"(?P<rest>[^>]*)>\s*<h2[^>]*>(?P<heading>.*?)</h2>', re.DOTALL
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A line of the contents list. `on_screen`: it is not printed."""
+
+    id: str
+    heading: Markup
+    on_screen: bool
+
+
+def list_sections(body: str) -> list[Section]:
+    """The sections of a page's body, as their headings name them."""
+    return [
+        Section(found["id"], Markup(found["heading"]), 'class="screen"' in found["rest"])
+        for found in _SECTION.finditer(body)
+    ]
 
 
 def render_page(template: str, scripts: Sequence[str], values: Mapping[str, object]) -> str:
@@ -66,6 +89,7 @@ def _environment(*, autoescape: bool = True) -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update({name: getattr(wording, name) for name in _FILTERS})
+    environment.filters["list_sections"] = list_sections
     return environment
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from caft.records import AnswerScore, Mode, Prediction, Question, Rationale
+from caft.text.config import OptionIds
 
 _Row = TypeVar("_Row")
 
@@ -16,10 +17,11 @@ class ReportTables:
     """All rows per question that a run has produced so far; a missing part is empty.
 
     `rationales` are the teacher's, `own` the student's: one a question, accepted or not.
-    `questions`, `split_of` (train, validation or test) and `complexity_of` are by question id.
+    `questions`, `split_of` (train, validation or test) and `complexity_of` are by question id;
+    `option_ids` are those that the model was shown.
     `predictions` is by ("base" or "tuned", mode) and holds test rows. `curves` holds training
-    metrics in order, each a mapping with `stage`, `step` or `epoch` (counted within the stage or
-    across all of them), `loss` in nats a token and, where it was measured, `validation_accuracy`.
+    metrics in order, each a mapping with `stage`, `epoch` (of the stage, from 1) and either `loss`
+    (nats a token) with its `step`, or `validation_accuracy`.
     """
 
     questions: Mapping[str, Question] = field(default_factory=dict)
@@ -30,6 +32,7 @@ class ReportTables:
     own: Sequence[Rationale] = ()
     predictions: Mapping[tuple[str, Mode], Sequence[Prediction]] = field(default_factory=dict)
     curves: Sequence[Mapping[str, float]] = ()
+    option_ids: OptionIds = OptionIds.letters
 
 
 def take_evenly(rows: Sequence[_Row], count: int) -> list[_Row]:

@@ -111,3 +111,12 @@ def clip(text: str, length: int) -> str:
     if len(text) <= length:
         return text
     return f"{text[:length].rstrip()} … ({len(text) - length:,} more characters)"
+
+
+def clip_middle(text: str, length: int) -> str:
+    """The text's beginning and its end, where an answer stands; and how much was left out."""
+    if len(text) <= length:
+        return text
+    end = length // 3
+    left_out = f" … ({len(text) - length:,} more characters) … "
+    return text[: length - end].rstrip() + left_out + text[len(text) - end :].lstrip()

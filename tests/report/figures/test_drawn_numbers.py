@@ -55,6 +55,10 @@ def test_histogram_marks_cuts_and_classes() -> None:
     described = ElementTree.fromstring(panel).find("desc")
     assert described is not None
     assert "60 correct" in (described.text or "")
+    # A strip over the range of each class, from cut to cut.
+    strip = named(panel, "hard: 1.5 to 1.98")
+    assert strip.x == pytest.approx(named(panel, "cut point 1.5").x, abs=1.5)
+    assert strip.x + strip.dx == pytest.approx(330, abs=1.5)
 
 
 def test_bars_are_as_high_as_their_counts_and_stand_on_the_line() -> None:
@@ -151,17 +155,18 @@ def test_whiskers_stand_where_the_interval_is(sample: Any) -> None:
     assert (dot.dx, other.dx) == (0, pytest.approx(9.5, abs=0.1))
 
 
-def test_stages_that_count_from_their_own_start_run_on() -> None:
+def test_steps_are_placed_in_epochs_that_run_on_over_the_stages() -> None:
     rows = [
-        {"stage": 1, "step": 1, "loss": 2.0},
-        {"stage": 1, "step": 2, "loss": 1.0},
-        {"stage": 2, "step": 1, "loss": 0.5},
-        {"stage": 2, "step": 1, "validation_accuracy": 0.5},
-        {"stage": 2, "step": 2, "loss": float("nan")},
-    ]
-    assert [point.x for point in run_on(rows, "loss")] == [1, 2, 3]
-    going_on = [{**row, "step": place} for place, row in enumerate(rows[:3])]
-    assert [point.x for point in run_on(going_on, "loss")] == [0, 1, 2]
+        *({"stage": 1, "epoch": epoch, "step": step, "loss": 1.0 / step}
+          for step, epoch in ((1, 1), (2, 1), (3, 2), (4, 2))),
+        {"stage": 1, "epoch": 2, "step": 4, "validation_accuracy": 0.5},
+        {"stage": 2, "epoch": 1, "step": 1, "loss": 0.5},
+        {"stage": 2, "epoch": 2, "step": 2, "loss": float("nan")},
+        {"stage": 3, "epoch": 1, "step": 1, "loss": 0.5},
+    ]  # fmt: skip
+    # Stage 2 has two epochs, of which the second has no finite loss.
+    assert [point.x for point in run_on(rows, "loss")] == [0.5, 1, 1.5, 2, 3, 5]
+    assert [point.x for point in run_on(rows, "validation_accuracy")] == [2]
 
 
 def test_long_curves_are_averaged_within_their_stage() -> None:
@@ -171,12 +176,16 @@ def test_long_curves_are_averaged_within_their_stage() -> None:
     assert [point.value for point in merged] == [1.0] * (len(merged) - 1) + [9.0]
 
 
-def test_curves_by_epoch_or_without_any_measure() -> None:
+def test_the_table_of_the_curves_has_a_row_an_epoch() -> None:
     assert draw_curves([]) is None
-    assert draw_curves([{"stage": 1, "step": 3}]) is None
-    figure = draw_curves([{"stage": "easy", "epoch": 1, "loss": 0.0}])
+    assert draw_curves([{"stage": 1, "epoch": 1, "step": 3}]) is None
+    rows = [{"stage": 1, "epoch": 1, "step": step, "loss": loss}
+            for step, loss in ((1, 2.0), (2, 1.0))]  # fmt: skip
+    measured = {"stage": 1, "epoch": 1, "step": 2, "validation_accuracy": 0.25}
+    figure = draw_curves([*rows, measured, {"stage": 2, "epoch": 1, "loss": 0.0}])
     assert figure is not None
-    assert figure.columns[2] == "epochs"
+    assert figure.columns[1] == "epoch"
+    assert figure.rows == (("1", "1", "1.5000", "25.0%"), ("2", "1", "0.0000", ""))
 
 
 def widths_of(panel: str) -> list[float]:
@@ -200,7 +209,7 @@ def test_a_few_tokens_among_millions_are_seen_and_none_are_not(sample: Any) -> N
 
 
 def test_stages_that_are_short_have_their_names_in_two_rows() -> None:
-    rows = [{"stage": k, "step": step, "loss": 1.0} for k, step in ((1, 1), (2, 2), (2, 500))]
+    rows = [{"stage": k, "epoch": e, "loss": 1.0} for k, e in ((1, 1), (2, 1), (2, 500))]
     figure = draw_curves(rows)
     assert figure is not None
     names = read_texts(figure.panels[0])
@@ -209,12 +218,15 @@ def test_stages_that_are_short_have_their_names_in_two_rows() -> None:
 
 
 def test_a_curve_breaks_between_its_stages_and_each_is_named() -> None:
-    rows = [{"stage": name, "step": step, "loss": 1.0 / step}
-            for name, steps in (("1", (1, 2, 3)), ("2", (4, 5))) for step in steps]  # fmt: skip
+    rows = [{"stage": name, "epoch": epoch, "loss": 1.0 / epoch}
+            for name, epochs in (("1", (1, 2, 3)), ("2", (4, 5))) for epoch in epochs]  # fmt: skip
     figure = draw_curves(rows)
     assert figure is not None
     (panel,) = figure.panels
-    assert titles(panel)[1:4:2] == ["stage 1, 2: 0.5000", "stage 2, 4: 0.2500"]
+    assert titles(panel)[1:4:2] == [
+        "stage 1, epoch 2: 0.5000 nats per token",
+        "stage 2, epoch 4: 0.2500 nats per token",
+    ]
     places = [mark.x for mark in read_marks(panel)]
     assert named(panel, "stage 1").x < places[0] < places[2] < named(panel, "stage 2").x < places[3]
     curves = [node.get("d", "") for node in ElementTree.fromstring(panel).iter("path")

@@ -23,7 +23,7 @@ def rows(stage: int, *measured: float, questions: int = 100) -> list[dict[str, A
 
 
 def test_every_stage_says_its_best_and_its_final_epoch() -> None:
-    loss = [{"stage": 1, "step": 1, "loss": 2.0}]
+    loss = [{"stage": 1, "epoch": 1, "step": 1, "loss": 2.0}]
     found = describe_validation([*loss, *rows(1, 0.25, 0.5), *rows(2, 0.4, 0.4)])
     assert found == [
         "Stage 1: best 50.0% after epoch 2, final 50.0% (100 validation questions).",
@@ -40,7 +40,7 @@ def test_over_fitting_is_reported_beyond_a_standard_error(final: float, over_fit
 
 
 def test_the_figure_carries_it() -> None:
-    figure = draw_curves([{"stage": 1, "step": 1, "loss": 2.0}, *rows(1, 0.5, 0.3)])
+    figure = draw_curves([{"stage": 1, "epoch": 1, "step": 10, "loss": 2.0}, *rows(1, 0.5, 0.3)])
     assert figure is not None
     assert "over-fits after epoch 1" in figure.note
-    assert ("validation accuracy", "1", "20", "0.3000") in figure.rows
+    assert figure.rows == (("1", "1", "2.0000", "50.0%"), ("1", "2", "", "30.0%"))

@@ -11,13 +11,17 @@ import pytest
 
 from caft.errors import UserError
 from caft.pipeline.rows import prediction_rows, score_rows
-from caft.records import AnswerScore, Mode
+from caft.records import AnswerScore, Mode, Prediction, Question
 from caft.report.figures import draw_calibration
 from caft.report.figures.notebook import show_figure, show_table
 from caft.report.run.class_rows import training_scores
 from caft.report.run.estimator_auc import ScoreContext, describe_scores
 from caft.report.run.finished import read_run
-from caft.store import write_rows
+from caft.report.run.option_shares import pick_likeliest, share_options
+from caft.report.tables import ReportTables
+from caft.report.wording import percent
+from caft.store import read_rows, write_rows
+from caft.text.config import OptionIds
 
 
 def with_probabilities(scores: Sequence[AnswerScore]) -> list[AnswerScore]:
@@ -47,6 +51,34 @@ def test_a_run_reads_back_as_it_was(folder: Path, finished_run: Any) -> None:
     assert run.tables.complexity_of == finished_run.tables.complexity_of
     key = ("tuned", Mode.routed)
     assert run.tables.predictions[key] == finished_run.tables.predictions[key]
+    asked = finished_run.tables.questions["test-0007"]
+    read = run.tables.questions["test-0007"]
+    assert (read.text, read.subject) == (asked.text, asked.subject)
+    assert read.gold_text == asked.answer_set[asked.gold_index]
+
+
+def test_a_run_of_an_earlier_version_reads_back_without_its_questions(
+    folder: Path, finished_run: Any
+) -> None:
+    new = ("question", "options", "gold", "subject")
+    rows = [{name: row[name] for name in row if name not in new}
+            for row in read_rows(folder / "predictions.parquet")]  # fmt: skip
+    write_rows(folder / "predictions.parquet", rows)
+    run = read_run(folder)
+    assert run.tables.predictions == finished_run.tables.predictions
+    assert run.tables.questions["test-0007"].text == ""
+
+
+def test_gold_is_written_as_the_answer_that_was_read() -> None:
+    question = Question(id="q", text="Which?", options=("one", "two"), gold_index=1, subject="law")
+    reply = Prediction(question_id="q", text="[[2]]", parsed="2", correct=True, generated_tokens=3)
+    tables = ReportTables(
+        questions={"q": question}, complexity_of={"q": "hard"},
+        predictions={("base", Mode.answer): [reply]}, option_ids=OptionIds.digits,
+    )  # fmt: skip
+    (row,) = prediction_rows(tables)
+    assert row["gold"] == row["parsed"] == "2"
+    assert (row["question"], row["options"], row["subject"]) == ("Which?", ["one", "two"], "law")
 
 
 def test_scores_that_were_read_back_are_described_as_before(
@@ -59,7 +91,12 @@ def test_scores_that_were_read_back_are_described_as_before(
         training_scores(read_run(folder).tables), "answer_entropy", 0.95, context
     )
     assert described == describe_scores(before, "answer_entropy", 0.95, context)
-    assert described["calibration"]["n"] > 0
+    stated = described["calibration"]
+    assert stated["n"] > 0
+    # The page draws what the summary counts.
+    drawn = draw_calibration(*pick_likeliest(*share_options(before, gold_of)))
+    words = f"Expected calibration error {percent(stated['ece'])}, over {stated['n']} questions."
+    assert drawn.note.startswith(words)
 
 
 def test_a_folder_without_a_finished_run_is_refused(tmp_path: Path) -> None:

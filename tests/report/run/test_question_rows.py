@@ -5,10 +5,9 @@ import random
 from dataclasses import replace
 from typing import Any
 
-from caft.records import AnswerScore, Mode, Prediction, Question
-from caft.report.run.question_rows import list_question_rows
+from caft.records import AnswerScore, Mode, Prediction, Question, Unread
+from caft.report.run.question_rows import ShownReply, list_question_rows
 from caft.report.tables import ReportTables
-from caft.text.config import OptionIds
 
 
 def make_tables(count: int, text: str = "What?") -> ReportTables:
@@ -26,12 +25,13 @@ def make_tables(count: int, text: str = "What?") -> ReportTables:
 
 
 def list_rows(tables: ReportTables, limit: int, accuracy: Any = None) -> tuple[list[Any], int]:
-    rows, packed, choosable = list_question_rows(
-        tables, accuracy, "answer_entropy", OptionIds.letters, limit
-    )
-    unpacked = json.loads(gzip.decompress(base64.b64decode(packed)))
-    assert [row["id"] for row in unpacked] == [row.id for row in rows]
-    return rows, choosable
+    found = list_question_rows(tables, accuracy, "answer_entropy", limit)
+    assert [row["id"] for row in unpack(found.packed)] == [row.id for row in found.rows]
+    return list(found.rows), found.choosable
+
+
+def unpack(packed: str) -> Any:
+    return json.loads(gzip.decompress(base64.b64decode(packed)))
 
 
 def test_a_sample_is_even_over_the_estimate_and_starts_at_the_top() -> None:
@@ -47,34 +47,55 @@ def test_limits_of_none_and_of_more_than_there_are() -> None:
 
 
 def test_a_run_that_was_only_scored_shows_the_one_token_reply() -> None:
-    ((row,), _) = list_rows(make_tables(1), 5)
-    assert (row.base.answer, row.base.correct, row.tuned, row.outcome) == (
-        "A",
-        False,
-        None,
-        "wrong",
-    )
+    found = list_question_rows(make_tables(1), None, "answer_entropy", 5)
+    (row,) = found.rows
+    assert found.columns == [("base", Mode.answer)]
+    assert row.replies == (ShownReply("A", "wrong"),)
+    assert row.outcome == "wrong"
     assert row.gold == "B"
     assert row.options == (("A", "one", False), ("B", "two", True))
 
 
-def test_evaluated_questions_come_alone_with_what_changed() -> None:
-    tables = make_tables(4)
-    reply = Prediction(question_id="q00002", text="B", parsed="B", correct=True,
-                       generated_tokens=1)  # fmt: skip
-    unread = Prediction(question_id="q00002", text="hm", parsed=None, correct=False,
-                        generated_tokens=9)  # fmt: skip
-    tables = ReportTables(
-        questions=tables.questions,
-        scores=tables.scores,
-        predictions={("base", Mode.answer): [unread], ("tuned", Mode.answer): [reply]},
-    )
-    accuracy = {"best_mode": {"base": "answer", "tuned": "answer"}}
-    ((row,), choosable) = list_rows(tables, 9, accuracy)
-    assert choosable == 1
-    assert row.outcome == "wrong, then right"
-    assert (row.base.answer, row.base.text) == ("unreadable", "hm")
-    assert (row.tuned.answer, row.tuned.text) == ("B", "")
+def answer(text: str, parsed: str | None, **more: Any) -> Prediction:
+    return Prediction(question_id="q00002", text=text, parsed=parsed, correct=parsed == "B",
+                  generated_tokens=9, **more)  # fmt: skip
+
+
+def test_every_mode_of_both_models_is_shown_with_what_was_read_and_why_it_is_wrong() -> None:
+    outside = answer("So [[13]].", None, unread=Unread.outside, marked="13")
+    replies = {
+        ("tuned", Mode.routed): [answer("Thus [[B]].", "B")],
+        ("tuned", Mode.rationale): [answer("Thus [[B]].", "B")],
+        ("tuned", Mode.answer): [answer("A", "A")],
+        ("base", Mode.rationale): [outside],
+        ("base", Mode.answer): [answer("hm", None)],
+    }
+    tables = replace(make_tables(4), predictions=replies)
+    accuracy: Any = {"best_mode": {"base": "rationale", "tuned": "routed"}}
+    found = list_question_rows(tables, accuracy, "answer_entropy", 9)
+    assert (found.choosable, len(found.rows)) == (1, 1)
+    shown = dict(zip(found.columns, found.rows[0].replies, strict=True))
+    assert shown == {
+        ("base", Mode.answer): ShownReply("", "unreadable", "hm"),
+        ("base", Mode.rationale): ShownReply("13", "outside the allowed answers", "So [[13]]."),
+        ("tuned", Mode.answer): ShownReply("A", "wrong"),
+        ("tuned", Mode.rationale): ShownReply("B", "right", "Thus [[B]]."),
+        # Its text stands there already.
+        ("tuned", Mode.routed): ShownReply("B", "right", "", "rationale"),
+    }
+    assert next(iter(shown)) == ("base", Mode.answer)
+    assert found.rows[0].outcome == "wrong, then right"
+    assert unpack(found.packed)[0]["replies"][4] == {
+        "answer": "B", "verdict": "right", "taken": "rationale"}  # fmt: skip
+
+
+def test_a_long_reply_keeps_its_end_where_the_answer_stands() -> None:
+    long = answer("Let me see. " + "hm " * 999 + "[[13]]", None)
+    tables = replace(make_tables(4), predictions={("base", Mode.rationale): [long]})
+    ((row,), _) = list_rows(tables, 9)
+    assert row.replies[0].text.startswith("Let me see.")
+    assert row.replies[0].text.endswith("hm [[13]]")
+    assert len(row.replies[0].text) < 700
 
 
 def test_questions_without_an_estimate_come_last() -> None:
@@ -84,7 +105,7 @@ def test_questions_without_an_estimate_come_last() -> None:
     tables = ReportTables(questions=tables.questions, scores=[without, tables.scores[0]])
     rows, _ = list_rows(tables, 5)
     assert [(row.id, row.estimate) for row in rows] == [("q00000", 0.0), ("q00001", None)]
-    assert rows[1].base.answer == "nothing"
+    assert rows[1].replies[0].answer == "nothing"
 
 
 def make_noise(count: int, length: int) -> ReportTables:
@@ -115,9 +136,8 @@ def test_rows_that_do_not_fit_even_so_are_taken_evenly() -> None:
 def test_packed_rows_know_the_order_of_the_classes_and_lose_half_letters_only() -> None:
     tables = make_tables(3, text="half \ud800 a pair")
     placed = {"q00000": "easy", "q00001": "middle", "q00002": "hard"}
-    _, packed, _ = list_question_rows(replace(tables, complexity_of=placed), None,
-                                      "answer_entropy", OptionIds.letters, 3)  # fmt: skip
-    unpacked = json.loads(gzip.decompress(base64.b64decode(packed)))
+    tables = replace(tables, complexity_of=placed)
+    unpacked = unpack(list_question_rows(tables, None, "answer_entropy", 3).packed)
     assert [(row["complexity"], row["place"]) for row in unpacked] == [
         ("hard", 2), ("middle", 1), ("easy", 0)
     ]  # fmt: skip

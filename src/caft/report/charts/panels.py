@@ -30,6 +30,7 @@ from caft.report.schema import MODELS
 
 _ROW = alt.Y("row:Q", scale=None, title=None)  # a place in pixels, above the plot
 _SIDES = alt.Scale(domain=["right", "wrong"], range=["var(--right)", "var(--wrong)"])
+_SHADES = alt.Scale(domain=[0, 1], range=[SOFT, INK])
 _CHARACTERS = 46  # of a class's name across the whole drawing
 _COLOURS = alt.Scale(domain=list(MODELS), range=["var(--base)", "var(--tuned)"])
 _SHAPES = alt.Scale(domain=list(MODELS), range=["circle", "square"])
@@ -37,7 +38,10 @@ _SHAPES = alt.Scale(domain=list(MODELS), range=["circle", "square"])
 
 def draw_bins(text: str, measure: str, bins: Sequence[Row], *, edges: Sequence[float],
               cuts: Sequence[Row], classes: Sequence[str]) -> Markup:  # fmt: skip
-    """Right answers upwards, mistakes downwards; `edges` are those of the classes."""
+    """Correct answers upwards, incorrect ones downwards; `edges` are those of the classes.
+
+    Every class has a strip over its range with its name above.
+    """
     x = partial(across, title=measure, domain=(edges[0], edges[-1]), labels=NUMBER)
     tallest = [max(1, *(row[side] for row in bins)) for side in ("right", "wrong")]
     y = upwards("count", "questions per bin", (-tallest[1], tallest[0]),
@@ -47,6 +51,11 @@ def draw_bins(text: str, measure: str, bins: Sequence[Row], *, edges: Sequence[f
         for row in bins for side, sign in (("right", 1), ("wrong", -1)) if row[side]
     ]  # fmt: skip
     names = chart(_place_names(classes, edges)).mark_text(fontWeight=600, color=INK)
+    strips = [
+        {"low": low, "high": high, "shade": k % 2, "hover": f"{name}: {low:.4g} to {high:.4g}"}
+        for k, (name, (low, high)) in enumerate(zip(classes, pairwise(edges), strict=False))
+    ]
+    shade = alt.Fill("shade:O", scale=_SHADES, legend=None)
     return draw(
         "histogram", f"Correct and incorrect answers by {measure}", text,
         chart(bars).mark_rect(xOffset=0.75, x2Offset=-0.75).encode(
@@ -54,8 +63,11 @@ def draw_bins(text: str, measure: str, bins: Sequence[Row], *, edges: Sequence[f
             color=alt.Color("side:N", scale=_SIDES, legend=None)),
         chart([{}]).mark_rule(aria=False, color=INK).encode(y=alt.datum(0)),
         chart(cuts).mark_rule(strokeDash=[4, 3]).encode(x("x"), description="hover:N"),
+        chart(strips).mark_rect(xOffset=1, x2Offset=-1).encode(
+            x("low"), shade, x2="high:Q", y=alt.value(-9), y2=alt.value(-4),
+            description="hover:N"),
         names.encode(x("x"), _ROW, text="name:N"),
-        height=306, margins=(66, 18, 54, 52),
+        height=314, margins=(74, 18, 54, 52),
     )  # fmt: skip
 
 
@@ -66,7 +78,7 @@ def _place_names(classes: Sequence[str], edges: Sequence[float]) -> list[Row]:
         short = shorten(name, 12)
         half = (edges[-1] - edges[0]) * len(short) / _CHARACTERS / 2
         x = min(max((low + high) / 2, edges[0] + half), edges[-1] - half)
-        placed.append({"name": short, "x": x, "row": -8 - 16 * (k % 2)})
+        placed.append({"name": short, "x": x, "row": -18 - 16 * (k % 2)})
     return placed
 
 
@@ -78,7 +90,7 @@ def draw_rates(text: str, measure: str, curve: Sequence[Row], cuts: Sequence[Row
     value, bounds = f"AUC {area['value']:.3f}", f"{area['low']:.3f} to {area['high']:.3f}"
     corner = chart([{"x": 0.97, "y": 0.04}])
     return draw(
-        "roc", f"ROC curve of {measure} against mistakes", text,
+        "roc", f"ROC curve of {measure}, predicting errors", text,
         chart(curve).mark_area(color=CURVE, opacity=0.1, aria=False).encode(x, y.stack(None)),
         _draw_diagonal(x, y),
         chart(curve).mark_line().encode(x, y),
@@ -92,10 +104,10 @@ def draw_rates(text: str, measure: str, curve: Sequence[Row], cuts: Sequence[Row
 
 def draw_stated(text: str, shares: Sequence[Row]) -> Markup:
     """Stated against observed frequency."""
-    x = across("x", "confidence: probability of the answer given", (0, 1), SHARE, padding=8)
-    y = upwards("y", "accuracy", (0, 1), SHARE, padding=8)
+    x = across("x", "confidence (probability of the answer)", (0, 1), SHARE, padding=8)
+    y = upwards("y", "accuracy (share of correct answers)", (0, 1), SHARE, padding=8)
     dots = chart(shares).mark_point(color=CURVE).encode(x, y, description="hover:N")
-    return draw("calibration", "Accuracy by stated probability", text,
+    return draw("calibration", "Reliability: accuracy by confidence", text,
                 _draw_diagonal(x, y), whisker(shares, x), dots, width=340, height=346)  # fmt: skip
 
 
@@ -132,7 +144,8 @@ def draw_curve(key: str, text: str, points: Sequence[Row], *, name: str, axis: s
                 ends: Mapping[str, float], top: float | None) -> Markup:  # fmt: skip
     """One measure over the stages, which end at `ends`; shares have 1 as their `top`."""
     highest = top or max(row["y"] for row in points) * 1.05 or 1.0
-    x = across("x", axis, (0, max(row["x"] for row in points)), COUNT, padding=6)
+    x = across("x", axis, (0, max(row["x"] for row in points)), {**COUNT, "tickMinStep": 1},
+               padding=6)  # fmt: skip
     y = upwards("y", name, (0, highest), SHARE if top else NUMBER, padding=6)
     # In two rows: the first stage may be short.
     starts = [

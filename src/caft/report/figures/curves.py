@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from markupsafe import Markup
 
 from caft.report.charts import Row
 from caft.report.figures.figure import Figure
+from caft.report.wording import percent
 
 MOST_POINTS = 200
 _MEASURES = (
-    ("loss", "loss", "training loss, nats per token"),
-    ("validation_accuracy", "validation accuracy", "accuracy on validation questions"),
+    ("loss", "training loss, nats per token"),
+    ("validation_accuracy", "accuracy on validation questions"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """One measurement; `x` continues over the stages."""
+    """One measurement; `x` counts epochs and continues over the stages."""
 
     stage: str
     x: float
@@ -28,18 +30,37 @@ class CurvePoint:
 
 
 def run_on(curves: Sequence[Row], name: str) -> list[CurvePoint]:
-    """The rows that have `name`; stages that count from their own start are joined end to end."""
-    points: list[CurvePoint] = []
-    offset = 0.0
+    """The rows that have `name`, with the stages joined end to end.
+
+    A step is at its share of the epoch's steps; what was measured behind an epoch is at its end.
+    """
+    steps: dict[tuple[str, float], list[float]] = {}
+    epochs: dict[str, float] = {}
     for row in curves:
-        value, x = row.get(name), row.get("step", row.get("epoch"))
-        if value is None or x is None or not math.isfinite(value):
-            continue
-        stage = str(row.get("stage", ""))
-        if points and stage != points[-1].stage and x + offset <= points[-1].x:
-            offset = points[-1].x
-        points.append(CurvePoint(stage, x + offset, float(value)))
-    return points
+        stage = _stage_of(row)
+        epochs[stage] = max(epochs.get(stage, 0), row["epoch"])
+        if "loss" in row and "step" in row:
+            steps.setdefault((stage, row["epoch"]), []).append(row["step"])
+    before = dict(zip(epochs, accumulate(epochs.values(), initial=0.0), strict=False))
+    return [
+        CurvePoint(stage, before[stage] + _place(row, steps.get((stage, row["epoch"]))), row[name])
+        for row in curves
+        if name in row and math.isfinite(row[name])
+        for stage in (_stage_of(row),)
+    ]
+
+
+def _stage_of(row: Row) -> str:
+    return str(row.get("stage", ""))
+
+
+def _place(row: Row, steps: Sequence[float] | None) -> float:
+    """In epochs from the stage's start."""
+    epoch = float(row["epoch"])
+    if not steps or "step" not in row:
+        return epoch
+    first, last = steps[0], steps[-1]
+    return epoch - 1 + float((row["step"] - first + 1) / (last - first + 1))
 
 
 def average_neighbours(points: Sequence[CurvePoint], most: int = MOST_POINTS) -> list[CurvePoint]:
@@ -57,41 +78,54 @@ def average_neighbours(points: Sequence[CurvePoint], most: int = MOST_POINTS) ->
 
 def draw_curves(curves: Sequence[Row]) -> Figure | None:
     """Training loss, and validation accuracy if it was measured; None without any."""
-    axis = "optimizer steps" if any("step" in row for row in curves) else "epochs"
-    panels, rows = [], []
-    for key, measure, title in _MEASURES:
-        points = average_neighbours(run_on(curves, key))
-        if points:
-            panels.append(_draw_measure(key, title, points, axis))
-        rows += [(measure, p.stage, f"{p.x:g}", f"{p.value:.4f}") for p in points]
+    panels = [
+        _draw_measure(key, title, points)
+        for key, title in _MEASURES
+        if (points := average_neighbours(run_on(curves, key)))
+    ]
     if not panels:
         return None
     return Figure(
         key="curves",
-        heading="Training",
-        note=" ".join(["Vertical lines separate the stages.", *describe_validation(curves)]),
+        heading="Learning curves",
+        note=" ".join(["Dashed lines separate the stages.", *describe_validation(curves)]),
         panels=tuple(panels),
-        columns=("measure", "stage", axis, "value"),
-        rows=tuple(rows),
+        columns=("stage", "epoch", "mean training loss, nats per token", "validation accuracy"),
+        rows=tuple(_list_epochs(curves)),
     )
 
 
-def _draw_measure(key: str, title: str, points: Sequence[CurvePoint], axis: str) -> Markup:
+def _list_epochs(curves: Sequence[Row]) -> Iterator[tuple[str, ...]]:
+    by_epoch: dict[tuple[str, float], list[Row]] = {}
+    for row in curves:
+        by_epoch.setdefault((_stage_of(row), row["epoch"]), []).append(row)
+    for (stage, epoch), rows in by_epoch.items():
+        losses = [row["loss"] for row in rows if "loss" in row]
+        measured = [percent(row["validation_accuracy"]) for row in rows
+                    if "validation_accuracy" in row]  # fmt: skip
+        loss = f"{sum(losses) / len(losses):.4f}" if losses else ""
+        yield (stage, f"{epoch:g}", loss, measured[-1] if measured else "")
+
+
+def _draw_measure(key: str, title: str, points: Sequence[CurvePoint]) -> Markup:
     from caft.report.charts.panels import draw_curve
 
     ends = {point.stage: point.x for point in points}
+    loss = key == "loss"
+    write = "{:.4f} nats per token".format if loss else percent
     text = (
-        f"{len(ends)} stages; from {points[0].value:.3f} to {points[-1].value:.3f}. "
+        f"{len(ends)} stages; from {write(points[0].value)} to {write(points[-1].value)}. "
         "The numbers follow as a table."
     )
+    begun = dict(zip(ends, [0.0, *ends.values()], strict=False))
     marks = [
         {"x": p.x, "y": p.value, "stage": p.stage,
-         "hover": f"stage {p.stage}, {p.x:g}: {p.value:.4f}"}
+         "hover": f"stage {p.stage}, epoch {p.x - begun[p.stage]:.3g}: {write(p.value)}"}
         for p in points
     ]  # fmt: skip
-    top = None if key == "loss" else 1.0
     key = f"curve-{key.partition('_')[0]}"
-    return draw_curve(key, text, marks, name=title, axis=axis, ends=ends, top=top)
+    axis = "epochs of training, stage after stage"
+    return draw_curve(key, text, marks, name=title, axis=axis, ends=ends, top=None if loss else 1.0)
 
 
 def describe_validation(curves: Sequence[Row]) -> list[str]:

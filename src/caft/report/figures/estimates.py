@@ -48,7 +48,7 @@ def draw_histogram(
     *,
     lower_is_harder: bool = False,
 ) -> Figure:
-    """Right answers above the line and mistakes below it, with the classes' cut points.
+    """Correct answers above the line and incorrect ones below it, with the classes' cut points.
 
     `cuts` and `classes` go from easy to hard, which is leftwards where `lower_is_harder`.
     """
@@ -135,7 +135,7 @@ def thin(points: Sequence[RocPoint]) -> list[RocPoint]:
 
 
 def draw_calibration(probabilities: Sequence[float], correct: Sequence[bool]) -> Figure:
-    """The share of right answers in ten bins of the probability that the model gave its answer."""
+    """The reliability curve: accuracy in ten bins of the probability that an answer was given."""
     from caft.report.charts.panels import draw_stated
 
     bins: list[list[tuple[float, bool]]] = [[] for _ in range(_CALIBRATION_BINS)]
@@ -146,7 +146,7 @@ def draw_calibration(probabilities: Sequence[float], correct: Sequence[bool]) ->
     for bin_rows in filter(None, bins):
         stated = sum(p for p, _ in bin_rows) / len(bin_rows)
         share = wilson_interval(sum(is_right for _, is_right in bin_rows), len(bin_rows))
-        hover = f"stated {percent(stated)}, correct {percent(share.value)} of {share.n}"
+        hover = f"confidence {percent(stated)}, accuracy {percent(share.value)}, n = {share.n}"
         dots.append({**asdict(share), "x": stated, "y": share.value, "hover": hover})
         rows.append((percent(stated), percent_between(asdict(share)), str(share.n)))
     error = expected_calibration_error(probabilities, correct, _CALIBRATION_BINS)
@@ -154,8 +154,9 @@ def draw_calibration(probabilities: Sequence[float], correct: Sequence[bool]) ->
     return Figure(
         key="calibration",
         heading="Calibration of the answers' probabilities",
-        note=f"{text} On the diagonal, answers of 70% probability are correct in 70% of cases.",
+        note=f"{text} On the diagonal, answers of 70% confidence are correct seven times out of "
+        "ten. Whiskers are intervals.",
         panels=(draw_stated(text, dots),),
-        columns=("stated, mean of the bin", "correct", "questions"),
+        columns=("mean confidence of the bin", "accuracy", "questions"),
         rows=tuple(rows),
     )

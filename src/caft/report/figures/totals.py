@@ -73,7 +73,7 @@ def draw_token_costs(cost: Row) -> Figure:
     return Figure(
         key="tokens",
         heading="Where the tokens went",
-        note="All bars on one scale.",
+        note="Tokens; all bars on one scale.",
         panels=(draw_tokens("; ".join(f"{bar['name']}: {bar['count']}" for bar in bars), bars),),
         columns=("purpose", "tokens"),
         rows=tuple((bar["name"], bar["count"]) for bar in bars),

@@ -12,6 +12,7 @@ from typing import TypeVar
 from caft.estimators import ESTIMATORS, difficulty
 from caft.records import AnswerScore, Chain, SampledReply
 from caft.report.run.accuracy import share_true
+from caft.report.run.option_shares import pick_likeliest, share_options
 from caft.report.schema import (
     Area,
     AreaDifference,
@@ -224,17 +225,10 @@ def _measure_calibration(
     scores: Sequence[AnswerScore], gold_of: Mapping[str, int | None]
 ) -> Calibration | None:
     """Calibration of the allowed answers' probabilities, renormalised; None if there are none."""
-    rows, golds = [], []
-    for score in scores:
-        gold, mass = gold_of.get(score.question_id), sum(score.option_probabilities)
-        if gold is not None and mass > 0:
-            rows.append([share / mass for share in score.option_probabilities])
-            golds.append(gold)
+    rows, golds = share_options(scores, gold_of)
     if not rows:
         return None
-    tops = [max(range(len(row)), key=row.__getitem__) for row in rows]
-    sure = [min(1.0, row[top]) for row, top in zip(rows, tops, strict=True)]
-    right = [top == gold for top, gold in zip(tops, golds, strict=True)]
+    sure, right = pick_likeliest(rows, golds)
     guesses = [[1 / len(row)] * len(row) for row in rows]
     return {
         "ece": expected_calibration_error(sure, right),

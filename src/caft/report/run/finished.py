@@ -24,7 +24,10 @@ _REPLY = ("question_id", "text", "parsed", "correct", "generated_tokens")
 
 @dataclass(frozen=True, slots=True)
 class FinishedRun:
-    """summary.json and its rows; of the questions only ids and subjects are known."""
+    """summary.json and its rows.
+
+    Of the questions only ids and subjects are known; of those with replies texts and gold, too.
+    """
 
     summary: Summary
     tables: ReportTables
@@ -46,7 +49,8 @@ def read_run(folder: Path) -> FinishedRun:
     scored = read_rows(folder / "scores.parquet")
     replies = folder / "predictions.parquet"
     predictions: dict[tuple[str, Mode], list[Prediction]] = defaultdict(list)
-    for row in read_rows(replies) if replies.exists() else ():
+    answered = read_rows(replies) if replies.exists() else []
+    for row in answered:
         known = {name: row[name] for name in _REPLY}
         # Runs of earlier versions have no such columns.
         prediction = Prediction(
@@ -57,9 +61,10 @@ def read_run(folder: Path) -> FinishedRun:
             marked=row.get("marked"),
         )
         predictions[row["model"], Mode[row["mode"]]].append(prediction)
+    asked = {row["question_id"]: row for row in answered}
     tables = ReportTables(
         questions={
-            row["question_id"]: Question(id=row["question_id"], text="", subject=row["subject"])
+            row["question_id"]: _read_question(row, asked.get(row["question_id"], {}))
             for row in scored
         },
         split_of={row["question_id"]: row["split"] for row in scored},
@@ -68,6 +73,18 @@ def read_run(folder: Path) -> FinishedRun:
         predictions=predictions,
     )
     return FinishedRun(json.loads((folder / "summary.json").read_text(encoding="utf-8")), tables)
+
+
+def _read_question(scored: Mapping[str, Any], asked: Mapping[str, Any]) -> Question:
+    """Gold is the reply that is right; its place among the options is not known."""
+    return Question(
+        id=scored["question_id"],
+        subject=scored["subject"],
+        # Runs of earlier versions have no such columns.
+        text=asked.get("question", ""),
+        options=tuple(asked.get("options") or ()),
+        gold_text=asked.get("gold", ""),
+    )
 
 
 def _read_score(row: Mapping[str, Any]) -> AnswerScore:

@@ -10,6 +10,7 @@ from caft.report.figures import (
     TOKEN_COSTS,
     Figure,
     draw_accuracy,
+    draw_calibration,
     draw_curves,
     draw_histogram,
     draw_roc,
@@ -20,6 +21,7 @@ from caft.report.page import render_page
 from caft.report.run.caveats import find_warnings
 from caft.report.run.class_rows import list_class_rows, training_scores
 from caft.report.run.estimator_rows import list_area_rows, list_differences, list_facts
+from caft.report.run.option_shares import pick_likeliest, share_options
 from caft.report.run.question_rows import list_question_rows
 from caft.report.run.rationales import describe_teaching
 from caft.report.run.thinking import find_thinking
@@ -37,7 +39,6 @@ from caft.report.schema import (
 )
 from caft.report.tables import ReportTables
 from caft.statistics import smallest_paired_difference
-from caft.text.config import OptionIds
 
 QUESTIONS_SHOWN = 12_000
 SHOWN_WITHOUT_SCRIPTS = 25
@@ -53,18 +54,16 @@ def render_report(
     title: str,
     *,
     questions: int = QUESTIONS_SHOWN,
-    option_ids: OptionIds = OptionIds.letters,
 ) -> str:
     """One self-contained page under 3 MB, in UTF-8, for a run that may have stopped early.
 
-    `questions` bounds the rows of the question table (0: no table); `option_ids` are those that
-    the model was shown.
+    `questions` bounds the rows of the question table (0: no table).
     """
     score, split = summary.get("score"), summary.get("split")
     accuracy, classes = summary.get("accuracy"), list(split["counts"]) if split else []
     confidence, estimator = confidence_of(accuracy), score["estimator"] if score else ""
     comparison = find_comparison(summary, tables)
-    rows, packed, choosable = list_question_rows(tables, accuracy, estimator, option_ids, questions)
+    browser = list_question_rows(tables, accuracy, estimator, questions)
     values = {
         # A part that is missing is shown like one that was not reached.
         **dict.fromkeys(Summary.__annotations__),
@@ -92,9 +91,7 @@ def render_report(
         "unread_reasons": tuple(Unread),
         "teaching": describe_teaching(tables.rationales, tables, classes),
         "own": describe_teaching(tables.own, tables, classes),
-        "questions": rows,
-        "packed_questions": packed,
-        "choosable": choosable,
+        "browser": browser,
         "shown_without_scripts": SHOWN_WITHOUT_SCRIPTS,
         "engine_facts": describe_engine(summary.get("engine")),
         "unit": wording.unit_of(estimator),
@@ -134,7 +131,7 @@ def _list_score_subjects(score: ScorePart) -> list[tuple[str, Area]]:
 def draw_figures(summary: Summary, tables: ReportTables) -> list[Figure]:
     """Every figure that the run has numbers for."""
     accuracy, split, cost = summary.get("accuracy"), summary.get("split"), summary.get("cost")
-    figures = _draw_score(summary, tables)
+    figures = [*_draw_score(summary, tables), *_draw_reliability(tables)]
     if accuracy:
         figures.append(draw_accuracy(accuracy, list(split["counts"]) if split else []))
     curves = draw_curves(tables.curves)
@@ -169,3 +166,10 @@ def _draw_score(summary: Summary, tables: ReportTables) -> list[Figure]:
         wrong = [not right for right in correct]
         figures.append(draw_roc(values, wrong, cuts, measure, area, lower_is_harder=falls))
     return figures
+
+
+def _draw_reliability(tables: ReportTables) -> list[Figure]:
+    """Of the likeliest allowed answer; free text has none."""
+    gold_of = {key: question.gold_index for key, question in tables.questions.items()}
+    rows, golds = share_options(training_scores(tables), gold_of)
+    return [draw_calibration(*pick_likeliest(rows, golds))] if rows else []

@@ -6,15 +6,17 @@ import base64
 import gzip
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from caft.records import AnswerScore, Mode, Prediction
 from caft.report.comparison import best_mode
-from caft.report.schema import AccuracyPart, ModelName
+from caft.report.schema import MODELS, AccuracyPart
 from caft.report.tables import ReportTables, take_evenly
-from caft.report.wording import clip
+from caft.report.wording import clip, clip_middle
 from caft.text.answers import answer_labels, gold_label
-from caft.text.config import OptionIds
+
+Asked = tuple[str, Mode]
+"""A model (base or tuned) in a mode."""
 
 MOST_BYTES = 2_200_000
 """Of the packed rows, so that the whole page stays under 3 MB."""
@@ -22,18 +24,34 @@ _LENGTHS = (600, 300, 150)
 """Characters of a text that are kept: texts are shortened before questions are left out."""
 
 
+RIGHT, WRONG, UNREADABLE = "right", "wrong", "unreadable"
+
+
 @dataclass(frozen=True, slots=True)
 class ShownReply:
-    """One model's reply: the parsed answer, and the text if there is more."""
+    """One reply: what was read from it, whether that is right, and the text if there is more.
+
+    `verdict` is right, wrong, or why no allowed answer could be read. `taken` is the mode whose
+    reply routing chose.
+    """
 
     answer: str
-    correct: bool
-    text: str
+    verdict: str
+    text: str = ""
+    taken: str = ""
+
+    @property
+    def correct(self) -> bool:
+        """Whether it agrees with the gold answer."""
+        return self.verdict == RIGHT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionRow:
-    """One row; `options` are (id, text, is gold), `outcome` is a text to filter by."""
+    """One row; `options` are (id, text, is gold), `replies` are in the order of `columns`.
+
+    `outcome` compares base and tuned model in their best modes: a text to filter by.
+    """
 
     id: str
     subject: str
@@ -42,103 +60,116 @@ class QuestionRow:
     gold: str
     complexity: str
     estimate: float | None
-    base: ShownReply | None
-    tuned: ShownReply | None
+    replies: tuple[ShownReply | None, ...]
+    outcome: str
     rationale: str
 
-    @property
-    def outcome(self) -> str:
-        """Whether base and tuned model were right."""
-        if self.base is None:
-            return ""
-        before = "right" if self.base.correct else "wrong"
-        if self.tuned is None:
-            return before
-        after = "right" if self.tuned.correct else "wrong"
-        return f"still {after}" if before == after else f"{before}, then {after}"
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuestionRows:
+    """The rows, the same rows packed for the page, and how many questions there are in all.
+
+    `columns` are the models and modes that have replies.
+    """
+
+    columns: Sequence[Asked]
+    rows: Sequence[QuestionRow]
+    packed: str
+    choosable: int
 
 
 def _pack_rows(rows: Sequence[QuestionRow], classes: Sequence[str]) -> str:
     """The rows as JSON, gzip and base64, so that none of it can be read as markup."""
     place_of = {name: place for place, name in enumerate(classes)}
     plain = [
-        {**asdict(row), "outcome": row.outcome, "place": place_of.get(row.complexity, "")}
+        {
+            "id": row.id, "subject": row.subject, "text": row.text, "options": row.options,
+            "gold": row.gold, "complexity": row.complexity, "estimate": row.estimate,
+            "place": place_of.get(row.complexity, ""), "outcome": row.outcome,
+            "rationale": row.rationale, "replies": [_pack_reply(reply) for reply in row.replies],
+        }
         for row in rows
-    ]
+    ]  # fmt: skip
     written = json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
     # Half a surrogate pair from broken data cannot be written as UTF-8.
     squeezed = gzip.compress(written.encode("utf-8", "replace"), mtime=0)
     return base64.b64encode(squeezed).decode("ascii")
 
 
-def list_question_rows(
-    tables: ReportTables,
-    accuracy: AccuracyPart | None,
-    estimator: str,
-    option_ids: OptionIds,
-    limit: int,
-) -> tuple[list[QuestionRow], str, int]:
-    """Rows, the same rows packed for the page, and the number of questions to choose from.
+def _pack_reply(reply: ShownReply | None) -> dict[str, str] | None:
+    if reply is None:
+        return None
+    always = {"answer": reply.answer, "verdict": reply.verdict}
+    return always | {k: v for k, v in (("text", reply.text), ("taken", reply.taken)) if v}
 
-    At most `limit` rows; where they do not fit, with shorter texts, and then fewer of them.
+
+def list_question_rows(
+    tables: ReportTables, accuracy: AccuracyPart | None, estimator: str, limit: int
+) -> QuestionRows:
+    """At most `limit` rows; where they do not fit, with shorter texts, and then fewer of them.
 
     Test questions where a model was evaluated on them, else all that were scored; ordered from
     the largest estimate down and taken evenly from that order.
     """
     known = _gather(tables, accuracy, estimator)
-    keys = [key for key in (known.base or known.tuned or known.scores) if key in tables.questions]
+    answered = {key: None for replies in known.replies.values() for key in replies}
+    keys = [key for key in (answered or known.scores) if key in tables.questions]
     keys.sort(key=lambda key: -known.estimates.get(key, float("-inf")))
     # Classes in the order of their lowest estimates, which is from easy to hard.
     classes = list(dict.fromkeys(tables.complexity_of.get(key, "") for key in reversed(keys)))
     chosen = take_evenly(keys, limit)
     while True:
         for length in _LENGTHS:
-            rows = [_make_row(tables, key, known, option_ids, length) for key in chosen]
+            rows = [_make_row(tables, key, known, length) for key in chosen]
             packed = _pack_rows(rows, classes)
             if len(packed) <= MOST_BYTES:
-                return rows, packed, len(keys)
+                return QuestionRows(
+                    columns=known.columns, rows=rows, packed=packed, choosable=len(keys)
+                )
         chosen = take_evenly(keys, int(0.95 * len(chosen) * MOST_BYTES / len(packed)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """Scores, estimates, replies and rationales by question id."""
+    """Scores, estimates and rationales by question id; `replies` by model and mode before that.
+
+    `best` are the columns whose replies the outcome compares.
+    """
 
     scores: Mapping[str, AnswerScore]
     estimates: Mapping[str, float]
-    base: Mapping[str, Prediction]
-    tuned: Mapping[str, Prediction]
     rationales: Mapping[str, str]
+    replies: Mapping[Asked, Mapping[str, Prediction]]
+    best: Sequence[Asked]
+
+    @property
+    def columns(self) -> Sequence[Asked]:
+        """In the order of the page; what was only scored has one."""
+        return list(self.replies) or ([("base", Mode.answer)] if self.scores else [])
 
 
 def _gather(tables: ReportTables, accuracy: AccuracyPart | None, estimator: str) -> _Known:
     estimates = {score.question_id: score.estimates.get(estimator) for score in tables.scores}
+    asked = [(model, mode) for model in MODELS for mode in Mode]
+    best = ((model, best_mode(accuracy, model)) for model in MODELS)
     return _Known(
         {score.question_id: score for score in tables.scores},
         {key: value for key, value in estimates.items() if value is not None},
-        _replies_of(tables, accuracy, "base"),
-        _replies_of(tables, accuracy, "tuned"),
         {row.question_id: row.text for row in (*tables.own, *tables.rationales) if row.accepted},
+        {
+            key: {row.question_id: row for row in rows}
+            for key in asked
+            if (rows := tables.predictions.get(key))
+        },
+        [(model, Mode(mode)) for model, mode in best if mode],
     )
 
 
-def _replies_of(
-    tables: ReportTables, accuracy: AccuracyPart | None, model: ModelName
-) -> dict[str, Prediction]:
-    mode = best_mode(accuracy, model)
-    rows = tables.predictions.get((model, Mode(mode)), ()) if mode else ()
-    return {row.question_id: row for row in rows}
-
-
-def _make_row(
-    tables: ReportTables, key: str, known: _Known, option_ids: OptionIds, length: int
-) -> QuestionRow:
-    question, score = tables.questions[key], known.scores.get(key)
-    gold = gold_label(question, option_ids)
-    labels = answer_labels(question, option_ids) if question.options else ()
-    base = _make_reply(known.base.get(key), length)
-    if base is None and score is not None:
-        base = ShownReply(clip(score.predicted, 40) or "nothing", score.correct, "")
+def _make_row(tables: ReportTables, key: str, known: _Known, length: int) -> QuestionRow:
+    question = tables.questions[key]
+    gold = gold_label(question, tables.option_ids)
+    labels = answer_labels(question, tables.option_ids) if question.options else ()
+    replies = {asked: _make_reply(known, asked, key, length) for asked in known.columns}
     return QuestionRow(
         id=clip(question.id, 80),
         subject=clip(question.subject, 80),
@@ -150,15 +181,57 @@ def _make_row(
         gold=clip(gold, 80),
         complexity=tables.complexity_of.get(key, ""),
         estimate=known.estimates.get(key),
-        base=base,
-        tuned=_make_reply(known.tuned.get(key), length),
-        rationale=clip(known.rationales.get(key, ""), length),
+        replies=tuple(replies.values()),
+        outcome=_compare(known, replies),
+        rationale=clip_middle(known.rationales.get(key, ""), length),
     )
 
 
-def _make_reply(prediction: Prediction | None, length: int) -> ShownReply | None:
+def _compare(known: _Known, replies: Mapping[Asked, ShownReply | None]) -> str:
+    """Such as "wrong, then right"; one model alone is right or wrong, and none is nothing."""
+    best = known.best if known.replies else known.columns
+    shown = [reply for asked in best if (reply := replies.get(asked))]
+    words = [RIGHT if reply.correct else WRONG for reply in shown]
+    alike = len(words) > 1 and len(set(words)) == 1
+    return f"still {words[0]}" if alike else ", then ".join(words)
+
+
+def _make_reply(known: _Known, asked: Asked, key: str, length: int) -> ShownReply | None:
+    if not known.replies:
+        score = known.scores[key]
+        return ShownReply(clip(score.predicted, 40) or "nothing", RIGHT if score.correct else WRONG)
+    prediction = known.replies[asked].get(key)
     if prediction is None:
         return None
-    answer = "unreadable" if prediction.parsed is None else clip(prediction.parsed, 80)
-    text = prediction.text.strip()
-    return ShownReply(answer, prediction.correct, "" if text == answer else clip(text, length))
+    answer, text, taken = _read(prediction), prediction.text.strip(), _find_taken(known, asked, key)
+    shown = "" if text == answer or taken else clip_middle(text, length)
+    return ShownReply(clip(answer, 80), _judge(prediction), shown, taken)
+
+
+def _read(prediction: Prediction) -> str:
+    """The answer; where it is none of the allowed ones, what stands in its place."""
+    return prediction.parsed or prediction.marked or ""
+
+
+def _judge(prediction: Prediction) -> str:
+    if prediction.correct:
+        return RIGHT
+    if prediction.parsed is not None:
+        return WRONG
+    # Replies of earlier versions do not tell why.
+    return prediction.unread.value if prediction.unread else UNREADABLE
+
+
+def _find_taken(known: _Known, asked: Asked, key: str) -> str:
+    """The mode that a routed reply was taken from, if only one of the two can be it."""
+    model, mode = asked
+    if mode is not Mode.routed:
+        return ""
+    reply = known.replies[asked][key]
+    same = [
+        other.name
+        for other in (Mode.answer, Mode.rationale)
+        if (found := known.replies.get((model, other), {}).get(key))
+        and (found.text, found.parsed) == (reply.text, reply.parsed)
+    ]
+    return same[0] if len(same) == 1 else ""

@@ -11,14 +11,18 @@
   var shown = document.getElementById("question-shown");
   var turn = document.getElementById("question-turn");
   var headers = Array.prototype.slice.call(table.tHead.rows[0].cells);
+  var repliers = headers.filter(function (header) { return header.hasAttribute("data-reply"); })
+    .map(function (header) { return header.textContent; });
   var rows = [], texts = [], found = [], first = 0, order = null;
   var VALUES = {
     text: function (row) { return row.text; },
     complexity: function (row) { return row.place; },
     estimate: function (row) { return row.estimate === null ? "" : row.estimate; },
     gold: function (row) { return row.gold; },
-    base: function (row) { return row.base ? Number(row.base.correct) : ""; },
-    tuned: function (row) { return row.tuned ? Number(row.tuned.correct) : ""; }
+    reply: function (row, place) {
+      var reply = row.replies[place];
+      return reply ? Number(reply.verdict === "right") + reply.verdict : "";
+    }
   };
 
   function make(name, text, className) {
@@ -37,7 +41,15 @@
   function paragraph(who, text) {
     var made = make("p");
     made.appendChild(make("strong", who + ": "));
-    made.appendChild(quoted(text));
+    if (text) { made.appendChild(quoted(text)); }
+    return made;
+  }
+
+  function showReply(who, reply) {
+    var made = paragraph(who, "");
+    fillReply(made, reply);
+    if (reply.taken) { made.appendChild(make("span", ", the reply in " + reply.taken + " mode")); }
+    if (reply.text) { made.appendChild(make("br")); made.appendChild(quoted(reply.text)); }
     return made;
   }
 
@@ -52,39 +64,59 @@
     return list;
   }
 
-  function showMore(row) {
-    var more = make("details");
-    more.appendChild(make("summary", row.options.length ? "Options and replies" : "More"));
-    // Filled when it is opened: most never are.
-    more.addEventListener("toggle", function () {
-      if (more.childNodes.length > 1) { return; }
-      more.appendChild(make("p", row.id + (row.subject ? ", " + row.subject : ""), "soft"));
-      if (row.options.length) { more.appendChild(listOptions(row)); }
-      if (row.base && row.base.text) { more.appendChild(paragraph("Base", row.base.text)); }
-      if (row.tuned && row.tuned.text) { more.appendChild(paragraph("Tuned", row.tuned.text)); }
-      if (row.rationale) { more.appendChild(paragraph("Teacher", row.rationale)); }
+  function describe(row) {
+    var made = make("tr", undefined, "more"), cell = make("td");
+    cell.colSpan = headers.length;
+    cell.appendChild(make("p", row.id + (row.subject ? ", " + row.subject : ""), "soft"));
+    if (row.options.length) { cell.appendChild(listOptions(row)); }
+    cell.appendChild(paragraph("Gold", row.gold));
+    row.replies.forEach(function (reply, place) {
+      if (reply) { cell.appendChild(showReply(repliers[place], reply)); }
     });
-    return more;
+    if (row.rationale) { cell.appendChild(paragraph("Rationale to train on", row.rationale)); }
+    made.appendChild(cell);
+    return made;
+  }
+
+  // A row of its own below the question's, made when it is opened: most never are.
+  function makeOpener(row) {
+    var words = row.options.length ? "options and replies" : "replies";
+    var button = make("button", "Read the " + words, "opener");
+    button.type = "button";
+    button.setAttribute("aria-expanded", "false");
+    button.addEventListener("click", function () {
+      var own = button.closest("tr"), open = button.getAttribute("aria-expanded") === "true";
+      if (open) { own.nextSibling.remove(); } else { own.after(describe(row)); }
+      button.setAttribute("aria-expanded", String(!open));
+      button.textContent = (open ? "Read the " : "Hide the ") + words;
+    });
+    return button;
   }
 
   function fillReply(cell, reply) {
     if (!reply) { return; }
     var both = make("span");
-    both.appendChild(make("span", reply.correct ? "✓ right" : "✗ wrong",
-      "verdict " + (reply.correct ? "right" : "wrong")));
+    var right = reply.verdict === "right";
+    both.appendChild(make("span", right ? "✓" : "✗", "verdict " + (right ? "right" : "wrong")));
     both.appendChild(document.createTextNode(" "));
-    both.appendChild(make("bdi", reply.answer));
+    if (reply.answer) {
+      both.appendChild(make("bdi", reply.answer));
+      both.appendChild(document.createTextNode(" "));
+    }
+    // Where an answer was read, the mark says it all to those who see it.
+    var plain = right || reply.verdict === "wrong";
+    both.appendChild(make("span", reply.verdict, plain ? "unseen" : "small why"));
     cell.appendChild(both);
   }
 
-  function fillCell(cell, key, row) {
+  function fillCell(cell, key, row, place) {
     if (key === "text") {
       var text = make("div", row.text, "quoted");
       text.dir = "auto";
       cell.appendChild(text);
-      cell.appendChild(showMore(row));
-    } else if (key === "base" || key === "tuned") {
-      fillReply(cell, row[key]);
+      cell.appendChild(makeOpener(row));
+    } else if (key === "reply") {
+      fillReply(cell, row.replies[place]);
     } else if (key === "estimate") {
       cell.className = "number";
       cell.textContent = row.estimate === null ? "none" : row.estimate.toFixed(3);
@@ -99,7 +131,7 @@
       var key = header.getAttribute("data-key");
       var cell = make("td");
       if (key !== "text") { cell.setAttribute("data-name", header.textContent); }
-      fillCell(cell, key, row);
+      fillCell(cell, key, row, Number(header.getAttribute("data-reply")));
       made.appendChild(cell);
     });
     return made;
@@ -128,10 +160,14 @@
   function filter() {
     var words = chosen("words").toLowerCase().split(/\s+/).filter(Boolean);
     var complexity = chosen("complexity"), outcome = chosen("outcome");
+    var replier = chosen("reply"), verdict = chosen("verdict");
+    function wasSo(reply, place) {
+      return reply && reply.verdict === verdict && (!replier || Number(replier) === place);
+    }
     found = [];
     rows.forEach(function (row, place) {
       if ((!complexity || row.complexity === complexity) &&
-          (!outcome || row.outcome === outcome) &&
+          (!outcome || row.outcome === outcome) && (!verdict || row.replies.some(wasSo)) &&
           words.every(function (word) { return texts[place].indexOf(word) >= 0; })) {
         found.push(place);
       }
@@ -144,15 +180,15 @@
   function sort() {
     var value = VALUES[order.key], compare = window.caftTables.compare;
     found.sort(function (one, two) {
-      var a = value(rows[one]), b = value(rows[two]);
+      var a = value(rows[one], order.reply), b = value(rows[two], order.reply);
       return (order.falling && a !== "" && b !== "" ? compare(b, a) : compare(a, b)) || one - two;
     });
   }
 
-  function offer(name) {
+  function offer(name, valuesOf) {
     var field = form.elements.namedItem(name), seen = new Set();
     if (!field) { return; }
-    rows.forEach(function (row) { if (row[name]) { seen.add(row[name]); } });
+    rows.forEach(function (row) { valuesOf(row).filter(Boolean).forEach(seen.add, seen); });
     seen.forEach(function (value) {
       var option = make("option", value);
       option.value = value;
@@ -161,8 +197,8 @@
   }
 
   function searchable(row) {
-    var replies = [row.base, row.tuned].filter(Boolean).map(function (reply) {
-      return reply.answer + " " + reply.text;
+    var replies = row.replies.filter(Boolean).map(function (reply) {
+      return reply.answer + " " + (reply.text || "");
     });
     var options = row.options.map(function (option) { return option[1]; });
     return [row.id, row.subject, row.text, row.gold, row.rationale].concat(replies, options)
@@ -174,14 +210,18 @@
     texts = rows.map(searchable);
     headers.forEach(function (header) {
       window.caftTables.makeButton(header, function (by, falling) {
-        order = { key: by.getAttribute("data-key"), falling: falling };
+        order = { key: by.getAttribute("data-key"), falling: falling,
+          reply: Number(by.getAttribute("data-reply")) };
         sort();
         first = 0;
         draw();
       });
     });
-    offer("complexity");
-    offer("outcome");
+    offer("complexity", function (row) { return [row.complexity]; });
+    offer("outcome", function (row) { return [row.outcome]; });
+    offer("verdict", function (row) {
+      return row.replies.map(function (reply) { return reply && reply.verdict; });
+    });
     form.hidden = false;
     form.addEventListener("input", filter);
     form.addEventListener("submit", function (event) { event.preventDefault(); });
