@@ -18,6 +18,7 @@ from caft.report.sweep.figures import (
 )
 
 LENGTH = "length of the teacher's rationale, tokens"
+LONG = "a_method_whose_name_is_rather_long"
 WAYS = (("tokens", "teacher tokens"), ("usd", "USD"))
 
 
@@ -81,8 +82,9 @@ def test_random_arms_are_a_band_through_their_budgets() -> None:
     ("names", "brief"),
     [
         (["m, entropy", "m, random, split.match=calls"], ["entropy", "random, match=calls"]),
-        (["m, a", "m, b", "distill, a"], ["a", "b", "distill, a"]),
-        (["m, a", "m, b", "a"], ["m, a", "m, b", "a"]),
+        (["m, a", "m, b", "distill, a"], ["m, a", "m, b", "distill, a"]),
+        ([f"{LONG}, a", f"{LONG}, b", "distill, a"], ["a", "b", "distill, a"]),
+        ([f"{LONG}, a", f"{LONG}, b", "a"], [f"{LONG}, a", f"{LONG}, b", "a"]),
         (["sft"], ["sft"]),
         ([], []),
     ],

@@ -18,9 +18,10 @@ _FREE = (
     ("rationales_asked", "rationales requested"),
 )
 _ALWAYS = (("trained_total_tokens", "trained tokens"), ("teacher_usd", "teacher cost, USD"))
+_LONG = 30  # characters of a name that a plot shows whole
 _UNNAMED = (
-    "Names leave out what most settings share; whole names, and those of points without one, are "
-    "under the pointer and in the table."
+    "Names leave out what settings share; whole names, and those of points without one, are under "
+    "the pointer and in the table."
 )
 
 
@@ -37,12 +38,14 @@ def draw_sweep(arms: Sequence[ArmPart]) -> list[Figure]:
 
 
 def name_briefly(names: Sequence[str]) -> list[str]:
-    """The parts of each name that most of the others do not have; names stay distinct."""
+    """The parts of each name that not all have; of long names, those that most do not have."""
     parts = [[part.removeprefix("split.") for part in name.split(", ")] for name in names]
     counts = Counter(part for own in parts for part in dict.fromkeys(own))
     for part, count in counts.most_common():
+        long = max(len(", ".join(own)) for own in parts) > _LONG
         left = [[each for each in own if each != part] for own in parts]
-        if count > len(names) / 2 and all(left) and len({*map(tuple, left)}) == len(names):
+        distinct = all(left) and len({*map(tuple, left)}) == len(names)
+        if distinct and (count == len(names) or (long and count > len(names) / 2)):
             parts = left
     return [", ".join(own) for own in parts]
 
@@ -101,7 +104,13 @@ def _draw_group(group: Sequence[ArmPart], key: str, words: str, panel: str) -> M
     prices = [arm["cost"][key] for arm in group]
     return draw_band(panel, text, routed, sorted(controls, key=lambda mark: mark["x"]),
                      axis=f"{words}, {group[0]['method']}",
-                     domain=(min(prices), max(prices)), labels=COUNT)  # fmt: skip
+                     domain=_widen(min(prices), max(prices)), labels=COUNT)  # fmt: skip
+
+
+def _widen(low: float, high: float) -> tuple[float, float]:
+    """Room on both sides of prices that are nearly equal, so that ticks differ."""
+    room = 0.15 * high if high - low < 0.1 * high else 0.0
+    return low - room, high + room
 
 
 def draw_pareto(arms: Sequence[ArmPart], ways: Sequence[tuple[str, str]]) -> Figure | None:

@@ -154,8 +154,9 @@ def _describe_trained(trained: Mapping[str, str]) -> str:
 
 def tabulate_tests(tests: Sequence[RoutingTestPart]) -> Table:
     """Routed settings against their random controls, ranked by accuracy under each control."""
-    budgets = [Cell(short_count(test["budget"]), test["budget"], f"equal {' and '.join(ways)}")
-               for test in tests for ways in (test["equal_in"],)]  # fmt: skip
+    ways = [" and ".join(test["equal_in"]).replace("teacher ", "") for test in tests]
+    budgets = [Cell(short_count(test["budget"]), test["budget"], f"equal {words}")
+               for test, words in zip(tests, ways, strict=True)]  # fmt: skip
     return Table("Routed settings against random ones", [
         Column("setting", "head", [test["second"] for test in tests]),
         Column("rank", "place", [Cell(str(test["rank"]), test["rank"]) for test in tests]),
