@@ -85,8 +85,11 @@ def make_job(finished_run: Any) -> Callable[..., JobResult]:
         }
         validation = validation or dict.fromkeys(replies, 0.5) | {"rationale": 0.6}
         summary["accuracy"] |= {
-            "base": {"answer": count_replies("answer", base["answer"]), "rationale": None,
-                     "routed": None},
+            "base": {
+                "answer": count_replies("answer", base["answer"]),
+                "rationale": None,
+                "routed": None,
+            },
             "tuned": {"answer": None, "rationale": None, "routed": None}
             | {mode: count_replies(mode, of_mode) for mode, of_mode in replies.items()},
             "best_mode": {"base": "answer", "tuned": max(validation, key=validation.__getitem__)},

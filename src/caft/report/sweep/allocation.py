@@ -48,7 +48,7 @@ def _say(answer: str, figure: str, detail: str, tone: Tone = Tone.unclear) -> He
     return Headline(ASKED, answer, figure, detail[:1].upper() + detail[1:], tone)
 
 
-def _praise(  # noqa: PLR0917
+def _praise(
     arm: Arm,
     tests: Sequence[RoutingTestPart],
     others: Sequence[str],

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from caft.report.schema import Summary
 from caft.report.sweep.schema import SweepSummary
 from caft.report.sweep.tables import (
-    Cell,
     Table,
     list_modes,
     tabulate_arms,
@@ -27,13 +26,9 @@ def write_table(table: Table, escape: Callable[[str], str] = _escape_bar) -> str
     if not table.rows:
         return ""
     head = [column.name for column in table.columns]
-    rows = [[escape(_write_cell(cell)) for cell in row] for row in table.rows]
+    rows = [[escape(str(cell)) for cell in row] for row in table.rows]
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _write_cell(cell: Cell) -> str:
-    return f"{cell.text} ({cell.aside})" if cell.aside else cell.text
 
 
 def write_markdown(summary: SweepSummary, runs: Sequence[Summary]) -> str:

@@ -42,6 +42,9 @@ class Cell:
     tag: str = ""
     link: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.text} ({self.aside})" if self.aside else self.text
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -64,6 +67,12 @@ class Table:
         """Its cells, row by row."""
         rows = zip(*(column.cells for column in self.columns), strict=True)
         return [[Cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+
+    @property
+    def texts(self) -> list[dict[str, str]]:
+        """Its cells as texts, row by row, each by its column's name."""
+        names = [column.name for column in self.columns]
+        return [dict(zip(names, map(str, row), strict=True)) for row in self.rows]
 
     def select(self, *names: str) -> Table:
         """The columns of these names, in their order."""
