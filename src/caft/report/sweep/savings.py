@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from caft.report.sweep.arms import Arm
+from caft.report.sweep.arms import EQUAL_BUDGET, Arm
 from caft.report.sweep.comparisons import compare_pairs, like_for_like
 from caft.report.sweep.schema import LossPart, SavingsPart
 from caft.statistics import MARGIN, Interval, judge_saving
@@ -46,7 +46,8 @@ def count_savings(arms: Sequence[Arm], confidence: float) -> SavingsPart | None:
 
 
 def _find_losses(arms: Sequence[Arm], reference: Arm, confidence: float) -> list[LossPart]:
-    most = reference.mean_cost(UNIQUE_TOKENS)
+    # Arms of an equal budget save nothing.
+    most = (1 - EQUAL_BUDGET) * reference.mean_cost(UNIQUE_TOKENS)
     cheaper = [arm for arm in arms if arm.mean_cost(UNIQUE_TOKENS) < most]
     pairs = [like_for_like(arm, reference) for arm in cheaper]
     return [
