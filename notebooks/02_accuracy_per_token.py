@@ -7,9 +7,8 @@
 # %% [markdown]
 # # What does accuracy cost, and does routing help?
 # Reads a sweep, finished or not (`python train.py -m method=sft,distill,complexity_aware
-# split=entropy,random seed=1,2,3`). It shows accuracy against price, paired tests on the same
-# questions, and entropy routing against random routing at an equal budget. Set `CAFT_SWEEP` to the
-# sweep's folder.
+# split=entropy,random seed=1,2,3`). It shows how a teacher's budget should be spent, accuracy
+# against cost, and paired tests on the same questions. Set `CAFT_SWEEP` to the sweep's folder.
 
 # %%
 import os
@@ -17,13 +16,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from caft.report.figures.notebook import show_figure, show_table
-from caft.report.sweep import analyse_sweep, read_sweep
+from caft.report.sweep import analyse_sweep, read_sweep, tables
 from caft.report.sweep.figures import draw_sweep
 
 sweep = read_sweep(Path(os.environ["CAFT_SWEEP"]))
 summary = analyse_sweep(sweep, datetime.now(UTC).isoformat()).summary
 arms = summary["arms"]
-show_table([{"setting": arm["name"], **arm["accuracy"], "seeds": arm["seeds"]} for arm in arms])
+print(summary["allocation"]["sentence"])
+
+# %% [markdown]
+# ## Settings
+
+# %%
+columns = ("setting", "seeds", "accuracy", "over seeds", "mode", "tokens per question", "USD")
+show_table(tables.tabulate_arms(arms, summary["bases"]).select(*columns).texts)
 
 # %% [markdown]
 # ## The answers
@@ -32,21 +38,26 @@ show_table([{"setting": arm["name"], **arm["accuracy"], "seeds": arm["seeds"]} f
 show_table(summary["answers"])
 
 # %% [markdown]
-# ## Accuracy against price, and against the cut points
+# ## Accuracy against random routing, cost and cut points
 
 # %%
 for figure in draw_sweep(arms):
     display(show_figure(figure))
 
 # %% [markdown]
-# ## Every pair of settings
+# ## Routed settings against random ones at equal budget
 
 # %%
-show_table(summary["comparisons"])
+show_table(tables.tabulate_tests(summary["routing"]["tests"]).texts)
 
 # %% [markdown]
-# ## Savings, counted in several units
+# ## Pairwise comparisons
 
 # %%
-counts = summary["savings"]["counts"] if summary["savings"] else {}
-show_table([{"count": count["name"], **count["amounts"]} for count in counts.values()])
+show_table(tables.tabulate_comparisons(summary["comparisons"]).texts)
+
+# %% [markdown]
+# ## Cost
+
+# %%
+show_table(tables.tabulate_savings(summary["savings"], arms).texts if summary["savings"] else [])

@@ -66,6 +66,9 @@ def make_job(finished_run: Any) -> Callable[..., JobResult]:
             for mode, share in shares.items()
             if share is not None
         }
+        # Before tuning, a fifth, under every seed the same.
+        untuned = (hardness < np.quantile(hardness, 0.2)).tolist()
+        base = {"answer": dict(zip(ids, untuned, strict=True))}
         kept = RATIONALES[method] if rationales is None else rationales
         summary["run"] |= {
             "seed": seed,
@@ -82,6 +85,11 @@ def make_job(finished_run: Any) -> Callable[..., JobResult]:
         }
         validation = validation or dict.fromkeys(replies, 0.5) | {"rationale": 0.6}
         summary["accuracy"] |= {
+            "base": {
+                "answer": count_replies("answer", base["answer"]),
+                "rationale": None,
+                "routed": None,
+            },
             "tuned": {"answer": None, "rationale": None, "routed": None}
             | {mode: count_replies(mode, of_mode) for mode, of_mode in replies.items()},
             "best_mode": {"base": "answer", "tuned": max(validation, key=validation.__getitem__)},
@@ -103,6 +111,7 @@ def make_job(finished_run: Any) -> Callable[..., JobResult]:
             overrides=tuple(summary["run"]["overrides"]),
             summary=summary,
             replies=replies,
+            base_replies=base,
             asked=kept,
             kept=kept,
         )
@@ -138,8 +147,9 @@ def write_job(folder: Path, job: JobResult) -> None:
     (home / "summary.json").write_text(json.dumps(job.summary))
     (home / "report.html").touch()
     rows = [
-        {"question_id": key, "model": "tuned", "mode": mode, "correct": right}
-        for mode, replies in job.replies.items()
+        {"question_id": key, "model": model, "mode": mode, "correct": right}
+        for model, by_mode in (("base", job.base_replies), ("tuned", job.replies))
+        for mode, replies in by_mode.items()
         for key, right in replies.items()
     ]
     write_rows(home / "predictions.parquet", rows)

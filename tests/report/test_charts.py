@@ -11,8 +11,9 @@ from xml.etree import ElementTree
 import pytest
 from drawn import read_marks, read_texts
 
+from caft.report.charts.arms import draw_arms
 from caft.report.charts.drawing import NUMBER
-from caft.report.charts.panels import draw_arms, draw_mode, draw_tokens
+from caft.report.charts.panels import draw_mode, draw_tokens
 from caft.report.run.html import draw_figures
 
 
@@ -22,7 +23,7 @@ def share(group: str, hover: str = "hover") -> dict[str, Any]:
 
 
 def arm(text: str) -> str:
-    row = {**share("all", text), "x": 1.0, "number": text, "line": text}
+    row = {**share("all", text), "x": 1.0, "name": text, "line": text}
     return draw_arms("arms", text, [row], axis=text, domain=(0, 1), labels=NUMBER)
 
 
@@ -34,7 +35,7 @@ def test_text_and_attributes_cannot_become_elements() -> None:
     assert root.findtext("desc") == hostile
     assert root.findtext("title") == f"Accuracy by {hostile}"
     assert [mark.text for mark in read_marks(panel)] == [hostile] * 2
-    assert [text.text for text in read_texts(panel)] == [hostile]
+    assert [text.text for text in read_texts(panel)] == [f"{hostile[:29]}…"]
     assert read_texts(panel, "role-axis-title")[0].text == hostile
 
 

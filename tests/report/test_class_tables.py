@@ -81,12 +81,12 @@ def test_a_win_of_a_rule_that_draws_is_none_of_the_cut(make_job: Make) -> None:
     found = analyse_sweep(Sweep(name="x", jobs=jobs), WRITTEN)
     routing = found.summary["routing"]
     (drawn,) = routing["others"]
-    assert routing["verdict"] == "not enough data to tell"
+    assert routing["verdict"] == "not enough data"
     assert (drawn["estimator"], drawn["verdict"]) == ("answer_entropy, sampled_0.3", "yes")
-    assert found.answers[1].asked == (
+    assert found.answers[2].asked == (
         "Does routing by answer entropy (sampled_0.3) beat random routing at an equal budget?"
     )
-    assert found.answers[1].figure.startswith("1 comparison")
+    assert found.answers[2].figure.startswith("1 comparison")
 
 
 def test_other_draws_are_other_stages_and_no_control(make_job: Make) -> None:

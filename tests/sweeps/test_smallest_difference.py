@@ -51,7 +51,7 @@ def test_many_settings_are_corrected_for() -> None:
 
 def test_too_few_seeds_are_named_first() -> None:
     text = describe_smallest_difference(sweep(1))
-    assert text.startswith("With 1 seed a setting, the report will say 'not enough data to tell'")
+    assert text.startswith("With 1 seed a setting, the report will say 'not enough data'")
     assert "With 50 test questions and 3 seeds a setting, the smallest" in text
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from caft.estimators import ESTIMATORS, Estimator
@@ -67,6 +67,13 @@ def p_in_words(p: float) -> str:
 def count_of(number: int, singular: str) -> str:
     """1 row, 1,200 rows."""
     return f"{number:,} {singular}{'s' * (number != 1)}"
+
+
+def list_names(names: Sequence[str]) -> str:
+    """The first three of several names: a, b, c and 2 more."""
+    if len(names) > 3:
+        return f"{', '.join(names[:3])} and {len(names) - 3} more"
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def short_count(number: float) -> str:

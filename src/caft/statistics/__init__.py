@@ -25,7 +25,9 @@ from caft.statistics.paired_auc import ResampledAreas, resample_areas
 from caft.statistics.pareto import pareto_front
 from caft.statistics.seeds import (
     ResampledMean,
+    detectable_difference,
     difference_interval,
+    joint_level,
     mean_interval,
     mean_over_seeds,
     resample_means,
@@ -35,11 +37,14 @@ from caft.statistics.unpaired import CountsCompared, compare_counts, count_inter
 from caft.statistics.verdict import (
     ALPHA,
     FEWEST_SEEDS,
+    MARGIN,
     WORTHWHILE_GAIN,
     Verdict,
     holm_adjusted,
     is_clear,
+    join_verdicts,
     judge_difference,
+    judge_saving,
 )
 
 __all__ = [
@@ -55,6 +60,7 @@ __all__ = [
     "CountsCompared",
     "pair_seeds",
     "FEWEST_SEEDS",
+    "MARGIN",
     "WORTHWHILE_GAIN",
     "Interval",
     "ResampledAreas",
@@ -64,12 +70,16 @@ __all__ = [
     "brier_score",
     "count_interval",
     "count_paired",
+    "detectable_difference",
     "difference_interval",
     "expected_calibration_error",
     "holm_adjusted",
     "is_clear",
     "judge_area",
+    "join_verdicts",
+    "joint_level",
     "judge_difference",
+    "judge_saving",
     "mcnemar_exact",
     "mean_interval",
     "mean_over_seeds",

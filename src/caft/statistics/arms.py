@@ -19,7 +19,13 @@ from caft.statistics.paired import (
     smallest_paired_difference,
     sum_differences,
 )
-from caft.statistics.seeds import difference_interval, resample_means
+from caft.statistics.seeds import (
+    ResampledMean,
+    detectable_difference,
+    difference_interval,
+    joint_level,
+    resample_means,
+)
 
 Outcomes: TypeAlias = Mapping[int, Sequence[bool]]
 """Whether each reply was right, by seed; questions in the same order for every seed and arm."""
@@ -34,7 +40,9 @@ class ArmsCompared:
     `difference` is over questions and seeds, `p_value` over other questions put to these models,
     not corrected for other comparisons. `seeds` is the number of the arm that has fewer.
     `only_first` and `only_second` count the replies that one of the two alone got right, over the
-    paired seeds; `detectable` is the smallest difference that would be found, if any.
+    paired seeds. `detectable` is the smallest difference that would be found with 80% power, if
+    any: on these questions put once to both, or where pairs are compared together over other
+    seeds, too.
     """
 
     difference: Interval
@@ -50,17 +58,30 @@ def compare_arms(
     pairs: Sequence[tuple[Name, Name]],
     confidence: float = 0.95,
     *,
+    together: bool = False,
     seed: int = 0,
 ) -> list[ArmsCompared]:
-    """The pairs of arms, given by name. All arms share one resampling of their questions."""
+    """The pairs of arms, given by name. All arms share one resampling of their questions.
+
+    The intervals hold each for itself, or `together`, all at once (see `joint_level`).
+    """
     means = resample_means({name: [*rows.values()] for name, rows in arms.items()}, seed=seed)
+    couples = [(means[one], means[two]) for one, two in pairs]
+    level = joint_level(couples, confidence) if together else None
     return [
-        _compare(arms[one], arms[two], difference_interval(means[one], means[two], confidence))
-        for one, two in pairs
+        _compare(arms[one], arms[two], couple, confidence, level)
+        for (one, two), couple in zip(pairs, couples, strict=True)
     ]
 
 
-def _compare(first: Outcomes, second: Outcomes, difference: Interval) -> ArmsCompared:
+def _compare(
+    first: Outcomes,
+    second: Outcomes,
+    means: tuple[ResampledMean, ResampledMean],
+    confidence: float,
+    level: float | None,
+) -> ArmsCompared:
+    difference = difference_interval(*means, confidence, level)
     pairs = pair_seeds(first, second)
     outcome = count_paired(*(np.concatenate(rows).tolist() for rows in zip(*pairs, strict=True)))
     differing = (outcome.only_first + outcome.only_second) / outcome.n
@@ -70,7 +91,9 @@ def _compare(first: Outcomes, second: Outcomes, difference: Interval) -> ArmsCom
         seeds=min(len(first), len(second)),
         only_first=outcome.only_first,
         only_second=outcome.only_second,
-        detectable=smallest_paired_difference(difference.n, differing),
+        detectable=smallest_paired_difference(difference.n, differing)
+        if level is None
+        else detectable_difference(*means, level),
     )
 
 

@@ -105,12 +105,12 @@ _HEAD = """# How far a sweep's verdict can be trusted
 
 `python -m caft.statistics.calibrate` wrote this page. It simulates sweeps of two arms whose
 true difference is known, and judges them with the code of the sweep's report. Each cell is how
-often, in percent of {simulations:,} sweeps, the verdict was **yes / no / not enough data to tell**.
+often, in percent of {simulations:,} sweeps, the verdict was **yes / no / not enough data**.
 
 - Yes under "no difference" is a false alarm: at most 5% is allowed.
 - No means that a gain of {worthwhile:g} points or more is ruled out: right where there is no
   difference, and wrong under 5 and 10 points.
-- With fewer than {fewest} seeds the verdict is always "not enough data to tell".
+- With fewer than {fewest} seeds the verdict is always "not enough data".
 - "Smallest seen" is the difference that becomes a yes in at least four sweeps of five, by the
   formula that `dry_run=true` of a sweep uses.
 - These are sweeps of two settings. Among more, the test is corrected for all pairs, and a yes needs

@@ -5,26 +5,38 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from itertools import chain
+from statistics import NormalDist, fmean, stdev
 from typing import TypeVar
 
 import numpy as np
 
-from caft.statistics.intervals import Floats, Interval, normal_quantile, open_interval
+from caft.statistics.intervals import (
+    Floats,
+    Interval,
+    normal_quantile,
+    open_interval,
+    wilson_interval,
+)
+from caft.statistics.verdict import FEWEST_SEEDS
 
 Name = TypeVar("Name")
 
 _RESAMPLED_AT_ONCE = 200
+_FEW = 5  # right or wrong answers: the usual bound of the normal approximation
 
 
 def mean_over_seeds(values: Sequence[float], confidence: float = 0.95) -> Interval | None:
-    """Mean of one number a seed with Student's interval; None for fewer than two seeds."""
+    """Mean of one share a seed with Student's interval, within 0 to 1.
+
+    None for fewer than three seeds: two that happen to agree would have no width.
+    """
     n = len(values)
-    if n < 2:
+    if n < FEWEST_SEEDS:
         return None
     mean = fmean(values)
     reach = _student_quantile(confidence, n - 1) * stdev(values) / math.sqrt(n)
-    return Interval(mean, mean - reach, mean + reach, n)
+    return Interval(mean, max(0.0, mean - reach), min(1.0, mean + reach), n)
 
 
 def _student_quantile(confidence: float, degrees: float) -> float:
@@ -109,47 +121,123 @@ def _draw_shares(generator: np.random.Generator, items: int, resamples: int) -> 
 
 
 def mean_interval(mean: ResampledMean, confidence: float = 0.95) -> Interval:
-    """An arm's accuracy with bounds over questions and seeds, within 0 to 1."""
+    """An arm's accuracy with bounds over questions and seeds, within 0 to 1.
+
+    One seed is a plain proportion: Wilson's interval, as in the report of its run. With fewer than
+    five questions right, or wrong, resamples of several seeds rarely hold any of them; there the
+    bounds are at least as far apart as Wilson's.
+    """
+    right, n = mean.value * mean.questions, mean.questions
+    if mean.shares.size == 1:
+        return wilson_interval(round(right), n, confidence)
     drawn = _widen(mean.value, mean.of_questions, mean.of_seeds, [mean], confidence)
-    return open_interval(mean.value, drawn, mean.questions, confidence, least=0.0)
+    found = open_interval(mean.value, drawn, n, confidence, least=0.0)
+    if min(right, n - right) >= _FEW:
+        return found
+    low = wilson_interval(math.floor(round(right, 6)), n, confidence).low
+    high = wilson_interval(math.ceil(round(right, 6)), n, confidence).high
+    return Interval(found.value, min(found.low, low), max(found.high, high), n)
 
 
 def difference_interval(
-    first: ResampledMean, second: ResampledMean, confidence: float = 0.95
+    first: ResampledMean,
+    second: ResampledMean,
+    confidence: float = 0.95,
+    level: float | None = None,
 ) -> Interval:
     """Accuracy of the second arm minus the first, with bounds over questions and seeds.
 
     Both come from one call of `resample_means`. The seeds' spread includes some of the questions'
-    spread, so the interval is too wide rather than too narrow.
+    spread, so the interval is too wide rather than too narrow. `level` is that of `joint_level`:
+    the bounds are moved apart as far as its quantile is from that of `confidence`.
     """
     value = second.value - first.value
     of_questions = second.of_questions - first.of_questions
     of_seeds = second.of_seeds - first.of_seeds
-    drawn = _widen(value, of_questions, of_seeds, [first, second], confidence)
+    drawn = _widen(value, of_questions, of_seeds, [first, second], confidence, level)
     return open_interval(value, drawn, first.questions, confidence, least=-1.0)
 
 
-def _widen(
+def joint_level(
+    pairs: Sequence[tuple[ResampledMean, ResampledMean]], confidence: float = 0.95
+) -> float:
+    """The confidence of each difference with which all of them hold together; above `confidence`.
+
+    The largest |t| of a resample (Westfall and Young, 1993, Resampling-Based Multiple Testing;
+    Beran, 1988, JASA 83: each difference has an equal share of the error). A resample moves every
+    difference by some part of the distance that `confidence` alone allows; the largest part is
+    below the ratio of the two normal quantiles in `confidence` of the resamples. Arms that share
+    questions, or a control, move together, and cost less than Bonferroni's correction. One pair has
+    `confidence` itself.
+    """
+    generator = np.random.default_rng(0)
+    # Few seeds resample to few values, whose largest |t| is too small: they are drawn as normal.
+    of_seeds = {
+        id(mean): generator.normal(0, math.sqrt(mean.variance_of_seeds), mean.of_seeds.size)
+        for mean in chain(*pairs)
+    }
+    shifts = [
+        np.abs(two.of_questions - two.value + of_seeds[id(two)]
+               - (one.of_questions - one.value + of_seeds[id(one)]))
+        for one, two in pairs
+    ]  # fmt: skip
+    reaches = [float(np.quantile(shift, confidence)) for shift in shifts]
+    ratios = [shift / reach for shift, reach in zip(shifts, reaches, strict=True) if reach > 0]
+    if len(ratios) < 2:
+        return confidence
+    largest = float(np.quantile(np.max(ratios, axis=0), confidence))
+    return 2 * NormalDist().cdf(largest * normal_quantile(confidence)) - 1
+
+
+def detectable_difference(
+    first: ResampledMean, second: ResampledMean, level: float, power: float = 0.8
+) -> float | None:
+    """The true difference whose interval at `level` would exclude 0 with this power.
+
+    Over other questions and other seeds: the sum of Student's two quantiles, in standard errors of
+    the difference. None where nothing varies.
+    """
+    from scipy.stats import t
+
+    variance, degrees = _combine(second.of_questions - first.of_questions, [first, second])
+    if not variance:
+        return None
+    quantiles = _student_quantile(level, degrees) + float(t.ppf(power, degrees))
+    return quantiles * math.sqrt(variance)
+
+
+def _widen(  # noqa: PLR0917
     value: float,
     of_questions: Floats,
     of_seeds: Floats,
     means: Sequence[ResampledMean],
     confidence: float,
+    level: float | None = None,
 ) -> Floats:
     """Resamples around `value`, spread by Student's quantile over the normal one.
 
     Percentile bounds of few observations are too narrow twice over: the variance lacks a factor
     S / (S - 1), see `_resample_seeds`, and they use z in place of t (Hesterberg, 2015, What
-    Teachers Should Know About the Bootstrap). The degrees of freedom are Satterthwaite's (1946), of
-    the questions' variance and each arm's over its seeds.
+    Teachers Should Know About the Bootstrap).
+    """
+    variance, degrees = _combine(of_questions, means)
+    widening = 1.0
+    if variance:
+        student = _student_quantile(level or confidence, degrees)
+        widening = student / normal_quantile(confidence)
+    drawn: Floats = value + widening * (of_questions + of_seeds - value)
+    return drawn
+
+
+def _combine(of_questions: Floats, means: Sequence[ResampledMean]) -> tuple[float, float]:
+    """The variance over questions and seeds, and its degrees of freedom; (0, 0) for none.
+
+    These are Satterthwaite's (1946), of the questions' variance and each arm's over its seeds.
     """
     known = [(float(of_questions.var()), means[0].questions - 1)]
     known += [(mean.variance_of_seeds, mean.shares.size - 1) for mean in means]
     known = [(variance, degrees) for variance, degrees in known if variance > 0 and degrees > 0]
     whole = sum(variance for variance, _ in known)
-    widening = 1.0
-    if known:
-        degrees = 1 / sum((variance / whole) ** 2 / degrees for variance, degrees in known)
-        widening = _student_quantile(confidence, degrees) / normal_quantile(confidence)
-    drawn: Floats = value + widening * (of_questions + of_seeds - value)
-    return drawn
+    if not known:
+        return 0.0, 0.0
+    return whole, 1 / sum((variance / whole) ** 2 / degrees for variance, degrees in known)

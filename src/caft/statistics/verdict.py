@@ -1,8 +1,8 @@
-"""Whether an arm is better, by paired differences: yes, no, or not enough data."""
+"""Verdicts: yes, no, not enough data, or undefined; for an arm's gain and for a saving."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import Enum
 
 from caft.statistics.intervals import Interval
@@ -11,21 +11,24 @@ ALPHA = 0.05
 """A p below it is called significant, everywhere."""
 WORTHWHILE_GAIN = 0.02
 """A gain below two points of accuracy does not justify routing."""
+MARGIN = 0.02
+"""The non-inferiority margin: a saving may cost less than two points of accuracy."""
 FEWEST_SEEDS = 3
-"""With fewer, nothing is said about whether an arm is better."""
+"""With fewer, nothing is said about whether an arm is better, nor is there an interval of seeds."""
 _FEWEST_CLEAR = 2
 
 
 class Verdict(Enum):
-    """Whether the second of two arms is better than the first.
+    """The answer to a yes-or-no question, in every report; `value` is the word that is shown.
 
-    `mixed` is only for several comparisons: some say yes and some no.
+    `undefined` is for what this run or sweep cannot answer whatever its size: nothing to compare
+    with, or one class only. More data of the same kind helps with `unclear` alone.
     """
 
     yes = "yes"
     no = "no"
-    mixed = "it depends"
-    unclear = "not enough data to tell"
+    unclear = "not enough data"
+    undefined = "undefined"
 
 
 def judge_difference(difference: Interval, p_adjusted: float, seeds: int) -> Verdict:
@@ -39,6 +42,30 @@ def judge_difference(difference: Interval, p_adjusted: float, seeds: int) -> Ver
     if difference.low > 0 and p_adjusted < ALPHA:
         return Verdict.yes
     return Verdict.no if difference.high < WORTHWHILE_GAIN else Verdict.unclear
+
+
+def judge_saving(loss: Interval, seeds: int) -> Verdict:
+    """Whether an arm that costs less is no worse than its reference, by more than `MARGIN`.
+
+    `loss` is the reference's accuracy minus the arm's, over questions and seeds. Yes is
+    non-inferiority: the interval excludes a loss of `MARGIN` (Piaggio et al., 2012, the CONSORT
+    statement's extension). That no loss is shown is not enough. No: the interval excludes 0.
+    """
+    if seeds < FEWEST_SEEDS:
+        return Verdict.unclear
+    if loss.high < MARGIN:
+        return Verdict.yes
+    return Verdict.no if loss.low > 0 else Verdict.unclear
+
+
+def join_verdicts(verdicts: Collection[Verdict]) -> Verdict:
+    """Of a claim that must hold against every control: one no refutes it, and a yes needs all."""
+    if not verdicts:
+        return Verdict.undefined
+    for word in (Verdict.no, Verdict.undefined, Verdict.unclear):
+        if word in verdicts:
+            return word
+    return Verdict.yes
 
 
 def is_clear(difference: Interval, p_adjusted: float, seeds: int) -> bool:

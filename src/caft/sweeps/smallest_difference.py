@@ -58,8 +58,8 @@ def _describe(questions: int, seeds: int, settings: int) -> str:
     if seeds == enough:
         return f"With {with_}, {seen} (docs/calibration.md)."
     return (
-        f"With {seeds} seed{'s' * (seeds > 1)} a setting, the report will say 'not enough data to "
-        f"tell', whatever comes out. With {with_}, {seen} (docs/calibration.md)."
+        f"With {seeds} seed{'s' * (seeds > 1)} a setting, the report will say 'not enough "
+        f"data', whatever comes out. With {with_}, {seen} (docs/calibration.md)."
     )
 
 

@@ -255,4 +255,4 @@ def test_points_do_not_sit_on_the_frame(sample: Any) -> None:
     assert pareto is not None
     circles = [mark for mark in read_marks(pareto.panels[0]) if mark.fill]
     assert len(circles) == 2
-    assert off_the_frame(circles, 330, 206, room=10)
+    assert off_the_frame(circles, 322, 206, room=10)

@@ -131,8 +131,8 @@ def test_counts_are_judged_by_unpaired_tests_and_say_what_that_costs(tmp_path: P
     assert "the same power takes 1.7 times as many questions" in cost
     text = write_judgement(counted)
     assert "p of unpaired tests" in text
-    assert "only first right" not in text
-    assert "only first right" in write_judgement(by_question)
+    assert "only first correct" not in text
+    assert "only first correct" in write_judgement(by_question)
 
 
 def test_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,7 +143,7 @@ def test_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     (arms, pairs) = (block for block in text.split("\n\n") if block.startswith("| "))
     head, _, *rows = arms.splitlines()
     assert head == (
-        "| setting | accuracy | seeds | over seeds | tokens a question | teacher tokens |"
+        "| setting | accuracy | seeds | over seeds | tokens per question | teacher tokens |"
     )
     assert [row.split(" | ")[-2:] for row in rows] == [["7.0", "500 |"], ["7.0", "1.5k |"]]
     assert pairs.splitlines()[2].endswith("| yes |")
@@ -156,7 +156,7 @@ def test_columns_that_are_not_there_are_not_shown(tmp_path: Path) -> None:
     found = judge(write_csv(tmp_path / "a.csv", rows))
     text = write_judgement(found)
     assert "tokens" not in text
-    assert found.verdicts == ["not enough data to tell"]
+    assert found.verdicts == ["not enough data"]
     assert "Fewer than 3 seeds: random, by entropy." in text
 
 

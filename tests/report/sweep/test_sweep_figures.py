@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from itertools import combinations
 from typing import Any
 
 import pytest
 from drawn import read_marks, read_texts
 
-from caft.report.sweep.figures import draw_cut_points, draw_pareto
+from caft.report.charts.labels import _box, _overlap, place_labels
+from caft.report.sweep.figures import (
+    draw_cut_points,
+    draw_pareto,
+    draw_random_band,
+    name_briefly,
+)
 
 LENGTH = "length of the teacher's rationale, tokens"
+LONG = "a_method_whose_name_is_rather_long"
 WAYS = (("tokens", "teacher tokens"), ("usd", "USD"))
 
 
@@ -29,19 +38,72 @@ def priced(*arms: tuple[float, float, float]) -> list[Any]:
     ]
 
 
-def test_who_is_on_the_front_is_filled_and_named() -> None:
+def test_who_is_pareto_optimal_is_filled_and_every_point_is_named() -> None:
     figure = draw_pareto(priced((0.5, 0, 1), (0.7, 100, 1), (0.6, 200, 1)), WAYS)
     assert figure is not None
     (panel,) = figure.panels  # USD does not differ and says nothing
     circles = [mark for mark in read_marks(panel) if mark.fill]
     assert [mark.fill for mark in circles] == ["var(--curve)", "var(--curve)", "var(--paper)"]
-    # 0, 100 and 200 tokens from the left, and the number in each circle.
-    assert [mark.x for mark in circles] == pytest.approx([16, 165, 314])
-    assert [text.text for text in read_texts(panel)] == ["1", "2", "3"]
-    assert [text.x for text in read_texts(panel)] == [mark.x for mark in circles]
-    assert "by rising price: arm 1, arm 2." in panel
+    # 0, 100 and 200 tokens in a plot of 322 pixels: never on its frame, and the name beside it.
+    assert [mark.x for mark in circles] == pytest.approx([18, 161, 304])
+    names = {text.text: text.x for text in read_texts(panel)}
+    assert names == pytest.approx({"arm 1": 28, "arm 2": 171, "arm 3": 294})
+    assert "Pareto-optimal, by rising cost: arm 1, arm 2." in panel
     assert figure.columns == ("setting", "accuracy", "teacher tokens")
-    assert figure.rows[2] == ("3. arm 3", "60.0% (56.0 to 64.0)", "200")
+    assert figure.rows[2] == ("arm 3", "60.0% (56.0 to 64.0)", "200")
+
+
+def routed(name: str, value: float, tokens: float, strategy: str) -> Any:
+    return {**priced((value, tokens, 1))[0], "name": name, "strategy": strategy,
+            "settings": {"method": "m", "split": strategy}}  # fmt: skip
+
+
+def test_random_arms_are_a_band_through_their_budgets() -> None:
+    arms = [routed("m, entropy", 0.7, 150, "entropy"), routed("m, late", 0.6, 200, "random_tokens"),
+            routed("m, soon", 0.5, 100, "random_calls")]  # fmt: skip
+    figure = draw_random_band(arms, "tokens", "teacher tokens")
+    assert figure is not None
+    (panel,) = figure.panels
+    dots = {mark.text.partition(":")[0]: mark for mark in read_marks(panel) if mark.fill}
+    assert [round(dots[name].x) for name in ("m, soon", "m, entropy", "m, late")] == [18, 161, 304]
+    # From 45 to 75% in 206 pixels less 12 at each end: 46% is at 187.9, 54% at 139.4.
+    (area,) = re.findall(r'mark-area.*?<path d="([^"]*)"', panel)
+    corners = {round(float(number)) for number in re.findall(r"-?[\d.]+", area)}
+    assert corners == {18, 304, 139, 79, 127, 188}
+    assert sorted(text.text for text in read_texts(panel)) == ["entropy", "late", "soon"]
+    assert draw_random_band(arms[:1], "tokens", "teacher tokens") is None
+    # One budget alone is a point with its whisker.
+    alone = draw_random_band(arms[:2], "tokens", "teacher tokens")
+    assert alone is not None
+    assert "mark-area" not in alone.panels[0]
+
+
+@pytest.mark.parametrize(
+    ("names", "brief"),
+    [
+        (["m, entropy", "m, random, split.match=calls"], ["entropy", "random, match=calls"]),
+        (["m, a", "m, b", "distill, a"], ["m, a", "m, b", "distill, a"]),
+        ([f"{LONG}, a", f"{LONG}, b", "distill, a"], ["a", "b", "distill, a"]),
+        ([f"{LONG}, a", f"{LONG}, b", "a"], [f"{LONG}, a", f"{LONG}, b", "a"]),
+        (["sft"], ["sft"]),
+        ([], []),
+    ],
+)
+def test_names_in_a_plot_leave_out_what_most_share(names: list[str], brief: list[str]) -> None:
+    assert name_briefly(names) == brief
+
+
+def test_no_name_covers_another_one_or_a_point() -> None:
+    points = [(50.0, 50.0), (52.0, 52.0), (54.0, 54.0), (51.0, 48.0), (300.0, 10.0)]
+    names = ["the best of them", "the second one", "a third", "a fourth", "at the right end"]
+    labels = place_labels(names, points, 320, 200)
+    boxes = {each.text: _box(each) for each in labels}
+    assert "the best of them" in boxes
+    assert labels[-1].align == "right"  # to the left of its point, inside the plot
+    for one, two in combinations(boxes.values(), 2):
+        assert not _overlap(one, two)
+    for x, y in points:
+        assert not any(_overlap(box, (x - 5, y - 5, x + 5, y + 5)) for box in boxes.values())
 
 
 def test_arms_that_cost_the_same_have_no_figure() -> None:
@@ -59,7 +121,7 @@ def test_cut_points_that_vary_have_a_panel_each() -> None:
     (panel,) = figure.panels
     assert "arm 2, cut at 0.8: 55.0% (51.0 to 59.0)" in panel
     assert figure.rows[0] == (
-        "1. arm 1", "50.0% (46.0 to 54.0)", "answer entropy, nats", "0.4", "1.5"
+        "arm 1", "50.0% (46.0 to 54.0)", "answer entropy, nats", "0.4", "1.5"
     )  # fmt: skip
     assert draw_cut_points([cut(1, 0.5, 0.4), cut(2, 0.6, 0.4)]) is None
     assert draw_cut_points([]) is None
@@ -86,5 +148,5 @@ def test_nats_and_tokens_share_no_axis() -> None:
     ]  # fmt: skip
     assert ("cuts-1" in in_nats, "cuts-1" in in_tokens) == (True, False)
     # One value alone is no curve.
-    assert [row[0] for row in figure.rows] == ["1. arm 1", "2. arm 2", "3. arm 3", "4. arm 4"]
+    assert [row[0] for row in figure.rows] == ["arm 1", "arm 2", "arm 3", "arm 4"]
     assert figure.rows[2][2:] == (LENGTH, "40", "")

@@ -116,8 +116,8 @@ def test_names_cannot_break_out_of_their_cell(make_job: Callable[..., Any]) -> N
     )  # fmt: skip
     settings, _ = (b.text for b in report.blocks if isinstance(b, reports.MarkdownBlock))
     lines = settings.splitlines()
-    assert len(lines) == 4
-    assert lines[2].startswith("| a \\| b \\<script\\> | 1 |")
+    assert len(lines) == 5
+    assert lines[3].startswith("| a \\| b \\<script\\> | 1 |")
 
 
 @pytest.mark.parametrize("project", ["caft", "/caft", "me/", "me/caft/more"])

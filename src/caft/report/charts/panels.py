@@ -15,7 +15,6 @@ from caft.report.charts.drawing import (
     CURVE,
     INK,
     NUMBER,
-    PAPER,
     RULE,
     SHARE,
     SOFT,
@@ -180,29 +179,4 @@ def draw_tokens(text: str, rows: Sequence[Row]) -> Markup:
         label(align="left").encode(y, x=alt.value(0), text="name:N"),
         label(align="right").encode(y, x=alt.value("width"), text="count:N"),
         height=46 * len(rows), margins=(0, 0, 0, 0),
-    )  # fmt: skip
-
-
-def draw_arms(key: str, text: str, rows: Sequence[Row], *, axis: str,
-              domain: tuple[float, float], labels: Mapping[str, str]) -> Markup:  # fmt: skip
-    """Numbered arms with their intervals; those with a `line` are filled and joined along it."""
-    joined = chart(row for row in rows if row["line"])
-    # From just below the lowest bound to just above the highest, in steps of five points.
-    low = int(min(row["low"] for row in rows) * 20) / 20
-    top = min(1.0, (int(max(row["high"] for row in rows) * 20) + 1) / 20)
-    x = across("x", axis, domain, labels, padding=16)
-    y = upwards(
-        "value", "accuracy on test questions", (low, max(top, low + 0.05)), SHARE, padding=11
-    )
-    fill = alt.when("datum.line").then(alt.value(CURVE)).otherwise(alt.value(PAPER))
-    ink = alt.when("datum.line").then(alt.value(PAPER)).otherwise(alt.value(INK))
-    number = chart(rows).mark_text(fontSize=11.5, fontWeight=600, baseline="middle")
-    return draw(
-        key, f"Accuracy by {axis}", text,
-        joined.mark_line(strokeWidth=1.75).encode(x, y, detail="line:N"),
-        whisker(rows, x),
-        chart(rows).mark_point(size=255, stroke=CURVE, strokeWidth=1.75).encode(
-            x, y, fill=fill, description="hover:N"),
-        number.encode(x, y, text="number:N", color=ink),
-        height=300,
     )  # fmt: skip

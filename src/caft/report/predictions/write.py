@@ -10,7 +10,7 @@ from caft.report.sweep.tables import Cell, Column, Table, tabulate_arms, tabulat
 from caft.report.wording import short_count
 
 _WIDEST = 80
-_OF_REPLIES = ("only first right", "only second right")
+_OF_REPLIES = ("only first correct", "only second correct")
 
 
 def write_judgement(found: Judgement) -> str:
@@ -33,7 +33,7 @@ def _tabulate_arms(found: Judgement) -> Table:
     whole = tabulate_arms(found.arms)
     shown = ["setting", "accuracy", "seeds", "over seeds"]
     if any(arm["tokens_a_question"] for arm in found.arms):
-        shown.append("tokens a question")
+        shown.append("tokens per question")
     table = whole.select(*shown)
     bills = [arm["cost"].get("teacher_tokens") for arm in found.arms]
     if all(bill is None for bill in bills):

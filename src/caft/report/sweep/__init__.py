@@ -5,13 +5,14 @@ the jobs' folders. A job that is not finished is listed but not in any number. A
 job is a UserError.
 
 `folder` reads and writes; everything else is pure: `job_results` and `arms` hold what is compared,
-`comparisons` and `routing` compare it, `savings` counts the cost, `answers` writes the sentences,
-`summary` combines all. `tables` are the rows that `page`, `markdown` and `wandb_report` print,
+`comparisons` and `routing` compare it, `allocation` says how to spend a budget, `savings` counts
+the cost, `answers` writes the other sentences, `origin` says what the jobs ran on, `summary`
+combines all. `tables` are the rows that `page`, `markdown` and `wandb_report` print,
 `figures` the page's drawings.
 """
 
-from caft.report.sweep.folder import read_sweep, write_sweep_report
+from caft.report.sweep.folder import read_advice, read_sweep, write_sweep_report
 from caft.report.sweep.job_results import JobResult, Sweep
 from caft.report.sweep.summary import analyse_sweep
 
-__all__ = ["JobResult", "Sweep", "analyse_sweep", "read_sweep", "write_sweep_report"]
+__all__ = ["JobResult", "Sweep", "analyse_sweep", "read_advice", "read_sweep", "write_sweep_report"]

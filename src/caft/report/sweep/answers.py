@@ -14,6 +14,7 @@ from caft.report.sweep.routing import ENTROPY, name_rule
 from caft.report.sweep.savings import UNIQUE_TOKENS
 from caft.report.sweep.schema import (
     ComparisonPart,
+    LossPart,
     RoutingAnswerPart,
     RoutingPart,
     RoutingTestPart,
@@ -22,12 +23,12 @@ from caft.report.sweep.schema import (
 from caft.report.wording import (
     capitalise,
     count_of,
+    list_names,
     name_estimator,
-    p_in_words,
     percent,
     points_between,
 )
-from caft.statistics import ALPHA, Verdict
+from caft.statistics import FEWEST_SEEDS, Verdict
 
 _TONES = {Verdict.yes.value: Tone.good, Verdict.no.value: Tone.bad}
 
@@ -46,8 +47,8 @@ def find_answers(
     found = [_find_routing(answer, routing["tests"]) for answer in answers]
     if arms:
         found.append(find_best(arms, comparisons))
-    if savings and len(arms) > 1 and UNIQUE_TOKENS in savings["counts"]:
-        found.append(_find_saving(savings, comparisons))
+    if savings and savings["losses"]:
+        found.append(_find_saving(savings))
     return found
 
 
@@ -91,7 +92,7 @@ def find_best(arms: Sequence[Ranked], comparisons: Sequence[ComparisonPart]) -> 
     elif not gaps:
         detail = "No other setting answered the same test questions by the same engine."
     elif rivals:
-        answer, others = "Several are level", _list_names(rivals)
+        answer, others = "No clear winner", list_names(rivals)
         detail = (
             f"{best.name} comes first, but not clearly ahead of {others}: the order may be chance."
         )
@@ -105,12 +106,6 @@ def find_best(arms: Sequence[Ranked], comparisons: Sequence[ComparisonPart]) -> 
     return Headline("Which setting is the most accurate?", answer, figure, detail, tone)
 
 
-def _list_names(names: Sequence[str]) -> str:
-    if len(names) > 3:
-        return f"{', '.join(names[:3])} and {len(names) - 3} more"
-    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
-
-
 def subtract(arm: str, other: str, comparisons: Sequence[ComparisonPart]) -> ComparisonPart | None:
     """The comparison of two arms, as `arm` minus `other`; None if they were not compared."""
     for pair in comparisons:
@@ -122,37 +117,45 @@ def subtract(arm: str, other: str, comparisons: Sequence[ComparisonPart]) -> Com
     return None
 
 
-def _find_saving(savings: SavingsPart, comparisons: Sequence[ComparisonPart]) -> Headline:
-    """The cheapest arm without a shown loss against the arm with most rationales."""
-    reference, counts = savings["reference"], savings["counts"]
-    asked = f"What can be saved against {reference}?"
+def _find_saving(savings: SavingsPart) -> Headline:
+    """The cheapest arm that is not worse than the reference by the margin."""
+    reference, counts, losses = savings["reference"], savings["counts"], savings["losses"]
+    margin = f"{100 * savings['margin']:g} points"
+    asked = f"Does a cheaper setting keep up with {reference}?"
     unique = counts[UNIQUE_TOKENS]
-    amounts = unique["amounts"]
-    cheaper = [arm for arm in amounts if amounts[arm] < amounts[reference]]
-    gaps = [gap for arm in cheaper if (gap := subtract(arm, reference, comparisons))]
-    level = [gap for gap in gaps if keeps_up(gap)]
+    level = [loss for loss in losses if loss["verdict"] == Verdict.yes.value]
     if not level:
-        detail = "Every cheaper setting is less accurate, or answered other questions."
-        return Headline(asked, "Nothing", "no cheaper setting keeps up", detail, Tone.unclear)
-    gap = min(level, key=lambda gap: amounts[gap["second"]])
-    mode = f" in {gap['mode']} mode" if gap["mode"] else ""
-    shares = {count["name"]: count["saved"][gap["second"]] for count in counts.values()}
+        open_ = [loss for loss in losses if loss["verdict"] == Verdict.unclear.value]
+        return _say_no_saving(asked, open_ or losses, margin, reference)
+    loss = min(level, key=lambda loss: unique["amounts"][loss["arm"]])
+    shares = {count["name"]: count["saved"][loss["arm"]] for count in counts.values()}
     saved = {name: percent(share) for name, share in shares.items() if share is not None}
     return Headline(
         asked,
-        f"{saved[unique['name']]} of the {unique['name']}",
-        f"with {gap['second']}",
-        f"No loss is shown ({points_between(gap)}{mode}, {p_in_words(gap['p_adjusted'])} after "
-        "Holm's correction); the interval shows how large a loss may still be hidden. "
+        f"Yes: {loss['arm']}",
+        f"{saved[unique['name']]} of the {unique['name']} saved",
+        f"A loss of {margin} or more is ruled out: {reference} minus {loss['arm']} is "
+        f"{points_between(loss)}{_name_mode(loss)}. "
         f"Saved by way of counting: {'; '.join(' '.join(item) for item in saved.items())}.",
-        Tone.plain,
+        Tone.good,
     )
 
 
-def keeps_up(gap: ComparisonPart) -> bool:
-    """Neither the interval nor the test shows a loss of the second arm."""
-    lost = gap["value"] < 0 and gap["p_adjusted"] < ALPHA
-    return not lost and gap["high"] > 0
+def _say_no_saving(asked: str, losses: Sequence[LossPart], margin: str, reference: str) -> Headline:
+    """No, or not enough data, by the cheaper arm that may lose least."""
+    loss = min(losses, key=lambda loss: loss["high"])
+    text = f"{reference} minus {loss['arm']} is {points_between(loss)}{_name_mode(loss)}"
+    if loss["verdict"] == Verdict.no.value:
+        detail = f"Every cheaper setting is less accurate; the nearest: {text}."
+        return Headline(asked, "No", "no cheaper setting keeps up", detail, Tone.bad)
+    if loss["seeds"] < FEWEST_SEEDS:
+        text += f"; fewer than {FEWEST_SEEDS} seeds say nothing about other seeds"
+    detail = f"No cheaper setting rules out a loss of {margin} or more; the nearest: {text}."
+    return Headline(asked, "Not enough data", "no saving is shown", detail, Tone.unclear)
+
+
+def _name_mode(loss: LossPart) -> str:
+    return f" in {loss['mode']} mode" if loss["mode"] else ""
 
 
 def find_sweep_warnings(sweep: Sweep, arms: Sequence[Arm]) -> list[str]:
@@ -172,7 +175,7 @@ def find_sweep_warnings(sweep: Sweep, arms: Sequence[Arm]) -> list[str]:
          "as it is now, the same overrides make other jobs."),
         (repeated, f"{count_of(repeated, 'job')} left out: another one with equal settings and "
          "seed finished later."),
-        (alone, f"One seed only: {_list_names(alone)}. Its interval does not cover other seeds, "
+        (alone, f"One seed only: {list_names(alone)}. The interval does not cover other seeds, "
          "nor is a difference from it called clear."),
         (not same_questions, "Not all settings answered the same test questions; only those that "
          "did are compared."),

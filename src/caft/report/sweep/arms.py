@@ -214,6 +214,15 @@ def count_of_cost(job: JobResult, key: str) -> float:
     return float(cost.get(key) or 0)
 
 
+def budget_key(arms: Sequence[Arm]) -> str:
+    """The key of `mean_cost` that a budget is counted in: the teacher's tokens.
+
+    Solutions that come with the data are free: they are counted in the student's tokens.
+    """
+    bought = any(arm.mean_cost("teacher_completion_tokens") for arm in arms)
+    return "teacher_tokens" if bought else "unique_rationale_tokens"
+
+
 def equal_budgets(first: Arm, second: Arm) -> list[str]:
     """The ways of counting (calls, tokens) in which two arms had about the same budget."""
     # What was bought decides; free solutions are counted in the student's tokens.

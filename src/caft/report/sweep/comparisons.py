@@ -13,11 +13,11 @@ from caft.statistics import ArmsCompared, Interval, compare_arms, holm_adjusted,
 
 def compare_all(arms: Sequence[Arm], confidence: float) -> list[ComparisonPart]:
     """Every pair of arms that answered the same test questions by the same engine."""
-    return compare_pairs([_like_for_like(*pair) for pair in combinations(arms, 2)], confidence)
+    return compare_pairs([like_for_like(*pair) for pair in combinations(arms, 2)], confidence)
 
 
-def _like_for_like(first: Arm, second: Arm) -> tuple[Arm, Arm]:
-    """Both in one mode where they were tuned in the same stages.
+def like_for_like(first: Arm, second: Arm) -> tuple[Arm, Arm]:
+    """Both arms in one mode where they were tuned in the same stages.
 
     Elsewhere the mode is part of the method: a model that never saw a rationale is not asked to
     write one, so each keeps the mode that its own validation questions chose.
@@ -26,19 +26,27 @@ def _like_for_like(first: Arm, second: Arm) -> tuple[Arm, Arm]:
     return (first.in_mode(mode), second.in_mode(mode)) if mode else (first, second)
 
 
-def compare_pairs(pairs: Sequence[tuple[Arm, Arm]], confidence: float) -> list[ComparisonPart]:
-    """The pairs of one engine that answered the same questions; Holm's correction over them."""
+def compare_pairs(
+    pairs: Sequence[tuple[Arm, Arm]], confidence: float, *, together: bool = False
+) -> list[ComparisonPart]:
+    """The pairs of one engine that answered the same questions; Holm's correction over them.
+
+    `together`: all intervals hold at once, which is Bonferroni's over different sets of questions.
+    """
     found: list[ComparisonPart] = []
     comparable = [
         (one, two) for one, two in pairs if share_questions(one, two) and share_engine(one, two)
     ]
-    for questions in dict.fromkeys(one.questions for one, _ in comparable):
+    sets = dict.fromkeys(one.questions for one, _ in comparable)
+    each = 1 - (1 - confidence) / len(sets) if together and sets else confidence
+    for questions in sets:
         group = [pair for pair in comparable if pair[0].questions == questions]
         arms = {_key_of(arm): arm for pair in group for arm in pair}
         compared = compare_arms(
             {key: outcomes_by_seed(arm) for key, arm in arms.items()},
             [(_key_of(one), _key_of(two)) for one, two in group],
-            confidence,
+            each,
+            together=together,
         )
         found += [_describe(*pair, gap) for pair, gap in zip(group, compared, strict=True)]
     correct_together(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from markupsafe import Markup
@@ -11,21 +12,105 @@ from caft.report.sweep.schema import ArmPart
 from caft.report.wording import name_estimator, percent_between, unit_of
 from caft.statistics import pareto_front
 
-_Numbered = tuple[int, ArmPart]
 _BOUGHT = (("teacher_tokens", "teacher tokens"), ("teacher_calls", "teacher calls"))
 _FREE = (
     ("unique_rationale_tokens", "rationale tokens"),
-    ("rationales_asked", "rationales asked for"),
+    ("rationales_asked", "rationales requested"),
 )
-_ALWAYS = (("trained_total_tokens", "trained tokens"), ("teacher_usd", "USD"))
+_ALWAYS = (("trained_total_tokens", "trained tokens"), ("teacher_usd", "teacher cost, USD"))
+_LONG = 30  # characters of a name that a plot shows whole
+_UNNAMED = (
+    "Names leave out what settings share; whole names, and those of points without one, are under "
+    "the pointer and in the table."
+)
 
 
 def draw_sweep(arms: Sequence[ArmPart]) -> list[Figure]:
     """The figures whose numbers differ between the arms."""
     # Solutions that come with the data are free: they are counted in the student's tokens.
     of_teacher = _BOUGHT if any(arm["cost"]["teacher_calls"] for arm in arms) else _FREE
-    figures = (draw_pareto(arms, (*of_teacher, *_ALWAYS)), draw_cut_points(arms))
+    figures = (
+        draw_random_band(arms, *of_teacher[0]),
+        draw_pareto(arms, (*of_teacher, *_ALWAYS)),
+        draw_cut_points(arms),
+    )
     return [figure for figure in figures if figure]
+
+
+def name_briefly(names: Sequence[str]) -> list[str]:
+    """The parts of each name that not all have; of long names, those that most do not have."""
+    parts = [[part.removeprefix("split.") for part in name.split(", ")] for name in names]
+    counts = Counter(part for own in parts for part in dict.fromkeys(own))
+    for part, count in counts.most_common():
+        long = max(len(", ".join(own)) for own in parts) > _LONG
+        left = [[each for each in own if each != part] for own in parts]
+        distinct = all(left) and len({*map(tuple, left)}) == len(names)
+        if distinct and (count == len(names) or (long and count > len(names) / 2)):
+            parts = left
+    return [", ".join(own) for own in parts]
+
+
+def draw_random_band(arms: Sequence[ArmPart], key: str, words: str) -> Figure | None:
+    """A panel for each method that has random arms; `key` of `cost` counts the budget, in `words`.
+
+    Arms belong together if they differ in nothing but the split. None without any random arm.
+    """
+    groups: dict[tuple[str, ...], list[ArmPart]] = {}
+    for arm in arms:
+        others = (f"{name}={value}" for name, value in arm["settings"].items()
+                  if name.partition(".")[0] != "split")  # fmt: skip
+        groups.setdefault((arm["method"], *others), []).append(arm)
+    shown = [group for group in groups.values() if len({_is_random(arm) for arm in group}) == 2]
+    if not shown:
+        return None
+    rows = [arm for group in shown for arm in sorted(group, key=lambda arm: arm["cost"][key])]
+    return Figure(
+        key="band",
+        heading="Accuracy at equal budget, against random routing",
+        note="The band is the interval of the random settings, straight between their budgets; "
+        "whiskers are the intervals of the others. Each setting is in the mode that its "
+        f"validation questions chose. {_UNNAMED}",
+        panels=tuple(
+            _draw_group(group, key, words, f"band-{place}")
+            for place, group in enumerate(shown, start=1)
+        ),
+        columns=("setting", "accuracy", words),
+        rows=tuple(
+            (arm["name"], percent_between(arm["accuracy"]), f"{arm['cost'][key]:,.6g}")
+            for arm in rows
+        ),
+        legend=(("routed", "routed by an estimate"), ("random", "random, mean and interval")),
+    )
+
+
+def _is_random(arm: ArmPart) -> bool:
+    return arm["strategy"].startswith("random")
+
+
+def _draw_group(group: Sequence[ArmPart], key: str, words: str, panel: str) -> Markup:
+    from caft.report.charts.arms import draw_band
+    from caft.report.charts.drawing import COUNT
+
+    marks = [
+        {**arm["accuracy"], "x": arm["cost"][key], "name": name,
+         "hover": f"{arm['name']}: {percent_between(arm['accuracy'])}, "
+                  f"{arm['cost'][key]:,.6g} {words}"}
+        for arm, name in zip(group, name_briefly([arm["name"] for arm in group]), strict=True)
+    ]  # fmt: skip
+    at_random = [_is_random(arm) for arm in group]
+    controls = [mark for mark, random in zip(marks, at_random, strict=True) if random]
+    routed = [mark for mark, random in zip(marks, at_random, strict=True) if not random]
+    text = "; ".join(str(mark["hover"]) for mark in marks)
+    prices = [arm["cost"][key] for arm in group]
+    return draw_band(panel, text, routed, sorted(controls, key=lambda mark: mark["x"]),
+                     axis=f"{words}, {group[0]['method']}",
+                     domain=_widen(min(prices), max(prices)), labels=COUNT)  # fmt: skip
+
+
+def _widen(low: float, high: float) -> tuple[float, float]:
+    """Room on both sides of prices that are nearly equal, so that ticks differ."""
+    room = 0.15 * high if high - low < 0.1 * high else 0.0
+    return low - room, high + room
 
 
 def draw_pareto(arms: Sequence[ArmPart], ways: Sequence[tuple[str, str]]) -> Figure | None:
@@ -35,59 +120,59 @@ def draw_pareto(arms: Sequence[ArmPart], ways: Sequence[tuple[str, str]]) -> Fig
         return None
     return Figure(
         key="pareto",
-        heading="Accuracy against what it cost",
-        note="Numbers are those of the table of settings; whiskers are the intervals. Filled: "
-        "no other setting is as accurate for less. The line joins these.",
+        heading="Accuracy against cost",
+        note="Whiskers are the intervals. Pareto-optimal: no other setting is as accurate for "
+        f"less. The line joins these. {_UNNAMED}",
         panels=tuple(_draw_price(arms, key, words) for key, words in shown),
         columns=("setting", "accuracy", *(words for _, words in shown)),
         rows=tuple(
-            (*_name_arm(number, arm), *(f"{arm['cost'][key]:,.6g}" for key, _ in shown))
-            for number, arm in enumerate(arms, start=1)
+            (*_name_arm(arm), *(f"{arm['cost'][key]:,.6g}" for key, _ in shown)) for arm in arms
         ),
-        legend=(("front", "on the front, filled"), ("behind", "not on the front, hollow")),
+        legend=(("front", "Pareto-optimal, filled"), ("behind", "dominated, hollow")),
     )
 
 
-def _name_arm(number: int, arm: ArmPart) -> tuple[str, str]:
-    return f"{number}. {arm['name']}", percent_between(arm["accuracy"])
+def _name_arm(arm: ArmPart) -> tuple[str, str]:
+    return arm["name"], percent_between(arm["accuracy"])
 
 
 def _draw_price(arms: Sequence[ArmPart], key: str, words: str) -> Markup:
+    from caft.report.charts.arms import draw_arms
     from caft.report.charts.drawing import COUNT
-    from caft.report.charts.panels import draw_arms
 
     prices = [arm["cost"][key] for arm in arms]
     front = pareto_front([(arm["cost"][key], arm["accuracy"]["value"]) for arm in arms])
+    brief = name_briefly([arm["name"] for arm in arms])
     marks = [
-        {**arm["accuracy"], "x": price, "number": place + 1,
+        {**arm["accuracy"], "x": price, "name": brief[place],
          "line": "front" if place in front else None,
          "hover": f"{arm['name']}: {percent_between(arm['accuracy'])}, {price:,.6g} {words}"}
         for place, (arm, price) in enumerate(zip(arms, prices, strict=True))
     ]  # fmt: skip
     names = ", ".join(arms[place]["name"] for place in front)
-    text = f"On the front, by rising price: {names}. The numbers follow as a table."
+    text = f"Pareto-optimal, by rising cost: {names}. The numbers follow as a table."
     key = f"pareto-{key.replace('_', '-')}"
     return draw_arms(key, text, marks, axis=words, domain=(0, max(prices)), labels=COUNT)
 
 
 def draw_cut_points(arms: Sequence[ArmPart]) -> Figure | None:
     """A panel for each estimate and cut point of which several values were tried; None without."""
-    by_measure: dict[str, list[_Numbered]] = {}
-    for number, arm in enumerate(arms, start=1):
+    by_measure: dict[str, list[ArmPart]] = {}
+    for arm in arms:
         if arm["thresholds"]:
-            by_measure.setdefault(_name_measure(arm), []).append((number, arm))
+            by_measure.setdefault(_name_measure(arm), []).append(arm)
     panels: list[Markup] = []
     rows: list[tuple[str, ...]] = []
     for measure, of_measure in by_measure.items():
-        count = len(of_measure[0][1]["thresholds"])
-        alike = [(number, arm) for number, arm in of_measure if len(arm["thresholds"]) == count]
-        tried = zip(*(arm["thresholds"] for _, arm in alike), strict=True)
+        count = len(of_measure[0]["thresholds"])
+        alike = [arm for arm in of_measure if len(arm["thresholds"]) == count]
+        tried = zip(*(arm["thresholds"] for arm in alike), strict=True)
         varied = [k for k, cuts in enumerate(tried) if len({round(cut, 9) for cut in cuts}) > 1]
         for k in varied:
             panels.append(_draw_cut(alike, k, measure, f"cuts-{len(panels) + 1}"))
-        for number, arm in alike if varied else ():
+        for arm in alike if varied else ():
             values = (f"{cut:.4g}" for cut in arm["thresholds"])
-            rows.append((*_name_arm(number, arm), measure, *values))
+            rows.append((*_name_arm(arm), measure, *values))
     if not panels:
         return None
     width = max(map(len, rows))
@@ -95,8 +180,8 @@ def draw_cut_points(arms: Sequence[ArmPart]) -> Figure | None:
     return Figure(
         key="cuts",
         heading="Accuracy against the cut points",
-        note="One panel for each estimate and cut point, one line a method; numbers are those of "
-        "the table of settings, whiskers the intervals.",
+        note="One panel for each estimate and cut point, one line for each method; whiskers are "
+        f"the intervals. {_UNNAMED}",
         panels=tuple(panels),
         columns=("setting", "accuracy", "estimate", *cuts),
         rows=tuple((*row, *[""] * (width - len(row))) for row in rows),
@@ -110,15 +195,16 @@ def _name_measure(arm: ArmPart) -> str:
     return ", ".join(filter(None, (name_estimator(arm["estimator"]), unit_of(arm["estimator"]))))
 
 
-def _draw_cut(arms: Sequence[_Numbered], k: int, measure: str, key: str) -> Markup:
+def _draw_cut(arms: Sequence[ArmPart], k: int, measure: str, key: str) -> Markup:
+    from caft.report.charts.arms import draw_arms
     from caft.report.charts.drawing import NUMBER
-    from caft.report.charts.panels import draw_arms
 
-    cuts = [arm["thresholds"][k] for _, arm in arms]
+    cuts = [arm["thresholds"][k] for arm in arms]
+    brief = name_briefly([arm["name"] for arm in arms])
     marks = [
-        {**arm["accuracy"], "x": cut, "number": number, "line": arm["method"],
+        {**arm["accuracy"], "x": cut, "name": name, "line": arm["method"],
          "hover": f"{arm['name']}, cut at {cut:.4g}: {percent_between(arm['accuracy'])}"}
-        for (number, arm), cut in zip(arms, cuts, strict=True)
+        for arm, name, cut in zip(arms, brief, cuts, strict=True)
     ]  # fmt: skip
     text = "; ".join(str(mark["hover"]) for mark in marks)
     axis = f"cut point {k + 1}, {measure}"

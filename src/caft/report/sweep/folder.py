@@ -36,6 +36,12 @@ def write_sweep_report(folder: Path) -> Path:
     return page
 
 
+def read_advice(folder: Path) -> str:
+    """How the budget should be spent, as the summary that was written says it."""
+    summary: SweepSummary = _read_json(folder / "summary.json")
+    return summary["allocation"]["sentence"]
+
+
 def read_sweep(folder: Path) -> Sweep:
     """The jobs of `folder`: those of its job table, or else the folders one level below."""
     if not folder.is_dir():
@@ -92,12 +98,15 @@ def _read_job(folder: Path, entry: dict[str, Any]) -> JobResult:
     if summary is None:
         return job
     refusals = [row["refusal"] for row in _read_rows(folder / "rationales.parquet", "refusal")]
-    replies: dict[str, dict[str, bool]] = {}
+    replies: dict[str, dict[str, dict[str, bool]]] = {"base": {}, "tuned": {}}
     columns = ("question_id", "model", "mode", "correct")
     for row in _read_rows(folder / "predictions.parquet", *columns):
-        if row["model"] == job.model:
-            replies.setdefault(row["mode"], {})[row["question_id"]] = row["correct"]
-    return replace(job, replies=replies, asked=len(refusals), kept=refusals.count(""))
+        of_mode = replies[row["model"]].setdefault(row["mode"], {})
+        of_mode[row["question_id"]] = row["correct"]
+    return replace(
+        job, replies=replies[job.model], base_replies=replies["base"],
+        asked=len(refusals), kept=refusals.count(""),
+    )  # fmt: skip
 
 
 def _read_json(path: Path) -> Any:

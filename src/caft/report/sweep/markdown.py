@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from caft.report.schema import Summary
 from caft.report.sweep.schema import SweepSummary
 from caft.report.sweep.tables import (
-    Cell,
     Table,
     list_modes,
     tabulate_arms,
@@ -27,13 +26,9 @@ def write_table(table: Table, escape: Callable[[str], str] = _escape_bar) -> str
     if not table.rows:
         return ""
     head = [column.name for column in table.columns]
-    rows = [[escape(_write_cell(cell)) for cell in row] for row in table.rows]
+    rows = [[escape(str(cell)) for cell in row] for row in table.rows]
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _write_cell(cell: Cell) -> str:
-    return f"{cell.text} ({cell.aside})" if cell.aside else cell.text
 
 
 def write_markdown(summary: SweepSummary, runs: Sequence[Summary]) -> str:
@@ -41,21 +36,28 @@ def write_markdown(summary: SweepSummary, runs: Sequence[Summary]) -> str:
 
     `runs` are the summaries of the sweep's finished jobs.
     """
-    arms, savings = summary["arms"], summary["savings"]
-    modes = [f"{mode} mode" for mode in list_modes(arms)]
-    columns = ("setting", "accuracy", "seeds", *modes, "tokens a question")
+    arms, bases, savings = summary["arms"], summary["bases"], summary["savings"]
+    modes = [f"{mode} mode" for mode in list_modes([*bases, *arms])]
+    columns = ("setting", "accuracy", "seeds", *modes, "tokens per question")
     parts = [
         summary["question"],
         *(f"**{item['asked']}** {item['answer']}" for item in summary["answers"]),
-        write_table(tabulate_arms(arms).select(*columns)),
+        write_table(tabulate_arms(arms, bases).select(*columns)),
         arms
         and "Test accuracy in the mode that was best on validation questions, mean over the "
-        f"seeds, {100 * summary['confidence']:g}% bootstrap interval over questions and seeds; "
-        "tokens generated a question.",
+        f"seeds, {100 * summary['confidence']:g}% bootstrap interval over questions and seeds "
+        "(Wilson's for one seed); tokens generated per question.",
         write_table(classes) if (classes := tabulate_classes(arms)) else "",
-        write_table(tabulate_tests(summary["routing"]["tests"])),
+        write_table(tests := tabulate_tests(summary["routing"]["tests"])),
+        tests.rows
+        and "Ranked by accuracy under each random control of an equal budget; simultaneous "
+        f"{100 * summary['confidence']:g}% intervals. MDD: minimum detectable difference (80% "
+        "power).",
         savings and write_table(tabulate_savings(savings, arms)),
-        savings and f"Means over the seeds; in brackets the difference to {savings['reference']}.",
+        savings
+        and f"Means over the seeds; in brackets the difference to {savings['reference']}, "
+        f"and its accuracy minus the setting's: it keeps up if a loss of "
+        f"{100 * savings['margin']:g} points is ruled out (non-inferiority).",
         _describe_origin(summary, runs),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -8,27 +8,28 @@ from caft.report.sweep.figures import draw_sweep
 from caft.report.sweep.job_results import FINISHED
 from caft.report.sweep.schema import SweepSummary
 from caft.report.sweep.summary import SweepResults
-from caft.statistics import ALPHA
+from caft.statistics import ALPHA, WORTHWHILE_GAIN
 
-_COLUMNS_OF_ARMS = (
-    "no.", "setting", "seeds", "accuracy", "over seeds", "mode", "tokens a question"
-)  # fmt: skip
+_COLUMNS_OF_ARMS = ("setting", "seeds", "accuracy", "over seeds", "mode", "tokens per question")
 
 
 def render_sweep(found: SweepResults) -> str:
     """The page of a sweep."""
     summary = found.summary
-    arms, savings = summary["arms"], summary["savings"]
-    modes = [f"{mode} mode" for mode in tables.list_modes(arms)]
+    arms, bases, savings = summary["arms"], summary["bases"], summary["savings"]
+    modes = [f"{mode} mode" for mode in tables.list_modes([*bases, *arms])]
     values = {
-        "title": summary["name"],
+        "title": summary["question"] or summary["name"],
         "summary": summary,
-        "headlines": found.answers,
-        "warnings": found.warnings,
+        "lead": found.advice,
+        "headlines": found.answers[1:],
+        "warnings": summary["warnings"],
         "advice": _suggest_next(summary),
         "alpha": ALPHA,
-        "figures": {figure.key: figure for figure in draw_sweep(arms)},
-        "arms": tables.tabulate_arms(arms).select(*_COLUMNS_OF_ARMS, *modes),
+        "worthwhile": f"{100 * WORTHWHILE_GAIN:g} points",
+        "figures": draw_sweep(arms),
+        "budget": "teacher" if any(arm["cost"]["teacher_calls"] for arm in arms) else "rationale",
+        "arms": tables.tabulate_arms(arms, bases).select(*_COLUMNS_OF_ARMS, *modes),
         "classes": tables.tabulate_classes(arms),
         "tests": tables.tabulate_tests(summary["routing"]["tests"]),
         "comparisons": tables.tabulate_comparisons(summary["comparisons"]),

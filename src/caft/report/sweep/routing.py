@@ -7,11 +7,18 @@ from itertools import product
 
 from caft.estimators import STAND_IN
 from caft.report.headlines import routes_by_class
-from caft.report.sweep.arms import Arm, equal_budgets, pick_common_mode
+from caft.report.sweep.arms import Arm, budget_key, equal_budgets, pick_common_mode
 from caft.report.sweep.comparisons import compare_pairs
 from caft.report.sweep.schema import RoutingAnswerPart, RoutingPart, RoutingTestPart
 from caft.report.wording import capitalise, count_of, p_in_words, points_between
-from caft.statistics import FEWEST_SEEDS, WORTHWHILE_GAIN, Interval, Verdict, judge_difference
+from caft.statistics import (
+    FEWEST_SEEDS,
+    WORTHWHILE_GAIN,
+    Interval,
+    Verdict,
+    join_verdicts,
+    judge_difference,
+)
 
 ENTROPY = STAND_IN
 """The estimate that the paper routes by; others are answered in sentences of their own."""
@@ -22,19 +29,18 @@ def answer_routing(arms: Sequence[Arm], confidence: float) -> RoutingPart:
     """The answer for the paper's estimate, which is always there, and for others where tested.
 
     Every routed arm is tested against every random one that differs in nothing but the routing
-    and had the same budget, both in their common mode.
+    and had the same budget, both in their common mode. The intervals of all tests hold together.
     """
-    tests = _test_routing(arms, confidence)
+    tests = [test for test in _test_routing(arms, confidence) if test["estimator"]]
     by_rule: dict[str, list[RoutingTestPart]] = {ENTROPY: []}
     for test in tests:
-        if test["estimator"]:
-            by_rule.setdefault(name_rule(test), []).append(test)
+        by_rule.setdefault(name_rule(test), []).append(test)
     of_entropy, *others = (_answer(name, own, arms) for name, own in by_rule.items())
     return {
         "verdict": of_entropy["verdict"],
         "sentence": of_entropy["sentence"],
         "others": others,
-        "tests": [test for own in by_rule.values() for test in own],
+        "tests": tests,
     }
 
 
@@ -59,13 +65,29 @@ def _test_routing(arms: Sequence[Arm], confidence: float) -> list[RoutingTestPar
             matched[control.name, arm.name] = arm, equal
             pairs.append((control.in_mode(mode), arm.in_mode(mode)))
     tests: list[RoutingTestPart] = []
-    for pair in compare_pairs(pairs, confidence):
+    for pair in compare_pairs(pairs, confidence, together=True):
         arm, equal = matched[pair["first"], pair["second"]]
         gain = Interval(pair["value"], pair["low"], pair["high"], pair["n"])
         verdict = judge_difference(gain, pair["p_adjusted"], pair["seeds"])
+        accuracy = arm.in_mode(pair["mode"] or "").accuracy
         tests.append({**pair, "strategy": arm.strategy, "estimator": arm.estimator,
-                      "equal_in": equal, "verdict": verdict.value})  # fmt: skip
-    return tests
+                      "equal_in": equal, "budget": arm.mean_cost(budget_key(arms)),
+                      "accuracy": accuracy, "rank": 0, "verdict": verdict.value})  # fmt: skip
+    return _rank(tests)
+
+
+def _rank(tests: Sequence[RoutingTestPart]) -> list[RoutingTestPart]:
+    """The tests with the arm's place among those of its control, the most accurate one first."""
+    ranked: list[RoutingTestPart] = []
+    for control in dict.fromkeys(test["first"] for test in tests):
+        of_control = [test for test in tests if test["first"] == control]
+        of_control.sort(key=lambda test: -test["accuracy"])
+        # The control has a place as well: arms below it come after it.
+        ranked += [
+            {**test, "rank": place + (test["value"] < 0)}
+            for place, test in enumerate(of_control, start=1)
+        ]
+    return ranked
 
 
 def _are_rivals(control: Arm, arm: Arm) -> bool:
@@ -89,7 +111,7 @@ def _answer(
     estimator: str, tests: Sequence[RoutingTestPart], arms: Sequence[Arm]
 ) -> RoutingAnswerPart:
     verdict = _judge_together(tests)
-    text = _describe_budgets(tests, verdict) if tests else f"{_name_what_is_missing(arms)}."
+    text = _describe_budgets(tests, verdict) if tests else f"{name_what_is_missing(arms)}."
     sentence = f"{capitalise(verdict.value)}: {text}"
     return {"estimator": estimator, "verdict": verdict.value, "sentence": sentence}
 
@@ -97,10 +119,7 @@ def _answer(
 def _judge_together(tests: Sequence[RoutingTestPart]) -> Verdict:
     # Equal calls favours routing by difficulty, since hard questions have longer rationales: a
     # gain that another control does not confirm is none yet.
-    verdicts = {Verdict(test["verdict"]) for test in tests}
-    if verdicts in ({Verdict.yes}, {Verdict.no}):
-        return verdicts.pop()
-    return Verdict.mixed if {Verdict.yes, Verdict.no} <= verdicts else Verdict.unclear
+    return join_verdicts([Verdict(test["verdict"]) for test in tests])
 
 
 def _describe_budgets(tests: Sequence[RoutingTestPart], verdict: Verdict) -> str:
@@ -144,7 +163,8 @@ def _describe_test(test: RoutingTestPart) -> str:
     return f"{text}; neither chance nor a gain above {worth} is ruled out."
 
 
-def _name_what_is_missing(arms: Sequence[Arm]) -> str:
+def name_what_is_missing(arms: Sequence[Arm]) -> str:
+    """Why no routed arm could be tested."""
     if not any(arm.is_random for arm in arms):
         return "no evaluated job routes at random (split=random)"
     if not any(arm.estimator == ENTROPY for arm in arms):

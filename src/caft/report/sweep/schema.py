@@ -2,8 +2,9 @@
 
 `kind` sets it apart from a run's. Shares are 0 to 1, money is in USD; what does not exist is null.
 `accuracy` of an arm is the mean over its seeds in the mode chosen on validation questions, with the
-bootstrap's bounds over questions and seeds; `over_seeds` has Student's bounds instead, and is null
-for one seed.
+bootstrap's bounds over questions and seeds (Wilson's for one seed); `over_seeds` has Student's
+bounds instead, and is null for fewer than three seeds. Verdicts are yes, no, not enough data, or
+undefined.
 """
 
 from __future__ import annotations
@@ -81,11 +82,20 @@ class ComparisonPart(Share):
 
 
 class RoutingTestPart(ComparisonPart):
-    """A routed arm (second) against its random control at an equal budget."""
+    """A routed arm (second) against its random control at an equal budget.
+
+    The bounds of all tests hold together, and `detectable` is over questions, seeds and all tests.
+    `budget` is the routed arm's, in teacher tokens (in the student's where nothing was bought),
+    `accuracy` its own in `mode`, `rank` its place among the control and all that it was tested
+    with.
+    """
 
     strategy: str
     estimator: str | None
     equal_in: list[str]
+    budget: float
+    accuracy: float
+    rank: int
     verdict: str
 
 
@@ -93,12 +103,24 @@ class RoutingAnswerPart(TypedDict):
     """Whether routing by one estimate beats its random controls, as a word and a sentence.
 
     After the `estimator` stands the split's strategy, if it is no plain cut ("answer_entropy,
-    sampled_0.3").
-    The word is yes, no, it depends (one control says yes and one no) or not enough data to tell.
+    sampled_0.3"). The word is yes (against every control), no (against one of them), not enough
+    data, or undefined: there is no control.
     """
 
     estimator: str
     verdict: str
+    sentence: str
+
+
+class AllocationPart(TypedDict):
+    """How a teacher's budget should be spent, as one sentence.
+
+    Yes: `arm` beats random routing at every equal budget. No: nothing does, and a gain of two
+    points is ruled out. Undefined: there is no control.
+    """
+
+    verdict: str
+    arm: str | None
     sentence: str
 
 
@@ -119,11 +141,46 @@ class SavingPart(TypedDict):
     saved: dict[str, float | None]
 
 
+class LossPart(Share):
+    """The reference's accuracy minus that of an arm that costs less; all bounds hold together.
+
+    The verdict is yes if a loss of the margin or more is ruled out.
+    """
+
+    arm: str
+    mode: str | None
+    seeds: int
+    verdict: str
+
+
 class SavingsPart(TypedDict):
-    """Every way of counting."""
+    """Every way of counting, and which cheaper arms keep up: non-inferiority with `margin`."""
 
     reference: str
+    margin: float
+    losses: list[LossPart]
     counts: dict[str, SavingPart]
+
+
+class BasePart(TypedDict):
+    """The model before tuning on the same test questions, in the mode chosen on validation ones."""
+
+    name: str
+    mode: str
+    seeds: list[int]
+    accuracy: Share
+    by_mode: dict[str, float]
+    tokens_a_question: float
+
+
+class OriginPart(TypedDict):
+    """What the finished jobs ran on; a list where they differ."""
+
+    models: list[str]
+    datasets: list[str]
+    test_questions: list[int]
+    commits: list[str]
+    devices: list[str]
 
 
 class AnswerPart(TypedDict):
@@ -148,9 +205,13 @@ class SweepSummary(TypedDict):
     confidence: float
     superseded: int
     counts: dict[str, int]
+    origin: OriginPart
+    warnings: list[str]
     jobs: list[JobPart]
+    bases: list[BasePart]
     arms: list[ArmPart]
     comparisons: list[ComparisonPart]
     routing: RoutingPart
+    allocation: AllocationPart
     savings: SavingsPart | None
     answers: list[AnswerPart]

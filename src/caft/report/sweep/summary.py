@@ -10,10 +10,12 @@ from urllib.parse import quote
 from caft.report.comparison import DEFAULT_CONFIDENCE
 from caft.report.headlines import Headline
 from caft.report.schema import as_share
+from caft.report.sweep.allocation import advise_allocation
 from caft.report.sweep.answers import find_answers, find_sweep_warnings
 from caft.report.sweep.arms import Arm, count_of_cost, find_arms
 from caft.report.sweep.comparisons import compare_all, outcomes_by_seed
 from caft.report.sweep.job_results import JobResult, Sweep, varying_settings
+from caft.report.sweep.origin import describe_origin, find_bases, gather_warnings
 from caft.report.sweep.routing import answer_routing
 from caft.report.sweep.savings import WAYS_OF_COUNTING, count_savings
 from caft.report.sweep.schema import ArmPart, JobPart, SweepSummary
@@ -24,11 +26,14 @@ _COSTS = (*WAYS_OF_COUNTING, "trained_response_tokens", "rationales_kept")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepResults:
-    """A sweep's summary, and what else its page shows. `address_of`: the jobs' pages by folder."""
+    """A sweep's summary, and what else its page shows. `address_of`: the jobs' pages by folder.
+
+    `advice` is the first of `answers`: how the budget should be spent.
+    """
 
     summary: SweepSummary
+    advice: Headline
     answers: Sequence[Headline]
-    warnings: Sequence[str]
     address_of: Mapping[str, str]
 
 
@@ -43,8 +48,9 @@ def analyse_sweep(sweep: Sweep, written: str) -> SweepResults:
     confidence = float(max(stated, default=DEFAULT_CONFIDENCE))
     comparisons = compare_all(arms, confidence)
     routing = answer_routing(arms, confidence)
-    savings = count_savings(arms)
-    answers = find_answers(arms, comparisons, routing, savings)
+    savings = count_savings(arms, confidence)
+    allocation, advice = advise_allocation(arms, routing["tests"], confidence)
+    answers = [advice, *find_answers(arms, comparisons, routing, savings)]
     arm_of = {job.folder: arm.name for arm in arms for job in arm.jobs}
     summary: SweepSummary = {
         "schema": 1,
@@ -55,13 +61,17 @@ def analyse_sweep(sweep: Sweep, written: str) -> SweepResults:
         "confidence": confidence,
         "superseded": sweep.superseded,
         "counts": dict(Counter(job.state for job in sweep.jobs)),
+        "origin": describe_origin(sweep.jobs),
+        "warnings": [*find_sweep_warnings(sweep, arms), *gather_warnings(sweep.jobs)],
         "jobs": [
             _describe_job(job, settings, arm_of.get(job.folder))
             for job, settings in zip(sweep.jobs, varying_settings(sweep.jobs), strict=True)
         ],
+        "bases": find_bases(sweep.jobs, confidence),
         "arms": [_describe_arm(arm, confidence) for arm in arms],
         "comparisons": comparisons,
         "routing": routing,
+        "allocation": allocation,
         "savings": savings,
         "answers": [
             {"asked": found.asked, "answer": f"{found.answer}. {found.detail}"} for found in answers
@@ -69,8 +79,8 @@ def analyse_sweep(sweep: Sweep, written: str) -> SweepResults:
     }
     return SweepResults(
         summary=summary,
+        advice=advice,
         answers=answers,
-        warnings=find_sweep_warnings(sweep, arms),
         address_of={job.folder: f"{quote(job.folder, errors='replace')}/report.html"
                     for job in sweep.jobs if job.has_page},
     )  # fmt: skip

@@ -10,13 +10,21 @@ from caft.report.schema import Area, Share
 from caft.report.sweep.job_results import FINISHED
 from caft.report.sweep.schema import (
     ArmPart,
+    BasePart,
     ComparisonPart,
     JobPart,
     RoutingTestPart,
     SavingPart,
     SavingsPart,
 )
-from caft.report.wording import duration, p_in_words, percent, points_between, short_count, usd
+from caft.report.wording import (
+    count_of,
+    duration,
+    p_in_words,
+    percent,
+    short_count,
+    usd,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +41,9 @@ class Cell:
     style: str = ""
     tag: str = ""
     link: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text} ({self.aside})" if self.aside else self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,38 +68,52 @@ class Table:
         rows = zip(*(column.cells for column in self.columns), strict=True)
         return [[Cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
 
+    @property
+    def texts(self) -> list[dict[str, str]]:
+        """Its cells as texts, row by row, each by its column's name."""
+        names = [column.name for column in self.columns]
+        return [dict(zip(names, map(str, row), strict=True)) for row in self.rows]
+
     def select(self, *names: str) -> Table:
         """The columns of these names, in their order."""
         by_name = {column.name: column for column in self.columns}
         return Table(self.label, [by_name[name] for name in names])
 
 
-def tabulate_arms(arms: Sequence[ArmPart]) -> Table:
-    """Every setting with its accuracy, its modes, its tokens and its cut points."""
+def tabulate_arms(arms: Sequence[ArmPart], bases: Sequence[BasePart] = ()) -> Table:
+    """Every setting with its accuracy, its modes, its tokens and its cut points; base models first.
+
+    What a base model has no part in is empty.
+    """
+    rows: list[ArmPart | BasePart] = [*bases, *arms]
+    none = [""] * len(bases)
     costs = [arm["cost"] for arm in arms]
     cuts = [[f"{cut:.3g}" for cut in arm["thresholds"]] for arm in arms]
-    by_mode = {mode: [arm["by_mode"].get(mode) for arm in arms] for mode in list_modes(arms)}
+    by_mode = {mode: [row["by_mode"].get(mode) for row in rows] for mode in list_modes(rows)}
     return Table("Settings with their accuracy", [
-        Column("no.", "place", [str(number) for number, _ in enumerate(arms, start=1)]),
-        Column("setting", "head", [arm["name"] for arm in arms]),
-        Column("seeds", "number", [str(len(arm["seeds"])) for arm in arms]),
-        Column("accuracy", "text", [_share(arm["accuracy"]) for arm in arms]),
-        Column("over seeds", "text", [_spread(arm["over_seeds"]) for arm in arms]),
-        Column("mode", "text", [", ".join(arm["modes"]) for arm in arms]),
-        Column("tokens a question", "number", [f"{arm['tokens_a_question']:.1f}" for arm in arms]),
+        Column("setting", "head", [row["name"] for row in rows]),
+        Column("seeds", "number", [str(len(row["seeds"])) for row in rows]),
+        Column("accuracy", "text", [_share(row["accuracy"]) for row in rows]),
+        Column("over seeds", "text",
+               [*none, *(_spread(arm["over_seeds"], len(arm["seeds"])) for arm in arms)]),
+        Column("mode", "text", [*(base["mode"] for base in bases),
+                                *(", ".join(arm["modes"]) for arm in arms)]),
+        Column("tokens per question", "number",
+               [f"{row['tokens_a_question']:.1f}" for row in rows]),
         *(Column(f"{mode} mode", "number", [_cell(share, percent, "none") for share in shares])
           for mode, shares in by_mode.items()),
-        Column("rationales", "number", [f"{cost['rationales_kept']:,.0f}" for cost in costs]),
+        Column("rationales", "number",
+               [*none, *(f"{cost['rationales_kept']:,.0f}" for cost in costs)]),
         Column("trained tokens", "number",
-               [f"{cost['trained_total_tokens']:,.0f}" for cost in costs]),
-        Column("USD", "number", [usd(cost["teacher_usd"]) for cost in costs]),
-        Column("cut points", "text", [", ".join(texts) for texts in cuts]),
+               [*none, *(f"{cost['trained_total_tokens']:,.0f}" for cost in costs)]),
+        Column("USD", "number", [*none, *(usd(cost["teacher_usd"]) for cost in costs)]),
+        Column("cut points", "text", [*none, *(", ".join(texts) for texts in cuts)]),
     ])  # fmt: skip
 
 
-def list_modes(arms: Sequence[ArmPart]) -> list[str]:
+def list_modes(rows: Sequence[ArmPart | BasePart]) -> list[str]:
     """The modes that any setting was evaluated in."""
-    known = {mode for arm in arms for mode in arm["by_mode"]}
+    known = {mode for row in rows for mode in row["by_mode"]}
     return [mode.name for mode in Mode if mode.name in known]
 
 
@@ -106,9 +131,9 @@ def _bounds(share: Share) -> str:
     return f"{100 * share['low']:.1f} to {100 * share['high']:.1f}"
 
 
-def _spread(share: Share | None) -> Cell:
+def _spread(share: Share | None, seeds: int) -> Cell:
     if share is None:
-        return Cell("one seed", "", style="soft")
+        return Cell(f"no interval of {count_of(seeds, 'seed')}", "", style="soft")
     return Cell("", share["high"] - share["low"], _bounds(share))
 
 
@@ -137,35 +162,46 @@ def _describe_trained(trained: Mapping[str, str]) -> str:
 
 
 def tabulate_tests(tests: Sequence[RoutingTestPart]) -> Table:
-    """The routed settings against their random controls."""
+    """Routed settings against their random controls, ranked by accuracy under each control."""
+    ways = [" and ".join(test["equal_in"]).replace("teacher ", "") for test in tests]
+    budgets = [Cell(short_count(test["budget"]), test["budget"], f"equal {words}")
+               for test, words in zip(tests, ways, strict=True)]  # fmt: skip
     return Table("Routed settings against random ones", [
-        Column("routed", "head", [test["second"] for test in tests]),
-        Column("random", "text", [test["first"] for test in tests]),
-        Column("equal in", "text", [", ".join(test["equal_in"]) for test in tests]),
-        Column("mode", "text", [test["mode"] or "" for test in tests]),
-        Column("routed minus random", "text",
-               [Cell(points_between(test), test["value"]) for test in tests]),
-        Column("seeds", "number", [str(test["seeds"]) for test in tests]),
-        Column("p, Holm", "number", [_cell(test["p_adjusted"], p_in_words) for test in tests]),
+        Column("setting", "head", [test["second"] for test in tests]),
+        Column("rank", "place", [Cell(str(test["rank"]), test["rank"]) for test in tests]),
+        Column("accuracy", "text",
+               [Cell(percent(test["accuracy"]), test["accuracy"], f"{test['mode']} mode")
+                for test in tests]),
+        Column("Δ to random", "text", [_gap(test) for test in tests]),
         Column("better?", "text", [test["verdict"] for test in tests]),
+        Column("random control", "text", [test["first"] for test in tests]),
+        Column("budget", "text", budgets),
+        Column("seeds", "place", [str(test["seeds"]) for test in tests]),
+        Column("p, Holm", "number", [_cell(test["p_adjusted"], p_in_words) for test in tests]),
+        Column("MDD", "number", [_cell(test["detectable"], _points, "none") for test in tests]),
     ])  # fmt: skip
+
+
+def _gap(gap: Share, tag: str = "") -> Cell:
+    low, high = 100 * gap["low"], 100 * gap["high"]
+    return Cell(f"{100 * gap['value']:+.1f} points", gap["value"], f"{low:+.1f} to {high:+.1f}",
+                tag=tag)  # fmt: skip
 
 
 def tabulate_comparisons(pairs: Sequence[ComparisonPart]) -> Table:
     """Every pair of settings, the clearest difference first."""
     pairs = sorted(pairs, key=lambda pair: pair["p_adjusted"])
-    gaps = [Cell(points_between(pair), pair["value"], tag="clear" if pair["clear"] else "")
-            for pair in pairs]  # fmt: skip
+    gaps = [_gap(pair, tag="clear" if pair["clear"] else "") for pair in pairs]
     return Table("Pairs of settings", [
         Column("first", "head", [pair["first"] for pair in pairs]),
         Column("second", "text", [pair["second"] for pair in pairs]),
         Column("mode", "text", [pair["mode"] or "each its own" for pair in pairs]),
-        Column("second minus first", "text", gaps),
-        Column("only first right", "number", [str(pair["only_first"]) for pair in pairs]),
-        Column("only second right", "number", [str(pair["only_second"]) for pair in pairs]),
+        Column("Δ, second to first", "text", gaps),
+        Column("only first correct", "number", [str(pair["only_first"]) for pair in pairs]),
+        Column("only second correct", "number", [str(pair["only_second"]) for pair in pairs]),
         Column("p", "number", [_cell(pair["p_value"], p_in_words) for pair in pairs]),
         Column("p, Holm", "number", [_cell(pair["p_adjusted"], p_in_words) for pair in pairs]),
-        Column("detectable", "number",
+        Column("MDD", "number",
                [_cell(pair["detectable"], _points, "none") for pair in pairs]),
     ])  # fmt: skip
 
@@ -175,12 +211,18 @@ def _points(share: float) -> str:
 
 
 def tabulate_savings(savings: SavingsPart, arms: Sequence[ArmPart]) -> Table:
-    """The cost of every setting by way of counting, and its savings against the reference."""
+    """The cost of every setting by way of counting, with its savings and its loss of accuracy."""
     names = [arm["name"] for arm in arms]
+    losses = {loss["arm"]: loss for loss in savings["losses"]}
+    gaps = [losses.get(name) for name in names]
     return Table("Cost of every setting", [
         Column("setting", "head", names),
         *(Column(count["name"], "number", [_amount(key, count, name) for name in names])
           for key, count in savings["counts"].items()),
+        *([Column("loss of accuracy", "text",
+                  [_gap(gap) if gap else "" for gap in gaps]),
+           Column("keeps up?", "text", [gap["verdict"] if gap else "" for gap in gaps])]
+          if losses else []),
     ])  # fmt: skip
 
 

@@ -53,7 +53,9 @@ def build_report(summary: SweepSummary, *, group: str, entity: str, project: str
     """The unsaved report of a sweep's summary; its runs are those of W&B's `group`."""
     reports = _import_reports()
     routing = summary["routing"]
-    settings = write_table(tabulate_arms(summary["arms"]).select(*_COLUMNS), _escape)
+    settings = write_table(
+        tabulate_arms(summary["arms"], summary["bases"]).select(*_COLUMNS), _escape
+    )
     tests = write_table(tabulate_tests(routing["tests"]), _escape)
     answers = [
         block
@@ -72,7 +74,7 @@ def build_report(summary: SweepSummary, *, group: str, entity: str, project: str
             *answers,
             reports.H1("Settings"),
             reports.MarkdownBlock(text=settings),
-            reports.H1("Routing against chance"),
+            reports.H1("Entropy against random routing"),
             reports.MarkdownBlock(text=f"**{_escape(routing['sentence'])}**\n\n{tests}"),
             reports.H1("Runs"),
             *_show_runs(reports, summary, group, entity, project),

@@ -1,0 +1,109 @@
+"""Drawings of a sweep's arms: accuracy against a price or a setting, named in the plot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import altair as alt
+from markupsafe import Markup
+
+from caft.report.charts import Row
+from caft.report.charts.drawing import (
+    CURVE,
+    INK,
+    PAPER,
+    SHARE,
+    SOFT,
+    across,
+    chart,
+    draw,
+    shorten,
+    upwards,
+    whisker,
+)
+from caft.report.charts.labels import place_labels
+
+_MARGINS = (40, 26, 54, 52)
+_WIDTH, _HEIGHT = 400 - 26 - 52, 300 - 40 - 54
+_ACROSS, _UPWARDS = 18, 12  # pixels that keep points off the frame
+_LONGEST = 30
+
+
+def draw_arms(key: str, text: str, rows: Sequence[Row], *, axis: str,
+              domain: tuple[float, float], labels: Mapping[str, str]) -> Markup:  # fmt: skip
+    """Arms with their intervals and names; those with a `line` are filled and joined along it."""
+    joined = chart(row for row in rows if row["line"])
+    share = _span(rows)
+    x = across("x", axis, domain, labels, padding=_ACROSS)
+    y = upwards("value", "test accuracy", share, SHARE, padding=_UPWARDS)
+    fill = alt.when("datum.line").then(alt.value(CURVE)).otherwise(alt.value(PAPER))
+    return draw(
+        key, f"Accuracy by {axis}", text,
+        joined.mark_line(strokeWidth=1.75).encode(x, y, detail="line:N"),
+        whisker(rows, x),
+        chart(rows).mark_point(size=110, stroke=CURVE, strokeWidth=1.75).encode(
+            x, y, fill=fill, description="hover:N"),
+        *_write_names(sorted(rows, key=lambda row: not row["line"]), domain, share),
+        height=300, margins=_MARGINS,
+    )  # fmt: skip
+
+
+def draw_band(key: str, text: str, arms: Sequence[Row], controls: Sequence[Row], *, axis: str,
+              domain: tuple[float, float], labels: Mapping[str, str]) -> Markup:  # fmt: skip
+    """Arms over the band of their random controls, which is straight between their budgets."""
+    share = _span([*arms, *controls])
+    x = across("x", axis, domain, labels, padding=_ACROSS)
+    y = upwards("value", "test accuracy", share, SHARE, padding=_UPWARDS)
+    low = upwards("low", "test accuracy", share, SHARE, padding=_UPWARDS)
+    drawn = chart(controls)
+    # One budget has no width that an area could show.
+    band = (drawn.mark_area(color=SOFT, opacity=0.2, aria=False).encode(x, low, y2="high:Q")
+            if len({row["x"] for row in controls}) > 1 else whisker(controls, x))  # fmt: skip
+    return draw(
+        key, f"Accuracy by {axis}", text,
+        band,
+        drawn.mark_line(color=SOFT, strokeWidth=1.75).encode(x, y),
+        whisker(arms, x),
+        drawn.mark_point(size=80, shape="diamond", fill=SOFT).encode(x, y, description="hover:N"),
+        chart(arms).mark_point(size=110, fill=CURVE).encode(x, y, description="hover:N"),
+        *_write_names([*arms, *controls], domain, share),
+        height=300, margins=_MARGINS,
+    )  # fmt: skip
+
+
+def _span(rows: Sequence[Row]) -> tuple[float, float]:
+    """From just below the lowest bound to just above the highest, in steps of five points."""
+    low = int(min(row["low"] for row in rows) * 20) / 20
+    top = min(1.0, (int(max(row["high"] for row in rows) * 20) + 1) / 20)
+    return low, max(top, low + 0.05)
+
+
+def _write_names(
+    rows: Sequence[Row], domain: tuple[float, float], share: tuple[float, float]
+) -> list[alt.LayerChart | alt.Chart]:
+    """Names beside their points, the important rows first; one without a place is left out."""
+    points = [
+        (
+            _pixel(row["x"], domain, _ACROSS, _WIDTH),
+            _HEIGHT - _pixel(row["value"], share, _UPWARDS, _HEIGHT),
+        )
+        for row in rows
+    ]
+    names = [shorten(row["name"], _LONGEST) for row in rows]
+    placed = place_labels(names, points, _WIDTH, _HEIGHT)
+    layers: list[alt.LayerChart | alt.Chart] = []
+    for align in ("left", "right", "center"):
+        own = [{"text": each.text, "px": each.x, "py": each.y}
+               for each in placed if each.align == align]  # fmt: skip
+        if own:
+            text = chart(own).mark_text(align=align, baseline="middle", fontSize=11.5, color=INK)
+            layers.append(text.encode(
+                alt.X("px:Q", scale=None, axis=None), alt.Y("py:Q", scale=None, axis=None),
+                text="text:N",
+            ))  # fmt: skip
+    return layers
+
+
+def _pixel(value: float, domain: tuple[float, float], padding: float, size: float) -> float:
+    low, high = domain
+    return padding + (value - low) / ((high - low) or 1) * (size - 2 * padding)
