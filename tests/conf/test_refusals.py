@@ -45,7 +45,8 @@ REFUSED = {
     "unknown word": ("until=scor", "until is wrong", "[score, split, distill,"),
     "unknown target": (
         "method.stages.0.targets.easy=answe",
-        "[answer, rationale, short_rationale, own_rationale, thinking]",
+        "method.stages.0.targets.easy is answe; give one of answer, rationale, short_rationale,",
+        "as in {rationale: 0.7, answer: 0.3}; did you mean answer?",
     ),
     "value for a table": ("tuning.lora=3", "tuning.lora holds several settings", "lora.r=..."),
     "value for own names": ("method.epochs=3", "method.epochs holds several", "epochs.first=..."),
@@ -91,15 +92,19 @@ REFUSED = {
         "method.stages.0.weights names the class 'easy', which the stage does not train",
     ),
     "draw of nothing": (["method=redraw", "method.draws.hard=0"], "is 0; give 1 to"),
-    "two targets of a class": (
-        "method.stages=[{targets:{hard:[answer,rationale]}}]",
-        "method.stages.0.targets.hard is ['answer', 'rationale']",
-        "give one of answer, rationale, short_rationale, own_rationale, thinking",
+    "a target twice": (
+        "method.stages=[{targets:{hard:[answer,answer]}}]",
+        "method.stages.0.targets.hard names answer more than once; name it once",
     ),
-    "a second target": (
-        "+method.stages.0.targets.easy=[answer,rationale]",
-        "method.stages.0.targets.easy is wrong: it is ['answer', 'rationale']; give one name",
+    "a target without loss": (
+        "method.stages.0.targets.easy={answer:1,rationale:0}",
+        "method.stages.0.targets.easy.rationale is 0; give more than 0, and finite",
     ),
+    "a share that is a word": (
+        "method.stages.0.targets.easy={answer:most}",
+        "method.stages.0.targets.easy.answer is most; give more than 0, and finite",
+    ),
+    "no target": ("method.stages.0.targets.easy=[]", "targets.easy is []; give one of answer,"),
     "list of draws": (
         ["method=hard_only", "+method.stages.0.draw.hard=[3]"],
         "give a whole number",

@@ -54,7 +54,11 @@ def check_before_teaching(workspace: Workspace, split: SplitResult) -> dict[int,
     if not tunes(config) or not pays or find_matched_budget(config):
         return {}
     stages = enumerate(config.method.stages)
-    taught = (n for n, stage in stages if any(each.reasons for each in stage.targets.values()))
+    taught = (
+        number
+        for number, stage in stages
+        if any(each.reasons for own in stage.shares.values() for each in own)
+    )
     return _encode_stages(workspace, Taught(split=split), next(taught), {})
 
 

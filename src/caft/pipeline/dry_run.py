@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 from caft.data import NotHereError
@@ -13,7 +12,7 @@ from caft.models.config import HubModelConfig
 from caft.models.sources.locate import find_model
 from caft.models.student import Student
 from caft.pipeline.estimators import find_judge
-from caft.pipeline.expected import expected_rows, expected_trained
+from caft.pipeline.expected import count_rows, expected_rows, expected_trained
 from caft.pipeline.matched_budget import likely_asked, match_budget
 from caft.pipeline.own_rationales import add_own, own_questions, own_sampling
 from caft.pipeline.planned import CACHED, FREE, RUNS, PlannedStage, print_table
@@ -60,6 +59,7 @@ from caft.store import Artifact, Stage, StageKind
 from caft.teachers.config import LocalModelTeacherConfig
 from caft.teachers.replies import CHARACTERS_A_TOKEN
 from caft.text.prompts import Wanted, write_prompt
+from caft.tune.config import describe_targets
 from caft.tune.stage import read_tuned, starting_student
 
 
@@ -340,14 +340,14 @@ class Planner:
         """One stage of the method."""
         stage = self.config.method.stages[step.number]
         taught, artifact, rows = self.taught, None, expected_rows(self.workspace, self.split, stage)
-        if self.split and not any(target.reasons for target in stage.targets.values()):
+        shares = stage.shares
+        if self.split and not any(target.reasons for own in shares.values() for target in own):
             taught = taught or Taught(split=self.split)
         if self.student and taught:
             tuning = stage_tuning(self.workspace, taught, self.student, step.number)
-            artifact, placed = self._find(tuning), Counter(pair.complexity for pair in tuning.pairs)
-            rows = sum(min(stage.draw.get(name, size), size) for name, size in placed.items())
+            artifact, rows = self._find(tuning), count_rows(stage, tuning.pairs)
         self.student = read_tuned(self.student, artifact) if self.student and artifact else None
-        targets = ", ".join(f"{name}: {target.name}" for name, target in stage.targets.items())
+        targets = ", ".join(f"{name}: {describe_targets(own)}" for name, own in shares.items())
         anew = ", drawn anew" if stage.draw else ""
         return self._line(
             step, artifact, f"{{{targets}}}: about {rows} rows x {stage.epochs} epochs{anew}"

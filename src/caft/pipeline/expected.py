@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from itertools import pairwise
 
@@ -10,6 +11,7 @@ from caft.records import Target
 from caft.run_config import RunConfig
 from caft.split import SplitResult
 from caft.tune.config import StageConfig
+from caft.tune.examples import TrainingPair
 
 
 def expected_share(config: RunConfig, name: str) -> float:
@@ -27,10 +29,18 @@ def expected_trained(config: RunConfig, rows: int, name: str, targets: Collectio
     share, missed = expected_share(config, name), 1.0
     size = max(1.0, share * rows)
     for stage in config.method.stages:
-        if stage.targets.get(name) in targets:
+        if set(stage.shares.get(name, ())) & set(targets):
             drawn = min(1.0, stage.draw.get(name, size) / size)
             missed *= (1 - drawn) ** stage.epochs
     return share * (1 - missed)
+
+
+def count_rows(stage: StageConfig, pairs: Sequence[TrainingPair]) -> int:
+    """The rows of an epoch, where all pairs are known: a question is drawn with all of its own."""
+    shares, placed = stage.shares, Counter(pair.complexity for pair in pairs)
+    return sum(
+        min(stage.draw.get(name, size) * len(shares[name]), size) for name, size in placed.items()
+    )
 
 
 def expected_rows(workspace: Workspace, split: SplitResult | None, stage: StageConfig) -> int:
@@ -41,4 +51,9 @@ def expected_rows(workspace: Workspace, split: SplitResult | None, stage: StageC
     else:
         placed = [split.complexity_of[question.id] for question in train]
         sizes = {name: float(placed.count(name)) for name in stage.targets}
-    return round(sum(min(stage.draw.get(name, size), size) for name, size in sizes.items()))
+    return round(
+        sum(
+            len(stage.shares[name]) * min(stage.draw.get(name, size), size)
+            for name, size in sizes.items()
+        )
+    )

@@ -25,7 +25,7 @@ from caft.store import Stage, StageKind
 from caft.text.prompts import Wanted
 from caft.tune.config import StageConfig
 from caft.tune.draws import Draws
-from caft.tune.examples import choose_pairs
+from caft.tune.examples import choose_pairs, wanted_of
 from caft.tune.stage import TuneInputs, Validation
 
 Requests = Sequence[tuple[Target, Sequence[Question]]]
@@ -52,27 +52,33 @@ def trained_questions(
         question_id
         for number, stage in enumerate(workspace.config.method.stages)
         for name, ids in _drawn_questions(workspace, split, number).items()
-        if among(stage.targets[name])
+        if any(map(among, stage.shares[name]))
         for question_id in ids
     }
 
 
 def refuse_small_classes(workspace: Workspace, split: SplitResult) -> None:
     """UserError if a stage trains a class without questions, or draws more than its class has."""
-    placed, method = split.complexity_of, workspace.config.method
-    counts = Counter(placed[question.id] for question in workspace.questions.train)
+    placed, train = split.complexity_of, workspace.questions.train
+    refuse_sizes(workspace, Counter(placed[question.id] for question in train))
+
+
+def refuse_sizes(workspace: Workspace, sizes: Mapping[str, int]) -> None:
+    """As `refuse_small_classes`, given the classes' sizes, or the largest that they can have."""
+    method, count = workspace.config.method, len(workspace.questions.train)
     for number, stage in enumerate(method.stages):
         for name in stage.targets:
-            if not counts[name]:
+            size, drawn = sizes.get(name, 0), stage.draw.get(name, 0)
+            if not size:
                 raise UserError(
                     f"the method {method.name} trains the class {name}, but no "
                     "training question is in it; move the split's cut points"
                 )
-            if stage.draw.get(name, 0) > counts[name]:
+            if drawn > size:
                 raise UserError(
-                    f"method.stages.{number}.draw.{name} is {stage.draw[name]}, but only "
-                    f"{counts[name]} training questions are in the class; give {counts[name]} or "
-                    "fewer, or move the split's cut points"
+                    f"method.stages.{number}.draw.{name} is {drawn}, but only {size} of {count} "
+                    f"training questions can be in the class; give {size} or fewer, or move the "
+                    "split's cut points"
                 )
 
 
@@ -118,24 +124,29 @@ def stage_tuning(workspace: Workspace, taught: Taught, student: Student, number:
         validation=_validation(workspace, taught.split, stage),
         draws=_stage_draws(workspace, number),
         weights=stage.weights,
+        shares=stage.shares,
         title=f"tuning, stage {number + 1} of {len(stages)}",
     )
 
 
 def _validation(workspace: Workspace, split: SplitResult, stage: StageConfig) -> Validation:
-    """Validation questions, each asked as the stage trains its class.
+    """Validation questions, each asked as the stage trains its class, in each form of its replies.
 
     A class that the stage does not train is asked as the hardest one that it does.
     """
-    named = [name for name in workspace.config.split.classes if name in stage.targets]
-    otherwise = stage.targets[named[-1]]
-    placed = split.complexity_of
+    config, shares, placed = workspace.config, stage.shares, split.complexity_of
+    named = [name for name in config.split.classes if name in shares]
+    asked = {
+        name: {wanted_of(target, config.tuning.answer_target): target for target in targets}
+        for name, targets in shares.items()
+    }
     return Validation(
         [
-            (question, stage.targets.get(placed[question.id], otherwise))
+            (question, target)
             for question in workspace.questions.validation
+            for target in asked.get(placed[question.id], asked[named[-1]]).values()
         ],
-        workspace.config.evaluation.max_new_tokens,
+        config.evaluation.max_new_tokens,
     )
 
 

@@ -146,8 +146,8 @@ def rationale_classes(method: MethodConfig) -> set[str]:
 
 def own_classes(method: MethodConfig) -> list[str]:
     """The classes that any stage trains on the student's own rationales."""
-    named = (item for stage in method.stages for item in stage.targets.items())
-    return list(dict.fromkeys(name for name, target in named if target is Target.own_rationale))
+    named = (item for stage in method.stages for item in stage.shares.items())
+    return list(dict.fromkeys(name for name, own in named if Target.own_rationale in own))
 
 
 def taught_classes(method: MethodConfig) -> dict[Target, set[str]]:
@@ -157,8 +157,8 @@ def taught_classes(method: MethodConfig) -> dict[Target, set[str]]:
     """
     classes: dict[Target, set[str]] = {target: set() for target in Target if target.taught}
     for stage in method.stages:
-        for name, target in stage.targets.items():
-            if target.taught:
+        for name, own in stage.shares.items():
+            for target in filter(lambda each: each.taught, own):
                 classes[target].add(name)
     classes[Target.rationale] -= classes[Target.thinking]
     return {target: names for target, names in classes.items() if names}
@@ -195,8 +195,8 @@ def _bought_whole(method: MethodConfig) -> set[str]:
     return {
         name
         for stage in method.stages
-        for name, target in stage.targets.items()
-        if target.taught and name not in stage.draw
+        for name, own in stage.shares.items()
+        if any(target.taught for target in own) and name not in stage.draw
     }
 
 

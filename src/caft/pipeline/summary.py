@@ -32,7 +32,7 @@ from caft.run_config import RunConfig
 from caft.score.config import Fallback
 from caft.split import SplitResult, split_questions
 from caft.teachers.refusals import count_reasons
-from caft.tune.config import Select
+from caft.tune.config import Select, describe_targets
 from caft.tune.learning_curve import accuracies, best_epoch, questions_asked
 
 
@@ -123,7 +123,7 @@ def _method_stages(config: RunConfig, tuned: Tuned | None) -> list[StagePart]:
     examples += [None] * (len(config.method.stages) - len(examples))
     return [
         {
-            "targets": {name: target.name for name, target in stage.targets.items()},
+            "targets": {name: describe_targets(own) for name, own in stage.shares.items()},
             "epochs": stage.epochs,
             "examples": count,
             "draw": dict(stage.draw),

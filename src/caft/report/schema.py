@@ -202,6 +202,7 @@ class SplitPart(TypedDict):
 class StagePart(TypedDict):
     """One tuning stage of the method. `examples` is null until they are counted.
 
+    `targets` has what each class was trained on; several are told with their shares of its loss.
     `draw` has the questions that each epoch drew anew and `weights` those in the loss, both by
     class; a class without them had all of its rows, at the weight 1.
     """
