@@ -55,8 +55,11 @@ def test_there_are_no_other_paper_files_and_methods() -> None:
     assert {file.stem for file in (find_conf() / "method").glob("*.yaml")} == set(METHODS)
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-@pytest.mark.parametrize("method", list(METHODS))
+# Every method beside one experiment of each version, every experiment beside half of the methods.
+@pytest.mark.parametrize(
+    ("experiment", "method"),
+    [(EXPERIMENTS[n % 2 + v], name) for n, name in enumerate(METHODS) for v in (0, 2)],
+)
 def test_a_method_beside_an_experiment_keeps_its_targets_at_the_papers_epochs(
     experiment: str, method: str
 ) -> None:

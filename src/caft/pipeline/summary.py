@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from caft.data import QuestionSplits
+from caft.distill import Chance
+from caft.distill.chance import at_least
 from caft.estimators import STAND_IN
 from caft.evaluate.predictions import pick_best_mode
-from caft.pipeline.results import Evaluated, ModeReplies, RunResults, Tuned
+from caft.pipeline.results import Evaluated, ModeReplies, RunResults, Taught, Tuned
 from caft.records import Mode
 from caft.report.comparison import compare_classes, compare_models
 from caft.report.engine_part import EnginePart
 from caft.report.headlines import find_warnings
+from caft.report.own_part import OwnRationalesPart
 from caft.report.run.accuracy import summarise_accuracy
 from caft.report.run.cost import count_cost
 from caft.report.run.estimator_auc import ScoreContext, describe_scores
@@ -228,11 +231,28 @@ def _cost_part(results: RunResults) -> CostPart:
     ]
     cost = count_cost(results.rationales, stages, written, results.scored.judgements)
     tries = results.taught.tries if results.taught else ()
-    return {
+    part: CostPart = {
         **cost,
         "teacher_refused": count_reasons(results.rationales),
         "own_rationale_tries": len(tries),
         "own_rationale_tokens": sum(each.generated_tokens for each in tries),
+    }
+    if results.taught and results.taught.chance:
+        part["own_rationales"] = _own_part(results.taught, results.taught.chance)
+    return part
+
+
+def _own_part(taught: Taught, chance: Chance) -> OwnRationalesPart:
+    count, kept = len(taught.own), sum(row.accepted for row in taught.own)
+    return {
+        "questions": count,
+        "kept": kept,
+        "kept_by_chance": count * chance.kept_share,
+        "p": at_least(kept, count, chance.kept_share),
+        "right_tries": sum(each.correct for each in taught.tries),
+        "right_tries_by_chance": len(taught.tries) * chance.rate,
+        "tries": chance.tries,
+        "needed": chance.needed,
     }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from caft.report.comparison import best_mode, best_result, find_comparison, results_by_mode
+from caft.report.run.rationales import warn_of_chance
 from caft.report.run.thinking import warn_of_thinking
 from caft.report.schema import (
     MODELS,
@@ -198,6 +199,7 @@ def find_warnings(summary: Summary) -> tuple[str, ...]:
         *(_warn_of_score(score) if score else ()),
         *(_warn_of_classes(split) if split else ()),
         *_warn_of_refused_replies(summary.get("cost")),
+        *warn_of_chance(summary.get("cost")),
         *_warn_of_dropped_rows(summary),
         *_warn_of_unreadable_replies(summary.get("accuracy")),
         *_warn_of_lost_classes(summary.get("accuracy")),

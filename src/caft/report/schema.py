@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, NotRequired
 from typing_extensions import TypedDict
 
 from caft.report.engine_part import EnginePart
+from caft.report.own_part import OwnRationalesPart
 
 if TYPE_CHECKING:
     from caft.statistics import Interval
@@ -331,6 +332,7 @@ class CostPart(TypedDict):
     judge_usd: NotRequired[float]
     own_rationale_tries: NotRequired[int]
     own_rationale_tokens: NotRequired[int]
+    own_rationales: NotRequired[OwnRationalesPart]
     unique_rationale_tokens: int
     trained_rationale_tokens: NotRequired[int]
     trained_response_tokens: int

@@ -19,7 +19,7 @@ from caft.report.page import render_page
 from caft.report.run.class_rows import list_class_rows, training_scores
 from caft.report.run.estimator_rows import list_area_rows, list_differences, list_facts
 from caft.report.run.question_rows import list_question_rows
-from caft.report.run.rationales import describe_teaching
+from caft.report.run.rationales import describe_chance, describe_teaching
 from caft.report.run.thinking import find_thinking
 from caft.report.run.timing import list_time_rows
 from caft.report.schema import (
@@ -85,6 +85,7 @@ def render_report(
         "subjects": _list_subjects(accuracy),
         "thinking": find_thinking(accuracy),
         "teaching": describe_teaching(tables.rationales, tables, classes),
+        "own_chance": describe_chance(summary.get("cost")),
         "own": describe_teaching(tables.own, tables, classes),
         "questions": rows,
         "packed_questions": packed,
