@@ -91,6 +91,37 @@ REFUSED = {
         ["method=hard_only", "+method.stages.0.weights.easy=2"],
         "method.stages.0.weights names the class 'easy', which the stage does not train",
     ),
+    "rescoring of nothing": (
+        "method.stages.0.rescore=true",
+        "method.stages.0.rescore=true, but nothing is tuned before the first stage",
+    ),
+    "rescoring of published scores": (
+        [
+            "method.stages.1.rescore=true",
+            "score=published",
+            "score.entropy_column=e",
+            "score.correct_column=c",
+        ],
+        "method.stages.1.rescore=true, but score=published has no scores of a tuned student; use "
+        "score=model, or set method.stages.1.rescore=false",
+    ),
+    "rescoring of a random split": (
+        ["method.stages.1.rescore=true", "split=random"],
+        "split=random reads no score; use split=entropy or split=sampled, or set method.stages.1.",
+    ),
+    "rescoring by drawn chains": (
+        ["method.stages.1.rescore=true", "split.estimator=pass_rate"],
+        "split.estimator=pass_rate takes more than the one forward pass",
+    ),
+    "rescoring of written answers": (
+        ["method.stages.1.rescore=true", "tuning.answer_target=bracketed"],
+        "tuning.answer_target=bracketed trains answers without a one-token entropy",
+    ),
+    "own rationales after rescoring": (
+        "method.stages=[{targets:{hard:answer}},{targets:{easy:answer},rescore:true},"
+        "{targets:{hard:[answer,own_rationale]}}]",
+        "method.stages.2 trains the class hard on own_rationale, whose chains are drawn before",
+    ),
     "draw of nothing": (["method=redraw", "method.draws.hard=0"], "is 0; give 1 to"),
     "a target twice": (
         "method.stages=[{targets:{hard:[answer,answer]}}]",
@@ -124,7 +155,8 @@ REFUSED = {
     ),
     "setting that a stage lacks": (
         "method.stages=[{targets:{hard:rationale},drawn:{hard:3}}]",
-        "there is no setting drawn; a stage has targets, epochs, draw, weights; did you mean draw?",
+        "there is no setting drawn; a stage has targets, epochs, draw, weights, rescore; did you "
+        "mean draw?",
     ),
     "stages that are names": ("method.stages=[sft]", "it holds sft; give a table there"),
     "targets that are names": ("method.stages=[{targets:[hard]}]", "a list stands where a table"),

@@ -108,12 +108,16 @@ class Taught:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuned:
-    """The student after the method's last stage, its weights, and what each stage trained on."""
+    """The student after the method's last stage, its weights, and what each stage trained on.
+
+    `rescored` has the classes that a stage made anew, by its number, from 0.
+    """
 
     student: Student
     weights: Artifact
     numbers: tuple[TuningNumbers, ...]
     stages: tuple[StageRecordPart, ...] = ()
+    rescored: Mapping[int, SplitResult] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,10 +33,16 @@ Requests = Sequence[tuple[Target, Sequence[Question]]]
 
 
 def questions_for_teacher(
-    workspace: Workspace, split: SplitResult, classes: Mapping[Target, Collection[str]]
+    workspace: Workspace,
+    split: SplitResult,
+    classes: Mapping[Target, Collection[str]],
+    numbers: range | None = None,
 ) -> Requests:
-    """Training questions that any epoch trains on a teacher's text, by what is asked for."""
-    taught = trained_questions(workspace, split, lambda target: target.taught)
+    """Training questions that any epoch trains on a teacher's text, by what is asked for.
+
+    `numbers` are those of the stages with this split; None for all.
+    """
+    taught = trained_questions(workspace, split, lambda target: target.taught, numbers)
     train, placed = workspace.questions.train, split.complexity_of
     return [
         (target, [item for item in train if item.id in taught and placed[item.id] in names])
@@ -45,28 +51,40 @@ def questions_for_teacher(
 
 
 def trained_questions(
-    workspace: Workspace, split: SplitResult, among: Callable[[Target], bool]
+    workspace: Workspace,
+    split: SplitResult,
+    among: Callable[[Target], bool],
+    numbers: range | None = None,
 ) -> set[str]:
-    """The ids of questions that any epoch trains on one of these targets."""
+    """The ids of questions that any epoch of these stages trains on one of these targets."""
+    stages = workspace.config.method.stages
     return {
         question_id
-        for number, stage in enumerate(workspace.config.method.stages)
+        for number in (range(len(stages)) if numbers is None else numbers)
         for name, ids in _drawn_questions(workspace, split, number).items()
-        if any(map(among, stage.shares[name]))
+        if any(map(among, stages[number].shares[name]))
         for question_id in ids
     }
 
 
-def refuse_small_classes(workspace: Workspace, split: SplitResult) -> None:
-    """UserError if a stage trains a class without questions, or draws more than its class has."""
+def refuse_small_classes(
+    workspace: Workspace, split: SplitResult, numbers: range | None = None
+) -> None:
+    """UserError if a stage trains a class without questions, or draws more than its class has.
+
+    `numbers` are those of the stages with this split; None for all.
+    """
     placed, train = split.complexity_of, workspace.questions.train
-    refuse_sizes(workspace, Counter(placed[question.id] for question in train))
+    refuse_sizes(workspace, Counter(placed[question.id] for question in train), numbers)
 
 
-def refuse_sizes(workspace: Workspace, sizes: Mapping[str, int]) -> None:
+def refuse_sizes(
+    workspace: Workspace, sizes: Mapping[str, int], numbers: range | None = None
+) -> None:
     """As `refuse_small_classes`, given the classes' sizes, or the largest that they can have."""
     method, count = workspace.config.method, len(workspace.questions.train)
-    for number, stage in enumerate(method.stages):
+    for number in range(len(method.stages)) if numbers is None else numbers:
+        stage = method.stages[number]
         for name in stage.targets:
             size, drawn = sizes.get(name, 0), stage.draw.get(name, 0)
             if not size:

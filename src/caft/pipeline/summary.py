@@ -23,6 +23,7 @@ from caft.report.schema import (
     ByMode,
     CostPart,
     ModelPart,
+    RescoredPart,
     RunPart,
     ScorePart,
     SplitPart,
@@ -72,7 +73,10 @@ def build_summary(  # noqa: PLR0917
         },
         "score": _score_part(config, questions, results),
         "split": _split_part(config, questions, placed) if placed else None,
-        "method": {"name": config.method.name, "stages": _method_stages(config, tuned)},
+        "method": {
+            "name": config.method.name,
+            "stages": _method_stages(config, questions, results),
+        },
         "tuning": _tuning_part(config, tuned) if tuned else [],
         "accuracy": (
             _accuracy_part(config, questions, placed, evaluated, tables)
@@ -121,10 +125,13 @@ def _split_part(config: RunConfig, questions: QuestionSplits, split: SplitResult
     }
 
 
-def _method_stages(config: RunConfig, tuned: Tuned | None) -> list[StagePart]:
+def _method_stages(
+    config: RunConfig, questions: QuestionSplits, results: RunResults
+) -> list[StagePart]:
+    tuned, placed = results.tuned, results.placed
     examples: list[int | None] = [numbers.examples for numbers in tuned.numbers] if tuned else []
     examples += [None] * (len(config.method.stages) - len(examples))
-    return [
+    parts: list[StagePart] = [
         {
             "targets": {name: describe_targets(own) for name, own in stage.shares.items()},
             "epochs": stage.epochs,
@@ -134,6 +141,21 @@ def _method_stages(config: RunConfig, tuned: Tuned | None) -> list[StagePart]:
         }
         for stage, count in zip(config.method.stages, examples, strict=True)
     ]
+    if tuned and placed:
+        for number, split in tuned.rescored.items():
+            parts[number]["rescored"] = _rescored_part(config, questions, placed, split)
+    return parts
+
+
+def _rescored_part(
+    config: RunConfig, questions: QuestionSplits, before: SplitResult, now: SplitResult
+) -> RescoredPart:
+    ids = [question.id for question in questions.train]
+    placed = [now.complexity_of[name] for name in ids]
+    return {
+        "counts": {name: placed.count(name) for name in config.split.classes},
+        "moved": sum(before.complexity_of[name] != now.complexity_of[name] for name in ids),
+    }
 
 
 def _tuning_part(config: RunConfig, tuned: Tuned) -> list[TuningPart]:

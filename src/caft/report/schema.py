@@ -200,6 +200,13 @@ class SplitPart(TypedDict):
     unreadable: NotRequired[int]
 
 
+class RescoredPart(TypedDict):
+    """The sizes of the classes by the student as tuned so far, and how many questions moved."""
+
+    counts: dict[str, int]
+    moved: int
+
+
 class StagePart(TypedDict):
     """One tuning stage of the method. `examples` is null until they are counted.
 
@@ -213,6 +220,7 @@ class StagePart(TypedDict):
     examples: int | None
     draw: NotRequired[dict[str, int]]
     weights: NotRequired[dict[str, float]]
+    rescored: NotRequired[RescoredPart]
 
 
 class MethodPart(TypedDict):

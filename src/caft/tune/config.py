@@ -40,6 +40,11 @@ class StageConfig:
     left to chance, and neither skill is lost to the other. A question that lacks one of its
     class's texts is left out.
 
+    `rescore: true` makes the classes anew just before the stage, from the estimates of the student
+    as tuned so far; they hold until the next stage that rescores. Its teacher is asked only then
+    (`until=distill` does not get there), for questions that have no reply yet. Validation questions
+    move with them; the report and routing keep the base model's classes.
+
     `draw` has the number of a class's questions that every epoch draws anew, by class; a class
     without one has all of its rows in every epoch. `weights` are those of the classes' tokens in
     the loss (see `caft.tune.batches.Step`), 1 where none is given.
@@ -49,6 +54,7 @@ class StageConfig:
     epochs: Count = 1
     draw: dict[str, Count] = field(default_factory=dict)
     weights: dict[str, Positive] = field(default_factory=dict)
+    rescore: bool = False
 
     def __post_init__(self) -> None:
         if not self.targets:
@@ -122,14 +128,34 @@ class MethodConfig:
 
     def __post_init__(self) -> None:
         check_dials(self, "method")
+        rescored = False
         for number, stage in enumerate(self.stages):
             place = f"method.stages.{number}.targets"
             stage.targets = {
                 name: read_targets(f"{place}.{name}", given)
                 for name, given in stage.targets.items()
             }
+            rescored = rescored or stage.rescore
+            if rescored:
+                _refuse_rescored(number, stage)
             _refuse_untrained(f"method.stages.{number}.draw", stage.draw, stage.targets)
             _refuse_untrained(f"method.stages.{number}.weights", stage.weights, stage.targets)
+
+
+def _refuse_rescored(number: int, stage: StageConfig) -> None:
+    """UserError for what a stage cannot have whose classes are the tuned student's."""
+    if number == 0:
+        raise UserError(
+            "method.stages.0.rescore=true, but nothing is tuned before the first stage, whose "
+            "classes are the base model's; leave it out there"
+        )
+    for name, shares in stage.shares.items():
+        if Target.own_rationale in shares:
+            raise UserError(
+                f"method.stages.{number} trains the class {name} on own_rationale, whose chains "
+                "are drawn before the first stage, with classes that are known only later "
+                "(rescore); give it another target, or leave rescore out"
+            )
 
 
 def _refuse_untrained(place: str, named: Iterable[str], trained: Iterable[str]) -> None:
