@@ -11,7 +11,11 @@ import pytest
 FrontDoor = Callable[..., int]
 
 REFUSED = {
-    "unknown option": ("method=sftt", "no method 'sftt'; there are base,", "did you mean sft?"),
+    "unknown option": (
+        "method=sftt",
+        "no method 'sftt'; there are answer_and_rationale, base,",
+        "did you mean sft?",
+    ),
     "unknown group": ("modle=phi3", "no setting modle", "did you mean model?"),
     "unknown added group": ("+modle=phi3", "no setting modle", "did you mean model?"),
     "unknown added key": ("+foo=1", "no setting foo"),
