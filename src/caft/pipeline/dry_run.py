@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from caft.data import NotHereError
 from caft.distill import DistillInputs, forecast_prompts, forecast_rationales
@@ -305,6 +306,7 @@ class Planner:
             )
         if bound:
             whose = f"the classes are known by then; at most, if the ledger has none: {whose}"
+            forecast = replace(forecast, note="")  # what a cap leaves is in the real ledger
         state = RUNS if forecast.calls.high else CACHED if forecast.from_ledger else FREE
         return PlannedStage(step.name, state, f"{whose}: {forecast.line()}", step.kind)
 

@@ -36,7 +36,7 @@ class StageConfig:
     A class may have several: `hard: {rationale: 0.7, answer: 0.3}`, or a list of equal ones. Every
     epoch then trains each of its questions once with each of them, and the numbers are their shares
     of the class's loss, whatever their lengths (see `caft.tune.examples.weigh_rows`). It is the
-    loss of "Distilling step-by-step" (Hsieh et al., arXiv 2305.02301, equation 4): no question is
+    loss of "Distilling step-by-step" (Hsieh et al., arXiv 2305.02301, section 3.2): no question is
     left to chance, and neither skill is lost to the other. A question that lacks one of its
     class's texts is left out.
 
