@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from caft.pipeline.workspace import Workspace
-from caft.records import SampledReply
+from caft.records import Question, SampledReply
 from caft.score.stage import SampleInputs
 from caft.store import StageKind, write_table
 
@@ -36,14 +36,18 @@ class Written:
 
 
 def write_tries(workspace: Workspace, sampling: SampleInputs, right: Mapping[str, int]) -> None:
-    """Each question gets its right chain as the try that `right` names, wrong ones else."""
+    """Each question has right chains from the try on that `right` names, and wrong ones before."""
+
+    def is_right(item: Question, number: int) -> bool:
+        return number >= right.get(item.id, sampling.count)
+
     rows = [
         SampledReply(
             question_id=item.id,
             sample=number,
-            text=f"my try {number} [[{gold if right.get(item.id) == number else 'x'}]]",
-            parsed=gold if right.get(item.id) == number else "x",
-            correct=right.get(item.id) == number,
+            text=f"my try {number} [[{gold if is_right(item, number) else 'x'}]]",
+            parsed=gold if is_right(item, number) else "x",
+            correct=is_right(item, number),
             generated_tokens=10 + number,
         )
         for item in sampling.questions

@@ -76,7 +76,8 @@ CountOrNone: TypeAlias = Annotated[int, Range(0, MOST)]
 Seed: TypeAlias = Annotated[int, Range(0, 2**32 - 1)]
 """The seeds that numpy accepts; torch and Python's own generators would accept more."""
 Share: TypeAlias = Annotated[float, Range(0, 1)]
-Positive: TypeAlias = Annotated[float, Range(0, inf, above=True, below=True)]
+POSITIVE = Range(0, inf, above=True, below=True)
+Positive: TypeAlias = Annotated[float, POSITIVE]
 NotNegative: TypeAlias = Annotated[float, Range(0, inf, below=True)]
 ANY_FINITE = Range(-inf, inf, above=True, below=True)
 Finite: TypeAlias = Annotated[float, ANY_FINITE]

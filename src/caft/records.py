@@ -202,13 +202,17 @@ class Rationale:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """One training row: token ids of the prompt, and of the completion that is trained."""
+    """One training row: token ids of the prompt, and of the completion that is trained.
+
+    `weight` is that of each of its trained tokens in the loss.
+    """
 
     question_id: str
     target: Target
     complexity: str
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
+    weight: float = 1.0
 
     @property
     def length(self) -> int:

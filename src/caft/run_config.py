@@ -25,6 +25,7 @@ from caft.engines.config import (
     VllmEngineConfig,
 )
 from caft.errors import UserError
+from caft.estimators import ESTIMATORS, STAND_IN, Need
 from caft.evaluate.config import EvaluationConfig, RoutedBy
 from caft.models.config import (
     EmbeddedModelConfig,
@@ -95,6 +96,7 @@ class RunConfig:
         check_dials(self, "")
         self._refuse_unknown_classes()
         self._refuse_routing_without_estimates()
+        self._refuse_impossible_rescoring()
 
     def _refuse_unknown_classes(self) -> None:
         for stage in self.method.stages:
@@ -113,6 +115,30 @@ class RunConfig:
                 "tuning.answer_target=bracketed trains written ones; set evaluation.routed_by=base "
                 "or tuning.answer_target=bare"
             )
+
+    def _refuse_impossible_rescoring(self) -> None:
+        number = next((n for n, stage in enumerate(self.method.stages) if stage.rescore), None)
+        if number is None:
+            return
+        estimator = getattr(self.split, "estimator", "")
+        why = ""
+        if isinstance(self.score, PublishedScoreConfig):
+            why = "score=published has no scores of a tuned student; use score=model"
+        elif isinstance(self.split, RandomSplitConfig):
+            why = "split=random reads no score; use split=entropy or split=sampled"
+        elif ESTIMATORS[estimator].need is not Need.single_token:
+            why = (
+                f"split.estimator={estimator} takes more than the one forward pass in which a "
+                f"tuned student is scored; use {STAND_IN}"
+            )
+        elif self.tuning.answer_target is AnswerTarget.bracketed:
+            why = (
+                "tuning.answer_target=bracketed trains answers without a one-token entropy; use "
+                "tuning.answer_target=bare"
+            )
+        if why:
+            off = f"method.stages.{number}.rescore"
+            raise UserError(f"{off}=true, but {why}, or set {off}=false")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from caft.hydra_bridge import compose, find_conf
 from caft.records import Target
 from caft.run_config import RunConfig
 from caft.teachers.config import Keep
-from caft.tune.config import Adapter, AnswerTarget, Schedule
+from caft.tune.config import Adapter, AnswerTarget, Schedule, describe_targets
 
 EXPERIMENTS = ("paper_v2_phi", "paper_v2_qwen", "paper_v4_gsm8k_llama", "paper_v4_medmcqa_phi")
 EVERYTHING = ("easy", "middle", "hard")
@@ -25,6 +25,9 @@ METHODS = {
     "reversed": [({"hard": "answer", "middle": "answer"}, 10), ({"easy": "rationale"}, 10)],
     "hard_only": [({"hard": "rationale"}, 20)],
     "short_and_long": [({"easy": "answer", "middle": "short_rationale", "hard": "rationale"}, 20)],
+    "answer_and_rationale": [
+        ({"easy": "answer", "middle": "answer", "hard": "rationale 0.7 + answer 0.3"}, 20)
+    ],
     "self_taught": [({"easy": "answer", "middle": "own_rationale", "hard": "rationale"}, 20)],
     "redraw": [({"easy": "answer", "hard": "rationale"}, 20)],
     "mixed_rationales": [
@@ -42,7 +45,7 @@ V4_STAGES = [({"hard": "rationale"}, 20)]
 
 def stages(config: RunConfig) -> list[Any]:
     return [
-        ({name: target.name for name, target in stage.targets.items()}, stage.epochs)
+        ({name: describe_targets(own) for name, own in stage.shares.items()}, stage.epochs)
         for stage in config.method.stages
     ]
 

@@ -11,7 +11,11 @@ import pytest
 FrontDoor = Callable[..., int]
 
 REFUSED = {
-    "unknown option": ("method=sftt", "no method 'sftt'; there are base,", "did you mean sft?"),
+    "unknown option": (
+        "method=sftt",
+        "no method 'sftt'; there are answer_and_rationale, base,",
+        "did you mean sft?",
+    ),
     "unknown group": ("modle=phi3", "no setting modle", "did you mean model?"),
     "unknown added group": ("+modle=phi3", "no setting modle", "did you mean model?"),
     "unknown added key": ("+foo=1", "no setting foo"),
@@ -45,7 +49,8 @@ REFUSED = {
     "unknown word": ("until=scor", "until is wrong", "[score, split, distill,"),
     "unknown target": (
         "method.stages.0.targets.easy=answe",
-        "[answer, rationale, short_rationale, own_rationale, thinking]",
+        "method.stages.0.targets.easy is answe; give one of answer, rationale, short_rationale,",
+        "as in {rationale: 0.7, answer: 0.3}; did you mean answer?",
     ),
     "value for a table": ("tuning.lora=3", "tuning.lora holds several settings", "lora.r=..."),
     "value for own names": ("method.epochs=3", "method.epochs holds several", "epochs.first=..."),
@@ -90,16 +95,51 @@ REFUSED = {
         ["method=hard_only", "+method.stages.0.weights.easy=2"],
         "method.stages.0.weights names the class 'easy', which the stage does not train",
     ),
+    "rescoring of nothing": (
+        "method.stages.0.rescore=true",
+        "method.stages.0.rescore=true, but nothing is tuned before the first stage",
+    ),
+    "rescoring of published scores": (
+        [
+            "method.stages.1.rescore=true",
+            "score=published",
+            "score.entropy_column=e",
+            "score.correct_column=c",
+        ],
+        "method.stages.1.rescore=true, but score=published has no scores of a tuned student; use "
+        "score=model, or set method.stages.1.rescore=false",
+    ),
+    "rescoring of a random split": (
+        ["method.stages.1.rescore=true", "split=random"],
+        "split=random reads no score; use split=entropy or split=sampled, or set method.stages.1.",
+    ),
+    "rescoring by drawn chains": (
+        ["method.stages.1.rescore=true", "split.estimator=pass_rate"],
+        "split.estimator=pass_rate takes more than the one forward pass",
+    ),
+    "rescoring of written answers": (
+        ["method.stages.1.rescore=true", "tuning.answer_target=bracketed"],
+        "tuning.answer_target=bracketed trains answers without a one-token entropy",
+    ),
+    "own rationales after rescoring": (
+        "method.stages=[{targets:{hard:answer}},{targets:{easy:answer},rescore:true},"
+        "{targets:{hard:[answer,own_rationale]}}]",
+        "method.stages.2 trains the class hard on own_rationale, whose chains are drawn before",
+    ),
     "draw of nothing": (["method=redraw", "method.draws.hard=0"], "is 0; give 1 to"),
-    "two targets of a class": (
-        "method.stages=[{targets:{hard:[answer,rationale]}}]",
-        "method.stages.0.targets.hard is ['answer', 'rationale']",
-        "give one of answer, rationale, short_rationale, own_rationale, thinking",
+    "a target twice": (
+        "method.stages=[{targets:{hard:[answer,answer]}}]",
+        "method.stages.0.targets.hard names answer more than once; name it once",
     ),
-    "a second target": (
-        "+method.stages.0.targets.easy=[answer,rationale]",
-        "method.stages.0.targets.easy is wrong: it is ['answer', 'rationale']; give one name",
+    "a target without loss": (
+        "method.stages.0.targets.easy={answer:1,rationale:0}",
+        "method.stages.0.targets.easy.rationale is 0; give more than 0, and finite",
     ),
+    "a share that is a word": (
+        "method.stages.0.targets.easy={answer:most}",
+        "method.stages.0.targets.easy.answer is most; give more than 0, and finite",
+    ),
+    "no target": ("method.stages.0.targets.easy=[]", "targets.easy is []; give one of answer,"),
     "list of draws": (
         ["method=hard_only", "+method.stages.0.draw.hard=[3]"],
         "give a whole number",
@@ -119,7 +159,8 @@ REFUSED = {
     ),
     "setting that a stage lacks": (
         "method.stages=[{targets:{hard:rationale},drawn:{hard:3}}]",
-        "there is no setting drawn; a stage has targets, epochs, draw, weights; did you mean draw?",
+        "there is no setting drawn; a stage has targets, epochs, draw, weights, rescore; did you "
+        "mean draw?",
     ),
     "stages that are names": ("method.stages=[sft]", "it holds sft; give a table there"),
     "targets that are names": ("method.stages=[{targets:[hard]}]", "a list stands where a table"),

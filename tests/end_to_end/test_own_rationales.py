@@ -37,7 +37,8 @@ def test_own_rationales_are_trained_shown_and_shared(workshop: Any, small: Any) 
         compose([*words, f"store.path={workshop.store}"]), RunContext(folder=workshop.folder)
     )
     asked = [item for item in workspace.questions.train if item.id in middle]
-    right = {item.id: 1 for item in asked[:-3]}
+    # Both tries: one of two digits is right by chance too often.
+    right = {item.id: 0 for item in asked[:-3]}
     write_tries(workspace, own_sampling(workspace, asked), right)
 
     taught = workshop.run(*words, "until=distill")
@@ -67,5 +68,9 @@ def test_own_rationales_are_trained_shown_and_shared(workshop: Any, small: Any) 
     assert "The student&#39;s own rationales" in page
     assert f"{kept} of {len(asked)} may be trained on" in page
     assert f"{2 * len(asked)} own chains drawn" in page
+    own = cost["own_rationales"]
+    assert (own["questions"], own["kept"], own["needed"]) == (len(asked), kept, 2)
+    assert own["right_tries"] == 2 * kept > own["right_tries_by_chance"] > 0
+    assert f"{kept} of {len(asked)} are, and chance alone would keep about" in page
     again = workshop.run(*words)
     assert set(again.cached) == set(again.stages)

@@ -61,10 +61,15 @@ def test_the_teacher_is_asked_what_some_epoch_draws_and_nothing_else(open_small:
 
 
 def test_a_draw_larger_than_its_class_is_refused_before_the_teacher(open_small: Open) -> None:
-    words = (*SIZES, drawing(epochs=2, hard=11))
+    # Where the cuts are absolute, only the scores tell how large a class is.
+    words = (*SIZES, drawing(epochs=2, hard=11), "split=entropy_threshold")
+    words = (*words, "split.thresholds=[9.5,29.5]")
     workspace = open_small(*words)
     scored = score_in_order(workspace.every_question)
-    message = r"method\.stages\.0\.draw\.hard is 11, but only 10 training questions .* give 10 or"
+    message = (
+        r"method\.stages\.0\.draw\.hard is 11, but only 10 of 40 training questions can be in the "
+        r"class; give 10 or"
+    )
     with pytest.raises(UserError, match=message):
         refuse_small_classes(workspace, split_scored(workspace, scored))
     dry = open_small(*words, "dry_run=true")
@@ -74,9 +79,15 @@ def test_a_draw_larger_than_its_class_is_refused_before_the_teacher(open_small: 
         planner.plan()
 
 
-def test_a_draw_larger_than_all_classes_is_refused_before_scoring(open_small: Open) -> None:
-    with pytest.raises(UserError, match="is 41, but there are only 40 training questions in all"):
-        open_small(*SIZES, drawing(epochs=2, hard=41))
+@pytest.mark.parametrize(
+    ("most", "words"), [(10, ()), (40, ("split=entropy_threshold",))], ids=["quantiles", "cuts"]
+)
+def test_a_draw_larger_than_its_class_can_be_is_refused_before_scoring(
+    open_small: Open, most: int, words: tuple[str, ...]
+) -> None:
+    open_small(*SIZES, drawing(epochs=2, hard=most), *words)
+    with pytest.raises(UserError, match=rf"is {most + 1}, but only {most} of 40 training quest"):
+        open_small(*SIZES, drawing(epochs=2, hard=most + 1), *words)
 
 
 @pytest.mark.parametrize("words", [("split=entropy",), ("split=random", "split.match=calls")])

@@ -11,7 +11,7 @@ import pytest
 
 from caft.errors import UserError
 from caft.records import AnswerScore
-from caft.split import SplitResult, split_questions
+from caft.split import SplitResult, most_in_classes, split_questions
 from caft.split.config import (
     EntropySplitConfig,
     Invalid,
@@ -50,6 +50,31 @@ def split(
 
 def classes(result: SplitResult, part: str = "train") -> list[str]:
     return [name for id_, name in result.complexity_of.items() if id_.startswith(part)]
+
+
+@pytest.mark.parametrize("count", [4, 7, 40, 101])
+@pytest.mark.parametrize("quantiles", [[0.25, 0.75], [0.1, 1.0]], ids=str)
+def test_the_classes_sizes_are_known_before_the_scores(count: int, quantiles: list[float]) -> None:
+    train = scores([value**2 / 3 for value in range(count)])
+    subject_of = {row.question_id: "ab"[place % 3 == 0] for place, row in enumerate(train)}
+    kinds = (EntropySplitConfig, SampledSplitConfig, RandomSplitConfig)
+    configs: list[EntropySplitConfig | RandomSplitConfig] = [k(quantiles=quantiles) for k in kinds]
+    if count >= 9:
+        configs.append(EntropySplitConfig(quantiles=quantiles, within=Within.subject))
+    for config in configs:
+        placed = split_questions(train, (), config, 3, subject_of).complexity_of.values()
+        most = most_in_classes(config, list(subject_of.values()))
+        assert most == {name: list(placed).count(name) for name in config.classes}, config
+
+
+def test_a_class_may_have_all_rows_where_only_the_scores_tell() -> None:
+    subjects = [""] * 40
+    assert most_in_classes(ThresholdSplitConfig(), subjects)["hard"] == 40
+    # Shares of eight chains are often equal, and a judge's reply may be unreadable.
+    for name in ("pass_rate", "judge_steps"):
+        assert most_in_classes(EntropySplitConfig(estimator=name), subjects)["middle"] == 40
+    moved = most_in_classes(EntropySplitConfig(invalid=Invalid.hardest), subjects)
+    assert moved == {"easy": 10, "middle": 20, "hard": 40}
 
 
 def test_cut_points_by_hand() -> None:

@@ -14,18 +14,26 @@ from caft.records import Example, Target
 from caft.tune.batches import EpochLoader, make_step
 from caft.tune.config import MethodConfig, StageConfig, TuningConfig
 from caft.tune.draws import Draws
+from caft.tune.examples import weigh_rows
 from caft.tune.module import TuningModule
 
 IDS = [f"q{number}" for number in range(20)]
 
 
-def row(name: str, complexity: str, completion: tuple[int, ...] = (8, 9)) -> Example:
+def row(
+    name: str,
+    complexity: str,
+    completion: tuple[int, ...] = (8, 9),
+    target: Target = Target.answer,
+    weight: float = 1.0,
+) -> Example:
     return Example(
         question_id=name,
-        target=Target.answer,
+        target=target,
         complexity=complexity,
         prompt_ids=(7,),
         completion_ids=completion,
+        weight=weight,
     )
 
 
@@ -98,6 +106,39 @@ def test_every_epoch_has_its_draw_and_as_many_steps_and_resumes_in_the_middle() 
     assert [names(resumed, epoch) for epoch in range(2)] == [epochs[1][1:], epochs[2]]
 
 
+def test_a_question_is_drawn_with_all_of_its_rows() -> None:
+    both = (Target.rationale, Target.answer)
+    rows = [row(name, "hard", target=target) for name in IDS for target in both]
+    draws = Draws({"hard": 6}, 5, 1)
+    for epoch in range(3):
+        drawn = draws.rows_of(rows, epoch)
+        assert len(drawn) == 12
+        # As many questions as with one row each, and the same ones.
+        assert {each.question_id for each in drawn} == draws.pick(IDS, "hard", epoch)
+
+
+def test_the_targets_of_a_class_have_their_shares_of_its_loss_whatever_their_lengths() -> None:
+    # Hard: rationales of 3 and 5 tokens, answers of 1 and 1; easy: an answer of 2.
+    rows = [
+        row("a", "hard", (1, 2, 3), Target.rationale),
+        row("a", "hard", (1,)),
+        row("b", "hard", (1, 2, 3, 4, 5), Target.rationale),
+        row("b", "hard", (2,)),
+        row("c", "easy", (1, 2)),
+    ]
+    shares = {"hard": {Target.rationale: 0.7, Target.answer: 0.3}, "easy": {Target.answer: 1.0}}
+    weighed = weigh_rows(rows, {"hard": 2.0}, shares)
+    # Ten tokens of the class: 0.7 x 10 / 8 and 0.3 x 10 / 2, times the weight of the class.
+    assert [each.weight for each in weighed] == pytest.approx([1.75, 3.0, 1.75, 3.0, 1.0])
+    parts = Counter[tuple[str, Target]]()
+    for each in weighed:
+        parts[each.complexity, each.target] += each.weight * len(each.completion_ids)  # type: ignore[assignment]
+    assert parts["hard", Target.rationale] == pytest.approx(0.7 * 20)
+    assert parts["hard", Target.answer] == pytest.approx(0.3 * 20)
+    # Rows of one target keep the weight of their class.
+    assert [each.weight for each in weigh_rows(rows[4:], {}, shares)] == [1.0]
+
+
 class _Fixed(torch.nn.Module):
     """Every next token has the probabilities 1/2, 1/4, 1/8, 1/8, as a trained weight says."""
 
@@ -125,8 +166,8 @@ def test_the_weighted_loss_and_its_gradient_by_hand(
         vars(module)[name] = value
     monkeypatch.setattr("caft.tune.module.packed_attention", lambda _: torch.enable_grad())
     # Easy trains tokens 0 and 1 (ln 2, ln 4), hard the tokens 2, 3 and 0 (ln 8, ln 8, ln 2).
-    rows = [row("a", "easy", (0, 1)), row("b", "hard", (2, 3, 0))]
-    step = make_step(rows, most_tokens, weights={"hard": 2.5})
+    rows = [row("a", "easy", (0, 1)), row("b", "hard", (2, 3, 0), weight=2.5)]
+    step = make_step(rows, most_tokens)
     assert step.weight == 2 + 3 * 2.5
     loss = module._accumulate(step)
     assert loss == pytest.approx((3 * log(2) + 2.5 * 7 * log(2)) / 9.5, rel=1e-14)
@@ -138,7 +179,8 @@ def test_the_weighted_loss_and_its_gradient_by_hand(
 
 def test_weights_that_are_equal_change_neither_passes_nor_loss() -> None:
     rows = [row(name, "hard" if number % 2 else "easy") for number, name in enumerate(IDS)]
-    plain, weighed = make_step(rows, 6), make_step(rows, 6, weights={"hard": 4.0, "easy": 4.0})
+    plain = make_step(rows, 6)
+    weighed = make_step(weigh_rows(rows, {"hard": 4.0, "easy": 4.0}, {}), 6)
     assert weighed.weight == 4 * plain.weight
     assert [item.pack.input_ids.tolist() for item in weighed.packs] == [
         item.pack.input_ids.tolist() for item in plain.packs

@@ -159,6 +159,16 @@ def test_long_rows_are_dropped_whole_and_named():
     assert fit_to_length(rows, 5, Overlong.drop) == ([rows[2]], ["a", "b"])
 
 
+def test_a_question_with_a_long_row_is_dropped_with_all_of_its_rows():
+    rows = [
+        make_example(name, length, target)
+        for name, length in (("a", 6), ("b", 3))
+        for target in (Target.rationale, Target.answer)
+    ]
+    rows[1] = replace(rows[1], prompt_ids=(1,))
+    assert fit_to_length(rows, 5, Overlong.drop) == (rows[2:], ["a"])
+
+
 @pytest.mark.parametrize("survivors", [[], [make_example("c", 3)]])
 def test_a_class_whose_every_row_is_dropped_is_refused(survivors):
     hard = make_example("a", 6, Target.rationale, "hard")
@@ -218,6 +228,23 @@ def test_each_target_gets_the_text_that_was_asked_for_it():
     only_short = [row for row in rows if row.target is Target.short_rationale]
     with pytest.raises(UserError, match="class middle on rationales, but no accepted rationale"):
         choose_pairs(questions(*"abc"), placed, only_short, stage)
+
+
+def test_a_class_with_several_targets_trains_each_question_with_each_of_them():
+    shares = {Target.rationale: 3.0, Target.answer: 1.0}
+    stage = StageConfig(targets={"easy": Target.answer, "hard": shares})
+    assert stage.shares["hard"] == {Target.rationale: 0.75, Target.answer: 0.25}
+    placed = {"a": "hard", "b": "easy", "c": "hard"}
+    replies = [written("a", "Why"), written("c", refusal="wrong")]
+    pairs = choose_pairs(questions(*"abc"), placed, replies, stage)
+    # Without its rationale c is not trained on its answer either: every class keeps its mixture.
+    assert [(item.question.id, item.target, item.rationale) for item in pairs] == [
+        ("a", Target.rationale, "Why"),
+        ("a", Target.answer, ""),
+        ("b", Target.answer, ""),
+    ]
+    with pytest.raises(UserError, match="class hard on rationales, but no accepted rationale"):
+        choose_pairs(questions(*"abc"), placed, replies[1:], stage)
 
 
 def test_rows_without_reasoning_are_left_out_of_thinking_and_counted(caplog):

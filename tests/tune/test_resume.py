@@ -163,8 +163,15 @@ def test_a_stage_that_draws_and_weighs_resumes_with_the_same_draws(models, tmp_p
         with pytest.raises(StoppedError):
             train(tuning, store, StoppingLogger(row))
         assert same(outcome(train(tuning, store)), whole), row
-    others = (replace(tuning, draws=Draws({"hard": 5}, 5, 1)), replace(tuning, weights={}))
-    assert len({str(each.key) for each in (tuning, *others)}) == 3
+    others = (
+        replace(tuning, draws=Draws({"hard": 5}, 5, 1)),
+        replace(tuning, weights={}),
+        replace(tuning, shares={"hard": {Target.rationale: 0.5, Target.answer: 0.5}}),
+        replace(tuning, shares={"hard": {Target.rationale: 0.6, Target.answer: 0.4}}),
+    )
+    assert len({str(each.key) for each in (tuning, *others)}) == 5
+    # A share of everything is what a class with one target has.
+    assert replace(tuning, shares={"hard": {Target.answer: 1.0}}).key == tuning.key
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_gives_the_same_end(

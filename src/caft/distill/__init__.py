@@ -5,6 +5,7 @@ Errors are UserErrors, and every paid reply is kept: an unsuitable teacher (`che
 any model loads), a cap that is reached, an endpoint that is down.
 """
 
+from caft.distill.chance import Chance
 from caft.distill.inputs import DistillInputs
 from caft.distill.own import keep_own
 from caft.distill.stage import (
@@ -15,6 +16,7 @@ from caft.distill.stage import (
 )
 
 __all__ = [
+    "Chance",
     "DistillInputs",
     "check_teacher",
     "forecast_prompts",

@@ -6,9 +6,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from caft.models.student import Student
 from caft.pipeline.results import Taught
 from caft.pipeline.stage_inputs import stage_tuning, tuned_replies, tuned_scoring
-from caft.pipeline.steps import find_matched_budget, steps_of, tunes
+from caft.pipeline.steps import find_matched_budget, list_phases, steps_of, tunes
 from caft.pipeline.workspace import Workspace
 from caft.records import Example, Target
 from caft.run_config import Until
@@ -23,15 +24,24 @@ _NAMED = 5
 
 
 def check_stages(
-    workspace: Workspace, taught: Taught, checked: Mapping[int, TrainingRows]
+    workspace: Workspace,
+    taught: Taught,
+    checked: Mapping[int, TrainingRows],
+    student: Student | None = None,
+    numbers: range | None = None,
 ) -> dict[int, TrainingRows]:
     """The rows, as tokens, of every stage that must be trained; by its number, from 0.
+
+    `numbers` are those of the stages that train `taught`, of which the first one starts from
+    `student`; without, all stages of the method.
 
     UserError if a row could not be trained as it should be, is longer than allowed, or has
     another prompt than evaluation will send. Stages in the store were checked when they were made;
     those of `checked` are not checked again.
     """
-    rows = _encode_stages(workspace, taught, len(workspace.config.method.stages), checked)
+    if numbers is None:
+        numbers = range(len(workspace.config.method.stages))
+    rows = _encode_stages(workspace, taught, numbers, checked, student)
     examples = [example for stage in rows.values() for example in stage.examples]
     tokenizer = workspace.student.tokenizer
     if find_bare_start(examples, tokenizer):
@@ -46,6 +56,8 @@ def check_stages(
 def check_before_teaching(workspace: Workspace, split: SplitResult) -> dict[int, TrainingRows]:
     """The same check, before a teacher is paid, for the stages before the first with any text.
 
+    Stages with other classes than this split's are checked when these are known.
+
     Empty if nothing must be paid, or if a matched budget moves questions to other classes while the
     teacher is asked.
     """
@@ -53,17 +65,24 @@ def check_before_teaching(workspace: Workspace, split: SplitResult) -> dict[int,
     pays = steps_of(config, Until.distill)
     if not tunes(config) or not pays or find_matched_budget(config):
         return {}
-    stages = enumerate(config.method.stages)
-    taught = (n for n, stage in stages if any(each.reasons for each in stage.targets.values()))
-    return _encode_stages(workspace, Taught(split=split), next(taught), {})
+    taught = (
+        number
+        for number in list_phases(config.method)[0]
+        if any(t.reasons for own in config.method.stages[number].shares.values() for t in own)
+    )
+    return _encode_stages(workspace, Taught(split=split), range(next(taught)), {})
 
 
 def _encode_stages(
-    workspace: Workspace, taught: Taught, count: int, checked: Mapping[int, TrainingRows]
+    workspace: Workspace,
+    taught: Taught,
+    numbers: range,
+    checked: Mapping[int, TrainingRows],
+    student: Student | None = None,
 ) -> dict[int, TrainingRows]:
-    student = starting_student(workspace.student, workspace.config.tuning)
+    student = student or starting_student(workspace.student, workspace.config.tuning)
     rows = dict(checked)
-    for number in range(count):
+    for number in numbers:
         work = stage_tuning(workspace, taught, student, number)
         # After a stage that must still be trained, nothing can be in the store.
         artifact = None if rows else workspace.store.find(work)

@@ -100,7 +100,8 @@ def describe_template(config: RunConfig, student: Student) -> tuple[str | None, 
 def _trained_prompts(config: RunConfig) -> list[tuple[str, Wanted, bool]]:
     """The name of each trained prompt, what it asks for, and whether the model thinks first."""
     found: dict[str, tuple[str, Wanted, bool]] = {}
-    for target in (target for stage in config.method.stages for target in stage.targets.values()):
+    shares = (own for stage in config.method.stages for own in stage.shares.values())
+    for target in (target for own in shares for target in own):
         wanted = wanted_of(target, config.tuning.answer_target)
         thinks = target is Target.thinking
         name = target.value if thinks else wanted.value

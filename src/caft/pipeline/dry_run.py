@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from caft.data import NotHereError
 from caft.distill import DistillInputs, forecast_prompts, forecast_rationales
@@ -13,8 +13,14 @@ from caft.models.config import HubModelConfig
 from caft.models.sources.locate import find_model
 from caft.models.student import Student
 from caft.pipeline.estimators import find_judge
-from caft.pipeline.expected import expected_rows, expected_trained
-from caft.pipeline.matched_budget import likely_asked, match_budget
+from caft.pipeline.expected import (
+    count_prompt_tokens,
+    count_rows,
+    expected_requests,
+    expected_rows,
+    expected_trained,
+)
+from caft.pipeline.matched_budget import match_budget
 from caft.pipeline.own_rationales import add_own, own_questions, own_sampling
 from caft.pipeline.planned import CACHED, FREE, RUNS, PlannedStage, print_table
 from caft.pipeline.preflight import (
@@ -23,6 +29,7 @@ from caft.pipeline.preflight import (
     open_workspace,
     refuse_without_thinking,
 )
+from caft.pipeline.rescoring import rescoring, split_rescored
 from caft.pipeline.results import Scored, Taught
 from caft.pipeline.stage_inputs import (
     Requests,
@@ -35,12 +42,11 @@ from caft.pipeline.stage_inputs import (
 )
 from caft.pipeline.stages import read_published, split_scored
 from caft.pipeline.steps import (
-    MatchedBudget,
     Step,
-    asked_targets,
     asks_one_token,
     find_matched_budget,
     judged_estimators,
+    list_phases,
     list_steps,
     own_classes,
     rationale_classes,
@@ -58,8 +64,7 @@ from caft.score.stage import SampleInputs, judge_prompts
 from caft.split import SplitResult
 from caft.store import Artifact, Stage, StageKind
 from caft.teachers.config import LocalModelTeacherConfig
-from caft.teachers.replies import CHARACTERS_A_TOKEN
-from caft.text.prompts import Wanted, write_prompt
+from caft.tune.config import describe_targets
 from caft.tune.stage import read_tuned, starting_student
 
 
@@ -107,6 +112,7 @@ class Planner:
         self.answers: dict[str, str] | None = None
         self.split: SplitResult | None = None
         self.taught: Taught | None = None
+        self.phase = list_phases(self.config.method)[0]
 
     def plan(self) -> list[PlannedStage]:
         """A line for every stage, and for what is read or split in between."""
@@ -132,11 +138,13 @@ class Planner:
             return [self._plan_split()]
         if part is Until.distill:
             if self.split is not None:
-                refuse_small_classes(self.workspace, self.split)
+                refuse_small_classes(self.workspace, self.split, self.phase)
             self.taught = self._foresee_teaching()
             if not rationale_classes(config.method):
                 whose = "teacher" if own_classes(config.method) else "rationales"
                 return [PlannedStage("distill", FREE, f"the method needs no {whose}")]
+            if not taught_classes(config.method, self.phase):
+                return [PlannedStage("distill", FREE, "a teacher is first asked after rescoring")]
         return []
 
     def _plan_split(self) -> PlannedStage:
@@ -156,6 +164,8 @@ class Planner:
 
     def plan_scores(self, step: Step) -> PlannedStage:
         """One forward pass a question."""
+        if step.part is Until.tune:
+            return self._plan_rescoring(step)
         workspace = self.workspace
         stage = workspace.base_scoring if self.base else None
         artifact = self._find(stage)
@@ -165,11 +175,24 @@ class Planner:
             scored = Scored(scores=stage.read(artifact.folder))
             self.answers = scored.answers
             self.scored = scored if chosen.need is Need.single_token else None
-        count, tokens = len(workspace.every_question), _count_prompt_tokens(workspace)
+        count, tokens = len(workspace.every_question), count_prompt_tokens(workspace)
         work = f"{count} questions, 1 forward pass each, about {tokens:,} tokens"
         if Need.hidden in wanted_needs(self.config):
             work += ", hidden states kept for the probe"
         return self._line(step, artifact, work)
+
+    def _plan_rescoring(self, step: Step) -> PlannedStage:
+        """The student as tuned by then; what is known of later stages follows from its scores."""
+        workspace = self.workspace
+        stage = rescoring(workspace, self.student) if self.student else None
+        self.phase = next(each for each in list_phases(self.config.method) if step.number in each)
+        self.split = self.taught = None
+        if stage and (artifact := self._find(stage)):
+            self.split = split_rescored(workspace, stage.read(artifact.folder))
+            self.taught = self._foresee_teaching()
+        count = len(workspace.questions.train) + len(workspace.questions.validation)
+        work = f"{count} questions, 1 forward pass each of the student as tuned by then"
+        return PlannedStage(step.name, CACHED if self.split else RUNS, work, step.kind)
 
     def plan_fallback(self, step: Step) -> PlannedStage:
         """One more pass a question."""
@@ -236,8 +259,10 @@ class Planner:
         train, split = self.workspace.questions.train, self._own_split() or self.split
         if split is not None:
             return own_questions(self.workspace, split)
-        names = own_classes(self.config.method)
-        share = sum(self._expected_trained(name, Target.own_rationale) for name in names)
+        share = sum(
+            expected_trained(self.config, len(train), name, [Target.own_rationale], self.phase)
+            for name in own_classes(self.config.method)
+        )
         return train[: round(share * len(train))]
 
     def _foresee_own(self) -> Taught | None:
@@ -270,7 +295,8 @@ class Planner:
             whose = f"EVERY training question, for rationale_length. {whose}"
         else:
             requests = self._expected_requests()
-        forecast = forecast_rationales([self._distill_inputs(*each) for each in requests])
+        bound = step.part is Until.tune and self.split is None
+        forecast = forecast_rationales([self._distill_inputs(*each, bound) for each in requests])
         if len(requests) > 1:
             kinds = (f"{len(asked)} for {target.name}" for target, asked in requests)
             whose = f"{whose} ({', '.join(kinds)})"
@@ -278,59 +304,43 @@ class Planner:
             whose += (
                 ", about the entropy arm's questions, whose cost is the budget, and as many drawn"
             )
+        if bound:
+            whose = f"the classes are known by then; at most, if the ledger has none: {whose}"
+            forecast = replace(forecast, note="")  # what a cap leaves is in the real ledger
         state = RUNS if forecast.calls.high else CACHED if forecast.from_ledger else FREE
         return PlannedStage(step.name, state, f"{whose}: {forecast.line()}", step.kind)
 
-    def _distill_inputs(self, target: Target, questions: Sequence[Question]) -> DistillInputs:
+    def _distill_inputs(
+        self, target: Target, questions: Sequence[Question], bound: bool = False
+    ) -> DistillInputs:
+        ledger = self.workspace.store.ledger_path
         return DistillInputs(
             questions=questions,
             prompt=self.config.dataset.prompt,
             teacher=self.config.teacher,
-            ledger_path=self.workspace.store.ledger_path,
+            # Which of the questions are asked is open: as if none had been.
+            ledger_path=ledger.with_name("none") if bound else ledger,
             shots=self.workspace.questions.shots,
             target=target,
         )
 
     def _expected_requests(self) -> Requests:
-        """The questions for the teacher; before scoring, as many of average length."""
-        train, budget = self.workspace.questions.train, find_matched_budget(self.config)
-        if budget:
-            return [(budget.target, self._expected_matched(budget))]
-        if self.split is not None:
-            classes = asked_targets(self.config)
-            return questions_for_teacher(self.workspace, self.split, classes)
-        return [
-            (target, train[: round(sum(map(self._expected_taught, names)) * len(train))])
-            for target, names in asked_targets(self.config).items()
-        ]
-
-    def _expected_matched(self, budget: MatchedBudget) -> Sequence[Question]:
-        train, reference = self.workspace.questions.train, ESTIMATORS[budget.split.reference]
-        if self.scored is not None and reference.need is Need.single_token:
-            return likely_asked(self.workspace, self.scored, budget)
-        # Two draws of a share: some questions are in both.
-        share = 1 - (1 - self._expected_taught(budget.taught)) ** 2
-        return train[: round(share * len(train))]
-
-    def _expected_taught(self, name: str) -> float:
-        return self._expected_trained(name, *(each for each in Target if each.taught))
-
-    def _expected_trained(self, name: str, *targets: Target) -> float:
-        return expected_trained(self.config, len(self.workspace.questions.train), name, targets)
+        return expected_requests(self.workspace, self.split, self.scored, self.phase)
 
     def _foresee_teaching(self) -> Taught | None:
         """The result of asking, if reading is free: worked solutions, or a file."""
         workspace, config = self.workspace, self.config
         if self.split is None or self.scored is None:
             return None
-        if not rationale_classes(config.method):
+        classes = taught_classes(config.method, self.phase)
+        if not classes:
             return Taught(split=self.split)
         if config.teacher.kind not in ("worked", "file") or self.base is None:
             return None
-        refuse_small_classes(workspace, self.split)
+        refuse_small_classes(workspace, self.split, self.phase)
         budget = find_matched_budget(config)
         if not budget:
-            requests = questions_for_teacher(workspace, self.split, taught_classes(config.method))
+            requests = questions_for_teacher(workspace, self.split, classes, self.phase)
             return Taught(split=self.split, rationales=ask_each(workspace, requests))
         ask = make_ask(workspace, target=budget.target)
         split, rationales = match_budget(workspace, self.scored, self.split, budget, ask)
@@ -340,14 +350,14 @@ class Planner:
         """One stage of the method."""
         stage = self.config.method.stages[step.number]
         taught, artifact, rows = self.taught, None, expected_rows(self.workspace, self.split, stage)
-        if self.split and not any(target.reasons for target in stage.targets.values()):
+        shares = stage.shares
+        if self.split and not any(target.reasons for own in shares.values() for target in own):
             taught = taught or Taught(split=self.split)
         if self.student and taught:
             tuning = stage_tuning(self.workspace, taught, self.student, step.number)
-            artifact, placed = self._find(tuning), Counter(pair.complexity for pair in tuning.pairs)
-            rows = sum(min(stage.draw.get(name, size), size) for name, size in placed.items())
+            artifact, rows = self._find(tuning), count_rows(stage, tuning.pairs)
         self.student = read_tuned(self.student, artifact) if self.student and artifact else None
-        targets = ", ".join(f"{name}: {target.name}" for name, target in stage.targets.items())
+        targets = ", ".join(f"{name}: {describe_targets(own)}" for name, own in shares.items())
         anew = ", drawn anew" if stage.draw else ""
         return self._line(
             step, artifact, f"{{{targets}}}: about {rows} rows x {stage.epochs} epochs{anew}"
@@ -386,13 +396,3 @@ _PLANNERS: dict[StageKind, Callable[[Planner, Step], PlannedStage]] = {
     StageKind.gate: Planner.plan_gate,
     StageKind.evaluate: Planner.plan_evaluation,
 }
-
-
-def _count_prompt_tokens(workspace: Workspace) -> int:
-    """About how many tokens scoring reads; shots are run once, as a shared prefix."""
-    config, questions = workspace.config.dataset.prompt, workspace.every_question
-    prompts = [write_prompt(question, config, Wanted.answer, chat=True) for question in questions]
-    shots = workspace.questions.shots
-    prompts.append(write_prompt(questions[0], config, Wanted.answer, chat=True, shots=shots))
-    characters = sum(len(turn.content) for prompt in prompts for turn in prompt.messages)
-    return characters // CHARACTERS_A_TOKEN

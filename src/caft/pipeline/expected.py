@@ -1,15 +1,25 @@
-"""How many training rows a dry run expects where the classes are not known yet."""
+"""What a dry run expects where the classes are not known yet: training rows, and questions."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from itertools import pairwise
 
+from caft.estimators import ESTIMATORS, Need
+from caft.pipeline.matched_budget import likely_asked
+from caft.pipeline.rescoring import most_asked
+from caft.pipeline.results import Scored
+from caft.pipeline.stage_inputs import Requests, questions_for_teacher
+from caft.pipeline.steps import MatchedBudget, asked_targets, find_matched_budget
 from caft.pipeline.workspace import Workspace
-from caft.records import Target
+from caft.records import Question, Target
 from caft.run_config import RunConfig
 from caft.split import SplitResult
+from caft.teachers.replies import CHARACTERS_A_TOKEN
+from caft.text.prompts import Wanted, write_prompt
 from caft.tune.config import StageConfig
+from caft.tune.examples import TrainingPair
 
 
 def expected_share(config: RunConfig, name: str) -> float:
@@ -22,15 +32,67 @@ def expected_share(config: RunConfig, name: str) -> float:
     return sum(high - low for each, (low, high) in bounds if each == name)
 
 
-def expected_trained(config: RunConfig, rows: int, name: str, targets: Collection[Target]) -> float:
-    """The share of `rows` that are in a class and that some epoch trains on one of `targets`."""
+def expected_trained(
+    config: RunConfig, rows: int, name: str, targets: Collection[Target], numbers: range
+) -> float:
+    """The share of `rows` that are in a class and that some epoch trains on one of `targets`.
+
+    `numbers` are those of the stages that share their classes.
+    """
     share, missed = expected_share(config, name), 1.0
     size = max(1.0, share * rows)
-    for stage in config.method.stages:
-        if stage.targets.get(name) in targets:
+    for stage in (config.method.stages[number] for number in numbers):
+        if set(stage.shares.get(name, ())) & set(targets):
             drawn = min(1.0, stage.draw.get(name, size) / size)
             missed *= (1 - drawn) ** stage.epochs
     return share * (1 - missed)
+
+
+def expected_requests(
+    workspace: Workspace, split: SplitResult | None, scored: Scored | None, phase: range
+) -> Requests:
+    """The questions for the teacher; where the classes are unknown, as many of average length.
+
+    Before a stage that rescores, as many as it can be asked for at most. `phase` has the numbers of
+    the stages with this `split`.
+    """
+    train, config = workspace.questions.train, workspace.config
+    if budget := find_matched_budget(config):
+        return [(budget.target, _expected_matched(workspace, scored, budget, phase))]
+    targets = asked_targets(config, phase)
+    if split is not None:
+        return questions_for_teacher(workspace, split, targets, phase)
+    if phase.start:
+        return most_asked(workspace, phase)
+    return [
+        (target, train[: round(len(train) * sum(_share(workspace, each, phase) for each in names))])
+        for target, names in targets.items()
+    ]
+
+
+def _expected_matched(
+    workspace: Workspace, scored: Scored | None, budget: MatchedBudget, phase: range
+) -> Sequence[Question]:
+    train, reference = workspace.questions.train, ESTIMATORS[budget.split.reference]
+    if scored is not None and reference.need is Need.single_token:
+        return likely_asked(workspace, scored, budget)
+    # Two draws of a share: some questions are in both.
+    share = 1 - (1 - _share(workspace, budget.taught, phase)) ** 2
+    return train[: round(share * len(train))]
+
+
+def _share(workspace: Workspace, name: str, phase: range) -> float:
+    taught = [target for target in Target if target.taught]
+    count = len(workspace.questions.train)
+    return expected_trained(workspace.config, count, name, taught, phase)
+
+
+def count_rows(stage: StageConfig, pairs: Sequence[TrainingPair]) -> int:
+    """The rows of an epoch, where all pairs are known: a question is drawn with all of its own."""
+    shares, placed = stage.shares, Counter(pair.complexity for pair in pairs)
+    return sum(
+        min(stage.draw.get(name, size) * len(shares[name]), size) for name, size in placed.items()
+    )
 
 
 def expected_rows(workspace: Workspace, split: SplitResult | None, stage: StageConfig) -> int:
@@ -41,4 +103,19 @@ def expected_rows(workspace: Workspace, split: SplitResult | None, stage: StageC
     else:
         placed = [split.complexity_of[question.id] for question in train]
         sizes = {name: float(placed.count(name)) for name in stage.targets}
-    return round(sum(min(stage.draw.get(name, size), size) for name, size in sizes.items()))
+    return round(
+        sum(
+            len(stage.shares[name]) * min(stage.draw.get(name, size), size)
+            for name, size in sizes.items()
+        )
+    )
+
+
+def count_prompt_tokens(workspace: Workspace) -> int:
+    """About how many tokens scoring reads; shots are run once, as a shared prefix."""
+    config, questions = workspace.config.dataset.prompt, workspace.every_question
+    prompts = [write_prompt(question, config, Wanted.answer, chat=True) for question in questions]
+    shots = workspace.questions.shots
+    prompts.append(write_prompt(questions[0], config, Wanted.answer, chat=True, shots=shots))
+    characters = sum(len(turn.content) for prompt in prompts for turn in prompt.messages)
+    return characters // CHARACTERS_A_TOKEN

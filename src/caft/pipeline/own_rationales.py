@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from caft.distill import keep_own
+from caft.distill import Chance, keep_own
 from caft.errors import UserError
 from caft.estimators import Need
 from caft.models.encoding import special_tokens
@@ -64,14 +64,14 @@ def add_own(workspace: Workspace, taught: Taught, tries: Sequence[SampledReply])
     questions = own_questions(workspace, taught.split)
     asked = {item.id for item in questions}
     tries = [each for each in tries if each.question_id in asked]
-    own = keep_own(
+    own, chance = keep_own(
         questions,
         tries,
         option_ids=workspace.config.dataset.prompt.option_ids,
         forbidden=special_tokens(workspace.student.tokenizer),
         longest=workspace.scoring.chain.max_new_tokens,
     )
-    taught = replace(taught, own=own, tries=tries)
+    taught = replace(taught, own=own, tries=tries, chance=chance)
     _refuse_empty_classes(workspace, taught)
     return taught
 
@@ -81,12 +81,20 @@ def _tell(taught: Taught) -> None:
     asked = Counter(placed[row.question_id] for row in taught.own)
     kept = Counter(placed[row.question_id] for row in taught.own if row.accepted)
     left_out = list_reasons(count_reasons(taught.own))
+    chance = taught.chance
+    assert chance is not None
     log.info(
-        "own rationales: %s; %d tries, %d tokens, no teacher call%s",
+        "own rationales: %s; %d tries, %d tokens, no teacher call%s; chance makes %.1f%% of tries "
+        "right, so a question needs %d right ones of %d, which chance alone gives to %.1f of %d",
         ", ".join(f"{kept[name]} of {count} {name} questions" for name, count in asked.items()),
         len(taught.tries),
         sum(each.generated_tokens for each in taught.tries),
         f"; left out: {left_out}" if left_out else "",
+        100 * chance.rate,
+        chance.needed,
+        chance.tries,
+        chance.kept_share * len(taught.own),
+        len(taught.own),
     )
 
 
@@ -98,14 +106,16 @@ def _refuse_empty_classes(workspace: Workspace, taught: Taught) -> None:
             raise UserError(
                 f"the method {config.method.name} trains the class {name} on own_rationale, but "
                 f"none of the student's {workspace.scoring.samples.count} tries at each of its "
-                f"{len(rows)} questions is a right chain of thought "
-                f"({list_reasons(count_reasons(rows))}); {_advise(config.score)}"
+                f"{len(rows)} questions is a right chain of thought that chance does not explain "
+                f"({list_reasons(count_reasons(rows))}); {_advise(config.score, taught.chance)}"
             )
 
 
-def _advise(score: ScoreConfig) -> str:
+def _advise(score: ScoreConfig, chance: Chance | None) -> str:
     # Published scores have no settings of drawn chains.
     more, longer = "raise score.samples.count", "score.chain.max_new_tokens"
+    if chance and chance.needed > chance.tries and chance.fewest_tries:
+        more += f" to {chance.fewest_tries} or more"
     if not isinstance(score, ModelScoreConfig):
         more, longer = "use score=model and a larger score.samples.count", "dataset.max_new_tokens"
     return (

@@ -15,6 +15,7 @@ from caft.models.thinking_span import thinking_form_of
 from caft.pipeline.engine_gate import refuse_beyond_engines
 from caft.pipeline.entropy_gain import check_teacher_entropies
 from caft.pipeline.estimators import check_estimators
+from caft.pipeline.stage_inputs import refuse_sizes
 from caft.pipeline.steps import (
     find_matched_budget,
     list_steps,
@@ -33,7 +34,7 @@ from caft.report.run.thinking import NOT_ASKED
 from caft.run_config import RunConfig, RunContext, Until
 from caft.score.config import ModelScoreConfig, PublishedScoreConfig
 from caft.score.stage import CotInputs, SampleInputs, ScoreInputs
-from caft.split import refuse_small_subjects
+from caft.split import most_in_classes, refuse_small_subjects
 from caft.store import StageKind, Store
 from caft.text.answers import gold_label
 from caft.text.follow_up import FOLLOW_UPS
@@ -199,13 +200,9 @@ def _refuse_impossible_classes(workspace: Workspace) -> None:
     if reaches(config, Until.split):
         placed = budget.split.budget_of if budget else config.split
         refuse_small_subjects([question.subject for question in train], placed)
-    for number, stage in enumerate(config.method.stages):
-        for name, count in stage.draw.items():
-            if count > len(train) and reaches(config, Until.distill):
-                raise UserError(
-                    f"method.stages.{number}.draw.{name} is {count}, but there are only "
-                    f"{len(train)} training questions in all classes together; give fewer"
-                )
+    if reaches(config, Until.distill):
+        subjects = [question.subject for question in train]
+        refuse_sizes(workspace, most_in_classes(config.split, subjects))
 
 
 def _refuse_unmeasured_stages(workspace: Workspace) -> None:
@@ -215,6 +212,6 @@ def _refuse_unmeasured_stages(workspace: Workspace) -> None:
         questions = [
             (question, target)
             for question in workspace.questions.validation
-            for target in dict.fromkeys(stage.targets.values())
+            for target in dict.fromkeys(each for own in stage.shares.values() for each in own)
         ]
         refuse_unmeasured(questions, config.dataset.prompt, config.tuning, number)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from caft.distill import Chance
 from caft.models.student import Student
 from caft.pipeline.steps import Step
 from caft.records import (
@@ -92,7 +93,8 @@ class Taught:
     """Rationales, accepted or refused, and the classes that stages train.
 
     `rationales` are the teacher's. `own` are the student's, one for each question whose class
-    trains one, and `tries` the drawn chains of thought that they were taken from.
+    trains one, `tries` the drawn chains of thought that they were taken from, and `chance` what
+    chance makes right of these.
     `split` is that of the split stage, or the one that a matched budget settled on.
     """
 
@@ -100,17 +102,22 @@ class Taught:
     rationales: Sequence[Rationale] = ()
     own: Sequence[Rationale] = ()
     tries: Sequence[SampledReply] = ()
+    chance: Chance | None = None
     stages: tuple[StageRecordPart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuned:
-    """The student after the method's last stage, its weights, and what each stage trained on."""
+    """The student after the method's last stage, its weights, and what each stage trained on.
+
+    `rescored` has the classes that a stage made anew, by its number, from 0.
+    """
 
     student: Student
     weights: Artifact
     numbers: tuple[TuningNumbers, ...]
     stages: tuple[StageRecordPart, ...] = ()
+    rescored: Mapping[int, SplitResult] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from caft.store import Stage, StageKind
 from caft.text.prompts import Wanted
 from caft.tune.config import StageConfig
 from caft.tune.draws import Draws
-from caft.tune.examples import choose_pairs
+from caft.tune.examples import choose_pairs, wanted_of
 from caft.tune.stage import TuneInputs, Validation
 
 Requests = Sequence[tuple[Target, Sequence[Question]]]
@@ -33,10 +33,16 @@ Requests = Sequence[tuple[Target, Sequence[Question]]]
 
 
 def questions_for_teacher(
-    workspace: Workspace, split: SplitResult, classes: Mapping[Target, Collection[str]]
+    workspace: Workspace,
+    split: SplitResult,
+    classes: Mapping[Target, Collection[str]],
+    numbers: range | None = None,
 ) -> Requests:
-    """Training questions that any epoch trains on a teacher's text, by what is asked for."""
-    taught = trained_questions(workspace, split, lambda target: target.taught)
+    """Training questions that any epoch trains on a teacher's text, by what is asked for.
+
+    `numbers` are those of the stages with this split; None for all.
+    """
+    taught = trained_questions(workspace, split, lambda target: target.taught, numbers)
     train, placed = workspace.questions.train, split.complexity_of
     return [
         (target, [item for item in train if item.id in taught and placed[item.id] in names])
@@ -45,34 +51,52 @@ def questions_for_teacher(
 
 
 def trained_questions(
-    workspace: Workspace, split: SplitResult, among: Callable[[Target], bool]
+    workspace: Workspace,
+    split: SplitResult,
+    among: Callable[[Target], bool],
+    numbers: range | None = None,
 ) -> set[str]:
-    """The ids of questions that any epoch trains on one of these targets."""
+    """The ids of questions that any epoch of these stages trains on one of these targets."""
+    stages = workspace.config.method.stages
     return {
         question_id
-        for number, stage in enumerate(workspace.config.method.stages)
+        for number in (range(len(stages)) if numbers is None else numbers)
         for name, ids in _drawn_questions(workspace, split, number).items()
-        if among(stage.targets[name])
+        if any(map(among, stages[number].shares[name]))
         for question_id in ids
     }
 
 
-def refuse_small_classes(workspace: Workspace, split: SplitResult) -> None:
-    """UserError if a stage trains a class without questions, or draws more than its class has."""
-    placed, method = split.complexity_of, workspace.config.method
-    counts = Counter(placed[question.id] for question in workspace.questions.train)
-    for number, stage in enumerate(method.stages):
+def refuse_small_classes(
+    workspace: Workspace, split: SplitResult, numbers: range | None = None
+) -> None:
+    """UserError if a stage trains a class without questions, or draws more than its class has.
+
+    `numbers` are those of the stages with this split; None for all.
+    """
+    placed, train = split.complexity_of, workspace.questions.train
+    refuse_sizes(workspace, Counter(placed[question.id] for question in train), numbers)
+
+
+def refuse_sizes(
+    workspace: Workspace, sizes: Mapping[str, int], numbers: range | None = None
+) -> None:
+    """As `refuse_small_classes`, given the classes' sizes, or the largest that they can have."""
+    method, count = workspace.config.method, len(workspace.questions.train)
+    for number in range(len(method.stages)) if numbers is None else numbers:
+        stage = method.stages[number]
         for name in stage.targets:
-            if not counts[name]:
+            size, drawn = sizes.get(name, 0), stage.draw.get(name, 0)
+            if not size:
                 raise UserError(
                     f"the method {method.name} trains the class {name}, but no "
                     "training question is in it; move the split's cut points"
                 )
-            if stage.draw.get(name, 0) > counts[name]:
+            if drawn > size:
                 raise UserError(
-                    f"method.stages.{number}.draw.{name} is {stage.draw[name]}, but only "
-                    f"{counts[name]} training questions are in the class; give {counts[name]} or "
-                    "fewer, or move the split's cut points"
+                    f"method.stages.{number}.draw.{name} is {drawn}, but only {size} of {count} "
+                    f"training questions can be in the class; give {size} or fewer, or move the "
+                    "split's cut points"
                 )
 
 
@@ -118,24 +142,29 @@ def stage_tuning(workspace: Workspace, taught: Taught, student: Student, number:
         validation=_validation(workspace, taught.split, stage),
         draws=_stage_draws(workspace, number),
         weights=stage.weights,
+        shares=stage.shares,
         title=f"tuning, stage {number + 1} of {len(stages)}",
     )
 
 
 def _validation(workspace: Workspace, split: SplitResult, stage: StageConfig) -> Validation:
-    """Validation questions, each asked as the stage trains its class.
+    """Validation questions, each asked as the stage trains its class, in each form of its replies.
 
     A class that the stage does not train is asked as the hardest one that it does.
     """
-    named = [name for name in workspace.config.split.classes if name in stage.targets]
-    otherwise = stage.targets[named[-1]]
-    placed = split.complexity_of
+    config, shares, placed = workspace.config, stage.shares, split.complexity_of
+    named = [name for name in config.split.classes if name in shares]
+    asked = {
+        name: {wanted_of(target, config.tuning.answer_target): target for target in targets}
+        for name, targets in shares.items()
+    }
     return Validation(
         [
-            (question, stage.targets.get(placed[question.id], otherwise))
+            (question, target)
             for question in workspace.questions.validation
+            for target in asked.get(placed[question.id], asked[named[-1]]).values()
         ],
-        workspace.config.evaluation.max_new_tokens,
+        config.evaluation.max_new_tokens,
     )
 
 

@@ -9,10 +9,12 @@ from functools import partial
 from caft.data import published_scores
 from caft.evaluate.config import RoutedBy
 from caft.evaluate.predictions import read_single_token, route
+from caft.models.student import Student
 from caft.pipeline.data_check import check_before_teaching, check_stages
 from caft.pipeline.engine_gate import pass_gate, refuse_untrained, tell_how_to_serve
 from caft.pipeline.estimators import gather_estimates
 from caft.pipeline.own_rationales import sample_own
+from caft.pipeline.rescoring import join_taught, rescoring, split_rescored, tell_classes
 from caft.pipeline.results import (
     Evaluated,
     ModeReplies,
@@ -36,7 +38,13 @@ from caft.pipeline.stage_inputs import (
     refuse_small_classes,
     stage_tuning,
 )
-from caft.pipeline.steps import Step, asked_targets, find_matched_budget, steps_of
+from caft.pipeline.steps import (
+    Step,
+    asked_targets,
+    find_matched_budget,
+    list_phases,
+    steps_of,
+)
 from caft.pipeline.teaching import buy_matched, buy_rationales
 from caft.pipeline.workspace import Workspace
 from caft.records import AnswerScore, Mode, Prediction, Rationale, Target
@@ -59,18 +67,14 @@ def run_stages(workspace: Workspace, tracker: RunLogger) -> RunResults:
     split = split_scored(workspace, scored)
     if until is Until.split:
         return RunResults(scored=scored, split=split)
-    refuse_small_classes(workspace, split)
+    refuse_small_classes(workspace, split, list_phases(workspace.config.method)[0])
     checked = check_before_teaching(workspace, split)
     taught = teach(workspace, scored, split)
     if until is Until.distill:
         return RunResults(scored=scored, split=split, taught=taught)
     tuned = None
     if workspace.config.method.stages:
-        # A row that cannot be trained is reported before the first stage, not hours later.
-        rows = check_stages(workspace, taught, checked)
-        if rows:
-            refuse_untrained(workspace)
-        tuned = tune(workspace, taught, rows, tracker)
+        taught, tuned = tune(workspace, scored, taught, checked, tracker)
     if until is Until.tune:
         if tuned:
             tell_how_to_serve(workspace, tuned)
@@ -117,11 +121,13 @@ def teach(workspace: Workspace, scored: Scored, split: SplitResult) -> Taught:
         return sample_own(workspace, buy_matched(workspace, scored, split, budget, steps[0]))
     # Nothing is bought if a class gets no rationale of the student's own.
     taught = sample_own(workspace, Taught(split=split, rationales=scored.rationales))
-    return _ask_teacher(workspace, taught, steps[0]) if steps else taught
+    first = list_phases(workspace.config.method)[0]
+    return _ask_teacher(workspace, taught, steps[0], first) if steps else taught
 
 
-def _ask_teacher(workspace: Workspace, taught: Taught, step: Step) -> Taught:
-    asked = questions_for_teacher(workspace, taught.split, asked_targets(workspace.config))
+def _ask_teacher(workspace: Workspace, taught: Taught, step: Step, phase: range) -> Taught:
+    targets = asked_targets(workspace.config, phase)
+    asked = questions_for_teacher(workspace, taught.split, targets, phase)
     rationales, record = buy_rationales(workspace, asked, step)
     # What an estimator has bought stays, but for replies that another target's rules judged again.
     again = {_name_reply(row) for row in rationales if row.target is not Target.short_rationale}
@@ -134,15 +140,65 @@ def _name_reply(row: Rationale) -> str:
 
 
 def tune(
-    workspace: Workspace, taught: Taught, rows: Mapping[int, TrainingRows], tracker: RunLogger
-) -> Tuned:
+    workspace: Workspace,
+    scored: Scored,
+    taught: Taught,
+    checked: Mapping[int, TrainingRows],
+    tracker: RunLogger,
+) -> tuple[Taught, Tuned]:
     """Train the method's stages in order, each from the weights of the one before.
 
-    `rows` are the tokens of stages that are already encoded, by number.
+    `checked` are the tokens of stages that are already encoded, by number. Returned are also all
+    texts that were asked for, with the split that the first stages have.
     """
+    first, every, parts = taught.split, taught, []
     student = starting_student(workspace.student, workspace.config.tuning)
-    made, numbers, records = [], [], []
-    for step in steps_of(workspace.config, Until.tune):
+    for phase in list_phases(workspace.config.method):
+        if phase.start:
+            taught = _teach_again(workspace, scored, student, phase)
+            tell_classes(workspace, phase.start, first, taught.split)
+            every, checked = join_taught(every, taught), {}
+        # A row that cannot be trained is reported before the first stage, not hours later.
+        rows = check_stages(workspace, taught, checked, student, phase)
+        if rows:
+            refuse_untrained(workspace)
+        part = _tune_phase(workspace, taught, rows, tracker, student, phase)
+        parts.append(part)
+        student = part.student
+    tuned = replace(
+        parts[-1],
+        numbers=tuple(each for part in parts for each in part.numbers),
+        stages=tuple(record for part in parts for record in part.stages),
+        rescored={number: split for part in parts for number, split in part.rescored.items()},
+    )
+    return every, tuned
+
+
+def _teach_again(workspace: Workspace, scored: Scored, student: Student, phase: range) -> Taught:
+    """The classes by `student`, and the texts that the stages of `phase` train then."""
+    steps = {s.kind: s for s in steps_of(workspace.config, Until.tune) if s.number == phase.start}
+    work = rescoring(workspace, student)
+    scores, artifact = obtain(workspace.store, steps[StageKind.score], work)
+    split = split_rescored(workspace, scores)
+    refuse_small_classes(workspace, split, phase)
+    record = record_stage(steps[StageKind.score], artifact)
+    taught = Taught(split=split, rationales=scored.rationales, stages=(record,))
+    asks = steps.get(_ASKS)
+    return _ask_teacher(workspace, taught, asks, phase) if asks else taught
+
+
+def _tune_phase(  # noqa: PLR0917
+    workspace: Workspace,
+    taught: Taught,
+    rows: Mapping[int, TrainingRows],
+    tracker: RunLogger,
+    student: Student,
+    phase: range,
+) -> Tuned:
+    made, numbers = [], []
+    records = list(taught.stages) if phase.start else []
+    steps = [s for s in steps_of(workspace.config, Until.tune) if s.kind is StageKind.tune]
+    for step in (steps[number] for number in phase):
         record = partial(log_row, tracker, step.number + 1)
         work = stage_tuning(workspace, taught, student, step.number)
         work = replace(work, record=record, rows=rows.get(step.number))
@@ -154,7 +210,13 @@ def tune(
         numbers.append(trained)
         records.append(record_stage(step, artifact))
         student = read_tuned(student, artifact)
-    return Tuned(student=student, weights=made[-1], numbers=tuple(numbers), stages=tuple(records))
+    return Tuned(
+        student=student,
+        weights=made[-1],
+        numbers=tuple(numbers),
+        stages=tuple(records),
+        rescored={phase.start: taught.split} if phase.start else {},
+    )
 
 
 def evaluate(

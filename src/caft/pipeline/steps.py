@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from caft.engines.config import InProcessEngineConfig, OwnEngineConfig
 from caft.errors import UserError
@@ -59,17 +60,33 @@ def list_steps(config: RunConfig) -> list[Step]:
         needs = [need for need in needs if need is not Need.teacher]
     steps += [_OF_NEED[need] for need in needs if need in _OF_NEED]
     steps += _distill_steps(config)
-    steps += [
-        Step(Until.tune, StageKind.tune, f"tune {number + 1}", number=number)
-        for number in range(len(config.method.stages))
-    ]
+    for phase in list_phases(config.method):
+        steps += _tuning_steps(config, phase)
     return [step for step in [*steps, *_evaluation_steps(config)] if reaches(config, step.part)]
+
+
+def list_phases(method: MethodConfig) -> list[range]:
+    """The numbers of the stages that share their classes: a stage that rescores begins anew."""
+    stages = enumerate(method.stages)
+    starts = [0, *(number for number, stage in stages if stage.rescore), len(method.stages)]
+    return [range(*pair) for pair in pairwise(starts)]
+
+
+def _tuning_steps(config: RunConfig, phase: range) -> list[Step]:
+    first, part = phase.start, Until.tune
+    steps = [Step(part, StageKind.tune, f"tune {number + 1}", number=number) for number in phase]
+    if not first:
+        return steps
+    before = [Step(part, StageKind.score, f"rescore {first + 1}", number=first)]
+    if asked_targets(config, phase):
+        before.append(Step(part, StageKind.distill, f"distill {first + 1}", number=first))
+    return [*before, *steps]
 
 
 def _distill_steps(config: RunConfig) -> list[Step]:
     """The student's own chains come first, since they are free, where the split is known then."""
     matched = find_matched_budget(config)
-    asks = [_TEACHER] if matched or asked_targets(config) else []
+    asks = [_TEACHER] if matched or asked_targets(config, list_phases(config.method)[0]) else []
     draws = bool(own_classes(config.method)) and Need.samples not in wanted_needs(config)
     own = [OWN] if draws else []
     return [*asks, *own] if matched else [*own, *asks]
@@ -146,28 +163,28 @@ def rationale_classes(method: MethodConfig) -> set[str]:
 
 def own_classes(method: MethodConfig) -> list[str]:
     """The classes that any stage trains on the student's own rationales."""
-    named = (item for stage in method.stages for item in stage.targets.items())
-    return list(dict.fromkeys(name for name, target in named if target is Target.own_rationale))
+    named = (item for stage in method.stages for item in stage.shares.items())
+    return list(dict.fromkeys(name for name, own in named if Target.own_rationale in own))
 
 
-def taught_classes(method: MethodConfig) -> dict[Target, set[str]]:
-    """What a teacher is asked for, and for which classes.
+def taught_classes(method: MethodConfig, numbers: range | None = None) -> dict[Target, set[str]]:
+    """What a teacher is asked for, and for which classes; `numbers` are those of some stages.
 
     A class that needs the reasoning, too, is asked for both at once.
     """
     classes: dict[Target, set[str]] = {target: set() for target in Target if target.taught}
-    for stage in method.stages:
-        for name, target in stage.targets.items():
-            if target.taught:
+    for stage in method.stages if numbers is None else [method.stages[n] for n in numbers]:
+        for name, own in stage.shares.items():
+            for target in filter(lambda each: each.taught, own):
                 classes[target].add(name)
     classes[Target.rationale] -= classes[Target.thinking]
     return {target: names for target, names in classes.items() if names}
 
 
-def asked_targets(config: RunConfig) -> dict[Target, set[str]]:
+def asked_targets(config: RunConfig, numbers: range | None = None) -> dict[Target, set[str]]:
     """As `taught_classes`, without what an estimator has every question asked for."""
     bought = {Target.rationale} if Need.rationale in wanted_needs(config) else set()
-    classes = taught_classes(config.method)
+    classes = taught_classes(config.method, numbers)
     return {target: names for target, names in classes.items() if target not in bought}
 
 
@@ -195,8 +212,8 @@ def _bought_whole(method: MethodConfig) -> set[str]:
     return {
         name
         for stage in method.stages
-        for name, target in stage.targets.items()
-        if target.taught and name not in stage.draw
+        for name, own in stage.shares.items()
+        if any(target.taught for target in own) and name not in stage.draw
     }
 
 

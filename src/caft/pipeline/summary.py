@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from caft.data import QuestionSplits
+from caft.distill import Chance
+from caft.distill.chance import at_least
 from caft.estimators import STAND_IN
 from caft.evaluate.predictions import pick_best_mode
-from caft.pipeline.results import Evaluated, ModeReplies, RunResults, Tuned
+from caft.pipeline.results import Evaluated, ModeReplies, RunResults, Taught, Tuned
 from caft.records import Mode
 from caft.report.comparison import (
     compare_classes,
@@ -14,6 +16,7 @@ from caft.report.comparison import (
     measure_chance,
 )
 from caft.report.engine_part import EnginePart
+from caft.report.own_part import OwnRationalesPart
 from caft.report.run.accuracy import summarise_accuracy
 from caft.report.run.caveats import find_warnings
 from caft.report.run.cost import count_cost
@@ -25,6 +28,7 @@ from caft.report.schema import (
     ByMode,
     CostPart,
     ModelPart,
+    RescoredPart,
     RunPart,
     ScorePart,
     SplitPart,
@@ -38,7 +42,7 @@ from caft.score.config import Fallback
 from caft.split import SplitResult, split_questions
 from caft.teachers.refusals import count_reasons
 from caft.text.config import OptionIds
-from caft.tune.config import Select
+from caft.tune.config import Select, describe_targets
 from caft.tune.learning_curve import accuracies, best_epoch, questions_asked
 
 
@@ -75,7 +79,10 @@ def build_summary(  # noqa: PLR0917
         },
         "score": _score_part(config, questions, results),
         "split": _split_part(config, questions, placed) if placed else None,
-        "method": {"name": config.method.name, "stages": _method_stages(config, tuned)},
+        "method": {
+            "name": config.method.name,
+            "stages": _method_stages(config, questions, results),
+        },
         "tuning": _tuning_part(config, tuned) if tuned else [],
         "accuracy": (
             _accuracy_part(config, questions, placed, evaluated, tables)
@@ -124,12 +131,15 @@ def _split_part(config: RunConfig, questions: QuestionSplits, split: SplitResult
     }
 
 
-def _method_stages(config: RunConfig, tuned: Tuned | None) -> list[StagePart]:
+def _method_stages(
+    config: RunConfig, questions: QuestionSplits, results: RunResults
+) -> list[StagePart]:
+    tuned, placed = results.tuned, results.placed
     examples: list[int | None] = [numbers.examples for numbers in tuned.numbers] if tuned else []
     examples += [None] * (len(config.method.stages) - len(examples))
-    return [
+    parts: list[StagePart] = [
         {
-            "targets": {name: target.name for name, target in stage.targets.items()},
+            "targets": {name: describe_targets(own) for name, own in stage.shares.items()},
             "epochs": stage.epochs,
             "examples": count,
             "draw": dict(stage.draw),
@@ -137,6 +147,21 @@ def _method_stages(config: RunConfig, tuned: Tuned | None) -> list[StagePart]:
         }
         for stage, count in zip(config.method.stages, examples, strict=True)
     ]
+    if tuned and placed:
+        for number, split in tuned.rescored.items():
+            parts[number]["rescored"] = _rescored_part(config, questions, placed, split)
+    return parts
+
+
+def _rescored_part(
+    config: RunConfig, questions: QuestionSplits, before: SplitResult, now: SplitResult
+) -> RescoredPart:
+    ids = [question.id for question in questions.train]
+    placed = [now.complexity_of[name] for name in ids]
+    return {
+        "counts": {name: placed.count(name) for name in config.split.classes},
+        "moved": sum(before.complexity_of[name] != now.complexity_of[name] for name in ids),
+    }
 
 
 def _tuning_part(config: RunConfig, tuned: Tuned) -> list[TuningPart]:
@@ -236,11 +261,28 @@ def _cost_part(results: RunResults) -> CostPart:
     ]
     cost = count_cost(results.rationales, stages, written, results.scored.judgements)
     tries = results.taught.tries if results.taught else ()
-    return {
+    part: CostPart = {
         **cost,
         "teacher_refused": count_reasons(results.rationales),
         "own_rationale_tries": len(tries),
         "own_rationale_tokens": sum(each.generated_tokens for each in tries),
+    }
+    if results.taught and results.taught.chance:
+        part["own_rationales"] = _own_part(results.taught, results.taught.chance)
+    return part
+
+
+def _own_part(taught: Taught, chance: Chance) -> OwnRationalesPart:
+    count, kept = len(taught.own), sum(row.accepted for row in taught.own)
+    return {
+        "questions": count,
+        "kept": kept,
+        "kept_by_chance": count * chance.kept_share,
+        "p": at_least(kept, count, chance.kept_share),
+        "right_tries": sum(each.correct for each in taught.tries),
+        "right_tries_by_chance": len(taught.tries) * chance.rate,
+        "tries": chance.tries,
+        "needed": chance.needed,
     }
 
 

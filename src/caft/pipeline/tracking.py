@@ -15,6 +15,7 @@ from caft.store import StageKind
 from caft.trainers.tracker import Product, RunLogger
 
 _RATIONALES_SHOWN = 200
+_FIRST = ("score", "distill")
 _FURTHER = (
     StageKind.fallback,
     StageKind.p_true,
@@ -92,6 +93,8 @@ def list_products(summary: Summary, folder: Path) -> Iterator[Product]:
     # Of the tuning stages the last one, which made the adapter. The student's own rationales are
     # drawn after the split, and no score depends on them.
     stages = {row["kind"]: row for row in summary["stages"] if row["name"] != OWN.name}
+    # Nor do they on what a later stage of the method has scored or asked for anew.
+    stages |= {row["kind"]: row for row in summary["stages"] if row["name"] in _FIRST}
     further = {kind.name: stages[kind.name] for kind in _FURTHER if kind.name in stages}
     prefix = f"{Path(model).name}-{dataset['name']}"
     for kind, stage, path in (

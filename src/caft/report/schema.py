@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, NotRequired
 from typing_extensions import TypedDict
 
 from caft.report.engine_part import EnginePart
+from caft.report.own_part import OwnRationalesPart
 from caft.report.score_parts import Calibration, ChainPart, FallbackPart
 from caft.report.unread_part import UnreadPart
 
@@ -169,9 +170,17 @@ class SplitPart(TypedDict):
     unreadable: NotRequired[int]
 
 
+class RescoredPart(TypedDict):
+    """The sizes of the classes by the student as tuned so far, and how many questions moved."""
+
+    counts: dict[str, int]
+    moved: int
+
+
 class StagePart(TypedDict):
     """One tuning stage of the method. `examples` is null until they are counted.
 
+    `targets` has what each class was trained on; several are told with their shares of its loss.
     `draw` has the questions that each epoch drew anew and `weights` those in the loss, both by
     class; a class without them had all of its rows, at the weight 1.
     """
@@ -181,6 +190,7 @@ class StagePart(TypedDict):
     examples: int | None
     draw: NotRequired[dict[str, int]]
     weights: NotRequired[dict[str, float]]
+    rescored: NotRequired[RescoredPart]
 
 
 class MethodPart(TypedDict):
@@ -307,6 +317,7 @@ class CostPart(TypedDict):
     judge_usd: NotRequired[float]
     own_rationale_tries: NotRequired[int]
     own_rationale_tokens: NotRequired[int]
+    own_rationales: NotRequired[OwnRationalesPart]
     unique_rationale_tokens: int
     trained_rationale_tokens: NotRequired[int]
     trained_response_tokens: int

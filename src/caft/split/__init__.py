@@ -6,6 +6,6 @@ that is to be cut has too few rows.
 """
 
 from caft.split.cuts import SplitResult
-from caft.split.stage import refuse_small_subjects, split_questions
+from caft.split.stage import most_in_classes, refuse_small_subjects, split_questions
 
-__all__ = ["SplitResult", "refuse_small_subjects", "split_questions"]
+__all__ = ["SplitResult", "most_in_classes", "refuse_small_subjects", "split_questions"]

@@ -78,7 +78,7 @@ def place_at_random(
     count: int, quantiles: Sequence[float], classes: Sequence[str], random: Random
 ) -> list[str]:
     """Classes at random, with the sizes that `quantile_cuts` gives to distinct values."""
-    drawn = _classes_in_order(count, quantiles, classes)
+    drawn = _in_order(class_sizes(count, quantiles, classes))
     random.shuffle(drawn)
     return drawn
 
@@ -103,18 +103,20 @@ def place_sampled(
     if temperature > 1:
         keys = [rank / temperature + gumbel for rank, gumbel in zip(ranks, noise, strict=True)]
     order = sorted(range(len(values)), key=keys.__getitem__)
-    placed = dict(zip(order, _classes_in_order(len(values), quantiles, classes), strict=True))
+    sizes = class_sizes(len(values), quantiles, classes)
+    placed = dict(zip(order, _in_order(sizes), strict=True))
     return [placed[place] for place in range(len(values))]
 
 
-def _classes_in_order(count: int, quantiles: Sequence[float], classes: Sequence[str]) -> list[str]:
+def class_sizes(count: int, quantiles: Sequence[float], classes: Sequence[str]) -> dict[str, int]:
+    """The sizes that `quantile_cuts` gives to `count` distinct values, by class."""
     last = max(count - 1, 0)
     bounds = [0, *(ceil(quantile * last) for quantile in quantiles), count]
-    return [
-        name
-        for name, (low, high) in zip(classes, pairwise(bounds), strict=True)
-        for _ in range(high - low)
-    ]
+    return {name: high - low for name, (low, high) in zip(classes, pairwise(bounds), strict=True)}
+
+
+def _in_order(sizes: Mapping[str, int]) -> list[str]:
+    return [name for name, size in sizes.items() for _ in range(size)]
 
 
 def _open_unit(random: Random) -> float:

@@ -10,7 +10,7 @@ from random import Random
 from types import MappingProxyType
 
 from caft.errors import UserError
-from caft.estimators import ESTIMATORS, STAND_IN, difficulty
+from caft.estimators import ESTIMATORS, STAND_IN, Need, difficulty
 from caft.records import AnswerScore
 from caft.split.config import (
     EntropySplitConfig,
@@ -23,6 +23,7 @@ from caft.split.config import (
 )
 from caft.split.cuts import (
     SplitResult,
+    class_sizes,
     estimate_values,
     place_at_random,
     place_by_cuts,
@@ -77,6 +78,34 @@ def refuse_small_subjects(subjects: Iterable[str], config: SplitConfig) -> None:
             f"than the {len(config.classes)} classes; give more questions, or leave split.within "
             "out"
         )
+
+
+def most_in_classes(config: SplitConfig, subjects: Sequence[str]) -> dict[str, int]:
+    """The most training rows that each class can have, before any is scored.
+
+    `subjects` has one entry a training row. These are the sizes where classes are drawn, or cut at
+    quantiles of an estimate whose values all differ; all rows where only the scores will tell:
+    absolute thresholds, estimates that are counts or may be missing, and the last class where
+    split.invalid=hardest moves rows into it.
+    """
+    if isinstance(config, RandomSplitConfig):
+        sizes = class_sizes(len(subjects), config.quantiles, config.classes)
+    elif isinstance(config, EntropySplitConfig) and _has_known_sizes(config):
+        inside = config.within is Within.subject
+        parts = Counter(subjects).values() if inside else [len(subjects)]
+        each = [class_sizes(count, config.quantiles, config.classes) for count in parts]
+        sizes = {name: sum(part[name] for part in each) for name in config.classes}
+    else:
+        sizes = dict.fromkeys(config.classes, len(subjects))
+    if config.invalid is Invalid.hardest:
+        sizes[config.classes[-1]] = len(subjects)
+    return sizes
+
+
+def _has_known_sizes(config: EntropySplitConfig) -> bool:
+    estimator = ESTIMATORS[config.estimator]
+    has_ties = estimator.may_be_missing or estimator.need is Need.samples
+    return isinstance(config, SampledSplitConfig) or not has_ties
 
 
 def _draw(

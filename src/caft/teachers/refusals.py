@@ -61,7 +61,7 @@ _WORDS = {
 }
 _MEANING = {word: finish for finish, words in _WORDS.items() for word in words.split()}
 
-WRONG, OVER_BUDGET = "wrong", "over_budget"
+WRONG, OVER_BUDGET, BY_CHANCE = "wrong", "over_budget", "by_chance"
 _KEEP_ALL = "teacher.keep=all trains on them anyway, marked"
 _LONGER = "give a larger teacher.max_tokens"
 REASONING_TEACHERS = (
@@ -84,6 +84,7 @@ _ADVICE = {
     "no_reasoning": f"the method trains the teacher's reasoning: {REASONING_TEACHERS}",
     "bare_answer": "the teacher wrote no rationale: train the class on answers, or give another "
     "teacher.model or dataset.prompt.short_rationale",
+    BY_CHANCE: "raise score.samples.count, so that more right tries can tell a solved question",
     "no_reply": "fix the error that the server reports, and run the same command again",
 }
 _FINISH_ADVICE = {

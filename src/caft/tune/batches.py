@@ -7,7 +7,7 @@ run sees what an uninterrupted one sees.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import InitVar, dataclass, field, replace
 from random import Random
 
@@ -38,9 +38,9 @@ class TrainingPack:
 class Step:
     """One optimizer step: its forward passes, its rows and the weight of its trained tokens.
 
-    Its loss is the weighted mean over trained tokens t of class c(t), in nats:
-    sum_t w[c(t)] (-ln p(t)) / sum_t w[c(t)]. The denominator is `weight`: the number of trained
-    tokens where every class has the weight 1. Weights that are all equal change nothing.
+    Its loss is the weighted mean over trained tokens t of row r(t), in nats:
+    sum_t w[r(t)] (-ln p(t)) / sum_t w[r(t)]. The denominator is `weight`: the number of trained
+    tokens where every row has the weight 1. Weights that are all equal change nothing.
     """
 
     packs: tuple[TrainingPack, ...]
@@ -84,7 +84,6 @@ class EpochLoader:
     done: InitVar[int] = 0
     share: slice = field(default_factory=lambda: WHOLE_STEP)
     draws: Draws = EVERY_ROW
-    weights: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self, done: int) -> None:
         self.rows_an_epoch = len(self.draws.rows_of(self.examples, 0))
@@ -110,34 +109,25 @@ class EpochLoader:
         first = self.skipped if self.epoch == self.first_epoch else 0
         for start in range(first * self.batch_size, len(order), self.batch_size):
             rows = [drawn[row] for row in order[start : start + self.batch_size]]
-            yield make_step(rows, self.most_tokens, self.share, self.weights)
+            yield make_step(rows, self.most_tokens, self.share)
 
 
-def make_step(
-    rows: Sequence[Example],
-    most_tokens: int,
-    share: slice = WHOLE_STEP,
-    weights: Mapping[str, float] | None = None,
-) -> Step:
+def make_step(rows: Sequence[Example], most_tokens: int, share: slice = WHOLE_STEP) -> Step:
     """Rows of one step, packed without padding into passes of at most `most_tokens`.
 
     Of several devices each runs a `share` of the rows, which may be none; the ids and the weight
-    are those of all rows, so that the shares' losses add up to the step's. `weights` are those of
-    the classes; rows of different weights are in different passes.
+    are those of all rows, so that the shares' losses add up to the step's. Rows of different
+    weights are in different passes.
     """
-
-    def weigh(row: Example) -> float:
-        return (weights or {}).get(row.complexity, 1.0)
-
     packs = []
-    for weight in dict.fromkeys(weigh(row) for row in rows[share]):
-        own = [row for row in rows[share] if weigh(row) == weight]
+    for weight in dict.fromkeys(row.weight for row in rows[share]):
+        own = [row for row in rows[share] if row.weight == weight]
         plan = plan_packs([row.length - 1 for row in own], most_tokens)
         packs += [_pack([own[index] for index in members], weight) for members in plan]
     return Step(
         tuple(packs),
         tuple(row.question_id for row in rows),
-        sum(weigh(row) * len(row.completion_ids) for row in rows),
+        sum(row.weight * len(row.completion_ids) for row in rows),
     )
 
 

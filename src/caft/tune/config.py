@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, Any
 
 from caft.dials import (
     MOST,
+    POSITIVE,
     Count,
     CountOrNone,
     NotNegative,
@@ -18,8 +19,9 @@ from caft.dials import (
     Seconds,
     Text,
     check_dials,
+    shown,
 )
-from caft.errors import UserError
+from caft.errors import UserError, did_you_mean
 from caft.records import Target
 
 
@@ -30,21 +32,85 @@ class StageConfig:
     A class that is not named is not in the stage. Targets are answer, rationale, short_rationale,
     own_rationale (a chain of thought of the base student's own that is right) and thinking (a
     teacher's reasoning as the student's thinking span, and its reply behind it).
+
+    A class may have several: `hard: {rationale: 0.7, answer: 0.3}`, or a list of equal ones. Every
+    epoch then trains each of its questions once with each of them, and the numbers are their shares
+    of the class's loss, whatever their lengths (see `caft.tune.examples.weigh_rows`). It is the
+    loss of "Distilling step-by-step" (Hsieh et al., arXiv 2305.02301, section 3.2): no question is
+    left to chance, and neither skill is lost to the other. A question that lacks one of its
+    class's texts is left out.
+
+    `rescore: true` makes the classes anew just before the stage, from the estimates of the student
+    as tuned so far; they hold until the next stage that rescores. Its teacher is asked only then
+    (`until=distill` does not get there), for questions that have no reply yet. Validation questions
+    move with them; the report and routing keep the base model's classes.
+
     `draw` has the number of a class's questions that every epoch draws anew, by class; a class
     without one has all of its rows in every epoch. `weights` are those of the classes' tokens in
     the loss (see `caft.tune.batches.Step`), 1 where none is given.
     """
 
-    targets: dict[str, Target] = field(default_factory=dict)
+    targets: dict[str, Any] = field(default_factory=dict)
     epochs: Count = 1
     draw: dict[str, Count] = field(default_factory=dict)
     weights: dict[str, Positive] = field(default_factory=dict)
+    rescore: bool = False
 
     def __post_init__(self) -> None:
         if not self.targets:
             raise UserError(
                 "a method's stage has no targets; name at least one class, such as {easy: answer}"
             )
+
+    @property
+    def shares(self) -> dict[str, dict[Target, float]]:
+        """The targets of every class, each with its share of the class's loss: they add up to 1."""
+        return {name: _share(given) for name, given in self.targets.items()}
+
+
+def describe_targets(shares: Mapping[Target, float]) -> str:
+    """Such as "answer", or "rationale 0.7 + answer 0.3"."""
+    if len(shares) == 1:
+        return next(iter(shares)).name
+    return " + ".join(f"{target.name} {share:.3g}" for target, share in shares.items())
+
+
+def _share(given: Target | Mapping[Target, float]) -> dict[Target, float]:
+    weights = {given: 1.0} if isinstance(given, Target) else given
+    whole = sum(weights.values())
+    return {target: weight / whole for target, weight in weights.items()}
+
+
+def read_targets(place: str, given: object) -> Target | dict[Target, float]:
+    """One target, or several with their weights. UserError, naming `place`, for anything else."""
+    if isinstance(given, Mapping) and given:
+        return {_read_target(place, name): _read_weight(place, name, given[name]) for name in given}
+    if isinstance(given, Sequence) and not isinstance(given, str) and given:
+        targets = [_read_target(place, name) for name in given]
+        for target in targets:
+            if targets.count(target) > 1:
+                raise UserError(f"{place} names {target.name} more than once; name it once")
+        return dict.fromkeys(targets, 1.0)
+    return _read_target(place, given)
+
+
+def _read_target(place: str, given: object) -> Target:
+    if isinstance(given, Target):
+        return given
+    names = [target.name for target in Target]
+    if given in names:
+        return Target[str(given)]
+    raise UserError(
+        f"{place} is {shown(given)}; give one of {', '.join(names)}, or several with their shares "
+        f"of the loss, as in {{rationale: 0.7, answer: 0.3}}{did_you_mean(str(given), names)}"
+    )
+
+
+def _read_weight(place: str, name: object, given: object) -> float:
+    if isinstance(given, int | float) and not isinstance(given, bool) and given in POSITIVE:
+        return float(given)
+    name = name.name if isinstance(name, Target) else name
+    raise UserError(f"{place}.{name} is {shown(given)}; give {POSITIVE}")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -62,9 +128,34 @@ class MethodConfig:
 
     def __post_init__(self) -> None:
         check_dials(self, "method")
+        rescored = False
         for number, stage in enumerate(self.stages):
+            place = f"method.stages.{number}.targets"
+            stage.targets = {
+                name: read_targets(f"{place}.{name}", given)
+                for name, given in stage.targets.items()
+            }
+            rescored = rescored or stage.rescore
+            if rescored:
+                _refuse_rescored(number, stage)
             _refuse_untrained(f"method.stages.{number}.draw", stage.draw, stage.targets)
             _refuse_untrained(f"method.stages.{number}.weights", stage.weights, stage.targets)
+
+
+def _refuse_rescored(number: int, stage: StageConfig) -> None:
+    """UserError for what a stage cannot have whose classes are the tuned student's."""
+    if number == 0:
+        raise UserError(
+            "method.stages.0.rescore=true, but nothing is tuned before the first stage, whose "
+            "classes are the base model's; leave it out there"
+        )
+    for name, shares in stage.shares.items():
+        if Target.own_rationale in shares:
+            raise UserError(
+                f"method.stages.{number} trains the class {name} on own_rationale, whose chains "
+                "are drawn before the first stage, with classes that are known only later "
+                "(rescore); give it another target, or leave rescore out"
+            )
 
 
 def _refuse_untrained(place: str, named: Iterable[str], trained: Iterable[str]) -> None:

@@ -49,10 +49,13 @@ class Draws:
         return set().union(*(self.pick(ids, name, epoch) for epoch in range(epochs)))
 
     def rows_of(self, rows: Sequence[Example], epoch: int) -> list[Example]:
-        """The rows of one epoch, in the order of `rows`; every epoch has as many."""
-        by_class: dict[str, list[str]] = {}
+        """The rows of one epoch, in the order of `rows`; every epoch has as many.
+
+        A question with several rows is drawn with all of them.
+        """
+        by_class: dict[str, dict[str, None]] = {}
         for row in rows:
-            by_class.setdefault(row.complexity, []).append(row.question_id)
+            by_class.setdefault(row.complexity, {})[row.question_id] = None
         picked = {name: self.pick(ids, name, epoch) for name, ids in by_class.items()}
         return [row for row in rows if row.question_id in picked[row.complexity]]
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from caft.errors import UserError
 from caft.models.encoding import encode_answer_prompt, encode_reply, encode_thinking
@@ -41,26 +42,34 @@ def choose_pairs(
 ) -> list[TrainingPair]:
     """The rows of one stage, in the order of the questions.
 
-    A question whose rationale was refused or is missing is left out, and with the target `thinking`
-    one whose teacher shows no reasoning. UserError if a class that the stage names has no row left.
+    A question whose rationale was refused or is missing is left out, with all of its targets, and
+    with the target `thinking` one whose teacher shows no reasoning. UserError if a class that the
+    stage names has no row left.
     """
     written = {_asked(item.target, item.question_id): item for item in rationales if item.accepted}
-    pairs, silent = [], 0
+    pairs: list[TrainingPair] = []
+    silent, shares = 0, stage.shares
     for question in questions:
         name = complexity_of[question.id]
-        target = stage.targets.get(name)
-        if target is None or not target.reasons:
-            pairs += [TrainingPair(question, target, name)] if target else []
-        elif item := written.get(_asked(target, question.id)):
-            reasoning = (item.reasoning or "") if target is Target.thinking else ""
-            if target is Target.thinking and not reasoning:
-                silent += 1
-                continue
-            pairs.append(TrainingPair(question, target, name, item.text, reasoning))
+        targets = shares.get(name, {})
+        texts = {target: written.get(_asked(target, question.id)) for target in targets}
+        missing = [target for target, text in texts.items() if target.reasons and not text]
+        thought = texts.get(Target.thinking)
+        if thought and not thought.reasoning:
+            silent += 1
+        elif not missing:
+            pairs += [_pair(question, target, name, text) for target, text in texts.items()]
     _refuse_empty_classes(pairs, complexity_of, rationales, stage)
     if silent:
         log.warning("%d rationales have no reasoning, and are not trained as thinking", silent)
     return pairs
+
+
+def _pair(question: Question, target: Target, name: str, text: Rationale | None) -> TrainingPair:
+    if text is None or not target.reasons:
+        return TrainingPair(question, target, name)
+    reasoning = (text.reasoning or "") if target is Target.thinking else ""
+    return TrainingPair(question, target, name, text.text, reasoning)
 
 
 def _asked(target: Target, question_id: str) -> tuple[Target, str]:
@@ -75,22 +84,32 @@ def _refuse_empty_classes(
     stage: StageConfig,
 ) -> None:
     present = {pair.complexity for pair in pairs}
-    for name, target in stage.targets.items():
+    for name, targets in stage.shares.items():
         if name not in present:
+            texts = {
+                target: [
+                    row
+                    for row in rationales
+                    if complexity_of.get(row.question_id) == name
+                    and _asked(row.target, "") == _asked(target, "")
+                ]
+                for target in targets
+                if target.reasons
+            }
+            # Of several, the one of which the fewest texts are left.
+            target = min(texts or targets, key=lambda each: _count_accepted(texts.get(each, ())))
             taught = name in complexity_of.values() and target.reasons
-            own = [
-                row
-                for row in rationales
-                if complexity_of.get(row.question_id) == name
-                and _asked(row.target, "") == _asked(target, "")
-            ]
             reason = (
-                f"no accepted rationale is left for it{_explain_refusals(own, target)}"
+                f"no accepted rationale is left for it{_explain_refusals(texts[target], target)}"
                 if taught
                 else "no training question is in it; move the split's cut points"
             )
             what = "thinking" if target is Target.thinking else f"{target.name}s"
             raise UserError(f"the method trains the class {name} on {what}, but {reason}")
+
+
+def _count_accepted(rows: Sequence[Rationale]) -> int:
+    return sum(row.accepted for row in rows)
 
 
 def _explain_refusals(rationales: Sequence[Rationale], target: Target) -> str:
@@ -150,8 +169,8 @@ def fit_to_length(
 ) -> tuple[list[Example], list[str]]:
     """The rows that fit into `max_length` tokens, and the question ids of those that do not.
 
-    Nothing is ever cut: the end of a row is its answer. UserError under the policy `refuse`, and if
-    dropping leaves a class without any row.
+    Nothing is ever cut: the end of a row is its answer. A question is kept with all of its rows.
+    UserError under the policy `refuse`, and if dropping leaves a class without any row.
     """
     if max_length is None:
         return list(examples), []
@@ -163,11 +182,39 @@ def fit_to_length(
             f"{len(long) - 1} more exceed the {max_length} allowed; raise tuning.max_length or "
             "set tuning.overlong=drop"
         )
-    kept = [example for example in examples if example.length <= max_length]
+    left_out = dict.fromkeys(example.question_id for example in long)
+    kept = [example for example in examples if example.question_id not in left_out]
     emptied = {row.complexity for row in long} - {row.complexity for row in kept}
     if emptied:
         raise UserError(
             f"every row of the class {', '.join(sorted(emptied))} is longer than the {max_length} "
             "tokens allowed, and nothing of it would be trained; raise tuning.max_length"
         )
-    return kept, [example.question_id for example in long]
+    return kept, list(left_out)
+
+
+def weigh_rows(
+    examples: Sequence[Example],
+    weights: Mapping[str, float],
+    shares: Mapping[str, Mapping[Target, float]],
+) -> list[Example]:
+    """The rows with the weight of their tokens in the loss.
+
+    It is that of the class in `weights` (1 where none is given), times s T / t where a class has
+    several targets: s is the target's share of the class's loss, T the trained tokens of the
+    class's rows, and t those of the rows with this target. So an answer of 2 tokens with the share
+    0.3 counts 0.3 beside a rationale of 200, and the class as a whole counts its tokens.
+    """
+    tokens = Counter[tuple[str, Target | None]]()
+    for row in examples:
+        for key in ((row.complexity, None), (row.complexity, row.target)):
+            tokens[key] += len(row.completion_ids)
+
+    def weigh(row: Example) -> float:
+        name, own = row.complexity, shares.get(row.complexity, {})
+        factor = 1.0
+        if len(own) > 1:
+            factor = own[row.target] * tokens[name, None] / tokens[name, row.target]
+        return weights.get(name, 1.0) * factor
+
+    return [replace(row, weight=weigh(row)) for row in examples]

@@ -29,7 +29,13 @@ from caft.trainers.tracker import RunLogger
 from caft.tune.check import check_examples, refuse_bare_start, render_example
 from caft.tune.config import Adapter, TuningConfig
 from caft.tune.draws import EVERY_ROW, Draws
-from caft.tune.examples import TrainingPair, encode_pair, fit_to_length, wanted_of
+from caft.tune.examples import (
+    TrainingPair,
+    encode_pair,
+    fit_to_length,
+    wanted_of,
+    weigh_rows,
+)
 from caft.tune.learning_curve import Row, accuracies
 
 if TYPE_CHECKING:
@@ -49,7 +55,10 @@ _WITHOUT_EFFECT = ("checkpoint_seconds", "merge", "start_from")
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Questions that are asked after every epoch, each with the target its class is trained on."""
+    """Questions that are asked after every epoch, each with a target its class is trained on.
+
+    Where a class has several, each form of reply is asked for.
+    """
 
     questions: Sequence[tuple[Question, Target]] = ()
     max_new_tokens: int = 1
@@ -67,7 +76,8 @@ class TrainingRows:
 class TuneInputs:
     """One tuning stage and all that it depends on; `student` is the one that it starts from.
 
-    `draws` picks the pairs that an epoch trains; `weights` are those of the classes in the loss.
+    `draws` picks the pairs that an epoch trains; `weights` are those of the classes in the loss,
+    and `shares` those of the targets within a class that has several.
     `record` gets every row of its curve, under `title`. `rows` are its own as tokens, where
     `encode_rows` has made them already.
     """
@@ -82,6 +92,7 @@ class TuneInputs:
     validation: Validation = field(default_factory=Validation)
     draws: Draws = EVERY_ROW
     weights: Mapping[str, float] = field(default_factory=dict)
+    shares: Mapping[str, Mapping[Target, float]] = field(default_factory=dict)
     record: Callable[[Row], None] | None = None
     title: str = "tuning"
     rows: TrainingRows | None = None
@@ -119,9 +130,15 @@ class TuneInputs:
         """What depends on the classes themselves; nothing where no row is drawn or weighed."""
         weights = [self.weights.get(pair.complexity, 1.0) for pair in self.pairs]
         key: dict[str, object] = {"weights": digest(weights)} if len(set(weights)) > 1 else {}
+        classes = digest([pair.complexity for pair in self.pairs])
         if self.draws.counts:
-            classes = digest([pair.complexity for pair in self.pairs])
             key["draws"] = {"of": self.draws, "classes": classes}
+        if several := {name: own for name, own in self.shares.items() if len(own) > 1}:
+            shares = {
+                name: {target.name: share for target, share in own.items()}
+                for name, own in several.items()
+            }
+            key["shares"] = {"of": shares, "classes": classes}
         return key
 
     def produce(self, folder: Path) -> Tokens:
@@ -141,7 +158,6 @@ class TuneInputs:
             folder=folder,
             weights=_WEIGHTS,
             draws=self.draws,
-            class_weights=self.weights,
         )
         count = len(self.draws.rows_of(rows.examples, 0))
         log.info("%s: %d rows x %d epochs", self.title, count, self.epochs)
@@ -155,11 +171,11 @@ class TuneInputs:
 
     def _warn_of_small_classes(self, examples: Sequence[Example]) -> None:
         for name, count in self.draws.counts.items():
-            left = sum(row.complexity == name for row in examples)
+            left = len({row.question_id for row in examples if row.complexity == name})
             if left < count:
                 log.warning(
-                    "%s: only %d rows of the class %s can be trained, fewer than the %d that an "
-                    "epoch draws; every epoch trains all of them",
+                    "%s: only %d questions of the class %s can be trained, fewer than the %d that "
+                    "an epoch draws; every epoch trains all of them",
                     self.title,
                     left,
                     name,
@@ -247,7 +263,7 @@ def _count(rows: TrainingRows, epochs: int, trained: Trained, draws: Draws) -> T
     seen = [row for epoch in range(epochs) for row in draws.rows_of(rows.examples, epoch)]
     taught = [row for row in seen if row.target.taught]
     return TuningNumbers(
-        examples=len({row.question_id for row in seen}),
+        examples=len({(row.question_id, row.target) for row in seen}),
         dropped=rows.dropped,
         epochs=epochs,
         prompt_tokens=sum(len(row.prompt_ids) for row in seen),
@@ -283,7 +299,7 @@ def encode_rows(tuning: TuneInputs) -> TrainingRows:
         refuse_bare_start(examples, tokenizer)
     limits = [limit for limit in (tuning.config.max_length, tuning.student.context) if limit]
     kept, dropped = fit_to_length(examples, min(limits, default=None), tuning.config.overlong)
-    return TrainingRows(kept, dropped)
+    return TrainingRows(weigh_rows(kept, tuning.weights, tuning.shares), dropped)
 
 
 def _show_rows(examples: Sequence[Example], tokenizer: Tokenizer) -> None:
@@ -307,7 +323,9 @@ def _validation_set(tuning: TuneInputs) -> ValidationSet:
         for question, target in tuning.validation.questions
     ]
     thinking = {
-        question.id for question, target in tuning.validation.questions if target is Target.thinking
+        (question.id, wanted_of(target, config.answer_target))
+        for question, target in tuning.validation.questions
+        if target is Target.thinking
     }
     chosen = choose_asked(questions, tuning.prompt, config.validation_replies)
     return ValidationSet(
@@ -318,7 +336,7 @@ def _validation_set(tuning: TuneInputs) -> ValidationSet:
                 tuning.prompt,
                 tokenizer,
                 chat=chat,
-                thinking=question.id in thinking,
+                thinking=(question.id, wanted) in thinking,
             )
             for question, wanted in chosen
         ),

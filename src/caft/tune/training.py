@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypedDict
@@ -39,8 +39,7 @@ log = logging.getLogger(__name__)
 class TrainingSpec:
     """A stage whose rows are tokens: everything that a process of its own needs to train it.
 
-    Weights go to `folder`/`weights`; checkpoints go to `folder`/checkpoints. `class_weights` are
-    those of the classes in the loss.
+    Weights go to `folder`/`weights`; checkpoints go to `folder`/checkpoints.
     """
 
     student: Student
@@ -53,7 +52,6 @@ class TrainingSpec:
     folder: Path
     weights: str
     draws: Draws = EVERY_ROW
-    class_weights: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def checkpoints(self) -> Checkpoints:
@@ -115,7 +113,6 @@ def _fit(
         done=state["steps"] if state else 0,
         share=ranks.share,
         draws=spec.draws,
-        weights=spec.class_weights,
     )
     module = TuningModule(
         model,

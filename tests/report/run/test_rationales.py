@@ -1,4 +1,9 @@
+from typing import Any
+
+import pytest
+
 from caft.records import Question, Rationale
+from caft.report.run.caveats import find_warnings
 from caft.report.run.rationales import describe_teaching
 from caft.report.tables import ReportTables
 
@@ -47,3 +52,21 @@ def test_classes_shrink_by_the_questions_that_no_attempt_answered() -> None:
 
 def test_no_teacher_is_none() -> None:
     assert describe_teaching((), ReportTables()) is None
+
+
+@pytest.mark.parametrize(("kept", "p", "warned"), [(2, 0.26, True), (9, 1e-7, False)])
+def test_own_rationales_that_may_be_chance_are_warned_of(
+    sample: Any, kept: int, p: float, warned: bool
+) -> None:
+    sample.summary["cost"]["own_rationales"] = {
+        "questions": 24, "kept": kept, "kept_by_chance": 1.0, "p": p, "right_tries": 11,
+        "right_tries_by_chance": 9.6, "tries": 8, "needed": 2,
+    }  # fmt: skip
+    told = [each for each in find_warnings(sample.summary) if "more than chance" in each]
+    assert bool(told) is warned
+    if told:
+        assert "(p = 0.260): 11 tries are right, and about 9.6 would be if" in told[0]
+        assert (
+            "from 2 right tries of 8 on: 2 of 24 are, and chance alone would keep about 1.0"
+            in (told[0])
+        )

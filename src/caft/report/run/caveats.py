@@ -9,6 +9,7 @@ from caft.records import Mode
 from caft.report.comparison import results_by_mode
 from caft.report.headlines import judge_estimate, main_area
 from caft.report.run.next_step import is_random
+from caft.report.run.rationales import warn_of_chance
 from caft.report.run.thinking import warn_of_thinking
 from caft.report.run.unread import describe_unread
 from caft.report.schema import (
@@ -53,6 +54,7 @@ def find_warnings(summary: Summary) -> tuple[str, ...]:
         *(_warn_of_reversed_subjects(score) if score else ()),
         *(_warn_of_classes(split) if split else ()),
         *_warn_of_refused_replies(summary.get("cost")),
+        *warn_of_chance(summary.get("cost")),
         *_warn_of_dropped_rows(summary),
         *_warn_of_unreadable_replies(summary.get("accuracy")),
         *_warn_of_lost_classes(summary.get("accuracy")),

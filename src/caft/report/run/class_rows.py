@@ -49,6 +49,7 @@ def _describe_target(stage: StagePart, name: str) -> str:
         stage["targets"][name],
         f"{drawn:,} an epoch" if drawn else "",
         f"weight {weight:g}" if weight else "",
+        "classes made anew" if "rescored" in stage else "",
     )
     return ", ".join(filter(None, parts))
 

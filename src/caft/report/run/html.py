@@ -23,7 +23,7 @@ from caft.report.run.class_rows import list_class_rows, training_scores
 from caft.report.run.estimator_rows import list_area_rows, list_differences, list_facts
 from caft.report.run.option_shares import pick_likeliest, share_options
 from caft.report.run.question_rows import list_question_rows
-from caft.report.run.rationales import describe_teaching
+from caft.report.run.rationales import describe_chance, describe_teaching
 from caft.report.run.thinking import find_thinking
 from caft.report.run.timing import list_time_rows
 from caft.report.run.unread import list_unread
@@ -90,6 +90,7 @@ def render_report(
         "unread": list_unread(accuracy),
         "unread_reasons": tuple(Unread),
         "teaching": describe_teaching(tables.rationales, tables, classes),
+        "own_chance": describe_chance(summary.get("cost")),
         "own": describe_teaching(tables.own, tables, classes),
         "browser": browser,
         "shown_without_scripts": SHOWN_WITHOUT_SCRIPTS,

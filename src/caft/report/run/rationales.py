@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 
 from caft.records import Rationale
+from caft.report.schema import CostPart
 from caft.report.tables import ReportTables, take_evenly
+from caft.report.wording import p_in_words
+from caft.statistics import ALPHA
 
 SHOWN = 10
 """The number of accepted, and of refused, rationales to read."""
@@ -49,6 +52,30 @@ def describe_teaching(
         changes=tuple(_count_changes(rows, tables, classes)),
         samples=tuple((_question_of(row, tables), row) for row in shown),
     )
+
+
+def describe_chance(cost: CostPart | None) -> str:
+    """What was kept of the student's own chains, beside what chance would give; empty if none."""
+    own = cost.get("own_rationales") if cost else None
+    if own is None:
+        return ""
+    return (
+        f"{own['right_tries']:,} tries are right, and about {own['right_tries_by_chance']:,.1f} "
+        f"would be if their answers had nothing to do with their questions. So a question is kept "
+        f"from {own['needed']} right tries of {own['tries']} on: {own['kept']:,} of "
+        f"{own['questions']:,} are, and chance alone would keep about {own['kept_by_chance']:,.1f}"
+    )
+
+
+def warn_of_chance(cost: CostPart | None) -> Iterator[str]:
+    """Where the student's own rationales may all be right by chance."""
+    own = cost.get("own_rationales") if cost else None
+    if own and own["p"] > ALPHA:
+        yield (
+            f"The student's own rationales are not clearly more than chance "
+            f"({p_in_words(own['p'])}): {describe_chance(cost)}. Raise score.samples.count, lower "
+            "score.samples.temperature, or give the class another target."
+        )
 
 
 def _count_changes(

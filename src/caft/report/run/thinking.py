@@ -51,7 +51,7 @@ def list_thinking(accuracy: AccuracyPart) -> Iterator[str]:
 def warn_of_thinking(summary: Summary) -> Iterator[str]:
     """Where thinking is trained and not evaluated. Summaries of old do not say what was asked."""
     accuracy, stages = summary.get("accuracy"), summary["method"]["stages"]
-    trained = any("thinking" in stage["targets"].values() for stage in stages)
+    trained = any("thinking" in told for stage in stages for told in stage["targets"].values())
     written = "rationale" in results_by_mode(accuracy, "tuned")
     if trained and written and accuracy and not accuracy.get("thinking", True):
         yield NOT_ASKED

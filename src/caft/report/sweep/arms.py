@@ -71,9 +71,15 @@ class Arm:
 
     @property
     def stages(self) -> list[tuple[object, ...]]:
-        """What each tuning stage trained the classes on, its epochs, draws and weights."""
+        """What each tuning stage trained the classes on: epochs, draws, weights, whose classes."""
         return [
-            (stage["targets"], stage["epochs"], stage.get("draw") or {}, stage.get("weights") or {})
+            (
+                stage["targets"],
+                stage["epochs"],
+                stage.get("draw") or {},
+                stage.get("weights") or {},
+                "rescored" in stage,
+            )
             for stage in self.first["method"]["stages"]
         ]
 

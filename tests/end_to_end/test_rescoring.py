@@ -1,0 +1,63 @@
+"""A run whose second stage has its classes from the student that the first one tuned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from caft.records import AnswerScore
+from caft.store import read_table
+
+FIRST = "{targets:{easy:answer,middle:answer},epochs:2}"
+SECOND = "{targets:{easy:answer,hard:rationale},epochs:1,rescore:true}"
+
+
+@pytest.mark.slow
+def test_the_second_stage_trains_the_classes_of_the_tuned_student(
+    workshop: Any, small: Any
+) -> None:
+    # A high rate, so that the first stage moves the entropies.
+    words = (*small.words, "tuning.learning_rate=0.02")
+    alone = workshop.run(*words, f"method.stages=[{FIRST}]")
+    run = workshop.run(*words, f"method.stages=[{FIRST},{SECOND}]")
+    assert run.stages == [
+        "score", "tune 1", "rescore 2", "distill 2", "tune 2",
+        "evaluate base rationale", "evaluate tuned answer", "evaluate tuned rationale",
+    ]  # fmt: skip
+    assert run.fingerprint("tune 1") == alone.fingerprint("tune 1")
+
+    def entropies(run: Any, stage: str, kind: str) -> dict[str, float]:
+        folder = workshop.store / kind / run.fingerprint(stage)
+        rows = read_table(folder / "scores.parquet", AnswerScore)
+        return {row.question_id: row.estimates["answer_entropy"] or 0.0 for row in rows}
+
+    # What evaluation measured of the student after the first stage, on the same questions.
+    evaluated = entropies(alone, "evaluate tuned answer", "evaluate")
+    rescored, base = entropies(run, "rescore 2", "score"), entropies(run, "score", "score")
+    both = sorted(evaluated.keys() & rescored.keys())
+    assert len(both) == 8
+    # Packed with other questions, sums round otherwise, in the last digits of float32.
+    assert [rescored[name] for name in both] == pytest.approx(
+        [evaluated[name] for name in both], rel=1e-4
+    )
+    assert max(abs(rescored[name] - base[name]) for name in both) > 0.1
+
+    train = [row["question_id"] for row in run.rows("scores") if row["split"] == "train"]
+    cut = np.quantile([rescored[name] for name in train], 0.75)
+    hard = {name for name in train if rescored[name] >= cut}
+    assert {row["question_id"] for row in run.rows("rationales")} == hard
+    rescoring = run.summary["method"]["stages"][1]["rescored"]
+    assert rescoring["counts"] == {"easy": 10, "middle": 20, "hard": 10}
+    first = {row["question_id"] for row in run.rows("scores") if row["complexity"] == "hard"}
+    assert rescoring["moved"] >= 2 * len(hard - first) > 0
+    # The bill: one pass over training and validation questions.
+    (cost,) = (row for row in run.summary["stages"] if row["name"] == "rescore 2")
+    assert cost["kind"] == "score"
+    assert cost["tokens_read"] > len(rescored) == 48
+
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert "rationale, classes made anew" in page
+    again = workshop.run(*words, f"method.stages=[{FIRST},{SECOND}]")
+    assert set(again.cached) == set(again.stages)

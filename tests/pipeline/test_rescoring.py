@@ -1,0 +1,155 @@
+"""A stage that rescores: new classes, whose teacher is asked then, and what a dry run promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from small_runs import score_in_order
+
+from caft.errors import UserError
+from caft.pipeline.dry_run import Planner
+from caft.pipeline.rescoring import count_moved, join_taught, rescoring, split_rescored
+from caft.pipeline.results import Taught
+from caft.pipeline.stages import _teach_again, split_scored, teach
+from caft.pipeline.steps import asked_targets, list_phases, list_steps
+from caft.pipeline.workspace import Workspace
+from caft.records import AnswerScore, Rationale, Target
+from caft.score.stage import ScoreInputs
+from caft.split import SplitResult
+from caft.store import StageKind, write_table
+
+Open = Callable[..., Workspace]
+METHOD = (
+    "method.stages=[{targets:{easy:answer}},{targets:{hard:rationale}},"
+    "{targets:{hard:rationale},rescore:true},{targets:{middle:answer}}]"
+)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A finished stage of scores, with these rows as its result."""
+
+    stage: ScoreInputs
+    rows: list[AnswerScore]
+
+    kind: ClassVar[StageKind] = StageKind.score
+    resumable: ClassVar[bool] = False
+    scratch: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def key(self) -> dict[str, object]:
+        return self.stage.key
+
+    def produce(self, folder: Path) -> None:
+        write_table(folder / "scores.parquet", AnswerScore, self.rows)
+
+    def read(self, folder: Path) -> list[AnswerScore]:
+        return self.stage.read(folder)
+
+
+def write_reversed(workspace: Workspace) -> None:
+    """As if tuning had made the hardest question the easiest one; the base model stands for it."""
+    stage = rescoring(workspace, workspace.student)
+    rows = score_in_order(list(reversed(stage.questions))).of(stage.questions)
+    workspace.store.obtain(Scores(stage, rows))
+
+
+def test_a_stage_that_rescores_begins_a_phase_with_steps_of_its_own(open_small: Open) -> None:
+    config = open_small(METHOD).config
+    assert list_phases(config.method) == [range(2), range(2, 4)]
+    assert [step.name for step in list_steps(config)][:8] == [
+        "score", "distill", "tune 1", "tune 2", "rescore 3", "distill 3", "tune 3", "tune 4",
+    ]  # fmt: skip
+    answers = "[{targets:{easy:answer}},{targets:{easy:answer},rescore:true}]"
+    names = [step.name for step in list_steps(open_small(f"method.stages={answers}").config)]
+    assert names[:4] == ["score", "tune 1", "rescore 2", "tune 2"]
+    assert asked_targets(config, range(3, 4)) == {}
+    assert [list(each) for each in list_phases(open_small("method=base").config.method)] == [[]]
+
+
+def test_the_teacher_is_asked_for_the_classes_of_the_tuned_student(open_small: Open) -> None:
+    workspace = open_small(METHOD)
+    train = [item.id for item in workspace.questions.train]
+    stage = rescoring(workspace, workspace.student)
+    # As evaluation asks: without the shots; and no test question.
+    assert stage.shots == ()
+    assert [item.id for item in stage.questions][:8] == train
+    assert not {item.id for item in workspace.questions.test} & {q.id for q in stage.questions}
+    scored = score_in_order(workspace.every_question)
+    split = split_scored(workspace, scored)
+    taught = teach(workspace, scored, split)
+    assert [row.question_id for row in taught.rationales] == train[6:]
+    write_reversed(workspace)
+    again = _teach_again(workspace, scored, workspace.student, range(2, 4))
+    assert [row.question_id for row in again.rationales] == train[:2]
+    assert [row["name"] for row in again.stages] == ["rescore 3", "distill 3"]
+    placed = [again.split.complexity_of[name] for name in train]
+    assert placed == ["hard"] * 2 + ["middle"] * 4 + ["easy"] * 2
+    assert count_moved(workspace, split, again.split) == 4
+    # The bill has both; routing and report keep the first classes.
+    joined = join_taught(taught, again)
+    assert [row.question_id for row in joined.rationales] == [*train[6:], *train[:2]]
+    assert joined.split is taught.split
+    assert join_taught(joined, again) == joined
+
+
+def test_a_reply_that_two_phases_use_is_in_the_bill_once() -> None:
+    def bought(key: str, target: Target, attempt: int = 0) -> Rationale:
+        return Rationale(
+            question_id="q", text="x", answer="1", agrees=True, target=target, attempt=attempt,
+            ledger_key=key,
+        )  # fmt: skip
+
+    split = SplitResult(complexity_of={}, thresholds=())
+    first = [bought("a", Target.rationale), bought("", Target.rationale)]
+    more = [bought("a", Target.thinking), bought("b", Target.short_rationale), *first]
+    more.append(bought("", Target.rationale, attempt=1))
+    joined = join_taught(
+        Taught(split=split, rationales=first), Taught(split=split, rationales=more)
+    )
+    assert [(row.ledger_key, row.attempt) for row in joined.rationales] == [
+        ("a", 0), ("", 0), ("b", 0), ("", 1),
+    ]  # fmt: skip
+
+
+def test_a_dry_run_bounds_the_calls_until_the_classes_are_known(open_small: Open) -> None:
+    asks = ("teacher=vllm", "teacher.model=fake", "teacher.base_url=http://127.0.0.1:9")
+    words = (METHOD, *asks, "teacher.attempts=2", "dry_run=true")
+    lines = {line.name: line.work for line in Planner(open_small(*words), None).plan()}
+    assert lines["rescore 3"].startswith("12 questions, 1 forward pass each of the student as tun")
+    # Two of eight questions are hard, whoever they are; each may be asked twice.
+    assert "at most, if the ledger has none: " in lines["distill 3"]
+    assert "2 questions, 0 replies in the ledger; about 2 (2 to 4) calls" in lines["distill 3"]
+    # Where the cuts are absolute all eight may be in the class.
+    words = (*words, "split=entropy_threshold")
+    lines = {line.name: line.work for line in Planner(open_small(*words), None).plan()}
+    assert "8 questions, 0 replies in the ledger; about 8 (8 to 16) calls" in lines["distill 3"]
+
+
+def test_a_dry_run_knows_the_classes_that_the_store_has(open_small: Open) -> None:
+    workspace = open_small(METHOD)
+    write_reversed(workspace)
+    planner = Planner(open_small(METHOD, "dry_run=true"), workspace.student)
+    planner.scored, planner.student = score_in_order(workspace.every_question), workspace.student
+    step = next(step for step in list_steps(planner.config) if step.name == "rescore 3")
+    assert planner.plan_scores(step).state == "cached"
+    assert planner.split is not None
+    assert planner.taught is not None
+    train = [item.id for item in workspace.questions.train]
+    assert [row.question_id for row in planner.taught.rationales] == train[:2]
+
+
+def test_a_class_that_tuning_has_emptied_is_refused_before_its_teacher(open_small: Open) -> None:
+    cuts = ("split=entropy_threshold", "split.thresholds=[-2,-1]")
+    workspace = open_small(METHOD, *cuts)
+    stage = rescoring(workspace, workspace.student)
+    rows = score_in_order(stage.questions).of(stage.questions)
+    assert set(split_rescored(workspace, rows).complexity_of.values()) == {"hard"}
+    workspace.store.obtain(Scores(stage, rows))
+    with pytest.raises(UserError, match="trains the class middle, but no training question is in"):
+        _teach_again(workspace, score_in_order(workspace.every_question), workspace.student,
+                     range(2, 4))  # fmt: skip
