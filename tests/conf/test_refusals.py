@@ -132,7 +132,7 @@ REFUSED = {
     ),
     "a second target": (
         "+method.stages.0.targets.easy=[answer,rationale]",
-        "invalid value for method.stages.0.targets.easy: it is ['answer', 'rationale']; give one name",
+        "value for method.stages.0.targets.easy: it is ['answer', 'rationale']; give one name",
     ),
     "list of draws": (
         ["method=hard_only", "+method.stages.0.draw.hard=[3]"],
