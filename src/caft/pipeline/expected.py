@@ -9,6 +9,8 @@ from caft.pipeline.workspace import Workspace
 from caft.records import Target
 from caft.run_config import RunConfig
 from caft.split import SplitResult
+from caft.teachers.replies import CHARACTERS_A_TOKEN
+from caft.text.prompts import Wanted, write_prompt
 from caft.tune.config import StageConfig
 
 
@@ -42,3 +44,13 @@ def expected_rows(workspace: Workspace, split: SplitResult | None, stage: StageC
         placed = [split.complexity_of[question.id] for question in train]
         sizes = {name: float(placed.count(name)) for name in stage.targets}
     return round(sum(min(stage.draw.get(name, size), size) for name, size in sizes.items()))
+
+
+def count_prompt_tokens(workspace: Workspace) -> int:
+    """About how many tokens scoring reads; shots are run once, as a shared prefix."""
+    config, questions = workspace.config.dataset.prompt, workspace.every_question
+    prompts = [write_prompt(question, config, Wanted.answer, chat=True) for question in questions]
+    shots = workspace.questions.shots
+    prompts.append(write_prompt(questions[0], config, Wanted.answer, chat=True, shots=shots))
+    characters = sum(len(turn.content) for prompt in prompts for turn in prompt.messages)
+    return characters // CHARACTERS_A_TOKEN

@@ -58,8 +58,17 @@ class Load:
         return self.passes, self.model.fingerprint, self.model.dtype, self.how
 
 
-def load_of_scoring(stage: ScoreInputs) -> Load:
+def load_of(stage: object, replies: int, most: int) -> Load | None:
+    """That of any stage of questions: scored, or answered by so many replies of so many tokens."""
+    if isinstance(stage, ScoreInputs):
+        return load_of_scoring(stage)
+    return load_of_writing(stage, replies, most) if isinstance(stage, ReplyInputs) else None
+
+
+def load_of_scoring(stage: ScoreInputs | None) -> Load | None:
     """One forward pass a question; free-text answers are written, too."""
+    if stage is None:
+        return None
     some = replace(stage, questions=take_some(stage.questions))
     if some.free_rows:
         share = len(some.free_rows) / len(some.rows)
@@ -69,8 +78,12 @@ def load_of_scoring(stage: ScoreInputs) -> Load:
     return Load("read", _mean(lengths) * len(stage.questions), stage.student)
 
 
-def load_of_writing(stage: ReplyInputs | CotInputs | SampleInputs, replies: int, most: int) -> Load:
+def load_of_writing(
+    stage: ReplyInputs | CotInputs | SampleInputs | None, replies: int, most: int
+) -> Load | None:
     """So many replies of at most so many tokens each."""
+    if stage is None:
+        return None
     return Load("written", float(replies * most), stage.student, at_most=True)
 
 
