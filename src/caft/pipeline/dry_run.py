@@ -344,8 +344,7 @@ class Planner:
     def plan_tuning(self, step: Step) -> PlannedStage:
         """One stage of the method."""
         stage = self.config.method.stages[step.number]
-        taught, artifact, load = self.taught, None, None
-        rows = expected_rows(self.workspace, self.split, stage)
+        taught, artifact, rows = self.taught, None, expected_rows(self.workspace, self.split, stage)
         if self.split and not any(target.reasons for target in stage.targets.values()):
             taught = taught or Taught(split=self.split)
         if self.student and taught:
@@ -355,8 +354,7 @@ class Planner:
         self.student = read_tuned(self.student, artifact) if self.student and artifact else None
         targets = ", ".join(f"{name}: {target.name}" for name, target in stage.targets.items())
         anew = ", drawn anew" if stage.draw else ""
-        if self.base and not artifact:
-            load = workload.load_of_tuning(self.workspace, self.base, stage, rows)
+        load = workload.load_of_tuning(self.workspace, self.base, stage, rows)
         work = f"{{{targets}}}: about {rows} rows x {stage.epochs} epochs{anew}"
         return self._line(step, artifact, work, load)
 

@@ -88,12 +88,15 @@ def load_of_writing(
 
 
 def load_of_tuning(
-    workspace: Workspace, base: Student, stage: StageConfig, rows: int
+    workspace: Workspace, base: Student | None, stage: StageConfig, rows: int
 ) -> Load | None:
     """`rows` an epoch, as long as those of a few questions that stand for the classes.
 
-    None where a class's texts are not known without a payment, or cannot be trained.
+    None where a class's texts are not known without a payment, or cannot be trained, and without
+    the `base` model.
     """
+    if base is None:
+        return None
     config, names = workspace.config, list(stage.targets)
     some = take_some(workspace.questions.train)
     placed = {each.id: names[number % len(names)] for number, each in enumerate(some)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ def open_bar(shown: bool = True) -> Iterator[Progress]:
         transient=True,
         expand=True,
         speed_estimate_period=_SECONDS_OF_PACE,
+        # Else rich would print on stderr what was meant for a file.
+        redirect_stdout=sys.stdout.isatty(),
     )
     with bar_on_terminal(bar):
         yield bar
