@@ -58,6 +58,11 @@ def _print(text: str, stream: TextIO, end: str) -> None:
         print(text, file=stream, end=end, flush=True)
 
 
+def erase_bar() -> bytes:
+    """What takes a bar off its line, for what a signal handler writes; nothing without a bar."""
+    return b"\r\x1b[2K" if _bars else b""
+
+
 @contextmanager
 def bar_on_terminal(bar: Progress) -> Iterator[None]:
     """Show a rich progress bar; lines of the body appear above it."""

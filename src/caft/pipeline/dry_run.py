@@ -283,7 +283,8 @@ class Planner:
             whose += (
                 ", about the entropy arm's questions, whose cost is the budget, and as many drawn"
             )
-        state = RUNS if forecast.calls.high else CACHED if forecast.from_ledger else FREE
+        writes = forecast.calls.high or isinstance(config.teacher, LocalModelTeacherConfig)
+        state = RUNS if writes else CACHED if forecast.from_ledger else FREE
         return PlannedStage(step.name, state, f"{whose}: {forecast.line()}", step.kind)
 
     def _distill_inputs(self, target: Target, questions: Sequence[Question]) -> DistillInputs:
@@ -369,18 +370,14 @@ class Planner:
         """The replies of one model in one mode."""
         student = self.student if step.tuned else self.base
         artifact = self._find(evaluation(self.workspace, step, student) if student else None)
-        load = None
         evaluating, count = self.config.evaluation, len(self.workspace.held_out)
         most = evaluating.max_new_tokens + (evaluating.max_thinking_tokens or 0)
         work = f"{count} replies of at most {most} tokens"
         if asks_one_token(self.config, step):
             work = f"{count} questions, 1 forward pass each"
-        if self.base and not artifact:
-            # Tuning changes neither prompts nor pace.
-            load = workload.load_of(
-                evaluation(self.workspace, step, student or self.base), count, most
-            )
-        return self._line(step, artifact, work, load)
+        # Tuning changes neither prompts nor pace.
+        asked = evaluation(self.workspace, step, self.base) if self.base else None
+        return self._line(step, artifact, work, workload.load_of(asked, count, most))
 
 
 _PLANNERS: dict[StageKind, Callable[[Planner, Step], PlannedStage]] = {
