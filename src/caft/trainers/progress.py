@@ -35,7 +35,7 @@ def open_bar(shown: bool = True) -> Iterator[Progress]:
         expand=True,
         speed_estimate_period=_SECONDS_OF_PACE,
         # Else rich would print on stderr what was meant for a file.
-        redirect_stdout=sys.stdout.isatty(),
+        redirect_stdout=bool(sys.stdout and sys.stdout.isatty()),
     )
     with bar_on_terminal(bar):
         yield bar
