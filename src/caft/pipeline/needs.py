@@ -70,7 +70,7 @@ def describe_whole_time(plan: Sequence[PlannedStage], rates: Rates) -> str:
 
 def describe_memory(workspace: Workspace, longest: int) -> str:
     """The peak, by the model's shape and dtype, the batch, its longest row and what is trained."""
-    from caft.trainers.build import pick_device
+    from caft.trainers.devices import pick_device
 
     config, model = workspace.config, workspace.config.model
     shape = shape_of(model.id, find_model(model))

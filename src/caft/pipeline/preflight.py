@@ -56,7 +56,7 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     if not config.dry_run:
         check_logger(config.logger)
     if config.trainer.devices > 1:
-        from caft.trainers.build import refuse_too_many_devices
+        from caft.trainers.devices import refuse_too_many_devices
 
         refuse_too_many_devices(config.trainer)
     questions = load_questions(config.dataset, fetch=not config.dry_run)
