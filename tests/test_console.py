@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 import warnings
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ import caft
 from caft.console import (
     CleanFormatter,
     OursOrErrors,
+    TerminalHandler,
     clean,
     open_console,
     quiet_libraries,
@@ -102,6 +105,46 @@ def test_a_bars_title_is_no_markup(
     err = capsys.readouterr().err
     assert SHOWN in err
     assert "\x1b]0;own" not in err
+
+
+class Terminal(StringIO):
+    """What a terminal is sent."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_lines_are_printed_above_a_bar_and_never_into_it(
+    monkeypatch: pytest.MonkeyPatch, piped: bool
+) -> None:
+    """Standard output is the bar's terminal, or goes elsewhere: then it gets the lines alone."""
+    terminal = Terminal()
+    pipe = StringIO() if piped else terminal
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(sys, "stdout", pipe)
+    record = logging.LogRecord("caft", logging.INFO, "", 0, "a line of the log", (), None)
+    long = "a path that must not be broken: " + "/folder" * 12
+    with open_bar() as bar:
+        bar.add_task("scoring", total=3)
+        bar.refresh()
+        TerminalHandler().emit(record)
+        tell(long)
+    tell("after it")
+    if piped:
+        assert pipe.getvalue() == f"a line of the log\n{long}\nafter it\n"
+        assert "a line of the log" not in terminal.getvalue()
+        return
+    sent = terminal.getvalue()
+    for line in ("a line of the log", long):
+        before, _, behind = sent.partition(line)
+        # The bar's line has been erased, and is drawn again below.
+        assert before.endswith("\r\x1b[2K")
+        assert behind.startswith("\n")
+        assert "scoring" in behind
+    assert sent.endswith("after it\n")
 
 
 def test_libraries_are_heard_on_the_terminal_where_they_err() -> None:

@@ -1,5 +1,7 @@
 """All output to the terminal and to run.log: it is text, never a terminal command.
 
+While a progress bar is on the terminal, lines are printed above it, through its own console.
+
 Questions, templates, replies, servers' messages and paths come from outside. An escape sequence
 among them would move the cursor, recolour or retitle the terminal, or copy to the clipboard; a
 bidirectional override would show another line than it holds. Libraries' hints and warnings go to
@@ -17,7 +19,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderResult
+    from rich.progress import Progress
 
 # C0 without tab and line feed, DEL and C1; separators that break lines; marks, embeddings and
 # overrides of direction; halves of surrogate pairs, which no stream can encode.
@@ -31,14 +36,45 @@ def clean(text: str) -> str:
     return _HARMFUL.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
+_bars: list[Progress] = []
+"""The progress bars that are on the terminal, the last one at its end."""
+
+
 def tell(message: str, *, end: str = "\n") -> None:
     """Print to standard output, at once."""
-    print(clean(message), end=end, flush=True)
+    _print(clean(message), sys.stdout, end)
 
 
 def tell_error(message: str) -> None:
     """Print to standard error, at once."""
-    print(clean(message), file=sys.stderr, flush=True)
+    _print(clean(message), sys.stderr, "\n")
+
+
+def _print(text: str, stream: TextIO, end: str) -> None:
+    if _bars and stream is not None and stream.isatty():
+        # Another stream of the same terminal would write into the bar's line.
+        _bars[-1].console.print(text, end=end, soft_wrap=True, highlight=False)
+    else:
+        print(text, file=stream, end=end, flush=True)
+
+
+def erase_bar() -> bytes:
+    """What takes a bar off its line, for what a signal handler writes; nothing without a bar."""
+    return b"\r\x1b[2K" if _bars else b""
+
+
+@contextmanager
+def bar_on_terminal(bar: Progress) -> Iterator[None]:
+    """Show a rich progress bar; lines of the body appear above it."""
+    with bar:
+        shown = not bar.disable
+        if shown:
+            _bars.append(bar)
+        try:
+            yield
+        finally:
+            if shown:
+                _bars.remove(bar)
 
 
 def open_console(*, stderr: bool = False) -> Console:
@@ -77,6 +113,17 @@ class CleanFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line, cleaned."""
         return clean(super().format(record))
+
+
+class TerminalHandler(logging.Handler):
+    """Prints the lines of a log as `tell` does: above a progress bar, never into it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the record's line."""
+        try:
+            tell(self.format(record))
+        except Exception:  # as logging's own handlers do
+            self.handleError(record)
 
 
 class OursOrErrors(logging.Filter):

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from threading import Timer
 from types import FrameType
 
-from caft.console import tell_error
+from caft.console import erase_bar, tell_error
 
 DONE = 0
 OUR_FAULT = 1
@@ -91,7 +91,7 @@ class Caught:
         text, second_ends = _ends_by_itself[-1]
         if first:
             self._noted_at = now
-            os.write(2, text)
+            os.write(2, erase_bar() + text)
             return True
         noted = self._noted_at
         another = noted is not None and now - noted > _SECONDS_OF_ONE_SIGNAL

@@ -228,9 +228,9 @@ COMMANDS = {
         f"seed='{'9' * 5000}'",
         "seed has a number of more than 4,000 digits",
     ),
-    "a truth for a count": ("seed=true", "seed is wrong", "'True'", "give a whole number"),
-    "a truth for a number": ("tuning.clip=true", "tuning.clip is wrong", "give a number"),
-    "a word for a number": ("tuning.clip=.nan", "tuning.clip is wrong", "give a number"),
+    "a truth for a count": ("seed=true", "invalid value for seed: 'True'; give a whole number"),
+    "a truth for a number": ("tuning.clip=true", "invalid value for tuning.clip", "give a number"),
+    "a word for a number": ("tuning.clip=.nan", "invalid value for tuning.clip", "give a number"),
     "no store": ("store.path=''", "store.path is '', which names nothing; give a name"),
     "nobody's folder": (
         'store.path="~no-such-user/x"',

@@ -19,7 +19,11 @@ REFUSED = {
     "unknown group": ("modle=phi3", "no setting modle", "did you mean model?"),
     "unknown added group": ("+modle=phi3", "no setting modle", "did you mean model?"),
     "unknown added key": ("+foo=1", "no setting foo"),
-    "misspelt key": ("tuning.learning_rat=1", "tuning.learning_rat;", "mean learning_rate?"),
+    "misspelt key": (
+        "tuning.learning_rat=1",
+        "tuning.learning_rat;",
+        "mean learning_rate? (tuning has",
+    ),
     "misspelt added key": ("+tuning.learning_rat=1", "tuning.learning_rat;", "learning_rate?"),
     "misspelt deep key": ("tuning.lora.rr=1", "tuning.lora.rr;", "did you mean r?"),
     "misspelt key in a list": ("method.stages.0.epocs=1", "did you mean epochs?"),
@@ -28,13 +32,20 @@ REFUSED = {
     "key of another kind": ("teacher.base_url=x", "teacher of kind openai has it"),
     "unknown kind": ("dataset.kind=mmlu", "dataset.kind is 'mmlu'", "did you mean mmlu_pro?"),
     "kind of another option": ("dataset.kind=local", "dataset.kind=local cannot change"),
-    "text for a number": ("tuning.learning_rate=abc", "tuning.learning_rate is wrong", "'abc'"),
-    "fraction for a count": ("seed=1.5", "seed is wrong", "'1.5'", "Integer"),
-    "nothing for a number": ("seed=", "seed is wrong"),
-    "null for a text": ("name=null", "name is null, which it cannot be; give a text"),
-    "null for a number": ("evaluation.sampling.temperature=null", "is null", "give a number"),
-    "null for a count": ("evaluation.max_new_tokens=null", "is null", "give a whole number"),
-    "null for a list": ("evaluation.modes=null", "is null", "evaluation.modes=[answer,rationale]"),
+    "text for a number": (
+        "tuning.learning_rate=abc",
+        "invalid value for tuning.learning_rate: 'abc'; give a number",
+    ),
+    "fraction for a count": ("seed=1.5", "invalid value for seed: '1.5'; give a whole number"),
+    "nothing for a number": ("seed=", "invalid value for seed"),
+    "null for a text": ("name=null", "invalid value for name: null; give a text"),
+    "null for a number": ("evaluation.sampling.temperature=null", ": null; give a number"),
+    "null for a count": ("evaluation.max_new_tokens=null", ": null; give a whole number"),
+    "null for a list": (
+        "evaluation.modes=null",
+        ": null; give a list",
+        "evaluation.modes=[answer,rationale]",
+    ),
     "null for a table": ("evaluation.sampling=null", "holds several settings", "temperature=..."),
     "list for settings": ("evaluation.sampling=[]", "holds several settings", "temperature=..."),
     "word for a switch": ("evaluation.thinking=maybe", "'maybe'", "give true or false"),
@@ -46,7 +57,10 @@ REFUSED = {
         "method.stages=[targets:{hard:thinking}]",
         "in single quotes: 'method.stages=[{targets:{easy:answer},epochs:1}]'",
     ),
-    "unknown word": ("until=scor", "until is wrong", "[score, split, distill,"),
+    "unknown word": (
+        "until=scor",
+        "invalid value for until: 'scor'; give one of score, split, distill,",
+    ),
     "unknown target": (
         "method.stages.0.targets.easy=answe",
         "method.stages.0.targets.easy is answe; give one of answer, rationale, short_rationale,",
@@ -55,8 +69,28 @@ REFUSED = {
     "value for a table": ("tuning.lora=3", "tuning.lora holds several settings", "lora.r=..."),
     "value for own names": ("method.epochs=3", "method.epochs holds several", "epochs.first=..."),
     "list for a table": ("+tuning.lora=[1]", "+tuning.lora=[1]"),
-    "number for a group": ("tuning=3", "name one option a group"),
-    "null for a group": ("model=null", "name one option a group"),
+    "number for a group": (
+        "tuning=3",
+        "invalid value for tuning: 3; give one of full, lora, qlora",
+    ),
+    "null for a group": (
+        "engine=null",
+        "engine is null, and a run needs one; give engine= one of own,",
+    ),
+    "nothing for a group": ("split=", "split is empty, and a run needs one"),
+    "null for a part that may be left out": ("experiment=null", "chooses nothing; leave it out"),
+    "another tool's name": (
+        "tuning.lr=1",
+        "no setting tuning.lr; did you mean tuning.learning_rate?",
+    ),
+    "another tool's name alone": ("lora_r=8", "did you mean tuning.lora.r?"),
+    "name of two groups": ("evaluation.batch=8", "did you mean evaluation.batch_size?"),
+    "setting without its group": ("shots=3", "did you mean dataset.prompt.shots?"),
+    "model of the hub": (
+        "model=openai-community/gpt2",
+        "model=phi3 model.id=openai-community/gpt2",
+    ),
+    "file for a dataset": ("dataset=mine.csv", "dataset=local dataset.train_path=mine.csv"),
     "group taken away": ("~model", "no model is chosen", "smollm2"),
     "missing reference": ("name=${foo.bar}", "name is ${foo.bar}, which", "'foo.bar' not found"),
     "reference to itself": ("name=${name}", "name is ${name}, which leads back to name itself"),
@@ -67,7 +101,7 @@ REFUSED = {
     "reference in a list": ("split.quantiles=[${seeed},1]", "split.quantiles.0 is ${seeed}"),
     "empty variable": ("seed=${oc.env:NO_SUCH}", "seed is ${oc.env:NO_SUCH}", "variable 'NO_SUCH'"),
     "unknown resolver": ("seed=${foo:1}", "seed is ${foo:1}", "interpolation type foo"),
-    "reference of another type": ("seed=${model.name}", "seed is wrong", "'smollm2'"),
+    "reference of another type": ("seed=${model.name}", "invalid value for seed", "'smollm2'"),
     "reference of hydra": ("hydra.run.dir=${nope}", "'nope' not found (in hydra.run.dir=${nope})"),
     "data taken away": ("~dataset", "no dataset is chosen; give dataset= one of arithmetic,"),
     "store taken away": ("~store", "no store is chosen; leave ~store out"),
@@ -151,11 +185,11 @@ REFUSED = {
     "list of cut points": ("split.quantiles=[[0.1],0.5]", "split.quantiles.0 is [0.1]; give one"),
     "no draw": (
         "method.stages=[{targets:{hard:rationale},draw:null}]",
-        "draw is null, which it cannot be; give a value, or leave it out",
+        "draw: null; give a value, or leave it out",
     ),
     "draw without a class": (
         "method.stages=[{targets:{hard:rationale},draw:3}]",
-        "draw is wrong: give a table, as in {name: value}",
+        "draw: give a table, as in {name: value}",
     ),
     "setting that a stage lacks": (
         "method.stages=[{targets:{hard:rationale},drawn:{hard:3}}]",
@@ -180,7 +214,7 @@ REFUSED = {
     ),
     "unknown launcher": ("hydra/launcher=foo", "there are", "basic"),
     "unknown key of hydra": ("hydra.foo=1", "no setting hydra.foo"),
-    "wrong value with --cfg": (["--cfg", "job", "seed=a"], "seed is wrong"),
+    "wrong value with --cfg": (["--cfg", "job", "seed=a"], "invalid value for seed"),
     "no such folder": (["-cd", "nowhere"], "nowhere is not a folder"),
 }
 
@@ -211,7 +245,8 @@ def test_refused_with_one_line(
 
 IN_A_SWEEP = {
     "option of the last job": (["method=sft,distil"], "did you mean distill?"),
-    "value of the last job": (["method=sft,distill", "seed=1,a"], "seed is wrong"),
+    "value of the last job": (["method=sft,distill", "seed=1,a"], "invalid value for seed"),
+    "null for a group": (["engine=own,null"], "engine is null, and a run needs one"),
     "rule of the last job": (["split.quantiles=[0.1,0.9],[0.9,0.1]"], "must rise"),
     "reference to itself": (["seed=1,2", "name=${name}"], "(in name=${name})"),
     "added key": (["method=sft,distill", "+foo=1"], "no setting foo"),
@@ -221,7 +256,7 @@ IN_A_SWEEP = {
     "case that cannot be": (['hydra.sweeper.cases=[["method=sft"],["method=sftt"]]'], "mean sft?"),
     "wrong key in a case": (['hydra.sweeper.cases=[["sede=1"]]'], "no setting sede"),
     "cases that are no list": (["hydra.sweeper.cases=3"], "hydra.sweeper.cases"),
-    "wrong value of a search": (["multirun_sweeps=tune_lr", "seed=a"], "seed is wrong"),
+    "wrong value of a search": (["multirun_sweeps=tune_lr", "seed=a"], "invalid value for seed"),
 }
 
 
@@ -242,12 +277,12 @@ def test_a_sweep_is_refused_before_its_first_job(
 YAMLS = {
     "misspelt key": (
         "defaults: [/schema/method@_here_, _self_]\nname: mine\nstagess: []\n",
-        "no setting method.stagess; method has name, epochs, draws, stages; did you mean stages? "
+        "no setting method.stagess; did you mean stages? (method has name, epochs, draws, stages) "
         "(in method/mine.yaml)",
     ),
     "no schema named": ("name: mine\nstagess: []\n", "did you mean stages?"),
     "no YAML": ("name: mine\n  stages: [}\n", "method/mine.yaml, line 2, is not valid YAML"),
-    "wrong type": ("name: mine\nstages: 3\n", "method.stages is wrong"),
+    "wrong type": ("name: mine\nstages: 3\n", "invalid value for method.stages"),
     "name left out": ("stages: []\n", "method.name"),
 }
 

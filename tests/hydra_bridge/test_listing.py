@@ -14,7 +14,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from caft.hydra_bridge.composing import compose_overrides, find_conf, read_question, start_hydra
+from caft.hydra_bridge.composing import compose_overrides, read_question, start_hydra
+from caft.hydra_bridge.groups import find_conf
 from caft.hydra_bridge.jobs import count_devices
 from caft.hydra_bridge.overrides import type_overrides
 from caft.hydra_bridge.sweep import JobOverrides, check_jobs, list_jobs, searches

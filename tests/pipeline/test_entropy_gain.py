@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from caft.errors import UserError
+from caft.hydra_bridge import compose
 from caft.pipeline.entropy_gain import entropy_gains
+from caft.pipeline.preflight import list_idle
 from caft.pipeline.steps import list_steps
 from caft.pipeline.workspace import Workspace
 from caft.records import AnswerScore
@@ -52,6 +54,21 @@ def test_a_file_takes_the_place_of_the_pass(open_small: Open, tmp_path: Path) ->
     said = f"has no entropy of 1 of the 8 training questions, such as {train[0].id!r}"
     with pytest.raises(UserError, match=re.escape(said)):
         open_small(WANTED, f"score.teacher_entropies={path}")
+
+
+@pytest.mark.parametrize(
+    ("words", "idle"),
+    [
+        (["score.teacher_entropies=mine.jsonl"], "score.teacher_entropies has no effect"),
+        (["score.teacher_entropies=mine.jsonl", WANTED], None),
+        (["teacher=local_model", "teacher.reask_temperature=1"], "teacher.attempts=2 or more"),
+        (["teacher=local_model", "teacher.reask_temperature=1", "teacher.attempts=2"], None),
+    ],
+)
+def test_settings_without_effect_are_told(words: list[str], idle: str | None) -> None:
+    said = list(list_idle(compose(words)))
+    assert len(said) == bool(idle)
+    assert (idle or "") in "".join(said)
 
 
 @pytest.mark.parametrize(

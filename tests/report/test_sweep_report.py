@@ -147,6 +147,16 @@ def test_replies_of_different_engines_are_never_compared(
         "different engines: own, vllm 0.33.0" in warning for warning in found.summary["warnings"]
     )
     assert found.answers[2].detail.startswith("No other setting answered")
+    # An answer of one token is read by us, whatever the engine.
+    answers = [
+        make_job(k, method=method, in_answer_mode=0.5)
+        for k, method in enumerate(("sft", "distill"))
+    ]
+    read = [with_engine(answers[0], "own", None), with_engine(answers[1], "vllm", "0.33.0")]
+    read = [replace(job, given_mode="answer") for job in read]
+    found = analyse_sweep(Sweep(name="x", jobs=read), WRITTEN)
+    assert len(found.summary["comparisons"]) == 1
+    assert not any("different engines" in warning for warning in found.summary["warnings"])
     # One arm whose seeds were written by two is compared with nothing.
     seeds = [make_job(3, method="distill", seed=seed, accuracy=0.6) for seed in (1, 2)]
     mixed = [jobs[0], seeds[0], with_engine(seeds[1], "vllm", "0.33.0")]

@@ -41,6 +41,7 @@ WITHOUT_EFFECT = {
     "trainers/config.py": "dials; those with an effect are read by the hashed files",
     "trainers/progress.py": "what is shown",
     "trainers/sources.py": "is this list",
+    "trainers/watching.py": "what is shown",
     "trainers/tracker.py": "who gets a copy of the numbers",
 }
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from caft.errors import UserError
-from caft.trainers.build import build_trainer, pick_device, refuse_too_many_devices
+from caft.trainers.build import build_trainer
 from caft.trainers.config import TrainerConfig
+from caft.trainers.devices import pick_device, refuse_too_many_devices
 
 
 @pytest.fixture

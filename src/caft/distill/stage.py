@@ -82,4 +82,9 @@ def forecast_prompts(
     """What any prompts to a teacher, or to a judge, would cost now."""
     if isinstance(teacher, EndpointConfig):
         return forecast_endpoint(prompts, teacher, ledger_path)
+    if isinstance(teacher, LocalModelTeacherConfig):
+        note = (
+            f"written here, at most {teacher.max_tokens} tokens each, without what the ledger has"
+        )
+        return CostForecast(questions=len(prompts), note=note)
     return CostForecast(questions=len(prompts))

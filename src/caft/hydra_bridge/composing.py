@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import os
 import re
-import textwrap
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -24,9 +23,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-import caft
 from caft.errors import UserError, did_you_mean
 from caft.hydra_bridge.error_text import explain, explain_reference
+from caft.hydra_bridge.groups import find_conf, list_options_of
+from caft.hydra_bridge.help_text import describe_options
 from caft.hydra_bridge.overrides import escape_interpolation, type_overrides
 from caft.run_config import KINDS, ONE_KIND, RunConfig
 from caft.sweeps.run_folders import name_job
@@ -34,13 +34,6 @@ from caft.teachers.secrets import refuse_environment_secrets
 
 OWN_SWEEPER = "cases"
 """Our sweeper's own name, because a launcher's worker registers Hydra's `basic` again."""
-
-
-def find_conf() -> Path:
-    """The folder of YAML files: inside an installed package, or next to src/ in the project."""
-    package = Path(caft.__file__).resolve().parent
-    shipped = package / "conf"
-    return shipped if shipped.is_dir() else package.parents[1] / "conf"
 
 
 @cache
@@ -80,7 +73,7 @@ def start_hydra(args: argparse.Namespace) -> Hydra:
     hydra_version.setbase("1.3")
     register_schemas()
     OmegaConf.register_new_resolver("caft_root", lambda: str(find_conf().parent), replace=True)
-    OmegaConf.register_new_resolver("caft_options", list_options, replace=True)
+    OmegaConf.register_new_resolver("caft_options", describe_options, replace=True)
     OmegaConf.register_new_resolver("caft_job_folder", name_job_folder, replace=True)
     search_path = create_config_search_path(str(find_conf()))
     if args.config_dir is not None:
@@ -99,19 +92,6 @@ def name_job_folder(overrides: str, *, _root_: DictConfig) -> str:
     return name_job(overrides, build_run_config(without_hydra(_root_)))
 
 
-def list_options() -> str:
-    """Every group with its options, wrapped to 80 columns, as the help prints it."""
-    conf = find_conf()
-    fields = [field.name for field in dataclasses.fields(RunConfig)]
-    folders = [*(conf / name for name in (*fields, "experiment")), conf.parent / "multirun_sweeps"]
-    wrapper = textwrap.TextWrapper(79, subsequent_indent=" " * 20)
-    return "\n".join(
-        wrapper.fill(f"  {folder.name + '=':<18}{', '.join(_options(folder))}")
-        for folder in folders
-        if folder.is_dir()
-    )
-
-
 def read_question(sweep: str | None) -> str:
     """The question in the header of a multirun_sweeps/ file; "" for a sweep without a file."""
     file = find_conf().parent / "multirun_sweeps" / f"{sweep}.yaml"
@@ -119,10 +99,6 @@ def read_question(sweep: str | None) -> str:
         return ""
     header = re.search(r"# Question: (.*?)\n# Axes:", file.read_text(encoding="utf-8"), re.DOTALL)
     return " ".join(header[1].replace("\n#", "").split()) if header else ""
-
-
-def _options(folder: Path) -> list[str]:
-    return sorted(file.stem for file in folder.glob("*.yaml"))
 
 
 def compose_overrides(
@@ -212,7 +188,7 @@ def _references(node: Any, path: str) -> Iterator[tuple[str, Any, Any, str]]:
 def _find_schema(group: str, composed: DictConfig) -> type:
     node = composed.get(group)
     if not isinstance(node, DictConfig):
-        options = _options(find_conf() / group)
+        options = list_options_of(group)
         advice = f"give {group}= one of {', '.join(options)}" if options else f"leave ~{group} out"
         raise UserError(f"no {group} is chosen; {advice}")
     if group in ONE_KIND:

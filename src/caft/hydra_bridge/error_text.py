@@ -25,6 +25,7 @@ from omegaconf.errors import (
 from yaml import MarkedYAMLError
 
 from caft.errors import UserError, did_you_mean
+from caft.hydra_bridge.groups import BESIDE_A_RUN, list_options_of
 from caft.hydra_bridge.overrides import (
     dial_types,
     holds_text,
@@ -33,7 +34,8 @@ from caft.hydra_bridge.overrides import (
     member_type,
     show_form,
 )
-from caft.run_config import KINDS, RunConfig
+from caft.hydra_bridge.suggestions import suggest_option, suggest_setting
+from caft.run_config import RunConfig
 
 _WITH_EXTRA_SWEEP = ("joblib", "submitit_local", "submitit_slurm", "optuna")
 _LONGEST_LINE = 300
@@ -46,6 +48,9 @@ _KINDS_OF_VALUES: dict[object, str] = {
 _CONVERTED = {"Integer": _KINDS_OF_VALUES[int], "Float": _KINDS_OF_VALUES[float]}
 _NO_NULL = re.compile("is not Optional|Incompatible value 'None'")
 _PLAIN = {
+    r"Invalid value '(.*)', expected one of \[(.*)\]": r"'\1'; give one of \2",
+    r"Value '(.*)' of type '\w+' could not be converted to \w+": r"'\1'",
+    r"Value '(.*)' is not a valid bool \(type \w+\)": r"'\1'",
     r"field '.*' is not Optional": "it cannot be null",
     r"Cannot assign \w+ to Dict\[.*": "give a table, as in {name: value}",
     r"Invalid type assigned: \w+ is not a subclass of \w+. value: (.*)":
@@ -60,8 +65,6 @@ _PLAIN = {
         r"the name \1 is no text; give one that begins with a letter",
 }  # fmt: skip
 """What OmegaConf says in the words of Python's types, as patterns, and the same for its users."""
-_GLOBAL_GROUPS = ("experiment", "multirun_sweeps")
-"""Groups whose files set values anywhere; they are no part of RunConfig."""
 
 
 def explain(error: BaseException) -> str:
@@ -162,8 +165,8 @@ def _explain_value(error: ValidationError) -> str:
     if inner := _list_inner(error):
         return f"{key} holds several settings; set each of them, as in {key}.{inner[0]}=..."
     if _NO_NULL.search(said):
-        return f"{key} is null, which it cannot be{fits or '; give a value, or leave it out'}"
-    return f"{key} is wrong: {_in_plain_words(error)}{fits}"
+        return f"invalid value for {key}: null{fits or '; give a value, or leave it out'}"
+    return f"invalid value for {key}: {_in_plain_words(error)}{fits}"
 
 
 def _list_inner(error: ValidationError) -> list[str]:
@@ -211,11 +214,14 @@ def _what_fits(key: str, said: str) -> str:
 
 
 def _explain_choice(error: MissingConfigException) -> str:
-    group, _, option = (error.missing_cfg_file or "").rpartition("/")
-    if not error.options:
+    named = error.missing_cfg_file or ""
+    group, _, option = named.rpartition("/")
+    if list_options_of(named.partition("/")[0]):  # a hub id has a slash of its own
+        group, _, option = named.partition("/")
+    options = sorted(error.options or list_options_of(group))
+    if not options:
         return _first_line(error)
-    options = sorted(error.options)
-    hint = did_you_mean(option, options)
+    hint = did_you_mean(option, options) or suggest_option(group, option)
     if option in _WITH_EXTRA_SWEEP:
         hint = "; the others come with: pip install 'caft[sweep]'"
     return f"no {group} {option!r}; there are {', '.join(options)}{hint}"
@@ -231,14 +237,12 @@ def _explain_key(error: OmegaConfBaseException) -> str:
         )
     if not owner:
         names = sorted({*names, *(field.name for field in dataclasses.fields(RunConfig))})
-        names += _GLOBAL_GROUPS
-    deeper = _name_deeper(owner, key)
-    hint = deeper or did_you_mean(key, names) or _name_other_kinds(owner, key)
+        names += BESIDE_A_RUN
+    hint = suggest_setting(owner, key, names)
     if owner and error.object_type is dict:
         hint += f"; to add a name of your own put + before it: +{full_key}=..."
-    return (
-        f"there is no setting {full_key}; {owner or 'a run'} has {', '.join(names) or 'none'}{hint}"
-    )
+    allowed = f"{owner or 'a run'} has {', '.join(names) or 'none'}"
+    return f"there is no setting {full_key}{hint}{f' ({allowed})' if hint else f'; {allowed}'}"
 
 
 def _name_member(schema: object) -> str:
@@ -246,22 +250,6 @@ def _name_member(schema: object) -> str:
     if not isinstance(schema, type) or not dataclasses.is_dataclass(schema) or schema is RunConfig:
         return ""
     return f"a {schema.__name__.removesuffix('Config').lower()}"
-
-
-def _name_deeper(owner: str, key: str) -> str:
-    """A hint at settings within `owner` that end in the key: `evaluation.temperature`."""
-    if not owner:
-        return ""
-    inner = [name for name in dial_types() if name.startswith(f"{owner}.")]
-    named = [name for name in inner if name.endswith(f".{key}") and name != f"{owner}.{key}"]
-    return f"; did you mean {' or '.join(named)}?" if named else ""
-
-
-def _name_other_kinds(group: str, key: str) -> str:
-    """A hint at kinds of the group that have the key: `teacher.base_url` with teacher=worked."""
-    kinds = KINDS.get(group, {}).items()
-    having = [kind for kind, schema in kinds if key in schema.__dataclass_fields__]
-    return f"; {group} of kind {' or '.join(having)} has it" if having else ""
 
 
 def _where(message: str) -> str:

@@ -19,6 +19,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 
 from caft.dials import read_hint
 from caft.errors import UserError
+from caft.hydra_bridge.groups import explain_no_option, list_options_of
 from caft.run_config import KINDS, ONE_KIND, RunConfig
 from caft.tune.config import StageConfig
 
@@ -87,6 +88,8 @@ def _type_override(override: str) -> str:
     key, value = head.lstrip("+"), value.strip()
     if _HALF_A_PAIR.search(override):
         raise UserError(f"{head!a} holds bytes that are not UTF-8; rename what it names")
+    if equals and (value in ("", "null") or _NO_TEXT.fullmatch(value)) and _is_group(key):
+        raise UserError(explain_no_option(key, value))
     if not equals or value in ("", "null"):
         return override
     if holds_text(key) and _NO_TEXT.fullmatch(value):
@@ -98,6 +101,10 @@ def _type_override(override: str) -> str:
     if (member := member_type(key)) is not None:
         return f"{head}={_write_lists(value, member)}"
     return override
+
+
+def _is_group(key: str) -> bool:
+    return "." not in key and "/" not in key and bool(list_options_of(key))
 
 
 def _write_lists(value: str, member: object) -> str:

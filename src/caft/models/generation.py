@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, chain
 from typing import NamedTuple
@@ -91,6 +91,7 @@ def stream_replies(
     rows: int,
     names: Sequence[str] = (),
     samples: Sequence[int] = (),
+    watch: Callable[[Sequence[int]], None] | None = None,
 ) -> Iterator[tuple[int, GeneratedReply]]:
     """Replies to token prompts as they end, each with the number of its prompt.
 
@@ -99,13 +100,16 @@ def stream_replies(
 
     `rows` replies are written at once; where one ends, the next prompt takes its row. UserError,
     with the prompt's name out of `names`, where logits are not finite. SystemExit between two
-    tokens where a signal was noted.
+    tokens where a signal was noted. `watch` gets the lengths in tokens of the replies in work,
+    after every step.
     """
     with packed_attention(model):
         writer = _Writer(model, tokenizer, prompts, rules, rows=rows, names=names, samples=samples)
         while writer.has_work():
             end_if_asked()
             yield from writer.admit() if writer.should_admit() else writer.step()
+            if watch:
+                watch([len(reply.tokens) for reply in writer.replies.values()])
 
 
 @dataclass(slots=True)

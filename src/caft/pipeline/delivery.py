@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,8 @@ from caft.text.prompts import Wanted, write_prompt
 from caft.tune.config import Adapter
 from caft.tune.examples import wanted_of
 from caft.tune.stage import copy_tuned
+
+log = logging.getLogger(__name__)
 
 
 def deliver(
@@ -47,6 +50,7 @@ def deliver(
         parts["merged"] = Weights.full if weights is Weights.full else Weights.merged
     for name, kind in parts.items():
         if kind is Weights.merged:
+            log.info("merging the adapter into the model's weights")
             dtype = resolve_dtype(tuned.config, tuned.device)
             merged = merge_adapter(tuned.load(), dtype)
             save_tuned(merged, folder / name, dtype=dtype, base=tuned.base)

@@ -12,6 +12,7 @@ from caft.estimators import ESTIMATORS, STAND_IN, Need
 from caft.models.config import HubModelConfig
 from caft.models.sources.locate import find_model
 from caft.models.student import Student
+from caft.pipeline import workload
 from caft.pipeline.estimators import find_judge
 from caft.pipeline.expected import (
     count_prompt_tokens,
@@ -21,6 +22,7 @@ from caft.pipeline.expected import (
     expected_trained,
 )
 from caft.pipeline.matched_budget import match_budget
+from caft.pipeline.needs import tell_needs
 from caft.pipeline.own_rationales import add_own, own_questions, own_sampling
 from caft.pipeline.planned import CACHED, FREE, RUNS, PlannedStage, print_table
 from caft.pipeline.preflight import (
@@ -81,7 +83,8 @@ def print_plan(config: RunConfig, context: RunContext) -> None:
         f"{len(questions.train)} training, {len(questions.validation)} validation and "
         f"{len(questions.test)} test questions."
     )
-    print_table(f"{config.name}: {counts}", plan_run(workspace))
+    plan = plan_run(workspace)
+    print_table(f"{config.name}: {counts}", plan, *tell_needs(workspace, plan))
 
 
 def plan_run(workspace: Workspace) -> list[PlannedStage]:
@@ -156,8 +159,10 @@ class Planner:
         counts = [f"{placed.count(name)} {name}" for name in self.config.split.classes]
         return PlannedStage("split", FREE, ", ".join(counts))
 
-    def _line(self, step: Step, artifact: Artifact | None, work: str) -> PlannedStage:
-        return PlannedStage(step.name, CACHED if artifact else RUNS, work, step.kind)
+    def _line(
+        self, step: Step, artifact: Artifact | None, work: str, load: workload.Load | None = None
+    ) -> PlannedStage:
+        return PlannedStage(step.name, CACHED if artifact else RUNS, work, step.kind, load)
 
     def _find(self, stage: Stage[object] | None) -> Artifact | None:
         return self.workspace.store.find(stage) if stage else None
@@ -179,7 +184,7 @@ class Planner:
         work = f"{count} questions, 1 forward pass each, about {tokens:,} tokens"
         if Need.hidden in wanted_needs(self.config):
             work += ", hidden states kept for the probe"
-        return self._line(step, artifact, work)
+        return self._line(step, artifact, work, workload.load_of_scoring(stage))
 
     def _plan_rescoring(self, step: Step) -> PlannedStage:
         """The student as tuned by then; what is known of later stages follows from its scores."""
@@ -196,37 +201,38 @@ class Planner:
 
     def plan_fallback(self, step: Step) -> PlannedStage:
         """One more pass a question."""
-        artifact = self._find(self.workspace.fallback_scoring if self.base else None)
+        stage = self.workspace.fallback_scoring if self.base else None
         work = f"{len(self.workspace.every_question)} questions, 1 more forward pass each"
-        return self._line(step, artifact, work)
+        return self._line(step, self._find(stage), work, workload.load_of_scoring(stage))
 
     def plan_teacher(self, step: Step) -> PlannedStage:
         """One pass of the local teacher over the training questions."""
         teacher = self.config.teacher
         assert isinstance(teacher, LocalModelTeacherConfig)
         here = find_model(name_model(teacher)) is not None
-        artifact = self._find(self.workspace.teacher_scoring if here else None)
+        stage = self.workspace.teacher_scoring if here else None
         work = (
             f"{len(self.workspace.questions.train)} training questions, 1 forward pass each of "
             f"{teacher.path or teacher.id}"
         )
-        return self._line(step, artifact, work)
+        return self._line(step, self._find(stage), work, workload.load_of_scoring(stage))
 
     def plan_follow_up(self, step: Step) -> PlannedStage:
         """One more pass a question, about the base model's answer: known after scoring."""
-        answers, artifact = self.answers, None
-        if answers is not None:
-            artifact = self._find(self.workspace.follow_up(step.kind, answers))
+        answers = self.answers
+        stage = None if answers is None else self.workspace.follow_up(step.kind, answers)
         count = len(self.workspace.every_question)
         work = f"{count} questions, 1 more forward pass each, about the model's own answer"
-        return self._line(step, artifact, work)
+        return self._line(step, self._find(stage), work, workload.load_of_scoring(stage))
 
     def plan_chains(self, step: Step) -> PlannedStage:
         """The base model's own chains of thought."""
-        artifact = self._find(self.workspace.base_chains if self.base else None)
+        stage = self.workspace.base_chains if self.base else None
         count = len(self.workspace.every_question)
         most = self.workspace.scoring.chain.max_new_tokens
-        return self._line(step, artifact, f"{count} chains of thought of at most {most} tokens")
+        load = workload.load_of_writing(stage, count, most)
+        work = f"{count} chains of thought of at most {most} tokens"
+        return self._line(step, self._find(stage), work, load)
 
     def plan_samples(self, step: Step) -> PlannedStage:
         """Drawn chains of thought of the base model, several a question."""
@@ -242,7 +248,8 @@ class Planner:
             f"{count} questions, {times} drawn chains of thought each, of at most {most} "
             f"tokens: up to {count * times * most:,}{bill}"
         )
-        return self._line(step, self._find(stage), work)
+        load = workload.load_of_writing(stage, count * times, most)
+        return self._line(step, self._find(stage), work, load)
 
     def _own_split(self) -> SplitResult | None:
         """The classes whose own rationales are drawn, if they are known."""
@@ -307,7 +314,8 @@ class Planner:
         if bound:
             whose = f"the classes are known by then; at most, if the ledger has none: {whose}"
             forecast = replace(forecast, note="")  # what a cap leaves is in the real ledger
-        state = RUNS if forecast.calls.high else CACHED if forecast.from_ledger else FREE
+        writes = forecast.calls.high or isinstance(config.teacher, LocalModelTeacherConfig)
+        state = RUNS if writes else CACHED if forecast.from_ledger else FREE
         return PlannedStage(step.name, state, f"{whose}: {forecast.line()}", step.kind)
 
     def _distill_inputs(
@@ -359,9 +367,9 @@ class Planner:
         self.student = read_tuned(self.student, artifact) if self.student and artifact else None
         targets = ", ".join(f"{name}: {describe_targets(own)}" for name, own in shares.items())
         anew = ", drawn anew" if stage.draw else ""
-        return self._line(
-            step, artifact, f"{{{targets}}}: about {rows} rows x {stage.epochs} epochs{anew}"
-        )
+        load = workload.load_of_tuning(self.workspace, self.base, stage, rows)
+        work = f"{{{targets}}}: about {rows} rows x {stage.epochs} epochs{anew}"
+        return self._line(step, artifact, work, load)
 
     def plan_gate(self, step: Step) -> PlannedStage:
         """The comparison of an engine's replies with ours."""
@@ -379,7 +387,9 @@ class Planner:
         work = f"{count} replies of at most {most} tokens"
         if asks_one_token(self.config, step):
             work = f"{count} questions, 1 forward pass each"
-        return self._line(step, artifact, work)
+        # Tuning changes neither prompts nor pace.
+        asked = evaluation(self.workspace, step, self.base) if self.base else None
+        return self._line(step, artifact, work, workload.load_of(asked, count, most))
 
 
 _PLANNERS: dict[StageKind, Callable[[Planner, Step], PlannedStage]] = {

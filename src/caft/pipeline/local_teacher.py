@@ -44,7 +44,7 @@ class LocalTeacher:
     @cached_property
     def student(self) -> Student:
         """The teacher as a model without tuning."""
-        from caft.trainers.build import pick_device
+        from caft.trainers.devices import pick_device
 
         named = name_model(self._teacher)
         return Student(named, locate_model(named), pick_device(self.config.trainer))

@@ -185,7 +185,7 @@ def _device_name(config: RunConfig) -> str:
     import torch
 
     from caft.models.loading import name_dtype
-    from caft.trainers.build import pick_device
+    from caft.trainers.devices import pick_device
     from caft.trainers.distributed import describe_threads
 
     device = pick_device(config.trainer)

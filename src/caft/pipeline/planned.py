@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from caft.console import open_console
+from caft.pipeline.workload import Load
 from caft.store import StageKind
 
 CACHED, RUNS, FREE = "cached", "would run", "no work"
@@ -15,25 +16,38 @@ CACHED, RUNS, FREE = "cached", "would run", "no work"
 class PlannedStage:
     """One line of the plan: the stage, whether it is in the store, and its work.
 
-    `kind` is None if a run records no such stage: reading and splitting take no work.
+    `kind` is None if a run records no such stage: reading and splitting take no work. `load` is
+    None where its tokens are not known yet.
     """
 
     name: str
     state: str
     work: str
     kind: StageKind | None = None
+    load: Load | None = None
 
 
-def print_table(title: str, plan: Sequence[PlannedStage]) -> None:
-    """Print the plan, at most 80 columns wide."""
+def print_table(
+    title: str,
+    plan: Sequence[PlannedStage],
+    times: Mapping[str, str] | None = None,
+    needs: Sequence[tuple[str, str]] = (),
+) -> None:
+    """Print the plan, at most 80 columns wide; `times` by stage, and what the whole of it needs."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
     console = open_console()
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in ("stage", "state", "work"):
-        table.add_column(column, overflow="fold")
+    for column in ("stage", "state", *(["time"] if times else []), "work"):
+        table.add_column(column, overflow="fold", ratio=2 if column == "work" else None)
     for stage in plan:
-        table.add_row(stage.name, stage.state, stage.work)
+        time = [times.get(stage.name, "")] if times else []
+        table.add_row(stage.name, stage.state, *time, stage.work)
     console.print(f"{title} Nothing was run.", width=min(80, console.width))
     console.print(table, width=min(80, console.width))
+    grid = Table.grid(padding=(0, 2))
+    for name, need in needs:
+        grid.add_row(Text(name, style="bold"), need)
+    console.print(grid, width=min(80, console.width))

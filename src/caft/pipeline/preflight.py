@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 from caft.data import load_questions, published_scores
 from caft.distill import check_teacher
@@ -13,7 +14,7 @@ from caft.evaluate.stage import ReplyInputs
 from caft.models.encoding import uses_chat_template
 from caft.models.thinking_span import thinking_form_of
 from caft.pipeline.engine_gate import refuse_beyond_engines
-from caft.pipeline.entropy_gain import check_teacher_entropies
+from caft.pipeline.entropy_gain import check_teacher_entropies, file_of
 from caft.pipeline.estimators import check_estimators
 from caft.pipeline.stage_inputs import refuse_sizes
 from caft.pipeline.steps import (
@@ -36,6 +37,7 @@ from caft.score.config import ModelScoreConfig, PublishedScoreConfig
 from caft.score.stage import CotInputs, SampleInputs, ScoreInputs
 from caft.split import most_in_classes, refuse_small_subjects
 from caft.store import StageKind, Store
+from caft.teachers.config import LocalModelTeacherConfig, OpenAITeacherConfig
 from caft.text.answers import gold_label
 from caft.text.follow_up import FOLLOW_UPS
 from caft.text.prompts import Wanted, write_prompt
@@ -55,7 +57,7 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     if not config.dry_run:
         check_logger(config.logger)
     if config.trainer.devices > 1:
-        from caft.trainers.build import refuse_too_many_devices
+        from caft.trainers.devices import refuse_too_many_devices
 
         refuse_too_many_devices(config.trainer)
     questions = load_questions(config.dataset, fetch=not config.dry_run)
@@ -75,7 +77,26 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
         _refuse_unmeasured_stages(workspace)
     _check_teacher(workspace)
     _warn_of_thinking(config)
+    for line in list_idle(config):
+        log.warning("%s", line)
     return workspace
+
+
+def list_idle(config: RunConfig) -> Iterator[str]:
+    """Settings that were given and change nothing here, and what would make them count."""
+    teacher = config.teacher
+    if isinstance(teacher, OpenAITeacherConfig | LocalModelTeacherConfig):
+        usual = type(teacher).__dataclass_fields__["reask_temperature"].default
+        if teacher.attempts == 1 and teacher.reask_temperature != usual:
+            yield (
+                f"teacher.reask_temperature={teacher.reask_temperature:g} has no effect with "
+                "teacher.attempts=1; set teacher.attempts=2 or more, or leave it out"
+            )
+    if file_of(config) and Need.teacher not in wanted_needs(config):
+        yield (
+            "score.teacher_entropies has no effect, since nothing here uses entropy_gain; add "
+            "score.estimators=[entropy_gain] or split.estimator=entropy_gain, or leave it out"
+        )
 
 
 def _warn_of_thinking(config: RunConfig) -> None:

@@ -52,7 +52,7 @@ class Workspace:
         """The base model; found, made or downloaded when the first stage needs it."""
         # Before torch is imported: a missing model is reported within seconds.
         folder = locate_model(self.config.model)
-        from caft.trainers.build import pick_device
+        from caft.trainers.devices import pick_device
         from caft.trainers.distributed import describe_threads
 
         device = pick_device(self.config.trainer)

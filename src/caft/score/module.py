@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
 import torch
-from pytorch_lightning import LightningModule
 
 from caft.kernels.kv_cache import SharedPrefix
 from caft.kernels.memory import memory_may_end
@@ -28,6 +27,7 @@ from caft.models.estimates import estimate_complexity
 from caft.models.generation import logits_not_finite
 from caft.protocols import CausalLM
 from caft.score.prepare import ScoringRow
+from caft.trainers.watching import PredictingModule, watch_layers
 
 # Bounds the logits of a pack, whatever the vocabulary: 50 MB of bfloat16 for 200,000 tokens.
 _MOST_ROWS = 128
@@ -77,7 +77,7 @@ class NextToken(NamedTuple):
     hidden: str = ""
 
 
-class ScoringModule(LightningModule):  # type: ignore[misc]
+class ScoringModule(PredictingModule):
     """Wraps the student for `Trainer.predict`; the prefix that all rows share is run once.
 
     With `keeps_hidden`, results have the hidden state of the answer position.
@@ -91,6 +91,11 @@ class ScoringModule(LightningModule):  # type: ignore[misc]
         self.keeps_hidden = keeps_hidden
         self.prefix_ids = tuple(prefix_ids)
         self._prefix: SharedPrefix | None = None
+        self._rows = 0
+
+    def watching(self) -> AbstractContextManager[None]:
+        """A pass may take minutes: `moved` is told behind every layer."""
+        return watch_layers(self.model, lambda share: self.moved(share * self._rows))
 
     def transfer_batch_to_device(
         self, batch: ScoringPack, device: torch.device, dataloader_idx: int
@@ -101,6 +106,7 @@ class ScoringModule(LightningModule):  # type: ignore[misc]
     def predict_step(self, batch: ScoringPack, batch_idx: int) -> list[NextToken]:
         """One forward pass; the logits of the answer positions only, [rows, vocabulary]."""
         pack, positions = batch.lay_out()
+        self._rows = len(batch.rows)
         explain = partial(_explain_memory, pack.input_ids.shape[1])
         with memory_may_end(explain), packed_attention(self.model):
             after_prefix = self._read_prefix(pack.to(self.device))

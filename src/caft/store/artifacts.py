@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from caft.errors import UserError
@@ -43,9 +43,9 @@ class Artifact:
     """A finished stage's folder.
 
     `seconds` are those of every attempt at it, each up to the last thing that it kept; `tokens`
-    are those of its whole result;
-    `peak_memory_bytes` is that of the attempt that finished it. `files` has what every file held
-    when it was written, by its path inside the folder.
+    are those of its whole result; `peak_memory_bytes` is that of the attempt that finished it.
+    `files` has what every file held when it was written, by its path inside the folder; `key` is
+    what it depends on.
     """
 
     stage: str
@@ -56,6 +56,7 @@ class Artifact:
     peak_memory_bytes: int
     files: Mapping[str, FileSum]
     tokens: Tokens = NO_TOKENS
+    key: Mapping[str, object] = field(default_factory=dict, repr=False)
 
     def copy_out(self, part: str, target: Path) -> None:
         """Copy the files of a subfolder into `target`; each copy is compared with what was made.
@@ -252,6 +253,7 @@ def _artifact(folder: Path, manifest: Manifest, *, cached: bool) -> Artifact:
         peak_memory_bytes=manifest.peak_memory_bytes,
         files=manifest.files,
         tokens=manifest.tokens,
+        key=manifest.key,
     )
 
 

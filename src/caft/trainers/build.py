@@ -7,45 +7,11 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
-from caft.errors import UserError
-from caft.threads import allowed_cores
 from caft.trainers.config import TrainerConfig
-
-
-def pick_device(config: TrainerConfig) -> str:
-    """The name in torch of what `trainer.accelerator` means; UserError if absent or too few."""
-    counts = {
-        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
-        "mps": int(torch.backends.mps.is_available()),
-        "cpu": 1,
-    }
-    present = [name for name, count in counts.items() if count]
-    device = {"auto": present[0], "gpu": "cuda"}.get(config.accelerator, config.accelerator)
-    if device not in present:
-        raise UserError(
-            f"trainer.accelerator is {config.accelerator!r}, which this machine lacks; "
-            f"there is {', '.join(sorted(present))}"
-        )
-    if device != "cpu" and config.devices > counts[device]:
-        raise UserError(
-            f"trainer.devices is {config.devices}, and this machine has {counts[device]} {device} "
-            f"device{'s' * (counts[device] > 1)}; give at most that, or trainer.accelerator=cpu"
-        )
-    return device
-
-
-def refuse_too_many_devices(config: TrainerConfig) -> None:
-    """UserError if a run would start more processes than it has devices or cores."""
-    cores = allowed_cores()
-    if pick_device(config) == "cpu" and config.devices > cores:
-        raise UserError(
-            f"trainer.devices is {config.devices}; on a CPU every device is a process, and this "
-            f"run may use {cores} processor cores; give at most {cores}"
-        )
+from caft.trainers.devices import pick_device
 
 
 def build_trainer(

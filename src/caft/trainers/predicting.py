@@ -16,11 +16,10 @@ from caft.store import Journal
 from caft.trainers.config import TrainerConfig
 
 if TYPE_CHECKING:
-    from pytorch_lightning import LightningModule
-
     from caft.engines.replies import Engine
     from caft.models.reply_rules import ReplyRules
     from caft.trainers.replies import ReplyName
+    from caft.trainers.watching import PredictingModule
     from caft.trainers.worker import Batch
 
 log = logging.getLogger(__name__)
@@ -40,7 +39,7 @@ class Predictor:
 
     def predict(
         self,
-        make_module: Callable[[CausalLM], LightningModule],
+        make_module: Callable[[CausalLM], PredictingModule],
         batches: Sequence[Batch],
         *,
         title: str,
@@ -59,7 +58,7 @@ class Predictor:
 
     def _work(
         self,
-        make_module: Callable[[CausalLM], LightningModule],
+        make_module: Callable[[CausalLM], PredictingModule],
         left: Sequence[Batch],
         journal: Journal,
         title: str,
@@ -67,6 +66,7 @@ class Predictor:
     ) -> None:
         """Predict what is left, into the journal, which has `kept` results."""
         from caft.trainers.distributed import Ranks, run_ranks
+        from caft.trainers.progress import StageBar, open_bar
         from caft.trainers.worker import PredictionSpec, predict_share
 
         if kept:
@@ -76,10 +76,14 @@ class Predictor:
                 title, self.student, make_module, tuple(left), journal, self.trainer
             )
             count = min(self.trainer.devices, len(left))
-            if count == 1:
-                predict_share(Ranks(asked_to_stop=asked_to_end), _ignore, spec)
-            else:
-                run_ranks(predict_share, (spec,), count, _ignore, self.student.device)
+            # With several processes the first one's share stands for all.
+            own = sum(len(batch.question_ids) for batch in left[Ranks(count=count).share])
+            with open_bar(self.trainer.progress) as bar:
+                line = StageBar(bar, title, own)
+                if count == 1:
+                    predict_share(Ranks(asked_to_stop=asked_to_end), line.show, spec)
+                else:
+                    run_ranks(predict_share, (spec,), count, line.show, self.student.device)
             journal.close()
 
     def write(
@@ -130,7 +134,7 @@ class Predictor:
         rules: ReplyRules,
         title: str,
     ) -> dict[str, WrittenReply]:
-        from caft.trainers.progress import open_bar
+        from caft.trainers.progress import Pace, StageBar, open_bar
 
         assert not rules.with_spread, "engines round or cap probabilities"
         journal = Journal(self.folder, "engine-replies")
@@ -139,10 +143,10 @@ class Predictor:
         if done:
             log.info("%s: %d results of an interrupted attempt are kept", title, len(done))
         with open_bar(self.trainer.progress) as bar:
-            task = bar.add_task(title, total=len(left))
+            pace = Pace(StageBar(bar, title, len(left)).show)
             for reply in engine.write(left, rules):
                 journal.append([reply._asdict()])
-                bar.advance(task)
+                pace.finish(1)
         journal.close()
         return {row["question_id"]: WrittenReply(**row) for row in journal.read()}
 
@@ -152,7 +156,3 @@ def _read_replies(rows: Iterable[Row]) -> dict[ReplyName, WrittenReply]:
 
     replies = [WrittenReply(**row) for row in rows]
     return {ReplyName(reply.question_id, reply.sample): reply for reply in replies}
-
-
-def _ignore(_message: object) -> None:
-    """Predicting processes report through their journals."""

@@ -6,13 +6,13 @@ Free-text answers, chains of thought and the replies of an evaluation are all wr
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
 import torch
-from pytorch_lightning import LightningModule
 
 from caft.errors import UserError
 from caft.kernels.memory import is_out_of_memory, release_memory
@@ -20,9 +20,12 @@ from caft.models.generation import stream_replies
 from caft.models.reply_rules import ReplyRules
 from caft.protocols import CausalLM, Tokenizer
 from caft.records import WrittenReply
+from caft.trainers.watching import PredictingModule
 
 log = logging.getLogger(__name__)
 _KEPT_PART = 8
+# A reply in work counts as at most this part of one.
+_NEARLY = 0.95
 
 
 class ReplyName(NamedTuple):
@@ -45,7 +48,7 @@ class ReplyBatch:
         return tuple(name.question_id for name in self.names)
 
 
-class ReplyModule(LightningModule):  # type: ignore[misc]
+class ReplyModule(PredictingModule):
     """Wraps the student for `Trainer.predict`.
 
     Replies of different lengths share the rows, so that those of a batch are not the next ones to
@@ -56,6 +59,7 @@ class ReplyModule(LightningModule):  # type: ignore[misc]
         super().__init__()
         self.model, self.tokenizer, self.rules, self.rows = model, tokenizer, rules, rows
         self._replies: Iterator[WrittenReply] = iter(())
+        self._written = _Written(rules.most_tokens)
 
     def on_predict_start(self) -> None:
         """Lightning's hook: all batches are known."""
@@ -76,7 +80,9 @@ class ReplyModule(LightningModule):  # type: ignore[misc]
 
     def predict_step(self, batch: ReplyBatch, batch_idx: int) -> list[WrittenReply]:
         """The next replies, as many as the batch has prompts."""
-        return list(islice(self._replies, len(batch.names)))
+        replies = list(islice(self._replies, len(batch.names)))
+        self._written.returned += len(replies)
+        return replies
 
     def write(self, prompts: Mapping[ReplyName, tuple[int, ...]]) -> Iterator[WrittenReply]:
         """Replies as they end; half as many at once where memory runs out.
@@ -114,9 +120,11 @@ class ReplyModule(LightningModule):  # type: ignore[misc]
             rows=self.rows,
             names=[name.question_id for name in names],
             samples=[name.sample for name in names],
+            watch=lambda lengths: self.moved(*self._written.look(lengths)),
         )
         for place, reply in stream:
             del left[names[place]]
+            self._written.end(reply.tokens)
             yield WrittenReply(
                 names[place].question_id,
                 reply.text,
@@ -128,6 +136,29 @@ class ReplyModule(LightningModule):  # type: ignore[misc]
                 reply.thinking_tokens,
                 names[place].sample,
             )
+
+
+class _Written:
+    """How much is written of replies that take at most `most` tokens."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._began = most, time.monotonic()
+        self.returned = self._ended = self._tokens = 0
+
+    def end(self, tokens: int) -> None:
+        """A reply of so many tokens has ended."""
+        self._ended += 1
+        self._tokens += tokens
+
+    def look(self, lengths: Sequence[int]) -> tuple[float, str]:
+        """Replies that are written but not returned yet, parts included; and the speed.
+
+        A reply in work becomes as long as those that have ended are on average.
+        """
+        expected = self._tokens / self._ended if self._ended else self._most
+        parts = sum(min(length / max(expected, 1), _NEARLY) for length in lengths)
+        speed = (self._tokens + sum(lengths)) / max(time.monotonic() - self._began, 1e-9)
+        return self._ended - self.returned + parts, f"{speed:,.0f} tok/s"
 
 
 def plan_replies(

@@ -12,6 +12,7 @@ _EVERY_STAGE = (
     "text",
     "records.py",
     "trainers/build.py",
+    "trainers/devices.py",
     "trainers/distributed.py",
 )
 # Results are read back from a journal, and kept in a table.

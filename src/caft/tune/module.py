@@ -30,6 +30,10 @@ from caft.tune.config import Select, TuningConfig
 from caft.tune.error_text import explain_memory, explain_validation_memory
 from caft.tune.learning_curve import Row, accuracies, best_epoch, is_out_of_patience
 
+# A forward pass, and a backward pass of twice its work.
+_PASSES = 3
+_VALIDATING = "validating"
+
 
 class TuningModule(LightningModule):  # type: ignore[misc]
     """Wraps the student for `Trainer.fit`.
@@ -40,7 +44,8 @@ class TuningModule(LightningModule):  # type: ignore[misc]
 
     `record` gets every row of the curve. `validate` gives the accuracy and the number of
     questions asked; `keep`, set after the model's state is restored, is called at each point where
-    the stage may be interrupted, with whether it must end.
+    the stage may be interrupted, with whether it must end. `moved` is told what share of the
+    present step is done, and a note for the bar.
     """
 
     def __init__(
@@ -66,6 +71,8 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         self.ranks = ranks or Ranks()
         self.validate = validate
         self.keep: Callable[[bool], None] = lambda _must_stop: None
+        self.moved: Callable[..., None] = lambda _share, _note="": None
+        self._in_work = (0.0, 0.0)
         self.steps_done = 0
         self.curve: list[Row] = []
         self.best: dict[str, torch.Tensor] | None = None
@@ -113,6 +120,8 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         if self.validate is None:
             return
         self.model.eval()
+        self._in_work = (0.0, 0.0)
+        self.moved(0.0, _VALIDATING)
         try:
             with (
                 memory_may_end(partial(explain_validation_memory, epoch)),
@@ -209,15 +218,26 @@ class TuningModule(LightningModule):  # type: ignore[misc]
 
     def _accumulate(self, batch: Step) -> float:
         total: float | torch.Tensor = 0.0
+        done = 0
+        tokens = sum(item.pack.input_ids.numel() for item in batch.packs)
         kept = nullcontext() if self._has_fused_lora else keep_activations(self.model)
         with packed_attention(self.model), kept:
             for item in batch.packs:
+                count = item.pack.input_ids.numel()
+                self._in_work = (done / tokens, count / tokens)
+                done += count
                 with self._weights_dtype():
                     loss = self._summed_loss(item) * item.weight / batch.weight
                 self.manual_backward(loss)
                 # Read once a step, because reading waits for the accelerator.
                 total = total + loss.detach()
         return float(total)
+
+    def pass_layers(self, share: float) -> None:
+        """So much of a forward pass is behind it; the backward pass takes about twice as long."""
+        before, part = self._in_work
+        if part:
+            self.moved(before + part * share / _PASSES)
 
     @cached_property
     def _has_fused_lora(self) -> bool:

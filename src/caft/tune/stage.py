@@ -221,15 +221,23 @@ def _watch(
     `rows` are those of an epoch.
     """
     from caft.trainers.distributed import Ranks, run_ranks
-    from caft.trainers.progress import open_bar
+    from caft.trainers.progress import Moved, StageBar, open_bar
     from caft.tune.training import train
 
-    with open_bar(spec.trainer.progress) as bar:
-        task = bar.add_task(title, total=rows * spec.epochs)
+    size = spec.config.batch_size
 
-        def show(row: Row) -> None:
-            epochs, steps = divmod(int(row["step"]), math.ceil(rows / spec.config.batch_size))
-            bar.update(task, completed=epochs * rows + steps * spec.config.batch_size)
+    def place(steps: float, note: str = "") -> Moved:
+        epochs, whole = divmod(int(steps), math.ceil(rows / size))
+        return Moved(epochs * rows + whole * size, steps % 1 * min(size, rows), note)
+
+    with open_bar(spec.trainer.progress) as bar:
+        line = StageBar(bar, title, rows * spec.epochs)
+
+        def show(row: Row | Moved) -> None:
+            if isinstance(row, Moved):
+                line.show(place(row.in_work, row.note))
+                return
+            line.show(place(row["step"]))
             if "validation_accuracy" in row:
                 log.info(
                     "epoch %d: validation accuracy %.1f%% of %d questions",

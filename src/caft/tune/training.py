@@ -25,6 +25,8 @@ from caft.store import Checkpoints
 from caft.trainers.build import build_trainer
 from caft.trainers.config import TrainerConfig
 from caft.trainers.distributed import Ranks
+from caft.trainers.progress import Moved, Pace
+from caft.trainers.watching import watch_layers
 from caft.tune.batches import EpochLoader
 from caft.tune.config import Adapter, TuningConfig
 from caft.tune.draws import EVERY_ROW, Draws
@@ -68,8 +70,12 @@ class Trained:
     trainable_parameters: int
 
 
-def train(ranks: Ranks, report: Callable[[Row], None], spec: TrainingSpec) -> Trained:
-    """Train, or resume training, and write the weights. `report` gets every row of the curve."""
+Report = Callable[[Row | Moved], None]
+"""Gets every row of the curve, and in between how many steps are in work or done."""
+
+
+def train(ranks: Ranks, report: Report, spec: TrainingSpec) -> Trained:
+    """Train, or resume training, and write the weights."""
     # The process's own random state is left as it was: the next stage must not depend on it.
     with torch.random.fork_rng():
         torch.manual_seed(spec.seed)
@@ -100,9 +106,7 @@ def _trainable(spec: TrainingSpec) -> CausalLM:
     return model
 
 
-def _fit(
-    model: CausalLM, ranks: Ranks, report: Callable[[Row], None], spec: TrainingSpec
-) -> TuningModule:
+def _fit(model: CausalLM, ranks: Ranks, report: Report, spec: TrainingSpec) -> TuningModule:
     config = spec.config
     state = _read_state(spec)
     loader = EpochLoader(
@@ -137,7 +141,13 @@ def _fit(
         epochs=spec.epochs - loader.first_epoch,
         ranks=ranks.count,
     )
-    with ends_by_itself():
+    pace = Pace(report)
+
+    def move(share: float, note: str = "") -> None:
+        pace.work(module.steps_done + share, note, at_once=bool(note))
+
+    module.moved = move
+    with ends_by_itself(), watch_layers(model, module.pass_layers):
         trainer.fit(module, loader)
     return module
 

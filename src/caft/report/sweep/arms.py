@@ -104,8 +104,11 @@ class Arm:
 
     @property
     def engines(self) -> set[str]:
-        """What wrote its jobs' replies: name, version and settings; earlier versions had one."""
-        return {name_engine(job.finished.get("engine")) for job in self.jobs}
+        """What wrote its jobs' replies: name, version and settings; earlier versions had one.
+
+        None where every answer that counts is one token, which we read whatever the engine.
+        """
+        return {name_engine(job.finished.get("engine")) for job in self.jobs if _is_written(job)}
 
     @property
     def modes(self) -> list[str]:
@@ -161,12 +164,17 @@ def share_questions(first: Arm, second: Arm) -> bool:
 
 
 def share_engine(first: Arm, second: Arm) -> bool:
-    """Whether one engine in one version wrote all replies of both.
+    """Whether no more than one engine, in one version, wrote the replies of both.
 
     Two engines round differently, and so answer differently where tokens are nearly tied: the
     difference of two arms would be that of their engines as well.
     """
-    return len(first.engines | second.engines) == 1
+    return len(first.engines | second.engines) <= 1
+
+
+def _is_written(job: JobResult) -> bool:
+    """Whether any reply that counts has more than one token."""
+    return job.result is not None and job.result["generated_tokens"] > job.result["n"]
 
 
 def name_engine(engine: EnginePart | None) -> str:

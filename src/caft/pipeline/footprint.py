@@ -1,0 +1,157 @@
+"""What a run needs of this machine: memory by the model's shape, and what has to be downloaded.
+
+Nothing is asked of the hub: the shapes of the models that conf/model names are written down here.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from caft.models.config import tokens_of_a_pass
+from caft.run_config import RunConfig, Until
+from caft.tune.config import Adapter
+
+_BYTES = {"bfloat16": 2, "float32": 4}
+_PROGRAM = 0.8e9
+"""Bytes of Python with torch and transformers, which count where the processor computes."""
+_FOUR_BITS = 0.55
+"""Bytes a weight of NF4 with its scales (Dettmers et al. 2023)."""
+_ADAM = 16
+"""Bytes a trained weight: itself, its gradient and AdamW's two moments, all float32."""
+_MOST_CACHED = 8192
+"""Tokens that models/generation.py caches at once on a CPU."""
+_LOGITS = 0.2e9
+"""Bytes of the logits that exist at once: both losses and scores are computed in chunks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The sizes of a decoder. `kv` is the width of its keys, that of its values as well."""
+
+    hidden: int
+    inner: int
+    layers: int
+    heads: int
+    kv: int
+    vocabulary: int
+    tied: bool = True
+
+    @property
+    def parameters(self) -> int:
+        """Weights of embeddings, attention, gated feed-forward layers and norms; no biases."""
+        attention = 2 * self.hidden * self.heads + 2 * self.hidden * self.kv
+        layer = attention + 3 * self.hidden * self.inner + 2 * self.hidden
+        heads = 1 if self.tied else 2
+        return heads * self.vocabulary * self.hidden + self.layers * layer + self.hidden
+
+    def adapter(self, rank: int) -> int:
+        """Weights of LoRA at this rank on all linear layers."""
+        h, i = self.hidden, self.inner
+        sums = (h + self.heads) * 2 + (h + self.kv) * 2 + (h + i) * 3
+        return self.layers * rank * sums
+
+
+KNOWN = {
+    "microsoft/Phi-3-mini-4k-instruct": Shape(3072, 8192, 32, 3072, 3072, 32_064, tied=False),
+    "microsoft/Phi-4-mini-instruct": Shape(3072, 8192, 32, 3072, 1024, 200_064),
+    "Qwen/Qwen2.5-3B-Instruct": Shape(2048, 11_008, 36, 2048, 256, 151_936),
+    "Qwen/Qwen3-4B": Shape(2560, 9728, 36, 4096, 1024, 151_936),
+    "meta-llama/Llama-3.2-3B-Instruct": Shape(3072, 8192, 28, 3072, 1024, 128_256),
+    "HuggingFaceTB/SmolLM2-135M-Instruct": Shape(576, 1536, 30, 576, 192, 49_152),
+}
+"""By hub id, from the config.json of each."""
+
+
+def shape_of(model_id: str, folder: Path | None) -> Shape | None:
+    """From the model's own config.json where it is here; None for one that nobody knows."""
+    if folder is None:
+        return KNOWN.get(model_id)
+    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    values = values.get("text_config", values)
+    try:
+        heads = values["num_attention_heads"]
+        hidden = values["hidden_size"]
+        wide = values.get("head_dim") or hidden // heads
+        return Shape(
+            hidden,
+            values["intermediate_size"],
+            values["num_hidden_layers"],
+            heads * wide,
+            (values.get("num_key_value_heads") or heads) * wide,
+            values["vocab_size"],
+            tied=bool(values.get("tie_word_embeddings", True)),
+        )
+    except (KeyError, TypeError):  # a family with other names
+        return None
+
+
+def download_size(model_id: str) -> float | None:
+    """Bytes of a known hub model, which is stored in bfloat16; None for any other."""
+    shape = KNOWN.get(model_id)
+    return 2.0 * shape.parameters if shape else None
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The expected peak in bytes, and the part of the run that has it."""
+
+    peak: float
+    part: str
+    weights: float
+
+
+def estimate_memory(
+    config: RunConfig, shape: Shape, device: str, dtype: str, longest: int = 0
+) -> Memory:
+    """The highest of reading, writing and tuning, on one device.
+
+    `longest` is the longest training row in tokens, where it is known. For the embedded model the
+    measured peaks of tuning were 5 to 15% lower.
+    """
+    program = _PROGRAM if device == "cpu" else 0.0
+    weights = float(shape.parameters * _BYTES[dtype])
+    peaks = {"scoring": program + weights + _of_reading(shape, device, dtype) + _LOGITS}
+    order = list(Until)
+    if order.index(config.until) >= order.index(Until.tune) and config.method.stages:
+        peaks["tuning"] = program + _of_tuning(config, shape, device, dtype, longest) + _LOGITS
+    if order.index(config.until) >= order.index(Until.evaluate):
+        cached = _of_writing(config, shape, device, dtype)
+        peaks["writing replies"] = program + weights + cached + _LOGITS
+    part = max(peaks, key=lambda each: peaks[each])
+    return Memory(peaks[part], part, weights)
+
+
+def _of_reading(shape: Shape, device: str, dtype: str) -> float:
+    """A pass keeps one layer's activations."""
+    return float(tokens_of_a_pass(device) * _of_layer(shape) * _BYTES[dtype])
+
+
+def _of_layer(shape: Shape) -> int:
+    """Numbers a token that one layer keeps for its backward pass, counted in its operations."""
+    return 10 * shape.hidden + 4 * shape.inner
+
+
+def _of_tuning(config: RunConfig, shape: Shape, device: str, dtype: str, longest: int) -> float:
+    tuning = config.tuning
+    kept = 1 if tuning.gradient_checkpointing else shape.layers
+    inputs = shape.layers * shape.hidden if tuning.gradient_checkpointing else 0
+    rows = tuning.batch_size * (longest or tuning.max_length or tuning.tokens_a_pass(device))
+    tokens = min(tuning.tokens_a_pass(device), rows)
+    activations = tokens * (kept * _of_layer(shape) + inputs) * _BYTES[dtype]
+    if tuning.adapter is Adapter.full:
+        return float(shape.parameters * (_ADAM + _BYTES[dtype]) + activations)
+    four_bits = tuning.adapter is Adapter.qlora
+    weights = shape.parameters * (_FOUR_BITS if four_bits else _BYTES[dtype])
+    return float(weights + shape.adapter(tuning.lora.r) * _ADAM + activations)
+
+
+def _of_writing(config: RunConfig, shape: Shape, device: str, dtype: str) -> float:
+    """Keys and values of all replies that are written at once."""
+    evaluation = config.evaluation
+    longest = evaluation.max_new_tokens + (evaluation.max_thinking_tokens or 0)
+    tokens = evaluation.batch_size * longest
+    if device == "cpu":
+        tokens = min(tokens, _MOST_CACHED)
+    return float(tokens * 2 * shape.layers * shape.kv * _BYTES[dtype])

@@ -1,0 +1,103 @@
+"""The time, memory and downloads of a plan, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from caft.distill.local import name_model
+from caft.models.config import HubModelConfig, ModelConfig
+from caft.models.loading import name_dtype
+from caft.models.sources.locate import find_model
+from caft.pipeline.footprint import download_size, estimate_memory, shape_of
+from caft.pipeline.planned import RUNS, PlannedStage
+from caft.pipeline.workload import Rates, measure_rates, seconds_of
+from caft.pipeline.workspace import Workspace
+from caft.report.wording import duration, memory
+from caft.run_config import RunConfig
+from caft.teachers.config import LocalModelTeacherConfig
+
+_NO_RATE = "not known"
+
+
+def tell_needs(
+    workspace: Workspace, plan: Sequence[PlannedStage]
+) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """The time of every stage by its name, and what the whole plan needs."""
+    rates = measure_rates(workspace.store)
+    times = {stage.name: describe_time(stage, rates) for stage in plan}
+    return times, list(list_needs(workspace, plan, rates))
+
+
+def describe_time(stage: PlannedStage, rates: Rates) -> str:
+    """What a stage would take, such as "up to 2 min 05 s"; empty where nothing runs."""
+    if stage.state != RUNS or stage.kind is None:
+        return ""
+    seconds = seconds_of(stage.load, rates)
+    if seconds is None or stage.load is None:
+        return _NO_RATE
+    return f"{'up to ' if stage.load.at_most else ''}{duration(seconds)}"
+
+
+def list_needs(
+    workspace: Workspace, plan: Sequence[PlannedStage], rates: Rates
+) -> Iterator[tuple[str, str]]:
+    """Time, memory and downloads, each with its name."""
+    yield "Time", describe_whole_time(plan, rates)
+    loads = [stage.load for stage in plan if stage.load]
+    yield "Memory", describe_memory(workspace, max((load.longest for load in loads), default=0))
+    yield "Download", describe_downloads(workspace.config)
+
+
+def describe_whole_time(plan: Sequence[PlannedStage], rates: Rates) -> str:
+    """The sum over stages that run, and those whose pace no finished stage has told."""
+    running = [stage for stage in plan if stage.state == RUNS and stage.kind]
+    known = {stage.name: seconds_of(stage.load, rates) for stage in running}
+    unknown = [name for name, seconds in known.items() if seconds is None]
+    sure = [stage.name for stage in running if stage.load and not stage.load.at_most]
+    most = sum(seconds for seconds in known.values() if seconds is not None)
+    least = sum(seconds for name, seconds in known.items() if seconds is not None and name in sure)
+    if not running:
+        return "none: every stage is in the store"
+    if len(unknown) == len(running):
+        return (
+            f"{_NO_RATE}: the store has no finished stage of this model and kind yet; run with "
+            "fewer questions first"
+        )
+    whole = duration(most) if least == most else f"{duration(least)} to {duration(most)}"
+    without = f", without {', '.join(unknown)}, whose pace is {_NO_RATE}" if unknown else ""
+    return f"about {whole} at the pace of the store's finished stages{without}"
+
+
+def describe_memory(workspace: Workspace, longest: int) -> str:
+    """The peak, by the model's shape and dtype, the batch, its longest row and what is trained."""
+    from caft.trainers.devices import pick_device
+
+    config, model = workspace.config, workspace.config.model
+    shape = shape_of(model.id, find_model(model))
+    if shape is None:
+        return f"{_NO_RATE}: the shape of {model.path or model.id} is known after its download"
+    device = pick_device(config.trainer)
+    dtype = name_dtype(model, device)
+    needed = estimate_memory(config, shape, device, dtype, longest)
+    return (
+        f"about {memory(round(needed.peak))} on {device} at the highest, in {needed.part} "
+        f"({shape.parameters / 1e9:.2g} billion weights in {dtype}: "
+        f"{memory(round(needed.weights))})"
+    )
+
+
+def describe_downloads(config: RunConfig) -> str:
+    """The hub models that are not in the cache, with their sizes."""
+    models: list[ModelConfig] = [config.model]
+    if isinstance(config.teacher, LocalModelTeacherConfig) and config.teacher.id:
+        models.append(name_model(config.teacher))
+    missing = [
+        model for model in models if isinstance(model, HubModelConfig) and find_model(model) is None
+    ]
+    return "; ".join(_describe_download(model.id) for model in missing) or "nothing"
+
+
+def _describe_download(model_id: str) -> str:
+    size = download_size(model_id)
+    named = f"{size / 1e9:.1f} GB" if size else f"size {_NO_RATE} (a dry run asks no hub)"
+    return f"{model_id}, {named}"

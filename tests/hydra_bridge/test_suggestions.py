@@ -1,0 +1,52 @@
+"""Names of other tools lead to settings that exist."""
+
+from __future__ import annotations
+
+import pytest
+
+from caft.hydra_bridge.groups import find_conf, list_groups
+from caft.hydra_bridge.help_text import describe_options, read_purpose
+from caft.hydra_bridge.overrides import dial_types
+from caft.hydra_bridge.suggestions import ALIASES, suggest_option, suggest_setting
+
+
+def test_every_alias_leads_to_a_setting() -> None:
+    known = {*dial_types(), "hydra.run.dir"}
+    named = {setting for settings in ALIASES.values() for setting in settings}
+    assert named <= known
+    # What is a setting of its own at the top needs no alias.
+    assert not ALIASES.keys() & {key for key in known if "." not in key}
+
+
+@pytest.mark.parametrize(
+    ("owner", "key", "hint"),
+    [
+        ("tuning", "lr", "tuning.learning_rate"),
+        ("", "lr", "tuning.learning_rate"),
+        ("evaluation", "batch", "evaluation.batch_size"),
+        ("score", "batch", "score.chain.batch_size"),
+        ("tuning", "epochs", "method.epochs"),
+        ("", "shots", "dataset.prompt.shots"),
+        ("", "learning_rat", "tuning.learning_rate"),
+    ],
+)
+def test_a_name_is_taken_where_it_is_used(owner: str, key: str, hint: str) -> None:
+    assert suggest_setting(owner, key, ()) == f"; did you mean {hint}?"
+
+
+def test_nothing_is_suggested_for_a_name_like_no_other() -> None:
+    assert suggest_setting("", "foo", ()) == ""
+    assert suggest_option("split", "foo") == ""
+    assert suggest_option("model", "two words") == ""
+
+
+def test_the_help_marks_one_default_in_each_group_and_tells_every_purpose() -> None:
+    shown = describe_options()
+    for group, options in list_groups().items():
+        part = shown.partition(f"{group}=\n")[2].partition("\n\n")[0]
+        stars = [line for line in part.splitlines() if line.startswith("  * ")]
+        assert len(stars) == (group not in ("experiment", "multirun_sweeps"))
+        folder = find_conf().parent if group == "multirun_sweeps" else find_conf()
+        for option in options:
+            assert len(read_purpose(folder / group / f"{option}.yaml")) > 12
+    assert max(map(len, shown.splitlines())) < 80
