@@ -59,8 +59,9 @@ from caft.tune.config import AnswerTarget, MethodConfig, TuningConfig
 
 
 class Until(Enum):
-    """The stage after which a run stops."""
+    """The stage after which a run stops; `data` shows how the first row was read."""
 
+    data = "data"
     score = "score"
     split = "split"
     distill = "distill"
@@ -95,6 +96,11 @@ class RunConfig:
         check_dials(self, "")
         self._refuse_unknown_classes()
         self._refuse_routing_without_estimates()
+
+    @property
+    def only_shows(self) -> bool:
+        """Whether nothing is run or written: a plan, or a row of the data, is printed."""
+        return self.dry_run or self.until is Until.data
 
     def _refuse_unknown_classes(self) -> None:
         for stage in self.method.stages:

@@ -16,7 +16,7 @@ from caft.errors import UserError
 from caft.hydra_bridge import compose
 
 README = Path(__file__).parents[2] / "README.md"
-LETTERS = {"A": "w", "B": "x", "C": "y", "D": "z"}
+TEXTS = {"red": "w", "green": "x", "blue": "y", "white": "z"}
 
 
 def rows(count: int = 24, **change: Any) -> list[dict[str, Any]]:
@@ -44,7 +44,7 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], list[str], int]] = {
     "repeats": ([*rows(), *rows(2)], [], 1),
     "repeated ids": (rows(id=lambda n: n // 2), ["dataset.columns.id=id"], 1),
     "options of their own": (
-        [{"question": f"{n}, which?", **LETTERS, "answer": "ABCD"[n % 4]} for n in range(24)],
+        [{"question": f"{n}, which?", **TEXTS, "answer": "ABCD"[n % 4]} for n in range(24)],
         [],
         2,
     ),

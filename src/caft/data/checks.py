@@ -75,7 +75,7 @@ def _shuffle(splits: QuestionSplits, seed: int) -> QuestionSplits:
             kept[0].origin or kept[0].id,
         )
     shuffled = {name: shuffle_options(part, seed) for name, part in parts.items()}
-    return QuestionSplits(**shuffled, removed=splits.removed)
+    return QuestionSplits(**shuffled, removed=splits.removed, sources=splits.sources)
 
 
 def _check_places(splits: QuestionSplits, *, shuffled: bool) -> None:

@@ -103,6 +103,9 @@ class MixedConfig(ArithmeticConfig):
 class ColumnsConfig:
     """Column names of a file; None if the file has no such column.
 
+    A default that the file does not have is looked for under other usual names, see
+    data/recognise.py.
+
     `options` names one column with a list (or a JSON list as text), or several columns with one
     option each, such as `[A, B, C, D]` or `A,B,C,D`; a row with empty cells at the end has fewer
     options. Without an `id` column, ids are made of the content.
@@ -122,19 +125,14 @@ class ColumnsConfig:
 
 
 @dataclass(kw_only=True, slots=True)
-class LocalConfig(DatasetConfig):
-    """Your own JSONL, CSV, TSV or parquet files.
+class MappedConfig(DatasetConfig):
+    """How the rows of any file become questions.
 
-    Only `train_path` is needed: splits without a file are drawn from it by `seed`. Relative
-    paths start at the current folder. `first_index` is the number of the first option if answers
-    are indices; None is decided from all rows, or refused if they do not show it. `answer_set`
-    lists the allowed answers of questions without options; empty is free text.
+    `first_index` is the number of the first option if answers are indices; None is decided from
+    all rows, or refused if they do not show it. `answer_set` lists the allowed answers of
+    questions without options; empty is free text.
     """
 
-    kind: str = "local"
-    train_path: Text | None = None
-    validation_path: Text | None = None
-    test_path: Text | None = None
     columns: ColumnsConfig = field(default_factory=ColumnsConfig)
     answer_set: list[str] = field(default_factory=list)
     answer_form: AnswerForm = AnswerForm.auto
@@ -147,6 +145,20 @@ class LocalConfig(DatasetConfig):
                 f"dataset.answer_set is {self.answer_set}; give two or more different answers, or "
                 "[] for free text"
             )
+
+
+@dataclass(kw_only=True, slots=True)
+class LocalConfig(MappedConfig):
+    """Your own JSONL, JSON, CSV, TSV or parquet files.
+
+    Only `train_path` is needed: splits without a file are drawn from it by `seed`. Relative
+    paths start at the current folder.
+    """
+
+    kind: str = "local"
+    train_path: Text | None = None
+    validation_path: Text | None = None
+    test_path: Text | None = None
 
 
 @dataclass(kw_only=True, slots=True)

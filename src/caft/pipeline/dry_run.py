@@ -12,6 +12,7 @@ from caft.estimators import ESTIMATORS, STAND_IN, Need
 from caft.models.config import HubModelConfig
 from caft.models.sources.locate import find_model
 from caft.models.student import Student
+from caft.pipeline.data_table import show_first_row
 from caft.pipeline.estimators import find_judge
 from caft.pipeline.expected import expected_rows, expected_trained
 from caft.pipeline.matched_budget import likely_asked, match_budget
@@ -72,6 +73,7 @@ def print_plan(config: RunConfig, context: RunContext) -> None:
         print_table(f"{config.name}: its questions are not on this machine.", [missing])
         return
     questions = workspace.questions
+    show_first_row(questions, config, context)
     counts = (
         f"{len(questions.train)} training, {len(questions.validation)} validation and "
         f"{len(questions.test)} test questions."
