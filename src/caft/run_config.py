@@ -11,6 +11,7 @@ from caft.data.config import (
     ArithmeticConfig,
     DatasetConfig,
     Gsm8kConfig,
+    HubConfig,
     LocalConfig,
     MedmcqaConfig,
     MixedConfig,
@@ -150,6 +151,7 @@ KINDS: dict[str, dict[str, type[Any]]] = {
         "medmcqa": MedmcqaConfig,
         "gsm8k": Gsm8kConfig,
         "local": LocalConfig,
+        "hub": HubConfig,
     },
     "split": {
         "entropy": EntropySplitConfig,

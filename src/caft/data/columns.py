@@ -73,6 +73,25 @@ def settle(tables: Mapping[str, Table], reading: Reading, *, quiet: bool = False
     return _decide_form(reading, rows, quiet=quiet)
 
 
+def keep_readable(table: Table, reading: Reading) -> Table:
+    """The rows that are questions, if nearly all are; else all, for the error that names them."""
+    kept, mistakes = [], []
+    for row in table.rows:
+        try:
+            _read_question(row, reading)
+            kept.append(row)
+        except UserError as error:
+            mistakes.append(str(error))
+    if not mistakes or len(mistakes) > _MOST_UNREADABLE * len(table.rows):
+        return table
+    log.warning("%d rows are left out, such as: %s", len(mistakes), mistakes[0])
+    return replace(table, rows=tuple(kept))
+
+
+_MOST_UNREADABLE = 0.02
+"""A larger share of published rows is a mistake in the settings."""
+
+
 def _decide_form(reading: Reading, rows: Sequence[Row], *, quiet: bool) -> Reading:
     form, base = reading.answer_form, reading.first_index
     if not reading.options:
@@ -98,6 +117,8 @@ def _read_question(row: Row, reading: Reading) -> Question:
     if is_number(text):
         kind = f" ({type(row.values.get(columns.question)).__name__})"
         raise row.wrong_cell(columns.question, "give text, a number is not a question", kind)
+    if context := _read_text(row, columns.context):
+        text = f"{context}\n\n{text}"
     question = Question(
         id="",
         text=text,
@@ -247,7 +268,7 @@ def _advise(table: Table, reading: Reading) -> dict[str, str]:
 
 def name_columns(columns: ColumnsConfig) -> dict[str, str]:
     """The columns that a config names, by their config keys."""
-    keys = ("id", "question", "answer", "subject", "rationale")
+    keys = ("id", "question", "context", "answer", "subject", "rationale")
     named = {f"dataset.columns.{key}": getattr(columns, key) for key in keys}
     options = columns.options or ()
     for place, name in enumerate(options, start=1):

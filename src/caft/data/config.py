@@ -108,11 +108,13 @@ class ColumnsConfig:
 
     `options` names one column with a list (or a JSON list as text), or several columns with one
     option each, such as `[A, B, C, D]` or `A,B,C,D`; a row with empty cells at the end has fewer
-    options. Without an `id` column, ids are made of the content.
+    options. `context` is a passage that stands before the question. Without an `id` column, ids
+    are made of the content.
     """
 
     id: Text | None = None
     question: Text = "question"
+    context: Text | None = None
     options: list[str] | None = field(default_factory=lambda: ["options"])
     answer: Text = "answer"
     subject: Text | None = None
@@ -159,6 +161,26 @@ class LocalConfig(MappedConfig):
     train_path: Text | None = None
     validation_path: Text | None = None
     test_path: Text | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class HubConfig(MappedConfig):
+    """Any dataset of the hub whose rows are questions, with a mapping of its columns.
+
+    `subset` is what the hub calls a subset or config. Splits without a name of their own are drawn
+    from `train_split`. `path` is a copy: a folder with the hub's files, or one file of rows.
+    Published rows repeat a few questions; the first of each is kept.
+    """
+
+    kind: str = "hub"
+    duplicates: Duplicates = Duplicates.first
+    id: Text | None = None
+    revision: Text = "main"
+    subset: Text | None = None
+    path: Text | None = None
+    train_split: Text = "train"
+    validation_split: Text | None = None
+    test_split: Text | None = None
 
 
 @dataclass(kw_only=True, slots=True)

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from caft.data.cells import is_number
-from caft.data.columns import Reading, name_columns, read_questions, settle
-from caft.data.config import AnswerForm, ColumnsConfig, LocalConfig, MappedConfig
+from caft.data.columns import Reading, keep_readable, name_columns, read_questions, settle
+from caft.data.config import AnswerForm, ColumnsConfig, HubConfig, LocalConfig, MappedConfig
 from caft.data.dedup import divide
 from caft.data.files import Row, Table, adopt_names, read_table, refuse_missing_columns
 from caft.data.gsm8k import FINAL_NUMBER
@@ -33,10 +33,16 @@ def read_mapped(tables: Mapping[str, Table], config: MappedConfig) -> QuestionSp
     """All splits of `tables`, whose columns `config` names or leaves to be recognised."""
     read = _recognise(tables, config)
     reading = settle(read.tables, _reading(config, read.columns))
-    questions = read_questions(read.tables, reading)
+    tables, unread = read.tables, 0
+    if isinstance(config, HubConfig):  # nobody can correct published rows
+        tables = {split: keep_readable(table, reading) for split, table in read.tables.items()}
+        unread = sum(len(read.tables[split].rows) - len(tables[split].rows) for split in tables)
+    questions = read_questions(tables, reading)
     refuse_solutions([q for rows in questions.values() for q in rows], config, read.columns)
     answer = f"{read.sources['answer']}, as {_describe_form(reading)}"
-    return replace(divide(config, **questions), sources={**read.sources, "answer": answer})
+    splits = divide(config, **questions)
+    removed = {**splits.removed, **({"rows that are no question": unread} if unread else {})}
+    return replace(splits, removed=removed, sources={**read.sources, "answer": answer})
 
 
 def _recognise(tables: Mapping[str, Table], config: MappedConfig) -> Recognised:
@@ -61,6 +67,7 @@ def _reading(config: MappedConfig, columns: ColumnsConfig) -> Reading:
         answer_set=tuple(config.answer_set),
         answer_form=config.answer_form,
         first_index=config.first_index,
+        refuse_equal=isinstance(config, LocalConfig),
     )
 
 

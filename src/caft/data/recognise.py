@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from string import ascii_lowercase
 
 from caft.data.cells import as_text, is_missing
@@ -25,7 +25,16 @@ from caft.data.shapes import (
     list_options,
 )
 
-_QUESTION = ("problem", "prompt", "query", "instruction", "question_text", "question_stem", "stem")
+_QUESTION = (
+    "q",
+    "problem",
+    "prompt",
+    "query",
+    "instruction",
+    "question_text",
+    "question_stem",
+    "stem",
+)
 _OPTIONS = ("choices", "candidates", "alternatives", "answer_choices", "answer_options")
 _ANSWER = (
     *("label", "answer_key", "answer_letter", "answer_index", "answer_idx", "answer_id", "correct"),
@@ -107,7 +116,7 @@ def _find_columns(table: Table, columns: ColumnsConfig) -> ColumnsConfig:
     if columns.options == default.options and not _has(names, "options"):
         one = _find(names, "options", _OPTIONS)
         found.options = [one] if one in names else find_series(names) or columns.options
-        used = {found.question, found.answer, found.id, found.subject, found.rationale}
+        used = {getattr(found, field.name) for field in fields(found) if field.name != "options"}
         if found.options == columns.options and {found.question, found.answer} <= set(names):
             left = [name for name in names if name not in used and _plain(name) not in _KNOWN]
             found.options = found.options if left else None
@@ -180,7 +189,7 @@ def _describe(columns: ColumnsConfig, shape: str) -> dict[str, str]:
     options = columns.options or ()
     sources = {
         "id": columns.id or "made of the content",
-        "question": columns.question,
+        "question": ", ".join(filter(None, (columns.context, columns.question))),
         "options": ", ".join(options) or "none: free text",
         "answer": columns.answer,
         "subject": columns.subject or "",
