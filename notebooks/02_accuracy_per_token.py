@@ -9,7 +9,13 @@
 # Reads a sweep, finished or not (`python train.py -m method=sft,distill,complexity_aware
 # split=entropy,random seed=1,2,3`). It shows accuracy against price, paired tests on the same
 # questions, and entropy routing against random routing at an equal budget. Set `CAFT_SWEEP` to the
-# sweep's folder.
+# sweep's folder; the sample is a small sweep of the embedded model.
+
+# %%
+from importlib.util import find_spec
+
+if find_spec("caft") is None:
+    get_ipython().run_line_magic("pip", "install --quiet -e ..")
 
 # %%
 import os
@@ -20,7 +26,7 @@ from caft.report.figures.notebook import show_figure, show_table
 from caft.report.sweep import analyse_sweep, read_sweep
 from caft.report.sweep.figures import draw_sweep
 
-sweep = read_sweep(Path(os.environ["CAFT_SWEEP"]))
+sweep = read_sweep(Path(os.environ.get("CAFT_SWEEP", "sample/sweep")))
 summary = analyse_sweep(sweep, datetime.now(UTC).isoformat()).summary
 arms = summary["arms"]
 show_table([{"setting": arm["name"], **arm["accuracy"], "seeds": arm["seeds"]} for arm in arms])

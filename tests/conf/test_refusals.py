@@ -42,7 +42,7 @@ REFUSED = {
         "method.stages=[targets:{hard:thinking}]",
         "in single quotes: 'method.stages=[{targets:{easy:answer},epochs:1}]'",
     ),
-    "unknown word": ("until=scor", "until is wrong", "[score, split, distill,"),
+    "unknown word": ("until=scor", "until is wrong", "[data, score, split,"),
     "unknown target": (
         "method.stages.0.targets.easy=answe",
         "[answer, rationale, short_rationale, own_rationale, thinking]",

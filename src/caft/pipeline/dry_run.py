@@ -17,7 +17,7 @@ from caft.pipeline.estimators import find_judge
 from caft.pipeline.expected import expected_rows, expected_trained
 from caft.pipeline.matched_budget import likely_asked, match_budget
 from caft.pipeline.own_rationales import add_own, own_questions, own_sampling
-from caft.pipeline.planned import CACHED, FREE, RUNS, PlannedStage, print_table
+from caft.pipeline.planned import CACHED, FREE, RUNS, PlannedStage, plan_asking, print_table
 from caft.pipeline.preflight import (
     check_gold_room,
     later_stages,
@@ -280,8 +280,7 @@ class Planner:
             whose += (
                 ", about the entropy arm's questions, whose cost is the budget, and as many drawn"
             )
-        state = RUNS if forecast.calls.high else CACHED if forecast.from_ledger else FREE
-        return PlannedStage(step.name, state, f"{whose}: {forecast.line()}", step.kind)
+        return plan_asking(step.name, whose, forecast, step.kind)
 
     def _distill_inputs(self, target: Target, questions: Sequence[Question]) -> DistillInputs:
         return DistillInputs(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caft.console import open_console
+from caft.distill.forecast import CostForecast
 from caft.store import StageKind
 
 CACHED, RUNS, FREE = "cached", "would run", "no work"
@@ -16,12 +17,21 @@ class PlannedStage:
     """One line of the plan: the stage, whether it is in the store, and its work.
 
     `kind` is None if a run records no such stage: reading and splitting take no work.
+    `teacher_tokens` is about what a teacher would read and write.
     """
 
     name: str
     state: str
     work: str
     kind: StageKind | None = None
+    teacher_tokens: int = 0
+
+
+def plan_asking(name: str, whose: str, forecast: CostForecast, kind: StageKind) -> PlannedStage:
+    """The line of a teacher's replies."""
+    state = RUNS if forecast.calls.high else CACHED if forecast.from_ledger else FREE
+    tokens = forecast.prompt_tokens.likely + forecast.completion_tokens.likely
+    return PlannedStage(name, state, f"{whose}: {forecast.line()}", kind, round(tokens))
 
 
 def print_table(title: str, plan: Sequence[PlannedStage]) -> None:
