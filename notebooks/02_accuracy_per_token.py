@@ -9,11 +9,13 @@
 # Reads a sweep, finished or not (`python train.py -m method=sft,distill,complexity_aware
 # split=entropy,random seed=1,2,3`). It shows accuracy against price, paired tests on the same
 # questions, and entropy routing against random routing at an equal budget. Set `CAFT_SWEEP` to the
-# sweep's folder; the sample is a small sweep of the embedded model.
+# sweep's folder: there is no sample, since a sweep that shows something takes hours.
 
 # %%
+import warnings
 from importlib.util import find_spec
 
+warnings.filterwarnings("ignore", message="IProgress not found")
 if find_spec("caft") is None:
     get_ipython().run_line_magic("pip", "install --quiet -e ..")
 
@@ -26,7 +28,7 @@ from caft.report.figures.notebook import show_figure, show_table
 from caft.report.sweep import analyse_sweep, read_sweep
 from caft.report.sweep.figures import draw_sweep
 
-sweep = read_sweep(Path(os.environ.get("CAFT_SWEEP", "sample/sweep")))
+sweep = read_sweep(Path(os.environ["CAFT_SWEEP"]))
 summary = analyse_sweep(sweep, datetime.now(UTC).isoformat()).summary
 arms = summary["arms"]
 show_table([{"setting": arm["name"], **arm["accuracy"], "seeds": arm["seeds"]} for arm in arms])

@@ -12,8 +12,10 @@
 # `CAFT_WORDS`.
 
 # %%
+import warnings
 from importlib.util import find_spec
 
+warnings.filterwarnings("ignore", message="IProgress not found")
 if find_spec("caft") is None:
     get_ipython().run_line_magic("pip", "install --quiet -e ..")
 

@@ -46,6 +46,8 @@ def test_each_pair_says_the_same_and_comes_with_tables_and_figures() -> None:
         notebook = jupytext.read(script.with_suffix(".ipynb"))
         pairs = zip(jupytext.read(script).cells, notebook.cells, strict=True)
         assert all(one.source == two.source for one, two in pairs), script.name
+        if script.stem == "02_accuracy_per_token":
+            continue  # the one that has no sample
         shown = outputs(notebook)
         html = "".join(shown["text/html"])
         assert "<table" in html, script.name
