@@ -37,7 +37,8 @@ words = [
     f"dataset.train_path={os.environ.get('CAFT_CSV', 'sample/questions.csv')}",
     "model=tiny",
     "dry_run=true",
-    *os.environ.get("CAFT_WORDS", " ".join(TEACHER)).split(),
+    *TEACHER,
+    *os.environ.get("CAFT_WORDS", "").split(),
 ]
 context = RunContext(folder=Path("outputs"))
 
