@@ -7,6 +7,7 @@
 #   make check      ruff, mypy, import-linter
 #   make format     format the sources with ruff
 #   make architecture     write docs/architecture.md from the code
+#   make notebooks  run the notebooks that have samples, and keep what they show
 #   make store      list finished stages; prune with: python -m caft.store prune --days 30
 #   make clean      remove the caches of tools; outputs/ and the store are kept
 #
@@ -16,7 +17,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all test-numerics check format architecture store clean setup
+.PHONY: demo test test-all test-numerics check format architecture notebooks store clean setup
 .DELETE_ON_ERROR:
 
 demo: setup
@@ -48,6 +49,11 @@ format: setup
 
 architecture: setup
 	$(BIN)/python docs/architecture.py
+
+notebooks: setup
+	cd notebooks && for script in 01*.py 03*.py 04*.py; do \
+	  ../$(BIN)/jupytext --quiet --to ipynb --update "$$script" && \
+	  ../$(BIN)/jupyter-execute --inplace --kernel_name=python3 "$${script%.py}.ipynb" || exit 1; done
 
 store: setup
 	$(BIN)/python -m caft.store list

@@ -8,7 +8,16 @@
 # # Does entropy predict this model's mistakes?
 # Reads one finished run (`python train.py until=score` is enough). It shows the estimate for right
 # and wrong answers, how well the estimate predicts mistakes, overall and by subject, and whether
-# the model's probabilities are calibrated. Set `CAFT_RUN` to the run's folder.
+# the model's probabilities are calibrated. Set `CAFT_RUN` to the run's folder; the sample is a
+# run of the embedded model on 200 questions.
+
+# %%
+import warnings
+from importlib.util import find_spec
+
+warnings.filterwarnings("ignore", message="IProgress not found")
+if find_spec("caft") is None:
+    get_ipython().run_line_magic("pip", "install --quiet -e ..")
 
 # %%
 import os
@@ -20,10 +29,18 @@ from caft.report.run.class_rows import training_scores
 from caft.report.run.finished import read_run
 from caft.report.run.html import draw_figures
 
-run = read_run(Path(os.environ["CAFT_RUN"]))
+run = read_run(Path(os.environ.get("CAFT_RUN", "sample/run")))
 scores = training_scores(run.tables)
 figures = {figure.key: figure for figure in draw_figures(run.summary, run.tables)}
-len(scores), run.estimator
+show_table(
+    [
+        {
+            "model": run.summary["model"]["id"],
+            "training questions": len(scores),
+            "estimate": run.estimator,
+        }
+    ]
+)
 
 # %% [markdown]
 # ## Right answers and mistakes
@@ -39,7 +56,8 @@ show_figure(figures["histogram"])
 show_table([{"estimate": name, **area} for name, area in run.summary["score"]["roc_auc"].items()])
 
 # %%
-show_figure(figures["roc"]) if "roc" in figures else "no ROC curve: see the reason above"
+if "roc" in figures:
+    display(show_figure(figures["roc"]))
 
 # %% [markdown]
 # ## Calibration of the answer token

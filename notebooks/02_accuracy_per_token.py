@@ -8,7 +8,16 @@
 # # What does accuracy cost, and does routing help?
 # Reads a sweep, finished or not (`python train.py -m method=sft,distill,complexity_aware
 # split=entropy,random seed=1,2,3`). It shows how a teacher's budget should be spent, accuracy
-# against cost, and paired tests on the same questions. Set `CAFT_SWEEP` to the sweep's folder.
+# against cost, and paired tests on the same questions. Set `CAFT_SWEEP` to the sweep's folder:
+# there is no sample, since a sweep that shows something takes hours.
+
+# %%
+import warnings
+from importlib.util import find_spec
+
+warnings.filterwarnings("ignore", message="IProgress not found")
+if find_spec("caft") is None:
+    get_ipython().run_line_magic("pip", "install --quiet -e ..")
 
 # %%
 import os

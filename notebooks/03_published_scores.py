@@ -8,7 +8,16 @@
 # # Published entropies, recomputed
 # Reads a file with the entropy, the correctness and the class of every question, as published by
 # the paper's authors. Recomputes the ROC AUC, and counts the questions that are in more than one
-# class. Set `CAFT_PUBLISHED` to the file; `COLUMNS` has the names of its columns.
+# class. Set `CAFT_PUBLISHED` to the file; `COLUMNS` has the names of its columns. The sample
+# has the scores of our own run in `sample/run` in that form.
+
+# %%
+import warnings
+from importlib.util import find_spec
+
+warnings.filterwarnings("ignore", message="IProgress not found")
+if find_spec("caft") is None:
+    get_ipython().run_line_magic("pip", "install --quiet -e ..")
 
 # %%
 import os
@@ -27,20 +36,20 @@ COLUMNS = {
     "entropy": "published_entropy_nats",
     "correct": "published_correct",
 }
-table = read_table(os.environ["CAFT_PUBLISHED"], "CAFT_PUBLISHED")
+table = read_table(os.environ.get("CAFT_PUBLISHED", "sample/published.jsonl"), "CAFT_PUBLISHED")
 refuse_missing_columns(table, COLUMNS)
 scores = read_scores(table, COLUMNS["entropy"], COLUMNS["correct"])
 entropies = [entropy for entropy, _ in scores]
 correct = [right for _, right in scores]
 wrong = [not right for right in correct]
 area = roc_auc(entropies, wrong, event="wrong")
-area
+bounds = {"value": area.value, "low": area.low, "high": area.high}
+show_table([{"questions": len(scores), "wrong": sum(wrong), **bounds}])
 
 # %%
 show_figure(draw_histogram(entropies, correct, [], [], "published entropy in nats"))
 
 # %%
-bounds = {"value": area.value, "low": area.low, "high": area.high}
 show_figure(draw_roc(entropies, wrong, [], "published entropy", bounds))
 
 # %% [markdown]

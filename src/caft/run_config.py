@@ -11,6 +11,7 @@ from caft.data.config import (
     ArithmeticConfig,
     DatasetConfig,
     Gsm8kConfig,
+    HubConfig,
     LocalConfig,
     MedmcqaConfig,
     MixedConfig,
@@ -60,8 +61,9 @@ from caft.tune.config import AnswerTarget, MethodConfig, TuningConfig
 
 
 class Until(Enum):
-    """The stage after which a run stops."""
+    """The stage after which a run stops; `data` shows how the first row was read."""
 
+    data = "data"
     score = "score"
     split = "split"
     distill = "distill"
@@ -97,6 +99,11 @@ class RunConfig:
         self._refuse_unknown_classes()
         self._refuse_routing_without_estimates()
         self._refuse_impossible_rescoring()
+
+    @property
+    def only_shows(self) -> bool:
+        """Whether nothing is run or written: a plan, or a row of the data, is printed."""
+        return self.dry_run or self.until is Until.data
 
     def _refuse_unknown_classes(self) -> None:
         for stage in self.method.stages:
@@ -170,6 +177,7 @@ KINDS: dict[str, dict[str, type[Any]]] = {
         "medmcqa": MedmcqaConfig,
         "gsm8k": Gsm8kConfig,
         "local": LocalConfig,
+        "hub": HubConfig,
     },
     "split": {
         "entropy": EntropySplitConfig,

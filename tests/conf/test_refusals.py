@@ -59,7 +59,7 @@ REFUSED = {
     ),
     "unknown word": (
         "until=scor",
-        "invalid value for until: 'scor'; give one of score, split, distill,",
+        "invalid value for until: 'scor'; give one of data, score, split,",
     ),
     "unknown target": (
         "method.stages.0.targets.easy=answe",
@@ -103,7 +103,7 @@ REFUSED = {
     "unknown resolver": ("seed=${foo:1}", "seed is ${foo:1}", "interpolation type foo"),
     "reference of another type": ("seed=${model.name}", "invalid value for seed", "'smollm2'"),
     "reference of hydra": ("hydra.run.dir=${nope}", "'nope' not found (in hydra.run.dir=${nope})"),
-    "data taken away": ("~dataset", "no dataset is chosen; give dataset= one of arithmetic,"),
+    "data taken away": ("~dataset", "no dataset is chosen; give dataset= one of arc, arithmetic,"),
     "store taken away": ("~store", "no store is chosen; leave ~store out"),
     "no key=value": ("foo", "cannot read 'foo'", "key=value"),
     "open bracket": ("split.quantiles=[0.1", "cannot read 'split.quantiles=[0.1'"),

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from caft.data import load_questions
+from caft.data.config import DatasetConfig, Gsm8kConfig, LocalConfig
 from caft.errors import UserError
-from caft.hydra_bridge import compose
+from caft.hydra_bridge.overrides import type_overrides
 
-README = Path(__file__).parents[2] / "README.md"
-LETTERS = {"A": "w", "B": "x", "C": "y", "D": "z"}
+TEXTS = {"red": "w", "green": "x", "blue": "y", "white": "z"}
 
 
 def rows(count: int = 24, **change: Any) -> list[dict[str, Any]]:
@@ -44,7 +44,7 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], list[str], int]] = {
     "repeats": ([*rows(), *rows(2)], [], 1),
     "repeated ids": (rows(id=lambda n: n // 2), ["dataset.columns.id=id"], 1),
     "options of their own": (
-        [{"question": f"{n}, which?", **LETTERS, "answer": "ABCD"[n % 4]} for n in range(24)],
+        [{"question": f"{n}, which?", **TEXTS, "answer": "ABCD"[n % 4]} for n in range(24)],
         [],
         2,
     ),
@@ -64,6 +64,15 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], list[str], int]] = {
 """Rows, words, and how many settings the refusal advises."""
 
 
+def configured(words: Sequence[str]) -> DatasetConfig:
+    """The dataset that a command line sets, without composing all other groups."""
+    settings = [word for word in type_overrides(words) if word.startswith("dataset.")]
+    kind = Gsm8kConfig if "dataset=gsm8k" in words else LocalConfig
+    schema = OmegaConf.structured(kind(name=words[0].partition("=")[2]))
+    made = OmegaConf.merge({"dataset": schema}, OmegaConf.from_dotlist(settings))
+    return OmegaConf.to_object(made)["dataset"]  # type: ignore[call-overload, no-any-return, index]
+
+
 def advised(message: str) -> list[str]:
     found = re.findall(r"\bdataset(?:\.[a-z_]+)*=[^\s;]+", message)
     return [word.rstrip(",.") for word in found]
@@ -77,28 +86,12 @@ def test_every_setting_that_is_advised_lets_the_file_be_read(
     path.write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
     given = ["dataset=local", f"dataset.train_path={path}", *words]
     with pytest.raises(UserError) as error:
-        load_questions(compose(given).dataset)
+        load_questions(configured(given))
     settings = advised(str(error.value))
     assert len(settings) == count, str(error.value)
     if "dataset=gsm8k" in settings:
-        assert load_questions(compose(settings).dataset).train
+        assert load_questions(configured(settings)).train
         return
     for setting in settings:
         kept = [word for word in given if word.partition("=")[0] != setting.partition("=")[0]]
-        assert load_questions(compose([*kept, setting]).dataset).train, setting
-
-
-def test_readmes_commands_for_own_files_are_read_as_they_are_printed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = README.read_text(encoding="utf-8").partition("## Your own data")[2]
-    block = re.findall(r"```\n(python train.py dataset=local .*?)```", text, re.DOTALL)[0]
-    words = shlex.split(block.replace("\\\n", " "))[2:]
-    monkeypatch.chdir(tmp_path)
-    lines = [f"Which is {n}?,u,v,w,x,{'ABCD'[n % 4]}" for n in range(24)]
-    Path("mine.csv").write_text("\n".join(["question,A,B,C,D,answer", *lines]), encoding="utf-8")
-    assert load_questions(compose(words).dataset).train[0].options == ("u", "v", "w", "x")
-    quoted = re.findall(r"`('dataset\.[^`]+')`", text)
-    assert len(quoted) == 2
-    for form in quoted:
-        compose([*words, *shlex.split(form)])
+        assert load_questions(configured([*kept, setting])).train, setting

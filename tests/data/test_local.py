@@ -338,8 +338,8 @@ def test_a_question_of_megabytes_is_refused_at_once(tmp_path: Path) -> None:
 
 
 def test_options_that_are_not_there_say_how_to_name_them(tmp_path: Path) -> None:
-    rows = [{"question": f"{n}?", "A": "x", "B": "y", "answer": "A"} for n in range(3)]
-    assert "dataset.columns.options=A,B,C,D" in refused(write_jsonl(tmp_path, rows))
+    rows = [{"question": f"{n}?", "one": "x", "two": "y", "answer": "A"} for n in range(3)]
+    assert "dataset.columns.options=one,two" in refused(write_jsonl(tmp_path, rows))
 
 
 def test_near_misses_of_option_texts_are_suggested(tmp_path: Path) -> None:
@@ -400,7 +400,7 @@ def test_no_file_and_an_unknown_kind() -> None:
     with pytest.raises(UserError, match=r"dataset\.train_path is not set"):
         load_questions(LocalConfig(name="local"))
     with pytest.raises(
-        UserError, match="give one of arithmetic, gsm8k, local, medmcqa, mixed, mmlu_pro"
+        UserError, match="give one of arithmetic, gsm8k, hub, local, medmcqa, mixed, mmlu_pro"
     ):
         load_questions(DatasetConfig(kind="imaginary", name="x"))
     with pytest.raises(UserError, match=r"dataset\.first_index is 2"):

@@ -21,22 +21,42 @@ def execute(name: str, monkeypatch: pytest.MonkeyPatch, **environment: object) -
     for variable, value in environment.items():
         monkeypatch.setenv(variable, str(value))
     notebook = jupytext.read(NOTEBOOKS / f"{name}.py")
-    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
-    shown = []
+    # As Jupyter starts it: the samples are named from the notebook's own folder.
+    here = {"metadata": {"path": str(NOTEBOOKS)}}
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources=here).execute()
+    return "\n".join(text for texts in outputs(notebook).values() for text in texts)
+
+
+def outputs(notebook: Any) -> dict[str, list[str]]:
+    """What a notebook shows, by kind."""
+    shown: dict[str, list[str]] = {"text/html": [], "text/plain": [], "text": [], "error": []}
     for output in (output for cell in notebook.cells for output in cell.get("outputs", ())):
         data = output.get("data", {})
-        shown += [data.get("text/html", ""), data.get("text/plain", ""), output.get("text", "")]
-    return "\n".join(shown)
+        shown["text/html"].append(data.get("text/html", ""))
+        shown["text/plain"].append(data.get("text/plain", ""))
+        shown["text"].append(output.get("text", ""))
+        shown["error"].append(output.get("evalue", ""))
+    return shown
 
 
-def test_each_pair_says_the_same_and_keeps_no_output() -> None:
+def test_each_pair_says_the_same_and_comes_with_tables_and_figures() -> None:
     scripts = sorted(NOTEBOOKS.glob("*.py"))
     assert len(scripts) == 4
     for script in scripts:
         notebook = jupytext.read(script.with_suffix(".ipynb"))
         pairs = zip(jupytext.read(script).cells, notebook.cells, strict=True)
         assert all(one.source == two.source for one, two in pairs), script.name
-        assert not any(cell.get("outputs") for cell in notebook.cells), script.name
+        if script.stem == "02_accuracy_per_token":
+            continue  # the one that has no sample
+        shown = outputs(notebook)
+        html = "".join(shown["text/html"])
+        assert "<table" in html, script.name
+        assert "<svg" in html, script.name
+        assert not any(shown["error"] + shown["text"]), script.name
+        # Objects are shown as tables, never as Python prints them.
+        raw = [text for text in shown["text/plain"] if not text.startswith(("<", "Shown"))]
+        assert not any(raw), script.name
+        assert "/home/" not in html, script.name
 
 
 def test_notebooks_have_no_logic_of_their_own() -> None:
@@ -74,7 +94,7 @@ def test_published_scores_of_our_own_file(tmp_path: Path, monkeypatch: pytest.Mo
     ]  # fmt: skip
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     shown = execute("03_published_scores", monkeypatch, CAFT_PUBLISHED=file)
-    assert "value=1.0" in shown
+    assert "<td>1</td>" in shown
     assert "<td>hard</td><td>middle</td><td>2</td>" in shown
 
 
@@ -82,7 +102,7 @@ def test_published_scores_of_the_authors(monkeypatch: pytest.MonkeyPatch) -> Non
     if not PUBLISHED.exists():
         pytest.skip(f"no published entropies here ({PUBLISHED})")
     shown = execute("03_published_scores", monkeypatch, CAFT_PUBLISHED=PUBLISHED)
-    assert "value=0.7105" in shown
+    assert "<td>0.7105</td>" in shown
 
 
 def test_bring_your_own_data(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,6 +117,7 @@ def test_bring_your_own_data(small: Any, tmp_path: Path, monkeypatch: pytest.Mon
     words = " ".join([*small.tiny, "method=sft", f"store.path={tmp_path / 'store'}",
                       f"hydra.run.dir={tmp_path / 'run'}"])  # fmt: skip
     shown = execute("04_bring_your_own_data", monkeypatch, CAFT_CSV=file, CAFT_WORDS=words)
-    assert "LocalConfig(" in shown
-    assert "score" in shown
-    assert shown.rstrip().endswith("0")
+    assert "<td>question</td><td>What is 3 and 3?</td>" in shown
+    assert "<td>score</td>" in shown
+    # The words of the reader come last: the last method named is the one that is planned.
+    assert "Tokens that a teacher would read and write" in shown

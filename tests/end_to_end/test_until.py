@@ -55,3 +55,22 @@ def test_a_page_that_cannot_be_drawn_costs_no_numbers(
     check_summary(run.summary)
     assert "a figure without width" in run.err + run.out
     assert str(run.folder / "summary.json") in "".join(run.out.split())
+
+
+def test_until_data_shows_how_the_first_row_was_read_and_writes_nothing(workshop: Any) -> None:
+    file = workshop.folder / "mine.csv"
+    rows = [f"Which is {n}?,u,v,w,{'ABC'[n % 3]}" for n in range(20)]
+    file.write_text("\n".join(["Question,A,B,C,label", *rows]), encoding="utf-8")
+    words = ("dataset=local", f"dataset.train_path={file}")
+    # A method that needs a teacher, and a model that is not here: neither matters yet.
+    for mode in ((), ("-m", "seed=1,2")):
+        run = workshop.run(*words, "model=phi3", "until=data", *mode)
+        assert run.status == 0, run.err
+        shown = [line.split() for line in run.out.splitlines()]
+        assert ["question", "question", "Which", "is", "0?"] in shown
+        assert ["options", "A,", "B,", "C", "A.", "u"] in shown
+        assert ["answer", "label,", "as", "letter", "A.", "u"] in shown
+        assert ["local:", "16", "train,", "2", "validation,", "2", "test", "questions."] in shown
+        assert sorted(path.name for path in workshop.folder.iterdir()) == ["mine.csv"]
+    dry = workshop.run(*words, "model=tiny", "method=sft", "until=score", "dry_run=true")
+    assert "This is how mine.csv:2 was read:" in dry.out

@@ -17,9 +17,10 @@ from collections.abc import Callable
 
 from caft.data.arithmetic import load_arithmetic
 from caft.data.checks import check_questions
-from caft.data.config import DatasetConfig, HubDatasetConfig, LocalConfig
+from caft.data.config import DatasetConfig, HubConfig, HubDatasetConfig, LocalConfig
 from caft.data.gsm8k import load_gsm8k
 from caft.data.hub import NotHereError
+from caft.data.hub_table import load_hub
 from caft.data.local import load_local, read_published_scores
 from caft.data.medmcqa import load_medmcqa
 from caft.data.mixed import load_mixed
@@ -32,6 +33,7 @@ __all__ = ["NotHereError", "QuestionSplits", "load_questions", "published_scores
 SOURCES: dict[str, Callable[..., QuestionSplits]] = {
     "arithmetic": load_arithmetic,
     "gsm8k": load_gsm8k,
+    "hub": load_hub,
     "local": load_local,
     "medmcqa": load_medmcqa,
     "mixed": load_mixed,
@@ -48,7 +50,8 @@ def load_questions(config: DatasetConfig, *, fetch: bool = True) -> QuestionSpli
     if config.kind not in SOURCES:
         raise UserError(f"dataset.kind is {config.kind!r}; give one of {', '.join(SOURCES)}")
     load = SOURCES[config.kind]
-    read = load(config, fetch=fetch) if isinstance(config, HubDatasetConfig) else load(config)
+    published = isinstance(config, HubConfig | HubDatasetConfig)
+    read = load(config, fetch=fetch) if published else load(config)
     return check_questions(read, config)
 
 

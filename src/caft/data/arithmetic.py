@@ -39,7 +39,7 @@ class Move:
 
 def load_arithmetic(config: ArithmeticConfig) -> QuestionSplits:
     """All splits, from `config` alone. Raises UserError if too few distinct questions exist."""
-    return QuestionSplits(**deal_chains(config, count_rows(config)), removed={})
+    return QuestionSplits(**deal_chains(config, count_rows(config)), removed={}, sources={})
 
 
 def count_rows(config: ArithmeticConfig) -> dict[str, int]:

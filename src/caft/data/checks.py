@@ -18,6 +18,7 @@ from caft.data.positions import (
 from caft.data.splits import QuestionSplits
 from caft.errors import UserError
 from caft.records import Question
+from caft.text.config import PromptConfig
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ def check_questions(splits: QuestionSplits, config: DatasetConfig) -> QuestionSp
     questions = [question for _, part in splits.parts() for question in part]
     _warn_of_equal_options(questions)
     _warn_of_one_answer(questions)
+    _warn_of_wording(questions, config)
     if config.shuffle_options:
         splits = _shuffle(splits, config.seed)
     _check_places(splits, shuffled=config.shuffle_options)
@@ -45,6 +47,17 @@ def _warn_of_equal_options(questions: list[Question]) -> None:
             "an option of its own",
             len(doubled),
             doubled[0].origin or doubled[0].id,
+        )
+
+
+def _warn_of_wording(questions: list[Question], config: DatasetConfig) -> None:
+    """Of the default prompt, which asks for the id of an option, where there are none."""
+    free = any(not question.options and not question.answer_set for question in questions)
+    if free and config.prompt.system_answer == PromptConfig().system_answer:
+        log.warning(
+            "the answers are free text, and the prompt asks for the id of an option; give "
+            "dataset=text in place of dataset=%s, or set dataset.prompt.system_answer and its like",
+            config.kind,
         )
 
 
@@ -75,7 +88,7 @@ def _shuffle(splits: QuestionSplits, seed: int) -> QuestionSplits:
             kept[0].origin or kept[0].id,
         )
     shuffled = {name: shuffle_options(part, seed) for name, part in parts.items()}
-    return QuestionSplits(**shuffled, removed=splits.removed)
+    return QuestionSplits(**shuffled, removed=splits.removed, sources=splits.sources)
 
 
 def _check_places(splits: QuestionSplits, *, shuffled: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import logging
@@ -15,6 +14,7 @@ from caft.data.config import AnswerForm, ColumnsConfig
 from caft.data.files import Row, Table, refuse_missing_columns
 from caft.data.gold import choose_form, describe_missed, find_gold
 from caft.data.row_errors import read_each
+from caft.data.shapes import parse_literal
 from caft.errors import UserError
 from caft.records import Question
 
@@ -57,15 +57,39 @@ def read_questions(
     UserError for a missing column, settings that contradict each other, and wrong rows, which it
     names by file and line.
     """
-    for table in tables.values():
-        refuse_missing_columns(table, name_columns(reading.columns), _ADVICE)
-    _refuse_contradictions(reading)
-    rows = [row for table in tables.values() for row in table.rows]
-    decided = _decide_form(reading, rows, quiet=quiet)
+    decided = settle(tables, reading, quiet=quiet)
     return {
         name: read_each(table.rows, lambda row: _read_question(row, decided))
         for name, table in tables.items()
     }
+
+
+def settle(tables: Mapping[str, Table], reading: Reading, *, quiet: bool = False) -> Reading:
+    """The reading with the form of the answers decided. Raises UserError as `read_questions`."""
+    for table in tables.values():
+        refuse_missing_columns(table, name_columns(reading.columns), _advise(table, reading))
+    _refuse_contradictions(reading)
+    rows = [row for table in tables.values() for row in table.rows]
+    return _decide_form(reading, rows, quiet=quiet)
+
+
+def keep_readable(table: Table, reading: Reading) -> Table:
+    """The rows that are questions, if nearly all are; else all, for the error that names them."""
+    kept, mistakes = [], []
+    for row in table.rows:
+        try:
+            _read_question(row, reading)
+            kept.append(row)
+        except UserError as error:
+            mistakes.append(str(error))
+    if not mistakes or len(mistakes) > _MOST_UNREADABLE * len(table.rows):
+        return table
+    log.warning("%d rows are left out, such as: %s", len(mistakes), mistakes[0])
+    return replace(table, rows=tuple(kept))
+
+
+_MOST_UNREADABLE = 0.02
+"""A larger share of published rows is a mistake in the settings."""
 
 
 def _decide_form(reading: Reading, rows: Sequence[Row], *, quiet: bool) -> Reading:
@@ -93,6 +117,8 @@ def _read_question(row: Row, reading: Reading) -> Question:
     if is_number(text):
         kind = f" ({type(row.values.get(columns.question)).__name__})"
         raise row.wrong_cell(columns.question, "give text, a number is not a question", kind)
+    if context := _read_text(row, columns.context):
+        text = f"{context}\n\n{text}"
     question = Question(
         id="",
         text=text,
@@ -140,7 +166,7 @@ def _option_values(row: Row, names: Sequence[str]) -> list[object]:
         return cells
     value = row.values.get(names[0])
     if isinstance(value, str):
-        value = _parse_list(value)
+        value = parse_literal(value)
     if not isinstance(value, list):
         raise UserError(
             f"{row.origin}: column {names[0]!r} holds no list of options; give a list, a JSON "
@@ -148,24 +174,6 @@ def _option_values(row: Row, names: Sequence[str]) -> list[object]:
             "dataset.columns.options=A,B,C,D"
         )
     return tidy_column([value])[0]  # type: ignore[return-value]
-
-
-def _parse_list(text: str) -> object:
-    """A list in JSON or, as table libraries write it, in Python; else None."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        pass
-    # Arrays are printed without commas, and Python would join their texts.
-    if not text.lstrip().startswith("[") or _NO_COMMA.search(text):
-        return None
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return None
-
-
-_NO_COMMA = re.compile(r"""['"]\s+['"]""")
 
 
 def _answer_and_options(row: Row, reading: Reading) -> tuple[object, tuple[str, ...]] | None:
@@ -247,15 +255,20 @@ def _refuse_unfit_text(text: str, origin: str) -> str:
     return text
 
 
-_ADVICE = {
-    "dataset.columns.options": "; name a column with a list, or one column an option as in "
-    "dataset.columns.options=A,B,C,D, or set dataset.columns.options=null for free text"
-}
+def _advise(table: Table, reading: Reading) -> dict[str, str]:
+    """How to name the options: with the file's own columns, where they can be typed as they are."""
+    named = name_columns(reading.columns).values()
+    others = [name for name in table.columns if name not in named and name.isidentifier()]
+    example = ",".join(others[:4] if len(others) > 1 else "ABCD")
+    return {
+        "dataset.columns.options": "; name a column with a list, or one column an option as in "
+        f"dataset.columns.options={example}, or set dataset.columns.options=null for free text"
+    }
 
 
 def name_columns(columns: ColumnsConfig) -> dict[str, str]:
     """The columns that a config names, by their config keys."""
-    keys = ("id", "question", "answer", "subject", "rationale")
+    keys = ("id", "question", "context", "answer", "subject", "rationale")
     named = {f"dataset.columns.{key}": getattr(columns, key) for key in keys}
     options = columns.options or ()
     for place, name in enumerate(options, start=1):

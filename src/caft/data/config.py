@@ -103,13 +103,18 @@ class MixedConfig(ArithmeticConfig):
 class ColumnsConfig:
     """Column names of a file; None if the file has no such column.
 
+    A default that the file does not have is looked for under other usual names, see
+    data/recognise.py.
+
     `options` names one column with a list (or a JSON list as text), or several columns with one
     option each, such as `[A, B, C, D]` or `A,B,C,D`; a row with empty cells at the end has fewer
-    options. Without an `id` column, ids are made of the content.
+    options. `context` is a passage that stands before the question. Without an `id` column, ids
+    are made of the content.
     """
 
     id: Text | None = None
     question: Text = "question"
+    context: Text | None = None
     options: list[str] | None = field(default_factory=lambda: ["options"])
     answer: Text = "answer"
     subject: Text | None = None
@@ -122,19 +127,14 @@ class ColumnsConfig:
 
 
 @dataclass(kw_only=True, slots=True)
-class LocalConfig(DatasetConfig):
-    """Your own JSONL, CSV, TSV or parquet files.
+class MappedConfig(DatasetConfig):
+    """How the rows of any file become questions.
 
-    Only `train_path` is needed: splits without a file are drawn from it by `seed`. Relative
-    paths start at the current folder. `first_index` is the number of the first option if answers
-    are indices; None is decided from all rows, or refused if they do not show it. `answer_set`
-    lists the allowed answers of questions without options; empty is free text.
+    `first_index` is the number of the first option if answers are indices; None is decided from
+    all rows, or refused if they do not show it. `answer_set` lists the allowed answers of
+    questions without options; empty is free text.
     """
 
-    kind: str = "local"
-    train_path: Text | None = None
-    validation_path: Text | None = None
-    test_path: Text | None = None
     columns: ColumnsConfig = field(default_factory=ColumnsConfig)
     answer_set: list[str] = field(default_factory=list)
     answer_form: AnswerForm = AnswerForm.auto
@@ -147,6 +147,40 @@ class LocalConfig(DatasetConfig):
                 f"dataset.answer_set is {self.answer_set}; give two or more different answers, or "
                 "[] for free text"
             )
+
+
+@dataclass(kw_only=True, slots=True)
+class LocalConfig(MappedConfig):
+    """Your own JSONL, JSON, CSV, TSV or parquet files.
+
+    Only `train_path` is needed: splits without a file are drawn from it by `seed`. Relative
+    paths start at the current folder.
+    """
+
+    kind: str = "local"
+    train_path: Text | None = None
+    validation_path: Text | None = None
+    test_path: Text | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class HubConfig(MappedConfig):
+    """Any dataset of the hub whose rows are questions, with a mapping of its columns.
+
+    `subset` is what the hub calls a subset or config. Splits without a name of their own are drawn
+    from `train_split`. `path` is a copy: a folder with the hub's files, or one file of rows.
+    Published rows repeat a few questions; the first of each is kept.
+    """
+
+    kind: str = "hub"
+    duplicates: Duplicates = Duplicates.first
+    id: Text | None = None
+    revision: Text = "main"
+    subset: Text | None = None
+    path: Text | None = None
+    train_split: Text = "train"
+    validation_split: Text | None = None
+    test_split: Text | None = None
 
 
 @dataclass(kw_only=True, slots=True)

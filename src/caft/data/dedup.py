@@ -147,7 +147,7 @@ def divide(
     refuse_shared_ids({**held, "train": train})
     chosen["train"] = draw(train, config.train, "train", config.seed)
     _refuse_empty(chosen, removed)
-    return QuestionSplits(**chosen, removed=dict(removed))
+    return QuestionSplits(**chosen, removed=dict(removed), sources={})
 
 
 def refuse_shared_ids(splits: Mapping[str, Questions]) -> None:

@@ -1,4 +1,4 @@
-"""Rows of JSONL, CSV, TSV and parquet files, as plain values with the line each came from.
+"""Rows of JSONL, JSON, CSV, TSV and parquet files, as plain values with the line each came from.
 
 All formats share the rules of cells.py for missing values and numbers.
 """
@@ -136,6 +136,25 @@ def _parse_json_line(name: str, number: int, line: bytes) -> Row:
     return Row(origin, values)
 
 
+def _read_json(path: Path) -> Read:
+    """A list of objects, or one object a line, as the hub writes both."""
+    text = path.read_bytes().lstrip(b"\xef\xbb\xbf \t\r\n")
+    if not text.startswith(b"["):
+        return _read_jsonl(path)
+    try:
+        values = json.loads(_decode(text, path.name), parse_int=_read_digits)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise UserError(f"{path.name}: not JSON ({error}); give a list of objects") from error
+    return read_each(enumerate(values, start=1), partial(_as_row, path.name)), frozenset()
+
+
+def _as_row(name: str, item: tuple[int, object]) -> Row:
+    number, values = item
+    if not isinstance(values, dict):
+        raise UserError(f"{name}:{number}: a JSON {type(values).__name__}; give a list of objects")
+    return Row(f"{name}:{number}", values)
+
+
 def _read_digits(digits: str) -> int | str:
     # Python refuses to read longer ones, and no answer has as many: they stay a text.
     return int(digits) if len(digits) <= MOST_DIGITS else digits
@@ -238,6 +257,7 @@ READERS: Mapping[str, Callable[[Path], Read]] = {
     ".jsonl": _read_jsonl,
     ".csv": partial(_read_separated, separators=",;\t"),
     ".parquet": _read_parquet,
+    ".json": _read_json,
     ".tsv": partial(_read_separated, separators="\t"),
 }
 """The reader of each kind of file, by the end of its name."""

@@ -87,11 +87,16 @@ def download_files(
             for split, file in files.items()
         }
     except (OSError, HTTPError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"dataset {config.id} at revision {config.revision} cannot be loaded from the hub "
-            f"({reason.rstrip('.')}); get online, or give a copy: dataset.path=/folder/or/file"
-        ) from error
+        raise explain_unreachable(config.id, config.revision, error) from error
+
+
+def explain_unreachable(name: str, revision: str, error: Exception) -> UserError:
+    """What failed on the way to the hub, and what to do."""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return UserError(
+        f"dataset {name} at revision {revision} cannot be loaded from the hub "
+        f"({reason.rstrip('.')}); get online, or give a copy: dataset.path=/folder/or/file"
+    )
 
 
 def _find_cached(config: HubDatasetConfig, file: str) -> Path | None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from caft.data.cells import is_number
-from caft.data.columns import Reading, name_columns, read_questions
-from caft.data.config import LocalConfig
+from caft.data.columns import Reading, keep_readable, name_columns, read_questions, settle
+from caft.data.config import AnswerForm, ColumnsConfig, HubConfig, LocalConfig, MappedConfig
 from caft.data.dedup import divide
 from caft.data.files import Row, Table, adopt_names, read_table, refuse_missing_columns
 from caft.data.gsm8k import FINAL_NUMBER
+from caft.data.recognise import Recognised, recognise
 from caft.data.row_errors import read_each, refuse_mistakes
 from caft.data.splits import QuestionSplits
 from caft.errors import UserError
@@ -24,27 +26,62 @@ def load_local(config: LocalConfig) -> QuestionSplits:
 
     Row counts draw a sample by dataset.seed, since files are often sorted; file order is kept.
     """
-    questions = read_questions(read_files(config), _reading(config))
-    refuse_solutions([q for rows in questions.values() for q in rows], config)
-    return divide(config, **questions)
+    return read_mapped(read_files(config), config)
 
 
-def _reading(config: LocalConfig) -> Reading:
+def read_mapped(tables: Mapping[str, Table], config: MappedConfig) -> QuestionSplits:
+    """All splits of `tables`, whose columns `config` names or leaves to be recognised."""
+    read = _recognise(tables, config)
+    reading = settle(read.tables, _reading(config, read.columns))
+    tables, unread = read.tables, 0
+    if isinstance(config, HubConfig):  # nobody can correct published rows
+        tables = {split: keep_readable(table, reading) for split, table in read.tables.items()}
+        unread = sum(len(read.tables[split].rows) - len(tables[split].rows) for split in tables)
+    questions = read_questions(tables, reading)
+    refuse_solutions([q for rows in questions.values() for q in rows], config, read.columns)
+    answer = f"{read.sources['answer']}, as {_describe_form(reading)}"
+    splits = divide(config, **questions)
+    removed = {**splits.removed, **({"rows that are no question": unread} if unread else {})}
+    return replace(splits, removed=removed, sources={**read.sources, "answer": answer})
+
+
+def _recognise(tables: Mapping[str, Table], config: MappedConfig) -> Recognised:
+    """The columns by their names in the config, in any case, or by those of other data sets."""
+    named = list(name_columns(config.columns).values())
+    read = recognise({key: adopt_names(table, named) for key, table in tables.items()}, config)
+    found = list(name_columns(read.columns).values())
+    adopted = {key: adopt_names(table, found) for key, table in read.tables.items()}
+    return replace(read, tables=adopted)
+
+
+def _describe_form(reading: Reading) -> str:
+    if not reading.options and not reading.answer_set:
+        return "free text"
+    index = reading.answer_form is AnswerForm.index
+    return reading.answer_form.value + (f" from {reading.first_index or 0}" if index else "")
+
+
+def _reading(config: MappedConfig, columns: ColumnsConfig) -> Reading:
     return Reading(
-        columns=config.columns,
+        columns=columns,
         answer_set=tuple(config.answer_set),
         answer_form=config.answer_form,
         first_index=config.first_index,
+        refuse_equal=isinstance(config, LocalConfig),
     )
 
 
-def refuse_solutions(questions: Sequence[Question], config: LocalConfig) -> None:
+def refuse_solutions(
+    questions: Sequence[Question], config: MappedConfig, columns: ColumnsConfig
+) -> None:
     """UserError if gold answers are worked solutions, which no reply can equal."""
     golds = [question for question in questions if question.gold_text]
-    columns = config.columns
     separate = "into a column of its own and name it in dataset.columns.answer"
     advice = f"put the number {separate}"
-    if (columns.question, columns.answer) == ("question", "answer"):
+    if isinstance(config, LocalConfig) and (columns.question, columns.answer) == (
+        "question",
+        "answer",
+    ):
         advice = f"dataset=gsm8k reads them, with dataset.path={config.train_path}"
     box = "with the answer in \\boxed{}"
     _refuse_most(golds, _BOX_IN_PROSE, columns.answer, box, f"put what is in the box {separate}")
@@ -89,9 +126,8 @@ def read_files(config: LocalConfig) -> dict[str, Table]:
         "validation": config.validation_path,
         "test": config.test_path,
     }
-    names = list(name_columns(config.columns).values())
     return {
-        split: adopt_names(read_table(path, f"dataset.{split}_path"), names)
+        split: read_table(path, f"dataset.{split}_path")
         for split, path in paths.items()
         if path is not None
     }
@@ -105,8 +141,9 @@ def read_published_scores(
     Rows that `duplicates=first` leaves out are included. Raises UserError if a value is no entropy
     or no truth value, or if an id has two different scores.
     """
-    tables = read_files(config)
-    questions = read_questions(tables, _reading(config), quiet=True)
+    read = _recognise(read_files(config), config)
+    tables = read.tables
+    questions = read_questions(tables, _reading(config, read.columns), quiet=True)
     scores: dict[str, tuple[float, bool]] = {}
     mistakes = []
     for split, table in tables.items():

@@ -58,7 +58,7 @@ def load_mixed(config: MixedConfig) -> QuestionSplits:
         )
         for split, count in lookups.items()
     }
-    return QuestionSplits(**mixed, removed={})
+    return QuestionSplits(**mixed, removed={}, sources={})
 
 
 def spread_lengths(lengths: Sequence[int], count: int) -> list[int]:

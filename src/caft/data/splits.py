@@ -15,7 +15,8 @@ class QuestionSplits:
     """The questions of one run by split.
 
     `shots` are solved examples for prompts, which are never scored or trained on. `removed`
-    counts the rows that were left out, by reason.
+    counts the rows that were left out, by reason. `sources` says where each part of a question
+    stood in the files, for display.
     """
 
     train: tuple[Question, ...]
@@ -23,6 +24,7 @@ class QuestionSplits:
     test: tuple[Question, ...]
     shots: tuple[Question, ...] = ()
     removed: Mapping[str, int] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     def parts(self) -> Iterator[tuple[str, tuple[Question, ...]]]:
         """Names and questions of train, validation and test."""

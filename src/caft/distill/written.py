@@ -35,8 +35,8 @@ def check_worked(questions_have_rationales: bool, targets: Collection[Target] = 
     if not questions_have_rationales:
         raise UserError(
             "teacher=worked needs worked solutions and the dataset has none; name their column "
-            f"(dataset.columns.rationale) or use a teacher that writes them: teacher=file, "
-            f"{_WRITERS}"
+            f"(dataset.columns.rationale), use a teacher that writes them (teacher=file, "
+            f"{_WRITERS}), or do without: method=sft, or until=score"
         )
 
 

@@ -97,7 +97,7 @@ def _run_once(run: Run, hydra: Hydra, name: str, overrides: list[str]) -> int:
     if not composed.hydra.run.dir.strip():
         raise UserError("hydra.run.dir is empty; leave it out, or give a folder")
     config = build_run_config(without_hydra(composed))
-    if config.dry_run:
+    if config.only_shows:
         configure_log(composed.hydra.hydra_logging, composed.hydra.verbose)
         return run_dry(run, config, composed)
     folder = Path(composed.hydra.run.dir)

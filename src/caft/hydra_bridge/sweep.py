@@ -39,7 +39,7 @@ from caft.hydra_bridge.jobs import (
 from caft.hydra_bridge.overrides import type_overrides
 from caft.hydra_bridge.run_log import check_logging
 from caft.hydra_bridge.running import Run
-from caft.run_config import RunConfig, RunContext
+from caft.run_config import RunConfig, RunContext, Until
 from caft.signals import DONE, USER_MUST_ACT, Caught, say
 from caft.sweeps import job_table
 from caft.sweeps.devices import count_groups
@@ -74,7 +74,7 @@ def run_sweep(
     a dry run the plans of the jobs are printed and nothing is written.
     """
     master = _compose_sweep(hydra, name, overrides)
-    if _is_dry(master):
+    if _only_shows(master):
         return _plan_sweep(hydra, master, run)
     folder = Path(master.hydra.sweep.dir)
     refuse_unwritable_folder(folder)
@@ -125,7 +125,7 @@ def _plan_sweep(hydra: Hydra, master: DictConfig, run: Run) -> int:
         composed = hydra.config_loader.load_sweep_config(master, list(overrides.all))
         configs.append(build_run_config(without_hydra(composed)))
         try:
-            run_dry(run, configs[-1], composed)
+            run_dry(run, configs[-1], composed, sweep=Path(master.hydra.sweep.dir).name)
         except UserError as error:
             say(f"job {job.folder}: {error}")
             status = USER_MUST_ACT
@@ -134,10 +134,12 @@ def _plan_sweep(hydra: Hydra, master: DictConfig, run: Run) -> int:
     return status
 
 
-def run_dry(run: Run, config: RunConfig, composed: DictConfig) -> int:
+def run_dry(run: Run, config: RunConfig, composed: DictConfig, *, sweep: str = "") -> int:
     """Print what would run, in this process. Raises UserError; there is no folder, and no log."""
     context = RunContext(
-        folder=Path(composed.hydra.run.dir), overrides=tuple(composed.hydra.overrides.task)
+        folder=Path(composed.hydra.run.dir),
+        overrides=tuple(composed.hydra.overrides.task),
+        sweep=sweep,
     )
     return run(config, context)
 
@@ -221,9 +223,11 @@ def check_jobs(hydra: Hydra, master: DictConfig) -> list[tuple[job_table.Job, Jo
         job = job_table.Job(
             number=len(jobs), folder=folder, overrides=list(overrides.own), digest=digest
         )
-        if config.dry_run is not _is_dry(master):
-            raise UserError("dry_run differs from job to job; give one value for the whole sweep")
-        if not config.dry_run:
+        if config.only_shows is not _only_shows(master):
+            raise UserError(
+                "dry_run or until=data differs from job to job; give one value for the whole sweep"
+            )
+        if not config.only_shows:
             refuse_unwritable_folder(Path(master.hydra.sweep.dir) / folder)
             refuse_other_job(Path(master.hydra.sweep.dir) / folder, digest)
         same, _ = jobs.setdefault(folder, (job, overrides))
@@ -296,8 +300,8 @@ def _choices(override: Override) -> list[str]:
     return type_overrides([f"{key}={value}" for value in override.sweep_string_iterator()])
 
 
-def _is_dry(master: DictConfig) -> bool:
-    return bool(master.get("dry_run"))
+def _only_shows(master: DictConfig) -> bool:
+    return bool(master.get("dry_run")) or master.get("until") == Until.data.name
 
 
 def _print_plan(folder: Path, planned: int, missing: int) -> None:

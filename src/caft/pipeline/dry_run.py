@@ -13,6 +13,7 @@ from caft.models.config import HubModelConfig
 from caft.models.sources.locate import find_model
 from caft.models.student import Student
 from caft.pipeline import workload
+from caft.pipeline.data_table import show_first_row
 from caft.pipeline.estimators import find_judge
 from caft.pipeline.expected import (
     count_prompt_tokens,
@@ -24,7 +25,7 @@ from caft.pipeline.expected import (
 from caft.pipeline.matched_budget import match_budget
 from caft.pipeline.needs import tell_needs
 from caft.pipeline.own_rationales import add_own, own_questions, own_sampling
-from caft.pipeline.planned import CACHED, FREE, RUNS, PlannedStage, print_table
+from caft.pipeline.planned import CACHED, FREE, RUNS, PlannedStage, plan_asking, print_table
 from caft.pipeline.preflight import (
     check_gold_room,
     later_stages,
@@ -79,6 +80,7 @@ def print_plan(config: RunConfig, context: RunContext) -> None:
         print_table(f"{config.name}: its questions are not on this machine.", [missing])
         return
     questions = workspace.questions
+    show_first_row(questions, config, context)
     counts = (
         f"{len(questions.train)} training, {len(questions.validation)} validation and "
         f"{len(questions.test)} test questions."
@@ -314,9 +316,8 @@ class Planner:
         if bound:
             whose = f"the classes are known by then; at most, if the ledger has none: {whose}"
             forecast = replace(forecast, note="")  # what a cap leaves is in the real ledger
-        writes = forecast.calls.high or isinstance(config.teacher, LocalModelTeacherConfig)
-        state = RUNS if writes else CACHED if forecast.from_ledger else FREE
-        return PlannedStage(step.name, state, f"{whose}: {forecast.line()}", step.kind)
+        writes = isinstance(config.teacher, LocalModelTeacherConfig)
+        return plan_asking(step, whose, forecast, writes=writes)
 
     def _distill_inputs(
         self, target: Target, questions: Sequence[Question], bound: bool = False

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from caft.console import open_console
+from caft.distill.forecast import CostForecast
+from caft.pipeline.steps import Step
 from caft.pipeline.workload import Load
 from caft.store import StageKind
 
@@ -17,7 +19,8 @@ class PlannedStage:
     """One line of the plan: the stage, whether it is in the store, and its work.
 
     `kind` is None if a run records no such stage: reading and splitting take no work. `load` is
-    None where its tokens are not known yet.
+    None where its tokens are not known yet. `teacher_tokens` is about what a teacher would read and
+    write.
     """
 
     name: str
@@ -25,6 +28,17 @@ class PlannedStage:
     work: str
     kind: StageKind | None = None
     load: Load | None = None
+    teacher_tokens: int = 0
+
+
+def plan_asking(
+    step: Step, whose: str, forecast: CostForecast, *, writes: bool = False
+) -> PlannedStage:
+    """The line of a teacher's replies. A local teacher `writes` whatever the ledger has."""
+    state = RUNS if writes or forecast.calls.high else CACHED if forecast.from_ledger else FREE
+    tokens = forecast.prompt_tokens.likely + forecast.completion_tokens.likely
+    work = f"{whose}: {forecast.line()}"
+    return PlannedStage(step.name, state, work, step.kind, teacher_tokens=round(tokens))
 
 
 def print_table(

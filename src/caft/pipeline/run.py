@@ -24,6 +24,11 @@ def run_pipeline(config: RunConfig, context: RunContext) -> int:
 
         print_plan(config, context)
         return DONE
+    if config.until is Until.data:
+        from caft.pipeline.data_table import print_data
+
+        print_data(config)
+        return DONE
     started = datetime.now(UTC)
     workspace = open_workspace(config, context)
     check_prompts_and_start(workspace)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from caft.report.charts import Row
 from caft.report.figures.figure import Figure
@@ -59,6 +59,24 @@ def _list_shares(accuracy: Row, mode: str, groups: Sequence[str]) -> list[Row]:
                 marks.append({**bounds, "model": who, "group": group, "place": place,
                               "text": text, "hover": f"{text}, n = {share['n']}"})  # fmt: skip
     return marks
+
+
+def draw_plans(tokens: Mapping[str, int]) -> Figure:
+    """What a teacher would read and write, one bar a plan; `tokens` by the plan's name."""
+    from caft.report.charts.panels import draw_tokens
+
+    bars = [
+        {"name": name, "tokens": count, "count": f"{count:,}", "hover": f"{name}: {count:,} tokens"}
+        for name, count in tokens.items()
+    ]
+    return Figure(
+        key="plans",
+        heading="Tokens that a teacher would read and write",
+        note="Estimated from characters, for replies that are not paid yet.",
+        panels=(draw_tokens("; ".join(f"{bar['name']}: {bar['count']}" for bar in bars), bars),),
+        columns=("plan", "tokens"),
+        rows=tuple((name, f"{count:,}") for name, count in tokens.items()),
+    )
 
 
 def draw_token_costs(cost: Row) -> Figure:

@@ -1,0 +1,132 @@
+"""Any dataset of the hub, or a copy of its files, with the column mapping of one's own files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from caft.data.config import HubConfig
+from caft.data.files import READERS, Table, read_table
+from caft.data.hub import SECONDS_TO_ANSWER, NotHereError, explain_unreachable
+from caft.data.hub_files import are_complete, choose_files
+from caft.data.local import read_mapped
+from caft.data.splits import QuestionSplits
+from caft.errors import UserError
+
+_CONVERTED = "refs/convert/parquet"
+"""The branch on which the hub keeps a dataset as parquet files, whatever its own format is."""
+
+
+def load_hub(config: HubConfig, *, fetch: bool = True) -> QuestionSplits:
+    """All splits; those without a name of their own are drawn from the training split.
+
+    Raises UserError if the files cannot be read or found, and NotHereError if they would have to
+    be downloaded and `fetch` is false.
+    """
+    if config.id is None:
+        raise UserError(
+            "dataset.id is not set; dataset=hub needs a dataset of the hub, such as "
+            "dataset.id=cais/mmlu dataset.subset=all"
+        )
+    files = _copied(config, config.path) if config.path else _published(config, fetch=fetch)
+    return read_mapped({split: _join(paths) for split, paths in files.items()}, config)
+
+
+def _splits(config: HubConfig) -> dict[str, str]:
+    """The names that the dataset gives to our splits."""
+    names = {
+        "train": config.train_split,
+        "validation": config.validation_split,
+        "test": config.test_split,
+    }
+    return {split: name for split, name in names.items() if name is not None}
+
+
+def _copied(config: HubConfig, given: str) -> dict[str, list[Path]]:
+    path = Path(given).expanduser()
+    if not path.is_dir():
+        return {"train": [path]}
+    files = _choose(config, _list_files(path))
+    _refuse_missing(config, files, f"dataset.path={given}")
+    return {split: [path / name for name in names] for split, names in files.items()}
+
+
+def _published(config: HubConfig, *, fetch: bool) -> dict[str, list[Path]]:
+    for revision in _revisions(config):
+        folder = _find_snapshot(config, revision)
+        files = _choose(config, _list_files(folder)) if folder else {}
+        if folder and files and all(map(are_complete, files.values())):
+            return {split: [folder / name for name in names] for split, names in files.items()}
+    if not fetch:
+        raise NotHereError(f"download {config.id} at {config.revision}")
+    return _download(config)
+
+
+def _revisions(config: HubConfig) -> tuple[str, ...]:
+    return (config.revision, _CONVERTED) if config.revision == "main" else (config.revision,)
+
+
+def _list_files(folder: Path) -> list[str]:
+    return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+
+
+def _choose(config: HubConfig, names: Sequence[str]) -> dict[str, list[str]]:
+    return {
+        split: choose_files(names, name, config.subset) for split, name in _splits(config).items()
+    }
+
+
+def _refuse_missing(config: HubConfig, files: Mapping[str, Sequence[str]], where: str) -> None:
+    for split, names in files.items():
+        if not names:
+            subset = f" of the subset {config.subset!r}" if config.subset else ""
+            raise UserError(
+                f"dataset.{split}_split is {_splits(config)[split]!r}, but {where} has no such "
+                f"file{subset} ({', '.join(sorted(READERS))}); correct it or dataset.subset"
+            )
+
+
+def _find_snapshot(config: HubConfig, revision: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    assert config.id is not None
+    try:
+        return Path(
+            snapshot_download(
+                config.id, repo_type="dataset", revision=revision, local_files_only=True
+            )
+        )
+    except (LocalEntryNotFoundError, OSError, ValueError):
+        return None
+
+
+def _download(config: HubConfig) -> dict[str, list[Path]]:
+    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    assert config.id is not None
+    files: dict[str, list[str]] = {}
+    for revision in _revisions(config):
+        try:
+            info = HfApi().dataset_info(config.id, revision=revision, timeout=SECONDS_TO_ANSWER)
+            files = _choose(config, [each.rfilename for each in info.siblings or ()])
+            get = partial(hf_hub_download, config.id, repo_type="dataset", revision=revision)
+            if all(files.values()):
+                return {
+                    split: [Path(get(name)) for name in names] for split, names in files.items()
+                }
+        except (OSError, HTTPError, ValueError) as error:
+            raise explain_unreachable(config.id, revision, error) from error
+    _refuse_missing(config, files, config.id)
+    raise AssertionError("some split has no file")
+
+
+def _join(paths: Sequence[Path]) -> Table:
+    """The parts of a split as one table."""
+    tables = [read_table(str(path), "dataset.path") for path in paths]
+    columns = dict.fromkeys(name for table in tables for name in table.columns)
+    rows = tuple(row for table in tables for row in table.rows)
+    return replace(tables[0], columns=tuple(columns), rows=rows)

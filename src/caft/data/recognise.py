@@ -1,0 +1,201 @@
+"""Finds a file's columns where their names are not the default ones. Pure.
+
+A name that the file has is taken as it is, and so is every name that is not a default. Only a
+default that the file does not have is looked for, among names that other data sets use; two
+candidates are none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from string import ascii_lowercase
+
+from caft.data.cells import as_text, is_missing
+from caft.data.config import ColumnsConfig, MappedConfig
+from caft.data.files import Row, Table
+from caft.data.shapes import (
+    CONVERSATIONS,
+    INSTRUCTIONS,
+    are_consecutive,
+    flatten_conversations,
+    join_instructions,
+    list_options,
+)
+
+_QUESTION = (
+    "q",
+    "problem",
+    "prompt",
+    "query",
+    "instruction",
+    "question_text",
+    "question_stem",
+    "stem",
+)
+_OPTIONS = ("choices", "candidates", "alternatives", "answer_choices", "answer_options")
+_ANSWER = (
+    *("label", "answer_key", "answer_letter", "answer_index", "answer_idx", "answer_id", "correct"),
+    *("correct_answer", "correct_option", "correct_index", "correct_idx", "correct_choice"),
+    *("right_answer", "cop", "gold", "target", "output", "response", "completion"),
+)
+# They hold no options, so a file with no other columns has free-text answers.
+_OTHERS = (
+    *("id", "idx", "index", "question_id", "uid", "uuid", "subject", "category", "topic", "type"),
+    *("level", "difficulty", "split", "source", "rationale", "explanation", "solution", "hint"),
+    *("cot", "cot_content", "reasoning", "url", "input", *CONVERSATIONS),
+)
+_SERIES = re.compile(r"((?:option|choice|opt|op|answer)[ _.-]?|)([a-z]|\d+)", re.IGNORECASE)
+TRUTHS = (("True", "False"), ("Yes", "No"))
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """Tables with the columns that `columns` names; `sources` says where each part stood."""
+
+    tables: Mapping[str, Table]
+    columns: ColumnsConfig
+    sources: Mapping[str, str]
+
+
+def recognise(tables: Mapping[str, Table], config: MappedConfig) -> Recognised:
+    """The columns of all files, found once in the first of them, and options as plain lists."""
+    columns = config.columns
+    first = next(iter(tables.values()))
+    rewritten, shape = _rewrite(tables, first, columns)
+    first = next(iter(rewritten.values()))
+    found = _find_columns(first, columns)
+    if shape:
+        found = _take_shape(first, found, columns)
+    if columns.options and found.options is None and not config.answer_set:
+        rewritten = {name: _offer_truths(table, found.answer) for name, table in rewritten.items()}
+        if all("options" in table.columns for table in rewritten.values()):
+            found = replace(found, options=["options"])
+    if found.options and len(found.options) == 1:
+        name = found.options[0]
+        rewritten = {
+            split: list_options(table, name, found.answer) for split, table in rewritten.items()
+        }
+    return Recognised(rewritten, found, _describe(found, shape))
+
+
+def _rewrite(
+    tables: Mapping[str, Table], first: Table, columns: ColumnsConfig
+) -> tuple[Mapping[str, Table], str]:
+    """The tables with columns of their own for question and answer, and the shape's name."""
+    default = ColumnsConfig()
+    if (columns.question, columns.answer) != (default.question, default.answer):
+        return tables, ""
+    if {columns.question, columns.answer} & set(first.columns):
+        return tables, ""
+    for column, shape in CONVERSATIONS.items():
+        if all(column in table.columns for table in tables.values()):
+            return {k: flatten_conversations(v, column) for k, v in tables.items()}, shape
+    for names, shape in INSTRUCTIONS.items():
+        if all({names[0], names[-1]} <= set(table.columns) for table in tables.values()):
+            return {k: join_instructions(v, names) for k, v in tables.items()}, shape
+    return tables, ""
+
+
+def _take_shape(table: Table, found: ColumnsConfig, columns: ColumnsConfig) -> ColumnsConfig:
+    """Rows of another tool are free text unless a column has options."""
+    listed = found.options != columns.options or _has(table.columns, "options")
+    told = found.rationale or ("rationale" if "rationale" in table.columns else None)
+    return replace(found, options=found.options if listed else None, rationale=told)
+
+
+def _find_columns(table: Table, columns: ColumnsConfig) -> ColumnsConfig:
+    default, names = ColumnsConfig(), table.columns
+    found = replace(columns)
+    if columns.question == default.question:
+        found.question = _find(names, columns.question, _QUESTION)
+    if columns.answer == default.answer:
+        found.answer = _find(names, columns.answer, _ANSWER)
+    if columns.options == default.options and not _has(names, "options"):
+        one = _find(names, "options", _OPTIONS)
+        found.options = [one] if one in names else find_series(names) or columns.options
+        used = {getattr(found, field.name) for field in fields(found) if field.name != "options"}
+        if found.options == columns.options and {found.question, found.answer} <= set(names):
+            left = [name for name in names if name not in used and _plain(name) not in _KNOWN]
+            found.options = found.options if left else None
+    return found
+
+
+def _find(names: Sequence[str], default: str, others: Sequence[str]) -> str:
+    """The default, unless the file lacks it and has exactly one of the other names."""
+    if _has(names, default):
+        return default
+    plain = {_plain(other) for other in others}
+    found = [name for name in names if _plain(name) in plain]
+    return found[0] if len(found) == 1 else default
+
+
+def _has(names: Sequence[str], name: str) -> bool:
+    return any(each.casefold() == name for each in names)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[ _.-]", "", name).casefold()
+
+
+_KNOWN = {_plain(name) for name in _OTHERS}
+
+
+def find_series(names: Sequence[str]) -> list[str] | None:
+    """The columns of one option each, such as A, B, C or option_1, option_2; None if not sure."""
+    groups: dict[str, dict[str, str]] = defaultdict(dict)
+    for name in names:
+        if (part := _SERIES.fullmatch(name)) and (part[1] or part[2].isalpha()):
+            groups[part[1].casefold()][part[2].casefold()] = name
+    fitting = []
+    for prefix, group in groups.items():
+        labels = sorted(group, key=lambda label: (len(label), label))
+        if not prefix:  # a letter may be the name of anything
+            labels = [
+                label for place, label in enumerate(labels) if label == ascii_lowercase[place]
+            ]
+        if len(labels) > 1 and are_consecutive(labels):
+            fitting.append([group[label] for label in labels])
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _offer_truths(table: Table, answer: str) -> Table:
+    """The table with the options True and False (Yes and No), if all its answers are these."""
+    given = {
+        text.casefold()
+        for row in table.rows
+        if not is_missing(value := row.values.get(answer)) and (text := as_text(value))
+    }
+    for truths in TRUTHS:
+        if given and given <= {word.casefold() for word in truths}:
+            return replace(
+                table,
+                columns=(*table.columns, "options"),
+                rows=tuple(_offer(row, answer, truths) for row in table.rows),
+            )
+    return table
+
+
+def _offer(row: Row, answer: str, truths: Sequence[str]) -> Row:
+    given = as_text(row.values.get(answer))
+    named = next((word for word in truths if given and word.casefold() == given.casefold()), given)
+    return Row(row.origin, {**row.values, "options": list(truths), answer: named})
+
+
+def _describe(columns: ColumnsConfig, shape: str) -> dict[str, str]:
+    """Where each part of a question stands, for the table of the first row."""
+    options = columns.options or ()
+    sources = {
+        "id": columns.id or "made of the content",
+        "question": ", ".join(filter(None, (columns.context, columns.question))),
+        "options": ", ".join(options) or "none: free text",
+        "answer": columns.answer,
+        "subject": columns.subject or "",
+        "rationale": columns.rationale or "",
+    }
+    if shape:
+        of_shape = {"question": shape, "answer": shape}
+        sources |= of_shape | ({"rationale": shape} if columns.rationale == "rationale" else {})
+    return {part: source for part, source in sources.items() if source}

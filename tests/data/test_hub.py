@@ -1,0 +1,214 @@
+"""Datasets of the hub by their true schemas, on small files laid out as there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from caft.data import NotHereError, QuestionSplits, load_questions
+from caft.data.config import HubConfig
+from caft.data.hub_files import are_complete, choose_files
+from caft.errors import UserError
+from caft.hydra_bridge import find_conf
+from caft.records import Question
+
+TEXT, TEXTS = pa.string(), pa.list_(pa.string())
+WORDS = ("red", "green", "blue", "white")
+CHOICES = pa.struct([("text", TEXTS), ("label", TEXTS)])
+
+
+def choices(count: int, labels: str = "ABCDE") -> dict[str, Any]:
+    return {"text": [*WORDS, "grey"][:count], "label": list(labels[:count])}
+
+
+def gpqa(n: int) -> dict[str, Any]:
+    wrong = {f"Incorrect Answer {place}": WORDS[place] for place in (1, 2, 3)}
+    return {
+        "Question": f"{n}?",
+        "Correct Answer": "red\n",
+        **wrong,
+        "Record ID": f"rec{n}",
+        "High-level domain": "Physics",
+        "Explanation": "So it is.",
+        "Subdomain": "Optics",
+    }
+
+
+def sciq(n: int) -> dict[str, Any]:
+    wrong = {f"distractor{place}": WORDS[place] for place in (3, 1, 2)}
+    return {"question": f"{n}?", **wrong, "correct_answer": "red", "support": "It is red."}
+
+
+Made = Callable[[int], dict[str, Any]]
+SETS: dict[str, tuple[tuple[str, ...], list[tuple[str, pa.DataType]], Made]] = {
+    "mmlu": (
+        ("all/test-00000-of-00001.parquet",),
+        [("question", TEXT), ("subject", TEXT), ("choices", TEXTS), ("answer", pa.int64())],
+        lambda n: {"question": f"{n}?", "subject": "law", "choices": WORDS, "answer": n % 4},
+    ),
+    "arc": (
+        tuple(f"ARC-Challenge/{split}-00000-of-00001.parquet"
+              for split in ("train", "validation", "test")),
+        [("id", TEXT), ("question", TEXT), ("choices", CHOICES), ("answerKey", TEXT)],
+        lambda n: {"id": f"i{n}", "question": f"{n}?",
+                   "choices": choices(3 + n % 2, "1234" if n % 5 == 0 else "ABCD"),
+                   "answerKey": "1234"[n % 3] if n % 5 == 0 else "ABC"[n % 3]},
+    ),
+    "commonsense_qa": (
+        ("data/train-00000-of-00001.parquet", "data/validation-00000-of-00001.parquet"),
+        [("id", TEXT), ("question", TEXT), ("question_concept", TEXT), ("choices", CHOICES),
+         ("answerKey", TEXT)],
+        lambda n: {"id": f"i{n}", "question": f"{n}?", "question_concept": "colour",
+                   "choices": choices(5), "answerKey": "ABCDE"[n % 5]},
+    ),
+    "openbookqa": (
+        tuple(f"main/{split}-00000-of-00001.parquet" for split in ("train", "validation", "test")),
+        [("id", TEXT), ("question_stem", TEXT), ("choices", CHOICES), ("answerKey", TEXT)],
+        lambda n: {"id": f"i{n}", "question_stem": f"{n} is", "choices": choices(4),
+                   "answerKey": "ABCD"[n % 4]},
+    ),
+    "sciq": (
+        tuple(f"data/{split}-00000-of-00001.parquet" for split in ("train", "validation", "test")),
+        [(name, TEXT) for name in sciq(0)],
+        sciq,
+    ),
+    "boolq": (
+        ("data/train-00000-of-00001.parquet", "data/validation-00000-of-00001.parquet"),
+        [("question", TEXT), ("answer", pa.bool_()), ("passage", TEXT)],
+        lambda n: {"question": f"is it {n}", "answer": n % 3 == 0, "passage": f"Passage {n}."},
+    ),
+    "math": (
+        ("data/train-00000-of-00001.parquet", "data/test-00000-of-00001.parquet"),
+        [("problem", TEXT), ("solution", TEXT), ("answer", TEXT), ("subject", TEXT),
+         ("level", pa.int64()), ("unique_id", TEXT)],
+        lambda n: {"problem": f"What is ${n}$?", "solution": f"It is $\\boxed{{{n}}}$.",
+                   "answer": str(n), "subject": "Algebra", "level": 1 + n % 5,
+                   "unique_id": f"train/algebra/{n}.json"},
+    ),
+    "gpqa": (("gpqa_main.csv", "gpqa_diamond.csv"), [(name, TEXT) for name in gpqa(0)], gpqa),
+}  # fmt: skip
+
+
+def lay_out(folder: Path, files: tuple[str, ...], schema: pa.Schema, make: Made) -> None:
+    for place, name in enumerate(files):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        rows = [make(n) for n in range(30 * place, 30 * place + 30)]
+        table = pa.Table.from_pylist(rows, schema)
+        write = pyarrow.csv.write_csv if name.endswith("csv") else pyarrow.parquet.write_table
+        write(table, folder / name)
+
+
+def ready(name: str, path: Path | None, **dials: object) -> HubConfig:
+    """The config of conf/dataset/NAME.yaml, without composing all other groups."""
+    values = yaml.safe_load((find_conf() / "dataset" / f"{name}.yaml").read_text())
+    del values["defaults"]
+    made = OmegaConf.merge(
+        OmegaConf.structured(HubConfig(name=name)),
+        {**values, "path": str(path) if path else None, **dials},
+    )
+    return OmegaConf.to_object(made)  # type: ignore[return-value]
+
+
+def everything(splits: QuestionSplits) -> list[Question]:
+    return [question for _, part in splits.parts() for question in part]
+
+
+GOLD: dict[str, Callable[[int], tuple[str, str]]] = {
+    "mmlu": lambda n: (f"{n}?", WORDS[n % 4]),
+    "arc": lambda n: (f"{n}?", WORDS[n % 3]),
+    "commonsense_qa": lambda n: (f"{n}?", [*WORDS, "grey"][n % 5]),
+    "openbookqa": lambda n: (f"{n} is", WORDS[n % 4]),
+    "sciq": lambda n: (f"{n}?", "red"),
+    "boolq": lambda n: (f"Passage {n}.\n\nis it {n}", str(n % 3 == 0)),
+    "math": lambda n: (f"What is ${n}$?", str(n)),
+    "gpqa": lambda n: (f"{n}?", "red"),
+}
+"""The text and the right answer of the row `n`."""
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_ready_sets_by_their_schema(tmp_path: Path, name: str) -> None:
+    files, schema, make = SETS[name]
+    lay_out(tmp_path, files, pa.schema(schema), make)
+    splits = load_questions(ready(name, tmp_path))
+    found = {
+        q.text: q.gold_text if q.gold_index is None else q.options[q.gold_index]
+        for q in everything(splits)
+    }
+    # Of GPQA's two subsets one is read.
+    count = 30 if name == "gpqa" else 30 * len(files)
+    assert found == dict(GOLD[name](n) for n in range(count))
+    told = [question.rationale for question in splits.train]
+    assert all(told) if name == "math" else not any(told)
+
+
+def test_a_wrong_mapping_is_an_error_and_a_few_odd_rows_are_counted(tmp_path: Path) -> None:
+    _, schema, make = SETS["mmlu"]
+    odd = [{**make(n), "choices": ["", "x"] if n == 7 else WORDS} for n in range(100)]
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(pa.Table.from_pylist(odd, pa.schema(schema)), path)
+    splits = load_questions(ready("mmlu", path))
+    assert len(everything(splits)) == 99
+    assert splits.removed["rows that are no question"] == 1
+    with pytest.raises(UserError, match=r"rows\.parquet:.* read as letter"):
+        load_questions(ready("mmlu", path, answer_form="letter", first_index=None))
+
+
+def test_what_is_not_here_is_named_and_not_fetched(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(NotHereError, match="download allenai/ai2_arc at 210d026f"):
+        load_questions(ready("arc", None), fetch=False)
+    with pytest.raises(UserError, match=r"dataset\.id is not set"):
+        load_questions(HubConfig(name="hub"))
+    (tmp_path / "test.jsonl").write_text("{}\n")
+    with pytest.raises(UserError, match=r"dataset\.train_split is 'train', but dataset\.path="):
+        load_questions(ready("boolq", tmp_path))
+
+
+def test_snapshots_of_the_hub_are_read_without_asking_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, schema, make = SETS["boolq"]
+    config = ready("boolq", None)
+    home = tmp_path / "datasets--google--boolq"
+    lay_out(home / "snapshots" / config.revision, files, pa.schema(schema), make)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub._snapshot_download.constants.HF_HUB_CACHE", str(tmp_path))
+    assert len(everything(load_questions(config, fetch=False))) == 60
+
+
+@pytest.mark.parametrize(
+    ("names", "split", "subset", "chosen"),
+    [
+        (["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet", "README.md"],
+         "train", None, [0, 1]),
+        (["all/auxiliary_train-00000-of-00001.parquet", "all/test-00000-of-00001.parquet"],
+         "train", "all", []),
+        (["default/train/0000.parquet", "default/train/0001.parquet", "default/test/0000.parquet"],
+         "train", None, [0, 1]),
+        (["gpqa_main.csv", "gpqa_diamond.csv"], "train", "gpqa_main", [0]),
+        (["train.jsonl", "train.csv", "test.jsonl"], "train", None, [0]),
+        (["a/train.json", "b/train.json"], "train", "b", [1]),
+        (["data/train-00000-of-00001-0123456789abcdef.parquet"], "train", None, [0]),
+    ],
+)  # fmt: skip
+def test_files_of_a_split(
+    names: list[str], split: str, subset: str | None, chosen: list[int]
+) -> None:
+    assert choose_files(names, split, subset) == [names[place] for place in chosen]
+
+
+def test_several_subsets_are_asked_for_and_missing_parts_are_noticed() -> None:
+    with pytest.raises(UserError, match=r"dataset\.subset is not set.*: a, b"):
+        choose_files(["a/train.json", "b/train.json"], "train", None)
+    assert not are_complete(["train-00000-of-00002.parquet"])
+    assert are_complete(["train-00000-of-00001.parquet"])

@@ -1,0 +1,191 @@
+"""Files as other tools write them are read without naming a column."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from caft.data import QuestionSplits, load_questions
+from caft.data.config import ColumnsConfig, LocalConfig
+from caft.data.recognise import find_series
+from caft.errors import UserError
+from caft.records import Question
+from caft.text.config import PromptConfig
+
+COLOURS = ("red", "green", "blue")
+LETTERED = dict(zip("ABC", COLOURS, strict=True))
+
+
+def write(folder: Path, rows: list[dict[str, object]], ending: str = "jsonl") -> str:
+    path = folder / f"q.{ending}"
+    if ending == "json":
+        path.write_text(json.dumps(rows), encoding="utf-8")
+    elif ending == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    elif ending == "parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    else:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    return str(path)
+
+
+def load(path: str, **dials: object) -> QuestionSplits:
+    return load_questions(LocalConfig(name="local", train_path=path, **dials))  # type: ignore[arg-type]
+
+
+def in_order(splits: QuestionSplits) -> list[Question]:
+    found = [*splits.train, *splits.validation, *splits.test]
+    return sorted(found, key=lambda question: int(question.origin.split(":")[1]))
+
+
+OPTIONS: dict[str, object] = {
+    "list": {"options": list(COLOURS)},
+    "list under another name": {"choices": list(COLOURS)},
+    "JSON as text": {"options": json.dumps(COLOURS)},
+    "Python as text": {"options": repr(list(COLOURS))},
+    "dict of letters": {"options": LETTERED},
+    "dict of letters, as text": {"Options": repr(LETTERED)},
+    "dict in another order": {"options": dict(reversed(LETTERED.items()))},
+    "two lists": {"choices": {"text": list(COLOURS), "label": ["A", "B", "C"]}},
+    "two arrays, as text": {
+        "choices": f"{{'text': array({list(COLOURS)}, dtype=object),\n"
+        " 'label': array(['A', 'B', 'C'], dtype=object)}"
+    },
+    "dicts": {"choices": [{"label": name, "text": text} for name, text in LETTERED.items()]},
+    "letters as columns": LETTERED,
+    "columns with a prefix": {f"Option {name}": text for name, text in LETTERED.items()},
+    "numbered columns": {f"option{n}": text for n, text in enumerate(COLOURS, start=1)},
+    "MedMCQA's columns": {f"op{name.lower()}": text for name, text in LETTERED.items()},
+}
+ANSWERS: dict[str, list[object]] = {
+    "letter": ["C", "A", "B"],
+    "index": [2, 0, 1],
+    "text": ["blue", "red", "green"],
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=list(OPTIONS))
+def test_options_and_answers_in_every_form(tmp_path: Path, options: dict[str, object]) -> None:
+    for number, answers in enumerate(ANSWERS.values()):
+        rows = [
+            {"question": f"Which is {n}?", **options, "answer": answer}
+            for n, answer in enumerate(answers)
+        ]
+        ending = ("jsonl", "json", "parquet")[number]
+        found = in_order(load(write(tmp_path, rows, ending)))
+        assert [question.options for question in found] == [COLOURS] * 3
+        assert [question.gold_index for question in found] == [2, 0, 1]
+
+
+def test_labels_may_differ_from_row_to_row(tmp_path: Path) -> None:
+    rows = [
+        {"question": f"{n}?", "choices": {"text": list(COLOURS), "label": list(labels)},
+         "answerKey": answer}
+        for n, (labels, answer) in enumerate([("ABC", "C"), ("123", "1"), ("ABC", "B")])
+    ]  # fmt: skip
+    splits = load(write(tmp_path, rows))
+    assert [question.gold_index for question in in_order(splits)] == [2, 0, 1]
+    assert splits.sources["answer"] == "answerKey, as letter"
+
+
+@pytest.mark.parametrize(
+    "truths", [(True, False, True), ("yes", "No", "yes"), ("true", "false", "True")]
+)
+def test_truth_values_are_two_options(tmp_path: Path, truths: tuple[object, ...]) -> None:
+    rows = [{"question": f"Is it {n}?", "answer": truth} for n, truth in enumerate(truths)]
+    words = ("Yes", "No") if "No" in truths else ("True", "False")
+    found = in_order(load(write(tmp_path, rows)))
+    assert [question.options for question in found] == [words] * 3
+    assert [question.gold_index for question in found] == [0, 1, 0]
+    # Who asks for free text gets it.
+    free = in_order(load(write(tmp_path, rows), columns=ColumnsConfig(options=None)))
+    assert [question.gold_text for question in free] == [str(truth) for truth in truths]
+
+
+@pytest.mark.parametrize("ending", ["json", "csv"])
+def test_alpaca_with_solutions(tmp_path: Path, ending: str) -> None:
+    rows: list[dict[str, object]] = [
+        {"instruction": "Add.", "input": f"2 and {n}", "output": f"2 + {n}.\n#### {2 + n}"}
+        for n in range(3)
+    ]
+    rows[1]["input"] = ""
+    found = in_order(load(write(tmp_path, rows, ending)))
+    assert [question.text for question in found] == ["Add.\n\n2 and 0", "Add.", "Add.\n\n2 and 2"]
+    assert [question.gold_text for question in found] == ["2", "3", "4"]
+    assert found[0].rationale == "2 + 0."
+
+
+def test_free_text_beside_a_prompt_for_options_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows: list[dict[str, object]] = [{"question": f"{n}?", "answer": f"a{n}"} for n in range(3)]
+    path = write(tmp_path, rows)
+    load(path)
+    assert "dataset=text in place of dataset=local" in caplog.text
+    caplog.clear()
+    load(path, prompt=PromptConfig(system_answer="Reply with the answer."))
+    assert not caplog.records
+
+
+def chat(n: int, system: str = "Be short.", **more: object) -> dict[str, object]:
+    turns = [("system", system), ("user", f"What is {n}?"), ("assistant", f"It is [[{n}]]")]
+    return {"messages": [{"role": role, "content": text} for role, text in turns], **more}
+
+
+def test_messages_and_sharegpt(tmp_path: Path) -> None:
+    found = in_order(load(write(tmp_path, [chat(n) for n in range(3)])))
+    assert [question.text for question in found] == ["What is 0?", "What is 1?", "What is 2?"]
+    assert [(q.gold_text, q.rationale) for q in found] == [(str(n), "It is") for n in range(3)]
+    share = [
+        {"conversations": [{"from": "human", "value": f"{n}?"}, {"from": "gpt", "value": str(n)}]}
+        for n in range(3)
+    ]
+    found = in_order(load(write(tmp_path, share, "json")))
+    assert [(q.text, q.gold_text) for q in found] == [(f"{n}?", str(n)) for n in range(3)]
+
+
+def test_a_system_turn_of_a_row_is_context(tmp_path: Path) -> None:
+    rows = [chat(n, system=f"Passage {n}.") for n in range(3)]
+    assert in_order(load(write(tmp_path, rows)))[1].text == "Passage 1.\n\nWhat is 1?"
+
+
+def test_conversations_of_several_turns_are_named(tmp_path: Path) -> None:
+    rows = [chat(n) for n in range(3)]
+    rows[1]["messages"] = [*rows[1]["messages"], {"role": "user", "content": "?"}]  # type: ignore[misc]
+    with pytest.raises(UserError, match=r"q\.jsonl:2: .* the turns system, user, assistant, user"):
+        load(write(tmp_path, rows))
+
+
+def test_what_is_given_is_not_guessed_and_what_is_unsure_is_asked(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"prompt": f"{n}?", "choices": list(COLOURS), "label": "C", "gold": "A"} for n in range(3)
+    ]
+    path = write(tmp_path, rows)
+    with pytest.raises(UserError, match=r"dataset\.columns\.answer is 'answer'"):
+        load(path)  # label or gold?
+    found = in_order(load(path, columns=ColumnsConfig(answer="label")))
+    assert [question.gold_index for question in found] == [2] * 3
+    with pytest.raises(UserError, match=r"dataset\.columns\.question is 'text'"):
+        load(path, columns=ColumnsConfig(question="text", answer="label"))
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["A", "q", "B"], ["A", "B"]),
+        (["opt_10", *(f"opt_{n}" for n in range(1, 10))], [f"opt_{n}" for n in range(1, 11)]),
+        (["a", "c"], None),
+        (["1", "2"], None),
+        (["A", "B", "option1", "option2"], None),
+    ],
+)
+def test_series_of_option_columns(names: list[str], found: list[str] | None) -> None:
+    assert find_series(names) == found
