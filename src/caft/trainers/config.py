@@ -72,3 +72,24 @@ class WandbLoggerConfig(LoggerConfig):
     tags: list[str] = field(default_factory=list)
     mode: WandbMode = WandbMode.auto
     artifacts: bool = True
+
+
+@dataclass(kw_only=True, slots=True)
+class TensorboardLoggerConfig(LoggerConfig):
+    """Event files of TensorBoard, in `tensorboard/` of the run's folder if `folder` is null."""
+
+    kind: str = "tensorboard"
+    folder: Text | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class MlflowLoggerConfig(LoggerConfig):
+    """MLflow; `tracking_uri` is the one that MLflow itself would take if none is given.
+
+    `artifacts` also uploads scores, rationales and the adapter, with their lineage.
+    """
+
+    kind: str = "mlflow"
+    experiment: LongText = "caft"
+    tracking_uri: LongText | None = None
+    artifacts: bool = True
