@@ -21,7 +21,7 @@ from caft.errors import UserError
 from caft.trainers.config import CsvLoggerConfig, WandbLoggerConfig, WandbMode
 from caft.trainers.loggers import check_logger, list_commands, open_logger
 from caft.trainers.tracker import Product, RunIdentity
-from caft.trainers.wandb_logger import clean_project, make_tags
+from caft.trainers.wandb_logger import WandbRunLogger, clean_project, make_tags
 from caft.trainers.wandb_login import check_wandb, wandb_mode
 
 
@@ -181,6 +181,27 @@ def test_a_job_that_is_started_again_goes_on_with_its_run(tmp_path, bare_home):
     assert first["run_id"] == identity.key
     others = (replace(identity, run_id="3c4d"), replace(identity, folder=tmp_path / "other"))
     assert len({item.key for item in (identity, *others)}) == 3
+
+
+class ResumedRun:
+    """A run whose server has two rows of its history, as W&B says when it resumes one."""
+
+    starting_step = 2
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+
+    def define_metric(self, name: str, **_: Any) -> None:
+        """Nothing to keep."""
+
+    def log(self, row: dict[str, float]) -> None:
+        self.rows.append(row)
+
+
+def test_a_run_that_is_resumed_online_gets_only_the_rows_that_it_lacks():
+    run: Any = ResumedRun()
+    tune(WandbRunLogger(run, artifacts=True), 1)
+    assert [row["tune_1/step"] for row in run.rows] == [3]
 
 
 def test_tables_products_and_config_arrive_as_values(tmp_path, bare_home):

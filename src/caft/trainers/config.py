@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from caft.dials import LongText, Range, Text, check_dials, shown
 from caft.errors import UserError
@@ -93,3 +94,11 @@ class MlflowLoggerConfig(LoggerConfig):
     experiment: LongText = "caft"
     tracking_uri: LongText | None = None
     artifacts: bool = True
+
+    def __post_init__(self) -> None:
+        LoggerConfig.__post_init__(self)
+        if self.tracking_uri and "@" in urlsplit(self.tracking_uri).netloc:
+            raise UserError(
+                "logger.tracking_uri holds a user or a password, and a config is written down; "
+                "leave it out and set MLFLOW_TRACKING_URI"
+            )

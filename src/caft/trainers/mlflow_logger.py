@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from caft.errors import UserError
 from caft.trainers.config import MlflowLoggerConfig
@@ -21,13 +22,8 @@ _KEY = "caft.run"
 """The tag by which a job that is started again finds its run."""
 
 
-def check(config: MlflowLoggerConfig) -> None:
-    """UserError for a password that would be written down, and without the package."""
-    if config.tracking_uri and "@" in urlsplit(config.tracking_uri).netloc:
-        raise UserError(
-            "logger.tracking_uri holds a user or a password, and a config is written down; leave "
-            "it out and set MLFLOW_TRACKING_URI"
-        )
+def check(_: MlflowLoggerConfig) -> None:
+    """UserError without the package."""
     if find_spec("mlflow") is None:
         raise UserError(
             "logger=mlflow needs mlflow, which is not installed; pip install 'caft[mlflow]', "
@@ -38,15 +34,33 @@ def check(config: MlflowLoggerConfig) -> None:
 def open_run(config: MlflowLoggerConfig, identity: RunIdentity) -> MlflowRunLogger:
     """Start the run, or resume the one that the same job began earlier."""
     try:
-        logger = _connect(config, identity)
+        with _few_retries():
+            logger = _connect(config, identity)
     except Exception as error:
         # MLflow's stores raise exceptions of many libraries: requests, SQLAlchemy, its own.
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        # MLFLOW_TRACKING_URI may hold a password.
+        first_line = re.sub(r"://[^/@\s]*@", "://", first_line)
         raise UserError(
             f"MLflow does not start: {first_line}; check logger.tracking_uri (or "
             "MLFLOW_TRACKING_URI) and logger.experiment, or use logger=csv"
         ) from error
     return MlflowRunLogger(logger, artifacts=config.artifacts)
+
+
+@contextmanager
+def _few_retries() -> Iterator[None]:
+    """A wrong address is told in seconds: MLflow's own seven retries take minutes."""
+    from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES as RETRIES
+
+    chosen = RETRIES.is_set()
+    if not chosen:
+        RETRIES.set(1)
+    try:
+        yield
+    finally:
+        if not chosen:
+            RETRIES.unset()
 
 
 def _connect(config: MlflowLoggerConfig, identity: RunIdentity) -> MLFlowLogger:
