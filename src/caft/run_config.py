@@ -54,6 +54,8 @@ from caft.teachers.config import (
 from caft.trainers.config import (
     CsvLoggerConfig,
     LoggerConfig,
+    MlflowLoggerConfig,
+    TensorboardLoggerConfig,
     TrainerConfig,
     WandbLoggerConfig,
 )
@@ -198,7 +200,12 @@ KINDS: dict[str, dict[str, type[Any]]] = {
         "sglang": SglangEngineConfig,
         "server": ServerEngineConfig,
     },
-    "logger": {"csv": CsvLoggerConfig, "wandb": WandbLoggerConfig},
+    "logger": {
+        "csv": CsvLoggerConfig,
+        "wandb": WandbLoggerConfig,
+        "tensorboard": TensorboardLoggerConfig,
+        "mlflow": MlflowLoggerConfig,
+    },
 }
 """The class of every `kind`, group by group: to add a kind, add one line here."""
 

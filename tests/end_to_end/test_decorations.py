@@ -16,8 +16,8 @@ DECORATIONS = {
     "caft.pipeline.outputs._print": "the summary on the terminal",
     "caft.models.student._count_weights": "the model's size",
     "caft.store.measure._peak_bytes": "the peak of memory",
-    "caft.trainers.loggers.CsvRunLogger.log_step": "the rest of the logger's record",
-    "caft.trainers.loggers.CsvRunLogger.finish": "the end of the logger's record",
+    "caft.trainers.csv_logger.CsvRunLogger.log_step": "the rest of the logger's record",
+    "caft.trainers.csv_logger.CsvRunLogger.finish": "the end of the logger's record",
 }
 
 

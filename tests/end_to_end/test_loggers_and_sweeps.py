@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from caft.report.check import check_summary
@@ -37,9 +38,8 @@ def test_wandb_without_a_login_leaves_an_offline_run_that_is_finished(
     rows = [record["item"] for record in records("history")]
     for stage in (1, 2):
         assert any(f"tune_{stage}/loss" in row for row in rows)
-    assert {"scores.nrows", "predictions.nrows", "rationales.nrows"} <= {
-        name for row in rows for name in row
-    }
+    shown = ("scores", "predictions", "rationales", "stages", "numbers")
+    assert {f"tables/{name}.nrows" for name in shown} <= {name for row in rows for name in row}
     artifacts = records("artifact")
     made_from = {a["type"]: json.loads(a["metadata"])["made_from"] for a in artifacts
                  if a["type"] != "run_table"}  # fmt: skip
@@ -50,10 +50,30 @@ def test_wandb_without_a_login_leaves_an_offline_run_that_is_finished(
         "adapter": ["dataset", "scores", "rationales"],
     }
     numbers = {key: value for part in records("summary") for key, value in part["update"].items()}
-    answer = run.summary["accuracy"]["tuned"]["answer"]["value"]
-    assert numbers["accuracy/tuned/answer/value"] == answer
+    columns = {name for name in numbers if name[0] != "_" and "." not in name}
+    assert len(columns) <= 12
+    assert numbers["accuracy"] == run.summary["accuracy"]["tuned"]["answer"]["value"]
+    assert numbers["best_mode"] == "answer"
+    assert started["display_name"].startswith("tiny-arithmetic-complexity_aware, seed 42, ")
+    assert run.out.splitlines()[-1] == f"Logger  wandb sync {run.folder}/wandb/offline-run-*"
+    predictions, page = run.folder / "predictions.parquet", run.folder / "report.html"
+    (table,) = offline.glob("files/media/table/tables/predictions*.json")
+    assert json.loads(table.read_text())["columns"] == pq.read_schema(predictions).names
+    (attached,) = offline.glob("files/media/html/report*.html")
+    assert attached.read_bytes() == page.read_bytes()
     check_summary(run.summary)
     assert not (run.folder / "metrics.csv").exists()
+
+
+def test_a_missing_logger_is_told_before_anything_is_computed(
+    workshop: Any, small: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    run = workshop.run(*small.words, "logger=mlflow")
+    assert run.status == 2
+    (line,) = run.err.splitlines()
+    assert "pip install 'caft[mlflow]'" in line
+    assert not list(workshop.store.glob("*/*"))
 
 
 def read_back(offline: Path) -> Callable[[str], list[Any]]:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from caft.pipeline.results import record_stage
+from caft.pipeline.run import name_setting
 from caft.pipeline.steps import Step
-from caft.pipeline.tracking import list_products
-from caft.run_config import Until
+from caft.pipeline.tracking import headline_numbers, list_products
+from caft.run_config import RunContext, Until
 from caft.store import Artifact, StageKind
 from caft.trainers.tracker import Product
 
@@ -51,8 +52,6 @@ def products(
     [
         [],
         [(StageKind.fallback, "score fallback")],
-        [(StageKind.chains, "score chains")],
-        [(StageKind.samples, "score samples")],
         [(StageKind.judge, "score judge")],
         [
             (StageKind.fallback, "score fallback"),
@@ -102,3 +101,58 @@ def test_a_product_is_taken_where_all_its_stages_are(
 
 def test_a_run_that_stopped_early_has_no_later_products(tmp_path: Path) -> None:
     assert set(products(tmp_path, [SCORE])) == {"dataset", "scores"}
+
+
+def test_the_headline_is_of_the_best_mode_and_the_estimate_in_use() -> None:
+    modes = {"answer": {"value": 0.25}, "rationale": {"value": 0.5}, "routed": None}
+    summary: Any = {
+        "accuracy": {
+            "base": {"answer": {"value": 0.125}, "rationale": None, "routed": None},
+            "tuned": modes,
+            "best_mode": {"base": "answer", "tuned": "rationale"},
+        },
+        "score": {
+            "estimator": "p_true",
+            "roc_auc": {"answer_entropy": {"value": 0.75}, "p_true": {"value": 0.875}},
+        },
+        "split": {"thresholds": [1.0, 1.5]},
+        "cost": {
+            "teacher_calls": 3,
+            "teacher_prompt_tokens": 100,
+            "teacher_completion_tokens": 20,
+            "teacher_usd": 0.0625,
+            "trained_total_tokens": 900,
+        },
+    }
+    headline = {
+        "accuracy": 0.5,
+        "best_mode": "rationale",
+        "base_accuracy": 0.125,
+        "roc_auc": 0.875,
+        "hard_cut": 1.5,
+        "teacher_calls": 3,
+        "teacher_tokens": 120,
+        "teacher_usd": 0.0625,
+        "trained_tokens": 900,
+    }
+    assert headline_numbers(summary) == headline
+    # A run without tuning is its base model; one that stopped before scoring it has no accuracy.
+    summary["accuracy"]["tuned"] = None
+    assert headline_numbers(summary) == headline | {"accuracy": 0.125, "best_mode": "answer"}
+    summary |= {"accuracy": None, "split": None, "score": None}
+    assert list(headline_numbers(summary)) == list(headline)[5:]
+
+
+def test_a_run_is_named_by_what_sets_it_apart() -> None:
+    words = ("model=tiny", "split=random", "seed=3", "store.path=/x", "tuning.lora.r=4")
+    assert name_setting(RunContext(folder=Path("22-15"), overrides=words)) == [
+        "split=random",
+        "tuning.lora.r=4",
+    ]
+    job = RunContext(
+        folder=Path("night/method=sft,seed=3,split=random-0a1b2c3d"),
+        overrides=words,
+        run_id="0a1b2c3d4e5f",
+        sweep="night",
+    )
+    assert name_setting(job) == ["split=random"]

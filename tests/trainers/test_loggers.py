@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ import wandb
 
 from caft.errors import UserError
 from caft.trainers.config import CsvLoggerConfig, WandbLoggerConfig, WandbMode
-from caft.trainers.loggers import check_logger, open_logger
+from caft.trainers.loggers import check_logger, list_commands, open_logger
 from caft.trainers.tracker import Product, RunIdentity
-from caft.trainers.wandb_logger import clean_project, make_tags, name_run
+from caft.trainers.wandb_logger import WandbRunLogger, clean_project, make_tags
 from caft.trainers.wandb_login import check_wandb, wandb_mode
 
 
@@ -80,7 +81,6 @@ def bare_home(tmp_path, monkeypatch):
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("WANDB_SILENT", "true")
     for kind in ("CACHE", "CONFIG", "DATA"):
         monkeypatch.setenv(f"WANDB_{kind}_DIR", str(home / kind))
     return home
@@ -102,12 +102,15 @@ def open_offline(folder: Path, name: str, run_id: str = "1a2b") -> Any:
 
 def records_of(folder: Path, kind: str) -> list[Any]:
     """What offline runs wrote of one kind, as wandb's own reader prints it."""
-    records = []
-    for run in sorted(folder.glob("wandb/offline-run-*")):
-        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(run)]
-        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        records += [json.loads(line) for line in printed.splitlines()]
-    return [record[kind] for record in records if record["type"] == kind]
+    runs = sorted(folder.glob("wandb/offline-run-*"))
+    return [record[kind] for run in runs for record in inspect(run) if record["type"] == kind]
+
+
+@cache
+def inspect(run: Path) -> list[Any]:
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(run)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [json.loads(line) for line in printed.splitlines()]
 
 
 def exit_code_of(folder: Path) -> int:
@@ -115,7 +118,9 @@ def exit_code_of(folder: Path) -> int:
     return end.get("exit_code", 0)
 
 
-def test_wandb_jobs_of_one_process_are_runs_of_their_own_and_leak_nothing(tmp_path, bare_home):
+def test_wandb_jobs_of_one_process_are_runs_of_their_own_and_leak_nothing(
+    tmp_path, bare_home, capfd
+):
     before = dict(os.environ)
     folders = [tmp_path / name for name in ("first", "second", "failed")]
     ids = []
@@ -123,12 +128,18 @@ def test_wandb_jobs_of_one_process_are_runs_of_their_own_and_leak_nothing(tmp_pa
         with open_offline(folder, folder.name) as logger:
             tune(logger, 1)
             tune(logger, 2)
-            logger.log_stage("tune 1", {"seconds": 2.5, "cached": 0.0})
-            logger.log_summary({"accuracy/base/answer/value": 0.75})
+            for step, accuracy in enumerate((0.5, 0.75, 0.25)):
+                logger.log_step(2, {"validation/accuracy": accuracy, "epoch": 0}, step)
+            logger.log_summary({"accuracy": 0.75, "best_mode": "answer"})
             ids.append(logger.inner.run.id)
     ids.append(fail_in(open_offline(folders[2], "failed")).inner.run.id)
     assert wandb.run is None
     assert len(set(ids)) == 3
+    assert list_commands(tmp_path) == [f"wandb sync {tmp_path}/*/wandb/offline-run-*"]
+    assert list_commands(folders[0]) == [f"wandb sync {folders[0]}/wandb/offline-run-*"]
+    assert not list_commands(bare_home)
+    said = capfd.readouterr()
+    assert not said.out + said.err
     assert [exit_code_of(folder) for folder in folders] == [0, 0, 1]
 
     (run,) = records_of(folders[1], "run")
@@ -139,9 +150,13 @@ def test_wandb_jobs_of_one_process_are_runs_of_their_own_and_leak_nothing(tmp_pa
         own = [row for row in rows if f"{stage}/loss" in row]
         assert [row[f"{stage}/loss"] for row in own] == [3, 2, 1]
         assert [row[f"{stage}/step"] for row in own] == [1, 2, 3]
+    # The headline, the best validation accuracy, and nothing else.
     summary = summary_of(folders[1])
-    assert summary["accuracy/base/answer/value"] == 0.75
-    assert summary["stages/tune_1/seconds"] == 2.5
+    assert {name: value for name, value in summary.items() if not name.startswith("_")} == {
+        "accuracy": 0.75,
+        "best_mode": "answer",
+        "tune_2/validation/accuracy": {"max": 0.75},
+    }
     leaked = {name for name, value in os.environ.items() if before.get(name) != value}
     # wandb's own note of its background service, which its client library reads back.
     assert leaked <= {"WANDB_SERVICE"}
@@ -163,14 +178,37 @@ def test_a_job_that_is_started_again_goes_on_with_its_run(tmp_path, bare_home):
     assert first["run_id"] == second["run_id"]
     # Another job in this folder, and this job in another folder, are other runs.
     identity = RunIdentity(name="x", folder=folder, run_id="1a2b")
-    assert first["run_id"] == name_run(identity)
+    assert first["run_id"] == identity.key
     others = (replace(identity, run_id="3c4d"), replace(identity, folder=tmp_path / "other"))
-    assert len({name_run(item) for item in (identity, *others)}) == 3
+    assert len({item.key for item in (identity, *others)}) == 3
+
+
+class ResumedRun:
+    """A run whose server has two rows of its history, as W&B says when it resumes one."""
+
+    starting_step = 2
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+
+    def define_metric(self, name: str, **_: Any) -> None:
+        """Nothing to keep."""
+
+    def log(self, row: dict[str, float]) -> None:
+        self.rows.append(row)
+
+
+def test_a_run_that_is_resumed_online_gets_only_the_rows_that_it_lacks():
+    run: Any = ResumedRun()
+    tune(WandbRunLogger(run, artifacts=True), 1)
+    assert [row["tune_1/step"] for row in run.rows] == [3]
 
 
 def test_tables_products_and_config_arrive_as_values(tmp_path, bare_home):
     scores = tmp_path / "scores.parquet"
     scores.write_bytes(b"rows")
+    page = tmp_path / "report.html"
+    page.write_text("<!doctype html><title>our page</title>")
     with open_offline(tmp_path / "run", "x") as logger:
         logger.log_table("scores", [{"question_id": "q1", "answer_entropy": None}] * 30_000)
         logger.log_table("nothing", [])
@@ -179,14 +217,17 @@ def test_tables_products_and_config_arrive_as_values(tmp_path, bare_home):
             Product(kind="scores", name="scores-tiny", fingerprint="s1", files=(scores,),
                     made_from={"dataset": "d1"})
         )  # fmt: skip
+        logger.log_report(page)
     made = {record["name"]: record for record in records_of(tmp_path / "run", "artifact")}
     assert {"my-data-", "scores-tiny"} <= set(made)
     assert made["scores-tiny"]["type"] == "scores"
     metadata = json.loads(made["scores-tiny"]["metadata"])
     assert (metadata["fingerprint"], metadata["made_from"]) == ("s1", {"dataset": "d1"})
     rows = [record["item"] for record in records_of(tmp_path / "run", "history")]
-    (table,) = [row for row in rows if "scores.nrows" in row]
-    assert (table["scores._type"], table["scores.nrows"]) == ("table-file", 20_000)
+    (table,) = [row for row in rows if "tables/scores.nrows" in row]
+    assert (table["tables/scores._type"], table["tables/scores.nrows"]) == ("table-file", 20_000)
+    (shown,) = (tmp_path / "run").glob("wandb/offline-run-*/files/media/html/report*.html")
+    assert shown.read_text() == page.read_text()
     (run,) = records_of(tmp_path / "run", "run")
     config = run["config"]["update"]
     assert (config["model"], config["stages"]) == ({"kind": "tiny"}, [{"epochs": 2}])
@@ -329,7 +370,8 @@ def test_a_key_that_the_server_refuses_is_the_users_to_fix(bare_home, monkeypatc
         server.shutdown()
     assert output.startswith("W&B does not start: ")
     assert "401" in output
-    assert output.rstrip().endswith("or give logger.mode=offline")
+    # W&B's own service adds where its logs are.
+    assert output.splitlines()[0].endswith("or give logger.mode=offline")
     assert "kkk" not in output
 
 

@@ -53,6 +53,7 @@ from caft.sweeps.run_folders import (
 from caft.sweeps.smallest_difference import describe_smallest_difference
 from caft.sweeps.stopping import JobError, named_command, stop_jobs
 from caft.threads import divided_cores, usable_cores
+from caft.trainers.loggers import list_commands
 
 _WIDEST = 80
 
@@ -109,6 +110,8 @@ def run_sweep(
         caught.pass_on = None
         job_table.settle(folder)
         write_report(folder)
+        for command in list_commands(folder):
+            tell(f"sweep's runs: {command}")
     return _conclude(folder, {job.folder for job, _ in planned}, began)
 
 

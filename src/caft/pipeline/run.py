@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from caft.console import tell
 from caft.pipeline.outputs import write_outputs
 from caft.pipeline.preflight import check_prompts_and_start, open_workspace
 from caft.pipeline.stages import run_stages
 from caft.run_config import RunConfig, RunContext, Until
 from caft.signals import DONE, OUR_FAULT
 from caft.store import plain
-from caft.trainers.loggers import open_logger
+from caft.trainers.loggers import list_commands, open_logger
 from caft.trainers.tracker import RunIdentity
+
+_NOT_SHOWN = (
+    "seed=",
+    "name=",
+    "model=",
+    "dataset=",
+    "method=",
+    "hydra",
+    "store.",
+    "logger",
+    "trainer.",
+)
 
 
 def run_pipeline(config: RunConfig, context: RunContext) -> int:
@@ -35,12 +48,15 @@ def run_pipeline(config: RunConfig, context: RunContext) -> int:
     with open_logger(config.logger, _identify(config, context)) as tracker:
         results = run_stages(workspace, tracker)
         drawn = write_outputs(workspace, results, tracker, started=started)
+    # A sweep says it once for all of its jobs.
+    for command in [] if context.sweep else list_commands(context.folder):
+        tell(f"Logger  {command}")
     return DONE if drawn else OUR_FAULT
 
 
 def _identify(config: RunConfig, context: RunContext) -> RunIdentity:
     return RunIdentity(
-        name=config.name,
+        name=", ".join([config.name, f"seed {config.seed}", *name_setting(context)]),
         folder=context.folder,
         run_id=context.run_id,
         sweep=context.sweep,
@@ -48,3 +64,13 @@ def _identify(config: RunConfig, context: RunContext) -> RunIdentity:
         overrides=context.overrides,
         config=plain(config),
     )
+
+
+def name_setting(context: RunContext) -> list[str]:
+    """What sets the run apart: a job's own overrides, which name its folder, or those given.
+
+    Without the seed and what is in the name of a run anyway.
+    """
+    title = context.folder.name.removesuffix(context.run_id[:8]).rstrip("-")
+    words = title.split(",") if context.sweep else context.overrides
+    return [word for word in words if word and not word.startswith(_NOT_SHOWN)]

@@ -9,13 +9,15 @@ from caft.estimators import difficulty
 from caft.pipeline.results import RunResults
 from caft.pipeline.rows import prediction_rows, rationale_rows, score_rows
 from caft.pipeline.steps import OWN
-from caft.report.schema import Summary
+from caft.report.comparison import best_mode, best_result, results_by_mode
+from caft.report.schema import ModelName, Summary
 from caft.report.tables import ReportTables
 from caft.store import StageKind
 from caft.trainers.tracker import Product, RunLogger
 
 _RATIONALES_SHOWN = 200
 _FIRST = ("score", "distill")
+_OF_A_STAGE = ("name", "cached", "seconds", "peak_memory_bytes", "tokens_per_second")
 _FURTHER = (
     StageKind.fallback,
     StageKind.p_true,
@@ -35,21 +37,18 @@ def track_run(
     folder: Path,
 ) -> None:
     """`folder` is the run's own, already filled."""
-    for stage in summary["stages"]:
-        took = {
-            "seconds": stage["seconds"],
-            "peak_memory_bytes": stage["peak_memory_bytes"],
-            "tokens_per_second": stage.get("tokens_per_second"),
-        }
-        numbers = {name: value for name, value in took.items() if value}
-        logger.log_stage(stage["name"], {**numbers, "cached": float(stage["cached"])})
     logger.log_series("roc/false_positive_rate", list_roc(summary, tables))
     logger.log_table("scores", score_rows(results.scored.scores, tables))
     logger.log_table("predictions", prediction_rows(tables))
     logger.log_table("rationales", rationale_rows(results.rationales)[:_RATIONALES_SHOWN])
+    stages = [{key: stage.get(key) for key in _OF_A_STAGE} for stage in summary["stages"]]
+    logger.log_table("stages", stages)
+    logger.log_table("numbers", list_numbers(summary))
     for product in list_products(summary, folder):
         logger.log_product(product)
-    logger.log_summary(summary_numbers(summary))
+    if (page := folder / "report.html").exists():
+        logger.log_report(page)
+    logger.log_summary(headline_numbers(summary))
 
 
 def list_roc(summary: Summary, tables: ReportTables) -> list[dict[str, float]]:
@@ -118,15 +117,45 @@ def list_products(summary: Summary, folder: Path) -> Iterator[Product]:
         made_from[kind] = made["fingerprint"]
 
 
-def summary_numbers(summary: Summary) -> dict[str, float]:
-    """Final numbers under the names that summary.json gives them, such as `cost/teacher_usd`."""
+def headline_numbers(summary: Summary) -> dict[str, float | str]:
+    """What runs are compared by; whatever the run did not reach is left out.
+
+    `accuracy` is the tuned model's on test questions in its `best_mode`, the base model's if
+    nothing was tuned; `base_accuracy` is the base model's in its own best mode. `hard_cut` is the
+    estimate from which a question is in the last class. Tokens of a teacher are read and written.
+    """
+    accuracy, score, split, cost = (
+        summary["accuracy"],
+        summary["score"],
+        summary["split"],
+        summary["cost"],
+    )
+    area = score["roc_auc"].get(score["estimator"]) if score else None
+    model: ModelName = "tuned" if results_by_mode(accuracy, "tuned") else "base"
+    reached, base = best_result(accuracy, model), best_result(accuracy, "base")
+    found = {
+        "accuracy": reached["value"] if reached else None,
+        "best_mode": best_mode(accuracy, model),
+        "base_accuracy": base["value"] if base else None,
+        "roc_auc": area["value"] if area else None,
+        "hard_cut": split["thresholds"][-1] if split and split["thresholds"] else None,
+        "teacher_calls": cost["teacher_calls"],
+        "teacher_tokens": cost["teacher_prompt_tokens"] + cost["teacher_completion_tokens"],
+        "teacher_usd": cost["teacher_usd"],
+        "trained_tokens": cost["trained_total_tokens"],
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def list_numbers(summary: Summary) -> list[dict[str, object]]:
+    """All final numbers under the names that summary.json gives them, such as cost/teacher_usd."""
     parts = {
         "score": summary["score"],
         "split": summary["split"],
         "accuracy": summary["accuracy"],
         "cost": summary["cost"],
     }
-    return dict(_flatten(parts, ""))
+    return [{"name": name, "value": value} for name, value in _flatten(parts, "")]
 
 
 def _flatten(value: object, path: str) -> Iterator[tuple[str, float]]:

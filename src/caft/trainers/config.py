@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from caft.dials import LongText, Range, Text, check_dials, shown
 from caft.errors import UserError
@@ -72,3 +73,32 @@ class WandbLoggerConfig(LoggerConfig):
     tags: list[str] = field(default_factory=list)
     mode: WandbMode = WandbMode.auto
     artifacts: bool = True
+
+
+@dataclass(kw_only=True, slots=True)
+class TensorboardLoggerConfig(LoggerConfig):
+    """Event files of TensorBoard, in `tensorboard/` of the run's folder if `folder` is null."""
+
+    kind: str = "tensorboard"
+    folder: Text | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class MlflowLoggerConfig(LoggerConfig):
+    """MLflow; `tracking_uri` is the one that MLflow itself would take if none is given.
+
+    `artifacts` also uploads scores, rationales and the adapter, with their lineage.
+    """
+
+    kind: str = "mlflow"
+    experiment: LongText = "caft"
+    tracking_uri: LongText | None = None
+    artifacts: bool = True
+
+    def __post_init__(self) -> None:
+        LoggerConfig.__post_init__(self)
+        if self.tracking_uri and "@" in urlsplit(self.tracking_uri).netloc:
+            raise UserError(
+                "logger.tracking_uri holds a user or a password, and a config is written down; "
+                "leave it out and set MLFLOW_TRACKING_URI"
+            )

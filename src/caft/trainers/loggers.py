@@ -1,33 +1,38 @@
-"""The loggers of metrics: one for each run, finished whatever happens."""
+"""The loggers of metrics: one for each run, finished whatever happens.
+
+A logger of the kind NAME is the module `NAME_logger`, with two functions. `check` raises UserError
+if it would refuse to start, and opens and sends nothing; `open_run` starts it.
+"""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+import shlex
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
 
 from caft.decoration import or_without
-from caft.trainers.config import LoggerConfig, WandbLoggerConfig
+from caft.trainers.config import LoggerConfig
 from caft.trainers.tracker import RunIdentity, RunLogger
 
-if TYPE_CHECKING:
-    from pytorch_lightning.loggers import CSVLogger
+_SHOWN_BY = {
+    "wandb/offline-run-*": "wandb sync {folder}/{place}",
+    "tensorboard": "tensorboard --logdir {folder}",
+}
+"""What a logger leaves in a run's folder, and the command that uploads or shows it."""
 
 
 def check_logger(config: LoggerConfig) -> None:
     """UserError if the tracker would refuse to start; nothing is opened or sent."""
-    if isinstance(config, WandbLoggerConfig):
-        from caft.trainers.wandb_login import check_wandb
-
-        check_wandb(config)
+    _module_of(config).check(config)
 
 
 @contextmanager
 def open_logger(config: LoggerConfig, identity: RunIdentity) -> Iterator[RunLogger]:
     """A logger. It raises at once if it cannot be opened; later failures do not end the run."""
-    logger = _GuardedLogger(_open(config, identity))
+    logger = _GuardedLogger(_module_of(config).open_run(config, identity))
     try:
         yield logger
     except BaseException:
@@ -36,12 +41,19 @@ def open_logger(config: LoggerConfig, identity: RunIdentity) -> Iterator[RunLogg
     logger.finish(0)
 
 
-def _open(config: LoggerConfig, identity: RunIdentity) -> RunLogger:
-    if isinstance(config, WandbLoggerConfig):
-        from caft.trainers.wandb_logger import open_wandb
+def _module_of(config: LoggerConfig) -> ModuleType:
+    return import_module(f"caft.trainers.{config.kind}_logger")
 
-        return open_wandb(config, identity)
-    return CsvRunLogger(identity.folder)
+
+def list_commands(folder: Path) -> list[str]:
+    """Commands that upload or show what loggers left in the `folder` of a run or of a sweep."""
+    quoted = shlex.quote(str(folder))
+    return [
+        command.format(folder=quoted, place=place)
+        for left, command in _SHOWN_BY.items()
+        for place in (left, f"*/{left}")
+        if next(folder.glob(place), None)
+    ]
 
 
 def _guarded(name: str) -> Callable[..., None]:
@@ -67,49 +79,12 @@ class _GuardedLogger(RunLogger):
         self.works = True
 
     log_step = _guarded("log_step")
-    log_stage = _guarded("log_stage")
     log_table = _guarded("log_table")
     log_series = _guarded("log_series")
     log_product = _guarded("log_product")
+    log_report = _guarded("log_report")
     log_summary = _guarded("log_summary")
 
     def finish(self, status: int) -> None:
         # A logger that has failed is also finished: it may save what it has.
         or_without("the end of the logger's record", lambda: self.inner.finish(status), None)
-
-
-class CsvRunLogger(RunLogger):
-    """metrics.csv in the run's folder: tuning steps, and the final numbers if there were any.
-
-    `stage` counts the tuning stages from 1; `step` counts from 0 through all of them, so that a
-    curve over it never runs back. Tables and products are in the folder anyway.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._logger: CSVLogger | None = None
-        self._first_steps: dict[int, int] = {}
-        self._next_step = 0
-
-    def log_step(self, stage: int, metrics: Mapping[str, float], step: int) -> None:
-        """One row, after those of the earlier stages."""
-        # Not before: importing Lightning takes seconds, and many runs tune nothing.
-        if self._logger is None:
-            from pytorch_lightning.loggers import CSVLogger
-
-            # The folder is the run's own, and it is new: nothing of an earlier run can be in it.
-            warnings.filterwarnings("ignore", message="Experiment logs directory")
-            self._logger = CSVLogger(self._folder, name="", version="")
-        place = self._first_steps.setdefault(stage, self._next_step) + step
-        self._next_step = max(self._next_step, place + 1)
-        self._logger.log_metrics({"stage": stage, **metrics}, step=place)
-
-    def log_summary(self, numbers: Mapping[str, float]) -> None:
-        """A last row."""
-        if self._logger is not None:
-            self._logger.log_metrics(dict(numbers), step=self._next_step)
-
-    def finish(self, status: int) -> None:
-        """Write what is still in memory."""
-        if self._logger is not None:
-            self._logger.finalize("success" if status == 0 else "failed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +12,9 @@ from pathlib import Path
 class RunIdentity:
     """What a tracker gets of a run in addition to its numbers.
 
-    `run_id` is the same whenever the same job is started again, so that its metrics resume where
-    they stopped; `sweep` names its sweep and `kind` the type of job.
+    `name` is for display. `run_id` is the same whenever the same job is started again, so that its
+    metrics resume where they stopped; `sweep` names its sweep and `kind` the type of job. `config`
+    holds the hyperparameters: the whole resolved config.
     """
 
     name: str
@@ -22,6 +24,12 @@ class RunIdentity:
     kind: str = ""
     overrides: Sequence[str] = ()
     config: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """20 hexadecimal digits: the same for the same job in the same folder, at every start."""
+        place = f"{self.folder.resolve()}\n{self.run_id}"
+        return hashlib.sha256(place.encode()).hexdigest()[:20]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,15 +48,21 @@ class Product:
     metadata: Mapping[str, object] = field(default_factory=dict)
     taken: bool = False
 
+    @property
+    def lineage(self) -> dict[str, object]:
+        """The metadata with the fingerprints of the product and of what it was made from."""
+        made_from = dict(self.made_from)
+        return {**self.metadata, "fingerprint": self.fingerprint, "made_from": made_from}
+
 
 class RunLogger:
     """The methods of every tracker; one that cannot show something leaves it out."""
 
     def log_step(self, stage: int, metrics: Mapping[str, float], step: int) -> None:
-        """One step of a tuning stage, which counts its steps from 0."""
+        """One step of a tuning stage, which counts its steps from 0.
 
-    def log_stage(self, name: str, numbers: Mapping[str, float]) -> None:
-        """The effort of one stage: seconds, peak_memory_bytes, tokens_per_second, cached."""
+        A run that is started again sends all steps of its stages once more, in the same order.
+        """
 
     def log_table(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
         """A table: rows with equal columns."""
@@ -59,8 +73,16 @@ class RunLogger:
     def log_product(self, product: Product) -> None:
         """Files with their lineage."""
 
-    def log_summary(self, numbers: Mapping[str, float]) -> None:
-        """Final numbers of the run, under the names that summary.json gives them."""
+    def log_report(self, page: Path) -> None:
+        """The run's report.html."""
+
+    def log_summary(self, numbers: Mapping[str, float | str]) -> None:
+        """The run's headline, sent last: at most a dozen numbers, and names."""
 
     def finish(self, status: int) -> None:
         """The run is over; 0 means that it went well."""
+
+
+def name_metrics(stage: int, metrics: Mapping[str, float]) -> dict[str, float]:
+    """As tune_1/loss, tune_1/validation/accuracy and so on."""
+    return {f"tune_{stage}/{name.removeprefix('train/')}": x for name, x in metrics.items()}

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import wandb
 from pydantic import ValidationError
 
 from caft.errors import UserError
 from caft.trainers.config import WandbLoggerConfig
-from caft.trainers.tracker import Product, RunIdentity, RunLogger
-from caft.trainers.wandb_login import find_server, wandb_mode
+from caft.trainers.tracker import Product, RunIdentity, RunLogger, name_metrics
+from caft.trainers.wandb_login import OFFLINE, check_wandb, find_server, wandb_mode
+
+if TYPE_CHECKING:
+    import wandb
 
 MOST_ROWS = 20_000
 """Rows of one table: W&B shows no more, and uploading replies takes long."""
@@ -21,10 +23,20 @@ _LONGEST_TAG = 64
 _LONGEST_NAME = 128
 
 
-def open_wandb(config: WandbLoggerConfig, identity: RunIdentity) -> WandbRunLogger:
+def check(config: WandbLoggerConfig) -> None:
+    """UserError if W&B would refuse the environment's settings, or ask for a login."""
+    check_wandb(config)
+
+
+def open_run(config: WandbLoggerConfig, identity: RunIdentity) -> WandbRunLogger:
     """Start the run, or resume the one that the same job began earlier."""
+    import wandb
+
     # A name of wandb's own, or what the user has set, which wandb checks.
     mode: Any = wandb_mode(config.mode)
+    # Our own screen is the last thing a run shows. Online, W&B still says where the run is and
+    # whether the network fails; offline it has nothing to say but how to sync, which we do.
+    settings = wandb.Settings(quiet=True, **{"silent": True} if mode in OFFLINE else {})
     try:
         run = wandb.init(
             project=clean_project(config.project),
@@ -33,13 +45,14 @@ def open_wandb(config: WandbLoggerConfig, identity: RunIdentity) -> WandbRunLogg
             job_type=_cut(identity.kind),
             tags=make_tags(config.tags, identity.overrides),
             name=_cut(identity.name),
-            id=name_run(identity),
+            id=identity.key,
             resume="allow",
             dir=str(identity.folder),
             mode=mode,
             config=dict(identity.config),
             # Without this, the next job of one process would write into this run.
             reinit="finish_previous",
+            settings=settings,
         )
     except (wandb.Error, ValueError) as error:
         raise UserError(
@@ -67,12 +80,6 @@ def _cut(name: str) -> str | None:
     return " ".join(name.split())[:_LONGEST_NAME].strip() or None
 
 
-def name_run(identity: RunIdentity) -> str:
-    """The run id: the same for the same job in the same folder, however often it is started."""
-    place = f"{identity.folder.resolve()}\n{identity.run_id}"
-    return hashlib.sha256(place.encode()).hexdigest()[:20]
-
-
 def make_tags(own: Sequence[str], overrides: Sequence[str]) -> list[str]:
     """The config's tags, then the job's own overrides; W&B takes up to 64 letters each."""
     words = [word for word in overrides if not word.startswith(("hydra.", "store.", "logger"))]
@@ -82,63 +89,61 @@ def make_tags(own: Sequence[str], overrides: Sequence[str]) -> list[str]:
 
 
 class WandbRunLogger(RunLogger):
-    """A run of W&B."""
+    """A run of W&B. Its summary is the headline, the best validation accuracies and the tables."""
 
     def __init__(self, run: wandb.Run, *, artifacts: bool) -> None:
         self.run = run
         self._artifacts = artifacts
         self._stages: set[int] = set()
+        self._sent = 0
 
     def log_step(self, stage: int, metrics: Mapping[str, float], step: int) -> None:
-        """As tune_1/loss, tune_1/learning_rate and so on over tune_1/step."""
-        prefix = f"tune_{stage}"
+        """Over tune_1/step and so on."""
+        axis = f"tune_{stage}/step"
         if stage not in self._stages:
             self._stages.add(stage)
-            self.run.define_metric(f"{prefix}/*", step_metric=f"{prefix}/step")
-        named = {f"{prefix}/{key.removeprefix('train/')}": v for key, v in metrics.items()}
-        self.run.log({**named, f"{prefix}/step": step + 1})
-
-    def log_stage(self, name: str, numbers: Mapping[str, float]) -> None:
-        """As stages/tune_1/seconds and so on, in the summary."""
-        place = f"stages/{name.replace(' ', '_')}"
-        self.run.summary.update({f"{place}/{key}": value for key, value in numbers.items()})
+            self.run.define_metric(axis, hidden=True, summary="none")
+            self.run.define_metric(f"tune_{stage}/*", step_metric=axis, summary="none")
+            best = f"tune_{stage}/validation/accuracy"
+            self.run.define_metric(best, step_metric=axis, summary="max")
+        self._sent += 1
+        # A run that is resumed online has its first rows already.
+        if self._sent > self.run.starting_step:
+            self.run.log({**name_metrics(stage, metrics), axis: step + 1})
 
     def log_table(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
         """At most MOST_ROWS rows, evenly taken."""
+        import wandb
+
         if not rows:
             return
         count = min(len(rows), MOST_ROWS)
         shown = [rows[place * len(rows) // count] for place in range(count)]
         columns = list(rows[0])
         data = [[row.get(column) for column in columns] for row in shown]
-        self.run.log({name: wandb.Table(columns=columns, data=data, allow_mixed_types=True)})
+        table = wandb.Table(columns=columns, data=data, allow_mixed_types=True)
+        self.run.log({f"tables/{name}": table})
 
     def log_series(self, step: str, rows: Sequence[Mapping[str, float]]) -> None:
         """History rows over an axis of their own."""
         for name in rows[0] if rows else ():
-            if name != step:
-                self.run.define_metric(name, step_metric=step)
+            axis = {"step_metric": step} if name != step else {"hidden": True}
+            self.run.define_metric(name, summary="none", **axis)
         for row in rows:
             self.run.log(dict(row))
 
     def log_product(self, product: Product) -> None:
         """An artifact; what came from the store is an input of the run, the rest its output."""
+        import wandb
+
         if not self._artifacts:
             return
-        artifact = wandb.Artifact(
-            re.sub(r"[^\w.-]+", "-", product.name)[:128],
-            type=product.kind,
-            metadata={
-                **product.metadata,
-                "fingerprint": product.fingerprint,
-                "made_from": dict(product.made_from),
-            },
-        )
+        name = re.sub(r"[^\w.-]+", "-", product.name)[:128]
+        artifact = wandb.Artifact(name, type=product.kind, metadata=product.lineage)
         for path in product.files:
-            if path.is_dir():
-                artifact.add_dir(str(path))
-            else:
-                artifact.add_file(str(path))
+            # Not add_dir, which prints.
+            for file in filter(Path.is_file, path.rglob("*") if path.is_dir() else [path]):
+                artifact.add_file(str(file), str(file.relative_to(path)) if file != path else None)
         # Offline, W&B cannot record inputs; there the lineage is in the fingerprints of the
         # metadata.
         if product.taken and not self.run.offline:
@@ -146,8 +151,14 @@ class WandbRunLogger(RunLogger):
         else:
             self.run.log_artifact(artifact)
 
-    def log_summary(self, numbers: Mapping[str, float]) -> None:
-        """Under the same names as in summary.json."""
+    def log_report(self, page: Path) -> None:
+        """A panel that shows the page, as it is."""
+        import wandb
+
+        self.run.log({"report": wandb.Html(str(page), inject=False)})
+
+    def log_summary(self, numbers: Mapping[str, float | str]) -> None:
+        """Keys of W&B's summary, which are the columns of its table of runs."""
         self.run.summary.update(dict(numbers))
 
     def finish(self, status: int) -> None:

@@ -19,7 +19,8 @@ from caft.trainers.config import WandbLoggerConfig, WandbMode
 
 MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")
 """Values of WANDB_MODE; the last two are old names of offline and online."""
-_OFFLINE = ("offline", "disabled", "dryrun")
+OFFLINE = ("offline", "disabled", "dryrun")
+"""Those that send nothing."""
 _THEIR_SERVER = "https://api.wandb.ai"
 _SHORTEST_SECRET = 40
 
@@ -45,7 +46,7 @@ def check_wandb(config: WandbLoggerConfig) -> None:
     mode = wandb_mode(config.mode)
     if mode not in MODES:
         raise UserError(f"W&B's settings file says mode = {mode}; give {', '.join(MODES[:3])}")
-    if mode in _OFFLINE:
+    if mode in OFFLINE:
         return
     server = find_server()
     try:

@@ -13,10 +13,11 @@ import pytest
 from caft.errors import UserError
 from caft.report.__main__ import main
 from caft.report.sweep import Sweep, analyse_sweep, write_sweep_report
-from caft.report.sweep.wandb_report import build_report, publish_report
+from caft.report.sweep.wandb_report import Place, build_report, publish_report
 
 reports = pytest.importorskip("wandb_workspaces.reports.v2", reason="the extra report is missing")
 ADDRESS = "http://127.0.0.1:9"
+AXES = {"teacher_tokens", "teacher_calls", "trained_tokens", "teacher_usd"}
 
 
 class Api:
@@ -65,7 +66,7 @@ def test_the_saved_spec_holds_prose_tables_run_sets_and_panels(
 ) -> None:
     write_sweep_report(sweep_folder)
     address = publish_report(sweep_folder, "me/caft", draft=True)
-    assert address == f"{ADDRESS}/me/caft/reports/CAFT-sweep-sweep--Vmlldzox"
+    assert address.startswith(f"{ADDRESS}/me/caft/reports/")
     (variables,) = saved
     assert variables["type"] == "runs/draft"
     assert (variables["entityName"], variables["projectName"]) == ("me", "caft")
@@ -83,12 +84,18 @@ def test_the_saved_spec_holds_prose_tables_run_sets_and_panels(
         assert f'"{part["name"]}"' in filters
     views = [part for part in walk(spec) if isinstance(part, dict) and "viewType" in part]
     kinds = [part["viewType"] for part in views]
-    assert kinds.count("Scatter Plot") == 4 + 2
-    assert {"Run History Line Plot", "Bar Chart"} <= set(kinds)
-    axes = {(part["config"]["xAxis"], part["config"]["yAxis"]) for part in views
-            if part["viewType"] == "Scatter Plot"}  # fmt: skip
-    assert ("summary:cost/teacher_usd", "summary:accuracy/tuned/rationale/value") in axes
-    assert ("summary:split/thresholds/0", "summary:accuracy/tuned/rationale/value") in axes
+    assert {"Bar Chart", "Run History Line Plot", "Weave"} <= set(kinds)
+    assert "tables/predictions" in text
+    drawn = {(part["config"]["xAxis"], part["config"]["yAxis"]) for part in views
+             if part["viewType"] == "Scatter Plot"}  # fmt: skip
+    assert drawn == {(f"summary:{axis}", "summary:accuracy") for axis in AXES}
+    curves = {(part["config"]["xAxis"], *part["config"]["metrics"]) for part in views
+              if part["viewType"] == "Run History Line Plot"}  # fmt: skip
+    assert curves == {
+        ("roc/false_positive_rate", "roc/true_positive_rate"),
+        *((f"tune_{stage}/step", f"tune_{stage}/{metric}")
+          for stage in (1, 2) for metric in ("loss", "validation/accuracy")),
+    }  # fmt: skip
 
 
 def test_the_command_prints_the_address(
@@ -103,8 +110,22 @@ def test_a_sweep_without_finished_jobs_still_builds(tmp_path: Path) -> None:
     (tmp_path / "0_a" / ".hydra").mkdir(parents=True)
     write_sweep_report(tmp_path)
     summary = json.loads((tmp_path / "summary.json").read_text())
-    report = build_report(summary, group="x", entity="me", project="caft")
+    report = build_report(summary, Place("me", "caft", group="x"), stages=0)
     assert not any(isinstance(block, reports.PanelGrid) for block in report.blocks)
+
+
+def test_the_title_is_the_question_and_no_axis_is_all_zero(
+    make_job: Callable[..., Any],
+) -> None:
+    jobs = [make_job(0, method="sft"), make_job(1, method="complexity_aware", cuts=(0.5, 2.0))]
+    for job in jobs:
+        job.summary["cost"]["teacher_usd"] = 0.0
+    found = analyse_sweep(Sweep(name="x", question="What does it cost?", jobs=jobs), "").summary
+    report = build_report(found, Place("me", "caft", group="x"), stages=2)
+    assert report.title == "What does it cost?"
+    (grid,) = (block for block in report.blocks if isinstance(block, reports.PanelGrid))
+    axes = [panel.x.name for panel in grid.panels if isinstance(panel, reports.ScatterPlot)]
+    assert set(axes) == AXES - {"teacher_usd"} | {"hard_cut"}
 
 
 def test_names_cannot_break_out_of_their_cell(make_job: Callable[..., Any]) -> None:
@@ -112,7 +133,7 @@ def test_names_cannot_break_out_of_their_cell(make_job: Callable[..., Any]) -> N
     other = make_job(1, method="distill")
     report = build_report(
         analyse_sweep(Sweep(name="x", jobs=[job, other]), "").summary,
-        group="x", entity="me", project="caft",
+        Place("me", "caft", group="x"), stages=1,
     )  # fmt: skip
     settings, _ = (b.text for b in report.blocks if isinstance(b, reports.MarkdownBlock))
     lines = settings.splitlines()

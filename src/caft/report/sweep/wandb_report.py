@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib import import_module
-from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from caft.errors import UserError
+from caft.report.sweep.job_results import FINISHED
 from caft.report.sweep.markdown import write_table
 from caft.report.sweep.schema import ArmPart, SweepSummary
 from caft.report.sweep.tables import tabulate_arms, tabulate_tests
 from caft.report.wording import area_between
 
-_PRICES = (
-    ("cost/teacher_completion_tokens", "teacher tokens"),
-    ("cost/teacher_calls", "teacher calls"),
-    ("cost/trained_total_tokens", "trained tokens"),
-    ("cost/teacher_usd", "USD"),
-)
+_PRICES = {
+    "teacher_tokens": "teacher_tokens",
+    "teacher_calls": "teacher_calls",
+    "trained_tokens": "trained_total_tokens",
+    "teacher_usd": "teacher_usd",
+}
+"""Keys of a run's headline in W&B, each with its key in the cost of an arm."""
 _COLUMNS = ("setting", "seeds", "accuracy", "mode", "rationales", "trained tokens", "USD",
             "cut points")  # fmt: skip
 
@@ -35,8 +37,11 @@ def publish_report(folder: Path, project: str, *, draft: bool) -> str:
     entity, _, name = project.partition("/")
     if not entity or not name or "/" in name:
         raise UserError(f"--wandb is {project!r}; give ENTITY/PROJECT")
-    summary: SweepSummary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    report = build_report(summary, group=folder.resolve().name, entity=entity, project=name)
+    summary: SweepSummary = _read(folder)
+    finished = [job["folder"] for job in summary["jobs"] if job["state"] == FINISHED]
+    stages = max((len(_read(folder / job)["method"]["stages"]) for job in finished), default=0)
+    place = Place(entity, name, group=folder.resolve().name)
+    report = build_report(summary, place, stages)
     try:
         report.save(draft=draft)
     except Exception as error:
@@ -49,8 +54,17 @@ def publish_report(folder: Path, project: str, *, draft: bool) -> str:
     return str(report.url)
 
 
-def build_report(summary: SweepSummary, *, group: str, entity: str, project: str) -> Any:
-    """The unsaved report of a sweep's summary; its runs are those of W&B's `group`."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the sweep's runs are: W&B's entity, project and group."""
+
+    entity: str
+    project: str
+    group: str
+
+
+def build_report(summary: SweepSummary, place: Place, stages: int) -> Any:
+    """The unsaved report of a sweep's summary; `stages` is the largest number of tuning stages."""
     reports = _import_reports()
     routing = summary["routing"]
     settings = write_table(
@@ -63,9 +77,9 @@ def build_report(summary: SweepSummary, *, group: str, entity: str, project: str
         for block in (reports.H3(answer["asked"]), reports.P(answer["answer"]))
     ]
     return reports.Report(
-        entity=entity,
-        project=project,
-        title=f"CAFT sweep {summary['name']}"[:128],
+        entity=place.entity,
+        project=place.project,
+        title=(summary["question"] or f"CAFT sweep {summary['name']}")[:128],
         description=routing["sentence"],
         width="fluid",
         blocks=[
@@ -77,9 +91,13 @@ def build_report(summary: SweepSummary, *, group: str, entity: str, project: str
             reports.H1("Entropy against random routing"),
             reports.MarkdownBlock(text=f"**{_escape(routing['sentence'])}**\n\n{tests}"),
             reports.H1("Runs"),
-            *_show_runs(reports, summary, group, entity, project),
+            *_show_runs(reports, summary, place, stages),
         ],
     )
+
+
+def _read(folder: Path) -> Any:
+    return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
 
 
 def _import_reports() -> ModuleType:
@@ -98,41 +116,56 @@ def _escape(text: str) -> str:
 
 
 def _show_runs(
-    reports: ModuleType, summary: SweepSummary, group: str, entity: str, project: str
+    reports: ModuleType, summary: SweepSummary, place: Place, stages: int
 ) -> list[object]:
     """A set of runs for each method, and panels over all of them."""
     from wandb_workspaces import expr
 
     if not summary["arms"]:
         return []
-    of_group = expr.Metric("Group") == group
+    of_group = expr.Metric("Group") == place.group
     runsets = [
-        reports.Runset(entity=entity, project=project, name=method,
+        reports.Runset(entity=place.entity, project=place.project, name=method,
                        filters=expr.And(of_group, expr.Metric("JobType") == method))
         for method in dict.fromkeys(arm["method"] for arm in summary["arms"])
     ]  # fmt: skip
     areas = dict.fromkeys(area_between(job["roc_auc"]) for job in summary["jobs"] if job["roc_auc"])
     note = "ROC AUC of the estimate in use against the base model's mistakes: "
-    panels = _draw_accuracies(reports, summary["arms"]) + (_draw_areas(reports) if areas else [])
+    panels = [
+        *_draw_accuracies(reports, summary["arms"]),
+        *_draw_learning(reports, stages),
+        *(_draw_areas(reports) if areas else ()),
+        reports.WeavePanelSummaryTable(
+            table_name="tables/predictions", layout=reports.Layout(w=24, h=10)
+        ),
+    ]
     return [
         reports.P(f"{note}{', '.join(areas) or 'none'}."),
         reports.PanelGrid(runsets=runsets, panels=panels),
     ]
 
 
-def _draw_accuracies(reports: ModuleType, arms: Sequence[ArmPart]) -> list[object]:
-    """Accuracy in each mode that was chosen on validation questions, by price and cut point."""
-    modes = sorted({mode for arm in arms for mode in arm["modes"]})
-    cuts = range(max(len(arm["thresholds"]) for arm in arms))
-    of_cuts = [(f"split/thresholds/{k}", f"cut point {k + 1}") for k in cuts]
-    return [
-        reports.ScatterPlot(
-            x=reports.SummaryMetric(metric),
-            y=reports.SummaryMetric(f"accuracy/tuned/{mode}/value"),
-            title=f"accuracy, {mode} mode by {words}",
+def _draw_accuracies(reports: ModuleType, arms: Sequence[ArmPart]) -> Iterator[object]:
+    """Accuracy in each run's best mode by what differs: cut point, and prices that were paid."""
+    axes = [key for key, cost in _PRICES.items() if any(arm["cost"][cost] for arm in arms)]
+    if len({arm["thresholds"][-1] for arm in arms if arm["thresholds"]}) > 1:
+        axes.append("hard_cut")
+    for key in axes:
+        yield reports.ScatterPlot(
+            x=reports.SummaryMetric(key),
+            y=reports.SummaryMetric("accuracy"),
+            title=f"Test accuracy by {key.replace('_', ' ')}",
         )
-        for mode, (metric, words) in product(modes, (*_PRICES, *of_cuts))
-    ]
+
+
+def _draw_learning(reports: ModuleType, stages: int) -> Iterator[object]:
+    for stage in range(1, stages + 1):
+        for metric in ("loss", "validation/accuracy"):
+            yield reports.LinePlot(
+                title=f"{metric.replace('/', ' ').capitalize()}, tuning stage {stage}",
+                x=f"tune_{stage}/step",
+                y=[f"tune_{stage}/{metric}"],
+            )
 
 
 def _draw_areas(reports: ModuleType) -> list[object]:
@@ -143,9 +176,4 @@ def _draw_areas(reports: ModuleType) -> list[object]:
         range_x=(0, 1),
         range_y=(0, 1),
     )
-    areas = reports.BarPlot(
-        title="ROC AUC by estimate",
-        metrics=[f"score/roc_auc/{name}/value" for name in ("answer_entropy", "option_entropy")],
-        range_x=(0, 1),
-    )
-    return [curve, areas]
+    return [curve, reports.BarPlot(title="ROC AUC", metrics=["roc_auc"], range_x=(0, 1))]
