@@ -56,7 +56,7 @@ def compose_parts(group: str) -> list[Any]:
 def test_the_default_is_typed_to_the_leaves() -> None:
     config = compose()
     assert isinstance(config, RunConfig)
-    assert config.name == "smollm2-arithmetic-complexity_aware"
+    assert config.name == "smollm2-mixed-complexity_aware"
     assert config.method.stages == [
         StageConfig(targets={"easy": Target.answer, "middle": Target.answer}, epochs=4),
         StageConfig(targets={"hard": Target.rationale}, epochs=6),
@@ -128,7 +128,11 @@ METHODS = {
     "base": [],
     "sft": [{"easy": "answer", "middle": "answer", "hard": "answer"}],
     "distill": [{"easy": "rationale", "middle": "rationale", "hard": "rationale"}],
-    "complexity_aware": [{"easy": "answer", "middle": "answer"}, {"hard": "rationale"}],
+    "complexity_aware": [
+        {"easy": "answer", "middle": "answer"},
+        {"easy": "answer", "middle": "answer", "hard": "rationale"},
+    ],
+    "complexity_aware_paper": [{"easy": "answer", "middle": "answer"}, {"hard": "rationale"}],
     "complexity_aware_joint": [{"easy": "answer", "middle": "answer", "hard": "rationale"}],
     "answer_and_rationale": [
         {"easy": "answer", "middle": "answer", "hard": "rationale 0.7 + answer 0.3"}

@@ -19,7 +19,14 @@ METHODS = {
     "base": [],
     "sft": [(dict.fromkeys(EVERYTHING, "answer"), 20)],
     "distill": [(dict.fromkeys(EVERYTHING, "rationale"), 20)],
-    "complexity_aware": [({"easy": "answer", "middle": "answer"}, 10), ({"hard": "rationale"}, 10)],
+    "complexity_aware": [
+        ({"easy": "answer", "middle": "answer"}, 10),
+        ({"easy": "answer", "middle": "answer", "hard": "rationale"}, 10),
+    ],
+    "complexity_aware_paper": [
+        ({"easy": "answer", "middle": "answer"}, 10),
+        ({"hard": "rationale"}, 10),
+    ],
     "complexity_aware_joint": [({"easy": "answer", "middle": "answer", "hard": "rationale"}, 20)],
     "curriculum": [({"easy": "answer"}, 3), ({"middle": "answer"}, 3), ({"hard": "answer"}, 4)],
     "reversed": [({"hard": "answer", "middle": "answer"}, 10), ({"easy": "rationale"}, 10)],

@@ -105,6 +105,11 @@ REFUSED = {
     "reference of hydra": ("hydra.run.dir=${nope}", "'nope' not found (in hydra.run.dir=${nope})"),
     "data taken away": ("~dataset", "no dataset is chosen; give dataset= one of arc, arithmetic,"),
     "store taken away": ("~store", "no store is chosen; leave ~store out"),
+    "names in a list": (
+        "split.quantiles=[[a=b,c]]",
+        "members with = need double quotes",
+        "'split.quantiles=[[\"a=b\",c]]'",
+    ),
     "no key=value": ("foo", "cannot read 'foo'", "key=value"),
     "open bracket": ("split.quantiles=[0.1", "cannot read 'split.quantiles=[0.1'"),
     "unknown flag": ("--foo", "unrecognized arguments: --foo", "--help"),

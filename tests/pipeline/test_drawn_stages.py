@@ -8,8 +8,8 @@ import pytest
 from small_runs import score_in_order
 
 from caft.errors import UserError
-from caft.pipeline.dry_run import Planner
 from caft.pipeline.matched_budget import match_budget
+from caft.pipeline.planner import Planner
 from caft.pipeline.results import Taught
 from caft.pipeline.stage_inputs import (
     questions_for_teacher,

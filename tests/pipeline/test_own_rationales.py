@@ -13,8 +13,9 @@ from small_runs import score_in_order
 
 from caft.errors import UserError
 from caft.pipeline.data_check import check_stages
-from caft.pipeline.dry_run import Planner, plan_run
+from caft.pipeline.dry_run import plan_run
 from caft.pipeline.own_rationales import own_questions, own_sampling
+from caft.pipeline.planner import Planner
 from caft.pipeline.results import Taught
 from caft.pipeline.stages import split_scored, teach
 from caft.pipeline.steps import list_steps

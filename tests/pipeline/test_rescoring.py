@@ -11,7 +11,7 @@ import pytest
 from small_runs import score_in_order
 
 from caft.errors import UserError
-from caft.pipeline.dry_run import Planner
+from caft.pipeline.planner import Planner
 from caft.pipeline.rescoring import count_moved, join_taught, rescoring, split_rescored
 from caft.pipeline.results import Taught
 from caft.pipeline.stages import _teach_again, split_scored, teach

@@ -112,6 +112,9 @@ def _show_readable(override: str) -> str:
         if "{" in example:
             return f"a shell takes braces apart, so write all of it in single quotes: '{example}'"
         return f"write a list as in {example}, and a member with other signs in double quotes"
+    if value.startswith("[") and "=" in value:
+        quoted = re.sub(r'[^\[\],"\s]+=[^\[\],"]*', r'"\g<0>"', value)
+        return f"members with = need double quotes, and all of it single ones: '{key}={quoted}'"
     return f"write it as {show_form(key, value[1:-1] if is_quoted(value) else value)}"
 
 
