@@ -106,9 +106,8 @@ REFUSED = {
     "data taken away": ("~dataset", "no dataset is chosen; give dataset= one of arc, arithmetic,"),
     "store taken away": ("~store", "no store is chosen; leave ~store out"),
     "names in a list": (
-        "split.quantiles=[[a=b,c]]",
-        "members with = need double quotes",
-        "'split.quantiles=[[\"a=b\",c]]'",
+        "hydra.sweeper.cases=[[method=sft],[method=base]]",
+        """all of it single ones: 'hydra.sweeper.cases=[["method=sft"],["method=base"]]'""",
     ),
     "no key=value": ("foo", "cannot read 'foo'", "key=value"),
     "open bracket": ("split.quantiles=[0.1", "cannot read 'split.quantiles=[0.1'"),

@@ -174,7 +174,7 @@ def test_the_dry_run_names_tokens_and_finds_what_was_drawn(open_small: Open) -> 
     known = {line.name: line for line in planner.plan()}
     assert (lines["own rationales"].state, known["own rationales"].state) == ("would run", "cached")
     # Two easy rows, the one with an own rationale, two hard rows.
-    assert known["tune 1"].work.endswith("about 5 rows x 6 epochs")
+    assert known["tune 1"].work.endswith("about 5 rows x 2 epochs")
 
 
 def test_a_method_without_a_teacher_needs_none(open_small: Open) -> None:

@@ -82,7 +82,7 @@ def test_each_class_is_asked_for_its_own_kind_and_both_are_in_the_bill(
     open_small: Open, server: FakeServer
 ) -> None:
     server.write = lambda call: "Short. [[1]]" if is_short(call) else "Long and long. [[1]]"
-    workspace = open_small("method=short_and_long", *ask(server))
+    workspace = open_small("method=short_and_long", "dataset=arithmetic", *ask(server))
     taught = teach_all(workspace)
     # Eight training rows in rising order: quantiles 0.25 and 0.75 leave four middle, two hard.
     train = [item.id for item in workspace.questions.train]
