@@ -9,13 +9,14 @@ import pytest
 
 from caft.data import QuestionSplits
 from caft.evaluate.predictions import Routing, fit_cut
-from caft.pipeline.results import Scored
+from caft.pipeline.results import FittedCut, Scored
 from caft.pipeline.routing import (
     place_by_classes,
     place_by_validation,
     route_base_model,
     route_by_own_estimates,
     route_tuned_model,
+    tell_cut,
 )
 from caft.records import AnswerScore, Chain, Judgement, Prediction, Question, SampledReply
 from caft.split import SplitResult
@@ -173,9 +174,13 @@ def test_validation_questions_alone_fit_the_cut_and_test_questions_fall_by_it(
     scores = [answer_score(name, float(number)) for number, name in enumerate(HELD_OUT)]
     written = [replace(row, correct=row.question_id[0] == "x" or number < 2)
                for number, row in enumerate(answers())]  # fmt: skip
-    placed = place_by_validation(config, Scored(scores=scores), QUESTIONS, written, answers())
+    scored = Scored(scores=scores)
+    placed = place_by_validation(config, scored, QUESTIONS, written, answers())
     assert placed.hard == {"v3", "v4", "x1", "x2"}
-    assert placed.estimator == "answer_entropy"
+    assert tell_cut(placed, QUESTIONS.test) == FittedCut("answer_entropy", 2.0, 1.0)
+    none_is_worth_it = place_by_validation(config, scored, QUESTIONS, answers(), written)
+    assert tell_cut(none_is_worth_it, QUESTIONS.test) == FittedCut("answer_entropy", None, 0.0)
+    assert tell_cut(place_by_classes(config, split(), HELD_OUT), QUESTIONS.test) is None
 
 
 def answer_score(name: str, entropy: float) -> AnswerScore:

@@ -34,3 +34,19 @@ from caft.report import wording
 )
 def test_reads_well(written: str, expected: str) -> None:
     assert written == expected
+
+
+def test_the_cut_of_routed_mode_is_told_in_the_estimators_own_direction() -> None:
+    def told(**cuts: tuple[str, float | None, float]) -> str:
+        parts = {
+            model: {"estimator": name, "value": value, "share": share}
+            for model, (name, value, share) in cuts.items()
+        }
+        return wording.describe_fitted_cut({"routed_at": parts})  # type: ignore[typeddict-item]
+
+    tuned = ("answer_entropy", 1.3749, 0.455)
+    assert "is at least 1.37 nats, the cut" in told(base=("answer_entropy", None, 0.0), tuned=tuned)
+    assert told(tuned=tuned).endswith("45.5% of the test questions.")
+    assert "top-1 margin is at most 0.2, the" in told(base=("top1_margin", 0.2, 0.5))
+    assert "base model writes no rationale" in told(base=("answer_entropy", None, 0.0))
+    assert wording.describe_fitted_cut(None) == told() == ""

@@ -128,11 +128,27 @@ class ModeReplies:
     test: Mapping[Mode, Sequence[Prediction]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class FittedCut:
+    """The `value` of an estimator at which rationales begin, and their share of test questions.
+
+    None: no rationale is worth writing.
+    """
+
+    estimator: str
+    value: float | None
+    share: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluated:
-    """The replies of the "base" model and, where the method tunes, of the "tuned" one."""
+    """The replies of the "base" model and, where the method tunes, of the "tuned" one.
+
+    `routed_at` says where a rationale begins in routed mode, by model, if validation fitted it.
+    """
 
     by_model: Mapping[str, ModeReplies]
+    routed_at: Mapping[str, FittedCut] = field(default_factory=dict)
     stages: tuple[StageRecordPart, ...] = ()
 
 

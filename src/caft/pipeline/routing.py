@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 from caft.data import QuestionSplits
 from caft.estimators import ESTIMATORS, STAND_IN, Need, difficulty
 from caft.evaluate.predictions import Routing, fit_cut, refit_cut
-from caft.pipeline.results import Scored
-from caft.records import Prediction
+from caft.pipeline.results import FittedCut, Scored
+from caft.records import Prediction, Question
 from caft.split import SplitResult
 from caft.split.config import SplitConfig
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Held-out questions that get a rationale, and the estimator that chose them; None: chance."""
+    """Held-out questions that get a rationale, and the estimator that chose them; None: chance.
+
+    `cut` is the difficulty from which on they do, if it was fitted.
+    """
 
     hard: Collection[str]
     estimator: str | None
+    cut: float | None = None
 
 
 def place_by_classes(
@@ -59,7 +64,17 @@ def place_by_validation(
         [row.correct for row in rationales[:border]],
     )
     hard = {row.question_id for row in answers if values[row.question_id] >= cut}
-    return Placed(hard, estimator)
+    return Placed(hard, estimator, cut)
+
+
+def tell_cut(placed: Placed, test: Sequence[Question]) -> FittedCut | None:
+    """In the estimator's own unit; None if the cut was not fitted."""
+    if placed.estimator is None or placed.cut is None:
+        return None
+    sign = -1.0 if ESTIMATORS[placed.estimator].lower_is_harder else 1.0
+    value = sign * placed.cut if isfinite(placed.cut) else None
+    share = sum(question.id in placed.hard for question in test) / len(test)
+    return FittedCut(placed.estimator, value, share)
 
 
 def route_base_model(placed: Placed, scored: Scored, question_ids: Sequence[str]) -> Routing:

@@ -17,6 +17,7 @@ from caft.pipeline.own_rationales import sample_own
 from caft.pipeline.rescoring import join_taught, rescoring, split_rescored, tell_classes
 from caft.pipeline.results import (
     Evaluated,
+    FittedCut,
     ModeReplies,
     RunResults,
     Scored,
@@ -31,6 +32,7 @@ from caft.pipeline.routing import (
     route_base_model,
     route_by_own_estimates,
     route_tuned_model,
+    tell_cut,
 )
 from caft.pipeline.stage_inputs import (
     evaluation,
@@ -243,10 +245,11 @@ def evaluate(
         ]
         records.append(record_stage(step, artifact))
         workspace.close_engines()
+    routed_at = {}
     if Mode.routed in config.evaluation.modes:
-        _route(workspace, scored, split, replies)
+        routed_at = _route(workspace, scored, split, replies)
     by_model = {name: _divide(workspace, by_mode) for name, by_mode in replies.items()}
-    return Evaluated(by_model=by_model, stages=tuple(records))
+    return Evaluated(by_model=by_model, routed_at=routed_at, stages=tuple(records))
 
 
 def _route(
@@ -254,7 +257,9 @@ def _route(
     scored: Scored,
     split: SplitResult,
     replies: Mapping[str, dict[Mode, list[Prediction]]],
-) -> None:
+) -> dict[str, FittedCut]:
+    """Add the routed replies; where validation questions fitted the cut, return it by model."""
+    fitted = {}
     config, questions = workspace.config, workspace.questions
     by = config.evaluation.routed_by
     for name, by_mode in replies.items():
@@ -267,9 +272,12 @@ def _route(
                 placed = place_by_validation(config.split, scored, questions, answers, rationales)
             else:
                 placed = place_by_classes(config.split, split, ids)
+            if cut := tell_cut(placed, questions.test):
+                fitted[name] = cut
             price = route_base_model if name == "base" else route_tuned_model
             routing = price(placed, scored, ids)
         by_mode[Mode.routed] = route(answers, rationales, routing)
+    return fitted
 
 
 def _divide(workspace: Workspace, replies: Mapping[Mode, list[Prediction]]) -> ModeReplies:

@@ -216,6 +216,11 @@ def _accuracy_part(
             for name, replies in evaluated.by_model.items()
         },
     }
+    if evaluated.routed_at:
+        part["routed_at"] = {
+            name: {"estimator": cut.estimator, "value": cut.value, "share": cut.share}
+            for name, cut in evaluated.routed_at.items()
+        }
     if base and tuned:
         part["comparison"] = compare_models(tables, Mode[base], Mode[tuned], confidence)
     part["same_mode"] = compare_modes(tables, confidence)

@@ -14,8 +14,8 @@ from typing_extensions import TypedDict
 
 from caft.report.engine_part import EnginePart
 from caft.report.own_part import OwnRationalesPart
+from caft.report.reply_parts import FittedCutPart, UnreadPart
 from caft.report.score_parts import Calibration, ChainPart, FallbackPart
-from caft.report.unread_part import UnreadPart
 
 if TYPE_CHECKING:
     from caft.statistics import Interval
@@ -283,7 +283,8 @@ class AccuracyPart(TypedDict):
     `comparison` has each model in its best mode, `same_mode` both in one mode, by mode. `chance` is
     the share of test questions that one of the allowed answers drawn at random gets right, null
     for free text. `validation` has the share of right answers on validation questions, by model and
-    mode. `thinking` is `evaluation.thinking`.
+    mode. `routed_at` has the cut of routed mode that validation questions fitted, by model.
+    `thinking` is `evaluation.thinking`.
     """
 
     base: ByMode
@@ -295,6 +296,7 @@ class AccuracyPart(TypedDict):
     class_comparisons: NotRequired[list[ClassComparison]]
     confidence: NotRequired[float]
     validation: NotRequired[dict[str, dict[str, float]]]
+    routed_at: NotRequired[dict[str, FittedCutPart]]
     thinking: NotRequired[bool | None]
 
 

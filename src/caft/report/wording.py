@@ -6,14 +6,36 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from caft.estimators import ESTIMATORS, Estimator
-from caft.report.schema import Area
+from caft.report.schema import AccuracyPart, Area
 
 MODES_IN_WORDS = {
     "answer": "the answer at once",
     "rationale": "a rationale, which is a text that reasons, and then the answer",
-    "routed": "a rationale for the hardest class, the answer at once for the others",
+    "routed": "a rationale where the estimate is past a cut, else the answer at once",
 }
 """What a model writes in each mode."""
+
+
+def describe_fitted_cut(accuracy: AccuracyPart | None) -> str:
+    """Where rationales begin in routed mode, as a sentence; empty if validation did not fit it."""
+    cuts = (accuracy.get("routed_at") if accuracy else None) or {}
+    model = "tuned" if "tuned" in cuts else "base"
+    if model not in cuts:
+        return ""
+    cut = cuts[model]
+    if cut["value"] is None:
+        return (
+            f"In routed mode the {model} model writes no rationale: on validation questions none "
+            "was worth it."
+        )
+    found = describe_estimator(cut["estimator"])
+    side = "at most" if found.lower_is_harder else "at least"
+    value = f"{cut['value']:.3g} {found.unit}".rstrip()
+    return (
+        f"In routed mode the {model} model writes a rationale where the base model's {found.title} "
+        f"is {side} {value}, the cut that is best on validation questions: {percent(cut['share'])} "
+        "of the test questions."
+    )
 
 
 def describe_estimator(name: str) -> Estimator:

@@ -87,6 +87,7 @@ def render_report(
         "subjects": _list_subjects(accuracy),
         "thinking": find_thinking(accuracy),
         "modes_in_words": wording.MODES_IN_WORDS,
+        "fitted_cut": wording.describe_fitted_cut(accuracy),
         "unread": list_unread(accuracy),
         "unread_reasons": tuple(Unread),
         "teaching": describe_teaching(tables.rationales, tables, classes),

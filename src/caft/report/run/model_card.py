@@ -15,7 +15,7 @@ from caft.report.comparison import confidence_of, results_by_mode
 from caft.report.headlines import routes_by_class
 from caft.report.page import render_text
 from caft.report.schema import MODELS, MODES, Accuracy, ScorePart, SplitPart, Summary
-from caft.report.wording import percent_between
+from caft.report.wording import describe_fitted_cut, percent_between
 
 _ASKED = {
     "answer": "the bare answer",
@@ -80,6 +80,7 @@ def write_card(summary: Summary, recipe: Recipe, weights: Weights) -> str:
         "at_random": _is_random(split),
         "routes": routes_by_class(summary),
         "routing": _describe_routing(split, score) if routes_by_class(summary) else _NO_ROUTING,
+        "fitted_cut": describe_fitted_cut(summary["accuracy"]),
         "asked": _ASKED,
         "confidence": confidence_of(summary["accuracy"]),
         "rows": [(mode, *(_cell(result.get(mode)) for result in results)) for mode in MODES],

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from caft.records import Prediction, Unread
 from caft.report.comparison import results_by_mode
+from caft.report.reply_parts import UnreadPart
 from caft.report.schema import MODELS, Accuracy, AccuracyPart
-from caft.report.unread_part import UnreadPart
 from caft.report.wording import clip
 
 _MOST_SAID = 10

@@ -1,9 +1,20 @@
-"""Replies without a readable answer, in summary.json."""
+"""What became of replies, in summary.json: how they were routed, and which cannot be read."""
 
 from __future__ import annotations
 
 # Pydantic accepts those of `typing` only from Python 3.12 on.
 from typing_extensions import TypedDict
+
+
+class FittedCutPart(TypedDict):
+    """Where rationales begin in routed mode, in the estimator's unit; null: nowhere.
+
+    `share` is that of the test questions that get one.
+    """
+
+    estimator: str
+    value: float | None
+    share: float
 
 
 class UnreadPart(TypedDict):
