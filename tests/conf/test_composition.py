@@ -58,8 +58,11 @@ def test_the_default_is_typed_to_the_leaves() -> None:
     assert isinstance(config, RunConfig)
     assert config.name == "smollm2-mixed-complexity_aware"
     assert config.method.stages == [
-        StageConfig(targets={"easy": Target.answer, "middle": Target.answer}, epochs=4),
-        StageConfig(targets={"hard": Target.rationale}, epochs=6),
+        StageConfig(targets={"easy": Target.answer, "middle": Target.answer}, epochs=1),
+        StageConfig(
+            targets={"easy": Target.answer, "middle": Target.answer, "hard": Target.rationale},
+            epochs=2,
+        ),
     ]
     assert config.evaluation.modes == [Mode.answer, Mode.rationale, Mode.routed]
     assert config.until is Until.report

@@ -584,7 +584,7 @@ def test_a_local_model_without_a_chat_template_is_refused_before_anything_runs(t
 
 
 @pytest.mark.parametrize(("teacher", "words"), [
-    (WorkedTeacherConfig(name="t"), r"has none; .* teacher=file, openai, openrouter"),
+    (WorkedTeacherConfig(name="t"), r"has none; .*teacher=file, openai, openrouter"),
     (OpenAITeacherConfig(name="t", model="m"), "base_url is not set"),
     (OpenAITeacherConfig(name="t", base_url="http://localhost"), "model is not set"),
     (OpenAITeacherConfig(name="t", base_url="https://a.b.com", model="m"), "OPENAI_API_KEY is"),

@@ -390,6 +390,7 @@ def test_replies_that_memory_does_not_hold_at_once_are_written_in_halves(tokeniz
     tried: list[tuple[int, int]] = []
 
     def crowded(model: Any, tokenizer: Any, prompts: Any, rules: Any, **dials: Any) -> Any:
+        del dials["watch"]  # the progress bar's
         tried.append((dials["rows"], len(prompts)))
         for place, reply in enumerate(generate_replies(model, tokenizer, prompts, rules, **dials)):
             # One reply goes well; a reply that has been written is not written again.

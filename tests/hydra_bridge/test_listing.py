@@ -24,7 +24,7 @@ from caft.sweeps.job_table import Job, end, note_job, plan_jobs, worst_status
 from caft.sweeps.stopping import JobError, stop_jobs
 
 JOBS = {
-    "methods": 8 * 3,
+    "methods": 9 * 3,
     "routing_control": 4 * 5,
     "entropy_thresholds": 5 + 3,
     "split_strategies": 7,

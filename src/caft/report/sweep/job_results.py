@@ -53,7 +53,7 @@ class JobResult:
     @property
     def accuracy(self) -> AccuracyPart | None:
         """The accuracy part of its summary, if it has one."""
-        return self.summary["accuracy"] if self.summary else None
+        return self.summary.get("accuracy") if self.summary else None
 
     @property
     def model(self) -> Literal["base", "tuned"]:
