@@ -183,6 +183,21 @@ def test_validation_questions_alone_fit_the_cut_and_test_questions_fall_by_it(
     assert tell_cut(place_by_classes(config, split(), HELD_OUT), QUESTIONS.test) is None
 
 
+def test_an_unreadable_estimate_is_as_hard_as_the_hardest() -> None:
+    # The chain of v4 and of x1 cannot be read: the split would put them into the last class.
+    lengths = {"v1": 1.0, "v2": 2.0, "v3": 3.0, "v4": None, "x1": None, "x2": 0.5}
+    scores = [
+        replace(answer_score(name, 0.0), estimates={"cot_mean_entropy": value})
+        for name, value in lengths.items()
+    ]
+    written = [replace(row, correct=row.question_id in ("v1", "v2")) for row in answers()]
+    placed = place_by_validation(
+        by("cot_mean_entropy"), Scored(scores=scores), QUESTIONS, written, answers()
+    )
+    assert placed.hard == {"v3", "v4", "x1"}
+    assert placed.cut == 3.0
+
+
 def answer_score(name: str, entropy: float) -> AnswerScore:
     return AnswerScore(
         question_id=name,
