@@ -9,7 +9,7 @@ from itertools import accumulate
 
 from caft.estimators import ESTIMATORS, STAND_IN, Need
 from caft.records import Target
-from caft.report.schema import MethodPart, SplitPart, Summary
+from caft.report.schema import MethodPart, SplitPart, Summary, drawn_at_random
 from caft.statistics import FEWEST_SEEDS
 
 _GOES_ON = " \\"
@@ -122,7 +122,7 @@ def _own_dials(summary: Summary) -> dict[str, str]:
 
 def _own_rule(summary: Summary, split: SplitPart) -> list[str]:
     """What routes: this run's split, or the paper's if this run is a control itself."""
-    if is_random(split):
+    if drawn_at_random(split["strategy"]):
         dials = {
             name: value for name, value in _own_dials(summary).items() if name in _SHARED_DIALS
         }
@@ -134,7 +134,7 @@ def _own_rule(summary: Summary, split: SplitPart) -> list[str]:
 
 def _control(summary: Summary, split: SplitPart) -> list[str]:
     own = _own_dials(summary)
-    if is_random(split):
+    if drawn_at_random(split["strategy"]):
         return ["split=random", *_write_dials(own)]
     dials = {name: own[name] for name in _SHARED_DIALS if name in own}
     shares = _class_shares(split)
@@ -174,8 +174,3 @@ def _buys_for_one_class(method: MethodPart, estimator: str) -> bool:
     drawn = any(stage.get("draw") for stage in method["stages"])
     asks_for_all = ESTIMATORS[estimator].need is Need.rationale
     return len(bought) == 1 and not drawn and not asks_for_all
-
-
-def is_random(split: SplitPart) -> bool:
-    """Whether classes were drawn at random: the control of routing."""
-    return split["strategy"].startswith("random")
