@@ -126,9 +126,10 @@ def test_what_no_stage_has_told_is_not_known(open_small: Open) -> None:
 
 def test_a_made_model_has_loads_for_all_that_is_not_paid(open_small: Open) -> None:
     student = open_small().student  # it is made here
-    workspace = open_small("dry_run=true")
+    workspace = open_small("method.stages.1.rescore=true", "dry_run=true")
     plan = plan_run(workspace)
-    loads = {stage.name: stage.load for stage in plan if stage.kind and stage.name != "distill"}
+    loads = {line.name: line.load for line in plan if line.kind and "distill" not in line.name}
+    assert "rescore 2" in loads
     assert None not in loads.values()
     score = workspace.base_scoring
     assert loads["score"].tokens == sum(len(row.prompt_ids) for row in score.rows)
