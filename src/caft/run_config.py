@@ -121,8 +121,8 @@ class RunConfig:
         if by_tuned and self.tuning.answer_target is AnswerTarget.bracketed:
             raise UserError(
                 "evaluation.routed_by=tuned needs the entropy of a one-token answer, and "
-                "tuning.answer_target=bracketed trains written ones; set evaluation.routed_by=base "
-                "or tuning.answer_target=bare"
+                "tuning.answer_target=bracketed trains written ones; set "
+                "evaluation.routed_by=validation or tuning.answer_target=bare"
             )
 
     def _refuse_impossible_rescoring(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from caft.hydra_bridge import compose, find_conf
 from caft.pipeline.dry_run import plan_run
 from caft.pipeline.footprint import KNOWN, Shape, download_size, estimate_memory, shape_of
 from caft.pipeline.needs import describe_downloads, tell_needs
-from caft.pipeline.workload import Load, measure_rates, seconds_of
+from caft.pipeline.workload import Load, load_of_tuning, measure_rates, seconds_of
 from caft.pipeline.workspace import Workspace
+from caft.records import Target
 from caft.store import StageKind, Store, Tokens
 
 Open = Callable[..., Workspace]
@@ -125,13 +126,27 @@ def test_what_no_stage_has_told_is_not_known(open_small: Open) -> None:
 
 def test_a_made_model_has_loads_for_all_that_is_not_paid(open_small: Open) -> None:
     student = open_small().student  # it is made here
-    workspace = open_small("dry_run=true")
+    workspace = open_small("method.stages.1.rescore=true", "dry_run=true")
     plan = plan_run(workspace)
-    loads = {stage.name: stage.load for stage in plan if stage.kind and stage.name != "distill"}
+    loads = {line.name: line.load for line in plan if line.kind and "distill" not in line.name}
+    assert "rescore 2" in loads
     assert None not in loads.values()
     score = workspace.base_scoring
     assert loads["score"].tokens == sum(len(row.prompt_ids) for row in score.rows)
     assert {load.pace[1] for load in loads.values()} == {student.fingerprint}
+
+
+def test_a_class_with_several_targets_has_rows_of_each(open_small: Open) -> None:
+    # Its two targets have a dict of shares in the config, where others have a target.
+    workspace = open_small("method=answer_and_rationale", "teacher=worked", "dry_run=true")
+    stage = workspace.config.method.stages[0]
+    both = load_of_tuning(workspace, workspace.student, stage, 12)
+    assert both is not None
+    answers = load_of_tuning(
+        workspace, workspace.student, replace(stage, targets={"hard": Target.answer}), 12
+    )
+    assert answers is not None
+    assert both.longest > answers.longest
 
 
 def test_a_missing_hub_model_is_a_download_of_its_size(tmp_path: Path, monkeypatch: Any) -> None:

@@ -20,7 +20,7 @@ from caft.pipeline.routing import (
 )
 from caft.records import AnswerScore, Chain, Judgement, Prediction, Question, SampledReply
 from caft.split import SplitResult
-from caft.split.config import EntropySplitConfig, RandomSplitConfig, SplitConfig
+from caft.split.config import EntropySplitConfig, Match, RandomSplitConfig, SplitConfig
 
 TRAIN, VALIDATION, TEST = ("t1", "t2", "t3", "t4"), ("v1", "v2", "v3", "v4"), ("x1", "x2")
 HELD_OUT = VALIDATION + TEST
@@ -181,6 +181,32 @@ def test_validation_questions_alone_fit_the_cut_and_test_questions_fall_by_it(
     none_is_worth_it = place_by_validation(config, scored, QUESTIONS, answers(), written)
     assert tell_cut(none_is_worth_it, QUESTIONS.test) == FittedCut("answer_entropy", None, 0.0)
     assert tell_cut(place_by_classes(config, split(), HELD_OUT), QUESTIONS.test) is None
+
+
+def test_a_control_is_routed_like_the_rule_whose_budget_it_has() -> None:
+    scores = [answer_score(name, float(number)) for number, name in enumerate(HELD_OUT)]
+    scored = Scored(scores=[
+        replace(row, estimates={**row.estimates, "top1_margin": row.estimates["answer_entropy"]})
+        for row in scores
+    ])  # fmt: skip
+    config = RandomSplitConfig(match=Match.tokens, reference="top1_margin")
+    placed = place_by_validation(config, scored, QUESTIONS, answers(), answers())
+    assert placed.estimator == "top1_margin"
+
+
+def test_an_unreadable_estimate_is_as_hard_as_the_hardest() -> None:
+    # The chain of v4 and of x1 cannot be read: the split would put them into the last class.
+    lengths = {"v1": 1.0, "v2": 2.0, "v3": 3.0, "v4": None, "x1": None, "x2": 0.5}
+    scores = [
+        replace(answer_score(name, 0.0), estimates={"cot_mean_entropy": value})
+        for name, value in lengths.items()
+    ]
+    written = [replace(row, correct=row.question_id in ("v1", "v2")) for row in answers()]
+    placed = place_by_validation(
+        by("cot_mean_entropy"), Scored(scores=scores), QUESTIONS, written, answers()
+    )
+    assert placed.hard == {"v3", "v4", "x1"}
+    assert placed.cut == 3.0
 
 
 def answer_score(name: str, entropy: float) -> AnswerScore:

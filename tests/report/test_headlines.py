@@ -37,7 +37,8 @@ def test_a_gain_is_that_of_one_mode_with_chance_and_the_best_modes_beside_it(sam
     same = accuracy["same_mode"]["routed"]
     assert f"on the same 300 questions: {100 * same['value']:+.1f} points" in gain.detail
     assert (
-        "Both in routed mode (a rationale for the hardest class, the answer at once" in gain.detail
+        "Both in routed mode (a rationale where the estimate is past a cut, else the answer at once"
+        in gain.detail
     )
     # Every question has the ten digits to choose from.
     assert "Chance, one of the allowed answers at random, is 10.0%." in gain.detail

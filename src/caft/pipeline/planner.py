@@ -157,7 +157,9 @@ class Planner:
             self.taught = self._foresee_teaching()
         count = len(workspace.questions.train) + len(workspace.questions.validation)
         work = f"{count} questions, 1 forward pass each of the student as tuned by then"
-        return PlannedStage(step.name, CACHED if self.split else RUNS, work, step.kind)
+        # Tuning changes neither prompts nor pace.
+        load = workload.load_of_scoring(rescoring(workspace, self.base)) if self.base else None
+        return PlannedStage(step.name, CACHED if self.split else RUNS, work, step.kind, load)
 
     def plan_fallback(self, step: Step) -> PlannedStage:
         """One more pass a question."""

@@ -221,7 +221,9 @@ def _refuse_impossible_classes(workspace: Workspace) -> None:
     if reaches(config, Until.split):
         placed = budget.split.budget_of if budget else config.split
         refuse_small_subjects([question.subject for question in train], placed)
-    if reaches(config, Until.distill):
+    # Published estimates may be rounded, and equal ones make classes of other sizes.
+    published = isinstance(config.score, PublishedScoreConfig)
+    if reaches(config, Until.distill) and not published:
         subjects = [question.subject for question in train]
         refuse_sizes(workspace, most_in_classes(config.split, subjects))
 

@@ -47,16 +47,21 @@ def place_by_validation(
 ) -> Placed:
     """By the base model's estimate, at the cut that is best for these replies on validation.
 
-    A random split says nothing of a question that was not trained, and an estimator that needs the
-    gold answer or the teacher is not known at test time: the stand-in places them.
+    A random split says nothing of a question that was not trained: its reference, the rule whose
+    budget it has, routes its student. An estimator that needs the gold answer or the teacher is not
+    known at test time: the stand-in places questions. One without a readable estimate is as hard as
+    the hardest, as in the split.
     """
-    estimator: str = getattr(config, "estimator", STAND_IN)
+    estimator: str = getattr(config, "estimator", getattr(config, "reference", STAND_IN))
     if not ESTIMATORS[estimator].known_at_test:
         estimator = STAND_IN
-    values = {
-        row.question_id: difficulty(estimator, row.estimates.get(estimator)) or 0.0
+    known = {
+        row.question_id: value
         for row in scored.scores
+        if (value := difficulty(estimator, row.estimates.get(estimator))) is not None
     }
+    hardest = max(known.values(), default=0.0)
+    values = {row.question_id: known.get(row.question_id, hardest) for row in answers}
     border = len(questions.validation)
     cut = fit_cut(
         [values[row.question_id] for row in answers[:border]],

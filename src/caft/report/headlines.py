@@ -10,7 +10,6 @@ from caft.report.comparison import best_mode, best_result, find_comparison, resu
 from caft.report.run.next_step import (
     Step,
     compare_with_control,
-    is_random,
     repeat_with_seeds,
     rerun,
 )
@@ -23,6 +22,7 @@ from caft.report.schema import (
     ScorePart,
     StageRecordPart,
     Summary,
+    drawn_at_random,
 )
 from caft.report.tables import ReportTables
 from caft.report.wording import (
@@ -188,7 +188,7 @@ def _did_routing_help(summary: Summary) -> Headline | None:
             "classes alike. To compare:",
             Tone.plain, _compare_methods(summary),
         )  # fmt: skip
-    if is_random(split):
+    if drawn_at_random(split["strategy"]):
         figure = "this run is the control"
         detail = f"Its classes ({classes}) were drawn at random. To compare it with routing:"
     else:

@@ -26,6 +26,11 @@ MODELS: tuple[ModelName, ...] = ("base", "tuned")
 MODES: tuple[ModeName, ...] = ("answer", "rationale", "routed")
 
 
+def drawn_at_random(strategy: str) -> bool:
+    """Whether a split of this strategy drew its classes at random: the control of routing."""
+    return strategy.startswith("random")
+
+
 class RunPart(TypedDict):
     """Who ran what, when and where. Times are ISO 8601 with an offset.
 

@@ -29,9 +29,26 @@ def test_the_control_has_an_equal_budget_where_one_class_is_bought(sample: Any) 
         """["split=random","split.match=calls","split.temperature=0.3","split.reference=top1_margin"]"""
         in compare_with_control(summary)
     )
+    # Of a class's two targets one is bought.
+    summary["method"]["stages"] = [{"targets": {"hard": "rationale 0.7 + answer 0.3"}}]
+    assert '["split=random","split.match=calls",' in compare_with_control(summary)
     # Rationales for two classes have no budget that a control could share: equal sizes.
     summary["method"]["stages"] = [{"targets": {"middle": "rationale", "hard": "rationale"}}]
     assert compare_with_control(summary).endswith(',["split=random"]]\' seed=1,2,3')
+
+
+def test_the_control_of_a_method_that_rescores_does_not(sample: Any) -> None:
+    # Random classes with rescoring are refused.
+    summary = sample.summary
+    summary["run"]["overrides"].append("method.stages.1.rescore=true")
+    summary["method"]["stages"][1]["rescored"] = {"counts": {}, "moved": 1}
+    assert compare_with_control(summary) == (
+        "python train.py -m method=complexity_aware teacher=openai "
+        """'hydra.sweeper.cases=[["split=entropy","method.stages.1.rescore=true"],"""
+        """["split=entropy","method.stages.1.rescore=false"],"""
+        """["split=random","split.match=calls","method.stages.1.rescore=false"]]' """
+        "seed=1,2,3"
+    )
 
 
 def test_lines_of_any_width_are_one_command() -> None:

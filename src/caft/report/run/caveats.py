@@ -8,7 +8,6 @@ from itertools import combinations
 from caft.records import Mode
 from caft.report.comparison import results_by_mode
 from caft.report.headlines import judge_estimate, main_area
-from caft.report.run.next_step import is_random
 from caft.report.run.rationales import warn_of_chance
 from caft.report.run.thinking import warn_of_thinking
 from caft.report.run.unread import describe_unread
@@ -21,6 +20,7 @@ from caft.report.schema import (
     Share,
     SplitPart,
     Summary,
+    drawn_at_random,
 )
 from caft.report.wording import (
     area_between,
@@ -129,7 +129,7 @@ def _warn_of_order(score: ScorePart, split: SplitPart) -> Iterator[str]:
     """Harder classes in which the base model is no less accurate; chance makes no order."""
     shares: Mapping[str, Share] = score.get("accuracy_by_class") or {}
     alike = len({share["value"] for share in shares.values()}) == 1
-    if alike or is_random(split):
+    if alike or drawn_at_random(split["strategy"]):
         return
     found = [
         f"{harder} is not harder than {easier}, base accuracy {percent_between(two)} and "

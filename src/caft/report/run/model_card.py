@@ -14,7 +14,15 @@ from caft.estimators import ESTIMATORS, Need
 from caft.report.comparison import confidence_of, results_by_mode
 from caft.report.headlines import routes_by_class
 from caft.report.page import render_text
-from caft.report.schema import MODELS, MODES, Accuracy, ScorePart, SplitPart, Summary
+from caft.report.schema import (
+    MODELS,
+    MODES,
+    Accuracy,
+    ScorePart,
+    SplitPart,
+    Summary,
+    drawn_at_random,
+)
 from caft.report.wording import describe_fitted_cut, percent_between
 
 _ASKED = {
@@ -77,7 +85,7 @@ def write_card(summary: Summary, recipe: Recipe, weights: Weights) -> str:
         "weights": weights.value,
         "on_hub": "/" in name and not is_path,
         "model_name": name.rstrip("/").rpartition("/")[2] if is_path else name,
-        "at_random": _is_random(split),
+        "at_random": drawn_at_random(split["strategy"]),
         "routes": routes_by_class(summary),
         "routing": _describe_routing(split, score) if routes_by_class(summary) else _NO_ROUTING,
         "fitted_cut": describe_fitted_cut(summary["accuracy"]),
@@ -88,17 +96,13 @@ def write_card(summary: Summary, recipe: Recipe, weights: Weights) -> str:
     return render_text("model_card.md.j2", values)
 
 
-def _is_random(split: SplitPart) -> bool:
-    return split["strategy"].startswith("random")
-
-
 _NO_ROUTING = "every training question has the same target, and none is routed by complexity."
 
 
 def _describe_routing(split: SplitPart, score: ScorePart) -> str:
     """How training questions got their targets, as the end of a sentence."""
     then = "into classes, and the method trains each class as the list below says."
-    if _is_random(split):
+    if drawn_at_random(split["strategy"]):
         return f"training questions are drawn at random {then} This is the control of routing."
     return f"{_name_estimate(score)} sorts training questions {then}"
 

@@ -9,7 +9,7 @@ from itertools import accumulate
 
 from caft.estimators import ESTIMATORS, STAND_IN, Need
 from caft.records import Target
-from caft.report.schema import MethodPart, SplitPart, Summary
+from caft.report.schema import MethodPart, SplitPart, Summary, drawn_at_random
 from caft.statistics import FEWEST_SEEDS
 
 _GOES_ON = " \\"
@@ -55,18 +55,23 @@ def compare_with_control(summary: Summary) -> str:
     """A sweep of the run's own routing and its random control, equal in all else.
 
     They have an equal budget of teacher calls, or where nothing is bought for one class alone,
-    classes of equal sizes.
+    classes of equal sizes. Random classes are never made anew: beside a method that rescores its
+    classes stands the one that does not, with the control.
     """
     split = summary["split"]
     assert split is not None, "a run that has tuned has split its questions"
-    cases = [_own_rule(summary, split), _control(summary, split)]
+    own, control = _own_rule(summary, split), _control(summary, split)
+    stages = enumerate(summary["method"]["stages"])
+    dials = [f"method.stages.{number}.rescore" for number, stage in stages if "rescored" in stage]
+    on, off = ([f"{dial}={word}" for dial in dials] for word in ("true", "false"))
+    cases = [[*own, *on], *([[*own, *off]] if dials else []), [*control, *off]]
     written = ",".join(f"[{','.join(map(_quote, case))}]" for case in cases)
     return rerun(
         summary,
         "-m",
         f"hydra.sweeper.cases=[{written}]",
         f"seed={_SEEDS}",
-        without=("split", "hydra"),
+        without=("split", "hydra", *dials),
     )
 
 
@@ -117,7 +122,7 @@ def _own_dials(summary: Summary) -> dict[str, str]:
 
 def _own_rule(summary: Summary, split: SplitPart) -> list[str]:
     """What routes: this run's split, or the paper's if this run is a control itself."""
-    if is_random(split):
+    if drawn_at_random(split["strategy"]):
         dials = {
             name: value for name, value in _own_dials(summary).items() if name in _SHARED_DIALS
         }
@@ -129,7 +134,7 @@ def _own_rule(summary: Summary, split: SplitPart) -> list[str]:
 
 def _control(summary: Summary, split: SplitPart) -> list[str]:
     own = _own_dials(summary)
-    if is_random(split):
+    if drawn_at_random(split["strategy"]):
         return ["split=random", *_write_dials(own)]
     dials = {name: own[name] for name in _SHARED_DIALS if name in own}
     shares = _class_shares(split)
@@ -158,17 +163,14 @@ def _class_shares(split: SplitPart) -> list[float]:
 
 def _buys_for_one_class(method: MethodPart, estimator: str) -> bool:
     """Whether an equal budget can be had: see `find_matched_budget`, which refuses the others."""
+    # A class may have several targets, such as "rationale 0.7 + answer 0.3".
     bought = {
-        (name, target)
+        (name, word)
         for stage in method["stages"]
-        for name, target in stage["targets"].items()
-        if target in _TAUGHT
+        for name, told in stage["targets"].items()
+        for word in told.split()
+        if word in _TAUGHT
     }
     drawn = any(stage.get("draw") for stage in method["stages"])
     asks_for_all = ESTIMATORS[estimator].need is Need.rationale
     return len(bought) == 1 and not drawn and not asks_for_all
-
-
-def is_random(split: SplitPart) -> bool:
-    """Whether classes were drawn at random: the control of routing."""
-    return split["strategy"].startswith("random")

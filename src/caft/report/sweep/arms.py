@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from caft.report.engine_part import EnginePart
-from caft.report.schema import Summary
+from caft.report.schema import Summary, drawn_at_random
 from caft.report.sweep.job_results import JobResult, name_settings, varying_settings
 
 EQUAL_BUDGET = 0.02
@@ -58,7 +58,7 @@ class Arm:
     @property
     def is_random(self) -> bool:
         """Whether its classes were drawn at random."""
-        return self.strategy.startswith("random")
+        return drawn_at_random(self.strategy)
 
     @property
     def estimator(self) -> str | None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from caft.report.figures import Figure
+from caft.report.schema import drawn_at_random
 from caft.report.sweep.schema import ArmPart
 from caft.report.wording import name_estimator, percent_between, unit_of
 from caft.statistics import pareto_front
@@ -84,7 +85,7 @@ def draw_random_band(arms: Sequence[ArmPart], key: str, words: str) -> Figure | 
 
 
 def _is_random(arm: ArmPart) -> bool:
-    return arm["strategy"].startswith("random")
+    return drawn_at_random(arm["strategy"])
 
 
 def _draw_group(group: Sequence[ArmPart], key: str, words: str, panel: str) -> Markup:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from caft.records import Mode
-from caft.report.schema import Area, Share
+from caft.report.schema import Area, Share, drawn_at_random
 from caft.report.sweep.job_results import FINISHED
 from caft.report.sweep.schema import (
     ArmPart,
@@ -142,9 +142,7 @@ def tabulate_classes(arms: Sequence[ArmPart]) -> Table | None:
 
     A random arm's classes say nothing about difficulty: it has no row.
     """
-    shown = [
-        arm for arm in arms if arm.get("by_class") and not arm["strategy"].startswith("random")
-    ]
+    shown = [arm for arm in arms if arm.get("by_class") and not drawn_at_random(arm["strategy"])]
     if len({tuple(sorted(arm.get("trained", {}).items())) for arm in shown}) < 2:
         return None
     names = dict.fromkeys(name for arm in shown for name in arm["by_class"])
