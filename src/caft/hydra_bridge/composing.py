@@ -83,8 +83,8 @@ def start_hydra(args: argparse.Namespace) -> Hydra:
     search_path = create_config_search_path(str(find_conf()))
     if args.config_dir is not None and not Path(args.config_dir).is_dir():
         raise UserError(f"--config-dir {args.config_dir} is not a folder; give one that exists")
-    # The last one is found first.
-    for folder in (OWN_CONFIGS, args.config_dir):
+    # Searched in this order, after our own.
+    for folder in (args.config_dir, OWN_CONFIGS):
         if folder is not None and Path(folder).is_dir():
             where = f"file://{Path(folder).absolute()}"
             search_path.prepend("command-line", where, SearchPathQuery(provider="schema"))
