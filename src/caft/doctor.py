@@ -37,7 +37,10 @@ _OTHER_KEYS = ("HF_TOKEN", "CAFT_LOCAL_KEY")
 
 def main(arguments: Sequence[str] = (), *, program: str = "caft doctor") -> int:
     """Print the screen; 0, whatever is missing, since most of it is needed by few runs."""
-    argparse.ArgumentParser(prog=program, description=__doc__).parse_args(arguments)
+    parser = argparse.ArgumentParser(
+        prog=program, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.parse_args(arguments)
     set_up_threads()
     for label, describe in _PARTS.items():
         _print(label, _or_why_not(describe))

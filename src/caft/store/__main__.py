@@ -24,7 +24,9 @@ from caft.store.pruning import Pruned, age_days, count_bytes, prune
 
 def main(arguments: Sequence[str] | None = None, *, program: str = "python -m caft.store") -> int:
     """The command line; returns its exit status."""
-    parser = argparse.ArgumentParser(prog=program, description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog=program, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--path", type=Path, default=StoreConfig().folder)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list")
