@@ -1,4 +1,10 @@
-"""`python -m caft`: the entry point of an installed package, and of the jobs of a sweep.
+"""The command `caft`, which is also `python -m caft`.
+
+    caft model=phi3 method=complexity_aware    one run, as `python train.py` does it
+    caft -m method=sft,distill                 a sweep, one job a value
+    caft report SWEEP_DIR                      the report of a sweep (python -m caft.report)
+    caft store list                            finished stages (python -m caft.store)
+    caft doctor                                what is installed here, and what is missing
 
 `python -m caft job FOLDER` runs one job, from the config that its sweep saved in that folder.
 """
@@ -6,11 +12,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 
-from caft.hydra_bridge import main, main_job
+from caft.console import tell
+from caft.errors import did_you_mean
+from caft.program import COMMAND
 from caft.run_config import RunConfig, RunContext
+from caft.signals import DONE, USER_MUST_ACT, say
 from caft.threads import set_up_threads
+
+_COMMANDS = {
+    "report": "caft.report.__main__",
+    "store": "caft.store.__main__",
+    "doctor": "caft.doctor",
+}
+"""The module of each command but a run's. Imported only then: each is a program of its own."""
 
 
 def run(config: RunConfig, context: RunContext) -> int:
@@ -21,7 +39,33 @@ def run(config: RunConfig, context: RunContext) -> int:
     return run_pipeline(config, context)
 
 
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line of `caft`; returns the exit status. A first word of letters is a command."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    name, *rest = given or [""]
+    if name in _COMMANDS:
+        command: Callable[..., int] = import_module(_COMMANDS[name]).main
+        return command(rest, program=f"{COMMAND} {name}")
+    if name == "job" and len(rest) == 1:
+        from caft.hydra_bridge import main_job
+
+        return main_job(run, Path(rest[0]))
+    if name == "--version":
+        from importlib.metadata import version
+
+        tell(f"{COMMAND} {version('caft')}")
+        return DONE
+    if name.isalpha():
+        say(
+            f"there is no command {name}; there are {', '.join(_COMMANDS)}"
+            f"{did_you_mean(name, _COMMANDS)}; a run is {COMMAND} key=value ..., see "
+            f"{COMMAND} --help"
+        )
+        return USER_MUST_ACT
+    from caft.hydra_bridge import main as main_run
+
+    return main_run(run, arguments)
+
+
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["job"]:
-        raise SystemExit(main_job(run, Path(sys.argv[2])))
-    raise SystemExit(main(run))
+    raise SystemExit(main())

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from caft.hydra_bridge import compose, find_conf
 from caft.records import Mode, Target
-from caft.run_config import KINDS, ONE_KIND, RunConfig, Until
+from caft.run_config import KINDS, ONE_KIND, RunConfig, RunContext, Until
 from caft.tune.config import StageConfig, describe_targets
 
 GROUPS = ("model", "dataset", "split", "method")
@@ -160,3 +162,17 @@ def test_methods_train_what_the_paper_says() -> None:
         composed = compose([f"method={name}"]).method.stages
         found = [{name: describe_targets(own) for name, own in s.shares.items()} for s in composed]
         assert found == stages, name
+
+
+def test_a_folder_caft_here_has_options_of_ones_own(
+    front_door: Callable[..., int], started: list[tuple[RunConfig, RunContext]], tmp_path: Path
+) -> None:
+    """`--config-dir` wins over it."""
+    for folder, name in (("caft", "here"), ("given", "there")):
+        (tmp_path / folder / "method").mkdir(parents=True)
+        text = (find_conf() / "method/sft.yaml").read_text(encoding="utf-8")
+        file = tmp_path / folder / "method/mine.yaml"
+        file.write_text(text.replace("name: sft", f"name: {name}"), encoding="utf-8")
+    assert front_door("method=mine") == 0
+    assert front_door("--config-dir", "given", "method=mine") == 0
+    assert [config.method.name for config, _ in started] == ["here", "there"]

@@ -37,6 +37,7 @@ from caft.hydra_bridge.overrides import type_overrides
 from caft.hydra_bridge.run_log import check_logging
 from caft.hydra_bridge.running import Run, end_on_signals, explain_refused_write, guard
 from caft.hydra_bridge.sweep import run_dry, run_sweep
+from caft.program import name_command
 from caft.run_config import RunContext
 from caft.signals import DONE, OUR_FAULT, USER_MUST_ACT, Caught, say
 from caft.sweeps.run_folders import refuse_finished_folder, refuse_unwritable_folder
@@ -93,7 +94,7 @@ def _run_command(run: Run, arguments: Sequence[str], start: Start, caught: Caugh
 def _run_once(run: Run, hydra: Hydra, name: str, overrides: list[str]) -> int:
     composed = compose_overrides(hydra, name, overrides, RunMode.RUN)
     if composed.hydra.runtime.choices.get("multirun_sweeps"):
-        raise UserError("this is a sweep, and -m is missing; give python train.py -m ...")
+        raise UserError(f"this is a sweep, and -m is missing; give {name_command()} -m ...")
     if not composed.hydra.run.dir.strip():
         raise UserError("hydra.run.dir is empty; leave it out, or give a folder")
     config = build_run_config(without_hydra(composed))

@@ -28,9 +28,13 @@ from caft.hydra_bridge.error_text import explain, explain_reference
 from caft.hydra_bridge.groups import find_conf, list_options_of
 from caft.hydra_bridge.help_text import describe_options
 from caft.hydra_bridge.overrides import escape_interpolation, type_overrides
+from caft.program import name_command
 from caft.run_config import KINDS, ONE_KIND, RunConfig
 from caft.sweeps.run_folders import name_job
 from caft.teachers.secrets import refuse_environment_secrets
+
+OWN_CONFIGS = "caft"
+"""A user's folder of YAML files, in the current folder: read as `--config-dir` is, if it exists."""
 
 OWN_SWEEPER = "cases"
 """Our sweeper's own name, because a launcher's worker registers Hydra's `basic` again."""
@@ -73,14 +77,17 @@ def start_hydra(args: argparse.Namespace) -> Hydra:
     hydra_version.setbase("1.3")
     register_schemas()
     OmegaConf.register_new_resolver("caft_root", lambda: str(find_conf().parent), replace=True)
+    OmegaConf.register_new_resolver("caft_command", name_command, replace=True)
     OmegaConf.register_new_resolver("caft_options", describe_options, replace=True)
     OmegaConf.register_new_resolver("caft_job_folder", name_job_folder, replace=True)
     search_path = create_config_search_path(str(find_conf()))
-    if args.config_dir is not None:
-        folder = Path(args.config_dir).absolute()
-        if not folder.is_dir():
-            raise UserError(f"--config-dir {args.config_dir} is not a folder; give one that exists")
-        search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
+    if args.config_dir is not None and not Path(args.config_dir).is_dir():
+        raise UserError(f"--config-dir {args.config_dir} is not a folder; give one that exists")
+    # Searched in this order, after our own.
+    for folder in (args.config_dir, OWN_CONFIGS):
+        if folder is not None and Path(folder).is_dir():
+            where = f"file://{Path(folder).absolute()}"
+            search_path.prepend("command-line", where, SearchPathQuery(provider="schema"))
     hydra = Hydra.create_main_hydra2("run", search_path)
     # Replaces Hydra's own, which is registered when Hydra looks for its plugins.
     ConfigStore.instance().store(group="hydra/sweeper", name="basic", node=SweeperConfig)
@@ -226,4 +233,4 @@ def compose(overrides: Sequence[str] = ()) -> RunConfig:
 
 def refuse_flags(message: str) -> NoReturn:
     """For a command line that cannot be read."""
-    raise UserError(f"{message}; see python train.py --help")
+    raise UserError(f"{message}; see {name_command()} --help")

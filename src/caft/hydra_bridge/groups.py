@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import caft
+from caft.program import find_project
 from caft.run_config import RunConfig
 
 BESIDE_A_RUN = ("experiment", "multirun_sweeps")
@@ -14,9 +14,7 @@ BESIDE_A_RUN = ("experiment", "multirun_sweeps")
 
 def find_conf() -> Path:
     """The folder of YAML files: inside an installed package, or next to src/ in the project."""
-    package = Path(caft.__file__).resolve().parent
-    shipped = package / "conf"
-    return shipped if shipped.is_dir() else package.parents[1] / "conf"
+    return (find_project() or Path(__file__).resolve().parents[1]) / "conf"
 
 
 def list_groups() -> dict[str, list[str]]:

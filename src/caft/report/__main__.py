@@ -26,10 +26,10 @@ from caft.signals import DONE, USER_MUST_ACT, say
 _WIDEST = 80
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, program: str = "python -m caft.report") -> int:
     """The command line; returns the exit status and prints where the report is."""
     parser = argparse.ArgumentParser(
-        prog="python -m caft.report",
+        prog=program,
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

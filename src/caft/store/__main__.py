@@ -17,14 +17,17 @@ from caft.console import clean, tell
 from caft.errors import UserError
 from caft.signals import DONE, USER_MUST_ACT, say
 from caft.store.artifacts import TRASH, Store
+from caft.store.config import StoreConfig
 from caft.store.manifest import UNFINISHED
 from caft.store.pruning import Pruned, age_days, count_bytes, prune
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, program: str = "python -m caft.store") -> int:
     """The command line; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m caft.store", description=__doc__)
-    parser.add_argument("--path", type=Path, default=Path(".caft_store"))
+    parser = argparse.ArgumentParser(
+        prog=program, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--path", type=Path, default=StoreConfig().folder)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list")
     commands.add_parser("prune").add_argument("--days", type=_read_days, required=True)

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from caft.dials import Text, check_dials
+from caft.program import find_project
 
 
 @dataclass(kw_only=True, slots=True)
 class StoreConfig:
-    """`path` is the store's folder; relative to the project, wherever a run is started."""
+    """`path` is the store's folder; a relative one is in the project, or if there is none, here."""
 
     path: Text = ".caft_store"
 
@@ -22,6 +23,4 @@ class StoreConfig:
         """`path` from the project's own folder where there is one, else from the current one."""
         path = Path(self.path).expanduser()
         # So runs that are started in other folders share their work.
-        root = Path(__file__).parents[3]
-        home = root if (root / "pyproject.toml").exists() else Path.cwd()
-        return path if path.is_absolute() else home / path
+        return path if path.is_absolute() else (find_project() or Path.cwd()) / path

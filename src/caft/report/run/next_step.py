@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from caft.estimators import ESTIMATORS, STAND_IN, Need
+from caft.program import name_command
 from caft.records import Target
 from caft.report.schema import MethodPart, SplitPart, Summary, drawn_at_random
 from caft.statistics import FEWEST_SEEDS
@@ -43,7 +44,7 @@ def rerun(summary: Summary, *changes: str, without: Sequence[str] = ()) -> str:
     ]  # fmt: skip
     flags = [change for change in changes if change.startswith("-")]
     words = [*flags, *kept, *(change for change in changes if change not in flags)]
-    return shlex.join(["python", "train.py", *words])
+    return " ".join([name_command(), *map(shlex.quote, words)])
 
 
 def repeat_with_seeds(summary: Summary, *changes: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from caft.errors import UserError
+from caft.program import name_command
 from caft.report.check import check_part
 from caft.report.schema import Summary
 from caft.report.sweep.job_results import FINISHED, JobResult, Sweep
@@ -49,7 +50,7 @@ def read_sweep(folder: Path) -> Sweep:
     table = _read_json(folder / "jobs.json") or {"jobs": _list_folders(folder)}
     if not table["jobs"]:
         raise UserError(
-            f"{folder} holds no job of a sweep; name a folder that python train.py -m has filled, "
+            f"{folder} holds no job of a sweep; name a folder that {name_command()} -m has filled, "
             "one level above its jobs"
         )
     current = [entry for entry in table["jobs"] if not entry.get("superseded")]

@@ -1,0 +1,201 @@
+"""One screen about this machine: what is installed, where a run computes, what it may reach.
+
+caft doctor
+
+Names of keys are printed, what they hold never.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from caft.console import tell
+from caft.models.config import ModelConfig
+from caft.models.sources.cache import cache_folder
+from caft.models.sources.reachable import describe_hub, hub_cache, is_logged_in
+from caft.signals import DONE
+from caft.store.config import StoreConfig
+from caft.threads import allowed_cores, set_up_threads, usable_cores
+from caft.trainers.config import TrainerConfig
+
+_WIDEST = 80
+_LABEL = 11
+_PACKAGE = "caft"
+_FRAMEWORKS = ("torch", "transformers", "peft", "pytorch-lightning")
+_FOR_DEVELOPERS = ("benchmarks", "dev")
+_OTHER_KEYS = ("HF_TOKEN", "CAFT_LOCAL_KEY")
+
+
+def main(arguments: Sequence[str] = (), *, program: str = "caft doctor") -> int:
+    """Print the screen; 0, whatever is missing, since most of it is needed by few runs."""
+    parser = argparse.ArgumentParser(
+        prog=program, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.parse_args(arguments)
+    set_up_threads()
+    for label, describe in _PARTS.items():
+        _print(label, _or_why_not(describe))
+    return DONE
+
+
+def _print(label: str, text: str) -> None:
+    inner = " " * (_LABEL + 1)
+    for number, line in enumerate(text.splitlines()):
+        first = inner if number else f"{label:<{_LABEL}} "
+        tell(
+            textwrap.fill(
+                line,
+                _WIDEST,
+                initial_indent=first,
+                subsequent_indent=inner,
+                break_on_hyphens=False,
+            )
+        )
+
+
+def _or_why_not(describe: Callable[[], str]) -> str:
+    """What `describe` returns; a machine that needs a doctor may fail at any of it."""
+    try:
+        return describe()
+    except Exception as error:
+        return f"not known: {type(error).__name__}: {error}"
+
+
+def _describe_versions() -> str:
+    return f"{metadata.version(_PACKAGE)}, Python {platform.python_version()}"
+
+
+def _describe_frameworks() -> str:
+    needed = {need.name: need for need in _needs(_PACKAGE, "")}
+    return ", ".join(f"{name} {_describe_version(needed.get(name), name)}" for name in _FRAMEWORKS)
+
+
+def _describe_version(need: Requirement | None, name: str) -> str:
+    found = _version(name)
+    if found is None:
+        return "is missing"
+    if need is None or need.specifier.contains(found, prereleases=True):
+        return found
+    return f"{found} (caft needs {need.specifier})"
+
+
+def _describe_device() -> str:
+    from caft.models.loading import name_dtype
+    from caft.trainers.devices import pick_device
+
+    device = pick_device(TrainerConfig())
+    any_model = ModelConfig(kind="any", name="any", id="any")
+    return f"{_describe_accelerators(device)}, {name_dtype(any_model, device)}"
+
+
+def _describe_accelerators(device: str) -> str:
+    if device != "cuda":
+        return device
+    import torch
+
+    names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return f"cuda: {', '.join(names)}"
+
+
+def _describe_cores() -> str:
+    import torch
+
+    return (
+        f"{usable_cores()} of {os.cpu_count()} may be used ({allowed_cores()} allowed), "
+        f"{torch.get_num_threads()} threads"
+    )
+
+
+def _describe_disk(folder: Path) -> str:
+    """The free space where `folder` is, or would be made."""
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    free = shutil.disk_usage(there).free / 1e9
+    return f"{_shorten(folder)}: {free:.0f} GB free" + ("" if there == folder else ", not made yet")
+
+
+def _shorten(folder: Path) -> str:
+    home = Path.home()
+    return f"~/{folder.relative_to(home)}" if folder.is_relative_to(home) else str(folder)
+
+
+def name_keys(environment: Mapping[str, str]) -> list[str]:
+    """The names of variables that hold a key of a teacher, of a tracker or of the hub."""
+    return sorted(
+        name
+        for name, value in environment.items()
+        if value.strip() and (name.endswith("_API_KEY") or name in _OTHER_KEYS)
+    )
+
+
+def _describe_keys() -> str:
+    found = name_keys(os.environ)
+    if "HF_TOKEN" not in found and is_logged_in():
+        found.append("a login of the hub")
+    return ", ".join(found) or "none set; a teacher reads OPENAI_API_KEY, the hub HF_TOKEN"
+
+
+def _describe_extras() -> str:
+    """The extras that are whole, and the command that installs the others."""
+    offered = metadata.metadata(_PACKAGE).get_all("Provides-Extra") or []
+    missing = {
+        extra: list(missing_packages(_PACKAGE, extra))
+        for extra in offered
+        if extra not in _FOR_DEVELOPERS
+    }
+    whole = ", ".join(extra for extra, needs in missing.items() if not needs)
+    others = ",".join(extra for extra, needs in missing.items() if needs)
+    lines = [f"installed: {whole or 'none'}"]
+    if others:
+        lines.append(f"not installed: pip install '{_PACKAGE}[{others}]'")
+    return "\n".join(lines)
+
+
+def missing_packages(package: str, extra: str) -> Iterator[str]:
+    """The packages that `package[extra]` needs and that are not here, or not in that version."""
+    for need in _needs(package, extra):
+        found = _version(need.name)
+        if found is None or not need.specifier.contains(found, prereleases=True):
+            yield need.name
+        else:
+            for inner in need.extras:
+                yield from missing_packages(need.name, inner)
+
+
+def _needs(package: str, extra: str) -> Iterator[Requirement]:
+    """What the extra adds to a package; with no extra, what the package always needs."""
+    for line in metadata.requires(package) or []:
+        need = Requirement(line)
+        always = need.marker is None or need.marker.evaluate({"extra": ""})
+        of_extra = need.marker is not None and need.marker.evaluate({"extra": extra})
+        if always if not extra else of_extra and not always:
+            yield need
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+_PARTS: dict[str, Callable[[], str]] = {
+    _PACKAGE: _describe_versions,
+    "with": _describe_frameworks,
+    "device": _describe_device,
+    "cores": _describe_cores,
+    "store": lambda: _describe_disk(StoreConfig().folder),
+    "models": lambda: _describe_disk(cache_folder(None)),
+    "hub's cache": lambda: _describe_disk(hub_cache()),
+    "hub": describe_hub,
+    "keys": _describe_keys,
+    "extras": _describe_extras,
+}

@@ -1,0 +1,107 @@
+"""The command `caft`: which words are commands, and what `caft doctor` tells of a machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from caft import doctor
+from caft.__main__ import main
+from caft.program import find_project, name_command
+from caft.store.config import StoreConfig
+
+ROOT = Path(__file__).parents[1]
+SECRET = "sk-a1b2c3d4e5f6g7h8"
+
+
+def test_report_and_store_are_their_own_programs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["store", "--path", str(tmp_path), "list"]) == 0
+    assert capsys.readouterr().out == "0 artefacts, 0.0 MB\n"
+    assert main(["report", str(tmp_path / "gone")]) == 2
+    assert "there is no folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["report"])
+    assert "caft report: error" in capsys.readouterr().err
+
+
+def test_a_misspelt_command_is_no_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["raport", "outputs/multirun/methods"]) == 2
+    out, errors = capsys.readouterr()
+    assert (out, errors.count("\n")) == ("", 1)
+    assert "did you mean report?" in errors
+
+
+def test_advice_names_the_command_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (find_project(), name_command()) == (ROOT, "python train.py")
+    assert StoreConfig().folder == ROOT / ".caft_store"
+    monkeypatch.setattr("sys.argv", ["/usr/bin/caft"])
+    assert name_command() == "caft"
+    # As pip --target puts it into a project of the user's own.
+    monkeypatch.setattr("caft.program.__file__", str(tmp_path / "lib/caft/program.py"))
+    (tmp_path / "conf").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert (find_project(), StoreConfig().folder) == (None, tmp_path / ".caft_store")
+
+
+def test_doctor_fits_a_screen_and_shows_no_secret(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MY_TEACHERS_API_KEY", SECRET)
+    monkeypatch.setenv("EMPTY_API_KEY", " ")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://me:{SECRET}@127.0.0.1:9")
+    assert main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 24
+    assert max(map(len, lines)) <= 80
+    text = " ".join(" ".join(lines).split())
+    assert SECRET not in text
+    assert "MY_TEACHERS_API_KEY" in text
+    assert "EMPTY_API_KEY" not in text
+    assert "127.0.0.1 does not answer within 3 s" in text
+    assert f"store {ROOT / '.caft_store'}" in text
+    assert "not known" not in text
+
+
+def test_a_part_that_fails_does_not_hide_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> str:
+        raise OSError("libcudart.so: no such file")
+
+    monkeypatch.setattr(doctor, "_PARTS", {"device": fail, "cores": lambda: "2"})
+    assert main(["doctor"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "device      not known: OSError: libcudart.so: no such file",
+        "cores       2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("extra", "missing"),
+    [("plain", []), ("inner", ["gone"]), ("newer", ["leaf"]), ("elsewhere", [])],
+)
+def test_an_extra_is_whole_with_the_extras_of_its_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: str, missing: list[str]
+) -> None:
+    packages = {
+        "root": [
+            "absent-but-not-of-an-extra",
+            "leaf>=1; extra == 'plain'",
+            "leaf[more]; extra == 'inner'",
+            "leaf>=3; extra == 'newer'",
+            "gone; extra == 'elsewhere' and python_version < '3'",
+        ],
+        "leaf": ["gone; extra == 'more'"],
+    }
+    for name, needs in packages.items():
+        folder = tmp_path / f"{name}-2.0.dist-info"
+        folder.mkdir()
+        header = [f"Name: {name}", "Version: 2.0", *(f"Requires-Dist: {need}" for need in needs)]
+        (folder / "METADATA").write_text("\n".join(["Metadata-Version: 2.1", *header, ""]))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert list(doctor.missing_packages("root", extra)) == missing
