@@ -49,6 +49,19 @@ REFUSED = {
     "null for a table": ("evaluation.sampling=null", "holds several settings", "temperature=..."),
     "list for settings": ("evaluation.sampling=[]", "holds several settings", "temperature=..."),
     "word for a switch": ("evaluation.thinking=maybe", "'maybe'", "give true or false"),
+    "word for a stage's switch": ("method.stages.1.rescore=maybe", "'maybe'; give true or false"),
+    "plus before what is there": (
+        "+method.stages.1.rescore=true",
+        "method.stages.1.rescore is there already; set it without +",
+    ),
+    "stage behind the last one": (
+        "method.stages.2.rescore=true",
+        "method.stages has no member 2; write the whole list, as in 'method.stages=[{targets:",
+    ),
+    "number behind the last one": (
+        "split.quantiles.5=1",
+        "split.quantiles has no member 5; write the whole list, as in 'split.quantiles=[0.25,0.75]",
+    ),
     "key of a deeper table": (
         "evaluation.temperature=0.7",
         "did you mean evaluation.sampling.temperature?",

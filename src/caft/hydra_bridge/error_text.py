@@ -45,7 +45,12 @@ _KINDS_OF_VALUES: dict[object, str] = {
     bool: "true or false",
     str: "a text",
 }
-_CONVERTED = {"Integer": _KINDS_OF_VALUES[int], "Float": _KINDS_OF_VALUES[float]}
+_CONVERTED = {
+    "Integer": _KINDS_OF_VALUES[int],
+    "Float": _KINDS_OF_VALUES[float],
+    "bool": _KINDS_OF_VALUES[bool],
+}
+_ALREADY = re.compile(r"Could not append to config. An item is already at '(.+)'\.")
 _NO_NULL = re.compile("is not Optional|Incompatible value 'None'")
 _PLAIN = {
     r"Invalid value '(.*)', expected one of \[(.*)\]": r"'\1'; give one of \2",
@@ -84,11 +89,7 @@ def explain(error: BaseException) -> str:
 def _explain_hydra(error: HydraException) -> str:
     cause = error.__cause__ or error.__context__
     if isinstance(cause, OmegaConfBaseException):
-        where = _where(str(error))
-        if "Cannot merge DictConfig with ListConfig" in str(cause):
-            key = where.removeprefix(" (in ").lstrip("+").partition("=")[0]
-            return f"{_name_settings(key) or _in_plain_words(cause)}{where}"
-        return f"{_explain_omegaconf(cause)}{where}"
+        return _explain_override(cause, _where(str(error)))
     match error:
         case MissingConfigException():
             return _explain_choice(error)
@@ -96,7 +97,18 @@ def _explain_hydra(error: HydraException) -> str:
             return f"cannot read {error.override!r}; {_show_readable(str(error.override))}"
         case ConfigCompositionException() if "--multirun" in str(error):
             return f"{_first_line(error)}; {_show_unambiguous(_first_line(error))}"
-    return _first_line(error)
+    there = r"\1 is there already; set it without +, as in \1=..."
+    return _ALREADY.sub(there, _first_line(error))
+
+
+def _explain_override(cause: OmegaConfBaseException, where: str) -> str:
+    """What is wrong in the override, or the file, that `where` names."""
+    key = where.removeprefix(" (in ").lstrip("+").partition("=")[0]
+    if _first_line(cause) == "list index out of range":
+        return f"{_name_absent(key)}{where}"
+    if "Cannot merge DictConfig with ListConfig" in str(cause):
+        return f"{_name_settings(key) or _in_plain_words(cause)}{where}"
+    return f"{_explain_omegaconf(cause)}{where}"
 
 
 def _show_readable(override: str) -> str:
@@ -165,11 +177,19 @@ def _explain_value(error: ValidationError) -> str:
     """A value that its setting cannot have."""
     key, said = _as_typed(error.full_key), _first_line(error)
     fits = _what_fits(key, said)
+    if said.endswith("value: {}") and key.rpartition(".")[2].isdigit():
+        return _name_absent(key)  # {} is what Hydra made to put a setting inside
     if inner := _list_inner(error):
         return f"{key} holds several settings; set each of them, as in {key}.{inner[0]}=..."
     if _NO_NULL.search(said):
         return f"invalid value for {key}: null{fits or '; give a value, or leave it out'}"
     return f"invalid value for {key}: {_in_plain_words(error)}{fits}"
+
+
+def _name_absent(key: str) -> str:
+    """A member behind a list's last one."""
+    owner, _, place = key.rpartition(".")
+    return f"{owner} has no member {place}; write the whole list, as in '{list_example(owner)}'"
 
 
 def _list_inner(error: ValidationError) -> list[str]:
@@ -212,7 +232,9 @@ def _what_fits(key: str, said: str) -> str:
     kinds = dial_types().get(key, set())
     if len(kinds) == 1 and (kind := _KINDS_OF_VALUES.get(next(iter(kinds)))):
         return f"; give {kind}"
-    converted = re.search(r"could not be converted to (Integer|Float)", said)
+    converted = re.search(
+        r"(?:could not be converted to|is not a valid) (Integer|Float|bool)", said
+    )
     return f"; give {_CONVERTED[converted[1]]}" if converted else ""
 
 

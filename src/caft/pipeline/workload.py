@@ -123,8 +123,7 @@ def _read_texts(
     workspace: Workspace, stage: StageConfig, some: Sequence[Question]
 ) -> list[Rationale]:
     """The texts that reading costs nothing; UserError if the teacher has none."""
-    targets = {target for shares in stage.shares.values() for target in shares}
-    reasons = {target for target in targets if target.reasons}
+    reasons = {target for shares in stage.shares.values() for target in shares if target.reasons}
     if reasons and workspace.config.teacher.kind not in ("worked", "file"):
         raise UserError("the teacher's texts are not known yet")
     return ask_each(workspace, [(target, some) for target in reasons if target.taught])

@@ -102,6 +102,9 @@ def test_what_could_have_been_seen_is_said_where_nothing_is(make_job: Make) -> N
     # Two seeds say nothing about others, however many questions there are.
     few = analyse([job for job in jobs if job.seed < 3]).summary["allocation"]["sentence"]
     assert few.startswith("Not enough data: fewer than 3 seeds a setting.")
+    # Where all replies are alike nothing is known to be detectable, least of all 0.0 points.
+    alike, _ = advise_allocation(find_arms(jobs), [{**test, "detectable": None}], 0.95)
+    assert alike["sentence"].startswith("Not enough data: the settings were right on the same")
     arms = find_arms([job for job in jobs if not job.finished["split"]["thresholds"]])  # type: ignore[index]
     nothing, head = advise_allocation(arms, [], 0.95)
     assert nothing["verdict"] == "undefined"

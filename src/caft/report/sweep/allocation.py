@@ -94,7 +94,12 @@ def _tell_what_could_be_seen(tests: Sequence[RoutingTestPart]) -> Headline:
         answer = f"Not enough data: fewer than {FEWEST_SEEDS} seeds a setting"
         detail = "They say nothing about other seeds: run seed=1,2,3."
         return _say(answer, figure, detail)
-    seen = max(test["detectable"] or 0.0 for test in still_open)
+    spreads = [test["detectable"] for test in still_open if test["detectable"] is not None]
+    if not spreads:
+        answer = "Not enough data: the settings were right on the same questions for every seed"
+        detail = "Nothing varies, so no detectable difference is known: ask more test questions."
+        return _say(answer, figure, detail)
+    seen = max(spreads)
     answer = f"Not enough data: this sweep could have seen a difference of {100 * seen:.1f} points"
     detail = (
         f"That is the minimum detectable difference (80% power) of "
