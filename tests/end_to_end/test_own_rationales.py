@@ -66,8 +66,8 @@ def test_own_rationales_are_trained_shown_and_shared(workshop: Any, small: Any) 
     assert cost["unique_rationale_tokens"] < cost["trained_response_tokens"]
     page = (run.folder / "report.html").read_text(encoding="utf-8")
     assert "The student&#39;s own rationales" in page
-    assert f"{kept} of {len(asked)} may be trained on" in page
-    assert f"{2 * len(asked)} own chains drawn" in page
+    assert f"{kept} of {len(asked)} were accepted for training" in page
+    assert f"{2 * len(asked)} sampled chains, " in page
     own = cost["own_rationales"]
     assert (own["questions"], own["kept"], own["needed"]) == (len(asked), kept, 2)
     assert own["right_tries"] == 2 * kept > own["right_tries_by_chance"] > 0
