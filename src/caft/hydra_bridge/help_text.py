@@ -37,7 +37,7 @@ def read_purpose(file: Path) -> str:
     text = re.sub(r"^Question: (\w)", lambda found: found[1].upper(), " ".join(header))
     text = _ASIDE.sub("", text)
     sentence = re.split(r"(?<=[.?])\s", text, maxsplit=1)[0].rstrip(".")
-    while len(sentence) > _LONGEST and (cut := re.search(r"(.{30,})(?:[;:,]| \()", sentence)):
+    if len(sentence) > _LONGEST and (cut := re.search(r"(.{30,})[;:] ", sentence)):
         sentence = cut[1]
     return sentence
 
