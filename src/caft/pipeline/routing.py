@@ -11,7 +11,7 @@ from caft.data import QuestionSplits
 from caft.estimators import ESTIMATORS, STAND_IN, Need, difficulty
 from caft.evaluate.predictions import Routing, fit_cut, refit_cut
 from caft.pipeline.results import FittedCut, Scored
-from caft.records import Prediction, Question
+from caft.records import AnswerScore, Prediction, Question
 from caft.split import SplitResult
 from caft.split.config import SplitConfig
 
@@ -55,13 +55,7 @@ def place_by_validation(
     estimator: str = getattr(config, "estimator", getattr(config, "reference", STAND_IN))
     if not ESTIMATORS[estimator].known_at_test:
         estimator = STAND_IN
-    known = {
-        row.question_id: value
-        for row in scored.scores
-        if (value := difficulty(estimator, row.estimates.get(estimator))) is not None
-    }
-    hardest = max(known.values(), default=0.0)
-    values = {row.question_id: known.get(row.question_id, hardest) for row in answers}
+    values = _difficulties(estimator, scored.scores)
     border = len(questions.validation)
     cut = fit_cut(
         [values[row.question_id] for row in answers[:border]],
@@ -111,14 +105,20 @@ def route_by_own_estimates(
     # The tuned model is asked with one token: if that has no such estimate, the stand-in routes.
     single = ESTIMATORS[estimator].need is Need.single_token
     estimator = estimator if single and ESTIMATORS[estimator].known_at_test else STAND_IN
-    values = {
-        row.question_id: difficulty(estimator, row.estimates.get(estimator)) or 0.0
-        for row in answers
-    }
+    values = _difficulties(estimator, answers)
     on_validation = {row.id: values[row.id] for row in questions.validation}
     train = [question.id for question in questions.train]
     cut = refit_cut(on_validation, len(_hardest(config, split, train)) / len(train))
     return Routing({name for name, value in values.items() if value >= cut}, by_own_answer=True)
+
+
+def _difficulties(
+    estimator: str, rows: Sequence[AnswerScore] | Sequence[Prediction]
+) -> dict[str, float]:
+    """By question id; a row without a readable estimate is as hard as the hardest."""
+    found = {row.question_id: difficulty(estimator, row.estimates.get(estimator)) for row in rows}
+    hardest = max((value for value in found.values() if value is not None), default=0.0)
+    return {name: hardest if value is None else value for name, value in found.items()}
 
 
 def _tokens_to_decide(

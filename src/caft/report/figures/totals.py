@@ -63,6 +63,26 @@ def _list_shares(accuracy: Row, mode: str, groups: Sequence[str]) -> list[Row]:
 
 def draw_plans(tokens: Mapping[str, int]) -> Figure:
     """What a teacher would read and write, one bar a plan; `tokens` by the plan's name."""
+    return _draw_token_bars(
+        "plans",
+        "Tokens that a teacher would read and write",
+        "Estimated from characters, for replies that are not paid yet.",
+        "plan",
+        tokens,
+    )
+
+
+def draw_token_costs(cost: Row) -> Figure:
+    """Where the tokens went, one bar a purpose, all on one scale; `cost` is the summary's."""
+    tokens = {name: cost[key] for key, name in TOKEN_COSTS}
+    return _draw_token_bars(
+        "tokens", "Where the tokens went", "Tokens; all bars on one scale.", "purpose", tokens
+    )
+
+
+def _draw_token_bars(
+    key: str, heading: str, note: str, column: str, tokens: Mapping[str, int]
+) -> Figure:
     from caft.report.charts.panels import draw_tokens
 
     bars = [
@@ -70,29 +90,10 @@ def draw_plans(tokens: Mapping[str, int]) -> Figure:
         for name, count in tokens.items()
     ]
     return Figure(
-        key="plans",
-        heading="Tokens that a teacher would read and write",
-        note="Estimated from characters, for replies that are not paid yet.",
+        key=key,
+        heading=heading,
+        note=note,
         panels=(draw_tokens("; ".join(f"{bar['name']}: {bar['count']}" for bar in bars), bars),),
-        columns=("plan", "tokens"),
+        columns=(column, "tokens"),
         rows=tuple((name, f"{count:,}") for name, count in tokens.items()),
-    )
-
-
-def draw_token_costs(cost: Row) -> Figure:
-    """Where the tokens went, one bar a purpose, all on one scale; `cost` is the summary's."""
-    from caft.report.charts.panels import draw_tokens
-
-    bars = [
-        {"name": name, "tokens": cost[key], "count": f"{cost[key]:,}",
-         "hover": f"{name}: {cost[key]:,} tokens"}
-        for key, name in TOKEN_COSTS
-    ]  # fmt: skip
-    return Figure(
-        key="tokens",
-        heading="Where the tokens went",
-        note="Tokens; all bars on one scale.",
-        panels=(draw_tokens("; ".join(f"{bar['name']}: {bar['count']}" for bar in bars), bars),),
-        columns=("purpose", "tokens"),
-        rows=tuple((bar["name"], bar["count"]) for bar in bars),
     )
