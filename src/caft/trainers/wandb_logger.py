@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,28 +40,42 @@ def open_run(config: WandbLoggerConfig, identity: RunIdentity) -> WandbRunLogger
     # whether the network fails; offline it has nothing to say but how to sync, which we do.
     settings = wandb.Settings(quiet=True, **{"silent": True} if mode in OFFLINE else {})
     try:
-        run = wandb.init(
-            project=clean_project(config.project),
-            entity=config.entity,
-            group=_cut(config.group or identity.sweep),
-            job_type=_cut(identity.kind),
-            tags=make_tags(config.tags, identity.overrides),
-            name=_cut(identity.name),
-            id=identity.key,
-            resume="allow",
-            dir=str(identity.folder),
-            mode=mode,
-            config=dict(identity.config),
-            # Without this, the next job of one process would write into this run.
-            reinit="finish_previous",
-            settings=settings,
-        )
+        with _without_adverts():
+            run = wandb.init(
+                project=clean_project(config.project),
+                entity=config.entity,
+                group=_cut(config.group or identity.sweep),
+                job_type=_cut(identity.kind),
+                tags=make_tags(config.tags, identity.overrides),
+                name=_cut(identity.name),
+                id=identity.key,
+                resume="allow",
+                dir=str(identity.folder),
+                mode=mode,
+                config=dict(identity.config),
+                # Without this, the next job of one process would write into this run.
+                reinit="finish_previous",
+                settings=settings,
+            )
     except (wandb.Error, ValueError) as error:
         raise UserError(
             f"W&B does not start: {_explain(error)}; check that WANDB_API_KEY or wandb login fits "
             f"{find_server()}, or give logger.mode=offline"
         ) from error
     return WandbRunLogger(run, artifacts=config.artifacts)
+
+
+@contextmanager
+def _without_adverts() -> Iterator[None]:
+    """W&B recommends Weave, silent or not, where openai or a like package is imported."""
+    name = "WANDB_DISABLE_WEAVE"
+    chosen = name in os.environ
+    os.environ.setdefault(name, "true")
+    try:
+        yield
+    finally:
+        if not chosen:
+            del os.environ[name]
 
 
 def _explain(error: Exception) -> str:
