@@ -4,7 +4,8 @@
 #   make test       set up, then every test that takes seconds
 #   make test-all   slow tests too, and the numerical ones as other processors would run them
 #   make test-numerics    only the numerical ones: some minutes
-#   make check      ruff, mypy, import-linter
+#   make check      ruff, mypy, import-linter, and the site, whose warnings are errors
+#   make docs       build the site: docs/_build/index.html
 #   make format     format the sources with ruff
 #   make architecture     write docs/architecture.md from the code
 #   make notebooks  run the notebooks that have samples, and keep what they show
@@ -17,7 +18,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all test-numerics check format architecture notebooks store clean setup
+.PHONY: demo test test-all test-numerics check docs format architecture notebooks store clean setup
 .DELETE_ON_ERROR:
 
 demo: setup
@@ -37,11 +38,14 @@ test-all: setup
 test-numerics: setup
 	$(BIN)/python tests/numerics_matrix.py
 
-check: setup
+check: setup docs
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: setup
+	$(BIN)/sphinx-build -q -W --keep-going docs docs/_build
 
 format: setup
 	$(BIN)/ruff check --fix
