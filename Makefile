@@ -63,7 +63,7 @@ store: setup
 	$(BIN)/python -m caft.store list
 
 clean:
-	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf build dist docs/_build docs/reference .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 setup: .venv/installed

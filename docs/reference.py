@@ -2,8 +2,8 @@
 
 A key's type, allowed values and default come from its config class and the files in conf/, its
 meaning from the comment above it there or else from the sentences of the class's docstring that
-name it, and the files that read it from the annotations of the code. Only `MEANINGS` is written by
-hand: keys that neither explains.
+name it, and the files that read it from the annotations of the code. docs/meanings.yaml has
+the keys that neither explains.
 """
 
 from __future__ import annotations
@@ -30,80 +30,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "src" / "caft"
 _WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false"}
 
-MEANINGS: dict[str, str] = {
-    "run.name": "The run's name on its page and in loggers.",
-    "dataset.name": "The dataset's name in results.",
-    "model.name": "The model's name in results.",
-    "method.name": "The method's name in results.",
-    "teacher.name": "The teacher's name in results.",
-    "model.id": "The repository of the hub that the model comes from.",
-    "teacher.id": "The repository of the hub that the model comes from.",
-    "dataset.id": "The dataset's repository on the hub.",
-    "dataset.revision": "The commit of that repository.",
-    "trust_remote_code": "Whether Python code in the model's folder may run.",
-    "hidden_size": "The width of the tiny model, a multiple of 16.",
-    "model.layers": "The number of layers of the tiny model.",
-    "weights_seed": "Draws the tiny model's weights.",
-    "dataset.train": "Training questions; null takes all.",
-    "dataset.validation": "Validation questions; null takes all, or a tenth of the training rows.",
-    "dataset.test": "Test questions; null takes all, or a tenth of the training rows.",
-    "prompt.system_answer": "The system turn of answer mode.",
-    "prompt.system_bracketed": "The same for answers in double square brackets.",
-    "prompt.system_fallback_certain": "The system turn with `score.fallback=certain`.",
-    "prompt.system_fallback_known": "The system turn with `score.fallback=known`.",
-    "prompt.user": "The user's turn.",
-    "prompt.completion_answer": "The prompt of answer mode for models without a chat template.",
-    "prompt.completion_bracketed": "The same for answers in double square brackets.",
-    "prompt.completion_rationale": "The same in rationale mode.",
-    "prompt.completion_fallback_certain": "The same with `score.fallback=certain`.",
-    "prompt.completion_fallback_known": "The same with `score.fallback=known`.",
-    "prompt.shot_separator": "The text between two solved examples of a completion.",
-    "columns.question": "The column with the question.",
-    "columns.answer": "The column with the gold answer.",
-    "columns.subject": "The column with the subject, by which results are also shown.",
-    "columns.rationale": "The column with a worked solution, for `teacher=worked`.",
-    "validation_path": "The file of the validation questions.",
-    "test_path": "The file of the test questions.",
-    "validation_split": "The hub's split with the validation questions.",
-    "test_split": "The hub's split with the test questions.",
-    "split.classes": "The names of the classes, from the easiest to the hardest.",
-    "split.estimator": "The estimate that decides the class; `split=entropy` lists all.",
-    "split.quantiles": "The cut points, as shares of the training questions.",
-    "split.thresholds": "The cut points, in the estimate's own unit.",
-    "split.temperature": "How much chance is in the draw: near 0 it is the cut.",
-    "chain.max_new_tokens": "The longest chain of thought, in tokens.",
-    "chain.batch_size": "Chains that are written at the same time; limits memory.",
-    "temperature": "0 takes the likeliest token; above it tokens are drawn.",
-    "top_p": "Only the likeliest tokens with this mass are drawn from; null is not sent.",
-    "base_url": "The endpoint's address, such as http://127.0.0.1:8000/v1.",
-    "judge.model": "The judge's name at its endpoint.",
-    "teacher.model": "The teacher's name at its endpoint.",
-    "max_tokens": "The longest reply, in tokens.",
-    "timeout_seconds": "The longest wait for one reply.",
-    "concurrency": "Requests that are open at the same time.",
-    "usd_per_million_prompt_tokens": "The price of what is sent, see `prices`.",
-    "usd_per_million_completion_tokens": "The price of what is received, see `prices`.",
-    "score.correct_column": "The column that says whether the model was right.",
-    "teacher.batch_size": "Replies that are written at the same time; limits memory.",
-    "teacher.path": "The file of rationales.",
-    "logger.project": "The project in Weights & Biases.",
-    "logger.entity": "The user or team in Weights & Biases; null is the login's own.",
-    "logger.experiment": "The experiment in MLflow.",
-    "method.stages": "The tuning stages in order; see Methods.",
-    "lora.r": "The rank of the adapters.",
-    "lora.alpha": "Adapters are scaled by alpha / r.",
-    "lora.dropout": "The share of an adapter's inputs that is dropped in training.",
-    "lora.use_dora": "Trains magnitudes apart from directions (DoRA).",
-    "lora.use_rslora": "Scales by alpha / sqrt(r) instead (rank-stabilized LoRA).",
-    "tuning.learning_rate": "AdamW's learning rate after the warm-up.",
-    "warmup_steps": "Steps over which the rate rises from 0, in every stage.",
-    "weight_decay": "AdamW's weight decay.",
-    "tuning.clip": "The largest norm of a step's gradient.",
-    "gradient_checkpointing": "Computes activations again in the backward pass to save memory.",
-    "evaluation.confidence": "The level of all intervals.",
-    "trainer.accelerator": "One of auto, cpu, cuda, gpu, mps.",
-    "trainer.progress": "Whether progress bars are shown.",
-}
+MEANINGS: dict[str, str] = yaml.safe_load((ROOT / "docs" / "meanings.yaml").read_text("utf-8"))
 """Of keys, by the end of their dotted name, that no comment and no docstring explains."""
 
 ROOMS = {
@@ -219,7 +146,10 @@ def describe_default(group: str, key: Key, files: list[Path]) -> str:
         return f"default {next(iter(given))}"
     if len(given) > 4:
         return "default: as the option sets it"
-    shown = [f"{value} ({', '.join(of)})" for value, of in given.items()]
+    by_number = sorted(given.items(), key=lambda item: len(item[1]))
+    shown = [f"{value} ({', '.join(of)})" for value, of in by_number]
+    if len(by_number[-1][1]) > 5:
+        shown[-1] = f"{by_number[-1][0]} (the others)"
     return f"default {', '.join(shown)}"
 
 
@@ -247,20 +177,19 @@ def show(value: object) -> str:
 
 
 def explain(group: str, key: Key, files: list[Path]) -> str:
-    """A key's meaning: the comment above it in conf/, else its class's sentences, else ours."""
-    for file in files:
-        comment = read_option(file)[1].get(key.name)
-        if comment and not comment.startswith("Must be given"):
-            return comment
-    name = key.field.name
-    said = _sentences_about(name, key.owner.__doc__ or "")
+    """A key's meaning: the comment above it in conf/, its class's sentences, else ours.
+
+    Of datasets the class is asked first: a comment there is often about that one dataset.
+    """
+    comments = [read_option(file)[1].get(key.name, "") for file in files]
+    comment = next((each for each in comments if each and not each.startswith("Must be")), "")
+    said = _sentences_about(key.field.name, key.owner.__doc__ or "")
     kind, _, _ = read_hint(key.hint)
     if isinstance(kind, type) and issubclass(kind, Enum):
         said = f"{said} {' '.join((kind.__doc__ or '').split())}".strip()
-    if said:
-        return said
     full = f".{group}.{key.name}"
-    return next((text for end, text in MEANINGS.items() if full.endswith(f".{end}")), "")
+    ours = next((text for end, text in MEANINGS.items() if full.endswith(f".{end}")), "")
+    return (said or comment or ours) if group == "dataset" else (comment or said or ours)
 
 
 def _sentences_about(name: str, docstring: str) -> str:
@@ -385,6 +314,8 @@ def write_pages(folder: Path) -> None:
     )
     pages["index.md"] = f"# Reference\n\n{intro}\n\n{toc}\n"
     folder.mkdir(exist_ok=True)
+    for gone in {file.name for file in folder.glob("*.md")} - {*pages}:
+        (folder / gone).unlink()
     for name, text in pages.items():
         file = folder / name
         if not file.is_file() or file.read_text(encoding="utf-8") != text:

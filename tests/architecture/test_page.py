@@ -10,7 +10,9 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+# Those of docs/reference/ are made when the site is built.
+PAGES = [path for path in (ROOT / "docs").rglob("*.md") if path.parent.name != "reference"]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *PAGES])
 # Commands and paths such as `conf/method/`, `tests/conf` and `data/config.py`.
 NAMED = re.compile(r"`((?:[\w.-]+/)+[\w.-]*\.(?:py|md|yaml)|(?:src|tests|conf|docs)/[\w./-]*)`")
 
@@ -62,3 +64,9 @@ def test_files_that_a_document_names_exist(document: Path) -> None:
     gone = [name for name in named if not any((root / name).exists() for root in roots)]
     gone = [name for name in gone if "NAME" not in name]  # as in conf/model/NAME.yaml
     assert not gone
+
+
+@pytest.mark.parametrize("document", [ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
+def test_links_outside_the_site_lead_to_files(document: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text(encoding="utf-8"))
+    assert not [link for link in links if not (ROOT / link).exists()]
