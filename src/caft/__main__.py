@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -41,6 +42,13 @@ def run(config: RunConfig, context: RunContext) -> int:
     return run_pipeline(config, context)
 
 
+def _suggest_commands() -> None:
+    """For the shell's completion of the first word: Hydra's own knows overrides alone."""
+    words = os.environ.get("COMP_LINE", "").split(" ")
+    if len(words) == 2:
+        tell(" ".join(name for name in _COMMANDS if name.startswith(words[1])))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line of `caft`; returns the exit status. A first word of letters is a command."""
     given = sys.argv[1:] if arguments is None else list(arguments)
@@ -57,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         tell(f"{COMMAND} {version('caft')}")
         return DONE
+    if "query=bash" in rest or "query=fish" in rest:
+        _suggest_commands()
     if name.isalpha():
         say(
             f"there is no command {name}; there are {', '.join(_COMMANDS)}"
