@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -105,3 +107,49 @@ def test_an_extra_is_whole_with_the_extras_of_its_packages(
         (folder / "METADATA").write_text("\n".join(["Metadata-Version: 2.1", *header, ""]))
     monkeypatch.syspath_prepend(str(tmp_path))
     assert list(doctor.missing_packages("root", extra)) == missing
+
+
+@pytest.mark.slow
+def test_bash_completes_commands_and_configs_of_the_users_own(tmp_path: Path) -> None:
+    """As bash does it: the function that `complete` names is called with the line so far."""
+    command = tmp_path / "bin/caft"
+    command.parent.mkdir()
+    command.write_text(
+        f"#!{sys.executable}\nfrom caft.__main__ import main\nraise SystemExit(main())\n"
+    )
+    command.chmod(0o755)
+    for folder in ("caft", "more"):
+        (tmp_path / folder / "model").mkdir(parents=True)
+        (tmp_path / folder / "model" / f"zz_{folder}.yaml").write_text(
+            "defaults:\n  - tiny\n  - _self_\nlayers: 1\n"
+        )
+    script = """
+    eval "$(caft --shell-completion install=bash)"
+    [[ $(complete -p caft) =~ -F\\ ([a-z_]+) ]]
+    for COMP_LINE in "$@"; do
+        COMP_POINT=${#COMP_LINE}; COMP_WORDS=($COMP_LINE); COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+        ${BASH_REMATCH[1]}; echo "${COMPREPLY[*]}"
+    done
+    """
+    asked = {
+        "caft method=complexity_aware_": "complexity_aware_joint complexity_aware_paper",
+        "caft model=zz": "zz_caft",
+        "caft expo": "export",
+        "caft model=tiny tuning=q": "qlora",
+    }
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", *asked],
+        cwd=tmp_path,
+        env={"PATH": f"{command.parent}:/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = [" ".join(word.partition("=")[2] or word for word in line.split())
+             for line in done.stdout.splitlines()]  # fmt: skip
+    assert found == list(asked.values()), done.stderr
+    shown = subprocess.run(
+        [command, "--config-dir", "more", "model=zz_more", "--cfg", "job"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "layers: 1" in shown.stdout

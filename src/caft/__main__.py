@@ -4,6 +4,7 @@
     caft -m method=sft,distill                 a sweep, one job a value
     caft report SWEEP_DIR                      the report of a sweep (python -m caft.report)
     caft store list                            finished stages (python -m caft.store)
+    caft export RUN --to trl                   a run's training rows for another tool
     caft doctor                                what is installed here, and what is missing
 
 `python -m caft job FOLDER` runs one job, from the config that its sweep saved in that folder.
@@ -11,6 +12,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -26,6 +28,7 @@ from caft.threads import set_up_threads
 _COMMANDS = {
     "report": "caft.report.__main__",
     "store": "caft.store.__main__",
+    "export": "caft.export.__main__",
     "doctor": "caft.doctor",
 }
 """The module of each command but a run's. Imported only then: each is a program of its own."""
@@ -37,6 +40,13 @@ def run(config: RunConfig, context: RunContext) -> int:
     from caft.pipeline import run_pipeline
 
     return run_pipeline(config, context)
+
+
+def _suggest_commands() -> None:
+    """For the shell's completion of the first word: Hydra's own knows overrides alone."""
+    words = os.environ.get("COMP_LINE", "").split(" ")
+    if len(words) == 2:
+        tell(" ".join(name for name in _COMMANDS if name.startswith(words[1])))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         tell(f"{COMMAND} {version('caft')}")
         return DONE
+    if "query=bash" in rest or "query=fish" in rest:
+        _suggest_commands()
     if name.isalpha():
         say(
             f"there is no command {name}; there are {', '.join(_COMMANDS)}"

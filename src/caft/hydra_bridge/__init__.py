@@ -9,7 +9,16 @@ missing.
 
 from caft.hydra_bridge.command import main
 from caft.hydra_bridge.composing import build_run_config, compose
+from caft.hydra_bridge.finished import read_run_config
 from caft.hydra_bridge.groups import find_conf
 from caft.hydra_bridge.jobs import main_job, start_child
 
-__all__ = ["build_run_config", "compose", "find_conf", "main", "main_job", "start_child"]
+__all__ = [
+    "build_run_config",
+    "compose",
+    "find_conf",
+    "main",
+    "main_job",
+    "read_run_config",
+    "start_child",
+]

@@ -23,7 +23,7 @@ from caft.store.fingerprint import digest
 from caft.store.locks import ReadLocks, hold_lock
 from caft.store.manifest import MANIFEST, UNFINISHED, DamagedError, Manifest, read_manifest
 from caft.store.measure import NO_TOKENS, Tokens
-from caft.store.stage import Stage
+from caft.store.stage import Stage, StageKind
 
 log = logging.getLogger(__name__)
 State = Mapping[str, tuple[int, ...]]
@@ -114,7 +114,11 @@ class Store:
 
         Writes nothing: a damaged one is named, and set aside by `obtain`.
         """
-        folder = self.path / stage.kind.value / digest(stage.key)
+        return self.find_made(stage.kind, digest(stage.key))
+
+    def find_made(self, kind: StageKind, fingerprint: str) -> Artifact | None:
+        """As `find`, by the fingerprint that a run has written down."""
+        folder = self.path / kind.value / fingerprint
         try:
             return self._take(folder, cached=True)
         except DamagedError as error:

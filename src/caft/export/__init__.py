@@ -1,0 +1,1 @@
+"""Writes the training rows of a finished run for other tools: `caft export`. Loads no model."""

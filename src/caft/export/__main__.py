@@ -1,0 +1,92 @@
+"""Write the training rows of a finished run, and a ready config, for another tool.
+
+caft export RUN --to trl|axolotl|llama_factory|ms_swift|messages [--out DIR]
+
+RUN is the folder of a run, or of one job of a sweep; until=distill is enough. Each tuning stage is
+a file of rows with their class, target, teacher, token counts and origin; export.json counts them.
+No model is loaded. DIR is RUN/export-TOOL by default, and is never written over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from caft.console import quiet_libraries, tell
+from caft.errors import UserError, did_you_mean
+from caft.signals import DONE, USER_MUST_ACT, say
+
+if TYPE_CHECKING:
+    from caft.export.tools import Tool
+    from caft.export.write import Exported
+
+
+def main(arguments: Sequence[str] | None = None, *, program: str = "python -m caft.export") -> int:
+    """The command line; returns the exit status and prints what was written, and how to go on."""
+    parser = argparse.ArgumentParser(
+        prog=program, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, metavar="RUN")
+    parser.add_argument("--to", required=True, metavar="TOOL", help="trl, axolotl, ...: see above")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where; default: RUN/export-TOOL")
+    given = parser.parse_args(arguments)
+    logging.getLogger("caft").setLevel(logging.ERROR)  # what the run has logged already
+    try:
+        with quiet_libraries():
+            return _export(given.folder, given.to, given.out)
+    except UserError as error:
+        say(str(error))
+        return USER_MUST_ACT
+
+
+def _export(folder: Path, name: str, out: Path | None) -> int:
+    from caft.export.tools import TOOLS
+
+    if name not in TOOLS:
+        near = did_you_mean(name, TOOLS)
+        raise UserError(f"--to is {name}; give one of {', '.join(TOOLS)}{near}")
+    from caft.export.finished_run import open_run
+    from caft.export.write import refuse_filled, write_export
+
+    out = (out or folder / f"export-{name}").absolute()
+    if folder.is_dir():
+        refuse_filled(out)
+    parts = write_export(open_run(folder), name, TOOLS[name], out)
+    for line in describe_export(parts, name, TOOLS[name], out):
+        tell(line)
+    return DONE
+
+
+def describe_export(parts: Sequence[Exported], name: str, tool: Tool, out: Path) -> Iterator[str]:
+    """The lines about each stage, about what the tool does otherwise, and the command to run."""
+    for part in parts:
+        classes = ", ".join(f"{count} {name}" for name, count in part.by_class.items())
+        yield (
+            f"{part.file}: {part.rows} rows ({classes}), {part.prompt_tokens} prompt and "
+            f"{part.completion_tokens} completion tokens"
+        )
+        if part.other_tokens:
+            yield (
+                f"  {part.other_tokens} rows become other tokens in {name} than in the run; "
+                "axolotl gets the very tokens"
+            )
+        if part.weighed:
+            yield f"  {part.weighed} rows have a weight in the loss, which {name} does not read"
+        if part.draws:
+            drawn = ", ".join(f"{count} {name}" for name, count in part.draws.items())
+            yield f"  an epoch of the run drew {drawn}; {name} trains all of the rows every epoch"
+    teachers = sorted({teacher for part in parts for teacher in part.by_teacher})
+    if teachers:
+        yield f"rationales are from {', '.join(teachers)}: the terms of their source apply"
+    commands = dict.fromkeys(
+        tool.command.format(stage=part.file.removesuffix(".jsonl")) for part in parts
+    )
+    how = " && ".join(filter(None, commands))
+    yield f"{out}" + (f"; there: {how}" if how else "")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
