@@ -57,8 +57,8 @@ def write_markdown(summary: SweepSummary, runs: Sequence[Summary]) -> str:
         "power).",
         write_table(lost := tabulate_forgetting(summary.get("forgetting", []))),
         lost.rows
-        and "Tuned minus base on further data sets, over questions and seeds; not forgotten: a loss "
-        f"of {100 * MARGIN:g} points or more is ruled out (non-inferiority).",
+        and "Tuned minus base on further data sets, over questions and seeds; not forgotten: a "
+        f"loss of {100 * MARGIN:g} points or more is ruled out (non-inferiority).",
         savings and write_table(tabulate_savings(savings, arms)),
         savings
         and f"Means over the seeds; in brackets the difference to {savings['reference']}, "
