@@ -46,7 +46,7 @@ def _expand(entries: Any) -> Iterator[dict[str, object]]:
                 OmegaConf.to_object(typed)
             except OmegaConfBaseException as error:
                 raise UserError(explain(error)) from error
-        whole: Any = OmegaConf.to_container(typed, enum_to_str=True)
+        whole: Any = OmegaConf.to_container(typed, resolve=True, enum_to_str=True)
         yield whole
 
 
@@ -61,7 +61,7 @@ def _compose(name: str, table: Mapping[str, object]) -> dict[str, object]:
     own = {key: value for key, value in table.items() if key != "dataset"}
     values = OmegaConf.to_container(found, resolve=True)
     whole: Any = OmegaConf.to_container(
-        OmegaConf.merge(create_resolved(values), create_resolved(own))
+        OmegaConf.merge(create_resolved(values), create_resolved(own)), resolve=True
     )
     return {str(key): value for key, value in whole.items()}
 
