@@ -15,7 +15,7 @@ from caft.statistics import MARGIN, Interval, Verdict, holm_adjusted, judge_forg
 
 _FIRST = (Verdict.yes, Verdict.unclear, Verdict.no)
 NOT_TUNED = "nothing was tuned"
-NOTHING_TO_LOSE = "the base model is not shown to be better than chance"
+NOTHING_TO_LOSE = "base may be at chance"
 
 
 def measure_forgetting(
@@ -101,7 +101,7 @@ def list_changes(summary: Summary) -> Iterator[str]:
         shares = " → ".join(percent(share["value"]) for share in (test["base"], test["tuned"])
                             if share)  # fmt: skip
         change = f", {describe_change(test['change'])}" if test["change"] else ""
-        why = f", {test['reason']}" if test["reason"] else ""
+        why = f" ({test['reason']})" if test["reason"] else ""
         yield (
             f"{test['dataset']}, {test['mode']} mode: {shares}{change}; forgotten: "
             f"{test['verdict']}{why}"

@@ -185,15 +185,16 @@ def _did_tuning_forget(part: ForgettingPart | None) -> Headline | None:
     where = f"{worst['dataset']}, {worst['mode']} mode"
     found = f"{where}: {describe_change(change)}"
     margin = f"{100 * part['margin']:g} points"
-    why = f", where {worst['reason']}" if worst["reason"] else ""
+    why = f" ({worst['reason']})" if worst["reason"] else ""
+    count = sum(test["verdict"] == worst["verdict"] for test in part["tests"])
+    lowest = f", the lowest of {count} with this verdict" if count > 1 else ""
     tones = {Verdict.yes: Tone.bad, Verdict.no: Tone.good}
     return Headline(
         asked,
         answer,
         f"{100 * change['value']:+.1f} points, {worst['dataset']}",
-        f"Tuned minus base on the questions of {sets}; the largest loss of this verdict: {found}"
-        f"{why}. Yes is a clear loss (p after Holm); no, that a loss of {margin} or more is ruled "
-        "out (non-inferiority).",
+        f"Tuned minus base{lowest}: {found}{why}. Yes is a clear loss (p after Holm); no, that a "
+        f"loss of {margin} or more is ruled out (non-inferiority).",
         tones.get(verdict, Tone.unclear),
         brief=f"{found}{why}; margin {margin}",
     )
