@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -101,11 +102,43 @@ class RunConfig:
         self._refuse_unknown_classes()
         self._refuse_routing_without_estimates()
         self._refuse_impossible_rescoring()
+        self._refuse_same_sets()
 
     @property
     def only_shows(self) -> bool:
         """Whether nothing is run or written: a plan, or a row of the data, is printed."""
         return self.dry_run or self.until is Until.data
+
+    @property
+    def further(self) -> Sequence[DatasetConfig]:
+        """The data sets of `evaluation.also`."""
+        return self.evaluation.also
+
+    def _refuse_same_sets(self) -> None:
+        seen = {self.dataset.name: self.dataset}
+        for one in self.further:
+            same = next((other for other in seen.values() if _read_alike(one, other)), None)
+            if same is self.dataset:
+                raise UserError(
+                    f"evaluation.also names {one.name}, which is this run's dataset, and that is "
+                    "evaluated anyway; leave it out"
+                )
+            if same or one.name in seen:
+                raise UserError(
+                    f"evaluation.also names two sets {one.name}"
+                    + (
+                        "; name it once"
+                        if same
+                        else ", or one like the dataset; give one another "
+                        f"name, as in {{dataset: {one.kind}, name: other, ...}}"
+                    )
+                )
+            if isinstance(one, LocalConfig) and not (one.train_path or one.test_path):
+                raise UserError(
+                    f"evaluation.also, {one.name}: no file is named; give one, as in {{dataset: "
+                    "local, name: mine, test_path: mine.jsonl}"
+                )
+            seen[one.name] = one
 
     def _refuse_unknown_classes(self) -> None:
         for stage in self.method.stages:
@@ -148,6 +181,20 @@ class RunConfig:
         if why:
             off = f"method.stages.{number}.rescore"
             raise UserError(f"{off}=true, but {why}, or set {off}=false")
+
+
+_OF_USE = ("name", "train", "validation", "test", "duplicates", "shuffle_options", "prompt")
+"""What a run makes of a data set; the other settings, but for lengths, say which rows it has."""
+
+
+def _read_alike(one: DatasetConfig, other: DatasetConfig) -> bool:
+    """Whether both have the same rows, however many are drawn."""
+    rows = [
+        {key: value for key, value in asdict(each).items()
+         if key not in (*_OF_USE, "max_new_tokens", "seed")}
+        for each in (one, other)
+    ]  # fmt: skip
+    return rows[0] == rows[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

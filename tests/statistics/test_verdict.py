@@ -1,6 +1,6 @@
 import pytest
 
-from caft.statistics import Interval, Verdict, judge_difference
+from caft.statistics import Interval, Verdict, judge_difference, judge_forgetting
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,22 @@ def test_yes_no_or_not_enough_data(
 ) -> None:
     difference = Interval((low + high) / 2, low, high, 300)
     assert judge_difference(difference, p, seeds) is verdict
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "verdict"),
+    [
+        (-0.12, -0.04, 0.01, Verdict.yes),
+        (-0.12, -0.04, 0.2, Verdict.unclear),  # the corrected test does not agree
+        (-0.12, 0.01, 0.01, Verdict.unclear),  # the interval does not agree
+        (-0.019, 0.05, 0.9, Verdict.no),
+        (-0.019, -0.001, 0.01, Verdict.no),  # clear, and too small to matter
+        (-0.02, 0.05, 0.9, Verdict.unclear),  # a loss of the margin is not ruled out
+        (0.01, 0.05, 0.01, Verdict.no),
+    ],
+)
+def test_forgetting_is_a_clear_loss_and_its_absence_is_shown(
+    low: float, high: float, p: float, verdict: Verdict
+) -> None:
+    change = Interval((low + high) / 2, low, high, 300)
+    assert judge_forgetting(change, p) is verdict

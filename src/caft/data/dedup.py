@@ -150,6 +150,13 @@ def divide(
     return QuestionSplits(**chosen, removed=dict(removed), sources={})
 
 
+def take_test(config: DatasetConfig, *, test: Questions) -> QuestionSplits:
+    """As `divide`, of a test split that has no other beside it."""
+    rows, removed = drop_repeats(test, "test", config.duplicates)
+    drawn = draw(rows, config.test, "test", config.seed)
+    return QuestionSplits(train=(), validation=(), test=drawn, removed=dict(removed))
+
+
 def refuse_shared_ids(splits: Mapping[str, Questions]) -> None:
     """UserError if an id means two questions: scores, classes and replies are kept by id."""
     seen: dict[str, Question] = {}

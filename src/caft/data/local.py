@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from caft.data.cells import is_number
 from caft.data.columns import Reading, keep_readable, name_columns, read_questions, settle
 from caft.data.config import AnswerForm, ColumnsConfig, HubConfig, LocalConfig, MappedConfig
-from caft.data.dedup import divide
+from caft.data.dedup import divide, take_test
 from caft.data.files import Row, Table, adopt_names, read_table, refuse_missing_columns
 from caft.data.gsm8k import FINAL_NUMBER
 from caft.data.recognise import Recognised, recognise
@@ -29,7 +29,22 @@ def load_local(config: LocalConfig) -> QuestionSplits:
     return read_mapped(read_files(config), config)
 
 
-def read_mapped(tables: Mapping[str, Table], config: MappedConfig) -> QuestionSplits:
+def load_test_file(config: LocalConfig) -> QuestionSplits:
+    """The test questions of `test_path` alone. UserError for shots, which are training rows."""
+    if config.prompt.shots:
+        raise UserError(
+            f"dataset.prompt.shots is {config.prompt.shots}, and test_path stands alone; set "
+            "train_path too, from which shots are drawn, or leave them out"
+        )
+    tables = {"test": read_table(str(config.test_path), "dataset.test_path")}
+    return read_mapped(tables, config, divide_rows=take_test)
+
+
+def read_mapped(
+    tables: Mapping[str, Table],
+    config: MappedConfig,
+    divide_rows: Callable[..., QuestionSplits] = divide,
+) -> QuestionSplits:
     """All splits of `tables`, whose columns `config` names or leaves to be recognised."""
     read = _recognise(tables, config)
     reading = settle(read.tables, _reading(config, read.columns))
@@ -40,7 +55,7 @@ def read_mapped(tables: Mapping[str, Table], config: MappedConfig) -> QuestionSp
     questions = read_questions(tables, reading)
     refuse_solutions([q for rows in questions.values() for q in rows], config, read.columns)
     answer = f"{read.sources['answer']}, as {_describe_form(reading)}"
-    splits = divide(config, **questions)
+    splits = divide_rows(config, **questions)
     removed = {**splits.removed, **({"rows that are no question": unread} if unread else {})}
     return replace(splits, removed=removed, sources={**read.sources, "answer": answer})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, Any
 
 from caft.dials import Count, Range, check_dials
 from caft.errors import UserError
@@ -34,6 +34,8 @@ class EvaluationConfig:
     `max_new_tokens` bounds the rest alone; None bounds both together by `max_new_tokens`.
     `batch_size` replies are written at once, which changes their logits by rounding alone
     (docs/decisions/0033-what-rounding-moves.md). `sampling` is how written replies are decoded.
+    `also` names further data sets, whose test questions show what tuning made the model forget: as
+    given a name or a table, in a `RunConfig` each a `DatasetConfig`.
     """
 
     modes: list[Mode] = field(default_factory=lambda: [Mode.answer, Mode.rationale, Mode.routed])
@@ -44,6 +46,7 @@ class EvaluationConfig:
     batch_size: Count = 128
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     confidence: Annotated[float, Range(0.5, 0.9999)] = 0.95
+    also: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         check_dials(self, "evaluation")

@@ -32,6 +32,7 @@ from caft.hydra_bridge.composing import (
     without_hydra,
 )
 from caft.hydra_bridge.error_text import explain, name_references
+from caft.hydra_bridge.further import expand_further
 from caft.hydra_bridge.jobs import Start, start_child
 from caft.hydra_bridge.overrides import type_overrides
 from caft.hydra_bridge.run_log import check_logging
@@ -97,6 +98,7 @@ def _run_once(run: Run, hydra: Hydra, name: str, overrides: list[str]) -> int:
         raise UserError(f"this is a sweep, and -m is missing; give {name_command()} -m ...")
     if not composed.hydra.run.dir.strip():
         raise UserError("hydra.run.dir is empty; leave it out, or give a folder")
+    expand_further(composed)
     config = build_run_config(without_hydra(composed))
     if config.only_shows:
         configure_log(composed.hydra.hydra_logging, composed.hydra.verbose)

@@ -25,9 +25,10 @@ from yaml import YAMLError
 
 from caft.errors import UserError, did_you_mean
 from caft.hydra_bridge.error_text import explain, explain_reference
+from caft.hydra_bridge.further import expand_further, type_further
 from caft.hydra_bridge.groups import find_conf, list_options_of
 from caft.hydra_bridge.help_text import describe_options
-from caft.hydra_bridge.overrides import escape_interpolation, type_overrides
+from caft.hydra_bridge.overrides import create_resolved, type_overrides
 from caft.program import name_command
 from caft.run_config import KINDS, ONE_KIND, RunConfig
 from caft.sweeps.run_folders import name_job
@@ -133,12 +134,16 @@ def build_run_config(composed: DictConfig) -> RunConfig:
     """The typed config, after one more merge into the schemas.
 
     Composing alone lets `+foo=1` through; this merge does not. Raises UserError or an OmegaConf
-    error, which `explain` turns into one line.
+    error, which `explain` turns into one line. `composed` gets all settings of further sets: what
+    is kept of a job must need no other file.
     """
     typed = _merge_schemas(tuple(_find_schema(group, composed) for group in (*KINDS, *ONE_KIND)))
     values = _look_up_references(composed)
     refuse_environment_secrets(values, os.environ)
-    built = OmegaConf.to_object(OmegaConf.merge(typed, create_resolved(values)))
+    resolved = create_resolved(values)
+    if further := expand_further(composed):
+        resolved.evaluation.also = [*type_further(further)]
+    built = OmegaConf.to_object(OmegaConf.merge(typed, resolved))
     assert isinstance(built, RunConfig)
     return built
 
@@ -150,19 +155,6 @@ def _merge_schemas(schemas: tuple[type, ...]) -> DictConfig:
     for group, schema in zip((*KINDS, *ONE_KIND), schemas, strict=True):
         typed[group] = OmegaConf.structured(schema)
     return typed
-
-
-def create_resolved(values: object) -> DictConfig:
-    """Resolved values as a config, in which `${` has no special meaning."""
-    return OmegaConf.create(_escape_dollars(values))  # type: ignore[call-overload, no-any-return]
-
-
-def _escape_dollars(values: object) -> object:
-    if isinstance(values, dict):
-        return {key: _escape_dollars(value) for key, value in values.items()}
-    if isinstance(values, list):
-        return [_escape_dollars(value) for value in values]
-    return escape_interpolation(values) if isinstance(values, str) else values
 
 
 def _look_up_references(composed: DictConfig) -> object:

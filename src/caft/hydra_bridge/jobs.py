@@ -26,7 +26,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from caft.console import tell
 from caft.errors import UserError
-from caft.hydra_bridge.composing import build_run_config, create_resolved
+from caft.hydra_bridge.composing import build_run_config
+from caft.hydra_bridge.overrides import create_resolved
 from caft.hydra_bridge.run_log import read_verbose
 from caft.hydra_bridge.running import Run, end_on_signals, guard
 from caft.run_config import RunContext

@@ -16,6 +16,7 @@ from functools import cache
 from typing import get_args, get_origin, get_type_hints
 
 from hydra.core.override_parser.types import Quote, QuotedString
+from omegaconf import DictConfig, OmegaConf
 
 from caft.dials import read_hint
 from caft.errors import UserError
@@ -153,6 +154,19 @@ def quote_text(text: str) -> str:
 def escape_interpolation(text: str) -> str:
     """`text` with escaped references: OmegaConf reads it as `text` again."""
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+
+
+def create_resolved(values: object) -> DictConfig:
+    """Resolved values as a config, in which `${` has no special meaning."""
+    return OmegaConf.create(_escape_dollars(values))  # type: ignore[call-overload, no-any-return]
+
+
+def _escape_dollars(values: object) -> object:
+    if isinstance(values, dict):
+        return {key: _escape_dollars(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_escape_dollars(value) for value in values]
+    return escape_interpolation(values) if isinstance(values, str) else values
 
 
 def show_form(key: str, text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from caft.data import NotHereError
+from caft.data.further import naming_further
 from caft.models.config import HubModelConfig
 from caft.models.sources.locate import find_model
 from caft.pipeline.data_table import show_first_row
@@ -11,6 +12,7 @@ from caft.pipeline.planned import RUNS, PlannedStage, print_table
 from caft.pipeline.planner import Planner
 from caft.pipeline.preflight import (
     check_gold_room,
+    further_stages,
     later_stages,
     open_workspace,
     refuse_without_thinking,
@@ -45,6 +47,9 @@ def plan_run(workspace: Workspace) -> list[PlannedStage]:
         refuse_without_thinking(workspace)
         for stage in later_stages(workspace):
             stage.refuse_mode()
+        for name, further in further_stages(workspace):
+            with naming_further(name):
+                further.refuse_mode()
         return Planner(workspace, workspace.student).plan()
     downloads = isinstance(model, HubModelConfig)
     work = f"download {model.id}" if downloads else "made once, in the model cache"

@@ -17,11 +17,12 @@ from caft.models.encoding import uses_chat_template
 from caft.pipeline.delivery import deliver, describe_recipe, describe_template
 from caft.pipeline.engine_gate import engine_part
 from caft.pipeline.results import RunResults, Tuned
-from caft.pipeline.rows import prediction_rows, rationale_rows, score_rows
-from caft.pipeline.summary import build_summary, collect_tables
+from caft.pipeline.rows import further_rows, prediction_rows, rationale_rows, score_rows
+from caft.pipeline.summary import build_summary, collect_further, collect_tables
 from caft.pipeline.tracking import track_run
 from caft.pipeline.workspace import Workspace
 from caft.report.check import check_summary
+from caft.report.forgetting import measure_forgetting
 from caft.report.run.html import render_report
 from caft.report.run.model_card import Weights, write_card
 from caft.report.run.terminal import print_summary
@@ -52,11 +53,18 @@ def write_outputs(
     prompt = config.dataset.prompt
     tables = collect_tables(workspace.questions, results, prompt.option_ids)
     run, model = _describe_run(workspace, started), _describe_model(workspace, results)
-    engine = engine_part(workspace)
+    engine, further = engine_part(workspace), collect_further(workspace.further, results.evaluated)
+    left_out = {each.name: each.in_training for each in workspace.further}
+    forgetting = measure_forgetting(further, left_out, config.evaluation.confidence)
     summary = check_summary(
-        build_summary(config, workspace.questions, results, tables, run, model, engine=engine)
-    )
+        build_summary(
+            config, workspace.questions, results, tables, run, model,
+            engine=engine, forgetting=forgetting,
+        )
+    )  # fmt: skip
     with disk_may_be_full(folder, _WHERE_THERE_IS_NO_ROOM):
+        if forgetting:
+            write_rows(folder / "forgetting.parquet", further_rows(further))
         drawn = _write_files(workspace, results, tables, summary)
     # From here on all required outputs are written.
     track = partial(track_run, tracker, results, tables, summary, folder)

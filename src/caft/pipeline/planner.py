@@ -343,8 +343,12 @@ class Planner:
         """The replies of one model in one mode."""
         student = self.student if step.tuned else self.base
         artifact = self._find(evaluation(self.workspace, step, student) if student else None)
-        evaluating, count = self.config.evaluation, len(self.workspace.held_out)
-        most = evaluating.max_new_tokens + (evaluating.max_thinking_tokens or 0)
+        workspace, most = self.workspace, self.config.evaluation.max_new_tokens
+        questions: Sequence[Question] = workspace.held_out
+        if step.also:
+            further = workspace.further_set(step.also)
+            questions, most = further.questions, further.config.max_new_tokens
+        count, most = len(questions), most + (self.config.evaluation.max_thinking_tokens or 0)
         work = f"{count} replies of at most {most} tokens"
         if asks_one_token(self.config, step):
             work = f"{count} questions, 1 forward pass each"

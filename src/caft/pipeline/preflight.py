@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from caft.data import load_questions, published_scores
+from caft.data.further import FurtherSet, load_further, naming_further
 from caft.distill import check_teacher
 from caft.engines.open import check_engine
 from caft.errors import UserError
@@ -16,7 +17,7 @@ from caft.models.thinking_span import thinking_form_of
 from caft.pipeline.engine_gate import refuse_beyond_engines
 from caft.pipeline.entropy_gain import check_teacher_entropies, file_of
 from caft.pipeline.estimators import check_estimators
-from caft.pipeline.stage_inputs import refuse_sizes
+from caft.pipeline.stage_inputs import further_evaluation, refuse_sizes
 from caft.pipeline.steps import (
     find_matched_budget,
     list_steps,
@@ -30,7 +31,7 @@ from caft.pipeline.steps import (
 )
 from caft.pipeline.teaching import refuse_unaskable_teacher
 from caft.pipeline.workspace import Workspace
-from caft.records import Mode, Target
+from caft.records import Mode, Question, Target
 from caft.report.run.thinking import NOT_ASKED
 from caft.run_config import RunConfig, RunContext, Until
 from caft.score.config import ModelScoreConfig, PublishedScoreConfig
@@ -61,8 +62,9 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
 
         refuse_too_many_devices(config.trainer)
     questions = load_questions(config.dataset, fetch=not config.dry_run)
+    further = load_all_further(config, questions.train)
     store = Store(config.store.folder, reads_only=config.dry_run)
-    workspace = Workspace(config, context, questions, store)
+    workspace = Workspace(config, context, questions, store, further)
     if isinstance(config.score, PublishedScoreConfig):
         # Read again when they are used: a fault in them is known before a model is fetched.
         published_scores(config.dataset, config.score.entropy_column, config.score.correct_column)
@@ -80,6 +82,12 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     for line in list_idle(config):
         log.warning("%s", line)
     return workspace
+
+
+def load_all_further(config: RunConfig, train: Sequence[Question]) -> list[FurtherSet]:
+    """The sets of `evaluation.also`, if the run gets there; UserError names the set."""
+    wanted = config.further if reaches(config, Until.evaluate) else []
+    return [load_further(each, train, fetch=not config.dry_run) for each in wanted]
 
 
 def list_idle(config: RunConfig) -> Iterator[str]:
@@ -148,6 +156,17 @@ def _check_prompts(workspace: Workspace) -> None:
     for stage in stages:
         if not workspace.store.find(stage):
             stage.check()
+    for name, further in further_stages(workspace):
+        if not workspace.store.find(further):
+            with naming_further(name):
+                further.check()
+
+
+def further_stages(workspace: Workspace) -> Iterator[tuple[str, ScoreInputs | ReplyInputs]]:
+    """The base model's stages of further sets, whose prompts the tuned model sees, too."""
+    for step in steps_of(workspace.config, Until.evaluate):
+        if step.also and not step.tuned and step.kind is StageKind.evaluate:
+            yield step.also, further_evaluation(workspace, step, workspace.student)
 
 
 def later_stages(

@@ -145,9 +145,13 @@ class Evaluated:
     """The replies of the "base" model and, where the method tunes, of the "tuned" one.
 
     `routed_at` says where a rationale begins in routed mode, by model, if validation fitted it.
+    `also` has the replies to further sets, by set, and by model and mode.
     """
 
     by_model: Mapping[str, ModeReplies]
+    also: Mapping[str, Mapping[tuple[str, Mode], Sequence[Prediction]]] = field(
+        default_factory=dict
+    )
     routed_at: Mapping[str, FittedCut] = field(default_factory=dict)
     stages: tuple[StageRecordPart, ...] = ()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from caft.records import AnswerScore, Rationale
 from caft.report.tables import ReportTables
@@ -45,7 +45,7 @@ def prediction_rows(tables: ReportTables) -> list[dict[str, object]]:
             "gold": gold[prediction.question_id],
             "model": who,
             "mode": mode.name,
-            "complexity": tables.complexity_of[prediction.question_id],
+            "complexity": tables.complexity_of.get(prediction.question_id),
             "text": prediction.text,
             "parsed": prediction.parsed,
             "correct": prediction.correct,
@@ -57,6 +57,13 @@ def prediction_rows(tables: ReportTables) -> list[dict[str, object]]:
         }
         for (who, mode), rows in tables.predictions.items()
         for prediction in rows
+    ]
+
+
+def further_rows(sets: Mapping[str, ReportTables]) -> list[dict[str, object]]:
+    """forgetting.parquet: as predictions.parquet, of every further set; they have no classes."""
+    return [
+        {"dataset": name, **row} for name, tables in sets.items() for row in prediction_rows(tables)
     ]
 
 

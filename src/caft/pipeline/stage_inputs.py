@@ -185,12 +185,37 @@ def evaluation(
     workspace: Workspace, step: Step, student: Student
 ) -> Stage[Sequence[AnswerScore | Prediction]]:
     """The held-out questions in one mode; `student` is the tuned one, where the step asks it."""
+    if step.also:
+        return further_evaluation(workspace, step, student)
     if not step.tuned:
         return workspace.base_rationales
     if asks_one_token(workspace.config, step):
         return tuned_scoring(workspace, student)
     wanted = Wanted.bracketed if step.mode is Mode.answer else Wanted.rationale
     return replace(tuned_replies(workspace, student, wanted), title=f"tuned {step.mode.name}")
+
+
+def further_evaluation(
+    workspace: Workspace, step: Step, student: Student
+) -> ScoreInputs | ReplyInputs:
+    """A further set in one mode. Both models see the same prompts: only their weights differ."""
+    found = workspace.further_set(step.also)
+    if asks_one_token(workspace.config, step):
+        return replace(
+            tuned_scoring(workspace, student),
+            questions=found.questions,
+            shots=found.shots,
+            prompt=found.config.prompt,
+        )
+    wanted = Wanted.bracketed if step.mode is Mode.answer else Wanted.rationale
+    return replace(
+        tuned_replies(workspace, student, wanted),
+        questions=found.questions,
+        shots=found.shots,
+        prompt=found.config.prompt,
+        max_new_tokens=found.config.max_new_tokens,
+        title=step.name.removeprefix("evaluate "),
+    )
 
 
 def tuned_scoring(workspace: Workspace, student: Student) -> ScoreInputs:

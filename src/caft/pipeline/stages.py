@@ -226,6 +226,9 @@ def evaluate(
 ) -> Evaluated:
     """Evaluate base and tuned model in every mode, on validation and test questions."""
     config, records = workspace.config, []
+    also: dict[str, dict[tuple[str, Mode], list[Prediction]]] = {
+        each.name: {} for each in workspace.further
+    }
     replies: dict[str, dict[Mode, list[Prediction]]] = {"base": {}}
     if tuned:
         replies["tuned"] = {}
@@ -240,16 +243,19 @@ def evaluate(
             continue
         work = evaluation(workspace, step, student)
         rows, artifact = obtain(workspace.store, step, work)
-        replies["tuned" if step.tuned else "base"][step.mode] = [
-            read_single_token(row) if isinstance(row, AnswerScore) else row for row in rows
-        ]
+        read = [read_single_token(row) if isinstance(row, AnswerScore) else row for row in rows]
+        who = "tuned" if step.tuned else "base"
+        if step.also:
+            also[step.also][who, step.mode] = read
+        else:
+            replies[who][step.mode] = read
         records.append(record_stage(step, artifact))
         workspace.close_engines()
     routed_at = {}
     if Mode.routed in config.evaluation.modes:
         routed_at = _route(workspace, scored, split, replies)
     by_model = {name: _divide(workspace, by_mode) for name, by_mode in replies.items()}
-    return Evaluated(by_model=by_model, routed_at=routed_at, stages=tuple(records))
+    return Evaluated(by_model=by_model, also=also, routed_at=routed_at, stages=tuple(records))
 
 
 def _route(

@@ -25,7 +25,8 @@ from caft.tune.config import AnswerTarget, MethodConfig
 class Step:
     """One stage: the part of the run that it belongs to, and its line in summary.json.
 
-    `number` is that of a tuning stage, from 0; `mode` and `tuned` say whose replies are evaluated.
+    `number` is that of a tuning stage, from 0; `mode` and `tuned` say whose replies are evaluated,
+    `also` on which further set, if on one.
     """
 
     part: Until
@@ -34,6 +35,7 @@ class Step:
     number: int = 0
     mode: Mode = Mode.answer
     tuned: bool = False
+    also: str = ""
 
 
 _OF_NEED = {
@@ -103,7 +105,24 @@ def _evaluation_steps(config: RunConfig) -> list[Step]:
         for model, mode in asked
         if mode in config.evaluation.modes
     ]
+    steps += _further_steps(config)
     return [each for step in steps for each in (*_gates(config, steps, step), step)]
+
+
+def _further_steps(config: RunConfig) -> list[Step]:
+    """Every further set in every mode but routed, whose classes are those of the run's dataset."""
+    models = ["base", "tuned"] if config.method.stages else ["base"]
+    part, kind = Until.evaluate, StageKind.evaluate
+    return [
+        Step(
+            part, kind, f"evaluate {model} {mode.name}, {each.name}",
+            mode=mode, tuned=model == "tuned", also=each.name,
+        )
+        for each in config.further
+        for mode in config.evaluation.modes
+        if mode is not Mode.routed
+        for model in models
+    ]  # fmt: skip
 
 
 def _gates(config: RunConfig, steps: Sequence[Step], step: Step) -> list[Step]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from caft.data import QuestionSplits
+from caft.data.further import FurtherSet
 from caft.distill import Chance
 from caft.distill.chance import at_least
 from caft.estimators import STAND_IN
@@ -16,6 +19,7 @@ from caft.report.comparison import (
     measure_chance,
 )
 from caft.report.engine_part import EnginePart
+from caft.report.forgetting_part import ForgettingPart
 from caft.report.own_part import OwnRationalesPart
 from caft.report.run.accuracy import summarise_accuracy
 from caft.report.run.caveats import find_warnings
@@ -55,6 +59,7 @@ def build_summary(  # noqa: PLR0917
     model: ModelPart,
     *,
     engine: EnginePart | None = None,
+    forgetting: ForgettingPart | None = None,
 ) -> Summary:
     """The keys of the schema; parts that the run did not reach are null.
 
@@ -94,6 +99,8 @@ def build_summary(  # noqa: PLR0917
     }
     if engine:
         summary["engine"] = engine
+    if forgetting:
+        summary["forgetting"] = forgetting
     return {**summary, "warnings": [*find_warnings(summary)]}
 
 
@@ -264,6 +271,8 @@ def _cost_part(results: RunResults) -> CostPart:
         if mode is not Mode.routed
         for prediction in rows
     ]
+    also = results.evaluated.also.values() if results.evaluated else ()
+    written += [row for replies in also for rows in replies.values() for row in rows]
     cost = count_cost(results.rationales, stages, written, results.scored.judgements)
     tries = results.taught.tries if results.taught else ()
     part: CostPart = {
@@ -288,6 +297,22 @@ def _own_part(taught: Taught, chance: Chance) -> OwnRationalesPart:
         "right_tries_by_chance": len(taught.tries) * chance.rate,
         "tries": chance.tries,
         "needed": chance.needed,
+    }
+
+
+def collect_further(
+    further: Sequence[FurtherSet], evaluated: Evaluated | None
+) -> dict[str, ReportTables]:
+    """All rows of every further set, by its name; empty where it was not evaluated."""
+    also = evaluated.also if evaluated else {}
+    return {
+        each.name: ReportTables(
+            questions={item.id: item for item in each.questions},
+            predictions=also[each.name],
+            option_ids=each.config.prompt.option_ids,
+        )
+        for each in further
+        if each.name in also
     }
 
 

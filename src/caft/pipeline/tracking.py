@@ -123,6 +123,7 @@ def headline_numbers(summary: Summary) -> dict[str, float | str]:
     `accuracy` is the tuned model's on test questions in its `best_mode`, the base model's if
     nothing was tuned; `base_accuracy` is the base model's in its own best mode. `hard_cut` is the
     estimate from which a question is in the last class. Tokens of a teacher are read and written.
+    `forgetting/SET/MODE` is tuned minus base on a further set.
     """
     accuracy, score, split, cost = (
         summary["accuracy"],
@@ -144,7 +145,14 @@ def headline_numbers(summary: Summary) -> dict[str, float | str]:
         "teacher_usd": cost["teacher_usd"],
         "trained_tokens": cost["trained_total_tokens"],
     }
-    return {name: value for name, value in found.items() if value is not None}
+    known: dict[str, float | str] = {
+        name: value for name, value in found.items() if value is not None
+    }
+    part = summary.get("forgetting")
+    for test in part["tests"] if part else ():
+        if test["change"]:
+            known[f"forgetting/{test['dataset']}/{test['mode']}"] = test["change"]["value"]
+    return known
 
 
 def list_numbers(summary: Summary) -> list[dict[str, object]]:
@@ -153,6 +161,7 @@ def list_numbers(summary: Summary) -> list[dict[str, object]]:
         "score": summary["score"],
         "split": summary["split"],
         "accuracy": summary["accuracy"],
+        "forgetting": summary.get("forgetting"),
         "cost": summary["cost"],
     }
     return [{"name": name, "value": value} for name, value in _flatten(parts, "")]

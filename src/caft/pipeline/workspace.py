@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from caft.data import QuestionSplits
+from caft.data.further import FurtherSet
 from caft.engines.open import open_engine
 from caft.engines.replies import Engine
 from caft.estimators import ESTIMATORS, Need
@@ -32,7 +33,8 @@ log = logging.getLogger(__name__)
 class Workspace:
     """One run's config and folder, its questions, its store, and the model it starts from.
 
-    `gates` gets what engines that are not ours were compared by.
+    `further` are the sets of `evaluation.also`; `gates` gets what engines that are not ours were
+    compared by.
 
     The base model's stages are cached, so that the rows that were checked are the rows that are
     sent.
@@ -42,6 +44,7 @@ class Workspace:
     context: RunContext
     questions: QuestionSplits
     store: Store
+    further: Sequence[FurtherSet] = ()
     gates: list[GatePart] = field(default_factory=list, compare=False)
     _engines: dict[str | None, Engine | None] = field(
         default_factory=dict, repr=False, compare=False
@@ -84,6 +87,10 @@ class Workspace:
     def every_question(self) -> list[Question]:
         """Training, validation and test questions, in this order."""
         return [*self.questions.train, *self.held_out]
+
+    def further_set(self, name: str) -> FurtherSet:
+        """The one of that name."""
+        return next(each for each in self.further if each.name == name)
 
     @property
     def subject_of(self) -> dict[str, str]:

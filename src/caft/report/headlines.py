@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from caft.report.comparison import best_mode, best_result, find_comparison, results_by_mode
+from caft.report.forgetting import NOT_TUNED, describe_change, find_worst
+from caft.report.forgetting_part import ForgettingPart
 from caft.report.run.next_step import (
     Step,
     compare_with_control,
@@ -78,9 +80,10 @@ _OTHER_ESTIMATORS = (("fallback_entropy", "p_true"), ("cot_mean_entropy", "cot_a
 
 
 def find_headlines(summary: Summary, tables: ReportTables | None = None) -> tuple[Headline, ...]:
-    """Tuning, routing, the estimate, and the cost, in this order; as far as known."""
+    """Tuning, forgetting, routing, the estimate, and the cost, in this order; as far as known."""
     headlines = (
         _did_tuning_help(summary.get("accuracy"), find_comparison(summary, tables)),
+        _did_tuning_forget(summary.get("forgetting")),
         _did_routing_help(summary),
         _does_estimate_predict(summary.get("score")),
         _what_did_it_cost(summary),
@@ -169,6 +172,32 @@ def _write_gain_briefly(gain: _Gain, chance: float | None) -> str:
         points, p = points_between(gain.difference), p_in_words(gain.difference["p_value"])
         parts = [points, p, f"n={gain.difference['n']:,}", *parts]
     return ", ".join(parts) + ("" if chance is None else f"; chance {percent(chance)}")
+
+
+def _did_tuning_forget(part: ForgettingPart | None) -> Headline | None:
+    if part is None:
+        return None
+    worst, verdict = find_worst(part), Verdict(part["verdict"])
+    asked, answer = "Did tuning make the model forget?", capitalise(verdict.value)
+    sets = count_of(len({test["dataset"] for test in part["tests"]}), "further set")
+    if worst is None or (change := worst["change"]) is None:
+        return Headline(asked, answer, sets, f"{capitalise(NOT_TUNED)}.", Tone.unclear)
+    where = f"{worst['dataset']}, {worst['mode']} mode"
+    found = f"{where}: {describe_change(change)}"
+    margin = f"{100 * part['margin']:g} points"
+    why = f" ({worst['reason']})" if worst["reason"] else ""
+    count = sum(test["verdict"] == worst["verdict"] for test in part["tests"])
+    lowest = f", the lowest of {count} with this verdict" if count > 1 else ""
+    tones = {Verdict.yes: Tone.bad, Verdict.no: Tone.good}
+    return Headline(
+        asked,
+        answer,
+        f"{100 * change['value']:+.1f} points, {worst['dataset']}",
+        f"Tuned minus base{lowest}: {found}{why}. Yes is a clear loss (p after Holm); no, that a "
+        f"loss of {margin} or more is ruled out (non-inferiority).",
+        tones.get(verdict, Tone.unclear),
+        brief=f"{found}{why}; margin {margin}",
+    )
 
 
 # Routing

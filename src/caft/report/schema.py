@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, NotRequired
 from typing_extensions import TypedDict
 
 from caft.report.engine_part import EnginePart
+from caft.report.forgetting_part import ForgettingPart
 from caft.report.own_part import OwnRationalesPart
 from caft.report.reply_parts import FittedCutPart, UnreadPart
 from caft.report.score_parts import Calibration, ChainPart, FallbackPart
@@ -370,6 +371,7 @@ class Summary(TypedDict):
     tuning: NotRequired[list[TuningPart]]
     engine: NotRequired[EnginePart]
     accuracy: AccuracyPart | None
+    forgetting: NotRequired[ForgettingPart]
     cost: CostPart
     stages: list[StageRecordPart]
     warnings: NotRequired[list[str]]

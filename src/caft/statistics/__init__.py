@@ -44,6 +44,7 @@ from caft.statistics.verdict import (
     is_clear,
     join_verdicts,
     judge_difference,
+    judge_forgetting,
     judge_saving,
 )
 
@@ -79,6 +80,7 @@ __all__ = [
     "join_verdicts",
     "joint_level",
     "judge_difference",
+    "judge_forgetting",
     "judge_saving",
     "mcnemar_exact",
     "mean_interval",

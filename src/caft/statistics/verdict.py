@@ -58,6 +58,18 @@ def judge_saving(loss: Interval, seeds: int) -> Verdict:
     return Verdict.no if loss.low > 0 else Verdict.unclear
 
 
+def judge_forgetting(change: Interval, p_adjusted: float) -> Verdict:
+    """Whether a model lost what it could do before it was tuned.
+
+    `change` is its accuracy minus the base model's, on questions that tuning has not seen. No is
+    non-inferiority, as in `judge_saving`: the interval excludes a loss of `MARGIN`. Yes: the
+    interval excludes 0, and so does the test, whose p is corrected for all sets and modes.
+    """
+    if change.low > -MARGIN:
+        return Verdict.no
+    return Verdict.yes if change.high < 0 and p_adjusted < ALPHA else Verdict.unclear
+
+
 def join_verdicts(verdicts: Collection[Verdict]) -> Verdict:
     """Of a claim that must hold against every control: one no refutes it, and a yes needs all."""
     if not verdicts:

@@ -27,6 +27,7 @@ _FILES = (
     "report.html",
     "scores.parquet",
     "predictions.parquet",
+    "forgetting.parquet",
     "rationales.parquet",
     "own_rationales.parquet",
     "metrics.csv",
@@ -49,6 +50,9 @@ def _digest_values(values: Mapping[str, object]) -> str:
     kept = {name: value for name, value in values.items() if name != "store"}
     if isinstance(trainer := kept.get("trainer"), dict):
         kept["trainer"] = {key: v for key, v in trainer.items() if key != "progress"}
+    # Without further sets a job is the one that it was before there were any.
+    if isinstance(evaluation := kept.get("evaluation"), dict) and not evaluation.get("also"):
+        kept["evaluation"] = {key: v for key, v in evaluation.items() if key != "also"}
     return digest(kept)
 
 

@@ -174,8 +174,15 @@ class WandbRunLogger(RunLogger):
         self.run.log({"report": wandb.Html(str(page), inject=False)})
 
     def log_summary(self, numbers: Mapping[str, float | str]) -> None:
-        """Keys of W&B's summary, which are the columns of its table of runs."""
-        self.run.summary.update(dict(numbers))
+        """Keys of W&B's summary, which are the columns of its table of runs; `a/b` is nested."""
+        nested: dict[str, Any] = {}
+        for name, value in numbers.items():
+            *groups, last = name.split("/")
+            into = nested
+            for group in groups:
+                into = into.setdefault(group, {})
+            into[last] = value
+        self.run.summary.update(nested)
 
     def finish(self, status: int) -> None:
         """A run that failed is shown as failed."""

@@ -7,6 +7,7 @@ from itertools import combinations
 
 from caft.records import Mode
 from caft.report.comparison import results_by_mode
+from caft.report.forgetting import warn_of_forgetting
 from caft.report.headlines import judge_estimate, main_area
 from caft.report.run.rationales import warn_of_chance
 from caft.report.run.thinking import warn_of_thinking
@@ -58,6 +59,7 @@ def find_warnings(summary: Summary) -> tuple[str, ...]:
         *_warn_of_dropped_rows(summary),
         *_warn_of_unreadable_replies(summary.get("accuracy")),
         *_warn_of_lost_classes(summary.get("accuracy")),
+        *warn_of_forgetting(summary.get("forgetting")),
         *warn_of_thinking(summary),
     )
 

@@ -12,6 +12,7 @@ from enum import Enum
 
 from caft.estimators import ESTIMATORS, Need
 from caft.report.comparison import confidence_of, results_by_mode
+from caft.report.forgetting import list_changes
 from caft.report.headlines import routes_by_class
 from caft.report.page import render_text
 from caft.report.schema import (
@@ -90,6 +91,7 @@ def write_card(summary: Summary, recipe: Recipe, weights: Weights) -> str:
         "routing": _describe_routing(split, score) if routes_by_class(summary) else _NO_ROUTING,
         "fitted_cut": describe_fitted_cut(summary["accuracy"]),
         "asked": _ASKED,
+        "changes": [*list_changes(summary)],
         "confidence": confidence_of(summary["accuracy"]),
         "rows": [(mode, *(_cell(result.get(mode)) for result in results)) for mode in MODES],
     }

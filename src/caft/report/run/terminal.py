@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from caft.report.comparison import best_mode, results_by_mode
 from caft.report.engine_part import describe_engine
+from caft.report.forgetting import list_changes
 from caft.report.headlines import Headline, Tone, find_headlines, suggest_next
 from caft.report.run.caveats import find_warnings
 from caft.report.run.estimator_rows import list_area_rows, list_facts
@@ -38,6 +39,7 @@ def print_summary(summary: Summary, folder: Path, console: Console) -> None:
     for headline in find_headlines(summary):
         lines += _write_headline(headline, step, width)
     lines += _list_results(summary)
+    lines += [Text(f"Also, {line}") for line in list_changes(summary)]
     if times := _describe_times(summary):
         lines.append(Text.assemble(("Time    ", "bold"), times))
     lines += [Text(f"! {warning}", style="yellow") for warning in find_warnings(summary)]

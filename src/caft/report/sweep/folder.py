@@ -104,8 +104,12 @@ def _read_job(folder: Path, entry: dict[str, Any]) -> JobResult:
     for row in _read_rows(folder / "predictions.parquet", *columns):
         of_mode = replies[row["model"]].setdefault(row["mode"], {})
         of_mode[row["question_id"]] = row["correct"]
+    further: dict[tuple[str, str, str], dict[str, bool]] = {}
+    for row in _read_rows(folder / "forgetting.parquet", "dataset", *columns):
+        of_set = further.setdefault((row["dataset"], row["mode"], row["model"]), {})
+        of_set[row["question_id"]] = row["correct"]
     return replace(
-        job, replies=replies[job.model], base_replies=replies["base"],
+        job, replies=replies[job.model], base_replies=replies["base"], further=further,
         asked=len(refusals), kept=refusals.count(""),
     )  # fmt: skip
 

@@ -20,10 +20,10 @@ class JobResult:
     """One job's folder. `summary` is None until it is finished; `error` says why it failed.
 
     `replies` holds by mode and test question whether the tuned model (the base model, where
-    nothing was tuned) was right, and `base_replies` whether the base model was. `given_mode` is
-    the mode that counts; None is the one chosen on validation questions. `asked` and `kept` count
-    rationales: the requested ones and those that may be trained on. `has_page` says whether it has
-    a report.html.
+    nothing was tuned) was right, and `base_replies` whether the base model was. `further` holds the
+    same of further sets, by set, mode and model. `given_mode` is the mode that counts; None is the
+    one chosen on validation questions. `asked` and `kept` count rationales: the requested ones and
+    those that may be trained on. `has_page` says whether it has a report.html.
     """
 
     number: int
@@ -34,6 +34,7 @@ class JobResult:
     summary: Summary | None = None
     replies: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
     base_replies: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
+    further: Mapping[tuple[str, str, str], Mapping[str, bool]] = field(default_factory=dict)
     given_mode: str | None = None
     asked: int = 0
     kept: int = 0

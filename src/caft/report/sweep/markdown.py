@@ -11,9 +11,11 @@ from caft.report.sweep.tables import (
     list_modes,
     tabulate_arms,
     tabulate_classes,
+    tabulate_forgetting,
     tabulate_savings,
     tabulate_tests,
 )
+from caft.statistics import MARGIN
 
 
 def _escape_bar(text: str) -> str:
@@ -53,6 +55,10 @@ def write_markdown(summary: SweepSummary, runs: Sequence[Summary]) -> str:
         and "Ranked by accuracy under each random control of an equal budget; simultaneous "
         f"{100 * summary['confidence']:g}% intervals. MDD: minimum detectable difference (80% "
         "power).",
+        write_table(lost := tabulate_forgetting(summary.get("forgetting", []))),
+        lost.rows
+        and "Tuned minus base on further data sets, over questions and seeds; not forgotten: a "
+        f"loss of {100 * MARGIN:g} points or more is ruled out (non-inferiority).",
         savings and write_table(tabulate_savings(savings, arms)),
         savings
         and f"Means over the seeds; in brackets the difference to {savings['reference']}, "

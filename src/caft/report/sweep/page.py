@@ -8,7 +8,7 @@ from caft.report.sweep.figures import draw_sweep
 from caft.report.sweep.job_results import FINISHED
 from caft.report.sweep.schema import SweepSummary
 from caft.report.sweep.summary import SweepResults
-from caft.statistics import ALPHA, WORTHWHILE_GAIN
+from caft.statistics import ALPHA, MARGIN, WORTHWHILE_GAIN
 
 _COLUMNS_OF_ARMS = ("setting", "seeds", "accuracy", "over seeds", "mode", "tokens per question")
 
@@ -34,6 +34,8 @@ def render_sweep(found: SweepResults) -> str:
         "tests": tables.tabulate_tests(summary["routing"]["tests"]),
         "comparisons": tables.tabulate_comparisons(summary["comparisons"]),
         "costs": tables.tabulate_savings(savings, arms) if savings else None,
+        "forgetting": tables.tabulate_forgetting(summary.get("forgetting", [])),
+        "margin": f"{100 * MARGIN:g} points",
         "jobs": tables.tabulate_jobs(summary["jobs"], found.address_of),
     }
     return render_page("sweep.html.j2", ("tables.js", "values.js"), values)

@@ -9,7 +9,7 @@ undefined.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -162,6 +162,24 @@ class SavingsPart(TypedDict):
     counts: dict[str, SavingPart]
 
 
+class ArmForgettingPart(Share):
+    """Tuned minus base of a setting on a further set in one mode, over questions and seeds.
+
+    `base` and `tuned` are mean accuracies. `p_value` is the test of a comparison, `p_adjusted`
+    Holm's over all of these. The verdict says whether the setting makes the model forget.
+    """
+
+    arm: str
+    dataset: str
+    mode: str
+    seeds: int
+    base: float
+    tuned: float
+    p_value: float
+    p_adjusted: float
+    verdict: str
+
+
 class BasePart(TypedDict):
     """The model before tuning on the same test questions, in the mode chosen on validation ones."""
 
@@ -213,5 +231,6 @@ class SweepSummary(TypedDict):
     comparisons: list[ComparisonPart]
     routing: RoutingPart
     allocation: AllocationPart
+    forgetting: NotRequired[list[ArmForgettingPart]]
     savings: SavingsPart | None
     answers: list[AnswerPart]

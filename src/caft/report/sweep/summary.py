@@ -14,6 +14,7 @@ from caft.report.sweep.allocation import advise_allocation
 from caft.report.sweep.answers import find_answers, find_sweep_warnings
 from caft.report.sweep.arms import Arm, count_of_cost, find_arms
 from caft.report.sweep.comparisons import compare_all, outcomes_by_seed
+from caft.report.sweep.forgetting import find_forgetting
 from caft.report.sweep.job_results import JobResult, Sweep, varying_settings
 from caft.report.sweep.origin import describe_origin, find_bases, gather_warnings
 from caft.report.sweep.routing import answer_routing
@@ -77,6 +78,8 @@ def analyse_sweep(sweep: Sweep, written: str) -> SweepResults:
             {"asked": found.asked, "answer": f"{found.answer}. {found.detail}"} for found in answers
         ],
     }
+    if forgetting := find_forgetting(arms, confidence):
+        summary["forgetting"] = forgetting
     return SweepResults(
         summary=summary,
         advice=advice,

@@ -9,6 +9,7 @@ from caft.records import Mode
 from caft.report.schema import Area, Share, drawn_at_random
 from caft.report.sweep.job_results import FINISHED
 from caft.report.sweep.schema import (
+    ArmForgettingPart,
     ArmPart,
     BasePart,
     ComparisonPart,
@@ -228,6 +229,21 @@ def _amount(key: str, count: SavingPart, arm: str) -> Cell:
     amount, saved = count["amounts"][arm], count["saved"][arm]
     text = usd(amount) if key == "teacher_usd" else short_count(amount)
     return Cell(text, amount, f"{-100 * saved:+.1f}%" if saved else "")
+
+
+def tabulate_forgetting(parts: Sequence[ArmForgettingPart]) -> Table:
+    """What every setting changed on further data sets."""
+    return Table("Forgetting", [
+        Column("setting", "head", [part["arm"] for part in parts]),
+        Column("data set", "text", [part["dataset"] for part in parts]),
+        Column("mode", "text", [part["mode"] for part in parts]),
+        Column("seeds", "number", [str(part["seeds"]) for part in parts]),
+        Column("base", "number", [_cell(part["base"], percent) for part in parts]),
+        Column("tuned", "number", [_cell(part["tuned"], percent) for part in parts]),
+        Column("change", "text", [_gap(part) for part in parts]),
+        Column("p, Holm", "number", [_cell(part["p_adjusted"], p_in_words) for part in parts]),
+        Column("forgotten?", "text", [part["verdict"] for part in parts]),
+    ])  # fmt: skip
 
 
 def tabulate_jobs(jobs: Sequence[JobPart], address_of: Mapping[str, str]) -> Table:

@@ -1,0 +1,89 @@
+"""Further sets in a run: the same prompts for both models, and keys that no method changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from small_runs import TWO_STAGES
+
+from caft.evaluate.stage import ReplyInputs
+from caft.pipeline.dry_run import plan_run
+from caft.pipeline.preflight import further_stages
+from caft.pipeline.stage_inputs import evaluation
+from caft.pipeline.steps import list_steps
+from caft.pipeline.workspace import Workspace
+from caft.records import Mode
+from caft.run_config import Until
+from caft.score.stage import ScoreInputs
+from caft.store import digest
+from caft.text.prompts import Wanted
+
+Open = Callable[..., Workspace]
+ALSO = "evaluation.also=[{dataset:arithmetic,seed:7,test:6,max_new_tokens:5,prompt:{shots:3}}]"
+NAMES = [
+    "evaluate base answer, arithmetic", "evaluate tuned answer, arithmetic",
+    "evaluate base rationale, arithmetic", "evaluate tuned rationale, arithmetic",
+]  # fmt: skip
+
+
+def test_every_mode_but_routed_is_evaluated_before_and_after(open_small: Open) -> None:
+    steps = [step for step in list_steps(open_small(TWO_STAGES, ALSO).config) if step.also]
+    assert [step.name for step in steps] == NAMES
+    untuned = list_steps(open_small("method=base", ALSO).config)
+    assert [step.name for step in untuned if step.also] == [NAMES[0], NAMES[2]]
+    early = list_steps(replace(open_small(TWO_STAGES, ALSO).config, until=Until.tune))
+    assert not [step for step in early if step.also]
+
+
+def test_both_models_see_the_same_prompts_of_the_set(open_small: Open) -> None:
+    workspace = open_small(TWO_STAGES, ALSO)
+    (found,) = workspace.further
+    assert len(found.shots) == 3
+    asked = [
+        evaluation(workspace, step, workspace.student)
+        for step in list_steps(workspace.config)
+        if step.also
+    ]
+    for one in asked:
+        assert isinstance(one, ScoreInputs | ReplyInputs)
+        assert one.questions == found.questions
+        assert one.shots == found.shots
+        assert one.prompt == found.config.prompt
+    # The student is the same here, so that whatever else differed would show in the key.
+    assert [one.key for one in asked[::2]] == [one.key for one in asked[1::2]]
+    written = asked[2]
+    assert isinstance(written, ReplyInputs)
+    assert (written.max_new_tokens, written.wanted) == (5, Wanted.rationale)
+
+
+def keys_of_base(workspace: Workspace) -> list[str]:
+    return [digest(stage.key) for _, stage in further_stages(workspace)]
+
+
+def test_the_base_models_results_are_shared_by_methods_splits_and_seeds(open_small: Open) -> None:
+    own = keys_of_base(open_small(TWO_STAGES, ALSO))
+    assert len(set(own)) == 2
+    for words in (("method=sft",), ("seed=3",), ("split=random",), ("tuning.learning_rate=1e-5",)):
+        assert keys_of_base(open_small(ALSO, *words)) == own
+    other = open_small(TWO_STAGES, ALSO.replace("test:6", "test:5"))
+    assert not set(keys_of_base(other)) & set(own)
+
+
+def test_written_answers_are_asked_of_both(open_small: Open) -> None:
+    workspace = open_small(TWO_STAGES, ALSO, "tuning.answer_target=bracketed")
+    base, tuned = (
+        evaluation(workspace, step, workspace.student)
+        for step in list_steps(workspace.config)
+        if step.also and step.mode is Mode.answer
+    )
+    assert isinstance(base, ReplyInputs)
+    assert base.wanted is Wanted.bracketed
+    assert base.key == tuned.key
+
+
+def test_the_dry_run_counts_rows_and_passes(open_small: Open) -> None:
+    plan = {stage.name: stage for stage in plan_run(open_small(TWO_STAGES, ALSO, "dry_run=true"))}
+    assert list(plan)[-4:] == NAMES
+    assert plan[NAMES[0]].work == "6 questions, 1 forward pass each"
+    assert plan[NAMES[3]].work == "6 replies of at most 5 tokens"
