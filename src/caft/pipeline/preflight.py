@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 
-from caft.data import load_questions, published_scores
+from caft.data import QuestionSplits, load_questions, published_scores
 from caft.distill import check_teacher
 from caft.engines.open import check_engine
 from caft.errors import UserError
 from caft.estimators import Need
 from caft.evaluate.stage import ReplyInputs
+from caft.grading import choose_grader, set_grader, try_grader
 from caft.models.encoding import uses_chat_template
 from caft.models.thinking_span import thinking_form_of
 from caft.pipeline.engine_gate import refuse_beyond_engines
@@ -60,7 +62,9 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
         from caft.trainers.devices import refuse_too_many_devices
 
         refuse_too_many_devices(config.trainer)
+    grader = choose_grader(config.dataset.grader)
     questions = load_questions(config.dataset, fetch=not config.dry_run)
+    questions = _set_grader(questions, grader, config.dataset.grader)
     store = Store(config.store.folder, reads_only=config.dry_run)
     workspace = Workspace(config, context, questions, store)
     if isinstance(config.score, PublishedScoreConfig):
@@ -80,6 +84,12 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     for line in list_idle(config):
         log.warning("%s", line)
     return workspace
+
+
+def _set_grader(questions: QuestionSplits, grader: str, asked: str) -> QuestionSplits:
+    train, validation, test = (set_grader(part, grader) for _, part in questions.parts())
+    try_grader([*train, *validation, *test], asked)
+    return replace(questions, train=train, validation=validation, test=test)
 
 
 def list_idle(config: RunConfig) -> Iterator[str]:
