@@ -3,6 +3,7 @@ r"""Hand-made pairs: what math-verify adds to our rules, and what it must not be
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -75,22 +76,26 @@ def test_numbers_units_and_words_are_compared_by_our_rules_alone(
     assert answers_agree(answer, gold) is same
 
 
-def test_a_pair_that_takes_too_long_has_no_verdict_and_costs_no_other_pair_its_own() -> None:
+def test_a_pair_that_takes_too_long_has_no_verdict_and_costs_no_other_pair_its_own(
+    tmp_path: Path,
+) -> None:
     worker = _Worker(cpu_seconds=1.0)
     verdicts: dict[str, bool | None] = {}
 
     def ask(answer: str, gold: str) -> None:
         verdicts[answer] = worker.ask(answer, gold)
 
+    code = f"__import__('os').system('touch {tmp_path}/executed')"
     # The power alone has 370 million digits, and no signal reaches the multiplication.
-    pairs = [("9^{9^{9}}", "1"), ("2x", "x+x"), ("3x", "x+x"), ("\\frac{", "1")]
+    pairs = [("9^{9^{9}}", "1"), ("2x", "x+x"), ("3x", "x+x"), (code, "1"), ("\\frac{", "1")]
     threads = [threading.Thread(target=ask, args=pair) for pair in pairs]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     worker.close()
-    assert verdicts == {"9^{9^{9}}": None, "2x": True, "3x": False, "\\frac{": None}
+    assert not list(tmp_path.iterdir())
+    assert verdicts == {"9^{9^{9}}": None, "2x": True, "3x": False, code: None, "\\frac{": None}
 
 
 def test_without_a_verdict_our_rules_decide(monkeypatch: pytest.MonkeyPatch) -> None:

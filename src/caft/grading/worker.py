@@ -34,7 +34,8 @@ def answer_pairs(cpu_seconds: float) -> None:
     from math_verify import LatexExtractionConfig, parse, verify
 
     def read(text: str) -> list[object]:
-        # The whole text is the answer: nothing is to be found in it.
+        # The whole text is the answer: nothing is to be found in it. And only LaTeX is parsed by a
+        # grammar: plain expressions would be evaluated as Python.
         return list(
             parse(
                 f"${text}$",
