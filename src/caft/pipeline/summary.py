@@ -96,12 +96,12 @@ def build_summary(  # noqa: PLR0917
     }
     if engine:
         summary["engine"] = engine
-    if grading := _grading_part(tables):
+    if grading := find_grading(tables):
         summary["grading"] = grading
     return {**summary, "warnings": [*find_warnings(summary)]}
 
 
-def _grading_part(tables: ReportTables) -> GradingPart | None:
+def find_grading(tables: ReportTables) -> GradingPart | None:
     """Of free-text test questions; None without any."""
     free = {
         name: item
