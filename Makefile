@@ -8,6 +8,8 @@
 #   make docs       build the site: docs/_build/index.html
 #   make format     format the sources with ruff
 #   make architecture     write docs/architecture.md from the code
+#   make schema     write the JSON Schemas of summary.json from the code
+#   make audit      ask a service for known holes in the installed packages; needs the network
 #   make notebooks  run the notebooks that have samples, and keep what they show
 #   make store      list finished stages; prune with: python -m caft.store prune --days 30
 #   make clean      remove the caches of tools; outputs/ and the store are kept
@@ -18,7 +20,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all test-numerics check docs format architecture notebooks store clean setup
+.PHONY: demo test test-all test-numerics check docs format architecture schema audit notebooks store
+.PHONY: clean setup
 .DELETE_ON_ERROR:
 
 demo: setup
@@ -53,6 +56,14 @@ format: setup
 
 architecture: setup
 	$(BIN)/python docs/architecture.py
+
+schema: setup
+	$(BIN)/python -m caft.report.json_schema
+
+# Not part of `check`: what is known to be unsafe changes from day to day, and is asked for online.
+audit: setup
+	$(PIP) install pip-audit
+	$(BIN)/pip-audit --local --skip-editable
 
 notebooks: setup
 	cd notebooks && for script in 01*.py 03*.py 04*.py; do \

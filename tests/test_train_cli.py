@@ -161,6 +161,7 @@ def test_the_wheel_runs_without_the_project(tmp_path: Path) -> None:
     wheel = next(tmp_path.glob("caft-*.whl"))
     subprocess.run([*pip, "install", "--no-deps", "--target", str(site), str(wheel)], check=True)
     empty.mkdir()
+    assert (site / "caft/report/schemas/summary.run.json").is_file()
 
     def caft(*words: str) -> str:
         done = subprocess.run(

@@ -59,6 +59,7 @@ class Question:
 
     A question has listed `options` (shown to the model under option ids), or an `answer_set` (a
     closed set of replies that is not shown, such as the digits), or neither: free text.
+    `grader` names who decides whether a free answer is right, with its version; empty: our rules.
     `gold_index` is an index into whichever of the two exists, and is None for free text. `origin`
     names file and line for messages.
     """
@@ -72,6 +73,7 @@ class Question:
     subject: str = ""
     rationale: str | None = None
     origin: str = ""
+    grader: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,10 +13,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from caft.hydra_bridge import main, main_job
 from caft.pipeline import run_pipeline
+from caft.report.json_schema import describe
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "teachers"))
 
@@ -51,7 +53,9 @@ class Finished:
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        return json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
+        found = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
+        jsonschema.validate(found, describe("sweep" if "kind" in found else "run"))
+        return found
 
     @property
     def stages(self) -> list[str]:

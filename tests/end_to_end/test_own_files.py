@@ -125,3 +125,8 @@ def test_free_text_answers_run_through(workshop: Any, small: Any, tmp_path: Path
         assert score["roc_auc"].get(name, {"value": None})["value"] is None
     assert run.summary["method"]["stages"][1]["examples"] == 8
     assert run.rows("rationales")[0]["text"].endswith("]]")
+    # Whole numbers: math-verify decides, and has nothing to add to our rules.
+    graded, replies = run.summary["grading"], run.rows("predictions")
+    assert (graded["grader"], graded["differ"]) == ("math_verify", 0)
+    assert graded["replies"] == len(replies) > 0
+    assert all(row["rules_correct"] == row["correct"] for row in replies)

@@ -97,7 +97,7 @@ def score(
     prompts = [(ReplyName(row.question_id), row.prompt_ids) for row in rows if not row.labels]
     replies = ReplyModule(model, tokenizer, spread_of(6, ends), rows=4).write(dict(prompts))
     written = {reply.question_id: without_end(reply, ends) for reply in replies}
-    return read_answers(rows, said, written, tokenizer)
+    return read_answers(rows, questions, said, written, tokenizer)
 
 
 def spread_of(max_new_tokens: int, end_ids: Sequence[int] = ()) -> ReplyRules:
@@ -408,7 +408,7 @@ def test_a_token_that_is_no_label_is_invalid_and_wrong() -> None:
     row = prepare_rows(QUESTIONS[:1], PromptConfig(), tokenizer, [])[0]
     other = tokenizer.convert_tokens_to_ids("Z")
     said = {"q0": NextToken("q0", other, {"answer_entropy": 0.5})}
-    assert read_answers([row], said, {}, tokenizer) == [
+    assert read_answers([row], QUESTIONS, said, {}, tokenizer) == [
         AnswerScore(
             question_id="q0",
             predicted="Z",
@@ -423,7 +423,7 @@ def test_the_right_and_the_wrong_label() -> None:
     tokenizer = make_tokenizer(Architecture.qwen2)
     row = prepare_rows(QUESTIONS[:1], PromptConfig(), tokenizer, [])[0]
     read = [
-        read_answers([row], {"q0": NextToken("q0", token, {})}, {}, tokenizer)[0]
+        read_answers([row], QUESTIONS, {"q0": NextToken("q0", token, {})}, {}, tokenizer)[0]
         for token in row.label_ids
     ]
     assert [(each.predicted, each.correct) for each in read] == [("A", True), ("B", False)]

@@ -38,7 +38,9 @@ class DatasetConfig:
     A split without rows of its own is drawn from the training rows; a count of None is then a
     tenth of them. `seed` decides which questions there are and how they are divided, and nothing
     else. `max_new_tokens` is the longest rationale that a model may write. `shuffle_options` gives
-    each question's options an order drawn by `seed` and its id.
+    each question's options an order drawn by `seed` and its id. `grader` decides whether a free
+    answer is right: `rules` are ours, `math_verify` decides mathematics, `auto` takes it where it
+    is installed, `module:function` is yours (docs/how-to/grading.md).
     """
 
     kind: str
@@ -49,6 +51,7 @@ class DatasetConfig:
     test: Count | None = None
     duplicates: Duplicates = Duplicates.refuse
     shuffle_options: bool = False
+    grader: Text = "auto"
     max_new_tokens: Count = 1024
     prompt: PromptConfig = field(default_factory=PromptConfig)
 

@@ -56,5 +56,6 @@ class QuestionSplits:
 
 def describe_content(question: Question) -> str:
     """Everything that a prompt, a target or a result may depend on, as one line of ASCII."""
-    names = [part.name for part in fields(question) if part.name != "origin"]
+    left_out = {"origin"} if question.grader else {"origin", "grader"}
+    names = [part.name for part in fields(question) if part.name not in left_out]
     return json.dumps([getattr(question, name) for name in names])

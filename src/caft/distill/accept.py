@@ -14,13 +14,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from caft.grading import is_right
 from caft.records import Question, Rationale, Target
 from caft.teachers.config import Keep
 from caft.teachers.refusals import Finish, read_finish
 from caft.teachers.words import well_formed
-from caft.text.answers import answer_labels, gold_label
+from caft.text.answers import answer_labels
 from caft.text.config import OptionIds
-from caft.text.parsing import answers_agree, last_marker, read_marker
+from caft.text.parsing import last_marker, read_marker
 from caft.text.prompts import bracketed
 from caft.text.thinking import drop_thinking, find_marks, find_thinking
 
@@ -63,7 +64,7 @@ def judge_reply(question: Question, reply: Rationale, rules: Rules) -> Rationale
     labels = answer_labels(question, rules.option_ids)
     marker = last_marker(text)
     answer = None if marker is None else read_marker(marker, labels)
-    agrees = answers_agree(answer, gold_label(question, rules.option_ids))
+    agrees = is_right(answer, question, rules.option_ids)
     refusal = reply.refusal or _refuse_unfinished(reply, rules.keep) or refusal
     if not refusal and not agrees and rules.keep is Keep.correct:
         refusal = "unparsable" if answer is None else "wrong"

@@ -12,15 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, log
 
+from caft.grading import is_right
 from caft.records import Question, SampledReply
 from caft.text.answers import gold_label
 from caft.text.config import OptionIds
-from caft.text.parsing import answers_agree
 
 RARE = 0.05
 """A question without any right chain of its own is trained with at most this probability."""
 
 _MOST_COMPARED = 100_000
+_MOST_GRADED = 2_000
+"""Where a library or a function decides, which takes milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +66,22 @@ def _rate(
     """The mean agreement of a try's answer with the gold answer of another question."""
     written = Counter(each.parsed for each in tries if each.parsed is not None)
     # Free text has as many answers as questions: some golds, evenly taken, are enough.
-    step = ceil(len(questions) * max(1, len(written)) / _MOST_COMPARED)
-    compared = {item.id: gold_label(item, option_ids) for item in questions[::step]}
+    most = _MOST_GRADED if any(item.grader for item in questions) else _MOST_COMPARED
+    step = ceil(len(questions) * max(1, len(written)) / most)
+    compared = {item.id: item for item in questions[::step]}
+    golds = {gold_label(item, option_ids): item for item in compared.values()}
+    times = Counter(gold_label(item, option_ids) for item in compared.values())
     agreeing = sum(
-        times * count
-        for gold, times in Counter(compared.values()).items()
+        times[gold] * count
+        for gold, item in golds.items()
         for parsed, count in written.items()
-        if answers_agree(parsed, gold)
+        if is_right(parsed, item, option_ids)
     )
-    own = sum(answers_agree(each.parsed, compared.get(each.question_id, "")) for each in tries)
+    own = sum(
+        each.question_id in compared
+        and is_right(each.parsed, compared[each.question_id], option_ids)
+        for each in tries
+    )
     pairs = sum(len(compared) - (each.question_id in compared) for each in tries)
     return (agreeing - own) / pairs if pairs else 0.0
 

@@ -6,11 +6,12 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from caft.grading import is_right
 from caft.protocols import Written
 from caft.records import AnswerScore, Prediction, Question, Unread
-from caft.text.answers import answer_labels, gold_label
+from caft.text.answers import answer_labels
 from caft.text.config import PromptConfig
-from caft.text.parsing import LONGEST_ANSWER, answers_agree, last_marker, parse_answer
+from caft.text.parsing import LONGEST_ANSWER, last_marker, parse_answer
 from caft.text.thinking import drop_thinking, find_spoken_marks, find_thinking
 
 
@@ -35,7 +36,7 @@ def read_reply(
         question_id=question.id,
         text=reply.text,
         parsed=parsed,
-        correct=answers_agree(parsed, gold_label(question, prompt.option_ids)),
+        correct=is_right(parsed, question, prompt.option_ids),
         generated_tokens=reply.tokens,
         thinking_tokens=reply.thinking_tokens,
         obeyed=_has_obeyed(reply.text, opened, asked_to_think),

@@ -24,6 +24,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from caft.errors import UserError, did_you_mean
+from caft.hydra_bridge.deprecated import RenamingRepository
 from caft.hydra_bridge.error_text import explain, explain_reference
 from caft.hydra_bridge.further import expand_further, type_further
 from caft.hydra_bridge.groups import find_conf, list_options_of
@@ -90,6 +91,7 @@ def start_hydra(args: argparse.Namespace) -> Hydra:
             where = f"file://{Path(folder).absolute()}"
             search_path.prepend("command-line", where, SearchPathQuery(provider="schema"))
     hydra = Hydra.create_main_hydra2("run", search_path)
+    hydra.config_loader.repository = RenamingRepository(search_path)
     # Replaces Hydra's own, which is registered when Hydra looks for its plugins.
     ConfigStore.instance().store(group="hydra/sweeper", name="basic", node=SweeperConfig)
     return hydra

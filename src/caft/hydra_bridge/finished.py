@@ -10,9 +10,10 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from caft.errors import UserError
-from caft.hydra_bridge.composing import build_run_config, create_resolved
+from caft.hydra_bridge.composing import build_run_config
 from caft.hydra_bridge.error_text import explain
 from caft.hydra_bridge.jobs import FROZEN
+from caft.hydra_bridge.overrides import create_resolved
 from caft.run_config import RunConfig
 
 _SAVED = ".hydra/config.yaml"

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from caft.dials import read_hint
 from caft.errors import UserError
+from caft.hydra_bridge.deprecated import rename_overrides
 from caft.hydra_bridge.groups import explain_no_option, list_options_of
 from caft.run_config import KINDS, ONE_KIND, RunConfig
 from caft.tune.config import StageConfig
@@ -80,8 +81,8 @@ def holds_text(key: str) -> bool:
 
 
 def type_overrides(overrides: Iterable[str]) -> list[str]:
-    """The overrides as Hydra reads them, each by the type of its setting."""
-    return [_type_override(override) for override in overrides]
+    """The overrides as Hydra reads them, in today's names, each by the type of its setting."""
+    return [_type_override(override) for override in rename_overrides(overrides)]
 
 
 def _type_override(override: str) -> str:

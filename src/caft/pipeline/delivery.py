@@ -25,6 +25,8 @@ from caft.tune.examples import wanted_of
 from caft.tune.stage import copy_tuned
 
 log = logging.getLogger(__name__)
+DELIVERED = ("adapter", "merged")
+"""The folders of weights that a run may leave."""
 
 
 def deliver(

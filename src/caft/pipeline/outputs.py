@@ -14,7 +14,7 @@ from pathlib import Path
 from caft.console import open_console
 from caft.decoration import or_without
 from caft.models.encoding import uses_chat_template
-from caft.pipeline.delivery import deliver, describe_recipe, describe_template
+from caft.pipeline.delivery import DELIVERED, deliver, describe_recipe, describe_template
 from caft.pipeline.engine_gate import engine_part
 from caft.pipeline.results import RunResults, Tuned
 from caft.pipeline.rows import further_rows, prediction_rows, rationale_rows, score_rows
@@ -30,7 +30,7 @@ from caft.report.schema import ModelPart, RunPart, Summary
 from caft.report.tables import ReportTables
 from caft.run_config import RunConfig
 from caft.score.config import PublishedScoreConfig
-from caft.store import disk_may_be_full, write_durably, write_rows
+from caft.store import disk_may_be_full, make_all_durable, make_durable, write_durably, write_rows
 from caft.trainers.tracker import RunLogger
 
 log = logging.getLogger(__name__)
@@ -86,6 +86,12 @@ def _write_files(
         write_rows(folder / "own_rationales.parquet", rationale_rows(results.own))
     if results.tuned:
         _deliver(workspace, results.tuned, summary)
+    # Whoever finds a summary finds all that it speaks of, also after a power loss.
+    for path in folder.glob("*.parquet"):
+        make_durable(path)
+    for name in DELIVERED:
+        if (folder / name).is_dir():
+            make_all_durable(folder / name)
     # Before the page and the logger, so that their failures do not affect it.
     write_durably(folder / "summary.json", json.dumps(summary, indent=1))
     return not config.report.html or _write_page(workspace, summary, tables)
@@ -125,7 +131,7 @@ def _write_page(workspace: Workspace, summary: Summary, tables: ReportTables) ->
         # The numbers are worth more than the page that shows them.
         log.exception("report.html could not be drawn; summary.json and the tables are complete")
         return False
-    (workspace.context.folder / "report.html").write_text(page, encoding="utf-8")
+    write_durably(workspace.context.folder / "report.html", page)
     return True
 
 

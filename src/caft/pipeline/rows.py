@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from caft.records import AnswerScore, Rationale
+from caft.grading import rules_differ
+from caft.records import AnswerScore, Prediction, Question, Rationale
 from caft.report.tables import ReportTables
 from caft.store import plain
 from caft.text.answers import gold_label
@@ -32,6 +33,7 @@ def prediction_rows(tables: ReportTables) -> list[dict[str, object]]:
     """predictions.parquet: every reply to a test question, with what was asked.
 
     `gold` is written as `parsed` is: an option's id (B), a member of the answer set, or free text.
+    `rules_correct` is the verdict of our own rules, null where nothing else decided.
     """
     asked = {key: tables.questions[key] for rows in tables.predictions.values()
              for key in (row.question_id for row in rows)}  # fmt: skip
@@ -49,6 +51,7 @@ def prediction_rows(tables: ReportTables) -> list[dict[str, object]]:
             "text": prediction.text,
             "parsed": prediction.parsed,
             "correct": prediction.correct,
+            "rules_correct": _by_rules(prediction, asked[prediction.question_id], tables),
             "generated_tokens": prediction.generated_tokens,
             "thinking_tokens": prediction.thinking_tokens,
             "obeyed": prediction.obeyed,
@@ -65,6 +68,12 @@ def further_rows(sets: Mapping[str, ReportTables]) -> list[dict[str, object]]:
     return [
         {"dataset": name, **row} for name, tables in sets.items() for row in prediction_rows(tables)
     ]
+
+
+def _by_rules(row: Prediction, question: Question, tables: ReportTables) -> bool | None:
+    if not question.grader:
+        return None
+    return row.correct != rules_differ(row.parsed, row.correct, question, tables.option_ids)
 
 
 def rationale_rows(rationales: Sequence[Rationale]) -> list[dict[str, object]]:

@@ -10,6 +10,7 @@ from caft.distill import Chance
 from caft.distill.chance import at_least
 from caft.estimators import STAND_IN
 from caft.evaluate.predictions import pick_best_mode
+from caft.grading import RULES, rules_differ
 from caft.pipeline.results import Evaluated, ModeReplies, RunResults, Taught, Tuned
 from caft.records import Mode
 from caft.report.comparison import (
@@ -20,6 +21,7 @@ from caft.report.comparison import (
 )
 from caft.report.engine_part import EnginePart
 from caft.report.forgetting_part import ForgettingPart
+from caft.report.grading_part import GradingPart
 from caft.report.own_part import OwnRationalesPart
 from caft.report.run.accuracy import summarise_accuracy
 from caft.report.run.caveats import find_warnings
@@ -101,7 +103,35 @@ def build_summary(  # noqa: PLR0917
         summary["engine"] = engine
     if forgetting:
         summary["forgetting"] = forgetting
+    if grading := find_grading(tables):
+        summary["grading"] = grading
     return {**summary, "warnings": [*find_warnings(summary)]}
+
+
+def find_grading(tables: ReportTables) -> GradingPart | None:
+    """Of free-text test questions; None without any."""
+    free = {
+        name: item
+        for name, item in tables.questions.items()
+        if item.gold_index is None and tables.split_of[name] == "test"
+    }
+    if not free:
+        return None
+    # Where math-verify decides, it decides those that may be mathematics.
+    graded = {name: item for name, item in free.items() if item.grader} or free
+    grader, _, version = next(iter(graded.values())).grader.partition(" ")
+    rows = [row for part in tables.predictions.values() for row in part]
+    rows = [row for row in rows if row.question_id in graded]
+    ids = tables.option_ids
+    return {
+        "grader": grader or RULES,
+        "version": version,
+        "questions": len(graded),
+        "replies": len(rows),
+        "differ": sum(
+            rules_differ(row.parsed, row.correct, graded[row.question_id], ids) for row in rows
+        ),
+    }
 
 
 def _score_part(config: RunConfig, questions: QuestionSplits, results: RunResults) -> ScorePart:

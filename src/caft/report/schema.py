@@ -14,6 +14,7 @@ from typing_extensions import TypedDict
 
 from caft.report.engine_part import EnginePart
 from caft.report.forgetting_part import ForgettingPart
+from caft.report.grading_part import GradingPart
 from caft.report.own_part import OwnRationalesPart
 from caft.report.reply_parts import FittedCutPart, UnreadPart
 from caft.report.score_parts import Calibration, ChainPart, FallbackPart
@@ -358,7 +359,8 @@ class StageRecordPart(TypedDict):
 class Summary(TypedDict):
     """The whole of summary.json; a part that was not reached is null.
 
-    `warnings` are the report's: what a reader needs to know before trusting the numbers.
+    `grading` is there for free-text answers. `warnings` are the report's: what a reader needs to
+    know before trusting the numbers.
     """
 
     schema: Literal[1]
@@ -370,6 +372,7 @@ class Summary(TypedDict):
     method: MethodPart
     tuning: NotRequired[list[TuningPart]]
     engine: NotRequired[EnginePart]
+    grading: NotRequired[GradingPart]
     accuracy: AccuracyPart | None
     forgetting: NotRequired[ForgettingPart]
     cost: CostPart

@@ -6,25 +6,36 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 
+from caft.grading import is_right
 from caft.models.encoding import token_pieces
 from caft.protocols import Tokenizer
 from caft.records import AnswerScore, Chain, Question, SampledReply, WrittenReply
 from caft.score.module import NextToken
 from caft.score.prepare import ScoringRow
-from caft.text.answers import answer_labels, gold_label
-from caft.text.config import PromptConfig
-from caft.text.parsing import answers_agree, first_line, parse_answer
+from caft.text.answers import answer_labels
+from caft.text.config import OptionIds, PromptConfig
+from caft.text.parsing import first_line, parse_answer
 
 
 def read_answers(
     rows: Sequence[ScoringRow],
+    questions: Sequence[Question],
     predicted: Mapping[str, NextToken],
     written: Mapping[str, WrittenReply],
     tokenizer: Tokenizer,
 ) -> list[AnswerScore]:
-    """A score for every row, in order; `written` are the free-text answers, end tokens left out."""
+    """A score for every row, in order, each of one of the `questions`.
+
+    `written` are the free-text answers, end tokens left out.
+    """
+    by_id = {question.id: question for question in questions}
     return [
-        _read_free_text(row, predicted[row.question_id], written[row.question_id], tokenizer)
+        _read_free_text(
+            by_id[row.question_id],
+            predicted[row.question_id],
+            written[row.question_id],
+            tokenizer,
+        )
         if row.question_id in written
         else _read_label(row, predicted[row.question_id], tokenizer)
         for row in rows
@@ -46,15 +57,15 @@ def _read_label(row: ScoringRow, first: NextToken, tokenizer: Tokenizer) -> Answ
 
 
 def _read_free_text(
-    row: ScoringRow, first: NextToken, reply: WrittenReply, tokenizer: Tokenizer
+    question: Question, first: NextToken, reply: WrittenReply, tokenizer: Tokenizer
 ) -> AnswerScore:
     pieces = token_pieces(reply.ids, tokenizer)
     answer = first_line("".join(pieces))
     return AnswerScore(
-        question_id=row.question_id,
+        question_id=question.id,
         predicted=answer,
         valid=bool(answer),
-        correct=bool(answer) and answers_agree(answer, row.gold),
+        correct=is_right(answer or None, question, OptionIds.letters),
         estimates={**first.estimates, **estimate_answer(reply, answer_span(pieces))},
     )
 
@@ -116,7 +127,7 @@ def read_chain(
         margins=tuple(reply.margins),
         generated_tokens=reply.tokens,
         parsed=parsed,
-        correct=answers_agree(parsed, gold_label(question, prompt.option_ids)),
+        correct=is_right(parsed, question, prompt.option_ids),
         opened=opened,
     )
 

@@ -160,7 +160,9 @@ def _score(
     from caft.score.read import read_answers
 
     written = _write_free_answers(scoring, predictor)
-    scores = read_answers(scoring.rows, predicted, written, scoring.student.tokenizer)
+    scores = read_answers(
+        scoring.rows, scoring.questions, predicted, written, scoring.student.tokenizer
+    )
     return scores, sum(reply.tokens for reply in written.values())
 
 

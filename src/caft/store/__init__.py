@@ -8,7 +8,13 @@ repeating it.
 
 from caft.store.artifacts import Artifact, Store
 from caft.store.checkpoints import Checkpoints
-from caft.store.disk import disk_may_be_full, explain_refusal, write_durably
+from caft.store.disk import (
+    disk_may_be_full,
+    explain_refusal,
+    make_all_durable,
+    make_durable,
+    write_durably,
+)
 from caft.store.fingerprint import digest, file_digest, plain, source_digest
 from caft.store.journal import Journal
 from caft.store.measure import Effort, Tokens, measured
@@ -28,6 +34,8 @@ __all__ = [
     "disk_may_be_full",
     "explain_refusal",
     "file_digest",
+    "make_all_durable",
+    "make_durable",
     "measured",
     "plain",
     "read_rows",

@@ -18,7 +18,7 @@ from caft.errors import UserError
 from caft.signals import end_if_asked
 from caft.store.attempts import is_sealed, publish, run_attempt, seal
 from caft.store.checksums import FileSum, copy_compared, find_change, list_files
-from caft.store.disk import disk_may_be_full, is_there, move_aside, remove
+from caft.store.disk import disk_may_be_full, is_there, make_folder, move_aside, remove
 from caft.store.fingerprint import digest
 from caft.store.locks import ReadLocks, hold_lock
 from caft.store.manifest import MANIFEST, UNFINISHED, DamagedError, Manifest, read_manifest
@@ -93,7 +93,7 @@ class Store:
         if reads_only:
             return
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
         except OSError as error:
             reason = error.strerror
             if self.path.is_symlink():
@@ -238,7 +238,7 @@ class Store:
         if not resumable:
             remove(unfinished)
         try:
-            unfinished.mkdir(parents=True, exist_ok=True)
+            make_folder(unfinished)
         except (FileExistsError, NotADirectoryError) as error:
             raise UserError(
                 f"{folder.parent} is not a folder, or a broken link; remove it, or name "

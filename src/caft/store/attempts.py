@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from caft.store.checksums import find_change, list_files, read_line, sign_line, sum_file
-from caft.store.disk import is_there, make_durable, remove
+from caft.store.disk import is_there, make_all_durable, make_durable, remove
 from caft.store.fingerprint import digest, plain
 from caft.store.manifest import MANIFEST, DamagedError, Manifest, read_manifest, write_manifest
 from caft.store.measure import NO_TOKENS, Effort, Tokens, measured
@@ -75,8 +75,7 @@ def publish(unfinished: Path, folder: Path, scratch: Sequence[str]) -> None:
     for path in list(unfinished.iterdir()):
         if path.name == _NOTE or _is_scratch(path.name, scratch):
             remove(path)
-    for path in [*unfinished.rglob("*"), unfinished]:
-        make_durable(path)
+    make_all_durable(unfinished)
     unfinished.rename(folder)
     make_durable(folder.parent)
 

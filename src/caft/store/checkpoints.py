@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from caft.errors import UserError
 from caft.store.checksums import sum_file
-from caft.store.disk import is_there, make_durable, remove
+from caft.store.disk import is_there, make_all_durable, make_durable, make_folder, remove
 
 log = logging.getLogger(__name__)
 _STATE = "state"
@@ -38,10 +38,9 @@ class Checkpoints:
         fresh = self.folder / f".writing-{step:09d}"
         try:
             remove(fresh)
-            fresh.mkdir(parents=True)
+            make_folder(fresh)
             _write_state(fresh, write)
-            for path in (*fresh.iterdir(), fresh):
-                make_durable(path)
+            make_all_durable(fresh)
             fresh.rename(self._folder_of(step))
             make_durable(self.folder)
         except OSError as error:

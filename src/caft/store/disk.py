@@ -54,6 +54,22 @@ def make_durable(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_all_durable(folder: Path) -> None:
+    """As `make_durable`, of a folder and everything in it."""
+    for path in [*sorted(folder.rglob("*")), folder]:
+        make_durable(path)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it that are missing; a power loss takes no name of them."""
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        # A folder may be one that is used and not listed.
+        with suppress(PermissionError):
+            make_durable(each.parent)
+
+
 def write_durably(path: Path, text: str) -> None:
     """Write a whole file or none: under another name first, made durable, then renamed."""
     fresh = path.with_name(f".{path.name}")

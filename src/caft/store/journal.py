@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from caft.store.checksums import read_line, sign_line
+from caft.store.disk import make_durable
 
 log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_SYNCS = 1.0
@@ -80,6 +81,9 @@ class Journal:
         while True:
             path = self.folder / f"{self.name}-{number:04}-{os.getpid()}.jsonl"
             try:
-                return path.open("x", encoding="utf-8")
+                opened = path.open("x", encoding="utf-8")
             except FileExistsError:
                 number += 1
+            else:
+                make_durable(self.folder)  # or the file's name could be lost, and its lines with it
+                return opened

@@ -70,6 +70,14 @@ def answers_agree(parsed: str | None, gold: str) -> bool:
     return left is not None and right is not None and same_quantity(left, right)
 
 
+def unwrap_math(text: str) -> str:
+    """The text without signs of LaTeX's mathematics and of markdown around it; brackets stay."""
+    text = strip_ends(text.strip())
+    while inner := next((m[1] for w in _AROUND_MATH if (m := w.fullmatch(text))), None):
+        text = inner.strip()
+    return text
+
+
 _QUOTED_LINE = re.compile(r"^[ \t]*>.*$", re.MULTILINE)
 
 
@@ -119,6 +127,8 @@ _WRAPPINGS = [
         r"\\(?:boxed|text|textbf|mathrm|mathbf)\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}",
     )
 ]
+
+_AROUND_MATH = [*_WRAPPINGS[:8], _WRAPPINGS[-1]]
 
 
 def _unwrap(content: str) -> str:

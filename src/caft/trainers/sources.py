@@ -7,6 +7,7 @@ here.
 from __future__ import annotations
 
 _EVERY_STAGE = (
+    "grading",
     "kernels",
     "models",
     "text",

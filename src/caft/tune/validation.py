@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from caft.grading import is_right as is_right_answer
 from caft.kernels.packed_attention import packed_attention
 from caft.kernels.packing import pack_rows, packed_logits, plan_packs
 from caft.models.encoding import encode_answer_prompt, encode_prompt
@@ -23,7 +24,7 @@ from caft.records import Question
 from caft.signals import end_if_asked
 from caft.text.answers import answer_labels, gold_label
 from caft.text.config import PromptConfig
-from caft.text.parsing import answers_agree, first_line, parse_answer
+from caft.text.parsing import first_line, parse_answer
 from caft.text.prompts import Wanted, write_prompt
 
 _REPLIES_AT_ONCE = 64
@@ -158,4 +159,4 @@ def is_right(item: AskedQuestion, reply: str, prompt: PromptConfig) -> bool:
     else:
         labels = answer_labels(item.question, prompt.option_ids)
         answer = parse_answer(reply, labels, opened=item.opened)
-    return answers_agree(answer or None, gold_label(item.question, prompt.option_ids))
+    return is_right_answer(answer or None, item.question, prompt.option_ids)

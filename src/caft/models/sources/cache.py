@@ -55,9 +55,10 @@ def _build_and_rename(folder: Path, build: Callable[[Path], None]) -> None:
     part.mkdir()
     try:
         build(part)
-        for path in part.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+        for path in (*part.iterdir(), part):  # the folder's list of names, too
+            descriptor = os.open(path, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
         part.rename(folder)
     except BaseException:  # or half a gigabyte would stay there unnoticed
         shutil.rmtree(part, ignore_errors=True)

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from caft.grading import rules_differ
 from caft.records import AnswerScore, Mode, Prediction
 from caft.report.comparison import best_mode
 from caft.report.schema import MODELS, AccuracyPart
@@ -25,6 +26,8 @@ _LENGTHS = (600, 300, 150)
 
 
 RIGHT, WRONG, UNREADABLE = "right", "wrong", "unreadable"
+DIFFERS = {True: "wrong by our rules", False: "right by our rules"}
+"""Beside the verdict of another grader, by that verdict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +35,14 @@ class ShownReply:
     """One reply: what was read from it, whether that is right, and the text if there is more.
 
     `verdict` is right, wrong, or why no allowed answer could be read. `taken` is the mode whose
-    reply routing chose.
+    reply routing chose. `note` is there if our rules grade the answer otherwise.
     """
 
     answer: str
     verdict: str
     text: str = ""
     taken: str = ""
+    note: str = ""
 
     @property
     def correct(self) -> bool:
@@ -100,7 +104,11 @@ def _pack_reply(reply: ShownReply | None) -> dict[str, str] | None:
     if reply is None:
         return None
     always = {"answer": reply.answer, "verdict": reply.verdict}
-    return always | {k: v for k, v in (("text", reply.text), ("taken", reply.taken)) if v}
+    return always | {k: v for k, v in _extras(reply) if v}
+
+
+def _extras(reply: ShownReply) -> tuple[tuple[str, str], ...]:
+    return ("text", reply.text), ("taken", reply.taken), ("note", reply.note)
 
 
 def list_question_rows(
@@ -169,7 +177,7 @@ def _make_row(tables: ReportTables, key: str, known: _Known, length: int) -> Que
     question = tables.questions[key]
     gold = gold_label(question, tables.option_ids)
     labels = answer_labels(question, tables.option_ids) if question.options else ()
-    replies = {asked: _make_reply(known, asked, key, length) for asked in known.columns}
+    replies = {asked: _make_reply(tables, known, asked, key, length) for asked in known.columns}
     return QuestionRow(
         id=clip(question.id, 80),
         subject=clip(question.subject, 80),
@@ -196,7 +204,9 @@ def _compare(known: _Known, replies: Mapping[Asked, ShownReply | None]) -> str:
     return f"still {words[0]}" if alike else ", then ".join(words)
 
 
-def _make_reply(known: _Known, asked: Asked, key: str, length: int) -> ShownReply | None:
+def _make_reply(
+    tables: ReportTables, known: _Known, asked: Asked, key: str, length: int
+) -> ShownReply | None:
     if not known.replies:
         score = known.scores[key]
         return ShownReply(clip(score.predicted, 40) or "nothing", RIGHT if score.correct else WRONG)
@@ -205,7 +215,11 @@ def _make_reply(known: _Known, asked: Asked, key: str, length: int) -> ShownRepl
         return None
     answer, text, taken = _read(prediction), prediction.text.strip(), _find_taken(known, asked, key)
     shown = "" if text == answer or taken else clip_middle(text, length)
-    return ShownReply(clip(answer, 80), _judge(prediction), shown, taken)
+    differ = rules_differ(
+        prediction.parsed, prediction.correct, tables.questions[key], tables.option_ids
+    )
+    note = DIFFERS[prediction.correct] if differ else ""
+    return ShownReply(clip(answer, 80), _judge(prediction), shown, taken, note)
 
 
 def _read(prediction: Prediction) -> str:

@@ -106,6 +106,7 @@
     // Where an answer was read, the mark says it all to those who see it.
     var plain = right || reply.verdict === "wrong";
     both.appendChild(make("span", reply.verdict, plain ? "unseen" : "small why"));
+    if (reply.note) { both.appendChild(make("span", " " + reply.note, "small why")); }
     cell.appendChild(both);
   }
 
@@ -162,7 +163,8 @@
     var complexity = chosen("complexity"), outcome = chosen("outcome");
     var replier = chosen("reply"), verdict = chosen("verdict");
     function wasSo(reply, place) {
-      return reply && reply.verdict === verdict && (!replier || Number(replier) === place);
+      return reply && [reply.verdict, reply.note].indexOf(verdict) >= 0 &&
+        (!replier || Number(replier) === place);
     }
     found = [];
     rows.forEach(function (row, place) {
@@ -220,7 +222,9 @@
     offer("complexity", function (row) { return [row.complexity]; });
     offer("outcome", function (row) { return [row.outcome]; });
     offer("verdict", function (row) {
-      return row.replies.map(function (reply) { return reply && reply.verdict; });
+      return row.replies.reduce(function (all, reply) {
+        return reply ? all.concat(reply.verdict, reply.note || []) : all;
+      }, []);
     });
     form.hidden = false;
     form.addEventListener("input", filter);

@@ -1,0 +1,16 @@
+"""Is a free answer right? math-verify decides mathematics where it is installed, or your function.
+
+Answers that are chosen from a list are compared as they are read, and no grader changes that.
+"""
+
+from caft.grading.choose import RULES, choose_grader, set_grader, try_grader
+from caft.grading.judge import is_right, rules_differ
+
+__all__ = [
+    "RULES",
+    "choose_grader",
+    "is_right",
+    "rules_differ",
+    "set_grader",
+    "try_grader",
+]

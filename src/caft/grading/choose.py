@@ -1,0 +1,87 @@
+"""Which grader decides: `dataset.grader`, resolved before anything runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+from caft.errors import UserError, did_you_mean
+from caft.grading.judge import MATH_VERIFY, ask_own
+from caft.grading.mathematics import may_be_mathematics
+from caft.grading.own import is_own, load_own, version_of
+from caft.records import Question
+
+log = logging.getLogger(__name__)
+AUTO, RULES = "auto", "rules"
+_NAMES = (AUTO, RULES, MATH_VERIFY)
+
+
+def choose_grader(name: str) -> str:
+    """The grader that `dataset.grader` means here, with its version; "" for our own rules.
+
+    UserError if there is none of that name, or it is not installed.
+    """
+    if is_own(name):
+        return f"{name} {version_of(load_own(name))}"
+    if name not in _NAMES:
+        raise UserError(
+            f"dataset.grader is {name!r}; give {', '.join(_NAMES)}, or module:function of your own"
+            f"{did_you_mean(name, _NAMES)}"
+        )
+    installed = _math_verify()
+    if name == MATH_VERIFY and not installed:
+        raise UserError(
+            "dataset.grader is math_verify, which is not installed; run pip install 'caft[math]', "
+            "or give auto, rules, or module:function of your own"
+        )
+    return "" if name == RULES else installed
+
+
+def set_grader(questions: Sequence[Question], grader: str) -> tuple[Question, ...]:
+    """The questions, with the grader at those whose answer it decides: free text alone.
+
+    math-verify decides those whose gold answer may be mathematics, and words are left to our rules.
+    """
+    return tuple(
+        replace(item, grader=grader) if grader and _decides(grader, item) else item
+        for item in questions
+    )
+
+
+def try_grader(questions: Sequence[Question], asked: str) -> None:
+    """Say who grades. UserError if the user's own function refuses a gold answer as its own."""
+    graded = next((item for item in questions if item.grader), None)
+    if graded is None:
+        if asked not in (AUTO, RULES):
+            log.warning("dataset.grader=%s has no effect: it decides no answer here", asked)
+        return
+    name = graded.grader.partition(" ")[0]
+    log.info("free answers are graded by %s (dataset.grader=%s)", graded.grader, asked)
+    if name == MATH_VERIFY:
+        return
+    if not ask_own(load_own(name), name, graded.gold_text, graded.gold_text, graded):
+        raise UserError(
+            f"dataset.grader {name} says that the gold answer {graded.gold_text!r:.80} of question "
+            f"{graded.id} is wrong; it is called with (answer, gold, question) and returns True "
+            "where the two mean the same"
+        )
+
+
+def _decides(grader: str, question: Question) -> bool:
+    if question.gold_index is not None:
+        return False
+    return not grader.startswith(f"{MATH_VERIFY} ") or may_be_mathematics(question.gold_text)
+
+
+def _math_verify() -> str:
+    # math-verify needs a parser of LaTeX, which is an extra of its own.
+    if find_spec("math_verify") is None or find_spec("latex2sympy2_extended") is None:
+        return ""
+    try:
+        parser = version("latex2sympy2_extended")
+        return f"{MATH_VERIFY} {version('math-verify')} {parser}"
+    except PackageNotFoundError:
+        return ""

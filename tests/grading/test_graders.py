@@ -1,0 +1,146 @@
+"""Which grader decides, and graders of the user's own."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from caft.data.splits import describe_content
+from caft.errors import UserError
+from caft.grading import choose as choose_module
+from caft.grading import choose_grader, is_right, rules_differ, set_grader, try_grader
+from caft.records import Question
+from caft.store import digest
+from caft.text.config import OptionIds
+
+FREE = Question(id="q1", text="Which?", gold_text="[0,1]")
+WORDS = Question(id="q2", text="Who?", gold_text="the tower")
+CHOSEN = Question(id="q3", text="Which?", options=("x", "y"), gold_index=1)
+LETTERS = OptionIds.letters
+
+GRADERS = """
+def first_letter(answer, gold, question):
+    assert question.id.startswith("q")
+    return answer[:1] == gold[:1]
+
+def two(answer, gold):
+    return True
+
+def never(answer, gold, question):
+    return False
+
+def vague(answer, gold, question):
+    return 1
+
+def broken(answer, gold, question):
+    return answer.nothing
+
+number = 5
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_graders", raising=False)
+    file = tmp_path / "my_graders.py"
+    file.write_text(GRADERS, encoding="utf-8")
+    return file
+
+
+def test_auto_takes_the_library_where_it_is_installed_and_names_its_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert choose_grader("rules") == ""
+    name, *versions = choose_grader("auto").split()
+    assert (name, len(versions)) == ("math_verify", 2)
+    assert choose_grader("math_verify") == choose_grader("auto")
+    monkeypatch.setattr(choose_module, "find_spec", lambda _: None)
+    assert choose_grader("auto") == ""
+    with pytest.raises(UserError, match=r"not installed; run pip install 'caft\[math\]'"):
+        choose_grader("math_verify")
+
+
+def test_only_free_answers_have_a_grader_and_only_they_have_another_key(own: Path) -> None:
+    library, mine = choose_grader("auto"), choose_grader("my_graders:first_letter")
+    by_library = set_grader([FREE, WORDS, CHOSEN], library)
+    assert [bool(item.grader) for item in by_library] == [True, False, False]
+    by_mine = set_grader([FREE, WORDS, CHOSEN], mine)
+    assert [bool(item.grader) for item in by_mine] == [True, True, False]
+    assert set_grader([FREE, WORDS, CHOSEN], "") == (FREE, WORDS, CHOSEN)
+    keys = {digest(item) for item in (FREE, by_library[0], by_mine[0])}
+    contents = {describe_content(item) for item in (FREE, by_library[0], by_mine[0])}
+    assert (len(keys), len(contents)) == (3, 3)
+    assert "grader" not in describe_content(FREE)
+    assert len(describe_content(FREE)) == len(describe_content(by_mine[0])) - len(mine) - 4
+
+
+def test_a_verdict_is_that_of_the_grader_and_rules_are_compared_with_it(own: Path) -> None:
+    (by_library,) = set_grader([FREE], choose_grader("auto"))
+    (by_mine,) = set_grader([FREE], choose_grader("my_graders:first_letter"))
+    asked = [
+        ("[0, 1]", True, True, False),
+        ("(0,1)", False, False, True),
+        (None, False, False, False),
+    ]
+    for answer, library, mine, rules in asked:
+        assert is_right(answer, FREE, LETTERS) is rules
+        assert is_right(answer, by_library, LETTERS) is library
+        assert is_right(answer, by_mine, LETTERS) is mine
+        assert rules_differ(answer, library, by_library, LETTERS) is (library is not rules)
+        assert not rules_differ(answer, rules, FREE, LETTERS)
+    assert is_right("B", CHOSEN, LETTERS)
+
+
+def test_an_edited_grader_has_another_version(own: Path) -> None:
+    before = choose_grader("my_graders:never")
+    own.write_text(f"{GRADERS}\n# another one\n", encoding="utf-8")
+    assert choose_grader("my_graders:never") != before
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("math-verify", "'math-verify'; give auto, rules, math_verify, or module:function of your"),
+        ("math_verfy", "did you mean math_verify"),
+        ("nowhere:f", r"nowhere cannot be imported \(ModuleNotFoundError: No module named"),
+        ("my_graders:f", "my_graders has no function f"),
+        ("my_graders:number", "my_graders has no function number"),
+        ("my_graders:two", r"write def two\(answer, gold, question\)"),
+    ],
+)
+def test_a_wrong_name_is_refused_in_one_line(own: Path, name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as refused:
+        choose_grader(name)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("never", r"says that the gold answer '\[0,1\]' of question q1 is wrong"),
+        ("vague", "returned 1 for the answer"),
+        ("broken", "raised AttributeError: 'str' object has no attribute 'nothing' for the answer"),
+    ],
+)
+def test_a_grader_that_cannot_grade_is_refused_before_anything_runs(
+    own: Path, name: str, message: str
+) -> None:
+    asked = f"my_graders:{name}"
+    with pytest.raises(UserError, match=message):
+        try_grader(set_grader([CHOSEN, FREE], choose_grader(asked)), asked)
+
+
+def test_who_grades_is_said_and_a_grader_without_answers_too(
+    caplog: pytest.LogCaptureFixture, own: Path
+) -> None:
+    caplog.set_level("INFO")
+    try_grader(set_grader([FREE], choose_grader("auto")), "auto")
+    try_grader([CHOSEN], "my_graders:never")
+    try_grader([replace(WORDS)], "auto")
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0].startswith("free answers are graded by math_verify ")
+    assert said[1:] == ["dataset.grader=my_graders:never has no effect: it decides no answer here"]

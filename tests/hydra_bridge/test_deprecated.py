@@ -1,0 +1,92 @@
+"""Old words still work, wherever they stand, and one line says what to write instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from caft.errors import UserError
+from caft.hydra_bridge import compose, deprecated
+from caft.hydra_bridge.deprecated import DEPRECATED, Deprecated
+from caft.hydra_bridge.overrides import dial_types, type_overrides
+from caft.run_config import RunConfig
+
+OLD = {
+    "tuning.step_size": Deprecated(instead="tuning.learning_rate", gone="9.0"),
+    "tuning.low_rank": Deprecated(instead="tuning.lora", gone="9.0"),
+    "tuning.schedule=steady": Deprecated(instead="tuning.schedule=constant", gone="9.0"),
+    "trainer.strategy": Deprecated(why="trainer.devices decides alone", gone="9.0"),
+}
+
+
+@pytest.fixture(autouse=True)
+def old_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deprecated, "DEPRECATED", OLD)
+    monkeypatch.setattr(deprecated, "_told", set())
+
+
+def check(config: RunConfig, errors: str) -> None:
+    assert (config.tuning.learning_rate, config.tuning.lora.r) == (0.5, 3)
+    assert config.tuning.schedule.name == "constant"
+    lines = errors.splitlines()
+    assert len(lines) == 4
+    assert all(line.endswith("; CAFT 9.0 will refuse it") for line in lines)
+
+
+def test_old_words_of_a_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["tuning.step_size=0.5", "tuning.low_rank.r=3", "tuning.schedule=steady"]
+    config = compose([*words, "trainer.strategy=ddp", "+trainer.strategy=ddp"])
+    errors = capsys.readouterr().err
+    check(config, errors)
+    assert errors.splitlines()[0] == (
+        "deprecated: tuning.step_size is now tuning.learning_rate; CAFT 9.0 will refuse it"
+    )
+    assert "trainer.strategy has no effect: trainer.devices decides alone; leave it" in errors
+
+
+@pytest.mark.parametrize("place", ["experiment", "tuning"])
+def test_old_words_of_a_file(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "caft" / place
+    folder.mkdir(parents=True)
+    own = "{step_size: 0.5, low_rank: {r: 3}, schedule: steady}"
+    text = f"# @package _global_\ntuning: {own}\ntrainer: {{strategy: ddp}}\n"
+    if place == "tuning":
+        text = f"defaults: [lora, _self_]\n{own[1:-1].replace(', ', chr(10))}\n"
+    (folder / "mine.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    more = [] if place == "experiment" else ["trainer.strategy=ddp"]
+    config = compose([f"{place}=mine", *more])
+    errors = capsys.readouterr().err
+    check(config, errors)
+    assert f"(in {place}/mine.yaml)" in errors
+
+
+def test_values_of_a_sweep_and_words_that_only_begin_alike() -> None:
+    assert type_overrides(["tuning.schedule=steady", "tuning.schedule=linear"]) == [
+        "tuning.schedule=constant",
+        "tuning.schedule=linear",
+    ]
+    assert type_overrides(["tuning.step_sizes=1", "~tuning.step_size"]) == [
+        "tuning.step_sizes=1",
+        "~tuning.learning_rate",
+    ]
+    with pytest.raises(UserError, match=r"there is no setting tuning.step_sizes"):
+        compose(["tuning.step_sizes=1"])
+
+
+def test_every_old_word_leads_to_a_setting_of_its_group_and_is_not_overdue() -> None:
+    from importlib.metadata import version
+
+    for old, change in DEPRECATED.items():
+        assert Version(change.gone) > Version(version("caft")), f"{old} is to be removed now"
+        assert bool(change.instead) is not bool(change.why)
+        if change.instead:
+            key = change.instead.partition("=")[0]
+            assert any(name == key or name.startswith(f"{key}.") for name in dial_types())
+            assert key.partition(".")[0] == old.partition(".")[0]
+        if "=" not in old:
+            assert old not in dial_types()
