@@ -29,9 +29,13 @@ _FEW_PRODUCTS = 2**20
 
 @dataclass(slots=True)
 class SharedPrefix:
-    """Keys and values [1, heads, length, size] of the tokens every row starts with, by layer."""
+    """Keys and values [1, heads, length, size] of the tokens every row starts with, by layer.
+
+    `ids` are those tokens, for models that read them again with every row.
+    """
 
     length: int = 0
+    ids: tuple[int, ...] = ()
     keys: dict[int, torch.Tensor] = field(default_factory=dict)
     values: dict[int, torch.Tensor] = field(default_factory=dict)
 
@@ -352,11 +356,10 @@ def _attend_block_plainly(
     """The same with soft caps or sinks; what rows share is copied for each of them."""
     keys, values = block.keys[layer], block.values[layer]
     if prefix.length:
-        shared = (part[layer].expand(block.rows, -1, -1, -1) for part in (prefix.keys, prefix.values))
-        keys, values = (
-            torch.cat([before, own], dim=2)
-            for before, own in zip(shared, (keys, values), strict=True)
+        shared = (
+            part[layer].expand(block.rows, -1, -1, -1) for part in (prefix.keys, prefix.values)
         )
+        keys, values = (torch.cat(both, dim=2) for both in zip(shared, (keys, values), strict=True))
     heads, (group, size) = keys.shape[1], asked.shape[1:]
     queries = asked.view(block.rows, heads, group, size)
     scores = extras.cap(queries @ keys.mT * scaling)

@@ -8,7 +8,7 @@ WRONG for padded batches.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
@@ -31,6 +31,7 @@ from caft.kernels.varlen import Sequences, attend_at_once, can_attend_at_once, p
 from caft.protocols import CausalLM
 
 PACKED_ATTENTION = "caft_packed"
+_ALONE = "caft_runs_alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +103,29 @@ class Layout:
         return self._sequences[device]
 
 
+def runs_alone(model: CausalLM) -> bool:
+    """Whether `model` runs its rows one by one, with its own attention."""
+    return bool(getattr(model, _ALONE, False))
+
+
+def run_alone(model: CausalLM) -> None:
+    """From now on, and with adapters around it, `model` runs its rows one by one."""
+    setattr(model, _ALONE, True)
+
+
 @contextmanager
 def packed_attention(model: CausalLM) -> Iterator[None]:
-    """Switch `model` to packed attention and fused rotary embedding, and back."""
+    """Switch `model` to packed attention and fused rotary embedding, and back.
+
+    A model that runs its rows one by one keeps what it has.
+    """
+    with nullcontext() if runs_alone(model) else trial_attention(model):
+        yield
+
+
+@contextmanager
+def trial_attention(model: CausalLM) -> Iterator[None]:
+    """The same for any model, whether it can run packs or not."""
     ordinary = model.config._attn_implementation
     _set_attention(model, PACKED_ATTENTION)
     try:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 Row = dict[str, float]
 """One measurement: step and epoch (from 1 on), and either loss (cross-entropy in nats a token,
-whatever `tuning.loss` is), gradient_norm and learning_rate, or validation_accuracy (0 to 1) and validation_questions."""
+whatever `tuning.loss` is), gradient_norm and learning_rate, or validation_accuracy (0 to 1) and
+validation_questions."""
 
 
 def accuracies(curve: Sequence[Row]) -> list[float]:

@@ -10,7 +10,7 @@ from caft.kernels.chunked_loss import TokenWeights
 from caft.tune.config import Loss
 
 
-def weigh_by_probability(log_p: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+def weigh_by_probability(_log_p: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
     """p(label) (dynamic fine-tuning: Wu et al., arXiv 2508.05629).
 
     ln p in, [tokens, vocabulary] and [tokens, 1]; weights out, [tokens, 1], from 0 to 1.
@@ -18,7 +18,7 @@ def weigh_by_probability(log_p: torch.Tensor, chosen: torch.Tensor) -> torch.Ten
     return chosen.exp()
 
 
-def weigh_by_entropy(log_p: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+def weigh_by_entropy(log_p: torch.Tensor, _chosen: torch.Tensor) -> torch.Tensor:
     """Entropy over its largest value, H / ln |V| (Diao et al., arXiv 2601.02151).
 
     The authors' code takes the 20 largest logits for H and ln 20 for its largest value; this is the
