@@ -11,6 +11,7 @@ from caft.data.config import (
     ArithmeticConfig,
     DatasetConfig,
     Gsm8kConfig,
+    GsmSymbolicConfig,
     HubConfig,
     LocalConfig,
     MedmcqaConfig,
@@ -174,6 +175,7 @@ KINDS: dict[str, dict[str, type[Any]]] = {
     },
     "dataset": {
         "arithmetic": ArithmeticConfig,
+        "gsm_symbolic": GsmSymbolicConfig,
         "mixed": MixedConfig,
         "mmlu_pro": MmluProConfig,
         "medmcqa": MedmcqaConfig,

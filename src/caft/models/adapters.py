@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 BASE_MODEL = "base_model.json"
+_WITH_STATES = {"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"}
 
 
 class BaseModel(TypedDict):
@@ -54,7 +55,7 @@ def add_lora(
         lora_alpha=alpha,
         lora_dropout=dropout,
         target_modules=list(modules) or "all-linear",
-        exclude_modules=_outside_decoder(model) or None,
+        exclude_modules=_without_adapters(model) or None,
         use_dora=use_dora,
         use_rslora=use_rslora,
         task_type="CAUSAL_LM",
@@ -69,13 +70,18 @@ def add_lora(
     return adapted
 
 
-def _outside_decoder(model: CausalLM) -> list[str]:
-    """Modules that text never reaches, such as the vision tower of Gemma 3."""
+def _without_adapters(model: CausalLM) -> list[str]:
+    """Modules that text never reaches, such as the vision tower of Gemma 3, or that peft refuses.
+
+    Mamba's own kernels read the weights of some layers past any adapter.
+    """
+    has_states = getattr(model.config, "model_type", "") in _WITH_STATES
     decoder = {*map(id, model.get_decoder().modules()), id(model.get_output_embeddings())}
     return [
         name
         for name, module in model.named_modules()
-        if id(module) not in decoder and not any(module.children())
+        if (id(module) not in decoder and not any(module.children()))
+        or (has_states and name.endswith(("conv1d", "out_proj")))
     ]
 
 
