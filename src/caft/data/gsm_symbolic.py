@@ -47,7 +47,8 @@ def load_gsm_symbolic(config: GsmSymbolicConfig) -> QuestionSplits:
     columns = ("question", "number", "solution")
     dealt = {split: tuple(islice(rows, size)) for split, size in sizes.items() if size}
     tables = {split: Table(name, columns, rows) for split, rows in dealt.items()}
-    return QuestionSplits(**read_questions(tables, Reading(columns=COLUMNS)))
+    read = read_questions(tables, Reading(columns=COLUMNS))
+    return QuestionSplits(**read, removed={}, sources={})
 
 
 def _draw(wanted: int, seed: int, name: str) -> Iterator[Row]:

@@ -24,7 +24,8 @@ def weigh_by_entropy(log_p: torch.Tensor, _chosen: torch.Tensor) -> torch.Tensor
     The authors' code takes the 20 largest logits for H and ln 20 for its largest value; this is the
     entropy of the whole vocabulary, which needs no approximation here. In and out as above.
     """
-    return torch.special.entr(log_p.exp()).sum(-1, keepdim=True) / math.log(log_p.shape[-1])
+    entropy: torch.Tensor = torch.special.entr(log_p.exp()).sum(-1, keepdim=True)
+    return entropy / math.log(log_p.shape[-1])
 
 
 TOKEN_WEIGHTS: dict[Loss, TokenWeights | None] = {
