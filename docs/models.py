@@ -27,9 +27,9 @@ with `model.path=`.
 |---|---|---|---|---|
 """
 NOTES = """
+- "can think": where the method has `thinking` as a target; "thinks": always; the others do not.
 - The dtype is bfloat16 where the device multiplies it natively, else float32 (`model.dtype`).
 - LoRA is on all linear layers of the decoder; `tuning.lora.modules` names others.
-- A model that can think does so where the method has `thinking` as a target.
 - Memory is the highest of the whole default run on a GPU, in bfloat16, with passes of 4,096 tokens:
   what `dry_run=true` tells, before it knows the rows. QLoRA computes activations again in the
   backward pass, as `tuning.gradient_checkpointing=true` lets the others do, which then need less,
