@@ -110,6 +110,15 @@ def test_a_shape_is_read_from_a_models_own_config(open_small: Open) -> None:
     assert shape.parameters == student.parameters
 
 
+def test_a_config_that_leaves_out_defaults_has_the_shape_of_its_name(tmp_path: Path) -> None:
+    # As Gemma 3 (4B) has it.
+    text = '{"text_config": {"hidden_size": 2560, "num_hidden_layers": 34}}'
+    (tmp_path / "config.json").write_text(text)
+    name = "google/gemma-3-4b-it"
+    assert shape_of(name, tmp_path) == KNOWN[name]
+    assert shape_of("someone/else", tmp_path) is None
+
+
 def test_memory_grows_with_what_is_trained_and_kept() -> None:
     shape = Shape(hidden=100, inner=300, layers=10, heads=100, kv=50, vocabulary=1000)
     words = ["tuning.batch_size=40", "tuning.lora.r=16", "until=tune"]

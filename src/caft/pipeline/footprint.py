@@ -91,8 +91,9 @@ KNOWN = {
 
 def shape_of(model_id: str, folder: Path | None) -> Shape | None:
     """From the model's own config.json where it is here; None for one that nobody knows."""
+    known = KNOWN.get(model_id)
     if folder is None:
-        return KNOWN.get(model_id)
+        return known
     values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     values = values.get("text_config", values)
     try:
@@ -107,9 +108,10 @@ def shape_of(model_id: str, folder: Path | None) -> Shape | None:
             (values.get("num_key_value_heads") or heads) * wide,
             values["vocab_size"],
             tied=bool(values.get("tie_word_embeddings", True)),
+            beside=known.beside if known else 0,
         )
-    except (KeyError, TypeError):  # a family with other names
-        return None
+    except (KeyError, TypeError):  # a family with other names, or one that leaves out defaults
+        return known
 
 
 def download_size(model_id: str) -> float | None:
