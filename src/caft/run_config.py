@@ -12,6 +12,7 @@ from caft.data.config import (
     ArithmeticConfig,
     DatasetConfig,
     Gsm8kConfig,
+    GsmSymbolicConfig,
     HubConfig,
     LocalConfig,
     MedmcqaConfig,
@@ -221,6 +222,7 @@ KINDS: dict[str, dict[str, type[Any]]] = {
     },
     "dataset": {
         "arithmetic": ArithmeticConfig,
+        "gsm_symbolic": GsmSymbolicConfig,
         "mixed": MixedConfig,
         "mmlu_pro": MmluProConfig,
         "medmcqa": MedmcqaConfig,

@@ -19,7 +19,11 @@ NAMED = re.compile(r"`((?:[\w.-]+/)+[\w.-]*\.(?:py|md|yaml)|(?:src|tests|conf|do
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("architecture", ROOT / "docs/architecture.py")
+    return read_script("architecture")
+
+
+def read_script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -30,6 +34,11 @@ def script() -> ModuleType:
 def test_the_page_is_what_its_command_writes(script: ModuleType) -> None:
     written = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     assert written == script.write_page(), "run `make architecture`"
+
+
+def test_the_page_of_models_is_what_its_command_writes() -> None:
+    written = (ROOT / "docs/how-to/models.md").read_text(encoding="utf-8")
+    assert written == read_script("models").write_page(), "run `python docs/models.py`"
 
 
 def test_every_room_is_on_one_floor_of_the_page(script: ModuleType) -> None:

@@ -16,17 +16,16 @@ import torch
 import torch.nn.attention.varlen
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from caft.errors import UserError
 from caft.kernels import packed_attention as attention
 from caft.kernels import varlen
-from caft.kernels.packed_attention import Run, packed_attention
+from caft.kernels.packed_attention import Run, packed_attention, runs_alone
 from caft.kernels.packing import (
     compute_prefix,
     pack_groups,
     pack_rows,
     packed_logits,
     plan_packs,
-    refuse_unpackable,
+    settle_packing,
 )
 from caft.kernels.shared_prefixes import common_prefix
 from caft.models.adapters import prepare_checkpointing
@@ -310,36 +309,9 @@ def test_gradients_are_those_of_each_row_alone(model: Any, exact: Any, trained: 
     assert_as_exact(packed, alone, truth, chain_of(model).there_and_back())
 
 
-def test_every_shape_here_may_be_packed(model: Any) -> None:
-    refuse_unpackable(model, "the model")
-
-
-def make_unpackable(architecture: str, **dials: Any) -> Any:
-    config = AutoConfig.for_model(
-        architecture,
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        **dials,
-    )
-    torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(config).eval()
-
-
-def test_a_model_whose_convolutions_run_across_rows_is_refused() -> None:
-    hybrid = make_unpackable("lfm2", layer_types=["conv", "full_attention"])
-    with pytest.raises(UserError, match=r"^the model LFM lets a row of a pack depend on its neigh"):
-        refuse_unpackable(hybrid, "the model LFM")
-
-
-@pytest.mark.parametrize(("architecture", "what"), [("gpt_oss", "sink"), ("gemma2", "soft cap")])
-def test_attention_that_packs_do_not_know_is_refused(architecture: str, what: str) -> None:
-    model = make_unpackable(architecture, head_dim=8)
-    with pytest.raises(UserError, match=rf"the model GEM cannot run.*its attention has a {what}"):
-        refuse_unpackable(model, "the model GEM")
+def test_every_shape_here_is_packed(model: Any) -> None:
+    assert settle_packing(model) is None
+    assert not runs_alone(model)
 
 
 @torch.no_grad()

@@ -29,6 +29,26 @@ PUBLISHED = {
     "Qwen/Qwen3-4B": 4_022_468_096,
     "meta-llama/Llama-3.2-3B-Instruct": 3_212_749_824,
     "HuggingFaceTB/SmolLM2-135M-Instruct": 134_515_008,
+    "microsoft/Phi-3.5-mini-instruct": 3_821_079_552,
+    "microsoft/phi-4": 14_659_507_200,
+    "microsoft/Phi-4-reasoning": 14_659_507_200,
+    "Qwen/Qwen2.5-0.5B-Instruct": 494_032_768,
+    "Qwen/Qwen2.5-1.5B-Instruct": 1_543_714_304,
+    "Qwen/Qwen2.5-7B-Instruct": 7_615_616_512,
+    "Qwen/Qwen2.5-14B-Instruct": 14_770_033_664,
+    "Qwen/Qwen3-0.6B": 596_049_920,
+    "Qwen/Qwen3-1.7B": 1_720_574_976,
+    "Qwen/Qwen3-8B": 8_190_735_360,
+    "Qwen/Qwen3-14B": 14_768_307_200,
+    "meta-llama/Llama-3.1-8B-Instruct": 8_030_261_248,
+    "meta-llama/Llama-3.2-1B-Instruct": 1_235_814_400,
+    "google/gemma-3-1b-it": 999_885_952,
+    "google/gemma-3-4b-it": 4_300_079_472,
+    "google/gemma-3-12b-it": 12_187_325_040,
+    "HuggingFaceTB/SmolLM2-360M-Instruct": 361_821_120,
+    "HuggingFaceTB/SmolLM2-1.7B-Instruct": 1_711_376_384,
+    "HuggingFaceTB/SmolLM3-3B": 3_075_098_624,
+    "mistralai/Mistral-7B-Instruct-v0.3": 7_248_023_552,
 }
 
 
@@ -41,10 +61,45 @@ def test_shapes_have_the_published_numbers_of_weights() -> None:
     assert download_size("someone/else") is None
 
 
+TYPES = {
+    "Phi": "phi3",
+    "phi": "phi3",
+    "Qwen2.5": "qwen2",
+    "Qwen3": "qwen3",
+    "Llama": "llama",
+    "gemma": "gemma3_text",
+    "SmolLM2": "llama",
+    "SmolLM3": "smollm3",
+    "Mistral": "mistral",
+}
+"""The model type by the beginning of the hub's name."""
+HEADS = {"Phi-3": 96, "Qwen2.5-0.5B": 64, "Llama-3.2-1B": 64, "gemma": 256, "SmolLM2": 64}
+"""The size of a head where it is not 128."""
+
+
+@pytest.mark.slow
+def test_transformers_builds_the_published_numbers_of_these_shapes() -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    for name, shape in KNOWN.items():
+        family = next(kind for start, kind in TYPES.items() if f"/{start}" in name)
+        size = next((size for start, size in HEADS.items() if f"/{start}" in name), 128)
+        config = AutoConfig.for_model(
+            family, vocab_size=shape.vocabulary, hidden_size=shape.hidden, head_dim=size,
+            intermediate_size=shape.inner, num_hidden_layers=shape.layers, pad_token_id=0,
+            num_attention_heads=shape.heads // size, num_key_value_heads=shape.kv // size,
+            tie_word_embeddings=shape.tied,
+        )  # fmt: skip
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+        assert sum(w.numel() for w in model.parameters()) + shape.beside == PUBLISHED[name], name
+
+
 def test_every_hub_model_of_conf_is_known() -> None:
     files = [yaml.safe_load(file.read_text()) for file in (find_conf() / "model").glob("*.yaml")]
     hub = {each["id"] for each in files if each["kind"] == "hub"}
-    assert len(hub) == 5
+    assert len(hub) == 25
     assert hub <= KNOWN.keys()
 
 
@@ -53,6 +108,15 @@ def test_a_shape_is_read_from_a_models_own_config(open_small: Open) -> None:
     shape = shape_of("tiny", student.folder)
     assert shape is not None
     assert shape.parameters == student.parameters
+
+
+def test_a_config_that_leaves_out_defaults_has_the_shape_of_its_name(tmp_path: Path) -> None:
+    # As Gemma 3 (4B) has it.
+    text = '{"text_config": {"hidden_size": 2560, "num_hidden_layers": 34}}'
+    (tmp_path / "config.json").write_text(text)
+    name = "google/gemma-3-4b-it"
+    assert shape_of(name, tmp_path) == KNOWN[name]
+    assert shape_of("someone/else", tmp_path) is None
 
 
 def test_memory_grows_with_what_is_trained_and_kept() -> None:

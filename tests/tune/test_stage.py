@@ -17,7 +17,7 @@ from caft.records import Question, Target
 from caft.store import Store
 from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
-from caft.tune.config import Adapter, LoraConfig, Overlong, TuningConfig
+from caft.tune.config import Adapter, LoraConfig, Loss, Overlong, TuningConfig
 from caft.tune.examples import TrainingPair
 from caft.tune.stage import TuneInputs, read_tuned
 
@@ -114,6 +114,11 @@ def test_same_seed_same_weights_to_the_bit_and_the_store_asks_once(work, tmp_pat
     assert any(not weights[name].equal(moved[name]) for name in weights)
     assert train(work(), tmp_path / "one").cached
     assert Store(tmp_path / "one").find(work()) is not None
+
+
+def test_a_loss_is_in_the_key_and_the_usual_one_leaves_it_as_it_was(work):
+    keys = [work(loss=loss).key["config"] for loss in Loss]
+    assert [key.get("loss") for key in keys] == [None, Loss.dft, Loss.eaft]
 
 
 def test_a_second_stage_goes_on_from_the_first_and_keeps_the_adapter_small(work, tmp_path):

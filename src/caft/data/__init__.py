@@ -19,6 +19,7 @@ from caft.data.arithmetic import load_arithmetic
 from caft.data.checks import check_questions
 from caft.data.config import DatasetConfig, HubConfig, HubDatasetConfig, LocalConfig
 from caft.data.gsm8k import load_gsm8k
+from caft.data.gsm_symbolic import load_gsm_symbolic
 from caft.data.hub import NotHereError
 from caft.data.hub_table import load_hub
 from caft.data.local import load_local, read_published_scores
@@ -33,6 +34,7 @@ __all__ = ["NotHereError", "QuestionSplits", "load_questions", "published_scores
 SOURCES: dict[str, Callable[..., QuestionSplits]] = {
     "arithmetic": load_arithmetic,
     "gsm8k": load_gsm8k,
+    "gsm_symbolic": load_gsm_symbolic,
     "hub": load_hub,
     "local": load_local,
     "medmcqa": load_medmcqa,

@@ -37,14 +37,15 @@ def load_gsm8k(config: Gsm8kConfig, *, fetch: bool = True) -> QuestionSplits:
         split: Table(
             table.name,
             ("question", "number", "solution"),
-            read_each(table.rows, _separate_answer),
+            read_each(table.rows, separate_answer),
         )
         for split, table in published.items()
     }
     return divide(config, **read_questions(tables, Reading(columns=COLUMNS)))
 
 
-def _separate_answer(row: Row) -> Row:
+def separate_answer(row: Row) -> Row:
+    """The row's `answer` as `number` and `solution`. UserError if it does not end in a number."""
     answer = row.values.get("answer")
     final = FINAL_NUMBER.search(answer) if isinstance(answer, str) else None
     if not isinstance(answer, str) or final is None:

@@ -30,6 +30,55 @@ _LANES = 32
 _LONGEST_KEPT = 512
 
 
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What some models have beside queries, keys and values; fused kernels know none of it.
+
+    A score s becomes c tanh(s / c) with the `softcap` c, before the mask (Gemma 2). `sinks` [heads]
+    are scores of a token that is nobody's, which takes its share of the softmax (gpt-oss).
+    """
+
+    softcap: float | None
+    sinks: torch.Tensor | None
+
+    def cap(self, scores: torch.Tensor) -> torch.Tensor:
+        """Scores of any shape; those that are hidden are not among them yet."""
+        return scores if self.softcap is None else self.softcap * (scores / self.softcap).tanh()
+
+    def softmax(self, scores: torch.Tensor) -> torch.Tensor:
+        """Over the keys, in float32. Scores are [rows, heads, ..., keys]."""
+        exact = scores.float()
+        if self.sinks is None:
+            return exact.softmax(-1).to(scores.dtype)
+        sinks = self.sinks.float().view(-1, *[1] * (exact.dim() - 2))
+        exact = torch.cat([exact, sinks.expand(*exact.shape[:-1], 1)], dim=-1)
+        return exact.softmax(-1)[..., :-1].to(scores.dtype)
+
+
+def attend_plainly(
+    extras: Extras,
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    *,
+    attn_mask: torch.Tensor | None,
+    is_causal: bool,
+    dropout_p: float,
+    scale: float,
+    enable_gqa: bool,
+) -> torch.Tensor:
+    """`scaled_dot_product_attention` with extras; all weights of a run exist at once."""
+    if enable_gqa:
+        shared = query.shape[1] // keys.shape[1]
+        keys, values = (part.repeat_interleave(shared, dim=1) for part in (keys, values))
+    scores = extras.cap(query @ keys.mT * scale)
+    if is_causal:
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=query.device).tril()
+    if attn_mask is not None:
+        scores = scores.masked_fill(~attn_mask, -torch.inf)
+    return torch.dropout(extras.softmax(scores), dropout_p, train=dropout_p > 0) @ values
+
+
 def attend_short_rows(
     tokens: Heads,
     lengths: Sequence[int],

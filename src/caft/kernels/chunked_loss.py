@@ -21,6 +21,9 @@ from caft.protocols import CausalLM
 _CHUNK = 2**24
 # And rows of them, where the head is not a plain one and its logits are there already.
 _ROWS = 512
+TokenWeights = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Weights of tokens in the gradient, [tokens, 1], from ln p of every word [tokens, vocabulary] and
+of the label [tokens, 1]. Constants: no gradient flows through them."""
 # Settings of architectures that change the head's logits.
 _AFTER_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
@@ -43,22 +46,39 @@ def without_head(model: CausalLM) -> Iterator[None]:
         del vars(head)["forward"]
 
 
-def summed_head_loss(model: CausalLM, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Sum of -ln p(label) in nats; hidden [trained tokens, size], labels [trained tokens]."""
+def summed_head_loss(
+    model: CausalLM, hidden: torch.Tensor, labels: torch.Tensor, weigh: TokenWeights | None = None
+) -> torch.Tensor:
+    """Sum of -ln p(label) in nats; hidden [trained tokens, size], labels [trained tokens].
+
+    With `weigh` the gradient is that of the weighted sum; the value stays the cross-entropy, so
+    that curves of different losses compare.
+    """
     head_loss: Callable[..., torch.Tensor] = _HeadLoss.apply
-    return head_loss(hidden, model.get_output_embeddings().weight, labels)
+    return head_loss(hidden, model.get_output_embeddings().weight, labels, weigh)
 
 
-def summed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def summed_cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, weigh: TokenWeights | None = None
+) -> torch.Tensor:
     """Sum of -ln p(label) in nats; logits [trained tokens, vocabulary], labels [trained tokens].
 
     Float32, whatever the logits are. A mean over micro-batches would weigh short ones too much;
-    the caller divides the sum by the trained tokens of the optimizer step.
+    the caller divides the sum by the trained tokens of the optimizer step. `weigh` is as above.
     """
     pieces = zip(torch.split(logits, _ROWS), torch.split(labels, _ROWS), strict=True)
-    return torch.stack(
-        [cross_entropy(some.float(), truth, reduction="sum") for some, truth in pieces]
-    ).sum()
+    return torch.stack([_cross_entropy(some.float(), truth, weigh) for some, truth in pieces]).sum()
+
+
+def _cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, weigh: TokenWeights | None
+) -> torch.Tensor:
+    if weigh is None:
+        return cross_entropy(logits, labels, reduction="sum")
+    losses = cross_entropy(logits, labels, reduction="none")
+    weights = weigh(logits.detach().log_softmax(-1), -losses.detach()[:, None])[:, 0]
+    weighted = (weights * losses).sum()
+    return weighted + (losses.sum() - weighted).detach()
 
 
 class _HeadLoss(torch.autograd.Function):
@@ -66,10 +86,14 @@ class _HeadLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        labels: torch.Tensor,
+        weigh: TokenWeights | None,
     ) -> torch.Tensor:
         """In: hidden [tokens, size], weight [vocabulary, size], labels [tokens]."""
-        of_hidden, of_weight, _ = ctx.needs_input_grad
+        of_hidden, of_weight, *_ = ctx.needs_input_grad
         head = weight.to(hidden.dtype)
         grad_hidden = torch.empty_like(hidden) if of_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if of_weight else None
@@ -79,12 +103,16 @@ class _HeadLoss(torch.autograd.Function):
             chunk, truth = hidden[start : start + rows], labels[start : start + rows, None]
             log_p = (chunk @ head.T).float()
             log_p -= log_p.logsumexp(dim=-1, keepdim=True)
-            total -= log_p.gather(1, truth).sum()
+            chosen = log_p.gather(1, truth)
+            total -= chosen.sum()
             if not (of_hidden or of_weight):
                 continue
+            weights = None if weigh is None else weigh(log_p, chosen)
             # d loss / d logits = p - 1 at the label, p elsewhere.
             grad = log_p.exp_()
             grad.scatter_add_(1, truth, grad.new_full(truth.shape, -1.0))
+            if weights is not None:
+                grad *= weights
             grad = grad.to(hidden.dtype)
             if grad_hidden is not None:
                 grad_hidden[start : start + rows] = grad @ head
@@ -102,5 +130,6 @@ class _HeadLoss(torch.autograd.Function):
         return (
             None if grad_hidden is None else grad_hidden * grad,
             None if grad_weight is None else (grad_weight * grad).to(ctx.dtype),
+            None,
             None,
         )

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate, islice
 
 import torch
 
+from caft.kernels.attention import Extras
 from caft.kernels.memory import return_freed_memory
 
 # Widths of blocks are multiples of it: a block is copied once in so many steps.
@@ -27,9 +29,13 @@ _FEW_PRODUCTS = 2**20
 
 @dataclass(slots=True)
 class SharedPrefix:
-    """Keys and values [1, heads, length, size] of the tokens every row starts with, by layer."""
+    """Keys and values [1, heads, length, size] of the tokens every row starts with, by layer.
+
+    `ids` are those tokens, for models that read them again with every row.
+    """
 
     length: int = 0
+    ids: tuple[int, ...] = ()
     keys: dict[int, torch.Tensor] = field(default_factory=dict)
     values: dict[int, torch.Tensor] = field(default_factory=dict)
 
@@ -251,6 +257,7 @@ class ReplyCache:
         *,
         scaling: float,
         sliding_window: int | None,
+        extras: Extras | None = None,
     ) -> torch.Tensor:
         """Every row's new token looks back over its row.
 
@@ -261,13 +268,14 @@ class ReplyCache:
         asked, keys, values = (
             part[0].transpose(0, 1).reshape(rows * heads, -1, size) for part in (query, key, value)
         )
+        attend = _attend_block if extras is None else partial(_attend_block_plainly, extras)
         outputs = []
         for block in self.blocks:
             inside = slice(block.start * heads, block.stop * heads)
             block.append(layer, keys[inside, 0], values[inside, 0])
             products = asked[inside].numel() * (self.prefix.length + block.width)
             with _fitting_threads(products, asked.device):
-                output = _attend_block(
+                output = attend(
                     block, layer, asked[inside], self.prefix, scaling=scaling, window=sliding_window
                 )
             outputs.append(output)
@@ -333,6 +341,31 @@ def _attend_block(
     across = weights[..., :shared].transpose(0, 1).flatten(1, 2)
     read = torch.bmm(across, prefix.values[layer][0]).view(heads, block.rows, group, size)
     return own + read.transpose(0, 1).flatten(0, 1)
+
+
+def _attend_block_plainly(
+    extras: Extras,
+    block: _Block,
+    layer: int,
+    asked: torch.Tensor,
+    prefix: SharedPrefix,
+    *,
+    scaling: float,
+    window: int | None,
+) -> torch.Tensor:
+    """The same with soft caps or sinks; what rows share is copied for each of them."""
+    keys, values = block.keys[layer], block.values[layer]
+    if prefix.length:
+        shared = (
+            part[layer].expand(block.rows, -1, -1, -1) for part in (prefix.keys, prefix.values)
+        )
+        keys, values = (torch.cat(both, dim=2) for both in zip(shared, (keys, values), strict=True))
+    heads, (group, size) = keys.shape[1], asked.shape[1:]
+    queries = asked.view(block.rows, heads, group, size)
+    scores = extras.cap(queries @ keys.mT * scaling)
+    scores = scores + block.bias(prefix.length, window)[:, None, None]
+    weights = extras.softmax(scores.flatten(1, 2)).view(scores.shape)
+    return (weights @ values).flatten(0, 1)
 
 
 def _softmax(scores: torch.Tensor) -> torch.Tensor:

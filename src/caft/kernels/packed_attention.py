@@ -8,17 +8,19 @@ WRONG for padded batches.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from caft.kernels.attention import (
+    Extras,
     Heads,
     KeysAndValues,
+    attend_plainly,
     attend_short_rows,
     attend_trained_rows,
     put_before,
@@ -29,8 +31,7 @@ from caft.kernels.varlen import Sequences, attend_at_once, can_attend_at_once, p
 from caft.protocols import CausalLM
 
 PACKED_ATTENTION = "caft_packed"
-# Attention features of some models that ours does not support.
-_UNSUPPORTED = {"s_aux": "sink", "softcap": "soft cap"}
+_ALONE = "caft_runs_alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +103,29 @@ class Layout:
         return self._sequences[device]
 
 
+def runs_alone(model: CausalLM) -> bool:
+    """Whether `model` runs its rows one by one, with its own attention."""
+    return bool(getattr(model, _ALONE, False))
+
+
+def run_alone(model: CausalLM) -> None:
+    """From now on, and with adapters around it, `model` runs its rows one by one."""
+    setattr(model, _ALONE, True)
+
+
 @contextmanager
 def packed_attention(model: CausalLM) -> Iterator[None]:
-    """Switch `model` to packed attention and fused rotary embedding, and back."""
+    """Switch `model` to packed attention and fused rotary embedding, and back.
+
+    A model that runs its rows one by one keeps what it has.
+    """
+    with nullcontext() if runs_alone(model) else trial_attention(model):
+        yield
+
+
+@contextmanager
+def trial_attention(model: CausalLM) -> Iterator[None]:
+    """The same for any model, whether it can run packs or not."""
     ordinary = model.config._attn_implementation
     _set_attention(model, PACKED_ATTENTION)
     try:
@@ -134,26 +155,27 @@ def attend_within_rows(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
-    **others: object,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
+    **_others: object,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention inside each row. Query [1, heads, tokens, size]; key and value likewise.
 
-    Returns [1, tokens, heads, size], as transformers expects of an attention function. TypeError if
-    the model needs more of its attention than that.
+    Returns [1, tokens, heads, size], as transformers expects of an attention function. `softcap` is
+    Gemma 2's, `s_aux` [heads] the sinks of gpt-oss: with one of them, plain products are taken.
     """
-    if unknown := [name for name in _UNSUPPORTED if others.get(name) is not None]:
-        raise TypeError(f"its attention has a {_UNSUPPORTED[unknown[0]]}, which packs do not allow")
+    extras = Extras(softcap, s_aux) if softcap is not None or s_aux is not None else None
     layer = module.layer_idx
     assert attention_mask is None
     assert isinstance(layer, int)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if layout.replies is not None:
         return layout.replies.attend(
-            layer, query, key, value, scaling=scale, sliding_window=sliding_window
+            layer, query, key, value, scaling=scale, sliding_window=sliding_window, extras=extras
         ), None
     if layout.keep is not None:
         layout.keep.keep(layer, key, value)
-    if dropout == 0 and can_attend_at_once(query):
+    if dropout == 0 and extras is None and can_attend_at_once(query):
         before = _read_before(None, layout, layer, (key, value))
         if before is not None:
             key, value = map(put_before, before, (key, value))
@@ -164,8 +186,14 @@ def attend_within_rows(
             window=sliding_window,
         )
         return attended[None], None
+    attend = partial(
+        scaled_dot_product_attention if extras is None else partial(attend_plainly, extras),
+        dropout_p=dropout,
+        scale=scale,
+    )
+    short_rows = dropout == 0 and extras is None
     parts = _attend_groups(
-        layer, (query, key, value), layout, scaling=scale, dropout=dropout, window=sliding_window
+        layer, (query, key, value), layout, attend, short_rows=short_rows, window=sliding_window
     )
     return torch.cat(list(parts))[None], None
 
@@ -174,15 +202,16 @@ def _attend_groups(
     layer: int,
     tokens: Heads,
     layout: Layout,
+    attend: partial[torch.Tensor],
     *,
-    scaling: float,
-    dropout: float,
+    short_rows: bool,
     window: int | None,
 ) -> Iterator[torch.Tensor]:
     """The output of every group of runs, [tokens, heads, size]."""
     query, key, value = tokens
+    scaling: float = attend.keywords["scale"]
     # In float32 the fused kernel is the faster one.
-    short_rows = dropout == 0 and query.device.type == "cpu" and query.dtype == torch.bfloat16
+    short_rows = short_rows and query.device.type == "cpu" and query.dtype == torch.bfloat16
     groups = layout.groups if short_rows else tuple((run,) for run in layout.runs)
     sizes = [sum(run.tokens for run in group) for group in groups]
     # All groups at once: in the backward pass their gradients are then joined end to end. Separate
@@ -200,33 +229,28 @@ def _attend_groups(
         elif written_out and before is None:
             yield attend_trained_rows(heads, lengths, scaling)
         else:
-            yield from _attend_fused(
-                group, heads, before, scaling=scaling, dropout=dropout, window=window
-            )
+            yield from _attend_runs(group, heads, before, attend, window=window)
 
 
-def _attend_fused(
+def _attend_runs(
     group: tuple[Run, ...],
     tokens: Heads,
     before: KeysAndValues | None,
+    attend: partial[torch.Tensor],
     *,
-    scaling: float,
-    dropout: float,
     window: int | None,
 ) -> Iterator[torch.Tensor]:
-    """The output of every run of a group, [tokens, heads, size], by torch's own kernel."""
+    """The output of every run of a group, [tokens, heads, size], by torch's kernel or plainly."""
     parts = [_split_runs(part, group) for part in tokens]
     for run, query, *own in zip(group, *parts, strict=True):
         keys, values = own if before is None else map(put_before, before, own)
         mask = _mask(run.length, keys.shape[2], window, query.device)
-        attended = scaled_dot_product_attention(
+        attended = attend(
             query,
             keys,
             values,
             attn_mask=mask,
             is_causal=mask is None,
-            dropout_p=dropout,
-            scale=scaling,
             enable_gqa=query.shape[1] != keys.shape[1],
         )
         yield attended.transpose(1, 2).flatten(0, 1)

@@ -14,16 +14,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Any
 
 import torch
 
-from caft.errors import UserError
 from caft.kernels.kv_cache import SharedPrefix
-from caft.kernels.packed_attention import Layout, Run, packed_attention
+from caft.kernels.packed_attention import Layout, Run, run_alone, runs_alone, trial_attention
 from caft.protocols import CausalLM
 
 # In mixtures of experts, the shapes of products depend on the other rows in the pack.
 _SMALLEST_LEAK = 1e-4
+# Between two ways of computing the same, of which each rounds otherwise.
+_SMALLEST_DIFFERENCE = 1e-2
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,8 @@ def pack_groups(
 
 def packed_logits(model: CausalLM, pack: Pack, positions: torch.Tensor) -> torch.Tensor:
     """Logits [len(positions), vocabulary] at the given tokens of the pack, and nowhere else."""
+    if runs_alone(model):
+        return _logits_row_by_row(model, pack, positions)
     positions = positions.to(pack.input_ids.device)
     with _last_mlp_at(model, positions, pack.input_ids.shape[1]):
         output = model(
@@ -130,7 +134,9 @@ def _last_mlp_at(model: CausalLM, positions: torch.Tensor, tokens: int) -> Itera
         yield
         return
 
-    def scatter(output: torch.Tensor) -> torch.Tensor:
+    def scatter(output: torch.Tensor | tuple[torch.Tensor, ...]) -> Any:
+        if isinstance(output, tuple):  # of gpt-oss, with what its router chose
+            return scatter(output[0]), *output[1:]
         return output.new_zeros(1, tokens, output.shape[-1]).index_copy_(1, positions, output)
 
     hooks = (
@@ -146,7 +152,9 @@ def _last_mlp_at(model: CausalLM, positions: torch.Tensor, tokens: int) -> Itera
 
 def compute_prefix(model: CausalLM, ids: Sequence[int], device: torch.device) -> SharedPrefix:
     """Keys and values of a shared prefix, to be read by every row packed with it."""
-    captured = SharedPrefix(length=len(ids))
+    captured = SharedPrefix(length=len(ids), ids=tuple(ids))
+    if runs_alone(model):
+        return captured
     model(
         input_ids=torch.tensor([list(ids)], device=device),
         position_ids=torch.arange(len(ids), device=device)[None],
@@ -157,30 +165,57 @@ def compute_prefix(model: CausalLM, ids: Sequence[int], device: torch.device) ->
     return captured
 
 
-def refuse_unpackable(model: CausalLM, name: str) -> None:
-    """UserError if a row of a pack depends on its neighbour, or the model does not support packs.
+def _logits_row_by_row(model: CausalLM, pack: Pack, positions: torch.Tensor) -> torch.Tensor:
+    """The same by the model's own attention: a pass a row, whose prefixes are run again."""
+    ids, found = pack.input_ids[0], []
+    layout, wanted = pack.layout, positions.to(ids.device)
+    shared = ids.new_tensor(layout.prefix.ids if layout.prefix else ())
+    for run in layout.runs:
+        before = ids[run.prefix.start : run.prefix.stop] if run.prefix else ids[:0]
+        for start in range(run.start, run.stop, run.length):
+            stop = start + run.length
+            own = wanted[(wanted >= start) & (wanted < stop)] - start
+            if len(own):
+                row = torch.cat([shared, before, ids[start:stop]])
+                logits = model(input_ids=row[None], use_cache=False).logits[0]
+                found.append(logits[own + len(row) - run.length])
+    return torch.cat(found)
+
+
+def settle_packing(model: CausalLM) -> str | None:
+    """Let `model` run row by row if it cannot run packs, and say why; None if it can.
 
     Attention can be kept inside a row; a convolution or a state that runs along the sequence
-    (LFM2, Mamba, linear attention) cannot. Two passes of four tokens show this.
+    (LFM2, Mamba, linear attention) cannot, nor do all architectures take an attention function of
+    ours. Three short passes show this.
     """
+    if reason := _why_alone(model):
+        run_alone(model)
+    return reason
+
+
+@torch.inference_mode()
+def _why_alone(model: CausalLM) -> str | None:
     neighbours, row = ([3, 4], [5, 6]), [1, 2]
+    alone = model(input_ids=torch.tensor([row], device=model.device), use_cache=False).logits[0, -1]
+    if not torch.isfinite(alone).all():
+        return None  # scoring names the question
     try:
-        with torch.inference_mode(), packed_attention(model):
+        with trial_attention(model):
             one, other = (
                 packed_logits(
-                    model, pack_rows([neighbour, row]).to(model.device), torch.tensor([2, 3])
-                )
+                    model, pack_rows([neighbour, row]).to(model.device), torch.tensor([3])
+                )[0]
                 for neighbour in neighbours
             )
-    except TypeError as error:
-        raise UserError(f"{name} cannot run several rows at once: {error}") from error
-    rounding = 4 * torch.finfo(one.dtype).eps
-    one, other = one.float(), other.float()
-    if not torch.isfinite(one).all():
-        return  # scoring names the question
-    if float((one - other).norm() / one.norm()) > max(rounding, _SMALLEST_LEAK):
-        raise UserError(
-            f"{name} lets a row of a pack depend on its neighbour, as models with convolutions, "
-            "recurrent states or linear attention do, and its scores and tuning would be wrong; "
-            "give a model that has attention only"
-        )
+    except torch.OutOfMemoryError:
+        raise
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        return "its attention takes no function of ours"
+    rounding = torch.finfo(one.dtype).eps
+    alone, one, other = alone.float(), one.float(), other.float()
+    if float((one - other).norm()) > max(4 * rounding, _SMALLEST_LEAK) * float(one.norm()):
+        return "a row of a pack would depend on its neighbour"
+    if float((one - alone).norm()) > max(32 * rounding, _SMALLEST_DIFFERENCE) * float(one.norm()):
+        return "its attention has something that packs do not know"
+    return None

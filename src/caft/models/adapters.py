@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 BASE_MODEL = "base_model.json"
+_WITH_STATES = {"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"}
 
 
 class BaseModel(TypedDict):
@@ -54,6 +55,7 @@ def add_lora(
         lora_alpha=alpha,
         lora_dropout=dropout,
         target_modules=list(modules) or "all-linear",
+        exclude_modules=_without_adapters(model) or None,
         use_dora=use_dora,
         use_rslora=use_rslora,
         task_type="CAUSAL_LM",
@@ -66,6 +68,21 @@ def add_lora(
         ) from error
     fuse_lora(adapted)
     return adapted
+
+
+def _without_adapters(model: CausalLM) -> list[str]:
+    """Modules that text never reaches, such as the vision tower of Gemma 3, or that peft refuses.
+
+    Mamba's own kernels read the weights of some layers past any adapter.
+    """
+    has_states = getattr(model.config, "model_type", "") in _WITH_STATES
+    decoder = {*map(id, model.get_decoder().modules()), id(model.get_output_embeddings())}
+    return [
+        name
+        for name, module in model.named_modules()
+        if (id(module) not in decoder and not any(module.children()))
+        or (has_states and name.endswith(("conv1d", "out_proj")))
+    ]
 
 
 @contextmanager
@@ -144,8 +161,11 @@ def _refuse_other_shapes(model: CausalLM, folder: Path) -> None:
             shape, side = file.get_slice(name).get_shape(), matrix[0]
             size = shape[1] if side == "A" else shape[0]
             attribute = "in_features" if side == "A" else "out_features"
-            given = getattr(layers.get(layer), attribute, None)
-            if given != size:
+            # The experts of a mixture are one module, of several adapters inside each other.
+            module = layers.get(layer.replace(".base_layer", ""))
+            given = getattr(module, attribute, None)
+            # What has no such attribute (experts, GPT-2's layers) is compared by peft itself.
+            if module is None or given not in (None, size):
                 raise UserError(
                     f"the adapter in {folder} is one for another base model: its layer {layer} "
                     f"needs {attribute}={size}, and this model has {given}; name the model it was "

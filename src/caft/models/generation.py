@@ -11,7 +11,7 @@ import torch
 
 from caft.errors import UserError
 from caft.kernels.kv_cache import ReplyCache, SharedPrefix
-from caft.kernels.packed_attention import Layout, packed_attention
+from caft.kernels.packed_attention import Layout, packed_attention, runs_alone
 from caft.kernels.packing import Pack, compute_prefix, pack_rows, packed_logits
 from caft.kernels.shared_prefixes import common_prefix
 from caft.models.config import tokens_of_a_pass
@@ -245,6 +245,8 @@ class _Writer:
         """Every reply's newest token in, its next one out."""
         self._shrink()
         rows = sorted(self.replies)
+        if runs_alone(self.model):
+            return self._take(rows, self._read_again(rows))
         newest = [self.replies[row].tokens[-1] if row in self.replies else 0
                   for row in range(self.rows)]  # fmt: skip
         self.cache.begin_step()
@@ -258,6 +260,17 @@ class _Writer:
         logits = packed_logits(self.model, pack, every)
         self.cache.end_step()
         return self._take(rows, logits if len(rows) == self.rows else logits[rows])
+
+    def _read_again(self, rows: Sequence[int]) -> torch.Tensor:
+        """The logits behind these replies, of a model that keeps no keys: read from the start."""
+        replies = [self.replies[row] for row in rows]
+        texts = [[*self.prompts[reply.prompt], *reply.tokens] for reply in replies]
+        order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+        pack = pack_rows([texts[place] for place in order], self.cache.prefix.length)
+        layout = replace(pack.layout, prefix=self.cache.prefix)
+        ends = torch.tensor([*pack.starts[1:], pack.input_ids.shape[1]]) - 1
+        pack = replace(pack, layout=layout).to(self.model.device)
+        return packed_logits(self.model, pack, ends)[torch.tensor(order).argsort()]
 
     def _shrink(self) -> None:
         """Leave out free rows where nothing waits and a quarter of all rows are free.

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partialmethod
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from caft.errors import UserError
 from caft.kernels.memory import (
@@ -73,7 +73,6 @@ def load_model(
     unused by the model.
     """
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
 
     from caft.kernels.rms_norm import fuse_rms_norms
 
@@ -86,10 +85,9 @@ def load_model(
         settle_cpu_memory()
     try:
         with quiet_transformers(), memory_may_end(lambda: too_large):
-            model, report = AutoModelForCausalLM.from_pretrained(
+            model, report = _read(
                 folder,
                 dtype=resolve_dtype(config, device),
-                attn_implementation="sdpa",
                 trust_remote_code=config.trust_remote_code,
                 use_safetensors=True,
                 output_loading_info=True,
@@ -108,6 +106,18 @@ def load_model(
     loaded: CausalLM = model.eval()
     fuse_rms_norms(loaded)
     return loaded
+
+
+def _read(folder: Path, **how: object) -> Any:
+    """Torch's attention; written out where an architecture has what that lacks, such as sinks."""
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="sdpa", **how)
+    except ValueError as error:
+        if "scaled_dot_product_attention" not in str(error):
+            raise
+    return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", **how)
 
 
 def refuse_missing_quantisation() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,9 +16,11 @@ from caft.models.chat_template import TEMPLATE_DATE
 from caft.models.config import Dtype, ModelConfig
 from caft.models.encoding import end_of_turn
 from caft.models.fingerprint import model_fingerprint
-from caft.models.loading import load_model, load_tokenizer, name_dtype
+from caft.models.loading import load_model, load_tokenizer, name_dtype, quiet_transformers
 from caft.models.sources.folder import GENERATION_CONFIG, read_header, read_settings
 from caft.protocols import CausalLM, Tokenizer
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Student:
     tuned: Path | None = None
     tuned_fingerprint: str | None = None
     _opened: dict[str, Tokenizer] = field(default_factory=dict, repr=False, compare=False)
+    _told: set[str] = field(default_factory=set, repr=False, compare=False)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -107,17 +111,26 @@ class Student:
         `float32` has weights of that type whatever the config says: training needs them, since
         small updates are lost in bfloat16. `four_bits` quantises the base model (CUDA).
         """
-        from caft.kernels.packing import refuse_unpackable
-
         release_memory()
         config = replace(self.config, dtype=Dtype.float32) if float32 else self.config
         if self.tuned is not None and not is_adapter(self.tuned):
-            return load_model(self.tuned, config, self.device)
-        base = load_model(self.folder, config, self.device, four_bits=four_bits)
-        refuse_unpackable(base, f"the model {self.base['id']}")
+            return self._settled(load_model(self.tuned, config, self.device))
+        base = self._settled(load_model(self.folder, config, self.device, four_bits=four_bits))
         if self.tuned is None:
             return base
         return load_adapter(base, self.tuned, trainable=trainable)
+
+    def _settled(self, model: CausalLM) -> CausalLM:
+        from caft.kernels.packing import settle_packing
+
+        with quiet_transformers():
+            reason = settle_packing(model)
+        if reason and "alone" not in self._told:
+            self._told.add("alone")
+            log.warning(
+                "%s runs one row at a time, the plain and slow way: %s", self.base["id"], reason
+            )
+        return model
 
     def load_for_inference(self) -> CausalLM:
         """A new causal LM as `load` returns it, faster on a CPU.

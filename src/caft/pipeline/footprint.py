@@ -28,7 +28,10 @@ _LOGITS = 0.2e9
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The sizes of a decoder. `kv` is the width of its keys, that of its values as well."""
+    """The sizes of a decoder. `kv` is the width of its keys, that of its values as well.
+
+    `beside` counts weights that text never reaches, such as those of a vision tower.
+    """
 
     hidden: int
     inner: int
@@ -37,6 +40,7 @@ class Shape:
     kv: int
     vocabulary: int
     tied: bool = True
+    beside: int = 0
 
     @property
     def parameters(self) -> int:
@@ -44,7 +48,8 @@ class Shape:
         attention = 2 * self.hidden * self.heads + 2 * self.hidden * self.kv
         layer = attention + 3 * self.hidden * self.inner + 2 * self.hidden
         heads = 1 if self.tied else 2
-        return heads * self.vocabulary * self.hidden + self.layers * layer + self.hidden
+        inside = heads * self.vocabulary * self.hidden + self.layers * layer + self.hidden
+        return inside + self.beside
 
     def adapter(self, rank: int) -> int:
         """Weights of LoRA at this rank on all linear layers."""
@@ -60,14 +65,35 @@ KNOWN = {
     "Qwen/Qwen3-4B": Shape(2560, 9728, 36, 4096, 1024, 151_936),
     "meta-llama/Llama-3.2-3B-Instruct": Shape(3072, 8192, 28, 3072, 1024, 128_256),
     "HuggingFaceTB/SmolLM2-135M-Instruct": Shape(576, 1536, 30, 576, 192, 49_152),
+    "microsoft/Phi-3.5-mini-instruct": Shape(3072, 8192, 32, 3072, 3072, 32_064, tied=False),
+    "microsoft/phi-4": Shape(5120, 17_920, 40, 5120, 1280, 100_352, tied=False),
+    "microsoft/Phi-4-reasoning": Shape(5120, 17_920, 40, 5120, 1280, 100_352, tied=False),
+    "Qwen/Qwen2.5-0.5B-Instruct": Shape(896, 4864, 24, 896, 128, 151_936),
+    "Qwen/Qwen2.5-1.5B-Instruct": Shape(1536, 8960, 28, 1536, 256, 151_936),
+    "Qwen/Qwen2.5-7B-Instruct": Shape(3584, 18_944, 28, 3584, 512, 152_064, tied=False),
+    "Qwen/Qwen2.5-14B-Instruct": Shape(5120, 13_824, 48, 5120, 1024, 152_064, tied=False),
+    "Qwen/Qwen3-0.6B": Shape(1024, 3072, 28, 2048, 1024, 151_936),
+    "Qwen/Qwen3-1.7B": Shape(2048, 6144, 28, 2048, 1024, 151_936),
+    "Qwen/Qwen3-8B": Shape(4096, 12_288, 36, 4096, 1024, 151_936, tied=False),
+    "Qwen/Qwen3-14B": Shape(5120, 17_408, 40, 5120, 1024, 151_936, tied=False),
+    "meta-llama/Llama-3.1-8B-Instruct": Shape(4096, 14_336, 32, 4096, 1024, 128_256, tied=False),
+    "meta-llama/Llama-3.2-1B-Instruct": Shape(2048, 8192, 16, 2048, 512, 128_256),
+    "google/gemma-3-1b-it": Shape(1152, 6912, 26, 1024, 256, 262_144),
+    "google/gemma-3-4b-it": Shape(2560, 10_240, 34, 2048, 1024, 262_208, beside=419_816_304),
+    "google/gemma-3-12b-it": Shape(3840, 15_360, 48, 4096, 2048, 262_208, beside=421_290_864),
+    "HuggingFaceTB/SmolLM2-360M-Instruct": Shape(960, 2560, 32, 960, 320, 49_152),
+    "HuggingFaceTB/SmolLM2-1.7B-Instruct": Shape(2048, 8192, 24, 2048, 2048, 49_152),
+    "HuggingFaceTB/SmolLM3-3B": Shape(2048, 11_008, 36, 2048, 512, 128_256),
+    "mistralai/Mistral-7B-Instruct-v0.3": Shape(4096, 14_336, 32, 4096, 1024, 32_768, tied=False),
 }
 """By hub id, from the config.json of each."""
 
 
 def shape_of(model_id: str, folder: Path | None) -> Shape | None:
     """From the model's own config.json where it is here; None for one that nobody knows."""
+    known = KNOWN.get(model_id)
     if folder is None:
-        return KNOWN.get(model_id)
+        return known
     values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     values = values.get("text_config", values)
     try:
@@ -82,9 +108,10 @@ def shape_of(model_id: str, folder: Path | None) -> Shape | None:
             (values.get("num_key_value_heads") or heads) * wide,
             values["vocab_size"],
             tied=bool(values.get("tie_word_embeddings", True)),
+            beside=known.beside if known else 0,
         )
-    except (KeyError, TypeError):  # a family with other names
-        return None
+    except (KeyError, TypeError):  # a family with other names, or one that leaves out defaults
+        return known
 
 
 def download_size(model_id: str) -> float | None:
@@ -141,7 +168,10 @@ def _of_tuning(config: RunConfig, shape: Shape, device: str, dtype: str, longest
     tokens = min(tuning.tokens_a_pass(device), rows)
     activations = tokens * (kept * _of_layer(shape) + inputs) * _BYTES[dtype]
     if tuning.adapter is Adapter.full:
-        return float(shape.parameters * (_ADAM + _BYTES[dtype]) + activations)
+        trained = shape.parameters - shape.beside
+        # What text never reaches has no gradient, and so no moments.
+        unused = shape.beside * _BYTES["float32"]
+        return float(trained * (_ADAM + _BYTES[dtype]) + unused + activations)
     four_bits = tuning.adapter is Adapter.qlora
     weights = shape.parameters * (_FOUR_BITS if four_bits else _BYTES[dtype])
     return float(weights + shape.adapter(tuning.lora.r) * _ADAM + activations)

@@ -48,7 +48,7 @@ from caft.score.config import Fallback
 from caft.split import SplitResult, split_questions
 from caft.teachers.refusals import count_reasons
 from caft.text.config import OptionIds
-from caft.tune.config import Select, describe_targets
+from caft.tune.config import Loss, Select, describe_targets
 from caft.tune.learning_curve import accuracies, best_epoch, questions_asked
 
 
@@ -99,6 +99,8 @@ def build_summary(  # noqa: PLR0917
         "cost": _cost_part(results),
         "stages": add_rates(results.stages, run.get("seconds", 0.0)),
     }
+    if config.tuning.loss is not Loss.ce:
+        summary["method"]["loss"] = config.tuning.loss.value
     if engine:
         summary["engine"] = engine
     if forgetting:

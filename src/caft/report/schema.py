@@ -201,10 +201,11 @@ class StagePart(TypedDict):
 
 
 class MethodPart(TypedDict):
-    """The tuning stages in order."""
+    """The tuning stages in order. `loss` is what tokens counted by, where it is not `ce`."""
 
     name: str
     stages: list[StagePart]
+    loss: NotRequired[str]
 
 
 class TuningPart(TypedDict):

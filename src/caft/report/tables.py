@@ -21,7 +21,7 @@ class ReportTables:
     `option_ids` are those that the model was shown.
     `predictions` is by ("base" or "tuned", mode) and holds test rows. `curves` holds training
     metrics in order, each a mapping with `stage`, `epoch` (of the stage, from 1) and either `loss`
-    (nats a token) with its `step`, or `validation_accuracy`.
+    (cross-entropy in nats a token) with its `step`, or `validation_accuracy`.
     """
 
     questions: Mapping[str, Question] = field(default_factory=dict)

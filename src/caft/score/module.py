@@ -14,7 +14,7 @@ import torch
 
 from caft.kernels.kv_cache import SharedPrefix
 from caft.kernels.memory import memory_may_end
-from caft.kernels.packed_attention import packed_attention
+from caft.kernels.packed_attention import packed_attention, runs_alone
 from caft.kernels.packing import Pack, compute_prefix, pack_groups, packed_logits
 from caft.kernels.shared_prefixes import (
     SHORTEST_PREFIX,
@@ -118,7 +118,9 @@ class ScoringModule(PredictingModule):
             if not finite:
                 raise logits_not_finite(row.question_id)
         estimated = estimate_complexity(logits, [row.label_ids for row in batch.rows])
-        kept = (encode_hidden(states[place]) for states in hidden for place in positions)
+        # A row that is run alone ends with its answer position.
+        places = [-1] if runs_alone(self.model) else positions
+        kept = (encode_hidden(states[place]) for states in hidden for place in places)
         return [
             NextToken(row.question_id, *estimates, hidden=next(kept, ""))
             for row, estimates in zip(batch.rows, estimated, strict=True)

@@ -201,6 +201,18 @@ class Schedule(Enum):
         return 1.0 - done if self is Schedule.linear else 1.0
 
 
+class Loss(Enum):
+    """How trained tokens count in the gradient: all alike, or weighed by what the model knows.
+
+    `ce`: cross-entropy. `dft`: dynamic fine-tuning (arXiv 2508.05629), by the token's probability.
+    `eaft`: entropy-adaptive fine-tuning (arXiv 2601.02151), by the normalised entropy of its place.
+    """
+
+    ce = "ce"
+    dft = "dft"
+    eaft = "eaft"
+
+
 class AnswerTarget(Enum):
     """`bare`: the answer at the very position that was scored. `bracketed`: the paper's [[id]]."""
 
@@ -236,7 +248,8 @@ class TuningConfig:
 
     None for `batch_tokens` is as many as keep the device busy: 2,048 on a CPU, 4,096 elsewhere. The
     loss of a step is the mean over its trained tokens, however it was divided into passes; only
-    rounding differs (docs/decisions/0033-what-rounding-moves.md). `max_length` is in tokens (None:
+    rounding differs (docs/decisions/0033-what-rounding-moves.md). `loss` weighs these tokens in the
+    gradient; curves show their cross-entropy whatever it is. `max_length` is in tokens (None:
     the model's context). After every epoch the validation questions are answered; if a stage trains
     rationales, at most `validation_replies` of them, since a written reply costs as many passes as
     it has tokens. `patience` epochs without a better accuracy end a stage. Two checkpoints are at
@@ -247,6 +260,7 @@ class TuningConfig:
 
     adapter: Adapter = Adapter.lora
     lora: LoraConfig = field(default_factory=LoraConfig)
+    loss: Loss = Loss.ce
     learning_rate: Positive = 1e-3
     schedule: Schedule = Schedule.constant
     warmup_steps: CountOrNone = 0

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 Row = dict[str, float]
-"""One measurement: step and epoch (from 1 on), and either loss (nats a token), gradient_norm and
-learning_rate, or validation_accuracy (0 to 1) and validation_questions."""
+"""One measurement: step and epoch (from 1 on), and either loss (cross-entropy in nats a token,
+whatever `tuning.loss` is), gradient_norm and learning_rate, or validation_accuracy (0 to 1) and
+validation_questions."""
 
 
 def accuracies(curve: Sequence[Row]) -> list[float]:

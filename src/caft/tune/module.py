@@ -29,6 +29,7 @@ from caft.tune.batches import Step, TrainingPack
 from caft.tune.config import Select, TuningConfig
 from caft.tune.error_text import explain_memory, explain_validation_memory
 from caft.tune.learning_curve import Row, accuracies, best_epoch, is_out_of_patience
+from caft.tune.token_weights import TOKEN_WEIGHTS
 
 # A forward pass, and a backward pass of twice its work.
 _PASSES = 3
@@ -249,12 +250,13 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         return compute_in_weights_dtype(self.model, self.compute_dtype)
 
     def _summed_loss(self, item: TrainingPack) -> torch.Tensor:
+        weigh = TOKEN_WEIGHTS[self.config.loss]
         if not has_plain_head(self.model):
             logits = packed_logits(self.model, item.pack, item.positions)
-            return summed_cross_entropy(logits, item.labels)
+            return summed_cross_entropy(logits, item.labels, weigh)
         with without_head(self.model):
             hidden = packed_logits(self.model, item.pack, item.positions)
-        return summed_head_loss(self.model, hidden, item.labels)
+        return summed_head_loss(self.model, hidden, item.labels, weigh)
 
 
 def random_state() -> torch.Tensor:

@@ -27,7 +27,7 @@ from caft.trainers.config import TrainerConfig
 from caft.trainers.sources import TUNING_SOURCES
 from caft.trainers.tracker import RunLogger
 from caft.tune.check import check_examples, refuse_bare_start, render_example
-from caft.tune.config import Adapter, TuningConfig
+from caft.tune.config import Adapter, Loss, TuningConfig
 from caft.tune.draws import EVERY_ROW, Draws
 from caft.tune.examples import (
     TrainingPair,
@@ -117,13 +117,18 @@ class TuneInputs:
             "config": {
                 setting.name: getattr(self.config, setting.name)
                 for setting in fields(self.config)
-                if setting.name not in _WITHOUT_EFFECT
+                if setting.name not in self._without_effect
             },
             "seed": self.seed,
             "validation": digest(self.validation) if self.config.validate else None,
             "sources": source_digest(*SOURCES),
             **self._key_of_classes,
         }
+
+    @property
+    def _without_effect(self) -> tuple[str, ...]:
+        # Stages that were trained before there was a choice of loss are still found.
+        return (*_WITHOUT_EFFECT, "loss") if self.config.loss is Loss.ce else _WITHOUT_EFFECT
 
     @property
     def _key_of_classes(self) -> dict[str, object]:

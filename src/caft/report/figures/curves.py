@@ -15,7 +15,7 @@ from caft.report.wording import percent
 
 MOST_POINTS = 200
 _MEASURES = (
-    ("loss", "training loss, nats per token"),
+    ("loss", "training loss (cross-entropy), nats per token"),
     ("validation_accuracy", "accuracy on validation questions"),
 )
 

@@ -55,10 +55,11 @@ def print_summary(summary: Summary, folder: Path, console: Console) -> None:
 
 def _describe_run(summary: Summary) -> str:
     counts = summary["dataset"]["counts"]
+    loss = f" (loss {summary['method']['loss']})" if "loss" in summary["method"] else ""
     return (
         f"{summary['model']['id']} on {summary['dataset']['name']} "
         f"({counts['train']:,} training, {counts['test']:,} test questions), "
-        f"method {summary['method']['name']}, seed {summary['run']['seed']}"
+        f"method {summary['method']['name']}{loss}, seed {summary['run']['seed']}"
     )
 
 
