@@ -27,7 +27,7 @@ from caft.trainers.config import TrainerConfig
 from caft.trainers.sources import TUNING_SOURCES
 from caft.trainers.tracker import RunLogger
 from caft.tune.check import check_examples, refuse_bare_start, render_example
-from caft.tune.config import Adapter, TuningConfig
+from caft.tune.config import WHOLE, Adapter, Part, TuningConfig
 from caft.tune.draws import EVERY_ROW, Draws
 from caft.tune.examples import (
     TrainingPair,
@@ -76,6 +76,7 @@ class TrainingRows:
 class TuneInputs:
     """One tuning stage and all that it depends on; `student` is the one that it starts from.
 
+    `part` is what it is of the config's stage.
     `draws` picks the pairs that an epoch trains; `weights` are those of the classes in the loss,
     and `shares` those of the targets within a class that has several.
     `record` gets every row of its curve, under `title`. `rows` are its own as tokens, where
@@ -95,6 +96,7 @@ class TuneInputs:
     shares: Mapping[str, Mapping[Target, float]] = field(default_factory=dict)
     record: Callable[[Row], None] | None = None
     title: str = "tuning"
+    part: Part = WHOLE
     rows: TrainingRows | None = None
 
     kind: ClassVar[StageKind] = StageKind.tune
@@ -130,6 +132,8 @@ class TuneInputs:
         """What depends on the classes themselves; nothing where no row is drawn or weighed."""
         weights = [self.weights.get(pair.complexity, 1.0) for pair in self.pairs]
         key: dict[str, object] = {"weights": digest(weights)} if len(set(weights)) > 1 else {}
+        if self.part.epochs > 1:
+            key["part"] = (self.part.epoch, self.part.epochs)
         classes = digest([pair.complexity for pair in self.pairs])
         if self.draws.counts:
             key["draws"] = {"of": self.draws, "classes": classes}
@@ -158,6 +162,7 @@ class TuneInputs:
             folder=folder,
             weights=_WEIGHTS,
             draws=self.draws,
+            part=self.part,
         )
         count = len(self.draws.rows_of(rows.examples, 0))
         log.info("%s: %d rows x %d epochs", self.title, count, self.epochs)

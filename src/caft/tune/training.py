@@ -28,7 +28,7 @@ from caft.trainers.distributed import Ranks
 from caft.trainers.progress import Moved, Pace
 from caft.trainers.watching import watch_layers
 from caft.tune.batches import EpochLoader
-from caft.tune.config import Adapter, TuningConfig
+from caft.tune.config import WHOLE, Adapter, Part, TuningConfig
 from caft.tune.draws import EVERY_ROW, Draws
 from caft.tune.learning_curve import Row
 from caft.tune.module import TuningModule, random_state
@@ -54,6 +54,7 @@ class TrainingSpec:
     folder: Path
     weights: str
     draws: Draws = EVERY_ROW
+    part: Part = WHOLE
 
     @property
     def checkpoints(self) -> Checkpoints:
@@ -117,6 +118,7 @@ def _fit(model: CausalLM, ranks: Ranks, report: Report, spec: TrainingSpec) -> T
         done=state["steps"] if state else 0,
         share=ranks.share,
         draws=spec.draws,
+        part=spec.part,
     )
     module = TuningModule(
         model,
@@ -127,6 +129,7 @@ def _fit(model: CausalLM, ranks: Ranks, report: Report, spec: TrainingSpec) -> T
         compute_dtype=resolve_dtype(spec.student.config, spec.student.device),
         ranks=ranks,
         validate=_validator(model, ranks, spec),
+        part=spec.part,
     )
     if state:
         _restore(module, state, ranks)

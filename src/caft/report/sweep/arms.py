@@ -61,6 +61,11 @@ class Arm:
         return drawn_at_random(self.strategy)
 
     @property
+    def rescores(self) -> bool:
+        """Whether a stage had its classes made anew, by the student as tuned so far."""
+        return any("rescored" in stage for stage in self.first["method"]["stages"])
+
+    @property
     def estimator(self) -> str | None:
         """The estimate that sorted them; None if classes were drawn at random, or none made."""
         split, score = self.first["split"], self.first["score"]
