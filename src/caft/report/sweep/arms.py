@@ -253,9 +253,10 @@ def equal_budgets(first: Arm, second: Arm) -> list[str]:
     return [
         name
         for name, keys in ways.items()
-        if all(_are_close(first.mean_cost(key), second.mean_cost(key)) for key in keys)
+        if all(are_close(first.mean_cost(key), second.mean_cost(key)) for key in keys)
     ]
 
 
-def _are_close(one: float, two: float) -> bool:
+def are_close(one: float, two: float) -> bool:
+    """Whether two budgets are equal, but for `EQUAL_BUDGET`."""
     return abs(one - two) <= EQUAL_BUDGET * max(one, two)
