@@ -21,7 +21,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from caft.console import tell
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 from caft.hydra_bridge.composing import (
     OWN_SWEEPER,
     build_run_config,
@@ -308,7 +308,7 @@ def _only_shows(master: DictConfig) -> bool:
 
 
 def _print_plan(folder: Path, planned: int, missing: int) -> None:
-    count = f": {planned} jobs" if planned else ""
+    count = f": {count_of(planned, 'job')}" if planned else ""
     finished = f", {planned - missing} of them finished before" if missing < planned else ""
     tell(f"sweep {folder}{count}{finished}")
 

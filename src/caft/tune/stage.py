@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from caft.errors import count_of
 from caft.models.adapters import refuse_other_base
 from caft.models.encoding import end_of_turn, uses_chat_template
 from caft.models.loading import refuse_missing_quantisation
@@ -165,7 +166,8 @@ class TuneInputs:
             part=self.part,
         )
         count = len(self.draws.rows_of(rows.examples, 0))
-        log.info("%s: %d rows x %d epochs", self.title, count, self.epochs)
+        amount = f"{count_of(count, 'row')} x {count_of(self.epochs, 'epoch')}"
+        log.info("%s: %s", self.title, amount)
         self._warn_of_small_classes(rows.examples)
         trained = _watch(spec, self.record, self.title, count)
         epochs = len(accuracies(trained.curve)) or self.epochs
@@ -245,10 +247,10 @@ def _watch(
             line.show(place(row["step"]))
             if "validation_accuracy" in row:
                 log.info(
-                    "epoch %d: validation accuracy %.1f%% of %d questions",
+                    "epoch %d: validation accuracy %.1f%% of %s",
                     row["epoch"],
                     100 * row["validation_accuracy"],
-                    row["validation_questions"],
+                    count_of(int(row["validation_questions"]), "question"),
                 )
             if record:
                 record(row)
