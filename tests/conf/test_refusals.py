@@ -108,6 +108,7 @@ REFUSED = {
         "model=phi3 model.id=openai-community/gpt2",
     ),
     "file for a dataset": ("dataset=mine.csv", "dataset=local dataset.train_path=mine.csv"),
+    "hub's name for a dataset": ("dataset=a/b", "one of the hub is dataset=hub dataset.id=a/b"),
     "group taken away": ("~model", "no model is chosen", "smollm2"),
     "missing reference": ("name=${foo.bar}", "name is ${foo.bar}, which", "'foo.bar' not found"),
     "reference to itself": ("name=${name}", "name is ${name}, which leads back to name itself"),

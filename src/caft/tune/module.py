@@ -32,7 +32,7 @@ from caft.tune.learning_curve import Row, accuracies, best_epoch, is_out_of_pati
 
 # A forward pass, and a backward pass of twice its work.
 _PASSES = 3
-_VALIDATING = "validating"
+VALIDATING = "validating"
 
 
 class TuningModule(LightningModule):  # type: ignore[misc]
@@ -123,7 +123,7 @@ class TuningModule(LightningModule):  # type: ignore[misc]
             return
         self.model.eval()
         self._in_work = (0.0, 0.0)
-        self.moved(0.0, _VALIDATING)
+        self.moved(0.0, VALIDATING)
         try:
             with (
                 memory_may_end(partial(explain_validation_memory, epoch)),
