@@ -205,9 +205,9 @@ def test_a_cell_of_megabytes_is_read(tmp_path: Path) -> None:
 
 def test_the_one_list_of_objects_that_a_json_object_holds_is_the_rows(tmp_path: Path) -> None:
     rows = '[{"q": "x", "a": 1},\n {"q": "y", "a": 2}]'
-    wrapped = write(tmp_path, "a.json", '{"version": 1, "tags": ["t"], "data": %s}' % rows)
+    wrapped = write(tmp_path, "a.json", f'{{"version": 1, "tags": ["t"], "data": {rows}}}')
     plain = read_table(write(tmp_path, "b.json", rows), "key")
     table = read_table(wrapped, "key")
     assert [row.values for row in table.rows] == [row.values for row in plain.rows]
-    two = write(tmp_path, "c.json", '{"train": %s, "test": %s}' % (rows, rows))
+    two = write(tmp_path, "c.json", f'{{"train": {rows}, "test": {rows}}}')
     assert "several lists of objects (train, test); save each as a file" in refused(two)

@@ -1,8 +1,8 @@
 """The loggers of metrics: one for each run, finished whatever happens.
 
 A logger of the kind NAME is the module `NAME_logger`, with two functions. `check` raises UserError
-if it would refuse to start, and opens and sends nothing; `open_run` starts it. Where it keeps runs outside
-of their folders, `name_command` says how to look at them.
+if it would refuse to start, and opens and sends nothing; `open_run` starts it. Where it keeps runs
+outside of their folders, `name_command` says how to look at them.
 """
 
 from __future__ import annotations

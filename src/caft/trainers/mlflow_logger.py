@@ -38,7 +38,7 @@ def name_command(config: MlflowLoggerConfig) -> str:
 
     # MLFLOW_TRACKING_URI may hold a password.
     uri = re.sub(r"://[^/@\s]*@", "://", config.tracking_uri or mlflow.get_tracking_uri())
-    served = uri.startswith(("http:", "https:"))
+    served = uri.startswith(("http:", "https:", "databricks"))
     return uri if served else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
 
 

@@ -313,7 +313,7 @@ class TuningConfig:
     adapter: Adapter = Adapter.lora
     lora: LoraConfig = field(default_factory=LoraConfig)
     learning_rate: Positive = 1e-3
-    schedule: Schedule = Schedule.constant
+    schedule: Schedule = Schedule.linear
     warmup_steps: CountOrNone = 0
     weight_decay: NotNegative = 0.0
     clip: Positive = 1.0

@@ -123,7 +123,7 @@ def test_page_markdown_and_terminal_say_the_same(
         assert main([str(tmp_path), *more]) == 0
         assert read_advice(tmp_path) in " ".join(capsys.readouterr().out.split())
     model, data = won.summary["origin"]["models"][0], won.summary["origin"]["datasets"][0]
-    assert read_head(tmp_path).endswith(f" ({model}; {data}, 120 test questions)")
+    assert read_head(tmp_path).endswith(f" ({model}; {data}; 300 test questions)")
 
 
 def test_a_saving_is_claimed_by_non_inferiority_alone(make_job: Make) -> None:
