@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,8 @@ KINDS_WITH_A_FILE = [
     if kind in list_options_of(group)
 ]  # fmt: skip
 """Kinds whose file has their own name: another file of a kind, such as a model's, sets values."""
-OF_THE_DATASET = {"evaluation.max_new_tokens", "score.chain.max_new_tokens"}
-"""Their files refer to the dataset's."""
+OF_A_FILE = re.compile(r"dataset\.prompt\..*|.*\.max_new_tokens")
+"""A dataset's wordings, and the length of its replies, to which other files refer."""
 
 
 def list_differences(
@@ -40,7 +41,7 @@ def list_differences(
         value = getattr(composed, field.name)
         if dataclasses.is_dataclass(ours) and type(ours) is type(value):
             yield from list_differences(value, key, ours)
-        elif value != ours and key not in OF_THE_DATASET:
+        elif value != ours and not OF_A_FILE.fullmatch(key):
             yield f"{key}: {value!r} in YAML, {ours!r} in its class"
 
 
