@@ -118,14 +118,15 @@ def run_sweep(
 def _plan_sweep(hydra: Hydra, master: DictConfig, run: Run) -> int:
     """The plan of every job; of the first one only if a search chooses the others."""
     configure_log(master.hydra.hydra_logging, master.hydra.verbose)
-    planned = check_jobs(hydra, master)
+    kept: dict[str, DictConfig] = {}
+    planned = check_jobs(hydra, master, kept)
     _print_plan(Path(master.hydra.sweep.dir), len(planned), len(planned))
     if not planned:
         return run_dry(run, build_run_config(without_hydra(master)), master)
     status, configs = DONE, []
-    for job, overrides in planned:
+    for job, _ in planned:
         tell(f"\njob {job.folder}")
-        composed = hydra.config_loader.load_sweep_config(master, list(overrides.all))
+        composed = kept[job.folder]
         configs.append(build_run_config(without_hydra(composed)))
         try:
             run_dry(run, configs[-1], composed, sweep=Path(master.hydra.sweep.dir).name)
@@ -210,8 +211,13 @@ def _parse(hydra: Hydra, overrides: Sequence[str]) -> list[Override]:
     return parsed
 
 
-def check_jobs(hydra: Hydra, master: DictConfig) -> list[tuple[job_table.Job, JobOverrides]]:
-    """Every job, composed and typed; the same config twice is one job."""
+def check_jobs(
+    hydra: Hydra, master: DictConfig, kept: dict[str, DictConfig] | None = None
+) -> list[tuple[job_table.Job, JobOverrides]]:
+    """Every job, composed and typed; the same config twice is one job.
+
+    `kept` gets the composed configs by the job's folder: composing takes longest here.
+    """
     if searches(master):
         build_run_config(without_hydra(master))
     jobs: dict[str, tuple[job_table.Job, JobOverrides]] = {}
@@ -234,6 +240,8 @@ def check_jobs(hydra: Hydra, master: DictConfig) -> list[tuple[job_table.Job, Jo
             refuse_unwritable_folder(Path(master.hydra.sweep.dir) / folder)
             refuse_other_job(Path(master.hydra.sweep.dir) / folder, digest)
         same, _ = jobs.setdefault(folder, (job, overrides))
+        if kept is not None:
+            kept.setdefault(folder, composed)
         if same.digest != digest:
             raise UserError(
                 f"hydra.sweep.subdir gives the folder {folder} to two different jobs; leave it "
