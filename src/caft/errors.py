@@ -1,4 +1,4 @@
-"""The one exception whose message is written for the user."""
+"""The one exception whose message is written for the user, and its grammar."""
 
 from __future__ import annotations
 
@@ -17,3 +17,17 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     """A hint where one of `names` is near; empty where none is."""
     near = difflib.get_close_matches(name, list(names), n=1)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def noun_of(number: float, singular: str) -> str:
+    """row, or rows: the noun for a number of things, by the regular rules."""
+    if number == 1:
+        return singular
+    if singular.endswith("y") and singular[-2] not in "aeiou":
+        return f"{singular[:-1]}ies"
+    return f"{singular}es" if singular.endswith("s") else f"{singular}s"
+
+
+def count_of(number: float, singular: str) -> str:
+    """1 row, 1,200 rows."""
+    return f"{number:,} {noun_of(number, singular)}"

@@ -61,7 +61,7 @@ from caft.trainers.config import (
     TrainerConfig,
     WandbLoggerConfig,
 )
-from caft.tune.config import AnswerTarget, MethodConfig, TuningConfig
+from caft.tune.config import AnswerTarget, MethodConfig, Select, TuningConfig
 
 
 class Until(Enum):
@@ -160,9 +160,10 @@ class RunConfig:
             )
 
     def _refuse_impossible_rescoring(self) -> None:
-        number = next((n for n, stage in enumerate(self.method.stages) if stage.rescore), None)
+        number = next((n for n, stage in enumerate(self.method.stages) if stage.rescores), None)
         if number is None:
             return
+        part = self.method.part(number)
         estimator = getattr(self.split, "estimator", "")
         why = ""
         if isinstance(self.score, PublishedScoreConfig):
@@ -179,9 +180,18 @@ class RunConfig:
                 "tuning.answer_target=bracketed trains answers without a one-token entropy; use "
                 "tuning.answer_target=bare"
             )
+        parts = map(self.method.part, range(len(self.method.stages)))
+        by_epoch = next((part for part in parts if part.epochs > 1), None)
+        if not why and by_epoch and (self.tuning.patience or self.tuning.select is Select.best):
+            part = by_epoch
+            why = (
+                "tuning.select=best and tuning.patience compare a stage's epochs, and here each is "
+                "a stage of its own; leave them out"
+            )
         if why:
-            off = f"method.stages.{number}.rescore"
-            raise UserError(f"{off}=true, but {why}, or set {off}=false")
+            off = f"method.stages.{part.stage}.rescore"
+            word = "epoch" if part.epochs > 1 else "true"
+            raise UserError(f"{off}={word}, but {why}, or set {off}=false")
 
 
 _OF_USE = ("name", "train", "validation", "test", "duplicates", "shuffle_options", "prompt")

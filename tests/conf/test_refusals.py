@@ -49,7 +49,11 @@ REFUSED = {
     "null for a table": ("evaluation.sampling=null", "holds several settings", "temperature=..."),
     "list for settings": ("evaluation.sampling=[]", "holds several settings", "temperature=..."),
     "word for a switch": ("evaluation.thinking=maybe", "'maybe'", "give true or false"),
-    "word for a stage's switch": ("method.stages.1.rescore=maybe", "'maybe'; give true or false"),
+    "word for a stage's switch": (
+        "method.stages.1.rescore=epok",
+        "rescore is epok; give false (never), true (stage: before the stage) or epoch",
+        "did you mean epoch?",
+    ),
     "plus before what is there": (
         "+method.stages.1.rescore=true",
         "method.stages.1.rescore is there already; set it without +",
@@ -104,6 +108,7 @@ REFUSED = {
         "model=phi3 model.id=openai-community/gpt2",
     ),
     "file for a dataset": ("dataset=mine.csv", "dataset=local dataset.train_path=mine.csv"),
+    "hub's name for a dataset": ("dataset=a/b", "one of the hub is dataset=hub dataset.id=a/b"),
     "group taken away": ("~model", "no model is chosen", "smollm2"),
     "missing reference": ("name=${foo.bar}", "name is ${foo.bar}, which", "'foo.bar' not found"),
     "reference to itself": ("name=${name}", "name is ${name}, which leads back to name itself"),
@@ -148,7 +153,7 @@ REFUSED = {
     ),
     "rescoring of nothing": (
         "method.stages.0.rescore=true",
-        "method.stages.0.rescore=true, but nothing is tuned before the first stage",
+        "method.stages.0.rescore=stage, but nothing is tuned before the first stage",
     ),
     "rescoring of published scores": (
         [
@@ -163,6 +168,10 @@ REFUSED = {
     "rescoring of a random split": (
         ["method.stages.1.rescore=true", "split=random"],
         "split=random reads no score; use split=entropy or split=sampled, or set method.stages.1.",
+    ),
+    "the best of one epoch": (
+        ["method=hard_only", "method.stages.0.rescore=epoch", "tuning.select=best"],
+        "method.stages.0.rescore=epoch, but tuning.select=best and tuning.patience compare",
     ),
     "rescoring by drawn chains": (
         ["method.stages.1.rescore=true", "split.estimator=pass_rate"],

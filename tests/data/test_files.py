@@ -201,3 +201,13 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
 def test_a_cell_of_megabytes_is_read(tmp_path: Path) -> None:
     table = read_table(write(tmp_path, "a.csv", f"q,a\n{'x' * 3_000_000},y\n"), "key")
     assert len(str(table.rows[0].values["q"])) == 3_000_000
+
+
+def test_the_one_list_of_objects_that_a_json_object_holds_is_the_rows(tmp_path: Path) -> None:
+    rows = '[{"q": "x", "a": 1},\n {"q": "y", "a": 2}]'
+    wrapped = write(tmp_path, "a.json", f'{{"version": 1, "tags": ["t"], "data": {rows}}}')
+    plain = read_table(write(tmp_path, "b.json", rows), "key")
+    table = read_table(wrapped, "key")
+    assert [row.values for row in table.rows] == [row.values for row in plain.rows]
+    two = write(tmp_path, "c.json", f'{{"train": {rows}, "test": {rows}}}')
+    assert "several lists of objects (train, test); save each as a file" in refused(two)

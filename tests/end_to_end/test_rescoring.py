@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -60,4 +61,27 @@ def test_the_second_stage_trains_the_classes_of_the_tuned_student(
     page = (run.folder / "report.html").read_text(encoding="utf-8")
     assert "rationale, classes made anew" in page
     again = workshop.run(*words, f"method.stages=[{FIRST},{SECOND}]")
+    assert set(again.cached) == set(again.stages)
+
+
+@pytest.mark.slow
+def test_every_epoch_has_the_classes_of_the_epoch_before(workshop: Any, small: Any) -> None:
+    """One stage of two epochs: a schedule over both, a bill of both, and nothing done twice."""
+    stage = "{targets:{easy:answer,hard:rationale},epochs:2,rescore:epoch}"
+    words = (*small.words, "tuning.learning_rate=0.02", "tuning.schedule=linear")
+    words = (*words, "tuning.validate=false", f"method.stages=[{stage}]")
+    run = workshop.run(*words)
+    assert run.stages[:6] == ["score", "distill", "tune 1", "rescore 2", "distill 2", "tune 2"]
+    first, second = run.summary["method"]["stages"]
+    assert "rescored" not in first
+    assert second["rescored"]["moved"] > 0
+    assert second["rescored"]["dial"] == "method.stages.0.rescore=epoch"
+    curves = [
+        json.loads((workshop.store / "tune" / run.fingerprint(name) / "tuning.json").read_text())
+        for name in ("tune 1", "tune 2")
+    ]
+    rates = [row["learning_rate"] for part in curves for row in part["curve"]]
+    # Both epochs have as many steps: one line from the full rate towards 0.
+    assert rates == pytest.approx([0.02 * (1 - k / len(rates)) for k in range(len(rates))])
+    again = workshop.run(*words)
     assert set(again.cached) == set(again.stages)

@@ -32,7 +32,7 @@ def test_an_empty_store_runs_every_stage_with_the_expected_rows(open_small: Open
     assert {stages[name][0] for name in stages if name != "distill"} == {"would run"}
     assert stages["score"][1].startswith("14 questions, 1 forward pass each")
     # Quantiles 0.25 and 0.75 of eight rows: six with answers, two with rationales.
-    assert stages["tune 1"][1] == "{easy: answer, middle: answer}: about 6 rows x 1 epochs"
+    assert stages["tune 1"][1] == "{easy: answer, middle: answer}: about 6 rows x 1 epoch"
     assert stages["tune 2"][1] == "{hard: rationale}: about 2 rows x 2 epochs"
 
 

@@ -14,6 +14,7 @@ from caft.errors import UserError
 from caft.pipeline.planner import Planner
 from caft.pipeline.rescoring import count_moved, join_taught, rescoring, split_rescored
 from caft.pipeline.results import Taught
+from caft.pipeline.stage_inputs import refuse_sizes, stage_tuning
 from caft.pipeline.stages import _teach_again, split_scored, teach
 from caft.pipeline.steps import asked_targets, list_phases, list_steps
 from caft.pipeline.workspace import Workspace
@@ -21,6 +22,7 @@ from caft.records import AnswerScore, Rationale, Target
 from caft.score.stage import ScoreInputs
 from caft.split import SplitResult
 from caft.store import StageKind, write_table
+from caft.tune.config import Part
 
 Open = Callable[..., Workspace]
 METHOD = (
@@ -71,6 +73,34 @@ def test_a_stage_that_rescores_begins_a_phase_with_steps_of_its_own(open_small: 
     assert [list(each) for each in list_phases(open_small("method=base").config.method)] == [[]]
 
 
+def test_every_epoch_of_a_stage_may_have_classes_of_its_own(open_small: Open) -> None:
+    """The first epoch of a run has the base model's; draw, seed and schedule go on."""
+    first = "{targets:{hard:rationale},epochs:2,rescore:epoch,draw:{hard:1}}"
+    second = "{targets:{easy:answer},epochs:2,rescore:epoch}"
+    workspace = open_small(f"method.stages=[{first},{second}]", "split=entropy_threshold")
+    method = workspace.config.method
+    assert [step.name for step in list_steps(workspace.config)][:9] == [
+        "score", "distill", "tune 1", "rescore 2", "distill 2", "tune 2",
+        "rescore 3", "tune 3", "rescore 4",
+    ]  # fmt: skip
+    assert [method.part(number) for number in range(4)] == [
+        Part(0, 0, 2), Part(0, 1, 2), Part(1, 0, 2), Part(1, 1, 2),
+    ]  # fmt: skip
+    assert {stage.epochs for stage in method.stages} == {1}
+    split = split_scored(workspace, score_in_order(workspace.every_question))
+    hard = [name for name, placed in split.complexity_of.items() if placed == "hard"]
+    taught = Taught(split=split, rationales=[
+        Rationale(question_id=name, text="x", answer="1", agrees=True) for name in hard
+    ])  # fmt: skip
+    stages = [stage_tuning(workspace, taught, workspace.student, number) for number in range(2)]
+    assert [stage.part.epoch for stage in stages] == [0, 1]
+    assert stages[0].draws != stages[1].draws
+    stage = "{targets:{hard:answer},epochs:3,rescore:epoch,draw:{hard:2}}"
+    wide = open_small(f"method.stages=[{stage}]")
+    with pytest.raises(UserError, match=r"method.stages.0.draw.hard is 2, but only 1 of 8"):
+        refuse_sizes(wide, {"hard": 1}, range(2, 3))
+
+
 def test_the_teacher_is_asked_for_the_classes_of_the_tuned_student(open_small: Open) -> None:
     workspace = open_small(METHOD)
     train = [item.id for item in workspace.questions.train]
@@ -118,16 +148,16 @@ def test_a_reply_that_two_phases_use_is_in_the_bill_once() -> None:
 
 def test_a_dry_run_bounds_the_calls_until_the_classes_are_known(open_small: Open) -> None:
     asks = ("teacher=vllm", "teacher.model=fake", "teacher.base_url=http://127.0.0.1:9")
-    words = (METHOD, *asks, "teacher.attempts=2", "dry_run=true")
+    words = (METHOD, *asks, "teacher.attempts=2", "dry_run=true", "split=sampled")
     lines = {line.name: line.work for line in Planner(open_small(*words), None).plan()}
     assert lines["rescore 3"].startswith("12 questions, 1 forward pass each of the student as tun")
     # Two of eight questions are hard, whoever they are; each may be asked twice.
     assert "at most, if the ledger has none: " in lines["distill 3"]
     assert "2 questions, 0 replies in the ledger; about 2 (2 to 4) calls" in lines["distill 3"]
-    # Where the cuts are absolute all eight may be in the class.
-    words = (*words, "split=entropy_threshold")
-    lines = {line.name: line.work for line in Planner(open_small(*words), None).plan()}
-    assert "8 questions, 0 replies in the ledger; about 8 (8 to 16) calls" in lines["distill 3"]
+    # Where the cuts are absolute, or estimates are equal, all eight may be in the class.
+    for rule in ("split=entropy_threshold", "split=entropy"):
+        lines = {line.name: line.work for line in Planner(open_small(*words, rule), None).plan()}
+        assert "8 questions, 0 replies in the ledger; about 8 (8 to 16) calls" in lines["distill 3"]
 
 
 def test_a_dry_run_knows_the_classes_that_the_store_has(open_small: Open) -> None:

@@ -267,6 +267,20 @@ def test_two_seeds_are_not_enough_however_large_the_gain(
     assert "fewer than 3 seeds" in answer["sentence"]
 
 
+def test_a_method_that_rescores_is_told_why_it_has_no_test(
+    make_job: Callable[..., JobResult],
+) -> None:
+    arm, control = (
+        make_job(n, method="complexity_aware", split=each)
+        for n, each in enumerate(["entropy", "random"])
+    )
+    arm.finished["method"]["stages"][0]["rescored"] = {"counts": {}, "moved": 1}
+    found = analyse_sweep(Sweep(name="s", jobs=[arm, control]), WRITTEN)
+    (why,) = (text for text in found.summary["warnings"] if "random routing" in text)
+    assert why.startswith("Not tested against random routing: entropy, whose classes are made anew")
+    assert "rescore=false" in why
+
+
 def test_unequal_budgets_are_not_compared(make_job: Callable[..., JobResult]) -> None:
     answer = routing_of(make_job, 0.8, 0.4, seeds=3, rationales=300)
     assert (answer["tests"], answer["verdict"]) == ([], "undefined")

@@ -63,7 +63,7 @@ def test_the_classes_sizes_are_known_before_the_scores(count: int, quantiles: li
         configs.append(EntropySplitConfig(quantiles=quantiles, within=Within.subject))
     for config in configs:
         placed = split_questions(train, (), config, 3, subject_of).complexity_of.values()
-        most = most_in_classes(config, list(subject_of.values()))
+        most = most_in_classes(config, list(subject_of.values()), distinct=True)
         assert most == {name: list(placed).count(name) for name in config.classes}, config
 
 
@@ -73,8 +73,18 @@ def test_a_class_may_have_all_rows_where_only_the_scores_tell() -> None:
     # Shares of eight chains are often equal, and a judge's reply may be unreadable.
     for name in ("pass_rate", "judge_steps"):
         assert most_in_classes(EntropySplitConfig(estimator=name), subjects)["middle"] == 40
-    moved = most_in_classes(EntropySplitConfig(invalid=Invalid.hardest), subjects)
+    moved = most_in_classes(EntropySplitConfig(invalid=Invalid.hardest), subjects, distinct=True)
     assert moved == {"easy": 10, "middle": 20, "hard": 40}
+
+
+@pytest.mark.parametrize(
+    "values", [[0] * 6 + [1, 2], [0] * 8, [0, 1] * 4, [0, 0, 1, 2, 3, 4, 4, 4]]
+)
+def test_equal_values_make_no_class_larger_than_its_most(values: list[float]) -> None:
+    placed = classes(split(scores(values), EntropySplitConfig()))
+    most = most_in_classes(EntropySplitConfig(), [""] * 8)
+    assert most == {"easy": 2, "middle": 6, "hard": 8}
+    assert all(placed.count(name) <= most[name] for name in most)
 
 
 def test_cut_points_by_hand() -> None:

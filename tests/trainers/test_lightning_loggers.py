@@ -11,7 +11,7 @@ import pytest
 
 from caft.errors import UserError
 from caft.trainers.config import LoggerConfig, MlflowLoggerConfig, TensorboardLoggerConfig
-from caft.trainers.loggers import check_logger, list_commands, open_logger
+from caft.trainers.loggers import check_logger, list_commands, name_viewer, open_logger
 from caft.trainers.tracker import Product, RunIdentity
 
 LOSSES = [3.0, 2.0, 1.0, 0.5]
@@ -81,6 +81,11 @@ def test_mlflow_has_one_run_with_its_curve_parameters_and_files(
     monkeypatch.chdir(tmp_path)
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     identity = start_twice(MlflowLoggerConfig(tracking_uri=uri), tmp_path / "run")
+    config = MlflowLoggerConfig(tracking_uri=uri)
+    assert name_viewer(config) == [f"mlflow ui --backend-store-uri {uri}"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@h/x")
+    assert name_viewer(MlflowLoggerConfig()) == ["https://h/x"]
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
     client = mlflow.MlflowClient(uri)
     experiment = client.get_experiment_by_name("caft")
     (run,) = client.search_runs([experiment.experiment_id])

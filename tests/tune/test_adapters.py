@@ -20,7 +20,7 @@ from caft.store import Store
 from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
 from caft.trainers.distributed import Ranks
-from caft.tune.config import Adapter, LoraConfig, TuningConfig
+from caft.tune.config import Adapter, LoraConfig, Schedule, TuningConfig
 from caft.tune.examples import TrainingPair
 from caft.tune.stage import TuneInputs, read_tuned, starting_student
 from caft.tune.training import TrainingSpec, _trainable
@@ -49,7 +49,9 @@ def work(student: Student, **dials: Any) -> TuneInputs:
         [TrainingPair(question, Target.answer, "easy") for question in questions],
         1,
         PromptConfig(),
-        TuningConfig(**{"batch_size": 2, "learning_rate": 5e-3, **dials}),
+        TuningConfig(
+            **{"batch_size": 2, "learning_rate": 5e-3, "schedule": Schedule.constant, **dials}
+        ),
         seed=1,
         trainer=QUIET,
     )
@@ -65,7 +67,7 @@ def logits(model: Any) -> torch.Tensor:
 
 
 def spec_of(student: Student, **dials: Any) -> TrainingSpec:
-    config = TuningConfig(**dials)
+    config = TuningConfig(**{"schedule": Schedule.constant, **dials})
     return TrainingSpec(student, [], None, 1, config, 0, QUIET, Path(), "adapter")
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 
 from caft.records import Example, Target
 from caft.tune.batches import EpochLoader, epoch_order, make_step
+from caft.tune.config import Part
 
 
 def row(name: str, prompt: tuple[int, ...], completion: tuple[int, ...]) -> Example:
@@ -80,3 +81,10 @@ def test_loader_gives_the_epoch_that_was_set_however_often_it_is_opened():
         for _ in range(2):
             given = [step.question_ids for step in loader]
             assert given == [tuple(names[:2]), tuple(names[2:4]), tuple(names[4:])]
+
+
+def test_a_stage_for_one_epoch_has_the_order_of_that_epoch():
+    whole = EpochLoader(rows(7), batch_size=2, most_tokens=100, seed=3)
+    whole.set_epoch(2)
+    part = EpochLoader(rows(7), batch_size=2, most_tokens=100, seed=3, part=Part(1, 2, 4))
+    assert [step.question_ids for step in part] == [step.question_ids for step in whole]

@@ -62,7 +62,15 @@ def train(
     **dials: Any,
 ) -> Any:
     """The curve and the module after `epochs` over ten rows, four a step."""
-    config = TuningConfig(**{"batch_size": 4, "batch_tokens": 8, "learning_rate": 1e-2, **dials})
+    config = TuningConfig(
+        **{
+            "batch_size": 4,
+            "batch_tokens": 8,
+            "learning_rate": 1e-2,
+            "schedule": Schedule.constant,
+            **dials,
+        }
+    )
     loader = EpochLoader(rows(), config.batch_size, config.batch_tokens, seed=0)
     curve: list[dict[str, float]] = []
 
@@ -112,7 +120,7 @@ def test_every_epoch_has_an_order_of_its_own_under_lightning(tmp_path):
             assert all(part.training for part in self.model.modules())
             super().training_step(batch, batch_idx)
 
-    config = TuningConfig(batch_size=4)
+    config = TuningConfig(batch_size=4, schedule=Schedule.constant)
     loader = EpochLoader(rows(), 4, 100, seed=7)
     module = Watched(model, config, steps=9, record=lambda _: None)
     trainer = build_trainer(

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from caft.tune.config import Schedule
+from caft.tune.config import Part, Schedule
 
 
 def factors(schedule: Schedule, steps: int, warmup_steps: int) -> list[float]:
@@ -32,3 +32,11 @@ def test_cosine_by_hand():
 @pytest.mark.parametrize("schedule", Schedule)
 def test_a_warm_up_longer_than_the_stage_only_warms_up(schedule):
     assert factors(schedule, 2, 4) == pytest.approx([0.25, 0.5])
+
+
+@pytest.mark.parametrize("schedule", Schedule)
+def test_the_parts_of_a_stage_have_the_rates_of_the_whole(schedule):
+    whole = factors(schedule, 12, 5)
+    parts = [Part(0, epoch, 3).factor(schedule, step, 4, 5)
+             for epoch in range(3) for step in range(4)]  # fmt: skip
+    assert parts == whole

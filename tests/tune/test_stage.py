@@ -17,7 +17,7 @@ from caft.records import Question, Target
 from caft.store import Store
 from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
-from caft.tune.config import Adapter, LoraConfig, Loss, Overlong, TuningConfig
+from caft.tune.config import Adapter, LoraConfig, Loss, Overlong, Schedule, TuningConfig
 from caft.tune.examples import TrainingPair
 from caft.tune.stage import TuneInputs, read_tuned
 
@@ -51,7 +51,14 @@ def pairs() -> list[TrainingPair]:
 @pytest.fixture
 def work(student) -> Callable[..., TuneInputs]:
     def describe(**dials: Any) -> TuneInputs:
-        config = TuningConfig(**{"batch_size": 4, "lora": LoraConfig(dropout=0.1), **dials})
+        config = TuningConfig(
+            **{
+                "batch_size": 4,
+                "schedule": Schedule.constant,
+                "lora": LoraConfig(dropout=0.1),
+                **dials,
+            }
+        )
         return TuneInputs(student, pairs(), 2, PromptConfig(), config, seed=5, trainer=QUIET)
 
     return describe

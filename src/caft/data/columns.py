@@ -15,7 +15,7 @@ from caft.data.files import Row, Table, refuse_missing_columns
 from caft.data.gold import choose_form, describe_missed, find_gold
 from caft.data.row_errors import read_each
 from caft.data.shapes import parse_literal
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 from caft.records import Question
 
 LEAST_OPTIONS, MOST_OPTIONS = 2, 26
@@ -84,7 +84,9 @@ def keep_readable(table: Table, reading: Reading) -> Table:
             mistakes.append(str(error))
     if not mistakes or len(mistakes) > _MOST_UNREADABLE * len(table.rows):
         return table
-    log.warning("%d rows are left out, such as: %s", len(mistakes), mistakes[0])
+    verb = "is" if len(mistakes) == 1 else "are"
+    rows = count_of(len(mistakes), "row")
+    log.warning("%s %s left out, such as: %s", rows, verb, mistakes[0])
     return replace(table, rows=tuple(kept))
 
 

@@ -94,8 +94,8 @@ class ArithmeticConfig(DatasetConfig):
     """
 
     kind: str = "arithmetic"
-    train: Count | None = 600
-    validation: Count | None = 100
+    train: Count | None = 2400
+    validation: Count | None = 120
     test: Count | None = 200
     most_steps: Annotated[int, Range(1, 9)] = 5
     lowest: Annotated[int, Range(0, 1)] = 0

@@ -137,15 +137,37 @@ def _parse_json_line(name: str, number: int, line: bytes) -> Row:
 
 
 def _read_json(path: Path) -> Read:
-    """A list of objects, or one object a line, as the hub writes both."""
+    """A list of objects, one that an object holds, or one object a line."""
     text = path.read_bytes().lstrip(b"\xef\xbb\xbf \t\r\n")
-    if not text.startswith(b"["):
-        return _read_jsonl(path)
     try:
         values = json.loads(_decode(text, path.name), parse_int=_read_digits)
     except (json.JSONDecodeError, RecursionError) as error:
+        if not text.startswith(b"["):
+            return _read_jsonl(path)
         raise UserError(f"{path.name}: not JSON ({error}); give a list of objects") from error
+    if not isinstance(values, list):
+        if not isinstance(values, dict) or not (wrapped := _find_lists(values)):
+            return _read_jsonl(path)
+        values = values[_pick_list(path.name, wrapped)]
     return read_each(enumerate(values, start=1), partial(_as_row, path.name)), frozenset()
+
+
+def _find_lists(values: Mapping[str, object]) -> list[str]:
+    """The keys that hold lists of objects: rows, as {"data": [...]} has them."""
+    return [
+        key for key, held in values.items()
+        if isinstance(held, list) and held and all(isinstance(each, dict) for each in held)
+    ]  # fmt: skip
+
+
+def _pick_list(name: str, keys: Sequence[str]) -> str:
+    if len(keys) > 1:
+        raise UserError(
+            f"{name}: a JSON object with several lists of objects ({show_names(keys)}); save each "
+            "as a file of its own that holds only the list"
+        )
+    log.info("%s: the rows are the list under %s", name, show(keys[0]))
+    return keys[0]
 
 
 def _as_row(name: str, item: tuple[int, object]) -> Row:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from caft.errors import count_of, noun_of
 from caft.teachers.config import PriceConfig
 from caft.teachers.prices import cost_usd
 
@@ -59,9 +60,11 @@ class CostForecast:
     def line(self) -> str:
         """One line for a person."""
         usd = "USD unknown" if self.usd is None else f"{self.usd.text('.4f')} USD"
+        calls = self.calls.text(".0f")
         return (
-            f"{self.questions} questions, {self.from_ledger} replies in the ledger; "
-            f"{self.calls.text('.0f')} calls, {self.prompt_tokens.text('.0f')} tokens in, "
+            f"{count_of(self.questions, 'question')}, {count_of(self.from_ledger, 'reply')} in the "
+            f"ledger; {calls} {noun_of(1 if calls == '1' else 2, 'call')}, "
+            f"{self.prompt_tokens.text('.0f')} tokens in, "
             f"{self.completion_tokens.text('.0f')} tokens out, {usd}"
             f"{self.note and '; ' + self.note}"
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from caft.engines.open import SOURCES as ENGINE_SOURCES
 from caft.engines.replies import Engine
+from caft.errors import count_of
 from caft.evaluate.predictions import read_reply
 from caft.models.sampling import GREEDY, Sampling
 from caft.models.thinking_span import find_opened, refuse_idle_cap, refuse_thinking
@@ -126,7 +127,7 @@ def write_replies(asked: ReplyInputs, folder: Path) -> list[Prediction]:
     """Write the replies, kept in `folder` one by one, and read their answers."""
     from caft.models.reply_rules import ReplyRules
 
-    log.info("%s: %d questions", asked.title, len(asked.prompts))
+    log.info("%s: %s", asked.title, count_of(len(asked.prompts), "question"))
     rules = ReplyRules(
         max_new_tokens=asked.max_new_tokens,
         end_ids=asked.student.end_ids(chat=asked.chat),

@@ -97,7 +97,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
 _OTHER_OPTIONS = {
     "model": "any other model is a folder, as model.path={name}, or on the hub, as "
     "model=phi3 model.id={name} model.name={last} model.revision=main",
-    "dataset": "your own file is dataset=local dataset.train_path={name}",
+    "dataset": "your own file is dataset=local dataset.train_path={name}, one of the hub is "
+    "dataset=hub dataset.id={name}",
     "teacher": "another model is teacher=openai teacher.model={name}",
 }
 

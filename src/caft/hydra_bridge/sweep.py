@@ -21,7 +21,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from caft.console import tell
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 from caft.hydra_bridge.composing import (
     OWN_SWEEPER,
     build_run_config,
@@ -118,14 +118,15 @@ def run_sweep(
 def _plan_sweep(hydra: Hydra, master: DictConfig, run: Run) -> int:
     """The plan of every job; of the first one only if a search chooses the others."""
     configure_log(master.hydra.hydra_logging, master.hydra.verbose)
-    planned = check_jobs(hydra, master)
+    kept: dict[str, DictConfig] = {}
+    planned = check_jobs(hydra, master, kept)
     _print_plan(Path(master.hydra.sweep.dir), len(planned), len(planned))
     if not planned:
         return run_dry(run, build_run_config(without_hydra(master)), master)
     status, configs = DONE, []
-    for job, overrides in planned:
+    for job, _ in planned:
         tell(f"\njob {job.folder}")
-        composed = hydra.config_loader.load_sweep_config(master, list(overrides.all))
+        composed = kept[job.folder]
         configs.append(build_run_config(without_hydra(composed)))
         try:
             run_dry(run, configs[-1], composed, sweep=Path(master.hydra.sweep.dir).name)
@@ -210,8 +211,13 @@ def _parse(hydra: Hydra, overrides: Sequence[str]) -> list[Override]:
     return parsed
 
 
-def check_jobs(hydra: Hydra, master: DictConfig) -> list[tuple[job_table.Job, JobOverrides]]:
-    """Every job, composed and typed; the same config twice is one job."""
+def check_jobs(
+    hydra: Hydra, master: DictConfig, kept: dict[str, DictConfig] | None = None
+) -> list[tuple[job_table.Job, JobOverrides]]:
+    """Every job, composed and typed; the same config twice is one job.
+
+    `kept` gets the composed configs by the job's folder: composing takes longest here.
+    """
     if searches(master):
         build_run_config(without_hydra(master))
     jobs: dict[str, tuple[job_table.Job, JobOverrides]] = {}
@@ -234,6 +240,8 @@ def check_jobs(hydra: Hydra, master: DictConfig) -> list[tuple[job_table.Job, Jo
             refuse_unwritable_folder(Path(master.hydra.sweep.dir) / folder)
             refuse_other_job(Path(master.hydra.sweep.dir) / folder, digest)
         same, _ = jobs.setdefault(folder, (job, overrides))
+        if kept is not None:
+            kept.setdefault(folder, composed)
         if same.digest != digest:
             raise UserError(
                 f"hydra.sweep.subdir gives the folder {folder} to two different jobs; leave it "
@@ -308,7 +316,7 @@ def _only_shows(master: DictConfig) -> bool:
 
 
 def _print_plan(folder: Path, planned: int, missing: int) -> None:
-    count = f": {planned} jobs" if planned else ""
+    count = f": {count_of(planned, 'job')}" if planned else ""
     finished = f", {planned - missing} of them finished before" if missing < planned else ""
     tell(f"sweep {folder}{count}{finished}")
 
@@ -338,9 +346,11 @@ def _conclude(folder: Path, planned: set[str], began: str) -> int:
 def write_report(folder: Path) -> None:
     """The sweep's own report; an error in it does not affect the jobs' results."""
     try:
-        from caft.report.sweep import read_advice, write_sweep_report
+        from caft.report.sweep import read_advice, read_head, write_sweep_report
 
         page = write_sweep_report(folder)
-        tell(f"{textwrap.fill(read_advice(folder), _WIDEST)}\nsweep report: {page}")
+        for text in (read_head(folder), read_advice(folder)):
+            tell(textwrap.fill(text, _WIDEST))
+        tell(f"sweep report: {page}")
     except Exception as error:
         say(f"the sweep's report was not written: {type(error).__name__}: {error}")

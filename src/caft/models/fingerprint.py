@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from pathlib import Path
 
 from caft.models.config import HubModelConfig, ModelConfig
@@ -38,7 +39,14 @@ def model_fingerprint(folder: Path, config: ModelConfig) -> str:
         return hashlib.sha256(f"{config.id}@{folder.name}".encode()).hexdigest()[:16]
     digest = hashlib.sha256()
     for path in sorted({path for name in model_files(config) for path in folder.glob(name)}):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
+        stat = path.stat()
+        content = _digest_file(path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
         digest.update(f"{path.name} {content}\n".encode())
     return digest.hexdigest()[:16]
+
+
+@cache
+def _digest_file(path: Path, *_state: int) -> str:
+    """Once a process and state of the file: a sweep's plan asks for every job."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from caft.errors import count_of
 from caft.models.student import Student
 from caft.pipeline.results import Taught
 from caft.pipeline.stage_inputs import stage_tuning, tuned_replies, tuned_scoring
@@ -100,9 +101,9 @@ def _encode_stages(
 def _warn_of_dropped(rows: TrainingRows, number: int) -> None:
     if rows.dropped:
         log.warning(
-            "tuning, stage %d: %d rows are too long and left out: %s%s",
+            "tuning, stage %d: %s too long and left out: %s%s",
             number + 1,
-            len(rows.dropped),
+            count_of(len(rows.dropped), "row"),
             ", ".join(rows.dropped[:_NAMED]),
             ", ... (summary.json names all)" if len(rows.dropped) > _NAMED else "",
         )

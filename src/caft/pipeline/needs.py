@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from caft.distill.local import name_model
+from caft.errors import count_of
 from caft.models.config import HubModelConfig, ModelConfig
 from caft.models.loading import name_dtype
 from caft.models.sources.locate import find_model
@@ -81,9 +82,16 @@ def describe_memory(workspace: Workspace, longest: int) -> str:
     needed = estimate_memory(config, shape, device, dtype, longest)
     return (
         f"about {memory(round(needed.peak))} on {device} at the highest, in {needed.part} "
-        f"({shape.parameters / 1e9:.2g} billion weights in {dtype}: "
+        f"({_count_weights(shape.parameters)} in {dtype}: "
         f"{memory(round(needed.weights))})"
     )
+
+
+def _count_weights(count: int) -> str:
+    for size, word in ((1e9, "billion"), (1e6, "million")):
+        if count >= size:
+            return f"{count / size:.3g} {word} weights"
+    return count_of(count, "weight")
 
 
 def describe_downloads(config: RunConfig) -> str:

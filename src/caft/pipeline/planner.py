@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from caft.distill import DistillInputs, forecast_prompts, forecast_rationales
 from caft.distill.local import name_model
+from caft.errors import count_of, noun_of
 from caft.estimators import ESTIMATORS, STAND_IN, Need
 from caft.models.sources.locate import find_model
 from caft.models.student import Student
@@ -96,7 +97,9 @@ class Planner:
         config = self.config
         if part is Until.score and isinstance(config.score, PublishedScoreConfig):
             self.scored = Scored(scores=read_published(self.workspace, config.score))
-            return [PlannedStage("score", FREE, f"{len(self.scored.scores)} published scores")]
+            return [
+                PlannedStage("score", FREE, count_of(len(self.scored.scores), "published score"))
+            ]
         if part is Until.split:
             return [self._plan_split()]
         if part is Until.distill:
@@ -141,7 +144,7 @@ class Planner:
             self.answers = scored.answers
             self.scored = scored if chosen.need is Need.single_token else None
         count, tokens = len(workspace.every_question), count_prompt_tokens(workspace)
-        work = f"{count} questions, 1 forward pass each, about {tokens:,} tokens"
+        work = f"{count_of(count, 'question')}, 1 forward pass each, about {tokens:,} tokens"
         if Need.hidden in wanted_needs(self.config):
             work += ", hidden states kept for the probe"
         return self._line(step, artifact, work, workload.load_of_scoring(stage))
@@ -156,7 +159,7 @@ class Planner:
             self.split = split_rescored(workspace, stage.read(artifact.folder))
             self.taught = self._foresee_teaching()
         count = len(workspace.questions.train) + len(workspace.questions.validation)
-        work = f"{count} questions, 1 forward pass each of the student as tuned by then"
+        work = f"{count_of(count, 'question')}, 1 forward pass each of the student as tuned by then"
         # Tuning changes neither prompts nor pace.
         load = workload.load_of_scoring(rescoring(workspace, self.base)) if self.base else None
         return PlannedStage(step.name, CACHED if self.split else RUNS, work, step.kind, load)
@@ -164,7 +167,8 @@ class Planner:
     def plan_fallback(self, step: Step) -> PlannedStage:
         """One more pass a question."""
         stage = self.workspace.fallback_scoring if self.base else None
-        work = f"{len(self.workspace.every_question)} questions, 1 more forward pass each"
+        count = count_of(len(self.workspace.every_question), "question")
+        work = f"{count}, 1 more forward pass each"
         return self._line(step, self._find(stage), work, workload.load_of_scoring(stage))
 
     def plan_teacher(self, step: Step) -> PlannedStage:
@@ -174,7 +178,8 @@ class Planner:
         here = find_model(name_model(teacher)) is not None
         stage = self.workspace.teacher_scoring if here else None
         work = (
-            f"{len(self.workspace.questions.train)} training questions, 1 forward pass each of "
+            f"{count_of(len(self.workspace.questions.train), 'training question')}, 1 forward pass "
+            "each of "
             f"{teacher.path or teacher.id}"
         )
         return self._line(step, self._find(stage), work, workload.load_of_scoring(stage))
@@ -184,7 +189,9 @@ class Planner:
         answers = self.answers
         stage = None if answers is None else self.workspace.follow_up(step.kind, answers)
         count = len(self.workspace.every_question)
-        work = f"{count} questions, 1 more forward pass each, about the model's own answer"
+        work = (
+            f"{count_of(count, 'question')}, 1 more forward pass each, about the model's own answer"
+        )
         return self._line(step, self._find(stage), work, workload.load_of_scoring(stage))
 
     def plan_chains(self, step: Step) -> PlannedStage:
@@ -193,7 +200,7 @@ class Planner:
         count = len(self.workspace.every_question)
         most = self.workspace.scoring.chain.max_new_tokens
         load = workload.load_of_writing(stage, count, most)
-        work = f"{count} chains of thought of at most {most} tokens"
+        work = f"{count} {noun_of(count, 'chain')} of thought of at most {count_of(most, 'token')}"
         return self._line(step, self._find(stage), work, load)
 
     def plan_samples(self, step: Step) -> PlannedStage:
@@ -207,8 +214,8 @@ class Planner:
             stage = self.workspace.base_samples if self.base else None
         times, most = scoring.samples.count, scoring.chain.max_new_tokens
         work = (
-            f"{count} questions, {times} drawn chains of thought each, of at most {most} "
-            f"tokens: up to {count * times * most:,}{bill}"
+            f"{count_of(count, 'question')}, {times} drawn {noun_of(times, 'chain')} of thought "
+            f"each, of at most {count_of(most, 'token')}: up to {count * times * most:,}{bill}"
         )
         load = workload.load_of_writing(stage, count * times, most)
         return self._line(step, self._find(stage), work, load)
@@ -327,9 +334,10 @@ class Planner:
             artifact, rows = self._find(tuning), count_rows(stage, tuning.pairs)
         self.student = read_tuned(self.student, artifact) if self.student and artifact else None
         targets = ", ".join(f"{name}: {describe_targets(own)}" for name, own in shares.items())
+        epochs = count_of(stage.epochs, "epoch")
         anew = ", drawn anew" if stage.draw else ""
         load = workload.load_of_tuning(self.workspace, self.base, stage, rows)
-        work = f"{{{targets}}}: about {rows} rows x {stage.epochs} epochs{anew}"
+        work = f"{{{targets}}}: about {count_of(rows, 'row')} x {epochs}{anew}"
         return self._line(step, artifact, work, load)
 
     def plan_gate(self, step: Step) -> PlannedStage:
@@ -337,7 +345,9 @@ class Planner:
         student = self.student if step.tuned else self.base
         artifact = self._find(gate(self.workspace, step, student) if student else None)
         count = min(gate_of(self.config).questions, len(self.workspace.held_out))
-        return self._line(step, artifact, f"{count} replies of {self.config.engine.kind}, and ours")
+        return self._line(
+            step, artifact, f"{count_of(count, 'reply')} of {self.config.engine.kind}, and ours"
+        )
 
     def plan_evaluation(self, step: Step) -> PlannedStage:
         """The replies of one model in one mode."""
@@ -349,9 +359,9 @@ class Planner:
             further = workspace.further_set(step.also)
             questions, most = further.questions, further.config.max_new_tokens
         count, most = len(questions), most + (self.config.evaluation.max_thinking_tokens or 0)
-        work = f"{count} replies of at most {most} tokens"
+        work = f"{count_of(count, 'reply')} of at most {count_of(most, 'token')}"
         if asks_one_token(self.config, step):
-            work = f"{count} questions, 1 forward pass each"
+            work = f"{count_of(count, 'question')}, 1 forward pass each"
         # Tuning changes neither prompts nor pace.
         asked = evaluation(self.workspace, step, self.base) if self.base else None
         return self._line(step, artifact, work, workload.load_of(asked, count, most))

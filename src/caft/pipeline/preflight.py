@@ -261,7 +261,7 @@ def _refuse_impossible_classes(workspace: Workspace) -> None:
     published = isinstance(config.score, PublishedScoreConfig)
     if reaches(config, Until.distill) and not published:
         subjects = [question.subject for question in train]
-        refuse_sizes(workspace, most_in_classes(config.split, subjects))
+        refuse_sizes(workspace, most_in_classes(config.split, subjects, distinct=True))
 
 
 def _refuse_unmeasured_stages(workspace: Workspace) -> None:

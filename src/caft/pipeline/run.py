@@ -11,7 +11,7 @@ from caft.pipeline.stages import run_stages
 from caft.run_config import RunConfig, RunContext, Until
 from caft.signals import DONE, OUR_FAULT
 from caft.store import plain
-from caft.trainers.loggers import list_commands, open_logger
+from caft.trainers.loggers import list_commands, name_viewer, open_logger
 from caft.trainers.tracker import RunIdentity
 
 _NOT_SHOWN = (
@@ -49,7 +49,8 @@ def run_pipeline(config: RunConfig, context: RunContext) -> int:
         results = run_stages(workspace, tracker)
         drawn = write_outputs(workspace, results, tracker, started=started)
     # A sweep says it once for all of its jobs.
-    for command in [] if context.sweep else list_commands(context.folder):
+    commands = [*list_commands(context.folder), *name_viewer(config.logger)]
+    for command in [] if context.sweep else commands:
         tell(f"Logger  {command}")
     return DONE if drawn else OUR_FAULT
 

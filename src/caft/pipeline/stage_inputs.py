@@ -93,8 +93,9 @@ def refuse_sizes(
                     "training question is in it; move the split's cut points"
                 )
             if drawn > size:
+                place = f"method.stages.{method.part(number).stage}.draw.{name}"
                 raise UserError(
-                    f"method.stages.{number}.draw.{name} is {drawn}, but only {size} of {count} "
+                    f"{place} is {drawn}, but only {size} of {count} "
                     f"training questions can be in the class; give {size} or fewer, or move the "
                     "split's cut points"
                 )
@@ -144,6 +145,7 @@ def stage_tuning(workspace: Workspace, taught: Taught, student: Student, number:
         weights=stage.weights,
         shares=stage.shares,
         title=f"tuning, stage {number + 1} of {len(stages)}",
+        part=config.method.part(number),
     )
 
 

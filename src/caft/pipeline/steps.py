@@ -70,7 +70,7 @@ def list_steps(config: RunConfig) -> list[Step]:
 def list_phases(method: MethodConfig) -> list[range]:
     """The numbers of the stages that share their classes: a stage that rescores begins anew."""
     stages = enumerate(method.stages)
-    starts = [0, *(number for number, stage in stages if stage.rescore), len(method.stages)]
+    starts = [0, *(number for number, stage in stages if stage.rescores), len(method.stages)]
     return [range(*pair) for pair in pairwise(starts)]
 
 

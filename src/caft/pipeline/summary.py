@@ -188,7 +188,10 @@ def _method_stages(
     ]
     if tuned and placed:
         for number, split in tuned.rescored.items():
-            parts[number]["rescored"] = _rescored_part(config, questions, placed, split)
+            part = config.method.part(number)
+            dial = f"method.stages.{part.stage}.rescore={'epoch' if part.epochs > 1 else 'stage'}"
+            counts = _rescored_part(config, questions, placed, split)
+            parts[number]["rescored"] = {**counts, "dial": dial}
     return parts
 
 

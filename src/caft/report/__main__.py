@@ -7,7 +7,8 @@ python -m caft.report --predictions FILE_OR_DIR                  print tables an
 
 Predictions are CSV, TSV, JSONL or parquet with the columns question_id, arm, seed and correct
 (1 or 0), or arm, seed, correct_count and n. Both may have teacher_tokens (the bill of the run, the
-same in all of its rows) and test_tokens (generated for that row).
+same in all of its rows; then arms of equal bills are ranked) and test_tokens (generated for that
+row).
 """
 
 from __future__ import annotations

@@ -178,10 +178,14 @@ class SplitPart(TypedDict):
 
 
 class RescoredPart(TypedDict):
-    """The sizes of the classes by the student as tuned so far, and how many questions moved."""
+    """The sizes of the classes by the student as tuned so far, and how many questions moved.
+
+    `dial` is the override that made them anew.
+    """
 
     counts: dict[str, int]
     moved: int
+    dial: NotRequired[str]
 
 
 class StagePart(TypedDict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from caft import errors
 from caft.estimators import ESTIMATORS, Estimator
 from caft.report.schema import AccuracyPart, Area
 
@@ -86,9 +87,7 @@ def p_in_words(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-def count_of(number: int, singular: str) -> str:
-    """1 row, 1,200 rows."""
-    return f"{number:,} {singular}{'s' * (number != 1)}"
+count_of = errors.count_of
 
 
 def list_names(names: Sequence[str]) -> str:
@@ -124,10 +123,12 @@ def duration(seconds: float) -> str:
 
 
 def memory(size: int | None) -> str:
-    """Bytes as GB (10^9) or MB."""
+    """Bytes as GB (10^9), MB or kB."""
     if size is None:
         return "not measured"
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+    if size >= 1e9:
+        return f"{size / 1e9:.2f} GB"
+    return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
 
 def capitalise(text: str) -> str:

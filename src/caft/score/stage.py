@@ -13,6 +13,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from caft.errors import count_of
 from caft.models.chat_template import has_working_template
 from caft.models.sampling import GREEDY, Sampling
 from caft.models.thinking_span import find_opened, refuse_thinking
@@ -139,11 +140,11 @@ def _predict(scoring: ScoreInputs, predictor: Predictor) -> dict[str, NextToken]
     rows, student = scoring.rows, scoring.student
     prefix_ids, packs = plan_scoring(rows, scoring.config.tokens_a_pass(student.device))
     log.info(
-        "scoring %d questions in %d forward passes of %s (shared prefix: %d tokens)",
-        len(rows),
-        len(packs),
+        "scoring %s in %s of %s (shared prefix: %s)",
+        count_of(len(rows), "question"),
+        count_of(len(packs), "forward pass"),
         student.dtype,
-        len(prefix_ids),
+        count_of(len(prefix_ids), "token"),
     )
     make_module = partial(ScoringModule, prefix_ids=prefix_ids, keeps_hidden=scoring.keeps_hidden)
     results = predictor.predict(make_module, packs, title="scoring")
@@ -288,7 +289,7 @@ def _write_chains(chaining: CotInputs, predictor: Predictor) -> list[Chain]:
     tokenizer, config, prompts = chaining.student.tokenizer, chaining.config, chaining.prompts
     # Some templates open the span whether they are asked to or not.
     opened = find_opened(tokenizer, prompts)
-    log.info("writing %d chains of thought", len(prompts))
+    log.info("writing %s of thought", count_of(len(prompts), "chain"))
     rules = _chain_rules(chaining, with_spread=True)
     written = predictor.write(prompts, rules, rows=config.batch_size, title="chains")
     return [

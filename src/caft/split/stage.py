@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from math import inf
 from random import Random
 from types import MappingProxyType
@@ -80,13 +81,16 @@ def refuse_small_subjects(subjects: Iterable[str], config: SplitConfig) -> None:
         )
 
 
-def most_in_classes(config: SplitConfig, subjects: Sequence[str]) -> dict[str, int]:
+def most_in_classes(
+    config: SplitConfig, subjects: Sequence[str], *, distinct: bool = False
+) -> dict[str, int]:
     """The most training rows that each class can have, before any is scored.
 
-    `subjects` has one entry a training row. These are the sizes where classes are drawn, or cut at
-    quantiles of an estimate whose values all differ; all rows where only the scores will tell:
-    absolute thresholds, estimates that are counts or may be missing, and the last class where
-    split.invalid=hardest moves rows into it.
+    `subjects` has one entry a training row. Drawn classes have their sizes. Where quantiles cut,
+    equal values on a cut are in the class above it: a class has at most its own rows and those of
+    all easier ones, or its own alone if values are taken as `distinct`. All rows where only the
+    scores will tell: absolute thresholds, estimates that are counts or may be missing, and the last
+    class where split.invalid=hardest moves rows into it.
     """
     if isinstance(config, RandomSplitConfig):
         sizes = class_sizes(len(subjects), config.quantiles, config.classes)
@@ -95,6 +99,8 @@ def most_in_classes(config: SplitConfig, subjects: Sequence[str]) -> dict[str, i
         parts = Counter(subjects).values() if inside else [len(subjects)]
         each = [class_sizes(count, config.quantiles, config.classes) for count in parts]
         sizes = {name: sum(part[name] for part in each) for name in config.classes}
+        if not (distinct or isinstance(config, SampledSplitConfig)):
+            sizes = dict(zip(sizes, accumulate(sizes.values()), strict=True))
     else:
         sizes = dict.fromkeys(config.classes, len(subjects))
     if config.invalid is Invalid.hardest:

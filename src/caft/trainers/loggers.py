@@ -1,7 +1,8 @@
 """The loggers of metrics: one for each run, finished whatever happens.
 
 A logger of the kind NAME is the module `NAME_logger`, with two functions. `check` raises UserError
-if it would refuse to start, and opens and sends nothing; `open_run` starts it.
+if it would refuse to start, and opens and sends nothing; `open_run` starts it. Where it keeps runs
+outside of their folders, `name_command` says how to look at them.
 """
 
 from __future__ import annotations
@@ -54,6 +55,12 @@ def list_commands(folder: Path) -> list[str]:
         for place in (left, f"*/{left}")
         if next(folder.glob(place), None)
     ]
+
+
+def name_viewer(config: LoggerConfig) -> list[str]:
+    """How to look at runs that a logger keeps outside of their folders."""
+    name_command = getattr(_module_of(config), "name_command", None)
+    return [name_command(config)] if name_command else []
 
 
 def _guarded(name: str) -> Callable[..., None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -29,6 +30,16 @@ def check(_: MlflowLoggerConfig) -> None:
             "logger=mlflow needs mlflow, which is not installed; pip install 'caft[mlflow]', "
             "or use logger=csv"
         )
+
+
+def name_command(config: MlflowLoggerConfig) -> str:
+    """The command that shows the runs; the address where a server already does."""
+    import mlflow
+
+    # MLFLOW_TRACKING_URI may hold a password.
+    uri = re.sub(r"://[^/@\s]*@", "://", config.tracking_uri or mlflow.get_tracking_uri())
+    served = uri.startswith(("http:", "https:", "databricks"))
+    return uri if served else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
 
 
 def open_run(config: MlflowLoggerConfig, identity: RunIdentity) -> MlflowRunLogger:

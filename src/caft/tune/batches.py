@@ -15,6 +15,7 @@ import torch
 
 from caft.kernels.packing import Pack, pack_rows, plan_packs
 from caft.records import Example
+from caft.tune.config import WHOLE, Part
 from caft.tune.draws import EVERY_ROW, Draws
 
 WHOLE_STEP = slice(None)
@@ -72,9 +73,10 @@ def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
 class EpochLoader:
     """Iterating gives the steps of the epoch that was set; each epoch has its own order.
 
-    `draws` picks the rows of each epoch. Counting iterations would not work: Lightning opens one
-    iterator more than it has epochs. After `done` steps, the first epoch that is set is the one
-    they end in, and its remaining steps follow. `share` picks this device's rows of every step.
+    `part` says which epochs of the config's stage these are, `draws` picks the rows of each.
+    Counting iterations would not work: Lightning opens one iterator more than it has epochs. After
+    `done` steps, the first epoch that is set is the one they end in, and its remaining steps
+    follow. `share` picks this device's rows of every step.
     """
 
     examples: Sequence[Example]
@@ -84,6 +86,7 @@ class EpochLoader:
     done: InitVar[int] = 0
     share: slice = field(default_factory=lambda: WHOLE_STEP)
     draws: Draws = EVERY_ROW
+    part: Part = WHOLE
 
     def __post_init__(self, done: int) -> None:
         self.rows_an_epoch = len(self.draws.rows_of(self.examples, 0))
@@ -105,7 +108,7 @@ class EpochLoader:
     def __iter__(self) -> Iterator[Step]:
         # Planned at the first step that is asked for, when Lightning has set the epoch.
         drawn = self.draws.rows_of(self.examples, self.epoch)
-        order = epoch_order(len(drawn), self.seed, self.epoch)
+        order = epoch_order(len(drawn), self.seed, self.part.epoch + self.epoch)
         first = self.skipped if self.epoch == self.first_epoch else 0
         for start in range(first * self.batch_size, len(order), self.batch_size):
             rows = [drawn[row] for row in order[start : start + self.batch_size]]

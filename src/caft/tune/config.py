@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Annotated, Any
 
@@ -25,6 +25,33 @@ from caft.errors import UserError, did_you_mean
 from caft.records import Target
 
 
+class Rescore(Enum):
+    """When a stage makes its classes anew: never, once before it, or before each of its epochs."""
+
+    never = "never"
+    stage = "stage"
+    epoch = "epoch"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a stage is of the one in the config: `epoch` of its `epochs`, both of the whole if one.
+
+    `stage` is its number there. All count from 0.
+    """
+
+    stage: int = 0
+    epoch: int = 0
+    epochs: int = 1
+
+    def factor(self, schedule: Schedule, step: int, steps: int, warmup_steps: int) -> float:
+        """`Schedule.factor` over all parts, as if each had the `steps` of this one."""
+        return schedule.factor(self.epoch * steps + step, self.epochs * steps, warmup_steps)
+
+
+WHOLE = Part()
+
+
 @dataclass(kw_only=True, slots=True)
 class StageConfig:
     """One tuning stage: which target each class gets, and for how many epochs.
@@ -40,10 +67,12 @@ class StageConfig:
     left to chance, and neither skill is lost to the other. A question that lacks one of its
     class's texts is left out.
 
-    `rescore: true` makes the classes anew just before the stage, from the estimates of the student
-    as tuned so far; they hold until the next stage that rescores. Its teacher is asked only then
-    (`until=distill` does not get there), for questions that have no reply yet. Validation questions
-    move with them; the report and routing keep the base model's classes.
+    `rescore: stage` (or true) makes the classes anew just before the stage, from the estimates of
+    the student as tuned so far; they hold until the next stage that rescores. Its teacher is asked
+    only then (`until=distill` does not get there), for questions that have no reply yet. Validation
+    questions move with them; the report and routing keep the base model's classes. `rescore: epoch`
+    makes them anew before every epoch, which is a stage of its own from there on (see `Part`): the
+    learning rate's schedule runs over all of them, and AdamW's moments begin anew.
 
     `draw` has the number of a class's questions that every epoch draws anew, by class; a class
     without one has all of its rows in every epoch. `weights` are those of the classes' tokens in
@@ -54,13 +83,18 @@ class StageConfig:
     epochs: Count = 1
     draw: dict[str, Count] = field(default_factory=dict)
     weights: dict[str, Positive] = field(default_factory=dict)
-    rescore: bool = False
+    rescore: Any = False
 
     def __post_init__(self) -> None:
         if not self.targets:
             raise UserError(
                 "a method's stage has no targets; name at least one class, such as {easy: answer}"
             )
+
+    @property
+    def rescores(self) -> bool:
+        """Whether its classes are made anew before it."""
+        return self.rescore is not Rescore.never
 
     @property
     def shares(self) -> dict[str, dict[Target, float]]:
@@ -79,6 +113,17 @@ def _share(given: Target | Mapping[Target, float]) -> dict[Target, float]:
     weights = {given: 1.0} if isinstance(given, Target) else given
     whole = sum(weights.values())
     return {target: weight / whole for target, weight in weights.items()}
+
+
+def _read_rescore(place: str, given: object) -> Rescore:
+    words = {"True": Rescore.stage, "False": Rescore.never} | {each.name: each for each in Rescore}
+    word = given.name if isinstance(given, Rescore) else str(given)
+    if word in words:
+        return words[word]
+    raise UserError(
+        f"{place} is {shown(given)}; give false (never), true (stage: before the stage) or epoch "
+        f"(before each of its epochs){did_you_mean(word, list(words))}"
+    )
 
 
 def read_targets(place: str, given: object) -> Target | dict[Target, float]:
@@ -135,19 +180,39 @@ class MethodConfig:
                 name: read_targets(f"{place}.{name}", given)
                 for name, given in stage.targets.items()
             }
-            rescored = rescored or stage.rescore
+            stage.rescore = _read_rescore(f"method.stages.{number}.rescore", stage.rescore)
+            rescored = rescored or stage.rescores
             if rescored:
                 _refuse_rescored(number, stage)
             _refuse_untrained(f"method.stages.{number}.draw", stage.draw, stage.targets)
             _refuse_untrained(f"method.stages.{number}.weights", stage.weights, stage.targets)
+        self.stages = [
+            part for number, stage in enumerate(self.stages) for part in _by_epoch(number, stage)
+        ]
+
+    def part(self, number: int) -> Part:
+        """Which part of a config's stage `number` is; all but the first are marked `epoch`."""
+        firsts = [n for n, stage in enumerate(self.stages) if stage.rescore is not Rescore.epoch]
+        ends = [*firsts[1:], len(self.stages)]
+        stage = next(n for n, end in enumerate(ends) if number < end)
+        return Part(stage, number - firsts[stage], ends[stage] - firsts[stage])
+
+
+def _by_epoch(number: int, stage: StageConfig) -> list[StageConfig]:
+    """The stage itself, or one for each of its epochs; a method's first has the base's classes."""
+    if stage.rescore is not Rescore.epoch:
+        return [stage]
+    first = replace(stage, epochs=1, rescore=Rescore.stage if number else Rescore.never)
+    return [first, *(replace(stage, epochs=1) for _ in range(stage.epochs - 1))]
 
 
 def _refuse_rescored(number: int, stage: StageConfig) -> None:
     """UserError for what a stage cannot have whose classes are the tuned student's."""
-    if number == 0:
+    if number == 0 and (stage.rescore is Rescore.stage or stage.epochs == 1):
         raise UserError(
-            "method.stages.0.rescore=true, but nothing is tuned before the first stage, whose "
-            "classes are the base model's; leave it out there"
+            f"method.stages.0.rescore={stage.rescore.name}, but nothing is tuned before the first "
+            "stage, whose classes are the base model's; leave it out there, or give epoch and "
+            "several epochs"
         )
     for name, shares in stage.shares.items():
         if Target.own_rationale in shares:
@@ -262,7 +327,7 @@ class TuningConfig:
     lora: LoraConfig = field(default_factory=LoraConfig)
     loss: Loss = Loss.ce
     learning_rate: Positive = 1e-3
-    schedule: Schedule = Schedule.constant
+    schedule: Schedule = Schedule.linear
     warmup_steps: CountOrNone = 0
     weight_decay: NotNegative = 0.0
     clip: Positive = 1.0

@@ -26,14 +26,14 @@ from caft.protocols import CausalLM
 from caft.signals import take_signals_back
 from caft.trainers.distributed import Ranks
 from caft.tune.batches import Step, TrainingPack
-from caft.tune.config import Select, TuningConfig
+from caft.tune.config import WHOLE, Part, Select, TuningConfig
 from caft.tune.error_text import explain_memory, explain_validation_memory
 from caft.tune.learning_curve import Row, accuracies, best_epoch, is_out_of_patience
 from caft.tune.token_weights import TOKEN_WEIGHTS
 
 # A forward pass, and a backward pass of twice its work.
 _PASSES = 3
-_VALIDATING = "validating"
+VALIDATING = "validating"
 
 
 class TuningModule(LightningModule):  # type: ignore[misc]
@@ -60,6 +60,7 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         compute_dtype: torch.dtype | None = None,
         ranks: Ranks | None = None,
         validate: Callable[[], tuple[float, int]] | None = None,
+        part: Part = WHOLE,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -71,6 +72,7 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         self.compute_dtype = compute_dtype
         self.ranks = ranks or Ranks()
         self.validate = validate
+        self.part = part
         self.keep: Callable[[bool], None] = lambda _must_stop: None
         self.moved: Callable[..., None] = lambda _share, _note="": None
         self._in_work = (0.0, 0.0)
@@ -122,7 +124,7 @@ class TuningModule(LightningModule):  # type: ignore[misc]
             return
         self.model.eval()
         self._in_work = (0.0, 0.0)
-        self.moved(0.0, _VALIDATING)
+        self.moved(0.0, VALIDATING)
         try:
             with (
                 memory_may_end(partial(explain_validation_memory, epoch)),
@@ -166,7 +168,8 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         optimizer = self.optimizers()
         optimizer.zero_grad()
         config = self.config
-        factor = config.schedule.factor(self.steps_done, self.steps, config.warmup_steps)
+        done, warmup = self.steps_done, config.warmup_steps
+        factor = self.part.factor(config.schedule, done, self.steps, warmup)
         rate = config.learning_rate * factor
         for group in optimizer.param_groups:
             group["lr"] = rate

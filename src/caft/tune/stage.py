@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from caft.errors import count_of
 from caft.models.adapters import refuse_other_base
 from caft.models.encoding import end_of_turn, uses_chat_template
 from caft.models.loading import refuse_missing_quantisation
@@ -27,7 +28,7 @@ from caft.trainers.config import TrainerConfig
 from caft.trainers.sources import TUNING_SOURCES
 from caft.trainers.tracker import RunLogger
 from caft.tune.check import check_examples, refuse_bare_start, render_example
-from caft.tune.config import Adapter, Loss, TuningConfig
+from caft.tune.config import WHOLE, Adapter, Loss, Part, TuningConfig
 from caft.tune.draws import EVERY_ROW, Draws
 from caft.tune.examples import (
     TrainingPair,
@@ -76,6 +77,7 @@ class TrainingRows:
 class TuneInputs:
     """One tuning stage and all that it depends on; `student` is the one that it starts from.
 
+    `part` is what it is of the config's stage.
     `draws` picks the pairs that an epoch trains; `weights` are those of the classes in the loss,
     and `shares` those of the targets within a class that has several.
     `record` gets every row of its curve, under `title`. `rows` are its own as tokens, where
@@ -95,6 +97,7 @@ class TuneInputs:
     shares: Mapping[str, Mapping[Target, float]] = field(default_factory=dict)
     record: Callable[[Row], None] | None = None
     title: str = "tuning"
+    part: Part = WHOLE
     rows: TrainingRows | None = None
 
     kind: ClassVar[StageKind] = StageKind.tune
@@ -135,6 +138,8 @@ class TuneInputs:
         """What depends on the classes themselves; nothing where no row is drawn or weighed."""
         weights = [self.weights.get(pair.complexity, 1.0) for pair in self.pairs]
         key: dict[str, object] = {"weights": digest(weights)} if len(set(weights)) > 1 else {}
+        if self.part.epochs > 1:
+            key["part"] = (self.part.epoch, self.part.epochs)
         classes = digest([pair.complexity for pair in self.pairs])
         if self.draws.counts:
             key["draws"] = {"of": self.draws, "classes": classes}
@@ -163,9 +168,11 @@ class TuneInputs:
             folder=folder,
             weights=_WEIGHTS,
             draws=self.draws,
+            part=self.part,
         )
         count = len(self.draws.rows_of(rows.examples, 0))
-        log.info("%s: %d rows x %d epochs", self.title, count, self.epochs)
+        amount = f"{count_of(count, 'row')} x {count_of(self.epochs, 'epoch')}"
+        log.info("%s: %s", self.title, amount)
         self._warn_of_small_classes(rows.examples)
         trained = _watch(spec, self.record, self.title, count)
         epochs = len(accuracies(trained.curve)) or self.epochs
@@ -245,10 +252,10 @@ def _watch(
             line.show(place(row["step"]))
             if "validation_accuracy" in row:
                 log.info(
-                    "epoch %d: validation accuracy %.1f%% of %d questions",
+                    "epoch %d: validation accuracy %.1f%% of %s",
                     row["epoch"],
                     100 * row["validation_accuracy"],
-                    row["validation_questions"],
+                    count_of(int(row["validation_questions"]), "question"),
                 )
             if record:
                 record(row)

@@ -28,10 +28,10 @@ from caft.trainers.distributed import Ranks
 from caft.trainers.progress import Moved, Pace
 from caft.trainers.watching import watch_layers
 from caft.tune.batches import EpochLoader
-from caft.tune.config import Adapter, TuningConfig
+from caft.tune.config import WHOLE, Adapter, Part, TuningConfig
 from caft.tune.draws import EVERY_ROW, Draws
 from caft.tune.learning_curve import Row
-from caft.tune.module import TuningModule, random_state
+from caft.tune.module import VALIDATING, TuningModule, random_state
 from caft.tune.validation import ValidationSet, count_correct
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,7 @@ class TrainingSpec:
     folder: Path
     weights: str
     draws: Draws = EVERY_ROW
+    part: Part = WHOLE
 
     @property
     def checkpoints(self) -> Checkpoints:
@@ -117,6 +118,7 @@ def _fit(model: CausalLM, ranks: Ranks, report: Report, spec: TrainingSpec) -> T
         done=state["steps"] if state else 0,
         share=ranks.share,
         draws=spec.draws,
+        part=spec.part,
     )
     module = TuningModule(
         model,
@@ -126,8 +128,9 @@ def _fit(model: CausalLM, ranks: Ranks, report: Report, spec: TrainingSpec) -> T
         record=report,
         compute_dtype=resolve_dtype(spec.student.config, spec.student.device),
         ranks=ranks,
-        validate=_validator(model, ranks, spec),
+        part=spec.part,
     )
+    module.validate = _validator(module, ranks, spec)
     if state:
         _restore(module, state, ranks)
         for row in module.curve:
@@ -153,15 +156,19 @@ def _fit(model: CausalLM, ranks: Ranks, report: Report, spec: TrainingSpec) -> T
 
 
 def _validator(
-    model: CausalLM, ranks: Ranks, spec: TrainingSpec
+    module: TuningModule, ranks: Ranks, spec: TrainingSpec
 ) -> Callable[[], tuple[float, int]] | None:
     validation = spec.validation
     if validation is None or not validation.asked:
         return None
 
     def validate() -> tuple[float, int]:
-        own = validation.asked[ranks.share]
-        (right,) = ranks.add(float(count_correct(model, spec.student.tokenizer, validation, own)))
+        own, tokenizer = validation.asked[ranks.share], spec.student.tokenizer
+
+        def tell(count: int) -> None:
+            module.moved(0.0, f"{VALIDATING}, {count} of {len(own)} answered")
+
+        (right,) = ranks.add(float(count_correct(module.model, tokenizer, validation, own, tell)))
         return right / len(validation.asked), len(validation.asked)
 
     return validate

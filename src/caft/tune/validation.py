@@ -6,8 +6,9 @@ has tokens, and only some are. Validation rows alone decide which epoch is best.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 
@@ -15,7 +16,7 @@ from caft.grading import is_right as is_right_answer
 from caft.kernels.packed_attention import packed_attention
 from caft.kernels.packing import pack_rows, packed_logits, plan_packs
 from caft.models.encoding import encode_answer_prompt, encode_prompt
-from caft.models.generation import generate_replies
+from caft.models.generation import stream_replies
 from caft.models.reply_rules import ReplyRules
 from caft.models.thinking_cap import ThinkingRules
 from caft.models.thinking_span import ends_open
@@ -95,18 +96,32 @@ def choose_asked(
 
 
 def count_correct(
-    model: CausalLM, tokenizer: Tokenizer, validation: ValidationSet, asked: Sequence[AskedQuestion]
+    model: CausalLM,
+    tokenizer: Tokenizer,
+    validation: ValidationSet,
+    asked: Sequence[AskedQuestion],
+    answered: Callable[[int], None] = lambda _count: None,
 ) -> int:
-    """How many of `asked` the model answers right; greedy, so nothing is drawn at random."""
+    """How many of `asked` the model answers right; greedy, so nothing is drawn at random.
+
+    `answered` gets the number of questions that are done, whenever it rises.
+    """
     at_once = [item for item in asked if item.gold_token is not None]
     written = [item for item in asked if item.gold_token is None]
+    graded: list[bool] = []
     with torch.inference_mode():
-        right = _count_at_once(model, at_once, validation.tokens_a_pass)
-        return right + _count_written(model, tokenizer, written, validation)
+        for some in chain(
+            _grade_at_once(model, at_once, validation.tokens_a_pass),
+            _grade_written(model, tokenizer, written, validation),
+        ):
+            graded += some
+            answered(len(graded))
+    return sum(graded)
 
 
-def _count_at_once(model: CausalLM, asked: Sequence[AskedQuestion], tokens_a_pass: int) -> int:
-    right = 0
+def _grade_at_once(
+    model: CausalLM, asked: Sequence[AskedQuestion], tokens_a_pass: int
+) -> Iterator[list[bool]]:
     with packed_attention(model):
         for members in plan_packs([len(item.prompt_ids) for item in asked], tokens_a_pass):
             end_if_asked()
@@ -119,14 +134,12 @@ def _count_at_once(model: CausalLM, asked: Sequence[AskedQuestion], tokens_a_pas
             logits = packed_logits(model, pack.to(model.device), torch.tensor(ends))
             predicted = logits.argmax(dim=-1).tolist()
             pairs = zip(predicted, rows, strict=True)
-            right += sum(token == row.gold_token for token, row in pairs)
-    return right
+            yield [token == row.gold_token for token, row in pairs]
 
 
-def _count_written(
+def _grade_written(
     model: CausalLM, tokenizer: Tokenizer, asked: Sequence[AskedQuestion], validation: ValidationSet
-) -> int:
-    right = 0
+) -> Iterator[list[bool]]:
     for bare in (True, False):
         group = [item for item in asked if (item.wanted is Wanted.answer) is bare]
         rules = ReplyRules(
@@ -136,7 +149,7 @@ def _count_written(
             stop_after_line=bare,
             thinking=None if bare else validation.thinking,
         )
-        replies = generate_replies(
+        replies = stream_replies(
             model,
             tokenizer,
             [item.prompt_ids for item in group],
@@ -144,11 +157,8 @@ def _count_written(
             rows=_REPLIES_AT_ONCE,
             names=[item.question.id for item in group],
         )
-        right += sum(
-            is_right(item, reply.text, validation.prompt)
-            for item, reply in zip(group, replies, strict=True)
-        )
-    return right
+        for place, reply in replies:
+            yield [is_right(group[place], reply.text, validation.prompt)]
 
 
 def is_right(item: AskedQuestion, reply: str, prompt: PromptConfig) -> bool:

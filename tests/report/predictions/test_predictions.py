@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -30,7 +31,7 @@ def make_rows(effect: float = 0.15, seeds: int = 5, questions: int = 300) -> Row
     drawn = draw_arms(truth, np.random.default_rng(0))
     return [
         {"question_id": f"q{number}", "arm": NAMES[arm], "seed": seed, "correct": int(right),
-         "teacher_tokens": 1000 * (arm == "second") + 500, "test_tokens": 7}
+         "teacher_tokens": 10 * (arm == "second") + 1500, "test_tokens": 7}
         for arm, rows in drawn.items()
         for seed, row in rows.items()
         for number, right in enumerate(row)
@@ -81,7 +82,7 @@ def test_every_format_says_the_same(
         "random", "by entropy", 5, 300
     )  # fmt: skip
     assert found.verdicts == ["yes"]
-    assert found.headline.answer == "by entropy"
+    assert [head.answer for head in found.headlines] == ["by entropy"]
     assert found.paired
 
 
@@ -139,15 +140,45 @@ def test_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     path = write_csv(tmp_path / "a.csv", make_rows())
     assert main(["--predictions", str(path)]) == 0
     text = capsys.readouterr().out
-    assert text.startswith("Which setting is the most accurate? by entropy (")
+    assert text.startswith(
+        "Which setting is the most accurate at equal teacher tokens (1.5k each, "
+    )
     (arms, pairs) = (block for block in text.split("\n\n") if block.startswith("| "))
     head, _, *rows = arms.splitlines()
     assert head == (
         "| setting | accuracy | seeds | over seeds | tokens per question | teacher tokens |"
     )
-    assert [row.split(" | ")[-2:] for row in rows] == [["7.0", "500 |"], ["7.0", "1.5k |"]]
-    assert pairs.splitlines()[2].endswith("| yes |")
+    assert [row.split(" | ")[-2:] for row in rows] == [["7.0", "1.5k |"], ["7.0", "1.51k |"]]
+    assert pairs.splitlines()[2].endswith("| equal | yes |")
     assert all(len(line) <= 80 for line in text.splitlines() if not line.startswith("|"))
+
+
+def test_only_arms_of_one_budget_are_ranked(tmp_path: Path) -> None:
+    """Budgets of 100 and 102 are equal, within 2%; 99 and 102 are not, and each has its rivals."""
+    rows = [
+        {**row, "arm": f"{row['arm']} {bill}", "teacher_tokens": bill}
+        for row, bill in itertools.product(make_rows(), (99, 100, 102, 500))
+        if bill != 500 or row["arm"] == "random"
+    ]
+    rows += [{key: value for key, value in row.items() if key != "teacher_tokens"} | {"arm": "?"}
+             for row in rows if row["arm"] == "random 99"]  # fmt: skip
+    found = judge(write_jsonl(tmp_path / "a.jsonl", rows))
+    asked = "Which setting is the most accurate at equal teacher tokens ({} each, within 2%)?"
+    assert [head.asked for head in found.headlines] == [asked.format(101), asked.format(100)]
+    by_pair = {
+        (pair["first"], pair["second"]): (verdict, budget)
+        for pair, verdict, budget in zip(
+            found.comparisons, found.verdicts, found.budgets, strict=True
+        )
+    }
+    assert by_pair["random 99", "by entropy 100"] == ("yes", "equal")
+    assert by_pair["random 99", "by entropy 102"] == ("unequal budgets", "99 and 102")
+    assert by_pair["?", "by entropy 102"] == ("unequal budgets", "unknown and 102")
+    alone = judge(write_csv(tmp_path / "b.csv", [
+        {**row, "teacher_tokens": 100 + 3 * (row["arm"] == "random")} for row in make_rows()
+    ]))  # fmt: skip
+    assert [head.answer for head in alone.headlines] == ["Undefined"]
+    assert alone.verdicts == ["unequal budgets"]
 
 
 def test_columns_that_are_not_there_are_not_shown(tmp_path: Path) -> None:

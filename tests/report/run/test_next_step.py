@@ -49,6 +49,9 @@ def test_the_control_of_a_method_that_rescores_does_not(sample: Any) -> None:
         """["split=random","split.match=calls","method.stages.1.rescore=false"]]' """
         "seed=1,2,3"
     )
+    # An epoch is a stage of the summary, and names the setting of the config.
+    summary["method"]["stages"][1]["rescored"]["dial"] = "method.stages.0.rescore=epoch"
+    assert '["split=entropy","method.stages.0.rescore=epoch"],' in compare_with_control(summary)
 
 
 def test_lines_of_any_width_are_one_command() -> None:

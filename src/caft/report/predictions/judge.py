@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import fmean
 
-from caft.report.headlines import Headline
+from caft.report.headlines import Headline, Tone
 from caft.report.predictions.read import PredictedArm
 from caft.report.schema import as_share
 from caft.report.sweep.answers import find_best
+from caft.report.sweep.arms import EQUAL_BUDGET, are_close
 from caft.report.sweep.comparisons import correct_together, describe_pair
 from caft.report.sweep.schema import ArmPart, ComparisonPart
-from caft.report.wording import count_of
+from caft.report.wording import count_of, short_count
 from caft.statistics import (
     FEWEST_SEEDS,
     ArmsCompared,
@@ -29,6 +30,7 @@ from caft.statistics import (
 )
 from caft.statistics.calibrate import DIFFERING
 
+UNEQUAL = "unequal budgets"
 _COSTS = ("rationales_kept", "trained_total_tokens", "teacher_usd")
 
 
@@ -36,20 +38,25 @@ _COSTS = ("rationales_kept", "trained_total_tokens", "teacher_usd")
 class Judgement:
     """The rows that a sweep's tables take.
 
-    `verdicts` say for each pair whether the second arm is better; `paired` is False where counts
-    alone are known.
+    `verdicts` say for each pair whether the second arm is better; `budgets` tell both teacher
+    bills, empty where no arm has one, and pairs of unequal ones have no verdict. `headlines` rank
+    the arms of each budget. `paired` is False where counts alone are known.
     """
 
     arms: Sequence[ArmPart]
     comparisons: Sequence[ComparisonPart]
     verdicts: Sequence[str]
-    headline: Headline
+    budgets: Sequence[str]
+    headlines: Sequence[Headline]
     warnings: Sequence[str]
     paired: bool
 
 
 def judge_predictions(arms: Sequence[PredictedArm], confidence: float = 0.95) -> Judgement:
-    """Every pair of arms, the more accurate one second, with Holm's correction over all pairs."""
+    """Every pair of arms, the more accurate one second, with Holm's correction over all pairs.
+
+    Where teacher tokens are told, only arms of equal ones are ranked, as in a sweep's report.
+    """
     paired = all(arm.outcomes for arm in arms)
     rising = sorted(arms, key=lambda arm: arm.accuracy)
     pairs = list(combinations(rising, 2))
@@ -60,17 +67,60 @@ def judge_predictions(arms: Sequence[PredictedArm], confidence: float = 0.95) ->
         judge_difference(
             Interval(pair["value"], pair["low"], pair["high"], pair["n"]),
             pair["p_adjusted"], pair["seeds"],
-        ).value
-        for pair in found
+        ).value if _are_equal(*both) else UNEQUAL
+        for both, pair in zip(pairs, found, strict=True)
     ]  # fmt: skip
+    billed = any(arm.bill is not None for arm in arms)
     return Judgement(
         arms=[_describe_arm(arm, confidence) for arm in arms],
         comparisons=found,
         verdicts=verdicts,
-        headline=find_best(arms, found),
+        budgets=[_tell_budget(*both) for both in pairs] if billed else [],
+        headlines=_rank_by_budget(arms, found) if billed else [find_best(arms, found)],
         warnings=[*_warn_of_seeds(arms), *([] if paired else _warn_of_counts(arms))],
         paired=paired,
     )
+
+
+def _are_equal(one: PredictedArm, two: PredictedArm) -> bool:
+    """Whether two arms may be ranked: their bills are equal, or neither has one."""
+    if one.bill is None or two.bill is None:
+        return one.bill is two.bill
+    return are_close(one.bill, two.bill)
+
+
+def _tell_budget(one: PredictedArm, two: PredictedArm) -> str:
+    if _are_equal(one, two) and one.bill is not None:
+        return "equal"
+    bills = ["unknown" if arm.bill is None else short_count(arm.bill) for arm in (one, two)]
+    return " and ".join(dict.fromkeys(bills))
+
+
+def _rank_by_budget(
+    arms: Sequence[PredictedArm], found: Sequence[ComparisonPart]
+) -> list[Headline]:
+    """The best arm of every budget that several have, the largest first."""
+    told = sorted((arm for arm in arms if arm.bill is not None), key=lambda arm: arm.bill or 0.0)
+    groups: list[list[PredictedArm]] = []
+    for place, first in enumerate(told):
+        group = [arm for arm in told[place:] if _are_equal(first, arm)]
+        # In rising order, a group that ends where the last one does is a part of it.
+        if len(group) > 1 and not (groups and groups[-1][-1] is group[-1]):
+            groups.append(group)
+    tolerance = f"within {EQUAL_BUDGET:.0%}"
+    asked = "Which setting is the most accurate at equal teacher tokens?"
+    if not groups:
+        detail = (
+            "Other budgets are other questions, so that no setting is ranked; the tables show all "
+            "with their cost. Leave teacher_tokens out to rank them whatever they cost."
+        )
+        figure = f"no two have equal ones, {tolerance}"
+        return [Headline(asked, "Undefined", figure, detail, Tone.unclear)]
+    ranked = []
+    for group in reversed(groups):
+        about = f"{short_count(round(fmean(arm.bill or 0.0 for arm in group)))} each, {tolerance}"
+        ranked.append(replace(find_best(group, found), asked=f"{asked[:-1]} ({about})?"))
+    return ranked
 
 
 def _compare_outcomes(
@@ -114,7 +164,8 @@ def _describe_arm(arm: PredictedArm, confidence: float) -> ArmPart:
         "accuracy": as_share(_accuracy_of(arm, confidence)),
         "over_seeds": as_share(over_seeds) if over_seeds else None,
         "tokens_a_question": sum(arm.test_tokens.values()) / asked,
-        "cost": dict.fromkeys(_COSTS, 0.0) | _bill_of(arm),
+        "cost": dict.fromkeys(_COSTS, 0.0)
+        | ({} if arm.bill is None else {"teacher_tokens": arm.bill}),
     }  # fmt: skip
 
 
@@ -123,11 +174,6 @@ def _accuracy_of(arm: PredictedArm, confidence: float) -> Interval:
         mean = resample_means({arm.name: [*_rows_by_seed(arm).values()]})[arm.name]
         return mean_interval(mean, confidence)
     return count_interval(arm.counts, confidence)
-
-
-def _bill_of(arm: PredictedArm) -> dict[str, float]:
-    bills = arm.teacher_tokens.values()
-    return {"teacher_tokens": fmean(bills)} if bills else {}
 
 
 def _warn_of_seeds(arms: Sequence[PredictedArm]) -> list[str]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 
 from caft.data.cells import as_text, as_whole_number, is_number, show, show_names
 from caft.data.files import READERS, Row, Table, adopt_names, read_table
@@ -36,6 +37,12 @@ class PredictedArm:
     def seeds(self) -> list[int]:
         """Its seeds, in rising order."""
         return sorted(self.counts)
+
+    @property
+    def bill(self) -> float | None:
+        """Mean teacher tokens over the seeds; None where the table does not say."""
+        bills = self.teacher_tokens.values()
+        return fmean(bills) if bills else None
 
     @property
     def accuracy(self) -> float:

@@ -15,17 +15,18 @@ _OF_REPLIES = ("only first correct", "only second correct")
 
 def write_judgement(found: Judgement) -> str:
     """Paragraphs of at most 80 columns, and Markdown tables, which may be wider."""
-    head = found.headline
-    answer = f"{head.asked} {head.answer} ({head.figure}). {head.detail}"
+    answers = [
+        f"{head.asked} {head.answer} ({head.figure}). {head.detail}" for head in found.headlines
+    ]
     tests = "paired tests over questions" if found.paired else "unpaired tests"
     note = (
         f"95% intervals over questions and seeds; p of {tests}, after Holm's correction over all "
         "pairs. Better: yes by test and interval, no if a gain of two points is ruled out."
     )
-    texts = [answer, *(f"! {warning}" for warning in found.warnings), note]
-    answer, *warnings, note = (textwrap.fill(text, _WIDEST) for text in texts)
+    texts = [*answers, *(f"! {warning}" for warning in found.warnings), note]
+    *head, note = (textwrap.fill(text, _WIDEST) for text in texts)
     arms, pairs = write_table(_tabulate_arms(found)), write_table(_tabulate_pairs(found))
-    return "\n\n".join([answer, *warnings, arms, pairs, note]) + "\n"
+    return "\n\n".join([*head, arms, pairs, note]) + "\n"
 
 
 def _tabulate_arms(found: Judgement) -> Table:
@@ -48,5 +49,7 @@ def _tabulate_pairs(found: Judgement) -> Table:
     table = tabulate_comparisons([found.comparisons[k] for k in order])
     left_out = {"mode", *(() if found.paired else _OF_REPLIES)}
     shown = [column for column in table.columns if column.name not in left_out]
+    if found.budgets:
+        shown.append(Column("teacher tokens", "text", [found.budgets[k] for k in order]))
     verdicts = [found.verdicts[k] for k in order]
     return Table(table.label, [*shown, Column("second better?", "text", verdicts)])

@@ -63,8 +63,12 @@ def compare_with_control(summary: Summary) -> str:
     assert split is not None, "a run that has tuned has split its questions"
     own, control = _own_rule(summary, split), _control(summary, split)
     stages = enumerate(summary["method"]["stages"])
-    dials = [f"method.stages.{number}.rescore" for number, stage in stages if "rescored" in stage]
-    on, off = ([f"{dial}={word}" for dial in dials] for word in ("true", "false"))
+    on = list(dict.fromkeys(
+        stage["rescored"].get("dial", f"method.stages.{number}.rescore=true")
+        for number, stage in stages if "rescored" in stage
+    ))  # fmt: skip
+    dials = [_key(dial) for dial in on]
+    off = [f"{dial}=false" for dial in dials]
     cases = [[*own, *on], *([[*own, *off]] if dials else []), [*control, *off]]
     written = ",".join(f"[{','.join(map(_quote, case))}]" for case in cases)
     return rerun(

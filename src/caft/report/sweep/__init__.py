@@ -11,8 +11,16 @@ combines all. `tables` are the rows that `page`, `markdown` and `wandb_report` p
 `figures` the page's drawings.
 """
 
-from caft.report.sweep.folder import read_advice, read_sweep, write_sweep_report
+from caft.report.sweep.folder import read_advice, read_head, read_sweep, write_sweep_report
 from caft.report.sweep.job_results import JobResult, Sweep
 from caft.report.sweep.summary import analyse_sweep
 
-__all__ = ["JobResult", "Sweep", "analyse_sweep", "read_advice", "read_sweep", "write_sweep_report"]
+__all__ = [
+    "JobResult",
+    "Sweep",
+    "analyse_sweep",
+    "read_advice",
+    "read_head",
+    "read_sweep",
+    "write_sweep_report",
+]

@@ -168,6 +168,7 @@ def find_sweep_warnings(sweep: Sweep, arms: Sequence[Arm]) -> list[str]:
     engines = sorted({engine for arm in arms for engine in arm.engines})
     same_questions = all(share_questions(one, two) for one, two in combinations(arms, 2))
     modes = {mode for arm in arms for mode in arm.modes}
+    rescored = [arm.name for arm in arms if arm.rescores]
     warnings = (
         (left_out, f"{left_out.total()} of {len(sweep.jobs)} jobs are in no number here: "
          f"{states}."),
@@ -181,6 +182,10 @@ def find_sweep_warnings(sweep: Sweep, arms: Sequence[Arm]) -> list[str]:
          "did are compared."),
         (len(engines) > 1, f"Replies were written by different engines: {', '.join(engines)}. "
          "Settings are compared only where one engine wrote the replies of both."),
+        (rescored, f"Not tested against random routing: {list_names(rescored)}, whose classes "
+         "are made anew. What that costs is known only at its end: no random arm can have an equal "
+         "budget. Run it with rescore=false as well, and that beside split=random "
+         "split.match=calls."),
         (len(modes) > 1, "Settings answer in different modes and so spend different tokens a "
          "question; pairs with the same stages, and routing, are compared in one common mode."),
     )  # fmt: skip

@@ -61,6 +61,11 @@ class Arm:
         return drawn_at_random(self.strategy)
 
     @property
+    def rescores(self) -> bool:
+        """Whether a stage had its classes made anew, by the student as tuned so far."""
+        return any("rescored" in stage for stage in self.first["method"]["stages"])
+
+    @property
     def estimator(self) -> str | None:
         """The estimate that sorted them; None if classes were drawn at random, or none made."""
         split, score = self.first["split"], self.first["score"]
@@ -248,9 +253,10 @@ def equal_budgets(first: Arm, second: Arm) -> list[str]:
     return [
         name
         for name, keys in ways.items()
-        if all(_are_close(first.mean_cost(key), second.mean_cost(key)) for key in keys)
+        if all(are_close(first.mean_cost(key), second.mean_cost(key)) for key in keys)
     ]
 
 
-def _are_close(one: float, two: float) -> bool:
+def are_close(one: float, two: float) -> bool:
+    """Whether two budgets are equal, but for `EQUAL_BUDGET`."""
     return abs(one - two) <= EQUAL_BUDGET * max(one, two)

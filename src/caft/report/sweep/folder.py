@@ -43,6 +43,16 @@ def read_advice(folder: Path) -> str:
     return summary["allocation"]["sentence"]
 
 
+def read_head(folder: Path) -> str:
+    """What the sweep asks, and of which models and data, as its page's head says it."""
+    summary: SweepSummary = _read_json(folder / "summary.json")
+    origin = summary["origin"]
+    tested = " or ".join(f"{count:,}" for count in origin["test_questions"])
+    parts = [", ".join(origin["models"]), ", ".join(origin["datasets"])]
+    parts += [f"{tested} test questions"] if tested else []
+    return f"{summary['question'] or summary['name']} ({'; '.join(filter(None, parts))})"
+
+
 def read_sweep(folder: Path) -> Sweep:
     """The jobs of `folder`: those of its job table, or else the folders one level below."""
     if not folder.is_dir():
