@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-from caft.data import load_questions, published_scores
+from caft.data import load_questions
 from caft.distill import check_teacher
 from caft.engines.open import check_engine
 from caft.errors import UserError
@@ -64,8 +64,8 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     store = Store(config.store.folder, reads_only=config.dry_run)
     workspace = Workspace(config, context, questions, store)
     if isinstance(config.score, PublishedScoreConfig):
-        # Read again when they are used: a fault in them is known before a model is fetched.
-        published_scores(config.dataset, config.score.entropy_column, config.score.correct_column)
+        # A fault in them is known before a model is fetched.
+        log.debug("%d published scores", len(workspace.published))
     refuse_beyond_engines(config)
     if uses_engine(config):
         check_engine(config.engine, starts=not config.dry_run)
