@@ -153,7 +153,7 @@ class _Known:
 def _gather(tables: ReportTables, accuracy: AccuracyPart | None, estimator: str) -> _Known:
     asked = [(model, mode) for model in MODELS for mode in Mode]
     best = ((model, best_mode(accuracy, model)) for model in MODELS)
-    replies = {
+    replies: dict[Asked, Mapping[str, Prediction]] = {
         key: {row.question_id: row for row in rows}
         for key in asked
         if (rows := tables.predictions.get(key))
