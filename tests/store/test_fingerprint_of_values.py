@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 import sys
 from collections import OrderedDict
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 
 from caft.records import AnswerScore, Question, Target
-from caft.store import digest, source_digest
+from caft.store import digest, plain, source_digest
 from caft.text.config import OptionIds, PromptConfig
 
 
@@ -29,6 +31,22 @@ def test_a_digest_is_twenty_hexadecimal_digits_and_never_changes() -> None:
     value = {"b": "é", "a": (1, 0.5, None)}
     assert digest(value) == "9e142c8b00df99369744"
     assert len(digest(value)) == 20
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [],
+        (),
+        [1],
+        [{"b": 0.1, "a": "é"}, None, (1, [2, ()]), Target.answer],
+        (Question(id="q1", text="?", options=("a", "b")), Question(id="q2", text='"')),
+        {"rows": [1, {"z": 1, "a": [2]}]},
+    ],
+)
+def test_a_list_has_the_digest_of_its_whole_text(value: object) -> None:
+    text = json.dumps(plain(value), sort_keys=True)
+    assert digest(value) == hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from caft.records import (
     Target,
     TuningNumbers,
 )
-from caft.store import read_table, write_rows, write_table
+from caft.store import read_rows, read_table, write_rows, write_table
 
 QUESTION = Question(
     id="q1",
@@ -159,3 +159,70 @@ def test_plain_rows_are_for_other_tools(tmp_path: Path) -> None:
     rows = [{"id": "a", "value": 1.5}, {"id": "b", "value": None}]
     write_rows(tmp_path / "t.parquet", rows)
     assert pq.read_table(tmp_path / "t.parquet").to_pylist() == rows
+
+
+PLAIN = [
+    {"id": str(number), "share": [1, 2.5, None][number % 3], "late": None if number < 5 else "é",
+     "options": [] if number < 4 else ["a", "b"], "few": None if number != 7 else 3}
+    for number in range(10)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("at_once", [2, 3, 10, 64])
+def test_rows_in_parts_are_the_table_that_all_of_them_make_at_once(
+    at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow as pa
+
+    monkeypatch.setattr("caft.store.tables.ROWS_AT_ONCE", at_once)
+    whole = pa.Table.from_pylist(PLAIN)
+    pq.write_table(whole, tmp_path / "whole.parquet")
+    write_rows(tmp_path / "parts.parquet", iter(PLAIN))
+    parts = pq.read_table(tmp_path / "parts.parquet")
+    assert parts.schema == whole.schema
+    assert parts.to_pylist() == whole.to_pylist() == read_rows(tmp_path / "parts.parquet")
+    if at_once >= len(PLAIN):
+        same = [(tmp_path / name).read_bytes() for name in ("whole.parquet", "parts.parquet")]
+        assert same[0] == same[1]
+
+
+def test_no_rows_are_a_table_without_columns(tmp_path: Path) -> None:
+    write_rows(tmp_path / "t.parquet", [])
+    assert read_rows(tmp_path / "t.parquet") == []
+
+
+def test_records_in_parts_come_back_and_one_part_has_the_bytes_of_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [replace(RECORDS[5], question_id=str(number)) for number in range(10)]
+    write_table(tmp_path / "one.parquet", Judgement, iter(records))
+    whole = pq.read_table(tmp_path / "one.parquet")
+    pq.write_table(whole, tmp_path / "whole.parquet")
+    same = [(tmp_path / name).read_bytes() for name in ("whole.parquet", "one.parquet")]
+    assert same[0] == same[1]
+    monkeypatch.setattr("caft.store.tables.ROWS_AT_ONCE", 3)
+    write_table(tmp_path / "parts.parquet", Judgement, iter(records))
+    assert pq.ParquetFile(tmp_path / "parts.parquet").num_row_groups == 4
+    assert read_table(tmp_path / "parts.parquet", Judgement) == records
+
+
+def test_the_rows_of_one_part_at_a_time_are_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caft.store.tables.ROWS_AT_ONCE", 50)
+    alive = most = 0
+
+    class Counted(dict[str, object]):
+        def __init__(self, number: int) -> None:
+            nonlocal alive, most
+            super().__init__(id=str(number))
+            alive += 1
+            most = max(most, alive)
+
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    write_rows(tmp_path / "t.parquet", map(Counted, range(2_000)))
+    assert most <= 2 * 50 + 1  # the next part is made before the last one is let go
+    assert len(read_rows(tmp_path / "t.parquet")) == 2_000

@@ -92,25 +92,33 @@ _SHORT.maxlevel = 3
 def tidy_column(values: Sequence[object]) -> list[object]:
     """The cells of a column (and of the lists in it) under the rules above."""
     leaves = [leaf for value in values for leaf in (value if isinstance(value, list) else [value])]
-    telling = [leaf for leaf in leaves if not is_missing(leaf) and not _tells_nothing(leaf)]
-    numeric = all(is_number(leaf) for leaf in telling)
-    whole = numeric and bool(telling) and not any(_is_fraction(leaf) for leaf in telling)
+    # Most columns are texts, which their first cell tells.
+    if any(not is_number(leaf) and _tells(leaf) for leaf in leaves):
+        return [_drop_lists(value) if isinstance(value, list) else value for value in values]
+    telling = [leaf for leaf in leaves if _tells(leaf)]
+    whole = bool(telling) and not any(_is_fraction(leaf) for leaf in telling)
 
     def tidy(value: object) -> object:
         if isinstance(value, list):
-            return [None if isinstance(v, list) else tidy(v) for v in value]
-        if numeric and _is_perhaps_gap(value):
+            return [tidy(v) for v in _drop_lists(value)]
+        if _is_perhaps_gap(value):
             return None
-        if numeric and telling and isinstance(value, str) and value in _INFINITIES:
+        if telling and isinstance(value, str) and value in _INFINITIES:
             return float(value)
         return _drop_fraction(value) if whole and not is_missing(value) else value
 
     return [tidy(value) for value in values]
 
 
-def _tells_nothing(value: object) -> bool:
-    """Whether a word's meaning depends on the rest of its column."""
-    return _is_perhaps_gap(value) or (isinstance(value, str) and value in _INFINITIES)
+def _tells(value: object) -> bool:
+    """Whether a cell is there and its meaning does not depend on the rest of its column."""
+    if isinstance(value, str) and value in _INFINITIES:
+        return False
+    return not is_missing(value) and not _is_perhaps_gap(value)
+
+
+def _drop_lists(values: Sequence[object]) -> list[object]:
+    return [None if isinstance(value, list) else value for value in values]
 
 
 def _is_perhaps_gap(value: object) -> bool:

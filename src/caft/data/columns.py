@@ -6,7 +6,8 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from caft.data.cells import as_text, is_missing, is_number, show, tidy_column
@@ -49,19 +50,28 @@ class Reading:
 
 
 def read_questions(
-    tables: Mapping[str, Table], reading: Reading, *, quiet: bool = False
+    tables: Mapping[str, Table], reading: Reading
 ) -> dict[str, tuple[Question, ...]]:
     """One question a row, in order, by the keys of `tables`.
 
-    How answers are written is decided once for all tables, and logged unless `quiet`. Raises
+    How answers are written is decided once for all tables, and logged. Raises
     UserError for a missing column, settings that contradict each other, and wrong rows, which it
     names by file and line.
     """
-    decided = settle(tables, reading, quiet=quiet)
+    decided = settle(tables, reading)
     return {
         name: read_each(table.rows, lambda row: _read_question(row, decided))
         for name, table in tables.items()
     }
+
+
+def read_ids(
+    tables: Mapping[str, Table], reading: Reading
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The ids of `read_questions`, by the keys of `tables`; the questions are not kept."""
+    decided = settle(tables, reading, quiet=True)
+    for name, table in tables.items():
+        yield name, read_each(table.rows, lambda row: _read_question(row, decided).id)
 
 
 def settle(tables: Mapping[str, Table], reading: Reading, *, quiet: bool = False) -> Reading:
@@ -126,7 +136,7 @@ def _read_question(row: Row, reading: Reading) -> Question:
         text=text,
         options=_read_options(row, reading.options) if reading.options else (),
         answer_set=() if reading.options else reading.answer_set,
-        subject=_read_text(row, columns.subject),
+        subject=sys.intern(_read_text(row, columns.subject)),
         rationale=_read_text(row, columns.rationale) or None,
         origin=row.origin,
     )

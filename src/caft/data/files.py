@@ -11,6 +11,7 @@ import io
 import json
 import logging
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -37,7 +38,7 @@ class Row:
     """One row: its values by column, and `origin` (file and line) for messages."""
 
     origin: str
-    values: Mapping[str, object]
+    values: dict[str, object]
 
     def wrong_cell(self, column: str, advice: str, detail: str = "") -> UserError:
         """An error about the value of a column, with what to do about it."""
@@ -87,17 +88,16 @@ def read_table(path_given: str, key: str) -> Table:
     if not rows:
         raise UserError(f"{key}={path_given} has no rows; give a file with at least one question")
     columns = tuple(dict.fromkeys(column for row in rows for column in row.values))
-    return Table(path.name, columns, _tidy_rows(rows, columns), repeated)
+    _tidy_rows([row.values for row in rows], columns)
+    return Table(path.name, columns, rows, repeated)
 
 
-def _tidy_rows(rows: Sequence[Row], columns: Sequence[str]) -> tuple[Row, ...]:
-    tidied: list[dict[str, object]] = [{} for _ in rows]
+def _tidy_rows(rows: Sequence[dict[str, object]], columns: Sequence[str]) -> None:
+    """In place: a copy of every row would double the memory of a large file."""
     for column in columns:
-        having = [place for place, row in enumerate(rows) if column in row.values]
-        cells = tidy_column([rows[place].values[column] for place in having])
-        for place, cell in zip(having, cells, strict=True):
-            tidied[place][column] = cell
-    return tuple(Row(row.origin, values) for row, values in zip(rows, tidied, strict=True))
+        having = [row for row in rows if column in row]
+        for row, cell in zip(having, tidy_column([row[column] for row in having]), strict=True):
+            row[column] = cell
 
 
 def _describe_missing(path: Path, key: str) -> str:
@@ -114,10 +114,14 @@ def _describe_missing(path: Path, key: str) -> str:
 
 
 def _read_jsonl(path: Path) -> Read:
-    # Not str.splitlines, which also splits at U+2028 inside a string.
-    lines = enumerate(path.read_bytes().split(b"\n"), start=1)
-    filled = [(number, line) for number, line in lines if line.strip()]
-    return read_each(filled, lambda item: _parse_json_line(path.name, *item)), frozenset()
+    # Not as text, where a line may also end in U+2028 inside a string.
+    with path.open("rb") as lines:
+        filled = (
+            (number, line.removesuffix(b"\n"))
+            for number, line in enumerate(lines, start=1)
+            if line.strip()
+        )
+        return read_each(filled, lambda item: _parse_json_line(path.name, *item)), frozenset()
 
 
 def _parse_json_line(name: str, number: int, line: bytes) -> Row:
@@ -133,7 +137,8 @@ def _parse_json_line(name: str, number: int, line: bytes) -> Row:
         raise UserError(f"{origin}: JSON nested too deeply; give one flat object a line") from error
     if not isinstance(values, dict):
         raise UserError(f"{origin}: a JSON {type(values).__name__}; give one JSON object a line")
-    return Row(origin, values)
+    # One text a column, not one a row.
+    return Row(origin, {sys.intern(name): value for name, value in values.items()})
 
 
 def _read_json(path: Path) -> Read:

@@ -8,7 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from caft.data.cells import is_number
-from caft.data.columns import Reading, keep_readable, name_columns, read_questions, settle
+from caft.data.columns import (
+    Reading,
+    keep_readable,
+    name_columns,
+    read_ids,
+    read_questions,
+    settle,
+)
 from caft.data.config import AnswerForm, ColumnsConfig, HubConfig, LocalConfig, MappedConfig
 from caft.data.dedup import divide, take_test
 from caft.data.files import Row, Table, adopt_names, read_table, refuse_missing_columns
@@ -158,14 +165,14 @@ def read_published_scores(
     """
     read = _recognise(read_files(config), config)
     tables = read.tables
-    questions = read_questions(tables, _reading(config, read.columns), quiet=True)
     scores: dict[str, tuple[float, bool]] = {}
     mistakes = []
-    for split, table in tables.items():
-        published = read_scores(table, entropy_column, correct_column)
-        for question, score in zip(questions[split], published, strict=True):
-            if scores.setdefault(question.id, score) != score:
-                mistakes.append(f"{question.origin}: id {question.id!r} has two different scores")
+    for split, ids in read_ids(tables, _reading(config, read.columns)):
+        rows = tables[split].rows
+        published = read_scores(tables[split], entropy_column, correct_column)
+        for row, name, score in zip(rows, ids, published, strict=True):
+            if scores.setdefault(name, score) != score:
+                mistakes.append(f"{row.origin}: id {name!r} has two different scores")
     refuse_mistakes(mistakes, "give every question one published score")
     return scores
 

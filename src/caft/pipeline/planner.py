@@ -34,7 +34,7 @@ from caft.pipeline.stage_inputs import (
     refuse_small_classes,
     stage_tuning,
 )
-from caft.pipeline.stages import read_published, split_scored
+from caft.pipeline.stages import split_scored
 from caft.pipeline.steps import (
     Step,
     asks_one_token,
@@ -96,7 +96,7 @@ class Planner:
         """Lines for the work of a part outside of its stages, which costs nothing."""
         config = self.config
         if part is Until.score and isinstance(config.score, PublishedScoreConfig):
-            self.scored = Scored(scores=read_published(self.workspace, config.score))
+            self.scored = Scored(scores=self.workspace.published)
             return [
                 PlannedStage("score", FREE, count_of(len(self.scored.scores), "published score"))
             ]

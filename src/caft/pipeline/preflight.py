@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from caft.data import load_questions, published_scores
+from caft.data import load_questions
 from caft.data.config import DatasetConfig
 from caft.data.further import FurtherSet, load_further, naming_further
 from caft.distill import check_teacher
@@ -73,8 +73,8 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     store = Store(config.store.folder, reads_only=config.dry_run)
     workspace = Workspace(config, context, questions, store, further)
     if isinstance(config.score, PublishedScoreConfig):
-        # Read again when they are used: a fault in them is known before a model is fetched.
-        published_scores(config.dataset, config.score.entropy_column, config.score.correct_column)
+        # A fault in them is known before a model is fetched.
+        log.debug("%d published scores", len(workspace.published))
     refuse_beyond_engines(config)
     if uses_engine(config):
         check_engine(config.engine, starts=not config.dry_run)

@@ -1,8 +1,8 @@
-"""The tables that a run leaves in its folder, row by row."""
+"""The tables that a run leaves in its folder, row by row: never all at once in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from caft.grading import rules_differ
 from caft.records import AnswerScore, Prediction, Question, Rationale
@@ -11,9 +11,9 @@ from caft.store import plain
 from caft.text.answers import gold_label
 
 
-def score_rows(scores: Sequence[AnswerScore], tables: ReportTables) -> list[dict[str, object]]:
+def score_rows(scores: Sequence[AnswerScore], tables: ReportTables) -> Iterator[dict[str, object]]:
     """scores.parquet: every question with its single-token answer and its estimates."""
-    return [
+    return (
         {
             "question_id": score.question_id,
             "split": tables.split_of[score.question_id],
@@ -26,10 +26,10 @@ def score_rows(scores: Sequence[AnswerScore], tables: ReportTables) -> list[dict
             "option_probabilities": list(score.option_probabilities),
         }
         for score in scores
-    ]
+    )
 
 
-def prediction_rows(tables: ReportTables) -> list[dict[str, object]]:
+def prediction_rows(tables: ReportTables) -> Iterator[dict[str, object]]:
     """predictions.parquet: every reply to a test question, with what was asked.
 
     `gold` is written as `parsed` is: an option's id (B), a member of the answer set, or free text.
@@ -38,7 +38,7 @@ def prediction_rows(tables: ReportTables) -> list[dict[str, object]]:
     asked = {key: tables.questions[key] for rows in tables.predictions.values()
              for key in (row.question_id for row in rows)}  # fmt: skip
     gold = {key: gold_label(item, tables.option_ids) for key, item in asked.items()}
-    return [
+    return (
         {
             "question_id": prediction.question_id,
             "subject": asked[prediction.question_id].subject,
@@ -60,14 +60,14 @@ def prediction_rows(tables: ReportTables) -> list[dict[str, object]]:
         }
         for (who, mode), rows in tables.predictions.items()
         for prediction in rows
-    ]
+    )
 
 
-def further_rows(sets: Mapping[str, ReportTables]) -> list[dict[str, object]]:
+def further_rows(sets: Mapping[str, ReportTables]) -> Iterator[dict[str, object]]:
     """forgetting.parquet: as predictions.parquet, of every further set; they have no classes."""
-    return [
+    return (
         {"dataset": name, **row} for name, tables in sets.items() for row in prediction_rows(tables)
-    ]
+    )
 
 
 def _by_rules(row: Prediction, question: Question, tables: ReportTables) -> bool | None:
@@ -76,6 +76,6 @@ def _by_rules(row: Prediction, question: Question, tables: ReportTables) -> bool
     return row.correct != rules_differ(row.parsed, row.correct, question, tables.option_ids)
 
 
-def rationale_rows(rationales: Sequence[Rationale]) -> list[dict[str, object]]:
+def rationale_rows(rationales: Sequence[Rationale]) -> Iterator[dict[str, object]]:
     """rationales.parquet: every rationale, accepted or refused."""
-    return [plain(rationale) for rationale in rationales]
+    return map(plain, rationales)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-from caft.data import published_scores
 from caft.evaluate.config import RoutedBy
 from caft.evaluate.predictions import read_single_token, route
 from caft.models.student import Student
@@ -88,24 +87,8 @@ def run_stages(workspace: Workspace, tracker: RunLogger) -> RunResults:
 def score(workspace: Workspace) -> Scored:
     """The base model's answers and estimates, or published ones of another model."""
     if isinstance(workspace.config.score, PublishedScoreConfig):
-        return Scored(scores=read_published(workspace, workspace.config.score))
+        return Scored(scores=workspace.published)
     return gather_estimates(workspace)
-
-
-def read_published(workspace: Workspace, config: PublishedScoreConfig) -> list[AnswerScore]:
-    """Scores from columns of the dataset's own file, for every question."""
-    dataset = workspace.config.dataset
-    published = published_scores(dataset, config.entropy_column, config.correct_column)
-    return [
-        AnswerScore(
-            question_id=question.id,
-            predicted="",
-            valid=True,
-            correct=published[question.id][1],
-            estimates={"answer_entropy": published[question.id][0]},
-        )
-        for question in workspace.every_question
-    ]
 
 
 def split_scored(workspace: Workspace, scored: Scored) -> SplitResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from caft.estimators import difficulty
@@ -11,9 +12,9 @@ from caft.pipeline.rows import prediction_rows, rationale_rows, score_rows
 from caft.pipeline.steps import OWN
 from caft.report.comparison import best_mode, best_result, results_by_mode
 from caft.report.schema import ModelName, Summary
-from caft.report.tables import ReportTables
+from caft.report.tables import ReportTables, take_evenly
 from caft.store import StageKind
-from caft.trainers.tracker import Product, RunLogger
+from caft.trainers.tracker import MOST_ROWS, Product, RunLogger
 
 _RATIONALES_SHOWN = 200
 _FIRST = ("score", "distill")
@@ -38,9 +39,11 @@ def track_run(
 ) -> None:
     """`folder` is the run's own, already filled."""
     logger.log_series("roc/false_positive_rate", list_roc(summary, tables))
-    logger.log_table("scores", score_rows(results.scored.scores, tables))
-    logger.log_table("predictions", prediction_rows(tables))
-    logger.log_table("rationales", rationale_rows(results.rationales)[:_RATIONALES_SHOWN])
+    # Rows are made of those alone that are shown.
+    scores = take_evenly(results.scored.scores, MOST_ROWS)
+    logger.log_table("scores", [*score_rows(scores, tables)])
+    logger.log_table("predictions", [*prediction_rows(_show_some(tables))])
+    logger.log_table("rationales", [*rationale_rows(results.rationales[:_RATIONALES_SHOWN])])
     stages = [{key: stage.get(key) for key in _OF_A_STAGE} for stage in summary["stages"]]
     logger.log_table("stages", stages)
     logger.log_table("numbers", list_numbers(summary))
@@ -49,6 +52,13 @@ def track_run(
     if (page := folder / "report.html").exists():
         logger.log_report(page)
     logger.log_summary(headline_numbers(summary))
+
+
+def _show_some(tables: ReportTables) -> ReportTables:
+    """With at most `MOST_ROWS` replies: of every model and mode those to the same questions."""
+    each = MOST_ROWS // max(1, len(tables.predictions))
+    shown = {key: take_evenly(rows, each) for key, rows in tables.predictions.items()}
+    return replace(tables, predictions=shown)
 
 
 def list_roc(summary: Summary, tables: ReportTables) -> list[dict[str, float]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from caft.data import QuestionSplits
+from caft.data import QuestionSplits, published_scores
 from caft.data.further import FurtherSet
 from caft.engines.open import open_engine
 from caft.engines.replies import Engine
@@ -17,10 +17,10 @@ from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.pipeline.local_teacher import LocalTeacher
 from caft.pipeline.steps import wanted_estimators, wanted_needs
-from caft.records import Question
+from caft.records import AnswerScore, Question
 from caft.report.engine_part import GatePart
 from caft.run_config import RunConfig, RunContext
-from caft.score.config import ChainConfig, ModelScoreConfig
+from caft.score.config import ChainConfig, ModelScoreConfig, PublishedScoreConfig
 from caft.score.stage import CotInputs, SampleInputs, ScoreInputs
 from caft.store import StageKind, Store
 from caft.text.follow_up import FOLLOW_UPS, follow_up_questions, follow_up_shots
@@ -96,6 +96,23 @@ class Workspace:
     def subject_of(self) -> dict[str, str]:
         """Every question's subject, by its id; "" if it has none."""
         return {question.id: question.subject for question in self.every_question}
+
+    @cached_property
+    def published(self) -> list[AnswerScore]:
+        """Scores from columns of the dataset's own file, for every question."""
+        config = self.config.score
+        assert isinstance(config, PublishedScoreConfig)
+        found = published_scores(self.config.dataset, config.entropy_column, config.correct_column)
+        return [
+            AnswerScore(
+                question_id=question.id,
+                predicted="",
+                valid=True,
+                correct=found[question.id][1],
+                estimates={"answer_entropy": found[question.id][0]},
+            )
+            for question in self.every_question
+        ]
 
     @property
     def scoring(self) -> ModelScoreConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import lru_cache
@@ -22,8 +22,24 @@ def digest(value: object) -> str:
     Takes records, configs, mappings, sequences, enums and plain values. Floats are written by
     `repr`, so that equal numbers give equal digests on every machine.
     """
-    text = json.dumps(plain(value), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
+    hashed = hashlib.sha256()
+    for piece in _write(value):
+        hashed.update(piece.encode())
+    return hashed.hexdigest()[:20]
+
+
+def _write(value: object) -> Iterator[str]:
+    """The text of `json.dumps(plain(value), sort_keys=True)`, a list item by item.
+
+    A million rows as one text take gigabytes.
+    """
+    if not isinstance(value, list | tuple):
+        yield json.dumps(plain(value), sort_keys=True)
+        return
+    yield "["
+    for number, item in enumerate(value):
+        yield (", " if number else "") + json.dumps(plain(item), sort_keys=True)
+    yield "]"
 
 
 def plain(value: object) -> Any:

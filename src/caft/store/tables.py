@@ -1,10 +1,15 @@
-"""Records as parquet tables, one row a record, and back."""
+"""Records as parquet tables, one row a record, and back.
+
+Rows are Python objects `ROWS_AT_ONCE` at a time; the rest of a table is columns, which take a
+fraction of the memory.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from enum import Enum
+from itertools import chain, islice
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -15,6 +20,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Record = TypeVar("Record")
+Item = TypeVar("Item")
+
+ROWS_AT_ONCE = 2**16
+"""Also the rows of a row group where a table of records is larger."""
 
 
 def write_table(path: Path, kind: type[Record], records: Iterable[Record]) -> None:
@@ -23,7 +32,9 @@ def write_table(path: Path, kind: type[Record], records: Iterable[Record]) -> No
     import pyarrow.parquet as pq
 
     schema = pa.schema([(name, _arrow_type(hint)) for name, hint in _columns(kind).items()])
-    pq.write_table(pa.Table.from_pylist([_row(record) for record in records], schema), path)
+    with pq.ParquetWriter(path, schema) as writer:
+        for part in _in_parts(records):
+            writer.write_table(pa.Table.from_pylist([_row(record) for record in part], schema))
 
 
 def read_table(path: Path, kind: type[Record]) -> list[Record]:
@@ -31,24 +42,47 @@ def read_table(path: Path, kind: type[Record]) -> list[Record]:
     hints = _columns(kind)
     return [
         kind(**{name: _restore(value, hints[name]) for name, value in row.items()})
-        for row in read_rows(path)
+        for row in _each_row(path)
     ]
 
 
-def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write plain rows with their own columns, to be read with other tools."""
+def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    """Write plain rows with the columns of the first one, to be read with other tools."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), path)
+    rows = iter(rows)
+    first = list(islice(rows, 1))
+    names: list[str] = list(*first)
+    parts = [
+        pa.table({name: [row.get(name) for row in part] for name in names})
+        for part in _in_parts(chain(first, rows))
+    ]
+    # A column that is empty in one part, or whole numbers there, has the type that fits all.
+    pq.write_table(pa.concat_tables(parts, promote_options="permissive"), path)
 
 
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Plain rows as `write_rows` wrote them, or only some of their columns."""
+    return list(_each_row(path, columns))
+
+
+def _each_row(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     table = pq.read_table(path, columns=None if columns is None else list(columns))
-    return list(table.to_pylist())
+    for part in table.to_batches(max_chunksize=ROWS_AT_ONCE):
+        yield from part.to_pylist()
+
+
+def _in_parts(rows: Iterable[Item]) -> Iterator[list[Item]]:
+    """Up to `ROWS_AT_ONCE` rows at a time; one empty part if there are none."""
+    rows = iter(rows)
+    part = list(islice(rows, ROWS_AT_ONCE))
+    while True:
+        yield part
+        if not (part := list(islice(rows, ROWS_AT_ONCE))):
+            return
 
 
 def _columns(kind: type) -> dict[str, object]:

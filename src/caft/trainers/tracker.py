@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+MOST_ROWS = 20_000
+"""Rows of one table: W&B shows no more, and uploading replies takes long."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunIdentity:

@@ -13,14 +13,12 @@ from pydantic import ValidationError
 
 from caft.errors import UserError
 from caft.trainers.config import WandbLoggerConfig
-from caft.trainers.tracker import Product, RunIdentity, RunLogger, name_metrics
+from caft.trainers.tracker import MOST_ROWS, Product, RunIdentity, RunLogger, name_metrics
 from caft.trainers.wandb_login import OFFLINE, check_wandb, find_server, wandb_mode
 
 if TYPE_CHECKING:
     import wandb
 
-MOST_ROWS = 20_000
-"""Rows of one table: W&B shows no more, and uploading replies takes long."""
 _LONGEST_TAG = 64
 _LONGEST_NAME = 128
 

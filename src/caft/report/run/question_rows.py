@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from caft.grading import rules_differ
 from caft.records import AnswerScore, Mode, Prediction
@@ -120,8 +121,7 @@ def list_question_rows(
     the largest estimate down and taken evenly from that order.
     """
     known = _gather(tables, accuracy, estimator)
-    answered = {key: None for replies in known.replies.values() for key in replies}
-    keys = [key for key in (answered or known.scores) if key in tables.questions]
+    keys = [key for key in known.shown if key in tables.questions]
     keys.sort(key=lambda key: -known.estimates.get(key, float("-inf")))
     # Classes in the order of their lowest estimates, which is from easy to hard.
     classes = list(dict.fromkeys(tables.complexity_of.get(key, "") for key in reversed(keys)))
@@ -141,9 +141,11 @@ def list_question_rows(
 class _Known:
     """Scores, estimates and rationales by question id; `replies` by model and mode before that.
 
-    `best` are the columns whose replies the outcome compares.
+    `shown` are the questions with replies, else all that were scored: only of them is anything
+    gathered. `best` are the columns whose replies the outcome compares.
     """
 
+    shown: Collection[str]
     scores: Mapping[str, AnswerScore]
     estimates: Mapping[str, float]
     rationales: Mapping[str, str]
@@ -157,18 +159,27 @@ class _Known:
 
 
 def _gather(tables: ReportTables, accuracy: AccuracyPart | None, estimator: str) -> _Known:
-    estimates = {score.question_id: score.estimates.get(estimator) for score in tables.scores}
     asked = [(model, mode) for model in MODELS for mode in Mode]
     best = ((model, best_mode(accuracy, model)) for model in MODELS)
+    replies: dict[Asked, Mapping[str, Prediction]] = {
+        key: {row.question_id: row for row in rows}
+        for key in asked
+        if (rows := tables.predictions.get(key))
+    }
+    answered = {key: None for by_id in replies.values() for key in by_id}
+    shown = answered or {score.question_id: None for score in tables.scores}
+    scores = {row.question_id: row for row in tables.scores if row.question_id in shown}
+    estimates = {key: row.estimates.get(estimator) for key, row in scores.items()}
     return _Known(
-        {score.question_id: score for score in tables.scores},
+        shown,
+        scores,
         {key: value for key, value in estimates.items() if value is not None},
-        {row.question_id: row.text for row in (*tables.own, *tables.rationales) if row.accepted},
         {
-            key: {row.question_id: row for row in rows}
-            for key in asked
-            if (rows := tables.predictions.get(key))
+            row.question_id: row.text
+            for row in chain(tables.own, tables.rationales)
+            if row.accepted and row.question_id in shown
         },
+        replies,
         [(model, Mode(mode)) for model, mode in best if mode],
     )
 
