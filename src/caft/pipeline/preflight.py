@@ -38,6 +38,7 @@ from caft.score.stage import CotInputs, SampleInputs, ScoreInputs
 from caft.split import most_in_classes, refuse_small_subjects
 from caft.store import StageKind, Store
 from caft.teachers.config import LocalModelTeacherConfig, OpenAITeacherConfig
+from caft.teachers.ledger import check_ledger
 from caft.text.answers import gold_label
 from caft.text.follow_up import FOLLOW_UPS
 from caft.text.prompts import Wanted, write_prompt
@@ -61,7 +62,7 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
 
         refuse_too_many_devices(config.trainer)
     questions = load_questions(config.dataset, fetch=not config.dry_run)
-    store = Store(config.store.folder, reads_only=config.dry_run)
+    store = Store(config.store.folder, ledger=config.store.ledger, reads_only=config.dry_run)
     workspace = Workspace(config, context, questions, store)
     if isinstance(config.score, PublishedScoreConfig):
         # Read again when they are used: a fault in them is known before a model is fetched.
@@ -76,6 +77,7 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     if tunes(config):
         _refuse_unmeasured_stages(workspace)
     _check_teacher(workspace)
+    _check_ledger(workspace)
     _warn_of_thinking(config)
     for line in list_idle(config):
         log.warning("%s", line)
@@ -139,6 +141,15 @@ def _check_teacher(workspace: Workspace) -> None:
         check_teacher(has_solutions, config.teacher, targets=targets, pays=not config.dry_run)
         if not config.dry_run:
             refuse_unaskable_teacher(workspace)
+
+
+def _check_ledger(workspace: Workspace) -> None:
+    """UserError where replies are bought, or written here, and the ledger cannot keep them."""
+    config = workspace.config
+    kinds = {step.kind for step in list_steps(config)}
+    asks = isinstance(config.teacher, OpenAITeacherConfig | LocalModelTeacherConfig)
+    if not config.dry_run and (StageKind.judge in kinds or (asks and StageKind.distill in kinds)):
+        check_ledger(workspace.store.ledger_path)
 
 
 def _check_prompts(workspace: Workspace) -> None:
