@@ -36,15 +36,21 @@ def postgres(running_postgres):
     return running_postgres
 
 
-BACK_ENDS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)]
-
-
-@pytest.fixture(params=BACK_ENDS)
-def place(request, tmp_path):
+@pytest.fixture
+def make_place(request, tmp_path):
     """Where an empty ledger is to be: a file, or the address of a database."""
-    if request.param == "sqlite":
-        return tmp_path / "l"
-    return request.getfixturevalue("postgres").address()
+
+    def make(kind):
+        if kind == "sqlite":
+            return tmp_path / "l"
+        return request.getfixturevalue("postgres").address()
+
+    return make
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request, make_place):
+    return make_place(request.param)
 
 
 @pytest.fixture

@@ -40,6 +40,11 @@ def dials(server, **more):
     } | more  # fmt: skip
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def place(request, make_place):
+    return make_place(request.param)
+
+
 @pytest.fixture
 def start(server, place):
     """Starts an asker of `count` questions in a process of its own."""
@@ -83,7 +88,7 @@ def finish(server, place, count, **more):
     assert len(server.bought()) == count
 
 
-def test_what_arrived_is_asked_although_nothing_ever_happens_again(server, place, start, asked):
+def test_what_arrived_is_kept_although_nothing_ever_happens_again(server, place, start, asked):
     server.limit = 37
     process = start(200)
     wait_until(lambda: len(asked()) == 37 and len(server.log) == 37 + AT_ONCE)
@@ -170,9 +175,7 @@ def test_dollars_in_flight_of_all_processes_count_against_the_budget(server, pla
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, -2), (signal.SIGTERM, 143)])
-def test_a_signal_keeps_what_arrived_and_frees_the_claims(
-    server, start, asked, kept, number, status
-):
+def test_a_signal_keeps_what_arrived_and_frees_the_claims(server, start, kept, number, status):
     # Some five seconds of work: the signal comes long before its end, on a busy machine too.
     server.latency = 0.1
     process = start(400)
@@ -180,7 +183,7 @@ def test_a_signal_keeps_what_arrived_and_frees_the_claims(
     process.send_signal(number)
     process.communicate(timeout=30)
     assert process.returncode == status
-    assert len(asked()) >= 50 - AT_ONCE
+    assert len(kept("SELECT key FROM replies")) >= 50 - AT_ONCE
     assert not kept("SELECT key FROM claims")
 
 
@@ -231,3 +234,35 @@ def test_the_grace_ends_and_what_it_waited_for_counts_as_charged(server, start, 
     assert kept("SELECT reason FROM failures") == {"stopped while it was in flight"}
     (unsure,) = kept("SELECT unsure_usd FROM spending")
     assert unsure == pytest.approx(AT_ONCE * 1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["postgresql"], indirect=True)
+def test_eight_processes_outlive_kills_of_one_and_a_restart_of_the_database(
+    server, start, asked, postgres
+):
+    server.latency = 0.05
+    processes = [start(400) for _ in range(8)]
+    wait_until(lambda: len(asked()) >= 40)
+    kill_busy(processes.pop())
+    wait_until(lambda: len(asked()) >= 120)
+    postgres.stop()
+    time.sleep(1.5)
+    postgres.start()
+    assert [process.communicate(timeout=240)[0].strip() for process in processes] == ["400"] * 7
+    # What the killed one had in flight is all that was asked twice.
+    assert len(asked()) == len(server.bought()) == 400
+    assert len(server.log) <= 400 + AT_ONCE
+    spent = open_and_count(postgres)
+    assert spent.in_flight == 0
+    assert spent.calls <= len(server.log)
+
+
+def kill_busy(process):
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def open_and_count(postgres):
+    with Ledger(postgres.address(), "fake") as ledger:
+        return ledger.spending()

@@ -106,7 +106,7 @@ class PostgresDatabase:
 
     def transact(self, work: Callable[[], T], *, writes: bool = True) -> T:
         """Do `work` in one transaction, again where the connection was lost."""
-        self.writing, began = "", time.monotonic()
+        self.writing, began, told = "", time.monotonic(), False
         while True:
             try:
                 return self._try(work, writes=writes)
@@ -114,9 +114,10 @@ class PostgresDatabase:
                 lost = getattr(self._connection, "closed", True)
                 if not lost or time.monotonic() - began > PATIENCE_SECONDS:
                     raise self._explained(error) from error
-                if time.monotonic() - began < 1:
+                if not told:
                     log.warning("%s", self._say_lost(error))
-                time.sleep(1.0)
+                told = True
+                time.sleep(0.2)
 
     def execute(self, statement: str, values: Sequence[object] = ()) -> Rows:
         """Run one statement."""
