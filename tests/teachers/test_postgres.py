@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from caft.errors import UserError
+from caft.mounts import Mount
 from caft.store.config import StoreConfig
 from caft.teachers.ledger import Ledger, check_ledger
 from caft.teachers.ledger.__main__ import main
@@ -67,12 +68,25 @@ def test_a_driver_that_is_missing(monkeypatch):
 
 
 def test_a_server_or_a_database_that_is_not_there(postgres, tmp_path):
-    with pytest.raises(UserError, match="cannot be used .*check the address, and that the server"):
+    with pytest.raises(UserError, match=r"cannot be used .*check the address, and that the server"):
         check_ledger(f"postgresql://caft@/db?host={tmp_path}")
     with pytest.raises(UserError, match="make it with createdb"):
         check_ledger(postgres.address("nowhere"))
     with pytest.raises(UserError, match="check the user, and the password in PGPASSWORD"):
         check_ledger(postgres.address(user="nobody_known"))
+
+
+@pytest.mark.parametrize("given", [None, "hunter2wrong"])
+def test_a_password_that_is_wrong_or_missing(postgres, monkeypatch, given):
+    postgres.execute("DROP ROLE IF EXISTS locked", "CREATE ROLE locked LOGIN PASSWORD 'right1234'")
+    if given:
+        monkeypatch.setenv("PGPASSWORD", given)
+    with pytest.raises(UserError, match=r"the password in PGPASSWORD or ~/.pgpass") as caught:
+        check_ledger(postgres.address(user="locked"))
+    assert "hunter2" not in str(caught.value)
+    monkeypatch.setenv("PGPASSWORD", "right1234")
+    with pytest.raises(UserError, match="CREATE ON DATABASE"):  # let in
+        check_ledger(postgres.address(user="locked"))
 
 
 def test_rights_that_are_missing_and_the_grants_that_help(postgres):
@@ -108,7 +122,7 @@ def test_tables_of_another_version_and_another_encoding(postgres):
         with pytest.raises(UserError, match="tables of version 99, this CAFT has 2; update CAFT"):
             Ledger(postgres.address(), "m", reads_only=reads_only)
     postgres.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
-    with pytest.raises(UserError, match="keeps text as LATIN1.*--encoding=UTF8"):
+    with pytest.raises(UserError, match=r"keeps text as LATIN1.*--encoding=UTF8"):
         check_ledger(postgres.address("latin"))
     postgres.execute("DROP DATABASE latin")
 
@@ -121,13 +135,16 @@ def test_reading_where_there_is_no_ledger_makes_none(postgres):
 
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "lustre", "gpfs", "fuse.sshfs"])
 def test_a_network_file_system_is_refused(tmp_path, kind):
-    mounts = [("/", "ext4"), (str(tmp_path), kind), (str(tmp_path / "local"), "xfs")]
+    root, remote = Mount("/", "ext4"), Mount(str(tmp_path), kind)
+    mounts = [root, remote, Mount(str(tmp_path / "local"), "xfs")]
     with pytest.raises(UserError, match=rf"network file system \({kind}\).*ledger copy .*/l URL"):
         refuse_network_disk(tmp_path / "deep" / "l", mounts)
     refuse_network_disk(tmp_path / "local" / "l", mounts)
     # A container's root, and one mounted over another.
-    refuse_network_disk(tmp_path / "l", [("/", "overlay"), (str(tmp_path / "other"), kind)])
-    refuse_network_disk(tmp_path / "l", [*mounts, (str(tmp_path), "tmpfs")])
+    refuse_network_disk(
+        tmp_path / "l", [Mount("/", "overlay"), Mount(str(tmp_path / "other"), kind)]
+    )
+    refuse_network_disk(tmp_path / "l", [*mounts, Mount(str(tmp_path), "tmpfs")])
 
 
 # What a database does of its own

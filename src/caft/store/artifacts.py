@@ -20,7 +20,7 @@ from caft.store.attempts import is_sealed, publish, run_attempt, seal
 from caft.store.checksums import FileSum, copy_compared, find_change, list_files
 from caft.store.disk import disk_may_be_full, is_there, move_aside, remove
 from caft.store.fingerprint import digest
-from caft.store.locks import ReadLocks, hold_lock
+from caft.store.locks import ReadLocks, hold_lock, warn_of_local_locks
 from caft.store.manifest import MANIFEST, UNFINISHED, DamagedError, Manifest, read_manifest
 from caft.store.measure import NO_TOKENS, Tokens
 from caft.store.stage import Stage
@@ -109,6 +109,7 @@ class Store:
             ) from error
         if not os.access(self.path, os.W_OK):
             raise UserError(f"store.path is {path}: not writable; name a folder that is")
+        warn_of_local_locks(self.path)
 
     def find(self, stage: Stage[object]) -> Artifact | None:
         """The artefact of `stage`; None if it was not made yet, or is damaged.

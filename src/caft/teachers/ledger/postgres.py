@@ -250,7 +250,8 @@ def _import_psycopg(name: str) -> Any:
 def _first_line(error: Exception) -> str:
     lines = mask_password(str(error)).strip().splitlines() or [type(error).__name__]
     # With several addresses of a host, the last try says what is wrong.
-    return " ".join(lines[-1 if "connection" in lines[0] else 0].split())
+    line = next((line for line in reversed(lines) if "failed" in line), lines[0])
+    return " ".join(line.split())
 
 
 def _guess_state(text: str) -> str:
