@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from fake_server import FakeServer
 from postgres_server import PostgresServer, find_binaries
 
-from caft.teachers.ledger.database import open_database
+from caft.teachers.ledger.opening import open_database
 
 
 @pytest.fixture

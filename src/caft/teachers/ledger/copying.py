@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from caft.errors import UserError
-from caft.teachers.ledger.database import Database, Place, as_path, is_address, open_database
+from caft.teachers.ledger.database import Database, Place, as_path, is_address
+from caft.teachers.ledger.opening import open_database
 
 Row: TypeAlias = tuple[object, ...]
 _COLUMNS = (

@@ -1,4 +1,4 @@
-"""What a ledger asks of its database, and which database an address names."""
+"""What a ledger asks of its database, and the forms of its address."""
 
 from __future__ import annotations
 
@@ -59,24 +59,6 @@ class Database(Protocol):
 
     def close(self) -> None:
         """End the connection."""
-
-
-def open_database(place: Place, *, reads_only: bool) -> Database:
-    """The ledger at `place`; UserError if it cannot be used.
-
-    One that `reads_only` writes nothing at all: where there is none, it is empty.
-    """
-    from caft.teachers.ledger.sqlite import SqliteDatabase
-
-    if is_address(place):
-        from caft.teachers.ledger.postgres import PostgresDatabase
-
-        database = PostgresDatabase(str(place), reads_only=reads_only)
-        if database.has_tables:
-            return database
-        database.close()
-        return SqliteDatabase(None, reads_only=True)
-    return SqliteDatabase(as_path(place), reads_only=reads_only)
 
 
 def is_address(place: Place) -> bool:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from caft.teachers.ledger.database import Place, as_path, is_address, open_database
+from caft.teachers.ledger.database import Place, as_path, is_address
 from caft.teachers.ledger.network_disk import refuse_network_disk
+from caft.teachers.ledger.opening import open_database
 from caft.teachers.prices import Caps, Spending
 from caft.teachers.replies import LedgerEntry, TeacherReply
 
