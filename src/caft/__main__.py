@@ -5,6 +5,7 @@
     caft report SWEEP_DIR                      the report of a sweep (python -m caft.report)
     caft store list                            finished stages (python -m caft.store)
     caft export RUN --to trl                   a run's training rows for another tool
+    caft ledger copy FROM TO                   paid replies, to another file or database
     caft doctor                                what is installed here, and what is missing
 
 `python -m caft job FOLDER` runs one job, from the config that its sweep saved in that folder.
@@ -29,6 +30,7 @@ _COMMANDS = {
     "report": "caft.report.__main__",
     "store": "caft.store.__main__",
     "export": "caft.export.__main__",
+    "ledger": "caft.teachers.ledger.__main__",
     "doctor": "caft.doctor",
 }
 """The module of each command but a run's. Imported only then: each is a program of its own."""

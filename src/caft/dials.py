@@ -7,6 +7,7 @@ are checked by the class itself.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -101,6 +102,21 @@ def check_dials(config: DataclassInstance, place: str) -> None:
     for name, hint, value in _fields(config):
         if not is_dataclass(value):
             _check(f"{place}.{name}" if place else name, hint, value)
+
+
+_PASSWORD = re.compile(r"://[^/?@]*:(?!\d*[/?,]).*@|[?&](ssl)?password=", re.IGNORECASE)
+
+
+def refuse_password(place: str, url: str) -> None:
+    """UserError, without repeating it, for a database's address with a password in it.
+
+    Configs are written down in many places, and every user of a machine sees its command lines.
+    """
+    if _PASSWORD.search(url):
+        raise UserError(
+            f"{place} holds a password, and would be written down; leave it out of the address, "
+            "and put it into the environment as PGPASSWORD, or into ~/.pgpass"
+        )
 
 
 def refuse_idle_filters(place: str, *, top_p: float, top_k: int, min_p: float) -> None:

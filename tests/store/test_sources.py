@@ -23,6 +23,7 @@ WITHOUT_EFFECT = {
     "dials.py": "words of a refusal, which leaves no result",
     "errors.py": "words of a refusal, which leaves no result",
     "protocols.py": "types, which nothing reads when it runs",
+    "mounts.py": "words of a refusal, which leaves no result",
     "signals.py": "when a stage is left, not what it makes",
     "threads.py": "how many threads compute, which moves rounding (decision 33)",
     "estimators.py": "names and titles of estimates; the rooms compute them",

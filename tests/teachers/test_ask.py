@@ -488,7 +488,7 @@ def test_a_claim_that_was_lost_in_sleep_is_waited_for(server, tmp_path, monkeypa
     def lose_and_give_up(ledger, key, *rest):
         if not taken:  # another process frees it, and asks for a while
             taken.append(key)
-            with sqlite3.connect(ledger.path) as db:
+            with sqlite3.connect(ledger.database.path) as db:
                 db.execute(
                     "UPDATE claims SET owner = 'other', expires = ?, machine = 'other'",
                     (time.time() + 0.3,),

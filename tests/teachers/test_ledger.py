@@ -12,7 +12,7 @@ import pytest
 
 from caft.errors import UserError
 from caft.teachers.ledger import Ledger
-from caft.teachers.ledger_file import explain_error
+from caft.teachers.ledger.sqlite import explain_error
 from caft.teachers.prices import Caps, Spending
 from caft.teachers.replies import LedgerEntry, TeacherReply
 
@@ -29,8 +29,8 @@ def claim(ledger, *keys, worst=1.0, **caps):
 
 
 @pytest.fixture
-def pair(tmp_path):
-    with Ledger(tmp_path / "l", "m") as one, Ledger(tmp_path / "l", "m") as two:
+def pair(place):
+    with Ledger(place, "m") as one, Ledger(place, "m") as two:
         yield one, two
 
 
@@ -56,19 +56,19 @@ def test_both_clients_count_against_one_cap(pair):
     assert one.spending() == Spending(calls=4, usd=0.5, reserved_usd=2.0, in_flight=2)
 
 
-def test_clients_at_work_are_counted(tmp_path, pair):
+def test_clients_at_work_are_counted(place, pair):
     one, two = pair
     assert claim(one, "a").clients == 1
     assert claim(two, "b").clients == 2
-    with Ledger(tmp_path / "l", "other") as other:
+    with Ledger(place, "other") as other:
         assert claim(other, "z").clients == 1
     one.commit([entry("a")])
     assert claim(two, "c").clients == 1
 
 
-def test_another_model_has_its_own_spending(tmp_path, pair):
+def test_another_model_has_its_own_spending(place, pair):
     claim(pair[0], "a", calls=1)
-    with Ledger(tmp_path / "l", "other") as other:
+    with Ledger(place, "other") as other:
         assert claim(other, "z", calls=1).taken == ["z"]
 
 
@@ -92,18 +92,18 @@ def test_committing_twice_counts_once(pair):
     assert one.replies(["a"])["a"].text == "t"
 
 
-def test_closing_frees_claims_and_counts_them_as_spent(tmp_path, pair):
+def test_closing_frees_claims_and_counts_them_as_spent(place, pair):
     one, two = pair
-    with Ledger(tmp_path / "l", "m") as third:
+    with Ledger(place, "m") as third:
         claim(third, "a")
     assert one.spending() == Spending(calls=1, unsure_usd=1.0)
     assert claim(two, "a").taken == ["a"]
 
 
-def test_a_lease_that_runs_out_frees_the_claim_and_renewing_keeps_it(tmp_path):
+def test_a_lease_that_runs_out_frees_the_claim_and_renewing_keeps_it(place):
     with (
-        Ledger(tmp_path / "l", "m", lease_seconds=0.05) as slow,
-        Ledger(tmp_path / "l", "m") as other,
+        Ledger(place, "m", lease_seconds=0.05) as slow,
+        Ledger(place, "m") as other,
     ):
         claim(slow, "a")
         slow.lease_seconds = 60.0
@@ -119,10 +119,10 @@ def test_a_lease_that_runs_out_frees_the_claim_and_renewing_keeps_it(tmp_path):
         assert other.spending() == Spending(calls=2, usd=1.0, unsure_usd=1.0)
 
 
-def test_a_claim_that_another_took_in_the_meantime_is_given_up_without_a_fault(tmp_path):
+def test_a_claim_that_another_took_in_the_meantime_is_given_up_without_a_fault(place):
     with (
-        Ledger(tmp_path / "l", "m", lease_seconds=-1.0) as slept,
-        Ledger(tmp_path / "l", "m") as other,
+        Ledger(place, "m", lease_seconds=-1.0) as slept,
+        Ledger(place, "m") as other,
     ):
         claim(slept, "a", "b", "c")
         assert slept.may_have_lapsed()
@@ -139,36 +139,38 @@ def test_a_claim_that_another_took_in_the_meantime_is_given_up_without_a_fault(t
         assert not other.may_have_lapsed()
 
 
-def test_a_dead_processes_claims_are_free_at_once(tmp_path):
+def test_a_dead_processes_claims_are_free_at_once(place):
     script = (
-        "import os, sys; from pathlib import Path; from caft.teachers.ledger import *;"
-        "l = Ledger(Path(sys.argv[1]), 'm'); l.claim([('a', 1.0)], Caps()); os._exit(9)"
+        "import os, sys; from caft.teachers.ledger import *;"
+        "from caft.teachers.prices import *;"
+        "l = Ledger(sys.argv[1], 'm'); l.claim([('a', 1.0)], Caps()); os._exit(9)"
     )
-    subprocess.run([sys.executable, "-c", script, str(tmp_path / "l")], check=False)
-    with Ledger(tmp_path / "l", "m") as ledger:
+    subprocess.run([sys.executable, "-c", script, str(place)], check=False)
+    with Ledger(place, "m") as ledger:
         assert ledger.spending().reserved_usd == 1.0
         assert claim(ledger, "a").taken == ["a"]
         assert ledger.spending().unsure_usd == 1.0
 
 
-def test_many_clients_may_open_a_new_ledger_at_once(tmp_path):
+def test_many_clients_may_open_a_new_ledger_at_once(place):
     script = (
-        "import sys; from pathlib import Path; from caft.teachers.ledger import *;"
-        "Ledger(Path(sys.argv[1]), 'm').claim([(sys.argv[2], 1.0)], Caps())"
+        "import sys; from caft.teachers.ledger import *;"
+        "from caft.teachers.prices import *;"
+        "Ledger(sys.argv[1], 'm').claim([(sys.argv[2], 1.0)], Caps())"
     )
-    command = [sys.executable, "-c", script, str(tmp_path / "deep" / "l")]
+    command = [sys.executable, "-c", script, str(place)]
     clients = [subprocess.Popen([*command, str(n)]) for n in range(6)]
     assert [client.wait() for client in clients] == [0] * 6
 
 
 def test_replies_are_synced_to_disk_at_every_commit(tmp_path):
     with Ledger(tmp_path / "l", "m") as ledger:
-        assert ledger._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        assert ledger._db.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert ledger.database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert ledger.database.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
-def test_thousands_of_keys_are_looked_up(tmp_path):
-    with Ledger(tmp_path / "l", "m") as ledger:
+def test_thousands_of_keys_are_looked_up(place):
+    with Ledger(place, "m") as ledger:
         ledger.commit([entry(str(n)) for n in range(1200)])
         assert len(ledger.replies(str(n) for n in range(5000))) == 1200
 
@@ -295,7 +297,7 @@ def test_a_full_disk_and_a_faulty_row_are_called_that(tmp_path):
             UserError, match=r"NOT NULL.*while the reply bad of m was written: a row"
         ):
             ledger.commit([entry("bad", usd=float("nan"))])
-        ledger._db.execute("PRAGMA max_page_count = 10")
+        ledger.database.execute("PRAGMA max_page_count = 10")
         with pytest.raises(UserError, match="its disk is full: make room there"):
             ledger.commit([entry("large", text="x" * 100_000)])
         ledger.commit([entry("small")])

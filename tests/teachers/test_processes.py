@@ -3,7 +3,6 @@
 import json
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -19,13 +18,12 @@ from caft.teachers.replies import Request
 AT_ONCE = 8
 SCRIPT = """
     import json, sys
-    from pathlib import Path
     from caft.errors import UserError
     from caft.signals import watch_signals
     from caft.teachers.ask import ask_all
     from caft.teachers.replies import Request
     from caft.teachers.config import OpenAITeacherConfig
-    ledger, count, dials = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
+    ledger, count, dials = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
     requests = [Request((("system", "Think."), ("user", f"q{n}"))) for n in range(count)]
     with watch_signals():
         try:
@@ -42,13 +40,18 @@ def dials(server, **more):
     } | more  # fmt: skip
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def place(request, make_place):
+    return make_place(request.param)
+
+
 @pytest.fixture
-def start(server, tmp_path):
+def start(server, place):
     """Starts an asker of `count` questions in a process of its own."""
     running = []
 
     def start_one(count, **more):
-        words = [str(tmp_path / "l"), str(count), json.dumps(dials(server, **more))]
+        words = [str(place), str(count), json.dumps(dials(server, **more))]
         command = [sys.executable, "-c", textwrap.dedent(SCRIPT), *words]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         running.append(subprocess.Popen(command, text=True, **pipes))
@@ -61,15 +64,12 @@ def start(server, tmp_path):
 
 
 @pytest.fixture
-def kept(tmp_path):
-    """The questions whose replies are in the ledger, or what another query finds there."""
+def asked(kept):
+    """The questions whose replies are in the ledger."""
 
-    def read(query="SELECT json_extract(request, '$.messages[1].content') FROM replies"):
-        try:
-            with sqlite3.connect(f"file:{tmp_path / 'l'}?mode=rw", uri=True) as db:
-                return {row[0] for row in db.execute(query)}
-        except sqlite3.OperationalError:  # there is no ledger yet
-            return set()
+    def read():
+        requests = map(json.loads, kept("SELECT request FROM replies"))
+        return {request["messages"][1]["content"] for request in requests}
 
     return read
 
@@ -81,20 +81,20 @@ def wait_until(true):
         time.sleep(0.005)
 
 
-def finish(server, tmp_path, count, **more):
+def finish(server, place, count, **more):
     requests = [Request((("system", "Think."), ("user", f"q{n}"))) for n in range(count)]
-    replies = ask_all(requests, OpenAITeacherConfig(**dials(server, **more)), tmp_path / "l")
+    replies = ask_all(requests, OpenAITeacherConfig(**dials(server, **more)), place)
     assert all(reply.text for reply in replies)
     assert len(server.bought()) == count
 
 
-def test_what_arrived_is_kept_although_nothing_ever_happens_again(server, tmp_path, start, kept):
+def test_what_arrived_is_kept_although_nothing_ever_happens_again(server, place, start, asked):
     server.limit = 37
     process = start(200)
-    wait_until(lambda: len(kept()) == 37 and len(server.log) == 37 + AT_ONCE)
+    wait_until(lambda: len(asked()) == 37 and len(server.log) == 37 + AT_ONCE)
     kill(server, process)
     server.limit = None
-    finish(server, tmp_path, 200)
+    finish(server, place, 200)
     assert set(server.bought().values()) == {1}
     assert len(server.log) <= 200 + AT_ONCE  # those that it waited for when it died
 
@@ -106,7 +106,7 @@ def kill(server, process, others=0):
     wait_until(lambda: server.under_way <= others)
 
 
-def test_killed_at_random_moments_no_finished_call_is_repeated(server, tmp_path, start, kept):
+def test_killed_at_random_moments_no_finished_call_is_repeated(server, place, start, asked):
     server.latency, dice = 0.02, random.Random(4)
     safe, before = set(), 0
 
@@ -120,9 +120,9 @@ def test_killed_at_random_moments_no_finished_call_is_repeated(server, tmp_path,
         kill(server, process)
         # What was in the ledger at the last kill was not asked for since.
         assert not safe & {call.question for call in server.log[before:]}
-        safe, before = kept(), len(server.log)
+        safe, before = asked(), len(server.log)
         assert safe <= set(server.bought())
-    finish(server, tmp_path, 300)
+    finish(server, place, 300)
     assert not safe & {call.question for call in server.log[before:]}
     # On the wire, or on the way to the disk, at each of the kills.
     assert server.bought().total() - 300 <= 8 * 2 * AT_ONCE
@@ -135,10 +135,10 @@ def test_three_processes_never_buy_the_same_reply(server, start):
     assert len(server.bought()) == len(server.log) == 150
 
 
-def test_one_of_two_is_killed_while_it_holds_claims(server, start, kept):
+def test_one_of_two_is_killed_while_it_holds_claims(server, start, asked):
     server.limit = 20
     doomed = start(120)
-    wait_until(lambda: len(kept()) == 20 and len(server.log) == 20 + AT_ONCE)
+    wait_until(lambda: len(asked()) == 20 and len(server.log) == 20 + AT_ONCE)
     other = start(120)
     wait_until(lambda: len(server.log) == 20 + 2 * AT_ONCE)
     kill(server, doomed, others=AT_ONCE)
@@ -149,25 +149,25 @@ def test_one_of_two_is_killed_while_it_holds_claims(server, start, kept):
     assert len(server.log) == 120 + AT_ONCE
 
 
-def test_calls_in_flight_of_all_processes_count_against_the_cap(server, tmp_path, start):
+def test_calls_in_flight_of_all_processes_count_against_the_cap(server, place, start):
     server.latency = 0.01
     processes = [start(150, max_calls=70) for _ in range(3)]
     told = [process.communicate(timeout=60)[1] for process in processes]
     assert [process.returncode for process in processes] == [1] * 3
     assert all("teacher.max_calls is 70 and 70 calls were made" in line for line in told)
     assert len(server.log) == len(server.bought()) == 70
-    finish(server, tmp_path, 150, max_calls=150)
+    finish(server, place, 150, max_calls=150)
     assert len(server.log) == 150
 
 
-def test_dollars_in_flight_of_all_processes_count_against_the_budget(server, tmp_path, start):
+def test_dollars_in_flight_of_all_processes_count_against_the_budget(server, place, start):
     # A reply costs 0.12 USD and could cost more than 1.1: near the cap only a few may be in flight.
     server.latency = 0.01
     money = {"usd_per_million_prompt_tokens": 1e3, "usd_per_million_completion_tokens": 1e4}
     processes = [start(150, budget_usd=6.0, **money) for _ in range(3)]
     told = [process.communicate(timeout=60)[1] for process in processes]
     assert all("teacher.budget_usd is 6 and" in line for line in told)
-    with Ledger(tmp_path / "l", "fake") as ledger:
+    with Ledger(place, "fake") as ledger:
         spending = ledger.spending()
     assert spending.usd == pytest.approx(0.12 * len(server.log))
     assert 6.0 - 1.3 < spending.usd <= 6.0
@@ -183,13 +183,13 @@ def test_a_signal_keeps_what_arrived_and_frees_the_claims(server, start, kept, n
     process.send_signal(number)
     process.communicate(timeout=30)
     assert process.returncode == status
-    assert len(kept()) >= 50 - AT_ONCE
+    assert len(kept("SELECT key FROM replies")) >= 50 - AT_ONCE
     assert not kept("SELECT key FROM claims")
 
 
 @pytest.mark.parametrize("ended", [(signal.SIGINT, -2), (signal.SIGTERM, 143)])
 def test_after_a_signal_what_is_under_way_is_waited_for_and_never_asked_again(
-    server, tmp_path, start, kept, ended
+    server, place, start, kept, ended
 ):
     number, status = ended
     server.latency = 1.0
@@ -199,11 +199,11 @@ def test_after_a_signal_what_is_under_way_is_waited_for_and_never_asked_again(
     words = process.communicate(timeout=30)[1]
     assert process.returncode == status
     assert "waiting for the calls in flight" in words
-    assert len(kept()) == len(server.log) == server.bought().total()
+    assert len(asked()) == len(server.log) == server.bought().total()
     assert not kept("SELECT key FROM claims")
     assert not kept("SELECT key FROM failures")
     server.latency = 0.0
-    finish(server, tmp_path, 60)
+    finish(server, place, 60)
     assert len(server.log) == 60
 
 
@@ -234,3 +234,35 @@ def test_the_grace_ends_and_what_it_waited_for_counts_as_charged(server, start, 
     assert kept("SELECT reason FROM failures") == {"stopped while it was in flight"}
     (unsure,) = kept("SELECT unsure_usd FROM spending")
     assert unsure == pytest.approx(AT_ONCE * 1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["postgresql"], indirect=True)
+def test_eight_processes_outlive_kills_of_one_and_a_restart_of_the_database(
+    server, start, asked, postgres
+):
+    server.latency = 0.05
+    processes = [start(400) for _ in range(8)]
+    wait_until(lambda: len(asked()) >= 40)
+    kill_busy(processes.pop())
+    wait_until(lambda: len(asked()) >= 120)
+    postgres.stop()
+    time.sleep(1.5)
+    postgres.start()
+    assert [process.communicate(timeout=240)[0].strip() for process in processes] == ["400"] * 7
+    # What the killed one had in flight is all that was asked twice.
+    assert len(asked()) == len(server.bought()) == 400
+    assert len(server.log) <= 400 + AT_ONCE
+    spent = open_and_count(postgres)
+    assert spent.in_flight == 0
+    assert spent.calls <= len(server.log)
+
+
+def kill_busy(process):
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def open_and_count(postgres):
+    with Ledger(postgres.address(), "fake") as ledger:
+        return ledger.spending()

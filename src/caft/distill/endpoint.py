@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from caft.distill.accept import judge_reply
 from caft.distill.forecast import CostForecast, forecast_cost
@@ -14,8 +13,7 @@ from caft.distill.inputs import DistillInputs, from_reply
 from caft.records import Rationale
 from caft.teachers.ask import ask_all, find_replies
 from caft.teachers.config import EndpointConfig, OpenAITeacherConfig
-from caft.teachers.ledger import Ledger
-from caft.teachers.ledger_file import read_noted_count, refuse_lost_replies
+from caft.teachers.ledger import Ledger, Place
 from caft.teachers.prices import Spending, look_up_price, price_settings
 from caft.teachers.refusals import (
     WRONG,
@@ -129,7 +127,7 @@ def _is_open(rationale: Rationale) -> bool:
 
 
 def forecast_endpoint(
-    prompts: Sequence[Prompt], endpoint: EndpointConfig, ledger_path: Path
+    prompts: Sequence[Prompt], endpoint: EndpointConfig, ledger_path: Place
 ) -> CostForecast:
     """What the calls that the ledger does not have would cost, beside what the caps leave."""
     prepared = (prepare(Request(prompt.turns), endpoint) for prompt in prompts)
@@ -164,11 +162,8 @@ def _describe_caps(forecast: CostForecast, endpoint: EndpointConfig, spent: Spen
 
 
 def _read_ledger(
-    path: Path, endpoint: EndpointConfig, requests: Sequence[PreparedRequest]
+    place: Place, endpoint: EndpointConfig, requests: Sequence[PreparedRequest]
 ) -> tuple[set[str], list[tuple[int, int, int]], Spending]:
-    if not path.is_file():
-        refuse_lost_replies(path, read_noted_count(path), 0)
-        return set(), [], Spending()
-    with Ledger(path, endpoint.model or "", reads_only=True) as ledger:
+    with Ledger(place, endpoint.model or "", reads_only=True) as ledger:
         paid = set(find_replies(ledger, requests, endpoint))
         return paid, ledger.token_counts(), ledger.spending()

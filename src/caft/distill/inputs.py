@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Protocol
 
 from caft.distill.accept import Rules
@@ -13,6 +12,7 @@ from caft.models.sampling import Sampling
 from caft.protocols import Written
 from caft.records import Question, Rationale, Target
 from caft.teachers.config import TeacherConfig
+from caft.teachers.ledger import Place
 from caft.teachers.progress import Watcher
 from caft.teachers.replies import TeacherReply
 from caft.text.config import PromptConfig
@@ -45,7 +45,7 @@ class DistillInputs:
     questions: Sequence[Question]
     prompt: PromptConfig
     teacher: TeacherConfig
-    ledger_path: Path
+    ledger_path: Place
     forbidden: Sequence[str] = ()
     shots: Sequence[Question] = ()
     progress: Watcher | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from pathlib import Path
 
 from caft.distill.endpoint import ask_endpoint, forecast_endpoint
 from caft.distill.forecast import CostForecast
@@ -19,6 +18,7 @@ from caft.teachers.config import (
     OpenAITeacherConfig,
     TeacherConfig,
 )
+from caft.teachers.ledger import Place
 from caft.teachers.prices import find_price, look_up_price
 from caft.text.prompts import Prompt
 
@@ -77,7 +77,7 @@ def forecast_rationales(requests: Sequence[DistillInputs]) -> CostForecast:
 
 
 def forecast_prompts(
-    prompts: Sequence[Prompt], *, teacher: TeacherConfig | EndpointConfig, ledger_path: Path
+    prompts: Sequence[Prompt], *, teacher: TeacherConfig | EndpointConfig, ledger_path: Place
 ) -> CostForecast:
     """What any prompts to a teacher, or to a judge, would cost now."""
     if isinstance(teacher, EndpointConfig):

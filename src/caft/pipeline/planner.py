@@ -295,7 +295,7 @@ class Planner:
             prompt=self.config.dataset.prompt,
             teacher=self.config.teacher,
             # Which of the questions are asked is open: as if none had been.
-            ledger_path=ledger.with_name("none") if bound else ledger,
+            ledger_path=self.workspace.store.path / "none" if bound else ledger,
             shots=self.workspace.questions.shots,
             target=target,
         )

@@ -42,6 +42,7 @@ from caft.score.stage import CotInputs, SampleInputs, ScoreInputs
 from caft.split import most_in_classes, refuse_small_subjects
 from caft.store import StageKind, Store
 from caft.teachers.config import LocalModelTeacherConfig, OpenAITeacherConfig
+from caft.teachers.ledger import check_ledger
 from caft.text.answers import gold_label
 from caft.text.follow_up import FOLLOW_UPS
 from caft.text.prompts import Wanted, write_prompt
@@ -70,7 +71,7 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     train, validation, test = _set_grader(config.dataset, *(part for _, part in questions.parts()))
     questions = replace(questions, train=train, validation=validation, test=test)
     further = load_all_further(config, questions.train)
-    store = Store(config.store.folder, reads_only=config.dry_run)
+    store = Store(config.store.folder, ledger=config.store.ledger, reads_only=config.dry_run)
     workspace = Workspace(config, context, questions, store, further)
     if isinstance(config.score, PublishedScoreConfig):
         # A fault in them is known before a model is fetched.
@@ -85,6 +86,7 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     if tunes(config):
         _refuse_unmeasured_stages(workspace)
     _check_teacher(workspace)
+    _check_ledger(workspace)
     _warn_of_thinking(config)
     for line in list_idle(config):
         log.warning("%s", line)
@@ -164,6 +166,15 @@ def _check_teacher(workspace: Workspace) -> None:
         check_teacher(has_solutions, config.teacher, targets=targets, pays=not config.dry_run)
         if not config.dry_run:
             refuse_unaskable_teacher(workspace)
+
+
+def _check_ledger(workspace: Workspace) -> None:
+    """UserError where replies are bought, or written here, and the ledger cannot keep them."""
+    config = workspace.config
+    kinds = {step.kind for step in list_steps(config)}
+    asks = isinstance(config.teacher, OpenAITeacherConfig | LocalModelTeacherConfig)
+    if not config.dry_run and (StageKind.judge in kinds or (asks and StageKind.distill in kinds)):
+        check_ledger(workspace.store.ledger_path)
 
 
 def _check_prompts(workspace: Workspace) -> None:

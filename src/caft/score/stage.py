@@ -31,6 +31,7 @@ from caft.store import (
 )
 from caft.teachers.ask import ask_all
 from caft.teachers.config import EndpointConfig
+from caft.teachers.ledger import Place
 from caft.teachers.progress import Watcher
 from caft.teachers.replies import Request, TeacherReply
 from caft.text.config import PromptConfig
@@ -334,7 +335,7 @@ def ask_judge(
     *,
     prompt: PromptConfig,
     judge: EndpointConfig,
-    ledger_path: Path,
+    ledger_path: Place,
     progress: Watcher | None = None,
 ) -> list[Judgement]:
     """A judgement of every question for every estimator; what the ledger has costs nothing.

@@ -20,7 +20,7 @@ from caft.store.attempts import is_sealed, publish, run_attempt, seal
 from caft.store.checksums import FileSum, copy_compared, find_change, list_files
 from caft.store.disk import disk_may_be_full, is_there, make_folder, move_aside, remove
 from caft.store.fingerprint import digest
-from caft.store.locks import ReadLocks, hold_lock
+from caft.store.locks import ReadLocks, hold_lock, warn_of_local_locks
 from caft.store.manifest import MANIFEST, UNFINISHED, DamagedError, Manifest, read_manifest
 from caft.store.measure import NO_TOKENS, Tokens
 from caft.store.stage import Stage, StageKind
@@ -77,15 +77,21 @@ class Artifact:
 class Store:
     """A folder of artefacts, one subfolder a stage, shared by every run and every job.
 
-    Artefacts that were taken are not pruned while this object lives.
+    Artefacts that were taken are not pruned while this object lives. `ledger_path` is the file, or
+    the address, of teacher replies that were paid for.
     """
 
-    def __init__(self, path: Path, *, reads_only: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, ledger: Path | str | None = None, reads_only: bool = False
+    ) -> None:
         """Open or create the store; UserError if its folder cannot be written.
+
+        `ledger` is a file or an address; by default it is a file in the store.
 
         One that `reads_only` is not created: where there is none, nothing is found in it.
         """
         self.path = path.absolute()
+        self.ledger_path = ledger or self.path / "ledger.sqlite"
         self._read_locks = ReadLocks()
         # What was compared already is read again only where its sizes or times have changed.
         self._compared: dict[Path, State | None] = {}
@@ -103,11 +109,7 @@ class Store:
             ) from error
         if not os.access(self.path, os.W_OK):
             raise UserError(f"store.path is {path}: not writable; name a folder that is")
-
-    @property
-    def ledger_path(self) -> Path:
-        """The one file of teacher replies that were paid for."""
-        return self.path / "ledger.sqlite"
+        warn_of_local_locks(self.path)
 
     def find(self, stage: Stage[object]) -> Artifact | None:
         """The artefact of `stage`; None if it was not made yet, or is damaged.

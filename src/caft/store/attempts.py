@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,13 +11,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from caft.store.checksums import find_change, list_files, read_line, sign_line, sum_file
-from caft.store.disk import is_there, make_all_durable, make_durable, remove
+from caft.store.disk import is_there, make_all_durable, make_durable, remove, remove_closed
 from caft.store.fingerprint import digest, plain
 from caft.store.manifest import MANIFEST, DamagedError, Manifest, read_manifest, write_manifest
 from caft.store.measure import NO_TOKENS, Effort, Tokens, measured
 
 log = logging.getLogger(__name__)
 _NOTE = ".attempt"
+_RENAMED = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT, errno.ESTALE)
 
 
 def run_attempt(
@@ -71,12 +73,21 @@ def is_sealed(folder: Path) -> bool:
 
 
 def publish(unfinished: Path, folder: Path, scratch: Sequence[str]) -> None:
-    """Rename the sealed attempt to the artefact `folder`."""
+    """Rename the sealed attempt to the artefact `folder`.
+
+    One that is there already, whole, is as good: on a network disk an answer may be lost, and a
+    rename done twice.
+    """
     for path in list(unfinished.iterdir()):
         if path.name == _NOTE or _is_scratch(path.name, scratch):
-            remove(path)
+            remove_closed(path)
     make_all_durable(unfinished)
-    unfinished.rename(folder)
+    try:
+        unfinished.rename(folder)
+    except OSError as error:
+        if error.errno not in _RENAMED or not is_sealed(folder):
+            raise
+        remove_closed(unfinished)
     make_durable(folder.parent)
 
 

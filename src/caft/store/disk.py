@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from caft.errors import UserError
@@ -25,10 +25,25 @@ def is_there(path: Path) -> bool:
 def remove(path: Path) -> None:
     """Remove a file, a link or a folder with its contents, if there is one."""
     while path.is_dir() and not path.is_symlink():
-        # Another process may be removing it, too, and be faster.
-        with suppress(FileNotFoundError):
+        # Another process may be removing it, too, and be faster: on another host, that is ESTALE.
+        try:
             shutil.rmtree(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ESTALE):
+                raise
     path.unlink(missing_ok=True)
+
+
+def remove_closed(path: Path) -> None:
+    """Remove `path`; of files that are still open somewhere NFS keeps a hidden one, .nfs*."""
+    try:
+        remove(path)
+    except OSError as error:
+        left = [each for each in path.rglob("*") if not each.is_dir()]
+        if error.errno not in (errno.ENOTEMPTY, errno.EBUSY) or not left:
+            raise
+        if not all(each.name.startswith(".nfs") for each in left):
+            raise
 
 
 def move_aside(path: Path, folder: Path, name: str) -> Path:

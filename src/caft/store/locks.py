@@ -1,7 +1,9 @@
 """Locks on artefacts: one process at a time makes or removes one, and readers keep it in place.
 
-Both are the system's, which frees them with the process that held them. Readers share a lock on
-the manifest: nothing is written for it, and work continues if a file system has no locks.
+Both are the system's, which frees them with the process that held them. On a shared file system its
+server keeps them for all hosts, and frees those of a host that died: nobody else has to judge
+whether a holder is alive, so nobody can be robbed. Readers share a lock on the manifest: nothing is
+written for it, and work continues if a file system has no locks.
 """
 
 from __future__ import annotations
@@ -9,14 +11,17 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import socket
+import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from caft.errors import UserError
+from caft.mounts import Mount, find_mount
 from caft.store.disk import disk_may_be_full
 from caft.store.manifest import MANIFEST, UNFINISHED
 
@@ -32,14 +37,47 @@ def hold_lock(folder: Path, *, wait: bool = True) -> Iterator[bool]:
     """
     stage, fingerprint = folder.parent.name, folder.name.removeprefix(UNFINISHED)
     lock = FileLock(folder.parents[1] / _FOLDER / f"{stage}-{fingerprint}.lock")
+    note = Path(lock.lock_file).with_suffix(".holder")
     _acquire(lock, timeout=0)
     if wait and not lock.is_locked:
-        log.info("another job is making %s %s; waiting for it", stage, fingerprint)
+        log.info("%s is making %s %s; waiting for it", read_holder(note), stage, fingerprint)
         _acquire(lock, timeout=-1)
+    if lock.is_locked:
+        _note_holder(note)
     try:
         yield lock.is_locked
     finally:
         lock.release()
+
+
+def read_holder(note: Path) -> str:
+    """Who holds a lock, and what ends it if it should not; for messages alone."""
+    try:
+        host, pid, since = note.read_text(encoding="utf-8").split()
+    except (OSError, ValueError):
+        return "another job"
+    return f"a job on {host} (process {pid}, since {since}; `kill {pid}` there ends it)"
+
+
+def _note_holder(note: Path) -> None:
+    # Without the note only a message says less.
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    with suppress(OSError):
+        note.write_text(f"{socket.gethostname()} {os.getpid()} {since}\n", encoding="utf-8")
+
+
+def warn_of_local_locks(store: Path, mounts: Iterable[Mount] | None = None) -> None:
+    """Warn if other hosts may share the store's file system, and its locks hold on this one alone.
+
+    `mounts` are those of this host by default.
+    """
+    mount = find_mount(store, mounts)
+    if mount.is_network and mount.local_locks:
+        log.warning(
+            "store.path is %s, on %s that is mounted with %s, so its locks hold on this host "
+            "alone: let no other host use it at the same time, or mount it without that option",
+            store, mount.kind, mount.local_locks,
+        )  # fmt: skip
 
 
 def _acquire(lock: FileLock, *, timeout: float) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from caft.errors import UserError
 from caft.signals import end_as_asked, ends_by_itself
 from caft.teachers.address import is_loopback, same_place
 from caft.teachers.api_key import check_endpoint
 from caft.teachers.config import EndpointConfig
-from caft.teachers.ledger import Ledger
+from caft.teachers.ledger import Ledger, Place
 from caft.teachers.prices import explain_cap, find_price
 from caft.teachers.progress import Watcher
 from caft.teachers.rate_limit import list_failures, quote
@@ -27,7 +26,7 @@ _WAITING = (
 def ask_all(
     requests: Sequence[Request],
     config: EndpointConfig,
-    ledger_path: Path,
+    ledger_path: Place,
     progress: Watcher | None = None,
     *,
     probe: int = 0,

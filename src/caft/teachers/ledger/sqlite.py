@@ -1,4 +1,4 @@
-"""The file of a ledger: its tables, how it is opened, its reply count, and its errors."""
+"""A ledger in a file of SQLite, on this machine's disk: its tables, reply count and errors."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import json
 import os
 import sqlite3
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from caft.errors import UserError
+from caft.teachers.ledger.database import VERSION
+from caft.teachers.ledger.network_disk import refuse_network_disk
 
-_VERSION = 2
+T = TypeVar("T")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS replies (
     key TEXT PRIMARY KEY, model TEXT NOT NULL, endpoint TEXT NOT NULL, attempt INTEGER NOT NULL,
@@ -42,9 +46,9 @@ _REMEDIES = {
     "`sqlite3 {name} .recover | sqlite3 repaired.sqlite`": "CORRUPT",
     "it is damaged, or no ledger at all: put a backup in its place": "NOTADB FORMAT",
     "it lacks the tables of a ledger: put a backup in its place": "SCHEMA",
-    "its disk cannot be read or written: check the disk, and keep the store on a local "
+    "its disk cannot be read or written: check the disk, and keep the ledger on a local "
     "one": "IOERR",
-    "its file system has no locks that work: keep the store on a local disk": "PROTOCOL",
+    "its file system has no locks that work: keep the ledger on a local disk": "PROTOCOL",
     "its file system does not allow a file of that size: keep the store on another disk": "NOLFS",
     "its file system is mounted read-only: mount it writable": "EROFS",
     "a row is larger than SQLite allows: this is a bug in CAFT, please report it": "TOOBIG",
@@ -57,19 +61,85 @@ _REMEDIES = {
 _REMEDY_FOR = {name: remedy for remedy, names in _REMEDIES.items() for name in names.split()}
 
 
+class SqliteDatabase:
+    """The ledger at `path`, with a write-ahead log and a sync to disk at every commit.
+
+    An empty one in memory where `path` is None, or where there is no file and it `reads_only`.
+    """
+
+    # The machine's clock is the database's: a file on a local disk has no other users.
+    clock = "((julianday('now') - 2440587.5) * 86400.0)"
+
+    def __init__(self, path: Path | None, *, reads_only: bool) -> None:
+        self.path, self.name, self.writing = path, str(path), ""
+        noted = read_noted_count(path) if path else 0
+        try:
+            if path and not path.exists():
+                refuse_lost_replies(path, noted, 0)
+            self._connection = _open_ledger(path, reads_only=reads_only)
+            self.reasoning = "reasoning" if _knows_reasoning(self._connection) else "NULL"
+            count = self._count_replies()
+        except _FAULTS as error:
+            raise UserError(explain_error(path or Path(), error)) from error
+        if path:
+            refuse_lost_replies(path, noted, count)
+            if not reads_only:
+                note_count(path, count)
+
+    def transact(self, work: Callable[[], T], *, writes: bool = True) -> T:
+        """Do `work` in one transaction; UserError for what SQLite refuses."""
+        self.writing = ""
+        try:
+            self.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+            try:
+                result = work()
+                self.execute("COMMIT")
+            except BaseException:
+                # On a full disk SQLite itself ends the transaction.
+                if self._connection.in_transaction:
+                    self.execute("ROLLBACK")
+                raise
+        except _FAULTS as error:
+            raise UserError(explain_error(Path(self.name), error, self.writing)) from error
+        return result
+
+    def execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        """Run one statement."""
+        return self._connection.execute(statement, tuple(values))
+
+    def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> int:
+        """Run it once for every row of values; the number of rows that were changed."""
+        return self._connection.executemany(statement, rows).rowcount
+
+    def note_replies(self) -> None:
+        """Note in a file next to it how many replies there are."""
+        if self.path:
+            note_count(self.path, self._count_replies())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def _count_replies(self) -> int:
+        return int(self.execute("SELECT COUNT(*) FROM replies").fetchone()[0])
+
+
+_FAULTS = (sqlite3.Error, OSError, OverflowError, UnicodeError)
+
+
 # Opening
 
 
-def open_ledger(path: Path, *, reads_only: bool) -> sqlite3.Connection:
+def _open_ledger(path: Path | None, *, reads_only: bool) -> sqlite3.Connection:
     """The database with its tables. UserError if a newer version of CAFT wrote it."""
-    database = _open_to_read(path) if reads_only else _open_to_write(path)
+    database = _open_to_read(path) if reads_only or not path else _open_to_write(path)
     (version,) = database.execute("PRAGMA user_version").fetchone()
-    if version > _VERSION:
+    if version > VERSION:
         raise UserError(
             f"the teacher's ledger {path} was written by a newer CAFT (version {version}, this "
-            f"one reads {_VERSION}); update CAFT or give another store.path"
+            f"one reads {VERSION}); update CAFT or give another store.path"
         )
-    if version < _VERSION and not (reads_only and version):
+    if version < VERSION and not (reads_only and version):
         _bring_up_to_date(database)
     return database
 
@@ -79,19 +149,20 @@ def _bring_up_to_date(database: sqlite3.Connection) -> None:
     database.execute("BEGIN IMMEDIATE")
     for statement in _SCHEMA.split(";"):
         database.execute(statement)
-    if not knows_reasoning(database):
+    if not _knows_reasoning(database):
         database.execute("ALTER TABLE replies ADD COLUMN reasoning TEXT")
-    database.execute(f"PRAGMA user_version={_VERSION}")
+    database.execute(f"PRAGMA user_version={VERSION}")
     database.execute("COMMIT")
 
 
-def knows_reasoning(database: sqlite3.Connection) -> bool:
+def _knows_reasoning(database: sqlite3.Connection) -> bool:
     """Whether the replies have a column for reasoning: version 1, if only read, has none."""
     columns = database.execute("PRAGMA table_info(replies)").fetchall()
     return any(name == "reasoning" for _, name, *_ in columns)
 
 
 def _open_to_write(path: Path) -> sqlite3.Connection:
+    refuse_network_disk(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # SQLite would make it writable for its owner only; a shared store follows the umask.
     if not path.exists():
@@ -115,8 +186,9 @@ def _start_log(database: sqlite3.Connection) -> None:
             time.sleep(0.01)
 
 
-def _open_to_read(path: Path) -> sqlite3.Connection:
-    if not path.stat().st_size:  # a run that has just begun, or was killed then
+def _open_to_read(path: Path | None) -> sqlite3.Connection:
+    # A run that has just begun, or was killed then, leaves an empty file.
+    if not path or not path.exists() or not path.stat().st_size:
         return sqlite3.connect(":memory:", isolation_level=None)
     # Without a log next to it no process is writing. Else its files exist, and need not be made.
     quiet = not path.with_name(f"{path.name}-wal").exists()

@@ -1,0 +1,40 @@
+"""Copy a ledger of teacher replies, in either direction between a file and a database.
+
+python -m caft.teachers.ledger copy FROM TO     each a file or postgresql://HOST/DATABASE
+What TO has already stays as it is; every reply is compared afterwards. Doing it again does no harm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from caft.console import tell
+from caft.errors import UserError
+from caft.signals import DONE, USER_MUST_ACT, say
+from caft.teachers.ledger.copying import copy_ledger
+
+
+def main(
+    arguments: Sequence[str] | None = None, *, program: str = "python -m caft.teachers.ledger"
+) -> int:
+    """The command line; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog=program, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    copy = commands.add_parser("copy")
+    copy.add_argument("source", metavar="FROM")
+    copy.add_argument("target", metavar="TO")
+    given = parser.parse_args(arguments)
+    try:
+        tell(copy_ledger(given.source, given.target).line())
+    except UserError as error:
+        say(str(error))
+        return USER_MUST_ACT
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

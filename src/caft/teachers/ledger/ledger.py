@@ -1,0 +1,369 @@
+"""One client of a ledger: it claims keys under the caps, and commits the replies that it bought."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from caft.teachers.ledger.database import Place, as_path, is_address
+from caft.teachers.ledger.network_disk import refuse_network_disk
+from caft.teachers.ledger.opening import open_database
+from caft.teachers.prices import Caps, Spending
+from caft.teachers.replies import LedgerEntry, TeacherReply
+
+LEASE_SECONDS = 60.0
+"""Seconds after which a claim that was not renewed is free again."""
+
+_ALL_COUNTED, _PROMPT_ESTIMATED = 0, 2
+"""Values of usage_estimated: the server counted all tokens, or only the reply's; 1: none."""
+
+
+@dataclass(slots=True)
+class Claims:
+    """The result of claiming keys.
+
+    `taken` are claimed by this client, `bought` are already answered, `held` are claimed by others,
+    and `capped` did not fit under the caps, given `spending`. `clients` is the number of clients
+    that now ask the same model, this one included.
+    """
+
+    taken: list[str] = field(default_factory=list)
+    bought: list[TeacherReply] = field(default_factory=list)
+    held: list[str] = field(default_factory=list)
+    capped: list[str] = field(default_factory=list)
+    spending: Spending = field(default_factory=Spending)
+    clients: int = 1
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _transaction(
+    writes: bool,
+) -> Callable[[Callable[Concatenate[Ledger, P], T]], Callable[Concatenate[Ledger, P], T]]:
+    """Makes a method one transaction. Its database may do it twice, which must do no harm."""
+
+    def decorate(
+        method: Callable[Concatenate[Ledger, P], T],
+    ) -> Callable[Concatenate[Ledger, P], T]:
+        def run(self: Ledger, /, *args: P.args, **kwargs: P.kwargs) -> T:
+            return self.database.transact(lambda: method(self, *args, **kwargs), writes=writes)
+
+        run.__doc__ = method.__doc__
+        return run
+
+    return decorate
+
+
+_reads, _writes = _transaction(writes=False), _transaction(writes=True)
+
+
+def check_ledger(place: Place) -> None:
+    """UserError if the ledger cannot be used. A file is made only when it is first needed."""
+    if is_address(place):
+        open_database(place, reads_only=False).close()
+    else:
+        refuse_network_disk(as_path(place))
+
+
+class Ledger:
+    """The ledger at `place`, opened for one client that asks one model. Closing it ends its claims.
+
+    One thread at a time may use it. `reads_only` writes nothing at all; where there is no ledger,
+    it finds an empty one. Raises UserError if it cannot be read or written, and if it has lost
+    replies.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        model: str,
+        *,
+        lease_seconds: float = LEASE_SECONDS,
+        reads_only: bool = False,
+    ) -> None:
+        self.model, self.lease_seconds = model, lease_seconds
+        self.owner, self._machine = uuid.uuid4().hex, _name_machine()
+        self._reads_only, self._renewed, self._noted = reads_only, _now(), False
+        self.database = open_database(place, reads_only=reads_only)
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free this client's claims, counting them as spent, and close the database."""
+        try:
+            if not self._reads_only:
+                self._end_claims()
+                self.database.note_replies()
+        finally:
+            self.database.close()
+
+    # Reading
+
+    def replies(self, keys: Iterable[str]) -> dict[str, TeacherReply]:
+        """The replies that the ledger has, by key."""
+        return {reply.key: reply for reply, _ in self.replies_and_endpoints(keys)}
+
+    def replies_and_endpoints(self, keys: Iterable[str]) -> list[tuple[TeacherReply, str]]:
+        """The replies that the ledger has, each with the address that wrote it."""
+        return self._read_replies(list(dict.fromkeys(keys)))
+
+    @_reads
+    def _read_replies(self, keys: Sequence[str]) -> list[tuple[TeacherReply, str]]:
+        return list(self._select(keys))
+
+    def _select(self, keys: Sequence[str]) -> Iterator[tuple[TeacherReply, str]]:
+        rows = self._find(
+            "SELECT key, text, finish_reason, prompt_tokens, completion_tokens, usd, seconds, "
+            f"usage_estimated, endpoint, {self.database.reasoning} FROM replies",
+            keys,
+        )
+        for key, text, finish, prompt, completion, usd, seconds, estimated, endpoint, told in rows:
+            reply = TeacherReply(
+                key=key, text=text, finish_reason=finish, prompt_tokens=prompt,
+                completion_tokens=completion, usd=usd, seconds=seconds, from_ledger=True,
+                counted=estimated in (_ALL_COUNTED, _PROMPT_ESTIMATED), reasoning=told,
+            )  # fmt: skip
+            yield reply, endpoint
+
+    def _find(self, select: str, keys: Sequence[str]) -> list[Any]:
+        """The rows with those keys, in bites that every database takes."""
+        bites = (keys[start : start + 500] for start in range(0, len(keys), 500))
+        return [
+            row
+            for bite in bites
+            for row in self.database.execute(
+                f"{select} WHERE key IN ({_marks(len(bite))})", bite
+            ).fetchall()
+        ]
+
+    @_reads
+    def token_counts(self) -> list[tuple[int, int, int]]:
+        """(characters of the request, prompt tokens, completion tokens) of the model's replies."""
+        return self.database.execute(
+            "SELECT length(request), prompt_tokens, completion_tokens FROM replies "
+            "WHERE model = ? AND usage_estimated = 0 LIMIT 5000",
+            (self.model,),
+        ).fetchall()
+
+    @_reads
+    def spending(self) -> Spending:
+        """What the model has cost so far, in flight included."""
+        return self._sum_spending()
+
+    def _sum_spending(self) -> Spending:
+        paid = self.database.execute(
+            "SELECT calls, usd, unsure_usd FROM spending WHERE model = ?", (self.model,)
+        ).fetchone()
+        reserved, in_flight = self.database.execute(
+            "SELECT COALESCE(SUM(reserved_usd), 0.0), COUNT(*) FROM claims WHERE model = ?",
+            (self.model,),
+        ).fetchone()
+        calls, usd, unsure = paid or (0, 0.0, 0.0)
+        return Spending(
+            calls=calls, usd=usd, unsure_usd=unsure, reserved_usd=reserved, in_flight=in_flight
+        )
+
+    # Claims
+
+    @_writes
+    def claim(self, wanted: Sequence[tuple[str, float]], caps: Caps) -> Claims:
+        """Claim (key, worst USD) pairs, each counted as one call that is about to be sent."""
+        claims, keys = Claims(), [key for key, _ in wanted]
+        self._free_dead()
+        bought = {reply.key: reply for reply, _ in self._select(keys)}
+        owners = dict(self._find("SELECT key, owner FROM claims", keys))
+        spending, new = self._sum_spending(), []
+        for key, worst in wanted:
+            if key in bought:
+                claims.bought.append(bought[key])
+            elif owners.get(key) == self.owner:  # made just now, and the connection was lost
+                claims.taken.append(key)
+            elif key in owners:
+                claims.held.append(key)
+            elif not spending.fits(caps, worst):
+                claims.capped.append(key)
+            else:
+                spending = replace(
+                    spending,
+                    calls=spending.calls + 1,
+                    reserved_usd=spending.reserved_usd + worst,
+                    in_flight=spending.in_flight + 1,
+                )
+                claims.taken.append(key)
+                new.append((key, worst))
+        self._insert_claims(new)
+        claims.spending, claims.clients = spending, self._count_clients()
+        return claims
+
+    @_writes
+    def give_up(self, key: str, reason: str, unsure: float) -> None:
+        """End a claim without a reply; `unsure` is what the failed call may have cost.
+
+        Nothing happens if another client has taken it while this machine slept.
+        """
+        if self._delete_claim(key):
+            self._count(unsure=unsure)
+            self._log_failure(key, self.model, reason, unsure)
+
+    @_writes
+    def release(self, keys: Sequence[str]) -> None:
+        """End claims whose call was never sent."""
+        if keys:
+            self._count(calls=-sum(self._delete_claim(key) for key in keys))
+
+    def renew(self) -> None:
+        """Show the other clients that this one is alive."""
+        # Before the database is asked: the lease begins at the earliest now.
+        asked = _now()
+        self._renew_all()
+        self._renewed = asked
+
+    def may_have_lapsed(self) -> bool:
+        """Whether the claims were not renewed in time: the machine slept, or was suspended."""
+        return _now() > self._renewed + self.lease_seconds
+
+    @_writes
+    def hold(self, key: str) -> bool:
+        """Whether the claim is still this client's; if so it is renewed."""
+        return self._renew("key = ? AND owner = ?", key, self.owner) > 0
+
+    def commit(self, entries: Sequence[LedgerEntry]) -> None:
+        """Commit replies to the ledger. Doing so twice does no harm."""
+        self._commit(entries)
+        if not self._noted:
+            self.database.note_replies()
+            self._noted = True
+
+    # Inside a transaction
+
+    @_writes
+    def _commit(self, entries: Sequence[LedgerEntry]) -> None:
+        for entry in entries:
+            self._insert_reply(entry)
+            # Without our claim the money was counted before: by us, or as unsure when the
+            # claim was taken for a dead client's.
+            if self._delete_claim(entry.reply.key):
+                self._count(usd=entry.reply.usd)
+
+    @_writes
+    def _end_claims(self) -> None:
+        self._free("owner = ?", (self.owner,), "the client stopped")
+
+    @_writes
+    def _renew_all(self) -> None:
+        self._renew("owner = ?", self.owner)
+
+    def _insert_reply(self, entry: LedgerEntry) -> None:
+        reply, counted = entry.reply, _ALL_COUNTED
+        if entry.usage_estimated:
+            counted = _PROMPT_ESTIMATED if reply.counted else 1
+        self.database.writing = f"the reply {reply.key[:12]} of {self.model}"
+        row = (
+            reply.key, self.model, entry.endpoint, entry.attempt, entry.request, reply.text,
+            reply.finish_reason, reply.prompt_tokens, reply.completion_tokens,
+            counted, reply.usd, reply.seconds, time.time(), reply.reasoning,
+        )  # fmt: skip
+        # Not OR IGNORE, which would also drop a row with any other error.
+        self._insert("replies", row, "ON CONFLICT (key) DO NOTHING")
+        self.database.writing = ""
+
+    def _insert(self, table: str, row: tuple[object, ...], unless: str = "") -> None:
+        self.database.execute(f"INSERT INTO {table} VALUES ({_marks(len(row))}) {unless}", row)
+
+    def _count_clients(self) -> int:
+        others = self.database.execute(
+            "SELECT COUNT(DISTINCT owner) FROM claims WHERE model = ? AND owner != ?",
+            (self.model, self.owner),
+        )
+        return int(others.fetchone()[0]) + 1
+
+    def _insert_claims(self, wanted: Sequence[tuple[str, float]]) -> None:
+        rows = [
+            (key, self.model, self.owner, self._machine, os.getpid(), self.lease_seconds, worst)
+            for key, worst in wanted
+        ]
+        if rows:
+            self.database.execute_many(
+                f"INSERT INTO claims VALUES (?, ?, ?, ?, ?, {self.database.clock} + ?, ?)", rows
+            )
+            self._count(calls=len(rows))
+
+    def _delete_claim(self, key: str) -> bool:
+        delete = "DELETE FROM claims WHERE key = ? AND owner = ?"
+        return self.database.execute(delete, (key, self.owner)).rowcount > 0
+
+    def _renew(self, condition: str, *values: str) -> int:
+        update = f"UPDATE claims SET expires = {self.database.clock} + ? WHERE {condition}"
+        return self.database.execute(update, (self.lease_seconds, *values)).rowcount
+
+    def _free_dead(self) -> None:
+        self._free(f"expires < {self.database.clock}", (), "the client's lease ran out")
+        local = "SELECT DISTINCT pid FROM claims WHERE machine = ?"
+        for (pid,) in self.database.execute(local, (self._machine,)).fetchall():
+            if not _is_alive(pid):
+                self._free("machine = ? AND pid = ?", (self._machine, pid), "the client died")
+
+    def _free(self, condition: str, values: tuple[object, ...], reason: str) -> None:
+        rows = self.database.execute(
+            f"SELECT key, model, reserved_usd FROM claims WHERE {condition}", values
+        ).fetchall()
+        keys = [(key,) for key, *_ in rows]
+        self.database.execute_many("DELETE FROM claims WHERE key = ?", keys)
+        for key, model, reserved in rows:
+            self._count(unsure=reserved, model=model)
+            self._log_failure(key, model, reason, reserved)
+
+    def _log_failure(self, key: str, model: str, reason: str, unsure: float) -> None:
+        self._insert("failures", (key, model, reason, unsure, time.time()))
+
+    def _count(
+        self, *, calls: int = 0, usd: float = 0.0, unsure: float = 0.0, model: str = ""
+    ) -> None:
+        self.database.execute(
+            "INSERT INTO spending VALUES (?, ?, ?, ?) ON CONFLICT (model) DO UPDATE SET "
+            "calls = spending.calls + excluded.calls, usd = spending.usd + excluded.usd, "
+            "unsure_usd = spending.unsure_usd + excluded.unsure_usd",
+            (model or self.model, calls, usd, unsure),
+        )
+
+
+def _marks(count: int) -> str:
+    return ", ".join("?" * count)
+
+
+def _now() -> float:
+    """Seconds, those of a machine that slept included, which a monotonic clock leaves out."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.time() if clock is None else time.clock_gettime(clock)
+
+
+def _name_machine() -> str:
+    # Process ids mean something only within one machine, since its start, and one container. Host
+    # names are not enough: cloned machines share them.
+    space, boot = Path("/proc/self/ns/pid"), Path("/proc/sys/kernel/random/boot_id")
+    inside = os.stat(space).st_ino if space.exists() else 0
+    machine = boot.read_text() if boot.exists() else uuid.getnode()
+    return hashlib.sha256(f"{socket.gethostname()}:{inside}:{machine}".encode()).hexdigest()[:16]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,21 @@
+"""Opens the database that an address names."""
+
+from __future__ import annotations
+
+from caft.teachers.ledger.database import Database, Place, as_path, is_address
+from caft.teachers.ledger.postgres import PostgresDatabase
+from caft.teachers.ledger.sqlite import SqliteDatabase
+
+
+def open_database(place: Place, *, reads_only: bool) -> Database:
+    """The ledger at `place`; UserError if it cannot be used.
+
+    One that `reads_only` writes nothing at all: where there is none, it is empty.
+    """
+    if is_address(place):
+        database = PostgresDatabase(str(place), reads_only=reads_only)
+        if database.has_tables:
+            return database
+        database.close()
+        return SqliteDatabase(None, reads_only=True)
+    return SqliteDatabase(as_path(place), reads_only=reads_only)
