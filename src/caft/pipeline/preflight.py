@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 
 from caft.data import load_questions, published_scores
@@ -41,6 +42,7 @@ from caft.teachers.config import LocalModelTeacherConfig, OpenAITeacherConfig
 from caft.text.answers import gold_label
 from caft.text.follow_up import FOLLOW_UPS
 from caft.text.prompts import Wanted, write_prompt
+from caft.trainers.launched import find_launch, refuse_other_launch
 from caft.trainers.loggers import check_logger
 from caft.tune.check import refuse_unmeasured
 from caft.tune.stage import starting_student
@@ -56,12 +58,18 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     """
     if not config.dry_run:
         check_logger(config.logger)
+    launch = find_launch(os.environ)
+    refuse_other_launch(config.trainer, launch)
     if config.trainer.devices > 1:
         from caft.trainers.devices import refuse_too_many_devices
 
         refuse_too_many_devices(config.trainer)
     questions = load_questions(config.dataset, fetch=not config.dry_run)
     store = Store(config.store.folder, reads_only=config.dry_run)
+    if launch and not config.dry_run:
+        from caft.trainers.joined import Node, join
+
+        join(launch).check(Node.here(config), config.store.folder)
     workspace = Workspace(config, context, questions, store)
     if isinstance(config.score, PublishedScoreConfig):
         # Read again when they are used: a fault in them is known before a model is fetched.
