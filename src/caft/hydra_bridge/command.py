@@ -34,12 +34,13 @@ from caft.hydra_bridge.composing import (
 from caft.hydra_bridge.error_text import explain, name_references
 from caft.hydra_bridge.further import expand_further
 from caft.hydra_bridge.jobs import Start, start_child
+from caft.hydra_bridge.nodes import follow, is_follower, leading, refuse_sweep_of_launcher
 from caft.hydra_bridge.overrides import type_overrides
 from caft.hydra_bridge.run_log import check_logging
 from caft.hydra_bridge.running import Run, end_on_signals, explain_refused_write, guard
 from caft.hydra_bridge.sweep import run_dry, run_sweep
 from caft.program import name_command
-from caft.run_config import RunContext
+from caft.run_config import RunConfig, RunContext
 from caft.signals import DONE, OUR_FAULT, USER_MUST_ACT, Caught, say
 from caft.sweeps.run_folders import refuse_finished_folder, refuse_unwritable_folder
 from caft.teachers.secrets import refuse_environment_secrets, refuse_secret_variables
@@ -53,10 +54,14 @@ def main(run: Run, arguments: Sequence[str] | None = None, *, start: Start = sta
     # In a locale without UTF-8, Python passes arguments with surrogates, which cannot be written to
     # a file.
     given = [os.fsencode(argument).decode("utf-8", "replace") for argument in sys.argv[1:]]
-    return end_on_signals(
-        partial(_answer, run, given if arguments is None else arguments, start),
-        "the same command resumes from the finished stages",
-    )
+    words = given if arguments is None else arguments
+    if is_follower():
+        return follow(partial(_read_config, words))
+    with leading():
+        return end_on_signals(
+            partial(_answer, run, words, start),
+            "the same command resumes from the finished stages",
+        )
 
 
 def _answer(run: Run, arguments: Sequence[str], start: Start, caught: Caught) -> int:
@@ -76,6 +81,17 @@ def _answer(run: Run, arguments: Sequence[str], start: Start, caught: Caught) ->
         GlobalHydra.instance().clear()
 
 
+def _read_config(arguments: Sequence[str]) -> RunConfig:
+    """What the command line of a single run composes to."""
+    args = get_args_parser().parse_intermixed_args(arguments)
+    overrides = [*type_overrides(args.overrides), "hydra.mode=RUN"]
+    try:
+        composed = compose_overrides(start_hydra(args), args.config_name, overrides, RunMode.RUN)
+        return build_run_config(without_hydra(composed))
+    finally:
+        GlobalHydra.instance().clear()
+
+
 def _run_command(run: Run, arguments: Sequence[str], start: Start, caught: Caught) -> int:
     parser = get_args_parser()
     parser.error = refuse_flags
@@ -87,6 +103,7 @@ def _run_command(run: Run, arguments: Sequence[str], start: Start, caught: Caugh
     if _show(hydra, args, parser):
         return DONE
     if args.multirun:
+        refuse_sweep_of_launcher()
         overrides = [*args.overrides, "hydra.mode=MULTIRUN"]
         return run_sweep(hydra, args.config_name, overrides, run=run, start=start, caught=caught)
     return _run_once(run, hydra, args.config_name, [*args.overrides, "hydra.mode=RUN"])

@@ -27,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from caft.console import tell
 from caft.errors import UserError
 from caft.hydra_bridge.composing import build_run_config
+from caft.hydra_bridge.nodes import follow, is_follower, leading
 from caft.hydra_bridge.overrides import create_resolved
 from caft.hydra_bridge.run_log import read_verbose
 from caft.hydra_bridge.running import Run, end_on_signals, guard
@@ -78,6 +79,9 @@ def run_job(start: Start, composed: DictConfig) -> float | None:
     """What launchers call. Returns the validation accuracy, for sweepers that search by it."""
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
+    if is_follower():
+        follow(partial(build_run_config, composed))
+        return None
     with _bound_to_command():
         refuse_while_stopping(folder.parent)
         if is_finished(folder):
@@ -198,7 +202,8 @@ def start_child(
 
 def main_job(run: Run, folder: Path) -> int:
     """Run the frozen job of `folder`; its exit status. Called in a process of its own."""
-    return end_on_signals(lambda caught: _run_frozen(run, folder, caught))
+    with leading():
+        return end_on_signals(lambda caught: _run_frozen(run, folder, caught))
 
 
 def _run_frozen(run: Run, folder: Path, caught: Caught) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -46,6 +47,7 @@ from caft.teachers.ledger import check_ledger
 from caft.text.answers import gold_label
 from caft.text.follow_up import FOLLOW_UPS
 from caft.text.prompts import Wanted, write_prompt
+from caft.trainers.launched import find_launch, refuse_other_launch
 from caft.trainers.loggers import check_logger
 from caft.tune.check import refuse_unmeasured
 from caft.tune.stage import starting_student
@@ -61,6 +63,8 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     """
     if not config.dry_run:
         check_logger(config.logger)
+    launch = find_launch(os.environ)
+    refuse_other_launch(config.trainer, launch)
     if config.trainer.devices > 1:
         from caft.trainers.devices import refuse_too_many_devices
 
@@ -72,6 +76,10 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     questions = replace(questions, train=train, validation=validation, test=test)
     further = load_all_further(config, questions.train)
     store = Store(config.store.folder, ledger=config.store.ledger, reads_only=config.dry_run)
+    if launch and not config.dry_run:
+        from caft.trainers.joined import Node, join
+
+        join(launch).check(Node.here(config), config.store.folder)
     workspace = Workspace(config, context, questions, store, further)
     if isinstance(config.score, PublishedScoreConfig):
         # A fault in them is known before a model is fetched.

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 
 from caft.trainers.config import TrainerConfig
 from caft.trainers.devices import pick_device
+from caft.trainers.launched import Launch, find_launch
 
 
 def build_trainer(
@@ -24,19 +31,22 @@ def build_trainer(
 ) -> Trainer:
     """A quiet Trainer: no sanity run, no checkpoint, no logger and no bar.
 
-    With `ranks` above 1 this process is one of them, and they have been started: distributed.py.
+    With `ranks` above 1 this process is one of them, and they have been started: by us
+    (distributed.py), or by a launcher (joined.py).
     """
     # Lightning's hints are about its own loaders and loggers; ours are chosen on purpose.
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
     device = pick_device(config)
+    launch = find_launch(os.environ) if ranks > 1 else None
     return Trainer(
         accelerator="gpu" if device == "cuda" else device,
-        devices=ranks,
+        devices=config.devices if launch else ranks,
+        num_nodes=launch.nodes if launch else 1,
         strategy="ddp" if ranks > 1 else "auto",
-        # Under Slurm, too, we start the processes of a run.
-        plugins=[LightningEnvironment()],
+        # Under Slurm, too, we start the processes of a run that it started as one.
+        plugins=[environment_of(launch) if launch else LightningEnvironment()],
         default_root_dir=folder,
         max_epochs=epochs,
         logger=False,
@@ -50,3 +60,10 @@ def build_trainer(
         # By default Lightning logs every fifty steps, and a stage may have fewer.
         log_every_n_steps=1,
     )
+
+
+def environment_of(launch: Launch) -> ClusterEnvironment:
+    """Lightning's reading of a launcher: where its processes meet, and which one this is."""
+    if launch.launcher == "torchrun":
+        return TorchElasticEnvironment()
+    return SLURMEnvironment(auto_requeue=False)

@@ -17,11 +17,13 @@ ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps")
 class TrainerConfig:
     """Lightning's devices; above 1, scoring, tuning and evaluation take a process each.
 
+    `devices` are those of each node; with several nodes torchrun or srun starts all processes.
     Their number changes only rounding (docs/decisions/0033-what-rounding-moves.md).
     """
 
     accelerator: Text = "auto"
     devices: Annotated[int, Range(1, 1024)] = 1
+    num_nodes: Annotated[int, Range(1, 1024)] = 1
     progress: bool = True
 
     def __post_init__(self) -> None:
@@ -31,6 +33,11 @@ class TrainerConfig:
                 f"trainer.accelerator is {shown(self.accelerator)!r}; give one of "
                 f"{', '.join(ACCELERATORS)}"
             )
+
+    @property
+    def processes(self) -> int:
+        """One for each device of each node."""
+        return self.devices * self.num_nodes
 
 
 @dataclass(kw_only=True, slots=True)

@@ -90,7 +90,7 @@ class _Result(Generic[Result]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Failure:
+class Failure:
     """An error that ended a process's work, in parts that can be pickled: errors may not be."""
 
     kind: type[Exception]
@@ -98,7 +98,7 @@ class _Failure:
     traceback: str
 
     @classmethod
-    def of(cls, rank: int, error: Exception) -> _Failure:
+    def of(cls, rank: int, error: Exception) -> Failure:
         """A UserError and an error of the system stay what they are; others are a RuntimeError."""
         process = f"the process of device {rank}"
         text = f"in {process}:\n{''.join(traceback.format_exception(error))}"
@@ -115,7 +115,7 @@ class _Failure:
         return error
 
 
-_Message: TypeAlias = logging.LogRecord | _Progress[Progress] | _Result[Result] | _Failure
+_Message: TypeAlias = logging.LogRecord | _Progress[Progress] | _Result[Result] | Failure
 _Outbox: TypeAlias = "queues.Queue[_Message[Progress, Result]]"
 
 
@@ -191,7 +191,7 @@ def _listen(
             for process in processes:
                 process.join()
             return message.value
-        if isinstance(message, _Failure):
+        if isinstance(message, Failure):
             raise message.restore()
         _pass_on(message, receive)
 
@@ -261,7 +261,7 @@ class _Member(Generic[Progress, Result]):
             if self.rank == 0:
                 self.outbox.put(_Result(result))
         except Exception as error:
-            self.outbox.put(_Failure.of(self.rank, error))
+            self.outbox.put(Failure.of(self.rank, error))
             # Wait until it is sent: the others fail, too, when this process is gone.
             self.outbox.close()
             self.outbox.join_thread()

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from caft.models.student import Student
 from caft.protocols import CausalLM
 from caft.records import WrittenReply
-from caft.signals import asked_to_end
 from caft.store import Journal
 from caft.trainers.config import TrainerConfig
 
@@ -65,8 +64,9 @@ class Predictor:
         kept: int,
     ) -> None:
         """Predict what is left, into the journal, which has `kept` results."""
-        from caft.trainers.distributed import Ranks, run_ranks
+        from caft.trainers.distributed import Ranks
         from caft.trainers.progress import StageBar, open_bar
+        from caft.trainers.sharing import count_shares, share
         from caft.trainers.worker import PredictionSpec, predict_share
 
         if kept:
@@ -75,15 +75,12 @@ class Predictor:
             spec = PredictionSpec(
                 title, self.student, make_module, tuple(left), journal, self.trainer
             )
-            count = min(self.trainer.devices, len(left))
+            count = count_shares(self.trainer, len(left))
             # With several processes the first one's share stands for all.
             own = sum(len(batch.question_ids) for batch in left[Ranks(count=count).share])
             with open_bar(self.trainer.progress) as bar:
                 line = StageBar(bar, title, own)
-                if count == 1:
-                    predict_share(Ranks(asked_to_stop=asked_to_end), line.show, spec)
-                else:
-                    run_ranks(predict_share, (spec,), count, line.show, self.student.device)
+                share(predict_share, spec, count, line.show, self.student.device)
             journal.close()
 
     def write(

@@ -193,8 +193,8 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         self.keep(stop > 0)
 
     def _asked_to_stop(self) -> float:
-        # Only the first process decides when to stop, so that all stop after the same step.
-        return float(self.ranks.rank == 0 and self.ranks.asked_to_stop())
+        # Summed over the processes, so that all stop after the same step.
+        return float(self.ranks.asked_to_stop())
 
     def _refuse_no_number(self, what: str, value: float, rate: float, batch: Step) -> None:
         if not math.isfinite(value):

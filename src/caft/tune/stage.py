@@ -21,7 +21,6 @@ from caft.models.loading import refuse_missing_quantisation
 from caft.models.student import Student
 from caft.protocols import Tokenizer
 from caft.records import Example, Question, Target, TuningNumbers
-from caft.signals import asked_to_end
 from caft.store import Artifact, StageKind, Tokens, digest, file_digest, source_digest
 from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
@@ -232,8 +231,8 @@ def _watch(
 
     `rows` are those of an epoch.
     """
-    from caft.trainers.distributed import Ranks, run_ranks
     from caft.trainers.progress import Moved, StageBar, open_bar
+    from caft.trainers.sharing import share
     from caft.tune.training import train
 
     size = spec.config.batch_size
@@ -260,12 +259,7 @@ def _watch(
             if record:
                 record(row)
 
-        if spec.trainer.devices == 1:
-            return train(Ranks(asked_to_stop=asked_to_end), show, spec)
-        trained: Trained = run_ranks(
-            train, (spec,), spec.trainer.devices, show, spec.student.device
-        )
-        return trained
+        return share(train, spec, spec.trainer.processes, show, spec.student.device)
 
 
 def log_row(logger: RunLogger, stage: int, row: Row) -> None:

@@ -1,0 +1,283 @@
+"""The processes of a run that torchrun or srun started: one leads, the others follow.
+
+The leader runs the whole command. Where devices share work it hands the function and its arguments
+to the followers, takes part itself, and waits until all have done theirs. What they share besides
+is a folder: the store must be on a file system that all nodes see.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.metadata
+import json
+import logging
+import os
+import pickle
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import distributed
+from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined]
+
+import caft
+from caft.console import tell_error
+from caft.errors import UserError
+from caft.signals import DONE, OUR_FAULT, USER_MUST_ACT, asked_to_end, say
+from caft.store import digest
+from caft.trainers.build import environment_of
+from caft.trainers.distributed import Failure, Ranks, threads_of
+from caft.trainers.launched import GUIDE, Launch
+
+log = logging.getLogger(__name__)
+Progress = TypeVar("Progress")
+Result = TypeVar("Result")
+
+_POLL_SECONDS = 0.2
+_MEETING_SECONDS = 600.0
+_SHARED_SECONDS = 60.0
+"""Seconds. A network file system may show a new file only after its cache's time."""
+_FAREWELL_SECONDS = 10.0
+_WORK_TIME = timedelta(days=7)
+"""How long a process may wait for another: shares of a scoring pass end hours apart."""
+_STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What has to be the same for all processes of a run, and the `host` that has it."""
+
+    host: str
+    code: str
+    config: str
+    torch: str
+    transformers: str
+
+    @classmethod
+    def here(cls, config: object) -> Node:
+        """Those of this process; `config` is None where it cannot be read."""
+        files = sorted(Path(caft.__file__).parent.rglob("*.py"))
+        code = digest([path.read_bytes().decode() for path in files])
+        version = importlib.metadata.version
+        return cls(
+            socket.gethostname(), code, digest(config), version("torch"), version("transformers")
+        )
+
+    def differences(self, other: Node) -> list[str]:
+        """What is not as with another, by name."""
+        mine, theirs = asdict(self), asdict(other)
+        return [name for name in mine if name != "host" and mine[name] != theirs[name]]
+
+
+class Group:
+    """The processes of a launch, from one of them: messages, and work that they do together."""
+
+    def __init__(self, launch: Launch) -> None:
+        self.launch = launch
+        _name_meeting(launch)
+        meeting = rendezvous(
+            "env://", launch.rank, launch.count, timeout=timedelta(seconds=_MEETING_SECONDS)
+        )
+        self._root, _, _ = next(iter(meeting))
+        self._store = PrefixStore("caft", self._root)
+        self._orders = 0
+
+    # --- The leader's part ---
+
+    def check(self, own: Node, folder: Path) -> None:
+        """UserError if a follower has another commit or config, or does not see `folder`."""
+        mark = folder / f".caft-nodes-{uuid.uuid4().hex}"
+        mark.write_text("", encoding="utf-8")
+        try:
+            self._order("look", str(mark))
+            for node, sees in (json.loads(each) for each in self._answers()):
+                other = Node(**node)
+                if differing := own.differences(other):
+                    raise UserError(
+                        f"the nodes of this run differ: {other.host} has another "
+                        f"{' and '.join(differing)} than {own.host}; give every node the same "
+                        f"commit, packages and command, see {GUIDE}"
+                    )
+                if not sees:
+                    raise UserError(
+                        f"{other.host} does not see {folder}, where this run keeps its work; give "
+                        f"a store.path that all nodes share, see {GUIDE}"
+                    )
+        finally:
+            mark.unlink(missing_ok=True)
+
+    def run(
+        self,
+        work: Callable[..., Result],
+        arguments: Sequence[object],
+        receive: Callable[[Progress], None],
+        device: str,
+    ) -> Result:
+        """`work(ranks, receive, *arguments)` in all processes; the result of this one.
+
+        As caft.trainers.distributed.run_ranks. The error of a follower is raised here.
+        """
+        self._order("work", device)
+        self._connect(device)
+        distributed.broadcast_object_list([(work, tuple(arguments))], src=0)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(threads_of(self.launch.on_node))
+        try:
+            result = work(self._ranks(), receive, *arguments)
+            for _ in self._answers():
+                pass
+        except SystemExit:
+            self._store.set(_STOP, "1")
+            if not asked_to_end():
+                raise UserError(
+                    "another process of this run was asked to end; the same command on every node "
+                    "goes on from here"
+                ) from None
+            raise
+        except RuntimeError as error:
+            if not _lost_a_process(error):
+                raise
+            self._raise_failure()
+            raise UserError(
+                f"a process of this run was lost ({str(error).splitlines()[0]}); the same command "
+                "on every node goes on from here"
+            ) from error
+        finally:
+            torch.set_num_threads(threads)
+        return result
+
+    def end(self) -> None:
+        """Let the followers go, while this process and its store are still there."""
+        self._order("end", "")
+        asked = [f"answer/{self._orders}/{rank}" for rank in range(1, self.launch.count)]
+        deadline = time.monotonic() + _FAREWELL_SECONDS
+        while not self._store.check(asked) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+    def _order(self, kind: str, detail: str) -> None:
+        self._orders += 1
+        self._store.set(f"order/{self._orders}", json.dumps([kind, detail]))
+
+    def _answers(self) -> Iterable[bytes]:
+        """What each follower answered to the last order, as they come; raises their errors."""
+        for rank in range(1, self.launch.count):
+            key = f"answer/{self._orders}/{rank}"
+            while not self._store.check([key]):
+                self._raise_failure()
+                if asked_to_end():
+                    self._store.set(_STOP, "1")
+                    raise SystemExit(DONE)
+                time.sleep(_POLL_SECONDS)
+            yield self._store.get(key)
+
+    def _raise_failure(self) -> None:
+        for rank in range(1, self.launch.count):
+            if self._store.check([f"failure/{rank}"]):
+                failure: Failure = pickle.loads(
+                    base64.b64decode(self._store.get(f"failure/{rank}"))
+                )
+                raise failure.restore()
+
+    # --- A follower's part ---
+
+    def follow(self, own: Node) -> int:
+        """Do what the leader orders until it ends the run; the exit status."""
+        while True:
+            kind, detail = self._next_order()
+            if kind == "end":
+                self._answer("")
+                return DONE
+            try:
+                answer = self._look(own, Path(detail)) if kind == "look" else self._work(detail)
+            except Exception as error:
+                return self._fail(error)
+            self._answer(answer)
+
+    def _answer(self, text: str) -> None:
+        self._store.set(f"answer/{self._orders}/{self.launch.rank}", text)
+
+    def _next_order(self) -> tuple[str, str]:
+        self._orders += 1
+        key = f"order/{self._orders}"
+        while not self._store.check([key]):
+            time.sleep(_POLL_SECONDS)
+        kind, detail = json.loads(self._store.get(key))
+        return kind, detail
+
+    def _look(self, own: Node, mark: Path) -> str:
+        deadline = time.monotonic() + _SHARED_SECONDS
+        while not (sees := mark.is_file()) and time.monotonic() < deadline:
+            os.listdir(mark.parent) if mark.parent.is_dir() else None
+            time.sleep(_POLL_SECONDS)
+        return json.dumps([asdict(own), sees])
+
+    def _work(self, device: str) -> str:
+        self._connect(device)
+        given: list[tuple[Callable[..., object], tuple[object, ...]]] = [(print, ())]
+        distributed.broadcast_object_list(given, src=0)
+        ((work, arguments),) = given
+        torch.set_num_threads(threads_of(self.launch.on_node))
+        work(self._ranks(), lambda _: None, *arguments)
+        return ""
+
+    def _fail(self, error: Exception) -> int:
+        failure = Failure.of(self.launch.rank, error)
+        with suppress(RuntimeError):  # the leader is gone, and with it the store
+            text = base64.b64encode(pickle.dumps(failure)).decode()
+            self._store.set(f"failure/{self.launch.rank}", text)
+        if isinstance(error, UserError):
+            say(f"process {self.launch.rank} on {socket.gethostname()}: {error}")
+            return USER_MUST_ACT
+        tell_error(failure.traceback)
+        return OUR_FAULT
+
+    # --- Both ---
+
+    def _ranks(self) -> Ranks:
+        def asked_to_stop() -> bool:
+            return asked_to_end() or bool(self._store.check([_STOP]))
+
+        return Ranks(self.launch.rank, self.launch.count, asked_to_stop)
+
+    def _connect(self, device: str) -> None:
+        if distributed.is_initialized():
+            return
+        on_cuda = device == "cuda"
+        # A launcher may show a process its own device only.
+        own = min(self.launch.local_rank, torch.cuda.device_count() - 1) if on_cuda else None
+        if own is not None:
+            torch.cuda.set_device(own)
+        distributed.init_process_group(
+            "nccl" if on_cuda else "gloo",
+            store=PrefixStore("work", self._root),
+            rank=self.launch.rank,
+            world_size=self.launch.count,
+            timeout=_WORK_TIME,
+            device_id=None if own is None else torch.device("cuda", own),
+        )
+
+
+@cache
+def join(launch: Launch) -> Group:
+    """The group of this process, met at the first call."""
+    return Group(launch)
+
+
+def _name_meeting(launch: Launch) -> None:
+    environment = environment_of(launch)
+    os.environ["MASTER_ADDR"] = environment.main_address
+    os.environ["MASTER_PORT"] = str(environment.main_port)
+
+
+def _lost_a_process(error: RuntimeError) -> bool:
+    return isinstance(error, distributed.DistError) or "gloo" in str(error)
