@@ -10,7 +10,7 @@
 #   make architecture     write docs/architecture.md from the code
 #   make schema     write the JSON Schemas of summary.json from the code
 #   make audit      ask a service for known holes in the installed packages; needs the network
-#   make notebooks  run the notebooks that have samples, and keep what they show
+#   make notebooks  run the notebooks on their samples, and keep what they show
 #   make store      list finished stages; prune with: python -m caft.store prune --days 30
 #   make clean      remove the caches of tools; outputs/ and the store are kept
 #
@@ -66,7 +66,7 @@ audit: setup
 	$(BIN)/pip-audit --local --skip-editable
 
 notebooks: setup
-	cd notebooks && for script in 01*.py 03*.py 04*.py; do \
+	cd notebooks && for script in *.py; do \
 	  ../$(BIN)/jupytext --quiet --to ipynb --update "$$script" && \
 	  ../$(BIN)/jupyter-execute --inplace --kernel_name=python3 "$${script%.py}.ipynb" || exit 1; done
 

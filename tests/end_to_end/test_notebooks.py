@@ -46,8 +46,6 @@ def test_each_pair_says_the_same_and_comes_with_tables_and_figures() -> None:
         notebook = jupytext.read(script.with_suffix(".ipynb"))
         pairs = zip(jupytext.read(script).cells, notebook.cells, strict=True)
         assert all(one.source == two.source for one, two in pairs), script.name
-        if script.stem == "02_accuracy_per_token":
-            continue  # the one that has no sample
         shown = outputs(notebook)
         html = "".join(shown["text/html"])
         assert "<table" in html, script.name
@@ -57,6 +55,13 @@ def test_each_pair_says_the_same_and_comes_with_tables_and_figures() -> None:
         raw = [text for text in shown["text/plain"] if not text.startswith(("<", "Shown"))]
         assert not any(raw), script.name
         assert "/home/" not in html, script.name
+
+
+def test_samples_name_no_folder_of_the_machine_that_made_them() -> None:
+    files = list((NOTEBOOKS / "sample").rglob("*.json"))
+    assert len(files) > 10
+    for file in files:
+        assert not re.search(r"\"host\": \"\w|[\"=]/\w+/", file.read_text("utf-8")), file
 
 
 def test_notebooks_have_no_logic_of_their_own() -> None:
