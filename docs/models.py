@@ -17,11 +17,10 @@ from caft.run_config import RunConfig
 PAGE = Path(__file__).parent / "how-to" / "models.md"
 TUNINGS = ("lora", "qlora", "full")
 INTRODUCTION = """\
-# Models
+# Models and their memory
 
-`model=NAME` takes one of these; each is pinned to a commit of the hub. Any other causal language
-model of transformers runs with `model=phi3 model.id=ORG/NAME model.revision=main`, or from a folder
-with `model.path=`.
+For those who choose a student: `model=NAME` takes one of these, each pinned to a commit of the hub.
+[Your model](model.md) is about any other.
 
 | `model=` | what it is | LoRA, GB | QLoRA, GB | full, GB |
 |---|---|---|---|---|

@@ -64,9 +64,8 @@ def test_every_command_composes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     write_questions(tmp_path)
     monkeypatch.chdir(tmp_path)
     found = [line for page in PAGES for line in commands(page)]
-    runs = [
-        run for line in found if (run := re.match(r"(?:[A-Z_]+=\S+ )*python train.py(.*)", line))
-    ]
+    begin = r"(?:[A-Z_]+=\S+ )*(?:python train.py|caft(?= -m| \S+=))(.*)"
+    runs = [run for line in found if (run := re.match(begin, line))]
     lines = {tuple(shlex.split(run[1], comments=True)) for run in runs}
     assert len(lines) > 30
     for words in lines - {("--help",), ()}:
@@ -98,9 +97,10 @@ def test_forms_with_quotes_are_read_by_a_shell(
 STAND_IN = """
 import os, subprocess, sys
 words = sys.argv[1:]
-if words[:1] == ["train.py"]:
+runs = words[:1] == ["train.py"]
+if runs:
     words[0] = os.environ["TRAIN"]
-if "--help" not in words:
+if runs and "--help" not in words:
     words += os.environ["WORDS"].split()
     given = " ".join(words)
     local = "dataset=local" in words or "experiment=mmlu_pro_local" in words
@@ -122,6 +122,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_questions(folder)
     scripts = {
         "python": f'exec {sys.executable} {folder / "stand_in.py"} "$@"',
+        "caft": f'exec {sys.executable} -m caft "$@"',
         "make": f'exec /usr/bin/env -i PATH=/usr/bin:/bin make -n -C {ROOT} "$@"',
         "pip": 'test "$1" = install',
         "transformers": 'test "$1" = serve',
