@@ -3,7 +3,7 @@
 A key's type, allowed values and default come from its config class and the files in conf/, its
 meaning from the comment above it there or else from the sentences of the class's docstring that
 name it, and the files that read it from the annotations of the code. docs/meanings.yaml has
-the keys that neither explains.
+the keys that neither explains out of its context; it is asked first.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SOURCES = ROOT / "src" / "caft"
 _WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false"}
 
 MEANINGS: dict[str, str] = yaml.safe_load((ROOT / "docs" / "meanings.yaml").read_text("utf-8"))
-"""Of keys, by the end of their dotted name, that no comment and no docstring explains."""
+"""Of keys, by the end of their dotted name, that no comment and no docstring explains on the site."""
 
 ROOMS = {
     "dataset": ("data", "text"), "engine": ("engines",), "evaluation": ("evaluate",),
@@ -177,7 +177,7 @@ def show(value: object) -> str:
 
 
 def explain(group: str, key: Key, files: list[Path]) -> str:
-    """A key's meaning: the comment above it in conf/, its class's sentences, else ours.
+    """A key's meaning: ours, else the comment above it in conf/, else its class's sentences.
 
     Of datasets the class is asked first: a comment there is often about that one dataset.
     """
@@ -189,7 +189,7 @@ def explain(group: str, key: Key, files: list[Path]) -> str:
         said = f"{said} {' '.join((kind.__doc__ or '').split())}".strip()
     full = f".{group}.{key.name}"
     ours = next((text for end, text in MEANINGS.items() if full.endswith(f".{end}")), "")
-    return (said or comment or ours) if group == "dataset" else (comment or said or ours)
+    return ours or ((said or comment) if group == "dataset" else (comment or said))
 
 
 def _sentences_about(name: str, docstring: str) -> str:
