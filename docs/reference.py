@@ -31,7 +31,7 @@ SOURCES = ROOT / "src" / "caft"
 _WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false"}
 
 MEANINGS: dict[str, str] = yaml.safe_load((ROOT / "docs" / "meanings.yaml").read_text("utf-8"))
-"""Of keys, by the end of their dotted name, that no comment and no docstring explains on the site."""
+"""Of keys, by the end of their dotted name, where no comment and no docstring stands alone."""
 
 ROOMS = {
     "dataset": ("data", "text"), "engine": ("engines",), "evaluation": ("evaluate",),
