@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,13 +34,24 @@ def main(arguments: Sequence[str] | None = None, *, program: str = "python -m ca
     parser.add_argument("--to", required=True, metavar="TOOL", help="trl, axolotl, ...: see above")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where; default: RUN/export-TOOL")
     given = parser.parse_args(arguments)
-    logging.getLogger("caft").setLevel(logging.ERROR)  # what the run has logged already
     try:
-        with quiet_libraries():
+        with quiet_libraries(), _without_warnings():
             return _export(given.folder, given.to, given.out)
     except UserError as error:
         say(str(error))
         return USER_MUST_ACT
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """The run has logged them already."""
+    log = logging.getLogger("caft")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _export(folder: Path, name: str, out: Path | None) -> int:
