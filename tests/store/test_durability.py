@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from caft.teachers.ledger_file import open_ledger
 
 import caft
 from caft.store import Checkpoints, Journal, Store, write_durably
-from caft.teachers.ledger_file import open_ledger
 from small_stage import SmallStage
 
 PAGE = Path(__file__).parents[2] / "docs/explanation/durability.md"
