@@ -27,7 +27,10 @@ REFUSED = {
     "misspelt added key": ("+tuning.learning_rat=1", "tuning.learning_rat;", "learning_rate?"),
     "misspelt deep key": ("tuning.lora.rr=1", "tuning.lora.rr;", "did you mean r?"),
     "misspelt key in a list": ("method.stages.0.epocs=1", "did you mean epochs?"),
-    "unknown key": ("trainer.nodes=2", "trainer.nodes;", "did you mean num_nodes?"),
+    "unknown key": (
+        "trainer.nodes=2",
+        "trainer.nodes; did you mean num_nodes? (trainer has accelerator, devices, num_nodes,",
+    ),
     "misspelt sweep": ("multirun_sweeps=method", "did you mean methods?"),
     "key of another kind": ("teacher.base_url=x", "teacher of kind openai has it"),
     "unknown kind": ("dataset.kind=mmlu", "dataset.kind is 'mmlu'", "did you mean mmlu_pro?"),
@@ -62,6 +65,13 @@ REFUSED = {
         "method.stages.2.rescore=true",
         "method.stages has no member 2; write the whole list, as in 'method.stages=[{targets:",
     ),
+    "stage with a name": (
+        "method.stages.x.rescore=epoch",
+        "x names no member of a list, whose members have numbers from 0; give one instead",
+        "(in method.stages.x.rescore=epoch)",
+    ),
+    "nothing for a stage's switch": ("method.stages.1.rescore=", "rescore is ''; give false"),
+    "nothing for a list": ("evaluation.also=", "evaluation.also: it is no list; give a list"),
     "number behind the last one": (
         "split.quantiles.5=1",
         "split.quantiles has no member 5; write the whole list, as in 'split.quantiles=[0.25,0.75]",

@@ -187,7 +187,7 @@ def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(
     whole_run: Any, chat_run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copies = {}
-    for name in ("unfinished", "other", "classless", "sweep", "plain", "early", "base"):
+    for name in ("unfinished", "other", "foreign", "classless", "sweep", "plain", "early", "base"):
         copies[name] = tmp_path / name
         shutil.copytree(whole_run.folder, copies[name], ignore=shutil.ignore_patterns("adapter"))
     (copies["unfinished"] / ".hydra/unfinished").touch()
@@ -197,6 +197,7 @@ def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(
     summary = json.loads((copies["other"] / "summary.json").read_text())
     summary["dataset"]["fingerprint"] = "0"
     (copies["other"] / "summary.json").write_text(json.dumps(summary))
+    (copies["foreign"] / "summary.json").write_text('{"schema": 99}')
     config = copies["early"] / ".hydra/config.yaml"
     config.write_text(config.read_text().replace("until: report", "until: score"))
     config = copies["base"] / ".hydra/config.yaml"
@@ -214,6 +215,7 @@ def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(
         (copies["unfinished"], "trl", out): "is not finished",
         (copies["sweep"], "trl", out): "one of its jobs",
         (copies["other"], "trl", out): "are others than those of the run",
+        (copies["foreign"], "trl", out): "is of another version of CAFT, or was changed",
         (copies["classless"], "trl", out): "scores.parquet is gone",
         (copies["early"], "trl", out): "until=distill",
         (copies["base"], "trl", out): "trains no row",
@@ -221,6 +223,7 @@ def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(
         (whole_run.folder, "messages", out): "completions, not chats",
         (chat_run.folder, "trl", filled): "give another folder with --out",
         (chat_run.folder, "trl", filled / "mine.txt" / "x"): "cannot be written",
+        (chat_run.folder, "trl", tmp_path / ("x" * 300)): "File name too long; give another folder",
     }
     for (run, tool, where), words in cases.items():
         before = sorted(tmp_path.rglob("*"))

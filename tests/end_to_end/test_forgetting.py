@@ -59,11 +59,12 @@ def test_another_method_takes_the_base_models_results(shared: Any, run: Any, sma
     [
         (("evaluation.also=[arithmetic]",), "is this run's dataset"),
         (("evaluation.also=[sums]",), "evaluation.also, sums: no such data set; there are arc, "),
+        (("evaluation.also=[{dataset:mixed,grader:nope}]",), "also, mixed: dataset.grader is "),
         (("evaluation.also=[{dataset:local,test_path:none.jsonl}]",), "evaluation.also, local: "),
         ((ALSO.replace("test:20", "test:20,prompt:{style:chat}"), "evaluation.thinking=true"),
          "thinking"),
     ],
-    ids=["same", "unknown", "no file", "mode"],
+    ids=["same", "unknown", "grader", "no file", "mode"],
 )  # fmt: skip
 def test_what_cannot_be_evaluated_ends_before_a_model_loads(
     workshop: Any, small: Any, words: tuple[str, ...], said: str

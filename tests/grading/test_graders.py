@@ -38,6 +38,9 @@ def vague(answer, gold, question):
 def broken(answer, gold, question):
     return answer.nothing
 
+def leaves(answer, gold, question):
+    raise SystemExit(3)
+
 number = 5
 """
 
@@ -48,6 +51,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delitem(sys.modules, "my_graders", raising=False)
     file = tmp_path / "my_graders.py"
     file.write_text(GRADERS, encoding="utf-8")
+    (tmp_path / "my_exit.py").write_text("raise SystemExit(4)", encoding="utf-8")
     return file
 
 
@@ -109,6 +113,7 @@ def test_an_edited_grader_has_another_version(own: Path) -> None:
         ("nowhere:f", r"nowhere cannot be imported \(ModuleNotFoundError: No module named"),
         ("my_graders:f", "my_graders has no function f"),
         ("my_graders:number", "my_graders has no function number"),
+        ("my_exit:f", r"my_exit cannot be imported \(SystemExit: 4\)"),
         ("my_graders:two", r"write def two\(answer, gold, question\)"),
     ],
 )
@@ -123,6 +128,7 @@ def test_a_wrong_name_is_refused_in_one_line(own: Path, name: str, message: str)
     [
         ("never", r"says that the gold answer '\[0,1\]' of question q1 is wrong"),
         ("vague", "returned 1 for the answer"),
+        ("leaves", "raised SystemExit: 3 for the answer"),
         ("broken", "raised AttributeError: 'str' object has no attribute 'nothing' for the answer"),
     ],
 )

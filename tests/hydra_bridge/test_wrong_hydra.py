@@ -159,3 +159,11 @@ def test_a_sweep_never_writes_over_a_finished_run(
 ) -> None:
     (tmp_path / "summary.json").write_text('{"run": {}}')
     assert "holds a finished run" in refuse(capsys, "-m", "seed=1,2", "hydra.sweep.dir=.")
+
+
+@pytest.mark.parametrize("words", [["-sc"], ["-sc", "install=tcsh"]])
+def test_completion_of_no_known_shell_is_refused(
+    capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    assert main(run, words) == 2
+    assert "give --shell-completion install=bash" in capsys.readouterr().err

@@ -141,6 +141,21 @@ def test_a_phone_scrolls_in_one_direction_only(
         assert opened.evaluate(INNER_SCROLLERS) == []
 
 
+def test_long_answers_widen_neither_the_page_nor_the_table(
+    finished_run: Any, open_page: Callable[..., Any]
+) -> None:
+    tables = finished_run.tables
+    replies = {
+        key: [replace(each, parsed="without_space" * 20) for each in given]
+        for key, given in tables.predictions.items()
+    }
+    page = render_report(finished_run.summary, replace(tables, predictions=replies), "", "Long")
+    opened = open_page(page, viewport={"width": 1280, "height": 900})
+    assert "without_space" in opened.locator("#question-table").inner_text()
+    for wide in ("html", "#questions .scroll"):
+        assert opened.locator(wide).evaluate("e => e.scrollWidth <= e.clientWidth"), wide
+
+
 # Pixels of A4 within the margins of the style sheet.
 PAPER = {"viewport": {"width": 688, "height": 1020}}
 

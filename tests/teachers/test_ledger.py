@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from caft.errors import UserError
-from caft.teachers.ledger import Ledger
+from caft.teachers.ledger import Ledger, check_ledger
 from caft.teachers.ledger.sqlite import explain_error
 from caft.teachers.prices import Caps, Spending
 from caft.teachers.replies import LedgerEntry, TeacherReply
@@ -245,8 +245,14 @@ def test_files_with_replies_go_by_the_umask(tmp_path):
 
 def test_files_that_are_no_ledger_end_in_one_line(tmp_path):
     (tmp_path / "text").write_text("no database, but long enough to be read as one" * 9)
-    with pytest.raises(UserError, match=r"cannot be used .*damaged, or no ledger.*store.path"):
+    with pytest.raises(
+        UserError, match=r"cannot be used .*damaged, or no ledger.*set store.ledger_url"
+    ):
         Ledger(tmp_path / "text", "m")
+    with pytest.raises(UserError, match="damaged, or no ledger"):
+        check_ledger(tmp_path / "text")
+    with pytest.raises(UserError, match=r"it is a folder: name a file in it"):
+        check_ledger(tmp_path)
     with pytest.raises(UserError, match=r"cannot be used .*is in its way"):
         Ledger(tmp_path / "text" / "below" / "l", "m")
     with sqlite3.connect(tmp_path / "newer") as db:

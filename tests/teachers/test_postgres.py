@@ -230,9 +230,22 @@ def test_the_command_and_what_it_refuses(tmp_path, capsys):
     with Ledger(tmp_path / "one", "m") as ledger:
         ledger.claim([("b", 1.0)], Caps())
         assert main(["copy", one, two]) == 2
-    refused = (one, one), (str(tmp_path / "none"), two), (one, "postgresql://me:secret@host/db")
-    assert [main(["copy", *pair]) for pair in refused] == [2, 2, 2]
+    refused = (
+        (one, one),
+        (str(tmp_path / "none"), two),
+        (one, "postgresql://me:secret@host/db"),
+        (one, "mysql://me:secret@host/db"),
+        ("", two),
+    )
+    assert [main(["copy", *pair]) for pair in refused] == [2] * 5
     told = capsys.readouterr().err
-    for words in ("1 calls are in flight", "are the same ledger", "no ledger at", "PGPASSWORD"):
+    for words in (
+        "'mysql://me:***@host/db' is no ledger",
+        "'' is no ledger",
+        "1 calls are in flight",
+        "are the same ledger",
+        "no ledger at",
+        "PGPASSWORD",
+    ):
         assert words in told
     assert "secret" not in told

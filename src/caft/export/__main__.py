@@ -40,6 +40,9 @@ def main(arguments: Sequence[str] | None = None, *, program: str = "python -m ca
     except UserError as error:
         say(str(error))
         return USER_MUST_ACT
+    except OSError as error:
+        say(f"{error.filename} cannot be used: {error.strerror}; give another folder")
+        return USER_MUST_ACT
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from caft.data import load_questions
+from caft.dials import shown
 from caft.errors import UserError
 from caft.export.rows import Row, list_rows
 from caft.hydra_bridge import read_run_config
@@ -22,6 +23,7 @@ from caft.pipeline.stage_inputs import stage_tuning
 from caft.pipeline.steps import list_phases, reaches
 from caft.pipeline.workspace import Workspace
 from caft.records import Rationale
+from caft.report.check import check_summary
 from caft.run_config import RunConfig, RunContext, Until
 from caft.score.stage import ScoreInputs
 from caft.split import SplitResult
@@ -85,6 +87,13 @@ def _read_finished(folder: Path) -> Mapping[str, Any]:
         raise UserError(
             f"the run in {folder} is not finished; run its command again, which continues it"
         )
+    try:
+        check_summary(summary)
+    except ValueError as error:
+        raise UserError(
+            f"{folder / 'summary.json'} is of another version of CAFT, or was changed "
+            f"({shown(error)}); run the run's command again in another folder, and export that run"
+        ) from error
     return summary
 
 

@@ -53,7 +53,7 @@ def ask_own(own: Callable[..., object], name: str, *asked: object) -> bool:
     """What a function of the user's own says; UserError where that is neither True nor False."""
     try:
         verdict = own(*asked)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         problem = f"raised {type(error).__name__}: {' '.join(str(error).split())}"
     else:
         if isinstance(verdict, bool):

@@ -25,7 +25,7 @@ def load_own(name: str) -> Callable[..., object]:
     module_name, _, function_name = name.partition(":")
     try:
         module = _import(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(
             f"dataset.grader is {name}, and {module_name} cannot be imported "
             f"({type(error).__name__}: {' '.join(str(error).split())}); give module:function of a "

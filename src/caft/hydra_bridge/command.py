@@ -175,7 +175,10 @@ def _show(hydra: Hydra, args: argparse.Namespace, parser: argparse.ArgumentParse
     elif args.info:
         hydra.show_info(args.info, name, overrides)
     elif args.shell_completion:
-        hydra.shell_completion(name, overrides)
+        try:
+            hydra.shell_completion(name, overrides)
+        except ValueError as error:
+            raise UserError("give --shell-completion install=bash, or uninstall=bash") from error
     else:
         return False
     return True

@@ -120,8 +120,21 @@ def compose_overrides(
         return composed
     except OmegaConfBaseException:
         raise
+    except TypeError as error:  # OmegaConf's own, for a list's member that has a name
+        raise _name_member(error, overrides) from error
     except ValueError as error:  # Hydra's own, for a group that is given a number or nothing
         raise UserError(f"{error}; name one option a group, such as model=tiny") from error
+
+
+def _name_member(error: TypeError, overrides: Sequence[str]) -> Exception:
+    found = re.match(r"Index '(.+)' \(\w+\) is not an int", str(error))
+    if found is None:
+        return error
+    given = [each for each in overrides if found[1] in each.partition("=")[0].split(".")]
+    return UserError(
+        f"{found[1]} names no member of a list, whose members have numbers from 0; give one "
+        f"instead (in {' '.join(given)})"
+    )
 
 
 def without_hydra(composed: DictConfig) -> DictConfig:

@@ -56,6 +56,7 @@ _PLAIN = {
     r"Invalid value '(.*)', expected one of \[(.*)\]": r"'\1'; give one of \2",
     r"Value '(.*)' of type '\w+' could not be converted to \w+": r"'\1'",
     r"Value '(.*)' is not a valid bool \(type \w+\)": r"'\1'",
+    r"Invalid value assigned: \w+ is not a ListConfig, list or tuple\.": "it is no list",
     r"field '.*' is not Optional": "it cannot be null",
     r"Cannot assign \w+ to Dict\[.*": "give a table, as in {name: value}",
     r"Invalid type assigned: \w+ is not a subclass of \w+. value: (.*)":

@@ -56,7 +56,7 @@ def _compose(name: str, table: Mapping[str, object]) -> dict[str, object]:
     names = loader.get_group_options("dataset", ObjectType.CONFIG)
     if name not in names:
         hint = did_you_mean(name, names)
-        raise UserError(f"no such data set; there are {', '.join(names)}{hint}; or give {_FORM}")
+        raise UserError(f"no such data set; there are {', '.join(names)}; or give {_FORM}{hint}")
     found: Any = loader.load_configuration(f"dataset/{name}", [], RunMode.RUN).dataset
     own = {key: value for key, value in table.items() if key != "dataset"}
     values = OmegaConf.to_container(found, resolve=True)

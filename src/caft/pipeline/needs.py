@@ -89,7 +89,7 @@ def describe_memory(workspace: Workspace, longest: int) -> str:
 
 def _count_weights(count: int) -> str:
     for size, word in ((1e9, "billion"), (1e6, "million")):
-        if count >= size:
+        if count >= 0.9995 * size:  # so that three digits are never 1e+03
             return f"{count / size:.3g} {word} weights"
     return count_of(count, "weight")
 

@@ -69,8 +69,10 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
         from caft.trainers.devices import refuse_too_many_devices
 
         refuse_too_many_devices(config.trainer)
-    for each in (config.dataset, *config.further):
-        choose_grader(each.grader)  # before anything is read
+    choose_grader(config.dataset.grader)  # before anything is read
+    for each in config.further:
+        with naming_further(each.name):
+            choose_grader(each.grader)
     questions = load_questions(config.dataset, fetch=not config.dry_run)
     train, validation, test = _set_grader(config.dataset, *(part for _, part in questions.parts()))
     questions = replace(questions, train=train, validation=validation, test=test)
@@ -104,8 +106,13 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
 def load_all_further(config: RunConfig, train: Sequence[Question]) -> list[FurtherSet]:
     """The sets of `evaluation.also`, if the run gets there; UserError names the set."""
     wanted = config.further if reaches(config, Until.evaluate) else []
-    loaded = (load_further(each, train, fetch=not config.dry_run) for each in wanted)
-    return [replace(each, questions=_set_grader(each.config, each.questions)[0]) for each in loaded]
+    return [_load_graded(each, train, fetch=not config.dry_run) for each in wanted]
+
+
+def _load_graded(config: DatasetConfig, train: Sequence[Question], *, fetch: bool) -> FurtherSet:
+    loaded = load_further(config, train, fetch=fetch)
+    with naming_further(config.name):
+        return replace(loaded, questions=_set_grader(config, loaded.questions)[0])
 
 
 def _set_grader(

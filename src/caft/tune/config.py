@@ -120,8 +120,9 @@ def _read_rescore(place: str, given: object) -> Rescore:
     word = given.name if isinstance(given, Rescore) else str(given)
     if word in words:
         return words[word]
+    said = "null" if given is None else shown(given) or repr(given)
     raise UserError(
-        f"{place} is {shown(given)}; give false (never), true (stage: before the stage) or epoch "
+        f"{place} is {said}; give false (never), true (stage: before the stage) or epoch "
         f"(before each of its epochs){did_you_mean(word, list(words))}"
     )
 

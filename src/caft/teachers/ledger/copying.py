@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from caft.errors import UserError
-from caft.teachers.ledger.database import Database, Place, as_path, is_address
+from caft.teachers.ledger.database import Database, Place, as_path, is_address, mask_password
 from caft.teachers.ledger.opening import open_database
 
 Row: TypeAlias = tuple[object, ...]
@@ -60,7 +60,14 @@ def copy_ledger(source: str, target: str) -> Copied:
 
 
 def _place(text: str) -> Place:
-    return text if is_address(text) else as_path(text).expanduser().resolve()
+    if is_address(text):
+        return text
+    path = as_path(text)
+    if not path.name or "://" in text.removeprefix("sqlite:///"):
+        raise UserError(
+            f"{mask_password(text)!r} is no ledger; give a file, or postgresql://HOST/DATABASE"
+        )
+    return path.expanduser().resolve()
 
 
 def _copy_into(old: Database, new: Database) -> Copied:

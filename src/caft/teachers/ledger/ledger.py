@@ -71,7 +71,10 @@ def check_ledger(place: Place) -> None:
     if is_address(place):
         open_database(place, reads_only=False).close()
     else:
-        refuse_network_disk(as_path(place))
+        path = as_path(place)
+        refuse_network_disk(path)
+        if path.exists():
+            open_database(path, reads_only=True).close()
 
 
 class Ledger:

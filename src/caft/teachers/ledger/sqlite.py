@@ -56,6 +56,7 @@ _REMEDIES = {
     "a number does not fit into it: this is a bug in CAFT, please report it": "MISMATCH",
     "make its folder writable": "CANTOPEN PERM AUTH EACCES EPERM",
     "make its folder writable, and the file, too": "READONLY",
+    "it is a folder: name a file in it": "EISDIR",
     "its folder cannot be made there: move what is in its way": "ENOTDIR EEXIST ENAMETOOLONG",
 }
 _REMEDY_FOR = {name: remedy for remedy, names in _REMEDIES.items() for name in names.split()}
@@ -74,6 +75,8 @@ class SqliteDatabase:
         self.path, self.name, self.writing = path, str(path), ""
         noted = read_noted_count(path) if path else 0
         try:
+            if path and path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             if path and not path.exists():
                 refuse_lost_replies(path, noted, 0)
             self._connection = _open_ledger(path, reads_only=reads_only)
@@ -141,7 +144,7 @@ def _open_ledger(path: Path | None, *, reads_only: bool) -> sqlite3.Connection:
     if version > VERSION:
         raise UserError(
             f"the teacher's ledger {path} was written by a newer CAFT (version {version}, this "
-            f"one reads {VERSION}); update CAFT or give another store.path"
+            f"one reads {VERSION}); update CAFT, or set store.ledger_url to another"
         )
     if version < VERSION and not (reads_only and version):
         _bring_up_to_date(database)
@@ -252,8 +255,8 @@ def explain_error(path: Path, error: Exception, row: str = "") -> str:
     text = " ".join(str(error).split())
     remedy = _find_remedy(error).format(name=path.name)
     return (
-        f"the teacher's ledger {path} cannot be used ({text}){doing}: {remedy}, or give another "
-        "store.path"
+        f"the teacher's ledger {path} cannot be used ({text}){doing}: {remedy}, or set "
+        "store.ledger_url to another"
     )
 
 
