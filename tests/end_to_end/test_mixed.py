@@ -40,8 +40,9 @@ def test_solutions_of_both_kinds_are_equally_long_in_the_models_tokens() -> None
     config = EmbeddedModelConfig(name="smollm2", id="smollm2")
     tokenizer = load_tokenizer(locate_model(config), config)
     lengths: dict[bool, list[int]] = {True: [], False: []}
-    for question in load_questions(MixedConfig(name="mixed")).train:
+    mixed = MixedConfig(name="mixed")
+    for question in load_questions(mixed).train:
         tokens = tokenizer(question.rationale or "").input_ids
         lengths[question.subject == "lookup"].append(len(tokens))
-    assert len(lengths[True]) == len(lengths[False]) == 300
+    assert len(lengths[True]) == len(lengths[False]) == mixed.train / 2
     assert fmean(lengths[True]) == pytest.approx(fmean(lengths[False]), rel=0.02)

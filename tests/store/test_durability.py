@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from caft.teachers.ledger_file import open_ledger
 
 import caft
 from caft.store import Checkpoints, Journal, Store, write_durably

@@ -77,15 +77,16 @@ def test_mlflow_has_one_run_with_its_curve_parameters_and_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mlflow = pytest.importorskip("mlflow", reason="caft[mlflow]")
+    # Before a run is opened: MLflow keeps the last run's address for the whole process.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@h/x")
+    assert name_viewer(MlflowLoggerConfig()) == ["https://h/x"]
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
     # MLflow keeps the files of a database's runs in the current folder.
     monkeypatch.chdir(tmp_path)
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     identity = start_twice(MlflowLoggerConfig(tracking_uri=uri), tmp_path / "run")
     config = MlflowLoggerConfig(tracking_uri=uri)
     assert name_viewer(config) == [f"mlflow ui --backend-store-uri {uri}"]
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@h/x")
-    assert name_viewer(MlflowLoggerConfig()) == ["https://h/x"]
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
     client = mlflow.MlflowClient(uri)
     experiment = client.get_experiment_by_name("caft")
     (run,) = client.search_runs([experiment.experiment_id])
