@@ -8,14 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from caft.data import load_questions
-from caft.data.config import DatasetConfig
 from caft.data.further import FurtherSet, load_further, naming_further
 from caft.distill import check_teacher
 from caft.engines.open import check_engine
 from caft.errors import UserError
 from caft.estimators import Need
 from caft.evaluate.stage import ReplyInputs
-from caft.grading import choose_grader, set_grader, try_grader
+from caft.grading import choose_grader, grade_by
 from caft.models.encoding import uses_chat_template
 from caft.models.thinking_span import thinking_form_of
 from caft.pipeline.engine_gate import refuse_beyond_engines
@@ -69,10 +68,14 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
         from caft.trainers.devices import refuse_too_many_devices
 
         refuse_too_many_devices(config.trainer)
-    for each in (config.dataset, *config.further):
-        choose_grader(each.grader)  # before anything is read
+    # Before anything is read.
+    choose_grader(config.dataset.grader)
+    for each in config.further:
+        with naming_further(each.name):
+            choose_grader(each.grader)
     questions = load_questions(config.dataset, fetch=not config.dry_run)
-    train, validation, test = _set_grader(config.dataset, *(part for _, part in questions.parts()))
+    parts = (part for _, part in questions.parts())
+    train, validation, test = grade_by(config.dataset.grader, *parts)
     questions = replace(questions, train=train, validation=validation, test=test)
     further = load_all_further(config, questions.train)
     store = Store(config.store.folder, ledger=config.store.ledger, reads_only=config.dry_run)
@@ -104,17 +107,14 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
 def load_all_further(config: RunConfig, train: Sequence[Question]) -> list[FurtherSet]:
     """The sets of `evaluation.also`, if the run gets there; UserError names the set."""
     wanted = config.further if reaches(config, Until.evaluate) else []
-    loaded = (load_further(each, train, fetch=not config.dry_run) for each in wanted)
-    return [replace(each, questions=_set_grader(each.config, each.questions)[0]) for each in loaded]
+    return [_grade(load_further(each, train, fetch=not config.dry_run)) for each in wanted]
 
 
-def _set_grader(
-    config: DatasetConfig, *parts: Sequence[Question]
-) -> tuple[tuple[Question, ...], ...]:
-    grader = choose_grader(config.grader)
-    graded = tuple(set_grader(part, grader) for part in parts)
-    try_grader([question for part in graded for question in part], config.grader)
-    return graded
+def _grade(further: FurtherSet) -> FurtherSet:
+    name, asked = further.name, further.config.grader
+    with naming_further(name):
+        (graded,) = grade_by(asked, further.questions, where=f"evaluation.also, {name}: ")
+    return replace(further, questions=graded)
 
 
 def list_idle(config: RunConfig) -> Iterator[str]:
