@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from small_runs import TWO_STAGES
@@ -14,7 +16,7 @@ from caft.evaluate.stage import ReplyInputs
 from caft.hydra_bridge import compose
 from caft.pipeline.dry_run import plan_run
 from caft.pipeline.footprint import KNOWN, estimate_memory
-from caft.pipeline.preflight import further_stages
+from caft.pipeline.preflight import check_gold_room, further_stages
 from caft.pipeline.stage_inputs import evaluation
 from caft.pipeline.steps import list_steps
 from caft.pipeline.workspace import Workspace
@@ -107,6 +109,18 @@ def test_what_a_set_says_of_long_prompts_helps(open_small: Open) -> None:
 def test_a_wrong_grader_is_that_of_the_set(open_small: Open) -> None:
     with pytest.raises(UserError, match=r"^evaluation\.also, arithmetic: dataset\.grader is 'f'"):
         open_small(TWO_STAGES, ALSO.replace("test:6", "test:6,grader:f"))
+
+
+def test_gold_answers_that_no_reply_has_room_for_are_found(
+    open_small: Open, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.jsonl"
+    rows = [{"question": f"Who is no. {n}?", "answer": f"{n} of many words"} for n in range(4)]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    mine = f"{{dataset:text,name:mine,train_path:null,test_path:{path},max_new_tokens:2}}"
+    workspace = open_small(TWO_STAGES, f"evaluation.also=[{mine}]")
+    with pytest.raises(UserError, match=r"^evaluation\.also, mine: 4 of 4 .*the 2 that max_new"):
+        check_gold_room(workspace)
 
 
 def test_the_longest_replies_of_all_sets_need_the_memory() -> None:

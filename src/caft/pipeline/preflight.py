@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from caft.data import load_questions
@@ -236,23 +236,37 @@ def _expected_follow_ups(workspace: Workspace) -> list[ScoreInputs]:
 def check_gold_room(workspace: Workspace) -> None:
     """Warn of gold answers with more tokens than a model may write: replies can only be wrong.
 
-    UserError if most of them are so long.
+    UserError if most of those of a set are so long.
     """
-    questions = workspace.every_question
+    _check_golds(workspace, workspace.every_question, _limits(workspace))
+    modes = workspace.config.evaluation.modes
+    for each in workspace.further:
+        limits = {}
+        if Mode.answer in modes:
+            limits["score.free_answer_tokens"] = workspace.scoring.free_answer_tokens
+        if Mode.rationale in modes:
+            limits["max_new_tokens"] = each.config.max_new_tokens
+        _check_golds(workspace, each.questions, limits, f"evaluation.also, {each.name}: ")
+
+
+def _check_golds(
+    workspace: Workspace, questions: Sequence[Question], limits: Mapping[str, int], where: str = ""
+) -> None:
     golds = {q.id: q.gold_text for q in questions if q.gold_text}
     if not golds:
         return
     encoded = workspace.student.tokenizer(list(golds.values()), add_special_tokens=False).input_ids
     lengths = {name: len(ids) for name, ids in zip(golds, encoded, strict=True)}
-    for setting, most in _limits(workspace).items():
+    for setting, most in limits.items():
         long = {name: length for name, length in lengths.items() if length > most}
         if not long:
             continue
         name, longest = max(long.items(), key=lambda item: item[1])
         line = (
-            f"{len(long)} of {len(golds)} gold answers have more tokens than the {most} that "
-            f"{setting} lets a model write, so they count as wrong whatever it writes (question "
-            f"{name}: {longest}); set {setting}={longest} or more, or give shorter answers"
+            f"{where}{len(long)} of {len(golds)} gold answers have more tokens than the {most} "
+            f"that {setting} lets a model write, so they count as wrong whatever it writes "
+            f"(question {name}: {longest}); set {setting}={longest} or more, or give shorter "
+            "answers"
         )
         if 2 * len(long) > len(golds):
             raise UserError(line)
