@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,16 @@ def test_without_anything_to_lose_there_is_no_verdict(tables: ReportTables, reas
     assert (part["verdict"], part["tests"][0]["reason"]) == ("undefined", reason)
     # What is defined decides.
     assert measure(a=tables, b=a_set(*ALIKE))["verdict"] == "no"
+
+
+def test_who_graded_a_set_is_in_its_row_and_on_the_page(finished_run: Any) -> None:
+    tables = a_set(*ALIKE, free=True)
+    graded = {name: replace(item, grader="mine:f 1a") for name, item in tables.questions.items()}
+    part = measure(a=replace(tables, questions=graded), b=tables)
+    assert [test["grader"] for test in part["tests"]] == ["mine:f 1a", ""]
+    summary = check_summary({**finished_run.summary, "forgetting": part})
+    page = render_report(summary, finished_run.tables, "", "a run")
+    assert page.count("graded by mine:f 1a") == 1
 
 
 def test_without_further_sets_there_is_nothing() -> None:

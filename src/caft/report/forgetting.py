@@ -53,6 +53,7 @@ def _measure(
         "mode": mode.name,
         "left_out": left_out,
         "chance": measure_chance(tables.questions.values()),
+        "grader": next((item.grader for item in tables.questions.values() if item.grader), ""),
         "base": shares["base"],
         "tuned": shares.get("tuned"),
         "change": {**change, "p_adjusted": change["p_value"]} if change else None,

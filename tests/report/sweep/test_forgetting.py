@@ -17,7 +17,7 @@ from caft.report.sweep.summary import analyse_sweep
 
 QUESTIONS = 1000
 TEST = {
-    "dataset": "mmlu", "mode": "answer", "left_out": 0, "chance": 0.25,
+    "dataset": "mmlu", "mode": "answer", "left_out": 0, "chance": 0.25, "grader": "",
     "base": {"value": 0.6, "low": 0.57, "high": 0.63, "n": QUESTIONS}, "tuned": None,
     "change": None, "unparsable": {}, "verdict": "no", "reason": "",
 }  # fmt: skip
