@@ -16,7 +16,7 @@ class MeasuredPart(TypedDict):
 
 
 class ChangePart(MeasuredPart):
-    """Tuned minus base on the same questions, as a `Comparison`.
+    """Tuned minus base on the same questions, as a `Comparison`, with Tango's score interval.
 
     `p_adjusted` is Holm's over all sets and modes.
     """

@@ -89,3 +89,14 @@ def test_where_the_base_model_has_nothing_to_lose_there_is_no_verdict(
     jobs = [add(make_job(k, method="sft", seed=k), 100, verdict="undefined") for k in (1, 2, 3)]
     (part,) = analyse(*jobs).summary["forgetting"]
     assert part["verdict"] == "undefined"
+
+
+def test_a_few_questions_without_a_loss_rule_none_out(make_job: Callable[..., JobResult]) -> None:
+    few = {
+        ("mmlu", "answer", model): {f"m{place}": place < right for place in range(20)}
+        for model, right in (("base", 11), ("tuned", 12))
+    }
+    jobs = [replace(add(make_job(k, method="sft", seed=k), 0), further=few) for k in (1, 2, 3)]
+    (part,) = analyse(*jobs).summary["forgetting"]
+    assert part["low"] > -0.02
+    assert part["verdict"] == "not enough data"
