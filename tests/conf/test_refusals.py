@@ -27,7 +27,11 @@ REFUSED = {
     "misspelt added key": ("+tuning.learning_rat=1", "tuning.learning_rat;", "learning_rate?"),
     "misspelt deep key": ("tuning.lora.rr=1", "tuning.lora.rr;", "did you mean r?"),
     "misspelt key in a list": ("method.stages.0.epocs=1", "did you mean epochs?"),
-    "unknown key": ("trainer.nodes=2", "trainer.nodes;", "accelerator, devices, progress"),
+    "unknown key": (
+        "trainer.nodes=2",
+        "trainer.nodes;",
+        "devices, num_nodes, progress",
+    ),
     "misspelt sweep": ("multirun_sweeps=method", "did you mean methods?"),
     "key of another kind": ("teacher.base_url=x", "teacher of kind openai has it"),
     "unknown kind": ("dataset.kind=mmlu", "dataset.kind is 'mmlu'", "did you mean mmlu_pro?"),
