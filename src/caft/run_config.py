@@ -194,7 +194,9 @@ class RunConfig:
             raise UserError(f"{off}={word}, but {why}, or set {off}=false")
 
 
-_OF_USE = ("name", "train", "validation", "test", "duplicates", "shuffle_options", "prompt")
+_OF_USE = (
+    "name", "train", "validation", "test", "duplicates", "shuffle_options", "grader", "prompt",
+)  # fmt: skip
 """What a run makes of a data set; the other settings, but for lengths, say which rows it has."""
 
 

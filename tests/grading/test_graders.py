@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 from caft.data.splits import describe_content
 from caft.errors import UserError
 from caft.grading import choose as choose_module
-from caft.grading import choose_grader, is_right, rules_differ, set_grader, try_grader
+from caft.grading import choose_grader, grade_by, is_right, rules_differ, set_grader, try_grader
+from caft.hydra_bridge import compose
+from caft.pipeline.data_table import print_data
 from caft.records import Question
 from caft.store import digest
 from caft.text.config import OptionIds
@@ -147,6 +150,25 @@ def test_who_grades_is_said_and_a_grader_without_answers_too(
     try_grader(set_grader([FREE], choose_grader("auto")), "auto")
     try_grader([CHOSEN], "my_graders:never")
     try_grader([replace(WORDS)], "auto")
+    grade_by("auto", [CHOSEN], [FREE], where="evaluation.also, mine: ")
     said = [record.getMessage() for record in caplog.records]
     assert said[0].startswith("free answers are graded by math_verify ")
-    assert said[1:] == ["dataset.grader=my_graders:never has no effect: it decides no answer here"]
+    assert said[1] == "dataset.grader=my_graders:never has no effect: it decides no answer here"
+    assert said[2:] == [f"evaluation.also, mine: {said[0]}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("my_graders:nevr", "my_graders has no function nevr"),
+        ("my_graders:never", "my_graders:never says that the gold answer"),
+    ],
+)
+def test_a_look_at_the_data_finds_a_grader_that_cannot_grade(
+    own: Path, name: str, message: str
+) -> None:
+    rows = [{"question": f"What is {n} + 0?", "answer": str(n)} for n in range(9)]
+    own.with_name("mine.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    mine = ["dataset=text", "dataset.train_path=mine.jsonl", f"dataset.grader={name}"]
+    with pytest.raises(UserError, match=message):
+        print_data(compose(["model=tiny", "until=data", *mine]))

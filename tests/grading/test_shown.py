@@ -57,6 +57,13 @@ def test_both_verdicts_are_in_the_table_on_the_page_and_in_the_count() -> None:
     }  # fmt: skip
 
 
+def test_a_reply_that_routing_takes_is_counted_once() -> None:
+    tables = tables_of(*set_grader([INTERVAL, WORDS, CHOSEN], "math_verify 0.9 1.1"))
+    routed = {("base", Mode.routed): tables.predictions["base", Mode.rationale]}
+    again = replace(tables, predictions={**tables.predictions, **routed})
+    assert find_grading(again) == find_grading(tables)
+
+
 def test_our_rules_differ_from_nobody() -> None:
     tables = tables_of(INTERVAL, WORDS, CHOSEN)
     assert {row["rules_correct"] for row in prediction_rows(tables)} == {None}

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
 from small_runs import TWO_STAGES
 
+from caft.errors import UserError
 from caft.evaluate.stage import ReplyInputs
+from caft.hydra_bridge import compose
 from caft.pipeline.dry_run import plan_run
-from caft.pipeline.preflight import further_stages
+from caft.pipeline.footprint import KNOWN, estimate_memory
+from caft.pipeline.preflight import check_gold_room, further_stages
 from caft.pipeline.stage_inputs import evaluation
 from caft.pipeline.steps import list_steps
 from caft.pipeline.workspace import Workspace
@@ -80,6 +87,49 @@ def test_written_answers_are_asked_of_both(open_small: Open) -> None:
     assert isinstance(base, ReplyInputs)
     assert base.wanted is Wanted.bracketed
     assert base.key == tuned.key
+
+
+def test_what_a_set_says_of_long_prompts_helps(open_small: Open) -> None:
+    def check(most: int, shots: int) -> None:
+        entry = ALSO.replace("tokens:5", f"tokens:{most}").replace("shots:3", f"shots:{shots}")
+        for _, stage in further_stages(open_small(TWO_STAGES, entry)):
+            stage.check()
+
+    with pytest.raises(
+        UserError, match=r"set max_new_tokens=\d+ or less, use fewer prompt\."
+    ) as no:
+        check(100_000, 3)
+    found = re.search(r"tokens=(\d+) or less", str(no.value))
+    assert found
+    check(int(found[1]), 3)
+    with pytest.raises(UserError, match=r"more; use fewer prompt\.shots, "):
+        check(5, 200)
+
+
+def test_a_wrong_grader_is_that_of_the_set(open_small: Open) -> None:
+    with pytest.raises(UserError, match=r"^evaluation\.also, arithmetic: dataset\.grader is 'f'"):
+        open_small(TWO_STAGES, ALSO.replace("test:6", "test:6,grader:f"))
+
+
+def test_gold_answers_that_no_reply_has_room_for_are_found(
+    open_small: Open, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.jsonl"
+    rows = [{"question": f"Who is no. {n}?", "answer": f"{n} of many words"} for n in range(4)]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    mine = f"{{dataset:text,name:mine,train_path:null,test_path:{path},max_new_tokens:2}}"
+    workspace = open_small(TWO_STAGES, f"evaluation.also=[{mine}]")
+    with pytest.raises(UserError, match=r"^evaluation\.also, mine: 4 of 4 .*the 2 that max_new"):
+        check_gold_room(workspace)
+
+
+def test_the_longest_replies_of_all_sets_need_the_memory() -> None:
+    def writing(most: int) -> float:
+        config = compose(["model=tiny", "method=base", ALSO.replace("tokens:5", f"tokens:{most}")])
+        return estimate_memory(config, KNOWN["Qwen/Qwen2.5-3B-Instruct"], "cuda", "bfloat16").peak
+
+    # 36 layers with keys and values of 256 numbers of 2 bytes, for 128 replies.
+    assert writing(4_000) - writing(3_000) == 1_000 * 128 * 36 * 2 * 256 * 2
 
 
 def test_the_dry_run_counts_rows_and_passes(open_small: Open) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,9 @@ def test_no_needs_enough_questions_to_rule_the_margin_out() -> None:
     assert measure(a=a_set(*ALIKE))["verdict"] == "no"
     few = ([True] * 60 + [False] * 40,) * 2
     assert measure(a=a_set(*few))["verdict"] == "not enough data"
+    # Of resamples alone, none of which has a loss, it would be no.
+    one_won = [True] * 11 + [False] * 9, [True] * 12 + [False] * 8
+    assert measure(a=a_set(*one_won))["verdict"] == "not enough data"
 
 
 @pytest.mark.parametrize(
@@ -113,6 +117,13 @@ def test_without_anything_to_lose_there_is_no_verdict(tables: ReportTables, reas
     assert (part["verdict"], part["tests"][0]["reason"]) == ("undefined", reason)
     # What is defined decides.
     assert measure(a=tables, b=a_set(*ALIKE))["verdict"] == "no"
+
+
+def test_who_graded_a_set_is_in_its_row() -> None:
+    tables = a_set(*ALIKE, free=True)
+    graded = {name: replace(item, grader="mine:f 1a") for name, item in tables.questions.items()}
+    part = measure(a=replace(tables, questions=graded), b=tables)
+    assert [test["grader"] for test in part["tests"]] == ["mine:f 1a", ""]
 
 
 def test_without_further_sets_there_is_nothing() -> None:
@@ -133,6 +144,7 @@ def test_a_clear_loss_and_rows_that_were_trained_are_caveats() -> None:
 def with_loss(finished_run: Any) -> dict[str, Any]:
     summary = copy.deepcopy(finished_run.summary)
     summary["forgetting"] = measure(arithmetic=a_set(*LOSES_NINE), mmlu=a_set(*ALIKE))
+    summary["forgetting"]["tests"][1]["grader"] = "mine:f 1a"
     check_summary(summary)
     return summary
 
@@ -160,6 +172,7 @@ def test_page_and_lines_have_every_set_and_without_any_nothing(
     shown = render_report(with_loss, finished_run.tables, "", "a run")
     assert 'id="forgetting"' in shown
     assert "<bdi>mmlu</bdi>, answer" in shown
+    assert shown.count("graded by mine:f 1a") == 1
     assert "forgetting" not in page.lower()
     lines = list(list_changes(with_loss))
     assert lines[0].startswith("arithmetic, answer mode: 60.0% → 52.0%, -8.0 points (")

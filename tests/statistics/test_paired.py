@@ -4,7 +4,14 @@ from math import comb
 import numpy as np
 import pytest
 
-from caft.statistics import count_paired, mcnemar_exact, paired_difference
+from caft.statistics import (
+    PairedOutcome,
+    count_paired,
+    mcnemar_exact,
+    paired_difference,
+    score_difference,
+    wilson_interval,
+)
 
 
 def test_counts_pairs_in_place() -> None:
@@ -46,3 +53,38 @@ def test_paired_difference_agrees_with_resampling_rows() -> None:
 def test_paired_difference_is_seeded() -> None:
     outcome = count_paired([True] * 30 + [False] * 70, [False] * 20 + [True] * 80)
     assert paired_difference(outcome, seed=5) == paired_difference(outcome, seed=5)
+
+
+def score_of(outcome: PairedOutcome, gap: float) -> float:
+    """The score statistic of a true difference, the likelihood maximised by search."""
+    won, lost, n = outcome.only_second, outcome.only_first, outcome.n
+    lower, upper = max(0.0, -gap), (1 - gap) / 2
+    share = np.linspace(lower, upper, 2_000_001)[1:-1]
+    likelihood = (n - won - lost) * np.log(1 - 2 * share - gap)
+    likelihood += won * np.log(share + gap) + lost * np.log(share)
+    best = share[likelihood.argmax()]
+    return (won - lost - n * gap) / np.sqrt(n * (2 * best + gap - gap**2))
+
+
+@pytest.mark.parametrize(("won", "lost", "n"), [(12, 2, 50), (1, 9, 100), (3, 3, 300)])
+def test_true_differences_within_the_score_interval_are_those_that_its_test_allows(
+    won: int, lost: int, n: int
+) -> None:
+    outcome = PairedOutcome(both=0, only_first=lost, only_second=won, neither=n - won - lost)
+    found = score_difference(outcome, 0.95)
+    assert found.value == outcome.difference
+    assert score_of(outcome, found.low) == pytest.approx(1.96, abs=1e-3)
+    assert score_of(outcome, found.high) == pytest.approx(-1.96, abs=1e-3)
+
+
+def test_no_loss_in_a_few_answers_is_no_proof_that_there_are_none() -> None:
+    won = PairedOutcome(both=10, only_first=0, only_second=1, neither=9)
+    assert paired_difference(won).low == 0.0
+    assert score_difference(won).low < -0.1
+    # The other bound is Wilson's of 1 in 20, and where nothing differs both are.
+    assert score_difference(won).high == pytest.approx(wilson_interval(1, 20).high)
+    alike = score_difference(PairedOutcome(both=10, only_first=0, only_second=0, neither=10))
+    assert (-alike.low, alike.high) == pytest.approx((wilson_interval(0, 20).high,) * 2)
+    worst = score_difference(PairedOutcome(both=0, only_first=20, only_second=0, neither=0))
+    assert (worst.value, worst.low) == (-1.0, -1.0)
+    assert worst.high < -0.6

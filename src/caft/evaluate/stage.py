@@ -96,13 +96,15 @@ class ReplyInputs(AskedStudent):
         lengths = {name: len(ids) for name, ids in self.prompts}
         thinking = self.thinking_rules(self.max_thinking_tokens)
         most = self.max_new_tokens + (thinking.most_tokens if thinking else 0)
+        limit = "max_new_tokens" if self.further else "evaluation.max_new_tokens"
         self.student.refuse_long_prompts(
             lengths,
             most,
             {
-                "evaluation.max_new_tokens": self.max_new_tokens,
+                limit: self.max_new_tokens,
                 "evaluation.max_thinking_tokens": self.max_thinking_tokens,
             },
+            self.shots_setting,
         )
         if self.engine is not None and self.prompts:
             self.engine.check(self.prompts[0][1])

@@ -3,12 +3,13 @@
 Answers that are chosen from a list are compared as they are read, and no grader changes that.
 """
 
-from caft.grading.choose import RULES, choose_grader, set_grader, try_grader
+from caft.grading.choose import RULES, choose_grader, grade_by, set_grader, try_grader
 from caft.grading.judge import is_right, rules_differ
 
 __all__ = [
     "RULES",
     "choose_grader",
+    "grade_by",
     "is_right",
     "rules_differ",
     "set_grader",

@@ -51,15 +51,29 @@ def set_grader(questions: Sequence[Question], grader: str) -> tuple[Question, ..
     )
 
 
-def try_grader(questions: Sequence[Question], asked: str) -> None:
-    """Say who grades. UserError if the user's own function refuses a gold answer as its own."""
+def grade_by(
+    asked: str, *parts: Sequence[Question], where: str = ""
+) -> tuple[tuple[Question, ...], ...]:
+    """The parts of a data set, with the grader that `asked` means. UserError as both others."""
+    grader = choose_grader(asked)
+    graded = tuple(set_grader(part, grader) for part in parts)
+    try_grader([question for part in graded for question in part], asked, where)
+    return graded
+
+
+def try_grader(questions: Sequence[Question], asked: str, where: str = "") -> None:
+    """Say who grades, after `where`.
+
+    UserError if the user's own function refuses a gold answer as its own.
+    """
     graded = next((item for item in questions if item.grader), None)
     if graded is None:
         if asked not in (AUTO, RULES):
-            log.warning("dataset.grader=%s has no effect: it decides no answer here", asked)
+            effect = "has no effect: it decides no answer here"
+            log.warning("%sdataset.grader=%s %s", where, asked, effect)
         return
     name = graded.grader.partition(" ")[0]
-    log.info("free answers are graded by %s (dataset.grader=%s)", graded.grader, asked)
+    log.info("%sfree answers are graded by %s (dataset.grader=%s)", where, graded.grader, asked)
     if name == MATH_VERIFY:
         return
     if not ask_own(load_own(name), name, graded.gold_text, graded.gold_text, graded):

@@ -38,10 +38,9 @@ def _expand(entries: Any) -> Iterator[dict[str, object]]:
         table = {"dataset": entry} if isinstance(entry, str) else entry
         if not isinstance(table, Mapping) or len({"dataset", "kind"} & {*table}) != 1:
             raise UserError(f"evaluation.also.{place} is {entry}; give {_FORM}")
-        name = str(table.get("dataset") or table.get("name") or place)
-        with naming_further(name):
+        with naming_further(str(table.get("name") or table.get("dataset") or place)):
             try:
-                (typed,) = type_further([table if "kind" in table else _compose(name, table)])
+                (typed,) = type_further([table if "kind" in table else _compose(table)])
                 # Its own rules are applied here, where the error can name the entry.
                 OmegaConf.to_object(typed)
             except OmegaConfBaseException as error:
@@ -50,9 +49,9 @@ def _expand(entries: Any) -> Iterator[dict[str, object]]:
         yield whole
 
 
-def _compose(name: str, table: Mapping[str, object]) -> dict[str, object]:
-    """The settings of conf/dataset/`name`, and those of the table in their place."""
-    loader = GlobalHydra.instance().config_loader()
+def _compose(table: Mapping[str, object]) -> dict[str, object]:
+    """The settings of the data set that the table names, and its own in their place."""
+    name, loader = str(table["dataset"]), GlobalHydra.instance().config_loader()
     names = loader.get_group_options("dataset", ObjectType.CONFIG)
     if name not in names:
         hint = did_you_mean(name, names)

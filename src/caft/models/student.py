@@ -148,11 +148,16 @@ class Student:
         return replace(self, tuned=folder, tuned_fingerprint=fingerprint)
 
     def refuse_long_prompts(
-        self, lengths: dict[str, int], reply_tokens: int, settings: Mapping[str, int | None]
+        self,
+        lengths: dict[str, int],
+        reply_tokens: int,
+        settings: Mapping[str, int | None],
+        shots: str = "dataset.prompt.shots",
     ) -> None:
         """UserError if a prompt (tokens by question id) is too long for the reply to follow.
 
-        `settings` are those that `reply_tokens` is made of, with their values.
+        `settings` are those that `reply_tokens` is made of, with their values, and `shots` is the
+        name of the one that makes prompts long.
         """
         if self.context is None:
             return
@@ -169,7 +174,7 @@ class Student:
             raise UserError(
                 f"question {name} makes a prompt of {length} tokens, which leaves less than "
                 f"{reply_tokens} of the model's {self.context}{more}; {next(lower, '')}use fewer "
-                "dataset.prompt.shots, drop the rows or use a model with a longer context"
+                f"{shots}, drop the rows or use a model with a longer context"
             )
 
 

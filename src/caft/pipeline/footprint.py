@@ -180,8 +180,8 @@ def _of_tuning(config: RunConfig, shape: Shape, device: str, dtype: str, longest
 def _of_writing(config: RunConfig, shape: Shape, device: str, dtype: str) -> float:
     """Keys and values of all replies that are written at once."""
     evaluation = config.evaluation
-    longest = evaluation.max_new_tokens + (evaluation.max_thinking_tokens or 0)
-    tokens = evaluation.batch_size * longest
+    answers = [evaluation.max_new_tokens, *(each.max_new_tokens for each in config.further)]
+    tokens = evaluation.batch_size * (max(answers) + (evaluation.max_thinking_tokens or 0))
     if device == "cpu":
         tokens = min(tokens, _MOST_CACHED)
     return float(tokens * 2 * shape.layers * shape.kv * _BYTES[dtype])

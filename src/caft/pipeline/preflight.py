@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from caft.data import load_questions
-from caft.data.config import DatasetConfig
 from caft.data.further import FurtherSet, load_further, naming_further
 from caft.distill import check_teacher
 from caft.engines.open import check_engine
 from caft.errors import UserError
 from caft.estimators import Need
 from caft.evaluate.stage import ReplyInputs
-from caft.grading import choose_grader, set_grader, try_grader
+from caft.grading import choose_grader, grade_by
 from caft.models.encoding import uses_chat_template
 from caft.models.thinking_span import thinking_form_of
 from caft.pipeline.engine_gate import refuse_beyond_engines
@@ -74,7 +73,8 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
         with naming_further(each.name):
             choose_grader(each.grader)
     questions = load_questions(config.dataset, fetch=not config.dry_run)
-    train, validation, test = _set_grader(config.dataset, *(part for _, part in questions.parts()))
+    parts = (part for _, part in questions.parts())
+    train, validation, test = grade_by(config.dataset.grader, *parts)
     questions = replace(questions, train=train, validation=validation, test=test)
     further = load_all_further(config, questions.train)
     store = Store(config.store.folder, ledger=config.store.ledger, reads_only=config.dry_run)
@@ -106,22 +106,14 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
 def load_all_further(config: RunConfig, train: Sequence[Question]) -> list[FurtherSet]:
     """The sets of `evaluation.also`, if the run gets there; UserError names the set."""
     wanted = config.further if reaches(config, Until.evaluate) else []
-    return [_load_graded(each, train, fetch=not config.dry_run) for each in wanted]
+    return [_grade(load_further(each, train, fetch=not config.dry_run)) for each in wanted]
 
 
-def _load_graded(config: DatasetConfig, train: Sequence[Question], *, fetch: bool) -> FurtherSet:
-    loaded = load_further(config, train, fetch=fetch)
-    with naming_further(config.name):
-        return replace(loaded, questions=_set_grader(config, loaded.questions)[0])
-
-
-def _set_grader(
-    config: DatasetConfig, *parts: Sequence[Question]
-) -> tuple[tuple[Question, ...], ...]:
-    grader = choose_grader(config.grader)
-    graded = tuple(set_grader(part, grader) for part in parts)
-    try_grader([question for part in graded for question in part], config.grader)
-    return graded
+def _grade(further: FurtherSet) -> FurtherSet:
+    name, asked = further.name, further.config.grader
+    with naming_further(name):
+        (graded,) = grade_by(asked, further.questions, where=f"evaluation.also, {name}: ")
+    return replace(further, questions=graded)
 
 
 def list_idle(config: RunConfig) -> Iterator[str]:
@@ -243,23 +235,37 @@ def _expected_follow_ups(workspace: Workspace) -> list[ScoreInputs]:
 def check_gold_room(workspace: Workspace) -> None:
     """Warn of gold answers with more tokens than a model may write: replies can only be wrong.
 
-    UserError if most of them are so long.
+    UserError if most of those of a set are so long.
     """
-    questions = workspace.every_question
+    _check_golds(workspace, workspace.every_question, _limits(workspace))
+    modes = workspace.config.evaluation.modes
+    for each in workspace.further:
+        limits = {}
+        if Mode.answer in modes:
+            limits["score.free_answer_tokens"] = workspace.scoring.free_answer_tokens
+        if Mode.rationale in modes:
+            limits["max_new_tokens"] = each.config.max_new_tokens
+        _check_golds(workspace, each.questions, limits, f"evaluation.also, {each.name}: ")
+
+
+def _check_golds(
+    workspace: Workspace, questions: Sequence[Question], limits: Mapping[str, int], where: str = ""
+) -> None:
     golds = {q.id: q.gold_text for q in questions if q.gold_text}
     if not golds:
         return
     encoded = workspace.student.tokenizer(list(golds.values()), add_special_tokens=False).input_ids
     lengths = {name: len(ids) for name, ids in zip(golds, encoded, strict=True)}
-    for setting, most in _limits(workspace).items():
+    for setting, most in limits.items():
         long = {name: length for name, length in lengths.items() if length > most}
         if not long:
             continue
         name, longest = max(long.items(), key=lambda item: item[1])
         line = (
-            f"{len(long)} of {len(golds)} gold answers have more tokens than the {most} that "
-            f"{setting} lets a model write, so they count as wrong whatever it writes (question "
-            f"{name}: {longest}); set {setting}={longest} or more, or give shorter answers"
+            f"{where}{len(long)} of {len(golds)} gold answers have more tokens than the {most} "
+            f"that {setting} lets a model write, so they count as wrong whatever it writes "
+            f"(question {name}: {longest}); set {setting}={longest} or more, or give shorter "
+            "answers"
         )
         if 2 * len(long) > len(golds):
             raise UserError(line)

@@ -208,6 +208,7 @@ def further_evaluation(
             questions=found.questions,
             shots=found.shots,
             prompt=found.config.prompt,
+            further=True,
         )
     wanted = Wanted.bracketed if step.mode is Mode.answer else Wanted.rationale
     return replace(
@@ -215,6 +216,7 @@ def further_evaluation(
         questions=found.questions,
         shots=found.shots,
         prompt=found.config.prompt,
+        further=True,
         max_new_tokens=found.config.max_new_tokens,
         title=step.name.removeprefix("evaluate "),
     )

@@ -122,8 +122,13 @@ def find_grading(tables: ReportTables) -> GradingPart | None:
     # Where math-verify decides, it decides those that may be mathematics.
     graded = {name: item for name, item in free.items() if item.grader} or free
     grader, _, version = next(iter(graded.values())).grader.partition(" ")
-    rows = [row for part in tables.predictions.values() for row in part]
-    rows = [row for row in rows if row.question_id in graded]
+    rows = [
+        row
+        for (_, mode), part in tables.predictions.items()
+        for row in part
+        # What routing takes was written in another mode.
+        if mode is not Mode.routed and row.question_id in graded
+    ]
     ids = tables.option_ids
     return {
         "grader": grader or RULES,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 
 from caft.records import Mode, Question
@@ -18,6 +18,7 @@ from caft.report.schema import (
 )
 from caft.report.tables import ReportTables
 from caft.statistics import (
+    Interval,
     PairedOutcome,
     count_paired,
     holm_adjusted,
@@ -59,15 +60,18 @@ def best_result(accuracy: AccuracyPart | None, model: ModelName) -> Accuracy | N
 
 
 def compare_models(
-    tables: ReportTables, base: Mode, tuned: Mode, confidence: float = DEFAULT_CONFIDENCE
+    tables: ReportTables,
+    base: Mode,
+    tuned: Mode,
+    confidence: float = DEFAULT_CONFIDENCE,
+    measure: Callable[[PairedOutcome, float], Interval] = paired_difference,
 ) -> Comparison | None:
     """Tuned minus base, each in the mode given, over the questions that both answered."""
     outcome = _pair(tables, base, tuned)
     if outcome is None:
         return None
-    gain = paired_difference(outcome, confidence)
     return {
-        **as_share(gain),
+        **as_share(measure(outcome, confidence)),
         "only_base": outcome.only_first,
         "only_tuned": outcome.only_second,
         "p_value": mcnemar_exact(outcome.only_first, outcome.only_second),

@@ -11,7 +11,14 @@ from caft.report.run.accuracy import share_true
 from caft.report.schema import MODELS, Summary
 from caft.report.tables import ReportTables
 from caft.report.wording import p_in_words, percent, points_between
-from caft.statistics import MARGIN, Interval, Verdict, holm_adjusted, judge_forgetting
+from caft.statistics import (
+    MARGIN,
+    Interval,
+    Verdict,
+    holm_adjusted,
+    judge_forgetting,
+    score_difference,
+)
 
 _FIRST = (Verdict.yes, Verdict.unclear, Verdict.no)
 NOT_TUNED = "nothing was tuned"
@@ -47,12 +54,13 @@ def _measure(
     }
     shares = {model: share_true([row.correct for row in own], confidence)
               for model, own in rows.items()}  # fmt: skip
-    change = compare_models(tables, mode, mode, confidence)
+    change = compare_models(tables, mode, mode, confidence, score_difference)
     return {
         "dataset": name,
         "mode": mode.name,
         "left_out": left_out,
         "chance": measure_chance(tables.questions.values()),
+        "grader": next((item.grader for item in tables.questions.values() if item.grader), ""),
         "base": shares["base"],
         "tuned": shares.get("tuned"),
         "change": {**change, "p_adjusted": change["p_value"]} if change else None,

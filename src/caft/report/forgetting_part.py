@@ -16,7 +16,7 @@ class MeasuredPart(TypedDict):
 
 
 class ChangePart(MeasuredPart):
-    """Tuned minus base on the same questions, as a `Comparison`.
+    """Tuned minus base on the same questions, as a `Comparison`, with Tango's score interval.
 
     `p_adjusted` is Holm's over all sets and modes.
     """
@@ -31,7 +31,8 @@ class ForgettingTestPart(TypedDict):
     """One further set in one mode: accuracy before and after tuning, and whether it was lost.
 
     `left_out` counts the set's test questions that were trained, and so were not asked. `chance` is
-    as in the accuracy part. `unparsable` counts wrong replies without a readable answer, by model.
+    as in the accuracy part. `grader` decided free answers, with its version; it is empty where our
+    rules decided all. `unparsable` counts wrong replies without a readable answer, by model.
     `tuned` and `change` are null where nothing was tuned. Undefined has its `reason`; else it is
     empty.
     """
@@ -40,6 +41,7 @@ class ForgettingTestPart(TypedDict):
     mode: str
     left_out: int
     chance: float | None
+    grader: str
     base: MeasuredPart
     tuned: MeasuredPart | None
     change: ChangePart | None

@@ -102,6 +102,7 @@ class ScoreInputs(AskedStudent):
             {row.question_id: len(row.prompt_ids) for row in self.rows},
             reply_tokens=most if self.free_rows else 1,
             settings={"score.free_answer_tokens": most} if self.free_rows else {},
+            shots=self.shots_setting,
         )
 
     def produce(self, folder: Path) -> Tokens:

@@ -21,13 +21,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class AskedStudent:
-    """A student, the questions that it is asked, and the shots that stand solved before each."""
+    """A student, the questions that it is asked, and the shots that stand solved before each.
+
+    Errors name settings of `dataset`, or for a `further` set those in its own table.
+    """
 
     student: Student
     questions: Sequence[Question]
     shots: Sequence[Question]
     prompt: PromptConfig
     trainer: TrainerConfig
+    further: bool = False
 
     resumable: ClassVar[bool] = True
     scratch: ClassVar[Sequence[str]] = JOURNALS
@@ -46,6 +50,11 @@ class AskedStudent:
     def chat(self) -> bool:
         """Whether prompts take the chat template; UserError where one is wanted and missing."""
         return uses_chat_template(self.prompt.style, self.student.tokenizer)
+
+    @property
+    def shots_setting(self) -> str:
+        """The name of the setting that makes prompts long."""
+        return "prompt.shots" if self.further else "dataset.prompt.shots"
 
     def refuse_mode(self) -> None:
         """UserError if the model is asked to think and cannot; stages that never ask do nothing."""

@@ -15,6 +15,9 @@ _EVERY_STAGE = (
     "trainers/build.py",
     "trainers/devices.py",
     "trainers/distributed.py",
+    "trainers/joined.py",
+    "trainers/launched.py",
+    "trainers/sharing.py",
 )
 # Results are read back from a journal, and kept in a table.
 PREDICTING_SOURCES = (

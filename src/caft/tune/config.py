@@ -83,7 +83,7 @@ class StageConfig:
     epochs: Count = 1
     draw: dict[str, Count] = field(default_factory=dict)
     weights: dict[str, Positive] = field(default_factory=dict)
-    rescore: Any = False
+    rescore: Any = Rescore.never
 
     def __post_init__(self) -> None:
         if not self.targets:

@@ -17,7 +17,7 @@ from caft.report.sweep.summary import analyse_sweep
 
 QUESTIONS = 1000
 TEST = {
-    "dataset": "mmlu", "mode": "answer", "left_out": 0, "chance": 0.25,
+    "dataset": "mmlu", "mode": "answer", "left_out": 0, "chance": 0.25, "grader": "",
     "base": {"value": 0.6, "low": 0.57, "high": 0.63, "n": QUESTIONS}, "tuned": None,
     "change": None, "unparsable": {}, "verdict": "no", "reason": "",
 }  # fmt: skip
@@ -89,3 +89,14 @@ def test_where_the_base_model_has_nothing_to_lose_there_is_no_verdict(
     jobs = [add(make_job(k, method="sft", seed=k), 100, verdict="undefined") for k in (1, 2, 3)]
     (part,) = analyse(*jobs).summary["forgetting"]
     assert part["verdict"] == "undefined"
+
+
+def test_a_few_questions_without_a_loss_rule_none_out(make_job: Callable[..., JobResult]) -> None:
+    few = {
+        ("mmlu", "answer", model): {f"m{place}": place < right for place in range(20)}
+        for model, right in (("base", 11), ("tuned", 12))
+    }
+    jobs = [replace(add(make_job(k, method="sft", seed=k), 0), further=few) for k in (1, 2, 3)]
+    (part,) = analyse(*jobs).summary["forgetting"]
+    assert part["low"] > -0.02
+    assert part["verdict"] == "not enough data"
