@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from caft.data import load_questions
+from caft.data import QuestionSplits, load_questions
 from caft.data.config import DatasetConfig
 from caft.data.further import FurtherSet, load_further, naming_further
 from caft.distill import check_teacher
@@ -71,9 +71,7 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
         refuse_too_many_devices(config.trainer)
     for each in (config.dataset, *config.further):
         choose_grader(each.grader)  # before anything is read
-    questions = load_questions(config.dataset, fetch=not config.dry_run)
-    train, validation, test = _set_grader(config.dataset, *(part for _, part in questions.parts()))
-    questions = replace(questions, train=train, validation=validation, test=test)
+    questions = load_graded(config.dataset, fetch=not config.dry_run)
     further = load_all_further(config, questions.train)
     store = Store(config.store.folder, ledger=config.store.ledger, reads_only=config.dry_run)
     if launch and not config.dry_run:
@@ -99,6 +97,13 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     for line in list_idle(config):
         log.warning("%s", line)
     return workspace
+
+
+def load_graded(config: DatasetConfig, *, fetch: bool = True) -> QuestionSplits:
+    """A run's questions, with the grader of those whose answers it decides."""
+    questions = load_questions(config, fetch=fetch)
+    train, validation, test = _set_grader(config, *(part for _, part in questions.parts()))
+    return replace(questions, train=train, validation=validation, test=test)
 
 
 def load_all_further(config: RunConfig, train: Sequence[Question]) -> list[FurtherSet]:
