@@ -213,7 +213,7 @@ def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(
         (copies["plain"], "trl", out): "it is not the folder of a run",
         (copies["unfinished"], "trl", out): "is not finished",
         (copies["sweep"], "trl", out): "one of its jobs",
-        (copies["other"], "trl", out): "are others than those of the run",
+        (copies["other"], "trl", out): "are others than those",
         (copies["classless"], "trl", out): "scores.parquet is gone",
         (copies["early"], "trl", out): "until=distill",
         (copies["base"], "trl", out): "trains no row",

@@ -64,9 +64,9 @@ def open_run(folder: Path) -> FinishedRun:
     questions = load_graded(config.dataset)
     if questions.fingerprint != summary["dataset"]["fingerprint"]:
         raise UserError(
-            f"the questions of dataset={config.dataset.name}, or their grader, are others than those "
-            f"of the run in {folder}; put the run's file back, or run the same command again and "
-            "export that run"
+            f"the questions of dataset={config.dataset.name}, or who grades them, are others than "
+            f"those of the run in {folder}; put the run's file back, or run the same command again "
+            "and export that run"
         )
     store = Store(config.store.folder, reads_only=True)
     workspace = Workspace(config, RunContext(folder=folder), questions, store)
