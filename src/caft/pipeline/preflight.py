@@ -64,8 +64,11 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     if not config.dry_run:
         check_logger(config.logger)
     launch = find_launch(os.environ)
-    refuse_other_launch(config.trainer, launch)
-    if config.trainer.devices > 1:
+    # What several nodes will do may be asked on any machine.
+    elsewhere = config.dry_run and config.trainer.num_nodes > 1
+    if not elsewhere:
+        refuse_other_launch(config.trainer, launch)
+    if config.trainer.devices > 1 and not elsewhere:
         from caft.trainers.devices import refuse_too_many_devices
 
         refuse_too_many_devices(config.trainer)
