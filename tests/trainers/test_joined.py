@@ -13,10 +13,10 @@ from torch import multiprocessing
 
 from caft.errors import UserError
 from caft.trainers import joined
+from caft.trainers.config import TrainerConfig
 from caft.trainers.distributed import Ranks
 from caft.trainers.launched import Launch
 
-pytestmark = pytest.mark.slow
 FOR_EVER = 3600
 
 
@@ -46,7 +46,7 @@ def take_part(rank: int, port: int, work: Callable[..., None], told: Any) -> Non
     joined._WATCH_SECONDS, joined._GRACE_SECONDS, joined._FAREWELL_SECONDS = 0.1, 1.0, 0.5
     group = joined.join(Launch("torchrun", rank, 2, nodes=2, on_node=1, local_rank=0))
     if rank:
-        raise SystemExit(group.follow(joined.Node("host", "", "", "", "")))
+        raise SystemExit(group.follow(joined.Node("host", "", "", "", "", "")))
     try:
         group.run(work, (), lambda _: None, "cpu")
     except Exception as error:
@@ -54,6 +54,18 @@ def take_part(rank: int, port: int, work: Callable[..., None], told: Any) -> Non
     group.end()
 
 
+def test_a_node_without_the_devices_differs_in_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process would fail, and the others would wait for it until their time is over."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    nodes = []
+    for count in (2, 1):
+        monkeypatch.setattr("torch.cuda.device_count", lambda count=count: count)
+        nodes.append(joined.Node.here("config", TrainerConfig(accelerator="cuda", devices=2)))
+    assert nodes[0].device == "cuda"
+    assert nodes[0].differences(nodes[1]) == ["device"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("work", "says", "status"),
     [

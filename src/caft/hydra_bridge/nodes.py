@@ -38,7 +38,7 @@ def follow(read_config: Callable[[], RunConfig]) -> int:
 
     def work(_: object) -> int:
         try:
-            return join(launch).follow(Node.here(config))
+            return join(launch).follow(Node.here(config, config.trainer if config else None))
         except UserError as error:
             say(str(error))
             return USER_MUST_ACT

@@ -80,7 +80,7 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     if launch and not config.dry_run:
         from caft.trainers.joined import Node, join
 
-        join(launch).check(Node.here(config), config.store.folder)
+        join(launch).check(Node.here(config, config.trainer), config.store.folder)
     workspace = Workspace(config, context, questions, store, further)
     if isinstance(config.score, PublishedScoreConfig):
         # A fault in them is known before a model is fetched.

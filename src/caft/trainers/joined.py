@@ -35,6 +35,8 @@ from caft.errors import UserError
 from caft.signals import DONE, OUR_FAULT, USER_MUST_ACT, asked_to_end, end_if_asked, say
 from caft.store import digest
 from caft.trainers.build import environment_of
+from caft.trainers.config import TrainerConfig
+from caft.trainers.devices import pick_device
 from caft.trainers.distributed import Failure, Ranks, threads_of
 from caft.trainers.launched import GUIDE, Launch
 
@@ -62,17 +64,27 @@ class Node:
     host: str
     code: str
     config: str
+    device: str
     torch: str
     transformers: str
 
     @classmethod
-    def here(cls, config: object) -> Node:
-        """Those of this process; `config` is None where it cannot be read."""
+    def here(cls, config: object, trainer: TrainerConfig | None) -> Node:
+        """Those of this process; both are None where the config cannot be read."""
         files = sorted(Path(caft.__file__).parent.rglob("*.py"))
         code = digest([path.read_bytes().decode() for path in files])
         version = importlib.metadata.version
+        try:
+            device = pick_device(trainer) if trainer else ""
+        except UserError as error:  # it has not as many, which would leave the others waiting
+            device = str(error)
         return cls(
-            socket.gethostname(), code, digest(config), version("torch"), version("transformers")
+            socket.gethostname(),
+            code,
+            digest(config),
+            device,
+            version("torch"),
+            version("transformers"),
         )
 
     def differences(self, other: Node) -> list[str]:
@@ -108,7 +120,7 @@ class Group:
                     raise UserError(
                         f"the nodes of this run differ: {other.host} has another "
                         f"{' and '.join(differing)} than {own.host}; give every node the same "
-                        f"commit, packages and command, see {GUIDE}"
+                        f"commit, packages, devices and command, see {GUIDE}"
                     )
                 if not sees:
                     raise UserError(

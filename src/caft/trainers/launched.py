@@ -52,7 +52,7 @@ def refuse_other_launch(config: TrainerConfig, launch: Launch | None) -> None:
         if config.num_nodes > 1:
             raise UserError(
                 f"trainer.num_nodes is {config.num_nodes}, and no launcher started this process; "
-                "start the command on every node with torchrun or srun, or the jobs of a sweep with "
+                "start the command on every node with torchrun or srun, or a sweep's jobs with "
                 f"hydra/launcher=submitit_slurm, see {GUIDE}"
             )
         return
