@@ -1,5 +1,6 @@
 """What a ledger in PostgreSQL refuses, and copies between it and a file."""
 
+import sqlite3
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -256,6 +257,23 @@ def test_a_copy_adds_only_what_is_new(tmp_path):
     with Ledger(two, "m") as ledger:
         assert ledger.spending() == Spending(calls=3, usd=5.0)
     assert copy_ledger(str(one), str(two)) == Copied(known=2, others=1)
+
+
+def test_a_damaged_ledger_that_is_copied_is_named_and_not_the_other(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    buy(one, *(entry(f"{n:04}", text="t" * 500) for n in range(400)))
+    with sqlite3.connect(one) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        size = database.execute("PRAGMA page_size").fetchone()[0]
+        (root,) = database.execute(
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'replies'"
+        ).fetchone()
+    database.close()
+    whole = bytearray(one.read_bytes())
+    whole[(root - 1) * size : root * size] = b"\xff" * size
+    one.write_bytes(whole)
+    with pytest.raises(UserError, match=f"the teacher's ledger {one} cannot be used .*damaged"):
+        copy_ledger(str(one), str(two))
 
 
 def test_the_command_and_what_it_refuses(tmp_path, capsys):

@@ -14,6 +14,7 @@ from torch import multiprocessing
 from caft.errors import UserError
 from caft.trainers import joined
 from caft.trainers.config import TrainerConfig
+from caft.trainers.devices import pick_device
 from caft.trainers.distributed import Ranks
 from caft.trainers.launched import Launch
 
@@ -63,6 +64,18 @@ def test_a_node_without_the_devices_differs_in_them(monkeypatch: pytest.MonkeyPa
         nodes.append(joined.Node.here("config", TrainerConfig(accelerator="cuda", devices=2)))
     assert nodes[0].device == "cuda"
     assert nodes[0].differences(nodes[1]) == ["device"]
+
+
+def test_a_launcher_that_shows_each_process_one_device_is_told_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Fewer devices would be refused, too: the launcher started two processes here."""
+    for name, value in {"WORLD_SIZE": 4, "RANK": 0, "LOCAL_RANK": 0, "GROUP_WORLD_SIZE": 2}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(UserError, match=r"has 1 cuda device; let torchrun show .*gpus-per-node"):
+        pick_device(TrainerConfig(accelerator="cuda", devices=2, num_nodes=2))
 
 
 @pytest.mark.slow

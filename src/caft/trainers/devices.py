@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from caft.errors import UserError
 from caft.threads import allowed_cores
 from caft.trainers.config import TrainerConfig
+from caft.trainers.launched import find_launch
 
 
 def pick_device(config: TrainerConfig) -> str:
@@ -24,9 +27,13 @@ def pick_device(config: TrainerConfig) -> str:
             f"there is {', '.join(sorted(present))}"
         )
     if device != "cpu" and config.devices > counts[device]:
+        launch = find_launch(os.environ)
+        advice = "give at most that, or trainer.accelerator=cpu"
+        if launch is not None and launch.on_node == config.devices:
+            advice = f"let {launch.launcher} show every process all of them (srun --gpus-per-node)"
         raise UserError(
             f"trainer.devices is {config.devices}, and this machine has {counts[device]} {device} "
-            f"device{'s' * (counts[device] > 1)}; give at most that, or trainer.accelerator=cpu"
+            f"device{'s' * (counts[device] > 1)}; {advice}"
         )
     return device
 

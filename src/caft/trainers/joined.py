@@ -316,8 +316,7 @@ class Group:
         if distributed.is_initialized():
             return
         on_cuda = device == "cuda"
-        # A launcher may show a process its own device only.
-        own = min(self.launch.local_rank, torch.cuda.device_count() - 1) if on_cuda else None
+        own = self.launch.local_rank if on_cuda else None
         if own is not None:
             torch.cuda.set_device(own)
         distributed.init_process_group(

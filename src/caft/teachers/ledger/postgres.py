@@ -139,6 +139,10 @@ class PostgresDatabase:
         cursor.executemany(statement.replace("?", "%s"), escaped)
         return int(cursor.rowcount)
 
+    def explain(self, error: Exception) -> Exception:
+        """A UserError for what PostgreSQL refuses."""
+        return self._explained(error) if isinstance(error, self._psycopg.Error) else error
+
     def note_replies(self) -> None:
         """Nothing: a database does not get lost as a file does."""
 

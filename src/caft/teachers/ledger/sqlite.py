@@ -100,7 +100,7 @@ class SqliteDatabase:
                     self.execute("ROLLBACK")
                 raise
         except _FAULTS as error:
-            raise UserError(explain_error(Path(self.name), error, self.writing)) from error
+            raise self.explain(error) from error
         return result
 
     def execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
@@ -110,6 +110,12 @@ class SqliteDatabase:
     def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> int:
         """Run it once for every row of values; the number of rows that were changed."""
         return self._connection.executemany(statement, rows).rowcount
+
+    def explain(self, error: Exception) -> Exception:
+        """A UserError for what SQLite refuses."""
+        if not isinstance(error, _FAULTS):
+            return error
+        return UserError(explain_error(Path(self.name), error, self.writing))
 
     def note_replies(self) -> None:
         """Note in a file next to it how many replies there are."""
