@@ -14,7 +14,7 @@ import pytest
 from caft.hydra_bridge import compose, find_conf
 from caft.records import Mode, Target
 from caft.run_config import KINDS, ONE_KIND, RunConfig, RunContext, Until
-from caft.tune.config import StageConfig, describe_targets
+from caft.tune.config import Rescore, StageConfig, describe_targets
 
 GROUPS = ("model", "dataset", "split", "method")
 COMBINATIONS = 25704
@@ -60,10 +60,15 @@ def test_the_default_is_typed_to_the_leaves() -> None:
     assert isinstance(config, RunConfig)
     assert config.name == "smollm2-mixed-complexity_aware"
     assert config.method.stages == [
-        StageConfig(targets={"easy": Target.answer, "middle": Target.answer}, epochs=1),
+        StageConfig(
+            targets={"easy": Target.answer, "middle": Target.answer},
+            epochs=1,
+            rescore=Rescore.never,
+        ),
         StageConfig(
             targets={"easy": Target.answer, "middle": Target.answer, "hard": Target.rationale},
             epochs=2,
+            rescore=Rescore.never,
         ),
     ]
     assert config.evaluation.modes == [Mode.answer, Mode.rationale, Mode.routed]

@@ -400,7 +400,8 @@ def test_no_file_and_an_unknown_kind() -> None:
     with pytest.raises(UserError, match=r"dataset\.train_path is not set"):
         load_questions(LocalConfig(name="local"))
     with pytest.raises(
-        UserError, match="give one of arithmetic, gsm8k, hub, local, medmcqa, mixed, mmlu_pro"
+        UserError,
+        match="give one of arithmetic, gsm8k, gsm_symbolic, hub, local, medmcqa, mixed, mmlu_pro",
     ):
         load_questions(DatasetConfig(kind="imaginary", name="x"))
     with pytest.raises(UserError, match=r"dataset\.first_index is 2"):

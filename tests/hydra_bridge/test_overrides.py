@@ -59,7 +59,7 @@ def test_a_list_of_texts_is_what_was_typed(value: str, columns: list[str] | None
 
 def test_every_dial_that_is_a_list_takes_commas() -> None:
     lists = {key: member_type(key) for key in dial_types() if member_type(key) is not None}
-    assert len(lists) == 10
+    assert len(lists) == 11
     for key, member in lists.items():
         if key == "method.stages":
             assert read(f"{key}={{epochs:1}},{{epochs:2}}") == [{"epochs": 1}, {"epochs": 2}]

@@ -19,7 +19,7 @@ def test_top_level_keys_are_those_of_the_run_contract() -> None:
         # Not in the first contract; where no stage was tuned it may be absent.
         "tuning",
         # Nor these; summaries of earlier versions have none.
-        *("warnings", "engine", "grading"),
+        *("warnings", "engine", "grading", "forgetting"),
     }
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import caft
 from caft.store import Checkpoints, Journal, Store, write_durably
-from caft.teachers.ledger_file import open_ledger
+from caft.teachers.ledger.sqlite import SqliteDatabase
 from small_stage import SmallStage
 
 PAGE = Path(__file__).parents[2] / "docs/explanation/durability.md"
@@ -100,7 +100,7 @@ def test_a_written_file_is_whole_or_not_there(tmp_path: Path, calls: list[str]) 
 
 
 def test_sqlite_waits_for_the_disk_at_every_commit(tmp_path: Path) -> None:
-    database = open_ledger(tmp_path / "ledger.sqlite", reads_only=False)
+    database = SqliteDatabase(tmp_path / "ledger.sqlite", reads_only=False)
     full, journal = (database.execute(f"PRAGMA {name}").fetchone()[0]
                      for name in ("synchronous", "journal_mode"))  # fmt: skip
     assert (full, journal) == (2, "wal")

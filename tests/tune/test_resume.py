@@ -27,7 +27,7 @@ from caft.store import Checkpoints, Store
 from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
 from caft.tune import training
-from caft.tune.config import LoraConfig, Select, TuningConfig
+from caft.tune.config import LoraConfig, Schedule, Select, TuningConfig
 from caft.tune.draws import Draws
 from caft.tune.examples import TrainingPair
 from caft.tune.stage import TuneInputs, Validation
@@ -84,6 +84,8 @@ def work(models: str, architecture: str = "llama", **dials: Any) -> TuneInputs:
             "lora": LoraConfig(r=4, dropout=0.2),
             "checkpoint_seconds": 0.0,
             "select": Select.best,
+            # At a falling one another number of epochs would be another training.
+            "schedule": Schedule.constant,
             **dials,
         }
     )

@@ -75,8 +75,8 @@ class GsmSymbolicConfig(DatasetConfig):
     """
 
     kind: str = "gsm_symbolic"
-    train: Count | None = 600
-    validation: Count | None = 100
+    train: Count | None = 2400
+    validation: Count | None = 120
     test: Count | None = 200
 
     def __post_init__(self) -> None:

@@ -140,6 +140,10 @@ def _open_ledger(path: Path | None, *, reads_only: bool) -> sqlite3.Connection:
     """The database with its tables. UserError if a newer version of CAFT wrote it."""
     database = _open_to_read(path) if reads_only or not path else _open_to_write(path)
     (version,) = database.execute("PRAGMA user_version").fetchone()
+    if reads_only and not version:
+        # Empty, or another process makes its tables just now.
+        database.close()
+        database = _open_to_read(None)
     if version > VERSION:
         raise UserError(
             f"the teacher's ledger {path} was written by a newer CAFT (version {version}, this "
