@@ -74,7 +74,7 @@ def test_a_launcher_that_shows_each_process_one_device_is_told_of(
         monkeypatch.setenv(name, str(value))
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    with pytest.raises(UserError, match=r"has 1 cuda device; let torchrun show .*gpus-per-node"):
+    with pytest.raises(UserError, match=r"torchrun lets this process see 1 cuda; .*gpus-per-node"):
         pick_device(TrainerConfig(accelerator="cuda", devices=2, num_nodes=2))
 
 

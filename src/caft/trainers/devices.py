@@ -28,12 +28,15 @@ def pick_device(config: TrainerConfig) -> str:
         )
     if device != "cpu" and config.devices > counts[device]:
         launch = find_launch(os.environ)
-        advice = "give at most that, or trainer.accelerator=cpu"
         if launch is not None and launch.on_node == config.devices:
-            advice = f"let {launch.launcher} show every process all of them (srun --gpus-per-node)"
+            raise UserError(
+                f"trainer.devices is {config.devices}, and {launch.launcher} lets this process see "
+                f"{counts[device]} {device}; let every process see all of its node (under srun by "
+                "--gpus-per-node)"
+            )
         raise UserError(
             f"trainer.devices is {config.devices}, and this machine has {counts[device]} {device} "
-            f"device{'s' * (counts[device] > 1)}; {advice}"
+            f"device{'s' * (counts[device] > 1)}; give at most that, or trainer.accelerator=cpu"
         )
     return device
 
