@@ -103,6 +103,7 @@ DRY = {
     "stops early": ("until=score",),
     "a sweep": ("-m", "seed=1,2"),
     "a search": ("-m", "multirun_sweeps=tune_lr"),
+    "several nodes": ("trainer.num_nodes=2", "trainer.devices=8"),
 }
 """None of the models and datasets is on this machine, as far as these runs can see."""
 

@@ -128,5 +128,9 @@ def test_nodes_of_other_settings_and_other_folders_are_refused(
     with two_nodes(tmp_path / "sweep", ["-m", *shared]) as nodes:
         statuses(nodes)
     assert "-m under torchrun: a sweep starts its jobs by itself" in said(tmp_path / "sweep")
-    with two_nodes(tmp_path / "help", ["--help"]) as nodes:
-        assert statuses(nodes) == [0, 0]
+
+
+@pytest.mark.parametrize(("flag", "status"), [("--help", 0), ("--version", 0), ("--nonsense", 1)])
+def test_flags_end_all_processes(tmp_path: Path, flag: str, status: int) -> None:
+    with two_nodes(tmp_path / "flag", [flag]) as nodes:
+        assert status in statuses(nodes)

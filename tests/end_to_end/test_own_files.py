@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from caft.__main__ import main
+
 COLOURS = ("red", "blue", "green", "white")
 
 
@@ -130,3 +132,5 @@ def test_free_text_answers_run_through(workshop: Any, small: Any, tmp_path: Path
     assert (graded["grader"], graded["differ"]) == ("math_verify", 0)
     assert graded["replies"] == len(replies) > 0
     assert all(row["rules_correct"] == row["correct"] for row in replies)
+    # An export knows the questions again, whose digest names the grader.
+    assert main(["export", str(run.folder), "--to", "trl"]) == 0

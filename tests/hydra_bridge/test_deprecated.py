@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 from packaging.version import Version
 
 from caft.errors import UserError
-from caft.hydra_bridge import compose, deprecated
+from caft.hydra_bridge import compose, deprecated, read_run_config
+from caft.hydra_bridge.composing import compose_overrides, start_hydra, without_hydra
 from caft.hydra_bridge.deprecated import DEPRECATED, Deprecated
 from caft.hydra_bridge.overrides import dial_types, type_overrides
 from caft.run_config import RunConfig
@@ -63,6 +69,23 @@ def test_old_words_of_a_file(
     errors = capsys.readouterr().err
     check(config, errors)
     assert f"(in {place}/mine.yaml)" in errors
+
+
+def test_old_words_of_a_run_that_has_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What an earlier version wrote into a run's folder is exported by this one."""
+    hydra = start_hydra(get_args_parser().parse_args([]))
+    composed = without_hydra(compose_overrides(hydra, "config", ["model=tiny"], RunMode.RUN))
+    GlobalHydra.instance().clear()
+    table: Any = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
+    tuning = table["tuning"]
+    del tuning["learning_rate"], tuning["lora"]["r"]
+    tuning |= {"step_size": 0.5, "low_rank": {"r": 3}, "schedule": "steady"}
+    table["trainer"]["strategy"] = "ddp"
+    (tmp_path / ".hydra").mkdir()
+    OmegaConf.save(OmegaConf.create(table), tmp_path / ".hydra/config.yaml")
+    check(read_run_config(tmp_path), capsys.readouterr().err)
 
 
 def test_values_of_a_sweep_and_words_that_only_begin_alike() -> None:

@@ -14,8 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import open_dict
 
 from caft.hydra_bridge import main, main_job
+from caft.hydra_bridge.composing import compose_overrides, start_hydra, without_hydra
+from caft.hydra_bridge.jobs import run_job, start_child
 from caft.hydra_bridge.sweep import write_report
 from caft.sweeps import job_table
 from caft.sweeps.processes import identify
@@ -287,3 +294,24 @@ def test_submitit_runs_jobs_on_this_machine(tmp_path: Path) -> None:
     assert done.status == 2, done.err
     assert done.states == {"seed=1": "done", "seed=3": "failed"}
     assert sweep(tmp_path, "seed=1", "hydra/launcher=submitit_local").status == 0
+
+
+def test_a_process_of_a_finished_job_waits_for_no_leader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a job on several nodes that a resumed sweep gives to Slurm again."""
+    accuracy = {"best_mode": {"tuned": "answer"}, "validation": {"tuned": {"answer": 0.5}}}
+    (tmp_path / "summary.json").write_text(json.dumps({"accuracy": accuracy}))
+    launched = {"RANK": 1, "WORLD_SIZE": 2, "LOCAL_RANK": 0, "GROUP_WORLD_SIZE": 2}
+    for name, value in {**launched, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    hydra = start_hydra(get_args_parser().parse_args([]))
+    try:
+        composed = compose_overrides(hydra, "config", ["model=tiny"], RunMode.RUN)
+        with open_dict(composed):
+            composed.hydra.runtime.output_dir = str(tmp_path)
+        HydraConfig.instance().set_config(composed)
+        assert run_job(start_child, without_hydra(composed)) == 0.5
+    finally:
+        GlobalHydra.instance().clear()
+        HydraConfig.instance().cfg = None

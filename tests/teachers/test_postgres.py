@@ -1,6 +1,8 @@
 """What a ledger in PostgreSQL refuses, and copies between it and a file."""
 
+import sqlite3
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -176,6 +178,41 @@ def test_a_connection_that_was_cut_is_made_again(postgres):
         assert ledger.spending() == Spending(calls=2, usd=1.0, unsure_usd=0.5)
 
 
+def test_a_writer_sees_what_was_committed_while_it_waited(postgres):
+    """Also where the database's default is to see what was there when it began to wait."""
+    url = f"{postgres.address()}&options=-c%20default_transaction_isolation%3Dserializable"
+    with Ledger(url, "m") as first, Ledger(url, "m") as second, ThreadPoolExecutor(1) as other:
+
+        def claim_after_another():
+            first._insert_claims([("a", 1.0)])
+            waiting = other.submit(second.claim, [("a", 1.0), ("b", 1.0)], Caps(calls=1))
+            while not first.database.execute(
+                "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            ).fetchall():
+                pass
+            return waiting
+
+        claims = first.database.transact(claim_after_another).result()
+        assert (claims.held, claims.capped, claims.taken) == (["a"], ["b"], [])
+
+
+def test_a_database_that_was_given_up_is_not_waited_for_again(postgres, monkeypatch, tmp_path):
+    monkeypatch.setattr("caft.teachers.ledger.postgres.PATIENCE_SECONDS", 0.5)
+    waits = []
+    monkeypatch.setattr("caft.teachers.ledger.postgres.time.sleep", waits.append)
+    ledger = Ledger(postgres.address(), "m")
+    ledger.claim([("a", 1.0)], Caps())
+    ledger.database._url = f"postgresql://caft@/db?host={tmp_path}"
+    ledger.database.close()
+    with pytest.raises(UserError, match="cannot be used"):
+        ledger.renew()
+    assert waits
+    waits.clear()
+    with pytest.raises(UserError, match="cannot be used"):
+        ledger.close()
+    assert not waits
+
+
 def test_a_claim_whose_answer_was_lost_on_the_way_is_ours_and_counted_once(place):
     with Ledger(place, "m") as ledger:
         for _ in range(2):
@@ -220,6 +257,23 @@ def test_a_copy_adds_only_what_is_new(tmp_path):
     with Ledger(two, "m") as ledger:
         assert ledger.spending() == Spending(calls=3, usd=5.0)
     assert copy_ledger(str(one), str(two)) == Copied(known=2, others=1)
+
+
+def test_a_damaged_ledger_that_is_copied_is_named_and_not_the_other(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    buy(one, *(entry(f"{n:04}", text="t" * 500) for n in range(400)))
+    with sqlite3.connect(one) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        size = database.execute("PRAGMA page_size").fetchone()[0]
+        (root,) = database.execute(
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'replies'"
+        ).fetchone()
+    database.close()
+    whole = bytearray(one.read_bytes())
+    whole[(root - 1) * size : root * size] = b"\xff" * size
+    one.write_bytes(whole)
+    with pytest.raises(UserError, match=f"the teacher's ledger {one} cannot be used .*damaged"):
+        copy_ledger(str(one), str(two))
 
 
 def test_the_command_and_what_it_refuses(tmp_path, capsys):

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from caft.data import load_questions
 from caft.dials import shown
 from caft.errors import UserError
 from caft.export.rows import Row, list_rows
 from caft.hydra_bridge import read_run_config
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
+from caft.pipeline.preflight import load_graded
 from caft.pipeline.rescoring import split_rescored
 from caft.pipeline.results import Taught
 from caft.pipeline.stage_inputs import stage_tuning
@@ -63,11 +63,12 @@ def open_run(folder: Path) -> FinishedRun:
     summary = _read_finished(folder)
     config = read_run_config(folder)
     _refuse_without_rows(folder, config)
-    questions = load_questions(config.dataset)
+    questions = load_graded(config.dataset)
     if questions.fingerprint != summary["dataset"]["fingerprint"]:
         raise UserError(
-            f"the questions of dataset={config.dataset.name} are others than those of the run in "
-            f"{folder}; put the run's file back, or run the same command again and export that run"
+            f"the questions of dataset={config.dataset.name}, or who grades them, are others than "
+            f"those of the run in {folder}; put the run's file back, or run the same command again "
+            "and export that run"
         )
     store = Store(config.store.folder, reads_only=True)
     workspace = Workspace(config, RunContext(folder=folder), questions, store)

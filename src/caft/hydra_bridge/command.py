@@ -83,7 +83,9 @@ def _answer(run: Run, arguments: Sequence[str], start: Start, caught: Caught) ->
 
 def _read_config(arguments: Sequence[str]) -> RunConfig:
     """What the command line of a single run composes to."""
-    args = get_args_parser().parse_intermixed_args(arguments)
+    parser = get_args_parser()
+    parser.error = refuse_flags
+    args = parser.parse_intermixed_args(arguments)
     overrides = [*type_overrides(args.overrides), "hydra.mode=RUN"]
     try:
         composed = compose_overrides(start_hydra(args), args.config_name, overrides, RunMode.RUN)

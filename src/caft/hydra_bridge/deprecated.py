@@ -26,7 +26,9 @@ class Deprecated:
 
 
 DEPRECATED: dict[str, Deprecated] = {
-    "trainer.strategy": Deprecated(why="trainer.devices decides alone", gone="0.2.0"),
+    "trainer.strategy": Deprecated(
+        why="trainer.devices and trainer.num_nodes decide", gone="0.2.0"
+    ),
 }
 """By the old word: a key (`group.old`, with all settings inside of it), or a value of a key that
 stays (`group.key=old`). What is written instead is of the same form and in the same group, since a
@@ -71,7 +73,7 @@ class RenamingRepository(ConfigRepository):  # type: ignore[misc]
         """The file's content; schemas are ours, and have no old names."""
         found: ConfigResult | None = super().load_config(config_path)
         if found and not found.is_schema_source and isinstance(found.config, DictConfig):
-            _rename_file(found.config, _package(found, config_path), config_path)
+            rename_settings(found.config, _package(found, config_path), config_path)
         return found
 
 
@@ -82,7 +84,8 @@ def _package(found: ConfigResult, path: str) -> str:
     return named.replace("_group_", folder).replace("_global_", "").strip(".")
 
 
-def _rename_file(config: DictConfig, package: str, path: str) -> None:
+def rename_settings(config: DictConfig, package: str, path: str) -> None:
+    """Put today's names into what the file `path`.yaml has, whose keys are below `package`."""
     for old, change in DEPRECATED.items():
         key, _, value = old.partition("=")
         place = _within(key, package)

@@ -11,6 +11,7 @@ from yaml import YAMLError
 
 from caft.errors import UserError
 from caft.hydra_bridge.composing import build_run_config
+from caft.hydra_bridge.deprecated import rename_settings
 from caft.hydra_bridge.error_text import explain
 from caft.hydra_bridge.jobs import FROZEN
 from caft.hydra_bridge.overrides import create_resolved
@@ -25,7 +26,9 @@ def read_run_config(folder: Path) -> RunConfig:
     UserError if it holds none, or one that this version of CAFT cannot read.
     """
     try:
-        return build_run_config(_read(folder))
+        config = _read(folder)
+        rename_settings(config, "", str(folder / _SAVED).removesuffix(".yaml"))
+        return build_run_config(config)
     except FileNotFoundError as error:
         raise UserError(
             f"{folder} has no {_SAVED}, so it is not the folder of a run; give one that a run has "

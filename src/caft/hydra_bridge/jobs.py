@@ -79,13 +79,13 @@ def run_job(start: Start, composed: DictConfig) -> float | None:
     """What launchers call. Returns the validation accuracy, for sweepers that search by it."""
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
-    if is_follower():
-        follow(partial(build_run_config, composed))
-        return None
     with _bound_to_command():
         refuse_while_stopping(folder.parent)
         if is_finished(folder):
             refuse_other_job(folder, digest_config(build_run_config(composed)))
+        elif is_follower():
+            follow(partial(build_run_config, composed))
+            return None
         else:
             _run(start, composed, job, folder)
     return _read_objective(folder)

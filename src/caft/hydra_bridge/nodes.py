@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from caft.errors import UserError
 from caft.hydra_bridge.running import end_on_signals
 from caft.run_config import RunConfig
-from caft.signals import OUR_FAULT, say
+from caft.signals import OUR_FAULT, USER_MUST_ACT, say
 from caft.threads import set_up_threads
 from caft.trainers.launched import GUIDE, find_launch
 
@@ -33,16 +33,19 @@ def follow(read_config: Callable[[], RunConfig]) -> int:
 
     try:
         config: RunConfig | None = read_config()
-    except Exception:
+    except (Exception, SystemExit):  # --version ends here, too
         config = None
 
     def work(_: object) -> int:
         try:
-            return join(launch).follow(Node.here(config))
+            return join(launch).follow(Node.here(config, config.trainer if config else None))
+        except UserError as error:
+            say(str(error))
+            return USER_MUST_ACT
         except RuntimeError as error:  # of the connection: those of the work are reported in place
             say(
-                f"the process that led this one is gone ({str(error).splitlines()[0]}); the same "
-                "command on every node goes on from its finished stages"
+                f"the process that led this one, or another, is gone ({str(error).splitlines()[0]})"
+                "; the same command on every node goes on from its finished stages"
             )
             return OUR_FAULT
 
@@ -60,7 +63,8 @@ def leading() -> Iterator[None]:
             set_up_threads()
             from caft.trainers.joined import join
 
-            join(launch).end()
+            with suppress(UserError):  # followers that never came need not be let go
+                join(launch).end()
 
 
 def refuse_sweep_of_launcher() -> None:

@@ -7,7 +7,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from caft.data import load_questions
+from caft.data import QuestionSplits, load_questions
+from caft.data.config import DatasetConfig
 from caft.data.further import FurtherSet, load_further, naming_further
 from caft.distill import check_teacher
 from caft.engines.open import check_engine
@@ -63,8 +64,11 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     if not config.dry_run:
         check_logger(config.logger)
     launch = find_launch(os.environ)
-    refuse_other_launch(config.trainer, launch)
-    if config.trainer.devices > 1:
+    # What several nodes will do may be asked on any machine.
+    elsewhere = config.dry_run and config.trainer.num_nodes > 1
+    if not elsewhere:
+        refuse_other_launch(config.trainer, launch)
+    if config.trainer.devices > 1 and not elsewhere:
         from caft.trainers.devices import refuse_too_many_devices
 
         refuse_too_many_devices(config.trainer)
@@ -72,16 +76,13 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     for each in config.further:
         with naming_further(each.name):
             choose_grader(each.grader)
-    questions = load_questions(config.dataset, fetch=not config.dry_run)
-    parts = (part for _, part in questions.parts())
-    train, validation, test = grade_by(config.dataset.grader, *parts)
-    questions = replace(questions, train=train, validation=validation, test=test)
+    questions = load_graded(config.dataset, fetch=not config.dry_run)
     further = load_all_further(config, questions.train)
     store = Store(config.store.folder, ledger=config.store.ledger, reads_only=config.dry_run)
     if launch and not config.dry_run:
         from caft.trainers.joined import Node, join
 
-        join(launch).check(Node.here(config), config.store.folder)
+        join(launch).check(Node.here(config, config.trainer), config.store.folder)
     workspace = Workspace(config, context, questions, store, further)
     if isinstance(config.score, PublishedScoreConfig):
         # A fault in them is known before a model is fetched.
@@ -101,6 +102,14 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     for line in list_idle(config):
         log.warning("%s", line)
     return workspace
+
+
+def load_graded(config: DatasetConfig, *, fetch: bool = True) -> QuestionSplits:
+    """A run's questions, with the grader of those whose answers it decides."""
+    questions = load_questions(config, fetch=fetch)
+    parts = (part for _, part in questions.parts())
+    train, validation, test = grade_by(config.grader, *parts)
+    return replace(questions, train=train, validation=validation, test=test)
 
 
 def load_all_further(config: RunConfig, train: Sequence[Question]) -> list[FurtherSet]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from caft.errors import UserError
 from caft.threads import allowed_cores
 from caft.trainers.config import TrainerConfig
+from caft.trainers.launched import find_launch
 
 
 def pick_device(config: TrainerConfig) -> str:
@@ -24,6 +27,13 @@ def pick_device(config: TrainerConfig) -> str:
             f"there is {', '.join(sorted(present))}"
         )
     if device != "cpu" and config.devices > counts[device]:
+        launch = find_launch(os.environ)
+        if launch is not None and launch.on_node == config.devices:
+            raise UserError(
+                f"trainer.devices is {config.devices}, and {launch.launcher} lets this process see "
+                f"{counts[device]} {device}; let every process see all of its node (under srun by "
+                "--gpus-per-node)"
+            )
         raise UserError(
             f"trainer.devices is {config.devices}, and this machine has {counts[device]} {device} "
             f"device{'s' * (counts[device] > 1)}; give at most that, or trainer.accelerator=cpu"

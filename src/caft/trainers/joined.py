@@ -14,10 +14,11 @@ import logging
 import os
 import pickle
 import socket
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import cache
@@ -31,9 +32,11 @@ from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defin
 import caft
 from caft.console import tell_error
 from caft.errors import UserError
-from caft.signals import DONE, OUR_FAULT, USER_MUST_ACT, asked_to_end, say
+from caft.signals import DONE, OUR_FAULT, USER_MUST_ACT, asked_to_end, end_if_asked, say
 from caft.store import digest
 from caft.trainers.build import environment_of
+from caft.trainers.config import TrainerConfig
+from caft.trainers.devices import pick_device
 from caft.trainers.distributed import Failure, Ranks, threads_of
 from caft.trainers.launched import GUIDE, Launch
 
@@ -48,6 +51,9 @@ _SHARED_SECONDS = 60.0
 _FAREWELL_SECONDS = 10.0
 _WORK_TIME = timedelta(days=7)
 """How long a process may wait for another: shares of a scoring pass end hours apart."""
+_WATCH_SECONDS = 5.0
+_GRACE_SECONDS = 60.0
+"""How long work may go on that has lost its leader: until it is asked to stop, or has written."""
 _STOP = "stop"
 
 
@@ -58,17 +64,27 @@ class Node:
     host: str
     code: str
     config: str
+    device: str
     torch: str
     transformers: str
 
     @classmethod
-    def here(cls, config: object) -> Node:
-        """Those of this process; `config` is None where it cannot be read."""
+    def here(cls, config: object, trainer: TrainerConfig | None) -> Node:
+        """Those of this process; both are None where the config cannot be read."""
         files = sorted(Path(caft.__file__).parent.rglob("*.py"))
         code = digest([path.read_bytes().decode() for path in files])
         version = importlib.metadata.version
+        try:
+            device = pick_device(trainer) if trainer else ""
+        except UserError as error:  # it has not as many, which would leave the others waiting
+            device = str(error)
         return cls(
-            socket.gethostname(), code, digest(config), version("torch"), version("transformers")
+            socket.gethostname(),
+            code,
+            digest(config),
+            device,
+            version("torch"),
+            version("transformers"),
         )
 
     def differences(self, other: Node) -> list[str]:
@@ -104,7 +120,7 @@ class Group:
                     raise UserError(
                         f"the nodes of this run differ: {other.host} has another "
                         f"{' and '.join(differing)} than {own.host}; give every node the same "
-                        f"commit, packages and command, see {GUIDE}"
+                        f"commit, packages, devices and command, see {GUIDE}"
                     )
                 if not sees:
                     raise UserError(
@@ -125,27 +141,25 @@ class Group:
 
         As caft.trainers.distributed.run_ranks. The error of a follower is raised here.
         """
-        self._order("work", device)
-        self._connect(device)
-        distributed.broadcast_object_list([(work, tuple(arguments))], src=0)
         threads = torch.get_num_threads()
-        torch.set_num_threads(threads_of(self.launch.on_node))
         try:
-            result = work(self._ranks(), receive, *arguments)
-            for _ in self._answers():
-                pass
+            with self._stopping_others():
+                self._heed_others()
+                self._order("work", device)
+                self._connect(device)
+                distributed.broadcast_object_list([(work, tuple(arguments))], src=0)
+                torch.set_num_threads(threads_of(self.launch.on_node))
+                result = work(self._ranks(), receive, *arguments)
+                for _ in self._answers():
+                    pass
         except SystemExit:
-            self._store.set(_STOP, "1")
-            if not asked_to_end():
-                raise UserError(
-                    "another process of this run was asked to end; the same command on every node "
-                    "goes on from here"
-                ) from None
+            self._heed_others()
             raise
         except RuntimeError as error:
             if not _lost_a_process(error):
                 raise
-            self._raise_failure()
+            with suppress(distributed.DistError):  # the store may be lost, too
+                self._raise_failure()
             raise UserError(
                 f"a process of this run was lost ({str(error).splitlines()[0]}); the same command "
                 "on every node goes on from here"
@@ -156,11 +170,12 @@ class Group:
 
     def end(self) -> None:
         """Let the followers go, while this process and its store are still there."""
-        self._order("end", "")
-        asked = [f"answer/{self._orders}/{rank}" for rank in range(1, self.launch.count)]
-        deadline = time.monotonic() + _FAREWELL_SECONDS
-        while not self._store.check(asked) and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
+        with suppress(RuntimeError):  # the store is gone, which ends them, too
+            self._order("end", "")
+            asked = [f"answer/{self._orders}/{rank}" for rank in range(1, self.launch.count)]
+            deadline = time.monotonic() + _FAREWELL_SECONDS
+            while not self._store.check(asked) and time.monotonic() < deadline:
+                time.sleep(_POLL_SECONDS)
         if distributed.is_initialized():
             distributed.destroy_process_group()
 
@@ -169,16 +184,23 @@ class Group:
         self._store.set(f"order/{self._orders}", json.dumps([kind, detail]))
 
     def _answers(self) -> Iterable[bytes]:
-        """What each follower answered to the last order, as they come; raises their errors."""
+        """What each follower answered to the last order, by rank; raises the errors of any."""
         for rank in range(1, self.launch.count):
             key = f"answer/{self._orders}/{rank}"
             while not self._store.check([key]):
-                self._raise_failure()
-                if asked_to_end():
-                    self._store.set(_STOP, "1")
-                    raise SystemExit(DONE)
+                self._heed_others()
                 time.sleep(_POLL_SECONDS)
             yield self._store.get(key)
+
+    def _heed_others(self) -> None:
+        """Raises what ended a follower, or SystemExit where this process was asked to end."""
+        self._raise_failure()
+        end_if_asked()
+        if self._store.check([_STOP]):
+            raise UserError(
+                "another process of this run was asked to end; the same command on every node goes "
+                "on from here"
+            )
 
     def _raise_failure(self) -> None:
         for rank in range(1, self.launch.count):
@@ -192,16 +214,20 @@ class Group:
 
     def follow(self, own: Node) -> int:
         """Do what the leader orders until it ends the run; the exit status."""
-        while True:
-            kind, detail = self._next_order()
-            if kind == "end":
-                self._answer("")
-                return DONE
-            try:
-                answer = self._look(own, Path(detail)) if kind == "look" else self._work(detail)
-            except Exception as error:
-                return self._fail(error)
-            self._answer(answer)
+        try:
+            with self._stopping_others():
+                while (order := self._next_order())[0] != "end":
+                    with self._leaving_with_leader():
+                        self._answer(self._obey(own, *order))
+        except Exception as error:
+            if _lost_a_process(error):
+                raise
+            return self._report(error)
+        self._answer("")
+        return DONE
+
+    def _obey(self, own: Node, kind: str, detail: str) -> str:
+        return self._look(own, Path(detail)) if kind == "look" else self._work(detail)
 
     def _answer(self, text: str) -> None:
         self._store.set(f"answer/{self._orders}/{self.launch.rank}", text)
@@ -230,31 +256,67 @@ class Group:
         work(self._ranks(), lambda _: None, *arguments)
         return ""
 
-    def _fail(self, error: Exception) -> int:
-        failure = Failure.of(self.launch.rank, error)
-        with suppress(RuntimeError):  # the leader is gone, and with it the store
-            text = base64.b64encode(pickle.dumps(failure)).decode()
-            self._store.set(f"failure/{self.launch.rank}", text)
+    def _report(self, error: Exception) -> int:
         if isinstance(error, UserError):
             say(f"process {self.launch.rank} on {socket.gethostname()}: {error}")
             return USER_MUST_ACT
-        tell_error(failure.traceback)
+        tell_error(Failure.of(self.launch.rank, error).traceback)
         return OUR_FAULT
+
+    @contextmanager
+    def _leaving_with_leader(self) -> Iterator[None]:
+        """Ends this process where the leader is gone, and NCCL would wait for it for days."""
+        over = threading.Event()
+
+        def is_led() -> bool:
+            try:
+                return not self._store.check([f"order/{self._orders + 1}"])
+            except RuntimeError:
+                return False
+
+        def watch() -> None:
+            while not over.wait(_WATCH_SECONDS):
+                if not is_led() and not over.wait(_GRACE_SECONDS):
+                    say(
+                        f"process {self.launch.rank} on {socket.gethostname()}: the process that "
+                        "led this one is gone, and so is this one"
+                    )
+                    os._exit(OUR_FAULT)
+
+        threading.Thread(target=watch, daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
 
     # --- Both ---
 
     def _ranks(self) -> Ranks:
-        def asked_to_stop() -> bool:
-            return asked_to_end() or bool(self._store.check([_STOP]))
+        return Ranks(self.launch.rank, self.launch.count, self._asked_to_stop)
 
-        return Ranks(self.launch.rank, self.launch.count, asked_to_stop)
+    def _asked_to_stop(self) -> bool:
+        return asked_to_end() or bool(self._store.check([_STOP]))
+
+    @contextmanager
+    def _stopping_others(self) -> Iterator[None]:
+        """Whatever ends the work of one process ends that of the others after their step."""
+        try:
+            yield
+        except BaseException as error:
+            with suppress(RuntimeError):  # the store may be gone, too
+                # One that has only lost another process does not know why.
+                if self.launch.rank and isinstance(error, Exception) and not _lost_a_process(error):
+                    failure = pickle.dumps(Failure.of(self.launch.rank, error))
+                    text = base64.b64encode(failure).decode()
+                    self._store.set(f"failure/{self.launch.rank}", text)
+                self._store.set(_STOP, "1")
+            raise
 
     def _connect(self, device: str) -> None:
         if distributed.is_initialized():
             return
         on_cuda = device == "cuda"
-        # A launcher may show a process its own device only.
-        own = min(self.launch.local_rank, torch.cuda.device_count() - 1) if on_cuda else None
+        own = self.launch.local_rank if on_cuda else None
         if own is not None:
             torch.cuda.set_device(own)
         distributed.init_process_group(
@@ -267,10 +329,25 @@ class Group:
         )
 
 
-@cache
 def join(launch: Launch) -> Group:
-    """The group of this process, met at the first call."""
-    return Group(launch)
+    """The group of this process, met at the first call; UserError if not all of it came."""
+    met = _meet(launch)
+    if isinstance(met, UserError):
+        raise met
+    return met
+
+
+@cache
+def _meet(launch: Launch) -> Group | UserError:
+    # Whoever did not come is not waited for once more.
+    try:
+        return Group(launch)
+    except distributed.DistError as error:
+        return UserError(
+            f"not all {launch.count} processes of {launch.launcher} met within "
+            f"{_MEETING_SECONDS:.0f} seconds ({str(error).splitlines()[0]}); start the command on "
+            f"every node, and see that they reach each other, see {GUIDE}"
+        )
 
 
 def _name_meeting(launch: Launch) -> None:
@@ -279,5 +356,7 @@ def _name_meeting(launch: Launch) -> None:
     os.environ["MASTER_PORT"] = str(environment.main_port)
 
 
-def _lost_a_process(error: RuntimeError) -> bool:
-    return isinstance(error, distributed.DistError) or "gloo" in str(error)
+def _lost_a_process(error: Exception) -> bool:
+    if isinstance(error, distributed.DistError):
+        return True
+    return isinstance(error, RuntimeError) and "gloo" in str(error)

@@ -52,7 +52,8 @@ def refuse_other_launch(config: TrainerConfig, launch: Launch | None) -> None:
         if config.num_nodes > 1:
             raise UserError(
                 f"trainer.num_nodes is {config.num_nodes}, and no launcher started this process; "
-                f"start the command on every node with torchrun or srun, see {GUIDE}"
+                "start the command on every node with torchrun or srun, or a sweep's jobs with "
+                f"hydra/launcher=submitit_slurm, see {GUIDE}"
             )
         return
     if launch.on_node * launch.nodes != launch.count:

@@ -10,6 +10,7 @@ from caft.report.run.next_step import compare_with_control, fold, rerun
 
 def test_a_rerun_keeps_what_the_run_was_given_and_replaces_what_changes() -> None:
     overrides = ["model.path=/my models/a", "until=score", "split.within=subject", "+seed=3"]
+    overrides.append("trainer.num_nodes=2")  # a sweep of such runs is refused without a launcher
     summary: Any = {"run": {"overrides": overrides}}
     command = rerun(summary, "-m", "split=random", "seed=1,2", without=("score",))
     assert shlex.split(command) == [

@@ -15,8 +15,9 @@ from caft.statistics import FEWEST_SEEDS
 
 _GOES_ON = " \\"
 _SEEDS = ",".join(map(str, range(1, FEWEST_SEEDS + 1)))
-# They say where a run stops or what it is part of, and not what it does.
-_OF_THIS_RUN = ("until", "dry_run", "name", "multirun_sweeps")
+# They say where a run stops, where it runs or what it is part of, and not what it does. Several
+# nodes need a launcher, which is not in the overrides.
+_OF_THIS_RUN = ("until", "dry_run", "name", "multirun_sweeps", "trainer.num_nodes")
 _TAUGHT = {target.name for target in Target if target.taught}
 _SHARED_DIALS = ("classes", "invalid", "quantiles")
 _BUDGET_DIALS = ("within", "temperature")

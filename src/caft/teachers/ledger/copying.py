@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from caft.errors import UserError
 from caft.teachers.ledger.database import Database, Place, as_path, is_address, mask_password
@@ -108,14 +108,19 @@ def _copy_all(old: Database, new: Database) -> Copied:
 
 
 def _in_batches(database: Database) -> Iterator[list[Row]]:
+    select = f"SELECT {_COLUMNS}, {database.reasoning} FROM replies"
     last = ""
-    while rows := database.execute(
-        f"SELECT {_COLUMNS}, {database.reasoning} FROM replies WHERE key > ? ORDER BY key "
-        f"LIMIT {_AT_ONCE}",
-        (last,),
-    ).fetchall():
+    while rows := _read(database, f"{select} WHERE key > ? ORDER BY key LIMIT {_AT_ONCE}", last):
         yield rows
-        last = rows[-1][0]
+        last = str(rows[-1][0])
+
+
+def _read(old: Database, statement: str, *values: object) -> list[Any]:
+    """The rows of the ledger that is copied: a fault of it is not one of the other's."""
+    try:
+        return old.execute(statement, values).fetchall()
+    except Exception as error:
+        raise old.explain(error) from error
 
 
 def _find(database: Database, keys: list[object]) -> list[Row]:
@@ -139,7 +144,7 @@ def _failures(old: Database, new: Database) -> list[Row]:
     select = "SELECT key, model, reason, unsure_usd, at FROM failures"
     dead = "SELECT key, model, 'the client died', reserved_usd, expires FROM claims"
     there = set(new.execute(select).fetchall())
-    rows: list[Row] = old.execute(select).fetchall() + old.execute(dead).fetchall()
+    rows: list[Row] = _read(old, select) + _read(old, dead)
     return [row for row in rows if row not in there]
 
 
@@ -154,10 +159,8 @@ def _copy_spending(
     old: Database, new: Database, had: set[str], extra: dict[str, tuple[int, float, float]]
 ) -> None:
     """As it was; where `new` had the model, by the rows that came, so that twice counts once."""
-    dead = dict(
-        old.execute("SELECT model, SUM(reserved_usd) FROM claims GROUP BY model").fetchall()
-    )
-    rows = old.execute("SELECT model, calls, usd, unsure_usd FROM spending").fetchall()
+    dead = dict(_read(old, "SELECT model, SUM(reserved_usd) FROM claims GROUP BY model"))
+    rows = _read(old, "SELECT model, calls, usd, unsure_usd FROM spending")
     for model, calls, usd, unsure in rows:
         if model not in had:
             _insert(new, "spending", [(model, calls, usd, unsure + dead.get(model, 0.0))])

@@ -54,6 +54,9 @@ class Database(Protocol):
     def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> int:
         """Run it once for every row of values; the number of rows that were changed."""
 
+    def explain(self, error: Exception) -> Exception:
+        """A UserError, in one line, for an error of this database; any other as it is."""
+
     def note_replies(self) -> None:
         """Note outside the database that it has replies, where it could be lost unnoticed."""
 

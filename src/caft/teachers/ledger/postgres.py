@@ -46,7 +46,8 @@ CREATE TABLE version (number BIGINT NOT NULL);
 """
 # For one transaction each, so that a pooler between us and the database may change sessions. A
 # host that falls asleep in a transaction does not hold up the others. Only a weaker
-# synchronous_commit than a sync to disk is raised.
+# synchronous_commit than a sync to disk is raised. The isolation is never the database's default: a
+# writer must see what was committed while it waited for its turn.
 _BEGIN = """
 BEGIN {mode};
 SET LOCAL search_path = caft_ledger;
@@ -55,6 +56,7 @@ SET LOCAL idle_in_transaction_session_timeout = '30s';
 SELECT set_config('synchronous_commit', 'on', true)
     WHERE current_setting('synchronous_commit') = 'off';
 """
+_WRITING, _READING = "ISOLATION LEVEL READ COMMITTED", "ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _ONE_WRITER = "SELECT pg_advisory_xact_lock(4837200911)"
 _TABLES = ["replies", "claims", "spending", "failures", "version"]
 _DEFAULTS = {
@@ -101,7 +103,7 @@ class PostgresDatabase:
             self._connection = self._connect()
         except self._psycopg.Error as error:
             raise self._explained(error) from error
-        self.has_tables = False
+        self.has_tables, self._patience = False, PATIENCE_SECONDS
         self.transact(self._check if reads_only else self._prepare, writes=not reads_only)
 
     def transact(self, work: Callable[[], T], *, writes: bool = True) -> T:
@@ -109,10 +111,14 @@ class PostgresDatabase:
         self.writing, began, told = "", time.monotonic(), False
         while True:
             try:
-                return self._try(work, writes=writes)
+                result = self._try(work, writes=writes)
+                self._patience = PATIENCE_SECONDS
+                return result
             except self._psycopg.Error as error:
                 lost = getattr(self._connection, "closed", True)
-                if not lost or time.monotonic() - began > PATIENCE_SECONDS:
+                if not lost or time.monotonic() - began > self._patience:
+                    # What is still to be written then does not wait as long again, each.
+                    self._patience = 0.0 if lost else self._patience
                     raise self._explained(error) from error
                 if not told:
                     log.warning("%s", self._say_lost(error))
@@ -133,6 +139,10 @@ class PostgresDatabase:
         cursor.executemany(statement.replace("?", "%s"), escaped)
         return int(cursor.rowcount)
 
+    def explain(self, error: Exception) -> Exception:
+        """A UserError for what PostgreSQL refuses."""
+        return self._explained(error) if isinstance(error, self._psycopg.Error) else error
+
     def note_replies(self) -> None:
         """Nothing: a database does not get lost as a file does."""
 
@@ -148,9 +158,7 @@ class PostgresDatabase:
         if self._connection.closed:
             self._connection = self._connect()
         try:
-            self._connection.execute(
-                _BEGIN.format(mode="" if writes else "ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            )
+            self._connection.execute(_BEGIN.format(mode=_WRITING if writes else _READING))
             if writes:
                 self._connection.execute(_ONE_WRITER)
             result = work()

@@ -103,7 +103,7 @@ class SqliteDatabase:
                     self.execute("ROLLBACK")
                 raise
         except _FAULTS as error:
-            raise UserError(explain_error(Path(self.name), error, self.writing)) from error
+            raise self.explain(error) from error
         return result
 
     def execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
@@ -113,6 +113,12 @@ class SqliteDatabase:
     def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> int:
         """Run it once for every row of values; the number of rows that were changed."""
         return self._connection.executemany(statement, rows).rowcount
+
+    def explain(self, error: Exception) -> Exception:
+        """A UserError for what SQLite refuses."""
+        if not isinstance(error, _FAULTS):
+            return error
+        return UserError(explain_error(Path(self.name), error, self.writing))
 
     def note_replies(self) -> None:
         """Note in a file next to it how many replies there are."""
@@ -137,7 +143,7 @@ def _open_ledger(path: Path | None, *, reads_only: bool) -> sqlite3.Connection:
     """The database with its tables. UserError if a newer version of CAFT wrote it."""
     database = _open_to_read(path) if reads_only or not path else _open_to_write(path)
     (version,) = database.execute("PRAGMA user_version").fetchone()
-    if reads_only and not version:
+    if reads_only and not _has_tables(database):
         # Empty, or another process makes its tables just now.
         database.close()
         database = _open_to_read(None)
@@ -149,6 +155,10 @@ def _open_ledger(path: Path | None, *, reads_only: bool) -> sqlite3.Connection:
     if version < VERSION and not (reads_only and version):
         _bring_up_to_date(database)
     return database
+
+
+def _has_tables(database: sqlite3.Connection) -> bool:
+    return bool(database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0])
 
 
 def _bring_up_to_date(database: sqlite3.Connection) -> None:
