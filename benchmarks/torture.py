@@ -88,6 +88,22 @@ def damage_files(tally: Tally, sizes: argparse.Namespace, work: Path) -> None:
     torture_files(tally, sizes.damages, sizes.damaged_runs, work)
 
 
+def try_bad_inputs(tally: Tally, sizes: argparse.Namespace, work: Path) -> None:
+    """Settings, data, replies, model folders, environments."""
+    from torturing.bad import torture_inputs
+
+    torture_inputs(tally, sizes.inputs, work)
+
+
+def run_together(tally: Tally, sizes: argparse.Namespace, work: Path) -> None:
+    """Processes that share a store and a ledger."""
+    from torturing.asking import torture_together
+    from torturing.kills import torture_store
+
+    torture_together(tally, sizes.processes, work)
+    torture_store(tally, sizes.processes, work)
+
+
 def _endings(sizes: argparse.Namespace) -> Sequence[Signals]:
     return [SIGKILL] * sizes.kills + [SIGTERM] * sizes.signals + [SIGINT] * sizes.signals
 
@@ -98,13 +114,17 @@ SIZES = {
     "sweep-kills": (30, 3),
     "damages": (100, 10),
     "damaged-runs": (10, 2),
+    "inputs": (1000, 40),
+    "processes": (8, 8),
 }
 """How many cases each part has, in full and in the small form."""
 PARTS = {
     "kills": kill_runs,
     "teachers": kill_teachers,
     "sweeps": kill_sweeps,
+    "together": run_together,
     "damage": damage_files,
+    "inputs": try_bad_inputs,
 }
 
 if __name__ == "__main__":

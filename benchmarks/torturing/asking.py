@@ -55,6 +55,23 @@ def torture_postgres(tally: Tally, endings: Sequence[Signals], work: Path) -> No
         running.remove()
 
 
+def torture_together(tally: Tally, processes: int, work: Path) -> None:
+    """So many processes ask the same questions with one ledger: each reply is bought once."""
+    work.mkdir(parents=True, exist_ok=True)
+    asker = Asker(work, 1, 8, "")
+    part = f"{processes} processes, ledger"
+    with open_server(1) as server:
+        children = [asker.start(server.base_url, number) for number in range(processes)]
+        for child in children:
+            if status := child.wait():
+                tally.fail(part, "lost", f"{status}: {child.last_line()}")
+        bought = server.bought()
+    tally.add(part, "processes", processes)
+    tally.add(part, "replies", len(bought))
+    tally.add(part, "lost", QUESTIONS - len(bought))
+    tally.add(part, "bought_twice_after_arrival", bought.total() - len(bought))
+
+
 class Asker:
     """One who asks a server of its own; `number` seeds the server's faults."""
 
@@ -66,12 +83,12 @@ class Asker:
     def finish(self) -> int:
         """The exit status of an uninterrupted run."""
         with open_server(self.number) as server:
-            return self._start(server.base_url).wait()
+            return self.start(server.base_url).wait()
 
     def kill(self, tally: Tally, ending: Ending) -> bool:
         """Kill, ask again and see what was bought; False if it ended before."""
         with open_server(self.number) as server:
-            child = self._start(server.base_url)
+            child = self.start(server.base_url)
             status = child.kill_after(ending[1], ending[0])
             if status is None:
                 return False
@@ -79,15 +96,16 @@ class Asker:
             watch = Watch(tally, self.part, name, server, self.at_once)
             watch.see_status(child, status, ending[0])
             watch.see_arrived(self._read_asked, ending[0])
-            again = self._start(server.base_url)
+            again = self.start(server.base_url)
             if status := again.wait():
                 tally.fail(self.part, "lost", f"{name}: then {status}: {again.last_line()}")
             watch.see_bought_once()
             self._see_all_there(tally, name, server)
         return True
 
-    def _start(self, url: str) -> Child:
-        return fork(lambda: self._ask(url), self.work, self.work / f"told{self.number}")
+    def start(self, url: str, told: int = 0) -> Child:
+        """Ask, in a child."""
+        return fork(lambda: self._ask(url), self.work, self.work / f"told{self.number}-{told}")
 
     def _ask(self, url: str) -> int:
         config = OpenAITeacherConfig(

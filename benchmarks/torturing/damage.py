@@ -154,7 +154,9 @@ def _damage_ledger(tally: Tally, each: int, work: Path) -> None:
 
     def read(path: Path) -> dict[str, tuple[str, str]]:
         with Ledger(path, "fake", reads_only=True) as opened:
-            keys = [row[0] for row in opened.database.execute("SELECT key FROM replies").fetchall()]
+            query = partial(opened.database.execute, "SELECT key FROM replies")
+            rows = opened.database.transact(lambda: query().fetchall(), writes=False)
+            keys = [row[0] for row in rows]
             found = opened.replies(keys)
         return {key: (reply.text, reply.finish_reason) for key, reply in found.items()}
 

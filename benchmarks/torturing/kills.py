@@ -23,13 +23,14 @@ from fake_server import FAULTS, FakeServer
 from numpy import allclose, ndarray
 from safetensors.numpy import load_file
 
-from caft.hydra_bridge import compose
+from caft.hydra_bridge import compose, main
+from caft.pipeline import run_pipeline
 from caft.pipeline.own_rationales import own_sampling
 from caft.pipeline.preflight import open_workspace
 from caft.run_config import RunContext
 from same_results import read_rows
 from scripted_chains import write_tries
-from torturing.forks import TEACHER, TINY, Child, fork_command
+from torturing.forks import TEACHER, TINY, Child, fork, fork_command
 from torturing.tally import Tally
 from torturing.watching import Watch
 
@@ -53,18 +54,20 @@ class Case:
     method: str
     folder: Path
     server: FakeServer
+    out: str = "out"
 
     @property
     def words(self) -> list[str]:
         """Of the command line."""
-        places = [f"store.path={self.folder}/store", f"hydra.run.dir={self.folder}/out"]
+        places = [f"store.path={self.folder}/store", f"hydra.run.dir={self.folder}/{self.out}"]
         teacher = [*TEACHER, f"teacher.base_url={self.server.base_url}"]
         method = [f"method={self.method}", *METHODS[self.method], "report.html=true"]
         return [*TINY, *teacher, *method, *places]
 
     def start(self) -> Child:
         """The run, in a child."""
-        return fork_command(self.words, self.folder)
+        told = self.folder / f"told-{self.out}"
+        return fork(lambda: main(run_pipeline, self.words), self.folder, told)
 
     def finished(self) -> set[str]:
         """Stages that the store holds."""
@@ -196,3 +199,22 @@ def kill_once(tally: Tally, case: Case, ending: Ending, whole: Path) -> bool:
         tally.fail(part, "different", f"{name}: {line}")
         break
     return True
+
+
+def torture_store(tally: Tally, processes: int, work: Path) -> None:
+    """So many runs of one method with one store at once: each makes the same, each reply once."""
+    part = f"{processes} processes, store"
+    with open_server(0) as server:
+        cases = [Case("distill", work, server, out=f"out{number}") for number in range(processes)]
+        children = [case.start() for case in cases]
+        for case, child in zip(cases, children, strict=True):
+            tally.add(part, "processes")
+            if status := child.wait():
+                tally.fail(part, "lost", f"{case.out}: {status}: {child.last_line()}")
+                continue
+            for line in find_differences(work / "out0", work / case.out):
+                tally.fail(part, "different", f"{case.out}: {line}")
+                break
+        bought = server.bought()
+    tally.add(part, "replies", len(bought))
+    tally.add(part, "bought_twice_after_arrival", bought.total() - len(bought))

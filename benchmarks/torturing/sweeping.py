@@ -29,7 +29,7 @@ class Sweep:
         folder.mkdir(parents=True)
         self.folder = folder
         self.words = [*TINY, *TEACHER, f"teacher.base_url={url}", "store.path=store", "-m",
-                      "method=distill,sft,base", "method.stages.0.epochs=1",
+                      "method=distill,sft,curriculum",
                       "hydra.sweep.dir=sweep"]  # fmt: skip
 
     def start(self) -> subprocess.Popen[bytes]:
