@@ -74,13 +74,6 @@ def kill_teachers(tally: Tally, sizes: argparse.Namespace, work: Path) -> None:
     torture_postgres(tally, _endings(sizes), work / "postgres")
 
 
-def kill_sweeps(tally: Tally, sizes: argparse.Namespace, work: Path) -> None:
-    """The command, the job that runs, or both."""
-    from torturing.sweeping import torture_sweep
-
-    torture_sweep(tally, sizes.sweep_kills, work)
-
-
 def damage_files(tally: Tally, sizes: argparse.Namespace, work: Path) -> None:
     """Of every kind, in every way."""
     from torturing.damage import torture_files
@@ -111,7 +104,6 @@ def _endings(sizes: argparse.Namespace) -> Sequence[Signals]:
 SIZES = {
     "kills": (100, 4),
     "signals": (30, 2),
-    "sweep-kills": (30, 3),
     "damages": (100, 10),
     "damaged-runs": (10, 2),
     "inputs": (1000, 40),
@@ -121,7 +113,6 @@ SIZES = {
 PARTS = {
     "kills": kill_runs,
     "teachers": kill_teachers,
-    "sweeps": kill_sweeps,
     "together": run_together,
     "damage": damage_files,
     "inputs": try_bad_inputs,
