@@ -8,70 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from math import inf, nan, nextafter
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin
 
 import pytest
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from caft.dials import ANY_FINITE, Filled, Range, check_dials, read_hint
 from caft.errors import UserError
-from caft.hydra_bridge import build_run_config, compose, find_conf
+from caft.hydra_bridge import build_run_config, compose
 from caft.hydra_bridge.error_text import explain
-from caft.run_config import KINDS, ONE_KIND, RunConfig
 from caft.teachers.config import OpenAITeacherConfig
+from every_dial import ALL_DIALS, Dial
 
-
-@dataclass(frozen=True)
-class Dial:
-    """A setting's place, its type and its rules; `words` choose an option that has it."""
-
-    words: tuple[str, ...]
-    path: str
-    kind: Any
-    rules: tuple[Any, ...]
-
-    @property
-    def name(self) -> str:
-        return "+".join([*self.words, self.path])
-
-
-def _options() -> Iterator[tuple[tuple[str, ...], str, type[Any]]]:
-    yield (), "", RunConfig
-    for group, schema in ONE_KIND.items():
-        yield (), group, schema
-    for group, kinds in KINDS.items():
-        for kind, schema in kinds.items():
-            files = sorted((find_conf() / group).glob("*.yaml"))
-            of_kind = (file for file in files if yaml.safe_load(file.read_text())["kind"] == kind)
-            yield (f"{group}={next(of_kind).stem}",), group, schema
-
-
-def _walk(words: tuple[str, ...], place: str, schema: type[Any]) -> Iterator[Dial]:
-    hints = get_type_hints(schema, include_extras=True)
-    for field in fields(schema):
-        path = f"{place}.{field.name}" if place else field.name
-        # Groups come as options, each of its kind.
-        if path not in KINDS and path not in ONE_KIND:
-            yield from _walk_hint(words, path, hints[field.name])
-
-
-def _walk_hint(words: tuple[str, ...], path: str, hint: Any) -> Iterator[Dial]:
-    kind, rules, _ = read_hint(hint)
-    if is_dataclass(kind):
-        yield from _walk(words, path, kind)  # type: ignore[arg-type]
-        return
-    yield Dial(words, path, kind, rules)
-    if get_origin(kind) in (list, dict):
-        inner = "0" if get_origin(kind) is list else "some"
-        yield from _walk_hint(words, f"{path}.{inner}", get_args(kind)[-1])
-
-
-ALL_DIALS = [dial for option in _options() for dial in _walk(*option)]
 # What the kinds of a group share stands in each of them, and is tried once.
 DIALS = list({(dial.path, str(dial.kind), dial.rules): dial for dial in ALL_DIALS}.values())
 NUMBERS = [dial for dial in DIALS if dial.kind in (int, float)]

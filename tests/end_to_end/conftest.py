@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +13,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from caft.hydra_bridge import main, main_job
-from caft.pipeline import run_pipeline
 from caft.report.json_schema import describe
+from front_door import call
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "teachers"))
 
@@ -98,28 +94,6 @@ class Workshop:
         """Everything that the store holds, as stage/fingerprint."""
         manifests = self.store.glob("*/*/manifest.json")
         return sorted(f"{path.parts[-3]}/{path.parts[-2]}" for path in manifests)
-
-
-def _start_here(folder: Path, *, console: Path | None, env: Mapping[str, str]) -> int:
-    """A sweep's job in this process: a fresh one takes seconds to import torch."""
-    return main_job(run_pipeline, folder)
-
-
-def call(words: Sequence[str]) -> tuple[int, str, str]:
-    """Status, stdout and stderr of the front door; logging is left as it was."""
-    root, outcome = logging.getLogger(), logging.getLogger("caft.outcome")
-    before = (root.handlers[:], root.level, outcome.handlers[:], outcome.propagate)
-    out, err = io.StringIO(), io.StringIO()
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            status = main(run_pipeline, words, start=_start_here)
-    finally:
-        for handler in {*root.handlers, *outcome.handlers} - {*before[0], *before[2]}:
-            handler.close()
-        root.handlers[:], outcome.handlers[:] = before[0], before[2]
-        root.setLevel(before[1])
-        outcome.propagate = before[3]
-    return status, out.getvalue(), err.getvalue()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,0 +1,122 @@
+"""Whether anything is lost, differs, is bought twice or is used in spite of damage.
+
+    python benchmarks/torture.py [--small] [--parts kills,...] [--kills 100] [--signals 30] ...
+
+Every part runs the tiny pipeline, with a teacher on loopback that fails a fifth of all calls. What
+went wrong is said on standard error at once; a table follows, one line a part. The last line is one
+JSON object. Moments and damages are drawn by seeds, the same ones in every run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from signal import SIGINT, SIGKILL, SIGTERM, Signals
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT / "tests" / room) for room in (".", "teachers", "store")]
+# One thread, before torch is imported: threads would not be there in a forked child.
+os.environ |= {"OPENAI_API_KEY": "none", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
+
+from torturing.forks import import_everything
+from torturing.tally import GOALS, Tally
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--small", action="store_true", help="a few cases of each part")
+    parser.add_argument("--parts", default=",".join(PARTS), help="some of them, with commas")
+    for name, (full, _) in SIZES.items():
+        parser.add_argument(f"--{name}", type=int, help=f"{full} by default")
+    asked = parser.parse_args()
+    sizes = argparse.Namespace(
+        **{
+            name.replace("-", "_"): given if given is not None else pair[asked.small]
+            for name, pair in SIZES.items()
+            for given in [getattr(asked, name.replace("-", "_"))]
+        }
+    )
+    tally = Tally()
+    with tempfile.TemporaryDirectory(prefix="torture") as folder:
+        os.environ["CAFT_CACHE"] = f"{folder}/cache"
+        import_everything(Path(folder) / "warm")
+        for part in asked.parts.split(","):
+            work = Path(folder) / part
+            work.mkdir()
+            PARTS[part](tally, sizes, work)
+    print(tally.table())
+    figures = tally.figures()
+    print(json.dumps(figures))
+    raise SystemExit(any(figures[name] for name in GOALS) or bool(tally.wrong))
+
+
+def kill_runs(tally: Tally, sizes: argparse.Namespace, work: Path) -> None:
+    """Each method gets its share of the kills and signals."""
+    from torturing.kills import METHODS, torture_method
+
+    for number, method in enumerate(METHODS):
+        mine = _endings(sizes)[number :: len(METHODS)]
+        torture_method(tally, method, mine, work / method)
+
+
+def kill_teachers(tally: Tally, sizes: argparse.Namespace, work: Path) -> None:
+    """At concurrency 8 and 64, and with PostgreSQL, each with all kills and signals."""
+    from torturing.asking import torture_postgres, torture_teacher
+
+    for at_once in (8, 64):
+        torture_teacher(tally, at_once, _endings(sizes), work / str(at_once))
+    torture_postgres(tally, _endings(sizes), work / "postgres")
+
+
+def damage_files(tally: Tally, sizes: argparse.Namespace, work: Path) -> None:
+    """Of every kind, in every way."""
+    from torturing.damage import torture_files
+
+    torture_files(tally, sizes.damages, sizes.damaged_runs, work)
+
+
+def try_bad_inputs(tally: Tally, sizes: argparse.Namespace, work: Path) -> None:
+    """Settings, data, replies, model folders, environments."""
+    from torturing.bad import torture_inputs
+
+    torture_inputs(tally, sizes.inputs, work)
+
+
+def run_together(tally: Tally, sizes: argparse.Namespace, work: Path) -> None:
+    """Processes that share a store and a ledger."""
+    from torturing.asking import torture_together
+    from torturing.kills import torture_store
+
+    torture_together(tally, sizes.processes, work)
+    torture_store(tally, sizes.processes, work)
+
+
+def _endings(sizes: argparse.Namespace) -> Sequence[Signals]:
+    return [SIGKILL] * sizes.kills + [SIGTERM] * sizes.signals + [SIGINT] * sizes.signals
+
+
+SIZES = {
+    "kills": (100, 4),
+    "signals": (30, 2),
+    "damages": (100, 10),
+    "damaged-runs": (10, 2),
+    "inputs": (1000, 40),
+    "processes": (8, 8),
+}
+"""How many cases each part has, in full and in the small form."""
+PARTS = {
+    "kills": kill_runs,
+    "teachers": kill_teachers,
+    "together": run_together,
+    "damage": damage_files,
+    "inputs": try_bad_inputs,
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""Bad input of every kind, as the tests generate it, in greater numbers."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+from fake_server import FakeServer
+
+from bad_inputs import find_fault, list_cases
+from torturing.tally import Tally
+
+_MOST_MEMORY = 24 * 2**30
+"""Bytes of addresses: a size in a model's config must not take the machine."""
+
+
+def torture_inputs(tally: Tally, number: int, work: Path) -> None:
+    """`number` cases; those that were neither done nor refused well are named."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY, before[1]))
+    try:
+        with FakeServer() as server:
+
+            def url(body: bytes) -> str:
+                server.raw = body
+                return server.base_url
+
+            for case in list_cases(number, work, url):
+                part = f"bad input, {case.kind}"
+                status, fault = find_fault(case)
+                tally.add(part, "bad_inputs")
+                tally.add(part, "done well" if not status else "well_refused", not fault)
+                if fault:
+                    tally.fail(part, "badly_refused", fault)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)

@@ -1,0 +1,135 @@
+"""Commands in forked children of this process, which has imported everything: cheap to kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from fake_server import FakeServer
+
+from caft.hydra_bridge import main
+from caft.pipeline import run_pipeline
+from front_door import call
+
+TINY = (
+    "model=tiny",
+    "model.dtype=float32",
+    "trainer.accelerator=cpu",
+    "trainer.progress=false",
+    "dataset=arithmetic",
+    "dataset.train=40",
+    "dataset.validation=8",
+    "dataset.test=12",
+    "dataset.prompt.shots=4",
+    "dataset.max_new_tokens=8",
+    # What draws pages starts threads, which a child of this process would wait for in vain.
+    "report.html=false",
+)
+AT_ONCE = 8
+TEACHER = (
+    "teacher=openai",
+    "teacher.model=fake",
+    "teacher.keep=all",
+    "teacher.backoff_seconds=0.01",
+    f"teacher.concurrency={AT_ONCE}",
+    # Many small steps, each with a checkpoint: resuming is what is tried.
+    "tuning.checkpoint_seconds=0",
+)
+_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Child:
+    """A forked process whose output goes to the file `told`."""
+
+    pid: int
+    told: Path
+
+    def ended(self) -> int | None:
+        """Its exit status, negative after a signal that it did not catch; None while it runs."""
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        return os.waitstatus_to_exitcode(status) if pid else None
+
+    def wait(self) -> int:
+        """Its exit status; TimeoutError after five minutes, and it is killed."""
+        end = time.monotonic() + _SECONDS
+        while (status := self.ended()) is None:
+            if time.monotonic() > end:
+                os.kill(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+                raise TimeoutError(self.told.read_text(errors="replace")[-500:])
+            time.sleep(0.01)
+        return status
+
+    def kill_after(self, seconds: float, number: int) -> int | None:
+        """Its exit status after the signal; None if it had ended by itself before."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if self.ended() is not None:
+                return None
+            time.sleep(0.002)
+        os.kill(self.pid, number)
+        return self.wait()
+
+    def last_line(self) -> str:
+        """What it said last."""
+        lines = self.told.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else ""
+
+
+def fork(work: Callable[[], int], folder: Path, told: Path) -> Child:
+    """Run `work` in a child, in `folder`; its result is the exit status."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if pid := os.fork():
+        return Child(pid, told)
+    status = 1
+    try:
+        _close_connections()
+        out = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        os.chdir(folder)
+        status = work()
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _close_connections() -> None:
+    """A server's end of a connection that a child has open, too, would never be seen closing."""
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                found = socket.socket(fileno=int(name))
+                found.close() if found.family == socket.AF_INET else found.detach()
+
+
+def import_everything(folder: Path) -> None:
+    """One run in this process, whose children then import nothing."""
+    places = [f"store.path={folder}/store", f"hydra.run.dir={folder}/out"]
+    with FakeServer() as server:
+        teacher = [*TEACHER, f"teacher.base_url={server.base_url}"]
+        status, _, said = call([*TINY, *teacher, "method=distill", *places])
+    assert status == 0, said
+    import altair  # noqa: F401
+    import vl_convert  # noqa: F401
+
+
+def fork_command(words: Sequence[str], folder: Path) -> Child:
+    """`python train.py WORDS` in `folder`, in a child."""
+    return fork(lambda: main(run_pipeline, list(words)), folder, folder / "told")
