@@ -61,6 +61,14 @@ def test_a_refused_write_names_the_folder_and_the_setting(
     assert "\n" not in line
 
 
-def test_other_errors_are_not_explained_away() -> None:
+def test_other_errors_are_not_explained_away(tmp_path: Path) -> None:
     assert explain_refusal(OSError(errno.EIO, "broken"), FOLDERS) is None
+    here = {"store.path": tmp_path}
+    assert explain_refusal(FileNotFoundError(2, "none", str(tmp_path / "x")), here) is None
+    # A disk that was unmounted takes the folder with it.
+    gone = {"store.path": tmp_path / "usb"}
+    line = explain_refusal(FileNotFoundError(2, "none", str(tmp_path / "usb" / "x")), gone)
+    assert line is not None
+    assert "usb is gone" in line
+    assert "set store.path to another folder" in line
     assert explain_refusal(FileNotFoundError(2, "no such file", "x"), FOLDERS) is None

@@ -13,6 +13,7 @@ from caft.errors import UserError
 
 # No space, a quota that is used up, a file that grew too large.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_VANISHED = (errno.ENOENT, errno.ESTALE, errno.ENOTCONN)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NO_TEMPORARY_FOLDER = "No usable temporary directory"
 
@@ -115,18 +116,26 @@ def disk_may_be_full(folder: Path, advice: str) -> Iterator[None]:
 def explain_refusal(error: OSError, folders: Mapping[str, Path]) -> str | None:
     """One line for a write that the system refused, wherever it was; None for any other error.
 
+    A folder that vanished under a run refuses them, too.
+
     `folders` are those that a run writes to, by the setting that moves each.
     """
     if _NO_TEMPORARY_FOLDER in str(error):
         return "no folder for temporary files can be written; set TMPDIR to one that can"
-    if error.errno not in (*_FULL, *_FORBIDDEN):
-        return None
     path = Path(os.fsdecode(error.filename)).absolute() if error.filename else None
-    settings = [
-        name
+    around = {
+        name: folder.expanduser().absolute()
         for name, folder in folders.items()
         if path and path.is_relative_to(folder.expanduser().absolute())
-    ]
+    }
+    for name, folder in around.items():
+        if error.errno in _VANISHED and not folder.exists():
+            return (
+                f"{folder} is gone: it was removed or unmounted during the run; bring it back, or "
+                f"set {name} to another folder, and run the same command again"
+            )
+    if error.errno not in (*_FULL, *_FORBIDDEN):
+        return None
     # An error of an open file does not name the file.
     where = path or ", ".join(str(folder) for folder in folders.values())
     problem, advice = ("written", "make room there")
@@ -134,6 +143,6 @@ def explain_refusal(error: OSError, folders: Mapping[str, Path]) -> str | None:
         problem, advice = ("used", "allow that")
     return (
         f"{where} cannot be {problem}: {os.strerror(error.errno)}; {advice}, or set "
-        f"{' or '.join(settings or folders)} to another folder, and run the same command again "
+        f"{' or '.join(around or folders)} to another folder, and run the same command again "
         "(finished stages are kept)"
     )
