@@ -243,7 +243,8 @@ class Group:
     def _look(self, own: Node, mark: Path) -> str:
         deadline = time.monotonic() + _SHARED_SECONDS
         while not (sees := mark.is_file()) and time.monotonic() < deadline:
-            os.listdir(mark.parent) if mark.parent.is_dir() else None
+            if mark.parent.is_dir():
+                os.listdir(mark.parent)  # so that a network file system reads the folder anew
             time.sleep(_POLL_SECONDS)
         return json.dumps([asdict(own), sees])
 
