@@ -62,7 +62,9 @@ def find_fault(case: Case) -> tuple[int, str]:
     os.chdir(case.folder)
     try:
         with mock.patch.dict(os.environ, case.env):
-            status, out, said = call([*case.words, "store.path=store", "hydra.run.dir=out"])
+            # A relative store would be in the project.
+            kept = (f"store.path={case.folder / 'store'}", "hydra.run.dir=out")
+            status, out, said = call([*case.words, *kept])
     except BaseException as error:
         return 1, f"{case.name}: raised {type(error).__name__}: {error}"
     finally:
