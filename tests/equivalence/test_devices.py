@@ -21,7 +21,7 @@ from caft.records import Question, Target
 from caft.store import Store
 from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
-from caft.tune.config import Adapter, TuningConfig
+from caft.tune.config import Adapter, Schedule, TuningConfig
 from caft.tune.examples import TrainingPair
 from caft.tune.stage import TuneInputs, Validation
 from numerics import WORST_MULTIPLE, Chain
@@ -52,7 +52,7 @@ def work(cache: Path, adapter: Adapter) -> TuneInputs:
         pairs,
         2,
         PromptConfig(),
-        TuningConfig(adapter=adapter, batch_size=4, learning_rate=1e-3),
+        TuningConfig(adapter=adapter, batch_size=4, learning_rate=1e-3, schedule=Schedule.constant),
         seed=3,
         trainer=TrainerConfig(accelerator="cpu", progress=False),
         validation=Validation([(question(n), Target.answer) for n in range(20, 25)], 4),
