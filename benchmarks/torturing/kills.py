@@ -41,7 +41,7 @@ METHODS = {
     "complexity_aware": (),
     "distill": ("method.epochs.alone=1",),
     "self_taught": ("method.epochs.alone=1", "score.samples.count=2"),
-    "redraw": ("method.epochs.alone=3", "method.draws.hard=6", "method.draws.easy=4"),
+    "redraw": ("method.epochs.drawn=3", "method.draws.hard=6", "method.draws.easy=4"),
 }
 Ending = tuple[Signals, float]
 """A signal and the seconds after which it comes."""
