@@ -11,6 +11,17 @@ from pathlib import Path
 from caft.hydra_bridge import main, main_job
 from caft.pipeline import run_pipeline
 
+TINY = ("model=tiny", "model.dtype=float32", "trainer.accelerator=cpu")
+ARITHMETIC = (
+    *TINY,
+    "dataset=arithmetic",
+    "dataset.train=40",
+    "dataset.validation=8",
+    "dataset.test=12",
+    "dataset.prompt.shots=4",
+    "dataset.max_new_tokens=8",
+)
+
 
 def _start_here(folder: Path, *, console: Path | None, env: Mapping[str, str]) -> int:
     """A sweep's job in this process: a fresh one takes seconds to import torch."""

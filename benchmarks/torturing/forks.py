@@ -18,19 +18,11 @@ from fake_server import FakeServer
 
 from caft.hydra_bridge import main
 from caft.pipeline import run_pipeline
-from front_door import call
+from front_door import ARITHMETIC, call
 
 TINY = (
-    "model=tiny",
-    "model.dtype=float32",
-    "trainer.accelerator=cpu",
+    *ARITHMETIC,
     "trainer.progress=false",
-    "dataset=arithmetic",
-    "dataset.train=40",
-    "dataset.validation=8",
-    "dataset.test=12",
-    "dataset.prompt.shots=4",
-    "dataset.max_new_tokens=8",
     # What draws pages starts threads, which a child of this process would wait for in vain.
     "report.html=false",
 )

@@ -14,22 +14,12 @@ import jsonschema
 import pytest
 
 from caft.report.json_schema import describe
-from front_door import call
+from front_door import ARITHMETIC, TINY, call
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "teachers"))
 
 from fake_server import FakeServer
 
-TINY = ("model=tiny", "model.dtype=float32", "trainer.accelerator=cpu")
-ARITHMETIC = (
-    *TINY,
-    "dataset=arithmetic",
-    "dataset.train=40",
-    "dataset.validation=8",
-    "dataset.test=12",
-    "dataset.prompt.shots=4",
-    "dataset.max_new_tokens=8",
-)
 # Two stages of one epoch, as complexity_aware_paper has them but shorter.
 TWO_STAGES = (
     "method.stages=[{targets:{easy:answer,middle:answer},epochs:1},"

@@ -20,9 +20,14 @@ from caft.records import Question
 Questions = tuple[Question, ...]
 
 
+def fold(text: str) -> str:
+    """The text without case and extra white space."""
+    return " ".join(text.casefold().split())
+
+
 def wording(question: Question) -> str:
-    """The question's text without case and extra white space."""
-    return " ".join(question.text.casefold().split())
+    """The question's text, folded."""
+    return fold(question.text)
 
 
 def content(question: Question) -> tuple[str, ...]:

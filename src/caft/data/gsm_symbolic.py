@@ -13,6 +13,7 @@ from itertools import islice
 
 from caft.data.columns import Reading, read_questions
 from caft.data.config import GsmSymbolicConfig
+from caft.data.dedup import fold
 from caft.data.files import Row, Table
 from caft.data.gsm8k import COLUMNS, separate_answer
 from caft.data.row_errors import read_each
@@ -62,7 +63,7 @@ def _draw(wanted: int, seed: int, name: str) -> Iterator[Row]:
         item = drawn[place]
         text = item["question"].removesuffix(_INSTRUCTION)
         values = {"question": text, "answer": item["metadata"]["answer_cot"]}
-        rows.setdefault(" ".join(text.casefold().split()), Row(f"{name}, item {place}", values))
+        rows.setdefault(fold(text), Row(f"{name}, item {place}", values))
         if len(rows) == wanted:
             return iter(read_each(rows.values(), separate_answer))
     raise UserError(

@@ -111,14 +111,7 @@ def configure_llama_factory(plan: Plan) -> dict[str, str]:
     """A config a stage, and dataset_info.json, which names the columns."""
     tuning, lora = plan.tuning, plan.tuning.lora
     full = tuning.adapter is Adapter.full
-    adapter: _Settings = {
-        "lora_rank": lora.r,
-        "lora_alpha": lora.alpha,
-        "lora_dropout": lora.dropout,
-        "lora_target": ",".join(lora.modules) or "all",
-        "use_dora": lora.use_dora,
-        "use_rslora": lora.use_rslora,
-    }
+    adapter: _Settings = {**_lora(plan), "lora_target": ",".join(lora.modules) or "all"}
 
     def configure(stage: StagePlan) -> _Settings:
         return {
@@ -136,14 +129,7 @@ def configure_llama_factory(plan: Plan) -> dict[str, str]:
             "template": "empty",
             "cutoff_len": plan.longest,
             "output_dir": stage.output,
-            "per_device_train_batch_size": tuning.batch_size,
-            "gradient_accumulation_steps": 1,
-            "num_train_epochs": stage.epochs,
-            "learning_rate": tuning.learning_rate,
-            "lr_scheduler_type": _schedule(tuning),
-            "warmup_steps": tuning.warmup_steps,
-            "weight_decay": tuning.weight_decay,
-            "max_grad_norm": tuning.clip,
+            **_training_arguments(plan, stage),
             "disable_gradient_checkpointing": not tuning.gradient_checkpointing,
             "bf16": plan.bf16,
             "report_to": "none",
@@ -168,11 +154,7 @@ def configure_ms_swift(plan: Plan) -> dict[str, str]:
     full, four_bits = tuning.adapter is Adapter.full, tuning.adapter is Adapter.qlora
     adapter: _Settings = {
         "target_modules": lora.modules or "all-linear",
-        "lora_rank": lora.r,
-        "lora_alpha": lora.alpha,
-        "lora_dropout": lora.dropout,
-        "use_dora": lora.use_dora,
-        "use_rslora": lora.use_rslora,
+        **_lora(plan),
         "quant_method": "bnb" if four_bits else None,
         "quant_bits": 4 if four_bits else None,
     }
@@ -194,14 +176,7 @@ def configure_ms_swift(plan: Plan) -> dict[str, str]:
             "max_length": plan.longest,
             "output_dir": stage.output,
             "add_version": False,
-            "per_device_train_batch_size": tuning.batch_size,
-            "gradient_accumulation_steps": 1,
-            "num_train_epochs": stage.epochs,
-            "learning_rate": tuning.learning_rate,
-            "lr_scheduler_type": _schedule(tuning),
-            "warmup_steps": tuning.warmup_steps,
-            "weight_decay": tuning.weight_decay,
-            "max_grad_norm": tuning.clip,
+            **_training_arguments(plan, stage),
             "gradient_checkpointing": tuning.gradient_checkpointing,
             "torch_dtype": "bfloat16" if plan.bf16 else "float32",
             "save_only_model": True,
@@ -235,6 +210,33 @@ def _as_word(value: object) -> str:
 
 def _adapter_before(plan: Plan, stage: StagePlan) -> str | None:
     return None if plan.tuning.adapter is Adapter.full else stage.starts_from
+
+
+def _lora(plan: Plan) -> _Settings:
+    """As LLaMA-Factory and ms-swift both name them."""
+    lora = plan.tuning.lora
+    return {
+        "lora_rank": lora.r,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": lora.dropout,
+        "use_dora": lora.use_dora,
+        "use_rslora": lora.use_rslora,
+    }
+
+
+def _training_arguments(plan: Plan, stage: StagePlan) -> _Settings:
+    """Those of transformers, which LLaMA-Factory and ms-swift pass on."""
+    tuning = plan.tuning
+    return {
+        "per_device_train_batch_size": tuning.batch_size,
+        "gradient_accumulation_steps": 1,
+        "num_train_epochs": stage.epochs,
+        "learning_rate": tuning.learning_rate,
+        "lr_scheduler_type": _schedule(tuning),
+        "warmup_steps": tuning.warmup_steps,
+        "weight_decay": tuning.weight_decay,
+        "max_grad_norm": tuning.clip,
+    }
 
 
 def _schedule(tuning: TuningConfig) -> str:
