@@ -226,11 +226,11 @@ def _lora(plan: Plan) -> _Settings:
 
 def _training_arguments(plan: Plan, stage: StagePlan) -> _Settings:
     """Those of transformers, which LLaMA-Factory and ms-swift pass on."""
-    tuning = plan.tuning
+    tuning, epochs = plan.tuning, stage.epochs
     return {
         "per_device_train_batch_size": tuning.batch_size,
         "gradient_accumulation_steps": 1,
-        "num_train_epochs": stage.epochs,
+        "num_train_epochs": epochs,
         "learning_rate": tuning.learning_rate,
         "lr_scheduler_type": _schedule(tuning),
         "warmup_steps": tuning.warmup_steps,
