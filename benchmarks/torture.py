@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -42,6 +43,8 @@ def main() -> None:
             for given in [getattr(asked, name.replace("-", "_"))]
         }
     )
+    # A shell starts background jobs with SIGINT ignored, and what is ignored stays ignored.
+    signal.signal(SIGINT, signal.default_int_handler)
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="torture") as folder:
         os.environ["CAFT_CACHE"] = f"{folder}/cache"
@@ -63,6 +66,13 @@ def kill_runs(tally: Tally, sizes: argparse.Namespace, work: Path) -> None:
     for number, method in enumerate(METHODS):
         mine = _endings(sizes)[number :: len(METHODS)]
         torture_method(tally, method, mine, work / method)
+
+
+def kill_sweeps(tally: Tally, sizes: argparse.Namespace, work: Path) -> None:
+    """The command, its job and both in turn."""
+    from torturing.sweeping import torture_sweeps
+
+    torture_sweeps(tally, _endings(sizes), work)
 
 
 def kill_teachers(tally: Tally, sizes: argparse.Namespace, work: Path) -> None:
@@ -112,6 +122,7 @@ SIZES = {
 """How many cases each part has, in full and in the small form."""
 PARTS = {
     "kills": kill_runs,
+    "sweeps": kill_sweeps,
     "teachers": kill_teachers,
     "together": run_together,
     "damage": damage_files,

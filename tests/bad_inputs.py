@@ -148,6 +148,20 @@ def _borders(dial: Dial) -> Iterator[str]:
         yield "{a:null}"
 
 
+def found_cases(fresh: Callable[[], Path]) -> Iterator[Case]:
+    """Those that ended with a traceback, or with a refusal of pages, when they were first tried."""
+    for word in (
+        f"++evaluation.confidence={'9' * 400}", f"++teacher.kind={'x' * 5000}",
+        f"++logger.mode={'x' * 5000}", f"++evaluation.sampling.min_p={'x' * 5000}",
+    ):  # fmt: skip
+        base = (*TINY, *ARITHMETIC, "teacher=openai", "logger=wandb", "until=data")
+        yield Case(f"dial {word[:60]}", fresh(), (*base, word))
+    for value in ("~nobody-here", "\udcff"):
+        words = (*TINY, *ARITHMETIC, "until=score")
+        yield Case(f"environment CAFT_CACHE={value!r}", fresh(), words, {"CAFT_CACHE": value})
+    yield _model_case(fresh(), "tokenizer_config.json", "model_max_length", {"a": 1})
+
+
 VARIABLES = (
     "CAFT_CACHE", "HF_HOME", "XDG_CACHE_HOME", "TMPDIR", "OMP_NUM_THREADS", "COLUMNS", "LANG",
     "TERM", "CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE", "RANK", "WORLD_SIZE", "LOCAL_RANK",
@@ -294,23 +308,30 @@ def _reply_cases(
         yield Case(f"reply {index}: {raw[:200]!r}", fresh(), base, {"OPENAI_API_KEY": "none"})
 
 
+MODEL = ("model=smollm2", "model.path=model", *TINY[1:], *ARITHMETIC, "until=score")
 CHANGES = st.tuples(st.floats(0, 0.999), ODD, MISHAPS, st.floats(0, 1))
+
+
+def _model_case(folder: Path, name: str, key: str, odd: Any) -> Case:
+    """A tiny model whose file `name` has an odd value of `key`."""
+    shutil.copytree(locate_model(TinyModelConfig(name="tiny", id="tiny")), folder / "model")
+    path = folder / "model" / name
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**content, key: odd}), encoding="utf-8")
+    return Case(f"model {name}, {key}={str(odd)[:200]}", folder, MODEL)
 
 
 def _model_cases(number: int, fresh: Callable[[], Path]) -> Iterator[Case]:
     sound = locate_model(TinyModelConfig(name="tiny", id="tiny"))
     files = sorted(path for path in sound.iterdir() if path.is_file())
     for index, (which, odd, drawn, place) in enumerate(draw(CHANGES, number)):
-        folder = fresh()
+        folder, file = fresh(), files[index % len(files)]
+        if file.suffix == ".json" and not drawn:
+            keys = list(json.loads(file.read_text(encoding="utf-8")))
+            yield _model_case(folder, file.name, keys[int(which * len(keys))], odd)
+            continue
+        mishap = drawn or "cut"
         shutil.copytree(sound, folder / "model")
-        path = folder / "model" / files[index % len(files)].name
-        if path.suffix == ".json" and not drawn:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            key = list(content)[int(which * len(content))]
-            path.write_text(json.dumps({**content, key: odd}), encoding="utf-8")
-            mishap = f"{key}={odd!r}"
-        else:
-            mishap = drawn or "cut"
-            path.write_bytes(spoil(path.read_bytes(), mishap, place))
-        words = ("model=smollm2", "model.path=model", *TINY[1:], *ARITHMETIC, "until=score")
-        yield Case(f"model {index}: {path.name}, {mishap[:200]} {place}", folder, words)
+        path = folder / "model" / file.name
+        path.write_bytes(spoil(path.read_bytes(), mishap, place))
+        yield Case(f"model {index}: {path.name}, {mishap} {place}", folder, MODEL)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bad_inputs import Case, dial_cases, find_fault, folders_of, list_cases
+from bad_inputs import Case, dial_cases, find_fault, folders_of, found_cases, list_cases
 
 sys.path.insert(0, str(Path(__file__).parent / "teachers"))
 
@@ -30,6 +30,10 @@ def see_no_fault(cases: Iterable[Case]) -> Counter[int]:
 
 def test_a_dozen_settings(tmp_path: Path) -> None:
     assert see_no_fault(dial_cases(12, folders_of(tmp_path))).total() == 12
+
+
+def test_those_that_were_once_taken_badly(tmp_path: Path) -> None:
+    assert see_no_fault(found_cases(folders_of(tmp_path))).keys() == {2}
 
 
 @pytest.mark.slow

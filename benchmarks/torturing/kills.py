@@ -28,6 +28,7 @@ from caft.pipeline import run_pipeline
 from caft.pipeline.own_rationales import own_sampling
 from caft.pipeline.preflight import open_workspace
 from caft.run_config import RunContext
+from caft.sweeps.run_folders import is_finished
 from same_results import read_rows
 from scripted_chains import write_tries
 from torturing.forks import TEACHER, TINY, Child, fork, fork_command
@@ -183,7 +184,7 @@ def kill_once(tally: Tally, case: Case, ending: Ending, whole: Path) -> bool:
     watch = Watch(tally, part, name, case.server)
     child = case.start()
     status = child.kill_after(ending[1], ending[0])
-    if status is None:
+    if status is None or is_finished(case.folder / "out"):
         return False
     watch.see_status(child, status, ending[0])
     finished = case.finished()

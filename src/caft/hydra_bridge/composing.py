@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
+from caft.dials import shown
 from caft.errors import UserError, did_you_mean
 from caft.hydra_bridge.deprecated import RenamingRepository
 from caft.hydra_bridge.error_text import explain, explain_reference
@@ -120,6 +121,12 @@ def compose_overrides(
         return composed
     except OmegaConfBaseException:
         raise
+    except OverflowError as error:  # OmegaConf's own, which names the setting in its second line
+        named = re.search(r"full_key: (\S+)", str(error))
+        raise UserError(
+            f"{named[1] if named else 'a number'} has more digits than a number can have; give a "
+            "smaller one"
+        ) from error
     except TypeError as error:  # OmegaConf's own, for a list's member that has a name
         raise _name_member(error, overrides) from error
     except ValueError as error:  # Hydra's own, for a group that is given a number or nothing
@@ -210,7 +217,7 @@ def _find_schema(group: str, composed: DictConfig) -> type:
     kinds, kind = KINDS[group], node.get("kind")
     if kind not in kinds:
         raise UserError(
-            f"{group}.kind is {kind!r}; there are {', '.join(kinds)}"
+            f"{group}.kind is {shown(kind)!r}; there are {', '.join(kinds)}"
             f"{did_you_mean(str(kind), kinds)}"
         )
     composed_as = OmegaConf.get_type(node)

@@ -282,7 +282,7 @@ def _where(message: str) -> str:
     if in_file := re.match(r"In '([^']+)'", message):
         return f" (in {in_file[1]}.yaml)"
     in_override = re.match(r"Error merging override (.+)", message)
-    return f" (in {in_override[1]})" if in_override else ""
+    return f" (in {_cut(in_override[1])})" if in_override else ""
 
 
 def _first_line(error: BaseException) -> str:

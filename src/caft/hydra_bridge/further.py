@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from caft.data.further import naming_further
+from caft.dials import shown
 from caft.errors import UserError, did_you_mean
 from caft.hydra_bridge.error_text import explain
 from caft.hydra_bridge.overrides import create_resolved
@@ -70,7 +71,7 @@ def type_further(tables: Sequence[Mapping[str, object]]) -> Iterator[DictConfig]
     for table in tables:
         kinds, kind = KINDS["dataset"], table.get("kind")
         if kind not in kinds:
-            raise UserError(f"kind is {kind!r}; give one of {', '.join(kinds)}")
+            raise UserError(f"kind is {shown(kind)!r}; give one of {', '.join(kinds)}")
         schema = OmegaConf.create({"dataset": OmegaConf.structured(kinds[str(kind)])})
         typed: Any = OmegaConf.merge(schema, create_resolved({"dataset": table})).dataset
         yield typed

@@ -34,6 +34,7 @@ def load_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:
             tokenizer: Tokenizer = AutoTokenizer.from_pretrained(
                 folder, trust_remote_code=config.trust_remote_code
             )
+            tokenizer("a")  # some settings are wrong only for its use, as a text for a length is
     except Exception as error:  # the tokenizers library raises nothing narrower
         raise _unloadable("tokenizer", folder, error) from error
     _refuse_tokens_without_weights(tokenizer, folder)

@@ -123,10 +123,10 @@ def explain_refusal(error: OSError, folders: Mapping[str, Path]) -> str | None:
     if _NO_TEMPORARY_FOLDER in str(error):
         return "no folder for temporary files can be written; set TMPDIR to one that can"
     path = Path(os.fsdecode(error.filename)).absolute() if error.filename else None
+    # Path's own raises for the home of a user that is not there.
+    whole = {name: Path(os.path.expanduser(each)).absolute() for name, each in folders.items()}
     around = {
-        name: folder.expanduser().absolute()
-        for name, folder in folders.items()
-        if path and path.is_relative_to(folder.expanduser().absolute())
+        name: folder for name, folder in whole.items() if path and path.is_relative_to(folder)
     }
     for name, folder in around.items():
         if error.errno in _VANISHED and not folder.exists():

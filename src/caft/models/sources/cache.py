@@ -14,11 +14,22 @@ _PART = ".part"
 
 
 def cache_folder(chosen: str | None) -> Path:
-    """`model.cache`, else `$CAFT_CACHE`, else `caft` in the user's cache folder."""
+    """`model.cache`, else `$CAFT_CACHE`, else `caft` in the user's cache folder.
+
+    UserError for a name that no folder can have, or that a tokenizer's files could not be written
+    below: what writes them takes UTF-8 only.
+    """
     named = chosen or os.environ.get("CAFT_CACHE")
-    if named:
-        return Path(named).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "caft"
+    given = named or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    try:
+        folder = Path(given).expanduser().absolute()
+        str(folder).encode()
+    except (RuntimeError, UnicodeEncodeError) as error:
+        raise UserError(
+            f"the cache of models cannot be in {given!r} ({error}); set model.cache or CAFT_CACHE "
+            "to the whole path of a folder"
+        ) from error
+    return folder if named else folder / "caft"
 
 
 def write_once(folder: Path, build: Callable[[Path], None]) -> Path:
