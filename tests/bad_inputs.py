@@ -77,6 +77,11 @@ def _faults(case: Case, status: int, out: str, said: str) -> Iterator[str]:
         yield f"status {status}: {said[-400:]}"
     if "Traceback" in out + said:
         yield f"a traceback: {said[-400:]}"
+    if partial := [
+        path.name for path in (case.folder / "store").glob("[!.]*/[!.]*")
+        if path.is_dir() and not (path / "manifest.json").exists()
+    ]:  # fmt: skip
+        yield f"partial artefacts {partial}"
     if status == 2:
         last = said.strip().splitlines()[-1:]
         if not last or not said.endswith(f"{last[0]}\n") or said.count("\n") > 1:
@@ -151,11 +156,11 @@ def _borders(dial: Dial) -> Iterator[str]:
 def found_cases(fresh: Callable[[], Path]) -> Iterator[Case]:
     """Those that ended with a traceback, or with a refusal of pages, when they were first tried."""
     for word in (
-        f"++evaluation.confidence={'9' * 400}", f"++teacher.kind={'x' * 5000}",
-        f"++logger.mode={'x' * 5000}", f"++evaluation.sampling.min_p={'x' * 5000}",
-    ):  # fmt: skip
-        base = (*TINY, *ARITHMETIC, "teacher=openai", "logger=wandb", "until=data")
-        yield Case(f"dial {word[:60]}", fresh(), (*base, word))
+        f"++evaluation.confidence={'9' * 400}",
+        f"++teacher.kind={'x' * 5000}",
+        f"++evaluation.sampling.min_p={'x' * 5000}",
+    ):
+        yield Case(f"dial {word[:60]}", fresh(), (*TINY, *ARITHMETIC, "until=data", word))
     for value in ("~nobody-here", "\udcff"):
         words = (*TINY, *ARITHMETIC, "until=score")
         yield Case(f"environment CAFT_CACHE={value!r}", fresh(), words, {"CAFT_CACHE": value})
@@ -165,7 +170,7 @@ def found_cases(fresh: Callable[[], Path]) -> Iterator[Case]:
 VARIABLES = (
     "CAFT_CACHE", "HF_HOME", "XDG_CACHE_HOME", "TMPDIR", "OMP_NUM_THREADS", "COLUMNS", "LANG",
     "TERM", "CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE", "RANK", "WORLD_SIZE", "LOCAL_RANK",
-    "SLURM_PROCID", "NO_COLOR", "HOME",
+    "SLURM_PROCID", "CAFT_SWEEP", "TORCHELASTIC_RUN_ID", "OPENAI_API_KEY", "NO_COLOR", "HOME",
 )  # fmt: skip
 
 
@@ -208,8 +213,13 @@ SOUND = st.fixed_dictionaries({
     "answer": st.sampled_from(["A", "B", "C"]),
 })  # fmt: skip
 COLUMN = st.sampled_from(["id", "question", "options", "answer", "topic", "solution", ""])
+LACKING = st.tuples(SOUND, COLUMN).map(
+    lambda pair: {name: value for name, value in pair[0].items() if name != pair[1]}
+)
 ROWS = st.lists(
-    SOUND | SOUND.flatmap(lambda row: st.dictionaries(COLUMN, ODD, max_size=3).map(row.__or__)),
+    SOUND
+    | LACKING
+    | SOUND.flatmap(lambda row: st.dictionaries(COLUMN, ODD, max_size=3).map(row.__or__)),
     max_size=12,
 )
 ENCODINGS = ("utf-8", "utf-8", "utf-8-sig", "utf-16", "latin-1")
@@ -266,18 +276,21 @@ def spoil(content: bytes, how: str, place: float) -> bytes:
 
 
 MISHAPS = st.sampled_from(["", "", "", "cut", "nul", "byte", "twice", "crlf", "quote"])
+FORMS = st.sampled_from(["csv", "jsonl", "json", "parquet"])
+NAMED = FORMS.map(lambda form: (form, form)) | st.tuples(FORMS, FORMS)
+"""What a file is, and what its name says."""
 FILES = st.tuples(
-    st.sampled_from(["csv", "jsonl", "json", "parquet"]), ROWS, st.sampled_from(ENCODINGS),
+    NAMED, ROWS, st.sampled_from(ENCODINGS),
     MISHAPS, st.floats(0, 1),
 )  # fmt: skip
 
 
 def _data_cases(number: int, fresh: Callable[[], Path]) -> Iterator[Case]:
-    for index, (form, rows, encoding, mishap, place) in enumerate(draw(FILES, number)):
+    for index, ((form, named), rows, encoding, mishap, place) in enumerate(draw(FILES, number)):
         folder = fresh()
-        (folder / f"q.{form}").write_bytes(spoil(write_rows(form, rows, encoding), mishap, place))
-        words = ("dataset=local", f"dataset.train_path=q.{form}", "dataset.max_new_tokens=4")
-        name = f"data {index}: {form}, {encoding}, {mishap}, {str(rows)[:300]}"
+        (folder / f"q.{named}").write_bytes(spoil(write_rows(form, rows, encoding), mishap, place))
+        words = ("dataset=local", f"dataset.train_path=q.{named}", "dataset.max_new_tokens=4")
+        name = f"data {index}: {form} as {named}, {encoding}, {mishap}, {str(rows)[:300]}"
         yield Case(name, folder, (*TINY, *words, "until=score"))
 
 
@@ -295,11 +308,14 @@ BODIES = st.builds(
 ) | ODD  # fmt: skip
 
 
+REPLIES = st.tuples(BODIES, MISHAPS, st.floats(0, 1))
+
+
 def _reply_cases(
     number: int, fresh: Callable[[], Path], url: Callable[[bytes], str]
 ) -> Iterator[Case]:
-    for index, body in enumerate(draw(BODIES, number)):
-        raw = json.dumps(body).encode()
+    for index, (body, mishap, place) in enumerate(draw(REPLIES, number)):
+        raw = spoil(json.dumps(body).encode(), mishap, place)
         words = (
             "method=distill", "teacher=openai", "teacher.model=fake", "teacher.retries=0",
             "teacher.keep=all", "teacher.backoff_seconds=0", f"teacher.base_url={url(raw)}",
@@ -309,7 +325,7 @@ def _reply_cases(
 
 
 MODEL = ("model=smollm2", "model.path=model", *TINY[1:], *ARITHMETIC, "until=score")
-CHANGES = st.tuples(st.floats(0, 0.999), ODD, MISHAPS, st.floats(0, 1))
+CHANGES = st.tuples(st.floats(0, 0.999), ODD, MISHAPS | st.just("gone"), st.floats(0, 1))
 
 
 def _model_case(folder: Path, name: str, key: str, odd: Any) -> Case:
@@ -333,5 +349,8 @@ def _model_cases(number: int, fresh: Callable[[], Path]) -> Iterator[Case]:
         mishap = drawn or "cut"
         shutil.copytree(sound, folder / "model")
         path = folder / "model" / file.name
-        path.write_bytes(spoil(path.read_bytes(), mishap, place))
+        content = path.read_bytes()
+        path.unlink()
+        if mishap != "gone":
+            path.write_bytes(spoil(content, mishap, place))
         yield Case(f"model {index}: {path.name}, {mishap} {place}", folder, MODEL)
