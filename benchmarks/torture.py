@@ -107,6 +107,13 @@ def run_together(tally: Tally, sizes: argparse.Namespace, work: Path) -> None:
     torture_store(tally, sizes.processes, work)
 
 
+def vary_circumstances(tally: Tally, sizes: argparse.Namespace, work: Path) -> None:
+    """Threads, batch sizes, devices, order of runs; against the tolerances that it states."""
+    from torturing.determinism import torture_determinism
+
+    torture_determinism(tally, sizes.runs, work)
+
+
 def _endings(sizes: argparse.Namespace) -> Sequence[Signals]:
     return [SIGKILL] * sizes.kills + [SIGTERM] * sizes.signals + [SIGINT] * sizes.signals
 
@@ -118,6 +125,7 @@ SIZES = {
     "damaged-runs": (10, 2),
     "inputs": (1000, 40),
     "processes": (8, 8),
+    "runs": (10, 4),
 }
 """How many cases each part has, in full and in the small form."""
 PARTS = {
@@ -127,6 +135,7 @@ PARTS = {
     "together": run_together,
     "damage": damage_files,
     "inputs": try_bad_inputs,
+    "determinism": vary_circumstances,
 }
 
 if __name__ == "__main__":

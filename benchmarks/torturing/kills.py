@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from signal import Signals
 from typing import Any
@@ -72,7 +73,7 @@ class Case:
 
     def finished(self) -> set[str]:
         """Stages that the store holds."""
-        return {path.parts[-2] for path in self.folder.glob("store/[!.]*/*/manifest.json")}
+        return {path.parts[-2] for path in self.folder.glob("store/[!.]*/[!.]*/manifest.json")}
 
     def reused(self) -> set[str]:
         """Stages that the last run took from the store."""
@@ -122,19 +123,20 @@ def name_question(request: str) -> str:
     return json.loads(request)["messages"][-1]["content"]
 
 
-def find_differences(one: Path, two: Path) -> Iterator[str]:
-    """Tables and weights of two run folders that are not equal within `TOLERANCE`."""
+def find_differences(one: Path, two: Path, tolerance: float = TOLERANCE) -> Iterator[str]:
+    """Tables and weights of two run folders that are not equal within `tolerance`."""
+    close = partial(_is_close, tolerance)
     for table in TABLES:
         rows = [_read_table(folder / f"{table}.parquet") for folder in (one, two)]
         if len(rows[0]) != len(rows[1]):
             yield f"{table}.parquet has {len(rows[1])} rows instead of {len(rows[0])}"
         for number, (before, now) in enumerate(zip(*rows, strict=False)):
-            if unequal := [name for name in before if not _is_close(before[name], now.get(name))]:
+            if unequal := [name for name in before if not close(before[name], now.get(name))]:
                 yield f"{table}.parquet, row {number}: {unequal}"
     adapters = [folder / "adapter/adapter_model.safetensors" for folder in (one, two)]
     before, now = (load_file(path) if path.exists() else {} for path in adapters)
     for name in sorted({*before, *now}):
-        if name not in before or name not in now or not _is_close(before[name], now[name]):
+        if name not in before or name not in now or not close(before[name], now[name]):
             yield f"adapter, {name}"
 
 
@@ -143,11 +145,11 @@ def _read_table(path: Path) -> list[dict[str, Any]]:
     return [{**row, "ledger_key": ""} for row in read_rows(path)]
 
 
-def _is_close(one: Any, two: Any) -> bool:
+def _is_close(tolerance: float, one: Any, two: Any) -> bool:
     if isinstance(one, float | ndarray) and isinstance(two, float | ndarray):
-        return allclose(one, two, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
+        return allclose(one, two, rtol=tolerance, atol=tolerance, equal_nan=True)
     if isinstance(one, list) and isinstance(two, list):
-        return len(one) == len(two) and all(map(_is_close, one, two))
+        return len(one) == len(two) and all(map(partial(_is_close, tolerance), one, two))
     return one == two
 
 

@@ -107,7 +107,7 @@ class Sweep:
 
     def finished(self) -> dict[Path, int]:
         """Results of jobs and of stages that are there, with the time of each."""
-        files = [*self.folder.glob("store/[!.]*/*/manifest.json")]
+        files = [*self.folder.glob("store/[!.]*/[!.]*/manifest.json")]
         files += [folder / "summary.json" for folder in self.outs().values()]
         return {path: path.stat().st_mtime_ns for path in files}
 
