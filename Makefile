@@ -9,6 +9,7 @@
 #   make format     format the sources with ruff
 #   make architecture     write docs/architecture.md from the code
 #   make schema     write the JSON Schemas of summary.json from the code
+#   make torture    kills, damage, bad input in full, as docs/benchmarks.md has them: hours
 #   make audit      ask a service for known holes in the installed packages; needs the network
 #   make notebooks  run the notebooks on their samples, and keep what they show
 #   make store      list finished stages; prune with: python -m caft.store prune --days 30
@@ -20,7 +21,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all test-numerics check docs format architecture schema audit notebooks store
+.PHONY: demo test test-all test-numerics check docs format architecture schema audit notebooks store torture
 .PHONY: clean setup
 .DELETE_ON_ERROR:
 
@@ -59,6 +60,9 @@ architecture: setup
 
 schema: setup
 	$(BIN)/python -m caft.report.json_schema
+
+torture: setup
+	$(BIN)/python benchmarks/torture.py
 
 # Not part of `check`: what is known to be unsafe changes from day to day, and is asked for online.
 audit: setup

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 GOALS = ("lost", "different", "bought_twice_after_arrival", "silently_used")
 """What must be 0."""
@@ -28,10 +30,10 @@ class Tally:
         self.wrong.append(f"{part}: {what}: {line}")
         print(self.wrong[-1], file=sys.stderr, flush=True)
 
-    def figures(self) -> dict[str, int | None]:
-        """The JSON object: sums over all parts; mutation testing is a command of its own."""
+    def figures(self, mutation: Path) -> dict[str, int | None]:
+        """The JSON object: sums over all parts, and what mutation testing left in `mutation`."""
         total: Counter[str] = sum(self.parts.values(), Counter())
-        return {name: total[name] for name in COUNTED} | {"mutants": None, "killed": None}
+        return {name: total[name] for name in COUNTED} | read_mutants(mutation)
 
     def table(self) -> str:
         """One line a part."""
@@ -49,3 +51,13 @@ class Tally:
 
     def _other(self) -> set[str]:
         return {name for counts in self.parts.values() for name in counts} - {*COUNTED}
+
+
+def read_mutants(path: Path) -> dict[str, int | None]:
+    """Counts of `mutmut export-cicd-stats`; None where it has not run. A time-out is a kill."""
+    if not path.exists():
+        return {"mutants": None, "killed": None}
+    stats = json.loads(path.read_text(encoding="utf-8"))
+    killed = sum(stats[name] for name in ("killed", "timeout", "segfault"))
+    # What is skipped is not run.
+    return {"mutants": stats["total"] - stats["skipped"], "killed": killed}
