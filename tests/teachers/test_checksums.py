@@ -39,11 +39,15 @@ def read(place, *keys):
 
 
 def execute(place, statement, *values):
+    """The rows of a SELECT; of any other statement none."""
+
+    def work():
+        rows = database.execute(statement, values)
+        return rows.fetchall() if statement.startswith("SELECT") else []
+
     database = open_database(place, reads_only=False)
     try:
-        return database.transact(lambda: getattr(
-            database.execute(statement, values), "fetchall" if "SELECT" in statement else "close",
-            lambda: None)())  # fmt: skip
+        return database.transact(work)
     finally:
         database.close()
 
