@@ -71,13 +71,13 @@ class DiskRun:
         if self.bad:
             assert not _mount(self.at(self.bad))
 
-    def start(self) -> Child:
+    def start(self, out: str = "out") -> Child:
         """The run, in a child."""
-        return fork(self._run, self.work, self.work / "told")
+        return fork(lambda: self._run(out), self.work, self.work / "told")
 
-    def _run(self) -> int:
+    def _run(self, out: str) -> int:
         os.environ |= {"TMPDIR": str(self.at("tmp")), "CAFT_CACHE": str(self.at("cache"))}
-        places = [f"store.path={self.at('store')}", f"hydra.run.dir={self.at('outputs')}/out",
+        places = [f"store.path={self.at('store')}", f"hydra.run.dir={self.at('outputs')}/{out}",
                   f"teacher.base_url={self.server.base_url}"]  # fmt: skip
         method = ["method=distill", "method.epochs.alone=1"]
         return main(run_pipeline, [*TINY, *TEACHER, *method, *places])
@@ -135,14 +135,16 @@ def _try_once(tally: Tally, run: DiskRun, case: tuple[str, float], whole: Path) 
         tally.add(part, "refused" if status else "went on")
         run.mend(trouble)
         kept, calls = read_asked(run.at("store") / "ledger.sqlite"), len(run.server.log)
-        again = run.start()
+        # A folder with a finished run takes no other.
+        out = "out" if status else "out2"
+        again = run.start(out)
         if status := again.wait():
             tally.fail(part, "lost", f"{name}: then {status}: {again.last_line()}")
             return
         later = [call.question for call in list(run.server.log)[calls:]]
         if twice := kept.intersection(later):
             tally.fail(part, "bought_twice_after_arrival", f"{name}: {len(twice)}")
-        for line in find_differences(whole, run.at("outputs") / "out"):
+        for line in find_differences(whole, run.at("outputs") / out):
             tally.fail(part, "different", f"{name}: {line}")
             break
     finally:
