@@ -94,6 +94,13 @@ def damage_files(tally: Tally, sizes: argparse.Namespace, work: Path) -> None:
     torture_files(tally, sizes.damages, sizes.damaged_runs, work)
 
 
+def spoil_disks(tally: Tally, sizes: argparse.Namespace, work: Path) -> None:
+    """Full, read-only and vanishing ones, below each folder of a run."""
+    from torturing.disks import torture_disks
+
+    torture_disks(tally, sizes.troubles, work)
+
+
 def try_bad_inputs(tally: Tally, sizes: argparse.Namespace, work: Path) -> None:
     """Settings, data, replies, model folders, environments."""
     from torturing.bad import torture_inputs
@@ -126,6 +133,7 @@ SIZES = {
     "signals": (30, 2),
     "damages": (100, 10),
     "damaged-runs": (10, 2),
+    "troubles": (10, 1),
     "inputs": (1000, 40),
     "processes": (8, 8),
     "runs": (10, 4),
@@ -137,6 +145,7 @@ PARTS = {
     "teachers": kill_teachers,
     "together": run_together,
     "damage": damage_files,
+    "disks": spoil_disks,
     "inputs": try_bad_inputs,
     "determinism": vary_circumstances,
 }

@@ -1,7 +1,10 @@
-"""Copy a ledger of teacher replies, in either direction between a file and a database.
+"""Copy a ledger of teacher replies between files and databases, or compare it with its checksums.
 
 python -m caft.teachers.ledger copy FROM TO     each a file or postgresql://HOST/DATABASE
 What TO has already stays as it is; every reply is compared afterwards. Doing it again does no harm.
+
+python -m caft.teachers.ledger check LEDGER [--drop]
+Names replies that changed after they were written; --drop removes them, and they are bought again.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ from collections.abc import Sequence
 from caft.console import tell
 from caft.errors import UserError
 from caft.signals import DONE, USER_MUST_ACT, say
-from caft.teachers.ledger.copying import copy_ledger
+from caft.teachers.ledger.checking import check_rows
+from caft.teachers.ledger.copying import copy_ledger, find_place
 
 
 def main(
@@ -27,9 +31,15 @@ def main(
     copy = commands.add_parser("copy")
     copy.add_argument("source", metavar="FROM")
     copy.add_argument("target", metavar="TO")
+    check = commands.add_parser("check")
+    check.add_argument("ledger", metavar="LEDGER")
+    check.add_argument("--drop", action="store_true")
     given = parser.parse_args(arguments)
     try:
-        tell(copy_ledger(given.source, given.target).line())
+        if given.command == "check":
+            tell(check_rows(find_place(given.ledger), drop=given.drop))
+        else:
+            tell(copy_ledger(given.source, given.target).line())
     except UserError as error:
         say(str(error))
         return USER_MUST_ACT

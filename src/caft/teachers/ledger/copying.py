@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from caft.errors import UserError
 from caft.teachers.ledger.database import Database, Place, as_path, is_address, mask_password
 from caft.teachers.ledger.opening import open_database
+from caft.teachers.ledger.tables import Row, insert, real, refuse_damaged, select, sign
 
-Row: TypeAlias = tuple[object, ...]
-_COLUMNS = (
-    "key, model, endpoint, attempt, request, text, finish_reason, prompt_tokens, "
-    "completion_tokens, usage_estimated, usd, seconds, arrived"
-)
 _AT_ONCE = 500
 
 
@@ -39,9 +35,10 @@ class Copied:
 def copy_ledger(source: str, target: str) -> Copied:
     """Copy what `source` has and `target` has not: replies, failures, and what they cost.
 
-    UserError where `source` is missing, is the same, or has calls in flight.
+    UserError where `source` is missing, is the same, or has calls in flight, where a row of either
+    is damaged, and where a run came in between: what it bought meanwhile is then named.
     """
-    origin, goal = _place(source), _place(target)
+    origin, goal = find_place(source), find_place(target)
     if origin == goal:
         raise UserError(f"FROM and TO are the same ledger, {origin}; give two")
     if isinstance(origin, Path) and not origin.is_file():
@@ -50,8 +47,9 @@ def copy_ledger(source: str, target: str) -> Copied:
     try:
         new = open_database(goal, reads_only=False)
         try:
-            copied = old.transact(lambda: _copy_into(old, new), writes=False)
+            before, copied = old.transact(lambda: _copy_into(old, new), writes=False)
             new.note_replies()
+            _refuse_newer(origin, before, new)
             return copied
         finally:
             new.close()
@@ -59,7 +57,8 @@ def copy_ledger(source: str, target: str) -> Copied:
         old.close()
 
 
-def _place(text: str) -> Place:
+def find_place(text: str) -> Place:
+    """The file or the address that the command line names; UserError if it is neither."""
     if is_address(text):
         return text
     path = as_path(text)
@@ -70,20 +69,63 @@ def _place(text: str) -> Place:
     return path.expanduser().resolve()
 
 
-def _copy_into(old: Database, new: Database) -> Copied:
+def _refuse_newer(origin: Place, before: list[object], new: Database) -> None:
+    """UserError if the ledger that was copied has changed since: a run has begun to use it."""
+    # Opened again: a file that nobody wrote to is read without seeing what others write.
+    old = open_database(origin, reads_only=True)
+    try:
+        missing = old.transact(lambda: _find_newer(old, before, new), writes=False)
+    finally:
+        old.close()
+    if missing is not None:
+        which = f" (such as {missing[0]})" if missing else ""
+        raise UserError(
+            f"a run began to use {old.name} while it was copied: {len(missing)} of its replies"
+            f"{which} are not in {new.name}, all others are; wait until the run has ended, and "
+            "copy again, which adds them"
+        )
+
+
+def _find_newer(old: Database, before: list[object], new: Database) -> list[str] | None:
+    """Keys that `new` lacks; None if nothing has happened in `old`."""
+    if _describe(old) == before:
+        return None
+
+    def find_missing() -> list[str]:
+        return [
+            str(row[0])
+            for rows in _in_batches(old)
+            for known in [{found[0] for found in _find(new, [row[0] for row in rows])}]
+            for row in rows
+            if row[0] not in known
+        ]
+
+    return new.transact(find_missing, writes=False)
+
+
+def _describe(database: Database) -> list[object]:
+    """What every purchase changes."""
+    alive = f"SELECT COUNT(*) FROM claims WHERE expires > {database.clock}"
+    counts = (alive, "SELECT COUNT(*) FROM replies", "SELECT COUNT(*) FROM failures")
+    spent = _read(database, f"{select('spending', database.version)} ORDER BY model")
+    return [_read(database, count)[0][0] for count in counts] + spent
+
+
+def _copy_into(old: Database, new: Database) -> tuple[list[object], Copied]:
     """Both ledgers stay as they are until the end: one transaction each."""
-    (alive,) = old.execute(f"SELECT COUNT(*) FROM claims WHERE expires > {old.clock}").fetchone()
-    if alive:
+    before = _describe(old)
+    if alive := before[0]:
         raise UserError(
             f"{alive} calls are in flight from {old.name}: wait until its runs have ended (a "
             "minute, if one was killed), and copy then"
         )
-    return new.transact(lambda: _copy_all(old, new))
+    return before, new.transact(lambda: _copy_all(old, new))
 
 
 def _copy_all(old: Database, new: Database) -> Copied:
     copied = Copied()
-    had = {model for (model,) in new.execute("SELECT model FROM spending").fetchall()}
+    rows = new.execute(select("spending", new.version)).fetchall()
+    had = {str(row[0]): row for row in _check(new, "spending", rows)}
     extra: dict[str, tuple[int, float, float]] = {}
     for rows in _in_batches(old):
         known = {row[0]: row for row in _find(new, [row[0] for row in rows])}
@@ -108,11 +150,17 @@ def _copy_all(old: Database, new: Database) -> Copied:
 
 
 def _in_batches(database: Database) -> Iterator[list[Row]]:
-    select = f"SELECT {_COLUMNS}, {database.reasoning} FROM replies"
+    every = select("replies", database.version)
     last = ""
-    while rows := _read(database, f"{select} WHERE key > ? ORDER BY key LIMIT {_AT_ONCE}", last):
-        yield rows
+    while rows := _read(database, f"{every} WHERE key > ? ORDER BY key LIMIT {_AT_ONCE}", last):
+        yield _check(database, "replies", rows)
         last = str(rows[-1][0])
+
+
+def _check(database: Database, table: str, rows: list[Row]) -> list[Row]:
+    """The rows with checksums, which those of older tables lack; UserError if any is damaged."""
+    refuse_damaged(database.name, table, rows)
+    return [sign(row[:-1]) for row in rows]
 
 
 def _read(old: Database, statement: str, *values: object) -> list[Any]:
@@ -128,23 +176,22 @@ def _find(database: Database, keys: list[object]) -> list[Row]:
         return []
     marks = ", ".join("?" * len(keys))
     rows: list[Row] = database.execute(
-        f"SELECT {_COLUMNS}, {database.reasoning} FROM replies WHERE key IN ({marks})", keys
+        f"{select('replies', database.version)} WHERE key IN ({marks})", keys
     ).fetchall()
-    return rows
+    return _check(database, "replies", rows)
 
 
 def _insert(database: Database, table: str, rows: list[Row]) -> None:
     if rows:
-        marks = ", ".join("?" * len(rows[0]))
-        database.execute_many(f"INSERT INTO {table} VALUES ({marks})", rows)
+        database.execute_many(insert(table), rows)
 
 
 def _failures(old: Database, new: Database) -> list[Row]:
     """Those that only `old` has, and its claims that nobody renews: their calls may be charged."""
-    select = "SELECT key, model, reason, unsure_usd, at FROM failures"
     dead = "SELECT key, model, 'the client died', reserved_usd, expires FROM claims"
-    there = set(new.execute(select).fetchall())
-    rows: list[Row] = _read(old, select) + _read(old, dead)
+    there = set(new.execute(select("failures", new.version)).fetchall())
+    rows = _check(old, "failures", _read(old, select("failures", old.version)))
+    rows += [sign(row) for row in _read(old, dead)]
     return [row for row in rows if row not in there]
 
 
@@ -156,17 +203,18 @@ def _add(
 
 
 def _copy_spending(
-    old: Database, new: Database, had: set[str], extra: dict[str, tuple[int, float, float]]
+    old: Database,
+    new: Database,
+    had: dict[str, Any],
+    extra: dict[str, tuple[int, float, float]],
 ) -> None:
     """As it was; where `new` had the model, by the rows that came, so that twice counts once."""
     dead = dict(_read(old, "SELECT model, SUM(reserved_usd) FROM claims GROUP BY model"))
-    rows = _read(old, "SELECT model, calls, usd, unsure_usd FROM spending")
-    for model, calls, usd, unsure in rows:
-        if model not in had:
-            _insert(new, "spending", [(model, calls, usd, unsure + dead.get(model, 0.0))])
-        elif model in extra:
-            new.execute(
-                "UPDATE spending SET calls = calls + ?, usd = usd + ?, unsure_usd = unsure_usd + ? "
-                "WHERE model = ?",
-                (*extra[model], model),
-            )
+    rows: list[Any] = _check(old, "spending", _read(old, select("spending", old.version)))
+    for model, calls, usd, unsure, _ in rows:
+        more, known = (calls, usd, unsure + dead.get(model, 0.0)), (0, 0.0, 0.0)
+        if model in had:
+            more, known = extra.get(model, (0, 0.0, 0.0)), had[model][1:4]
+            new.execute("DELETE FROM spending WHERE model = ?", (model,))
+        sums = [before + added for before, added in zip(known, more, strict=True)]
+        _insert(new, "spending", [sign((model, sums[0], *map(real, sums[1:])))])

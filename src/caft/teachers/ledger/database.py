@@ -11,9 +11,6 @@ T = TypeVar("T")
 Place: TypeAlias = Path | str
 """Where a ledger is: a file, or an address such as postgresql://HOST/DATABASE."""
 
-VERSION = 2
-"""Of the tables. Version 1 had no column for reasoning."""
-
 
 class Rows(Protocol):
     """The result of one statement."""
@@ -36,8 +33,8 @@ class Database(Protocol):
     """For messages: a path, or an address without its password."""
     clock: str
     """SQL for the database's own time, in seconds since 1970."""
-    reasoning: str
-    """SQL for a reply's reasoning."""
+    version: int
+    """Of its tables: an older one is only read."""
     writing: str
     """The row that is being written, for messages."""
 
@@ -57,8 +54,11 @@ class Database(Protocol):
     def explain(self, error: Exception) -> Exception:
         """A UserError, in one line, for an error of this database; any other as it is."""
 
-    def note_replies(self) -> None:
-        """Note outside the database that it has replies, where it could be lost unnoticed."""
+    def note_replies(self, *, fewer: bool = False) -> None:
+        """Note outside the database that it has replies, where it could be lost unnoticed.
+
+        The number never falls unless `fewer`: some were dropped.
+        """
 
     def close(self) -> None:
         """End the connection."""

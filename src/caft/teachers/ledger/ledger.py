@@ -15,6 +15,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from caft.teachers.ledger.database import Place, as_path, is_address
 from caft.teachers.ledger.network_disk import refuse_network_disk
 from caft.teachers.ledger.opening import open_database
+from caft.teachers.ledger.tables import Row, insert, is_sound, real, refuse_damaged, select, sign
 from caft.teachers.prices import Caps, Spending
 from caft.teachers.replies import LedgerEntry, TeacherReply
 
@@ -81,8 +82,8 @@ class Ledger:
     """The ledger at `place`, opened for one client that asks one model. Closing it ends its claims.
 
     One thread at a time may use it. `reads_only` writes nothing at all; where there is no ledger,
-    it finds an empty one. Raises UserError if it cannot be read or written, and if it has lost
-    replies.
+    it finds an empty one. Raises UserError if it cannot be read or written, if it has lost
+    replies, and if a row that is used is not as it was written.
     """
 
     def __init__(
@@ -128,12 +129,12 @@ class Ledger:
         return list(self._select(keys))
 
     def _select(self, keys: Sequence[str]) -> Iterator[tuple[TeacherReply, str]]:
-        rows = self._find(
-            "SELECT key, text, finish_reason, prompt_tokens, completion_tokens, usd, seconds, "
-            f"usage_estimated, endpoint, {self.database.reasoning} FROM replies",
-            keys,
-        )
-        for key, text, finish, prompt, completion, usd, seconds, estimated, endpoint, told in rows:
+        rows = self._find(select("replies", self.database.version), keys)
+        refuse_damaged(self.database.name, "replies", rows)
+        for (
+            key, _, endpoint, _, _, text, finish, prompt, completion, estimated, usd, seconds, _,
+            told, _,
+        ) in rows:  # fmt: skip
             reply = TeacherReply(
                 key=key, text=text, finish_reason=finish, prompt_tokens=prompt,
                 completion_tokens=completion, usd=usd, seconds=seconds, from_ledger=True,
@@ -155,11 +156,13 @@ class Ledger:
     @_reads
     def token_counts(self) -> list[tuple[int, int, int]]:
         """(characters of the request, prompt tokens, completion tokens) of the model's replies."""
-        return self.database.execute(
-            "SELECT length(request), prompt_tokens, completion_tokens FROM replies "
+        rows = self.database.execute(
+            f"{select('replies', self.database.version)} "
             "WHERE model = ? AND usage_estimated = 0 LIMIT 5000",
             (self.model,),
         ).fetchall()
+        refuse_damaged(self.database.name, "replies", rows)
+        return [(len(row[4]), row[7], row[8]) for row in rows]
 
     @_reads
     def spending(self) -> Spending:
@@ -167,14 +170,15 @@ class Ledger:
         return self._sum_spending()
 
     def _sum_spending(self) -> Spending:
-        paid = self.database.execute(
-            "SELECT calls, usd, unsure_usd FROM spending WHERE model = ?", (self.model,)
-        ).fetchone()
+        # All of them: a damaged name would hide what its model has cost.
+        every = self.database.execute(select("spending", self.database.version)).fetchall()
+        refuse_damaged(self.database.name, "spending", every)
+        paid = {model: rest for model, *rest, _ in every}.get(self.model, (0, 0.0, 0.0))
         reserved, in_flight = self.database.execute(
             "SELECT COALESCE(SUM(reserved_usd), 0.0), COUNT(*) FROM claims WHERE model = ?",
             (self.model,),
         ).fetchone()
-        calls, usd, unsure = paid or (0, 0.0, 0.0)
+        calls, usd, unsure = paid
         return Spending(
             calls=calls, usd=usd, unsure_usd=unsure, reserved_usd=reserved, in_flight=in_flight
         )
@@ -277,14 +281,14 @@ class Ledger:
         row = (
             reply.key, self.model, entry.endpoint, entry.attempt, entry.request, reply.text,
             reply.finish_reason, reply.prompt_tokens, reply.completion_tokens,
-            counted, reply.usd, reply.seconds, time.time(), reply.reasoning,
+            counted, real(reply.usd), real(reply.seconds), time.time(), reply.reasoning,
         )  # fmt: skip
         # Not OR IGNORE, which would also drop a row with any other error.
         self._insert("replies", row, "ON CONFLICT (key) DO NOTHING")
         self.database.writing = ""
 
-    def _insert(self, table: str, row: tuple[object, ...], unless: str = "") -> None:
-        self.database.execute(f"INSERT INTO {table} VALUES ({_marks(len(row))}) {unless}", row)
+    def _insert(self, table: str, row: Row, unless: str = "") -> None:
+        self.database.execute(f"{insert(table)} {unless}", sign(row))
 
     def _count_clients(self) -> int:
         others = self.database.execute(
@@ -330,16 +334,23 @@ class Ledger:
             self._log_failure(key, model, reason, reserved)
 
     def _log_failure(self, key: str, model: str, reason: str, unsure: float) -> None:
-        self._insert("failures", (key, model, reason, unsure, time.time()))
+        self._insert("failures", (key, model, reason, real(unsure), time.time()))
 
     def _count(
         self, *, calls: int = 0, usd: float = 0.0, unsure: float = 0.0, model: str = ""
     ) -> None:
+        model = model or self.model
+        before = self.database.execute(
+            f"{select('spending', self.database.version)} WHERE model = ?", (model,)
+        ).fetchone() or (model, 0, 0.0, 0.0, None)
+        row = sign((model, before[1] + calls, real(before[2] + usd), real(before[3] + unsure)))
+        if not is_sound(before):
+            # A reply that was paid for is kept all the same; the next claim is refused.
+            row = (*row[:-1], before[-1])
         self.database.execute(
-            "INSERT INTO spending VALUES (?, ?, ?, ?) ON CONFLICT (model) DO UPDATE SET "
-            "calls = spending.calls + excluded.calls, usd = spending.usd + excluded.usd, "
-            "unsure_usd = spending.unsure_usd + excluded.unsure_usd",
-            (model or self.model, calls, usd, unsure),
+            f"{insert('spending')} ON CONFLICT (model) DO UPDATE SET calls = excluded.calls, "
+            "usd = excluded.usd, unsure_usd = excluded.unsure_usd, checksum = excluded.checksum",
+            row,
         )
 
 

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from caft.dials import refuse_password
 from caft.errors import UserError
-from caft.teachers.ledger.database import VERSION, Rows, mask_password
+from caft.teachers.ledger.database import Rows, mask_password
+from caft.teachers.ledger.migrations import VERSION, bring_up_to_date
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 PATIENCE_SECONDS = 300.0
 """How long a database that was there before is waited for: replies that were paid for are held."""
 
+# Version 2: the others are made from it by migrations.
 # Compared by bytes, whatever language the database sorts in.
 _SCHEMA = """
 CREATE SCHEMA IF NOT EXISTS caft_ledger;
@@ -93,7 +95,7 @@ class PostgresDatabase:
     """
 
     clock = "(EXTRACT(EPOCH FROM clock_timestamp())::float8)"
-    reasoning = "reasoning"
+    version = VERSION
 
     def __init__(self, url: str, *, reads_only: bool) -> None:
         self._url, self.name, self.writing = url, mask_password(url), ""
@@ -143,7 +145,7 @@ class PostgresDatabase:
         """A UserError for what PostgreSQL refuses."""
         return self._explained(error) if isinstance(error, self._psycopg.Error) else error
 
-    def note_replies(self) -> None:
+    def note_replies(self, *, fewer: bool = False) -> None:
         """Nothing: a database does not get lost as a file does."""
 
     def close(self) -> None:
@@ -175,8 +177,12 @@ class PostgresDatabase:
         """Make the tables where they are missing, and check them."""
         if self.execute("SELECT to_regclass('caft_ledger.version')").fetchone()[0] is None:
             self._connection.execute(_SCHEMA)
-            self.execute("INSERT INTO version VALUES (?)", (VERSION,))
+            self.execute("INSERT INTO version VALUES (?)", (2,))
         self._check()
+        if self.version < VERSION:
+            self._refuse_other_owner()
+            bring_up_to_date(self)
+            self.execute("UPDATE version SET number = ?", (VERSION,))
         for table in _TABLES[:-1]:
             for right in ("INSERT", "UPDATE", "DELETE"):
                 self._refuse_without(right, table)
@@ -186,12 +192,25 @@ class PostgresDatabase:
         visible = "SELECT 1 FROM pg_tables WHERE schemaname = 'caft_ledger' AND tablename = ?"
         self.has_tables = self.execute(visible, ("version",)).fetchone() is not None
         if self.has_tables:
-            (version,) = self.execute("SELECT number FROM version").fetchone()
-            if version != VERSION:
+            (self.version,) = self.execute("SELECT number FROM version").fetchone()
+            if self.version > VERSION:
                 raise UserError(
-                    f"the teacher's ledger {self.name} has tables of version {version}, this CAFT "
-                    f"has {VERSION}; update CAFT here, or give another database as store.ledger_url"
+                    f"the teacher's ledger {self.name} has tables of version {self.version}, this "
+                    f"CAFT has {VERSION}; update CAFT here, or give another database as "
+                    "store.ledger_url"
                 )
+
+    def _refuse_other_owner(self) -> None:
+        owns, owner = self.execute(
+            "SELECT pg_has_role(tableowner, 'USAGE'), tableowner FROM pg_tables "
+            "WHERE schemaname = 'caft_ledger' AND tablename = 'version'"
+        ).fetchone()
+        if not owns:
+            raise UserError(
+                f"the teacher's ledger {self.name} has tables of version {self.version}, this CAFT "
+                f"has {VERSION}, and only their owner may bring them up to date: "
+                f"start a run with this ledger once as {owner}"
+            )
 
     def _refuse_other_encoding(self) -> None:
         (encoding,) = self.execute("SELECT current_setting('server_encoding')").fetchone()

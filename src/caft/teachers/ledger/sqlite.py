@@ -13,27 +13,28 @@ from pathlib import Path
 from typing import TypeVar
 
 from caft.errors import UserError
-from caft.teachers.ledger.database import VERSION
+from caft.teachers.ledger.migrations import VERSION, bring_up_to_date
 from caft.teachers.ledger.network_disk import refuse_network_disk
 
 T = TypeVar("T")
+# Version 1: the others are made from it by migrations.
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS replies (
+CREATE TABLE replies (
     key TEXT PRIMARY KEY, model TEXT NOT NULL, endpoint TEXT NOT NULL, attempt INTEGER NOT NULL,
     request TEXT NOT NULL, text TEXT NOT NULL, finish_reason TEXT NOT NULL,
     prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,
     usage_estimated INTEGER NOT NULL, usd REAL NOT NULL, seconds REAL NOT NULL,
-    arrived REAL NOT NULL, reasoning TEXT
+    arrived REAL NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS replies_by_model ON replies (model, prompt_tokens, completion_tokens);
-CREATE TABLE IF NOT EXISTS claims (
+CREATE INDEX replies_by_model ON replies (model, prompt_tokens, completion_tokens);
+CREATE TABLE claims (
     key TEXT PRIMARY KEY, model TEXT NOT NULL, owner TEXT NOT NULL, machine TEXT NOT NULL,
     pid INTEGER NOT NULL, expires REAL NOT NULL, reserved_usd REAL NOT NULL
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS spending (
+CREATE TABLE spending (
     model TEXT PRIMARY KEY, calls INTEGER NOT NULL, usd REAL NOT NULL, unsure_usd REAL NOT NULL
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS failures (
+CREATE TABLE failures (
     key TEXT NOT NULL, model TEXT NOT NULL, reason TEXT NOT NULL, unsure_usd REAL NOT NULL,
     at REAL NOT NULL
 );
@@ -80,7 +81,7 @@ class SqliteDatabase:
             if path and not path.exists():
                 refuse_lost_replies(path, noted, 0)
             self._connection = _open_ledger(path, reads_only=reads_only)
-            self.reasoning = "reasoning" if _knows_reasoning(self._connection) else "NULL"
+            self._prepare(reads_only=reads_only)
             count = self._count_replies()
         except _FAULTS as error:
             raise UserError(explain_error(path or Path(), error)) from error
@@ -120,14 +121,40 @@ class SqliteDatabase:
             return error
         return UserError(explain_error(Path(self.name), error, self.writing))
 
-    def note_replies(self) -> None:
+    def note_replies(self, *, fewer: bool = False) -> None:
         """Note in a file next to it how many replies there are."""
         if self.path:
+            if fewer:
+                _count_file(self.path).unlink(missing_ok=True)
             note_count(self.path, self._count_replies())
 
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+    def _prepare(self, *, reads_only: bool) -> None:
+        """Make the tables or bring them up to date. UserError if a newer CAFT wrote them."""
+        self.version = self._read_version()
+        if self.version > VERSION:
+            raise UserError(
+                f"the teacher's ledger {self.path} was written by a newer CAFT (version "
+                f"{self.version}, this one reads {VERSION}); update CAFT, or set store.ledger_url "
+                "to another"
+            )
+        if self.version < VERSION and not (reads_only and self.version):
+            self.transact(self._bring_up_to_date)
+
+    def _bring_up_to_date(self) -> None:
+        self.version = self._read_version()  # another process may have done it just now
+        if not self.version:
+            for statement in _SCHEMA.split(";"):
+                self.execute(statement)
+            self.version = 1
+        bring_up_to_date(self)
+        self.execute(f"PRAGMA user_version={VERSION}")
+
+    def _read_version(self) -> int:
+        return int(self.execute("PRAGMA user_version").fetchone()[0])
 
     def _count_replies(self) -> int:
         return int(self.execute("SELECT COUNT(*) FROM replies").fetchone()[0])
@@ -140,42 +167,22 @@ _FAULTS = (sqlite3.Error, OSError, OverflowError, UnicodeError)
 
 
 def _open_ledger(path: Path | None, *, reads_only: bool) -> sqlite3.Connection:
-    """The database with its tables. UserError if a newer version of CAFT wrote it."""
     database = _open_to_read(path) if reads_only or not path else _open_to_write(path)
-    (version,) = database.execute("PRAGMA user_version").fetchone()
     if reads_only and not _has_tables(database):
         # Empty, or another process makes its tables just now.
         database.close()
         database = _open_to_read(None)
-    if version > VERSION:
-        raise UserError(
-            f"the teacher's ledger {path} was written by a newer CAFT (version {version}, this "
-            f"one reads {VERSION}); update CAFT, or set store.ledger_url to another"
-        )
-    if version < VERSION and not (reads_only and version):
-        _bring_up_to_date(database)
+    # Damage may leave bytes that are no UTF-8, which a checksum tells better than an error.
+    database.text_factory = _read_text
     return database
+
+
+def _read_text(content: bytes) -> str:
+    return content.decode("utf-8", "surrogateescape")
 
 
 def _has_tables(database: sqlite3.Connection) -> bool:
     return bool(database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0])
-
-
-def _bring_up_to_date(database: sqlite3.Connection) -> None:
-    """Make the tables, or add what version 1 lacks. Another process may be doing it just now."""
-    database.execute("BEGIN IMMEDIATE")
-    for statement in _SCHEMA.split(";"):
-        database.execute(statement)
-    if not _knows_reasoning(database):
-        database.execute("ALTER TABLE replies ADD COLUMN reasoning TEXT")
-    database.execute(f"PRAGMA user_version={VERSION}")
-    database.execute("COMMIT")
-
-
-def _knows_reasoning(database: sqlite3.Connection) -> bool:
-    """Whether the replies have a column for reasoning: version 1, if only read, has none."""
-    columns = database.execute("PRAGMA table_info(replies)").fetchall()
-    return any(name == "reasoning" for _, name, *_ in columns)
 
 
 def _open_to_write(path: Path) -> sqlite3.Connection:

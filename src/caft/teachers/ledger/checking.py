@@ -1,0 +1,91 @@
+"""Compares every row of a ledger with its checksum, and drops those that differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from caft.errors import UserError
+from caft.teachers.ledger.database import Database, Place, is_address
+from caft.teachers.ledger.opening import open_database
+from caft.teachers.ledger.tables import (
+    TABLES,
+    Row,
+    describe,
+    insert,
+    is_sound,
+    real,
+    refuse_damaged,
+    select,
+    sign,
+)
+
+_BOUGHT = """
+SELECT model, COUNT(*), SUM(usd), SUM(unsure) FROM (
+    SELECT model, usd, 0.0 AS unsure FROM replies
+    UNION ALL SELECT model, 0.0, unsure_usd FROM failures
+    UNION ALL SELECT model, 0.0, 0.0 FROM claims
+) AS calls GROUP BY model
+"""
+
+
+def check_rows(place: Place, *, drop: bool) -> str:
+    """What was found, for the user. UserError if rows are damaged, unless they are to be dropped.
+
+    What was spent on a model whose row is dropped is summed again from its calls.
+    """
+    if not is_address(place) and not Path(place).is_file():
+        raise UserError(f"there is no ledger at {place}; give the file of one, or its address")
+    database = open_database(place, reads_only=not drop)
+    try:
+        if not drop:
+            return database.transact(lambda: _compare(database), writes=False)
+        found = database.transact(lambda: _drop(database))
+        database.note_replies(fewer=True)
+        return found
+    finally:
+        database.close()
+
+
+def _compare(database: Database) -> str:
+    for table in TABLES:
+        refuse_damaged(database.name, table, _read(database, table))
+    if database.version < 3:
+        return "its rows have no checksums yet: the next run that buys with it adds them"
+    return _say_sound(database)
+
+
+def _drop(database: Database) -> str:
+    damaged = {table: _keep_sound(database, table) for table in TABLES}
+    if damaged["spending"]:
+        _sum_spending(database)
+    dropped = [describe(table, rows) for table, rows in damaged.items() if rows]
+    return f"dropped {', '.join(dropped)}" if dropped else _say_sound(database)
+
+
+def _keep_sound(database: Database, table: str) -> list[Row]:
+    """Write the table anew, since damage may hide a row from a search; the rows left out."""
+    rows = list(_read(database, table))
+    damaged = [row for row in rows if not is_sound(row)]
+    if damaged:
+        database.execute(f"DELETE FROM {table}")
+        database.execute_many(insert(table), [row for row in rows if is_sound(row)])
+    return damaged
+
+
+def _sum_spending(database: Database) -> None:
+    known = {row[0] for row in _read(database, "spending")}
+    for model, calls, usd, unsure in database.execute(_BOUGHT).fetchall():
+        if model not in known:
+            row = sign((model, calls, real(usd), real(unsure)))
+            database.execute(insert("spending"), row)
+
+
+def _say_sound(database: Database) -> str:
+    (count,) = database.execute("SELECT COUNT(*) FROM replies").fetchone()
+    return f"all {count} replies are as they were written, and so is what they cost"
+
+
+def _read(database: Database, table: str) -> Iterator[Row]:
+    rows = database.execute(select(table, database.version))
+    return iter(rows.fetchone, None)
