@@ -76,7 +76,7 @@ def _copy_into(old: Database, new: Database) -> Copied:
     if alive:
         raise UserError(
             f"{alive} calls are in flight from {old.name}: wait until its runs have ended (a "
-            "minute, if one was killed), and copy then"
+            "minute, if one was killed) and have taken the results of their batches, and copy then"
         )
     return new.transact(lambda: _copy_all(old, new))
 
