@@ -73,8 +73,8 @@ class FakeBatches:
     def _upload(self, body):
         content = re.search(rb"filename=.*?\r\n\r\n(.*?)\r\n--", body, re.S)[1]
         name = self._keep(content)
-        return json.dumps({"id": name, "object": "file", "bytes": 1, "created_at": 1,
-                           "filename": "f", "purpose": "batch", "status": "processed"}).encode()  # fmt: skip
+        file = {"id": name, "object": "file", "bytes": 1, "created_at": 1, "filename": "f"}
+        return json.dumps(file | {"purpose": "batch", "status": "processed"}).encode()
 
     def _keep(self, content):
         name = f"file-{len(self.files)}"
