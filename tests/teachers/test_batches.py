@@ -296,13 +296,13 @@ def test_an_endpoint_without_batches(server, tmp_path, probe):
     assert spending(tmp_path / "l") == Spending()
 
 
-def test_a_live_run_does_not_buy_what_is_in_a_batch(server, place, monkeypatch):
+def test_a_live_run_does_not_buy_what_is_in_a_batch(server, place, tmp_path, monkeypatch):
     interrupt(server, place, monkeypatch)
     with pytest.raises(UserError, match=r"3 of 4 requests are in a batch .*teacher.batch=true"):
         ask_all(ask_for(4), make_config(server, batch=False), place)
     assert not server.log
     with pytest.raises(UserError, match="have taken the results of their batches"):
-        copy_ledger(str(place), f"{server.port}.unused")
+        copy_ledger(str(place), str(tmp_path / "copy"))
     ask_all(ask_for(4), make_config(server), place)
     assert has_all(server, place, 4)
 
