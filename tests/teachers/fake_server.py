@@ -15,6 +15,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from fake_batches import FakeBatches
+
 FAULTS = ("429", "500", "503", "hang", "drop", "half", "malformed")
 
 
@@ -63,6 +65,7 @@ class FakeServer:
     limit: int | None = None
     log: list[Call] = field(default_factory=list)
     most_at_once: int = 0
+    batches: FakeBatches = field(default_factory=FakeBatches)
 
     def __enter__(self):
         self._loop = asyncio.new_event_loop()
@@ -112,7 +115,11 @@ class FakeServer:
     async def _exchange(self, reader, writer) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         headers = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if line)
-        body = json.loads(await reader.readexactly(int(headers["content-length"])))
+        raw = await reader.readexactly(int(headers.get("content-length", 0)))
+        method, target, _ = head.split(" ", 2)
+        if "/files" in target or "/batches" in target:
+            return await self._answer(self.batches.answer(method, target, raw), writer)
+        body = json.loads(raw)
         call = Call(body["messages"][-1]["content"], body, headers, head.split(" ", 2)[1])
         call.fault = self._draw(call.question)
         self.log.append(call)
@@ -127,6 +134,14 @@ class FakeServer:
             return await self._reply(call, writer)
         finally:
             self.under_way -= 1
+
+    async def _answer(self, answer, writer) -> bool:
+        if answer is None:
+            return False
+        status, data = answer
+        head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(data)}\r\n"
+        await self._send(f"{head}Content-Type: application/json\r\n\r\n".encode() + data, writer)
+        return True
 
     def _holds_back(self) -> bool:
         full = self.limit is not None and self.bought().total() >= self.limit
@@ -160,7 +175,7 @@ class FakeServer:
         await self._send(head.encode() + data, writer, slowly=call.fault == "slow")
         return True
 
-    async def _send(self, data: bytes, writer, *, slowly: bool) -> None:
+    async def _send(self, data: bytes, writer, *, slowly: bool = False) -> None:
         step = max(1, len(data) // 8) if slowly else len(data)
         for start in range(0, len(data), step):
             writer.write(data[start : start + step])

@@ -14,7 +14,13 @@ from caft.records import Rationale
 from caft.teachers.ask import ask_all, find_replies
 from caft.teachers.config import EndpointConfig, OpenAITeacherConfig
 from caft.teachers.ledger import Ledger, Place
-from caft.teachers.prices import Spending, look_up_price, price_settings
+from caft.teachers.prices import (
+    Spending,
+    find_batch_factor,
+    look_up_price,
+    price_settings,
+    sends_batches,
+)
 from caft.teachers.refusals import (
     WRONG,
     Finish,
@@ -141,7 +147,17 @@ def forecast_endpoint(
         attempts=endpoint.attempts if isinstance(endpoint, OpenAITeacherConfig) else 1,
         seen=seen,
     )
-    return replace(forecast, note=_describe_caps(forecast, endpoint, spent))
+    notes = (_name_both_prices(forecast, endpoint), _describe_caps(forecast, endpoint, spent))
+    return replace(forecast, note="; ".join(filter(None, notes)))
+
+
+def _name_both_prices(forecast: CostForecast, endpoint: EndpointConfig) -> str:
+    """What the calls would cost live and as a batch, where both prices are known."""
+    factor, usd = find_batch_factor(endpoint), forecast.usd
+    if not factor or not usd or not usd.likely:
+        return ""
+    live = usd.likely / factor if sends_batches(endpoint) else usd.likely
+    return f"{live:.2f} USD live, {live * factor:.2f} as a batch, within 24 hours"
 
 
 def _describe_caps(forecast: CostForecast, endpoint: EndpointConfig, spent: Spending) -> str:

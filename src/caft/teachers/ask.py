@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from caft.errors import UserError
 from caft.signals import end_as_asked, ends_by_itself
 from caft.teachers.address import is_loopback, same_place
 from caft.teachers.api_key import check_endpoint
-from caft.teachers.config import EndpointConfig
-from caft.teachers.ledger import Ledger, Place
-from caft.teachers.prices import explain_cap, find_price
+from caft.teachers.batches import BatchWorkers, check_interface
+from caft.teachers.config import EndpointConfig, OpenAITeacherConfig
+from caft.teachers.ledger import BatchLedger, Ledger, Place
+from caft.teachers.prices import explain_cap, find_price, sends_batches
 from caft.teachers.progress import Watcher
 from caft.teachers.rate_limit import list_failures, quote
 from caft.teachers.refusals import Finish, read_finish
@@ -20,6 +22,10 @@ from caft.teachers.workers import Workers
 _WAITING = (
     b"waiting for the calls in flight, which are paid for, and sending no more; a second signal "
     b"stops at once\n"
+)
+_GOING_ON = (
+    b"the batches that were created go on at the provider, and the same command takes their "
+    b"results; a second signal stops at once\n"
 )
 
 
@@ -34,8 +40,8 @@ def ask_all(
 ) -> list[TeacherReply]:
     """One reply for every request, in order; what the ledger has is not asked again.
 
-    The first `probe` requests are sent before the others; if all have a reply, `object_to` returns
-    the reason to buy no more, or nothing.
+    The first `probe` requests are sent before the others, live even where the others are sent as
+    batches; if all have a reply, `object_to` returns the reason to buy no more, or nothing.
 
     Every reply is in the ledger before it counts as done. A request that the endpoint refuses
     for good is returned with its `failure`. Raises UserError, with every reply kept, where a cap
@@ -47,7 +53,11 @@ def ask_all(
     find_price(config)
     prepared = [prepare(request, config) for request in requests]
     by_key = {request.key: request for request in prepared}
-    with Ledger(ledger_path, config.model or "") as ledger:
+    batched = sends_batches(config)
+    if batched and probe:
+        _probe_live(requests, config, ledger_path, progress, probe=probe, object_to=object_to)
+        probe = 0
+    with BatchLedger(ledger_path, config.model or "", sends=batched) as ledger:
         replies = find_replies(ledger, list(by_key.values()), config)
         missing = [request for key, request in by_key.items() if key not in replies]
         if missing:
@@ -58,13 +68,61 @@ def ask_all(
                 probed = [reply for reply in found if reply and not reply.failure]
                 return object_to(probed) if object_to and 0 < probe == len(probed) else ""
 
-            workers = Workers(missing, config, ledger, len(replies), progress)
-            with ends_by_itself(_WAITING, second_ends=True):
+            if not batched:
+                _refuse_batched(ledger, missing, config)
+            kind = BatchWorkers if batched else Workers
+            workers = kind(missing, config, ledger, len(replies), progress)
+            with ends_by_itself(_GOING_ON if batched else _WAITING, second_ends=True):
                 workers.settle_all(set(first), find_objection)
                 _refuse_missing(workers, missing)
             end_as_asked()  # for a signal that came in the last moment
             replies |= workers.replies
     return [replies[request.key] for request in prepared]
+
+
+def _probe_live(
+    requests: Sequence[Request],
+    config: EndpointConfig,
+    place: Place,
+    progress: Watcher | None,
+    *,
+    probe: int,
+    object_to: Callable[[Sequence[TeacherReply]], str] | None,
+) -> None:
+    """Ask the first requests live, before a day is spent on the others; UserError if they object.
+
+    Where a batch has some of the requests, this was done before, and it has perhaps these.
+    """
+    prepared = [prepare(request, config) for request in requests]
+    with BatchLedger(place, config.model or "") as ledger:
+        replies = find_replies(ledger, prepared, config)
+        missing = [request.key for request in prepared if request.key not in replies]
+        if not missing or ledger.find_batches(missing):
+            return
+        check_interface(config)
+    probed = ask_all(requests[:probe], _as_live(config), place, progress)
+    answered = [reply for reply in probed if not reply.failure]
+    problem = object_to(answered) if object_to and len(answered) == probe else ""
+    if problem:
+        raise UserError(f"{problem}; {probe} of {len(requests)} replies are kept")
+
+
+def _as_live(config: EndpointConfig) -> EndpointConfig:
+    assert isinstance(config, OpenAITeacherConfig)
+    return replace(config, batch=False)
+
+
+def _refuse_batched(
+    ledger: BatchLedger, requests: Sequence[PreparedRequest], config: EndpointConfig
+) -> None:
+    """UserError where some requests are in a batch that is out: they would be bought twice."""
+    if sent := ledger.find_batches([request.key for request in requests]):
+        count = sum(len(batch.keys) for batch in sent)
+        raise UserError(
+            f"{count} of {len(requests)} requests are in a batch at {config.base_url} "
+            f"({sent[0].batch or sent[0].file}) and would be bought twice; set "
+            f"{config.group}.batch=true to take its results"
+        )
 
 
 def find_replies(

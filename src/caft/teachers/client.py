@@ -11,9 +11,9 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from caft.errors import UserError
 from caft.teachers.address import read_address
@@ -23,7 +23,9 @@ from caft.teachers.outcome import Answered, Failed, classify_status, read_body
 from caft.teachers.words import clean_words, find_words
 
 if TYPE_CHECKING:
-    from openai import APIStatusError
+    from openai import APIStatusError, AsyncOpenAI
+
+T = TypeVar("T")
 
 LARGEST_BODY = 4 * 2**20
 """Bytes of a response, beyond which reading stops."""
@@ -67,6 +69,10 @@ class Endpoint:
             ),
         )
 
+    def scrub(self, text: str) -> str:
+        """`text` without the key."""
+        return self._key.scrub(text)
+
     def _clean(self, message: str) -> str:
         return clean_words(self._key.scrub(message))
 
@@ -80,11 +86,30 @@ class Endpoint:
         The ledger's key is sent as well: a server with idempotency keys does not charge a repeat.
         """
         started = time.monotonic()
+        raw = await self._attempt(self._exchange(body, key), self._timeout)
+        if isinstance(raw, Failed):
+            return raw
+        seconds = time.monotonic() - started
+        if raw is None:
+            return Answered(text="", finish_reason="too_large", seconds=seconds)
+        return read_body(raw, self.scrub, seconds)
+
+    async def call(
+        self, work: Callable[[AsyncOpenAI], Awaitable[T]], seconds: float | None = None
+    ) -> T | Failed:
+        """What `work` gets from the client, or why it failed; `seconds` at most.
+
+        Without them only each read and write has the config's timeout.
+        """
+        return await self._attempt(work(self._client), seconds)
+
+    async def _attempt(self, work: Awaitable[T], limit: float | None) -> T | Failed:
         try:
-            async with asyncio.timeout(self._timeout):
-                raw = await self._exchange(body, key)
+            async with asyncio.timeout(limit):
+                return await work
         except (TimeoutError, self._openai.APITimeoutError):
-            return Failed(reason=f"no reply in {self._timeout:g} s", maybe_charged=True)
+            seconds = self._timeout if limit is None else limit
+            return Failed(reason=f"no reply in {seconds:g} s", maybe_charged=True)
         except self._openai.APIStatusError as error:
             return self._read_status(error)
         except (self._openai.APIConnectionError, self._http.HTTPError) as error:
@@ -92,10 +117,6 @@ class Endpoint:
         except (self._openai.OpenAIError, self._http.InvalidURL, self._http.StreamError) as error:
             message = self._clean(str(error))
             return Failed(reason="reply cannot be read", message=message, maybe_charged=True)
-        seconds = time.monotonic() - started
-        if raw is None:
-            return Answered(text="", finish_reason="too_large", seconds=seconds)
-        return read_body(raw, self._key.scrub, seconds)
 
     async def _exchange(self, body: Mapping[str, object], key: str) -> bytes | None:
         """The response's bytes, or None if there are too many of them."""

@@ -265,12 +265,18 @@ class OpenAITeacherConfig(EndpointConfig, TeacherConfig):
 
     If the first `probe_replies` replies are all refused for one reason other than a wrong answer,
     nothing more is bought (0: no such check).
+
+    With `batch` the requests are sent through the provider's batch interface (/v1/files and
+    /v1/batches), which answers within 24 hours; the first `probe_replies` are still asked live. A
+    batch's tokens cost `batch_price_factor` of the live price; null is 0.5 at api.openai.com.
     """
 
     kind: str = "openai"
     attempts: Attempts = 1
     reask_temperature: Temperature = 0.7
     probe_replies: Annotated[int, Range(0, 10_000)] = 20
+    batch: bool = False
+    batch_price_factor: Annotated[float, Range(0, 1)] | None = None
 
     def __post_init__(self) -> None:
         EndpointConfig.__post_init__(self)

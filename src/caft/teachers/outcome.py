@@ -165,6 +165,32 @@ def read_body(raw: bytes, scrub: Scrub, seconds: float) -> Answered | Failed:
     )
 
 
+def read_batch_row(line: bytes, scrub: Scrub) -> tuple[str, Answered | Failed] | None:
+    """Which request (its `custom_id`) a line of a batch's output is about, and its outcome.
+
+    None for a line that is no such row.
+    """
+    try:
+        row: object = json.loads(line.decode("utf-8-sig", "replace"), parse_int=_read_int)
+    except (ValueError, RecursionError):
+        return None
+    key, response = _table(row).get("custom_id"), _table(_table(row).get("response"))
+    if not isinstance(key, str):
+        return None
+    status, body = response.get("status_code"), response.get("body")
+    if status == 200:
+        return key, read_body(json.dumps(body).encode(), scrub, 0.0)
+    error = _table(body).get("error", body) or _table(row).get("error")
+    code, message = _short_word(_table(error).get("code")), clean_words(scrub(find_words(error)))
+    if isinstance(status, int) and 400 <= status < 600:
+        return key, classify_status(status, code, message, {})
+    if error and _find_status(error):
+        return key, _read_error(error, scrub)
+    # An error without a status, such as batch_expired: it was never executed.
+    reason = clean_words(scrub(code)) or "failed" if error else "reply is not a chat completion"
+    return key, Failed(reason=reason, message=message, maybe_charged=not error)
+
+
 def _read_choice(
     choice: Mapping[str, object], scrub: Scrub
 ) -> tuple[str, str, str] | Failed | None:

@@ -6,10 +6,14 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from caft.errors import UserError
 from caft.teachers.address import is_loopback
-from caft.teachers.config import EndpointConfig, PriceConfig
+from caft.teachers.config import EndpointConfig, OpenAITeacherConfig, PriceConfig
+
+_BATCH_FACTORS = {"api.openai.com": 0.5}
+"""A batch's price as a part of the live one, where the provider documents it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +29,7 @@ class Spending:
     """What one model has cost so far.
 
     `unsure_usd` is for calls without a response, at their highest cost; `reserved_usd` for those in
-    flight; `in_flight` counts them.
+    flight; `in_flight` counts those that may end soon, which those in a batch do not.
     """
 
     calls: int = 0
@@ -67,7 +71,8 @@ def price_settings(config: EndpointConfig) -> str:
 def look_up_price(config: EndpointConfig) -> PriceConfig | None:
     """The endpoint's own price settings, else its table, else 0 on loopback; None if unknown.
 
-    UserError if a budget has nothing to count.
+    That of a batch where the teacher sends batches. UserError if a budget has nothing to count, and
+    if the price of a batch is unknown.
     """
     settings = (config.usd_per_million_prompt_tokens, config.usd_per_million_completion_tokens)
     if settings != (None, None):
@@ -83,7 +88,34 @@ def look_up_price(config: EndpointConfig) -> PriceConfig | None:
             f"{config.group}.budget_usd is {config.budget_usd:g} but {config.model} has the price "
             f"0; give {price_settings(config)}, or cap calls with {config.group}.max_calls"
         )
-    return price
+    return _find_batch_price(config, price) if sends_batches(config) else price
+
+
+def sends_batches(config: EndpointConfig) -> bool:
+    """Whether requests go through the provider's batch interface."""
+    return isinstance(config, OpenAITeacherConfig) and config.batch
+
+
+def find_batch_factor(config: EndpointConfig) -> float | None:
+    """What a batch costs as a part of the live price: the setting's, else the provider's."""
+    given = config.batch_price_factor if isinstance(config, OpenAITeacherConfig) else None
+    return _BATCH_FACTORS.get(_host_of(config)) if given is None else given
+
+
+def _host_of(config: EndpointConfig) -> str:
+    return urlsplit(config.base_url or "").hostname or ""
+
+
+def _find_batch_price(config: EndpointConfig, price: PriceConfig) -> PriceConfig:
+    factor = find_batch_factor(config)
+    if price.prompt + price.completion == 0:
+        return price
+    if factor is None:
+        raise UserError(
+            f"{config.group}.batch is true, and what a batch costs at {_host_of(config)} is not "
+            f"known; give {config.group}.batch_price_factor (0.5 where it costs half)"
+        )
+    return PriceConfig(prompt=price.prompt * factor, completion=price.completion * factor)
 
 
 def cost_usd(price: PriceConfig, prompt_tokens: float, completion_tokens: float) -> float:
@@ -118,11 +150,13 @@ def explain_cap(
         )
     spent = spending.usd + spending.unsure_usd
     unsure = f", {spending.unsure_usd:.4f} of it for calls without a response"
+    reserved = f" and up to {spending.reserved_usd:.4f} are for calls under way"
     return (
         f"{group}.budget_usd is {config.budget_usd:g} and {spent:.4f} USD are spent"
-        f"{unsure if spending.unsure_usd else ''}, so a call of up to "
-        f"{max(missing_worst_usd):.4f} USD does not fit; {cost}: set "
-        f"{group}.budget_usd={_round_up(spent + worst)} or more, and run again"
+        f"{unsure if spending.unsure_usd else ''}{reserved if spending.reserved_usd else ''}, so a "
+        f"call of up to {max(missing_worst_usd):.4f} USD does not fit; {cost}: set "
+        f"{group}.budget_usd={_round_up(spent + spending.reserved_usd + worst)} or more, and run "
+        "again"
     )
 
 

@@ -7,9 +7,9 @@ import os
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from caft.errors import UserError
 from caft.signals import asked_to_end, end_as_asked
@@ -32,7 +32,7 @@ from caft.teachers.replies import (
 POLL_SECONDS = 0.1
 """Seconds between checks of the ledger while other processes send the same requests."""
 
-_STOPPED = Failed(reason="stopped while it was in flight", maybe_charged=True)
+STOPPED = Failed(reason="stopped while it was in flight", maybe_charged=True)
 
 Objection = Callable[[Mapping[str, TeacherReply]], str]
 """From new replies, by key, to the reason to buy no more; empty for none."""
@@ -64,7 +64,7 @@ class Workers:
         self.unanswered: dict[str, str] = {}
         self.retried: Counter[str] = Counter()
         self.uncommitted: deque[LedgerEntry] = deque()
-        self.under_way: set[asyncio.Task[Answered | Failed]] = set()
+        self.under_way: set[asyncio.Task[Any]] = set()
         self.stopped = ""
         self.capped = self.out_of_grace = False
         self.throttle = Throttle(config, answered=known > 0)
@@ -202,14 +202,18 @@ class Workers:
             await self._end_claim(request, outcome)
 
     async def _send(self, request: PreparedRequest) -> Answered | Failed:
-        call = asyncio.create_task(self.endpoint.send(request.body, request.key))
+        return await self._watched(self.endpoint.send(request.body, request.key))
+
+    async def _watched(self, sending: Coroutine[Any, Any, T | Failed]) -> T | Failed:
+        """The outcome of a call, which ends where the grace after a signal does."""
+        call = asyncio.create_task(sending)
         self.under_way.add(call)
         try:
             return await call
         except asyncio.CancelledError:
             if not self.out_of_grace:
                 raise
-            return _STOPPED
+            return STOPPED
         finally:
             self.under_way.discard(call)
 
@@ -226,7 +230,7 @@ class Workers:
     async def _end_claim(self, request: PreparedRequest, failed: Failed) -> None:
         """End the claim of a failed call, and ask again later if that may help."""
         now, retry = time.monotonic(), self.retried[request.key]
-        if failed is not _STOPPED and (problem := self.throttle.fail(now, failed)):
+        if failed is not STOPPED and (problem := self.throttle.fail(now, failed)):
             role = self.config.group.rpartition(".")[2]
             self._stop(f"the {role} at {self.config.base_url} ({self.config.model}): {problem}")
         unsure = request.worst_usd if failed.maybe_charged else 0.0
@@ -238,6 +242,10 @@ class Workers:
             self.open.appendleft(request)
             return
         self.throttle.give_up(time.monotonic(), failed)
+        self._leave(request, failed)
+
+    def _leave(self, request: PreparedRequest, failed: Failed) -> None:
+        """Ask it no more."""
         if failed.remedy is Remedy.leave_out or self.config.unanswered is Unanswered.drop:
             why = f"{failed.reason}: {failed.message}" if failed.message else failed.reason
             self.failed += 1

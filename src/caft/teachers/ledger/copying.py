@@ -117,7 +117,7 @@ def _copy_into(old: Database, new: Database) -> tuple[list[object], Copied]:
     if alive := before[0]:
         raise UserError(
             f"{alive} calls are in flight from {old.name}: wait until its runs have ended (a "
-            "minute, if one was killed), and copy then"
+            "minute, if one was killed) and have taken the results of their batches, and copy then"
         )
     return before, new.transact(lambda: _copy_all(old, new))
 

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from caft.teachers.ledger.database import Place, as_path, is_address
 from caft.teachers.ledger.network_disk import refuse_network_disk
@@ -18,6 +18,9 @@ from caft.teachers.ledger.opening import open_database
 from caft.teachers.ledger.tables import Row, insert, is_sound, real, refuse_damaged, select, sign
 from caft.teachers.prices import Caps, Spending
 from caft.teachers.replies import LedgerEntry, TeacherReply
+
+UNSENT, IN_BATCH = "unsent-", "batch-"
+"""How owners of claims begin whose requests are not sent yet, and are in a provider's batch."""
 
 LEASE_SECONDS = 60.0
 """Seconds after which a claim that was not renewed is free again."""
@@ -99,7 +102,7 @@ class Ledger:
         self._reads_only, self._renewed, self._noted = reads_only, _now(), False
         self.database = open_database(place, reads_only=reads_only)
 
-    def __enter__(self) -> Ledger:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -175,8 +178,9 @@ class Ledger:
         refuse_damaged(self.database.name, "spending", every)
         paid = {model: rest for model, *rest, _ in every}.get(self.model, (0, 0.0, 0.0))
         reserved, in_flight = self.database.execute(
-            "SELECT COALESCE(SUM(reserved_usd), 0.0), COUNT(*) FROM claims WHERE model = ?",
-            (self.model,),
+            "SELECT COALESCE(SUM(reserved_usd), 0.0), COUNT(CASE WHEN owner NOT LIKE ? THEN 1 END) "
+            "FROM claims WHERE model = ?",
+            (f"{IN_BATCH}%", self.model),
         ).fetchone()
         calls, usd, unsure = paid
         return Spending(
@@ -292,8 +296,9 @@ class Ledger:
 
     def _count_clients(self) -> int:
         others = self.database.execute(
-            "SELECT COUNT(DISTINCT owner) FROM claims WHERE model = ? AND owner != ?",
-            (self.model, self.owner),
+            "SELECT COUNT(DISTINCT owner) FROM claims WHERE model = ? AND owner != ? "
+            "AND owner NOT LIKE ?",
+            (self.model, self.owner, f"{IN_BATCH}%"),
         )
         return int(others.fetchone()[0]) + 1
 
@@ -325,11 +330,14 @@ class Ledger:
 
     def _free(self, condition: str, values: tuple[object, ...], reason: str) -> None:
         rows = self.database.execute(
-            f"SELECT key, model, reserved_usd FROM claims WHERE {condition}", values
+            f"SELECT key, model, reserved_usd, owner FROM claims WHERE {condition}", values
         ).fetchall()
         keys = [(key,) for key, *_ in rows]
         self.database.execute_many("DELETE FROM claims WHERE key = ?", keys)
-        for key, model, reserved in rows:
+        for key, model, reserved, owner in rows:
+            if owner.startswith(UNSENT):
+                self._count(calls=-1, model=model)
+                continue
             self._count(unsure=reserved, model=model)
             self._log_failure(key, model, reason, reserved)
 

@@ -1,0 +1,402 @@
+"""Sends requests through a provider's batch interface (OpenAI's: files and batches).
+
+A batch is written into the ledger before and after the call that creates it. A kill between the two
+leaves one that may exist: it is looked for at the provider by its input file and our name for it,
+and created again only if it is not there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import time
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from caft.errors import UserError, count_of
+from caft.teachers.api_key import read_key
+from caft.teachers.client import Endpoint
+from caft.teachers.config import EndpointConfig
+from caft.teachers.ledger import BatchLedger, Claims, SentBatch
+from caft.teachers.ledger.ledger import IN_BATCH
+from caft.teachers.outcome import Answered, Failed, Remedy, read_batch_row
+from caft.teachers.progress import AskProgress, Watcher
+from caft.teachers.rate_limit import LONGEST_RETRY_AFTER, quote
+from caft.teachers.replies import PreparedRequest, make_entry
+from caft.teachers.words import clean_words
+from caft.teachers.workers import STOPPED, Workers
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+    from openai.types import Batch
+
+T = TypeVar("T")
+Row = tuple[PreparedRequest, Answered | Failed]
+log = logging.getLogger(__name__)
+
+MOST_ROWS, MOST_BYTES = 50_000, 200_000_000
+"""Of one input file."""
+
+FIRST_POLL, LONGEST_POLL = 5.0, 60.0
+"""Seconds between two looks at the batches: the first ones, and what they grow to."""
+
+CREATE_SECONDS = 120.0
+"""After so long without a batch at the provider, the call that should have created it is repeated;
+before that it may be under way, and it is given up after a quarter of it."""
+
+PATIENCE_SECONDS = 3600.0
+"""How long a provider that was reached before may fail until the run stops."""
+
+_ENDED = ("completed", "expired", "cancelled")
+_DAY = 86_400.0
+_AT_ONCE = 500
+"""Replies of one commit."""
+
+
+def check_interface(config: EndpointConfig) -> None:
+    """UserError if the endpoint has no batch interface. Any other trouble is met later."""
+
+    async def ask() -> object:
+        endpoint = Endpoint(config, read_key(config, os.environ))
+        try:
+            return await endpoint.call(_list_one, config.timeout_seconds)
+        finally:
+            await endpoint.close()
+
+    found = asyncio.run(ask())
+    if isinstance(found, Failed):
+        _refuse_without_interface(config, found)
+
+
+async def _list_one(client: AsyncOpenAI) -> object:
+    return await client.batches.list(limit=1)
+
+
+def _refuse_without_interface(config: EndpointConfig, failed: Failed) -> None:
+    if failed.reason.startswith(("HTTP 404", "HTTP 405", "HTTP 410", "HTTP 501")):
+        raise UserError(
+            f"{config.base_url} has no batch interface ({failed.reason.partition(':')[0]} for "
+            f"/batches or /files); set {config.group}.batch=false"
+        )
+
+
+class BatchWorkers(Workers):
+    """Settles requests by batches, all of which are out at the same time."""
+
+    ledger: BatchLedger
+
+    def __init__(
+        self,
+        requests: Sequence[PreparedRequest],
+        config: EndpointConfig,
+        ledger: BatchLedger,
+        known: int,
+        watcher: Watcher | None,
+    ) -> None:
+        super().__init__(requests, config, ledger, known, watcher)
+        self.most_rows = MOST_ROWS
+        self.wait, self.asked_to_wait = FIRST_POLL, 0.0
+        self.failures, self.reached = 0, 0.0
+        self.trouble, self.troubled = "", False
+        # False while the provider holds enough: one batch has to end first.
+        self.may_send_more = True
+        self.counts: dict[str, tuple[int, int]] = {}
+
+    async def _work_through(self, requests: Iterable[PreparedRequest]) -> None:
+        self.open += requests
+        while self.open and not self.halted.is_set() and not self.capped:
+            self.troubled, before = False, (len(self.open), set(self.counts))
+            sent = await self._find_sent()
+            for batch in sent:
+                await self._look_at(batch)
+            await self._send_rest()
+            settled = self.replies.keys() | self.unanswered.keys()
+            self.open = deque(each for each in self.open if each.key not in settled)
+            await self._rest(moved=before != (len(self.open), set(self.counts)))
+
+    async def _find_sent(self) -> list[SentBatch]:
+        keys = [request.key for request in self.open]
+        return await self._in_thread(lambda: self.ledger.find_batches(keys))
+
+    async def _rest(self, *, moved: bool) -> None:
+        """Wait until the next look: a few seconds, and longer while nothing happens."""
+        self.wait = FIRST_POLL if moved else min(LONGEST_POLL, self.wait * 1.5)
+        self._show(last=True)
+        if self.open and not self.capped:
+            await self._pause(max(self.wait, self.asked_to_wait))
+        self.asked_to_wait = 0.0
+
+    def progress(self) -> AskProgress:
+        """The current progress, with what the provider has done so far."""
+        note = self.trouble
+        if self.counts:
+            done, failed = (sum(each) for each in zip(*self.counts.values(), strict=True))
+            out = f"{len(self.counts)} out" if len(self.counts) > 1 else "out"
+            note = f"batches {out}: {done} done, {failed} failed{note and '; ' + note}"
+        return replace(super().progress(), note=note)
+
+    # Calls
+
+    async def _call(
+        self,
+        doing: str,
+        work: Callable[[AsyncOpenAI], Awaitable[T]],
+        seconds: float | None = None,
+    ) -> T | Failed:
+        """One call. If it fails, time will help, or asking stops."""
+        found = await self._watched(self.endpoint.call(work, seconds))
+        if not isinstance(found, Failed):
+            self.failures, self.reached, self.trouble = 0, time.monotonic(), ""
+        elif found is not STOPPED:
+            self._note_failure(doing, found)
+        return found
+
+    def _note_failure(self, doing: str, failed: Failed) -> None:
+        self.failures, self.troubled = self.failures + 1, True
+        self.trouble = f"{doing}: {failed.reason}{quote(failed.message)}"
+        self.asked_to_wait = min(failed.retry_after or 0.0, LONGEST_RETRY_AFTER)
+        over = time.monotonic() - self.reached > PATIENCE_SECONDS
+        if not self.reached:
+            _refuse_without_interface(self.config, failed)
+            over = self.failures > self.config.retries
+        if over or failed.remedy is not Remedy.wait:
+            self._stop_with(self.trouble)
+
+    def _stop_with(self, problem: str) -> None:
+        role = self.config.group.rpartition(".")[2]
+        self._stop(f"the {role} at {self.config.base_url} ({self.config.model}): {problem}")
+
+    # Sending
+
+    async def _send_rest(self) -> None:
+        """Send what is neither in a batch nor answered, as the caps allow."""
+        if self.halted.is_set() or self.troubled:
+            return
+        sent = await self._find_sent()
+        out = {key for batch in sent for key in batch.keys}
+        free = [each for each in self.open if each.key not in self.replies.keys() | out]
+        free = [each for each in free if each.key not in self.unanswered]
+        while free and not self.halted.is_set() and (self.may_send_more or not out):
+            self.may_send_more = True
+            piece = _take_piece(free, self.most_rows)
+            wanted = [(request.key, request.worst_usd) for request, _ in piece]
+            claims = await self._in_thread(partial(self.ledger.claim, wanted, self.caps))
+            if not await self._use_claims(claims, {each.key: line for each, line in piece}):
+                may_free = claims.spending.in_flight and not claims.spending.used_up(self.caps)
+                others = out or claims.held or claims.taken or may_free
+                self.capped = bool(claims.capped) and not others
+                return
+            out |= set(claims.taken)
+            free = free[len(piece) :]
+
+    async def _use_claims(self, claims: Claims, lines: Mapping[str, bytes]) -> bool:
+        """Submit what was claimed; whether there may be more to send."""
+        for reply in claims.bought:
+            self.from_ledger += 1
+            self._settled(reply)
+        if claims.taken:
+            await self._submit(claims.taken, b"".join(lines[key] for key in claims.taken))
+        return not claims.capped and not self.troubled
+
+    async def _submit(self, keys: Sequence[str], content: bytes) -> None:
+        name = f"{IN_BATCH}{uuid.uuid4().hex}"
+        file = await self._call(
+            "uploading a batch's file",
+            lambda client: client.files.create(file=(f"{name}.jsonl", content), purpose="batch"),
+        )
+        if not isinstance(file, Failed) and not self.halted.is_set():
+            at, count = time.time(), len(keys)
+            if await self._in_thread(lambda: self.ledger.hand_over(file.id, count, name)):
+                new = SentBatch(id=name, file=file.id, batch="", age=0.0, keys=frozenset(keys))
+                await self._create(new, at)
+                return
+        await self._in_thread(lambda: self.ledger.release(keys))
+
+    async def _create(self, batch: SentBatch, at: float) -> None:
+        """Create it, if that was allowed to us (`at`) just now: a machine may have slept since."""
+        if time.time() - at > CREATE_SECONDS / 2:
+            return
+
+        async def create(client: AsyncOpenAI) -> Batch:
+            return await client.batches.create(
+                input_file_id=batch.file,
+                endpoint="/v1/chat/completions",
+                completion_window="24h",
+                metadata={"caft": batch.id},
+                extra_headers={"Idempotency-Key": batch.id},
+            )
+
+        created = await self._call("creating a batch", create, CREATE_SECONDS / 4)
+        if not isinstance(created, Failed):
+            await self._note_created(batch, created.id)
+        elif created.remedy is not Remedy.wait:
+            await self._in_thread(lambda: self.ledger.undo(batch))
+
+    async def _note_created(self, batch: SentBatch, provider_id: str) -> None:
+        await self._in_thread(lambda: self.ledger.note_created(batch, provider_id))
+        self.counts[batch.id] = (0, 0)
+        log.info(
+            "batch %s: %s sent to %s, done within 24 hours; Ctrl-C leaves it there, and the same "
+            "command takes its results",
+            provider_id, count_of(len(batch.keys), "request"), self.config.base_url,
+        )  # fmt: skip
+
+    # Results
+
+    async def _look_at(self, sent: SentBatch) -> None:
+        if self.halted.is_set():
+            return
+        if not sent.batch:
+            await self._find_lost(sent)
+            return
+        batch = await self._call(
+            f"looking at batch {sent.batch}, sent with the same key",
+            lambda client: client.batches.retrieve(sent.batch),
+        )
+        if isinstance(batch, Failed):
+            return
+        if batch.status == "failed":
+            await self._undo(sent, batch)
+        elif batch.status in _ENDED:
+            await self._take(sent, batch)
+        else:
+            counts = batch.request_counts
+            self.counts[sent.id] = (counts.completed, counts.failed) if counts else (0, 0)
+
+    async def _find_lost(self, sent: SentBatch) -> None:
+        """Nobody wrote down that this batch was created: find it, or create it."""
+
+        async def find(client: AsyncOpenAI) -> str:
+            async for batch in client.batches.list(limit=100):  # newest first
+                if batch.created_at < time.time() - sent.age - _DAY:
+                    break
+                named = (batch.metadata or {}).get("caft") == sent.id
+                if named or batch.input_file_id == sent.file:
+                    return batch.id
+            return ""
+
+        found = await self._call("listing batches", find)
+        if isinstance(found, Failed):
+            return
+        at = time.time()
+        if found:
+            await self._note_created(sent, found)
+        elif await self._in_thread(lambda: self.ledger.take_over(sent, CREATE_SECONDS)):
+            await self._create(sent, at)
+
+    async def _undo(self, sent: SentBatch, batch: Batch) -> None:
+        """The provider refused the whole batch, and charged nothing."""
+        self.counts.pop(sent.id, None)
+        await self._in_thread(lambda: self.ledger.undo(sent))
+        errors = (batch.errors.data if batch.errors else None) or []
+        words = "; ".join(f"{each.code}: {each.message}" for each in errors[:3])
+        why = clean_words(self.endpoint.scrub(words)) or "no reason is given"
+        if "token_limit" in words or "enqueued" in words.casefold():
+            self.most_rows = max(1, len(sent.keys) // 2)
+            self.may_send_more, self.troubled = False, True
+            self.asked_to_wait = LONGEST_POLL
+            self.trouble = f"the provider holds enough of them for now ({why})"
+            log.warning("batch %s has to wait: %s", sent.batch, why)
+        else:
+            self._stop_with(f"batch {sent.batch} failed ({why})")
+
+    async def _take(self, sent: SentBatch, batch: Batch) -> None:
+        """Commit what a batch answered, and end the claims of what it did not."""
+        seen: dict[str, bool] = {}
+        for file in filter(None, (batch.output_file_id, batch.error_file_id)):
+            doing = f"reading the results of batch {sent.batch}"
+            read = await self._call(doing, partial(self._read, file=file, sent=sent, seen=seen))
+            if isinstance(read, Failed):
+                return
+        done = batch.request_counts.completed if batch.request_counts else 0
+        charged = batch.status == "completed" or done > sum(seen.values())
+        lost = Failed(reason=f"no result in batch {sent.batch}", maybe_charged=charged)
+        await self._settle_rows(
+            sent, [(self.requests[key], lost) for key in sent.keys - seen.keys()]
+        )
+        self.counts.pop(sent.id, None)
+        self.may_send_more = True
+        if batch.status == "cancelled":
+            self._stop_with(f"batch {sent.batch} was cancelled there")
+
+    async def _read(
+        self, client: AsyncOpenAI, file: str, sent: SentBatch, seen: dict[str, bool]
+    ) -> None:
+        """Settle the rows of a file as they come; `seen` says which of them were answered."""
+        rows: list[Row] = []
+        rest = b""
+        async with client.files.with_streaming_response.content(file) as response:
+            # Not by lines of text: a reply may hold U+2028, at which those would end.
+            async for piece in response.iter_bytes():
+                *lines, rest = (rest + piece).split(b"\n")
+                rows += self._read_rows(lines, sent, seen)
+                while len(rows) >= _AT_ONCE:
+                    await self._settle_rows(sent, rows[:_AT_ONCE])
+                    rows = rows[_AT_ONCE:]
+        await self._settle_rows(sent, [*rows, *self._read_rows([rest], sent, seen)])
+
+    def _read_rows(
+        self, lines: Iterable[bytes], sent: SentBatch, seen: dict[str, bool]
+    ) -> list[Row]:
+        rows = []
+        for line in lines:
+            row = read_batch_row(line, self.endpoint.scrub)
+            if row and row[0] in sent.keys and row[0] not in seen:
+                seen[row[0]] = isinstance(row[1], Answered)
+                rows.append((self.requests[row[0]], row[1]))
+        return rows
+
+    async def _settle_rows(self, sent: SentBatch, rows: Sequence[Row]) -> None:
+        answered = [(request, each) for request, each in rows if isinstance(each, Answered)]
+        failed = [(request, each) for request, each in rows if isinstance(each, Failed)]
+        entries = [make_entry(*row, self.config, self.price) for row in answered]
+        ended = [(r.key, f.reason, r.worst_usd if f.maybe_charged else 0.0) for r, f in failed]
+        await self._in_thread(lambda: self.ledger.commit_from(sent, entries))
+        await self._in_thread(lambda: self.ledger.end(sent, ended))
+        self.calls += len(rows)
+        for entry in entries:
+            self.usd += entry.reply.usd
+            self.throttle.succeed(entry.reply.completion_tokens)
+            self._settled(entry.reply)
+        for request, each in failed:
+            self._settle_failed(request, each)
+
+    def _settle_failed(self, request: PreparedRequest, failed: Failed) -> None:
+        if failed.remedy is not Remedy.wait:
+            if problem := self.throttle.fail(time.monotonic(), failed):
+                self._stop_with(problem)
+        elif self.retried[request.key] < self.config.retries:
+            self.retried[request.key] += 1
+            return
+        self._leave(request, failed)
+
+
+def _take_piece(
+    requests: Sequence[PreparedRequest], most_rows: int
+) -> list[tuple[PreparedRequest, bytes]]:
+    """The first requests, as lines of a file, that one batch may have."""
+    piece: list[tuple[PreparedRequest, bytes]] = []
+    size = 0
+    for request in requests[:most_rows]:
+        line = _write_line(request)
+        size += len(line)
+        if piece and size > MOST_BYTES:
+            break
+        piece.append((request, line))
+    return piece
+
+
+def _write_line(request: PreparedRequest) -> bytes:
+    row = {
+        "custom_id": request.key,
+        "method": "POST",
+        "url": "/v1/chat/completions",
+        "body": request.body,
+    }
+    return json.dumps(row).encode() + b"\n"
