@@ -85,7 +85,7 @@ def test_the_penalty_is_strong_where_there_is_nothing_to_see_and_weak_where_ther
     assert np.abs(probe_of(noise, event) - 0.5).mean() < 0.1
     signal = noise.copy()
     signal[:, 0] = np.where(event, 1.0, -1.0) + 0.01 * noise[:, 0]
-    assert (np.abs(probe_of(signal, event) - np.tile(event, 2)) < 0.2).all()
+    assert np.abs(probe_of(signal, event) - np.tile(event, 2)).mean() < 0.1
 
 
 def test_the_unit_and_the_origin_of_a_feature_say_nothing() -> None:
