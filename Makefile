@@ -13,6 +13,7 @@
 #   make audit      ask a service for known holes in the installed packages; needs the network
 #   make notebooks  run the notebooks on their samples, and keep what they show
 #   make store      list finished stages; prune with: python -m caft.store prune --days 30
+#   make mutants    change each line and see whether a test notices; ROOM=split.cuts for a part
 #   make clean      remove the caches of tools; outputs/ and the store are kept
 #
 # Another interpreter: make demo PYTHON=python3.12
@@ -21,8 +22,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all test-numerics check docs format architecture schema audit notebooks store torture
-.PHONY: clean setup
+.PHONY: demo test test-all test-numerics check docs format architecture schema audit notebooks store
+.PHONY: mutants torture clean setup
 .DELETE_ON_ERROR:
 
 demo: setup
@@ -76,6 +77,16 @@ notebooks: setup
 
 store: setup
 	$(BIN)/python -m caft.store list
+
+# With ROOM, or a pattern such as ROOM='text.thinking.x_drop*', all of it again; without, what has no
+# result yet: results are kept in mutants/, also where only tests have changed since.
+mutants: setup
+	$(PIP) install -c constraints.txt -e '.[mutation]'
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run $(if $(ROOM),'caft.$(ROOM)*')
+	$(BIN)/mutmut export-cicd-stats
+	@$(BIN)/mutmut results --all true | awk -F '[.:]' '{ all[$$2]++; dead[$$2] += /: (killed|timeout)$$/ } \
+	  END { for (room in all) printf "%s: %d of %d killed, %.1f%%\n", room, dead[room], all[room], \
+	  100 * dead[room] / all[room] }'
 
 clean:
 	rm -rf build dist docs/_build docs/reference .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

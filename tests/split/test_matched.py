@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from caft.records import Question, Rationale
-from caft.split.config import Match, RandomSplitConfig
+from caft.split.config import EntropySplitConfig, Match, RandomSplitConfig, Within
 from caft.split.matched import (
     Price,
     count_needed,
@@ -99,3 +99,10 @@ def test_the_rest_is_divided_as_the_entropy_arm_divides_it(taken: int) -> None:
 def test_strategies_are_told_apart_in_summaries() -> None:
     names = [RandomSplitConfig(match=match).strategy for match in Match]
     assert names == ["random", "random_calls", "random_tokens"]
+    within = EntropySplitConfig(within=Within.subject)
+    assert (EntropySplitConfig().strategy, within.strategy) == ("entropy", "entropy_within_subject")
+
+
+def test_the_rest_of_a_reference_that_has_only_hard_questions() -> None:
+    placed = place_matched(["x", "y"], 1, "hard", {"easy": 0, "middle": 0, "hard": 2})
+    assert placed == {"x": "hard", "y": "easy"}

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from math import exp
+from math import exp, inf
 from random import Random
 
 import pytest
 
 from caft.errors import UserError
 from caft.records import AnswerScore
-from caft.split import SplitResult, most_in_classes, split_questions
+from caft.split import SplitResult, most_in_classes, refuse_small_subjects, split_questions
 from caft.split.config import (
     EntropySplitConfig,
     Invalid,
+    Match,
     RandomSplitConfig,
     SampledSplitConfig,
     SplitConfig,
     ThresholdSplitConfig,
     Within,
 )
-from caft.split.cuts import place_at_random, place_by_cuts, place_sampled, quantile_cuts
+from caft.split.cuts import (
+    _open_unit,
+    _shared_ranks,
+    place_at_random,
+    place_by_cuts,
+    place_sampled,
+    quantile_cuts,
+    shares_below,
+)
 
 
 def scores(
@@ -92,6 +101,10 @@ def test_cut_points_by_hand() -> None:
     # three quarters of the way from the first of four to the second.
     assert quantile_cuts([0.0, 1.0, 2.0, 3.0, 4.0], [0.25, 0.75]) == (1.0, 3.0)
     assert quantile_cuts([4.0, 0.0, 1.0, 8.0], [0.25, 0.75]) == (0.75, 5.0)
+    # What cannot be read is one more than the largest, or than nothing.
+    assert quantile_cuts([0.0, 1.0, inf], [0.75]) == (1.5,)
+    assert quantile_cuts([inf, inf], [0.5]) == (1.0,)
+    assert shares_below(["a", "b", "b", "c"], "abc") == [0.25, 0.75]
 
 
 def test_a_value_on_a_cut_belongs_to_the_harder_class() -> None:
@@ -138,6 +151,9 @@ def test_absolute_cuts() -> None:
     assert result.thresholds == (0.5, 1.5)
     assert classes(result) == ["easy", "middle", "middle", "hard"]
     assert classes(result, "test") == ["hard"]
+    assert classes(split(scores([-0.1, 0.5]), ThresholdSplitConfig(thresholds=[0.0, 1.0]))) == [
+        "easy", "middle",
+    ]  # fmt: skip
 
 
 def test_an_estimate_that_falls_with_difficulty_is_turned() -> None:
@@ -232,27 +248,36 @@ def test_what_is_not_known_at_test_time_is_placed_by_the_entropy() -> None:
     # Shares below the cuts are 0.2 and 0.6: entropies 0, .5, 1, 1.5, 2 are cut at 0.4 and 1.2.
     # A length that is there by chance is not looked at.
     assert classes(result, "test") == ["easy", "middle", "hard"]
-    assert result.held_out_by == "answer_entropy"
+    assert (result.held_out_by, result.unreadable) == ("answer_entropy", 0)
     assert split(train, EntropySplitConfig(), [test]).held_out_by == ""
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: EntropySplitConfig(quantiles=[0.75, 0.25]), "must rise"),
+        (lambda: EntropySplitConfig(quantiles=[0.75, 0.25]), r"^split.quantiles is .* must rise"),
         (lambda: EntropySplitConfig(quantiles=[0.5, 0.5]), "must rise"),
         (lambda: EntropySplitConfig(quantiles=[0.5]), "1 cut points .* give 2"),
-        (lambda: EntropySplitConfig(quantiles=[25, 75]), "quantiles.0 is 25; give 0 to 1"),
+        (lambda: EntropySplitConfig(quantiles=[25, 75]), "^split.quantiles.0 is 25; give 0 to 1"),
         (lambda: EntropySplitConfig(quantiles=[0.2, float("nan")]), "quantiles.1 is nan"),
-        (lambda: RandomSplitConfig(quantiles=[0.9, 0.1]), "must rise"),
-        (lambda: ThresholdSplitConfig(thresholds=[2.0, 1.0]), "must rise"),
+        (lambda: RandomSplitConfig(quantiles=[0.9, 0.1]), "^split.quantiles is .* must rise"),
+        (lambda: ThresholdSplitConfig(thresholds=[2.0, 1.0]), "^split.thresholds is .* must rise"),
         (
             lambda: ThresholdSplitConfig(thresholds=[0.5, float("nan")]),
             "1 is nan; give a fin",
         ),
-        (lambda: EntropySplitConfig(classes=["easy", "easy"]), "classes names 'easy' 2 times"),
-        (lambda: EntropySplitConfig(estimator="cot_mean_entropi"), "did you mean cot_mean_entropy"),
-        (lambda: ThresholdSplitConfig(estimator="random"), "give split=random"),
+        (
+            lambda: EntropySplitConfig(classes=["easy", "easy"]),
+            "^split.classes names 'easy' 2 times",
+        ),
+        (
+            lambda: EntropySplitConfig(estimator="cot_mean_entropi"),
+            "^split.estimator is cot_mean_entropi;",
+        ),
+        (lambda: ThresholdSplitConfig(estimator="random"), "^split.estimator is random, .*=random"),
+        (lambda: RandomSplitConfig(match=Match.calls, reference="x"), "^split.reference is x;"),
+        (lambda: RandomSplitConfig(within=Within.subject), "^split.within=subject does nothing"),
+        (lambda: RandomSplitConfig(temperature=0.5), "^split.temperature=0.5 does nothing"),
     ],
 )
 def test_refused_settings(make: object, message: str) -> None:
@@ -310,6 +335,31 @@ def test_the_first_draw_has_the_probabilities_of_the_formula() -> None:
         assert abs(counts[place] - count * p) < 5 * (count * p * (1 - p)) ** 0.5
 
 
+def test_the_same_draw_is_the_same_split_below_and_above_temperature_one() -> None:
+    values = [float(number % 7) for number in range(60)]
+    low, high = (
+        place_sampled(values, [0.25, 0.75], "abc", temperature, Random(4))
+        for temperature in (1 - 1e-9, 1 + 1e-9)
+    )
+    assert low == high
+
+
+def test_ranks_go_from_0_to_1_and_noise_is_finite() -> None:
+    assert _shared_ranks([3.0, 1.0, 1.0]) == [1.0, 0.25, 0.25]
+    assert _shared_ranks([5.0, 2.0]) == [1.0, 0.0]
+
+    class Extreme(Random):
+        bits = 0
+
+        def getrandbits(self, k: int, /) -> int:
+            return self.bits
+
+    extreme = Extreme()
+    assert 0 < _open_unit(extreme) < 2**-53
+    extreme.bits = 2**53 - 1
+    assert 1 - 2**-52 < _open_unit(extreme) < 1
+
+
 def test_the_order_of_a_sampled_split_is_that_of_the_estimate_at_every_temperature() -> None:
     # The expected estimate of the hard class falls from the cut's to the mean of all.
     train = scores([float(number) for number in range(100)])
@@ -348,6 +398,25 @@ def test_quantiles_inside_a_subject_by_hand() -> None:
     drawn = split_questions(train, [test], sampled, 1, SUBJECTS)
     assert Counter(classes(drawn)[:8]) == Counter(classes(drawn)[8:]) == Counter(expected)
     assert classes(drawn, "test") == classes(result, "test")
+    # The same ranks in both: each subject has a draw of its own.
+    assert classes(drawn)[:8] != classes(drawn)[8:16]
+
+
+def test_questions_without_a_subject_are_one_more_subject() -> None:
+    law = {f"train{number}": "law" for number in range(4)}
+    train = scores([9.0, 8.0, 7.0, 6.0, 0.0, 1.0, 2.0, 3.0])
+    config = EntropySplitConfig(within=Within.subject)
+    placed = classes(split_questions(train, [], config, 0, law))
+    assert placed == ["hard", "middle", "middle", "easy", "easy", "middle", "middle", "hard"]
+
+
+def test_a_subject_of_which_nothing_can_be_read_is_hard() -> None:
+    train = scores([1.0, 2.0, 3.0, None, None, None], name="judge_steps")
+    subject_of = {row.question_id: "ab"[place > 2] for place, row in enumerate(train)}
+    config = EntropySplitConfig(estimator="judge_steps", within=Within.subject)
+    result = split_questions(train, [], config, 0, subject_of)
+    assert classes(result) == ["easy", "middle", "hard"] + ["hard"] * 3
+    assert result.unreadable == 3
 
 
 def test_a_subject_with_too_few_rows_is_named() -> None:
@@ -355,6 +424,9 @@ def test_a_subject_with_too_few_rows_is_named() -> None:
     subjects = {"train0": "law", "train1": "law", **{f"train{n}": "art" for n in range(2, 9)}}
     with pytest.raises(UserError, match=r"subject 'law' has 2 training questions, .* 3 classes"):
         split_questions(scores([1.0] * 9), [], config, 0, subjects)
+    with pytest.raises(UserError, match="the subject 'art' has 1 "):
+        refuse_small_subjects(["law", "art", *["history"] * 3], config)
+    refuse_small_subjects(["law"] * 3, config)
     with pytest.raises(UserError, match="the questions have no subject"):
         split(scores([1.0] * 9), config)
 

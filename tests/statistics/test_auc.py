@@ -80,6 +80,14 @@ def test_all_scores_equal_is_a_coin_toss_with_a_width() -> None:
     assert area.high > 0.6
 
 
+def test_two_of_each_kind_by_hand() -> None:
+    # 2 is above one negative of two, 4 above both: variance 1/8 of either kind, over 2 rows each.
+    area = roc_auc([1.0, 3.0, 2.0, 4.0], [False, False, True, True])
+    assert area.low == pytest.approx(0.75 - 1.959964 * (0.125 / 2 + 0.125 / 2) ** 0.5)
+    assert area.high == 1.0
+    assert roc_auc([1.0], [True]).reason.startswith("all 1 rows are positive, ")
+
+
 def test_one_positive_still_has_an_interval() -> None:
     area = roc_auc([1.0, 2.0, 3.0, 4.0], [False, False, True, False])
     assert area.value == pytest.approx(2 / 3)

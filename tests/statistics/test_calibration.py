@@ -10,6 +10,12 @@ def test_calibration_error_by_hand() -> None:
     assert expected_calibration_error(stated, right) == pytest.approx(expected)
 
 
+def test_ten_bins_of_which_the_last_holds_certainty() -> None:
+    # Bins [0.2, 0.3): 0.21 - 0.71. [0.8, 0.9): -0.15. [0.9, 1]: 0.95 + 1.
+    stated, right = [0.21, 0.29, 0.85, 0.95, 1.0], [False, True, True, False, False]
+    assert expected_calibration_error(stated, right) == pytest.approx((0.5 + 0.15 + 1.95) / 5)
+
+
 def test_certainty_falls_into_the_last_bin_and_gaps_within_a_bin_cancel() -> None:
     assert expected_calibration_error([1.0, 1.0], [True, True]) == 0.0
     assert expected_calibration_error([0.5, 0.5], [True, False], bins=2) == 0.0

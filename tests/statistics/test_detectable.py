@@ -60,3 +60,19 @@ def test_more_seeds_show_smaller_differences() -> None:
     assert sizes == sorted(sizes, key=lambda size: -(size or 0))
     # Two seeds that move accuracy by half could hide any difference.
     assert smallest_paired_difference(600, 0.3, seeds=2, spread=0.5) is None
+    # Nor a difference of which a fifth of all replies would have to be more than right.
+    assert smallest_paired_difference(10**6, 0.3, seeds=2, spread=0.2) is None
+
+
+@pytest.mark.parametrize(("n", "seeds", "spread"), [(10, 5, 0.1), (50, 4, 0.05), (400, 3, 0.02)])
+def test_questions_and_seeds_share_satterthwaites_degrees(
+    n: int, seeds: int, spread: float
+) -> None:
+    gap = smallest_paired_difference(n, 0.3, seeds=seeds, spread=spread)
+    assert gap is not None
+    parts = [(0.3 / n, n - 1), *[(spread**2 / seeds, seeds - 1)] * 2]
+    whole = sum(part for part, _ in parts)
+    degrees = whole**2 / sum(part**2 / free for part, free in parts)
+    needed = stats.t.ppf(0.975, degrees) * whole**0.5
+    needed += stats.t.ppf(0.8, degrees) * (whole - gap**2 / n) ** 0.5
+    assert gap == pytest.approx(needed, rel=1e-9)

@@ -1,6 +1,8 @@
+import numpy as np
 import pytest
 
 from caft.statistics import Interval, wilson_interval
+from caft.statistics.intervals import open_interval, percentile_interval
 
 
 def test_worked_out_by_hand() -> None:
@@ -22,3 +24,10 @@ def test_keeps_a_width_when_everything_is_right_and_stays_within_one() -> None:
 def test_impossible_counts_are_our_fault(successes: int, n: int) -> None:
     with pytest.raises(AssertionError):
         wilson_interval(successes, n)
+
+
+def test_draws_that_are_all_alike_leave_what_wilson_leaves_at_this_confidence() -> None:
+    found = open_interval(0.0, np.zeros(20), 10, 0.8, least=-1.0)
+    reach = wilson_interval(0, 10, 0.8).high
+    assert found == Interval(0.0, -reach, reach, 10)
+    assert percentile_interval(0.5, np.linspace(0, 1, 101), 7, 0.9).n == 7

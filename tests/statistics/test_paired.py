@@ -1,5 +1,5 @@
 from fractions import Fraction
-from math import comb
+from itertools import accumulate
 
 import numpy as np
 import pytest
@@ -33,7 +33,8 @@ def test_mcnemar_by_hand() -> None:
 
 def test_mcnemar_of_thousands_neither_overflows_nor_loses_its_tail() -> None:
     # The sum of whole numbers, as fractions have no rounding.
-    tail = Fraction(sum(comb(12_000, fewer) for fewer in range(5901)), 2**12_000)
+    terms = accumulate(range(5900), lambda term, k: term * (12_000 - k) // (k + 1), initial=1)
+    tail = Fraction(sum(terms), 2**12_000)
     assert mcnemar_exact(5900, 6100) == pytest.approx(float(2 * tail), rel=1e-9)
     assert mcnemar_exact(2000, 10000) == 0.0
 
@@ -51,8 +52,10 @@ def test_paired_difference_agrees_with_resampling_rows() -> None:
 
 
 def test_paired_difference_is_seeded() -> None:
-    outcome = count_paired([True] * 30 + [False] * 70, [False] * 20 + [True] * 80)
+    outcome = PairedOutcome(both=10**8, only_first=3 * 10**7, only_second=4 * 10**7, neither=10**7)
     assert paired_difference(outcome, seed=5) == paired_difference(outcome, seed=5)
+    assert paired_difference(outcome, seed=5) != paired_difference(outcome, seed=6)
+    assert paired_difference(outcome) == paired_difference(outcome, seed=0)
 
 
 def score_of(outcome: PairedOutcome, gap: float) -> float:
@@ -88,3 +91,14 @@ def test_no_loss_in_a_few_answers_is_no_proof_that_there_are_none() -> None:
     worst = score_difference(PairedOutcome(both=0, only_first=20, only_second=0, neither=0))
     assert (worst.value, worst.low) == (-1.0, -1.0)
     assert worst.high < -0.6
+    assert (
+        paired_difference(PairedOutcome(both=0, only_first=20, only_second=0, neither=0)).low == -1
+    )
+    best = score_difference(PairedOutcome(both=0, only_first=0, only_second=20, neither=0))
+    assert (best.low, best.high, best.n) == (pytest.approx(-worst.high), 1.0, 20)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_of_hardly_any_questions_the_score_interval_is_wilsons(n: int) -> None:
+    found = score_difference(PairedOutcome(both=0, only_first=0, only_second=1, neither=n - 1))
+    assert found.high == pytest.approx(wilson_interval(1, n).high)

@@ -26,6 +26,19 @@ def test_values_are_the_areas_and_ties_count_half() -> None:
     assert resampled.values["up"] == pytest.approx(roc_auc_score(WRONG, UP))
     assert resampled.values["flat"] == 0.5
     assert set(resampled.draws["flat"]) == {0.5}
+    assert resampled.n == resampled.interval("up").n == resampled.difference("up", "flat").n == 10
+
+
+def test_the_same_seed_draws_the_same_rows() -> None:
+    plain, same, other = (
+        resample_areas({"up": UP}, WRONG, resamples=50, **seed).draws["up"]
+        for seed in ({}, {"seed": 0}, {"seed": 1})
+    )
+    assert (plain == same).all()
+    assert (plain != other).any()
+    strata = ["a", "b"] * 5
+    assert stratified_auc(UP, WRONG, strata) == stratified_auc(UP, WRONG, strata, seed=0)
+    assert stratified_auc(UP, WRONG, strata) != stratified_auc(UP, WRONG, strata, seed=1)
 
 
 def test_the_same_rows_are_drawn_for_every_score() -> None:
@@ -92,6 +105,8 @@ def test_pairs_of_one_stratum_are_counted_as_by_hand() -> None:
     area = stratified_auc(scores, wrong, ["a", "a", "a", "b", "b", "c", "c"])
     assert area.value == pytest.approx((1 + 0 + 0.5) / 3)
     assert (area.n, area.positives) == (5, 2)
+    none = stratified_auc([None], [True], ["a"])
+    assert (none.value, none.n, none.positives) == (None, 0, 0)
     none = stratified_auc([1.0, 2.0], [True, False], ["a", "b"])
     assert (none.value, none.low, none.n, none.reason) == (
         None, None, 0, "no stratum has both positives and negatives")  # fmt: skip
@@ -125,6 +140,12 @@ def test_perfect_order_within_few_pairs_is_no_certainty() -> None:
     bounds = wilson_interval(4, 4)
     assert (area.value, area.low, area.high) == (1.0, pytest.approx(bounds.low), 1.0)
     assert stratified_auc([2.0, 1.0] * 4, [False, True] * 4, list("aabbccdd")).low == 0.0
+    low = stratified_auc([2.0, 1.0] * 4, [True, False] * 4, list("aabbccdd"), 0.8).low
+    assert low == pytest.approx(wilson_interval(4, 4, 0.8).low)
+    # Two positives share their only negative: one pair.
+    one = stratified_auc([2.0, 2.5, 1.0], [True, True, False], list("aaa"))
+    assert (one.value, one.low) == (1.0, pytest.approx(wilson_interval(1, 1).low))
+    assert stratified_auc([2.0, 1.0], [True, False], list("aa")).value == 1.0
 
 
 @pytest.mark.parametrize(

@@ -71,3 +71,30 @@ def test_a_signal_is_found_whatever_its_unit_among_more_features_than_rows() -> 
         area = roc_auc(values.tolist(), truth.tolist()).value
         assert area is not None
         assert area > 0.7
+
+
+def probe_of(rows: np.ndarray, event: np.ndarray) -> np.ndarray:
+    inside, outside = cross_fit(rows, event.tolist(), rows)
+    return np.concatenate([inside, outside])
+
+
+def test_the_penalty_is_strong_where_there_is_nothing_to_see_and_weak_where_there_is() -> None:
+    draw = np.random.default_rng(2)
+    event = np.arange(60) % 2 == 0
+    noise = draw.normal(size=(60, 20))
+    assert np.abs(probe_of(noise, event) - 0.5).mean() < 0.1
+    signal = noise.copy()
+    signal[:, 0] = np.where(event, 1.0, -1.0) + 0.01 * noise[:, 0]
+    assert np.abs(probe_of(signal, event) - np.tile(event, 2)).mean() < 0.1
+
+
+def test_the_unit_and_the_origin_of_a_feature_say_nothing() -> None:
+    draw = np.random.default_rng(4)
+    rows = draw.normal(size=(60, 4))
+    event = rows[:, 1] + draw.normal(size=60) > 0
+    expected = probe_of(rows, event)
+    moved = rows * [1e-3, 1.0, 10.0, 1e4] + [7.0, -1e4, 0.0, 1e6]
+    assert probe_of(moved, event) == pytest.approx(expected, abs=1e-4)
+    # The squares of these are beyond what 16 bits hold.
+    wide = (rows * 2000).astype(np.float16)
+    assert probe_of(wide, event) == pytest.approx(probe_of(wide.astype(np.float64), event))

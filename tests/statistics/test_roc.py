@@ -30,6 +30,13 @@ def test_tied_rows_move_together_and_the_area_below_is_the_auc() -> None:
     assert below == pytest.approx(roc_auc(scores, wrong).value)
 
 
+def test_a_curve_ends_at_one_also_where_the_lowest_score_is_a_positive() -> None:
+    points = roc_points([2.0, 1.0], [False, True])
+    assert [(p.false_positive_rate, p.true_positive_rate) for p in points] == [
+        (0.0, 0.0), (1.0, 0.0), (1.0, 1.0),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("wrong", [[True, True], [False, False]])
 def test_one_kind_alone_has_no_curve(wrong: list[bool]) -> None:
     with pytest.raises(AssertionError):

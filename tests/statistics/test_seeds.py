@@ -32,6 +32,17 @@ def test_student_interval_agrees_with_scipy_and_by_hand() -> None:
     assert found.n == 3
 
 
+def test_a_mean_over_seeds_is_a_share() -> None:
+    found = mean_over_seeds([0.9, 0.99, 1.0])
+    assert found is not None
+    assert found.high == 1.0
+
+
+def test_any_number_of_resamples_is_drawn() -> None:
+    drawn = resample_means({"a": make_outcomes(1, seeds=2)}, resamples=250)["a"]
+    assert drawn.of_questions.shape == drawn.of_seeds.shape == (250,)
+
+
 def test_one_seed_has_no_interval() -> None:
     assert mean_over_seeds([0.5]) is None
     assert mean_over_seeds([]) is None
@@ -99,6 +110,9 @@ def test_few_seeds_widen_by_students_quantile_over_the_normal_one() -> None:
     # Questions say nothing: three seeds have two degrees of freedom, and t is 4.3027.
     alone = made_mean([0.4, 0.5, 0.6], spread=1e-9)
     assert widening_of(alone) == pytest.approx(4.3027 / normal, abs=1e-3)
+    # Two seeds have one.
+    pair = made_mean([0.49, 0.51], spread=1e-9)
+    assert widening_of(pair) == pytest.approx(12.7062 / normal, abs=1e-3)
     # Two arms of equal spread have four, and an arm without any lends the other none.
     twin = made_mean([0.4, 0.5, 0.6], spread=1e-9, draw=2)
     assert widening_of(alone, twin) == pytest.approx(2.7764 / normal, abs=1e-3)

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from caft.statistics import (
+    MARGIN,
     Interval,
     ResampledMean,
     Verdict,
@@ -57,6 +58,22 @@ def test_the_same_comparison_twice_costs_nothing_and_independent_ones_sidaks() -
     assert joint_level([(one, two)]) == 0.95
     assert joint_level([(one, two), (one, two)]) == pytest.approx(0.95, abs=1e-9)
     assert joint_level([(one, two), (three, four)]) == pytest.approx(0.95**0.5, abs=0.001)
+    # An arm against itself has no difference that could be missed, nor one to be found.
+    assert joint_level([(one, one), (one, two), (three, four)]) == joint_level(
+        [(one, two), (three, four)]
+    )
+    assert detectable_difference(one, one, 0.95) is None
+
+
+def test_seeds_that_move_alone_are_independent_of_arm_to_arm() -> None:
+    flat = np.full(100_000, 0.5)
+    one, two, three, four = (
+        ResampledMean(shares=np.array([0.4, 0.5, 0.6]), questions=10**6, of_questions=flat,
+                      of_seeds=flat - 0.5) for _ in range(4)
+    )  # fmt: skip
+    level = joint_level([(one, one), (one, two), (three, four)])
+    assert level == pytest.approx(0.95**0.5, abs=0.001)
+    assert level == joint_level([(one, one), (one, two), (three, four)])
 
 
 def test_few_seeds_have_students_quantile_of_the_joint_level() -> None:
@@ -124,6 +141,7 @@ def test_one_seed_is_a_proportion_like_any_other() -> None:
     rows = [[True] * 3 + [False] * 57]
     found = mean_interval(resample_means({"a": rows})["a"])
     assert found == wilson_interval(3, 60)
+    assert mean_interval(resample_means({"a": rows})["a"], 0.8) == wilson_interval(3, 60, 0.8)
 
 
 def test_few_right_answers_of_several_seeds_are_at_least_as_open_as_wilson() -> None:
@@ -135,6 +153,16 @@ def test_few_right_answers_of_several_seeds_are_at_least_as_open_as_wilson() -> 
     assert found.high >= wilson_interval(1, 100).high
     none = mean_interval(resample_means({"a": [[False] * 100] * 2})["a"])
     assert (none.low, none.high) == pytest.approx((0, wilson_interval(0, 100).high))
+    # A mean of 1.25 is rounded to the side that leaves more open, at either end.
+    rows = [[place < right for place in range(100)] for right in (1, 1, 1, 2)]
+    for confidence in (0.8, 0.95):
+        few = mean_interval(resample_means({"a": rows})["a"], confidence)
+        assert (few.high, few.n) == (wilson_interval(2, 100, confidence).high, 100)
+        most = mean_interval(resample_means({"a": (~np.array(rows)).tolist()})["a"], confidence)
+        assert most.low == wilson_interval(98, 100, confidence).low
+    # Of five right answers on, resamples do.
+    five = mean_interval(resample_means({"a": [[place < 5 for place in range(100)]] * 3})["a"])
+    assert five.high < wilson_interval(5, 100).high
 
 
 @pytest.mark.parametrize(
@@ -144,6 +172,8 @@ def test_few_right_answers_of_several_seeds_are_at_least_as_open_as_wilson() -> 
         (0.005, 0.015, 3, Verdict.yes),  # so small a loss is accepted, though it is one
         (-0.05, 0.03, 3, Verdict.unclear),  # no loss is shown, and none is ruled out
         (0.01, 0.09, 3, Verdict.no),
+        (-0.03, MARGIN, 3, Verdict.unclear),
+        (0.0, 0.09, 3, Verdict.unclear),
         (-0.03, 0.015, 2, Verdict.unclear),
     ],
 )

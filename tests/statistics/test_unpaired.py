@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from caft.statistics import ALPHA, compare_arms, compare_counts, count_interval
+from caft.statistics import (
+    ALPHA,
+    compare_arms,
+    compare_counts,
+    count_interval,
+    smallest_paired_difference,
+)
 from caft.statistics.calibrate import CALM, WILD, Truth, draw_arms
 
 
@@ -17,9 +23,15 @@ def test_one_seed_is_agresti_and_caffos_interval() -> None:
     one, two = 41 / 102, 56 / 102
     error = math.sqrt((one * (1 - one) + two * (1 - two)) / 102)
     assert found.difference.value == pytest.approx(0.15)
-    # 198 degrees of freedom in place of the normal's infinity: less than 1% wider.
-    assert found.difference.high - 0.15 == pytest.approx(1.96 * error, rel=0.01)
-    assert found.p_value == pytest.approx(2 * stats.norm.sf(0.15 / error), abs=0.003)
+    parts = [one * (1 - one) / 102, two * (1 - two) / 102]
+    degrees = sum(parts) ** 2 / sum(part**2 / 99 for part in parts)
+    reach = stats.t.ppf(0.975, degrees) * error
+    assert found.difference.high - 0.15 == pytest.approx(reach, rel=1e-9)
+    assert found.p_value == pytest.approx(2 * stats.t.sf(0.15 / error, degrees), rel=1e-9)
+    assert found.difference.n == 100
+    # 40 of 100 and 55 of 100, independent: 0.4 * 0.45 + 0.6 * 0.55 differ.
+    assert found.detectable == pytest.approx(smallest_paired_difference(100, 0.51))
+    assert compare_counts({1: (20, 20)}, {1: (0, 20)}).difference.low == -1.0
 
 
 def test_of_many_questions_it_is_welchs_test_of_the_seeds() -> None:
@@ -44,7 +56,11 @@ def test_an_arms_interval_covers_questions_and_seeds() -> None:
     degrees = whole**2 / sum(part**2 / free for part, free in parts)
     reach = stats.t.ppf(0.975, degrees) * math.sqrt(whole)
     assert (found.low, found.value, found.high) == pytest.approx((0.5 - reach, 0.5, 0.5 + reach))
+    assert found.n == 100
     assert count_interval({1: (20, 20)}).high == 1.0
+    # Two seeds have a variance, too: 0.1^2 / 2 each side of their mean, at one degree.
+    two = count_interval({1: (400_000, 10**6), 2: (600_000, 10**6)}, 0.5)
+    assert two.high - 0.5 == pytest.approx(stats.t.ppf(0.75, 1) * 0.1, rel=1e-3)
 
 
 def test_no_mistake_at_all_is_not_certain() -> None:

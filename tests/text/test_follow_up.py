@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from caft.records import Question
@@ -70,3 +72,31 @@ def test_an_answer_that_is_not_allowed_stands_as_it_was_written() -> None:
     asked = follow_up_questions("p_true", [LISTED, FREE], {"l": "The", "f": ""}, PROMPT)
     assert "Proposed answer: The\n" in asked[0].text
     assert "Proposed answer: (none)\n" in asked[1].text
+
+
+def test_a_follow_up_is_a_question_of_its_own() -> None:
+    solved = replace(CLOSED, gold_text="7", rationale="Three and four.", subject="sums")
+    (asked,) = follow_up_questions("p_true", [solved], {"c": "8"}, PROMPT)
+    assert (asked.options, asked.answer_set) == (("True", "False"), ())
+    assert (asked.gold_index, asked.gold_text, asked.rationale) == (None, "", None)
+    (asked,) = follow_up_questions("verbalized", [LISTED], {"l": "A"}, PROMPT)
+    assert (asked.options, asked.answer_set) == ((), tuple("0123456789"))
+    # Nor do the dataset's own wordings reach it.
+    own = PromptConfig(system_answer="Pick one.", user="Q: {question}")
+    worded = FOLLOW_UPS["p_true"].word(own)
+    system, user = write_prompt(asked, worded, Wanted.answer, chat=True).turns
+    assert system[1].startswith("You are shown a question about general knowledge and a proposed")
+    assert user[1].startswith("Question: Capital")
+
+
+def test_right_and_wrong_shots_take_turns() -> None:
+    third = Question(
+        id="t", text="Capital of Chad?", options=("Bonn", "Oslo", "Riga"), gold_index=0
+    )
+    shots = follow_up_shots("p_true", [LISTED, third, LISTED, third], PROMPT)
+    assert [shot.gold_index for shot in shots] == [0, 1, 0, 1]
+    shown = [shot.text.split("Proposed answer: ")[1].split("\n")[0] for shot in shots]
+    assert shown == ["Lima", "Oslo", "Lima", "Oslo"]
+    # One option alone leaves no wrong answer to show.
+    alone = replace(third, options=("Riga",))
+    assert len(follow_up_shots("p_true", [LISTED, alone], PROMPT)) == 1

@@ -1,7 +1,7 @@
 import pytest
 
 from caft.records import Question
-from caft.text.config import PromptConfig
+from caft.text.config import PromptConfig, SystemTurn
 from caft.text.judging import JUDGED, read_judgement, write_judge_prompt
 
 
@@ -10,6 +10,10 @@ from caft.text.judging import JUDGED, read_judgement, write_judge_prompt
     [
         ("It is school stuff. [[high school]]", 1.0),
         ("[[High-School level]]", 1.0),
+        ("[[high_school]]", 1.0),
+        ("[[high]]", 1.0),
+        ("[[undergraduate level]]", 2.0),
+        ("[[graduate school level]]", 3.0),
         ("[[undergraduate]]", 2.0),
         ("First [[undergraduate]], no: [[Graduate]]", 3.0),
         ("<think>[[graduate]]</think> [[undergraduate]]", 2.0),
@@ -26,6 +30,7 @@ def test_education_levels(reply: str, value: float | None) -> None:
     ("reply", "value"),
     [
         ("[[4]]", 4.0), ("About [[12 steps]]", 12.0), ("[[1 step]]", 1.0), ("[[0]]", 0.0),
+        ("[[1000]]", 1000.0), ("[[1001]]", None),
         ("[[-1]]", None), ("[[4.5]]", None), ("[[three]]", None), ("4", None),
         ("[[99999999999]]", None), ("[[²]]", None),
     ],
@@ -40,7 +45,9 @@ def test_the_judge_sees_the_question_and_never_the_gold_answer() -> None:
     )
     assert set(JUDGED) == {"judge_education", "judge_steps"}
     for name in JUDGED:
-        system, user = write_judge_prompt(question, PromptConfig(), name).messages
+        config = PromptConfig(system_turn=SystemTurn.in_user_turn)
+        system, user = write_judge_prompt(question, config, name).messages
         assert (system.role, user.role) == ("system", "user")
-        assert "maths" in system.content
+        assert system.content.startswith("You are shown a question about maths. Do not answer it.")
+        assert "double square brackets" in system.content
         assert user.content == "7 or 8?\n\nA. seven\nB. eight"

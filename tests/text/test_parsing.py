@@ -1,8 +1,18 @@
 """What counts as an answer: cases from replies of real models."""
 
+from fractions import Fraction
+from string import ascii_uppercase
+
 import pytest
 
-from caft.text.parsing import answers_agree, last_marker, parse_answer
+from caft.text.parsing import (
+    answers_agree,
+    first_line,
+    last_marker,
+    parse_answer,
+    unwrap_math,
+)
+from caft.text.quantities import Quantity, plain_signs, read_quantity, strip_ends
 
 LETTERS = ("A", "B", "C", "D")
 DIGITS = tuple("123456789")
@@ -96,6 +106,10 @@ CLOSED = [
     ("[[\u0412]]", LETTERS, None),  # a Cyrillic Ve looks like B
     ("[[b]]", ("B", "b"), "b"),
     ("[[YES]]", ("Yes", "yes"), None),
+    ("[[b.]]", ("B", "b"), "b"),
+    ("[[X) the 24th]]", tuple(ascii_uppercase), "X"),
+    ("[[B answer:]]", LETTERS, None),
+    ("[[Option option B]]", LETTERS, None),
     # brackets that are no markers
     ("[[B]] since the matrix [[1, 2], [3, 4]] is regular", LETTERS, "B"),
     ("[[1, 2], [3, 4]]", DIGITS, None),
@@ -136,7 +150,9 @@ FREE = [
     ("[[f(x)]]", "f(x)"),
     ("[[]]", None),
     ("18", None),
+    ("[[" + "x" * 500 + "]]", "x" * 500),
     ("[[" + "x" * 501 + "]]", None),
+    ("[[U.S.]]", "U.S."),
 ]
 
 AGREE = [
@@ -151,6 +167,7 @@ AGREE = [
     ("$5", "5 dollars", True),
     ("USD 5", "$5", True),
     ("-$5", "-5", True),
+    ("- $5", "-5", True),
     ("$-5", "-5", True),
     ("\u22125", "-5", True),
     ("5 apples", "5", True),
@@ -218,6 +235,7 @@ AGREE = [
     ("minus x = 6", "6", False),
     ("5\u00b2", "5", False),
     ("5 \u00b2", "5", False),
+    ("5\u00b2 m", "5", False),
     ("5 m\u00b2", "5", True),
     ("3 = 6", "6", False),
     ("x < 6", "6", False),
@@ -275,6 +293,7 @@ AGREE = [
     ("\u00bd", "0.5", True),
     ("1\u20442", "0.5", True),
     ("5 3/2", "6.5", False),
+    ("5 2/2", "6", False),
     ("5 1/2", "25.5", False),
     # signs and scripts
     ("\uff14\uff12", "42", True),
@@ -302,6 +321,7 @@ AGREE = [
     ("-5", "5", False),
     ("5%", "0.05", False),
     ("$5", "€5", False),
+    ("$5 €", "5", False),
     ("5 km", "5 miles", False),
     ("5 million", "5", False),
     ("5k", "5", False),
@@ -359,3 +379,36 @@ def test_a_hostile_megabyte_is_read_in_linear_time(piece):
     assert parse_answer(reply + "\n[[B]]", LETTERS) in {"B", None}
     assert parse_answer("[[" + reply + "]]", ()) is None or piece in {"[]", "[[A]] ", "</think>"}
     answers_agree(reply, "18")
+
+
+def test_a_span_that_the_prompt_has_opened_must_be_closed():
+    assert parse_answer("[[A]]", LETTERS, opened=True) is None
+    assert parse_answer("[[A]]</think>[[B]]", LETTERS, opened=True) == "B"
+
+
+def test_no_marker_is_none():
+    assert last_marker("no") is None
+
+
+def test_a_bare_answer_is_the_first_line_without_signs_of_mathematics():
+    assert first_line("\n 42 \nbecause 6 x 7") == "42"
+    assert first_line(" \n") == ""
+    assert unwrap_math(" $\\boxed{42}$. ") == "42"
+    assert unwrap_math("$ (1, 2) $") == "(1, 2)"
+    assert unwrap_math("[1, 2]") == "[1, 2]"
+
+
+def test_a_quantity_has_its_sign_its_unit_and_its_name():
+    assert read_quantity("-5") == Quantity(Fraction(-5), "")
+    assert read_quantity("x = 1/4") == Quantity(Fraction(1, 4), "", "x")
+    assert read_quantity("42\\text{ apples}") == Quantity(Fraction(42), "apples")
+    assert read_quantity("USD 5") == read_quantity("5 dollars") == Quantity(Fraction(5), "usd")
+    # A longer text is no number, whatever is in it.
+    assert read_quantity("5" + " " * 199) == Quantity(Fraction(5), "")
+    assert read_quantity("5" + " " * 200) is None
+
+
+def test_signs_of_every_width_are_plain_and_those_without_a_name_are_kept():
+    # The first and the last full-width sign, and one for private use.
+    assert plain_signs("\uff01\uff5e\ue000") == "!~\ue000"
+    assert strip_ends("MAX. ,") == "MAX"

@@ -102,6 +102,12 @@ def test_shots_in_chat_are_turns_before_the_question() -> None:
     )
 
 
+def test_every_shot_is_a_turn_and_a_question_without_a_subject_is_about_anything() -> None:
+    turns = chat(CAPITAL, shots=[CLOSED, SUM, CLOSED])
+    assert [turn.content for turn in turns[2::2]] == ["3", "B", "3"]
+    assert "questions about general knowledge. Reply" in turns[0].content
+
+
 def test_shots_in_a_completion_have_the_space_that_the_answer_has() -> None:
     prompt = write_prompt(CAPITAL, CONFIG, Wanted.answer, chat=False, shots=[SUM])
     assert prompt.text + prompt.joiner + "A" == (
@@ -140,6 +146,8 @@ def test_braces_in_a_question_are_never_filled_in() -> None:
 def test_other_braces_of_a_wording_stay() -> None:
     config = PromptConfig(user='{"q": "{question}", "n": {1}}')
     assert chat(CLOSED, config)[1].content == '{"q": "5 - 2 =", "n": {1}}'
+    # Line breaks at the ends go, and nothing else.
+    assert chat(CLOSED, PromptConfig(user="\nX {question} \n"))[1].content == "X 5 - 2 = "
 
 
 def test_the_instruction_can_open_the_users_first_turn() -> None:
@@ -176,5 +184,7 @@ def test_a_chat_reply_follows_at_once() -> None:
 def test_a_wording_without_the_question_is_refused() -> None:
     with pytest.raises(UserError, match=r"dataset.prompt.user has no \{question\}"):
         PromptConfig(user="Answer this.")
-    with pytest.raises(UserError, match="shots is -1"):
+    with pytest.raises(UserError, match=r"dataset.prompt.completion_answer has no"):
+        PromptConfig(completion_answer="Answer:")
+    with pytest.raises(UserError, match=r"^dataset.prompt.shots is -1"):
         PromptConfig(shots=-1)

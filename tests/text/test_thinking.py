@@ -7,9 +7,11 @@ import pytest
 from caft.text.thinking import (
     closing_marks,
     drop_thinking,
+    find_marks,
     find_open_mark,
     find_spoken_marks,
     find_thinking,
+    is_plain_tag,
     opens_thinking,
 )
 
@@ -87,11 +89,32 @@ def test_grading_takes_no_heading_for_a_thinking_span() -> None:
         assert find_thinking(text) is None
 
 
+def test_a_heading_that_the_template_opened_is_a_span() -> None:
+    assert drop_thinking("<reasoning>2 + 2</reasoning>[[A]]", opened=True) == "[[A]]"
+
+
+def test_what_stands_between_spans_is_kept_and_what_a_template_opened_began_before() -> None:
+    assert drop_thinking("a<think>x</think>b<think>y</think>c") == "abc"
+    assert drop_thinking("[[A]]<think>x</think>y</think>z") == "z"
+    assert find_thinking("Hm.</think>[[A]]") == "Hm."
+
+
+def test_only_a_tag_of_markup_is_text() -> None:
+    marks = ("<think>", "</think>", "<|think_start|>", "[THINK]", "\u25c1think\u25b7", "<b>")
+    assert [is_plain_tag(mark) for mark in marks] == [True, True, False, False, False, False]
+
+
 def test_a_channel_ends_a_channel_and_no_other_span() -> None:
     channel = "<|channel|>analysis<|message|>Hm. [[A]]<|end|>"
     final = "<|start|>assistant<|channel|>final<|message|>[[B]]"
     assert drop_thinking(channel + final) == final
     assert find_thinking(channel + final) == "Hm. [[A]]"
+    assert find_thinking("<|channel|>analysis<|message|>Hm.") == "Hm."
+    broken = channel.replace("analysis", "\nanalysis")
+    assert drop_thinking(broken + final) == final
+    assert [mark.opens for mark in find_marks(channel + final)] == [True, False, False]
+    (closing,) = closing_marks("<|channel|>analysis")
+    assert closing == "<|end|><|start|>assistant<|channel|>final<|message|>"
     assert drop_thinking("<think>[[A]]<|end|>[[B]]") is None
     assert [mark.opens for mark in find_spoken_marks("Hm.</think>x<think>y")] == [False, True]
 

@@ -121,7 +121,8 @@ def _in_order(sizes: Mapping[str, int]) -> list[str]:
 
 def _open_unit(random: Random) -> float:
     """A number between 0 and 1, neither of them."""
-    return (random.getrandbits(53) + 0.5) / 2**53
+    # The largest draw would be rounded up to 1, whose logarithm has none.
+    return min((random.getrandbits(53) + 0.5) / 2**53, 1 - 2**-53)
 
 
 def _shared_ranks(values: Sequence[float]) -> list[float]:

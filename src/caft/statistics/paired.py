@@ -94,9 +94,9 @@ def score_difference(outcome: PairedOutcome, confidence: float = 0.95) -> Interv
         spread = n * (2 * lost_share + gap * (1 - gap))
         return n * abs(value - gap) - z * math.sqrt(max(0.0, spread))
 
-    below, above = value - _NEXT_TO_NOTHING, value + _NEXT_TO_NOTHING
-    low = brentq(excess, -1.0, below) if below > -1 else -1.0
-    high = brentq(excess, above, 1.0) if above < 1 else 1.0
+    # Of a value of -1 or 1 that bound is the value: the excess is exactly 0 there.
+    low = brentq(excess, -1.0, value - _NEXT_TO_NOTHING)
+    high = brentq(excess, value + _NEXT_TO_NOTHING, 1.0)
     return Interval(value, low, high, n)
 
 

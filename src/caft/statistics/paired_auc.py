@@ -81,7 +81,7 @@ class _Ordered:
     """Rows in rising order of one score, equal scores in one group."""
 
     def __init__(self, values: Floats, flags: Flags) -> None:
-        self.order = np.argsort(values, kind="stable")
+        self.order = np.argsort(values)
         in_order = values[self.order]
         self.starts = np.flatnonzero(np.r_[True, in_order[1:] != in_order[:-1]])
         self.flags = flags[self.order]

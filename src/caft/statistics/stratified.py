@@ -63,7 +63,7 @@ def _keep_paired(
     flags = np.array([flag for _, flag, _ in rows], dtype=bool)
     _, groups = np.unique([stratum for _, _, stratum in rows], return_inverse=True)
     of_kind = [np.bincount(groups[kind], minlength=groups.size) for kind in (flags, ~flags)]
-    kept = (np.minimum(*of_kind) > 0)[groups] if rows else flags
+    kept = (np.minimum(*of_kind) > 0)[groups]
     return values[kept], flags[kept], groups[kept].astype(np.int64)
 
 
@@ -79,9 +79,7 @@ class _Pairs:
         self.groups = np.flatnonzero(starts_group)
         self.strata = np.flatnonzero(begins[self.groups])
         self.sizes = np.diff(np.r_[self.strata, self.groups.size])
-        of_kind = [
-            np.bincount(own[kind], minlength=own.max() + 1) for kind in (self.flags, ~self.flags)
-        ]
+        of_kind = [np.bincount(own[kind]) for kind in (self.flags, ~self.flags)]
         self.disjoint = int(np.minimum(*of_kind).sum())
 
     def areas(self, times_BR: NDArray[np.int64]) -> Floats:  # noqa: N803

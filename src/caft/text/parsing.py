@@ -143,12 +143,12 @@ def _unwrap(content: str) -> str:
 
 
 _LEAD_IN = re.compile(
-    r"(?:the\s+)?(?:final\s+|correct\s+)*(?:answer|option|choice)(?:\s+is)?"
+    r"^(?:the\s+)?(?:final\s+|correct\s+)*(?:answer|option|choice)(?:\s+is)?"
     r"[*_]*\s*(?:[:=][*_]*\s*|\s)",
     re.I,
 )
 _ANSWER_IS = re.compile(
-    r"(?:\#+\s*)?(?:[*_]*(?:the\s+|my\s+)?(?:final\s+|correct\s+)*(?:answer|result|solution)[*_]*"
+    r"^(?:\#+\s*)?(?:[*_]*(?:the\s+|my\s+)?(?:final\s+|correct\s+)*(?:answer|result|solution)[*_]*"
     r"(?:\s+is\s*:?|\s*[:=])[*_]*\s*)?",
     re.I,
 )
@@ -160,9 +160,7 @@ _ID_THEN_TEXT = re.compile(r"([^\s.):]+)(?:[.:](?=\s|$)|\))\s*(.*)", re.DOTALL)
 def _without_lead_in(content: str) -> str:
     """The 42 of "Answer: 42", without wrapping."""
     content = _LEADING_TEXT.sub(r"\1 ", _unwrap(content))
-    lead_in = _ANSWER_IS.match(content)
-    content = content[lead_in.end() :] if lead_in else content
-    content = _unwrap(content)
+    content = _unwrap(_ANSWER_IS.sub("", content))
     # A full stop after a wrapping ("$x = 6$.") ends the sentence; that of "U.S." belongs to it.
     ended = strip_ends(content)
     inner = _unwrap(ended)
@@ -170,7 +168,7 @@ def _without_lead_in(content: str) -> str:
 
 
 def _match_label(content: str, allowed: Sequence[str]) -> str | None:
-    content = _unwrap(_LEAD_IN.sub("", content, count=1) if _LEAD_IN.match(content) else content)
+    content = _unwrap(_LEAD_IN.sub("", content))
     named = _NAME.fullmatch(content)
     # "x = 6" names 6; "A = B" names two options, and two are none.
     if named and _same_label(named[1], allowed) is None:

@@ -60,29 +60,29 @@ def find_spoken_marks(reply: str, open_mark: str | None = None) -> list[Mark]:
     `open_mark` is the mark of the span that is open before the reply; None if there is none, and
     "" if it is not known, so that any mark may close it.
     """
-    kept = []
+    kept, last = [], open_mark
     for mark in find_marks(reply):
         text = reply[mark.start : mark.end]
-        if _counts(text, mark.opens, open_mark):
+        if _counts(text, mark.opens, last):
             kept.append(mark)
-            open_mark = text if mark.opens else None
+            last = text
     return kept
 
 
-def _counts(text: str, opens: bool, open_mark: str | None) -> bool:
+def _counts(text: str, opens: bool, last: str | None) -> bool:
     if _SWITCH.search(text):
         return False
     if opens:
         return bool(_SURELY.fullmatch(text)) or bool(_CHANNEL_OPENS.fullmatch(text))
     if _CHANNEL_CLOSES.fullmatch(text):  # <|end|> also ends the turns of models without channels
-        return open_mark == "" or bool(open_mark and _CHANNEL_OPENS.fullmatch(open_mark))
-    return open_mark == "" or bool(_SURELY.fullmatch(text))
+        return last == "" or bool(last and _CHANNEL_OPENS.fullmatch(last))
+    return last == "" or bool(_SURELY.fullmatch(text))
 
 
 def find_open_mark(text: str) -> str | None:
     """The mark of a span that `text` opens and does not close, if there is one."""
-    last = (find_marks(text) or [Mark(0, 0, False)])[-1]
-    return text[last.start : last.end] if last.opens else None
+    last = _last_open(text)
+    return text[last.start : last.end] if last else None
 
 
 def opens_thinking(prompt: str) -> bool:
@@ -90,8 +90,13 @@ def opens_thinking(prompt: str) -> bool:
 
     Marks before its end belong to the question's text.
     """
-    last = (find_marks(prompt) or [Mark(0, 0, False)])[-1]
-    return last.opens and not prompt[last.end :].replace("<|message|>", "").strip()
+    last = _last_open(prompt)
+    return last is not None and not prompt[last.end :].replace("<|message|>", "").strip()
+
+
+def _last_open(text: str) -> Mark | None:
+    marks = find_marks(text)
+    return marks[-1] if marks and marks[-1].opens else None
 
 
 def drop_thinking(reply: str, *, opened: bool = False) -> str | None:
@@ -145,4 +150,4 @@ def _swap(body: str, begin: str, end: str) -> str:
     def in_its_case(found: re.Match[str]) -> str:
         return end.upper() if found.group().isupper() else end
 
-    return re.sub(begin, in_its_case, body, count=1, flags=re.IGNORECASE)
+    return re.sub(begin, in_its_case, body, flags=re.IGNORECASE)

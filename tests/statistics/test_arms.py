@@ -1,0 +1,62 @@
+"""What a sweep says about two arms, by hand and against its parts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from caft.statistics import (
+    compare_arms,
+    detectable_difference,
+    joint_level,
+    pair_seeds,
+    resample_means,
+    smallest_paired_difference,
+)
+
+A, B, C = [True], [False], [True, True]
+
+
+def test_seeds_are_paired_by_number_or_in_order_where_none_is_equal() -> None:
+    assert pair_seeds({1: A, 2: B}, {2: C, 3: A}) == [(B, C)]
+    assert pair_seeds({1: A, 2: B}, {7: C, 8: B}) == [(A, C), (B, B)]
+    assert pair_seeds({1: A, 2: B}, {7: C}) == [(A, C)]
+
+
+def test_two_arms_by_hand() -> None:
+    first = {1: [True, True, False, False], 2: [True, False, False, False], 5: [True] * 4}
+    second = {1: [True, False, True, True], 2: [True, True, True, False]}
+    (found,) = compare_arms({"a": first, "b": second}, [("a", "b")])
+    # Of the eight replies of seeds 1 and 2 that both have: one lost, four won.
+    assert (found.only_first, found.only_second, found.seeds) == (1, 4, 2)
+    # Sums over seeds: 0, -1 + 1, 1 + 1 and 1. All signs up, or all down: 2 of 4.
+    assert found.p_value == pytest.approx(0.5)
+    assert found.difference.value == pytest.approx(6 / 8 - (2 / 4 + 1 / 4 + 1) / 3)
+    assert found.difference.n == 4
+
+
+ROWS = np.random.default_rng(5).random((9, 60)) < np.repeat([0.4, 0.5, 0.6], 3)[:, None]
+ARMS = {name: dict(enumerate(ROWS[3 * k : 3 * k + 3].tolist())) for k, name in enumerate("abc")}
+PAIRS = [("a", "b"), ("a", "c"), ("b", "c")]
+
+
+def test_alone_the_smallest_difference_is_that_of_these_questions() -> None:
+    found = compare_arms(ARMS, PAIRS)
+    for (one, two), gap in zip(PAIRS, found, strict=True):
+        differing = np.mean([np.not_equal(ARMS[one][s], ARMS[two][s]) for s in range(3)])
+        assert gap.detectable == smallest_paired_difference(60, float(differing))
+    assert found == compare_arms(ARMS, PAIRS, together=False, seed=0)
+    assert found != compare_arms(ARMS, PAIRS, seed=1)
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+def test_together_they_have_the_joint_level(confidence: float) -> None:
+    apart = compare_arms(ARMS, PAIRS, confidence)
+    together = compare_arms(ARMS, PAIRS, confidence, together=True)
+    means = resample_means({name: [*rows.values()] for name, rows in ARMS.items()})
+    couples = [(means[one], means[two]) for one, two in PAIRS]
+    level = joint_level(couples, confidence)
+    assert confidence < level < 1 - (1 - confidence) / 3  # less than Bonferroni's correction
+    for alone, joint, couple in zip(apart, together, couples, strict=True):
+        assert joint.difference.low < alone.difference.low < alone.difference.value
+        assert joint.detectable == pytest.approx(detectable_difference(*couple, level))
