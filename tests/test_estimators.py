@@ -1,7 +1,7 @@
 import pytest
 
 from caft.errors import UserError
-from caft.estimators import ESTIMATORS, Need, find_estimator, needs_of
+from caft.estimators import ESTIMATORS, Need, difficulty, find_estimator, needs_of
 
 
 def test_probabilities_and_margins_fall_as_questions_get_harder() -> None:
@@ -31,3 +31,10 @@ def test_what_is_fitted_on_labels_says_so_in_its_title() -> None:
 def test_an_unknown_one_is_refused_with_the_nearest() -> None:
     with pytest.raises(UserError, match=r"here is answr_entropy; .* did you mean answer_entropy"):
         find_estimator("here", "answr_entropy")
+
+
+def test_difficulty_rises_whichever_way_an_estimate_points() -> None:
+    assert difficulty("p_true", 0.25) == -0.25
+    assert difficulty("answer_entropy", 0.25) == 0.25
+    assert difficulty("p_true", None) is None
+    assert difficulty("random", 0.25) == 0.25

@@ -140,3 +140,17 @@ def test_an_engine_that_is_interrupted_repeats_no_reply(
         f"{question.id} [[1]]" for question in QUESTIONS
     ]
     assert whole.fingerprint == digest(asked(students[0], engine=second).key)
+
+
+def test_what_was_equal_is_logged_and_of_a_long_reply_its_end_is_shown(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    rows = [row("a [[1]]", "b [[1]]", "1", "1"), row("x" * 60, "y" * 60 + "z", None, None)]
+    refuse_disagreement(rows, 0.5, engine="vllm", whose="tuned")
+    assert caplog.messages == [
+        "engine=vllm, tuned model: 1 of 2 answers and 0 replies are equal to ours"
+    ]
+    with pytest.raises(UserError) as refused:
+        refuse_disagreement(rows, 0.51, engine="vllm", whose="tuned")
+    assert f"ours '{'x' * 60}', its '...{'y' * 59}z'" in str(refused.value)

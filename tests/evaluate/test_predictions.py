@@ -6,7 +6,14 @@ import math
 
 import pytest
 
-from caft.evaluate.predictions import Routing, read_reply, read_single_token, refit_cut, route
+from caft.evaluate.predictions import (
+    Routing,
+    fit_cut,
+    read_reply,
+    read_single_token,
+    refit_cut,
+    route,
+)
 from caft.evaluate.stage import was_cut
 from caft.models.generation import GeneratedReply
 from caft.models.reply_rules import ReplyRules
@@ -132,3 +139,13 @@ def test_a_refitted_cut_sends_the_same_share_to_hard(share, hard):
 
 def test_without_validation_rows_nothing_is_hard():
     assert refit_cut({}, 0.5) == math.inf
+
+
+def test_the_fitted_cut_sends_to_hard_what_gains_most() -> None:
+    values, answers = [1.0, 2.0, 3.0, 3.0, 4.0], [True, False, True, False, False]
+    # From the top: 4.0 gains one, 3.0 loses one, 2.0 gains one: 4.0 is the highest of equal cuts.
+    assert fit_cut(values, answers, [True, True, False, False, True]) == 4.0
+    # 3.0 now gains one too, and the row at 1.0 loses its right answer.
+    assert fit_cut(values, answers, [False, True, True, True, True]) == 2.0
+    assert fit_cut(values, answers, answers) == math.inf
+    assert fit_cut([], [], []) == math.inf

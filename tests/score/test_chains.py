@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from caft.models.config import Architecture
@@ -144,3 +146,20 @@ def test_pieces_are_the_text_token_by_token(architecture: Architecture) -> None:
     pieces = token_pieces(ids, tokenizer)
     assert len(pieces) == len(ids)
     assert "".join(pieces) == tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+
+
+def test_a_span_that_the_prompt_opened_is_closed_by_its_own_familys_mark() -> None:
+    written = chain(
+        ("Hm", 1.0, 0.5), (" so", 3.0, 0.5), ("<channel|>", 9.0, 0.0), ("[[", 5.0, 0.1),
+        ("A", 0.25, 0.75), ("]]", 5.0, 0.1),
+    )  # fmt: skip
+    estimates = estimate_chain(replace(written, opened=True))
+    assert (estimates["cot_sum_entropy"], estimates["cot_answer_entropy"]) == (4.0, 0.25)
+    # Where nothing was opened the mark closes nothing, and all of it counts.
+    assert estimate_chain(written)["cot_sum_entropy"] == 23.25
+
+
+def test_a_sentence_is_one_whatever_tokens_its_end_is_cut_into() -> None:
+    assert split_sentences(["He said (no", ".", ")", " Two."]) == [(0, 3), (3, 4)]
+    # The character behind the point decides, even if an empty piece stands between.
+    assert split_sentences(["3.", "", "5"]) == [(0, 3)]

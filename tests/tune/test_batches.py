@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+import torch
+
 from caft.records import Example, Target
 from caft.tune.batches import EpochLoader, epoch_order, make_step
 from caft.tune.config import Part
@@ -88,3 +90,27 @@ def test_a_stage_for_one_epoch_has_the_order_of_that_epoch():
     whole.set_epoch(2)
     part = EpochLoader(rows(7), batch_size=2, most_tokens=100, seed=3, part=Part(1, 2, 4))
     assert [step.question_ids for step in part] == [step.question_ids for step in whole]
+
+
+def test_the_last_token_of_a_row_takes_no_room_in_a_pass():
+    # LONG and SHORT are 4 and 3 tokens that are run.
+    assert len(make_step([LONG, SHORT], most_tokens=7).packs) == 1
+    assert len(make_step([LONG, SHORT], most_tokens=6).packs) == 2
+
+
+def test_each_device_runs_its_share_of_a_step_and_knows_the_whole():
+    shares = [
+        next(iter(EpochLoader(rows(4), 4, 100, seed=1, share=slice(n, None, 2)))) for n in range(2)
+    ]
+    assert shares[0].question_ids == shares[1].question_ids
+    assert [step.weight for step in shares] == [8, 8]
+    assert [sum(item.labels.numel() for item in step.packs) for step in shares] == [4, 4]
+
+
+def test_a_step_is_moved_with_all_of_its_tensors():
+    step = make_step([LONG], 100)
+    moved = step.to(torch.device("meta"))
+    (pack,) = moved.packs
+    kinds = {each.device.type for each in (pack.pack.input_ids, pack.positions, pack.labels)}
+    assert kinds == {"meta"}
+    assert (moved.question_ids, moved.weight, pack.weight) == (("long",), 2, 1.0)

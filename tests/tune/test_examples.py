@@ -11,7 +11,13 @@ from caft.models.encoding import encode_answer_prompt, end_of_turn
 from caft.records import Example, Question, Rationale, Target
 from caft.text.prompts import Wanted, write_prompt
 from caft.tune.config import AnswerTarget, Overlong, StageConfig
-from caft.tune.examples import TrainingPair, choose_pairs, encode_pair, fit_to_length
+from caft.tune.examples import (
+    TrainingPair,
+    choose_pairs,
+    encode_pair,
+    fit_to_length,
+    weigh_rows,
+)
 
 OPTION_TOKENS = ("pick", "\n", "A", ".", " red", "\n", "B", ".", " blue")
 CHAT_AFTER_SYSTEM = ("<end>", "<user>", *OPTION_TOKENS, "<end>", "<assistant>")
@@ -267,3 +273,19 @@ def test_a_class_without_accepted_rationales_says_to_look_at_the_refusals():
     stage = StageConfig(targets={"hard": Target.rationale})
     with pytest.raises(UserError, match=r"class hard .* teacher\.keep=all"):
         choose_pairs(questions("a"), {"a": "hard"}, [written("a", refusal="cut off")], stage)
+
+
+def test_of_several_missing_texts_the_rarest_is_named_with_its_own_refusals():
+    shares = {Target.rationale: 0.5, Target.short_rationale: 0.5}
+    stage = StageConfig(targets={"hard": shares})
+    short = replace(written("a", refusal="wrong"), target=Target.short_rationale)
+    other = written("z", refusal="cut_off")
+    with pytest.raises(UserError, match=r"on short_rationales, .*\(1 wrong\): teacher\.attempts"):
+        choose_pairs(
+            questions("a"), {"a": "hard", "z": "easy"}, [written("a"), short, other], stage
+        )
+
+
+def test_a_class_of_one_target_keeps_its_weight_whatever_its_share():
+    (row,) = weigh_rows([make_example("a", 4)], {"easy": 0.5}, {"easy": {Target.answer: 0.3}})
+    assert row.weight == 0.5

@@ -1,0 +1,142 @@
+"""What an endpoint's answer decides about waiting and money, at the borders and by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from caft.records import Rationale
+from caft.teachers.config import OpenAITeacherConfig
+from caft.teachers.outcome import Failed, Remedy, classify_status, read_body, read_retry_after
+from caft.teachers.prices import Caps, Spending, explain_cap
+from caft.teachers.refusals import advise, count_reasons, list_reasons, name_reason
+
+NOW = 1_445_412_400.0
+DATE = "Wed, 21 Oct 2015 07:28:00 GMT"  # 1 445 412 480 seconds since 1970
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after-ms": "1500"}, 1.5),
+        ({"retry-after": "1.5"}, 1.5),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        ({"retry-after-ms": "soon", "retry-after": "9"}, 9.0),
+        ({"retry-after": "0.25"}, 0.25),
+        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": DATE}, 80.0),
+        ({"retry-after": "Wed, 21 Oct 2015 07:00:00 GMT"}, 0.0),
+        ({"retry-after": "later"}, None),
+        ({}, None),
+    ],
+)
+def test_the_seconds_that_a_server_asks_to_wait(
+    headers: dict[str, str], seconds: float | None
+) -> None:
+    assert read_retry_after(headers, NOW) == seconds
+
+
+@pytest.mark.parametrize("name", ["code", "status_code", "status", "http_status", "type"])
+@pytest.mark.parametrize(
+    ("told", "status"),
+    [(400, 400), (599, 599), (399, 502), (600, 502), ("429", 429), (" Forbidden ", 403)],
+)
+def test_the_status_that_an_error_in_a_body_names(name: str, told: object, status: int) -> None:
+    failed = read_body(json.dumps({"error": {name: told}}).encode(), str, 0.0)
+    assert isinstance(failed, Failed)
+    assert failed.reason == f"HTTP {status}"
+
+
+def test_a_used_up_quota_is_no_rate_limit_to_wait_for() -> None:
+    body = {"error": {"code": "insufficient_quota", "message": "pay"}}
+    failed = read_body(json.dumps(body).encode(), str, 0.0)
+    assert isinstance(failed, Failed)
+    assert (failed.reason, failed.remedy) == ("HTTP 402: no credit left: pay", Remedy.ask_user)
+    limited = classify_status(429, "insufficient_quota", "pay", {})
+    assert limited.remedy is Remedy.ask_user
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy", "charged", "busy"),
+    [
+        (404, Remedy.ask_user, False, False),
+        (408, Remedy.wait, False, False),
+        (429, Remedy.wait, False, True),
+        (499, Remedy.leave_out, False, False),
+        (500, Remedy.wait, False, False),
+        (504, Remedy.wait, True, False),
+        (524, Remedy.wait, True, False),
+    ],
+)
+def test_what_a_status_means_for_the_call_and_its_money(
+    status: int, remedy: Remedy, charged: bool, busy: bool
+) -> None:
+    failed = classify_status(status, "", "", {})
+    assert (failed.remedy, failed.maybe_charged, failed.busy) == (remedy, charged, busy)
+
+
+def test_a_call_that_just_fits_is_made_and_one_more_is_not() -> None:
+    spent = Spending(calls=3, usd=1.0, unsure_usd=0.5, reserved_usd=0.25, in_flight=1)
+    # 1 + 1/2 + 1/4 are gone of 2 USD.
+    assert spent.fits(Caps(usd=2.0), 0.25)
+    assert not spent.fits(Caps(usd=2.0), 0.2501)
+    assert spent.fits(Caps(calls=4), math.inf)
+    assert not spent.fits(Caps(calls=3), 0.0)
+    # Tenths have no exact float: 3 x 0.1 is within 0.3.
+    assert Spending(usd=0.1, reserved_usd=0.1).fits(Caps(usd=0.3), 0.1)
+
+
+def endpoint(**caps: float) -> OpenAITeacherConfig:
+    return OpenAITeacherConfig(name="t", base_url="http://127.0.0.1/v1", model="m", **caps)  # type: ignore[arg-type]
+
+
+def test_a_reached_cap_says_by_how_much_to_raise_it() -> None:
+    spent = Spending(calls=7, usd=1.0, unsure_usd=0.25)
+    told = explain_cap(endpoint(max_calls=7), spent, [0.1, 0.3], [0.5, 0.75])
+    assert told == (
+        "teacher.max_calls is 7 and 7 calls were made; 2 more replies would cost about 0.4000 USD, "
+        "at most 1.2500: set teacher.max_calls=9 or more, and run again"
+    )
+    told = explain_cap(endpoint(budget_usd=1.5), spent, [], [0.5, 0.75])
+    assert told == (
+        "teacher.budget_usd is 1.5 and 1.2500 USD are spent, 0.2500 of it for calls without a "
+        "response, so a call of up to 0.7500 USD does not fit; 2 more replies would cost about "
+        "1.2500 USD, at most 1.2500: set teacher.budget_usd=2.50 or more, and run again"
+    )
+    told = explain_cap(endpoint(budget_usd=1.0), Spending(usd=1.0), [], [0.5])
+    assert "1.0000 USD are spent, so a call" in told
+
+
+@pytest.mark.parametrize(
+    ("worst", "enough"),
+    [(0.1, "0.10"), (0.1001, "0.11"), (0.0999, "0.099900"), (1.23e-5, "0.000013")],
+)
+def test_a_budget_that_is_named_is_enough_and_not_much_more(worst: float, enough: str) -> None:
+    told = explain_cap(endpoint(budget_usd=1e-9), Spending(), [], [worst])
+    assert f"set teacher.budget_usd={enough} or more" in told
+
+
+def refused(kind: str, finish: str = "stop") -> Rationale:
+    return Rationale(
+        question_id="q", text="", answer=None, agrees=False, refusal=kind, finish_reason=finish
+    )
+
+
+def test_refusals_are_counted_by_their_reasons_and_each_has_advice() -> None:
+    rows = [
+        refused("wrong: 7"), refused("not_finished: SAFETY", "SAFETY"), refused("wrong: 8"),
+        refused(""),
+    ]  # fmt: skip
+    assert [name_reason(row) for row in rows] == ["wrong", "not_finished: SAFETY", "wrong", ""]
+    counts = count_reasons(rows)
+    assert list(counts.items()) == [("wrong", 2), ("not_finished: SAFETY", 1)]
+    assert list_reasons(counts) == "2 wrong, 1 not_finished: SAFETY"
+    assert advise("wrong").startswith("teacher.attempts=2")
+    assert advise("not_finished: SAFETY").startswith("a filter or the model declines")
+    assert advise("not_finished: tool_calls").startswith("the model calls a tool")
+    assert advise("not_finished: weird").startswith("where that is how this server says")
+    assert advise("of_another_kind").startswith("read one in rationales.parquet; teacher.keep")
