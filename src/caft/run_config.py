@@ -188,6 +188,13 @@ class RunConfig:
                 "tuning.select=best and tuning.patience compare a stage's epochs, and here each is "
                 "a stage of its own; leave them out"
             )
+        if not why and by_epoch and isinstance(self.split, ThresholdSplitConfig):
+            part = by_epoch
+            why = (
+                "split=entropy_threshold cuts at fixed values, and tuning moves the estimates: a "
+                "class may have no question left in some epoch; use split=entropy, whose classes "
+                "keep their sizes"
+            )
         if why:
             off = f"method.stages.{part.stage}.rescore"
             word = "epoch" if part.epochs > 1 else "true"

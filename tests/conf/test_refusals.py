@@ -183,6 +183,10 @@ REFUSED = {
         ["method=hard_only", "method.stages.0.rescore=epoch", "tuning.select=best"],
         "method.stages.0.rescore=epoch, but tuning.select=best and tuning.patience compare",
     ),
+    "fixed cuts of estimates that move every epoch": (
+        ["method=hard_only", "method.stages.0.rescore=epoch", "split=entropy_threshold"],
+        "method.stages.0.rescore=epoch, but split=entropy_threshold cuts at fixed values",
+    ),
     "rescoring by drawn chains": (
         ["method.stages.1.rescore=true", "split.estimator=pass_rate"],
         "split.estimator=pass_rate takes more than the one forward pass",

@@ -77,7 +77,7 @@ def test_every_epoch_of_a_stage_may_have_classes_of_its_own(open_small: Open) ->
     """The first epoch of a run has the base model's; draw, seed and schedule go on."""
     first = "{targets:{hard:rationale},epochs:2,rescore:epoch,draw:{hard:1}}"
     second = "{targets:{easy:answer},epochs:2,rescore:epoch}"
-    workspace = open_small(f"method.stages=[{first},{second}]", "split=entropy_threshold")
+    workspace = open_small(f"method.stages=[{first},{second}]")
     method = workspace.config.method
     assert [step.name for step in list_steps(workspace.config)][:9] == [
         "score", "distill", "tune 1", "rescore 2", "distill 2", "tune 2",

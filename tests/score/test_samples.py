@@ -45,6 +45,18 @@ def test_both_estimates_by_hand() -> None:
     }
 
 
+def test_drawn_answers_are_grouped_as_their_question_is_graded() -> None:
+    rows = replies("q", (r"\sqrt{8}", True), (r"2\sqrt{2}", True), ("3", False), (None, False))
+    frequency = {
+        grader: estimate_samples(
+            rows, [Question(id="q", text="", gold_text=r"\sqrt{8}", grader=grader)]
+        )["answer_frequency"]["q"]
+        for grader in ("", "math_verify 0.9.0 1.11.0", "no_module:never_called 0")
+    }
+    # Nobody's own function is asked: it compares with a gold answer.
+    assert list(frequency.values()) == [0.25, 0.5, 0.25]
+
+
 @pytest.mark.parametrize(
     ("answers", "most"),
     [

@@ -4,10 +4,11 @@ Answers that are chosen from a list are compared as they are read, and no grader
 """
 
 from caft.grading.choose import RULES, choose_grader, grade_by, set_grader, try_grader
-from caft.grading.judge import is_right, rules_differ
+from caft.grading.judge import agreement_of, is_right, rules_differ
 
 __all__ = [
     "RULES",
+    "agreement_of",
     "choose_grader",
     "grade_by",
     "is_right",

@@ -170,7 +170,9 @@ def _gather_chains(workspace: Workspace, scored: Scored, step: Step) -> Scored:
 
 def _gather_samples(workspace: Workspace, scored: Scored, step: Step) -> Scored:
     samples, artifact = obtain(workspace.store, step, workspace.base_samples)
-    added = _add(scored, estimate_samples(samples), record_stage(step, artifact))
+    added = _add(
+        scored, estimate_samples(samples, workspace.sampled_questions), record_stage(step, artifact)
+    )
     return replace(added, samples=samples)
 
 

@@ -17,6 +17,7 @@ from caft.statistics.paired import (
     count_paired,
     sign_flip_exact,
     smallest_paired_difference,
+    span_few,
     sum_differences,
 )
 from caft.statistics.seeds import (
@@ -81,12 +82,16 @@ def _compare(
     confidence: float,
     level: float | None,
 ) -> ArmsCompared:
+    gaps = np.subtract(*(np.mean([*rows.values()], axis=0) for rows in (second, first)))
+    # Where seeds differ, a question says as much as several: equal variance (Rao and Scott, 1992).
+    sizes = np.abs(gaps).sum() / (gaps**2).sum() if gaps.any() else 1.0
+    lost, won = float(-gaps[gaps < 0].sum()) * sizes, float(gaps[gaps > 0].sum()) * sizes
     difference = difference_interval(*means, confidence, level)
     pairs = pair_seeds(first, second)
     outcome = count_paired(*(np.concatenate(rows).tolist() for rows in zip(*pairs, strict=True)))
     differing = (outcome.only_first + outcome.only_second) / outcome.n
     return ArmsCompared(
-        difference=difference,
+        difference=span_few(difference, lost, won, difference.n * sizes, level or confidence),
         p_value=sign_flip_exact(sum_differences(pairs)),
         seeds=min(len(first), len(second)),
         only_first=outcome.only_first,

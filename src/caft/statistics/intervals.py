@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 
 Floats: TypeAlias = NDArray[np.float64]
 
+FEW = 5
+"""Fewer observations of a kind: the usual bound of the normal approximation, and resamples of them
+rarely hold any."""
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:

@@ -10,7 +10,13 @@ from statistics import NormalDist
 
 import numpy as np
 
-from caft.statistics.intervals import Floats, Interval, normal_quantile, open_interval
+from caft.statistics.intervals import (
+    FEW,
+    Floats,
+    Interval,
+    normal_quantile,
+    percentile_interval,
+)
 
 # At exactly 0 the spread is 0 too, and a difference of 0 would count as a root.
 _NEXT_TO_NOTHING = 1e-9
@@ -62,28 +68,45 @@ def paired_difference(
     """Accuracy of the second minus the first, with percentile bounds of the paired bootstrap.
 
     Resampling n questions with replacement is one multinomial draw of the three possible
-    differences (-1, 0, +1). Where the models never differ, the bounds are those of `open_interval`.
+    differences (-1, 0, +1). Where few point one way, the bounds are those of `span_few`.
     """
     n = outcome.n
     assert n > 0, "no questions"
     same = outcome.both + outcome.neither
     shares = np.array([outcome.only_first, same, outcome.only_second]) / n
     drawn = np.random.default_rng(seed).multinomial(n, shares, resamples)
-    return open_interval(
-        outcome.difference, (drawn[:, 2] - drawn[:, 0]) / n, n, confidence, least=-1.0
-    )
+    found = percentile_interval(outcome.difference, (drawn[:, 2] - drawn[:, 0]) / n, n, confidence)
+    return span_few(found, outcome.only_first, outcome.only_second, n, confidence)
+
+
+def span_few(found: Interval, lost: float, won: float, n: float, confidence: float) -> Interval:
+    """At least as wide as `score_bounds`, where fewer than five questions were lost, or won.
+
+    Resamples of one loss and no win have no win either: percentiles would rule out a gain that
+    chance alone has hidden.
+    """
+    if min(lost, won) >= FEW:
+        return found
+    low, high = score_bounds(n, lost, won, confidence)
+    return Interval(found.value, min(found.low, low), max(found.high, high), found.n)
 
 
 def score_difference(outcome: PairedOutcome, confidence: float = 0.95) -> Interval:
-    """As `paired_difference`, with the bounds of the score test (Tango, 1998, eq. 8).
+    """As `paired_difference`, with the bounds of the score test alone (see `score_bounds`)."""
+    n, lost, won = outcome.n, outcome.only_first, outcome.only_second
+    return Interval(outcome.difference, *score_bounds(n, lost, won, confidence), n)
 
-    They hold where hardly any answer changed: resamples of a sample without a loss have none.
+
+def score_bounds(n: float, lost: float, won: float, confidence: float) -> tuple[float, float]:
+    """Bounds of (won - lost) / n by the score test of paired proportions (Tango, 1998, eq. 8).
+
+    They hold where hardly any answer changed. Of several seeds, `n`, `lost` and `won` are the
+    numbers of single outcomes that would say as much.
     """
     from scipy.optimize import brentq
 
-    n, value = outcome.n, outcome.difference
     assert n > 0, "no questions"
-    lost, differing = outcome.only_first, outcome.only_first + outcome.only_second
+    value, differing = (won - lost) / n, won + lost
     z = normal_quantile(confidence)
 
     def excess(gap: float) -> float:
@@ -94,10 +117,10 @@ def score_difference(outcome: PairedOutcome, confidence: float = 0.95) -> Interv
         spread = n * (2 * lost_share + gap * (1 - gap))
         return n * abs(value - gap) - z * math.sqrt(max(0.0, spread))
 
-    # Of a value of -1 or 1 that bound is the value: the excess is exactly 0 there.
-    low = brentq(excess, -1.0, value - _NEXT_TO_NOTHING)
-    high = brentq(excess, value + _NEXT_TO_NOTHING, 1.0)
-    return Interval(value, low, high, n)
+    below, above = value - _NEXT_TO_NOTHING, value + _NEXT_TO_NOTHING
+    low = brentq(excess, -1.0, below) if below > -1 else -1.0
+    high = brentq(excess, above, 1.0) if above < 1 else 1.0
+    return float(low), float(high)
 
 
 def smallest_paired_difference(

@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from caft.statistics.intervals import (
+    FEW,
     Floats,
     Interval,
     normal_quantile,
@@ -23,7 +24,6 @@ from caft.statistics.verdict import FEWEST_SEEDS
 Name = TypeVar("Name")
 
 _RESAMPLED_AT_ONCE = 200
-_FEW = 5  # right or wrong answers: the usual bound of the normal approximation
 
 
 def mean_over_seeds(values: Sequence[float], confidence: float = 0.95) -> Interval | None:
@@ -132,7 +132,7 @@ def mean_interval(mean: ResampledMean, confidence: float = 0.95) -> Interval:
         return wilson_interval(round(right), n, confidence)
     drawn = _widen(mean.value, mean.of_questions, mean.of_seeds, [mean], confidence)
     found = open_interval(mean.value, drawn, n, confidence, least=0.0)
-    if min(right, n - right) >= _FEW:
+    if min(right, n - right) >= FEW:
         return found
     low = wilson_interval(math.floor(round(right, 6)), n, confidence).low
     high = wilson_interval(math.ceil(round(right, 6)), n, confidence).high

@@ -98,5 +98,5 @@ def test_a_few_questions_without_a_loss_rule_none_out(make_job: Callable[..., Jo
     }
     jobs = [replace(add(make_job(k, method="sft", seed=k), 0), further=few) for k in (1, 2, 3)]
     (part,) = analyse(*jobs).summary["forgetting"]
-    assert part["low"] > -0.02
+    assert part["low"] < -0.02
     assert part["verdict"] == "not enough data"
