@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_resume import StoppedError, StoppingLogger, question, train, work
-
 from caft.records import Target
 from caft.trainers.config import Strategy, TrainerConfig
 from caft.tune.config import Adapter, LoraConfig, Loss
 from caft.tune.examples import TrainingPair
 from caft.tune.stage import TuneInputs
+
+sys.path.insert(0, str(Path(__file__).parent))
+from test_resume import StoppedError, StoppingLogger, question, train, work
 
 TWO = TrainerConfig(accelerator="cpu", progress=False, devices=2, strategy=Strategy.fsdp)
 # Sums in another order, in float32; AdamW divides by the root of a small second moment.
