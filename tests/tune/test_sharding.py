@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+
 from caft.records import Target
 from caft.trainers.config import Strategy, TrainerConfig
 from caft.tune.config import Adapter, LoraConfig, Loss

@@ -6,7 +6,6 @@ device, as they are without it: their gradients are summed, and their fast layer
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -39,7 +38,9 @@ def load_sharded(ranks: Ranks, student: Student, load: Callable[[Student], Causa
         if turn == own_turn:
             model = load(on_host(student))
             adapters = {w for name, w in model.named_parameters() if "lora_" in name}
-            for module in (*layers_of(model), model):
+            assert isinstance(model, torch.nn.Module)
+            modules: list[torch.nn.Module] = [*layers_of(model), model]
+            for module in modules:
                 fully_shard(module, mesh=mesh, ignored_params=adapters)
             model.to(device)
         ranks.add(0.0)
@@ -63,16 +64,6 @@ def on_host(student: Student) -> Student:
 def is_sharded(model: CausalLM) -> bool:
     """Whether each device has a part of the model's weights."""
     return isinstance(model, FSDPModule)
-
-
-def fits_whole(student: Student, devices: int) -> bool:
-    """Whether the weights leave room for passes on one device: they take less than 60% of it."""
-    if student.device == "cuda":
-        memory = torch.cuda.get_device_properties(0).total_memory
-    else:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // devices
-    size = getattr(torch, student.dtype).itemsize
-    return bool(student.parameters * size < 0.6 * memory)
 
 
 # --- States, which do not depend on the number of devices ----------------------------------------
@@ -105,7 +96,8 @@ def divide_like(whole: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 def read_norm(norm: torch.Tensor) -> float:
     """A norm over the weights of all devices."""
-    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+    whole: torch.Tensor = norm.full_tensor() if isinstance(norm, DTensor) else norm
+    return float(whole)
 
 
 # --- Passes, which all devices run together ------------------------------------------------------

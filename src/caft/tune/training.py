@@ -115,6 +115,11 @@ def _load(spec: TrainingSpec, ranks: Ranks) -> CausalLM:
         log.info("layers run again in the backward pass, and weights are gathered in float32")
         config = replace(spec.config, gradient_checkpointing=True)
         spec = replace(spec, config=config)
+    log.info(
+        "weights are divided among %d devices while they are tuned; scoring and replies have a "
+        "whole copy on each",
+        ranks.count,
+    )
     return load_sharded(
         ranks, spec.student, lambda student: _trainable(replace(spec, student=student))
     )
@@ -255,7 +260,7 @@ class _Keeper:
     def _save(self) -> None:
         random_states = self.ranks.gather(random_state())
         module = self.module
-        state: _State = gather_whole(
+        state: dict[str, Any] = gather_whole(
             {
                 "steps": module.steps_done,
                 "curve": module.curve,
