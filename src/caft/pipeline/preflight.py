@@ -108,7 +108,7 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
 
 
 def refuse_unshardable(config: RunConfig) -> None:
-    """UserError where `trainer.strategy=fsdp` cannot divide what is tuned; with one device a note."""
+    """UserError where `trainer.strategy=fsdp` cannot divide what is tuned."""
     trainer = config.trainer
     if trainer.strategy is not Strategy.fsdp:
         return

@@ -17,6 +17,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils._pytree import tree_map
 
+from caft.errors import UserError
 from caft.models.config import Dtype
 from caft.models.student import Student
 from caft.protocols import CausalLM
@@ -39,6 +40,11 @@ def load_sharded(ranks: Ranks, student: Student, load: Callable[[Student], Causa
             model = load(on_host(student))
             adapters = {w for name, w in model.named_parameters() if "lora_" in name}
             assert isinstance(model, torch.nn.Module)
+            if not layers_of(model):
+                raise UserError(
+                    "trainer.strategy=fsdp divides a model layer by layer, and this one has no list "
+                    "of layers; leave trainer.strategy=ddp"
+                )
             modules: list[torch.nn.Module] = [*layers_of(model), model]
             for module in modules:
                 fully_shard(module, mesh=mesh, ignored_params=adapters)
@@ -78,7 +84,7 @@ def gather_whole(tree: Tree, ranks: Ranks) -> Tree:
     def gather(leaf: Any) -> Any:
         if not isinstance(leaf, DTensor):
             return leaf
-        whole = leaf.detach().full_tensor()
+        whole = leaf.full_tensor().detach()
         return whole.cpu() if ranks.rank == 0 else None
 
     gathered: Tree = tree_map(gather, tree)
@@ -96,8 +102,9 @@ def divide_like(whole: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 def read_norm(norm: torch.Tensor) -> float:
     """A norm over the weights of all devices."""
-    whole: torch.Tensor = norm.full_tensor() if isinstance(norm, DTensor) else norm
-    return float(whole)
+    if isinstance(norm, DTensor):
+        norm = norm.full_tensor()  # type: ignore[attr-defined, unused-ignore]
+    return float(norm)
 
 
 # --- Passes, which all devices run together ------------------------------------------------------
