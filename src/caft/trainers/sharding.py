@@ -42,7 +42,7 @@ def load_sharded(ranks: Ranks, student: Student, load: Callable[[Student], Causa
             assert isinstance(model, torch.nn.Module)
             if not layers_of(model):
                 raise UserError(
-                    "trainer.strategy=fsdp divides a model layer by layer, and this one has no list "
+                    "trainer.strategy=fsdp divides a model by its layers, and this one has no list "
                     "of layers; leave trainer.strategy=ddp"
                 )
             modules: list[torch.nn.Module] = [*layers_of(model), model]
