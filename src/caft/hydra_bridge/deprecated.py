@@ -26,9 +26,7 @@ class Deprecated:
 
 
 DEPRECATED: dict[str, Deprecated] = {
-    "trainer.strategy": Deprecated(
-        why="trainer.devices and trainer.num_nodes decide", gone="0.2.0"
-    ),
+    "trainer.strategy=auto": Deprecated(instead="trainer.strategy=ddp", gone="0.2.0"),
 }
 """By the old word: a key (`group.old`, with all settings inside of it), or a value of a key that
 stays (`group.key=old`). What is written instead is of the same form and in the same group, since a

@@ -86,12 +86,15 @@ def _without_adapters(model: CausalLM) -> list[str]:
 
 
 @contextmanager
-def compute_in_weights_dtype(model: CausalLM, dtype: torch.dtype | None = None) -> Iterator[None]:
+def compute_in_weights_dtype(
+    model: CausalLM, dtype: torch.dtype | None = None, *, kept: bool = True
+) -> Iterator[None]:
     """Forward passes of the body multiply in `dtype`, by default in the base model's.
 
     Full tuning keeps float32 weights of a model that multiplies in bfloat16. Adapters keep
     float32 weights too, since an update of a thousandth is lost in bfloat16; under autocast they
-    are cast, once a pass. Fused adapters do their own casts.
+    are cast, once a pass; or in every layer, where weights are not `kept` between layers. Fused
+    adapters do their own casts.
     """
     import torch
 
@@ -100,7 +103,8 @@ def compute_in_weights_dtype(model: CausalLM, dtype: torch.dtype | None = None) 
     if (dtype or model.dtype) != torch.bfloat16 or has_fused_lora(model):
         yield
         return
-    with keep_activations(model), torch.autocast(model.device.type, dtype=torch.bfloat16):
+    cast = torch.autocast(model.device.type, dtype=torch.bfloat16, cache_enabled=kept)
+    with keep_activations(model), cast:
         yield
 
 

@@ -161,19 +161,21 @@ def _of_layer(shape: Shape) -> int:
 
 
 def _of_tuning(config: RunConfig, shape: Shape, device: str, dtype: str, longest: int) -> float:
-    tuning = config.tuning
+    tuning, trainer = config.tuning, config.trainer
+    # Of a divided model embeddings and head are gathered for the whole pass.
+    devices = trainer.processes if trainer.shards else 1
     kept = 1 if tuning.gradient_checkpointing else shape.layers
     inputs = shape.layers * shape.hidden if tuning.gradient_checkpointing else 0
     rows = tuning.batch_size * (longest or tuning.max_length or tuning.tokens_a_pass(device))
     tokens = min(tuning.tokens_a_pass(device), rows)
     activations = tokens * (kept * _of_layer(shape) + inputs) * _BYTES[dtype]
     if tuning.adapter is Adapter.full:
-        trained = shape.parameters - shape.beside
+        trained = (shape.parameters - shape.beside) / devices
         # What text never reaches has no gradient, and so no moments.
-        unused = shape.beside * _BYTES["float32"]
+        unused = shape.beside * _BYTES["float32"] / devices
         return float(trained * (_ADAM + _BYTES[dtype]) + unused + activations)
     four_bits = tuning.adapter is Adapter.qlora
-    weights = shape.parameters * (_FOUR_BITS if four_bits else _BYTES[dtype])
+    weights = shape.parameters / devices * (_FOUR_BITS if four_bits else _BYTES[dtype])
     return float(weights + shape.adapter(tuning.lora.r) * _ADAM + activations)
 
 

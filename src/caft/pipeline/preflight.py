@@ -47,9 +47,11 @@ from caft.teachers.ledger import check_ledger
 from caft.text.answers import gold_label
 from caft.text.follow_up import FOLLOW_UPS
 from caft.text.prompts import Wanted, write_prompt
+from caft.trainers.config import Strategy
 from caft.trainers.launched import find_launch, refuse_other_launch
 from caft.trainers.loggers import check_logger
 from caft.tune.check import refuse_unmeasured
+from caft.tune.config import Adapter
 from caft.tune.stage import starting_student
 
 log = logging.getLogger(__name__)
@@ -72,6 +74,7 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
         from caft.trainers.devices import refuse_too_many_devices
 
         refuse_too_many_devices(config.trainer)
+    refuse_unshardable(config)
     choose_grader(config.dataset.grader)  # before anything is read
     for each in config.further:
         with naming_further(each.name):
@@ -102,6 +105,22 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     for line in list_idle(config):
         log.warning("%s", line)
     return workspace
+
+
+def refuse_unshardable(config: RunConfig) -> None:
+    """UserError where `trainer.strategy=fsdp` cannot divide what is tuned."""
+    trainer = config.trainer
+    if trainer.strategy is not Strategy.fsdp:
+        return
+    if not trainer.shards:
+        log.warning(
+            "trainer.strategy=fsdp has no effect with one device; set trainer.devices=2 or more"
+        )
+    elif config.tuning.adapter is Adapter.qlora:
+        raise UserError(
+            "trainer.strategy=fsdp cannot divide weights of 4 bits; use tuning=lora, or leave "
+            "trainer.strategy=ddp"
+        )
 
 
 def load_graded(config: DatasetConfig, *, fetch: bool = True) -> QuestionSplits:

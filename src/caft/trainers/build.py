@@ -15,6 +15,7 @@ from pytorch_lightning.plugins.environments import (
     SLURMEnvironment,
     TorchElasticEnvironment,
 )
+from pytorch_lightning.strategies import ModelParallelStrategy, Strategy
 
 from caft.trainers.config import TrainerConfig
 from caft.trainers.devices import pick_device
@@ -28,11 +29,12 @@ def build_trainer(
     epochs: int = 1,
     callbacks: Sequence[Callback] = (),
     ranks: int = 1,
+    sharded: bool = False,
 ) -> Trainer:
     """A quiet Trainer: no sanity run, no checkpoint, no logger and no bar.
 
     With `ranks` above 1 this process is one of them, and they have been started: by us
-    (distributed.py), or by a launcher (joined.py).
+    (distributed.py), or by a launcher (joined.py). `sharded` is said of the model's weights.
     """
     # Lightning's hints are about its own loaders and loggers; ours are chosen on purpose.
     for name in ("pytorch_lightning", "lightning_fabric"):
@@ -44,7 +46,7 @@ def build_trainer(
         accelerator="gpu" if device == "cuda" else device,
         devices=config.devices if launch else ranks,
         num_nodes=launch.nodes if launch else 1,
-        strategy="ddp" if ranks > 1 else "auto",
+        strategy=_strategy(ranks, sharded=sharded),
         # Under Slurm, too, we start the processes of a run that it started as one.
         plugins=[environment_of(launch) if launch else LightningEnvironment()],
         default_root_dir=folder,
@@ -60,6 +62,12 @@ def build_trainer(
         # By default Lightning logs every fifty steps, and a stage may have fewer.
         log_every_n_steps=1,
     )
+
+
+def _strategy(ranks: int, *, sharded: bool) -> Strategy | str:
+    if sharded:
+        return ModelParallelStrategy(data_parallel_size=ranks, tensor_parallel_size=1)
+    return "ddp" if ranks > 1 else "auto"
 
 
 def environment_of(launch: Launch) -> ClusterEnvironment:

@@ -13,6 +13,13 @@ from caft.errors import UserError
 ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps")
 
 
+class Strategy(Enum):
+    """What each device has of the model: all (`ddp`), or a part of every weight (`fsdp`)."""
+
+    ddp = "ddp"
+    fsdp = "fsdp"
+
+
 @dataclass(kw_only=True, slots=True)
 class TrainerConfig:
     """Lightning's devices; above 1, scoring, tuning and evaluation take a process each.
@@ -24,6 +31,7 @@ class TrainerConfig:
     accelerator: Text = "auto"
     devices: Annotated[int, Range(1, 1024)] = 1
     num_nodes: Annotated[int, Range(1, 1024)] = 1
+    strategy: Strategy = Strategy.ddp
     progress: bool = True
 
     def __post_init__(self) -> None:
@@ -38,6 +46,11 @@ class TrainerConfig:
     def processes(self) -> int:
         """One for each device of each node."""
         return self.devices * self.num_nodes
+
+    @property
+    def shards(self) -> bool:
+        """Whether weights are divided: a single device has all of them."""
+        return self.strategy is Strategy.fsdp and self.processes > 1
 
 
 @dataclass(kw_only=True, slots=True)

@@ -27,6 +27,7 @@ from typing import Generic, TypeAlias, TypeVar
 import torch
 from torch import distributed, multiprocessing
 from torch.distributed import FileStore  # type: ignore[attr-defined]
+from torch.distributed.tensor import DTensor
 
 from caft.errors import UserError
 
@@ -59,11 +60,17 @@ class Ranks:
         distributed.all_reduce(values)
         return [float(value) for value in values]
 
+    def most(self, number: int) -> int:
+        """The largest number of any process."""
+        return max(int(each) for each in self.gather(torch.tensor(number)))
+
     def add_gradients(self, weights: Iterable[torch.nn.Parameter]) -> None:
         """Sum the gradients of all processes in place; one that had no rows adds nothing."""
         if self.count == 1:
             return
         for weight in weights:
+            if isinstance(weight, DTensor):
+                continue  # summed and divided in the backward pass
             if weight.grad is None:
                 weight.grad = torch.zeros_like(weight)
             distributed.all_reduce(weight.grad)

@@ -33,7 +33,7 @@ def watch_layers(model: CausalLM, passed: Callable[[float], None]) -> Iterator[N
 
     With the share of the pass that is behind it, above 0 and at most 1.
     """
-    layers = _layers_of(model)
+    layers = layers_of(model)
 
     def watch(number: int) -> Callable[..., None]:
         return lambda *_: passed(number / len(layers))
@@ -48,6 +48,7 @@ def watch_layers(model: CausalLM, passed: Callable[[float], None]) -> Iterator[N
             hook.remove()
 
 
-def _layers_of(model: CausalLM) -> list[nn.Module]:
+def layers_of(model: CausalLM) -> list[nn.Module]:
+    """The decoder layers, in their order; none where the model has no list of them."""
     stacks = (each for each in model.get_decoder().children() if isinstance(each, nn.ModuleList))
     return list(next(stacks, ()))

@@ -134,6 +134,11 @@ def make_step(rows: Sequence[Example], most_tokens: int, share: slice = WHOLE_ST
     )
 
 
+def idle_pack() -> TrainingPack:
+    """A pass of one token that teaches nothing: for a device that has no row left in a step."""
+    return TrainingPack(pack_rows([(0,)]), torch.tensor([0]), torch.tensor([0]), weight=0.0)
+
+
 def _pack(rows: Sequence[Example], weight: float) -> TrainingPack:
     # The last token of a row predicts nothing: it is a label only, and never run.
     tokens = [(row.prompt_ids + row.completion_ids)[:-1] for row in rows]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
 
@@ -25,7 +25,8 @@ from caft.models.adapters import compute_in_weights_dtype, keep_activations
 from caft.protocols import CausalLM
 from caft.signals import take_signals_back
 from caft.trainers.distributed import Ranks
-from caft.tune.batches import Step, TrainingPack
+from caft.trainers.sharding import is_sharded, read_norm
+from caft.tune.batches import Step, TrainingPack, idle_pack
 from caft.tune.config import WHOLE, Part, Select, TuningConfig
 from caft.tune.error_text import explain_memory, explain_validation_memory
 from caft.tune.learning_curve import Row, accuracies, best_epoch, is_out_of_patience
@@ -65,6 +66,7 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         super().__init__()
         self.automatic_optimization = False
         self.model = model
+        self.sharded = is_sharded(model)
         self.config = config
         self.steps = steps
         self.steps_an_epoch = steps_an_epoch or steps
@@ -128,7 +130,7 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         try:
             with (
                 memory_may_end(partial(explain_validation_memory, epoch)),
-                compute_in_weights_dtype(self.model, self.compute_dtype),
+                compute_in_weights_dtype(self.model, self.compute_dtype, kept=not self.sharded),
             ):
                 accuracy, questions = self.validate()
         except SystemExit:
@@ -146,6 +148,9 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         row: Row = {"step": self.steps_done, "epoch": epoch, **numbers}
         self.curve.append(row)
         self.record(row)
+
+    def configure_model(self) -> None:
+        """Lightning's hook, where a model would be divided: it is since it was read."""
 
     def transfer_batch_to_device(
         self, batch: Step, device: torch.device, dataloader_idx: int
@@ -179,7 +184,7 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         self._refuse_no_number("loss", loss, rate, batch)
         trained = list(self.trained.values())
         self.ranks.add_gradients(trained)
-        norm = float(torch.nn.utils.clip_grad_norm_(trained, config.clip))
+        norm = read_norm(torch.nn.utils.clip_grad_norm_(trained, config.clip))
         self._refuse_no_number("gradient", norm, rate, batch)
         with self._explained_memory(batch):
             # AdamW allocates its state in the first step.
@@ -208,7 +213,7 @@ class TuningModule(LightningModule):  # type: ignore[misc]
     def _unaveraged(self) -> AbstractContextManager[None]:
         # DDP would average the gradients of every pass; they are summed once, after the last.
         ddp = self.trainer.strategy.model
-        return nullcontext() if self.ranks.count == 1 else ddp.no_sync()
+        return nullcontext() if self.ranks.count == 1 or self.sharded else ddp.no_sync()
 
     def _explained_memory(self, batch: Step) -> AbstractContextManager[None]:
         def explain() -> str:
@@ -223,10 +228,11 @@ class TuningModule(LightningModule):  # type: ignore[misc]
     def _accumulate(self, batch: Step) -> float:
         total: float | torch.Tensor = 0.0
         done = 0
-        tokens = sum(item.pack.input_ids.numel() for item in batch.packs)
+        passes = self._passes(batch)
+        tokens = sum(item.pack.input_ids.numel() for item in passes)
         kept = nullcontext() if self._has_fused_lora else keep_activations(self.model)
         with packed_attention(self.model), kept:
-            for item in batch.packs:
+            for item in passes:
                 count = item.pack.input_ids.numel()
                 self._in_work = (done / tokens, count / tokens)
                 done += count
@@ -236,6 +242,13 @@ class TuningModule(LightningModule):  # type: ignore[misc]
                 # Read once a step, because reading waits for the accelerator.
                 total = total + loss.detach()
         return float(total)
+
+    def _passes(self, batch: Step) -> Sequence[TrainingPack]:
+        if not self.sharded:
+            return batch.packs
+        # A layer is gathered from all devices, so all of them run as many passes.
+        missing = self.ranks.most(len(batch.packs)) - len(batch.packs)
+        return batch.packs + Step((idle_pack(),) * missing, (), 0.0).to(self.device).packs
 
     def pass_layers(self, share: float) -> None:
         """So much of a forward pass is behind it; the backward pass takes about twice as long."""
@@ -250,7 +263,7 @@ class TuningModule(LightningModule):  # type: ignore[misc]
     def _weights_dtype(self) -> AbstractContextManager[None]:
         if self._has_fused_lora:
             return nullcontext()
-        return compute_in_weights_dtype(self.model, self.compute_dtype)
+        return compute_in_weights_dtype(self.model, self.compute_dtype, kept=not self.sharded)
 
     def _summed_loss(self, item: TrainingPack) -> torch.Tensor:
         weigh = TOKEN_WEIGHTS[self.config.loss]

@@ -8,10 +8,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import torch
 
@@ -26,6 +26,14 @@ from caft.trainers.build import build_trainer
 from caft.trainers.config import TrainerConfig
 from caft.trainers.distributed import Ranks
 from caft.trainers.progress import Moved, Pace
+from caft.trainers.sharding import (
+    divide_like,
+    gather_whole,
+    is_sharded,
+    load_sharded,
+    on_host,
+    together,
+)
 from caft.trainers.watching import watch_layers
 from caft.tune.batches import EpochLoader
 from caft.tune.config import WHOLE, Adapter, Part, TuningConfig
@@ -80,18 +88,51 @@ def train(ranks: Ranks, report: Report, spec: TrainingSpec) -> Trained:
     # The process's own random state is left as it was: the next stage must not depend on it.
     with torch.random.fork_rng():
         torch.manual_seed(spec.seed)
-        model = _trainable(spec)
+        model = _load(spec, ranks)
         # Each device draws its own dropout.
         torch.manual_seed(spec.seed + 1_000_003 * ranks.rank)
         module = _fit(model, ranks, report, spec)
+    _copy_weights(module.best or {}, module)
+    parameters, trainable = count_parameters(model)
+    # Adapters are whole everywhere.
+    divided = is_sharded(model) and spec.config.adapter is Adapter.full
+    weights = gather_whole(module.trained, ranks) if divided else {}
     if ranks.rank == 0:
-        _copy_weights(module.best or {}, module)
+        if divided:
+            model = _trainable(replace(spec, student=on_host(spec.student)))
+            _copy(weights, dict(model.named_parameters()))
         dtype = resolve_dtype(spec.student.config, spec.student.device)
         save_tuned(model, spec.folder / spec.weights, dtype=dtype, base=spec.student.base)
         if spec.config.adapter is Adapter.full:
             spec.student.tokenizer.save_pretrained(spec.folder / spec.weights)
-    parameters, trainable = count_parameters(model)
     return Trained(module.curve, parameters, trainable)
+
+
+def _load(spec: TrainingSpec, ranks: Ranks) -> CausalLM:
+    if not (spec.trainer.shards and ranks.count > 1):
+        return _trainable(spec)
+    if _must_run_again(spec):
+        log.info("layers run again in the backward pass, and weights are gathered in float32")
+        config = replace(spec.config, gradient_checkpointing=True)
+        spec = replace(spec, config=config)
+    log.info(
+        "weights are divided among %d devices while they are tuned; scoring and replies have a "
+        "whole copy on each",
+        ranks.count,
+    )
+    return load_sharded(
+        ranks, spec.student, lambda student: _trainable(replace(spec, student=student))
+    )
+
+
+def _must_run_again(spec: TrainingSpec) -> bool:
+    """Whether autocast would keep a whole bfloat16 copy of divided weights to the backward pass."""
+    config = spec.config
+    return (
+        config.adapter is Adapter.full
+        and not config.gradient_checkpointing
+        and spec.student.dtype == "bfloat16"
+    )
 
 
 def _trainable(spec: TrainingSpec) -> CausalLM:
@@ -143,6 +184,7 @@ def _fit(model: CausalLM, ranks: Ranks, report: Report, spec: TrainingSpec) -> T
         folder=spec.folder,
         epochs=spec.epochs - loader.first_epoch,
         ranks=ranks.count,
+        sharded=module.sharded,
     )
     pace = Pace(report)
 
@@ -168,16 +210,22 @@ def _validator(
         def tell(count: int) -> None:
             module.moved(0.0, f"{VALIDATING}, {count} of {len(own)} answered")
 
-        (right,) = ranks.add(float(count_correct(module.model, tokenizer, validation, own, tell)))
+        with together(module.model, ranks):
+            count = count_correct(module.model, tokenizer, validation, own, tell)
+        (right,) = ranks.add(float(count))
         return right / len(validation.asked), len(validation.asked)
 
     return validate
 
 
 def _copy_weights(weights: Mapping[str, torch.Tensor], module: TuningModule) -> None:
-    with torch.no_grad():
-        for name, weight in weights.items():
-            module.trained[name].copy_(weight)
+    _copy(weights, module.trained)
+
+
+@torch.no_grad()
+def _copy(weights: Mapping[str, torch.Tensor], places: Mapping[str, torch.Tensor]) -> None:
+    for name, weight in weights.items():
+        places[name].copy_(divide_like(weight, places[name]))
 
 
 # --- Checkpoints -------------------------------------------------------------------------------
@@ -211,16 +259,19 @@ class _Keeper:
 
     def _save(self) -> None:
         random_states = self.ranks.gather(random_state())
-        if self.ranks.rank == 0:
-            module = self.module
-            state: _State = {
+        module = self.module
+        state: dict[str, Any] = gather_whole(
+            {
                 "steps": module.steps_done,
                 "curve": module.curve,
                 "weights": {name: weight.detach() for name, weight in module.trained.items()},
                 "best": module.best,
                 "optimizer": module.optimizers().optimizer.state_dict(),
                 "random": random_states,
-            }
+            },
+            self.ranks,
+        )
+        if self.ranks.rank == 0:
             self.spec.checkpoints.save(module.steps_done, partial(torch.save, state))
 
 
@@ -231,7 +282,7 @@ class _State(TypedDict):
     curve: list[Row]
     weights: dict[str, torch.Tensor]
     best: dict[str, torch.Tensor] | None
-    optimizer: dict[str, object]
+    optimizer: dict[str, Any]
     random: list[torch.Tensor]
 
 
@@ -249,8 +300,23 @@ def _restore(module: TuningModule, state: _State, ranks: Ranks) -> None:
     module.steps_done = state["steps"]
     module.curve = state["curve"]
     if state["best"] is not None:
-        module.best = {name: w.to(module.model.device) for name, w in state["best"].items()}
-    module.optimizer_state = state["optimizer"]
+        module.best = {
+            name: divide_like(w.to(module.model.device), module.trained[name])
+            for name, w in state["best"].items()
+        }
+    module.optimizer_state = _divide_moments(state["optimizer"], list(module.trained.values()))
     # Another number of devices than before: the first one's draws continue, new ones start fresh.
     if ranks.rank < len(state["random"]):
         module.random_state = state["random"][ranks.rank]
+
+
+def _divide_moments(state: dict[str, Any], weights: Sequence[torch.Tensor]) -> dict[str, Any]:
+    """AdamW's state, whose moments are divided as their weights are; `step` has no dimensions."""
+    divided = {
+        number: {
+            name: divide_like(value, weights[number]) if value.dim() else value
+            for name, value in moments.items()
+        }
+        for number, moments in state["state"].items()
+    }
+    return {**state, "state": divided}
