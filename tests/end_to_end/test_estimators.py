@@ -138,8 +138,8 @@ def test_an_endpoints_log_probabilities_cut_the_classes_and_stand_in_the_bill(
     for gain, row in gains.items():
         assert gain in (0.0, pytest.approx(row["option_entropy"] - teachers))
     by_class = {name: [gain for gain, row in gains.items() if row["complexity"] == name]
-                for name in ("easy", "hard")}  # fmt: skip
-    assert max(by_class["easy"]) < min(by_class["hard"])
+                for name in ("middle", "hard")}  # fmt: skip
+    assert max(by_class["middle"]) < min(by_class["hard"])
     again = workshop.run(*words)
     assert len(server.log) == 30
     assert again.summary["split"] == run.summary["split"]

@@ -80,7 +80,7 @@ def test_settings_without_effect_are_told(words: list[str], idle: str | None) ->
         (["teacher=local_model"], "teacher.path="),
         (["score.teacher_entropies=/no/such.jsonl"], "score.teacher_entropies"),
         ([OF_OPTIONS, "teacher=worked"], "teacher=worked is none; give teacher=openai"),
-        ([OF_OPTIONS, "teacher=openai", "teacher.model=m"], "usd_per_million"),
+        ([OF_OPTIONS, "teacher=openai", "teacher.model=m"], "teacher.base_url is not set"),
     ],
 )
 def test_a_teacher_without_entropies_is_refused_at_once(
