@@ -22,9 +22,10 @@ class Need(Enum):
     `single_token`: the one forward pass that every run makes. `hidden`: hidden states of that pass.
     `fallback`: one more pass, in which the student may decline. `p_true` and `verbalized`: one more
     pass each, about its own answer. `teacher`: the teacher's pass over the training questions, or a
-    file. `chain`: the student's own chain of thought, written out. `samples`: several drawn ones.
-    `rationale`: the teacher's rationale of every training question. `judge`: a judge's reply to
-    each question.
+    file. `teacher_options`: an endpoint's log-probabilities of the options, one call a training
+    question. `chain`: the student's own chain of thought, written out. `samples`: several drawn
+    ones. `rationale`: the teacher's rationale of every training question. `judge`: a judge's reply
+    to each question.
     """
 
     single_token = "single_token"
@@ -33,6 +34,7 @@ class Need(Enum):
     p_true = "p_true"
     verbalized = "verbalized"
     teacher = "teacher"
+    teacher_options = "teacher_options"
     chain = "chain"
     samples = "samples"
     rationale = "rationale"
@@ -64,7 +66,8 @@ class Estimator:
     @property
     def may_be_missing(self) -> bool:
         """Whether single questions may lack it: a reply that cannot be read has no number."""
-        return self.need in (Need.chain, Need.rationale, Need.judge) or self.follows_answer
+        asked = (Need.teacher_options, Need.chain, Need.rationale, Need.judge)
+        return self.need in asked or self.follows_answer
 
     @property
     def follows_answer(self) -> bool:
@@ -111,6 +114,12 @@ _ALL = (
         name="entropy_gain",
         title="answer entropy above the teacher's",
         need=Need.teacher,
+        known_at_test=False,
+    ),
+    _entropy(
+        name="option_entropy_gain",
+        title="entropy over the options above the teacher's",
+        need=Need.teacher_options,
         known_at_test=False,
     ),
     _of_chain(name="cot_answer_entropy", title="CoT entropy at the answer"),

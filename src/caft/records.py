@@ -158,7 +158,10 @@ class SampledReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """A judge's reply to one question for one estimator; `value` None if unreadable."""
+    """A judge's reply to one question for one estimator; `value` None if unreadable.
+
+    For `option_entropy_gain` the teacher's entropy over the options, None where it is not known.
+    """
 
     question_id: str
     estimator: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -104,6 +105,44 @@ def test_the_teachers_endpoint_judges_where_no_other_is_named(
     )  # fmt: skip
     assert run.status == 0, run.err
     assert {row["judge_education"] for row in run.rows("scores")} == {2.0}
+
+
+def test_an_endpoints_log_probabilities_cut_the_classes_and_stand_in_the_bill(
+    workshop: Any, small: Any, server: Any
+) -> None:
+    server.usage = {"prompt_tokens": 20, "completion_tokens": 1}
+    # Of the nine answers it is sure of one, or of none: then no student is less sure.
+    sure, open_ = ({"1": first, **dict.fromkeys("23456789", 0.01)} for first in (0.92, 0.01))
+    server.top = lambda call: sure if sum(map(ord, call.question)) % 2 else open_
+    words = (
+        *small.words, *SCORE_ONLY, "split.estimator=option_entropy_gain", "teacher=vllm",
+        f"teacher.base_url={server.base_url}", "teacher.model=fake",
+        "teacher.usd_per_million_completion_tokens=1000",
+    )  # fmt: skip
+    plan = workshop.run(*words, "dry_run=true")
+    assert "30 calls" in " ".join(plan.out.split())
+    assert server.log == []
+    run = workshop.run(*words)
+    assert run.status == 0, run.err
+    assert run.stages == ["score", "score teacher options"]
+    assert len(server.log) == 30
+    cost = run.summary["cost"]
+    assert (cost["teacher_calls"], cost["judge_calls"]) == (30, 0)
+    assert cost["teacher_usd"] == pytest.approx(30 * 1000 / 1e6)
+    train = [row for row in run.rows("scores") if row["option_entropy_gain"] is not None]
+    assert len(train) == 30
+    teachers = -0.92 * math.log(0.92) - 0.08 * math.log(0.01)
+    gains = {row["option_entropy_gain"]: row for row in train}
+    assert 0.0 in gains
+    assert len(gains) > 5
+    for gain, row in gains.items():
+        assert gain in (0.0, pytest.approx(row["option_entropy"] - teachers))
+    by_class = {name: [gain for gain, row in gains.items() if row["complexity"] == name]
+                for name in ("middle", "hard")}  # fmt: skip
+    assert max(by_class["middle"]) < min(by_class["hard"])
+    again = workshop.run(*words)
+    assert len(server.log) == 30
+    assert again.summary["split"] == run.summary["split"]
 
 
 def test_lengths_buy_every_rationale_and_the_dry_run_says_so(

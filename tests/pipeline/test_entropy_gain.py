@@ -20,6 +20,7 @@ from caft.store import StageKind
 
 Open = Callable[..., Workspace]
 WANTED = "score.estimators=[entropy_gain]"
+OF_OPTIONS = "score.estimators=[option_entropy_gain]"
 
 
 def test_the_gain_is_the_difference_but_never_below_nothing() -> None:
@@ -78,6 +79,8 @@ def test_settings_without_effect_are_told(words: list[str], idle: str | None) ->
         (["teacher=vllm", "teacher.model=m"], "log-probabilities of the likeliest few tokens only"),
         (["teacher=local_model"], "teacher.path="),
         (["score.teacher_entropies=/no/such.jsonl"], "score.teacher_entropies"),
+        ([OF_OPTIONS, "teacher=worked"], "teacher=worked is none; give teacher=openai"),
+        ([OF_OPTIONS, "teacher=openai", "teacher.model=m"], "teacher.base_url is not set"),
     ],
 )
 def test_a_teacher_without_entropies_is_refused_at_once(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
 import threading
 import time
@@ -39,7 +40,8 @@ def solve(call: Call) -> str:
 class FakeServer:
     """`write` makes a reply's text; `status` forces an HTTP status; `raw` forces a whole body.
 
-    `think` makes more fields of the message, as servers of reasoning models send them.
+    `think` makes more fields of the message, as servers of reasoning models send them; `top` the
+    first token's likeliest ones, with their probabilities, where log-probabilities are asked for.
 
     Until `together` calls are there it answers none. After `limit` replies it takes calls and
     answers none, until `limit` is None again.
@@ -57,6 +59,7 @@ class FakeServer:
     finish_reason: str | None = "stop"
     write: Callable[[Call], str] = solve
     think: Callable[[Call], dict] = field(default=lambda call: {})
+    top: Callable[[Call], dict[str, float]] = field(default=lambda call: {})
     status: int | None = None
     message: str = "refused"
     refusal: bytes | None = None
@@ -194,5 +197,9 @@ class FakeServer:
     def _completion(self, call: Call) -> dict:
         message = {"role": "assistant", "content": self.write(call), **self.think(call)}
         choice = {"index": 0, "message": message, "finish_reason": self.finish_reason}
+        if call.body.get("logprobs") and (top := self.top(call)):
+            listed = [{"token": token, "logprob": math.log(p)} for token, p in top.items()]
+            content = [{**listed[0], "top_logprobs": listed[: call.body["top_logprobs"]]}]
+            choice["logprobs"] = {"content": content}
         return {"id": "x", "object": "chat.completion", "created": 1, "model": "fake",
                 "choices": [choice], "usage": self.usage}  # fmt: skip

@@ -116,9 +116,9 @@ def _prompt_tokens(characters: float, seen: Sequence[tuple[int, int, int]]) -> R
 def _completion_tokens(max_tokens: int, seen: Sequence[tuple[int, int, int]]) -> Range:
     lengths = [float(tokens) for _, _, tokens in seen]
     if len(lengths) >= ENOUGH_REPLIES:
-        return _spread(lengths)
+        return Range(*(min(length, max_tokens) for length in _spread(lengths)))
     usual = min(PAPER_REPLY_TOKENS, max_tokens)
-    return Range(usual / 4, usual, max_tokens)
+    return Range(max(1.0, usual / 4), usual, max_tokens)
 
 
 def _spread(values: Sequence[float]) -> Range:

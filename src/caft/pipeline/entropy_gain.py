@@ -1,6 +1,7 @@
-"""How much surer the teacher is than the student: `entropy_gain`, over training questions.
+"""How much surer the teacher is than the student, over training questions.
 
-The teacher's entropies are those of a local model, by our own scoring, or a file's.
+The teacher's entropies are those of a local model, by our own scoring, or a file's: `entropy_gain`.
+Those over the options alone are from an endpoint's log-probabilities: `option_entropy_gain`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,12 @@ from caft.pipeline.workspace import Workspace
 from caft.records import AnswerScore
 from caft.run_config import RunConfig
 from caft.score.config import ModelScoreConfig
-from caft.teachers.config import LocalModelTeacherConfig
+from caft.score.options import OPTION_GAIN, refuse_shared_beginnings
+from caft.teachers.api_key import check_address, check_endpoint
+from caft.teachers.config import EndpointConfig, LocalModelTeacherConfig, OpenAITeacherConfig
+from caft.teachers.prices import find_price
+from caft.teachers.replies import for_alternatives
+from caft.text.prompts import Prompt, Wanted, write_prompt
 
 _DIAL = "score.teacher_entropies"
 
@@ -24,6 +30,8 @@ _DIAL = "score.teacher_entropies"
 def check_teacher_entropies(workspace: Workspace) -> None:
     """UserError, before any model loads, if `entropy_gain` is wanted and cannot be had."""
     config = workspace.config
+    if Need.teacher_options in wanted_needs(config):
+        _check_option_teacher(workspace)
     if Need.teacher not in wanted_needs(config):
         return
     if file_of(config):
@@ -34,8 +42,8 @@ def check_teacher_entropies(workspace: Workspace) -> None:
         raise UserError(
             "the estimator entropy_gain needs the teacher's entropies over its whole vocabulary, "
             f"and teacher={config.teacher.kind} has none (an endpoint gives log-probabilities of "
-            "the likeliest few tokens only); give teacher=local_model teacher.path=, or a file as "
-            f"{_DIAL}"
+            "the likeliest few tokens only); give teacher=local_model teacher.path=, a file as "
+            f"{_DIAL}, or for an endpoint {OPTION_GAIN} in its place"
         )
 
 
@@ -59,12 +67,46 @@ def read_teacher_file(workspace: Workspace) -> dict[str, float]:
     return entropies
 
 
-def entropy_gains(scores: Sequence[AnswerScore], teacher: Mapping[str, float]) -> dict[str, float]:
-    """Student minus teacher, in nats, not below 0, of the questions that the teacher has."""
+def find_option_teacher(config: RunConfig) -> EndpointConfig:
+    """The teacher as it is asked for log-probabilities. UserError if it is no endpoint."""
+    if isinstance(config.teacher, OpenAITeacherConfig):
+        return for_alternatives(config.teacher)
+    raise UserError(
+        f"the estimator {OPTION_GAIN} needs an endpoint's log-probabilities, and teacher="
+        f"{config.teacher.kind} is none; give teacher=openai or teacher=vllm, or use entropy_gain, "
+        "which takes a local model or a file"
+    )
+
+
+def _check_option_teacher(workspace: Workspace) -> None:
+    config = workspace.config
+    teacher = find_option_teacher(config)
+    check_address(teacher)
+    if not config.dry_run:
+        check_endpoint(teacher)
+        find_price(teacher)
+    for question in workspace.questions.train:
+        refuse_shared_beginnings(question, config.dataset.prompt.option_ids)
+
+
+def option_prompts(workspace: Workspace) -> list[Prompt]:
+    """The answer prompt of every training question, as chat turns, with the student's shots."""
+    prompt, questions = workspace.config.dataset.prompt, workspace.questions
+    return [
+        write_prompt(question, prompt, Wanted.answer, chat=True, shots=questions.shots)
+        for question in questions.train
+    ]
+
+
+def entropy_gains(
+    scores: Sequence[AnswerScore], teacher: Mapping[str, float], *, of: str = "answer_entropy"
+) -> dict[str, float]:
+    """Student minus teacher, in nats, not below 0, of the questions that the teacher has.
+
+    `of` is the student's entropy that is compared.
+    """
     return {
-        score.question_id: max(
-            0.0, (score.estimates["answer_entropy"] or 0.0) - teacher[score.question_id]
-        )
+        score.question_id: max(0.0, (score.estimates[of] or 0.0) - teacher[score.question_id])
         for score in scores
         if score.question_id in teacher
     }

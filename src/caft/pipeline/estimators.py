@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 from caft.errors import UserError
 from caft.estimators import ESTIMATORS, Need
-from caft.pipeline.entropy_gain import entropy_gains, file_of, read_teacher_file
+from caft.pipeline.entropy_gain import (
+    entropy_gains,
+    file_of,
+    find_option_teacher,
+    option_prompts,
+    read_teacher_file,
+)
 from caft.pipeline.results import Scored, obtain, record_stage
 from caft.pipeline.steps import (
     Step,
@@ -25,6 +31,7 @@ from caft.report.schema import StageRecordPart
 from caft.run_config import RunConfig, Until
 from caft.score.chains import estimate_chain
 from caft.score.config import ModelScoreConfig, PublishedScoreConfig
+from caft.score.options import OPTION_GAIN, ask_options
 from caft.score.samples import estimate_samples
 from caft.score.stage import ScoreInputs, ask_judge
 from caft.store import StageKind, measured
@@ -68,7 +75,8 @@ def _refuse_without_values(name: str, questions: Sequence[Question]) -> None:
             f"the estimator {name} is for free-text answers, and these questions have one-token "
             "answers; use answer_entropy, which is the same here"
         )
-    chooses = name in ("option_entropy", "option_mass", "gold_cross_entropy")
+    chosen = ("option_entropy", "option_mass", "gold_cross_entropy", "option_entropy_gain")
+    chooses = name in chosen
     # Declining is one more answer to choose from; in free text 0 is an answer like any other.
     if (chooses or ESTIMATORS[name].need is Need.fallback) and free:
         raise UserError(
@@ -160,6 +168,25 @@ def _gather_teacher(workspace: Workspace, scored: Scored, step: Step) -> Scored:
     return _add(scored, {"entropy_gain": gains}, record_stage(step, artifact))
 
 
+def _gather_teacher_options(workspace: Workspace, scored: Scored, step: Step) -> Scored:
+    config, train = workspace.config, workspace.questions.train
+    with measured() as effort, watch_asking(config.trainer.progress) as bar:
+        rows = ask_options(
+            train,
+            option_prompts(workspace),
+            option_ids=config.dataset.prompt.option_ids,
+            teacher=find_option_teacher(config),
+            ledger_path=workspace.store.ledger_path,
+            progress=bar.show,
+        )
+    table = Bought(StageKind.teacher_options, "judgements", Judgement, rows)
+    record = record_stage(step, workspace.store.obtain(table), effort)
+    teacher = {row.question_id: row.value for row in rows if row.value is not None}
+    gains = entropy_gains(scored.scores, teacher, of="option_entropy")
+    added = _add(scored, {OPTION_GAIN: gains}, record)
+    return replace(added, judgements=(*scored.judgements, *rows))
+
+
 def _gather_chains(workspace: Workspace, scored: Scored, step: Step) -> Scored:
     chains, artifact = obtain(workspace.store, step, workspace.base_chains)
     by_question = {chain.question_id: estimate_chain(chain) for chain in chains}
@@ -201,7 +228,7 @@ def _gather_judgements(workspace: Workspace, scored: Scored, step: Step) -> Scor
         name: {row.question_id: row.value for row in judgements if row.estimator == name}
         for name in names
     }
-    return replace(_add(scored, estimates, record), judgements=judgements)
+    return replace(_add(scored, estimates, record), judgements=(*scored.judgements, *judgements))
 
 
 def _measure_lengths(workspace: Workspace, rationales: Sequence[Rationale]) -> Values:
@@ -237,6 +264,7 @@ _GATHERERS: dict[StageKind, Callable[[Workspace, Scored, Step], Scored]] = {
     StageKind.p_true: _gather_follow_up,
     StageKind.verbalized: _gather_follow_up,
     StageKind.teacher: _gather_teacher,
+    StageKind.teacher_options: _gather_teacher_options,
     StageKind.chains: _gather_chains,
     StageKind.samples: _gather_samples,
     StageKind.distill: _gather_rationales,

@@ -12,6 +12,7 @@ from caft.estimators import ESTIMATORS, STAND_IN, Need
 from caft.models.sources.locate import find_model
 from caft.models.student import Student
 from caft.pipeline import workload
+from caft.pipeline.entropy_gain import find_option_teacher, option_prompts
 from caft.pipeline.estimators import find_judge
 from caft.pipeline.expected import (
     count_prompt_tokens,
@@ -183,6 +184,15 @@ class Planner:
             f"{teacher.path or teacher.id}"
         )
         return self._line(step, self._find(stage), work, workload.load_of_scoring(stage))
+
+    def plan_teacher_options(self, step: Step) -> PlannedStage:
+        """One call a training question for the teacher's log-probabilities, and their price."""
+        forecast = forecast_prompts(
+            option_prompts(self.workspace),
+            teacher=find_option_teacher(self.config),
+            ledger_path=self.workspace.store.ledger_path,
+        )
+        return plan_asking(step, f"{self.config.teacher.name}, one token each", forecast)
 
     def plan_follow_up(self, step: Step) -> PlannedStage:
         """One more pass a question, about the base model's answer: known after scoring."""
@@ -373,6 +383,7 @@ _PLANNERS: dict[StageKind, Callable[[Planner, Step], PlannedStage]] = {
     StageKind.p_true: Planner.plan_follow_up,
     StageKind.verbalized: Planner.plan_follow_up,
     StageKind.teacher: Planner.plan_teacher,
+    StageKind.teacher_options: Planner.plan_teacher_options,
     StageKind.chains: Planner.plan_chains,
     StageKind.samples: Planner.plan_samples,
     StageKind.judge: Planner.plan_judge,

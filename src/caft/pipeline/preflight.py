@@ -208,7 +208,8 @@ def _check_ledger(workspace: Workspace) -> None:
     config = workspace.config
     kinds = {step.kind for step in list_steps(config)}
     asks = isinstance(config.teacher, OpenAITeacherConfig | LocalModelTeacherConfig)
-    if not config.dry_run and (StageKind.judge in kinds or (asks and StageKind.distill in kinds)):
+    paid = kinds & {StageKind.judge, StageKind.teacher_options}
+    if not config.dry_run and (paid or (asks and StageKind.distill in kinds)):
         check_ledger(workspace.store.ledger_path)
 
 

@@ -43,6 +43,7 @@ _OF_NEED = {
     Need.p_true: Step(Until.score, StageKind.p_true, "score p_true"),
     Need.verbalized: Step(Until.score, StageKind.verbalized, "score verbalized"),
     Need.teacher: Step(Until.score, StageKind.teacher, "score teacher"),
+    Need.teacher_options: Step(Until.score, StageKind.teacher_options, "score teacher options"),
     Need.chain: Step(Until.score, StageKind.chains, "score chains"),
     Need.samples: Step(Until.score, StageKind.samples, "score samples"),
     Need.rationale: Step(Until.score, StageKind.distill, "distill"),

@@ -24,6 +24,7 @@ _FURTHER = (
     StageKind.p_true,
     StageKind.verbalized,
     StageKind.teacher,
+    StageKind.teacher_options,
     StageKind.chains,
     StageKind.samples,
     StageKind.judge,

@@ -20,6 +20,7 @@ class StageKind(Enum):
     p_true = "p_true"
     verbalized = "verbalized"
     teacher = "teacher"
+    teacher_options = "teacher_options"
     chains = "chain"
     samples = "sample"
     judge = "judge"

@@ -47,11 +47,14 @@ class Answered:
     """A reply. Token counts and USD are None if the server reports none.
 
     `reasoning` is what the model thought, where the server sends it apart from the text.
+    `alternatives` are the likeliest first tokens, where they were asked for and are given: JSON, a
+    list of [token, natural logarithm of its probability].
     """
 
     text: str
     finish_reason: str
     reasoning: str = ""
+    alternatives: str = ""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     usd: float | None = None
@@ -158,6 +161,7 @@ def read_body(raw: bytes, scrub: Scrub, seconds: float) -> Answered | Failed:
         text=scrub(well_formed(found[0])),
         finish_reason=clean_words(scrub(found[1]))[:_LONGEST_FINISH],
         reasoning=scrub(well_formed(found[2])),
+        alternatives=scrub(well_formed(_alternatives_in(choices))),
         prompt_tokens=_count(usage.get("prompt_tokens")),
         completion_tokens=_count(usage.get("completion_tokens")),
         usd=_number(usage.get("cost"), 10**6),
@@ -266,6 +270,17 @@ def _text_in(choice: Mapping[str, object], reason: str) -> str | None:
     if isinstance(content, list):
         return "".join(map(_text_of_part, content))
     return content or "" if isinstance(content, str | None) else None
+
+
+def _alternatives_in(choices: object) -> str:
+    """The first token's alternatives as JSON; empty where the server gives none."""
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    content = _table(_table(choice).get("logprobs")).get("content")
+    first = _table(content[0] if isinstance(content, list) and content else None)
+    top = first.get("top_logprobs")
+    rows = map(_table, top if isinstance(top, list) else ())
+    pairs = [[row.get("token"), row.get("logprob")] for row in rows]
+    return json.dumps(pairs, ensure_ascii=False) if pairs else ""
 
 
 def _text_of_part(part: object) -> str:

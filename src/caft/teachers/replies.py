@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from caft.teachers.address import same_place
 from caft.teachers.config import (
@@ -20,6 +20,9 @@ from caft.teachers.words import well_formed
 from caft.text.thinking import find_thinking
 
 CHARACTERS_A_TOKEN = 4
+
+TOP_TOKENS = 20
+"""The most alternatives of a token that the protocol gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,23 @@ def token_limits(config: EndpointConfig) -> list[int]:
     return [value for value in values if isinstance(value, int) and not isinstance(value, bool)]
 
 
+def for_alternatives(config: EndpointConfig) -> EndpointConfig:
+    """The endpoint as it is asked for the likeliest first tokens, whose reply is their list.
+
+    The temperature is 1, since some servers give the probabilities that they draw from.
+    """
+    dropped = {field.value for field in MaxTokensField} | {"temperature", "top_p"}
+    extra = {name: value for name, value in config.extra.items() if name not in dropped}
+    extra |= {"logprobs": True, "top_logprobs": TOP_TOKENS}
+    asked = replace(config, max_tokens=1, temperature=1.0, top_p=None, seed=None, extra=extra)
+    return replace(asked, attempts=1) if isinstance(asked, OpenAITeacherConfig) else asked
+
+
+def asks_alternatives(config: EndpointConfig) -> bool:
+    """Whether this is what `for_alternatives` made."""
+    return config.max_tokens == 1 and config.extra.get("top_logprobs") == TOP_TOKENS
+
+
 def digest(value: object) -> str:
     """The ledger's key of what a reply depends on."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
@@ -147,7 +167,7 @@ def make_entry(
         completion = config.max_tokens if unread else len(answer.text) // CHARACTERS_A_TOKEN + 1
     reply = TeacherReply(
         key=request.key,
-        text=answer.text,
+        text=(asks_alternatives(config) and answer.alternatives) or answer.text,
         finish_reason=answer.finish_reason,
         prompt_tokens=prompt,
         completion_tokens=completion,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from caft.estimators import ESTIMATORS, Need
 from caft.records import Judgement, Prediction, Rationale, TuningNumbers
 from caft.report.schema import CostPart
 
@@ -30,11 +31,14 @@ def count_cost(
     this run or an earlier one; `unique_rationale_tokens` are the student's tokens of every
     trained rationale once; the trained counts are of all epochs (the paper's way), those of
     rationales being a part of those of all responses. The cost of a judge's complexity estimates is
-    separate, under `judge_*`.
+    separate, under `judge_*`; a teacher's log-probabilities are the teacher's.
     """
     unique = {name: count for stage in stages for name, count in stage.rationale_tokens.items()}
-    bought = [item for item in rationales if item.prompt_tokens or item.completion_tokens]
-    judged = [item for item in judgements if item.prompt_tokens or item.completion_tokens]
+    taught = [item for item in judgements if ESTIMATORS[item.estimator].need is not Need.judge]
+    of_judge = [item for item in judgements if ESTIMATORS[item.estimator].need is Need.judge]
+    of_teacher: list[Rationale | Judgement] = [*rationales, *taught]
+    bought = [item for item in of_teacher if _is_paid(item)]
+    judged = [item for item in of_judge if _is_paid(item)]
     return {
         "teacher_calls": len(bought),
         "teacher_prompt_tokens": sum(item.prompt_tokens for item in bought),
@@ -51,3 +55,7 @@ def count_cost(
         "train_flops": float(sum(training_flops(stage) for stage in stages)),
         "evaluation_generated_tokens": sum(item.generated_tokens for item in predictions),
     }
+
+
+def _is_paid(item: Rationale | Judgement) -> bool:
+    return bool(item.prompt_tokens or item.completion_tokens)

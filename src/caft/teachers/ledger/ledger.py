@@ -158,10 +158,13 @@ class Ledger:
 
     @_reads
     def token_counts(self) -> list[tuple[int, int, int]]:
-        """(characters of the request, prompt tokens, completion tokens) of the model's replies."""
+        """(characters of the request, prompt tokens, completion tokens) of the model's replies.
+
+        Those of one token, bought for its log-probabilities, tell no length of a rationale.
+        """
         rows = self.database.execute(
             f"{select('replies', self.database.version)} "
-            "WHERE model = ? AND usage_estimated = 0 LIMIT 5000",
+            "WHERE model = ? AND usage_estimated = 0 AND completion_tokens > 1 LIMIT 5000",
             (self.model,),
         ).fetchall()
         refuse_damaged(self.database.name, "replies", rows)
