@@ -30,4 +30,4 @@ PREDICTING_SOURCES = (
     "trainers/worker.py",
 )
 # An interrupted stage resumes from a checkpoint.
-TUNING_SOURCES = (*_EVERY_STAGE, "store/checkpoints.py")
+TUNING_SOURCES = (*_EVERY_STAGE, "store/checkpoints.py", "trainers/sharding.py")
