@@ -17,6 +17,11 @@ from caft.teachers.prices import Caps, Spending
 from caft.teachers.replies import LedgerEntry, TeacherReply
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def place(request, make_place):
+    return make_place(request.param)
+
+
 def entry(key, usd=1.0):
     reply = TeacherReply(
         key=key, text="text", finish_reason="stop", prompt_tokens=3, completion_tokens=4, usd=usd,
