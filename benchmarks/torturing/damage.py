@@ -6,6 +6,7 @@ import json
 import logging
 import random
 import shutil
+import sqlite3
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from caft.store import Checkpoints, Journal, Store
 from caft.store.stage import StageKind
 from caft.teachers.ledger import Ledger
 from caft.teachers.ledger.copying import copy_ledger
+from caft.teachers.prices import Caps
 from front_door import call
 from same_results import read_figures
 from torturing.forks import TEACHER, TINY
@@ -147,39 +149,41 @@ def _write(state: bytes, stream: object) -> None:
 
 
 def _damage_ledger(tally: Tally, each: int, work: Path) -> None:
-    """A ledger, and a copy made of it, gives back what was bought, or is refused."""
-    store = work / "store"
-    ledger = store / "ledger.sqlite"
-    copy = work / "copy.sqlite"
+    """A ledger, and a copy made of it, gives back what was bought, or is refused.
 
-    def read(path: Path) -> dict[str, tuple[str, str]]:
-        with Ledger(path, "fake", reads_only=True) as opened:
-            query = partial(opened.database.execute, "SELECT key FROM replies")
-            rows = opened.database.transact(lambda: query().fetchall(), writes=False)
-            keys = [row[0] for row in rows]
-            found = opened.replies(keys)
-        return {key: (reply.text, reply.finish_reason) for key, reply in found.items()}
+    It is asked as a run asks it: a reply that is not found would be bought again.
+    """
+    ledger = work / "store/ledger.sqlite"
+    scratch = work / "scratch"
+    with sqlite3.connect(ledger) as opened:
+        keys = [key for (key,) in opened.execute("SELECT key FROM replies")]
 
-    sound = read(ledger)
+    def claim(path: Path) -> dict[str, tuple[str, str]]:
+        with Ledger(path, "fake") as client:
+            bought = client.claim([(key, 0.0) for key in keys], Caps()).bought
+        return {reply.key: (reply.text, reply.finish_reason) for reply in bought}
 
-    def check_ledger(path: Path) -> str:
+    def check(copies: bool, _: Path) -> str:
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        for path in ledger.parent.glob(f"{ledger.name}*"):
+            shutil.copy(path, scratch)
+        asked = scratch / ledger.name
         try:
-            found = read(path)
+            if copies:
+                copy_ledger(str(asked), str(scratch / "copy.sqlite"))
+                asked = scratch / "copy.sqlite"
+            found = claim(asked)
         except UserError:
             return ""
-        changed = [key for key in sound if found.get(key) != sound[key]]
+        changed = [key for key in keys if found.get(key) != sound[key]]
         return f"{len(changed)} replies differ" if changed else ""
 
-    def check_copy(path: Path) -> str:
-        copy.unlink(missing_ok=True)
-        try:
-            copy_ledger(str(path), str(copy))
-        except UserError:
-            return ""
-        return check_ledger(copy)
-
-    damage_each(tally, "ledger", [ledger], each, check_ledger)
-    damage_each(tally, "ledger copy", [ledger], each, check_copy)
+    sound = claim(ledger)
+    assert len(sound) == len(keys) > 0
+    assert not check(True, ledger)
+    damage_each(tally, "ledger", [ledger], each, partial(check, False))
+    damage_each(tally, "ledger copy", [ledger], each, partial(check, True))
 
 
 def _damage_runs(tally: Tally, each: int, work: Path, words: Sequence[str]) -> None:

@@ -130,7 +130,8 @@ def _try_once(tally: Tally, run: DiskRun, case: tuple[str, float], whole: Path) 
         if status is None:
             run.spoil(trouble)
             status = child.wait()
-        if status not in (0, 2):
+        # Its lines cannot be counted: those of the stages before are on the same stream.
+        if status not in (0, 2) or "Traceback" in child.told.read_text(errors="replace"):
             tally.fail(part, "wrong_status", f"{name}: {status}: {child.last_line()}")
         tally.add(part, "refused" if status else "went on")
         run.mend(trouble)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from caft.errors import UserError
 from caft.store import disk_may_be_full, explain_refusal
+from caft.store.locks import _acquire
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
@@ -72,3 +75,15 @@ def test_other_errors_are_not_explained_away(tmp_path: Path) -> None:
     assert "usb is gone" in line
     assert "set store.path to another folder" in line
     assert explain_refusal(FileNotFoundError(2, "no such file", "x"), FOLDERS) is None
+
+
+def test_a_lock_on_a_read_only_disk_is_not_to_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_words: object, **_names: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    lock = FileLock(tmp_path / "l")
+    monkeypatch.setattr(lock, "acquire", refuse)
+    with pytest.raises(UserError, match=r"as a lock: Read-only .*; mount it writable, or name"):
+        _acquire(lock, timeout=0)

@@ -17,6 +17,11 @@ from caft.teachers.prices import Caps, Spending
 from caft.teachers.replies import LedgerEntry, TeacherReply
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def place(request, make_place):
+    return make_place(request.param)
+
+
 def entry(key, usd=1.0):
     reply = TeacherReply(
         key=key, text="text", finish_reason="stop", prompt_tokens=3, completion_tokens=4, usd=usd,
@@ -137,6 +142,34 @@ def test_bytes_that_are_no_text_are_damage(make_place):
         read(place, "a")
     assert main(["check", str(place), "--drop"]) == 0
     assert main(["check", str(place)]) == 0
+
+
+@pytest.mark.parametrize("which", [0, 1])  # in the table and in its index, in either order
+def test_a_reply_that_is_not_found_any_more_is_not_bought_again_without_a_word(
+    which, make_place, tmp_path, capsys
+):
+    place, keys = make_place("sqlite"), ["aaaa1111", "bbbb2222", "cccc3333"]
+    buy(place, *keys)
+    content = bytearray(place.read_bytes())
+    at = [found.start() for found in re.finditer(b"bbbb2222", content)]
+    assert len(at) == 2
+    content[at[which]] ^= 16  # out of order, so that a search may miss its neighbours, too
+    place.write_bytes(content)
+    with Ledger(place, "m") as ledger, pytest.raises(UserError, match="is damaged") as caught:
+        ledger.claim([(key, 1.0) for key in keys], Caps())
+    assert "may not be found, and be bought again (" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="is damaged"):
+        copy_ledger(str(place), str(tmp_path / "copy"))
+    assert main(["check", str(place)]) == 2
+    assert main(shlex.split(str(caught.value).partition(".ledger ")[2])) == 0
+    assert main(["check", str(place)]) == 0
+    with Ledger(place, "m") as ledger:
+        claims = ledger.claim([(key, 1.0) for key in keys], Caps())
+    kept = {reply.key for reply in claims.bought}
+    assert kept | set(claims.taken) == set(keys)
+    assert kept in ({"aaaa1111", "cccc3333"}, set(keys))
+    assert ("dropped 1 of the replies" in capsys.readouterr().out) == bool(claims.taken)
 
 
 def make_old(place):

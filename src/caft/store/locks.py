@@ -8,6 +8,7 @@ written for it, and work continues if a file system has no locks.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -88,9 +89,11 @@ def _acquire(lock: FileLock, *, timeout: float) -> None:
             lock.acquire(timeout=timeout)
     except (OSError, NotImplementedError) as error:
         reason = getattr(error, "strerror", None) or "the file system has none"
+        read_only = getattr(error, "errno", None) == errno.EROFS
+        remedy = "mount it writable" if read_only else "remove it"
         wrong = path if path.parent.is_dir() else path.parent
         raise UserError(
-            f"{wrong} cannot be used as a lock: {reason}; remove it, or name another folder as "
+            f"{wrong} cannot be used as a lock: {reason}; {remedy}, or name another folder as "
             "store.path"
         ) from error
 

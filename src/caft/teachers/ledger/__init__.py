@@ -13,6 +13,7 @@ requests of a provider's batch are claimed by the batch itself, which outlives w
 
 from caft.teachers.ledger.batches import BatchLedger, SentBatch
 from caft.teachers.ledger.database import Place
-from caft.teachers.ledger.ledger import LEASE_SECONDS, Claims, Ledger, check_ledger
+from caft.teachers.ledger.ledger import LEASE_SECONDS, Claims, Ledger
+from caft.teachers.ledger.opening import check_ledger
 
 __all__ = ["LEASE_SECONDS", "BatchLedger", "Claims", "Ledger", "Place", "SentBatch", "check_ledger"]

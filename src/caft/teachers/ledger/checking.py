@@ -16,6 +16,7 @@ from caft.teachers.ledger.tables import (
     is_sound,
     real,
     refuse_damaged,
+    refuse_fault,
     select,
     sign,
 )
@@ -50,24 +51,29 @@ def check_rows(place: Place, *, drop: bool) -> str:
 def _compare(database: Database) -> str:
     for table in TABLES:
         refuse_damaged(database.name, table, _read(database, table))
+    refuse_fault(database.name, database.find_fault())
     if database.version < 3:
         return "its rows have no checksums yet: the next run that buys with it adds them"
     return _say_sound(database)
 
 
 def _drop(database: Database) -> str:
-    damaged = {table: _keep_sound(database, table) for table in TABLES}
+    fault = database.find_fault()
+    damaged = {table: _keep_sound(database, table, anew=bool(fault)) for table in TABLES}
     if damaged["spending"]:
         _sum_spending(database)
     dropped = [describe(table, rows) for table, rows in damaged.items() if rows]
     return f"dropped {', '.join(dropped)}" if dropped else _say_sound(database)
 
 
-def _keep_sound(database: Database, table: str) -> list[Row]:
-    """Write the table anew, since damage may hide a row from a search; the rows left out."""
+def _keep_sound(database: Database, table: str, *, anew: bool) -> list[Row]:
+    """Write the table anew, since damage may hide a row from a search; the rows left out.
+
+    Where all rows are sound, only if that was asked for.
+    """
     rows = list(_read(database, table))
     damaged = [row for row in rows if not is_sound(row)]
-    if damaged:
+    if damaged or anew:
         database.execute(f"DELETE FROM {table}")
         database.execute_many(insert(table), [row for row in rows if is_sound(row)])
     return damaged

@@ -10,7 +10,15 @@ from typing import Any
 from caft.errors import UserError
 from caft.teachers.ledger.database import Database, Place, as_path, is_address, mask_password
 from caft.teachers.ledger.opening import open_database
-from caft.teachers.ledger.tables import Row, insert, real, refuse_damaged, select, sign
+from caft.teachers.ledger.tables import (
+    Row,
+    insert,
+    real,
+    refuse_damaged,
+    refuse_fault,
+    select,
+    sign,
+)
 
 _AT_ONCE = 500
 
@@ -113,6 +121,7 @@ def _describe(database: Database) -> list[object]:
 
 def _copy_into(old: Database, new: Database) -> tuple[list[object], Copied]:
     """Both ledgers stay as they are until the end: one transaction each."""
+    refuse_fault(old.name, old.find_fault())
     before = _describe(old)
     if alive := before[0]:
         raise UserError(

@@ -54,6 +54,9 @@ class Database(Protocol):
     def explain(self, error: Exception) -> Exception:
         """A UserError, in one line, for an error of this database; any other as it is."""
 
+    def find_fault(self) -> str:
+        """What may keep a reply from being found by its key; "" if nothing is known to."""
+
     def note_replies(self, *, fewer: bool = False) -> None:
         """Note outside the database that it has replies, where it could be lost unnoticed.
 

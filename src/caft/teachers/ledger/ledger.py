@@ -12,10 +12,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from caft.teachers.ledger.database import Place, as_path, is_address
-from caft.teachers.ledger.network_disk import refuse_network_disk
+from caft.teachers.ledger.database import Place
 from caft.teachers.ledger.opening import open_database
-from caft.teachers.ledger.tables import Row, insert, is_sound, real, refuse_damaged, select, sign
+from caft.teachers.ledger.tables import (
+    Row,
+    insert,
+    is_sound,
+    real,
+    refuse_damaged,
+    refuse_fault,
+    select,
+    sign,
+)
 from caft.teachers.prices import Caps, Spending
 from caft.teachers.replies import LedgerEntry, TeacherReply
 
@@ -70,17 +78,6 @@ def _transaction(
 _reads, _writes = _transaction(writes=False), _transaction(writes=True)
 
 
-def check_ledger(place: Place) -> None:
-    """UserError if the ledger cannot be used. A file is made only when it is first needed."""
-    if is_address(place):
-        open_database(place, reads_only=False).close()
-    else:
-        path = as_path(place)
-        refuse_network_disk(path)
-        if path.exists():
-            open_database(path, reads_only=True).close()
-
-
 class Ledger:
     """The ledger at `place`, opened for one client that asks one model. Closing it ends its claims.
 
@@ -100,6 +97,7 @@ class Ledger:
         self.model, self.lease_seconds = model, lease_seconds
         self.owner, self._machine = uuid.uuid4().hex, _name_machine()
         self._reads_only, self._renewed, self._noted = reads_only, _now(), False
+        self._looked = False
         self.database = open_database(place, reads_only=reads_only)
 
     def __enter__(self) -> Self:
@@ -192,9 +190,16 @@ class Ledger:
 
     # Claims
 
-    @_writes
     def claim(self, wanted: Sequence[tuple[str, float]], caps: Caps) -> Claims:
         """Claim (key, worst USD) pairs, each counted as one call that is about to be sent."""
+        if not self._looked:  # once, before anything is bought
+            fault = self.database.transact(self.database.find_fault, writes=False)
+            refuse_fault(self.database.name, fault)
+            self._looked = True
+        return self._claim(wanted, caps)
+
+    @_writes
+    def _claim(self, wanted: Sequence[tuple[str, float]], caps: Caps) -> Claims:
         claims, keys = Claims(), [key for key, _ in wanted]
         self._free_dead()
         bought = {reply.key: reply for reply, _ in self._select(keys)}

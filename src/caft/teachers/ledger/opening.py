@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from caft.teachers.ledger.database import Database, Place, as_path, is_address
+from caft.teachers.ledger.network_disk import refuse_network_disk
 from caft.teachers.ledger.postgres import PostgresDatabase
 from caft.teachers.ledger.sqlite import SqliteDatabase
 
@@ -19,3 +20,14 @@ def open_database(place: Place, *, reads_only: bool) -> Database:
         database.close()
         return SqliteDatabase(None, reads_only=True)
     return SqliteDatabase(as_path(place), reads_only=reads_only)
+
+
+def check_ledger(place: Place) -> None:
+    """UserError if the ledger cannot be used. A file is made only when it is first needed."""
+    if is_address(place):
+        open_database(place, reads_only=False).close()
+    else:
+        path = as_path(place)
+        refuse_network_disk(path)
+        if path.exists():
+            open_database(path, reads_only=True).close()

@@ -61,12 +61,23 @@ def real(number: float) -> float:
 def refuse_damaged(name: str, table: str, rows: Iterable[Row]) -> None:
     """UserError if rows of the ledger `name` are not as they were signed."""
     if damaged := [row for row in rows if not is_sound(row)]:
-        raise UserError(
-            f"the teacher's ledger {name} is damaged: {describe(table, damaged)} changed on the "
-            "disk after being written; put a backup in its place, or drop what is damaged (replies "
-            f"are then bought again): python -m caft.teachers.ledger check {shlex.quote(name)} "
-            "--drop"
-        )
+        what = f"{describe(table, damaged)} changed on the disk after being written"
+        raise UserError(_explain(name, what))
+
+
+def refuse_fault(name: str, fault: str) -> None:
+    """UserError if replies of the ledger `name` may be there, and not be found by their keys."""
+    if fault:
+        what = f"replies that were paid for may not be found, and be bought again ({fault})"
+        raise UserError(_explain(name, what))
+
+
+def _explain(name: str, what: str) -> str:
+    return (
+        f"the teacher's ledger {name} is damaged: {what}; put a backup in its place, or drop what "
+        "is damaged (replies are then bought again): python -m caft.teachers.ledger check "
+        f"{shlex.quote(name)} --drop"
+    )
 
 
 def describe(table: str, damaged: Sequence[Row]) -> str:
