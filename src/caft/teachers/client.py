@@ -101,7 +101,11 @@ class Endpoint:
 
         Without them only each read and write has the config's timeout.
         """
-        return await self._attempt(work(self._client), seconds)
+        try:
+            return await self._attempt(work(self._client), seconds)
+        except AttributeError as error:  # where the server sent no such object, the client has text
+            message = self._clean(str(error))
+            return Failed(reason="reply cannot be read", message=message, maybe_charged=True)
 
     async def _attempt(self, work: Awaitable[T], limit: float | None) -> T | Failed:
         try:
