@@ -30,12 +30,14 @@ def count_cost(
     this run or an earlier one; `unique_rationale_tokens` are the student's tokens of every
     trained rationale once; the trained counts are of all epochs (the paper's way), those of
     rationales being a part of those of all responses. The cost of a judge's complexity estimates is
-    separate, under `judge_*`.
+    separate, under `judge_*`. The `teacher_batch_*` are the part of the teacher's calls that came
+    in a provider's batch, if any did.
     """
     unique = {name: count for stage in stages for name, count in stage.rationale_tokens.items()}
     bought = [item for item in rationales if item.prompt_tokens or item.completion_tokens]
     judged = [item for item in judgements if item.prompt_tokens or item.completion_tokens]
-    return {
+    batched = [item for item in bought if item.batched]
+    cost: CostPart = {
         "teacher_calls": len(bought),
         "teacher_prompt_tokens": sum(item.prompt_tokens for item in bought),
         "teacher_completion_tokens": sum(item.completion_tokens for item in bought),
@@ -51,3 +53,7 @@ def count_cost(
         "train_flops": float(sum(training_flops(stage) for stage in stages)),
         "evaluation_generated_tokens": sum(item.generated_tokens for item in predictions),
     }
+    if batched:
+        cost["teacher_batch_calls"] = len(batched)
+        cost["teacher_batch_usd"] = float(sum(item.usd for item in batched))
+    return cost
