@@ -45,7 +45,7 @@ NOTHING = Range(0.0, 0.0, 0.0)
 class CostForecast:
     """What asking `questions` questions would take; `from_ledger` of them are paid already.
 
-    `in_batch` more are in a provider's batch that is out, and are not asked for again. Tokens and USD
+    `in_batch` more are in a provider's batch that is out, and not asked for again. Tokens and USD
     are for the calls still to be made, `usd` None if no price is known; `note` is for people.
     """
 

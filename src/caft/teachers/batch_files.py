@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
+import re
 import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING
@@ -13,8 +13,6 @@ from caft.teachers.replies import PreparedRequest
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
     from openai.types import Batch
-
-log = logging.getLogger(__name__)
 
 
 def take_piece(
@@ -43,14 +41,22 @@ def _write_line(request: PreparedRequest) -> bytes:
 
 
 async def upload(client: AsyncOpenAI, name: str, content: bytes) -> str:
-    """The provider's name of the file."""
-    return (await client.files.create(file=(name, content), purpose="batch")).id
+    """The provider's name of the file. AttributeError where a server sends something else."""
+    return read_name((await client.files.create(file=(name, content), purpose="batch")).id)
+
+
+def read_name(name: object) -> str:
+    """What a provider calls a file or a batch; AttributeError if that is no name."""
+    if not isinstance(name, str) or not re.fullmatch(r"[!-~]{1,500}", name):
+        raise AttributeError("it has no id")
+    return name
 
 
 async def retrieve(client: AsyncOpenAI, batch: str) -> Batch:
     """A batch as it is now. AttributeError where a server sends something else."""
     found = await client.batches.retrieve(batch)
-    log.debug("batch %s: %s", batch, found.status)
+    if not isinstance(found.status, str):
+        raise AttributeError("it has no status")
     return found
 
 

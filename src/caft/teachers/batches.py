@@ -22,7 +22,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from caft.errors import UserError, count_of
 from caft.teachers.api_key import read_key
-from caft.teachers.batch_files import may_be_unwritten, read_lines, retrieve, take_piece, upload
+from caft.teachers.batch_files import (
+    may_be_unwritten,
+    read_lines,
+    read_name,
+    retrieve,
+    take_piece,
+    upload,
+)
 from caft.teachers.client import Endpoint
 from caft.teachers.config import EndpointConfig
 from caft.teachers.ledger import BatchLedger, Claims, SentBatch
@@ -168,7 +175,7 @@ class BatchWorkers(Workers):
         over = time.monotonic() - self.reached > PATIENCE_SECONDS
         if about and failed.reason.startswith(("HTTP 404", "HTTP 410")):
             # Not freed by itself: with the key of another project it only looks gone.
-            ledger, batch = map(shlex.quote, (self.ledger.database.name, about.batch))
+            ledger, batch = map(shlex.quote, (self.ledger.database.name, about.batch or about.file))
             self.advice = (
                 "use the key and project that sent it; if it is gone, run `python -m "
                 f"caft.teachers.ledger forget {ledger} {batch}`, which counts its requests as "
@@ -242,7 +249,7 @@ class BatchWorkers(Workers):
                 metadata={"caft": batch.id},
                 extra_headers={"Idempotency-Key": batch.id},
             )
-            return created.id
+            return read_name(created.id)
 
         created = await self._call("creating a batch", create, CREATE_SECONDS / 4)
         if not isinstance(created, Failed):
@@ -286,7 +293,9 @@ class BatchWorkers(Workers):
         """Nobody wrote down that this batch was created: find it, or create it."""
 
         async def find(client: AsyncOpenAI) -> str:
-            async for batch in client.batches.list(limit=100):  # newest first
+            page = await client.batches.list(limit=100)  # newest first
+            len(page.data)  # of what is no list nothing must be concluded
+            async for batch in page:
                 if batch.created_at < time.time() - sent.age - _DAY:
                     break
                 named = (batch.metadata or {}).get("caft") == sent.id
@@ -294,7 +303,7 @@ class BatchWorkers(Workers):
                     return batch.id
             return ""
 
-        found = await self._call("listing batches", find)
+        found = await self._call("listing batches", find, about=sent)
         if isinstance(found, Failed):
             return
         at = time.time()

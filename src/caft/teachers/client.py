@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import logging
 import socket
 import ssl
@@ -103,7 +104,8 @@ class Endpoint:
         """
         try:
             return await self._attempt(work(self._client), seconds)
-        except AttributeError as error:  # where the server sent no such object, the client has text
+        # The client does not check what a server sends.
+        except (AttributeError, TypeError, json.JSONDecodeError) as error:
             message = self._clean(str(error))
             return Failed(reason="reply cannot be read", message=message, maybe_charged=True)
 

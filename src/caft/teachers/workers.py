@@ -191,6 +191,7 @@ class Workers:
             )  # fmt: skip
         waits = f"waiting for {count_of(count, 'request')} in another run's batch"
         self.waits_for_batch = waits if count else ""
+        self._show()
 
     async def _still_holds(self, request: PreparedRequest) -> bool:
         """Whether we still have the claim: a machine that slept may have lost it to another."""
