@@ -369,6 +369,15 @@ def test_a_batch_that_perhaps_exists_is_given_up_by_the_name_of_its_file(server,
     assert server.batches.bought == {"q0": 1, "q1": 1, "q2": 1}
 
 
+def test_a_batch_that_may_exist_is_not_bought_anew_with_another_key(server, tmp_path, monkeypatch):
+    take_over = BatchLedger.take_over
+    monkeypatch.setattr(BatchLedger, "take_over", lambda *given: take_over(*given[:2], -1.0))
+    server.batches.faults = {"create": [500, 400]}  # 400: another project does not have its file
+    with pytest.raises(UserError, match=r"creating a batch: HTTP 400.*use the key and project"):
+        ask_all(ask_for(3), make_config(server), tmp_path / "l")
+    assert spending(tmp_path / "l").reserved_usd > 0
+
+
 def test_a_live_run_says_that_it_waits_for_a_batch_of_another(server, tmp_path, caplog):
     place, config = tmp_path / "l", make_config(server, batch=False, concurrency=1)
     (last,) = (prepare(each, config) for each in ask_for(6)[5:])

@@ -63,6 +63,7 @@ PATIENCE_SECONDS = 3600.0
 """How long a provider that was reached before may fail until the run stops."""
 
 _ENDED = ("completed", "expired", "cancelled")
+_GONE = ("HTTP 400", "HTTP 403", "HTTP 404", "HTTP 410")
 _DAY = 86_400.0
 _AT_ONCE = 500
 """Replies of one commit."""
@@ -173,7 +174,7 @@ class BatchWorkers(Workers):
         self.trouble = f"{doing}: {failed.reason}{quote(failed.message)}"
         self.asked_to_wait = min(failed.retry_after or 0.0, LONGEST_RETRY_AFTER)
         over = time.monotonic() - self.reached > PATIENCE_SECONDS
-        if about and failed.reason.startswith(("HTTP 404", "HTTP 410")):
+        if about and failed.reason.startswith(_GONE):
             # Not freed by itself: with the key of another project it only looks gone.
             ledger, batch = map(shlex.quote, (self.ledger.database.name, about.batch or about.file))
             self.advice = (
@@ -251,10 +252,12 @@ class BatchWorkers(Workers):
             )
             return read_name(created.id)
 
-        created = await self._call("creating a batch", create, CREATE_SECONDS / 4)
+        new = not batch.age  # one that was handed over before may exist elsewhere
+        about = None if new else batch
+        created = await self._call("creating a batch", create, CREATE_SECONDS / 4, about=about)
         if not isinstance(created, Failed):
             await self._note_created(batch, created)
-        elif created.remedy is not Remedy.wait:
+        elif new and created.remedy is not Remedy.wait:
             await self._in_thread(lambda: self.ledger.undo(batch))
 
     async def _note_created(self, batch: SentBatch, provider_id: str) -> None:
@@ -300,7 +303,7 @@ class BatchWorkers(Workers):
                     break
                 named = (batch.metadata or {}).get("caft") == sent.id
                 if named or batch.input_file_id == sent.file:
-                    return batch.id
+                    return read_name(batch.id)
             return ""
 
         found = await self._call("listing batches", find, about=sent)
