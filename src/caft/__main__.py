@@ -7,6 +7,7 @@
     caft export RUN --to trl                   a run's training rows for another tool
     caft ledger copy FROM TO                   paid replies, to another file or database
     caft ledger check LEDGER                   whether they are as they were written
+    caft ledger forget LEDGER BATCH            give up a provider's batch that is lost
     caft doctor                                what is installed here, and what is missing
 
 `python -m caft job FOLDER` runs one job, from the config that its sweep saved in that folder.

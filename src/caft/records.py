@@ -179,8 +179,9 @@ class Rationale:
     `target` is what it was asked for, `attempt` the number of the try, from 0. `reasoning` is what
     the teacher thought before it wrote the `text`, None if it shows nothing of that.
     `refusal` is empty when the rationale may be trained on, else the reason it may not.
-    Token counts and `usd` are what the teacher charged; a worked solution costs nothing.
-    `ledger_key` names the row of the ledger that has the unchanged reply and the request.
+    Token counts and `usd` are what the teacher charged; a worked solution costs nothing. `seconds`
+    are those of the call, 0 in a batch. `ledger_key` names the row of the ledger that has the
+    unchanged reply and the request.
     """
 
     question_id: str
@@ -203,6 +204,11 @@ class Rationale:
     def accepted(self) -> bool:
         """Whether a student may be trained on this text."""
         return not self.refusal
+
+    @property
+    def batched(self) -> bool:
+        """Whether it was bought in a provider's batch, which does not time its rows."""
+        return bool(self.ledger_key) and not self.seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,10 @@ REFUSED = {
     ),
     "misspelt sweep": ("multirun_sweeps=method", "did you mean methods?"),
     "key of another kind": ("teacher.base_url=x", "teacher of kind openai has it"),
+    "batches of a teacher that is no endpoint": (
+        "teacher.batch=true",
+        "no setting teacher.batch; teacher of kind openai has it, such as teacher=openai",
+    ),
     "unknown kind": ("dataset.kind=mmlu", "dataset.kind is 'mmlu'", "did you mean mmlu_pro?"),
     "kind of another option": ("dataset.kind=local", "dataset.kind=local cannot change"),
     "text for a number": (

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from fake_server import solve
@@ -22,8 +22,10 @@ from caft.teachers.config import (
     Unanswered,
     WorkedTeacherConfig,
 )
-from caft.teachers.ledger import Ledger
+from caft.teachers.ledger import BatchLedger, Ledger
+from caft.teachers.prices import Caps
 from caft.teachers.refusals import advise, count_reasons
+from caft.teachers.replies import Request, prepare
 from caft.text.config import PromptConfig
 from caft.text.prompts import Wanted, write_prompt
 
@@ -216,6 +218,34 @@ def test_what_was_withheld_for_good_is_not_asked_again(server, tmp_path):
     (r,) = ask_server(server, [question(1)], tmp_path, attempts=3)
     assert (r.refusal, r.finish_reason, r.text) == ("not_finished", "refusal", "No.")
     assert len(server.log) == 1
+
+
+def test_the_forecast_names_both_prices_and_leaves_out_what_is_in_a_batch(server, tmp_path):
+    prices = {"usd_per_million_completion_tokens": 1.0, "batch_price_factor": 0.5}
+    teacher = make(server, batch=True, max_tokens=500, budget_usd=0.012, **prices)
+    live = replace(teacher, batch=False)
+    given = {"prompt": PromptConfig(), "ledger_path": tmp_path / "l"}
+    pool = [question(n) for n in range(30)]
+    both = "0.0150 USD live, 0.0075 as a batch, within 24 hours"
+    assert forecast_rationales(pool, teacher=teacher, **given).note == both
+    assert forecast_rationales(pool, teacher=live, **given).note.startswith(f"{both}; ")
+    prompts = DistillInputs(questions=pool[:20], teacher=teacher, **given).prompts
+    wanted = [prepare(Request(prompt.turns), teacher) for prompt in prompts]
+    with BatchLedger(tmp_path / "l", "fake", sends=True) as ledger:
+        ledger.claim([(each.key, each.worst_usd) for each in wanted], Caps())
+        assert ledger.hand_over("file", 20, "batch-1")
+    after = forecast_rationales(pool, teacher=teacher, **given)
+    assert (after.questions, after.in_batch, after.calls) == (30, 20, (10, 10, 10))
+    assert after.usd.likely == pytest.approx(0.0025)
+    assert "0 replies in the ledger, 20 in a batch that is out; 10 calls" in after.line()
+    note = forecast_rationales(pool, teacher=live, **given).note
+    assert note.startswith("set teacher.batch=true to take the batch's replies; ")
+    assert forecast_rationales(
+        pool, teacher=replace(teacher, budget_usd=0.006), **given
+    ).note.endswith(
+        "teacher.budget_usd=0.006 leaves 0.0010 USD"  # 20 replies at 0.00025 are reserved
+    )
+    assert not server.log
 
 
 def test_the_forecast_sends_nothing_and_knows_the_ledger(server, tmp_path):

@@ -28,7 +28,7 @@ class FakeBatches:
     ends, `ends` how the batches end, one after the other, and `errors` why one failed.
 
     `outcome` of a question and how often it was sent: "ok", an HTTP status, "missing", "malformed",
-    "twice", or "expired". With `hidden` created batches are not listed.
+    "twice", or "expired".
     """
 
     faults: dict = field(default_factory=dict)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,15 +15,18 @@ import pytest
 from fake_batches import CUT
 
 from caft.errors import UserError
+from caft.signals import watch_signals
 from caft.teachers import batches
 from caft.teachers.ask import ask_all
 from caft.teachers.client import Endpoint
 from caft.teachers.config import OpenAITeacherConfig, Unanswered
 from caft.teachers.ledger import BatchLedger, Ledger
+from caft.teachers.ledger.__main__ import main
+from caft.teachers.ledger.batches import forget_batch
 from caft.teachers.ledger.copying import copy_ledger
 from caft.teachers.ledger.opening import open_database
-from caft.teachers.prices import Spending
-from caft.teachers.replies import Request
+from caft.teachers.prices import Caps, Spending
+from caft.teachers.replies import Request, prepare
 
 PRICES = {"usd_per_million_prompt_tokens": 1e3, "usd_per_million_completion_tokens": 1e4}
 PAID = (20 * 1e3 + 10 * 1e4) / 1e6 / 2
@@ -328,6 +333,120 @@ def test_of_two_clients_of_one_batch_one_pays(server, place, monkeypatch):
     assert has_all(server, place, 3)
 
 
+@pytest.mark.parametrize("step", ["look", "content"])
+def test_a_lost_batch_is_given_up_with_the_command_that_is_told(
+    server, place, monkeypatch, capsys, step
+):
+    interrupt(server, place, monkeypatch)
+    server.batches.faults = {step: [404] * 2}
+    for _ in range(2):  # nothing is bought anew until the user says so: it may be the wrong key
+        with pytest.raises(UserError, match=r"batch batch_0.*HTTP 404.*use the key") as refused:
+            ask_all(ask_for(3), make_config(server), place)
+    words = shlex.split(re.search(r"`python -m caft.teachers.ledger (.*?)`", str(refused.value))[1])
+    reserved = spending(place).reserved_usd
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert told.startswith(
+        f"batch batch_0 is given up: 3 requests can be bought again, and up to {reserved:.4f} USD"
+    )
+    assert main(words) == 2
+    assert "knows of no batch 'batch_0'; none is out" in capsys.readouterr().err
+    ask_all(ask_for(3), make_config(server), place)
+    found = spending(place)
+    assert (found.usd, found.calls) == (pytest.approx(3 * PAID), 6)
+    assert (found.unsure_usd, found.reserved_usd) == (pytest.approx(reserved), 0)
+    assert len(server.batches.batches) == 2
+
+
+def test_a_batch_that_perhaps_exists_is_given_up_by_the_name_of_its_file(server, place):
+    server.batches.faults = {"create": [500], "list": [404]}
+    with pytest.raises(UserError, match=r"listing batches: HTTP 404.*forget \S* file-0`"):
+        ask_all(ask_for(3), make_config(server), place)
+    with pytest.raises(UserError, match=r"knows of no batch 'x'; out are file-0"):
+        forget_batch(place, "x")
+    assert "3 requests" in forget_batch(place, "file-0")
+    ask_all(ask_for(3), make_config(server), place)
+    assert server.batches.bought == {"q0": 1, "q1": 1, "q2": 1}
+
+
+def test_a_batch_that_may_exist_is_not_bought_anew_with_another_key(server, tmp_path, monkeypatch):
+    take_over = BatchLedger.take_over
+    monkeypatch.setattr(BatchLedger, "take_over", lambda *given: take_over(*given[:2], -1.0))
+    server.batches.faults = {"create": [500, 400]}  # 400: another project does not have its file
+    with pytest.raises(UserError, match=r"creating a batch: HTTP 400.*use the key and project"):
+        ask_all(ask_for(3), make_config(server), tmp_path / "l")
+    assert spending(tmp_path / "l").reserved_usd > 0
+
+
+def test_a_live_run_says_that_it_waits_for_a_batch_of_another(server, tmp_path, caplog):
+    place, config = tmp_path / "l", make_config(server, batch=False, concurrency=1)
+    (last,) = (prepare(each, config) for each in ask_for(6)[5:])
+    notes = []
+
+    def send(call):
+        with BatchLedger(place, "fake", sends=True) as other:
+            if not notes and other.claim([(last.key, last.worst_usd)], Caps()).taken:
+                other.hand_over("file", 1, "batch-1")
+        return "I think. [[A]]"
+
+    def look(progress):
+        notes.append(progress.note)
+        if progress.note == "waiting for 1 request in another run's batch":
+            assert forget_batch(place, "file")
+
+    server.write = send
+    replies = ask_all(ask_for(6), config, place, look)
+    assert all(reply.text for reply in replies)
+    assert notes[-1] == ""
+    assert [each.getMessage() for each in caplog.records].count(
+        "another run has 1 request of this one in a batch, which may take 24 hours, and this one "
+        "waits for the replies; Ctrl-C loses none, and with teacher.batch=true it takes them itself"
+    ) == 1
+
+
+def test_ctrl_c_leaves_the_batch_there(server, place, capfd):
+    server.batches.statuses = ("in_progress",) * 100_000
+    pressed = []
+
+    def press(progress):
+        if "batches out" in progress.note and not pressed:
+            pressed.append(progress)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with watch_signals(), pytest.raises(KeyboardInterrupt):
+        ask_all(ask_for(3), make_config(server), place, press)
+    assert (
+        "go on at the provider, and the same command takes their results" in capfd.readouterr().err
+    )
+    server.batches.statuses = ()
+    ask_all(ask_for(3), make_config(server), place)
+    assert len(server.batches.batches) == 1
+    assert has_all(server, place, 3)
+
+
+def test_results_that_are_not_written_yet_are_waited_for(server, place):
+    look, done = server.batches._look, []
+
+    def look_early(name):
+        batch = json.loads(look(name))
+        done.extend([name] * (batch["status"] == "completed"))
+        early = {"output_file_id": None, "completed_at": time.time()}
+        return json.dumps(batch | early if len(done) < 4 else batch).encode()
+
+    server.batches._look = look_early
+    ask_all(ask_for(3), make_config(server), place)
+    assert len(done) == 4
+    assert has_all(server, place, 3)
+
+
+@pytest.mark.parametrize("body", [b"<html>", b'"text"', b"{}", b"[]", b"null"])
+def test_a_server_that_sends_something_else(server, tmp_path, body):
+    server.batches.answer = lambda *given: (200, body)
+    with pytest.raises(UserError, match=r"uploading a batch's file: .*0 of 3 replies are kept"):
+        ask_all(ask_for(3), make_config(server, retries=0), tmp_path / "l")
+    assert spending(tmp_path / "l") == Spending()
+
+
 # Rows and ends
 
 
@@ -372,7 +491,7 @@ def test_a_row_without_a_readable_result_counts_as_charged(server, place, outcom
 def test_a_batch_that_was_cancelled_gives_what_it_has_and_ends_the_run(server, place):
     server.batches.ends = ["cancelled"]
     server.batches.outcome = lambda q, times: "ok" if q == "q0" else "expired"
-    with pytest.raises(UserError, match=r"batch batch_0 was cancelled there; 1 of 3 replies are"):
+    with pytest.raises(UserError, match=r"was cancelled there; 1 of 3 .*: run the same command"):
         ask_all(ask_for(3), make_config(server), place)
     server.batches.outcome = lambda q, times: "ok"
     ask_all(ask_for(3), make_config(server), place)
@@ -460,6 +579,8 @@ def test_the_first_replies_are_asked_live_and_may_end_it(server, tmp_path):
     ask_all(ask_for(6), config, place, probe=2, object_to=lambda replies: "")
     assert len(server.log) == 2
     assert spending(place).usd == pytest.approx(2 * 2 * PAID + 4 * PAID)
+    replies = ask_all(ask_for(6), config, place)
+    assert [reply.seconds > 0 for reply in replies] == [True] * 2 + [False] * 4
 
 
 def test_no_price_of_a_batch_is_guessed(server, tmp_path):

@@ -13,7 +13,7 @@ from caft.distill.inputs import DistillInputs, from_reply
 from caft.records import Rationale
 from caft.teachers.ask import ask_all, find_replies
 from caft.teachers.config import EndpointConfig, OpenAITeacherConfig
-from caft.teachers.ledger import Ledger, Place
+from caft.teachers.ledger import BatchLedger, Place
 from caft.teachers.prices import (
     Spending,
     find_batch_factor,
@@ -138,17 +138,28 @@ def forecast_endpoint(
     """What the calls that the ledger does not have would cost, beside what the caps leave."""
     prepared = (prepare(Request(prompt.turns), endpoint) for prompt in prompts)
     requests = {request.key: request for request in prepared}
-    paid, seen, spent = _read_ledger(ledger_path, endpoint, list(requests.values()))
+    paid, sent, seen, spent = _read_ledger(ledger_path, endpoint, list(requests.values()))
+    known = paid | sent
     forecast = forecast_cost(
-        [request.characters for key, request in requests.items() if key not in paid],
+        [request.characters for key, request in requests.items() if key not in known],
         len(paid),
         price=look_up_price(endpoint),
         max_tokens=endpoint.max_tokens,
         attempts=endpoint.attempts if isinstance(endpoint, OpenAITeacherConfig) else 1,
         seen=seen,
     )
-    notes = (_name_both_prices(forecast, endpoint), _describe_caps(forecast, endpoint, spent))
-    return replace(forecast, note="; ".join(filter(None, notes)))
+    live = sent and not sends_batches(endpoint)
+    notes = (
+        f"set {endpoint.group}.batch=true to take the batch's replies" if live else "",
+        _name_both_prices(forecast, endpoint),
+        _describe_caps(forecast, endpoint, spent),
+    )
+    return replace(
+        forecast,
+        questions=forecast.questions + len(sent),
+        in_batch=len(sent),
+        note="; ".join(filter(None, notes)),
+    )
 
 
 def _name_both_prices(forecast: CostForecast, endpoint: EndpointConfig) -> str:
@@ -157,7 +168,7 @@ def _name_both_prices(forecast: CostForecast, endpoint: EndpointConfig) -> str:
     if not factor or not usd or not usd.likely:
         return ""
     live = usd.likely / factor if sends_batches(endpoint) else usd.likely
-    return f"{live:.2f} USD live, {live * factor:.2f} as a batch, within 24 hours"
+    return f"{live:.4f} USD live, {live * factor:.4f} as a batch, within 24 hours"
 
 
 def _describe_caps(forecast: CostForecast, endpoint: EndpointConfig, spent: Spending) -> str:
@@ -166,7 +177,7 @@ def _describe_caps(forecast: CostForecast, endpoint: EndpointConfig, spent: Spen
     if forecast.usd is None:
         notes.append(f"no run starts without {price_settings(endpoint)}")
     elif endpoint.budget_usd is not None:
-        left = max(0.0, endpoint.budget_usd - spent.usd - spent.unsure_usd)
+        left = max(0.0, endpoint.budget_usd - spent.usd - spent.unsure_usd - spent.reserved_usd)
         if forecast.usd.high > left:
             budget = f"{endpoint.group}.budget_usd={endpoint.budget_usd:g}"
             notes.append(f"{budget} leaves {left:.4f} USD")
@@ -179,7 +190,10 @@ def _describe_caps(forecast: CostForecast, endpoint: EndpointConfig, spent: Spen
 
 def _read_ledger(
     place: Place, endpoint: EndpointConfig, requests: Sequence[PreparedRequest]
-) -> tuple[set[str], list[tuple[int, int, int]], Spending]:
-    with Ledger(place, endpoint.model or "", reads_only=True) as ledger:
+) -> tuple[set[str], set[str], list[tuple[int, int, int]], Spending]:
+    """The keys that are paid, those in a batch, the lengths of replies, and what was spent."""
+    with BatchLedger(place, endpoint.model or "", reads_only=True) as ledger:
         paid = set(find_replies(ledger, requests, endpoint))
-        return paid, ledger.token_counts(), ledger.spending()
+        batches = ledger.find_batches([each.key for each in requests if each.key not in paid])
+        sent = {key for batch in batches for key in batch.keys}
+        return paid, sent, ledger.token_counts(), ledger.spending()

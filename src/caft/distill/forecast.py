@@ -45,12 +45,13 @@ NOTHING = Range(0.0, 0.0, 0.0)
 class CostForecast:
     """What asking `questions` questions would take; `from_ledger` of them are paid already.
 
-    Tokens and USD are for the calls still to be made, `usd` None if no price is known; `note`
-    is for people.
+    `in_batch` more are in a provider's batch that is out, and not asked for again. Tokens and USD
+    are for the calls still to be made, `usd` None if no price is known; `note` is for people.
     """
 
     questions: int
     from_ledger: int = 0
+    in_batch: int = 0
     calls: Range = NOTHING
     prompt_tokens: Range = NOTHING
     completion_tokens: Range = NOTHING
@@ -61,9 +62,10 @@ class CostForecast:
         """One line for a person."""
         usd = "USD unknown" if self.usd is None else f"{self.usd.text('.4f')} USD"
         calls = self.calls.text(".0f")
+        out = f", {self.in_batch:,} in a batch that is out" if self.in_batch else ""
         return (
             f"{count_of(self.questions, 'question')}, {count_of(self.from_ledger, 'reply')} in the "
-            f"ledger; {calls} {noun_of(1 if calls == '1' else 2, 'call')}, "
+            f"ledger{out}; {calls} {noun_of(1 if calls == '1' else 2, 'call')}, "
             f"{self.prompt_tokens.text('.0f')} tokens in, "
             f"{self.completion_tokens.text('.0f')} tokens out, {usd}"
             f"{self.note and '; ' + self.note}"

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Collection
 
 from caft.errors import did_you_mean
+from caft.hydra_bridge.groups import list_options_of
 from caft.hydra_bridge.overrides import dial_types
 from caft.run_config import KINDS
 
@@ -139,4 +140,6 @@ def _name_other_kinds(group: str, key: str) -> str:
     """A hint at kinds of the group that have the key: `teacher.base_url` with teacher=worked."""
     kinds = KINDS.get(group, {}).items()
     having = [kind for kind, schema in kinds if key in schema.__dataclass_fields__]
-    return f"; {group} of kind {' or '.join(having)} has it" if having else ""
+    options = list_options_of(group)
+    such = next((f", such as {group}={kind}" for kind in having if kind in options), "")
+    return f"; {group} of kind {' or '.join(having)} has it{such}" if having else ""

@@ -35,7 +35,8 @@ def plan_asking(
     step: Step, whose: str, forecast: CostForecast, *, writes: bool = False
 ) -> PlannedStage:
     """The line of a teacher's replies. A local teacher `writes` whatever the ledger has."""
-    state = RUNS if writes or forecast.calls.high else CACHED if forecast.from_ledger else FREE
+    asks = writes or forecast.in_batch or forecast.calls.high
+    state = RUNS if asks else CACHED if forecast.from_ledger else FREE
     tokens = forecast.prompt_tokens.likely + forecast.completion_tokens.likely
     work = f"{whose}: {forecast.line()}"
     return PlannedStage(step.name, state, work, step.kind, teacher_tokens=round(tokens))

@@ -40,6 +40,7 @@ from caft.report.wording import (
     points_between,
     reason_of,
     short_count,
+    tell_batches,
     usd,
 )
 from caft.statistics import ALPHA, CHANCE_AREA, WORTHWHILE_GAIN, Verdict, judge_area
@@ -301,7 +302,7 @@ def _what_did_it_cost(summary: Summary) -> Headline | None:
         return None
     stages = summary.get("stages") or []
     seconds = sum(stage["seconds"] for stage in stages if not stage["cached"])
-    calls = count_of(cost["teacher_calls"], "teacher call")
+    calls = count_of(cost["teacher_calls"], "teacher call") + tell_batches(cost)
     if cost.get("judge_calls"):
         calls += f", {count_of(cost['judge_calls'], 'judge call')}"
     spent = cost["teacher_usd"] + cost.get("judge_usd", 0.0)

@@ -315,6 +315,8 @@ class AccuracyPart(TypedDict):
 class CostPart(TypedDict):
     """Trained tokens count every epoch, unique ones count each text once.
 
+    `teacher_batch_calls` and `teacher_batch_usd` are the part of the teacher's calls that came in a
+    provider's batch; the others were live.
     `teacher_refused` counts the replies that were not trained on, by reason, commonest first.
     `own_rationale_tries` and `own_rationale_tokens` are the student's drawn chains of thought that
     its own rationales were taken from, whether drawn by this run or an earlier one.
@@ -324,6 +326,8 @@ class CostPart(TypedDict):
     teacher_prompt_tokens: int
     teacher_completion_tokens: int
     teacher_usd: float
+    teacher_batch_calls: NotRequired[int]
+    teacher_batch_usd: NotRequired[float]
     teacher_refused: NotRequired[dict[str, int]]
     judge_calls: NotRequired[int]
     judge_prompt_tokens: NotRequired[int]

@@ -7,7 +7,7 @@ from typing import Any
 
 from caft import errors
 from caft.estimators import ESTIMATORS, Estimator
-from caft.report.schema import AccuracyPart, Area
+from caft.report.schema import AccuracyPart, Area, CostPart
 
 MODES_IN_WORDS = {
     "answer": "the answer at once",
@@ -110,6 +110,15 @@ def short_count(number: float) -> str:
 def usd(amount: float) -> str:
     """Cents, and more digits for smaller amounts."""
     return f"${amount:.4f}" if 0 < amount < 0.1 else f"${amount:,.2f}"
+
+
+def tell_batches(cost: CostPart) -> str:
+    """How a teacher's calls divide into live ones and batches; empty if all were live."""
+    if not (count := cost.get("teacher_batch_calls", 0)):
+        return ""
+    spent, live = cost["teacher_batch_usd"], cost["teacher_calls"] - count
+    live_usd = max(0.0, cost["teacher_usd"] - spent)
+    return f" ({live:,} live for {usd(live_usd)}, {count:,} in batches for {usd(spent)})"
 
 
 def duration(seconds: float) -> str:

@@ -153,8 +153,8 @@ def _refuse_missing(workers: Workers, requests: Sequence[PreparedRequest]) -> No
     kept = f"{progress.replies} of {progress.total} replies are kept"
     if workers.stopped:
         raise UserError(
-            f"{workers.stopped}; {kept}, {progress.total - progress.replies} are missing: fix this "
-            "and run the same command again"
+            f"{workers.stopped}; {kept}, {progress.total - progress.replies} are missing: "
+            f"{workers.advice}"
         )
     missing = [request for request in requests if request.key not in workers.replies]
     if not missing:

@@ -8,19 +8,28 @@ and created again only if it is not there.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
+import shlex
 import time
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from caft.errors import UserError, count_of
 from caft.teachers.api_key import read_key
+from caft.teachers.batch_files import (
+    may_be_unwritten,
+    read_lines,
+    read_name,
+    retrieve,
+    take_piece,
+    upload,
+)
 from caft.teachers.client import Endpoint
 from caft.teachers.config import EndpointConfig
 from caft.teachers.ledger import BatchLedger, Claims, SentBatch
@@ -54,6 +63,7 @@ PATIENCE_SECONDS = 3600.0
 """How long a provider that was reached before may fail until the run stops."""
 
 _ENDED = ("completed", "expired", "cancelled")
+_GONE = ("HTTP 400", "HTTP 403", "HTTP 404", "HTTP 410")
 _DAY = 86_400.0
 _AT_ONCE = 500
 """Replies of one commit."""
@@ -148,21 +158,31 @@ class BatchWorkers(Workers):
         doing: str,
         work: Callable[[AsyncOpenAI], Awaitable[T]],
         seconds: float | None = None,
+        *,
+        about: SentBatch | None = None,
     ) -> T | Failed:
-        """One call. If it fails, time will help, or asking stops."""
+        """One call, perhaps about a batch. If it fails, time will help, or asking stops."""
         found = await self._watched(self.endpoint.call(work, seconds))
         if not isinstance(found, Failed):
             self.failures, self.reached, self.trouble = 0, time.monotonic(), ""
         elif found is not STOPPED:
-            self._note_failure(doing, found)
+            self._note_failure(doing, found, about)
         return found
 
-    def _note_failure(self, doing: str, failed: Failed) -> None:
+    def _note_failure(self, doing: str, failed: Failed, about: SentBatch | None) -> None:
         self.failures, self.troubled = self.failures + 1, True
         self.trouble = f"{doing}: {failed.reason}{quote(failed.message)}"
         self.asked_to_wait = min(failed.retry_after or 0.0, LONGEST_RETRY_AFTER)
         over = time.monotonic() - self.reached > PATIENCE_SECONDS
-        if not self.reached:
+        if about and failed.reason.startswith(_GONE):
+            # Not freed by itself: with the key of another project it only looks gone.
+            ledger, batch = map(shlex.quote, (self.ledger.database.name, about.batch or about.file))
+            self.advice = (
+                "use the key and project that sent it; if it is gone, run `python -m "
+                f"caft.teachers.ledger forget {ledger} {batch}`, which counts its requests as "
+                "charged, and then the same command again"
+            )
+        elif not self.reached:
             _refuse_without_interface(self.config, failed)
             over = self.failures > self.config.retries
         if over or failed.remedy is not Remedy.wait:
@@ -184,7 +204,7 @@ class BatchWorkers(Workers):
         free = [each for each in free if each.key not in self.unanswered]
         while free and not self.halted.is_set() and (self.may_send_more or not out):
             self.may_send_more = True
-            piece = _take_piece(free, self.most_rows)
+            piece = take_piece(free, self.most_rows, MOST_BYTES)
             wanted = [(request.key, request.worst_usd) for request, _ in piece]
             claims = await self._in_thread(partial(self.ledger.claim, wanted, self.caps))
             if not await self._use_claims(claims, {each.key: line for each, line in piece}):
@@ -207,13 +227,12 @@ class BatchWorkers(Workers):
     async def _submit(self, keys: Sequence[str], content: bytes) -> None:
         name = f"{IN_BATCH}{uuid.uuid4().hex}"
         file = await self._call(
-            "uploading a batch's file",
-            lambda client: client.files.create(file=(f"{name}.jsonl", content), purpose="batch"),
+            "uploading a batch's file", partial(upload, name=f"{name}.jsonl", content=content)
         )
         if not isinstance(file, Failed) and not self.halted.is_set():
             at, count = time.time(), len(keys)
-            if await self._in_thread(lambda: self.ledger.hand_over(file.id, count, name)):
-                new = SentBatch(id=name, file=file.id, batch="", age=0.0, keys=frozenset(keys))
+            if await self._in_thread(lambda: self.ledger.hand_over(file, count, name)):
+                new = SentBatch(id=name, file=file, batch="", age=0.0, keys=frozenset(keys))
                 await self._create(new, at)
                 return
         await self._in_thread(lambda: self.ledger.release(keys))
@@ -223,19 +242,22 @@ class BatchWorkers(Workers):
         if time.time() - at > CREATE_SECONDS / 2:
             return
 
-        async def create(client: AsyncOpenAI) -> Batch:
-            return await client.batches.create(
+        async def create(client: AsyncOpenAI) -> str:
+            created = await client.batches.create(
                 input_file_id=batch.file,
                 endpoint="/v1/chat/completions",
                 completion_window="24h",
                 metadata={"caft": batch.id},
                 extra_headers={"Idempotency-Key": batch.id},
             )
+            return read_name(created.id)
 
-        created = await self._call("creating a batch", create, CREATE_SECONDS / 4)
+        new = not batch.age  # one that was handed over before may exist elsewhere
+        about = None if new else batch
+        created = await self._call("creating a batch", create, CREATE_SECONDS / 4, about=about)
         if not isinstance(created, Failed):
-            await self._note_created(batch, created.id)
-        elif created.remedy is not Remedy.wait:
+            await self._note_created(batch, created)
+        elif new and created.remedy is not Remedy.wait:
             await self._in_thread(lambda: self.ledger.undo(batch))
 
     async def _note_created(self, batch: SentBatch, provider_id: str) -> None:
@@ -256,14 +278,15 @@ class BatchWorkers(Workers):
             await self._find_lost(sent)
             return
         batch = await self._call(
-            f"looking at batch {sent.batch}, sent with the same key",
-            lambda client: client.batches.retrieve(sent.batch),
+            f"looking at batch {sent.batch} of {count_of(len(sent.keys), 'request')}",
+            partial(retrieve, batch=sent.batch),
+            about=sent,
         )
         if isinstance(batch, Failed):
             return
         if batch.status == "failed":
             await self._undo(sent, batch)
-        elif batch.status in _ENDED:
+        elif batch.status in _ENDED and not may_be_unwritten(batch, PATIENCE_SECONDS):
             await self._take(sent, batch)
         else:
             counts = batch.request_counts
@@ -273,15 +296,17 @@ class BatchWorkers(Workers):
         """Nobody wrote down that this batch was created: find it, or create it."""
 
         async def find(client: AsyncOpenAI) -> str:
-            async for batch in client.batches.list(limit=100):  # newest first
+            page = await client.batches.list(limit=100)  # newest first
+            len(page.data)  # of what is no list nothing must be concluded
+            async for batch in page:
                 if batch.created_at < time.time() - sent.age - _DAY:
                     break
                 named = (batch.metadata or {}).get("caft") == sent.id
                 if named or batch.input_file_id == sent.file:
-                    return batch.id
+                    return read_name(batch.id)
             return ""
 
-        found = await self._call("listing batches", find)
+        found = await self._call("listing batches", find, about=sent)
         if isinstance(found, Failed):
             return
         at = time.time()
@@ -311,8 +336,8 @@ class BatchWorkers(Workers):
         seen: dict[str, bool] = {}
         for file in filter(None, (batch.output_file_id, batch.error_file_id)):
             doing = f"reading the results of batch {sent.batch}"
-            read = await self._call(doing, partial(self._read, file=file, sent=sent, seen=seen))
-            if isinstance(read, Failed):
+            read = partial(self._read, file=file, sent=sent, seen=seen)
+            if isinstance(await self._call(doing, read, about=sent), Failed):
                 return
         done = batch.request_counts.completed if batch.request_counts else 0
         charged = batch.status == "completed" or done > sum(seen.values())
@@ -323,6 +348,7 @@ class BatchWorkers(Workers):
         self.counts.pop(sent.id, None)
         self.may_send_more = True
         if batch.status == "cancelled":
+            self.advice = "run the same command again to send those anew"
             self._stop_with(f"batch {sent.batch} was cancelled there")
 
     async def _read(
@@ -330,16 +356,13 @@ class BatchWorkers(Workers):
     ) -> None:
         """Settle the rows of a file as they come; `seen` says which of them were answered."""
         rows: list[Row] = []
-        rest = b""
-        async with client.files.with_streaming_response.content(file) as response:
-            # Not by lines of text: a reply may hold U+2028, at which those would end.
-            async for piece in response.iter_bytes():
-                *lines, rest = (rest + piece).split(b"\n")
+        async with aclosing(read_lines(client, file)) as pieces:
+            async for lines in pieces:
                 rows += self._read_rows(lines, sent, seen)
                 while len(rows) >= _AT_ONCE:
                     await self._settle_rows(sent, rows[:_AT_ONCE])
                     rows = rows[_AT_ONCE:]
-        await self._settle_rows(sent, [*rows, *self._read_rows([rest], sent, seen)])
+        await self._settle_rows(sent, rows)
 
     def _read_rows(
         self, lines: Iterable[bytes], sent: SentBatch, seen: dict[str, bool]
@@ -375,28 +398,3 @@ class BatchWorkers(Workers):
             self.retried[request.key] += 1
             return
         self._leave(request, failed)
-
-
-def _take_piece(
-    requests: Sequence[PreparedRequest], most_rows: int
-) -> list[tuple[PreparedRequest, bytes]]:
-    """The first requests, as lines of a file, that one batch may have."""
-    piece: list[tuple[PreparedRequest, bytes]] = []
-    size = 0
-    for request in requests[:most_rows]:
-        line = _write_line(request)
-        size += len(line)
-        if piece and size > MOST_BYTES:
-            break
-        piece.append((request, line))
-    return piece
-
-
-def _write_line(request: PreparedRequest) -> bytes:
-    row = {
-        "custom_id": request.key,
-        "method": "POST",
-        "url": "/v1/chat/completions",
-        "body": request.body,
-    }
-    return json.dumps(row).encode() + b"\n"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import logging
 import socket
 import ssl
@@ -101,7 +102,12 @@ class Endpoint:
 
         Without them only each read and write has the config's timeout.
         """
-        return await self._attempt(work(self._client), seconds)
+        try:
+            return await self._attempt(work(self._client), seconds)
+        # The client does not check what a server sends.
+        except (AttributeError, TypeError, json.JSONDecodeError) as error:
+            message = self._clean(str(error))
+            return Failed(reason="reply cannot be read", message=message, maybe_charged=True)
 
     async def _attempt(self, work: Awaitable[T], limit: float | None) -> T | Failed:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import time
@@ -11,7 +12,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 from caft.signals import asked_to_end, end_as_asked
 from caft.teachers.api_key import read_key
 from caft.teachers.client import Endpoint
@@ -38,13 +39,14 @@ Objection = Callable[[Mapping[str, TeacherReply]], str]
 """From new replies, by key, to the reason to buy no more; empty for none."""
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 class Workers:
     """Settles requests; lives for one `settle_all`.
 
     Afterwards every request is in `replies` (a failed one with its failure) or in `unanswered`
-    (with the reason), unless asking was `stopped` (why) or `capped`.
+    (with the reason), unless asking was `stopped` (why, and `advice`) or `capped`.
     """
 
     def __init__(
@@ -65,7 +67,8 @@ class Workers:
         self.retried: Counter[str] = Counter()
         self.uncommitted: deque[LedgerEntry] = deque()
         self.under_way: set[asyncio.Task[Any]] = set()
-        self.stopped = ""
+        self.stopped, self.advice = "", "fix this and run the same command again"
+        self.waits_for_batch = ""
         self.capped = self.out_of_grace = False
         self.throttle = Throttle(config, answered=known > 0)
         self.watcher, self.known, self.from_ledger = watcher, known, known
@@ -167,6 +170,7 @@ class Workers:
             self._settled(reply)
         self.open.extendleft(self.requests[key] for key in reversed(claims.capped))
         self.open += [self.requests[key] for key in claims.held]
+        self._say_batched(claims.batched)
         if claims.taken or claims.bought:
             return
         # What is in flight may yet bring a reply or free money.
@@ -175,6 +179,19 @@ class Workers:
             self.capped = True
         else:
             await self._pause(POLL_SECONDS)
+
+    def _say_batched(self, count: int) -> None:
+        """Say it when another run has sent some of the requests in a batch since this one began."""
+        if count and not self.waits_for_batch:
+            log.warning(
+                "another run has %s of this one in a batch, which may take 24 hours, and this one "
+                "waits for the replies; Ctrl-C loses none, and with %s.batch=true it takes them "
+                "itself",
+                count_of(count, "request"), self.config.group,
+            )  # fmt: skip
+        waits = f"waiting for {count_of(count, 'request')} in another run's batch"
+        self.waits_for_batch = waits if count else ""
+        self._show()
 
     async def _still_holds(self, request: PreparedRequest) -> bool:
         """Whether we still have the claim: a machine that slept may have lost it to another."""
@@ -273,7 +290,7 @@ class Workers:
             calls=self.calls,
             usd=self.usd,
             seconds=time.monotonic() - self.started,
-            note=self.throttle.note,
+            note="; ".join(filter(None, (self.throttle.note, self.waits_for_batch))),
         )
 
     # Background

@@ -9,6 +9,7 @@ import pytest
 
 from caft.records import Judgement, Prediction, Rationale, TuningNumbers
 from caft.report.run.cost import count_cost, training_flops
+from caft.report.wording import tell_batches
 
 tuned = partial(TuningNumbers, examples=0, dropped=[], curve=[])
 ANSWERS = tuned(
@@ -80,6 +81,20 @@ def test_every_count_by_hand():
         "train_flops": 440 * 4060 + 500 * 4060,
         "evaluation_generated_tokens": 8,
     }
+
+
+def test_calls_of_batches_are_told_apart_from_live_ones():
+    replies = [
+        bought("a", completion_tokens=20, usd=0.25, ledger_key="k1", seconds=0.1),
+        bought("b", completion_tokens=20, usd=0.125, ledger_key="k2"),
+        bought("c", "cut off", completion_tokens=30, usd=0.5, ledger_key="k3"),
+        bought("d", "no_reply: HTTP 400"),
+    ]
+    cost = count_cost(replies, [], [])
+    assert (cost["teacher_calls"], cost["teacher_usd"]) == (3, 0.875)
+    assert (cost["teacher_batch_calls"], cost["teacher_batch_usd"]) == (2, 0.625)
+    assert tell_batches(cost) == " (1 live for $0.25, 2 in batches for $0.62)"
+    assert tell_batches(count_cost(replies[:1], [], [])) == ""
 
 
 def test_worked_solutions_are_no_calls_and_cost_nothing():

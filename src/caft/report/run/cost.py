@@ -31,7 +31,8 @@ def count_cost(
     this run or an earlier one; `unique_rationale_tokens` are the student's tokens of every
     trained rationale once; the trained counts are of all epochs (the paper's way), those of
     rationales being a part of those of all responses. The cost of a judge's complexity estimates is
-    separate, under `judge_*`; a teacher's log-probabilities are the teacher's.
+    separate, under `judge_*`; a teacher's log-probabilities are the teacher's. The
+    `teacher_batch_*` are the calls for rationales that came in a provider's batch, if any did.
     """
     unique = {name: count for stage in stages for name, count in stage.rationale_tokens.items()}
     taught = [item for item in judgements if ESTIMATORS[item.estimator].need is not Need.judge]
@@ -39,7 +40,8 @@ def count_cost(
     of_teacher: list[Rationale | Judgement] = [*rationales, *taught]
     bought = [item for item in of_teacher if _is_paid(item)]
     judged = [item for item in of_judge if _is_paid(item)]
-    return {
+    batched = [item for item in rationales if _is_paid(item) and item.batched]
+    cost: CostPart = {
         "teacher_calls": len(bought),
         "teacher_prompt_tokens": sum(item.prompt_tokens for item in bought),
         "teacher_completion_tokens": sum(item.completion_tokens for item in bought),
@@ -55,6 +57,10 @@ def count_cost(
         "train_flops": float(sum(training_flops(stage) for stage in stages)),
         "evaluation_generated_tokens": sum(item.generated_tokens for item in predictions),
     }
+    if batched:
+        cost["teacher_batch_calls"] = len(batched)
+        cost["teacher_batch_usd"] = float(sum(item.usd for item in batched))
+    return cost
 
 
 def _is_paid(item: Rationale | Judgement) -> bool:

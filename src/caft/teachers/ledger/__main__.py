@@ -1,10 +1,14 @@
-"""Copy a ledger of teacher replies between files and databases, or compare it with its checksums.
+"""Copy a ledger of teacher replies, compare it with its checksums, or give up a provider's batch.
 
 python -m caft.teachers.ledger copy FROM TO     each a file or postgresql://HOST/DATABASE
 What TO has already stays as it is; every reply is compared afterwards. Doing it again does no harm.
 
 python -m caft.teachers.ledger check LEDGER [--drop]
 Names replies that changed after they were written; --drop removes them, and they are bought again.
+
+python -m caft.teachers.ledger forget LEDGER BATCH
+Gives up a batch that its provider has lost: what it may have cost counts as spent, and its requests
+are bought again.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from collections.abc import Sequence
 from caft.console import tell
 from caft.errors import UserError
 from caft.signals import DONE, USER_MUST_ACT, say
+from caft.teachers.ledger.batches import forget_batch
 from caft.teachers.ledger.checking import check_rows
 from caft.teachers.ledger.copying import copy_ledger, find_place
 
@@ -34,10 +39,15 @@ def main(
     check = commands.add_parser("check")
     check.add_argument("ledger", metavar="LEDGER")
     check.add_argument("--drop", action="store_true")
+    forget = commands.add_parser("forget")
+    forget.add_argument("ledger", metavar="LEDGER")
+    forget.add_argument("batch", metavar="BATCH")
     given = parser.parse_args(arguments)
     try:
         if given.command == "check":
             tell(check_rows(find_place(given.ledger), drop=given.drop))
+        elif given.command == "forget":
+            tell(forget_batch(find_place(given.ledger), given.batch))
         else:
             tell(copy_ledger(given.source, given.target).line())
     except UserError as error:

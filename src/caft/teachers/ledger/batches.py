@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
-from caft.teachers.ledger.database import Place
+from caft.errors import UserError, count_of
+from caft.teachers.ledger.database import Place, is_address
 from caft.teachers.ledger.ledger import IN_BATCH, UNSENT, Ledger
 from caft.teachers.replies import LedgerEntry
 
@@ -116,6 +118,26 @@ class BatchLedger(Ledger):
         freed = self.database.execute("DELETE FROM claims WHERE owner = ?", (name,)).rowcount
         self._count(calls=-freed)
 
+    def forget(self, batch: str) -> tuple[int, float, list[str]]:
+        """Give up the batch that the provider calls so; its requests may have been charged.
+
+        How many there were, their highest cost in USD, and the batches that are out.
+        """
+        return self.database.transact(lambda: self._forget(batch))
+
+    def _forget(self, batch: str) -> tuple[int, float, list[str]]:
+        every = self.database.execute(
+            "SELECT machine, COUNT(*), SUM(reserved_usd) FROM claims WHERE owner LIKE ? "
+            "GROUP BY machine",
+            (f"{IN_BATCH}%",),
+        ).fetchall()
+        # A batch that nobody knows to be created has only the name of its file.
+        found = {machine: tuple(rest) for machine, *rest in every if machine.split()[-1] == batch}
+        for machine in found:
+            self._free("machine = ?", (machine,), f"batch {batch} was given up")
+        counts, usd = zip(*found.values(), strict=True) if found else ((), ())
+        return sum(counts), sum(usd), [machine.split()[-1] for machine, *_ in every]
+
     def _as_batch(self, batch: SentBatch, work: Callable[[], T]) -> T:
         mine, self.owner = self.owner, batch.id
         try:
@@ -128,3 +150,18 @@ def _read_batch(owner: str, rows: Sequence[tuple[str, str, float]]) -> SentBatch
     file, _, batch = rows[0][1].partition(" ")
     keys = frozenset(key for key, *_ in rows)
     return SentBatch(id=owner, file=file, batch=batch, age=rows[0][2], keys=keys)
+
+
+def forget_batch(place: Place, batch: str) -> str:
+    """Give up a batch, and what that means, for the user; UserError if none is called so."""
+    if not is_address(place) and not Path(place).is_file():
+        raise UserError(f"there is no ledger at {place}; give the file of one, or its address")
+    with BatchLedger(place, "") as ledger:
+        count, usd, out = ledger.forget(batch)
+    if not count:
+        given = f"out are {', '.join(out)}" if out else "none is out"
+        raise UserError(f"{place} knows of no batch {batch!r}; {given}")
+    return (
+        f"batch {batch} is given up: {count_of(count, 'request')} can be bought again, and up to "
+        f"{usd:.4f} USD counts as spent on it"
+    )

@@ -41,14 +41,15 @@ _ALL_COUNTED, _PROMPT_ESTIMATED = 0, 2
 class Claims:
     """The result of claiming keys.
 
-    `taken` are claimed by this client, `bought` are already answered, `held` are claimed by others,
-    and `capped` did not fit under the caps, given `spending`. `clients` is the number of clients
-    that now ask the same model, this one included.
+    `taken` are claimed by this client, `bought` are already answered, `held` are claimed by others
+    (`batched` of them by a provider's batch), and `capped` did not fit under the caps, given
+    `spending`. `clients` is the number of clients that now ask the same model, this one included.
     """
 
     taken: list[str] = field(default_factory=list)
     bought: list[TeacherReply] = field(default_factory=list)
     held: list[str] = field(default_factory=list)
+    batched: int = 0
     capped: list[str] = field(default_factory=list)
     spending: Spending = field(default_factory=Spending)
     clients: int = 1
@@ -212,6 +213,7 @@ class Ledger:
                 claims.taken.append(key)
             elif key in owners:
                 claims.held.append(key)
+                claims.batched += owners[key].startswith(IN_BATCH)
             elif not spending.fits(caps, worst):
                 claims.capped.append(key)
             else:

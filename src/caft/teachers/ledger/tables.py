@@ -1,6 +1,6 @@
 """The tables whose rows have a checksum: what was paid for, and what it cost. Pure.
 
-Claims have none: they live for a minute, and are changed by SQL.
+Claims have none: all but those of batches live for a minute, and they are changed by SQL.
 """
 
 from __future__ import annotations

@@ -1,0 +1,78 @@
+"""A provider's batch and its files: a request a line, and a result a line."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import AsyncGenerator, Sequence
+from typing import TYPE_CHECKING
+
+from caft.teachers.replies import PreparedRequest
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+    from openai.types import Batch
+
+
+def take_piece(
+    requests: Sequence[PreparedRequest], most_rows: int, most_bytes: int
+) -> list[tuple[PreparedRequest, bytes]]:
+    """The first requests, as lines of a file, that one batch may have."""
+    piece: list[tuple[PreparedRequest, bytes]] = []
+    size = 0
+    for request in requests[:most_rows]:
+        line = _write_line(request)
+        size += len(line)
+        if piece and size > most_bytes:
+            break
+        piece.append((request, line))
+    return piece
+
+
+def _write_line(request: PreparedRequest) -> bytes:
+    row = {
+        "custom_id": request.key,
+        "method": "POST",
+        "url": "/v1/chat/completions",
+        "body": request.body,
+    }
+    return json.dumps(row).encode() + b"\n"
+
+
+async def upload(client: AsyncOpenAI, name: str, content: bytes) -> str:
+    """The provider's name of the file. AttributeError where a server sends something else."""
+    return read_name((await client.files.create(file=(name, content), purpose="batch")).id)
+
+
+def read_name(name: object) -> str:
+    """What a provider calls a file or a batch; AttributeError if that is no name."""
+    if not isinstance(name, str) or not re.fullmatch(r"[!-~]{1,500}", name):
+        raise AttributeError("it has no id")
+    return name
+
+
+async def retrieve(client: AsyncOpenAI, batch: str) -> Batch:
+    """A batch as it is now. AttributeError where a server sends something else."""
+    found = await client.batches.retrieve(batch)
+    if not isinstance(found.status, str):
+        raise AttributeError("it has no status")
+    return found
+
+
+def may_be_unwritten(batch: Batch, seconds: float) -> bool:
+    """Whether it ended less than `seconds` ago with replies, of which it names no file yet."""
+    done = batch.request_counts.completed if batch.request_counts else 0
+    ended = batch.completed_at or batch.expired_at or batch.cancelled_at or 0
+    return bool(done) and not batch.output_file_id and time.time() - ended < seconds
+
+
+async def read_lines(client: AsyncOpenAI, file: str) -> AsyncGenerator[list[bytes]]:
+    """The lines of a file at the provider, some at a time as they arrive."""
+    rest = b""
+    async with client.files.with_streaming_response.content(file) as response:
+        # Not by lines of text: a reply may hold U+2028, at which those would end.
+        async for piece in response.iter_bytes():
+            *lines, rest = (rest + piece).split(b"\n")
+            yield lines
+    yield [rest]
