@@ -61,7 +61,7 @@ from caft.trainers.config import (
     TrainerConfig,
     WandbLoggerConfig,
 )
-from caft.tune.config import AnswerTarget, MethodConfig, Select, TuningConfig
+from caft.tune.config import Adapter, AnswerTarget, MethodConfig, Select, TuningConfig
 
 
 class Until(Enum):
@@ -104,6 +104,7 @@ class RunConfig:
         self._refuse_routing_without_estimates()
         self._refuse_impossible_rescoring()
         self._refuse_same_sets()
+        self._refuse_divided_four_bits()
 
     @property
     def only_shows(self) -> bool:
@@ -140,6 +141,13 @@ class RunConfig:
                     "local, name: mine, test_path: mine.jsonl}"
                 )
             seen[one.name] = one
+
+    def _refuse_divided_four_bits(self) -> None:
+        if self.trainer.shards and self.tuning.adapter is Adapter.qlora:
+            raise UserError(
+                "trainer.strategy=fsdp cannot divide weights of 4 bits; use tuning=lora, or leave "
+                "trainer.strategy=ddp"
+            )
 
     def _refuse_unknown_classes(self) -> None:
         for stage in self.method.stages:

@@ -256,6 +256,14 @@ REFUSED = {
         ["split=random", "split.temperature=0.3"],
         "split.temperature=0.3 does nothing",
     ),
+    "strategy of another name": (
+        "trainer.strategy=fdsp",
+        "invalid value for trainer.strategy: 'fdsp'; give one of ddp, fsdp",
+    ),
+    "parts of weights of 4 bits": (
+        ["tuning=qlora", "trainer.devices=2", "trainer.strategy=fsdp"],
+        "trainer.strategy=fsdp cannot divide weights of 4 bits; use tuning=lora, or leave",
+    ),
     "unknown launcher": ("hydra/launcher=foo", "there are", "basic"),
     "unknown key of hydra": ("hydra.foo=1", "no setting hydra.foo"),
     "wrong value with --cfg": (["--cfg", "job", "seed=a"], "invalid value for seed"),

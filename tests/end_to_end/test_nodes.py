@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
+BOTH = pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 
 
 def command(words: Sequence[str], node: int, port: int) -> list[str]:
@@ -78,11 +79,15 @@ def in_store(store: Path) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]
     return pq.read_table(scores).to_pylist(), load_file(weights)
 
 
-def test_two_nodes_compute_what_one_process_computes(tmp_path: Path, words: list[str]) -> None:
+@BOTH
+def test_two_nodes_compute_what_one_process_computes(
+    tmp_path: Path, words: list[str], strategy: str
+) -> None:
     alone, both = tmp_path / "alone", tmp_path / "both"
     one = [sys.executable, str(ROOT / "train.py"), *words, f"store.path={alone}"]
     subprocess.run(one, cwd=tmp_path, check=True, capture_output=True)
     shared = [*words, f"store.path={both}", "trainer.num_nodes=2", "hydra.run.dir=out"]
+    shared += [f"trainer.strategy={strategy}"]
     with two_nodes(tmp_path / "nodes", shared) as nodes:
         assert statuses(nodes) == [0, 0], said(tmp_path / "nodes")
     (scores, weights), (expected_scores, expected) = in_store(both), in_store(alone)
@@ -99,10 +104,12 @@ def test_two_nodes_compute_what_one_process_computes(tmp_path: Path, words: list
     assert [path.parent.name for path in tmp_path.rglob("summary.json")].count("out") == 1
 
 
+@BOTH
 def test_the_loss_of_a_node_ends_all_and_the_same_command_goes_on(
-    tmp_path: Path, words: list[str]
+    tmp_path: Path, words: list[str], strategy: str
 ) -> None:
     shared = [*words, f"store.path={tmp_path / 'store'}", "trainer.num_nodes=2", "until=tune"]
+    shared += [f"trainer.strategy={strategy}"]
     shared += ["method.stages.0.epochs=40", "tuning.checkpoint_seconds=0", "hydra.run.dir=out"]
     with two_nodes(tmp_path / "lost", shared) as nodes:
         log = tmp_path / "lost" / "0.log"

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from caft.hydra_bridge import compose, find_conf
+from caft.pipeline import footprint
 from caft.pipeline.dry_run import plan_run
 from caft.pipeline.footprint import KNOWN, Shape, download_size, estimate_memory, shape_of
 from caft.pipeline.needs import describe_downloads, tell_needs
@@ -134,6 +135,30 @@ def test_memory_grows_with_what_is_trained_and_kept() -> None:
     assert peak("tuning=full") == pytest.approx(18 * shape.parameters + kept + 0.2e9)
     assert peak("tuning.gradient_checkpointing=true") < peak() < peak("tuning.lora.r=64")
     assert peak(device="cpu") - peak() == pytest.approx(0.8e9)
+
+
+def test_divided_weights_are_gathered_where_they_are_used() -> None:
+    shape = Shape(hidden=100, inner=300, layers=10, heads=100, kv=50, vocabulary=1000, tied=False)
+    words = ["tuning.batch_size=40", "tuning.lora.r=16", "until=tune"]
+    four = ["trainer.devices=4", "trainer.strategy=fsdp"]
+
+    def tuning(*more: str) -> float:
+        config = compose([*words, *more])
+        return footprint._of_tuning(config, shape, "cuda", "bfloat16", 50)
+
+    layer = 2 * 100 * 100 + 2 * 100 * 50 + 3 * 100 * 300 + 2 * 100
+    # Embeddings, head and last norm for the whole pass; a layer, and the one that is next.
+    gathered = 2 * 1000 * 100 + 100 + 2 * layer
+    parts = (2 * 1000 * 100 + 100 + 10 * layer) / 4
+    trained = 10 * 16 * (2 * 200 + 2 * 150 + 3 * 400)
+    kept = 2000 * 10 * 2200 * 2
+    assert tuning(*four) == pytest.approx(2 * parts + 2 * gathered + 16 * trained + kept)
+    # Float32, with their gradients; layers run again, and keep their inputs.
+    again = 2000 * (2200 + 10 * 100) * 2
+    full = tuning("tuning=full", *four)
+    assert full == pytest.approx(18 * parts + 8 * gathered + again)
+    assert full == tuning("tuning=full", "tuning.gradient_checkpointing=true", *four)
+    assert tuning(*four[1:]) == tuning()  # one device has all
 
 
 @dataclass

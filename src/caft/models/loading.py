@@ -121,6 +121,21 @@ def _read(folder: Path, **how: object) -> Any:
     return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", **how)
 
 
+def build_empty(folder: Path, config: ModelConfig) -> CausalLM:
+    """The model's architecture, without reading a weight. UserError if it cannot be loaded."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    code = {"trust_remote_code": config.trust_remote_code}
+    try:
+        with quiet_transformers(), torch.device("meta"):
+            settings = AutoConfig.from_pretrained(folder, **code)
+            model: CausalLM = AutoModelForCausalLM.from_config(settings, **code)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise _unloadable("model", folder, error) from error
+    return model
+
+
 def refuse_missing_quantisation() -> None:
     """UserError unless this machine can hold a model in 4 bits."""
     if find_spec("bitsandbytes") is None:

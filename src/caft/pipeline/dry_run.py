@@ -17,6 +17,7 @@ from caft.pipeline.preflight import (
     open_workspace,
     refuse_without_thinking,
 )
+from caft.pipeline.sharded import refuse_undivided
 from caft.pipeline.workspace import Workspace
 from caft.run_config import RunConfig, RunContext
 
@@ -45,6 +46,7 @@ def plan_run(workspace: Workspace) -> list[PlannedStage]:
     if find_model(model) is not None:
         check_gold_room(workspace)
         refuse_without_thinking(workspace)
+        refuse_undivided(workspace)
         for stage in later_stages(workspace):
             stage.refuse_mode()
         for name, further in further_stages(workspace):

@@ -13,7 +13,7 @@ from caft.models.config import tokens_of_a_pass
 from caft.run_config import RunConfig, Until
 from caft.tune.config import Adapter
 
-_BYTES = {"bfloat16": 2, "float32": 4}
+BYTES = {"bfloat16": 2, "float32": 4}
 _PROGRAM = 0.8e9
 """Bytes of Python with torch and transformers, which count where the processor computes."""
 _FOUR_BITS = 0.55
@@ -45,11 +45,15 @@ class Shape:
     @property
     def parameters(self) -> int:
         """Weights of embeddings, attention, gated feed-forward layers and norms; no biases."""
-        attention = 2 * self.hidden * self.heads + 2 * self.hidden * self.kv
-        layer = attention + 3 * self.hidden * self.inner + 2 * self.hidden
         heads = 1 if self.tied else 2
-        inside = heads * self.vocabulary * self.hidden + self.layers * layer + self.hidden
+        inside = heads * self.vocabulary * self.hidden + self.layers * self.layer + self.hidden
         return inside + self.beside
+
+    @property
+    def layer(self) -> int:
+        """Weights of one decoder layer."""
+        attention = 2 * self.hidden * self.heads + 2 * self.hidden * self.kv
+        return attention + 3 * self.hidden * self.inner + 2 * self.hidden
 
     def adapter(self, rank: int) -> int:
         """Weights of LoRA at this rank on all linear layers."""
@@ -138,7 +142,7 @@ def estimate_memory(
     measured peaks of tuning were 5 to 15% lower.
     """
     program = _PROGRAM if device == "cpu" else 0.0
-    weights = float(shape.parameters * _BYTES[dtype])
+    weights = float(shape.parameters * BYTES[dtype])
     peaks = {"scoring": program + weights + _of_reading(shape, device, dtype) + _LOGITS}
     order = list(Until)
     if order.index(config.until) >= order.index(Until.tune) and config.method.stages:
@@ -152,7 +156,7 @@ def estimate_memory(
 
 def _of_reading(shape: Shape, device: str, dtype: str) -> float:
     """A pass keeps one layer's activations."""
-    return float(tokens_of_a_pass(device) * _of_layer(shape) * _BYTES[dtype])
+    return float(tokens_of_a_pass(device) * _of_layer(shape) * BYTES[dtype])
 
 
 def _of_layer(shape: Shape) -> int:
@@ -162,21 +166,33 @@ def _of_layer(shape: Shape) -> int:
 
 def _of_tuning(config: RunConfig, shape: Shape, device: str, dtype: str, longest: int) -> float:
     tuning, trainer = config.tuning, config.trainer
-    # Of a divided model embeddings and head are gathered for the whole pass.
     devices = trainer.processes if trainer.shards else 1
-    kept = 1 if tuning.gradient_checkpointing else shape.layers
-    inputs = shape.layers * shape.hidden if tuning.gradient_checkpointing else 0
+    again = tuning.runs_again(dtype, divided=trainer.shards)
+    kept = 1 if again else shape.layers
+    inputs = shape.layers * shape.hidden if again else 0
     rows = tuning.batch_size * (longest or tuning.max_length or tuning.tokens_a_pass(device))
     tokens = min(tuning.tokens_a_pass(device), rows)
-    activations = tokens * (kept * _of_layer(shape) + inputs) * _BYTES[dtype]
+    activations = tokens * (kept * _of_layer(shape) + inputs) * BYTES[dtype]
     if tuning.adapter is Adapter.full:
         trained = (shape.parameters - shape.beside) / devices
         # What text never reaches has no gradient, and so no moments.
-        unused = shape.beside * _BYTES["float32"] / devices
-        return float(trained * (_ADAM + _BYTES[dtype]) + unused + activations)
+        unused = shape.beside * BYTES["float32"] / devices
+        gathered = _gathered(config, shape) * 2 * BYTES["float32"]  # with its gradient
+        return float(trained * (_ADAM + BYTES[dtype]) + unused + gathered + activations)
     four_bits = tuning.adapter is Adapter.qlora
-    weights = shape.parameters / devices * (_FOUR_BITS if four_bits else _BYTES[dtype])
-    return float(weights + shape.adapter(tuning.lora.r) * _ADAM + activations)
+    weights = shape.parameters / devices * (_FOUR_BITS if four_bits else BYTES[dtype])
+    gathered = _gathered(config, shape) * BYTES[dtype]
+    return float(weights + gathered + shape.adapter(tuning.lora.r) * _ADAM + activations)
+
+
+def _gathered(config: RunConfig, shape: Shape) -> int:
+    """Weights of a divided model that a device has whole at once, beside its part of all.
+
+    Two layers, since the next one is gathered while one runs; and all that is in no layer, such as
+    embeddings and head, for the whole pass.
+    """
+    outside = shape.parameters - shape.layers * shape.layer
+    return outside + 2 * shape.layer if config.trainer.shards else 0
 
 
 def _of_writing(config: RunConfig, shape: Shape, device: str, dtype: str) -> float:
@@ -186,4 +202,4 @@ def _of_writing(config: RunConfig, shape: Shape, device: str, dtype: str) -> flo
     tokens = evaluation.batch_size * (max(answers) + (evaluation.max_thinking_tokens or 0))
     if device == "cpu":
         tokens = min(tokens, _MOST_CACHED)
-    return float(tokens * 2 * shape.layers * shape.kv * _BYTES[dtype])
+    return float(tokens * 2 * shape.layers * shape.kv * BYTES[dtype])

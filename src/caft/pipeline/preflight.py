@@ -21,6 +21,7 @@ from caft.models.thinking_span import thinking_form_of
 from caft.pipeline.engine_gate import refuse_beyond_engines
 from caft.pipeline.entropy_gain import check_teacher_entropies, file_of
 from caft.pipeline.estimators import check_estimators
+from caft.pipeline.sharded import check_strategy, refuse_undivided
 from caft.pipeline.stage_inputs import further_evaluation, refuse_sizes
 from caft.pipeline.steps import (
     find_matched_budget,
@@ -47,11 +48,9 @@ from caft.teachers.ledger import check_ledger
 from caft.text.answers import gold_label
 from caft.text.follow_up import FOLLOW_UPS
 from caft.text.prompts import Wanted, write_prompt
-from caft.trainers.config import Strategy
 from caft.trainers.launched import find_launch, refuse_other_launch
 from caft.trainers.loggers import check_logger
 from caft.tune.check import refuse_unmeasured
-from caft.tune.config import Adapter
 from caft.tune.stage import starting_student
 
 log = logging.getLogger(__name__)
@@ -74,7 +73,7 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
         from caft.trainers.devices import refuse_too_many_devices
 
         refuse_too_many_devices(config.trainer)
-    refuse_unshardable(config)
+    check_strategy(config.trainer)
     choose_grader(config.dataset.grader)  # before anything is read
     for each in config.further:
         with naming_further(each.name):
@@ -105,22 +104,6 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
     for line in list_idle(config):
         log.warning("%s", line)
     return workspace
-
-
-def refuse_unshardable(config: RunConfig) -> None:
-    """UserError where `trainer.strategy=fsdp` cannot divide what is tuned."""
-    trainer = config.trainer
-    if trainer.strategy is not Strategy.fsdp:
-        return
-    if not trainer.shards:
-        log.warning(
-            "trainer.strategy=fsdp has no effect with one device; set trainer.devices=2 or more"
-        )
-    elif config.tuning.adapter is Adapter.qlora:
-        raise UserError(
-            "trainer.strategy=fsdp cannot divide weights of 4 bits; use tuning=lora, or leave "
-            "trainer.strategy=ddp"
-        )
 
 
 def load_graded(config: DatasetConfig, *, fetch: bool = True) -> QuestionSplits:
@@ -177,6 +160,7 @@ def check_prompts_and_start(workspace: Workspace) -> None:
     check_gold_room(workspace)
     refuse_without_thinking(workspace)
     _check_prompts(workspace)
+    refuse_undivided(workspace)
     if tunes(workspace.config):
         starting_student(workspace.student, workspace.config.tuning)
 

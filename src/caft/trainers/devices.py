@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import psutil
 import torch
 
 from caft.errors import UserError
@@ -39,6 +40,16 @@ def pick_device(config: TrainerConfig) -> str:
             f"device{'s' * (counts[device] > 1)}; give at most that, or trainer.accelerator=cpu"
         )
     return device
+
+
+def memory_of(device: str) -> int:
+    """Bytes that the smallest device of that kind, cpu or cuda, has for all processes together."""
+    if device == "cpu":
+        return int(psutil.virtual_memory().total)
+    return min(
+        torch.cuda.get_device_properties(number).total_memory
+        for number in range(torch.cuda.device_count())
+    )
 
 
 def refuse_too_many_devices(config: TrainerConfig) -> None:

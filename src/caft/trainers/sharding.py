@@ -27,6 +27,15 @@ from caft.trainers.watching import layers_of
 Tree = TypeVar("Tree")
 
 
+def refuse_old_torch() -> None:
+    """UserError where torch can only average the gradients of devices, and not sum them."""
+    if not hasattr(FSDPModule, "set_force_sum_reduction_for_comms"):
+        raise UserError(
+            f"trainer.strategy=fsdp needs torch 2.8 or later, and this is {torch.__version__}; "
+            "update torch, or leave trainer.strategy=ddp"
+        )
+
+
 def load_sharded(ranks: Ranks, student: Student, load: Callable[[Student], CausalLM]) -> CausalLM:
     """The model that `load` makes of a student, divided among all processes.
 
@@ -40,11 +49,6 @@ def load_sharded(ranks: Ranks, student: Student, load: Callable[[Student], Causa
             model = load(on_host(student))
             adapters = {w for name, w in model.named_parameters() if "lora_" in name}
             assert isinstance(model, torch.nn.Module)
-            if not layers_of(model):
-                raise UserError(
-                    "trainer.strategy=fsdp divides a model by its layers, and this one has no list "
-                    "of layers; leave trainer.strategy=ddp"
-                )
             modules: list[torch.nn.Module] = [*layers_of(model), model]
             for module in modules:
                 fully_shard(module, mesh=mesh, ignored_params=adapters)

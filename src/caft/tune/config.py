@@ -361,3 +361,11 @@ class TuningConfig:
     def tokens_a_pass(self, device: str) -> int:
         """`batch_tokens`, or what keeps `device` busy."""
         return self.batch_tokens or (2048 if device == "cpu" else 4096)
+
+    def runs_again(self, dtype: str, *, divided: bool) -> bool:
+        """Whether layers run again in the backward pass.
+
+        Autocast would keep a whole bfloat16 copy of `divided` weights to it.
+        """
+        copied = divided and self.adapter is Adapter.full and dtype == "bfloat16"
+        return self.gradient_checkpointing or copied

@@ -111,7 +111,8 @@ def train(ranks: Ranks, report: Report, spec: TrainingSpec) -> Trained:
 def _load(spec: TrainingSpec, ranks: Ranks) -> CausalLM:
     if not (spec.trainer.shards and ranks.count > 1):
         return _trainable(spec)
-    if _must_run_again(spec):
+    again = spec.config.runs_again(spec.student.dtype, divided=True)
+    if again and not spec.config.gradient_checkpointing:
         log.info("layers run again in the backward pass, and weights are gathered in float32")
         config = replace(spec.config, gradient_checkpointing=True)
         spec = replace(spec, config=config)
@@ -122,16 +123,6 @@ def _load(spec: TrainingSpec, ranks: Ranks) -> CausalLM:
     )
     return load_sharded(
         ranks, spec.student, lambda student: _trainable(replace(spec, student=student))
-    )
-
-
-def _must_run_again(spec: TrainingSpec) -> bool:
-    """Whether autocast would keep a whole bfloat16 copy of divided weights to the backward pass."""
-    config = spec.config
-    return (
-        config.adapter is Adapter.full
-        and not config.gradient_checkpointing
-        and spec.student.dtype == "bfloat16"
     )
 
 
