@@ -83,6 +83,7 @@ def test_a_reply_was_cut_if_it_has_all_its_tokens_and_no_end(
     [
         ("<think>Hm.</think> [[B]]", False, True, True),
         ("Hm.</think> [[B]]", True, True, True),
+        ("Hm.<channel|>[[B]]", True, True, True),
         # An empty span, none at all, and one that is never closed.
         ("<think></think> [[B]]", False, True, False),
         ("[[B]]", False, True, False),

@@ -89,6 +89,16 @@ def test_the_gold_label_of_a_row_whose_last_label_was_not_asked_for() -> None:
     assert score.estimates["gold_cross_entropy"] == pytest.approx(math.log(4))
 
 
+def test_a_token_that_is_no_label_is_shown_as_it_is_written() -> None:
+    said = NextToken("closed", JANE, {})
+    assert read_answers([ROW], [CLOSED], {"closed": said}, {}, TOKENIZER) == [
+        AnswerScore(
+            question_id="closed", predicted="Jane", valid=False, correct=False,
+            estimates={"gold_cross_entropy": None},
+        )
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("pieces", "span"),
     [
@@ -120,6 +130,9 @@ def test_a_chain_and_a_drawn_reply_have_all_that_was_written() -> None:
     # Under letters "2" names nothing.
     lettered = read_chain(CLOSED, written, PromptConfig(), TOKENIZER, opened=False)
     assert (lettered.parsed, lettered.correct) == (None, False)
+    right = write(OPEN, B, CLOSE, question="closed")
+    assert read_chain(CLOSED, right, PromptConfig(), TOKENIZER, opened=False).correct
+    assert read_sample(CLOSED, right, PromptConfig(), TOKENIZER, opened=True).parsed is None
 
 
 def test_only_the_end_token_is_left_out() -> None:
