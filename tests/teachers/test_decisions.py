@@ -18,6 +18,7 @@ from caft.teachers.outcome import (
     Failed,
     Remedy,
     classify_status,
+    read_batch_row,
     read_body,
     read_retry_after,
 )
@@ -141,6 +142,35 @@ def test_the_counts_and_costs_that_are_believed(
     read = read_body(json.dumps(body).encode(), str, 0.0)
     assert isinstance(read, Answered)
     assert (read.prompt_tokens, read.completion_tokens, read.usd) == (tokens, tokens, usd)
+
+
+@pytest.mark.parametrize(
+    ("row", "outcome"),
+    [
+        ({"response": {"status_code": 200, "body": {"choices": [{"text": "hi"}]}}},
+         Answered(text="HI", finish_reason="")),
+        ({"response": {"status_code": 429, "body": {"error": {"message": "slow"}}}},
+         Failed(reason="HTTP 429", message="SLOW", busy=True)),
+        ({"response": {"status_code": 400, "body": {"message": "no"}}},
+         Failed(reason="HTTP 400: NO", remedy=Remedy.leave_out)),
+        ({"response": {"status_code": 599, "body": None}}, Failed(reason="HTTP 599")),
+        ({"response": {"status_code": 403, "body": {"error": {"code": "insufficient_quota"}}}},
+         Failed(reason="HTTP 403: no credit left", remedy=Remedy.ask_user)),
+        # No status, or none that there is: what the error names counts.
+        ({"response": {"status_code": 600}, "error": {"code": 404, "message": "gone"}},
+         Failed(reason="HTTP 404: GONE", remedy=Remedy.ask_user)),
+        ({"response": None, "error": {"code": "batch_expired", "message": "late"}},
+         Failed(reason="BATCH_EXPIRED", message="LATE")),
+        ({"error": {"message": "late"}}, Failed(reason="failed", message="LATE")),
+        # Neither a response nor an error: it may have been executed.
+        ({"response": {}}, Failed(reason="reply is not a chat completion", maybe_charged=True)),
+    ],
+)  # fmt: skip
+def test_a_row_of_a_batch(row: dict[str, object], outcome: Answered | Failed) -> None:
+    line = json.dumps(row | {"custom_id": "q7"}).encode()
+    assert read_batch_row(line, str.upper) == ("q7", outcome)
+    for nothing in (json.dumps(row).encode(), line[1:], b"[" * 100_000, b"7"):
+        assert read_batch_row(nothing, str.upper) is None
 
 
 FREE, DEAR = PriceConfig(), PriceConfig(prompt=2.0, completion=8.0)
