@@ -12,6 +12,7 @@ import pytest
 
 from caft.errors import UserError
 from caft.records import Rationale
+from caft.score.config import JudgeConfig
 from caft.teachers.config import OpenAITeacherConfig, PriceConfig
 from caft.teachers.outcome import (
     Answered,
@@ -22,7 +23,15 @@ from caft.teachers.outcome import (
     read_body,
     read_retry_after,
 )
-from caft.teachers.prices import Caps, Spending, explain_cap, look_up_price
+from caft.teachers.prices import (
+    Caps,
+    Spending,
+    explain_cap,
+    find_batch_factor,
+    look_up_price,
+    sends_batches,
+    worst_usd,
+)
 from caft.teachers.refusals import advise, count_reasons, list_reasons, name_reason
 
 NOW = 1_445_412_400.0
@@ -69,7 +78,7 @@ def test_a_used_up_quota_is_no_rate_limit_to_wait_for() -> None:
     assert isinstance(failed, Failed)
     assert (failed.reason, failed.remedy) == ("HTTP 402: no credit left: pay", Remedy.ask_user)
     # The word counts though the status says to wait.
-    named = {"error": body["error"] | {"status": 429}}
+    named = {"error": {"code": "insufficient_quota_today", "status": 429}}
     failed = read_body(json.dumps(named).encode(), str, 0.0)
     assert isinstance(failed, Failed)
     assert failed.remedy is Remedy.ask_user
@@ -123,6 +132,9 @@ def test_a_server_that_asks_to_wait_is_obeyed_to_the_second_or_until_its_date() 
 def test_a_body_that_is_no_json_may_have_been_paid_for() -> None:
     assert read_body(b"<html> Oh  no", str.upper, 0.0) == Failed(
         reason="reply is not JSON", message="OH NO", maybe_charged=True
+    )
+    assert read_body(b'{"message": "Oh"}', str.upper, 0.0) == Failed(
+        reason="reply is not a chat completion", message="OH", maybe_charged=True
     )
 
 
@@ -189,6 +201,10 @@ FAR, OPENAI = "https://far.example/v1", "https://api.openai.com/v1"
         ({"usd_per_million_prompt_tokens": 0.5, "budget_usd": 1.0}, PriceConfig(prompt=0.5)),
         ({"usd_per_million_completion_tokens": 0.5, "budget_usd": 1.0},
          PriceConfig(completion=0.5)),
+        ({"prices": {"m": PriceConfig(prompt=0.5, completion=0.5)}, "budget_usd": 1.0},
+         PriceConfig(prompt=0.5, completion=0.5)),
+        ({"batch": True, "base_url": OPENAI, "prices": {"m": PriceConfig(prompt=1, completion=1)}},
+         PriceConfig(prompt=0.5, completion=0.5)),
         # A batch costs the setting's part, else what the provider documents; nothing is nothing.
         ({"batch": True}, FREE),
         ({"batch": True, "base_url": OPENAI, "prices": {"m": DEAR}},
@@ -200,6 +216,14 @@ FAR, OPENAI = "https://far.example/v1", "https://api.openai.com/v1"
 )  # fmt: skip
 def test_the_price_of_a_call(dials: dict[str, Any], price: PriceConfig | None) -> None:
     assert look_up_price(endpoint(**dials)) == price
+
+
+def test_the_highest_cost_counts_every_turn_and_a_judge_has_no_batches() -> None:
+    turn = {"role": "user", "content": ""}
+    turns = len('[{"role": "user", "content": ""}, {"role": "user", "content": ""}]') + 2 * 32
+    assert worst_usd(PriceConfig(prompt=1e6, completion=1e6), [turn, turn], 5) == turns + 5
+    assert find_batch_factor(JudgeConfig(base_url=OPENAI, model="m")) == 0.5
+    assert not sends_batches(JudgeConfig(base_url=OPENAI, model="m"))
 
 
 def test_a_batch_whose_price_nobody_knows_is_not_bought() -> None:
@@ -222,6 +246,10 @@ def test_a_reached_cap_says_by_how_much_to_raise_it() -> None:
         "response, so a call of up to 0.7500 USD does not fit; 2 more replies would cost about "
         "1.2500 USD, at most 1.2500: set teacher.budget_usd=2.50 or more, and run again"
     )
+    spent = Spending(usd=1.0, reserved_usd=0.25)
+    told = explain_cap(endpoint(budget_usd=1.5), spent, [], [0.5])
+    assert "1.0000 USD are spent and up to 0.2500 are for calls under way, so a call" in told
+    assert "set teacher.budget_usd=1.75 or more" in told
     told = explain_cap(endpoint(budget_usd=1.0), Spending(usd=1.0), [], [0.5])
     assert "1.0000 USD are spent, so a call" in told
 
