@@ -185,6 +185,13 @@ def test_a_row_of_a_batch(row: dict[str, object], outcome: Answered | Failed) ->
         assert read_batch_row(nothing, str.upper) is None
 
 
+def test_a_row_with_a_broken_byte_and_a_number_that_nobody_reads_is_a_reply() -> None:
+    body = b'{"choices": [{"delta": {"content": "a\xff", "reasoning": "Hm."}}]}'
+    line = b'\xef\xbb\xbf{"custom_id": "q7", "n": %s, "response": {"status_code": 200, "body": %s}}'
+    told = read_batch_row(line % (b"9" * 5000, body), str)
+    assert told == ("q7", Answered(text="a\ufffd", finish_reason="", reasoning="Hm."))
+
+
 FREE, DEAR = PriceConfig(), PriceConfig(prompt=2.0, completion=8.0)
 FAR, OPENAI = "https://far.example/v1", "https://api.openai.com/v1"
 
