@@ -173,6 +173,11 @@ def test_a_check_before_a_run_leaves_an_old_ledger_as_old_as_it_is(make_place):
     database = open_database(place, reads_only=True)
     assert database.version == 2
     database.close()
+    # The run itself signs every row as it is.
+    with Ledger(place, "m") as ledger:
+        assert ledger.replies("a")["a"].text == "text"
+        assert ledger.spending() == Spending(calls=1, usd=1.0)
+    assert main(["check", str(place)]) == 0
 
 
 def test_an_old_ledger_in_use_stays_old_until_its_runs_have_ended(place):
