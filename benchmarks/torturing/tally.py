@@ -54,10 +54,13 @@ class Tally:
 
 
 def read_mutants(path: Path) -> dict[str, int | None]:
-    """Counts of `mutmut export-cicd-stats`; None where it has not run. A time-out is a kill."""
+    """Counts of `mutmut export-cicd-stats`; None where it has not run. A time-out is a kill.
+
+    Its total has mutants that were never checked, which are left out here.
+    """
     if not path.exists():
         return {"mutants": None, "killed": None}
     stats = json.loads(path.read_text(encoding="utf-8"))
     killed = sum(stats[name] for name in ("killed", "timeout", "segfault"))
-    # What is skipped is not run.
-    return {"mutants": stats["total"] - stats["skipped"], "killed": killed}
+    alive = sum(stats[name] for name in ("survived", "no_tests", "suspicious"))
+    return {"mutants": killed + alive, "killed": killed}

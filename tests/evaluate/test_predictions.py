@@ -78,6 +78,45 @@ def test_a_reply_was_cut_if_it_has_all_its_tokens_and_no_end(
     assert was_cut(reply, rules) is cut
 
 
+@pytest.mark.parametrize(
+    ("text", "opened", "asked", "obeyed"),
+    [
+        ("<think>Hm.</think> [[B]]", False, True, True),
+        ("Hm.</think> [[B]]", True, True, True),
+        ("Hm.<channel|>[[B]]", True, True, True),
+        # An empty span, none at all, and one that is never closed.
+        ("<think></think> [[B]]", False, True, False),
+        ("[[B]]", False, True, False),
+        ("Hm. [[B]]", True, True, False),
+        ("<think>Hm. [[B]]", False, True, False),
+        ("[[B]]", False, False, True),
+        ("<think></think> [[B]]", False, False, False),
+        ("<think>Hm.</think> [[B]]", False, None, None),
+    ],
+)
+def test_who_is_asked_to_think_obeys_with_a_closed_span_that_says_something(
+    text: str, opened: bool, asked: bool | None, obeyed: bool | None
+) -> None:
+    reply = WrittenReply("q1", text, 9, thinking_tokens=4)
+    told = read_reply(COLOURS, reply, PromptConfig(), opened=opened, asked_to_think=asked)
+    assert (told.obeyed, told.thinking_tokens) == (obeyed, 4)
+
+
+def test_a_marker_in_a_span_that_the_prompt_opened_is_none() -> None:
+    for text, parsed, marked in (
+        ("So [[B]]", None, None), ("So [[D]]", None, None), ("Hm.</think> [[D]]", None, "D"),
+        ("[[D]]</think> [[B]]", "B", None),
+    ):  # fmt: skip
+        told = read_reply(COLOURS, WrittenReply("q1", text, 9), PromptConfig(), opened=True)
+        assert (told.parsed, told.marked) == (parsed, marked)
+
+
+def test_the_longest_marker_that_is_shown() -> None:
+    for length, marked in ((500, "x" * 500), (501, None)):
+        reply = WrittenReply("q1", f"[[{'x' * length}]]", 9)
+        assert read_reply(COLOURS, reply, PromptConfig()).marked == marked
+
+
 def test_option_ids_of_the_prompt_decide_what_is_right():
     digits = PromptConfig(option_ids=OptionIds.digits)
     assert read_reply(COLOURS, GeneratedReply("[[2]]", (0,) * 3), digits).correct
@@ -95,6 +134,7 @@ def test_a_score_is_an_answer_of_one_token(valid):
         question_id="q1", predicted="B", valid=valid, correct=valid, estimates={"entropy": 0.5}
     )
     prediction = read_single_token(score)
+    assert (prediction.question_id, prediction.text) == ("q1", "B")
     assert prediction.parsed == ("B" if valid else None)
     assert (prediction.unread, prediction.marked) == (
         (None, None) if valid else (Unread.outside, "B")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from dataclasses import replace
@@ -25,6 +26,8 @@ CHOSEN = Question(id="q3", text="Which?", options=("x", "y"), gold_index=1)
 LETTERS = OptionIds.letters
 
 GRADERS = """
+import functools
+
 def first_letter(answer, gold, question):
     assert question.id.startswith("q")
     return answer[:1] == gold[:1]
@@ -44,6 +47,12 @@ def broken(answer, gold, question):
 def leaves(answer, gold, question):
     raise SystemExit(3)
 
+class Letters:
+    def __call__(self, answer, gold, question):
+        return answer == gold
+
+letters = Letters()
+few = functools.partial(first_letter)
 number = 5
 """
 
@@ -104,8 +113,17 @@ def test_a_verdict_is_that_of_the_grader_and_rules_are_compared_with_it(own: Pat
 
 def test_an_edited_grader_has_another_version(own: Path) -> None:
     before = choose_grader("my_graders:never")
+    assert before.split()[-1] == hashlib.sha256(own.read_bytes()).hexdigest()[:12]
     own.write_text(f"{GRADERS}\n# another one\n", encoding="utf-8")
     assert choose_grader("my_graders:never") != before
+
+
+def test_whatever_can_be_called_grades_with_the_version_of_its_file(own: Path) -> None:
+    file, nothing = (hashlib.sha256(each).hexdigest()[:12] for each in (own.read_bytes(), b""))
+    for name, version in (
+        ("my_graders:letters", file), ("my_graders:few", file), ("builtins:max", nothing),
+    ):  # fmt: skip
+        assert choose_grader(name) == f"{name} {version}"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@ r"""Hand-made pairs: what math-verify adds to our rules, and what it must not be
 
 from __future__ import annotations
 
+import os
+import subprocess
 import threading
 from pathlib import Path
 
@@ -48,6 +50,7 @@ BY_RULES = [
     ("The Tower", "the tower", True),
     ("April 5", "5", False),
     ("9" * 300, "9" * 301, False),
+    ("x^2 ", "x^2", True),
 ]
 
 
@@ -107,7 +110,42 @@ def test_without_a_verdict_our_rules_decide(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("text", "may"),
     [("2xy+1", True), ("12", True), (r"\text{even}", False), ("5 km", False), ("yes", False),
-     (r"\sin(2x)", True), ("x", False), (r"\pi", True)],
+     (r"\sin(2x)", True), ("x", False), (r"\pi", True), ("sin(2)", True), (r"2\pi x", True),
+     (r"3x\text{m}", True), ("1" * 200, True), ("1" * 201, False)],
 )  # fmt: skip
 def test_what_may_be_mathematics(text: str, may: bool) -> None:
     assert may_be_mathematics(text) is may
+
+
+class Echo(_Worker):
+    """Its process says again what it is asked."""
+
+    def _start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_one_process_answers_until_it_is_closed_and_a_fork_starts_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worker = Echo()
+    worker.close()
+    # What it says is no verdict.
+    assert worker.ask("2x", "x+x") is None
+    first = worker._process
+    assert first is not None
+    worker.ask("3x", "x+x")
+    assert worker._process is first
+    with monkeypatch.context() as forked:
+        forked.setattr(os, "getpid", lambda: -1)
+        worker.ask("2x", "x+x")
+        second = worker._process
+        assert second is not None
+        assert second is not first
+    # To this process the second is another's: it is left alone.
+    worker.close()
+    assert second.poll() is None
+    worker._process, worker._owner = first, os.getpid()
+    worker.close()
+    assert first.returncode is not None
+    second.kill()
+    second.communicate()

@@ -7,8 +7,9 @@ import struct
 import pytest
 
 from caft.errors import UserError
-from caft.teachers.ledger import Ledger
+from caft.teachers.ledger import Ledger, check_ledger
 from caft.teachers.ledger import copying as copying_module
+from caft.teachers.ledger import migrations as migrations_module
 from caft.teachers.ledger.__main__ import main
 from caft.teachers.ledger.copying import Copied, copy_ledger
 from caft.teachers.ledger.opening import open_database
@@ -194,6 +195,24 @@ def test_an_old_ledger_keeps_every_reply_and_gets_its_checksums(place, tmp_path,
         assert ledger.spending() == Spending(calls=1100, usd=1100.0)
     assert main(["check", str(place)]) == 0
     assert "all 1100 replies are as they were written" in capsys.readouterr().out
+
+
+def test_a_check_before_a_run_leaves_an_old_ledger_as_old_as_it_is(make_place, monkeypatch):
+    monkeypatch.setattr(migrations_module, "_AT_ONCE", 1)
+    place = make_place("sqlite")
+    buy(place, "0a", "1b")
+    make_old(place)
+    check_ledger(place)
+    check_ledger(place.with_name("nowhere"))
+    assert not place.with_name("nowhere").exists()
+    database = open_database(place, reads_only=True)
+    assert database.version == 2
+    database.close()
+    # The run itself signs every row as it is.
+    with Ledger(place, "m") as ledger:
+        assert set(ledger.replies(["0a", "1b"])) == {"0a", "1b"}
+        assert ledger.spending() == Spending(calls=2, usd=2.0)
+    assert main(["check", str(place)]) == 0
 
 
 def test_an_old_ledger_in_use_stays_old_until_its_runs_have_ended(place):

@@ -6,13 +6,15 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from caft.errors import UserError
 from caft.teachers.ledger import Ledger, check_ledger
-from caft.teachers.ledger.sqlite import explain_error
+from caft.teachers.ledger import ledger as ledger_module
+from caft.teachers.ledger.sqlite import explain_error, read_noted_count
 from caft.teachers.prices import Caps, Spending
 from caft.teachers.replies import LedgerEntry, TeacherReply
 
@@ -69,7 +71,77 @@ def test_clients_at_work_are_counted(place, pair):
 def test_another_model_has_its_own_spending(place, pair):
     claim(pair[0], "a", calls=1)
     with Ledger(place, "other") as other:
+        assert other.spending() == Spending()
         assert claim(other, "z", calls=1).taken == ["z"]
+
+
+def test_a_claim_that_does_not_fit_leaves_room_for_a_cheaper_one_behind_it(pair):
+    one, two = pair
+    claimed = one.claim([("a", 1.0), ("b", 3.0), ("c", 1.0)], Caps(usd=2.5))
+    assert (claimed.taken, claimed.capped) == (["a", "c"], ["b"])
+    assert claimed.spending == Spending(calls=2, reserved_usd=2.0, in_flight=2)
+    # Nothing is taken, and nothing is counted.
+    claimed = claim(two, "a", "b", usd=2.5)
+    assert (claimed.taken, claimed.spending) == ([], one.spending())
+    one.release([])
+    assert one.spending().calls == 2
+
+
+def test_a_reply_says_who_counted_its_tokens_and_where_it_is_from(place):
+    sure = entry("a", text="1")
+    sure = replace(sure, request="x" * 9, reply=replace(
+        sure.reply, prompt_tokens=3, completion_tokens=4, seconds=0.5, reasoning="Hm."
+    ))  # fmt: skip
+    prompt_alone = replace(entry("b"), endpoint="f", usage_estimated=True)
+    uncounted = replace(prompt_alone, reply=replace(entry("c").reply, counted=False))
+    with Ledger(place, "m") as ledger:
+        ledger.commit([sure, prompt_alone, uncounted])
+        told = ledger.replies_and_endpoints("cab")
+        assert {reply.key: (reply.counted, where) for reply, where in told} == {
+            "a": (True, "e"), "b": (True, "f"), "c": (False, "f"),
+        }  # fmt: skip
+        assert ledger.replies("a") == {"a": replace(sure.reply, from_ledger=True)}
+        # What the server did not count says nothing about characters a token.
+        assert ledger.token_counts() == [(9, 3, 4)]
+    with Ledger(place, "other") as other:
+        assert other.token_counts() == []
+
+
+def test_a_failure_is_kept_with_its_reason_and_the_model_that_paid(place, kept, monkeypatch):
+    with Ledger(place, "m") as other, Ledger(place, "n", lease_seconds=-1.0) as slept:
+        claim(slept, "a")
+        claim(other, "b")
+        other.give_up("b", "timeout", 0.25)
+        with Ledger(place, "m") as stopped:
+            claim(stopped, "c")
+        assert claim(other, "d").taken == ["d"]  # and so a's lease is noticed
+        assert (slept.spending().unsure_usd, other.spending().unsure_usd) == (1.0, 1.25)
+        # A process of another user cannot be asked whether it lives: it does.
+        monkeypatch.setattr(os, "kill", deny)
+        assert claim(slept, "d").held == ["d"]
+    assert kept("SELECT reason FROM failures") == {
+        "timeout", "the client stopped", "the client's lease ran out",
+    }  # fmt: skip
+
+
+def deny(pid, signal):
+    assert (pid, signal) == (os.getpid(), 0)
+    raise PermissionError
+
+
+def test_a_client_died_if_its_process_on_this_machine_did(place, kept, monkeypatch):
+    with Ledger(place, "m") as one:
+        claim(one, "a")
+        with monkeypatch.context() as patch:
+            patch.setattr(ledger_module, "_is_alive", lambda _: False)
+            patch.setattr(ledger_module, "_name_machine", lambda: "elsewhere")
+            with Ledger(place, "m") as other:
+                assert claim(other, "a").held == ["a"]
+                patch.undo()
+                patch.setattr(ledger_module, "_is_alive", lambda pid: pid != os.getpid())
+                with Ledger(place, "m") as third:
+                    assert claim(third, "a").taken == ["a"]
+    assert "the client died" in kept("SELECT reason FROM failures")
 
 
 def test_a_released_claim_was_no_call_and_a_lost_one_was(pair):
@@ -109,9 +181,11 @@ def test_a_lease_that_runs_out_frees_the_claim_and_renewing_keeps_it(place):
         slow.lease_seconds = 60.0
         slow.renew()
         time.sleep(0.06)
+        assert not slow.may_have_lapsed()
         assert claim(other, "a").held == ["a"]
         slow.lease_seconds = -1.0
         slow.renew()
+        assert slow.may_have_lapsed()
         assert claim(other, "a").taken == ["a"]
         # The slow one comes back with its reply: kept, and its money counts once, as unsure.
         slow.commit([entry("a")])
@@ -192,6 +266,15 @@ def test_a_ledger_that_lost_its_replies_is_noticed(tmp_path, lose):
     Path(str(caught.value).rpartition("remove ")[2]).unlink()
     with Ledger(tmp_path / "l", "m") as ledger:
         assert not ledger.replies(["a"])
+
+
+def test_the_first_commit_notes_that_there_are_replies_and_closing_how_many(tmp_path):
+    with Ledger(tmp_path / "l", "m") as ledger:
+        ledger.commit([entry("a")])
+        assert read_noted_count(tmp_path / "l") == 1
+        ledger.commit([entry("b")])
+        assert read_noted_count(tmp_path / "l") == 1
+    assert read_noted_count(tmp_path / "l") == 2
 
 
 def test_a_process_that_is_killed_has_noted_that_there_are_replies(tmp_path):
@@ -303,6 +386,8 @@ def test_a_full_disk_and_a_faulty_row_are_called_that(tmp_path):
             UserError, match=r"NOT NULL.*while the reply bad of m was written: a row"
         ):
             ledger.commit([entry("bad", usd=float("nan"))])
+        with pytest.raises(UserError, match="while the reply 0123456789ab of m was written"):
+            ledger.commit([entry("0123456789abcdef", usd=float("nan"))])
         ledger.database.execute("PRAGMA max_page_count = 10")
         with pytest.raises(UserError, match="its disk is full: make room there"):
             ledger.commit([entry("large", text="x" * 100_000)])

@@ -7,7 +7,7 @@ from collections import Counter
 import torch
 
 from caft.records import Example, Target
-from caft.tune.batches import EpochLoader, epoch_order, make_step
+from caft.tune.batches import EpochLoader, epoch_order, idle_pack, make_step
 from caft.tune.config import Part
 
 
@@ -114,3 +114,10 @@ def test_a_step_is_moved_with_all_of_its_tensors():
     kinds = {each.device.type for each in (pack.pack.input_ids, pack.positions, pack.labels)}
     assert kinds == {"meta"}
     assert (moved.question_ids, moved.weight, pack.weight) == (("long",), 2, 1.0)
+
+
+def test_a_device_without_rows_runs_one_token_that_counts_for_nothing() -> None:
+    idle = idle_pack()
+    assert idle.weight == 0.0
+    assert (idle.positions.tolist(), idle.labels.tolist()) == ([0], [0])
+    assert idle.pack.input_ids.tolist() == [[0]]
