@@ -102,6 +102,14 @@ def fork(work: Callable[[], int], folder: Path, told: Path) -> Child:
         os._exit(status)
 
 
+def time_whole(start: Callable[[], Child]) -> float:
+    """Seconds that a command takes which nobody kills, and which has to end well."""
+    began = time.monotonic()
+    child = start()
+    assert child.wait() == 0, child.last_line()
+    return time.monotonic() - began
+
+
 def _close_connections() -> None:
     """A server's end of a connection that a child has open, too, would never be seen closing."""
     for name in os.listdir("/proc/self/fd"):

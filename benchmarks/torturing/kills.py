@@ -11,7 +11,6 @@ import json
 import random
 import shutil
 import sqlite3
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from caft.run_config import RunContext
 from caft.sweeps.run_folders import is_finished
 from same_results import read_rows
 from scripted_chains import write_tries
-from torturing.forks import TEACHER, TINY, Child, fork, fork_command
+from torturing.forks import TEACHER, TINY, Child, fork, fork_command, time_whole
 from torturing.tally import Tally
 from torturing.watching import Watch
 
@@ -158,10 +157,7 @@ def torture_method(tally: Tally, method: str, endings: Sequence[Signals], work: 
     prepared = prepare_own_rationales(work / "prepared") if method == "self_taught" else None
     with open_server(0) as server:
         whole = open_case(method, work / "whole", server, prepared)
-        began = time.monotonic()
-        child = whole.start()
-        assert child.wait() == 0, child.last_line()
-        seconds = time.monotonic() - began
+        seconds = time_whole(whole.start)
     for number, ending in enumerate(endings):
         moment = seconds * random.Random(f"{method}/{number}").random()
         with open_server(number) as server:

@@ -25,7 +25,7 @@ from caft.hydra_bridge import jobs, main, main_job
 from caft.pipeline import run_pipeline
 from caft.sweeps.processes import identify, is_alive
 from same_results import read_figures
-from torturing.forks import TEACHER, TINY, Child, fork
+from torturing.forks import TEACHER, TINY, Child, fork, time_whole
 from torturing.kills import Ending, find_differences, open_server, read_asked
 from torturing.tally import Tally
 from torturing.watching import Watch
@@ -151,10 +151,7 @@ def torture_sweeps(tally: Tally, endings: Sequence[Signals], work: Path) -> None
     with open_server(0) as server:
         whole = Sweep(work / "whole", server)
         whole.folder.mkdir()
-        began = time.monotonic()
-        child = whole.start()
-        assert child.wait() == 0, child.last_line()
-        seconds = time.monotonic() - began
+        seconds = time_whole(whole.start)
     for number, ending in enumerate(endings):
         moment = seconds * random.Random(f"sweep/{number}").random()
         while not _kill_once(tally, work / str(number), number, (ending, moment), whole):

@@ -10,12 +10,11 @@ import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from caft.errors import UserError
 from caft.records import Judgement, Question
-from caft.teachers.ask import ask_all
-from caft.teachers.config import EndpointConfig, OpenAITeacherConfig
+from caft.teachers.ask import as_live, ask_all
+from caft.teachers.config import EndpointConfig
 from caft.teachers.ledger import Place
 from caft.teachers.progress import Watcher
 from caft.teachers.refusals import Finish, read_finish
@@ -76,9 +75,8 @@ def _refuse_without_alternatives(
     requests: Sequence[Request], teacher: EndpointConfig, ledger_path: Place
 ) -> None:
     """UserError if the first reply has no log-probabilities; one that a filter withheld may not."""
-    live = replace(teacher, batch=False) if isinstance(teacher, OpenAITeacherConfig) else teacher
     for request in requests:
-        (reply,) = ask_all([request], live, ledger_path)
+        (reply,) = ask_all([request], as_live(teacher), ledger_path)
         if not reply.failure and read_finish(reply.finish_reason) is Finish.withheld:
             continue
         if not read_alternatives(reply.text):

@@ -100,16 +100,16 @@ def _probe_live(
         if not missing or ledger.find_batches(missing):
             return
         check_interface(config)
-    probed = ask_all(requests[:probe], _as_live(config), place, progress)
+    probed = ask_all(requests[:probe], as_live(config), place, progress)
     answered = [reply for reply in probed if not reply.failure]
     problem = object_to(answered) if object_to and len(answered) == probe else ""
     if problem:
         raise UserError(f"{problem}; {probe} of {len(requests)} replies are kept")
 
 
-def _as_live(config: EndpointConfig) -> EndpointConfig:
-    assert isinstance(config, OpenAITeacherConfig)
-    return replace(config, batch=False)
+def as_live(config: EndpointConfig) -> EndpointConfig:
+    """The same endpoint, asked call by call."""
+    return replace(config, batch=False) if isinstance(config, OpenAITeacherConfig) else config
 
 
 def _refuse_batched(
