@@ -44,7 +44,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from importlib.util import find_spec
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -118,8 +118,8 @@ def read_rows(options: argparse.Namespace) -> Rows:
             style=PromptStyle.completion, completion_rationale="{question}\nSteps:"
         )
     else:
-        lines = options.data.read_text(encoding="utf-8").splitlines()[900 : 900 + count]
-        rows = [json.loads(line) for line in lines]
+        with options.data.open(encoding="utf-8") as lines:
+            rows = [json.loads(line) for line in islice(lines, 900, 900 + count)]
         pairs = [
             TrainingPair(
                 Question(

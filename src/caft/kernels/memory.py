@@ -8,8 +8,12 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from typing import TYPE_CHECKING
 
 from caft.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 _MEMORY_WORDS = (
     "out of memory",
@@ -67,6 +71,14 @@ def return_freed_memory() -> None:
     """To the system, what this process has freed and the C library keeps for it."""
     with suppress(OSError, AttributeError):  # a C library that cannot trim
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def free_device_memory(device: torch.device) -> int:
+    """Bytes that are free on a CUDA device, with those that torch holds and does not use."""
+    import torch
+
+    held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + held
 
 
 def is_out_of_memory(error: BaseException) -> bool:
