@@ -31,7 +31,7 @@ class TokenSteps:
     """
 
     def __init__(self, model: CausalLM, cache: ReplyCache | RowCache) -> None:
-        self._model, self._cache = model, cache
+        self._model, self.cache = model, cache
         self._may_repeat = isinstance(cache, RowCache)
         self._version = 0
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -39,7 +39,7 @@ class TokenSteps:
 
     def run(self, tokens: torch.Tensor) -> torch.Tensor:
         """The logits [rows, vocabulary] behind `tokens` [rows]; valid until the next step."""
-        cache = self._cache
+        cache = self.cache
         cache.begin_step()
         if not isinstance(cache, RowCache) or not self._may_repeat:
             logits = self._compute(tokens.to(cache.device))
@@ -56,8 +56,8 @@ class TokenSteps:
     def _compute(self, tokens: torch.Tensor) -> torch.Tensor:
         pack = Pack(
             input_ids=tokens[None],
-            position_ids=self._cache.positions[None],
-            layout=Layout((), replies=self._cache),
+            position_ids=self.cache.positions[None],
+            layout=Layout((), replies=self.cache),
             starts=tuple(range(len(tokens))),
         )
         every = torch.arange(len(tokens), device=tokens.device)
@@ -90,6 +90,9 @@ class TokenSteps:
 
     def _give_up(self, error: RuntimeError) -> None:
         self._may_repeat = False
+        # A recording that fails leaves torch's generator in its middle: the next one ends it.
+        with torch.cuda.graph(torch.cuda.CUDAGraph()):
+            torch.zeros(1, device=self.cache.device)
         reason = str(error).partition("\n")[0]
         log.info("replies are written without a CUDA graph, more slowly: %s", reason)
 
