@@ -336,10 +336,10 @@ def write_continuously(model: Any, tokenizer: Any, part: Part) -> list[list[int]
         eos_token_id=list(part.rules.end_ids),
         pad_token_id=0,
     )
+    prompts = [list(ids) for ids in part.prompts]
     try:
-        written = model.generate_batch(
-            [list(ids) for ids in part.prompts], generation_config=config
-        )
+        with torch.inference_mode(False), torch.no_grad():  # it writes in a thread of its own
+            written = model.generate_batch(prompts, generation_config=config)
     except Exception as error:  # whatever it needs and does not find
         print(f"continuous batching of transformers: {error!r}", flush=True)
         return []

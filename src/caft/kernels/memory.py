@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from caft.errors import UserError
@@ -96,6 +97,11 @@ def memory_may_end(explain: Callable[[], str]) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise UserError(explain()) from error
+
+
+def compiles_kernels(device: str) -> bool:
+    """Whether `device` runs kernels that are compiled here (Triton)."""
+    return device.startswith("cuda") and find_spec("triton") is not None
 
 
 def multiplies_bfloat16(device: str) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -23,11 +22,6 @@ if TYPE_CHECKING:
 
 # The smallest side of a product of the matrix units.
 _FEWEST = 16
-
-
-def can_keep_rows(device: torch.device) -> bool:
-    """Whether there is a compiler for the kernels that read the cache."""
-    return device.type == "cuda" and find_spec("triton") is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from caft.kernels.kv_cache import ReplyCache, SharedPrefix
-from caft.kernels.memory import free_device_memory
+from caft.kernels.memory import compiles_kernels, free_device_memory
 from caft.kernels.packed_attention import runs_alone
 from caft.kernels.packing import compute_prefix
-from caft.kernels.row_cache import RowCache, can_keep_rows
+from caft.kernels.row_cache import RowCache
 from caft.protocols import CausalLM
 
 # Own tokens of all replies that a CPU writes at once, half of the cap counted: half as many again
@@ -29,7 +29,7 @@ def make_cache(
     that all of them share; `most_tokens` is the longest reply.
     """
     device = model.device
-    if runs_alone(model) or not can_keep_rows(device):
+    if runs_alone(model) or not compiles_kernels(device.type):
         if device.type == "cpu":
             expected = _fitting(expected, most_tokens // 2, _MOST_CACHED)
         return ReplyCache(prefix or SharedPrefix(), expected, device)
