@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -18,7 +19,7 @@ from caft.kernels.chunked_loss import (
     without_head,
 )
 from caft.kernels.lora import has_fused_lora
-from caft.kernels.memory import memory_may_end, release_memory
+from caft.kernels.memory import is_out_of_memory, memory_may_end, release_memory
 from caft.kernels.packed_attention import packed_attention
 from caft.kernels.packing import packed_logits
 from caft.models.adapters import compute_in_weights_dtype, keep_activations
@@ -30,7 +31,11 @@ from caft.tune.batches import Step, TrainingPack, idle_pack
 from caft.tune.config import WHOLE, Part, Select, TuningConfig
 from caft.tune.error_text import explain_memory, explain_validation_memory
 from caft.tune.learning_curve import Row, accuracies, best_epoch, is_out_of_patience
+from caft.tune.padding import pad_step
+from caft.tune.replay import GraphRecorder, Replays, why_launched
 from caft.tune.token_weights import TOKEN_WEIGHTS
+
+log = logging.getLogger(__name__)
 
 # A forward pass, and a backward pass of twice its work.
 _PASSES = 3
@@ -83,6 +88,7 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         self.best: dict[str, torch.Tensor] | None = None
         self.optimizer_state: dict[str, object] | None = None
         self.random_state: torch.Tensor | None = None
+        self.replays: Replays | None = None
 
     @cached_property
     def trained(self) -> dict[str, torch.nn.Parameter]:
@@ -97,6 +103,7 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         """
         take_signals_back()
         self.model.train()
+        self.replays = self._plan_replays()
         # Interrupted between an epoch's last step and its validation, or just after it.
         epochs, rest = divmod(self.steps_done, self.steps_an_epoch)
         if rest == 0 and epochs > len(accuracies(self.curve)):
@@ -124,6 +131,8 @@ class TuningModule(LightningModule):  # type: ignore[misc]
     def _validate_epoch(self, epoch: int) -> None:
         if self.validate is None:
             return
+        if self.replays is not None:
+            self.replays.make_room()
         self.model.eval()
         self._in_work = (0.0, 0.0)
         self.moved(0.0, VALIDATING)
@@ -156,7 +165,18 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         self, batch: Step, device: torch.device, dataloader_idx: int
     ) -> Step:
         """Lightning's hook: a step moves its own tensors."""
+        if self.replays is not None:
+            batch = pad_step(batch, self.config.batch_size)
         return batch.to(device)
+
+    def _plan_replays(self) -> Replays | None:
+        if self.device.type != "cuda" or self.ranks.count > 1:
+            return None
+        dtype = self.compute_dtype or self.model.dtype
+        if reason := why_launched(self.model, self.config, dtype):
+            log.info("passes are launched kernel by kernel, because %s", reason)
+            return None
+        return Replays(self._run, self.model, list(self.trained.values()), GraphRecorder())
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW over what is trainable."""
@@ -171,7 +191,8 @@ class TuningModule(LightningModule):  # type: ignore[misc]
     def training_step(self, batch: Step, batch_idx: int) -> None:
         """Forward and backward over every pack of the step, then one update."""
         optimizer = self.optimizers()
-        optimizer.zero_grad()
+        if self.replays is None:
+            optimizer.zero_grad()
         config = self.config
         done, warmup = self.steps_done, config.warmup_steps
         factor = self.part.factor(config.schedule, done, self.steps, warmup)
@@ -226,9 +247,21 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         return memory_may_end(explain)
 
     def _accumulate(self, batch: Step) -> float:
+        try:
+            return self._run_passes(batch)
+        except RuntimeError as error:
+            if self.replays is None or not self.replays.is_on or not is_out_of_memory(error):
+                raise
+        self.replays.give_up("memory ran out")
+        return self._run_passes(batch)
+
+    def _run_passes(self, batch: Step) -> float:
         total: float | torch.Tensor = 0.0
         done = 0
         passes = self._passes(batch)
+        run = self.replays or partial(self._run, whole=batch.weight)
+        if self.replays is not None:
+            self.replays.start_step()
         tokens = sum(item.pack.input_ids.numel() for item in passes)
         kept = nullcontext() if self._has_fused_lora else keep_activations(self.model)
         with packed_attention(self.model), kept:
@@ -236,12 +269,17 @@ class TuningModule(LightningModule):  # type: ignore[misc]
                 count = item.pack.input_ids.numel()
                 self._in_work = (done / tokens, count / tokens)
                 done += count
-                with self._weights_dtype():
-                    loss = self._summed_loss(item) * item.weight / batch.weight
-                self.manual_backward(loss)
                 # Read once a step, because reading waits for the accelerator.
-                total = total + loss.detach()
+                total = total + run(item)
         return float(total)
+
+    def _run(self, item: TrainingPack, whole: float = 1.0) -> torch.Tensor:
+        with self._weights_dtype():
+            loss = self._summed_loss(item)
+            if item.shares is None:
+                loss = loss * item.weight / whole
+        self.manual_backward(loss)
+        return loss.detach()
 
     def _passes(self, batch: Step) -> Sequence[TrainingPack]:
         if not self.sharded:
@@ -269,10 +307,10 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         weigh = TOKEN_WEIGHTS[self.config.loss]
         if not has_plain_head(self.model):
             logits = packed_logits(self.model, item.pack, item.positions)
-            return summed_cross_entropy(logits, item.labels, weigh)
+            return summed_cross_entropy(logits, item.labels, weigh, item.shares)
         with without_head(self.model):
             hidden = packed_logits(self.model, item.pack, item.positions)
-        return summed_head_loss(self.model, hidden, item.labels, weigh)
+        return summed_head_loss(self.model, hidden, item.labels, weigh, item.shares)
 
 
 def random_state() -> torch.Tensor:
