@@ -1,4 +1,4 @@
-"""Brings packs of training to a few shapes, for CUDA graphs, without changing what they teach. Pure.
+"""Pads packs of training to a few shapes, for CUDA graphs, and changes nothing they teach. Pure.
 
 What is added is a row of its own that no other row sees, and trained tokens of that row with a
 share of 0 in the loss: loss and gradients are those of the pack, up to rounding.
