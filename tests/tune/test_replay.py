@@ -315,6 +315,6 @@ def test_memory_that_ends_beside_graphs_is_theirs(tmp_path: Any, launched: Any) 
 def test_why_passes_are_launched(dials: dict[str, Any], dropout: float, reason: str) -> None:
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout(dropout))
     model.device = torch.device("cpu")
-    said = why_launched(model, TuningConfig(**dials), torch.bfloat16)  # type: ignore[arg-type]
+    said = why_launched(model, TuningConfig(**dials), torch.bfloat16, 1)  # type: ignore[arg-type]
     assert said is not None
     assert reason in said

@@ -103,7 +103,7 @@ class _HeadLoss(torch.autograd.Function):
     """Cross-entropy of hidden W^T, summed in float32; the forward pass makes its gradients."""
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0917
         ctx: Any,
         hidden: torch.Tensor,
         weight: torch.Tensor,

@@ -115,7 +115,7 @@ class _LayersWithAdapters(torch.autograd.Function):
         ctx.save_for_backward(rows, inner)
         ctx.layers, ctx.cast, ctx.shape, ctx.dtype = layers, cast, x.shape, adapters[0].dtype
         return tuple(
-            layer(rows).addmm_(inner[:, ranks], b.T).view(*x.shape[:-1], -1)
+            _layer_and_adapter(layer, rows, inner[:, ranks], b).view(*x.shape[:-1], -1)
             for layer, b, ranks in zip(layers, cast.b, cast.ranks, strict=True)
         )
 
@@ -141,6 +141,18 @@ class _LayersWithAdapters(torch.autograd.Function):
             for each in (grad_a[ranks], (grad.T @ inner[:, ranks]).to(ctx.dtype))
         ]
         return grad_x, None, None, *grad_adapters
+
+
+def _layer_and_adapter(
+    layer: torch.nn.Linear, rows: torch.Tensor, inner: torch.Tensor, b: torch.Tensor
+) -> torch.Tensor:
+    if not rows.is_cuda:
+        wide: torch.Tensor = layer(rows)
+        return wide.addmm_(inner, b.T)
+    # The wide product adds to the narrow one, while it computes; the narrow one would have to read
+    # and write the other's output, which is what it takes its time for.
+    own = inner @ b.T if layer.bias is None else torch.addmm(layer.bias, inner, b.T)
+    return own.addmm_(rows, layer.weight.T)
 
 
 class _Fused:

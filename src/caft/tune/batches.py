@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import InitVar, dataclass, field, replace
+from dataclasses import InitVar, astuple, dataclass, field, replace
 from random import Random
 
 import torch
@@ -29,6 +29,10 @@ class Shape:
     trained: int
     rows: int
     longest: int
+
+    def holds(self, other: Shape) -> bool:
+        """Whether what fits into `other` fits into this one."""
+        return all(own >= needed for own, needed in zip(astuple(self), astuple(other), strict=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
 
 import torch
-from pytorch_lightning import LightningModule
 
 from caft.errors import UserError
 from caft.kernels.chunked_loss import (
@@ -27,6 +26,7 @@ from caft.protocols import CausalLM
 from caft.signals import take_signals_back
 from caft.trainers.distributed import Ranks
 from caft.trainers.sharding import is_sharded, read_norm
+from caft.trainers.watching import StayingModule
 from caft.tune.batches import Step, TrainingPack, idle_pack
 from caft.tune.config import WHOLE, Part, Select, TuningConfig
 from caft.tune.error_text import explain_memory, explain_validation_memory
@@ -42,7 +42,7 @@ _PASSES = 3
 VALIDATING = "validating"
 
 
-class TuningModule(LightningModule):  # type: ignore[misc]
+class TuningModule(StayingModule):
     """Wraps the student for `Trainer.fit`.
 
     Lightning averages micro-batches, and DDP averages devices; both are wrong where parts hold
@@ -166,14 +166,15 @@ class TuningModule(LightningModule):  # type: ignore[misc]
     ) -> Step:
         """Lightning's hook: a step moves its own tensors."""
         if self.replays is not None:
-            batch = pad_step(batch, self.config.batch_size)
+            batch = pad_step(batch, self.config.batch_size, self.replays.choose)
         return batch.to(device)
 
     def _plan_replays(self) -> Replays | None:
-        if self.device.type != "cuda" or self.ranks.count > 1:
+        if self.device.type != "cuda":
             return None
         dtype = self.compute_dtype or self.model.dtype
-        if reason := why_launched(self.model, self.config, dtype):
+        reason = why_launched(self.model, self.config, dtype, self.ranks.count)
+        if reason is not None:
             log.info("passes are launched kernel by kernel, because %s", reason)
             return None
         return Replays(self._run, self.model, list(self.trained.values()), GraphRecorder())

@@ -6,6 +6,7 @@ share of 0 in the loss: loss and gradients are those of the pack, up to rounding
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -17,6 +18,10 @@ from caft.tune.batches import Shape, Step, TrainingPack
 # Sizes from one power of two to the next. More of them waste fewer tokens, and need more graphs.
 _SIZES_OF_TOKENS, _SIZES_OF_TRAINED = 8, 2
 _LEAST_TOKENS, _LEAST_TRAINED, _LEAST_LONGEST = 64, 32, 1024
+
+
+def _as_it_is(shape: Shape) -> Shape:
+    return shape
 
 
 def shape_of(item: TrainingPack, most_rows: int) -> Shape:
@@ -36,10 +41,11 @@ def shape_of(item: TrainingPack, most_rows: int) -> Shape:
     )
 
 
-def pad_step(step: Step, most_rows: int) -> Step:
-    """The same step of passes that have few shapes."""
+def pad_step(step: Step, most_rows: int, choose: Callable[[Shape], Shape] = _as_it_is) -> Step:
+    """The same step of passes that have few shapes; `choose` may give a larger one."""
     packs = (
-        pad_pack(item, shape_of(item, most_rows), item.weight / step.weight) for item in step.packs
+        pad_pack(item, choose(shape_of(item, most_rows)), item.weight / step.weight)
+        for item in step.packs
     )
     return replace(step, packs=tuple(packs))
 

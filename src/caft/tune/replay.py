@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 import torch
 
@@ -27,23 +28,27 @@ log = logging.getLogger(__name__)
 # Between a pass and its replay, of loss and of the gradient's norm: both are bfloat16's rounding.
 _MOST_APART = 0.01
 _MOST_GRAPHS = 32
+# Of the tokens that a pass needs, in the graph of a larger one.
+_MOST_WASTED = 1.25
 Run = Callable[[TrainingPack], torch.Tensor]
 """Forward and backward pass; out: the loss, detached."""
 
 
-def why_launched(model: CausalLM, config: TuningConfig, dtype: torch.dtype) -> str | None:
+def why_launched(
+    model: CausalLM, config: TuningConfig, dtype: torch.dtype, devices: int
+) -> str | None:
     """Why the passes of `model` cannot be graphs; None if that can be tried."""
-    if config.adapter is Adapter.qlora:
-        return "the base is in 4 bits"
-    if config.gradient_checkpointing:
-        return "of tuning.gradient_checkpointing"
-    if any(isinstance(each, torch.nn.Dropout) and each.p > 0 for each in model.modules()):
-        return "of dropout"
-    if runs_alone(model):
-        return "rows run one by one"
-    if not can_attend_at_once(torch.empty(0, 8, dtype=dtype, device=model.device)):
-        return "torch has no attention of packed rows in one call here"
-    return None
+    dropout = any(isinstance(each, torch.nn.Dropout) and each.p > 0 for each in model.modules())
+    query = torch.empty(0, 8, dtype=dtype, device=model.device)
+    reasons = {
+        "several devices train": devices > 1,
+        "the base is in 4 bits": config.adapter is Adapter.qlora,
+        "tuning.gradient_checkpointing runs layers again": config.gradient_checkpointing,
+        "there is dropout": dropout,
+        "rows run one by one": runs_alone(model),
+        "torch has no attention of packed rows in one call here": not can_attend_at_once(query),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,25 @@ class Replays:
         self.adapters = fused_adapters(model)
         self.is_on, self.is_proven = True, False
         self._recorded: dict[Shape, Recorded] = {}
+        self._wasted: Counter[Shape] = Counter()
         self._passes = 0
+
+    def choose(self, shape: Shape) -> Shape:
+        """`shape`, or the next larger one that is recorded.
+
+        That one is taken until the tokens that it wastes cost more than to record another: about
+        two passes.
+        """
+        larger = [
+            each
+            for each in self._recorded
+            if each.holds(shape) and each.tokens <= _MOST_WASTED * shape.tokens
+        ]
+        if not larger or self._wasted[shape] > 2 * shape.tokens:
+            return shape
+        chosen = min(larger, key=astuple)
+        self._wasted[shape] += chosen.tokens - shape.tokens
+        return chosen
 
     def start_step(self) -> None:
         """Gradients are zero again, in their places."""
