@@ -110,6 +110,14 @@ def test_training_learns_and_moves_the_adapters_only(tmp_path):
     assert module.steps_done == 60
 
 
+def test_nothing_is_moved_to_the_cpu_when_training_ends(tmp_path, monkeypatch):
+    moved: list[torch.nn.Module] = []
+    monkeypatch.setattr(torch.nn.Module, "cpu", lambda self: moved.append(self) or self)
+    _curve, module = train(make_model(), tmp_path)
+    assert moved == []
+    assert not module.optimizers().optimizer.state
+
+
 def test_every_epoch_has_an_order_of_its_own_under_lightning(tmp_path):
     model = make_model()
     seen: list[tuple[str, ...]] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -21,7 +22,7 @@ from caft.models.adapters import add_lora
 from caft.records import Example, Target
 from caft.trainers.build import build_trainer
 from caft.trainers.config import TrainerConfig
-from caft.tune.batches import EpochLoader, Step, TrainingPack, make_step
+from caft.tune.batches import EpochLoader, Shape, Step, TrainingPack, make_step
 from caft.tune.config import Adapter, Loss, TuningConfig
 from caft.tune.module import TuningModule
 from caft.tune.padding import pad_step, shape_of
@@ -239,6 +240,24 @@ def test_replays_train_what_launched_passes_train(tmp_path: Any, launched: Any) 
     # 9 steps of several packs, nearly all of which have one shape.
     assert recorder.recorded <= 3
     assert recorder.replayed > 12
+
+
+def test_a_larger_graph_serves_until_another_is_worth_recording() -> None:
+    model = make_model()
+    replays = Replays(
+        lambda item: item.labels.sum(), model, list(model.parameters()), Recorder(model)
+    )
+    small, middle, large = (Shape(tokens, 32, 17, 1024) for tokens in (1600, 2048, 2560))
+    assert replays.choose(middle) == middle
+    for shape in (middle, large):
+        replays._recorded[shape] = Recorded(None, lambda: None, torch.zeros(()))  # type: ignore[arg-type]
+    assert replays.choose(middle) == middle
+    assert replays.choose(replace(middle, trained=64)) == replace(middle, trained=64)
+    # More than a quarter would be wasted in either.
+    assert replays.choose(small) == small
+    between = replace(middle, tokens=1792)
+    # 256 tokens are wasted each time, and recording costs about 2 x 1792.
+    assert [replays.choose(between) for _ in range(16)] == [middle] * 15 + [between]
 
 
 @pytest.mark.usefixtures("attends_at_once")

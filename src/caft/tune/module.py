@@ -128,6 +128,10 @@ class TuningModule(StayingModule):
         if stop:
             self.keep(True)
 
+    def on_train_end(self) -> None:
+        """Lightning's hook: it would move the moments to the CPU, where nobody reads them."""
+        self.optimizers().optimizer.state.clear()
+
     def _validate_epoch(self, epoch: int) -> None:
         if self.validate is None:
             return
