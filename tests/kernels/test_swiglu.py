@@ -5,7 +5,6 @@ The kernels themselves run on CUDA only (test_cuda.py); here the formulas stand 
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,17 +18,12 @@ from transformers.models.phi3.modeling_phi3 import Phi3MLP
 from caft.kernels import swiglu
 from caft.kernels.swiglu import fuse_swiglu
 
-SIZES = {"hidden_size": 12, "intermediate_size": 20, "pad_token_id": 0}
+SIZES = {"hidden_size": 12, "intermediate_size": 20, "num_attention_heads": 4, "pad_token_id": 0}
 
 
 def silu_gradients(grad: Any, gate: Any, up: Any) -> tuple[torch.Tensor, torch.Tensor]:
     s = gate.sigmoid()
     return grad * up * s * (1 + gate * (1 - s)), grad * gate * s
-
-
-IN_TORCH = SimpleNamespace(
-    multiply_silu=lambda gate, up: silu(gate) * up, silu_gradients=silu_gradients
-)
 
 
 def run(mlp: Any) -> list[torch.Tensor]:
@@ -53,10 +47,9 @@ def test_a_plain_mlp_computes_its_product_in_one_function(
 
     def multiply(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
         calls.append(1)
-        return IN_TORCH.multiply_silu(gate, up)
+        return silu(gate) * up
 
-    kernels = SimpleNamespace(multiply_silu=multiply, silu_gradients=silu_gradients)
-    monkeypatch.setattr(swiglu, "own_kernels", lambda _x: kernels)
+    monkeypatch.setattr(swiglu, "kernels_for", lambda _x: (multiply, silu_gradients))
     for found, plain in zip(run(mlp), expected, strict=True):
         assert torch.allclose(found, plain, rtol=1e-12, atol=1e-12)
     # Scores and replies are computed as they were.

@@ -77,7 +77,7 @@ def run_step(model: Any, step: Step, loss: Loss) -> tuple[float, dict[str, torch
     module = TuningModule(model, TuningConfig(loss=loss), steps=1, record=lambda _row: None)
     module.manual_backward = lambda value: value.backward()
     model.zero_grad()
-    value = module._run_passes(step)
+    value = float(module._run_passes(step))
     return value, {name: weight.grad.clone() for name, weight in module.trained.items()}
 
 

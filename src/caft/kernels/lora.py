@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
 Adapter = tuple[torch.Tensor, torch.Tensor, float]
+_MULTIPLIES_INTO_FLOAT32 = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 8)
 _READ_THE_SAME = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
@@ -130,17 +131,32 @@ class _LayersWithAdapters(torch.autograd.Function):
         grad_inner = products[0] if len(products) == 1 else torch.cat(products, dim=1)
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = grads[0] @ ctx.layers[0].weight
-            for grad, layer in zip(grads[1:], ctx.layers[1:], strict=True):
-                grad_x.addmm_(grad, layer.weight)
-            grad_x = grad_x.addmm_(grad_inner, cast.a).view(ctx.shape)
-        grad_a = (grad_inner.T @ rows).to(ctx.dtype).mul_(cast.scaling)
+            weights = [layer.weight for layer in ctx.layers]
+            grad_x = _sum_of_products([*zip(grads, weights, strict=True), (grad_inner, cast.a)])
+            grad_x = grad_x.view(ctx.shape)
+        grad_a = _product(grad_inner.T, rows, ctx.dtype).mul_(cast.scaling)
         grad_adapters = [
             each
             for grad, ranks in zip(grads, cast.ranks, strict=True)
-            for each in (grad_a[ranks], (grad.T @ inner[:, ranks]).to(ctx.dtype))
+            for each in (grad_a[ranks], _product(grad.T, inner[:, ranks], ctx.dtype))
         ]
         return grad_x, None, None, *grad_adapters
+
+
+def _sum_of_products(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+    if pairs[0][0].is_cuda:
+        pairs = pairs[::-1]  # the narrow one first, as in `_layer_and_adapter`
+    total = pairs[0][0] @ pairs[0][1]
+    for left, right in pairs[1:]:
+        total.addmm_(left, right)
+    return total
+
+
+def _product(left: torch.Tensor, right: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """In `dtype`; on CUDA its sums are not rounded to the factors' dtype before."""
+    if left.is_cuda and dtype == torch.float32 != left.dtype and _MULTIPLIES_INTO_FLOAT32:
+        return torch.mm(left, right, out_dtype=dtype)  # type: ignore[call-overload, no-any-return, unused-ignore]
+    return (left @ right).to(dtype)
 
 
 def _layer_and_adapter(

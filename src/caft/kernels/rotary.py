@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from caft.kernels.own_kernels import own_kernels
 from caft.protocols import CausalLM
 
 _NAME = "apply_rotary_pos_emb"
@@ -33,23 +32,14 @@ class _Rotated(torch.autograd.Function):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """In: query and key [..., heads, tokens, size], cos and sin [..., 1, tokens, size]."""
         ctx.save_for_backward(cos, sin)
-        ctx.kernels = _kernels_for(query, cos) if ctx.needs_input_grad[0] else None
-        rotate = _rotate if ctx.kernels is None else ctx.kernels.rotate
-        return rotate(query, cos, sin), rotate(key, cos, sin)
+        return _rotate(query, cos, sin), _rotate(key, cos, sin)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """A rotation by the opposite angle; cos and sin get no gradients."""
         cos, sin = ctx.saved_tensors
-        rotate = _rotate if ctx.kernels is None else ctx.kernels.rotate
-        return *(rotate(grad, cos, sin, back=True) for grad in grads), None, None
-
-
-def _kernels_for(x: torch.Tensor, cos: torch.Tensor) -> ModuleType | None:
-    """Those that rotate `x` in one pass over memory, and not in three."""
-    is_one_sequence = x.shape[0] == 1 and cos.shape[:2] == (1, 1)
-    return own_kernels(x) if is_one_sequence and cos.stride(-1) == 1 else None
+        return *(_rotate(grad, cos, sin, back=True) for grad in grads), None, None
 
 
 def _rotate(

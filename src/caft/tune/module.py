@@ -181,7 +181,9 @@ class TuningModule(StayingModule):
         if reason is not None:
             log.info("passes are launched kernel by kernel, because %s", reason)
             return None
-        return Replays(self._run, self.model, list(self.trained.values()), GraphRecorder())
+        recorder = GraphRecorder(self.config.tokens_a_pass(self.device.type))
+        weights = list(self.trained.values())
+        return Replays(self._run, self.model, weights, recorder)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW over what is trainable."""
@@ -190,8 +192,12 @@ class TuningModule(StayingModule):
             lr=self.config.learning_rate,
             weight_decay=self.config.weight_decay,
             # One launch rather than a dozen, for hundreds of adapters.
-            fused=self.device.type == "cuda",
+            fused=self._is_fused,
         )
+
+    @property
+    def _is_fused(self) -> bool:
+        return bool(self.device.type == "cuda")
 
     def training_step(self, batch: Step, batch_idx: int) -> None:
         """Forward and backward over every pack of the step, then one update."""
@@ -205,23 +211,51 @@ class TuningModule(StayingModule):
         for group in optimizer.param_groups:
             group["lr"] = rate
         with self._explained_memory(batch), self._unaveraged():
-            loss = self._accumulate(batch)
-        loss, stop = self.ranks.add(loss, self._asked_to_stop())
-        self._refuse_no_number("loss", loss, rate, batch)
-        trained = list(self.trained.values())
-        self.ranks.add_gradients(trained)
-        norm = read_norm(torch.nn.utils.clip_grad_norm_(trained, config.clip))
-        self._refuse_no_number("gradient", norm, rate, batch)
-        with self._explained_memory(batch):
-            # AdamW allocates its state in the first step.
-            optimizer.step()
-        for weight in trained:
-            # The fused optimizer does not, and what is computed from weights is cached by version.
-            torch.autograd.graph.increment_version(weight)
+            total = self._accumulate(batch)
+        early = self._is_fused and self.ranks.count == 1
+        loss, norm, stop = (self._step_early if early else self._step)(total, rate, batch)
         self.steps_done += 1
         epoch = (self.steps_done - 1) // self.steps_an_epoch + 1
         self._note(epoch, loss=loss, gradient_norm=norm, learning_rate=rate)
         self.keep(stop > 0)
+
+    def _step(self, total: torch.Tensor, rate: float, batch: Step) -> tuple[float, float, float]:
+        """Loss, norm of the gradient, and whether to stop."""
+        loss, stop = self.ranks.add(float(total), self._asked_to_stop())
+        self._refuse_no_number("loss", loss, rate, batch)
+        trained = list(self.trained.values())
+        self.ranks.add_gradients(trained)
+        norm = read_norm(torch.nn.utils.clip_grad_norm_(trained, self.config.clip))
+        self._refuse_no_number("gradient", norm, rate, batch)
+        self._update(batch)
+        return loss, norm, stop
+
+    def _step_early(
+        self, total: torch.Tensor, rate: float, batch: Step
+    ) -> tuple[float, float, float]:
+        """The same, launched while the device still computes the gradients.
+
+        It takes no step where `found_inf` is 1; what that depends on is read afterwards.
+        """
+        norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), self.config.clip)
+        numbers = torch.stack([total.float(), norm.float()])
+        optimizer = self.optimizers().optimizer
+        optimizer.found_inf = 1 - numbers.isfinite().all().float()
+        self._update(batch)
+        if self.replays is not None:
+            self.replays.refresh()
+        loss, norm_read = numbers.tolist()
+        self._refuse_no_number("loss", loss, rate, batch)
+        self._refuse_no_number("gradient", norm_read, rate, batch)
+        return loss, norm_read, self._asked_to_stop()
+
+    def _update(self, batch: Step) -> None:
+        with self._explained_memory(batch):
+            # AdamW allocates its state in the first step.
+            self.optimizers().step()
+        for weight in self.trained.values():
+            # The fused optimizer does not, and what is computed from weights is cached by version.
+            torch.autograd.graph.increment_version(weight)
 
     def _asked_to_stop(self) -> float:
         # Summed over the processes, so that all stop after the same step.
@@ -251,7 +285,7 @@ class TuningModule(StayingModule):
 
         return memory_may_end(explain)
 
-    def _accumulate(self, batch: Step) -> float:
+    def _accumulate(self, batch: Step) -> torch.Tensor:
         try:
             return self._run_passes(batch)
         except RuntimeError as error:
@@ -260,8 +294,8 @@ class TuningModule(StayingModule):
         self.replays.give_up("memory ran out")
         return self._run_passes(batch)
 
-    def _run_passes(self, batch: Step) -> float:
-        total: float | torch.Tensor = 0.0
+    def _run_passes(self, batch: Step) -> torch.Tensor:
+        total = torch.zeros((), device=self.device)
         done = 0
         passes = self._passes(batch)
         run = self.replays or partial(self._run, whole=batch.weight)
@@ -276,7 +310,7 @@ class TuningModule(StayingModule):
                 done += count
                 # Read once a step, because reading waits for the accelerator.
                 total = total + run(item)
-        return float(total)
+        return total
 
     def _run(self, item: TrainingPack, whole: float = 1.0) -> torch.Tensor:
         with self._weights_dtype():

@@ -71,26 +71,37 @@ Record = Callable[[Run, TrainingPack], Recorded]
 
 
 class GraphRecorder:
-    """Records CUDA graphs that share their memory."""
+    """Records CUDA graphs that share their memory, of passes of at most so many tokens."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_tokens: int) -> None:
+        self.most_tokens = most_tokens
         self.pool = torch.cuda.graph_pool_handle()
         self.is_used = False
 
     def __call__(self, run: Run, static: TrainingPack) -> Recorded:
         """RuntimeError if something in the pass must wait for the device."""
-        passes = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-        if not self.is_used and torch.cuda.mem_get_info()[0] < passes:
-            raise RuntimeError("there is too little memory for graphs beside other passes")
         graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        room = 0 if self.is_used else self._room(static)
         try:
             with torch.cuda.graph(graph, pool=self.pool):
+                # One piece, of which all graphs take theirs: of pieces that were made for smaller
+                # passes none would do for a larger one.
+                torch.empty(room, dtype=torch.uint8, device="cuda")
                 loss = run(static)
         except BaseException:
             torch.cuda.set_stream(stream)  # torch leaves its own one set
             raise
         self.is_used = True
         return Recorded(static, graph.replay, loss)
+
+    def _room(self, static: TrainingPack) -> int:
+        """Bytes that the largest pass needs, judged by those that this one has left."""
+        passed = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        free, _ = torch.cuda.mem_get_info()
+        if free < passed:
+            raise RuntimeError("there is too little memory for graphs beside other passes")
+        tokens = static.pack.input_ids.numel()
+        return min(free, passed * max(self.most_tokens, tokens) // tokens)
 
 
 class Replays:
@@ -135,8 +146,12 @@ class Replays:
         torch._foreach_zero_(self.grads)
         for weight, grad in zip(self.weights, self.grads, strict=True):
             weight.grad = grad
-        refresh_adapters(self.adapters)
+        self.refresh()
         self._passes = 0
+
+    def refresh(self) -> None:
+        """What graphs read of the weights, if those have changed."""
+        refresh_adapters(self.adapters)
 
     def __call__(self, item: TrainingPack) -> torch.Tensor:
         """The pass of `item`; its gradients are added. Out: its loss, until the next pass."""
