@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 
+from caft.kernels.memory import spare_imports
 from caft.kernels.rms_norm import fuse_rms_norms
+from caft.kernels.swiglu import fuse_swiglu
 from caft.models.config import Dtype, EmbeddedModelConfig
 from caft.models.loading import load_model, load_tokenizer, resolve_dtype
 from caft.models.sources.locate import locate_model
@@ -72,5 +74,7 @@ def make_model(
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
     if not plain:
+        spare_imports()
         fuse_rms_norms(model)
+        fuse_swiglu(model)
     return model

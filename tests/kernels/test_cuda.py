@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -23,6 +24,12 @@ from caft.models.adapters import add_lora
 from caft.models.generation import generate_replies
 from caft.models.reply_rules import ReplyRules
 from caft.models.sampling import Draw, Sampling, draw_tokens
+from caft.records import Example, Target
+from caft.trainers.build import build_trainer
+from caft.trainers.config import TrainerConfig
+from caft.tune.batches import EpochLoader
+from caft.tune.config import TuningConfig
+from caft.tune.module import TuningModule
 from numerics import DTYPES, Chain, assert_as_exact, assert_greedy, chain_of, in_float64
 
 pytestmark = [
@@ -224,3 +231,43 @@ def test_tokens_are_drawn_as_on_a_cpu(dials: dict[str, Any]) -> None:
     drawn = [draw_tokens(logits.to(device), sampling, draws).cpu() for device in ("cpu", "cuda")]
     # Logarithms round differently there: a near tie may fall the other way.
     assert int((drawn[0] != drawn[1]).sum()) <= 2
+
+
+def train(model: Any, folder: Path, *, replayed: bool) -> tuple[list[float], TuningModule]:
+    """Losses by step, of steps of two passes or more."""
+    draw = Random(2)
+    rows = [
+        Example(
+            question_id=str(number),
+            target=Target.answer,
+            complexity="easy",
+            prompt_ids=tuple(draw.randrange(1, VOCABULARY) for _ in range(draw.randint(3, 40))),
+            completion_ids=(number % 5 + 1, 2),
+        )
+        for number in range(48)
+    ]
+    losses: list[float] = []
+    module = TuningModule(
+        adapted(on_device(model, torch.bfloat16)),
+        TuningConfig(batch_size=12, learning_rate=1e-2),
+        steps=12,
+        record=lambda row: losses.append(row["loss"]),
+    )
+    if not replayed:
+        module._plan_replays = lambda: None
+    trainer = build_trainer(
+        TrainerConfig(accelerator="cuda", progress=False), folder=folder, epochs=3
+    )
+    trainer.fit(module, EpochLoader(rows, 12, 200, seed=0))
+    return losses, module
+
+
+def test_replayed_passes_train_what_launched_ones_train(model: Any, tmp_path: Path) -> None:
+    launched, _ = train(model, tmp_path, replayed=False)
+    replayed, module = train(model, tmp_path, replayed=True)
+    assert module.replays is not None
+    assert module.replays.is_proven
+    assert replayed[-1] < replayed[0]
+    # Twelve steps in bfloat16, of which each starts from the rounding of those before.
+    assert replayed[:4] == pytest.approx(launched[:4], rel=0.02)
+    assert replayed == pytest.approx(launched, rel=0.1)

@@ -110,6 +110,46 @@ def test_training_learns_and_moves_the_adapters_only(tmp_path):
     assert module.steps_done == 60
 
 
+def test_nothing_is_moved_to_the_cpu_when_training_ends(tmp_path, monkeypatch):
+    moved: list[torch.nn.Module] = []
+    monkeypatch.setattr(torch.nn.Module, "cpu", lambda self: moved.append(self) or self)
+    _curve, module = train(make_model(), tmp_path)
+    assert moved == []
+    assert not module.optimizers().optimizer.state
+
+
+@pytest.fixture
+def fused(monkeypatch):
+    """As on CUDA: a step is launched before it is known whether it may be taken."""
+    monkeypatch.setattr(TuningModule, "_is_fused", True)
+
+
+def test_a_step_that_is_launched_early_is_the_same(tmp_path, monkeypatch):
+    expected, module = train(make_model(), tmp_path, epochs=3)
+    monkeypatch.setattr(TuningModule, "_is_fused", True)
+    found, early = train(make_model(), tmp_path, epochs=3)
+    for row, other in zip(found, expected, strict=True):
+        assert row == pytest.approx(other, rel=1e-4)
+    for name, weight in module.trained.items():
+        assert torch.allclose(early.trained[name], weight, atol=1e-4)
+
+
+@pytest.mark.usefixtures("fused")
+def test_no_step_is_taken_early_that_may_not_be_taken(tmp_path):
+    model, before = make_model(), {}
+
+    def overflow(numbers: dict[str, float]) -> None:
+        before.update(weights_of(model))
+        if numbers["step"] == 2:
+            weight = next(each for each in model.parameters() if each.requires_grad)
+            weight.register_hook(lambda gradient: gradient * float("nan"))
+
+    with pytest.raises(UserError) as caught:
+        train(model, tmp_path, epochs=2, record=overflow)
+    assert "the gradient is nan at step 3 of 6" in str(caught.value)
+    assert all(weight.equal(before[name]) for name, weight in weights_of(model).items())
+
+
 def test_every_epoch_has_an_order_of_its_own_under_lightning(tmp_path):
     model = make_model()
     seen: list[tuple[str, ...]] = []

@@ -47,52 +47,71 @@ def without_head(model: CausalLM) -> Iterator[None]:
 
 
 def summed_head_loss(
-    model: CausalLM, hidden: torch.Tensor, labels: torch.Tensor, weigh: TokenWeights | None = None
+    model: CausalLM,
+    hidden: torch.Tensor,
+    labels: torch.Tensor,
+    weigh: TokenWeights | None = None,
+    shares: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Sum of -ln p(label) in nats; hidden [trained tokens, size], labels [trained tokens].
 
     With `weigh` the gradient is that of the weighted sum; the value stays the cross-entropy, so
-    that curves of different losses compare.
+    that curves of different losses compare. `shares` [trained tokens] multiply both.
     """
     head_loss: Callable[..., torch.Tensor] = _HeadLoss.apply
-    return head_loss(hidden, model.get_output_embeddings().weight, labels, weigh)
+    return head_loss(hidden, model.get_output_embeddings().weight, labels, weigh, shares)
 
 
 def summed_cross_entropy(
-    logits: torch.Tensor, labels: torch.Tensor, weigh: TokenWeights | None = None
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    weigh: TokenWeights | None = None,
+    shares: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Sum of -ln p(label) in nats; logits [trained tokens, vocabulary], labels [trained tokens].
 
     Float32, whatever the logits are. A mean over micro-batches would weigh short ones too much;
-    the caller divides the sum by the trained tokens of the optimizer step. `weigh` is as above.
+    the caller divides the sum by the trained tokens of the optimizer step. `weigh` and `shares` are
+    as above.
     """
-    pieces = zip(torch.split(logits, _ROWS), torch.split(labels, _ROWS), strict=True)
-    return torch.stack([_cross_entropy(some.float(), truth, weigh) for some, truth in pieces]).sum()
+    sums = [
+        _cross_entropy(logits[rows].float(), labels[rows], weigh, shares, rows)
+        for rows in (slice(at, at + _ROWS) for at in range(0, len(labels), _ROWS))
+    ]
+    return torch.stack(sums).sum()
 
 
 def _cross_entropy(
-    logits: torch.Tensor, labels: torch.Tensor, weigh: TokenWeights | None
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    weigh: TokenWeights | None,
+    shares: torch.Tensor | None,
+    rows: slice,
 ) -> torch.Tensor:
-    if weigh is None:
+    if weigh is None and shares is None:
         return cross_entropy(logits, labels, reduction="sum")
     losses = cross_entropy(logits, labels, reduction="none")
+    shared = losses if shares is None else losses * shares[rows]
+    if weigh is None:
+        return shared.sum()
     weights = weigh(logits.detach().log_softmax(-1), -losses.detach()[:, None])[:, 0]
-    weighted = (weights * losses).sum()
-    return weighted + (losses.sum() - weighted).detach()
+    weighted = (weights * shared).sum()
+    return weighted + (shared.sum() - weighted).detach()
 
 
 class _HeadLoss(torch.autograd.Function):
     """Cross-entropy of hidden W^T, summed in float32; the forward pass makes its gradients."""
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0917
         ctx: Any,
         hidden: torch.Tensor,
         weight: torch.Tensor,
         labels: torch.Tensor,
         weigh: TokenWeights | None,
+        shares: torch.Tensor | None,
     ) -> torch.Tensor:
-        """In: hidden [tokens, size], weight [vocabulary, size], labels [tokens]."""
+        """In: hidden [tokens, size], weight [vocabulary, size], labels and shares [tokens]."""
         of_hidden, of_weight, *_ = ctx.needs_input_grad
         head = weight.to(hidden.dtype)
         grad_hidden = torch.empty_like(hidden) if of_hidden else None
@@ -104,15 +123,17 @@ class _HeadLoss(torch.autograd.Function):
             log_p = (chunk @ head.T).float()
             log_p -= log_p.logsumexp(dim=-1, keepdim=True)
             chosen = log_p.gather(1, truth)
-            total -= chosen.sum()
+            share = None if shares is None else shares[start : start + rows, None]
+            total -= (chosen if share is None else chosen * share).sum()
             if not (of_hidden or of_weight):
                 continue
             weights = None if weigh is None else weigh(log_p, chosen)
             # d loss / d logits = p - 1 at the label, p elsewhere.
             grad = log_p.exp_()
             grad.scatter_add_(1, truth, grad.new_full(truth.shape, -1.0))
-            if weights is not None:
-                grad *= weights
+            for factor in (weights, share):
+                if factor is not None:
+                    grad *= factor
             grad = grad.to(hidden.dtype)
             if grad_hidden is not None:
                 grad_hidden[start : start + rows] = grad @ head
@@ -130,6 +151,7 @@ class _HeadLoss(torch.autograd.Function):
         return (
             None if grad_hidden is None else grad_hidden * grad,
             None if grad_weight is None else (grad_weight * grad).to(ctx.dtype),
+            None,
             None,
             None,
         )

@@ -27,21 +27,76 @@ if TYPE_CHECKING:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
 Adapter = tuple[torch.Tensor, torch.Tensor, float]
+_MULTIPLIES_INTO_FLOAT32 = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 8)
 _READ_THE_SAME = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Cast:
     """Adapters in the dtype that layers compute in.
 
     `a` [ranks, inputs] holds those of all layers, scaled, and `b` [outputs, rank] each layer's;
-    `ranks` are the rows of every layer in `a`, and `scaling` [ranks, 1] is float32.
+    `ranks` are the rows of every layer in `a`, and `scaling` [ranks, 1] is float32. `versions` are
+    those of the weights that were cast.
     """
 
+    adapters: tuple[Adapter, ...]
     a: torch.Tensor
     b: tuple[torch.Tensor, ...]
     ranks: tuple[slice, ...]
     scaling: torch.Tensor
+    versions: tuple[int, ...] = ()
+
+    @classmethod
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def make(cls, dtype: torch.dtype, adapters: tuple[Adapter, ...]) -> _Cast:
+        """Of `adapters`, in `dtype`."""
+        ends = accumulate((len(a) for a, _, _ in adapters), initial=0)
+        ranks = tuple(slice(start, end) for start, end in pairwise(ends))
+        first = adapters[0][0]
+        scaling = first.new_empty(ranks[-1].stop, 1)
+        for of_layer, (_, _, value) in zip(ranks, adapters, strict=True):
+            scaling[of_layer] = value
+        cast = cls(
+            adapters=adapters,
+            a=first.new_empty(ranks[-1].stop, first.shape[1], dtype=dtype),
+            b=tuple(torch.empty_like(b, dtype=dtype) for _, b, _ in adapters),
+            ranks=ranks,
+            scaling=scaling,
+        )
+        _recast([cast])
+        return cast
+
+    @property
+    def parts_of_a(self) -> list[torch.Tensor]:
+        """Every layer's."""
+        return [self.a[ranks] for ranks in self.ranks]
+
+    @property
+    def newest_versions(self) -> tuple[int, ...]:
+        """Where the weights are, and how often they have been changed there."""
+        return tuple(
+            number
+            for a, b, _ in self.adapters
+            for number in (a.data_ptr(), a._version, b.data_ptr(), b._version)
+        )
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether a weight has changed since."""
+        return self.versions != self.newest_versions
+
+    def fits(self, dtype: torch.dtype, adapters: tuple[Adapter, ...]) -> bool:
+        """Whether it is one of `adapters` in `dtype`, stale or not."""
+        return (
+            (self.a.dtype, self.a.device) == (dtype, adapters[0][0].device)
+            and len(self.adapters) == len(adapters)
+            and all(
+                own[0] is other[0] and own[1] is other[1] and own[2] == other[2]
+                for own, other in zip(self.adapters, adapters, strict=True)
+            )
+        )
 
 
 class _LayersWithAdapters(torch.autograd.Function):
@@ -61,7 +116,7 @@ class _LayersWithAdapters(torch.autograd.Function):
         ctx.save_for_backward(rows, inner)
         ctx.layers, ctx.cast, ctx.shape, ctx.dtype = layers, cast, x.shape, adapters[0].dtype
         return tuple(
-            layer(rows).addmm_(inner[:, ranks], b.T).view(*x.shape[:-1], -1)
+            _layer_and_adapter(layer, rows, inner[:, ranks], b).view(*x.shape[:-1], -1)
             for layer, b, ranks in zip(layers, cast.b, cast.ranks, strict=True)
         )
 
@@ -76,17 +131,44 @@ class _LayersWithAdapters(torch.autograd.Function):
         grad_inner = products[0] if len(products) == 1 else torch.cat(products, dim=1)
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = grads[0] @ ctx.layers[0].weight
-            for grad, layer in zip(grads[1:], ctx.layers[1:], strict=True):
-                grad_x.addmm_(grad, layer.weight)
-            grad_x = grad_x.addmm_(grad_inner, cast.a).view(ctx.shape)
-        grad_a = (grad_inner.T @ rows).to(ctx.dtype).mul_(cast.scaling)
+            weights = [layer.weight for layer in ctx.layers]
+            grad_x = _sum_of_products([*zip(grads, weights, strict=True), (grad_inner, cast.a)])
+            grad_x = grad_x.view(ctx.shape)
+        grad_a = _product(grad_inner.T, rows, ctx.dtype).mul_(cast.scaling)
         grad_adapters = [
             each
             for grad, ranks in zip(grads, cast.ranks, strict=True)
-            for each in (grad_a[ranks], (grad.T @ inner[:, ranks]).to(ctx.dtype))
+            for each in (grad_a[ranks], _product(grad.T, inner[:, ranks], ctx.dtype))
         ]
         return grad_x, None, None, *grad_adapters
+
+
+def _sum_of_products(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+    if pairs[0][0].is_cuda:
+        pairs = pairs[::-1]  # the narrow one first, as in `_layer_and_adapter`
+    total = pairs[0][0] @ pairs[0][1]
+    for left, right in pairs[1:]:
+        total.addmm_(left, right)
+    return total
+
+
+def _product(left: torch.Tensor, right: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """In `dtype`; on CUDA its sums are not rounded to the factors' dtype before."""
+    if left.is_cuda and dtype == torch.float32 != left.dtype and _MULTIPLIES_INTO_FLOAT32:
+        return torch.mm(left, right, out_dtype=dtype)  # type: ignore[call-overload, no-any-return, unused-ignore]
+    return (left @ right).to(dtype)
+
+
+def _layer_and_adapter(
+    layer: torch.nn.Linear, rows: torch.Tensor, inner: torch.Tensor, b: torch.Tensor
+) -> torch.Tensor:
+    if not rows.is_cuda:
+        wide: torch.Tensor = layer(rows)
+        return wide.addmm_(inner, b.T)
+    # The wide product adds to the narrow one, while it computes; the narrow one would have to read
+    # and write the other's output, which is what it takes its time for.
+    own = inner @ b.T if layer.bias is None else torch.addmm(layer.bias, inner, b.T)
+    return own.addmm_(rows, layer.weight.T)
 
 
 class _Fused:
@@ -99,7 +181,7 @@ class _Fused:
         self.layer = layer
         self.others: tuple[_Fused, ...] = ()
         self._computed: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._cast: tuple[tuple[object, ...], _Cast] | None = None
+        self._cast: _Cast | None = None
 
     def __call__(self, x: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
         computed, self._computed = self._computed, None
@@ -109,7 +191,7 @@ class _Fused:
         if computed is not None and computed[0] is x:
             return computed[1]
         together = (self, *(each for each in self.others if not each.is_off))
-        adapters = [each.adapter for each in together]
+        adapters = tuple(each.adapter for each in together)
         compute: Callable[..., tuple[torch.Tensor, ...]] = _LayersWithAdapters.apply
         outputs = compute(
             x,
@@ -132,34 +214,43 @@ class _Fused:
         layer, name = self.layer, self.layer.active_adapters[0]
         return layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
 
-    def _cast_for(self, dtype: torch.dtype, adapters: Sequence[Adapter]) -> _Cast:
-        """Made again when a weight has changed."""
-        states = (
-            (a.data_ptr(), a._version, b.data_ptr(), b._version, scaling)
-            for a, b, scaling in adapters
-        )
-        state = (dtype, *states)
-        if self._cast is None or self._cast[0] != state:
-            self._cast = (state, _cast(adapters, dtype))
-        return self._cast[1]
+    def _cast_for(self, dtype: torch.dtype, adapters: tuple[Adapter, ...]) -> _Cast:
+        """Made again, in place, when a weight has changed."""
+        if self._cast is None or not self._cast.fits(dtype, adapters):
+            self._cast = _Cast.make(dtype, adapters)
+        elif self._cast.is_stale:
+            _recast([self._cast])
+        return self._cast
+
+
+def fused_adapters(model: CausalLM) -> list[_Fused]:
+    """What computes the adapters of `model`; none where they are not all plain."""
+    forwards = (vars(layer).get("forward") for layer in _adapter_layers(model))
+    return [each for each in forwards if isinstance(each, _Fused)]
+
+
+def refresh_adapters(fused: Sequence[_Fused]) -> None:
+    """Cast again, in place, all adapters that have changed: for graphs, which read the casts.
+
+    All of them together take a dozen launches; one by one they take a thousand.
+    """
+    _recast([each._cast for each in fused if each._cast is not None and each._cast.is_stale])
 
 
 # What is cast in a forward pass without gradients is read by one with them later.
 @torch.inference_mode(False)
 @torch.no_grad()
-def _cast(adapters: Sequence[Adapter], dtype: torch.dtype) -> _Cast:
-    stacked = torch.cat([a for a, _, _ in adapters])
-    ends = accumulate((len(a) for a, _, _ in adapters), initial=0)
-    ranks = tuple(slice(start, end) for start, end in pairwise(ends))
-    scaling = stacked.new_empty(len(stacked), 1)
-    for of_layer, (_, _, value) in zip(ranks, adapters, strict=True):
-        scaling[of_layer] = value
-    return _Cast(
-        a=stacked.mul_(scaling).to(dtype),
-        b=tuple(b.detach().to(dtype) for _, b, _ in adapters),
-        ranks=ranks,
-        scaling=scaling,
+def _recast(casts: Sequence[_Cast]) -> None:
+    if not casts:
+        return
+    adapters = [each for cast in casts for each in cast.adapters]
+    scaled = torch._foreach_mul([a for a, _, _ in adapters], [value for _, _, value in adapters])
+    torch._foreach_copy_([part for cast in casts for part in cast.parts_of_a], scaled)
+    torch._foreach_copy_(
+        [part for cast in casts for part in cast.b], [b.detach() for _, b, _ in adapters]
     )
+    for cast in casts:
+        cast.versions = cast.newest_versions
 
 
 def fuse_lora(model: CausalLM) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 import torch
@@ -64,13 +64,17 @@ class Layout:
 
     Every row reads `prefix` first. Keys and values are given to `keep` if they are needed later:
     those of a shared prefix, or of prompts before their replies. With `replies` the sequence is the
-    newest token of every reply instead, and each looks back over its own row.
+    newest token of every reply instead, and each looks back over its own row. Where attention is
+    one call, it is one for at least so many `rows`, of which those that are missing are empty, and
+    of the `longest`: graphs are recorded for numbers of rows and lengths.
     """
 
     runs: tuple[Run, ...]
     prefix: SharedPrefix | None = None
     keep: SharedPrefix | NewRows | JoiningRows | None = None
     replies: ReplyCache | RowCache | None = None
+    rows: int = 0
+    longest: int = 0
     _sequences: dict[torch.device, tuple[Sequences, ...]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -99,9 +103,22 @@ class Layout:
                 for run in self.runs
                 for start in range(run.start, run.stop, run.length)
             ]
+            rows += [(range(0), range(0))] * (self.rows - len(rows))
             prefix = 0 if self.prefix is None else self.prefix.length
-            self._sequences[device] = plan_sequences(rows, prefix, device)
+            self._sequences[device] = plan_sequences(rows, prefix, device, self.longest)
         return self._sequences[device]
+
+    def without_runs(self, device: torch.device) -> Layout:
+        """One that has copies of its sequences on `device` and nothing else.
+
+        Only attention of all rows in one call can read it; any other fails.
+        """
+        copy = Layout(())
+        copy._sequences[device] = tuple(
+            replace(each, queries=each.queries.clone(), keys=each.keys.clone())
+            for each in self.sequences(device)
+        )
+        return copy
 
 
 def runs_alone(model: CausalLM) -> bool:

@@ -44,11 +44,13 @@ class Sequences:
     sources: torch.Tensor | None
 
 
-def plan_sequences(rows: Sequence[Row], prefix: int, device: torch.device) -> tuple[Sequences, ...]:
-    """Calls for `rows`, whose own tokens are end to end."""
+def plan_sequences(
+    rows: Sequence[Row], prefix: int, device: torch.device, longest: int = 0
+) -> tuple[Sequences, ...]:
+    """Calls for `rows`, whose own tokens are end to end; as if one of them had `longest` tokens."""
     copies = prefix > 0 or any(before for before, _ in rows)
     parts = _parts(rows, prefix) if copies else [rows]
-    return tuple(_plan(part, prefix, device, copies=copies) for part in parts)
+    return tuple(_plan(part, prefix, device, longest, copies=copies) for part in parts)
 
 
 def _parts(rows: Sequence[Row], prefix: int) -> Iterator[list[Row]]:
@@ -64,7 +66,9 @@ def _parts(rows: Sequence[Row], prefix: int) -> Iterator[list[Row]]:
     yield part
 
 
-def _plan(rows: Sequence[Row], prefix: int, device: torch.device, *, copies: bool) -> Sequences:
+def _plan(
+    rows: Sequence[Row], prefix: int, device: torch.device, longest: int, *, copies: bool
+) -> Sequences:
     queries = [len(own) for _, own in rows]
     keys = [prefix + len(before) + len(own) for before, own in rows]
     query_starts, key_starts = (
@@ -76,7 +80,8 @@ def _plan(rows: Sequence[Row], prefix: int, device: torch.device, *, copies: boo
         # The pack's own tokens come after those of the prefix.
         places = ((*range(-prefix, 0), *before, *own) for before, own in rows)
         sources = (torch.tensor(list(chain.from_iterable(places))) + prefix).to(device)
-    return Sequences(sum(queries), query_starts, key_starts, max(queries), max(keys), sources)
+    longest_queries, longest_keys = max(longest, *queries), max(longest, *keys)
+    return Sequences(sum(queries), query_starts, key_starts, longest_queries, longest_keys, sources)
 
 
 def can_attend_at_once(query: torch.Tensor) -> bool:

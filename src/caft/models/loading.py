@@ -76,6 +76,7 @@ def load_model(
     from safetensors import SafetensorError
 
     from caft.kernels.rms_norm import fuse_rms_norms
+    from caft.kernels.swiglu import fuse_swiglu
 
     too_large = (
         f"the model in {folder} does not fit into the memory of {device}; use "
@@ -106,6 +107,7 @@ def load_model(
     warnings.filterwarnings("ignore", message=r"`\w*gradient_checkpointing\w*` is deprecated")
     loaded: CausalLM = model.eval()
     fuse_rms_norms(loaded)
+    fuse_swiglu(loaded)
     return loaded
 
 

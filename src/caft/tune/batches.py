@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import InitVar, dataclass, field, replace
+from dataclasses import InitVar, astuple, dataclass, field, replace
 from random import Random
 
 import torch
@@ -22,17 +22,35 @@ WHOLE_STEP = slice(None)
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """What a padded pass has: tokens, trained ones among them, rows, and tokens of the longest."""
+
+    tokens: int
+    trained: int
+    rows: int
+    longest: int
+
+    def holds(self, other: Shape) -> bool:
+        """Whether what fits into `other` fits into this one."""
+        return all(own >= needed for own, needed in zip(astuple(self), astuple(other), strict=True))
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingPack:
     """Rows of one forward pass.
 
     `positions` are the tokens whose successors are trained, and `labels` those successors; both
-    [trained tokens]. `weight` is that of each of them in the loss.
+    [trained tokens]. `weight` is that of each of them in the loss. A pack that is padded to a
+    `shape` also has their `shares` in the step's loss, [trained tokens], 0 for those that were
+    added.
     """
 
     pack: Pack
     positions: torch.Tensor
     labels: torch.Tensor
     weight: float = 1.0
+    shares: torch.Tensor | None = None
+    shape: Shape | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +74,7 @@ class Step:
                 pack=item.pack.to(device),
                 positions=item.positions.to(device),
                 labels=item.labels.to(device),
+                shares=None if item.shares is None else item.shares.to(device),
             )
             for item in self.packs
         )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
 
 import torch
-from pytorch_lightning import LightningModule
 
 from caft.errors import UserError
 from caft.kernels.chunked_loss import (
@@ -18,7 +18,7 @@ from caft.kernels.chunked_loss import (
     without_head,
 )
 from caft.kernels.lora import has_fused_lora
-from caft.kernels.memory import memory_may_end, release_memory
+from caft.kernels.memory import is_out_of_memory, memory_may_end, release_memory
 from caft.kernels.packed_attention import packed_attention
 from caft.kernels.packing import packed_logits
 from caft.models.adapters import compute_in_weights_dtype, keep_activations
@@ -26,18 +26,23 @@ from caft.protocols import CausalLM
 from caft.signals import take_signals_back
 from caft.trainers.distributed import Ranks
 from caft.trainers.sharding import is_sharded, read_norm
+from caft.trainers.watching import StayingModule
 from caft.tune.batches import Step, TrainingPack, idle_pack
 from caft.tune.config import WHOLE, Part, Select, TuningConfig
 from caft.tune.error_text import explain_memory, explain_validation_memory
 from caft.tune.learning_curve import Row, accuracies, best_epoch, is_out_of_patience
+from caft.tune.padding import pad_step
+from caft.tune.replay import GraphRecorder, Replays, why_launched
 from caft.tune.token_weights import TOKEN_WEIGHTS
+
+log = logging.getLogger(__name__)
 
 # A forward pass, and a backward pass of twice its work.
 _PASSES = 3
 VALIDATING = "validating"
 
 
-class TuningModule(LightningModule):  # type: ignore[misc]
+class TuningModule(StayingModule):
     """Wraps the student for `Trainer.fit`.
 
     Lightning averages micro-batches, and DDP averages devices; both are wrong where parts hold
@@ -83,6 +88,7 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         self.best: dict[str, torch.Tensor] | None = None
         self.optimizer_state: dict[str, object] | None = None
         self.random_state: torch.Tensor | None = None
+        self.replays: Replays | None = None
 
     @cached_property
     def trained(self) -> dict[str, torch.nn.Parameter]:
@@ -97,6 +103,7 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         """
         take_signals_back()
         self.model.train()
+        self.replays = self._plan_replays()
         # Interrupted between an epoch's last step and its validation, or just after it.
         epochs, rest = divmod(self.steps_done, self.steps_an_epoch)
         if rest == 0 and epochs > len(accuracies(self.curve)):
@@ -121,9 +128,15 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         if stop:
             self.keep(True)
 
+    def on_train_end(self) -> None:
+        """Lightning's hook: it would move the moments to the CPU, where nobody reads them."""
+        self.optimizers().optimizer.state.clear()
+
     def _validate_epoch(self, epoch: int) -> None:
         if self.validate is None:
             return
+        if self.replays is not None:
+            self.replays.make_room()
         self.model.eval()
         self._in_work = (0.0, 0.0)
         self.moved(0.0, VALIDATING)
@@ -156,7 +169,21 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         self, batch: Step, device: torch.device, dataloader_idx: int
     ) -> Step:
         """Lightning's hook: a step moves its own tensors."""
+        if self.replays is not None:
+            batch = pad_step(batch, self.config.batch_size, self.replays.choose)
         return batch.to(device)
+
+    def _plan_replays(self) -> Replays | None:
+        if self.device.type != "cuda":
+            return None
+        dtype = self.compute_dtype or self.model.dtype
+        reason = why_launched(self.model, self.config, dtype, self.ranks.count)
+        if reason is not None:
+            log.info("passes are launched kernel by kernel, because %s", reason)
+            return None
+        recorder = GraphRecorder(self.config.tokens_a_pass(self.device.type))
+        weights = list(self.trained.values())
+        return Replays(self._run, self.model, weights, recorder)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW over what is trainable."""
@@ -165,13 +192,18 @@ class TuningModule(LightningModule):  # type: ignore[misc]
             lr=self.config.learning_rate,
             weight_decay=self.config.weight_decay,
             # One launch rather than a dozen, for hundreds of adapters.
-            fused=self.device.type == "cuda",
+            fused=self._is_fused,
         )
+
+    @property
+    def _is_fused(self) -> bool:
+        return bool(self.device.type == "cuda")
 
     def training_step(self, batch: Step, batch_idx: int) -> None:
         """Forward and backward over every pack of the step, then one update."""
         optimizer = self.optimizers()
-        optimizer.zero_grad()
+        if self.replays is None:
+            optimizer.zero_grad()
         config = self.config
         done, warmup = self.steps_done, config.warmup_steps
         factor = self.part.factor(config.schedule, done, self.steps, warmup)
@@ -179,23 +211,51 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         for group in optimizer.param_groups:
             group["lr"] = rate
         with self._explained_memory(batch), self._unaveraged():
-            loss = self._accumulate(batch)
-        loss, stop = self.ranks.add(loss, self._asked_to_stop())
-        self._refuse_no_number("loss", loss, rate, batch)
-        trained = list(self.trained.values())
-        self.ranks.add_gradients(trained)
-        norm = read_norm(torch.nn.utils.clip_grad_norm_(trained, config.clip))
-        self._refuse_no_number("gradient", norm, rate, batch)
-        with self._explained_memory(batch):
-            # AdamW allocates its state in the first step.
-            optimizer.step()
-        for weight in trained:
-            # The fused optimizer does not, and what is computed from weights is cached by version.
-            torch.autograd.graph.increment_version(weight)
+            total = self._accumulate(batch)
+        early = self._is_fused and self.ranks.count == 1
+        loss, norm, stop = (self._step_early if early else self._step)(total, rate, batch)
         self.steps_done += 1
         epoch = (self.steps_done - 1) // self.steps_an_epoch + 1
         self._note(epoch, loss=loss, gradient_norm=norm, learning_rate=rate)
         self.keep(stop > 0)
+
+    def _step(self, total: torch.Tensor, rate: float, batch: Step) -> tuple[float, float, float]:
+        """Loss, norm of the gradient, and whether to stop."""
+        loss, stop = self.ranks.add(float(total), self._asked_to_stop())
+        self._refuse_no_number("loss", loss, rate, batch)
+        trained = list(self.trained.values())
+        self.ranks.add_gradients(trained)
+        norm = read_norm(torch.nn.utils.clip_grad_norm_(trained, self.config.clip))
+        self._refuse_no_number("gradient", norm, rate, batch)
+        self._update(batch)
+        return loss, norm, stop
+
+    def _step_early(
+        self, total: torch.Tensor, rate: float, batch: Step
+    ) -> tuple[float, float, float]:
+        """The same, launched while the device still computes the gradients.
+
+        It takes no step where `found_inf` is 1; what that depends on is read afterwards.
+        """
+        norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), self.config.clip)
+        numbers = torch.stack([total.float(), norm.float()])
+        optimizer = self.optimizers().optimizer
+        optimizer.found_inf = 1 - numbers.isfinite().all().float()
+        self._update(batch)
+        if self.replays is not None:
+            self.replays.refresh()
+        loss, norm_read = numbers.tolist()
+        self._refuse_no_number("loss", loss, rate, batch)
+        self._refuse_no_number("gradient", norm_read, rate, batch)
+        return loss, norm_read, self._asked_to_stop()
+
+    def _update(self, batch: Step) -> None:
+        with self._explained_memory(batch):
+            # AdamW allocates its state in the first step.
+            self.optimizers().step()
+        for weight in self.trained.values():
+            # The fused optimizer does not, and what is computed from weights is cached by version.
+            torch.autograd.graph.increment_version(weight)
 
     def _asked_to_stop(self) -> float:
         # Summed over the processes, so that all stop after the same step.
@@ -225,10 +285,22 @@ class TuningModule(LightningModule):  # type: ignore[misc]
 
         return memory_may_end(explain)
 
-    def _accumulate(self, batch: Step) -> float:
-        total: float | torch.Tensor = 0.0
+    def _accumulate(self, batch: Step) -> torch.Tensor:
+        try:
+            return self._run_passes(batch)
+        except RuntimeError as error:
+            if self.replays is None or not self.replays.is_on or not is_out_of_memory(error):
+                raise
+        self.replays.give_up("memory ran out")
+        return self._run_passes(batch)
+
+    def _run_passes(self, batch: Step) -> torch.Tensor:
+        total = torch.zeros((), device=self.device)
         done = 0
         passes = self._passes(batch)
+        run = self.replays or partial(self._run, whole=batch.weight)
+        if self.replays is not None:
+            self.replays.start_step()
         tokens = sum(item.pack.input_ids.numel() for item in passes)
         kept = nullcontext() if self._has_fused_lora else keep_activations(self.model)
         with packed_attention(self.model), kept:
@@ -236,12 +308,17 @@ class TuningModule(LightningModule):  # type: ignore[misc]
                 count = item.pack.input_ids.numel()
                 self._in_work = (done / tokens, count / tokens)
                 done += count
-                with self._weights_dtype():
-                    loss = self._summed_loss(item) * item.weight / batch.weight
-                self.manual_backward(loss)
                 # Read once a step, because reading waits for the accelerator.
-                total = total + loss.detach()
-        return float(total)
+                total = total + run(item)
+        return total
+
+    def _run(self, item: TrainingPack, whole: float = 1.0) -> torch.Tensor:
+        with self._weights_dtype():
+            loss = self._summed_loss(item)
+            if item.shares is None:
+                loss = loss * item.weight / whole
+        self.manual_backward(loss)
+        return loss.detach()
 
     def _passes(self, batch: Step) -> Sequence[TrainingPack]:
         if not self.sharded:
@@ -269,10 +346,10 @@ class TuningModule(LightningModule):  # type: ignore[misc]
         weigh = TOKEN_WEIGHTS[self.config.loss]
         if not has_plain_head(self.model):
             logits = packed_logits(self.model, item.pack, item.positions)
-            return summed_cross_entropy(logits, item.labels, weigh)
+            return summed_cross_entropy(logits, item.labels, weigh, item.shares)
         with without_head(self.model):
             hidden = packed_logits(self.model, item.pack, item.positions)
-        return summed_head_loss(self.model, hidden, item.labels, weigh)
+        return summed_head_loss(self.model, hidden, item.labels, weigh, item.shares)
 
 
 def random_state() -> torch.Tensor:

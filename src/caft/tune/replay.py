@@ -1,0 +1,246 @@
+"""Passes of training as CUDA graphs: one launch instead of thousands, for which the device waits.
+
+A graph has fixed shapes and fixed places in memory. Packs are padded to a few shapes
+(padding.py), and each shape that comes again gets a graph of its forward and backward pass; what is
+in a pack is copied to where its graph reads it, and gradients are added to where they always are.
+All graphs share one pool of memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass, replace
+
+import torch
+
+from caft.kernels.lora import fused_adapters, refresh_adapters
+from caft.kernels.packed_attention import runs_alone
+from caft.kernels.varlen import can_attend_at_once
+from caft.protocols import CausalLM
+from caft.tune.batches import Shape, TrainingPack
+from caft.tune.config import Adapter, TuningConfig
+
+log = logging.getLogger(__name__)
+
+# Between a pass and its replay, of loss and of the gradient's norm: both are bfloat16's rounding.
+_MOST_APART = 0.01
+_MOST_GRAPHS = 32
+# Of the tokens that a pass needs, in the graph of a larger one.
+_MOST_WASTED = 1.25
+Run = Callable[[TrainingPack], torch.Tensor]
+"""Forward and backward pass; out: the loss, detached."""
+
+
+def why_launched(
+    model: CausalLM, config: TuningConfig, dtype: torch.dtype, devices: int
+) -> str | None:
+    """Why the passes of `model` cannot be graphs; None if that can be tried."""
+    dropout = any(isinstance(each, torch.nn.Dropout) and each.p > 0 for each in model.modules())
+    query = torch.empty(0, 8, dtype=dtype, device=model.device)
+    reasons = {
+        "several devices train": devices > 1,
+        "the base is in 4 bits": config.adapter is Adapter.qlora,
+        "tuning.gradient_checkpointing runs layers again": config.gradient_checkpointing,
+        "there is dropout": dropout,
+        "rows run one by one": runs_alone(model),
+        "torch has no attention of packed rows in one call here": not can_attend_at_once(query),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A pass whose inputs are `static`: `replay` runs it again and writes its `loss`."""
+
+    static: TrainingPack
+    replay: Callable[[], object]
+    loss: torch.Tensor
+
+    def __call__(self, item: TrainingPack) -> torch.Tensor:
+        """The same with what is in `item`."""
+        for place, value in zip(_tensors_of(self.static), _tensors_of(item), strict=True):
+            place.copy_(value, non_blocking=True)
+        self.replay()
+        return self.loss
+
+
+Record = Callable[[Run, TrainingPack], Recorded]
+
+
+class GraphRecorder:
+    """Records CUDA graphs that share their memory, of passes of at most so many tokens."""
+
+    def __init__(self, most_tokens: int) -> None:
+        self.most_tokens = most_tokens
+        self.pool = torch.cuda.graph_pool_handle()
+        self.is_used = False
+
+    def __call__(self, run: Run, static: TrainingPack) -> Recorded:
+        """RuntimeError if something in the pass must wait for the device."""
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        room = 0 if self.is_used else self._room(static)
+        try:
+            with torch.cuda.graph(graph, pool=self.pool):
+                # One piece, of which all graphs take theirs: of pieces that were made for smaller
+                # passes none would do for a larger one.
+                torch.empty(room, dtype=torch.uint8, device="cuda")
+                loss = run(static)
+        except BaseException:
+            torch.cuda.set_stream(stream)  # torch leaves its own one set
+            raise
+        self.is_used = True
+        return Recorded(static, graph.replay, loss)
+
+    def _room(self, static: TrainingPack) -> int:
+        """Bytes that the largest pass needs, judged by those that this one has left."""
+        passed = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        free, _ = torch.cuda.mem_get_info()
+        if free < passed:
+            raise RuntimeError("there is too little memory for graphs beside other passes")
+        tokens = static.pack.input_ids.numel()
+        return min(free, passed * max(self.most_tokens, tokens) // tokens)
+
+
+class Replays:
+    """Runs the passes of a job, and replays those of a shape that was recorded.
+
+    The first replay of the job is compared with its pass, when a step has changed the weights, and
+    with another pack than was recorded. Before, passes are launched, and recorded when they have
+    been.
+    """
+
+    def __init__(
+        self, run: Run, model: CausalLM, weights: Sequence[torch.nn.Parameter], record: Record
+    ) -> None:
+        self.run, self.record = run, record
+        self.weights = weights
+        self.grads = [torch.zeros_like(weight) for weight in weights]
+        self.adapters = fused_adapters(model)
+        self.is_on, self.is_proven = True, False
+        self._recorded: dict[Shape, Recorded] = {}
+        self._wasted: Counter[Shape] = Counter()
+        self._passes = 0
+
+    def choose(self, shape: Shape) -> Shape:
+        """`shape`, or the next larger one that is recorded.
+
+        That one is taken until the tokens that it wastes cost more than to record another: about
+        two passes.
+        """
+        larger = [
+            each
+            for each in self._recorded
+            if each.holds(shape) and each.tokens <= _MOST_WASTED * shape.tokens
+        ]
+        if not larger or self._wasted[shape] > 2 * shape.tokens:
+            return shape
+        chosen = min(larger, key=astuple)
+        self._wasted[shape] += chosen.tokens - shape.tokens
+        return chosen
+
+    def start_step(self) -> None:
+        """Gradients are zero again, in their places."""
+        torch._foreach_zero_(self.grads)
+        for weight, grad in zip(self.weights, self.grads, strict=True):
+            weight.grad = grad
+        self.refresh()
+        self._passes = 0
+
+    def refresh(self) -> None:
+        """What graphs read of the weights, if those have changed."""
+        refresh_adapters(self.adapters)
+
+    def __call__(self, item: TrainingPack) -> torch.Tensor:
+        """The pass of `item`; its gradients are added. Out: its loss, until the next pass."""
+        assert item.shape is not None
+        recorded = self._recorded.get(item.shape)
+        is_first, self._passes = self._passes == 0, self._passes + 1
+        if self.is_proven and recorded is None:
+            recorded = self._try_to_record(item)
+        if recorded is not None and self.is_proven:
+            return recorded(item)
+        if recorded is not None and is_first:
+            return self._prove(recorded, item)
+        loss = self.run(item)
+        if recorded is None:
+            self._try_to_record(item)
+        return loss
+
+    def _try_to_record(self, item: TrainingPack) -> Recorded | None:
+        if not self.is_on or len(self._recorded) == _MOST_GRAPHS:
+            return None
+        try:
+            recorded = self.record(self.run, _static_copy(item))
+        except (RuntimeError, TypeError, ValueError) as error:
+            self.give_up(f"a pass cannot be recorded ({str(error).splitlines()[0]})")
+            return None
+        assert item.shape is not None
+        self._recorded[item.shape] = recorded
+        return recorded
+
+    def _prove(self, recorded: Recorded, item: TrainingPack) -> torch.Tensor:
+        loss = self.run(item)
+        expected = torch.stack([loss, self._norm()]).tolist()
+        torch._foreach_zero_(self.grads)
+        found = torch.stack([recorded(item), self._norm()]).tolist()
+        self.is_proven = all(map(_is_close, found, expected))
+        if not self.is_proven:
+            self.give_up(f"a replay's loss and norm are {found}, and not {expected}")
+            torch._foreach_zero_(self.grads)
+            return self.run(item)
+        return recorded.loss
+
+    def _norm(self) -> torch.Tensor:
+        return torch.nn.utils.get_total_norm(self.grads).float()
+
+    def give_up(self, reason: str) -> None:
+        """Run all passes launch by launch from now on; `reason` goes into the log."""
+        log.info("passes are launched kernel by kernel from now on: %s", reason)
+        self.is_on = False
+        self._recorded.clear()
+
+    def make_room(self) -> None:
+        """Free the memory of graphs, where there is not much; shapes are then recorded again."""
+        if self.grads[0].is_cuda:
+            free, whole = torch.cuda.mem_get_info()
+            if free < whole / 2:
+                self._recorded.clear()
+
+
+def _is_close(one: float, other: float) -> bool:
+    return abs(one - other) <= _MOST_APART * abs(other)
+
+
+def _static_copy(item: TrainingPack) -> TrainingPack:
+    """Copies of the tensors of `item`, and nothing else of it that a pass could read."""
+    pack = item.pack
+    device = pack.input_ids.device
+    static = replace(
+        pack,
+        input_ids=pack.input_ids.clone(),
+        position_ids=pack.position_ids.clone(),
+        layout=pack.layout.without_runs(device),
+        starts=(),
+    )
+    assert item.shares is not None
+    return replace(
+        item,
+        pack=static,
+        positions=item.positions.clone(),
+        labels=item.labels.clone(),
+        shares=item.shares.clone(),
+        weight=math.nan,
+    )
+
+
+def _tensors_of(item: TrainingPack) -> list[torch.Tensor]:
+    pack = item.pack
+    assert item.shares is not None
+    sequences = pack.layout.sequences(pack.input_ids.device)
+    starts = [each for part in sequences for each in (part.queries, part.keys)]
+    return [
+        pack.input_ids, pack.position_ids, *starts, item.positions, item.labels, item.shares
+    ]  # fmt: skip
