@@ -96,6 +96,7 @@ def test_padding_changes_neither_loss_nor_gradients(
     padded = pad_step(step, 9)
     assert len(step.packs) > 2
     assert all(item.pack.input_ids.shape[1] == 64 for item in padded.packs)
+    assert [item.tokens for item in padded.packs] == [item.tokens for item in step.packs]
     expected, gradients = run_step(model, step, loss)
     found, padded_gradients = run_step(model, padded, loss)
     # The loss is summed in float32, and its shares are float32.
