@@ -96,6 +96,7 @@ def test_padding_changes_neither_loss_nor_gradients(
     padded = pad_step(step, 9)
     assert len(step.packs) > 2
     assert all(item.pack.input_ids.shape[1] == 64 for item in padded.packs)
+    assert [item.tokens for item in padded.packs] == [item.tokens for item in step.packs]
     expected, gradients = run_step(model, step, loss)
     found, padded_gradients = run_step(model, padded, loss)
     # The loss is summed in float32, and its shares are float32.
@@ -159,7 +160,7 @@ class Recorder:
         self.adapters = fused_adapters(model)
         self.recorded = self.replayed = 0
 
-    def __call__(self, run: Run, static: TrainingPack) -> Recorded:
+    def __call__(self, run: Run, static: TrainingPack, _is_first: bool) -> Recorded:
         self.recorded += 1
         loss = torch.zeros((), dtype=torch.float64)
         places = self._places()
@@ -264,7 +265,7 @@ def test_a_larger_graph_serves_until_another_is_worth_recording() -> None:
 def test_what_cannot_be_recorded_is_launched(
     tmp_path: Any, launched: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refuse(_run: Run, _static: TrainingPack) -> Recorded:
+    def refuse(_run: Run, _static: TrainingPack, _is_first: bool) -> Recorded:
         raise RuntimeError("operation not permitted when stream is capturing\nmore lines")
 
     with caplog.at_level(logging.INFO, logger="caft"):
@@ -278,7 +279,7 @@ def test_a_replay_that_is_wrong_is_found_and_not_used(
     tmp_path: Any, launched: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     def make(_model: Any) -> Any:
-        def record(run: Run, static: TrainingPack) -> Recorded:
+        def record(run: Run, static: TrainingPack, is_first: bool) -> Recorded:
             loss = torch.zeros((), dtype=torch.float64)
             # Labels as they were when it was recorded.
             labels = static.labels.clone()
@@ -304,8 +305,8 @@ def test_memory_that_ends_beside_graphs_is_theirs(tmp_path: Any, launched: Any) 
     def make(model: Any) -> Any:
         inner = Recorder(model)
 
-        def record(run: Run, static: TrainingPack) -> Recorded:
-            recorded = inner(run, static)
+        def record(run: Run, static: TrainingPack, is_first: bool) -> Recorded:
+            recorded = inner(run, static, is_first)
 
             def replay() -> None:
                 recorded.replay()  # and has added its gradients

@@ -52,6 +52,11 @@ class TrainingPack:
     shares: torch.Tensor | None = None
     shape: Shape | None = None
 
+    @property
+    def tokens(self) -> int:
+        """Of its rows, without those that were added."""
+        return self.pack.layout.runs[-1].start if self.shape else self.pack.input_ids.numel()
+
 
 @dataclass(frozen=True, slots=True)
 class Step:

@@ -278,7 +278,7 @@ class TuningModule(StayingModule):
     def _explained_memory(self, batch: Step) -> AbstractContextManager[None]:
         def explain() -> str:
             # One of several devices may have no row of a step.
-            longest = max((item.pack.input_ids.shape[1] for item in batch.packs), default=0)
+            longest = max((item.tokens for item in batch.packs), default=0)
             return explain_memory(
                 self.config, longest, self.steps_done + 1, self.steps, device=self.device.type
             )

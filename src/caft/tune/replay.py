@@ -67,7 +67,8 @@ class Recorded:
         return self.loss
 
 
-Record = Callable[[Run, TrainingPack], Recorded]
+Record = Callable[[Run, TrainingPack, bool], Recorded]
+"""Records a pass of static inputs; true: nothing else is recorded now."""
 
 
 class GraphRecorder:
@@ -75,26 +76,27 @@ class GraphRecorder:
 
     def __init__(self, most_tokens: int) -> None:
         self.most_tokens = most_tokens
-        self.pool = torch.cuda.graph_pool_handle()
-        self.is_used = False
+        self.room = 0
 
-    def __call__(self, run: Run, static: TrainingPack) -> Recorded:
+    def __call__(self, run: Run, static: TrainingPack, is_first: bool) -> Recorded:
         """RuntimeError if something in the pass must wait for the device."""
+        if is_first:
+            self.pool = torch.cuda.graph_pool_handle()
+            self.room = self.room or self._plan_room(static)
         graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
-        room = 0 if self.is_used else self._room(static)
         try:
             with torch.cuda.graph(graph, pool=self.pool):
-                # One piece, of which all graphs take theirs: of pieces that were made for smaller
-                # passes none would do for a larger one.
-                torch.empty(room, dtype=torch.uint8, device="cuda")
+                if is_first:
+                    # One piece, of which all graphs take theirs: of pieces that were made for
+                    # smaller passes none would do for a larger one.
+                    torch.empty(self.room, dtype=torch.uint8, device="cuda")
                 loss = run(static)
         except BaseException:
             torch.cuda.set_stream(stream)  # torch leaves its own one set
             raise
-        self.is_used = True
         return Recorded(static, graph.replay, loss)
 
-    def _room(self, static: TrainingPack) -> int:
+    def _plan_room(self, static: TrainingPack) -> int:
         """Bytes that the largest pass needs, judged by those that this one has left."""
         passed = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
         free, _ = torch.cuda.mem_get_info()
@@ -173,7 +175,7 @@ class Replays:
         if not self.is_on or len(self._recorded) == _MOST_GRAPHS:
             return None
         try:
-            recorded = self.record(self.run, _static_copy(item))
+            recorded = self.record(self.run, _static_copy(item), not self._recorded)
         except (RuntimeError, TypeError, ValueError) as error:
             self.give_up(f"a pass cannot be recorded ({str(error).splitlines()[0]})")
             return None
