@@ -38,8 +38,7 @@ def test_the_control_has_an_equal_budget_where_one_class_is_bought(sample: Any) 
     assert compare_with_control(summary).endswith(',["split=random"]]\' seed=1,2,3')
 
 
-def test_the_control_of_a_method_that_rescores_does_not(sample: Any) -> None:
-    # Random classes with rescoring are refused.
+def test_the_first_control_beside_a_method_that_rescores_does_not(sample: Any) -> None:
     summary = sample.summary
     summary["run"]["overrides"].append("method.stages.1.rescore=true")
     summary["method"]["stages"][1]["rescored"] = {"counts": {}, "moved": 1}
