@@ -186,8 +186,8 @@ class RunConfig:
         elif isinstance(self.split, RandomSplitConfig):
             if pool is None or self.split.match is not Match.sizes:
                 why = (
-                    "split=random reads no score; use split=entropy or split=sampled, or for its "
-                    "control give split.pool, without split.match"
+                    "split=random reads no score; use split=entropy or split=sampled, for their "
+                    "control split.pool without split.match"
                 )
         elif ESTIMATORS[estimator].need is not Need.single_token:
             why = (
