@@ -71,7 +71,10 @@ def compare_with_control(summary: Summary) -> str:
     ))  # fmt: skip
     dials = [_key(dial) for dial in on]
     off = [f"{dial}=false" for dial in dials]
-    cases = [[*own, *on], *([[*own, *off]] if dials else []), [*control, *off]]
+    if any(_key(word) == "split.pool" for word in control):
+        cases = [[*own, *on], [*control, *on]]
+    else:
+        cases = [[*own, *on], *([[*own, *off]] if dials else []), [*control, *off]]
     written = ",".join(f"[{','.join(map(_quote, case))}]" for case in cases)
     return rerun(
         summary,
