@@ -17,6 +17,7 @@ from caft.kernels.kv_cache import ReplyCache
 from caft.kernels.memory import is_out_of_memory
 from caft.kernels.packed_attention import Layout
 from caft.kernels.packing import Pack, packed_logits
+from caft.kernels.recording import recorded
 from caft.kernels.row_cache import RowCache
 from caft.protocols import CausalLM
 
@@ -77,7 +78,7 @@ class TokenSteps:
         if self._graph is None:
             graph = torch.cuda.CUDAGraph()
             try:
-                with torch.cuda.graph(graph):
+                with recorded(graph):
                     self._logits = self._compute(self._tokens)
             except RuntimeError as error:
                 if is_out_of_memory(error):
@@ -90,9 +91,6 @@ class TokenSteps:
 
     def _give_up(self, error: RuntimeError) -> None:
         self._may_repeat = False
-        # A recording that fails leaves torch's generator in its middle: the next one ends it.
-        with torch.cuda.graph(torch.cuda.CUDAGraph()):
-            torch.zeros(1, device=self.cache.device)
         reason = str(error).partition("\n")[0]
         log.info("replies are written without a CUDA graph, more slowly: %s", reason)
 
