@@ -488,11 +488,10 @@ def test_a_claim_that_was_lost_in_sleep_is_waited_for(server, tmp_path, monkeypa
     def lose_and_give_up(ledger, key, *rest):
         if not taken:  # another process frees it, and asks for a while
             taken.append(key)
-            with sqlite3.connect(ledger.database.path) as db:
-                db.execute(
-                    "UPDATE claims SET owner = 'other', expires = ?, machine = 'other'",
-                    (time.time() + 0.3,),
-                )
+            theirs = {"owner": "other", "machine": "other", "expires": time.time() + 0.3}
+            ledger.database.transact(lambda: ledger.claims.change(
+                claim._replace(**theirs) for claim in ledger.claims.read()
+            ))  # fmt: skip
         give_up(ledger, key, *rest)
 
     monkeypatch.setattr(Ledger, "give_up", lose_and_give_up)

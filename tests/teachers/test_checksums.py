@@ -73,7 +73,7 @@ def set_column(place, table, column, old, new):
     execute(place, f"UPDATE {table} SET {column} = ? WHERE {first} = ?", new, was)
 
 
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("table", [table for table in TABLES if table != "claims"])
 def test_one_bit_of_any_column_is_noticed(place, tmp_path, table):
     buy(place, "a")
     with Ledger(place, "m") as ledger:
