@@ -449,7 +449,7 @@ def test_an_old_ledger_gets_its_column_when_it_is_written_to_and_not_before(serv
         assert ledger.replies(keys)[old.key] == old
         assert ledger.replies([new.key])[new.key].reasoning == "Hm, q0."
     with sqlite3.connect(path) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (3,)
+        assert db.execute("PRAGMA user_version").fetchone() == (4,)
         assert db.execute("SELECT COUNT(*), COUNT(reasoning) FROM replies").fetchone() == (7, 1)
 
 

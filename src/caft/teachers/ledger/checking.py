@@ -106,7 +106,8 @@ def _sum_spending(database: Database) -> None:
 
 def _say_sound(database: Database) -> str:
     (count,) = database.execute("SELECT COUNT(*) FROM replies").fetchone()
-    return f"all {count} replies are as they were written, and so is what they cost"
+    rest = f"; {database.not_compared}" if database.not_compared else ""
+    return f"all {count} replies are as they were written, and so is what they cost{rest}"
 
 
 def _read(database: Database, table: str) -> Iterator[Row]:
