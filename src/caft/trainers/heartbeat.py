@@ -45,12 +45,18 @@ class Heartbeat:
         self._lost, self._over = lost, threading.Event()
         self._watched = range(1, launch.count) if launch.rank == 0 else range(1)
         self._heard: dict[int, tuple[int, int, str]] = {}
-        for work in (self._beat, self._watch):
-            threading.Thread(target=work, daemon=True).start()
+        self._threads = [
+            threading.Thread(target=work, daemon=True) for work in (self._beat, self._watch)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """Neither show nor watch any longer."""
         self._over.set()
+        for thread in self._threads:
+            # A thread that comes back from the store in a process that is ending would abort it.
+            thread.join(timeout=_BEAT_SECONDS)
 
     def stops_within(self, seconds: float) -> bool:
         """Whether it does, waited for."""

@@ -232,9 +232,11 @@ class Group:
             if _lost_a_process(error):
                 raise
             return self._report(error)
-        self.life.stop()
-        self._answer("")
-        return DONE
+        else:
+            self._answer("")
+            return DONE
+        finally:
+            self.life.stop()
 
     def _obey(self, own: Node, kind: str, detail: str) -> str:
         return self._look(own, Path(detail)) if kind == "look" else self._work(detail)

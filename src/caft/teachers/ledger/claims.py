@@ -43,7 +43,7 @@ class Claim(NamedTuple):
 class ClaimTable:
     """The claims of a database, inside a transaction.
 
-    A row that changed on the disk is never renewed, handed over or ended: it stays until whoever
+    A row that changed on the disk is never renewed, handed over or freed: it stays until whoever
     claims next is told of it. So it frees no request, and its money is not forgotten.
     """
 
