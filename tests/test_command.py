@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from caft import doctor
-from caft.__main__ import main
+from caft.__main__ import _COMMANDS, main
 from caft.program import find_project, name_command
 from caft.store.config import StoreConfig
 
@@ -24,9 +27,47 @@ def test_report_and_store_are_their_own_programs(
     assert capsys.readouterr().out == "0 artefacts, 0.0 MB\n"
     assert main(["report", str(tmp_path / "gone")]) == 2
     assert "there is no folder" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main(["report"])
-    assert "caft report: error" in capsys.readouterr().err
+
+
+def own_parser(command: str, monkeypatch: pytest.MonkeyPatch) -> argparse.ArgumentParser:
+    """The parser that a command makes, which is not used."""
+    made: list[argparse.ArgumentParser] = []
+    module = import_module(command)
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "run_command", lambda parser, *_: made.append(parser))
+        module.main([])
+    return made[0]
+
+
+def all_parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                yield from all_parsers(below)
+
+
+@pytest.mark.parametrize("command", [*_COMMANDS.values(), "caft.statistics.calibrate"])
+def test_wrong_words_end_every_command_and_those_below_it_in_one_line(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parsers = list(all_parsers(own_parser(command, monkeypatch)))
+    for parser in parsers:
+        path = parser.prog.removeprefix(parsers[0].prog).split()
+        wrong = [["--nonsense"], ["one", "word", "too", "many"]]
+        if any(action.required for action in parser._actions):
+            wrong.append([])
+        for words in wrong:
+            assert import_module(command).main([*path, *words]) == 2, (parser.prog, words)
+            out, errors = capsys.readouterr()
+            assert (out, errors.count("\n")) == ("", 1), (parser.prog, words)
+            assert errors.startswith(parsers[0].prog)
+            assert errors.endswith(" --help\n")
+
+
+def test_no_command_reads_its_words_by_itself() -> None:
+    sources = (ROOT / "src").rglob("*.py")
+    assert not [path for path in sources if "argparse.ArgumentParser(" in path.read_text()]
 
 
 def test_a_misspelt_command_is_no_run(capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,7 +73,8 @@ class DiskRun:
 
     def start(self, out: str = "out") -> Child:
         """The run, in a child."""
-        return fork(lambda: self._run(out), self.work, self.work / "told")
+        told = [self.work / f"{out}.{stream}" for stream in ("out", "err")]
+        return fork(lambda: self._run(out), self.work, *told)
 
     def _run(self, out: str) -> int:
         os.environ |= {"TMPDIR": str(self.at("tmp")), "CAFT_CACHE": str(self.at("cache"))}
@@ -102,7 +103,8 @@ class DiskRun:
         elif trouble == "read-only":
             subprocess.run(["mount", "-o", "remount,rw", place], check=True)
         else:
-            shutil.rmtree(place, ignore_errors=True)
+            if place.exists():
+                shutil.rmtree(place)
             place.mkdir()
             assert not _mount(place)
 
@@ -130,9 +132,11 @@ def _try_once(tally: Tally, run: DiskRun, case: tuple[str, float], whole: Path) 
         if status is None:
             run.spoil(trouble)
             status = child.wait()
-        # Its lines cannot be counted: those of the stages before are on the same stream.
-        if status not in (0, 2) or "Traceback" in child.told.read_text(errors="replace"):
+        said = child.errors.read_text(errors="replace")
+        if status not in (0, 2) or "Traceback" in said + child.told.read_text(errors="replace"):
             tally.fail(part, "wrong_status", f"{name}: {status}: {child.last_line()}")
+        elif status and (lines := said.count("\n")) != 1:
+            tally.fail(part, "not_one_line", f"{name}: {lines} lines: {said!r}")
         tally.add(part, "refused" if status else "went on")
         run.mend(trouble)
         kept, calls = read_asked(run.at("store") / "ledger.sqlite"), len(run.server.log)

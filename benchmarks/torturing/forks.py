@@ -41,10 +41,11 @@ _SECONDS = 300
 
 @dataclass(frozen=True)
 class Child:
-    """A forked process whose output goes to the file `told`."""
+    """A forked process whose output goes to the file `told`, what is wrong perhaps to `errors`."""
 
     pid: int
     told: Path
+    errors: Path
 
     def ended(self) -> int | None:
         """Its exit status, negative after a signal that it did not catch; None while it runs."""
@@ -73,23 +74,22 @@ class Child:
         return self.wait()
 
     def last_line(self) -> str:
-        """What it said last."""
-        lines = self.told.read_text(errors="replace").strip().splitlines()
+        """What it said last, of what is wrong."""
+        lines = self.errors.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else ""
 
 
-def fork(work: Callable[[], int], folder: Path, told: Path) -> Child:
+def fork(work: Callable[[], int], folder: Path, told: Path, errors: Path | None = None) -> Child:
     """Run `work` in a child, in `folder`; its result is the exit status."""
     sys.stdout.flush()
     sys.stderr.flush()
     if pid := os.fork():
-        return Child(pid, told)
+        return Child(pid, told, errors or told)
     status = 1
     try:
         _close_connections()
-        out = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(out, 1)
-        os.dup2(out, 2)
+        for number, file in ((1, told), (2, errors or told)):
+            os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
         os.chdir(folder)
         status = work()
     except SystemExit as ended:

@@ -7,7 +7,6 @@ Names of keys are printed, what they hold never.
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
 import shutil
@@ -22,8 +21,8 @@ from caft.console import tell
 from caft.models.config import ModelConfig
 from caft.models.sources.cache import cache_folder
 from caft.models.sources.reachable import describe_hub, hub_cache, is_logged_in
-from caft.signals import DONE
 from caft.store.config import StoreConfig
+from caft.subcommands import make_parser, run_command
 from caft.threads import allowed_cores, set_up_threads, usable_cores
 from caft.trainers.config import TrainerConfig
 
@@ -37,14 +36,13 @@ _OTHER_KEYS = ("HF_TOKEN", "CAFT_LOCAL_KEY")
 
 def main(arguments: Sequence[str] = (), *, program: str = "caft doctor") -> int:
     """Print the screen; 0, whatever is missing, since most of it is needed by few runs."""
-    parser = argparse.ArgumentParser(
-        prog=program, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.parse_args(arguments)
+    return run_command(make_parser(program, __doc__), arguments, _print_all)
+
+
+def _print_all(_: object) -> None:
     set_up_threads()
     for label, describe in _PARTS.items():
         _print(label, _or_why_not(describe))
-    return DONE
 
 
 def _print(label: str, text: str) -> None:

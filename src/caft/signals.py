@@ -1,6 +1,7 @@
 """How a command ends: the exit statuses, and the signals that end it early.
 
-0 done; 2 the user must act; 1 a bug; 143 and 130 after SIGTERM and SIGINT.
+0 done; 2 the user must act; 1 a bug; 143 and 130 after SIGTERM and SIGINT, 143 also where
+another process of the run was killed.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Timer
 from types import FrameType
+from typing import NoReturn
 
 from caft.console import erase_bar, tell_error
 
 DONE = 0
 OUR_FAULT = 1
 USER_MUST_ACT = 2
+INTERRUPTED = 128 + signal.SIGTERM
 
 _SECONDS_UNTIL_AGAIN = 0.05
 _SECONDS_OF_ONE_SIGNAL = 0.5
@@ -31,11 +34,12 @@ class Caught:
     """The signals that ask the process to end, SIGTERM and SIGINT, while `watch_signals` runs.
 
     `number` is that of the last one, or None. `pass_on` is called with the first one, before it
-    ends anything: to pass it on to other processes.
+    ends anything: to pass it on to other processes. `reason` is why this process asked itself.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self.reason = ""
         self.pass_on: Callable[[int], None] | None = None
         self._raised: BaseException | None = None
         self._noted_at: float | None = None
@@ -59,6 +63,10 @@ class Caught:
         """Such as SIGTERM."""
         assert self.number is not None, "no signal was caught"
         return signal.Signals(self.number).name
+
+    def explain(self, advice: str) -> str:
+        """The reason, or the signal with `advice`."""
+        return self.reason or f"stopped by {self.name}; {advice}"
 
     def listen(self) -> None:
         """Install the handlers, again where a library has put its own in their place."""
@@ -130,6 +138,20 @@ def end_as_asked() -> None:
     for caught in _watching:
         if caught.number is not None:
             raise KeyboardInterrupt if caught.number == signal.SIGINT else SystemExit(caught.status)
+
+
+def interrupt(reason: str) -> None:
+    """From another thread: end this process as SIGTERM does, and say `reason` in its place."""
+    for caught in _watching:
+        caught.reason = reason
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def end_because(reason: str) -> NoReturn:
+    """The same at once, from the main thread, where no step is left to be waited for."""
+    for caught in _watching:
+        caught.reason, caught.number = reason, signal.SIGTERM
+    raise SystemExit(INTERRUPTED)
 
 
 def take_signals_back() -> None:

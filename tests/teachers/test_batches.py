@@ -171,10 +171,11 @@ def run_killed(server, place, monkeypatch, at):
         else:
             return False
     with Ledger(place, "fake") as ledger:
-        change, run = ledger.database.transact, ledger.database.execute
         # Its process is that of the test. What it was creating has been waited for.
-        change(lambda: run("UPDATE claims SET pid = ? WHERE pid > 0", (dead_pid(),)))
-        change(lambda: run("UPDATE claims SET expires = expires - 1000 WHERE pid = 0"))
+        ledger.database.transact(lambda: ledger.claims.change(
+            each._replace(pid=dead_pid()) if each.pid else each._replace(expires=each.expires - 1e3)
+            for each in ledger.claims.read()
+        ))  # fmt: skip
     return True
 
 

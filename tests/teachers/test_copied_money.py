@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from caft.teachers.ledger import Ledger
+from caft.teachers.ledger import BatchLedger, Ledger
 from caft.teachers.ledger.copying import Copied, copy_ledger
 from caft.teachers.prices import Caps, Spending
 from caft.teachers.replies import LedgerEntry, TeacherReply
@@ -48,6 +48,24 @@ def test_failures_and_dead_claims_are_copied_with_their_money_and_once(tmp_path:
     with Ledger(two, "m") as ledger:
         found = ledger.database.execute("SELECT key, reason, unsure_usd FROM failures").fetchall()
     assert sorted(found) == [("x", "timeout", 2.0), ("y", "the client died", 1.5)]
+
+
+def test_what_a_dead_client_had_not_sent_yet_was_no_call(tmp_path: Path) -> None:
+    """The ledger itself frees such claims without a cost, and so does its copy."""
+    one, two, empty = (tmp_path / name for name in ("one", "two", "empty"))
+    buy(one, "a")
+    buy(two, "b")
+    gone = BatchLedger(one, "m", sends=True)
+    gone.lease_seconds = -1.0
+    gone.claim([("y", 1.5), ("z", 1.5)], Caps())
+    gone.database.close()
+    for _ in range(2):
+        copy_ledger(str(one), str(empty))
+        copy_ledger(str(one), str(two))
+    assert spending(empty) == Spending(calls=1, usd=0.25)
+    assert spending(two) == Spending(calls=2, usd=0.5)
+    with Ledger(one, "m") as ledger:
+        assert ledger.claim([("a", 1.0)], Caps()).spending == spending(empty)
 
 
 def test_what_comes_in_several_bites_is_counted_over_all_of_them(tmp_path: Path) -> None:

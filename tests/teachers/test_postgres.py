@@ -121,7 +121,7 @@ def test_tables_of_another_version_and_another_encoding(postgres):
     check_ledger(postgres.address())
     postgres.execute("UPDATE caft_ledger.version SET number = 99")
     for reads_only in (False, True):
-        with pytest.raises(UserError, match="tables of version 99, this CAFT has 3; update CAFT"):
+        with pytest.raises(UserError, match="tables of version 99, this CAFT has 4; update CAFT"):
             Ledger(postgres.address(), "m", reads_only=reads_only)
     postgres.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
     with pytest.raises(UserError, match=r"keeps text as LATIN1.*--encoding=UTF8"):

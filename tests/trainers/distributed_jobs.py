@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -23,6 +25,15 @@ def fail(ranks: Any, _report: Any, what: str) -> str:
     if what == "exit":
         sys.exit(7)
     raise UnpicklableError(what)
+
+
+def be_killed(ranks: Any, _report: Any) -> None:
+    """The second process, as by the kernel that runs out of memory."""
+    if ranks.rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    while not ranks.asked_to_stop():
+        time.sleep(0.01)
+    raise SystemExit(0)
 
 
 def list_listeners(ranks: Any, report: Any) -> list[list[str]]:

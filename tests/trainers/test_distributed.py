@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from caft.errors import UserError
+from caft.hydra_bridge.running import end_on_signals
 from caft.store import disk_may_be_full
 from caft.trainers.distributed import run_ranks
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from distributed_jobs import fail, list_listeners
+from distributed_jobs import be_killed, fail, list_listeners
 
 
 def run(what: str) -> Any:
@@ -53,6 +54,15 @@ def test_any_other_error_comes_with_the_childs_traceback() -> None:
 def test_a_process_that_only_exits_is_named_with_its_status() -> None:
     with pytest.raises(RuntimeError, match=r"the process of device 1 ended with status 7"):
         run("exit")
+
+
+@pytest.mark.slow
+def test_a_process_that_was_killed_is_an_interruption(capsys: pytest.CaptureFixture[str]) -> None:
+    status = end_on_signals(lambda _: run_ranks(be_killed, (), 2, lambda _: None), "unused advice")
+    lines = capsys.readouterr().err.splitlines()
+    assert (status, len(lines)) == (143, 1)
+    assert "the process of device 1 was killed (SIGKILL)" in lines[0]
+    assert "the same command goes on from here" in lines[0]
 
 
 def test_processes_of_one_machine_listen_to_no_network(

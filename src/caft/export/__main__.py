@@ -9,8 +9,8 @@ No model is loaded. DIR is RUN/export-TOOL by default, and is never written over
 
 from __future__ import annotations
 
-import argparse
 import logging
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from caft.console import quiet_libraries, tell
 from caft.errors import UserError, did_you_mean
-from caft.signals import DONE, USER_MUST_ACT, say
+from caft.subcommands import make_parser, run_command
 
 if TYPE_CHECKING:
     from caft.export.tools import Tool
@@ -27,22 +27,16 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None, *, program: str = "python -m caft.export") -> int:
     """The command line; returns the exit status and prints what was written, and how to go on."""
-    parser = argparse.ArgumentParser(
-        prog=program, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(program, __doc__)
     parser.add_argument("folder", type=Path, metavar="RUN")
     parser.add_argument("--to", required=True, metavar="TOOL", help="trl, axolotl, ...: see above")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where; default: RUN/export-TOOL")
-    given = parser.parse_args(arguments)
-    try:
-        with quiet_libraries(), _without_warnings():
-            return _export(given.folder, given.to, given.out)
-    except UserError as error:
-        say(str(error))
-        return USER_MUST_ACT
-    except OSError as error:
-        say(f"{error.filename} cannot be used: {error.strerror}; give another folder")
-        return USER_MUST_ACT
+    return run_command(parser, arguments, _do)
+
+
+def _do(given: Namespace) -> None:
+    with quiet_libraries(), _without_warnings():
+        _export(given.folder, given.to, given.out)
 
 
 @contextmanager
@@ -57,7 +51,7 @@ def _without_warnings() -> Iterator[None]:
         log.setLevel(before)
 
 
-def _export(folder: Path, name: str, out: Path | None) -> int:
+def _export(folder: Path, name: str, out: Path | None) -> None:
     from caft.export.tools import TOOLS
 
     if name not in TOOLS:
@@ -72,7 +66,6 @@ def _export(folder: Path, name: str, out: Path | None) -> int:
     parts = write_export(open_run(folder), name, TOOLS[name], out)
     for line in describe_export(parts, name, TOOLS[name], out):
         tell(line)
-    return DONE
 
 
 def describe_export(parts: Sequence[Exported], name: str, tool: Tool, out: Path) -> Iterator[str]:

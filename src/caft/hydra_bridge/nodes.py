@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from caft.errors import UserError
 from caft.hydra_bridge.running import end_on_signals
 from caft.run_config import RunConfig
-from caft.signals import OUR_FAULT, USER_MUST_ACT, say
+from caft.signals import INTERRUPTED, USER_MUST_ACT, say
 from caft.threads import set_up_threads
 from caft.trainers.launched import GUIDE, find_launch
 
@@ -43,11 +43,12 @@ def follow(read_config: Callable[[], RunConfig]) -> int:
             say(str(error))
             return USER_MUST_ACT
         except RuntimeError as error:  # of the connection: those of the work are reported in place
+            leader = join(launch).life.name(0)
             say(
-                f"the process that led this one, or another, is gone ({str(error).splitlines()[0]})"
-                "; the same command on every node goes on from its finished stages"
+                f"{leader}, which led this one ({launch.rank}), or another is gone "
+                f"({str(error).splitlines()[0]}); the same command on every node goes on from here"
             )
-            return OUR_FAULT
+            return INTERRUPTED
 
     return end_on_signals(work)
 

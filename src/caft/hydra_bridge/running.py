@@ -85,7 +85,7 @@ def end_on_signals(work: Callable[[Caught], int], advice: str = "") -> int:
         except (KeyboardInterrupt, SystemExit):
             if caught.number is None:
                 raise
-            outcome.error("stopped by %s", caught.name)
+            outcome.error("%s", caught.reason or f"stopped by {caught.name}")
             if advice:
-                say(f"stopped by {caught.name}; {advice}")
+                say(caught.explain(advice))
             return caught.status

@@ -13,51 +13,42 @@ row).
 
 from __future__ import annotations
 
-import argparse
 import json
 import textwrap
+from argparse import Namespace
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from caft.console import tell
-from caft.errors import UserError
-from caft.signals import DONE, USER_MUST_ACT, say
+from caft.subcommands import CommandParser, make_parser, run_command
 
 _WIDEST = 80
 
 
 def main(arguments: Sequence[str] | None = None, *, program: str = "python -m caft.report") -> int:
     """The command line; returns the exit status and prints where the report is."""
-    parser = argparse.ArgumentParser(
-        prog=program,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser(program, __doc__)
     parser.add_argument("folder", type=Path, metavar="SWEEP_DIR", nargs="?")
     parser.add_argument("--predictions", type=Path, metavar="FILE_OR_DIR", help="of other tools")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     parser.add_argument("--wandb", metavar="ENTITY/PROJECT", help="needs the extra: caft[report]")
     parser.add_argument("--draft", action="store_true", help="keep the W&B report a draft")
-    given = parser.parse_args(arguments)
+    return run_command(parser, arguments, partial(_do, parser))
+
+
+def _do(parser: CommandParser, given: Namespace) -> None:
     if given.draft and not given.wandb:
         parser.error("--draft is for a W&B report; give --wandb ENTITY/PROJECT as well")
     if (given.folder is None) is (given.predictions is None):
         parser.error("give either SWEEP_DIR or --predictions FILE_OR_DIR")
     if given.predictions is not None and (given.wandb or given.markdown):
         parser.error("--markdown and --wandb are for SWEEP_DIR; --predictions prints its tables")
-    try:
-        if given.predictions is not None:
-            _judge(given.predictions)
-            return DONE
+    if given.predictions is not None:
+        _judge(given.predictions)
+    else:
         _write(given.folder, given.wandb, draft=given.draft, markdown=given.markdown)
-    except UserError as error:
-        say(str(error))
-        return USER_MUST_ACT
-    except OSError as error:
-        say(f"{error.filename} cannot be used: {error.strerror}; give another, or make it writable")
-        return USER_MUST_ACT
-    return DONE
 
 
 def _write(folder: Path, project: str | None, *, draft: bool, markdown: bool) -> None:

@@ -20,6 +20,7 @@ from caft.statistics.arms import Outcomes, compare_arms
 from caft.statistics.intervals import Floats
 from caft.statistics.paired import smallest_paired_difference
 from caft.statistics.verdict import ALPHA, FEWEST_SEEDS, WORTHWHILE_GAIN, Verdict, judge_difference
+from caft.subcommands import make_parser, run_command
 
 CALM, WILD = 0.02, 0.13
 """Standard deviations of accuracy from seed to seed: with a learning rate that falls to zero, and
@@ -165,17 +166,15 @@ def _write_cell(verdicts: Counter[Verdict]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; prints the page."""
-    parser = argparse.ArgumentParser(
-        prog="python -m caft.statistics.calibrate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("python -m caft.statistics.calibrate", __doc__)
     parser.add_argument("--simulations", type=count, default=400, help="sweeps a cell (400)")
     parser.add_argument("--seed", type=count, default=1, help="of the simulation (1)")
-    given = parser.parse_args(arguments)
+    return run_command(parser, arguments, _print_page)
+
+
+def _print_page(given: argparse.Namespace) -> None:
     for line in write_page(given.simulations, given.seed):
         tell(line)
-    return 0
 
 
 def count(word: str) -> int:

@@ -13,36 +13,34 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from caft.console import clean, tell
+from caft.console import tell
 from caft.errors import UserError
 from caft.signals import DONE, USER_MUST_ACT, say
 from caft.store.artifacts import TRASH, Store
 from caft.store.config import StoreConfig
 from caft.store.manifest import UNFINISHED
 from caft.store.pruning import Pruned, age_days, count_bytes, prune
+from caft.subcommands import make_parser, run_command
 
 
 def main(arguments: Sequence[str] | None = None, *, program: str = "python -m caft.store") -> int:
     """The command line; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog=program, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(program, __doc__)
     parser.add_argument("--path", type=Path, default=StoreConfig().folder)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list")
     commands.add_parser("prune").add_argument("--days", type=_read_days, required=True)
-    given = parser.parse_args(arguments)
+    return run_command(parser, arguments, _do)
+
+
+def _do(given: argparse.Namespace) -> int:
     if not given.path.is_dir():
-        parser.error(f"there is no store at {clean(str(given.path))}; name its folder with --path")
-    try:
-        store = Store(given.path)
-        if given.command == "prune":
-            return _print_pruned(prune(store, given.days))
-        _print_artifacts(store)
-        return DONE
-    except UserError as error:
-        say(str(error))
-        return USER_MUST_ACT
+        raise UserError(f"there is no store at {given.path}; name its folder with --path")
+    store = Store(given.path)
+    if given.command == "prune":
+        return _print_pruned(prune(store, given.days))
+    _print_artifacts(store)
+    return DONE
 
 
 def _print_artifacts(store: Store) -> None:

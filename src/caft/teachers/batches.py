@@ -33,7 +33,7 @@ from caft.teachers.batch_files import (
 from caft.teachers.client import Endpoint
 from caft.teachers.config import EndpointConfig
 from caft.teachers.ledger import BatchLedger, Claims, SentBatch
-from caft.teachers.ledger.ledger import IN_BATCH
+from caft.teachers.ledger.claims import IN_BATCH
 from caft.teachers.outcome import Answered, Failed, Remedy, read_batch_row
 from caft.teachers.progress import AskProgress, Watcher
 from caft.teachers.rate_limit import LONGEST_RETRY_AFTER, quote

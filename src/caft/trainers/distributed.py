@@ -30,6 +30,7 @@ from torch.distributed import FileStore  # type: ignore[attr-defined]
 from torch.distributed.tensor import DTensor
 
 from caft.errors import UserError
+from caft.signals import end_because
 
 _POLL_SECONDS = 0.5
 _GRACE_SECONDS = 60.0
@@ -154,7 +155,8 @@ def run_ranks(
     what the first process passes to `report` arrives at `receive`, and its log lines in this
     process's log. The first error of any of them is raised here: a UserError and an error of the
     system as such, any other as a RuntimeError; its note is the process's traceback. When this
-    process is signalled to end, it asks the others to stop, and waits for them.
+    process is signalled to end, or one of them was killed, it asks the others to stop, and waits
+    for them.
     """
     context = multiprocessing.get_context("spawn")
     outbox: _Outbox[Progress, Result] = context.Queue()
@@ -189,6 +191,11 @@ def _listen(
             message = outbox.get(timeout=_POLL_SECONDS)
         except queue.Empty:
             for rank, process in enumerate(processes):
+                if process.exitcode == -signal.SIGKILL:
+                    end_because(
+                        f"the process of device {rank} was killed (SIGKILL), perhaps for want of "
+                        "memory; the same command goes on from here"
+                    )
                 if process.exitcode not in (None, 0):
                     raise RuntimeError(
                         f"the process of device {rank} ended with status {process.exitcode}"

@@ -14,7 +14,6 @@ import logging
 import os
 import pickle
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,12 +31,23 @@ from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defin
 import caft
 from caft.console import tell_error
 from caft.errors import UserError
-from caft.signals import DONE, OUR_FAULT, USER_MUST_ACT, asked_to_end, end_if_asked, say
+from caft.signals import (
+    DONE,
+    INTERRUPTED,
+    OUR_FAULT,
+    USER_MUST_ACT,
+    asked_to_end,
+    end_because,
+    end_if_asked,
+    interrupt,
+    say,
+)
 from caft.store import digest
 from caft.trainers.build import environment_of
 from caft.trainers.config import TrainerConfig
 from caft.trainers.devices import pick_device
 from caft.trainers.distributed import Failure, Ranks, threads_of
+from caft.trainers.heartbeat import Heartbeat
 from caft.trainers.launched import GUIDE, Launch
 
 log = logging.getLogger(__name__)
@@ -51,10 +61,10 @@ _SHARED_SECONDS = 60.0
 _FAREWELL_SECONDS = 10.0
 _WORK_TIME = timedelta(days=7)
 """How long a process may wait for another: shares of a scoring pass end hours apart."""
-_WATCH_SECONDS = 5.0
 _GRACE_SECONDS = 60.0
-"""How long work may go on that has lost its leader: until it is asked to stop, or has written."""
+"""How long the leader may wait in an exchange that a lost process will never join."""
 _STOP = "stop"
+GOES_ON = "the same command on every node goes on from here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +114,8 @@ class Group:
         )
         self._root, _, _ = next(iter(meeting))
         self._store = PrefixStore("caft", self._root)
-        self._orders = 0
+        self._orders = self._working = 0
+        self.life = Heartbeat(launch, lambda: self._orders, self._is_left_behind, self._lose)
 
     # --- The leader's part ---
 
@@ -146,6 +157,7 @@ class Group:
             with self._stopping_others():
                 self._heed_others()
                 self._order("work", device)
+                self._working = self._orders
                 self._connect(device)
                 distributed.broadcast_object_list([(work, tuple(arguments))], src=0)
                 torch.set_num_threads(threads_of(self.launch.on_node))
@@ -160,11 +172,9 @@ class Group:
                 raise
             with suppress(distributed.DistError):  # the store may be lost, too
                 self._raise_failure()
-            raise UserError(
-                f"a process of this run was lost ({str(error).splitlines()[0]}); the same command "
-                "on every node goes on from here"
-            ) from error
+            end_because(f"a process of this run was lost ({str(error).splitlines()[0]}); {GOES_ON}")
         finally:
+            self._working = 0
             torch.set_num_threads(threads)
         return result
 
@@ -178,6 +188,7 @@ class Group:
                 time.sleep(_POLL_SECONDS)
         if distributed.is_initialized():
             distributed.destroy_process_group()
+        self.life.stop()
 
     def _order(self, kind: str, detail: str) -> None:
         self._orders += 1
@@ -197,10 +208,7 @@ class Group:
         self._raise_failure()
         end_if_asked()
         if self._store.check([_STOP]):
-            raise UserError(
-                "another process of this run was asked to end; the same command on every node goes "
-                "on from here"
-            )
+            raise UserError(f"another process of this run was asked to end; {GOES_ON}")
 
     def _raise_failure(self) -> None:
         for rank in range(1, self.launch.count):
@@ -217,14 +225,18 @@ class Group:
         try:
             with self._stopping_others():
                 while (order := self._next_order())[0] != "end":
-                    with self._leaving_with_leader():
-                        self._answer(self._obey(own, *order))
+                    self._working = self._orders
+                    self._answer(self._obey(own, *order))
+                    self._working = 0
         except Exception as error:
             if _lost_a_process(error):
                 raise
             return self._report(error)
-        self._answer("")
-        return DONE
+        else:
+            self._answer("")
+            return DONE
+        finally:
+            self.life.stop()
 
     def _obey(self, own: Node, kind: str, detail: str) -> str:
         return self._look(own, Path(detail)) if kind == "look" else self._work(detail)
@@ -264,33 +276,24 @@ class Group:
         tell_error(Failure.of(self.launch.rank, error).traceback)
         return OUR_FAULT
 
-    @contextmanager
-    def _leaving_with_leader(self) -> Iterator[None]:
-        """Ends this process where the leader is gone, and NCCL would wait for it for days."""
-        over = threading.Event()
-
-        def is_led() -> bool:
-            try:
-                return not self._store.check([f"order/{self._orders + 1}"])
-            except RuntimeError:
-                return False
-
-        def watch() -> None:
-            while not over.wait(_WATCH_SECONDS):
-                if not is_led() and not over.wait(_GRACE_SECONDS):
-                    say(
-                        f"process {self.launch.rank} on {socket.gethostname()}: the process that "
-                        "led this one is gone, and so is this one"
-                    )
-                    os._exit(OUR_FAULT)
-
-        threading.Thread(target=watch, daemon=True).start()
-        try:
-            yield
-        finally:
-            over.set()
-
     # --- Both ---
+
+    def _is_left_behind(self, order: int) -> bool:
+        """Whether the leader has given that order without waiting for what is worked on here."""
+        return 0 < self._working < order
+
+    def _lose(self, reason: str) -> None:
+        """What the heartbeat does where a process is gone."""
+        reason = f"{reason}; {GOES_ON}"
+        working = self._working
+        if self.launch.rank == 0:
+            # As SIGTERM does: a step is saved, and replies that are under way are waited for.
+            interrupt(reason)
+            if not working or self.life.stops_within(_GRACE_SECONDS) or self._working != working:
+                return
+        # Nothing is left to do here but an exchange that NCCL would wait in for days.
+        say(f"process {self.launch.rank} on {socket.gethostname()}: {reason}")
+        os._exit(INTERRUPTED)
 
     def _ranks(self) -> Ranks:
         return Ranks(self.launch.rank, self.launch.count, self._asked_to_stop)

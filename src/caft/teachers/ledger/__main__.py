@@ -13,13 +13,12 @@ are bought again.
 
 from __future__ import annotations
 
-import argparse
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 
 from caft.console import tell
-from caft.errors import UserError
-from caft.signals import DONE, USER_MUST_ACT, say
+from caft.subcommands import make_parser, run_command
 from caft.teachers.ledger.batches import forget_batch
 from caft.teachers.ledger.checking import check_rows
 from caft.teachers.ledger.copying import copy_ledger, find_place
@@ -29,9 +28,7 @@ def main(
     arguments: Sequence[str] | None = None, *, program: str = "python -m caft.teachers.ledger"
 ) -> int:
     """The command line; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog=program, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(program, __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     copy = commands.add_parser("copy")
     copy.add_argument("source", metavar="FROM")
@@ -42,18 +39,16 @@ def main(
     forget = commands.add_parser("forget")
     forget.add_argument("ledger", metavar="LEDGER")
     forget.add_argument("batch", metavar="BATCH")
-    given = parser.parse_args(arguments)
-    try:
-        if given.command == "check":
-            tell(check_rows(find_place(given.ledger), drop=given.drop))
-        elif given.command == "forget":
-            tell(forget_batch(find_place(given.ledger), given.batch))
-        else:
-            tell(copy_ledger(given.source, given.target).line())
-    except UserError as error:
-        say(str(error))
-        return USER_MUST_ACT
-    return DONE
+    return run_command(parser, arguments, _do)
+
+
+def _do(given: Namespace) -> None:
+    if given.command == "check":
+        tell(check_rows(find_place(given.ledger), drop=given.drop))
+    elif given.command == "forget":
+        tell(forget_batch(find_place(given.ledger), given.batch))
+    else:
+        tell(copy_ledger(given.source, given.target).line())
 
 
 if __name__ == "__main__":

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from caft.errors import UserError, count_of
+from caft.teachers.ledger.claims import KEPT_SECONDS, UNSENT, Claim
 from caft.teachers.ledger.database import Place, is_address
-from caft.teachers.ledger.ledger import IN_BATCH, UNSENT, Ledger
+from caft.teachers.ledger.ledger import Ledger
+from caft.teachers.ledger.tables import real
 from caft.teachers.replies import LedgerEntry
-
-KEPT_SECONDS = 30 * 86_400.0
-"""How long a provider keeps the results of a batch; then its claims lapse and count as spent."""
 
 T = TypeVar("T")
 
@@ -53,12 +52,12 @@ class BatchLedger(Ledger):
         return self.database.transact(lambda: self._find_batches(keys), writes=False)
 
     def _find_batches(self, keys: Sequence[str]) -> list[SentBatch]:
-        select = f"SELECT key, owner, machine, {self.database.clock} - expires FROM claims"
-        found: dict[str, list[tuple[str, str, float]]] = {}
-        for key, owner, machine, ago in self._find(select, keys):
-            if owner.startswith(IN_BATCH):
-                found.setdefault(owner, []).append((key, machine, ago + KEPT_SECONDS))
-        batches = [_read_batch(owner, rows) for owner, rows in found.items()]
+        wanted, now = set(keys), self.claims.now()
+        found: dict[str, list[Claim]] = {}
+        for claim in self.claims.read():
+            if claim.in_batch and claim.key in wanted:
+                found.setdefault(claim.owner, []).append(claim)
+        batches = [_read_batch(claims, now) for claims in found.values()]
         return sorted(batches, key=lambda batch: -batch.age)
 
     def hand_over(self, file: str, count: int, name: str) -> bool:
@@ -70,31 +69,39 @@ class BatchLedger(Ledger):
         return self.database.transact(lambda: self._hand_over(file, count, name))
 
     def _hand_over(self, file: str, count: int, name: str) -> bool:
-        held = self.database.execute(
-            "SELECT COUNT(*) FROM claims WHERE owner = ? OR owner = ?", (self.owner, name)
-        ).fetchone()
-        if held[0] != count:
+        held = [each for each in self.claims.read() if each.owner in (self.owner, name)]
+        if len(held) != count:
             return False
-        self.database.execute(
-            "UPDATE claims SET owner = ?, machine = ?, pid = 0, "
-            f"expires = {self.database.clock} + ? WHERE owner = ?",
-            (name, file, KEPT_SECONDS, self.owner),
+        until = real(self.claims.now() + KEPT_SECONDS)
+        self.claims.change(
+            each._replace(owner=name, machine=file, pid=0, expires=until)
+            for each in held
+            if each.owner == self.owner
         )
         return True
 
     def take_over(self, batch: SentBatch, after: float) -> bool:
         """Become the one client that may create this batch, `after` so many seconds without one."""
-        expires = f"expires = {self.database.clock} + ?"
-        condition = f"owner = ? AND machine = ? AND expires < {self.database.clock} + ?"
-        statement = f"UPDATE claims SET {expires} WHERE {condition}"
-        values = (KEPT_SECONDS, batch.id, batch.file, KEPT_SECONDS - after)
-        return self.database.transact(lambda: self.database.execute(statement, values).rowcount) > 0
+        return self.database.transact(lambda: self._take_over(batch, after))
+
+    def _take_over(self, batch: SentBatch, after: float) -> bool:
+        until = real(self.claims.now() + KEPT_SECONDS)
+        late = [
+            each._replace(expires=until)
+            for each in self.claims.read()
+            if (each.owner, each.machine) == (batch.id, batch.file) and each.expires < until - after
+        ]
+        self.claims.change(late)
+        return bool(late)
 
     def note_created(self, batch: SentBatch, provider_id: str) -> None:
         """Write down what the provider calls it."""
-        statement = "UPDATE claims SET machine = ? WHERE owner = ?"
-        values = (f"{batch.file} {provider_id}", batch.id)
-        self.database.transact(lambda: self.database.execute(statement, values))
+        machine = f"{batch.file} {provider_id}"
+        self.database.transact(lambda: self._note_created(batch.id, machine))
+
+    def _note_created(self, name: str, machine: str) -> None:
+        claims = self.claims.read_sound("owner = ?", name)
+        self.claims.change(each._replace(machine=machine) for each in claims)
 
     def commit_from(self, batch: SentBatch, entries: Sequence[LedgerEntry]) -> None:
         """Commit replies of a batch. Doing so twice does no harm."""
@@ -126,17 +133,12 @@ class BatchLedger(Ledger):
         return self.database.transact(lambda: self._forget(batch))
 
     def _forget(self, batch: str) -> tuple[int, float, list[str]]:
-        every = self.database.execute(
-            "SELECT machine, COUNT(*), SUM(reserved_usd) FROM claims WHERE owner LIKE ? "
-            "GROUP BY machine",
-            (f"{IN_BATCH}%",),
-        ).fetchall()
         # A batch that nobody knows to be created has only the name of its file.
-        found = {machine: tuple(rest) for machine, *rest in every if machine.split()[-1] == batch}
-        for machine in found:
-            self._free("machine = ?", (machine,), f"batch {batch} was given up")
-        counts, usd = zip(*found.values(), strict=True) if found else ((), ())
-        return sum(counts), sum(usd), [machine.split()[-1] for machine, *_ in every]
+        out = [(each, each.machine.split()[-1]) for each in self.claims.read() if each.in_batch]
+        found = [each for each, name in out if name == batch]
+        self._free(found, f"batch {batch} was given up")
+        names = sorted({name for _, name in out})
+        return len(found), sum(each.reserved_usd for each in found), names
 
     def _as_batch(self, batch: SentBatch, work: Callable[[], T]) -> T:
         mine, self.owner = self.owner, batch.id
@@ -146,10 +148,12 @@ class BatchLedger(Ledger):
             self.owner = mine
 
 
-def _read_batch(owner: str, rows: Sequence[tuple[str, str, float]]) -> SentBatch:
-    file, _, batch = rows[0][1].partition(" ")
-    keys = frozenset(key for key, *_ in rows)
-    return SentBatch(id=owner, file=file, batch=batch, age=rows[0][2], keys=keys)
+def _read_batch(claims: Sequence[Claim], now: float) -> SentBatch:
+    one = claims[0]
+    file, _, batch = one.machine.partition(" ")
+    age = now + KEPT_SECONDS - one.expires
+    keys = frozenset(each.key for each in claims)
+    return SentBatch(id=one.owner, file=file, batch=batch, age=age, keys=keys)
 
 
 def forget_batch(place: Place, batch: str) -> str:

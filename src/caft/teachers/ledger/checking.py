@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +62,8 @@ def _compare(database: Database) -> str:
 def _drop(database: Database) -> str:
     fault = database.find_fault()
     damaged = {table: _keep_sound(database, table, anew=bool(fault)) for table in TABLES}
+    for row in damaged["claims"]:
+        _count_as_charged(database, row)
     if damaged["spending"]:
         _sum_spending(database)
     dropped = [describe(table, rows) for table, rows in damaged.items() if rows]
@@ -79,6 +83,19 @@ def _keep_sound(database: Database, table: str, *, anew: bool) -> list[Row]:
     return damaged
 
 
+def _count_as_charged(database: Database, row: Row) -> None:
+    """A call that may have been made, by what is left of its claim."""
+    model, cost = row[1], row[-2]
+    unsure = real(cost) if isinstance(cost, float) and 0 <= cost < math.inf else 0.0
+    failure = (row[0], model, "its claim changed on the disk", unsure, time.time())
+    database.execute(insert("failures"), sign(failure))
+    known = f"{select('spending', database.version)} WHERE model = ?"
+    for _, calls, usd, before, _ in database.execute(known, (model,)).fetchall():
+        spent = sign((model, calls, usd, real(before + unsure)))
+        database.execute("DELETE FROM spending WHERE model = ?", (model,))
+        database.execute(insert("spending"), spent)
+
+
 def _sum_spending(database: Database) -> None:
     known = {row[0] for row in _read(database, "spending")}
     for model, calls, usd, unsure in database.execute(_BOUGHT).fetchall():
@@ -89,7 +106,8 @@ def _sum_spending(database: Database) -> None:
 
 def _say_sound(database: Database) -> str:
     (count,) = database.execute("SELECT COUNT(*) FROM replies").fetchone()
-    return f"all {count} replies are as they were written, and so is what they cost"
+    rest = f"; {database.not_compared}" if database.not_compared else ""
+    return f"all {count} replies are as they were written, and so is what they cost{rest}"
 
 
 def _read(database: Database, table: str) -> Iterator[Row]:

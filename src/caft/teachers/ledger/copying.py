@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from caft.errors import UserError
+from caft.teachers.ledger.claims import Claim
 from caft.teachers.ledger.database import Database, Place, as_path, is_address, mask_password
 from caft.teachers.ledger.opening import open_database
 from caft.teachers.ledger.tables import (
@@ -122,6 +123,7 @@ def _describe(database: Database) -> list[object]:
 def _copy_into(old: Database, new: Database) -> tuple[list[object], Copied]:
     """Both ledgers stay as they are until the end: one transaction each."""
     refuse_fault(old.name, old.find_fault())
+    _read_claims(old)  # one whose time is damaged would be waited for
     before = _describe(old)
     if alive := before[0]:
         raise UserError(
@@ -195,12 +197,20 @@ def _insert(database: Database, table: str, rows: list[Row]) -> None:
         database.execute_many(insert(table), rows)
 
 
+def _read_claims(old: Database) -> list[Claim]:
+    rows = _check(old, "claims", _read(old, select("claims", old.version)))
+    return [Claim._make(row[:-1]) for row in rows]
+
+
 def _failures(old: Database, new: Database) -> list[Row]:
     """Those that only `old` has, and its claims that nobody renews: their calls may be charged."""
-    dead = "SELECT key, model, 'the client died', reserved_usd, expires FROM claims"
     there = set(new.execute(select("failures", new.version)).fetchall())
     rows = _check(old, "failures", _read(old, select("failures", old.version)))
-    rows += [sign(row) for row in _read(old, dead)]
+    rows += [
+        sign((claim.key, claim.model, "the client died", claim.reserved_usd, claim.expires))
+        for claim in _read_claims(old)
+        if not claim.is_unsent
+    ]
     return [row for row in rows if row not in there]
 
 
@@ -218,10 +228,13 @@ def _copy_spending(
     extra: dict[str, tuple[int, float, float]],
 ) -> None:
     """As it was; where `new` had the model, by the rows that came, so that twice counts once."""
-    dead = dict(_read(old, "SELECT model, SUM(reserved_usd) FROM claims GROUP BY model"))
+    claims = _read_claims(old)
     rows: list[Any] = _check(old, "spending", _read(old, select("spending", old.version)))
     for model, calls, usd, unsure, _ in rows:
-        more, known = (calls, usd, unsure + dead.get(model, 0.0)), (0, 0.0, 0.0)
+        own = [claim for claim in claims if claim.model == model]
+        lost = sum(claim.reserved_usd for claim in own if not claim.is_unsent)
+        more = (calls - sum(claim.is_unsent for claim in own), usd, unsure + lost)
+        known = (0, 0.0, 0.0)
         if model in had:
             more, known = extra.get(model, (0, 0.0, 0.0)), had[model][1:4]
             new.execute("DELETE FROM spending WHERE model = ?", (model,))

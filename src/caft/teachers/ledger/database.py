@@ -37,6 +37,8 @@ class Database(Protocol):
     """Of its tables: an older one is only read."""
     writing: str
     """The row that is being written, for messages."""
+    not_compared: str
+    """Why `find_fault` could not look, and what to ask for; "" where it did."""
 
     def transact(self, work: Callable[[], T], *, writes: bool = True) -> T:
         """Do `work` in one transaction; one that writes excludes every other that does.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
+from caft.teachers.ledger.claims import Claim, ClaimTable
 from caft.teachers.ledger.database import Place
 from caft.teachers.ledger.opening import open_database
 from caft.teachers.ledger.tables import (
@@ -26,9 +27,6 @@ from caft.teachers.ledger.tables import (
 )
 from caft.teachers.prices import Caps, Spending
 from caft.teachers.replies import LedgerEntry, TeacherReply
-
-UNSENT, IN_BATCH = "unsent-", "batch-"
-"""How owners of claims begin whose requests are not sent yet, and are in a provider's batch."""
 
 LEASE_SECONDS = 60.0
 """Seconds after which a claim that was not renewed is free again."""
@@ -100,6 +98,7 @@ class Ledger:
         self._reads_only, self._renewed, self._noted = reads_only, _now(), False
         self._looked = False
         self.database = open_database(place, reads_only=reads_only)
+        self.claims = ClaimTable(self.database)
 
     def __enter__(self) -> Self:
         return self
@@ -172,22 +171,20 @@ class Ledger:
     @_reads
     def spending(self) -> Spending:
         """What the model has cost so far, in flight included."""
-        return self._sum_spending()
+        return self._sum_spending(self.claims.read())
 
-    def _sum_spending(self) -> Spending:
+    def _sum_spending(self, claims: Sequence[Claim]) -> Spending:
         # All of them: a damaged name would hide what its model has cost.
         every = self.database.execute(select("spending", self.database.version)).fetchall()
         refuse_damaged(self.database.name, "spending", every)
         paid = {model: rest for model, *rest, _ in every}.get(self.model, (0, 0.0, 0.0))
-        reserved, in_flight = self.database.execute(
-            "SELECT COALESCE(SUM(reserved_usd), 0.0), COUNT(CASE WHEN owner NOT LIKE ? THEN 1 END) "
-            "FROM claims WHERE model = ?",
-            (f"{IN_BATCH}%", self.model),
-        ).fetchone()
+        own = [claim for claim in claims if claim.model == self.model]
         calls, usd, unsure = paid
         return Spending(
-            calls=calls, usd=usd, unsure_usd=unsure, reserved_usd=reserved, in_flight=in_flight
-        )
+            calls=calls, usd=usd, unsure_usd=unsure,
+            reserved_usd=sum((claim.reserved_usd for claim in own), 0.0),
+            in_flight=sum(not claim.in_batch for claim in own),
+        )  # fmt: skip
 
     # Claims
 
@@ -202,18 +199,17 @@ class Ledger:
     @_writes
     def _claim(self, wanted: Sequence[tuple[str, float]], caps: Caps) -> Claims:
         claims, keys = Claims(), [key for key, _ in wanted]
-        self._free_dead()
+        there = self._free_dead(self.claims.read())
         bought = {reply.key: reply for reply, _ in self._select(keys)}
-        owners = dict(self._find("SELECT key, owner FROM claims", keys))
-        spending, new = self._sum_spending(), []
+        others = {claim.key: claim for claim in there}
+        spending, new = self._sum_spending(there), []
         for key, worst in wanted:
             if key in bought:
                 claims.bought.append(bought[key])
-            elif owners.get(key) == self.owner:  # made just now, and the connection was lost
-                claims.taken.append(key)
-            elif key in owners:
-                claims.held.append(key)
-                claims.batched += owners[key].startswith(IN_BATCH)
+            elif (other := others.get(key)) is not None:
+                # Our own was made just now, and the connection was lost.
+                (claims.taken if other.owner == self.owner else claims.held).append(key)
+                claims.batched += other.in_batch
             elif not spending.fits(caps, worst):
                 claims.capped.append(key)
             else:
@@ -226,7 +222,8 @@ class Ledger:
                 claims.taken.append(key)
                 new.append((key, worst))
         self._insert_claims(new)
-        claims.spending, claims.clients = spending, self._count_clients()
+        clients = {each.owner for each in there if each.model == self.model and not each.in_batch}
+        claims.spending, claims.clients = spending, len(clients | {self.owner})
         return claims
 
     @_writes
@@ -281,7 +278,7 @@ class Ledger:
 
     @_writes
     def _end_claims(self) -> None:
-        self._free("owner = ?", (self.owner,), "the client stopped")
+        self._free(self.claims.read_sound("owner = ?", self.owner), "the client stopped")
 
     @_writes
     def _renew_all(self) -> None:
@@ -304,52 +301,46 @@ class Ledger:
     def _insert(self, table: str, row: Row, unless: str = "") -> None:
         self.database.execute(f"{insert(table)} {unless}", sign(row))
 
-    def _count_clients(self) -> int:
-        others = self.database.execute(
-            "SELECT COUNT(DISTINCT owner) FROM claims WHERE model = ? AND owner != ? "
-            "AND owner NOT LIKE ?",
-            (self.model, self.owner, f"{IN_BATCH}%"),
-        )
-        return int(others.fetchone()[0]) + 1
-
     def _insert_claims(self, wanted: Sequence[tuple[str, float]]) -> None:
-        rows = [
-            (key, self.model, self.owner, self._machine, os.getpid(), self.lease_seconds, worst)
-            for key, worst in wanted
-        ]
-        if rows:
-            self.database.execute_many(
-                f"INSERT INTO claims VALUES (?, ?, ?, ?, ?, {self.database.clock} + ?, ?)", rows
-            )
-            self._count(calls=len(rows))
+        if wanted:
+            until, pid = real(self.claims.now() + self.lease_seconds), os.getpid()
+            self.claims.add([
+                Claim(key, self.model, self.owner, self._machine, pid, until, real(worst))
+                for key, worst in wanted
+            ])  # fmt: skip
+            self._count(calls=len(wanted))
 
     def _delete_claim(self, key: str) -> bool:
         delete = "DELETE FROM claims WHERE key = ? AND owner = ?"
         return self.database.execute(delete, (key, self.owner)).rowcount > 0
 
     def _renew(self, condition: str, *values: str) -> int:
-        update = f"UPDATE claims SET expires = {self.database.clock} + ? WHERE {condition}"
-        return self.database.execute(update, (self.lease_seconds, *values)).rowcount
+        until = real(self.claims.now() + self.lease_seconds)
+        held = self.claims.read_sound(condition, *values)
+        self.claims.change(claim._replace(expires=until) for claim in held)
+        return len(held)
 
-    def _free_dead(self) -> None:
-        self._free(f"expires < {self.database.clock}", (), "the client's lease ran out")
-        local = "SELECT DISTINCT pid FROM claims WHERE machine = ?"
-        for (pid,) in self.database.execute(local, (self._machine,)).fetchall():
-            if not _is_alive(pid):
-                self._free("machine = ? AND pid = ?", (self._machine, pid), "the client died")
+    def _free_dead(self, claims: Sequence[Claim]) -> list[Claim]:
+        """End those that nobody renews; the others."""
+        now = self.claims.now()
+        pids = {claim.pid for claim in claims if claim.machine == self._machine}
+        dead = {pid for pid in pids if not _is_alive(pid)}
+        late = [claim for claim in claims if claim.expires < now]
+        self._free(late, "the client's lease ran out")
+        here = [claim for claim in claims if claim.expires >= now]
+        gone = [each for each in here if each.machine == self._machine and each.pid in dead]
+        self._free(gone, "the client died")
+        ended = set(gone)
+        return [claim for claim in here if claim not in ended]
 
-    def _free(self, condition: str, values: tuple[object, ...], reason: str) -> None:
-        rows = self.database.execute(
-            f"SELECT key, model, reserved_usd, owner FROM claims WHERE {condition}", values
-        ).fetchall()
-        keys = [(key,) for key, *_ in rows]
-        self.database.execute_many("DELETE FROM claims WHERE key = ?", keys)
-        for key, model, reserved, owner in rows:
-            if owner.startswith(UNSENT):
-                self._count(calls=-1, model=model)
+    def _free(self, claims: Sequence[Claim], reason: str) -> None:
+        self.claims.delete(claims)
+        for claim in claims:
+            if claim.is_unsent:
+                self._count(calls=-1, model=claim.model)
                 continue
-            self._count(unsure=reserved, model=model)
-            self._log_failure(key, model, reason, reserved)
+            self._count(unsure=claim.reserved_usd, model=claim.model)
+            self._log_failure(claim.key, claim.model, reason, claim.reserved_usd)
 
     def _log_failure(self, key: str, model: str, reason: str, unsure: float) -> None:
         self._insert("failures", (key, model, reason, real(unsure), time.time()))

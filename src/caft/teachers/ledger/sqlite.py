@@ -71,6 +71,7 @@ class SqliteDatabase:
 
     # The machine's clock is the database's: a file on a local disk has no other users.
     clock = "((julianday('now') - 2440587.5) * 86400.0)"
+    not_compared = ""
 
     def __init__(self, path: Path | None, *, reads_only: bool) -> None:
         self.path, self.name, self.writing = path, str(path), ""

@@ -1,7 +1,4 @@
-"""The tables whose rows have a checksum: what was paid for, and what it cost. Pure.
-
-Claims have none: all but those of batches live for a minute, and they are changed by SQL.
-"""
+"""The tables, whose rows have a checksum: what was paid for, what it cost, what is asked. Pure."""
 
 from __future__ import annotations
 
@@ -21,9 +18,10 @@ TABLES = {
     ),
     "spending": ("model", "calls", "usd", "unsure_usd"),
     "failures": ("key", "model", "reason", "unsure_usd", "at"),
+    "claims": ("key", "model", "owner", "machine", "pid", "expires", "reserved_usd"),
 }  # fmt: skip
 """Their columns, in order; `checksum` is the last of each."""
-_SINCE = {"reasoning": 2, "checksum": 3}
+_SINCE = {"reasoning": 2, "checksum": 3, "claims.checksum": 4}
 """The version of the tables that a column came with, if not the first."""
 _DIGITS = 16
 
@@ -44,7 +42,8 @@ def is_sound(row: Row) -> bool:
 def select(table: str, version: int) -> str:
     """SQL for all rows; NULL stands for columns that tables of that version lack."""
     names = (*TABLES[table], "checksum")
-    known = (name if _SINCE.get(name, 0) <= version else "NULL" for name in names)
+    since = (_SINCE.get(f"{table}.{name}", _SINCE.get(name, 0)) for name in names)
+    known = (name if at <= version else "NULL" for name, at in zip(names, since, strict=True))
     return f"SELECT {', '.join(known)} FROM {table}"
 
 
