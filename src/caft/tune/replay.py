@@ -1,9 +1,9 @@
 """Passes of training as CUDA graphs: one launch instead of thousands, for which the device waits.
 
 A graph has fixed shapes and fixed places in memory. Packs are padded to a few shapes
-(padding.py), and each shape that comes again gets a graph of its forward and backward pass; what is
-in a pack is copied to where its graph reads it, and gradients are added to where they always are.
-All graphs share one pool of memory.
+(padding.py), and a shape has a graph of its forward and backward pass; what is in a pack is copied
+to where its graph reads it, and gradients are added to where they always are. All graphs share one
+piece of memory (docs/decisions/0040-speed-of-tuning.md).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 # Between a pass and its replay, of loss and of the gradient's norm: both are bfloat16's rounding.
 _MOST_APART = 0.01
 _MOST_GRAPHS = 32
-# Of the tokens that a pass needs, in the graph of a larger one.
-_MOST_WASTED = 1.25
+# Of the tokens and the trained tokens that a pass needs, in the graph of a larger one.
+_MOST_WASTED, _MOST_TRAINED = 1.25, 2
 Run = Callable[[TrainingPack], torch.Tensor]
 """Forward and backward pass; out: the loss, detached."""
 
@@ -135,7 +135,9 @@ class Replays:
         larger = [
             each
             for each in self._recorded
-            if each.holds(shape) and each.tokens <= _MOST_WASTED * shape.tokens
+            if each.holds(shape)
+            and each.tokens <= _MOST_WASTED * shape.tokens
+            and each.trained <= _MOST_TRAINED * shape.trained
         ]
         if not larger or self._wasted[shape] > 2 * shape.tokens:
             return shape
@@ -177,7 +179,7 @@ class Replays:
         try:
             recorded = self.record(self.run, _static_copy(item), not self._recorded)
         except (RuntimeError, TypeError, ValueError) as error:
-            self.give_up(f"a pass cannot be recorded ({str(error).splitlines()[0]})")
+            self.give_up(f"a pass cannot be recorded ({str(error).partition(chr(10))[0]})")
             return None
         assert item.shape is not None
         self._recorded[item.shape] = recorded
