@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 # Between a pass and its replay, of loss and of the gradient's norm: both are bfloat16's rounding.
 _MOST_APART = 0.01
 _MOST_GRAPHS = 32
+# Of a job: to record and to compare takes as long as three.
+FEWEST_STEPS = 4
 # Of the tokens and the trained tokens that a pass needs, in the graph of a larger one.
 _MOST_WASTED, _MOST_TRAINED = 1.25, 2
 Run = Callable[[TrainingPack], torch.Tensor]
@@ -77,6 +79,7 @@ class GraphRecorder:
     def __init__(self, most_tokens: int) -> None:
         self.most_tokens = most_tokens
         self.room = 0
+        torch.cuda.empty_cache()  # what is there later is what passes have left
 
     def __call__(self, run: Run, static: TrainingPack, is_first: bool) -> Recorded:
         """RuntimeError if something in the pass must wait for the device."""
@@ -97,13 +100,16 @@ class GraphRecorder:
         return Recorded(static, graph.replay, loss)
 
     def _plan_room(self, static: TrainingPack) -> int:
-        """Bytes that the largest pass needs, judged by those that this one has left."""
+        """Bytes that the largest pass needs, judged by those that this one has left.
+
+        Not more than twice as many: rows may be too short for a pass as large as allowed.
+        """
         passed = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
         free, _ = torch.cuda.mem_get_info()
         if free < passed:
             raise RuntimeError("there is too little memory for graphs beside other passes")
-        tokens = static.pack.input_ids.numel()
-        return min(free, passed * max(self.most_tokens, tokens) // tokens)
+        larger = self.most_tokens / static.pack.input_ids.numel()
+        return min(free, int(passed * min(max(larger, 1), 2)))
 
 
 class Replays:
