@@ -9,8 +9,9 @@
 
 A is `model.generate` of transformers, with prompts in order of length and padded on the left, the
 same end tokens and the same stop behind the first closed marker; its batch is the fastest of 1, 8,
-32 and 128, found on a part of the prompts. B is caft. Both are run in turn, A B A B, and each takes
-its median. Parts:
+32 and 128, found on the first tokens of a part of the prompts. B is caft. Both are run in turn,
+A B A B, and each takes its median. On a GPU the continuous batching of transformers, which chooses
+its rows itself (`generate_batch`), is a third way. Parts:
     a   200 arithmetic rationales behind 8 solved examples, at most 80 tokens
     b   50 questions of MMLU-Pro (`--data`), 256 tokens
     c   1,500 free-text answers of one line behind 8 solved examples, at most 16 tokens
@@ -22,6 +23,7 @@ its median. Parts:
 The last line is one JSON object; by part:
     ratio_vs_hf             B's tokens a second over A's with one prompt at a time
     ratio_vs_hf_best_batch  the same over A's at its best batch, run in turn with B
+    ratio_vs_hf_continuous  the same over transformers' continuous batching, on a GPU
     agreement_fp32          share of greedy replies that are the same, both in float32, of
                             `--agreement` prompts
     tokens_per_second       of B
@@ -53,9 +55,9 @@ import torch
 
 from caft.data.arithmetic import load_arithmetic
 from caft.data.config import ArithmeticConfig
-from caft.kernels.kv_cache import ReplyCache
 from caft.kernels.linear import reorder_weights
 from caft.kernels.memory import release_memory
+from caft.kernels.token_steps import TokenSteps
 from caft.models.encoding import encode_prompt
 from caft.models.generation import generate_replies
 from caft.models.reply_rules import ReplyRules, has_ended
@@ -68,7 +70,7 @@ from processor import describe_processor
 from scoring import Clock, read_questions, resident_bytes, start_parser
 
 BATCHES = (1, 8, 32, 128)
-_PROBED = 16
+_PROBED, _PROBED_TOKENS = 16, 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +197,9 @@ def measure_part(
         "generate": lambda: write_plain(plain, tokenizer, part, best),
         "caft": lambda: write_ours(ours, tokenizer, part, asked.rows),
     }
+    if asked.device == "cuda":
+        ways["continuous"] = lambda: write_continuously(plain, tokenizer, part)
+        ways["caft"]()  # kernels are compiled once
     speeds: dict[str, list[float]] = {way: [] for way in ways}
     peaks: dict[str, list[int]] = {way: [] for way in ways}
     read: dict[str, list[float]] = {way: [] for way in ways}
@@ -219,6 +224,9 @@ def measure_part(
     return {
         "ratio_vs_hf": round(rate["caft"] / rates[min(rates)], 2),
         "ratio_vs_hf_best_batch": round(rate["caft"] / rate["generate"], 2),
+        "ratio_vs_hf_continuous": round(rate["caft"] / rate["continuous"], 2)
+        if rate.get("continuous")
+        else None,
         "best_batch": best,
         "agreement_fp32": measure_agreement(part, tokenizer, best, asked),
         "tokens_per_second": round(rate["caft"], 1),
@@ -230,25 +238,23 @@ def measure_part(
 @contextmanager
 def counted_bytes(model: Any) -> Iterator[list[int]]:
     """Counts what one-token steps read in the body: weights but the embedding, and the cache."""
-    total, end_step = [0], ReplyCache.end_step
+    total, run = [0], TokenSteps.run
     # A tied embedding is the head, too, and is read whole.
     unread = model.get_input_embeddings().weight
     tied = model.get_output_embeddings().weight is unread
     weights = [each for each in model.parameters() if tied or each is not unread]
     of_weights = sum(each.numel() * each.dtype.itemsize for each in weights)
 
-    def count(cache: ReplyCache) -> None:
-        holders = [cache.prefix, *cache.blocks]
-        kept = [part for each in holders for part in (each.keys, each.values)]
-        of_cache = sum(tensor.nbytes for tensors in kept for tensor in tensors.values())
-        total[0] += of_weights + of_cache
-        end_step(cache)
+    def count(steps: TokenSteps, tokens: torch.Tensor) -> torch.Tensor:
+        logits = run(steps, tokens)
+        total[0] += of_weights + steps.cache.read_bytes
+        return logits
 
-    ReplyCache.end_step = count  # type: ignore[method-assign]
+    TokenSteps.run = count  # type: ignore[method-assign]
     try:
         yield total
     finally:
-        ReplyCache.end_step = end_step  # type: ignore[method-assign]
+        TokenSteps.run = run  # type: ignore[method-assign]
 
 
 def measure_bandwidth(device: str, clock: Clock) -> float:
@@ -262,7 +268,10 @@ def measure_bandwidth(device: str, clock: Clock) -> float:
 def probe(model: Any, tokenizer: Any, part: Part, size: int, clock: Clock) -> float:
     """Tokens a second of `generate` in batches of `size`, on two batches or so."""
     step = max(1, len(part.prompts) // max(_PROBED, 2 * size))
-    fewer = Part(part.prompts[::step][: max(4, min(2 * size, 128))], part.rules)
+    few = part.prompts[::step][: max(4, min(2 * size, 256))]
+    fewer = Part(
+        few, replace(part.rules, max_new_tokens=min(part.rules.max_new_tokens, _PROBED_TOKENS))
+    )
     seconds, replies = clock.time(lambda: write_plain(model, tokenizer, fewer, size))
     return sum(map(len, replies)) / seconds
 
@@ -315,6 +324,26 @@ def write_plain(model: Any, tokenizer: Any, part: Part, size: int) -> list[list[
         for place, row in zip(places, written[:, width:].tolist(), strict=True):
             replies[place] = cut(row, tokenizer, part.rules)
     return [replies[place] for place in range(len(order))]
+
+
+def write_continuously(model: Any, tokenizer: Any, part: Part) -> list[list[int]]:
+    """The tokens of every reply by transformers' continuous batching; none where it fails."""
+    from transformers import GenerationConfig
+
+    config = GenerationConfig(
+        max_new_tokens=part.rules.max_new_tokens,
+        do_sample=False,
+        eos_token_id=list(part.rules.end_ids),
+        pad_token_id=0,
+    )
+    prompts = [list(ids) for ids in part.prompts]
+    try:
+        with torch.inference_mode(False), torch.no_grad():  # it writes in a thread of its own
+            written = model.generate_batch(prompts, generation_config=config)
+    except Exception as error:  # whatever it needs and does not find
+        print(f"continuous batching of transformers: {error!r}", flush=True)
+        return []
+    return [cut(each.generated_tokens, tokenizer, part.rules) for each in written.values()]
 
 
 class Ended:

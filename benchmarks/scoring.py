@@ -123,7 +123,8 @@ def start_parser(description: str | None) -> argparse.ArgumentParser:
 
 def read_questions(path: Path) -> list[Question]:
     """The rows of an MMLU-Pro file."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    with path.open(encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
     return [
         Question(
             id=str(row["question_id"]),
@@ -132,7 +133,7 @@ def read_questions(path: Path) -> list[Question]:
             gold_index=row["answer_index"],
             subject=row["category"],
         )
-        for row in map(json.loads, lines)
+        for row in rows
     ]
 
 

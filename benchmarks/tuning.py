@@ -36,6 +36,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import resource
 import statistics
 import subprocess
@@ -44,7 +45,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from importlib.util import find_spec
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -55,6 +56,8 @@ Rows = list[tuple[list[int], list[int]]]
 
 def list_ways(options: argparse.Namespace) -> list[str]:
     """Ours, and TRL's by batch."""
+    if options.ways:
+        return ["ours", *options.ways]
     ways = ["ours", "trl1", "trl8"]
     if options.device == "cuda" and find_spec("liger_kernel") is not None:
         ways += [f"trl{batch}-liger" for batch in sorted({8, options.step_rows})]
@@ -118,8 +121,8 @@ def read_rows(options: argparse.Namespace) -> Rows:
             style=PromptStyle.completion, completion_rationale="{question}\nSteps:"
         )
     else:
-        lines = options.data.read_text(encoding="utf-8").splitlines()[900 : 900 + count]
-        rows = [json.loads(line) for line in lines]
+        with options.data.open(encoding="utf-8") as lines:
+            rows = [json.loads(line) for line in islice(lines, 900, 900 + count)]
         pairs = [
             TrainingPair(
                 Question(
@@ -348,11 +351,12 @@ def compare(options: argparse.Namespace, arguments: Sequence[str]) -> dict[str, 
     rates = {way: tokens / median(results, "seconds") for way, results in found.items()}
     in_all = {way: median(results, "in_all") for way, results in found.items()}
     peaks = {way: max(each["peak"] for each in results) for way, results in found.items()}
-    pairs = list(zip(found["ours"][0]["losses"], found["trl1"][0]["losses"], strict=True))
+    # The first of TRL's ways: batch 1, if that is among them.
+    pairs = list(zip(*(results[0]["losses"] for results in list(found.values())[:2]), strict=True))
     return {
         "ratio_vs_trl": rates.pop("ours") / max(rates.values()),
         "ratio_with_setup": min(in_all[way] for way in rates) / in_all["ours"],
-        "memory_ratio_vs_trl_batch8": peaks["ours"] / peaks["trl8"],
+        "memory_ratio_vs_trl_batch8": peaks["ours"] / peaks.get("trl8", math.nan),
         "loss_difference": statistics.fmean(abs(a - b) / b for a, b in pairs),
         "share_of_peak": median(found["ours"], "share"),
     }
@@ -370,6 +374,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--targets", choices=("answers", "worked", "long"), default="answers")
     parser.add_argument("--rows", type=int, help="default: 64 on a CPU, else 192")
+    parser.add_argument("--ways", nargs="*", help="some of TRL's ways: trl1, trl8, trl8-liger, ...")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--model", choices=("smollm2", "llama", "qwen2", "phi3"), default="smollm2")
     parser.add_argument("--tiny", action="store_true", help="a shape for a smoke test")

@@ -161,6 +161,7 @@ class Judgement:
     """A judge's reply to one question for one estimator; `value` None if unreadable.
 
     For `option_entropy_gain` the teacher's entropy over the options, None where it is not known.
+    `batched`: it was bought in a provider's batch.
     """
 
     question_id: str
@@ -170,6 +171,7 @@ class Judgement:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     usd: float = 0.0
+    batched: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

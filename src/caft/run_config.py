@@ -40,6 +40,7 @@ from caft.report.config import ReportConfig
 from caft.score.config import ModelScoreConfig, PublishedScoreConfig, ScoreConfig
 from caft.split.config import (
     EntropySplitConfig,
+    Match,
     RandomSplitConfig,
     SampledSplitConfig,
     SplitConfig,
@@ -169,7 +170,13 @@ class RunConfig:
 
     def _refuse_impossible_rescoring(self) -> None:
         number = next((n for n, stage in enumerate(self.method.stages) if stage.rescores), None)
+        pool: int | None = getattr(self.split, "pool", None)
         if number is None:
+            if pool is not None:
+                raise UserError(
+                    f"split.pool={pool} is for a method that rescores, and no stage of "
+                    f"{self.method.name} does; leave it out"
+                )
             return
         part = self.method.part(number)
         estimator = getattr(self.split, "estimator", "")
@@ -177,7 +184,11 @@ class RunConfig:
         if isinstance(self.score, PublishedScoreConfig):
             why = "score=published has no scores of a tuned student; use score=model"
         elif isinstance(self.split, RandomSplitConfig):
-            why = "split=random reads no score; use split=entropy or split=sampled"
+            if pool is None or self.split.match is not Match.sizes:
+                why = (
+                    "split=random reads no score; use split=entropy or split=sampled, for their "
+                    "control split.pool without split.match"
+                )
         elif ESTIMATORS[estimator].need is not Need.single_token:
             why = (
                 f"split.estimator={estimator} takes more than the one forward pass in which a "

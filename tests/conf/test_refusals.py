@@ -181,7 +181,8 @@ REFUSED = {
     ),
     "rescoring of a random split": (
         ["method.stages.1.rescore=true", "split=random"],
-        "split=random reads no score; use split=entropy or split=sampled, or set method.stages.1.",
+        "split=random reads no score; use split=entropy or split=sampled, for their control "
+        "split.pool without split.match, or set method.stages.1.",
     ),
     "the best of one epoch": (
         ["method=hard_only", "method.stages.0.rescore=epoch", "tuning.select=best"],

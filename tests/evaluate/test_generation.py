@@ -271,7 +271,7 @@ def test_prompts_wait_that_a_cpu_does_not_hold_at_once(tokenizer, most, rows, mo
     # The longest prompt has 27 tokens and the next ones 26 and 25; 30 new ones count half.
     rules = ReplyRules(max_new_tokens=30, end_ids=(1, 2, 6, 12), stop_after_marker=False)
     alone = [generate_replies(model, tokenizer, [prompt], rules)[0] for prompt in prompts]
-    monkeypatch.setattr("caft.models.generation._MOST_CACHED", most)
+    monkeypatch.setattr("caft.models.reply_cache._MOST_CACHED", most)
     assert _Writer(model, tokenizer, prompts, rules, rows=6, names=(), samples=()).rows == rows
     assert generate_replies(model, tokenizer, prompts, rules, rows=6) == alone
 

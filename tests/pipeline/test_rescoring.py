@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,13 @@ from small_runs import score_in_order
 
 from caft.errors import UserError
 from caft.pipeline.planner import Planner
-from caft.pipeline.rescoring import count_moved, join_taught, rescoring, split_rescored
+from caft.pipeline.rescoring import (
+    count_moved,
+    join_taught,
+    move_at_random,
+    rescoring,
+    split_rescored,
+)
 from caft.pipeline.results import Taught
 from caft.pipeline.stage_inputs import refuse_sizes, stage_tuning
 from caft.pipeline.stages import _teach_again, split_scored, teach
@@ -178,8 +185,76 @@ def test_a_class_that_tuning_has_emptied_is_refused_before_its_teacher(open_smal
     workspace = open_small(METHOD, *cuts)
     stage = rescoring(workspace, workspace.student)
     rows = score_in_order(stage.questions).of(stage.questions)
-    assert set(split_rescored(workspace, rows).complexity_of.values()) == {"hard"}
+    assert set(split_rescored(workspace, rows, 2).complexity_of.values()) == {"hard"}
     workspace.store.obtain(Scores(stage, rows))
     with pytest.raises(UserError, match="trains the class middle, but no training question is in"):
         _teach_again(workspace, score_in_order(workspace.every_question), workspace.student,
                      range(2, 4))  # fmt: skip
+
+
+EPOCHS = (
+    "method.stages=[{targets:{easy:answer,middle:answer,hard:rationale},epochs:3,rescore:epoch}]"
+)
+CONTROL = ("split=random", "split.pool=5")
+
+
+def test_random_classes_move_on_and_keep_their_sizes() -> None:
+    """Ten questions on a ring: two leave every class, and two that it never had come."""
+    ids = [f"q{k}" for k in range(10)]
+    placed = dict(zip(ids, ["easy"] * 4 + ["middle"] * 3 + ["hard"] * 3, strict=True))
+    split = SplitResult(complexity_of={**placed, "held out": "hard"}, thresholds=())
+    had, classes = {"hard": set(ids[7:])}, ["easy", "middle", "hard"]
+    for by in (0, 2, 4):
+        moved = move_at_random(split, ids, classes, by, seed=1).complexity_of
+        assert [[*moved.values()].count(name) for name in classes] == [4, 3, 4]
+        assert moved["held out"] == "hard"
+        hard = {name for name in ids if moved[name] == "hard"}
+        assert len(hard - had["hard"]) == (2 if by else 0)
+        had["hard"] |= hard
+    assert len(had["hard"]) == 7
+    # From the class below, and in an order of the seed.
+    first = {seed: move_at_random(split, ids, classes, 1, seed).complexity_of for seed in range(9)}
+    come = [{n for n in ids if moved[n] == "hard" != placed[n]} for moved in first.values()]
+    assert all(placed[name] == "middle" for names in come for name in names)
+    assert len(set(map(frozenset, come))) > 1
+
+
+def test_the_control_of_rescoring_asks_for_its_pool_and_no_more(open_small: Open) -> None:
+    """Two of eight questions are hard, three times; five different ones in all."""
+    workspace = open_small(EPOCHS, *CONTROL)
+    scored = score_in_order(workspace.every_question)
+    every = teach(workspace, scored, split_scored(workspace, scored))
+    trained = [len(every.rationales)]
+    for phase in list_phases(workspace.config.method)[1:]:
+        stage = rescoring(workspace, workspace.student)
+        workspace.store.obtain(Scores(stage, scored.of(stage.questions)))
+        again = _teach_again(workspace, scored, workspace.student, phase)
+        trained.append(len(again.rationales))
+        every = join_taught(every, again)
+    assert trained == [2, 2, 2]
+    assert len({row.question_id for row in every.rationales}) == len(every.rationales) == 5
+    # As the dry run says, of which only the first number waits for no scores.
+    asks = ("teacher=vllm", "teacher.model=fake", "teacher.base_url=http://127.0.0.1:9")
+    plan = Planner(open_small(EPOCHS, *CONTROL, *asks, "dry_run=true"), None).plan()
+    works = {line.name: line.work for line in plan}
+    found = [
+        re.search(r"ledger; (?:about )?(\d+)", works[name]) for name in works if "distill" in name
+    ]
+    calls = [each and each[1] for each in found]
+    assert calls == ["2", "2", "1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([EPOCHS, "split.pool=1"], "the class hard alone has 2 of 8 .* from 2 to 8"),
+        ([EPOCHS, "split.pool=9"], "split.pool=9, but .* from 2 to 8"),
+        ([EPOCHS.replace("middle:answer", "middle:rationale"), "split.pool=5"], "hard, middle: le"),
+        ([EPOCHS.replace("rationale", "answer"), "split.pool=5"], "asks about none: leave it out"),
+        ([EPOCHS, "split.pool=5", "split.match=calls"], "without split.match"),
+        (["split.pool=5"], "no stage of complexity_aware does; leave it out"),
+    ],
+)
+def test_a_pool_that_cannot_be_is_refused(open_small: Open, words: list[str], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        open_small("split=random", *words)

@@ -114,6 +114,7 @@ def make_job(finished_run: Any) -> Callable[..., JobResult]:
             base_replies=base,
             asked=kept,
             kept=kept,
+            taught=kept,
         )
 
     return make
@@ -155,7 +156,8 @@ def write_job(folder: Path, job: JobResult) -> None:
     write_rows(home / "predictions.parquet", rows)
     if job.asked:
         refusals = [""] * job.kept + ["cut off"] * (job.asked - job.kept)
-        write_rows(home / "rationales.parquet", [{"refusal": text} for text in refusals])
+        asked = [{"question_id": f"t{k}", "refusal": text} for k, text in enumerate(refusals)]
+        write_rows(home / "rationales.parquet", asked)
 
 
 @pytest.fixture(scope="session")

@@ -18,14 +18,19 @@ from caft.report.check import check_part
 from caft.report.sweep import write_sweep_report
 from caft.report.sweep.answers import subtract
 from caft.report.sweep.arms import equal_budgets, find_arms, pick_common_mode
-from caft.report.sweep.comparisons import compare_all, outcomes_by_seed
+from caft.report.sweep.comparisons import (
+    compare_all,
+    correct_together,
+    describe_pair,
+    outcomes_by_seed,
+)
 from caft.report.sweep.figures import draw_sweep
 from caft.report.sweep.job_results import JobResult, Sweep, name_settings, varying_settings
 from caft.report.sweep.page import render_sweep
 from caft.report.sweep.schema import ComparisonPart, SweepSummary
 from caft.report.sweep.summary import analyse_sweep
 from caft.report.sweep.tables import tabulate_comparisons, tabulate_tests
-from caft.statistics import Verdict, mcnemar_exact, pair_seeds, sign_flip_exact
+from caft.statistics import Verdict, compare_arms, mcnemar_exact, pair_seeds, sign_flip_exact
 
 WRITTEN = "2026-11-24T10:00:00+00:00"
 
@@ -219,6 +224,29 @@ def test_the_best_by_its_own_mode_is_not_ahead_where_the_common_mode_says_otherw
     assert found.answers[2].answer == "No clear winner"
 
 
+def test_a_small_p_beside_an_interval_with_0_says_what_it_leaves_out() -> None:
+    """Thirty of a hundred questions are won: under one seed in three, or ten under each."""
+    first = {seed: [k < 50 for k in range(100)] for seed in (1, 2, 3)}
+    uneven = {**first, 1: [k < 80 for k in range(100)]}
+    even = {seed: [k < 60 for k in range(100)] for seed in (1, 2, 3)}
+    arms = {"first": first, "uneven": uneven, "even": even}
+    gaps = compare_arms(arms, [("first", "uneven"), ("first", "even")])
+    # Every sign alike, of thirty and of ten questions.
+    assert [gap.p_value for gap in gaps] == pytest.approx([2 * 0.5**30, 2 * 0.5**10])
+    # Accuracies of .8, .5 and .5 have the standard error .1, which Student takes four times.
+    assert gaps[0].difference.value == gaps[1].difference.value == pytest.approx(0.1)
+    assert gaps[0].difference.low < -0.1
+    assert gaps[1].difference.low > 0
+    pairs = [
+        describe_pair("first", name, gap)
+        for name, gap in zip(("uneven", "even"), gaps, strict=True)
+    ]
+    correct_together(pairs)
+    rows = tabulate_comparisons(pairs).texts
+    assert [row["p"] for row in rows] == ["p < 0.001 (these seeds only)", "p = 0.002"]
+    assert [row["p, Holm"] for row in rows] == ["p < 0.001 (these seeds only)", "p = 0.002"]
+
+
 def test_one_seed_a_setting_is_never_clear(make_job: Callable[..., JobResult]) -> None:
     jobs = [make_job(0, method="sft", accuracy=0.2), make_job(1, method="distill", accuracy=0.8)]
     found = analyse_sweep(Sweep(name="x", jobs=jobs), WRITTEN)
@@ -267,18 +295,31 @@ def test_two_seeds_are_not_enough_however_large_the_gain(
     assert "fewer than 3 seeds" in answer["sentence"]
 
 
-def test_a_method_that_rescores_is_told_why_it_has_no_test(
+def test_a_method_that_rescores_is_paired_with_the_control_that_moves_its_classes(
     make_job: Callable[..., JobResult],
 ) -> None:
-    arm, control = (
-        make_job(n, method="complexity_aware", split=each)
-        for n, each in enumerate(["entropy", "random"])
-    )
-    arm.finished["method"]["stages"][0]["rescored"] = {"counts": {}, "moved": 1}
-    found = analyse_sweep(Sweep(name="s", jobs=[arm, control]), WRITTEN)
+    def make(split: str, seed: int, asked: int, *more: str) -> JobResult:
+        job = make_job(seed, method="complexity_aware", split=split, seed=seed, rationales=asked,
+                       accuracy=0.62 if split == "entropy" else 0.47, overrides=more)  # fmt: skip
+        job.finished["method"]["stages"][0]["rescored"] = {"counts": {}, "moved": 1}
+        return job
+
+    # Seeds move other numbers of questions: the mean is what the control asks for.
+    jobs = [make("entropy", seed, asked) for seed, asked in ((1, 190), (2, 200), (3, 210))]
+    fixed = [
+        make_job(seed, method="complexity_aware", split="random", seed=seed, rationales=200)
+        for seed in (1, 2, 3)
+    ]
+    found = analyse_sweep(Sweep(name="s", jobs=[*jobs, *fixed]), WRITTEN)
     (why,) = (text for text in found.summary["warnings"] if "random routing" in text)
-    assert why.startswith("Not tested against random routing: entropy, whose classes are made anew")
-    assert "rescore=false" in why
+    assert why.startswith("Not tested against random routing: entropy (split.pool=200), whose cl")
+    assert found.summary["routing"]["tests"] == []
+    jobs += [make("random", seed, 200, "split.pool=200") for seed in (1, 2, 3)]
+    found = analyse_sweep(Sweep(name="s", jobs=jobs), WRITTEN)
+    (test,) = found.summary["routing"]["tests"]
+    assert (test["first"], test["second"]) == ("random, split.pool=200", "entropy")
+    assert (test["equal_in"], test["verdict"]) == (["teacher calls", "teacher tokens"], "yes")
+    assert not [text for text in found.summary["warnings"] if "random routing" in text]
 
 
 def test_unequal_budgets_are_not_compared(make_job: Callable[..., JobResult]) -> None:

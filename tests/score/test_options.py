@@ -12,8 +12,11 @@ import pytest
 
 from caft.distill.endpoint import forecast_endpoint
 from caft.errors import UserError
-from caft.records import Question
+from caft.records import Judgement, Question
+from caft.report.run.cost import count_cost
+from caft.report.wording import tell_batches
 from caft.score.options import ask_options, bound_entropy, refuse_shared_beginnings
+from caft.teachers import batches
 from caft.teachers.config import OpenAITeacherConfig
 from caft.teachers.ledger import Ledger
 from caft.teachers.replies import for_alternatives
@@ -22,6 +25,7 @@ from caft.text.prompts import Wanted, write_prompt
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "teachers"))
 
+from fake_batches import chat
 from fake_server import Call, FakeServer
 
 ALL = {"A": 0.5, "B": 0.25, "C": 0.125, "x": 0.005, "y": 0.004}
@@ -47,11 +51,14 @@ def endpoint(server: FakeServer, **more: object) -> OpenAITeacherConfig:
     return config
 
 
-def ask(config: OpenAITeacherConfig, ledger: Path) -> list[float | None]:
-    rows = ask_options(
+def judge(config: OpenAITeacherConfig, ledger: Path) -> list[Judgement]:
+    return ask_options(
         QUESTIONS, PROMPTS, option_ids=OptionIds.letters, teacher=config, ledger_path=ledger
     )
-    return [row.value for row in rows]
+
+
+def ask(config: OpenAITeacherConfig, ledger: Path) -> list[float | None]:
+    return [row.value for row in judge(config, ledger)]
 
 
 @pytest.mark.parametrize(
@@ -156,3 +163,70 @@ def test_the_cap_holds_and_what_was_bought_is_kept(server: FakeServer, tmp_path:
     assert len(server.log) == 4
     assert ask(endpoint(server), ledger) == pytest.approx([ENTROPY] * 6)
     assert len(server.log) == 6
+
+
+PAID = {"usd_per_million_prompt_tokens": 1e3, "usd_per_million_completion_tokens": 1e4}
+LIVE_USD = (20 * 1e3 + 1 * 1e4) / 1e6
+BY_BATCH = {"batch": True, "batch_price_factor": 0.5, **PAID}
+
+
+def batched_list(question: str) -> dict[str, object]:
+    """A batch's row with log-probabilities, as the live server gives them."""
+    top = [{"token": token, "logprob": math.log(p)} for token, p in ALL.items()]
+    body = chat(question)
+    body["choices"][0]["logprobs"] = {"content": [{**top[0], "top_logprobs": top}]}
+    return {**body, "usage": {"prompt_tokens": 20, "completion_tokens": 1}}
+
+
+@pytest.fixture
+def batching(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> FakeServer:
+    for name in ("FIRST_POLL", "LONGEST_POLL"):
+        monkeypatch.setattr(batches, name, 0.002)
+    server.batches.reply = batched_list
+    return server
+
+
+def test_a_batch_has_all_but_the_first_and_the_bill_tells_them_apart(
+    batching: FakeServer, tmp_path: Path
+) -> None:
+    config, ledger = endpoint(batching, **BY_BATCH), tmp_path / "ledger.sqlite"
+    rows = judge(config, ledger)
+    assert [row.value for row in rows] == pytest.approx([ENTROPY] * 6)
+    assert [row.batched for row in rows] == [False] + [True] * 5
+    assert (len(batching.log), batching.batches.bought.total()) == (1, 5)
+    cost = count_cost([], [], [], rows)
+    assert (cost["teacher_calls"], cost["judge_calls"]) == (6, 0)
+    assert cost["teacher_usd"] == pytest.approx(LIVE_USD + 5 * LIVE_USD / 2)
+    assert cost["teacher_batch_calls"] == 5
+    assert cost["teacher_batch_usd"] == pytest.approx(5 * LIVE_USD / 2)
+    assert tell_batches(cost) == " (1 live for $0.0300, 5 in batches for $0.0750)"
+    # What is known is not asked again, live or in a batch, and stays what it was.
+    steps = len(batching.batches.steps)
+    for again in (config, endpoint(batching, **PAID)):
+        assert judge(again, ledger) == rows
+    assert (len(batching.log), len(batching.batches.steps)) == (1, steps)
+
+
+def test_a_batch_without_log_probabilities_is_never_sent(
+    batching: FakeServer, tmp_path: Path
+) -> None:
+    batching.top = lambda call: {}
+    with pytest.raises(UserError, match=r"gives no log-probabilities, which"):
+        ask(endpoint(batching, **BY_BATCH), tmp_path / "ledger.sqlite")
+    assert (len(batching.log), batching.batches.steps) == (1, [])
+
+
+def test_a_first_question_in_a_batch_that_is_out_is_not_bought_live(
+    batching: FakeServer, tmp_path: Path
+) -> None:
+    """Another run, with another order of questions, has sent it and waits."""
+    config, ledger = endpoint(batching, **BY_BATCH), tmp_path / "ledger.sqlite"
+    batching.batches.statuses = ("in_progress",) * 3
+    batching.batches.faults = {"look": [400]}
+    last_first = [[*reversed(rows)] for rows in (QUESTIONS, PROMPTS)]
+    with pytest.raises(UserError):
+        ask_options(*last_first, option_ids=OptionIds.letters, teacher=config, ledger_path=ledger)
+    assert [call.question for call in batching.log] == [PROMPTS[-1].turns[-1][1]]
+    assert ask(config, ledger) == pytest.approx([ENTROPY] * 6)
+    assert len(batching.log) == 1
+    assert set(batching.batches.bought.values()) == {1}

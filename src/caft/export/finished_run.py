@@ -155,7 +155,7 @@ def _read_rescored(workspace: Workspace, summary: Mapping[str, Any], number: int
             f"{workspace.store.path} has its scores no more (pruned, or stopped before); run the "
             "run's command again in another folder, and export that run"
         )
-    return split_rescored(workspace, ScoreInputs.read(found.folder))
+    return split_rescored(workspace, ScoreInputs.read(found.folder), number)
 
 
 def _refuse_other_rows(rows: Sequence[Row], folder: Path, trained: int | None) -> None:

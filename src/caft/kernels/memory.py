@@ -8,8 +8,13 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from caft.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 _MEMORY_WORDS = (
     "out of memory",
@@ -69,6 +74,14 @@ def return_freed_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def free_device_memory(device: torch.device) -> int:
+    """Bytes that are free on a CUDA device, with those that torch holds and does not use."""
+    import torch
+
+    held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + held
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out; CUDA, MPS and the CPU each have their own message for it."""
     text = f"{type(error).__name__} {error}".lower()
@@ -84,6 +97,11 @@ def memory_may_end(explain: Callable[[], str]) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise UserError(explain()) from error
+
+
+def compiles_kernels(device: str) -> bool:
+    """Whether `device` runs kernels that are compiled here (Triton)."""
+    return device.startswith("cuda") and find_spec("triton") is not None
 
 
 def multiplies_bfloat16(device: str) -> bool:

@@ -27,6 +27,7 @@ from caft.kernels.attention import (
 )
 from caft.kernels.kv_cache import NewRows, ReplyCache, SharedPrefix
 from caft.kernels.rotary import fused_rotary
+from caft.kernels.row_cache import JoiningRows, RowCache
 from caft.kernels.varlen import Sequences, attend_at_once, can_attend_at_once, plan_sequences
 from caft.protocols import CausalLM
 
@@ -70,8 +71,8 @@ class Layout:
 
     runs: tuple[Run, ...]
     prefix: SharedPrefix | None = None
-    keep: SharedPrefix | NewRows | None = None
-    replies: ReplyCache | None = None
+    keep: SharedPrefix | NewRows | JoiningRows | None = None
+    replies: ReplyCache | RowCache | None = None
     rows: int = 0
     longest: int = 0
     _sequences: dict[torch.device, tuple[Sequences, ...]] = field(

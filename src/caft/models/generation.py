@@ -4,45 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, chain
+from itertools import chain
 from typing import NamedTuple
 
 import torch
 
 from caft.errors import UserError
-from caft.kernels.kv_cache import ReplyCache, SharedPrefix
-from caft.kernels.packed_attention import Layout, packed_attention, runs_alone
-from caft.kernels.packing import Pack, compute_prefix, pack_rows, packed_logits
+from caft.kernels.kv_cache import SharedPrefix
+from caft.kernels.packed_attention import packed_attention, runs_alone
+from caft.kernels.packing import compute_prefix, pack_rows, packed_logits
+from caft.kernels.row_cache import RowCache
 from caft.kernels.shared_prefixes import common_prefix
+from caft.kernels.token_steps import TokenSteps
 from caft.models.config import tokens_of_a_pass
-from caft.models.estimates import entropy_of
+from caft.models.reply_cache import make_cache
 from caft.models.reply_rules import ReplyRules, has_ended
 from caft.models.sampling import Draw, draw_tokens
 from caft.models.thinking_cap import SpanWatch, reply_text
 from caft.models.thinking_span import ends_open
+from caft.models.token_spread import TokenSpread, measure_spread
 from caft.protocols import CausalLM, Tokenizer
 from caft.signals import end_if_asked
 
 # Prompts wait until this share of all rows is free.
 _SHARE_TO_REFILL = 8
-# Own tokens of all replies that a CPU writes at once, half of the cap counted: half as many again
-# wrote long prompts' replies about a tenth faster and took 40% more memory.
-_MOST_CACHED = 8192
 # A prefix has products of its own in every layer and step, which a few tokens are not worth.
 _SHORTEST_SHARED = 16
-# Where no prompt waits, free rows are left out when this share of all rows is in use.
-_SHARE_TO_KEEP = 0.75
+# Where no prompt waits, free rows are left out when this share of all rows is in use. On CUDA a new
+# number of rows costs a new graph, and free rows next to nothing.
+_SHARE_TO_KEEP = {"cpu": 0.75}
+_SHARE_TO_KEEP_ELSEWHERE = 0.5
 # In the place of a token where the model computes no numbers.
 _NOT_FINITE = -1
-
-
-class TokenSpread(NamedTuple):
-    """A written token and its distribution: entropy in nats, top-1 probability, top-2 margin."""
-
-    token: int
-    entropy: float
-    top1: float
-    margin: float
 
 
 class GeneratedReply(NamedTuple):
@@ -114,10 +107,14 @@ def stream_replies(
 
 @dataclass(slots=True)
 class _Reply:
-    """A reply that is being written to the prompt of this number."""
+    """A reply that is being written to the prompt of this number.
+
+    `asked` are the tokens that the model was asked for, one more than `tokens` at times.
+    """
 
     prompt: int
     span: SpanWatch | None = None
+    asked: int = 0
     tokens: list[int] = field(default_factory=list)
     spread: list[TokenSpread] = field(default_factory=list)
 
@@ -138,8 +135,33 @@ class _Begun(NamedTuple):
     logits: torch.Tensor
 
 
+class _Asked:
+    """The next tokens of these replies, by row, on their way from the device."""
+
+    def __init__(
+        self, rows: Sequence[int], replies: dict[int, _Reply], tokens: torch.Tensor
+    ) -> None:
+        self.rows, self.replies, self.tokens = rows, replies, tokens
+        self._host, self._arrived = tokens, None
+        if tokens.is_cuda:
+            self._host = torch.empty(tokens.shape, dtype=tokens.dtype, pin_memory=True)
+            self._host.copy_(tokens, non_blocking=True)
+            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call, unused-ignore]
+            self._arrived.record()
+
+    def read(self) -> dict[int, int]:
+        """The token of every row."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return dict(zip(self.rows, self._host.tolist(), strict=True))
+
+
 class _Writer:
-    """Continuous batching: a fixed number of rows, each with a reply or free for the next one."""
+    """Continuous batching: a fixed number of rows, each with a reply or free for the next one.
+
+    Where nothing about a reply is needed to write its next token but the newest one, a step is
+    asked for before the one before it is read: the device computes while tokens are looked at.
+    """
 
     def __init__(
         self,
@@ -167,11 +189,13 @@ class _Writer:
         self.begun: _Begun | None = None
         self.replies: dict[int, _Reply] = {}
         expected = [len(self.prompts[place]) for place in reversed(self.waiting)][:rows]
-        if model.device.type == "cpu":
-            expected = _within_cache(expected, rules.most_tokens)
-        self.rows = len(expected)
-        self.cache = ReplyCache(prefix or SharedPrefix(), expected, model.device)
+        self.cache = make_cache(model, prefix, expected, rules.most_tokens)
+        self.rows = len(self.cache.lengths)
+        self.steps = TokenSteps(model, self.cache)
         self.filling = False
+        self.asked: _Asked | None = None
+        closes = rules.thinking is not None and rules.thinking.max_tokens is not None
+        self.ahead = isinstance(self.cache, RowCache) and not closes and not rules.with_spread
 
     def has_work(self) -> bool:
         return bool(self.waiting or self.replies)
@@ -186,6 +210,7 @@ class _Writer:
 
     def admit(self) -> Iterator[tuple[int, GeneratedReply]]:
         """Run some waiting prompts, as many as rows are free and a pass may have tokens."""
+        yield from self._read()
         free = [row for row in range(self.rows) if row not in self.replies]
         chosen = self._choose_prompts(len(free))
         # The longest prompt takes the first free row; a pack wants them in order of length.
@@ -198,7 +223,7 @@ class _Writer:
             logits = logits.repeat_interleave(copies, dim=0)
         begun = zip(every, chain(*chosen), strict=True)
         self.replies |= {row: self._begin(place) for row, place in begun}
-        return self._take(every, logits)
+        yield from self._put(self._ask(every, logits), logits)
 
     def _choose_prompts(self, free: int) -> list[list[int]]:
         """The numbers of prompts that wait no longer, those of equal prompts together."""
@@ -243,23 +268,31 @@ class _Writer:
 
     def step(self) -> Iterator[tuple[int, GeneratedReply]]:
         """Every reply's newest token in, its next one out."""
-        self._shrink()
-        rows = sorted(self.replies)
+        if self._has_idle_rows():
+            yield from self._read()
+            if not self.replies:
+                return
+            self._shrink()
+        rows = list(range(self.rows)) if self.ahead else sorted(self.replies)
         if runs_alone(self.model):
-            return self._take(rows, self._read_again(rows))
-        newest = [self.replies[row].tokens[-1] if row in self.replies else 0
-                  for row in range(self.rows)]  # fmt: skip
-        self.cache.begin_step()
-        pack = Pack(
-            input_ids=torch.tensor([newest], device=self.model.device),
-            position_ids=self.cache.positions[None],
-            layout=Layout((), replies=self.cache),
-            starts=tuple(range(self.rows)),
+            logits = self._read_again(rows)
+        else:
+            logits = self.steps.run(self._newest())
+            logits = logits if len(rows) == self.rows else logits[rows]
+        before, self.asked = self.asked, self._ask(rows, logits)
+        if not self.ahead:
+            yield from self._read(logits)
+        elif before is not None:
+            yield from self._put(before)
+
+    def _newest(self) -> torch.Tensor:
+        """The newest token of every row."""
+        if self.asked is not None:
+            return self.asked.tokens.clamp(min=0)
+        rows = range(self.rows)
+        return torch.tensor(
+            [self.replies[row].tokens[-1] if row in self.replies else 0 for row in rows]
         )
-        every = torch.arange(self.rows, device=self.model.device)
-        logits = packed_logits(self.model, pack, every)
-        self.cache.end_step()
-        return self._take(rows, logits if len(rows) == self.rows else logits[rows])
 
     def _read_again(self, rows: Sequence[int]) -> torch.Tensor:
         """The logits behind these replies, of a model that keeps no keys: read from the start."""
@@ -272,45 +305,66 @@ class _Writer:
         pack = replace(pack, layout=layout).to(self.model.device)
         return packed_logits(self.model, pack, ends)[torch.tensor(order).argsort()]
 
+    def _has_idle_rows(self) -> bool:
+        kept = _SHARE_TO_KEEP.get(self.model.device.type, _SHARE_TO_KEEP_ELSEWHERE)
+        return not self.waiting and len(self.replies) <= self.rows * kept
+
     def _shrink(self) -> None:
-        """Leave out free rows where nothing waits and a quarter of all rows are free.
+        """Leave out free rows. Every number of rows is a shape, for which kernels are made."""
+        kept = sorted(self.replies)
+        self.cache.select(kept)
+        self.replies = {row: self.replies[before] for row, before in enumerate(kept)}
+        self.rows = len(kept)
 
-        Every number of rows is a shape of its own, for which kernels are made.
-        """
-        used = len(self.replies)
-        if not self.waiting and used <= self.rows * _SHARE_TO_KEEP:
-            kept = sorted(self.replies)
-            self.cache.select(kept)
-            self.replies = {row: self.replies[before] for row, before in enumerate(kept)}
-            self.rows = used
+    def _ask(self, rows: Sequence[int], logits: torch.Tensor) -> _Asked:
+        """The next token of these rows; of a free one, any."""
+        replies = {row: self.replies[row] for row in rows if row in self.replies}
+        tokens = self._choose_tokens(rows, logits)
+        for reply in replies.values():
+            reply.asked += 1
+        return _Asked(rows, replies, tokens)
 
-    def _take(
-        self, rows: Sequence[int], logits: torch.Tensor
-    ) -> Iterator[tuple[int, GeneratedReply]]:
-        """The next token of these rows; yields the replies that end with it."""
-        chosen = self._choose_tokens(rows, logits)
-        tokens = [self.replies[row].put(token) for row, token in zip(rows, chosen, strict=True)]
-        spreads = measure_spread(logits, tokens) if self.rules.with_spread else []
-        for row, spread in zip(rows, spreads, strict=False):
-            self.replies[row].spread.append(spread)
-        for row in rows:
-            reply = self.replies[row]
-            if has_ended(self.tokenizer, reply.tokens, self.rules, reply.span):
-                self.cache.free(row)
-                yield self.replies.pop(row).prompt, self._finish(reply)
-
-    def _choose_tokens(self, rows: Sequence[int], logits: torch.Tensor) -> list[int]:
-        """The model's next token of these rows. UserError where logits are not finite."""
+    def _choose_tokens(self, rows: Sequence[int], logits: torch.Tensor) -> torch.Tensor:
+        """The model's next token of these rows; `_NOT_FINITE` where logits are no numbers."""
         highest, tokens = logits.max(dim=-1)
         if self.rules.sampling.draws:
             draws = [self._draw(row) for row in rows]
             tokens = draw_tokens(logits, self.rules.sampling, draws)
-        # Read at once, because reading waits for the accelerator.
-        chosen: list[int] = torch.where(highest.isfinite(), tokens, _NOT_FINITE).tolist()
-        if _NOT_FINITE in chosen:
-            place = self.replies[rows[chosen.index(_NOT_FINITE)]].prompt
-            raise logits_not_finite(self.names[place] if self.names else f"no. {place}")
-        return chosen
+        return torch.where(highest.isfinite(), tokens, _NOT_FINITE)
+
+    def _read(self, logits: torch.Tensor | None = None) -> Iterator[tuple[int, GeneratedReply]]:
+        """Put what has been asked for."""
+        asked, self.asked = self.asked, None
+        if asked is not None:
+            yield from self._put(asked, logits)
+
+    def _put(
+        self, asked: _Asked, logits: torch.Tensor | None = None
+    ) -> Iterator[tuple[int, GeneratedReply]]:
+        """The tokens to their replies; yields those that end. UserError where one is no number.
+
+        A reply that has ended since then wants none.
+        """
+        chosen = asked.read()
+        going_on = {
+            row: reply for row, reply in asked.replies.items() if self.replies.get(row) is reply
+        }
+        for row, reply in going_on.items():
+            if chosen[row] == _NOT_FINITE:
+                place = reply.prompt
+                raise logits_not_finite(self.names[place] if self.names else f"no. {place}")
+        tokens = [reply.put(chosen[row]) for row, reply in going_on.items()]
+        if self.rules.with_spread:
+            assert logits is not None
+            for reply, spread in zip(
+                going_on.values(), measure_spread(logits, tokens), strict=True
+            ):
+                reply.spread.append(spread)
+        for row, reply in going_on.items():
+            if has_ended(self.tokenizer, reply.tokens, self.rules, reply.span):
+                self.cache.free(row)
+                del self.replies[row]
+                yield reply.prompt, self._finish(reply)
 
     def _finish(self, reply: _Reply) -> GeneratedReply:
         text = reply_text(self.tokenizer, reply.tokens, self.rules.thinking)
@@ -318,20 +372,12 @@ class _Writer:
         return GeneratedReply(text, tuple(reply.tokens), tuple(reply.spread), thinking_tokens)
 
     def _draw(self, row: int) -> Draw:
-        """What the noise of a reply's next token depends on."""
-        reply = self.replies[row]
+        """What the noise of a reply's next token depends on; of a free row, anything."""
+        reply = self.replies.get(row)
+        if reply is None:
+            return Draw("", 0, 0)
         name = self.names[reply.prompt] if self.names else str(reply.prompt)
-        return Draw(name, self.samples[reply.prompt] if self.samples else 0, len(reply.tokens))
-
-
-def _within_cache(lengths: Sequence[int], most_tokens: int) -> list[int]:
-    """As many of these own lengths of prompts, at least one, as a CPU writes replies to at once."""
-    cached = accumulate(length + most_tokens // 2 for length in lengths)
-    return [
-        length
-        for row, (length, total) in enumerate(zip(lengths, cached, strict=True))
-        if row == 0 or total <= _MOST_CACHED
-    ]
+        return Draw(name, self.samples[reply.prompt] if self.samples else 0, reply.asked)
 
 
 def logits_not_finite(question: str) -> UserError:
@@ -340,14 +386,3 @@ def logits_not_finite(question: str) -> UserError:
         f"question {question}: the model's logits are not finite; "
         "try model.dtype=float32, and check the weights"
     )
-
-
-def measure_spread(logits: torch.Tensor, tokens: Sequence[int]) -> list[TokenSpread]:
-    """Entropy, top-1 probability and top-2 margin of every row of logits [rows, vocabulary]."""
-    log_p = torch.log_softmax(logits.float(), dim=-1)
-    best = log_p.topk(2, dim=-1).values.exp()
-    read = torch.cat([entropy_of(log_p)[:, None], best], dim=-1).tolist()
-    return [
-        TokenSpread(token, entropy, first, first - second)
-        for token, (entropy, first, second) in zip(tokens, read, strict=True)
-    ]

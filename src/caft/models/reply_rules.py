@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from caft.models.encoding import token_text
 from caft.models.sampling import GREEDY, Sampling
@@ -65,9 +66,24 @@ def has_ended(
 def _closes_marker(tokenizer: Tokenizer, written: Sequence[int]) -> bool:
     # Most replies have no bracket yet, and to decode every tail takes longer than to look.
     tail = written[-_MARKER_TOKENS:]
-    return any("]" in token_text(tokenizer, token) for token in tail) and has_closed_marker(
+    return any(map(_brackets(tokenizer).__getitem__, tail)) and has_closed_marker(
         tokenizer.decode(tail)
     )
+
+
+class _Brackets(dict[int, bool]):
+    """Whether a token's text has a closing bracket, of the tokens that were asked for."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+
+    def __missing__(self, token: int) -> bool:
+        self[token] = "]" in token_text(self.tokenizer, token)
+        return self[token]
+
+
+_brackets = lru_cache(maxsize=8)(_Brackets)
 
 
 def _ends_line(tokenizer: Tokenizer, written: Sequence[int]) -> bool:

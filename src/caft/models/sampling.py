@@ -14,6 +14,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from caft.dials import CountOrNone, MinP, Temperature, TopP, check_dials, refuse_idle_filters
+from caft.kernels.memory import compiles_kernels
 
 if TYPE_CHECKING:
     import torch
@@ -23,8 +24,9 @@ _HEAD = 512
 # Numbers that the race works on at once: on a CPU they stay in its cache.
 _AT_ONCE = {"cpu": 2**18}
 _AT_ONCE_ELSEWHERE = 2**25
-# Largest float32 below 1: a token whose noise rounds to infinity could never be drawn.
-_BELOW_ONE = 1 - 2.0**-24
+# Noise is made of 31 random bits, and of less than 1: a token whose noise rounds to infinity could
+# never be drawn.
+_STEP = 2.0**-31 * (1 - 2.0**-24)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,11 @@ class Sampling:
     def draws(self) -> bool:
         """Whether tokens are drawn at all."""
         return self.temperature > 0
+
+    @property
+    def filters(self) -> bool:
+        """Whether some tokens cannot be drawn."""
+        return self.top_p < 1 or self.top_k > 0 or self.min_p > 0
 
 
 GREEDY = Sampling()
@@ -107,6 +114,12 @@ def draw_tokens(logits: torch.Tensor, sampling: Sampling, draws: Sequence[Draw])
 
 
 def _run_race(logits: torch.Tensor, sampling: Sampling, keys: torch.Tensor) -> torch.Tensor:
+    if compiles_kernels(logits.device.type):
+        from caft.kernels.drawing import run_race
+
+        if sampling.filters:
+            return run_race(truncate(logits, sampling), 1.0, keys, _STEP)
+        return run_race(logits, 1 / sampling.temperature, keys, _STEP)
     return (truncate(logits, sampling) + gumbel_noise(keys, logits.shape[-1])).argmax(dim=-1)
 
 
@@ -170,7 +183,7 @@ def gumbel_noise(keys: torch.Tensor, size: int) -> torch.Tensor:
     tokens = torch.arange(size, dtype=torch.int32, device=keys.device)
     bits = _mix(_mix(tokens ^ keys[:, :1]) + keys[:, 1:])
     # Halves between two of 2^31 steps. Small ones, which win the race, are exact.
-    shares = (bits & 0x7FFFFFFF).float().add_(0.5).mul_(2.0**-31 * _BELOW_ONE)
+    shares = (bits & 0x7FFFFFFF).float().add_(0.5).mul_(_STEP)
     return shares.neg_().log1p_().neg_().log_().neg_()
 
 

@@ -157,7 +157,7 @@ class Planner:
         self.phase = next(each for each in list_phases(self.config.method) if step.number in each)
         self.split = self.taught = None
         if stage and (artifact := self._find(stage)):
-            self.split = split_rescored(workspace, stage.read(artifact.folder))
+            self.split = split_rescored(workspace, stage.read(artifact.folder), step.number)
             self.taught = self._foresee_teaching()
         count = len(workspace.questions.train) + len(workspace.questions.validation)
         work = f"{count_of(count, 'question')}, 1 forward pass each of the student as tuned by then"

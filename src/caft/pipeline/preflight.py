@@ -21,6 +21,7 @@ from caft.models.thinking_span import thinking_form_of
 from caft.pipeline.engine_gate import refuse_beyond_engines
 from caft.pipeline.entropy_gain import check_teacher_entropies, file_of
 from caft.pipeline.estimators import check_estimators
+from caft.pipeline.rescoring import refuse_impossible_pool
 from caft.pipeline.sharded import check_strategy, refuse_undivided
 from caft.pipeline.stage_inputs import further_evaluation, refuse_sizes
 from caft.pipeline.steps import (
@@ -306,7 +307,9 @@ def _refuse_impossible_classes(workspace: Workspace) -> None:
     published = isinstance(config.score, PublishedScoreConfig)
     if reaches(config, Until.distill) and not published:
         subjects = [question.subject for question in train]
-        refuse_sizes(workspace, most_in_classes(config.split, subjects, distinct=True))
+        sizes = most_in_classes(config.split, subjects, distinct=True)
+        refuse_sizes(workspace, sizes)
+        refuse_impossible_pool(config, sizes)
 
 
 def _refuse_unmeasured_stages(workspace: Workspace) -> None:

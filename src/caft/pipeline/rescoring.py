@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from random import Random
 
+from caft.errors import UserError
 from caft.models.student import Student
 from caft.pipeline.results import Taught
 from caft.pipeline.stage_inputs import Requests, tuned_scoring
-from caft.pipeline.steps import asked_targets
+from caft.pipeline.steps import asked_targets, list_phases, rationale_classes, taught_classes
 from caft.pipeline.workspace import Workspace
 from caft.records import AnswerScore, Rationale
+from caft.run_config import RunConfig
 from caft.score.stage import ScoreInputs
 from caft.split import SplitResult, most_in_classes, split_questions
 from caft.store import StageKind
+from caft.tune.config import MethodConfig
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +32,70 @@ def rescoring(workspace: Workspace, student: Student) -> ScoreInputs:
     return replace(tuned_scoring(workspace, student), questions=questions, kind=StageKind.score)
 
 
-def split_rescored(workspace: Workspace, scores: Sequence[AnswerScore]) -> SplitResult:
-    """The classes that the split's rule makes of these scores; those of `rescoring`, in order."""
+def split_rescored(workspace: Workspace, scores: Sequence[AnswerScore], number: int) -> SplitResult:
+    """The classes before stage `number` by these scores, which are those of `rescoring`, in order.
+
+    A random split reads none, and moves its classes on.
+    """
     config, border = workspace.config, len(workspace.questions.train)
     parts = scores[:border], [scores[border:]]
-    return split_questions(*parts, config.split, config.seed, workspace.subject_of)
+    split = split_questions(*parts, config.split, config.seed, workspace.subject_of)
+    pool: int | None = getattr(config.split, "pool", None)
+    if pool is None:
+        return split
+    ids = [score.question_id for score in parts[0]]
+    (taught,) = rationale_classes(config.method)
+    size = [split.complexity_of[name] for name in ids].count(taught)
+    by = _moved_by(config.method, size, pool)[number]
+    return move_at_random(split, ids, config.split.classes, by, config.seed)
+
+
+def refuse_impossible_pool(config: RunConfig, sizes: Mapping[str, int]) -> None:
+    """UserError if `split.pool` has no class that it belongs to, or is no number for that one."""
+    pool: int | None = getattr(config.split, "pool", None)
+    if pool is None:
+        return
+    taught = rationale_classes(config.method)
+    if len(taught) != 1:
+        names = ", ".join(sorted(taught)) or "none"
+        raise UserError(
+            f"split.pool={pool} needs a method that asks a teacher about one class; "
+            f"{config.method.name} asks about {names}: leave it out"
+        )
+    (name,), count = taught, sum(sizes.values())
+    if not sizes[name] <= pool <= count:
+        raise UserError(
+            f"split.pool={pool}, but the class {name} alone has {sizes[name]} of {count} training "
+            f"questions; give a number from {sizes[name]} to {count}"
+        )
+
+
+def _moved_by(method: MethodConfig, size: int, pool: int) -> dict[int, int]:
+    """By how many questions classes have moved at each phase: evenly, until the pool is used.
+
+    `size` is that of the class with rationales, by the number of the phase's first stage.
+    """
+    phases = list_phases(method)
+    first = next(k for k, phase in enumerate(phases) if taught_classes(method, phase))
+    times = max(1, len(phases) - 1 - first)
+    return {phase.start: round((pool - size) * k / times) for k, phase in enumerate(phases)}
+
+
+def move_at_random(
+    split: SplitResult, ids: Sequence[str], classes: Sequence[str], by: int, seed: int
+) -> SplitResult:
+    """The random classes of `split`, moved on by so many questions along one random order.
+
+    In the order the classes lie side by side, as on a ring. Each gets `by` new questions from the
+    one below, keeps its size, and gives as many away. So after all moves a class has had as many
+    different questions as its size and the moves add up to, which is the bill of a control.
+    """
+    order = list(ids)
+    Random(f"moved split {seed}").shuffle(order)
+    order.sort(key=lambda name: classes.index(split.complexity_of[name]))
+    places = [split.complexity_of[name] for name in order]
+    moved = {name: places[(k + by) % len(places)] for k, name in enumerate(order)}
+    return replace(split, complexity_of={**split.complexity_of, **moved})
 
 
 def count_moved(workspace: Workspace, before: SplitResult, after: SplitResult) -> int:
@@ -61,6 +124,12 @@ def most_asked(workspace: Workspace, numbers: range) -> Requests:
     """
     config, train = workspace.config, workspace.questions.train
     sizes = most_in_classes(config.split, [item.subject for item in train])
+    pool: int | None = getattr(config.split, "pool", None)
+    if pool is not None and taught_classes(config.method, range(numbers.start)):
+        (name,) = rationale_classes(config.method)
+        by = _moved_by(config.method, sizes[name], pool)
+        # All others of the class were asked for before.
+        sizes[name] = by[numbers.start] - max(by[start] for start in by if start < numbers.start)
     stages = [config.method.stages[number] for number in numbers]
 
     def most_of(name: str) -> int:

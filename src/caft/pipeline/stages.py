@@ -164,7 +164,7 @@ def _teach_again(workspace: Workspace, scored: Scored, student: Student, phase: 
     steps = {s.kind: s for s in steps_of(workspace.config, Until.tune) if s.number == phase.start}
     work = rescoring(workspace, student)
     scores, artifact = obtain(workspace.store, steps[StageKind.score], work)
-    split = split_rescored(workspace, scores)
+    split = split_rescored(workspace, scores, phase.start)
     refuse_small_classes(workspace, split, phase)
     record = record_stage(steps[StageKind.score], artifact)
     taught = Taught(split=split, rationales=scored.rationales, stages=(record,))

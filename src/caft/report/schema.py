@@ -315,8 +315,8 @@ class AccuracyPart(TypedDict):
 class CostPart(TypedDict):
     """Trained tokens count every epoch, unique ones count each text once.
 
-    `teacher_batch_calls` and `teacher_batch_usd` are those of the calls for rationales that came in
-    a provider's batch.
+    `teacher_batch_calls` and `teacher_batch_usd` are the part of the teacher's calls that came in a
+    provider's batch; the others were live.
     `teacher_refused` counts the replies that were not trained on, by reason, commonest first.
     `own_rationale_tries` and `own_rationale_tokens` are the student's drawn chains of thought that
     its own rationales were taken from, whether drawn by this run or an earlier one.

@@ -8,6 +8,7 @@ from typing import Any
 from caft import errors
 from caft.estimators import ESTIMATORS, Estimator
 from caft.report.schema import AccuracyPart, Area, CostPart
+from caft.statistics import ALPHA
 
 MODES_IN_WORDS = {
     "answer": "the answer at once",
@@ -85,6 +86,16 @@ def reason_of(area: Area) -> str:
 def p_in_words(p: float) -> str:
     """No p-value is 0."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def limit_of_p(difference: Mapping[str, Any], p: float, seeds: int) -> str:
+    """What a small p leaves out, where the interval beside it has 0; else empty.
+
+    The p of several seeds is of other questions put to these very models, the interval of other
+    seeds as well.
+    """
+    open_ = difference["low"] <= 0 <= difference["high"]
+    return "these seeds only" if p < ALPHA and open_ and seeds > 1 else ""
 
 
 count_of = errors.count_of

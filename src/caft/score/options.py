@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from caft.errors import UserError
 from caft.records import Judgement, Question
-from caft.teachers.ask import as_live, ask_all
+from caft.teachers.ask import ask_all, ask_live
 from caft.teachers.config import EndpointConfig
 from caft.teachers.ledger import Place
 from caft.teachers.progress import Watcher
@@ -76,7 +76,9 @@ def _refuse_without_alternatives(
 ) -> None:
     """UserError if the first reply has no log-probabilities; one that a filter withheld may not."""
     for request in requests:
-        (reply,) = ask_all([request], as_live(teacher), ledger_path)
+        reply = ask_live(request, teacher, ledger_path)
+        if reply is None:
+            return
         if not reply.failure and read_finish(reply.finish_reason) is Finish.withheld:
             continue
         if not read_alternatives(reply.text):
@@ -113,6 +115,8 @@ def _read_reply(question: Question, reply: TeacherReply, labels: Sequence[str]) 
         prompt_tokens=reply.prompt_tokens,
         completion_tokens=reply.completion_tokens,
         usd=reply.usd,
+        # A provider does not time the rows of a batch.
+        batched=not (reply.failure or reply.seconds),
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import pairwise
 
-from caft.dials import Finite, Positive, Share, Text, check_dials
+from caft.dials import Count, Finite, Positive, Share, Text, check_dials
 from caft.errors import UserError
 from caft.estimators import STAND_IN, find_estimator
 from caft.records import COMPLEXITIES
@@ -138,7 +138,8 @@ class RandomSplitConfig(SplitConfig):
     """The control: classes drawn by the run's seed, at the cost of routing by an estimate.
 
     The routing that sets the budget of match=calls and match=tokens: the cut of the estimate
-    `reference`, `within` each subject or over all, or drawn from it at a `temperature`.
+    `reference`, `within` each subject or over all, or drawn from it at a `temperature`. `pool` is
+    for methods that rescore (see `caft.pipeline.rescoring.move_at_random`).
     """
 
     kind: str = "random"
@@ -147,6 +148,7 @@ class RandomSplitConfig(SplitConfig):
     reference: Text = "answer_entropy"
     within: Within = Within.all
     temperature: Positive | None = None
+    pool: Count | None = None
 
     @property
     def strategy(self) -> str:

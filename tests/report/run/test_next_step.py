@@ -38,8 +38,7 @@ def test_the_control_has_an_equal_budget_where_one_class_is_bought(sample: Any) 
     assert compare_with_control(summary).endswith(',["split=random"]]\' seed=1,2,3')
 
 
-def test_the_control_of_a_method_that_rescores_does_not(sample: Any) -> None:
-    # Random classes with rescoring are refused.
+def test_the_first_control_beside_a_method_that_rescores_does_not(sample: Any) -> None:
     summary = sample.summary
     summary["run"]["overrides"].append("method.stages.1.rescore=true")
     summary["method"]["stages"][1]["rescored"] = {"counts": {}, "moved": 1}
@@ -53,6 +52,14 @@ def test_the_control_of_a_method_that_rescores_does_not(sample: Any) -> None:
     # An epoch is a stage of the summary, and names the setting of the config.
     summary["method"]["stages"][1]["rescored"]["dial"] = "method.stages.0.rescore=epoch"
     assert '["split=entropy","method.stages.0.rescore=epoch"],' in compare_with_control(summary)
+    # A run that is that control itself stands beside what it controls.
+    words = summary["run"]["overrides"]
+    summary["run"]["overrides"] = [*words, "split=random", "split.pool=47"]
+    summary["split"]["strategy"] = "random"
+    assert (
+        """[["split=entropy","method.stages.0.rescore=epoch"],"""
+        """["split=random","split.pool=47","method.stages.0.rescore=epoch"]]"""
+    ) in compare_with_control(summary)
 
 
 def test_lines_of_any_width_are_one_command() -> None:

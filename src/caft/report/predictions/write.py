@@ -18,7 +18,9 @@ def write_judgement(found: Judgement) -> str:
     answers = [
         f"{head.asked} {head.answer} ({head.figure}). {head.detail}" for head in found.headlines
     ]
-    tests = "paired tests over questions" if found.paired else "unpaired tests"
+    tests = (
+        "paired tests over questions, for these seeds only" if found.paired else "unpaired tests"
+    )
     note = (
         f"95% intervals over questions and seeds; p of {tests}, after Holm's correction over all "
         "pairs. Better: yes by test and interval, no if a gain of two points is ruled out."

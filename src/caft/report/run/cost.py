@@ -32,7 +32,7 @@ def count_cost(
     trained rationale once; the trained counts are of all epochs (the paper's way), those of
     rationales being a part of those of all responses. The cost of a judge's complexity estimates is
     separate, under `judge_*`; a teacher's log-probabilities are the teacher's. The
-    `teacher_batch_*` are the calls for rationales that came in a provider's batch, if any did.
+    `teacher_batch_*` are the teacher's calls that came in a provider's batch, if any did.
     """
     unique = {name: count for stage in stages for name, count in stage.rationale_tokens.items()}
     taught = [item for item in judgements if ESTIMATORS[item.estimator].need is not Need.judge]
@@ -40,7 +40,7 @@ def count_cost(
     of_teacher: list[Rationale | Judgement] = [*rationales, *taught]
     bought = [item for item in of_teacher if _is_paid(item)]
     judged = [item for item in of_judge if _is_paid(item)]
-    batched = [item for item in rationales if _is_paid(item) and item.batched]
+    batched = [item for item in bought if item.batched]
     cost: CostPart = {
         "teacher_calls": len(bought),
         "teacher_prompt_tokens": sum(item.prompt_tokens for item in bought),

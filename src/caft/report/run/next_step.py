@@ -57,8 +57,9 @@ def compare_with_control(summary: Summary) -> str:
     """A sweep of the run's own routing and its random control, equal in all else.
 
     They have an equal budget of teacher calls, or where nothing is bought for one class alone,
-    classes of equal sizes. Random classes are never made anew: beside a method that rescores its
-    classes stands the one that does not, with the control.
+    classes of equal sizes. Beside a method that rescores its classes stands the one that does not,
+    with the control: that of the rescored one needs the mean number of questions that it asked
+    for, which the sweep's report gives (`split.pool`).
     """
     split = summary["split"]
     assert split is not None, "a run that has tuned has split its questions"
@@ -70,7 +71,10 @@ def compare_with_control(summary: Summary) -> str:
     ))  # fmt: skip
     dials = [_key(dial) for dial in on]
     off = [f"{dial}=false" for dial in dials]
-    cases = [[*own, *on], *([[*own, *off]] if dials else []), [*control, *off]]
+    if any(_key(word) == "split.pool" for word in control):
+        cases = [[*own, *on], [*control, *on]]
+    else:
+        cases = [[*own, *on], *([[*own, *off]] if dials else []), [*control, *off]]
     written = ",".join(f"[{','.join(map(_quote, case))}]" for case in cases)
     return rerun(
         summary,

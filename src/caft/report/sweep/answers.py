@@ -158,8 +158,10 @@ def _name_mode(loss: LossPart) -> str:
     return f" in {loss['mode']} mode" if loss["mode"] else ""
 
 
-def find_sweep_warnings(sweep: Sweep, arms: Sequence[Arm]) -> list[str]:
-    """Warnings that a reader needs before trusting the numbers."""
+def find_sweep_warnings(
+    sweep: Sweep, arms: Sequence[Arm], tests: Sequence[RoutingTestPart]
+) -> list[str]:
+    """Warnings that a reader needs before trusting the numbers; `tests` are those of routing."""
     left_out = Counter(job.state for job in sweep.jobs if job.state != FINISHED)
     states = ", ".join(f"{number} {state}" for state, number in left_out.items())
     evaluated = [job for job in sweep.jobs if job.result and job.outcomes]
@@ -168,7 +170,12 @@ def find_sweep_warnings(sweep: Sweep, arms: Sequence[Arm]) -> list[str]:
     engines = sorted({engine for arm in arms for engine in arm.engines})
     same_questions = all(share_questions(one, two) for one, two in combinations(arms, 2))
     modes = {mode for arm in arms for mode in arm.modes}
-    rescored = [arm.name for arm in arms if arm.rescores]
+    tested = {test["second"] for test in tests}
+    rescored = [
+        f"{arm.name} (split.pool={arm.mean_cost('taught'):.0f})"
+        for arm in arms
+        if arm.rescores and not arm.is_random and arm.name not in tested and arm.mean_cost("taught")
+    ]
     warnings = (
         (left_out, f"{left_out.total()} of {len(sweep.jobs)} jobs are in no number here: "
          f"{states}."),
@@ -183,9 +190,9 @@ def find_sweep_warnings(sweep: Sweep, arms: Sequence[Arm]) -> list[str]:
         (len(engines) > 1, f"Replies were written by different engines: {', '.join(engines)}. "
          "Settings are compared only where one engine wrote the replies of both."),
         (rescored, f"Not tested against random routing: {list_names(rescored)}, whose classes "
-         "are made anew. What that costs is known only at its end: no random arm can have an equal "
-         "budget. Run it with rescore=false as well, and that beside split=random "
-         "split.match=calls."),
+         "are made anew. How many questions that asks a teacher for is known only at the end: run "
+         "the same method with split=random and the split.pool given here, whose classes move on "
+         "at random."),
         (len(modes) > 1, "Settings answer in different modes and so spend different tokens a "
          "question; pairs with the same stages, and routing, are compared in one common mode."),
     )  # fmt: skip

@@ -224,7 +224,7 @@ def _merit_of_mode(mode: str, first: Arm, second: Arm) -> tuple[float, float]:
 
 def count_of_cost(job: JobResult, key: str) -> float:
     """One number of what a job cost; the keys of the cost part, and the three below."""
-    counts = {"rationales_asked": job.asked, "rationales_kept": job.kept}
+    counts = {"rationales_asked": job.asked, "rationales_kept": job.kept, "taught": job.taught}
     if key in counts:
         return counts[key]
     cost: Mapping[str, Any] = job.finished["cost"]

@@ -108,7 +108,8 @@ def _read_job(folder: Path, entry: dict[str, Any]) -> JobResult:
     )
     if summary is None:
         return job
-    refusals = [row["refusal"] for row in _read_rows(folder / "rationales.parquet", "refusal")]
+    asked = _read_rows(folder / "rationales.parquet", "question_id", "refusal")
+    refusals = [row["refusal"] for row in asked]
     replies: dict[str, dict[str, dict[str, bool]]] = {"base": {}, "tuned": {}}
     columns = ("question_id", "model", "mode", "correct")
     for row in _read_rows(folder / "predictions.parquet", *columns):
@@ -121,6 +122,7 @@ def _read_job(folder: Path, entry: dict[str, Any]) -> JobResult:
     return replace(
         job, replies=replies[job.model], base_replies=replies["base"], further=further,
         asked=len(refusals), kept=refusals.count(""),
+        taught=len({row["question_id"] for row in asked}),
     )  # fmt: skip
 
 

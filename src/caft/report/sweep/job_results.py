@@ -23,7 +23,8 @@ class JobResult:
     nothing was tuned) was right, and `base_replies` whether the base model was. `further` holds the
     same of further sets, by set, mode and model. `given_mode` is the mode that counts; None is the
     one chosen on validation questions. `asked` and `kept` count rationales: the requested ones and
-    those that may be trained on. `has_page` says whether it has a report.html.
+    those that may be trained on, `taught` the questions that any was requested for. `has_page` says
+    whether it has a report.html.
     """
 
     number: int
@@ -38,6 +39,7 @@ class JobResult:
     given_mode: str | None = None
     asked: int = 0
     kept: int = 0
+    taught: int = 0
     has_page: bool = False
 
     @property

@@ -53,8 +53,8 @@ def write_markdown(summary: SweepSummary, runs: Sequence[Summary]) -> str:
         write_table(tests := tabulate_tests(summary["routing"]["tests"])),
         tests.rows
         and "Ranked by accuracy under each random control of an equal budget; simultaneous "
-        f"{100 * summary['confidence']:g}% intervals. MDD: minimum detectable difference (80% "
-        "power).",
+        f"{100 * summary['confidence']:g}% intervals over questions and seeds, p "
+        "of other questions alone. MDD: minimum detectable difference (80% power).",
         write_table(lost := tabulate_forgetting(summary.get("forgetting", []))),
         lost.rows
         and "Tuned minus base on further data sets, over questions and seeds; not forgotten: a "

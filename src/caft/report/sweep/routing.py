@@ -10,7 +10,7 @@ from caft.report.headlines import routes_by_class
 from caft.report.sweep.arms import Arm, budget_key, equal_budgets, pick_common_mode
 from caft.report.sweep.comparisons import compare_pairs
 from caft.report.sweep.schema import RoutingAnswerPart, RoutingPart, RoutingTestPart
-from caft.report.wording import capitalise, count_of, p_in_words, points_between
+from caft.report.wording import capitalise, count_of, limit_of_p, p_in_words, points_between
 from caft.statistics import (
     FEWEST_SEEDS,
     WORTHWHILE_GAIN,
@@ -150,10 +150,12 @@ def _describe_budget(tests: Sequence[RoutingTestPart], verdict: Verdict, word: s
 
 
 def _describe_test(test: RoutingTestPart) -> str:
+    limit = limit_of_p(test, test["p_adjusted"], test["seeds"])
     text = (
         f"{test['second']} minus {test['first']} is {points_between(test)} in {test['mode']} mode "
         f"over {count_of(test['n'], 'test question')} and {count_of(test['seeds'], 'seed')}, "
         f"{p_in_words(test['p_adjusted'])} after Holm's correction"
+        f"{limit and f' ({limit})'}"
     )
     if test["verdict"] != Verdict.unclear.value:
         return f"{text}."

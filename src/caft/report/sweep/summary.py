@@ -63,7 +63,10 @@ def analyse_sweep(sweep: Sweep, written: str) -> SweepResults:
         "superseded": sweep.superseded,
         "counts": dict(Counter(job.state for job in sweep.jobs)),
         "origin": describe_origin(sweep.jobs),
-        "warnings": [*find_sweep_warnings(sweep, arms), *gather_warnings(sweep.jobs)],
+        "warnings": [
+            *find_sweep_warnings(sweep, arms, routing["tests"]),
+            *gather_warnings(sweep.jobs),
+        ],
         "jobs": [
             _describe_job(job, settings, arm_of.get(job.folder))
             for job, settings in zip(sweep.jobs, varying_settings(sweep.jobs), strict=True)

@@ -21,6 +21,7 @@ from caft.report.sweep.schema import (
 from caft.report.wording import (
     count_of,
     duration,
+    limit_of_p,
     p_in_words,
     percent,
     short_count,
@@ -176,7 +177,7 @@ def tabulate_tests(tests: Sequence[RoutingTestPart]) -> Table:
         Column("random control", "text", [test["first"] for test in tests]),
         Column("budget", "text", budgets),
         Column("seeds", "place", [str(test["seeds"]) for test in tests]),
-        Column("p, Holm", "number", [_cell(test["p_adjusted"], p_in_words) for test in tests]),
+        Column("p, Holm", "number", [_p(test, test["p_adjusted"]) for test in tests]),
         Column("MDD", "number", [_cell(test["detectable"], _points, "none") for test in tests]),
     ])  # fmt: skip
 
@@ -185,6 +186,10 @@ def _gap(gap: Share, tag: str = "") -> Cell:
     low, high = 100 * gap["low"], 100 * gap["high"]
     return Cell(f"{100 * gap['value']:+.1f} points", gap["value"], f"{low:+.1f} to {high:+.1f}",
                 tag=tag)  # fmt: skip
+
+
+def _p(gap: ComparisonPart | ArmForgettingPart, p: float) -> Cell:
+    return Cell(p_in_words(p), p, limit_of_p(gap, p, gap["seeds"]))
 
 
 def tabulate_comparisons(pairs: Sequence[ComparisonPart]) -> Table:
@@ -198,8 +203,8 @@ def tabulate_comparisons(pairs: Sequence[ComparisonPart]) -> Table:
         Column("Δ, second to first", "text", gaps),
         Column("only first correct", "number", [str(pair["only_first"]) for pair in pairs]),
         Column("only second correct", "number", [str(pair["only_second"]) for pair in pairs]),
-        Column("p", "number", [_cell(pair["p_value"], p_in_words) for pair in pairs]),
-        Column("p, Holm", "number", [_cell(pair["p_adjusted"], p_in_words) for pair in pairs]),
+        Column("p", "number", [_p(pair, pair["p_value"]) for pair in pairs]),
+        Column("p, Holm", "number", [_p(pair, pair["p_adjusted"]) for pair in pairs]),
         Column("MDD", "number",
                [_cell(pair["detectable"], _points, "none") for pair in pairs]),
     ])  # fmt: skip
@@ -241,7 +246,7 @@ def tabulate_forgetting(parts: Sequence[ArmForgettingPart]) -> Table:
         Column("base", "number", [_cell(part["base"], percent) for part in parts]),
         Column("tuned", "number", [_cell(part["tuned"], percent) for part in parts]),
         Column("change", "text", [_gap(part) for part in parts]),
-        Column("p, Holm", "number", [_cell(part["p_adjusted"], p_in_words) for part in parts]),
+        Column("p, Holm", "number", [_p(part, part["p_adjusted"]) for part in parts]),
         Column("forgotten?", "text", [part["verdict"] for part in parts]),
     ])  # fmt: skip
 
