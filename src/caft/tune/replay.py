@@ -18,6 +18,7 @@ import torch
 
 from caft.kernels.lora import fused_adapters, refresh_adapters
 from caft.kernels.packed_attention import runs_alone
+from caft.kernels.recording import recorded
 from caft.kernels.varlen import can_attend_at_once
 from caft.protocols import CausalLM
 from caft.tune.batches import Shape, TrainingPack
@@ -86,17 +87,13 @@ class GraphRecorder:
         if is_first:
             self.pool = torch.cuda.graph_pool_handle()
             self.room = self.room or self._plan_room(static)
-        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
-        try:
-            with torch.cuda.graph(graph, pool=self.pool):
-                if is_first:
-                    # One piece, of which all graphs take theirs: of pieces that were made for
-                    # smaller passes none would do for a larger one.
-                    torch.empty(self.room, dtype=torch.uint8, device="cuda")
-                loss = run(static)
-        except BaseException:
-            torch.cuda.set_stream(stream)  # torch leaves its own one set
-            raise
+        graph = torch.cuda.CUDAGraph()
+        with recorded(graph, self.pool):
+            if is_first:
+                # One piece, of which all graphs take theirs: of pieces that were made for smaller
+                # passes none would do for a larger one.
+                torch.empty(self.room, dtype=torch.uint8, device="cuda")
+            loss = run(static)
         return Recorded(static, graph.replay, loss)
 
     def _plan_room(self, static: TrainingPack) -> int:
@@ -166,16 +163,16 @@ class Replays:
     def __call__(self, item: TrainingPack) -> torch.Tensor:
         """The pass of `item`; its gradients are added. Out: its loss, until the next pass."""
         assert item.shape is not None
-        recorded = self._recorded.get(item.shape)
+        own = self._recorded.get(item.shape)
         is_first, self._passes = self._passes == 0, self._passes + 1
-        if self.is_proven and recorded is None:
-            recorded = self._try_to_record(item)
-        if recorded is not None and self.is_proven:
-            return recorded(item)
-        if recorded is not None and is_first:
-            return self._prove(recorded, item)
+        if self.is_proven and own is None:
+            own = self._try_to_record(item)
+        if own is not None and self.is_proven:
+            return own(item)
+        if own is not None and is_first:
+            return self._prove(own, item)
         loss = self.run(item)
-        if recorded is None:
+        if own is None:
             self._try_to_record(item)
         return loss
 
@@ -183,25 +180,25 @@ class Replays:
         if not self.is_on or len(self._recorded) == _MOST_GRAPHS:
             return None
         try:
-            recorded = self.record(self.run, _static_copy(item), not self._recorded)
+            own = self.record(self.run, _static_copy(item), not self._recorded)
         except (RuntimeError, TypeError, ValueError) as error:
             self.give_up(f"a pass cannot be recorded ({str(error).partition(chr(10))[0]})")
             return None
         assert item.shape is not None
-        self._recorded[item.shape] = recorded
-        return recorded
+        self._recorded[item.shape] = own
+        return own
 
-    def _prove(self, recorded: Recorded, item: TrainingPack) -> torch.Tensor:
+    def _prove(self, own: Recorded, item: TrainingPack) -> torch.Tensor:
         loss = self.run(item)
         expected = torch.stack([loss, self._norm()]).tolist()
         torch._foreach_zero_(self.grads)
-        found = torch.stack([recorded(item), self._norm()]).tolist()
+        found = torch.stack([own(item), self._norm()]).tolist()
         self.is_proven = all(map(_is_close, found, expected))
         if not self.is_proven:
             self.give_up(f"a replay's loss and norm are {found}, and not {expected}")
             torch._foreach_zero_(self.grads)
             return self.run(item)
-        return recorded.loss
+        return own.loss
 
     def _norm(self) -> torch.Tensor:
         return torch.nn.utils.get_total_norm(self.grads).float()
