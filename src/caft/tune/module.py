@@ -32,7 +32,7 @@ from caft.tune.config import WHOLE, Part, Select, TuningConfig
 from caft.tune.error_text import explain_memory, explain_validation_memory
 from caft.tune.learning_curve import Row, accuracies, best_epoch, is_out_of_patience
 from caft.tune.padding import pad_step
-from caft.tune.replay import GraphRecorder, Replays, why_launched
+from caft.tune.replay import FEWEST_STEPS, GraphRecorder, Replays, why_launched
 from caft.tune.token_weights import TOKEN_WEIGHTS
 
 log = logging.getLogger(__name__)
@@ -174,7 +174,7 @@ class TuningModule(StayingModule):
         return batch.to(device)
 
     def _plan_replays(self) -> Replays | None:
-        if self.device.type != "cuda":
+        if self.device.type != "cuda" or self.steps < FEWEST_STEPS:
             return None
         dtype = self.compute_dtype or self.model.dtype
         reason = why_launched(self.model, self.config, dtype, self.ranks.count)

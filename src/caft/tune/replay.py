@@ -1,9 +1,9 @@
 """Passes of training as CUDA graphs: one launch instead of thousands, for which the device waits.
 
 A graph has fixed shapes and fixed places in memory. Packs are padded to a few shapes
-(padding.py), and each shape that comes again gets a graph of its forward and backward pass; what is
-in a pack is copied to where its graph reads it, and gradients are added to where they always are.
-All graphs share one pool of memory.
+(padding.py), and a shape has a graph of its forward and backward pass; what is in a pack is copied
+to where its graph reads it, and gradients are added to where they always are. All graphs share one
+piece of memory (docs/decisions/0040-speed-of-tuning.md).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 
 from caft.kernels.lora import fused_adapters, refresh_adapters
 from caft.kernels.packed_attention import runs_alone
+from caft.kernels.recording import recorded
 from caft.kernels.varlen import can_attend_at_once
 from caft.protocols import CausalLM
 from caft.tune.batches import Shape, TrainingPack
@@ -28,8 +29,10 @@ log = logging.getLogger(__name__)
 # Between a pass and its replay, of loss and of the gradient's norm: both are bfloat16's rounding.
 _MOST_APART = 0.01
 _MOST_GRAPHS = 32
-# Of the tokens that a pass needs, in the graph of a larger one.
-_MOST_WASTED = 1.25
+# Of a job: to record and to compare takes as long as three.
+FEWEST_STEPS = 4
+# Of the tokens and the trained tokens that a pass needs, in the graph of a larger one.
+_MOST_WASTED, _MOST_TRAINED = 1.25, 2
 Run = Callable[[TrainingPack], torch.Tensor]
 """Forward and backward pass; out: the loss, detached."""
 
@@ -77,33 +80,33 @@ class GraphRecorder:
     def __init__(self, most_tokens: int) -> None:
         self.most_tokens = most_tokens
         self.room = 0
+        torch.cuda.empty_cache()  # what is there later is what passes have left
 
     def __call__(self, run: Run, static: TrainingPack, is_first: bool) -> Recorded:
         """RuntimeError if something in the pass must wait for the device."""
         if is_first:
             self.pool = torch.cuda.graph_pool_handle()
             self.room = self.room or self._plan_room(static)
-        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
-        try:
-            with torch.cuda.graph(graph, pool=self.pool):
-                if is_first:
-                    # One piece, of which all graphs take theirs: of pieces that were made for
-                    # smaller passes none would do for a larger one.
-                    torch.empty(self.room, dtype=torch.uint8, device="cuda")
-                loss = run(static)
-        except BaseException:
-            torch.cuda.set_stream(stream)  # torch leaves its own one set
-            raise
+        graph = torch.cuda.CUDAGraph()
+        with recorded(graph, self.pool):
+            if is_first:
+                # One piece, of which all graphs take theirs: of pieces that were made for smaller
+                # passes none would do for a larger one.
+                torch.empty(self.room, dtype=torch.uint8, device="cuda")
+            loss = run(static)
         return Recorded(static, graph.replay, loss)
 
     def _plan_room(self, static: TrainingPack) -> int:
-        """Bytes that the largest pass needs, judged by those that this one has left."""
+        """Bytes that the largest pass needs, judged by those that this one has left.
+
+        Not more than twice as many: rows may be too short for a pass as large as allowed.
+        """
         passed = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
         free, _ = torch.cuda.mem_get_info()
         if free < passed:
             raise RuntimeError("there is too little memory for graphs beside other passes")
-        tokens = static.pack.input_ids.numel()
-        return min(free, passed * max(self.most_tokens, tokens) // tokens)
+        larger = self.most_tokens / static.pack.input_ids.numel()
+        return min(free, int(passed * min(max(larger, 1), 2)))
 
 
 class Replays:
@@ -135,7 +138,9 @@ class Replays:
         larger = [
             each
             for each in self._recorded
-            if each.holds(shape) and each.tokens <= _MOST_WASTED * shape.tokens
+            if each.holds(shape)
+            and each.tokens <= _MOST_WASTED * shape.tokens
+            and each.trained <= _MOST_TRAINED * shape.trained
         ]
         if not larger or self._wasted[shape] > 2 * shape.tokens:
             return shape
@@ -158,16 +163,16 @@ class Replays:
     def __call__(self, item: TrainingPack) -> torch.Tensor:
         """The pass of `item`; its gradients are added. Out: its loss, until the next pass."""
         assert item.shape is not None
-        recorded = self._recorded.get(item.shape)
+        own = self._recorded.get(item.shape)
         is_first, self._passes = self._passes == 0, self._passes + 1
-        if self.is_proven and recorded is None:
-            recorded = self._try_to_record(item)
-        if recorded is not None and self.is_proven:
-            return recorded(item)
-        if recorded is not None and is_first:
-            return self._prove(recorded, item)
+        if self.is_proven and own is None:
+            own = self._try_to_record(item)
+        if own is not None and self.is_proven:
+            return own(item)
+        if own is not None and is_first:
+            return self._prove(own, item)
         loss = self.run(item)
-        if recorded is None:
+        if own is None:
             self._try_to_record(item)
         return loss
 
@@ -175,25 +180,25 @@ class Replays:
         if not self.is_on or len(self._recorded) == _MOST_GRAPHS:
             return None
         try:
-            recorded = self.record(self.run, _static_copy(item), not self._recorded)
+            own = self.record(self.run, _static_copy(item), not self._recorded)
         except (RuntimeError, TypeError, ValueError) as error:
-            self.give_up(f"a pass cannot be recorded ({str(error).splitlines()[0]})")
+            self.give_up(f"a pass cannot be recorded ({str(error).partition(chr(10))[0]})")
             return None
         assert item.shape is not None
-        self._recorded[item.shape] = recorded
-        return recorded
+        self._recorded[item.shape] = own
+        return own
 
-    def _prove(self, recorded: Recorded, item: TrainingPack) -> torch.Tensor:
+    def _prove(self, own: Recorded, item: TrainingPack) -> torch.Tensor:
         loss = self.run(item)
         expected = torch.stack([loss, self._norm()]).tolist()
         torch._foreach_zero_(self.grads)
-        found = torch.stack([recorded(item), self._norm()]).tolist()
+        found = torch.stack([own(item), self._norm()]).tolist()
         self.is_proven = all(map(_is_close, found, expected))
         if not self.is_proven:
             self.give_up(f"a replay's loss and norm are {found}, and not {expected}")
             torch._foreach_zero_(self.grads)
             return self.run(item)
-        return recorded.loss
+        return own.loss
 
     def _norm(self) -> torch.Tensor:
         return torch.nn.utils.get_total_norm(self.grads).float()
