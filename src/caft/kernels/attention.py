@@ -224,36 +224,38 @@ class _TrainedRows(torch.autograd.Function):
         heads, _, size = query.shape
         kv_heads = keys.shape[0]
         grouped = (rows.count, rows.length, kv_heads, heads // kv_heads, -1)
-        # The softmax's gradient: what a query's weights lose together is grad * output.
-        lost = (grad.float() * output).sum(-1, keepdim=True)
-        lost = rows.spread_gradient(lost).view(grouped)
+        # The softmax's gradient: what a query's weights lose together is grad * output. It is
+        # subtracted within the product of gradients and values, where sums are float32.
+        lost = (grad.float() * output).sum(-1, keepdim=True).neg_()
+        rounded = lost.to(grad.dtype)
+        grad = torch.cat([grad, rounded, (lost - rounded).to(grad.dtype)], dim=-1)
         all_queries = rows.spread(query.transpose(0, 1)).view(grouped)
         grad = rows.spread_gradient(grad).view(grouped)
         keys, values = (rows.spread_heads(part).flatten(0, 1) for part in (keys, values))
+        values = torch.nn.functional.pad(values, (0, 2), value=1)
         grad_query = torch.empty_like(all_queries)
         grad_keys = torch.zeros_like(keys, dtype=torch.float32)
-        grad_values = torch.zeros_like(grad_keys)
+        grad_values = torch.zeros_like(values, dtype=torch.float32)
         for block, (shorter, start, end) in enumerate(rows.blocks()):
             seen = slice(shorter * kv_heads, None), slice(end)
-            queries, grads, its_lost = (
+            queries, grads = (
                 part[shorter:, start:end].permute(0, 2, 3, 1, 4).flatten(2, 3).flatten(0, 1)
-                for part in (all_queries, grad, lost)
+                for part in (all_queries, grad)
             )
             if kept:
                 weights = kept[block]
             else:
-                scores = _masked_scores(queries, keys[seen], end - start, ctx.scaling)
-                weights = scores.softmax(-1, dtype=torch.float32)
-            grad_scores = (torch.bmm(grads, values[seen].mT) - its_lost).mul_(weights)
-            grad_scores = grad_scores.mul_(ctx.scaling).to(query.dtype)
+                weights = _masked_scores(queries, keys[seen], end - start, ctx.scaling).softmax(-1)
+            grad_scores = _scaled_product(grads, values[seen], ctx.scaling).mul_(weights)
             shape = (rows.count - shorter, kv_heads, heads // kv_heads, end - start, size)
             grad_query[shorter:, start:end] = (
                 torch.bmm(grad_scores, keys[seen]).view(shape).permute(0, 3, 1, 2, 4)
             )
             grad_keys[seen] += torch.bmm(grad_scores.mT, queries)
-            grad_values[seen] += torch.bmm(weights.to(query.dtype).mT, grads)
+            grad_values[seen] += torch.bmm(weights.mT, grads)
+        grad_values = grad_values[..., :size]
         grad_keys, grad_values = (
-            part.view(rows.count, kv_heads, rows.length, size).transpose(1, 2)
+            part.unflatten(0, (rows.count, kv_heads)).transpose(1, 2)
             for part in (grad_keys, grad_values)
         )
         return (
