@@ -255,7 +255,7 @@ class _TrainedRows(torch.autograd.Function):
             grad_values[seen] += torch.bmm(weights.mT, grads)
         grad_values = grad_values[..., :size]
         grad_keys, grad_values = (
-            part.unflatten(0, (rows.count, kv_heads)).transpose(1, 2)
+            part.view(rows.count, kv_heads, rows.length, size).transpose(1, 2)
             for part in (grad_keys, grad_values)
         )
         return (

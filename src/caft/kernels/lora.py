@@ -84,7 +84,7 @@ class _LayersWithAdapters(torch.autograd.Function):
         grad_adapters = [
             each
             for grad, ranks in zip(grads, cast.ranks, strict=True)
-            for each in (grad_a[ranks], (grad.T @ inner[:, ranks]).to(ctx.dtype))
+            for each in (grad_a[ranks], (inner[:, ranks].T @ grad).T.to(ctx.dtype))
         ]
         return grad_x, None, None, *grad_adapters
 
