@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8")
+FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16")
 
 
 def describe_processor(device: str = "cpu") -> dict[str, str]:

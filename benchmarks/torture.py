@@ -27,6 +27,7 @@ sys.path[:0] = [str(ROOT / "tests" / room) for room in (".", "teachers", "store"
 # One thread, before torch is imported: threads would not be there in a forked child.
 os.environ |= {"OPENAI_API_KEY": "none", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
 
+from processor import describe_processor
 from torturing.forks import import_everything
 from torturing.tally import GOALS, Tally
 
@@ -58,7 +59,7 @@ def main() -> None:
             PARTS[part](tally, sizes, work)
     print(tally.table())
     figures = tally.figures(ROOT / "mutants/mutmut-cicd-stats.json")
-    print(json.dumps(figures))
+    print(json.dumps(figures | {"processor": describe_processor()}))
     raise SystemExit(any(figures[name] for name in GOALS) or bool(tally.wrong))
 
 

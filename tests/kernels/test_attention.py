@@ -105,6 +105,20 @@ def test_by_hand() -> None:
     assert behind == [7.5, 5.0, 5.0]
 
 
+def test_what_is_no_number_stays_in_its_row() -> None:
+    # Shorter rows are padded: not with tokens of another row, whose NaN times 0 would be NaN.
+    lengths = (2, 3, 5)
+    for broken in range(3):
+        tokens = [draw(1, 10, 4, seed=seed) for seed in range(3)]
+        tokens[2].split(lengths, dim=1)[broken].fill_(torch.nan)
+        leaves = [part.requires_grad_() for part in tokens]
+        said = attend_trained_rows((leaves[0], leaves[1], leaves[2]), lengths, SCALING)
+        said.sum().backward()
+        for results in (said[:, 0], *(leaf.grad[0] for leaf in leaves if leaf.grad is not None)):
+            finite = [bool(row.isfinite().all()) for row in results.split(lengths)]
+            assert [row for row in range(3) if row != broken if not finite[row]] == []
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 # A token that sees itself alone gives queries and keys no gradient: it is not alone here.
 @pytest.mark.parametrize("lengths", [(1, 7, 7, 7), *LENGTHS[2:], (40, 60, 60, 150)], ids=str)

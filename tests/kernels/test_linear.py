@@ -138,6 +138,71 @@ def test_a_model_for_inference_says_what_the_loaded_one_does(student: Student) -
     assert is_reordered(reordered.model.layers[0].mlp.gate_proj) is has_products(loaded.dtype)
 
 
+class Gated(torch.nn.Module):
+    """An MLP as most models write it, whatever its activation."""
+
+    def __init__(self, activation: torch.nn.Module, *, bias: bool) -> None:
+        super().__init__()
+        self.gate_proj, self.up_proj = (torch.nn.Linear(48, 80, bias=bias) for _ in range(2))
+        self.down_proj = torch.nn.Linear(80, 48, bias=bias)
+        self.act_fn = activation
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        said: torch.Tensor = self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))
+        return said
+
+
+class Turned(Gated):
+    """Of other form, with the same names."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        said: torch.Tensor = self.down_proj(self.act_fn(self.up_proj(x)) * self.gate_proj(x))
+        return said
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("tokens", [1, 7, 200])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_gate_is_computed_within_its_products(
+    dtype: torch.dtype, tokens: int, bias: bool
+) -> None:
+    torch.manual_seed(0)
+    model = Layers(Gated(torch.nn.SiLU(), bias=bias), dtype=dtype)
+    x = 4 * torch.randn(1, tokens, 48).to(dtype)
+    usual, exact = deepcopy(model).layers[0](x), deepcopy(model).double().layers[0](x.double())
+    reorder_weights(model)
+    assert ("forward" in vars(model.layers[0])) is has_products(dtype)
+    seen: list[tuple[int, ...]] = []
+    for layer in linears(model):
+        layer.register_forward_hook(lambda _, inputs, __: seen.append(tuple(inputs[0].shape)))
+    assert_as_exact(model.layers[0](x), usual, exact, Chain(width=80, depth=3))
+    # What counts operations or watches layers still sees all of them.
+    assert sorted(seen) == [(1, tokens, 48), (1, tokens, 48), (1, tokens, 80)]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "mlp",
+    [
+        Gated(torch.nn.GELU(), bias=False),
+        Gated(torch.nn.GELU("tanh"), bias=False),
+        Gated(torch.nn.ReLU(), bias=False),
+        Turned(torch.nn.SiLU(), bias=False),
+    ],
+    ids=["gelu", "tanh", "relu", "turned"],
+)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("size", [0.02, 1.0])
+def test_other_gates_stay(mlp: Gated, dtype: torch.dtype, size: float) -> None:
+    model = Layers(deepcopy(mlp), dtype=dtype)
+    draw = torch.Generator().manual_seed(0)
+    for weight in model.parameters():
+        weight.normal_(std=size, generator=draw)
+    reorder_weights(model)
+    assert "forward" not in vars(model.layers[0])
+
+
 ADAPTERS = {
     "lora": ({}, 15),
     "lora with dropout": ({"dropout": 0.1}, 15),

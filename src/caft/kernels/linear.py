@@ -5,6 +5,10 @@ Ordinarily every product first brings its bfloat16 weights into the blocks that 
 half of the time of a token that is generated alone. float32 products go to another library, which
 takes twice as long on some processors. Here weights are reordered once, layer by layer, and the
 ordinary ones are released: the model needs no more memory, but can neither be tuned nor saved.
+
+An MLP with a gate then has no passes between its products: the activation, and the product of both
+halves, are computed where the numbers of a product are written. On a processor with matrix tiles
+they were an eighth of the MLP's time.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from typing import Any
 
 import torch
 from torch.nn.functional import linear
@@ -48,6 +53,7 @@ def reorder_weights(model: CausalLM) -> None:
         if freed > _MOST_FREED:
             return_freed_memory()
             freed = 0
+    _fuse_gates(model, {id(layer) for layer in layers})
     # The file that weights are mapped from stays in memory for as long as one of them is.
     for weight in chain(model.parameters(), model.buffers()):
         if not weight.is_mkldnn:
@@ -86,16 +92,70 @@ def _layers_of_adapters(modules: Sequence[torch.nn.Module]) -> set[int]:
     return {id(inner) for adapter in adapters for inner in adapter.modules()} - called
 
 
+def _fuse_gates(model: CausalLM, reordered: set[int]) -> None:
+    """Of every MLP silu(gate) * up, known by its output, whose layers are `reordered`."""
+    plain: dict[type, bool] = {}
+    for mlp in model.modules():
+        layers = [getattr(mlp, name, None) for name in ("gate_proj", "up_proj", "down_proj")]
+        if not all(id(layer) in reordered for layer in layers):
+            continue
+        if type(mlp) not in plain:
+            plain[type(mlp)] = _is_plain_gate(mlp)
+        if plain[type(mlp)]:
+            vars(mlp)["forward"] = _Gated(mlp)
+
+
+@torch.no_grad()
+def _is_plain_gate(mlp: Any) -> bool:
+    weight: torch.Tensor = mlp.gate_proj.weight
+    x = torch.linspace(-1, 2, 2 * weight.shape[1]).view(2, -1).to(weight.dtype)
+    # So large that silu differs from other activations.
+    x *= 4 / mlp.gate_proj(x).abs().max()
+    try:
+        usual, fused = mlp(x), _Gated(mlp)(x)
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return _are_equal(fused, usual, weight.shape[0])
+
+
 class _Reordered:
     """The `forward` of a linear layer with reordered weights; it has no backward pass."""
 
     def __init__(self, layer: torch.nn.Linear) -> None:
         self.layer = layer
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(
+        self,
+        x: torch.Tensor,
+        *,
+        activation: str = "none",
+        times: torch.Tensor | None = None,
+        plus: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         weight = self.layer.weight
         # Under autocast activations may be float32.
-        return _multiply(x.to(weight.dtype), weight, self.layer.bias)
+        x = x.to(weight.dtype)
+        other = plus if times is None else times
+        if other is None:
+            return _multiply(x, weight, self.layer.bias, activation)
+        output: torch.Tensor = torch.ops.mkldnn._linear_pointwise.binary(
+            x, other, weight, self.layer.bias, "add" if times is None else "mul"
+        )
+        return output
+
+
+class _Gated:
+    """The `forward` of an MLP: down(silu(gate(x)) * up(x))."""
+
+    def __init__(self, mlp: Any) -> None:
+        self.mlp = mlp
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        mlp = self.mlp
+        output: torch.Tensor = mlp.down_proj(
+            mlp.up_proj(x, times=mlp.gate_proj(x, activation="swish"))
+        )
+        return output
 
 
 def _reorder(weight: torch.Tensor) -> torch.Tensor:
@@ -103,8 +163,12 @@ def _reorder(weight: torch.Tensor) -> torch.Tensor:
     return reordered
 
 
-def _multiply(x: torch.Tensor, reordered: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    output: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, reordered, bias, "none", [], "")
+def _multiply(
+    x: torch.Tensor, reordered: torch.Tensor, bias: torch.Tensor | None, activation: str = "none"
+) -> torch.Tensor:
+    output: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
+        x, reordered, bias, activation, [], ""
+    )
     return output
 
 
@@ -118,7 +182,10 @@ def _computes_the_same(layer: torch.nn.Linear) -> bool:
     except (AttributeError, RuntimeError):
         return False
     expected = linear(x, weight, bias)
+    return _are_equal(output, expected, layer.in_features)
+
+
+def _are_equal(output: torch.Tensor, expected: torch.Tensor, terms: int) -> bool:
     # Sums are float32 in both dtypes, and taken in another order.
-    rounding = 4 * torch.finfo(weight.dtype).eps
-    rounding += layer.in_features**0.5 * torch.finfo(torch.float32).eps
+    rounding = 4 * torch.finfo(output.dtype).eps + terms**0.5 * torch.finfo(torch.float32).eps
     return torch.allclose(output, expected, rtol=0, atol=rounding * float(expected.abs().max()))
