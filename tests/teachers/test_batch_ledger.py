@@ -64,8 +64,11 @@ def test_the_batches_of_some_requests_are_found_the_oldest_first(place: Path) ->
         # A client that writes just now keeps nobody from looking.
         with closing(sqlite3.connect(place)) as busy:
             busy.execute("BEGIN IMMEDIATE")
-            with BatchLedger(place, "m", reads_only=True) as other:
-                assert [batch.id for batch in other.find_batches("a")] == ["batch-young"]
+            assert [batch.id for batch in ledger.find_batches("a")] == ["batch-young"]
+    with BatchLedger(place, "m", reads_only=True) as reader:
+        assert len(reader.find_batches("ac")) == 2
+        with pytest.raises(UserError):
+            reader.claim([("e", 1.0)], Caps())
 
 
 def test_claims_are_handed_over_all_or_none(place: Path) -> None:
