@@ -149,7 +149,7 @@ def test_a_call_that_fails_during_a_copy_is_told_though_no_reply_lacks(
         copy_ledger(str(one), str(tmp_path / "two"))
 
 
-def test_a_place_is_a_file_or_an_address_of_postgresql(tmp_path: Path) -> None:
+def test_a_place_is_a_file_or_the_address_of_a_database(tmp_path: Path) -> None:
     for address in ("postgresql://host/db", "postgres://host/db"):
         assert find_place(address) == address
     assert find_place("~/l") == Path.home() / "l"

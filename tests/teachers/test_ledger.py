@@ -322,6 +322,15 @@ def test_a_lease_is_timed_by_the_clock_that_goes_on_while_a_machine_sleeps(tmp_p
     assert ledger_module._now() == 9.0
 
 
+def test_a_process_that_the_system_does_not_know_is_dead(monkeypatch):
+    def find_none(pid, signal):
+        raise ProcessLookupError
+
+    assert ledger_module._is_alive(os.getpid())
+    monkeypatch.setattr(os, "kill", find_none)
+    assert not ledger_module._is_alive(os.getpid())
+
+
 def test_a_machine_without_linuxs_files_has_a_name_of_its_own(monkeypatch):
     here = ledger_module._name_machine()
     monkeypatch.setattr(Path, "exists", lambda path: False)

@@ -13,7 +13,8 @@ import pytest
 
 from caft.errors import UserError
 from caft.score.config import JudgeConfig
-from caft.teachers.ask import _refuse_batched, _refuse_missing, as_live, find_replies
+from caft.teachers import ask as ask_module
+from caft.teachers.ask import _refuse_batched, _refuse_missing, as_live, ask_all, find_replies
 from caft.teachers.config import EndpointConfig, MaxTokensField, OpenAITeacherConfig, PriceConfig
 from caft.teachers.ledger import BatchLedger, Ledger
 from caft.teachers.outcome import Answered
@@ -271,3 +272,124 @@ def test_a_batched_endpoint_asked_live_is_the_same_but_for_that() -> None:
     assert as_live(batched) == endpoint(batch_price_factor=0.5)
     judge = JudgeConfig(base_url=FAR, model="m")
     assert as_live(judge) is judge
+
+
+# Which requests are asked, in which order, and by whom
+
+
+LOCAL = "http://127.0.0.1:9/v1"
+
+
+@pytest.fixture
+def asked(monkeypatch: Any) -> list[Any]:
+    """The workers of each asking, which answer every request with its question at once."""
+    made: list[Any] = []
+
+    class Answering(SimpleNamespace):
+        def __init__(
+            self, requests: Any, config: Any, ledger: Any, known: int, watcher: Any
+        ) -> None:
+            super().__init__(**vars(workers(config=config)))
+            self.requests, self.ledger, self.known, self.watcher = requests, ledger, known, watcher
+            self.owner = ledger.owner
+            self.words = [request.body["messages"][-1]["content"] for request in requests]
+            made.append(self)
+
+        def settle_all(self, first: Any, find_objection: Any) -> None:
+            self.replies = {
+                request.key: TeacherReply(key=request.key, text=text, usd=1.0)
+                for request, text in zip(self.requests, self.words, strict=True)
+            }
+            for reply in self.replies.values():
+                self.ledger.commit([LedgerEntry(
+                    reply=reply, attempt=0, request="{}", endpoint=LOCAL, usage_estimated=False
+                )])  # fmt: skip
+            self.first = [request.body["messages"][-1]["content"]
+                          for request in self.requests if request.key in first]  # fmt: skip
+            self.objection = find_objection(self.replies)
+            failed = {key: replace(reply, failure="no") for key, reply in self.replies.items()}
+            self.failed_objection = find_objection(failed)
+
+    class Batching(Answering):
+        pass
+
+    monkeypatch.setattr(ask_module, "Workers", Answering)
+    monkeypatch.setattr(ask_module, "BatchWorkers", Batching)
+    return made
+
+
+def local(**dials: Any) -> OpenAITeacherConfig:
+    return endpoint(base_url=LOCAL, **dials)
+
+
+def count(replies: Any) -> str:
+    return f"dull: {', '.join(reply.text for reply in replies)}"
+
+
+def test_each_request_is_asked_once_and_answered_in_its_order(tmp_path: Path, asked: Any) -> None:
+    def watch(progress: AskProgress) -> None: ...
+
+    texts = [
+        reply.text for reply in ask_all([ask(t) for t in "bab"], local(), tmp_path / "l", watch)
+    ]
+    assert texts == ["b", "a", "b"]
+    again = ask_all([ask(text) for text in "cab"], local(), tmp_path / "l")
+    assert [(reply.text, reply.from_ledger) for reply in again] == [
+        ("c", False), ("a", True), ("b", True),
+    ]  # fmt: skip
+    first, second = asked
+    assert (first.words, first.known, first.watcher) == (["b", "a"], 0, watch)
+    assert (second.words, second.known, second.watcher) == (["c"], 2, None)
+    ask_all([ask("a")], local(), tmp_path / "l")
+    assert len(asked) == 2
+    assert (first.first, first.objection) == ([], "")
+    assert type(first).__name__ == "Answering"
+    assert first.ledger.model == "m"
+
+
+def test_the_first_replies_are_judged_together_with_those_of_the_ledger(
+    tmp_path: Path, asked: Any
+) -> None:
+    ask_all([ask("b")], local(), tmp_path / "l")
+    requests = [ask(text) for text in "abc"]
+    ask_all(requests, local(), tmp_path / "l", probe=2, object_to=count)
+    assert (asked[1].first, asked[1].objection) == (["a"], "dull: a, b")
+    # Of fewer than were to be judged, nothing is said.
+    assert asked[1].failed_objection == ""
+    ask_all([ask(text) for text in "de"], local(), tmp_path / "l", probe=2)
+    assert (asked[2].first, asked[2].objection) == (["d", "e"], "")
+    ask_all([ask(text) for text in "fg"], local(), tmp_path / "l", object_to=count)
+    assert asked[3].objection == ""
+    ask_all([ask("h")], local(), tmp_path / "l", probe=2, object_to=count)
+    assert (asked[4].first, asked[4].objection) == (["h"], "")
+
+
+def test_before_a_batch_the_first_are_asked_live_once(
+    tmp_path: Path, asked: Any, monkeypatch: Any
+) -> None:
+    checked: list[Any] = []
+    monkeypatch.setattr(ask_module, "check_interface", checked.append)
+    config, requests = local(batch=True, batch_price_factor=0.5), [ask(text) for text in "abcd"]
+    with pytest.raises(UserError, match=r"^dull: a, b; 2 of 4 replies are kept$"):
+        ask_all(requests, config, tmp_path / "l", probe=2, object_to=count)
+    assert checked == [config]
+    (live,) = asked
+    assert (live.words, live.config.batch, live.owner.startswith("unsent-")) == (
+        ["a", "b"], False, False,
+    )  # fmt: skip
+    replies = ask_all(requests, config, tmp_path / "l", probe=2)
+    assert [reply.text for reply in replies] == ["a", "b", "c", "d"]
+    batch = asked[-1]
+    assert (type(batch).__name__, batch.words, batch.first) == ("Batching", ["c", "d"], [])
+    assert batch.owner.startswith("unsent-")
+    # With nothing to ask there is nothing to check, and without a probe neither.
+    ask_all(requests, config, tmp_path / "l", probe=2, object_to=count)
+    ask_all([ask("e")], config, tmp_path / "l", object_to=count)
+    assert len(checked) == 2
+    # Nor where a batch is out, before which this was done.
+    key = prepare(ask("f"), config).key
+    with BatchLedger(tmp_path / "l", "m", sends=True) as ledger:
+        ledger.claim([(key, 1.0)], Caps())
+        ledger.hand_over("file-1", 1, "batch-1")
+    ask_all([ask("f")], config, tmp_path / "l", probe=1, object_to=count)
+    assert len(checked) == 2
