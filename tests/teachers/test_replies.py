@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -284,6 +286,12 @@ LOCAL = "http://127.0.0.1:9/v1"
 def asked(monkeypatch: Any) -> list[Any]:
     """The workers of each asking, which answer every request with its question at once."""
     made: list[Any] = []
+    signals: list[Any] = []
+
+    @contextmanager
+    def note(message: bytes, *, second_ends: bool) -> Iterator[None]:
+        signals.append((b"batches" in message, second_ends))
+        yield
 
     class Answering(SimpleNamespace):
         def __init__(
@@ -306,6 +314,7 @@ def asked(monkeypatch: Any) -> list[Any]:
                 )])  # fmt: skip
             self.first = [request.body["messages"][-1]["content"]
                           for request in self.requests if request.key in first]  # fmt: skip
+            self.first_keys, self.signals = set(first), signals[-1]
             self.objection = find_objection(self.replies)
             failed = {key: replace(reply, failure="no") for key, reply in self.replies.items()}
             self.failed_objection = find_objection(failed)
@@ -313,6 +322,7 @@ def asked(monkeypatch: Any) -> list[Any]:
     class Batching(Answering):
         pass
 
+    monkeypatch.setattr(ask_module, "ends_by_itself", note)
     monkeypatch.setattr(ask_module, "Workers", Answering)
     monkeypatch.setattr(ask_module, "BatchWorkers", Batching)
     return made
@@ -343,7 +353,7 @@ def test_each_request_is_asked_once_and_answered_in_its_order(tmp_path: Path, as
     ask_all([ask("a")], local(), tmp_path / "l")
     assert len(asked) == 2
     assert (first.first, first.objection) == ([], "")
-    assert type(first).__name__ == "Answering"
+    assert (type(first).__name__, first.signals) == ("Answering", (False, True))
     assert first.ledger.model == "m"
 
 
@@ -360,8 +370,9 @@ def test_the_first_replies_are_judged_together_with_those_of_the_ledger(
     assert (asked[2].first, asked[2].objection) == (["d", "e"], "")
     ask_all([ask(text) for text in "fg"], local(), tmp_path / "l", object_to=count)
     assert asked[3].objection == ""
-    ask_all([ask("h")], local(), tmp_path / "l", probe=2, object_to=count)
-    assert (asked[4].first, asked[4].objection) == (["h"], "")
+    for probe, objection in ((2, ""), (1, "dull: h1")):
+        ask_all([ask(f"h{probe}")], local(), tmp_path / "l", probe=probe, object_to=count)
+        assert (asked[-1].first, asked[-1].objection) == ([f"h{probe}"], objection)
 
 
 def test_before_a_batch_the_first_are_asked_live_once(
@@ -370,18 +381,24 @@ def test_before_a_batch_the_first_are_asked_live_once(
     checked: list[Any] = []
     monkeypatch.setattr(ask_module, "check_interface", checked.append)
     config, requests = local(batch=True, batch_price_factor=0.5), [ask(text) for text in "abcd"]
+
+    def watch(progress: AskProgress) -> None: ...
+
     with pytest.raises(UserError, match=r"^dull: a, b; 2 of 4 replies are kept$"):
-        ask_all(requests, config, tmp_path / "l", probe=2, object_to=count)
+        ask_all(requests, config, tmp_path / "l", watch, probe=2, object_to=count)
     assert checked == [config]
     (live,) = asked
+    assert live.watcher is watch
     assert (live.words, live.config.batch, live.owner.startswith("unsent-")) == (
         ["a", "b"], False, False,
     )  # fmt: skip
     replies = ask_all(requests, config, tmp_path / "l", probe=2)
     assert [reply.text for reply in replies] == ["a", "b", "c", "d"]
     batch = asked[-1]
-    assert (type(batch).__name__, batch.words, batch.first) == ("Batching", ["c", "d"], [])
-    assert batch.owner.startswith("unsent-")
+    assert (type(batch).__name__, batch.words, batch.first_keys) == (
+        "Batching", ["c", "d"], set(),
+    )  # fmt: skip
+    assert (batch.signals, batch.owner.startswith("unsent-")) == ((True, True), True)
     # With nothing to ask there is nothing to check, and without a probe neither.
     ask_all(requests, config, tmp_path / "l", probe=2, object_to=count)
     ask_all([ask("e")], config, tmp_path / "l", object_to=count)
@@ -393,3 +410,11 @@ def test_before_a_batch_the_first_are_asked_live_once(
         ledger.hand_over("file-1", 1, "batch-1")
     ask_all([ask("f")], config, tmp_path / "l", probe=1, object_to=count)
     assert len(checked) == 2
+    # Live it would be bought a second time.
+    made = len(asked)
+    with BatchLedger(tmp_path / "l", "m", sends=True) as ledger:
+        ledger.claim([(prepare(ask("g"), config).key, 1.0)], Caps())
+        ledger.hand_over("file-2", 1, "batch-2")
+    with pytest.raises(UserError, match=r"1 of 2 requests are in a batch at \S+:9/v1 \(file-2\)"):
+        ask_all([ask("g"), ask("h")], as_live(config), tmp_path / "l")
+    assert len(asked) == made
