@@ -223,9 +223,21 @@ def test_gradients_are_clipped_and_the_norm_before_is_recorded(tmp_path, clip):
 
 def test_learning_rate_follows_the_schedule(tmp_path):
     dials = {"schedule": Schedule.linear, "warmup_steps": 2}
-    curve, _ = train(make_model(), tmp_path, epochs=2, **dials)
+    model, moves = make_model(), []
+    before = weights_of(model)
+
+    def note(numbers: dict[str, float]) -> None:
+        after = weights_of(model)
+        moves.append(max(float((after[name] - before[name]).abs().max()) for name in after))
+
+    curve, _ = train(model, tmp_path, epochs=2, record=note, **dials)
     rates = [row["learning_rate"] for row in curve]
     assert rates == pytest.approx([5e-3, 1e-2, 1e-2, 7.5e-3, 5e-3, 2.5e-3])
+    # Adam's first step moves a weight that was 0 by the rate itself, whatever the gradient.
+    assert moves[0] == pytest.approx(5e-3, rel=1e-2)
+    assert [(row["step"], row["epoch"]) for row in curve] == [
+        (1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (6, 2),
+    ]  # fmt: skip
 
 
 def test_same_seed_same_weights_and_another_seed_others(tmp_path):
@@ -357,17 +369,23 @@ def test_an_epochs_end_frees_memory_and_heeds_a_stop(monkeypatch, asked):
 
 @pytest.mark.parametrize("asked", [False, True])
 def test_a_step_may_be_interrupted_behind_its_row(tmp_path, asked):
+    summed, kept = [], []
+
+    class Watched(Ranks):
+        def add_gradients(self, weights: Any) -> None:
+            summed.append([id(weight) for weight in weights])
+
     config = TuningConfig(batch_size=4, schedule=Schedule.constant)
     module = TuningModule(
         make_model(), config, steps=3, record=lambda row: None,
-        ranks=Ranks(asked_to_stop=lambda: asked),
+        ranks=Watched(asked_to_stop=lambda: asked),
     )  # fmt: skip
-    kept = []
     module.keep = lambda stop: kept.append((stop, module.steps_done, len(module.curve)))
     build_trainer(TrainerConfig(accelerator="cpu", progress=False), folder=tmp_path, epochs=1).fit(
         module, EpochLoader(rows(), 4, 100, seed=0)
     )
     assert kept == [(asked, step, step) for step in (1, 2, 3)] + [(True, 3, 3)] * asked
+    assert summed == [[id(weight) for weight in module.trained.values()]] * 3
 
 
 def test_the_optimizers_and_the_generators_states_are_given_back_once():
@@ -464,3 +482,32 @@ def test_gradients_are_not_averaged_where_they_are_summed_here(count, sharded):
     module.trainer.strategy = SimpleNamespace(model=SimpleNamespace(no_sync=lambda: apart))
     module.ranks, module.sharded = Ranks(count=count), sharded
     assert (module._unaveraged() is apart) == ((count, sharded) == (2, False))
+
+
+def test_weights_are_cast_as_was_asked_and_kept_so_where_they_are_whole(monkeypatch):
+    given = []
+
+    def note(model: Any, dtype: Any, *, kept: bool) -> Any:
+        given.append((model, dtype, kept))
+        return nullcontext()
+
+    monkeypatch.setattr(module_module, "compute_in_weights_dtype", note)
+    module = bare(validate=lambda: (0.5, 8), compute_dtype=torch.bfloat16)
+    for sharded in (False, True):
+        module.sharded = sharded
+        module._validate_epoch(1)
+        module.__dict__["_has_fused_lora"] = False
+        module._weights_dtype()
+    # A fused adapter casts by itself.
+    module.__dict__["_has_fused_lora"] = True
+    module._weights_dtype()
+    assert given == [(module.model, torch.bfloat16, kept) for kept in (True, True, False, False)]
+
+
+def test_a_device_without_a_row_may_run_out_of_memory_too():
+    expected = (
+        r"at step 1 of 6, in a pass of at most 0 tokens; lower tuning.batch_tokens \(now 2048\)"
+    )
+    step = replace(step_of(bare()), packs=())
+    with pytest.raises(UserError, match=expected), bare()._explained_memory(step):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
