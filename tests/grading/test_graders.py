@@ -145,6 +145,15 @@ def test_our_rules_may_differ_from_a_grader_on_a_chosen_option_too() -> None:
     assert not rules_differ("B", False, CHOSEN, LETTERS)
 
 
+def test_a_file_of_the_current_folder_goes_before_an_installed_one(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (installed := own.parent / "installed").mkdir()
+    (installed / "my_graders.py").write_text("number = 5", encoding="utf-8")
+    monkeypatch.syspath_prepend(installed)
+    assert choose_grader("my_graders:never").startswith("my_graders:never ")
+
+
 def test_an_edited_grader_has_another_version(own: Path) -> None:
     before = choose_grader("my_graders:never")
     assert before.split()[-1] == hashlib.sha256(own.read_bytes()).hexdigest()[:12]
