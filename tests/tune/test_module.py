@@ -18,7 +18,7 @@ from caft.trainers.config import TrainerConfig
 from caft.trainers.distributed import Ranks
 from caft.tune import module as module_module
 from caft.tune.batches import EpochLoader, epoch_order, idle_pack, make_step
-from caft.tune.config import Schedule, Select, TuningConfig
+from caft.tune.config import Loss, Schedule, Select, TuningConfig
 from caft.tune.module import TuningModule, random_state, restore_random_state
 
 
@@ -269,7 +269,7 @@ def test_adapters_are_read_anew_behind_the_fused_optimizer_of_accelerators(tmp_p
 
 def bare(model: Any = None, *, steps: int = 6, **given: Any) -> Any:
     """A module of three steps an epoch; its curve, and what it told of keeping, are its own."""
-    dials = {name: given.pop(name) for name in ("patience", "select") if name in given}
+    dials = {name: given.pop(name) for name in ("patience", "select", "loss") if name in given}
     config = TuningConfig(batch_size=4, learning_rate=1e-2, weight_decay=0.125, **dials)
     module: Any = TuningModule(
         model or make_model(), config, steps=steps, steps_an_epoch=3, record=lambda row: None,
@@ -429,7 +429,7 @@ def step_of(module: Any, most_tokens: int = 8) -> Any:
     return make_step([*rows(3), replace(rows(4)[3], weight=3.0)], most_tokens)
 
 
-def test_a_steps_loss_is_the_weighted_mean_of_its_tokens_in_any_number_of_passes(monkeypatch):
+def test_a_steps_loss_is_the_weighted_mean_of_its_tokens_over_all_passes():
     module = bare()
     model, batch = module.model, step_of(module)
     sums, seen = [], []
@@ -443,14 +443,31 @@ def test_a_steps_loss_is_the_weighted_mean_of_its_tokens_in_any_number_of_passes
     assert module._accumulate(batch) == pytest.approx(expected, rel=1e-4)
     # Which part of the step each pass is, by its tokens: four a row.
     assert seen == [(0.0, 0.5), (0.5, 0.25), (0.75, 0.25)]
-    gradients = [weight.grad.clone() for weight in module.trained.values()]
-    # And so it is where the model computes its own logits.
-    monkeypatch.setattr(module_module, "has_plain_head", lambda model: False)
-    for weight in module.trained.values():
-        weight.grad = None
-    assert module._accumulate(step_of(module, 100)) == pytest.approx(expected, rel=1e-4)
-    for weight, before in zip(module.trained.values(), gradients, strict=True):
-        torch.testing.assert_close(weight.grad, before, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", list(Loss))
+def test_the_models_own_logits_give_every_loss_that_the_chunked_head_gives(monkeypatch, loss):
+    module, heads, kept = bare(loss=loss), [], []
+    without_head, keep_activations = module_module.without_head, module_module.keep_activations
+    monkeypatch.setattr(
+        module_module, "without_head", lambda model: heads.append(model) or without_head(model)
+    )
+    monkeypatch.setattr(
+        module_module,
+        "keep_activations",
+        lambda model: kept.append(model) or keep_activations(model),
+    )
+    results = []
+    for plain in (True, False):
+        monkeypatch.setattr(module_module, "has_plain_head", lambda model, plain=plain: plain)
+        module.__dict__["_has_fused_lora"] = not plain  # which keeps what it needs by itself
+        for weight in module.trained.values():
+            weight.grad = None
+        value = module._accumulate(step_of(module, 100))
+        results.append([torch.tensor(value), *(w.grad for w in module.trained.values())])
+    torch.testing.assert_close(*results, rtol=1e-3, atol=1e-6)
+    assert heads == [module.model] * 2  # a pass for each of two weights
+    assert kept == [module.model]
 
 
 def test_the_bar_moves_by_a_third_of_a_pass_at_most_and_not_between_steps():
