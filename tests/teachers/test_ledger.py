@@ -333,6 +333,10 @@ def test_a_process_that_the_system_does_not_know_is_dead(monkeypatch):
 
 def test_a_machine_without_linuxs_files_has_a_name_of_its_own(monkeypatch):
     here = ledger_module._name_machine()
+    space, boot = Path("/proc/self/ns/pid"), Path("/proc/sys/kernel/random/boot_id")
+    if space.exists() and boot.exists():
+        told = f"{socket.gethostname()}:{os.stat(space).st_ino}:{boot.read_text()}"
+        assert here == hashlib.sha256(told.encode()).hexdigest()[:16]
     monkeypatch.setattr(Path, "exists", lambda path: False)
     monkeypatch.setattr(uuid, "getnode", lambda: 7)
     name = hashlib.sha256(f"{socket.gethostname()}:0:7".encode()).hexdigest()[:16]
