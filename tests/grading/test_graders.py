@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from caft.data.splits import describe_content
 from caft.errors import UserError
 from caft.grading import choose as choose_module
 from caft.grading import choose_grader, grade_by, is_right, rules_differ, set_grader, try_grader
+from caft.grading.judge import agreement_of
 from caft.hydra_bridge import compose
 from caft.pipeline.data_table import print_data
 from caft.records import Question
@@ -74,8 +76,25 @@ def test_auto_takes_the_library_where_it_is_installed_and_names_its_version(
     name, *versions = choose_grader("auto").split()
     assert (name, len(versions)) == ("math_verify", 2)
     assert choose_grader("math_verify") == choose_grader("auto")
+    # Both packages are needed, and their metadata: an editable copy may have none.
+    with monkeypatch.context() as patch:
+        patch.setattr(choose_module, "version", {
+            "math-verify": "1.0", "latex2sympy2_extended": "2.0"
+        }.__getitem__)  # fmt: skip
+        assert choose_grader("auto") == "math_verify 1.0 2.0"
+        for lacks in ("math_verify", "latex2sympy2_extended"):
+            patch.setattr(
+                choose_module, "find_spec", lambda name, lacks=lacks: name != lacks or None
+            )
+            assert choose_grader("auto") == ""
+
+    def find_none(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(choose_module, "version", find_none)
+        assert choose_grader("auto") == ""
     monkeypatch.setattr(choose_module, "find_spec", lambda _: None)
-    assert choose_grader("auto") == ""
     with pytest.raises(UserError, match=r"not installed; run pip install 'caft\[math\]'"):
         choose_grader("math_verify")
 
@@ -109,6 +128,30 @@ def test_a_verdict_is_that_of_the_grader_and_rules_are_compared_with_it(own: Pat
         assert rules_differ(answer, library, by_library, LETTERS) is (library is not rules)
         assert not rules_differ(answer, rules, FREE, LETTERS)
     assert is_right("B", CHOSEN, LETTERS)
+
+
+def test_replies_to_one_question_are_compared_as_it_is_graded(own: Path) -> None:
+    (by_library,) = set_grader([FREE], "math_verify 1.0 2.0")
+    (by_mine,) = set_grader([FREE], choose_grader("my_graders:first_letter"))
+    # An interval that is open is the closed one for our rules alone.
+    for question, same in ((by_library, False), (by_mine, True), (FREE, True), (None, True)):
+        assert agreement_of(question)("[1,2]", "(1,2)") == same
+
+
+def test_our_rules_may_differ_from_a_grader_on_a_chosen_option_too() -> None:
+    graded = replace(CHOSEN, grader="my_graders:first_letter 1")
+    assert rules_differ("B", False, graded, LETTERS)
+    assert not rules_differ("B", True, graded, LETTERS)
+    assert not rules_differ("B", False, CHOSEN, LETTERS)
+
+
+def test_a_file_of_the_current_folder_goes_before_an_installed_one(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (installed := own.parent / "installed").mkdir()
+    (installed / "my_graders.py").write_text("number = 5", encoding="utf-8")
+    monkeypatch.syspath_prepend(installed)
+    assert choose_grader("my_graders:never").startswith("my_graders:never ")
 
 
 def test_an_edited_grader_has_another_version(own: Path) -> None:
@@ -171,6 +214,7 @@ def test_who_grades_is_said_and_a_grader_without_answers_too(
     grade_by("auto", [CHOSEN], [FREE], where="evaluation.also, mine: ")
     said = [record.getMessage() for record in caplog.records]
     assert said[0].startswith("free answers are graded by math_verify ")
+    assert said[0].endswith(" (dataset.grader=auto)")
     assert said[1] == "dataset.grader=my_graders:never has no effect: it decides no answer here"
     assert said[2:] == [f"evaluation.also, mine: {said[0]}"]
 

@@ -126,7 +126,8 @@ def test_a_reply_is_kept_though_the_spending_is_damaged_which_can_be_summed_agai
         execute(place, "UPDATE spending SET usd = 0.125")
         ledger.commit([entry("a")])
         ledger.give_up("b", "timeout", 2.0)
-        with pytest.raises(UserError, match=r"1 of the spending read \(m\)"):
+        name = re.escape(ledger.database.name)
+        with pytest.raises(UserError, match=rf"{name} is damaged: 1 of the spending read \(m\)"):
             ledger.spending()
     assert set(read(place, "a")) == {"a"}
     assert main(["check", str(place), "--drop"]) == 0
@@ -160,7 +161,7 @@ def test_a_reply_that_is_not_found_any_more_is_not_bought_again_without_a_word(
         ledger.claim([(key, 1.0) for key in keys], Caps())
     assert "may not be found, and be bought again (" in str(caught.value)
     assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match="is damaged"):
+    with pytest.raises(UserError, match=rf"ledger {re.escape(str(place))} is damaged"):
         copy_ledger(str(place), str(tmp_path / "copy"))
     assert main(["check", str(place)]) == 2
     assert main(shlex.split(str(caught.value).partition(".ledger ")[2])) == 0

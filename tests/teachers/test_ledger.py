@@ -1,11 +1,15 @@
 """Claims and caps across clients, and what a ledger does with files that are none."""
 
+import hashlib
 import os
 import re
+import socket
 import sqlite3
 import subprocess
 import sys
 import time
+import uuid
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -247,6 +251,96 @@ def test_thousands_of_keys_are_looked_up(place):
     with Ledger(place, "m") as ledger:
         ledger.commit([entry(str(n)) for n in range(1200)])
         assert len(ledger.replies(str(n) for n in range(5000))) == 1200
+
+
+def test_a_search_comes_in_bites_of_500_with_each_key_once(tmp_path):
+    with Ledger(tmp_path / "l", "m") as ledger:
+        ledger.commit([entry(str(n)) for n in (0, 1, 499, 500, 501)])
+        found = ledger.replies_and_endpoints(str(n) for n in range(1001))
+        assert [reply.key for reply, _ in found] == ["0", "1", "499", "500", "501"]
+
+
+def test_a_method_is_one_transaction_that_passes_on_what_it_is_given():
+    done = []
+
+    class Client:
+        class database:  # noqa: N801
+            @staticmethod
+            def transact(work, *, writes):
+                done.append(writes)
+                return work()
+
+    def method(client, key, *, more):
+        """What it does."""
+        return client, key, more
+
+    client = Client()
+    for writes in (False, True):
+        run = ledger_module._transaction(writes=writes)(method)
+        assert run(client, "a", more="b") == (client, "a", "b")
+        assert run.__doc__ == "What it does."
+    assert done == [False, True]
+
+
+def test_the_index_is_checked_once_by_each_client_and_keeps_nobody_waiting(tmp_path, monkeypatch):
+    with Ledger(tmp_path / "l", "m") as one:
+        find_fault, checks = one.database.find_fault, []
+
+        def check():
+            with closing(sqlite3.connect(tmp_path / "l", timeout=0)) as other:
+                other.execute("BEGIN IMMEDIATE")
+            checks.append(find_fault())
+            return checks[-1]
+
+        monkeypatch.setattr(one.database, "find_fault", check)
+        claim(one, "a")
+        claim(one, "b")
+        assert checks == [""]
+
+
+def test_an_error_behind_a_reply_does_not_name_it(tmp_path):
+    with Ledger(tmp_path / "l", "m") as ledger:
+        claim(ledger, "a")
+        ledger.database.execute("ALTER TABLE spending RENAME TO lost")
+        with pytest.raises(UserError, match=r"\(no such table: spending\): it lacks"):
+            ledger.commit([entry("a")])
+        ledger.database.execute("ALTER TABLE lost RENAME TO spending")
+
+
+def test_a_lease_is_timed_by_the_clock_that_goes_on_while_a_machine_sleeps(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "CLOCK_BOOTTIME", 77, raising=False)
+    monkeypatch.setattr(time, "clock_gettime", {77: 5.0}.__getitem__, raising=False)
+    assert ledger_module._now() == 5.0
+    with Ledger(tmp_path / "l", "m", lease_seconds=2.0) as ledger:
+        for now, lapsed in ((7.0, False), (7.25, True)):
+            monkeypatch.setattr(ledger_module, "_now", lambda now=now: now)
+            assert ledger.may_have_lapsed() == lapsed
+    monkeypatch.undo()
+    # Where there is none, as on macOS.
+    monkeypatch.delattr(time, "CLOCK_BOOTTIME", raising=False)
+    monkeypatch.setattr(time, "time", lambda: 9.0)
+    assert ledger_module._now() == 9.0
+
+
+def test_a_process_that_the_system_does_not_know_is_dead(monkeypatch):
+    def find_none(pid, signal):
+        raise ProcessLookupError
+
+    assert ledger_module._is_alive(os.getpid())
+    monkeypatch.setattr(os, "kill", find_none)
+    assert not ledger_module._is_alive(os.getpid())
+
+
+def test_a_machine_without_linuxs_files_has_a_name_of_its_own(monkeypatch):
+    here = ledger_module._name_machine()
+    space, boot = Path("/proc/self/ns/pid"), Path("/proc/sys/kernel/random/boot_id")
+    if space.exists() and boot.exists():
+        told = f"{socket.gethostname()}:{os.stat(space).st_ino}:{boot.read_text()}"
+        assert here == hashlib.sha256(told.encode()).hexdigest()[:16]
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+    monkeypatch.setattr(uuid, "getnode", lambda: 7)
+    name = hashlib.sha256(f"{socket.gethostname()}:0:7".encode()).hexdigest()[:16]
+    assert ledger_module._name_machine() == name != here
 
 
 # What a ledger says of itself

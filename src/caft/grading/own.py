@@ -71,7 +71,7 @@ def _import(name: str) -> object:
 
 def _takes_three(function: Callable[..., object]) -> bool:
     try:
-        inspect.signature(function).bind("", "", None)
+        inspect.signature(function).bind(None, None, None)
     except TypeError:
         return False
     except ValueError:  # built in, without a signature
