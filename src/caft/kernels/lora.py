@@ -2,7 +2,7 @@
 
 peft runs an adapter separately from its layer: the result is scaled and added and, if adapters are
 float32 and the model is bfloat16, every activation is cast for it. Here layers and adapters are one
-function: the adapter's product is accumulated into the layer's, in the layer's dtype, adapters are
+function: the layer's product is accumulated into the adapter's, in the layer's dtype, adapters are
 cast once an optimizer step, and no gradient of a frozen weight is ever made. Layers that read the
 same activations (queries, keys and values; gate and up) run together when the first of them is
 called: their adapters read the activations in one product, and their gradients of them are
@@ -61,7 +61,7 @@ class _LayersWithAdapters(torch.autograd.Function):
         ctx.save_for_backward(rows, inner)
         ctx.layers, ctx.cast, ctx.shape, ctx.dtype = layers, cast, x.shape, adapters[0].dtype
         return tuple(
-            layer(rows).addmm_(inner[:, ranks], b.T).view(*x.shape[:-1], -1)
+            _add_layer(layer, rows, inner[:, ranks] @ b.T).view(*x.shape[:-1], -1)
             for layer, b, ranks in zip(layers, cast.b, cast.ranks, strict=True)
         )
 
@@ -76,10 +76,10 @@ class _LayersWithAdapters(torch.autograd.Function):
         grad_inner = products[0] if len(products) == 1 else torch.cat(products, dim=1)
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = grads[0] @ ctx.layers[0].weight
-            for grad, layer in zip(grads[1:], ctx.layers[1:], strict=True):
+            grad_x = grad_inner @ cast.a
+            for grad, layer in zip(grads, ctx.layers, strict=True):
                 grad_x.addmm_(grad, layer.weight)
-            grad_x = grad_x.addmm_(grad_inner, cast.a).view(ctx.shape)
+            grad_x = grad_x.view(ctx.shape)
         grad_a = (grad_inner.T @ rows).to(ctx.dtype).mul_(cast.scaling)
         grad_adapters = [
             each
@@ -87,6 +87,19 @@ class _LayersWithAdapters(torch.autograd.Function):
             for each in (grad_a[ranks], (inner[:, ranks].T @ grad).T.to(ctx.dtype))
         ]
         return grad_x, None, None, *grad_adapters
+
+
+def _add_layer(layer: torch.nn.Linear, rows: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+    """`output` of the adapter, plus that of the layer; all but its bias before it is rounded.
+
+    Were the adapter's added to a rounded output, it would be lost wherever it is less than half of
+    that one's last digit: most of what a fresh adapter says, and always.
+    """
+    if layer.weight.is_mkldnn:  # reordered for inference
+        added: torch.Tensor = layer(rows, plus=output)
+        return added
+    output.addmm_(rows, layer.weight.T)
+    return output if layer.bias is None else output.add_(layer.bias)
 
 
 class _Fused:
