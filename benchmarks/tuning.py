@@ -25,7 +25,8 @@ The last line is one JSON object:
     ratio_vs_trl                our tokens a second, prompts included, over TRL's fastest way
     ratio_with_setup            TRL's shortest whole job over ours
     memory_ratio_vs_trl_batch8  our peak memory over TRL's at batch 8
-    loss_difference             mean over steps of |our loss - TRL's| / TRL's, at batch 1
+    loss_difference             mean over steps of |our loss - TRL's| / TRL's, at batch 1; TRL loses
+                                in bfloat16 what fresh adapters say (docs/decisions/0040)
     share_of_peak               what the frozen linear layers run in our timed steps, forward and
                                 for the gradients of their inputs (4 x inputs x outputs a token,
                                 the head at trained tokens only), over what a product of two

@@ -132,14 +132,15 @@ class _Reordered:
         times: torch.Tensor | None = None,
         plus: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        weight = self.layer.weight
+        """Of activation, times and plus at most one; all before anything is rounded."""
+        weight, bias = self.layer.weight, self.layer.bias
         # Under autocast activations may be float32.
         x = x.to(weight.dtype)
-        other = plus if times is None else times
-        if other is None:
-            return _multiply(x, weight, self.layer.bias, activation)
+        if times is None and plus is None:
+            return _multiply(x, weight, bias, activation)
+        other, kind = (plus, "add") if times is None else (times, "mul")
         output: torch.Tensor = torch.ops.mkldnn._linear_pointwise.binary(
-            x, other, weight, self.layer.bias, "add" if times is None else "mul"
+            x, other, weight, bias, kind
         )
         return output
 

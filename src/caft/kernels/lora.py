@@ -131,8 +131,9 @@ class _LayersWithAdapters(torch.autograd.Function):
         grad_inner = products[0] if len(products) == 1 else torch.cat(products, dim=1)
         grad_x = None
         if ctx.needs_input_grad[0]:
-            weights = [layer.weight for layer in ctx.layers]
-            grad_x = _sum_of_products([*zip(grads, weights, strict=True), (grad_inner, cast.a)])
+            grad_x = grad_inner @ cast.a
+            for grad, layer in zip(grads, ctx.layers, strict=True):
+                grad_x.addmm_(grad, layer.weight)
             grad_x = grad_x.view(ctx.shape)
         grad_a = _product(grad_inner.T, rows, ctx.dtype).mul_(cast.scaling)
         grad_adapters = [
@@ -141,15 +142,6 @@ class _LayersWithAdapters(torch.autograd.Function):
             for each in (grad_a[ranks], _gradient_of_b(grad, inner[:, ranks], ctx.dtype))
         ]
         return grad_x, None, None, *grad_adapters
-
-
-def _sum_of_products(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
-    if pairs[0][0].is_cuda:
-        pairs = pairs[::-1]  # the narrow one first, as in `_layer_and_adapter`
-    total = pairs[0][0] @ pairs[0][1]
-    for left, right in pairs[1:]:
-        total.addmm_(left, right)
-    return total
 
 
 def _product(left: torch.Tensor, right: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
