@@ -223,7 +223,11 @@ def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(
         (whole_run.folder, "messages", out): "completions, not chats",
         (chat_run.folder, "trl", filled): "give another folder with --out",
         (chat_run.folder, "trl", filled / "mine.txt" / "x"): "cannot be written",
-        (chat_run.folder, "trl", tmp_path / ("x" * 300)): "File name too long; give another folder",
+        (
+            chat_run.folder,
+            "trl",
+            tmp_path / ("x" * 300),
+        ): "cannot be used: File name too long; give another",
     }
     for (run, tool, where), words in cases.items():
         before = sorted(tmp_path.rglob("*"))
