@@ -19,15 +19,18 @@ from unittest.mock import Mock
 
 import pytest
 import torch
+from torch.distributed.fsdp import FSDPModule
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from caft.errors import UserError
+from caft.kernels.kv_cache import ReplyCache
+from caft.kernels.packed_attention import packed_attention
 from caft.kernels.row_cache import RowCache
 from caft.kernels.token_steps import TokenSteps
 from caft.models import generation
 from caft.models import sampling as sampling_file
 from caft.models.generation import generate_replies
-from caft.models.reply_cache import _row_cache_does
+from caft.models.reply_cache import _row_cache_does, make_cache
 from caft.models.reply_rules import ReplyRules
 from caft.models.sampling import Draw, Sampling, draw_tokens
 
@@ -211,6 +214,15 @@ def test_kernels_that_fail_or_err_are_not_used(
     lines = [each.message for each in caplog.records if "more slowly" in each.message]
     assert len(lines) == (fault is not None)
     assert all(line.endswith(str(fault)) for line in lines)
+
+
+@pytest.mark.usefixtures("device")
+def test_a_divided_model_keeps_blocks(model: Any) -> None:
+    divided = deepcopy(model)
+    divided.__class__ = type("Divided", (FSDPModule, type(model)), {})
+    with packed_attention(model), torch.inference_mode():
+        kinds = [type(make_cache(each, None, [3], 5)) for each in (divided, model)]
+    assert kinds == [ReplyCache, RowCache]
 
 
 def test_a_race_that_cannot_be_compiled_is_run_plainly(

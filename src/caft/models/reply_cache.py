@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import accumulate
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 
 from caft.kernels.kv_cache import ReplyCache, SharedPrefix
 from caft.kernels.memory import compiles_kernels, free_device_memory, is_out_of_memory
@@ -39,7 +40,12 @@ def make_cache(
     that all of them share; `most_tokens` is the longest reply.
     """
     device = model.device
-    if runs_alone(model) or not (compiles_kernels(device.type) and _row_cache_does(model)):
+    if (
+        runs_alone(model)
+        or not compiles_kernels(device.type)
+        or isinstance(model, FSDPModule)  # all processes pass as often, which a graph cannot tell
+        or not _row_cache_does(model)
+    ):
         if device.type == "cpu":
             expected = _fitting(expected, most_tokens // 2, _MOST_CACHED)
         return ReplyCache(prefix or SharedPrefix(), expected, device)
