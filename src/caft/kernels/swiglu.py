@@ -98,7 +98,8 @@ def _is_plain(mlp: Any) -> bool:
 
 def make_large(mlp: Any, x: torch.Tensor) -> torch.Tensor:
     """`x`, made so large that gates meet the limits that some MLPs have (10 in DeepSeek 4)."""
-    return x * (_LARGE / mlp.gate_proj(x).abs().max())
+    large: torch.Tensor = x * (_LARGE / mlp.gate_proj(x).abs().max())
+    return large
 
 
 def _computes_as_written(mlp: Any, x: torch.Tensor) -> bool:
