@@ -101,6 +101,16 @@ def test_whole_tuned_weights_are_loaded_with_the_base_models_tokenizer(
     assert fakes.LOADED[0]["tokenizer"] == str(student.folder)
 
 
+def test_an_engine_finds_the_memory_that_stages_before_it_had(
+    fakes: Any, kind: str, student: Student, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[int] = []
+    monkeypatch.setattr("torch.cuda.empty_cache", lambda: loaded.append(len(fakes.LOADED)))
+    list(start(kind, student).write(write_script(fakes, student), RULES))
+    assert loaded == [0]
+    assert len(fakes.LOADED) == 1
+
+
 def test_an_engine_that_cannot_load_is_one_line(fakes: Any, student: Student) -> None:
     prompts = write_script(fakes, student)
     engine = start("vllm", student, extra={"max_model_len": 1})

@@ -160,6 +160,15 @@ class Turned(Gated):
         return said
 
 
+class Limited(Gated):
+    """DeepSeek 4's."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        gate, up = self.gate_proj(x).clamp(max=10), self.up_proj(x).clamp(-10, 10)
+        said: torch.Tensor = self.down_proj(self.act_fn(gate) * up)
+        return said
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("tokens", [1, 7, 200])
@@ -189,8 +198,9 @@ def test_a_gate_is_computed_within_its_products(
         Gated(torch.nn.GELU("tanh"), bias=False),
         Gated(torch.nn.ReLU(), bias=False),
         Turned(torch.nn.SiLU(), bias=False),
+        Limited(torch.nn.SiLU(), bias=False),
     ],
-    ids=["gelu", "tanh", "relu", "turned"],
+    ids=["gelu", "tanh", "relu", "turned", "limited"],
 )
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("size", [0.02, 1.0])

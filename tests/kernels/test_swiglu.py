@@ -21,6 +21,14 @@ from caft.kernels.swiglu import fuse_swiglu
 SIZES = {"hidden_size": 12, "intermediate_size": 20, "num_attention_heads": 4, "pad_token_id": 0}
 
 
+class Limited(LlamaMLP):
+    """DeepSeek 4's."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        gate, up = self.gate_proj(x).clamp(max=10), self.up_proj(x).clamp(-10, 10)
+        return self.down_proj(self.act_fn(gate) * up)
+
+
 def silu_gradients(grad: Any, gate: Any, up: Any) -> tuple[torch.Tensor, torch.Tensor]:
     s = gate.sigmoid()
     return grad * up * s * (1 + gate * (1 - s)), grad * gate * s
@@ -60,8 +68,8 @@ def test_a_plain_mlp_computes_its_product_in_one_function(
 
 @pytest.mark.parametrize(
     "mlp",
-    [GemmaMLP(GemmaConfig(**SIZES)), Phi3MLP(Phi3Config(**SIZES))],
-    ids=["another activation", "other parts"],
+    [GemmaMLP(GemmaConfig(**SIZES)), Phi3MLP(Phi3Config(**SIZES)), Limited(LlamaConfig(**SIZES))],
+    ids=["another activation", "other parts", "a limit"],
 )
 def test_other_mlps_stay_as_they_are(mlp: Any) -> None:
     fuse_swiglu(mlp)

@@ -7,22 +7,32 @@ device itself is compared in tests/kernels.
 
 from __future__ import annotations
 
+import logging
 import random
+import sys
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
+from torch.distributed.fsdp import FSDPModule
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from caft.errors import UserError
+from caft.kernels.kv_cache import ReplyCache
+from caft.kernels.packed_attention import packed_attention
 from caft.kernels.row_cache import RowCache
 from caft.kernels.token_steps import TokenSteps
 from caft.models import generation
+from caft.models import sampling as sampling_file
 from caft.models.generation import generate_replies
+from caft.models.reply_cache import _row_cache_does, make_cache
 from caft.models.reply_rules import ReplyRules
-from caft.models.sampling import Sampling
+from caft.models.sampling import Draw, Sampling, draw_tokens
 
 pytestmark = pytest.mark.numerics
 ENDS = tuple(range(5, 13))
@@ -99,6 +109,7 @@ def replay(steps: TokenSteps) -> torch.Tensor:
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setattr("caft.models.reply_cache.compiles_kernels", lambda _: True)
+    monkeypatch.setattr("caft.models.reply_cache._row_cache_does", lambda _: True)
     monkeypatch.setattr("caft.models.reply_cache.free_device_memory", lambda _: 2**30)
     monkeypatch.setattr("caft.kernels.token_steps._waits_are_errors", nullcontext)
     monkeypatch.setattr(TokenSteps, "_repeat", replay)
@@ -173,3 +184,61 @@ def test_logits_that_are_no_numbers_name_the_question(
     rules = replace(GREEDY, end_ids=())
     with pytest.raises(UserError, match="question q1: the model's logits are not finite"):
         generate_replies(model, Words(), [[1, 2]], rules, rows=2, names=["q1"])
+
+
+@pytest.mark.parametrize("fault", [None, "no C compiler", "others"])
+def test_kernels_that_fail_or_err_are_not_used(
+    fault: str | None,
+    device: pytest.MonkeyPatch,
+    model: Any,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    own = deepcopy(model)  # the first one may have been tried
+    usual = generate_replies(own, Words(), draw_prompts(20), GREEDY, rows=5)
+    device.setattr("caft.models.reply_cache._row_cache_does", _row_cache_does)
+    made = []
+    make = generation.make_cache
+    device.setattr(generation, "make_cache", lambda *args: made.append(make(*args)) or made[-1])
+
+    def attend(*args: Any, **others: Any) -> torch.Tensor:
+        if fault == "no C compiler":
+            raise RuntimeError(f"{fault}\nmore lines")
+        return attend_plainly(*args, **others) * (1.1 if fault else 1)
+
+    device.setattr(RowCache, "attend", attend)
+    with caplog.at_level(logging.INFO, logger="caft"):
+        for _ in range(2):
+            written = generate_replies(own, Words(), draw_prompts(20), GREEDY, rows=5)
+            assert [reply.ids for reply in written] == [reply.ids for reply in usual]
+    assert [isinstance(each, RowCache) for each in made] == [fault is None] * 2
+    lines = [each.message for each in caplog.records if "more slowly" in each.message]
+    assert len(lines) == (fault is not None)
+    assert all(line.endswith(str(fault)) for line in lines)
+
+
+@pytest.mark.usefixtures("device")
+def test_a_divided_model_keeps_blocks(model: Any) -> None:
+    divided = deepcopy(model)
+    divided.__class__ = type("Divided", (FSDPModule, type(model)), {})
+    with packed_attention(model), torch.inference_mode():
+        kinds = [type(make_cache(each, None, [3], 5)) for each in (divided, model)]
+    assert kinds == [ReplyCache, RowCache]
+
+
+def test_a_race_that_cannot_be_compiled_is_run_plainly(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    drawing = ModuleType("caft.kernels.drawing")
+    drawing.run_race = Mock(side_effect=RuntimeError("no C compiler"))  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, drawing.__name__, drawing)
+    logits, draws = torch.randn(3, 97), [Draw("q", number, 0) for number in range(3)]
+    sampling_file._compiles_race.cache_clear()
+    expected = draw_tokens(logits, RULES["drawn"].sampling, draws)
+    monkeypatch.setattr(sampling_file, "compiles_kernels", lambda _: True)
+    sampling_file._compiles_race.cache_clear()
+    with caplog.at_level(logging.INFO, logger="caft"):
+        for _ in range(2):
+            assert draw_tokens(logits, RULES["drawn"].sampling, draws).equal(expected)
+    sampling_file._compiles_race.cache_clear()
+    assert drawing.run_race.call_count == 1
+    assert "no C compiler" in caplog.text

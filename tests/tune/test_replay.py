@@ -97,6 +97,8 @@ def test_padding_changes_neither_loss_nor_gradients(
     assert len(step.packs) > 2
     assert all(item.pack.input_ids.shape[1] == 64 for item in padded.packs)
     assert [item.tokens for item in padded.packs] == [item.tokens for item in step.packs]
+    for ours, own in zip(padded.packs, step.packs, strict=True):
+        assert ours.pack.position_ids.max() == own.pack.position_ids.max()
     expected, gradients = run_step(model, step, loss)
     found, padded_gradients = run_step(model, padded, loss)
     # The loss is summed in float32, and its shares are float32.
@@ -263,13 +265,29 @@ def test_a_larger_graph_serves_until_another_is_worth_recording() -> None:
 
 @pytest.mark.usefixtures("attends_at_once")
 def test_what_cannot_be_recorded_is_launched(
-    tmp_path: Any, launched: Any, caplog: pytest.LogCaptureFixture
+    tmp_path: Any,
+    launched: Any,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    run, padded = TuningModule._run, list[bool]()
+
+    def note(module: TuningModule, item: TrainingPack, whole: float = 1.0) -> torch.Tensor:
+        padded.append(item.shape is not None)
+        return run(module, item, whole)
+
+    monkeypatch.setattr(TuningModule, "_run", note)
+
     def refuse(_run: Run, _static: TrainingPack, _is_first: bool) -> Recorded:
         raise RuntimeError("operation not permitted when stream is capturing\nmore lines")
 
     with caplog.at_level(logging.INFO, logger="caft"):
-        assert_same(train(tmp_path, lambda _model: refuse), launched)
+        found = train(tmp_path, lambda _model: refuse)
+    assert_same(found, launched)
+    assert found[1].replays is None
+    # No pass is padded for long; one may have been when the first was not recorded.
+    assert padded[0]
+    assert not any(padded[-6:])
     (line,) = [each.message for each in caplog.records if "launched" in each.message]
     assert line.endswith("(operation not permitted when stream is capturing)")
 
@@ -295,8 +313,7 @@ def test_a_replay_that_is_wrong_is_found_and_not_used(
     with caplog.at_level(logging.INFO, logger="caft"):
         found = train(tmp_path, make)
     assert_same(found, launched)
-    assert found[1].replays is not None
-    assert not found[1].replays.is_on
+    assert found[1].replays is None
     assert any("a replay's loss" in each.message for each in caplog.records)
 
 
@@ -319,8 +336,7 @@ def test_memory_that_ends_beside_graphs_is_theirs(tmp_path: Any, launched: Any) 
 
     found = train(tmp_path, make)
     assert_same(found, launched)
-    assert found[1].replays is not None
-    assert not found[1].replays.is_on
+    assert found[1].replays is None
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from caft.engines.config import InProcessEngineConfig
 from caft.engines.replies import assert_plain, find_end, read_ids
 from caft.errors import UserError
-from caft.kernels.memory import release_memory
+from caft.kernels.memory import release_memory, return_device_memory
 from caft.models.adapters import ADAPTER_CONFIG, is_adapter
 from caft.models.student import Student
 from caft.models.thinking_span import find_opened
@@ -105,7 +105,9 @@ class InProcessEngine(ABC):
                     yield read_ids(name, tokenizer, written.pop(name), rules, opened=open_now)
 
     def _start_or_explain(self) -> object:
+        # An engine takes its share of what is free for all processes.
         release_memory()
+        return_device_memory()
         try:
             return self._start(importlib.import_module(self.package))
         except Exception as error:  # an engine raises whatever the libraries below it raise

@@ -23,6 +23,7 @@ import torch
 from torch.nn.functional import linear
 
 from caft.kernels.memory import multiplies_bfloat16, release_memory, return_freed_memory
+from caft.kernels.swiglu import make_large
 from caft.protocols import CausalLM
 
 log = logging.getLogger(__name__)
@@ -112,10 +113,10 @@ def _is_plain_gate(mlp: Any) -> bool:
     # So large that silu differs from other activations.
     x *= 4 / mlp.gate_proj(x).abs().max()
     try:
-        usual, fused = mlp(x), _Gated(mlp)(x)
+        outputs = [(_Gated(mlp)(each), mlp(each)) for each in (x, make_large(mlp, x))]
     except (AttributeError, RuntimeError, TypeError):
         return False
-    return _are_equal(fused, usual, weight.shape[0])
+    return all(_are_equal(fused, usual, weight.shape[0]) for fused, usual in outputs)
 
 
 class _Reordered:

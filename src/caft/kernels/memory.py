@@ -74,6 +74,13 @@ def return_freed_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def return_device_memory() -> None:
+    """To the driver, what torch keeps of a CUDA device and does not use; after `release_memory`."""
+    import torch
+
+    torch.cuda.empty_cache()
+
+
 def free_device_memory(device: torch.device) -> int:
     """Bytes that are free on a CUDA device, with those that torch holds and does not use."""
     import torch

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from caft.kernels.attention import (
@@ -187,6 +187,16 @@ def attend_within_rows(
     assert attention_mask is None
     assert isinstance(layer, int)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if key.shape[-1] != value.shape[-1]:  # of DeepSeek: kernels and caches have one size for both
+        wide = max(key.shape[-1], value.shape[-1])
+        asked, keys, values = (
+            pad(part, (0, wide - part.shape[-1])) for part in (query, key, value)
+        )
+        attended, _ = attend_within_rows(
+            module, asked, keys, values, attention_mask, layout=layout, scaling=scale,
+            dropout=dropout, sliding_window=sliding_window, softcap=softcap, s_aux=s_aux,
+        )  # fmt: skip
+        return attended[..., : value.shape[-1]], None
     if layout.replies is not None:
         return layout.replies.attend(
             layer, query, key, value, scaling=scale, sliding_window=sliding_window, extras=extras

@@ -17,6 +17,8 @@ from torch.nn.functional import silu
 
 from caft.protocols import CausalLM
 
+# Beyond any limit, and not so large that products overflow in float16.
+_LARGE = 64
 _PARTS = ("gate_proj", "up_proj", "down_proj", "act_fn")
 _MULTIPLY = """
 template <typename T> T caft_silu_times_up(T gate, T up) {
@@ -91,6 +93,16 @@ def _is_plain(mlp: Any) -> bool:
         return False
     size = weight.shape[1]
     x = torch.linspace(-1, 2, 2 * size, device=weight.device).view(1, 2, size).to(weight.dtype)
+    return all(_computes_as_written(mlp, each) for each in (x, make_large(mlp, x)))
+
+
+def make_large(mlp: Any, x: torch.Tensor) -> torch.Tensor:
+    """`x`, made so large that gates meet the limits that some MLPs have (10 in DeepSeek 4)."""
+    large: torch.Tensor = x * (_LARGE / mlp.gate_proj(x).abs().max())
+    return large
+
+
+def _computes_as_written(mlp: Any, x: torch.Tensor) -> bool:
     try:
         output = mlp(x)
     except TypeError:

@@ -55,14 +55,7 @@ class TokenSteps:
         return logits
 
     def _compute(self, tokens: torch.Tensor) -> torch.Tensor:
-        pack = Pack(
-            input_ids=tokens[None],
-            position_ids=self.cache.positions[None],
-            layout=Layout((), replies=self.cache),
-            starts=tuple(range(len(tokens))),
-        )
-        every = torch.arange(len(tokens), device=tokens.device)
-        return packed_logits(self._model, pack, every)
+        return step_logits(self._model, self.cache, tokens)
 
     def _try(self) -> torch.Tensor:
         try:
@@ -93,6 +86,19 @@ class TokenSteps:
         self._may_repeat = False
         reason = str(error).partition("\n")[0]
         log.info("replies are written without a CUDA graph, more slowly: %s", reason)
+
+
+def step_logits(
+    model: CausalLM, cache: ReplyCache | RowCache, tokens: torch.Tensor
+) -> torch.Tensor:
+    """The logits [rows, vocabulary] behind `tokens` [rows] of a step that `cache` has begun."""
+    pack = Pack(
+        input_ids=tokens[None],
+        position_ids=cache.positions[None],
+        layout=Layout((), replies=cache),
+        starts=tuple(range(len(tokens))),
+    )
+    return packed_logits(model, pack, torch.arange(len(tokens), device=tokens.device))
 
 
 @contextmanager

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate
 
+import torch
+from torch.distributed.fsdp import FSDPModule
+
 from caft.kernels.kv_cache import ReplyCache, SharedPrefix
-from caft.kernels.memory import compiles_kernels, free_device_memory
+from caft.kernels.memory import compiles_kernels, free_device_memory, is_out_of_memory
 from caft.kernels.packed_attention import runs_alone
-from caft.kernels.packing import compute_prefix
+from caft.kernels.packing import compute_prefix, pack_rows, packed_logits
 from caft.kernels.row_cache import RowCache
+from caft.kernels.token_steps import step_logits
 from caft.protocols import CausalLM
 
+log = logging.getLogger(__name__)
 # Own tokens of all replies that a CPU writes at once, half of the cap counted: half as many again
 # wrote long prompts' replies about a tenth faster and took 40% more memory.
 _MOST_CACHED = 8192
 # On CUDA: the tokens that a reply first has room for, and the share of free memory for all of them.
 _FIRST_ROOM = 512
 _SHARE_CACHED = 0.5
+# On a model that was tried: whether a RowCache does for it.
+_DOES = "caft_row_cache_does"
+# What rounding may do to logits, as a share of their norm: some steps of their type, or this much.
+_ROUNDING_STEPS, _SMALLEST_DIFFERENCE = 32, 1e-2
 
 
 def make_cache(
@@ -29,7 +40,12 @@ def make_cache(
     that all of them share; `most_tokens` is the longest reply.
     """
     device = model.device
-    if runs_alone(model) or not compiles_kernels(device.type):
+    if (
+        runs_alone(model)
+        or not compiles_kernels(device.type)
+        or isinstance(model, FSDPModule)  # all processes pass as often, which a graph cannot tell
+        or not _row_cache_does(model)
+    ):
         if device.type == "cpu":
             expected = _fitting(expected, most_tokens // 2, _MOST_CACHED)
         return ReplyCache(prefix or SharedPrefix(), expected, device)
@@ -40,6 +56,42 @@ def make_cache(
     room = min(most_tokens, _FIRST_ROOM)
     expected = _fitting(expected, room, int(columns))
     return RowCache(prefix or SharedPrefix(), expected, room, device)
+
+
+def _row_cache_does(model: CausalLM) -> bool:
+    """Whether a RowCache computes what a ReplyCache does, on this device; tried once a model."""
+    if not hasattr(model, _DOES):
+        reason = _why_not_by_rows(model)
+        if reason is not None:
+            log.info("replies are written without kernels of our own, more slowly: %s", reason)
+        setattr(model, _DOES, reason is None)
+    return bool(getattr(model, _DOES))
+
+
+def _why_not_by_rows(model: CausalLM) -> str | None:
+    shared = compute_prefix(model, [3, 4], model.device)
+    try:
+        found = _try_step(model, RowCache(shared, [1, 1], 1, model.device))
+    except Exception as error:  # Triton has many; it needs a C compiler, and memory on the chip
+        if is_out_of_memory(error):
+            raise
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    expected = _try_step(model, ReplyCache(shared, [1, 1], model.device))
+    if not expected.isfinite().all():
+        return None  # writing names the question
+    most = max(_ROUNDING_STEPS * torch.finfo(expected.dtype).eps, _SMALLEST_DIFFERENCE)
+    apart = float((found.float() - expected.float()).norm())
+    return None if apart <= most * float(expected.float().norm()) else "their logits are others"
+
+
+def _try_step(model: CausalLM, cache: ReplyCache | RowCache) -> torch.Tensor:
+    """The logits of two rows with the same prompt, behind another token each."""
+    new = cache.admit([[0, 1]], [1])
+    pack = pack_rows([[5]], cache.prefix.length).to(model.device)
+    layout = replace(pack.layout, prefix=cache.prefix, keep=new)
+    packed_logits(model, replace(pack, layout=layout), torch.tensor([0]))
+    cache.begin_step()
+    return step_logits(model, cache, torch.tensor([1, 2], device=model.device))
 
 
 def _fitting(lengths: Sequence[int], room: int, most: int) -> list[int]:

@@ -7,9 +7,11 @@ not depend on what else is written, where, or when. See docs/decisions/0034-samp
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
@@ -19,6 +21,7 @@ from caft.kernels.memory import compiles_kernels
 if TYPE_CHECKING:
     import torch
 
+log = logging.getLogger(__name__)
 # The likeliest tokens that are looked at first for top-p; nearly always they are enough.
 _HEAD = 512
 # Numbers that the race works on at once: on a CPU they stay in its cache.
@@ -114,13 +117,32 @@ def draw_tokens(logits: torch.Tensor, sampling: Sampling, draws: Sequence[Draw])
 
 
 def _run_race(logits: torch.Tensor, sampling: Sampling, keys: torch.Tensor) -> torch.Tensor:
-    if compiles_kernels(logits.device.type):
+    if _compiles_race(logits.device):
         from caft.kernels.drawing import run_race
 
         if sampling.filters:
             return run_race(truncate(logits, sampling), 1.0, keys, _STEP)
         return run_race(logits, 1 / sampling.temperature, keys, _STEP)
     return (truncate(logits, sampling) + gumbel_noise(keys, logits.shape[-1])).argmax(dim=-1)
+
+
+@cache
+def _compiles_race(device: torch.device) -> bool:
+    """Whether the race is one kernel on `device`, which is tried: Triton needs a C compiler."""
+    import torch
+
+    if not compiles_kernels(device.type):
+        return False
+    from caft.kernels.drawing import run_race
+
+    try:
+        zeros = torch.zeros(1, 2, device=device)
+        run_race(zeros, 1.0, zeros.int(), _STEP)
+    except Exception as error:  # Triton has many
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        log.info("tokens are drawn without a kernel of our own, more slowly: %s", reason)
+        return False
+    return True
 
 
 def truncate(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:

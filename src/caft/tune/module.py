@@ -202,6 +202,8 @@ class TuningModule(StayingModule):
     def training_step(self, batch: Step, batch_idx: int) -> None:
         """Forward and backward over every pack of the step, then one update."""
         optimizer = self.optimizers()
+        if self.replays is not None and not self.replays.is_on:
+            self.replays = None  # with its gradients, and passes are no longer padded
         if self.replays is None:
             optimizer.zero_grad()
         config = self.config

@@ -61,7 +61,8 @@ def pad_pack(item: TrainingPack, shape: Shape, share: float) -> TrainingPack:
     padded = replace(
         pack,
         input_ids=pad(pack.input_ids, (0, added)),
-        position_ids=torch.cat([pack.position_ids, torch.arange(added)[None]], dim=1),
+        # All at 0: a position beyond those of the pack may be none that the model has.
+        position_ids=pad(pack.position_ids, (0, added)),
         layout=layout,
     )
     missing = (0, shape.trained - count)
