@@ -77,6 +77,13 @@ def test_a_misspelt_command_is_no_run(capsys: pytest.CaptureFixture[str]) -> Non
     assert "did you mean report?" in errors
 
 
+def test_a_job_without_its_config_ends_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["job", str(tmp_path)]) == 2
+    assert "is no job of a sweep" in capsys.readouterr().err
+
+
 def test_advice_names_the_command_that_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

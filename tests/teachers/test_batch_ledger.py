@@ -27,9 +27,8 @@ def send(place: Path, name: str, file: str, *keys: str, ago: float = 0.0) -> Non
         claimed = ledger.claim([(key, 2.0) for key in keys], Caps())
         assert claimed.taken == list(keys)
         assert ledger.hand_over(file, len(keys), name)
-        ledger.database.execute(
-            "UPDATE claims SET expires = expires - ? WHERE owner = ?", (ago, name)
-        )
+        claims = ledger.claims.read_sound("owner = ?", name)
+        ledger.claims.change(each._replace(expires=each.expires - ago) for each in claims)
 
 
 def entry(key: str) -> LedgerEntry:

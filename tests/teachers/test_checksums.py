@@ -135,6 +135,27 @@ def test_a_reply_is_kept_though_the_spending_is_damaged_which_can_be_summed_agai
         assert ledger.spending() == Spending(calls=2, usd=1.0, unsure_usd=2.0)
 
 
+def test_what_was_spent_under_a_damaged_name_is_summed_with_what_came_later(place):
+    buy(place, "a", "b")
+    execute(place, "UPDATE spending SET model = 'n'")
+    with Ledger(place, "m") as ledger:
+        ledger.database.transact(lambda: ledger._count(unsure=2.0))  # such as by a run that asks
+    assert main(["check", str(place), "--drop"]) == 0
+    with Ledger(place, "m") as ledger:
+        assert ledger.spending() == Spending(calls=2, usd=2.0, unsure_usd=2.0)
+
+
+def test_a_reply_is_kept_though_a_number_of_the_spending_is_none(make_place):
+    place = make_place("sqlite")
+    with Ledger(place, "m") as ledger:
+        ledger.claim([("a", 2.0)], Caps())
+        execute(place, "UPDATE spending SET calls = 'x', usd = x'00'")
+        ledger.commit([entry("a")])
+    assert main(["check", str(place), "--drop"]) == 0
+    with Ledger(place, "m") as ledger:
+        assert ledger.spending() == Spending(calls=1, usd=1.0)
+
+
 def test_bytes_that_are_no_text_are_damage(make_place):
     place = make_place("sqlite")
     buy(place, "a", "b")
@@ -281,7 +302,7 @@ def test_an_old_ledger_in_use_stays_old_until_its_runs_have_ended(place):
     ledger = Ledger(place, "m")
     ledger.claim([("b", 1.0)], Caps())
     make_old(place)
-    with pytest.raises(UserError, match=r"1 calls of an older CAFT are in flight"):
+    with pytest.raises(UserError, match=r"1 call of an older CAFT in flight"):
         Ledger(place, "m")
     assert set(read(place, "a")) == {"a"}
     ledger.database.close()

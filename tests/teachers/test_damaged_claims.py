@@ -103,6 +103,19 @@ def test_a_closing_client_leaves_a_damaged_claim_to_be_told_of(place: Place) -> 
         assert ledger.claim([("a", 2.0)], Caps()).taken == ["a"]
 
 
+@pytest.mark.parametrize(("column", "key"), [("key", "\\udcff"), ("model", "a")])
+def test_a_claim_whose_text_is_no_text_is_dropped_and_counted(
+    make_place: Callable[[str], Place], column: str, key: str
+) -> None:
+    """As one bit in eight makes it, which SQLite takes."""
+    place = make_place("sqlite")
+    Ledger(place, "m").claim([("a", 2.0)], Caps())
+    execute(place, f"UPDATE claims SET {column} = CAST(x'ff' AS TEXT)")
+    assert main(["check", str(place), "--drop"]) == main(["check", str(place)]) == 0
+    ((found, cost),) = execute(place, "SELECT key, unsure_usd FROM failures")
+    assert (found, cost) == (key, 2.0)
+
+
 def hand_over(place: Place) -> None:
     sender = BatchLedger(place, "m", sends=True)
     sender.claim([("a", 2.0)], Caps())
@@ -162,6 +175,6 @@ def test_an_old_ledger_waits_for_clients_that_still_write_to_their_claims(
     if sent:
         assert old.hand_over("file-1", 1, "batch-1")
     make_version_3(place)
-    with pytest.raises(UserError, match="1 calls of an older CAFT are in flight"):
+    with pytest.raises(UserError, match="1 call of an older CAFT in flight"):
         Ledger(place, "m")
     old.database.close()

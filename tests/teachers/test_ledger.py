@@ -432,6 +432,11 @@ def test_files_that_are_no_ledger_end_in_one_line(tmp_path):
         check_ledger(tmp_path)
     with pytest.raises(UserError, match=r"cannot be used .*is in its way"):
         Ledger(tmp_path / "text" / "below" / "l", "m")
+    with sqlite3.connect(tmp_path / "other") as db:
+        db.execute("CREATE TABLE mine (a)")
+    for reads_only in (True, False):
+        with pytest.raises(UserError, match="other is a database of another program"):
+            Ledger(tmp_path / "other", "m", reads_only=reads_only)
     with sqlite3.connect(tmp_path / "newer") as db:
         db.execute("PRAGMA user_version = 99")
     with pytest.raises(UserError, match="written by a newer CAFT"):

@@ -296,7 +296,7 @@ def test_the_command_and_what_it_refuses(tmp_path, capsys):
     for words in (
         "'mysql://me:***@host/db' is no ledger",
         "'' is no ledger",
-        "1 calls are in flight",
+        "1 call in flight",
         "are the same ledger",
         "no ledger at",
         "PGPASSWORD",

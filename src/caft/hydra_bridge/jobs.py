@@ -32,7 +32,7 @@ from caft.hydra_bridge.overrides import create_resolved
 from caft.hydra_bridge.run_log import read_verbose
 from caft.hydra_bridge.running import Run, end_on_signals, guard
 from caft.run_config import RunContext
-from caft.signals import DONE, OUR_FAULT, Caught, say
+from caft.signals import DONE, OUR_FAULT, USER_MUST_ACT, Caught, say
 from caft.sweeps import job_table
 from caft.sweeps.devices import own_devices
 from caft.sweeps.run_folders import (
@@ -207,6 +207,9 @@ def main_job(run: Run, folder: Path) -> int:
 
 
 def _run_frozen(run: Run, folder: Path, caught: Caught) -> int:
+    if not (folder / FROZEN).is_file():
+        say(f"{folder} is no job of a sweep: it has no {FROZEN}; give one of its numbered folders")
+        return USER_MUST_ACT
     frozen: _Frozen = json.loads((folder / FROZEN).read_text(encoding="utf-8"))
     composed = create_resolved(frozen["config"])
     context = RunContext(

@@ -85,9 +85,11 @@ def _keep_sound(database: Database, table: str, *, anew: bool) -> list[Row]:
 
 def _count_as_charged(database: Database, row: Row) -> None:
     """A call that may have been made, by what is left of its claim."""
-    model, cost = row[1], row[-2]
+    # No database takes bytes that are no UTF-8 as text.
+    key, model = (str(each).encode(errors="backslashreplace").decode() for each in row[:2])
+    cost = row[-2]
     unsure = real(cost) if isinstance(cost, float) and 0 <= cost < math.inf else 0.0
-    failure = (row[0], model, "its claim changed on the disk", unsure, time.time())
+    failure = (key, model, "its claim changed on the disk", unsure, time.time())
     database.execute(insert("failures"), sign(failure))
     known = f"{select('spending', database.version)} WHERE model = ?"
     for _, calls, usd, before, _ in database.execute(known, (model,)).fetchall():
@@ -97,11 +99,12 @@ def _count_as_charged(database: Database, row: Row) -> None:
 
 
 def _sum_spending(database: Database) -> None:
-    known = {row[0] for row in _read(database, "spending")}
-    for model, calls, usd, unsure in database.execute(_BOUGHT).fetchall():
-        if model not in known:
-            row = sign((model, calls, real(usd), real(unsure)))
-            database.execute(insert("spending"), row)
+    known = {row[0]: row[1:4] for row in _read(database, "spending")}
+    for model, *sums in database.execute(_BOUGHT).fetchall():
+        # Under a damaged name its row was not found: what came later was counted in a new one.
+        calls, *usd = map(max, sums, known.get(model, (0, 0.0, 0.0)))
+        database.execute("DELETE FROM spending WHERE model = ?", (model,))
+        database.execute(insert("spending"), sign((model, calls, *map(real, usd))))
 
 
 def _say_sound(database: Database) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 from caft.teachers.ledger.claims import Claim
 from caft.teachers.ledger.database import Database, Place, as_path, is_address, mask_password
 from caft.teachers.ledger.opening import open_database
@@ -125,9 +125,9 @@ def _copy_into(old: Database, new: Database) -> tuple[list[object], Copied]:
     refuse_fault(old.name, old.find_fault())
     _read_claims(old)  # one whose time is damaged would be waited for
     before = _describe(old)
-    if alive := before[0]:
+    if alive := int(str(before[0])):
         raise UserError(
-            f"{alive} calls are in flight from {old.name}: wait until its runs have ended (a "
+            f"{count_of(alive, 'call')} in flight from {old.name}: wait until its runs have ended (a "
             "minute, if one was killed) and have taken the results of their batches, and copy then"
         )
     return before, new.transact(lambda: _copy_all(old, new))

@@ -352,10 +352,11 @@ class Ledger:
         before = self.database.execute(
             f"{select('spending', self.database.version)} WHERE model = ?", (model,)
         ).fetchone() or (model, 0, 0.0, 0.0, None)
-        row = sign((model, before[1] + calls, real(before[2] + usd), real(before[3] + unsure)))
         if not is_sound(before):
-            # A reply that was paid for is kept all the same; the next claim is refused.
-            row = (*row[:-1], before[-1])
+            # A reply that was paid for is kept all the same; the next claim is refused, and a row
+            # that is dropped is summed again.
+            return
+        row = sign((model, before[1] + calls, real(before[2] + usd), real(before[3] + unsure)))
         self.database.execute(
             f"{insert('spending')} ON CONFLICT (model) DO UPDATE SET calls = excluded.calls, "
             "usd = excluded.usd, unsure_usd = excluded.unsure_usd, checksum = excluded.checksum",

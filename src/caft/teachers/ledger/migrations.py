@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 from caft.teachers.ledger.claims import KEPT_SECONDS, Claim
 from caft.teachers.ledger.database import Database
 from caft.teachers.ledger.tables import insert, select, sign
@@ -53,8 +53,8 @@ def _refuse_in_flight(database: Database, but: Callable[[float, Claim], bool]) -
     alive = [each for each in claims if each.expires > now and not but(now, each)]
     if alive:
         raise UserError(
-            f"{len(alive)} calls of an older CAFT are in flight from {database.name}: wait until "
-            "its runs have ended (a minute, if one was killed)"
+            f"{count_of(len(alive), 'call')} of an older CAFT in flight from {database.name}: wait "
+            "until its runs have ended (a minute, if one was killed)"
         )
 
 

@@ -150,17 +150,27 @@ class SqliteDatabase:
                 f"{self.version}, this one reads {VERSION}); update CAFT, or set store.ledger_url "
                 "to another"
             )
+        if reads_only:
+            self._refuse_other_tables()
         if self.version < VERSION and not (reads_only and self.version):
             self.transact(self._bring_up_to_date)
 
     def _bring_up_to_date(self) -> None:
         self.version = self._read_version()  # another process may have done it just now
+        self._refuse_other_tables()
         if not self.version:
             for statement in _SCHEMA.split(";"):
                 self.execute(statement)
             self.version = 1
         bring_up_to_date(self)
         self.execute(f"PRAGMA user_version={VERSION}")
+
+    def _refuse_other_tables(self) -> None:
+        if not self.version and _has_tables(self._connection):
+            raise UserError(
+                f"{self.path} is a database of another program; give the teacher's ledger a file "
+                "of its own"
+            )
 
     def _read_version(self) -> int:
         return int(self.execute("PRAGMA user_version").fetchone()[0])
