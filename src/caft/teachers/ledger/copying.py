@@ -127,8 +127,9 @@ def _copy_into(old: Database, new: Database) -> tuple[list[object], Copied]:
     before = _describe(old)
     if alive := int(str(before[0])):
         raise UserError(
-            f"{count_of(alive, 'call')} in flight from {old.name}: wait until its runs have ended (a "
-            "minute, if one was killed) and have taken the results of their batches, and copy then"
+            f"{count_of(alive, 'call')} in flight from {old.name}: wait until its runs have ended "
+            "(a minute, if one was killed) and have taken the results of their batches, and copy "
+            "then"
         )
     return before, new.transact(lambda: _copy_all(old, new))
 
