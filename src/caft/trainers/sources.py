@@ -15,6 +15,7 @@ _EVERY_STAGE = (
     "trainers/build.py",
     "trainers/devices.py",
     "trainers/distributed.py",
+    "trainers/heartbeat.py",
     "trainers/joined.py",
     "trainers/launched.py",
     "trainers/sharing.py",
