@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from caft import packed
-from caft.packed import Packed, change_values, join, pack, values_of
+from caft.packed import Packed, by_id, change_values, join, keep, pack, values_of
 from caft.records import AnswerScore, Prediction, Question, Rationale, Unread
 
 QUESTION = Question(
@@ -119,6 +119,28 @@ def test_join_keeps_the_order_and_copies_no_column() -> None:
     assert join(QUESTIONS[:1], ()) == (QUESTIONS[0],)
 
 
+@pytest.mark.parametrize("left_out", [(), (0,), (2, 3), (1, 6, 10), range(1, 11), range(11)])
+@pytest.mark.parametrize("block", [2, 4, 64])
+def test_rows_are_kept_by_flags(
+    left_out: Sequence[int], block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed, "ROWS_IN_BLOCK", block)
+    rows = [replace(QUESTION, id=str(number), text=f"text {number}") for number in range(11)]
+    flags = [number not in left_out for number in range(11)]
+    expected = [row for row, flag in zip(rows, flags, strict=True) if flag]
+    for given in (pack(rows), rows):
+        kept = keep(given, flags)
+        assert list(kept) == expected
+        assert [*values_of(kept, "text")] == [row.text for row in expected]
+        assert [kept[place] for place in range(len(kept))] == expected
+        assert list(kept[1:4]) == expected[1:4]
+        # Again, of what is kept: the odd places.
+        odd = [place % 3 > 0 for place in range(len(kept))]
+        assert list(keep(kept, odd)) == [
+            row for row, flag in zip(expected, odd, strict=True) if flag
+        ]
+
+
 def test_a_field_is_read_without_its_rows() -> None:
     questions, cells = pack(QUESTIONS), pack(CELLS)
     assert [*values_of(questions, "text")] == [each.text for each in QUESTIONS]
@@ -126,6 +148,18 @@ def test_a_field_is_read_without_its_rows() -> None:
     for rows in (cells, CELLS, pack(CELLS * 9)[:4]):
         for key in ("a", "b", "c", "none"):
             assert [*values_of(rows, "values", key)] == [row.values.get(key) for row in CELLS]
+
+
+def test_rows_by_id_are_those_of_a_dictionary() -> None:
+    rows = [replace(QUESTION, id=str(number), text=f"text {number}") for number in range(11)]
+    found, expected = by_id(pack(rows)), {row.id: row for row in rows}
+    assert found == expected
+    assert [*found.values()] == rows
+    assert [*found.items()] == [*expected.items()]
+    assert found["7"] == rows[7]
+    assert "7" in found
+    assert "11" not in found
+    assert by_id(rows) == expected
 
 
 def test_ids_stay_the_objects_that_dictionaries_hold() -> None:

@@ -63,11 +63,13 @@ def join(*parts: Sequence[Row]) -> Sequence[Row]:
 
 
 def keep(rows: Sequence[Row], flags: Sequence[bool]) -> Sequence[Row]:
-    """Those rows that have a true flag; no copy if they follow one another."""
+    """Those rows that have a true flag; no copy if they follow one another or are most."""
     count = sum(flags)
     first = flags.index(True) if count else 0
     if all(flags[first : first + count]):
         return rows if count == len(rows) else rows[first : first + count]
+    if isinstance(rows, Packed) and 2 * count > len(rows):
+        return rows.pick(flags)
     return pack(compress(rows, flags))
 
 
@@ -142,6 +144,15 @@ class Packed(Sequence[Row]):
             first, last = max(start - begin, 0), min(stop - begin, len(block))
             if first < last:
                 yield block if last - first == len(block) else block.part(first, last)
+
+    def pick(self, flags: Sequence[bool]) -> Packed[Row]:
+        """The rows with a true flag. The others stay in memory with them."""
+        picked = []
+        for (start, stop), block in zip(pairwise(self._starts), self.blocks, strict=True):
+            if any(own := flags[start:stop]):
+                places = array("H", compress(range(len(block)), own))
+                picked.append(block if all(own) else _pick(block, places))
+        return Packed(picked)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence):
@@ -321,6 +332,32 @@ class _Mappings:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Picked:
+    """Some values of another column, by place."""
+
+    column: Column
+    places: array[int]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def values(self) -> list[Any]:
+        return [*map(self.column.values().__getitem__, self.places)]
+
+    def value(self, place: int) -> Any:
+        return self.column.value(self.places[place])
+
+    def part(self, start: int, stop: int) -> Column:
+        return _Picked(self.column, self.places[start:stop])
+
+
+def _pick(column: Column, places: array[int]) -> Column:
+    if not isinstance(column, _Picked):
+        return _Picked(column, places)
+    return _Picked(column.column, array("H", map(column.places.__getitem__, places)))
+
+
 def _encode(values: Sequence[Any]) -> Column:
     """A column of values, of which none may change any more."""
     kinds = {*map(type, values)}
@@ -339,7 +376,7 @@ def _encode_plain(values: Sequence[Any], kind: type) -> Column | None:
 
     types = {str: pa.large_string(), int: pa.int64(), float: pa.float64()}
     try:
-        return _Plain(pa.array(values, types[kind], from_pandas=False))
+        return _Plain(pa.array(values, types[kind], memory_pool=pa.system_memory_pool()))
     # A number beyond 64 bits, or half a surrogate pair.
     except (OverflowError, UnicodeError, pa.ArrowInvalid):
         return None
@@ -377,7 +414,9 @@ def _encode_mappings(values: Sequence[dict[Any, Any]]) -> Column | None:
 
 def _inner(column: Column, name: str, *path: str) -> Column:
     """The column of a field, and so on; None in the place of a key that is not there."""
-    if isinstance(column, _Records | _Mappings):
+    if isinstance(column, _Picked):
+        column = _Picked(_inner(column.column, name), column.places)
+    elif isinstance(column, _Records | _Mappings):
         column = column.fields.get(name) or _Objects([None] * len(column))
     else:
         rows = column.values()
@@ -390,6 +429,8 @@ def _inner(column: Column, name: str, *path: str) -> Column:
 def _change(column: Column, change: Callable[[Any], Any], *path: str) -> Column:
     if not path:
         return _encode([*map(change, column.values())])
+    if isinstance(column, _Picked):  # what is not picked would change, too
+        return _change(_encode(column.values()), change, *path)
     name, *rest = path
     if isinstance(column, _Records | _Mappings):
         if name not in column.fields:
