@@ -22,7 +22,7 @@ from collections.abc import (
 )
 from dataclasses import dataclass, fields, is_dataclass, replace
 from itertools import accumulate, chain, compress, islice, pairwise
-from operator import attrgetter
+from operator import attrgetter, is_
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 if TYPE_CHECKING:
@@ -428,7 +428,9 @@ def _inner(column: Column, name: str, *path: str) -> Column:
 
 def _change(column: Column, change: Callable[[Any], Any], *path: str) -> Column:
     if not path:
-        return _encode([*map(change, column.values())])
+        values = column.values()
+        changed = [*map(change, values)]
+        return column if all(map(is_, values, changed)) else _encode(changed)
     if isinstance(column, _Picked):  # what is not picked would change, too
         return _change(_encode(column.values()), change, *path)
     name, *rest = path
