@@ -1,99 +1,27 @@
-"""Rows of a large table as columns; a row is a Python object where somebody looks at it.
-
-A million questions as objects take twice the memory of their texts. `pack` makes blocks of
-`ROWS_IN_BLOCK` rows into columns, pyarrow's where all values have one plain type, and gives every
-row back equal, with values of the same types. A smaller table stays a tuple: it has nothing to
-save, and needs no pyarrow.
-"""
+"""Columns of a block of rows: what holds values of one type, and what gives them back."""
 
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
 from collections import deque
 from collections.abc import (
     Callable,
-    ItemsView,
     Iterable,
-    Iterator,
     Mapping,
     Sequence,
-    ValuesView,
 )
 from dataclasses import dataclass, fields, is_dataclass, replace
-from itertools import accumulate, chain, compress, islice, pairwise
+from itertools import accumulate, chain, compress, pairwise
 from operator import attrgetter, is_
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Row = TypeVar("Row")
-
-FEWEST_ROWS = 2**12
-ROWS_IN_BLOCK = 2**9
-"""Few, since the garbage collector looks through the objects of a block that is read."""
 _IDS = frozenset({"id", "question_id"})
 """Fields whose texts stay objects: all that is kept by id shares them."""
 _SHARED = 8
 """Objects that so many rows share on average stay as they are: a reference takes 8 bytes."""
-
-
-def pack(rows: Iterable[Row]) -> Sequence[Row]:
-    """The rows, from `FEWEST_ROWS` on as columns; not more of them are objects at a time."""
-    if isinstance(rows, Packed):
-        return rows
-    rows = iter(rows)
-    first = tuple(islice(rows, FEWEST_ROWS))
-    if len(first) < FEWEST_ROWS:
-        return first
-    rest, blocks = chain(first, rows), []
-    del first
-    while part := tuple(islice(rest, ROWS_IN_BLOCK)):
-        blocks.append(_encode(part))
-    return Packed(blocks)
-
-
-def join(*parts: Sequence[Row]) -> Sequence[Row]:
-    """The rows of all parts, in order; what is packed is not copied."""
-    if not any(isinstance(part, Packed) for part in parts):
-        return pack(chain.from_iterable(parts))
-    blocks = (part.blocks if isinstance(part, Packed) else [_encode(part)] for part in parts)
-    return Packed([block for own in blocks for block in own if len(block)])
-
-
-def keep(rows: Sequence[Row], flags: Sequence[bool]) -> Sequence[Row]:
-    """Those rows that have a true flag; no copy if they follow one another or are most."""
-    count = sum(flags)
-    first = flags.index(True) if count else 0
-    if all(flags[first : first + count]):
-        return rows if count == len(rows) else rows[first : first + count]
-    if isinstance(rows, Packed) and 2 * count > len(rows):
-        return rows.pick(flags)
-    return pack(compress(rows, flags))
-
-
-def values_of(rows: Sequence[object], name: str, key: str | None = None) -> Iterator[Any]:
-    """One field of every row, or what a field that is a mapping has for `key`, None if nothing.
-
-    Where rows are packed, none is made.
-    """
-    blocks = rows.blocks if isinstance(rows, Packed) else [_Objects(rows)]
-    path = (name,) if key is None else (name, key)
-    return chain.from_iterable(_inner(block, *path).values() for block in blocks)
-
-
-def change_values(
-    rows: Sequence[Row], name: str, key: str, change: Callable[[Any], Any]
-) -> Sequence[Row]:
-    """The rows with what `change` makes of each value for `key` in a field that is a mapping.
-
-    Rows that are not packed are changed in place.
-    """
-    if isinstance(rows, Packed):
-        return Packed([_change(block, change, name, key) for block in rows.blocks])
-    _change(_Objects(rows), change, name, key)
-    return rows
 
 
 class Column(Protocol):
@@ -111,105 +39,8 @@ class Column(Protocol):
         """Some of them, without a copy of texts."""
 
 
-class Packed(Sequence[Row]):
-    """Rows in blocks of columns. Equal to a sequence of equal rows; a slice copies nothing."""
-
-    def __init__(self, blocks: Sequence[Column]) -> None:
-        self.blocks = blocks
-        self._starts = list(accumulate(map(len, blocks), initial=0))
-
-    def __len__(self) -> int:
-        return self._starts[-1]
-
-    def __iter__(self) -> Iterator[Row]:
-        return chain.from_iterable(block.values() for block in self.blocks)
-
-    @overload
-    def __getitem__(self, place: int) -> Row: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Row]: ...
-    def __getitem__(self, place: int | slice) -> Row | Sequence[Row]:
-        if isinstance(place, slice):
-            places = range(len(self))[place]
-            if places.step == 1:
-                return Packed([*self._between(places.start, places.stop)])
-            return pack(map(self.__getitem__, places))
-        found = range(len(self))[place]
-        block = bisect_right(self._starts, found) - 1
-        row: Row = self.blocks[block].value(found - self._starts[block])
-        return row
-
-    def _between(self, start: int, stop: int) -> Iterator[Column]:
-        for begin, block in zip(self._starts, self.blocks, strict=False):
-            first, last = max(start - begin, 0), min(stop - begin, len(block))
-            if first < last:
-                yield block if last - first == len(block) else block.part(first, last)
-
-    def pick(self, flags: Sequence[bool]) -> Packed[Row]:
-        """The rows with a true flag. The others stay in memory with them."""
-        picked = []
-        for (start, stop), block in zip(pairwise(self._starts), self.blocks, strict=True):
-            if any(own := flags[start:stop]):
-                places = array("H", compress(range(len(block)), own))
-                picked.append(block if all(own) else _pick(block, places))
-        return Packed(picked)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Sequence):
-            return NotImplemented
-        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} packed rows>"
-
-
-def by_id(rows: Sequence[Row], name: str = "id") -> Mapping[str, Row]:
-    """The rows by a field that differs in each."""
-    if isinstance(rows, Packed):
-        return _ById(rows, name)
-    return {getattr(row, name): row for row in rows}
-
-
-class _ById(Mapping[str, Row]):
-    """Packed rows by id. Values in turn take a tenth of the time of one after the other."""
-
-    def __init__(self, rows: Packed[Row], name: str) -> None:
-        self.rows = rows
-        self._places = {key: place for place, key in enumerate(values_of(rows, name))}
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._places
-
-    def __getitem__(self, key: str) -> Row:
-        return self.rows[self._places[key]]
-
-    def values(self) -> ValuesView[Row]:
-        return _Values(self)
-
-    def items(self) -> ItemsView[str, Row]:
-        return _Items(self)
-
-
-class _Values(ValuesView[Row]):
-    def __iter__(self) -> Iterator[Row]:
-        return iter(self._mapping.rows)  # type: ignore[attr-defined]
-
-
-class _Items(ItemsView[str, Row]):
-    def __iter__(self) -> Iterator[tuple[str, Row]]:
-        return zip(self._mapping, self._mapping.rows, strict=True)  # type: ignore[attr-defined]
-
-
 @dataclass(frozen=True, slots=True)
-class _Objects:
+class Objects:
     """Values as they are."""
 
     held: Sequence[Any]
@@ -218,13 +49,16 @@ class _Objects:
         return len(self.held)
 
     def values(self) -> list[Any]:
+        """All of them."""
         return list(self.held)
 
     def value(self, place: int) -> Any:
+        """One of them."""
         return self.held[place]
 
     def part(self, start: int, stop: int) -> Column:
-        return _Objects(self.held[start:stop])
+        """Some of them."""
+        return Objects(self.held[start:stop])
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,13 +186,14 @@ class _Picked:
         return _Picked(self.column, self.places[start:stop])
 
 
-def _pick(column: Column, places: array[int]) -> Column:
+def pick_places(column: Column, places: array[int]) -> Column:
+    """The values at these places; the others stay in memory with them."""
     if not isinstance(column, _Picked):
         return _Picked(column, places)
     return _Picked(column.column, array("H", map(column.places.__getitem__, places)))
 
 
-def _encode(values: Sequence[Any]) -> Column:
+def encode(values: Sequence[Any]) -> Column:
     """A column of values, of which none may change any more."""
     kinds = {*map(type, values)}
     kind, *others = kinds - {type(None)} or {type(None)}
@@ -368,7 +203,7 @@ def _encode(values: Sequence[Any]) -> Column:
             column = _encode_plain(values, kind)
         elif len(kinds) == 1:
             column = _encode_inner(values, kind)
-    return column or _Objects(tuple(values))
+    return column or Objects(tuple(values))
 
 
 def _encode_plain(values: Sequence[Any], kind: type) -> Column | None:
@@ -385,7 +220,7 @@ def _encode_plain(values: Sequence[Any], kind: type) -> Column | None:
 def _encode_inner(values: Sequence[Any], kind: type) -> Column | None:
     if kind in (list, tuple):
         ends = array("Q", accumulate(map(len, values), initial=0))
-        return _Lists(kind, ends, _encode(tuple(chain.from_iterable(values))))
+        return _Lists(kind, ends, encode(tuple(chain.from_iterable(values))))
     if kind is dict:
         return _encode_mappings(values)
     # A class without slots may keep more than its fields.
@@ -394,10 +229,7 @@ def _encode_inner(values: Sequence[Any], kind: type) -> Column | None:
         columns = {name: [*map(attrgetter(name), values)] for name in names}
         return _Records(
             kind,
-            {
-                name: _Objects(own) if name in _IDS else _encode(own)
-                for name, own in columns.items()
-            },
+            {name: Objects(own) if name in _IDS else encode(own) for name, own in columns.items()},
         )
     return None
 
@@ -409,39 +241,41 @@ def _encode_mappings(values: Sequence[dict[Any, Any]]) -> Column | None:
     # Each row must get its keys back in its own order.
     if not keys or any(tuple(row) != tuple(key for key in keys if key in row) for row in values):
         return None
-    return _Mappings({key: _encode([row.get(key) for row in values]) for key in keys}, there)
+    return _Mappings({key: encode([row.get(key) for row in values]) for key in keys}, there)
 
 
-def _inner(column: Column, name: str, *path: str) -> Column:
+def inner(column: Column, name: str, *path: str) -> Column:
     """The column of a field, and so on; None in the place of a key that is not there."""
     if isinstance(column, _Picked):
-        column = _Picked(_inner(column.column, name), column.places)
+        column = _Picked(inner(column.column, name), column.places)
     elif isinstance(column, _Records | _Mappings):
-        column = column.fields.get(name) or _Objects([None] * len(column))
+        column = column.fields.get(name) or Objects([None] * len(column))
     else:
         rows = column.values()
-        column = _Objects([
+        column = Objects([
             row.get(name) if isinstance(row, Mapping) else getattr(row, name) for row in rows
         ])  # fmt: skip
-    return _inner(column, *path) if path else column
+    return inner(column, *path) if path else column
 
 
-def _change(column: Column, change: Callable[[Any], Any], *path: str) -> Column:
+def change_column(column: Column, change: Callable[[Any], Any], *path: str) -> Column:
+    """The column with what `change` makes of the values at the end of `path`."""
     if not path:
         values = column.values()
         changed = [*map(change, values)]
-        return column if all(map(is_, values, changed)) else _encode(changed)
+        return column if all(map(is_, values, changed)) else encode(changed)
     if isinstance(column, _Picked):  # what is not picked would change, too
-        return _change(_encode(column.values()), change, *path)
+        return change_column(encode(column.values()), change, *path)
     name, *rest = path
     if isinstance(column, _Records | _Mappings):
         if name not in column.fields:
             return column
         return replace(
-            column, fields={**column.fields, name: _change(column.fields[name], change, *rest)}
+            column,
+            fields={**column.fields, name: change_column(column.fields[name], change, *rest)},
         )
     if rest:
-        _change(_inner(column, name), change, *rest)
+        change_column(inner(column, name), change, *rest)
         return column
     for row in column.values():
         if name in row:
