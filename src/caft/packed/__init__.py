@@ -1,9 +1,8 @@
 """Rows of a large table as columns; a row is a Python object where somebody looks at it.
 
 A million questions as objects take twice the memory of their texts. `pack` makes blocks of
-`ROWS_IN_BLOCK` rows into columns, pyarrow's where all values have one plain type, and gives every
-row back equal, with values of the same types. A smaller table stays a tuple: it has nothing to
-save, and needs no pyarrow.
+`ROWS_IN_BLOCK` rows into columns, joined bytes of texts and arrays of numbers, and gives every row
+back equal, with values of the same types. A smaller table stays a tuple: it has nothing to save.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ def join(*parts: Sequence[Row]) -> Sequence[Row]:
     """The rows of all parts, in order; what is packed is not copied."""
     if not any(isinstance(part, Packed) for part in parts):
         return pack(chain.from_iterable(parts))
-    blocks = (part.blocks if isinstance(part, Packed) else [encode(part)] for part in parts)
+    blocks = (part.blocks if isinstance(part, Packed) else [Objects(part)] for part in parts)
     return Packed([block for own in blocks for block in own if len(block)])
 
 
@@ -134,7 +133,7 @@ class Packed(Sequence[Row]):
         picked = []
         for (start, stop), block in zip(pairwise(self._starts), self.blocks, strict=True):
             if any(own := flags[start:stop]):
-                places = array("H", compress(range(len(block)), own))
+                places = array("I", compress(range(len(block)), own))
                 picked.append(block if all(own) else pick_places(block, places))
         return Packed(picked)
 
