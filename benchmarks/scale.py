@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from caft.hydra_bridge import compose
+from caft.packed import pack
 from caft.pipeline import stages as run
 from caft.pipeline.outputs import write_outputs
 from caft.pipeline.preflight import check_prompts_and_start, open_workspace
@@ -190,7 +191,7 @@ def draw_replies(workspace: Workspace) -> Evaluated:
             name: ModeReplies(
                 **{
                     split: {
-                        mode: [draw_reply(item, mode, skill, drawn) for item in questions]
+                        mode: pack(draw_reply(item, mode, skill, drawn) for item in questions)
                         for mode in (Mode.answer, Mode.rationale)
                     }
                     for split, questions in workspace.questions.parts()

@@ -76,15 +76,15 @@ def test_between_splits_wording_alone_decides() -> None:
 
 def test_draws_are_pinned_and_blind_to_file_order() -> None:
     rows = many("q", 6)
-    order = ids(order_of_draw(rows, "test", 0))
-    assert order == ids(order_of_draw(rows[::-1], "test", 0))
+    order = order_of_draw(ids(rows), "test", 0)
+    assert order == order_of_draw(ids(rows[::-1]), "test", 0)
     assert order == PINNED_ORDER
     assert ids(draw(rows, 3, "test", 0)) == sorted(PINNED_ORDER[:3])  # file order is kept
 
 
 def test_rows_added_to_a_file_move_none_that_were_there() -> None:
-    before = ids(order_of_draw(many("q", 50), "train", 1))
-    after = ids(order_of_draw(many("q", 80), "train", 1))
+    before = order_of_draw(ids(many("q", 50)), "train", 1)
+    after = order_of_draw(ids(many("q", 80)), "train", 1)
     assert [id for id in after if id in set(before)] == before
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from caft import packed
+from caft.packed import encode
 from caft.records import COMPLEXITIES, AnswerScore, Mode, Question
 from caft.report.run.html import render_report
 from caft.report.tables import ReportTables
@@ -19,21 +23,66 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import scale
 
 SIZE = 200
+Ran = tuple[dict[str, Any], Path]
 
 
-def test_every_stage_of_the_smallest_size_has_all_of_its_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CAFT_CACHE", str(tmp_path / "cache"))
-    scale.write_file(tmp_path / "questions.jsonl", SIZE)
-    found: dict[str, Any] = scale.run_size(tmp_path, SIZE, ["report.questions=20"])
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    return run_small(tmp_path_factory.mktemp("records"))
+
+
+def run_small(folder: Path) -> Ran:
+    """What the benchmark found, and the folder of its run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CAFT_CACHE", str(folder / "cache"))
+        scale.write_file(folder / "questions.jsonl", SIZE)
+        return scale.run_size(folder, SIZE, ["report.questions=20"]), folder / "run"
+
+
+def test_every_stage_of_the_smallest_size_has_all_of_its_rows(records: Ran) -> None:
+    found, folder = records
     assert list(found["seconds"]) == ["read", "score", "split", "distill", "report", "ledger"]
-    counts = {
-        path.stem: pq.read_metadata(path).num_rows for path in (tmp_path / "run").glob("*.parquet")
-    }
+    counts = {path.stem: pq.read_metadata(path).num_rows for path in folder.glob("*.parquet")}
     # A tenth is for validation and a tenth for test, where two models reply in two modes.
     assert counts == {"scores": SIZE, "rationales": SIZE * 8 // 10, "predictions": SIZE // 10 * 4}
     assert 0 < found["page_mb"] < 3
+
+
+def test_a_run_of_packed_rows_leaves_the_same_files(
+    records: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed, "FEWEST_ROWS", 15)
+    monkeypatch.setattr(packed, "ROWS_IN_BLOCK", 7)
+    blocks = []
+    monkeypatch.setattr(packed, "encode", lambda rows: blocks.append(len(rows)) or encode(rows))
+    _, folder = run_small(tmp_path)
+    assert sum(blocks) > 4 * SIZE  # rows, questions, scores, rationales and replies
+    names = [path.name for path in sorted(folder.iterdir())]
+    assert names == [path.name for path in sorted(records[1].iterdir())]
+    for name in names:
+        one, other = ((each / name).read_bytes() for each in (records[1], folder))
+        if name.endswith(".parquet"):
+            assert one == other
+        elif name == "report.html":
+            assert plain_lines(one) == plain_lines(other)
+        else:
+            assert without_costs(json.loads(one)) == without_costs(json.loads(other))
+
+
+def plain_lines(page: bytes) -> list[str]:
+    """The lines that tell no time and no memory."""
+    told = re.compile(r"\b20\d\d-|\d (m?s|min|[KMG]B)<|data-name=\"time\"")
+    return [line for line in page.decode().splitlines() if not told.search(line)]
+
+
+def without_costs(found: Any) -> Any:
+    """A summary without times, memory and what is counted in them."""
+    if isinstance(found, list):
+        return [without_costs(each) for each in found]
+    if not isinstance(found, dict):
+        return found
+    measured = {"seconds", "peak_memory_bytes", "share", "started", "finished"}
+    return {key: without_costs(each) for key, each in found.items() if key not in measured}
 
 
 @pytest.mark.slow

@@ -44,8 +44,8 @@ def test_the_base_model_is_shown_the_shots_and_a_tuned_one_is_not(open_small: Op
     replies = tuned_replies(workspace, student, Wanted.rationale)
     for of_tuned in (tuned_scoring(workspace, student), replies):
         assert of_tuned.shots == ()
-    assert list(workspace.base_scoring.questions) == workspace.every_question
-    assert list(replies.questions) == workspace.held_out
+    assert [*workspace.base_scoring.questions] == [*workspace.every_question]
+    assert [*replies.questions] == [*workspace.held_out]
 
 
 def test_the_teacher_is_asked_about_the_training_questions_of_the_classes_on_rationales(
@@ -54,8 +54,9 @@ def test_the_teacher_is_asked_about_the_training_questions_of_the_classes_on_rat
     workspace = open_small(TWO_STAGES)
     split = split_scored(workspace, score_in_order(workspace.every_question))
     # Eight training rows in rising order: quantiles 0.25 and 0.75 leave the last two as hard.
-    asked = questions_for_teacher(workspace, split, asked_targets(workspace.config))
-    assert asked == [(Target.rationale, list(workspace.questions.train[-2:]))]
+    ((target, asked),) = questions_for_teacher(workspace, split, asked_targets(workspace.config))
+    assert target is Target.rationale
+    assert [*asked] == [*workspace.questions.train[-2:]]
     assert rationale_classes(workspace.config.method) == {"hard"}
 
 

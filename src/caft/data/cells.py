@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import re
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 
 GAPS = frozenset({"nan", "<NA>", "NaT"})
@@ -91,23 +91,43 @@ _SHORT.maxlevel = 3
 
 def tidy_column(values: Sequence[object]) -> list[object]:
     """The cells of a column (and of the lists in it) under the rules above."""
-    leaves = [leaf for value in values for leaf in (value if isinstance(value, list) else [value])]
-    # Most columns are texts, which their first cell tells.
-    if any(not is_number(leaf) and _tells(leaf) for leaf in leaves):
-        return [_drop_lists(value) if isinstance(value, list) else value for value in values]
-    telling = [leaf for leaf in leaves if _tells(leaf)]
-    whole = bool(telling) and not any(_is_fraction(leaf) for leaf in telling)
+    if all(map(_is_digits, values)):
+        return [*values]
+    return [*map(find_rule(values), values)]
+
+
+def find_rule(values: Iterable[object]) -> Callable[[object], object]:
+    """What makes each cell of the column with these values tidy."""
+    telling, whole = False, True
+    leaves = (leaf for value in values for leaf in (value if isinstance(value, list) else (value,)))
+    for leaf in leaves:
+        if _is_digits(leaf):
+            telling = True
+            continue
+        number = is_number(leaf)
+        if not (number and isinstance(leaf, str)) and not _tells(leaf):
+            continue
+        if not number:  # Most columns are texts, which their first cell tells.
+            return lambda value: _drop_lists(value) if isinstance(value, list) else value
+        telling, whole = True, whole and not _is_fraction(leaf)
 
     def tidy(value: object) -> object:
         if isinstance(value, list):
             return [tidy(v) for v in _drop_lists(value)]
+        if _is_digits(value):
+            return value
         if _is_perhaps_gap(value):
             return None
         if telling and isinstance(value, str) and value in _INFINITIES:
             return float(value)
-        return _drop_fraction(value) if whole and not is_missing(value) else value
+        return _drop_fraction(value) if telling and whole and not is_missing(value) else value
 
-    return [tidy(value) for value in values]
+    return tidy
+
+
+def _is_digits(value: object) -> bool:
+    """Whether it is the text of a whole number as it stays. Columns may have millions."""
+    return isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 400
 
 
 def _tells(value: object) -> bool:

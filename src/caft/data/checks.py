@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from caft.data.cells import show
 from caft.data.columns import equal_to_gold
@@ -17,6 +18,7 @@ from caft.data.positions import (
 )
 from caft.data.splits import QuestionSplits
 from caft.errors import UserError
+from caft.packed import join, values_of
 from caft.records import Question
 from caft.text.config import PromptConfig
 
@@ -28,7 +30,7 @@ def check_questions(splits: QuestionSplits, config: DatasetConfig) -> QuestionSp
 
     Raises UserError if the gold answer of every question has the same place.
     """
-    questions = [question for _, part in splits.parts() for question in part]
+    questions = join(*(part for _, part in splits.parts()))
     _warn_of_equal_options(questions)
     _warn_of_one_answer(questions)
     _warn_of_wording(questions, config)
@@ -38,7 +40,7 @@ def check_questions(splits: QuestionSplits, config: DatasetConfig) -> QuestionSp
     return splits
 
 
-def _warn_of_equal_options(questions: list[Question]) -> None:
+def _warn_of_equal_options(questions: Sequence[Question]) -> None:
     """In published rows only: in the user's own files they are refused on reading."""
     doubled = [question for question in questions if equal_to_gold(question)]
     if doubled:
@@ -50,9 +52,10 @@ def _warn_of_equal_options(questions: list[Question]) -> None:
         )
 
 
-def _warn_of_wording(questions: list[Question], config: DatasetConfig) -> None:
+def _warn_of_wording(questions: Sequence[Question], config: DatasetConfig) -> None:
     """Of the default prompt, which asks for the id of an option, where there are none."""
-    free = any(not question.options and not question.answer_set for question in questions)
+    choices = zip(values_of(questions, "options"), values_of(questions, "answer_set"), strict=True)
+    free = any(not options and not answers for options, answers in choices)
     if free and config.prompt.system_answer == PromptConfig().system_answer:
         log.warning(
             "the answers are free text, and the prompt asks for the id of an option; give "
@@ -61,23 +64,30 @@ def _warn_of_wording(questions: list[Question], config: DatasetConfig) -> None:
         )
 
 
-def _warn_of_one_answer(questions: list[Question]) -> None:
+def _warn_of_one_answer(questions: Sequence[Question]) -> None:
     """Without listed options there are no places, but all answers may be the same."""
-    asked = [q for q in questions if not q.options]
-    answers = {q.gold_text if q.gold_index is None else q.answer_set[q.gold_index] for q in asked}
-    if len(answers) == 1 and len(asked) > HANDFUL:
+    listed = [*map(bool, values_of(questions, "options"))]
+    asked = len(listed) - sum(listed)
+    if not asked:
+        return
+    answers = {
+        q.gold_text if q.gold_index is None else q.answer_set[q.gold_index]
+        for q in questions
+        if not q.options
+    }
+    if len(answers) == 1 and asked > HANDFUL:
         log.warning(
             "the right answer of all %d questions is %s, so a model need only learn that one; give "
             "rows whose answers differ",
-            len(asked),
+            asked,
             show(*answers),
         )
 
 
 def _shuffle(splits: QuestionSplits, seed: int) -> QuestionSplits:
     parts = {**dict(splits.parts()), "shots": splits.shots}
-    questions = [question for part in parts.values() for question in part]
-    if not any(question.options for question in questions):
+    questions = join(*parts.values())
+    if not any(values_of(questions, "options")):
         log.warning("dataset.shuffle_options=true changes nothing: no question lists its options")
     kept = [question for question in questions if names_letters(question)]
     if kept:
@@ -95,7 +105,7 @@ def _check_places(splits: QuestionSplits, *, shuffled: bool) -> None:
     """All questions together, then each split: only a test file may be uneven."""
     parts = dict(splits.parts())
     warned = False
-    for name, part in {"": sum(parts.values(), ()), **parts}.items():
+    for name, part in {"": join(*parts.values()), **parts}.items():
         found = find_uneven_place(part)
         if found is None:
             continue

@@ -7,8 +7,9 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, compress
 
 from caft.data.cells import as_text, is_missing, is_number, show, tidy_column
 from caft.data.config import AnswerForm, ColumnsConfig
@@ -17,6 +18,7 @@ from caft.data.gold import choose_form, describe_missed, find_gold
 from caft.data.row_errors import read_each
 from caft.data.shapes import parse_literal
 from caft.errors import UserError, count_of
+from caft.packed import pack
 from caft.records import Question
 
 LEAST_OPTIONS, MOST_OPTIONS = 2, 26
@@ -49,9 +51,7 @@ class Reading:
         return self.columns.options or ()
 
 
-def read_questions(
-    tables: Mapping[str, Table], reading: Reading
-) -> dict[str, tuple[Question, ...]]:
+def read_questions(tables: Mapping[str, Table], reading: Reading) -> dict[str, Sequence[Question]]:
     """One question a row, in order, by the keys of `tables`.
 
     How answers are written is decided once for all tables, and logged. Raises
@@ -65,9 +65,7 @@ def read_questions(
     }
 
 
-def read_ids(
-    tables: Mapping[str, Table], reading: Reading
-) -> Iterator[tuple[str, tuple[str, ...]]]:
+def read_ids(tables: Mapping[str, Table], reading: Reading) -> Iterator[tuple[str, Sequence[str]]]:
     """The ids of `read_questions`, by the keys of `tables`; the questions are not kept."""
     decided = settle(tables, reading, quiet=True)
     for name, table in tables.items():
@@ -79,7 +77,7 @@ def settle(tables: Mapping[str, Table], reading: Reading, *, quiet: bool = False
     for table in tables.values():
         refuse_missing_columns(table, name_columns(reading.columns), _advise(table, reading))
     _refuse_contradictions(reading)
-    rows = [row for table in tables.values() for row in table.rows]
+    rows = chain.from_iterable(table.rows for table in tables.values())
     return _decide_form(reading, rows, quiet=quiet)
 
 
@@ -89,32 +87,34 @@ def keep_readable(table: Table, reading: Reading) -> Table:
     for row in table.rows:
         try:
             _read_question(row, reading)
-            kept.append(row)
+            kept.append(True)
         except UserError as error:
+            kept.append(False)
             mistakes.append(str(error))
     if not mistakes or len(mistakes) > _MOST_UNREADABLE * len(table.rows):
         return table
     verb = "is" if len(mistakes) == 1 else "are"
     rows = count_of(len(mistakes), "row")
     log.warning("%s %s left out, such as: %s", rows, verb, mistakes[0])
-    return replace(table, rows=tuple(kept))
+    return replace(table, rows=pack(compress(table.rows, kept)))
 
 
 _MOST_UNREADABLE = 0.02
 """A larger share of published rows is a mistake in the settings."""
 
 
-def _decide_form(reading: Reading, rows: Sequence[Row], *, quiet: bool) -> Reading:
+def _decide_form(reading: Reading, rows: Iterable[Row], *, quiet: bool) -> Reading:
     form, base = reading.answer_form, reading.first_index
     if not reading.options:
         return replace(reading, answer_form=AnswerForm.text)
     if form is not AnswerForm.auto and (form is not AnswerForm.index or base is not None):
         return reading
-    answers = [pair for row in rows if (pair := _answer_and_options(row, reading)) is not None]
-    if not answers:  # every row has bad options, which reading them will report
+    answers = (pair for row in rows if (pair := _answer_and_options(row, reading)) is not None)
+    first = next(answers, None)
+    if first is None:  # every row has bad options, which reading them will report
         return replace(reading, answer_form=AnswerForm.text)
     column = reading.columns.answer
-    form, base = choose_form(answers, form, base, column)
+    form, base = choose_form(chain([first], answers), form, base, column)
     from_base = f", counting from {base}" if form is AnswerForm.index else ""
     level = logging.DEBUG if quiet else logging.INFO
     log.log(level, "answers in column %r are read as %s%s", column, form.value, from_base)
@@ -131,22 +131,31 @@ def _read_question(row: Row, reading: Reading) -> Question:
         raise row.wrong_cell(columns.question, "give text, a number is not a question", kind)
     if context := _read_text(row, columns.context):
         text = f"{context}\n\n{text}"
-    question = Question(
-        id="",
+    options = _read_options(row, reading.options) if reading.options else ()
+    answer_set = () if reading.options else reading.answer_set
+    subject = sys.intern(_read_text(row, columns.subject))
+    rationale = _read_text(row, columns.rationale) or None
+    gold_index, gold_text = _read_gold(row, reading, options or answer_set)
+    content = [text, *options, str(gold_index), gold_text]
+    return Question(
+        id=_read_id(row, columns.id) if columns.id else _name(content),
         text=text,
-        options=_read_options(row, reading.options) if reading.options else (),
-        answer_set=() if reading.options else reading.answer_set,
-        subject=sys.intern(_read_text(row, columns.subject)),
-        rationale=_read_text(row, columns.rationale) or None,
+        options=options,
+        answer_set=answer_set,
+        gold_index=gold_index,
+        gold_text=gold_text,
+        subject=subject,
+        rationale=rationale,
         origin=row.origin,
     )
-    question = _with_gold(question, row, reading)
-    return replace(question, id=_read_id(row, columns.id) if columns.id else make_id(question))
 
 
 def make_id(question: Question) -> str:
     """An id made of the content: the same in every file and at every line."""
-    parts = [question.text, *question.options, str(question.gold_index), question.gold_text]
+    return _name([question.text, *question.options, str(question.gold_index), question.gold_text])
+
+
+def _name(parts: Sequence[str]) -> str:
     return "q" + hashlib.sha256(json.dumps(parts).encode("ascii")).hexdigest()[:12]
 
 
@@ -197,26 +206,25 @@ def _answer_and_options(row: Row, reading: Reading) -> tuple[object, tuple[str, 
     return None if is_missing(answer) else (answer, options)
 
 
-def _with_gold(question: Question, row: Row, reading: Reading) -> Question:
+def _read_gold(row: Row, reading: Reading, choices: tuple[str, ...]) -> tuple[int | None, str]:
+    """The gold answer's place among the choices; without any, its text."""
     column = reading.columns.answer
     answer = row.values.get(column)
     text = as_text(answer)
     if not text:
         raise row.wrong_cell(column, "give the answer as text or number")
-    choices = question.options or question.answer_set
     if not choices:
-        return replace(question, gold_text=_refuse_unfit_text(text, row.origin))
+        return None, _refuse_unfit_text(text, row.origin)
     form, first = reading.answer_form, reading.first_index or 0
     gold = find_gold(answer, choices, form, first)
     if gold is not None:
-        question = replace(question, gold_index=gold)
-        if reading.refuse_equal and (others := equal_to_gold(question)):
+        if reading.options and reading.refuse_equal and (others := _equal_to(gold, choices)):
             raise UserError(
                 f"{row.origin}: options {gold + 1} and {others[0] + 1} are both "
                 f"{show(choices[gold])}, the answer; make the options differ"
             )
-        return question
-    if not question.options:
+        return gold, ""
+    if not reading.options:
         raise UserError(
             f"{row.origin}: answer {show(answer)} is not in dataset.answer_set "
             f"({', '.join(choices)})"
@@ -231,12 +239,12 @@ def equal_to_gold(question: Question) -> list[int]:
     """The places of other options with the gold option's text."""
     if question.gold_index is None or not question.options:
         return []
-    words = [" ".join(option.split()) for option in question.options]
-    return [
-        place
-        for place, option in enumerate(words)
-        if place != question.gold_index and option == words[question.gold_index]
-    ]
+    return _equal_to(question.gold_index, question.options)
+
+
+def _equal_to(gold: int, options: Sequence[str]) -> list[int]:
+    words = [" ".join(option.split()) for option in options]
+    return [place for place, option in enumerate(words) if place != gold and option == words[gold]]
 
 
 def _read_text(row: Row, column: str | None) -> str:

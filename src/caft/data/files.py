@@ -15,13 +15,15 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
 
-from caft.data.cells import is_number, show, show_names, tidy_column
+from caft.data.cells import find_rule, is_number, show, show_names
 from caft.data.row_errors import read_each
 from caft.errors import UserError
+from caft.packed import ROWS_IN_BLOCK, change_values, pack, values_of
 
 MOST_DIGITS = 4000
 LARGEST_CELL = 2**31 - 1
@@ -57,11 +59,11 @@ class Table:
 
     name: str
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: Sequence[Row]
     repeated: frozenset[str] = frozenset()
 
 
-Read: TypeAlias = tuple[tuple[Row, ...], frozenset[str]]
+Read: TypeAlias = tuple[Sequence[Row], frozenset[str]]
 """A file's rows, and the column names that are repeated in it."""
 
 
@@ -87,17 +89,11 @@ def read_table(path_given: str, key: str) -> Table:
         raise UserError(f"{key}={shown} cannot be read: {error.strerror or error}") from error
     if not rows:
         raise UserError(f"{key}={path_given} has no rows; give a file with at least one question")
-    columns = tuple(dict.fromkeys(column for row in rows for column in row.values))
-    _tidy_rows([row.values for row in rows], columns)
-    return Table(path.name, columns, rows, repeated)
-
-
-def _tidy_rows(rows: Sequence[dict[str, object]], columns: Sequence[str]) -> None:
-    """In place: a copy of every row would double the memory of a large file."""
+    columns = tuple(dict.fromkeys(chain.from_iterable(values_of(rows, "values"))))
     for column in columns:
-        having = [row for row in rows if column in row]
-        for row, cell in zip(having, tidy_column([row[column] for row in having]), strict=True):
-            row[column] = cell
+        rule = find_rule(values_of(rows, "values", column))
+        rows = change_values(rows, "values", column, rule)
+    return Table(path.name, columns, rows, repeated)
 
 
 def _describe_missing(path: Path, key: str) -> str:
@@ -271,13 +267,15 @@ def _read_parquet(path: Path) -> Read:
     import pyarrow.parquet
 
     try:
-        rows = pyarrow.parquet.read_table(path).to_pylist()
+        batches = pyarrow.parquet.read_table(path).to_batches(max_chunksize=ROWS_IN_BLOCK)
+        rows = (row for batch in batches for row in batch.to_pylist())
+        read = pack(Row(f"{path.name}:{n}", row) for n, row in enumerate(rows, start=1))
     except pyarrow.ArrowException as error:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"{path.name}: not readable as parquet ({reason}); write the file again"
         ) from error
-    return tuple(Row(f"{path.name}:{n}", row) for n, row in enumerate(rows, start=1)), frozenset()
+    return read, frozenset()
 
 
 READERS: Mapping[str, Callable[[Path], Read]] = {
@@ -353,7 +351,7 @@ def adopt_names(table: Table, names: Sequence[str]) -> Table:
     return Table(
         table.name,
         tuple(renamed.values()),
-        tuple(
+        pack(
             Row(row.origin, {renamed[column]: cell for column, cell in row.values.items()})
             for row in table.rows
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from caft.data.cells import as_text, as_whole_number, is_number, show
 from caft.data.config import AnswerForm
@@ -15,7 +15,7 @@ FORMS = (AnswerForm.letter, AnswerForm.index, AnswerForm.text)
 BASES = (0, 1)
 """The numbers that a first option may have."""
 
-Answers = Sequence[tuple[object, Sequence[str]]]
+Answers = Iterable[tuple[object, Sequence[str]]]
 """The answers of a file's rows, each with its options."""
 
 _LETTER = re.compile(r"[(\[]?([A-Za-z])[)\].:]?", re.ASCII)
@@ -72,7 +72,10 @@ def choose_form(
     """
     forms = FORMS if form is AnswerForm.auto else (form,)
     ways = [(form, base) for form in forms for base in _bases(form, first_index)]
-    readings = {way: [find_gold(*pair, *way) for pair in answers] for way in ways}
+    readings: dict[tuple[AnswerForm, int], list[int | None]] = {way: [] for way in ways}
+    for pair in answers:
+        for way, found in readings.items():
+            found.append(find_gold(*pair, *way))
     complete = [way for way in ways if None not in readings[way]]
     if any(readings[way] != readings[complete[0]] for way in complete[1:]):
         names = list(dict.fromkeys(form.value for form, _ in complete))

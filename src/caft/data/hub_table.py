@@ -14,6 +14,7 @@ from caft.data.hub_files import are_complete, choose_files
 from caft.data.local import read_mapped
 from caft.data.splits import QuestionSplits
 from caft.errors import UserError
+from caft.packed import join
 
 _CONVERTED = "refs/convert/parquet"
 """The branch on which the hub keeps a dataset as parquet files, whatever its own format is."""
@@ -128,5 +129,5 @@ def _join(paths: Sequence[Path]) -> Table:
     """The parts of a split as one table."""
     tables = [read_table(str(path), "dataset.path") for path in paths]
     columns = dict.fromkeys(name for table in tables for name in table.columns)
-    rows = tuple(row for table in tables for row in table.rows)
+    rows = join(*(table.rows for table in tables))
     return replace(tables[0], columns=tuple(columns), rows=rows)

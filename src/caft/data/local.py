@@ -24,6 +24,7 @@ from caft.data.recognise import Recognised, recognise
 from caft.data.row_errors import read_each, refuse_mistakes
 from caft.data.splits import QuestionSplits
 from caft.errors import UserError
+from caft.packed import pack, values_of
 from caft.records import Question
 from caft.text.parsing import LONGEST_ANSWER
 
@@ -59,12 +60,13 @@ def read_mapped(
     if isinstance(config, HubConfig):  # nobody can correct published rows
         tables = {split: keep_readable(table, reading) for split, table in read.tables.items()}
         unread = sum(len(read.tables[split].rows) - len(tables[split].rows) for split in tables)
-    questions = read_questions(tables, reading)
-    refuse_solutions([q for rows in questions.values() for q in rows], config, read.columns)
-    answer = f"{read.sources['answer']}, as {_describe_form(reading)}"
+    questions, columns, sources = read_questions(tables, reading), read.columns, read.sources
+    del tables, read  # the rows are read, and need as much memory as the questions
+    refuse_solutions([*questions.values()], config, columns)
+    answer = f"{sources['answer']}, as {_describe_form(reading)}"
     splits = divide_rows(config, **questions)
     removed = {**splits.removed, **({"rows that are no question": unread} if unread else {})}
-    return replace(splits, removed=removed, sources={**read.sources, "answer": answer})
+    return replace(splits, removed=removed, sources={**sources, "answer": answer})
 
 
 def _recognise(tables: Mapping[str, Table], config: MappedConfig) -> Recognised:
@@ -94,10 +96,16 @@ def _reading(config: MappedConfig, columns: ColumnsConfig) -> Reading:
 
 
 def refuse_solutions(
-    questions: Sequence[Question], config: MappedConfig, columns: ColumnsConfig
+    parts: Sequence[Sequence[Question]], config: MappedConfig, columns: ColumnsConfig
 ) -> None:
     """UserError if gold answers are worked solutions, which no reply can equal."""
-    golds = [question for question in questions if question.gold_text]
+    golds = pack(
+        question
+        for part in parts
+        if any(values_of(part, "gold_text"))
+        for question in part
+        if question.gold_text
+    )
     separate = "into a column of its own and name it in dataset.columns.answer"
     advice = f"put the number {separate}"
     if isinstance(config, LocalConfig) and (columns.question, columns.answer) == (
@@ -168,18 +176,18 @@ def read_published_scores(
     scores: dict[str, tuple[float, bool]] = {}
     mistakes = []
     for split, ids in read_ids(tables, _reading(config, read.columns)):
-        rows = tables[split].rows
+        origins = values_of(tables[split].rows, "origin")
         published = read_scores(tables[split], entropy_column, correct_column)
-        for row, name, score in zip(rows, ids, published, strict=True):
+        for origin, name, score in zip(origins, ids, published, strict=True):
             if scores.setdefault(name, score) != score:
-                mistakes.append(f"{row.origin}: id {name!r} has two different scores")
+                mistakes.append(f"{origin}: id {name!r} has two different scores")
     refuse_mistakes(mistakes, "give every question one published score")
     return scores
 
 
 def read_scores(
     table: Table, entropy_column: str, correct_column: str
-) -> tuple[tuple[float, bool], ...]:
+) -> Sequence[tuple[float, bool]]:
     """Entropy in nats and correctness of every row. Raises UserError for values that are none."""
     refuse_missing_columns(
         table, {"score.entropy_column": entropy_column, "score.correct_column": correct_column}

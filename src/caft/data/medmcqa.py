@@ -16,6 +16,7 @@ from caft.data.files import Table
 from caft.data.hub import read_published
 from caft.data.splits import QuestionSplits
 from caft.errors import UserError
+from caft.packed import pack
 
 OPTIONS = ("opa", "opb", "opc", "opd")
 COLUMNS = ColumnsConfig(
@@ -65,7 +66,7 @@ def _refuse_unanswered(table: Table) -> None:
 
 
 def _with_all_options(table: Table) -> Table:
-    rows = [
+    rows = (
         row for row in table.rows if not any(is_missing(row.values.get(name)) for name in OPTIONS)
-    ]
-    return replace(table, rows=tuple(rows))
+    )
+    return replace(table, rows=pack(rows))

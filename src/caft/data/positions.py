@@ -13,7 +13,9 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 
+from caft.packed import pack, values_of
 from caft.records import Question
 
 ALPHA = 0.001
@@ -51,11 +53,11 @@ def find_uneven_place(questions: Sequence[Question]) -> GoldPlace | None:
 
     Questions without listed options do not count.
     """
-    listed = [question for question in questions if question.options]
-    if not listed:
+    counts = [*map(len, values_of(questions, "options"))]
+    sizes = Counter(filter(None, counts))
+    if not sizes:
         return None
-    sizes = Counter(len(question.options) for question in listed)
-    golds = Counter(question.gold_index for question in listed)
+    golds = Counter(compress(values_of(questions, "gold_index"), counts))
     places = [_judge_place(place, golds[place], sizes) for place in range(max(sizes))]
     worst = min(places, key=lambda found: (not found.everywhere, found.p))
     return worst if worst.p < ALPHA or worst.everywhere else None
@@ -80,13 +82,13 @@ def _judge_place(place: int, gold: int, sizes: Mapping[int, int]) -> GoldPlace:
     return GoldPlace(place, gold, sum(sizes.values()), expected, p)
 
 
-def shuffle_options(questions: Sequence[Question], seed: int) -> tuple[Question, ...]:
+def shuffle_options(questions: Sequence[Question], seed: int) -> Sequence[Question]:
     """Each question with its options in an order that depends only on `seed` and its id.
 
     "All of the above" keeps its place. A question whose options or solution name options by
     letter is not changed.
     """
-    return tuple(_shuffle(question, seed) for question in questions)
+    return pack(_shuffle(question, seed) for question in questions)
 
 
 def _shuffle(question: Question, seed: int) -> Question:

@@ -24,6 +24,7 @@ from caft.data.shapes import (
     join_instructions,
     list_options,
 )
+from caft.packed import pack, values_of
 
 _QUESTION = (
     "q",
@@ -165,15 +166,15 @@ def _offer_truths(table: Table, answer: str) -> Table:
     """The table with the options True and False (Yes and No), if all its answers are these."""
     given = {
         text.casefold()
-        for row in table.rows
-        if not is_missing(value := row.values.get(answer)) and (text := as_text(value))
+        for value in values_of(table.rows, "values", answer)
+        if not is_missing(value) and (text := as_text(value))
     }
     for truths in TRUTHS:
         if given and given <= {word.casefold() for word in truths}:
             return replace(
                 table,
                 columns=(*table.columns, "options"),
-                rows=tuple(_offer(row, answer, truths) for row in table.rows),
+                rows=pack(_offer(row, answer, truths) for row in table.rows),
             )
     return table
 

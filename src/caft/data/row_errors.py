@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from caft.errors import UserError
+from caft.packed import pack
 
 Given = TypeVar("Given")
 Read = TypeVar("Read")
@@ -20,14 +21,19 @@ def refuse_mistakes(mistakes: Sequence[str], advice: str = "") -> None:
     raise UserError(mistakes[0] + more + (f"; {advice}" if advice else ""))
 
 
-def read_each(items: Iterable[Given], read: Callable[[Given], Read]) -> tuple[Read, ...]:
+def read_each(items: Iterable[Given], read: Callable[[Given], Read]) -> Sequence[Read]:
     """`read` of every item. Its UserErrors are collected and raised as one at the end."""
-    done: list[Read] = []
     mistakes: list[str] = []
-    for item in items:
-        try:
-            done.append(read(item))
-        except UserError as mistake:
-            mistakes.append(str(mistake))
+
+    def read_right() -> Iterator[Read]:
+        for item in items:
+            try:
+                done = read(item)
+            except UserError as mistake:
+                mistakes.append(str(mistake))
+            else:
+                yield done
+
+    done = pack(read_right())
     refuse_mistakes(mistakes)
-    return tuple(done)
+    return done

@@ -17,6 +17,7 @@ from caft.data.cells import as_text, is_missing
 from caft.data.files import Row, Table
 from caft.data.row_errors import read_each
 from caft.errors import UserError
+from caft.packed import pack, values_of
 
 CONVERSATIONS = {"messages": "OpenAI messages", "conversations": "ShareGPT conversations"}
 INSTRUCTIONS = {
@@ -124,7 +125,7 @@ def _split_solutions(table: Table) -> Table:
 
 
 def _add(table: Table, made: Sequence[Mapping[str, object]]) -> Table:
-    rows = tuple(
+    rows = pack(
         Row(row.origin, {**row.values, **values})
         for row, values in zip(table.rows, made, strict=True)
     )
@@ -147,8 +148,9 @@ def list_options(table: Table, options: str, answer: str) -> Table:
         values = {**row.values, options: texts}
         return Row(row.origin, values if letter is None else {**values, answer: letter})
 
-    rows = tuple(rewrite(row) for row in table.rows)
-    return table if rows == table.rows else replace(table, rows=rows)
+    if all(_labelled(cell) is None for cell in values_of(table.rows, "values", options)):
+        return table
+    return replace(table, rows=pack(map(rewrite, table.rows)))
 
 
 def _labelled(value: object) -> tuple[list[str], list[object]] | None:

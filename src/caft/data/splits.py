@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 from caft.records import Question
@@ -19,14 +19,14 @@ class QuestionSplits:
     stood in the files, for display.
     """
 
-    train: tuple[Question, ...]
-    validation: tuple[Question, ...]
-    test: tuple[Question, ...]
-    shots: tuple[Question, ...] = ()
+    train: Sequence[Question]
+    validation: Sequence[Question]
+    test: Sequence[Question]
+    shots: Sequence[Question] = ()
     removed: Mapping[str, int] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
 
-    def parts(self) -> Iterator[tuple[str, tuple[Question, ...]]]:
+    def parts(self) -> Iterator[tuple[str, Sequence[Question]]]:
         """Names and questions of train, validation and test."""
         yield "train", self.train
         yield "validation", self.validation

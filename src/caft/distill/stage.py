@@ -9,6 +9,7 @@ from caft.distill.forecast import CostForecast
 from caft.distill.inputs import DistillInputs
 from caft.distill.local import check_local, write_locally
 from caft.distill.written import check_file, check_worked, write_from_file, write_worked
+from caft.packed import pack
 from caft.records import Rationale, Target
 from caft.teachers.api_key import check_address, check_endpoint
 from caft.teachers.config import (
@@ -23,16 +24,16 @@ from caft.teachers.prices import find_price, look_up_price
 from caft.text.prompts import Prompt
 
 
-def write_rationales(inputs: DistillInputs) -> list[Rationale]:
+def write_rationales(inputs: DistillInputs) -> Sequence[Rationale]:
     """One Rationale a question and attempt, in order, refused ones with their reason.
 
     Raises UserError where the user must act.
     """
     match inputs.teacher:
         case OpenAITeacherConfig() as teacher:
-            return ask_endpoint(inputs, teacher)
+            return pack(ask_endpoint(inputs, teacher))
         case LocalModelTeacherConfig() as teacher:
-            return write_locally(inputs, teacher)
+            return pack(write_locally(inputs, teacher))
         case FileTeacherConfig() as teacher:
             return write_from_file(inputs, teacher)
     return write_worked(inputs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 from caft.distill.accept import judge_reply
 from caft.distill.inputs import DistillInputs, unjudged
 from caft.errors import UserError
+from caft.packed import pack
 from caft.records import Question, Rationale, Target
 from caft.teachers.config import FileTeacherConfig
 from caft.text.answers import gold_label
@@ -48,12 +49,12 @@ def _refuse_short(kind: str, targets: Collection[Target]) -> None:
         )
 
 
-def write_worked(inputs: DistillInputs) -> list[Rationale]:
+def write_worked(inputs: DistillInputs) -> Sequence[Rationale]:
     """Every question's solution, closed with its gold answer."""
-    return [
+    return pack(
         judge_reply(question, _take_worked(question, inputs), inputs.rules)
         for question in inputs.questions
-    ]
+    )
 
 
 def _take_worked(question: Question, inputs: DistillInputs) -> Rationale:
@@ -82,7 +83,7 @@ def check_file(teacher: FileTeacherConfig, targets: Collection[Target] = ()) -> 
             )
 
 
-def write_from_file(inputs: DistillInputs, teacher: FileTeacherConfig) -> list[Rationale]:
+def write_from_file(inputs: DistillInputs, teacher: FileTeacherConfig) -> Sequence[Rationale]:
     """The file's rows for the questions; several rows of one question are its attempts."""
     check_file(teacher)
     rows = read_rationales(Path(teacher.path or ""), f"file:{teacher.path}")
@@ -98,11 +99,11 @@ def write_from_file(inputs: DistillInputs, teacher: FileTeacherConfig) -> list[R
         source=f"file:{teacher.path}",
         refusal="no_reply: the file has no row for it",
     )
-    return [
+    return pack(
         judge_reply(question, row, inputs.rules)
         for question in questions
         for row in rows.get(question.id) or [missing(question_id=question.id)]
-    ]
+    )
 
 
 def read_rationales(path: Path, source: str) -> dict[str, list[Rationale]]:

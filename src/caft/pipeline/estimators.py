@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from caft.errors import UserError
 from caft.estimators import ESTIMATORS, Need
+from caft.packed import values_of
 from caft.pipeline.entropy_gain import (
     entropy_gains,
     file_of,
@@ -69,7 +70,8 @@ def check_estimators(config: RunConfig, questions: Sequence[Question]) -> None:
 
 def _refuse_without_values(name: str, questions: Sequence[Question]) -> None:
     """Some estimates exist for free text only, some for listed or closed answers only."""
-    free = [question for question in questions if question.gold_index is None]
+    golds = values_of(questions, "gold_index")
+    free = [place for place, gold in enumerate(golds) if gold is None]
     if ESTIMATORS[name].free_text and len(free) < len(questions):
         raise UserError(
             f"the estimator {name} is for free-text answers, and these questions have one-token "
@@ -81,7 +83,8 @@ def _refuse_without_values(name: str, questions: Sequence[Question]) -> None:
     if (chooses or ESTIMATORS[name].need is Need.fallback) and free:
         raise UserError(
             f"the estimator {name} needs questions with options, or a closed set of answers, and "
-            f"question {free[0].id} is free text; use answer_entropy or answer_mean_entropy"
+            f"question {questions[free[0]].id} is free text; use answer_entropy or "
+            "answer_mean_entropy"
         )
 
 

@@ -28,14 +28,14 @@ from caft.split.matched import (
     total,
 )
 
-Ask = Callable[[Sequence[Question]], list[Rationale]]
+Ask = Callable[[Sequence[Question]], Sequence[Rationale]]
 
 OVER_BUDGET = "over_budget: the entropy arm kept no more"
 
 
 def match_budget(
     workspace: Workspace, scored: Scored, split: SplitResult, budget: MatchedBudget, ask: Ask
-) -> tuple[SplitResult, list[Rationale]]:
+) -> tuple[SplitResult, Sequence[Rationale]]:
     """Ask as many questions as the budget allows, and place them in classes accordingly."""
     train = workspace.questions.train
     reference = _entropy_arm(workspace, scored, budget)

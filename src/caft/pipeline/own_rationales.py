@@ -11,6 +11,7 @@ from caft.distill import Chance, keep_own
 from caft.errors import UserError
 from caft.estimators import Need
 from caft.models.encoding import special_tokens
+from caft.packed import keep, values_of
 from caft.pipeline.results import Taught, record_stage
 from caft.pipeline.stage_inputs import trained_questions
 from caft.pipeline.steps import own_classes, steps_of, wanted_needs
@@ -34,10 +35,11 @@ def own_sampling(workspace: Workspace, questions: Sequence[Question]) -> SampleI
     return replace(workspace.base_samples, questions=questions)
 
 
-def own_questions(workspace: Workspace, split: SplitResult) -> list[Question]:
+def own_questions(workspace: Workspace, split: SplitResult) -> Sequence[Question]:
     """Training questions that any epoch trains on the student's own chain."""
     trained = trained_questions(workspace, split, lambda target: target is Target.own_rationale)
-    return [item for item in workspace.questions.train if item.id in trained]
+    train = workspace.questions.train
+    return keep(train, [name in trained for name in values_of(train, "id")])
 
 
 def sample_own(workspace: Workspace, taught: Taught) -> Taught:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, islice
 
 from caft.data import QuestionSplits, load_questions
 from caft.data.config import DatasetConfig
@@ -15,9 +16,10 @@ from caft.engines.open import check_engine
 from caft.errors import UserError
 from caft.estimators import Need
 from caft.evaluate.stage import ReplyInputs
-from caft.grading import choose_grader, grade_by
+from caft.grading import choose_grader, grade_by, set_grader, try_grader
 from caft.models.encoding import uses_chat_template
 from caft.models.thinking_span import thinking_form_of
+from caft.packed import pack, values_of
 from caft.pipeline.engine_gate import refuse_beyond_engines
 from caft.pipeline.entropy_gain import check_teacher_entropies, file_of
 from caft.pipeline.estimators import check_estimators
@@ -110,9 +112,20 @@ def open_workspace(config: RunConfig, context: RunContext) -> Workspace:
 def load_graded(config: DatasetConfig, *, fetch: bool = True) -> QuestionSplits:
     """A run's questions, with the grader of those whose answers it decides."""
     questions = load_questions(config, fetch=fetch)
-    parts = (part for _, part in questions.parts())
-    train, validation, test = grade_by(config.grader, *parts)
-    return replace(questions, train=train, validation=validation, test=test)
+    grader = choose_grader(config.grader)
+    graded = {name: pack(_grade_free(part, grader)) for name, part in questions.parts()}
+    first = (item for part in graded.values() for item in part if item.grader)
+    try_grader([*islice(first, 1)], config.grader)
+    return replace(
+        questions, train=graded["train"], validation=graded["validation"], test=graded["test"]
+    )
+
+
+def _grade_free(questions: Sequence[Question], grader: str) -> Iterable[Question]:
+    """The questions, with the grader at those whose answer is free, if there are any."""
+    if not grader or None not in values_of(questions, "gold_index"):
+        return questions
+    return chain.from_iterable(set_grader([item], grader) for item in questions)
 
 
 def load_all_further(config: RunConfig, train: Sequence[Question]) -> list[FurtherSet]:
@@ -181,7 +194,7 @@ def refuse_without_thinking(workspace: Workspace) -> None:
 def _check_teacher(workspace: Workspace) -> None:
     config = workspace.config
     if any(step.kind is StageKind.distill for step in list_steps(config)):
-        has_solutions = all(question.rationale for question in workspace.questions.train)
+        has_solutions = all(values_of(workspace.questions.train, "rationale"))
         targets = taught_classes(config.method)
         check_teacher(has_solutions, config.teacher, targets=targets, pays=not config.dry_run)
         if not config.dry_run:
@@ -302,11 +315,11 @@ def _refuse_impossible_classes(workspace: Workspace) -> None:
     budget = find_matched_budget(config)
     if reaches(config, Until.split):
         placed = budget.split.budget_of if budget else config.split
-        refuse_small_subjects([question.subject for question in train], placed)
+        refuse_small_subjects(values_of(train, "subject"), placed)
     # Published estimates may be rounded, and equal ones make classes of other sizes.
     published = isinstance(config.score, PublishedScoreConfig)
     if reaches(config, Until.distill) and not published:
-        subjects = [question.subject for question in train]
+        subjects = [*values_of(train, "subject")]
         sizes = most_in_classes(config.split, subjects, distinct=True)
         refuse_sizes(workspace, sizes)
         refuse_impossible_pool(config, sizes)

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from caft.distill import Chance
 from caft.models.student import Student
+from caft.packed import by_id, values_of
 from caft.pipeline.steps import Step
 from caft.records import (
     AnswerScore,
@@ -80,12 +81,19 @@ class Scored:
     @property
     def answers(self) -> dict[str, str]:
         """What the base model answered, by question id."""
-        return {score.question_id: score.predicted for score in self.scores}
+        ids = values_of(self.scores, "question_id")
+        return dict(zip(ids, values_of(self.scores, "predicted"), strict=True))
 
-    def of(self, questions: Sequence[Question]) -> list[AnswerScore]:
+    def of(self, questions: Sequence[Question]) -> Sequence[AnswerScore]:
         """The scores of `questions`, in their order."""
-        by_id = {score.question_id: score for score in self.scores}
-        return [by_id[question.id] for question in questions]
+        asked = [*values_of(questions, "id")]
+        scored = [*values_of(self.scores, "question_id")]
+        first = scored.index(asked[0]) if asked else 0
+        rows = self.scores[first : first + len(asked)]
+        if scored[first : first + len(asked)] == asked:
+            return rows
+        found = by_id(self.scores, "question_id")
+        return [found[name] for name in asked]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from caft.grading import rules_differ
+from caft.packed import values_of
 from caft.records import AnswerScore, Prediction, Question, Rationale
 from caft.report.tables import ReportTables
 from caft.store import plain
@@ -13,12 +14,14 @@ from caft.text.answers import gold_label
 
 def score_rows(scores: Sequence[AnswerScore], tables: ReportTables) -> Iterator[dict[str, object]]:
     """scores.parquet: every question with its single-token answer and its estimates."""
+    asked = tables.questions.values()
+    subjects = {question.id: question.subject for question in asked}
     return (
         {
             "question_id": score.question_id,
             "split": tables.split_of[score.question_id],
             "complexity": tables.complexity_of.get(score.question_id),
-            "subject": tables.questions[score.question_id].subject,
+            "subject": subjects[score.question_id],
             "predicted": score.predicted,
             "valid": score.valid,
             "correct": score.correct,
@@ -35,8 +38,10 @@ def prediction_rows(tables: ReportTables) -> Iterator[dict[str, object]]:
     `gold` is written as `parsed` is: an option's id (B), a member of the answer set, or free text.
     `rules_correct` is the verdict of our own rules, null where nothing else decided.
     """
-    asked = {key: tables.questions[key] for rows in tables.predictions.values()
-             for key in (row.question_id for row in rows)}  # fmt: skip
+    keys = dict.fromkeys(
+        key for rows in tables.predictions.values() for key in values_of(rows, "question_id")
+    )
+    asked = {key: tables.questions[key] for key in keys}
     gold = {key: gold_label(item, tables.option_ids) for key, item in asked.items()}
     return (
         {

@@ -14,6 +14,7 @@ from caft.errors import UserError
 from caft.evaluate.gate import GateInputs
 from caft.evaluate.stage import ReplyInputs
 from caft.models.student import Student
+from caft.packed import keep, values_of
 from caft.pipeline.results import Taught
 from caft.pipeline.steps import Step, asks_one_token
 from caft.pipeline.workspace import Workspace
@@ -45,7 +46,12 @@ def questions_for_teacher(
     taught = trained_questions(workspace, split, lambda target: target.taught, numbers)
     train, placed = workspace.questions.train, split.complexity_of
     return [
-        (target, [item for item in train if item.id in taught and placed[item.id] in names])
+        (
+            target,
+            keep(
+                train, [name in taught and placed[name] in names for name in values_of(train, "id")]
+            ),
+        )
         for target, names in classes.items()
     ]
 
@@ -75,7 +81,7 @@ def refuse_small_classes(
     `numbers` are those of the stages with this split; None for all.
     """
     placed, train = split.complexity_of, workspace.questions.train
-    refuse_sizes(workspace, Counter(placed[question.id] for question in train), numbers)
+    refuse_sizes(workspace, Counter(placed[name] for name in values_of(train, "id")), numbers)
 
 
 def refuse_sizes(
@@ -104,13 +110,10 @@ def refuse_sizes(
 def _drawn_questions(workspace: Workspace, split: SplitResult, number: int) -> dict[str, set[str]]:
     """The ids that any epoch of stage `number` trains, by class."""
     stage, placed = workspace.config.method.stages[number], split.complexity_of
+    ids = [*values_of(workspace.questions.train, "id")]
     draws = _stage_draws(workspace, number)
     return {
-        name: draws.pick_any(
-            [item.id for item in workspace.questions.train if placed[item.id] == name],
-            name,
-            stage.epochs,
-        )
+        name: draws.pick_any([each for each in ids if placed[each] == name], name, stage.epochs)
         for name in stage.targets
     }
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 from caft.evaluate.config import RoutedBy
 from caft.evaluate.predictions import read_single_token, route
 from caft.models.student import Student
+from caft.packed import join, pack, values_of
 from caft.pipeline.data_check import check_before_teaching, check_stages
 from caft.pipeline.engine_gate import pass_gate, refuse_untrained, tell_how_to_serve
 from caft.pipeline.estimators import gather_estimates
@@ -115,9 +116,13 @@ def _ask_teacher(workspace: Workspace, taught: Taught, step: Step, phase: range)
     asked = questions_for_teacher(workspace, taught.split, targets, phase)
     rationales, record = buy_rationales(workspace, asked, step)
     # What an estimator has bought stays, but for replies that another target's rules judged again.
-    again = {_name_reply(row) for row in rationales if row.target is not Target.short_rationale}
-    others = [row for row in taught.rationales if _name_reply(row) not in again]
-    return replace(taught, rationales=[*others, *rationales], stages=(*taught.stages, record))
+    again = {
+        _name_reply(row)
+        for row in (rationales if taught.rationales else ())
+        if row.target is not Target.short_rationale
+    }
+    others = pack(row for row in taught.rationales if _name_reply(row) not in again)
+    return replace(taught, rationales=join(others, rationales), stages=(*taught.stages, record))
 
 
 def _name_reply(row: Rationale) -> str:
@@ -209,15 +214,15 @@ def evaluate(
 ) -> Evaluated:
     """Evaluate base and tuned model in every mode, on validation and test questions."""
     config, records = workspace.config, []
-    also: dict[str, dict[tuple[str, Mode], list[Prediction]]] = {
+    also: dict[str, dict[tuple[str, Mode], Sequence[Prediction]]] = {
         each.name: {} for each in workspace.further
     }
-    replies: dict[str, dict[Mode, list[Prediction]]] = {"base": {}}
+    replies: dict[str, dict[Mode, Sequence[Prediction]]] = {"base": {}}
     if tuned:
         replies["tuned"] = {}
     if Mode.answer in config.evaluation.modes:
         # The base model's scores are its answers: the same prompt, the same pass.
-        answers = [read_single_token(row) for row in scored.of(workspace.held_out)]
+        answers = pack(map(read_single_token, scored.of(workspace.held_out)))
         replies["base"][Mode.answer] = answers
     for step in steps_of(config, Until.evaluate):
         student = tuned.student if tuned and step.tuned else workspace.student
@@ -226,7 +231,7 @@ def evaluate(
             continue
         work = evaluation(workspace, step, student)
         rows, artifact = obtain(workspace.store, step, work)
-        read = [read_single_token(row) if isinstance(row, AnswerScore) else row for row in rows]
+        read = pack(read_single_token(row) if isinstance(row, AnswerScore) else row for row in rows)
         who = "tuned" if step.tuned else "base"
         if step.also:
             also[step.also][who, step.mode] = read
@@ -245,7 +250,7 @@ def _route(
     workspace: Workspace,
     scored: Scored,
     split: SplitResult,
-    replies: Mapping[str, dict[Mode, list[Prediction]]],
+    replies: Mapping[str, dict[Mode, Sequence[Prediction]]],
 ) -> dict[str, FittedCut]:
     """Add the routed replies; where validation questions fitted the cut, return it by model."""
     fitted = {}
@@ -253,7 +258,7 @@ def _route(
     by = config.evaluation.routed_by
     for name, by_mode in replies.items():
         answers, rationales = by_mode[Mode.answer], by_mode[Mode.rationale]
-        ids = [row.question_id for row in answers]
+        ids = [*values_of(answers, "question_id")]
         if by is RoutedBy.tuned and name == "tuned" and hasattr(config.split, "estimator"):
             routing = route_by_own_estimates(config.split, split, questions, answers)
         else:
@@ -265,11 +270,11 @@ def _route(
                 fitted[name] = cut
             price = route_base_model if name == "base" else route_tuned_model
             routing = price(placed, scored, ids)
-        by_mode[Mode.routed] = route(answers, rationales, routing)
+        by_mode[Mode.routed] = pack(route(answers, rationales, routing))
     return fitted
 
 
-def _divide(workspace: Workspace, replies: Mapping[Mode, list[Prediction]]) -> ModeReplies:
+def _divide(workspace: Workspace, replies: Mapping[Mode, Sequence[Prediction]]) -> ModeReplies:
     border = len(workspace.questions.validation)
     return ModeReplies(
         validation={mode: rows[:border] for mode, rows in replies.items()},

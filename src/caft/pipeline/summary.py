@@ -11,6 +11,7 @@ from caft.distill.chance import at_least
 from caft.estimators import STAND_IN
 from caft.evaluate.predictions import pick_best_mode
 from caft.grading import RULES, rules_differ
+from caft.packed import by_id, join, values_of
 from caft.pipeline.results import Evaluated, ModeReplies, RunResults, Taught, Tuned
 from caft.records import Mode
 from caft.report.comparison import (
@@ -145,11 +146,12 @@ def _score_part(config: RunConfig, questions: QuestionSplits, results: RunResult
     train = results.scored.of(questions.train)
     estimator = getattr(config.split, "estimator", STAND_IN)
     # A run that stops after scoring shows the classes that a split would make, too.
-    subjects = {item.id: item.subject for item in questions.train}
+    ids = [*values_of(questions.train, "id")]
+    subjects = dict(zip(ids, values_of(questions.train, "subject"), strict=True))
     placed = results.placed or split_questions(train, (), config.split, config.seed, subjects)
     context = ScoreContext(
         subject_of=subjects,
-        gold_of={item.id: item.gold_index for item in questions.train},
+        gold_of=dict(zip(ids, values_of(questions.train, "gold_index"), strict=True)),
         complexity_of=placed.complexity_of,
         classes=config.split.classes,
         source=config.score.kind,
@@ -164,7 +166,7 @@ def _score_part(config: RunConfig, questions: QuestionSplits, results: RunResult
 
 def _split_part(config: RunConfig, questions: QuestionSplits, split: SplitResult) -> SplitPart:
     placed = split.complexity_of
-    train = [placed[question.id] for question in questions.train]
+    train = [placed[name] for name in values_of(questions.train, "id")]
     return {
         "strategy": config.split.strategy,
         "estimator": getattr(config.split, "estimator", None),
@@ -302,18 +304,17 @@ def _by_mode(
 def _cost_part(results: RunResults) -> CostPart:
     stages = results.tuned.numbers if results.tuned else ()
     written = [
-        prediction
+        rows
         for replies in (results.evaluated.by_model.values() if results.evaluated else ())
         for part in (replies.validation, replies.test)
         for mode, rows in part.items()
         # Routed replies were generated in the other two modes, and the routing estimates while
         # scoring.
         if mode is not Mode.routed
-        for prediction in rows
     ]
     also = results.evaluated.also.values() if results.evaluated else ()
-    written += [row for replies in also for rows in replies.values() for row in rows]
-    cost = count_cost(results.rationales, stages, written, results.scored.judgements)
+    written += [rows for replies in also for rows in replies.values()]
+    cost = count_cost(results.rationales, stages, join(*written), results.scored.judgements)
     tries = results.taught.tries if results.taught else ()
     part: CostPart = {
         **cost,
@@ -363,8 +364,8 @@ def collect_tables(
     evaluated = results.evaluated.by_model if results.evaluated else {}
     numbers = results.tuned.numbers if results.tuned else ()
     return ReportTables(
-        questions={item.id: item for _, part in questions.parts() for item in part},
-        split_of={item.id: name for name, part in questions.parts() for item in part},
+        questions=by_id(join(*(part for _, part in questions.parts()))),
+        split_of={key: name for name, part in questions.parts() for key in values_of(part, "id")},
         scores=results.scored.scores,
         complexity_of=results.placed.complexity_of if results.placed else {},
         rationales=results.rationales,

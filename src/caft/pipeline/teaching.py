@@ -18,6 +18,7 @@ from caft.engines.in_process import key_of
 from caft.models.encoding import render_prompt, special_tokens
 from caft.models.sampling import Sampling
 from caft.models.thinking_span import thinking_form_of
+from caft.packed import join
 from caft.pipeline.engine_gate import pass_teachers_gate
 from caft.pipeline.local_teacher import LocalTeacher
 from caft.pipeline.matched_budget import Ask, match_budget
@@ -74,7 +75,7 @@ class Bought(Generic[Record]):
 
 def buy_rationales(
     workspace: Workspace, requests: Requests, step: Step
-) -> tuple[list[Rationale], StageRecordPart]:
+) -> tuple[Sequence[Rationale], StageRecordPart]:
     """A text for every question, or the reason for having none."""
     teacher = LocalTeacher(workspace.config)
     with measured() as effort, watch_asking(workspace.config.trainer.progress) as bar:
@@ -135,13 +136,12 @@ def ask_each(
     requests: Requests,
     progress: Watcher | None = None,
     teacher: LocalTeacher | None = None,
-) -> list[Rationale]:
+) -> Sequence[Rationale]:
     """What the teacher writes for every request, in order. It leaves the store alone."""
-    return [
-        row
+    return join(*(
+        make_ask(workspace, progress, target=target, teacher=teacher)(asked)
         for target, asked in requests
-        for row in make_ask(workspace, progress, target=target, teacher=teacher)(asked)
-    ]
+    ))  # fmt: skip
 
 
 def _teacher_engine_key(config: RunConfig) -> Mapping[str, object]:

@@ -121,7 +121,7 @@ def load_of_tuning(
 
 def _read_texts(
     workspace: Workspace, stage: StageConfig, some: Sequence[Question]
-) -> list[Rationale]:
+) -> Sequence[Rationale]:
     """The texts that reading costs nothing; UserError if the teacher has none."""
     reasons = {target for shares in stage.shares.values() for target in shares if target.reasons}
     if reasons and workspace.config.teacher.kind not in ("worked", "file"):

@@ -15,6 +15,7 @@ from caft.estimators import ESTIMATORS, Need
 from caft.evaluate.stage import ReplyInputs
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
+from caft.packed import join, pack, values_of
 from caft.pipeline.local_teacher import LocalTeacher
 from caft.pipeline.steps import wanted_estimators, wanted_needs
 from caft.records import AnswerScore, Question
@@ -79,14 +80,14 @@ class Workspace:
                 engine.close()
 
     @property
-    def held_out(self) -> list[Question]:
+    def held_out(self) -> Sequence[Question]:
         """Validation and test questions, in this order."""
-        return [*self.questions.validation, *self.questions.test]
+        return join(self.questions.validation, self.questions.test)
 
     @property
-    def every_question(self) -> list[Question]:
+    def every_question(self) -> Sequence[Question]:
         """Training, validation and test questions, in this order."""
-        return [*self.questions.train, *self.held_out]
+        return join(self.questions.train, self.held_out)
 
     def further_set(self, name: str) -> FurtherSet:
         """The one of that name."""
@@ -95,24 +96,25 @@ class Workspace:
     @property
     def subject_of(self) -> dict[str, str]:
         """Every question's subject, by its id; "" if it has none."""
-        return {question.id: question.subject for question in self.every_question}
+        rows = self.every_question
+        return dict(zip(values_of(rows, "id"), values_of(rows, "subject"), strict=True))
 
     @cached_property
-    def published(self) -> list[AnswerScore]:
+    def published(self) -> Sequence[AnswerScore]:
         """Scores from columns of the dataset's own file, for every question."""
         config = self.config.score
         assert isinstance(config, PublishedScoreConfig)
         found = published_scores(self.config.dataset, config.entropy_column, config.correct_column)
-        return [
+        return pack(
             AnswerScore(
-                question_id=question.id,
+                question_id=name,
                 predicted="",
                 valid=True,
-                correct=found[question.id][1],
-                estimates={"answer_entropy": found[question.id][0]},
+                correct=found[name][1],
+                estimates={"answer_entropy": found[name][0]},
             )
-            for question in self.every_question
-        ]
+            for name in values_of(self.every_question, "id")
+        )
 
     @property
     def scoring(self) -> ModelScoreConfig:

@@ -11,6 +11,7 @@ from random import Random
 
 from caft.errors import UserError
 from caft.estimators import ESTIMATORS, difficulty
+from caft.packed import values_of
 from caft.records import AnswerScore
 
 
@@ -36,11 +37,12 @@ def estimate_values(scores: Sequence[AnswerScore], estimator: str) -> list[float
     A row whose reply could not be read, of a model, a judge or a teacher, counts as infinitely
     hard. UserError if the estimator or a value is missing without such a reason.
     """
-    known = [difficulty(estimator, score.estimates.get(estimator)) for score in scores]
+    given = values_of(scores, "estimates", estimator)
+    known = [difficulty(estimator, value) for value in given]
     excused = ESTIMATORS[estimator].may_be_missing and any(value is not None for value in known)
     if not excused and None in known:
         score = scores[known.index(None)]
-        there = [name for name, given in score.estimates.items() if given is not None]
+        there = [name for name, value in score.estimates.items() if value is not None]
         raise UserError(
             f"split.estimator is {estimator}, which question {score.question_id} has no value "
             f"of; there is {', '.join(there)}"

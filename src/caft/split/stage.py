@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from caft.errors import UserError
 from caft.estimators import ESTIMATORS, STAND_IN, Need, difficulty
+from caft.packed import join, values_of
 from caft.records import AnswerScore
 from caft.split.config import (
     EntropySplitConfig,
@@ -49,7 +50,7 @@ def split_questions(
     `subject_of` has every question's subject by its id, for quantiles inside each one. UserError
     if a subject has fewer training rows than there are classes.
     """
-    rest = [score for part in others for score in part]
+    rest = join(*others)
     if isinstance(config, RandomSplitConfig):
         result = _draw([train, *others], config, Random(f"random split {seed}"))
     else:
@@ -57,7 +58,14 @@ def split_questions(
         result = _place(train, rest, config, seed, subject_of)
     if config.invalid is not Invalid.hardest:
         return result
-    declined = [score.question_id for part in (train, *others) for score in part if not score.valid]
+    declined = [
+        name
+        for part in (train, rest)
+        for name, valid in zip(
+            values_of(part, "question_id"), values_of(part, "valid"), strict=True
+        )
+        if not valid
+    ]
     hardest = dict.fromkeys(declined, config.classes[-1])
     return replace(result, complexity_of={**result.complexity_of, **hardest})
 
@@ -122,8 +130,7 @@ def _draw(
         for part in parts
         for name in place_at_random(len(part), config.quantiles, config.classes, random)
     ]
-    scores = [score for part in parts for score in part]
-    return SplitResult(complexity_of=_by_question(scores, placed), thresholds=())
+    return SplitResult(complexity_of=_by_question(join(*parts), placed), thresholds=())
 
 
 @dataclass(frozen=True)
@@ -148,10 +155,10 @@ def _place(
     seed: int,
     subject_of: Mapping[str, str],
 ) -> SplitResult:
-    ids = _Ids([row.question_id for row in train], [row.question_id for row in rest])
+    ids = _Ids(*([*values_of(rows, "question_id")] for rows in (train, rest)))
     known = ESTIMATORS[config.estimator].known_at_test
-    values = _values_of([*train, *rest] if known else train, config.estimator)
-    stand_in = _values_of([*train, *rest], STAND_IN) if rest and not known else None
+    values = _values_of(join(train, rest) if known else train, config.estimator)
+    stand_in = _values_of(join(train, rest), STAND_IN) if rest and not known else None
 
     def cut(own: _Ids, salt: str = "") -> SplitResult:
         return _cut(own, config, values, stand_in, Random(f"sampled split {seed} {salt}"))
@@ -173,7 +180,7 @@ def _place(
 
 def _values_of(scores: Sequence[AnswerScore], estimator: str) -> dict[str, float]:
     values = estimate_values(scores, estimator)
-    return dict(zip((score.question_id for score in scores), values, strict=True))
+    return dict(zip(values_of(scores, "question_id"), values, strict=True))
 
 
 def _cut(
@@ -205,4 +212,4 @@ def _cut(
 
 
 def _by_question(scores: Sequence[AnswerScore], classes: Sequence[str]) -> dict[str, str]:
-    return dict(zip((score.question_id for score in scores), classes, strict=True))
+    return dict(zip(values_of(scores, "question_id"), classes, strict=True))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from caft.packed import keep, values_of
 from caft.records import AnswerScore
 from caft.report.run.accuracy import share_true
 from caft.report.schema import MethodPart, Share, SplitPart, StagePart
@@ -28,11 +29,14 @@ def list_class_rows(
 ) -> list[ClassRow]:
     """One row a class, in the split's order."""
     training = training_scores(tables)
+    ids, flags = ([*values_of(training, name)] for name in ("question_id", "correct"))
     rows = []
     spans = _describe_spans(split["thresholds"], len(split["counts"]))
     for (name, questions), span in zip(split["counts"].items(), spans, strict=True):
         correct = [
-            row.correct for row in training if tables.complexity_of.get(row.question_id) == name
+            flag
+            for key, flag in zip(ids, flags, strict=True)
+            if tables.complexity_of.get(key) == name
         ]
         share = share_true(correct, confidence) if correct else None
         targets = tuple(_describe_target(stage, name) for stage in method["stages"])
@@ -56,7 +60,8 @@ def _describe_target(stage: StagePart, name: str) -> str:
 
 def training_scores(tables: ReportTables) -> Sequence[AnswerScore]:
     """Scores of training questions: the rows that cut points and the AUC come from."""
-    return [row for row in tables.scores if tables.split_of.get(row.question_id) == "train"]
+    ids = values_of(tables.scores, "question_id")
+    return keep(tables.scores, [tables.split_of.get(name) == "train" for name in ids])
 
 
 def _describe_spans(cuts: Sequence[float], classes: int) -> list[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from caft.estimators import ESTIMATORS, Need
+from caft.packed import pack, values_of
 from caft.records import Judgement, Prediction, Rationale, TuningNumbers
 from caft.report.schema import CostPart
 
@@ -22,7 +24,7 @@ def training_flops(stage: TuningNumbers) -> float:
 def count_cost(
     rationales: Sequence[Rationale],
     stages: Sequence[TuningNumbers],
-    predictions: Iterable[Prediction],
+    predictions: Sequence[Prediction],
     judgements: Sequence[Judgement] = (),
 ) -> CostPart:
     """The `cost` part of summary.json.
@@ -37,10 +39,10 @@ def count_cost(
     unique = {name: count for stage in stages for name, count in stage.rationale_tokens.items()}
     taught = [item for item in judgements if ESTIMATORS[item.estimator].need is not Need.judge]
     of_judge = [item for item in judgements if ESTIMATORS[item.estimator].need is Need.judge]
-    of_teacher: list[Rationale | Judgement] = [*rationales, *taught]
-    bought = [item for item in of_teacher if _is_paid(item)]
+    of_teacher: Iterator[Rationale | Judgement] = chain(rationales, taught)
+    bought = pack(item for item in of_teacher if _is_paid(item))
     judged = [item for item in of_judge if _is_paid(item)]
-    batched = [item for item in bought if item.batched]
+    batched = pack(item for item in bought if item.batched)
     cost: CostPart = {
         "teacher_calls": len(bought),
         "teacher_prompt_tokens": sum(item.prompt_tokens for item in bought),
@@ -55,7 +57,7 @@ def count_cost(
         "trained_response_tokens": sum(stage.trained_tokens for stage in stages),
         "trained_total_tokens": sum(stage.prompt_tokens + stage.trained_tokens for stage in stages),
         "train_flops": float(sum(training_flops(stage) for stage in stages)),
-        "evaluation_generated_tokens": sum(item.generated_tokens for item in predictions),
+        "evaluation_generated_tokens": sum(values_of(predictions, "generated_tokens")),
     }
     if batched:
         cost["teacher_batch_calls"] = len(batched)

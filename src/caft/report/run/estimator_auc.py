@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations_with_replacement
+from itertools import chain, combinations_with_replacement
 from statistics import fmean
 from typing import TypeVar
 
 from caft.estimators import ESTIMATORS, difficulty
+from caft.packed import values_of
 from caft.records import AnswerScore, Chain, SampledReply
 from caft.report.run.accuracy import share_true
 from caft.report.run.option_shares import pick_likeliest, share_options
@@ -68,13 +69,13 @@ def describe_scores(
 ) -> ScorePart:
     """The `score` part of summary.json: each estimate against the model's own mistakes."""
     known = context or ScoreContext()
-    wrong = [not score.correct for score in scores]
-    names = list(dict.fromkeys(name for score in scores for name in score.estimates))
+    wrong = _mistakes(scores)
+    names = list(dict.fromkeys(chain.from_iterable(values_of(scores, "estimates"))))
     values: dict[str, Sequence[float | None]] = {
         name: _difficulties(scores, name) for name in names
     }
     areas, differences, not_compared = _measure_areas(values, wrong, confidence)
-    masses = [score.estimates.get("option_mass") for score in scores]
+    masses = values_of(scores, "estimates", "option_mass")
     known_masses = [mass for mass in masses if mass is not None]
     return {
         "estimator": estimator,
@@ -86,8 +87,8 @@ def describe_scores(
         "within_subjects": _measure_within(scores, estimator, confidence, known),
         "calibration": _measure_calibration(scores, known.gold_of),
         "option_mass": sum(known_masses) / len(known_masses) if known_masses else None,
-        "valid_answer_rate": sum(score.valid for score in scores) / len(scores),
-        "accuracy": share_true([score.correct for score in scores], confidence),
+        "valid_answer_rate": sum(values_of(scores, "valid")) / len(scores),
+        "accuracy": share_true([*values_of(scores, "correct")], confidence),
         "accuracy_by_class": _measure_classes(scores, confidence, known),
         "fallback": _describe_fallback(scores, known),
         "follow_up_mass": {
@@ -103,7 +104,15 @@ def describe_scores(
 
 
 def _difficulties(scores: Sequence[AnswerScore], estimator: str) -> list[float | None]:
-    return [difficulty(estimator, score.estimates.get(estimator)) for score in scores]
+    return [difficulty(estimator, value) for value in values_of(scores, "estimates", estimator)]
+
+
+def _mistakes(scores: Sequence[AnswerScore]) -> list[bool]:
+    return [not correct for correct in values_of(scores, "correct")]
+
+
+def _subjects(scores: Sequence[AnswerScore], known: ScoreContext) -> list[str]:
+    return [known.subject_of.get(name, "") for name in values_of(scores, "question_id")]
 
 
 def _measure_areas(
@@ -191,15 +200,18 @@ def _reason_for_no_area(wrong: Sequence[bool]) -> str:
 def _measure_subjects(
     scores: Sequence[AnswerScore], estimator: str, confidence: float, known: ScoreContext
 ) -> dict[str, Area]:
-    by_subject: dict[str, list[AnswerScore]] = defaultdict(list)
-    for score in scores:
-        by_subject[known.subject_of.get(score.question_id, "")].append(score)
+    by_subject: dict[str, list[tuple[float | None, bool]]] = defaultdict(list)
+    rows = zip(
+        _subjects(scores, known), _difficulties(scores, estimator), _mistakes(scores), strict=True
+    )
+    for subject, value, mistake in rows:
+        by_subject[subject].append((value, mistake))
     if len(by_subject) < 2:
         return {}
     areas = {}
-    for subject, rows in sorted(by_subject.items()):
-        values, wrong = {estimator: _difficulties(rows, estimator)}, [not r.correct for r in rows]
-        areas[subject] = _measure_areas(values, wrong, confidence)[0][estimator]
+    for subject, own in sorted(by_subject.items()):
+        values, wrong = zip(*own, strict=True)
+        areas[subject] = _measure_areas({estimator: values}, wrong, confidence)[0][estimator]
     return areas
 
 
@@ -207,10 +219,10 @@ def _measure_within(
     scores: Sequence[AnswerScore], estimator: str, confidence: float, known: ScoreContext
 ) -> Area | None:
     """The area over pairs of one subject; None where there are not several."""
-    subjects = [known.subject_of.get(score.question_id, "") for score in scores]
+    subjects = _subjects(scores, known)
     if len(set(subjects)) < 2:
         return None
-    wrong = [not score.correct for score in scores]
+    wrong = _mistakes(scores)
     area = stratified_auc(_difficulties(scores, estimator), wrong, subjects, confidence)
     entry = _as_area(area)
     if area.value is None:
@@ -244,15 +256,16 @@ def _measure_classes(
     scores: Sequence[AnswerScore], confidence: float, known: ScoreContext
 ) -> dict[str, Share]:
     placed: dict[str, list[bool]] = defaultdict(list)
-    for score in scores:
-        if score.question_id in known.complexity_of:
-            placed[known.complexity_of[score.question_id]].append(score.correct)
+    ids, flags = (values_of(scores, name) for name in ("question_id", "correct"))
+    for name, correct in zip(ids, flags, strict=True):
+        if name in known.complexity_of:
+            placed[known.complexity_of[name]].append(correct)
     return {name: share_true(placed[name], confidence) for name in known.classes if placed[name]}
 
 
 def _describe_fallback(scores: Sequence[AnswerScore], known: ScoreContext) -> FallbackPart | None:
     """What became of the rows when the model might decline: all are kept, and counted."""
-    asked = {score.question_id for score in scores}
+    asked = {*values_of(scores, "question_id")}
     rows = [row for row in known.fallback if row.question_id in asked]
     if not rows:
         return None
@@ -268,7 +281,7 @@ def _describe_fallback(scores: Sequence[AnswerScore], known: ScoreContext) -> Fa
 def _describe_chains(
     scores: Sequence[AnswerScore], chains: Sequence[_Written], tokens: Callable[[_Written], int]
 ) -> ChainPart | None:
-    asked = {score.question_id for score in scores}
+    asked = {*values_of(scores, "question_id")}
     rows = [chain for chain in chains if chain.question_id in asked]
     if not rows:
         return None

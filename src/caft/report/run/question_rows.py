@@ -6,10 +6,12 @@ import base64
 import gzip
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
+from typing import TypeVar
 
 from caft.grading import rules_differ
+from caft.packed import by_id, keep, values_of
 from caft.records import AnswerScore, Mode, Prediction
 from caft.report.comparison import best_mode
 from caft.report.schema import MODELS, AccuracyPart
@@ -17,6 +19,7 @@ from caft.report.tables import ReportTables, take_evenly
 from caft.report.wording import clip, clip_middle
 from caft.text.answers import answer_labels, gold_label
 
+_Row = TypeVar("_Row")
 Asked = tuple[str, Mode]
 """A model (base or tuned) in a mode."""
 
@@ -126,6 +129,7 @@ def list_question_rows(
     # Classes in the order of their lowest estimates, which is from easy to hard.
     classes = list(dict.fromkeys(tables.complexity_of.get(key, "") for key in reversed(keys)))
     chosen = take_evenly(keys, limit)
+    known, tables = _take(known, tables, chosen)
     while True:
         for length in _LENGTHS:
             rows = [_make_row(tables, key, known, length) for key in chosen]
@@ -162,13 +166,12 @@ def _gather(tables: ReportTables, accuracy: AccuracyPart | None, estimator: str)
     asked = [(model, mode) for model in MODELS for mode in Mode]
     best = ((model, best_mode(accuracy, model)) for model in MODELS)
     replies: dict[Asked, Mapping[str, Prediction]] = {
-        key: {row.question_id: row for row in rows}
-        for key in asked
-        if (rows := tables.predictions.get(key))
+        key: by_id(rows, "question_id") for key in asked if (rows := tables.predictions.get(key))
     }
     answered = {key: None for by_id in replies.values() for key in by_id}
-    shown = answered or {score.question_id: None for score in tables.scores}
-    scores = {row.question_id: row for row in tables.scores if row.question_id in shown}
+    ids = [*values_of(tables.scores, "question_id")]
+    shown = answered or dict.fromkeys(ids)
+    scores = by_id(keep(tables.scores, [key in shown for key in ids]), "question_id")
     estimates = {key: row.estimates.get(estimator) for key, row in scores.items()}
     return _Known(
         shown,
@@ -182,6 +185,17 @@ def _gather(tables: ReportTables, accuracy: AccuracyPart | None, estimator: str)
         replies,
         [(model, Mode(mode)) for model, mode in best if mode],
     )
+
+
+def _take(known: _Known, tables: ReportTables, keys: Sequence[str]) -> tuple[_Known, ReportTables]:
+    """What is known of these questions: each is looked at several times."""
+
+    def take(rows: Mapping[str, _Row]) -> dict[str, _Row]:
+        return {key: rows[key] for key in keys if key in rows}
+
+    replies = {asked: take(rows) for asked, rows in known.replies.items()}
+    known = replace(known, scores=take(known.scores), replies=replies)
+    return known, replace(tables, questions=take(tables.questions))
 
 
 def _make_row(tables: ReportTables, key: str, known: _Known, length: int) -> QuestionRow:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
+from caft.packed import keep, values_of
 from caft.records import Rationale
 from caft.report.schema import CostPart
 from caft.report.tables import ReportTables, take_evenly
@@ -42,12 +43,13 @@ def describe_teaching(
     """None for a run without `rows`: the teacher's or the student's. `classes`: in their order."""
     if not rows:
         return None
-    reasons = Counter(row.refusal for row in rows if not row.accepted)
-    shown = take_evenly([row for row in rows if row.accepted], SHOWN) + _some_refused(rows)
+    reasons = Counter(filter(None, values_of(rows, "refusal")))
+    accepted = keep(rows, [not refusal for refusal in values_of(rows, "refusal")])
+    shown = take_evenly(accepted, SHOWN) + _some_refused(rows)
     return Teaching(
-        sources=tuple(sorted({row.source for row in rows if row.source})),
+        sources=tuple(sorted({*filter(None, values_of(rows, "source"))})),
         total=len(rows),
-        accepted=sum(row.accepted for row in rows),
+        accepted=len(accepted),
         reasons=tuple(reasons.most_common(MOST_REASONS)),
         changes=tuple(_count_changes(rows, tables, classes)),
         samples=tuple((_question_of(row, tables), row) for row in shown),
@@ -83,12 +85,14 @@ def _count_changes(
 ) -> Iterator[tuple[str, int, int]]:
     asked: dict[str, set[str]] = defaultdict(set)
     left: dict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        name = tables.complexity_of.get(row.question_id)
+    for key, refusal in zip(
+        values_of(rows, "question_id"), values_of(rows, "refusal"), strict=True
+    ):
+        name = tables.complexity_of.get(key)
         if name is not None:
-            asked[name].add(row.question_id)
-            if row.accepted:
-                left[name].add(row.question_id)
+            asked[name].add(key)
+            if not refusal:
+                left[name].add(key)
     for name in (*classes, *sorted(asked.keys() - set(classes))):
         if name in asked:
             yield name, len(asked[name]), len(left[name])
@@ -97,9 +101,8 @@ def _count_changes(
 def _some_refused(rows: Sequence[Rationale]) -> list[Rationale]:
     """One of every reason, then a second of every reason, and so on: none hides another."""
     by_reason: dict[str, list[Rationale]] = defaultdict(list)
-    for row in rows:
-        if not row.accepted:
-            by_reason[row.refusal].append(row)
+    for row in keep(rows, [*map(bool, values_of(rows, "refusal"))]):
+        by_reason[row.refusal].append(row)
     ranked = sorted(by_reason.values(), key=len, reverse=True)
     rounds = zip_longest(*(take_evenly(own, SHOWN) for own in ranked))
     return [row for row in chain.from_iterable(rounds) if row is not None][:SHOWN]
