@@ -89,10 +89,13 @@ class Heartbeat:
         last: dict[int, tuple[int, int, str]] = {}
         silent = dict.fromkeys(self._watched, 0)
         while not self._over.wait(_BEAT_SECONDS):
-            for rank, heard in list(self._heard.items()):
-                moved = heard != last.get(rank) and not self._has_lost_track(heard[1])
+            for rank in self._watched:
+                heard = self._heard.get(rank)
+                moved = heard is not None and heard != last.get(rank)
+                if heard is not None:
+                    moved = moved and not self._has_lost_track(heard[1])
+                    last[rank] = heard
                 silent[rank] = 0 if moved else silent[rank] + 1
-                last[rank] = heard
                 if silent[rank] >= _SILENT_BEATS:
                     waited = _BEAT_SECONDS * _SILENT_BEATS
                     self._lost(f"{self.name(rank)} is gone, unheard of for {waited:.0f} seconds")
