@@ -43,6 +43,11 @@ class SharedPrefix:
         """Remember one layer's keys and values, as attention sees them."""
         self.keys[layer], self.values[layer] = key, value
 
+    def keep_start(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
+        """Remember copies of the first ones of a pack that begins with these tokens."""
+        inside = slice(self.length)
+        self.keep(layer, key[:, :, inside].clone(), value[:, :, inside].clone())
+
 
 @dataclass(slots=True)
 class _Block:
@@ -153,8 +158,7 @@ class NewRows:
         for block, tokens, rows, columns in self.pieces:
             block.write(layer, rows, columns, (key[0][:, tokens], value[0][:, tokens]))
         if self.first is not None:
-            inside = slice(self.first.length)
-            self.first.keep(layer, key[:, :, inside].clone(), value[:, :, inside].clone())
+            self.first.keep_start(layer, key, value)
 
 
 class ReplyCache:

@@ -41,8 +41,7 @@ class JoiningRows:
         for stored, part in zip(self.cache.make(layer, key, value), (key, value), strict=True):
             stored.index_copy_(1, self.columns, part[0].index_select(1, self.tokens))
         if self.first is not None:
-            inside = slice(self.first.length)
-            self.first.keep(layer, key[:, :, inside].clone(), value[:, :, inside].clone())
+            self.first.keep_start(layer, key, value)
 
 
 class RowCache:

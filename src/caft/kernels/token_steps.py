@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -47,45 +47,39 @@ class TokenSteps:
         elif self._version != cache.version:
             self._version, self._graph = cache.version, None
             self._tokens = tokens.to(cache.device, copy=True)
-            logits = self._try()
+            logits = self._run_or_give_up(self._try)
         else:
             self._tokens.copy_(tokens, non_blocking=True)
-            logits = self._repeat()
+            logits = self._run_or_give_up(self._repeat)
         cache.end_step()
         return logits
 
     def _compute(self, tokens: torch.Tensor) -> torch.Tensor:
         return step_logits(self._model, self.cache, tokens)
 
-    def _try(self) -> torch.Tensor:
+    def _run_or_give_up(self, run: Callable[[], torch.Tensor]) -> torch.Tensor:
         try:
-            with _waits_are_errors():
-                return self._compute(self._tokens)
+            return run()
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
-            self._give_up(error)
+            self._may_repeat = False
+            reason = str(error).partition("\n")[0]
+            log.info("replies are written without a CUDA graph, more slowly: %s", reason)
         return self._compute(self._tokens)
+
+    def _try(self) -> torch.Tensor:
+        with _waits_are_errors():
+            return self._compute(self._tokens)
 
     def _repeat(self) -> torch.Tensor:
         if self._graph is None:
             graph = torch.cuda.CUDAGraph()
-            try:
-                with recorded(graph):
-                    self._logits = self._compute(self._tokens)
-            except RuntimeError as error:
-                if is_out_of_memory(error):
-                    raise
-                self._give_up(error)
-                return self._compute(self._tokens)
+            with recorded(graph):
+                self._logits = self._compute(self._tokens)
             self._graph = graph
         self._graph.replay()
         return self._logits
-
-    def _give_up(self, error: RuntimeError) -> None:
-        self._may_repeat = False
-        reason = str(error).partition("\n")[0]
-        log.info("replies are written without a CUDA graph, more slowly: %s", reason)
 
 
 def step_logits(

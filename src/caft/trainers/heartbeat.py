@@ -86,16 +86,14 @@ class Heartbeat:
                     return
 
     def _watch(self) -> None:
-        last: dict[int, tuple[int, int, str]] = {}
+        last: dict[int, tuple[int, int, str] | None] = {}
         silent = dict.fromkeys(self._watched, 0)
         while not self._over.wait(_BEAT_SECONDS):
             for rank in self._watched:
-                heard = self._heard.get(rank)
-                moved = heard is not None and heard != last.get(rank)
-                if heard is not None:
-                    moved = moved and not self._has_lost_track(heard[1])
-                    last[rank] = heard
-                silent[rank] = 0 if moved else silent[rank] + 1
+                heard, before = self._heard.get(rank), last.get(rank)
+                still = heard is None or heard == before or self._has_lost_track(heard[1])
+                silent[rank] = silent[rank] + 1 if still else 0
+                last[rank] = heard
                 if silent[rank] >= _SILENT_BEATS:
                     waited = _BEAT_SECONDS * _SILENT_BEATS
                     self._lost(f"{self.name(rank)} is gone, unheard of for {waited:.0f} seconds")
