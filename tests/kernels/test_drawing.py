@@ -5,23 +5,14 @@ Without a CUDA device it runs in Triton's interpreter (TRITON_INTERPRET=1), if i
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
 
 from caft.models.sampling import _STEP, Draw, _hash_draws, gumbel_noise
+from triton_device import find_triton_device
 
-pytest.importorskip("triton", reason="Triton is not installed")
-_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-pytestmark = [
-    pytest.mark.numerics,
-    pytest.mark.skipif(
-        not (_INTERPRETED or torch.cuda.is_available()),
-        reason="no CUDA device here, and Triton's interpreter is off",
-    ),
-]
-DEVICE = "cpu" if _INTERPRETED else "cuda"
+pytestmark = pytest.mark.numerics
+DEVICE = find_triton_device()
 
 
 @pytest.mark.parametrize("rows", [1, 3, 40])
@@ -37,4 +28,4 @@ def test_the_kernel_draws_what_torch_draws(rows: int, size: int, hidden: float) 
     expected = (scores * 0.7 + gumbel_noise(keys, size)).argmax(dim=-1)
     drawn = run_race(scores.to(DEVICE), 0.7, keys.to(DEVICE), _STEP).cpu()
     # Logarithms round differently there: a near tie may fall the other way.
-    assert int((drawn != expected).sum()) <= (DEVICE == "cuda")
+    assert int((drawn != expected).sum()) <= (DEVICE.type == "cuda")

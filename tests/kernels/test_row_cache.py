@@ -6,7 +6,6 @@ Without a device the kernels run in Triton's interpreter (TRITON_INTERPRET=1), i
 
 from __future__ import annotations
 
-import os
 from typing import NamedTuple
 
 import pytest
@@ -15,17 +14,10 @@ import torch
 from caft.kernels.attention import Extras
 from caft.kernels.kv_cache import SharedPrefix
 from caft.kernels.row_cache import RowCache
+from triton_device import find_triton_device
 
-pytest.importorskip("triton", reason="Triton is not installed")
-_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-pytestmark = [
-    pytest.mark.numerics,
-    pytest.mark.skipif(
-        not (_INTERPRETED or torch.cuda.is_available()),
-        reason="no CUDA device here, and Triton's interpreter is off",
-    ),
-]
-DEVICE = torch.device("cpu" if _INTERPRETED else "cuda")
+pytestmark = pytest.mark.numerics
+DEVICE = find_triton_device()
 SCALE = 0.3
 
 
@@ -126,7 +118,7 @@ class Written:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_a_row_sees_the_prefix_and_itself(shape: Shape, dtype: torch.dtype) -> None:
-    if _INTERPRETED and dtype is torch.bfloat16:
+    if DEVICE.type == "cpu" and dtype is torch.bfloat16:
         pytest.skip("the interpreter has no bfloat16 of its own")
     written = Written(shape, dtype)
     written.admit({1: 3, 0: 80})
