@@ -64,7 +64,7 @@ def test_a_description_has_type_default_meaning_and_place() -> None:
     files = reference.option_files("tuning", None)
     keys = {key.name: key for key in reference.list_keys(tuning)}
     assert reference.describe_key("tuning", keys["learning_rate"], tuning, files) == (
-        "`tuning.learning_rate`\n: Number, more than 0, and finite; default `1e-5` (full), `1e-3` "
+        "`tuning.learning_rate`\n: Number, more than 0, and finite; default `1e-5` (full), `5e-4` "
         "(lora), `2e-4` (qlora). AdamW's learning rate after the warm-up. *Read in* "
         "`pipeline/delivery.py`.\n"
     )

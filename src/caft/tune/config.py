@@ -327,7 +327,7 @@ class TuningConfig:
     adapter: Adapter = Adapter.lora
     lora: LoraConfig = field(default_factory=LoraConfig)
     loss: Loss = Loss.ce
-    learning_rate: Positive = 1e-3
+    learning_rate: Positive = 5e-4
     schedule: Schedule = Schedule.linear
     warmup_steps: CountOrNone = 0
     weight_decay: NotNegative = 0.0
