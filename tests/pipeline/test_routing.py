@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from math import inf
 
 import pytest
@@ -175,12 +176,34 @@ def test_validation_questions_alone_fit_the_cut_and_test_questions_fall_by_it(
     written = [replace(row, correct=row.question_id[0] == "x" or number < 2)
                for number, row in enumerate(answers())]  # fmt: skip
     scored = Scored(scores=scores)
-    placed = place_by_validation(config, scored, QUESTIONS, written, answers())
+    place = partial(place_by_validation, config, scored, QUESTIONS, tuned=False)
+    placed = place(written, answers())
     assert placed.hard == {"v3", "v4", "x1", "x2"}
     assert tell_cut(placed, QUESTIONS.test) == FittedCut("answer_entropy", 2.0, 1.0)
-    none_is_worth_it = place_by_validation(config, scored, QUESTIONS, answers(), written)
+    none_is_worth_it = place(answers(), written)
     assert tell_cut(none_is_worth_it, QUESTIONS.test) == FittedCut("answer_entropy", None, 0.0)
     assert tell_cut(place_by_classes(config, split(), HELD_OUT), QUESTIONS.test) is None
+
+
+def test_a_tuned_model_is_routed_by_its_own_answers_where_they_tell() -> None:
+    # The base model finds v1 hardest and the tuned one v4; a rationale wins v3 and v4 alone.
+    scores = [answer_score(name, -float(number)) for number, name in enumerate(HELD_OUT)]
+    right = {"v1", "v2"}
+    written = [replace(row, correct=row.question_id in right) for row in answers()]
+    place = partial(place_by_validation, by("answer_entropy"), Scored(scores=scores), QUESTIONS)
+    placed = place(written, answers(), tuned=True)
+    assert placed.hard == {"v3", "v4", "x1", "x2"}
+    assert tell_cut(placed, QUESTIONS.test) == FittedCut("answer_entropy", 2.0, 1.0, by_tuned=True)
+    # Its answer's pass decides: no other model is asked.
+    assert route_tuned_model(placed, SCORED, HELD_OUT) == Routing(placed.hard, by_own_answer=True)
+
+    # By the base model's estimate, v3 and v4 are the easiest of the validation questions.
+    assert place(written, answers(), tuned=False).hard == set(VALIDATION)
+    # A written answer tells nothing of its own.
+    silent = [replace(row, estimates={}) for row in written]
+    unknown = place(silent, answers(), tuned=True)
+    assert (unknown.hard, unknown.by_tuned) == (set(VALIDATION), False)
+    assert route_tuned_model(unknown, SCORED, HELD_OUT).tokens == ONE_EACH
 
 
 def test_a_control_is_routed_like_the_rule_whose_budget_it_has() -> None:
@@ -190,7 +213,7 @@ def test_a_control_is_routed_like_the_rule_whose_budget_it_has() -> None:
         for row in scores
     ])  # fmt: skip
     config = RandomSplitConfig(match=Match.tokens, reference="top1_margin")
-    placed = place_by_validation(config, scored, QUESTIONS, answers(), answers())
+    placed = place_by_validation(config, scored, QUESTIONS, answers(), answers(), tuned=False)
     assert placed.estimator == "top1_margin"
 
 
@@ -203,7 +226,7 @@ def test_an_unreadable_estimate_is_as_hard_as_the_hardest() -> None:
     ]
     written = [replace(row, correct=row.question_id in ("v1", "v2")) for row in answers()]
     placed = place_by_validation(
-        by("cot_mean_entropy"), Scored(scores=scores), QUESTIONS, written, answers()
+        by("cot_mean_entropy"), Scored(scores=scores), QUESTIONS, written, answers(), tuned=True
     )
     assert placed.hard == {"v3", "v4", "x1"}
     assert placed.cut == 3.0

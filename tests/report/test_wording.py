@@ -54,3 +54,6 @@ def test_the_cut_of_routed_mode_is_told_in_the_estimators_own_direction() -> Non
     assert "top-1 margin is at most 0.2, the" in told(base=("top1_margin", 0.2, 0.5))
     assert "base model writes no rationale" in told(base=("answer_entropy", None, 0.0))
     assert wording.describe_fitted_cut(None) == told() == ""
+    own = {"estimator": "answer_entropy", "value": 0.5, "share": 0.5, "by_tuned": True}
+    parts = {"routed_at": {"tuned": own}}
+    assert "where its own answer entropy is at least 0.5" in wording.describe_fitted_cut(parts)  # type: ignore[arg-type]

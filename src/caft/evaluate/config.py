@@ -15,9 +15,10 @@ from caft.records import Mode
 class RoutedBy(Enum):
     """Which estimate sends a test question to answer or to rationale mode, at which cut.
 
-    `validation`: the base model's, at the cut at which a model gets most validation questions
-    right. `base`: the base model's, at the training cut. `tuned`: the tuned model's, at a cut that
-    sends the same share of validation questions to rationale mode.
+    `validation`: a model's own, at the cut at which it gets most validation questions right; the
+    base model's for both where it needs more than the pass of a one-token answer. `base`: the base
+    model's, at the training cut. `tuned`: the tuned model's, at a cut that sends the same share of
+    validation questions to rationale mode.
     """
 
     validation = "validation"

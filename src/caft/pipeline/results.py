@@ -140,12 +140,13 @@ class ModeReplies:
 class FittedCut:
     """The `value` of an estimator at which rationales begin, and their share of test questions.
 
-    None: no rationale is worth writing.
+    None: no rationale is worth writing. `by_tuned`: the tuned model's estimate, not the base's.
     """
 
     estimator: str
     value: float | None
     share: float
+    by_tuned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,12 +20,14 @@ from caft.split.config import SplitConfig
 class Placed:
     """Held-out questions that get a rationale, and the estimator that chose them; None: chance.
 
-    `cut` is the difficulty from which on they do, if it was fitted.
+    `cut` is the difficulty from which on they do, if it was fitted. `by_tuned`: the estimates are
+    those of the tuned model's own answers.
     """
 
     hard: Collection[str]
     estimator: str | None
     cut: float | None = None
+    by_tuned: bool = False
 
 
 def place_by_classes(
@@ -44,18 +46,23 @@ def place_by_validation(
     questions: QuestionSplits,
     answers: Sequence[Prediction],
     rationales: Sequence[Prediction],
+    *,
+    tuned: bool,
 ) -> Placed:
-    """By the base model's estimate, at the cut that is best for these replies on validation.
+    """At the cut that is best for these replies on validation, by the estimate of the split.
 
-    A random split says nothing of a question that was not trained: its reference, the rule whose
-    budget it has, routes its student. An estimator that needs the gold answer or the teacher is not
-    known at test time: the stand-in places questions. One without a readable estimate is as hard as
-    the hardest, as in the split.
+    A tuned model's own, if its answers' pass has it, else the base model's. A random split says
+    nothing of a question that was not trained: its reference, the rule whose budget it has, routes
+    its student. An estimator that needs the gold answer or the teacher is not known at test time:
+    the stand-in places questions. One without a readable estimate is as hard as the hardest, as in
+    the split.
     """
     estimator: str = getattr(config, "estimator", getattr(config, "reference", STAND_IN))
     if not ESTIMATORS[estimator].known_at_test:
         estimator = STAND_IN
-    values = _difficulties(estimator, scored.scores)
+    single = ESTIMATORS[estimator].need is Need.single_token
+    own = tuned and single and any(row.estimates.get(estimator) is not None for row in answers)
+    values = _difficulties(estimator, answers if own else scored.scores)
     border = len(questions.validation)
     cut = fit_cut(
         [values[row.question_id] for row in answers[:border]],
@@ -63,7 +70,7 @@ def place_by_validation(
         [row.correct for row in rationales[:border]],
     )
     hard = {row.question_id for row in answers if values[row.question_id] >= cut}
-    return Placed(hard, estimator, cut)
+    return Placed(hard, estimator, cut, by_tuned=own)
 
 
 def tell_cut(placed: Placed, test: Sequence[Question]) -> FittedCut | None:
@@ -73,7 +80,7 @@ def tell_cut(placed: Placed, test: Sequence[Question]) -> FittedCut | None:
     sign = -1.0 if ESTIMATORS[placed.estimator].lower_is_harder else 1.0
     value = sign * placed.cut if isfinite(placed.cut) else None
     share = sum(question.id in placed.hard for question in test) / len(test)
-    return FittedCut(placed.estimator, value, share)
+    return FittedCut(placed.estimator, value, share, by_tuned=placed.by_tuned)
 
 
 def route_base_model(placed: Placed, scored: Scored, question_ids: Sequence[str]) -> Routing:
@@ -87,7 +94,9 @@ def route_base_model(placed: Placed, scored: Scored, question_ids: Sequence[str]
 
 
 def route_tuned_model(placed: Placed, scored: Scored, question_ids: Sequence[str]) -> Routing:
-    """What placing costs a tuned model, which must ask the base model first."""
+    """What placing costs a tuned model: another model's estimate, or its own answer's pass."""
+    if placed.by_tuned:
+        return Routing(placed.hard, by_own_answer=True)
     return Routing(placed.hard, _tokens_to_decide(scored, placed.estimator, question_ids))
 
 

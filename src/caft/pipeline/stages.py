@@ -263,7 +263,9 @@ def _route(
             routing = route_by_own_estimates(config.split, split, questions, answers)
         else:
             if by is RoutedBy.validation and questions.validation:
-                placed = place_by_validation(config.split, scored, questions, answers, rationales)
+                placed = place_by_validation(
+                    config.split, scored, questions, answers, rationales, tuned=name == "tuned"
+                )
             else:
                 placed = place_by_classes(config.split, split, ids)
             if cut := tell_cut(placed, questions.test):

@@ -267,7 +267,12 @@ def _accuracy_part(
     }
     if evaluated.routed_at:
         part["routed_at"] = {
-            name: {"estimator": cut.estimator, "value": cut.value, "share": cut.share}
+            name: {
+                "estimator": cut.estimator,
+                "value": cut.value,
+                "share": cut.share,
+                "by_tuned": cut.by_tuned,
+            }
             for name, cut in evaluated.routed_at.items()
         }
     if base and tuned:

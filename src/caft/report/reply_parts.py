@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NotRequired
+
 # Pydantic accepts those of `typing` only from Python 3.12 on.
 from typing_extensions import TypedDict
 
@@ -9,12 +11,14 @@ from typing_extensions import TypedDict
 class FittedCutPart(TypedDict):
     """Where rationales begin in routed mode, in the estimator's unit; null: nowhere.
 
-    `share` is that of the test questions that get one.
+    `share` is that of the test questions that get one. `by_tuned`: the estimate is the tuned
+    model's own, else the base model's.
     """
 
     estimator: str
     value: float | None
     share: float
+    by_tuned: NotRequired[bool]
 
 
 class UnreadPart(TypedDict):

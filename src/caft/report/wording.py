@@ -31,10 +31,11 @@ def describe_fitted_cut(accuracy: AccuracyPart | None) -> str:
             "was worth it."
         )
     found = describe_estimator(cut["estimator"])
+    whose = "its own" if cut.get("by_tuned") else "the base model's"
     side = "at most" if found.lower_is_harder else "at least"
     value = f"{cut['value']:.3g} {found.unit}".rstrip()
     return (
-        f"In routed mode the {model} model writes a rationale where the base model's {found.title} "
+        f"In routed mode the {model} model writes a rationale where {whose} {found.title} "
         f"is {side} {value}, the cut that is best on validation questions: {percent(cut['share'])} "
         "of the test questions."
     )
