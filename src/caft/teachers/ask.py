@@ -179,6 +179,5 @@ def _refuse_missing(workers: Workers, requests: Sequence[PreparedRequest]) -> No
     raise UserError(
         f"{len(missing)} requests have no reply from {config.base_url} after all retries "
         f"({list_failures(workers.unanswered.values())}){quote(workers.throttle.message)}; {kept}: "
-        f"run the same command again to ask for the rest, or set {config.group}.unanswered=drop "
-        "to continue without them"
+        f"{workers.again}, or set {config.group}.unanswered=drop to continue without them"
     )
