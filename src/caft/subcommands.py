@@ -17,8 +17,8 @@ class CommandParser(argparse.ArgumentParser):
     Flags are typed in full: one that deletes must not be meant by its first letter.
     """
 
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, allow_abbrev=False, **named)
+    def __init__(self, **named: Any) -> None:
+        super().__init__(allow_abbrev=False, **named)
 
     def error(self, message: str) -> NoReturn:
         """UserError in place of the usage, a second line and the end of the process."""
