@@ -45,7 +45,7 @@ NO_FIGURES = {"run", "stages"}
 
 def main() -> None:
     """Run both trees and print what differs."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("commit")
     parser.add_argument("overrides", nargs="*")
     asked = parser.parse_args()

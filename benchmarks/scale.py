@@ -86,7 +86,7 @@ class Stages:
 
 def main() -> None:
     """Run each size in a process of its own and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--inside", type=Path, help="run one size in this process and folder")
     parser.add_argument("overrides", nargs="*")

@@ -104,7 +104,9 @@ def read_arguments() -> argparse.Namespace:
 def start_parser(description: str | None) -> argparse.ArgumentParser:
     """Arguments of everything that runs the models here side by side."""
     parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--model", choices=["smollm2", *CLASSES], default="smollm2")
     parser.add_argument("--tiny", action="store_true", help="a small model of that class")

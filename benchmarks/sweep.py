@@ -41,7 +41,7 @@ SIZES = (
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--settings", type=int, default=len(QUANTILES))
     parser.add_argument("overrides", nargs="*")
     given = parser.parse_args()

@@ -34,7 +34,7 @@ from torturing.tally import GOALS, Tally
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--small", action="store_true", help="a few cases of each part")
     parser.add_argument("--parts", default=",".join(PARTS), help="some of them, with commas")
     for name, (full, _) in SIZES.items():

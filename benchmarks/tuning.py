@@ -371,7 +371,9 @@ def median(results: Sequence[dict[str, Any]], name: str) -> float:
 def main(arguments: Sequence[str]) -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--targets", choices=("answers", "worked", "long"), default="answers")
     parser.add_argument("--rows", type=int, help="default: 64 on a CPU, else 192")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -63,6 +64,54 @@ def test_wrong_words_end_every_command_and_those_below_it_in_one_line(
             assert (out, errors.count("\n")) == ("", 1), (parser.prog, words)
             assert errors.startswith(parsers[0].prog)
             assert errors.endswith(" --help\n")
+
+
+@pytest.mark.parametrize("command", [*_COMMANDS.values(), "caft.statistics.calibrate"])
+def test_flags_are_typed_in_full(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for parser in all_parsers(own_parser(command, monkeypatch)):
+        flags = [flag for flag in parser._option_string_actions if flag.startswith("--")]
+        assert not [flag for flag in flags if parser._get_option_tuples(flag[:-1])], parser.prog
+
+
+@pytest.mark.parametrize("words", [["--multi", "method=sft"], ["--hel"], ["--vers"], ["--cf=job"]])
+def test_flags_of_a_run_are_typed_in_full(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    out, errors = capsys.readouterr()
+    assert (out, errors) == (
+        "",
+        f"unrecognized arguments: {words[0]}; see {name_command()} --help\n",
+    )
+
+
+def test_the_benchmarks_read_their_flags_in_full() -> None:
+    calls = [
+        node
+        for path in (ROOT / "benchmarks").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("ArgumentParser")
+    ]
+    assert calls
+    assert not [each for each in calls if "allow_abbrev=False" not in ast.unparse(each)]
+
+
+EMPTY = (
+    "",
+    "model=tiny, ",
+    "report,",
+    "store,--path,,list",
+    "export,,--to,trl",
+    "ledger,check,",
+)
+
+
+@pytest.mark.parametrize("words", [words.split(",") for words in EMPTY], ids=EMPTY)
+def test_an_empty_word_starts_nothing(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    out, errors = capsys.readouterr()
+    assert (out, errors.count("\n")) == ("", 1)
+    assert errors.startswith("a word of the command is empty")
 
 
 def test_no_command_reads_its_words_by_itself() -> None:

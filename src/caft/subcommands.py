@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from caft.errors import UserError
 from caft.signals import DONE, USER_MUST_ACT, say
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A parser for `run_command`, as the parsers of its own sub-commands are."""
+    """A parser for `run_command`, as the parsers of its own sub-commands are.
+
+    Flags are typed in full: one that deletes must not be meant by its first letter.
+    """
+
+    def __init__(self, **named: Any) -> None:
+        super().__init__(allow_abbrev=False, **named)
 
     def error(self, message: str) -> NoReturn:
         """UserError in place of the usage, a second line and the end of the process."""
@@ -25,14 +32,25 @@ def make_parser(program: str, description: str | None) -> CommandParser:
     )
 
 
+def refuse_empty_words(words: Sequence[str]) -> None:
+    """UserError for a word that says nothing; as a path it would be the current folder."""
+    if not all(word.strip() for word in words):
+        raise UserError(
+            'a word of the command is empty, as "$NAME" is where NAME is not set; leave it out, '
+            "or give it a value"
+        )
+
+
 def run_command(
     parser: CommandParser,
     arguments: Sequence[str] | None,
     work: Callable[[argparse.Namespace], int | None],
 ) -> int:
     """`work` with what the words say; the exit status, which is 0 where `work` has none."""
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        return work(parser.parse_args(arguments)) or DONE
+        refuse_empty_words(words)
+        return work(parser.parse_args(words)) or DONE
     except UserError as error:
         say(str(error))
     except OSError as error:

@@ -222,11 +222,16 @@ def test_what_was_withheld_for_good_is_not_asked_again(server, tmp_path):
 
 def test_the_forecast_names_both_prices_and_leaves_out_what_is_in_a_batch(server, tmp_path):
     prices = {"usd_per_million_completion_tokens": 1.0, "batch_price_factor": 0.5}
-    teacher = make(server, batch=True, max_tokens=500, budget_usd=0.012, **prices)
+    teacher = make(server, batch=True, max_tokens=500, budget_usd=0.013, **prices)
     live = replace(teacher, batch=False)
     given = {"prompt": PromptConfig(), "ledger_path": tmp_path / "l"}
     pool = [question(n) for n in range(30)]
-    both = "0.0150 USD live, 0.0075 as a batch, within 24 hours"
+    # The first 20 are asked live: 20 * 500 tokens at 1 USD a million, and 10 at half of it.
+    both = "0.0150 USD live, 0.0125 as a batch, within 24 hours"
+    assert forecast_rationales(pool, teacher=teacher, **given).usd.likely == pytest.approx(0.0125)
+    few = forecast_rationales(pool[:20], teacher=teacher, **given)  # too few to probe
+    none = forecast_rationales(pool, teacher=replace(teacher, probe_replies=0), **given)
+    assert (few.usd.likely, none.usd.likely) == pytest.approx((0.005, 0.0075))
     assert forecast_rationales(pool, teacher=teacher, **given).note == both
     assert forecast_rationales(pool, teacher=live, **given).note.startswith(f"{both}; ")
     prompts = DistillInputs(questions=pool[:20], teacher=teacher, **given).prompts

@@ -138,7 +138,13 @@ def test_an_engine_in_process_writes_for_the_base_model_and_a_local_teacher(
     ours = workshop.run(*words)
     # A local teacher has the machine's own dtype, in which two orders of sums differ.
     theirs = workshop.run(*words, "engine=vllm", "engine.gate.agreement=0")
-    base = workshop.run(*TINY, "method=base", "engine=vllm")
+    loaded, small = len(scripted.LOADED), "max_new_tokens:6,prompt:{shots:2}"
+    sets = ",".join(
+        f"{{dataset:arithmetic,name:s{n},most_steps:{n},test:4,{small}}}" for n in (3, 4)
+    )
+    base = workshop.run(*TINY, "method=base", "engine=vllm", f"evaluation.also=[{sets}]")
+    assert base.status == 0, base.err
+    assert len(scripted.LOADED) == loaded + 1  # one engine writes for all three sets
     assert (ours.status, theirs.status, base.status) == (0, 0, 0)
     gates = [gate for run in (theirs, base) for gate in run.summary["engine"]["gates"]]
     assert [gate["model"] for gate in gates] == ["teacher", "base"]

@@ -272,7 +272,11 @@ def test_prompts_wait_that_a_cpu_does_not_hold_at_once(tokenizer, most, rows, mo
     rules = ReplyRules(max_new_tokens=30, end_ids=(1, 2, 6, 12), stop_after_marker=False)
     alone = [generate_replies(model, tokenizer, [prompt], rules)[0] for prompt in prompts]
     monkeypatch.setattr("caft.models.reply_cache._MOST_CACHED", most)
-    assert _Writer(model, tokenizer, prompts, rules, rows=6, names=(), samples=()).rows == rows
+    told: list[int] = []
+    writer = _Writer(
+        model, tokenizer, prompts, rules, rows=6, names=(), samples=(), at_once=told.append
+    )
+    assert [writer.rows] == told == [rows]
     assert generate_replies(model, tokenizer, prompts, rules, rows=6) == alone
 
 
@@ -390,7 +394,7 @@ def test_replies_that_memory_does_not_hold_at_once_are_written_in_halves(tokeniz
     tried: list[tuple[int, int]] = []
 
     def crowded(model: Any, tokenizer: Any, prompts: Any, rules: Any, **dials: Any) -> Any:
-        del dials["watch"]  # the progress bar's
+        del dials["watch"], dials["at_once"]  # the module's own
         tried.append((dials["rows"], len(prompts)))
         for place, reply in enumerate(generate_replies(model, tokenizer, prompts, rules, **dials)):
             # One reply goes well; a reply that has been written is not written again.
@@ -401,6 +405,23 @@ def test_replies_that_memory_does_not_hold_at_once_are_written_in_halves(tokeniz
     monkeypatch.setattr("caft.trainers.replies.stream_replies", crowded)
     assert set(map(repr, ReplyModule(model, tokenizer, LIMIT_4, rows=5).write(PROMPTS))) == whole
     assert tried == [(5, 5), (2, 4), (1, 3)]
+
+
+@pytest.mark.parametrize(("cached", "tried"), [(3 * 3, [3, 1]), (3, [1])])
+def test_the_rows_are_halved_that_the_cache_was_made_for(tokenizer, monkeypatch, cached, tried):
+    """Not those that were asked for: then the same number would run out of memory again."""
+    monkeypatch.setattr("caft.models.reply_cache._MOST_CACHED", cached)  # a row has 1 + 2 tokens
+    rows: list[int] = []
+
+    def take(prefix: Any, lengths: Any, device: Any) -> Any:
+        rows.append(len(lengths))
+        raise RuntimeError("CUDA out of memory. Tried to allocate 20 GiB")
+
+    monkeypatch.setattr("caft.models.reply_cache.ReplyCache", take)
+    module = ReplyModule(make_model(), tokenizer, LIMIT_4, rows=64)
+    with pytest.raises(UserError, match="alone is replied to"):
+        list(module.write(PROMPTS))
+    assert rows == tried
 
 
 def test_one_reply_that_memory_does_not_hold_says_what_to_lower(tokenizer, monkeypatch):

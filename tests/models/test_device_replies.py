@@ -221,7 +221,7 @@ def test_a_divided_model_keeps_blocks(model: Any) -> None:
     divided = deepcopy(model)
     divided.__class__ = type("Divided", (FSDPModule, type(model)), {})
     with packed_attention(model), torch.inference_mode():
-        kinds = [type(make_cache(each, None, [3], 5)) for each in (divided, model)]
+        kinds = [type(make_cache(each, None, [3], 5, lambda _: None)) for each in (divided, model)]
     assert kinds == [ReplyCache, RowCache]
 
 

@@ -163,3 +163,34 @@ def test_a_sentence_is_one_whatever_tokens_its_end_is_cut_into() -> None:
     assert split_sentences(["He said (no", ".", ")", " Two."]) == [(0, 3), (3, 4)]
     # The character behind the point decides, even if an empty piece stands between.
     assert split_sentences(["3.", "", "5"]) == [(0, 3)]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "bounds"),
+    [
+        (["One.", " ", "Two."], [(0, 1), (1, 3)]),
+        (["One. ", "Two."], [(0, 1), (1, 2)]),  # the space may be in the piece of the point
+        (["One", ".", " ", " ", "\n", "Two."], [(0, 5), (5, 6)]),
+        # The first bytes of a character have no text of their own, however many they are.
+        (["3.", "", "", "", "5 is"], [(0, 5)]),
+        (["One.", "", "", "", " Two."], [(0, 1), (1, 5)]),
+        (["One.", "", ""], [(0, 3)]),
+        # A span that begins with an empty line has no sentence without words.
+        (["\n", "One.", " Two."], [(0, 2), (2, 3)]),
+        (["", "\n", " ", "One."], [(0, 4)]),
+        ([" "], [(0, 1)]),
+        (["", "\n"], [(0, 2)]),
+    ],
+    ids=repr,
+)
+def test_blanks_and_empty_pieces_make_no_sentence_and_hide_none(
+    pieces: list[str], bounds: list[tuple[int, int]]
+) -> None:
+    assert split_sentences(pieces) == bounds
+
+
+def test_a_blank_before_the_first_sentence_is_no_mean_of_its_own() -> None:
+    written = chain(("\n", 0.0, 1.0), ("One.", 3.0, 0.5), (" Two.", 2.5, 0.5))
+    estimates = estimate_chain(written)
+    assert estimates["cot_sentence_mean_of_means"] == ((0.0 + 3.0) / 2 + 2.5) / 2
+    assert estimates["cot_sentence_mean_of_max"] == (3.0 + 2.5) / 2

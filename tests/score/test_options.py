@@ -17,6 +17,7 @@ from caft.report.run.cost import count_cost
 from caft.report.wording import tell_batches
 from caft.score.options import ask_options, bound_entropy, refuse_shared_beginnings
 from caft.teachers import batches
+from caft.teachers.ask import as_live
 from caft.teachers.config import OpenAITeacherConfig
 from caft.teachers.ledger import Ledger
 from caft.teachers.replies import for_alternatives
@@ -109,7 +110,7 @@ def test_answers_that_begin_alike_are_refused() -> None:
 def test_one_token_is_bought_once(server: FakeServer, tmp_path: Path) -> None:
     given = {"temperature": 0.0, "extra": {"max_completion_tokens": 9, "mine": 1}}
     config, ledger = endpoint(server, **given), tmp_path / "ledger.sqlite"
-    planned = forecast_endpoint(PROMPTS, config, ledger)
+    planned = forecast_endpoint([PROMPTS], config, ledger)
     assert (planned.calls.high, planned.completion_tokens.high) == (6, 6)
     assert ask(config, ledger) == pytest.approx([ENTROPY] * 6)
     body = server.log[0].body
@@ -190,6 +191,10 @@ def test_a_batch_has_all_but_the_first_and_the_bill_tells_them_apart(
     batching: FakeServer, tmp_path: Path
 ) -> None:
     config, ledger = endpoint(batching, **BY_BATCH), tmp_path / "ledger.sqlite"
+    planned, live = (
+        forecast_endpoint([PROMPTS], each, ledger).usd for each in (config, as_live(config))
+    )
+    assert planned.likely == pytest.approx(live.likely * (1 + 5 / 2) / 6, rel=0.05)
     rows = judge(config, ledger)
     assert [row.value for row in rows] == pytest.approx([ENTROPY] * 6)
     assert [row.batched for row in rows] == [False] + [True] * 5

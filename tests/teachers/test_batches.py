@@ -382,11 +382,12 @@ def test_a_batch_that_may_exist_is_not_bought_anew_with_another_key(server, tmp_
 def test_a_live_run_says_that_it_waits_for_a_batch_of_another(server, tmp_path, caplog):
     place, config = tmp_path / "l", make_config(server, batch=False, concurrency=1)
     (last,) = (prepare(each, config) for each in ask_for(6)[5:])
-    notes = []
+    notes, sent = [], []
 
     def send(call):
+        sent.append(call)
         with BatchLedger(place, "fake", sends=True) as other:
-            if not notes and other.claim([(last.key, last.worst_usd)], Caps()).taken:
+            if len(sent) == 1 and other.claim([(last.key, last.worst_usd)], Caps()).taken:
                 other.hand_over("file", 1, "batch-1")
         return "I think. [[A]]"
 
@@ -487,6 +488,50 @@ def test_a_row_without_a_readable_result_counts_as_charged(server, place, outcom
     assert found.usd == pytest.approx(3 * PAID)
     assert found.unsure_usd > PAID
     assert found.reserved_usd == 0
+
+
+def test_a_row_that_is_never_answered_is_sent_as_often_as_retries_allow_over_all_runs(
+    server, place
+):
+    """Each time may be paid for, so no new run, nor another host, begins to count anew."""
+    server.batches.outcome = lambda q, times: "missing" if q == "q1" else "ok"
+    lost = (
+        r"1 requests have no reply .*1x sent 2 times without a result, which may have cost (\S+) "
+        r"USD\); 2 of 3 replies are kept: set teacher.retries=2 or more to send"
+    )
+    for _ in range(2):
+        with pytest.raises(UserError, match=lost) as refused:
+            ask_all(ask_for(3), make_config(server, retries=1), place)
+        assert server.batches.bought == {"q0": 1, "q1": 2, "q2": 1}
+    unsure = spending(place).unsure_usd
+    assert unsure == pytest.approx(float(re.search(lost, str(refused.value))[1]), abs=1e-4)
+    config = make_config(server, retries=1, unanswered=Unanswered.drop)
+    left = ask_all(ask_for(3), config, place)[1]
+    assert (left.failure[:12], left.usd) == ("sent 2 times", unsure)
+    with pytest.raises(UserError, match="1x sent 3 times"):  # as it advised
+        ask_all(ask_for(3), make_config(server, retries=2), place)
+    server.batches.outcome = lambda q, times: "ok"
+    ask_all(ask_for(3), make_config(server, retries=3), place)
+    assert server.batches.bought["q1"] == 4
+    assert spending(place).unsure_usd == pytest.approx(1.5 * unsure)
+
+
+def test_a_lost_row_is_not_sent_while_another_run_settles_it(server, place, monkeypatch):
+    """Between the look at the ledger and the claim, another host counts the last time."""
+    server.batches.outcome = lambda q, times: "missing"
+    look = BatchLedger._find_batches
+
+    def look_late(ledger, keys):
+        found = look(ledger, keys)
+        monkeypatch.setattr(BatchLedger, "_find_batches", look)
+        with pytest.raises(UserError, match="sent 1 times"):
+            ask_all(ask_for(1), make_config(server, retries=0), place)
+        return found
+
+    monkeypatch.setattr(BatchLedger, "_find_batches", look_late)
+    with pytest.raises(UserError, match="sent 1 times"):
+        ask_all(ask_for(1), make_config(server, retries=0), place)
+    assert server.batches.bought == {"q0": 1}
 
 
 def test_a_batch_that_was_cancelled_gives_what_it_has_and_ends_the_run(server, place):

@@ -116,6 +116,23 @@ def test_a_claim_whose_text_is_no_text_is_dropped_and_counted(
     assert (found, cost) == (key, 2.0)
 
 
+@pytest.mark.parametrize("also", ["", "checksum"])
+def test_a_claim_with_another_model_counts_where_a_cap_sees_it(place: Place, also: str) -> None:
+    """Its own model's, as the checksum proves; every one's where that changed, too."""
+    with Ledger(place, "m") as ledger, Ledger(place, "n") as other:
+        other.claim([("b", 1.0)], Caps())
+        other.commit([entry("b", usd=1.0)])
+        ledger.claim([("a", 2.0)], Caps())
+        execute(place, "UPDATE claims SET model = 'k'")
+        if also:
+            execute(place, "UPDATE claims SET checksum = '0'")
+    assert main(["check", str(place), "--drop"]) == main(["check", str(place)]) == 0
+    for model, calls, usd, unsure in (("m", 1, 0.0, 2.0), ("n", 1, 1.0, 2.0 if also else 0.0)):
+        with Ledger(place, model) as ledger:
+            assert ledger.spending() == Spending(calls=calls, usd=usd, unsure_usd=unsure)
+            assert ledger.claim([("a", 2.0)], Caps(usd=3.5)).taken == ([] if unsure else ["a"])
+
+
 def hand_over(place: Place) -> None:
     sender = BatchLedger(place, "m", sends=True)
     sender.claim([("a", 2.0)], Caps())

@@ -245,6 +245,39 @@ def test_replays_train_what_launched_passes_train(tmp_path: Any, launched: Any) 
     assert recorder.replayed > 12
 
 
+@pytest.mark.parametrize("reached", [1, 2])
+def test_nothing_is_recorded_where_a_pass_does_not_reach_a_weight(reached: int) -> None:
+    """As the experts of a mixture: no gradient is not one of 0, by which AdamW moves a weight."""
+    weights = [torch.nn.Parameter(torch.ones(3)) for _ in range(2)]
+    twins = [torch.nn.Parameter(torch.ones(3)) for _ in range(2)]
+    launched, replayed = (
+        torch.optim.AdamW(each, lr=0.1, weight_decay=0.5) for each in (twins, weights)
+    )
+    item = pad_step(make_step(make_rows(2), 60), 2).packs[0]
+
+    def run_over(parameters: list[torch.nn.Parameter]) -> Run:
+        def run(_item: TrainingPack) -> torch.Tensor:
+            loss = torch.stack([weight.square().sum() for weight in parameters[:reached]]).sum()
+            loss.backward()
+            return loss.detach()
+
+        return run
+
+    recorder = Recorder(make_model(full=True))
+    replays = Replays(run_over(weights), torch.nn.Module(), weights, recorder)  # type: ignore[arg-type]
+    for _ in range(2):
+        launched.zero_grad()
+        replays.start_step()
+        for _ in range(2):
+            run_over(twins)(item)
+            replays(item)
+        launched.step()
+        replayed.step()
+        assert torch.equal(torch.stack([*weights]), torch.stack([*twins]))
+    assert replays.is_on == bool(recorder.recorded) == (reached == 2)
+    assert (weights[1].grad is None) == (reached == 1)
+
+
 def test_a_larger_graph_serves_until_another_is_worth_recording() -> None:
     model = make_model()
     replays = Replays(

@@ -8,10 +8,10 @@ from dataclasses import replace
 from functools import partial
 
 from caft.distill.accept import judge_reply
-from caft.distill.forecast import CostForecast, forecast_cost
+from caft.distill.forecast import CostForecast, Range, forecast_cost
 from caft.distill.inputs import DistillInputs, from_reply
 from caft.records import Rationale
-from caft.teachers.ask import ask_all, find_replies
+from caft.teachers.ask import as_live, ask_all, find_replies
 from caft.teachers.config import EndpointConfig, OpenAITeacherConfig
 from caft.teachers.ledger import BatchLedger, Place
 from caft.teachers.prices import (
@@ -30,7 +30,14 @@ from caft.teachers.refusals import (
     name_reason,
     read_finish,
 )
-from caft.teachers.replies import PreparedRequest, Request, TeacherReply, prepare, token_limits
+from caft.teachers.replies import (
+    PreparedRequest,
+    Request,
+    TeacherReply,
+    asks_alternatives,
+    prepare,
+    token_limits,
+)
 from caft.text.prompts import Prompt
 
 log = logging.getLogger(__name__)
@@ -133,25 +140,34 @@ def _is_open(rationale: Rationale) -> bool:
 
 
 def forecast_endpoint(
-    prompts: Sequence[Prompt], endpoint: EndpointConfig, ledger_path: Place
+    sets: Sequence[Sequence[Prompt]], endpoint: EndpointConfig, ledger_path: Place
 ) -> CostForecast:
-    """What the calls that the ledger does not have would cost, beside what the caps leave."""
-    prepared = (prepare(Request(prompt.turns), endpoint) for prompt in prompts)
-    requests = {request.key: request for request in prepared}
+    """What the calls that the ledger does not have would cost, beside what the caps leave.
+
+    The prompts of a set are asked together, the first ones live.
+    """
+    prepared = [[prepare(Request(prompt.turns), endpoint) for prompt in one] for one in sets]
+    requests = {request.key: request for one in prepared for request in one}
     paid, sent, seen, spent = _read_ledger(ledger_path, endpoint, list(requests.values()))
-    known = paid | sent
-    forecast = forecast_cost(
-        [request.characters for key, request in requests.items() if key not in known],
-        len(paid),
-        price=look_up_price(endpoint),
+    look_up_price(endpoint)  # UserError where that of a batch is not known
+    foresee = partial(
+        forecast_cost,
+        price=look_up_price(as_live(endpoint)),
         max_tokens=endpoint.max_tokens,
-        attempts=endpoint.attempts if isinstance(endpoint, OpenAITeacherConfig) else 1,
         seen=seen,
     )
-    live = sent and not sends_batches(endpoint)
+    attempts = endpoint.attempts if isinstance(endpoint, OpenAITeacherConfig) else 1
+    missing = [each.characters for key, each in requests.items() if key not in paid | sent]
+    first = {key for one in prepared for key in _find_probes(one, endpoint, paid, sent)}
+    whole = foresee(missing, len(paid), attempts=attempts)
+    probes = foresee([requests[key].characters for key in first], 0, attempts=1)
+    as_batch = _price_as_batch(whole.usd, probes.usd, find_batch_factor(endpoint))
+    batched = sends_batches(endpoint)
+    forecast = replace(whole, usd=as_batch) if batched and as_batch else whole
+    live = sent and not batched
     notes = (
         f"set {endpoint.group}.batch=true to take the batch's replies" if live else "",
-        _name_both_prices(forecast, endpoint),
+        _name_both_prices(whole.usd, as_batch),
         _describe_caps(forecast, endpoint, spent),
     )
     return replace(
@@ -162,13 +178,36 @@ def forecast_endpoint(
     )
 
 
-def _name_both_prices(forecast: CostForecast, endpoint: EndpointConfig) -> str:
+def _find_probes(
+    requests: Sequence[PreparedRequest], endpoint: EndpointConfig, paid: set[str], sent: set[str]
+) -> set[str]:
+    """The keys of those that are asked live even where the others go into a batch."""
+    if not isinstance(endpoint, OpenAITeacherConfig):
+        return set()
+    keys = [request.key for request in requests]
+    alone = asks_alternatives(endpoint)
+    count = 1 if alone else endpoint.probe_replies
+    # Where a batch is out they have been asked; and all there are would be no probe.
+    if sent.intersection(keys) or (len(keys) <= count and not alone):
+        return set()
+    return set(keys[:count]) - paid
+
+
+def _price_as_batch(
+    whole: Range | None, probes: Range | None, factor: float | None
+) -> Range | None:
+    """What calls cost as a batch that cost so much live, `probes` being those that stay live."""
+    if factor is None or whole is None or probes is None:
+        return None
+    both = zip(whole, probes, strict=True)
+    return Range(*(usd * factor + live * (1 - factor) for usd, live in both))
+
+
+def _name_both_prices(live: Range | None, as_batch: Range | None) -> str:
     """What the calls would cost live and as a batch, where both prices are known."""
-    factor, usd = find_batch_factor(endpoint), forecast.usd
-    if not factor or not usd or not usd.likely:
+    if live is None or as_batch is None or not as_batch.likely:
         return ""
-    live = usd.likely / factor if sends_batches(endpoint) else usd.likely
-    return f"{live:.4f} USD live, {live * factor:.4f} as a batch, within 24 hours"
+    return f"{live.likely:.4f} USD live, {as_batch.likely:.4f} as a batch, within 24 hours"
 
 
 def _describe_caps(forecast: CostForecast, endpoint: EndpointConfig, spent: Spending) -> str:

@@ -70,22 +70,23 @@ def forecast_rationales(requests: Sequence[DistillInputs]) -> CostForecast:
 
     Nothing is sent and nothing is written.
     """
-    prompts = [prompt for inputs in requests for prompt in inputs.prompts]
     if not requests:
         return CostForecast(questions=0)
     teacher, ledger = requests[0].teacher, requests[0].ledger_path
-    return forecast_prompts(prompts, teacher=teacher, ledger_path=ledger)
+    sets = [inputs.prompts for inputs in requests]
+    return forecast_prompts(sets, teacher=teacher, ledger_path=ledger)
 
 
 def forecast_prompts(
-    prompts: Sequence[Prompt], *, teacher: TeacherConfig | EndpointConfig, ledger_path: Place
+    sets: Sequence[Sequence[Prompt]], *, teacher: TeacherConfig | EndpointConfig, ledger_path: Place
 ) -> CostForecast:
-    """What any prompts to a teacher, or to a judge, would cost now."""
+    """What any prompts to a teacher, or to a judge, would cost now; a set is asked together."""
     if isinstance(teacher, EndpointConfig):
-        return forecast_endpoint(prompts, teacher, ledger_path)
+        return forecast_endpoint(sets, teacher, ledger_path)
+    count = sum(map(len, sets))
     if isinstance(teacher, LocalModelTeacherConfig):
         note = (
             f"written here, at most {teacher.max_tokens} tokens each, without what the ledger has"
         )
-        return CostForecast(questions=len(prompts), note=note)
-    return CostForecast(questions=len(prompts))
+        return CostForecast(questions=count, note=note)
+    return CostForecast(questions=count)

@@ -42,6 +42,7 @@ from caft.hydra_bridge.sweep import run_dry, run_sweep
 from caft.program import name_command
 from caft.run_config import RunConfig, RunContext
 from caft.signals import DONE, OUR_FAULT, USER_MUST_ACT, Caught, say
+from caft.subcommands import refuse_empty_words
 from caft.sweeps.run_folders import refuse_finished_folder, refuse_unwritable_folder
 from caft.teachers.secrets import refuse_environment_secrets, refuse_secret_variables
 
@@ -83,9 +84,7 @@ def _answer(run: Run, arguments: Sequence[str], start: Start, caught: Caught) ->
 
 def _read_config(arguments: Sequence[str]) -> RunConfig:
     """What the command line of a single run composes to."""
-    parser = get_args_parser()
-    parser.error = refuse_flags
-    args = parser.parse_intermixed_args(arguments)
+    _, args = _read_words(arguments)
     overrides = [*type_overrides(args.overrides), "hydra.mode=RUN"]
     try:
         composed = compose_overrides(start_hydra(args), args.config_name, overrides, RunMode.RUN)
@@ -94,10 +93,19 @@ def _read_config(arguments: Sequence[str]) -> RunConfig:
         GlobalHydra.instance().clear()
 
 
-def _run_command(run: Run, arguments: Sequence[str], start: Start, caught: Caught) -> int:
+def _read_words(
+    arguments: Sequence[str],
+) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    """Hydra's parser, and what the words say to it."""
+    refuse_empty_words(arguments)
     parser = get_args_parser()
     parser.error = refuse_flags
-    args = parser.parse_intermixed_args(arguments)
+    parser.allow_abbrev = False
+    return parser, parser.parse_intermixed_args(arguments)
+
+
+def _run_command(run: Run, arguments: Sequence[str], start: Start, caught: Caught) -> int:
+    parser, args = _read_words(arguments)
     refuse_environment_secrets(args.overrides, os.environ)  # of Hydra's own settings, too
     refuse_secret_variables(args.overrides)
     args.overrides = type_overrides(args.overrides)

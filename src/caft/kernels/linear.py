@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch.nn.functional import linear
 
+from caft.kernels.forwards import replace_forwards
 from caft.kernels.memory import multiplies_bfloat16, release_memory, return_freed_memory
 from caft.kernels.swiglu import make_large
 from caft.protocols import CausalLM
@@ -95,15 +96,12 @@ def _layers_of_adapters(modules: Sequence[torch.nn.Module]) -> set[int]:
 
 def _fuse_gates(model: CausalLM, reordered: set[int]) -> None:
     """Of every MLP silu(gate) * up, known by its output, whose layers are `reordered`."""
-    plain: dict[type, bool] = {}
-    for mlp in model.modules():
+
+    def has_form(mlp: torch.nn.Module) -> bool:
         layers = [getattr(mlp, name, None) for name in ("gate_proj", "up_proj", "down_proj")]
-        if not all(id(layer) in reordered for layer in layers):
-            continue
-        if type(mlp) not in plain:
-            plain[type(mlp)] = _is_plain_gate(mlp)
-        if plain[type(mlp)]:
-            vars(mlp)["forward"] = _Gated(mlp)
+        return all(id(layer) in reordered for layer in layers)
+
+    replace_forwards(model, has_form, _is_plain_gate, _Gated)
 
 
 @torch.no_grad()

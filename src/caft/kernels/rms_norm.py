@@ -14,6 +14,7 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import rms_norm
 
+from caft.kernels.forwards import replace_forwards
 from caft.protocols import CausalLM
 
 
@@ -49,16 +50,13 @@ def fuse_rms_norms(model: CausalLM | torch.nn.Module) -> None:
 
     They are known by their name and by their output: some scale by 1 + w, or have a gate.
     """
-    plain: dict[type, bool] = {}
-    for norm in model.modules():
-        kind, weight, epsilon = type(norm), getattr(norm, "weight", None), _epsilon(norm)
-        # Gemma's norms of values have the class of others, but no weight.
-        if not kind.__name__.endswith("RMSNorm") or weight is None or epsilon is None:
-            continue
-        if kind not in plain:
-            plain[kind] = _is_plain(norm, weight, epsilon)
-        if plain[kind]:
-            vars(norm)["forward"] = _Fused(norm)
+    replace_forwards(model, _has_form, _is_plain, _Fused)
+
+
+def _has_form(norm: torch.nn.Module) -> bool:
+    # Gemma's norms of values have the class of others, but no weight.
+    named = type(norm).__name__.endswith("RMSNorm")
+    return named and getattr(norm, "weight", None) is not None and _epsilon(norm) is not None
 
 
 def _epsilon(norm: torch.nn.Module) -> float | None:
@@ -67,7 +65,8 @@ def _epsilon(norm: torch.nn.Module) -> float | None:
 
 
 @torch.no_grad()
-def _is_plain(norm: torch.nn.Module, weight: torch.Tensor, epsilon: float) -> bool:
+def _is_plain(norm: Any) -> bool:
+    weight, epsilon = norm.weight, _epsilon(norm)
     if weight.dim() != 1 or weight.is_meta:
         return False
     x = torch.linspace(-1, 2, 2 * len(weight), device=weight.device).view(2, -1).to(weight.dtype)

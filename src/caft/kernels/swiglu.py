@@ -15,6 +15,7 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import silu
 
+from caft.kernels.forwards import replace_forwards
 from caft.protocols import CausalLM
 
 # Beyond any limit, and not so large that products overflow in float16.
@@ -75,15 +76,11 @@ def fuse_swiglu(model: CausalLM | torch.nn.Module) -> None:
 
     They are known by the names of their parts and by their output; others stay as they are.
     """
-    plain: dict[type, bool] = {}
-    for mlp in model.modules():
-        kind = type(mlp)
-        if not all(hasattr(mlp, name) for name in _PARTS):
-            continue
-        if kind not in plain:
-            plain[kind] = _is_plain(mlp)
-        if plain[kind]:
-            vars(mlp)["forward"] = _Fused(mlp)
+    replace_forwards(model, _has_parts, _is_plain, _Fused)
+
+
+def _has_parts(mlp: torch.nn.Module) -> bool:
+    return all(hasattr(mlp, name) for name in _PARTS)
 
 
 @torch.no_grad()

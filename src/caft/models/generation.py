@@ -85,6 +85,7 @@ def stream_replies(
     names: Sequence[str] = (),
     samples: Sequence[int] = (),
     watch: Callable[[Sequence[int]], None] | None = None,
+    at_once: Callable[[int], None] = lambda _: None,
 ) -> Iterator[tuple[int, GeneratedReply]]:
     """Replies to token prompts as they end, each with the number of its prompt.
 
@@ -94,10 +95,13 @@ def stream_replies(
     `rows` replies are written at once; where one ends, the next prompt takes its row. UserError,
     with the prompt's name out of `names`, where logits are not finite. SystemExit between two
     tokens where a signal was noted. `watch` gets the lengths in tokens of the replies in work,
-    after every step.
+    after every step. `at_once` gets how many rows memory is thought to hold, before it is taken.
     """
     with packed_attention(model):
-        writer = _Writer(model, tokenizer, prompts, rules, rows=rows, names=names, samples=samples)
+        writer = _Writer(
+            model, tokenizer, prompts, rules, rows=rows, names=names, samples=samples,
+            at_once=at_once,
+        )  # fmt: skip
         while writer.has_work():
             end_if_asked()
             yield from writer.admit() if writer.should_admit() else writer.step()
@@ -173,6 +177,7 @@ class _Writer:
         rows: int,
         names: Sequence[str],
         samples: Sequence[int],
+        at_once: Callable[[int], None],
     ) -> None:
         self.model, self.tokenizer, self.rules, self.names = model, tokenizer, rules, names
         self.samples = samples
@@ -189,7 +194,7 @@ class _Writer:
         self.begun: _Begun | None = None
         self.replies: dict[int, _Reply] = {}
         expected = [len(self.prompts[place]) for place in reversed(self.waiting)][:rows]
-        self.cache = make_cache(model, prefix, expected, rules.most_tokens)
+        self.cache = make_cache(model, prefix, expected, rules.most_tokens, at_once)
         self.rows = len(self.cache.lengths)
         self.steps = TokenSteps(model, self.cache)
         self.filling = False

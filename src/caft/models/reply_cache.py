@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import accumulate
 
@@ -32,12 +32,17 @@ _ROUNDING_STEPS, _SMALLEST_DIFFERENCE = 32, 1e-2
 
 
 def make_cache(
-    model: CausalLM, prefix: SharedPrefix | None, expected: Sequence[int], most_tokens: int
+    model: CausalLM,
+    prefix: SharedPrefix | None,
+    expected: Sequence[int],
+    most_tokens: int,
+    at_once: Callable[[int], None],
 ) -> ReplyCache | RowCache:
     """Of as many rows as memory is for.
 
     `expected` are the lengths of the first prompts by row, the longest first, without the prefix
-    that all of them share; `most_tokens` is the longest reply.
+    that all of them share; `most_tokens` is the longest reply. `at_once` gets the number of rows
+    before memory is taken for them.
     """
     device = model.device
     if (
@@ -48,6 +53,7 @@ def make_cache(
     ):
         if device.type == "cpu":
             expected = _fitting(expected, most_tokens // 2, _MOST_CACHED)
+        at_once(len(expected))
         return ReplyCache(prefix or SharedPrefix(), expected, device)
     # A token's keys and values in all layers.
     one = prefix or compute_prefix(model, [0], device)
@@ -55,6 +61,7 @@ def make_cache(
     columns = _SHARE_CACHED * free_device_memory(device) * one.length / size
     room = min(most_tokens, _FIRST_ROOM)
     expected = _fitting(expected, room, int(columns))
+    at_once(len(expected))
     return RowCache(prefix or SharedPrefix(), expected, room, device)
 
 

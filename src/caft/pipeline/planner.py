@@ -188,7 +188,7 @@ class Planner:
     def plan_teacher_options(self, step: Step) -> PlannedStage:
         """One call a training question for the teacher's log-probabilities, and their price."""
         forecast = forecast_prompts(
-            option_prompts(self.workspace),
+            [option_prompts(self.workspace)],
             teacher=find_option_teacher(self.config),
             ledger_path=self.workspace.store.ledger_path,
         )
@@ -266,7 +266,7 @@ class Planner:
         judge, names = find_judge(self.config), judged_estimators(self.config)
         prompt = self.config.dataset.prompt
         forecast = forecast_prompts(
-            judge_prompts(self.workspace.every_question, names, prompt),
+            [judge_prompts(self.workspace.every_question, names, prompt)],
             teacher=judge,
             ledger_path=self.workspace.store.ledger_path,
         )

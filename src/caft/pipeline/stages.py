@@ -224,7 +224,11 @@ def evaluate(
         # The base model's scores are its answers: the same prompt, the same pass.
         answers = pack(map(read_single_token, scored.of(workspace.held_out)))
         replies["base"][Mode.answer] = answers
+    before = None
     for step in steps_of(config, Until.evaluate):
+        if before is not None and step.tuned != before.tuned:
+            workspace.close_engines()
+        before = step
         student = tuned.student if tuned and step.tuned else workspace.student
         if step.kind is StageKind.gate:
             records.append(pass_gate(workspace, step, student))
@@ -238,7 +242,7 @@ def evaluate(
         else:
             replies[who][step.mode] = read
         records.append(record_stage(step, artifact))
-        workspace.close_engines()
+    workspace.close_engines()
     routed_at = {}
     if Mode.routed in config.evaluation.modes:
         routed_at = _route(workspace, scored, split, replies)

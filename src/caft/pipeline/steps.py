@@ -96,7 +96,11 @@ def _distill_steps(config: RunConfig) -> list[Step]:
 
 
 def _evaluation_steps(config: RunConfig) -> list[Step]:
-    """The base model's single-token answers are its scores."""
+    """The base model's single-token answers are its scores.
+
+    All of one model are together, those that we write ourselves first: so that an engine, which
+    takes the device's memory, starts once for it.
+    """
     asked = [("base", Mode.rationale)]
     if config.method.stages:
         asked += [("tuned", Mode.answer), ("tuned", Mode.rationale)]
@@ -107,6 +111,7 @@ def _evaluation_steps(config: RunConfig) -> list[Step]:
         if mode in config.evaluation.modes
     ]
     steps += _further_steps(config)
+    steps.sort(key=lambda step: (step.tuned, not asks_one_token(config, step)))
     return [each for step in steps for each in (*_gates(config, steps, step), step)]
 
 

@@ -321,6 +321,8 @@ def _describe_cost(cost: CostPart, stages: Sequence[StageRecordPart]) -> str:
     parts = [_count_tokens(cost)]
     if cost["teacher_calls"]:
         parts.insert(0, "The teacher is the model that was asked for rationales")
+    if unsure := cost.get("unsure_usd"):
+        parts.append(f"Up to {usd(unsure)} more may be charged for calls that brought no reply")
     if tries := cost.get("own_rationale_tries"):
         tokens = short_count(cost["own_rationale_tokens"])
         parts.append(f"{count_of(tries, 'own chain')} sampled ({tokens} tokens), no teacher call")

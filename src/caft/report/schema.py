@@ -317,6 +317,8 @@ class CostPart(TypedDict):
 
     `teacher_batch_calls` and `teacher_batch_usd` are the part of the teacher's calls that came in a
     provider's batch; the others were live.
+    `unsure_usd` is the most that calls to teacher or judge may have been charged that brought no
+    reply, beside what is counted here.
     `teacher_refused` counts the replies that were not trained on, by reason, commonest first.
     `own_rationale_tries` and `own_rationale_tokens` are the student's drawn chains of thought that
     its own rationales were taken from, whether drawn by this run or an earlier one.
@@ -333,6 +335,7 @@ class CostPart(TypedDict):
     judge_prompt_tokens: NotRequired[int]
     judge_completion_tokens: NotRequired[int]
     judge_usd: NotRequired[float]
+    unsure_usd: NotRequired[float]
     own_rationale_tries: NotRequired[int]
     own_rationale_tokens: NotRequired[int]
     own_rationales: NotRequired[OwnRationalesPart]

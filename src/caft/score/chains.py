@@ -86,21 +86,28 @@ def split_sentences(pieces: Sequence[str]) -> list[tuple[int, int]]:
     """Where sentences start and stop, in tokens; together they cover all of them.
 
     A sentence ends with a line break, or with . ! or ? where white space or nothing follows: the
-    point in 3.5 ends none. White space alone belongs to the sentence before it.
+    point in 3.5 ends none. White space alone belongs to the sentence before it, or to the first.
     """
     bounds: list[tuple[int, int]] = []
-    start, sentence = 0, ""
-    for place, piece in enumerate(pieces):
+    start, sentence, last = 0, "", len(pieces) - 1
+    for place, (piece, behind) in enumerate(zip(pieces, _characters_behind(pieces), strict=True)):
         sentence += piece
-        rest = "".join(pieces[place + 1 : place + 3])
-        ends = "\n" in piece or (
-            bool(_ENDS_SENTENCE.search(sentence.rstrip())) and (not rest or rest[0].isspace())
-        )
-        if not ends and place < len(pieces) - 1:
+        words = sentence.rstrip()
+        after = sentence[len(words) :] or behind
+        ends = _ENDS_SENTENCE.search(words) and (not after or after[0].isspace())
+        if not (ends or "\n" in piece or place == last):
             continue
-        if not sentence.strip() and bounds:
+        if words or (place == last and not bounds):
+            bounds.append((start, place + 1))
+        elif bounds:
             bounds[-1] = (bounds[-1][0], place + 1)
         else:
-            bounds.append((start, place + 1))
+            continue
         start, sentence = place + 1, ""
     return bounds
+
+
+def _characters_behind(pieces: Sequence[str]) -> list[str]:
+    """The first character behind each piece; pieces of a character's first bytes have none."""
+    behind = list(accumulate(reversed(pieces), lambda after, piece: piece[:1] or after, initial=""))
+    return behind[-2::-1] if pieces else []

@@ -100,7 +100,7 @@ def _probe_live(
         if not missing or ledger.find_batches(missing):
             return
         check_interface(config)
-    probed = ask_all(requests[:probe], _as_live(config), place, progress)
+    probed = ask_all(requests[:probe], as_live(config), place, progress)
     answered = [reply for reply in probed if not reply.failure]
     problem = object_to(answered) if object_to and len(answered) == probe else ""
     if problem:
@@ -114,11 +114,11 @@ def ask_live(request: Request, config: EndpointConfig, place: Place) -> TeacherR
         with BatchLedger(place, config.model or "") as ledger:
             if not find_replies(ledger, [prepared], config) and ledger.find_batches([prepared.key]):
                 return None
-    (reply,) = ask_all([request], _as_live(config), place)
+    (reply,) = ask_all([request], as_live(config), place)
     return reply
 
 
-def _as_live(config: EndpointConfig) -> EndpointConfig:
+def as_live(config: EndpointConfig) -> EndpointConfig:
     """The same endpoint, asked call by call."""
     return replace(config, batch=False) if isinstance(config, OpenAITeacherConfig) else config
 
@@ -179,6 +179,5 @@ def _refuse_missing(workers: Workers, requests: Sequence[PreparedRequest]) -> No
     raise UserError(
         f"{len(missing)} requests have no reply from {config.base_url} after all retries "
         f"({list_failures(workers.unanswered.values())}){quote(workers.throttle.message)}; {kept}: "
-        f"run the same command again to ask for the rest, or set {config.group}.unanswered=drop "
-        "to continue without them"
+        f"{workers.again}, or set {config.group}.unanswered=drop to continue without them"
     )

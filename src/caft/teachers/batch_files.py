@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
     from openai.types import Batch
 
+_DAY = 86_400.0
+
 
 def take_piece(
     requests: Sequence[PreparedRequest], most_rows: int, most_bytes: int
@@ -50,6 +52,33 @@ def read_name(name: object) -> str:
     if not isinstance(name, str) or not re.fullmatch(r"[!-~]{1,500}", name):
         raise AttributeError("it has no id")
     return name
+
+
+async def create(client: AsyncOpenAI, file: str, name: str) -> str:
+    """What the provider calls the batch that it creates from its `file`, with our `name` for it."""
+    created = await client.batches.create(
+        input_file_id=file,
+        endpoint="/v1/chat/completions",
+        completion_window="24h",
+        metadata={"caft": name},
+        extra_headers={"Idempotency-Key": name},
+    )
+    return read_name(created.id)
+
+
+async def find(client: AsyncOpenAI, file: str, name: str, age: float) -> str:
+    """What the provider calls the batch of that file or name, sent `age` seconds ago, or "".
+
+    AttributeError where a server sends something else.
+    """
+    page = await client.batches.list(limit=100)  # newest first
+    len(page.data)  # of what is no list nothing must be concluded
+    async for batch in page:
+        if batch.created_at < time.time() - age - _DAY:
+            break
+        if (batch.metadata or {}).get("caft") == name or batch.input_file_id == file:
+            return read_name(batch.id)
+    return ""
 
 
 async def retrieve(client: AsyncOpenAI, batch: str) -> Batch:

@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, TypeVar
 from caft.errors import UserError, count_of
 from caft.teachers.api_key import read_key
 from caft.teachers.batch_files import (
+    create,
+    find,
     may_be_unwritten,
     read_lines,
-    read_name,
     retrieve,
     take_piece,
     upload,
@@ -64,7 +65,6 @@ PATIENCE_SECONDS = 3600.0
 
 _ENDED = ("completed", "expired", "cancelled")
 _GONE = ("HTTP 400", "HTTP 403", "HTTP 404", "HTTP 410")
-_DAY = 86_400.0
 _AT_ONCE = 500
 """Replies of one commit."""
 
@@ -112,7 +112,7 @@ class BatchWorkers(Workers):
         super().__init__(requests, config, ledger, known, watcher)
         self.most_rows = MOST_ROWS
         self.wait, self.asked_to_wait = FIRST_POLL, 0.0
-        self.failures, self.reached = 0, 0.0
+        self.failures, self.most_lost, self.reached = 0, 0, 0.0
         self.trouble, self.troubled = "", False
         # False while the provider holds enough: one batch has to end first.
         self.may_send_more = True
@@ -206,10 +206,13 @@ class BatchWorkers(Workers):
             self.may_send_more = True
             piece = take_piece(free, self.most_rows, MOST_BYTES)
             wanted = [(request.key, request.worst_usd) for request, _ in piece]
-            claims = await self._in_thread(partial(self.ledger.claim, wanted, self.caps))
+            claim = partial(self.ledger.claim_to_send, wanted, self.caps, self.config.retries + 1)
+            claims, lost = await self._in_thread(claim)
+            for key, costs in lost.items():
+                self._leave_lost(self.requests[key], costs)
             if not await self._use_claims(claims, {each.key: line for each, line in piece}):
                 may_free = claims.spending.in_flight and not claims.spending.used_up(self.caps)
-                others = out or claims.held or claims.taken or may_free
+                others = out or lost or claims.held or claims.taken or may_free
                 self.capped = bool(claims.capped) and not others
                 return
             out |= set(claims.taken)
@@ -242,19 +245,13 @@ class BatchWorkers(Workers):
         if time.time() - at > CREATE_SECONDS / 2:
             return
 
-        async def create(client: AsyncOpenAI) -> str:
-            created = await client.batches.create(
-                input_file_id=batch.file,
-                endpoint="/v1/chat/completions",
-                completion_window="24h",
-                metadata={"caft": batch.id},
-                extra_headers={"Idempotency-Key": batch.id},
-            )
-            return read_name(created.id)
-
+        created = await self._call(
+            "creating a batch",
+            partial(create, file=batch.file, name=batch.id),
+            CREATE_SECONDS / 4,
+            about=batch if batch.age else None,
+        )
         new = not batch.age  # one that was handed over before may exist elsewhere
-        about = None if new else batch
-        created = await self._call("creating a batch", create, CREATE_SECONDS / 4, about=about)
         if not isinstance(created, Failed):
             await self._note_created(batch, created)
         elif new and created.remedy is not Remedy.wait:
@@ -294,19 +291,8 @@ class BatchWorkers(Workers):
 
     async def _find_lost(self, sent: SentBatch) -> None:
         """Nobody wrote down that this batch was created: find it, or create it."""
-
-        async def find(client: AsyncOpenAI) -> str:
-            page = await client.batches.list(limit=100)  # newest first
-            len(page.data)  # of what is no list nothing must be concluded
-            async for batch in page:
-                if batch.created_at < time.time() - sent.age - _DAY:
-                    break
-                named = (batch.metadata or {}).get("caft") == sent.id
-                if named or batch.input_file_id == sent.file:
-                    return read_name(batch.id)
-            return ""
-
-        found = await self._call("listing batches", find, about=sent)
+        search = partial(find, file=sent.file, name=sent.id, age=sent.age)
+        found = await self._call("listing batches", search, about=sent)
         if isinstance(found, Failed):
             return
         at = time.time()
@@ -394,7 +380,17 @@ class BatchWorkers(Workers):
         if failed.remedy is not Remedy.wait:
             if problem := self.throttle.fail(time.monotonic(), failed):
                 self._stop_with(problem)
+        elif failed.maybe_charged and request.worst_usd:
+            return  # counted in the ledger, over all runs, and left when it is claimed again
         elif self.retried[request.key] < self.config.retries:
             self.retried[request.key] += 1
             return
         self._leave(request, failed)
+
+    def _leave_lost(self, request: PreparedRequest, costs: Sequence[float]) -> None:
+        self.most_lost, usd = max(self.most_lost, len(costs)), sum(costs)
+        retries = f"{self.config.group}.retries={self.most_lost}"
+        self.again = f"set {retries} or more to send what has no result once more"
+        self.unsure[request.key] = usd
+        reason = f"sent {len(costs)} times without a result, which may have cost {usd:.4f} USD"
+        self._leave(request, Failed(reason=reason))

@@ -268,7 +268,9 @@ class OpenAITeacherConfig(EndpointConfig, TeacherConfig):
 
     With `batch` the requests are sent through the provider's batch interface (/v1/files and
     /v1/batches), which answers within 24 hours; the first `probe_replies` are still asked live. A
-    batch's tokens cost `batch_price_factor` of the live price; null is 0.5 at api.openai.com.
+    batch's tokens cost `batch_price_factor` of the live price; null is 0.5 at api.openai.com. A
+    request without a result, for which money may be taken each time, is sent again `retries` times
+    over all runs.
     """
 
     kind: str = "openai"

@@ -56,7 +56,8 @@ class PreparedRequest:
 class TeacherReply:
     """The reply to one request, or in `failure` the reason for having none.
 
-    `usd` and `seconds` are its cost when it was bought; `from_ledger` if that was before this run,
+    `usd` and `seconds` are its cost when it was bought, or the most that calls without a reply may
+    have been charged; `from_ledger` if that was before this run,
     which pays nothing for it. `counted`: the tokens are the server's own count. `reasoning` is what
     the model thought first, None if it is not known to have done so.
     """

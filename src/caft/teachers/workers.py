@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -65,9 +65,11 @@ class Workers:
         self.replies: dict[str, TeacherReply] = {}
         self.unanswered: dict[str, str] = {}
         self.retried: Counter[str] = Counter()
+        self.unsure: defaultdict[str, float] = defaultdict(float)
         self.uncommitted: deque[LedgerEntry] = deque()
         self.under_way: set[asyncio.Task[Any]] = set()
         self.stopped, self.advice = "", "fix this and run the same command again"
+        self.again = "run the same command again to ask for the rest"
         self.waits_for_batch = ""
         self.capped = self.out_of_grace = False
         self.throttle = Throttle(config, answered=known > 0)
@@ -251,6 +253,7 @@ class Workers:
             role = self.config.group.rpartition(".")[2]
             self._stop(f"the {role} at {self.config.base_url} ({self.config.model}): {problem}")
         unsure = request.worst_usd if failed.maybe_charged else 0.0
+        self.unsure[request.key] += unsure
         await self._in_thread(lambda: self.ledger.give_up(request.key, failed.reason, unsure))
         if failed.remedy is Remedy.wait and retry < self.config.retries:
             self.retried[request.key] += 1
@@ -266,7 +269,8 @@ class Workers:
         if failed.remedy is Remedy.leave_out or self.config.unanswered is Unanswered.drop:
             why = f"{failed.reason}: {failed.message}" if failed.message else failed.reason
             self.failed += 1
-            self._settled(TeacherReply(key=request.key, failure=why))
+            unsure = self.unsure[request.key]
+            self._settled(TeacherReply(key=request.key, failure=why, usd=unsure))
         elif failed.remedy is Remedy.wait:
             self.unanswered[request.key] = failed.reason
 

@@ -57,7 +57,8 @@ class ReplyModule(PredictingModule):
 
     def __init__(self, model: CausalLM, tokenizer: Tokenizer, rules: ReplyRules, rows: int) -> None:
         super().__init__()
-        self.model, self.tokenizer, self.rules, self.rows = model, tokenizer, rules, rows
+        self.model, self.tokenizer, self.rules = model, tokenizer, rules
+        self.rows = self._held = rows
         self._replies: Iterator[WrittenReply] = iter(())
         self._written = _Written(rules.most_tokens)
 
@@ -91,12 +92,13 @@ class ReplyModule(PredictingModule):
         """
         left = dict(prompts)
         while left:
+            self._held = self.rows
             try:
                 yield from self._write(left)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-                if self.rows == 1:
+                if self._held == 1:
                     longest = max(left, key=lambda name: len(left[name])).question_id
                     raise UserError(
                         f"out of memory while question {longest} alone is replied to in at most "
@@ -106,8 +108,12 @@ class ReplyModule(PredictingModule):
             if left:
                 # Outside the handler, which holds on to what the failed attempt had in memory.
                 release_memory()
-                rows, self.rows = self.rows, max(1, min(self.rows, len(left)) // 2)
-                log.info("out of memory with %d replies at once; now %d", rows, self.rows)
+                # Of those that the cache was made for: it may hold fewer than are allowed.
+                self.rows = max(1, min(self._held, len(left)) // 2)
+                log.info("out of memory with %d replies at once; now %d", self._held, self.rows)
+
+    def _note_held(self, rows: int) -> None:
+        self._held = rows
 
     def _write(self, left: dict[ReplyName, tuple[int, ...]]) -> Iterator[WrittenReply]:
         """Replies to what is left; each takes its prompt out of `left`."""
@@ -120,6 +126,7 @@ class ReplyModule(PredictingModule):
             rows=self.rows,
             names=[name.question_id for name in names],
             samples=[name.sample for name in names],
+            at_once=self._note_held,
             watch=lambda lengths: self.moved(*self._written.look(lengths)),
         )
         for place, reply in stream:

@@ -114,7 +114,8 @@ class Replays:
 
     The first replay of the job is compared with its pass, when a step has changed the weights, and
     with another pack than was recorded. Before, passes are launched, and recorded when they have
-    been.
+    been, if the first one has reached every weight: one that it has not has no gradient, and a
+    gradient of 0 would still move it, by its decay and by what the optimizer remembers.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class Replays:
     ) -> None:
         self.run, self.record = run, record
         self.weights = weights
-        self.grads = [torch.zeros_like(weight) for weight in weights]
+        self.grads: list[torch.Tensor] = []  # those of the first pass, which stay where they are
         self.adapters = fused_adapters(model)
         self.is_on, self.is_proven = True, False
         self._recorded: dict[Shape, Recorded] = {}
@@ -149,10 +150,11 @@ class Replays:
         return chosen
 
     def start_step(self) -> None:
-        """Gradients are zero again, in their places."""
-        torch._foreach_zero_(self.grads)
-        for weight, grad in zip(self.weights, self.grads, strict=True):
-            weight.grad = grad
+        """Gradients are zero again, in their places; before they have any, there are none."""
+        if self.grads:
+            torch._foreach_zero_(self.grads)
+        for place, weight in enumerate(self.weights):
+            weight.grad = self.grads[place] if self.grads else None
         self.refresh()
         self._passes = 0
 
@@ -172,9 +174,18 @@ class Replays:
         if own is not None and is_first:
             return self._prove(own, item)
         loss = self.run(item)
+        if self.is_on and not self.grads:
+            self._keep_gradients()
         if own is None:
             self._try_to_record(item)
         return loss
+
+    def _keep_gradients(self) -> None:
+        grads = [weight.grad for weight in self.weights]
+        self.grads = [grad for grad in grads if grad is not None]
+        if missing := len(grads) - len(self.grads):
+            self.grads = []
+            self.give_up(f"a pass does not reach {missing} of {len(grads)} weights")
 
     def _try_to_record(self, item: TrainingPack) -> Recorded | None:
         if not self.is_on or len(self._recorded) == _MOST_GRAPHS:
@@ -211,7 +222,7 @@ class Replays:
 
     def make_room(self) -> None:
         """Free the memory of graphs, where there is not much; shapes are then recorded again."""
-        if self.grads[0].is_cuda:
+        if self.weights[0].is_cuda:
             free, whole = torch.cuda.mem_get_info()
             if free < whole / 2:
                 self._recorded.clear()

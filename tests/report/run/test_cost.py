@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from caft.records import Judgement, Prediction, Rationale, TuningNumbers
+from caft.report.headlines import find_headlines
 from caft.report.run.cost import count_cost, training_flops
 from caft.report.wording import tell_batches
 
@@ -95,6 +96,18 @@ def test_calls_of_batches_are_told_apart_from_live_ones():
     assert (cost["teacher_batch_calls"], cost["teacher_batch_usd"]) == (2, 0.625)
     assert tell_batches(cost) == " (1 live for $0.25, 2 in batches for $0.62)"
     assert tell_batches(count_cost(replies[:1], [], [])) == ""
+
+
+def test_calls_without_a_reply_are_no_part_of_the_bill_and_named_beside_it():
+    replies = [
+        bought("a", completion_tokens=20, usd=0.25),
+        bought("b", "no_reply: sent 9 times without a result", usd=0.5),
+    ]
+    cost = count_cost(replies, [], [])
+    assert (cost["teacher_calls"], cost["teacher_usd"], cost["unsure_usd"]) == (1, 0.25, 0.5)
+    assert "unsure_usd" not in count_cost(replies[:1], [], [])
+    (card,) = find_headlines({"cost": cost})
+    assert "Up to $0.50 more may be charged for calls that brought no reply" in card.detail
 
 
 def test_worked_solutions_are_no_calls_and_cost_nothing():

@@ -34,7 +34,8 @@ def count_cost(
     trained rationale once; the trained counts are of all epochs (the paper's way), those of
     rationales being a part of those of all responses. The cost of a judge's complexity estimates is
     separate, under `judge_*`; a teacher's log-probabilities are the teacher's. The
-    `teacher_batch_*` are the teacher's calls that came in a provider's batch, if any did.
+    `teacher_batch_*` are the teacher's calls that came in a provider's batch, if any did;
+    `unsure_usd` is the most that calls without a reply may have been charged.
     """
     unique = {name: count for stage in stages for name, count in stage.rationale_tokens.items()}
     taught = [item for item in judgements if ESTIMATORS[item.estimator].need is not Need.judge]
@@ -62,6 +63,9 @@ def count_cost(
     if batched:
         cost["teacher_batch_calls"] = len(batched)
         cost["teacher_batch_usd"] = float(sum(item.usd for item in batched))
+    asked: Iterator[Rationale | Judgement] = chain(rationales, judgements)
+    if unsure := sum(item.usd for item in asked if not _is_paid(item)):
+        cost["unsure_usd"] = float(unsure)
     return cost
 
 

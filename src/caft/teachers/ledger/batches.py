@@ -16,8 +16,9 @@ from typing import TypeVar
 from caft.errors import UserError, count_of
 from caft.teachers.ledger.claims import KEPT_SECONDS, UNSENT, Claim
 from caft.teachers.ledger.database import Place, is_address
-from caft.teachers.ledger.ledger import Ledger
-from caft.teachers.ledger.tables import real
+from caft.teachers.ledger.ledger import Claims, Ledger
+from caft.teachers.ledger.tables import real, refuse_damaged, select
+from caft.teachers.prices import Caps
 from caft.teachers.replies import LedgerEntry
 
 T = TypeVar("T")
@@ -59,6 +60,31 @@ class BatchLedger(Ledger):
                 found.setdefault(claim.owner, []).append(claim)
         batches = [_read_batch(claims, now) for claims in found.values()]
         return sorted(batches, key=lambda batch: -batch.age)
+
+    def claim_to_send(
+        self, wanted: Sequence[tuple[str, float]], caps: Caps, sends: int
+    ) -> tuple[Claims, dict[str, list[float]]]:
+        """Claim keys, but none that was sent `sends` times without a result in whatever run.
+
+        The latter with the USD that each time may have cost. Of free models nothing is known.
+        """
+        claims = self.claim(wanted, caps)
+        # Nobody else sends what is claimed, so that none of these numbers can grow meanwhile.
+        costs = self.database.transact(self._find_lost, writes=False) if claims.taken else {}
+        lost = {key: costs[key] for key in claims.taken if len(costs.get(key, ())) >= sends}
+        self.release(list(lost))
+        claims.taken = [key for key in claims.taken if key not in lost]
+        return claims, lost
+
+    def _find_lost(self) -> dict[str, list[float]]:
+        """What each call without a result may have cost, by key."""
+        query = f"{select('failures', self.database.version)} WHERE unsure_usd <> 0"
+        rows = self.database.execute(query).fetchall()
+        refuse_damaged(self.database.name, "failures", rows)
+        found: dict[str, list[float]] = {}
+        for key, _, _, usd, *_ in rows:
+            found.setdefault(key, []).append(usd)
+        return found
 
     def hand_over(self, file: str, count: int, name: str) -> bool:
         """Make all claims of this client those of batch `name`, just before it is created.

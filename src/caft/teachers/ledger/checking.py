@@ -30,6 +30,7 @@ SELECT model, COUNT(*), SUM(usd), SUM(unsure) FROM (
     UNION ALL SELECT model, 0.0, 0.0 FROM claims
 ) AS calls GROUP BY model
 """
+_MODELS = " UNION ".join(f"SELECT model FROM {table}" for table in TABLES)
 
 
 def check_rows(place: Place, *, drop: bool) -> str:
@@ -86,16 +87,28 @@ def _keep_sound(database: Database, table: str, *, anew: bool) -> list[Row]:
 def _count_as_charged(database: Database, row: Row) -> None:
     """A call that may have been made, by what is left of its claim."""
     # No database takes bytes that are no UTF-8 as text.
-    key, model = (str(each).encode(errors="backslashreplace").decode() for each in row[:2])
+    key, told = (str(each).encode(errors="backslashreplace").decode() for each in row[:2])
     cost = row[-2]
     unsure = real(cost) if isinstance(cost, float) and 0 <= cost < math.inf else 0.0
-    failure = (key, model, "its claim changed on the disk", unsure, time.time())
-    database.execute(insert("failures"), sign(failure))
-    known = f"{select('spending', database.version)} WHERE model = ?"
-    for _, calls, usd, before, _ in database.execute(known, (model,)).fetchall():
-        spent = sign((model, calls, usd, real(before + unsure)))
-        database.execute("DELETE FROM spending WHERE model = ?", (model,))
-        database.execute(insert("spending"), spent)
+    for model in _find_models(database, row) or [told]:
+        failure = (key, model, "its claim changed on the disk", unsure, time.time())
+        database.execute(insert("failures"), sign(failure))
+        known = f"{select('spending', database.version)} WHERE model = ?"
+        for _, calls, usd, before, _ in database.execute(known, (model,)).fetchall():
+            spent = sign((model, calls, usd, real(before + unsure)))
+            database.execute("DELETE FROM spending WHERE model = ?", (model,))
+            database.execute(insert("spending"), spent)
+
+
+def _find_models(database: Database, row: Row) -> list[str]:
+    """Which model a damaged claim is of: any cap is one model's, and must see its cost.
+
+    A name that nothing else was counted under is damaged. The checksum tells the right one, or,
+    where more than the name changed, nothing does: then it may be any.
+    """
+    known = [name for (name,) in database.execute(_MODELS).fetchall()]
+    right = [name for name in known if is_sound((row[0], name, *row[2:]))]
+    return right or ([str(row[1])] if row[1] in known else known)
 
 
 def _sum_spending(database: Database) -> None:
