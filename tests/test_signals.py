@@ -28,6 +28,17 @@ def test_a_signal_ends_the_block_and_the_handler_goes_back() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+def test_a_schedulers_warning_ends_the_block_as_sigterm_does(number: signal.Signals) -> None:
+    with pytest.raises(SystemExit) as ended, watch_signals() as caught:
+        os.kill(os.getpid(), number)
+    assert (ended.value.code, caught.status, caught.name) == (143, 143, number.name)
+    with watch_signals(), ends_by_itself():
+        os.kill(os.getpid(), number)
+        assert asked_to_end()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def test_whoever_takes_a_signal_over_ends_in_their_own_time() -> None:
     # Lightning does this: its handler calls the one it found, and raises after the batch.
     with watch_signals() as caught:

@@ -1,7 +1,7 @@
 """How a command ends: the exit statuses, and the signals that end it early.
 
-0 done; 2 the user must act; 1 a bug; 143 and 130 after SIGTERM and SIGINT, 143 also where
-another process of the run was killed.
+0 done; 2 the user must act; 1 a bug; 130 after SIGINT, 143 after SIGTERM, SIGUSR1 and SIGUSR2, by
+which a scheduler warns of the end, and where another process of the run was killed.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ OUR_FAULT = 1
 USER_MUST_ACT = 2
 INTERRUPTED = 128 + signal.SIGTERM
 
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+"""The signals that ask a command to end."""
+
 _SECONDS_UNTIL_AGAIN = 0.05
 _SECONDS_OF_ONE_SIGNAL = 0.5
 """Seconds. Two signals within this time are one: timeout(1) signals both process and group."""
@@ -31,7 +34,7 @@ _STEP_FIRST = b"stopping after this step, which is saved; Ctrl-C stops at once\n
 
 
 class Caught:
-    """The signals that ask the process to end, SIGTERM and SIGINT, while `watch_signals` runs.
+    """The signals that ask the process to end, those of `ENDING`, while `watch_signals` runs.
 
     `number` is that of the last one, or None. `pass_on` is called with the first one, before it
     ends anything: to pass it on to other processes. `reason` is why this process asked itself.
@@ -48,15 +51,15 @@ class Caught:
         # A shell starts background jobs with SIGINT ignored: what is ignored stays ignored.
         self._before = {
             number: handler
-            for number in (signal.SIGTERM, signal.SIGINT)
+            for number in ENDING
             if (handler := signal.getsignal(number)) is not signal.SIG_IGN
         }
 
     @property
     def status(self) -> int:
-        """The shell's convention: 128 plus the signal's number."""
+        """As the shell has it, 128 plus the signal's number; all but Ctrl-C mean SIGTERM."""
         assert self.number is not None, "no signal was caught"
-        return 128 + self.number
+        return 128 + signal.SIGINT if self.number == signal.SIGINT else INTERRUPTED
 
     @property
     def name(self) -> str:
@@ -103,7 +106,7 @@ class Caught:
             return True
         noted = self._noted_at
         another = noted is not None and now - noted > _SECONDS_OF_ONE_SIGNAL
-        return number == signal.SIGTERM and not (another and second_ends)
+        return number != signal.SIGINT and not (another and second_ends)
 
     def send_again(self, ignored: sys.UnraisableHookArgs) -> None:
         """Python ignores what is raised while it cleans up an object or an import lock."""
@@ -176,7 +179,7 @@ def ends_by_itself(text: bytes = _STEP_FIRST, *, second_ends: bool = False) -> I
 
 @contextmanager
 def watch_signals() -> Iterator[Caught]:
-    """Notes SIGTERM and SIGINT and turns them into SystemExit and KeyboardInterrupt.
+    """Notes the signals of `ENDING`; turns SIGINT into KeyboardInterrupt, others into SystemExit.
 
     While a library has taken a signal over, as Lightning does with SIGTERM, or inside
     `ends_by_itself`, it is only noted: they end the process in their own time, with statuses of

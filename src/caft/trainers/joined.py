@@ -113,7 +113,9 @@ class Group:
             "env://", launch.rank, launch.count, timeout=timedelta(seconds=_MEETING_SECONDS)
         )
         self._root, _, _ = next(iter(meeting))
-        self._store = PrefixStore("caft", self._root)
+        # One of another step of the job, which meets by chance at the same port, is not heard.
+        step = os.environ["SLURM_STEP_ID"] if launch.launcher == "srun" else ""
+        self._store = PrefixStore(f"caft{step}", self._root)
         self._orders = self._working = 0
         self.life = Heartbeat(launch, lambda: self._orders, self._is_left_behind, self._lose)
 
