@@ -30,6 +30,7 @@ _SECONDS_UNTIL_AGAIN = 0.05
 _SECONDS_OF_ONE_SIGNAL = 0.5
 """Seconds. Two signals within this time are one: timeout(1) signals both process and group."""
 
+_STEP_OF_ALL = b"stopping when all processes have ended a step; Ctrl-C stops at once\n"
 _STEP_FIRST = b"stopping after this step, which is saved; Ctrl-C stops at once\n"
 
 
@@ -121,13 +122,19 @@ class Caught:
 
 
 _watching: list[Caught] = []
+_agreeing: list[bool] = []
 _ends_by_itself: list[tuple[bytes, bool]] = []
 """Work that ends itself: the text printed then, and whether a second SIGTERM ends it at once."""
 
 
+def was_signalled() -> bool:
+    """Whether a signal has come to this process, whatever its work makes of it."""
+    return any(caught.number is not None for caught in _watching)
+
+
 def asked_to_end() -> bool:
     """Whether a signal has come, for long work that ends between two steps of its own."""
-    return any(caught.number is not None for caught in _watching)
+    return not _agreeing and was_signalled()
 
 
 def end_if_asked() -> None:
@@ -175,6 +182,20 @@ def ends_by_itself(text: bytes = _STEP_FIRST, *, second_ends: bool = False) -> I
         yield
     finally:
         _ends_by_itself.pop()
+
+
+@contextmanager
+def ends_by_agreement() -> Iterator[None]:
+    """For work that processes share: signals are only noted, and nobody is `asked_to_end`.
+
+    A process that left an exchange by itself would leave the others in it: they agree when to stop.
+    """
+    _agreeing.append(True)
+    try:
+        with ends_by_itself(_STEP_OF_ALL):
+            yield
+    finally:
+        _agreeing.pop()
 
 
 @contextmanager
