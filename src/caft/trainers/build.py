@@ -78,4 +78,7 @@ def environment_of(launch: Launch) -> ClusterEnvironment:
     host, port = find_meeting(os.environ)
     os.environ.update(MASTER_ADDR=host, MASTER_PORT=str(port))
     os.environ["SLURM_NTASKS_PER_NODE"] = str(launch.on_node)
-    return SLURMEnvironment(auto_requeue=False)
+    with warnings.catch_warnings():
+        # In a job that is named bash or interactive it says that srun was not used.
+        warnings.simplefilter("ignore")
+        return SLURMEnvironment(auto_requeue=False)
