@@ -13,9 +13,11 @@ from caft.signals import (
     asked_to_end,
     end_as_asked,
     end_if_asked,
+    ends_by_agreement,
     ends_by_itself,
     say,
     take_signals_back,
+    was_signalled,
     watch_signals,
 )
 
@@ -26,6 +28,17 @@ def test_a_signal_ends_the_block_and_the_handler_goes_back() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
     assert (ended.value.code, caught.status, caught.name) == (143, 143, "SIGTERM")
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+def test_a_schedulers_warning_ends_the_block_as_sigterm_does(number: signal.Signals) -> None:
+    with pytest.raises(SystemExit) as ended, watch_signals() as caught:
+        os.kill(os.getpid(), number)
+    assert (ended.value.code, caught.status, caught.name) == (143, 143, number.name)
+    with watch_signals(), ends_by_itself():
+        os.kill(os.getpid(), number)
+        assert asked_to_end()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_whoever_takes_a_signal_over_ends_in_their_own_time() -> None:
@@ -61,6 +74,17 @@ def test_work_that_ends_by_itself_is_asked_and_not_torn(
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert capfd.readouterr().err.count("stopping after this step") == 1
+
+
+def test_work_that_processes_share_is_left_by_agreement_only(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with watch_signals(), ends_by_agreement():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert was_signalled()
+        end_if_asked()  # a part that knows only its own process
+        assert not asked_to_end()
+    assert capfd.readouterr().err.count("stopping when all") == 1
 
 
 def test_work_of_known_length_may_be_ended_by_a_second_signal(

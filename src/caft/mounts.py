@@ -12,6 +12,7 @@ _NETWORK = frozenset({
     "smb2", "smb3", "smbfs", "webdav", "wekafs",
 })  # fmt: skip
 _LOCAL_FUSE = frozenset({"fuseblk", "fuse.mergerfs", "fuse.fuse-overlayfs", "fuse.unionfs"})
+_NO_SHARED_LOCKS = frozenset({"fuse.sshfs", "fuse.s3fs", "fuse.rclone", "fuse.gcsfuse"})
 _LOCAL_LOCKS = frozenset({"nolock", "local_lock=all", "local_lock=flock", "localflock"})
 
 
@@ -32,7 +33,9 @@ class Mount:
 
     @property
     def local_locks(self) -> str:
-        """The option by which locks hold on this host alone; empty if there is none."""
+        """Why locks hold on this host alone: an option, or the type; empty if they do not."""
+        if self.kind in _NO_SHARED_LOCKS:
+            return self.kind
         return min(_LOCAL_LOCKS.intersection(self.options.split(",")), default="")
 
 

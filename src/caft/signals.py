@@ -1,7 +1,7 @@
 """How a command ends: the exit statuses, and the signals that end it early.
 
-0 done; 2 the user must act; 1 a bug; 143 and 130 after SIGTERM and SIGINT, 143 also where
-another process of the run was killed.
+0 done; 2 the user must act; 1 a bug; 130 after SIGINT, 143 after SIGTERM, SIGUSR1 and SIGUSR2, by
+which a scheduler warns of the end, and where another process of the run was killed.
 """
 
 from __future__ import annotations
@@ -23,15 +23,19 @@ OUR_FAULT = 1
 USER_MUST_ACT = 2
 INTERRUPTED = 128 + signal.SIGTERM
 
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+"""The signals that ask a command to end."""
+
 _SECONDS_UNTIL_AGAIN = 0.05
 _SECONDS_OF_ONE_SIGNAL = 0.5
 """Seconds. Two signals within this time are one: timeout(1) signals both process and group."""
 
+_STEP_OF_ALL = b"stopping when all processes have ended a step; Ctrl-C stops at once\n"
 _STEP_FIRST = b"stopping after this step, which is saved; Ctrl-C stops at once\n"
 
 
 class Caught:
-    """The signals that ask the process to end, SIGTERM and SIGINT, while `watch_signals` runs.
+    """The signals that ask the process to end, those of `ENDING`, while `watch_signals` runs.
 
     `number` is that of the last one, or None. `pass_on` is called with the first one, before it
     ends anything: to pass it on to other processes. `reason` is why this process asked itself.
@@ -48,15 +52,15 @@ class Caught:
         # A shell starts background jobs with SIGINT ignored: what is ignored stays ignored.
         self._before = {
             number: handler
-            for number in (signal.SIGTERM, signal.SIGINT)
+            for number in ENDING
             if (handler := signal.getsignal(number)) is not signal.SIG_IGN
         }
 
     @property
     def status(self) -> int:
-        """The shell's convention: 128 plus the signal's number."""
+        """As the shell has it, 128 plus the signal's number; all but Ctrl-C mean SIGTERM."""
         assert self.number is not None, "no signal was caught"
-        return 128 + self.number
+        return 128 + signal.SIGINT if self.number == signal.SIGINT else INTERRUPTED
 
     @property
     def name(self) -> str:
@@ -103,7 +107,7 @@ class Caught:
             return True
         noted = self._noted_at
         another = noted is not None and now - noted > _SECONDS_OF_ONE_SIGNAL
-        return number == signal.SIGTERM and not (another and second_ends)
+        return number != signal.SIGINT and not (another and second_ends)
 
     def send_again(self, ignored: sys.UnraisableHookArgs) -> None:
         """Python ignores what is raised while it cleans up an object or an import lock."""
@@ -118,13 +122,19 @@ class Caught:
 
 
 _watching: list[Caught] = []
+_agreeing: list[bool] = []
 _ends_by_itself: list[tuple[bytes, bool]] = []
 """Work that ends itself: the text printed then, and whether a second SIGTERM ends it at once."""
 
 
+def was_signalled() -> bool:
+    """Whether a signal has come to this process, whatever its work makes of it."""
+    return any(caught.number is not None for caught in _watching)
+
+
 def asked_to_end() -> bool:
     """Whether a signal has come, for long work that ends between two steps of its own."""
-    return any(caught.number is not None for caught in _watching)
+    return not _agreeing and was_signalled()
 
 
 def end_if_asked() -> None:
@@ -175,8 +185,22 @@ def ends_by_itself(text: bytes = _STEP_FIRST, *, second_ends: bool = False) -> I
 
 
 @contextmanager
+def ends_by_agreement() -> Iterator[None]:
+    """For work that processes share: signals are only noted, and nobody is `asked_to_end`.
+
+    A process that left an exchange by itself would leave the others in it: they agree when to stop.
+    """
+    _agreeing.append(True)
+    try:
+        with ends_by_itself(_STEP_OF_ALL):
+            yield
+    finally:
+        _agreeing.pop()
+
+
+@contextmanager
 def watch_signals() -> Iterator[Caught]:
-    """Notes SIGTERM and SIGINT and turns them into SystemExit and KeyboardInterrupt.
+    """Notes the signals of `ENDING`; turns SIGINT into KeyboardInterrupt, others into SystemExit.
 
     While a library has taken a signal over, as Lightning does with SIGTERM, or inside
     `ends_by_itself`, it is only noted: they end the process in their own time, with statuses of

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from caft.sweeps.processes import identify, is_alive
+from caft.sweeps.stopping import noted_child, saved_before_requeue
 
 SCRIPT = Path(__file__).parent / "sweep_jobs.py"
 WORDS = ("-m", "seed=1,13", "hydra.sweep.dir=sweep")
@@ -185,6 +186,28 @@ def test_command_and_process_are_killed(chain: Chain) -> None:
 
 
 @pytest.mark.slow
+def test_a_job_has_ended_before_a_cluster_puts_it_back_into_its_queue(tmp_path: Path) -> None:
+    """submitit does so at Slurm's warning, and Slurm then kills what still runs."""
+    seen = []
+    saves = "import signal as s; s.signal(s.SIGTERM, lambda *_: exit(0)); print(flush=True)"
+    command = [sys.executable, "-c", f"{saves}; s.pause()"]
+
+    def requeue(_number: int, _frame: object) -> None:
+        seen.append(child.poll())
+
+    before = signal.signal(signal.SIGUSR2, requeue)
+    try:
+        with subprocess.Popen(command, process_group=0, stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            with noted_child(tmp_path, child.pid), saved_before_requeue(tmp_path, 60.0):
+                os.kill(os.getpid(), signal.SIGUSR2)
+        assert seen == [0]
+        assert signal.getsignal(signal.SIGUSR2) is requeue
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
 def test_a_signal_stops_what_a_killed_command_left_behind(chain: Chain) -> None:
     first = chain.start()
     runner = until(chain.runner)

@@ -63,6 +63,16 @@ def test_locks_that_hold_on_one_host_alone_are_named(
     assert all(words in line for words, line in zip(told, caplog.messages, strict=True))
 
 
+def test_a_file_system_without_locks_for_others_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two mounts of one folder by sshfs 3.7 gave the same lock to both."""
+    warn_of_local_locks(tmp_path, [Mount(str(tmp_path), "fuse.sshfs", "rw,relatime")])
+    warn_of_local_locks(tmp_path, [Mount(str(tmp_path), "fuse.ceph-fuse", "rw,relatime")])
+    (line,) = caplog.messages
+    assert "on fuse.sshfs, so its locks hold on this host alone" in line
+
+
 def test_the_mounts_of_this_machine_are_found(tmp_path: Path) -> None:
     mount = find_mount(tmp_path / "not" / "yet")
     assert mount.kind

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
+from pytorch_lightning import LightningModule
 
 from caft.errors import UserError
+from caft.signals import take_signals_back, watch_signals
 from caft.trainers.build import build_trainer
 from caft.trainers.config import TrainerConfig
 from caft.trainers.devices import pick_device, refuse_too_many_devices
@@ -74,3 +77,43 @@ def test_lightning_says_nothing_of_its_own(tmp_path: Path) -> None:
     for name in ("pytorch_lightning.utilities", "lightning_fabric.utilities.distributed"):
         assert not logging.getLogger(name).isEnabledFor(logging.INFO)
         assert logging.getLogger(name).isEnabledFor(logging.WARNING)
+
+
+class _Probe(LightningModule):
+    """Notes what handles SIGTERM, and takes it back where tuning and prediction do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+        self.seen: dict[str, object] = {}
+
+    def on_train_start(self) -> None:
+        self.seen["taken"] = signal.getsignal(signal.SIGTERM)
+        take_signals_back()
+
+    def on_predict_start(self) -> None:
+        self.on_train_start()
+
+    def training_step(self, batch: torch.Tensor) -> torch.Tensor:
+        self.seen["step"] = signal.getsignal(signal.SIGTERM)
+        return (self.weight * batch).sum()
+
+    def predict_step(self, batch: torch.Tensor) -> torch.Tensor:
+        return self.training_step(batch)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_lightning_takes_signals_before_the_hooks_that_take_them_back(
+    tmp_path: Path, fits: bool
+) -> None:
+    """With several processes its handler sends a message into their exchanges, and all hang."""
+    probe, loader = _Probe(), torch.utils.data.DataLoader(torch.ones(2, 1))
+    trainer = build_trainer(TrainerConfig(accelerator="cpu"), folder=tmp_path)
+    with watch_signals():
+        ours = signal.getsignal(signal.SIGTERM)
+        trainer.fit(probe, loader) if fits else trainer.predict(probe, loader)
+    assert probe.seen["taken"] != ours
+    assert probe.seen["step"] == ours

@@ -39,6 +39,10 @@ def follower_is_asked_to_end(ranks: Ranks, _report: object) -> None:
         raise SystemExit(143)
 
 
+def outlast(_ranks: Ranks, _report: object) -> None:
+    joined._GRACE_SECONDS = 120.0
+
+
 def follower_fails(ranks: Ranks, _report: object) -> None:
     if ranks.rank == 1:
         raise ValueError("the follower's own")
@@ -84,6 +88,12 @@ def work_long(group: joined.Group, told: Any) -> None:
         sum(range(1000))
     group.run(meet, (), lambda _: None, "cpu")
     told.put("done")
+
+
+def work_then_wait(group: joined.Group, told: Any) -> None:
+    group.run(outlast, (), lambda _: None, "cpu")
+    told.put("working")
+    time.sleep(6)
 
 
 def run_hanging(group: joined.Group, told: Any) -> None:
@@ -179,6 +189,19 @@ def test_both_end_and_the_leader_knows_why(
         for process in both:
             process.join(timeout=60)
         assert [process.exitcode for process in both] == [0, status]
+
+
+@pytest.mark.slow
+def test_a_waiting_follower_that_was_asked_to_end_outlasts_the_leader() -> None:
+    """srun and torchrun end all processes as soon as one has ended."""
+    with both_started(command, work_then_wait, find_port()) as (both, told):
+        assert told.get(timeout=120) == "working"
+        both[1].terminate()
+        both[1].join(timeout=2)
+        assert both[1].exitcode is None
+        for process in both:
+            process.join(timeout=60)
+        assert [process.exitcode for process in both] == [0, 143]
 
 
 def find_port() -> int:

@@ -393,6 +393,9 @@ def test_a_resumed_stage_validates_what_it_had_not_and_knows_when_it_was_over(
     assert [row["epoch"] for row in module.curve[len(before) :]] == validated
     assert module.trainer.should_stop == stops
     assert module.model.training
+    module.optimizer_state = module.random_state = None
+    assert not taken  # Lightning has yet to take them
+    module.on_train_start()
     assert taken == [True]
 
 

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import os
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -35,6 +36,9 @@ from caft.program import name_command
 from caft.run_config import KINDS, ONE_KIND, RunConfig
 from caft.sweeps.run_folders import name_job
 from caft.teachers.secrets import refuse_environment_secrets
+
+# Our file completes the launcher's schema of that name: meant so, and nothing for a user to do.
+warnings.filterwarnings("ignore", r"\s*'hydra/launcher/submitit_slurm' is validated against")
 
 OWN_CONFIGS = "caft"
 """A user's folder of YAML files, in the current folder: read as `--config-dir` is, if it exists."""

@@ -7,6 +7,7 @@ reused workers carry nothing over from one job to the next.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -49,6 +50,7 @@ from caft.sweeps.stopping import (
     is_worker,
     noted_child,
     refuse_while_stopping,
+    saved_before_requeue,
 )
 
 _COMMAND = (sys.executable, "-m", "caft", "job")
@@ -84,6 +86,7 @@ def run_job(start: Start, composed: DictConfig) -> float | None:
         if is_finished(folder):
             refuse_other_job(folder, digest_config(build_run_config(composed)))
         elif is_follower():
+            logging.getLogger().handlers.clear()  # run.log is the leader's
             follow(partial(build_run_config, composed))
             return None
         else:
@@ -113,7 +116,9 @@ def _run(start: Start, composed: DictConfig, job: DictConfig, folder: Path) -> N
     console = None if launcher == _ONE_BY_ONE else folder / "console.log"
     shared = console is not None and not runs_elsewhere(launcher)
     planned = job_table.Job(folder=folder.name, overrides=list(job.overrides.task), digest=digest)
-    with own_devices(folder.parent, count_devices(composed.trainer, shared=shared)) as env:
+    warning = int(job.launcher.signal_delay_s) if runs_elsewhere(launcher) else 0
+    devices = own_devices(folder.parent, count_devices(composed.trainer, shared=shared))
+    with devices as env, saved_before_requeue(folder, warning / 2):
         began = time.monotonic()
         status = start(folder, console=console, env=env)
     entry = job_table.conclude(folder, planned, status, _read_error(folder))
@@ -201,7 +206,11 @@ def start_child(
 
 
 def main_job(run: Run, folder: Path) -> int:
-    """Run the frozen job of `folder`; its exit status. Called in a process of its own."""
+    """Run the frozen job of `folder`; its exit status. Called in a process of its own.
+
+    A cluster's warning reaches every process of its job; this one is asked to end by its starter.
+    """
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     with leading():
         return end_on_signals(lambda caught: _run_frozen(run, folder, caught))
 

@@ -29,7 +29,7 @@ def follow(read_config: Callable[[], RunConfig]) -> int:
     launch = find_launch(os.environ)
     assert launch is not None, "a process that no launcher started"
     set_up_threads()
-    from caft.trainers.joined import Node, join
+    from caft.trainers.joined import Node, join, name_cause
 
     try:
         config: RunConfig | None = read_config()
@@ -46,7 +46,7 @@ def follow(read_config: Callable[[], RunConfig]) -> int:
             leader = join(launch).life.name(0)
             say(
                 f"{leader}, which led this one ({launch.rank}), or another is gone "
-                f"({str(error).splitlines()[0]}); the same command on every node goes on from here"
+                f"({name_cause(error)}); the same command on every node goes on from here"
             )
             return INTERRUPTED
 

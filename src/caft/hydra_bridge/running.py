@@ -78,7 +78,7 @@ def explain_refused_write(
 
 
 def end_on_signals(work: Callable[[Caught], int], advice: str = "") -> int:
-    """The status of `work`; after SIGTERM or SIGINT the shell's, with `advice` where given."""
+    """The status of `work`; after a signal that ends it the shell's, with `advice` where given."""
     with lenient_streams(), watch_signals() as caught:
         try:
             return work(caught)

@@ -74,10 +74,12 @@ def warn_of_local_locks(store: Path, mounts: Iterable[Mount] | None = None) -> N
     """
     mount = find_mount(store, mounts)
     if mount.is_network and mount.local_locks:
+        by_type = mount.local_locks == mount.kind
         log.warning(
-            "store.path is %s, on %s that is mounted with %s, so its locks hold on this host "
-            "alone: let no other host use it at the same time, or mount it without that option",
-            store, mount.kind, mount.local_locks,
+            "store.path is %s, on %s%s, so its locks hold on this host alone: let no other host "
+            "use it at the same time, or %s",
+            store, mount.kind, "" if by_type else f" that is mounted with {mount.local_locks}",
+            "take another file system" if by_type else "mount it without that option",
         )  # fmt: skip
 
 

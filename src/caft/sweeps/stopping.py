@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import cache
 from multiprocessing import parent_process
 from pathlib import Path
+from types import FrameType
 
 from caft.sweeps.processes import ProcessId, identify, is_alive, parse_process, signal_group
 from caft.sweeps.run_folders import read_json, write_json
@@ -101,17 +104,50 @@ def stop_jobs(folder: Path, number: int) -> None:
     with suppress(OSError):
         write_json(folder / _STOP_FILE, asdict(_find_command()))
     own = _find_command()
-    children = [
-        child
-        for note in sorted(folder.glob("*/.hydra/process-*.json"))
-        for child, command in [_read_note(note)]
-        if child and command and is_alive(child) and (command == own or not is_alive(command))
-    ]
+    _end_children(
+        (
+            child
+            for note in sorted(folder.glob("*/.hydra/process-*.json"))
+            for child, command in [_read_note(note)]
+            if child and command and (command == own or not is_alive(command))
+        ),
+        number,
+    )
+
+
+def _end_children(found: Iterable[ProcessId], number: int, seconds: float = math.inf) -> None:
+    """Signal those that live, and wait until they have ended."""
+    children = [child for child in found if is_alive(child)]
     for child in children:
         # A job leads a process group of its own: its ranks are in it.
         signal_group(child, number)
-    while any(is_alive(child) for child in children):
+    until = time.monotonic() + seconds
+    while any(is_alive(child) for child in children) and time.monotonic() < until:
         time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+
+@contextmanager
+def saved_before_requeue(folder: Path, seconds: float) -> Iterator[None]:
+    """At SIGUSR2, Slurm's warning, the job of the folder has `seconds` to save its work and to end.
+
+    submitit, which handles the signal, returns the job to the queue at once, and that ends it.
+    Nothing changes where `seconds` is 0.
+    """
+    before = signal.getsignal(signal.SIGUSR2)
+    if not seconds or not callable(before):
+        yield
+        return
+
+    def end_first(number: int, frame: FrameType | None) -> None:
+        notes = [_read_note(note) for note in folder.glob(".hydra/process-*.json")]
+        _end_children((child for child, _ in notes if child), signal.SIGTERM, seconds)
+        before(number, frame)
+
+    signal.signal(signal.SIGUSR2, end_first)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR2, before)
 
 
 def refuse_while_stopping(sweep: Path) -> None:

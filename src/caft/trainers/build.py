@@ -19,7 +19,7 @@ from pytorch_lightning.strategies import ModelParallelStrategy, Strategy
 
 from caft.trainers.config import TrainerConfig
 from caft.trainers.devices import pick_device
-from caft.trainers.launched import Launch, find_launch
+from caft.trainers.launched import Launch, find_launch, find_meeting
 
 
 def build_trainer(
@@ -74,4 +74,11 @@ def environment_of(launch: Launch) -> ClusterEnvironment:
     """Lightning's reading of a launcher: where its processes meet, and which one this is."""
     if launch.launcher == "torchrun":
         return TorchElasticEnvironment()
-    return SLURMEnvironment(auto_requeue=False)
+    # Lightning reads the job's variables and demands some that srun need not set.
+    host, port = find_meeting(os.environ)
+    os.environ.update(MASTER_ADDR=host, MASTER_PORT=str(port))
+    os.environ["SLURM_NTASKS_PER_NODE"] = str(launch.on_node)
+    with warnings.catch_warnings():
+        # In a job that is named bash or interactive it says that srun was not used.
+        warnings.simplefilter("ignore")
+        return SLURMEnvironment(auto_requeue=False)

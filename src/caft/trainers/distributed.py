@@ -30,7 +30,7 @@ from torch.distributed import FileStore  # type: ignore[attr-defined]
 from torch.distributed.tensor import DTensor
 
 from caft.errors import UserError
-from caft.signals import end_because
+from caft.signals import ENDING, end_because
 
 _POLL_SECONDS = 0.5
 _GRACE_SECONDS = 60.0
@@ -251,7 +251,7 @@ class _Member(Generic[Progress, Result]):
         """What the process does from its start to its end."""
         # The first process decides when to stop; a signal in the middle of an exchange would leave
         # the others waiting.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
         # Lightning reads them.
         os.environ.update(LOCAL_RANK=str(self.rank), NODE_RANK="0")
         self._send_log()

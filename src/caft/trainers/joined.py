@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import pickle
+import re
 import socket
 import time
 import uuid
@@ -36,11 +37,13 @@ from caft.signals import (
     INTERRUPTED,
     OUR_FAULT,
     USER_MUST_ACT,
-    asked_to_end,
     end_because,
     end_if_asked,
+    ends_by_agreement,
+    ends_by_itself,
     interrupt,
     say,
+    was_signalled,
 )
 from caft.store import digest
 from caft.trainers.build import environment_of
@@ -62,7 +65,7 @@ _FAREWELL_SECONDS = 10.0
 _WORK_TIME = timedelta(days=7)
 """How long a process may wait for another: shares of a scoring pass end hours apart."""
 _GRACE_SECONDS = 60.0
-"""How long the leader may wait in an exchange that a lost process will never join."""
+"""How long one may wait for another that is lost or asked to end."""
 _STOP = "stop"
 GOES_ON = "the same command on every node goes on from here"
 
@@ -113,7 +116,9 @@ class Group:
             "env://", launch.rank, launch.count, timeout=timedelta(seconds=_MEETING_SECONDS)
         )
         self._root, _, _ = next(iter(meeting))
-        self._store = PrefixStore("caft", self._root)
+        # One of another step of the job, which meets by chance at the same port, is not heard.
+        step = os.environ["SLURM_STEP_ID"] if launch.launcher == "srun" else ""
+        self._store = PrefixStore(f"caft{step}", self._root)
         self._orders = self._working = 0
         self.life = Heartbeat(launch, lambda: self._orders, self._is_left_behind, self._lose)
 
@@ -161,7 +166,8 @@ class Group:
                 self._connect(device)
                 distributed.broadcast_object_list([(work, tuple(arguments))], src=0)
                 torch.set_num_threads(threads_of(self.launch.on_node))
-                result = work(self._ranks(), receive, *arguments)
+                with ends_by_agreement():
+                    result = work(self._ranks(), receive, *arguments)
                 for _ in self._answers():
                     pass
         except SystemExit:
@@ -172,7 +178,8 @@ class Group:
                 raise
             with suppress(distributed.DistError):  # the store may be lost, too
                 self._raise_failure()
-            end_because(f"a process of this run was lost ({str(error).splitlines()[0]}); {GOES_ON}")
+            end_if_asked()
+            end_because(f"a process of this run was lost ({name_cause(error)}); {GOES_ON}")
         finally:
             self._working = 0
             torch.set_num_threads(threads)
@@ -232,11 +239,27 @@ class Group:
             if _lost_a_process(error):
                 raise
             return self._report(error)
+        except SystemExit:
+            self._outlast_leader()
+            raise
         else:
             self._answer("")
             return DONE
         finally:
             self.life.stop()
+
+    def _outlast_leader(self) -> None:
+        """A launcher ends all once one has ended, and the leader, asked, too, may still save.
+
+        Not in the middle of work, where the leader may wait for this process, which has left it.
+        """
+        if self._working:
+            return
+        deadline, key = time.monotonic() + _GRACE_SECONDS, f"order/{self._orders}"
+        with suppress(RuntimeError), ends_by_itself():  # the store goes with the leader
+            while not self._store.check([key]) and time.monotonic() < deadline:
+                time.sleep(_POLL_SECONDS)
+            self._answer("")
 
     def _obey(self, own: Node, kind: str, detail: str) -> str:
         return self._look(own, Path(detail)) if kind == "look" else self._work(detail)
@@ -266,7 +289,8 @@ class Group:
         distributed.broadcast_object_list(given, src=0)
         ((work, arguments),) = given
         torch.set_num_threads(threads_of(self.launch.on_node))
-        work(self._ranks(), lambda _: None, *arguments)
+        with ends_by_agreement():
+            work(self._ranks(), lambda _: None, *arguments)
         return ""
 
     def _report(self, error: Exception) -> int:
@@ -299,7 +323,7 @@ class Group:
         return Ranks(self.launch.rank, self.launch.count, self._asked_to_stop)
 
     def _asked_to_stop(self) -> bool:
-        return asked_to_end() or bool(self._store.check([_STOP]))
+        return was_signalled() or bool(self._store.check([_STOP]))
 
     @contextmanager
     def _stopping_others(self) -> Iterator[None]:
@@ -349,7 +373,7 @@ def _meet(launch: Launch) -> Group | UserError:
     except distributed.DistError as error:
         return UserError(
             f"not all {launch.count} processes of {launch.launcher} met within "
-            f"{_MEETING_SECONDS:.0f} seconds ({str(error).splitlines()[0]}); start the command on "
+            f"{_MEETING_SECONDS:.0f} seconds ({name_cause(error)}); start the command on "
             f"every node, and see that they reach each other, see {GUIDE}"
         )
 
@@ -358,6 +382,12 @@ def _name_meeting(launch: Launch) -> None:
     environment = environment_of(launch)
     os.environ["MASTER_ADDR"] = environment.main_address
     os.environ["MASTER_PORT"] = str(environment.main_port)
+
+
+def name_cause(error: Exception) -> str:
+    """Torch's reason, such as "Connection closed by peer [10.0.0.7]:16305"."""
+    first = str(error).splitlines()[0]
+    return re.sub(r"^\[[^]]*\] ", "", first).split(". ")[0]
 
 
 def _lost_a_process(error: Exception) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -33,7 +35,7 @@ def find_launch(environment: Mapping[str, str]) -> Launch | None:
         values = [environment.get(name, "") for name in names]
         if all(value.isdecimal() for value in values):
             count, rank, local_rank, nodes = map(int, values)
-            if count > 1:
+            if count > 1 and not _is_typed_in_task(environment):
                 return Launch(launcher, rank, count, nodes, count // nodes, local_rank)
     return None
 
@@ -43,6 +45,33 @@ _NAMES = {
     # Of the step: a batch script has the job's own, and is no process of a group.
     "srun": ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NUM_NODES"),
 }
+
+
+def _is_typed_in_task(environment: Mapping[str, str]) -> bool:
+    """Whether `srun --pty` opened the shell, as the first of several tasks, that this was typed in.
+
+    What it starts has its variables, too, and is no task: it has the shell's terminal. A task has
+    one only if it is the command of `srun --pty` itself.
+    """
+    if "SLURM_PTY_PORT" not in environment or environment.get("SLURM_TASK_PID") == str(os.getpid()):
+        return False
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def find_meeting(environment: Mapping[str, str]) -> tuple[str, int]:
+    """Where the tasks of a step of srun meet: host and port, MASTER_ADDR and MASTER_PORT if given.
+
+    The step's own: it may have other nodes than the job, and several steps share a job's number.
+    """
+    # Of "rack[1-2]n[07-9],login" it is "rack1n07".
+    nodes = re.sub(r"\[([^],-]*)[^]]*\]", r"\1", environment["SLURM_STEP_NODELIST"])
+    number = int(environment["SLURM_JOB_ID"]) + 97 * int(environment["SLURM_STEP_ID"])
+    host = environment.get("MASTER_ADDR") or nodes.split(",")[0]
+    return host, int(environment.get("MASTER_PORT") or 15000 + number % 10000)
 
 
 def refuse_other_launch(config: TrainerConfig, launch: Launch | None) -> None:

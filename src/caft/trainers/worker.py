@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from caft.models.student import Student
 from caft.protocols import CausalLM
+from caft.signals import take_signals_back
 from caft.store import Journal
 from caft.trainers.build import build_trainer
 from caft.trainers.config import TrainerConfig
@@ -53,6 +54,10 @@ def predict_share(ranks: Ranks, report: Callable[[Moved], None], spec: Predictio
     pace = Pace(report)
     module.moved = pace.work
 
+    def start(*_: object) -> None:
+        if ranks.count > 1:  # Lightning's handler of SIGTERM would send a message into an exchange
+            take_signals_back()
+
     def keep(
         _trainer: Trainer,
         _module: PredictingModule,
@@ -68,7 +73,7 @@ def predict_share(ranks: Ranks, report: Callable[[Moved], None], spec: Predictio
     trainer = build_trainer(
         spec.trainer,
         folder=spec.journal.folder,
-        callbacks=[LambdaCallback(on_predict_batch_end=keep)],
+        callbacks=[LambdaCallback(on_predict_start=start, on_predict_batch_end=keep)],
         ranks=ranks.count,
     )
     # A tuple has the methods of a torch dataset, but not its type.

@@ -96,12 +96,7 @@ class TuningModule(StayingModule):
         return {name: w for name, w in self.model.named_parameters() if w.requires_grad}
 
     def on_fit_start(self) -> None:
-        """Lightning's hook. `from_pretrained` returns eval mode and Lightning keeps it.
-
-        Lightning's own handler of SIGTERM ends the training after any batch or epoch, whether there
-        is a checkpoint or not; here `keep` ends it, after writing one.
-        """
-        take_signals_back()
+        """Lightning's hook. `from_pretrained` returns eval mode and Lightning keeps it."""
         self.model.train()
         self.replays = self._plan_replays()
         # Interrupted between an epoch's last step and its validation, or just after it.
@@ -112,7 +107,13 @@ class TuningModule(StayingModule):
             self.trainer.should_stop = True
 
     def on_train_start(self) -> None:
-        """Lightning's hook: the optimizer exists, and nothing has been drawn at random."""
+        """Lightning's hook: the optimizer exists, and nothing has been drawn at random.
+
+        Lightning has just installed its own handler of SIGTERM. It ends the training after any
+        batch, whether there is a checkpoint or not, and with several processes it sends a message
+        into their exchanges; here `keep` ends it, after writing one.
+        """
+        take_signals_back()
         if self.optimizer_state is not None:
             self.optimizers().optimizer.load_state_dict(self.optimizer_state)
             self.optimizer_state = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -246,6 +247,10 @@ class _Keeper:
                 self.module.steps_done,
                 self.module.steps,
             )
+            # A launcher ends all once one has ended: not before the checkpoint is written. Whoever
+            # hears of it first may be gone before the others do.
+            with suppress(RuntimeError):
+                self.ranks.add(0.0)
             raise SystemExit(0)
 
     def _save(self) -> None:
