@@ -37,6 +37,7 @@ TEACHER = (
     "tuning.checkpoint_seconds=0",
 )
 _SECONDS = 300
+_ENDS = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,20 @@ class Child:
 
 
 def fork(work: Callable[[], int], folder: Path, told: Path, errors: Path | None = None) -> Child:
-    """Run `work` in a child, in `folder`; its result is the exit status."""
+    """Run `work` in a child, in `folder`; its result is the exit status.
+
+    A signal ends the child with the shell's status, as it does a command that does not listen yet,
+    or no more; none finds it with its parent's handlers.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
     if pid := os.fork():
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return Child(pid, told, errors or told)
+    for number in _ENDS:
+        signal.signal(number, lambda number, _: os._exit(128 + number))
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     status = 1
     try:
         _close_connections()
