@@ -53,10 +53,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="torture") as folder:
         os.environ["CAFT_CACHE"] = f"{folder}/cache"
         import_everything(Path(folder) / "warm")
-        for part in asked.parts.split(","):
-            work = Path(folder) / part
-            work.mkdir()
-            PARTS[part](tally, sizes, work)
+        try:
+            for part in asked.parts.split(","):
+                work = Path(folder) / part
+                work.mkdir()
+                PARTS[part](tally, sizes, work)
+        except KeyboardInterrupt:
+            tally.wrong.append("stopped by Ctrl-C")
+            print("stopped by Ctrl-C: what follows was done before", file=sys.stderr)
     print(tally.table())
     figures = tally.figures(ROOT / "mutants/mutmut-cicd-stats.json")
     print(json.dumps(figures | {"processor": describe_processor()}))
