@@ -84,12 +84,18 @@ def kill_sweeps(tally: Tally, sizes: argparse.Namespace, work: Path) -> None:
 
 
 def kill_teachers(tally: Tally, sizes: argparse.Namespace, work: Path) -> None:
-    """At concurrency 8 and 64, and with PostgreSQL, each with all kills and signals."""
-    from torturing.asking import torture_postgres, torture_teacher
+    """At concurrency 8 and 64, each with all kills and signals."""
+    from torturing.asking import torture_teacher
 
     for at_once in (8, 64):
         torture_teacher(tally, at_once, _endings(sizes), work / str(at_once))
-    torture_postgres(tally, _endings(sizes), work / "postgres")
+
+
+def kill_postgres(tally: Tally, sizes: argparse.Namespace, work: Path) -> None:
+    """The same at 8 with its ledger in a database."""
+    from torturing.asking import torture_postgres
+
+    torture_postgres(tally, _endings(sizes), work)
 
 
 def damage_files(tally: Tally, sizes: argparse.Namespace, work: Path) -> None:
@@ -148,6 +154,7 @@ PARTS = {
     "kills": kill_runs,
     "sweeps": kill_sweeps,
     "teachers": kill_teachers,
+    "postgres": kill_postgres,
     "together": run_together,
     "damage": damage_files,
     "disks": spoil_disks,
