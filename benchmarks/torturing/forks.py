@@ -65,13 +65,19 @@ class Child:
             time.sleep(0.01)
         return status
 
-    def kill_after(self, seconds: float, number: int) -> int | None:
-        """Its exit status after the signal; None if it had ended by itself before."""
+    def runs_after(self, seconds: float) -> bool:
+        """Wait so long; False as soon as it has ended by itself."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if self.ended() is not None:
-                return None
+                return False
             time.sleep(0.002)
+        return True
+
+    def kill_after(self, seconds: float, number: int) -> int | None:
+        """Its exit status after the signal; None if it had ended by itself before."""
+        if not self.runs_after(seconds):
+            return None
         os.kill(self.pid, number)
         return self.wait()
 
