@@ -53,10 +53,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="torture") as folder:
         os.environ["CAFT_CACHE"] = f"{folder}/cache"
         import_everything(Path(folder) / "warm")
-        for part in asked.parts.split(","):
-            work = Path(folder) / part
-            work.mkdir()
-            PARTS[part](tally, sizes, work)
+        try:
+            for part in asked.parts.split(","):
+                work = Path(folder) / part
+                work.mkdir()
+                PARTS[part](tally, sizes, work)
+        except KeyboardInterrupt:
+            tally.wrong.append("stopped by Ctrl-C")
+            print("stopped by Ctrl-C: what follows was done before", file=sys.stderr)
     print(tally.table())
     figures = tally.figures(ROOT / "mutants/mutmut-cicd-stats.json")
     print(json.dumps(figures | {"processor": describe_processor()}))
@@ -80,12 +84,18 @@ def kill_sweeps(tally: Tally, sizes: argparse.Namespace, work: Path) -> None:
 
 
 def kill_teachers(tally: Tally, sizes: argparse.Namespace, work: Path) -> None:
-    """At concurrency 8 and 64, and with PostgreSQL, each with all kills and signals."""
-    from torturing.asking import torture_postgres, torture_teacher
+    """At concurrency 8 and 64, each with all kills and signals."""
+    from torturing.asking import torture_teacher
 
     for at_once in (8, 64):
         torture_teacher(tally, at_once, _endings(sizes), work / str(at_once))
-    torture_postgres(tally, _endings(sizes), work / "postgres")
+
+
+def kill_postgres(tally: Tally, sizes: argparse.Namespace, work: Path) -> None:
+    """The same at 8 with its ledger in a database."""
+    from torturing.asking import torture_postgres
+
+    torture_postgres(tally, _endings(sizes), work)
 
 
 def damage_files(tally: Tally, sizes: argparse.Namespace, work: Path) -> None:
@@ -144,6 +154,7 @@ PARTS = {
     "kills": kill_runs,
     "sweeps": kill_sweeps,
     "teachers": kill_teachers,
+    "postgres": kill_postgres,
     "together": run_together,
     "damage": damage_files,
     "disks": spoil_disks,

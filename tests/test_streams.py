@@ -53,6 +53,8 @@ def test_letters_that_an_encoding_lacks_are_question_marks() -> None:
 @needs_full
 def test_a_log_on_a_full_disk_is_reported_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     handler = RunLog(FULL, mode="w")
+    handler.emit(logging.makeLogRecord({"name": "caft.outcome", "msg": "told by the run itself"}))
+    assert capsys.readouterr().err == ""
     for _ in range(3):
         handler.emit(logging.makeLogRecord({"msg": "hello"}))
     # Closing writes what is left, which fails as well.

@@ -24,13 +24,15 @@ from torturing.tally import Tally
 from torturing.watching import Watch
 
 QUESTIONS = 300
+_OF_POSTGRES = 100
+"""Each needs several transactions of a dozen round trips: a run takes long enough with these."""
 
 
 def torture_teacher(
     tally: Tally, at_once: int, endings: Sequence[Signals], work: Path, place: str = ""
 ) -> None:
-    """Kill an asker of 300 questions; each time with an empty ledger, in a file or at `place`."""
-    work.mkdir(parents=True)
+    """Kill an asker of many questions; each time with an empty ledger, in a file or at `place`."""
+    work.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     whole = Asker(work, 1, at_once, place)
     assert whole.finish() == 0
@@ -77,6 +79,7 @@ class Asker:
 
     def __init__(self, work: Path, number: int, at_once: int, place: str) -> None:
         self.work, self.number, self.at_once = work, number, at_once
+        self.questions = _OF_POSTGRES if place else QUESTIONS
         self.place: Any = place or work / f"{number}.sqlite"
         self.part = f"kills, {'PostgreSQL' if place else 'teacher'} at {at_once}"
 
@@ -112,10 +115,10 @@ class Asker:
             name="fake", base_url=url, model=f"fake{self.number}", concurrency=self.at_once,
             max_tokens=100, timeout_seconds=30, backoff_seconds=0.01, api_key_env="OPENAI_API_KEY",
         )  # fmt: skip
-        requests = [Request((("user", f"q{n}"),)) for n in range(QUESTIONS)]
+        requests = [Request((("user", f"q{n}"),)) for n in range(self.questions)]
         with watch_signals() as caught:
             try:
-                return QUESTIONS - len(ask_all(requests, config, self.place))
+                return self.questions - len(ask_all(requests, config, self.place))
             except UserError as error:
                 print(error)
                 return 2
@@ -135,8 +138,9 @@ class Asker:
         return {name_question(row[0]) for row in rows}
 
     def _see_all_there(self, tally: Tally, name: str, server: Any) -> None:
-        if (kept := len(self._read_asked())) != QUESTIONS or len(server.bought()) != QUESTIONS:
-            tally.fail(self.part, "lost", f"{name}: {kept} of {QUESTIONS} replies are kept")
+        kept = len(self._read_asked())
+        if not kept == len(server.bought()) == self.questions:
+            tally.fail(self.part, "lost", f"{name}: {kept} of {self.questions} replies are kept")
         with Ledger(self.place, f"fake{self.number}") as ledger:
             if in_flight := ledger.spending().in_flight:
                 tally.fail(self.part, "lost", f"{name}: {in_flight} claims are left")

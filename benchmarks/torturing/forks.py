@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -37,6 +38,7 @@ TEACHER = (
     "tuning.checkpoint_seconds=0",
 )
 _SECONDS = 300
+_ENDS = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,19 @@ class Child:
             time.sleep(0.01)
         return status
 
-    def kill_after(self, seconds: float, number: int) -> int | None:
-        """Its exit status after the signal; None if it had ended by itself before."""
+    def runs_after(self, seconds: float) -> bool:
+        """Wait so long; False as soon as it has ended by itself."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if self.ended() is not None:
-                return None
+                return False
             time.sleep(0.002)
+        return True
+
+    def kill_after(self, seconds: float, number: int) -> int | None:
+        """Its exit status after the signal; None if it had ended by itself before."""
+        if not self.runs_after(seconds):
+            return None
         os.kill(self.pid, number)
         return self.wait()
 
@@ -80,11 +88,20 @@ class Child:
 
 
 def fork(work: Callable[[], int], folder: Path, told: Path, errors: Path | None = None) -> Child:
-    """Run `work` in a child, in `folder`; its result is the exit status."""
+    """Run `work` in a child, in `folder`; its result is the exit status.
+
+    A signal ends the child with the shell's status, as it does a command that does not listen yet,
+    or no more; none finds it with its parent's handlers.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
     if pid := os.fork():
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return Child(pid, told, errors or told)
+    for number in _ENDS:
+        signal.signal(number, lambda number, _: os._exit(128 + number))
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     status = 1
     try:
         _close_connections()
@@ -128,6 +145,10 @@ def import_everything(folder: Path) -> None:
     assert status == 0, said
     import altair  # noqa: F401
     import vl_convert  # noqa: F401
+
+    # A child's collections would copy all that was imported: half of its time.
+    gc.collect()
+    gc.freeze()
 
 
 def fork_command(words: Sequence[str], folder: Path) -> Child:

@@ -35,20 +35,14 @@ _OWN = ("written", "seconds", "folder")
 """What a sweep's report says of this sweep alone."""
 _SECONDS = 5
 """A process takes a moment to die of SIGKILL."""
-_ENDS = (signal.SIGTERM, signal.SIGINT)
 
 
 class ForkedJob:
     """What `start_child` needs of subprocess.Popen, without a new interpreter."""
 
     def __init__(self, words: Sequence[str], *, env: Mapping[str, str], **_: Any) -> None:
-        # Until the child has its own handlers, a signal would run those of the sweep in it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
-        try:
-            folder = Path(words[-1])
-            self._child = fork(lambda: _run_job(folder, env), Path.cwd(), Path("told"))
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
+        folder = Path(words[-1])
+        self._child = fork(lambda: _run_job(folder, env), Path.cwd(), Path("told"))
         self.pid = self._child.pid
         self._status: int | None = None
 
@@ -72,9 +66,6 @@ class ForkedJob:
 
 def _run_job(folder: Path, env: Mapping[str, str]) -> int:
     os.setpgid(0, 0)
-    for number in _ENDS:
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
     os.environ.update(env)
     return main_job(run_pipeline, folder)
 

@@ -12,6 +12,7 @@ from hydra.core.utils import configure_log
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from caft.errors import UserError
+from caft.hydra_bridge.running import outcome
 from caft.signals import say
 
 
@@ -21,11 +22,14 @@ class RunLog(logging.FileHandler):
     _warned = False
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """One line for a full disk; logging itself would print a traceback for every lost line."""
+        """One line for a full disk; logging itself would print a traceback for every lost line.
+
+        None for the error that ends a run: it is told anyway, in one line.
+        """
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             super().handleError(record)
-        elif not self._warned:
+        elif not self._warned and record.name != outcome.name:
             self._warned = True
             say(f"{self.baseFilename} is incomplete: {error.strerror}; make room there")
 
