@@ -148,15 +148,15 @@ def test_a_changed_config_is_a_new_job(sweep_here: Callable[..., Swept]) -> None
     rates = [
         json.loads(path.read_text())["lr"] for path in changed.folder.glob("seed*/summary.json")
     ]
-    assert sorted(rates) == [1e-4, 1e-4, 1e-3, 1e-3]
-    assert superseded(changed) == {1e-3: True, 1e-4: False}
+    assert sorted(rates) == [1e-4, 1e-4, 5e-4, 5e-4]
+    assert superseded(changed) == {5e-4: True, 1e-4: False}
     # What changes no result makes no other job.
     again = sweep_here("seed=1,2", "store.path=elsewhere", "trainer.progress=false")
     assert "started" not in again.out
     # The old config again: its jobs are the present ones, and stay so when a job notes itself.
-    assert superseded(again) == {1e-3: False, 1e-4: True}
+    assert superseded(again) == {5e-4: False, 1e-4: True}
     job_table.write_job_table(again.folder, job_table.read_job_table(again.folder))
-    assert superseded(again) == {1e-3: False, 1e-4: True}
+    assert superseded(again) == {5e-4: False, 1e-4: True}
 
 
 def superseded(swept: Swept) -> dict[float, bool]:

@@ -295,7 +295,7 @@ def test_the_command_and_what_it_refuses(tmp_path, capsys):
     told = capsys.readouterr().err
     for words in (
         "'mysql://me:***@host/db' is no ledger",
-        "'' is no ledger",
+        "a word of the command is empty",
         "1 call in flight",
         "are the same ledger",
         "no ledger at",

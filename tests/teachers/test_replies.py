@@ -16,7 +16,7 @@ import pytest
 from caft.errors import UserError
 from caft.score.config import JudgeConfig
 from caft.teachers import ask as ask_module
-from caft.teachers.ask import _as_live, _refuse_batched, _refuse_missing, ask_all, find_replies
+from caft.teachers.ask import _refuse_batched, _refuse_missing, as_live, ask_all, find_replies
 from caft.teachers.config import EndpointConfig, MaxTokensField, OpenAITeacherConfig, PriceConfig
 from caft.teachers.ledger import BatchLedger, Ledger
 from caft.teachers.outcome import Answered
@@ -239,6 +239,7 @@ def workers(**given: Any) -> Any:
     ledger = SimpleNamespace(spending=lambda: Spending(calls=2, usd=0.25))
     return SimpleNamespace(**{
         "config": config, "stopped": "", "advice": "mend it", "capped": False,
+        "again": "run the same command again to ask for the rest",
         "replies": {"a": reply}, "unanswered": {"b": "HTTP 503"}, "throttle": throttle,
         "ledger": ledger, "progress": lambda: AskProgress(done=3, total=5, failed=1), **given,
     })  # fmt: skip
@@ -272,9 +273,9 @@ def test_what_a_user_is_told_of_missing_replies() -> None:
 
 def test_a_batched_endpoint_asked_live_is_the_same_but_for_that() -> None:
     batched = endpoint(batch=True, batch_price_factor=0.5)
-    assert _as_live(batched) == endpoint(batch_price_factor=0.5)
+    assert as_live(batched) == endpoint(batch_price_factor=0.5)
     judge = JudgeConfig(base_url=FAR, model="m")
-    assert _as_live(judge) is judge
+    assert as_live(judge) is judge
 
 
 # Which requests are asked, in which order, and by whom
@@ -417,5 +418,5 @@ def test_before_a_batch_the_first_are_asked_live_once(
         ledger.claim([(prepare(ask("g"), config).key, 1.0)], Caps())
         ledger.hand_over("file-2", 1, "batch-2")
     with pytest.raises(UserError, match=r"1 of 2 requests are in a batch at \S+:9/v1 \(file-2\)"):
-        ask_all([ask("g"), ask("h")], _as_live(config), tmp_path / "l")
+        ask_all([ask("g"), ask("h")], as_live(config), tmp_path / "l")
     assert len(asked) == made

@@ -120,6 +120,7 @@ class MixedConfig(ArithmeticConfig):
     """
 
     kind: str = "mixed"
+    validation: Count | None = 240
     lookup_share: Annotated[float, Range(0, 1, above=True, below=True)] = 0.5
 
 
