@@ -15,6 +15,7 @@ from sweep_sample import write_job
 from caft.errors import UserError
 from caft.report.__main__ import main
 from caft.report.check import check_part
+from caft.report.predictions import judge_predictions, read_predictions
 from caft.report.sweep import write_sweep_report
 from caft.report.sweep.answers import subtract
 from caft.report.sweep.arms import equal_budgets, find_arms, pick_common_mode
@@ -665,3 +666,32 @@ def test_a_folder_without_jobs_is_refused_in_one_line(
         write_sweep_report(tmp_path)
     assert main([str(tmp_path / "nowhere")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_sweep_leaves_the_predictions_that_judge_it_again(
+    tmp_path: Path, make_sweep: Callable[[Path], Path], finished_sweep: Sweep
+) -> None:
+    folder = write_sweep_report(make_sweep(tmp_path)).parent
+    summary: SweepSummary = json.loads((folder / "summary.json").read_text())
+    arms = read_predictions(folder / "predictions.parquet")
+    assert [
+        (arm.name, arm.seeds, pytest.approx(arm.accuracy), arm.bill, set(arm.test_tokens.values()))
+        for arm in arms
+    ] == [
+        (arm["name"], arm["seeds"], arm["accuracy"]["value"], arm["cost"]["teacher_tokens"],
+         {7.0 * 300})
+        for arm in summary["arms"]
+    ]  # fmt: skip
+    found = judge_predictions(arms)
+    ours = {frozenset((pair["first"], pair["second"])): pair for pair in summary["comparisons"]}
+    for pair in found.comparisons:
+        other = ours[frozenset((pair["first"], pair["second"]))]
+        assert pair["p_value"] == pytest.approx(other["p_value"])
+        assert abs(pair["value"]) == pytest.approx(abs(other["value"]))
+    assert len(found.comparisons) == len(ours) == 6
+
+
+def test_a_sweep_without_an_answer_leaves_no_predictions(tmp_path: Path) -> None:
+    write_job(tmp_path, JobResult(number=0, folder="0_seed=1", state="not finished"))
+    write_sweep_report(tmp_path)
+    assert not (tmp_path / "predictions.parquet").exists()

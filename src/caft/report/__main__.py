@@ -1,6 +1,6 @@
 """Write the report of a sweep, finished or not, or judge predictions of other tools.
 
-python -m caft.report SWEEP_DIR                                  report.html and summary.json
+python -m caft.report SWEEP_DIR                                  page, numbers, predictions
 python -m caft.report SWEEP_DIR --markdown                       its tables, to paste somewhere
 python -m caft.report SWEEP_DIR --wandb ENTITY/PROJECT [--draft] a W&B report as well
 python -m caft.report --predictions FILE_OR_DIR                  print tables and verdicts

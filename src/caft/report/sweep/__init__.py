@@ -1,7 +1,7 @@
 """The report of a whole sweep: one page and one summary.json for all of its jobs.
 
-In: a sweep's folder, finished or not. Out: report.html and summary.json (see `schema.py`) next to
-the jobs' folders. A job that is not finished is listed but not in any number. A folder without any
+In: a sweep's folder, finished or not. Out: report.html, summary.json (see `schema.py`) and
+predictions.parquet, which `--predictions` takes, next to the jobs' folders. A job that is not finished is listed but not in any number. A folder without any
 job is a UserError.
 
 `folder` reads and writes; everything else is pure: `job_results` and `arms` hold what is compared,

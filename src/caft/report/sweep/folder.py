@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,28 +14,50 @@ from caft.errors import UserError
 from caft.program import name_command
 from caft.report.check import check_part
 from caft.report.schema import Summary
+from caft.report.sweep.arms import Arm, budget_key, count_of_cost, find_arms
 from caft.report.sweep.job_results import FINISHED, JobResult, Sweep
 from caft.report.sweep.page import render_sweep
 from caft.report.sweep.schema import SweepSummary
 from caft.report.sweep.summary import analyse_sweep
-from caft.store import disk_may_be_full, read_rows, write_durably
+from caft.store import disk_may_be_full, read_rows, write_durably, write_rows
 
+_OF_A_REPLY = ("question_id", "model", "mode", "correct", "generated_tokens")
 _MARKS_OF_A_JOB = ("summary.json", "run.log", ".hydra")
 
 
 def write_sweep_report(folder: Path) -> Path:
-    """Write report.html and summary.json of the sweep in `folder`; returns the page's path.
+    """Write the page, summary.json and predictions.parquet of `folder`; returns the page's path.
 
     May be called at any time, also while jobs are running. UserError if there is no job,
     and where the disk is full.
     """
-    found = analyse_sweep(read_sweep(folder), datetime.now(UTC).isoformat(timespec="seconds"))
+    sweep = read_sweep(folder)
+    found = analyse_sweep(sweep, datetime.now(UTC).isoformat(timespec="seconds"))
     check_part(found.summary, SweepSummary, "summary")
     page, text = folder / "report.html", render_sweep(found)
     with disk_may_be_full(folder, "make room there and write the report again"):
         write_durably(page, text)
         write_durably(folder / "summary.json", json.dumps(found.summary, indent=1))
+        if arms := find_arms(sweep.jobs):
+            write_rows(folder / "predictions.parquet", _list_predictions(folder, arms))
     return page
+
+
+def _list_predictions(folder: Path, arms: Sequence[Arm]) -> Iterator[dict[str, object]]:
+    """The rows that `--predictions` takes: each job's replies in the mode that counts for it."""
+    key = budget_key(arms)
+    for arm in arms:
+        for job in arm.jobs:
+            for row in _read_rows(folder / job.folder / "predictions.parquet", *_OF_A_REPLY):
+                if (row["model"], row["mode"]) == (job.model, job.mode):
+                    yield {
+                        "question_id": row["question_id"],
+                        "arm": arm.name,
+                        "seed": job.seed,
+                        "correct": row["correct"],
+                        "teacher_tokens": count_of_cost(job, key),
+                        "test_tokens": row["generated_tokens"],
+                    }
 
 
 def read_advice(folder: Path) -> str:
@@ -111,7 +134,7 @@ def _read_job(folder: Path, entry: dict[str, Any]) -> JobResult:
     asked = _read_rows(folder / "rationales.parquet", "question_id", "refusal")
     refusals = [row["refusal"] for row in asked]
     replies: dict[str, dict[str, dict[str, bool]]] = {"base": {}, "tuned": {}}
-    columns = ("question_id", "model", "mode", "correct")
+    columns = _OF_A_REPLY[:-1]
     for row in _read_rows(folder / "predictions.parquet", *columns):
         of_mode = replies[row["model"]].setdefault(row["mode"], {})
         of_mode[row["question_id"]] = row["correct"]
