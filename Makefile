@@ -22,6 +22,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
+# pip compiles nothing below, so that without this every start would compile all that it imports, in
+# shells and images that set it.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-all test-numerics check docs format architecture schema audit notebooks store
 .PHONY: mutants torture clean setup
 .DELETE_ON_ERROR:
