@@ -76,6 +76,17 @@ def test_every_command_composes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             assert load_questions(config.dataset).train[0].options == ("u", "v", "w", "x")
 
 
+def test_the_first_thing_that_the_tutorial_shows_is_what_is_printed(tmp_path: Path) -> None:
+    text = (ROOT / "docs/tutorial.md").read_text("utf-8")
+    (command,) = re.findall(r"^python train.py (.* until=data)$", text, re.MULTILINE)
+    shown = re.search(r"```text\n(This is how .*?)```", text, re.DOTALL)
+    assert shown
+    words = [sys.executable, str(ROOT / "train.py"), *shlex.split(command)]
+    printed = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    lines = [line.rstrip() for line in printed.splitlines()]
+    assert list(filter(None, lines)) == list(filter(None, shown[1].splitlines()))
+
+
 def test_forms_with_quotes_are_read_by_a_shell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
