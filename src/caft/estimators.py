@@ -162,8 +162,7 @@ ESTIMATORS: dict[str, Estimator] = {estimator.name: estimator for estimator in _
 """By name, in the order in which tables list them. To add an estimator, add one line above."""
 
 CONTROL = "random"
-"""A number drawn at random for every question: an estimator must do better than that. It never cuts
-classes; the strategy split=random does."""
+"""No estimator: the strategy split=random draws its classes by lot."""
 
 STAND_IN = "answer_entropy"
 """Places the questions for which the chosen estimator is not known at test time."""

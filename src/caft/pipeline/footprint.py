@@ -21,7 +21,7 @@ _FOUR_BITS = 0.55
 _ADAM = 16
 """Bytes a trained weight: itself, its gradient and AdamW's two moments, all float32."""
 _MOST_CACHED = 8192
-"""Tokens that models/generation.py caches at once on a CPU."""
+"""Tokens that models/reply_cache.py caches at once on a CPU."""
 _LOGITS = 0.2e9
 """Bytes of the logits that exist at once: both losses and scores are computed in chunks."""
 

@@ -6,7 +6,7 @@ schema is a bug of ours; parts that a run did not reach are None and do not appe
 
 `run` has the page, the terminal's screen and the model card of one run, and what summary.json
 says of scores, accuracy and cost; `sweep` is the report of all jobs of a sweep; `figures` are what
-both draw. Only `run.finished` and `sweep.folder` read files of runs, and only the latter writes.
+both draw; `predictions` judges tables of other tools. Reports are written by `sweep.folder` alone.
 This package imports none of them, because the room's config is read before heavy packages such as
 numpy may be imported.
 """

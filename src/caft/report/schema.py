@@ -268,8 +268,9 @@ class BestMode(TypedDict):
 class Comparison(Share):
     """Tuned minus base on the same test questions.
 
-    The bounds are the paired bootstrap's, `p_value` is McNemar's exact one; `only_base` and
-    `only_tuned` count the questions that one of the two alone got right.
+    The bounds are the paired bootstrap's, and hold the score test's where few questions differ one
+    way; `p_value` is McNemar's exact one; `only_base` and `only_tuned` count the questions that one
+    of the two alone got right.
     """
 
     only_base: int
