@@ -39,13 +39,14 @@ class Caught:
 
     `number` is that of the last one, or None. `pass_on` is called with the first one, before it
     ends anything: to pass it on to other processes. `reason` is why this process asked itself.
+    `raised` is what a signal that was not only noted has raised.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
         self.reason = ""
         self.pass_on: Callable[[int], None] | None = None
-        self._raised: BaseException | None = None
+        self.raised: BaseException | None = None
         self._noted_at: float | None = None
         self._again: list[Timer] = []
         self._hook_before = sys.unraisablehook
@@ -92,9 +93,13 @@ class Caught:
             pass_on(number)
         if signal.getsignal(number) != self._handle or self._is_only_noted(number, first, now):
             return
-        interrupted = number == signal.SIGINT
-        self._raised = KeyboardInterrupt() if interrupted else SystemExit(self.status)
-        raise self._raised
+        self.raised = self.ending()
+        raise self.raised
+
+    def ending(self) -> BaseException:
+        """What the last signal raises."""
+        interrupted = self.number == signal.SIGINT
+        return KeyboardInterrupt() if interrupted else SystemExit(self.status)
 
     def _is_only_noted(self, number: int, first: bool, now: float) -> bool:
         """Whether the work ends itself, and the signal is not one that ends it at once."""
@@ -111,7 +116,7 @@ class Caught:
 
     def send_again(self, ignored: sys.UnraisableHookArgs) -> None:
         """Python ignores what is raised while it cleans up an object or an import lock."""
-        if self._raised is None or ignored.exc_value is not self._raised or self.number is None:
+        if self.raised is None or ignored.exc_value is not self.raised or self.number is None:
             self._hook_before(ignored)
             return
         # Not here: what a hook raises is ignored, too.
@@ -147,7 +152,17 @@ def end_as_asked() -> None:
     """Raises what a signal that was only noted would have raised, where one was."""
     for caught in _watching:
         if caught.number is not None:
-            raise KeyboardInterrupt if caught.number == signal.SIGINT else SystemExit(caught.status)
+            raise caught.ending()
+
+
+def end_if_interrupted() -> None:
+    """Raises what a signal has raised, where an error has taken its place.
+
+    A library that is interrupted puts back what it has half done, and may fail in that.
+    """
+    for caught in _watching:
+        if caught.raised is not None:
+            raise caught.ending()
 
 
 def interrupt(reason: str) -> None:

@@ -41,7 +41,7 @@ from caft.hydra_bridge.running import Run, end_on_signals, explain_refused_write
 from caft.hydra_bridge.sweep import run_dry, run_sweep
 from caft.program import name_command
 from caft.run_config import RunConfig, RunContext
-from caft.signals import DONE, OUR_FAULT, USER_MUST_ACT, Caught, say
+from caft.signals import DONE, OUR_FAULT, USER_MUST_ACT, Caught, end_if_interrupted, say
 from caft.subcommands import refuse_empty_words
 from caft.sweeps.run_folders import refuse_finished_folder, refuse_unwritable_folder
 from caft.teachers.secrets import refuse_environment_secrets, refuse_secret_variables
@@ -69,9 +69,11 @@ def _answer(run: Run, arguments: Sequence[str], start: Start, caught: Caught) ->
     try:
         return _run_command(run, arguments, start, caught)
     except (UserError, HydraException, OmegaConfBaseException, YAMLError) as error:
+        end_if_interrupted()
         say(explain(error) + name_references(error, arguments))
         return USER_MUST_ACT
     except Exception as error:  # a run's own errors end in guard
+        end_if_interrupted()
         refused = explain_refused_write(error, Path("outputs"))
         if refused is not None:
             say(refused)

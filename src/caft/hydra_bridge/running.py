@@ -10,7 +10,15 @@ from pathlib import Path
 from caft.console import quiet_libraries
 from caft.errors import UserError
 from caft.run_config import RunConfig, RunContext
-from caft.signals import DONE, OUR_FAULT, USER_MUST_ACT, Caught, say, watch_signals
+from caft.signals import (
+    DONE,
+    OUR_FAULT,
+    USER_MUST_ACT,
+    Caught,
+    end_if_interrupted,
+    say,
+    watch_signals,
+)
 from caft.store import explain_refusal
 from caft.streams import lenient_streams
 from caft.sweeps.run_folders import mark_finished, mark_unfinished
@@ -40,9 +48,12 @@ def guard(
             mark_finished(context.folder)
         return status
     except UserError as error:
+        if config is None:
+            end_if_interrupted()
         message, status = str(error), USER_MUST_ACT
         outcome.error("%s", error)
     except Exception as error:
+        end_if_interrupted()
         refused = explain_refused_write(error, context.folder, config)
         outcome.exception(refused or "a bug in CAFT")
         message = refused or (
@@ -82,8 +93,9 @@ def end_on_signals(work: Callable[[Caught], int], advice: str = "") -> int:
     with lenient_streams(), watch_signals() as caught:
         try:
             return work(caught)
-        except (KeyboardInterrupt, SystemExit):
-            if caught.number is None:
+        except BaseException as error:
+            ended = isinstance(error, KeyboardInterrupt | SystemExit) and caught.number is not None
+            if not ended and caught.raised is None:
                 raise
             outcome.error("%s", caught.reason or f"stopped by {caught.name}")
             if advice:
