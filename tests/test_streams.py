@@ -53,14 +53,23 @@ def test_letters_that_an_encoding_lacks_are_question_marks() -> None:
 @needs_full
 def test_a_log_on_a_full_disk_is_reported_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     handler = RunLog(FULL, mode="w")
-    handler.emit(logging.makeLogRecord({"name": "caft.outcome", "msg": "told by the run itself"}))
-    assert capsys.readouterr().err == ""
     for _ in range(3):
         handler.emit(logging.makeLogRecord({"msg": "hello"}))
+    assert capsys.readouterr().err == ""
     # Closing writes what is left, which fails as well.
     with pytest.raises(OSError, match="No space"):
         handler.close()
-    assert (
-        capsys.readouterr().err
-        == "/dev/full is incomplete: No space left on device; make room there\n"
-    )
+    said = "/dev/full is incomplete: No space left on device; make room there\n"
+    assert capsys.readouterr().err == said
+    handler.close()
+    assert capsys.readouterr().err == ""
+
+
+@needs_full
+def test_a_run_that_ends_in_an_error_says_that_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    handler = RunLog(FULL, mode="w")
+    handler.emit(logging.makeLogRecord({"msg": "hello"}))
+    handler.emit(logging.makeLogRecord({"name": "caft.outcome", "msg": "told by the run itself"}))
+    with pytest.raises(OSError, match="No space"):
+        handler.close()
+    assert capsys.readouterr().err == ""

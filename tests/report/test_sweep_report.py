@@ -16,7 +16,7 @@ from caft.errors import UserError
 from caft.report.__main__ import main
 from caft.report.check import check_part
 from caft.report.predictions import judge_predictions, read_predictions
-from caft.report.sweep import write_sweep_report
+from caft.report.sweep import read_sweep, write_sweep_report
 from caft.report.sweep.answers import subtract
 from caft.report.sweep.arms import equal_budgets, find_arms, pick_common_mode
 from caft.report.sweep.comparisons import (
@@ -32,6 +32,7 @@ from caft.report.sweep.schema import ComparisonPart, SweepSummary
 from caft.report.sweep.summary import analyse_sweep
 from caft.report.sweep.tables import tabulate_comparisons, tabulate_tests
 from caft.statistics import Verdict, compare_arms, mcnemar_exact, pair_seeds, sign_flip_exact
+from caft.sums import write_sums
 
 WRITTEN = "2026-11-24T10:00:00+00:00"
 
@@ -695,3 +696,18 @@ def test_a_sweep_without_an_answer_leaves_no_predictions(tmp_path: Path) -> None
     write_job(tmp_path, JobResult(number=0, folder="0_seed=1", state="not finished"))
     write_sweep_report(tmp_path)
     assert not (tmp_path / "predictions.parquet").exists()
+
+
+def test_a_job_whose_numbers_have_changed_since_is_in_none(
+    tmp_path: Path, make_sweep: Callable[[Path], Path]
+) -> None:
+    folder = make_sweep(tmp_path)
+    job = next(path.parent for path in sorted(folder.glob("*/summary.json")))
+    write_sums(job, ["summary.json"])
+    assert read_sweep(folder).jobs[0].summary is not None
+    text = (job / "summary.json").read_text()
+    (job / "summary.json").write_text(text.replace("0", "1", 1))
+    (changed,) = (each for each in read_sweep(folder).jobs if each.folder == job.name)
+    assert (changed.summary, changed.state, changed.error) == (
+        None, "not finished", "summary.json is not what the run left"
+    )  # fmt: skip

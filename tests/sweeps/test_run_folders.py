@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from caft.errors import UserError
-from caft.sweeps.run_folders import refuse_unwritable_folder
+from caft.sums import write_sums
+from caft.sweeps.run_folders import is_finished, refuse_unwritable_folder
 
 FILES = ("summary.json", "report.html", "scores.parquet", "metrics.csv", "run.log")
 FOLDERS = (".hydra", "adapter", "merged")
@@ -60,3 +61,15 @@ def test_a_file_for_a_folder_and_a_folder_for_a_file_are_named(tmp_path: Path, n
 def test_folders_on_the_way_may_have_any_name(tmp_path: Path) -> None:
     (tmp_path / "run.log").mkdir()
     refuse_unwritable_folder(tmp_path / "run.log" / "run")
+
+
+@pytest.mark.parametrize("name", ["summary.json", "predictions.parquet"])
+def test_a_run_whose_numbers_have_changed_since_is_not_finished(tmp_path: Path, name: str) -> None:
+    (tmp_path / "summary.json").write_text('{"accuracy": 0.61}')
+    (tmp_path / "predictions.parquet").write_bytes(b"rows")
+    assert is_finished(tmp_path)  # as earlier versions left it
+    write_sums(tmp_path, ["summary.json", "predictions.parquet"])
+    assert is_finished(tmp_path)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content.replace(b"0.61", b"0.71").replace(b"rows", b"sows"))
+    assert not is_finished(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -282,6 +283,21 @@ def test_an_adapter_of_another_base_model_is_refused(student_of, tmp_path):
         load_adapter(other.load(), tuned.tuned)
     with pytest.raises(UserError, match=r"start_from is .* holds no adapter_config\.json"):
         starting_student(student, TuningConfig(start_from=str(tmp_path)))
+
+
+def test_an_adapter_whose_disk_is_gone_is_not_looked_for_on_the_hub(
+    student_of, tmp_path, monkeypatch
+):
+    student = student_of("llama")
+    folder = read_tuned(student, train(work(student), tmp_path)).tuned
+
+    def vanish(*_):
+        shutil.rmtree(folder)
+
+    monkeypatch.setattr("caft.models.adapters._refuse_other_shapes", vanish)
+    with pytest.raises(FileNotFoundError) as gone:
+        load_adapter(student.load(), folder)
+    assert gone.value.filename == str(folder / "adapter_config.json")
 
 
 def test_a_named_adapter_is_gone_on_from(student_of, tmp_path):

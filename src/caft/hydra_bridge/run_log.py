@@ -19,19 +19,29 @@ from caft.signals import say
 class RunLog(logging.FileHandler):
     """The file handler that conf/hydra/job_logging names."""
 
-    _warned = False
+    _lost, _ended = "", False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """As the file handler's own; the error that ends a run is told in any case."""
+        self._ended = self._ended or record.name == outcome.name
+        super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """One line for a full disk; logging itself would print a traceback for every lost line.
-
-        None for the error that ends a run: it is told anyway, in one line.
-        """
+        """A full disk is told of when all is written; logging itself would print tracebacks."""
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             super().handleError(record)
-        elif not self._warned and record.name != outcome.name:
-            self._warned = True
-            say(f"{self.baseFilename} is incomplete: {error.strerror}; make room there")
+            return
+        self._lost = f"{self.baseFilename} is incomplete: {error.strerror}; make room there"
+
+    def close(self) -> None:
+        """One line for all that was lost; none beside the error that ended the run."""
+        try:
+            super().close()
+        finally:
+            if self._lost and not self._ended:
+                say(self._lost)
+            self._lost = ""
 
 
 def check_logging(composed: DictConfig, folder: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -144,7 +146,14 @@ def load_adapter(model: CausalLM, folder: Path, *, trainable: bool = False) -> C
     from caft.kernels.lora import fuse_lora
 
     _refuse_other_shapes(model, folder)
-    adapted = PeftModel.from_pretrained(model, folder, is_trainable=trainable)
+    try:
+        adapted = PeftModel.from_pretrained(model, folder, is_trainable=trainable)
+    except Exception as error:
+        if is_adapter(folder):
+            raise
+        # peft would look for a file that is gone on the hub.
+        gone = str(folder / ADAPTER_CONFIG)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), gone) from error
     for config in adapted.peft_config.values():
         # With a hub id here, peft would look it up on the hub whenever the adapter is saved.
         config.base_model_name_or_path = model.name_or_path

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from functools import cache
 from pathlib import Path
 
 from caft.models.config import HubModelConfig, ModelConfig
+from caft.sums import digest_file
 
 CONTENT_FILES = (
     "config.json",
@@ -39,14 +39,5 @@ def model_fingerprint(folder: Path, config: ModelConfig) -> str:
         return hashlib.sha256(f"{config.id}@{folder.name}".encode()).hexdigest()[:16]
     digest = hashlib.sha256()
     for path in sorted({path for name in model_files(config) for path in folder.glob(name)}):
-        stat = path.stat()
-        content = _digest_file(path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
-        digest.update(f"{path.name} {content}\n".encode())
+        digest.update(f"{path.name} {digest_file(path)}\n".encode())
     return digest.hexdigest()[:16]
-
-
-@cache
-def _digest_file(path: Path, *_state: int) -> str:
-    """Once a process and state of the file: a sweep's plan asks for every job."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

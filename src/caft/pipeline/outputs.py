@@ -31,6 +31,7 @@ from caft.report.tables import ReportTables
 from caft.run_config import RunConfig
 from caft.score.config import PublishedScoreConfig
 from caft.store import disk_may_be_full, make_all_durable, make_durable, write_durably, write_rows
+from caft.sums import SUMS, write_sums
 from caft.trainers.tracker import RunLogger
 
 log = logging.getLogger(__name__)
@@ -94,6 +95,8 @@ def _write_files(
             make_all_durable(folder / name)
     # Before the page and the logger, so that their failures do not affect it.
     write_durably(folder / "summary.json", json.dumps(summary, indent=1))
+    write_sums(folder, ["summary.json", *(path.name for path in folder.glob("*.parquet"))])
+    make_durable(folder / SUMS)
     return not config.report.html or _write_page(workspace, summary, tables)
 
 

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from caft.errors import UserError
 from caft.run_config import RunConfig
 from caft.store import digest, plain
+from caft.sums import SUMS, find_changed
 
 _DIGITS_OF_DIGEST = 8
 _LONGEST_TITLE = 80
@@ -32,6 +33,7 @@ _FILES = (
     "own_rationales.parquet",
     "metrics.csv",
     "run.log",
+    SUMS,
 )
 _FOLDERS = (".hydra", "adapter", "merged")
 _OTHER_FOLDER = "give another hydra.run.dir, or hydra.sweep.dir with -m"
@@ -88,8 +90,9 @@ def mark_finished(folder: Path) -> None:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a run has ended there with all its outputs."""
-    return not (folder / _UNFINISHED).exists() and read_summary(folder) is not None
+    """Whether a run has ended there, and its numbers and tables are those that it has left."""
+    ended = not (folder / _UNFINISHED).exists() and read_summary(folder) is not None
+    return ended and find_changed(folder) is None
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:

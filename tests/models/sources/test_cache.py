@@ -35,7 +35,7 @@ def test_a_failed_build_leaves_nothing_that_could_be_taken_for_a_model(tmp_path:
         write_once(folder, fail)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
     write_once(folder, lambda part: part.joinpath("whole").touch())
-    assert [path.name for path in folder.iterdir()] == ["whole"]
+    assert sorted(path.name for path in folder.iterdir()) == ["SHA256SUMS", "whole"]
 
 
 def test_what_killed_builds_have_left_is_removed_unless_somebody_builds(tmp_path: Path) -> None:
@@ -73,3 +73,35 @@ def test_jobs_at_the_same_time_build_once(tmp_path: Path) -> None:
     jobs = [subprocess.Popen(command) for _ in range(3)]
     assert [job.wait(timeout=60) for job in jobs] == [0, 0, 0]
     assert len((tmp_path / "model.builders").read_text().splitlines()) == 1
+
+
+def build_two(part: Path) -> None:
+    (part / "config.json").write_text("{}")
+    (part / "weights").write_bytes(bytes(range(100)))
+
+
+@pytest.mark.parametrize("name", ["config.json", "weights"])
+@pytest.mark.parametrize("how", ["flipped", "cut", "emptied", "removed"])
+def test_what_has_changed_since_it_was_written_is_made_again(
+    tmp_path: Path, name: str, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_once(tmp_path / "model", build_two) / name
+    content = path.read_bytes()
+    if how == "removed":
+        path.unlink()
+    else:
+        flipped = bytes([content[0] ^ 4]) + content[1:]
+        path.write_bytes({"flipped": flipped, "cut": content[:1], "emptied": b""}[how])
+    assert write_once(tmp_path / "model", build_two) == tmp_path / "model"
+    assert path.read_bytes() == content
+    assert caplog.messages == [f"{path} is not what was written there: it is made again"]
+    write_once(tmp_path / "model", build_two)
+    assert len(caplog.messages) == 1
+
+
+def test_sums_are_those_of_sha256sum(tmp_path: Path) -> None:
+    folder = write_once(tmp_path / "model", build_two)
+    subprocess.run(["sha256sum", "--strict", "--check", "SHA256SUMS"], cwd=folder, check=True)
+    (folder / "SHA256SUMS").write_bytes(b"\xff no line of sums\n")
+    write_once(folder, build_two)
+    subprocess.run(["sha256sum", "--strict", "--check", "SHA256SUMS"], cwd=folder, check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -9,8 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from caft.errors import UserError
+from caft.sums import find_changed, write_sums
 
 _PART = ".part"
+
+log = logging.getLogger(__name__)
 
 
 def cache_folder(chosen: str | None) -> Path:
@@ -33,27 +37,31 @@ def cache_folder(chosen: str | None) -> Path:
 
 
 def write_once(folder: Path, build: Callable[[Path], None]) -> Path:
-    """`folder`, filled by `build` unless it is there already.
+    """`folder`, filled by `build` unless it is there already as `build` left it.
 
     `build` gets an empty folder next to it, which is renamed when it is complete, so that `folder`
-    is never seen in part. Jobs that need it at the same time wait for the first. Leftovers of
-    failed and killed builds are removed. UserError if the cache cannot be written.
+    is never seen in part. Its files are compared with their SHA-256 from then on, and it is built
+    again where one has changed. Jobs that need it at the same time wait for the first. Leftovers of
+    failed and killed builds are removed. UserError if the cache cannot be read or written.
     """
-    if folder.is_dir():
-        return folder
     from filelock import FileLock
 
     from caft.models.adapters import disk_errors_as_such
 
     try:
+        if folder.is_dir() and find_changed(folder) is None:
+            return folder
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"), disk_errors_as_such():
+            if folder.is_dir() and (changed := find_changed(folder)):
+                log.warning("%s is not what was written there: it is made again", changed)
+                shutil.rmtree(folder)
             if not folder.is_dir():
                 _remove_left_over(folder.parent)
                 _build_and_rename(folder, build)
     except OSError as error:
         raise UserError(
-            f"cannot write a model into {folder.parent} ({error.strerror or error}); "
+            f"cannot keep a model in {folder.parent} ({error.strerror or error}); "
             "make room there, or set model.cache or CAFT_CACHE to a folder that can be written"
         ) from error
     return folder
@@ -66,6 +74,7 @@ def _build_and_rename(folder: Path, build: Callable[[Path], None]) -> None:
     part.mkdir()
     try:
         build(part)
+        write_sums(part, [path.name for path in part.iterdir()])
         for path in (*part.iterdir(), part):  # the folder's list of names, too
             descriptor = os.open(path, os.O_RDONLY)
             os.fsync(descriptor)

@@ -20,6 +20,7 @@ from caft.report.sweep.page import render_sweep
 from caft.report.sweep.schema import SweepSummary
 from caft.report.sweep.summary import analyse_sweep
 from caft.store import disk_may_be_full, read_rows, write_durably, write_rows
+from caft.sums import find_changed
 
 _OF_A_REPLY = ("question_id", "model", "mode", "correct", "generated_tokens")
 _MARKS_OF_A_JOB = ("summary.json", "run.log", ".hydra")
@@ -114,7 +115,8 @@ def _place_of(folder: Path) -> tuple[int, str]:
 
 
 def _read_job(folder: Path, entry: dict[str, Any]) -> JobResult:
-    summary: Summary | None = _read_json(folder / "summary.json")
+    changed = find_changed(folder)
+    summary: Summary | None = None if changed else _read_json(folder / "summary.json")
     overrides = entry.get("overrides")
     if overrides is None:
         overrides = summary["run"]["overrides"] if summary else _read_overrides(folder)
@@ -124,7 +126,7 @@ def _read_job(folder: Path, entry: dict[str, Any]) -> JobResult:
         folder=entry["folder"],
         # The job table may be slightly out of date: a job with a summary is finished.
         state=FINISHED if summary else state,
-        error=entry.get("error") or "",
+        error=entry.get("error") or (f"{changed.name} is not what the run left" if changed else ""),
         overrides=tuple(overrides),
         summary=summary,
         has_page=(folder / "report.html").is_file(),
