@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import socket
@@ -114,6 +115,7 @@ def fork(work: Callable[[], int], folder: Path, told: Path, errors: Path | None 
     except BaseException:
         traceback.print_exc()
     finally:
+        logging.shutdown()  # as at the end of an interpreter
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
