@@ -8,6 +8,7 @@ from rich.console import Console
 
 from caft.report.headlines import Tone, find_headlines, suggest_next
 from caft.report.run.caveats import find_warnings
+from caft.report.run.estimator_rows import list_area_rows
 from caft.report.run.html import render_report
 from caft.report.run.terminal import print_summary
 from caft.report.wording import capitalise
@@ -122,6 +123,28 @@ def test_an_estimate_is_judged_against_one_half(
     assert find_headlines(sample.summary)[2].answer == answer
     assert len(warnings) == (words is not None)
     assert not words or warnings[0].startswith(words)
+
+
+@pytest.mark.parametrize("incorrect", [4, 596])
+@pytest.mark.parametrize("bounds", [(0.86, 0.94), (0.06, 0.14)])
+def test_four_answers_of_a_kind_prove_nothing(
+    sample: Any, incorrect: int, bounds: tuple[float, float]
+) -> None:
+    summary = sample.summary
+    set_area(summary, sum(bounds) / 2, *bounds, incorrect=incorrect)
+    headline = find_headlines(summary)[2]
+    assert (headline.answer, headline.tone) == (UNCLEAR, Tone.unclear)
+    assert "Fewer than 5 of a kind prove nothing." in headline.detail
+    assert list_area_rows(summary["score"])[0].above_chance == Verdict.unclear.value
+    assert "which is not enough data." in find_warnings(summary)[0]
+    # More of the kind that lacks is what helps.
+    assert suggest_next(summary).command.endswith(
+        "until=score dataset=mmlu_pro" if incorrect == 4 else "dataset.prompt.shots=16"
+    )
+    enough = {4: 5, 596: 595}[incorrect]
+    set_area(summary, sum(bounds) / 2, *bounds, incorrect=enough)
+    answer = "Yes" if bounds[0] > 0.5 else "No, it is reversed"
+    assert find_headlines(summary)[2].answer == answer
 
 
 def test_no_area_gives_its_reason(sample: Any) -> None:

@@ -17,8 +17,9 @@ from caft.statistics import (
 A, B, C = [True], [False], [True, True]
 
 
-def test_seeds_are_paired_by_number_or_in_order_where_none_is_equal() -> None:
-    assert pair_seeds({1: A, 2: B}, {2: C, 3: A}) == [(B, C)]
+def test_seeds_are_paired_by_number_and_the_others_in_order() -> None:
+    assert pair_seeds({1: A, 2: B}, {2: C, 3: A}) == [(B, C), (A, A)]
+    assert pair_seeds({1: A, 2: B}, {3: A, 2: C, 4: B}) == [(B, C), (A, A)]
     assert pair_seeds({1: A, 2: B}, {7: C, 8: B}) == [(A, C), (B, B)]
     assert pair_seeds({1: A, 2: B}, {7: C}) == [(A, C)]
 
@@ -33,6 +34,20 @@ def test_two_arms_by_hand() -> None:
     assert found.p_value == pytest.approx(0.5)
     assert found.difference.value == pytest.approx(6 / 8 - (2 / 4 + 1 / 4 + 1) / 3)
     assert found.difference.n == 4
+
+
+def test_the_test_rests_on_as_many_seeds_as_it_says() -> None:
+    """Seed 3 alone is in both; the second arm wins two questions under every seed, and one more."""
+    first = {seed: [False] * 6 for seed in (1, 2, 3)}
+    second = {3: [True] * 2 + [False] * 4, 4: [True] * 2 + [False] * 4, 5: [True] * 3 + [False] * 3}
+    (found,) = compare_arms({"a": first, "b": second}, [("a", "b")])
+    assert (found.only_first, found.only_second, found.seeds) == (0, 7, 3)
+    # Sums of 3, 3 and 1, all up or all down; of the one shared seed it would be 2 of 4.
+    assert found.p_value == pytest.approx(2 / 2**3)
+    # No seed is the same: which are paired does not matter, since the sums do not change.
+    (apart,) = compare_arms({"a": first, "b": {seed + 9: row for seed, row in second.items()}},
+                            [("a", "b")])  # fmt: skip
+    assert apart == found
 
 
 ROWS = np.random.default_rng(5).random((9, 60)) < np.repeat([0.4, 0.5, 0.6], 3)[:, None]

@@ -159,4 +159,5 @@ def test_perfect_order_within_few_pairs_is_no_certainty() -> None:
     ],
 )
 def test_an_area_is_judged_against_one_half(low: float, high: float, verdict: Verdict) -> None:
-    assert judge_area(low, high) is verdict
+    assert judge_area(low, high, 5) is verdict
+    assert judge_area(low, high, 4) is Verdict.unclear

@@ -9,6 +9,12 @@ from enum import Enum
 from caft.report.comparison import best_mode, best_result, find_comparison, results_by_mode
 from caft.report.forgetting import NOT_TUNED, describe_change, find_worst
 from caft.report.forgetting_part import ForgettingPart
+from caft.report.run.estimate_verdict import (
+    count_rarer,
+    is_reversed,
+    judge_estimate,
+    main_area,
+)
 from caft.report.run.next_step import (
     Step,
     compare_with_control,
@@ -43,7 +49,7 @@ from caft.report.wording import (
     tell_batches,
     usd,
 )
-from caft.statistics import ALPHA, CHANCE_AREA, WORTHWHILE_GAIN, Verdict, judge_area
+from caft.statistics import ALPHA, CHANCE_AREA, FEWEST_TO_JUDGE, WORTHWHILE_GAIN, Verdict
 
 _STRONG_AREA = 0.65
 
@@ -253,28 +259,17 @@ def routes_by_class(summary: Summary) -> bool:
 # The estimate
 
 
-def main_area(score: ScorePart | None) -> Area | None:
-    """The AUC of the estimator that the split uses."""
-    return score["roc_auc"].get(score["estimator"]) if score else None
-
-
-def judge_estimate(area: Area) -> Verdict | None:
-    """Whether an estimate predicts mistakes; None where its area is undefined."""
-    low, high = area["low"], area["high"]
-    return None if low is None or high is None else judge_area(low, high)
-
-
 def _does_estimate_predict(score: ScorePart | None) -> Headline | None:
     area = main_area(score)
     if score is None or area is None:
         return None
     asked = f"Does {name_estimator(score['estimator'])} predict this model's mistakes?"
-    verdict, value, high = judge_estimate(area), area["value"], area["high"]
-    if verdict is None or value is None or high is None:
+    verdict, value = judge_estimate(area), area["value"]
+    if verdict is None or value is None:
         figure = "one class only" if area["n"] else "no scores"
         return Headline(asked, UNDEFINED, figure, f"{capitalise(reason_of(area))}.", Tone.unclear)
     answer, tone = capitalise(verdict.value), _TONES.get(verdict, Tone.unclear)
-    if high < CHANCE_AREA:
+    if is_reversed(area):
         answer = "No, it is reversed"
     elif verdict is Verdict.yes and value < _STRONG_AREA:
         answer, tone = "Yes, weakly", Tone.unclear
@@ -282,6 +277,8 @@ def _does_estimate_predict(score: ScorePart | None) -> Headline | None:
         f"ROC AUC {area_between(area)} on {count_of(area['n'], 'training question')}, "
         f"{area['incorrect']:,} answered incorrectly; {CHANCE_AREA} is chance, 1 is perfect."
     )
+    if count_rarer(area) < FEWEST_TO_JUDGE:
+        detail += f" Fewer than {FEWEST_TO_JUDGE} of a kind prove nothing."
     within = score.get("within_subjects")
     if within and within["value"] is not None:
         detail += f" Within subjects {area_between(within)}."
@@ -369,7 +366,7 @@ def _improve_estimate(summary: Summary, area: Area) -> Step:
     if score.get("source") == "published":
         own = rerun(summary, "score=model", "until=score", without=("score",))
         return Step("Score the questions with this model itself:", own)
-    if area["value"] is None:
+    if area["value"] is None or count_rarer(area) < FEWEST_TO_JUDGE:
         return _mix_answers(summary, area)
     for names in _OTHER_ESTIMATORS:
         if not set(names) <= score["roc_auc"].keys():
@@ -379,8 +376,8 @@ def _improve_estimate(summary: Summary, area: Area) -> Step:
 
 
 def _mix_answers(summary: Summary, area: Area) -> Step:
-    """Without one of the two kinds of answers nothing can be told apart."""
-    if not area["incorrect"]:
+    """Without several of both kinds of answers nothing can be told apart."""
+    if area["incorrect"] <= area["n"] - area["incorrect"]:
         harder = rerun(summary, "until=score", "dataset=mmlu_pro", without=("dataset",))
         return Step("Take harder questions, of which the model gets some wrong:", harder)
     shots = "dataset.prompt.shots"

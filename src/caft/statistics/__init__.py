@@ -4,7 +4,7 @@ Functions that resample take a seed and give the same result for it. A quantity 
 (an AUC without any mistake) is None with its reason as text, never a NaN.
 """
 
-from caft.statistics.area_verdict import CHANCE_AREA, USEFUL_AREA, judge_area
+from caft.statistics.area_verdict import CHANCE_AREA, FEWEST_TO_JUDGE, USEFUL_AREA, judge_area
 from caft.statistics.arms import ArmsCompared, Outcomes, compare_arms, pair_seeds
 from caft.statistics.auc import AreaUnderCurve, RocPoint, roc_auc, roc_points
 from caft.statistics.calibration import (
@@ -62,6 +62,7 @@ __all__ = [
     "CountsCompared",
     "pair_seeds",
     "FEWEST_SEEDS",
+    "FEWEST_TO_JUDGE",
     "MARGIN",
     "WORTHWHILE_GAIN",
     "Interval",

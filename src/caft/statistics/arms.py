@@ -39,11 +39,11 @@ class ArmsCompared:
     """The second arm minus the first.
 
     `difference` is over questions and seeds, `p_value` over other questions put to these models,
-    not corrected for other comparisons. `seeds` is the number of the arm that has fewer.
-    `only_first` and `only_second` count the replies that one of the two alone got right, over the
-    paired seeds. `detectable` is the smallest difference that would be found with 80% power, if
-    any: on these questions put once to both, or where pairs are compared together over other
-    seeds, too.
+    not corrected for other comparisons. `seeds` is the number of pairs of seeds that the test
+    rests on, which is that of the arm with fewer. `only_first` and `only_second` count the replies
+    that one of the two alone got right, over these pairs. `detectable` is the smallest difference
+    that would be found with 80% power, if any: on these questions put once to both, or where pairs
+    are compared together over other seeds, too.
     """
 
     difference: Interval
@@ -93,7 +93,7 @@ def _compare(
     return ArmsCompared(
         difference=span_few(difference, lost, won, difference.n * sizes, level or confidence),
         p_value=sign_flip_exact(sum_differences(pairs)),
-        seeds=min(len(first), len(second)),
+        seeds=len(pairs),
         only_first=outcome.only_first,
         only_second=outcome.only_second,
         detectable=smallest_paired_difference(difference.n, differing)
@@ -103,6 +103,10 @@ def _compare(
 
 
 def pair_seeds(first: Outcomes, second: Outcomes) -> list[tuple[Sequence[bool], Sequence[bool]]]:
-    """Outcomes of both arms, paired by equal seeds, or in order if none is equal."""
-    shared = [(first[seed], second[seed]) for seed in first if seed in second]
-    return shared or list(zip(first.values(), second.values(), strict=False))
+    """Outcomes of both arms, paired by equal seeds, and those of the other seeds in order.
+
+    As many pairs as the arm with fewer seeds has.
+    """
+    shared = [seed for seed in first if seed in second]
+    others = ([rows for seed, rows in arm.items() if seed not in shared] for arm in (first, second))
+    return [(first[seed], second[seed]) for seed in shared] + list(zip(*others, strict=False))

@@ -14,6 +14,10 @@ from caft.statistics.intervals import Floats, normal_quantile
 
 Flags: TypeAlias = NDArray[np.bool_]
 
+_FEW = 30
+"""Of fewer rows of a kind their own spread is hardly known: the bounds of DeLong and of the
+bootstrap are too narrow (docs/decisions/0073-verdicts-of-one-run.md has the simulation)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AreaUnderCurve:
@@ -76,7 +80,7 @@ def _delong_interval(values: Floats, flags: Flags, confidence: float) -> tuple[f
     """Area, lower and upper bound after DeLong et al. (1988), by the midranks of Sun and Xu (2014).
 
     DeLong's variance is 0 when the two kinds do not overlap at all; the bounds are then Newcombe's,
-    so that ten perfectly ordered rows do not look certain.
+    so that ten perfectly ordered rows do not look certain. See `span_few_rows` for few of a kind.
     """
     from scipy.stats import rankdata
 
@@ -89,29 +93,57 @@ def _delong_interval(values: Floats, flags: Flags, confidence: float) -> tuple[f
     area = float(of_positives.mean())
     variance = _sample_variance(of_positives) / m + _sample_variance(of_negatives) / n
     if variance == 0.0:
-        low, high = (_newcombe_bound(area, m, n, confidence, side) for side in (-1, 1))
-        return area, low, high
+        return area, *newcombe_bounds(area, [(m, n)], confidence)
     reach = normal_quantile(confidence) * math.sqrt(variance)
-    return area, max(0.0, area - reach), min(1.0, area + reach)
+    bounds = max(0.0, area - reach), min(1.0, area + reach)
+    return area, *span_few_rows(area, bounds, [(m, n)], confidence)
 
 
 def _sample_variance(values: Floats) -> float:
     return float(values.var(ddof=1)) if values.size > 1 else 0.0
 
 
-def _newcombe_bound(area: float, m: int, n: int, confidence: float, side: int) -> float:
-    """The area from which the observed one is exactly at the bound of `confidence`.
+def span_few_rows(
+    area: float,
+    bounds: tuple[float, float],
+    sizes: Sequence[tuple[int, int]],
+    confidence: float,
+) -> tuple[float, float]:
+    """`bounds`, at least as far apart as Newcombe's where fewer than thirty rows are of a kind.
+
+    One mistake has no variance, and resamples draw nothing else: its rank would look certain.
+    `sizes` are positives and negatives by stratum, one pair for a plain area.
+    """
+    if min(map(sum, zip(*sizes, strict=True))) >= _FEW:
+        return bounds
+    low, high = newcombe_bounds(area, sizes, confidence)
+    return min(bounds[0], low), max(bounds[1], high)
+
+
+def newcombe_bounds(
+    area: float, sizes: Sequence[tuple[int, int]], confidence: float
+) -> tuple[float, float]:
+    """The areas from which the observed one is exactly at the bound of `confidence`.
 
     Newcombe (2006), method 5: Hanley and McNeil's variance taken at the bound, as Wilson does
-    for a proportion.
+    for a proportion. Of several strata it is that of the mean over all of their pairs.
     """
+    low, high = (_newcombe_bound(area, sizes, confidence, side) for side in (-1, 1))
+    return low, high
+
+
+def _newcombe_bound(
+    area: float, sizes: Sequence[tuple[int, int]], confidence: float, side: int
+) -> float:
     from scipy.optimize import brentq
 
-    z, mean_size = normal_quantile(confidence), (m + n) / 2 - 1
+    z, pairs = normal_quantile(confidence), sum(m * n for m, n in sizes)
+    # Of pairs, and of pairs that share a row: (m + n) / 2 - 1 others on the average.
+    shared = sum(m * n * ((m + n) / 2 - 1) for m, n in sizes)
 
     def excess(bound: float) -> float:
-        spread = bound * (1 - bound) / (m * n)
-        spread *= 1 + mean_size * ((1 - bound) / (2 - bound) + bound / (1 + bound))
+        alike = (1 - bound) / (2 - bound) + bound / (1 + bound)
+        spread = bound * (1 - bound) * (pairs + shared * alike) / pairs**2
         return side * (bound - area) - z * math.sqrt(spread)
 
     end = 1.0 if side > 0 else 0.0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from caft.statistics.auc import Flags
+from caft.statistics.area_verdict import FEWEST_TO_JUDGE
+from caft.statistics.auc import Flags, span_few_rows
 from caft.statistics.intervals import Floats, Interval, percentile_interval
 
 CELLS_AT_ONCE = 4_000_000
@@ -16,22 +18,38 @@ CELLS_AT_ONCE = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class ResampledAreas:
-    """Areas by name: the observed `values`, and `draws` of the same resampled rows for all."""
+    """Areas by name: the observed `values`, and `draws` of the same resampled rows for all.
+
+    `n` counts the rows, `positives` the positives among them.
+    """
 
     values: Mapping[str, float]
     draws: Mapping[str, Floats]
     n: int
+    positives: int
     confidence: float
 
     def interval(self, name: str) -> Interval:
-        """One area with its percentile bounds."""
-        return percentile_interval(self.values[name], self.draws[name], self.n, self.confidence)
+        """One area with its percentile bounds, or wider ones of few rows (`span_few_rows`)."""
+        value, sizes = self.values[name], [(self.positives, self.n - self.positives)]
+        found = percentile_interval(value, self.draws[name], self.n, self.confidence)
+        low, high = span_few_rows(value, (found.low, found.high), sizes, self.confidence)
+        return Interval(value, low, high, self.n)
 
     def difference(self, first: str, second: str) -> Interval:
-        """The second area minus the first, on the same rows (paired bootstrap)."""
+        """The second area minus the first, on the same rows (paired bootstrap).
+
+        Of fewer than five rows of a kind hardly anything is resampled: the bounds are those of
+        both areas, squared and added (Zou and Donner, 2008, without their correlation).
+        """
         value = self.values[second] - self.values[first]
         draws = self.draws[second] - self.draws[first]
-        return percentile_interval(value, draws, self.n, self.confidence)
+        if min(self.positives, self.n - self.positives) >= FEWEST_TO_JUDGE:
+            return percentile_interval(value, draws, self.n, self.confidence)
+        one, two = self.interval(first), self.interval(second)
+        low = value - math.hypot(two.value - two.low, one.high - one.value)
+        high = value + math.hypot(two.high - two.value, one.value - one.low)
+        return Interval(value, max(-1.0, low), min(1.0, high), self.n)
 
 
 def resample_areas(
@@ -64,6 +82,7 @@ def resample_areas(
         values={name: float(order.areas(once)[0]) for name, order in ordered.items()},
         draws={name: np.concatenate(parts) for name, parts in draws.items()},
         n=int(flags.size),
+        positives=int(flags.sum()),
         confidence=confidence,
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from caft.statistics.auc import AreaUnderCurve, Flags
+from caft.statistics.auc import AreaUnderCurve, Flags, span_few_rows
 from caft.statistics.intervals import Floats, percentile_interval, wilson_interval
 from caft.statistics.paired_auc import CELLS_AT_ONCE, draw_rows
 
@@ -24,9 +24,9 @@ def stratified_auc(
     """The chance that a positive scores above a negative of its own stratum, ties counting half.
 
     Every pair weighs the same. Bounds are percentiles of a bootstrap over rows, positives and
-    negatives drawn separately. Where no resample differs they are Wilson's, for as many
-    observations as there are pairs without a row in common. Rows without a score, and of strata
-    that lack one of the two kinds, are in no pair and not in `n`.
+    negatives drawn separately, and `span_few_rows` widens those of few. Where no resample differs
+    they contain Wilson's, for as many observations as there are pairs without a row in common. Rows
+    without a score, and of strata that lack one of the two kinds, are in no pair and not in `n`.
     """
     values, flags, groups = _keep_paired(scores, positives, strata)
     n, hits = int(flags.size), int(flags.sum())
@@ -47,6 +47,7 @@ def stratified_auc(
     if low == high:
         wilson = wilson_interval(round(value * pairs.disjoint), pairs.disjoint, confidence)
         low, high = min(low, wilson.low), max(high, wilson.high)
+    low, high = span_few_rows(float(value), (low, high), pairs.of_kind, confidence)
     return AreaUnderCurve(value=float(value), low=low, high=high, n=n, positives=hits)
 
 
@@ -79,8 +80,10 @@ class _Pairs:
         self.groups = np.flatnonzero(starts_group)
         self.strata = np.flatnonzero(begins[self.groups])
         self.sizes = np.diff(np.r_[self.strata, self.groups.size])
-        of_kind = [np.bincount(own[kind]) for kind in (self.flags, ~self.flags)]
-        self.disjoint = int(np.minimum(*of_kind).sum())
+        of_kind = (np.bincount(own[kind]).tolist() for kind in (self.flags, ~self.flags))
+        # Strata that were left out count 0 of either kind.
+        self.of_kind = [(hits, others) for hits, others in zip(*of_kind, strict=True) if hits]
+        self.disjoint = sum(map(min, self.of_kind))
 
     def areas(self, times_BR: NDArray[np.int64]) -> Floats:  # noqa: N803
         """One area a draw, NaN without a pair; B draws of how often each of R rows occurs."""

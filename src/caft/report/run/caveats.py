@@ -8,7 +8,12 @@ from itertools import combinations
 from caft.records import Mode
 from caft.report.comparison import results_by_mode
 from caft.report.forgetting import warn_of_forgetting
-from caft.report.headlines import judge_estimate, main_area
+from caft.report.run.estimate_verdict import (
+    count_rarer,
+    is_reversed,
+    judge_estimate,
+    main_area,
+)
 from caft.report.run.rationales import warn_of_chance
 from caft.report.run.thinking import warn_of_thinking
 from caft.report.run.unread import describe_unread
@@ -35,14 +40,12 @@ from caft.report.wording import (
     points_between,
     reason_of,
 )
-from caft.statistics import ALPHA, CHANCE_AREA, Verdict
+from caft.statistics import ALPHA, CHANCE_AREA, FEWEST_TO_JUDGE, Verdict
 from caft.teachers.refusals import OVER_BUDGET, WRONG, advise, list_reasons
 
 LOW_OPTION_MASS = 0.5
 LOW_VALID_RATE = 0.9
 MANY_UNPARSABLE = 0.1
-FEWEST_OF_A_KIND = 5
-"""A subject with fewer correct or incorrect answers is not called reversed: one question could."""
 _NAMED = 5
 
 
@@ -103,15 +106,15 @@ def _warn_of_score(score: ScorePart) -> Iterator[str]:
 
 def _warn_of_area(area: Area) -> str:
     """What an area that does not show a prediction means for routing; empty if it shows one."""
-    verdict, high = judge_estimate(area), area["high"]
-    if verdict is None or high is None:
+    verdict = judge_estimate(area)
+    if verdict is None:
         return f"has no ROC AUC: {reason_of(area)}. Nothing shows that routing by it helps."
     found = f"AUC {area_between(area)}"
     if verdict is Verdict.yes:
         return ""
     if verdict is Verdict.unclear:
         return f"is not shown to predict mistakes here: {found}, which is not enough data."
-    if high < CHANCE_AREA:
+    if is_reversed(area):
         return f"is reversed here: {found}. The model errs where it looks sure."
     return f"does not predict mistakes here: {found}. Routing by it is no better than at random."
 
@@ -147,12 +150,12 @@ def _warn_of_reversed_subjects(score: ScorePart) -> Iterator[str]:
     areas = {
         name: area
         for name, area in (score.get("by_subject") or {}).items()
-        if min(area["incorrect"], area["n"] - area["incorrect"]) >= FEWEST_OF_A_KIND
+        if count_rarer(area) >= FEWEST_TO_JUDGE
     }
     found = [
         f"{name or 'no subject'} {area_between(area)}"
         for name, area in areas.items()
-        if area["high"] is not None and area["high"] < CHANCE_AREA
+        if is_reversed(area)
     ]
     if found:
         more = f" and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""

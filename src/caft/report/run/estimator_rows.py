@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from caft.report.run.estimate_verdict import is_reversed, judge_estimate
 from caft.report.schema import Area, ScorePart
 from caft.report.wording import area_between, name_estimator, percent_between, reason_of
-from caft.statistics import CHANCE_AREA, judge_area
 
 UNDEFINED = "undefined"
 REVERSED = "no, reversed"
@@ -51,10 +51,10 @@ def _rank(row: AreaRow) -> tuple[bool, bool, float]:
 
 
 def _judge(area: Area) -> str:
-    low, high = area["low"], area["high"]
-    if low is None or high is None:
+    verdict = judge_estimate(area)
+    if verdict is None:
         return UNDEFINED
-    return REVERSED if high < CHANCE_AREA else judge_area(low, high).value
+    return REVERSED if is_reversed(area) else verdict.value
 
 
 def write_difference(score: ScorePart, first: str, second: str) -> str:

@@ -16,10 +16,11 @@ from caft.report.figures import (
     draw_roc,
     draw_token_costs,
 )
-from caft.report.headlines import find_headlines, main_area, suggest_next
+from caft.report.headlines import find_headlines, suggest_next
 from caft.report.page import render_page
 from caft.report.run.caveats import find_warnings
 from caft.report.run.class_rows import list_class_rows, training_scores
+from caft.report.run.estimate_verdict import main_area
 from caft.report.run.estimator_rows import list_area_rows, list_differences, list_facts
 from caft.report.run.option_shares import pick_likeliest, share_options
 from caft.report.run.question_rows import list_question_rows

@@ -1,8 +1,8 @@
 """The report of a whole sweep: one page and one summary.json for all of its jobs.
 
 In: a sweep's folder, finished or not. Out: report.html, summary.json (see `schema.py`) and
-predictions.parquet, which `--predictions` takes, next to the jobs' folders. A job that is not finished is listed but not in any number. A folder without any
-job is a UserError.
+predictions.parquet, which `--predictions` takes, next to the jobs' folders. A job that is not
+finished is listed but not in any number. A folder without any job is a UserError.
 
 `folder` reads and writes; everything else is pure: `job_results` and `arms` hold what is compared,
 `comparisons` and `routing` compare it, `allocation` says how to spend a budget, `savings` counts

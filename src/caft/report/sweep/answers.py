@@ -169,6 +169,9 @@ def find_sweep_warnings(
     alone = [arm.name for arm in arms if len(arm.jobs) == 1]
     engines = sorted({engine for arm in arms for engine in arm.engines})
     same_questions = all(share_questions(one, two) for one, two in combinations(arms, 2))
+    of_settings = Counter(tuple(arm.settings.items()) for arm in arms)
+    parted = [arm.name for arm in arms if of_settings[tuple(arm.settings.items())] > 1]
+    alike = [arm.name for arm in arms if arm.name != arm.plain_name and arm.name not in parted]
     modes = {mode for arm in arms for mode in arm.modes}
     tested = {test["second"] for test in tests}
     rescored = [
@@ -187,6 +190,10 @@ def find_sweep_warnings(
          "nor is a difference from it called clear."),
         (not same_questions, "Not all settings answered the same test questions; only those that "
          "did are compared."),
+        (parted, "Jobs of equal settings answered different test questions, and are settings of "
+         f"their own: {list_names(parted)}. Was a data file edited between two starts?"),
+        (alike, f"Named like another setting, and numbered: {list_names(alike)}. An option left "
+         "to its default is not taken for the same one written out."),
         (len(engines) > 1, f"Replies were written by different engines: {', '.join(engines)}. "
          "Settings are compared only where one engine wrote the replies of both."),
         (rescored, f"Not tested against random routing: {list_names(rescored)}, whose classes "

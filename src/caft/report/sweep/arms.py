@@ -1,4 +1,4 @@
-"""Arms: jobs that differ in nothing but their seed."""
+"""Arms: jobs that differ in nothing but their seed, on the same test questions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import count
 from typing import Any
 
 from caft.report.engine_part import EnginePart
@@ -18,9 +19,13 @@ EQUAL_BUDGET = 0.02
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
-    """The evaluated jobs of one setting, one a seed, in the order of their seeds."""
+    """The evaluated jobs of one setting, one a seed, in the order of their seeds.
+
+    `name` is no other arm's: of several that are named alike, later ones have a number behind it.
+    """
 
     name: str
+    plain_name: str
     settings: Mapping[str, str]
     jobs: tuple[JobResult, ...]
 
@@ -130,25 +135,28 @@ class Arm:
 
 
 def find_arms(jobs: Sequence[JobResult]) -> list[Arm]:
-    """Evaluated jobs by their settings, in the order of the jobs.
+    """Evaluated jobs by their settings and test questions, in the order of the jobs.
 
-    Of two with equal settings and seed it is the one that finished last: the order in which a
-    job table lists them says nothing about their age.
+    A data file may change between two starts of one sweep. Jobs with an option written out, and
+    with the same one left to its default, are not known to be equal: they are two arms. Of two
+    with equal settings and seed it is the one that finished last: the order in which a job table
+    lists them says nothing about their age.
     """
-    by_settings: dict[tuple[tuple[str, str], ...], dict[int, JobResult]] = {}
+    by_settings: dict[tuple[tuple[tuple[str, str], ...], str], dict[int, JobResult]] = {}
     for job, settings in zip(jobs, varying_settings(jobs), strict=True):
         if job.result and job.outcomes:
-            of_seed = by_settings.setdefault(tuple(settings.items()), {})
+            key = tuple(settings.items()), job.test_questions
+            of_seed = by_settings.setdefault(key, {})
             of_seed[job.seed] = max(of_seed.get(job.seed, job), job, key=_finish_of)
-    return [
-        Arm(
-            name=name_settings(dict(settings))
-            or next(iter(of_seed.values())).finished["method"]["name"],
-            settings=dict(settings),
-            jobs=tuple(of_seed[seed] for seed in sorted(of_seed)),
-        )
-        for settings, of_seed in by_settings.items()
-    ]
+    arms: dict[str, Arm] = {}
+    for (pairs, _), of_seed in by_settings.items():
+        own = dict(pairs)
+        jobs_of_arm = tuple(of_seed[seed] for seed in sorted(of_seed))
+        plain = name_settings(own) or jobs_of_arm[0].finished["method"]["name"]
+        numbered = (f"{plain} ({number})" for number in count(2))
+        name = plain if plain not in arms else next(text for text in numbered if text not in arms)
+        arms[name] = Arm(name=name, plain_name=plain, settings=own, jobs=jobs_of_arm)
+    return [*arms.values()]
 
 
 def _finish_of(job: JobResult) -> datetime:

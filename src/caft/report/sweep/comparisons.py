@@ -37,10 +37,12 @@ def compare_pairs(
     comparable = [
         (one, two) for one, two in pairs if share_questions(one, two) and share_engine(one, two)
     ]
-    sets = dict.fromkeys(one.questions for one, _ in comparable)
+    # Equal ids may be other questions: files may number their rows.
+    asked = [(one.jobs[0].test_questions, one.questions) for one, _ in comparable]
+    sets = dict.fromkeys(asked)
     each = 1 - (1 - confidence) / len(sets) if together and sets else confidence
     for questions in sets:
-        group = [pair for pair in comparable if pair[0].questions == questions]
+        group = [pair for pair, own in zip(comparable, asked, strict=True) if own == questions]
         arms = {_key_of(arm): arm for pair in group for arm in pair}
         compared = compare_arms(
             {key: outcomes_by_seed(arm) for key, arm in arms.items()},

@@ -101,7 +101,9 @@ def _list_folders(folder: Path) -> list[dict[str, object]]:
     jobs = [
         path
         for path in folder.iterdir()
-        if path.is_dir() and any((path / name).exists() for name in _MARKS_OF_A_JOB)
+        if path.is_dir()
+        and any((path / name).exists() for name in _MARKS_OF_A_JOB)
+        and (_read_json(path / "summary.json") or {}).get("kind") != "sweep"
     ]
     return [
         {"number": number, "folder": path.name, "state": "not finished"}

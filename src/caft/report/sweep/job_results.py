@@ -54,6 +54,12 @@ class JobResult:
         return int(self.finished["run"]["seed"])
 
     @property
+    def test_questions(self) -> str:
+        """The fingerprint of a finished job's test questions; older summaries have one of all."""
+        dataset = self.finished["dataset"]
+        return dataset.get("test_fingerprint") or dataset["fingerprint"]
+
+    @property
     def accuracy(self) -> AccuracyPart | None:
         """The accuracy part of its summary, if it has one."""
         return self.summary.get("accuracy") if self.summary else None

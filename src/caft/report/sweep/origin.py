@@ -42,11 +42,8 @@ def find_bases(jobs: Sequence[JobResult], confidence: float) -> list[BasePart]:
     for job in jobs:
         mode = best_mode(job.accuracy, "base")
         if mode and job.base_replies.get(mode):
-            dataset = job.finished["dataset"]
-            questions = dataset.get("test_fingerprint") or dataset["fingerprint"]
-            groups.setdefault((job.finished["model"]["id"], questions), {}).setdefault(
-                job.seed, job
-            )
+            group = groups.setdefault((job.finished["model"]["id"], job.test_questions), {})
+            group.setdefault(job.seed, job)
     many = len({model for model, _ in groups}) > 1
     return [
         _describe_base(f"base model {model}" if many else "base model", by_seed, confidence)
@@ -63,8 +60,8 @@ def _describe_base(name: str, by_seed: dict[int, JobResult], confidence: float) 
         tuple(job.base_replies[mode].get(question, False) for question in order)
         for job in jobs.values()
     ]
-    # Most models say the same under every seed: that is one observation.
-    rows = list(dict.fromkeys(rows))
+    # Most models say the same under every seed: that is one observation. Of others, each counts.
+    rows = rows[:1] if len({*rows}) == 1 else rows
     results = [results_by_mode(job.accuracy, "base") for job in jobs.values()]
     spent = [of_job[mode]["generated_tokens"] / of_job[mode]["n"] for of_job in results]
     return {

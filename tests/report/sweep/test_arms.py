@@ -1,0 +1,127 @@
+"""Which jobs are one arm, and which base model's replies are one observation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sweep_sample import write_job
+
+from caft.errors import UserError
+from caft.report.sweep import read_sweep, write_sweep_report
+from caft.report.sweep.arms import find_arms
+from caft.report.sweep.comparisons import compare_pairs
+from caft.report.sweep.job_results import JobResult, Sweep
+from caft.report.sweep.origin import find_bases
+from caft.report.sweep.summary import analyse_sweep
+from caft.statistics import mean_interval, resample_means
+
+WRITTEN = "2026-11-24T10:00:00+00:00"
+MakeJob = Callable[..., JobResult]
+
+
+def with_data(job: JobResult, **changed: str | None) -> JobResult:
+    """The job with other fingerprints of its questions; None takes one out."""
+    dataset = {**job.finished["dataset"], **changed}
+    kept = {key: value for key, value in dataset.items() if value is not None}
+    return replace(job, summary=job.finished | {"dataset": kept})  # type: ignore[arg-type]
+
+
+def with_ids(job: JobResult, start: str) -> JobResult:
+    """The job with other ids of its test questions."""
+    replies = {
+        mode: {start + key: right for key, right in rows.items()}
+        for mode, rows in job.replies.items()
+    }
+    return replace(job, replies=replies)
+
+
+@pytest.mark.parametrize("test_print", ["edited", None])
+@pytest.mark.parametrize("ids", ["", "new "])
+def test_seeds_that_answered_other_questions_are_no_one_arm(
+    make_job: MakeJob, test_print: str | None, ids: str
+) -> None:
+    jobs = [make_job(seed, method="sft", seed=seed) for seed in (1, 2, 3)]
+    edited = with_data(with_ids(jobs[2], ids), fingerprint="edited", test_fingerprint=test_print)
+    arms = find_arms([*jobs[:2], edited])
+    assert [(arm.name, arm.seeds) for arm in arms] == [("sft", [1, 2]), ("sft (2)", [3])]
+    found = analyse_sweep(Sweep(name="x", jobs=[*jobs[:2], edited]), WRITTEN).summary
+    assert found["comparisons"] == []
+    assert found["jobs"][2]["arm"] == "sft (2)"
+    (warning,) = [text for text in found["warnings"] if "data file" in text]
+    assert warning.startswith("Jobs of equal settings answered different test questions, and are "
+                              "settings of their own: sft and sft (2). ")  # fmt: skip
+    # Training rows may differ: that is no other arm.
+    same = [with_data(job, fingerprint=f"f{k}", test_fingerprint="t") for k, job in enumerate(jobs)]
+    assert [arm.seeds for arm in find_arms(same)] == [[1, 2, 3]]
+
+
+def test_equal_ids_of_other_questions_are_no_one_set(make_job: MakeJob) -> None:
+    """Two pairs of arms, each on data of its own: they hold together as for two sets of ids."""
+    jobs = [make_job(k, method="sft", overrides=(f"a.b={k}",), accuracy=0.4 + 0.05 * k)
+            for k in range(4)]  # fmt: skip
+    edited = [with_data(job, fingerprint="b", test_fingerprint="b") for job in jobs[2:]]
+    one, two, three, four = find_arms([*jobs[:2], *edited])
+    found = compare_pairs([(one, two), (three, four)], 0.95, together=True)
+    alone = [compare_pairs([pair], 0.975)[0] for pair in ((one, two), (three, four))]
+    for pair, own in zip(found, alone, strict=True):
+        assert (pair["low"], pair["high"]) == pytest.approx((own["low"], own["high"]))
+
+
+def test_arms_that_are_named_alike_have_names_of_their_own(make_job: MakeJob) -> None:
+    """`python train.py`, and `python train.py method=complexity_aware`, which is the default."""
+    jobs = []
+    for number, accuracy in enumerate((0.3, 0.6)):
+        job = make_job(number, method="complexity_aware", accuracy=accuracy)
+        jobs.append(replace(job, overrides=("method=complexity_aware",) * number))
+    found = analyse_sweep(Sweep(name="runs", jobs=jobs), WRITTEN).summary
+    assert [(arm["name"], round(arm["accuracy"]["value"], 2)) for arm in found["arms"]] == [
+        ("complexity_aware", 0.3), ("complexity_aware (2)", 0.6)
+    ]  # fmt: skip
+    assert [job["arm"] for job in found["jobs"]] == ["complexity_aware", "complexity_aware (2)"]
+    (pair,) = found["comparisons"]
+    assert (pair["first"], pair["second"]) == ("complexity_aware", "complexity_aware (2)")
+    assert pair["value"] == pytest.approx(0.3)
+    assert found["savings"] is not None
+    amounts = found["savings"]["counts"]["teacher_calls"]["amounts"]
+    assert [*amounts] == ["complexity_aware", "complexity_aware (2)"]
+    (warning,) = [text for text in found["warnings"] if "numbered" in text]
+    assert warning.startswith("Named like another setting, and numbered: complexity_aware (2). ")
+
+
+def base_of(make_job: MakeJob, rows_of: Mapping[int, int]) -> dict[str, float]:
+    """The base model's accuracy where seed s was right on the first `rows_of[s]` of 300."""
+    jobs = []
+    for seed, right in rows_of.items():
+        job = make_job(seed, method="sft", seed=seed)
+        replies = {key: k < right for k, key in enumerate(sorted(job.base_replies["answer"]))}
+        jobs.append(replace(job, base_replies={"answer": replies}))
+    (base,) = find_bases(jobs, 0.95)
+    assert base["seeds"] == [*rows_of]
+    return dict(base["accuracy"])
+
+
+def test_equal_replies_of_two_seeds_are_two_of_three(make_job: MakeJob) -> None:
+    found = base_of(make_job, {1: 60, 2: 60, 3: 120})
+    assert found["value"] == pytest.approx((0.2 + 0.2 + 0.4) / 3)
+    rows = [[k < right for k in range(300)] for right in (60, 60, 120)]
+    whole = mean_interval(resample_means({"base": rows})["base"])
+    assert (found["low"], found["high"]) == pytest.approx((whole.low, whole.high), abs=1e-3)
+    # Where all are alike they are one observation.
+    assert base_of(make_job, {1: 60, 2: 60, 3: 60}) == base_of(make_job, {1: 60})
+
+
+def test_a_folder_of_sweeps_is_no_sweep(make_job: MakeJob, tmp_path: Path) -> None:
+    for name in ("10-02-11", "11-30-00"):
+        write_job(tmp_path / name, make_job(0, method="sft"))
+        write_sweep_report(tmp_path / name)
+    with pytest.raises(UserError, match="holds no job of a sweep"):
+        write_sweep_report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+    # Beside runs, sweeps are not taken for one.
+    write_job(tmp_path, make_job(1, method="sft"))
+    assert [job.folder for job in read_sweep(tmp_path).jobs] == [
+        "1_method=sft_seed=1_split=entropy"
+    ]
