@@ -84,7 +84,8 @@ class AnswerScore:
     allowed answers. `estimates` maps estimator names to values, entropies in nats; an estimate
     that does not exist for the question (option entropy of free text) is None.
     `option_probabilities` are the allowed answers' shares of the full vocabulary, in order; empty
-    for free text.
+    for free text. `generated_tokens` are those of a free-text answer as it was written, the end
+    token included; a label is one.
     """
 
     question_id: str
@@ -93,6 +94,7 @@ class AnswerScore:
     correct: bool
     estimates: Mapping[str, float | None] = field(default_factory=dict)
     option_probabilities: tuple[float, ...] = ()
+    generated_tokens: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

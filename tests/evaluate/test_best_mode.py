@@ -31,8 +31,3 @@ def test_of_equally_good_modes_the_cheaper_one_wins(order):
     tokens = {"answer": 1, "routed": 20, "rationale": 90}
     modes = {name: [row("a", True, tokens[name]), row("b", False)] for name in order}
     assert pick_best_mode(modes) == "answer"
-
-
-def test_without_validation_rows_there_is_no_best_mode():
-    assert pick_best_mode({}) is None
-    assert pick_best_mode({"answer": [], "rationale": []}) is None

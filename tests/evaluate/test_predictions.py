@@ -128,18 +128,21 @@ def test_free_text_is_compared_with_the_gold_text():
     assert read_reply(free, GeneratedReply("so [[1200]]", (0,) * 4), PromptConfig()).correct
 
 
+@pytest.mark.parametrize("written", [{}, {"generated_tokens": 7}], ids=["label", "free text"])
 @pytest.mark.parametrize("valid", [True, False])
-def test_a_score_is_an_answer_of_one_token(valid):
+def test_a_score_is_an_answer_of_one_token_or_of_those_that_were_written(valid, written):
     score = AnswerScore(
-        question_id="q1", predicted="B", valid=valid, correct=valid, estimates={"entropy": 0.5}
-    )
+        question_id="q1", predicted="B", valid=valid, correct=valid, estimates={"entropy": 0.5},
+        **written,
+    )  # fmt: skip
     prediction = read_single_token(score)
     assert (prediction.question_id, prediction.text) == ("q1", "B")
     assert prediction.parsed == ("B" if valid else None)
     assert (prediction.unread, prediction.marked) == (
         (None, None) if valid else (Unread.outside, "B")
     )
-    assert (prediction.correct, prediction.generated_tokens) == (valid, 1)
+    assert prediction.correct == valid
+    assert prediction.generated_tokens == (7 if written else 1)
     assert prediction.estimates == {"entropy": 0.5}
 
 
@@ -175,10 +178,6 @@ def test_a_refitted_cut_sends_the_same_share_to_hard(share, hard):
     values = {f"q{number}": float(number % 8) for number in (3, 1, 7, 0, 5, 2, 6, 4)}
     cut = refit_cut(values, share)
     assert sum(value >= cut for value in values.values()) == hard
-
-
-def test_without_validation_rows_nothing_is_hard():
-    assert refit_cut({}, 0.5) == math.inf
 
 
 def test_the_fitted_cut_sends_to_hard_what_gains_most() -> None:

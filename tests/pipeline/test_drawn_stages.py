@@ -90,7 +90,16 @@ def test_a_draw_larger_than_its_class_can_be_is_refused_before_scoring(
         open_small(*SIZES, drawing(epochs=2, hard=most + 1), *words)
 
 
-@pytest.mark.parametrize("words", [("split=entropy",), ("split=random", "split.match=calls")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("split=entropy",),
+        ("split=random", "split.match=calls"),
+        # The page shows classes there, too.
+        ("split=entropy", "until=score"),
+    ],
+    ids=" ".join,
+)
 def test_a_subject_with_fewer_rows_than_classes_is_refused_before_scoring(
     open_small: Open, words: tuple[str, ...]
 ) -> None:

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
-from small_runs import TWO_STAGES
+from small_runs import TWO_STAGES, score_in_order
 
 from caft.pipeline.dry_run import plan_run
-from caft.pipeline.stages import run_stages
+from caft.pipeline.estimators import find_judge
+from caft.pipeline.planned import PlannedStage
+from caft.pipeline.planner import Planner
+from caft.pipeline.results import Taught
+from caft.pipeline.stage_inputs import stage_tuning
+from caft.pipeline.stages import run_stages, split_scored
+from caft.pipeline.steps import judged_estimators, list_steps
 from caft.pipeline.workspace import Workspace
+from caft.score.stage import judge_prompts
+from caft.store import StageKind, Store
+from caft.teachers.ledger import BatchLedger
+from caft.teachers.prices import Caps
+from caft.teachers.replies import Request, prepare
 from caft.trainers.loggers import open_logger
 from caft.trainers.tracker import RunIdentity
+from caft.tune.stage import TuneInputs
 
 Open = Callable[..., Workspace]
 
@@ -107,3 +122,82 @@ def test_a_file_of_rationales_is_read_to_see_what_is_tuned_already(
         run_stages(run, tracker)
     stages = plan(open_small(*words, "dry_run=true"))
     assert [stages[name][0] for name in ("tune 1", "tune 2")] == ["cached", "cached"]
+
+
+PRICED = ("teacher=openai", "teacher.model=m", "teacher.base_url=http://127.0.0.1:9",
+          "teacher.usd_per_million_prompt_tokens=1000", "teacher.attempts=3",
+          "teacher.usd_per_million_completion_tokens=1000")  # fmt: skip
+JUDGED = ("until=split", "split.estimator=judge_steps", "dataset.train=30", "dry_run=true")
+
+
+def test_a_teacher_that_judges_is_priced_as_it_is_asked(open_small: Open) -> None:
+    """Once a question and without probes: 36 questions, all of them in the batch."""
+    state, live = plan(open_small(*JUDGED, *PRICED))["score judge"]
+    assert state == "would run"
+    assert live.startswith("m: 36 questions, 0 replies in the ledger; 36 calls, ")
+    words = (*PRICED, "teacher.batch=true", "teacher.batch_price_factor=0.5")
+    planner = Planner(open_small(*JUDGED, *words), None)
+    step = next(step for step in list_steps(planner.config) if step.kind is StageKind.judge)
+    work = planner.plan_judge(step).work
+    prices = re.search(r"([\d.]+) USD live, ([\d.]+) as a batch", work)
+    assert prices, work
+    assert float(prices[2]) == pytest.approx(float(prices[1]) / 2, abs=1e-4)
+
+
+def test_a_judges_batch_that_is_out_is_still_to_be_fetched(open_small: Open) -> None:
+    words = (*JUDGED, *PRICED, "teacher.batch=true", "teacher.batch_price_factor=0.5")
+    workspace = open_small(*words)
+    judge, names = find_judge(workspace.config), judged_estimators(workspace.config)
+    prompts = judge_prompts(workspace.every_question, names, workspace.config.dataset.prompt)
+    keys = [prepare(Request(prompt.turns), judge).key for prompt in prompts]
+    with BatchLedger(Store(workspace.store.path).ledger_path, "m", sends=True) as ledger:
+        ledger.claim([(key, 2.0) for key in keys], Caps())
+        assert ledger.hand_over("file-1", len(keys), "batch-1")
+    state, work = plan(workspace)["score judge"]
+    assert state == "would run"
+    assert "36 in a batch that is out; 0 calls" in work
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A tuning stage as if it had been trained."""
+
+    stage: TuneInputs
+
+    kind: ClassVar[StageKind] = StageKind.tune
+    resumable: ClassVar[bool] = False
+    scratch: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def key(self) -> dict[str, object]:
+        return self.stage.key
+
+    def produce(self, folder: Path) -> None:
+        (folder / "tuning.json").write_text("{}")
+
+    def read(self, folder: Path) -> str:
+        return (folder / "tuning.json").read_text()
+
+
+def test_answers_of_a_matched_budget_wait_for_the_classes_that_it_settles(
+    open_small: Open,
+) -> None:
+    words = ("split=random", "split.match=calls", TWO_STAGES, *PRICED, "dry_run=true")
+    workspace = open_small(*words)
+    scored = score_in_order(workspace.every_question)
+    drawn = split_scored(workspace, scored)
+    unsettled = stage_tuning(workspace, Taught(split=drawn), workspace.student, 0)
+    Store(workspace.store.path).obtain(Finished(unsettled))
+
+    def plan_first(*more: str) -> PlannedStage:
+        planner = Planner(open_small(*words, *more), workspace.student)
+        planner.scored, planner.split = scored, drawn
+        planner.student = workspace.student
+        planner.taught = planner._foresee_teaching()
+        return planner.plan_tuning(
+            next(s for s in list_steps(planner.config) if s.name == "tune 1")
+        )
+
+    # Which questions are trained on answers is known once the teacher has written.
+    assert plan_first().state == "would run"
+    assert plan_first("split.match=sizes").state == "cached"

@@ -126,7 +126,7 @@ def test_the_teacher_is_asked_for_the_classes_of_the_tuned_student(open_small: O
     assert [row["name"] for row in again.stages] == ["rescore 3", "distill 3"]
     placed = [again.split.complexity_of[name] for name in train]
     assert placed == ["hard"] * 2 + ["middle"] * 4 + ["easy"] * 2
-    assert count_moved(workspace, split, again.split) == 4
+    assert count_moved(workspace.questions.train, split, again.split) == 4
     # The bill has both; routing and report keep the first classes.
     joined = join_taught(taught, again)
     assert [row.question_id for row in joined.rationales] == [*train[6:], *train[:2]]
@@ -145,12 +145,15 @@ def test_a_reply_that_two_phases_use_is_in_the_bill_once() -> None:
     first = [bought("a", Target.rationale), bought("", Target.rationale)]
     more = [bought("a", Target.thinking), bought("b", Target.short_rationale), *first]
     more.append(bought("", Target.rationale, attempt=1))
+    # A file's text that is judged as thinking later on is the same reply; a short one is another.
+    more += [bought("", Target.thinking), bought("", Target.short_rationale)]
     joined = join_taught(
         Taught(split=split, rationales=first), Taught(split=split, rationales=more)
     )
     assert [(row.ledger_key, row.attempt) for row in joined.rationales] == [
-        ("a", 0), ("", 0), ("b", 0), ("", 1),
+        ("a", 0), ("", 0), ("b", 0), ("", 1), ("", 0),
     ]  # fmt: skip
+    assert joined.rationales[-1].target is Target.short_rationale
 
 
 def test_a_dry_run_bounds_the_calls_until_the_classes_are_known(open_small: Open) -> None:

@@ -9,7 +9,7 @@ from math import inf
 import pytest
 
 from caft.data import QuestionSplits
-from caft.evaluate.predictions import Routing, fit_cut
+from caft.evaluate.predictions import Routing, fit_cut, route
 from caft.pipeline.results import FittedCut, Scored
 from caft.pipeline.routing import (
     place_by_classes,
@@ -43,7 +43,9 @@ def split(held_out_by: str = "") -> SplitResult:
 
 
 SCORED = Scored(
-    scores=(),
+    scores=[
+        AnswerScore(question_id=name, predicted="1", valid=True, correct=True) for name in HELD_OUT
+    ],
     chains=[
         Chain(question_id=name, pieces=(), entropies=(), margins=(), parsed=None, correct=False,
               generated_tokens=30 + number)
@@ -93,8 +95,8 @@ ONE_EACH = dict.fromkeys(HELD_OUT, 1)
         ("base", by("answer_entropy"), "", {}, True),
         ("tuned", by("answer_entropy"), "", ONE_EACH, False),
         ("base", by("fallback_entropy"), "", ONE_EACH, False),
-        # From the answer's own pass.
-        ("base", by("probe"), "", {}, True),
+        # From the prompt's pass, which an answer takes anyway.
+        ("base", by("probe"), "", dict.fromkeys(["v1", "x2"], 1), False),
         ("tuned", by("probe"), "", ONE_EACH, False),
         # The base model's answer, and one more token about it.
         ("base", by("p_true"), "", ONE_EACH, True),
@@ -117,6 +119,32 @@ def test_the_classes_route_at_their_estimators_price(
     routing = route_model(who, config, held_out_by=held_out_by)
     assert routing.hard == {"v1", "x2"}
     assert (routing.tokens, routing.by_own_answer) == (tokens, by_own_answer)
+
+
+@pytest.mark.parametrize(
+    ("who", "estimator", "tokens"),
+    [
+        # Base answers of 5, 6, ... 10 tokens, tuned ones of 2; v1 and x2 get a rationale of 100.
+        ("base", "answer_entropy", [105, 6, 7, 8, 9, 110]),
+        ("base", "p_true", [106, 7, 8, 9, 10, 111]),
+        ("base", "probe", [101, 6, 7, 8, 9, 101]),
+        ("tuned", "answer_entropy", [105, 8, 9, 10, 11, 110]),
+        ("tuned", "p_true", [106, 9, 10, 11, 12, 111]),
+        ("tuned", "probe", [101, 3, 3, 3, 3, 101]),
+    ],
+)
+def test_a_free_text_answer_that_decides_costs_all_that_was_written(
+    who: str, estimator: str, tokens: list[int]
+) -> None:
+    placed = place_by_classes(by(estimator), split(), HELD_OUT)
+    scored = replace(SCORED, scores=[
+        replace(row, generated_tokens=5 + number) for number, row in enumerate(SCORED.scores)
+    ])  # fmt: skip
+    routing = (route_base_model if who == "base" else route_tuned_model)(placed, scored, HELD_OUT)
+    own = {"base": [5 + n for n in range(6)], "tuned": [2] * 6}[who]
+    written = [replace(row, generated_tokens=n) for row, n in zip(answers(), own, strict=True)]
+    rationales = [replace(row, generated_tokens=100) for row in answers()]
+    assert [row.generated_tokens for row in route(written, rationales, routing)] == tokens
 
 
 @pytest.mark.parametrize("who", ["base", "tuned"])

@@ -78,6 +78,30 @@ def test_a_stage_trains_its_classes_each_with_its_target(open_small: Open) -> No
     assert {target for _, target in chains.validation.questions} == {Target.rationale}
 
 
+def test_between_epochs_replies_may_be_as_long_as_in_evaluation(open_small: Open) -> None:
+    limits = {
+        "max_new_tokens": "evaluation.max_new_tokens=31",
+        "max_thinking_tokens": "evaluation.max_thinking_tokens=32",
+        "free_answer_tokens": "score.free_answer_tokens=7",
+    }
+    words = (TWO_STAGES, "tuning.validate=true")
+    workspace = open_small(*words, *limits.values())
+    tuning = stage_tuning(workspace, teach_in_order(workspace), workspace.student, 0)
+    given = {name: getattr(tuning.validation, name) for name in limits}
+    assert given == {"max_new_tokens": 31, "max_thinking_tokens": 32, "free_answer_tokens": 7}
+    bare, written = (
+        tuned_scoring(workspace, workspace.student),
+        tuned_replies(workspace, workspace.student, Wanted.rationale),
+    )
+    assert bare.config.free_answer_tokens == 7
+    assert (written.max_new_tokens, written.max_thinking_tokens) == (31, 32)
+    # Another limit chooses another epoch.
+    for name, word in limits.items():
+        other = open_small(*words, *(each for each in limits.values() if each != word))
+        stage = stage_tuning(other, teach_in_order(other), other.student, 0)
+        assert stage.key["validation"] != tuning.key["validation"], name
+
+
 def test_a_class_without_an_accepted_rationale_is_refused(open_small: Open) -> None:
     workspace = open_small(TWO_STAGES)
     split = split_scored(workspace, score_in_order(workspace.every_question))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
 from small_runs import TWO_STAGES, score_in_order
 
 from caft.pipeline.results import (
@@ -88,6 +89,22 @@ def test_a_run_that_stops_after_the_scores_has_them_and_nothing_else(open_small:
     assert [stage["name"] for stage in summary["stages"]] == ["score"]
     assert summary["cost"]["teacher_calls"] == 0
     assert summary["model"]["parameters"] == 7
+
+
+def test_scores_are_not_lost_with_an_estimate_that_is_missing(
+    open_small: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    # There is no probe of so few mistakes: no row has its estimate.
+    workspace = open_small("until=score", "split.estimator=probe")
+    scored = score_in_order(workspace.every_question)
+    score = summarise(workspace, RunResults(scored=scored))["score"]
+    assert score["roc_auc"]["answer_entropy"]["n"] == 8
+    assert (score["estimator"], score["accuracy_by_class"]) == ("probe", {})
+    assert "the scores are shown without classes: split.estimator is probe, which" in caplog.text
+    usual = summarise(open_small("until=score"), RunResults(scored=scored))["score"]
+    assert {name: share["n"] for name, share in usual["accuracy_by_class"].items()} == {
+        "easy": 2, "middle": 4, "hard": 2,
+    }  # fmt: skip
 
 
 def test_every_part_comes_from_the_stage_that_found_it(open_small: Open) -> None:

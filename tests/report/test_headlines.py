@@ -98,6 +98,20 @@ def test_refused_replies_are_named_by_reason_with_what_helps(
     assert not any("not trained on" in warning for warning in find_warnings(sample.summary))
 
 
+@pytest.mark.parametrize(
+    ("strategy", "words"),
+    [
+        ("entropy", "2 questions without a readable estimate are placed in hard."),
+        ("sampled_0.3", "2 questions without a readable estimate are likelier to be in hard."),
+    ],
+)
+def test_questions_without_an_estimate_are_where_the_split_puts_them(
+    sample: Any, strategy: str, words: str
+) -> None:
+    sample.summary["split"] |= {"strategy": strategy, "unreadable": 2}
+    assert words in find_warnings(sample.summary)
+
+
 def test_the_best_mode_is_never_chosen_on_test_rows(sample: Any) -> None:
     del sample.summary["accuracy"]["best_mode"]
     asked = [headline.asked for headline in find_headlines(sample.summary)]

@@ -71,13 +71,16 @@ def test_the_scores_of_a_label_and_of_a_free_answer() -> None:
             "other": 3.0, "answer_entropy": 2.0, "top1_probability": 0.5625, "top1_margin": 0.0625,
             "answer_mean_entropy": 2.5, "answer_sum_entropy": 5.0,
         },
+        # Five tokens and the end.
+        generated_tokens=6,
     )  # fmt: skip
     mute = read_answers([FREE_ROW], [FREE], {"free": again}, {"free": write(BREAK)}, TOKENIZER)
     assert mute == [
         AnswerScore(
-            question_id="free", predicted="", valid=False, correct=False, estimates=again.estimates
+            question_id="free", predicted="", valid=False, correct=False,
+            estimates=again.estimates, generated_tokens=2,
         )
-    ]
+    ]  # fmt: skip
     assert estimate_answer(write(), slice(0, 0)) == {}
 
 

@@ -226,3 +226,11 @@ def test_the_rows_of_one_part_at_a_time_are_in_memory(
     write_rows(tmp_path / "t.parquet", map(Counted, range(2_000)))
     assert most <= 2 * 50 + 1  # the next part is made before the last one is let go
     assert len(read_rows(tmp_path / "t.parquet")) == 2_000
+
+
+def test_a_column_that_an_older_table_lacks_has_the_fields_default(tmp_path: Path) -> None:
+    path = tmp_path / "scores.parquet"
+    row = AnswerScore(question_id="q1", predicted="12", valid=True, correct=True)
+    write_table(path, AnswerScore, [replace(row, generated_tokens=5)])
+    pq.write_table(pq.read_table(path).drop_columns(["generated_tokens"]), path)
+    assert read_table(path, AnswerScore) == [row]

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from caft.models.config import TinyModelConfig
+from caft.models.reply_rules import ReplyRules
 from caft.models.sources.locate import locate_model
 from caft.models.student import Student
 from caft.records import Question, Target
@@ -19,7 +20,7 @@ from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
 from caft.tune.config import Adapter, LoraConfig, Loss, Overlong, Schedule, TuningConfig
 from caft.tune.examples import TrainingPair
-from caft.tune.stage import TuneInputs, read_tuned
+from caft.tune.stage import TuneInputs, Validation, _validation_set, read_tuned
 
 THINKS = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}<|eot_id|>{% endfor %}"
@@ -121,6 +122,29 @@ def test_same_seed_same_weights_to_the_bit_and_the_store_asks_once(work, tmp_pat
     assert any(not weights[name].equal(moved[name]) for name in weights)
     assert train(work(), tmp_path / "one").cached
     assert Store(tmp_path / "one").find(work()) is not None
+
+
+def test_between_epochs_replies_end_by_the_rules_of_evaluation(work):
+    tuning, student = work(), work().student
+    asked = [(pairs()[-1].question, Target.thinking)]
+    validation = Validation(asked, 31, max_thinking_tokens=32, free_answer_tokens=7)
+    usual, student.tokenizer.chat_template = student.tokenizer.chat_template, THINKS
+    try:
+        rules = _validation_set(replace(tuning, validation=validation))
+        both = _validation_set(
+            replace(tuning, validation=replace(validation, max_thinking_tokens=None))
+        )
+        ends = student.end_ids(chat=True)
+    finally:
+        student.tokenizer.chat_template = usual
+    # The span has tokens of its own, and those that close it; without a cap both share 31.
+    closing = len(rules.written.thinking.closing_ids)
+    assert rules.written.most_tokens == 31 + 32 + closing > 31 + 32
+    assert both.written.most_tokens == 31
+    assert rules.bare == ReplyRules(
+        max_new_tokens=7, end_ids=ends, stop_after_marker=False, stop_after_line=True
+    )
+    assert (rules.written.stop_after_marker, rules.written.end_ids) == (True, ends)
 
 
 def test_a_loss_is_in_the_key_and_the_usual_one_leaves_it_as_it_was(work):

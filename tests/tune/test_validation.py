@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from caft.models.config import Architecture
+from caft.models.reply_rules import ReplyRules
 from caft.records import Question
 from caft.text.config import PromptConfig
 from caft.text.prompts import Wanted
@@ -54,7 +55,8 @@ def test_answers_are_counted_as_a_plain_forward_pass_gives_them(student_of, arch
     ]
     expected = sum(item.gold_token == token for item, token in zip(asked, predicted, strict=True))
     assert expected >= 4
-    validation_set = ValidationSet(tuple(asked), PROMPT, 4, (), tokens_a_pass=60)
+    rules = ReplyRules(max_new_tokens=4, end_ids=())
+    validation_set = ValidationSet(tuple(asked), PROMPT, 60, written=rules, bare=rules)
     told: list[int] = []
     assert count_correct(model, tokenizer, validation_set, asked, told.append) == expected
     # Several passes: the bar's note moves with each.

@@ -157,7 +157,8 @@ def forecast_endpoint(
         seen=seen,
     )
     attempts = endpoint.attempts if isinstance(endpoint, OpenAITeacherConfig) else 1
-    missing = [each.characters for key, each in requests.items() if key not in paid | sent]
+    known = paid | sent
+    missing = [each.characters for key, each in requests.items() if key not in known]
     first = {key for one in prepared for key in _find_probes(one, endpoint, paid, sent)}
     whole = foresee(missing, len(paid), attempts=attempts)
     probes = foresee([requests[key].characters for key in first], 0, attempts=1)

@@ -64,13 +64,13 @@ def _has_obeyed(text: str, opened: bool, asked_to_think: bool | None) -> bool | 
 
 
 def read_single_token(score: AnswerScore) -> Prediction:
-    """A score is an answer too: one forward pass, counted as one generated token."""
+    """A score is an answer too: of one token, or of those that its free text has."""
     return Prediction(
         question_id=score.question_id,
         text=score.predicted,
         parsed=score.predicted if score.valid else None,
         correct=score.correct,
-        generated_tokens=1,
+        generated_tokens=score.generated_tokens,
         estimates=score.estimates,
         unread=None if score.valid else Unread.outside,
         marked=None if score.valid else score.predicted,
@@ -81,10 +81,10 @@ def read_single_token(score: AnswerScore) -> Prediction:
 class Routing:
     """Which questions are hard, and what it cost to decide that.
 
-    `tokens` are those generated only to decide, by question: one if another model's next token
-    decided, else the length of a chain of thought or of a judge's reply. If the answer's own pass
-    decided (`by_own_answer`), it counts even if a rationale follows. What was written to decide
-    also counts if the reply repeats it.
+    `tokens` are those generated only to decide, by question: those of another model's answer, one
+    of a pass whose answer is not taken, or the length of a chain of thought or of a judge's reply.
+    If the answer itself decided (`by_own_answer`), it counts even if a rationale follows. What was
+    written to decide also counts if the reply repeats it.
     """
 
     hard: Collection[str]
@@ -116,8 +116,6 @@ def route(
 def refit_cut(values: Mapping[str, float], hard_share: float) -> float:
     """The cut for another model's entropy: `hard_share` of the rows are at or above it."""
     ordered = sorted(values.values())
-    if not ordered:
-        return float("inf")
     position = round((1.0 - hard_share) * len(ordered))
     return ordered[position] if position < len(ordered) else float("inf")
 
@@ -139,13 +137,11 @@ def fit_cut(values: Sequence[float], answers: Sequence[bool], rationales: Sequen
     return best
 
 
-def pick_best_mode(validation: Mapping[str, Sequence[Prediction]]) -> str | None:
+def pick_best_mode(validation: Mapping[str, Sequence[Prediction]]) -> str:
     """The mode that got most validation rows right; the cheaper one of equals.
 
     Never looks at test rows: a mode chosen there would flatter the model.
     """
-    if not validation or not all(validation.values()):
-        return None
 
     def merit(mode: str) -> tuple[int, int]:
         rows = validation[mode]

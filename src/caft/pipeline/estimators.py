@@ -94,7 +94,8 @@ def find_judge(config: RunConfig) -> EndpointConfig:
     if isinstance(score, ModelScoreConfig) and (score.judge.model or score.judge.base_url):
         return score.judge
     if isinstance(config.teacher, OpenAITeacherConfig):
-        return config.teacher
+        # A judge is asked once, and nothing of its replies is refused.
+        return replace(config.teacher, attempts=1, probe_replies=0)
     raise UserError(
         "the estimators judge_* need a model as judge; give score.judge.base_url= and "
         "score.judge.model=, or a teacher with an endpoint, such as teacher=openai"

@@ -230,19 +230,19 @@ class Planner:
         load = workload.load_of_writing(stage, count * times, most)
         return self._line(step, self._find(stage), work, load)
 
-    def _own_split(self) -> SplitResult | None:
-        """The classes whose own rationales are drawn, if they are known."""
+    def _settled_split(self) -> SplitResult | None:
+        """The classes that are trained, if they are known: a matched budget settles them."""
         settled = self.taught.split if self.taught else None
         return settled if find_matched_budget(self.config) else settled or self.split
 
     def _own_sampling(self) -> SampleInputs | None:
-        split = self._own_split()
+        split = self._settled_split()
         if split is None or self.base is None:
             return None
         return own_sampling(self.workspace, own_questions(self.workspace, split))
 
     def _expected_own(self) -> Sequence[Question]:
-        train, split = self.workspace.questions.train, self._own_split() or self.split
+        train, split = self.workspace.questions.train, self._settled_split() or self.split
         if split is not None:
             return own_questions(self.workspace, split)
         share = sum(
@@ -253,7 +253,7 @@ class Planner:
 
     def _foresee_own(self) -> Taught | None:
         """What is known of all texts, with the own rationales that the store has."""
-        split, stage = self._own_split(), self._own_sampling()
+        split, stage = self._settled_split(), self._own_sampling()
         artifact = self._find(stage)
         if split is None or stage is None or artifact is None:
             return None
@@ -270,8 +270,7 @@ class Planner:
             teacher=judge,
             ledger_path=self.workspace.store.ledger_path,
         )
-        state = RUNS if forecast.calls.high else CACHED
-        return PlannedStage(step.name, state, f"{judge.model}: {forecast.line()}", step.kind)
+        return plan_asking(step, str(judge.model), forecast)
 
     def plan_rationales(self, step: Step) -> PlannedStage:
         """A teacher's replies, and their price."""
@@ -336,9 +335,9 @@ class Planner:
         """One stage of the method."""
         stage = self.config.method.stages[step.number]
         taught, artifact, rows = self.taught, None, expected_rows(self.workspace, self.split, stage)
-        shares = stage.shares
-        if self.split and not any(target.reasons for own in shares.values() for target in own):
-            taught = taught or Taught(split=self.split)
+        shares, split = stage.shares, self._settled_split()
+        if split and not any(target.reasons for own in shares.values() for target in own):
+            taught = taught or Taught(split=split)
         if self.student and taught:
             tuning = stage_tuning(self.workspace, taught, self.student, step.number)
             artifact, rows = self._find(tuning), count_rows(stage, tuning.pairs)

@@ -313,9 +313,9 @@ def _refuse_impossible_classes(workspace: Workspace) -> None:
     """UserError where the classes cannot be as the config has them, whatever the scores are."""
     config, train = workspace.config, workspace.questions.train
     budget = find_matched_budget(config)
-    if reaches(config, Until.split):
-        placed = budget.split.budget_of if budget else config.split
-        refuse_small_subjects(values_of(train, "subject"), placed)
+    # A run that stops after scoring shows classes, too.
+    placed = budget.split.budget_of if budget else config.split
+    refuse_small_subjects(values_of(train, "subject"), placed)
     # Published estimates may be rounded, and equal ones make classes of other sizes.
     published = isinstance(config.score, PublishedScoreConfig)
     if reaches(config, Until.distill) and not published:

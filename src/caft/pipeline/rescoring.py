@@ -9,11 +9,12 @@ from random import Random
 
 from caft.errors import UserError
 from caft.models.student import Student
+from caft.packed import values_of
 from caft.pipeline.results import Taught
 from caft.pipeline.stage_inputs import Requests, tuned_scoring
 from caft.pipeline.steps import asked_targets, list_phases, rationale_classes, taught_classes
 from caft.pipeline.workspace import Workspace
-from caft.records import AnswerScore, Rationale
+from caft.records import AnswerScore, Question, Rationale, Target
 from caft.run_config import RunConfig
 from caft.score.stage import ScoreInputs
 from caft.split import SplitResult, most_in_classes, split_questions
@@ -98,10 +99,10 @@ def move_at_random(
     return replace(split, complexity_of={**split.complexity_of, **moved})
 
 
-def count_moved(workspace: Workspace, before: SplitResult, after: SplitResult) -> int:
+def count_moved(train: Sequence[Question], before: SplitResult, after: SplitResult) -> int:
     """How many training questions are in another class than before."""
     old, new = before.complexity_of, after.complexity_of
-    return sum(old[item.id] != new[item.id] for item in workspace.questions.train)
+    return sum(old[name] != new[name] for name in values_of(train, "id"))
 
 
 def tell_classes(workspace: Workspace, number: int, before: SplitResult, now: SplitResult) -> None:
@@ -112,7 +113,7 @@ def tell_classes(workspace: Workspace, number: int, before: SplitResult, now: Sp
         "stage %d, classes by the student as tuned so far: %s; %d of %d training questions moved",
         number + 1,
         ", ".join(f"{placed.count(name)} {name}" for name in names),
-        count_moved(workspace, before, now),
+        count_moved(train, before, now),
         len(train),
     )
 
@@ -148,11 +149,14 @@ def most_asked(workspace: Workspace, numbers: range) -> Requests:
 
 def join_taught(first: Taught, later: Taught) -> Taught:
     """The texts of both, each reply once; classes, and all else, are the first one's."""
-    bought = {_name_text(row) for row in first.rationales}
-    more = [row for row in later.rationales if _name_text(row) not in bought]
+    bought = set(map(name_reply, first.rationales))
+    more = [row for row in later.rationales if name_reply(row) not in bought]
     return replace(first, rationales=[*first.rationales, *more])
 
 
-def _name_text(row: Rationale) -> tuple[object, ...]:
-    """A reply in the ledger, or a text that cost nothing."""
-    return (row.ledger_key,) if row.ledger_key else (row.question_id, row.target, row.attempt)
+def name_reply(row: Rationale) -> tuple[object, ...]:
+    """One name for one reply, whatever target it was judged for: in the ledger, or without cost."""
+    if row.ledger_key:
+        return (row.ledger_key,)
+    # Only a short rationale is asked for in other words.
+    return row.question_id, row.attempt, row.target is Target.short_rationale

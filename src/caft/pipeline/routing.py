@@ -84,9 +84,12 @@ def tell_cut(placed: Placed, test: Sequence[Question]) -> FittedCut | None:
 
 
 def route_base_model(placed: Placed, scored: Scored, question_ids: Sequence[str]) -> Routing:
-    """What placing costs the base model. A single token that decides is the answer's own."""
+    """What placing costs the base model. An answer that decides is its own."""
     hard, estimator = placed.hard, placed.estimator
-    if estimator and ESTIMATORS[estimator].need in (Need.single_token, Need.hidden):
+    if estimator and ESTIMATORS[estimator].need is Need.hidden:
+        # The pass over the prompt is that of the answer's first token.
+        return Routing(hard, dict.fromkeys(hard, 1))
+    if estimator and ESTIMATORS[estimator].need is Need.single_token:
         return Routing(hard, by_own_answer=True)
     if estimator and ESTIMATORS[estimator].follows_answer:
         return Routing(hard, dict.fromkeys(question_ids, 1), by_own_answer=True)
@@ -147,8 +150,11 @@ def _tokens_to_decide(
     if need is Need.judge:
         rows = [row for row in scored.judgements if row.estimator == estimator]
         return {row.question_id: row.completion_tokens for row in rows}
-    # The answer that a follow-up asks about was the base model's.
-    return dict.fromkeys(question_ids, 2 if ESTIMATORS[estimator].follows_answer else 1)
+    follows = ESTIMATORS[estimator].follows_answer
+    if follows or need is Need.single_token:
+        # The base model's answer, which a follow-up asks about with one token more.
+        return {row.question_id: row.generated_tokens + follows for row in scored.scores}
+    return dict.fromkeys(question_ids, 1)
 
 
 def _hardest(config: SplitConfig, split: SplitResult, question_ids: Collection[str]) -> set[str]:

@@ -158,6 +158,7 @@ def _validation(workspace: Workspace, split: SplitResult, stage: StageConfig) ->
     A class that the stage does not train is asked as the hardest one that it does.
     """
     config, shares, placed = workspace.config, stage.shares, split.complexity_of
+    evaluation = config.evaluation
     named = [name for name in config.split.classes if name in shares]
     asked = {
         name: {wanted_of(target, config.tuning.answer_target): target for target in targets}
@@ -169,7 +170,9 @@ def _validation(workspace: Workspace, split: SplitResult, stage: StageConfig) ->
             for question in workspace.questions.validation
             for target in asked.get(placed[question.id], asked[named[-1]]).values()
         ],
-        config.evaluation.max_new_tokens,
+        max_new_tokens=evaluation.max_new_tokens,
+        max_thinking_tokens=evaluation.max_thinking_tokens,
+        free_answer_tokens=workspace.scoring.free_answer_tokens,
     )
 
 

@@ -14,7 +14,13 @@ from caft.pipeline.data_check import check_before_teaching, check_stages
 from caft.pipeline.engine_gate import pass_gate, refuse_untrained, tell_how_to_serve
 from caft.pipeline.estimators import gather_estimates
 from caft.pipeline.own_rationales import sample_own
-from caft.pipeline.rescoring import join_taught, rescoring, split_rescored, tell_classes
+from caft.pipeline.rescoring import (
+    join_taught,
+    name_reply,
+    rescoring,
+    split_rescored,
+    tell_classes,
+)
 from caft.pipeline.results import (
     Evaluated,
     FittedCut,
@@ -49,7 +55,7 @@ from caft.pipeline.steps import (
 )
 from caft.pipeline.teaching import buy_matched, buy_rationales
 from caft.pipeline.workspace import Workspace
-from caft.records import AnswerScore, Mode, Prediction, Rationale, Target
+from caft.records import AnswerScore, Mode, Prediction
 from caft.run_config import Until
 from caft.score.config import PublishedScoreConfig
 from caft.split import SplitResult, split_questions
@@ -116,17 +122,9 @@ def _ask_teacher(workspace: Workspace, taught: Taught, step: Step, phase: range)
     asked = questions_for_teacher(workspace, taught.split, targets, phase)
     rationales, record = buy_rationales(workspace, asked, step)
     # What an estimator has bought stays, but for replies that another target's rules judged again.
-    again = {
-        _name_reply(row)
-        for row in (rationales if taught.rationales else ())
-        if row.target is not Target.short_rationale
-    }
-    others = pack(row for row in taught.rationales if _name_reply(row) not in again)
+    again = set(map(name_reply, rationales)) if taught.rationales else set()
+    others = pack(row for row in taught.rationales if name_reply(row) not in again)
     return replace(taught, rationales=join(others, rationales), stages=(*taught.stages, record))
-
-
-def _name_reply(row: Rationale) -> str:
-    return row.ledger_key or row.question_id
 
 
 def tune(
@@ -266,7 +264,7 @@ def _route(
         if by is RoutedBy.tuned and name == "tuned" and hasattr(config.split, "estimator"):
             routing = route_by_own_estimates(config.split, split, questions, answers)
         else:
-            if by is RoutedBy.validation and questions.validation:
+            if by is RoutedBy.validation:
                 placed = place_by_validation(
                     config.split, scored, questions, answers, rationales, tuned=name == "tuned"
                 )

@@ -1,19 +1,22 @@
-"""summary.json, schema 1: the results of a run. Pure."""
+"""summary.json, schema 1: the results of a run. Pure, but for a warning."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 
 from caft.data import QuestionSplits
 from caft.data.further import FurtherSet
 from caft.distill import Chance
 from caft.distill.chance import at_least
+from caft.errors import UserError
 from caft.estimators import STAND_IN
 from caft.evaluate.predictions import pick_best_mode
 from caft.grading import RULES, rules_differ
 from caft.packed import by_id, join, values_of
+from caft.pipeline.rescoring import count_moved
 from caft.pipeline.results import Evaluated, ModeReplies, RunResults, Taught, Tuned
-from caft.records import Mode
+from caft.records import AnswerScore, Mode
 from caft.report.comparison import (
     compare_classes,
     compare_models,
@@ -35,7 +38,6 @@ from caft.report.schema import (
     ByMode,
     CostPart,
     ModelPart,
-    RescoredPart,
     RunPart,
     ScorePart,
     SplitPart,
@@ -51,6 +53,8 @@ from caft.teachers.refusals import count_reasons
 from caft.text.config import OptionIds
 from caft.tune.config import Loss, Select, describe_targets
 from caft.tune.learning_curve import accuracies, best_epoch, questions_asked
+
+log = logging.getLogger(__name__)
 
 
 def build_summary(  # noqa: PLR0917
@@ -145,14 +149,12 @@ def find_grading(tables: ReportTables) -> GradingPart | None:
 def _score_part(config: RunConfig, questions: QuestionSplits, results: RunResults) -> ScorePart:
     train = results.scored.of(questions.train)
     estimator = getattr(config.split, "estimator", STAND_IN)
-    # A run that stops after scoring shows the classes that a split would make, too.
-    ids = [*values_of(questions.train, "id")]
+    placed, ids = results.placed, [*values_of(questions.train, "id")]
     subjects = dict(zip(ids, values_of(questions.train, "subject"), strict=True))
-    placed = results.placed or split_questions(train, (), config.split, config.seed, subjects)
     context = ScoreContext(
         subject_of=subjects,
         gold_of=dict(zip(ids, values_of(questions.train, "gold_index"), strict=True)),
-        complexity_of=placed.complexity_of,
+        complexity_of=placed.complexity_of if placed else _show_classes(config, train, subjects),
         classes=config.split.classes,
         source=config.score.kind,
         fallback=results.scored.fallback,
@@ -164,14 +166,23 @@ def _score_part(config: RunConfig, questions: QuestionSplits, results: RunResult
     return describe_scores(train, estimator, config.evaluation.confidence, context)
 
 
+def _show_classes(
+    config: RunConfig, train: Sequence[AnswerScore], subjects: Mapping[str, str]
+) -> Mapping[str, str]:
+    """Those of a split, where a run stops before it; none if an estimate is missing."""
+    try:
+        return split_questions(train, (), config.split, config.seed, subjects).complexity_of
+    except UserError as error:  # the scores are worth more than their classes
+        log.warning("the scores are shown without classes: %s", error)
+        return {}
+
+
 def _split_part(config: RunConfig, questions: QuestionSplits, split: SplitResult) -> SplitPart:
-    placed = split.complexity_of
-    train = [placed[name] for name in values_of(questions.train, "id")]
     return {
         "strategy": config.split.strategy,
         "estimator": getattr(config.split, "estimator", None),
         "thresholds": list(split.thresholds),
-        "counts": {name: train.count(name) for name in config.split.classes},
+        "counts": _count_classes(config, questions, split),
         "held_out_by": split.held_out_by or None,
         "unreadable": split.unreadable,
     }
@@ -197,20 +208,19 @@ def _method_stages(
         for number, split in tuned.rescored.items():
             part = config.method.part(number)
             dial = f"method.stages.{part.stage}.rescore={'epoch' if part.epochs > 1 else 'stage'}"
-            counts = _rescored_part(config, questions, placed, split)
-            parts[number]["rescored"] = {**counts, "dial": dial}
+            parts[number]["rescored"] = {
+                "counts": _count_classes(config, questions, split),
+                "moved": count_moved(questions.train, placed, split),
+                "dial": dial,
+            }
     return parts
 
 
-def _rescored_part(
-    config: RunConfig, questions: QuestionSplits, before: SplitResult, now: SplitResult
-) -> RescoredPart:
-    ids = [question.id for question in questions.train]
-    placed = [now.complexity_of[name] for name in ids]
-    return {
-        "counts": {name: placed.count(name) for name in config.split.classes},
-        "moved": sum(before.complexity_of[name] != now.complexity_of[name] for name in ids),
-    }
+def _count_classes(
+    config: RunConfig, questions: QuestionSplits, split: SplitResult
+) -> dict[str, int]:
+    placed = [split.complexity_of[name] for name in values_of(questions.train, "id")]
+    return {name: placed.count(name) for name in config.split.classes}
 
 
 def _tuning_part(config: RunConfig, tuned: Tuned) -> list[TuningPart]:
@@ -275,7 +285,7 @@ def _accuracy_part(
             }
             for name, cut in evaluated.routed_at.items()
         }
-    if base and tuned:
+    if tuned:
         part["comparison"] = compare_models(tables, Mode[base], Mode[tuned], confidence)
     part["same_mode"] = compare_modes(tables, confidence)
     part["chance"] = measure_chance(questions.test)

@@ -37,8 +37,8 @@ class Workspace:
     `further` are the sets of `evaluation.also`; `gates` gets what engines that are not ours were
     compared by.
 
-    The base model's stages are cached, so that the rows that were checked are the rows that are
-    sent.
+    The base model's stages after the first one are cached, so that the rows that were checked are
+    the rows that are sent. `base_scoring` is made anew each time, and checks its rows when it runs.
     """
 
     config: RunConfig

@@ -166,7 +166,7 @@ class SplitPart(TypedDict):
 
     `estimator` is what was cut, null if classes were drawn at random. `held_out_by` names the
     estimator that placed validation and test questions where the split's own does not exist for
-    them; `unreadable` counts rows without a readable estimate, which are in the last class.
+    them; `unreadable` counts rows without a readable estimate, which count as hardest.
     """
 
     strategy: str

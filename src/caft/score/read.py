@@ -67,6 +67,7 @@ def _read_free_text(
         valid=bool(answer),
         correct=is_right(answer or None, question, OptionIds.letters),
         estimates={**first.estimates, **estimate_answer(reply, answer_span(pieces))},
+        generated_tokens=reply.tokens,
     )
 
 

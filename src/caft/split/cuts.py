@@ -22,7 +22,8 @@ class SplitResult:
     They are empty where these were drawn, or cut inside each subject.
 
     `held_out_by` names the estimator that placed the validation and test rows, if it is another
-    one. `unreadable` counts rows whose estimate could not be read: they are in the last class.
+    one. `unreadable` counts rows whose estimate could not be read: they count as hardest, and are
+    in the last class, into which a sampled split is only likelier to draw them.
     """
 
     complexity_of: Mapping[str, str]

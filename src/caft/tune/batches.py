@@ -1,7 +1,7 @@
 """Plans the rows of each optimizer step, their order and their forward passes. Pure.
 
-The rows of an epoch and their order are functions of seed, stage and epoch only, so that a resumed
-run sees what an uninterrupted one sees.
+Which rows an epoch draws is a function of seed, stage and epoch, and their order one of seed and
+epoch alone, so that a resumed run sees what an uninterrupted one sees.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from caft.errors import count_of
 from caft.models.adapters import refuse_other_base
+from caft.models.chat_template import has_working_template
 from caft.models.encoding import end_of_turn, uses_chat_template
 from caft.models.loading import refuse_missing_quantisation
 from caft.models.student import Student
@@ -57,11 +58,14 @@ _WITHOUT_EFFECT = ("checkpoint_seconds", "merge", "start_from")
 class Validation:
     """Questions that are asked after every epoch, each with a target its class is trained on.
 
-    Where a class has several, each form of reply is asked for.
+    Where a class has several, each form of reply is asked for. Replies may be as long as in
+    evaluation, and bare free-text answers have `free_answer_tokens`.
     """
 
     questions: Sequence[tuple[Question, Target]] = ()
     max_new_tokens: int = 1
+    max_thinking_tokens: int | None = None
+    free_answer_tokens: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,18 +331,20 @@ def _show_rows(examples: Sequence[Example], tokenizer: Tokenizer) -> None:
 
 
 def _validation_set(tuning: TuneInputs) -> ValidationSet:
+    from caft.models.reply_rules import ReplyRules
     from caft.models.thinking_cap import thinking_rules
     from caft.tune.validation import ValidationSet, ask, choose_asked
 
-    tokenizer, config = tuning.student.tokenizer, tuning.config
+    student, config, validation = tuning.student, tuning.config, tuning.validation
+    tokenizer = student.tokenizer
     chat = uses_chat_template(tuning.prompt.style, tokenizer)
     questions = [
         (question, wanted_of(target, config.answer_target))
-        for question, target in tuning.validation.questions
+        for question, target in validation.questions
     ]
     thinking = {
         (question.id, wanted_of(target, config.answer_target))
-        for question, target in tuning.validation.questions
+        for question, target in validation.questions
         if target is Target.thinking
     }
     chosen = choose_asked(questions, tuning.prompt, config.validation_replies)
@@ -355,8 +361,16 @@ def _validation_set(tuning: TuneInputs) -> ValidationSet:
             for question, wanted in chosen
         ),
         prompt=tuning.prompt,
-        max_new_tokens=tuning.validation.max_new_tokens,
-        end_ids=tuning.student.end_ids(chat=chat),
-        tokens_a_pass=config.tokens_a_pass(tuning.student.device),
-        thinking=thinking_rules(tokenizer) if chat else None,
+        tokens_a_pass=config.tokens_a_pass(student.device),
+        written=ReplyRules(
+            max_new_tokens=validation.max_new_tokens,
+            end_ids=student.end_ids(chat=chat),
+            thinking=thinking_rules(tokenizer, validation.max_thinking_tokens) if chat else None,
+        ),
+        bare=ReplyRules(
+            max_new_tokens=validation.free_answer_tokens,
+            end_ids=student.end_ids(chat=has_working_template(tokenizer)),
+            stop_after_marker=False,
+            stop_after_line=True,
+        ),
     )

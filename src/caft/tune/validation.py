@@ -18,7 +18,6 @@ from caft.kernels.packing import pack_rows, packed_logits, plan_packs
 from caft.models.encoding import encode_answer_prompt, encode_prompt
 from caft.models.generation import stream_replies
 from caft.models.reply_rules import ReplyRules
-from caft.models.thinking_cap import ThinkingRules
 from caft.models.thinking_span import ends_open
 from caft.protocols import CausalLM, Tokenizer
 from caft.records import Question
@@ -47,17 +46,16 @@ class AskedQuestion:
 
 @dataclass(frozen=True, slots=True)
 class ValidationSet:
-    """What a model is asked after every epoch, and how long its replies may be (tokens).
+    """What a model is asked after every epoch, and when its replies end, as in evaluation.
 
-    `thinking` says how the spans of replies are read; None where prompts never have one.
+    `bare` is for free-text answers, `written` for all other replies.
     """
 
     asked: tuple[AskedQuestion, ...]
     prompt: PromptConfig
-    max_new_tokens: int
-    end_ids: tuple[int, ...]
     tokens_a_pass: int
-    thinking: ThinkingRules | None = None
+    written: ReplyRules
+    bare: ReplyRules
 
 
 def ask(
@@ -142,18 +140,11 @@ def _grade_written(
 ) -> Iterator[list[bool]]:
     for bare in (True, False):
         group = [item for item in asked if (item.wanted is Wanted.answer) is bare]
-        rules = ReplyRules(
-            max_new_tokens=validation.max_new_tokens,
-            end_ids=validation.end_ids,
-            stop_after_marker=not bare,
-            stop_after_line=bare,
-            thinking=None if bare else validation.thinking,
-        )
         replies = stream_replies(
             model,
             tokenizer,
             [item.prompt_ids for item in group],
-            rules,
+            validation.bare if bare else validation.written,
             rows=_REPLIES_AT_ONCE,
             names=[item.question.id for item in group],
         )

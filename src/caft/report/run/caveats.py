@@ -177,9 +177,11 @@ def _warn_of_classes(split: SplitPart) -> Iterator[str]:
             f"placed by {name_estimator(stand_in)}, at the training classes' shares."
         )
     if unreadable:
+        drawn = split["strategy"].startswith("sampled")
         yield (
             f"{count_of(unreadable, 'question')} without a readable estimate "
-            f"{'is' if unreadable == 1 else 'are'} placed in {list(split['counts'])[-1]}."
+            f"{'is' if unreadable == 1 else 'are'} {'likelier to be' if drawn else 'placed'} in "
+            f"{list(split['counts'])[-1]}."
         )
 
 
