@@ -33,8 +33,8 @@ NOTES = """
   what `dry_run=true` tells, before it knows the rows. QLoRA computes activations again in the
   backward pass, as `tuning.gradient_checkpointing=true` lets the others do, which then need less,
   as with shorter rows or a smaller `tuning.batch_tokens`. Of the embedded model, measured peaks of
-  tuning were 5 to 15% lower; random models of the shapes of Llama-3.2-3B and Phi-3 took 18 to 19 and
-  24 GB ([benchmarks](../benchmarks.md)); the others were not measured.
+  tuning were 5 to 15% lower; random models of the shapes of Llama-3.2-3B and Phi-3 took 18 to 19
+  and 24 GB ([benchmarks](../benchmarks.md)); the others were not measured.
 
 ## Other architectures
 
