@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from sweep_sample import write_job
 from caft.errors import UserError
 from caft.report.__main__ import main
 from caft.report.check import check_part
+from caft.report.comparison import results_by_mode
 from caft.report.predictions import judge_predictions, read_predictions
 from caft.report.sweep import read_sweep, write_sweep_report
 from caft.report.sweep.answers import subtract
@@ -140,6 +142,14 @@ def with_engine(job: JobResult, name: str, version: str | None) -> JobResult:
     return replace(job, summary=job.summary | {"engine": engine})  # type: ignore[operator]
 
 
+def with_longer_answers(job: JobResult, *, writes: bool) -> JobResult:
+    summary = copy.deepcopy(job.finished)
+    summary["engine"]["writes_answers"] = writes
+    answers = results_by_mode(summary["accuracy"], "tuned")["answer"]
+    answers["generated_tokens"] = 9 * answers["n"]
+    return replace(job, summary=summary)
+
+
 def test_replies_of_different_engines_are_never_compared(
     make_job: Callable[..., JobResult],
 ) -> None:
@@ -165,6 +175,11 @@ def test_replies_of_different_engines_are_never_compared(
     found = analyse_sweep(Sweep(name="x", jobs=read), WRITTEN)
     assert len(found.summary["comparisons"]) == 1
     assert not any("different engines" in warning for warning in found.summary["warnings"])
+    # So is a free-text one of several, unless it is asked for in its marker.
+    longer = [with_longer_answers(job, writes=False) for job in read]
+    assert len(analyse_sweep(Sweep(name="x", jobs=longer), WRITTEN).summary["comparisons"]) == 1
+    longer = [with_longer_answers(job, writes=True) for job in read]
+    assert analyse_sweep(Sweep(name="x", jobs=longer), WRITTEN).summary["comparisons"] == []
     # One arm whose seeds were written by two is compared with nothing.
     seeds = [make_job(3, method="distill", seed=seed, accuracy=0.6) for seed in (1, 2)]
     mixed = [jobs[0], seeds[0], with_engine(seeds[1], "vllm", "0.33.0")]

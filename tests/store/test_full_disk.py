@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock
 
 from caft.errors import UserError
-from caft.store import disk_may_be_full, explain_refusal
+from caft.store import disk_may_be_full, explain_refusal, write_rows
 from caft.store.locks import _acquire
 
 
@@ -74,6 +74,10 @@ def test_other_errors_are_not_explained_away(tmp_path: Path) -> None:
     assert line is not None
     assert "usb is gone" in line
     assert "set store.path to another folder" in line
+    with pytest.raises(FileNotFoundError) as unnamed:
+        write_rows(tmp_path / "usb" / "x.parquet", [{"row": 1}])
+    assert unnamed.value.filename is None  # pyarrow names it in its text
+    assert explain_refusal(unnamed.value, gone) == line
     assert explain_refusal(FileNotFoundError(2, "no such file", "x"), FOLDERS) is None
 
 

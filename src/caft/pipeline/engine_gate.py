@@ -24,6 +24,7 @@ from caft.store import StageKind, plain
 from caft.teachers.config import LocalModelTeacherConfig
 from caft.text.config import PromptStyle
 from caft.text.prompts import Wanted
+from caft.tune.config import AnswerTarget
 
 log = logging.getLogger(__name__)
 
@@ -141,5 +142,6 @@ def engine_part(workspace: Workspace) -> EnginePart:
         "name": engine.kind,
         "version": versions.pop() if len(versions) == 1 else None,
         "settings": settings,
+        "writes_answers": workspace.config.tuning.answer_target is AnswerTarget.bracketed,
         "gates": list(gates),
     }

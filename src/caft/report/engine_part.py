@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NotRequired
+
 # Pydantic accepts those of `typing` only from Python 3.12 on.
 from typing_extensions import TypedDict
 
@@ -25,12 +27,14 @@ class GatePart(TypedDict):
 class EnginePart(TypedDict):
     """What wrote the replies that were evaluated; `name` is own for our own generator.
 
-    `settings` are what its replies depend on besides its version and the model.
+    `settings` are what its replies depend on besides its version and the model. `writes_answers`:
+    also those of answer mode, which are otherwise read as scores are; earlier versions wrote none.
     """
 
     name: str
     version: str | None
     settings: dict[str, object]
+    writes_answers: NotRequired[bool]
     gates: list[GatePart]
 
 

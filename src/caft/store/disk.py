@@ -126,7 +126,10 @@ def explain_refusal(error: OSError, folders: Mapping[str, Path]) -> str | None:
     # Path's own raises for the home of a user that is not there.
     whole = {name: Path(os.path.expanduser(each)).absolute() for name, each in folders.items()}
     around = {
-        name: folder for name, folder in whole.items() if path and path.is_relative_to(folder)
+        name: folder
+        for name, folder in whole.items()
+        # pyarrow names the file in its text only.
+        if (path.is_relative_to(folder) if path else f"{folder}{os.sep}" in str(error))
     }
     for name, folder in around.items():
         if error.errno in _VANISHED and not folder.exists():

@@ -186,7 +186,10 @@ def share_engine(first: Arm, second: Arm) -> bool:
 
 
 def _is_written(job: JobResult) -> bool:
-    """Whether any reply that counts has more than one token."""
+    """Whether an engine wrote any reply that counts."""
+    engine = job.finished.get("engine")
+    if job.mode == "answer" and engine and not engine.get("writes_answers", True):
+        return False
     return job.result is not None and job.result["generated_tokens"] > job.result["n"]
 
 
