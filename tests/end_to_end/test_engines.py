@@ -70,7 +70,9 @@ def test_a_server_writes_what_we_do_and_the_run_says_so(workshop: Any) -> None:
     assert (done.summary["engine"]["name"], done.summary["engine"]["version"]) == (
         "server", "0.33.0"
     )  # fmt: skip
-    assert ours.summary["engine"] == {"name": "own", "version": None, "settings": {}, "gates": []}
+    assert ours.summary["engine"] == {
+        "name": "own", "version": None, "settings": {}, "writes_answers": False, "gates": []
+    }  # fmt: skip
     assert done.summary["accuracy"] == ours.summary["accuracy"]
     assert done.stages == ["score", "gate base", "evaluate base rationale"]
     assert again.cached == done.stages

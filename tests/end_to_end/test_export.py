@@ -189,7 +189,10 @@ def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(
     copies = {}
     for name in ("unfinished", "other", "foreign", "classless", "sweep", "plain", "early", "base"):
         copies[name] = tmp_path / name
-        shutil.copytree(whole_run.folder, copies[name], ignore=shutil.ignore_patterns("adapter"))
+        without = shutil.ignore_patterns("adapter", "SHA256SUMS")  # as earlier versions left it
+        shutil.copytree(whole_run.folder, copies[name], ignore=without)
+    shutil.copytree(whole_run.folder, tmp_path / "changed")
+    (tmp_path / "changed/scores.parquet").write_bytes(b"another")
     (copies["unfinished"] / ".hydra/unfinished").touch()
     (copies["classless"] / "scores.parquet").unlink()
     (copies["sweep"] / "jobs.json").write_text("{}")
@@ -213,6 +216,7 @@ def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(
         (filled, "trl", out): "is not the folder of a run",
         (copies["plain"], "trl", out): "it is not the folder of a run",
         (copies["unfinished"], "trl", out): "is not finished",
+        (tmp_path / "changed", "trl", out): "scores.parquet is not what the run left there",
         (copies["sweep"], "trl", out): "one of its jobs",
         (copies["other"], "trl", out): "are others than those of the run",
         (copies["foreign"], "trl", out): "is of another version of CAFT, or was changed",

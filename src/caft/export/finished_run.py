@@ -28,6 +28,7 @@ from caft.run_config import RunConfig, RunContext, Until
 from caft.score.stage import ScoreInputs
 from caft.split import SplitResult
 from caft.store import StageKind, Store, read_rows, read_table
+from caft.sums import find_changed
 from caft.sweeps.run_folders import digest_config, is_finished, read_summary
 from caft.tune.stage import encode_rows
 
@@ -84,6 +85,11 @@ def _read_finished(folder: Path) -> Mapping[str, Any]:
         raise UserError(f"{folder} is a sweep; give the folder of one of its jobs, which is in it")
     if summary is None and not (folder / ".hydra").is_dir():
         raise UserError(f"{folder} is not the folder of a run; give one that a run has written")
+    if changed := find_changed(folder):
+        raise UserError(
+            f"{changed} is not what the run left there; run the run's command again in another "
+            "folder, and export that run"
+        )
     if summary is None or not is_finished(folder):
         raise UserError(
             f"the run in {folder} is not finished; run its command again, which continues it"
