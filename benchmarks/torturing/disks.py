@@ -94,7 +94,8 @@ class DiskRun:
             subprocess.run(["mount", "-o", "remount,ro", place], check=False, capture_output=True)
         else:
             subprocess.run(["umount", "-l", place], check=True)
-            place.rmdir()
+            # The run may have made a folder there in the meantime.
+            shutil.rmtree(place, ignore_errors=True)
 
     def mend(self, trouble: str) -> None:
         """Let it end. A disk that vanished comes back empty: what it held is lost by right."""
@@ -113,7 +114,7 @@ class DiskRun:
         """End the server and unmount the disk."""
         self.server.__exit__(None, None, None)
         if self.bad:
-            subprocess.run(["umount", "-l", self.at(self.bad)], check=True)
+            subprocess.run(["umount", "-l", self.at(self.bad)], check=False, capture_output=True)
             shutil.rmtree(self.work)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from safetensors import safe_open
 
 from caft.errors import UserError
 from caft.store import disk_may_be_full, explain_refusal, write_rows
@@ -78,6 +79,10 @@ def test_other_errors_are_not_explained_away(tmp_path: Path) -> None:
         write_rows(tmp_path / "usb" / "x.parquet", [{"row": 1}])
     assert unnamed.value.filename is None  # pyarrow names it in its text
     assert explain_refusal(unnamed.value, gone) == line
+    with pytest.raises(FileNotFoundError) as unnumbered:
+        safe_open(tmp_path / "usb" / "x.safetensors", framework="pt")
+    assert unnumbered.value.errno is None  # safetensors names the file alone
+    assert explain_refusal(unnumbered.value, gone) == line
     assert explain_refusal(FileNotFoundError(2, "no such file", "x"), FOLDERS) is None
 
 

@@ -128,11 +128,12 @@ def explain_refusal(error: OSError, folders: Mapping[str, Path]) -> str | None:
     around = {
         name: folder
         for name, folder in whole.items()
-        # pyarrow names the file in its text only.
+        # pyarrow and safetensors name the file in their text only.
         if (path.is_relative_to(folder) if path else f"{folder}{os.sep}" in str(error))
     }
+    vanished = error.errno in _VANISHED or isinstance(error, FileNotFoundError)
     for name, folder in around.items():
-        if error.errno in _VANISHED and not folder.exists():
+        if vanished and not folder.exists():
             return (
                 f"{folder} is gone: it was removed or unmounted during the run; bring it back, or "
                 f"set {name} to another folder, and run the same command again"
