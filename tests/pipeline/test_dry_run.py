@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
-from small_runs import TWO_STAGES, score_in_order
+from small_runs import TWO_STAGES, Finished, score_in_order
 
 from caft.pipeline.dry_run import plan_run
 from caft.pipeline.estimators import find_judge
@@ -28,7 +26,6 @@ from caft.teachers.prices import Caps
 from caft.teachers.replies import Request, prepare
 from caft.trainers.loggers import open_logger
 from caft.trainers.tracker import RunIdentity
-from caft.tune.stage import TuneInputs
 
 Open = Callable[..., Workspace]
 
@@ -158,27 +155,6 @@ def test_a_judges_batch_that_is_out_is_still_to_be_fetched(open_small: Open) -> 
     assert "36 in a batch that is out; 0 calls" in work
 
 
-@dataclass(frozen=True)
-class Finished:
-    """A tuning stage as if it had been trained."""
-
-    stage: TuneInputs
-
-    kind: ClassVar[StageKind] = StageKind.tune
-    resumable: ClassVar[bool] = False
-    scratch: ClassVar[tuple[str, ...]] = ()
-
-    @property
-    def key(self) -> dict[str, object]:
-        return self.stage.key
-
-    def produce(self, folder: Path) -> None:
-        (folder / "tuning.json").write_text("{}")
-
-    def read(self, folder: Path) -> str:
-        return (folder / "tuning.json").read_text()
-
-
 def test_answers_of_a_matched_budget_wait_for_the_classes_that_it_settles(
     open_small: Open,
 ) -> None:
@@ -187,7 +163,9 @@ def test_answers_of_a_matched_budget_wait_for_the_classes_that_it_settles(
     scored = score_in_order(workspace.every_question)
     drawn = split_scored(workspace, scored)
     unsettled = stage_tuning(workspace, Taught(split=drawn), workspace.student, 0)
-    Store(workspace.store.path).obtain(Finished(unsettled))
+    Store(workspace.store.path).obtain(
+        Finished(unsettled, lambda at: (at / "tuning.json").write_text("{}"))
+    )
 
     def plan_first(*more: str) -> PlannedStage:
         planner = Planner(open_small(*words, *more), workspace.student)

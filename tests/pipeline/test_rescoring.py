@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import ClassVar
 
 import pytest
-from small_runs import score_in_order
+from small_runs import finish_scores, score_in_order
 
 from caft.errors import UserError
 from caft.pipeline.planner import Planner
@@ -25,10 +22,8 @@ from caft.pipeline.stage_inputs import refuse_sizes, stage_tuning
 from caft.pipeline.stages import _teach_again, split_scored, teach
 from caft.pipeline.steps import asked_targets, list_phases, list_steps
 from caft.pipeline.workspace import Workspace
-from caft.records import AnswerScore, Rationale, Target
-from caft.score.stage import ScoreInputs
+from caft.records import Rationale, Target
 from caft.split import SplitResult
-from caft.store import StageKind, write_table
 from caft.tune.config import Part
 
 Open = Callable[..., Workspace]
@@ -38,33 +33,11 @@ METHOD = (
 )
 
 
-@dataclass(frozen=True)
-class Scores:
-    """A finished stage of scores, with these rows as its result."""
-
-    stage: ScoreInputs
-    rows: list[AnswerScore]
-
-    kind: ClassVar[StageKind] = StageKind.score
-    resumable: ClassVar[bool] = False
-    scratch: ClassVar[tuple[str, ...]] = ()
-
-    @property
-    def key(self) -> dict[str, object]:
-        return self.stage.key
-
-    def produce(self, folder: Path) -> None:
-        write_table(folder / "scores.parquet", AnswerScore, self.rows)
-
-    def read(self, folder: Path) -> list[AnswerScore]:
-        return self.stage.read(folder)
-
-
 def write_reversed(workspace: Workspace) -> None:
     """As if tuning had made the hardest question the easiest one; the base model stands for it."""
     stage = rescoring(workspace, workspace.student)
     rows = score_in_order(list(reversed(stage.questions))).of(stage.questions)
-    workspace.store.obtain(Scores(stage, rows))
+    workspace.store.obtain(finish_scores(stage, rows))
 
 
 def test_a_stage_that_rescores_begins_a_phase_with_steps_of_its_own(open_small: Open) -> None:
@@ -189,7 +162,7 @@ def test_a_class_that_tuning_has_emptied_is_refused_before_its_teacher(open_smal
     stage = rescoring(workspace, workspace.student)
     rows = score_in_order(stage.questions).of(stage.questions)
     assert set(split_rescored(workspace, rows, 2).complexity_of.values()) == {"hard"}
-    workspace.store.obtain(Scores(stage, rows))
+    workspace.store.obtain(finish_scores(stage, rows))
     with pytest.raises(UserError, match="trains the class middle, but no training question is in"):
         _teach_again(workspace, score_in_order(workspace.every_question), workspace.student,
                      range(2, 4))  # fmt: skip
@@ -230,7 +203,7 @@ def test_the_control_of_rescoring_asks_for_its_pool_and_no_more(open_small: Open
     trained = [len(every.rationales)]
     for phase in list_phases(workspace.config.method)[1:]:
         stage = rescoring(workspace, workspace.student)
-        workspace.store.obtain(Scores(stage, scored.of(stage.questions)))
+        workspace.store.obtain(finish_scores(stage, scored.of(stage.questions)))
         again = _teach_again(workspace, scored, workspace.student, phase)
         trained.append(len(again.rationales))
         every = join_taught(every, again)
