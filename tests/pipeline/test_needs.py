@@ -15,7 +15,7 @@ from caft.pipeline import footprint
 from caft.pipeline.dry_run import plan_run
 from caft.pipeline.footprint import KNOWN, Shape, download_size, estimate_memory, shape_of
 from caft.pipeline.needs import describe_downloads, tell_needs
-from caft.pipeline.workload import Load, load_of_tuning, measure_rates, seconds_of
+from caft.pipeline.workload import Load, fit_rate, load_of_tuning, measure_rates, seconds_of
 from caft.pipeline.workspace import Workspace
 from caft.records import Target
 from caft.store import StageKind, Store, Tokens
@@ -194,12 +194,22 @@ def test_pace_is_that_of_the_same_model_and_kind(open_small: Open, tmp_path: Pat
     store.obtain(Finished("other", Tokens(read=10**9), student={"model": "another"}))
     rates = measure_rates(store)
     load = Load("read", 3e9, student)
-    seconds = sum(artifact.seconds for artifact in made)
-    assert seconds_of(load, rates) == pytest.approx(3e9 / 300 * seconds)
-    # A model has to be loaded for a single token, too.
-    assert seconds_of(Load("read", 1, student), rates) == min(each.seconds for each in made)
+    rate = fit_rate([(count, each.seconds) for count, each in zip((100, 200), made, strict=True)])
+    assert seconds_of(load, rates) == pytest.approx(rate.setup + 3e9 * rate.token)
     assert seconds_of(Load("written", 1, student), rates) is None
     assert seconds_of(None, rates) is None
+
+
+def test_a_pace_has_a_part_that_no_token_takes() -> None:
+    # 20 s to load the model, 10 ms a token; one of them ran beside other work.
+    seen = [(100, 21.0), (1000, 30.0), (2000, 40.0), (4000, 60.0), (5000, 700.0)]
+    assert fit_rate(seen) == pytest.approx((20.0, 0.01))
+    # Seen: a stage of 4,041 tokens was expected to take as long as the shortest of three main jobs.
+    main = [(99_986, 2000.0), (99_986, 2100.0), (99_986, 2400.0)]
+    assert fit_rate(main) == pytest.approx((0.0, 2100 / 99_986))
+    # The smaller stage took longer a token, but all the same a stage of none takes no time.
+    assert fit_rate([(100, 1.0), (200, 4.0)]) == pytest.approx((0.0, 0.015))
+    assert fit_rate([(100, 9.0), (200, 4.0)]) == pytest.approx((0.0, (0.09 + 0.02) / 2))
 
 
 def test_what_no_stage_has_told_is_not_known(open_small: Open) -> None:

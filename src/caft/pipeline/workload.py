@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
+from statistics import median
 from typing import Literal, NamedTuple, TypeVar
 
 from caft.errors import UserError
@@ -23,17 +25,16 @@ Pass = Literal["read", "trained", "written"]
 
 
 class Rate(NamedTuple):
-    """Tokens a second of finished stages, and the seconds that the shortest of them took."""
+    """Seconds that a stage takes to be set up, and seconds for each of its tokens."""
 
-    tokens: float
-    least: float
+    setup: float
+    token: float
 
 
 Rates = Mapping[tuple[object, ...], Rate]
 """By what `Load.pace` names."""
 
 _SAMPLE = 32
-_LARGEST = 3
 _Item = TypeVar("_Item")
 
 
@@ -136,14 +137,14 @@ def take_some(items: Sequence[_Item]) -> list[_Item]:
 
 
 def measure_rates(store: Store) -> Rates:
-    """The pace of the store's finished stages, each time of those with the most tokens."""
+    """The pace of the store's finished stages."""
     by_pace: dict[tuple[object, ...], list[tuple[int, float]]] = defaultdict(list)
     for artifact in store.artifacts():
         measured = _read_pace(artifact)
         if measured:
             pace, tokens = measured
             by_pace[pace].append((tokens, artifact.seconds))
-    return {pace: _rate(sorted(found)[-_LARGEST:]) for pace, found in by_pace.items()}
+    return {pace: fit_rate(found) for pace, found in by_pace.items()}
 
 
 def _read_pace(artifact: Artifact) -> tuple[tuple[object, ...], int] | None:
@@ -162,16 +163,30 @@ def _read_pace(artifact: Artifact) -> tuple[tuple[object, ...], int] | None:
     return (passes, student.get("model"), student.get("dtype"), how), counts[passes]
 
 
-def _rate(measured: Iterable[tuple[int, float]]) -> Rate:
-    tokens, seconds = zip(*measured, strict=True)
-    return Rate(sum(tokens) / sum(seconds), min(seconds))
+def fit_rate(measured: Sequence[tuple[int, float]]) -> Rate:
+    """The line through (tokens, seconds) of finished stages, by Theil and Sen.
+
+    Medians, so that stages which ran beside other work do not bend it. Through the origin where all
+    stages are of one size, or where the line would have a stage of no tokens take less than no
+    time.
+    """
+    some = take_some(sorted(measured))
+    slopes = [
+        (later - earlier) / (more - fewer)
+        for (fewer, earlier), (more, later) in combinations(some, 2)
+        if more > fewer
+    ]
+    token = median(slopes) if slopes else 0.0
+    setup = median(seconds - token * tokens for tokens, seconds in some)
+    if token > 0 and setup >= 0:
+        return Rate(setup, token)
+    return Rate(0.0, median(seconds / tokens for tokens, seconds in some))
 
 
 def seconds_of(load: Load | None, rates: Rates) -> float | None:
     """None where no finished stage has told."""
     rate = rates.get(load.pace) if load else None
-    # To load the model takes as long for a few tokens.
-    return max(load.tokens / rate.tokens, rate.least) if load and rate else None
+    return rate.setup + load.tokens * rate.token if load and rate else None
 
 
 def _mean(lengths: Sequence[int]) -> float:
