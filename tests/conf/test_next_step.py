@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pytest
 
 from caft.report.run.next_step import compare_with_control
 from caft.split.config import EntropySplitConfig, Match, RandomSplitConfig, Within
+from caft.split.cuts import place_at_random
 
 # Each composes six jobs.
 pytestmark = pytest.mark.slow
@@ -93,3 +96,15 @@ def test_cuts_in_nats_have_a_control_of_the_same_sizes(
     first, *_, last = (config.split for config, _ in started)
     assert first.thresholds == [0.4, 1.2]  # type: ignore[attr-defined]
     assert last == RandomSplitConfig(match=Match.calls, quantiles=[0.2, 0.7])
+
+
+def test_a_class_without_questions_has_a_control_without_any(
+    front_door: Callable[..., int], started: Any
+) -> None:
+    own = ["model=tiny", "split=entropy_threshold", "split.thresholds=[0.4,0.41]"]
+    summary = make_summary(own, "entropy_threshold", ONE_CLASS, "answer_entropy")
+    summary["split"]["counts"] = {"easy": 20, "middle": 0, "hard": 30}
+    assert front_door(*shlex.split(compare_with_control(summary))[2:]) == 0
+    control = started[-1][0].split
+    placed = place_at_random(50, control.quantiles, control.classes, Random(1))
+    assert Counter(placed) == {"easy": 20, "hard": 30}

@@ -243,6 +243,32 @@ def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(
         assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_settings_that_a_tool_would_read_otherwise_are_its_own_or_told(
+    whole_run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    run = tmp_path / "run"
+    without = shutil.ignore_patterns("adapter", "SHA256SUMS")
+    shutil.copytree(whole_run.folder, run, ignore=without)
+    config = yaml.safe_load((run / ".hydra/config.yaml").read_text())
+    # The export's commands are run inside its folder.
+    settings = {"schedule": "constant", "warmup_steps": 3, "loss": "dft", "start_from": "before"}
+    config["tuning"] |= settings
+    config["model"]["dtype"] = "float32"
+    (run / ".hydra/config.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.chdir(tmp_path)
+    plan = json.loads((export(run, "trl", tmp_path / "trl") / "export.json").read_text())
+    script = (tmp_path / "trl/train.py").read_text()
+    assert plan["scheduler"] == "constant_with_warmup"
+    assert 'lr_scheduler_type=PLAN["scheduler"]' in script
+    assert plan["model"]["dtype"] == "float32"
+    assert 'dtype=MODEL["dtype"]' in script
+    assert plan["tuning"]["start_from"] == str(tmp_path / "before")
+    assert "loss is dft; the config for trl has plain cross-entropy" in capsys.readouterr().out
+    axolotl = export(run, "axolotl", tmp_path / "axolotl")
+    stage = yaml.safe_load((axolotl / "stage1.yaml").read_text())
+    assert stage["lora_model_dir"] == str(tmp_path / "before")
+
+
 @pytest.mark.slow
 def test_a_rescored_stage_needs_the_store(
     workshop: Any, small: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -180,17 +180,18 @@ def test_no_area_gives_its_reason(sample: Any) -> None:
 
 def test_other_estimates_are_named_until_all_are_measured(sample: Any) -> None:
     set_area(sample.summary, 0.5, 0.46, 0.55)
-    areas = sample.summary["score"]["roc_auc"]
-    found = []
+    score = sample.summary["score"]
+    always, found = dict(score["roc_auc"]), []
     for _ in range(3):
         command = suggest_next(sample.summary).command
         found.append(command.partition("until=score ")[2])
         names = command.partition("[")[2].partition("]")[0].split(",")
-        areas |= dict.fromkeys(filter(None, names), areas["top1_margin"])
+        # The list that is given replaces the one before it.
+        score["roc_auc"] = always | dict.fromkeys(filter(None, names), always["top1_margin"])
     assert found == [
         "'score.estimators=[fallback_entropy,p_true]'",
-        "'score.estimators=[cot_mean_entropy,cot_answer_entropy]'",
-        "seed=1,2,3",
+        "'score.estimators=[fallback_entropy,p_true,cot_mean_entropy,cot_answer_entropy]'",
+        "dataset.seed=1,2,3",
     ]
 
 
@@ -288,7 +289,14 @@ def test_the_next_step_follows_from_what_was_found(sample: Any) -> None:
     assert suggest_next(summary).command == find_headlines(summary)[1].command
     found = dict(summary["accuracy"]["same_mode"]["routed"])
     summary["accuracy"]["same_mode"]["routed"] |= {"value": -0.2, "high": -0.1}
-    assert "multirun_sweeps=tune_lr" in suggest_next(summary).command
+    # What the command fixes is not searched.
+    fixed = ["tuning.learning_rate=0.05", "tuning.lora.r=8", "tuning.batch_size=4"]
+    summary["run"]["overrides"] += fixed
+    search = suggest_next(summary).command
+    assert search.endswith("tuning.batch_size=4 multirun_sweeps=tune_lr")
+    assert "learning_rate" not in search
+    assert "lora.r" not in search
+    del summary["run"]["overrides"][-3:]
     summary["accuracy"]["same_mode"]["routed"] |= {"high": 0.1, "p_value": 0.3}
     assert suggest_next(summary).command.endswith("teacher=openai seed=1,2,3")
     summary["accuracy"]["same_mode"]["routed"] = found
@@ -296,6 +304,9 @@ def test_the_next_step_follows_from_what_was_found(sample: Any) -> None:
     summary["method"]["stages"] = [{"targets": everything, "epochs": 1, "examples": 9}]
     assert "method=sft,distill,complexity_aware" in suggest_next(summary).command
     assert find_headlines(summary)[1].figure == "no routing"
+    # The base model alone, evaluated to the end.
+    summary["accuracy"] |= {"tuned": None}
+    assert "method=sft,distill,complexity_aware" in suggest_next(summary).command
     summary["accuracy"] = None
     assert suggest_next(summary).command.endswith("dry_run=true")
     assert find_headlines(summary)[0].asked.startswith("Does answer entropy")

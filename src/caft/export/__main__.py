@@ -23,6 +23,7 @@ from caft.subcommands import make_parser, run_command
 if TYPE_CHECKING:
     from caft.export.tools import Tool
     from caft.export.write import Exported
+    from caft.tune.config import Loss
 
 
 def main(arguments: Sequence[str] | None = None, *, program: str = "python -m caft.export") -> int:
@@ -63,12 +64,15 @@ def _export(folder: Path, name: str, out: Path | None) -> None:
     out = (out or folder / f"export-{name}").absolute()
     if folder.is_dir():
         refuse_filled(out)
-    parts = write_export(open_run(folder), name, TOOLS[name], out)
-    for line in describe_export(parts, name, TOOLS[name], out):
+    run = open_run(folder)
+    parts = write_export(run, name, TOOLS[name], out)
+    for line in describe_export(parts, name, TOOLS[name], out, run.config.tuning.loss):
         tell(line)
 
 
-def describe_export(parts: Sequence[Exported], name: str, tool: Tool, out: Path) -> Iterator[str]:
+def describe_export(
+    parts: Sequence[Exported], name: str, tool: Tool, out: Path, loss: Loss
+) -> Iterator[str]:
     """The lines about each stage, about what the tool does otherwise, and the command to run."""
     for part in parts:
         classes = ", ".join(f"{count} {name}" for name, count in part.by_class.items())
@@ -86,6 +90,8 @@ def describe_export(parts: Sequence[Exported], name: str, tool: Tool, out: Path)
         if part.draws:
             drawn = ", ".join(f"{count} {name}" for name, count in part.draws.items())
             yield f"  an epoch of the run drew {drawn}; {name} trains all of the rows every epoch"
+    if tool.command and loss is not loss.ce:
+        yield f"the run's loss is {loss.value}; the config for {name} has plain cross-entropy (ce)"
     teachers = sorted({teacher for part in parts for teacher in part.by_teacher})
     if teachers:
         yield f"rationales are from {', '.join(teachers)}: the terms of their source apply"

@@ -95,7 +95,7 @@ def configure_axolotl(plan: Plan) -> dict[str, str]:
             "num_epochs": stage.epochs,
             "optimizer": "adamw_torch",
             "learning_rate": tuning.learning_rate,
-            "lr_scheduler": _schedule(tuning),
+            "lr_scheduler": name_schedule(tuning),
             "warmup_steps": tuning.warmup_steps,
             "weight_decay": tuning.weight_decay,
             "max_grad_norm": tuning.clip,
@@ -232,15 +232,15 @@ def _training_arguments(plan: Plan, stage: StagePlan) -> _Settings:
         "gradient_accumulation_steps": 1,
         "num_train_epochs": epochs,
         "learning_rate": tuning.learning_rate,
-        "lr_scheduler_type": _schedule(tuning),
+        "lr_scheduler_type": name_schedule(tuning),
         "warmup_steps": tuning.warmup_steps,
         "weight_decay": tuning.weight_decay,
         "max_grad_norm": tuning.clip,
     }
 
 
-def _schedule(tuning: TuningConfig) -> str:
-    """Transformers' plain `constant` has no warm-up."""
+def name_schedule(tuning: TuningConfig) -> str:
+    """As transformers names it, whose plain `constant` has no warm-up."""
     constant = tuning.schedule is Schedule.constant
     return "constant_with_warmup" if constant else tuning.schedule.value
 

@@ -7,11 +7,11 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from caft.errors import UserError
-from caft.export.configs import Plan, StagePlan
+from caft.export.configs import Plan, StagePlan, name_schedule
 from caft.export.finished_run import FinishedRun
 from caft.export.rows import Row, begins_with_bos
 from caft.export.tools import Tool, keeps_tokens, write_row, write_tokens
@@ -75,9 +75,13 @@ def make_plan(run: FinishedRun) -> Plan:
     config, student = run.config, run.student
     epochs = [stage.epochs for stage in config.method.stages]
     from_hub = isinstance(config.model, HubModelConfig) and config.model.path is None
+    # The tools run inside the folder of the export.
+    given = config.tuning.start_from
+    start = str(Path(given).expanduser().absolute()) if given else None
+    tuning = replace(config.tuning, start_from=start)
     stages: list[StagePlan] = []
     for number, count in enumerate(epochs, start=1):
-        before = stages[-1].output if stages else config.tuning.start_from
+        before = stages[-1].output if stages else start
         stages.append(StagePlan(number, count, before))
     rows = [row for stage in run.stages for row in stage]
     return Plan(
@@ -88,7 +92,7 @@ def make_plan(run: FinishedRun) -> Plan:
         chat=uses_chat_template(config.dataset.prompt.style, student.tokenizer),
         longest=max(row.example.length for row in rows),
         bf16=config.model.dtype is not Dtype.float32,
-        tuning=config.tuning,
+        tuning=tuning,
         seed=config.seed,
         stages=stages,
     )
@@ -169,10 +173,12 @@ def _describe(run: FinishedRun, plan: Plan, name: str, parts: Sequence[Exported]
             "revision": plan.revision,
             "trust_remote_code": plan.trust_remote_code,
             "end_token": plan.end_token,
+            "dtype": "auto" if plan.bf16 else "float32",
         },
         "dataset": run.summary["dataset"],
         "seed": plan.seed,
         "tuning": plain(plan.tuning),
+        "scheduler": name_schedule(plan.tuning),
         "stages": stages,
     }
     return json.dumps(told, indent=1, ensure_ascii=False) + "\n"

@@ -86,6 +86,7 @@ def describe_recipe(config: RunConfig, tuned: Student, question: Question) -> Re
         alpha=alpha,
         continues=config.tuning.start_from is not None,
         learning_rate=config.tuning.learning_rate,
+        base_path=config.model.path,
         dataset_id=hub.id if hub else None,
         dataset_revision=hub.revision if hub else None,
         prompts=prompts,

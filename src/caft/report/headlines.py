@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from caft.estimators import ESTIMATORS, Need
 from caft.report.comparison import best_mode, best_result, find_comparison, results_by_mode
 from caft.report.forgetting import NOT_TUNED, describe_change, find_worst
 from caft.report.forgetting_part import ForgettingPart
@@ -347,17 +348,24 @@ def suggest_next(summary: Summary) -> Step:
     if area and judge_estimate(area) is not Verdict.yes:
         return _improve_estimate(summary, area)
     if gain is None:
-        return Step(
-            "See what the stages after this one would cost:", rerun(summary, "dry_run=true")
-        )
+        return _go_on(summary)
     if gain.harmed:
-        search = rerun(summary, "-m", "multirun_sweeps=tune_lr", without=("seed", "hydra"))
+        # Optuna searches no setting that the command fixes.
+        fixed = ("seed", "hydra", "tuning.learning_rate", "tuning.lora.r")
+        search = rerun(summary, "-m", "multirun_sweeps=tune_lr", without=fixed)
         return Step("Search for a learning rate that does not harm:", search)
     if gain.verdict is not Verdict.yes:
         return Step("Look for a smaller difference with more seeds:", repeat_with_seeds(summary))
     if routes_by_class(summary):
         return Step("Test the routing against its control:", compare_with_control(summary))
     return Step("Compare with routing:", _compare_methods(summary))
+
+
+def _go_on(summary: Summary) -> Step:
+    """For a run that has not tuned: it ended early, or its method is the base model alone."""
+    if summary.get("accuracy"):
+        return Step("Compare with methods that tune:", _compare_methods(summary))
+    return Step("See what the stages after this one would cost:", rerun(summary, "dry_run=true"))
 
 
 def _improve_estimate(summary: Summary, area: Area) -> Step:
@@ -370,9 +378,17 @@ def _improve_estimate(summary: Summary, area: Area) -> Step:
         return _mix_answers(summary, area)
     for names in _OTHER_ESTIMATORS:
         if not set(names) <= score["roc_auc"].keys():
-            given = f"score.estimators=[{','.join(names)}]"
+            given = f"score.estimators=[{','.join([*_list_asked(score), *names])}]"
             return Step("Measure other estimates:", rerun(summary, "until=score", given))
-    return Step("See whether other seeds agree:", repeat_with_seeds(summary, "until=score"))
+    others = rerun(summary, "-m", "until=score", "dataset.seed=1,2,3", without=("hydra",))
+    return Step("See whether other questions agree:", others)
+
+
+def _list_asked(score: ScorePart) -> list[str]:
+    """One estimator for each need beyond the pass that every run makes: a list replaces a list."""
+    found = (ESTIMATORS[name] for name in score["roc_auc"] if name in ESTIMATORS)
+    by_need = {each.need: each.name for each in found if each.need is not Need.single_token}
+    return list(by_need.values())
 
 
 def _mix_answers(summary: Summary, area: Area) -> Step:

@@ -111,10 +111,10 @@ def list_names(names: Sequence[str]) -> str:
 
 def short_count(number: float) -> str:
     """12.3k, 4.56M, 7.9e+15."""
-    if number >= 1e15:
+    if float(f"{number:.3g}") >= 1e15:
         return f"{number:.2g}"
     for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
+        if float(f"{number:.3g}") >= size:  # so that three digits are never 1e+03
             return f"{number / size:.3g}{letter}"
     return f"{number:g}"
 
@@ -135,7 +135,7 @@ def tell_batches(cost: CostPart) -> str:
 
 def duration(seconds: float) -> str:
     """3.2 s, 2 min 31 s, 5 h 04 min."""
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

@@ -39,6 +39,14 @@ def test_over_fitting_is_reported_beyond_a_standard_error(final: float, over_fit
     assert ("over-fits after epoch 2" in found) is over_fits
 
 
+def test_weights_that_were_kept_need_no_advice() -> None:
+    curves = [*rows(1, 0.5, 0.5), *rows(2, 0.3, 0.5, 0.2)]
+    _, second = describe_validation(curves, [2, 2])
+    assert second.endswith("It over-fits after epoch 2, whose weights were kept.")
+    _, second = describe_validation(curves, [2, 3])
+    assert "tuning.select=best" in second
+
+
 def test_the_figure_carries_it() -> None:
     figure = draw_curves([{"stage": 1, "epoch": 1, "step": 10, "loss": 2.0}, *rows(1, 0.5, 0.3)])
     assert figure is not None

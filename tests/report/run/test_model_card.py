@@ -191,9 +191,12 @@ def test_an_adapter_that_tuning_continued_from_is_mentioned() -> None:
     assert words not in write()
 
 
-def test_a_model_folder_is_named_without_its_path() -> None:
-    card = write_card(summary("/data/of/somebody/qwen"), RECIPE, Weights.adapter)
-    assert "/data/of" not in card
+# A relative folder looks like a hub's id.
+@pytest.mark.parametrize("path", ["/data/of/somebody/qwen", "somebody/qwen", "somebody/qwen/"])
+def test_a_model_folder_is_named_without_its_path(path: str) -> None:
+    recipe = replace(RECIPE, base_path=path)
+    card = write_card(summary(path), recipe, Weights.adapter)
+    assert "somebody" not in card
     assert "base_model:" not in card
     assert "`qwen` at revision" in card
 

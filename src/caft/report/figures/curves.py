@@ -76,8 +76,11 @@ def average_neighbours(points: Sequence[CurvePoint], most: int = MOST_POINTS) ->
     return merged
 
 
-def draw_curves(curves: Sequence[Row]) -> Figure | None:
-    """Training loss, and validation accuracy if it was measured; None without any."""
+def draw_curves(curves: Sequence[Row], selected: Sequence[float] = ()) -> Figure | None:
+    """Training loss, and validation accuracy if it was measured; None without any.
+
+    `selected` is the epoch of each stage whose weights were kept, as far as known.
+    """
     panels = [
         _draw_measure(key, title, points)
         for key, title in _MEASURES
@@ -85,10 +88,11 @@ def draw_curves(curves: Sequence[Row]) -> Figure | None:
     ]
     if not panels:
         return None
+    told = describe_validation(curves, selected)
     return Figure(
         key="curves",
         heading="Learning curves",
-        note=" ".join(["Dashed lines separate the stages.", *describe_validation(curves)]),
+        note=" ".join(["Dashed lines separate the stages.", *told]),
         panels=tuple(panels),
         columns=("stage", "epoch", "mean training loss, nats per token", "validation accuracy"),
         rows=tuple(_list_epochs(curves)),
@@ -128,20 +132,22 @@ def _draw_measure(key: str, title: str, points: Sequence[CurvePoint]) -> Markup:
     return draw_curve(key, text, marks, name=title, axis=axis, ends=ends, top=None if loss else 1.0)
 
 
-def describe_validation(curves: Sequence[Row]) -> list[str]:
+def describe_validation(curves: Sequence[Row], selected: Sequence[float] = ()) -> list[str]:
     """Best and final validation accuracy of every stage, and whether it over-fitted.
 
     It did if the last epoch is below the best by more than a standard error of the best,
     sqrt(p (1 - p) / n).
     """
+    stages = list(dict.fromkeys(map(_stage_of, curves)))
+    kept = dict(zip(stages, selected, strict=False))
     by_stage: dict[str, list[Row]] = {}
     for row in curves:
         if "validation_accuracy" in row:
-            by_stage.setdefault(str(row.get("stage", "")), []).append(row)
-    return [_describe_stage(stage, rows) for stage, rows in by_stage.items()]
+            by_stage.setdefault(_stage_of(row), []).append(row)
+    return [_describe_stage(stage, rows, kept.get(stage)) for stage, rows in by_stage.items()]
 
 
-def _describe_stage(stage: str, rows: Sequence[Row]) -> str:
+def _describe_stage(stage: str, rows: Sequence[Row], kept: float | None) -> str:
     measured = [float(row["validation_accuracy"]) for row in rows]
     best, final = max(measured), measured[-1]
     epoch = rows[measured.index(best)].get("epoch", measured.index(best) + 1)
@@ -149,8 +155,10 @@ def _describe_stage(stage: str, rows: Sequence[Row]) -> str:
     text = f"Stage {stage}: best {best:.1%} after epoch {epoch:g}, final {final:.1%}"
     text += f" ({asked} validation questions)." if asked else "."
     if asked and best - final > math.sqrt(best * (1 - best) / asked):
+        text += f" It over-fits after epoch {epoch:g}"
         text += (
-            f" It over-fits after epoch {epoch:g}: fewer epochs, tuning.select=best or "
-            "tuning.patience would keep the better weights."
+            ", whose weights were kept."
+            if kept == epoch
+            else ": fewer epochs, tuning.select=best or tuning.patience would keep better weights."
         )
     return text

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 from caft.estimators import ESTIMATORS, Need
 from caft.report.comparison import confidence_of, results_by_mode
@@ -48,9 +49,10 @@ class Recipe:
 
     `kinds` are the adapter's, such as ("lora", "dora"), or ("full",) where there is none; `rank`
     and `alpha` are None there, and for adapters that are no LoRA. `continues`: tuning started from
-    an adapter that had this shape. `dataset_id` and `dataset_revision` are the hub's, None if the
-    questions came from files. `prompts` are the rendered texts by the kind of reply, with
-    placeholders in braces instead of a question; `template_switches` are the chat template's
+    an adapter that had this shape. `base_path` is the base model's folder if that was given.
+    `dataset_id` and `dataset_revision` are the hub's, None if the questions came from files.
+    `prompts` are the rendered texts by the kind of reply, with placeholders in braces instead of a
+    question; `template_switches` are the chat template's
     arguments, None if none was used; `template_date` is the date that it was given, and
     `template_bridge` the text after its ending. `trust_remote_code`: the base model's folder holds
     code of its own.
@@ -61,6 +63,7 @@ class Recipe:
     alpha: int | None = None
     continues: bool = False
     learning_rate: float
+    base_path: str | None = None
     dataset_id: str | None = None
     dataset_revision: str | None = None
     prompts: Mapping[str, str]
@@ -72,10 +75,9 @@ class Recipe:
 
 def write_card(summary: Summary, recipe: Recipe, weights: Weights) -> str:
     """README.md in the hub's format, for the weights of a run that has tuned."""
-    split, score, name = summary["split"], summary["score"], summary["model"]["id"]
+    split, score = summary["split"], summary["score"]
     assert split is not None, "a run that has tuned has split its questions"
     assert score is not None, "a run that has tuned has scored its questions"
-    is_path = name.startswith(("/", ".", "~")) or name.count("/") > 1
     results = [results_by_mode(summary["accuracy"], model) for model in MODELS]
     values = {
         "tuning": [],
@@ -84,8 +86,8 @@ def write_card(summary: Summary, recipe: Recipe, weights: Weights) -> str:
         "repr": repr,
         "fence": _fence,
         "weights": weights.value,
-        "on_hub": "/" in name and not is_path,
-        "model_name": name.rstrip("/").rpartition("/")[2] if is_path else name,
+        "on_hub": "/" in summary["model"]["id"] and not recipe.base_path,
+        "model_name": (Path(recipe.base_path).name if recipe.base_path else summary["model"]["id"]),
         "at_random": drawn_at_random(split["strategy"]),
         "routes": routes_by_class(summary),
         "routing": _describe_routing(split, score) if routes_by_class(summary) else _NO_ROUTING,

@@ -18,6 +18,8 @@ _SEEDS = ",".join(map(str, range(1, FEWEST_SEEDS + 1)))
 # They say where a run stops, where it runs or what it is part of, and not what it does. Several
 # nodes need a launcher, which is not in the overrides.
 _OF_THIS_RUN = ("until", "dry_run", "name", "multirun_sweeps", "trainer.num_nodes")
+# A share that holds none of a million questions.
+_NO_QUESTION = 1e-6
 _TAUGHT = {target.name for target in Target if target.taught}
 _SHARED_DIALS = ("classes", "invalid", "quantiles")
 _BUDGET_DIALS = ("within", "temperature")
@@ -149,7 +151,7 @@ def _control(summary: Summary, split: SplitPart) -> list[str]:
     dials = {name: own[name] for name in _SHARED_DIALS if name in own}
     shares = _class_shares(split)
     if "thresholds" in own or split["strategy"].startswith("entropy_threshold"):
-        dials["quantiles"] = f"[{','.join(f'{share:.4g}' for share in shares)}]"
+        dials["quantiles"] = f"[{','.join(f'{share:.7g}' for share in shares)}]"
     estimator = split.get("estimator") or STAND_IN
     if _buys_for_one_class(summary["method"], estimator):
         dials |= {"match": "calls"} | {name: own[name] for name in _BUDGET_DIALS if name in own}
@@ -166,9 +168,13 @@ def _write_dials(dials: Mapping[str, str]) -> Iterator[str]:
 
 
 def _class_shares(split: SplitPart) -> list[float]:
-    """The shares of training questions below each cut."""
+    """The shares of training questions below each cut; they rise past an empty class, too."""
     sizes = list(split["counts"].values())
-    return [count / sum(sizes) for count in accumulate(sizes[:-1])]
+    shares: list[float] = []
+    for count in accumulate(sizes[:-1]):
+        least = shares[-1] + _NO_QUESTION if shares else 0.0
+        shares.append(max(count / sum(sizes), least))
+    return shares
 
 
 def _buys_for_one_class(method: MethodPart, estimator: str) -> bool:

@@ -45,7 +45,10 @@ def _suggest_next(summary: SweepSummary) -> str:
     if set(summary["counts"]) - {FINISHED}:
         return "The same command again runs what is missing; this page may be made at any time."
     if not summary["routing"]["tests"]:
-        return "Is it the routing? Run -m split=entropy,random seed=1,2,3 with the same method."
+        return "Is it the routing? Run multirun_sweeps=routing_control on the same model and data."
     if any(len(arm["seeds"]) < 3 for arm in summary["arms"]):
-        return "More seeds: the same command with seed=1,2,3,4,5 runs only what is missing."
+        return (
+            "More seeds: the same command with seed=1,2,3,4,5; the store has what is finished of "
+            "them."
+        )
     return "The pages of the single jobs hold their questions and replies."
