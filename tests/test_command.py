@@ -66,6 +66,21 @@ def test_wrong_words_end_every_command_and_those_below_it_in_one_line(
             assert errors.endswith(" --help\n")
 
 
+@pytest.mark.parametrize(("name", "module"), list(_COMMANDS.items()))
+def test_help_fits_a_terminal_and_names_the_command_that_was_typed(
+    name: str, module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    text = capsys.readouterr().out
+    assert [line for line in text.splitlines() if len(line) > 80] == []
+    assert "python -m caft" not in text
+    with pytest.raises(SystemExit):
+        import_module(module).main(["--help"])
+    assert f"\ncaft {name} " not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", [*_COMMANDS.values(), "caft.statistics.calibrate"])
 def test_flags_are_typed_in_full(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for parser in all_parsers(own_parser(command, monkeypatch)):

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from caft.console import tell
 from caft.errors import did_you_mean
-from caft.program import COMMAND
+from caft.program import COMMAND, name_version
 from caft.run_config import RunConfig, RunContext
 from caft.signals import DONE, USER_MUST_ACT, say
 from caft.threads import set_up_threads
@@ -65,9 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return main_job(run, Path(rest[0]))
     if name == "--version":
-        from importlib.metadata import version
-
-        tell(f"{COMMAND} {version('caft')}")
+        tell(name_version())
         return DONE
     if "query=bash" in rest or "query=fish" in rest:
         _suggest_commands()

@@ -15,8 +15,9 @@ class UserError(ValueError):
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """A hint where one of `names` is near; empty where none is."""
-    near = difflib.get_close_matches(name, list(names), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    by_small = {each.casefold(): each for each in names}
+    near = difflib.get_close_matches(name.casefold(), by_small, n=1)
+    return f"; did you mean {by_small[near[0]]}?" if near else ""
 
 
 def noun_of(number: float, singular: str) -> str:

@@ -18,3 +18,10 @@ def name_command() -> str:
     """How a user starts a run, for advice: `python train.py` in the project, else `caft`."""
     installed = find_project() is None or Path(sys.argv[0]).name == COMMAND
     return COMMAND if installed else "python train.py"
+
+
+def name_version() -> str:
+    """`caft 0.1.0`."""
+    from importlib.metadata import version
+
+    return f"{COMMAND} {version('caft')}"

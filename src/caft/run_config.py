@@ -66,7 +66,7 @@ from caft.tune.config import Adapter, AnswerTarget, MethodConfig, Select, Tuning
 
 
 class Until(Enum):
-    """The stage after which a run stops; `data` shows how the first row was read."""
+    """The stage after which a run stops; `data` shows how a row was read."""
 
     data = "data"
     score = "score"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -26,9 +27,11 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def make_parser(program: str, description: str | None) -> CommandParser:
-    """For the command that is called so; its description is shown as it is written."""
+    """For the command that is called so, as its description's lines for `caft NAME` then say."""
+    name = program.replace(".", " ").split()[-1]
+    shown = re.sub(rf"^caft {name}\b", program, description or "", flags=re.MULTILINE)
     return CommandParser(
-        prog=program, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=program, description=shown, formatter_class=argparse.RawDescriptionHelpFormatter
     )
 
 

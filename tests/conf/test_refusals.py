@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,10 @@ REFUSED = {
         "hydra.sweeper.cases=[[method=sft],[method=base]]",
         """all of it single ones: 'hydra.sweeper.cases=[["method=sft"],["method=base"]]'""",
     ),
+    "blanks around =": ("method = sft", "write it as method=sft\n"),
+    "the same, quoted": ('method =" sft"', "write it as method=sft\n"),
+    "bracket for a number": ("dataset.prompt.shots=[", "'dataset.prompt.shots=['; give a"),
+    "capitals": ("model=TINY", "did you mean tiny?"),
     "no key=value": ("foo", "cannot read 'foo'", "key=value"),
     "open bracket": ("split.quantiles=[0.1", "cannot read 'split.quantiles=[0.1'"),
     "unknown flag": ("--foo", "unrecognized arguments: --foo", "--help"),
@@ -336,7 +341,10 @@ YAMLS = {
     "no schema named": ("name: mine\nstagess: []\n", "did you mean stages?"),
     "no YAML": ("name: mine\n  stages: [}\n", "method/mine.yaml, line 2, is not valid YAML"),
     "wrong type": ("name: mine\nstages: 3\n", "invalid value for method.stages"),
-    "name left out": ("stages: []\n", "method.name"),
+    "name left out": (
+        "stages: []\n",
+        "there is no method.name, which name refers to; add it to the YAML file that method= names",
+    ),
 }
 
 
@@ -348,6 +356,21 @@ def test_a_users_own_file_is_refused_by_name(
     Path("mine/method/mine.yaml").write_text(text)
     assert front_door("-cd", "mine", "method=mine") == 2
     assert wrote_one_line(capsys.readouterr(), part)
+
+
+def test_a_file_with_another_ending_is_named(
+    front_door: FrontDoor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("caft/method").mkdir(parents=True)
+    Path("caft/method/mine.yml").write_text("name: mine\nstages: []\n")
+    assert front_door("method=mine") == 2
+    assert wrote_one_line(capsys.readouterr(), "caft/method/mine.yml is not read", "rename it")
+
+
+def test_the_version_is_ours(front_door: FrontDoor, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        front_door("--version")
+    assert capsys.readouterr().out == f"caft {version('caft')}\n"
 
 
 def test_a_users_own_file_is_an_option(front_door: FrontDoor, started: list[Any]) -> None:

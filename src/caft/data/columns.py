@@ -276,11 +276,11 @@ def _refuse_unfit_text(text: str, origin: str) -> str:
 
 
 def _advise(table: Table, reading: Reading) -> dict[str, str]:
-    """How to name the options: with the file's own columns, where they can be typed as they are."""
-    named = name_columns(reading.columns).values()
-    others = [name for name in table.columns if name not in named and name.isidentifier()]
+    """How to name a column; options with the file's own, where they can be typed as they are."""
+    named = name_columns(reading.columns)
+    others = [each for each in table.columns if each not in named.values() and each.isidentifier()]
     example = ",".join(others[:4] if len(others) > 1 else "ABCD")
-    return {
+    return {key: f"; give {key}=NAME" for key in named} | {
         "dataset.columns.options": "; name a column with a list, or one column an option as in "
         f"dataset.columns.options={example}, or set dataset.columns.options=null for free text"
     }

@@ -2,9 +2,10 @@
 
 caft export RUN --to trl|axolotl|llama_factory|ms_swift|messages [--out DIR]
 
-RUN is the folder of a run, or of one job of a sweep; until=distill is enough. Each tuning stage is
-a file of rows with their class, target, teacher, token counts and origin; export.json counts them.
-No model is loaded. DIR is RUN/export-TOOL by default, and is never written over.
+RUN is the folder of a run, or of one job of a sweep; until=distill is enough.
+Each tuning stage is a file of rows with their class, target, teacher, token
+counts and origin; export.json counts them. No model is loaded. DIR is
+RUN/export-TOOL by default, and is never written over.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ from caft.hydra_bridge.overrides import type_overrides
 from caft.hydra_bridge.run_log import check_logging
 from caft.hydra_bridge.running import Run, end_on_signals, explain_refused_write, guard
 from caft.hydra_bridge.sweep import run_dry, run_sweep
-from caft.program import name_command
+from caft.program import name_command, name_version
 from caft.run_config import RunConfig, RunContext
 from caft.signals import DONE, OUR_FAULT, USER_MUST_ACT, Caught, end_if_interrupted, say
 from caft.subcommands import refuse_empty_words
@@ -103,6 +103,9 @@ def _read_words(
     parser = get_args_parser()
     parser.error = refuse_flags
     parser.allow_abbrev = False
+    for action in parser._actions:
+        if "--version" in action.option_strings:
+            action.version = name_version()  # type: ignore[attr-defined]
     return parser, parser.parse_intermixed_args(arguments)
 
 

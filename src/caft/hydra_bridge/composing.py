@@ -29,7 +29,7 @@ from caft.errors import UserError, did_you_mean
 from caft.hydra_bridge.deprecated import RenamingRepository
 from caft.hydra_bridge.error_text import explain, explain_reference
 from caft.hydra_bridge.further import expand_further, type_further
-from caft.hydra_bridge.groups import find_conf, list_options_of
+from caft.hydra_bridge.groups import OWN_CONFIGS, find_conf, list_options_of
 from caft.hydra_bridge.help_text import describe_options
 from caft.hydra_bridge.overrides import create_resolved, type_overrides
 from caft.program import name_command
@@ -39,9 +39,6 @@ from caft.teachers.secrets import refuse_environment_secrets
 
 # Our file completes the launcher's schema of that name: meant so, and nothing for a user to do.
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/submitit_slurm' is validated against")
-
-OWN_CONFIGS = "caft"
-"""A user's folder of YAML files, in the current folder: read as `--config-dir` is, if it exists."""
 
 OWN_SWEEPER = "cases"
 """Our sweeper's own name, because a launcher's worker registers Hydra's `basic` again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from hydra.errors import (
     ConfigCompositionException,
@@ -25,7 +26,7 @@ from omegaconf.errors import (
 from yaml import MarkedYAMLError
 
 from caft.errors import UserError, did_you_mean
-from caft.hydra_bridge.groups import BESIDE_A_RUN, list_options_of
+from caft.hydra_bridge.groups import BESIDE_A_RUN, OWN_CONFIGS, list_options_of
 from caft.hydra_bridge.overrides import (
     dial_types,
     holds_text,
@@ -114,7 +115,7 @@ def _explain_override(cause: OmegaConfBaseException, where: str) -> str:
 
 def _show_readable(override: str) -> str:
     """The form in which Hydra can read what `override` is meant to set."""
-    key, equals, value = override.partition("=")
+    key, equals, value = (part.strip() for part in override.partition("="))
     if not equals or not key or not override.isprintable():
         return "write key=value"
     if "[" in key:  # as Python and OmegaConf write it
@@ -128,7 +129,16 @@ def _show_readable(override: str) -> str:
     if value.startswith("[") and "=" in value:
         quoted = re.sub(r'[^\[\],"\s]+=[^\[\],"]*', r'"\g<0>"', value)
         return f"members with = need double quotes, and all of it single ones: '{key}={quoted}'"
-    return f"write it as {show_form(key, value[1:-1] if is_quoted(value) else value)}"
+    return _show_one(key, value[1:-1] if is_quoted(value) else value)
+
+
+def _show_one(key: str, text: str) -> str:
+    """How a setting with one value is given."""
+    if re.fullmatch(r"[\w.-]+", text.strip()):
+        return f"write it as {key}={text.strip()}"
+    if key in dial_types() and not holds_text(key):
+        return _what_fits(key, "").removeprefix("; ") or "write key=value"
+    return f"write it as {show_form(key, text)}"
 
 
 def _show_unambiguous(line: str) -> str:
@@ -208,6 +218,8 @@ def explain_reference(path: str, raw: str, error: OmegaConfBaseException) -> str
     reason = _first_line(error)
     if "Recursive" in reason:
         return f"{path} is {_cut(raw)}, which leads back to {path} itself; give a value"
+    if absent := re.match(r"Interpolation key '(\w+)\.([\w.]+)' not found", reason):
+        return _explain_incomplete(absent[1], absent[2], path)
     # OmegaConf puts its own text before that of the resolver.
     reason = re.sub(r"^\w+ raised while resolving interpolation: ", "", reason).strip('"')
     literal = holds_text(path) and raw.isprintable()
@@ -215,6 +227,17 @@ def explain_reference(path: str, raw: str, error: OmegaConfBaseException) -> str
         f"{path} is {_cut(raw)}, which cannot be looked up: {reason}; give a value, or refer to a "
         "setting that is there"
         + (f"; where the text itself holds ${{, write {show_form(path, raw)}" if literal else "")
+    )
+
+
+def _explain_incomplete(group: str, name: str, path: str) -> str:
+    """A group's own file that lacks a setting which another one refers to."""
+    options = list_options_of(group)
+    if not options:
+        return f"there is no setting {group}.{name}, which {path} refers to; correct it"
+    return (
+        f"there is no {group}.{name}, which {path} refers to; add it to the YAML file that "
+        f"{group}= names, or let that begin with `defaults: [OPTION, _self_]`, of {', '.join(options)}"
     )
 
 
@@ -247,10 +270,18 @@ def _explain_choice(error: MissingConfigException) -> str:
     options = sorted(error.options or list_options_of(group))
     if not options:
         return _first_line(error)
+    if own := _find_other_ending(group, option):
+        return f"{own} is not read, since its name does not end in .yaml; rename it"
     hint = did_you_mean(option, options) or suggest_option(group, option)
     if option in _WITH_EXTRA_SWEEP:
         hint = "; the others come with: pip install 'caft[sweep]'"
     return f"no {group} {option!r}; there are {', '.join(options)}{hint}"
+
+
+def _find_other_ending(group: str, option: str) -> Path | None:
+    """A file of the user's for this option whose name Hydra does not take."""
+    files = (Path(OWN_CONFIGS) / group / f"{option}{ending}" for ending in (".yml", ".YAML"))
+    return next((file for file in files if file.is_file()), None)
 
 
 def _explain_key(error: OmegaConfBaseException) -> str:

@@ -8,6 +8,9 @@ from pathlib import Path
 from caft.program import find_project
 from caft.run_config import RunConfig
 
+OWN_CONFIGS = "caft"
+"""A user's folder of YAML files, in the current folder: read as `--config-dir` is, if it exists."""
+
 BESIDE_A_RUN = ("experiment", "multirun_sweeps")
 """Groups whose files set values anywhere; they are no part of RunConfig, and may be left out."""
 

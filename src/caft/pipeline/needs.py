@@ -76,7 +76,8 @@ def describe_memory(workspace: Workspace, longest: int) -> str:
     config, model = workspace.config, workspace.config.model
     shape = shape_of(model.id, find_model(model))
     if shape is None:
-        return f"{_NO_RATE}: the shape of {model.path or model.id} is known after its download"
+        when = "after its download" if isinstance(model, HubModelConfig) else "once it is made"
+        return f"{_NO_RATE}: the shape of {model.path or model.id} is known {when}"
     device = pick_device(config.trainer)
     dtype = name_dtype(model, device)
     needed = estimate_memory(config, shape, device, dtype, longest)

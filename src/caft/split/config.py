@@ -7,7 +7,7 @@ from enum import Enum
 from itertools import pairwise
 
 from caft.dials import Count, Finite, Positive, Share, Text, check_dials
-from caft.errors import UserError
+from caft.errors import UserError, count_of
 from caft.estimators import STAND_IN, find_estimator
 from caft.records import COMPLEXITIES
 
@@ -45,7 +45,7 @@ def refuse_unordered(name: str, cuts: list[float], classes: list[str]) -> None:
     """Cut points must rise strictly, one fewer than there are classes."""
     if len(cuts) != len(classes) - 1:
         raise UserError(
-            f"{name} has {len(cuts)} cut points for the classes {', '.join(classes)}; "
+            f"{name} has {count_of(len(cuts), 'cut point')} for the classes {', '.join(classes)}; "
             f"give {len(classes) - 1}"
         )
     if any(low >= high for low, high in pairwise(cuts)):

@@ -72,6 +72,8 @@ def _reason_for_none(rows: int, flags: Flags, event: str) -> str:
         return f"none of the {rows} rows has this score"
     if 0 < flags.sum() < flags.size:
         return ""
+    if flags.size == 1:
+        return "an AUC needs rows of both kinds, and there is one row"
     rows_are = f"all {flags.size} rows are" if flags.all() else f"none of the {flags.size} rows is"
     return f"{rows_are} {event}, and an AUC needs both kinds"
 

@@ -1,8 +1,9 @@
 """List what the store holds, or prune it.
 
-python -m caft.store [--path FOLDER] list
-python -m caft.store [--path FOLDER] prune --days 30     removes what is older than that
-What a run makes or reads is never pruned, nor the ledger of teacher replies that were paid for.
+caft store [--path FOLDER] list
+caft store [--path FOLDER] prune --days 30
+    Removes what is older than that. What a run makes or reads is never pruned,
+    nor the ledger of teacher replies that were paid for.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from caft.subcommands import make_parser, run_command
 def main(arguments: Sequence[str] | None = None, *, program: str = "python -m caft.store") -> int:
     """The command line; returns its exit status."""
     parser = make_parser(program, __doc__)
-    parser.add_argument("--path", type=Path, default=StoreConfig().folder)
+    folder = StoreConfig().folder
+    parser.add_argument("--path", type=Path, default=folder, help=f"the store; default: {folder}")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list")
     commands.add_parser("prune").add_argument("--days", type=_read_days, required=True)

@@ -1,14 +1,16 @@
-"""Copy a ledger of teacher replies, compare it with its checksums, or give up a provider's batch.
+"""Copy a ledger of paid replies, check it, or give up a provider's batch.
 
-python -m caft.teachers.ledger copy FROM TO     each a file or postgresql://HOST/DATABASE
-What TO has already stays as it is; every reply is compared afterwards. Doing it again does no harm.
+caft ledger copy FROM TO
+    Each is a file or postgresql://HOST/DATABASE. What TO has already stays as
+    it is; every reply is compared afterwards. Doing it again does no harm.
 
-python -m caft.teachers.ledger check LEDGER [--drop]
-Names replies that changed after they were written; --drop removes them, and they are bought again.
+caft ledger check LEDGER [--drop]
+    Names replies that changed after they were written; --drop removes them,
+    and they are bought again.
 
-python -m caft.teachers.ledger forget LEDGER BATCH
-Gives up a batch that its provider has lost: what it may have cost counts as spent, and its requests
-are bought again.
+caft ledger forget LEDGER BATCH
+    Gives up a batch that its provider has lost: what it may have cost counts
+    as spent, and its requests are bought again.
 """
 
 from __future__ import annotations
