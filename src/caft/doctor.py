@@ -1,4 +1,4 @@
-"""One screen about this machine: what is installed, where a run computes, what it may reach.
+"""One screen about this machine: what is here, where a run computes, what it reaches.
 
 caft doctor
 

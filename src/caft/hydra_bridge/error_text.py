@@ -237,7 +237,8 @@ def _explain_incomplete(group: str, name: str, path: str) -> str:
         return f"there is no setting {group}.{name}, which {path} refers to; correct it"
     return (
         f"there is no {group}.{name}, which {path} refers to; add it to the YAML file that "
-        f"{group}= names, or let that begin with `defaults: [OPTION, _self_]`, of {', '.join(options)}"
+        f"{group}= names, or let that begin with `defaults: [OPTION, _self_]`, where OPTION is one "
+        f"of {', '.join(options)}"
     )
 
 
