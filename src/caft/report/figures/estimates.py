@@ -154,9 +154,10 @@ def draw_calibration(probabilities: Sequence[float], correct: Sequence[bool]) ->
     return Figure(
         key="calibration",
         heading="Calibration of the answers' probabilities",
-        note=f"{text} On the diagonal, answers of 70% confidence are correct seven times out of "
+        note=f"{text} An answer is here the likeliest of the allowed ones, also where the model "
+        "wrote another. On the diagonal, answers of 70% confidence are correct seven times out of "
         "ten. Whiskers are intervals.",
         panels=(draw_stated(text, dots),),
-        columns=("mean confidence of the bin", "accuracy", "questions"),
+        columns=("mean confidence of the bin", "accuracy of the likeliest answer", "questions"),
         rows=tuple(rows),
     )
