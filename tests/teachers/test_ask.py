@@ -580,6 +580,26 @@ def test_a_call_that_never_came_back_counts_as_charged(server, tmp_path):
     assert len(server.log) == 3  # each may have cost 1.1 to 1.3 USD: a fourth could pass 4
 
 
+def test_failures_that_the_server_charges_for_stay_under_the_cap(server, tmp_path):
+    server.finish_reason = "error"
+    server.usage = {"prompt_tokens": 20, "completion_tokens": 100}
+    with pytest.raises(
+        UserError, match=r"teacher\.budget_usd is 5 .* for calls without a response"
+    ):
+        ask_all(ask_for(1), make_config(server, budget_usd=5.0, **PRICED), tmp_path / "l")
+    with Ledger(tmp_path / "l", "fake") as ledger:
+        spending = ledger.spending()
+    # 1.02 USD each, up to where another one, of 1.2 at most, would not fit.
+    assert (spending.calls, spending.unsure_usd) == (4, pytest.approx(4 * 1.02))
+
+
+def test_a_cost_of_0_does_not_open_the_cap(server, tmp_path):
+    server.usage = {"prompt_tokens": 20, "completion_tokens": 10, "cost": 0, "is_byok": True}
+    with pytest.raises(UserError, match=r"teacher\.budget_usd is 2 and"):
+        ask_all(ask_for(40), make_config(server, budget_usd=2.0, **PRICED), tmp_path / "l")
+    assert 0 < len(server.log) <= 2 / 0.12
+
+
 def test_the_servers_own_charge_is_taken_over_ours(server, tmp_path):
     server.usage = {"prompt_tokens": 20, "completion_tokens": 10, "cost": 0.5}
     (reply,) = ask_all(ask_for(1), make_config(server, **PRICED), tmp_path / "l")

@@ -19,7 +19,7 @@ from caft.teachers import ask as ask_module
 from caft.teachers.ask import _refuse_batched, _refuse_missing, as_live, ask_all, find_replies
 from caft.teachers.config import EndpointConfig, MaxTokensField, OpenAITeacherConfig, PriceConfig
 from caft.teachers.ledger import BatchLedger, Ledger
-from caft.teachers.outcome import Answered
+from caft.teachers.outcome import Answered, Failed, Usage
 from caft.teachers.prices import Caps, Spending, worst_usd
 from caft.teachers.progress import AskProgress
 from caft.teachers.rate_limit import Throttle
@@ -33,6 +33,7 @@ from caft.teachers.replies import (
     make_entry,
     prepare,
     token_limits,
+    unsure_usd,
 )
 
 FAR = "https://Far.example/v1/"
@@ -161,8 +162,34 @@ def test_tokens_that_the_server_did_not_count_are_estimated_from_characters() ->
         assert (reply.usd, reply.counted, entry.usage_estimated) == (
             prompt + completion, counted, True,
         )  # fmt: skip
-    # The server's own price counts, also if it is nothing.
-    assert make_entry(request, replace(ANSWER, usd=0.0), config, PRICE).reply.usd == 0.0
+
+
+def test_the_servers_own_cost_counts_but_none_of_0_where_there_is_a_price() -> None:
+    config, request = endpoint(), prepare(ask(), endpoint())
+
+    def usd(told: float, price: PriceConfig = PRICE) -> float:
+        return make_entry(request, replace(ANSWER, usd=told), config, price).reply.usd
+
+    assert (usd(0.5), usd(0.0), usd(0.0, PriceConfig())) == (0.5, 12.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("failed", "usd"),
+    [
+        (Failed(reason="HTTP 503"), 0.0),
+        (Failed(reason="dropped", maybe_charged=True), None),
+        (Failed(reason="e", maybe_charged=True, usage=Usage(3, 4, 0.5)), 0.5),
+        (Failed(reason="e", maybe_charged=True, usage=Usage(3, 4, None)), 7.0),
+        (Failed(reason="e", maybe_charged=True, usage=Usage(3, 4, 0.0)), 7.0),
+        (Failed(reason="e", maybe_charged=True, usage=Usage(3, None, None)), None),
+        (Failed(reason="e", maybe_charged=True, usage=Usage(None, 4, 0.0)), None),
+    ],
+)
+def test_a_failed_call_counts_what_the_server_counted_or_the_most(
+    failed: Failed, usd: float | None
+) -> None:
+    request = prepare(ask(), endpoint())
+    assert unsure_usd(request, failed, PRICE) == (request.worst_usd if usd is None else usd)
 
 
 def test_thoughts_and_first_tokens_are_kept_where_they_were_asked_for() -> None:

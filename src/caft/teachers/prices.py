@@ -28,8 +28,9 @@ class Caps:
 class Spending:
     """What one model has cost so far.
 
-    `unsure_usd` is for calls without a response, at their highest cost; `reserved_usd` for those in
-    flight; `in_flight` counts those that may end soon, which those in a batch do not.
+    `unsure_usd` is for calls without a reply, at what the server counted or else their highest
+    cost; `reserved_usd` for those in flight; `in_flight` counts those that may end soon, which
+    those in a batch do not.
     """
 
     calls: int = 0

@@ -14,7 +14,7 @@ from caft.teachers.config import (
     OpenAITeacherConfig,
     PriceConfig,
 )
-from caft.teachers.outcome import Answered
+from caft.teachers.outcome import Answered, Failed
 from caft.teachers.prices import cost_usd, look_up_price, worst_usd
 from caft.teachers.words import well_formed
 from caft.text.thinking import find_thinking
@@ -172,7 +172,9 @@ def make_entry(
         finish_reason=answer.finish_reason,
         prompt_tokens=prompt,
         completion_tokens=completion,
-        usd=cost_usd(price, prompt, completion) if answer.usd is None else answer.usd,
+        # A price that a user gives holds also where the server reports a cost of 0, which is none
+        # (the provider sends the bill), or a gift that may end: a cap must not be exceeded.
+        usd=answer.usd or cost_usd(price, prompt, completion),
         seconds=answer.seconds,
         counted=answer.completion_tokens is not None,
         reasoning=answer.reasoning or find_thinking(answer.text),
@@ -184,3 +186,15 @@ def make_entry(
         endpoint=config.base_url or "",
         usage_estimated=answer.prompt_tokens is None or not reply.counted,
     )
+
+
+def unsure_usd(request: PreparedRequest, failed: Failed, price: PriceConfig) -> float:
+    """What a call without a reply counts as: what the server counts, else the most it can cost."""
+    if not failed.maybe_charged:
+        return 0.0
+    if failed.usage is None:
+        return request.worst_usd
+    prompt, completion, usd = failed.usage
+    if usd or prompt is None or completion is None:
+        return usd or request.worst_usd
+    return cost_usd(price, prompt, completion)
