@@ -152,6 +152,8 @@ def test_tokens_that_the_server_did_not_count_are_estimated_from_characters() ->
     for told, prompt, completion, counted in (
         ({"prompt_tokens": None}, characters // 4, 7, True),
         ({"completion_tokens": None}, 5, 3, False),
+        # What the model thought is paid for by the token as well.
+        ({"completion_tokens": None, "reasoning": "h" * 91}, 5, 26, False),
         # Paid for up to the last token, as far as anybody knows.
         ({"completion_tokens": None, "finish_reason": "too_large"}, 5, 300, False),
     ):

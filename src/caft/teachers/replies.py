@@ -165,7 +165,8 @@ def make_entry(
     if completion is None:
         # A body that was too large to read was paid for up to the last token.
         unread = answer.finish_reason == "too_large"
-        completion = config.max_tokens if unread else len(answer.text) // CHARACTERS_A_TOKEN + 1
+        written = len(answer.text) + len(answer.reasoning)
+        completion = config.max_tokens if unread else written // CHARACTERS_A_TOKEN + 1
     reply = TeacherReply(
         key=request.key,
         text=(asks_alternatives(config) and answer.alternatives) or answer.text,
