@@ -67,7 +67,7 @@ def test_a_requests_body_and_its_two_keys_by_hand() -> None:
 
     assert found == PreparedRequest(
         key=key(["https://far.example/v1", body, 2]), old_key=key([body, 2]), attempt=2, body=body,
-        worst_usd=worst_usd(PRICE, turns, 100),
+        worst_usd=worst_usd(PRICE, turns, 100) + len('{"n2": [1]}'),
     )  # fmt: skip
     # What every ledger has been bought under: this never changes.
     assert prepare(ask(), endpoint()).key[:16] == "4f36dab95a4ec5aa"
@@ -95,8 +95,7 @@ def test_the_temperature_of_an_attempt(
     ("extra", "limits"),
     [
         ({}, [100]), ({"max_tokens": 7}, [7]), ({"max_completion_tokens": 700}, [100, 700]),
-        ({"max_tokens": True}, []), ({"max_tokens": "7"}, []),
-        ({"max_completion_tokens": 1.5}, [100]),
+        ({"max_tokens": 700, "max_completion_tokens": 7}, [700, 7]),
     ],
 )  # fmt: skip
 def test_the_longest_reply_that_a_body_allows_is_what_may_have_to_be_paid(
@@ -106,9 +105,22 @@ def test_the_longest_reply_that_a_body_allows_is_what_may_have_to_be_paid(
     assert token_limits(config) == limits
     request = prepare(ask(), config)
     turns: Any = request.body["messages"]
-    assert request.worst_usd == worst_usd(PRICE, turns, max(limits, default=100))
+    assert request.worst_usd == worst_usd(PRICE, turns, max(limits), extra)
+    unread = replace(ANSWER, finish_reason="too_large", completion_tokens=None)
+    assert make_entry(request, unread, config, PRICE).reply.completion_tokens == max(limits)
     longer = endpoint(max_tokens=100, max_tokens_field=MaxTokensField.max_completion_tokens)
     assert token_limits(longer) == [100]
+
+
+def test_what_a_server_may_add_to_the_prompt_is_counted() -> None:
+    extra = {"response_format": {"type": "json_schema", "json_schema": {"name": "\u00e9" * 400}}}
+    size = len(json.dumps(extra, ensure_ascii=False).encode())
+    plain, formed = prepare(ask(), endpoint()), prepare(ask(), endpoint(extra=extra))
+    assert formed.worst_usd == plain.worst_usd + size
+    uncounted = replace(ANSWER, prompt_tokens=None)
+    entry = make_entry(formed, uncounted, endpoint(extra=extra), PRICE)
+    turns = len(json.dumps(plain.body["messages"]))
+    assert entry.reply.prompt_tokens == (turns + len(json.dumps(extra))) // 4
 
 
 def test_first_tokens_are_asked_for_with_nothing_that_changes_them() -> None:

@@ -91,7 +91,17 @@ def test_secrets_in_a_config_are_refused_without_being_repeated(dials, words):
     "safety_identifier", "authority", "session_id", "signal", "passage", "add_bos_token",
 ])  # fmt: skip
 def test_names_that_only_resemble_a_secrets_are_let_through(name):
-    assert prepare(Request((("user", "q"),)), make(extra={name: "x"})).body[name] == "x"
+    assert prepare(Request((("user", "q"),)), make(extra={name: 7})).body[name] == 7
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+@pytest.mark.parametrize("limit", [None, 8000.0, "8000", True, 0, -1, [8000]])
+def test_a_limit_that_no_cap_could_count_is_not_sent(name, limit):
+    with pytest.raises(UserError, match=rf"^teacher\.extra\.{name} is .* a whole number from 1;"):
+        make(extra={name: limit})
+    with pytest.raises(UserError, match=rf"^score\.judge\.extra\.{name} is "):
+        JudgeConfig(extra={name: limit})
+    assert make(extra={name: 8000}).extra == {name: 8000}
 
 
 @pytest.mark.parametrize("dials", [

@@ -101,8 +101,8 @@ def _judge(
     reply: TeacherReply,
     attempt: int,
 ) -> Rationale:
-    question, limits = inputs.questions[place], token_limits(teacher)
-    full = reply.counted and bool(limits) and reply.completion_tokens >= min(limits)
+    question = inputs.questions[place]
+    full = reply.counted and reply.completion_tokens >= min(token_limits(teacher))
     if full and read_finish(reply.finish_reason) in (Finish.finished, Finish.unknown):
         # It counts as cut even if it ends well: a correction might have followed.
         reply = replace(reply, finish_reason="length")

@@ -213,6 +213,7 @@ class EndpointConfig:
                 )
         self._refuse_bad_address()
         self._refuse_secrets()
+        self._refuse_unreadable_limits()
 
     def _refuse_bad_address(self) -> None:
         try:
@@ -234,6 +235,16 @@ class EndpointConfig:
                 f"{self.group}.{problem}; keys come from the environment variable that "
                 f"{self.group}.api_key_env names"
             )
+
+    def _refuse_unreadable_limits(self) -> None:
+        # What a reply can cost, and whether it was cut, is told by the limit that is sent.
+        for name in (each.value for each in MaxTokensField if each.value in self.extra):
+            limit = self.extra[name]
+            if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+                raise UserError(
+                    f"{self.group}.extra.{name} is {limit!r} and must be a whole number from 1; "
+                    f"give one, or leave it out and set {self.group}.max_tokens"
+                )
 
     def _find_secret(self) -> str:
         """What holds a secret, by its name, its form, or as a value of the environment."""

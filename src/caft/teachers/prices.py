@@ -124,12 +124,20 @@ def cost_usd(price: PriceConfig, prompt_tokens: float, completion_tokens: float)
     return (prompt_tokens * price.prompt + completion_tokens * price.completion) / 1e6
 
 
-def worst_usd(price: PriceConfig, turns: Sequence[Mapping[str, str]], max_tokens: int) -> float:
+def worst_usd(
+    price: PriceConfig,
+    turns: Sequence[Mapping[str, str]],
+    max_tokens: int,
+    extra: Mapping[str, object] | None = None,
+) -> float:
     """The most that one call with these turns can cost.
 
-    A token is at least one byte of the prompt, and the chat template adds some to every turn.
+    A token is at least one byte of the prompt, and the chat template adds some to every turn. What
+    a server makes of `extra` is not known: a form of the reply, or tools, may stand in the prompt.
     """
-    prompt_bytes = len(json.dumps(turns, ensure_ascii=False).encode("utf-8", "replace"))
+    parts = [turns, extra] if extra else [turns]
+    texts = (json.dumps(part, ensure_ascii=False) for part in parts)
+    prompt_bytes = sum(len(text.encode("utf-8", "replace")) for text in texts)
     return cost_usd(price, prompt_bytes + 32 * len(turns), max_tokens)
 
 

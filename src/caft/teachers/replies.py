@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from caft.teachers.address import same_place
@@ -93,15 +92,14 @@ def prepare(request: Request, config: EndpointConfig) -> PreparedRequest:
     """The request's body, keys and worst cost under this config; 0 where no price is known."""
     turns = [{"role": role, "content": well_formed(text)} for role, text in request.messages]
     body = _write_body(turns, request.attempt, config)
-    price = look_up_price(config)
-    longest = max(token_limits(config), default=config.max_tokens)
+    price, longest = look_up_price(config), max(token_limits(config))
     return PreparedRequest(
         # sha256 over endpoint, model, messages, sampling settings and attempt
         key=digest([same_place(config.base_url or ""), body, request.attempt]),
         old_key=digest([body, request.attempt]),
         attempt=request.attempt,
         body=body,
-        worst_usd=worst_usd(price, turns, longest) if price else 0.0,
+        worst_usd=worst_usd(price, turns, longest, config.extra) if price else 0.0,
     )
 
 
@@ -128,9 +126,8 @@ def _write_body(
 
 def token_limits(config: EndpointConfig) -> list[int]:
     """The limits of the reply's length in a request's body; `extra` may add another one."""
-    body: Mapping[str, object] = {config.max_tokens_field.value: config.max_tokens} | config.extra
-    values = (body.get(field.value) for field in MaxTokensField)
-    return [value for value in values if isinstance(value, int) and not isinstance(value, bool)]
+    body = {config.max_tokens_field.value: config.max_tokens} | config.extra
+    return [body[field.value] for field in MaxTokensField if field.value in body]
 
 
 def for_alternatives(config: EndpointConfig) -> EndpointConfig:
@@ -161,12 +158,13 @@ def make_entry(
     """A reply as the ledger keeps it; tokens that the server did not count are estimated."""
     prompt, completion = answer.prompt_tokens, answer.completion_tokens
     if prompt is None:
-        prompt = len(json.dumps(request.body["messages"])) // CHARACTERS_A_TOKEN
+        sent = [request.body["messages"], *filter(None, (config.extra,))]
+        prompt = sum(len(json.dumps(part)) for part in sent) // CHARACTERS_A_TOKEN
     if completion is None:
         # A body that was too large to read was paid for up to the last token.
         unread = answer.finish_reason == "too_large"
         written = len(answer.text) + len(answer.reasoning)
-        completion = config.max_tokens if unread else written // CHARACTERS_A_TOKEN + 1
+        completion = max(token_limits(config)) if unread else written // CHARACTERS_A_TOKEN + 1
     reply = TeacherReply(
         key=request.key,
         text=(asks_alternatives(config) and answer.alternatives) or answer.text,
