@@ -646,6 +646,9 @@ def test_a_paid_endpoint_without_prices_is_refused(monkeypatch):
         check_teacher(False, teacher)
     check_teacher(False, teacher, pays=False)
     teacher.usd_per_million_prompt_tokens = 0.0
+    with pytest.raises(UserError, match=r"give teacher\.usd_per_million_completion_tokens \("):
+        check_teacher(False, teacher)
+    teacher.usd_per_million_completion_tokens = 0.0
     check_teacher(False, teacher)
 
 
@@ -664,6 +667,7 @@ def test_a_forecast_without_prices_counts_tokens_and_names_the_settings(monkeypa
         "teacher.usd_per_million_completion_tokens"
     )
     teacher.usd_per_million_completion_tokens = 1.0
+    teacher.usd_per_million_prompt_tokens = 0.0
     priced = forecast_rationales(
         [question(1)], prompt=PromptConfig(), teacher=teacher, ledger_path=tmp_path / "l"
     )

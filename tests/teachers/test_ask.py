@@ -425,7 +425,7 @@ def test_replies_of_an_old_ledger_are_found(tmp_path, monkeypatch, model, url, c
     monkeypatch.setenv("CAFT_TEST_KEY", KEY)
     config = OpenAITeacherConfig(
         name="t", base_url=url, model=model, max_tokens=100, api_key_env="CAFT_TEST_KEY",
-        usd_per_million_prompt_tokens=0.0, max_calls=0,
+        usd_per_million_prompt_tokens=0.0, usd_per_million_completion_tokens=0.0, max_calls=0,
     )  # fmt: skip
     replies = ask_all(ask_for(count), config, open_old_ledger(tmp_path))
     assert [reply.text for reply in replies] == [

@@ -206,7 +206,8 @@ FAR, OPENAI = "https://far.example/v1", "https://api.openai.com/v1"
         ({}, FREE),
         ({"base_url": FAR, "prices": {"m": DEAR, "n": FREE}}, DEAR),
         ({"prices": {"m": DEAR}, "usd_per_million_completion_tokens": 1.0},
-         PriceConfig(completion=1.0)),
+         PriceConfig(prompt=2.0, completion=1.0)),
+        ({"base_url": FAR, "usd_per_million_completion_tokens": 1.0}, None),
         # A budget has something to count where either kind of token costs, be it below a dollar.
         ({"usd_per_million_prompt_tokens": 0.5, "budget_usd": 1.0}, PriceConfig(prompt=0.5)),
         ({"usd_per_million_completion_tokens": 0.5, "budget_usd": 1.0},

@@ -207,10 +207,19 @@ def test_a_key_does_not_show_itself():
 def test_prices_in_order_of_precedence():
     table = {"m": PriceConfig(prompt=1, completion=2)}
     assert find_price(make(prices=table)) == PriceConfig(prompt=1, completion=2)
-    assert find_price(make(prices=table, usd_per_million_prompt_tokens=5)) == PriceConfig(prompt=5)
+    half = find_price(make(prices=table, usd_per_million_prompt_tokens=5))
+    assert half == PriceConfig(prompt=5, completion=2)
+    half = find_price(make(prices=table, usd_per_million_completion_tokens=5))
+    assert half == PriceConfig(prompt=1, completion=5)
+    here = find_price(make(base_url="http://localhost", usd_per_million_prompt_tokens=5))
+    assert here == PriceConfig(prompt=5)
     assert find_price(make(base_url="http://localhost")) == PriceConfig()
     with pytest.raises(UserError, match=r"no price is known for m at https://api\.example"):
         find_price(make(prices={"other": PriceConfig()}))
+    with pytest.raises(UserError, match=r"give teacher\.usd_per_million_completion_tokens \(0 wh"):
+        find_price(make(usd_per_million_prompt_tokens=5))
+    with pytest.raises(UserError, match=r"give teacher\.usd_per_million_prompt_tokens \(0 where"):
+        find_price(make(usd_per_million_completion_tokens=5))
     with pytest.raises(UserError, match=r"budget_usd is 5 but m has the price 0"):
         find_price(make(base_url="http://localhost", budget_usd=5))
 

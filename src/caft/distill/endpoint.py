@@ -18,7 +18,7 @@ from caft.teachers.prices import (
     Spending,
     find_batch_factor,
     look_up_price,
-    price_settings,
+    missing_prices,
     sends_batches,
 )
 from caft.teachers.refusals import (
@@ -215,7 +215,7 @@ def _describe_caps(forecast: CostForecast, endpoint: EndpointConfig, spent: Spen
     """What the caps leave, if that may not be enough, and prices that are missing."""
     notes = []
     if forecast.usd is None:
-        notes.append(f"no run starts without {price_settings(endpoint)}")
+        notes.append(f"no run starts without {missing_prices(endpoint)}")
     elif endpoint.budget_usd is not None:
         left = max(0.0, endpoint.budget_usd - spent.usd - spent.unsure_usd - spent.reserved_usd)
         if forecast.usd.high > left:

@@ -156,9 +156,9 @@ class EndpointConfig:
 
     The key is read from the environment variable `api_key_env` only; loopback needs none.
 
-    `prices` maps model names to USD per million tokens; the `usd_per_million_*` settings override
-    it. Loopback is free unless a price is given; any other endpoint must have one (0 where it
-    really costs nothing), since a budget without prices is no budget. `budget_usd` and `max_calls`
+    `prices` maps model names to USD per million tokens; each `usd_per_million_*` setting overrides
+    its part of it. Loopback is free unless a price is given; any other endpoint must have both (0
+    where it really costs nothing), since a budget without prices is no budget. `budget_usd` and `max_calls`
     cap everything that the ledger ever bought from this model, over all runs. Every request sent is
     a call, also a retry. One without a reply counts as what the server says it used, and one
     without a response as charged in full. A cost that the server reports is taken over the price,
