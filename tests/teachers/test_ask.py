@@ -458,7 +458,7 @@ def test_an_old_ledger_gets_its_column_when_it_is_written_to_and_not_before(serv
     ("<think>Hm.</think>So. [[A]]", {}, "Hm."),
     ("So. [[A]]", {}, None),
 ])  # fmt: skip
-def test_reasoning_is_in_the_ledger_and_neither_text_nor_price_changes(
+def test_reasoning_is_in_the_ledger_and_is_paid_for_wherever_it_stands(
     server, tmp_path, text, fields, reasoning
 ):
     server.write, server.think, server.usage = lambda call: text, lambda call: fields, None
@@ -467,8 +467,9 @@ def test_reasoning_is_in_the_ledger_and_neither_text_nor_price_changes(
     (found,) = ask_all(ask_for(1), config, tmp_path / "l")
     assert found == replace(bought, from_ledger=True)
     assert (found.text, found.reasoning) == (text, reasoning)
-    # The estimate of what the server did not count is that of the text, as it always was.
-    assert found.completion_tokens == len(text) // 4 + 1
+    # What the server did not count is estimated from all that the model wrote.
+    written = len(text) + sum(map(len, fields.values()))
+    assert found.completion_tokens == written // 4 + 1
     assert len(server.log) == 1
 
 

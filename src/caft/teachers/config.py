@@ -158,11 +158,11 @@ class EndpointConfig:
 
     `prices` maps model names to USD per million tokens; each `usd_per_million_*` setting overrides
     its part of it. Loopback is free unless a price is given; any other endpoint must have both (0
-    where it really costs nothing), since a budget without prices is no budget. `budget_usd` and `max_calls`
-    cap everything that the ledger ever bought from this model, over all runs. Every request sent is
-    a call, also a retry. One without a reply counts as what the server says it used, and one
-    without a response as charged in full. A cost that the server reports is taken over the price,
-    but none of 0 where there is a price.
+    where it really costs nothing), since a budget without prices is no budget. `budget_usd` and
+    `max_calls` cap everything that the ledger ever bought from this model, over all runs. Every
+    request sent is a call, also a retry. One without a reply counts as what the server says it
+    used, and one without a response as charged in full. A cost that the server reports is taken
+    over the price, but none of 0 where there is a price.
 
     `requests_per_minute` and `tokens_per_minute` are shared, in equal parts, by all processes that
     ask the model through the same ledger at the same time. A null `temperature` or `seed` is not
