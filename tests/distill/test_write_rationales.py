@@ -283,6 +283,56 @@ def test_the_forecast_sends_nothing_and_knows_the_ledger(server, tmp_path):
     assert forecast().line().endswith("USD; teacher.budget_usd=0.000251 leaves 0.0000 USD")
 
 
+def test_the_forecast_counts_what_is_asked_again(server, tmp_path):
+    """As the advice about wrong replies has it: teacher.attempts=2, and a look before buying."""
+    server.write = lambda call: "So. [[A]]" if "1?" in call.question else "So. [[9]]"
+    pool = [question(n) for n in (1, 3, 11, 13, 15)]  # three of them are answered wrong
+    given = {"prompt": PromptConfig(), "ledger_path": tmp_path / "l"}
+
+    def forecast(attempts, **dials):
+        teacher = make(server, attempts=attempts, usd_per_million_completion_tokens=1.0, **dials)
+        return forecast_rationales(pool, teacher=teacher, **given)
+
+    assert forecast(3).calls == (5, 5, 15)
+    ask_server(server, pool[:4], tmp_path)
+    assert forecast(1).calls == (1, 1, 1)
+    after = forecast(3)
+    assert (after.questions, after.from_ledger) == (5, 4)
+    assert after.calls == (1 + 2, 1 + 2, 3 + 2 * 2)
+    ask_server(server, pool[:4], tmp_path, attempts=2)
+    assert forecast(2).calls == (1, 1, 2)
+    assert forecast(3).calls == (1 + 2, 1 + 2, 3 + 2)
+    ask_server(server, pool, tmp_path, attempts=3)
+    assert forecast(3).calls == (0, 0, 0)
+    asked = len(server.log)
+    assert "0 calls" in forecast(3).line()
+    assert len(server.log) == asked
+
+
+def test_what_is_out_in_a_batch_may_be_asked_again(server, tmp_path):
+    teacher = make(server, batch=True, batch_price_factor=0.5, attempts=3)
+    given = {"prompt": PromptConfig(), "ledger_path": tmp_path / "l"}
+    pool = [question(n) for n in range(2)]
+    prompts = DistillInputs(questions=pool, teacher=teacher, **given).prompts
+    key = prepare(Request(prompts[0].turns), teacher).key
+    with BatchLedger(tmp_path / "l", "fake", sends=True) as ledger:
+        ledger.claim([(key, 0.0)], Caps())
+        assert ledger.hand_over("file", 1, "batch-1")
+    after = forecast_rationales(pool, teacher=teacher, **given)
+    assert (after.in_batch, after.calls) == (1, (1, 1, 3 + 2))
+
+
+@pytest.mark.parametrize(("extra", "most"), [({}, 500), ({"max_tokens": 9000}, 9000),
+                                             ({"max_completion_tokens": 9000}, 9000)])  # fmt: skip
+def test_the_forecast_goes_up_to_the_limit_that_is_sent(server, tmp_path, extra, most):
+    teacher = make(server, max_tokens=500, extra=extra, usd_per_million_completion_tokens=1.0)
+    forecast = forecast_rationales(
+        [question(1)], prompt=PromptConfig(), teacher=teacher, ledger_path=tmp_path / "l"
+    )
+    assert forecast.completion_tokens.high == most
+    assert forecast.usd.high == pytest.approx(most * 1e-6)
+
+
 def test_shots_are_shown_to_the_teacher(server, tmp_path):
     write_rationales(
         [question(1)], prompt=PromptConfig(), teacher=make(server), ledger_path=tmp_path / "l",
