@@ -24,7 +24,7 @@ from caft.teachers.config import (
 )
 from caft.teachers.ledger import BatchLedger, Ledger
 from caft.teachers.prices import Caps
-from caft.teachers.refusals import advise, count_reasons
+from caft.teachers.refusals import advise, count_reasons, name_reason
 from caft.teachers.replies import Request, prepare
 from caft.text.config import PromptConfig
 from caft.text.prompts import Wanted, write_prompt
@@ -451,7 +451,9 @@ def test_worked_solutions_are_closed_with_gold_and_never_made_up(tmp_path):
     )  # fmt: skip
     assert rationales[0].text == "2 is twice 1. [[B]]"
     assert (rationales[0].agrees, rationales[0].usd, rationales[0].source) == (True, 0.0, "worked")
-    assert [(r.text, r.refusal[:8]) for r in rationales[1:]] == [("", "no_reply")] * 2
+    missing = [("", "no_solution: the dataset has none for it")] * 2
+    assert [(r.text, r.refusal) for r in rationales[1:]] == missing
+    assert "fix the error" not in advise(name_reason(rationales[1]))
     assert not list(tmp_path.iterdir())
 
 
@@ -480,7 +482,7 @@ def test_rows_of_a_file_are_attempts_in_order(tmp_path):
     )
     rationales = from_file(teacher, [question(2), question(3), question(4)], tmp_path)
     assert [(r.question_id, r.attempt, r.refusal.split(":")[0]) for r in rationales] == [
-        ("q2", 0, "wrong"), ("q2", 1, ""), ("q3", 0, "cut_off"), ("q4", 0, "no_reply"),
+        ("q2", 0, "wrong"), ("q2", 1, ""), ("q3", 0, "cut_off"), ("q4", 0, "no_row"),
     ]  # fmt: skip
 
 
