@@ -19,7 +19,7 @@ from caft.errors import UserError
 from caft.teachers import rate_limit
 from caft.teachers.ask import ask_all
 from caft.teachers.client import explain_connection
-from caft.teachers.config import OpenAITeacherConfig, Unanswered
+from caft.teachers.config import MaxTokensField, OpenAITeacherConfig, Unanswered
 from caft.teachers.ledger import Ledger
 from caft.teachers.replies import LedgerEntry, Request, TeacherReply, prepare
 
@@ -614,6 +614,63 @@ def test_tokens_that_nobody_counted_are_estimated(server, tmp_path, usage):
     assert reply.prompt_tokens > 5
     assert reply.completion_tokens > 5
     assert rows(tmp_path / "l", "usage_estimated") == [(1,)]
+
+
+# Another limit of length
+
+
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
+def test_a_longer_limit_buys_what_was_cut_and_nothing_else(server, place, field):
+    field = MaxTokensField(field)
+    complete = server._completion
+
+    def write(call):  # q1 needs 150 tokens
+        made, limit = complete(call), call.body[field.value]
+        long = call.question == "q1"
+        if long and limit <= 150:
+            made["choices"][0]["finish_reason"] = "length"
+        tokens = min(limit, 150) if long else 10
+        return made | {"usage": {"prompt_tokens": 20, "completion_tokens": tokens}}
+
+    server._completion = write
+
+    def ask(limit, count=3):
+        config = make_config(server, max_tokens=limit, max_tokens_field=field)
+        return ask_all(ask_for(count), config, place)
+
+    first = ask(100)
+    assert [reply.finish_reason for reply in first] == ["stop", "length", "stop"]
+    longer = ask(400)
+    assert server.bought() == {"q0": 1, "q1": 2, "q2": 1}
+    assert [reply.finish_reason for reply in longer] == ["stop"] * 3
+    assert longer[0] == replace(first[0], from_ledger=True)  # under the key that it has
+    # Of a shorter limit, too, where the reply is shorter still.
+    ask(120)
+    assert server.bought() == {"q0": 1, "q1": 3, "q2": 1}
+    ask(160)
+    ask(150)
+    assert server.bought() == {"q0": 1, "q1": 4, "q2": 1}
+    # What changes more than the limit is another request.
+    other = make_config(server, max_tokens=400, max_tokens_field=field, temperature=0.5)
+    ask_all(ask_for(1), other, place)
+    assert server.bought()["q0"] == 2
+
+
+@pytest.mark.parametrize(("finish", "usage", "limit", "bought"), [
+    ("stop", None, 400, 1),
+    # How long it is nobody counted, so that a shorter limit may have cut it.
+    ("stop", None, 50, 2),
+    (None, None, 400, 2),
+    ("weird", None, 400, 2),
+    ("content_filter", None, 400, 2),
+    (None, {"prompt_tokens": 20, "completion_tokens": 10}, 400, 1),
+    ("stop", {"prompt_tokens": 20, "completion_tokens": 100}, 400, 2),
+])  # fmt: skip
+def test_which_replies_serve_under_another_limit(server, tmp_path, finish, usage, limit, bought):
+    server.finish_reason, server.usage = finish, usage
+    for most in (100, limit):
+        ask_all(ask_for(1), make_config(server, max_tokens=most), tmp_path / "l")
+    assert server.bought() == {"q0": bought}
 
 
 # Secrets

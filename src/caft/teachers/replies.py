@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from caft.teachers.address import same_place
@@ -94,13 +95,17 @@ def prepare(request: Request, config: EndpointConfig) -> PreparedRequest:
     body = _write_body(turns, request.attempt, config)
     price, longest = look_up_price(config), max(token_limits(config))
     return PreparedRequest(
-        # sha256 over endpoint, model, messages, sampling settings and attempt
-        key=digest([same_place(config.base_url or ""), body, request.attempt]),
+        key=make_key(body, request.attempt, config),
         old_key=digest([body, request.attempt]),
         attempt=request.attempt,
         body=body,
         worst_usd=worst_usd(price, turns, longest, config.extra) if price else 0.0,
     )
+
+
+def make_key(body: Mapping[str, object], attempt: int, config: EndpointConfig) -> str:
+    """The key of a request: sha256 over endpoint, model, messages, sampling settings, attempt."""
+    return digest([same_place(config.base_url or ""), dict(body), attempt])
 
 
 def _write_body(

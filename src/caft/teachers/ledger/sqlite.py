@@ -73,6 +73,7 @@ class SqliteDatabase:
 
     # The machine's clock is the database's: a file on a local disk has no other users.
     clock = "((julianday('now') - 2440587.5) * 86400.0)"
+    position = "instr"
     not_compared = ""
 
     def __init__(self, path: Path | None, *, reads_only: bool) -> None:
