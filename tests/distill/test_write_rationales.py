@@ -10,8 +10,10 @@ from fake_server import solve
 
 from caft import distill
 from caft.distill import DistillInputs, check_teacher
+from caft.distill.local import name_model
 from caft.errors import UserError
 from caft.models.config import TinyModelConfig
+from caft.models.fingerprint import model_fingerprint
 from caft.models.sources.locate import locate_model
 from caft.records import Question, Target
 from caft.teachers.config import (
@@ -25,7 +27,7 @@ from caft.teachers.config import (
 from caft.teachers.ledger import BatchLedger, Ledger
 from caft.teachers.prices import Caps
 from caft.teachers.refusals import advise, count_reasons, name_reason
-from caft.teachers.replies import Request, prepare
+from caft.teachers.replies import LedgerEntry, Request, TeacherReply, prepare
 from caft.text.config import PromptConfig
 from caft.text.prompts import Wanted, write_prompt
 
@@ -571,6 +573,49 @@ def test_a_retrained_local_model_writes_again(tmp_path):
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     write()
     assert len(asked) == 2
+
+
+def test_a_folder_is_the_same_teacher_however_its_path_is_spelt(tmp_path, monkeypatch):
+    folder = make_local_model(tmp_path / "model")
+    shutil.copytree(folder, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path)
+    asked = []
+
+    def generate(prompts, **_):
+        asked.extend(prompts)
+        return [Written("Even. [[B]]", 3)] * len(prompts)
+
+    def write(path):
+        teacher = LocalModelTeacherConfig(name="local", path=path)
+        return write_rationales(
+            [question(2)], prompt=PromptConfig(), teacher=teacher, ledger_path=tmp_path / "l",
+            generate=generate,
+        )  # fmt: skip
+
+    keys = {write(path)[0].ledger_key for path in ("model", "./model", str(folder), "copy")}
+    assert (len(keys), len(asked)) == (1, 1)
+
+
+def test_replies_of_a_folder_are_found_under_the_key_that_they_had(tmp_path):
+    folder = make_local_model(tmp_path / "model")
+    teacher = LocalModelTeacherConfig(name="local", path=str(folder), max_tokens=9)
+    prompt = write_prompt(question(2), PromptConfig(), Wanted.rationale, chat=True, shots=())
+    body = {
+        "weights": model_fingerprint(folder, name_model(teacher)),
+        "model": f"local:{folder}",
+        "messages": [[turn.role, turn.content] for turn in prompt.messages],
+        "max_tokens": 9,
+    }
+    key = hashlib.sha256(json.dumps([body, 0], sort_keys=True).encode()).hexdigest()
+    with Ledger(tmp_path / "l", f"local:{folder}") as ledger:
+        reply = TeacherReply(key=key, text="Even. [[B]]", finish_reason="stop")
+        ledger.commit([LedgerEntry(
+            reply=reply, attempt=0, request="[]", endpoint="in process", usage_estimated=True
+        )])  # fmt: skip
+    (r,) = write_rationales(
+        [question(2)], prompt=PromptConfig(), teacher=teacher, ledger_path=tmp_path / "l",
+    )  # fmt: skip
+    assert (r.ledger_key, r.refusal) == (key, "")
 
 
 def test_replies_of_a_pinned_commit_keep_the_key_that_they_had(tmp_path):

@@ -656,18 +656,20 @@ def test_a_longer_limit_buys_what_was_cut_and_nothing_else(server, place, field)
     assert server.bought()["q0"] == 2
 
 
-@pytest.mark.parametrize(("finish", "usage", "limit", "bought"), [
+@pytest.mark.parametrize(("finish", "tokens", "limit", "bought"), [
     ("stop", None, 400, 1),
     # How long it is nobody counted, so that a shorter limit may have cut it.
     ("stop", None, 50, 2),
     (None, None, 400, 2),
     ("weird", None, 400, 2),
     ("content_filter", None, 400, 2),
-    (None, {"prompt_tokens": 20, "completion_tokens": 10}, 400, 1),
-    ("stop", {"prompt_tokens": 20, "completion_tokens": 100}, 400, 2),
+    (None, 10, 400, 1),
+    ("stop", 100, 400, 2),
 ])  # fmt: skip
-def test_which_replies_serve_under_another_limit(server, tmp_path, finish, usage, limit, bought):
-    server.finish_reason, server.usage = finish, usage
+def test_which_replies_serve_under_another_limit(  # noqa: PLR0917
+    server, tmp_path, finish, tokens, limit, bought
+):
+    server.finish_reason, server.usage = finish, {"prompt_tokens": 20, "completion_tokens": tokens}
     for most in (100, limit):
         ask_all(ask_for(1), make_config(server, max_tokens=most), tmp_path / "l")
     assert server.bought() == {"q0": bought}
