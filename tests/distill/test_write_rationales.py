@@ -10,8 +10,10 @@ from fake_server import solve
 
 from caft import distill
 from caft.distill import DistillInputs, check_teacher
+from caft.distill.local import name_model
 from caft.errors import UserError
 from caft.models.config import TinyModelConfig
+from caft.models.fingerprint import model_fingerprint
 from caft.models.sources.locate import locate_model
 from caft.records import Question, Target
 from caft.teachers.config import (
@@ -24,8 +26,8 @@ from caft.teachers.config import (
 )
 from caft.teachers.ledger import BatchLedger, Ledger
 from caft.teachers.prices import Caps
-from caft.teachers.refusals import advise, count_reasons
-from caft.teachers.replies import Request, prepare
+from caft.teachers.refusals import advise, count_reasons, name_reason
+from caft.teachers.replies import LedgerEntry, Request, TeacherReply, prepare
 from caft.text.config import PromptConfig
 from caft.text.prompts import Wanted, write_prompt
 
@@ -283,6 +285,56 @@ def test_the_forecast_sends_nothing_and_knows_the_ledger(server, tmp_path):
     assert forecast().line().endswith("USD; teacher.budget_usd=0.000251 leaves 0.0000 USD")
 
 
+def test_the_forecast_counts_what_is_asked_again(server, tmp_path):
+    """As the advice about wrong replies has it: teacher.attempts=2, and a look before buying."""
+    server.write = lambda call: "So. [[A]]" if "1?" in call.question else "So. [[9]]"
+    pool = [question(n) for n in (1, 3, 11, 13, 15)]  # three of them are answered wrong
+    given = {"prompt": PromptConfig(), "ledger_path": tmp_path / "l"}
+
+    def forecast(attempts, **dials):
+        teacher = make(server, attempts=attempts, usd_per_million_completion_tokens=1.0, **dials)
+        return forecast_rationales(pool, teacher=teacher, **given)
+
+    assert forecast(3).calls == (5, 5, 15)
+    ask_server(server, pool[:4], tmp_path)
+    assert forecast(1).calls == (1, 1, 1)
+    after = forecast(3)
+    assert (after.questions, after.from_ledger) == (5, 4)
+    assert after.calls == (1 + 2, 1 + 2, 3 + 2 * 2)
+    ask_server(server, pool[:4], tmp_path, attempts=2)
+    assert forecast(2).calls == (1, 1, 2)
+    assert forecast(3).calls == (1 + 2, 1 + 2, 3 + 2)
+    ask_server(server, pool, tmp_path, attempts=3)
+    assert forecast(3).calls == (0, 0, 0)
+    asked = len(server.log)
+    assert "0 calls" in forecast(3).line()
+    assert len(server.log) == asked
+
+
+def test_what_is_out_in_a_batch_may_be_asked_again(server, tmp_path):
+    teacher = make(server, batch=True, batch_price_factor=0.5, attempts=3)
+    given = {"prompt": PromptConfig(), "ledger_path": tmp_path / "l"}
+    pool = [question(n) for n in range(2)]
+    prompts = DistillInputs(questions=pool, teacher=teacher, **given).prompts
+    key = prepare(Request(prompts[0].turns), teacher).key
+    with BatchLedger(tmp_path / "l", "fake", sends=True) as ledger:
+        ledger.claim([(key, 0.0)], Caps())
+        assert ledger.hand_over("file", 1, "batch-1")
+    after = forecast_rationales(pool, teacher=teacher, **given)
+    assert (after.in_batch, after.calls) == (1, (1, 1, 3 + 2))
+
+
+@pytest.mark.parametrize(("extra", "most"), [({}, 500), ({"max_tokens": 9000}, 9000),
+                                             ({"max_completion_tokens": 9000}, 9000)])  # fmt: skip
+def test_the_forecast_goes_up_to_the_limit_that_is_sent(server, tmp_path, extra, most):
+    teacher = make(server, max_tokens=500, extra=extra, usd_per_million_completion_tokens=1.0)
+    forecast = forecast_rationales(
+        [question(1)], prompt=PromptConfig(), teacher=teacher, ledger_path=tmp_path / "l"
+    )
+    assert forecast.completion_tokens.high == most
+    assert forecast.usd.high == pytest.approx(most * 1e-6)
+
+
 def test_shots_are_shown_to_the_teacher(server, tmp_path):
     write_rationales(
         [question(1)], prompt=PromptConfig(), teacher=make(server), ledger_path=tmp_path / "l",
@@ -401,7 +453,9 @@ def test_worked_solutions_are_closed_with_gold_and_never_made_up(tmp_path):
     )  # fmt: skip
     assert rationales[0].text == "2 is twice 1. [[B]]"
     assert (rationales[0].agrees, rationales[0].usd, rationales[0].source) == (True, 0.0, "worked")
-    assert [(r.text, r.refusal[:8]) for r in rationales[1:]] == [("", "no_reply")] * 2
+    missing = [("", "no_solution: the dataset has none for it")] * 2
+    assert [(r.text, r.refusal) for r in rationales[1:]] == missing
+    assert "fix the error" not in advise(name_reason(rationales[1]))
     assert not list(tmp_path.iterdir())
 
 
@@ -430,7 +484,7 @@ def test_rows_of_a_file_are_attempts_in_order(tmp_path):
     )
     rationales = from_file(teacher, [question(2), question(3), question(4)], tmp_path)
     assert [(r.question_id, r.attempt, r.refusal.split(":")[0]) for r in rationales] == [
-        ("q2", 0, "wrong"), ("q2", 1, ""), ("q3", 0, "cut_off"), ("q4", 0, "no_reply"),
+        ("q2", 0, "wrong"), ("q2", 1, ""), ("q3", 0, "cut_off"), ("q4", 0, "no_row"),
     ]  # fmt: skip
 
 
@@ -519,6 +573,49 @@ def test_a_retrained_local_model_writes_again(tmp_path):
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     write()
     assert len(asked) == 2
+
+
+def test_a_folder_is_the_same_teacher_however_its_path_is_spelt(tmp_path, monkeypatch):
+    folder = make_local_model(tmp_path / "model")
+    shutil.copytree(folder, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path)
+    asked = []
+
+    def generate(prompts, **_):
+        asked.extend(prompts)
+        return [Written("Even. [[B]]", 3)] * len(prompts)
+
+    def write(path):
+        teacher = LocalModelTeacherConfig(name="local", path=path)
+        return write_rationales(
+            [question(2)], prompt=PromptConfig(), teacher=teacher, ledger_path=tmp_path / "l",
+            generate=generate,
+        )  # fmt: skip
+
+    keys = {write(path)[0].ledger_key for path in ("model", "./model", str(folder), "copy")}
+    assert (len(keys), len(asked)) == (1, 1)
+
+
+def test_replies_of_a_folder_are_found_under_the_key_that_they_had(tmp_path):
+    folder = make_local_model(tmp_path / "model")
+    teacher = LocalModelTeacherConfig(name="local", path=str(folder), max_tokens=9)
+    prompt = write_prompt(question(2), PromptConfig(), Wanted.rationale, chat=True, shots=())
+    body = {
+        "weights": model_fingerprint(folder, name_model(teacher)),
+        "model": f"local:{folder}",
+        "messages": [[turn.role, turn.content] for turn in prompt.messages],
+        "max_tokens": 9,
+    }
+    key = hashlib.sha256(json.dumps([body, 0], sort_keys=True).encode()).hexdigest()
+    with Ledger(tmp_path / "l", f"local:{folder}") as ledger:
+        reply = TeacherReply(key=key, text="Even. [[B]]", finish_reason="stop")
+        ledger.commit([LedgerEntry(
+            reply=reply, attempt=0, request="[]", endpoint="in process", usage_estimated=True
+        )])  # fmt: skip
+    (r,) = write_rationales(
+        [question(2)], prompt=PromptConfig(), teacher=teacher, ledger_path=tmp_path / "l",
+    )  # fmt: skip
+    assert (r.ledger_key, r.refusal) == (key, "")
 
 
 def test_replies_of_a_pinned_commit_keep_the_key_that_they_had(tmp_path):
@@ -646,6 +743,9 @@ def test_a_paid_endpoint_without_prices_is_refused(monkeypatch):
         check_teacher(False, teacher)
     check_teacher(False, teacher, pays=False)
     teacher.usd_per_million_prompt_tokens = 0.0
+    with pytest.raises(UserError, match=r"give teacher\.usd_per_million_completion_tokens \("):
+        check_teacher(False, teacher)
+    teacher.usd_per_million_completion_tokens = 0.0
     check_teacher(False, teacher)
 
 
@@ -664,6 +764,7 @@ def test_a_forecast_without_prices_counts_tokens_and_names_the_settings(monkeypa
         "teacher.usd_per_million_completion_tokens"
     )
     teacher.usd_per_million_completion_tokens = 1.0
+    teacher.usd_per_million_prompt_tokens = 0.0
     priced = forecast_rationales(
         [question(1)], prompt=PromptConfig(), teacher=teacher, ledger_path=tmp_path / "l"
     )

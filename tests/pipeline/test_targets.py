@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -251,3 +253,28 @@ def test_two_kinds_for_one_class_have_no_budget_to_match(open_small: Open) -> No
     budget = find_matched_budget(open_small(*words, one, *dry).config)
     assert budget is not None
     assert (budget.taught, budget.target) == ("hard", Target.short_rationale)
+
+
+@pytest.mark.parametrize("missing", [range(0), range(0, 20, 3)])
+def test_a_row_without_a_solution_costs_itself_alone(
+    open_small: Open, tmp_path: Path, caplog: pytest.LogCaptureFixture, missing: range
+) -> None:
+    rows = [
+        {
+            "question": f"Is {n} even?", "options": ["yes", "no"], "answer": "AB"[n % 2],
+            "how": " " if n in missing else f"Look at {n}.",
+        }
+        for n in range(20)
+    ]  # fmt: skip
+    file = tmp_path / "numbers.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    words = ("dataset=local", f"dataset.train_path={file}", "method=distill")
+    sizes = ("dataset.train=12", "dataset.prompt.shots=0", "teacher=worked")
+    with caplog.at_level(logging.WARNING):
+        workspace = open_small(*words, *sizes, "dataset.columns.rationale=how", "until=distill")
+    solved = [bool((row.rationale or "").strip()) for row in workspace.questions.train]
+    told = f"{solved.count(False)} of {len(solved)} training questions have no solution"
+    assert (told in caplog.text) == (False in solved) == bool(missing)
+    assert True in solved
+    with pytest.raises(UserError, match="the dataset has none; name their column"):
+        open_small(*words, *sizes, "until=distill")

@@ -19,7 +19,7 @@ from caft.errors import UserError
 from caft.teachers import rate_limit
 from caft.teachers.ask import ask_all
 from caft.teachers.client import explain_connection
-from caft.teachers.config import OpenAITeacherConfig, Unanswered
+from caft.teachers.config import MaxTokensField, OpenAITeacherConfig, Unanswered
 from caft.teachers.ledger import Ledger
 from caft.teachers.replies import LedgerEntry, Request, TeacherReply, prepare
 
@@ -425,7 +425,7 @@ def test_replies_of_an_old_ledger_are_found(tmp_path, monkeypatch, model, url, c
     monkeypatch.setenv("CAFT_TEST_KEY", KEY)
     config = OpenAITeacherConfig(
         name="t", base_url=url, model=model, max_tokens=100, api_key_env="CAFT_TEST_KEY",
-        usd_per_million_prompt_tokens=0.0, max_calls=0,
+        usd_per_million_prompt_tokens=0.0, usd_per_million_completion_tokens=0.0, max_calls=0,
     )  # fmt: skip
     replies = ask_all(ask_for(count), config, open_old_ledger(tmp_path))
     assert [reply.text for reply in replies] == [
@@ -458,7 +458,7 @@ def test_an_old_ledger_gets_its_column_when_it_is_written_to_and_not_before(serv
     ("<think>Hm.</think>So. [[A]]", {}, "Hm."),
     ("So. [[A]]", {}, None),
 ])  # fmt: skip
-def test_reasoning_is_in_the_ledger_and_neither_text_nor_price_changes(
+def test_reasoning_is_in_the_ledger_and_is_paid_for_wherever_it_stands(
     server, tmp_path, text, fields, reasoning
 ):
     server.write, server.think, server.usage = lambda call: text, lambda call: fields, None
@@ -467,8 +467,9 @@ def test_reasoning_is_in_the_ledger_and_neither_text_nor_price_changes(
     (found,) = ask_all(ask_for(1), config, tmp_path / "l")
     assert found == replace(bought, from_ledger=True)
     assert (found.text, found.reasoning) == (text, reasoning)
-    # The estimate of what the server did not count is that of the text, as it always was.
-    assert found.completion_tokens == len(text) // 4 + 1
+    # What the server did not count is estimated from all that the model wrote.
+    written = len(text) + sum(map(len, fields.values()))
+    assert found.completion_tokens == written // 4 + 1
     assert len(server.log) == 1
 
 
@@ -580,6 +581,26 @@ def test_a_call_that_never_came_back_counts_as_charged(server, tmp_path):
     assert len(server.log) == 3  # each may have cost 1.1 to 1.3 USD: a fourth could pass 4
 
 
+def test_failures_that_the_server_charges_for_stay_under_the_cap(server, tmp_path):
+    server.finish_reason = "error"
+    server.usage = {"prompt_tokens": 20, "completion_tokens": 100}
+    with pytest.raises(
+        UserError, match=r"teacher\.budget_usd is 5 .* for calls without a response"
+    ):
+        ask_all(ask_for(1), make_config(server, budget_usd=5.0, **PRICED), tmp_path / "l")
+    with Ledger(tmp_path / "l", "fake") as ledger:
+        spending = ledger.spending()
+    # 1.02 USD each, up to where another one, of 1.2 at most, would not fit.
+    assert (spending.calls, spending.unsure_usd) == (4, pytest.approx(4 * 1.02))
+
+
+def test_a_cost_of_0_does_not_open_the_cap(server, tmp_path):
+    server.usage = {"prompt_tokens": 20, "completion_tokens": 10, "cost": 0, "is_byok": True}
+    with pytest.raises(UserError, match=r"teacher\.budget_usd is 2 and"):
+        ask_all(ask_for(40), make_config(server, budget_usd=2.0, **PRICED), tmp_path / "l")
+    assert 0 < len(server.log) <= 2 / 0.12
+
+
 def test_the_servers_own_charge_is_taken_over_ours(server, tmp_path):
     server.usage = {"prompt_tokens": 20, "completion_tokens": 10, "cost": 0.5}
     (reply,) = ask_all(ask_for(1), make_config(server, **PRICED), tmp_path / "l")
@@ -593,6 +614,65 @@ def test_tokens_that_nobody_counted_are_estimated(server, tmp_path, usage):
     assert reply.prompt_tokens > 5
     assert reply.completion_tokens > 5
     assert rows(tmp_path / "l", "usage_estimated") == [(1,)]
+
+
+# Another limit of length
+
+
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
+def test_a_longer_limit_buys_what_was_cut_and_nothing_else(server, place, field):
+    field = MaxTokensField(field)
+    complete = server._completion
+
+    def write(call):  # q1 needs 150 tokens
+        made, limit = complete(call), call.body[field.value]
+        long = call.question == "q1"
+        if long and limit <= 150:
+            made["choices"][0]["finish_reason"] = "length"
+        tokens = min(limit, 150) if long else 10
+        return made | {"usage": {"prompt_tokens": 20, "completion_tokens": tokens}}
+
+    server._completion = write
+
+    def ask(limit, count=3):
+        config = make_config(server, max_tokens=limit, max_tokens_field=field)
+        return ask_all(ask_for(count), config, place)
+
+    first = ask(100)
+    assert [reply.finish_reason for reply in first] == ["stop", "length", "stop"]
+    longer = ask(400)
+    assert server.bought() == {"q0": 1, "q1": 2, "q2": 1}
+    assert [reply.finish_reason for reply in longer] == ["stop"] * 3
+    assert longer[0] == replace(first[0], from_ledger=True)  # under the key that it has
+    # Of a shorter limit, too, where the reply is shorter still.
+    ask(120)
+    assert server.bought() == {"q0": 1, "q1": 3, "q2": 1}
+    ask(160)
+    ask(150)
+    assert server.bought() == {"q0": 1, "q1": 4, "q2": 1}
+    # What changes more than the limit is another request.
+    other = make_config(server, max_tokens=400, max_tokens_field=field, temperature=0.5)
+    ask_all(ask_for(1), other, place)
+    assert server.bought()["q0"] == 2
+
+
+@pytest.mark.parametrize(("finish", "tokens", "limit", "bought"), [
+    ("stop", None, 400, 1),
+    # How long it is nobody counted, so that a shorter limit may have cut it.
+    ("stop", None, 50, 2),
+    (None, None, 400, 2),
+    ("weird", None, 400, 2),
+    ("content_filter", None, 400, 2),
+    (None, 10, 400, 1),
+    ("stop", 100, 400, 2),
+])  # fmt: skip
+def test_which_replies_serve_under_another_limit(  # noqa: PLR0917
+    server, tmp_path, finish, tokens, limit, bought
+):
+    server.finish_reason, server.usage = finish, {"prompt_tokens": 20, "completion_tokens": tokens}
+    for most in (100, limit):
+        ask_all(ask_for(1), make_config(server, max_tokens=most), tmp_path / "l")
+    assert server.bought() == {"q0": bought}
 
 
 # Secrets

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fake_batches import CUT
+from fake_batches import CUT, chat
 
 from caft.errors import UserError
 from caft.signals import watch_signals
@@ -514,6 +514,19 @@ def test_a_row_that_is_never_answered_is_sent_as_often_as_retries_allow_over_all
     ask_all(ask_for(3), make_config(server, retries=3), place)
     assert server.batches.bought["q1"] == 4
     assert spending(place).unsure_usd == pytest.approx(1.5 * unsure)
+
+
+def test_a_row_that_broke_off_costs_what_the_provider_counted(server, place):
+    def break_off(question):
+        row = chat(question)
+        row["choices"][0]["finish_reason"] = "error"
+        return row
+
+    server.batches.reply = break_off
+    config = make_config(server, retries=1, unanswered=Unanswered.drop)
+    (left,) = ask_all(ask_for(1), config, place)
+    assert (left.failure[:12], left.usd) == ("sent 2 times", pytest.approx(2 * PAID))
+    assert spending(place).unsure_usd == pytest.approx(2 * PAID)
 
 
 def test_a_lost_row_is_not_sent_while_another_run_settles_it(server, place, monkeypatch):

@@ -18,6 +18,7 @@ from caft.teachers.outcome import (
     Answered,
     Failed,
     Remedy,
+    Usage,
     classify_status,
     read_batch_row,
     read_body,
@@ -166,6 +167,8 @@ def test_the_counts_and_costs_that_are_believed(
         ({"response": {"status_code": 400, "body": {"message": "no"}}},
          Failed(reason="HTTP 400: NO", remedy=Remedy.leave_out)),
         ({"response": {"status_code": 599, "body": None}}, Failed(reason="HTTP 599")),
+        ({"response": {"status_code": 500, "body": {"usage": {"prompt_tokens": 7}}}},
+         Failed(reason="HTTP 500", maybe_charged=True, usage=Usage(7, None, None))),
         ({"response": {"status_code": 403, "body": {"error": {"code": "insufficient_quota"}}}},
          Failed(reason="HTTP 403: no credit left", remedy=Remedy.ask_user)),
         # No status, or none that there is: what the error names counts.
@@ -203,7 +206,8 @@ FAR, OPENAI = "https://far.example/v1", "https://api.openai.com/v1"
         ({}, FREE),
         ({"base_url": FAR, "prices": {"m": DEAR, "n": FREE}}, DEAR),
         ({"prices": {"m": DEAR}, "usd_per_million_completion_tokens": 1.0},
-         PriceConfig(completion=1.0)),
+         PriceConfig(prompt=2.0, completion=1.0)),
+        ({"base_url": FAR, "usd_per_million_completion_tokens": 1.0}, None),
         # A budget has something to count where either kind of token costs, be it below a dollar.
         ({"usd_per_million_prompt_tokens": 0.5, "budget_usd": 1.0}, PriceConfig(prompt=0.5)),
         ({"usd_per_million_completion_tokens": 0.5, "budget_usd": 1.0},

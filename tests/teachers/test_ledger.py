@@ -501,3 +501,21 @@ def test_a_damaged_ledger_is_called_that(tmp_path):
     (tmp_path / "l").write_bytes(data[:4096] + b"\xff" * (len(data) - 4096))
     with pytest.raises(UserError, match="it is damaged"):
         Ledger(tmp_path / "l", "m").replies(["1", "2", "19"])
+
+
+def test_the_command_that_saves_what_can_be_read_runs_as_it_is_printed(tmp_path, monkeypatch):
+    """In a shell, from any folder; what stands for sqlite3 notes what it is given."""
+    folder, programs = tmp_path / "my $runs", tmp_path / "bin"
+    for made in (folder, programs):
+        made.mkdir()
+    program = programs / "sqlite3"
+    program.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$@\" > {tmp_path}/$#\n")
+    program.chmod(0o700)
+    error = sqlite3.DatabaseError("said")
+    error.sqlite_errorname = "SQLITE_CORRUPT"
+    monkeypatch.chdir(folder)
+    command = re.search("`(.*?)`", explain_error(Path("l.sqlite"), error))[1]
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(["sh", "-c", command], check=True, cwd=tmp_path, env={"PATH": path})
+    assert (tmp_path / "2").read_text() == f"{folder}/l.sqlite\n.recover\n"
+    assert (tmp_path / "1").read_text() == f"{folder}/repaired-l.sqlite\n"

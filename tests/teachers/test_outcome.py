@@ -15,7 +15,7 @@ from caft.teachers.api_key import ApiKey
 from caft.teachers.ask import ask_all
 from caft.teachers.config import OpenAITeacherConfig, Unanswered
 from caft.teachers.ledger import Ledger
-from caft.teachers.outcome import Answered, Failed, Remedy, read_body
+from caft.teachers.outcome import Answered, Failed, Remedy, Usage, read_body
 from caft.teachers.refusals import Finish, read_finish
 from caft.teachers.replies import Request
 from caft.teachers.words import LONGEST, clean_words, find_words
@@ -215,6 +215,45 @@ def test_what_is_no_completion_may_be_one_next_time(data):
 def test_usage_that_counts_nothing(usage):
     answer = read({**choose({"content": "a"}), "usage": usage})
     assert (answer.text, answer.prompt_tokens, answer.usd) == ("a", None, None)
+
+
+@pytest.mark.parametrize(("usage", "usd"), [
+    # OpenRouter with the user's own key of the provider: its fee, and the provider's bill.
+    ({"cost": 0, "is_byok": True, "cost_details": {"upstream_inference_cost": 1.0}}, 1.0),
+    ({"cost": 0.05, "is_byok": True, "cost_details": {"upstream_inference_cost": 1.0}}, 1.05),
+    ({"cost": 0.05, "cost_details": {"upstream_inference_cost": 1.0}}, 1.05),
+    ({"cost_details": {"upstream_inference_cost": 1.0}}, 1.0),
+    # The bill is unknown: the fee alone is not what the call cost.
+    ({"cost": 0.05, "is_byok": True, "cost_details": {"upstream_inference_cost": None}}, None),
+    ({"cost": 0.05, "is_byok": True}, None),
+    ({"cost": 0, "is_byok": True, "cost_details": {"upstream_inference_cost": 0}}, None),
+    # Without a key of one's own the same amount stands there twice.
+    ({"cost": 0.25, "is_byok": False, "cost_details": {"upstream_inference_cost": 0.25}}, 0.25),
+    ({"cost": 0.25, "is_byok": False, "cost_details": {"upstream_inference_cost": 0.2}}, 0.25),
+    ({"cost": 0.25, "cost_details": {"upstream_inference_cost": 0.25}}, 0.25),
+    ({"cost": 0.25, "cost_details": {"upstream_inference_cost": None}}, 0.25),
+    ({"cost": 0.25, "cost_details": "none"}, 0.25),
+])  # fmt: skip
+def test_what_a_call_cost_in_all(usage, usd):
+    assert read({**choose({"content": "a"}), "usage": usage}).usd == usd
+
+
+@pytest.mark.parametrize("data", [
+    choose({"content": "half"}, "error"), choose({"content": ""}, error={"code": 403}),
+    {"error": {"message": "up", "code": 502}}, {"choices": []},
+])  # fmt: skip
+@pytest.mark.parametrize(("usage", "counted"), [
+    ({"prompt_tokens": 20, "completion_tokens": 9000, "cost": 0.5}, Usage(20, 9000, 0.5)),
+    ({"prompt_tokens": 20, "completion_tokens": 0}, Usage(20, 0, None)),
+    ({"cost": 0.5}, Usage(None, None, 0.5)),
+])  # fmt: skip
+def test_a_failure_whose_body_counts_tokens_or_usd_was_charged(data, usage, counted):
+    failed = read({**data, "usage": usage})
+    assert (failed.maybe_charged, failed.usage) == (True, counted)
+    for nothing in (None, {}, {"prompt_tokens": 0, "completion_tokens": 0, "cost": 0}):
+        unused = read({**data, "usage": nothing})
+        assert unused == read(data)
+        assert unused.usage is None
 
 
 def test_numbers_that_no_int_holds_cost_the_count_and_not_the_reply():

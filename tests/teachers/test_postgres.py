@@ -141,6 +141,8 @@ def test_a_network_file_system_is_refused(tmp_path, kind):
     mounts = [root, remote, Mount(str(tmp_path / "local"), "xfs")]
     with pytest.raises(UserError, match=rf"network file system \({kind}\).*ledger copy .*/l URL"):
         refuse_network_disk(tmp_path / "deep" / "l", mounts)
+    with pytest.raises(UserError, match=r"ledger copy '.*/a b/l' URL$"):
+        refuse_network_disk(tmp_path / "a b" / "l", mounts)
     refuse_network_disk(tmp_path / "local" / "l", mounts)
     # A container's root, and one mounted over another.
     refuse_network_disk(

@@ -19,7 +19,7 @@ from caft.teachers import ask as ask_module
 from caft.teachers.ask import _refuse_batched, _refuse_missing, as_live, ask_all, find_replies
 from caft.teachers.config import EndpointConfig, MaxTokensField, OpenAITeacherConfig, PriceConfig
 from caft.teachers.ledger import BatchLedger, Ledger
-from caft.teachers.outcome import Answered
+from caft.teachers.outcome import Answered, Failed, Usage
 from caft.teachers.prices import Caps, Spending, worst_usd
 from caft.teachers.progress import AskProgress
 from caft.teachers.rate_limit import Throttle
@@ -33,6 +33,7 @@ from caft.teachers.replies import (
     make_entry,
     prepare,
     token_limits,
+    unsure_usd,
 )
 
 FAR = "https://Far.example/v1/"
@@ -66,7 +67,7 @@ def test_a_requests_body_and_its_two_keys_by_hand() -> None:
 
     assert found == PreparedRequest(
         key=key(["https://far.example/v1", body, 2]), old_key=key([body, 2]), attempt=2, body=body,
-        worst_usd=worst_usd(PRICE, turns, 100),
+        worst_usd=worst_usd(PRICE, turns, 100) + len('{"n2": [1]}'),
     )  # fmt: skip
     # What every ledger has been bought under: this never changes.
     assert prepare(ask(), endpoint()).key[:16] == "4f36dab95a4ec5aa"
@@ -94,8 +95,7 @@ def test_the_temperature_of_an_attempt(
     ("extra", "limits"),
     [
         ({}, [100]), ({"max_tokens": 7}, [7]), ({"max_completion_tokens": 700}, [100, 700]),
-        ({"max_tokens": True}, []), ({"max_tokens": "7"}, []),
-        ({"max_completion_tokens": 1.5}, [100]),
+        ({"max_tokens": 700, "max_completion_tokens": 7}, [700, 7]),
     ],
 )  # fmt: skip
 def test_the_longest_reply_that_a_body_allows_is_what_may_have_to_be_paid(
@@ -105,9 +105,22 @@ def test_the_longest_reply_that_a_body_allows_is_what_may_have_to_be_paid(
     assert token_limits(config) == limits
     request = prepare(ask(), config)
     turns: Any = request.body["messages"]
-    assert request.worst_usd == worst_usd(PRICE, turns, max(limits, default=100))
+    assert request.worst_usd == worst_usd(PRICE, turns, max(limits), extra)
+    unread = replace(ANSWER, finish_reason="too_large", completion_tokens=None)
+    assert make_entry(request, unread, config, PRICE).reply.completion_tokens == max(limits)
     longer = endpoint(max_tokens=100, max_tokens_field=MaxTokensField.max_completion_tokens)
     assert token_limits(longer) == [100]
+
+
+def test_what_a_server_may_add_to_the_prompt_is_counted() -> None:
+    extra = {"response_format": {"type": "json_schema", "json_schema": {"name": "\u00e9" * 400}}}
+    size = len(json.dumps(extra, ensure_ascii=False).encode())
+    plain, formed = prepare(ask(), endpoint()), prepare(ask(), endpoint(extra=extra))
+    assert formed.worst_usd == plain.worst_usd + size
+    uncounted = replace(ANSWER, prompt_tokens=None)
+    entry = make_entry(formed, uncounted, endpoint(extra=extra), PRICE)
+    turns = len(json.dumps(plain.body["messages"]))
+    assert entry.reply.prompt_tokens == (turns + len(json.dumps(extra))) // 4
 
 
 def test_first_tokens_are_asked_for_with_nothing_that_changes_them() -> None:
@@ -151,6 +164,8 @@ def test_tokens_that_the_server_did_not_count_are_estimated_from_characters() ->
     for told, prompt, completion, counted in (
         ({"prompt_tokens": None}, characters // 4, 7, True),
         ({"completion_tokens": None}, 5, 3, False),
+        # What the model thought is paid for by the token as well.
+        ({"completion_tokens": None, "reasoning": "h" * 91}, 5, 26, False),
         # Paid for up to the last token, as far as anybody knows.
         ({"completion_tokens": None, "finish_reason": "too_large"}, 5, 300, False),
     ):
@@ -161,8 +176,34 @@ def test_tokens_that_the_server_did_not_count_are_estimated_from_characters() ->
         assert (reply.usd, reply.counted, entry.usage_estimated) == (
             prompt + completion, counted, True,
         )  # fmt: skip
-    # The server's own price counts, also if it is nothing.
-    assert make_entry(request, replace(ANSWER, usd=0.0), config, PRICE).reply.usd == 0.0
+
+
+def test_the_servers_own_cost_counts_but_none_of_0_where_there_is_a_price() -> None:
+    config, request = endpoint(), prepare(ask(), endpoint())
+
+    def usd(told: float, price: PriceConfig = PRICE) -> float:
+        return make_entry(request, replace(ANSWER, usd=told), config, price).reply.usd
+
+    assert (usd(0.5), usd(0.0), usd(0.0, PriceConfig())) == (0.5, 12.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("failed", "usd"),
+    [
+        (Failed(reason="HTTP 503"), 0.0),
+        (Failed(reason="dropped", maybe_charged=True), None),
+        (Failed(reason="e", maybe_charged=True, usage=Usage(3, 4, 0.5)), 0.5),
+        (Failed(reason="e", maybe_charged=True, usage=Usage(3, 4, None)), 7.0),
+        (Failed(reason="e", maybe_charged=True, usage=Usage(3, 4, 0.0)), 7.0),
+        (Failed(reason="e", maybe_charged=True, usage=Usage(3, None, None)), None),
+        (Failed(reason="e", maybe_charged=True, usage=Usage(None, 4, 0.0)), None),
+    ],
+)
+def test_a_failed_call_counts_what_the_server_counted_or_the_most(
+    failed: Failed, usd: float | None
+) -> None:
+    request = prepare(ask(), endpoint())
+    assert unsure_usd(request, failed, PRICE) == (request.worst_usd if usd is None else usd)
 
 
 def test_thoughts_and_first_tokens_are_kept_where_they_were_asked_for() -> None:

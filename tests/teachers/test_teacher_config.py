@@ -91,7 +91,17 @@ def test_secrets_in_a_config_are_refused_without_being_repeated(dials, words):
     "safety_identifier", "authority", "session_id", "signal", "passage", "add_bos_token",
 ])  # fmt: skip
 def test_names_that_only_resemble_a_secrets_are_let_through(name):
-    assert prepare(Request((("user", "q"),)), make(extra={name: "x"})).body[name] == "x"
+    assert prepare(Request((("user", "q"),)), make(extra={name: 7})).body[name] == 7
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+@pytest.mark.parametrize("limit", [None, 8000.0, "8000", True, 0, -1, [8000]])
+def test_a_limit_that_no_cap_could_count_is_not_sent(name, limit):
+    with pytest.raises(UserError, match=rf"^teacher\.extra\.{name} is .* a whole number from 1;"):
+        make(extra={name: limit})
+    with pytest.raises(UserError, match=rf"^score\.judge\.extra\.{name} is "):
+        JudgeConfig(extra={name: limit})
+    assert make(extra={name: 8000}).extra == {name: 8000}
 
 
 @pytest.mark.parametrize("dials", [
@@ -197,10 +207,19 @@ def test_a_key_does_not_show_itself():
 def test_prices_in_order_of_precedence():
     table = {"m": PriceConfig(prompt=1, completion=2)}
     assert find_price(make(prices=table)) == PriceConfig(prompt=1, completion=2)
-    assert find_price(make(prices=table, usd_per_million_prompt_tokens=5)) == PriceConfig(prompt=5)
+    half = find_price(make(prices=table, usd_per_million_prompt_tokens=5))
+    assert half == PriceConfig(prompt=5, completion=2)
+    half = find_price(make(prices=table, usd_per_million_completion_tokens=5))
+    assert half == PriceConfig(prompt=1, completion=5)
+    here = find_price(make(base_url="http://localhost", usd_per_million_prompt_tokens=5))
+    assert here == PriceConfig(prompt=5)
     assert find_price(make(base_url="http://localhost")) == PriceConfig()
     with pytest.raises(UserError, match=r"no price is known for m at https://api\.example"):
         find_price(make(prices={"other": PriceConfig()}))
+    with pytest.raises(UserError, match=r"give teacher\.usd_per_million_completion_tokens \(0 wh"):
+        find_price(make(usd_per_million_prompt_tokens=5))
+    with pytest.raises(UserError, match=r"give teacher\.usd_per_million_prompt_tokens \(0 where"):
+        find_price(make(usd_per_million_completion_tokens=5))
     with pytest.raises(UserError, match=r"budget_usd is 5 but m has the price 0"):
         find_price(make(base_url="http://localhost", budget_usd=5))
 

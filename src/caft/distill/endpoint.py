@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from caft.distill.accept import judge_reply
-from caft.distill.forecast import CostForecast, Range, forecast_cost
+from caft.distill.forecast import Asked, CostForecast, Range, forecast_cost
 from caft.distill.inputs import DistillInputs, from_reply
 from caft.records import Rationale
 from caft.teachers.ask import as_live, ask_all, find_replies
@@ -18,7 +18,7 @@ from caft.teachers.prices import (
     Spending,
     find_batch_factor,
     look_up_price,
-    price_settings,
+    missing_prices,
     sends_batches,
 )
 from caft.teachers.refusals import (
@@ -101,8 +101,8 @@ def _judge(
     reply: TeacherReply,
     attempt: int,
 ) -> Rationale:
-    question, limits = inputs.questions[place], token_limits(teacher)
-    full = reply.counted and bool(limits) and reply.completion_tokens >= min(limits)
+    question = inputs.questions[place]
+    full = reply.counted and reply.completion_tokens >= min(token_limits(teacher))
     if full and read_finish(reply.finish_reason) in (Finish.finished, Finish.unknown):
         # It counts as cut even if it ends well: a correction might have followed.
         reply = replace(reply, finish_reason="length")
@@ -139,33 +139,67 @@ def _is_open(rationale: Rationale) -> bool:
     return not rationale.accepted and not rationale.refusal.startswith("no_reply") and not final
 
 
+def find_open(
+    requests: Sequence[DistillInputs], teacher: OpenAITeacherConfig
+) -> list[tuple[PreparedRequest, int]]:
+    """What is asked next where the ledger's replies to a question are all refused.
+
+    Each with the calls that the question may still take.
+    """
+    if teacher.attempts == 1:
+        return []
+    found: dict[str, tuple[PreparedRequest, int]] = {}
+    with BatchLedger(requests[0].ledger_path, teacher.model or "", reads_only=True) as ledger:
+        for inputs in requests:
+            prompts = inputs.prompts
+            places: Sequence[int] = range(len(prompts))
+            for attempt in range(teacher.attempts):
+                wanted = [prepare(Request(prompts[at].turns, attempt), teacher) for at in places]
+                replies = find_replies(ledger, wanted, teacher)
+                left = teacher.attempts - attempt
+                missing = [each for each in wanted if attempt and each.key not in replies]
+                found |= {each.key: (each, left) for each in missing}
+                known = zip(places, wanted, strict=True)
+                answered = [(at, replies[each.key]) for at, each in known if each.key in replies]
+                places = [
+                    at for at, reply in answered
+                    if _is_open(_judge(inputs, teacher, at, reply, attempt))
+                ]  # fmt: skip
+    return list(found.values())
+
+
 def forecast_endpoint(
-    sets: Sequence[Sequence[Prompt]], endpoint: EndpointConfig, ledger_path: Place
+    sets: Sequence[Sequence[Prompt]],
+    endpoint: EndpointConfig,
+    ledger_path: Place,
+    asked_again: Sequence[tuple[PreparedRequest, int]] = (),
 ) -> CostForecast:
     """What the calls that the ledger does not have would cost, beside what the caps leave.
 
-    The prompts of a set are asked together, the first ones live.
+    The prompts of a set are asked together, the first ones live. `asked_again` are those whose
+    replies so far are refused, each with the calls that it may still take.
     """
     prepared = [[prepare(Request(prompt.turns), endpoint) for prompt in one] for one in sets]
     requests = {request.key: request for one in prepared for request in one}
-    paid, sent, seen, spent = _read_ledger(ledger_path, endpoint, list(requests.values()))
+    again = {request.key: request for request, _ in asked_again}
+    paid, out, seen, spent = _read_ledger(ledger_path, endpoint, list((requests | again).values()))
     look_up_price(endpoint)  # UserError where that of a batch is not known
     foresee = partial(
         forecast_cost,
         price=look_up_price(as_live(endpoint)),
-        max_tokens=endpoint.max_tokens,
+        max_tokens=max(token_limits(endpoint)),
         seen=seen,
     )
     attempts = endpoint.attempts if isinstance(endpoint, OpenAITeacherConfig) else 1
-    known = paid | sent
-    missing = [each.characters for key, each in requests.items() if key not in known]
+    open_ = [(each, attempts) for key, each in requests.items() if key not in paid]
+    whole = foresee([_count_calls(*each, out) for each in (*open_, *asked_again)])
+    paid, sent = paid & requests.keys(), out & requests.keys()
     first = {key for one in prepared for key in _find_probes(one, endpoint, paid, sent)}
-    whole = foresee(missing, len(paid), attempts=attempts)
-    probes = foresee([requests[key].characters for key in first], 0, attempts=1)
+    probes = foresee([Asked(requests[key].characters, 1, 1) for key in first])
     as_batch = _price_as_batch(whole.usd, probes.usd, find_batch_factor(endpoint))
     batched = sends_batches(endpoint)
     forecast = replace(whole, usd=as_batch) if batched and as_batch else whole
-    live = sent and not batched
+    live = out and not batched
     notes = (
         f"set {endpoint.group}.batch=true to take the batch's replies" if live else "",
         _name_both_prices(whole.usd, as_batch),
@@ -173,10 +207,17 @@ def forecast_endpoint(
     )
     return replace(
         forecast,
-        questions=forecast.questions + len(sent),
-        in_batch=len(sent),
+        questions=len(requests),
+        from_ledger=len(paid),
+        in_batch=len(out),
         note="; ".join(filter(None, notes)),
     )
+
+
+def _count_calls(request: PreparedRequest, left: int, out: set[str]) -> Asked:
+    """The calls of a question that may still take `left`; one that is in a batch is no new one."""
+    new = request.key not in out
+    return Asked(request.characters, int(new), left - int(not new))
 
 
 def _find_probes(
@@ -215,7 +256,7 @@ def _describe_caps(forecast: CostForecast, endpoint: EndpointConfig, spent: Spen
     """What the caps leave, if that may not be enough, and prices that are missing."""
     notes = []
     if forecast.usd is None:
-        notes.append(f"no run starts without {price_settings(endpoint)}")
+        notes.append(f"no run starts without {missing_prices(endpoint)}")
     elif endpoint.budget_usd is not None:
         left = max(0.0, endpoint.budget_usd - spent.usd - spent.unsure_usd - spent.reserved_usd)
         if forecast.usd.high > left:

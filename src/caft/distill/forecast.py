@@ -41,12 +41,21 @@ class Range(NamedTuple):
 NOTHING = Range(0.0, 0.0, 0.0)
 
 
+class Asked(NamedTuple):
+    """The calls for one question: how long each is, how many are certain, and the most."""
+
+    characters: int
+    certain: int
+    most: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostForecast:
     """What asking `questions` questions would take; `from_ledger` of them are paid already.
 
-    `in_batch` more are in a provider's batch that is out, and not asked for again. Tokens and USD
-    are for the calls still to be made, `usd` None if no price is known; `note` is for people.
+    `in_batch` more are in a provider's batch that is out, and not asked for again. A refused reply
+    may be followed by others. Tokens and USD are for the calls still to be made, `usd` None if no
+    price is known; `note` is for people.
     """
 
     questions: int
@@ -73,29 +82,28 @@ class CostForecast:
 
 
 def forecast_cost(
-    request_characters: Sequence[int],
-    from_ledger: int,
+    asked: Sequence[Asked],
     *,
     price: PriceConfig | None,
     max_tokens: int,
-    attempts: int,
     seen: Sequence[tuple[int, int, int]] = (),
 ) -> CostForecast:
-    """Calls, tokens and USD of the requests that the ledger does not have, as ranges.
+    """Calls, tokens and USD of what is asked, as ranges.
 
-    `request_characters` are those of the missing requests. `seen` are (characters, prompt
-    tokens, completion tokens) of replies that the ledger has of this model. The high end asks
-    every question `attempts` times at full length; retries after faults are not charged.
+    `seen` are (characters, prompt tokens, completion tokens) of replies that the ledger has of this
+    model. The high end asks every question as often as it may be, at full length; retries after
+    faults are not charged.
     """
-    count = len(request_characters)
-    mean = sum(request_characters) / count if count else 0.0
-    calls = Range(count, count, count * attempts)
-    prompt = _times(calls, _prompt_tokens(mean, seen))
+    certain = sum(each.certain for each in asked)
+    calls = Range(certain, certain, sum(each.most for each in asked))
+    prompt = Range(
+        *_prompt_tokens(sum(each.characters * each.certain for each in asked), seen)[:2],
+        _prompt_tokens(sum(each.characters * each.most for each in asked), seen).high,
+    )
     completion = _times(calls, _completion_tokens(max_tokens, seen))
     both = zip(prompt, completion, strict=True)
     return CostForecast(
-        questions=count + from_ledger,
-        from_ledger=from_ledger,
+        questions=len(asked),
         calls=calls,
         prompt_tokens=prompt,
         completion_tokens=completion,
@@ -107,7 +115,7 @@ def _times(left: Range, right: Range) -> Range:
     return Range(*(one * other for one, other in zip(left, right, strict=True)))
 
 
-def _prompt_tokens(characters: float, seen: Sequence[tuple[int, int, int]]) -> Range:
+def _prompt_tokens(characters: int, seen: Sequence[tuple[int, int, int]]) -> Range:
     rates = [tokens / length for length, tokens, _ in seen if length]
     if len(rates) >= ENOUGH_REPLIES:
         return Range(*(rate * characters for rate in _spread(rates)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -30,9 +30,13 @@ from caft.text.thinking import find_thinking
 
 
 class _Row(NamedTuple):
-    """One request: its key in the ledger, whose it is, and what is asked."""
+    """One request: its keys in the ledger, whose it is, and what is asked.
+
+    `old_key` is that of earlier ledgers, which had a folder's path as it was typed.
+    """
 
     key: str
+    old_key: str
     question_id: str
     prompt: Prompt
 
@@ -85,18 +89,13 @@ def write_locally(inputs: DistillInputs, teacher: LocalModelTeacherConfig) -> li
     """
     name, weights = _local_name(teacher), _weights(teacher)
     prompts = inputs.prompts
-    thinks = inputs.target is Target.thinking
     by_question: list[list[Rationale]] = [[] for _ in prompts]
     asked = list(range(len(prompts)))
     with Ledger(inputs.ledger_path, name) as ledger:
         for attempt in range(teacher.attempts):
             rows = {
-                place: _Row(
-                    _local_key(
-                        prompts[place], teacher, weights, attempt, inputs.engine, thinks=thinks
-                    ),
-                    inputs.questions[place].id,
-                    prompts[place],
+                place: _make_row(
+                    inputs, teacher, place, prompts[place], weights=weights, attempt=attempt
                 )
                 for place in asked
             }
@@ -118,6 +117,8 @@ def _write_missing(
 ) -> dict[str, TeacherReply]:
     """Every row's reply by key; those that the ledger does not have are written now."""
     replies = ledger.replies(row.key for row in rows)
+    older = {row.old_key: row.key for row in rows if row.key not in replies}
+    replies |= {older[key]: reply for key, reply in ledger.replies(older).items()}
     missing = list({row.key: row for row in rows if row.key not in replies}.values())
     size = _ENGINES_BATCH if inputs.engine else teacher.batch_size
     for start in range(0, len(missing), size):
@@ -192,21 +193,21 @@ def _local_name(teacher: LocalModelTeacherConfig) -> str:
     return f"local:{teacher.path or f'{teacher.id}@{teacher.revision}'}"
 
 
-def _local_key(
-    prompt: Prompt,
+def _make_row(
+    inputs: DistillInputs,
     teacher: LocalModelTeacherConfig,
+    place: int,
+    prompt: Prompt,
+    *,
     weights: str,
     attempt: int,
-    engine: Mapping[str, object],
-    *,
-    thinks: bool,
-) -> str:
+) -> _Row:
     # Replies of old ledgers, whose keys did not depend on the weights, are written again: they may
     # be of another model, and a local model costs nothing but time.
     known: dict[str, object] = {"weights": weights} if weights else {}
-    known |= {"thinking": True} if thinks else {}
+    known |= {"thinking": True} if inputs.target is Target.thinking else {}
     # Another engine rounds otherwise.
-    known |= {"engine": dict(engine)} if engine else {}
+    known |= {"engine": dict(inputs.engine)} if inputs.engine else {}
     body = known | {
         "model": _local_name(teacher),
         "messages": prompt.turns,
@@ -214,4 +215,12 @@ def _local_key(
     }
     sampling = _sampling(teacher, attempt)
     # Greedy replies keep the keys that they had before there were others.
-    return digest([body | ({"sampling": asdict(sampling)} if sampling.draws else {}), attempt])
+    body |= {"sampling": asdict(sampling)} if sampling.draws else {}
+    # The same files reply alike wherever they are, and however their path is spelt.
+    named = body | {"model": "local"} if teacher.path and weights else body
+    return _Row(
+        key=digest([named, attempt]),
+        old_key=digest([body, attempt]),
+        question_id=inputs.questions[place].id,
+        prompt=prompt,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from caft.distill.endpoint import ask_endpoint, forecast_endpoint
+from caft.distill.endpoint import ask_endpoint, find_open, forecast_endpoint
 from caft.distill.forecast import CostForecast
 from caft.distill.inputs import DistillInputs
 from caft.distill.local import check_local, write_locally
@@ -74,6 +74,8 @@ def forecast_rationales(requests: Sequence[DistillInputs]) -> CostForecast:
         return CostForecast(questions=0)
     teacher, ledger = requests[0].teacher, requests[0].ledger_path
     sets = [inputs.prompts for inputs in requests]
+    if isinstance(teacher, OpenAITeacherConfig):
+        return forecast_endpoint(sets, teacher, ledger, find_open(requests, teacher))
     return forecast_prompts(sets, teacher=teacher, ledger_path=ledger)
 
 

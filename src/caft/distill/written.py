@@ -26,7 +26,7 @@ _WRITERS = "openai, openrouter, vllm, transformers_serve, llama_cpp or local_mod
 
 
 def check_worked(questions_have_rationales: bool, targets: Collection[Target] = ()) -> None:
-    """UserError for a dataset without solutions, or for targets that a solution cannot be."""
+    """UserError for a dataset without any solution, or for targets that one cannot be."""
     _refuse_short("worked", targets)
     if Target.thinking in targets:
         raise UserError(
@@ -60,7 +60,7 @@ def write_worked(inputs: DistillInputs) -> Sequence[Rationale]:
 def _take_worked(question: Question, inputs: DistillInputs) -> Rationale:
     solution = question.rationale or ""
     if not solution.strip():
-        missing = "no_reply: the dataset has no solution for it"
+        missing = "no_solution: the dataset has none for it"
         return unjudged(question_id=question.id, text="", source="worked", refusal=missing)
     text = close_with_answer(solution, gold_label(question, inputs.prompt.option_ids))
     return unjudged(question_id=question.id, text=text, source="worked", finish_reason="stop")
@@ -97,7 +97,7 @@ def write_from_file(inputs: DistillInputs, teacher: FileTeacherConfig) -> Sequen
         unjudged,
         text="",
         source=f"file:{teacher.path}",
-        refusal="no_reply: the file has no row for it",
+        refusal="no_row: the file has none for it",
     )
     return pack(
         judge_reply(question, row, inputs.rules)

@@ -9,6 +9,7 @@ from caft.distill import DistillInputs, forecast_prompts, forecast_rationales
 from caft.distill.local import name_model
 from caft.errors import count_of, noun_of
 from caft.estimators import ESTIMATORS, STAND_IN, Need
+from caft.models.encoding import special_tokens
 from caft.models.sources.locate import find_model
 from caft.models.student import Student
 from caft.pipeline import workload
@@ -305,6 +306,7 @@ class Planner:
             teacher=self.config.teacher,
             # Which of the questions are asked is open: as if none had been.
             ledger_path=self.workspace.store.path / "none" if bound else ledger,
+            forbidden=special_tokens(self.base.tokenizer) if self.base else (),
             shots=self.workspace.questions.shots,
             target=target,
         )

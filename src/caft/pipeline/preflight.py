@@ -46,7 +46,7 @@ from caft.score.config import ModelScoreConfig, PublishedScoreConfig
 from caft.score.stage import CotInputs, SampleInputs, ScoreInputs
 from caft.split import most_in_classes, refuse_small_subjects
 from caft.store import StageKind, Store
-from caft.teachers.config import LocalModelTeacherConfig, OpenAITeacherConfig
+from caft.teachers.config import LocalModelTeacherConfig, OpenAITeacherConfig, WorkedTeacherConfig
 from caft.teachers.ledger import check_ledger
 from caft.text.answers import gold_label
 from caft.text.follow_up import FOLLOW_UPS
@@ -194,9 +194,16 @@ def refuse_without_thinking(workspace: Workspace) -> None:
 def _check_teacher(workspace: Workspace) -> None:
     config = workspace.config
     if any(step.kind is StageKind.distill for step in list_steps(config)):
-        has_solutions = all(values_of(workspace.questions.train, "rationale"))
+        texts = [*values_of(workspace.questions.train, "rationale")]
+        solved = sum(bool(text and text.strip()) for text in texts)
         targets = taught_classes(config.method)
-        check_teacher(has_solutions, config.teacher, targets=targets, pays=not config.dry_run)
+        check_teacher(solved > 0, config.teacher, targets=targets, pays=not config.dry_run)
+        if isinstance(config.teacher, WorkedTeacherConfig) and solved < len(texts):
+            log.warning(
+                "teacher=worked: %d of %d training questions have no solution, and train no "
+                "rationale",
+                len(texts) - solved, len(texts),
+            )  # fmt: skip
         if not config.dry_run:
             refuse_unaskable_teacher(workspace)
 

@@ -12,6 +12,7 @@ from caft.teachers.api_key import check_endpoint
 from caft.teachers.batches import BatchWorkers, check_interface
 from caft.teachers.config import EndpointConfig, OpenAITeacherConfig
 from caft.teachers.ledger import BatchLedger, Ledger, Place
+from caft.teachers.other_limits import find_under_other_limits
 from caft.teachers.prices import explain_cap, find_price, sends_batches
 from caft.teachers.progress import Watcher
 from caft.teachers.rate_limit import list_failures, quote
@@ -143,7 +144,7 @@ def find_replies(
 
     A reply under an old key is used if it comes from the same address, if it was paid for, since
     money is never lost, or if nothing would be paid now. So free replies of a mock server are not
-    used in a paid run.
+    used in a paid run. One under another limit of length is used if it ended below both.
     """
     found = ledger.replies(request.key for request in requests)
     older = {request.old_key: request for request in requests if request.key not in found}
@@ -155,7 +156,8 @@ def find_replies(
         # Replies that ended in a server's error were once kept by mistake.
         if serves and read_finish(reply.finish_reason) is not Finish.failed:
             found[request.key] = reply
-    return found
+    missing = [request for request in requests if request.key not in found]
+    return found | find_under_other_limits(ledger, missing, config)
 
 
 def _refuse_missing(workers: Workers, requests: Sequence[PreparedRequest]) -> None:

@@ -38,7 +38,7 @@ from caft.teachers.ledger.claims import IN_BATCH
 from caft.teachers.outcome import Answered, Failed, Remedy, read_batch_row
 from caft.teachers.progress import AskProgress, Watcher
 from caft.teachers.rate_limit import LONGEST_RETRY_AFTER, quote
-from caft.teachers.replies import PreparedRequest, make_entry
+from caft.teachers.replies import PreparedRequest, make_entry, unsure_usd
 from caft.teachers.words import clean_words
 from caft.teachers.workers import STOPPED, Workers
 
@@ -365,7 +365,7 @@ class BatchWorkers(Workers):
         answered = [(request, each) for request, each in rows if isinstance(each, Answered)]
         failed = [(request, each) for request, each in rows if isinstance(each, Failed)]
         entries = [make_entry(*row, self.config, self.price) for row in answered]
-        ended = [(r.key, f.reason, r.worst_usd if f.maybe_charged else 0.0) for r, f in failed]
+        ended = [(r.key, f.reason, unsure_usd(r, f, self.price)) for r, f in failed]
         await self._in_thread(lambda: self.ledger.commit_from(sent, entries))
         await self._in_thread(lambda: self.ledger.end(sent, ended))
         self.calls += len(rows)
@@ -373,14 +373,15 @@ class BatchWorkers(Workers):
             self.usd += entry.reply.usd
             self.throttle.succeed(entry.reply.completion_tokens)
             self._settled(entry.reply)
-        for request, each in failed:
-            self._settle_failed(request, each)
+        for (request, each), (_, _, unsure) in zip(failed, ended, strict=True):
+            self.unsure[request.key] += unsure
+            self._settle_failed(request, each, unsure)
 
-    def _settle_failed(self, request: PreparedRequest, failed: Failed) -> None:
+    def _settle_failed(self, request: PreparedRequest, failed: Failed, unsure: float) -> None:
         if failed.remedy is not Remedy.wait:
             if problem := self.throttle.fail(time.monotonic(), failed):
                 self._stop_with(problem)
-        elif failed.maybe_charged and request.worst_usd:
+        elif unsure:
             return  # counted in the ledger, over all runs, and left when it is claimed again
         elif self.retried[request.key] < self.config.retries:
             self.retried[request.key] += 1

@@ -13,6 +13,7 @@ import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,7 +21,7 @@ from caft.errors import UserError
 from caft.teachers.address import read_address
 from caft.teachers.api_key import ApiKey
 from caft.teachers.config import EndpointConfig
-from caft.teachers.outcome import Answered, Failed, classify_status, read_body
+from caft.teachers.outcome import Answered, Failed, classify_status, note_usage, read_body
 from caft.teachers.words import clean_words, find_words
 
 if TYPE_CHECKING:
@@ -163,7 +164,10 @@ class Endpoint:
         code = str(error.body.get("code")) if isinstance(error.body, dict) else ""
         # A body without a known key is shown unchanged.
         message = self._clean(find_words(error.body) or text)
-        return classify_status(error.status_code, code, message, error.response.headers)
+        failed = classify_status(error.status_code, code, message, error.response.headers)
+        with suppress(ValueError, RecursionError):
+            failed = note_usage(failed, json.loads(text))
+        return failed
 
 
 def quiet_http() -> None:

@@ -156,11 +156,13 @@ class EndpointConfig:
 
     The key is read from the environment variable `api_key_env` only; loopback needs none.
 
-    `prices` maps model names to USD per million tokens; the `usd_per_million_*` settings override
-    it. Loopback is free unless a price is given; any other endpoint must have one (0 where it
-    really costs nothing), since a budget without prices is no budget. `budget_usd` and `max_calls`
-    cap everything that the ledger ever bought from this model, over all runs. Every request sent is
-    a call, also a retry, and one without a response counts as charged in full.
+    `prices` maps model names to USD per million tokens; each `usd_per_million_*` setting overrides
+    its part of it. Loopback is free unless a price is given; any other endpoint must have both (0
+    where it really costs nothing), since a budget without prices is no budget. `budget_usd` and
+    `max_calls` cap everything that the ledger ever bought from this model, over all runs. Every
+    request sent is a call, also a retry. One without a reply counts as what the server says it
+    used, and one without a response as charged in full. A cost that the server reports is taken
+    over the price, but none of 0 where there is a price.
 
     `requests_per_minute` and `tokens_per_minute` are shared, in equal parts, by all processes that
     ask the model through the same ledger at the same time. A null `temperature` or `seed` is not
@@ -211,6 +213,7 @@ class EndpointConfig:
                 )
         self._refuse_bad_address()
         self._refuse_secrets()
+        self._refuse_unreadable_limits()
 
     def _refuse_bad_address(self) -> None:
         try:
@@ -232,6 +235,16 @@ class EndpointConfig:
                 f"{self.group}.{problem}; keys come from the environment variable that "
                 f"{self.group}.api_key_env names"
             )
+
+    def _refuse_unreadable_limits(self) -> None:
+        # What a reply can cost, and whether it was cut, is told by the limit that is sent.
+        for name in (each.value for each in MaxTokensField if each.value in self.extra):
+            limit = self.extra[name]
+            if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+                raise UserError(
+                    f"{self.group}.extra.{name} is {limit!r} and must be a whole number from 1; "
+                    f"give one, or leave it out and set {self.group}.max_tokens"
+                )
 
     def _find_secret(self) -> str:
         """What holds a secret, by its name, its form, or as a value of the environment."""

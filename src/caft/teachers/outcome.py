@@ -10,9 +10,10 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from enum import Enum
+from typing import NamedTuple
 
 from caft.teachers.refusals import Finish, read_finish
 from caft.teachers.words import clean_words, find_words, well_formed
@@ -40,6 +41,14 @@ _STATUS_WORDS = {
     504: "timeout deadline_exceeded",
 }
 _STATUS_OF = {word: status for status, words in _STATUS_WORDS.items() for word in words.split()}
+
+
+class Usage(NamedTuple):
+    """The tokens and the USD that a server counts for one call, each None if it does not."""
+
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    usd: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +82,9 @@ class Remedy(Enum):
 class Failed:
     """A call without a reply: the reason, and the server's own `message`, both without secrets.
 
-    `maybe_charged`: the server may have done the work; `busy`: it works and only asks for fewer
-    calls; `unreachable`: nothing listens at the address. `retry_after` are the seconds that it asks
-    to wait, if it does.
+    `maybe_charged`: the server may have done the work, of which `usage` is what it counts; `busy`:
+    it works and only asks for fewer calls; `unreachable`: nothing listens at the address.
+    `retry_after` are the seconds that it asks to wait, if it does.
     """
 
     reason: str
@@ -85,6 +94,7 @@ class Failed:
     busy: bool = False
     unreachable: bool = False
     retry_after: float | None = None
+    usage: Usage | None = None
 
 
 # An HTTP status
@@ -153,20 +163,51 @@ def read_body(raw: bytes, scrub: Scrub, seconds: float) -> Answered | Failed:
         found = _read_error(data, scrub)
     if found is None:
         message = clean_words(scrub(find_words(data)))
-        return Failed(reason="reply is not a chat completion", message=message, maybe_charged=True)
+        found = Failed(reason="reply is not a chat completion", message=message, maybe_charged=True)
     if isinstance(found, Failed):
-        return found
-    usage = _table(completion.get("usage"))
+        return note_usage(found, completion)
+    usage = _read_usage(completion)
     return Answered(
         text=scrub(well_formed(found[0])),
         finish_reason=clean_words(scrub(found[1]))[:_LONGEST_FINISH],
         reasoning=scrub(well_formed(found[2])),
         alternatives=scrub(well_formed(_alternatives_in(choices))),
-        prompt_tokens=_count(usage.get("prompt_tokens")),
-        completion_tokens=_count(usage.get("completion_tokens")),
-        usd=_number(usage.get("cost"), 10**6),
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        usd=usage.usd,
         seconds=seconds,
     )
+
+
+def note_usage(failed: Failed, body: object) -> Failed:
+    """The failure with what its body counts, if anything: a call that used tokens is charged."""
+    usage = _read_usage(_table(body))
+    return replace(failed, maybe_charged=True, usage=usage) if any(usage) else failed
+
+
+def _read_usage(completion: Mapping[str, object]) -> Usage:
+    usage = _table(completion.get("usage"))
+    return Usage(
+        prompt_tokens=_count(usage.get("prompt_tokens")),
+        completion_tokens=_count(usage.get("completion_tokens")),
+        usd=_read_cost(usage),
+    )
+
+
+def _read_cost(usage: Mapping[str, object]) -> float | None:
+    """USD of a call, both parts where OpenRouter uses the user's own key of the provider.
+
+    Then `cost` is only its fee. For other calls it repeats the cost as the provider's.
+    """
+    cost = _number(usage.get("cost"), 10**6)
+    details = _table(usage.get("cost_details"))
+    upstream = _number(details.get("upstream_inference_cost"), 10**6)
+    own_key = usage.get("is_byok")
+    if own_key is True and not upstream:
+        return None
+    if own_key is False or upstream is None or upstream == cost:
+        return cost
+    return (cost or 0.0) + upstream
 
 
 def read_batch_row(line: bytes, scrub: Scrub) -> tuple[str, Answered | Failed] | None:
@@ -187,7 +228,7 @@ def read_batch_row(line: bytes, scrub: Scrub) -> tuple[str, Answered | Failed] |
     error = _table(body).get("error", body) or _table(row).get("error")
     code, message = _short_word(_table(error).get("code")), clean_words(scrub(find_words(error)))
     if isinstance(status, int) and 400 <= status < 600:
-        return key, classify_status(status, code, message, {})
+        return key, note_usage(classify_status(status, code, message, {}), body)
     if error and _find_status(error):
         return key, _read_error(error, scrub)
     # An error without a status, such as batch_expired: it was never executed.

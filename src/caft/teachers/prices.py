@@ -28,8 +28,9 @@ class Caps:
 class Spending:
     """What one model has cost so far.
 
-    `unsure_usd` is for calls without a response, at their highest cost; `reserved_usd` for those in
-    flight; `in_flight` counts those that may end soon, which those in a batch do not.
+    `unsure_usd` is for calls without a reply, at what the server counted or else their highest
+    cost; `reserved_usd` for those in flight; `in_flight` counts those that may end soon, which
+    those in a batch do not.
     """
 
     calls: int = 0
@@ -55,34 +56,46 @@ def find_price(config: EndpointConfig) -> PriceConfig:
     if price is None:
         raise UserError(
             f"no price is known for {config.model} at {config.base_url}; give "
-            f"{price_settings(config)} (0 where it really costs nothing)"
+            f"{missing_prices(config)} (0 where it really costs nothing)"
         )
     return price
 
 
 def price_settings(config: EndpointConfig) -> str:
     """The names of the two settings that hold a model's price, for messages."""
-    return (
-        f"{config.group}.usd_per_million_prompt_tokens and "
-        f"{config.group}.usd_per_million_completion_tokens"
-    )
+    return " and ".join(_settings(config))
+
+
+def missing_prices(config: EndpointConfig) -> str:
+    """Those of the two settings that are not given, for messages."""
+    return " and ".join(name for name, usd in _settings(config).items() if usd is None)
+
+
+def _settings(config: EndpointConfig) -> dict[str, float | None]:
+    return {
+        f"{config.group}.usd_per_million_prompt_tokens": config.usd_per_million_prompt_tokens,
+        f"{config.group}.usd_per_million_completion_tokens": (
+            config.usd_per_million_completion_tokens
+        ),
+    }
 
 
 def look_up_price(config: EndpointConfig) -> PriceConfig | None:
-    """The endpoint's own price settings, else its table, else 0 on loopback; None if unknown.
+    """Each of the endpoint's own price settings, else its table's, else 0 on loopback.
 
-    That of a batch where the teacher sends batches. UserError if a budget has nothing to count, and
-    if the price of a batch is unknown.
+    None if one is unknown. That of a batch where the teacher sends batches. UserError if a budget
+    has nothing to count, and if the price of a batch is unknown.
     """
-    settings = (config.usd_per_million_prompt_tokens, config.usd_per_million_completion_tokens)
-    if settings != (None, None):
-        price = PriceConfig(prompt=settings[0] or 0.0, completion=settings[1] or 0.0)
-    elif config.model in config.prices:
-        price = config.prices[config.model]
-    elif is_loopback(config.base_url):
-        price = PriceConfig()
-    else:
+    prompt, completion = _settings(config).values()
+    known = config.prices.get(config.model or "")
+    if known is None and is_loopback(config.base_url):
+        known = PriceConfig()
+    if known is not None:
+        prompt = known.prompt if prompt is None else prompt
+        completion = known.completion if completion is None else completion
+    if prompt is None or completion is None:
         return None
+    price = PriceConfig(prompt=prompt, completion=completion)
     if config.budget_usd is not None and price.prompt + price.completion == 0:
         raise UserError(
             f"{config.group}.budget_usd is {config.budget_usd:g} but {config.model} has the price "
@@ -123,12 +136,20 @@ def cost_usd(price: PriceConfig, prompt_tokens: float, completion_tokens: float)
     return (prompt_tokens * price.prompt + completion_tokens * price.completion) / 1e6
 
 
-def worst_usd(price: PriceConfig, turns: Sequence[Mapping[str, str]], max_tokens: int) -> float:
+def worst_usd(
+    price: PriceConfig,
+    turns: Sequence[Mapping[str, str]],
+    max_tokens: int,
+    extra: Mapping[str, object] | None = None,
+) -> float:
     """The most that one call with these turns can cost.
 
-    A token is at least one byte of the prompt, and the chat template adds some to every turn.
+    A token is at least one byte of the prompt, and the chat template adds some to every turn. What
+    a server makes of `extra` is not known: a form of the reply, or tools, may stand in the prompt.
     """
-    prompt_bytes = len(json.dumps(turns, ensure_ascii=False).encode("utf-8", "replace"))
+    parts = [turns, extra] if extra else [turns]
+    texts = (json.dumps(part, ensure_ascii=False) for part in parts)
+    prompt_bytes = sum(len(text.encode("utf-8", "replace")) for text in texts)
     return cost_usd(price, prompt_bytes + 32 * len(turns), max_tokens)
 
 

@@ -85,6 +85,9 @@ _ADVICE = {
     "bare_answer": "the teacher wrote no rationale: train the class on answers, or give another "
     "teacher.model or dataset.prompt.short_rationale",
     BY_CHANCE: "raise score.samples.count, so that more right tries can tell a solved question",
+    "no_solution": "the dataset has no worked solution for them: add some, or use a teacher that "
+    "writes them",
+    "no_row": "add rows with their question_id to the file of teacher.path",
     "no_reply": "fix the error that the server reports, and run the same command again",
 }
 _FINISH_ADVICE = {

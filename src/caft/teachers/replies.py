@@ -14,7 +14,7 @@ from caft.teachers.config import (
     OpenAITeacherConfig,
     PriceConfig,
 )
-from caft.teachers.outcome import Answered
+from caft.teachers.outcome import Answered, Failed
 from caft.teachers.prices import cost_usd, look_up_price, worst_usd
 from caft.teachers.words import well_formed
 from caft.text.thinking import find_thinking
@@ -93,16 +93,19 @@ def prepare(request: Request, config: EndpointConfig) -> PreparedRequest:
     """The request's body, keys and worst cost under this config; 0 where no price is known."""
     turns = [{"role": role, "content": well_formed(text)} for role, text in request.messages]
     body = _write_body(turns, request.attempt, config)
-    price = look_up_price(config)
-    longest = max(token_limits(config), default=config.max_tokens)
+    price, longest = look_up_price(config), max(token_limits(config))
     return PreparedRequest(
-        # sha256 over endpoint, model, messages, sampling settings and attempt
-        key=digest([same_place(config.base_url or ""), body, request.attempt]),
+        key=make_key(body, request.attempt, config),
         old_key=digest([body, request.attempt]),
         attempt=request.attempt,
         body=body,
-        worst_usd=worst_usd(price, turns, longest) if price else 0.0,
+        worst_usd=worst_usd(price, turns, longest, config.extra) if price else 0.0,
     )
+
+
+def make_key(body: Mapping[str, object], attempt: int, config: EndpointConfig) -> str:
+    """The key of a request: sha256 over endpoint, model, messages, sampling settings, attempt."""
+    return digest([same_place(config.base_url or ""), dict(body), attempt])
 
 
 def _write_body(
@@ -128,9 +131,8 @@ def _write_body(
 
 def token_limits(config: EndpointConfig) -> list[int]:
     """The limits of the reply's length in a request's body; `extra` may add another one."""
-    body: Mapping[str, object] = {config.max_tokens_field.value: config.max_tokens} | config.extra
-    values = (body.get(field.value) for field in MaxTokensField)
-    return [value for value in values if isinstance(value, int) and not isinstance(value, bool)]
+    body = {config.max_tokens_field.value: config.max_tokens} | config.extra
+    return [body[field.value] for field in MaxTokensField if field.value in body]
 
 
 def for_alternatives(config: EndpointConfig) -> EndpointConfig:
@@ -161,18 +163,22 @@ def make_entry(
     """A reply as the ledger keeps it; tokens that the server did not count are estimated."""
     prompt, completion = answer.prompt_tokens, answer.completion_tokens
     if prompt is None:
-        prompt = len(json.dumps(request.body["messages"])) // CHARACTERS_A_TOKEN
+        sent = [request.body["messages"], *filter(None, (config.extra,))]
+        prompt = sum(len(json.dumps(part)) for part in sent) // CHARACTERS_A_TOKEN
     if completion is None:
         # A body that was too large to read was paid for up to the last token.
         unread = answer.finish_reason == "too_large"
-        completion = config.max_tokens if unread else len(answer.text) // CHARACTERS_A_TOKEN + 1
+        written = len(answer.text) + len(answer.reasoning)
+        completion = max(token_limits(config)) if unread else written // CHARACTERS_A_TOKEN + 1
     reply = TeacherReply(
         key=request.key,
         text=(asks_alternatives(config) and answer.alternatives) or answer.text,
         finish_reason=answer.finish_reason,
         prompt_tokens=prompt,
         completion_tokens=completion,
-        usd=cost_usd(price, prompt, completion) if answer.usd is None else answer.usd,
+        # A price that a user gives holds also where the server reports a cost of 0, which is none
+        # (the provider sends the bill), or a gift that may end: a cap must not be exceeded.
+        usd=answer.usd or cost_usd(price, prompt, completion),
         seconds=answer.seconds,
         counted=answer.completion_tokens is not None,
         reasoning=answer.reasoning or find_thinking(answer.text),
@@ -184,3 +190,15 @@ def make_entry(
         endpoint=config.base_url or "",
         usage_estimated=answer.prompt_tokens is None or not reply.counted,
     )
+
+
+def unsure_usd(request: PreparedRequest, failed: Failed, price: PriceConfig) -> float:
+    """What a call without a reply counts as: what the server counts, else the most it can cost."""
+    if not failed.maybe_charged:
+        return 0.0
+    if failed.usage is None:
+        return request.worst_usd
+    prompt, completion, usd = failed.usage
+    if usd or prompt is None or completion is None:
+        return usd or request.worst_usd
+    return cost_usd(price, prompt, completion)

@@ -28,6 +28,7 @@ from caft.teachers.replies import (
     PreparedRequest,
     TeacherReply,
     make_entry,
+    unsure_usd,
 )
 
 POLL_SECONDS = 0.1
@@ -252,7 +253,7 @@ class Workers:
         if failed is not STOPPED and (problem := self.throttle.fail(now, failed)):
             role = self.config.group.rpartition(".")[2]
             self._stop(f"the {role} at {self.config.base_url} ({self.config.model}): {problem}")
-        unsure = request.worst_usd if failed.maybe_charged else 0.0
+        unsure = unsure_usd(request, failed, self.price)
         self.unsure[request.key] += unsure
         await self._in_thread(lambda: self.ledger.give_up(request.key, failed.reason, unsure))
         if failed.remedy is Remedy.wait and retry < self.config.retries:

@@ -6,13 +6,13 @@ reply.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from caft.records import Question
 from caft.text.config import PromptConfig, SystemTurn
-from caft.text.parsing import last_marker
+from caft.text.parsing import parse_answer, unwrap_math
 from caft.text.prompts import Prompt, Wanted, write_prompt
-from caft.text.thinking import drop_thinking
 
 LEVELS = ("high school", "undergraduate", "graduate")
 """Education levels, lowest first; the estimate is their position, counted from 1."""
@@ -28,11 +28,15 @@ def _read_level(answer: str) -> float | None:
     return float(LEVELS.index(words) + 1) if words in LEVELS else None
 
 
+_STEPS = re.compile(
+    r"(?:about|around|approximately|roughly|~|\u2248)?\s*([0-9]{1,6})\s*(?:reasoning\s+)?(?:steps?)?"
+)
+
+
 def _read_steps(answer: str) -> float | None:
-    number = answer.removesuffix("steps").removesuffix("step").strip()
-    if not (number.isascii() and number.isdigit()) or int(number[:6]) > MOST_STEPS:
-        return None
-    return float(number)
+    found = _STEPS.fullmatch(answer)
+    number = float(found[1]) if found else None
+    return None if number is None or number > MOST_STEPS else number
 
 
 JUDGED = {
@@ -61,6 +65,6 @@ def write_judge_prompt(question: Question, config: PromptConfig, estimator: str)
 
 def read_judgement(reply: str, estimator: str) -> float | None:
     """The estimate in the last [[...]] of a judge's reply; None if it cannot be read."""
-    marker = last_marker(drop_thinking(reply) or "")
+    answer = parse_answer(reply, ())
     _, read = JUDGED[estimator]
-    return read(marker.content.strip().casefold()) if marker else None
+    return None if answer is None else read(unwrap_math(answer).casefold())

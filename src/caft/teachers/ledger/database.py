@@ -33,6 +33,8 @@ class Database(Protocol):
     """For messages: a path, or an address without its password."""
     clock: str
     """SQL for the database's own time, in seconds since 1970."""
+    position: str
+    """SQL's function from a text and what is looked for in it to its place, from 1; 0 for none."""
     version: int
     """Of its tables: an older one is only read."""
     writing: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,5 +18,5 @@ def refuse_network_disk(path: Path, mounts: Iterable[Mount] | None = None) -> No
             f"the teacher's ledger {path} is on a network file system ({mount.kind}), where SQLite "
             "can lose replies that were paid for; set store.ledger_url=postgresql://HOST/DATABASE, "
             "or sqlite:////FILE on a local disk for this machine alone, and take along what was "
-            f"bought: python -m caft.teachers.ledger copy {path} URL"
+            f"bought: python -m caft.teachers.ledger copy {shlex.quote(str(path.absolute()))} URL"
         )

@@ -107,6 +107,7 @@ class PostgresDatabase:
     """
 
     clock = "(EXTRACT(EPOCH FROM clock_timestamp())::float8)"
+    position = "strpos"
     version = VERSION
 
     def __init__(self, url: str, *, reads_only: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -44,7 +45,8 @@ _REMEDIES = {
     "its disk is full: make room there": "FULL ENOSPC EDQUOT EFBIG",
     "another process has locked it for a minute: wait for it, or end it": "BUSY LOCKED",
     "it is damaged: put a backup in its place, or save what can be read with "
-    "`sqlite3 {name} .recover | sqlite3 repaired.sqlite`": "CORRUPT",
+    "`sqlite3 {file} .recover | sqlite3 {repaired}` (another build of sqlite3, where that one says "
+    "SQL logic error)": "CORRUPT",
     "it is damaged, or no ledger at all: put a backup in its place": "NOTADB FORMAT",
     "it lacks the tables of a ledger: put a backup in its place": "SCHEMA",
     "its disk cannot be read or written: check the disk, and keep the ledger on a local "
@@ -71,6 +73,7 @@ class SqliteDatabase:
 
     # The machine's clock is the database's: a file on a local disk has no other users.
     clock = "((julianday('now') - 2440587.5) * 86400.0)"
+    position = "instr"
     not_compared = ""
 
     def __init__(self, path: Path | None, *, reads_only: bool) -> None:
@@ -289,7 +292,11 @@ def explain_error(path: Path, error: Exception, row: str = "") -> str:
     """One line: the ledger, the error, its cause and what helps. `row` names what was written."""
     doing = f" while {row} was written" if row else ""
     text = " ".join(str(error).split())
-    remedy = _find_remedy(error).format(name=path.name)
+    file = path.absolute()
+    repaired = file.with_name(f"repaired-{file.name}")
+    remedy = _find_remedy(error).format(
+        file=shlex.quote(str(file)), repaired=shlex.quote(str(repaired))
+    )
     return (
         f"the teacher's ledger {path} cannot be used ({text}){doing}: {remedy}, or set "
         "store.ledger_url to another"
