@@ -162,6 +162,13 @@ def test_a_wrong_mapping_is_an_error_and_a_few_odd_rows_are_counted(tmp_path: Pa
         load_questions(ready("mmlu", path, answer_form="letter", first_index=None))
 
 
+def test_a_copy_without_all_parts_is_refused(tmp_path: Path) -> None:
+    _, schema, make = SETS["mmlu"]
+    lay_out(tmp_path, ("all/test-00000-of-00002.parquet",), pa.schema(schema), make)
+    with pytest.raises(UserError, match="does not hold all parts of train, only test-00000-of"):
+        load_questions(ready("mmlu", tmp_path))
+
+
 def test_what_is_not_here_is_named_and_not_fetched(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))

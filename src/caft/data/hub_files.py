@@ -60,12 +60,17 @@ def _one_format(names: Sequence[str]) -> list[str]:
 
 def _is_split(name: str, split: str) -> bool:
     path = PurePosixPath(name)
-    return path.parent.name == split or _SHARD.sub("", path.stem) == split
+    return path.parent.name == split or is_part(path.stem, split)
 
 
 def _subset_of(name: str, split: str) -> str:
     parent = PurePosixPath(name).parent
     return str(parent.parent if parent.name == split else parent)
+
+
+def is_part(stem: str, split: str) -> bool:
+    """Whether a file's name is that of a split or of one of its parts."""
+    return _SHARD.sub("", stem) == split
 
 
 def are_complete(names: Sequence[str]) -> bool:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from caft.data.config import HubConfig
-from caft.data.files import READERS, Table, read_table
-from caft.data.hub import SECONDS_TO_ANSWER, NotHereError, explain_unreachable
+from caft.data.files import READERS
+from caft.data.hub import (
+    SECONDS_TO_ANSWER,
+    NotHereError,
+    explain_unreachable,
+    read_parts,
+    refuse_missing_parts,
+)
 from caft.data.hub_files import are_complete, choose_files
 from caft.data.local import read_mapped
 from caft.data.splits import QuestionSplits
 from caft.errors import UserError
-from caft.packed import join
 
 _CONVERTED = "refs/convert/parquet"
 """The branch on which the hub keeps a dataset as parquet files, whatever its own format is."""
@@ -34,7 +38,7 @@ def load_hub(config: HubConfig, *, fetch: bool = True) -> QuestionSplits:
             "dataset.id=cais/mmlu dataset.subset=all"
         )
     files = _copied(config, config.path) if config.path else _published(config, fetch=fetch)
-    return read_mapped({split: _join(paths) for split, paths in files.items()}, config)
+    return read_mapped({split: read_parts(paths) for split, paths in files.items()}, config)
 
 
 def _splits(config: HubConfig) -> dict[str, str]:
@@ -53,7 +57,10 @@ def _copied(config: HubConfig, given: str) -> dict[str, list[Path]]:
         return {"train": [path]}
     files = _choose(config, _list_files(path))
     _refuse_missing(config, files, f"dataset.path={given}")
-    return {split: [path / name for name in names] for split, names in files.items()}
+    paths = {split: [path / name for name in names] for split, names in files.items()}
+    for split, own in paths.items():
+        refuse_missing_parts(own, split, given)
+    return paths
 
 
 def _published(config: HubConfig, *, fetch: bool) -> dict[str, list[Path]]:
@@ -177,11 +184,3 @@ def _download(config: HubConfig) -> dict[str, list[Path]]:
             raise explain_unreachable(config.id, revision, error) from error
     _refuse_missing(config, files, config.id)
     raise AssertionError("some split has no file")
-
-
-def _join(paths: Sequence[Path]) -> Table:
-    """The parts of a split as one table."""
-    tables = [read_table(str(path), "dataset.path") for path in paths]
-    columns = dict.fromkeys(name for table in tables for name in table.columns)
-    rows = join(*(table.rows for table in tables))
-    return replace(tables[0], columns=tuple(columns), rows=rows)
