@@ -58,17 +58,17 @@ def answers_agree(parsed: str | None, gold: str) -> bool:
     """Whether two answers are equal: as numbers if both are numbers, else as texts.
 
     Case and spacing of texts are ignored. Numbers may have grouped digits, a currency, a unit or
-    a name ("x = 6"). A unit or name on one side only is ignored; different ones disagree.
+    a name ("x = 6"). A unit or name on one side only is ignored; different ones disagree,
+    and so does a factor: 4y is not 4.
     """
     if parsed is None:
         return False
-    if _plain(parsed) == _plain(gold):
-        return True
+    same_text = _plain(parsed) == _plain(gold)
     parsed, gold = _without_lead_in(parsed), _without_lead_in(gold)
-    if parsed and _plain(parsed) == _plain(gold):
-        return True
     left, right = read_quantity(parsed), read_quantity(gold)
-    return left is not None and right is not None and same_quantity(left, right)
+    if left is not None and right is not None:  # not as texts: mW is not MW
+        return same_quantity(left, right)
+    return same_text or (bool(parsed) and _plain(parsed) == _plain(gold))
 
 
 def unwrap_math(text: str) -> str:
