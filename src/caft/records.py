@@ -6,8 +6,9 @@ columns are named after the fields.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import NamedTuple
 
@@ -74,6 +75,17 @@ class Question:
     rationale: str | None = None
     origin: str = ""
     grader: str = ""
+
+
+def describe_content(question: Question, *, graded: bool = True) -> str:
+    """Everything that a prompt, a target or a result may depend on, as one line of ASCII.
+
+    The same rows in another file are the same questions. What nothing is `graded` for does not
+    depend on the grader.
+    """
+    left_out = {"origin"} if graded and question.grader else {"origin", "grader"}
+    names = [part.name for part in fields(question) if part.name not in left_out]
+    return json.dumps([getattr(question, name) for name in names])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

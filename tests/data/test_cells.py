@@ -98,6 +98,8 @@ formats = pytest.mark.parametrize("write", FORMATS.values(), ids=list(FORMATS))
         ([True, False], [True, False]),
         ([[1.0, 2.0], [3.0, NAN]], [[1, 2], [3, NAN]]),
         ([[1.0, 2.5]], [[1.0, 2.5]]),
+        ([["0.0", "1.0", "None", "inf"], ["7"]], [["0", "1", "None", "inf"], ["7"]]),
+        ([[1.0, None, "NA"]], [[1, None, "NA"]]),
         ([], []),
         ([None], [None]),
     ],
@@ -180,6 +182,17 @@ def test_a_word_is_a_gap_among_numbers_and_a_text_among_texts(tmp_path: Path) ->
     assert {q.options[3] for q in (*splits.train, *splits.validation, *splits.test)} == {
         "None of these", "NA", "null", "N/A",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("write", [as_jsonl, as_parquet, as_csv])
+def test_words_for_gaps_are_options_beside_numbers(
+    tmp_path: Path, write: Callable[[Path, Rows], Path]
+) -> None:
+    options = ["0", "1", "None", "NA", "inf", "null"]
+    rows = [{"question": f"{n}?", "options": options, "answer": "ABCDEF"[n % 6]} for n in range(9)]
+    if write is as_csv:
+        rows = [{**row, "options": json.dumps(options)} for row in rows]
+    assert {question.options for question in load(write(tmp_path, rows)).train} == {(*options,)}
 
 
 def test_truth_values_mean_what_they_say(tmp_path: Path) -> None:

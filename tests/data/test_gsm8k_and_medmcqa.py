@@ -11,6 +11,7 @@ import pytest
 from caft.data import QuestionSplits, load_questions
 from caft.data.config import Gsm8kConfig, MedmcqaConfig
 from caft.errors import UserError
+from caft.records import Question
 
 GSM8K = pyarrow.schema([("question", pyarrow.string()), ("answer", pyarrow.string())])
 MEDMCQA = pyarrow.schema(
@@ -82,6 +83,10 @@ def load_medmcqa(path: Path) -> QuestionSplits:
     return load_questions(MedmcqaConfig(name="medmcqa", path=str(path)))
 
 
+def everything(splits: QuestionSplits) -> list[Question]:
+    return [question for _, part in splits.parts() for question in part]
+
+
 def test_a_problem_has_its_number_and_its_solution_without_calculator_marks(gsm8k: Path) -> None:
     splits = load_gsm8k(gsm8k)
     assert [len(splits.train), len(splits.validation), len(splits.test)] == [27, 3, 5]
@@ -108,6 +113,30 @@ def test_a_problem_without_a_final_number_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"does not end in '####") as error:
         load_gsm8k(tmp_path)
     assert len(str(error.value)) < 250
+
+
+def test_all_parts_of_a_copy_are_read_and_missing_ones_are_named(tmp_path: Path) -> None:
+    for part in range(3):
+        rows = [problem(number) for number in range(10 * part + 1, 10 * part + 11)]
+        write(tmp_path / "main" / f"train-{part:05}-of-00003.parquet", rows, GSM8K)
+    assert len(everything(load_gsm8k(tmp_path))) == 30
+    (tmp_path / "main" / "train-00001-of-00003.parquet").unlink()
+    with pytest.raises(UserError, match="does not hold all parts of train, only train-00000-of"):
+        load_gsm8k(tmp_path)
+
+
+def test_the_file_named_after_the_split_comes_before_those_named_like_it(tmp_path: Path) -> None:
+    for name, first in (("test-small", 500), ("test", 300), ("train", 100)):
+        rows = [problem(number) for number in range(first, first + 20)]
+        write(tmp_path / f"{name}.parquet", rows, GSM8K)
+    assert {question.gold_text for question in load_gsm8k(tmp_path).test} == {
+        str(3 * number) for number in range(300, 320)
+    }
+    (tmp_path / "test.parquet").rename(tmp_path / "test-large.parquet")
+    with pytest.raises(UserError, match=r"test-large\.parquet, test-small\.parquet; name one test"):
+        load_gsm8k(tmp_path)
+    (tmp_path / "test-small.parquet").unlink()
+    assert len(load_gsm8k(tmp_path).test) == 20
 
 
 def test_exam_questions_have_four_options_and_the_validation_rows_are_the_test(

@@ -162,6 +162,13 @@ def test_a_wrong_mapping_is_an_error_and_a_few_odd_rows_are_counted(tmp_path: Pa
         load_questions(ready("mmlu", path, answer_form="letter", first_index=None))
 
 
+def test_a_copy_without_all_parts_is_refused(tmp_path: Path) -> None:
+    _, schema, make = SETS["mmlu"]
+    lay_out(tmp_path, ("all/test-00000-of-00002.parquet",), pa.schema(schema), make)
+    with pytest.raises(UserError, match="does not hold all parts of train, only test-00000-of"):
+        load_questions(ready("mmlu", tmp_path))
+
+
 def test_what_is_not_here_is_named_and_not_fetched(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
@@ -186,6 +193,9 @@ def test_snapshots_of_the_hub_are_read_without_asking_it(
     assert len(everything(load_questions(config, fetch=False))) == 60
 
 
+BY_SPLIT = ["dev/algebra.csv", "test/algebra.csv", "val/algebra.csv"]
+
+
 @pytest.mark.parametrize(
     ("names", "split", "subset", "chosen"),
     [
@@ -199,6 +209,10 @@ def test_snapshots_of_the_hub_are_read_without_asking_it(
         (["train.jsonl", "train.csv", "test.jsonl"], "train", None, [0]),
         (["a/train.json", "b/train.json"], "train", "b", [1]),
         (["data/train-00000-of-00001-0123456789abcdef.parquet"], "train", None, [0]),
+        ([*BY_SPLIT, "test/logic.csv"], "test", "algebra", [1]),
+        ([*BY_SPLIT, "test/logic.csv"], "val", "algebra", [2]),
+        (BY_SPLIT, "train", "algebra", []),
+        (["csv/algebra.csv", "json/algebra.json"], "train", "algebra", [1]),
     ],
 )  # fmt: skip
 def test_files_of_a_split(
@@ -210,5 +224,7 @@ def test_files_of_a_split(
 def test_several_subsets_are_asked_for_and_missing_parts_are_noticed() -> None:
     with pytest.raises(UserError, match=r"dataset\.subset is not set.*: a, b"):
         choose_files(["a/train.json", "b/train.json"], "train", None)
+    with pytest.raises(UserError, match=r"several files of 'train': x/sums\.csv, y/sums\.csv"):
+        choose_files(["x/sums.csv", "y/sums.csv"], "train", "sums")
     assert not are_complete(["train-00000-of-00002.parquet"])
     assert are_complete(["train-00000-of-00001.parquet"])

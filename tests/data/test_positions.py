@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from caft.data import QuestionSplits, load_questions
 from caft.data.checks import check_questions
 from caft.data.config import ColumnsConfig, LocalConfig
-from caft.data.positions import find_uneven_place, shuffle_options
+from caft.data.positions import find_uneven_place, names_letters, shuffle_options
 from caft.errors import UserError
 from caft.records import Question
 
@@ -92,6 +93,53 @@ def test_options_that_point_to_others_stay_where_they_are() -> None:
     letters = ask(1, 4, 3, options=("red", "green", "blue", "Both A and B"))
     solved = ask(2, 4, 3, rationale="Since it is red, the answer is (B).")
     assert shuffle_options([letters, solved], 0) == (letters, solved)
+
+
+@pytest.mark.parametrize(
+    ("solution", "named"),
+    [
+        ("The sky is blue, so [[C]]", True),
+        ("The sky is blue, so [[ **c**. blue ]]", True),
+        ("The sky is blue, so [[\\text{C}]]", True),
+        ("The sky is blue, so [[3]]", True),
+        ("It is blue.\nThe answer: C", True),
+        ("It is blue. Answer: C.", True),
+        ("It is blue. answer: c", True),
+        ("So it is \\boxed{C}", True),
+        ("So it is $\\boxed{\\text{(C)}}$.", True),
+        ("**C** is correct, since the sky is blue.", True),
+        ("The answer is **C**, since the sky is blue.", True),
+        ("The answer must therefore be C, as blue is.", True),
+        ("C is the only right answer here.", True),
+        ("A. is red.\nC. is blue, and so it is.", True),
+        ("We rule out B, and blue is left.", True),
+        ("Red and green are wrong: choose C, it is blue.", True),
+        ("Option 3 has blue.", True),
+        ("The third option has blue.", True),
+        ("It is blue, so it is C.", True),
+        ("The answer is a colour: blue.", False),
+        ("The answer is blue, as a sky in May is.", False),
+        ("A sky is blue. I see it.", False),
+        ("With x = [1, 2] and 3 \\cdot 4 = 12 we choose blue.", False),
+        ("Only blue is right, the best choice there is.", False),
+    ],
+)
+def test_solutions_that_name_an_option_by_letter_keep_their_order(
+    solution: str, named: bool
+) -> None:
+    assert names_letters(ask(1, 4, 2, rationale=solution)) is named
+
+
+def test_letters_go_as_far_as_the_options() -> None:
+    options = tuple(f"o{number}" for number in range(14))
+    solved = Question(id="q", text="?", options=options, gold_index=12, rationale="It is (M), so.")
+    assert names_letters(solved)
+    assert not names_letters(replace(solved, options=options[:4]))
+
+
+def test_options_that_end_in_a_letter_are_shuffled() -> None:
+    vitamins = [ask(n, 4, 3, options=tuple(f"Vitamin {v}" for v in "ABCD")) for n in range(20)]
+    assert len({question.options for question in shuffle_options(vitamins, 0)}) > 1
 
 
 def write(folder: Path, golds: list[int], name: str = "q.jsonl") -> str:

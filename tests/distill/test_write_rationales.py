@@ -459,6 +459,22 @@ def test_worked_solutions_are_closed_with_gold_and_never_made_up(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_worked_solution_that_ends_in_an_answer_is_judged_by_it(tmp_path):
+    ends = ("So [[A]]", "So [[b]].", "Not [[A]], but twice 1.", "So it is [[even]]", "[[A or B]]")
+    rationales = write_rationales(
+        [replace(question(2, rationale=end), id=f"q{n}") for n, end in enumerate(ends)],
+        prompt=PromptConfig(), teacher=WorkedTeacherConfig(name="worked"),
+        ledger_path=tmp_path / "l",
+    )  # fmt: skip
+    assert [(r.text, r.refusal) for r in rationales] == [
+        ("So [[A]]", "wrong"),
+        ("So [[B]]", ""),
+        ("Not [[A]], but twice 1. [[B]]", ""),
+        ("So it is [[even]] [[B]]", ""),
+        ("[[A or B]] [[B]]", ""),
+    ]
+
+
 # A file
 
 

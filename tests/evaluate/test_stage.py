@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,18 @@ def test_two_processes_write_what_one_does(
 ) -> None:
     two = write(student, tmp_path / "two", devices=2, sampling=sampling)
     assert two == write(student, tmp_path / "one", sampling=sampling)
+
+
+def test_where_a_question_was_read_is_in_no_key_and_what_it_says_is(student: Student) -> None:
+    plain = replying(student)
+
+    def key(**change: str) -> dict[str, object]:
+        changed = [replace(each, **change) for each in QUESTIONS]
+        return replace(plain, questions=changed, shots=changed[:1]).key
+
+    assert key() == key(origin="other.parquet:7")
+    assert key() != key(subject="sums")
+    assert key() != key(grader="math_verify 0.9.0")
 
 
 def test_the_seed_is_in_the_key_of_drawn_replies_alone(student: Student) -> None:

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from caft.data.splits import describe_content
 from caft.errors import UserError
 from caft.grading import choose as choose_module
 from caft.grading import choose_grader, grade_by, is_right, rules_differ, set_grader, try_grader
 from caft.grading.judge import agreement_of
 from caft.hydra_bridge import compose
 from caft.pipeline.data_table import print_data
-from caft.records import Question
+from caft.records import Question, describe_content
 from caft.store import digest
 from caft.text.config import OptionIds
 

@@ -25,6 +25,8 @@ SAME = [
     (r"\frac{\pi}{2}", r"\frac12 \pi"),
     ("a + b", "b+a"),
     ("1 1/2", r"\sqrt{\frac94}"),
+    ("5\u03c0", r"5\pi"),
+    ("5 pi", r"5\pi"),
 ]
 DIFFERENT = [
     ("[1,2]", "(1,2)"),  # closed and open: our rules read both as 1,2
@@ -35,6 +37,12 @@ DIFFERENT = [
     ("x<3", "x>3"),
     (r"\frac{2}{3}\pi", r"\frac{3}{2}\pi"),
     ("1 1/2", r"\sqrt{1}"),  # math-verify reads the first as 1
+    ("5\u03c0", "5"),
+    ("5 pi", "5"),
+    ("5", "5i"),
+    ("2i", "2"),
+    ("3e", "3"),
+    ("4y", "4"),
 ]
 BY_RULES = [
     ("1/2", "0.5", True),

@@ -56,6 +56,7 @@ def test_a_list_has_the_digest_of_its_whole_text(value: object) -> None:
         ({"a": 1}, OrderedDict(a=1)),
         ([1, 2], (1, 2)),
         ([1, 2], range(1, 3)),
+        ([1, 2], iter((1, 2))),
         (Dials(), {"rate": 0.1, "names": ["a", "b"], "target": Target.answer}),
         (PromptConfig(), PromptConfig()),
         ({"x", "y", "z"}, frozenset(["z", "y", "x"])),

@@ -147,6 +147,20 @@ def test_between_epochs_replies_end_by_the_rules_of_evaluation(work):
     assert (rules.written.stop_after_marker, rules.written.end_ids) == (True, ends)
 
 
+def test_where_questions_were_read_is_in_no_key_and_the_grader_only_in_that_of_validation(work):
+    def key(validate=True, **change):
+        tuning = work(validate=validate)
+        changed = [replace(each, question=replace(each.question, **change)) for each in pairs()]
+        validation = Validation([(each.question, each.target) for each in changed])
+        return replace(tuning, pairs=changed, validation=validation).key
+
+    assert key() == key(origin="other.parquet:7")
+    assert key()["pairs"] != key(text="Pick")["pairs"]
+    assert key()["validation"] != key(text="Pick")["validation"]
+    assert key(validate=False) == key(validate=False, grader="math_verify 0.9.0")
+    assert key()["validation"] != key(grader="math_verify 0.9.0")["validation"]
+
+
 def test_a_loss_is_in_the_key_and_the_usual_one_leaves_it_as_it_was(work):
     keys = [work(loss=loss).key["config"] for loss in Loss]
     assert [key.get("loss") for key in keys] == [None, Loss.dft, Loss.eaft]

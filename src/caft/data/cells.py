@@ -5,10 +5,10 @@ gap becomes null, NaN, an empty cell or the word "nan". A column is therefore re
 
 * Null, NaN, blank text and the words that libraries write for a gap ("nan", "<NA>", "NaT") are
   missing. Words that may also be text ("None", "NA", "null") are missing in a column of numbers
-  and text in a column of texts.
+  and text in a column of texts. In a list they are text: "None" is an option beside numbers.
 * If all numbers of a column are whole, 4.0 and "4.0" are 4. In a column that also has 2.5 they are
   not changed.
-* The word for an infinite number ("inf") is a number in a column of numbers.
+* The word for an infinite number ("inf") is a number in a column of numbers, and text in a list.
 * Truth values are the words True and False.
 """
 
@@ -113,13 +113,16 @@ def find_rule(values: Iterable[object]) -> Callable[[object], object]:
 
     def tidy(value: object) -> object:
         if isinstance(value, list):
-            return [tidy(v) for v in _drop_lists(value)]
+            return [shorten(v) for v in _drop_lists(value)]
         if _is_digits(value):
             return value
         if _is_perhaps_gap(value):
             return None
         if telling and isinstance(value, str) and value in _INFINITIES:
             return float(value)
+        return shorten(value)
+
+    def shorten(value: object) -> object:
         return _drop_fraction(value) if telling and whole and not is_missing(value) else value
 
     return tidy

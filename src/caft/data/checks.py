@@ -89,11 +89,11 @@ def _shuffle(splits: QuestionSplits, seed: int) -> QuestionSplits:
     questions = join(*parts.values())
     if not any(values_of(questions, "options")):
         log.warning("dataset.shuffle_options=true changes nothing: no question lists its options")
-    kept = [question for question in questions if names_letters(question)]
+    kept = [each for each in questions if each.options and names_letters(each)]
     if kept:
         log.warning(
             "the options of %d questions are not shuffled, since they or the worked solution name "
-            "others by letter (%s)",
+            "others by letter or place (%s)",
             len(kept),
             kept[0].origin or kept[0].id,
         )

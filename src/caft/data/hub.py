@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from operator import eq
 from pathlib import Path
 
 from caft.data.config import HubDatasetConfig
 from caft.data.files import Table, read_table, refuse_missing_columns
+from caft.data.hub_files import are_complete, is_part
 from caft.errors import UserError
+from caft.packed import join
 
 SECONDS_TO_ANSWER = 4.0
 
@@ -27,35 +31,70 @@ def read_published(
     if config.path:
         paths = locate_copy(config.path, files)
     else:
-        paths = download_files(config, files, fetch=fetch)
-    tables = {split: read_table(str(path), "dataset.path") for split, path in paths.items()}
+        downloaded = download_files(config, files, fetch=fetch)
+        paths = {split: [path] for split, path in downloaded.items()}
+    tables = {split: read_parts(own) for split, own in paths.items()}
     for table in tables.values():
         refuse_missing_columns(table, {f"{config.id}'s column {name}": name for name in columns})
     return tables
 
 
-def locate_copy(given: str, files: Mapping[str, str]) -> dict[str, Path]:
-    """The files of a copy: a folder with one file a split, or one file for the first split."""
+def read_parts(paths: Sequence[Path]) -> Table:
+    """The parts of a split as one table."""
+    tables = [read_table(str(path), "dataset.path") for path in paths]
+    columns = dict.fromkeys(name for table in tables for name in table.columns)
+    rows = join(*(table.rows for table in tables))
+    return replace(tables[0], columns=tuple(columns), rows=rows)
+
+
+def locate_copy(given: str, files: Mapping[str, str]) -> dict[str, list[Path]]:
+    """The files of a copy: a folder with the parts of each split, or one file for the first split.
+
+    UserError where parts are missing, or where it is open which file is the split's.
+    """
     path, needed = Path(given).expanduser(), next(iter(files))
     if not path.is_dir():
-        return {needed: path}
+        return {needed: [path]}
     homes = sorted({str(Path(file).parent) for file in files.values()})
     folders = [path, *(path / home for home in homes)]
-    found = {split: file for split in files if (file := _find_split(folders, split))}
+    found = {split: own for split in files if (own := _find_split(folders, split))}
     if needed not in found:
         raise UserError(
             f"dataset.path={given} holds no {needed}-*.parquet, .jsonl or .csv, there or in "
             f"{' or '.join(homes)}/; give the folder of a copy, or one file of its rows"
         )
+    for split, own in found.items():
+        refuse_missing_parts(own, split, given)
     return found
 
 
-def _find_split(folders: list[Path], split: str) -> Path | None:
-    for ending in ("parquet", "jsonl", "csv"):
-        for folder in folders:
-            if files := sorted(folder.glob(f"{split}*.{ending}")):
-                return files[0]
-    return None
+def refuse_missing_parts(paths: Sequence[Path], split: str, given: str) -> None:
+    """UserError where the names of a copy's files say that there are more of them."""
+    if not are_complete([path.name for path in paths]):
+        raise UserError(
+            f"dataset.path={given} does not hold all parts of {split}, only "
+            f"{', '.join(path.name for path in paths[:8])}; copy the others there, too"
+        )
+
+
+def _find_split(folders: Sequence[Path], split: str) -> list[Path]:
+    """The file that is named after the split, else its parts, else the one file named like it."""
+    groups = [
+        sorted(folder.glob(f"{split}*.{ending}"))
+        for ending in ("parquet", "jsonl", "csv")
+        for folder in folders
+    ]
+    for fits in (eq, is_part):
+        for group in groups:
+            if found := [path for path in group if fits(path.stem, split)]:
+                return found
+    likely = next(filter(None, groups), [])
+    if len(likely) > 1:
+        raise UserError(
+            f"dataset.path={likely[0].parent} holds several files like {split!r}: "
+            f"{', '.join(path.name for path in likely[:8])}; name one {split}{likely[0].suffix}"
+        )
+    return likely
 
 
 def download_files(

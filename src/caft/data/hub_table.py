@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from caft.data.config import HubConfig
-from caft.data.files import READERS, Table, read_table
-from caft.data.hub import SECONDS_TO_ANSWER, NotHereError, explain_unreachable
+from caft.data.files import READERS
+from caft.data.hub import (
+    SECONDS_TO_ANSWER,
+    NotHereError,
+    explain_unreachable,
+    read_parts,
+    refuse_missing_parts,
+)
 from caft.data.hub_files import are_complete, choose_files
 from caft.data.local import read_mapped
 from caft.data.splits import QuestionSplits
 from caft.errors import UserError
-from caft.packed import join
 
 _CONVERTED = "refs/convert/parquet"
 """The branch on which the hub keeps a dataset as parquet files, whatever its own format is."""
@@ -32,7 +38,7 @@ def load_hub(config: HubConfig, *, fetch: bool = True) -> QuestionSplits:
             "dataset.id=cais/mmlu dataset.subset=all"
         )
     files = _copied(config, config.path) if config.path else _published(config, fetch=fetch)
-    return read_mapped({split: _join(paths) for split, paths in files.items()}, config)
+    return read_mapped({split: read_parts(paths) for split, paths in files.items()}, config)
 
 
 def _splits(config: HubConfig) -> dict[str, str]:
@@ -51,18 +57,40 @@ def _copied(config: HubConfig, given: str) -> dict[str, list[Path]]:
         return {"train": [path]}
     files = _choose(config, _list_files(path))
     _refuse_missing(config, files, f"dataset.path={given}")
-    return {split: [path / name for name in names] for split, names in files.items()}
+    paths = {split: [path / name for name in names] for split, names in files.items()}
+    for split, own in paths.items():
+        refuse_missing_parts(own, split, given)
+    return paths
 
 
 def _published(config: HubConfig, *, fetch: bool) -> dict[str, list[Path]]:
     for revision in _revisions(config):
-        folder = _find_snapshot(config, revision)
-        files = _choose(config, _list_files(folder)) if folder else {}
-        if folder and files and all(map(are_complete, files.values())):
-            return {split: [folder / name for name in names] for split, names in files.items()}
+        if (files := _find_cached(config, revision)) is not None:
+            return files
     if not fetch:
         raise NotHereError(f"download {config.id} at {config.revision}")
     return _download(config)
+
+
+def _find_cached(config: HubConfig, revision: str) -> dict[str, list[Path]] | None:
+    """The files of each split, if the hub's cache has all of them.
+
+    Which they are says the listing that was kept when they were downloaded; where another tool did
+    that, the names of those that are there.
+    """
+    folder = _find_snapshot(config, revision, whole=False)
+    listed = _read_listing(folder) if folder else None
+    if listed is None:
+        folder = _find_snapshot(config, revision, whole=True)
+    if folder is None:
+        return None
+    files = _choose(config, _list_files(folder) if listed is None else listed)
+    paths = {split: [folder / name for name in names] for split, names in files.items()}
+    if listed is None:
+        whole = all(map(are_complete, files.values()))
+    else:
+        whole = all(own and all(path.is_file() for path in own) for own in paths.values())
+    return paths if whole else None
 
 
 def _revisions(config: HubConfig) -> tuple[str, ...]:
@@ -89,7 +117,8 @@ def _refuse_missing(config: HubConfig, files: Mapping[str, Sequence[str]], where
             )
 
 
-def _find_snapshot(config: HubConfig, revision: str) -> Path | None:
+def _find_snapshot(config: HubConfig, revision: str, *, whole: bool) -> Path | None:
+    """The folder in the hub's cache; if `whole`, none that the hub's own tool left half."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -97,11 +126,41 @@ def _find_snapshot(config: HubConfig, revision: str) -> Path | None:
     try:
         return Path(
             snapshot_download(
-                config.id, repo_type="dataset", revision=revision, local_files_only=True
+                config.id,
+                repo_type="dataset",
+                revision=revision,
+                local_files_only=True,
+                allow_patterns=None if whole else [],
             )
         )
     except (LocalEntryNotFoundError, OSError, ValueError):
         return None
+
+
+def _keep_listing(config: HubConfig, commit: str, names: Sequence[str]) -> None:
+    """Before the first file: a download that ends early is then known to be unfinished."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    assert config.id is not None
+    home = repo_folder_name(repo_id=config.id, repo_type="dataset")
+    path = _listing_path(Path(constants.HF_HUB_CACHE) / home, commit)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}")
+    part.write_text(json.dumps(sorted(names)), encoding="utf-8")
+    part.replace(path)
+
+
+def _read_listing(snapshot: Path) -> list[str] | None:
+    path = _listing_path(snapshot.parent.parent, snapshot.name)
+    try:
+        return [str(name) for name in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError):
+        return None
+
+
+def _listing_path(home: Path, commit: str) -> Path:
+    return home / "caft" / f"{commit}.json"
 
 
 def _download(config: HubConfig) -> dict[str, list[Path]]:
@@ -113,9 +172,11 @@ def _download(config: HubConfig) -> dict[str, list[Path]]:
     for revision in _revisions(config):
         try:
             info = HfApi().dataset_info(config.id, revision=revision, timeout=SECONDS_TO_ANSWER)
-            files = _choose(config, [each.rfilename for each in info.siblings or ()])
+            listed = [each.rfilename for each in info.siblings or ()]
+            files = _choose(config, listed)
             get = partial(hf_hub_download, config.id, repo_type="dataset", revision=revision)
             if all(files.values()):
+                _keep_listing(config, str(info.sha), listed)
                 return {
                     split: [Path(get(name)) for name in names] for split, names in files.items()
                 }
@@ -123,11 +184,3 @@ def _download(config: HubConfig) -> dict[str, list[Path]]:
             raise explain_unreachable(config.id, revision, error) from error
     _refuse_missing(config, files, config.id)
     raise AssertionError("some split has no file")
-
-
-def _join(paths: Sequence[Path]) -> Table:
-    """The parts of a split as one table."""
-    tables = [read_table(str(path), "dataset.path") for path in paths]
-    columns = dict.fromkeys(name for table in tables for name in table.columns)
-    rows = join(*(table.rows for table in tables))
-    return replace(tables[0], columns=tuple(columns), rows=rows)

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import compress
 
 from caft.packed import pack, values_of
@@ -86,7 +88,7 @@ def shuffle_options(questions: Sequence[Question], seed: int) -> Sequence[Questi
     """Each question with its options in an order that depends only on `seed` and its id.
 
     "All of the above" keeps its place. A question whose options or solution name options by
-    letter is not changed.
+    letter or by place is not changed.
     """
     return pack(_shuffle(question, seed) for question in questions)
 
@@ -120,14 +122,45 @@ _AMONG_LETTERS = re.compile(
     rf"\s*,?\s*(?:and|or|nor|&)\s*{_LETTER}\W*(?:only|are correct)?\W*$",
     re.IGNORECASE,
 )
-_LETTER_IN_PROSE = re.compile(r"\([A-J]\)|\b(?:answer is|option|choice|options) [A-J]\b")
+_LETTER_IN_PROSE = r"\([{0}]\)|\b(?:answer is|option|choice|options) [{0}]\b"
+# What no option says, but a solution does. An article is no letter: "the answer is a tree".
+_LETTER_IN_SOLUTION = "|".join(
+    (
+        r"\[\[(?i:\W{{0,8}}(?:\\\w{{1,12}}\{{\W{{0,8}})?[{0}]\b)",
+        r"\[\[\s?\d{{1,2}}\s?\]\]",
+        r"\\f?box(?:ed)?\s?\{{(?i:\W{{0,8}}(?:\\\w{{1,12}}\s?\{{\W{{0,8}})?[{0}]\b)",
+        r"\b(?i:ans(?:wer)?|option|choice|alternative)s?\b"
+        r"(?:\W{{1,8}}(?i:is|was|are|be|must|should|would|thus|therefore|hence|clearly|the|correct|option"
+        r"|choice)\b){{0,5}}\W{{1,8}}(?:[{0}]\b|(?i:[{0}])(?=[.,;:)\]*]|\s*$))",
+        r"\b(?i:choose|chose|pick|select|eliminate|exclude|rule out)[sd]?\W{{1,8}}[{0}]\b",
+        r"\b[{0}]\W{{1,8}}(?:is|are|was)\s(?:\w+\s){{0,3}}"
+        r"(?:correct|right|true|best|wrong|incorrect|false|answer|choice|option)\b",
+        r"(?:\*\*|__)\(?[{0}][.:)]?(?:\*\*|__)",
+        r"^[\s*_#>-]{{0,8}}[{0}][.:)]",
+        r"(?<![\w(])[{0}]\)",
+        r"\b(?i:option|choice)s?\W{{1,4}}\d{{1,2}}\b",
+        r"\b(?i:first|second|third|fourth|fifth|last) (?i:option|choice)\b",
+        r"\b[{0}]\W*\Z",
+    )
+)
 
 
 def names_letters(question: Question) -> bool:
-    """Whether an option or the worked solution names options by letter."""
-    if question.rationale and _LETTER_IN_PROSE.search(question.rationale):
+    """Whether an option or the worked solution names options by letter, or by place."""
+    in_option, in_solution = _patterns(len(question.options))
+    if question.rationale and in_solution.search(question.rationale):
         return True
     return any(
-        _AMONG_LETTERS.match(option) or _LETTER_IN_PROSE.search(option)
-        for option in question.options
+        _AMONG_LETTERS.match(option) or in_option.search(option) for option in question.options
+    )
+
+
+@lru_cache
+def _patterns(options: int) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """For an option and for a solution, with letters up to J at least."""
+    letters = f"A-{string.ascii_uppercase[max(9, options - 1)]}"
+    both = f"{_LETTER_IN_PROSE}|{_LETTER_IN_SOLUTION}"
+    return (
+        re.compile(_LETTER_IN_PROSE.format(letters)),
+        re.compile(both.format(letters), re.MULTILINE),
     )

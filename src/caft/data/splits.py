@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
-from caft.records import Question
+from caft.records import Question, describe_content
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +51,3 @@ class QuestionSplits:
         """
         lines = sorted(describe_content(question) for question in self.test)
         return hashlib.sha256("\n".join(lines).encode("ascii")).hexdigest()
-
-
-def describe_content(question: Question) -> str:
-    """Everything that a prompt, a target or a result may depend on, as one line of ASCII."""
-    left_out = {"origin"} if question.grader else {"origin", "grader"}
-    names = [part.name for part in fields(question) if part.name not in left_out]
-    return json.dumps([getattr(question, name) for name in names])

@@ -15,7 +15,8 @@ from caft.errors import UserError
 from caft.packed import pack
 from caft.records import Question, Rationale, Target
 from caft.teachers.config import FileTeacherConfig
-from caft.text.answers import gold_label
+from caft.text.answers import answer_labels, gold_label
+from caft.text.parsing import last_marker, read_marker
 from caft.text.prompts import close_with_answer
 from caft.text.thinking import find_thinking
 
@@ -50,7 +51,7 @@ def _refuse_short(kind: str, targets: Collection[Target]) -> None:
 
 
 def write_worked(inputs: DistillInputs) -> Sequence[Rationale]:
-    """Every question's solution, closed with its gold answer."""
+    """Every question's solution; one that does not end in an answer is closed with the gold one."""
     return pack(
         judge_reply(question, _take_worked(question, inputs), inputs.rules)
         for question in inputs.questions
@@ -62,8 +63,17 @@ def _take_worked(question: Question, inputs: DistillInputs) -> Rationale:
     if not solution.strip():
         missing = "no_solution: the dataset has none for it"
         return unjudged(question_id=question.id, text="", source="worked", refusal=missing)
-    text = close_with_answer(solution, gold_label(question, inputs.prompt.option_ids))
-    return unjudged(question_id=question.id, text=text, source="worked", finish_reason="stop")
+    if not _ends_in_answer(solution, answer_labels(question, inputs.prompt.option_ids)):
+        solution = close_with_answer(solution, gold_label(question, inputs.prompt.option_ids))
+    return unjudged(question_id=question.id, text=solution, source="worked", finish_reason="stop")
+
+
+def _ends_in_answer(solution: str, labels: Sequence[str]) -> bool:
+    """Whether it ends in a marker with an answer, right or wrong."""
+    marker = last_marker(solution)
+    if marker is None or re.search(r"\w", solution[marker.end :]):
+        return False
+    return read_marker(marker, labels) is not None
 
 
 def check_file(teacher: FileTeacherConfig, targets: Collection[Target] = ()) -> None:

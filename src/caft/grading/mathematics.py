@@ -31,6 +31,7 @@ _TEXT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|operatorname)\s*\{([^
 _FUNCTIONS = re.compile(
     r"(?<![^\W\d_])(?:a?(?:sin|cos|tan)h?|log|ln|exp|sqrt|cot|sec|csc|pi|inf)(?![^\W\d_])"
 )
+_PI = re.compile(r"\u03c0|(?<!\\)(?<![^\W\d_])pi(?![^\W\d_])")
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _SHORT_WORD = re.compile(r"[^\W\d_]{2}")
 _OPERATOR = re.compile(r"[-+*/^=<>_]|\\")
@@ -69,7 +70,7 @@ def _write(text: str) -> str:
     number = read_quantity(text)
     if number and not _DECIMAL.fullmatch(text) and not number.unit and not number.name:
         return f"{number.value.numerator}/{number.value.denominator}"
-    return unwrap_math(text)
+    return _PI.sub(r"\\pi ", unwrap_math(text))
 
 
 @lru_cache(maxsize=100_000)

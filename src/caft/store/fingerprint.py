@@ -19,8 +19,8 @@ from caft.store.checksums import sum_file
 def digest(value: object) -> str:
     """20 hexadecimal digits of SHA-256 over `value` written canonically.
 
-    Takes records, configs, mappings, sequences, enums and plain values. Floats are written by
-    `repr`, so that equal numbers give equal digests on every machine.
+    Takes records, configs, mappings, sequences, iterators, enums and plain values. Floats are
+    written by `repr`, so that equal numbers give equal digests on every machine.
     """
     hashed = hashlib.sha256()
     for piece in _write(value):
@@ -33,7 +33,7 @@ def _write(value: object) -> Iterator[str]:
 
     A million rows as one text take gigabytes.
     """
-    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+    if not isinstance(value, Sequence | Iterator) or isinstance(value, str | bytes):
         yield json.dumps(plain(value), sort_keys=True)
         return
     yield "["

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from caft.text.quantities import plain_signs, read_quantity, same_quantity, strip_ends
 from caft.text.thinking import drop_thinking
@@ -57,17 +58,17 @@ def answers_agree(parsed: str | None, gold: str) -> bool:
     """Whether two answers are equal: as numbers if both are numbers, else as texts.
 
     Case and spacing of texts are ignored. Numbers may have grouped digits, a currency, a unit or
-    a name ("x = 6"). A unit or name on one side only is ignored; different ones disagree.
+    a name ("x = 6"). A unit or name on one side only is ignored; different ones disagree,
+    and so does a factor: 4y is not 4.
     """
     if parsed is None:
         return False
-    if _plain(parsed) == _plain(gold):
-        return True
+    same_text = _plain(parsed) == _plain(gold)
     parsed, gold = _without_lead_in(parsed), _without_lead_in(gold)
-    if parsed and _plain(parsed) == _plain(gold):
-        return True
     left, right = read_quantity(parsed), read_quantity(gold)
-    return left is not None and right is not None and same_quantity(left, right)
+    if left is not None and right is not None:  # not as texts: mW is not MW
+        return same_quantity(left, right)
+    return same_text or (bool(parsed) and _plain(parsed) == _plain(gold))
 
 
 def unwrap_math(text: str) -> str:
@@ -180,7 +181,30 @@ def _match_label(content: str, allowed: Sequence[str]) -> str | None:
     # "B. text" names B; "A: B" names two options, and two are none.
     if parts is None or _same_label(_unwrap(parts.group(2)), allowed) is not None:
         return None
-    return _same_label(_unwrap(parts.group(1).lstrip("(")), allowed)
+    first = _same_label(_unwrap(parts.group(1).lstrip("(")), allowed)
+    if first is None or _names_another(first, tuple(allowed)).match(parts.group(2)):
+        return None
+    return first
+
+
+_PAUSE = r"[,;:.\u2013\u2014-]"
+
+
+@lru_cache
+def _names_another(first: str, allowed: tuple[str, ...]) -> re.Pattern[str]:
+    """Finds another id in what follows an id, where that is no text of an option.
+
+    So in "and B", "is wrong, B is right" and "no, B". An option may say "both A and B".
+    """
+    others = "|".join(re.escape(label) for label in allowed if label != first) or r"(?!)"
+    other = rf"(?<!\w)(?:(?:{others})(?!\w)|(?i:{others})(?=\)|\W*$))"
+    joined = rf"(?i:and|or|nor|[&,;/])\W*(?i:(?:also|then|option|choice)\s+)*\W*{other}"
+    verdict = r"(?i:wrong|incorrect|false|right|correct|true)"
+    judged = (
+        rf"(?i:is|are|was)\s+(?:\w+\s+){{0,2}}{verdict}\b|(?:{verdict}|(?i:nope|no|not))\s*{_PAUSE}"
+    )
+    corrected = rf".*\b(?i:but|rather|instead|actually|wait)\b\W*(?:\w+\W+){{0,2}}{other}\W*$"
+    return re.compile(rf"\W*(?:{joined}|(?:{judged}).*{other}|{corrected}|{other}\W*$)", re.DOTALL)
 
 
 def _same_label(content: str, allowed: Sequence[str]) -> str | None:

@@ -35,24 +35,47 @@ _QUANTITY = re.compile(
     rf"|(?P<number>{_GROUPED}|\d{{1,40}}(?:\.\d{{1,40}})?|\.\d{{1,40}})"
     r"(?P<exponent>(?:e[-+]?\d{1,3})?)(?:\s*/\s*(?P<divisor>[1-9]\d{0,39}))?)"
     r"(?P<gap>\s*)(?P<unit>[^\d\s].{0,60})?",
-    re.DOTALL,
+    re.DOTALL | re.IGNORECASE,
 )
 # A variable, such as x, x_1 and f(x), or words such as "total cost", but no operation.
 _NAMED = re.compile(
     r"(?P<name>(?:(?:the )?value of )?"
     r"[^\W\d_](?:_\{?\w{1,3}\}?|\d{1,3})?(?:\([^\W_]{1,3}\))?"
-    r"|[^\W\d_]{2,20}(?: [^\W\d_]{2,20}){0,3}|)\s*=\s*(?P<value>[^=]+)"
+    r"|[^\W\d_]{2,20}(?: [^\W\d_]{2,20}){0,3}|)\s*=\s*(?P<value>[^=]+)",
+    re.IGNORECASE,
 )
 _COMPUTES = re.compile(
     r"\b(?:log|ln|lg|a?sin|a?cos|a?tan|cot|sec|csc|sqrt|exp|abs|det|min|max|mod|gcd|lcm|not|no|minus"
-    r"|plus|half|third|quarter|twice|double|triple|times|root|squared?|cubed?|without|over|per)\b"
+    r"|plus|half|third|quarter|twice|double|triple|times|root|squared?|cubed?|without|over|per)\b",
+    re.IGNORECASE,
 )
 _WORD = r"[^\W\d_]+(?:\^?-?[23²³])?"
 _UNIT = re.compile(rf"[%¢$€£¥₹°]|°?{_WORD}(?:(?:\s?[/·-]\s?| ){_WORD})*")
 _NOT_UNITS = re.compile(
-    r"(hundred|thousand|million|billion|trillion|dozen)s?\b|.*\b(or|and|to|plus|minus|times|than|x)\b"
+    r"(hundred|thousand|million|billion|trillion|dozen|halve|third|fourth|fifth|sixth|seventh|eighth"
+    r"|ninth|tenth|hundredth|thousandth)s?\b"
+    r"|(negative|squared|cubed|factorial|half|repeating|recurring)\b"
+    r"|.*\b(or|and|to|plus|minus|times|than|x|below zero)\b",
+    re.IGNORECASE,
 )
-_SHORTHAND = re.compile(r"(k|m|b|mn|bn)\b")
+# No unit but a factor, as in "4y km": pi, i, e, and any letter of Latin or Greek that is no symbol.
+_FACTOR = re.compile(
+    r"(?![mshdtglLNJWVAKCFTHMBS\u03a9](?![^\W\d_]))"
+    r"(?:\u03c0|(?:[a-zA-Z\u0370-\u03ff]|[xyz]{2,3}|pi)(?![^\W\d_]))"
+)
+_SHORTHAND = re.compile(r"(k|m|b|mn|bn)\b", re.IGNORECASE)
+_SAME_UNITS = {
+    **dict.fromkeys(("percent", "per cent", "pct"), "%"),
+    **dict.fromkeys(("degree", "degrees", "deg"), "°"),
+    "pi": "\u03c0",
+}
+_WORDS = re.compile(r"[^\s/·-]+|[/·-]")
+# Where all of a unit is written like this, its case counts: mW and MW, Pa and pA.
+_PREFIX = "(?:da|[YZEPTGMkhdcm\u03bcunpfazy])"
+_SYMBOL = re.compile(
+    rf"(?:{_PREFIX}?(?:m|g|s|A|K|mol|cd|Hz|N|Pa|J|W|C|V|F|\u03a9|Wb|T|lm|lx|Bq|Gy|Sv|L|eV|Wh)"
+    rf"|{_PREFIX}H|[m\u03bcun]M)(?:\^?-?[23²³])?|[/·-]"
+)
 _LATEX_FRACTION = re.compile(
     r"\\[dtc]?frac\s*(?:\{\s*(-?)\s*(\d{1,40})\s*\}|\s*()(\d))\s*(?:\{\s*(\d{1,40})\s*\}|(\d))(?!\d)"
 )
@@ -68,6 +91,8 @@ _PLAIN_SIGNS = (
     ("/", ("\u2044", "\u2215")),
     (".", ("\u066b",)),
     (",", ("\u066c",)),
+    ("\u03bc", ("\u00b5",)),
+    ("\u03a9", ("\u2126",)),
     ("", ("\\displaystyle", "\\left", "\\right")),
     ("$", ("\\$",)),
     ("%", ("\\%",)),
@@ -84,7 +109,10 @@ _DASHES = ("-", "\u2013", "\u2014")
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """An exact number; its unit (a currency's code, a word, or empty); the x of "x = 6"."""
+    """An exact number; its unit (a currency's code, a word, or empty); the x of "x = 6".
+
+    What stands in the unit's place may be a factor: the y of "4y".
+    """
 
     value: Fraction
     unit: str
@@ -110,14 +138,30 @@ def read_quantity(text: str) -> Quantity | None:
     if unit is None or value is None:
         return None
     negative = "-" in (found["sign"], found["inner"])
-    return Quantity(-value if negative else value, unit, named["name"] if named else "")
+    name = named["name"].casefold() if named else ""
+    return Quantity(-value if negative else value, unit, name)
 
 
 def same_quantity(left: Quantity, right: Quantity) -> bool:
-    """Whether numbers are equal. A unit or name on one side only is ignored."""
-    same_unit = not left.unit or not right.unit or left.unit.rstrip("s") == right.unit.rstrip("s")
+    """Whether numbers are equal. A unit or name on one side only is ignored, a factor is not."""
     same_name = not left.name or not right.name or left.name == right.name
-    return left.value == right.value and same_unit and same_name
+    return left.value == right.value and same_name and _same_unit(left.unit, right.unit)
+
+
+def _same_unit(left: str, right: str) -> bool:
+    """Whether units are the same, word by word: "5 apples" and "5 Apple", but not mW and MW."""
+    if not (left and right):
+        return not _FACTOR.match(left or right)
+    words, others = _WORDS.findall(left), _WORDS.findall(right)
+    if all(map(_SYMBOL.fullmatch, (*words, *others))):
+        return words == others
+    return [*map(_fold_plural, words)] == [*map(_fold_plural, others)]
+
+
+def _fold_plural(word: str) -> str:
+    folded = word.casefold()
+    # The s of "ms" is a second.
+    return folded.removesuffix("s") if len(folded) > 2 else folded
 
 
 def _read_value(found: re.Match[str]) -> Fraction | None:
@@ -163,7 +207,7 @@ def _tidy(text: str) -> str:
     # The fraction begins with a space: a number before it must not join its digits.
     text = _LATEX_FRACTION.sub(_write_fraction, text)
     text = _POWER_OF_TEN.sub(lambda power: f"e{power[1] or power[2]}", text)
-    return " ".join(strip_ends(text).casefold().split())
+    return " ".join(strip_ends(text).split())
 
 
 def _write_fraction(found: re.Match[str]) -> str:
@@ -179,5 +223,11 @@ def _read_unit(before: str, gap: str, after: str) -> str | None:
         return None
     if not gap and _SHORTHAND.match(after):
         return None
-    units = {_CURRENCIES.get(unit, unit) for unit in (before, after) if unit}
+    units = {_name_unit(unit) for unit in (before, after) if unit}
     return None if len(units) > 1 else "".join(units)
+
+
+def _name_unit(unit: str) -> str:
+    """One name for a currency, percent, degrees and pi; other units as they are written."""
+    folded = unit.casefold()
+    return _CURRENCIES.get(folded) or _SAME_UNITS.get(folded, unit)

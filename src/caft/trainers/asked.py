@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from caft.models.encoding import encode_prompt, uses_chat_template
 from caft.models.student import Student
-from caft.records import Question
+from caft.records import Question, describe_content
 from caft.store import digest
 from caft.text.config import PromptConfig
 from caft.text.prompts import Wanted, write_prompt
@@ -41,8 +41,8 @@ class AskedStudent:
         """For the store; no seed is in it, since nothing here is drawn."""
         return {
             "student": self.student.key,
-            "questions": digest(self.questions),
-            "shots": digest(self.shots),
+            "questions": digest(map(describe_content, self.questions)),
+            "shots": digest(map(describe_content, self.shots)),
             "prompt": self.prompt,
         }
 

@@ -21,7 +21,7 @@ from caft.models.encoding import end_of_turn, uses_chat_template
 from caft.models.loading import refuse_missing_quantisation
 from caft.models.student import Student
 from caft.protocols import Tokenizer
-from caft.records import Example, Question, Target, TuningNumbers
+from caft.records import Example, Question, Target, TuningNumbers, describe_content
 from caft.store import Artifact, StageKind, Tokens, digest, file_digest, source_digest
 from caft.text.config import PromptConfig
 from caft.trainers.config import TrainerConfig
@@ -111,10 +111,15 @@ class TuneInputs:
     def key(self) -> dict[str, object]:
         """For the store; shots are not in it, since tuned models never see them."""
         # Not the class's name: a cut that moves no row to another target changes no weight.
-        pairs = [
-            (pair.question, pair.target, pair.rationale, *filter(None, [pair.reasoning]))
+        pairs = (
+            (
+                describe_content(pair.question, graded=False),
+                pair.target,
+                pair.rationale,
+                *filter(None, [pair.reasoning]),
+            )
             for pair in self.pairs
-        ]
+        )
         return {
             "student": self.student.key,
             "pairs": digest(pairs),
@@ -126,10 +131,16 @@ class TuneInputs:
                 if setting.name not in self._without_effect
             },
             "seed": self.seed,
-            "validation": digest(self.validation) if self.config.validate else None,
+            "validation": digest(self._validation_key) if self.config.validate else None,
             "sources": source_digest(*SOURCES),
             **self._key_of_classes,
         }
+
+    @property
+    def _validation_key(self) -> dict[str, object]:
+        limits = {each.name: getattr(self.validation, each.name) for each in fields(Validation)}
+        asked = [(describe_content(each), target) for each, target in self.validation.questions]
+        return {**limits, "questions": asked}
 
     @property
     def _without_effect(self) -> tuple[str, ...]:
