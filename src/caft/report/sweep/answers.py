@@ -47,8 +47,8 @@ def find_answers(
     found = [_find_routing(answer, routing["tests"]) for answer in answers]
     if arms:
         found.append(find_best(arms, comparisons))
-    if savings and savings["losses"]:
-        found.append(_find_saving(savings))
+    if savings:
+        found += _find_savings(savings)
     return found
 
 
@@ -117,9 +117,17 @@ def subtract(arm: str, other: str, comparisons: Sequence[ComparisonPart]) -> Com
     return None
 
 
-def _find_saving(savings: SavingsPart) -> Headline:
+def _find_savings(savings: SavingsPart) -> list[Headline]:
+    """An answer for each reference that any arm is tested against."""
+    against: dict[str, list[LossPart]] = {}
+    for loss in savings["losses"]:
+        against.setdefault(savings["references"][loss["arm"]], []).append(loss)
+    return [_find_saving(savings, *item) for item in against.items()]
+
+
+def _find_saving(savings: SavingsPart, reference: str, losses: Sequence[LossPart]) -> Headline:
     """The cheapest arm that is not worse than the reference by the margin."""
-    reference, counts, losses = savings["reference"], savings["counts"], savings["losses"]
+    counts = savings["counts"]
     margin = f"{100 * savings['margin']:g} points"
     asked = f"Does a cheaper setting keep up with {reference}?"
     unique = counts[UNIQUE_TOKENS]

@@ -55,6 +55,12 @@ class Arm:
         return frozenset(self.jobs[0].outcomes)
 
     @property
+    def model(self) -> tuple[object, ...]:
+        """The base model that it tuned: models of other settings may have the same id."""
+        own = (item for item in self.settings.items() if item[0].split(".")[0] == "model")
+        return (self.first["model"]["id"], *own)
+
+    @property
     def strategy(self) -> str:
         """How its questions were sorted into classes."""
         split = self.first["split"]
