@@ -58,6 +58,12 @@ def _digest_values(values: Mapping[str, object]) -> str:
     return digest(kept)
 
 
+def changes_nothing(override: str) -> bool:
+    """Whether the override is of a value that is in no digest."""
+    key, _, _ = override.lstrip("+~").partition("=")
+    return key.split(".")[0] == "store" or key == "trainer.progress"
+
+
 def name_job(overrides: str, config: RunConfig) -> str:
     """Such as `method=sft,seed=1-0a1b2c3d`. Another config gets another folder."""
     return _name(overrides, digest_config(config))

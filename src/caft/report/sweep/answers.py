@@ -166,6 +166,10 @@ def _name_mode(loss: LossPart) -> str:
     return f" in {loss['mode']} mode" if loss["mode"] else ""
 
 
+def _config_of(arm: Arm) -> tuple[tuple[tuple[str, str], ...], str]:
+    return tuple(arm.settings.items()), arm.jobs[0].fix()
+
+
 def find_sweep_warnings(
     sweep: Sweep, arms: Sequence[Arm], tests: Sequence[RoutingTestPart]
 ) -> list[str]:
@@ -177,9 +181,12 @@ def find_sweep_warnings(
     alone = [arm.name for arm in arms if len(arm.jobs) == 1]
     engines = sorted({engine for arm in arms for engine in arm.engines})
     same_questions = all(share_questions(one, two) for one, two in combinations(arms, 2))
-    of_settings = Counter(tuple(arm.settings.items()) for arm in arms)
-    parted = [arm.name for arm in arms if of_settings[tuple(arm.settings.items())] > 1]
-    alike = [arm.name for arm in arms if arm.name != arm.plain_name and arm.name not in parted]
+    of_config = Counter(map(_config_of, arms))
+    of_settings = Counter(settings for settings, _ in of_config)
+    parted = [arm.name for arm in arms if of_config[_config_of(arm)] > 1]
+    edited = [arm.name for arm in arms if of_settings[_config_of(arm)[0]] > 1]
+    told = {*parted, *edited}
+    alike = [arm.name for arm in arms if arm.name != arm.plain_name and arm.name not in told]
     modes = {mode for arm in arms for mode in arm.modes}
     tested = {test["second"] for test in tests}
     rescored = [
@@ -198,6 +205,8 @@ def find_sweep_warnings(
          "nor is a difference from it called clear."),
         (not same_questions, "Not all settings answered the same test questions; only those that "
          "did are compared."),
+        (edited, "Jobs of equal overrides have different configs, and are settings of their own: "
+         f"{list_names(edited)}. Was a file of the config edited between two starts?"),
         (parted, "Jobs of equal settings answered different test questions, and are settings of "
          f"their own: {list_names(parted)}. Was a data file edited between two starts?"),
         (alike, f"Named like another setting, and numbered: {list_names(alike)}. An option left "

@@ -141,21 +141,21 @@ class Arm:
 
 
 def find_arms(jobs: Sequence[JobResult]) -> list[Arm]:
-    """Evaluated jobs by their settings and test questions, in the order of the jobs.
+    """Evaluated jobs by their settings, configs and test questions, in the order of the jobs.
 
-    A data file may change between two starts of one sweep. Jobs with an option written out, and
-    with the same one left to its default, are not known to be equal: they are two arms. Of two
-    with equal settings and seed it is the one that finished last: the order in which a job table
-    lists them says nothing about their age.
+    A file of data or config may change between two starts of one sweep. Jobs with an option
+    written out, and with the same one left to its default, are not known to be equal: they are two
+    arms. Of two with equal settings and seed it is the one that finished last: the order in which a
+    job table lists them says nothing about their age.
     """
-    by_settings: dict[tuple[tuple[tuple[str, str], ...], str], dict[int, JobResult]] = {}
+    by_settings: dict[tuple[tuple[tuple[str, str], ...], str, str], dict[int, JobResult]] = {}
     for job, settings in zip(jobs, varying_settings(jobs), strict=True):
         if job.result and job.outcomes:
-            key = tuple(settings.items()), job.test_questions
+            key = tuple(settings.items()), job.fix(), job.test_questions
             of_seed = by_settings.setdefault(key, {})
             of_seed[job.seed] = max(of_seed.get(job.seed, job), job, key=_finish_of)
     arms: dict[str, Arm] = {}
-    for (pairs, _), of_seed in by_settings.items():
+    for (pairs, _, _), of_seed in by_settings.items():
         own = dict(pairs)
         jobs_of_arm = tuple(of_seed[seed] for seed in sorted(of_seed))
         plain = name_settings(own) or jobs_of_arm[0].finished["method"]["name"]

@@ -119,9 +119,9 @@ def _place_of(folder: Path) -> tuple[int, str]:
 def _read_job(folder: Path, entry: dict[str, Any]) -> JobResult:
     changed = find_changed(folder)
     summary: Summary | None = None if changed else _read_json(folder / "summary.json")
-    overrides = entry.get("overrides")
-    if overrides is None:
-        overrides = summary["run"]["overrides"] if summary else _read_overrides(folder)
+    overrides = [*entry.get("overrides", []), *entry.get("shared", [])]
+    if summary and "run" in summary:
+        overrides = summary["run"]["overrides"]
     state = "not finished" if entry["state"] == "done" else entry["state"]
     job = JobResult(
         number=entry["number"],
@@ -129,7 +129,8 @@ def _read_job(folder: Path, entry: dict[str, Any]) -> JobResult:
         # The job table may be slightly out of date: a job with a summary is finished.
         state=FINISHED if summary else state,
         error=entry.get("error") or (f"{changed.name} is not what the run left" if changed else ""),
-        overrides=tuple(overrides),
+        overrides=tuple(overrides or _read_overrides(folder)),
+        config=(_read_json(folder / ".hydra/frozen.json") or {}).get("config", {}),
         summary=summary,
         has_page=(folder / "report.html").is_file(),
     )
