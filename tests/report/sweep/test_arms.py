@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,6 +113,56 @@ def test_equal_replies_of_two_seeds_are_two_of_three(make_job: MakeJob) -> None:
     assert (found["low"], found["high"]) == pytest.approx((whole.low, whole.high), abs=1e-3)
     # Where all are alike they are one observation.
     assert base_of(make_job, {1: 60, 2: 60, 3: 60}) == base_of(make_job, {1: 60})
+
+
+def untuned(job: JobResult, right: int, **changes: object) -> JobResult:
+    """The job with a base model that gets so many of 300 questions right."""
+    replies = {f"q{k:03}": k < right for k in range(300)}
+    return replace(job, base_replies={"answer": replies}, **changes)  # type: ignore[arg-type]
+
+
+def rows_of(jobs: Sequence[JobResult]) -> list[tuple[str, list[int], float]]:
+    return [
+        (base["name"], base["seeds"], round(base["accuracy"]["value"], 3))
+        for base in find_bases(jobs, 0.95)
+    ]
+
+
+def test_base_models_of_one_id_that_answer_otherwise_are_rows_of_their_own(
+    make_job: MakeJob,
+) -> None:
+    """Such as the three architectures of multirun_sweeps=models, and several numbers of shots."""
+    right = {"llama": 60, "qwen2": 270, "phi3": 150}
+    jobs = [
+        untuned(make_job(k, method=method, seed=seed, overrides=(f"model.architecture={name}",)),
+                count)
+        for k, (name, count) in enumerate(right.items())
+        for method in ("sft", "distill")
+        for seed in (1, 2)
+    ]  # fmt: skip
+    assert rows_of(jobs) == [
+        ("base model, model.architecture=llama", [1, 2], 0.2),
+        ("base model, model.architecture=qwen2", [1, 2], 0.9),
+        ("base model, model.architecture=phi3", [1, 2], 0.5),
+    ]
+    # What the replies do not depend on is no other model, nor is a job of one more seed.
+    sizes = [
+        untuned(make_job(k, method="sft", seed=seed, overrides=(f"dataset.train={size}",)), 60)
+        for k, (size, seed) in enumerate([(60, 1), (200, 1), (200, 2)])
+    ]
+    assert rows_of(sizes) == [("base model", [1, 2], 0.2)]
+    # An edited file of the config has no override.
+    edited = [
+        untuned(make_job(k, method="sft", seed=1), count, config={"model": {"width": count}})
+        for k, count in enumerate((60, 150))
+    ]
+    assert rows_of(edited) == [("base model", [1], 0.2), ("base model (2)", [1], 0.5)]
+
+
+def test_a_reply_that_is_missing_under_one_seed_is_not_wrong(make_job: MakeJob) -> None:
+    jobs = [untuned(make_job(k, method="sft", seed=k), 300) for k in (1, 2)]
+    jobs[1] = replace(jobs[1], base_replies={"answer": {"q000": True}})
+    assert rows_of(jobs) == [("base model", [1], 1.0)]
 
 
 def test_a_folder_of_sweeps_is_no_sweep(make_job: MakeJob, tmp_path: Path) -> None:

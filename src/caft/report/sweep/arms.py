@@ -6,12 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import count
 from typing import Any
 
 from caft.report.engine_part import EnginePart
 from caft.report.schema import Summary, drawn_at_random
-from caft.report.sweep.job_results import JobResult, name_settings, varying_settings
+from caft.report.sweep.job_results import JobResult, name_settings, number_alike, varying_settings
 
 EQUAL_BUDGET = 0.02
 """Two budgets are equal when they differ by no more than this share of the larger."""
@@ -154,15 +153,18 @@ def find_arms(jobs: Sequence[JobResult]) -> list[Arm]:
             key = tuple(settings.items()), job.fix(), job.test_questions
             of_seed = by_settings.setdefault(key, {})
             of_seed[job.seed] = max(of_seed.get(job.seed, job), job, key=_finish_of)
-    arms: dict[str, Arm] = {}
-    for (pairs, _, _), of_seed in by_settings.items():
-        own = dict(pairs)
-        jobs_of_arm = tuple(of_seed[seed] for seed in sorted(of_seed))
-        plain = name_settings(own) or jobs_of_arm[0].finished["method"]["name"]
-        numbered = (f"{plain} ({number})" for number in count(2))
-        name = plain if plain not in arms else next(text for text in numbered if text not in arms)
-        arms[name] = Arm(name=name, plain_name=plain, settings=own, jobs=jobs_of_arm)
-    return [*arms.values()]
+    settings = [dict(pairs) for pairs, _, _ in by_settings]
+    jobs_of = [tuple(of[seed] for seed in sorted(of)) for of in by_settings.values()]
+    plain = [
+        name_settings(own) or first.finished["method"]["name"]
+        for own, (first, *_) in zip(settings, jobs_of, strict=True)
+    ]
+    return [
+        Arm(name=name, plain_name=alike, settings=own, jobs=own_jobs)
+        for name, alike, own, own_jobs in zip(
+            number_alike(plain), plain, settings, jobs_of, strict=True
+        )
+    ]
 
 
 def _finish_of(job: JobResult) -> datetime:

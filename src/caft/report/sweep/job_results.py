@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Literal
 
 from caft.report.comparison import best_mode, results_by_mode
@@ -59,13 +60,10 @@ class JobResult:
         """The seed of a finished job."""
         return int(self.finished["run"]["seed"])
 
-    def fix(self, *groups: str) -> str:
-        """What its config says in these groups, else in all that belong to the experiment."""
-        kept = {
-            key: value
-            for key, value in self.config.items()
-            if (key in groups if groups else key not in _NO_SETTINGS)
-        }
+    def fix(self, *beside: str) -> str:
+        """What its config says of the experiment, these groups left out."""
+        left_out = {*_NO_SETTINGS, *beside}
+        kept = {key: value for key, value in self.config.items() if key not in left_out}
         return json.dumps(kept, sort_keys=True)
 
     @property
@@ -147,3 +145,13 @@ def name_settings(settings: Mapping[str, str]) -> str:
     return ", ".join(
         value if "." not in key else f"{key}={value}" for key, value in settings.items()
     )
+
+
+def number_alike(names: Sequence[str]) -> list[str]:
+    """The names, with a number behind each that is there already."""
+    taken: dict[str, None] = {}
+    for name in names:
+        numbered = (f"{name} ({number})" for number in count(2))
+        own = name if name not in taken else next(text for text in numbered if text not in taken)
+        taken[own] = None
+    return [*taken]
