@@ -696,7 +696,7 @@ def test_a_sweep_leaves_the_predictions_that_judge_it_again(
         for arm in arms
     ] == [
         (arm["name"], arm["seeds"], arm["accuracy"]["value"], arm["cost"]["teacher_tokens"],
-         {7.0 * 300})
+         {(7.0 * 300, 300)})
         for arm in summary["arms"]
     ]  # fmt: skip
     found = judge_predictions(arms)
