@@ -18,15 +18,9 @@ from pathlib import Path
 from typing import get_type_hints
 
 from caft.signals import DONE, OUR_FAULT, USER_MUST_ACT, say
+from caft.sums import is_finished, read_json
 from caft.sweeps.processes import ProcessId, identify, is_alive
-from caft.sweeps.run_folders import (
-    changes_nothing,
-    is_finished,
-    is_locked,
-    read_json,
-    try_lock,
-    write_json,
-)
+from caft.sweeps.run_folders import changes_nothing, is_locked, try_lock, write_json
 
 WAITING, RUNNING, DONE_STATE, FAILED, STOPPED = "waiting", "running", "done", "failed", "stopped"
 _NO_REPORT = "its process ended without a result: it was killed, or the machine went down"
@@ -85,8 +79,8 @@ def _carry_over(folder: Path, job: Job, before: Job | None) -> Job:
     finished = is_finished(folder / job.folder)
     if before and (finished or before.state == RUNNING):
         # An edit that was taken back makes the old job the planned one again.
-        plan = {"number": job.number, "overrides": job.overrides, "shared": job.shared}
-        return replace(before, **plan, superseded=False)
+        before = replace(before, overrides=job.overrides, shared=job.shared)
+        return replace(before, number=job.number, superseded=False)
     if finished:
         return judge(folder / job.folder, job)
     # Its last result is no longer its state.

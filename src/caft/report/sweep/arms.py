@@ -153,17 +153,16 @@ def find_arms(jobs: Sequence[JobResult]) -> list[Arm]:
             key = tuple(settings.items()), job.fix(), job.test_questions
             of_seed = by_settings.setdefault(key, {})
             of_seed[job.seed] = max(of_seed.get(job.seed, job), job, key=_finish_of)
-    settings = [dict(pairs) for pairs, _, _ in by_settings]
+    of_arms = [dict(pairs) for pairs, _, _ in by_settings]
     jobs_of = [tuple(of[seed] for seed in sorted(of)) for of in by_settings.values()]
     plain = [
         name_settings(own) or first.finished["method"]["name"]
-        for own, (first, *_) in zip(settings, jobs_of, strict=True)
+        for own, (first, *_) in zip(of_arms, jobs_of, strict=True)
     ]
+    names = number_alike(plain)
     return [
         Arm(name=name, plain_name=alike, settings=own, jobs=own_jobs)
-        for name, alike, own, own_jobs in zip(
-            number_alike(plain), plain, settings, jobs_of, strict=True
-        )
+        for name, alike, own, own_jobs in zip(names, plain, of_arms, jobs_of, strict=True)
     ]
 
 

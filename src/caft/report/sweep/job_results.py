@@ -11,7 +11,7 @@ from typing import Literal
 from caft.report.comparison import best_mode, results_by_mode
 from caft.report.schema import Accuracy, AccuracyPart, Summary
 
-FINISHED = "finished"
+FINISHED, UNREADABLE = "finished", "not readable"
 
 # Where a job writes and how it is run do not change the experiment.
 _NO_SETTINGS = (
