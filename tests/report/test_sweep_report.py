@@ -569,6 +569,18 @@ def test_summary_holds_its_schema_and_counts_savings_by_hand(finished_sweep: Swe
     assert "No clear winner" in summary["answers"][2]["answer"]
 
 
+def test_the_time_of_a_job_leaves_out_what_another_run_has_made(
+    make_job: Callable[..., JobResult],
+) -> None:
+    jobs = [make_job(k, method="sft", seed=k) for k in (1, 2)]
+    for job, cached in zip(jobs, (False, True), strict=True):
+        score, *others = job.finished["stages"]
+        score |= {"seconds": 3600.0, "cached": cached}  # type: ignore[typeddict-item]
+        job.finished["stages"] = [score, *({**stage, "seconds": 5.0} for stage in others[:2])]
+    found = analyse_sweep(Sweep(name="x", jobs=jobs), WRITTEN).summary
+    assert [job["seconds"] for job in found["jobs"]] == [3610, 10]
+
+
 def test_cut_points_are_drawn_in_the_unit_of_what_was_cut(
     make_job: Callable[..., JobResult],
 ) -> None:
