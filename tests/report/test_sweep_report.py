@@ -492,6 +492,21 @@ def test_arms_are_tested_in_one_mode_that_both_choose_together(
     assert [(cell.text, cell.aside) for cell in row] == [("62.0%", "rationale mode")]
 
 
+def test_arms_are_ranked_inside_a_mode(make_job: Callable[..., JobResult]) -> None:
+    """60% lost to the control's 70% in answer mode, 50% won against its 40% in rationale mode."""
+    found = routing_sweep(
+        make_job,
+        {"accuracy": 0.4, "in_answer_mode": 0.7, "split": "random",
+         "validation": {"answer": 0.5, "rationale": 0.5}},
+        {"accuracy": 0.2, "in_answer_mode": 0.6, "validation": {"answer": 0.9, "rationale": 0.1}},
+        {"accuracy": 0.5, "in_answer_mode": 0.2, "cuts": (0.1, 0.2), "split": "entropy_threshold",
+         "validation": {"answer": 0.1, "rationale": 0.9}},
+    )  # fmt: skip
+    ranks = [(test["rank"], test["mode"], round(test["accuracy"], 2), test["value"] > 0)
+             for test in found.summary["routing"]["tests"]]  # fmt: skip
+    assert ranks == [(1, "rationale", 0.5, True), (2, "answer", 0.6, False)]
+
+
 def test_of_equally_good_modes_the_cheaper_one(make_job: Callable[..., JobResult]) -> None:
     level = {"in_answer_mode": 0.2, "validation": {"rationale": 0.3, "answer": 0.3}}
     arms = find_arms([

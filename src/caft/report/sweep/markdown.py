@@ -53,7 +53,8 @@ def write_markdown(summary: SweepSummary, runs: Sequence[Summary]) -> str:
         write_table(classes) if (classes := tabulate_classes(arms)) else "",
         write_table(tests := tabulate_tests(summary["routing"]["tests"])),
         tests.rows
-        and "Ranked by accuracy under each random control of an equal budget; simultaneous "
+        and "Ranked by accuracy under each random control of an equal budget, mode by mode; "
+        "simultaneous "
         f"{100 * summary['confidence']:g}% intervals over questions and seeds, p "
         "of other questions alone. MDD: minimum detectable difference (80% power).",
         write_table(lost := tabulate_forgetting(summary.get("forgetting", []))),

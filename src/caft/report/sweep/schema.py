@@ -87,7 +87,7 @@ class RoutingTestPart(ComparisonPart):
     The bounds of all tests hold together, and `detectable` is over questions, seeds and all tests.
     `budget` is the routed arm's, in teacher tokens (in the student's where nothing was bought),
     `accuracy` its own in `mode`, `rank` its place among the control and all that it was tested
-    with.
+    with in that mode.
     """
 
     strategy: str
