@@ -215,6 +215,23 @@ def test_the_bill_of_one_seed_is_not_that_of_all(tmp_path: Path) -> None:
         read_predictions(write_jsonl(tmp_path / "a.jsonl", rows))
 
 
+def test_headline_and_warning_agree_on_two_seeds(tmp_path: Path) -> None:
+    """Two seeds may be clearly ahead, and are too few for a verdict (docs/decisions/0072)."""
+    rows = [{key: row[key] for key in ("question_id", "arm", "seed", "correct")}
+            for row in make_rows(effect=0.3, seeds=2)]  # fmt: skip
+    found = judge(write_csv(tmp_path / "a.csv", rows))
+    (head,), (warning,) = found.headlines, found.warnings
+    assert (head.answer, found.verdicts) == ("by entropy", ["not enough data"])
+    assert head.detail == (
+        "It is clearly ahead of every other setting, by test and by interval. A verdict on other "
+        "seeds takes 3 of each."
+    )
+    assert warning == (
+        "Fewer than 3 seeds: random, by entropy. They say too little about other seeds for a "
+        "verdict, whichever setting is ahead."
+    )
+
+
 def test_three_arms_are_corrected_together(tmp_path: Path) -> None:
     rows = make_rows()
     rows += [{**row, "arm": "third"} for row in rows if row["arm"] == "random"]

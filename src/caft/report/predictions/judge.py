@@ -183,8 +183,8 @@ def _warn_of_seeds(arms: Sequence[PredictedArm]) -> list[str]:
     if not few:
         return []
     return [
-        f"Fewer than {FEWEST_SEEDS} seeds: {', '.join(few)}. They say nothing about other seeds, "
-        "so that no verdict is given."
+        f"Fewer than {FEWEST_SEEDS} seeds: {', '.join(few)}. They say too little about other "
+        "seeds for a verdict, whichever setting is ahead."
     ]
 
 

@@ -102,6 +102,9 @@ def find_best(arms: Sequence[Ranked], comparisons: Sequence[ComparisonPart]) -> 
             whom = f"the {count_of(len(gaps), 'setting')} that it could be compared with"
             whom += f" ({apart} answered other test questions, or by another engine)"
         detail = f"It is clearly ahead of {whom}, by test and by interval."
+        compared = {best.name, *(gap["first"] for gap in gaps)}
+        if any(len(arm.seeds) < FEWEST_SEEDS for arm in arms if arm.name in compared):
+            detail += f" A verdict on other seeds takes {FEWEST_SEEDS} of each."
     figure = f"{percent(best.accuracy)} over {count_of(len(best.seeds), 'seed')}"
     return Headline("Which setting is the most accurate?", answer, figure, detail, tone)
 
